@@ -152,14 +152,14 @@ def test_an_earlier_version_beats_and_says_no_more(
 ) -> None:
     """A giver's beat counts as well, whatever is in it; what is said is shown as far as it can be."""
     one, other = commands
-    real = presence._heard
+    real = presence._read_posts
 
     def heard(stores: Stores, steps: tuple[Step, ...]) -> object:
         for number in range(6):
             one.mailboxes[0].post(b"%016d" % number, Step.BEAT, os.urandom(8))
         return real(stores, steps)
 
-    monkeypatch.setattr(presence, "_heard", heard)
+    monkeypatch.setattr(presence, "_read_posts", heard)
     assert refused(refuse_present, other) == (
         "database: want nobody else at its stores, got one that does not say who it is"
     )

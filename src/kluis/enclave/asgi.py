@@ -249,7 +249,7 @@ class Server:
         made = Connection(
             link,
             upper,
-            self._closed,
+            self._discard,
             handshake_seconds=self._limits.handshake_seconds,
             head_seconds=self._limits.head_seconds,
             stall_seconds=self._limits.stall_seconds,
@@ -257,7 +257,7 @@ class Server:
         )
         return made
 
-    def _closed(self, connection: Connection) -> None:
+    def _discard(self, connection: Connection) -> None:
         if connection in self._open:  # else its place was given back before it began
             self._open.discard(connection)
             self._free.release()
@@ -359,7 +359,7 @@ async def _readable(listener: socket.socket) -> None:
     """Wait for a client that waits."""
     loop = asyncio.get_running_loop()
     readable = loop.create_future()
-    loop.add_reader(listener, _done, readable)
+    loop.add_reader(listener, _on_done, readable)
     try:
         await readable
     finally:
@@ -372,7 +372,7 @@ def _somebody_waits(listener: socket.socket) -> bool:
     return bool(look.poll(0))
 
 
-def _done(future: asyncio.Future[None]) -> None:
+def _on_done(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
 

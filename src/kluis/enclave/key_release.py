@@ -75,7 +75,7 @@ def release_key_offer(nonce: bytes = b"", payload: bytes = b"") -> Evidence:
         FormatError: an argument is out of bounds.
     """
     inside("release_key_offer")
-    return release_key_evidence(nonce, payload, _offered())
+    return release_key_evidence(nonce, payload, _offered_jwk())
 
 
 def open_released(
@@ -118,12 +118,12 @@ def open_released(
     read = ReleasedKey.parse(release)
     spki = vault.signing_key(read, brought, now)  # 1
     _check_signature(read, spki)  # 2
-    _wanted("name", key, read.name)  # 3
+    _require("name", key, read.name)  # 3
     if version is not None:
-        _wanted("version", version, read.version)
+        _require("version", version, read.version)
     if nonce is not None and read.nonce != nonce:
         raise FreshnessError(f"{_WHAT} nonce: want {nonce!a}, got {read.nonce!a}", code="nonce")
-    own = _offered()["kid"]
+    own = _offered_jwk()["kid"]
     if read.recipient != own:  # 4
         raise AuthenticityError(
             f"{_WHAT} recipient: want {own}, this run's key, got {read.recipient!a}",
@@ -148,7 +148,7 @@ def _check_signature(read: ReleasedKey, spki: bytes) -> None:
     signatures.check_raw_by(key, read.signature, read.signed, Scheme.RS256, _WHAT, code="sig_token")
 
 
-def _wanted(what: str, want: str, got: str) -> None:
+def _require(what: str, want: str, got: str) -> None:
     if got != want:
         raise AuthenticityError(f"{_WHAT} {what}: want {want}, got {got}", code="release_key")
 
@@ -204,7 +204,7 @@ def _matches(key: PrivateKey, read: ReleasedKey) -> None:
         )
 
 
-def _offered() -> dict[str, str | list[str]]:
+def _offered_jwk() -> dict[str, str | list[str]]:
     numbers = _offered_key.get().public_key().public_numbers()
     return rsa_key(numbers.n, numbers.e)
 

@@ -44,7 +44,7 @@ class Fleet:
             KluisError: one did not start; those that did are ended.
         """
         with self._lock:
-            self._instances = self._started(self._count)
+            self._instances = self._start_many(self._count)
 
     def replace(self) -> None:
         """Start new ones beside the old, then let the old ones finish what they do: nobody is refused.
@@ -53,7 +53,7 @@ class Fleet:
             KluisError: a new one did not start; the old ones go on.
         """
         with self._lock:
-            fresh = self._started(self._count)
+            fresh = self._start_many(self._count)
             old, self._instances = self._instances, fresh
             self._end(old, DRAIN_SECONDS)
 
@@ -72,7 +72,7 @@ class Fleet:
                 self._instances.remove(one)
                 self._ended.append(fault)
                 one.drain(0.0)
-            self._instances += self._started(self._count - len(self._instances))
+            self._instances += self._start_many(self._count - len(self._instances))
             told, self._ended = self._ended, []
             return told
 
@@ -96,7 +96,7 @@ class Fleet:
             old, self._instances = self._instances, []
             self._end(old, DRAIN_SECONDS)
 
-    def _started(self, count: int) -> list[Instance]:
+    def _start_many(self, count: int) -> list[Instance]:
         """So many new ones, or none."""
         made: list[Instance] = []
         try:

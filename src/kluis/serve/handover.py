@@ -83,10 +83,10 @@ def _join(enclave: HasStore, mailbox: Mailbox) -> None:
     joiner, end = os.urandom(16), time.monotonic() + JOIN_SECONDS
     mailbox.post(joiner, Step.WANTED)
     try:
-        challenge = _awaited(mailbox, joiner, Step.CHALLENGE, end)
+        challenge = _await_step(mailbox, joiner, Step.CHALLENGE, end)
         request: KeyRequest = enclave.call("store_key_ask", challenge)
         mailbox.post(joiner, Step.REQUEST, msgspec.msgpack.encode(request))
-        gift = _awaited(mailbox, joiner, Step.GIFT, end)
+        gift = _await_step(mailbox, joiner, Step.GIFT, end)
         enclave.call("store_key_take", msgspec.msgpack.decode(gift, type=KeyGift))
     except UNREADABLE:
         raise UnavailableError("store key: what came in the database is no answer", code=WAITING) from None
@@ -94,7 +94,7 @@ def _join(enclave: HasStore, mailbox: Mailbox) -> None:
         mailbox.clear(joiner)
 
 
-def _awaited(mailbox: Mailbox, joiner: bytes, step: Step, end: float) -> bytes:
+def _await_step(mailbox: Mailbox, joiner: bytes, step: Step, end: float) -> bytes:
     while time.monotonic() < end:
         if (found := mailbox.find(joiner, step)) is not None:
             return found

@@ -104,7 +104,7 @@ class HostCalls:
             return Endorsed(b"", *map(_without_paths, (why, mend)))
 
     def _endorsing(self, kind: str, evidence: bytes) -> bytes:
-        if kind == "sgx" and _emulated(evidence):
+        if kind == "sgx" and _is_emulated(evidence):
             return Platform.connect(start=False).collateral()
         with contextlib.ExitStack() as services:
             behind = (
@@ -138,7 +138,7 @@ def _split(url: str) -> tuple[str, str]:
     return f"{parts.scheme}://{parts.netloc}", parts.path or "/"
 
 
-def _emulated(quote: bytes) -> bool:
+def _is_emulated(quote: bytes) -> bool:
     """Whether a quote says that no hardware made it."""
     try:
         return dcap_quote.parse(quote).header.user_data.startswith(dcap_quote.NO_HARDWARE)

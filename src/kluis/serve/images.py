@@ -68,7 +68,7 @@ def image_of(service: str, state: Path, store_key: str, say: Callable[[str], Non
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     made, out = folder / "made.json", folder / f"{service}.kluis"
     want = _fingerprint(source)
-    known = _known(made)
+    known = _find_made(made)
     if known is not None and known.fingerprint == want and out.exists() and out.stat().st_size == known.size:
         return ServiceImage(out, bytes.fromhex(known.image_id), bytes.fromhex(known.mrsigner))
     made.unlink(missing_ok=True)  # a build that is cut short leaves an image of which nothing is known
@@ -81,7 +81,7 @@ def image_of(service: str, state: Path, store_key: str, say: Callable[[str], Non
             file.write(f'argv = ["{SIGNER_ARGUMENT}"]\n')
     built = builder.build(work, out, state / "author.pem", say=say)
     mrsigner = built.mrsigner or bytes(32)
-    size = _flushed(out)  # first: what is known must not outlive a cut of the power that the image does not
+    size = _flush(out)  # first: what is known must not outlive a cut of the power that the image does not
     files.write(made, msgspec.json.encode(_Made(want, built.image_id.hex(), mrsigner.hex(), size)))
     return ServiceImage(out, built.image_id, mrsigner)
 
@@ -95,14 +95,14 @@ class _Made(msgspec.Struct):
     size: int
 
 
-def _flushed(out: Path) -> int:
+def _flush(out: Path) -> int:
     """Have an image on its disk; how many bytes it has."""
     with out.open("rb") as file:
         os.fsync(file.fileno())
         return os.fstat(file.fileno()).st_size
 
 
-def _known(made: Path) -> _Made | None:
+def _find_made(made: Path) -> _Made | None:
     """What is known of an image; nothing where the file is damaged, or of an earlier Kluis."""
     try:
         return msgspec.json.decode(made.read_bytes(), type=_Made)

@@ -121,7 +121,7 @@ def refuse_present(stores: Stores, sleep: Sleep = time.sleep) -> None:
     there = _alive(stores, sleep, Step.PRESENT, Step.BEAT, Step.REKEYING)
     if there:
         raise UnavailableError(
-            f"database: want nobody else at its stores, got {_listed(there)}",
+            f"database: want nobody else at its stores, got {_join(there)}",
             hint="stop it first; --rekey-beside-others goes on: it answers nothing more then until it is"
             " started anew, and if it writes meanwhile the keys stay as they are",
             code="state_in_use",
@@ -141,7 +141,7 @@ def refuse_changing(stores: Stores, sleep: Sleep = time.sleep) -> None:
     there = _alive(stores, sleep, Step.REKEYING)
     if there:
         raise UnavailableError(
-            f"database: the stores' keys are being changed, by {_listed(there)}",
+            f"database: the stores' keys are being changed, by {_join(there)}",
             hint="wait until it is done",
             code="state_in_use",
         )
@@ -149,20 +149,20 @@ def refuse_changing(stores: Stores, sleep: Sleep = time.sleep) -> None:
 
 def _alive(stores: Stores, sleep: Sleep, *steps: Step) -> list[str]:
     """Who says one of these things, again and again; what the dead have left is forgotten."""
-    while before := _heard(stores, steps):
+    while before := _read_posts(stores, steps):
         sleep(LOOK_BEATS * BEAT_SECONDS)
-        after = _heard(stores, steps)
+        after = _read_posts(stores, steps)
         for place, body in before.items():
             if after.get(place) == body:
                 mailbox, name, step = place
                 stores.mailboxes[mailbox].take_back(name, step)
-        if found := {_shown(body): None for place, body in after.items() if before.get(place) != body}:
+        if found := {_describe(body): None for place, body in after.items() if before.get(place) != body}:
             return list(found)
         # All that were heard were dead, and may have been so many that they hid the living.
     return []
 
 
-def _heard(stores: Stores, steps: tuple[Step, ...]) -> dict[tuple[int, bytes, Step], bytes]:
+def _read_posts(stores: Stores, steps: tuple[Step, ...]) -> dict[tuple[int, bytes, Step], bytes]:
     return {
         (number, name, step): body
         for number, mailbox in enumerate(stores.mailboxes)
@@ -172,7 +172,7 @@ def _heard(stores: Stores, steps: tuple[Step, ...]) -> dict[tuple[int, bytes, St
     }
 
 
-def _shown(body: bytes) -> str:
+def _describe(body: bytes) -> str:
     try:
         said = msgspec.msgpack.decode(body, type=_Said)
     except UNREADABLE:
@@ -181,7 +181,7 @@ def _shown(body: bytes) -> str:
     return f"{foreign(said.host, 64)} (process {said.process}, since {since} UTC)"
 
 
-def _listed(there: list[str]) -> str:
+def _join(there: list[str]) -> str:
     more = f" and {len(there) - MOST_NAMED} more" if len(there) > MOST_NAMED else ""
     return ", ".join(there[:MOST_NAMED]) + more
 

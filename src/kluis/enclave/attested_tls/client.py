@@ -48,7 +48,7 @@ def attestation(response: httpx.Response) -> AttestationResult:
     return result
 
 
-def _kept(limits: httpx.Limits) -> dict[str, Any]:
+def _pool_limits(limits: httpx.Limits) -> dict[str, Any]:
     """What either pool of connections is made with."""
     return {
         "ssl_context": _NO_CERTIFICATES,
@@ -81,7 +81,7 @@ class AttestedTransport(httpx.HTTPTransport):
         super().__init__(verify=_NO_CERTIFICATES, trust_env=False)
         end = _End(judge, present)
         connects = _Backend(backend or httpcore.SyncBackend(), end)
-        self._pool = httpcore.ConnectionPool(**_kept(limits), network_backend=connects)
+        self._pool = httpcore.ConnectionPool(**_pool_limits(limits), network_backend=connects)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request to an enclave that is known.
@@ -107,7 +107,7 @@ class AsyncAttestedTransport(httpx.AsyncHTTPTransport):
         super().__init__(verify=_NO_CERTIFICATES, trust_env=False)
         end = _End(judge, present)
         connects = _AsyncBackend(backend or httpcore.AnyIOBackend(), end)
-        self._pool = httpcore.AsyncConnectionPool(**_kept(limits), network_backend=connects)
+        self._pool = httpcore.AsyncConnectionPool(**_pool_limits(limits), network_backend=connects)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request to an enclave that is known.
@@ -218,8 +218,10 @@ class _Stream(httpcore.NetworkStream):
         try:
             wants = next(talk)
             while True:
-                self._flush(_left(timeout, end))
-                wants = talk.send(_heard(self._below.read(CHUNK, _left(timeout, end))) if wants else b"")
+                self._flush(_time_left(timeout, end))
+                wants = talk.send(
+                    _require_bytes(self._below.read(CHUNK, _time_left(timeout, end))) if wants else b""
+                )
         except StopIteration as stop:
             self._result, self._until = stop.value, self._end.believed_until()
             return self
@@ -244,7 +246,7 @@ class _Stream(httpcore.NetworkStream):
         self._below.close()
 
     def get_extra_info(self, info: str) -> Any:
-        return _told(info, self._result, self._until, self._below.get_extra_info)
+        return _extra_info(info, self._result, self._until, self._below.get_extra_info)
 
     def _flush(self, timeout: float | None) -> None:
         if sealed := self._link.pending():
@@ -272,8 +274,10 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
         try:
             wants = next(talk)
             while True:
-                await self._flush(_left(timeout, end))
-                sealed = _heard(await self._below.read(CHUNK, _left(timeout, end))) if wants else b""
+                await self._flush(_time_left(timeout, end))
+                sealed = (
+                    _require_bytes(await self._below.read(CHUNK, _time_left(timeout, end))) if wants else b""
+                )
                 wants = talk.send(sealed)
         except StopIteration as stop:
             self._result, self._until = stop.value, self._end.believed_until()
@@ -300,7 +304,7 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
         await self._below.aclose()
 
     def get_extra_info(self, info: str) -> Any:
-        return _told(info, self._result, self._until, self._below.get_extra_info)
+        return _extra_info(info, self._result, self._until, self._below.get_extra_info)
 
     async def _flush(self, timeout: float | None) -> None:
         if sealed := self._link.pending():
@@ -346,7 +350,7 @@ def _end_of(timeout: float | None) -> float:
     return math.inf if timeout is None else time.monotonic() + STEPS * timeout
 
 
-def _left(timeout: float | None, end: float) -> float | None:
+def _time_left(timeout: float | None, end: float) -> float | None:
     """Seconds for the next read or write: a peer that trickles would begin its time anew with each byte."""
     if timeout is None:
         return None
@@ -355,13 +359,15 @@ def _left(timeout: float | None, end: float) -> float | None:
     return min(timeout, left)
 
 
-def _heard(sealed: bytes) -> bytes:
+def _require_bytes(sealed: bytes) -> bytes:
     if not sealed:
         raise AuthenticityError(_NO_EVIDENCE.format("the end"), code="channel_evidence")
     return sealed
 
 
-def _told(info: str, result: AttestationResult | None, until: float, below: Callable[[str], Any]) -> Any:
+def _extra_info(
+    info: str, result: AttestationResult | None, until: float, below: Callable[[str], Any]
+) -> Any:
     if info == RESULT:
         return result
     if info == "is_readable" and elapsed() >= until:

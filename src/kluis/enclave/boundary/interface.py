@@ -183,7 +183,7 @@ def _call(signature: Signature, schemas: Schemas) -> Node:
         "name": signature.name,
         "parameters": parameters,
         "returns": schemas.node(signature.returns, f"{signature.name} result"),
-        "raises": sorted(_raised(signature)),
+        "raises": sorted(_raised_names(signature)),
     }
     if signature.doc:
         node["doc"] = signature.doc
@@ -192,7 +192,7 @@ def _call(signature: Signature, schemas: Schemas) -> Node:
     return node
 
 
-def _raised(signature: Signature) -> set[str]:
+def _raised_names(signature: Signature) -> set[str]:
     for one in signature.raises:
         if not issubclass(one, Exception):
             raise UsageError(f"{signature.name}: raises: want exception classes, got {one!r}")

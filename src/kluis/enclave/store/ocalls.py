@@ -67,19 +67,19 @@ class OcallRecords:
     """The host's records, through ocalls of an application."""
 
     def __init__(self, app: Enclave) -> None:
-        self.read: Callable[[list[bytes], int], StoreAnswer] = _declared(app, store_read, READ_SECONDS)
-        self.survey: Callable[[bytes], StoreSurvey] = _declared(app, store_survey, READ_SECONDS)
-        self.commit: Callable[[StoreCommit], bool] = _declared(app, store_commit, COMMIT_SECONDS)
+        self.read: Callable[[list[bytes], int], StoreAnswer] = _declare(app, store_read, READ_SECONDS)
+        self.survey: Callable[[bytes], StoreSurvey] = _declare(app, store_survey, READ_SECONDS)
+        self.commit: Callable[[StoreCommit], bool] = _declare(app, store_commit, COMMIT_SECONDS)
         self.begin_commit: Callable[[StoreCommit], Callable[[], bool]] = functools.partial(
             app.begin, self.commit
         )
-        self.keys: Callable[[bytes], StoreKeys] = _declared(app, store_keys, READ_SECONDS)
-        self.keep_key: Callable[[bytes, bytes, bool], bool] = _declared(app, store_keep_key, COMMIT_SECONDS)
-        self.rekey_begin: Callable[[], None] = _declared(app, store_rekey_begin, REKEY_SECONDS)
-        self.rekey_put: Callable[[bytes, list[StorePut]], None] = _declared(
+        self.keys: Callable[[bytes], StoreKeys] = _declare(app, store_keys, READ_SECONDS)
+        self.keep_key: Callable[[bytes, bytes, bool], bool] = _declare(app, store_keep_key, COMMIT_SECONDS)
+        self.rekey_begin: Callable[[], None] = _declare(app, store_rekey_begin, REKEY_SECONDS)
+        self.rekey_put: Callable[[bytes, list[StorePut]], None] = _declare(
             app, store_rekey_put, COMMIT_SECONDS
         )
-        self.rekey_finish: Callable[[StoreRekey], bool] = _declared(app, store_rekey_finish, REKEY_SECONDS)
+        self.rekey_finish: Callable[[StoreRekey], bool] = _declare(app, store_rekey_finish, REKEY_SECONDS)
 
 
 def declare(app: Enclave) -> OcallRecords:
@@ -101,7 +101,7 @@ def serving(records: HostSide) -> Mapping[str, Callable[..., Any]]:
     }
 
 
-def _declared(app: Enclave, function: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+def _declare(app: Enclave, function: Callable[..., Any], seconds: float) -> Callable[..., Any]:
     declare_it: Callable[..., Callable[..., Any]] = app.ocall(timeout_seconds=seconds)
     return declare_it(function)
 

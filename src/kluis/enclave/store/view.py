@@ -41,7 +41,7 @@ class View:
         self._surveying = threading.Lock()
         self._remembered = Remembered()
         self.lock = threading.Lock()
-        witnessed = self._witnessed()
+        witnessed = self._read_witness()
         self.directory = survey(host, cipher, witnessed)
         if witnessed is not None:
             self.vouch(witnessed)
@@ -151,7 +151,7 @@ class View:
             AuthenticityError: the host tells another history than is known, or an older one.
             UnavailableError: it tells nothing.
         """
-        witnessed = self._witnessed()
+        witnessed = self._read_witness()
         with self.lock:
             known, whole = self.directory.epoch, self.directory.whole
         if not whole:
@@ -196,7 +196,7 @@ class View:
             held = self.directory.held(name)
         return held is not None and (not index or held.index == index)
 
-    def _witnessed(self) -> Witnessed | None:
+    def _read_witness(self) -> Witnessed | None:
         witnessed = None if self._witness is None else self._witness.read()
         if witnessed is not None and witnessed.epoch == OVER:
             raise AuthenticityError(
@@ -213,7 +213,7 @@ class View:
                 raise set_back(known, answer.epoch)
             if not answer.entries and answer.epoch - known >= KEPT_EPOCHS:
                 self._survey_again()
-                self._reached(target)
+                self._check_reached(target)
             else:
                 with self.lock:
                     follow(self.directory, answer, known)
@@ -223,7 +223,7 @@ class View:
                 return
             answer = self._host.read([], known)
 
-    def _reached(self, epoch: int) -> None:
+    def _check_reached(self, epoch: int) -> None:
         """A host that told of a commit must show it."""
         with self.lock:
             known = self.directory.epoch
@@ -238,7 +238,7 @@ class View:
     def _survey_again(self) -> None:
         """This instance fell behind what the host keeps of the journal."""
         with self._surveying:
-            fresh = survey(self._host, self._cipher, self._witnessed())
+            fresh = survey(self._host, self._cipher, self._read_witness())
             with self.lock:
                 if fresh.epoch < self.directory.epoch:
                     raise set_back(self.directory.epoch, fresh.epoch)

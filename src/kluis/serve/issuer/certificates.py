@@ -110,7 +110,7 @@ def check(
             "invalid_client",
             f"client assertion alg: want {' or '.join(ALGORITHMS)}, got {shown(assertion.algorithm)}",
         )
-    named = _named(assertion, client, registered)  # 2
+    named = _named_certificate(assertion, client, registered)  # 2
     if not named.begin <= now <= named.end:  # 3
         raise refused(
             "invalid_client",
@@ -141,7 +141,7 @@ def check(
     return end
 
 
-def _named(assertion: Assertion, client: str, registered: Sequence[Certificate]) -> Certificate:
+def _named_certificate(assertion: Assertion, client: str, registered: Sequence[Certificate]) -> Certificate:
     """The client's certificate that the header names, by each of its two ways that is there."""
     given = {name: assertion.header[name] for name in ("x5t", "x5t#S256") if name in assertion.header}
     if not given:

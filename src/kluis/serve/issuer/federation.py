@@ -97,15 +97,15 @@ def check(assertion: Assertion, client: str, registered: Sequence[Federated], no
     issuer = assertion.claims.get("iss")
     theirs = [one for one in registered if one.issuer == issuer]
     if not theirs:  # 2
-        raise _unmatched("iss", client, [one.issuer for one in registered], issuer, 700211)
+        raise _mismatch("iss", client, [one.issuer for one in registered], issuer, 700211)
     signers = _signers(assertion, theirs)  # 3
     subject = assertion.claims.get("sub")
     named = [one for one in signers if one.subject == subject]
     if not named:  # 4
-        raise _unmatched("sub", client, [one.subject for one in signers], subject, 700213)
+        raise _mismatch("sub", client, [one.subject for one in signers], subject, 700213)
     audience = assertion.claims.get("aud")
     if not any(audience in (one.audience, [one.audience]) for one in named):  # 5
-        raise _unmatched("aud", client, [one.audience for one in named], audience, 700212)
+        raise _mismatch("aud", client, [one.audience for one in named], audience, 700212)
     check_times(assertion, now)  # 6
 
 
@@ -131,7 +131,7 @@ def _signers(assertion: Assertion, theirs: Sequence[Federated]) -> list[Federate
     return found
 
 
-def _unmatched(claim: str, client: str, wanted: Sequence[str], got: object, number: int) -> Refusal:
+def _mismatch(claim: str, client: str, wanted: Sequence[str], got: object, number: int) -> Refusal:
     want = " or ".join(sorted(set(wanted)))
     return refused(
         "invalid_client",

@@ -68,7 +68,7 @@ def metadata(signer: Signer, clients: Mapping[str, Client], hosts: frozenset[str
             raise refused(
                 "invalid_request", f"client_id: want {IDENTITY} or none, got {shown(asked['client_id'])}"
             )
-        return _granted(signer, clients[IDENTITY], asked["resource"], Proof.NONE)
+        return _grant(signer, clients[IDENTITY], asked["resource"], Proof.NONE)
 
     return Starlette(routes=[Route(METADATA_PATH, ask)], exception_handlers=HANDLERS)
 
@@ -101,7 +101,7 @@ def application_route(signer: Signer, clients: Mapping[str, Client]) -> Route:
         except Refusal as refusal:
             told = {"statusCode": refusal.status, "message": refusal.message}
             return JSONResponse(told, refusal.status)
-        return _granted(signer, client, asked["resource"], Proof.SECRET)
+        return _grant(signer, client, asked["resource"], Proof.SECRET)
 
     return Route(APPLICATION_PATH, ask)
 
@@ -136,7 +136,7 @@ def _parameters(request: Request, version: str | None, named: str) -> dict[str, 
     return asked
 
 
-def _granted(signer: Signer, client: Client, resource: str, proof: Proof) -> Response:
+def _grant(signer: Signer, client: Client, resource: str, proof: Proof) -> Response:
     """As Azure writes it: numbers are text."""
     token, end = signer.token(client, resource, proof)
     return JSONResponse({

@@ -67,7 +67,7 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[Any]:
         """A cursor in a transaction that is kept at the end, or undone if something is raised."""
-        cursor = self._begun()
+        cursor = self._begin()
         try:
             yield cursor
             cursor.execute("COMMIT")
@@ -76,7 +76,7 @@ class Database:
                 cursor.execute("ROLLBACK")
             raise
 
-    def _begun(self) -> Any:
+    def _begin(self) -> Any:
         """A cursor in a transaction; of a new connection, if the one there was has broken since."""
         begin = "BEGIN IMMEDIATE" if self._engine.dialect.name == "sqlite" else "BEGIN"
         try:

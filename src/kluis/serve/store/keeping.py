@@ -64,7 +64,7 @@ class KeptRecords:
         self.database = database
         self._made = database.statements
         self._writing = threading.Lock()  # two writers of this process would poll for SQLite's own lock
-        self.number: int = self._asked(self._enter, store)
+        self.number: int = self._ask(self._enter, store)
         self._gathering = Gathering(self._made, self.number)
 
     def read(self, ids: list[bytes], known: int) -> StoreAnswer:
@@ -78,7 +78,7 @@ class KeptRecords:
     def commit(self, commit: StoreCommit) -> bool:
         """As :meth:`kluis.enclave.store.Records.commit`."""
         with self._writing:
-            return self._asked(self._commit, commit)
+            return self._ask(self._commit, commit)
 
     def keys(self, platform: bytes) -> StoreKeys:
         """As :meth:`kluis.enclave.store.ocalls.KeptKeys.keys`."""
@@ -87,19 +87,19 @@ class KeptRecords:
     def keep_key(self, platform: bytes, sealed: bytes, first: bool) -> bool:
         """As :meth:`kluis.enclave.store.ocalls.KeptKeys.keep_key`."""
         with self._writing:
-            return self._asked(self._keep_key, platform, sealed, first)
+            return self._ask(self._keep_key, platform, sealed, first)
 
     def rekey_begin(self) -> None:
         """As :meth:`kluis.enclave.store.records.Rekeys.rekey_begin`."""
-        self._gathered(self._gathering.begin)
+        self._transact(self._gathering.begin)
 
     def rekey_put(self, version: bytes, puts: list[StorePut]) -> None:
         """As :meth:`kluis.enclave.store.records.Rekeys.rekey_put`."""
-        self._gathered(self._gathering.put, version, puts)
+        self._transact(self._gathering.put, version, puts)
 
     def rekey_finish(self, last: StoreRekey) -> bool:
         """As :meth:`kluis.enclave.store.records.Rekeys.rekey_finish`."""
-        return self._gathered(self._gathering.finish, last)
+        return self._transact(self._gathering.finish, last)
 
     def close(self) -> None:
         """Close the database."""
@@ -177,7 +177,7 @@ class KeptRecords:
             kept: bool = cursor.execute(made.keep_key.text, keep).rowcount == 1
         return kept
 
-    def _gathered(self, step: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+    def _transact(self, step: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Take one step of a re-keying, in a transaction."""
 
         def stepped() -> R:
@@ -185,7 +185,7 @@ class KeptRecords:
                 return step(cursor, *args, **kwargs)
 
         with self._writing:
-            return self._asked(stepped)
+            return self._ask(stepped)
 
     def _asked_again(self, ask: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Ask what may be asked twice: on a new connection, if the one there was has broken since."""
@@ -197,9 +197,9 @@ class KeptRecords:
                 self.database.forget()
                 return ask(*args, **kwargs)
 
-        return self._asked(twice)
+        return self._ask(twice)
 
-    def _asked(self, ask: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    def _ask(self, ask: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         try:
             with unavailable():
                 return ask(*args, **kwargs)

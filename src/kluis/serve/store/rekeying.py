@@ -48,7 +48,7 @@ class Gathering:
         Raises:
             UnavailableError: nothing was begun, or another began since.
         """
-        put, staging = self._made.put, self._begun(cursor)
+        put, staging = self._made.put, self._begin(cursor)
         rows = [
             put.bind(store=staging, id=one.id, version=version, label=one.label, value=one.value)
             for one in puts
@@ -62,7 +62,7 @@ class Gathering:
         Raises:
             UnavailableError: nothing was begun, or another began since.
         """
-        made, store, staging = self._made, self._store, self._begun(cursor)
+        made, store, staging = self._made, self._store, self._begin(cursor)
         head = made.head.bind(store=store, before=last.epoch - 1, now=last.epoch, sealed=last.head)
         if cursor.execute(made.head.text, head).rowcount != 1:
             return False
@@ -76,7 +76,7 @@ class Gathering:
         self._drop(cursor, staging)
         return True
 
-    def _begun(self, cursor: Any) -> int:
+    def _begin(self, cursor: Any) -> int:
         find = self._made.find_store
         found = cursor.execute(find.text, find.bind(name=self._staging)).fetchone()
         if found is None:

@@ -151,7 +151,7 @@ class Attesting:
     ) -> str:
         """Attest an SEV-SNP guest; as :meth:`sgx`."""
         bundle = decode_base64(request.report, "report", most=MAX_BUNDLE)
-        quoted, refused = _verified(lambda: Quoted(self._platforms.report(bundle, now), {}))
+        quoted, refused = _verify(lambda: Quoted(self._platforms.report(bundle, now), {}))
         evidence = quoted.claims
         endorsers = self._settings.compliance.uvm_endorsers
         endorsement = endorsed(bundle, evidence, endorsers, self._platforms.context)
@@ -165,7 +165,7 @@ class Attesting:
     ) -> str:
         """Attest a trust domain; as :meth:`sgx`."""
         quote = decode_base64(request.quote, "quote", most=MAX_QUOTE)
-        quoted, refused = _verified(lambda: self._platforms.quote(quote, Tee.TDX, _bundle(request), now))
+        quoted, refused = _verify(lambda: self._platforms.quote(quote, Tee.TDX, _bundle(request), now))
         policy = self._policy(instance, AttestationType.TDX_VM, request.draftPolicyForAttestation)
         attested = _Attested(quoted.claims, tdx_claims(quoted.claims), refused=refused)
         return self._guest(_Request(instance, request, now, form), policy, attested)
@@ -199,7 +199,7 @@ class Attesting:
 
     def _enclave(self, request: _Request, kind: AttestationType, quote: bytes) -> str:
         data, bundle = _data(request.body), _bundle(request.body)
-        quoted, refused = _verified(lambda: self._platforms.quote(quote, Tee.SGX, bundle, request.now))
+        quoted, refused = _verify(lambda: self._platforms.quote(quote, Tee.SGX, bundle, request.now))
         _check_bound(quoted.claims, data)
         policy = self._policy(request.instance, kind, request.body.draftPolicyForAttestation)
         wanted = policy.properties.get(baselines.PROPERTY, baselines.DEFAULT)
@@ -245,7 +245,7 @@ class Attesting:
         return self._tokens.about_evidence(instance, {**claims, **result.issued}, now, draft=draft)
 
 
-def _verified(verify: Callable[[], Quoted]) -> tuple[Quoted, DebugTee | None]:
+def _verify(verify: Callable[[], Quoted]) -> tuple[Quoted, DebugTee | None]:
     """What was verified, and why there is no token for it: a policy that denies it is heard first."""
     try:
         return verify(), None

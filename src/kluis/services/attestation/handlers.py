@@ -65,19 +65,19 @@ class Handlers:
 
     def sgx(self, call: Call) -> Answer:
         """Attest an SGX enclave."""
-        return self._attested(call, AttestSgx, self._engine.attesting.sgx)
+        return self._attest(call, AttestSgx, self._engine.attesting.sgx)
 
     def open_enclave(self, call: Call) -> Answer:
         """Attest an SGX enclave by an Open Enclave report."""
-        return self._attested(call, AttestOpenEnclave, self._engine.attesting.open_enclave)
+        return self._attest(call, AttestOpenEnclave, self._engine.attesting.open_enclave)
 
     def snp(self, call: Call) -> Answer:
         """Attest an SEV-SNP guest."""
-        return self._attested(call, AttestReport, self._engine.attesting.snp)
+        return self._attest(call, AttestReport, self._engine.attesting.snp)
 
     def tdx(self, call: Call) -> Answer:
         """Attest a trust domain."""
-        return self._attested(call, AttestTdx, self._engine.attesting.tdx)
+        return self._attest(call, AttestTdx, self._engine.attesting.tdx)
 
     def guest(self, call: Call) -> Answer:
         """Attest an Azure guest."""
@@ -169,7 +169,7 @@ class Handlers:
         finally:
             self._drafting.release()
 
-    def _attested(
+    def _attest(
         self, call: Call, kind: type[E], attest: Callable[[Instance, E, datetime, TokenForm], str]
     ) -> Answer:
         request, form = _read(call, kind), _form(call)

@@ -97,15 +97,15 @@ def spelled(body: bytes, kind: type[msgspec.Struct]) -> bytes:
         FormatError: it is no JSON object.
         InvalidParameter: a member stands in two spellings.
     """
-    made = _spelled(body, kind, "body")
+    made = _respell_members(body, kind, "body")
     for name in _HELD & made.keys():
         inner = bytes(made[name]).lstrip()
         if inner[:1] == b"{":
-            made[name] = msgspec.Raw(msgspec.json.encode(_spelled(inner, Data, name)))
+            made[name] = msgspec.Raw(msgspec.json.encode(_respell_members(inner, Data, name)))
     return msgspec.json.encode(made)
 
 
-def _spelled(data: bytes, kind: type[msgspec.Struct], what: str) -> dict[str, msgspec.Raw]:
+def _respell_members(data: bytes, kind: type[msgspec.Struct], what: str) -> dict[str, msgspec.Raw]:
     names = {each.encode_name.lower(): each.encode_name for each in msgspec.structs.fields(kind)}
     made: dict[str, msgspec.Raw] = {}
     try:

@@ -100,11 +100,11 @@ class Handlers:
 
     def names(self, call: Call) -> Answer:
         """List keys."""
-        return self._listed(call, "/keys", self._names(call, "keys", deleted=False))
+        return self._list_records(call, "/keys", self._names(call, "keys", deleted=False))
 
     def all_deleted(self, call: Call) -> Answer:
         """List deleted keys."""
-        return self._listed(call, "/deletedkeys", self._names(call, "deletedkeys", deleted=True))
+        return self._list_records(call, "/deletedkeys", self._names(call, "deletedkeys", deleted=True))
 
     def versions(self, call: Call) -> Answer:
         """List a key's versions: none of a key that is not there, as Azure has it."""
@@ -312,9 +312,9 @@ class Handlers:
         def every(after: str) -> Iterable[KeyRecord]:
             return keys.live(self.vault.storage, now, deleted=deleted, after=after)
 
-        return paging.page(self.vault, listing, every, _folded, call.query)
+        return paging.page(self.vault, listing, every, _folded_name, call.query)
 
-    def _listed(self, call: Call, path: str, page: paging.Page[KeyRecord]) -> Answer:
+    def _list_records(self, call: Call, path: str, page: paging.Page[KeyRecord]) -> Answer:
         items = [
             views.item(self._url(call), one, one.current, self.vault.rules, _api(call), versioned=False)
             for one in page.several
@@ -342,7 +342,7 @@ def _version(call: Call) -> str:
     return call.path.get("version", LATEST)
 
 
-def _folded(record: KeyRecord) -> str:
+def _folded_name(record: KeyRecord) -> str:
     return folded(record.name)
 
 

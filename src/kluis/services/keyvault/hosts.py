@@ -43,7 +43,7 @@ class Hosts:
             return self._url
         host = headers.get("host", "").lower()
         found = _HOST.fullmatch(host)
-        if found is None or not self._known(found[1].strip("[]")):
+        if found is None or not self._is_known(found[1].strip("[]")):
             raise Refusal(
                 421,
                 "MisdirectedRequest",
@@ -52,7 +52,7 @@ class Hosts:
             )
         return f"https://{host}"
 
-    def _known(self, name: str) -> bool:
+    def _is_known(self, name: str) -> bool:
         if name in self._names or f"*.{name.partition('.')[2]}" in self._names or _LOCALHOST.fullmatch(name):
             return True
         try:

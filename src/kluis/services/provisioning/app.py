@@ -94,7 +94,7 @@ def service(
         platforms = Platforms(storage, authority)
         operations += _own(Intel(authority, platforms, clock))
         operations += _owner(Owner(authority, platforms, clock))
-        operations += _vouched(VouchedRoot(authority, told, vouch, clock))
+        operations += _root_operations(VouchedRoot(authority, told, vouch, clock))
     bearer = Bearer(settings.issuer) if settings.issuer is not None else None
     return Service(
         "provisioning",
@@ -137,7 +137,7 @@ def _own(intel: Intel) -> tuple[Operation, ...]:
     )
 
 
-def _vouched(root: VouchedRoot) -> tuple[Operation, ...]:
+def _root_operations(root: VouchedRoot) -> tuple[Operation, ...]:
     """What proves that the root's key is the enclave's."""
     return (
         _get("VouchedRoot", "/kluis/root/vouched", root.certificate, "The root's key, with evidence of it."),

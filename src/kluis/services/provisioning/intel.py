@@ -81,14 +81,14 @@ class Intel:
             )
         self._check_release(call)
         found = self._published()
-        body = _signed("tcbInfo", found.tcb_info, found.tcb_info_signature)
+        body = _enclose("tcbInfo", found.tcb_info, found.tcb_info_signature)
         return _answer(call, body, JSON, {"TCB-Info-Issuer-Chain": _header(found.signing_chain)})
 
     def qe_identity(self, call: Call) -> Answer:
         """Identity of the emulated quoting enclave."""
         self._check_release(call)
         found = self._published()
-        body = _signed("enclaveIdentity", found.qe_identity, found.qe_identity_signature)
+        body = _enclose("enclaveIdentity", found.qe_identity, found.qe_identity_signature)
         chain = _header(found.signing_chain)
         return _answer(call, body, JSON, {"SGX-Enclave-Identity-Issuer-Chain": chain})
 
@@ -113,7 +113,7 @@ class Intel:
     def evaluation_numbers(self, call: Call) -> Answer:
         """The TCB evaluation data number in force."""
         found = self._published()
-        body = _signed(
+        body = _enclose(
             "tcbEvaluationDataNumbers", found.evaluation_numbers, found.evaluation_numbers_signature
         )
         chain = _header(found.signing_chain)
@@ -339,7 +339,7 @@ def _own(call: Call) -> dict[str, str]:
     return {"Request-ID": call.request_id}
 
 
-def _signed(member: str, document: bytes, signature: bytes) -> bytes:
+def _enclose(member: str, document: bytes, signature: bytes) -> bytes:
     """The document as it was signed, byte for byte, in the object that Intel puts around it."""
     return b'{"%s":%s,"signature":"%s"}' % (member.encode(), document, signature.hex().encode())
 

@@ -114,7 +114,7 @@ class Platforms:
                 self._see(ppid, asked.key, asked.made)
                 return found.chain
         _refuse_held(self._storage, ppid, asked.key)
-        if self._allowed(known, asked):
+        if self._is_allowed(known, asked):
             return self._sign(ppid, known, asked.key, asked.cpusvn, asked.pcesvn, asked.made, now, asked)
         waiting = encode(Pending(key=asked.key, cpusvn=asked.cpusvn, pcesvn=asked.pcesvn, made=asked.made))
 
@@ -254,7 +254,7 @@ class Platforms:
             code="enrolment_key",
         )
 
-    def _allowed(self, known: Platform | None, asked: Enrolment) -> bool:
+    def _is_allowed(self, known: Platform | None, asked: Enrolment) -> bool:
         if known is not None and known.key != asked.key:
             return False  # or anyone could put their key in the place of a platform's
         terms = self._storage.get(TERMS, TERMS)

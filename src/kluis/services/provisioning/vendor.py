@@ -81,7 +81,7 @@ class Vendor:
         check_named(kind, key)
         check(kind, key, found, self._ask, self._context, now)
         if not self._put(kind, key, found):
-            kept = self._kept(_name(kind, key)) or found
+            kept = self._stored(_name(kind, key)) or found
             raise FreshnessError(
                 f"{_name(kind, key)}: want one issued {shown(times(kind, kept))} or later, as is kept, "
                 f"got one issued {shown(times(kind, found))}",
@@ -95,7 +95,7 @@ class Vendor:
         Raises:
             FormatError: there is nothing but what is beside, and that is no such document.
         """
-        kept = self._kept(_name(*wanted))
+        kept = self._stored(_name(*wanted))
         given = self._beside(path, query) if self._beside is not None else None
         if given is None:
             return [] if kept is None else [(kept, False)]
@@ -112,7 +112,7 @@ class Vendor:
 
     def _ask(self, kind: Kind, key: Key) -> Document:
         """What another document is checked with: kept here, or beside; checked by who asks."""
-        kept = self._kept(_name(kind, key))
+        kept = self._stored(_name(kind, key))
         if kept is not None:
             return kept
         path, query = _path(kind, key)
@@ -120,7 +120,7 @@ class Vendor:
             return found
         raise _missing(kind, key)
 
-    def _kept(self, name: str) -> Document | None:
+    def _stored(self, name: str) -> Document | None:
         return _read(self._storage, name)
 
     def _put(self, kind: Kind, key: Key, found: Document) -> bool:

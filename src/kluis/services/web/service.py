@@ -218,9 +218,13 @@ class Service:
             raise
         except KluisError as error:
             refusal = self._refusal_of(error)
-            answer, code = _refused(refusal), refusal.code
+            answer, code = _refusal_answer(refusal), refusal.code
         except Exception as error:  # noqa: BLE001 - whatever is left is our bug: its class is logged, no word of it goes out
-            answer, code, bug = _refused(Refusal.unexpected()), "InternalServerError", type(error).__name__
+            answer, code, bug = (
+                _refusal_answer(Refusal.unexpected()),
+                "InternalServerError",
+                type(error).__name__,
+            )
         report(operation, answer.status, code, bug)
         await self._response(answer, headers, request_id)(scope, receive, send)
 
@@ -332,5 +336,5 @@ def _no_method(match: Match) -> Refusal:
     return Refusal(405, "MethodNotAllowed", f"method: want one of {allowed}", headers={"Allow": allowed})
 
 
-def _refused(refusal: Refusal) -> Answer:
+def _refusal_answer(refusal: Refusal) -> Answer:
     return Answer(refusal.body(), refusal.status, headers=refusal.headers)

@@ -72,7 +72,7 @@ class Custody:
         with self._lock:
             if self._storage is None:
                 self._open(self._find_or_make())
-            return self._opened()
+            return self._open_store()
 
     def challenge(self) -> bytes:
         """As :meth:`Giver.challenge`."""
@@ -120,7 +120,7 @@ class Custody:
             moved = before.rekeyed(self._records, fresh)
             # Heard of before the host has it: it could show an empty store under the fresh key otherwise.
             CounterWitness(fresh, seal_policy()).advance(Witnessed(moved.epoch, moved.chain))
-            name, sealed = self._sealed(fresh)
+            name, sealed = self._seal(fresh)
             last = StoreRekey(moved.epoch, moved.head, moved.size, name, sealed)
             if not asked(self._records.rekey_finish, last):
                 raise UnavailableError(
@@ -138,7 +138,7 @@ class Custody:
             witness.end(former, policy)
         self._storage, self._key = storage, key
 
-    def _opened(self) -> SealedStore:
+    def _open_store(self) -> SealedStore:
         if self._storage is None:
             raise UnavailableError("store: is not open", code="store_waiting")
         return self._storage
@@ -162,9 +162,9 @@ class Custody:
         raise UnavailableError("store: others make its key", hint="try again", code="store_busy")
 
     def _keep(self, key: bytes, first: bool) -> bool:
-        return asked(self._records.keep_key, *self._sealed(key), first)
+        return asked(self._records.keep_key, *self._seal(key), first)
 
-    def _sealed(self, key: bytes) -> tuple[bytes, bytes]:
+    def _seal(self, key: bytes) -> tuple[bytes, bytes]:
         """Where a key opens again, and the key sealed so."""
         name = platform_name()
         return name, sealing.seal(key, policy=seal_policy(), associated=LABEL + name)

@@ -51,7 +51,7 @@ class ControlPlane:
             engine.keys,
         )
         self._clock = clock
-        declared = self._declared()
+        declared = self._declare()
         slashed = tuple(
             dataclasses.replace(each, name=f"{each.name}Slashed", path=_ONE_SLASHED)
             for each in declared
@@ -64,7 +64,7 @@ class ControlPlane:
         """What can be asked."""
         return self._operations
 
-    def _declared(self) -> tuple[Operation, ...]:
+    def _declare(self) -> tuple[Operation, ...]:
         def one(
             name: str,
             method: str,
@@ -146,19 +146,19 @@ class ControlPlane:
 
     def _put(self, call: Call) -> Answer:
         request = call.json(ProviderRequest)
-        made, new = self._providers.put(*_named(call), request, _author(call), self._clock.now())
+        made, new = self._providers.put(*_names_of(call), request, _author(call), self._clock.now())
         # Without the Location of Azure's, the instance's own address: az asks there for the resource.
         return Answer(made, status=201 if new else 200)
 
     def _get(self, call: Call) -> Answer:
-        return Answer(self._providers.get(*_named(call)))
+        return Answer(self._providers.get(*_names_of(call)))
 
     def _patch(self, call: Call) -> Answer:
         request = call.json(ProviderRequest)
-        return Answer(self._providers.patch(*_named(call), request, _author(call), self._clock.now()))
+        return Answer(self._providers.patch(*_names_of(call), request, _author(call), self._clock.now()))
 
     def _delete(self, call: Call) -> Answer:
-        return Answer(status=200 if self._providers.delete(*_named(call)) else 204)
+        return Answer(status=200 if self._providers.delete(*_names_of(call)) else 204)
 
     def _list(self, call: Call) -> Answer:
         providers = self._providers.listed(call.path["subscription"], call.path.get("group"))
@@ -171,17 +171,17 @@ class ControlPlane:
         return Answer(self._providers.default(call.path["location"]))
 
     def _none(self, call: Call) -> Answer:
-        self._providers.get(*_named(call))
+        self._providers.get(*_names_of(call))
         return Answer({"value": []})
 
     def _no_link(self, call: Call) -> Answer:
-        self._providers.get(*_named(call))
+        self._providers.get(*_names_of(call))
         raise Missing(
             f"private endpoint: want one that there is, got {call.path['link'][:64]!a}: there are none"
         )
 
     def _link_gone(self, call: Call) -> Answer:
-        self._providers.get(*_named(call))
+        self._providers.get(*_names_of(call))
         return Answer(status=204)
 
     def _list_operations(self, call: Call) -> Answer:
@@ -220,5 +220,5 @@ def _author(call: Call) -> Author | None:
     return None if call.caller is None else author_of(call.caller)
 
 
-def _named(call: Call) -> tuple[str, str, str]:
+def _names_of(call: Call) -> tuple[str, str, str]:
     return call.path["subscription"], call.path["group"], call.path["name"]

@@ -140,7 +140,7 @@ class Providers:
         Raises:
             ResourceMissing: there is none of this name here.
         """
-        return self._resource(self._found(subscription, group, name))
+        return self._resource(self._find(subscription, group, name))
 
     def patch(
         self,
@@ -218,7 +218,7 @@ class Providers:
             _properties(instance.url, instance.trust_model, ENABLED, instance.tpm_authentication),
         )
 
-    def _found(self, subscription: str, group: str, name: str) -> Provider:
+    def _find(self, subscription: str, group: str, name: str) -> Provider:
         there = self._instances.provider(self._storage, name)
         if there is None or not _within(there, subscription, group):
             raise _missing(group, name)

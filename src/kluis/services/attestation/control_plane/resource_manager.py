@@ -82,12 +82,12 @@ class ResourceManager:
         return Answer(_subscription(call.path["subscription"]))
 
     def _namespaces(self, call: Call) -> Answer:
-        return Answer({"value": [self._described(call)]})
+        return Answer({"value": [self._describe(call)]})
 
     def _namespace(self, call: Call) -> Answer:
-        return Answer(self._described(call))
+        return Answer(self._describe(call))
 
-    def _described(self, call: Call) -> dict[str, Any]:
+    def _describe(self, call: Call) -> dict[str, Any]:
         places = [self._providers.default()["location"]]
         return {
             "id": f"/subscriptions/{call.path['subscription']}/providers/{_SPACE}",
@@ -99,16 +99,16 @@ class ResourceManager:
         }
 
     def _groups(self, call: Call) -> Answer:
-        return Answer({"value": list(self._found(call).values())})
+        return Answer({"value": list(self._groups_of(call).values())})
 
     def _group(self, call: Call) -> Answer:
         group = call.path["group"]
-        match = self._found(call).get(group.lower())
+        match = self._groups_of(call).get(group.lower())
         if match is None:
             raise Missing(f"resource group: want one that has an instance, got {group[:90]!a}")
         return Answer(match)
 
-    def _found(self, call: Call) -> dict[str, dict[str, Any]]:
+    def _groups_of(self, call: Call) -> dict[str, dict[str, Any]]:
         """The resource groups of a subscription, by their names in lower case."""
         made: dict[str, dict[str, Any]] = {}
         for each in self._providers.listed(call.path["subscription"]):
@@ -121,12 +121,12 @@ class ResourceManager:
         return made
 
     def _resources(self, call: Call) -> Answer:
-        wanted = _wanted(call.query.get("$filter", ""))
+        wanted = _parse_filter(call.query.get("$filter", ""))
         match = self._providers.listed(call.path["subscription"], call.path.get("group"))
         return Answer({"value": [each for each in match if _fits(each, wanted)]})
 
 
-def _wanted(text: str) -> dict[str, str]:
+def _parse_filter(text: str) -> dict[str, str]:
     """A filter's clauses, by name in lower case."""
     if not text:
         return {}

@@ -163,7 +163,7 @@ class Endorsing:
 
     def _own(self, quote: bytes, now: datetime) -> Documents:
         """The service's own documents for a quote; raises what :meth:`find` does."""
-        fetched = self._of_late(self._wanted(quote), now)
+        fetched = self._of_late(self._documents_wanted(quote), now)
         if fetched is not None:
             return fetched.documents
         # A host fails for what only ends as a platform's quotes do: not in that platform's name.
@@ -173,7 +173,7 @@ class Endorsing:
         fetched = self._fetched.get(wanted)
         configured = self._given.get((wanted.tee, wanted.fmspc, wanted.authority))
         try:
-            fetched_documents = self._backoff.attempt(wanted, lambda: self._asked(wanted.tee, quote))
+            fetched_documents = self._backoff.attempt(wanted, lambda: self._request(wanted.tee, quote))
         except UnavailableError as error:
             # Old documents say by themselves until when they are good.
             older = fetched.documents if fetched is not None else configured
@@ -190,7 +190,7 @@ class Endorsing:
         self._remember(self._fetched, wanted, _Fetched(documents, now))
         return documents
 
-    def _wanted(self, quote: bytes) -> _Wanted:
+    def _documents_wanted(self, quote: bytes) -> _Wanted:
         """Which documents a quote is in need of.
 
         Raises:
@@ -206,7 +206,7 @@ class Endorsing:
         return wanted
 
     def _read(self, quote: bytes) -> _Wanted:
-        """As :meth:`_wanted`, of all of the quote."""
+        """As :meth:`_documents_wanted`, of all of the quote."""
         parsed = dcap_quote.parse(quote)
         # Whoever made up a platform must not have documents fetched for it.
         self._check_platform(parsed)
@@ -252,7 +252,7 @@ class Endorsing:
             self._remember(self._by_bytes, name, documents)
         return documents
 
-    def _asked(self, tee: str, quote: bytes) -> Documents:
+    def _request(self, tee: str, quote: bytes) -> Documents:
         """What the host gives for a quote, verified.
 
         Raises:

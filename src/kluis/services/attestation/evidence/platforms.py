@@ -160,12 +160,12 @@ class Platforms:
             DebugTee: it is authentic, and its platform in support, but a debug one.
         """
         try:
-            fresh = self._listed(endorsements, now)
+            fresh = self._recent_list(endorsements, now)
             crl = fresh[1] if fresh is not None else None
-            claims = self._verified(report, endorsements, crl, now)
+            claims = self._verify_report(report, endorsements, crl, now)
             # Asked for only now: nobody else's report has a host look for what it does not find.
             if fresh is None and (crl := self._crl(report, endorsements, now)) is not None:
-                claims = self._verified(report, endorsements, crl, now)
+                claims = self._verify_report(report, endorsements, crl, now)
         except KluisError as error:
             raise refusal("report", error) from None
         if claims.tee is not Tee.SNP:
@@ -219,18 +219,20 @@ class Platforms:
                 raise DebugTee(quoted)
             raise _of_no_level(claims.anchor)
 
-    def _known(self, root: bytes | None) -> bool:
+    def _is_known(self, root: bytes | None) -> bool:
         """Whether a root's key is trusted: nobody else's list is asked for."""
         return root is not None and self.anchors.match(x509.parse(root, "ARK").spki) is not None
 
-    def _verified(
+    def _verify_report(
         self, report: bytes, endorsements: SnpEndorsements, crl: bytes | None, now: datetime
     ) -> Claims:
         if crl is not None:
             endorsements = dataclasses.replace(endorsements, crl=crl)
         return self.verifier.verify(report, collateral=endorsements, now=now).value
 
-    def _listed(self, endorsements: SnpEndorsements, now: datetime) -> tuple[datetime, bytes | None] | None:
+    def _recent_list(
+        self, endorsements: SnpEndorsements, now: datetime
+    ) -> tuple[datetime, bytes | None] | None:
         """When AMD's list for a report's root was fetched, and it; None where that was not of late."""
         listed = self._lists.get(_list_of(endorsements))
         if listed is None or abs((now - listed[0]).total_seconds()) >= self._seconds:
@@ -240,7 +242,7 @@ class Platforms:
     def _crl(self, report: bytes, endorsements: SnpEndorsements, now: datetime) -> bytes | None:
         """AMD's list for a report's root, fetched now; without one nothing is known of revocation."""
         ask = self._ask
-        if ask is None or endorsements.vek is None or not self._known(endorsements.ark):
+        if ask is None or endorsements.vek is None or not self._is_known(endorsements.ark):
             return None
         key = _list_of(endorsements)
         asked = _with_key(report, endorsements.vek)

@@ -40,18 +40,18 @@ def endorsed(
         InvalidParameter: the member is malformed.
         InvalidEvidence: an endorsement does not hold.
     """
-    given = _given(bundle)
+    given = _endorsements_in(bundle)
     if not endorsers:
         for each in given:
-            _held_to_form(each)
+            _check_form(each)
         return None
     newest: Endorsement | None = None
     for each in given:
         try:
             read = uvm.verify(each, context=context)
         except KluisError as error:
-            raise _refused(error) from None
-        if read.measurement == claims.measurement.value and _listed(read, endorsers):
+            raise _refusal(error) from None
+        if read.measurement == claims.measurement.value and _is_listed(read, endorsers):
             newest = read if newest is None or read.svn > newest.svn else newest
     return newest
 
@@ -67,7 +67,7 @@ def uvm_claims(endorsement: Endorsement | None) -> dict[str, Any]:
     }
 
 
-def _given(bundle: bytes) -> list[bytes]:
+def _endorsements_in(bundle: bytes) -> list[bytes]:
     """The endorsements that a bundle brings, unread."""
     text = json_object(bundle, "report").get("Endorsements")
     if text in (None, ""):
@@ -80,22 +80,22 @@ def _given(bundle: bytes) -> list[bytes]:
     return [decode_base64(each, f"{MEMBER}.Uvm", most=MAX_SIZE) for each in given]
 
 
-def _held_to_form(data: bytes) -> None:
+def _check_form(data: bytes) -> None:
     try:
         parse(data)
     except UnsupportedError:
         return
     except KluisError as error:
-        raise _refused(error) from None
+        raise _refusal(error) from None
 
 
-def _refused(error: KluisError) -> InvalidEvidence:
+def _refusal(error: KluisError) -> InvalidEvidence:
     return InvalidEvidence(
         f"The specified report was invalid: {error.message}", hint=error.hint, code=error.code
     )
 
 
-def _listed(endorsement: Endorsement, endorsers: tuple[UvmEndorser, ...]) -> bool:
+def _is_listed(endorsement: Endorsement, endorsers: tuple[UvmEndorser, ...]) -> bool:
     return any(
         (each.issuer, each.feed) == (endorsement.issuer, endorsement.feed)
         and endorsement.svn >= each.least_svn

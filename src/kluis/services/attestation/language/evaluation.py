@@ -60,7 +60,7 @@ class Step:
         if self.ran:
             return f"{self.rule.place}: ran: {self.rule.text}"
         assert self.unmet is not None  # noqa: S101  # a rule runs unless a condition does not hold
-        got = "; ".join(f"{name} is {_shown(values)}" for name, values in self.seen.items())
+        got = "; ".join(f"{name} is {_show(values)}" for name, values in self.seen.items())
         return f"{self.rule.place}: want {self.unmet.text}, got {got or 'no claim of the kind'}"
 
 
@@ -171,7 +171,7 @@ class _Run:
         for condition in rule.conditions:
             matching = self._matching(condition, bound)
             if bool(matching) is condition.negated:
-                return Step(section, rule, False, condition, self._seen(condition))
+                return Step(section, rule, False, condition, self._values_seen(condition))
             if condition.identifier is not None:
                 bound[condition.identifier] = matching
         self._act(section, rule, bound)
@@ -205,7 +205,7 @@ class _Run:
         elif action.verb is Verb.DENY:
             self.denied_by = self.denied_by or rule
         else:
-            for claim in self._made(action, bound):
+            for claim in self._make(action, bound):
                 self._put(section, action.verb, claim)
                 if len(self.incoming) > MAX_CLAIMS:
                     raise too_much(f"{MAX_CLAIMS} claims")
@@ -228,7 +228,7 @@ class _Run:
         if problem is not None:
             raise PolicyError(problem, code="policy_evaluation")
 
-    def _made(self, action: Action, bound: dict[str, list[Claim]]) -> list[Claim]:
+    def _make(self, action: Action, bound: dict[str, list[Claim]]) -> list[Claim]:
         if action.copied is not None:
             return bound[action.copied]
         parts = {each.name: self._value(each.expression, bound) for each in action.properties}
@@ -259,7 +259,7 @@ class _Run:
         members = functions.unique([_property(claim, expression.property) for claim in claims])
         return Values(members, expression.property == "value" and any(claim.read_only for claim in claims))
 
-    def _seen(self, condition: Condition) -> dict[str, tuple[Value, ...]]:
+    def _values_seen(self, condition: Condition) -> dict[str, tuple[Value, ...]]:
         names = [
             test.expression.value
             for test in condition.tests
@@ -297,6 +297,6 @@ _ORDERS = {
 }
 
 
-def _shown(values: tuple[Value, ...]) -> str:
+def _show(values: tuple[Value, ...]) -> str:
     texts = [shown_value(value) for value in values[:MOST_SEEN]]
     return " or ".join([*texts, "others"] if len(values) > MOST_SEEN else texts) or "absent"

@@ -38,7 +38,7 @@ class Values:
         """
         if len(self.members) != 1 or type(self.members[0]) is not kind:
             got = ", ".join(type(member).__name__ for member in self.members[:3]) or "nothing"
-            raise _failed(f"{what}: want one {kind.__name__}, got {got}")
+            raise _failure(f"{what}: want one {kind.__name__}, got {got}")
         return self.members[0]
 
 
@@ -75,42 +75,42 @@ def _jmes_path(work: Work, text: Values, query: Values) -> tuple[Value, ...]:
     try:
         return (queries.answer(document, expression, work),)
     except (JMESPathError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
-        raise _failed(f"JmesPath: {queries.first_line(error)}") from None
+        raise _failure(f"JmesPath: {queries.first_line(error)}") from None
 
 
 def _json_to_claim_value(work: Work, text: Values) -> tuple[Value, ...]:
     raw = text.only(str, "JsonToClaimValue")
     if len(raw) > MAX_JSON:
-        raise _failed(f"JsonToClaimValue: want at most {MAX_JSON} characters, got {len(raw)}")
+        raise _failure(f"JsonToClaimValue: want at most {MAX_JSON} characters, got {len(raw)}")
     work.read(raw)
     try:
         value = queries.read_json(raw)
     except (json.JSONDecodeError, NotJsonError):
         return (raw,)
     except (ValueError, RecursionError) as error:
-        raise _failed(f"JsonToClaimValue: {queries.first_line(error)}") from None
+        raise _failure(f"JsonToClaimValue: {queries.first_line(error)}") from None
     if value is None:
         return ()
     members = value if isinstance(value, list) else [value]
     work.step(len(members))
     if len(members) > MAX_VALUES:
-        raise _failed(f"JsonToClaimValue: want at most {MAX_VALUES} values, got {len(members)}")
+        raise _failure(f"JsonToClaimValue: want at most {MAX_VALUES} values, got {len(members)}")
     for member in members:
         if not isinstance(member, (str, int)) or (
             isinstance(member, int) and not -MOST_INTEGER - 1 <= member <= MOST_INTEGER
         ):
-            raise _failed(f"JsonToClaimValue: want text, integers and booleans, got {type(member).__name__}")
+            raise _failure(f"JsonToClaimValue: want text, integers and booleans, got {type(member).__name__}")
     return unique(members)
 
 
 def _is_subset_of(_: Work, part: Values, whole: Values) -> tuple[Value, ...]:
-    return (set(_typed(part)) <= set(_typed(whole)),)
+    return (set(_with_types(part)) <= set(_with_types(whole)),)
 
 
 def _append_string(work: Work, first: Values, second: Values) -> tuple[Value, ...]:
     head, tail = first.only(str, "AppendString"), second.only(str, "AppendString")
     if len(head) + len(tail) > MAX_JSON:
-        raise _failed(f"AppendString: want at most {MAX_JSON} characters, got {len(head) + len(tail)}")
+        raise _failure(f"AppendString: want at most {MAX_JSON} characters, got {len(head) + len(tail)}")
     work.write(len(head) + len(tail))
     return (head + tail,)
 
@@ -121,8 +121,8 @@ def _negate_bool(_: Work, value: Values) -> tuple[Value, ...]:
 
 def _contains_only_value(_: Work, values: Values, value: Values) -> tuple[Value, ...]:
     if len(value.members) != 1:
-        raise _failed(f"ContainsOnlyValue: want one value, got {len(value.members)}")
-    return (_typed(values) == _typed(value),)
+        raise _failure(f"ContainsOnlyValue: want one value, got {len(value.members)}")
+    return (_with_types(values) == _with_types(value),)
 
 
 _FUNCTIONS: Final[dict[str, Callable[..., tuple[Value, ...]]]] = {
@@ -142,12 +142,12 @@ def _check_whole(name: str, members: tuple[Value, ...]) -> None:
             try:
                 member.encode()
             except UnicodeEncodeError:
-                raise _failed(f"{name}: want whole characters, got half of one") from None
+                raise _failure(f"{name}: want whole characters, got half of one") from None
 
 
-def _typed(values: Values) -> list[tuple[type, Value]]:
+def _with_types(values: Values) -> list[tuple[type, Value]]:
     return [(type(member), member) for member in unique(list(values.members))]
 
 
-def _failed(problem: str) -> PolicyError:
+def _failure(problem: str) -> PolicyError:
     return PolicyError(f"policy: {problem}", code="policy_evaluation")

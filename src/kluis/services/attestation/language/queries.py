@@ -96,14 +96,14 @@ def answer(document: str, query: str, work: Work) -> str:
         PolicyError: code ``policy_evaluation``; it is too much.
     """
     if not document or len(document) > MAX_JSON:
-        raise _failed(f"want JSON of at most {MAX_JSON} characters, got {len(document)}")
+        raise _failure(f"want JSON of at most {MAX_JSON} characters, got {len(document)}")
     if len(query) > MAX_QUERY:
-        raise _failed(f"want a query of at most {MAX_QUERY} characters, got {len(query)}")
+        raise _failure(f"want a query of at most {MAX_QUERY} characters, got {len(query)}")
     work.step(len(query))
-    parsed = _parsed(query)
+    parsed = _parse(query)
     work.read(document)
     result = _Interpreter(work).visit(parsed, read_json(document))
-    written = _written(result)
+    written = _write(result)
     work.write(len(written))
     return written
 
@@ -111,7 +111,7 @@ def answer(document: str, query: str, work: Work) -> str:
 def problem(query: str) -> str | None:
     """What is wrong with a query, whatever the document; None where nothing is."""
     try:
-        _parsed(query)
+        _parse(query)
     except PolicyError as error:
         return error.message
     except (JMESPathError, ValueError, RecursionError) as error:
@@ -125,12 +125,12 @@ def first_line(error: Exception) -> str:
 
 
 @functools.lru_cache(maxsize=64)
-def _parsed(query: str) -> dict[str, Any]:
+def _parse(query: str) -> dict[str, Any]:
     parser = Parser()
     tree: dict[str, Any] = parser.parse(query).parsed
     parser.purge()  # it keeps many, of any size
     if _growth(tree) > MAX_GROWTH:
-        raise _failed(f"the query may grow its document more than {MAX_GROWTH} times")
+        raise _failure(f"the query may grow its document more than {MAX_GROWTH} times")
     return tree
 
 
@@ -146,21 +146,21 @@ class _Interpreter(TreeInterpreter):  # type: ignore[misc]  # the package has no
         return super().visit(node, *args, **kwargs)
 
     def visit_flatten(self, node: dict[str, Any], value: Any) -> Any:
-        return self._counted(super().visit_flatten(node, value))
+        return self._count(super().visit_flatten(node, value))
 
     def visit_slice(self, node: dict[str, Any], value: Any) -> Any:
-        return self._counted(super().visit_slice(node, value))
+        return self._count(super().visit_slice(node, value))
 
     def visit_comparator(self, node: dict[str, Any], value: Any) -> Any:
         left, right = (self.visit(each, value) for each in node["children"])
-        self._compared(left, right)
+        self._compare(left, right)
         if node["value"] in ("eq", "ne"):
             return _alike(left, right) is (node["value"] == "eq")
         if not any(_is(kind, left) and _is(kind, right) for kind in ((int, float), str)):
             return None
         return self.COMPARATOR_FUNC[node["value"]](left, right)
 
-    def _compared(self, left: Any, right: Any) -> None:
+    def _compare(self, left: Any, right: Any) -> None:
         """Count a comparison, of texts or member by member, which ends with the smaller one; so does this."""
         if isinstance(left, str) and isinstance(right, str):
             self._work.step(min(len(left), len(right)) // CHARACTERS_A_STEP)
@@ -172,7 +172,7 @@ class _Interpreter(TreeInterpreter):  # type: ignore[misc]  # the package has no
             most *= 4
         self._work.step(2 * most)
 
-    def _counted(self, value: Any) -> Any:
+    def _count(self, value: Any) -> Any:
         if isinstance(value, list):
             self._work.step(len(value))
         return value
@@ -198,7 +198,7 @@ class _Functions(jmespath_functions.Functions):  # type: ignore[misc]  # likewis
 
     @jmespath_functions.signature({"types": []})  # type: ignore[untyped-decorator]  # likewise
     def _func_to_string(self, value: Any) -> str:
-        text = value if isinstance(value, str) else _written(value)
+        text = value if isinstance(value, str) else _write(value)
         self._work.write(len(text))
         return text
 
@@ -260,13 +260,13 @@ def _size(value: Any, most: int) -> int:
     return size + len(left)
 
 
-def _written(value: Any) -> str:
+def _write(value: Any) -> str:
     """JSON of at most so many characters; parts that a query repeats are written each time."""
     size, parts = 0, []
     for part in _ENCODER.iterencode(value):
         size += len(part)
         if size > MAX_JSON:
-            raise _failed(f"the answer is more than {MAX_JSON} characters")
+            raise _failure(f"the answer is more than {MAX_JSON} characters")
         parts.append(part)
     return "".join(parts)
 
@@ -293,5 +293,5 @@ def too_much(most: str) -> PolicyError:
     return PolicyError(f"the policy is too much work: want at most {most}", code="policy_evaluation")
 
 
-def _failed(problem: str) -> PolicyError:
+def _failure(problem: str) -> PolicyError:
     return PolicyError(f"policy: JmesPath: {problem}", code="policy_evaluation")

@@ -56,7 +56,7 @@ def chain_of(x5c: object, what: str) -> tuple[Certificate, ...]:
         raise InvalidParameter(f"{what}: want a list of 1 to {MOST_CERTIFICATES} certificates")
     chain = tuple(read_certificate(each, f"{what}[{number}]") for number, each in enumerate(x5c))
     for child, issuer in itertools.pairwise(chain):
-        if not _issued(child, issuer):
+        if not _is_issued_by(child, issuer):
             raise InvalidParameter(
                 f"{what}: Unable to find issuer certificate CN={issuer.common_name}: want a CA that signed "
                 f"CN={child.common_name}"
@@ -84,7 +84,7 @@ def trusted(chain: Sequence[Certificate], anchors: Iterable[Certificate]) -> boo
     named = {each.der for each in known}
     if any(each.der in named for each in chain):
         return True
-    return any(_issued(chain[-1], each) for each in known)
+    return any(_is_issued_by(chain[-1], each) for each in known)
 
 
 def jwk_of(chain: Sequence[Certificate]) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def jwk_of(chain: Sequence[Certificate]) -> dict[str, Any]:
     }
 
 
-def _issued(child: Certificate, issuer: Certificate) -> bool:
+def _is_issued_by(child: Certificate, issuer: Certificate) -> bool:
     """Whether ``issuer`` is a CA, and signed ``child``."""
     if child.issuer != issuer.subject or not issuer.ca:
         return False

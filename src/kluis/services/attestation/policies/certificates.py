@@ -84,7 +84,7 @@ class PolicyCertificates:
             self.put(store, instance.key, (*there, chain))
 
         self._storage.update(work)
-        return self._changed(instance, chain[0], "IsPresent", now)
+        return self._change_token(instance, chain[0], "IsPresent", now)
 
     def remove(self, instance: Instance, jws: str, now: datetime) -> str:
         """Trust a certificate no more; a token says that it is gone.
@@ -107,7 +107,7 @@ class PolicyCertificates:
             self.put(store, instance.key, left)
 
         self._storage.update(work)
-        return self._changed(instance, chain[0], "IsAbsent", now)
+        return self._change_token(instance, chain[0], "IsAbsent", now)
 
     def put(self, store: Writing, instance: str, chains: Sequence[Sequence[bytes]]) -> None:
         """Keep the certificates of an instance, as a part of a change of the store."""
@@ -149,7 +149,7 @@ class PolicyCertificates:
     def _check(self, store: Reading, instance: Instance, document: Document) -> None:
         check_signer(instance, document, self.trusted(store, instance), "policy certificate")
 
-    def _changed(self, instance: Instance, der: bytes, result: str, now: datetime) -> str:
+    def _change_token(self, instance: Instance, der: bytes, result: str, now: datetime) -> str:
         claims = {
             "x-ms-certificate-thumbprint": thumbprint(der),
             "x-ms-policycertificates-result": result,

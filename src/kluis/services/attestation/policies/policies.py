@@ -125,7 +125,7 @@ class Policies:
 
         self._storage.update(work)
         self.settle()
-        return self._changed(instance, document, "Updated", now)
+        return self._change_token(instance, document, "Updated", now)
 
     def reset(self, instance: Instance, kind: AttestationType, jws: str, now: datetime) -> str:
         """Go back to what holds by default; a token says so.
@@ -150,7 +150,7 @@ class Policies:
 
         self._storage.update(work)
         self.settle()
-        return self._changed(instance, document, "Removed", now)
+        return self._change_token(instance, document, "Removed", now)
 
     def settle(self) -> None:
         """Wait, after a change of the store, until no instance of the service goes by what was before."""
@@ -174,7 +174,7 @@ class Policies:
             policy = self._defaults[kind] = hold(text)
         return policy
 
-    def _changed(self, instance: Instance, document: Document, result: str, now: datetime) -> str:
+    def _change_token(self, instance: Instance, document: Document, result: str, now: datetime) -> str:
         claims: dict[str, Any] = {
             "x-ms-policy-result": result,
             "x-ms-policy-token-hash": b64.encode_url(sha256(document.jws.encode())),

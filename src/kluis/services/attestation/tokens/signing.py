@@ -138,7 +138,7 @@ class SigningKeys:
             there = _read(store.get(TABLE, self._place(instance)))
             if only_after is not None and (not there.keys or there.keys[-1].kid != only_after):
                 return there
-            keys = [self._aged(key, at, made.signs_from) for key in there.keys]
+            keys = [self._age(key, at, made.signs_from) for key in there.keys]
             kept = [key for key in keys if key.published_until is None or at < key.published_until]
             if len(kept) >= MOST_KEYS and delay_seconds and only_after is None:
                 raise _too_many(kept)
@@ -178,13 +178,13 @@ class SigningKeys:
 
                 ring = self._storage.update(work)
             elif any(self._over(key, int(now.timestamp())) for key in ring.keys):
-                ring = self._storage.update(lambda store: self._wiped(store, instance, now))
+                ring = self._storage.update(lambda store: self._wipe(store, instance, now))
             if entry is None and there_before:
-                ring = self._renewed(instance, url, ring, now)
+                ring = self._renew(instance, url, ring, now)
             self._keep(instance, ring, now)
             return ring
 
-    def _renewed(self, instance: str, url: str, ring: _Ring, now: datetime) -> _Ring:
+    def _renew(self, instance: str, url: str, ring: _Ring, now: datetime) -> _Ring:
         """The keys, once a start, with evidence of the platform and the image as they are now.
 
         A platform that was certified anew, after a TCB recovery, is still out of date by its old evidence.
@@ -217,7 +217,7 @@ class SigningKeys:
             return False
         return at >= key.published_until - self._published_seconds + 2 * HELD_SECONDS
 
-    def _wiped(self, store: Writing, instance: str, now: datetime) -> _Ring:
+    def _wipe(self, store: Writing, instance: str, now: datetime) -> _Ring:
         at, there = int(now.timestamp()), _read(store.get(TABLE, self._place(instance)))
         wiped = [
             msgspec.structs.replace(key, private=b"") if self._over(key, at) else key for key in there.keys
@@ -234,7 +234,7 @@ class SigningKeys:
         """Of a key's certificate, from when the key signs."""
         return self._settings.key_seconds + self._settings.longest_token_seconds + 30 * DAY
 
-    def _aged(self, key: _Kept, at: int, replaced_at: int) -> _Kept:
+    def _age(self, key: _Kept, at: int, replaced_at: int) -> _Kept:
         """A key after a newer one was made: it ends when that one begins, and is a certificate alone."""
         if key.published_until is None:
             private = key.private if replaced_at > at else b""

@@ -72,11 +72,11 @@ class Challenges:
 
     def _code(self, instance: str, data: bytes) -> bytes:
         if not self._key:
-            self._key = self._kept()
+            self._key = self._stored_key()
         name = instance.encode()
         return hmac.digest(self._key, len(name).to_bytes(2, "big") + name + data, hashlib.sha256)
 
-    def _kept(self) -> bytes:
+    def _stored_key(self) -> bytes:
         key = self._storage.get(TABLE, KEY)
         if key is not None:
             return key

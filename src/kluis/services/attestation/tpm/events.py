@@ -50,7 +50,7 @@ def events(time: Time) -> dict[str, Any]:
             "PcrIndex": event.index,
             "Digests": {HASHES[HashId(kind)]: value.hex() for kind, value in event.digests if kind in HASHES},
         }
-        if each.proof is Proof.DATA and time.log and (processed := _processed(each, time.log)):
+        if each.proof is Proof.DATA and time.log and (processed := _processed_data(each, time.log)):
             entry["ProcessedData"] = processed
         entries.append(entry)
     for record in time.ima.records:
@@ -67,7 +67,7 @@ def events(time: Time) -> dict[str, Any]:
     return {"Events": entries}
 
 
-def _processed(judged: Judged, log: LogClaims) -> Mapping[str, Any]:
+def _processed_data(judged: Judged, log: LogClaims) -> Mapping[str, Any]:
     event = judged.event
     if event.kind in _VARIABLES:
         try:

@@ -100,7 +100,7 @@ def request_key(request: Request, challenge: bytes, quoted: bytes, ak: bytes, co
     certified = request.info.tpm_certify
     if certified is not None:
         _want(quoted, challenge, "the challenge")
-        area = _certified(certified, request.key, challenge, ak, context)
+        area = _certified_area(certified, request.key, challenge, ak, context)
         return BoundKey(request.jwk, Binding.CERTIFICATION, area=area)
     if request.version == 1 and hmac.compare_digest(quoted, challenge):
         return BoundKey(request.jwk, Binding.NONE)
@@ -132,7 +132,7 @@ def _other(given: Key, challenge: bytes, ak: bytes, context: Context) -> BoundKe
         raise InvalidParameter("other_keys.info: want tpm_certify or none, got tpm_quote")
     if given.info is None or given.info.tpm_certify is None:
         return BoundKey(jwk, Binding.NONE)
-    area = _certified(given.info.tpm_certify, key, challenge, ak, context)
+    area = _certified_area(given.info.tpm_certify, key, challenge, ak, context)
     return BoundKey(jwk, Binding.CERTIFICATION, area=area)
 
 
@@ -144,7 +144,9 @@ def _want(got: bytes, want: bytes, what: str) -> None:
         )
 
 
-def _certified(given: Certified, key: PublicKey, challenge: bytes, ak: bytes, context: Context) -> Public:
+def _certified_area(
+    given: Certified, key: PublicKey, challenge: bytes, ak: bytes, context: Context
+) -> Public:
     message = decode_base64(given.certification, "tpm_certify.certification", most=MAX_PART)
     signed = signature.parse_either(decode_base64(given.signature, "tpm_certify.signature", most=MAX_PART))
     if not quote.signed_by(message, signed, ak, context):

@@ -223,18 +223,18 @@ def parse(jws: str) -> Request:
         raise InvalidParameter(f"request typ: want attReq or attReqV2, got {str(header.get('typ'))[:32]!a}")
     payload = decode_base64(parts[1], "request payload", most=MAX_JWS)
     json_object(payload, "request payload")
-    body = _decoded(payload, _Payload, "payload")
+    body = _decode(payload, _Payload, "payload")
     kind = body.att_type.lower()
     if kind not in KINDS:
         raise InvalidParameter(f"att_type: want one of {', '.join(KINDS)}, got {body.att_type[:32]!a}")
     raw, report = bytes(body.att_data), b""
     if kind != "basic":
-        enclosed = _decoded(raw, Enclosed, "att_data")
+        enclosed = _decode(raw, Enclosed, "att_data")
         raw = bytes(enclosed.report_signed)
         given = enclosed.vsm_report
         text = given if isinstance(given, str) else given.enclave.report
         report = decode_base64(text, "vsm_report", most=64 * 1024)
-    data = _decoded(raw, Data, "att_data")
+    data = _decode(raw, Data, "att_data")
     jwk, info = _key_of(data, version)
     try:
         key = jose.parse_jwk(jwk, "request key")
@@ -252,9 +252,9 @@ def parse(jws: str) -> Request:
         raise InvalidParameter(f"custom_claims: want at most {MOST_CLAIMS}, got {len(data.custom_claims)}")
     current: Attestations | PlatformClaims
     if version == 2:
-        current = _decoded(bytes(data.tpm_att_data), Attestations, "tpm_att_data")
+        current = _decode(bytes(data.tpm_att_data), Attestations, "tpm_att_data")
     else:
-        current = _decoded(bytes(data.tpm_att_data), PlatformClaims, "tpm_att_data")
+        current = _decode(bytes(data.tpm_att_data), PlatformClaims, "tpm_att_data")
     return Request(
         data=data,
         version=version,
@@ -295,7 +295,7 @@ def _check(algorithm: object, key: PublicKey, signature: bytes, signed: str) -> 
         raise InvalidParameter(error.message) from None
 
 
-def _decoded(data: bytes, kind: type[Any], what: str) -> Any:
+def _decode(data: bytes, kind: type[Any], what: str) -> Any:
     try:
         return msgspec.json.decode(data, type=kind)
     except UNREADABLE as error:

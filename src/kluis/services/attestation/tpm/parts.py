@@ -52,17 +52,19 @@ def parts_of(given: Attestations | PlatformClaims) -> tuple[Parts, Parts | None]
     """
     if isinstance(given, Attestations):
         boot = given.boot_attestation
-        return _attested(given.current_attestation), None if boot is None else _attested(boot)
+        return _parts_of_attestation(
+            given.current_attestation
+        ), None if boot is None else _parts_of_attestation(boot)
     # A resumed machine's PCRs are of its resuming: the logs of its boot are the boot claim's.
     boots = (given.srtm_boot_log, given.drtm_boot_log)
     resumed = (given.srtm_resume_log, given.drtm_resume_log)
-    now = _claimed(given, "current_claim", given.current_claim, resumed if any(resumed) else boots)
+    now = _parts_of_claim(given, "current_claim", given.current_claim, resumed if any(resumed) else boots)
     if not given.boot_claim:
         return now, None
-    return now, _claimed(given, "boot_claim", given.boot_claim, boots)
+    return now, _parts_of_claim(given, "boot_claim", given.boot_claim, boots)
 
 
-def _claimed(given: PlatformClaims, name: str, text: str, logs: tuple[str, ...]) -> Parts:
+def _parts_of_claim(given: PlatformClaims, name: str, text: str, logs: tuple[str, ...]) -> Parts:
     claim = platform_claim.parse(decode_base64(text, name, most=MAX_LOG))
     events = tuple(decode_base64(log, "log", most=MAX_LOG) for log in logs if log)
     return Parts(
@@ -75,7 +77,7 @@ def _claimed(given: PlatformClaims, name: str, text: str, logs: tuple[str, ...])
     )
 
 
-def _attested(given: Attestation) -> Parts:
+def _parts_of_attestation(given: Attestation) -> Parts:
     if len(given.logs) > MOST_LOGS:
         raise InvalidParameter(f"logs: want at most {MOST_LOGS}, got {len(given.logs)}")
     logs: dict[str, list[bytes]] = {"TCG": [], "IMA": []}

@@ -58,11 +58,11 @@ class Use:
         usage.allow(key, OPERATIONS[operation], now)
         if asked.alg is None:
             raise BadParameter("alg: want one, got none")
-        made = _applied(operation, key, asked.alg, asked)
+        made = _apply(operation, key, asked.alg, asked)
         return made if operation == "verify" else {"kid": identifier(url, record.name, key.id), **made}
 
 
-def _applied(operation: str, key: KeyVersion, alg: str, asked: Operate) -> dict[str, Any]:
+def _apply(operation: str, key: KeyVersion, alg: str, asked: Operate) -> dict[str, Any]:
     if operation == "verify":
         digest, signature = decode_base64(asked.digest, "digest"), decode_base64(asked.value, "value")
         return {"value": signing.verify(key, alg, digest, signature)}
@@ -76,7 +76,7 @@ def _applied(operation: str, key: KeyVersion, alg: str, asked: Operate) -> dict[
     if operation in ("encrypt", "wrapkey"):
         if tag is not None:
             raise BadParameter("tag: want none, got one")
-        return _shown(encryption.encrypt(key, alg, value, iv=iv, aad=aad))
+        return _members_of(encryption.encrypt(key, alg, value, iv=iv, aad=aad))
     return {"value": b64.encode_url(encryption.decrypt(key, alg, Sealed(value, iv, tag, aad)))}
 
 
@@ -85,5 +85,5 @@ def _optional(asked: Operate, name: str) -> bytes | None:
     return None if text is None else decode_base64(text, name)
 
 
-def _shown(sealed: Sealed) -> dict[str, str]:
+def _members_of(sealed: Sealed) -> dict[str, str]:
     return {name: b64.encode_url(value) for name, value in sealed._asdict().items() if value is not None}

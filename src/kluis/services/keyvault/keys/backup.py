@@ -75,7 +75,7 @@ def restore(vault: Vault, value: object, now: int, subject: str) -> KeyRecord:
         BadParameter: not a backup of this vault; or of before its release policy became immutable.
         Conflict: the name is taken, by a key that is there, or deleted and recoverable.
     """
-    copy = _opened(vault, decode_base64(value, "value", most=MAX_BLOB))
+    copy = _open(vault, decode_base64(value, "value", most=MAX_BLOB))
 
     record, versions = copy.record, copy.versions
     purging.clear(vault.storage, record.name, now)
@@ -115,7 +115,7 @@ def _still(writing: Writing, partial: KeyRecord) -> None:
         raise purging.busy(partial.name)
 
 
-def _opened(vault: Vault, blob: bytes) -> Copy:
+def _open(vault: Vault, blob: bytes) -> Copy:
     start = len(MAGIC) + NONCE
     try:
         if blob[: len(MAGIC)] != MAGIC:

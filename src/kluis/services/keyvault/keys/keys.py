@@ -111,7 +111,7 @@ class Keys:
         def work(writing: Writing) -> tuple[KeyRecord, KeyVersion]:
             record = keys.demand(writing, name, now)
             before = keys.version(writing, record, wanted)
-            after = _changed(before, asked, now)
+            after = _change(before, asked, now)
             if msgspec.structs.replace(after, updated=before.updated) != before:
                 audit.append(writing, audit.Event("update", record.name, after.id, subject, now))
             if asked.release_policy is not None:
@@ -150,12 +150,12 @@ class Keys:
             The number of the entry that is on record; None where nothing was due.
         """
         record = keys.find(self.vault.storage, name, now)
-        if record is None or not _due(record, now):
+        if record is None or not _is_due(record, now):
             return None
         shape = _shape(record)
 
         def still(last: KeyRecord) -> bool:
-            return _due(last, now) and _shape(last) == shape
+            return _is_due(last, now) and _shape(last) == shape
 
         try:
             return self._again(record, now, "auto-rotate", "", still).sequence
@@ -253,7 +253,7 @@ class Draft:
         checked_times(self.attributes.nbf, self.attributes.exp)
 
 
-def _due(record: KeyRecord, now: int) -> bool:
+def _is_due(record: KeyRecord, now: int) -> bool:
     at = schedule.rotate_at(record)
     return at is not None and at <= now
 
@@ -284,7 +284,7 @@ def _version(
     )
 
 
-def _changed(before: KeyVersion, asked: Update, now: int) -> KeyVersion:
+def _change(before: KeyVersion, asked: Update, now: int) -> KeyVersion:
     attributes = asked.attributes or _NONE
     check_still_exportable(before.exportable, attributes.exportable)
     nbf = before.nbf if attributes.nbf is None else attributes.nbf

@@ -96,7 +96,7 @@ class Releases:
         algorithm = wrapping.chosen(asked.enc)
         name, version = check_name(name), check_version(version)
         token = asked.target.strip(_BLANK)
-        vouched = self._checked(name, token, now)
+        vouched = self._check(name, token, now)
         target = sha256(token.encode()).hex()
         going: _Going
         signed = ""
@@ -127,20 +127,20 @@ class Releases:
             raise vouched
         missed = policy.judge(policy.parse(rule.data), vouched.issuer, vouched.claims)  # 3
         if missed:
-            raise self._refused(UNMET, missed)
+            raise self._refusal(UNMET, missed)
         if not self.vault.means_the_same(vouched.issuer, rule.epoch):
-            raise self._refused(UNMET, (Detail("authority", "iss", CHANGED),))
+            raise self._refusal(UNMET, (Detail("authority", "iss", CHANGED),))
         return _Going(record, key, self._recipient(vouched), vouched.issuer)  # 4
 
-    def _checked(self, name: str, target: str, now: datetime) -> Assertion | Forbidden:
+    def _check(self, name: str, target: str, now: datetime) -> Assertion | Forbidden:
         """What the token says; or the refusal, for one who may hear first that there is no such key."""
-        authority_keys = _Keys(self.keyring, lambda: self._named(name, int(now.timestamp())))
+        authority_keys = _Keys(self.keyring, lambda: self._named_authorities(name, int(now.timestamp())))
         try:
             return signed_claims.check(target, authority_keys, now)
         except KluisError as error:
-            return self._refused(UNVERIFIED, (Detail("token", "target", error.message),))
+            return self._refusal(UNVERIFIED, (Detail("token", "target", error.message),))
 
-    def _named(self, name: str, at: int) -> frozenset[str]:
+    def _named_authorities(self, name: str, at: int) -> frozenset[str]:
         """The authorities that a key's policy names."""
         record = keys.find(self.vault.storage, name, at)
         if record is None or record.release is None:
@@ -151,9 +151,9 @@ class Releases:
         try:
             return recipient.recipient(vouched.claims)
         except KluisError as error:
-            raise self._refused(UNMET, (Detail("runtime_key", "x-ms-runtime", error.message),)) from None
+            raise self._refusal(UNMET, (Detail("runtime_key", "x-ms-runtime", error.message),)) from None
 
-    def _refused(self, message: str, details: Sequence[Detail]) -> Forbidden:
+    def _refusal(self, message: str, details: Sequence[Detail]) -> Forbidden:
         return Forbidden(message, "AccessDenied", details if self.vault.rules.explain else ())
 
 

@@ -90,9 +90,9 @@ class Keyring:
         self._lock = threading.Lock()
         for held in self._held.values():
             if isinstance(held.authority, Pinned):
-                held.keys = _pinned(held.authority)
+                held.keys = _pinned_keys(held.authority)
             elif isinstance(held.authority, Attested):
-                _wanted(held.authority)
+                _requirements(held.authority)
 
     def key(
         self, issuer: str, kid: str, now: datetime, named: Callable[[], Container[str]] = frozenset
@@ -145,7 +145,9 @@ class Keyring:
                 return
             if self._is_old(held, at):
                 held.keys, held.fetched = {}, None
-            held.keys = self._backoff.attempt(held.authority.url, lambda: self._fetched(held.authority, now))
+            held.keys = self._backoff.attempt(
+                held.authority.url, lambda: self._fetch_keys(held.authority, now)
+            )
             held.fetched, held.tried, held.failed = at, at, None
         except KluisError as error:
             # What a host's call raised is in the host's own words.
@@ -163,13 +165,13 @@ class Keyring:
     def _is_old(self, held: Held, at: float) -> bool:
         return held.fetched is None or not 0 <= at - held.fetched < self._life
 
-    def _fetched(self, authority: Authority, now: datetime) -> dict[str, TrustedKey]:
+    def _fetch_keys(self, authority: Authority, now: datetime) -> dict[str, TrustedKey]:
         if isinstance(authority, Attested):
             document = self._get(f"{authority.url.removesuffix('/')}/certs")
             return token_keys.read(
                 document,
                 certified=True,
-                vouched=lambda certificate: self._vouched(authority, certificate, now),
+                vouched=lambda certificate: self._verify_certificate(authority, certificate, now),
             )
         return token_keys.read(self._get(self._jwks_uri(authority)), certified=True)
 
@@ -191,9 +193,9 @@ class Keyring:
             raise FormatError(f"{url}: is {len(data)} bytes, must be at most {MAX_FETCHED}")
         return data
 
-    def _vouched(self, authority: Attested, certificate: bytes, now: datetime) -> bytes:
+    def _verify_certificate(self, authority: Attested, certificate: bytes, now: datetime) -> bytes:
         quote = vouched.Vouched.of(x509.parse(certificate, "signing certificate")).quote
-        anchors, policy = _wanted(authority)
+        anchors, policy = _requirements(authority)
         found = vouching.check(
             certificate, anchors=anchors, collateral=self._endorse(quote), policy=policy, now=now
         )
@@ -202,14 +204,14 @@ class Keyring:
         return found.spki
 
 
-def _pinned(authority: Pinned) -> dict[str, TrustedKey]:
+def _pinned_keys(authority: Pinned) -> dict[str, TrustedKey]:
     try:
         return token_keys.read(authority.jwks.encode("utf-8", "replace"), certified=False)
     except KluisError as error:
         raise UsageError(f"authority {authority.url}: {error.message}") from None
 
 
-def _wanted(authority: Attested) -> tuple[TrustAnchors, Policy]:
+def _requirements(authority: Attested) -> tuple[TrustAnchors, Policy]:
     """The roots that an attested authority's evidence may chain to, and what its enclave must be."""
     try:
         roots = [TrustAnchors.from_pem(each.encode()) for each in authority.roots]

@@ -60,7 +60,7 @@ class Signer:
     def __init__(self, certify: Certify | None, vouch: Vouch, now: datetime, vault: bytes) -> None:
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=BITS)
         self.own = self._own(vouch, now)
-        self.chain = (self.own,) if certify is None else self._certified(certify)
+        self.chain = (self.own,) if certify is None else self._certificate_chain(certify)
         leaf = self.chain[0]
         # Azure names its keys by the SHA-1 of the certificate, and clients look for them so.
         thumbprint = hashlib.sha1(leaf, usedforsecurity=False).digest()
@@ -84,13 +84,13 @@ class Signer:
 
     def sign(self, payload: Mapping[str, Any]) -> str:
         """A release: a JWS, compact, over ``payload`` as JSON."""
-        return self._signed(self._release, payload)
+        return self._sign(self._release, payload)
 
     def state(self, payload: Mapping[str, Any]) -> str:
         """A statement about a key, likewise, of a type of its own."""
-        return self._signed(self._statement, payload)
+        return self._sign(self._statement, payload)
 
-    def _signed(self, header: str, payload: Mapping[str, Any]) -> str:
+    def _sign(self, header: str, payload: Mapping[str, Any]) -> str:
         signed = header + b64.encode_url(msgspec.json.encode(payload))
         signature = self._key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
         return f"{signed}.{b64.encode_url(signature)}"
@@ -115,7 +115,7 @@ class Signer:
                 builder = builder.add_extension(extension, critical=False)
         return builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.DER)
 
-    def _certified(self, certify: Certify) -> tuple[bytes, ...]:
+    def _certificate_chain(self, certify: Certify) -> tuple[bytes, ...]:
         request = x509.CertificateSigningRequestBuilder().subject_name(_NAME).sign(self._key, hashes.SHA256())
         chain = certify(request.public_bytes(Encoding.PEM))
         certificates = chain_of(chain, self._key.public_key(), "service")

@@ -31,14 +31,14 @@ def check(reading: Reading, record: KeyRecord, versions: list[str]) -> None:
         BadParameter: a version was promised another policy.
     """
     digest = _of(record)
-    if any(said not in (None, digest) for said in _promised(reading, record, versions)):
+    if any(said not in (None, digest) for said in _pinned_digests(reading, record, versions)):
         raise BadParameter("AKV.SKR.1020: Immutable Key Release Policy cannot be modified.")
 
 
 def keep(writing: Writing, record: KeyRecord, versions: list[str]) -> None:
     """Promise versions of a key their policy as it is now."""
     digest = _of(record)
-    said = _promised(writing, record, versions)
+    said = _pinned_digests(writing, record, versions)
     fresh = [version for version, known in zip(versions, said, strict=True) if known != digest]
     if len(fresh) <= MOST_ALONE:
         for version in fresh:
@@ -50,7 +50,7 @@ def keep(writing: Writing, record: KeyRecord, versions: list[str]) -> None:
         writing.put(PINNED, f"{folded(record.name)}/{several[0]}", value, index=folded(record.name))
 
 
-def _promised(reading: Reading, record: KeyRecord, versions: list[str]) -> list[bytes | None]:
+def _pinned_digests(reading: Reading, record: KeyRecord, versions: list[str]) -> list[bytes | None]:
     """What each version was promised."""
     together: dict[bytes, bytes] = {}
     for _, value in reading.scan(PINNED, folded(record.name)):

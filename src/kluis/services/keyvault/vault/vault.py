@@ -129,7 +129,7 @@ class Vault:
         """
         kept = self.storage.get(TABLE, KEY)
         if kept is None or decode(Identity, kept, _STORED) != self.identity:
-            raise _replaced()
+            raise _replaced_error()
 
     @property
     def name(self) -> bytes:
@@ -196,7 +196,7 @@ class _Own(Storage):
     def update(self, work: Callable[[Writing], T], meanwhile: Callable[[], None] | None = None) -> T:
         def guarded(writing: Writing) -> T:
             if writing.get(TABLE, KEY) != self._identity:
-                raise _replaced()
+                raise _replaced_error()
             return work(writing)
 
         return self._storage.update(guarded, meanwhile)
@@ -207,7 +207,7 @@ def used(reading: Reading) -> bool:
     return any(next(iter(reading.scan(table)), None) is not None for table in (NAMES, PINNED, AUDITED))
 
 
-def _replaced() -> UnavailableError:
+def _replaced_error() -> UnavailableError:
     return UnavailableError(
         "vault: was started with other authorities or another issuer since",
         hint="restart this instance",
@@ -227,7 +227,7 @@ def _same(what: str, want: bytes, got: bytes) -> None:
 
 def _differing(want: bytes, got: bytes) -> list[str]:
     """Where two documents differ, for a message: not every place, and not all of it."""
-    return [f"{at} {_shown(one)}, got {_shown(other)}" for at, one, other in changed(want, got)[:MOST_SHOWN]]
+    return [f"{at} {_show(one)}, got {_show(other)}" for at, one, other in changed(want, got)[:MOST_SHOWN]]
 
 
 def changed(before: bytes, after: bytes) -> list[tuple[str, str | None, str | None]]:
@@ -251,7 +251,7 @@ def _leaves(value: Any, path: str) -> dict[str, str]:
     return {path: msgspec.json.encode(value).decode()}
 
 
-def _shown(text: str | None) -> str:
+def _show(text: str | None) -> str:
     if text is None:
         return "none"
     return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}.."
