@@ -140,12 +140,12 @@ def test_an_instance_on_another_platform_opens_the_store(
     giver.put("k", b"v")
     joiner, said = enclave(KEEPER, on=sister, ocalls=hosts[1].functions), list[str]()
     with giving(hosts[0], giver) as sleep:
-        handover.opened(joiner, hosts[1].mailbox, said.append, sleep)
+        handover.open_store(joiner, hosts[1].mailbox, said.append, sleep)
     assert said == ["asking an instance on another platform for the store's key"]
     assert joiner.get("k") == b"v"
     assert [hosts[0].mailbox.read(step) for step in Step] == [{}] * len(Step)
     again = enclave(KEEPER, on=sister, ocalls=hosts[1].functions)
-    handover.opened(again, hosts[1].mailbox, said.append)
+    handover.open_store(again, hosts[1].mailbox, said.append)
     assert len(said) == 1
 
 
@@ -159,7 +159,7 @@ def test_without_anybody_who_has_it_the_store_stays_closed(
     hosts[0].mailbox.post(bytes(16), Step.BEAT, b"long ago")
     joiner = enclave(KEEPER, on=sister, ocalls=hosts[1].functions)
     with pytest.raises(RemoteError, match="store: its key is sealed to another image") as refused:
-        handover.opened(joiner, hosts[1].mailbox, print, at_once)
+        handover.open_store(joiner, hosts[1].mailbox, print, at_once)
     assert refused.value.inner_code == "store_waiting"
 
 
@@ -186,7 +186,7 @@ def test_more_dead_than_are_read_at_once(
     givers.serve(giver)
     clock.ahead = handover.DEAD_SECONDS + 1
     with giving(hosts[0], giver, givers) as sleep:
-        handover.opened(joiner, hosts[1].mailbox, print, sleep)
+        handover.open_store(joiner, hosts[1].mailbox, print, sleep)
     assert joiner.get("k") == b"v"
 
 
@@ -203,7 +203,7 @@ def test_who_is_not_alike_is_refused_and_told_so(
             UnavailableError, match="store key: an instance elsewhere refused it: AuthenticityError"
         ),
     ):
-        handover.opened(joiner, hosts[1].mailbox, print, sleep)
+        handover.open_store(joiner, hosts[1].mailbox, print, sleep)
     assert hosts[0].mailbox.read(Step.REQUEST) == {}
 
 
@@ -223,5 +223,5 @@ def test_rubbish_in_the_database_harms_nobody(
         while b"r" * 16 not in hosts[1].mailbox.read(Step.REFUSED):
             end.wait(0.02)
         joiner = enclave(KEEPER, on=sister, ocalls=hosts[1].functions)
-        handover.opened(joiner, hosts[1].mailbox, print, sleep)
+        handover.open_store(joiner, hosts[1].mailbox, print, sleep)
     assert joiner.get("k") == b"v"

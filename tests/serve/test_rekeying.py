@@ -25,7 +25,7 @@ __all__ = ["database_url", "postgres"]
 
 def refused(state: Path, *, alone: bool) -> str:
     """What one hears who may not use a folder now."""
-    with pytest.raises(UnavailableError) as error, rekeying.held(state, alone=alone):
+    with pytest.raises(UnavailableError) as error, rekeying.hold(state, alone=alone):
         pass
     assert error.value.code == "state_in_use"
     return error.value.message.removeprefix(f"{state}: ")
@@ -33,22 +33,22 @@ def refused(state: Path, *, alone: bool) -> str:
 
 def test_a_folder_that_is_in_use(tmp_path: Path) -> None:
     """Commands share a folder; one that changes keys has it alone, and shares it once it is done."""
-    with rekeying.held(tmp_path, alone=False), rekeying.held(tmp_path, alone=False):
+    with rekeying.hold(tmp_path, alone=False), rekeying.hold(tmp_path, alone=False):
         assert refused(tmp_path, alone=True) == "another kluis serve runs here"
-    with rekeying.held(tmp_path, alone=True) as hold:
+    with rekeying.hold(tmp_path, alone=True) as hold:
         assert refused(tmp_path, alone=False) == "another kluis serve is changing the stores' keys here"
         hold.share()
-        with rekeying.held(tmp_path, alone=False):
+        with rekeying.hold(tmp_path, alone=False):
             assert refused(tmp_path, alone=True) == "another kluis serve runs here"
 
 
 def test_two_folders_at_one_file(tmp_path: Path) -> None:
     """A database's own lock counts as a folder's does, and names it; a folder that is none is told so."""
-    with rekeying.held(tmp_path, alone=False, file="a.db-lock"), rekeying.held(tmp_path, alone=True):
-        with pytest.raises(UnavailableError) as error, rekeying.held(tmp_path, alone=True, file="a.db-lock"):
+    with rekeying.hold(tmp_path, alone=False, file="a.db-lock"), rekeying.hold(tmp_path, alone=True):
+        with pytest.raises(UnavailableError) as error, rekeying.hold(tmp_path, alone=True, file="a.db-lock"):
             pass
         assert error.value.message == f"{tmp_path / 'a.db-lock'}: another kluis serve runs here"
-    with pytest.raises(UnavailableError) as error, rekeying.held(tmp_path / "none", alone=False):
+    with pytest.raises(UnavailableError) as error, rekeying.hold(tmp_path / "none", alone=False):
         pass
     assert error.value.message == f"{tmp_path / 'none' / 'lock'}: cannot be locked: No such file or directory"
     assert error.value.hint is not None

@@ -20,7 +20,7 @@ from kluis.errors import KluisError, RemoteError, UnavailableError
 from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.serve.store.mailbox import Mailbox, Step
 
-__all__ = ["KeyGivers", "opened"]
+__all__ = ["KeyGivers", "open_store"]
 
 WAITING: Final = "store_waiting"
 JOIN_SECONDS: Final = 60.0
@@ -38,7 +38,7 @@ class HasStore(Protocol):
         ...
 
 
-def opened(
+def open_store(
     enclave: HasStore,
     mailbox: Mailbox,
     say: Callable[[str], None],

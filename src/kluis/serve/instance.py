@@ -13,7 +13,7 @@ from kluis.host import load
 from kluis.host.proxy import Call, EnclaveProxy
 from kluis.serve.images import ServiceImage
 
-__all__ = ["Instance", "loaded", "own"]
+__all__ = ["Instance", "load_instance", "own"]
 
 GRANT: Final = "listen:web"
 START_SECONDS: Final = 120.0
@@ -21,7 +21,7 @@ START_SECONDS: Final = 120.0
 ANSWER_SECONDS: Final = 10.0
 
 
-def loaded(
+def load_instance(
     image: ServiceImage,
     listener: socket.socket,
     ocalls: Mapping[str, Callable[..., Any]],
@@ -83,7 +83,7 @@ class Instance:
         Raises:
             KluisError: it did not start, or does not take these settings; says why.
         """
-        enclave = loaded(image, listener, ocalls, insecure_allow_missing)
+        enclave = load_instance(image, listener, ocalls, insecure_allow_missing)
         try:
             opened(enclave)
             enclave.configure.within(START_SECONDS)(settings)

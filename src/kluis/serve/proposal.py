@@ -12,12 +12,12 @@ from kluis.services.keyvault.vault import trust
 from kluis.services.keyvault.vault.authorities import canonical
 from kluis.services.keyvault.vault.trust import Trust
 
-__all__ = ["FILE", "refused"]
+__all__ = ["FILE", "refusal"]
 
 FILE: Final = "proposed-trust.json"
 
 
-def refused(error: PolicyError, settings: bytes, state: Path) -> PolicyError:
+def refusal(error: PolicyError, settings: bytes, state: Path) -> PolicyError:
     """The refusal of a start, once what an administrator would have to approve lies in the state's folder.
 
     Args:

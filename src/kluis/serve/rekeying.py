@@ -13,9 +13,9 @@ from typing import IO, Any, Final
 from kluis.errors import RemoteError, UnavailableError
 from kluis.host.proxy import EnclaveProxy
 from kluis.serve.images import ServiceImage
-from kluis.serve.instance import loaded, own
+from kluis.serve.instance import load_instance, own
 
-__all__ = ["Hold", "held", "making", "rekey"]
+__all__ = ["Hold", "hold", "making", "rekey"]
 
 FILE: Final = "lock"
 
@@ -32,7 +32,7 @@ class Hold:
 
 
 @contextmanager
-def held(state: Path, *, alone: bool, file: str = FILE) -> Iterator[Hold]:
+def hold(state: Path, *, alone: bool, file: str = FILE) -> Iterator[Hold]:
     """Use a state folder, until the end of the ``with`` or of this process.
 
     Args:
@@ -109,7 +109,7 @@ def rekey(
     Raises:
         KluisError: it was not done; the store opens as before, or is done.
     """
-    enclave = loaded(image, listener, ocalls, insecure_allow_missing)
+    enclave = load_instance(image, listener, ocalls, insecure_allow_missing)
     try:
         opened(enclave)
         count: int = enclave.store_rekey()

@@ -142,11 +142,11 @@ def serving(
     """
     with contextlib.ExitStack() as stack:
         _make(plan.state)
-        holds = [stack.enter_context(rekeying.held(plan.state, alone=plan.rekey))]
+        holds = [stack.enter_context(rekeying.hold(plan.state, alone=plan.rekey))]
         if plan.database is not None and (file := database_file(plan.database)) is not None:
             # One file may be used from two state folders.
             lock = f"{file.name}-lock"
-            holds.append(stack.enter_context(rekeying.held(file.parent, alone=plan.rekey, file=lock)))
+            holds.append(stack.enter_context(rekeying.hold(file.parent, alone=plan.rekey, file=lock)))
         with rekeying.making(plan.state, say):
             authority = LoopbackAuthority.load_or_create(plan.state / "ca", clock.now())
             sockets = stack.enter_context(listening(plan))
@@ -215,7 +215,7 @@ def serving(
                 fleet.start()
             except PolicyError as error:
                 if error.code == "vault_trust":
-                    raise proposal.refused(error, settings_of("keyvault", deployment), plan.state) from None
+                    raise proposal.refusal(error, settings_of("keyvault", deployment), plan.state) from None
                 raise
         told = attestation_digest(deployment).hex() if "attestation" in plan.services else None
         givers = tuple(KeyGivers(one) for one in stores.mailboxes if database.shared)
@@ -268,7 +268,7 @@ def _open(
 ) -> None:
     """See a store open: where hosts elsewhere share the database, with a key that they hand over."""
     if database.shared:
-        handover.opened(enclave, Mailbox(records), say)
+        handover.open_store(enclave, Mailbox(records), say)
     else:
         enclave.store_open.within(START_SECONDS)()
 

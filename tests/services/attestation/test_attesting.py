@@ -19,7 +19,7 @@ from kluis.formats import x509
 from kluis.formats.tdx.report import TdReport15
 from kluis.formats.wrappers import oe
 from kluis.hashes import sha256
-from kluis.services.attestation.requests import AttestSgx, spelled
+from kluis.services.attestation.requests import AttestSgx, respell
 from kluis.services.attestation.settings import Root
 from kluis.services.hosting import Endorsed, endorsement
 from tests.evidence.amd.forge import Forge as AmdForge
@@ -280,8 +280,8 @@ def test_data_in_two_spellings(world: World) -> None:
 def test_spellings_are_looked_for_where_data_are() -> None:
     """Not within data: each level would read all below it anew, for whoever asks."""
     deep = b'{"runtimeData":' * 3 + b'{"DATA":"e30"}' + b"}" * 3
-    assert spelled(deep, AttestSgx) == deep
-    assert spelled(b'{"RuntimeData":{"DATA":"e30"}}', AttestSgx) == b'{"runtimeData":{"data":"e30"}}'
+    assert respell(deep, AttestSgx) == deep
+    assert respell(b'{"RuntimeData":{"DATA":"e30"}}', AttestSgx) == b'{"runtimeData":{"data":"e30"}}'
 
 
 def test_init_time_data(world: World) -> None:

@@ -9,7 +9,7 @@ from typing import ParamSpec, Protocol, TypeVar, runtime_checkable
 from kluis.enclave.store.records import Records, StoreAnswer, StoreCommit, StoreSurvey
 from kluis.errors import AuthenticityError, EnclaveError, FormatError, UnavailableError
 
-__all__ = ["Host", "asked"]
+__all__ = ["Host", "ask_host"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,20 +33,20 @@ class Host:
 
     def read(self, ids: list[bytes], known: int) -> StoreAnswer:
         """As :meth:`Records.read`."""
-        return asked(self._records.read, ids, known)
+        return ask_host(self._records.read, ids, known)
 
     def survey(self, after: bytes) -> StoreSurvey:
         """As :meth:`Records.survey`."""
-        return asked(self._records.survey, after)
+        return ask_host(self._records.survey, after)
 
     def begin_commit(self, commit: StoreCommit) -> Callable[[], bool]:
         """Send what :meth:`Records.commit` is to keep, and return what waits for its answer."""
         if self._begins is not None:
-            return functools.partial(asked, asked(self._begins, commit))
-        return functools.partial(asked, self._records.commit, commit)
+            return functools.partial(ask_host, ask_host(self._begins, commit))
+        return functools.partial(ask_host, self._records.commit, commit)
 
 
-def asked(ask: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+def ask_host(ask: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Ask the host one thing.
 
     Raises:

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from kluis.enclave.store.cipher import GENESIS, Cipher, HeadContent, Label, make_version
 from kluis.enclave.store.directory import Held, Name
-from kluis.enclave.store.host import asked
+from kluis.enclave.store.host import ask_host
 from kluis.enclave.store.records import MAX_IDS, Rekeys, StorePut
 from kluis.enclave.store.transaction import FORMER_KEYS
 from kluis.enclave.store.view import View
@@ -61,7 +61,7 @@ def copy(records: Rekeys, view: View, old: Cipher, fresh: Cipher) -> Moved:
         epoch = view.directory.epoch + 1
         listed = view.directory.records()
     version = make_version(epoch)
-    asked(records.rekey_begin)
+    ask_host(records.rekey_begin)
     members = count = size = 0
     puts: list[StorePut] = []
     for name, index, value in _values(view, listed, old):
@@ -71,9 +71,9 @@ def copy(records: Rekeys, view: View, old: Cipher, fresh: Cipher) -> Moved:
         members ^= fresh.member(record, version)
         count, size = count + 1, size + len(value)
         if size >= BATCH_BYTES or len(puts) == MAX_IDS:
-            asked(records.rekey_put, version, puts)
+            ask_host(records.rekey_put, version, puts)
             puts, size = [], 0
-    asked(records.rekey_put, version, puts)
+    ask_host(records.rekey_put, version, puts)
     chain = fresh.link(GENESIS, version)
     head = fresh.seal_head(epoch, HeadContent(members.to_bytes(32, "big"), chain))
     return Moved(epoch, head, chain, count)

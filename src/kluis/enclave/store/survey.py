@@ -100,7 +100,7 @@ def _descend(host: Host, cipher: Cipher, directory: Directory, witnessed: Witnes
             return
     elif directory.chain_at(witnessed.epoch) == witnessed.chain:
         return
-    raise forked(witnessed.epoch)
+    raise forked_history(witnessed.epoch)
 
 
 def follow(directory: Directory, answer: StoreAnswer, known: int, until: int | None = None) -> None:
@@ -140,7 +140,7 @@ def set_back(want: int, got: int) -> AuthenticityError:
     )
 
 
-def forked(epoch: int) -> AuthenticityError:
+def forked_history(epoch: int) -> AuthenticityError:
     """The host shows another history than the one that was witnessed."""
     return AuthenticityError(
         f"store: commit {epoch}: is not the one that was witnessed",

@@ -11,7 +11,7 @@ from kluis.enclave.store.directory import Name
 from kluis.enclave.store.host import Host
 from kluis.enclave.store.records import KEPT_EPOCHS, MAX_IDS, StoreAnswer, StoreCommit, StoreRow
 from kluis.enclave.store.row_cache import Remembered
-from kluis.enclave.store.survey import follow, forked, set_back, survey
+from kluis.enclave.store.survey import follow, forked_history, set_back, survey
 from kluis.enclave.store.transaction import Transaction
 from kluis.enclave.store.witness import OVER, Witness, Witnessed
 from kluis.errors import AuthenticityError, UnavailableError
@@ -177,11 +177,11 @@ class View:
         if witnessed.epoch > mine.epoch:
             raise set_back(witnessed.epoch, mine.epoch)
         if witnessed.epoch and theirs not in {None, witnessed.chain}:
-            raise forked(witnessed.epoch)
+            raise forked_history(witnessed.epoch)
         if self._witness is not None and mine.epoch > witnessed.epoch:
             now = self._witness.advance(mine)
             if now.epoch == mine.epoch and now.chain != mine.chain:
-                raise forked(mine.epoch)
+                raise forked_history(mine.epoch)
             if now.epoch > mine.epoch:
                 self.ask([])  # another instance is further, with this commit in its history or not
 

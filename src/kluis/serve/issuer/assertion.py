@@ -17,7 +17,7 @@ from typing import Any, Final
 from kluis.appraisal.tokens.token_keys import TrustedKey
 from kluis.errors import AuthenticityError, FormatError
 from kluis.formats.encoding import b64, jcs
-from kluis.serve.issuer.refusals import MOST_SHOWN, refused, shown
+from kluis.serve.issuer.refusals import MOST_SHOWN, refusal, show
 from kluis.services.web import Refusal
 
 __all__ = ["Assertion", "check_signature", "check_times", "read", "seconds"]
@@ -59,16 +59,16 @@ def read(text: str) -> Assertion:
     """
     parts = text.split(".")
     if len(parts) != 3:
-        raise refused("invalid_client", f"client_assertion: want a JWT of three parts, got {len(parts)}")
+        raise refusal("invalid_client", f"client_assertion: want a JWT of three parts, got {len(parts)}")
     try:
         head, body, signature = (
             b64.decode_either(part, "client_assertion", most=len(text)) for part in parts
         )
         header, claims = _object(head, "client assertion header"), _object(body, "client assertion claims")
     except FormatError as error:
-        raise refused("invalid_client", error.message) from None
+        raise refusal("invalid_client", error.message) from None
     if "crit" in header or "b64" in header:
-        raise refused("invalid_client", "client assertion header: want none of crit and b64, got one")
+        raise refusal("invalid_client", "client assertion header: want none of crit and b64, got one")
     signed, digest = text.rpartition(".")[0].encode(), hashlib.sha256(text.encode()).digest()
     return Assertion(header, claims, signed, signature, digest)
 
@@ -88,7 +88,7 @@ def check_signature(assertion: Assertion, key: TrustedKey, number: int | None = 
         key.check(str(assertion.algorithm), assertion.signed, assertion.signature)
     except AuthenticityError:
         why = f"client assertion: want it signed by the key {key.kid[:MOST_SHOWN]}, got another signature"
-        raise refused("invalid_client", why, number=number) from None
+        raise refusal("invalid_client", why, number=number) from None
 
 
 def check_times(assertion: Assertion, now: datetime, most: int | None = None) -> float:
@@ -121,12 +121,12 @@ def seconds(assertion: Assertion, claim: str, absent: float | None = None) -> fl
     """
     value = assertion.claims.get(claim, absent)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise _untimely(f"{claim}: want seconds since 1970, got {shown(value)}")
+        raise _untimely(f"{claim}: want seconds since 1970, got {show(value)}")
     return value
 
 
 def _untimely(why: str) -> Refusal:
-    return refused("invalid_client", f"client assertion {why}", number=700024)
+    return refusal("invalid_client", f"client assertion {why}", number=700024)
 
 
 def _object(data: bytes, what: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Final
 from kluis.serve.issuer import certificates, federation
 from kluis.serve.issuer.assertion import read
 from kluis.serve.issuer.clients import Client
-from kluis.serve.issuer.refusals import refused, shown
+from kluis.serve.issuer.refusals import refusal, show
 from kluis.serve.issuer.registered import Registered
 from kluis.serve.issuer.replay import Shown
 from kluis.serve.issuer.signing import Proof
@@ -52,18 +52,18 @@ class Authentication:
         if "client_assertion" not in form:
             return self._by_secret(form), Proof.SECRET
         if "client_secret" in form:
-            raise refused("invalid_request", "client_secret: want none beside client_assertion, got one")
+            raise refusal("invalid_request", "client_secret: want none beside client_assertion, got one")
         if form.get("client_assertion_type") != JWT_BEARER:
-            raise refused(
+            raise refusal(
                 "invalid_request",
-                f"client_assertion_type: want {JWT_BEARER}, got {shown(form.get('client_assertion_type'))}",
+                f"client_assertion_type: want {JWT_BEARER}, got {show(form.get('client_assertion_type'))}",
             )
         return self._by_assertion(form, request, now), Proof.SIGNATURE
 
     def _by_secret(self, form: Mapping[str, str]) -> Client:
         client, secret = self._clients.get(form.get("client_id", "")), form.get("client_secret", "")
         if client is None or not hmac.compare_digest(client.secret.encode(), secret.encode()):
-            raise refused(
+            raise refusal(
                 "invalid_client",
                 "client_id and client_secret: want a pair of clients.json, got another",
                 number=7000215,
@@ -75,12 +75,10 @@ class Authentication:
         client = self._clients.get(name)
         if client is None:
             want = ", ".join(sorted(self._clients))
-            raise refused(
-                "invalid_client", f"client_id: want one of {want}, got {shown(name)}", number=700016
-            )
+            raise refusal("invalid_client", f"client_id: want one of {want}, got {show(name)}", number=700016)
         own, others = self._registered.certificates_of(name), self._registered.federated_of(name)
         if not own and not others:
-            raise refused(
+            raise refusal(
                 "invalid_client",
                 f"client_assertion: want a certificate or a federated subject registered for {name}, got"
                 f" none: kluis serve ... --client-certificate {name}=CERT.pem, or --federated FILE",

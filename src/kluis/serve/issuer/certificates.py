@@ -20,7 +20,7 @@ from kluis.appraisal.tokens.token_keys import RSA_BITS, TrustedKey
 from kluis.errors import FormatError, UsageError
 from kluis.formats.encoding import b64
 from kluis.serve.issuer.assertion import Assertion, check_signature, check_times
-from kluis.serve.issuer.refusals import refused, shown
+from kluis.serve.issuer.refusals import refusal, show
 
 __all__ = ["Certificate", "check"]
 
@@ -106,13 +106,13 @@ def check(
         Refusal: a step fails; says which, want and got.
     """
     if assertion.algorithm not in ALGORITHMS:  # 1
-        raise refused(
+        raise refusal(
             "invalid_client",
-            f"client assertion alg: want {' or '.join(ALGORITHMS)}, got {shown(assertion.algorithm)}",
+            f"client assertion alg: want {' or '.join(ALGORITHMS)}, got {show(assertion.algorithm)}",
         )
     named = _named_certificate(assertion, client, registered)  # 2
     if not named.begin <= now <= named.end:  # 3
-        raise refused(
+        raise refusal(
             "invalid_client",
             f"certificate of {client}: want one that is valid at {now:%Y-%m-%d %H:%M}, got one from"
             f" {named.begin:%Y-%m-%d %H:%M} to {named.end:%Y-%m-%d %H:%M}",
@@ -120,23 +120,23 @@ def check(
     check_signature(assertion, named.key, 700027)  # 4
     for claim in ("iss", "sub"):  # 5
         if assertion.claims.get(claim) != client:
-            raise refused(
+            raise refusal(
                 "invalid_client",
                 f"client assertion {claim}: want the client_id {client},"
-                f" got {shown(assertion.claims.get(claim))}",
+                f" got {show(assertion.claims.get(claim))}",
                 number=700021,
             )
     if assertion.claims.get("aud") != endpoint:  # 6
-        raise refused(
+        raise refusal(
             "invalid_client",
-            f"client assertion aud: want {endpoint}, got {shown(assertion.claims.get('aud'))}",
+            f"client assertion aud: want {endpoint}, got {show(assertion.claims.get('aud'))}",
             number=700023,
         )
     end = check_times(assertion, now, MOST_SECONDS)  # 7
     jti = assertion.claims.get("jti")
     if not isinstance(jti, str) or not 1 <= len(jti) <= MOST_JTI:  # 8
-        raise refused(
-            "invalid_client", f"client assertion jti: want 1 to {MOST_JTI} characters, got {shown(jti)}"
+        raise refusal(
+            "invalid_client", f"client assertion jti: want 1 to {MOST_JTI} characters, got {show(jti)}"
         )
     return end
 
@@ -145,7 +145,7 @@ def _named_certificate(assertion: Assertion, client: str, registered: Sequence[C
     """The client's certificate that the header names, by each of its two ways that is there."""
     given = {name: assertion.header[name] for name in ("x5t", "x5t#S256") if name in assertion.header}
     if not given:
-        raise refused("invalid_client", "client assertion header: want x5t or x5t#S256, got none")
+        raise refusal("invalid_client", "client assertion header: want x5t or x5t#S256, got none")
     found = list(registered)
     for name, value in given.items():
         try:
@@ -155,10 +155,10 @@ def _named_certificate(assertion: Assertion, client: str, registered: Sequence[C
         found = [one for one in found if (one.sha1 if name == "x5t" else one.sha256) == thumbprint]
     if not found:
         want = " or ".join(one.sha256.hex() for one in registered) or "none"
-        raise refused(
+        raise refusal(
             "invalid_client",
             f"client assertion header: want a certificate registered for {client} (SHA-256 {want}),"
-            f" got {shown(given)}",
+            f" got {show(given)}",
             number=700027,
         )
     return found[0]

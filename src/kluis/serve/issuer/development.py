@@ -23,7 +23,7 @@ from kluis.serve.issuer import clients as kept
 from kluis.serve.issuer import managed, signing
 from kluis.serve.issuer.authentication import Authentication
 from kluis.serve.issuer.clients import Client
-from kluis.serve.issuer.refusals import HANDLERS, MOST_RESOURCE, refused, shown
+from kluis.serve.issuer.refusals import HANDLERS, MOST_RESOURCE, refusal, show
 from kluis.serve.issuer.registered import Registered
 from kluis.serve.issuer.signing import TENANT, TOKEN_SECONDS, Signer
 from kluis.services.clock import Clock
@@ -156,14 +156,14 @@ class DevelopmentIssuer:
         wanted = hashlib.sha256(json.dumps([resource, claims]).encode()).digest()
         client, proof = self._authentication.check(form, wanted, self._clock.now())
         if form.get("grant_type") != "client_credentials":
-            raise refused(
+            raise refusal(
                 "unsupported_grant_type",
-                f"grant_type: want client_credentials, got {shown(form.get('grant_type'))}",
+                f"grant_type: want client_credentials, got {show(form.get('grant_type'))}",
                 number=70003,
             )
         if resource is None:
-            raise refused(
-                "invalid_scope", f"scope: want one resource and /.default, got {shown(scope)}", number=70011
+            raise refusal(
+                "invalid_scope", f"scope: want one resource and /.default, got {show(scope)}", number=70011
             )
         token, _ = self._signer.token(client, resource, proof, fresh=_asks_anew(claims))
         return JSONResponse({
@@ -177,13 +177,13 @@ class DevelopmentIssuer:
 def _check_tenant(request: Request) -> None:
     tenant = request.path_params["tenant"]
     if tenant != TENANT:
-        raise refused("invalid_tenant", f"tenant: want {TENANT}, got {shown(tenant)}", number=90002)
+        raise refusal("invalid_tenant", f"tenant: want {TENANT}, got {show(tenant)}", number=90002)
 
 
 def _check_there(form: Mapping[str, str]) -> None:
     for name in ("grant_type", "client_id", "scope"):
         if not form.get(name):
-            raise refused(
+            raise refusal(
                 "invalid_request",
                 f"The request body must contain the following parameter: '{name}'.",
                 number=900144,
@@ -196,16 +196,16 @@ async def _form(request: Request) -> dict[str, str]:
     async for part in request.stream():
         body += part
         if len(body) > MOST_FORM:
-            raise refused("invalid_request", f"body: want at most {MOST_FORM} bytes, got more", status=413)
+            raise refusal("invalid_request", f"body: want at most {MOST_FORM} bytes, got more", status=413)
     try:
         pairs = parse_qsl(body.decode("ascii"), max_num_fields=MOST_FIELDS)
     except ValueError:
-        raise refused(
+        raise refusal(
             "invalid_request", f"body: want a form of at most {MOST_FIELDS} fields, got another"
         ) from None
     form = dict(pairs)
     if len(form) != len(pairs):
-        raise refused("invalid_request", "body: want each field once, got one twice")
+        raise refusal("invalid_request", "body: want each field once, got one twice")
     return form
 
 

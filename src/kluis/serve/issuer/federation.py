@@ -18,7 +18,7 @@ from kluis.appraisal.tokens.token_keys import TrustedKey
 from kluis.errors import KluisError, UsageError
 from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.serve.issuer.assertion import Assertion, check_signature, check_times
-from kluis.serve.issuer.refusals import refused, shown
+from kluis.serve.issuer.refusals import refusal, show
 from kluis.services.web import Refusal
 
 __all__ = ["AUDIENCE", "Federated", "check"]
@@ -91,8 +91,8 @@ def check(assertion: Assertion, client: str, registered: Sequence[Federated], no
         Refusal: a step fails; says which, want and got.
     """
     if assertion.algorithm != ALGORITHM:  # 1
-        raise refused(
-            "invalid_client", f"client assertion alg: want {ALGORITHM}, got {shown(assertion.algorithm)}"
+        raise refusal(
+            "invalid_client", f"client assertion alg: want {ALGORITHM}, got {show(assertion.algorithm)}"
         )
     issuer = assertion.claims.get("iss")
     theirs = [one for one in registered if one.issuer == issuer]
@@ -115,26 +115,26 @@ def _signers(assertion: Assertion, theirs: Sequence[Federated]) -> list[Federate
     keys = [(one, one.keys[kid]) for one in theirs if isinstance(kid, str) and kid in one.keys]
     if not keys:
         want = " or ".join(sorted({name for one in theirs for name in one.keys}))
-        raise refused(
-            "invalid_client", f"client assertion kid: want {want} of the registered keys, got {shown(kid)}"
+        raise refusal(
+            "invalid_client", f"client assertion kid: want {want} of the registered keys, got {show(kid)}"
         )
-    found, refusal = [], None
+    found, mismatch = [], None
     for one, key in keys:
         try:
             check_signature(assertion, key)
         except Refusal as error:
-            refusal = error
+            mismatch = error
         else:
             found.append(one)
-    if not found and refusal is not None:
-        raise refusal
+    if not found and mismatch is not None:
+        raise mismatch
     return found
 
 
 def _mismatch(claim: str, client: str, wanted: Sequence[str], got: object, number: int) -> Refusal:
     want = " or ".join(sorted(set(wanted)))
-    return refused(
+    return refusal(
         "invalid_client",
-        f"client assertion {claim}: want {want}, as registered for {client}, got {shown(got)}",
+        f"client assertion {claim}: want {want}, as registered for {client}, got {show(got)}",
         number=number,
     )

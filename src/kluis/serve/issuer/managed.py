@@ -24,7 +24,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from kluis.serve.issuer.clients import Client
-from kluis.serve.issuer.refusals import HANDLERS, MOST_RESOURCE, refused, shown
+from kluis.serve.issuer.refusals import HANDLERS, MOST_RESOURCE, refusal, show
 from kluis.serve.issuer.signing import TOKEN_SECONDS, Proof, Signer
 from kluis.services.web import Refusal
 
@@ -60,13 +60,13 @@ def metadata(signer: Signer, clients: Mapping[str, Client], hosts: frozenset[str
         """
         _check_forwarded(request)  # 1
         if (got := request.headers.getlist("metadata")) != ["true"]:  # 2
-            raise refused("invalid_request", f"Metadata header: want true, got {shown(got)}")
+            raise refusal("invalid_request", f"Metadata header: want true, got {show(got)}")
         if (host := request.headers.get("host", "")).lower() not in hosts:  # 3
-            raise refused("invalid_request", f"Host: want {' or '.join(sorted(hosts))}, got {shown(host)}")
+            raise refusal("invalid_request", f"Host: want {' or '.join(sorted(hosts))}, got {show(host)}")
         asked = _parameters(request, METADATA_VERSION, "client_id")
         if asked.get("client_id", IDENTITY) != IDENTITY:  # 4
-            raise refused(
-                "invalid_request", f"client_id: want {IDENTITY} or none, got {shown(asked['client_id'])}"
+            raise refusal(
+                "invalid_request", f"client_id: want {IDENTITY} or none, got {show(asked['client_id'])}"
             )
         return _grant(signer, clients[IDENTITY], asked["resource"], Proof.NONE)
 
@@ -85,7 +85,7 @@ def application_route(signer: Signer, clients: Mapping[str, Client]) -> Route:
             _check_forwarded(request)
             shows = [name for name in request.headers if name in SECRETS]
             if len(shows) > 1:
-                raise refused("invalid_request", "X-IDENTITY-HEADER, secret: want one of them, once")
+                raise refusal("invalid_request", "X-IDENTITY-HEADER, secret: want one of them, once")
             header = shows[0] if shows else "x-identity-header"
             named = SECRETS[header]
             asked = _parameters(request, None if header == "secret" else APPLICATION_VERSION, named)
@@ -93,14 +93,14 @@ def application_route(signer: Signer, clients: Mapping[str, Client]) -> Route:
             given = request.headers.get(header, "")
             # A header's bytes are read as Latin-1; a secret is ASCII, and neither fails to be written so.
             if client is None or not hmac.compare_digest(client.secret.encode(), given.encode()):
-                raise refused(
+                raise refusal(
                     "invalid_client",
                     f"{header.upper()}: want the secret, in clients.json, of the client that is asked for,"
                     " got another",
                 )
-        except Refusal as refusal:
-            told = {"statusCode": refusal.status, "message": refusal.message}
-            return JSONResponse(told, refusal.status)
+        except Refusal as error:
+            told = {"statusCode": error.status, "message": error.message}
+            return JSONResponse(told, error.status)
         return _grant(signer, client, asked["resource"], Proof.SECRET)
 
     return Route(APPLICATION_PATH, ask)
@@ -109,7 +109,7 @@ def application_route(signer: Signer, clients: Mapping[str, Client]) -> Route:
 def _check_forwarded(request: Request) -> None:
     for name in FORWARDED:
         if name in request.headers:
-            raise refused("invalid_request", f"{name}: want none, for nothing here is for others, got one")
+            raise refusal("invalid_request", f"{name}: want none, for nothing here is for others, got one")
 
 
 def _parameters(request: Request, version: str | None, named: str) -> dict[str, str]:
@@ -123,16 +123,14 @@ def _parameters(request: Request, version: str | None, named: str) -> dict[str, 
     pairs = request.query_params.multi_items()
     asked = dict(pairs)
     if len(asked) != len(pairs):
-        raise refused("invalid_request", "query: want each parameter once, got one twice")
+        raise refusal("invalid_request", "query: want each parameter once, got one twice")
     if version is not None and asked.get("api-version") != version:
-        raise refused(
-            "invalid_request", f"api-version: want {version}, got {shown(asked.get('api-version'))}"
-        )
+        raise refusal("invalid_request", f"api-version: want {version}, got {show(asked.get('api-version'))}")
     if not 1 <= len(asked.get("resource", "")) <= MOST_RESOURCE:
-        raise refused("invalid_request", f"resource: want one, of at most {MOST_RESOURCE} characters")
+        raise refusal("invalid_request", f"resource: want one, of at most {MOST_RESOURCE} characters")
     for name in NAMES:
         if name in asked and name != named:
-            raise refused("invalid_request", f"{name}: want an identity by {named}, or none, got this")
+            raise refusal("invalid_request", f"{name}: want an identity by {named}, or none, got this")
     return asked
 
 

@@ -17,13 +17,13 @@ from starlette.responses import JSONResponse, Response
 
 from kluis.services.web import Refusal
 
-__all__ = ["HANDLERS", "MOST_RESOURCE", "MOST_SHOWN", "answer", "refused", "shown"]
+__all__ = ["HANDLERS", "MOST_RESOURCE", "MOST_SHOWN", "answer", "refusal", "show"]
 
 MOST_SHOWN: Final = 200
 MOST_RESOURCE: Final = 1024
 
 
-def refused(error: str, why: str, *, number: int | None = None, status: int | None = None) -> Refusal:
+def refusal(error: str, why: str, *, number: int | None = None, status: int | None = None) -> Refusal:
     """A refusal.
 
     Args:
@@ -51,7 +51,7 @@ async def _refuse(request: Request, error: Exception) -> Response:
         if error.status_code == 405:
             allowed = sorted(dict(error.headers or {}).get("Allow", "").split(", "))
             wanted, got = f"method: want {' or '.join(allowed)}", request.method
-        why = f"{wanted}, got {shown(got)}"
+        why = f"{wanted}, got {show(got)}"
         error = Refusal(error.status_code, "invalid_request", why, headers=error.headers)
     return answer(
         error if isinstance(error, Refusal) else Refusal(500, "server_error", "the issuer could not answer")
@@ -64,6 +64,6 @@ HANDLERS: Final[Mapping[Any, Callable[..., Any]]] = dict.fromkeys(
 """Whatever an endpoint raises is told in the shape of a refusal, our own bugs without a word of them."""
 
 
-def shown(value: object) -> str:
+def show(value: object) -> str:
     """What somebody sent, as a refusal shows it."""
     return ascii(value)[:MOST_SHOWN]

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from kluis.errors import UsageError
 from kluis.serve.issuer.certificates import Certificate
 from kluis.serve.issuer.federation import Federated
-from kluis.serve.issuer.refusals import shown
+from kluis.serve.issuer.refusals import show
 
 __all__ = ["Registered"]
 
@@ -33,7 +33,7 @@ class Registered:
         """
         for name in (*(name for name, _ in self.certificates), *(one.client for one in self.federated)):
             if name not in clients:
-                raise UsageError(f"client: want one of {', '.join(sorted(clients))}, got {shown(name)}")
+                raise UsageError(f"client: want one of {', '.join(sorted(clients))}, got {show(name)}")
 
     def certificates_of(self, client: str) -> tuple[Certificate, ...]:
         """The certificates of one client."""

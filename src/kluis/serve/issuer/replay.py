@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Final
 
 from kluis.serve.issuer.assertion import LEEWAY_SECONDS, Assertion
-from kluis.serve.issuer.refusals import refused, shown
+from kluis.serve.issuer.refusals import refusal, show
 
 __all__ = ["Shown"]
 
@@ -52,7 +52,7 @@ class Shown:
         one = seen.get(jti)
         if one is None:
             if len(seen) >= MOST_OF_CLIENT:
-                raise refused(
+                raise refusal(
                     "temporarily_unavailable",
                     f"client {client}: want at most {MOST_OF_CLIENT} assertions that have not expired",
                     status=503,
@@ -60,8 +60,8 @@ class Shown:
             seen[jti] = _Seen(assertion.digest, end, {request})
             return
         if one.digest != assertion.digest or request in one.requests or len(one.requests) >= MOST_REQUESTS:
-            raise refused(
+            raise refusal(
                 "invalid_client",
-                f"client assertion jti: want one that was not shown before, got {shown(jti)} again",
+                f"client assertion jti: want one that was not shown before, got {show(jti)} again",
             )
         one.requests.add(request)

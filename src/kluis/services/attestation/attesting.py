@@ -21,7 +21,7 @@ from kluis.services.attestation.evidence import baselines, bound_data
 from kluis.services.attestation.evidence.bound_data import Bound
 from kluis.services.attestation.evidence.compliance import compliance_status
 from kluis.services.attestation.evidence.platforms import MAX_BUNDLE, MAX_QUOTE, DebugTee, Platforms, Quoted
-from kluis.services.attestation.evidence.uvm import endorsed, uvm_claims
+from kluis.services.attestation.evidence.uvm import find_endorsement, uvm_claims
 from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
 from kluis.services.attestation.guest import guest_request, guests
 from kluis.services.attestation.guest.guest_envelope import enclose
@@ -154,7 +154,7 @@ class Attesting:
         quoted, refused = _verify(lambda: Quoted(self._platforms.report(bundle, now), {}))
         evidence = quoted.claims
         endorsers = self._settings.compliance.uvm_endorsers
-        endorsement = endorsed(bundle, evidence, endorsers, self._platforms.context)
+        endorsement = find_endorsement(bundle, evidence, endorsers, self._platforms.context)
         policy = self._policy(instance, AttestationType.SEV_SNP_VM, request.draftPolicyForAttestation)
         claims = snp_claims(evidence) | uvm_claims(endorsement)
         attested = _Attested(evidence, claims, endorsed=endorsement is not None, refused=refused)

@@ -119,7 +119,7 @@ class Engine:
             raise InvalidParameter(f"TCB baselines: want {' or '.join(_SGX)}, got {kind}")
         properties = self.policies.current(instance, kind).properties
         asked = properties.get(baselines.PROPERTY, baselines.DEFAULT)
-        return baselines.listed(baselines.baseline(asked))
+        return baselines.list_baselines(baselines.baseline(asked))
 
 
 def _jwk(kid: str, der: bytes) -> JwksKey:

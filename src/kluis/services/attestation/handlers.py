@@ -26,7 +26,7 @@ from kluis.services.attestation.requests import (
     Baselines,
     Token,
     TpmMessage,
-    spelled,
+    respell,
 )
 from kluis.services.attestation.tokens.ears import TYPE
 from kluis.services.clock import Clock
@@ -185,7 +185,7 @@ def _read(call: Call, kind: type[E]) -> E:
     """A request with evidence; clients write its members' names in more letters than one."""
     # Refuses what is no object in the words of every other request, and makes nothing of its members.
     call.json(dict[str, msgspec.Raw])
-    return dataclasses.replace(call, body=spelled(call.body, kind)).json(kind)
+    return dataclasses.replace(call, body=respell(call.body, kind)).json(kind)
 
 
 def _warnings(request: _Evidence) -> dict[str, str]:

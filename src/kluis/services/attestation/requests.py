@@ -26,7 +26,7 @@ __all__ = [
     "JwksKey",
     "Token",
     "TpmMessage",
-    "spelled",
+    "respell",
 ]
 
 
@@ -83,7 +83,7 @@ class AttestGuest(msgspec.Struct, kw_only=True):
 _HELD: Final = frozenset({"runtimeData", "initTimeData"})
 
 
-def spelled(body: bytes, kind: type[msgspec.Struct]) -> bytes:
+def respell(body: bytes, kind: type[msgspec.Struct]) -> bytes:
     """A request's body with its members' names, and those of data within it, in the letters of ``kind``.
 
     Azure's client for C++ writes ``inittimeData``: passed over, data would not be held to the evidence, and

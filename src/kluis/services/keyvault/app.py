@@ -148,7 +148,7 @@ def _keys(h: Handlers) -> tuple[Operation, ...]:
         *_versions("GetKey", "GET", h.get, "keys/read", "A key's public half.", None),
         _op("GetKeyEncoded", "GET", f"{one}/%2F", h.get, "keys/read", "Likewise, of the latest version."),
         *_versions("UpdateKey", "PATCH", h.update, "keys/update", "Change a key.", requests.Update),
-        *_with_slash("GetKeys", "GET", "/keys", "/keys/", h.names, "keys/read", "Every key's latest version."),
+        *_op_pair("GetKeys", "GET", "/keys", "/keys/", h.names, "keys/read", "Every key's latest version."),
         _op("GetKeyVersions", "GET", f"{one}/versions", h.versions, "keys/read", "Every version of a key."),
         _op("RotateKey", "POST", f"{one}/rotate", h.rotate, "keys/rotate", "Make a new version."),
         _op("GetKeyRotationPolicy", "GET", turning, h.rotation_policy, read, "A key's rotation policy."),
@@ -157,7 +157,7 @@ def _keys(h: Handlers) -> tuple[Operation, ...]:
             "Set a rotation policy: the vault makes new versions by it.", requests.RotationPolicy,
         ),
         _op("BackupKey", "POST", f"{one}/backup", h.back_up, "keys/backup", "A key as one sealed blob."),
-        *_with_slash(
+        *_op_pair(
             "RestoreKey", "POST", "/keys/restore", "/keys//restore", h.restore, "keys/restore",
             "Bring a key back.", requests.Backup, most=MOST_RESTORE,
         ),
@@ -170,7 +170,7 @@ def _deleted_operations(h: Handlers) -> tuple[Operation, ...]:
     return (
         _op("DeleteKey", "DELETE", "/keys/{name}", h.delete, "keys/delete", "Delete a key."),
         _op("GetDeletedKey", "GET", one, h.deleted, "deletedkeys/read", "A deleted key."),
-        *_with_slash(
+        *_op_pair(
             "GetDeletedKeys",
             "GET",
             "/deletedkeys",
@@ -232,7 +232,7 @@ def _versions(
     return tuple(_op(each, method, path, handler, access, summary, body) for each, path in paths.items())
 
 
-def _with_slash(
+def _op_pair(
     name: str, method: str, path: str, slashed: str, handler: Callable[[Call], Answer], access: str,
     summary: str, body: Any = None, *, most: int = MOST_BODY,
 ) -> tuple[Operation, ...]:  # fmt: skip

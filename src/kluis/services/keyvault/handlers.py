@@ -22,15 +22,15 @@ from kluis.services.keyvault.hosts import Hosts
 from kluis.services.keyvault.keys import backup, rotation
 from kluis.services.keyvault.keys.keys import Keys
 from kluis.services.keyvault.keys.lifecycle import Lifecycle
-from kluis.services.keyvault.names import LATEST, check_name, folded
+from kluis.services.keyvault.names import LATEST, check_name, fold_case
 from kluis.services.keyvault.release.engine import Releases
-from kluis.services.keyvault.release.keyring import shown
+from kluis.services.keyvault.release.keyring import describe
 from kluis.services.keyvault.release.signer import Signer
 from kluis.services.keyvault.settings import Settings
 from kluis.services.keyvault.vault import audit, keys
 from kluis.services.keyvault.vault import trust as trusting
 from kluis.services.keyvault.vault.records import KeyRecord, KeyVersion
-from kluis.services.keyvault.vault.vault import Vault, changed, used
+from kluis.services.keyvault.vault.vault import Vault, differences, is_used
 from kluis.services.web import Answer, Call
 
 __all__ = ["Handlers"]
@@ -113,7 +113,7 @@ class Handlers:
         if record is None or record.deleted is not None:
             paging.most_results(call.query)
             return self._page(call, f"/keys/{name}/versions", [], None)
-        listing = f"versions of {folded(name)}"
+        listing = f"versions of {fold_case(name)}"
 
         def every(after: str) -> Iterable[KeyVersion]:
             return keys.versions(self.vault.storage, record, after)
@@ -252,10 +252,10 @@ class Handlers:
     def configuration(self, call: Call) -> Answer:
         """Show what this vault goes by: over attested TLS, so that a client may hold it to its own wants."""
         issuer = self.settings.issuer
-        following = trusting.approved(self.vault.storage)
+        following = trusting.read_approval(self.vault.storage)
         return Answer({
             "vault": self.vault.name.hex(),
-            "authorities": [shown(each) for each in self.settings.authorities],
+            "authorities": [describe(each) for each in self.settings.authorities],
             "issuer": {
                 "url": issuer.url,
                 "audiences": list(issuer.audiences),
@@ -282,12 +282,12 @@ class Handlers:
             raise BadParameter(f"trust: a vault has at most {trusting.MOST_SETS} sets in its life")
 
         def work(writing: Writing) -> None:
-            if not used(writing):
+            if not is_used(writing):
                 raise Conflict("trust: want a vault that has had a key; one without starts under any set")
             trusting.approve(writing, wanted, _subject(call), now)
 
         self.vault.storage.update(work)
-        changes = changed(trusting.proposal(present), trusting.proposal(wanted))
+        changes = differences(trusting.proposal(present), trusting.proposal(wanted))
         told = [{"at": at, "from": before, "to": after} for at, before, after in changes]
         return Answer({"next": wanted.digest, "changes": told})
 
@@ -343,7 +343,7 @@ def _version(call: Call) -> str:
 
 
 def _folded_name(record: KeyRecord) -> str:
-    return folded(record.name)
+    return fold_case(record.name)
 
 
 def _hsm(call: Call) -> bool:

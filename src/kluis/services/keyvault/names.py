@@ -7,7 +7,7 @@ from typing import Final
 
 from kluis.services.keyvault.faults import BadParameter
 
-__all__ = ["LATEST", "check_name", "check_version", "folded", "identifier"]
+__all__ = ["LATEST", "check_name", "check_version", "fold_case", "identifier"]
 
 _NAME: Final = re.compile(r"[0-9a-zA-Z-]{1,127}", re.ASCII)
 _VERSION: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
@@ -38,7 +38,7 @@ def check_version(version: str) -> str:
     return version.lower()
 
 
-def folded(name: str) -> str:
+def fold_case(name: str) -> str:
     """The name that two spellings of one key share: Azure's names do not tell capitals apart."""
     return name.lower()
 

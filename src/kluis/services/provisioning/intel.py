@@ -29,7 +29,7 @@ from kluis.services.provisioning.platforms import Platforms
 from kluis.services.provisioning.records import Certificate
 from kluis.services.web import Answer, Call, Refusal
 
-__all__ = ["Intel", "crl_wanted", "encoded", "refuse_registration", "refused", "release"]
+__all__ = ["Intel", "crl_wanted", "encode_crl", "refusal", "refuse_registration", "release"]
 
 JSON: Final = "application/json"
 PEM: Final = "application/x-pem-file"
@@ -70,10 +70,10 @@ class Intel:
         """TCB info of the emulated platforms."""
         fmspc = call.query.get("fmspc", "")
         if _FMSPC.fullmatch(fmspc) is None:
-            raise refused(call, 400, f"fmspc: want 12 hex digits, got {fmspc[:40]!a}")
+            raise refusal(call, 400, f"fmspc: want 12 hex digits, got {fmspc[:40]!a}")
         state = self._authority.load().state
         if fmspc.lower() != state.fmspc.hex():
-            raise refused(
+            raise refusal(
                 call,
                 404,
                 f"fmspc: want {state.fmspc.hex()}, the emulated platforms', got {fmspc.lower()}",
@@ -94,7 +94,7 @@ class Intel:
 
     def qve_identity(self, call: Call) -> Answer:
         """There is no emulated quote verification enclave."""
-        raise refused(
+        raise refusal(
             call,
             404,
             "qve identity: the emulated platforms have no quote verification enclave",
@@ -103,7 +103,7 @@ class Intel:
 
     def no_tdx(self, call: Call) -> Answer:
         """There is no emulated TDX."""
-        raise refused(
+        raise refusal(
             call,
             404,
             "tdx: the emulated platforms have none",
@@ -123,15 +123,15 @@ class Intel:
         """The CRL of the platform CA; the emulated platforms have no processor CA."""
         ca = call.query.get("ca", "").lower()
         if ca not in CAS:
-            raise refused(call, 400, f"ca: want platform or processor, got {ca[:40]!a}")
+            raise refusal(call, 400, f"ca: want platform or processor, got {ca[:40]!a}")
         self._check_ca(call, ca)
         found = self._published()
-        body, kind = encoded(call, found.pck_crl, HEX)
+        body, kind = encode_crl(call, found.pck_crl, HEX)
         return _answer(call, body, kind, {"SGX-PCK-CRL-Issuer-Chain": _header(found.ca_chain)})
 
     def root_crl(self, call: Call) -> Answer:
         """The root's CRL."""
-        body, kind = encoded(call, self._published().root_crl, HEX)
+        body, kind = encode_crl(call, self._published().root_crl, HEX)
         return _answer(call, body, kind)
 
     def root_crl_der(self, call: Call) -> Answer:
@@ -154,7 +154,7 @@ class Intel:
         """The one kind of platform that the authority certifies."""
         kind = call.query.get("platform", "all")
         if kind not in _KINDS:
-            raise refused(call, 400, f"platform: want one of {', '.join(_KINDS)}, got {kind[:40]!a}")
+            raise refusal(call, 400, f"platform: want one of {', '.join(_KINDS)}, got {kind[:40]!a}")
         fmspc = self._authority.load().state.fmspc.hex().upper()
         found = [{"fmspc": fmspc, "platform": PLATFORM}] if kind == "all" else []
         return Answer(found, headers=_own(call))
@@ -171,7 +171,7 @@ class Intel:
             )
         ]
         if not reached:
-            raise refused(call, 404, "pckcert: the platform has no certificate for that TCB, or a lower one")
+            raise refusal(call, 404, "pckcert: the platform has no certificate for that TCB, or a lower one")
         best = max(reached, key=lambda one: (one.pcesvn, one.cpusvn))
         leaf, issuers = _split(best.chain)
         return _answer(
@@ -190,7 +190,7 @@ class Intel:
         """Every certificate of one platform."""
         found = self._certificates(call)
         if not found:
-            raise refused(call, 404, "pckcerts: no platform of that name was certified")
+            raise refusal(call, 404, "pckcerts: no platform of that name was certified")
         body = [
             {
                 "tcb": {
@@ -211,16 +211,16 @@ class Intel:
 
     def _certificates(self, call: Call) -> tuple[Certificate, ...]:
         if _hex(call, "pceid", 4) != PCEID:
-            raise refused(call, 404, f"pceid: want {PCEID.hex()}, the emulated platforms', got another")
+            raise refusal(call, 404, f"pceid: want {PCEID.hex()}, the emulated platforms', got another")
         name = call.query.get("qeid") or call.query.get("encrypted_ppid", "")
         match = _PPID.fullmatch(name.lower())
         if match is None:
-            raise refused(call, 400, "qeid or encrypted_ppid: want a PPID, or a PPID and zeros, got neither")
+            raise refusal(call, 400, "qeid or encrypted_ppid: want a PPID, or a PPID and zeros, got neither")
         return self._platforms.certificates(match[1])
 
     def _check_ca(self, call: Call, ca: str) -> None:
         if ca != CA_TYPE:
-            raise refused(call, 404, "ca: the emulated platforms have no processor CA")
+            raise refusal(call, 404, "ca: the emulated platforms have no processor CA")
 
     def _published(self) -> Published:
         return self._authority.published(self._clock.now())
@@ -231,11 +231,11 @@ class Intel:
             return
         current = self._authority.load().state.evaluation
         if number < current:
-            raise refused(
+            raise refusal(
                 call, 410, f"tcbEvaluationDataNumber: want {current}, got {number}, which is retired"
             )
         if number > current:
-            raise refused(call, 404, f"tcbEvaluationDataNumber: want {current}, got {number}")
+            raise refusal(call, 404, f"tcbEvaluationDataNumber: want {current}, got {number}")
 
 
 def release(call: Call) -> int | None:
@@ -246,13 +246,13 @@ def release(call: Call) -> int | None:
     """
     update, number = call.query.get("update"), call.query.get("tcbEvaluationDataNumber")
     if update is not None and update not in _UPDATES:
-        raise refused(call, 400, f"update: want early or standard, got {update[:40]!a}")
+        raise refusal(call, 400, f"update: want early or standard, got {update[:40]!a}")
     if number is None:
         return None
     if update is not None:
-        raise refused(call, 400, "update, tcbEvaluationDataNumber: want one of them, got both")
+        raise refusal(call, 400, "update, tcbEvaluationDataNumber: want one of them, got both")
     if _NUMBER.fullmatch(number) is None:
-        raise refused(call, 400, f"tcbEvaluationDataNumber: want a number, got {number[:40]!a}")
+        raise refusal(call, 400, f"tcbEvaluationDataNumber: want a number, got {number[:40]!a}")
     return int(number)
 
 
@@ -267,15 +267,15 @@ def crl_wanted(call: Call) -> str | None:
         parts = urlsplit(uri if len(uri) <= MOST_URI else "")
         ca = parse_qs(parts.query, max_num_fields=8).get("ca", [""])[0].lower()
     except ValueError:
-        raise refused(call, 400, f"uri: want an address, got {uri[:40]!a}") from None
+        raise refusal(call, 400, f"uri: want an address, got {uri[:40]!a}") from None
     if uri == CRL_URL or _ROOT_CRL.fullmatch(parts.path):
         return None
     if parts.path.endswith("/pckcrl") and ca in CAS:
         return ca
-    raise refused(call, 400, f"uri: want where a root's CRL is, or a CA's, got {uri[:40]!a}")
+    raise refusal(call, 400, f"uri: want where a root's CRL is, or a CA's, got {uri[:40]!a}")
 
 
-def encoded(call: Call, crl: bytes, usual: str) -> tuple[bytes, str]:
+def encode_crl(call: Call, crl: bytes, usual: str) -> tuple[bytes, str]:
     """A CRL as the client wants it: its bytes and their type.
 
     Args:
@@ -289,7 +289,7 @@ def encoded(call: Call, crl: bytes, usual: str) -> tuple[bytes, str]:
     wanted = {"der": DER, "pem": PEM, "": usual}.get(call.query.get("encoding", "").lower())
     match wanted:
         case None:
-            raise refused(call, 400, f"encoding: want der or pem, got {call.query['encoding'][:40]!a}")
+            raise refusal(call, 400, f"encoding: want der or pem, got {call.query['encoding'][:40]!a}")
         case "application/x-pem-file":
             text = base64.encodebytes(crl).replace(b"\n", b"")
             lines = [text[at : at + 64] for at in range(0, len(text), 64)]
@@ -312,7 +312,7 @@ def refuse_registration(call: Call) -> None:
         members = set()
     if _USER not in call.headers and not members & _REGISTRATION:
         return
-    raise refused(
+    raise refusal(
         call,
         400,
         "platforms: want the enrolment of an emulated platform, got a registration as Intel's tools send it",
@@ -321,7 +321,7 @@ def refuse_registration(call: Call) -> None:
     )
 
 
-def refused(
+def refusal(
     call: Call, status: int, message: str, *, hint: str | None = None, code: str | None = None
 ) -> Refusal:
     """A refusal as Intel's service says it: status and two headers; our error object is the body."""
@@ -362,5 +362,5 @@ def _split(chain: bytes) -> tuple[str, str]:
 def _hex(call: Call, name: str, digits: int) -> bytes:
     text = call.query.get(name, "").lower()
     if _HEX[digits].fullmatch(text) is None:
-        raise refused(call, 400, f"{name}: want {digits} hex digits, got {text[:40]!a}")
+        raise refusal(call, 400, f"{name}: want {digits} hex digits, got {text[:40]!a}")
     return bytes.fromhex(text)

@@ -14,7 +14,7 @@ from kluis.collateral.documents import Kind
 from kluis.collateral.paths import answer
 from kluis.errors import FreshnessError, KluisError, UnavailableError, UsageError
 from kluis.services.clock import Clock
-from kluis.services.provisioning.intel import DER, HEX, JSON, PEM, crl_wanted, encoded, refused, release
+from kluis.services.provisioning.intel import DER, HEX, JSON, PEM, crl_wanted, encode_crl, refusal, release
 from kluis.services.provisioning.vendor import Vendor
 from kluis.services.web import Answer, Call
 
@@ -47,7 +47,7 @@ class Makers:
         content_type = _TYPES.get(kind, JSON)
         if kind in {Kind.PCK_CRL, Kind.ROOT_CA_CRL}:
             usual = DER if path.endswith(".der") else HEX
-            body, content_type = encoded(call, body, usual)
+            body, content_type = encode_crl(call, body, usual)
         return Answer(body, content_type=content_type, headers={**headers, "Request-ID": call.request_id})
 
     def crl(self, call: Call) -> Answer:
@@ -61,7 +61,7 @@ class Makers:
         try:
             (kind, _), document = self._vendor.get(path, query, self._clock.now())
         except KluisError as error:
-            raise refused(call, _status(error), error.message, hint=error.hint, code=_code(error)) from None
+            raise refusal(call, _status(error), error.message, hint=error.hint, code=_code(error)) from None
         return kind, *answer(kind, document)
 
 

@@ -48,8 +48,8 @@ def ec_jwk(curve: str, **changes: Any) -> dict[str, Any]:
 
 def test_rsa_with_and_without_what_follows_from_the_rest() -> None:
     """Exponents that follow from the primes may be left out."""
-    whole = material.imported(rsa_jwk())
-    assert whole == material.imported(rsa_jwk(dp=None, dq=None, qi=None))
+    whole = material.import_jwk(rsa_jwk())
+    assert whole == material.import_jwk(rsa_jwk(dp=None, dq=None, qi=None))
     assert whole.public == {name: value for name, value in public_jwk(OTHER_KEY).items() if name != "kty"}
 
 
@@ -57,7 +57,7 @@ def test_rsa_with_and_without_what_follows_from_the_rest() -> None:
 def test_curves(curve: str) -> None:
     """Each curve, there and back."""
     jwk = ec_jwk(curve)
-    made = material.imported(jwk)
+    made = material.import_jwk(jwk)
     assert made.size == CURVES[curve].key_size
     assert b64.decode_url(made.public["x"], "x").lstrip(b"\0") == b64.decode_url(jwk["x"], "x")
 
@@ -104,7 +104,7 @@ BROKEN = "JSON Web Key: its members do not make one private key"
 def test_keys_that_are_none(jwk: dict[str, Any], message: str) -> None:
     """A key whose members do not belong together is refused, without a word of its private ones."""
     with pytest.raises(BadParameter) as refused:
-        material.imported(jwk)
+        material.import_jwk(jwk)
     assert refused.value.message == message
 
 
@@ -133,7 +133,7 @@ def test_what_is_released_is_what_was_brought() -> None:
         }  # fmt: skip
         world.ok("PUT", f"/keys/{name}", asked)
         got = opened(world.release(sign(claimed()), name).json()["value"])
-        assert got == (secret if name == "o" else material.imported(jwk).secret)
+        assert got == (secret if name == "o" else material.import_jwk(jwk).secret)
 
 
 def test_nothing_shows_its_material() -> None:
@@ -159,6 +159,6 @@ def test_a_member_of_another_kind(member: str, value: Any) -> None:
     """A member replaced by anything ends in a key or a refusal of ours."""
     for jwk in (rsa_jwk(), ec_jwk("P-256"), {"kty": "oct", "k": "A" * 43}):
         try:
-            material.imported({**jwk, member: value})
+            material.import_jwk({**jwk, member: value})
         except BadParameter:
             continue

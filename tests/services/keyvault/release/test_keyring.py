@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from kluis.errors import AuthenticityError, KluisError, UnavailableError, UsageError
 from kluis.formats.encoding import b64
 from kluis.services import backoff
-from kluis.services.keyvault.release.keyring import Keyring, shown
+from kluis.services.keyvault.release.keyring import Keyring, describe
 from kluis.services.keyvault.vault.authorities import Attested, ByImages, InsecureFetched, Pinned, canonical
 from tests.services.keyvault.world import (
     AUTHORITY,
@@ -307,9 +307,9 @@ def test_the_set_in_one_form() -> None:
 
 def test_what_is_insecure_says_so() -> None:
     """An authority by the host's word is shown as insecure."""
-    assert shown(InsecureFetched(AUTHORITY))["kind"] == "insecure_fetched"
-    assert shown(PINNED)["kind"] == "pinned"
-    assert shown(attested())["kind"] == "attested"
+    assert describe(InsecureFetched(AUTHORITY))["kind"] == "insecure_fetched"
+    assert describe(PINNED)["kind"] == "pinned"
+    assert describe(attested())["kind"] == "attested"
 
 
 words = st.sampled_from([

@@ -21,7 +21,7 @@ from kluis.enclave import sealing
 from kluis.enclave.app import Enclave
 from kluis.enclave.inside import inside
 from kluis.enclave.store import ocalls, witness
-from kluis.enclave.store.host import asked
+from kluis.enclave.store.host import ask_host
 from kluis.enclave.store.keys.handover import Giver, Joiner, KeyGift, KeyRequest, Standing
 from kluis.enclave.store.records import StoreRekey
 from kluis.enclave.store.sealed import SealedStore
@@ -122,7 +122,7 @@ class Custody:
             CounterWitness(fresh, seal_policy()).advance(Witnessed(moved.epoch, moved.chain))
             name, sealed = self._seal(fresh)
             last = StoreRekey(moved.epoch, moved.head, moved.size, name, sealed)
-            if not asked(self._records.rekey_finish, last):
+            if not ask_host(self._records.rekey_finish, last):
                 raise UnavailableError(
                     "store: another instance writes meanwhile",
                     hint="stop every other instance, and try again",
@@ -146,7 +146,7 @@ class Custody:
     def _find_or_make(self) -> bytes:
         for _ in range(TRIES):
             name = platform_name()
-            found = asked(self._records.keys, name)
+            found = ask_host(self._records.keys, name)
             if found.sealed:
                 return sealing.unseal(found.sealed, associated=LABEL + name)
             if found.any:
@@ -162,7 +162,7 @@ class Custody:
         raise UnavailableError("store: others make its key", hint="try again", code="store_busy")
 
     def _keep(self, key: bytes, first: bool) -> bool:
-        return asked(self._records.keep_key, *self._seal(key), first)
+        return ask_host(self._records.keep_key, *self._seal(key), first)
 
     def _seal(self, key: bytes) -> tuple[bytes, bytes]:
         """Where a key opens again, and the key sealed so."""

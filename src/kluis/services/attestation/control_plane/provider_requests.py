@@ -16,7 +16,15 @@ from kluis.services.attestation.faults import InvalidParameter
 from kluis.services.attestation.instances import DEFAULT, NAME, VERSION, Provider
 from kluis.services.attestation.policies.certificate_chains import signer_chain
 
-__all__ = ["DISABLED", "ENABLED", "Properties", "ProviderRequest", "changed", "check_name", "signer_chains"]
+__all__ = [
+    "DISABLED",
+    "ENABLED",
+    "Properties",
+    "ProviderRequest",
+    "apply_request",
+    "check_name",
+    "signer_chains",
+]
 
 ENABLED: Final = "Enabled"
 DISABLED: Final = "Disabled"
@@ -43,7 +51,9 @@ class ProviderRequest(msgspec.Struct, kw_only=True):
     properties: Properties = msgspec.field(default_factory=Properties)
 
 
-def changed(provider: Provider, request: ProviderRequest, author: Author | None, now: datetime) -> Provider:
+def apply_request(
+    provider: Provider, request: ProviderRequest, author: Author | None, now: datetime
+) -> Provider:
     """An instance as a request wants it: tags and switches; what the request does not say stays.
 
     Args:

@@ -19,7 +19,7 @@ from kluis.services.attestation.control_plane.provider_requests import (
     DISABLED,
     ENABLED,
     ProviderRequest,
-    changed,
+    apply_request,
     check_name,
     signer_chains,
 )
@@ -30,7 +30,7 @@ from kluis.services.attestation.policies.policies import Policies
 from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.attestation.tokens.signing import SigningKeys
 
-__all__ = ["TYPE", "Providers", "squeezed"]
+__all__ = ["TYPE", "Providers", "squeeze"]
 
 TYPE: Final = "Microsoft.Attestation/attestationProviders"
 # A client that signs in wants one to be there before it has made anything.
@@ -85,7 +85,7 @@ class Providers:
         """
         check_name(name)
         chains = signer_chains(request.properties.policySigningCertificates)
-        made = changed(
+        made = apply_request(
             Provider(
                 name=name,
                 life=os.urandom(LIFE_BYTES).hex(),
@@ -122,12 +122,12 @@ class Providers:
             trusted = {chain[0] for chain in self._certificates.kept(store, key_of(there)) or ()}
             if chains and {chain[0] for chain in chains} != trusted:
                 raise _signed_alone()
-            if request.location is not None and squeezed(request.location) != squeezed(there.location):
+            if request.location is not None and squeeze(request.location) != squeeze(there.location):
                 raise InvalidOperation(
                     f"location: want {there.location} to stay, got {request.location[:64]!a}",
                     hint="make another instance there",
                 )
-            again = changed(there, request, author, now)
+            again = apply_request(there, request, author, now)
             _write(store, again)
             return again, False
 
@@ -165,7 +165,7 @@ class Providers:
             there = self._instances.provider(store, name)
             if there is None or not _within(there, subscription, group):
                 raise _missing(group, name)
-            again = changed(there, request, author, now)
+            again = apply_request(there, request, author, now)
             _write(store, again)
             return again
 
@@ -207,7 +207,7 @@ class Providers:
         Raises:
             Missing: it is in another location.
         """
-        if location is not None and squeezed(location) != squeezed(self._settings.location):
+        if location is not None and squeeze(location) != squeeze(self._settings.location):
             raise Missing(f"location: want {self._settings.location}, got {location[:64]!a}")
         instance = self._instances.default
         return _resource_of(
@@ -287,7 +287,7 @@ def _missing(group: str, name: str) -> ResourceMissing:
     )
 
 
-def squeezed(location: str) -> str:
+def squeeze(location: str) -> str:
     """A location as the resource manager compares it: ``Central US`` is ``centralus``."""
     return location.replace(" ", "").lower()
 

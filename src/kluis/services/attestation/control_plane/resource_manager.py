@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from kluis.services.attestation.control_plane.providers import TYPE, Providers, squeezed
+from kluis.services.attestation.control_plane.providers import TYPE, Providers, squeeze
 from kluis.services.attestation.faults import InvalidParameter, Missing
 from kluis.services.attestation.gate import KNOWN, ROLES, VIEW
 from kluis.services.web import Answer, Call, Operation
@@ -162,7 +162,7 @@ def _holds(facts: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
 def _equal(name: str, fact: str, value: str) -> bool:
     """Whether a fact is as a clause wants it; a location is one by its name for people, too."""
     if name == "location":
-        return squeezed(fact) == squeezed(value)
+        return squeeze(fact) == squeeze(value)
     return fact.lower() == value.lower()
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from kluis.evidence import Claims
 from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
 
-__all__ = ["PROPERTY", "Baseline", "baseline", "check", "listed"]
+__all__ = ["PROPERTY", "Baseline", "baseline", "check", "list_baselines"]
 
 PROPERTY: Final = "x-ms-sgx-tcbidentifier"
 DEFAULT: Final = "azuredefault"
@@ -82,7 +82,7 @@ def check(claims: Claims, wanted: Baseline) -> None:
     )
 
 
-def listed(selected: Baseline) -> list[dict[str, Any]]:
+def list_baselines(selected: Baseline) -> list[dict[str, Any]]:
     """All baselines, newest first, as the service lists them.
 
     Args:

@@ -16,13 +16,13 @@ from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
 from kluis.services.attestation.octets import decode_base64, json_object
 from kluis.services.attestation.settings import UvmEndorser
 
-__all__ = ["endorsed", "uvm_claims"]
+__all__ = ["find_endorsement", "uvm_claims"]
 
 MOST: Final = 4
 MEMBER: Final = "report.Endorsements"
 
 
-def endorsed(
+def find_endorsement(
     bundle: bytes, claims: Claims, endorsers: tuple[UvmEndorser, ...], context: Context
 ) -> Endorsement | None:
     """The endorsement of a guest's launch by one whom the operator lists; None where there is none.

@@ -18,7 +18,7 @@ from kluis.formats.eventlog import sipa
 from kluis.formats.eventlog.event_data import parse_variable
 from kluis.formats.eventlog.event_type import EventType
 from kluis.formats.eventlog.sipa import Sipa
-from kluis.services.attestation.guest.windows import measured
+from kluis.services.attestation.guest.windows import measured_events
 from kluis.services.attestation.settings import VARIABLES
 
 __all__ = ["Boot", "boot_of"]
@@ -102,7 +102,7 @@ def _windows(log: LogClaims) -> tuple[dict[int, int] | None, bool, dict[int, int
     early: dict[int, int] = {}
     late: dict[int, int] = {}
     seen = False
-    for each in measured(log):
+    for each in measured_events(log):
         seen = seen or each.early
         if each.nodes is None:
             return early if seen else None, False, late

@@ -21,7 +21,7 @@ from kluis.formats.eventlog.event_type import EventType
 from kluis.formats.eventlog.log import Event
 from kluis.formats.eventlog.sipa import Node, Sipa
 
-__all__ = ["Measured", "event_members", "measured"]
+__all__ = ["Measured", "event_members", "measured_events"]
 
 REGISTERS: Final = (*range(11, 15), *range(17, 23))
 _SEPARATORS: Final = (b"WBCL", bytes(4), b"\xff" * 4, b"\1\0\0\0")
@@ -76,7 +76,7 @@ class Measured:
     early: bool
 
 
-def measured(log: LogClaims | None) -> Iterator[Measured]:
+def measured_events(log: LogClaims | None) -> Iterator[Measured]:
     """What a log has of Windows' events, in order."""
     if log is None:
         return

@@ -19,7 +19,7 @@ from kluis.services.attestation.language.syntax import (
     Rule,
     Section,
     Verb,
-    misconfigured,
+    configuration_problem,
 )
 
 Refuse: TypeAlias = Callable[[str, Place, str], Exception]
@@ -106,7 +106,7 @@ def _of_configuration(action: Action) -> Iterator[tuple[str, Place]]:
     given = {
         each.name: each.expression.value for each in action.properties if isinstance(each.expression, Literal)
     }
-    if "type" in given and (problem := misconfigured(str(given["type"]), given.get("value"))):
+    if "type" in given and (problem := configuration_problem(str(given["type"]), given.get("value"))):
         yield problem, action.place
 
 

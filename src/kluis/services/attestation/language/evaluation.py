@@ -26,7 +26,7 @@ from kluis.services.attestation.language.syntax import (
     Rule,
     Section,
     Verb,
-    misconfigured,
+    configuration_problem,
 )
 
 # Rules, conditions and claims multiply: so many comparisons, and so many claims, end a run.
@@ -222,7 +222,7 @@ class _Run:
             self.issued.add(claim)
 
     def _check_asked(self, claim: Claim) -> None:
-        problem = misconfigured(claim.type, claim.value)
+        problem = configuration_problem(claim.type, claim.value)
         if problem is None and any(each.value != claim.value for each in self.properties.of_type(claim.type)):
             problem = f"configuration property {claim.type} has one value"
         if problem is not None:

@@ -56,7 +56,7 @@ FUNCTIONS: Final = {
 VERSIONS: Final = {"1.0": (1, 0), "1.1": (1, 1), "1.2": (1, 2)}
 
 
-def misconfigured(name: str, value: Value | None) -> str | None:
+def configuration_problem(name: str, value: Value | None) -> str | None:
     """Why configuration rules cannot ask for something; None where they can.
 
     Args:

@@ -19,7 +19,7 @@ from kluis.formats import x509
 from kluis.formats.x509 import Certificate, KeyKind, Scheme
 from kluis.services.attestation.faults import InvalidParameter
 
-__all__ = ["chain_of", "jwk_of", "read_certificate", "signer_chain", "trusted"]
+__all__ = ["chain_of", "is_trusted", "jwk_of", "read_certificate", "signer_chain"]
 
 MOST_CERTIFICATES: Final = 5
 _ALGORITHMS: Final = {
@@ -78,7 +78,7 @@ def signer_chain(x5c: object, what: str) -> tuple[Certificate, ...]:
     return chain
 
 
-def trusted(chain: Sequence[Certificate], anchors: Iterable[Certificate]) -> bool:
+def is_trusted(chain: Sequence[Certificate], anchors: Iterable[Certificate]) -> bool:
     """Whether one of the chain is trusted itself, or was issued by one that is, and is a CA."""
     known = tuple(anchors)
     named = {each.der for each in known}

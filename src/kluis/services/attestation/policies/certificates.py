@@ -174,7 +174,7 @@ def check_signer(
             f"configured with signing certificates.]: {what}: want a signature of one of "
             f"{len(certificates)} policy management certificates, got none"
         )
-    if not certificate_chains.trusted(document.chain, certificates):
+    if not certificate_chains.is_trusted(document.chain, certificates):
         signer = document.chain[0]
         raise InvalidOperation(
             f"{what} signer: want one of {len(certificates)} policy management certificates, got "

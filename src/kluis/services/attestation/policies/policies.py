@@ -213,7 +213,7 @@ def hold(text: str) -> HeldPolicy:
         PolicyParsingError: it is none.
     """
     encoded = b64.encode_url(text.encode())
-    jws = signed_documents.unsigned(msgspec.json.encode({MEMBER: encoded}))
+    jws = signed_documents.write_unsigned(msgspec.json.encode({MEMBER: encoded}))
     return _hold(text, jws, None)
 
 
@@ -222,7 +222,7 @@ def _held(document: Document) -> HeldPolicy:
     if not isinstance(encoded, str) or not encoded:
         raise InvalidParameter(f"policy: want member {MEMBER}, base64url of the policy's text, got none")
     try:
-        text = signed_documents.decoded(encoded, f"policy {MEMBER}", most=MAX_SIZE).decode()
+        text = signed_documents.decode_part(encoded, f"policy {MEMBER}", most=MAX_SIZE).decode()
     except UnicodeDecodeError:
         raise InvalidParameter(f"policy {MEMBER}: is not UTF-8") from None
     return _hold(text, document.jws, _signer(document) if document.chain else None)

@@ -25,7 +25,7 @@ from kluis.services.attestation.faults import InvalidOperation, InvalidParameter
 from kluis.services.attestation.octets import NotBase64, decode_base64, json_object
 from kluis.services.attestation.policies.certificate_chains import chain_of
 
-__all__ = ["UNSIGNED_EMPTY", "Document", "decoded", "parse", "unsigned"]
+__all__ = ["UNSIGNED_EMPTY", "Document", "decode_part", "parse", "write_unsigned"]
 
 MAX_JWS: Final = 1 << 20
 UNSIGNED_EMPTY: Final = "eyJhbGciOiJub25lIn0.."
@@ -71,7 +71,7 @@ class Document:
         return json_object(self.body, what)
 
 
-def unsigned(body: bytes) -> str:
+def write_unsigned(body: bytes) -> str:
     """Write a document that nobody signs."""
     return f"{_UNSIGNED_HEADER}.{b64.encode_url(body)}."
 
@@ -99,22 +99,24 @@ def parse(text: str, what: str = "JWS") -> Document:
         why = f"Could not find {missing} period in the token" if len(parts) < 3 else "more than two periods"
         raise InvalidOperation(f"Malformed JWT: {why}: {what}: want three parts, got {len(parts)}")
     raw, payload, signature = parts
-    header = json_object(decoded(raw, f"{what} header", most=MAX_JWS), f"{what} header")
+    header = json_object(decode_part(raw, f"{what} header", most=MAX_JWS), f"{what} header")
     for name in _NEVER:
         if name in header:
             raise InvalidParameter(f"{what} header: {name} is not taken")
-    body = decoded(payload, f"{what} payload", most=MAX_JWS)
+    body = decode_part(payload, f"{what} payload", most=MAX_JWS)
     algorithm = header.get("alg")
     if algorithm == "none":
         if signature:
             raise InvalidParameter(f"{what}: want no signature with alg none, got one")
         return Document(text, body, ())
     chain = _chain(header, what)
-    _check(algorithm, chain[0], decoded(signature, f"{what} signature", most=4096), f"{raw}.{payload}", what)
+    _check(
+        algorithm, chain[0], decode_part(signature, f"{what} signature", most=4096), f"{raw}.{payload}", what
+    )
     return Document(text, body, chain)
 
 
-def decoded(text: str, what: str, *, most: int) -> bytes:
+def decode_part(text: str, what: str, *, most: int) -> bytes:
     """Read base64 of a document's, as :func:`decode_base64` does.
 
     Raises:

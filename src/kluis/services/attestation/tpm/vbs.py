@@ -90,7 +90,7 @@ def claims_of(report: Report | None) -> dict[str, Any]:
 
 def _keys(log: LogClaims | None) -> Iterator[PublicKey]:
     """Keys of the secure kernel's that the log proves: measured before Windows closed the register."""
-    for each in windows.measured(log):
+    for each in windows.measured_events(log):
         if each.nodes is None or not each.early:
             continue
         for kind, value in sipa.flat(each.nodes):

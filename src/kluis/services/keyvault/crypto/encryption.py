@@ -153,7 +153,7 @@ def _vector(iv: bytes | None) -> bytes:
 
 
 def _rsa(version: KeyVersion, algorithm: str) -> rsa.RSAPrivateKey:
-    key = None if material.family(version.kty) == "oct" else material.opened(version)
+    key = None if material.family(version.kty) == "oct" else material.open_key(version)
     if not isinstance(key, rsa.RSAPrivateKey):
         raise BadParameter(f"alg: {algorithm} is not for {version.kty} keys")
     return key

@@ -29,12 +29,12 @@ __all__ = [
     "CURVES",
     "Material",
     "another",
+    "azure_type",
     "family",
     "generate",
-    "imported",
+    "import_jwk",
     "is_hardware",
-    "opened",
-    "spelled",
+    "open_key",
 ]
 
 KTYS: Final = ("RSA", "RSA-HSM", "EC", "EC-HSM", "oct", "oct-HSM")
@@ -81,7 +81,7 @@ def family(kty: str) -> str:
     raise BadParameter(f"kty: want one of {', '.join(KTYS)}, got {kty[:32]!a}")
 
 
-def spelled(kty: str) -> str:
+def azure_type(kty: str) -> str:
     """The type in Azure's spelling."""
     return family(kty) + ("-HSM" if is_hardware(kty) else "")
 
@@ -132,7 +132,7 @@ def another(version: KeyVersion) -> Material:
     return generate(version.kty, size=version.size, crv=version.public.get("crv"), exponent=exponent)
 
 
-def imported(jwk: Mapping[str, object]) -> Material:
+def import_jwk(jwk: Mapping[str, object]) -> Material:
     """Read a private JSON Web Key.
 
     Raises:
@@ -180,7 +180,7 @@ def of_ec(key: ec.EllipticCurvePrivateKey) -> Material:
     return Material(_pkcs8(key), public, key.key_size)
 
 
-def opened(version: KeyVersion) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey:
+def open_key(version: KeyVersion) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey:
     """Open an RSA or EC key that the store kept."""
     # An RSA key was checked when it was made or came in, and was sealed since: to check it again takes 36 ms.
     key = load_der_private_key(version.secret, None, unsafe_skip_rsa_key_validation=True)

@@ -62,7 +62,7 @@ def sign(version: KeyVersion, name: str, digest: bytes) -> bytes:
     algorithm = _algorithm(version, name, digest)
     if algorithm.kind == "HS":
         return hmac.digest(version.secret, digest, algorithm.digest.name)
-    key = material.opened(version)
+    key = material.open_key(version)
     hashed = Prehashed(algorithm.digest)
     if isinstance(key, rsa.RSAPrivateKey):
         return key.sign(digest, _padding(algorithm), hashed)
@@ -80,7 +80,7 @@ def verify(version: KeyVersion, name: str, digest: bytes, signature: bytes) -> b
     algorithm = _algorithm(version, name, digest)
     if algorithm.kind == "HS":
         return hmac.compare_digest(hmac.digest(version.secret, digest, algorithm.digest.name), signature)
-    key = material.opened(version)
+    key = material.open_key(version)
     hashed = Prehashed(algorithm.digest)
     try:
         if isinstance(key, rsa.RSAPrivateKey):

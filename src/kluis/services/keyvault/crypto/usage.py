@@ -13,7 +13,7 @@ from typing import Final
 from kluis.services.keyvault.faults import BadParameter, Forbidden
 from kluis.services.keyvault.vault.records import KeyVersion
 
-__all__ = ["OPERATIONS", "allow", "checked", "default_operations"]
+__all__ = ["OPERATIONS", "allow", "check_operations", "default_operations"]
 
 OPERATIONS: Final = (
     "encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey", "import", "export",
@@ -34,7 +34,7 @@ def default_operations(family: str) -> tuple[str, ...]:
     return _DEFAULTS[family]
 
 
-def checked(family: str, operations: Iterable[str]) -> tuple[str, ...]:
+def check_operations(family: str, operations: Iterable[str]) -> tuple[str, ...]:
     """The operations, each once.
 
     Raises:

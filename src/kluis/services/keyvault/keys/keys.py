@@ -56,7 +56,7 @@ class Keys:
             raise BadParameter("attributes.external_key: want none, for no other HSM is here, got one")
         if asked.kty is None:
             raise BadParameter("kty: want one, got none")
-        kty = material.spelled(asked.kty)
+        kty = material.azure_type(asked.kty)
         draft = Draft(kty, asked.key_ops, asked.attributes or _NONE, asked.tags, asked)
         # Refuse what will be refused before a key is made, which takes long.
         keys.existing(self.vault.storage, name, now)
@@ -74,8 +74,8 @@ class Keys:
         check_name(name)
         if asked.key is None:
             raise BadParameter("key: want a JSON Web Key, got none")
-        made = material.imported(asked.key)
-        kty = material.spelled(str(asked.key.get("kty")))
+        made = material.import_jwk(asked.key)
+        kty = material.azure_type(str(asked.key.get("kty")))
         if asked.hsm and not material.is_hardware(kty):
             kty = f"{kty}-HSM"
         operations = asked.key.get("key_ops")
@@ -244,7 +244,9 @@ class Draft:
     def operations(self) -> tuple[str, ...]:
         """What it will be for."""
         family = material.family(self.kty)
-        return usage.default_operations(family) if self.ops is None else usage.checked(family, self.ops)
+        return (
+            usage.default_operations(family) if self.ops is None else usage.check_operations(family, self.ops)
+        )
 
     def check(self) -> None:
         """Refuse what needs no store to be refused."""
@@ -293,7 +295,7 @@ def _change(before: KeyVersion, asked: Update, now: int) -> KeyVersion:
     family = material.family(before.kty)
     return msgspec.structs.replace(
         before,
-        key_ops=before.key_ops if asked.key_ops is None else usage.checked(family, asked.key_ops),
+        key_ops=before.key_ops if asked.key_ops is None else usage.check_operations(family, asked.key_ops),
         tags=before.tags if asked.tags is None else checked_tags(asked.tags),
         enabled=before.enabled if attributes.enabled is None else attributes.enabled,
         nbf=nbf,

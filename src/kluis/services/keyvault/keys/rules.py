@@ -70,8 +70,8 @@ def check_exportable(kty: str, asked: Attributes, policy: Policy | None, before:
     has_policy = policy is not None or (before is not None and before.release is not None)
     if exportable and not material.is_hardware(kty):
         raise BadParameter(
-            f"AKV.SKR.1006: Software keys are not exportable: want {material.spelled(kty)}-HSM, got "
-            f"{material.spelled(kty)}."
+            f"AKV.SKR.1006: Software keys are not exportable: want {material.azure_type(kty)}-HSM, got "
+            f"{material.azure_type(kty)}."
         )
     if exportable and not has_policy:
         raise BadParameter("AKV.SKR.1004: Exportable keys must have release policy.")

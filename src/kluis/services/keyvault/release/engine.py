@@ -93,7 +93,7 @@ class Releases:
             raise BadParameter("target: want the environment's attestation token, got none")
         if asked.nonce is not None and len(asked.nonce) > MAX_NONCE:
             raise BadParameter(f"nonce: want at most {MAX_NONCE} characters, got {len(asked.nonce)}")
-        algorithm = wrapping.chosen(asked.enc)
+        algorithm = wrapping.choose_algorithm(asked.enc)
         name, version = check_name(name), check_version(version)
         token = asked.target.strip(_BLANK)
         vouched = self._check(name, token, now)

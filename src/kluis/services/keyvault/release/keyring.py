@@ -240,7 +240,7 @@ def _requirements(authority: Attested) -> tuple[TrustAnchors, Policy]:
         raise UsageError(f"authority {authority.url}: {error}") from None
 
 
-def shown(authority: Authority) -> dict[str, object]:
+def describe(authority: Authority) -> dict[str, object]:
     """What a client is told of an authority."""
     kind = "insecure_fetched" if isinstance(authority, InsecureFetched) else type(authority).__name__.lower()
     return {"kind": kind, **msgspec.to_builtins(authority)}

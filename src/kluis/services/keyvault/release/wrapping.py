@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from kluis.services.keyvault.faults import BadParameter
 
-__all__ = ["ALGORITHMS", "DEFAULT", "chosen", "wrap"]
+__all__ = ["ALGORITHMS", "DEFAULT", "choose_algorithm", "wrap"]
 
 DEFAULT: Final = "CKM_RSA_AES_KEY_WRAP"
 _SHA1: Final = hashes.SHA1()  # noqa: S303  # what the mechanism names; OAEP does not need it to resist collisions
@@ -32,7 +32,7 @@ _PADDINGS: Final = {
 }
 
 
-def chosen(algorithm: str | None) -> str:
+def choose_algorithm(algorithm: str | None) -> str:
     """The algorithm that a client asked for, or the default.
 
     Raises:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from kluis.enclave.store.model import Reading, Writing
 from kluis.services.keyvault.faults import Conflict, KeyNotFound
-from kluis.services.keyvault.names import LATEST, folded
+from kluis.services.keyvault.names import LATEST, fold_case
 from kluis.services.keyvault.vault import clock, pinned_policies, schedule
 from kluis.services.keyvault.vault.records import Deletion, Due, KeyRecord, KeyVersion, decode, encode
 
@@ -44,7 +44,7 @@ def being_purged(reading: Reading, name: str, now: int) -> KeyRecord | None:
 
 def any_record(reading: Reading, name: str) -> KeyRecord | None:
     """The record of a name, though it be one that nobody may have any more."""
-    value = reading.get(NAMES, folded(name))
+    value = reading.get(NAMES, fold_case(name))
     return None if value is None else decode(KeyRecord, value, "stored key")
 
 
@@ -84,7 +84,7 @@ def version(reading: Reading, record: KeyRecord, wanted: str) -> KeyVersion:
     """
     if wanted in (LATEST, record.current.id):
         return record.current
-    value = reading.get(VERSIONS, f"{folded(record.name)}/{wanted}")
+    value = reading.get(VERSIONS, f"{fold_case(record.name)}/{wanted}")
     if value is None:
         raise KeyNotFound(f"{record.name}/{wanted}")
     return decode(KeyVersion, value, "stored key version")
@@ -92,7 +92,7 @@ def version(reading: Reading, record: KeyRecord, wanted: str) -> KeyVersion:
 
 def versions(reading: Reading, record: KeyRecord, after: str = "") -> Iterator[KeyVersion]:
     """Every version of a key, in the order of their ids; only those after one."""
-    name = folded(record.name)
+    name = fold_case(record.name)
     older = (
         decode(KeyVersion, value, "stored key version")
         for _, value in reading.scan(VERSIONS, name, after=f"{name}/{after}")
@@ -142,17 +142,17 @@ def keep(writing: Writing, record: KeyRecord, *, instead_of: KeyRecord | None = 
         several = [record.current] if known else versions(writing, record)
         pinned_policies.keep(writing, record, [each.id for each in several])
     index = LIVE if record.deleted is None else PARTIAL if _is_partial(record) else DELETED
-    writing.put(NAMES, folded(record.name), encode(record), index=index)
+    writing.put(NAMES, fold_case(record.name), encode(record), index=index)
     at = schedule.next_at(record)
     if at is None:
-        writing.delete(DUE, folded(record.name))
+        writing.delete(DUE, fold_case(record.name))
     else:
-        writing.put(DUE, folded(record.name), encode(Due(at)))
+        writing.put(DUE, fold_case(record.name), encode(Due(at)))
 
 
 def keep_version(writing: Writing, record: KeyRecord, one: KeyVersion) -> None:
     """Keep a version that is not the latest."""
-    writing.put(VERSIONS, f"{folded(record.name)}/{one.id}", encode(one), index=folded(record.name))
+    writing.put(VERSIONS, f"{fold_case(record.name)}/{one.id}", encode(one), index=fold_case(record.name))
 
 
 def _is_being_purged(reading: Reading, record: KeyRecord, now: int) -> bool:

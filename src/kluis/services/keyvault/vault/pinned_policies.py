@@ -12,7 +12,7 @@ from typing import Final
 from kluis.enclave.store.model import Reading, Writing
 from kluis.hashes import sha256
 from kluis.services.keyvault.faults import BadParameter
-from kluis.services.keyvault.names import folded
+from kluis.services.keyvault.names import fold_case
 from kluis.services.keyvault.vault.records import KeyRecord
 
 __all__ = ["PINNED", "check", "keep"]
@@ -47,13 +47,13 @@ def keep(writing: Writing, record: KeyRecord, versions: list[str]) -> None:
     for at in range(0, len(fresh), MOST_TOGETHER):
         several = fresh[at : at + MOST_TOGETHER]
         value = digest + b"".join(map(bytes.fromhex, several))
-        writing.put(PINNED, f"{folded(record.name)}/{several[0]}", value, index=folded(record.name))
+        writing.put(PINNED, f"{fold_case(record.name)}/{several[0]}", value, index=fold_case(record.name))
 
 
 def _pinned_digests(reading: Reading, record: KeyRecord, versions: list[str]) -> list[bytes | None]:
     """What each version was promised."""
     together: dict[bytes, bytes] = {}
-    for _, value in reading.scan(PINNED, folded(record.name)):
+    for _, value in reading.scan(PINNED, fold_case(record.name)):
         for at in range(_DIGEST, len(value), _ID):
             together[value[at : at + _ID]] = value[:_DIGEST]
     return [together.get(bytes.fromhex(each)) or reading.get(PINNED, each) for each in versions]

@@ -15,7 +15,7 @@ import msgspec
 
 from kluis.enclave.store.model import Storage, Writing
 from kluis.services.keyvault.faults import Conflict
-from kluis.services.keyvault.names import folded
+from kluis.services.keyvault.names import fold_case
 from kluis.services.keyvault.vault import audit, keys
 from kluis.services.keyvault.vault.records import Deletion, KeyRecord
 
@@ -101,7 +101,7 @@ def busy(name: str) -> Conflict:
 
 def _drop(writing: Writing, record: KeyRecord, mark: Deletion) -> bool:
     """Forget as much as one change takes; whether that is all."""
-    name = folded(record.name)
+    name = fold_case(record.name)
     several = [key for key, _ in islice(writing.scan(keys.VERSIONS, name), BATCH + 1)]
     for key in several[:BATCH]:
         writing.delete(keys.VERSIONS, key)

@@ -28,11 +28,11 @@ __all__ = [
     "Approved",
     "Trust",
     "approve",
-    "approved",
     "meaning",
     "meanings",
     "proposal",
     "read",
+    "read_approval",
     "settle",
     "withdraw",
 ]
@@ -103,7 +103,7 @@ def read(document: bytes) -> Trust:
         raise BadParameter(error.message) from None
 
 
-def approved(reading: Reading) -> Approved | None:
+def read_approval(reading: Reading) -> Approved | None:
     """The next set, if somebody agreed to one."""
     value = reading.get(TABLE, KEY)
     return None if value is None else decode(Approved, value, "stored approval")
@@ -117,7 +117,7 @@ def approve(writing: Writing, trust: Trust, subject: str, now: int) -> None:
 
 def withdraw(writing: Writing, subject: str, now: int) -> bool:
     """Forget what was approved; tells whether something was."""
-    found = approved(writing)
+    found = read_approval(writing)
     if found is None:
         return False
     writing.delete(TABLE, KEY)
@@ -127,7 +127,7 @@ def withdraw(writing: Writing, subject: str, now: int) -> bool:
 
 def settle(writing: Writing, trust: Trust, now: int) -> bool:
     """Use up an approval, where it is of exactly this set; tells whether it was."""
-    found = approved(writing)
+    found = read_approval(writing)
     if found is None or found.trust != trust:
         return False
     writing.delete(TABLE, KEY)

@@ -28,7 +28,7 @@ from kluis.services.keyvault.vault.trust import Trust, meaning, meanings, settle
 
 T = TypeVar("T")
 
-__all__ = ["Identity", "Rules", "Vault", "changed", "start", "used"]
+__all__ = ["Identity", "Rules", "Vault", "differences", "is_used", "start"]
 
 TABLE, KEY = "vault", "identity"
 MOST_SHOWN, MOST_TEXT = 4, 100
@@ -161,7 +161,7 @@ def start(storage: Storage, rules: Rules, authorities: bytes, issuer: bytes, now
         kept = writing.get(TABLE, KEY)
         found = None if kept is None else decode(Identity, kept, _STORED)
         made = fresh
-        if kept is not None and found is not None and (found.trust == fresh.trust or used(writing)):
+        if kept is not None and found is not None and (found.trust == fresh.trust or is_used(writing)):
             if found.trust == fresh.trust or not settle(writing, fresh.trust, now):
                 return kept
             made = msgspec.structs.replace(
@@ -202,7 +202,7 @@ class _Own(Storage):
         return self._storage.update(guarded, meanwhile)
 
 
-def used(reading: Reading) -> bool:
+def is_used(reading: Reading) -> bool:
     """Whether the vault has, or had, a key."""
     return any(next(iter(reading.scan(table)), None) is not None for table in (NAMES, PINNED, AUDITED))
 
@@ -227,10 +227,12 @@ def _same(what: str, want: bytes, got: bytes) -> None:
 
 def _differing(want: bytes, got: bytes) -> list[str]:
     """Where two documents differ, for a message: not every place, and not all of it."""
-    return [f"{at} {_show(one)}, got {_show(other)}" for at, one, other in changed(want, got)[:MOST_SHOWN]]
+    return [
+        f"{at} {_show(one)}, got {_show(other)}" for at, one, other in differences(want, got)[:MOST_SHOWN]
+    ]
 
 
-def changed(before: bytes, after: bytes) -> list[tuple[str, str | None, str | None]]:
+def differences(before: bytes, after: bytes) -> list[tuple[str, str | None, str | None]]:
     """Where two JSON documents differ, member by member: the place, and what each has there as JSON."""
     one = _leaves(msgspec.json.decode(before), "")
     other = _leaves(msgspec.json.decode(after), "")
