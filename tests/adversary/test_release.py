@@ -471,7 +471,7 @@ def test_the_record_shows_what_was_changed() -> None:
     def whole(several: list[Entry]) -> bool:
         previous = "0" * 64
         for at, entry in enumerate(several, 1):
-            if (entry.sequence, entry.previous, entry.hash) != (at, previous, entry.computed()):
+            if (entry.sequence, entry.previous, entry.hash) != (at, previous, entry.compute_hash()):
                 return False
             previous = entry.hash
         return previous == told["head"]["hash"]

@@ -128,5 +128,5 @@ def test_many_who_change_one_key(storage: SealedStore) -> None:
     hashes = ["0" * 64]
     for entry in told:
         assert entry.previous == hashes[-1]
-        hashes.append(entry.computed())
+        hashes.append(entry.compute_hash())
     assert len(hashes) == 1 + audit.head(storage).sequence

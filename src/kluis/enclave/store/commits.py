@@ -115,7 +115,7 @@ class Committer:
             changes = {
                 name: put
                 for name, put in merged.items()
-                if put is not None or directory.held(name) is not None
+                if put is not None or directory.find(name) is not None
             }
             if not changes:
                 return None

@@ -55,7 +55,7 @@ class Directory:
         self._chains: deque[bytes] = deque([chain], KEPT_EPOCHS + 1)
         self._changes: deque[list[Change]] = deque(maxlen=KEPT_EPOCHS)
 
-    def held(self, name: Name) -> Held | None:
+    def find(self, name: Name) -> Held | None:
         """What is known of a record; None where there is none."""
         table = self._tables.get(name.table)
         return None if table is None else table.get(name.key)
@@ -138,7 +138,7 @@ class Directory:
         for change in changes:
             name = Name(change.table, change.key)
             record = self._cipher.id(*name)
-            known = self.held(name)
+            known = self.find(name)
             if known is not None:
                 members ^= self._cipher.member(record, known.version)
             if not change.deleted:

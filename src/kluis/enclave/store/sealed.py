@@ -65,7 +65,7 @@ class SealedStore:
         """The last commit that this instance has heard of, for another to hold its host's answers against."""
         return self._view.last()
 
-    def rekeyed(self, records: Rekeys, key: bytes) -> Moved:
+    def copy_under(self, records: Rekeys, key: bytes) -> Moved:
         """Have the host gather all of it, sealed under another key (32 bytes), beside what there is.
 
         Raises:

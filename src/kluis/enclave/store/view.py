@@ -64,7 +64,7 @@ class View:
             rows = {row.id: row for row in answer.rows}
             with self.lock:
                 epoch = self.directory.epoch
-                held = {name: self.directory.held(name) for name in names if name not in values}
+                held = {name: self.directory.find(name) for name in names if name not in values}
             since = epoch if since is None else since
             late = answer.epoch < epoch  # another thread has heard of a later commit by now
             progress = False
@@ -99,7 +99,7 @@ class View:
             if not self.directory.whole:
                 return None
             for name in names:
-                held = self.directory.held(name)
+                held = self.directory.find(name)
                 if held is None:
                     continue
                 sealed = self._remembered.row(name, held.version)
@@ -193,7 +193,7 @@ class View:
     def holds(self, name: Name, index: str) -> bool:
         """Whether there is a record of this name, with ``index`` unless that is empty."""
         with self.lock:
-            held = self.directory.held(name)
+            held = self.directory.find(name)
         return held is not None and (not index or held.index == index)
 
     def _read_witness(self) -> Witnessed | None:

@@ -96,7 +96,9 @@ class Engine:
 
     def certs(self, instance: Instance, now: datetime) -> Jwks:
         """The keys whose tokens may still be about, newest first."""
-        return Jwks([_jwk(kid, der) for kid, der in self.keys.published(instance.key, instance.url, now)])
+        return Jwks(
+            [_jwk(kid, der) for kid, der in self.keys.published_keys(instance.key, instance.url, now)]
+        )
 
     def metadata(self, instance: Instance) -> dict[str, Any]:
         """The OpenID metadata of an instance."""

@@ -80,5 +80,5 @@ def _read(vault: Vault, listing: str, token: str) -> str:
 
 
 def _code(vault: Vault, listing: str, last: str) -> bytes:
-    key = vault.derived("skip tokens")
+    key = vault.derive_key("skip tokens")
     return hmac.digest(key, f"{len(listing)}:{listing}{last}".encode("utf-8", "replace"), "sha256")[:_CODE]

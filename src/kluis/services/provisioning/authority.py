@@ -114,7 +114,7 @@ class Authority:
 
         return self._storage.update(changed)
 
-    def published(self, now: datetime) -> Published:
+    def publish(self, now: datetime) -> Published:
         """What the authority says now: signed today, and since its last change.
 
         Raises:

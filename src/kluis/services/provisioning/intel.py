@@ -223,7 +223,7 @@ class Intel:
             raise refusal(call, 404, "ca: the emulated platforms have no processor CA")
 
     def _published(self) -> Published:
-        return self._authority.published(self._clock.now())
+        return self._authority.publish(self._clock.now())
 
     def _check_release(self, call: Call) -> None:
         number = release(call)

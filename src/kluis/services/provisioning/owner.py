@@ -184,7 +184,7 @@ class Owner:
             Listing(
                 tuple(
                     Listed(one.ppid, one.key, one.cpusvn, one.pcesvn, one.status)
-                    for one in self._platforms.known()
+                    for one in self._platforms.all()
                 ),
                 self._platforms.rollback,
             )

@@ -212,7 +212,7 @@ class Platforms:
 
         self._authority.change(revoke)
 
-    def known(self) -> Iterator[Known]:
+    def all(self) -> Iterator[Known]:
         """Every platform, certified ones first."""
         state = self._authority.load().state
         for ppid, data in self._storage.scan(PLATFORMS):

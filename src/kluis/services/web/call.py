@@ -82,7 +82,7 @@ class Answer:
     content_type: str | None = None
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
-    def encoded(self) -> tuple[bytes, str | None]:
+    def encode(self) -> tuple[bytes, str | None]:
         """The body's bytes, and their type."""
         if self.body is None:
             return b"", self.content_type

@@ -173,7 +173,7 @@ class Service:
             return
         try:
             for each in self._upkeep(self._clock.now()):
-                self._telemetry.happened(each, self._clock.now())
+                self._telemetry.record_event(each, self._clock.now())
         finally:
             self._tending.release()
 
@@ -280,7 +280,7 @@ class Service:
             raise Refusal(400, self._bad_request, message)
 
     def _response(self, answer: Answer, headers: Mapping[str, str], request_id: str) -> Response:
-        body, kind = answer.encoded()
+        body, kind = answer.encode()
         made = {**self._headers, "x-ms-request-id": request_id, "cache-control": "no-cache", **answer.headers}
         if kind is not None:
             made["content-type"] = kind

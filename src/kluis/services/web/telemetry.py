@@ -121,7 +121,7 @@ class Telemetry:
         if self._log.isEnabledFor(level):
             self._log.log(level, "%s", msgspec.json.encode(line).decode())
 
-    def happened(self, what: Happening, time: datetime) -> None:
+    def record_event(self, what: Happening, time: datetime) -> None:
         """Count what happened, and write its line."""
         self._events.labels(self._service, self._instance, what.event).inc()
         line = Told(time, self._service, what.event, what.entry, what.code)

@@ -93,7 +93,7 @@ def test_a_key_signs_under_one_set_of_settings(storage: Any) -> None:
         digest(loose, ISSUER),
         digest(PLAIN, ISSUER),
     ]  # and once more at each start
-    (found,) = keys(loose).published("default", PLAIN.url, NOW)
+    (found,) = keys(loose).published_keys("default", PLAIN.url, NOW)
     assert found[0] == second
     assert x509.parse(found[1], "certificate").spki
     assert certificates.load_der_x509_certificate(found[1])

@@ -22,9 +22,9 @@ def test_an_identity_is_made_once() -> None:
     storage = MemoryStorage()
     first, again, other = start(storage), start(storage), start(MemoryStorage())
     assert first.identity == again.identity
-    assert first.derived("backup") == again.derived("backup")
-    assert first.derived("backup") != first.derived("skip tokens")
-    assert first.derived("backup") != other.derived("backup")
+    assert first.derive_key("backup") == again.derive_key("backup")
+    assert first.derive_key("backup") != first.derive_key("skip tokens")
+    assert first.derive_key("backup") != other.derive_key("backup")
     assert repr(first.identity) == "Identity(5)"
 
 
@@ -65,7 +65,7 @@ def test_a_vault_without_keys_is_made_anew() -> None:
     """Until it guards something a vault is started as one likes; one from before keeps nothing more."""
     storage = MemoryStorage()
     first, second = start(storage, ONE, ISSUER), start(storage, OTHER, ISSUER)
-    assert first.derived("backup") != second.derived("backup")
+    assert first.derive_key("backup") != second.derive_key("backup")
     second.storage.update(lambda writing: writing.put("keys", "k", b""))
     with pytest.raises(UnavailableError) as refused:
         first.storage.update(lambda writing: writing.put("keys", "other", b""))

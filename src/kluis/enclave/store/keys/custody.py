@@ -117,7 +117,7 @@ class Custody:
         """
         before, fresh = self.storage, os.urandom(KEY_BYTES)
         with self._lock:
-            moved = before.rekeyed(self._records, fresh)
+            moved = before.copy_under(self._records, fresh)
             # Heard of before the host has it: it could show an empty store under the fresh key otherwise.
             CounterWitness(fresh, seal_policy()).advance(Witnessed(moved.epoch, moved.chain))
             name, sealed = self._seal(fresh)

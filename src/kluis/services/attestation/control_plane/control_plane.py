@@ -161,7 +161,7 @@ class ControlPlane:
         return Answer(status=200 if self._providers.delete(*_names_of(call)) else 204)
 
     def _list(self, call: Call) -> Answer:
-        providers = self._providers.listed(call.path["subscription"], call.path.get("group"))
+        providers = self._providers.find_all(call.path["subscription"], call.path.get("group"))
         return Answer({"value": providers})
 
     def _defaults(self, call: Call) -> Answer:

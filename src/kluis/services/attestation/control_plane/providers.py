@@ -119,7 +119,7 @@ class Providers:
                     "instance: want trust model AAD to stay, got policySigningCertificates",
                     hint="make another instance with them",
                 )
-            trusted = {chain[0] for chain in self._certificates.kept(store, key_of(there)) or ()}
+            trusted = {chain[0] for chain in self._certificates.stored_chains(store, key_of(there)) or ()}
             if chains and {chain[0] for chain in chains} != trusted:
                 raise _signed_alone()
             if request.location is not None and squeeze(request.location) != squeeze(there.location):
@@ -192,7 +192,7 @@ class Providers:
         self._policies.settle()
         return True
 
-    def listed(self, subscription: str, group: str | None = None) -> list[dict[str, Any]]:
+    def find_all(self, subscription: str, group: str | None = None) -> list[dict[str, Any]]:
         """The instances of a subscription, or of one of its resource groups."""
         return [self._resource(each) for each in self._all() if _within(each, subscription, group)]
 

@@ -103,15 +103,15 @@ class ResourceManager:
 
     def _group(self, call: Call) -> Answer:
         group = call.path["group"]
-        match = self._groups_of(call).get(group.lower())
-        if match is None:
+        resource = self._groups_of(call).get(group.lower())
+        if resource is None:
             raise Missing(f"resource group: want one that has an instance, got {group[:90]!a}")
-        return Answer(match)
+        return Answer(resource)
 
     def _groups_of(self, call: Call) -> dict[str, dict[str, Any]]:
         """The resource groups of a subscription, by their names in lower case."""
         made: dict[str, dict[str, Any]] = {}
-        for each in self._providers.listed(call.path["subscription"]):
+        for each in self._providers.find_all(call.path["subscription"]):
             where = each["id"].partition("/providers/")[0]
             name = where.rpartition("/")[2]
             made.setdefault(name.lower(), {
@@ -122,8 +122,8 @@ class ResourceManager:
 
     def _resources(self, call: Call) -> Answer:
         wanted = _parse_filter(call.query.get("$filter", ""))
-        match = self._providers.listed(call.path["subscription"], call.path.get("group"))
-        return Answer({"value": [each for each in match if _fits(each, wanted)]})
+        providers = self._providers.find_all(call.path["subscription"], call.path.get("group"))
+        return Answer({"value": [each for each in providers if _fits(each, wanted)]})
 
 
 def _parse_filter(text: str) -> dict[str, str]:

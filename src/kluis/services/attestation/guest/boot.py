@@ -57,7 +57,7 @@ class Boot:
     readable: bool = True
     late: Mapping[int, int] = dataclasses.field(default_factory=dict)
 
-    def validated(self, good: Mapping[str, frozenset[bytes]], *names: str) -> bool:
+    def all_known_good(self, good: Mapping[str, frozenset[bytes]], *names: str) -> bool:
         """Whether each of these variables has a value that the operator knows to be good."""
         return all(self.variables.get(name) in good.get(name, ()) for name in names)
 

@@ -47,7 +47,7 @@ class PolicyCertificates:
         self._storage = storage
         self._tokens = tokens
 
-    def trusted(self, store: Reading, instance: Instance) -> tuple[Certificate, ...]:
+    def trusted_certificates(self, store: Reading, instance: Instance) -> tuple[Certificate, ...]:
         """The certificates whose signatures count; none on an instance that is not isolated."""
         if not instance.isolated:
             return ()
@@ -114,7 +114,7 @@ class PolicyCertificates:
         kept = _Kept(1, tuple(tuple(chain) for chain in chains))
         store.put(TABLE, instance, msgspec.msgpack.encode(kept))
 
-    def kept(self, store: Reading, instance: str) -> tuple[tuple[bytes, ...], ...] | None:
+    def stored_chains(self, store: Reading, instance: str) -> tuple[tuple[bytes, ...], ...] | None:
         """The chains that the store holds for an instance; None where nobody put or changed any."""
         data = store.get(TABLE, instance)
         return None if data is None else msgspec.msgpack.decode(data, type=_Kept).chains
@@ -124,7 +124,7 @@ class PolicyCertificates:
         store.delete(TABLE, instance)
 
     def _chains(self, store: Reading, instance: Instance) -> tuple[tuple[bytes, ...], ...]:
-        kept = self.kept(store, instance.key)
+        kept = self.stored_chains(store, instance.key)
         return tuple((der,) for der in self._settings.policy_signers) if kept is None else kept
 
     def _asked(
@@ -147,7 +147,7 @@ class PolicyCertificates:
         return document, tuple(each.der for each in chain)
 
     def _check(self, store: Reading, instance: Instance, document: Document) -> None:
-        check_signer(instance, document, self.trusted(store, instance), "policy certificate")
+        check_signer(instance, document, self.trusted_certificates(store, instance), "policy certificate")
 
     def _change_token(self, instance: Instance, der: bytes, result: str, now: datetime) -> str:
         claims = {

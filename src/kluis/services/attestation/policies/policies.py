@@ -87,7 +87,7 @@ class Policies:
             return self._default(kind)
         policy = self._held.get(data)
         if policy is None:
-            policy = _held(signed_documents.parse(_jws(data), "policy"))
+            policy = _hold_document(signed_documents.parse(_jws(data), "policy"))
             if len(self._held) >= MOST_HELD:
                 self._held.clear()
             self._held[data] = policy
@@ -117,10 +117,12 @@ class Policies:
             PolicyParsingError: the text is no policy.
         """
         document = signed_documents.parse(jws, "policy")
-        policy = _held(document)
+        policy = _hold_document(document)
 
         def work(store: Writing) -> None:
-            check_signer(instance, document, self._certificates.trusted(store, instance), "policy")
+            check_signer(
+                instance, document, self._certificates.trusted_certificates(store, instance), "policy"
+            )
             store.put(TABLE, _key(instance, kind), msgspec.msgpack.encode(_Kept(1, policy.jws)))
 
         self._storage.update(work)
@@ -145,7 +147,9 @@ class Policies:
             raise InvalidParameter("policy reset: want a JWS without content, got one with some")
 
         def work(store: Writing) -> None:
-            check_signer(instance, document, self._certificates.trusted(store, instance), "policy reset")
+            check_signer(
+                instance, document, self._certificates.trusted_certificates(store, instance), "policy reset"
+            )
             store.delete(TABLE, _key(instance, kind))
 
         self._storage.update(work)
@@ -217,7 +221,7 @@ def hold(text: str) -> HeldPolicy:
     return _hold(text, jws, None)
 
 
-def _held(document: Document) -> HeldPolicy:
+def _hold_document(document: Document) -> HeldPolicy:
     encoded = document.members("policy").get(MEMBER)
     if not isinstance(encoded, str) or not encoded:
         raise InvalidParameter(f"policy: want member {MEMBER}, base64url of the policy's text, got none")

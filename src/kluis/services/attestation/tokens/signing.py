@@ -103,7 +103,7 @@ class SigningKeys:
             self.rotate(instance, url, now, self._settings.publish_seconds, only_after=kept.kid)
         return self._load(kept, url)
 
-    def published(self, instance: str, url: str, now: datetime) -> list[tuple[str, bytes]]:
+    def published_keys(self, instance: str, url: str, now: datetime) -> list[tuple[str, bytes]]:
         """Key id and certificate, DER, of every key whose tokens may still be about, newest first."""
         ring, at = self._ring(instance, url, now), int(now.timestamp())
         return [

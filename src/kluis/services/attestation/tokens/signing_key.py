@@ -36,7 +36,7 @@ class SigningKey:
     def __repr__(self) -> str:
         return f"SigningKey({self.kid!r})"
 
-    def unsecured(self, claims: dict[str, Any]) -> str:
+    def write_unsecured(self, claims: dict[str, Any]) -> str:
         """Claims as a JWT that nobody signed, whose header names this key all the same, as Azure's do."""
         return f"{_part({**self._header, 'alg': 'none'})}.{_part(claims)}."
 

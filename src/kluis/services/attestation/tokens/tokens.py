@@ -86,7 +86,7 @@ class Tokens:
         if self._settings.deprecated_names:
             made |= {old: made[new] for old, new in _DEPRECATED.items() if new in made}
         key = self._keys.current(instance.key, instance.url, now)
-        return key.unsecured(made) if draft else key.sign(made, **(header or {}))
+        return key.write_unsecured(made) if draft else key.sign(made, **(header or {}))
 
     def as_ear(self, instance: Instance, ear: Ear, now: datetime) -> str:
         """An attestation result as a JWT, signed by the same key: ``kluis.appraisal.tokens.signing`` verifies

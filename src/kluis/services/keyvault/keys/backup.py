@@ -127,4 +127,4 @@ def _open(vault: Vault, blob: bytes) -> Copy:
 
 
 def _cipher(vault: Vault) -> AESGCM:
-    return AESGCM(vault.derived("backup"))
+    return AESGCM(vault.derive_key("backup"))

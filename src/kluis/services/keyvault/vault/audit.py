@@ -75,7 +75,7 @@ class Entry(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     previous: str
     hash: str
 
-    def computed(self) -> str:
+    def compute_hash(self) -> str:
         """The hash that the other members make."""
         members: dict[str, Any] = msgspec.structs.asdict(self)
         del members["hash"]
@@ -185,7 +185,7 @@ def append(writing: Writing, event: Event) -> int:
     subject = event.subject.encode("utf-8", "replace").decode()
     said = event._replace(subject=subject)._asdict()
     bare = Entry(sequence=last.sequence + 1, previous=last.hash, hash="", **said)
-    entry = msgspec.structs.replace(bare, hash=bare.computed())
+    entry = msgspec.structs.replace(bare, hash=bare.compute_hash())
     writing.put(TABLE, f"{entry.sequence:0{_DIGITS}}", encode(entry))
     writing.put(HEAD, HEAD, encode(Head(entry.sequence, entry.hash)))
     return entry.sequence

@@ -134,9 +134,9 @@ class Vault:
     @property
     def name(self) -> bytes:
         """Which vault this is, of all that there are: 32 bytes that nobody chooses."""
-        return self.derived("name")
+        return self.derive_key("name")
 
-    def derived(self, purpose: str) -> bytes:
+    def derive_key(self, purpose: str) -> bytes:
         """A key of 32 bytes for one purpose."""
         kdf = HKDF(hashes.SHA256(), 32, salt=None, info=f"kluis key service {purpose}".encode())
         return kdf.derive(self.identity.secret)
