@@ -224,14 +224,14 @@ def binder(signature: Signature) -> Callable[[tuple[Any, ...], dict[str, Any]], 
             return args
         if len(args) > count:
             raise TypeError(f"{signature.name}: want at most {count} arguments, got {len(args)}")
-        given = dict(zip(names, args, strict=False))
+        arguments = dict(zip(names, args, strict=False))
         for name, value in kwargs.items():
             if name not in defaults:
                 raise TypeError(f"{signature.name}: has no parameter {name}")
-            if name in given:
+            if name in arguments:
                 raise TypeError(f"{signature.name}: {name} is given twice")
-            given[name] = value
-        laid = tuple(given.get(name, defaults[name]) for name in names)
+            arguments[name] = value
+        laid = tuple(arguments.get(name, defaults[name]) for name in names)
         missing = [name for name, value in zip(names, laid, strict=True) if value is UNSET]
         if missing:
             raise TypeError(f"{signature.name}: wants {', '.join(missing)}")

@@ -121,17 +121,19 @@ def verify_report(made: LocalReport, *, nonce: bytes = b"") -> Peer:
         raise AuthenticityError("report: not made on this platform for this enclave", code="report_mac")
     if body.report_data != report_data(made.runtime_data):  # 2
         raise AuthenticityError("report: is not over this runtime data", code="runtime_data")
-    said = RuntimeData.parse(made.runtime_data)
-    if said.purpose is not Purpose.APP:
-        raise AuthenticityError(f"report purpose: want app, got {said.purpose}", code="purpose")
-    if said.image_id != body.mrenclave:  # 3
+    runtime_data = RuntimeData.parse(made.runtime_data)
+    if runtime_data.purpose is not Purpose.APP:
+        raise AuthenticityError(f"report purpose: want app, got {runtime_data.purpose}", code="purpose")
+    if runtime_data.image_id != body.mrenclave:  # 3
         raise AuthenticityError(
-            f"runtime data image_id: want {body.mrenclave.hex()}, got {said.image_id.hex()}",
+            f"runtime data image_id: want {body.mrenclave.hex()}, got {runtime_data.image_id.hex()}",
             code="runtime_data",
         )
-    if said.nonce != nonce:
-        raise FreshnessError(f"report nonce: want {nonce.hex()}, got {said.nonce.hex()}", code="nonce")
-    return Peer(body.mrenclave, body.mrsigner, body.isvprodid, body.isvsvn, body.debug, said.payload)
+    if runtime_data.nonce != nonce:
+        raise FreshnessError(
+            f"report nonce: want {nonce.hex()}, got {runtime_data.nonce.hex()}", code="nonce"
+        )
+    return Peer(body.mrenclave, body.mrsigner, body.isvprodid, body.isvsvn, body.debug, runtime_data.payload)
 
 
 def quote(payload: bytes = b"", *, nonce: bytes = b"") -> Evidence:

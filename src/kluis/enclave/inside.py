@@ -65,9 +65,9 @@ class Launch(msgspec.Struct, frozen=True):
         finally:
             os.close(descriptor)
         try:
-            found = msgspec.json.decode(document, type=_Document)
-            _check_image_id(found)
-            manifest = msgspec.json.decode(found.manifest, type=_Manifest)
+            parsed = msgspec.json.decode(document, type=_Document)
+            _check_image_id(parsed)
+            manifest = msgspec.json.decode(parsed.manifest, type=_Manifest)
             return cls(
                 entry=manifest.entry,
                 argv=tuple(manifest.argv),
@@ -75,13 +75,13 @@ class Launch(msgspec.Struct, frozen=True):
                 threads=manifest.threads,
                 svn=manifest.svn,
                 grants=frozenset(manifest.grants),
-                image_id=bytes.fromhex(found.image_id),
-                launch_configuration=bytes(found.launch_configuration),
-                level=found.level,
-                debug=found.debug,
-                sockets=found.sockets,
+                image_id=bytes.fromhex(parsed.image_id),
+                launch_configuration=bytes(parsed.launch_configuration),
+                level=parsed.level,
+                debug=parsed.debug,
+                sockets=parsed.sockets,
                 layers={layer.mount: layer.digest for layer in manifest.layers},
-                platform=bytes.fromhex(found.platform),
+                platform=bytes.fromhex(parsed.platform),
             )
         except (*UNREADABLE, ValueError) as error:
             raise FormatError(f"{WHAT}: {error}") from None
@@ -160,7 +160,7 @@ class _Document(msgspec.Struct):
 
 def _check_image_id(found: _Document) -> None:
     digest = Hash(SHA256())
-    digest.update(bytes(found.manifest))
+    digest.update(bytes(parsed.manifest))
     if (measured := digest.finalize().hex()) != found.image_id:
         raise AuthenticityError(f"{WHAT}: image_id: want its manifest's, {measured}, got {found.image_id}")
 

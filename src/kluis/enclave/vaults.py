@@ -95,11 +95,11 @@ class ExpectedVault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         """
         jcs.loads(data, _WHAT, max_size=MAX_SIZE, max_depth=4)
         try:
-            found = msgspec.json.decode(data, type=cls)
+            document = msgspec.json.decode(data, type=cls)
         except UNREADABLE as error:
             raise FormatError(f"{_WHAT}: {error}") from None
-        found.policy(Purpose.APP)
-        return found
+        document.policy(Purpose.APP)
+        return document
 
     def encode(self) -> bytes:
         """As JSON, for people too."""

@@ -73,8 +73,8 @@ class Fleet:
                 self._ended.append(fault)
                 one.drain(0.0)
             self._instances += self._start_many(self._count - len(self._instances))
-            told, self._ended = self._ended, []
-            return told
+            ended, self._ended = self._ended, []
+            return ended
 
     def rename(self, name: Callable[[bytes], bytes]) -> None:
         """Have all show new certificates."""

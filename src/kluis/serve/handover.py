@@ -96,8 +96,8 @@ def _join(enclave: HasStore, mailbox: Mailbox) -> None:
 
 def _await_step(mailbox: Mailbox, joiner: bytes, step: Step, end: float) -> bytes:
     while time.monotonic() < end:
-        if (found := mailbox.find(joiner, step)) is not None:
-            return found
+        if (body := mailbox.find(joiner, step)) is not None:
+            return body
         if (refused := mailbox.find(joiner, Step.REFUSED)) is not None:
             raise UnavailableError(
                 f"store key: an instance elsewhere refused it: {refused.decode('utf-8', 'replace')}",

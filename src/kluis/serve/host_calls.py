@@ -112,19 +112,19 @@ class HostCalls:
                 if self._online
                 else None
             )
-            found = fetch_for(
+            bundle = fetch_for(
                 evidence,
                 Cached(self._cache, behind),
                 release=release("early", None),
                 anchors=TrustAnchors.shipped(),
                 now=self._clock.now(),
             )
-        return found.to_json()
+        return bundle.to_json()
 
     def published(self, path: str, query: dict[str, str]) -> Published:
         """What is kept of Intel's and AMD's documents, as their services answer."""
-        found = vendor(self._cache)(path, query)
-        return Published(found is not None, *(found or ({}, b"")))
+        answer = vendor(self._cache)(path, query)
+        return Published(answer is not None, *(answer or ({}, b"")))
 
 
 def _split(url: str) -> tuple[str, str]:

@@ -41,8 +41,8 @@ def own(error: KluisError) -> KluisError:
     """What a service's enclave says, as an error of this process: the code inside is no caller's to mend."""
     if not isinstance(error, RemoteError) or error.inner_code is None or error.type_name not in BY_NAME:
         return error
-    said = error.message.removeprefix(f"{error.type_name}: ")
-    return BY_NAME[error.type_name](said, hint=error.hint, code=error.inner_code)
+    message = error.message.removeprefix(f"{error.type_name}: ")
+    return BY_NAME[error.type_name](message, hint=error.hint, code=error.inner_code)
 
 
 class Instance:

@@ -103,9 +103,9 @@ class Presence:
                 mailbox.leave()
 
     def _say(self) -> None:
-        said = _Said(platform.node(), os.getpid(), self._since, os.urandom(8))
+        presence = _Said(platform.node(), os.getpid(), self._since, os.urandom(8))
         for mailbox in self._stores.mailboxes:
-            mailbox.post(self._stores.name, self._step, msgspec.msgpack.encode(said))
+            mailbox.post(self._stores.name, self._step, msgspec.msgpack.encode(presence))
 
 
 def refuse_present(stores: Stores, sleep: Sleep = time.sleep) -> None:
@@ -156,8 +156,8 @@ def _alive(stores: Stores, sleep: Sleep, *steps: Step) -> list[str]:
             if after.get(place) == body:
                 mailbox, name, step = place
                 stores.mailboxes[mailbox].take_back(name, step)
-        if found := {_describe(body): None for place, body in after.items() if before.get(place) != body}:
-            return list(found)
+        if others := {_describe(body): None for place, body in after.items() if before.get(place) != body}:
+            return list(others)
         # All that were heard were dead, and may have been so many that they hid the living.
     return []
 
@@ -174,11 +174,11 @@ def _read_posts(stores: Stores, steps: tuple[Step, ...]) -> dict[tuple[int, byte
 
 def _describe(body: bytes) -> str:
     try:
-        said = msgspec.msgpack.decode(body, type=_Said)
+        presence = msgspec.msgpack.decode(body, type=_Said)
     except UNREADABLE:
         return "one that does not say who it is"
-    since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(min(max(said.since, 0), MOST_TIME)))
-    return f"{foreign(said.host, 64)} (process {said.process}, since {since} UTC)"
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(min(max(presence.since, 0), MOST_TIME)))
+    return f"{foreign(presence.host, 64)} (process {presence.process}, since {since} UTC)"
 
 
 def _join(there: list[str]) -> str:

@@ -28,10 +28,12 @@ def refusal(error: PolicyError, settings: bytes, state: Path) -> PolicyError:
     Raises:
         UnavailableError: the file cannot be written.
     """
-    told = read_settings(settings, Settings, "keyvault")
+    settings_document = read_settings(settings, Settings, "keyvault")
     path = state / FILE
     try:
-        path.write_bytes(trust.proposal(Trust(canonical(told.authorities), told.pinned_issuer())))
+        path.write_bytes(
+            trust.proposal(Trust(canonical(settings_document.authorities), settings_document.pinned_issuer()))
+        )
     except OSError as fault:
         raise UnavailableError(f"{path}: cannot be written: {fault.strerror}") from None
     return PolicyError(

@@ -46,10 +46,10 @@ def hold(state: Path, *, alone: bool, file: str = FILE) -> Iterator[Hold]:
     try:
         opened = (state / file).open("ab")
     except OSError as error:
-        told = os.strerror(error.errno or 0)
+        reason = os.strerror(error.errno or 0)
         option = "--state" if file == FILE else "--database"
         raise UnavailableError(
-            f"{state / file}: cannot be locked: {told}",
+            f"{state / file}: cannot be locked: {reason}",
             hint=f"kluis serve ... {option} names a folder that is there, and that can be written",
             code="store_database",
         ) from None

@@ -143,11 +143,13 @@ def attestation_digest(deployment: Deployment) -> bytes:
         UsageError: the settings are of another shape.
     """
     try:
-        told = msgspec.json.decode(msgspec.json.encode(_attestation(deployment)), type=AttestationSettings)
+        settings = msgspec.json.decode(
+            msgspec.json.encode(_attestation(deployment)), type=AttestationSettings
+        )
     except UNREADABLE as error:
         raise UsageError(f"attestation settings: {error}") from None
-    changing = told.insecure_changing_issuer
-    return digest(told, issuers.canonical(_issuer("attestation", deployment), changing=changing))
+    changing = settings.insecure_changing_issuer
+    return digest(settings, issuers.canonical(_issuer("attestation", deployment), changing=changing))
 
 
 def _authorities(deployment: Deployment) -> list[Any]:

@@ -217,7 +217,7 @@ def serving(
                 if error.code == "vault_trust":
                     raise proposal.refusal(error, settings_of("keyvault", deployment), plan.state) from None
                 raise
-        told = attestation_digest(deployment).hex() if "attestation" in plan.services else None
+        settings_digest = attestation_digest(deployment).hex() if "attestation" in plan.services else None
         givers = tuple(KeyGivers(one) for one in stores.mailboxes if database.shared)
         for one in givers:
             stack.callback(one.close)
@@ -227,7 +227,7 @@ def serving(
             images=images,
             fleets=fleets,
             issuer=issuer,
-            attestation_settings=told,
+            attestation_settings=settings_digest,
             name=name,
             rename_issuer=rename_issuer,
             givers=givers,

@@ -181,14 +181,14 @@ def endorsement(endorse: Callable[[str, bytes], Endorsed], kind: str, evidence: 
         UnavailableError: nothing; carries why, as the host says it.
     """
     try:
-        found = endorse(kind, evidence)
+        endorsed = endorse(kind, evidence)
     except EnclaveError as error:
-        found = Endorsed(b"", error.message)
-    if found.document:
-        return found.document
-    said = foreign(found.why) or "no reason"
-    mend = f"; mended there by: {foreign(found.mend)}" if found.mend else ""
-    raise UnavailableError(f"the host says, unchecked: {said}{mend}", code="collateral_missing")
+        endorsed = Endorsed(b"", error.message)
+    if endorsed.document:
+        return endorsed.document
+    reason = foreign(endorsed.why) or "no reason"
+    mend = f"; mended there by: {foreign(endorsed.mend)}" if endorsed.mend else ""
+    raise UnavailableError(f"the host says, unchecked: {reason}{mend}", code="collateral_missing")
 
 
 class _Later:

@@ -49,18 +49,18 @@ def fix(storage: Storage, issuer: bytes) -> None:
     Raises:
         PolicyError: another one was fixed; code ``issuer_fixed``.
     """
-    if (kept := storage.get(TABLE, KEY)) is None:
+    if (pinned := storage.get(TABLE, KEY)) is None:
 
         def first(store: Writing) -> bytes:
-            found = store.get(TABLE, KEY)
-            if found is None:
+            stored = store.get(TABLE, KEY)
+            if stored is None:
                 store.put(TABLE, KEY, issuer)
-            return issuer if found is None else found
+            return issuer if stored is None else stored
 
-        kept = storage.update(first)
-    if kept != issuer:
+        pinned = storage.update(first)
+    if pinned != issuer:
         raise PolicyError(
-            f"issuer: want {_name(kept)}, which was fixed with the first start, got {_name(issuer)}",
+            f"issuer: want {_name(pinned)}, which was fixed with the first start, got {_name(issuer)}",
             hint="name the first issuer, with its keys and audiences, of which the service's address is one;"
             " or begin with an empty store",
             code="issuer_fixed",

@@ -186,9 +186,9 @@ def _exchange(
     except h11.RemoteProtocolError:
         raise AuthenticityError(_NO_EVIDENCE.format("no HTTP/1.1"), code="channel_evidence") from None
     if status != want:
-        told = b"".join(parts)[:200]
+        text = b"".join(parts)[:200]
         raise AuthenticityError(
-            f"evidence: want status {want}, got {status} {told.decode('ascii', 'backslashreplace')}",
+            f"evidence: want status {want}, got {status} {text.decode('ascii', 'backslashreplace')}",
             hint="is an enclave of Kluis's at this address, and nothing in between?",
             code="channel_evidence",
         )

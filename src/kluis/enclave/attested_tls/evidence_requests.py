@@ -102,8 +102,8 @@ class EvidenceRequests:
             except RefusedBody as refused:
                 await _refuse(send, refused)
             return
-        told = headers.get(b"content-length", b"0")
-        if not told.isdigit() or len(told) > 15 or int(told) > self._most:
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or len(length) > 15 or int(length) > self._most:
             await _answer(send, 413, fault("too_large", f"body: want at most {self._most} bytes"))
             return
         scope["extensions"] = {**scope.get("extensions", {}), PEER: self._peer}

@@ -85,17 +85,17 @@ class Judge:
             now=now,
         )
         result.require()  # 2
-        said = Binding.parse(result.runtime_data.payload if result.runtime_data else b"")
+        binding = Binding.parse(result.runtime_data.payload if result.runtime_data else b"")
         here = link.exporter()
-        if not hmac.compare_digest(said.exporter, here):  # 3
+        if not hmac.compare_digest(binding.exporter, here):  # 3
             raise AuthenticityError(
                 "channel exporter: the evidence was made for another connection",
                 hint="somebody stands between, and forwards the evidence of an enclave that is elsewhere",
                 code="channel_exporter",
             )
         other = Role.SERVER if link.role is Role.CLIENT else Role.CLIENT
-        if said.role is not other:  # 4
-            raise AuthenticityError(f"channel role: want {other}, got {said.role}", code="channel_role")
+        if binding.role is not other:  # 4
+            raise AuthenticityError(f"channel role: want {other}, got {binding.role}", code="channel_role")
         return result
 
 

@@ -191,7 +191,7 @@ def _only_1_3(context: SSL.Context) -> SSL.Context:
 
 def _reason(error: SSL.Error) -> str:
     """OpenSSL's words, which carry nothing of what was sent."""
-    told = error.args[0] if error.args else None
-    if isinstance(told, list) and told:
-        return str(told[0][-1])
+    reason = error.args[0] if error.args else None
+    if isinstance(reason, list) and reason:
+        return str(reason[0][-1])
     return "the other end hung up"

@@ -243,10 +243,10 @@ def explain(error: Exception, what: str, items: Sequence[str]) -> str:
         not path and (count := _COUNT.match(text)) and len(items) > 2
     ):  # msgspec counts the kind in one of them
         return f"{what}: want {len(items) - 2} values, got {'fewer' if count[1] == 'least' else 'more'}"
-    if found := _PATH.match(path):
-        index = int(found[1])
+    if match := _PATH.match(path):
+        index = int(match[1])
         name = f".{items[index]}" if index < len(items) else f"[{index}]"
-        where += name.rstrip(".") + found[2]
+        where += name.rstrip(".") + match[2]
     if text.startswith("Expected "):
         return f"{where}: want {text.removeprefix('Expected ')}"
     return f"{where}: {text[:1].lower()}{text[1:]}"

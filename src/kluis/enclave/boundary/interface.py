@@ -146,8 +146,8 @@ def encode(interface: dict[str, Any]) -> bytes:
 def _defaults(function: FunctionType) -> dict[str, Any]:
     code = function.__code__
     positional = code.co_varnames[: code.co_argcount]
-    given = function.__defaults__ or ()
-    return dict(zip(positional[len(positional) - len(given) :], given, strict=True)) | (
+    defaults = function.__defaults__ or ()
+    return dict(zip(positional[len(positional) - len(defaults) :], defaults, strict=True)) | (
         function.__kwdefaults__ or {}
     )
 

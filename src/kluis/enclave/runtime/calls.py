@@ -315,10 +315,10 @@ class Calls:
             parcel.held = None
             return None, ()
 
-    def _invoke(self, call: int, ecall: Ecall, given: msgspec.Struct | Parcel) -> Answer:
+    def _invoke(self, call: int, ecall: Ecall, arguments: msgspec.Struct | Parcel) -> Answer:
         """Make one call and write its answer, whatever the application does."""
         try:
-            return self._apply(call, ecall, given)
+            return self._apply(call, ecall, arguments)
         except CancelInterrupt:  # in the application's code, before it, or after
             self._end_call(call)
         except MemoryError:  # the exception that could not be told, and all that it held, is gone by now

@@ -68,11 +68,11 @@ def failure(error: BaseException, raises: tuple[type[Exception], ...], debug: bo
 
 def _failure(error: BaseException, raises: tuple[type[Exception], ...], debug: bool) -> Failure:
     name = _clean(type(error).__name__, MAX_NAME)
-    told = debug or isinstance(error, (KluisError, *raises))
+    shown = debug or isinstance(error, (KluisError, *raises))
     code = hint = trace = None
     if isinstance(error, KluisError):
         code, hint = _clean(error.code, MAX_NAME), error.hint and _clean(error.hint, MAX_MESSAGE)
-    elif not told:
+    elif not shown:
         code, hint = "undeclared", UNDECLARED.format(name=name) + _lack(error)
     if _asked_for_code(error) and not isinstance(error, KluisError):
         hint = f"{hint}; {CODE_HINT}" if hint else CODE_HINT
@@ -80,7 +80,7 @@ def _failure(error: BaseException, raises: tuple[type[Exception], ...], debug: b
         import traceback
 
         trace = _clean("".join(traceback.format_exception(error)), MAX_TRACEBACK)
-    return Failure(name, _clean(str(error), MAX_MESSAGE) if told else "", trace, code, hint)
+    return Failure(name, _clean(str(error), MAX_MESSAGE) if shown else "", trace, code, hint)
 
 
 def _lack(error: BaseException) -> str:

@@ -66,10 +66,10 @@ def _load(launch: Launch) -> Enclave:
         raise UsageError(f"{launch.entry}: want an Enclave, got {type(app).__name__}")
     digest = Hash(SHA256())
     digest.update(app.interface_json())
-    found = digest.finalize()
-    if found != launch.interface:
+    computed = digest.finalize()
+    if computed != launch.interface:
         raise AuthenticityError(
-            f"interface: want {launch.interface.hex()}, got {found.hex()}",
+            f"interface: want {launch.interface.hex()}, got {computed.hex()}",
             hint="the application declares other functions here than where it was built",
             code="interface",
         )
@@ -96,9 +96,9 @@ class _QuickHash:
 
 def _refuse(control: socket.socket, error: BaseException, launch: Launch) -> NoReturn:
     """Tell why there is no application. No secret has entered yet, so the message may leave."""
-    told = failure(error, (type(error),) if isinstance(error, Exception) else (), launch.debug)
-    hint = told.hint if isinstance(error, Exception) else None
-    frame = frames.encode(frames.Failed(0, told.type, told.message, told.traceback, hint))
+    failed = failure(error, (type(error),) if isinstance(error, Exception) else (), launch.debug)
+    hint = failed.hint if isinstance(error, Exception) else None
+    frame = frames.encode(frames.Failed(0, failed.type, failed.message, failed.traceback, hint))
     try:
         frames.send_parcel(control, 0, frame)
     finally:

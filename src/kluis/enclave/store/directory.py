@@ -62,8 +62,8 @@ class Directory:
 
     def keys(self, table: str, index: str, after: str = "") -> list[str]:
         """The keys of a table's records, or of those with ``index``, that come after one, in order."""
-        found = self._indexes.get((table, index), ()) if index else self._tables.get(table, ())
-        return sorted([key for key in found if key > after] if after else found)
+        matching = self._indexes.get((table, index), ()) if index else self._tables.get(table, ())
+        return sorted([key for key in matching if key > after] if after else matching)
 
     def records(self) -> list[tuple[Name, Held]]:
         """Every record."""

@@ -40,14 +40,14 @@ class Remembered:
 
     def row(self, name: Name, version: bytes) -> bytes | None:
         """The sealed value of that version, or None."""
-        found = self._rows.get(name)
-        if found is None or found[0] != version:
+        row = self._rows.get(name)
+        if row is None or row[0] != version:
             return None
         self._rows.move_to_end(name)
-        return found[1]
+        return row[1]
 
     def forget(self, name: Name) -> None:
         """Forget what is remembered of a name."""
-        found = self._rows.pop(name, None)
-        if found is not None:
-            self._bytes -= len(found[1]) + ROW_BYTES
+        row = self._rows.pop(name, None)
+        if row is not None:
+            self._bytes -= len(row[1]) + ROW_BYTES

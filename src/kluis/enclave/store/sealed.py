@@ -117,10 +117,10 @@ class SealedStore:
                     raise
                 continue
             if transaction.changes:
-                kept = self._committer.commit(transaction, meanwhile)
+                committed = self._committer.commit(transaction, meanwhile)
             else:
-                kept = self._view.proves(transaction)
-            if kept:
+                committed = self._view.proves(transaction)
+            if committed:
                 return result
             _wait(attempt)
         raise UnavailableError(

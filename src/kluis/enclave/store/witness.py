@@ -67,13 +67,13 @@ class CounterWitness:
 
     def read(self) -> Witnessed:
         """As :meth:`Witness.read`."""
-        said = self._counter.read_marked()
-        return Witnessed(said.value, said.mark)
+        marked = self._counter.read_marked()
+        return Witnessed(marked.value, marked.mark)
 
     def advance(self, to: Witnessed) -> Witnessed:
         """As :meth:`Witness.advance`."""
-        said = self._counter.advance(to.epoch, to.chain)
-        return Witnessed(said.value, said.mark)
+        marked = self._counter.advance(to.epoch, to.chain)
+        return Witnessed(marked.value, marked.mark)
 
 
 def end(name: bytes, policy: Policy) -> None:

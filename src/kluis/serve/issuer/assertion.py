@@ -138,10 +138,10 @@ def _object(data: bytes, what: str) -> dict[str, Any]:
     jcs.check_nesting(data, what, MOST_DEPTH)
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
+        members = dict(pairs)
+        if len(members) != len(pairs):
             raise FormatError(f"{what}: want each name once, got one twice")
-        return found
+        return members
 
     def whole(digits: str) -> int:
         if len(digits) > MOST_DIGITS:

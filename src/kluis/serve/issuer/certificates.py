@@ -56,8 +56,8 @@ class Certificate:
             UsageError: it has none, or the key is no RSA key of a size that signs.
         """
         try:
-            found = x509.load_pem_x509_certificates(data)[0]
-            key = found.public_key()
+            certificate = x509.load_pem_x509_certificates(data)[0]
+            key = certificate.public_key()
         except (ValueError, TypeError, x509.InvalidVersion):
             raise UsageError(f"{what}: want a certificate, PEM") from None
         least, most = RSA_BITS
@@ -67,14 +67,14 @@ class Certificate:
                 hint="openssl req -x509 -newkey rsa:2048 -noenc -subj /CN=client -keyout key.pem"
                 " -out cert.pem",
             )
-        der = found.public_bytes(Encoding.DER)
+        der = certificate.public_bytes(Encoding.DER)
         sha1, sha256 = hashlib.sha1(der, usedforsecurity=False).digest(), hashlib.sha256(der).digest()
         return cls(
             TrustedKey(sha256.hex(), key, der, None),
             sha1,
             sha256,
-            found.not_valid_before_utc,
-            found.not_valid_after_utc,
+            certificate.not_valid_before_utc,
+            certificate.not_valid_after_utc,
         )
 
 
@@ -143,22 +143,22 @@ def check(
 
 def _named_certificate(assertion: Assertion, client: str, registered: Sequence[Certificate]) -> Certificate:
     """The client's certificate that the header names, by each of its two ways that is there."""
-    given = {name: assertion.header[name] for name in ("x5t", "x5t#S256") if name in assertion.header}
-    if not given:
+    thumbprints = {name: assertion.header[name] for name in ("x5t", "x5t#S256") if name in assertion.header}
+    if not thumbprints:
         raise refusal("invalid_client", "client assertion header: want x5t or x5t#S256, got none")
-    found = list(registered)
-    for name, value in given.items():
+    candidates = list(registered)
+    for name, value in thumbprints.items():
         try:
             thumbprint = b64.decode_either(value, name, most=32)
         except FormatError:
             thumbprint = b""
-        found = [one for one in found if (one.sha1 if name == "x5t" else one.sha256) == thumbprint]
-    if not found:
+        candidates = [one for one in candidates if (one.sha1 if name == "x5t" else one.sha256) == thumbprint]
+    if not candidates:
         want = " or ".join(one.sha256.hex() for one in registered) or "none"
         raise refusal(
             "invalid_client",
             f"client assertion header: want a certificate registered for {client} (SHA-256 {want}),"
-            f" got {show(given)}",
+            f" got {show(thumbprints)}",
             number=700027,
         )
-    return found[0]
+    return candidates[0]

@@ -49,11 +49,11 @@ def load_or_create(
         known = msgspec.json.decode(keyfiles.read(path), type=list[Client]) if path.exists() else []
     except UNREADABLE as error:
         raise FormatError(f"{path}: {error}") from None
-    found = {client.id: client for client in known}
+    stored = {client.id: client for client in known}
     new = {
         name: Client(name, secrets.token_urlsafe(24), given, name in stale) for name, given in roles.items()
     }
-    merged = {**new, **found}
-    if merged != found:
+    merged = {**new, **stored}
+    if merged != stored:
         files.write(path, msgspec.json.format(msgspec.json.encode(list(merged.values()))))
     return merged

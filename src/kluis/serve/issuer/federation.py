@@ -118,17 +118,17 @@ def _signers(assertion: Assertion, theirs: Sequence[Federated]) -> list[Federate
         raise refusal(
             "invalid_client", f"client assertion kid: want {want} of the registered keys, got {show(kid)}"
         )
-    found, mismatch = [], None
+    matching, mismatch = [], None
     for one, key in keys:
         try:
             check_signature(assertion, key)
         except Refusal as error:
             mismatch = error
         else:
-            found.append(one)
-    if not found and mismatch is not None:
+            matching.append(one)
+    if not matching and mismatch is not None:
         raise mismatch
-    return found
+    return matching
 
 
 def _mismatch(claim: str, client: str, wanted: Sequence[str], got: object, number: int) -> Refusal:

@@ -63,12 +63,12 @@ def metadata(signer: Signer, clients: Mapping[str, Client], hosts: frozenset[str
             raise refusal("invalid_request", f"Metadata header: want true, got {show(got)}")
         if (host := request.headers.get("host", "")).lower() not in hosts:  # 3
             raise refusal("invalid_request", f"Host: want {' or '.join(sorted(hosts))}, got {show(host)}")
-        asked = _parameters(request, METADATA_VERSION, "client_id")
-        if asked.get("client_id", IDENTITY) != IDENTITY:  # 4
+        parameters = _parameters(request, METADATA_VERSION, "client_id")
+        if parameters.get("client_id", IDENTITY) != IDENTITY:  # 4
             raise refusal(
-                "invalid_request", f"client_id: want {IDENTITY} or none, got {show(asked['client_id'])}"
+                "invalid_request", f"client_id: want {IDENTITY} or none, got {show(parameters['client_id'])}"
             )
-        return _grant(signer, clients[IDENTITY], asked["resource"], Proof.NONE)
+        return _grant(signer, clients[IDENTITY], parameters["resource"], Proof.NONE)
 
     return Starlette(routes=[Route(METADATA_PATH, ask)], exception_handlers=HANDLERS)
 
@@ -88,20 +88,20 @@ def application_route(signer: Signer, clients: Mapping[str, Client]) -> Route:
                 raise refusal("invalid_request", "X-IDENTITY-HEADER, secret: want one of them, once")
             header = shows[0] if shows else "x-identity-header"
             named = SECRETS[header]
-            asked = _parameters(request, None if header == "secret" else APPLICATION_VERSION, named)
-            client = clients.get(asked.get(named, IDENTITY))
-            given = request.headers.get(header, "")
+            parameters = _parameters(request, None if header == "secret" else APPLICATION_VERSION, named)
+            client = clients.get(parameters.get(named, IDENTITY))
+            secret = request.headers.get(header, "")
             # A header's bytes are read as Latin-1; a secret is ASCII, and neither fails to be written so.
-            if client is None or not hmac.compare_digest(client.secret.encode(), given.encode()):
+            if client is None or not hmac.compare_digest(client.secret.encode(), secret.encode()):
                 raise refusal(
                     "invalid_client",
                     f"{header.upper()}: want the secret, in clients.json, of the client that is asked for,"
                     " got another",
                 )
         except Refusal as error:
-            told = {"statusCode": error.status, "message": error.message}
-            return JSONResponse(told, error.status)
-        return _grant(signer, client, asked["resource"], Proof.SECRET)
+            body = {"statusCode": error.status, "message": error.message}
+            return JSONResponse(body, error.status)
+        return _grant(signer, client, parameters["resource"], Proof.SECRET)
 
     return Route(APPLICATION_PATH, ask)
 
@@ -121,17 +121,19 @@ def _parameters(request: Request, version: str | None, named: str) -> dict[str, 
         named: by which parameter an identity is.
     """
     pairs = request.query_params.multi_items()
-    asked = dict(pairs)
-    if len(asked) != len(pairs):
+    parameters = dict(pairs)
+    if len(parameters) != len(pairs):
         raise refusal("invalid_request", "query: want each parameter once, got one twice")
-    if version is not None and asked.get("api-version") != version:
-        raise refusal("invalid_request", f"api-version: want {version}, got {show(asked.get('api-version'))}")
-    if not 1 <= len(asked.get("resource", "")) <= MOST_RESOURCE:
+    if version is not None and parameters.get("api-version") != version:
+        raise refusal(
+            "invalid_request", f"api-version: want {version}, got {show(parameters.get('api-version'))}"
+        )
+    if not 1 <= len(parameters.get("resource", "")) <= MOST_RESOURCE:
         raise refusal("invalid_request", f"resource: want one, of at most {MOST_RESOURCE} characters")
     for name in NAMES:
-        if name in asked and name != named:
+        if name in parameters and name != named:
             raise refusal("invalid_request", f"{name}: want an identity by {named}, or none, got this")
-    return asked
+    return parameters
 
 
 def _grant(signer: Signer, client: Client, resource: str, proof: Proof) -> Response:

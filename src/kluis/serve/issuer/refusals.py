@@ -33,8 +33,8 @@ def refusal(error: str, why: str, *, number: int | None = None, status: int | No
         status: of HTTP; otherwise 401 for a client that is not who it says, and 400.
     """
     at = status or (401 if error == "invalid_client" else 400)
-    told = why if number is None else f"AADSTS{number}: {why}"
-    return Refusal(at, error, told, inner=None if number is None else str(number))
+    text = why if number is None else f"AADSTS{number}: {why}"
+    return Refusal(at, error, text, inner=None if number is None else str(number))
 
 
 def answer(refusal: Refusal) -> Response:

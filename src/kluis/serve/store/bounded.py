@@ -27,8 +27,8 @@ def bound(engine: Engine, seconds: float) -> None:
             return super().wait(_until(gen, seconds), *args, **kwargs)
 
     def connect(_: object, __: object, args: Any, parameters: dict[str, Any]) -> Connection:
-        given: dict[str, Any] = {"connect_timeout": int(min(CONNECT_SECONDS, seconds)), **parameters}
-        made = Connection.connect(*args, **given)
+        options: dict[str, Any] = {"connect_timeout": int(min(CONNECT_SECONDS, seconds)), **parameters}
+        made = Connection.connect(*args, **options)
         commits, made.autocommit = made.autocommit, True
         made.execute(IDLE)
         made.autocommit = commits
@@ -37,15 +37,15 @@ def bound(engine: Engine, seconds: float) -> None:
     event.listen(engine, "do_connect", connect)
 
 
-def _until(asked: Generator[Any, Any, Any], seconds: float) -> Generator[Any, Any, Any]:
+def _until(steps: Generator[Any, Any, Any], seconds: float) -> Generator[Any, Any, Any]:
     """What psycopg waits for, which is told every tenth of a second that nothing came."""
     end = time.monotonic() + seconds
     try:
-        wants = next(asked)
+        wants = next(steps)
         while True:
             ready = yield wants
             if not ready and time.monotonic() > end:
                 raise psycopg.OperationalError(f"no answer in {seconds:.0f} s")
-            wants = asked.send(ready)
+            wants = steps.send(ready)
     except StopIteration as done:
         return done.value

@@ -30,5 +30,5 @@ def unavailable() -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, *DRIVERS) as error:
-        told = str(getattr(error, "orig", None) or error).partition("\n")[0]
-        raise UnavailableError(f"database: {told}", hint=MEND, code="store_database") from None
+        message = str(getattr(error, "orig", None) or error).partition("\n")[0]
+        raise UnavailableError(f"database: {message}", hint=MEND, code="store_database") from None

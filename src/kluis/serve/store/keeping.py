@@ -160,9 +160,9 @@ class KeptRecords:
 
     def _keys(self, platform: bytes) -> StoreKeys:
         cursor, find, some = self.database.cursor(), self._made.find_key, self._made.any_key
-        found = cursor.execute(find.text, find.bind(store=self.number, platform=platform)).fetchone()
-        if found is not None:
-            return StoreKeys(found[0], True)
+        row = cursor.execute(find.text, find.bind(store=self.number, platform=platform)).fetchone()
+        if row is not None:
+            return StoreKeys(row[0], True)
         return StoreKeys(b"", cursor.execute(some.text, some.bind(store=self.number)).fetchone() is not None)
 
     def _keep_key(self, platform: bytes, sealed: bytes, first: bool) -> bool:

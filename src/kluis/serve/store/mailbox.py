@@ -75,9 +75,11 @@ class Mailbox:
         Raises:
             UnavailableError: the database does not answer.
         """
-        found = self._made.messages
+        statements = self._made.messages
         with self._asking() as cursor:
-            rows = cursor.execute(found.text, found.bind(store=self._store, step=int(step))).fetchall()
+            rows = cursor.execute(
+                statements.text, statements.bind(store=self._store, step=int(step))
+            ).fetchall()
         return {bytes(joiner): bytes(body) for joiner, body in rows}
 
     def find(self, joiner: bytes, step: Step) -> bytes | None:

@@ -78,10 +78,10 @@ class Gathering:
 
     def _begin(self, cursor: Any) -> int:
         find = self._made.find_store
-        found = cursor.execute(find.text, find.bind(name=self._staging)).fetchone()
-        if found is None:
+        row = cursor.execute(find.text, find.bind(name=self._staging)).fetchone()
+        if row is None:
             raise UnavailableError("store: re-keying: want one that has begun, got none, or another since")
-        number: int = found[0]
+        number: int = row[0]
         return number
 
     def _drop(self, cursor: Any, number: int) -> None:

@@ -56,8 +56,8 @@ class Statement:
 
     def bind(self, **values: Any) -> Parameters:
         """Lay values out as the driver takes them."""
-        given = self._fixed | values
-        return given if self._order is None else [given[name] for name in self._order]
+        parameters = self._fixed | values
+        return parameters if self._order is None else [parameters[name] for name in self._order]
 
 
 class Statements:
@@ -115,10 +115,10 @@ class Statements:
         self.move = made(
             update(RECORDS).where(RECORDS.c.store == bindparam("staging")).values(store=bindparam("into"))
         )
-        told = _insert(dialect, MESSAGES, "store", "joiner", "step", "body")
+        messages = _insert(dialect, MESSAGES, "store", "joiner", "step", "body")
         self.post = made(
-            told.on_conflict_do_update(
-                index_elements=["store", "joiner", "step"], set_={"body": told.excluded["body"]}
+            messages.on_conflict_do_update(
+                index_elements=["store", "joiner", "step"], set_={"body": messages.excluded["body"]}
             )
         )
         self.messages = made(

@@ -141,7 +141,7 @@ def _operations(h: Handlers) -> tuple[Operation, ...]:
 def _keys(h: Handlers) -> tuple[Operation, ...]:
     one, turning = "/keys/{name}", "/keys/{name}/rotationpolicy"
     read, write = "keys/rotationpolicy/read", "keys/rotationpolicy/write"
-    told = "What this enclave says of a key."
+    summary = "What this enclave says of a key."
     return (
         _op("CreateKey", "POST", f"{one}/create", h.create, "keys/create", "Make a key.", requests.Create),
         _op("ImportKey", "PUT", one, h.bring, "keys/import", "Keep a key that is brought.", requests.Import),
@@ -161,7 +161,7 @@ def _keys(h: Handlers) -> tuple[Operation, ...]:
             "RestoreKey", "POST", "/keys/restore", "/keys//restore", h.restore, "keys/restore",
             "Bring a key back.", requests.Backup, most=MOST_RESTORE,
         ),
-        *_versions("GetKeyAttestation", "GET", h.attestation, "keys/read", told, None, "attestation"),
+        *_versions("GetKeyAttestation", "GET", h.attestation, "keys/read", summary, None, "attestation"),
     )  # fmt: skip
 
 

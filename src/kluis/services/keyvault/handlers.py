@@ -69,17 +69,17 @@ class Handlers:
 
     def create(self, call: Call) -> Answer:
         """Make a key."""
-        asked = call.json(requests.Create)
-        _releasable(call, asked.attributes, asked.release_policy)
-        return self._bundle(call, *self.keys.create(call.path["name"], asked, self._now(), _subject(call)))
+        request = call.json(requests.Create)
+        _releasable(call, request.attributes, request.release_policy)
+        return self._bundle(call, *self.keys.create(call.path["name"], request, self._now(), _subject(call)))
 
     def bring(self, call: Call) -> Answer:
         """Keep a key that is brought."""
-        asked = call.json(requests.Import)
-        if asked.hsm is None:
-            asked = msgspec.structs.replace(asked, hsm=_hsm(call))
-        _releasable(call, asked.attributes, asked.release_policy)
-        return self._bundle(call, *self.keys.bring(call.path["name"], asked, self._now(), _subject(call)))
+        request = call.json(requests.Import)
+        if request.hsm is None:
+            request = msgspec.structs.replace(request, hsm=_hsm(call))
+        _releasable(call, request.attributes, request.release_policy)
+        return self._bundle(call, *self.keys.bring(call.path["name"], request, self._now(), _subject(call)))
 
     def get(self, call: Call) -> Answer:
         """Show a key's public half."""
@@ -87,16 +87,16 @@ class Handlers:
 
     def update(self, call: Call) -> Answer:
         """Change a key."""
-        asked = call.json(requests.Update)
-        _releasable(call, asked.attributes, asked.release_policy)
-        if asked.release_policy is not None and not allows(call.caller, "keys/releasepolicy/write"):
+        request = call.json(requests.Update)
+        _releasable(call, request.attributes, request.release_policy)
+        if request.release_policy is not None and not allows(call.caller, "keys/releasepolicy/write"):
             raise Forbidden(
                 "Caller is not authorized to perform action on resource: a release policy is changed by "
                 "who may make keys.",
                 "ForbiddenByRbac",
             )
         name, version = call.path["name"], _version(call)
-        return self._bundle(call, *self.keys.update(name, version, asked, self._now(), _subject(call)))
+        return self._bundle(call, *self.keys.update(name, version, request, self._now(), _subject(call)))
 
     def names(self, call: Call) -> Answer:
         """List keys."""
@@ -136,8 +136,8 @@ class Handlers:
 
     def set_rotation_policy(self, call: Call) -> Answer:
         """Set a rotation policy."""
-        asked = call.json(requests.RotationPolicy)
-        record = rotation.set_policy(self.vault, call.path["name"], asked, self._now(), _subject(call))
+        request = call.json(requests.RotationPolicy)
+        record = rotation.set_policy(self.vault, call.path["name"], request, self._now(), _subject(call))
         return Answer(views.rotation_policy(self._url(call), record))
 
     def back_up(self, call: Call) -> Answer:
@@ -175,8 +175,8 @@ class Handlers:
         """What answers one way of using a key."""
 
         def handler(call: Call) -> Answer:
-            asked, url = call.json(requests.Operate), self._url(call)
-            return Answer(self.uses.apply(verb, call.path["name"], _version(call), asked, self._now(), url))
+            request, url = call.json(requests.Operate), self._url(call)
+            return Answer(self.uses.apply(verb, call.path["name"], _version(call), request, self._now(), url))
 
         return handler
 
@@ -204,7 +204,7 @@ class Handlers:
         """
         record, version = self.keys.get(call.path["name"], _version(call), self._now())
         made = views.bundle(self._url(call), record, version, self.vault.rules, _api(call))
-        said = {
+        members = {
             "kid": made["key"]["kid"],
             "kty": version.kty,
             "key_ops": list(version.key_ops),
@@ -212,7 +212,7 @@ class Handlers:
             "iat": self._now(),
             **version.public,
         }
-        statement = b64.encode_url(self.signer.state(said).encode())
+        statement = b64.encode_url(self.signer.state(members).encode())
         made["attributes"]["attestation"] = {
             "version": STATEMENT,
             "certificatePemFile": b64.encode_url(x509.write_pem(self.signer.own)),

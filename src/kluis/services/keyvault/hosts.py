@@ -42,8 +42,8 @@ class Hosts:
         if self._url is not None:
             return self._url
         host = headers.get("host", "").lower()
-        found = _HOST.fullmatch(host)
-        if found is None or not self._is_known(found[1].strip("[]")):
+        match = _HOST.fullmatch(host)
+        if match is None or not self._is_known(match[1].strip("[]")):
             raise Refusal(
                 421,
                 "MisdirectedRequest",

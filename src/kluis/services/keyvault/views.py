@@ -104,8 +104,8 @@ def _actions(several: tuple[LifetimeAction, ...]) -> list[dict[str, Any]]:
     made: list[dict[str, Any]] = []
     for each in several:
         trigger = {"timeAfterCreate": each.after_create, "timeBeforeExpiry": each.before_expiry}
-        said = {name: value for name, value in trigger.items() if value is not None}
-        made.append({"trigger": said, "action": {"type": each.action}})
+        members = {name: value for name, value in trigger.items() if value is not None}
+        made.append({"trigger": members, "action": {"type": each.action}})
     return made
 
 

@@ -159,23 +159,23 @@ def _makers(makers: Makers, prefix: str) -> tuple[Operation, ...]:
         "TdxQeIdentity": f"{TDX}/qe/identity",
         "TdxEvaluationNumbers": f"{TDX}/tcbevaluationdatanumbers",
     }
-    said = "As Intel signed it, if it is kept here."
+    summary = "As Intel signed it, if it is kept here."
     handlers = dict.fromkeys(paths.values(), makers.answer) | {f"{SGX}/crl": makers.crl}
     return tuple(
-        _get(f"Intel{name}" if prefix else name, prefix + path, handlers[path], said)
+        _get(f"Intel{name}" if prefix else name, prefix + path, handlers[path], summary)
         for name, path in paths.items()
     )
 
 
 def _amd(makers: Makers) -> tuple[Operation, ...]:
     """AMD's paths."""
-    said = "As AMD signed it, if it is kept here."
+    summary = "As AMD signed it, if it is kept here."
     return (
-        _get("Vcek", "/vcek/v1/{product}/{hwid}", makers.answer, said),
-        _get("VcekChain", "/vcek/v1/{product}/cert_chain", makers.answer, said),
-        _get("VcekCrl", "/vcek/v1/{product}/crl", makers.answer, said),
-        _get("VlekChain", "/vlek/v1/{product}/cert_chain", makers.answer, said),
-        _get("VlekCrl", "/vlek/v1/{product}/crl", makers.answer, said),
+        _get("Vcek", "/vcek/v1/{product}/{hwid}", makers.answer, summary),
+        _get("VcekChain", "/vcek/v1/{product}/cert_chain", makers.answer, summary),
+        _get("VcekCrl", "/vcek/v1/{product}/crl", makers.answer, summary),
+        _get("VlekChain", "/vlek/v1/{product}/cert_chain", makers.answer, summary),
+        _get("VlekCrl", "/vlek/v1/{product}/crl", makers.answer, summary),
     )
 
 

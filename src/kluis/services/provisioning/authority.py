@@ -81,11 +81,11 @@ class Authority:
         data = (store or self._storage).get(TABLE, OWN)
         if data is None:
             raise InternalError("authority: was not opened")
-        held = self._held
-        if held is None or held[0] != data:
-            held = self._held = data, _authority(data)
+        loaded = self._held
+        if loaded is None or loaded[0] != data:
+            loaded = self._held = data, _authority(data)
         # One that is changed must not be the one that is held.
-        return authority.Authority(held[1].keys, held[1].state)
+        return authority.Authority(loaded[1].keys, loaded[1].state)
 
     @property
     def root(self) -> bytes:
@@ -122,9 +122,9 @@ class Authority:
         """
         own = self.load()
         mark = sha256(own.state.encode())
-        found = _current(self._storage, mark, now)
-        if found is not None:
-            return found
+        current = _current(self._storage, mark, now)
+        if current is not None:
+            return current
         made = own.publish(now)
         record = encode(records.Published(state=mark, issued=issuing.zulu(now), said=made))
 

@@ -326,8 +326,8 @@ def refusal(
 ) -> Refusal:
     """A refusal as Intel's service says it: status and two headers; our error object is the body."""
     code = code or {400: "InvalidParameter", 404: "NotFound", 410: "Gone"}.get(status, "Unavailable")
-    said = re.sub(r"[^ -~]", "?", message)[:MOST_MESSAGE]
-    headers = {**_own(call), "Error-Code": code, "Error-Message": said}
+    text = re.sub(r"[^ -~]", "?", message)[:MOST_MESSAGE]
+    headers = {**_own(call), "Error-Code": code, "Error-Message": text}
     return Refusal(status, code, message, headers=headers, hint=hint)
 
 

@@ -193,23 +193,23 @@ class Owner:
 
 def upload(vendor: Vendor, clock: Clock, call: Call) -> Answer:
     """Keep makers' documents, each once it is checked; the first that is not its maker's ends it."""
-    given = call.json(Upload).documents
-    if len(given) > MAX_DOCUMENTS:
-        raise UsageError(f"documents: want at most {MAX_DOCUMENTS}, got {len(given)}")
+    uploads = call.json(Upload).documents
+    if len(uploads) > MAX_DOCUMENTS:
+        raise UsageError(f"documents: want at most {MAX_DOCUMENTS}, got {len(uploads)}")
     now = clock.now()
-    for one in sorted(given, key=lambda each: each.kind not in _FIRST):
+    for one in sorted(uploads, key=lambda each: each.kind not in _FIRST):
         if one.kind not in set(Kind):
             raise UsageError(f"kind: want one of {', '.join(Kind)}, got {one.kind[:40]!a}")
-        found = Document(body=b64.decode(one.body, "body"), chain=b64.decode(one.chain, "chain"))
-        vendor.keep(Kind(one.kind), one.key, found, now)
+        document = Document(body=b64.decode(one.body, "body"), chain=b64.decode(one.chain, "chain"))
+        vendor.keep(Kind(one.kind), one.key, document, now)
     return Answer(status=204)
 
 
 def _cpusvn(text: str) -> bytes:
     try:
-        found = bytes.fromhex(text)
+        cpusvn = bytes.fromhex(text)
     except ValueError:
-        found = b""
-    if len(found) != 16:
+        cpusvn = b""
+    if len(cpusvn) != 16:
         raise UsageError(f"cpusvn: want 32 hex digits, got {text[:64]!a}")
-    return found
+    return cpusvn

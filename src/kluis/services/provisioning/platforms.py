@@ -104,23 +104,27 @@ class Platforms:
         """
         own = self._authority
         level = own.load().state.level
-        asked = Enrolment.open(request, root=own.root, level=level, now=now)
-        ppid = asked.ppid.hex()
+        enrolment = Enrolment.open(request, root=own.root, level=level, now=now)
+        ppid = enrolment.ppid.hex()
         known = self._get(self._storage, ppid)
-        replays.refuse(self._storage, known, asked)
-        if known is not None and known.key == asked.key:
+        replays.refuse(self._storage, known, enrolment)
+        if known is not None and known.key == enrolment.key:
             _refuse_revoked(known, ppid)
-            if (found := known.certificate(asked.cpusvn, asked.pcesvn)) is not None:
-                self._see(ppid, asked.key, asked.made)
+            if (found := known.certificate(enrolment.cpusvn, enrolment.pcesvn)) is not None:
+                self._see(ppid, enrolment.key, enrolment.made)
                 return found.chain
-        _refuse_held(self._storage, ppid, asked.key)
-        if self._is_allowed(known, asked):
-            return self._sign(ppid, known, asked.key, asked.cpusvn, asked.pcesvn, asked.made, now, asked)
-        waiting = encode(Pending(key=asked.key, cpusvn=asked.cpusvn, pcesvn=asked.pcesvn, made=asked.made))
+        _refuse_held(self._storage, ppid, enrolment.key)
+        if self._is_allowed(known, enrolment):
+            return self._sign(
+                ppid, known, enrolment.key, enrolment.cpusvn, enrolment.pcesvn, enrolment.made, now, enrolment
+            )
+        waiting = encode(
+            Pending(key=enrolment.key, cpusvn=enrolment.cpusvn, pcesvn=enrolment.pcesvn, made=enrolment.made)
+        )
 
         def wait(store: Writing) -> None:
-            replays.refuse(store, self._get(store, ppid), asked)
-            self._keep_place(store, ppid, asked.key)
+            replays.refuse(store, self._get(store, ppid), enrolment)
+            self._keep_place(store, ppid, enrolment.key)
             others = sum(1 for key, _ in store.scan(PENDING) if key != ppid)
             if others >= MAX_PENDING:
                 raise UnavailableError(
@@ -254,8 +258,8 @@ class Platforms:
             code="enrolment_key",
         )
 
-    def _is_allowed(self, known: Platform | None, asked: Enrolment) -> bool:
-        if known is not None and known.key != asked.key:
+    def _is_allowed(self, known: Platform | None, enrolment: Enrolment) -> bool:
+        if known is not None and known.key != enrolment.key:
             return False  # or anyone could put their key in the place of a platform's
         terms = self._storage.get(TERMS, TERMS)
         if terms is not None and decode(terms, Terms).open:
@@ -265,7 +269,7 @@ class Platforms:
         if len(known.certificates) >= MAX_UNASKED:
             return False  # the list of what was revoked ends somewhere, and takes each of them
         newest = known.certificates[0]
-        has = TcbLevel(cpusvn=asked.cpusvn, pcesvn=asked.pcesvn, status="", date="")
+        has = TcbLevel(cpusvn=enrolment.cpusvn, pcesvn=enrolment.pcesvn, status="", date="")
         return has.reached_by(newest.cpusvn, newest.pcesvn)
 
     def _sign(
@@ -277,7 +281,7 @@ class Platforms:
         pcesvn: int,
         made: str,
         now: datetime,
-        asked: Enrolment | None = None,
+        enrolment: Enrolment | None = None,
     ) -> bytes:
         same = known if known is not None and known.key == key else None
         old = [] if same is None else same.certificates
@@ -303,8 +307,8 @@ class Platforms:
                     hint="ask again",
                     code="enrolment_busy",
                 )
-            if asked is not None:
-                replays.refuse(store, known, asked)
+            if enrolment is not None:
+                replays.refuse(store, known, enrolment)
             _refuse_held(store, ppid, key)
             store.put(KEYS, key.hex(), encode(Holder(ppid=ppid, revoked="")))
             # A key that another takes the place of vouches for nobody any more.
@@ -359,11 +363,11 @@ def _refuse_held(store: Reading, ppid: str, key: bytes) -> None:
     data = store.get(KEYS, key.hex())
     if data is None:
         return
-    held = decode(data, Holder)
-    _refuse_revoked(held, held.ppid)
-    if held.ppid != ppid:
+    holder = decode(data, Holder)
+    _refuse_revoked(holder, holder.ppid)
+    if holder.ppid != ppid:
         raise PolicyError(
-            f"platform {ppid}: want a key of its own, got {name_of(key)}, which is platform {held.ppid}'s",
+            f"platform {ppid}: want a key of its own, got {name_of(key)}, which is platform {holder.ppid}'s",
             hint=_NEW_KEYS,
             code="enrolment_held",
         )

@@ -21,37 +21,37 @@ EVERYONE: Final = "everyone"
 MAX_PENDING: Final = 256
 
 
-def refuse(store: Reading, known: Platform | None, asked: Enrolment) -> None:
+def refuse(store: Reading, known: Platform | None, request: Enrolment) -> None:
     """Refuse a request that is older than what was seen of its key; one that waits may come again as it is.
 
     Args:
         store: the service's.
         known: the platform of that name, if there is one.
-        asked: what it asks.
+        request: what it asks.
 
     Raises:
         FreshnessError: code ``enrolment_stale``.
     """
-    if known is not None and asked.made < known.made:
-        raise _stale(f"{known.made} or later, as was seen", asked)
-    certified = known is not None and known.key == asked.key
+    if known is not None and request.made < known.made:
+        raise _stale(f"{known.made} or later, as was seen", request)
+    certified = known is not None and known.key == request.key
     if (
         known is not None
         and certified
-        and asked.made == known.made
-        and known.certificate(asked.cpusvn, asked.pcesvn) is None
+        and request.made == known.made
+        and known.certificate(request.cpusvn, request.pcesvn) is None
     ):
-        raise _stale(f"later than {known.made}, as was seen", asked)
-    ppid = asked.ppid.hex()
+        raise _stale(f"later than {known.made}, as was seen", request)
+    ppid = request.ppid.hex()
     data = store.get(PENDING, ppid)
-    if data is not None and (waits := decode(data, Pending)).key == asked.key:
-        same = (waits.cpusvn, waits.pcesvn) == (asked.cpusvn, asked.pcesvn)
-        if asked.made < waits.made or (asked.made == waits.made and not same):
-            raise _stale(f"later than {waits.made}, of the request that waits", asked)
-    for name in (_asker(ppid, asked.key), *(() if certified else (EVERYONE,))):
+    if data is not None and (waits := decode(data, Pending)).key == request.key:
+        same = (waits.cpusvn, waits.pcesvn) == (request.cpusvn, request.pcesvn)
+        if request.made < waits.made or (request.made == waits.made and not same):
+            raise _stale(f"later than {waits.made}, of the request that waits", request)
+    for name in (_asker(ppid, request.key), *(() if certified else (EVERYONE,))):
         data = store.get(REFUSED, name)
-        if data is not None and asked.made <= (refused := decode(data, Refused)).made:
-            raise _stale(f"later than {refused.made}, of a request that the owner refused", asked)
+        if data is not None and request.made <= (refused := decode(data, Refused)).made:
+            raise _stale(f"later than {refused.made}, of a request that the owner refused", request)
 
 
 def remember(store: Writing, ppid: str, waits: Pending) -> None:
@@ -76,5 +76,5 @@ def _asker(ppid: str, key: bytes) -> str:
     return f"{ppid}/{name_of(key)}"
 
 
-def _stale(want: str, asked: Enrolment) -> FreshnessError:
-    return FreshnessError(f"enrolment.made: want {want}, got {asked.made}", code="enrolment_stale")
+def _stale(want: str, request: Enrolment) -> FreshnessError:
+    return FreshnessError(f"enrolment.made: want {want}, got {request.made}", code="enrolment_stale")

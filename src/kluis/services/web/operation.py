@@ -108,18 +108,18 @@ class Routes:
         """
         if len(raw_path) > MOST_PATH:
             return None
-        found = self._find(method, raw_path, raw_path)
-        if found is None and self._trailing_slash and raw_path.endswith("/"):
+        match = self._find(method, raw_path, raw_path)
+        if match is None and self._trailing_slash and raw_path.endswith("/"):
             return self._find(method, raw_path.removesuffix("/"), raw_path)
-        return found
+        return match
 
     def _find(self, method: str, path: str, raw_path: str) -> Match | None:
         allowed: dict[str, None] = {}
         for route in self._by_slashes.get(path.count("/"), ()):
-            found = route.pattern.fullmatch(path)
-            if found is None:
+            match = route.pattern.fullmatch(path)
+            if match is None:
                 continue
-            values = dict(zip(route.names, map(unquote, found.groups()), strict=True))
+            values = dict(zip(route.names, map(unquote, match.groups()), strict=True))
             if any(_odd(value) for value in values.values()):
                 return None
             # A name may be another path's word: what that path has no method for is asked of the name.
@@ -132,10 +132,10 @@ class Routes:
 def _pattern(path: str) -> tuple[re.Pattern[str], tuple[str, ...]]:
     names: list[str] = []
 
-    def part(found: re.Match[str]) -> str:
-        if found[1] is None:
-            return re.escape(found[0]).replace(":", "(?::|%3A)")
-        names.append(found[1])
+    def part(match: re.Match[str]) -> str:
+        if match[1] is None:
+            return re.escape(match[0]).replace(":", "(?::|%3A)")
+        names.append(match[1])
         return "([^/:?#]+)"
 
     return re.compile(re.sub(r"\{(\w+)\}|[^{]+", part, path), re.IGNORECASE), tuple(names)

@@ -324,11 +324,11 @@ def _headers(scope: Scope) -> dict[str, str]:
 
     Spec: RFC 9110, "Field Lines and Combined Field Value".
     """
-    found: dict[str, str] = {}
+    headers: dict[str, str] = {}
     for key, value in scope["headers"]:
         name, text = key.decode("latin-1"), value.decode("latin-1")
-        found[name] = f"{found[name]}, {text}" if name in found else text
-    return found
+        headers[name] = f"{headers[name]}, {text}" if name in headers else text
+    return headers
 
 
 def _no_method(match: Match) -> Refusal:

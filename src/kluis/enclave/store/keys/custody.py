@@ -146,10 +146,10 @@ class Custody:
     def _find_or_make(self) -> bytes:
         for _ in range(TRIES):
             name = platform_name()
-            found = ask_host(self._records.keys, name)
-            if found.sealed:
-                return sealing.unseal(found.sealed, associated=LABEL + name)
-            if found.any:
+            keys = ask_host(self._records.keys, name)
+            if keys.sealed:
+                return sealing.unseal(keys.sealed, associated=LABEL + name)
+            if keys.any:
                 raise UnavailableError(
                     "store: its key is sealed to another image, signer or platform than this enclave's",
                     hint="the image that made it opens it there, or hands it over (store_key_give);"

@@ -109,18 +109,18 @@ class Giver:
                 of this giver's that is still open.
             PolicyError: the joiner is not like this enclave; names each rule.
         """
-        said = RuntimeData.parse(request.runtime_data)
+        message = RuntimeData.parse(request.runtime_data)
         with self._lock:
-            if said.nonce not in self._open:
+            if message.nonce not in self._open:
                 raise FreshnessError("handover: want a request over an open challenge", code="nonce")
-            self._open.remove(said.nonce)
-        result = _judge(request, said.nonce, Purpose.RELEASE_KEY, self._policy, self._standing)
+            self._open.remove(message.nonce)
+        result = _judge(request, message.nonce, Purpose.RELEASE_KEY, self._policy, self._standing)
         proven = _proven(result)
         theirs = proven.payload.removeprefix(LABEL)
         if len(proven.keys) != 1 or len(theirs) != NONCE_BYTES or proven.payload != LABEL + theirs:
             raise AuthenticityError("handover: want a request for a store's key", code="handover")
-        sealed = _seal(okp_public(proven.keys[0], "X25519"), said.nonce + theirs, secret)
-        mine = attestation.quote(_payload(said.nonce, theirs, sealed), nonce=theirs)
+        sealed = _seal(okp_public(proven.keys[0], "X25519"), message.nonce + theirs, secret)
+        mine = attestation.quote(_payload(message.nonce, theirs, sealed), nonce=theirs)
         return KeyGift(mine.quote, mine.runtime_data, mine.launch_configuration, sealed)
 
 
@@ -209,16 +209,16 @@ def alike(policy: SealPolicy, purpose: Purpose) -> Policy:
 
 
 def _judge(
-    said: KeyRequest | KeyGift, nonce: bytes, purpose: Purpose, policy: SealPolicy, standing: Standing
+    message: KeyRequest | KeyGift, nonce: bytes, purpose: Purpose, policy: SealPolicy, standing: Standing
 ) -> AttestationResult:
     anchors, collateral, now = standing()
-    verified = evidence.verify(said.quote, anchors=anchors, collateral=collateral, now=now)
+    verified = evidence.verify(message.quote, anchors=anchors, collateral=collateral, now=now)
     result = appraisal.appraise(
         verified,
         alike(policy, purpose),
         nonce=nonce,
-        runtime_data=said.runtime_data,
-        launch_configuration=said.launch_configuration,
+        runtime_data=message.runtime_data,
+        launch_configuration=message.launch_configuration,
         now=now,
     )
     result.require()

@@ -36,9 +36,9 @@ class Leases:
     def get(self, table: str, key: str) -> bytes | None:
         """As :meth:`kluis.enclave.store.model.Reading.get`, or as it was within the last lease."""
         name, now = (table, key), time.monotonic()
-        found = self._held.get(name)
-        if found is not None and now < found[0]:
-            return found[1]
+        lease = self._held.get(name)
+        if lease is not None and now < lease[0]:
+            return lease[1]
         value = self._storage.get(table, key)
         if len(self._held) >= MOST_HELD:
             self._held.clear()

@@ -36,7 +36,7 @@ class Use:
     vault: Vault
 
     def apply(
-        self, operation: str, name: str, version: str, asked: Operate, now: int, url: str
+        self, operation: str, name: str, version: str, request: Operate, now: int, url: str
     ) -> dict[str, Any]:
         """Use a key once.
 
@@ -44,7 +44,7 @@ class Use:
             operation: of :data:`OPERATIONS`.
             name: the key's.
             version: "" is the latest.
-            asked: algorithm and value.
+            request: algorithm and value.
             now: seconds since 1970.
             url: of the vault, for the answer's ``kid``.
 
@@ -56,23 +56,23 @@ class Use:
         record = keys.demand(self.vault.storage, check_name(name), now)
         key = keys.version(self.vault.storage, record, check_version(version))
         usage.allow(key, OPERATIONS[operation], now)
-        if asked.alg is None:
+        if request.alg is None:
             raise BadParameter("alg: want one, got none")
-        made = _apply(operation, key, asked.alg, asked)
+        made = _apply(operation, key, request.alg, request)
         return made if operation == "verify" else {"kid": identifier(url, record.name, key.id), **made}
 
 
-def _apply(operation: str, key: KeyVersion, alg: str, asked: Operate) -> dict[str, Any]:
+def _apply(operation: str, key: KeyVersion, alg: str, request: Operate) -> dict[str, Any]:
     if operation == "verify":
-        digest, signature = decode_base64(asked.digest, "digest"), decode_base64(asked.value, "value")
+        digest, signature = decode_base64(request.digest, "digest"), decode_base64(request.value, "value")
         return {"value": signing.verify(key, alg, digest, signature)}
-    value = decode_base64(asked.value, "value")
+    value = decode_base64(request.value, "value")
     if operation == "sign":
         return {"value": b64.encode_url(signing.sign(key, alg, value))}
     allowed = encryption.WRAPPING if operation in ("wrapkey", "unwrapkey") else encryption.CONTENT
     if alg not in allowed:
         raise BadParameter(f"alg: want one of {', '.join(allowed)}, got {alg[:32]!a}")
-    iv, aad, tag = (_optional(asked, each) for each in ("iv", "aad", "tag"))
+    iv, aad, tag = (_optional(request, each) for each in ("iv", "aad", "tag"))
     if operation in ("encrypt", "wrapkey"):
         if tag is not None:
             raise BadParameter("tag: want none, got one")
@@ -80,8 +80,8 @@ def _apply(operation: str, key: KeyVersion, alg: str, asked: Operate) -> dict[st
     return {"value": b64.encode_url(encryption.decrypt(key, alg, Sealed(value, iv, tag, aad)))}
 
 
-def _optional(asked: Operate, name: str) -> bytes | None:
-    text = getattr(asked, name)
+def _optional(request: Operate, name: str) -> bytes | None:
+    text = getattr(request, name)
     return None if text is None else decode_base64(text, name)
 
 

@@ -44,7 +44,7 @@ class Keys:
 
     vault: Vault
 
-    def create(self, name: str, asked: Create, now: int, subject: str) -> tuple[KeyRecord, KeyVersion]:
+    def create(self, name: str, request: Create, now: int, subject: str) -> tuple[KeyRecord, KeyVersion]:
         """Make a key, or a new version of one.
 
         Raises:
@@ -52,19 +52,21 @@ class Keys:
             Conflict: the name is deleted, and can be recovered.
         """
         check_name(name)
-        if asked.attributes is not None and asked.attributes.external_key is not None:
+        if request.attributes is not None and request.attributes.external_key is not None:
             raise BadParameter("attributes.external_key: want none, for no other HSM is here, got one")
-        if asked.kty is None:
+        if request.kty is None:
             raise BadParameter("kty: want one, got none")
-        kty = material.azure_type(asked.kty)
-        draft = Draft(kty, asked.key_ops, asked.attributes or _NONE, asked.tags, asked)
+        kty = material.azure_type(request.kty)
+        draft = Draft(kty, request.key_ops, request.attributes or _NONE, request.tags, request)
         # Refuse what will be refused before a key is made, which takes long.
         keys.existing(self.vault.storage, name, now)
         draft.check()
-        made = material.generate(kty, size=asked.key_size, crv=asked.crv, exponent=asked.public_exponent)
+        made = material.generate(
+            kty, size=request.key_size, crv=request.crv, exponent=request.public_exponent
+        )
         return self._add(name, draft, made, now, subject)
 
-    def bring(self, name: str, asked: Import, now: int, subject: str) -> tuple[KeyRecord, KeyVersion]:
+    def bring(self, name: str, request: Import, now: int, subject: str) -> tuple[KeyRecord, KeyVersion]:
         """Keep a key that a client made.
 
         Raises:
@@ -72,16 +74,16 @@ class Keys:
             Conflict: the name is deleted, and can be recovered.
         """
         check_name(name)
-        if asked.key is None:
+        if request.key is None:
             raise BadParameter("key: want a JSON Web Key, got none")
-        made = material.import_jwk(asked.key)
-        kty = material.azure_type(str(asked.key.get("kty")))
-        if asked.hsm and not material.is_hardware(kty):
+        made = material.import_jwk(request.key)
+        kty = material.azure_type(str(request.key.get("kty")))
+        if request.hsm and not material.is_hardware(kty):
             kty = f"{kty}-HSM"
-        operations = asked.key.get("key_ops")
+        operations = request.key.get("key_ops")
         if operations is not None and not _texts(operations):
             raise BadParameter("key.key_ops: want a list of text, got another")
-        draft = Draft(kty, operations, asked.attributes or _NONE, asked.tags, asked)
+        draft = Draft(kty, operations, request.attributes or _NONE, request.tags, request)
         draft.check()
         return self._add(name, draft, made, now, subject)
 
@@ -95,7 +97,7 @@ class Keys:
         return record, keys.version(self.vault.storage, record, check_version(version))
 
     def update(
-        self, name: str, version: str, asked: Update, now: int, subject: str
+        self, name: str, version: str, request: Update, now: int, subject: str
     ) -> tuple[KeyRecord, KeyVersion]:
         """Change what may change; what is not named stays.
 
@@ -105,19 +107,19 @@ class Keys:
         """
         check_name(name)
         wanted = check_version(version)
-        if asked.release_policy is not None and wanted != LATEST:
+        if request.release_policy is not None and wanted != LATEST:
             raise BadParameter("AKV.SKR.1016: Key Release Policy can only be set on versionless key")
 
         def work(writing: Writing) -> tuple[KeyRecord, KeyVersion]:
             record = keys.demand(writing, name, now)
             before = keys.version(writing, record, wanted)
-            after = _change(before, asked, now)
+            after = _change(before, request, now)
             if msgspec.structs.replace(after, updated=before.updated) != before:
                 audit.append(writing, audit.Event("update", record.name, after.id, subject, now))
-            if asked.release_policy is not None:
+            if request.release_policy is not None:
                 if not record.current.exportable:
                     raise BadParameter("AKV.SKR.1005: Non-exportable keys must not have release policy.")
-                rule = release_rule(asked.release_policy, record.release, self.vault.epoch)
+                rule = release_rule(request.release_policy, record.release, self.vault.epoch)
                 if rule != record.release:
                     audit.append(writing, audit.Event("policy", record.name, after.id, subject, now))
                 record = msgspec.structs.replace(record, release=rule)
@@ -286,8 +288,8 @@ def _version(
     )
 
 
-def _change(before: KeyVersion, asked: Update, now: int) -> KeyVersion:
-    attributes = asked.attributes or _NONE
+def _change(before: KeyVersion, request: Update, now: int) -> KeyVersion:
+    attributes = request.attributes or _NONE
     check_still_exportable(before.exportable, attributes.exportable)
     nbf = before.nbf if attributes.nbf is None else attributes.nbf
     exp = before.exp if attributes.exp is None else attributes.exp
@@ -295,8 +297,10 @@ def _change(before: KeyVersion, asked: Update, now: int) -> KeyVersion:
     family = material.family(before.kty)
     return msgspec.structs.replace(
         before,
-        key_ops=before.key_ops if asked.key_ops is None else usage.check_operations(family, asked.key_ops),
-        tags=before.tags if asked.tags is None else checked_tags(asked.tags),
+        key_ops=before.key_ops
+        if request.key_ops is None
+        else usage.check_operations(family, request.key_ops),
+        tags=before.tags if request.tags is None else checked_tags(request.tags),
         enabled=before.enabled if attributes.enabled is None else attributes.enabled,
         nbf=nbf,
         exp=exp,

@@ -29,7 +29,7 @@ _ACTIONS: Final = {"rotate": "Rotate", "notify": "Notify"}
 LEAST_DAYS, LEAST_EXPIRY_DAYS, MOST_ACTIONS = 7, 28, 8
 
 
-def set_policy(vault: Vault, name: str, asked: RotationPolicy, now: int, subject: str) -> KeyRecord:
+def set_policy(vault: Vault, name: str, request: RotationPolicy, now: int, subject: str) -> KeyRecord:
     """Keep a rotation policy.
 
     Raises:
@@ -37,10 +37,10 @@ def set_policy(vault: Vault, name: str, asked: RotationPolicy, now: int, subject
         BadParameter: not a policy.
     """
     check_name(name)
-    expiry = None if asked.attributes is None else asked.attributes.expiry
+    expiry = None if request.attributes is None else request.attributes.expiry
     if expiry is not None and seconds(expiry, "attributes.expiryTime") < LEAST_EXPIRY_DAYS * SECONDS_A_DAY:
         raise BadParameter(f"attributes.expiryTime: want at least P{LEAST_EXPIRY_DAYS}D, got {expiry}")
-    actions = _actions(asked, expiry)
+    actions = _actions(request, expiry)
 
     def work(writing: Writing) -> KeyRecord:
         record = keys.demand(writing, name, now)
@@ -54,8 +54,8 @@ def set_policy(vault: Vault, name: str, asked: RotationPolicy, now: int, subject
     return vault.storage.update(work)
 
 
-def _actions(asked: RotationPolicy, expiry: str | None) -> tuple[LifetimeAction, ...]:
-    listed = asked.actions or []
+def _actions(request: RotationPolicy, expiry: str | None) -> tuple[LifetimeAction, ...]:
+    listed = request.actions or []
     if len(listed) > MOST_ACTIONS:
         raise BadParameter(f"lifetimeActions: want at most {MOST_ACTIONS}, got {len(listed)}")
     made = [_action(each, expiry) for each in listed]
@@ -67,13 +67,13 @@ def _actions(asked: RotationPolicy, expiry: str | None) -> tuple[LifetimeAction,
     return tuple(made)
 
 
-def _action(asked: Asked, expiry: str | None) -> LifetimeAction:
+def _action(action: Asked, expiry: str | None) -> LifetimeAction:
     what = "lifetimeActions.trigger"
-    kind = _ACTIONS.get((asked.action.type if asked.action and asked.action.type else "").lower())
-    if kind is None or asked.trigger is None:
+    kind = _ACTIONS.get((action.action.type if action.action and action.action.type else "").lower())
+    if kind is None or action.trigger is None:
         raise BadParameter("lifetimeActions: want a trigger and the action Rotate or Notify, got another")
     # Azure's own samples write the other one as "".
-    after, before = asked.trigger.after_create or None, asked.trigger.before_expiry or None
+    after, before = action.trigger.after_create or None, action.trigger.before_expiry or None
     if (after is None) is (before is None):
         raise BadParameter(f"{what}: want timeAfterCreate or timeBeforeExpiry, got another")
     wait, least = seconds(after or before or "", what), LEAST_DAYS * SECONDS_A_DAY

@@ -51,12 +51,14 @@ def checked_times(nbf: int | None, exp: int | None) -> None:
         raise BadParameter(f"attributes.exp: want after nbf {nbf}, got {exp}")
 
 
-def check_exportable(kty: str, asked: Attributes, policy: Policy | None, before: KeyRecord | None) -> bool:
+def check_exportable(
+    kty: str, attributes: Attributes, policy: Policy | None, before: KeyRecord | None
+) -> bool:
     """Whether the new version may be released.
 
     Args:
         kty: of the new version.
-        asked: by the client.
+        attributes: by the client.
         policy: given with it.
         before: the key as it was, if the name is known.
 
@@ -64,7 +66,7 @@ def check_exportable(kty: str, asked: Attributes, policy: Policy | None, before:
         BadParameter: AKV.SKR.1003 to 1006.
     """
     known = None if before is None else before.current.exportable
-    exportable = known if asked.exportable is None else asked.exportable
+    exportable = known if attributes.exportable is None else attributes.exportable
     if known is not None:
         check_still_exportable(known, exportable)
     has_policy = policy is not None or (before is not None and before.release is not None)
@@ -93,31 +95,31 @@ def check_still_exportable(known: bool, asked: bool | None) -> None:
         )
 
 
-def release_rule(given: Policy | None, before: ReleaseRule | None, epoch: int) -> ReleaseRule | None:
+def release_rule(policy: Policy | None, before: ReleaseRule | None, epoch: int) -> ReleaseRule | None:
     """The release policy that will be kept.
 
     Args:
-        given: by the client; None leaves the one before.
+        policy: by the client; None leaves the one before.
         before: the one that the key has.
         epoch: of the vault, now.
 
     Raises:
         BadParameter: not a policy (AKV.SKR.1004), or the one before is immutable (AKV.SKR.1020).
     """
-    if given is None:
+    if policy is None:
         return before
-    if given.data is None:
+    if policy.data is None:
         raise BadParameter("AKV.SKR.1004: Exportable keys must have release policy: want data, got none.")
     try:
-        data = decode_base64(given.data, "release_policy.data", most=release_policy.MAX_SIZE)
+        data = decode_base64(policy.data, "release_policy.data", most=release_policy.MAX_SIZE)
     except BadParameter as error:
         # Azure's Python client sends the document itself if it is given as text.
         raise BadParameter(
             f"AKV.SKR.1004: Exportable keys must have release policy. {error.message}",
             hint="KeyReleasePolicy takes the document as bytes, not as text",
         ) from None
-    kind = (given.content_type or CONTENT_TYPE)[:256]
-    rule = ReleaseRule(data, kind, immutable=bool(given.immutable), epoch=epoch)
+    kind = (policy.content_type or CONTENT_TYPE)[:256]
+    rule = ReleaseRule(data, kind, immutable=bool(policy.immutable), epoch=epoch)
     if before is not None and before.immutable:
         if (rule.data, rule.immutable) != (before.data, True):
             raise BadParameter("AKV.SKR.1020: Immutable Key Release Policy cannot be modified.")

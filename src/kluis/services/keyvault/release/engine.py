@@ -61,7 +61,7 @@ class Releases:
     recorder: Recorder
 
     def release(
-        self, name: str, version: str, asked: Release, *, now: datetime, subject: str, url: str, api: str
+        self, name: str, version: str, request: Release, *, now: datetime, subject: str, url: str, api: str
     ) -> str:
         """Release one version of a key.
 
@@ -74,7 +74,7 @@ class Releases:
         Args:
             name: the key's.
             version: "" is the latest.
-            asked: target, nonce and algorithm.
+            request: target, nonce and algorithm.
             now: aware.
             subject: who asks.
             url: of the vault, for ``kid``.
@@ -89,13 +89,13 @@ class Releases:
             Forbidden: a step fails.
         """
         at = int(now.timestamp())
-        if asked.target is None:
+        if request.target is None:
             raise BadParameter("target: want the environment's attestation token, got none")
-        if asked.nonce is not None and len(asked.nonce) > MAX_NONCE:
-            raise BadParameter(f"nonce: want at most {MAX_NONCE} characters, got {len(asked.nonce)}")
-        algorithm = wrapping.choose_algorithm(asked.enc)
+        if request.nonce is not None and len(request.nonce) > MAX_NONCE:
+            raise BadParameter(f"nonce: want at most {MAX_NONCE} characters, got {len(request.nonce)}")
+        algorithm = wrapping.choose_algorithm(request.enc)
         name, version = check_name(name), check_version(version)
-        token = asked.target.strip(_BLANK)
+        token = request.target.strip(_BLANK)
         vouched = self._check(name, token, now)
         target = sha256(token.encode()).hex()
         going: _Going
@@ -110,7 +110,7 @@ class Releases:
             nonlocal signed
             ciphertext = wrapping.wrap(going.key.secret, going.to.key, algorithm)
             signed = self.signer.sign(
-                _payload(self.vault, going, ciphertext, algorithm, asked, version, url, api)
+                _payload(self.vault, going, ciphertext, algorithm, request, version, url, api)
             )
 
         self.recorder.record(happen, then)  # 5

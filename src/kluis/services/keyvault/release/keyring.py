@@ -88,11 +88,11 @@ class Keyring:
         self._held = {origin(each.url): Held(each) for each in authorities}
         self._instances: dict[str, Held] = {}
         self._lock = threading.Lock()
-        for held in self._held.values():
-            if isinstance(held.authority, Pinned):
-                held.keys = _pinned_keys(held.authority)
-            elif isinstance(held.authority, Attested):
-                _requirements(held.authority)
+        for cache in self._held.values():
+            if isinstance(cache.authority, Pinned):
+                cache.keys = _pinned_keys(cache.authority)
+            elif isinstance(cache.authority, Attested):
+                _requirements(cache.authority)
 
     def key(
         self, issuer: str, kid: str, now: datetime, named: Callable[[], Container[str]] = frozenset
@@ -110,19 +110,19 @@ class Keyring:
             AuthenticityError: no such authority, or it has no such key.
             UnavailableError: its keys cannot be had.
         """
-        held = self._held.get(issuer) or self._instance(issuer, named)
-        if held is None:
+        cache = self._held.get(issuer) or self._instance(issuer, named)
+        if cache is None:
             raise AuthenticityError(f"token iss: want one of this vault's authorities, got {issuer[:200]!a}")
-        found = held.keys.get(kid)
-        if not isinstance(held.authority, Pinned):
-            self._refresh(held, kid, now)
+        key = cache.keys.get(kid)
+        if not isinstance(cache.authority, Pinned):
+            self._refresh(cache, kid, now)
             # Whoever does not wait for one who fetches takes no keys that are too old by now.
-            found = None if self._is_old(held, now.timestamp()) else held.keys.get(kid)
-        if found is None:
-            if held.failed is not None:
-                raise UnavailableError(f"keys of {issuer}: {held.failed}")
+            key = None if self._is_old(cache, now.timestamp()) else cache.keys.get(kid)
+        if key is None:
+            if cache.failed is not None:
+                raise UnavailableError(f"keys of {issuer}: {cache.failed}")
             raise AuthenticityError(f"token kid: want a key of {issuer}, got {kid[:64]!a}")
-        return found
+        return key
 
     def _instance(self, issuer: str, named: Callable[[], Container[str]]) -> Held | None:
         service = self._held.get(service_of(issuer) or "")
@@ -135,35 +135,35 @@ class Keyring:
                 self._instances[issuer] = Held(msgspec.structs.replace(service.authority, url=issuer))
             return self._instances[issuer]
 
-    def _refresh(self, held: Held, kid: str, now: datetime) -> None:
+    def _refresh(self, cache: Held, kid: str, now: datetime) -> None:
         at = now.timestamp()
         # Whoever comes first waits for the answer; not so one who knows that it failed before.
-        if not self._is_due(held, kid, at) or not held.lock.acquire(blocking=held.failed is None):
+        if not self._is_due(cache, kid, at) or not cache.lock.acquire(blocking=cache.failed is None):
             return
         try:
-            if not self._is_due(held, kid, at):
+            if not self._is_due(cache, kid, at):
                 return
-            if self._is_old(held, at):
-                held.keys, held.fetched = {}, None
-            held.keys = self._backoff.attempt(
-                held.authority.url, lambda: self._fetch_keys(held.authority, now)
+            if self._is_old(cache, at):
+                cache.keys, cache.fetched = {}, None
+            cache.keys = self._backoff.attempt(
+                cache.authority.url, lambda: self._fetch_keys(cache.authority, now)
             )
-            held.fetched, held.tried, held.failed = at, at, None
+            cache.fetched, cache.tried, cache.failed = at, at, None
         except KluisError as error:
             # What a host's call raised is in the host's own words.
-            held.failed = foreign(error.message, MOST_SAID)
+            cache.failed = foreign(error.message, MOST_SAID)
         finally:
-            held.lock.release()
+            cache.lock.release()
 
-    def _is_due(self, held: Held, kid: str, at: float) -> bool:
-        if not self._is_old(held, at) and kid in held.keys:
+    def _is_due(self, cache: Held, kid: str, at: float) -> bool:
+        if not self._is_old(cache, at) and kid in cache.keys:
             return False
         # A clock that went back is no reason never to ask again. After a failure the back-off has the say.
-        asked = held.failed is None and held.tried is not None
-        return not asked or not 0 <= at - (held.tried or 0) < self._refetch
+        asked = cache.failed is None and cache.tried is not None
+        return not asked or not 0 <= at - (cache.tried or 0) < self._refetch
 
-    def _is_old(self, held: Held, at: float) -> bool:
-        return held.fetched is None or not 0 <= at - held.fetched < self._life
+    def _is_old(self, cache: Held, at: float) -> bool:
+        return cache.fetched is None or not 0 <= at - cache.fetched < self._life
 
     def _fetch_keys(self, authority: Authority, now: datetime) -> dict[str, TrustedKey]:
         if isinstance(authority, Attested):
@@ -181,11 +181,11 @@ class Keyring:
             metadata = msgspec.json.decode(self._get(url))
         except UNREADABLE:
             raise FormatError("OpenID metadata: want JSON, got another") from None
-        found = metadata.get("jwks_uri") if isinstance(metadata, dict) else None
-        if not isinstance(found, str):
+        uri = metadata.get("jwks_uri") if isinstance(metadata, dict) else None
+        if not isinstance(uri, str):
             raise FormatError("OpenID metadata: want jwks_uri, got none")
-        origin(found)
-        return found
+        origin(uri)
+        return uri
 
     def _get(self, url: str) -> bytes:
         data = self._fetch(url)
@@ -196,12 +196,12 @@ class Keyring:
     def _verify_certificate(self, authority: Attested, certificate: bytes, now: datetime) -> bytes:
         quote = vouched.Vouched.of(x509.parse(certificate, "signing certificate")).quote
         anchors, policy = _requirements(authority)
-        found = vouching.check(
+        verified = vouching.check(
             certificate, anchors=anchors, collateral=self._endorse(quote), policy=policy, now=now
         )
         if not authority.insecure_any_settings:
-            found.require_settings(authority.settings)
-        return found.spki
+            verified.require_settings(authority.settings)
+        return verified.spki
 
 
 def _pinned_keys(authority: Pinned) -> dict[str, TrustedKey]:

@@ -132,9 +132,9 @@ def _real(digits: str) -> Json:
 
 def _misses(condition: Claim | Group, claims: Mapping[str, Any]) -> Iterator[Detail]:
     if isinstance(condition, Claim):
-        found = lookup(claims, condition.name)
-        if found is None or text_of(found) != condition.text:
-            yield Detail("claim", condition.name, f"want {_cut(condition.text)}, got {_got(found)}")
+        value = lookup(claims, condition.name)
+        if value is None or text_of(value) != condition.text:
+            yield Detail("claim", condition.name, f"want {_cut(condition.text)}, got {_got(value)}")
         return
     every = [list(_misses(each, claims)) for each in condition.conditions]
     if condition.every or all(every):

@@ -109,8 +109,8 @@ class Signer:
         spki = self._key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         made = vouch(vouched.statement(spki))
         if made is not None:
-            held = vouched.Vouched(made.quote, made.runtime_data, made.launch_configuration)
-            for oid, value in held.extensions():
+            evidence = vouched.Vouched(made.quote, made.runtime_data, made.launch_configuration)
+            for oid, value in evidence.extensions():
                 extension = x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value)
                 builder = builder.add_extension(extension, critical=False)
         return builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.DER)

@@ -183,8 +183,8 @@ def append(writing: Writing, event: Event) -> int:
     last = head(writing)
     # The issuer's words go into canonical JSON, in which half a character has no place.
     subject = event.subject.encode("utf-8", "replace").decode()
-    said = event._replace(subject=subject)._asdict()
-    bare = Entry(sequence=last.sequence + 1, previous=last.hash, hash="", **said)
+    members = event._replace(subject=subject)._asdict()
+    bare = Entry(sequence=last.sequence + 1, previous=last.hash, hash="", **members)
     entry = msgspec.structs.replace(bare, hash=bare.compute_hash())
     writing.put(TABLE, f"{entry.sequence:0{_DIGITS}}", encode(entry))
     writing.put(HEAD, HEAD, encode(Head(entry.sequence, entry.hash)))

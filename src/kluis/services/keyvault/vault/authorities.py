@@ -127,5 +127,5 @@ def canonical(authorities: Sequence[Authority]) -> bytes:
 
 def service_of(issuer: str) -> str | None:
     """The URL of the attestation service whose instance an issuer is, by its own; None: of none."""
-    found = _INSTANCE.fullmatch(issuer)
-    return None if found is None else found[1]
+    match = _INSTANCE.fullmatch(issuer)
+    return None if match is None else match[1]

@@ -31,15 +31,15 @@ def check(reading: Reading, record: KeyRecord, versions: list[str]) -> None:
         BadParameter: a version was promised another policy.
     """
     digest = _of(record)
-    if any(said not in (None, digest) for said in _pinned_digests(reading, record, versions)):
+    if any(pinned not in (None, digest) for pinned in _pinned_digests(reading, record, versions)):
         raise BadParameter("AKV.SKR.1020: Immutable Key Release Policy cannot be modified.")
 
 
 def keep(writing: Writing, record: KeyRecord, versions: list[str]) -> None:
     """Promise versions of a key their policy as it is now."""
     digest = _of(record)
-    said = _pinned_digests(writing, record, versions)
-    fresh = [version for version, known in zip(versions, said, strict=True) if known != digest]
+    pinned = _pinned_digests(writing, record, versions)
+    fresh = [version for version, known in zip(versions, pinned, strict=True) if known != digest]
     if len(fresh) <= MOST_ALONE:
         for version in fresh:
             writing.put(PINNED, version, digest)

@@ -32,10 +32,10 @@ def seconds(duration: str, what: str) -> int:
     Raises:
         BadParameter: not ``PnYnMnDTnHnMnS``.
     """
-    found = _DURATION.fullmatch(duration)
-    if found is None:
+    match = _DURATION.fullmatch(duration)
+    if match is None:
         raise BadParameter(f"{what}: want an ISO 8601 duration such as P90D or P2Y, got {duration[:32]!a}")
-    years, months, days, hours, minutes, rest = (int(part or 0) for part in found.groups())
+    years, months, days, hours, minutes, rest = (int(part or 0) for part in match.groups())
     return (365 * years + 30 * months + days) * SECONDS_A_DAY + 3600 * hours + 60 * minutes + rest
 
 

@@ -117,21 +117,21 @@ def approve(writing: Writing, trust: Trust, subject: str, now: int) -> None:
 
 def withdraw(writing: Writing, subject: str, now: int) -> bool:
     """Forget what was approved; tells whether something was."""
-    found = read_approval(writing)
-    if found is None:
+    approval = read_approval(writing)
+    if approval is None:
         return False
     writing.delete(TABLE, KEY)
-    audit.append(writing, audit.Event("trust-withdraw", "", "", subject, now, target=found.trust.digest))
+    audit.append(writing, audit.Event("trust-withdraw", "", "", subject, now, target=approval.trust.digest))
     return True
 
 
 def settle(writing: Writing, trust: Trust, now: int) -> bool:
     """Use up an approval, where it is of exactly this set; tells whether it was."""
-    found = read_approval(writing)
-    if found is None or found.trust != trust:
+    approval = read_approval(writing)
+    if approval is None or approval.trust != trust:
         return False
     writing.delete(TABLE, KEY)
-    audit.append(writing, audit.Event("trust-adopt", "", "", found.subject, now, target=trust.digest))
+    audit.append(writing, audit.Event("trust-adopt", "", "", approval.subject, now, target=trust.digest))
     return True
 
 
