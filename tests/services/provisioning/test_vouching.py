@@ -23,7 +23,7 @@ FORGE = Forge()
 @pytest.fixture
 def vouched(storage: SealedStore) -> Asking:
     """A service whose enclave is a forger's."""
-    return Asking(storage, NOW, told=TOLD, vouch=lambda payload: vouch(FORGE, payload))
+    return Asking(storage, NOW, document=TOLD, vouch=lambda payload: vouch(FORGE, payload))
 
 
 def test_the_root_is_the_enclaves(vouched: Asking) -> None:

@@ -61,14 +61,14 @@ class Committer:
             aside.run()
             self._turn.acquire()
         try:
-            while mine.kept is None and mine.error is None:
+            while mine.committed is None and mine.error is None:
                 self._commit_together(self._next(), aside)
         finally:
             self._turn.release()
         if mine.error is not None:
             raise mine.error
         aside.end()
-        return bool(mine.kept)
+        return bool(mine.committed)
 
     def _next(self) -> list[_Waiting]:
         """Those who wait, as many as fit one commit; at least one."""
@@ -85,14 +85,14 @@ class Committer:
     def _commit_together(self, batch: list[_Waiting], aside: _Aside) -> None:
         try:
             for _ in range(TRIES):
-                batch = [one for one in batch if one.kept is None]
+                batch = [one for one in batch if one.committed is None]
                 base = self._merge(batch)
                 if base is None or self._offer(base, *self._seal(base), aside):
                     break
             else:
                 _all_again(batch)
             for one in batch:
-                one.kept = one.kept is None
+                one.committed = one.committed is None
         except KluisError as error:
             _fail(batch, error)
         except BaseException:
@@ -109,7 +109,7 @@ class Committer:
             directory = view.directory
             for one in batch:
                 if one.transaction.touched_by(directory) or one.transaction.reads_any(merged):
-                    one.kept = False
+                    one.committed = False
                 else:
                     merged |= one.transaction.changes
             changes = {
@@ -121,9 +121,11 @@ class Committer:
                 return None
             epoch = directory.epoch + 1
             version = make_version(epoch)
-            told = [Change(*name, put.index if put else "", put is None) for name, put in changes.items()]
-            members = directory.members_after(version, told)
-            return _Base(epoch, version, directory.chain, members, changes, told)
+            entry_changes = [
+                Change(*name, put.index if put else "", put is None) for name, put in changes.items()
+            ]
+            members = directory.members_after(version, entry_changes)
+            return _Base(epoch, version, directory.chain, members, changes, entry_changes)
 
     def _seal(self, base: _Base) -> tuple[StoreCommit, bytes]:
         """Seal a commit; the chain after it beside it."""
@@ -136,7 +138,7 @@ class Committer:
             else:
                 label = cipher.seal_label(record, version, Label(*name, put.index))
                 puts.append(StorePut(record, label, cipher.seal_value(record, version, put.value)))
-        entry = cipher.seal_entry(epoch, base.chain, EntryContent(version, base.told))
+        entry = cipher.seal_entry(epoch, base.chain, EntryContent(version, base.entry_changes))
         chain = cipher.link(base.chain, entry)
         head = cipher.seal_head(epoch, HeadContent(base.members.to_bytes(32, "big"), chain))
         return StoreCommit(epoch, version, head, entry, puts, deletes, max(0, epoch - KEPT_EPOCHS)), chain
@@ -146,12 +148,12 @@ class Committer:
         try:
             answer = self._host.begin_commit(commit)
             aside.run()
-            kept = answer()
+            committed = answer()
         except UnavailableError:
             if not self._is_there(commit, chain):
                 raise
             return True
-        if not kept:
+        if not committed:
             return self._is_there(commit, chain)
         with self._view.lock:
             if self._view.directory.epoch == commit.epoch - 1:
@@ -200,13 +202,13 @@ class _Aside:
 
 
 class _Waiting:
-    """A transaction that waits: kept, to run again, or failed."""
+    """A transaction that waits: committed, to run again, or failed."""
 
-    __slots__ = ("error", "kept", "transaction")
+    __slots__ = ("committed", "error", "transaction")
 
     def __init__(self, transaction: Transaction) -> None:
         self.transaction = transaction
-        self.kept: bool | None = None
+        self.committed: bool | None = None
         self.error: KluisError | None = None
 
 
@@ -218,17 +220,17 @@ class _Base(NamedTuple):
     chain: bytes
     members: int
     changes: dict[Name, Put | None]
-    told: list[Change]
+    entry_changes: list[Change]
 
 
 def _all_again(batch: list[_Waiting]) -> None:
     for one in batch:
-        one.kept = False
+        one.committed = False
 
 
 def _fail(batch: list[_Waiting], error: KluisError) -> None:
     for one in batch:
-        if one.kept is None:
+        if one.committed is None:
             one.error = error
 
 

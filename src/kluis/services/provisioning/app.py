@@ -61,7 +61,7 @@ def service(
     clock: Clock,
     *,
     beside: Beside | None = None,
-    told: bytes = b"",
+    document: bytes = b"",
     vouch: Vouch | None = None,
     anchors: TrustAnchors | None = None,
 ) -> Service:
@@ -72,7 +72,7 @@ def service(
         storage: its own, sealed.
         clock: tells when.
         beside: makers' documents that the host has: path and query to headers and body; not trusted.
-        told: the settings as the service was told them.
+        document: the settings document that the service was started with.
         vouch: makes evidence of this enclave; None where there is none.
         anchors: the makers' roots; None: those that are shipped.
 
@@ -94,7 +94,7 @@ def service(
         platforms = Platforms(storage, authority)
         operations += _own(Intel(authority, platforms, clock))
         operations += _owner(Owner(authority, platforms, clock))
-        operations += _root_operations(VouchedRoot(authority, told, vouch, clock))
+        operations += _root_operations(VouchedRoot(authority, document, vouch, clock))
     bearer = Bearer(settings.issuer) if settings.issuer is not None else None
     return Service(
         "provisioning",

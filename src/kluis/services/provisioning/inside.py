@@ -25,7 +25,7 @@ def build(document: bytes, place: Place) -> Service:
         place.storage,
         place.clock,
         beside=place.published,
-        told=document,
+        document=document,
         vouch=place.vouch,
     )
 

@@ -36,14 +36,14 @@ class VouchedRoot:
 
     Args:
         authority: whose root it is; it was opened.
-        told: the settings that the service was told, as it was told them.
+        document: the settings document that the service was started with, as received.
         vouch: makes evidence; None where there is no enclave.
         clock: tells when.
     """
 
-    def __init__(self, authority: Authority, told: bytes, vouch: Vouch | None, clock: Clock) -> None:
+    def __init__(self, authority: Authority, document: bytes, vouch: Vouch | None, clock: Clock) -> None:
         self._authority = authority
-        self._told = told
+        self._document = document
         self._vouch = vouch
         self._clock = clock
         self._made: tuple[datetime, bytes] | None = None
@@ -62,13 +62,13 @@ class VouchedRoot:
 
     def settings(self, call: Call) -> Answer:
         """What the service was told, whose digest the evidence names; nothing in it is secret."""
-        return Answer(self._told, content_type="application/json")
+        return Answer(self._document, content_type="application/json")
 
     def _certificate(self, now: datetime) -> bytes:
         if self._vouch is None:
             raise UnavailableError("root: want an enclave that vouches for it, got a plain process")
         own = self._authority.load()
         (root,) = x509.parse_pem(own.root_pem(), "root")
-        made = self._vouch(vouched.statement(root.spki, sha256(self._told)))
-        held = Vouched(made.quote, made.runtime_data, made.launch_configuration)
-        return issuing.carrying(own.root_pem(), own.keys.root, held.extensions(), now, LIFE)
+        made = self._vouch(vouched.statement(root.spki, sha256(self._document)))
+        evidence = Vouched(made.quote, made.runtime_data, made.launch_configuration)
+        return issuing.carrying(own.root_pem(), own.keys.root, evidence.extensions(), now, LIFE)
