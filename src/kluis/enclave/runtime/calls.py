@@ -292,33 +292,45 @@ class Calls:
         os._exit(EXIT_NO_MEMORY)
 
     def _dispatch_call(self, head: frames.Head | int, parcel: Parcel) -> Answer:
-        """Find what is called, call it, and write its answer; no frame where memory is short."""
-        call = head if isinstance(head, int) else head.id
+        """Make a call and write its answer; no frame where there is no memory for one."""
         try:
             try:
-                if isinstance(head, int):
-                    head = frames.head(parcel.frame)  # says what is wrong with it
-                kind, call = head.kind, head.id
-                if call < 1 or call in self._running.threads:
-                    raise FormatError(f"call: want an id that no call has, got {call}")
-                if 0 <= kind < len(self._ecalls):
-                    return self._invoke(call, self._ecalls[kind], parcel)
-                if kind == frames.EVIDENCE:
-                    return self._evidence(parcel), ()
-                raise FormatError(f"call: want an ecall 0..{len(self._ecalls) - 1}, got {kind}")
+                return self._route_call(head, parcel)
             except UNREADABLE as error:
                 fault: Exception = _unreadable(error, "call")
             except Exception as error:  # noqa: BLE001 - whatever it is, the host hears of it and the thread goes on
                 fault = error
-            return self._out.error_frame(call, fault), ()
+            return self._out.error_frame(head if isinstance(head, int) else head.id, fault), ()
         except MemoryError:
             parcel.held = None
             return None, ()
 
-    def _invoke(self, call: int, ecall: Ecall, arguments: msgspec.Struct | Parcel) -> Answer:
+    def _route_call(self, head: frames.Head | int, parcel: Parcel) -> Answer:
+        """Find what is called, and call it."""
+        if isinstance(head, int):
+            head = frames.head(parcel.frame)  # says what is wrong with it
+        kind, call = head.kind, head.id
+        if call < 1 or call in self._running.threads:
+            raise FormatError(f"call: want an id that no call has, got {call}")
+        if 0 <= kind < len(self._ecalls):
+            return self._invoke(call, self._ecalls[kind], parcel)
+        if kind == frames.EVIDENCE:
+            return self._evidence(parcel), ()
+        raise FormatError(f"call: want an ecall 0..{len(self._ecalls) - 1}, got {kind}")
+
+    def _invoke(self, call: int, ecall: Ecall, request: msgspec.Struct | Parcel) -> Answer:
         """Make one call and write its answer, whatever the application does."""
+        running = self._running
         try:
-            return self._apply(call, ecall, arguments)
+            running.threads[call] = get_ident()
+            if running.early:
+                running.recall(call)
+            answer = self._apply(call, ecall, request)
+            if running.threads.pop(call, None) is not None:
+                return answer
+            running.absorb(call)
+            boundary.close(answer[1])
+            raise CancelInterrupt
         except CancelInterrupt:  # in the application's code, before it, or after
             self._end_call(call)
         except MemoryError:  # the exception that could not be told, and all that it held, is gone by now
@@ -326,30 +338,19 @@ class Calls:
             return None, ()
         return self._out.error_frame(call, CancelInterrupt()), ()
 
-    def _apply(self, call: int, ecall: Ecall, given: msgspec.Struct | Parcel) -> Answer:
-        running = self._running
-        running.threads[call] = get_ident()
-        if running.early:
-            running.recall(call)
+    def _apply(self, call: int, ecall: Ecall, request: msgspec.Struct | Parcel) -> Answer:
         codec = ecall.codec
-        answer: Answer
         try:
-            if isinstance(given, Parcel):
-                given.held = arguments = codec.decode_call(given)
+            if isinstance(request, Parcel):
+                request.held = arguments = codec.decode_call(request)
                 result = ecall.function(*arguments)
             else:
-                result = ecall.function(*astuple(given)[1:])
+                result = ecall.function(*astuple(request)[1:])
             if result is None and codec.returns_none:
-                answer = encode_short((frames.RETURN, call, None)), ()
-            else:
-                answer = codec.encode_result(call, result)
+                return encode_short((frames.RETURN, call, None)), ()
+            return codec.encode_result(call, result)
         except BaseException as error:  # noqa: BLE001 - whatever the application raises ends its call alone
-            answer = self._out.error_frame(call, error, ecall.raises), ()
-        if running.threads.pop(call, None) is not None:
-            return answer
-        running.absorb(call)
-        boundary.close(answer[1])
-        raise CancelInterrupt
+            return self._out.error_frame(call, error, ecall.raises), ()
 
     def _end_call(self, call: int) -> None:
         """See to it that no interrupt comes for ``call`` any more."""

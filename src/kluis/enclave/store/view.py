@@ -99,13 +99,13 @@ class View:
             if not self.directory.whole:
                 return None
             for name in names:
-                held = self.directory.find(name)
-                if held is None:
+                known = self.directory.find(name)
+                if known is None:
                     continue
-                sealed = self._remembered.row(name, held.version)
+                sealed = self._remembered.row(name, known.version)
                 if sealed is None:
                     return None
-                values[name] = self._cipher.open_value(self._cipher.id(*name), held.version, sealed)
+                values[name] = self._cipher.open_value(self._cipher.id(*name), known.version, sealed)
             return values, self.directory.epoch
 
     def proves(self, transaction: Transaction) -> bool:
@@ -193,8 +193,8 @@ class View:
     def holds(self, name: Name, index: str) -> bool:
         """Whether there is a record of this name, with ``index`` unless that is empty."""
         with self.lock:
-            held = self.directory.find(name)
-        return held is not None and (not index or held.index == index)
+            known = self.directory.find(name)
+        return known is not None and (not index or known.index == index)
 
     def _read_witness(self) -> Witnessed | None:
         witnessed = None if self._witness is None else self._witness.read()

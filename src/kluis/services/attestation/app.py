@@ -96,7 +96,7 @@ def operations(engine: Engine, clock: Clock) -> tuple[Operation, ...]:
     return (*here, *there, *ControlPlane(engine, clock).operations)
 
 
-def _data_plane(asked: Handlers) -> tuple[Operation, ...]:
+def _data_plane(handlers: Handlers) -> tuple[Operation, ...]:
     def attest(name: str, path: str, handler: Callable[[Call], Answer], what: str, body: Any) -> Operation:
         return Operation(
             name=name,
@@ -134,37 +134,37 @@ def _data_plane(asked: Handlers) -> tuple[Operation, ...]:
 
     policy, certificates = "/policies/{type}", "/certificates"
     return (
-        attest("AttestSgxEnclave", "SgxEnclave", asked.sgx, "an SGX enclave", AttestSgx),
+        attest("AttestSgxEnclave", "SgxEnclave", handlers.sgx, "an SGX enclave", AttestSgx),
         attest(
             "AttestOpenEnclave",
             "OpenEnclave",
-            asked.open_enclave,
+            handlers.open_enclave,
             "an Open Enclave report",
             AttestOpenEnclave,
         ),
-        attest("AttestSevSnpVm", "SevSnpVm", asked.snp, "an SEV-SNP guest", AttestReport),
-        attest("AttestAzureGuest", "AzureGuest", asked.guest, "an Azure guest", AttestGuest),
-        attest("AttestTdxVm", "TdxVm", asked.tdx, "a trust domain", AttestTdx),
+        attest("AttestSevSnpVm", "SevSnpVm", handlers.snp, "an SEV-SNP guest", AttestReport),
+        attest("AttestAzureGuest", "AzureGuest", handlers.guest, "an Azure guest", AttestGuest),
+        attest("AttestTdxVm", "TdxVm", handlers.tdx, "a trust domain", AttestTdx),
         Operation(
             name="AttestTpm",
             method="POST",
             path="/attest/Tpm",
-            handler=asked.tpm,
+            handler=handlers.tpm,
             summary="Answer a message of the TPM protocol.",
             access=TPM,
             body=TpmMessage,
             result=TpmMessage,
             most_bytes=2 * MOST_BODY,
         ),
-        about("GetPolicy", "GET", policy, asked.get_policy, "Say which policy holds.", READ),
-        about("SetPolicy", "PUT", policy, asked.set_policy, "Set a policy.", WRITE, str),
-        about("ResetPolicy", "POST", policy + ":reset", asked.reset_policy, "Reset a policy.", WRITE, str),
-        about("GetCertificates", "GET", certificates, asked.get_certificates, "List signers.", READ),
+        about("GetPolicy", "GET", policy, handlers.get_policy, "Say which policy holds.", READ),
+        about("SetPolicy", "PUT", policy, handlers.set_policy, "Set a policy.", WRITE, str),
+        about("ResetPolicy", "POST", policy + ":reset", handlers.reset_policy, "Reset a policy.", WRITE, str),
+        about("GetCertificates", "GET", certificates, handlers.get_certificates, "List signers.", READ),
         about(
             "AddCertificate",
             "POST",
             certificates + ":add",
-            asked.add_certificate,
+            handlers.add_certificate,
             "Add a signer.",
             WRITE,
             str,
@@ -173,7 +173,7 @@ def _data_plane(asked: Handlers) -> tuple[Operation, ...]:
             "RemoveCertificate",
             "POST",
             certificates + ":remove",
-            asked.remove_certificate,
+            handlers.remove_certificate,
             "Remove a signer.",
             WRITE,
             str,
@@ -182,7 +182,7 @@ def _data_plane(asked: Handlers) -> tuple[Operation, ...]:
             "GetSigningKeys",
             "GET",
             "/certs",
-            asked.certs,
+            handlers.certs,
             "List the signing keys.",
             result=Jwks,
             versioned=False,
@@ -191,7 +191,7 @@ def _data_plane(asked: Handlers) -> tuple[Operation, ...]:
             "RotateSigningKey",
             "POST",
             "/certs:rotate",
-            asked.rotate,
+            handlers.rotate,
             "Make a new signing key.",
             WRITE,
             Rotation,
@@ -202,7 +202,7 @@ def _data_plane(asked: Handlers) -> tuple[Operation, ...]:
             "GetMetadata",
             "GET",
             "/.well-known/openid-configuration",
-            asked.metadata,
+            handlers.metadata,
             "Give the OpenID metadata.",
             result=None,
             versioned=False,
@@ -211,7 +211,7 @@ def _data_plane(asked: Handlers) -> tuple[Operation, ...]:
             "GetTcbBaselines",
             "GET",
             "/tcbbaselines/{type}",
-            asked.baselines,
+            handlers.baselines,
             "List TCB baselines.",
             result=Baselines,
         ),

@@ -120,8 +120,8 @@ class Engine:
         if kind not in _SGX:
             raise InvalidParameter(f"TCB baselines: want {' or '.join(_SGX)}, got {kind}")
         properties = self.policies.current(instance, kind).properties
-        asked = properties.get(baselines.PROPERTY, baselines.DEFAULT)
-        return baselines.list_baselines(baselines.baseline(asked))
+        wanted = properties.get(baselines.PROPERTY, baselines.DEFAULT)
+        return baselines.list_baselines(baselines.baseline(wanted))
 
 
 def _jwk(kid: str, der: bytes) -> JwksKey:

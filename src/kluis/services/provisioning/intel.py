@@ -80,16 +80,16 @@ class Intel:
                 hint="Intel's own documents are under /intel: kluis collateral fetch keeps them",
             )
         self._check_release(call)
-        found = self._published()
-        body = _enclose("tcbInfo", found.tcb_info, found.tcb_info_signature)
-        return _answer(call, body, JSON, {"TCB-Info-Issuer-Chain": _header(found.signing_chain)})
+        published = self._published()
+        body = _enclose("tcbInfo", published.tcb_info, published.tcb_info_signature)
+        return _answer(call, body, JSON, {"TCB-Info-Issuer-Chain": _header(published.signing_chain)})
 
     def qe_identity(self, call: Call) -> Answer:
         """Identity of the emulated quoting enclave."""
         self._check_release(call)
-        found = self._published()
-        body = _enclose("enclaveIdentity", found.qe_identity, found.qe_identity_signature)
-        chain = _header(found.signing_chain)
+        published = self._published()
+        body = _enclose("enclaveIdentity", published.qe_identity, published.qe_identity_signature)
+        chain = _header(published.signing_chain)
         return _answer(call, body, JSON, {"SGX-Enclave-Identity-Issuer-Chain": chain})
 
     def qve_identity(self, call: Call) -> Answer:
@@ -112,11 +112,11 @@ class Intel:
 
     def evaluation_numbers(self, call: Call) -> Answer:
         """The TCB evaluation data number in force."""
-        found = self._published()
+        published = self._published()
         body = _enclose(
-            "tcbEvaluationDataNumbers", found.evaluation_numbers, found.evaluation_numbers_signature
+            "tcbEvaluationDataNumbers", published.evaluation_numbers, published.evaluation_numbers_signature
         )
-        chain = _header(found.signing_chain)
+        chain = _header(published.signing_chain)
         return _answer(call, body, JSON, {"TCB-Evaluation-Data-Numbers-Issuer-Chain": chain})
 
     def pck_crl(self, call: Call) -> Answer:
@@ -125,9 +125,9 @@ class Intel:
         if ca not in CAS:
             raise refusal(call, 400, f"ca: want platform or processor, got {ca[:40]!a}")
         self._check_ca(call, ca)
-        found = self._published()
-        body, kind = encode_crl(call, found.pck_crl, HEX)
-        return _answer(call, body, kind, {"SGX-PCK-CRL-Issuer-Chain": _header(found.ca_chain)})
+        published = self._published()
+        body, kind = encode_crl(call, published.pck_crl, HEX)
+        return _answer(call, body, kind, {"SGX-PCK-CRL-Issuer-Chain": _header(published.ca_chain)})
 
     def root_crl(self, call: Call) -> Answer:
         """The root's CRL."""
@@ -156,8 +156,8 @@ class Intel:
         if kind not in _KINDS:
             raise refusal(call, 400, f"platform: want one of {', '.join(_KINDS)}, got {kind[:40]!a}")
         fmspc = self._authority.load().state.fmspc.hex().upper()
-        found = [{"fmspc": fmspc, "platform": PLATFORM}] if kind == "all" else []
-        return Answer(found, headers=_own(call))
+        platforms = [{"fmspc": fmspc, "platform": PLATFORM}] if kind == "all" else []
+        return Answer(platforms, headers=_own(call))
 
     def pck_certificate(self, call: Call) -> Answer:
         """The certificate of one platform for the highest TCB that it has, no higher than its own."""
@@ -188,8 +188,8 @@ class Intel:
 
     def pck_certificates(self, call: Call) -> Answer:
         """Every certificate of one platform."""
-        found = self._certificates(call)
-        if not found:
+        certificates = self._certificates(call)
+        if not certificates:
             raise refusal(call, 404, "pckcerts: no platform of that name was certified")
         body = [
             {
@@ -200,10 +200,10 @@ class Intel:
                 "tcbm": _tcbm(one),
                 "cert": quote(_split(one.chain)[0], safe=""),
             }
-            for one in found
+            for one in certificates
         ]
         headers = {
-            "SGX-PCK-Certificate-Issuer-Chain": _header(_split(found[0].chain)[1]),
+            "SGX-PCK-Certificate-Issuer-Chain": _header(_split(certificates[0].chain)[1]),
             "SGX-FMSPC": self._authority.load().state.fmspc.hex().upper(),
             "SGX-PCK-Certificate-CA-Type": CA_TYPE,
         }

@@ -110,9 +110,9 @@ class Platforms:
         replays.refuse(self._storage, known, enrolment)
         if known is not None and known.key == enrolment.key:
             _refuse_revoked(known, ppid)
-            if (found := known.certificate(enrolment.cpusvn, enrolment.pcesvn)) is not None:
+            if (certificate := known.certificate(enrolment.cpusvn, enrolment.pcesvn)) is not None:
                 self._see(ppid, enrolment.key, enrolment.made)
-                return found.chain
+                return certificate.chain
         _refuse_held(self._storage, ppid, enrolment.key)
         if self._is_allowed(known, enrolment):
             return self._sign(
@@ -285,8 +285,8 @@ class Platforms:
     ) -> bytes:
         same = known if known is not None and known.key == key else None
         old = [] if same is None else same.certificates
-        found = None if same is None else same.certificate(cpusvn, pcesvn)
-        if found is None:
+        certificate = None if same is None else same.certificate(cpusvn, pcesvn)
+        if certificate is None:
             if len(old) >= MAX_CERTIFICATES:
                 raise UsageError(
                     f"platform {ppid}: want at most {MAX_CERTIFICATES} certificates of one key, got one more",
@@ -296,9 +296,9 @@ class Platforms:
             chain = self._authority.load().certify(
                 point, ppid=bytes.fromhex(ppid), cpusvn=cpusvn, pcesvn=pcesvn, now=now
             )
-            found = Certificate(cpusvn=cpusvn, pcesvn=pcesvn, chain=chain)
-        others = [one for one in old if one != found]
-        record = encode(Platform(key=key, certificates=[found, *others], revoked="", made=made))
+            certificate = Certificate(cpusvn=cpusvn, pcesvn=pcesvn, chain=chain)
+        others = [one for one in old if one != certificate]
+        record = encode(Platform(key=key, certificates=[certificate, *others], revoked="", made=made))
 
         def put(own: Own, store: Writing) -> None:
             if self._get(store, ppid) != known:
@@ -324,7 +324,7 @@ class Platforms:
             store.delete(PENDING, ppid)
 
         self._authority.change(put)
-        return found.chain
+        return certificate.chain
 
 
 def _see(store: Writing, ppid: str, known: Platform | None, key: bytes, made: str) -> bool:

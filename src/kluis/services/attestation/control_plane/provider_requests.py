@@ -65,7 +65,7 @@ def apply_request(
     Raises:
         InvalidParameter: a tag or switch that is none.
     """
-    asked = request.properties
+    properties = request.properties
     changes: dict[str, Any] = {
         "version": VERSION,
         "modified": int(now.timestamp()),
@@ -82,27 +82,27 @@ def apply_request(
                 raise InvalidParameter(f"tags: want {what} of at most {most} characters, got {longest}")
         changes["tags"] = request.tags
     for name, value in (
-        ("publicNetworkAccess", asked.publicNetworkAccess),
-        ("tpmAttestationAuthentication", asked.tpmAttestationAuthentication),
+        ("publicNetworkAccess", properties.publicNetworkAccess),
+        ("tpmAttestationAuthentication", properties.tpmAttestationAuthentication),
     ):
         if value is not None and value not in (ENABLED, DISABLED):
             raise InvalidParameter(f"properties.{name}: want Enabled or Disabled, got {value[:40]!a}")
-    if asked.publicNetworkAccess is not None:
-        changes["public_network_access"] = asked.publicNetworkAccess
-    if asked.tpmAttestationAuthentication is not None:
-        changes["tpm_authentication"] = asked.tpmAttestationAuthentication == ENABLED
+    if properties.publicNetworkAccess is not None:
+        changes["public_network_access"] = properties.publicNetworkAccess
+    if properties.tpmAttestationAuthentication is not None:
+        changes["tpm_authentication"] = properties.tpmAttestationAuthentication == ENABLED
     return msgspec.structs.replace(provider, **changes)
 
 
-def signer_chains(given: dict[str, Any] | None) -> tuple[tuple[bytes, ...], ...]:
+def signer_chains(key_set: dict[str, Any] | None) -> tuple[tuple[bytes, ...], ...]:
     """The chains of ``policySigningCertificates``, DER, each with its signer first; none if none are given.
 
     Raises:
         InvalidParameter: more than 16, or one that is no chain.
     """
-    if given is None:
+    if key_set is None:
         return ()
-    keys = given.get("keys")
+    keys = key_set.get("keys")
     if keys is None or keys == []:
         return ()
     if not isinstance(keys, list) or len(keys) > MOST_CERTIFICATES:

@@ -53,20 +53,20 @@ class Bound:
         return b64.encode_url(self.raw)
 
 
-def read(given: Data | None, what: str) -> Bound | None:
+def read(data: Data | None, what: str) -> Bound | None:
     """Read what a client sent; empty data is none, for some clients always send them.
 
     Raises:
         InvalidParameter: not base64, of an unknown type, or JSON that is none.
     """
-    if given is None or not given.data:
+    if data is None or not data.data:
         return None
-    raw = decode_base64(given.data, f"{what}.data", most=MAX_BYTES)
-    kind = (given.dataType or "Binary").lower()
+    raw = decode_base64(data.data, f"{what}.data", most=MAX_BYTES)
+    kind = (data.dataType or "Binary").lower()
     if kind == "json":
         return Bound(raw, json_object(raw, f"{what}.data"))
     if kind != "binary":
-        raise InvalidParameter(f"{what}.dataType: want JSON or Binary, got {given.dataType!a:.40}")
+        raise InvalidParameter(f"{what}.dataType: want JSON or Binary, got {data.dataType!a:.40}")
     return Bound(raw, None)
 
 

@@ -104,7 +104,7 @@ class Endorsing:
         given = [self.hold(bundle) for bundle in bundles]
         self._given = {_platform_of(each.collateral): each for each in given}
 
-    def find(self, quote: bytes, given: bytes | None, now: datetime) -> Documents:
+    def find(self, quote: bytes, bundle: bytes | None, now: datetime) -> Documents:
         """The documents for one quote.
 
         Those that came with it count where the service has none of its own, or none that are later in
@@ -113,7 +113,7 @@ class Endorsing:
 
         Args:
             quote: DCAP, not yet verified: it chooses among documents, and no more.
-            given: a bundle that came with it, JSON.
+            bundle: one that came with it, JSON.
             now: aware.
 
         Raises:
@@ -121,9 +121,9 @@ class Endorsing:
             AuthenticityError: the bundle, or the platform, is of nobody who is trusted.
             UnavailableError: there are none.
         """
-        if given is None:
+        if bundle is None:
             return self._own(quote, now)
-        brought = self.hold(given)
+        brought = self.hold(bundle)
         for own in self._others(quote, brought.collateral, now):
             if _is_behind(brought.collateral, own.collateral):
                 # A chain says which platform it is, and is verified with the quote.

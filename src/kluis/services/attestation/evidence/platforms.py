@@ -110,13 +110,13 @@ class Platforms:
         self._seconds = settings.collateral_seconds
         self._backoff = Backoff()
 
-    def quote(self, data: bytes, tee: Tee, given: bytes | None, now: datetime) -> Quoted:
+    def quote(self, data: bytes, tee: Tee, bundle: bytes | None, now: datetime) -> Quoted:
         """Verify a DCAP quote.
 
         Args:
             data: it.
             tee: that it must be of.
-            given: Intel's documents that came with it, JSON; or None.
+            bundle: Intel's documents that came with it, JSON; or None.
             now: aware.
 
         Raises:
@@ -125,7 +125,7 @@ class Platforms:
             UnavailableError: nobody gives Intel's documents.
         """
         try:
-            documents = self._endorsing.find(data, given, now)
+            documents = self._endorsing.find(data, bundle, now)
             claims = self.verifier.verify(data, collateral=documents.collateral, now=now).value
         except KluisError as error:
             raise refusal("quote", error) from None
@@ -245,10 +245,10 @@ class Platforms:
         if ask is None or endorsements.vek is None or not self._is_known(endorsements.ark):
             return None
         key = _list_of(endorsements)
-        asked = _with_key(report, endorsements.vek)
+        request = _with_key(report, endorsements.vek)
         listed = self._lists.get(key)
         try:
-            fetched = self._backoff.attempt(key, lambda: SnpEndorsements.from_json(ask("snp", asked)))
+            fetched = self._backoff.attempt(key, lambda: SnpEndorsements.from_json(ask("snp", request)))
         except UnavailableError:
             return listed[1] if listed else None  # an old list says by itself until when it is good
         if len(self._lists) >= MOST_LISTS:

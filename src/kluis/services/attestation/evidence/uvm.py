@@ -40,13 +40,13 @@ def find_endorsement(
         InvalidParameter: the member is malformed.
         InvalidEvidence: an endorsement does not hold.
     """
-    given = _endorsements_in(bundle)
+    endorsements = _endorsements_in(bundle)
     if not endorsers:
-        for each in given:
+        for each in endorsements:
             _check_form(each)
         return None
     newest: Endorsement | None = None
-    for each in given:
+    for each in endorsements:
         try:
             read = uvm.verify(each, context=context)
         except KluisError as error:

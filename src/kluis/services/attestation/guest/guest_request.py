@@ -166,10 +166,10 @@ def _part(text: str, what: str, most: int = MAX_PART) -> bytes:
     return decode_base64(text, what, most=most)
 
 
-def _proof(given: str | _Proof) -> bytes:
-    if isinstance(given, _Proof):
-        return msgspec.json.encode(given)
-    return _part(given, "IsolationInfo.Evidence.Proof", 4 * MAX_PART)
+def _proof(proof: str | _Proof) -> bytes:
+    if isinstance(proof, _Proof):
+        return msgspec.json.encode(proof)
+    return _part(proof, "IsolationInfo.Evidence.Proof", 4 * MAX_PART)
 
 
 def _text(text: str, what: str) -> str:
@@ -180,13 +180,13 @@ def _text(text: str, what: str) -> str:
     return value.rstrip("\0")
 
 
-def _number(given: int | str, what: str) -> int:
+def _number(part: int | str, what: str) -> int:
     """Read a part of a version: ``22``, ``"22"``, ``"04"``, or the ``"0.20240401"`` of Azure Linux, as 0."""
-    if isinstance(given, int):
-        return given
-    match = _NUMBER.fullmatch(given)
+    if isinstance(part, int):
+        return part
+    match = _NUMBER.fullmatch(part)
     if match is None:
-        raise InvalidParameter(f"{what}: want a number, got {given[:16]!a}")
+        raise InvalidParameter(f"{what}: want a number, got {part[:16]!a}")
     return int(match[1])
 
 
@@ -196,9 +196,9 @@ def _index(index: int, what: str) -> int:
     return index
 
 
-def _pcrs(given: list[_Pcr]) -> Values:
+def _pcrs(members: list[_Pcr]) -> Values:
     pcrs: dict[int, bytes] = {}
-    for each in given:
+    for each in members:
         index = _index(each.Index, "TpmInfo.PCRs")
         value = decode_base64(each.Digest, f"TpmInfo.PCRs.{index}", most=64)
         if index in pcrs:
@@ -209,8 +209,8 @@ def _pcrs(given: list[_Pcr]) -> Values:
     return {HashId.SHA256: pcrs}
 
 
-def _payload(given: dict[str, Any] | str | None) -> dict[str, Any]:
-    payload = given or {}
+def _payload(member: dict[str, Any] | str | None) -> dict[str, Any]:
+    payload = member or {}
     if isinstance(payload, str) or len(payload) > MOST_PAYLOAD:
         raise InvalidParameter(f"ClientPayload: want an object of at most {MOST_PAYLOAD} members")
     return payload

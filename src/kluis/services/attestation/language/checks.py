@@ -103,10 +103,10 @@ def _of_action(
 
 def _of_configuration(action: Action) -> Iterator[tuple[str, Place]]:
     """What only the service gives a meaning: a name that it does not know would ask for nothing."""
-    given = {
+    values = {
         each.name: each.expression.value for each in action.properties if isinstance(each.expression, Literal)
     }
-    if "type" in given and (problem := configuration_problem(str(given["type"]), given.get("value"))):
+    if "type" in values and (problem := configuration_problem(str(values["type"]), values.get("value"))):
         yield problem, action.place
 
 

@@ -111,8 +111,8 @@ class PolicyCertificates:
 
     def put(self, store: Writing, instance: str, chains: Sequence[Sequence[bytes]]) -> None:
         """Keep the certificates of an instance, as a part of a change of the store."""
-        kept = _Kept(1, tuple(tuple(chain) for chain in chains))
-        store.put(TABLE, instance, msgspec.msgpack.encode(kept))
+        record = _Kept(1, tuple(tuple(chain) for chain in chains))
+        store.put(TABLE, instance, msgspec.msgpack.encode(record))
 
     def stored_chains(self, store: Reading, instance: str) -> tuple[tuple[bytes, ...], ...] | None:
         """The chains that the store holds for an instance; None where nobody put or changed any."""
@@ -124,8 +124,8 @@ class PolicyCertificates:
         store.delete(TABLE, instance)
 
     def _chains(self, store: Reading, instance: Instance) -> tuple[tuple[bytes, ...], ...]:
-        kept = self.stored_chains(store, instance.key)
-        return tuple((der,) for der in self._settings.policy_signers) if kept is None else kept
+        stored = self.stored_chains(store, instance.key)
+        return tuple((der,) for der in self._settings.policy_signers) if stored is None else stored
 
     def _asked(
         self, instance: Instance, jws: str, read: Callable[[object, str], tuple[Certificate, ...]]
@@ -137,13 +137,13 @@ class PolicyCertificates:
             )
         document = signed_documents.parse(jws, "policy certificate")
         members = document.members("policy certificate")
-        given = next((members[name] for name in _CLAIMS if name in members), None)
-        if not isinstance(given, dict):
+        jwk = next((members[name] for name in _CLAIMS if name in members), None)
+        if not isinstance(jwk, dict):
             raise InvalidOperation(
                 'Msg:[Could not find "maa-policyCertificate" claim in policy token]: policy certificate: '
                 "want member policyCertificate, a JWK with x5c"
             )
-        chain = read(given.get("x5c"), "policyCertificate.x5c")
+        chain = read(jwk.get("x5c"), "policyCertificate.x5c")
         return document, tuple(each.der for each in chain)
 
     def _check(self, store: Reading, instance: Instance, document: Document) -> None:

@@ -130,16 +130,16 @@ def decode_part(text: str, what: str, *, most: int) -> bytes:
 
 
 def _chain(header: dict[str, Any], what: str) -> tuple[Certificate, ...]:
-    given = header.get("x5c")
+    x5c = header.get("x5c")
     nested = header.get("jwk")
-    if given is None and isinstance(nested, dict):
-        given = nested.get("x5c")
-    if given is None:
+    if x5c is None and isinstance(nested, dict):
+        x5c = nested.get("x5c")
+    if x5c is None:
         raise InvalidParameter(
             f"{what} header: want x5c, the signer's certificate, got none",
             hint="a key without a certificate signs nothing here: neither jwk's numbers nor kid count",
         )
-    return chain_of(given, f"{what} header x5c")
+    return chain_of(x5c, f"{what} header x5c")
 
 
 def _check(algorithm: object, signer: Certificate, signature: bytes, signed: str, what: str) -> None:

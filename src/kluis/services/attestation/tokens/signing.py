@@ -275,11 +275,13 @@ class SigningKeys:
         )
         return ring
 
-    def _load(self, kept: _Kept, url: str) -> SigningKey:
-        key = self._loaded.get(kept.kid)
+    def _load(self, key_record: _Kept, url: str) -> SigningKey:
+        key = self._loaded.get(key_record.kid)
         if key is None:
-            private = _private(kept.private)
-            key = self._loaded[kept.kid] = SigningKey(kept.kid, kept.certificate, private, url)
+            private = _private(key_record.private)
+            key = self._loaded[key_record.kid] = SigningKey(
+                key_record.kid, key_record.certificate, private, url
+            )
         return key
 
 
@@ -294,8 +296,8 @@ def _private(data: bytes) -> rsa.RSAPrivateKey:
     return private
 
 
-def _too_many(kept: list[_Kept]) -> InvalidOperation:
-    ends = min(key.published_until for key in kept if key.published_until is not None)
+def _too_many(keys: list[_Kept]) -> InvalidOperation:
+    ends = min(key.published_until for key in keys if key.published_until is not None)
     return InvalidOperation(
         f"signing keys: want at most {MOST_KEYS} that are published, got one more; the oldest's last token "
         f"may hold until {datetime.fromtimestamp(ends, UTC):%Y-%m-%d}",

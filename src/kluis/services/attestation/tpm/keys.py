@@ -112,14 +112,14 @@ def request_key(request: Request, challenge: bytes, quoted: bytes, ak: bytes, co
     return BoundKey(request.jwk, Binding.QUOTE, hash_alg=named)
 
 
-def other_keys(given: list[Key], challenge: bytes, ak: bytes, context: Context) -> tuple[BoundKey, ...]:
+def other_keys(keys: list[Key], challenge: bytes, ak: bytes, context: Context) -> tuple[BoundKey, ...]:
     """Keys beside the request's own: each certified, or not bound at all.
 
     Raises:
         InvalidParameter: one is no key, or says that the quote is over it.
         AuthenticityError: a certification does not hold.
     """
-    return tuple(_other(each, challenge, ak, context) for each in given)
+    return tuple(_other(each, challenge, ak, context) for each in keys)
 
 
 def _other(given: Key, challenge: bytes, ak: bytes, context: Context) -> BoundKey:

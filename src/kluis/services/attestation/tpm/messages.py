@@ -231,8 +231,8 @@ def parse(jws: str) -> Request:
     if kind != "basic":
         enclosed = _decode(raw, Enclosed, "att_data")
         raw = bytes(enclosed.report_signed)
-        given = enclosed.vsm_report
-        text = given if isinstance(given, str) else given.enclave.report
+        report_member = enclosed.vsm_report
+        text = report_member if isinstance(report_member, str) else report_member.enclave.report
         report = decode_base64(text, "vsm_report", most=64 * 1024)
     data = _decode(raw, Data, "att_data")
     jwk, info = _key_of(data, version)

@@ -180,10 +180,10 @@ class TpmProtocol:
                 code="protection",
             )
 
-    def _custom(self, given: list[CustomClaim]) -> list[Claim]:
+    def _custom(self, claims: list[CustomClaim]) -> list[Claim]:
         # Under a prefix: a client's own word is never taken for a claim of the service's.
         prefix = self._settings.custom_claim_prefix
-        for each in given:
+        for each in claims:
             whole = isinstance(each.value, int) and not isinstance(each.value, bool)
             if len(each.name) > MOST_NAME or (isinstance(each.value, str) and len(each.value) > MOST_TEXT):
                 raise InvalidParameter(
@@ -191,7 +191,7 @@ class TpmProtocol:
                 )
             if whole and not -MOST_INTEGER - 1 <= int(each.value) <= MOST_INTEGER:
                 raise InvalidParameter(f"custom_claims.{each.name}: want a number of 64 bits")
-        return [Claim(prefix + each.name, each.value, Issuer.CUSTOM) for each in given]
+        return [Claim(prefix + each.name, each.value, Issuer.CUSTOM) for each in claims]
 
     def _header(self, instance: Instance, properties: Mapping[str, Any], now: datetime) -> dict[str, Any]:
         der = self._tokens.certificate(instance, now)

@@ -140,8 +140,8 @@ class Keys:
             Conflict: meanwhile there is a latest version of another type or size.
         """
         record = keys.demand(self.vault.storage, check_name(name), now)
-        kept = self._again(record, now, "rotate", subject, lambda last: _shape(last) == _shape(record))
-        return kept.record, kept.record.current
+        change = self._again(record, now, "rotate", subject, lambda last: _shape(last) == _shape(record))
+        return change.record, change.record.current
 
     def again_if_due(self, name: str, now: int) -> int | None:
         """The same, of the vault's own accord, where the key's policy wants it by ``now``.
@@ -203,8 +203,8 @@ class Keys:
             return msgspec.structs.replace(before, current=fresh, release=rule)
 
         event = "create" if isinstance(draft.asked, Create) else "import"
-        kept = self._keep(name, turn, now, event, subject)
-        return kept.record, kept.record.current
+        change = self._keep(name, turn, now, event, subject)
+        return change.record, change.record.current
 
     def _keep(
         self, name: str, turn: Callable[[KeyRecord | None], KeyRecord], now: int, event: str, subject: str

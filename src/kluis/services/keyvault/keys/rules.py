@@ -82,16 +82,16 @@ def check_exportable(
     return bool(exportable)
 
 
-def check_still_exportable(known: bool, asked: bool | None) -> None:
+def check_still_exportable(known: bool, wanted: bool | None) -> None:
     """Hold what is asked to what the key's versions before are.
 
     Raises:
         BadParameter: AKV.SKR.1003, it is another.
     """
-    if asked is not None and asked is not known:
+    if wanted is not None and wanted is not known:
         raise BadParameter(
             "AKV.SKR.1003: The exportable attribute of an existing key cannot be changed: want "
-            f"{str(known).lower()}, got {str(asked).lower()}."
+            f"{str(known).lower()}, got {str(wanted).lower()}."
         )
 
 

@@ -127,8 +127,8 @@ class Vault:
         Raises:
             UnavailableError: the store does not answer; or another start made another vault of it since.
         """
-        kept = self.storage.get(TABLE, KEY)
-        if kept is None or decode(Identity, kept, _STORED) != self.identity:
+        stored = self.storage.get(TABLE, KEY)
+        if stored is None or decode(Identity, stored, _STORED) != self.identity:
             raise _replaced_error()
 
     @property
@@ -158,14 +158,14 @@ def start(storage: Storage, rules: Rules, authorities: bytes, issuer: bytes, now
     fresh = Identity(secret=secrets.token_bytes(32), authorities=authorities, issuer=issuer, created=now)
 
     def work(writing: Writing) -> bytes:
-        kept = writing.get(TABLE, KEY)
-        found = None if kept is None else decode(Identity, kept, _STORED)
+        stored = writing.get(TABLE, KEY)
+        before = None if stored is None else decode(Identity, stored, _STORED)
         made = fresh
-        if kept is not None and found is not None and (found.trust == fresh.trust or is_used(writing)):
-            if found.trust == fresh.trust or not settle(writing, fresh.trust, now):
-                return kept
+        if stored is not None and before is not None and (before.trust == fresh.trust or is_used(writing)):
+            if before.trust == fresh.trust or not settle(writing, fresh.trust, now):
+                return stored
             made = msgspec.structs.replace(
-                found, authorities=authorities, issuer=issuer, earlier=(*found.earlier, found.trust)
+                before, authorities=authorities, issuer=issuer, earlier=(*before.earlier, before.trust)
             )
         writing.put(TABLE, KEY, encode(made))
         return encode(made)
@@ -246,10 +246,10 @@ def differences(before: bytes, after: bytes) -> list[tuple[str, str | None, str 
 def _leaves(value: Any, path: str) -> dict[str, str]:
     if isinstance(value, dict | list) and value:
         items = value.items() if isinstance(value, dict) else enumerate(value)
-        found: dict[str, str] = {}
+        leaves: dict[str, str] = {}
         for name, each in items:
-            found |= _leaves(each, f"{path}.{name}" if path else str(name))
-        return found
+            leaves |= _leaves(each, f"{path}.{name}" if path else str(name))
+        return leaves
     return {path: msgspec.json.encode(value).decode()}
 
 
