@@ -138,8 +138,8 @@ def test_a_giver_of_another_image_is_refused(
     with Database(f"sqlite:///{tmp_path / 'other.db'}") as database:
         evil = tmp_path / "app.py"
         source = KEEPER.read_text().replace(
-            "from kluis.enclave.store import Writing, custody",
-            "from kluis.enclave.store import Writing, custody, handover\n"
+            "from kluis.enclave.store.keys import custody\n",
+            "from kluis.enclave.store.keys import custody, handover\n"
             "handover._judge = lambda said, *_: Careless(said)\n"
             "class Careless:\n"
             "    def __init__(self, said):\n"
