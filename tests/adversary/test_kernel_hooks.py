@@ -101,7 +101,8 @@ ENVIRONMENT = """
 import json, sys
 from pathlib import Path
 from kluis.host import load
-from kluis.tee.platform import places, start
+from kluis.tee.platform import start
+from kluis.tee.platform.launching import places
 from kluis.tee.platform.client import Platform
 guard = lambda pid: int(Path(f"/proc/{pid}/status").read_text().partition("TracerPid:")[2].split()[0])
 mapped = lambda pid: sys.argv[2] in Path(f"/proc/{pid}/maps").read_text()

@@ -26,8 +26,8 @@ def test_a_start_loads_no_other_algorithm() -> None:
     """The channel's handshake, whole, loads neither RSA nor the curves of others."""
     program = (
         f"import sys; sys.path.insert(0, {str(SRC.parent)!r})\n"
-        "from kluis.formats import channel, _library\n"
-        "_library.generate_x25519().exchange(_library.generate_x25519().public_key())\n"
+        "from kluis.formats.kluis import channel, _primitives\n"
+        "_primitives.generate_x25519().exchange(_primitives.generate_x25519().public_key())\n"
         "print([name for name in sys.modules if name.endswith(('.rsa', '.ec', 'backends.openssl'))])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

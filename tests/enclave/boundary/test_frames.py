@@ -73,7 +73,7 @@ def test_hung_up(pair: tuple[socket.socket, socket.socket]) -> None:
 
 FULL = """
 import resource, sys
-from kluis.enclave import frames
+from kluis.enclave.boundary import frames
 data = b"x" * 20_000_000
 have = int(open("/proc/self/statm").read().split()[0]) * 4096
 resource.setrlimit(resource.RLIMIT_AS, (have + (10 << 20), -1))

@@ -25,7 +25,7 @@ class C:
 '''
 PROGRAM = """
 import sys
-from kluis.tee.image import compiler
+from kluis.tee.image.build import compiler
 interned = [sys.intern(name) for name in ("red", "f", "x", "NAMES")] * 3
 sys.stdout.buffer.write(compiler.compile_source(sys.stdin.buffer.read(), "/k/app/m.py"))
 """

@@ -34,7 +34,7 @@ def test_what_a_killed_build_left_is_removed(tmp_path: Path) -> None:
     """The next build removes the folders of dead ones, and leaves those of living ones."""
     made = cache.at(tmp_path / "c")
     program = (
-        "import os, sys; from pathlib import Path; from kluis.tee.image import cache\n"
+        "import os, sys; from pathlib import Path; from kluis.tee.image.build import cache\n"
         "with cache.at(Path(sys.argv[1])).work() as work:\n"
         "    (work / 'x').write_text(''); os.kill(os.getpid(), 9)"
     )
