@@ -160,7 +160,7 @@ class _Document(msgspec.Struct):
 
 def _check_image_id(found: _Document) -> None:
     digest = Hash(SHA256())
-    digest.update(bytes(parsed.manifest))
+    digest.update(bytes(found.manifest))
     if (measured := digest.finalize().hex()) != found.image_id:
         raise AuthenticityError(f"{WHAT}: image_id: want its manifest's, {measured}, got {found.image_id}")
 
