@@ -13,6 +13,7 @@ import typer.main
 from typer._completion_classes import BashComplete
 
 from kluis.cleanroom.agreement import Role
+from kluis.cli import codes as catalogue
 from kluis.cli import main
 from kluis.evidence import ProtectionLevel
 from kluis.formats.kluis.runtime_data import Purpose
@@ -63,10 +64,10 @@ def test_choices(words: list[str], want: set[str]) -> None:
 def test_codes() -> None:
     """Every code and word that can be explained is offered, and each of them can be."""
     codes = offered("explain")
-    assert codes >= {code for code in codes.entries() if "*" not in code}
-    assert codes >= {each.word for each in codes.words().values()}
+    assert codes >= {code for code in catalogue.entries() if "*" not in code}
+    assert codes >= {each.word for each in catalogue.words().values()}
     for code in codes:
-        assert code.lower() in codes.words() or codes.find(code).cause
+        assert code.lower() in catalogue.words() or catalogue.find(code).cause
     assert "ak_binding" in offered("explain", incomplete="ak_")
     assert all(code.startswith("ak_") for code in offered("explain", incomplete="ak_"))
 
