@@ -34,7 +34,8 @@ import kluis  # noqa: E402
 import native  # noqa: E402
 from kluis.tee.image import canonical, pyc, sources  # noqa: E402
 from kluis.tee.image import layers as image_layers  # noqa: E402
-from kluis.tee.image.build import bytecode, compiler, elf, interpreter, wheels  # noqa: E402
+from kluis.tee.image.build import bytecode, compiler, elf, interpreter  # noqa: E402
+from kluis.tee.image.build.packages import wheels  # noqa: E402
 from kluis.tee.image.manifest import LAUNCHER  # noqa: E402
 
 PYTHONS = ("3.11", "3.13")

@@ -8,8 +8,9 @@ from pathlib import Path
 from inputs import InputError
 
 from kluis.tee.image import layers, pyc, sources
-from kluis.tee.image.build import bytecode, elf, interpreter, wheels
+from kluis.tee.image.build import bytecode, elf, interpreter
 from kluis.tee.image.build.interpreter import Interpreter
+from kluis.tee.image.build.packages import wheels
 from kluis.tee.image.manifest import LAUNCHER, LOADER, MOUNTS
 from kluis.tee.image.sources import Source
 

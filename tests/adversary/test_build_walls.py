@@ -15,8 +15,9 @@ import pytest
 from kluis.cli.main import run
 from kluis.errors import UnavailableError, UsageError
 from kluis.tee import image
-from kluis.tee.image import asked, sources, walls
-from kluis.tee.image.build import interface, rebuild
+from kluis.tee.image import sources
+from kluis.tee.image.build import asked, builder, interface, walls
+from kluis.tee.measure import rebuild
 from tests.tee.image import samples
 
 SECRET = "planted-3f9c"
@@ -230,7 +231,7 @@ def test_neither_build_nor_rebuild_reads_a_key(tmp_path: Path, key: Path) -> Non
     """Both import the application within the same walls, so what builds has the same id again."""
     source, out = folder(tmp_path, key), tmp_path / "out.kluis"
     cache = tmp_path / "cache"
-    built = image.build(source, out, tmp_path / "author.pem", cache_folder=cache)
+    built = builder.build(source, out, tmp_path / "author.pem", cache_folder=cache)
     with out.open("rb") as f:
         assert image.archive.read_image(f).manifest.name == "nothing"
     assert rebuild.rebuild(out, source, lambda line: None) == (built.image_id, [])
@@ -239,7 +240,7 @@ def test_neither_build_nor_rebuild_reads_a_key(tmp_path: Path, key: Path) -> Non
 def test_a_rebuild_follows_no_link_out_of_the_folder(tmp_path: Path, key: Path) -> None:
     """A link to a key would put it in the image, where the application reads it."""
     source, out = folder(tmp_path, key), tmp_path / "out.kluis"
-    image.build(source, out, tmp_path / "author.pem", cache_folder=tmp_path / "cache")
+    builder.build(source, out, tmp_path / "author.pem", cache_folder=tmp_path / "cache")
     (source / "inside.txt").symlink_to("app.py")
     (source / "deep").mkdir()
     (source / "deep" / "data.txt").symlink_to(key)
@@ -255,7 +256,7 @@ def test_without_bubblewrap_nothing_is_imported(
 ) -> None:
     """Both commands end with the line that installs it."""
     source, out = folder(tmp_path, tmp_path / "none"), tmp_path / "out.kluis"
-    image.build(source, out, tmp_path / "author.pem")
+    builder.build(source, out, tmp_path / "author.pem")
     monkeypatch.setenv("PATH", str(tmp_path))
     line = [str(source), "-o", str(out), "--unsigned"] if command == "build" else [str(out), str(source)]
     assert run([command, *line]) == 7

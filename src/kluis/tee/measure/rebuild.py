@@ -1,7 +1,7 @@
 """Build an image's source again, and compare: does this code measure to that image id?
 
 The author's key is not needed, since a signature is not measured. The source may be hostile: its application
-is imported within walls (:mod:`kluis.tee.image.walls`).
+is imported within walls (:mod:`kluis.tee.image.build.walls`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import Final
 
 import kluis
 from kluis.errors import UsageError
-from kluis.tee.image.build import builder, changes, config, interpreter, lock
+from kluis.tee.image.build import builder, changes, config, interpreter
 from kluis.tee.image.build.changes import Change
+from kluis.tee.image.build.packages import lock
 from kluis.tee.measure import image as measure
 
 UNMEASURED: Final = ("signature", "uncompared", "native")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from kluis.errors import KluisError, UsageError
-from kluis.tee.image import sources, walls
-from kluis.tee.image.build import inside, interface
+from kluis.tee.image import sources
+from kluis.tee.image.build import inside, interface, walls
 from kluis.tee.image.build.interface import Answer
 from kluis.tee.process import sandbox
 from tests.tee.image import samples

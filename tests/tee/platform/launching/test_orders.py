@@ -16,6 +16,7 @@ import pytest
 from kluis.errors import UnavailableError
 from kluis.formats.kluis.launch import UNWITNESSED, LaunchConfiguration
 from kluis.tee import image
+from kluis.tee.image.build import builder
 from kluis.tee.platform.launching import launch
 from kluis.tee.platform.launching.orders import Orders
 from kluis.tee.platform.launching.policy import LaunchPolicy
@@ -23,7 +24,7 @@ from kluis.tee.platform.root import session
 from kluis.tee.platform.root.identity import Identity
 from kluis.tee.platform.root.keys import CPUSVN, Secret
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 MORE_THAN_ANY_DISK = 1 << 60
 
 
@@ -52,7 +53,7 @@ def test_a_failed_launch_leaves_no_descriptor(
     deaf: Orders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scratch_bytes: int
 ) -> None:
     """The spawner gets no order, or the disk has no room for scratch: sockets and files are closed."""
-    image.build(HERE / "scratched", tmp_path / "it.kluis", tmp_path / "author.pem", debug=False)
+    builder.build(HERE / "scratched", tmp_path / "it.kluis", tmp_path / "author.pem", debug=False)
     with (tmp_path / "it.kluis").open("rb") as file:
         read = image.read_image(file)
     manifest = msgspec.structs.replace(read.manifest, scratch_bytes=scratch_bytes)

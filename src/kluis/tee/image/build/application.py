@@ -10,7 +10,8 @@ from typing import Final
 
 from kluis.errors import UsageError
 from kluis.tee.image import sources
-from kluis.tee.image.build import config, lock
+from kluis.tee.image.build import config
+from kluis.tee.image.build.packages import lock
 from kluis.tee.image.sources import Source
 
 KEYS: Final = ("*.pem", "*.key", "*.sig")

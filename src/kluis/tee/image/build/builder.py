@@ -14,17 +14,9 @@ from kluis.errors import FormatError, UnavailableError, UsageError
 from kluis.hashes import sha256
 from kluis.tee import sigstruct
 from kluis.tee.image import archive, files, layers, manifest, signing
-from kluis.tee.image.build import (
-    application,
-    bytecode,
-    cache,
-    config,
-    inside,
-    interface,
-    interpreter,
-    requirements,
-)
+from kluis.tee.image.build import application, bytecode, cache, config, inside, interface, interpreter
 from kluis.tee.image.build.interface import Answer
+from kluis.tee.image.build.packages import requirements
 from kluis.tee.image.sources import Source
 
 # The loader passes over a program's RPATH for libraries that have a RUNPATH, as many in wheels do.

@@ -14,8 +14,8 @@ from typing import Final
 
 from kluis.errors import UsageError, foreign
 from kluis.formats.encoding import jcs
-from kluis.tee.image import archive, asked, layers, manifest, walls
-from kluis.tee.image.build import interpreter
+from kluis.tee.image import archive, layers, manifest
+from kluis.tee.image.build import asked, interpreter, walls
 from kluis.tee.image.build.interpreter import Interpreter
 from kluis.tee.image.sources import Source
 

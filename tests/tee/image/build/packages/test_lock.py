@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kluis.errors import UsageError
-from kluis.tee.image.build import lock
+from kluis.tee.image.build.packages import lock
 
 HASH = "--hash=sha256:" + "ab" * 32
 

@@ -4,7 +4,7 @@ bubblewrap builds them, as it does an enclave's: fresh mount, pid, net, ipc and 
 holds the interpreter and the layers, read-only, ``/dev/null``, ``/dev/urandom`` and an empty ``/tmp``; no
 ``/proc``, no home, no environment of the user's. An ordinary user's build gets a user namespace; root's a
 user id that owns nothing. The limits, and what the process may ask of the kernel, are in
-:mod:`kluis.tee.image.asked`.
+:mod:`kluis.tee.image.build.asked`.
 """
 
 from __future__ import annotations

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from kluis.errors import AuthenticityError, UnavailableError, UsageError
 from kluis.hashes import sha256
-from kluis.tee.image.build import lock, pip, wheels
 from kluis.tee.image.build.config import Config
 from kluis.tee.image.build.interpreter import Interpreter
-from kluis.tee.image.build.lock import Pin
+from kluis.tee.image.build.packages import lock, pip, wheels
+from kluis.tee.image.build.packages.lock import Pin
 from kluis.tee.image.sources import Source
 
 

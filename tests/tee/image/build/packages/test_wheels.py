@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kluis.errors import AuthenticityError, FormatError, KluisError, UnsupportedError, UsageError
-from kluis.tee.image.build import wheels
+from kluis.tee.image.build.packages import wheels
 from tests.tee.image import samples
 
 FILES = {"a/__init__.py": b"x = 1\n", "a/data.bin": b"\0" * 5000}

@@ -1,7 +1,7 @@
 """Asks an application for its interface: a program that the base layer's interpreter runs within walls.
 
-It imports only the standard library. The walls outside are bubblewrap's (:mod:`kluis.tee.image.walls`); this
-program adds what holds for one process, and only then imports the application, which may be hostile:
+It imports only the standard library. The walls outside are bubblewrap's (:mod:`kluis.tee.image.build.walls`);
+this program adds what holds for one process, and only then imports the application, which may be hostile:
 limits, a user id of its own where root builds, and a filter of system calls. As in an enclave, the process
 cannot start another process or program, so its own limits bound all of it.
 """

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from kluis.errors import UnavailableError, UsageError
-from kluis.tee.image.build import config, lock, requirements, wheels
+from kluis.tee.image.build import config
+from kluis.tee.image.build.packages import lock, requirements, wheels
 from tests.tee.image import samples
 
 OWN = {"msgspec": "0.22.0"}

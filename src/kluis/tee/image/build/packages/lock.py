@@ -20,8 +20,8 @@ from typing import Any, Final
 
 from kluis.errors import FormatError, UnavailableError, UsageError
 from kluis.hashes import sha256
-from kluis.tee.image.build import pip
 from kluis.tee.image.build.interpreter import Interpreter
+from kluis.tee.image.build.packages import pip
 
 PATTERN: Final = "requirements*.lock"
 MAX_BYTES: Final = 4 << 20

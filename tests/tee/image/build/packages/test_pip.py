@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from kluis.tee.image.build import pip
+from kluis.tee.image.build.packages import pip
 
 SAID = [
     "Looking in links: /wheels\n",
