@@ -9,6 +9,7 @@ import gc
 import os
 import resource
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,12 @@ settings.register_profile(
     "nightly", max_examples=20_000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+_WRITES_NO_BYTECODE = sys.dont_write_bytecode
+sys.dont_write_bytecode = False
+"""While tests are collected only, and before other conftests are imported: what is imported then is compiled
+once for this process, for those that tests start, and for the next run. Tests rewrite modules within a second
+and at the same size, which bytecode would hide."""
 
 _HOME = pytest.StashKey[Path]()
 _CACHE = pytest.StashKey[Path]()
@@ -103,6 +110,7 @@ def _place(nodeid: str) -> int:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """What was collected stays to the end: no search for garbage goes through it while a test is timed."""
+    sys.dont_write_bytecode = _WRITES_NO_BYTECODE
     gc.enable()
     gc.collect()
     gc.freeze()
