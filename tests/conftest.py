@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import keys
+
 settings.register_profile("ci", max_examples=200, derandomize=True, deadline=None)
 settings.register_profile(
     "nightly", max_examples=20_000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -57,6 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_HOME] = home
     gc.disable()  # a quarter of the time that collecting takes is a search for garbage that there is not
     os.environ["KLUIS_HOME"] = str(home)
+    keys.folder()
     # The runtime's pinned inputs, a compiler among them, are checked by their hashes: they are fetched once.
     kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     os.environ.setdefault("KLUIS_RUNTIME_CACHE", str(kept / "kluis" / "runtime"))

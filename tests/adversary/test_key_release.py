@@ -18,13 +18,14 @@ from kluis.services.keyvault.release import wrapping
 from kluis.testing.plugin import enclave, rehearsal_platform
 from tests.enclave.released import ReleasingVault
 from tests.evidence.forge import Forge
+from tests.keys import rsa_key
 from tests.services.keyvault.world import certificate, sign
 from tests.services.web.issuer import NOW
 
 __all__ = ["enclave", "rehearsal_platform"]
 
 APP = Path(__file__).parents[1] / "enclave" / "releasing" / "app.py"
-HOSTS = rsa.generate_private_key(65537, 2048)
+HOSTS = rsa_key()
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from kluis.host import load
 from kluis.tee import sigstruct
 from kluis.tee.image import build, signing
 from kluis.tee.platform.client import Platform
+from tests.keys import author_key
 
 HERE = Path(__file__).parent
 REQUIRED = ("starlette", "uvicorn", "pyOpenSSL", "httpx")
@@ -55,7 +56,7 @@ def image(
     def made(author: str) -> Path:
         out = place / f"{author}.kluis"
         if author != "first":
-            signing.sign(place / "first.kluis", sigstruct.generate_key(), out)
+            signing.sign(place / "first.kluis", author_key(1), out)
         return out
 
     return made

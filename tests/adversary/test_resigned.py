@@ -13,10 +13,10 @@ from kluis.errors import RemoteError
 from kluis.host import load
 from kluis.host.proxy import EnclaveProxy
 from kluis.serve.store import Database, keeping
-from kluis.tee import sigstruct
 from kluis.tee.image import signing
 from kluis.tee.image.build import builder
 from kluis.tee.platform.client import Platform
+from tests.keys import author_key
 
 KEEPER = Path(__file__).parent.parent / "enclave" / "store" / "keeper"
 
@@ -27,7 +27,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     place = tmp_path_factory.mktemp("resigned")
     first, second = place / "author.kluis", place / "host.kluis"
     built = builder.build(KEEPER, first, place / "author.pem", debug=False)
-    mrsigner = signing.sign(first, sigstruct.generate_key(), second)
+    mrsigner = signing.sign(first, author_key(1), second)
     assert mrsigner != built.mrsigner
     return first, second
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from kluis import evidence
@@ -23,6 +23,7 @@ from kluis.host.proxy import EnclaveProxy
 from kluis.testing.rehearsal import RehearsalPlatform
 from tests.enclave.released import POLICY, ReleasingVault
 from tests.evidence.forge import Forge
+from tests.keys import rsa_key
 from tests.services.web.issuer import NOW
 
 Launch = Callable[..., EnclaveProxy]
@@ -131,6 +132,6 @@ def test_a_key_says_little() -> None:
         key.private_key()
     with pytest.raises(AuthenticityError, match=r"want an RSA or EC key in PKCS#8, got another"):
         OpenedKey("k", "1", "RSA", b"secret bytes").private_key()
-    for made in (rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP256R1())):
+    for made in (rsa_key(), ec.generate_private_key(ec.SECP256R1())):
         pkcs8 = made.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
         assert OpenedKey("k", "1", "RSA", pkcs8).private_key().private_numbers() == made.private_numbers()  # type: ignore[attr-defined]

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kluis.appraisal import ByImage, BySigner
@@ -25,12 +24,13 @@ from kluis.host.proxy import EnclaveProxy
 from kluis.serve.authority import LoopbackAuthority
 from tests.enclave.released import ReleasingVault
 from tests.evidence.forge import Forge
+from tests.keys import rsa_key
 from tests.services.keyvault.world import VAULT, claims, policy, sign
 from tests.services.web.issuer import NOW
 
 APP = Path(__file__).parent / "releasing" / "app.py"
 HOST = VAULT.removeprefix("https://").partition(":")[0]
-KEY = rsa.generate_private_key(65537, 2048)
+KEY = rsa_key()
 GOOD: dict[str, Any] = {
     "version": 1,
     "vault": "ab" * 32,

@@ -7,7 +7,6 @@ import dataclasses
 import pkgutil
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import CertificateBuilder
@@ -24,6 +23,7 @@ from kluis.evidence import OPENSSL, ProtectionLevel, TrustAnchors, anchors
 from kluis.evidence.roots import SHIPPED_ROOTS, Root
 from kluis.formats import x509
 from tests.evidence.forge import Forge, key, pem
+from tests.keys import rsa_key
 
 
 def test_shipped_anchors_are_hardware() -> None:
@@ -234,7 +234,7 @@ def test_chains_as_they_are_usually_written() -> None:
 
 def test_a_root_signed_in_another_keys_scheme(forge: Forge) -> None:
     """A root whose signature is of a scheme that its own key cannot make did not sign itself."""
-    own = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    own = rsa_key()
     good = forge.root
     builder = CertificateBuilder(
         good.subject,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kluis.errors import UnavailableError
@@ -15,8 +15,9 @@ from kluis.evidence import TrustAnchors, engine
 from kluis.evidence.context import Context
 from kluis.evidence.engine import OPENSSL, Engine
 from kluis.formats.x509 import Scheme
+from tests.keys import rsa_key
 
-RSA = rsa.generate_private_key(65537, 2048)
+RSA = rsa_key()
 CURVES = {
     Scheme.ES256: ec.generate_private_key(ec.SECP256R1()),
     Scheme.ES384: ec.generate_private_key(ec.SECP384R1()),
@@ -69,7 +70,7 @@ def test_schemes(scheme: Scheme, each: Engine) -> None:
         (_spki(RSA), Scheme.ES256),
         (_spki(CURVES[Scheme.ES256]), Scheme.PS384),
         (_spki(ed25519.Ed25519PrivateKey.generate()), Scheme.RS256),
-        (_spki(rsa.generate_private_key(65537, 1024)), Scheme.RS256),
+        (_spki(rsa_key(bits=1024)), Scheme.RS256),
         (_spki(CURVES[Scheme.ES256])[:-64] + bytes(64), Scheme.ES256),
         (_spki(CURVES[Scheme.ES384])[:-1], Scheme.ES384),
         (_spki(CURVES[Scheme.ES384]) + b"\0", Scheme.ES384),

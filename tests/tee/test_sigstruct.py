@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from kluis.errors import AuthenticityError, FormatError, UsageError
 from kluis.hashes import sha256
 from kluis.tee import sigstruct
+from tests.keys import rsa_key
 from tests.tee.image import samples
 
 HASH = bytes(range(32))
@@ -169,7 +170,7 @@ def _pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, password: bytes | 
         (_pem(samples.key(), b"x"), "author.pem: want an unencrypted PEM private key, got something else"),
         (_pem(ec.generate_private_key(ec.SECP256R1())), "author.pem: want an RSA key, got another kind"),
         (
-            _pem(rsa.generate_private_key(65537, 2048)),
+            _pem(rsa_key()),
             "author.pem: want RSA-3072 with exponent 3, got RSA-2048 with exponent 65537",
         ),
     ],

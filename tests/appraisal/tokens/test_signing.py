@@ -33,6 +33,7 @@ from kluis.formats.ietf import cose
 from tests.appraisal.rules.test_appraise import NOW, _evidence, _judge, _policy
 from tests.appraisal.samples import TDX
 from tests.evidence.forge import IMAGE, SIGNER
+from tests.keys import rsa_key
 from tests.strategies import PROPERTY, mutations
 
 P256, P384, P521 = (
@@ -768,7 +769,7 @@ def test_another_library_verifies_the_signature() -> None:
 @pytest.mark.parametrize("bits", [2048, 4096])
 def test_a_service_signs_with_rsa(bits: int) -> None:
     """An attestation service's key is RSA, as Azure's is; another's does not do."""
-    key = rsa.generate_private_key(65537, bits)
+    key = rsa_key(0, bits)
     payload = jcs.dumps(ear_claims.write(EAR, numbers=False))
     signed = (
         f"{b64.encode_url(jcs.dumps({'alg': 'RS256', 'typ': signing.JWT_TYPE}))}.{b64.encode_url(payload)}"
@@ -777,7 +778,7 @@ def test_a_service_signs_with_rsa(bits: int) -> None:
     made = f"{signed}.{b64.encode_url(signature)}"
     assert signing.verify_jwt(made, key.public_key(), now=NOW) == EAR
     with pytest.raises(AuthenticityError):
-        signing.verify_jwt(made, rsa.generate_private_key(65537, 2048).public_key(), now=NOW)
+        signing.verify_jwt(made, rsa_key(1).public_key(), now=NOW)
 
 
 @pytest.mark.parametrize("verify", [signing.verify_jwt, signing.verify_cwt])
@@ -793,7 +794,7 @@ def test_a_key_that_signs_no_result(verify: Callable[..., Ear], key: Any) -> Non
 
 def test_a_cwt_under_rsa() -> None:
     """A CWT is signed on a curve alone."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
+    key = rsa_key().public_key()
     with pytest.raises(UsageError) as caught:
         signing.verify_cwt(b"", key, now=NOW)
     assert str(caught.value).endswith("on P-256 or P-384 for a CWT, got RSAPublicKey")

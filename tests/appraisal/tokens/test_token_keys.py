@@ -18,6 +18,7 @@ from kluis.appraisal.tokens import token_keys
 from kluis.errors import AuthenticityError, FormatError
 from kluis.formats.encoding import b64
 from kluis.formats.x509 import write_pem
+from tests.keys import rsa_key
 from tests.services.keyvault.world import AUTHORITY_KEY, jwks, public_jwk
 from tests.services.web.issuer import NOW
 
@@ -57,7 +58,7 @@ def test_keys_that_sign_no_tokens(key: Any) -> None:
 
 def test_rsa_keys_have_bounds() -> None:
     """One too short is refused, alone or in a certificate."""
-    key = rsa.generate_private_key(65537, 1024)
+    key = rsa_key(bits=1024)
     want = "JWK: want an RSA key of 2048 to 8192 bits, got 1024"
     assert refused(jwks(x5c=None, **public_jwk(key))) == want
     assert refused(jwks(x5c=[b64.encode(certificate(key))])) == want
@@ -65,7 +66,7 @@ def test_rsa_keys_have_bounds() -> None:
 
 def test_evidence_that_vouches_for_another_key() -> None:
     """A certificate counts only for the key that its evidence names."""
-    spki = rsa.generate_private_key(65537, 2048).public_key()
+    spki = rsa_key(3).public_key()
     other = spki.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     said = refused(jwks(), vouched=lambda certificate: other)
     assert said.endswith("JWK.x5c: its evidence vouches for another key")
@@ -154,7 +155,7 @@ def test_private_keys(name: str) -> None:
 def test_the_first_of_a_chain() -> None:
     """A key's certificate is the first of up to eight."""
     own = b64.encode(certificate(AUTHORITY_KEY))
-    other = b64.encode(certificate(rsa.generate_private_key(65537, 2048)))
+    other = b64.encode(certificate(rsa_key(3)))
     found = token_keys.read(_listed(_entry(x5c=[own, *[other] * 7])), certified=True)["one"]
     assert found.certificate == certificate(AUTHORITY_KEY)
     assert found.key.public_numbers() == AUTHORITY_KEY.public_key().public_numbers()
@@ -245,7 +246,7 @@ def test_points_of_each_curve(crv: str, curve: ec.EllipticCurve, size: int) -> N
 
 def test_two_keys_in_one() -> None:
     """Members and certificate are of one key: another one's, greater or less, is refused."""
-    keys = [rsa.generate_private_key(65537, 2048) for _ in range(2)]
+    keys = [rsa_key(3), rsa_key(4)]
     for one, other in (keys, reversed(keys)):
         entry = {"kid": "one", **public_jwk(one), "x5c": [b64.encode(certificate(other))]}
         with pytest.raises(FormatError, match=r"^JWK: want one key in it and its x5c, got two or none$"):
@@ -341,7 +342,7 @@ def test_what_a_key_is_for(more: dict[str, Any], signs: bool) -> None:
 @pytest.mark.parametrize("algorithm", ["RS256", "PS256"])
 def test_both_paddings(algorithm: str) -> None:
     """An RSA key's signature counts in the padding that its algorithm names, and in no other."""
-    key = rsa.generate_private_key(65537, 2048)
+    key = rsa_key(3)
     pss = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
     own, other = (padding.PKCS1v15(), pss) if algorithm == "RS256" else (pss, padding.PKCS1v15())
     trusted = token_keys.TrustedKey("k", key.public_key(), None, None)

@@ -21,9 +21,9 @@ from kluis.formats.kluis import runtime_data, vouched
 from kluis.formats.kluis.runtime_data import Purpose, RuntimeData
 from kluis.formats.kluis.vouched import Vouched
 from tests.evidence.forge import IMAGE, Forge
+from tests.keys import rsa_key
 
-KEY = rsa.generate_private_key(65537, 2048)
-OTHER = rsa.generate_private_key(65537, 2048)
+KEY, OTHER = rsa_key(0), rsa_key(1)
 
 
 def spki(key: rsa.RSAPrivateKey) -> bytes:

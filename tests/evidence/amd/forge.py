@@ -20,6 +20,7 @@ from kluis.formats.snp.report import Report
 from kluis.formats.snp.tcb import Product, TcbVersion
 from tests.evidence.usages import usage
 from tests.formats.snp import samples
+from tests.keys import next_rsa_key
 
 NOW: Final = datetime(2026, 6, 1, 12, tzinfo=UTC)
 YEAR: Final = timedelta(days=365)
@@ -30,8 +31,8 @@ PSS: Final = padding.PSS(mgf=padding.MGF1(hashes.SHA384()), salt_length=48)
 
 @cache
 def rsa_key(name: str) -> rsa.RSAPrivateKey:
-    """One key a name: making them is dear."""
-    return rsa.generate_private_key(65537, 2048)
+    """The same key for the same name."""
+    return next_rsa_key()
 
 
 class Forge:

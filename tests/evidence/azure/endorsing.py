@@ -17,6 +17,7 @@ from cryptography.x509.oid import NameOID, ObjectIdentifier
 from kluis.formats.encoding import cbor
 from kluis.formats.ietf.cose import Sign1
 from kluis.hashes import sha256
+from tests.keys import next_rsa_key
 
 USAGE = "1.3.6.1.4.1.311.76.59.1.2"
 FEED = "ContainerPlat-AMD-UVM"
@@ -54,7 +55,7 @@ def _certificate(
 
 def signer(*, usage: str = USAGE, ca: bool = True) -> Signer:
     """A root, an authority under it, and a signer."""
-    root, middle, leaf = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(3))
+    root, middle, leaf = (next_rsa_key() for _ in range(3))
     return Signer(
         leaf,
         (

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from hypothesis import given
@@ -17,6 +17,7 @@ from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisEr
 from kluis.evidence import NvidiaClaims, NvidiaEndorsements, Verifier
 from kluis.evidence.nvidia import ocsp as answers
 from tests.evidence.nvidia.forge import DAY, ECDSA_SHA384, NOW, Forge
+from tests.keys import rsa_key
 from tests.strategies import PROPERTY, mutations
 
 FORGE = Forge()
@@ -252,7 +253,7 @@ def test_an_answer_of_the_last_day_of_all(gpu: Forge) -> None:
 
 def test_a_delegates_key_of_another_kind(gpu: Forge) -> None:
     """A delegate's key of RSA signs nothing, whatever algorithm the answer names."""
-    key = rsa.generate_private_key(65537, 2048)
+    key = rsa_key()
     signer = (gpu.certificate(1, key=key, ca=False, extensions=(_usages(OCSP_SIGNING),)), key)
     for algorithm in (ECDSA_SHA384, "1.2.840.113549.1.1.12"):
         with pytest.raises(AuthenticityError) as caught:

@@ -29,6 +29,7 @@ from kluis.formats.tpm.endorsements import TpmEndorsements
 from kluis.formats.tpm.public import Attribute, EcPublic, Public, RsaPublic
 from kluis.formats.tpm.signature import EcdsaSignature, RsaSignature, Signature
 from tests.evidence.usages import usage as usages_of
+from tests.keys import next_rsa_key
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 AK_USAGE = "2.23.133.8.3"
@@ -52,7 +53,7 @@ CLOCK = Clock(milliseconds=5, reset_count=1, restart_count=2, safe=1, firmware_v
 
 
 def rsa_key(bits: int = 2048) -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(public_exponent=65537, key_size=bits)
+    return next_rsa_key(bits)
 
 
 def spki(key: PRIVATE) -> bytes:

@@ -6,20 +6,21 @@ import json
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from joserfc.jwk import ECKey, RSAKey
 
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.ietf import jose
+from tests.keys import rsa_key
 from tests.strategies import PROPERTY, mutations
 
 KEYS = {
     "P-256": ec.generate_private_key(ec.SECP256R1()),
     "P-384": ec.generate_private_key(ec.SECP384R1()),
     "P-521": ec.generate_private_key(ec.SECP521R1()),
-    "RSA": rsa.generate_private_key(public_exponent=65537, key_size=2048),
+    "RSA": rsa_key(),
 }
 
 

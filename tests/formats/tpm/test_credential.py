@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 
 from kluis.errors import FormatError, KluisError, UnsupportedError, UsageError
@@ -13,10 +13,11 @@ from kluis.formats.tpm import credential, public
 from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.tpm.credential import Credential
 from tests.evidence.tpm import forge
+from tests.keys import rsa_key
 from tests.strategies import PROPERTY, mutations
 
 KEYS: dict[str, forge.PRIVATE] = {
-    "RSA": rsa.generate_private_key(public_exponent=65537, key_size=2048),
+    "RSA": rsa_key(),
     "P-256": ec.generate_private_key(ec.SECP256R1()),
 }
 NAME = b"\0\x0b" + bytes(range(32))

@@ -15,11 +15,12 @@ from kluis.formats.tpm.algorithm import ECDSA, RSASSA, HashId
 from kluis.formats.tpm.attest import sized
 from kluis.formats.tpm.public import Attribute, EcPublic, Public, RsaPublic
 from kluis.formats.x509 import parse_public_key
+from tests.keys import rsa_key
 from tests.strategies import PROPERTY, mutations
 from tests.vectors import MISSING, Vector, found
 
 FLAGS = Attribute.FIXED_TPM | Attribute.RESTRICTED | Attribute.SIGN
-RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
+RSA_KEY = rsa_key().public_key()
 EC_KEY = ec.generate_private_key(ec.SECP384R1()).public_key()
 AREA = Public(
     name_hash=HashId.SHA256,

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 from cryptography import x509 as pyca
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding
 from cryptography.hazmat.primitives.hashes import SHA3_256, SHA256, SHA384
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
@@ -18,6 +18,7 @@ from kluis.formats import x509
 from kluis.formats.x509 import KeyKind, PublicKey, Scheme
 from kluis.formats.x509 import scheme as scheme_module
 from tests.evidence.forge import NOW, Forge, pem
+from tests.keys import rsa_key
 from tests.strategies import PROPERTY, mutations
 
 FORGE = Forge()
@@ -62,7 +63,7 @@ def _certificate(key: object, digest: object, *extensions: tuple[pyca.ExtensionT
 
 
 P256 = ec.generate_private_key(ec.SECP256R1())
-RSA = rsa.generate_private_key(65537, 2048)
+RSA = rsa_key()
 BASIC = (pyca.BasicConstraints(False, None), True)
 UNKNOWN = (pyca.UnrecognizedExtension(pyca.ObjectIdentifier("1.2.3"), b"\x05\x00"), True)
 USAGE = (issuing.key_usage(ca=False, content_commitment=True), True)

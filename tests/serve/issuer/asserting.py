@@ -21,6 +21,7 @@ from joserfc.jwk import RSAKey
 from kluis.formats.encoding import b64
 from kluis.serve.issuer import TENANT, Certificate, DevelopmentIssuer, Federated, Registered
 from kluis.serve.settings import ROLES
+from tests.keys import next_rsa_key
 from tests.services.asking import ask
 from tests.services.web.issuer import NOW, FixedClock
 
@@ -35,8 +36,8 @@ AT: Final = int(NOW.timestamp())
 
 @cache
 def key_of(name: str) -> rsa.RSAPrivateKey:
-    """A key of this name, made once: keys are dear."""
-    return rsa.generate_private_key(65537, 2048)
+    """The same key for the same name."""
+    return next_rsa_key()
 
 
 class Client:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from tests.evidence.forge import NOW
+from tests.keys import next_rsa_key
 from tests.services.attestation.world import b64u
 
 
@@ -39,7 +40,7 @@ class Owner:
         ca: bool = False,
         expired: bool = False,
     ) -> None:
-        self.key = key or rsa.generate_private_key(65537, 2048)
+        self.key = key or next_rsa_key()
         self.subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         by = issuer or self
         start = NOW - timedelta(days=800 if expired else 1)

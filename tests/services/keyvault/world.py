@@ -22,6 +22,7 @@ from kluis.services.keyvault.app import service
 from kluis.services.keyvault.settings import Settings
 from kluis.services.keyvault.vault.authorities import Authority, InsecureFetched, Pinned
 from kluis.services.web import Service
+from tests.keys import rsa_key
 from tests.services.keyvault.memory import MemoryStorage
 from tests.services.web.issuer import NOW, FixedClock, TokenMaker
 
@@ -31,9 +32,9 @@ RESOURCE = "https://vault.example:8443"
 AUTHORITY = "https://attest.example"
 API = "7.4"
 OFFICER, RELEASER = "Key Vault Crypto Officer", "Key Vault Crypto Service Release User"
-ENVIRONMENT = rsa.generate_private_key(65537, 2048)
-AUTHORITY_KEY = rsa.generate_private_key(65537, 2048)
-OTHER_KEY = rsa.generate_private_key(65537, 2048)
+ENVIRONMENT = rsa_key(0)
+AUTHORITY_KEY = rsa_key(1)
+OTHER_KEY = rsa_key(2)
 HASHES: dict[str, hashes.HashAlgorithm] = {
     "256": hashes.SHA256(), "384": hashes.SHA384(), "512": hashes.SHA512(),
 }  # fmt: skip

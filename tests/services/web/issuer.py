@@ -6,14 +6,24 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from cryptography.hazmat.primitives import serialization
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 from kluis.services.web import Issuer
+from tests.keys import rsa_key
 
 URL = "https://issuer.example/tenant"
 AUDIENCE = "https://service.example"
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+def signing_key(number: int) -> RSAKey:
+    """A key of id ``one``; those of different numbers differ."""
+    pem = rsa_key(number).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return RSAKey.import_key(pem, {"kid": "one"})
 
 
 class FixedClock:
@@ -36,7 +46,7 @@ class TokenMaker:
 
     def __init__(self, url: str = URL, audience: str = AUDIENCE) -> None:
         self.url, self.audience = url, audience
-        self.key = RSAKey.generate_key(2048, {"kid": "one"}, private=True)
+        self.key = signing_key(0)
 
     def issuer(self) -> Issuer:
         """What a service is configured with."""

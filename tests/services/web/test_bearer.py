@@ -11,11 +11,10 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives import hashes, hmac
 from joserfc import jwt
-from joserfc.jwk import RSAKey
 
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError
 from kluis.services.web import Bearer, Issuer, WrongAudience
-from tests.services.web.issuer import AUDIENCE, NOW, URL, TokenMaker
+from tests.services.web.issuer import AUDIENCE, NOW, URL, TokenMaker, signing_key
 
 MAKER = TokenMaker()
 BEARER = Bearer(MAKER.issuer())
@@ -85,7 +84,7 @@ def test_a_minute_of_clocks_apart_is_borne() -> None:
 
 def test_another_key_does_not_sign_for_the_issuer() -> None:
     """A key of the same id is another key; one that a header brings along counts for nothing."""
-    other = RSAKey.generate_key(2048, {"kid": "one"}, private=True)
+    other = signing_key(1)
     header = {"alg": "RS256", "kid": "one", "jwk": other.as_dict(private=False)}
     claims = {"iss": URL, "aud": AUDIENCE, "exp": int(NOW.timestamp()) + 60}
     assert type(refused(jwt.encode(header, claims, other))) is AuthenticityError

@@ -17,6 +17,7 @@ from kluis.tee import sigstruct
 from kluis.tee.image import archive, layers, manifest, sources
 from kluis.tee.image.build import cache, interpreter
 from kluis.tee.image.sources import Source
+from tests.keys import author_key
 
 INTERFACE = b'{"ecalls":[{"name":"greet","parameters":[{"name":"who","type":"str"}]}],"version":1}'
 APP = """
@@ -45,12 +46,7 @@ def _laid(store: cache.Cache) -> interpreter.Interpreter:
 
 def key(index: int = 0) -> rsa.RSAPrivateKey:
     """An author's key; one for each index in a run of the tests."""
-    return _key(index)
-
-
-@functools.cache
-def _key(index: int) -> rsa.RSAPrivateKey:
-    return sigstruct.generate_key()
+    return author_key(index)
 
 
 def contents(**extra: Mapping[str, bytes]) -> dict[str, list[Source]]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from kluis.enclave.store import SealedStore
 from kluis.services.attestation.authors import APPLICATION, MANAGED_IDENTITY, USER, Author, author_of
@@ -20,6 +19,7 @@ from kluis.services.attestation.tokens.settings_digest import digest
 from kluis.services.attestation.tokens.signing import TABLE as SIGNING
 from kluis.services.web import Caller
 from tests.evidence.forge import NOW
+from tests.keys import rsa_key
 from tests.services.attestation.owners import Owner, owner
 from tests.services.attestation.test_attesting import sgx
 from tests.services.attestation.world import (
@@ -39,7 +39,7 @@ GROUP = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Attestation/atte
 ONE = f"{GROUP}/p1"
 BASE = "/instances/p1"
 
-WEAK = Owner("weak", rsa.generate_private_key(65537, 1024))
+WEAK = Owner("weak", rsa_key(bits=1024))
 
 
 def make(world: World, path: str = ONE, **body: Any) -> Any:

@@ -7,9 +7,9 @@ import json
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from kluis.enclave.store import SealedStore
+from tests.keys import rsa_key
 from tests.services.attestation.owners import Owner, owner
 from tests.services.attestation.world import PERMIT, VERSION, World, error_of
 
@@ -90,7 +90,7 @@ def test_by_a_stranger(isolated: World) -> None:
 
 def test_a_key_that_signs_nothing(isolated: World) -> None:
     """A certificate whose key is not taken is not trusted: of it alone nobody could ever set a policy."""
-    weak = Owner("weak", rsa.generate_private_key(65537, 1024))
+    weak = Owner("weak", rsa_key(bits=1024))
     answer = change(isolated, "add", f'"{FIRST.certificate_of(weak)}"')
     assert error_of(answer) == (
         400,

@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from kluis.formats.encoding import b64
+from tests.keys import rsa_key
 from tests.services.keyvault.world import VAULT, World
 from tests.services.web.issuer import NOW
 
@@ -69,7 +69,7 @@ def test_rotating_keeps_the_size_of_bytes() -> None:
 
 def test_rotating_an_exponent_that_is_not_made_here() -> None:
     """A key that came with another exponent is rotated to one of 65537."""
-    world, key = World(), rsa.generate_private_key(65537, 2048)
+    world, key = World(), rsa_key()
     numbers, e = key.private_numbers(), 2**32 - 5
     d = pow(e, -1, math.lcm(numbers.p - 1, numbers.q - 1))
     given = {"n": key.public_key().public_numbers().n, "e": e, "d": d, "p": numbers.p, "q": numbers.q}

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +19,7 @@ from kluis.formats.encoding import b64
 from kluis.services.keyvault.release import recipient
 from kluis.services.keyvault.release.keyring import Keyring
 from kluis.services.keyvault.vault.authorities import Pinned
+from tests.keys import rsa_key
 from tests.services.keyvault.world import (
     AUTHORITY,
     AUTHORITY_KEY,
@@ -252,7 +253,7 @@ def test_a_key_in_a_certificate() -> None:
 
 
 EVEN = b64.encode_url(b"\xff" * 255 + b"\0")
-SMALL = public_jwk(rsa.generate_private_key(65537, 1024), kid="k", use="enc")
+SMALL = public_jwk(rsa_key(bits=1024), kid="k", use="enc")
 GOOD = public_jwk(ENVIRONMENT, kid="k", use="enc")
 
 
