@@ -18,10 +18,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PYTHONS = ("3.11", "3.13")
 MADE = shutil.ignore_patterns(
-    ".git", ".venv*", "build", "dist", "site", "__pycache__", "*.egg-info", "*.so", ".*_cache", ".hypothesis"
+    ".git", ".venv*", "__pycache__", "*.egg-info", "*.so", ".*_cache", ".hypothesis"
 )
+MADE_AT_THE_ROOT = {"build", "dist", "site"}
+"""Folders of these names elsewhere are packages of ours."""
 # Standard output has the paths; what setuptools prints goes with the warnings.
 BUILD = "import sys; from setuptools import build_meta; getattr(build_meta, sys.argv[1])(sys.argv[2])"
+
+
+def _made(folder: str, names: list[str]) -> set[str]:
+    return MADE(folder, names) | (MADE_AT_THE_ROOT & set(names) if Path(folder) == ROOT else set())
 
 
 def build(out: Path, pythons: tuple[str, ...] = PYTHONS) -> list[Path]:
@@ -29,7 +35,7 @@ def build(out: Path, pythons: tuple[str, ...] = PYTHONS) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "kluis"
-        shutil.copytree(ROOT, tree, ignore=MADE)
+        shutil.copytree(ROOT, tree, ignore=_made)
         for kind in ("build_wheel", "build_sdist"):
             line = [sys.executable, "-c", BUILD, kind, str(out.resolve())]
             subprocess.run(line, cwd=tree, stdout=subprocess.DEVNULL, check=True)
