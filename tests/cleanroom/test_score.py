@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
 
 from kluis.cleanroom.score import auc, paired_variance, placements, single_variance
 
@@ -19,6 +18,8 @@ OTHER = SMOOTH + GENERATOR.random(500) / 2
 )
 def test_auc(scores: np.ndarray) -> None:
     """The same number as scikit-learn's, ties counting half; from either class."""
+    from sklearn.metrics import roc_auc_score  # a second to import: not where tests are collected
+
     placed = placements(OUTCOME, scores)
     assert auc(OUTCOME, placed) == pytest.approx(roc_auc_score(OUTCOME, scores), abs=1e-12)
     assert placed[~OUTCOME].mean() == pytest.approx(roc_auc_score(OUTCOME, scores), abs=1e-12)
