@@ -73,8 +73,8 @@ class Writers:
             assert self.policy <= admin.policy() <= self.tried
 
 
-def _rounds(count: int, state: Path, url: str) -> Writers:
-    """Kill an enclave of the command, then the command, each at a random moment, so many times."""
+def _rounds(count: int, state: Path, url: str, *, enclaves: bool) -> Writers:
+    """Kill the command at a random moment, and before it one of its ``enclaves`` if so; so many times."""
     writers, chance, port = Writers(), random.Random(20261124), free_ports()
     for _ in range(count):
         with Served(SERVICES, state, "--database", url, port=port) as served:
@@ -89,7 +89,8 @@ def _rounds(count: int, state: Path, url: str) -> Writers:
                 time.sleep(chance.uniform(0.0, 0.5))
                 served.kill()
 
-            writers.run(served.told, end_one)
+            if enclaves:
+                writers.run(served.told, end_one)
             writers.run(served.told, end_all)
     with Served(SERVICES, state, "--database", url, port=port) as served:
         writers.check(served.told)
@@ -98,14 +99,14 @@ def _rounds(count: int, state: Path, url: str) -> Writers:
 
 
 def test_what_was_acknowledged_is_there_after_a_crash(state: Path, database_url: str) -> None:
-    """An enclave killed, then the whole command: keys and policies that were acknowledged are all there."""
-    writers = _rounds(1, state, database_url)
-    assert len(writers.keys) > 5
-    assert writers.policy > 2
+    """The whole command killed: keys and policies that were acknowledged are all there."""
+    writers = _rounds(1, state, database_url, enclaves=False)
+    assert len(writers.keys) >= 3
+    assert writers.policy >= 2
 
 
 @pytest.mark.slow
 def test_what_was_acknowledged_is_there_after_many_crashes(state: Path, database_url: str) -> None:
-    """The same, twenty times."""
-    writers = _rounds(20, state, database_url)
+    """Twenty times an enclave killed, then the whole command."""
+    writers = _rounds(20, state, database_url, enclaves=True)
     assert len(writers.keys) > 100

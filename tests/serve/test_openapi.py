@@ -15,7 +15,7 @@ from kluis.serve.start import Serving
 from tests.serve.conftest import SERVICES
 
 schemathesis = pytest.importorskip("schemathesis")
-QUICK, ALL = 2, 5000
+QUICK, ALL = 1, 5000
 
 
 class Asked:
@@ -70,7 +70,7 @@ def _ask(running: Serving, service: str, folder: Path, cases: int) -> Counter[in
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_no_service_fails_of_what_is_sent(running: Serving, service: str, tmp_path: Path) -> None:
-    """A few cases of every operation: answered or refused, and some of each."""
+    """A case of every operation: answered or refused, and some refused."""
     statuses = _ask(running, service, tmp_path, QUICK)
     assert sum(statuses.values()) >= QUICK
     assert any(status >= 400 for status in statuses)
