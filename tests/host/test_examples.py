@@ -77,6 +77,7 @@ REFUSED = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_key_release(tmp_path: Path) -> None:
     """A key is released to the example's enclave, by Azure's clients and without, and in no other case."""
     place = shutil.copytree(EXAMPLES / "key_release", tmp_path / "key_release")
