@@ -29,7 +29,7 @@ from tests.services.web.issuer import NOW, FixedClock, TokenMaker
 __all__ = ["storage"]
 
 T = TypeVar("T")
-OWNER, HOST = TokenMaker(), TokenMaker()
+OWNER, HOST = TokenMaker(), TokenMaker(key=1)
 FIXED = (
     r"^issuer: want https://issuer\.example/tenant with its keys, for https://[a-z.:/, ]+,"
     r" which was fixed with the first start, got "

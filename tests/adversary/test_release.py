@@ -352,7 +352,7 @@ def test_another_issuer_of_tokens() -> None:
     world = World((PINNED,))
     world.exportable()
     for other in (
-        {"maker": TokenMaker(audience=RESOURCE)},
+        {"maker": TokenMaker(audience=RESOURCE, key=1)},
         {"maker": world.maker, "insecure_changing_issuer": True},
     ):
         with pytest.raises(PolicyError) as refused_start:

@@ -42,11 +42,11 @@ class FixedClock:
 
 
 class TokenMaker:
-    """Makes tokens, and says by which keys they hold."""
+    """Makes tokens, and says by which keys they hold; makers of one ``key`` number sign with the same."""
 
-    def __init__(self, url: str = URL, audience: str = AUDIENCE) -> None:
+    def __init__(self, url: str = URL, audience: str = AUDIENCE, key: int = 0) -> None:
         self.url, self.audience = url, audience
-        self.key = signing_key(0)
+        self.key = signing_key(key)
 
     def issuer(self) -> Issuer:
         """What a service is configured with."""
