@@ -18,7 +18,8 @@ from kluis.formats.kluis.runtime_data import Purpose
 from kluis.hashes import sha256
 from kluis.host import load
 from kluis.tee import sigstruct
-from kluis.tee.image import build, signing
+from kluis.tee.image import signing
+from kluis.tee.image.build import builder
 from kluis.tee.platform.client import Platform
 from tests.keys import author_key
 
@@ -51,7 +52,7 @@ def image(
     (folder / "peers.toml").write_text(appraisal.dumps(policy))
     (folder / "root.crt").write_bytes(platform.root_pem())
 
-    build(folder, place / "first.kluis", place / "first.pem")
+    builder.build(folder, place / "first.kluis", place / "first.pem")
 
     def made(author: str) -> Path:
         out = place / f"{author}.kluis"
