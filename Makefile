@@ -21,13 +21,13 @@ test: check  ## what every change must pass
 	@scripts/setup.sh test
 	@$(PY) -m pytest -n $(PROCESSES)
 
-test-slow:  ## what takes too long for every change
+test-slow:  ## what takes too long for every change; every property with all its examples
 	@scripts/setup.sh slow
-	@$(PY) -m pytest -m slow
+	@HYPOTHESIS_PROFILE=full $(PY) -m pytest -m "slow or hypothesis"
 
 coverage:  ## every branch of the verifier and of appraisal is reached by their tests; which are not, if any
 	@scripts/setup.sh test
-	@$(PY) -m pytest -n $(PROCESSES) -q tests/evidence tests/appraisal --cov
+	@HYPOTHESIS_PROFILE=full $(PY) -m pytest -n $(PROCESSES) -q tests/evidence tests/appraisal --cov
 
 clients:  ## every service with Azure's own clients, as a table: scenario, call, outcome
 	@scripts/setup.sh clients

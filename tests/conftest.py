@@ -1,6 +1,7 @@
 """What holds for every test: places of its own for platforms and builds, and how hard hypothesis looks.
 
-``HYPOTHESIS_PROFILE=nightly`` looks at a hundred times as many examples, in another order each time.
+``HYPOTHESIS_PROFILE=full``, which ``make test-slow`` and ``make coverage`` set, looks at eight times as many
+examples as ``quick``, and ``nightly`` at a hundred times as many as that, in another order each time.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import keys
+from tests.strategies import FULL
 
-settings.register_profile("ci", max_examples=200, derandomize=True, deadline=None)
+settings.register_profile("quick", max_examples=FULL // 8, derandomize=True, deadline=None)
+settings.register_profile("full", max_examples=FULL, derandomize=True, deadline=None)
 settings.register_profile(
-    "nightly", max_examples=20_000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "nightly", max_examples=100 * FULL, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 _WRITES_NO_BYTECODE = sys.dont_write_bytecode
 sys.dont_write_bytecode = False

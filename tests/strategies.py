@@ -5,7 +5,16 @@ from __future__ import annotations
 from hypothesis import settings
 from hypothesis import strategies as st
 
-PROPERTY = settings(max_examples=200, derandomize=True, deadline=None)
+FULL = 200
+"""Examples of a property in the profile ``full``."""
+
+
+def examples(full: int) -> int:
+    """How many examples the profile in use wants of a property that has ``full`` in the profile ``full``."""
+    return max(full * settings().max_examples // FULL, 5)
+
+
+PROPERTY = settings(max_examples=examples(FULL), derandomize=True, deadline=None)
 
 
 @st.composite

@@ -14,7 +14,7 @@ from kluis.enclave.store import SealedStore
 from kluis.errors import AuthenticityError
 from kluis.serve.store.schema import JOURNAL, RECORDS, STORES
 from tests.adversary.test_store import KEY, Host
-from tests.strategies import mutations
+from tests.strategies import examples, mutations
 
 WRITTEN = {"a": b"first", "b": b"second", "c": b"third" * 20}
 
@@ -62,7 +62,7 @@ def reads_or_refuses(read: Any) -> None:
     assert found == WHOLE
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(data=st.data())
 def test_whatever_is_changed(scene: Scene, data: st.DataObject) -> None:
     """Bytes changed, rows dropped, exchanged or older, before one that runs and one that starts."""

@@ -12,6 +12,7 @@ from kluis.cleanroom.agreement import Agreement
 from kluis.cleanroom.documents import MAX_BYTES, decode, encode
 from kluis.errors import FormatError
 from tests.cleanroom import samples
+from tests.strategies import examples
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return encode(samples.setting(tmp_path_factory.mktemp("homes")).agreement)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.data())
 def test_same_bytes_or_refused(raw: bytes, data: st.DataObject) -> None:
     """A mutated agreement either reads and writes back to the same bytes, or is refused by our error."""

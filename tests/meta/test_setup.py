@@ -90,7 +90,10 @@ def test_the_slow_tests_have_their_tools(tmp_path: Path) -> None:
         "debootstrap",
         "qemu-system-x86",
     }
-    assert "scripts/setup.sh slow\n\t@$(PY) -m pytest -m slow" in (ROOT / "Makefile").read_text()
+    assert (
+        "scripts/setup.sh slow\n\t@HYPOTHESIS_PROFILE=full $(PY) -m pytest -m "
+        in (ROOT / "Makefile").read_text()
+    )
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root alone can be somebody else")

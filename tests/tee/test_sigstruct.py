@@ -14,6 +14,7 @@ from kluis.errors import AuthenticityError, FormatError, UsageError
 from kluis.hashes import sha256
 from kluis.tee import sigstruct
 from tests.keys import rsa_key
+from tests.strategies import examples
 from tests.tee.image import samples
 
 HASH = bytes(range(32))
@@ -75,7 +76,7 @@ def test_debug_is_an_attribute_and_nothing_else() -> None:
 
 
 @given(st.integers(0, sigstruct.SIZE - 1), st.integers(1, 255))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_any_changed_byte_is_refused(at: int, mask: int) -> None:
     """No byte of a signed structure can change: it is signed, or the signature, or must be a constant."""
     data = bytearray(SIGNED.encode())

@@ -16,6 +16,7 @@ from kluis.cleanroom.query.cells import Values
 from kluis.cleanroom.query.publishing import _total
 from kluis.cleanroom.query.writing import tail
 from tests.adversary import rooms
+from tests.strategies import examples
 
 Person = dict[str, Any]
 Truth = bool | None
@@ -93,7 +94,7 @@ def _persons(tables: dict[str, pl.DataFrame], *, left: bool) -> list[Person]:
 ANSWERED: list[int] = []
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     seed=st.integers(1, 10**6),
     count=st.sampled_from([120, 300, 900]),
@@ -159,7 +160,7 @@ def test_some_of_them_were_answered() -> None:
     assert sum(map(bool, ANSWERED)) >= len(ANSWERED) / 8
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=examples(12), deadline=None)
 @given(seed=st.integers(1, 10**6), who=st.integers(1, 120), value=st.sampled_from([0.0, 55.0, 250.0, 1e9]))
 def test_one_person_weighs_at_most_two_spans(seed: int, who: int, value: float) -> None:
     """Whatever one person's value becomes, a sum moves by no more than two spans, and no count moves."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from kluis.enclave.store import SealedStore, Writing
 from kluis.serve.store import Database, keeping
+from tests.strategies import examples
 
 TABLES, KEYS, INDEXES = ("t", "u"), ("a", "b", "c", "é", "d" * 40), ("", "i", "j")
 
@@ -110,7 +111,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
 NUMBER = itertools.count()
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(updates=UPDATES)
 def test_equals_a_dictionary(database: Database, updates: list[Update]) -> None:
     """Two instances, updates that fail, instances that start again: every read is the dictionary's."""

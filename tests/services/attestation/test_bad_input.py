@@ -18,6 +18,7 @@ from tests.services.attestation.test_attesting import sgx, snp, tdx
 from tests.services.attestation.tpm.client import Client, world_of
 from tests.services.attestation.vm import Vm, request
 from tests.services.attestation.world import PERMIT, VERSION, World, b64u, error_of, from_b64u
+from tests.strategies import examples
 
 FINE = (200, 400, 413)
 
@@ -71,7 +72,7 @@ def test_text_that_is_no_utf8(world: World, kind: str, body: bytes) -> None:
 
 
 @given(st.sampled_from(["SgxEnclave", "SevSnpVm", "TdxVm", "AzureGuest"]), PLACES, PUT)
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_bodies(world: World, kind: str, at: int, put: bytes) -> None:
     """A damaged body is refused, or says what it said before."""
     good: dict[str, Any] = {"SgxEnclave": sgx, "SevSnpVm": snp, "TdxVm": tdx}.get(
@@ -83,7 +84,7 @@ def test_bodies(world: World, kind: str, at: int, put: bytes) -> None:
 
 
 @given(PLACES, PUT)
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_what_is_within(world: World, at: int, put: bytes) -> None:
     """So is what is encoded within a body: a guest's JSON, an SNP report's bundle, a quote."""
     guest = damaged(from_b64u(request(Vm().info())["AttestationInfo"]), at, put)
@@ -99,7 +100,7 @@ def test_what_is_within(world: World, at: int, put: bytes) -> None:
 
 
 @given(PLACES, PUT, st.integers(0, 2))
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_requests_of_tpms(client: Client, at: int, put: bytes, which: int) -> None:
     """So is a TPM's request, in its JWS and around it."""
     parts = client.v2().split(".")
@@ -109,7 +110,7 @@ def test_requests_of_tpms(client: Client, at: int, put: bytes, which: int) -> No
 
 
 @given(PLACES, PUT, st.integers(0, 2))
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_signed_policies(world: World, at: int, put: bytes, which: int) -> None:
     """A damaged policy is not set."""
     parts = owner("trusted").policy(PERMIT).split(".")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from kluis.formats.encoding import b64
 from tests.services.keyvault.world import RELEASER, World, claims, policy, sign
+from tests.strategies import examples
 
 WORLD = World()
 WORLD.ok("POST", "/keys/rsa/create", {"kty": "RSA"})
@@ -110,7 +111,7 @@ values = st.recursive(
 bodies = values.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=40)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(PATHS), bodies)
 def test_any_body_gets_an_answer(place: tuple[str, str], body: bytes) -> None:
     """No body makes the service fail: it does what was asked, or says in one shape what was wrong."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from kluis.errors import AuthenticityError, FormatError, KluisError
 from kluis.hashes import sha256
 from kluis.tee.image import archive, launchable, layers, read_file, read_image, sources, verify_layers
+from tests.strategies import examples
 from tests.tee.image import samples
 
 GOOD = samples.image(signer=samples.key())
@@ -95,7 +96,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 
 
 @given(mutated())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 def test_a_changed_image_is_refused(data: bytes) -> None:
     """Whatever is launchable and verified is the very file that was signed; only our errors escape."""
     try:
@@ -106,7 +107,7 @@ def test_a_changed_image_is_refused(data: bytes) -> None:
 
 
 @given(mutated())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_same_bytes_or_refused(data: bytes) -> None:
     """Whatever reads and verifies, signed or not, writes back to the same bytes."""
     try:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from kluis.errors import FormatError
 from kluis.tee.image.build import elf
+from tests.strategies import examples
 
 REAL = Path("/bin/true").resolve()
 DATA = REAL.read_bytes()
@@ -57,7 +58,9 @@ def test_not_for_this_loader(tmp_path: Path, data: bytes) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 1024), st.integers(0, 255)), max_size=4), st.integers(64, len(DATA)))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_only_our_errors_escape(tmp_path: Path, edits: list[tuple[int, int]], size: int) -> None:
     """A damaged header or table is refused or passed over; nothing else happens."""
     data = bytearray(DATA[:size])
