@@ -12,6 +12,7 @@ import pytest
 from tests.meta.tree import ROOT, SRC, TESTS, modules, parse
 
 MOST_LINES = 400
+MOST_MODULES = 16
 NOT_NOUNS = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
 
 
@@ -36,6 +37,29 @@ def test_says_what_it_is(module: Path) -> None:
 def test_named_by_noun(module: Path) -> None:
     """No module or folder is called by a word that means nothing."""
     assert not NOT_NOUNS & set(module.with_suffix("").parts)
+
+
+def test_no_folder_holds_too_much() -> None:
+    """At most 16 modules in a folder, so that one look takes them in; the clean room's are not sorted yet."""
+    held: dict[Path, int] = {}
+    for module in modules():
+        held[module.parent] = held.get(module.parent, 0) + (module.name != "__init__.py")
+    crowded = {str(folder): count for folder, count in held.items() if count > MOST_MODULES}
+    assert set(crowded) == {"cleanroom"}, crowded
+
+
+def test_what_a_neighbour_needs_is_public() -> None:
+    """No module imports a name with an underscore, or a module with one, from another top-level package."""
+    found = []
+    for module in modules():
+        for node in ast.walk(parse(module)):
+            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("kluis."):
+                continue
+            path = [*str(node.module).split("."), *(alias.name for alias in node.names)]
+            private = [part for part in path if part.startswith("_")]
+            if private and path[1] != module.parts[0]:
+                found.append(f"{module}: {private[0]}")
+    assert found == []
 
 
 def test_every_folder_of_tests_is_a_folder_of_the_source() -> None:
