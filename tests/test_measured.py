@@ -18,7 +18,7 @@ try:
 except OSError as error:
     found = error.errno
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-print(found)
+print(found, flush=True)
 measured.check_library(path)
 print("loaded")
 """
@@ -27,7 +27,7 @@ import os
 os.rename(path, path + ".hidden")
 measured.check_library(path)
 os.rename(path + ".hidden", path)
-print("absent")
+print("absent", flush=True)
 measured.check_library(path)
 print("loaded")
 """

@@ -29,11 +29,16 @@ KEEPER = '''"""Gives its host whatever descriptor its words go to."""
 import array
 import os
 import socket
+import stat
 
 from kluis.enclave import Enclave
 
 app = Enclave("keeper")
-if not os.path.exists("/proc"):  # inside, not where it is built
+try:
+    inside = stat.S_ISSOCK(os.fstat(4).st_mode)
+except OSError:  # where it is built
+    inside = False
+if inside:
     control = socket.socket(fileno=os.dup(4))
     control.sendmsg([b"take it"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [2]))])
 

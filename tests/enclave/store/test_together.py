@@ -204,8 +204,8 @@ def test_instances_start_while_others_write(records: KeptRecords) -> None:
 WRITER = """
 import sys
 from kluis.enclave.store import SealedStore
-from kluis.serve.store import records
-store = SealedStore(records(sys.argv[1], "test"), bytes(range(32)))
+from kluis.serve.store import Database, records
+store = SealedStore(records(Database(sys.argv[1]), "test"), bytes(range(32)))
 print("ready", flush=True)
 number = int(sys.argv[2])
 while True:

@@ -35,9 +35,9 @@ def test_all_may_start_at_once(database_url: str) -> None:
 
 START = """
 import sys
-from kluis.serve.store import Database
+from kluis.serve.store import Database, records
 for _ in range(3):
-    keeping.records(Database(sys.argv[1]), "one").read([], -1)
+    records(Database(sys.argv[1]), "one").read([], -1)
 """
 
 
