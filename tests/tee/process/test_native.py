@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 from kluis.errors import AuthenticityError, UnavailableError
-from kluis.tee.doctor import kernel
 from kluis.tee.image import interpreter
 from kluis.tee.image.manifest import LAUNCHER, MOUNTS
-from kluis.tee.process import native
+from kluis.tee.process import linux, native
 
 
 @pytest.fixture
@@ -63,7 +62,7 @@ LOW = "kluis-launcher: the heap could not be reserved: RLIMIT_NOFILE: want a har
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, whose secret memory is not limited")
-@pytest.mark.parametrize(("limit", "low"), [(kernel.DESCRIPTORS - 1, True), (kernel.DESCRIPTORS, False)])
+@pytest.mark.parametrize(("limit", "low"), [(linux.DESCRIPTORS - 1, True), (kernel.DESCRIPTORS, False)])
 def test_the_launcher_names_a_low_limit_on_descriptors(tmp_path: Path, limit: int, low: bool) -> None:
     """It needs what the doctor looks for, and says so; with as much it goes on."""
     interpreter.write(tmp_path / "python", interpreter.base())
