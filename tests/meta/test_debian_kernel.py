@@ -28,7 +28,8 @@ def _script() -> str:
         "kluis platform stop",
     ]
     said = [f"echo '## {number}'; {line} 2>&1; echo \"=> $?\"" for number, line in enumerate(lines)]
-    return "\n".join(["export PATH=/opt/kluis/bin:$PATH", "useradd --system kluis", *said, ""])
+    # The firmware leaves the console's cursor in the midst of a line.
+    return "\n".join(["export PATH=/opt/kluis/bin:$PATH", "useradd --system kluis", "echo", *said, ""])
 
 
 @pytest.mark.slow
