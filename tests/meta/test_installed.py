@@ -129,9 +129,6 @@ def test_an_installed_kluis_does_it_all(folder: Path, programs: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root becomes an ordinary user")
-@pytest.mark.parametrize(
-    "programs", [pytest.param("3.11", marks=pytest.mark.slow), "3.13"], indirect=True, scope="module"
-)
 def test_an_ordinary_user_too(folder: Path, programs: Path) -> None:
     """The same as an ordinary user, with a platform of that user's."""
     if not installed.for_everyone(programs / "python"):
