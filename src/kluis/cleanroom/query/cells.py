@@ -88,9 +88,9 @@ def read_cell(
         rows=tuple(row[b:c]),  # type: ignore[arg-type]  # whole numbers or NULL
         key=tuple(row[c:d]),
         answers=dict(zip(atoms, row[d:e], strict=True)),  # type: ignore[arg-type]  # booleans or NULL
-        persons=int(row[e]),  # type: ignore[call-overload]
+        persons=int(row[e]),  # type: ignore[call-overload]  # a count
         values={
-            column: Values(*row[e + 1 + 3 * place : e + 4 + 3 * place])  # type: ignore[arg-type]
+            column: Values(*row[e + 1 + 3 * place : e + 4 + 3 * place])  # type: ignore[arg-type]  # our SQL
             for place, column in enumerate(values)
         },
     )

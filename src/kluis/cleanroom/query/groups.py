@@ -165,6 +165,7 @@ class _Groups:
             case exp.Add() | exp.Sub() | exp.Mul() | exp.Div():
                 only(node, "this", "expression", "typed", "safe")
                 operator = _ARITHMETIC[type(node)]
+                # mypy reads the values of the table as text, not as the operators that they are.
                 return Arithmetic(operator, self._output(node.this), self._output(node.expression))  # type: ignore[arg-type]
             case exp.Round():
                 only(node, "this", "decimals")

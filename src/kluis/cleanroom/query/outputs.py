@@ -105,10 +105,10 @@ def _key_value(key: Key, value: Hashable) -> Shown:
     if value is None:
         return None
     if isinstance(key, Bins):
-        return key.labels[int(value)]  # type: ignore[call-overload]
+        return key.labels[int(value)]  # type: ignore[call-overload]  # the number of a label
     if key.scale is None:
-        return value  # type: ignore[return-value]
-    found = shown(int(value), key.scale)  # type: ignore[call-overload]
+        return value  # type: ignore[return-value]  # of a kind that is shown as it is
+    found = shown(int(value), key.scale)  # type: ignore[call-overload]  # a whole number, of the scale
     return bool(found) if key.type == "boolean" else int(found) if key.type == "integer" else float(found)
 
 

@@ -89,6 +89,7 @@ def possible_classes(
         for base, answers_of in options.items():
             for chosen in product(*answers_of):
                 flat = dict(zip(order, (each for part in chosen for each in part), strict=True))
+                # mypy: it was set just above, and is None only where this loop was left.
                 wanted[own].add((*base, *(flat[each] for each in range(len(atoms)))))  # type: ignore[union-attr]
     return wanted
 
@@ -211,6 +212,7 @@ def _options(
         if isinstance(key, Bins):
             literals += comparisons_of(*(condition for condition, _ in key.cases))
     values: list[Value | None] = [*_values(column, literals), None]
+    # mypy: what a key holds that is no bin is a value of its column.
     values += [own[place] for place, key in about.items() if not isinstance(key, Bins)]  # type: ignore[misc]
     fitting = {
         tuple(answer_of(each, value) for each in atoms)
@@ -252,6 +254,7 @@ def _values(column: Column, comparisons: Iterable[Comparison]) -> list[Value]:
         literals |= set(each.values) if isinstance(each, OneOf) else set()
     if column.scale is not None:
         most = column.scale.most
+        # mypy: what a column with a scale is compared with is a number.
         near = {0, most} | {int(each) + more for each in literals for more in (-1, 0, 1)}  # type: ignore[arg-type]
         return [each for each in sorted(near) if 0 <= each <= most]
     found = [beside for each in literals for beside in _beside(each)]

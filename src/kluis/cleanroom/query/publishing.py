@@ -146,6 +146,7 @@ def _alone(
         for met in possible_rows(of):
             rows: Counter[Keys] = Counter()
             for (key, each), count in kept.items():
+                # mypy: what follows the answers is a whole number for each class of rows.
                 rows[key] += count if int(each[place]) >> met & 1 else 0  # type: ignore[call-overload]
             found |= {key for key in possible if rows[key] < k}
     return found
