@@ -32,9 +32,7 @@ def image(path: Path, source: bytes) -> Path:
 
 @pytest.fixture
 def low(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bounds that a test reaches soon; honest source is far below them."""
-    monkeypatch.setattr(bytecode, "MOST_SECONDS", 1)
-    monkeypatch.setattr(bytecode, "LEAST_BYTES_A_SECOND", 4 << 20)
+    """Bounds of memory and output that a test reaches soon, long before its processor time is used up."""
     monkeypatch.setattr(bytecode, "MOST_MEMORY_BYTES", 512 << 20)
     monkeypatch.setattr(bytecode, "MOST_OUTPUT_BYTES", 16 << 20)
 
@@ -48,8 +46,13 @@ def low(monkeypatch: pytest.MonkeyPatch) -> None:
         (FOLDED, "more memory or output"),
     ],
 )
-def test_no_source_takes_the_compiler_for_ever(tmp_path: Path, source: bytes, got: str) -> None:
+def test_no_source_takes_the_compiler_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: bytes, got: str
+) -> None:
     """``measure`` and ``diff`` refuse the image, and name the module."""
+    if source is CLASSES:  # the others must reach their own bound, however slow this machine is
+        monkeypatch.setattr(bytecode, "MOST_SECONDS", 1)
+        monkeypatch.setattr(bytecode, "LEAST_BYTES_A_SECOND", 4 << 20)
     bad = image(tmp_path / "bad.kluis", source)
     want = rf"^{PLACE}: want source that compiles within bounds of time, memory and output, got {got}\n"
     with pytest.raises(FormatError, match=want) as refused:
