@@ -136,7 +136,9 @@ def _of_struct(value: Any, kind: type[msgspec.Struct], place: str, *, whole: boo
 
 
 def _plain(message: str, value: Any) -> str:
-    """Rewrite msgspec's message in our form: ``Expected `int` >= 3`` becomes ``want an integer >= 3, got 2``."""
+    """Rewrite msgspec's message in our form: ``Expected `int` >= 3`` becomes ``want an integer >= 3, got
+    2``.
+    """
     text = re.sub(r" - at `[^`]*`\Z", "", message)
     if not text.startswith("Expected "):
         return text[:1].lower() + text[1:]

@@ -1,4 +1,4 @@
-"""Parse Windows' measurements of its own boot (WBCL): events within events. Nothing here is verified.
+"""Parse Windows' measurements of its boot (WBCL): events within events. Nothing here is verified.
 
 A tagged event of PCR 11 to 14, or of PCR 17 to 22 after a dynamic launch, contains one event or a container
 of events. Each has a type and a size, 4 bytes little-endian each, and a value.

@@ -32,8 +32,7 @@ class AzureEndorsements:
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
-        """Read the members ``snp``, ``tdx`` and ``ak``, each in the format of its own type; each may be
-        absent.
+        """Read the members ``snp``, ``tdx`` and ``ak``, each in the format of its type; each may be absent.
 
         Raises:
             FormatError: not JSON, a member that is unknown or of the wrong kind, or more than 8 MiB.

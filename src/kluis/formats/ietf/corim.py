@@ -5,8 +5,8 @@
     measured = {? 0: key, 1: {? 2: [+ digest], ? 14: {register: [+ digest]}, ...}}
     digest   = [algorithm, bytes]
 
-Other tags and other triples are skipped: they only add to what may be known of a device. Whatever restricts
-it is reported: a profile, an environment of a single device, and every condition listed next to digests,
+Other tags and other triples are skipped: they only add to the description of a device. Whatever restricts it
+is reported: a profile, an environment of a single device, and every condition listed next to digests,
 including an authority. A CoMID that another CoMID or its own later version replaces is omitted. Old manifests
 use tag 500, and have a single measurement instead of a list.
 

@@ -63,7 +63,7 @@ class Field(enum.IntEnum):
 
 
 class Feature(enum.IntEnum):
-    """How the device is passed through: alone, with others, or with links in the clear."""
+    """How the device is passed through: by itself, with others, or with links in the clear."""
 
     SINGLE_PASS_THROUGH = 0
     MULTIPLE_PASS_THROUGH = 1

@@ -29,7 +29,9 @@ _TYPES: Final = {kind.value: kind for kind in CertificationType}
 
 
 class PckId(Struct):
-    """Identifies the PCK certificate to fetch; ``ppid`` names the platform, in clear or encrypted to Intel."""
+    """Identifies the PCK certificate to fetch; ``ppid`` names the platform, in clear or encrypted to
+    Intel.
+    """
 
     ppid: bytes
     cpusvn: bytes

@@ -100,7 +100,7 @@ class Endorsements:
         return jcs.dumps(found)
 
     def over(self, other: Endorsements) -> Endorsements:
-        """Fill the members that are None here from ``other``."""
+        """Fill the members missing here from ``other``."""
         if None not in (self.vek, self.ask, self.ark, self.crl):
             return self
         return Endorsements(

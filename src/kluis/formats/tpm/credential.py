@@ -128,7 +128,9 @@ def kdfa(hashed: HashId, key: bytes, label: bytes, context: bytes, bits: int) ->
 
 
 def _agree(key: ec.EllipticCurvePublicKey, hashed: HashId) -> tuple[bytes, bytes]:
-    """Derive a seed that an elliptic-curve EK can derive too, and the point that it needs for this: KDFe()."""
+    """Derive a seed that an elliptic-curve EK can derive too, and the point that it needs for this:
+    KDFe().
+    """
     mine = ec.generate_private_key(key.curve)
     size = (key.curve.key_size + 7) // 8
     points = (mine.public_key().public_numbers(), key.public_numbers())

@@ -44,7 +44,9 @@ def split_pem(data: bytes, what: str, most: int = MAX_CHAIN) -> tuple[bytes, ...
 
 
 def write_pem(der: bytes, label: str = "CERTIFICATE") -> bytes:
-    """Write one certificate, or another type as ``label``: lines of 64 characters, each ended by a line feed."""
+    """Write one certificate, or another type as ``label``: lines of 64 characters, each ended by a line
+    feed.
+    """
     text = binascii.b2a_base64(der, newline=False)
     lines = [text[at : at + 64] for at in range(0, len(text), 64)]
     begin, end = (f"-----{word} {label}-----".encode() for word in ("BEGIN", "END"))
