@@ -1,4 +1,4 @@
-"""What a database's drivers raise, and what it means here: SQLite's and PostgreSQL's."""
+"""The database drivers' exceptions and their meaning here, for SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["BROKEN", "DRIVERS", "unavailable"]
 
 DRIVERS: Final = (sqlite3.Error, psycopg.Error)
 BROKEN: Final = (psycopg.OperationalError, psycopg.InterfaceError, sqlite3.ProgrammingError)
-"""What a connection raises that the server, or somebody else, has closed."""
+"""Raised by a connection that the server, or another party, has closed."""
 MEND: Final = "see that it runs, that its disk has room, and that the URL is right"
 
 
 @contextmanager
 def unavailable() -> Iterator[None]:
-    """Say of the database's own errors that it is unavailable.
+    """Convert the database's own errors into UnavailableError.
 
     Raises:
         UnavailableError: one was raised within.

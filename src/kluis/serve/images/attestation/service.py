@@ -1,4 +1,4 @@
-"""The attestation service, as its image starts it."""
+"""Entry point of the attestation service in its image."""
 
 from kluis.services.attestation.inside import app
 

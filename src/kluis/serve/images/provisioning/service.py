@@ -1,4 +1,4 @@
-"""The provisioning service, as its image starts it."""
+"""Entry point of the provisioning service in its image."""
 
 from kluis.services.provisioning.inside import app
 
