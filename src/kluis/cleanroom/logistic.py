@@ -1,6 +1,7 @@
 """Logistic regression with a ridge penalty, by Newton's method.
 
-A fixed number of steps, so that how long it takes does not follow the values, and no warning is written.
+It uses a fixed number of steps, so that its duration does not depend on the values, and no warning is
+written.
 
 Spec: minimises ``sum(log(1 + exp(-y (b + x w)))) + |w|^2 / 2``, scikit-learn's objective with C = 1.
 """
@@ -16,11 +17,12 @@ _MOST = 30.0  # of a linear predictor: beyond it a chance is 0 or 1 to 13 digits
 
 
 def fit(values: Floats, outcome: Bits) -> Floats:
-    """Fit the intercept and a weight a column.
+    """Fit the intercept and one weight for each column.
 
     Args:
-        values: a row a person, a column a predictor, of about unit spread; centred, or nearly.
-        outcome: one a person.
+        values: one row for each person, one column for each predictor, of about unit spread; centred, or
+            nearly.
+        outcome: one for each person.
     """
     design = _with_intercept(values)
     penalty = np.ones(design.shape[1])
@@ -35,7 +37,7 @@ def fit(values: Floats, outcome: Bits) -> Floats:
 
 
 def predict(weights: Floats, values: Floats) -> Floats:
-    """Each person's score: the logarithm of its odds."""
+    """Each person's score: the logarithm of the odds."""
     scores: Floats = _with_intercept(values) @ weights
     return scores
 
