@@ -1,4 +1,4 @@
-"""Files of the user's: read whole, or replaced whole."""
+"""Read and replace a user's files, atomically."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kluis.errors import UnavailableError, UsageError
 
 
 def read(path: Path) -> bytes:
-    """Read a small file that the user named.
+    """Read a small file whose path comes from the user.
 
     Raises:
         UsageError: it cannot be read.
@@ -25,7 +25,7 @@ def read(path: Path) -> bytes:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Put ``data`` at ``path``, whole or not at all.
+    """Write ``data`` to ``path``, atomically.
 
     Raises:
         UnavailableError: it cannot be written.
@@ -38,8 +38,8 @@ def write(path: Path, data: bytes) -> None:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Write a file without a name, and give it ``path`` once it is complete.
 
-    Whatever happens before, a kill too, leaves what was at ``path`` and nothing beside it. (Where the
-    file system has no nameless files, a kill leaves a hidden one.)
+    If it fails before, even by a kill, the old file at ``path`` is unchanged, and no other file is left. (On
+    a file system without nameless files, a kill leaves a hidden one.)
 
     Raises:
         UnavailableError: it cannot be written.
