@@ -61,7 +61,7 @@ def run(
     opened = Room(room)
     signed = opened.signed()
     agreement = check_signed(signed)
-    local = {name: Owner(parties.home(homes, name), signed, opened.stops()) for name in party or ()}
+    local = {name: Owner(parties.home(homes, name), signed, opened.stops(agreement)) for name in party or ()}
     if image is None:
         if len(local) != 1:
             raise UsageError("run: want --image FILE to host it, or one --as PARTY to take part in it")
