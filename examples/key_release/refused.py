@@ -120,7 +120,7 @@ def stale(services: Services, token: str) -> None:
 def outdated(services: Services, path: str) -> None:
     """A weakness became known: who was not certified anew since is out of date, these services too.
 
-    They hold what they know of platforms for an hour; started anew, they know it at once.
+    They hold what they know of platforms for an hour; restarted, they know it at once.
     """
 
     def release() -> str:
