@@ -19,6 +19,8 @@ CLEAN = [
     "CONTRIBUTING.md",
     "README.md",
     "SECURITY.md",
+    "docs/guides",
+    "docs/index.md",
 ]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")]
 MOST_WORDS = 25  # in a page's average sentence
