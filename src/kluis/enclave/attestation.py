@@ -82,7 +82,7 @@ class Peer(msgspec.Struct, frozen=True):
 
 def target_info() -> bytes:
     """This enclave's TARGETINFO (512 bytes): give it to the neighbour who shall make a report."""
-    return inside("target_info").session.request(channel.TargetInfo(), channel.Bytes).value
+    return inside("target_info").attester.request(channel.TargetInfo(), channel.Bytes).value
 
 
 def report(target: bytes, payload: bytes = b"", *, nonce: bytes = b"") -> LocalReport:
@@ -98,7 +98,7 @@ def report(target: bytes, payload: bytes = b"", *, nonce: bytes = b"") -> LocalR
     """
     here = inside("report")
     document = _document(here, Purpose.APP, nonce, payload)
-    made = here.session.request(channel.Report(target, report_data(document)), channel.Bytes)
+    made = here.attester.request(channel.Report(target, report_data(document)), channel.Bytes)
     return LocalReport(made.value, document)
 
 
@@ -117,7 +117,7 @@ def verify_report(made: LocalReport, *, nonce: bytes = b"") -> Peer:
     """
     here = inside("verify_report")
     body = Report.parse(made.report).body
-    if not here.session.request(channel.VerifyReport(made.report), channel.Truth).value:  # 1
+    if not here.attester.request(channel.VerifyReport(made.report), channel.Truth).value:  # 1
         raise AuthenticityError("report: not made on this platform for this enclave", code="report_mac")
     if body.report_data != report_data(made.runtime_data):  # 2
         raise AuthenticityError("report: is not over this runtime data", code="runtime_data")
@@ -213,7 +213,7 @@ def host_evidence(nonce: bytes, app_data: bytes) -> Evidence:
 
 def _quote(here: Inside, purpose: Purpose, nonce: bytes, payload: bytes, *keys: Jwk) -> Evidence:
     document = _document(here, purpose, nonce, payload, *keys)
-    made = here.session.request(channel.Quote(report_data(document)), channel.Bytes)
+    made = here.attester.request(channel.Quote(report_data(document)), channel.Bytes)
     return Evidence(made.value, document, here.launch.launch_configuration)
 
 
