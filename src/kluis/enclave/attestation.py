@@ -16,6 +16,7 @@ import msgspec
 from kluis.enclave.inside import Inside, inside
 from kluis.errors import AuthenticityError, FreshnessError
 from kluis.formats.kluis import channel
+from kluis.formats.kluis.bundle import EvidenceBundle
 from kluis.formats.kluis.runtime_data import Jwk, Purpose, RuntimeData, okp_key, report_data
 from kluis.formats.sgx.report import Report
 
@@ -34,18 +35,8 @@ __all__ = [
 K = TypeVar("K")
 
 
-class Evidence(msgspec.Struct, frozen=True):
-    """A quote and the two documents whose hashes stand in it; may be an ecall's result.
-
-    Attributes:
-        quote: DCAP v3.
-        runtime_data: canonical JSON; report_data is its SHA-256 and 32 zero bytes.
-        launch_configuration: canonical JSON; CONFIGID is its SHA-512.
-    """
-
-    quote: bytes
-    runtime_data: bytes
-    launch_configuration: bytes
+class Evidence(EvidenceBundle, frozen=True):
+    """A quote and the two documents whose hashes stand in it; may be an ecall's result."""
 
 
 class LocalReport(msgspec.Struct, frozen=True):

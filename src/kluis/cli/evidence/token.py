@@ -31,7 +31,7 @@ from kluis.errors import KluisError, UsageError
 from kluis.evidence import ProtectionLevel
 from kluis.evidence.registry import kind_of
 from kluis.formats import x509
-from kluis.formats.kluis.vouched import Vouched
+from kluis.formats.kluis import vouched
 from kluis.hashes import sha256
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def _signer(
             "--root: want a certificate of the signing key in --keys, got a key without one",
             hint="the service's own document, /certs, has it",
         )
-    quote = Vouched.of(x509.parse(key.certificate, "signing certificate")).quote
+    quote = vouched.evidence_in(x509.parse(key.certificate, "signing certificate")).quote
     return vouching.check(
         key.certificate,
         anchors=files.anchors(roots, None),
