@@ -244,7 +244,7 @@ def appraise(
         now=when,
     )
     if html is not None:
-        from kluis.cli.evidence import report_html
+        from kluis.views import report_html
 
         page = report_html.page(result, log=text.explained(log), sha256=given)
         render.save(html, page.encode())
