@@ -83,7 +83,7 @@ class Counter:
         return self._ask("advance", to, mark)
 
     def _ask(self, op: str, to: int = 0, mark: bytes = b"") -> MarkedReading:
-        answer = inside("counter").session.request(
+        answer = inside("counter").attester.request(
             channel.Counter(self._id, op, to, mark, self._policy), channel.Count
         )
         return MarkedReading(answer.value, answer.witness, answer.mark)

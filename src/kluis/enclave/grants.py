@@ -54,4 +54,4 @@ def insecure_raw_quote(report_data: bytes) -> bytes:
         raise PolicyError(f"raw report data: the image lacks the grant {RAW}", hint="kluis.enclave.quote")
     if len(report_data) != 64:
         raise UsageError(f"raw report data: want 64 bytes, got {len(report_data)}")
-    return here.session.request(channel.Quote(report_data), channel.Bytes).value
+    return here.attester.request(channel.Quote(report_data), channel.Bytes).value

@@ -125,7 +125,7 @@ def _key(here: Inside, header: _Header) -> bytes:
         key = _keys.get(header)
     if key is None:
         request = SealKey(header.policy, header.svn, header.key_id, header.cpusvn)
-        key = here.session.request(request, Bytes).value
+        key = here.attester.request(request, Bytes).value
         with _lock:
             if len(_keys) >= MAX_KEYS:
                 _keys.clear()

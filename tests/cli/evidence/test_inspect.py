@@ -19,7 +19,6 @@ import pytest
 
 from kluis.cli.evidence import inspect as inspecting
 from kluis.cli.evidence import inspect_text as text
-from kluis.cli.evidence.inspect_fields import fields
 from kluis.cli.image import inspect_image
 from kluis.cli.main import run
 from kluis.errors import KluisError
@@ -30,6 +29,7 @@ from kluis.formats.ietf.cmw import OCTETS, Collection, Part
 from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.wrappers import oe
 from kluis.tee.image import archive
+from kluis.views.fields import fields
 from tests.cli.quotes import Kluis, Said
 from tests.evidence.cca import forge as cca
 from tests.evidence.forge import IMAGE, NONCE

@@ -21,7 +21,6 @@ from kluis.evidence.context import Context
 from kluis.formats import x509
 from kluis.formats.kluis import vouched
 from kluis.formats.kluis.runtime_data import Purpose
-from kluis.formats.kluis.vouched import Vouched
 from kluis.formats.x509 import Scheme
 
 __all__ = ["SigningKey", "check", "wanted"]
@@ -123,7 +122,7 @@ def check(
     read = x509.parse(certificate, _WHAT)
     chain.issued(read, read, _WHAT, schemes=_SCHEMES, context=Context(anchors), code="cert_sig")  # 1
     chain.valid(read, _WHAT, now)
-    carried = Vouched.of(read)
+    carried = vouched.evidence_in(read)
     verified = evidence.verify(carried.quote, anchors=anchors, collateral=collateral, now=now)  # 2
     result = appraisal.appraise(
         verified,

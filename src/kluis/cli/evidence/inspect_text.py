@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from kluis.cli.evidence.inspect_fields import Fields, fields, key_of, plain
 from kluis.errors import foreign
 from kluis.evidence.sniff import Found
 from kluis.formats import x509
+from kluis.views.fields import Fields, fields, key_of, plain
 
 _MOST_NAME: Final = 24
 _MOST_ITEMS: Final = 64

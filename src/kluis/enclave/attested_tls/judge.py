@@ -157,4 +157,4 @@ def attest_self(link: Link, nonce: bytes, challenge: bytes = b"") -> Answer:
     """
     binding = Binding(link.role, link.exporter())
     made = channel_evidence(nonce, binding.encode())
-    return Answer(made.quote, made.runtime_data, made.launch_configuration, challenge)
+    return Answer.of(made, challenge=challenge)
