@@ -118,9 +118,9 @@ def stale(services: Services, token: str) -> None:
 
 
 def outdated(services: Services, path: str) -> None:
-    """A weakness became known: who was not certified anew since is out of date, these services too.
+    """A weakness became known: who was not certified again since is out of date, these services too.
 
-    They hold what they know of platforms for an hour; started anew, they know it at once.
+    They hold what they know of platforms for an hour; restarted, they know it at once.
     """
 
     def release() -> str:
@@ -141,7 +141,7 @@ def outdated(services: Services, path: str) -> None:
     platform("certify")
     services.restart()
     waited(lambda: not refusal())
-    print("released again, once the platform was certified anew")
+    print("released again, once the platform was certified again")
 
 
 def platform(*order: str) -> None:

@@ -123,7 +123,7 @@ def refuse_present(stores: Stores, sleep: Sleep = time.sleep) -> None:
         raise UnavailableError(
             f"database: want nobody else at its stores, got {_join(there)}",
             hint="stop it first; --rekey-beside-others goes on: it answers nothing more then until it is"
-            " started anew, and if it writes meanwhile the keys stay as they are",
+            " restarted, and if it writes meanwhile the keys stay as they are",
             code="state_in_use",
         )
 

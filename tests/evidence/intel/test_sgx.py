@@ -217,7 +217,7 @@ def test_step_10_no_level_reached(part: str, forge: Forge) -> None:
 
 
 def test_tcb_recovery() -> None:
-    """After a recovery an old platform is OutOfDate, and one certified anew is UpToDate again."""
+    """After a recovery an old platform is OutOfDate, and one certified again is UpToDate again."""
     forge = Forge()
     newer = bytes([2] * 16)
     forge.authority.recover(cpusvn=newer, pcesvn=1, advisories=("KLUIS-SA-1",), now=NOW)

@@ -169,7 +169,7 @@ def serve(
         typer.Option(
             "--rekey-beside-others",
             help="With --rekey, though another command is at the database: it answers nothing more until it"
-            " is started anew, and what it writes meanwhile leaves the keys as they are.",
+            " restarts, and what it writes meanwhile leaves the keys as they are.",
         ),
     ] = False,
     json: Json = False,

@@ -1,9 +1,9 @@
-"""Attested TLS on the wire: what two ends say to one another after the handshake. Nothing here is verified.
+"""The documents of attested TLS that both ends exchange after the handshake. Nothing here is verified.
 
-Evidence in a certificate can be relayed: whoever holds, or only forwards, such a certificate is believed.
-So the evidence comes after the handshake, in answer to the asking end's own nonce, and its runtime data
-(purpose ``channel``) carry a *binding*: the role of the end that speaks, and the connection's
-exporter, which no two connections share.
+Evidence in a certificate can be relayed: anyone who holds, or only forwards, such a certificate is believed.
+So the evidence comes after the handshake, in answer to the requesting end's own nonce. Its runtime data
+(purpose ``channel``) contain a *binding*: the role of the end that makes it, and the connection's exporter,
+which no two connections share.
 
     POST /.well-known/kluis/evidence    question -> answer      the server attests itself
     PUT  /.well-known/kluis/evidence    answer   -> 204         the client attests itself
@@ -14,7 +14,7 @@ exporter, which no two connections share.
                "runtime_data": base64url, "version": 1}
 
 Canonical JSON (RFC 8785). The exporter is ``tls-exporter`` of RFC 9266: label ``EXPORTER-Channel-Binding``,
-no context, 32 bytes. The role keeps one end's evidence from being handed back to it as the other's.
+no context, 32 bytes. The role prevents one end's evidence from being returned to it as the other's.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ MAX_ANSWER_BYTES: Final = 256 * 1024
 
 
 class Role(enum.StrEnum):
-    """Which end of a connection speaks."""
+    """An end of the connection."""
 
     CLIENT = "client"
     SERVER = "server"
@@ -62,7 +62,7 @@ class Binding:
 
     Attributes:
         role: the end that made the evidence.
-        exporter: 32 bytes, of the connection that it was made for.
+        exporter: 32 bytes, of the connection that the evidence was made for.
     """
 
     role: Role
@@ -79,7 +79,7 @@ class Binding:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read a document in its one canonical form.
+        """Parse a document in its one canonical form.
 
         Raises:
             FormatError: not canonical, a member missing or unknown, out of bounds.
@@ -101,7 +101,7 @@ class Question:
     """A request for evidence.
 
     Attributes:
-        nonce: 32 bytes, the asking end's own, used once.
+        nonce: 32 bytes, chosen by the requesting end, used once.
     """
 
     nonce: bytes
@@ -117,7 +117,7 @@ class Question:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read a document in its one canonical form.
+        """Parse a document in its one canonical form.
 
         Raises:
             FormatError: not canonical, a member missing or unknown, out of bounds.
@@ -135,7 +135,7 @@ class Answer(EvidenceBundle, frozen=True):
     """Evidence whose payload is a :class:`Binding`.
 
     Attributes:
-        challenge: 32 bytes, the server's own nonce for evidence of its client; empty in a client's answer.
+        challenge: 32 bytes, the server's nonce for evidence of its client; empty in a client's answer.
     """
 
     challenge: bytes = b""
@@ -144,7 +144,7 @@ class Answer(EvidenceBundle, frozen=True):
         """Write the document.
 
         Raises:
-            FormatError: it is larger than a reader takes, or the challenge has another length.
+            FormatError: it is larger than a reader accepts, or the challenge has another length.
         """
         _challenge(self.challenge)
         made = jcs.dumps({name: b64.encode_url(getattr(self, name)) for name in _PARTS} | {"version": 1})
@@ -156,7 +156,7 @@ class Answer(EvidenceBundle, frozen=True):
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read a document in its one canonical form.
+        """Parse a document in its one canonical form.
 
         Raises:
             FormatError: not canonical, a member missing or unknown, out of bounds.

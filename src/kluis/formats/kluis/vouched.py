@@ -1,12 +1,12 @@
-"""Vouched certificates: a signing key's certificate that carries evidence of the enclave that made it.
+"""Certificates of signing keys that carry evidence of the enclave that made the key.
 
-Two extensions, neither critical. One is Azure Attestation's, and holds a DCAP quote as it is; the other is
-Kluis's own and holds the two documents whose hashes stand in the quote:
+There are two extensions, neither critical. One is Azure Attestation's, and contains a DCAP quote. The other
+is Kluis's own, and contains the two documents whose hashes are in the quote:
 
     Documents ::= SEQUENCE { runtimeData OCTET STRING, launchConfiguration OCTET STRING }
 
-The payload of the runtime data is a *statement*, which names the key; of a service whose operator tells it
-things that its word depends on, the digest of these too:
+The payload of the runtime data is a *statement*, which names the key. If the service's tokens depend on
+settings from its operator, it also names the digest of these:
 
     {"public_key": base64url of the SubjectPublicKeyInfo, "statement": "signing-key", "version": 1}
     {"public_key": ..., "settings": hex of 32 bytes, "statement": "signing-key", "version": 2}
@@ -25,7 +25,7 @@ from kluis.formats.kluis.bundle import EvidenceBundle
 from kluis.formats.x509 import Certificate
 
 QUOTE_OID: Final = "1.3.6.1.4.1.311.105.1"
-# Of a random UUID, as ITU-T X.667 lets everybody make them.
+# From a random UUID, which ITU-T X.667 allows anyone to use.
 DOCUMENTS_OID: Final = "2.25.82909848931547334948017031640174847248"
 SIGNING_KEY: Final = "signing-key"
 MAX_STATEMENT: Final = 8 * 1024
@@ -63,11 +63,11 @@ def evidence_in(certificate: Certificate) -> EvidenceBundle:
 
 
 class Statement(NamedTuple):
-    """What an enclave says of a key.
+    """An enclave's statement about a key.
 
     Attributes:
         spki: DER of the SubjectPublicKeyInfo.
-        settings: digest of what the enclave was told, 32 bytes; None where it says nothing of that.
+        settings: digest of the enclave's settings, 32 bytes; None if it is not stated.
     """
 
     spki: bytes
@@ -79,7 +79,7 @@ def statement(spki: bytes, settings: bytes | None = None) -> bytes:
 
     Args:
         spki: DER of the SubjectPublicKeyInfo.
-        settings: digest of what the enclave was told, 32 bytes, if its word depends on it.
+        settings: digest of the enclave's settings, 32 bytes, if its tokens depend on them.
     """
     said = {"public_key": b64.encode_url(spki), "statement": SIGNING_KEY}
     if settings is None:
@@ -88,7 +88,7 @@ def statement(spki: bytes, settings: bytes | None = None) -> bytes:
 
 
 def read_statement(data: bytes) -> Statement:
-    """Read a statement in its one canonical form.
+    """Parse a statement in its one canonical form.
 
     Raises:
         UnsupportedError: a statement about something else.

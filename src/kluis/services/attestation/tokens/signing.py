@@ -187,7 +187,7 @@ class SigningKeys:
     def _renew(self, instance: str, url: str, ring: _Ring, now: datetime) -> _Ring:
         """The keys, once a start, with evidence of the platform and the image as they are now.
 
-        A platform that was certified anew, after a TCB recovery, is still out of date by its old evidence.
+        A platform that was certified again, after a TCB recovery, is still out of date by its old evidence.
         """
         fresh: dict[str, bytes] = {}
         for key in ring.keys:

@@ -7,7 +7,7 @@ from the machine's start and which nobody sets: the days are over when both say 
 enclave runs; what a stop took is made up at the same pace.
 
 A deletion holds it down to the time of the deletion. So whatever the clock said before, and however often the
-enclave is started anew, 90 days take 9 at least, and 7 days 16 hours, under a clock that no client's token
+enclave restarts, 90 days take 9 at least, and 7 days 16 hours, under a clock that no client's token
 fits. A host whose kernel lies about the monotonic clock, too, is not kept out; nor is one that throws the
 store away.
 """
