@@ -138,17 +138,25 @@ def errors() -> str:
 
 PYTHON_HEAD = """# Python
 
-What other programs may import; all else may change without a word, but for what a guide shows. Every error
-is a `kluis.errors.KluisError`. `kluis.evidence` and `kluis.appraisal` load the standard library and
-`cryptography` alone.
+The public modules and their names. Everything else may change in any version. Every error is a
+`kluis.errors.KluisError`. `kluis.evidence` and `kluis.appraisal` load only the standard library and
+`cryptography`.
 """
 PUBLIC = (
+    "kluis.errors",
     "kluis.enclave",
+    "kluis.enclave.asgi",
+    "kluis.enclave.store",
+    "kluis.images",
     "kluis.host",
+    "kluis.host.attested",
+    "kluis.host.vaults",
     "kluis.evidence",
     "kluis.appraisal",
-    "kluis.appraisal.tokens.signing",
+    "kluis.appraisal.tokens",
     "kluis.collateral",
+    "kluis.cleanroom",
+    "kluis.testing.plugin",
 )
 
 

@@ -26,8 +26,6 @@ from kluis.services.attestation.tpm.keys import BoundKey, other_keys, request_ke
 from kluis.services.attestation.tpm.messages import Request
 from kluis.services.attestation.tpm.parts import Parts, parts_of
 
-__all__ = ["Time", "TpmEvidence", "verify"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Time:
