@@ -47,7 +47,7 @@ def evidence_in(certificate: Certificate) -> EvidenceBundle:
     """The evidence that a certificate carries.
 
     Raises:
-        FormatError: an extension is not there, or not what it should be.
+        FormatError: an extension is missing or malformed.
     """
     for oid in (QUOTE_OID, DOCUMENTS_OID):
         if oid not in certificate.extensions:
