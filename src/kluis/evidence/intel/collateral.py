@@ -1,6 +1,6 @@
 """Collateral, verified once and held: signatures now, time and revocation at every use.
 
-Step 7 (CRLs) and step 9 (documents) of the verification of a quote, as far as they need no quote.
+Step 8 (CRLs) and step 9 (documents) of the verification of a quote, as far as they need no quote.
 """
 
 from __future__ import annotations
