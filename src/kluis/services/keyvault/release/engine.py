@@ -101,7 +101,7 @@ class Releases:
 
         def happen(reading: Reading) -> Event:
             nonlocal going
-            going = self._going(reading, name, version, vouched, at)
+            going = self._going(reading, name, version, vouched, at)  # 1 to 4
             return going.event(subject, at, target)
 
         def then() -> None:
