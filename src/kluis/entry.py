@@ -2,8 +2,6 @@
 
 from kluis import measured
 
-__all__ = ["load", "main"]
-
 INDEXES = 7
 
 

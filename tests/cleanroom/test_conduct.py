@@ -12,7 +12,7 @@ from kluis.cleanroom import conduct, mailbox
 from kluis.cleanroom.exchange import Challenge, Offer, Release
 from kluis.cleanroom.receipt import check_receipt
 from kluis.cleanroom.release import Owner, stop
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.errors import KluisError, PolicyError, UnavailableError
 from tests.cleanroom import samples
 from tests.cleanroom.inprocess import InProcess

@@ -17,7 +17,7 @@ from kluis.cleanroom.documents import decode, encode
 from kluis.cleanroom.exchange import Challenge, Offer, Release
 from kluis.cleanroom.receipt import Receipt, ReceiptFile
 from kluis.cleanroom.release import Owner, check_stops
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.errors import PolicyError
 
 

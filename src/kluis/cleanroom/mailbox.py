@@ -23,7 +23,7 @@ import msgspec
 from kluis.cleanroom.documents import Document, decode, encode
 from kluis.cleanroom.exchange import Challenge, Offer, Release
 from kluis.cleanroom.release import Owner, check_stops
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.cleanroom.terms import Hex32, Identifier
 from kluis.errors import FormatError, KluisError, PolicyError, UnavailableError
 

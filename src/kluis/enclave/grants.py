@@ -12,8 +12,6 @@ from kluis.enclave.inside import inside
 from kluis.errors import PolicyError, UsageError
 from kluis.formats.kluis import channel
 
-__all__ = ["granted_socket", "insecure_raw_quote"]
-
 RAW = "insecure_raw_report_data"
 
 

@@ -17,8 +17,6 @@ from kluis.tee import backends
 from kluis.tee.backend import Backend
 from kluis.tee.image import archive
 
-__all__ = ["interface_of", "load"]
-
 START_SECONDS: Final = 120.0
 
 

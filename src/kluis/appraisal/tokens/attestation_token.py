@@ -26,8 +26,6 @@ from kluis.errors import AuthenticityError, FormatError, FreshnessError, UsageEr
 from kluis.formats.encoding import cbor
 from kluis.formats.ietf import cose
 
-__all__ = ["Expected", "Form", "Token", "verify"]
-
 SKEW: Final = timedelta(seconds=signed_claims.SKEW_SECONDS)
 KIND: Final = "x-ms-attestation-type"
 MOST_SHOWN: Final = 200

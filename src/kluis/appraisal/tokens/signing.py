@@ -26,8 +26,6 @@ from kluis.formats.encoding import b64, cbor, jcs
 from kluis.formats.ietf import cose
 from kluis.hashes import sha256
 
-__all__ = ["jwk", "key_id", "sign_cwt", "sign_jwt", "verify_cwt", "verify_jwt"]
-
 MAX_SIZE: Final = 64 * 1024
 JWT_TYPE: Final = "eat+jwt"
 # Other signers write what RFC 7519 recommends, or nothing: the profile in the claims identifies the token.

@@ -20,8 +20,6 @@ from kluis.errors import AuthenticityError, FormatError, KluisError
 from kluis.formats.encoding import b64, jcs
 from kluis.formats.x509 import split_pem
 
-__all__ = ["RSA_BITS", "PublicKey", "TrustedKey", "of_pem", "read"]
-
 PublicKey: TypeAlias = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 MAX_JWKS: Final = 256 * 1024
 MAX_KEYS: Final = 32

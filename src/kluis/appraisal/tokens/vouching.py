@@ -23,8 +23,6 @@ from kluis.formats.kluis import vouched
 from kluis.formats.kluis.runtime_data import Purpose
 from kluis.formats.x509 import Scheme
 
-__all__ = ["SigningKey", "check", "wanted"]
-
 _WHAT: Final = "signing certificate"
 _SCHEMES: Final = (Scheme.RS256, Scheme.ES256, Scheme.ES384)
 

@@ -23,7 +23,7 @@ from kluis.errors import FormatError, UsageError
 from kluis.evidence import sniff as sniffing
 from kluis.evidence.sniff import Found
 from kluis.formats.encoding.armor import MAX_SIZE
-from kluis.views import fields
+from kluis.views import fields, recognised
 
 STDIN: Final = "-"
 _BESIDE: Final = {"runtime_data": "runtime", "launch": "launch"}
@@ -61,7 +61,7 @@ def inspect(
     checks = "kluis token verify" if fields.is_result(found.value) else "kluis verify"
     closing = _CLOSING.format(checks)
     render.out(
-        {"verified": False, **text.value(shown)}, render.folded("\n".join(text.lines(shown)) + closing)
+        {"verified": False, **recognised.value(shown)}, render.folded("\n".join(text.lines(shown)) + closing)
     )
 
 

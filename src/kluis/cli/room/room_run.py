@@ -15,7 +15,7 @@ from kluis.cleanroom.documents import as_json, decode
 from kluis.cleanroom.home import Home
 from kluis.cleanroom.receipt import CheckedReceipt, ReceiptFile, check_receipt, check_result
 from kluis.cleanroom.release import Owner
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.cleanroom.trust import Trust
 from kluis.cli import completion, render
 from kluis.cli.evidence import image_ids

@@ -25,8 +25,6 @@ from kluis.evidence import Collateral, TrustAnchors
 from kluis.formats.kluis.attested_tls import NONCE_BYTES, Answer, Binding, Role
 from kluis.formats.kluis.runtime_data import Purpose
 
-__all__ = ["Judge", "Peer", "attest_self", "elapsed"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Judge:

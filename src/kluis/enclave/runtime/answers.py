@@ -17,8 +17,6 @@ from kluis.enclave.boundary import codec, frames
 from kluis.enclave.boundary.frames import Frame
 from kluis.enclave.runtime.failures import OUT_OF_MEMORY, failure
 
-__all__ = ["ATTEMPTS", "EXIT_NO_MEMORY", "GONE", "Answers"]
-
 ATTEMPTS, PAUSE_SECONDS = range(1000), 0.01
 RESERVE_BYTES = 4 << 20
 EXIT_NO_MEMORY = 71

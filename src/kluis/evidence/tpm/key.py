@@ -130,7 +130,7 @@ def certified(endorsements: TpmEndorsements, *, context: Context, now: datetime)
         FreshnessError: a certificate or CRL is expired or not yet valid.
         UnavailableError: an issuer is missing.
     """
-    return _vouched(endorsements, _ATTESTS, context, now)
+    return _vouched(endorsements, _ATTESTS, context, now)  # 1 to 6
 
 
 def endorsed(endorsements: TpmEndorsements, *, context: Context, now: datetime) -> TrustedKey:
@@ -155,7 +155,7 @@ def endorsed(endorsements: TpmEndorsements, *, context: Context, now: datetime) 
             hint="tpm2_getekcertificate reads it from the TPM, or asks its maker",
             code="ek_missing",
         )
-    return _vouched(endorsements, _ENDORSES, context, now)
+    return _vouched(endorsements, _ENDORSES, context, now)  # 3: the others are of ``certified``
 
 
 def _vouched(endorsements: TpmEndorsements, purpose: _Purpose, context: Context, now: datetime) -> TrustedKey:

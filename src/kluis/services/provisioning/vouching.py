@@ -21,8 +21,6 @@ from kluis.services.clock import Clock
 from kluis.services.provisioning.authority import Authority
 from kluis.services.web import Answer, Call
 
-__all__ = ["Vouch", "VouchedRoot"]
-
 LIFE: Final = timedelta(days=90)
 ANEW: Final = timedelta(days=1)
 

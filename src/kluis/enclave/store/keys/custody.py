@@ -31,8 +31,6 @@ from kluis.evidence import Collateral, TrustAnchors
 from kluis.formats.kluis.channel import Bytes, Info, Platform, SealKey
 from kluis.hashes import sha256
 
-__all__ = ["Custody", "declare"]
-
 Nonce = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 
 SIGNER_ARGUMENT: Final = "--store-key=signer"

@@ -21,8 +21,6 @@ from kluis.formats.kluis.bundle import EvidenceBundle
 from kluis.formats.sgx import quote as dcap_quote
 from kluis.hashes import sha256
 
-__all__ = ["Vouch", "certify", "key_id", "stands_on"]
-
 BACKDATED: Final = timedelta(minutes=5)  # a relying party's clock may be behind ours
 SERIAL_BYTES: Final = 16
 FIRST_GENERALIZED: Final = 2050  # RFC 5280, "Validity"

@@ -34,8 +34,6 @@ from kluis.services.keyvault.vault.authorities import (
     service_of,
 )
 
-__all__ = ["Endorse", "Fetch", "Keyring"]
-
 Fetch = Callable[[str], bytes]
 """Fetches an https URL through the host: at most 256 KiB count."""
 Endorse = Callable[[bytes], Collateral | HeldCollateral | None]

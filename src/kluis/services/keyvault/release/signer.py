@@ -28,8 +28,6 @@ from kluis.formats.kluis import vouched
 from kluis.formats.kluis.bundle import EvidenceBundle
 from kluis.hashes import sha256
 
-__all__ = ["Certify", "Signer", "Vouch"]
-
 RELEASE, STATEMENT = "JWT", "kluis-key+jwt"
 BITS: Final = 2048  # as Azure's; a release costs one signature
 LIFE: Final = timedelta(days=3650)
