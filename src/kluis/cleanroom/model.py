@@ -13,7 +13,6 @@ a result without scores.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
@@ -89,12 +88,9 @@ def run(analysis: ModelAnalysis, table: pl.DataFrame, k: int, noise: Noise, exec
     own = deviation**2 + step**2 / 12
     folds = _folds(analysis, table, drawn)
     shares = _shares(analysis, table, drawn)
-    # In secret and for each column: the person who makes it k is seen with a chance of 1/k.
-    rare = {
-        name: k + math.floor(k * drawn.uniform(f"rare {name}"))
-        for arm in analysis.arms
-        for name in arm.predictors
-    }
+    # In secret: the person who makes a column rare is seen with a chance of 1/k. One for all columns: of
+    # several thresholds for one column under many names, the least would be known.
+    rare = k + math.floor(k * drawn.uniform("rare"))
     placed = {
         arm.name: placements(outcome, _cross_validated(arm, table, outcome, folds, shares, rare))
         for arm in analysis.arms
@@ -103,11 +99,12 @@ def run(analysis: ModelAnalysis, table: pl.DataFrame, k: int, noise: Noise, exec
     for arm in analysis.arms:
         shift = deviation * drawn.for_question(*arm.predictors).normal("auc")
         published[arm.name] = _round(min(1.0, max(0.0, auc(outcome, placed[arm.name]) + shift)), step)
-    differences = []
+    differences, predictors = [], {arm.name: arm.predictors for arm in analysis.arms}
     for first, second in analysis.compare:
         spread = math.sqrt(paired_variance(outcome, placed[first], placed[second]) + 2 * own)
         # To a multiple of the step, up or down by chance: where it jumps is not known outside.
-        margin = step * math.floor(_Z * spread / step + drawn.for_question(first, second).uniform("margin"))
+        drawn_for = drawn.for_question(first, second, *predictors[first], "", *predictors[second])
+        margin = step * math.floor(_Z * spread / step + drawn_for.uniform("margin"))
         differences.append(_score(f"{first} - {second}", published[first] - published[second], margin, -1.0))
     return ModelResult(
         persons=sum(counts),
@@ -168,10 +165,10 @@ def _shares(analysis: ModelAnalysis, table: pl.DataFrame, drawn: Noise) -> Float
 
 
 def _cross_validated(
-    arm: Arm, table: pl.DataFrame, outcome: Bits, folds: Whole, shares: Floats, rare: Mapping[str, int]
+    arm: Arm, table: pl.DataFrame, outcome: Bits, folds: Whole, shares: Floats, rare: int
 ) -> Floats:
     """Each person's score, from models fitted without that person."""
-    columns = [column for name in arm.predictors for column in _ranks(table[name], rare[name])]
+    columns = [column for name in arm.predictors for column in _ranks(table[name], rare)]
     scores = np.zeros(len(outcome))
     if not columns:
         return scores
