@@ -197,8 +197,8 @@ protection level. Encrypted memory affirms it. Isolation by software is a warnin
 describe memory. The status of a result is never better than its worst aspect.
 
 Tables are alternatives: evidence is judged by the table of its TEE. Evidence of an Azure VM is judged by two
-tables, its own and that of the hardware inside. A policy with `[azure]` does not accept that hardware's report
-without the VM's evidence, because the report does not describe the operating system.
+tables, its own and that of the hardware inside. A policy with `[azure]` does not accept that hardware's
+report without the VM's evidence, because the report does not describe the operating system.
 
 | table | keys |
 |---|---|

@@ -52,7 +52,8 @@ PLAIN = {
     r"lack(s|ed)?": "is missing, does not have",
 }
 REFUSED = re.compile(
-    "|".join(rf"\b(?:{pattern})\b".replace(" ", r"[\s#*]+") for pattern in PLAIN), re.IGNORECASE
+    "|".join(rf"(?<![\w-])(?:{pattern})(?![\w-])".replace(" ", r"[\s#*]+") for pattern in PLAIN),
+    re.IGNORECASE,
 )
 CODE = re.compile(r"```.*?^\s*```|``.+?``|`[^`]+`|\]\([^)\s]*\)|<!--.*?-->", re.DOTALL | re.MULTILINE)
 TOML = re.compile(r'"""(.*?)"""|"((?:[^"\\\n]|\\.)*)"|\'([^\'\n]*)\'|(#[^\n]*)', re.DOTALL)

@@ -127,12 +127,12 @@ STEPS: dict[str, tuple[str, str, Case]] = {
     ),
     "3 a VCEK for a VLEK": (
         "signer_kind_mismatch",
-        "SNP report: says that a VLEK signed it, got a VCEK",
+        "SNP report: want a VLEK, which its signing key field names, got a VCEK",
         _report(MILAN, flags=1 << 2),
     ),
     "3 a VLEK for a VCEK": (
         "signer_kind_mismatch",
-        "SNP report: says that a VCEK signed it, got a VLEK",
+        "SNP report: want a VCEK, which its signing key field names, got a VLEK",
         _report(VLEK, flags=0),
     ),
     "3 a VLEK's name under an ASK": (
@@ -609,7 +609,7 @@ def test_missing_endorsements() -> None:
         (
             _given(VLEK, vek=None),
             "SNP report v3: no VLEK certificate given",
-            "the cloud hands the VLEK out beside the report: in its certificate table, or by its service",
+            "the cloud delivers the VLEK with the report, in its certificate table, or through its service",
             "collateral_missing",
         ),
         (

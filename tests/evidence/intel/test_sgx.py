@@ -212,7 +212,7 @@ def test_step_10_no_level_reached(part: str, forge: Forge) -> None:
         forge.verify(collateral=PARTS[part](forge))
     assert caught.value.code == "tcb_not_supported"
     assert str(caught.value) == (
-        f"{part}: is NotSupported: it reaches none of the 1 TCB levels that its maker lists"
+        f"{part}: is NotSupported: it reaches none of the 1 TCB levels that its vendor lists"
     )
 
 

@@ -272,9 +272,12 @@ def _references(each: Measurement, tee: Tee, name: str) -> References | None:
     beside = (*each.conditions, *nowhere)
     if each.single or beside:
         raise UnsupportedError(
-            f"CoRIM {name[:64]!a}: want digests of a whole class and nothing beside them, got "
+            f"CoRIM {name[:64]!a}: want digests of a whole class and nothing else, got "
             + ("an environment of one instance or group" if each.single else f"values {beside}"),
-            hint="what stands beside a digest must be so, too, and is not judged here: write them as TOML",
+            hint=(
+                "the other values next to a digest must match too, and are not supported here: write"
+                " them as TOML"
+            ),
             code="bad_type",
         )
     return References(

@@ -189,7 +189,7 @@ def _check_time(ear: Ear, now: datetime) -> None:
         raise FreshnessError(
             f"attestation result: want one that expires after {now:%Y-%m-%dT%H:%M:%SZ}, got "
             f"{ear.expires_at:%Y-%m-%dT%H:%M:%SZ}",
-            hint="ask the verifier for a new one",
+            hint="request a new one from the verifier",
             code="token_expired",
         )
 

@@ -140,7 +140,7 @@ class Collection:
         """Read a collection in compact JSON, at most 16 MiB, 32 parts each and 4 within each other.
 
         Raises:
-            FormatError: it is not one, or a label stands twice.
+            FormatError: it is not one, or a label appears twice.
             UnsupportedError: a part is a tunnel, which drafts before the RFC had.
         """
         reader = _Reader(data, "CMW collection")
@@ -220,7 +220,7 @@ class _Reader:
             start = self.position
             label = self.match(_KEY, "a label")[1]
             if label in parts:
-                raise self.refuse(f"label {label!a} stands twice", start, code="duplicate_key")
+                raise self.refuse(f"label {label!a} appears twice", start, code="duplicate_key")
             if len(parts) == MAX_PARTS:
                 raise self.refuse(f"more than {MAX_PARTS} parts", start, code="too_large")
             parts[label] = (

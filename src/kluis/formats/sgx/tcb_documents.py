@@ -1,7 +1,7 @@
 """TCB info and enclave identity as Intel writes them, byte for byte. Nothing here is verified.
 
-One typed reader takes a document that, written again, is the same bytes: then no member stands twice,
-none is unknown, and every value is what it should be. It takes no other; the readers in
+One typed reader takes a document that, written again, is the same bytes: then no member appears twice, none
+is unknown, and every value is what it should be. It takes no other; the readers in
 :mod:`kluis.formats.sgx.tcb_info` do, member by member, and say what is amiss.
 """
 

@@ -93,7 +93,7 @@ def parse(data: bytes) -> bytes:
         data: at most 1 MiB.
 
     Raises:
-        FormatError: malformed, a field that is not known or stands twice, or a report that reads otherwise.
+        FormatError: malformed, a field that is not known or appears twice, or a report that reads otherwise.
     """
     if len(data) > MAX_SIZE:
         raise FormatError(f"{WHAT}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
@@ -125,7 +125,7 @@ def _once(data: bytes, what: str) -> _Numbered:
     found: _Numbered = {}
     for field in protobuf.fields(data, what):
         if field.number in found:
-            raise FormatError(f"{what}: field {field.number} stands twice", code="duplicate_key")
+            raise FormatError(f"{what}: field {field.number} appears twice", code="duplicate_key")
         found[field.number] = field.value
     return found
 
