@@ -151,17 +151,25 @@ def errors() -> str:
 
 PYTHON_HEAD = """# Python
 
-Other programs may import these names, and what the guides show. Everything else may change without notice.
-Every error is a `kluis.errors.KluisError`. `kluis.evidence` and `kluis.appraisal` load only the standard
-library and `cryptography`.
+The public modules and their names. Everything else may change in any version. Every error is a
+`kluis.errors.KluisError`. `kluis.evidence` and `kluis.appraisal` load only the standard library and
+`cryptography`.
 """
 PUBLIC = (
+    "kluis.errors",
     "kluis.enclave",
+    "kluis.enclave.asgi",
+    "kluis.enclave.store",
+    "kluis.images",
     "kluis.host",
+    "kluis.host.attested",
+    "kluis.host.vaults",
     "kluis.evidence",
     "kluis.appraisal",
-    "kluis.appraisal.tokens.signing",
+    "kluis.appraisal.tokens",
     "kluis.collateral",
+    "kluis.cleanroom",
+    "kluis.testing.plugin",
 )
 
 

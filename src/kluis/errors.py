@@ -23,6 +23,23 @@ from __future__ import annotations
 from typing import ClassVar, Final
 
 # Of a message: what is wrong with very long input can be as long as it is.
+__all__ = [
+    "AuthenticityError",
+    "CallCancelled",
+    "CallTimeout",
+    "EnclaveDied",
+    "EnclaveError",
+    "FormatError",
+    "FreshnessError",
+    "InternalError",
+    "KluisError",
+    "PolicyError",
+    "RemoteError",
+    "UnavailableError",
+    "UnsupportedError",
+    "UsageError",
+]
+
 MOST_CHARACTERS: Final = 16 << 10
 # Of what somebody else says went wrong, within a message of ours.
 MOST_FOREIGN: Final = 300

@@ -14,7 +14,7 @@ from kluis.cleanroom.agreement import Agreement, sign
 from kluis.cleanroom.documents import decode, encode
 from kluis.cleanroom.events import Line
 from kluis.cleanroom.home import Home
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.cli.main import run
 from kluis.hashes import sha256
 from tests.cleanroom import logs, samples

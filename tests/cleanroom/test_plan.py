@@ -10,7 +10,7 @@ import pytest
 
 from kluis.cleanroom import datasets, plan
 from kluis.cleanroom.explain import explain
-from kluis.cleanroom.room import RoomFile
+from kluis.cleanroom.rooms import RoomFile
 from kluis.cleanroom.terms import Scale
 from kluis.cleanroom.terms_toml import read_terms
 from kluis.errors import FormatError, KluisError, PolicyError, UsageError

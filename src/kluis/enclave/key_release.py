@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     PrivateKey: TypeAlias = RSAPrivateKey | EllipticCurvePrivateKey
 
-__all__ = ["OpenedKey", "open_released", "release_key_offer"]
-
 BITS: Final = 3072
 _WHAT: Final = "released key"
 

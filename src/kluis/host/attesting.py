@@ -13,8 +13,6 @@ from kluis.enclave.attestation import Evidence
 from kluis.evidence import Collateral, TrustAnchors
 from kluis.tee import backends
 
-__all__ = ["judge", "read_policy"]
-
 NONCE_BYTES = 32
 
 

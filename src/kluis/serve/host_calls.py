@@ -24,8 +24,6 @@ from kluis.services.clock import Clock
 from kluis.services.hosting import Endorsed, Published
 from kluis.tee.platform.client import Platform
 
-__all__ = ["HostCalls", "write"]
-
 LIMITS: Final = Limits(size_bytes=1 << 20, step_seconds=10.0, total_seconds=15.0, wait_seconds=1.0)
 # Said of the operator's own machine: what endorses evidence is fetched with its command line.
 TO_FETCH: Final = "kluis serve --online, or kluis collateral fetch on the service's machine"

@@ -15,8 +15,6 @@ from kluis.serve import DEFAULT_PORT
 from kluis.serve.images import SERVICES, STORE_KEYS
 from kluis.serve.issuer import Registered
 
-__all__ = ["HOST", "ISSUER", "MANAGED_IDENTITY", "Plan", "listening"]
-
 HOST: Final = "127.0.0.1"
 ISSUER: Final = "issuer"
 MANAGED_IDENTITY: Final = "insecure_managed_identity"

@@ -24,8 +24,6 @@ from kluis.errors import KluisError, UnavailableError, foreign
 from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.serve.store.mailbox import JOINER_BYTES, Mailbox, Step
 
-__all__ = ["Presence", "Stores", "refuse_changing", "refuse_present"]
-
 BEAT_SECONDS: Final = 2.0
 LOOK_BEATS: Final = 2.5
 MOST_NAMED: Final = 4

@@ -16,8 +16,6 @@ from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.attestation.tokens.settings_digest import digest
 from kluis.services.web import Issuer
 
-__all__ = ["AUDIENCES", "ROLES", "STALE", "Deployment", "attestation_digest", "settings_of"]
-
 # As :mod:`kluis.services.attestation.inside` declares it.
 ATTESTATION_PRODUCT: Final = 101
 # Whom Azure's clients ask tokens for, by service; each also takes its own address.

@@ -14,8 +14,6 @@ from typing import Final, TypeVar
 
 from kluis.errors import KluisError, UnavailableError
 
-__all__ = ["Backoff"]
-
 FIRST_SECONDS: Final = 1.0
 LONGEST_SECONDS: Final = 60.0
 MOST_KEPT: Final = 256

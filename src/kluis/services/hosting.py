@@ -24,8 +24,6 @@ from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.services.clock import Clock, SystemClock
 from kluis.services.logbook import Logbook
 
-__all__ = ["Endorsed", "Place", "Published", "endorsement", "host", "read_settings"]
-
 T = TypeVar("T")
 
 FETCH_SECONDS: Final = 20.0

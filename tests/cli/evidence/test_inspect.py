@@ -19,7 +19,6 @@ import pytest
 
 from kluis.cli.evidence import inspect as inspecting
 from kluis.cli.evidence import inspect_text as text
-from kluis.cli.evidence.inspect_fields import fields
 from kluis.cli.image import inspect_image
 from kluis.cli.main import run
 from kluis.errors import KluisError
@@ -30,6 +29,8 @@ from kluis.formats.ietf.cmw import OCTETS, Collection, Part
 from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.wrappers import oe
 from kluis.tee.image import archive
+from kluis.views import recognised
+from kluis.views.fields import fields
 from tests.cli.quotes import Kluis, Said
 from tests.evidence.cca import forge as cca
 from tests.evidence.forge import IMAGE, NONCE
@@ -222,7 +223,7 @@ def test_every_kind(name: str) -> None:
     found = sniff(GOOD[name])
     lines = list(text.lines(found))
     assert lines[0].split(None, 1) == ["kind", found.name]
-    assert json.loads(json.dumps(text.value(found)))["kind"] == found.name
+    assert json.loads(json.dumps(recognised.value(found)))["kind"] == found.name
 
 
 @pytest.mark.skipif(not VECTORS.is_dir(), reason=f"no vectors in {VECTORS}: set KLUIS_VECTORS")
@@ -243,7 +244,7 @@ def test_recorded(role: str) -> None:
             assert role == "original"
             continue
         assert not any("\n" in line for line in text.lines(found))
-        assert json.loads(json.dumps(text.value(found)))["size"] == found.size
+        assert json.loads(json.dumps(recognised.value(found)))["size"] == found.size
 
 
 def test_noise(kluis: Kluis, tmp_path: Path) -> None:
@@ -352,7 +353,7 @@ def test_log_that_cannot_be_replayed(algorithms: tuple[tuple[int, int], ...], sh
 
 def test_json_of_anything() -> None:
     """What no case names is written as text."""
-    assert text.json(1.5) == "1.5"
+    assert recognised.json(1.5) == "1.5"
 
 
 def test_wrapper() -> None:

@@ -503,3 +503,10 @@ def test_evidence_begins_no_lines_of_ours() -> None:
     lines = list(evidence_text.result_lines(result))
     assert all(line.isprintable() for line in [*lines, *evidence_text.authentic(claims)])
     assert f"ok    {'vm':<21} {forged.replace(chr(10), '?')} (any is accepted)" in lines
+
+
+def test_written(kluis: Kluis, folder: Path) -> None:
+    """--html writes the page, whatever the verdict."""
+    page = folder / "verdict.html"
+    assert kluis(*appraising(folder, "--nonce", "0102", "--html", page)).code == 5
+    assert "Contraindicated" in page.read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ from kluis.cleanroom.agreement import Agreement, sign
 from kluis.cleanroom.events import Event, Kind
 from kluis.cleanroom.home import Home
 from kluis.cleanroom.keyring import Word
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.cli.main import run
 from kluis.cli.room import room_events
 from tests.cleanroom import logs, samples

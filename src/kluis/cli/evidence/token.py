@@ -31,8 +31,9 @@ from kluis.errors import KluisError, UsageError
 from kluis.evidence import ProtectionLevel
 from kluis.evidence.registry import kind_of
 from kluis.formats import x509
-from kluis.formats.kluis.vouched import Vouched
+from kluis.formats.kluis import vouched
 from kluis.hashes import sha256
+from kluis.views import values
 
 if TYPE_CHECKING:
     from kluis.appraisal.tokens.vouching import SigningKey
@@ -173,8 +174,8 @@ def _identity(image_ids: Sequence[str], settings: Sequence[str], any_settings: b
     Raises:
         UsageError: it is not said, or no digest.
     """
-    for option, values in (("--image-id", image_ids), ("--settings", settings)):
-        for each in values:
+    for option, digests in (("--image-id", image_ids), ("--settings", settings)):
+        for each in digests:
             if _DIGEST.fullmatch(each) is None:
                 raise UsageError(f"{option}: want 64 hex digits, got {each[:80]!a}")
     if not image_ids:
@@ -212,7 +213,7 @@ def _signer(
             "--root: want a certificate of the signing key in --keys, got a key without one",
             hint="the service's own document, /certs, has it",
         )
-    quote = Vouched.of(x509.parse(key.certificate, "signing certificate")).quote
+    quote = vouched.evidence_in(x509.parse(key.certificate, "signing certificate")).quote
     return vouching.check(
         key.certificate,
         anchors=files.anchors(roots, None),
@@ -240,7 +241,7 @@ def _value(held: Token, signer: SigningKey | None) -> dict[str, Any]:
             "settings": None if signer.settings is None else signer.settings.hex(),
             "not_kept_out": list(signer.result.not_kept_out),
         },
-        "claims": text.plain(held.claims),
+        "claims": values.plain(held.claims),
     }
 
 
@@ -259,7 +260,7 @@ def _lines(held: Token, signer: SigningKey | None) -> list[str]:
         told = "none" if signer.settings is None else signer.settings.hex()
         rows += [("enclave", str(signer.result.claims.measurement)), ("settings", told)]
     lines = [f"ok    {what:<21} {text.one_line(shown)}" for what, shown in rows]
-    others: dict[str, Any] = dict(text.plain(held.claims))
+    others: dict[str, Any] = dict(values.plain(held.claims))
     if held.ear is not None:
         lines.append(f"tier  {held.ear.status}")
         for label, appraised in sorted(held.ear.submods.items()):

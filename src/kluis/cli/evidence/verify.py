@@ -23,6 +23,7 @@ from kluis.cli.render import Json
 from kluis.errors import KluisError, UsageError
 from kluis.evidence import Claims, ProtectionLevel, TrustAnchors, Verified
 from kluis.evidence.eventlog.judgement import LogClaims
+from kluis.views import values
 
 TOKEN_LIFETIME: Final = timedelta(minutes=5)
 EAR_FORMS: Final = ("jwt", "cwt")
@@ -103,10 +104,10 @@ def verify(
     value = {
         "authentic": True,
         "appraised": False,
-        "claims": text.claims(claims),
-        **text.worth(claims),
+        "claims": values.claims(claims),
+        **values.worth(claims),
         "sha256": given,
-        "event_log": text.plain(log),
+        "event_log": values.plain(log),
     }
     render.out(value, render.folded("\n".join(lines)))
 
@@ -249,14 +250,14 @@ def appraise(
         now=when,
     )
     if html is not None:
-        from kluis.cli.evidence import report_html
+        from kluis.views import report_html
 
-        page = report_html.page(result, log=text.explained(log), sha256=given)
+        page = report_html.page(result, log=values.explained(log), sha256=given)
         render.save(html, page.encode())
     if signs is not None and output is not None:
         render.save(output, signs(result))
     lines = [*text.log(log), *text.result_lines(result)]
-    value = {**text.result(result), "sha256": given, "event_log": text.plain(log)}
+    value = {**values.result(result), "sha256": given, "event_log": values.plain(log)}
     render.out(value, render.folded("\n".join(lines)))
     try:
         result.require()

@@ -13,7 +13,7 @@ from kluis.cleanroom.agreement import Dataset, Role
 from kluis.cleanroom.documents import as_json, hash_of
 from kluis.cleanroom.explain import explain
 from kluis.cleanroom.home import DataKey
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.cleanroom.trust import read_confirmations
 from kluis.cli import completion, render
 from kluis.cli.room import parties, room_events, room_files, room_run, room_sign

@@ -14,7 +14,7 @@ from kluis.cleanroom import events as log
 from kluis.cleanroom.agreement import Agreement
 from kluis.cleanroom.documents import as_json
 from kluis.cleanroom.keyring import Keyring, Word, agreed
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.cli import render
 from kluis.cli.room import parties
 from kluis.errors import PolicyError, UsageError

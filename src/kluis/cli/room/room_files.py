@@ -11,7 +11,7 @@ import typer
 
 from kluis.cleanroom import events
 from kluis.cleanroom.home import Home
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.cleanroom.trust import Trust
 from kluis.errors import FormatError, UnavailableError, UsageError
 from kluis.tee.platform.client import Platform

@@ -15,7 +15,7 @@ from kluis.cleanroom.documents import as_json, decode
 from kluis.cleanroom.home import Home
 from kluis.cleanroom.receipt import CheckedReceipt, ReceiptFile, check_receipt, check_result
 from kluis.cleanroom.release import Owner
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.cleanroom.trust import Trust
 from kluis.cli import completion, render
 from kluis.cli.evidence import image_ids
@@ -61,7 +61,7 @@ def run(
     opened = Room(room)
     signed = opened.signed()
     agreement = check_signed(signed)
-    local = {name: Owner(parties.home(homes, name), signed, opened.stops()) for name in party or ()}
+    local = {name: Owner(parties.home(homes, name), signed, opened.stops(agreement)) for name in party or ()}
     if image is None:
         if len(local) != 1:
             raise UsageError("run: want --image FILE to host it, or one --as PARTY to take part in it")

@@ -15,7 +15,7 @@ from kluis.cleanroom.agreement import Agreement, Party
 from kluis.cleanroom.documents import as_json, hash_of
 from kluis.cleanroom.explain import explain
 from kluis.cleanroom.home import Home
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.cleanroom.trust import Trust, read_confirmations
 from kluis.cleanroom.verdict import policy_of
 from kluis.cli import render

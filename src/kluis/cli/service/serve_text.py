@@ -12,8 +12,6 @@ from kluis.serve.issuer import APPLICATION_PATH, IDENTITY
 from kluis.serve.plan import MANAGED_IDENTITY, Plan
 from kluis.serve.start import Serving
 
-__all__ = ["lines_of", "told"]
-
 
 def lines_of(plan: Plan, running: Serving) -> str:
     """Python for Azure's own clients; it reads the secret of the client ``admin`` from where it lies."""

@@ -26,8 +26,6 @@ from kluis.enclave.attested_tls.link import CHUNK, Link, client_context
 from kluis.errors import AuthenticityError, UsageError
 from kluis.formats.kluis.attested_tls import MAX_ANSWER_BYTES, NONCE_BYTES, PATH, Answer, Question, Role
 
-__all__ = ["AsyncAttestedTransport", "AttestedTransport", "attestation"]
-
 Present = Callable[[Link, bytes], Answer]
 """Makes this end's own evidence over the server's challenge:
 ``judge.attest_self``."""

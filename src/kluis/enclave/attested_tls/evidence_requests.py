@@ -21,8 +21,6 @@ try:
 except ModuleNotFoundError:  # the application is of another framework
     HTTPConnection = Any  # type: ignore[assignment,misc]  # then nobody asks for its type
 
-__all__ = ["EvidenceRequests", "RefusedBody", "attested_peer"]
-
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]

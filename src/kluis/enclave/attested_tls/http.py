@@ -18,8 +18,6 @@ from uvicorn.server import ServerState
 
 from kluis.formats.encoding import jcs
 
-__all__ = ["Http", "fault"]
-
 MOST_HEAD: Final = 16 << 10
 MOST_HEADERS: Final = 100
 """Fields of a head, and of a trailer."""

@@ -25,8 +25,6 @@ from kluis.evidence import Collateral, TrustAnchors
 from kluis.formats.kluis.attested_tls import NONCE_BYTES, Answer, Binding, Role
 from kluis.formats.kluis.runtime_data import Purpose
 
-__all__ = ["Judge", "Peer", "attest_self", "elapsed"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Judge:
@@ -157,4 +155,4 @@ def attest_self(link: Link, nonce: bytes, challenge: bytes = b"") -> Answer:
     """
     binding = Binding(link.role, link.exporter())
     made = channel_evidence(nonce, binding.encode())
-    return Answer(made.quote, made.runtime_data, made.launch_configuration, challenge)
+    return Answer.of(made, challenge=challenge)

@@ -9,8 +9,6 @@ from typing import ParamSpec, Protocol, TypeVar, runtime_checkable
 from kluis.enclave.store.records import Records, StoreAnswer, StoreCommit, StoreSurvey
 from kluis.errors import AuthenticityError, EnclaveError, FormatError, UnavailableError
 
-__all__ = ["Host", "ask_host"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 

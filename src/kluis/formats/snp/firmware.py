@@ -1,10 +1,10 @@
-"""A guest firmware (OVMF): its table of GUIDs, and the sections that a launch measures.
+"""Parse a guest firmware image (OVMF): its GUID table, and the sections that a launch measures.
 
-The table stands 32 bytes before the end of the image and is read backwards: each entry is its
-data, its size (u16, with the 18 bytes of size and GUID) and its GUID. Integers are little-endian.
+The table ends 32 bytes before the end of the image and is read backwards: each entry is its data, its size
+(u16, including the 18 bytes of size and GUID) and its GUID. Integers are little-endian.
 
-Spec: EDK II, OvmfPkg/ResetVector/Ia16/ResetVectorVtf0.asm and OvmfPkg/ResetVector/X64/
-OvmfSevMetadata.asm; QEMU, hw/i386/pc_sysfw_ovmf.c.
+Spec: EDK II, OvmfPkg/ResetVector/Ia16/ResetVectorVtf0.asm and OvmfPkg/ResetVector/X64/ OvmfSevMetadata.asm;
+QEMU, hw/i386/pc_sysfw_ovmf.c.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _WHAT: Final = "OVMF"
 
 
 class SectionKind(enum.IntEnum):
-    """What a section of guest memory is for."""
+    """The purpose of a section of guest memory."""
 
     MEMORY = 1
     SECRETS = 2
@@ -78,7 +78,7 @@ class Firmware:
     Attributes:
         data: the image, whole pages; it ends at 4 GiB of guest memory.
         table: its entries by GUID (16 bytes).
-        sections: as its SEV metadata list them; empty where it has none.
+        sections: from its SEV metadata; empty if it has none.
     """
 
     data: bytes
@@ -87,24 +87,24 @@ class Firmware:
 
     @property
     def address(self) -> int:
-        """Where it begins in guest memory."""
+        """Its start address in guest memory."""
         return (1 << 32) - len(self.data)
 
     @property
     def reset_address(self) -> int:
-        """Where every processor but the first begins.
+        """The address at which every processor except the first starts.
 
         Raises:
-            FormatError: the firmware does not say.
+            FormatError: the firmware does not state it.
         """
         return self._address(RESET_BLOCK, "reset block")
 
     @property
     def hash_table_address(self) -> int:
-        """Where it reads the hashes of kernel, initrd and command line.
+        """The address from which it reads the hashes of kernel, initrd and command line.
 
         Raises:
-            FormatError: it reads none.
+            FormatError: it does not read any.
         """
         return self._address(HASH_TABLE, "table of kernel hashes")
 
@@ -117,7 +117,7 @@ class Firmware:
 
 
 def parse(data: bytes) -> Firmware:
-    """Read a firmware image.
+    """Parse a firmware image.
 
     Args:
         data: whole pages, at most 64 MiB.

@@ -1,4 +1,4 @@
-"""Google's go-tpm-tools attestation: TPM quotes, an event log and a key, as a protocol buffer.
+"""Parse Google's go-tpm-tools attestation: TPM quotes, an event log and a key, in protobuf.
 
 Nothing here is verified. Spec: go-tpm-tools 0.4, ``proto/attest.proto``, ``proto/tpm.proto``.
 """
@@ -43,15 +43,15 @@ class Quote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attestation:
-    """What go-tpm-tools attests.
+    """A parsed attestation.
 
     Attributes:
         ak_public: the key's public area, a TPMT_PUBLIC.
-        quotes: one a bank.
+        quotes: one for each bank.
         event_log: a TCG event log, or empty.
         ak_certificate: DER, or empty.
         intermediates: DER of its issuers.
-        tee: ``SEV-SNP`` or ``TDX`` where another report came along, else empty; it is not looked at.
+        tee: ``SEV-SNP`` or ``TDX`` if such a report is included, else empty; the report is not read.
     """
 
     ak_public: bytes
@@ -63,16 +63,16 @@ class Attestation:
 
 
 def matches(data: bytes) -> bool:
-    """Whether bytes begin as an attestation does: with the public area of an RSA or elliptic key."""
+    """Whether bytes start like an attestation: with the public area of an RSA or elliptic-curve key."""
     return _START.match(data) is not None
 
 
 def parse(data: bytes) -> Attestation:
-    """Read an attestation, at most 8 MiB.
+    """Parse an attestation, at most 8 MiB.
 
     Raises:
         FormatError: malformed, or without a quote.
-        UnsupportedError: a field that is not known.
+        UnsupportedError: an unknown field.
     """
     if len(data) > MAX_SIZE:
         raise FormatError(f"{_WHAT}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
@@ -125,7 +125,7 @@ def _quote(data: bytes) -> Quote:
 
 
 def _entry(data: bytes, what: str) -> tuple[int, bytes]:
-    """A map's entry: its key is left out where it is 0."""
+    """A map's entry; a key that is 0 is omitted."""
     index, value = 0, b""
     seen = set()
     for field in protobuf.fields(data, what):

@@ -18,8 +18,6 @@ from kluis.serve.issuer.registered import Registered
 from kluis.serve.issuer.replay import Shown
 from kluis.serve.issuer.signing import Proof
 
-__all__ = ["Authentication"]
-
 JWT_BEARER: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 

@@ -28,8 +28,6 @@ from kluis.serve.issuer.registered import Registered
 from kluis.serve.issuer.signing import TENANT, TOKEN_SECONDS, Signer
 from kluis.services.clock import Clock
 
-__all__ = ["DevelopmentIssuer"]
-
 MOST_FORM: Final = 16 << 10
 MOST_FIELDS: Final = 64
 # What MSAL for Go and for Java ask for beside a resource, for a client too, which no user stands behind.

@@ -28,8 +28,6 @@ from kluis.serve.issuer.refusals import HANDLERS, MOST_RESOURCE, refusal, show
 from kluis.serve.issuer.signing import TOKEN_SECONDS, Proof, Signer
 from kluis.services.web import Refusal
 
-__all__ = ["APPLICATION_PATH", "IDENTITY", "application_route", "metadata"]
-
 IDENTITY: Final = "workload"
 METADATA_PATH: Final = "/metadata/identity/oauth2/token"
 METADATA_VERSION: Final = "2018-02-01"

@@ -12,8 +12,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from kluis.errors import UnavailableError
 
-__all__ = ["BROKEN", "DRIVERS", "unavailable"]
-
 DRIVERS: Final = (sqlite3.Error, psycopg.Error)
 BROKEN: Final = (psycopg.OperationalError, psycopg.InterfaceError, sqlite3.ProgrammingError)
 """What a connection raises that the server, or somebody else, has closed."""

@@ -10,8 +10,6 @@ from kluis.errors import UnavailableError
 from kluis.hashes import sha256
 from kluis.serve.store.statements import Statements
 
-__all__ = ["Gathering"]
-
 PREFIX: Final = "~"
 
 

@@ -41,8 +41,6 @@ from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.attestation.tokens import ears
 from kluis.services.attestation.tokens.tokens import Tokens
 
-__all__ = ["Attesting", "TokenForm"]
-
 MOST_COLLATERAL: Final = 4 << 20
 MOST_NONCE: Final = 4096
 _NO_VARIABLES: Final = (

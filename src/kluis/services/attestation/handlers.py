@@ -32,8 +32,6 @@ from kluis.services.attestation.tokens.ears import TYPE
 from kluis.services.clock import Clock
 from kluis.services.web import Answer, Call, Refusal
 
-__all__ = ["Handlers", "Rotation"]
-
 DRAFT_SECONDS: Final = 0.2
 EAT: Final = f"application/{TYPE}"
 _Evidence: TypeAlias = AttestSgx | AttestOpenEnclave | AttestReport | AttestTdx

@@ -7,8 +7,6 @@ from typing import Final, Self
 
 from kluis.services.attestation.faults import InvalidParameter
 
-__all__ = ["AttestationType", "TrustModel"]
-
 
 class AttestationType(enum.StrEnum):
     """Whose evidence a policy is about."""

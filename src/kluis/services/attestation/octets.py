@@ -16,8 +16,6 @@ from kluis.errors import FormatError
 from kluis.formats.encoding import b64, jcs
 from kluis.services.attestation.faults import InvalidParameter
 
-__all__ = ["NotBase64", "decode_base64", "json_object"]
-
 MAX_DEPTH: Final = 32
 MAX_DIGITS: Final = 20
 # As many as 256 KiB can hold. Small objects take 30 times the memory of their text: what is larger is long

@@ -15,20 +15,6 @@ from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.services.attestation.evidence.bound_data import Data
 from kluis.services.attestation.faults import InvalidParameter
 
-__all__ = [
-    "AttestGuest",
-    "AttestOpenEnclave",
-    "AttestReport",
-    "AttestSgx",
-    "AttestTdx",
-    "Baselines",
-    "Jwks",
-    "JwksKey",
-    "Token",
-    "TpmMessage",
-    "respell",
-]
-
 
 class _Request(msgspec.Struct, kw_only=True):
     """What requests with evidence have in common.

@@ -34,8 +34,6 @@ from kluis.services.keyvault.vault.trust import MOST_SIZE
 from kluis.services.keyvault.vault.vault import start
 from kluis.services.web import Answer, Bearer, Call, Operation, Refusal, Service
 
-__all__ = ["service"]
-
 MOST_BODY: Final = 256 * 1024
 MOST_RESTORE: Final = 6 << 20
 # More than there are processors: a release waits for its record to be on the host's disk.

@@ -15,8 +15,6 @@ from typing import Final
 
 from kluis.services.web import Refusal
 
-__all__ = ["Hosts"]
-
 _HOST: Final = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9_.-]{1,253})(:[0-9]{1,5})?")
 _LOCALHOST: Final = re.compile(r"(.+\.)?localhost")
 

@@ -23,8 +23,6 @@ from kluis.services.provisioning.vendor import Vendor
 from kluis.services.provisioning.vouching import Vouch, VouchedRoot
 from kluis.services.web import Answer, Bearer, Call, Gate, Issuer, Operation, Service
 
-__all__ = ["ROLES", "Settings", "service"]
-
 READ, WRITE = "provisioning/read", "provisioning/write"
 ROLES: Final = {
     "Provisioning Contributor": frozenset({READ, WRITE}),

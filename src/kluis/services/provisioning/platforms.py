@@ -35,8 +35,6 @@ from kluis.services.provisioning.records import (
 )
 from kluis.services.provisioning.replays import MAX_PENDING, PENDING
 
-__all__ = ["Known", "Platforms"]
-
 PLATFORMS: Final = "platforms"
 KEYS: Final = "keys"
 TERMS: Final = "terms"

@@ -23,8 +23,6 @@ from kluis.evidence.context import Context
 from kluis.services.provisioning import records
 from kluis.services.provisioning.records import decode, encode
 
-__all__ = ["Vendor"]
-
 TABLE: Final = "vendor"
 _FETCH: Final = "kluis collateral fetch EVIDENCE"
 

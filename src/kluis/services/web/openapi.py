@@ -10,8 +10,6 @@ import msgspec
 import kluis
 from kluis.services.web.operation import Operation
 
-__all__ = ["document"]
-
 ERROR: Final = {
     "type": "object",
     "required": ["error"],

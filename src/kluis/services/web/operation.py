@@ -11,8 +11,6 @@ from urllib.parse import unquote
 from kluis.errors import UsageError
 from kluis.services.web.call import Answer, Call
 
-__all__ = ["Match", "Operation", "Routes"]
-
 MOST_PATH: Final = 2048
 MOST_BODY: Final = 1 << 20
 

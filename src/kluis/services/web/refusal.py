@@ -7,8 +7,6 @@ from typing import Any, Final
 
 from kluis.errors import AuthenticityError, KluisError, UnavailableError
 
-__all__ = ["STORES", "Refusal"]
-
 STORES: Final = "store_"
 """How the codes begin of what the store says of its host: nothing that the client brought, or may not do."""
 

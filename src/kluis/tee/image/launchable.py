@@ -45,7 +45,7 @@ def launchable(image: Image) -> Signed:
     for name in ("python", "kluis", "app"):  # 4
         if image.layer(name) is None:
             raise FormatError(f"image: want a layer {name}, got none")
-    for layer in image.layers:
+    for layer in image.layers:  # 5
         _check_files(layer)
     return Signed(
         struct.enclavehash, mrsigner, struct.isvprodid, struct.isvsvn, struct.debug, struct.flags, struct.xfrm

@@ -30,8 +30,6 @@ from kluis.services.attestation.policies.policies import Policies
 from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.attestation.tokens.signing import SigningKeys
 
-__all__ = ["TYPE", "Providers", "squeeze"]
-
 TYPE: Final = "Microsoft.Attestation/attestationProviders"
 # A client that signs in wants one to be there before it has made anything.
 FIRST_SUBSCRIPTION: Final = "00000000-0000-4000-8000-6b6c75697300"

@@ -36,8 +36,6 @@ from kluis.services.attestation.octets import decode_base64, json_object
 from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.backoff import Backoff
 
-__all__ = ["MAX_BUNDLE", "MAX_QUOTE", "DebugTee", "Platforms", "Quoted", "refusal"]
-
 MOST_LISTS: Final = 16
 MAX_QUOTE: Final = 64 * 1024
 MAX_REPORT: Final = 8 * 1024

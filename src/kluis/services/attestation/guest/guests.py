@@ -28,8 +28,6 @@ from kluis.services.attestation.faults import InvalidEvidence
 from kluis.services.attestation.guest.guest_request import Guest
 from kluis.services.attestation.octets import json_object
 
-__all__ = ["VerifiedGuest", "verify"]
-
 MIN_BITS: Final = 2048
 _SNP, _TDX, _TRUSTED_LAUNCH = "sevsnp", "tdx", "trustedlaunch"
 _OWN: Final = (

@@ -17,8 +17,6 @@ from kluis.services.attestation.language import Claim, Issuer
 from kluis.services.attestation.language.claims import MOST_INTEGER, Value, shown_value
 from kluis.services.attestation.language.evaluation import MOST_SEEN
 
-__all__ = ["check_issued", "incoming"]
-
 RESERVED: Final = ("x-ms-", "x-kluis-", "tdx_")
 _OF_EVERY_TOKEN: Final = frozenset(
     {"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "cnf", "nonce", "rp_data", "eat_profile", "intuse",

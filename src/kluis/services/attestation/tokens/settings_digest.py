@@ -18,8 +18,6 @@ from kluis.formats.encoding.jcs import Json
 from kluis.hashes import sha256
 from kluis.services.attestation.settings import AttestationSettings
 
-__all__ = ["digest"]
-
 # What is verified whoever brings it, and what only says where the service is.
 LEFT_OUT: Final = frozenset({"collateral", "collateral_seconds", "location"})
 

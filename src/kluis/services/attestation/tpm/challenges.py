@@ -17,8 +17,6 @@ from typing import Final
 from kluis.enclave.store.model import Storage, Writing
 from kluis.services.attestation.faults import InvalidEvidence
 
-__all__ = ["Challenges"]
-
 TABLE: Final = "attestation.challenges"
 KEY: Final = "key"
 CHALLENGE_BYTES: Final = 32

@@ -26,8 +26,6 @@ from kluis.services.attestation.tpm.keys import BoundKey, other_keys, request_ke
 from kluis.services.attestation.tpm.messages import Request
 from kluis.services.attestation.tpm.parts import Parts, parts_of
 
-__all__ = ["Time", "TpmEvidence", "verify"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Time:
@@ -74,9 +72,9 @@ def verify(request: Request, challenge: bytes, platforms: Platforms, now: dateti
 
     1. A certificate, where there is one, vouches for the attestation key, under a root for TPMs.
     2. That key signed the quote, over the values of the request.
-    3. The quote is over the challenge, with the request's key or beside its certification
+    3. The event logs, where there are some, replay to the quoted values; so do IMA's, at one of its records.
+    4. The quote is over the challenge, with the request's key or beside its certification
        (:func:`keys.request_key`); further keys are certified, or called unbound.
-    4. The event logs, where there are some, replay to the quoted values; so do IMA's, at one of its records.
     5. What is said of the boot, where it is: the same key quoted it earlier, over values to which its logs
        replay, and the TPM was not reset between.
 
@@ -95,9 +93,9 @@ def verify(request: Request, challenge: bytes, platforms: Platforms, now: dateti
                 )
             level = ProtectionLevel.VTPM if key.anchor.level.hardware else key.anchor.level
             anchor, certified = key.anchor.name, True
-        current = _time(parts, platforms.context)  # 2, 4
+        current = _time(parts, platforms.context)  # 2, 3
         quoted = current.checked.quote.extra_data
-        bound = request_key(request, challenge, quoted, parts.ak, platforms.context)  # 3
+        bound = request_key(request, challenge, quoted, parts.ak, platforms.context)  # 4
         others = other_keys(request.data.other_keys, challenge, parts.ak, platforms.context)
         boot = None if before is None else _before(before, parts, current, platforms.context)  # 5
     except InvalidParameter:

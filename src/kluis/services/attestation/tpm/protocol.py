@@ -37,8 +37,6 @@ from kluis.services.attestation.tpm.evidence import TpmEvidence
 from kluis.services.attestation.tpm.keys import Binding
 from kluis.services.attestation.tpm.messages import CustomClaim, Data, Request
 
-__all__ = ["TpmProtocol"]
-
 MAX_MESSAGE: Final = 4 << 20
 MOST_TEXT: Final = 4096
 MOST_NAME: Final = 128

@@ -17,8 +17,8 @@ from kluis.appraisal import AttestationResult, Rule, Tier, dumps
 from kluis.appraisal.policy.values import ordered, short, until
 from kluis.appraisal.results import trustworthiness
 from kluis.appraisal.tokens import ear
-from kluis.cli.render import harmless
 from kluis.evidence.levels import MEANINGS
+from kluis.views.printable import harmless
 
 MARKS: Final = {"affirming": "✓", "warning": "!", "contraindicated": "✗", "none": "–"}
 WORDS: Final = {
