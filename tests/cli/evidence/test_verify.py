@@ -148,7 +148,7 @@ def test_verify_later(kluis: Kluis, folder: Path) -> None:
     )
     assert (said.code, said.out) == (5, "")
     assert said.err.startswith(
-        "kluis: error: TCB info: want a time until 2026-07-01T11:55:00Z, got 2027-01-01"
+        "kluis: error: TCB info expired on 2026-07-01T11:55:00Z, judged at 2027-01-01"
     )
 
 
