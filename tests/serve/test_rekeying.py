@@ -139,7 +139,7 @@ def test_a_change_of_keys_beside_another_host(tmp_path: Path, database_url: str)
             assert "another kluis serve runs here" in found
             return
         assert f"got {platform.node()} (process {served.process.pid}, since " in found
-        assert "--rekey-beside-others goes on" in found
+        assert "with --rekey-beside-others, it stops serving" in found
         with _started(there, elsewhere, *where, "--rekey-beside-others", services=services) as other:
             assert other.stderr is not None
             assert any("starting attestation" in line for line in other.stderr)

@@ -120,8 +120,10 @@ def refuse_present(stores: Stores, sleep: Sleep = time.sleep) -> None:
     if there:
         raise UnavailableError(
             f"database: want nobody else at its stores, got {_join(there)}",
-            hint="stop it first; --rekey-beside-others goes on: it answers nothing more then until it is"
-            " restarted, and if it writes meanwhile the keys stay as they are",
+            hint=(
+                "stop it first; with --rekey-beside-others, it stops serving until you restart it, and"
+                " if it writes meanwhile, the keys stay the same"
+            ),
             code="state_in_use",
         )
 

@@ -77,7 +77,9 @@ class Backoff:
 def _again(failed: _Failed) -> KluisError:
     """The error once more: a new one, for what is raised twice keeps whoever raised it first."""
     error, ago = failed.error, monotonic() - failed.at
-    when = "is asked for now" if failed.asking else f"asked for again in {max(failed.wait - ago, 0):.0f} s"
+    when = (
+        ("is requested again now") if failed.asking else f"next request in {max(failed.wait - ago, 0):.0f} s"
+    )
     message = f"{error.message} (so it was {ago:.0f} s ago; {when})"
     kind = type(error) if type(error).__init__ is KluisError.__init__ else UnavailableError
     return kind(message, hint=error.hint, code=error.code)

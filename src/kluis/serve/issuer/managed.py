@@ -93,8 +93,8 @@ def application_route(signer: Signer, clients: Mapping[str, Client]) -> Route:
             if client is None or not hmac.compare_digest(client.secret.encode(), secret.encode()):
                 raise refusal(
                     "invalid_client",
-                    f"{header.upper()}: want the secret, in clients.json, of the client that is asked for,"
-                    " got another",
+                    f"{header.upper()}: want the secret, in clients.json, of the requested client, got"
+                    " another",
                 )
         except Refusal as error:
             body = {"statusCode": error.status, "message": error.message}

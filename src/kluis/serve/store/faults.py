@@ -15,7 +15,7 @@ from kluis.errors import UnavailableError
 DRIVERS: Final = (sqlite3.Error, psycopg.Error)
 BROKEN: Final = (psycopg.OperationalError, psycopg.InterfaceError, sqlite3.ProgrammingError)
 """What a connection raises that the server, or somebody else, has closed."""
-MEND: Final = "see that it runs, that its disk has room, and that the URL is right"
+MEND: Final = "check that it runs, that its disk has space, and that the URL is right"
 
 
 @contextmanager

@@ -190,7 +190,7 @@ def _warnings(request: _Evidence) -> dict[str, str]:
     """What a client meant to say and did not: Azure's Python client forgets init-time data that are JSON."""
     named = (("runtimeData", request.runtimeData), ("initTimeData", request.initTimeData))
     lacks = [name for name, given in named if given is not None and given.dataType and not given.data]
-    return {"Warning": f'299 - "{lacks[0]}: has a type and no data, and was passed over"'} if lacks else {}
+    return {"Warning": f'299 - "{lacks[0]}: has a type and no data, and was ignored"'} if lacks else {}
 
 
 def _form(call: Call) -> TokenForm:

@@ -1,7 +1,7 @@
 """Bytes and JSON objects as clients write them: more forms than one, and each of them one meaning.
 
-Clients differ in base64's alphabet and padding, so both are taken. What two readers might read in two
-ways is not: a member that stands twice in an object is refused, and so is what is nested too deeply.
+Clients differ in base64's alphabet and padding, so both are taken. What two readers might read in two ways is
+not: a member that appears twice in an object is refused, and so is what is nested too deeply.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def json_object(data: bytes, what: str) -> dict[str, Any]:
         what: for messages.
 
     Raises:
-        InvalidParameter: not JSON, no object, a member that stands twice, nested more than 32 deep, of more
+        InvalidParameter: not JSON, no object, a member that appears twice, nested more than 32 deep, of more
             values than 256 KiB can hold, a number that no reader holds, or half a character.
     """
     if data.count(b",") + data.count(b"[") + data.count(b"{") > MOST_VALUES:
@@ -104,7 +104,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members: dict[str, Any] = {}
     for name, value in pairs:
         if name in members:
-            raise _Unsaid(f"member {name!a:.80} stands twice")
+            raise _Unsaid(f"member {name!a:.80} appears twice")
         members[name] = value
     return members
 

@@ -101,7 +101,7 @@ def _respell_members(data: bytes, kind: type[msgspec.Struct], what: str) -> dict
     for name, value in members.items():
         right = names.get(name.lower(), name)
         if right in made:
-            raise InvalidParameter(f"{what}: member {name[:64]!a} stands twice, in other letters")
+            raise InvalidParameter(f"{what}: member {name[:64]!a} appears twice, in other letters")
         made[right] = value
     return made
 

@@ -139,7 +139,7 @@ def _operations(h: Handlers) -> tuple[Operation, ...]:
 def _keys(h: Handlers) -> tuple[Operation, ...]:
     one, turning = "/keys/{name}", "/keys/{name}/rotationpolicy"
     read, write = "keys/rotationpolicy/read", "keys/rotationpolicy/write"
-    summary = "What this enclave says of a key."
+    summary = "This enclave's statement about a key."
     return (
         _op("CreateKey", "POST", f"{one}/create", h.create, "keys/create", "Make a key.", requests.Create),
         _op("ImportKey", "PUT", one, h.bring, "keys/import", "Keep a key that is brought.", requests.Import),

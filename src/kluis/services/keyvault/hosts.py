@@ -45,7 +45,7 @@ class Hosts:
             raise Refusal(
                 421,
                 "MisdirectedRequest",
-                f"host: want localhost, 127.0.0.1 or a name that this vault was told, got {host[:200]!a}",
+                f"host: want localhost, 127.0.0.1 or a configured name of this vault, got {host[:200]!a}",
                 hint="kluis serve ... --name NAME, or url in the key service's settings",
             )
         return f"https://{host}"

@@ -53,7 +53,7 @@ class Vendor:
         wanted = asked(path, query)
         if wanted is None:
             raise UnavailableError(
-                f"{path[:200]}: want a document that the makers publish, got another path",
+                f"{path[:200]}: want a document that the vendors publish, got another path",
                 code="collateral_missing",
             )
         failed: KluisError | None = None
@@ -83,7 +83,10 @@ class Vendor:
             raise FreshnessError(
                 f"{_name(kind, key)}: want one issued {shown(times(kind, kept))} or later, as is kept, "
                 f"got one issued {shown(times(kind, found))}",
-                hint=f"{_fetch(kind, key)} gets a newer one from its maker; what is kept never goes back",
+                hint=(
+                    f"{_fetch(kind, key)} fetches a newer one from the vendor; stored documents are never"
+                    " replaced by older ones"
+                ),
                 code="collateral_replayed",
             )
 
@@ -165,6 +168,6 @@ def _fetch(kind: Kind, key: Key) -> str:
 def _missing(kind: Kind, key: Key) -> UnavailableError:
     return UnavailableError(
         f"{_name(kind, key)}: is not kept here",
-        hint=f"{_fetch(kind, key)} on the service's host gets it from its maker",
+        hint=f"{_fetch(kind, key)} on the service's host fetches it from the vendor",
         code="collateral_missing",
     )

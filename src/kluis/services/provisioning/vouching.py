@@ -64,7 +64,7 @@ class VouchedRoot:
 
     def _certificate(self, now: datetime) -> bytes:
         if self._vouch is None:
-            raise UnavailableError("root: want an enclave that vouches for it, got a plain process")
+            raise UnavailableError("root: want an enclave whose evidence covers it, got a plain process")
         own = self._authority.load()
         (root,) = x509.parse_pem(own.root_pem(), "root")
         made = self._vouch(vouched.statement(root.spki, sha256(self._document)))

@@ -111,7 +111,9 @@ class Providers:
                 _write(store, made)
                 return made, True
             if not _within(there, subscription, group):
-                raise NameTaken(f"instance: want a name of your own, got {name!a}, another's")
+                raise NameTaken(
+                    f"instance: want an unused name, or your own instance, got {name!a}, another's"
+                )
             if chains and not there.isolated:
                 raise InvalidOperation(
                     "instance: want trust model AAD to stay, got policySigningCertificates",

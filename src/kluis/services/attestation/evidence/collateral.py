@@ -258,7 +258,7 @@ class Endorsing:
             FormatError, AuthenticityError: it does not hold.
         """
         if self._ask is None:
-            raise UnavailableError("nobody may be asked")
+            raise UnavailableError("no connection is allowed")
         return self.hold(self._ask(tee, quote))
 
 

@@ -208,7 +208,7 @@ class Platforms:
         claims = quoted.claims
         if claims.tcb.status in (TcbStatus.REVOKED, TcbStatus.NOT_SUPPORTED):
             raise InvalidEvidence(
-                f"TCB: want a platform that its maker supports, got {claims.tcb.status}",
+                f"TCB: want a platform that its vendor supports, got {claims.tcb.status}",
                 hint="update the platform's firmware and microcode",
                 code="tcb_status",
             )

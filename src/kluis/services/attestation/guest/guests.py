@@ -94,9 +94,7 @@ def verify(guest: Guest, platforms: Platforms, now: datetime) -> VerifiedGuest:
         area = trust.area_of(guest.aik)  # 2
         trust.check_area(area)
         if area.spki != ak:
-            raise AuthenticityError(
-                "AikPub: want the key that is vouched for, got another", code="key_binding"
-            )
+            raise AuthenticityError("AikPub: want the certified key, got another", code="key_binding")
         checked = quote.check(  # 3
             guest.quote,
             signature.parse_either(guest.signature),

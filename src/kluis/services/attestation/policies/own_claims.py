@@ -72,7 +72,7 @@ def _check_repeated(name: str, value: object, claims: Mapping[str, Any]) -> None
     raise PolicyError(
         f"Policy Evaluation Error has occurred: claim {name!a} is the service's own: want {shown}, "
         f"got {' and '.join(map(shown_value, values[:MOST_SEEN]))}",
-        hint="issue it under a name of your own",
+        hint="issue it under another name",
         code="policy_evaluation",
     )
 

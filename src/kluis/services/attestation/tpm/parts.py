@@ -45,7 +45,7 @@ def parts_of(given: Attestations | PlatformClaims) -> tuple[Parts, Parts | None]
     """What is said of now, and of the boot where that is another time.
 
     Raises:
-        InvalidParameter: a part is no base64url, too large, or stands twice.
+        InvalidParameter: a part is no base64url, too large, or appears twice.
         KluisError: a claim or a key is malformed.
     """
     if isinstance(given, Attestations):

@@ -157,7 +157,8 @@ class TpmProtocol:
             )
         if quoted.level is ProtectionLevel.NONE and not self._settings.insecure_accept_unprotected:
             raise InvalidEvidence(
-                "protection: want a level that keeps something out, got none: nobody vouches for the TPM",
+                "protection: want a level that keeps something out, got level none: the TPM has no"
+                " certificate",
                 hint="insecure_accept_unprotected attests it all the same",
                 code="protection",
             )

@@ -146,7 +146,7 @@ def _needs(
 
 def _vector(iv: bytes | None) -> bytes:
     if iv is None or len(iv) != BLOCK:
-        raise BadParameter(f"iv: want {BLOCK} bytes, got {'none' if iv is None else len(iv)}")
+        raise BadParameter(f"iv: want {BLOCK} bytes, got {'no iv' if iv is None else len(iv)}")
     return iv
 
 
