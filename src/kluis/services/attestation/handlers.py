@@ -180,10 +180,9 @@ class Handlers:
 
 
 def _read(call: Call, kind: type[E]) -> E:
-    """A request with evidence; clients write its members' names in more letters than one."""
-    # Refuses what is no object in the words of every other request, and makes nothing of its members.
-    call.json(dict[str, msgspec.Raw])
-    return dataclasses.replace(call, body=respell(call.body, kind)).json(kind)
+    """Read a request with evidence; member names match without regard to case, because clients differ."""
+    members = call.json(dict[str, msgspec.Raw])
+    return dataclasses.replace(call, body=respell(members, kind)).json(kind)
 
 
 def _warnings(request: _Evidence) -> dict[str, str]:
