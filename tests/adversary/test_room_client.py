@@ -42,7 +42,7 @@ def signed(table: Table) -> None:
 
 
 def owner(table: Table, name: str = "clinic") -> Owner:
-    return Owner(table.homes[name], table.room.signed(), table.room.stops())
+    return Owner(table.homes[name], table.room.signed(), table.room.stops(table.room.proposal()))
 
 
 def enclave(table: Table) -> InProcess:

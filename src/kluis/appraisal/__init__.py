@@ -1,4 +1,4 @@
-"""Is it what we want? Verified claims and a policy in, an attestation result out."""
+"""Appraise verified claims under a policy, and return an attestation result."""
 
 from kluis.appraisal.aspects import Aspect, Tier
 from kluis.appraisal.policy.model import (

@@ -2,9 +2,9 @@
 
 Only noisy scores leave: an AUC an arm, its differences, and two rounded counts. Coefficients, predictions,
 folds and exact scores stay inside. One person moves an exact AUC by about 1/n, n the smaller class, and the
-further the more predictors are fitted (``budget.reach``). The noise is 1.5 times that, times the root of how
-many scores all models of the agreement publish: the more is asked, the coarser is each answer.
-docs/concepts/what-leaves.md has the reasons.
+further the more predictors are fitted (``budget.reach``); by twice that if a co-owner chooses the columns for
+it. The noise is 3 times that, times the root of how many scores all models of the agreement publish: the more
+is asked, the coarser is each answer. docs/concepts/what-leaves.md has the reasons.
 
 Whatever the values are, there is a result: a row that cannot be used is left out, and too few persons give
 a result without scores.
@@ -28,7 +28,7 @@ from kluis.cleanroom.noise import Noise
 from kluis.cleanroom.score import Bits, Floats, auc, paired_variance, placements, single_variance
 
 Decimal = Annotated[str, msgspec.Meta(pattern=r"^-?[01]\.[0-9]{3}\Z")]
-CAUTION = 1.5
+CAUTION = 3.0
 _STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 _Z = 1.96  # of the normal distribution, for 95 %
 Whole = npt.NDArray[np.int64]
@@ -88,6 +88,7 @@ def run(analysis: ModelAnalysis, table: pl.DataFrame, k: int, noise: Noise, exec
     step = next((each for each in _STEPS if each >= deviation / 2), _STEPS[-1])
     own = deviation**2 + step**2 / 12
     folds = _folds(analysis, table, drawn)
+    shares = _shares(analysis, table, drawn)
     # In secret and for each column: the person who makes it k is seen with a chance of 1/k.
     rare = {
         name: k + math.floor(k * drawn.uniform(f"rare {name}"))
@@ -95,7 +96,7 @@ def run(analysis: ModelAnalysis, table: pl.DataFrame, k: int, noise: Noise, exec
         for name in arm.predictors
     }
     placed = {
-        arm.name: placements(outcome, _cross_validated(arm, table, outcome, folds, rare))
+        arm.name: placements(outcome, _cross_validated(arm, table, outcome, folds, shares, rare))
         for arm in analysis.arms
     }
     published = {}
@@ -156,8 +157,18 @@ def _folds(analysis: ModelAnalysis, table: pl.DataFrame, drawn: Noise) -> Whole:
     )
 
 
+def _shares(analysis: ModelAnalysis, table: pl.DataFrame, drawn: Noise) -> Floats:
+    """As how many persons each one counts in a fit, 1 on average: exponential, from its name, in secret.
+
+    Two groups that are balanced to one person, of opposite outcomes, would let that person decide the sign of
+    a weight in each fold, and so which way a whole fold is ranked. In secret shares nobody can balance them.
+    """
+    names = table[analysis.person].cast(pl.String)
+    return np.array([-math.log(drawn.uniform(f"share {name}")) for name in names], dtype=np.float64)
+
+
 def _cross_validated(
-    arm: Arm, table: pl.DataFrame, outcome: Bits, folds: Whole, rare: Mapping[str, int]
+    arm: Arm, table: pl.DataFrame, outcome: Bits, folds: Whole, shares: Floats, rare: Mapping[str, int]
 ) -> Floats:
     """Each person's score, from models fitted without that person."""
     columns = [column for name in arm.predictors for column in _ranks(table[name], rare[name])]
@@ -172,7 +183,7 @@ def _cross_validated(
     bounded = values * np.minimum(1, math.sqrt(values.shape[1]) / np.maximum(length, 1e-9))
     for fold in np.unique(folds):
         fitted = folds != fold
-        weights = logistic.fit(bounded[fitted], outcome[fitted])
+        weights = logistic.fit(bounded[fitted], outcome[fitted], shares[fitted])
         scores[~fitted] = logistic.predict(weights, values[~fitted])
     return scores
 

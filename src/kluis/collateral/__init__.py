@@ -1,8 +1,8 @@
-"""The only client of the makers' services: what they publish is fetched, kept, bundled and shown here.
+"""Fetch, cache, bundle and describe vendors' collateral: the only client of the vendors' services.
 
-Nothing fetched is believed: ``kluis.evidence`` verifies it like bytes from anybody. The services
-are asked by ``kluis.collateral.intel`` and ``kluis.collateral.amd``, which need the extra
-``collateral``; all else here needs nothing more.
+Fetched documents are not trusted: ``kluis.evidence`` verifies them like any other input.
+``kluis.collateral.intel`` and ``kluis.collateral.amd`` call the services, and need the extra ``collateral``;
+the other modules do not.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Protection levels: what each keeps out, and what it does not.
 
-A level follows from the trust anchor that matched, never from what evidence says of itself.
+A level follows from the trust anchor that matched, never from the evidence's own claims.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 
 class ProtectionLevel(enum.StrEnum):
-    """Who made the keys, worst first."""
+    """The origin of the keys, worst first."""
 
     NONE = "none"
     PROCESS_USER = "process-user"
@@ -29,17 +29,17 @@ class ProtectionLevel(enum.StrEnum):
 
     @property
     def hardware(self) -> bool:
-        """Whether a processor's maker vouches, and not this machine's operator."""
+        """Whether a processor vendor certifies the keys, not this machine's operator."""
         return self.value.startswith("hardware-")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a level is worth, in words for the person who relies on it.
+    """The meaning of a level, in words for the relying party.
 
     Attributes:
-        keys: who made the keys.
-        keeps_out: whom it keeps out.
+        keys: the origin of the keys.
+        keeps_out: the attackers that it keeps out.
         lets_in: each thing that it does not keep out.
     """
 
@@ -56,7 +56,7 @@ _HARDWARE: Final = (
 
 MEANINGS: Final[Mapping[ProtectionLevel, Meaning]] = MappingProxyType(
     {
-        # Of genuine hardware in debug mode, too, and of a root that nobody stated a level of.
+        # Also for genuine hardware in debug mode, and for a root without a stated level.
         ProtectionLevel.NONE: Meaning(
             "whoever its anchor names",
             "nobody: it is open to its host for debugging, or its anchor is of no stated level",

@@ -1,4 +1,4 @@
-"""A policy as TOML: every key, with a line on what it means."""
+"""Write policies as TOML: every key, with a line that explains it."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ V = TypeVar("V")
 
 
 def dumps(policy: Policy) -> str:
-    """Write a policy, every key with a line on what it means.
+    """Write a policy: every key, with a line that explains it.
 
-    It is of version 1 where that can say it all. What reference values of several releases it was given
-    follows the other tables.
+    Uses version 1 if that can express the policy. Reference values of several releases follow the other
+    tables.
     """
     return _rules(policy) + "".join(f"\n{line}" for line in _releases(policy.identity))
 
 
 def identified(policy: Policy) -> bytes:
-    """What a policy's id is the hash of: every rule that can change a verdict.
+    """The bytes whose hash is a policy's id: every rule that can change a verdict.
 
-    That is the document as :func:`dumps` writes it and nothing more, wherever its tables say all. What else
-    there is follows as canonical JSON (RFC 8785) on a last line: which reference values are of one release,
-    without the names of releases and in no order; and what a policy made in a program says past its version.
+    If tables express the whole policy, these are the output of :func:`dumps`. Anything else follows as
+    canonical JSON (RFC 8785) on a last line. This is the grouping of reference values by release, without
+    names and order, and what a policy built by a program has beyond its version.
     """
     document = _rules(policy).encode()
     more: dict[str, Writable] = {}

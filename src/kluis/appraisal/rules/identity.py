@@ -1,4 +1,4 @@
-"""Rules about which code it is, how it was launched and on which machine: by the table of its TEE."""
+"""Rules on the code, its launch and its machine, from the table of the evidence's TEE."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NONE_GIVEN: Final = "give the reference values for it that its maker publishes: 
 
 
 def identity_rules(claims: Claims, identity: Identity) -> Iterator[Rule]:
-    """A rule for every field; where the policy has no table for this TEE, there is none to run."""
+    """One rule for every field; only a refusal if the policy has no table for this TEE."""
     match identity:
         case ByImage(image_ids=image_ids):
             yield _judge(
@@ -55,7 +55,7 @@ def identity_rules(claims: Claims, identity: Identity) -> Iterator[Rule]:
 
 
 def _of_one_release(releases: Sequence[Release], claims: Claims) -> Rule:
-    """Each value is one of a release that the evidence fits wholly, as far as that release says anything."""
+    """Check that every value belongs to a release whose values the evidence meets in full."""
     got = {field.key: field.claim(claims) for field in TABLES[claims.tee]}
     fitting = [each for each in releases if all(want.meets(got[key]) for key, want in each.wants.items())]
     named = frozenset[tuple[str, str]]().union(*(each.things for each in releases))
@@ -70,7 +70,7 @@ def _of_one_release(releases: Sequence[Release], claims: Claims) -> Rule:
 
 
 def within(claims: Claims) -> Iterator[Claims]:
-    """The claims, and those of the hardware inside where the evidence is composed."""
+    """The claims, and those of the hardware inside if the evidence is composite."""
     yield claims
     hardware = getattr(claims.vendor, "hardware", None)
     if isinstance(hardware, Claims):

@@ -1,4 +1,4 @@
-"""Rules about the platform and its endorsements, the same for every TEE."""
+"""Rules on the platform and its endorsements, the same for every TEE."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kluis.evidence.model import Claims, Tcb, TcbStatus
 
 
 def platform_rules(claims: Claims, policy: Policy, now: datetime.datetime) -> Iterator[Rule]:
-    """Level, debug, TCB and ages."""
+    """Rules on level, debug, TCB and ages."""
     parts = [part.tee for part in within(claims)]
     yield Rule.of(
         "tee",
@@ -52,7 +52,7 @@ def platform_rules(claims: Claims, policy: Policy, now: datetime.datetime) -> It
 
 
 def _denylist_rule(claims: Claims, policy: Policy) -> Rule:
-    from kluis.evidence import denylist  # loads what AMD says, which other evidence does without
+    from kluis.evidence import denylist  # loads AMD's claims, which other evidence does not need
 
     found = denylist.match(claims)
     return Rule.of(
@@ -79,7 +79,7 @@ def _tcb_rules(tcb: Tcb, policy: Policy) -> Iterator[Rule]:
     unaccepted: set[str] = set()
     if tcb.status is not TcbStatus.UP_TO_DATE and not isinstance(accepted, Any):
         unaccepted = set(tcb.advisories) - accepted
-    # All of them where none is refused: whoever reads "none" there takes the platform for mended.
+    # List all of them if none is refused: a reader would understand "none" as a fixed platform.
     named = ", ".join(sorted(unaccepted or tcb.advisories)) or ABSENT
     mended = tcb.status is TcbStatus.UP_TO_DATE and tcb.advisories
     yield Rule.of(
@@ -140,7 +140,7 @@ def _age_rules(claims: Claims, policy: Policy, now: datetime.datetime) -> Iterat
 
 
 def shown(age: timedelta) -> str:
-    """An age in the largest unit that says enough."""
+    """An age in the largest unit that is precise enough."""
     seconds = int(age.total_seconds())
     if abs(seconds) < 120:
         return f"{seconds} s"

@@ -42,10 +42,10 @@ def inspect(
     ],
     json: Json = False,
 ) -> None:
-    """Print what evidence, or anything around it, says, unverified.
+    """Print the contents of evidence or related files, unverified.
 
-    A quote, report, document or token; what it comes in; a certificate, a CRL, an event log, collateral;
-    an image.
+    Reads a quote, report, document or token, and its wrappers; a certificate, a CRL, an event log,
+    collateral; an image.
 
     For example: kluis inspect evidence.bin
     """

@@ -39,22 +39,24 @@ def events(
     party: Annotated[
         str | None,
         typer.Option(
-            "--as", metavar="PARTY", help="Whose own record to go by: its key, and the agreements it signed."
+            "--as",
+            metavar="PARTY",
+            help=("The party whose record to use: its key, and the agreements it signed."),
         ),
     ] = None,
     agreement: Annotated[
         str | None,
         typer.Option(
-            metavar="HASH", help="The agreement whose keys to go by. [default: all that PARTY signed]"
+            metavar="HASH", help="The agreement whose keys to use. [default: all that PARTY signed]"
         ),
     ] = None,
     homes: parties.Homes = None,
     json: render.Json = False,
 ) -> int:
-    """Check the room's log, line by line, and say what it proves.
+    """Check the room's log, line by line, and print what it proves.
 
-    A line of a party whose key is in the folder alone, as before an agreement, is marked note, and the
-    command exits with 6: whoever holds the folder can have made it.
+    If only the folder contains a party's key, for example before an agreement, its lines are marked note, and
+    the command exits with 6. Anyone with write access to the folder could have written them.
     """
     opened = Room(room)
     home = None if party is None else parties.home(homes, party)

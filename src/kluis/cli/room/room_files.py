@@ -22,7 +22,7 @@ Roots = Annotated[
     typer.Option(
         "--root",
         metavar="PEM",
-        help="A root that its machine's owner gave you over another channel; repeat it for several.",
+        help="A root that you received from its machine's owner over another channel; may be repeated.",
     ),
 ]
 Confirmations = Annotated[
@@ -30,7 +30,7 @@ Confirmations = Annotated[
     typer.Option(
         "--confirm",
         metavar="PARTY=FINGERPRINT",
-        help="What that party read you of kluis room fingerprint; once a party.",
+        help="The fingerprint that this party read to you; needed once for each party.",
     ),
 ]
 #: Of a plan, terms, a root or a receipt.

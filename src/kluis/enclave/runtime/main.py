@@ -44,6 +44,8 @@ def main() -> NoReturn:
     enter(Inside(launch, session))
     try:
         _check_layers(launch)
+        gc.freeze()
+        gc.enable()
         app = _load(launch)
         served = Calls(app, launch, calls, control)
         served.start()

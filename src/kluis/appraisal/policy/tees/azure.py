@@ -1,7 +1,7 @@
-"""What a policy says of Azure confidential VMs, beside the table of the hardware within.
+"""The policy table of Azure confidential VMs, in addition to the table of their hardware.
 
-The hardware measures the paravisor, which is trusted with everything: name its measurement in the
-hardware's own table, and the operating system by its PCRs here.
+The hardware measures the paravisor, which is trusted with everything. Put its measurement into the hardware's
+own table, and the operating system's PCRs into this one.
 
 Spec: OpenHCL, "Attestation report", "Runtime claims".
 """

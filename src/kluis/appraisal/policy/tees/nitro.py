@@ -1,4 +1,4 @@
-"""What a policy says of AWS Nitro documents: of enclaves, and of instances with a NitroTPM.
+"""The policy table of AWS Nitro documents: of enclaves, and of instances with a NitroTPM.
 
 Spec: AWS "Nitro Enclaves: Cryptographic attestation", "PCR" table; "Attestation Document Specification".
 """
@@ -19,7 +19,7 @@ def _age(claims: Claims) -> int | None:
     vendor = claims.vendor
     if not isinstance(vendor, NitroClaims):
         return None
-    # The module's clock may be minutes ahead: a document of the future is as new as one of now.
+    # The module's clock may be minutes ahead: a document from the future counts as age zero.
     return max(0, int((claims.verified_at - vendor.timestamp).total_seconds()))
 
 

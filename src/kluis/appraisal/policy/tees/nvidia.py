@@ -1,4 +1,4 @@
-"""What a policy says of NVIDIA GPUs and switches, always beside a processor's evidence.
+"""The policy table of NVIDIA GPUs and switches, always used together with a processor's evidence.
 
 Spec: DMTF DSP0274 (SPDM) 1.1, "MEASUREMENTS"; NVIDIA's opaque data, as its own verifier reads it.
 """

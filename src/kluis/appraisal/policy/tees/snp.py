@@ -1,7 +1,7 @@
-"""What a policy says of SEV-SNP guests.
+"""The policy table of SEV-SNP guests.
 
-AMD publishes no judgement of versions: ``min_tcb`` names what each product line must have reached, and a
-line that it does not name is refused.
+AMD publishes no judgement of versions: ``min_tcb`` lists the versions required of each product line, and
+refuses lines that it does not list.
 
 Spec: AMD 56860, SEV-SNP Firmware ABI, "ATTESTATION_REPORT Structure", "Guest Policy"; bulletins
 AMD-SB-3015 (aliased memory) and AMD-SB-3019 (microcode signatures).

@@ -1,4 +1,4 @@
-"""What a policy says of TPM quotes.
+"""The policy table of TPM quotes.
 
 Spec: TCG "TPM 2.0 Library Part 2", "TPMS_ATTEST"; TCG "PC Client Platform Firmware Profile", "PCR Usage".
 """
