@@ -180,12 +180,9 @@ class Handlers:
 
 
 def _read(call: Call, kind: type[E]) -> E:
-    """Parse a request with evidence; member names are matched without regard to case, because clients
-    differ.
-    """
-    # Refuse anything but an object with the usual error, without decoding its members.
-    call.json(dict[str, msgspec.Raw])
-    return dataclasses.replace(call, body=respell(call.body, kind)).json(kind)
+    """Read a request with evidence; member names match without regard to case, because clients differ."""
+    members = call.json(dict[str, msgspec.Raw])
+    return dataclasses.replace(call, body=respell(members, kind)).json(kind)
 
 
 def _warnings(request: _Evidence) -> dict[str, str]:
