@@ -1,4 +1,4 @@
-"""Makes a ledger of so many entries: genesis, an opened service, entries of every kind, a rekey, signatures."""
+"""Makes a ledger: genesis, an opened service, entries of every kind, a rekey, signatures."""
 
 from __future__ import annotations
 
@@ -65,9 +65,7 @@ def make(entries: int, now: datetime, random: Callable[[int], bytes], *, cose_on
 
 
 class _Maker:
-    def __init__(
-        self, entries: int, now: datetime, random: Callable[[int], bytes], cose_only: bool
-    ) -> None:
+    def __init__(self, entries: int, now: datetime, random: Callable[[int], bytes], cose_only: bool) -> None:
         self.entries = entries
         self.seconds = int(now.timestamp())
         self.random = random
