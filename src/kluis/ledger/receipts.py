@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kluis.errors import AuthenticityError, FormatError, UsageError
 from kluis.formats.ccf import cose_receipt
@@ -246,3 +247,8 @@ def verify_cose(
     (root,) = roots
     cose.check(receipt.signed.message.over(root), key, what)  # 3
     return root
+
+
+def spki(key: ec.EllipticCurvePublicKey) -> bytes:
+    """DER of a key's SubjectPublicKeyInfo."""
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
