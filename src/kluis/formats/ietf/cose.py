@@ -2,8 +2,9 @@
 
     COSE_Sign1 = [protected: bstr .cbor map, unprotected: map, payload: bstr, signature: bstr], tag 18 or none
 
-The algorithm is read only from the protected header, and a label occurs in one header only. A payload is attached
-unless the caller has it from elsewhere. ``crit`` is refused, because no critical header is supported here.
+The algorithm is read only from the protected header, and a label occurs in one header only. A payload is
+attached unless the caller has it from elsewhere. ``crit`` is refused, because no critical header is supported
+here.
 
 Spec: RFC 9052, "COSE_Sign1", "Signing and Verification Process", "Key Objects"; RFC 9053, "ECDSA", "Double
 Coordinate Curves".
