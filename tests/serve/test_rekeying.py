@@ -125,7 +125,7 @@ def test_a_vault_under_another_key(tmp_path: Path, database_url: str) -> None:
 def test_a_change_of_keys_beside_another_host(tmp_path: Path, database_url: str) -> None:
     """One who changes keys from another folder is refused, and told who is there; or says that it is meant.
 
-    On PostgreSQL only: what ran on answers nothing more then, and goes on once it is started anew.
+    On PostgreSQL only: what ran on answers nothing more then, and goes on once it is restarted.
     """
     services, shared = ["attestation"], database_url.startswith("postgresql")
     here, there, where = tmp_path / "here", tmp_path / "there", ("--database", database_url)
@@ -142,7 +142,7 @@ def test_a_change_of_keys_beside_another_host(tmp_path: Path, database_url: str)
             assert "another kluis serve runs here" in found
             return
         assert f"got {platform.node()} (process {served.process.pid}, since " in found
-        assert "--rekey-beside-others goes on" in found
+        assert "with --rekey-beside-others, it stops serving" in found
         with _started(there, elsewhere, *where, "--rekey-beside-others", services=services) as other:
             assert other.stderr is not None
             assert any("starting attestation" in line for line in other.stderr)

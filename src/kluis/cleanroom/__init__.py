@@ -6,3 +6,21 @@ owner's machine (``datasets``) and opened only inside an enclave that the owner'
 (``release``), which runs only the signed analyses (``session``, ``query``, ``model``), seals each result to
 its recipients (``results``) and signs a receipt that is checked offline (``receipt``).
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kluis.cleanroom.runner import room
+
+__all__ = ["room"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load what runs inside when it is first named: an owner's client does without it."""
+    if name != "room":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from kluis.cleanroom.runner import room
+
+    return room

@@ -213,7 +213,7 @@ class Agreement(Document, frozen=True):
         ):
             if len(set(keys)) != len(keys):
                 raise PolicyError(
-                    "agreement: want keys of its own for each party, got one for two", code="agreement"
+                    "agreement: want separate keys for each party, got one key for two", code="agreement"
                 )
         for measured in self.code.measurements:  # 3
             if measured.mrenclave != self.code.image_id:

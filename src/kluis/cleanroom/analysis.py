@@ -72,6 +72,8 @@ def compute(
             analysis.table, sources, analysis.person, analysis.outcome, predictors
         )
         sql, size = query.write_person_table(asked), results.size_of(analysis)
+    # The SQL names neither: it is the same for two data sets, or two names, that come in the same order.
+    noise = noise.for_question("|".join(each.id for each in sources), "|".join(_names(asked)))
     try:
         plain = _plain(analysis, asked, sources, tables, sql, k, noise)
     # Any error here can depend on a value, and its class would be visible outside. Polars' is not an
@@ -79,6 +81,11 @@ def compute(
     except (Exception, pl.exceptions.PanicException):  # noqa: BLE001
         plain = b""
     return results.pad(plain, size), sql
+
+
+def _names(asked: Groups | PersonTable) -> tuple[str, ...]:
+    """What a model's arms call the columns of its table, in their order."""
+    return tuple(name for name, _ in asked.predictors) if isinstance(asked, PersonTable) else ()
 
 
 def _plain(

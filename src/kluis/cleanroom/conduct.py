@@ -17,7 +17,7 @@ from kluis.cleanroom.documents import decode, encode
 from kluis.cleanroom.exchange import Challenge, Offer, Release
 from kluis.cleanroom.receipt import Receipt, ReceiptFile
 from kluis.cleanroom.release import Owner, check_stops
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.errors import PolicyError
 
 
@@ -101,7 +101,7 @@ def conduct(
     """
     signed = room.signed()
     agreement = check_signed(signed)
-    check_stops(room.stops(), agreement)
+    check_stops(room.stops(agreement), agreement)
     absent = [owner for owner in agreement.owners if owner not in participants]
     if absent:
         raise PolicyError(
@@ -115,7 +115,7 @@ def conduct(
         challenge = participants[owner].challenge()
         offer = decode(enclave.offer(encode(challenge)), Offer, "offer")
         enclave.accept(encode(participants[owner].release(offer, collateral)))
-    check_stops(room.stops(), agreement)  # one may have come while another owner was waited for
+    check_stops(room.stops(agreement), agreement)  # one may have come while another owner was waited for
     for dataset in agreement.datasets:
         for data in room.files(dataset):
             enclave.add_file(dataset.id, data)

@@ -29,6 +29,25 @@ from kluis.hashes import sha256
 KEY_SIZE = 32
 
 
+class Stream:
+    """A table as others read it by Arrow's C interface, as often as they like; no pyarrow between."""
+
+    def __init__(self, table: pl.DataFrame) -> None:
+        self._table = table
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self._table.__arrow_c_stream__(requested_schema)
+
+
+def without_claims(table: pl.DataFrame) -> pl.DataFrame:
+    """The same values, without what polars believes of them unseen.
+
+    A Parquet file can state that a column is sorted. Polars then finds equal values next to each other only,
+    so that a co-owner could have many rows of one person pass for one each.
+    """
+    return pl.DataFrame(Stream(table))
+
+
 def new_key() -> bytes:
     """Generate a data key, 32 bytes."""
     return os.urandom(KEY_SIZE)
@@ -183,7 +202,7 @@ def check_table(table: pl.DataFrame, terms: Terms, dataset: str) -> None:
     got = [(name, _type_of(name, kind)) for name, kind in table.schema.items()]
     if got != want:
         raise PolicyError(f"data set {dataset}: want columns {want}, got {got}", code="terms")
-    unit = table[terms.privacy_unit]
+    unit = without_claims(table.select(terms.privacy_unit)).to_series()
     if unit.null_count():
         raise PolicyError(
             f"data set {dataset}: want a {terms.privacy_unit} in every row, got rows without", code="terms"

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import duckdb
 import polars as pl
 
+from kluis.cleanroom.datasets import Stream
 from kluis.errors import KluisError
 
 _T = TypeVar("_T")
@@ -53,7 +54,7 @@ class Engine:
     def __init__(self, tables: Mapping[str, pl.DataFrame]) -> None:
         self._connection = duckdb.connect(":memory:", config=_CONFIG)
         for name, table in tables.items():
-            self._connection.register(name, _Stream(table))
+            self._connection.register(name, Stream(table))
         self._connection.execute("SET lock_configuration = true")
 
     def table(self, sql: str) -> pl.DataFrame:
@@ -90,15 +91,3 @@ class Engine:
     def close(self) -> None:
         """Release the tables."""
         self._connection.close()
-
-
-class _Stream:
-    """A table that DuckDB reads through Arrow's C interface, as often as a query names it, without
-    pyarrow.
-    """
-
-    def __init__(self, table: pl.DataFrame) -> None:
-        self._table = table
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        return self._table.__arrow_c_stream__(requested_schema)

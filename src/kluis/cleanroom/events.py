@@ -135,7 +135,7 @@ def read(path: Path, room: str, keys: Callable[[str], Iterable[bytes]]) -> tuple
     events: list[Event] = []
     actors: dict[str, tuple[bytes, ...]] = {}
     previous = FIRST
-    for what, raw in _lines(path):
+    for what, raw in _lines(path):  # 1
         line = decode(raw, Line, what)  # 2
         event = decode(line.event, Event, what)
         if event.room != room:

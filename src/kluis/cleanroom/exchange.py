@@ -17,6 +17,7 @@ import msgspec
 from kluis.cleanroom.documents import Document, encode
 from kluis.cleanroom.keys import SEALING_SIZE, SIGNATURE_SIZE
 from kluis.cleanroom.terms import ColumnName, Hex32, Identifier, Time
+from kluis.formats.kluis.bundle import EvidenceBundle
 from kluis.hashes import sha256
 
 NONCE_SIZE = 32
@@ -29,7 +30,7 @@ SignatureBytes = Annotated[bytes, msgspec.Meta(min_length=SIGNATURE_SIZE, max_le
 Blob = Annotated[bytes, msgspec.Meta(max_length=64 * 1024)]
 
 
-class Evidence(Document, frozen=True):
+class Evidence(EvidenceBundle, Document, frozen=True):
     """A quote with the two documents whose hashes it contains."""
 
     quote: Blob

@@ -94,8 +94,8 @@ def _code(code: Code, trust: Trust | None) -> list[str]:
     lines = [
         "code",
         f"  image    {code.image_id}",
-        f"  level    {', '.join(code.protection)}; debug never; "
-        f"may lack: {', '.join(code.lacks) or 'nothing'}",
+        f"  level    {', '.join(code.protection)}; debug never; may be missing:"
+        f" {', '.join(code.lacks) or 'nothing'}",
     ]
     known = {level.value: level for level in ProtectionLevel}
     for name in code.protection:

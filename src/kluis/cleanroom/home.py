@@ -244,7 +244,7 @@ class Home:
         status = path.stat()
         if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
             raise UnavailableError(
-                f"{path}: want it readable by its owner alone, got mode {stat.S_IMODE(status.st_mode):04o}",
+                f"{path}: want it readable only by its owner, got mode {stat.S_IMODE(status.st_mode):04o}",
                 hint=f"chmod 600 {path}",
             )
         return decode(path.read_bytes(), kind, path.name)
@@ -258,7 +258,7 @@ def _make_own(path: Path) -> None:
     try:
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:
-        raise UnavailableError(f"{path}: want a folder of your own, got a link or another thing") from None
+        raise UnavailableError(f"{path}: want your own folder, got a link or something else") from None
     try:
         if os.fstat(folder).st_uid == os.getuid():  # another's is refused below
             os.fchmod(folder, 0o700)

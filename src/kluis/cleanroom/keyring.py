@@ -12,7 +12,7 @@ from typing import Literal
 
 from kluis.cleanroom.agreement import Agreement, check_signed
 from kluis.cleanroom.home import Home
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.errors import AuthenticityError
 
 Word = Literal["agreement", "own", "folder"]

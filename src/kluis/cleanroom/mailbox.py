@@ -6,7 +6,8 @@ runs/RUN/PARTY.offer.json        the enclave's answer
 runs/RUN/PARTY.release.json      the owner's release
 runs/RUN/PARTY.refused.json      or its refusal, with a code
 
-Others can write in this folder, too: each kind of document has a size limit.
+Others write in this folder, too: each kind of document has a size past which it is not read. One that cannot
+be read is passed over until it is replaced, or the wait ends, with an error that names it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
@@ -22,9 +23,9 @@ import msgspec
 from kluis.cleanroom.documents import Document, decode, encode
 from kluis.cleanroom.exchange import Challenge, Offer, Release
 from kluis.cleanroom.release import Owner, check_stops
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.cleanroom.terms import Hex32, Identifier
-from kluis.errors import KluisError, PolicyError, UnavailableError
+from kluis.errors import FormatError, KluisError, PolicyError, UnavailableError
 
 T = TypeVar("T", bound=Document)
 _PAUSE_SECONDS = 0.1
@@ -85,12 +86,14 @@ class RemoteOwner:
         return self._wait("release", Release)
 
     def _wait(self, what: str, kind: type[T]) -> T:
-        names = (f"{self._party}.{what}", f"{self._party}.refused")
-        found = _wait_for(self._room, self._run, names, self._patience, self._party)
-        if found == names[1]:
-            code = _get(self._room, self._run, found, Refused).code
-            raise PolicyError(f"run: {self._party} released no key ({code})", code=code)
-        return _get(self._room, self._run, found, kind)
+        kinds: dict[str, type[T] | type[Refused]] = {
+            f"{self._party}.{what}": kind,
+            f"{self._party}.refused": Refused,
+        }
+        found = _wait_for(self._room, self._run, kinds, self._patience, self._party)
+        if isinstance(found, Refused):
+            raise PolicyError(f"run: {self._party} released no key ({found.code})", code=found.code)
+        return found
 
 
 def announce(room: Room, agreement: str, run: str, collateral: bytes) -> None:
@@ -124,10 +127,11 @@ def take_part(
         challenge = owner.challenge()
         try:
             _put(room, run, f"{party}.challenge", challenge)
-            found = _wait_for(room, run, (f"{party}.offer",), patience_seconds, "the host", while_open=True)
+            offers = {f"{party}.offer": Offer}
+            offer = _wait_for(room, run, offers, patience_seconds, "the host", while_open=True)
         finally:  # one may have come while the host was waited for, who ends the run by it
-            check_stops(room.stops(), owner.agreement)
-        release = owner.release(_get(room, run, found, Offer), waiting.collateral, clock(), run)
+            check_stops(room.stops(owner.agreement), owner.agreement)
+        release = owner.release(offer, waiting.collateral, clock(), run)
         _put(room, run, f"{party}.release", release)
     except KluisError as error:
         # The host may have removed the run, which must not hide from the owner why nothing was released.
@@ -142,47 +146,64 @@ def _put(room: Room, run: str, name: str, document: Document) -> None:
 
 
 def _get(room: Room, run: str, name: str, kind: type[T]) -> T:
-    what = name.rpartition(".")[2]
-    return decode(room.folder.read(f"runs/{run}/{name}.json", MOST[what]), kind, what)
+    most = MOST[name.rpartition(".")[2]]
+    return decode(room.folder.read(f"runs/{run}/{name}.json", most), kind, f"runs/{run[:16]}../{name}.json")
 
 
 def _wait_for(
     room: Room,
     run: str,
-    names: tuple[str, ...],
+    kinds: Mapping[str, type[T]],
     patience_seconds: float,
     whom: str,
     *,
     while_open: bool = False,
-) -> str:
-    """Wait until one of these documents exists; return which.
+) -> T:
+    """Wait until one of these documents is there and can be read.
 
     Raises:
-        UnavailableError: none came in time, or, if checked, the run is no longer open.
+        UnavailableError: none came in time, or, where that is asked, the run is no longer open.
+        FormatError: the time is over, and what is there is something else.
     """
     until = time.monotonic() + patience_seconds
     while True:
         is_open = not while_open or room.folder.has(f"runs/{run}/open.json")
-        for name in names:
+        unreadable = None
+        for name, kind in kinds.items():
             if room.folder.has(f"runs/{run}/{name}.json"):
-                return name
+                try:
+                    return _get(room, run, name, kind)
+                except (FormatError, UnavailableError) as error:
+                    unreadable = error
+        if is_open and time.monotonic() < until:
+            time.sleep(_PAUSE_SECONDS)
+            continue
+        first = f"{next(iter(kinds))}.json"
+        if unreadable is not None:
+            raise unreadable
         if not is_open:
-            raise UnavailableError(f"run: {whom} ended it before {names[0]}.json was there")
-        if time.monotonic() >= until:
-            raise UnavailableError(f"run: waited {patience_seconds:g} s for {whom}, got no {names[0]}.json")
-        time.sleep(_PAUSE_SECONDS)
+            raise UnavailableError(f"run: {whom} ended it before {first} was there")
+        raise UnavailableError(f"run: waited {patience_seconds:g} s for {whom}, got no {first}")
 
 
 def _open_run(room: Room, agreement: str, patience_seconds: float) -> Open:
     until = time.monotonic() + patience_seconds
+    others: dict[str, int] = {}  # what was read, and is no run of this agreement, by when it was changed
+    unreadable: KluisError | None = None
     while True:
         for run in room.run_names():
-            if room.folder.has(f"runs/{run}/open.json"):
+            changed = room.folder.modified(f"runs/{run}/open.json")
+            if changed is None or others.get(run) == changed:
+                continue
+            try:
                 waiting = _get(room, run, "open", Open)
                 if (waiting.agreement, waiting.run) == (agreement, run):
                     return waiting
+            except (FormatError, UnavailableError) as error:  # anyone who can write here can put it here
+                unreadable = error
+            others[run] = changed
         if time.monotonic() >= until:
-            raise UnavailableError(
+            raise unreadable or UnavailableError(
                 "run: no enclave waits for this agreement", hint="kluis room run ROOM --image FILE"
             )
         time.sleep(_PAUSE_SECONDS)

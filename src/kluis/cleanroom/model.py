@@ -1,10 +1,10 @@
 """Score a logistic model of an outcome by cross-validation, for several sets of predictors.
 
-Only noisy scores leave: an AUC for each arm, its differences, and two rounded counts. Coefficients,
-predictions, folds and exact scores stay inside. One person moves an exact AUC by about 1/n, where n is the
-smaller class, and by more the more predictors are fitted (``budget.reach``). The noise is 1.5 times that,
-times the root of the number of scores that all models of the agreement publish. So each answer becomes
-coarser with the number of questions. docs/concepts/what-leaves.md has the reasons.
+Only noisy scores leave: an AUC an arm, its differences, and two rounded counts. Coefficients, predictions,
+folds and exact scores stay inside. One person moves an exact AUC by about 1/n, n the smaller class, and the
+further the more predictors are fitted (``budget.reach``); by twice that if a co-owner chooses the columns for
+it. The noise is 3 times that, times the root of how many scores all models of the agreement publish: the more
+is asked, the coarser is each answer. docs/concepts/what-leaves.md has the reasons.
 
 There is always a result, whatever the values: an unusable row is left out, and too few persons give a result
 without scores.
@@ -13,7 +13,6 @@ without scores.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
@@ -28,7 +27,7 @@ from kluis.cleanroom.noise import Noise
 from kluis.cleanroom.score import Bits, Floats, auc, paired_variance, placements, single_variance
 
 Decimal = Annotated[str, msgspec.Meta(pattern=r"^-?[01]\.[0-9]{3}\Z")]
-CAUTION = 1.5
+CAUTION = 3.0
 _STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 _Z = 1.96  # of the normal distribution, for 95 %
 Whole = npt.NDArray[np.int64]
@@ -88,25 +87,24 @@ def run(analysis: ModelAnalysis, table: pl.DataFrame, k: int, noise: Noise, exec
     step = next((each for each in _STEPS if each >= deviation / 2), _STEPS[-1])
     own = deviation**2 + step**2 / 12
     folds = _folds(analysis, table, drawn)
-    # In secret and for each column: a person who completes the k is detected with probability 1/k.
-    rare = {
-        name: k + math.floor(k * drawn.uniform(f"rare {name}"))
-        for arm in analysis.arms
-        for name in arm.predictors
-    }
+    shares = _shares(analysis, table, drawn)
+    # In secret: the person who makes a column rare is seen with a chance of 1/k. One for all columns: of
+    # several thresholds for one column under many names, the least would be known.
+    rare = k + math.floor(k * drawn.uniform("rare"))
     placed = {
-        arm.name: placements(outcome, _cross_validated(arm, table, outcome, folds, rare))
+        arm.name: placements(outcome, _cross_validated(arm, table, outcome, folds, shares, rare))
         for arm in analysis.arms
     }
     published = {}
     for arm in analysis.arms:
         shift = deviation * drawn.for_question(*arm.predictors).normal("auc")
         published[arm.name] = _round(min(1.0, max(0.0, auc(outcome, placed[arm.name]) + shift)), step)
-    differences = []
+    differences, predictors = [], {arm.name: arm.predictors for arm in analysis.arms}
     for first, second in analysis.compare:
         spread = math.sqrt(paired_variance(outcome, placed[first], placed[second]) + 2 * own)
-        # To a multiple of the step, up or down by chance: the position of the steps is not known outside.
-        margin = step * math.floor(_Z * spread / step + drawn.for_question(first, second).uniform("margin"))
+        # To a multiple of the step, up or down by chance: where it jumps is not known outside.
+        drawn_for = drawn.for_question(first, second, *predictors[first], "", *predictors[second])
+        margin = step * math.floor(_Z * spread / step + drawn_for.uniform("margin"))
         differences.append(_score(f"{first} - {second}", published[first] - published[second], margin, -1.0))
     return ModelResult(
         persons=sum(counts),
@@ -156,11 +154,21 @@ def _folds(analysis: ModelAnalysis, table: pl.DataFrame, drawn: Noise) -> Whole:
     )
 
 
+def _shares(analysis: ModelAnalysis, table: pl.DataFrame, drawn: Noise) -> Floats:
+    """As how many persons each one counts in a fit, 1 on average: exponential, from its name, in secret.
+
+    Two groups that are balanced to one person, of opposite outcomes, would let that person decide the sign of
+    a weight in each fold, and so which way a whole fold is ranked. In secret shares nobody can balance them.
+    """
+    names = table[analysis.person].cast(pl.String)
+    return np.array([-math.log(drawn.uniform(f"share {name}")) for name in names], dtype=np.float64)
+
+
 def _cross_validated(
-    arm: Arm, table: pl.DataFrame, outcome: Bits, folds: Whole, rare: Mapping[str, int]
+    arm: Arm, table: pl.DataFrame, outcome: Bits, folds: Whole, shares: Floats, rare: int
 ) -> Floats:
     """Each person's score, from models fitted without that person."""
-    columns = [column for name in arm.predictors for column in _ranks(table[name], rare[name])]
+    columns = [column for name in arm.predictors for column in _ranks(table[name], rare)]
     scores = np.zeros(len(outcome))
     if not columns:
         return scores
@@ -172,7 +180,7 @@ def _cross_validated(
     bounded = values * np.minimum(1, math.sqrt(values.shape[1]) / np.maximum(length, 1e-9))
     for fold in np.unique(folds):
         fitted = folds != fold
-        weights = logistic.fit(bounded[fitted], outcome[fitted])
+        weights = logistic.fit(bounded[fitted], outcome[fitted], shares[fitted])
         scores[~fitted] = logistic.predict(weights, values[~fitted])
     return scores
 

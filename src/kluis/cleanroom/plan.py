@@ -31,7 +31,7 @@ import msgspec
 from kluis.cleanroom import budget, query
 from kluis.cleanroom.agreement import Agreement, Analysis, Code, Dataset, Measurement, Party, SqlAnalysis
 from kluis.cleanroom.documents import decode, encode
-from kluis.cleanroom.room import Room, RoomFile
+from kluis.cleanroom.rooms import Room, RoomFile
 from kluis.errors import FormatError, PolicyError, UnavailableError
 from kluis.evidence.levels import ProtectionLevel
 from kluis.formats.encoding import toml, typed

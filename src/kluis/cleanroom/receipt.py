@@ -166,7 +166,7 @@ def check_receipt(file: ReceiptFile, agreement_hash: str) -> CheckedReceipt:
         hash_of(each) for each in agreement.analyses
     ]:
         raise PolicyError(
-            "receipt: says something else than the agreement and the releases beside it", code="receipt"
+            "receipt: does not match the agreement and the releases next to it", code="receipt"
         )  # 5
     return CheckedReceipt(statement, agreement, consents, verdict)
 

@@ -93,7 +93,7 @@ class Owner:
         expires = earliest(agreement.expires, tuple(each.terms for each in owned))
         if not agreement.created <= now < expires:  # 1
             raise FreshnessError(
-                f"agreement: want a time from {agreement.created} to {expires}, got {now}",
+                f"agreement is valid from {agreement.created} to {expires}, not at {now}",
                 code="agreement_expired",
             )
         document = RuntimeData.parse(offer.evidence.runtime_data)

@@ -76,16 +76,10 @@ class _Runtime:
     """The attester, inside: the runtime sets the purposes."""
 
     def release_offer(self, nonce: bytes, payload: bytes) -> Evidence:
-        return _evidence(attestation.release_offer(nonce, payload))
+        return Evidence.of(attestation.release_offer(nonce, payload))
 
     def receipt_offer(self, nonce: bytes, payload: bytes) -> Evidence:
-        return _evidence(attestation.receipt_offer(nonce, payload))
+        return Evidence.of(attestation.receipt_offer(nonce, payload))
 
     def sign_receipt(self, statement: bytes) -> bytes:
         return attestation.sign_receipt(keys.statement(RECEIPT, statement))
-
-
-def _evidence(made: attestation.Evidence) -> Evidence:
-    return Evidence(
-        quote=made.quote, runtime_data=made.runtime_data, launch_configuration=made.launch_configuration
-    )

@@ -19,8 +19,6 @@ import httpcore
 
 from kluis.enclave.grants import granted_socket
 
-__all__ = ["Granted"]
-
 
 class Granted(httpcore.NetworkBackend):
     """Connects once, with a granted socket; for another connection the host must provide another socket.

@@ -1,4 +1,4 @@
-"""The running enclave: its launch document and its platform session, set by the runtime."""
+"""Where this code runs: the launch document and what attests it, once the runtime has both."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import os
 import msgspec
 from cryptography.hazmat.primitives.hashes import SHA256, Hash
 
+from kluis.enclave.attester import Attester
 from kluis.enclave.boundary import memfile
-from kluis.enclave.platform import Session
 from kluis.errors import AuthenticityError, FormatError, UsageError
 from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.formats.kluis.channel import Info, Platform
-
-__all__ = ["Inside", "Launch", "enter", "inside"]
 
 MAX_LAUNCH_BYTES = 1 << 20
 
@@ -91,19 +89,19 @@ class Inside:
     """The running enclave.
 
     Attributes:
-        launch: the launch document.
-        session: with the platform.
+        launch: what was launched.
+        attester: what attests it.
     """
 
-    def __init__(self, launch: Launch, session: Session) -> None:
+    def __init__(self, launch: Launch, attester: Attester) -> None:
         self.launch = launch
-        self.session = session
+        self.attester = attester
         self._platform: Platform | None = None
 
     def platform(self) -> Platform:
         """The platform's description; requested once."""
         if self._platform is None:
-            self._platform = self.session.request(Info(), Platform)
+            self._platform = self.attester.request(Info(), Platform)
         return self._platform
 
 

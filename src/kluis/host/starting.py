@@ -12,8 +12,6 @@ from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.tee.backend import Running
 from kluis.tee.process import sandbox
 
-__all__ = ["ENDING_SECONDS", "await_ready"]
-
 MAX_BYTES = 1 << 20
 ENDING_SECONDS = 60.0
 """How long a platform may take to report how an enclave ended."""

@@ -25,8 +25,6 @@ from kluis.authority import issuing
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, UnavailableError
 from kluis.tee.platform.root import keyfiles
 
-__all__ = ["LoopbackAuthority"]
-
 NAME: Final = "Kluis services on this machine"
 ROOT_LIFE: Final = timedelta(days=3650)
 LEAF_LIFE: Final = timedelta(days=90)

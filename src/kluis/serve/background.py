@@ -14,8 +14,6 @@ from uvicorn import Config, Server
 from kluis.enclave.attested_tls.http import Http
 from kluis.errors import UnavailableError
 
-__all__ = ["Background"]
-
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 60.0
 

@@ -10,8 +10,6 @@ from typing import Final
 from kluis.errors import KluisError
 from kluis.serve.instance import Instance
 
-__all__ = ["Fleet"]
-
 DRAIN_SECONDS: Final = 30.0
 
 

@@ -20,8 +20,6 @@ from kluis.errors import KluisError, RemoteError, UnavailableError
 from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.serve.store.mailbox import Mailbox, Step
 
-__all__ = ["KeyGivers", "open_store"]
-
 WAITING: Final = "store_waiting"
 JOIN_SECONDS: Final = 60.0
 BEAT_SECONDS: Final = 2.0

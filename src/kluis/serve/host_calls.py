@@ -24,8 +24,6 @@ from kluis.services.clock import Clock
 from kluis.services.hosting import Endorsed, Published
 from kluis.tee.platform.client import Platform
 
-__all__ = ["HostCalls", "write"]
-
 LIMITS: Final = Limits(size_bytes=1 << 20, step_seconds=10.0, total_seconds=15.0, wait_seconds=1.0)
 # For this machine's operator: the command line fetches the endorsements of evidence.
 TO_FETCH: Final = "kluis serve --online, or kluis collateral fetch on the service's machine"

@@ -17,8 +17,6 @@ from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.hashes import sha256
 from kluis.tee.image.build import builder, inside
 
-__all__ = ["SERVICES", "STORE_KEYS", "ServiceImage", "folder_of", "image_of"]
-
 SERVICES: Final = ("attestation", "keyvault", "provisioning")
 STORE_KEYS: Final = ("measurement", "signer")
 

@@ -13,8 +13,6 @@ from kluis.host import load
 from kluis.host.proxy import Call, EnclaveProxy
 from kluis.serve.images import ServiceImage
 
-__all__ = ["Instance", "load_instance", "own"]
-
 GRANT: Final = "listen:web"
 START_SECONDS: Final = 120.0
 # Timeout of calls that an enclave answers at once: a stopped one is not waited for.

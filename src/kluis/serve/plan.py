@@ -15,8 +15,6 @@ from kluis.serve import DEFAULT_PORT
 from kluis.serve.images import SERVICES, STORE_KEYS
 from kluis.serve.issuer import Registered
 
-__all__ = ["HOST", "ISSUER", "MANAGED_IDENTITY", "Plan", "listening"]
-
 HOST: Final = "127.0.0.1"
 ISSUER: Final = "issuer"
 MANAGED_IDENTITY: Final = "insecure_managed_identity"
@@ -77,7 +75,7 @@ class Plan:
         if not 1 <= self.instances <= MOST_INSTANCES:
             raise UsageError(f"instances: want 1..{MOST_INSTANCES}, got {self.instances}")
         if self.rekey_beside_others and not self.rekey:
-            raise UsageError("rekey beside others: want --rekey, too, got none")
+            raise UsageError("--rekey-beside-others: want also --rekey, got no such option")
         if self.store_key not in STORE_KEYS:
             raise UsageError(f"store key: want one of {', '.join(STORE_KEYS)}, got {self.store_key}")
         if not 0 <= self.port <= 0xFFFF - len(ORDER):

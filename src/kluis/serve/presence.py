@@ -24,8 +24,6 @@ from kluis.errors import KluisError, UnavailableError, foreign
 from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.serve.store.mailbox import JOINER_BYTES, Mailbox, Step
 
-__all__ = ["Presence", "Stores", "refuse_changing", "refuse_present"]
-
 BEAT_SECONDS: Final = 2.0
 LOOK_BEATS: Final = 2.5
 MOST_NAMED: Final = 4
@@ -122,8 +120,10 @@ def refuse_present(stores: Stores, sleep: Sleep = time.sleep) -> None:
     if there:
         raise UnavailableError(
             f"database: want nobody else at its stores, got {_join(there)}",
-            hint="stop it first; --rekey-beside-others goes on: it answers nothing more then until it is"
-            " started anew, and if it writes meanwhile the keys stay as they are",
+            hint=(
+                "stop it first; with --rekey-beside-others, it stops serving until you restart it, and"
+                " if it writes meanwhile, the keys stay the same"
+            ),
             code="state_in_use",
         )
 

@@ -12,8 +12,6 @@ from kluis.services.keyvault.vault import trust
 from kluis.services.keyvault.vault.authorities import canonical
 from kluis.services.keyvault.vault.trust import Trust
 
-__all__ = ["FILE", "refusal"]
-
 FILE: Final = "proposed-trust.json"
 
 

@@ -15,8 +15,6 @@ from kluis.host.proxy import EnclaveProxy
 from kluis.serve.images import ServiceImage
 from kluis.serve.instance import load_instance, own
 
-__all__ = ["Hold", "hold", "making", "rekey"]
-
 FILE: Final = "lock"
 
 

@@ -16,8 +16,6 @@ from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.attestation.tokens.settings_digest import digest
 from kluis.services.web import Issuer
 
-__all__ = ["AUDIENCES", "ROLES", "STALE", "Deployment", "attestation_digest", "settings_of"]
-
 # As declared in :mod:`kluis.services.attestation.inside`.
 ATTESTATION_PRODUCT: Final = 101
 # The audiences of Azure's clients, by service; each service also accepts its own address.

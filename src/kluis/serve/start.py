@@ -37,8 +37,6 @@ from kluis.services.clock import Clock
 from kluis.services.web import Issuer
 from kluis.tee.platform.client import Platform
 
-__all__ = ["Serving", "serving"]
-
 BESIDE_SECONDS: Final = 5.0
 
 

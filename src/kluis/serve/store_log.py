@@ -17,8 +17,6 @@ from kluis.enclave.store import ocalls
 from kluis.enclave.store.ocalls import HostSide
 from kluis.errors import KluisError, UnavailableError, foreign
 
-__all__ = ["StoreLog"]
-
 AWAY: Final = "database: unavailable"
 AGAIN_SECONDS: Final = 60.0
 """How long the same error is not logged again: every request fails while the database is unreachable."""

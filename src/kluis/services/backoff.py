@@ -15,8 +15,6 @@ from typing import Final, TypeVar
 
 from kluis.errors import KluisError, UnavailableError
 
-__all__ = ["Backoff"]
-
 FIRST_SECONDS: Final = 1.0
 LONGEST_SECONDS: Final = 60.0
 MOST_KEPT: Final = 256
@@ -80,7 +78,9 @@ class Backoff:
 def _again(failed: _Failed) -> KluisError:
     """A copy of the error: an exception raised twice keeps its first traceback."""
     error, ago = failed.error, monotonic() - failed.at
-    when = "is asked for now" if failed.asking else f"asked for again in {max(failed.wait - ago, 0):.0f} s"
+    when = (
+        ("is requested again now") if failed.asking else f"next request in {max(failed.wait - ago, 0):.0f} s"
+    )
     message = f"{error.message} (so it was {ago:.0f} s ago; {when})"
     kind = type(error) if type(error).__init__ is KluisError.__init__ else UnavailableError
     return kind(message, hint=error.hint, code=error.code)

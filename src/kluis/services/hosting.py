@@ -24,8 +24,6 @@ from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.services.clock import Clock, SystemClock
 from kluis.services.logbook import Logbook
 
-__all__ = ["Endorsed", "Place", "Published", "endorsement", "host", "read_settings"]
-
 T = TypeVar("T")
 
 FETCH_SECONDS: Final = 20.0
@@ -188,8 +186,8 @@ def endorsement(endorse: Callable[[str, bytes], Endorsed], kind: str, evidence: 
     if endorsed.document:
         return endorsed.document
     reason = foreign(endorsed.why) or "no reason"
-    mend = f"; mended there by: {foreign(endorsed.mend)}" if endorsed.mend else ""
-    raise UnavailableError(f"the host says, unchecked: {reason}{mend}", code="collateral_missing")
+    mend = f"; fix on the host: {foreign(endorsed.mend)}" if endorsed.mend else ""
+    raise UnavailableError(f"the host reports, unverified: {reason}{mend}", code="collateral_missing")
 
 
 class _Later:

@@ -13,8 +13,6 @@ from kluis.errors import PolicyError
 from kluis.formats.encoding import jcs
 from kluis.services.web import Issuer
 
-__all__ = ["CHANGING", "canonical", "fix"]
-
 TABLE: Final = "trust"
 KEY: Final = "issuer"
 CHANGING: Final = "insecure_changing_issuer"

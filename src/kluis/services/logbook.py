@@ -10,8 +10,6 @@ from typing import Final
 
 from kluis.errors import KluisError
 
-__all__ = ["Logbook"]
-
 MOST_WAITING: Final = 4096
 BATCH: Final = 256
 PAUSE_SECONDS: Final = 0.1

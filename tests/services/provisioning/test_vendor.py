@@ -168,17 +168,19 @@ def test_intels_paths_without_an_authority(storage: SealedStore) -> None:
         (
             PATHS[Kind.TCB_INFO],
             f"tcb-info sgx {FMSPC} standard: is not kept here",
-            "kluis collateral fetch EVIDENCE --update standard on the service's host gets it from its maker",
+            "kluis collateral fetch EVIDENCE --update standard on the service's host fetches it from"
+            " the vendor",
         ),
         (
             f"{INTEL}/tcb?fmspc={FMSPC}&tcbEvaluationDataNumber=17",
             f"tcb-info sgx {FMSPC} 17: is not kept here",
-            "kluis collateral fetch EVIDENCE --evaluation 17 on the service's host gets it from its maker",
+            "kluis collateral fetch EVIDENCE --evaluation 17 on the service's host fetches it from"
+            " the vendor",
         ),
         (
             PATHS[Kind.AMD_CRL],
             "amd-crl Turin vcek: is not kept here",
-            "kluis collateral fetch EVIDENCE on the service's host gets it from its maker",
+            "kluis collateral fetch EVIDENCE on the service's host fetches it from the vendor",
         ),
     ],
 )
@@ -345,8 +347,8 @@ def test_nothing_older_takes_a_place(believing: Asking) -> None:
     assert answer.json()["error"]["details"] == [
         {
             "code": "Hint",
-            "message": "kluis collateral fetch EVIDENCE gets a newer one from its maker; "
-            "what is kept never goes back",
+            "message": "kluis collateral fetch EVIDENCE fetches a newer one from the vendor; stored"
+            " documents are never replaced by older ones",
         }
     ]
 

@@ -18,8 +18,6 @@ from kluis.errors import AuthenticityError, FormatError, FreshnessError
 from kluis.formats.encoding import b64
 from kluis.formats.encoding.unreadable import UNREADABLE
 
-__all__ = ["Assertion", "Keys", "check", "origin", "peek"]
-
 MAX_TOKEN: Final = 128 * 1024
 MAX_HEADER: Final = 32 * 1024
 MAX_CERTIFICATE: Final = 64 * 1024

@@ -26,8 +26,6 @@ from kluis.formats.encoding import b64, cbor, jcs
 from kluis.formats.ietf import cose
 from kluis.hashes import sha256
 
-__all__ = ["jwk", "key_id", "sign_cwt", "sign_jwt", "verify_cwt", "verify_jwt"]
-
 MAX_SIZE: Final = 64 * 1024
 JWT_TYPE: Final = "eat+jwt"
 # Other signers write what RFC 7519 recommends, or nothing: the profile in the claims identifies the token.
@@ -186,9 +184,9 @@ def _check_time(ear: Ear, now: datetime) -> None:
         )
     if ear.expires_at is not None and ear.expires_at <= now:
         raise FreshnessError(
-            f"attestation result: want one that expires after {now:%Y-%m-%dT%H:%M:%SZ}, got "
-            f"{ear.expires_at:%Y-%m-%dT%H:%M:%SZ}",
-            hint="ask the verifier for a new one",
+            f"attestation result expired on {ear.expires_at:%Y-%m-%dT%H:%M:%SZ}, judged at "
+            f"{now:%Y-%m-%dT%H:%M:%SZ}",
+            hint="request a new one from the verifier",
             code="token_expired",
         )
 

@@ -76,7 +76,8 @@ def _outcome(node: exp.Expression, name: str, scope: Scope) -> Condition:
         # Conditions on rows determine who is in a table, and their columns need not allow model.
         if any(isinstance(each, Present) for each in atoms_of(condition)):
             raise QueryError(
-                f"query: {name} is made of a privacy unit: want an outcome of columns that allow model",
+                f"query: {name} is computed from a privacy unit: want an outcome from columns that"
+                " allow model",
                 code="query_person",
             )
         return condition

@@ -72,7 +72,7 @@ def check_literals(condition: Condition) -> None:
     if count > MOST_LITERALS:
         raise QueryError(
             f"query: want at most {MOST_LITERALS} different comparisons on rows, got {count}",
-            hint="reduce each value in an analysis of its own",
+            hint="reduce each value in a separate analysis",
             code="query_form",
         )
 

@@ -266,7 +266,7 @@ class Groups:
         if len(summed) > 1:
             raise QueryError(
                 f"query: want one column to be summed or averaged, got {summed}",
-                hint="ask for each in an analysis of its own",
+                hint="request each in a separate analysis",
                 code="query_form",
             )
         if len(self.persons.sources) > 1 and any(isinstance(each, Extreme) for each in self.measures):

@@ -65,6 +65,7 @@ def write_person_table(table: PersonTable) -> str:
     cell = ", ".join(_split(table.persons, (), table.atoms, classes))
     columns = [unit, outcome, *(_column(each) for _, each in table.predictors)]
     columns.append(f"count(*) OVER (PARTITION BY {cell})")
+    columns = [f"{each} AS o{place}" for place, each in enumerate(columns)]
     inside = [Present(number) for number in sorted(table.persons.inner)]
     where = _condition(All((*inside, table.persons.where)))
     return f"{_from(table.persons, classes, 'SELECT ' + ', '.join(columns))} WHERE {where}"

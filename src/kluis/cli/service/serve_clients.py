@@ -9,8 +9,6 @@ from kluis.cli.evidence import files
 from kluis.errors import UsageError
 from kluis.serve.issuer import Certificate, Federated, Registered
 
-__all__ = ["registered"]
-
 
 def registered(certificates: Sequence[str] | None, federated: Sequence[Path] | None) -> Registered:
     """What clients may show instead of their secrets.

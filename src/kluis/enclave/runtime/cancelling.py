@@ -10,8 +10,6 @@ import threading
 
 from kluis.enclave.runtime.failures import CancelInterrupt
 
-__all__ = ["Running", "held_lock"]
-
 
 class Running:
     """The running calls and their threads.

@@ -24,8 +24,6 @@ from kluis.formats.x509.extended_usage import read_usages
 from kluis.formats.x509.parts import EXTENDED_KEY_USAGE
 from kluis.hashes import sha256
 
-__all__ = ["verify"]
-
 _SCHEMES: Final = (
     Scheme.RS256,
     Scheme.RS384,

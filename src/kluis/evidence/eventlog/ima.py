@@ -15,8 +15,6 @@ from kluis.errors import AuthenticityError
 from kluis.formats.eventlog.ima import WHAT, Record
 from kluis.formats.tpm.algorithm import HashId
 
-__all__ = ["Proven", "proven", "replay"]
-
 _STRONGEST_FIRST: Final = (HashId.SHA512, HashId.SHA384, HashId.SHA256, HashId.SHA1)
 
 

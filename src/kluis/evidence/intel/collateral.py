@@ -1,6 +1,6 @@
 """Verify collateral once and reuse it: signatures now, time and revocation at every use.
 
-Steps 7 (CRLs) and 9 (documents) of the verification of a quote, except the parts that need a quote.
+Steps 8 (CRLs) and 9 (documents) of the verification of a quote, except the parts that need a quote.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def verify(collateral: Collateral, context: Context) -> HeldCollateral:
     pck.check_ca(pck_ca, root, anchor, "PCK CA certificate", context)  # 2
     tcb_signer = _signer(
         collateral.tcb_info_issuer_chain, root, anchor, "TCB info issuer chain", context
-    )  # 1 and 2
+    )  # the same two steps of its chain
     same = collateral.qe_identity_issuer_chain == collateral.tcb_info_issuer_chain
     qe_signer = (
         tcb_signer

@@ -101,22 +101,16 @@ def prove(
     quote = dcap_quote.parse(data)  # 1
     _check_header(quote, tee_type)
     chain_pem = chain_of(quote, collateral)
-    name = _name(quote, chain_pem) if context.lasting else None
-    vouched: Vouched | None = context.memory.get(_KIND, name) if name else None
-    key = _bound_key(quote, context) if vouched is None else vouched.key  # 2
+    known = _recall(quote, chain_pem, context)
+    key = _bound_key(quote, context) if known is None else known.key  # 2
     signatures.check_raw_by(
         key, quote.signature, quote.signed, Scheme.ES256, quote.name, code="sig_quote"
     )  # 3
     # A quote that its own bytes contradict is refused, even if other inputs are missing.
     held = _hold(collateral, context) if collateral is not None else None
-    if vouched is None and (held is not None or chain_pem):
-        vouched = Vouched(key, *_prove_chain(chain_pem, quote, held, context))  # 4 to 6
-        _check_qe_signature(quote, vouched.chain, context)  # 8
-        if name:
-            context.memory.put(_KIND, name, vouched)
-    if vouched is not None:
-        _check_level(vouched.anchor, tee_type)  # 5
-        pck.check_time(vouched.chain, now)  # 6
+    vouched = known
+    if known is not None or held is not None or chain_pem:
+        vouched = _vouched(quote, known, key, chain_pem, held, tee_type, context=context, now=now)  # 4 to 7
     if vouched is None or held is None:
         raise UnavailableError(
             f"{quote.name}: no collateral given: TCB info, QE identity and CRLs",
@@ -124,8 +118,8 @@ def prove(
             code="collateral_missing",
         )
     chain, anchor = vouched.chain, vouched.anchor
-    _check_issuer(chain, anchor, held)  # 7
-    held.check(now)  # 7 and 9
+    _check_issuer(chain, anchor, held)  # 8
+    held.check(now)  # 8 and 9
     # The quote's own certificate of that CA may differ from the collateral's.
     links.not_revoked(chain.ca, held.root_crl, "PCK CA certificate")
     links.not_revoked(chain.leaf, held.pck_crl, "PCK certificate", code="cert_revoked")
@@ -133,6 +127,37 @@ def prove(
     tcb.check_platform(held.tcb_info, chain.sgx, tee)  # 9
     tcb.check_quoting_enclave(held.identity, quote.qe_report, enclave)
     return Proof(quote, chain, anchor, held)
+
+
+def _recall(quote: Quote, chain_pem: bytes, context: Context) -> Vouched | None:
+    """What steps 2 and 4 to 7 found before about the same bytes, if this verifier remembers any."""
+    if not context.lasting:
+        return None
+    found: Vouched | None = context.memory.get(_KIND, _name(quote, chain_pem))
+    return found
+
+
+def _vouched(
+    quote: Quote,
+    known: Vouched | None,
+    key: Key,
+    chain_pem: bytes,
+    held: HeldCollateral | None,
+    tee_type: int,
+    *,
+    context: Context,
+    now: datetime,
+) -> Vouched:
+    """Steps 4 to 7. What the same bytes always prove is remembered; the anchor's level and time are not."""
+    vouched = known
+    if vouched is None:
+        vouched = Vouched(key, *_prove_chain(chain_pem, quote, held, context))  # 4 to 6
+        _check_qe_signature(quote, vouched.chain, context)  # 7
+        if context.lasting:
+            context.memory.put(_KIND, _name(quote, chain_pem), vouched)
+    _check_level(vouched.anchor, tee_type)  # of step 5
+    pck.check_time(vouched.chain, now)  # of step 6
+    return vouched
 
 
 def _name(quote: Quote, chain_pem: bytes) -> bytes:

@@ -137,9 +137,9 @@ def verify(
     4. The quote, or else the collateral, has one PCK leaf, one PCK CA and one root.
     5. The root's key is one of the context's anchors, and that anchor is for TDX.
     6. Leaf, CA and root have their profile, names, signatures and time.
-    7. The collateral's CRLs are of that root and CA, signed, in time; CA, leaf and the signers of
+    7. The PCK leaf signed the quoting enclave's report.
+    8. The collateral's CRLs are of that root and CA, signed, in time; CA, leaf and the signers of
        the collateral are on neither.
-    8. The PCK leaf signed the quoting enclave's report.
     9. TCB info and QE identity are signed, in time, of TDX, this kind of platform and quoting enclave.
     10. The module's signer and attributes are those that the TCB info states for its major version.
     11. Platform, module and quoting enclave each reach a TCB level, at launch and, from TDX 1.5 on, now. The

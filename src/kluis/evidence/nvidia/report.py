@@ -122,8 +122,8 @@ def verify(
         FreshnessError: a certificate or an OCSP response is expired or not yet valid.
         UnavailableError: NVIDIA does not have a certificate.
     """
-    raw, chain = _parts(data, context)  # 1, 2, 3, 4
-    frame = Frame.parse(raw)  # 1
+    raw, chain = _parts(data, context)  # 1 to 4
+    frame = Frame.parse(raw)
     chain.check_time(now)  # 5
     revocation = _revocation(collateral, chain, now, context)  # 6
     signatures.check_raw(  # 7
@@ -135,7 +135,7 @@ def verify(
         context=context,
         code="sig_report",
     )
-    said = _read(frame, chain, context)  # 1, 8, 9
+    said = _read(frame, chain, context)  # 8, 9; the fields that step 1 leaves
     return mint(_claims(frame, chain, said, revocation, now))
 
 

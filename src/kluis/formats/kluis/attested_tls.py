@@ -26,19 +26,7 @@ from typing import Final, Self
 from kluis.errors import FormatError
 from kluis.formats.encoding import b64, jcs
 from kluis.formats.encoding.members import Members
-
-__all__ = [
-    "EXPORTER_BYTES",
-    "LABEL",
-    "MAX_ANSWER_BYTES",
-    "MAX_QUESTION_BYTES",
-    "NONCE_BYTES",
-    "PATH",
-    "Answer",
-    "Binding",
-    "Question",
-    "Role",
-]
+from kluis.formats.kluis.bundle import EvidenceBundle
 
 PATH: Final = "/.well-known/kluis/evidence"
 LABEL: Final = b"EXPORTER-Channel-Binding"
@@ -130,20 +118,13 @@ class Question:
         return cls(nonce)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Answer:
-    """Evidence, and the documents whose hashes it contains.
+class Answer(EvidenceBundle, frozen=True):
+    """Evidence whose payload is a :class:`Binding`.
 
     Attributes:
-        quote: evidence of any TEE; a DCAP v3 quote from the emulated platform.
-        runtime_data: canonical JSON, whose payload is a :class:`Binding`.
-        launch_configuration: canonical JSON.
         challenge: 32 bytes, the server's nonce for evidence of its client; empty in a client's answer.
     """
 
-    quote: bytes
-    runtime_data: bytes
-    launch_configuration: bytes
     challenge: bytes = b""
 
     def encode(self) -> bytes:

@@ -16,15 +16,13 @@ Canonical JSON (RFC 8785). Nothing here is verified: :mod:`kluis.appraisal.token
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Final, NamedTuple, Protocol, Self
+from typing import Final, NamedTuple
 
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.encoding import b64, der, jcs
 from kluis.formats.encoding.members import Members
+from kluis.formats.kluis.bundle import EvidenceBundle
 from kluis.formats.x509 import Certificate
-
-__all__ = ["Evidence", "Statement", "Vouched", "read_statement", "statement"]
 
 QUOTE_OID: Final = "1.3.6.1.4.1.311.105.1"
 # From a random UUID, which ITU-T X.667 allows anyone to use.
@@ -35,66 +33,33 @@ _WHAT: Final = "vouched certificate"
 _STATEMENT: Final = "signing key statement"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Vouched:
-    """The contents of the two extensions.
+def extensions(evidence: EvidenceBundle) -> tuple[tuple[str, bytes], ...]:
+    """Identifier and value of each extension that carries the evidence, whose payload is a statement."""
+    documents = der.element(
+        der.SEQUENCE,
+        der.element(der.OCTET_STRING, evidence.runtime_data),
+        der.element(der.OCTET_STRING, evidence.launch_configuration),
+    )
+    return (QUOTE_OID, evidence.quote), (DOCUMENTS_OID, documents)
 
-    Attributes:
-        quote: DCAP.
-        runtime_data: canonical JSON, whose payload is a statement.
-        launch_configuration: canonical JSON.
+
+def evidence_in(certificate: Certificate) -> EvidenceBundle:
+    """The evidence that a certificate carries.
+
+    Raises:
+        FormatError: an extension is missing or malformed.
     """
-
-    quote: bytes
-    runtime_data: bytes
-    launch_configuration: bytes
-
-    def extensions(self) -> tuple[tuple[str, bytes], ...]:
-        """Identifier and value of each extension."""
-        documents = der.element(
-            der.SEQUENCE,
-            der.element(der.OCTET_STRING, self.runtime_data),
-            der.element(der.OCTET_STRING, self.launch_configuration),
-        )
-        return (QUOTE_OID, self.quote), (DOCUMENTS_OID, documents)
-
-    @classmethod
-    def of(cls, certificate: Certificate) -> Self:
-        """Parse the two extensions of a certificate.
-
-        Raises:
-            FormatError: an extension is missing or malformed.
-        """
-        for oid in (QUOTE_OID, DOCUMENTS_OID):
-            if oid not in certificate.extensions:
-                raise FormatError(f"{_WHAT}: want extension {oid}, got none", code="bad_type")
-        quote, documents = (certificate.extensions[oid] for oid in (QUOTE_OID, DOCUMENTS_OID))
-        what = f"{_WHAT}.documents"
-        start, end = der.within(documents, 0, len(documents), der.SEQUENCE, what)
-        runtime, after = der.within(documents, start, end, der.OCTET_STRING, what)
-        launch, last = der.within(documents, after, end, der.OCTET_STRING, what)
-        if end != len(documents) or last != end:
-            raise FormatError(f"{what} at {min(last, end):#x}: bytes after the end", code="trailing_data")
-        return cls(quote, documents[runtime:after], documents[launch:last])
-
-
-class Evidence(Protocol):
-    """A quote, and the two documents whose hashes it contains, as ``kluis.enclave.quote`` returns them."""
-
-    @property
-    def quote(self) -> bytes:
-        """DCAP."""
-        ...
-
-    @property
-    def runtime_data(self) -> bytes:
-        """Canonical JSON."""
-        ...
-
-    @property
-    def launch_configuration(self) -> bytes:
-        """Canonical JSON."""
-        ...
+    for oid in (QUOTE_OID, DOCUMENTS_OID):
+        if oid not in certificate.extensions:
+            raise FormatError(f"{_WHAT}: want extension {oid}, got none", code="bad_type")
+    quote, documents = (certificate.extensions[oid] for oid in (QUOTE_OID, DOCUMENTS_OID))
+    what = f"{_WHAT}.documents"
+    start, end = der.within(documents, 0, len(documents), der.SEQUENCE, what)
+    runtime, after = der.within(documents, start, end, der.OCTET_STRING, what)
+    launch, last = der.within(documents, after, end, der.OCTET_STRING, what)
+    if end != len(documents) or last != end:
+        raise FormatError(f"{what} at {min(last, end):#x}: bytes after the end", code="trailing_data")
+    return EvidenceBundle(quote, documents[runtime:after], documents[launch:last])
 
 
 class Statement(NamedTuple):

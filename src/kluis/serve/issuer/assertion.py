@@ -20,8 +20,6 @@ from kluis.formats.encoding import b64, jcs
 from kluis.serve.issuer.refusals import MOST_SHOWN, refusal, show
 from kluis.services.web import Refusal
 
-__all__ = ["Assertion", "check_signature", "check_times", "read", "seconds"]
-
 MOST_DEPTH: Final = 8
 MOST_DIGITS: Final = 17
 LEEWAY_SECONDS: Final = 60

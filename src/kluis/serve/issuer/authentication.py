@@ -18,8 +18,6 @@ from kluis.serve.issuer.registered import Registered
 from kluis.serve.issuer.replay import Shown
 from kluis.serve.issuer.signing import Proof
 
-__all__ = ["Authentication"]
-
 JWT_BEARER: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
@@ -52,7 +50,7 @@ class Authentication:
         if "client_assertion" not in form:
             return self._by_secret(form), Proof.SECRET
         if "client_secret" in form:
-            raise refusal("invalid_request", "client_secret: want none beside client_assertion, got one")
+            raise refusal("invalid_request", "client_secret: want no secret with client_assertion, got one")
         if form.get("client_assertion_type") != JWT_BEARER:
             raise refusal(
                 "invalid_request",

@@ -22,8 +22,6 @@ from kluis.formats.encoding import b64
 from kluis.serve.issuer.assertion import Assertion, check_signature, check_times
 from kluis.serve.issuer.refusals import refusal, show
 
-__all__ = ["Certificate", "check"]
-
 ALGORITHMS: Final = ("RS256", "PS256")
 # Azure's clients make theirs valid for 10 or 30 minutes.
 MOST_SECONDS: Final = 3600

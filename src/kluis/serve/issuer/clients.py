@@ -13,8 +13,6 @@ from kluis.errors import FormatError
 from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.tee.platform.root import keyfiles
 
-__all__ = ["Client", "load_or_create"]
-
 
 class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A client that can request tokens.

@@ -28,8 +28,6 @@ from kluis.serve.issuer.registered import Registered
 from kluis.serve.issuer.signing import TENANT, TOKEN_SECONDS, Signer
 from kluis.services.clock import Clock
 
-__all__ = ["DevelopmentIssuer"]
-
 MOST_FORM: Final = 16 << 10
 MOST_FIELDS: Final = 64
 # Scopes that MSAL for Go and for Java request in addition to a resource, even for a client without a user.

@@ -22,8 +22,6 @@ from kluis.serve.issuer.assertion import Assertion, check_signature, check_times
 from kluis.serve.issuer.refusals import refusal, show
 from kluis.services.web import Refusal
 
-__all__ = ["AUDIENCE", "Federated", "check"]
-
 AUDIENCE: Final = "api://AzureADTokenExchange"
 # The audience that Microsoft Entra accepts.
 ALGORITHM: Final = "RS256"

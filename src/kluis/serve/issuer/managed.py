@@ -28,8 +28,6 @@ from kluis.serve.issuer.refusals import HANDLERS, MOST_RESOURCE, refusal, show
 from kluis.serve.issuer.signing import TOKEN_SECONDS, Proof, Signer
 from kluis.services.web import Refusal
 
-__all__ = ["APPLICATION_PATH", "IDENTITY", "application_route", "metadata"]
-
 IDENTITY: Final = "workload"
 METADATA_PATH: Final = "/metadata/identity/oauth2/token"
 METADATA_VERSION: Final = "2018-02-01"
@@ -96,8 +94,8 @@ def application_route(signer: Signer, clients: Mapping[str, Client]) -> Route:
             if client is None or not hmac.compare_digest(client.secret.encode(), secret.encode()):
                 raise refusal(
                     "invalid_client",
-                    f"{header.upper()}: want the secret, in clients.json, of the client that is asked for,"
-                    " got another",
+                    f"{header.upper()}: want the secret, in clients.json, of the requested client, got"
+                    " another",
                 )
         except Refusal as error:
             body = {"statusCode": error.status, "message": error.message}

@@ -17,8 +17,6 @@ from starlette.responses import JSONResponse, Response
 
 from kluis.services.web import Refusal
 
-__all__ = ["HANDLERS", "MOST_RESOURCE", "MOST_SHOWN", "answer", "refusal", "show"]
-
 MOST_SHOWN: Final = 200
 MOST_RESOURCE: Final = 1024
 

@@ -10,8 +10,6 @@ from kluis.serve.issuer.certificates import Certificate
 from kluis.serve.issuer.federation import Federated
 from kluis.serve.issuer.refusals import show
 
-__all__ = ["Registered"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Registered:

@@ -14,8 +14,6 @@ from typing import Final
 from kluis.serve.issuer.assertion import LEEWAY_SECONDS, Assertion
 from kluis.serve.issuer.refusals import refusal, show
 
-__all__ = ["Shown"]
-
 MOST_REQUESTS: Final = 8
 MOST_OF_CLIENT: Final = 1000
 

@@ -22,8 +22,6 @@ from kluis.serve.issuer.clients import Client
 from kluis.services.clock import Clock
 from kluis.tee.platform.root import keyfiles
 
-__all__ = ["CLAIMS_WANTED", "TENANT", "TOKEN_SECONDS", "Proof", "Signer", "load_or_create"]
-
 TENANT: Final = "00000000-0000-4000-8000-6b6c75697300"
 TOKEN_SECONDS: Final = 3600
 # A service that reads it responds with a claims challenge (Microsoft Entra, "Claims challenges").

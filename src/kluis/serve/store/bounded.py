@@ -13,8 +13,6 @@ from typing import Any, Final
 import psycopg
 from sqlalchemy import Engine, event
 
-__all__ = ["bound"]
-
 CONNECT_SECONDS: Final = 30.0
 # For a host that hangs within a transaction: the store's row is locked until the server gives up on it.
 IDLE: Final = "SET idle_in_transaction_session_timeout = '30s'"

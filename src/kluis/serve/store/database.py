@@ -23,8 +23,6 @@ from kluis.serve.store.faults import BROKEN, DRIVERS, unavailable
 from kluis.serve.store.migrating import migrate
 from kluis.serve.store.statements import Statements
 
-__all__ = ["ANSWER_SECONDS", "Database", "database_file", "read_url"]
-
 # As long as an enclave waits for a read.
 ANSWER_SECONDS: Final = 30.0
 

@@ -12,12 +12,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from kluis.errors import UnavailableError
 
-__all__ = ["BROKEN", "DRIVERS", "unavailable"]
-
 DRIVERS: Final = (sqlite3.Error, psycopg.Error)
 BROKEN: Final = (psycopg.OperationalError, psycopg.InterfaceError, sqlite3.ProgrammingError)
-"""Raised by a connection that the server, or another party, has closed."""
-MEND: Final = "see that it runs, that its disk has room, and that the URL is right"
+"""What a connection raises that the server, or somebody else, has closed."""
+MEND: Final = "check that it runs, that its disk has space, and that the URL is right"
 
 
 @contextmanager

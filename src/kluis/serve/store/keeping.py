@@ -24,8 +24,6 @@ from kluis.serve.store.statements import ENTRY, STORE
 
 MAX_NAME: Final = 64
 
-__all__ = ["KeptRecords", "records"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 

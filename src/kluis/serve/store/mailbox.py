@@ -16,8 +16,6 @@ from kluis.serve.store.database import Database
 from kluis.serve.store.faults import unavailable
 from kluis.serve.store.keeping import KeptRecords
 
-__all__ = ["JOINER_BYTES", "Mailbox", "Step"]
-
 MAX_BODY_BYTES: Final = 1 << 20
 JOINER_BYTES: Final = 16
 

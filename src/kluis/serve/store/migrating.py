@@ -15,8 +15,6 @@ from sqlalchemy import Connection, Engine
 
 from kluis.errors import UnsupportedError
 
-__all__ = ["migrate"]
-
 
 def migrate(engine: Engine) -> None:
     """Migrate the database to the newest schema.

@@ -12,8 +12,6 @@ from kluis.errors import UnavailableError
 from kluis.hashes import sha256
 from kluis.serve.store.statements import Statements
 
-__all__ = ["Gathering"]
-
 PREFIX: Final = "~"
 
 

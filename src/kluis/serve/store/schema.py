@@ -9,8 +9,6 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Integer, LargeBinary, MetaData, String, Table
 
-__all__ = ["JOURNAL", "KEYS", "MESSAGES", "METADATA", "RECORDS", "STORES"]
-
 METADATA: Final = MetaData()
 
 STORES: Final = Table(

@@ -31,8 +31,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 from kluis.enclave.store.records import MAX_ANSWER_BYTES, MAX_ENTRIES, MAX_IDS, MAX_LABELS
 from kluis.serve.store.schema import JOURNAL, KEYS, MESSAGES, RECORDS, STORES
 
-__all__ = ["ENTRY", "ROW", "STORE", "Statement", "Statements"]
-
 STORE, ENTRY, ROW = 0, 1, 2
 MOST_MESSAGES: Final = 256
 SIZES: Final = (0, 1, 16, MAX_IDS)

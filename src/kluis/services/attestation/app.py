@@ -35,8 +35,6 @@ from kluis.services.attestation.tokens.signing_certificate import Vouch
 from kluis.services.clock import Clock
 from kluis.services.web import Answer, Bearer, Call, Operation, Service
 
-__all__ = ["operations", "service"]
-
 TITLE: Final = "Kluis attestation service"
 INSTANCE: Final = "/instances/{instance}"
 MOST_BODY: Final = 4 << 20

@@ -41,13 +41,11 @@ from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.attestation.tokens import ears
 from kluis.services.attestation.tokens.tokens import Tokens
 
-__all__ = ["Attesting", "TokenForm"]
-
 MOST_COLLATERAL: Final = 4 << 20
 MOST_NONCE: Final = 4096
 _NO_VARIABLES: Final = (
-    "no variable of secure boot is validated, for the service was told no values: attestation."
-    "secure_boot_variables of kluis serve --settings FILE lists those that count; or set another policy"
+    "no variable of secure boot is validated, because the service is configured with no values: list"
+    " them in attestation.secure_boot_variables of kluis serve --settings FILE; or set another policy"
 )
 _Body = AttestSgx | AttestOpenEnclave | AttestReport | AttestTdx
 
@@ -238,8 +236,8 @@ class Attesting:
         if request.form is TokenForm.EAR:
             if draft:
                 raise InvalidParameter(
-                    "draftPolicyForAttestation: want none where an EAR is asked for, got one",
-                    hint="nobody signs the outcome of a draft, and an EAR without a signature is none",
+                    "draftPolicyForAttestation: want no draft if an EAR is requested, got one",
+                    hint="the result of a draft is unsigned, and an EAR must be signed",
                 )
             ear = ears.of(attested.evidence, claims, result.issued, now, self._settings.token_seconds)
             return self._tokens.as_ear(instance, ear, now)

@@ -14,8 +14,6 @@ import msgspec
 
 from kluis.services.web.bearer import Caller
 
-__all__ = ["APPLICATION", "MANAGED_IDENTITY", "USER", "Author", "author_of", "system_data"]
-
 USER: Final = "User"
 APPLICATION: Final = "Application"
 MANAGED_IDENTITY: Final = "ManagedIdentity"

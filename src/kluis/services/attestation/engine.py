@@ -31,8 +31,6 @@ from kluis.services.attestation.tpm import TpmProtocol
 from kluis.services.attestation.tpm.challenges import Challenges
 from kluis.services.web import Issuer
 
-__all__ = ["Engine"]
-
 _CLAIMS: Final = (
     "cnf", "nonce", "x-ms-ver", "x-ms-attestation-type", "x-ms-policy-hash", "x-ms-policy-signer",
     "x-ms-sgx-is-debuggable", "x-ms-sgx-mrenclave", "x-ms-sgx-mrsigner", "x-ms-sgx-svn", "x-ms-sgx-ehd",

@@ -7,16 +7,6 @@ from __future__ import annotations
 
 from kluis.errors import FormatError, UsageError
 
-__all__ = [
-    "InvalidEvidence",
-    "InvalidOperation",
-    "InvalidParameter",
-    "Missing",
-    "NameTaken",
-    "PolicyMissing",
-    "ResourceMissing",
-]
-
 
 class InvalidParameter(FormatError):
     """A part of a request is invalid."""

@@ -14,8 +14,6 @@ from kluis.errors import AuthenticityError
 from kluis.services.clock import Clock
 from kluis.services.web import Bearer, Caller, Gate, Operation, Refusal
 
-__all__ = ["KNOWN", "MANAGE", "READ", "ROLES", "TPM", "VIEW", "WRITE", "AttestationGate"]
-
 READ: Final = "attestation/read"
 WRITE: Final = "attestation/write"
 VIEW: Final = "attestationProviders/read"

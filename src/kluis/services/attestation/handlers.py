@@ -32,8 +32,6 @@ from kluis.services.attestation.tokens.ears import TYPE
 from kluis.services.clock import Clock
 from kluis.services.web import Answer, Call, Refusal
 
-__all__ = ["Handlers", "Rotation"]
-
 DRAFT_SECONDS: Final = 0.2
 EAT: Final = f"application/{TYPE}"
 _Evidence: TypeAlias = AttestSgx | AttestOpenEnclave | AttestReport | AttestTdx
@@ -182,12 +180,9 @@ class Handlers:
 
 
 def _read(call: Call, kind: type[E]) -> E:
-    """Parse a request with evidence; member names are matched without regard to case, because clients
-    differ.
-    """
-    # Refuse anything but an object with the usual error, without decoding its members.
-    call.json(dict[str, msgspec.Raw])
-    return dataclasses.replace(call, body=respell(call.body, kind)).json(kind)
+    """Read a request with evidence; member names match without regard to case, because clients differ."""
+    members = call.json(dict[str, msgspec.Raw])
+    return dataclasses.replace(call, body=respell(members, kind)).json(kind)
 
 
 def _warnings(request: _Evidence) -> dict[str, str]:
@@ -196,7 +191,7 @@ def _warnings(request: _Evidence) -> dict[str, str]:
     """
     named = (("runtimeData", request.runtimeData), ("initTimeData", request.initTimeData))
     lacks = [name for name, given in named if given is not None and given.dataType and not given.data]
-    return {"Warning": f'299 - "{lacks[0]}: has a type and no data, and was passed over"'} if lacks else {}
+    return {"Warning": f'299 - "{lacks[0]}: has a type and no data, and was ignored"'} if lacks else {}
 
 
 def _form(call: Call) -> TokenForm:

@@ -11,8 +11,6 @@ from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.hosting import Place, read_settings
 from kluis.services.web import Bearer, Issuer, Service
 
-__all__ = ["Document", "app", "build"]
-
 app = Enclave("attestation", product_id=101, svn=1)
 
 

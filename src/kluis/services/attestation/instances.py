@@ -18,8 +18,6 @@ from kluis.services.attestation.faults import Missing
 from kluis.services.attestation.kinds import TrustModel
 from kluis.services.attestation.settings import AttestationSettings
 
-__all__ = ["DEFAULT", "LIFE_BYTES", "NAME", "TABLE", "VERSION", "Instance", "Instances", "Provider", "key_of"]
-
 DEFAULT: Final = "default"
 TABLE: Final = "attestation.providers"
 VERSION: Final = 3

@@ -7,8 +7,6 @@ from typing import Final, Self
 
 from kluis.services.attestation.faults import InvalidParameter
 
-__all__ = ["AttestationType", "TrustModel"]
-
 
 class AttestationType(enum.StrEnum):
     """The kind of evidence that a policy is about."""

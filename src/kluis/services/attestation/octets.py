@@ -16,8 +16,6 @@ from kluis.errors import FormatError
 from kluis.formats.encoding import b64, jcs
 from kluis.services.attestation.faults import InvalidParameter
 
-__all__ = ["NotBase64", "decode_base64", "json_object"]
-
 MAX_DEPTH: Final = 32
 MAX_DIGITS: Final = 20
 # As many as fit into 256 KiB. Small objects take 30 times the memory of their text; a larger body has long
@@ -106,7 +104,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members: dict[str, Any] = {}
     for name, value in pairs:
         if name in members:
-            raise _Unsaid(f"member {name!a:.80} stands twice")
+            raise _Unsaid(f"member {name!a:.80} appears twice")
         members[name] = value
     return members
 

@@ -23,8 +23,6 @@ from kluis.services.attestation.language import PolicyParsingError
 from kluis.services.web import Refusal
 from kluis.services.web.refusal import STORES
 
-__all__ = ["refusal_of"]
-
 _CLASSES: Final[tuple[tuple[type[KluisError], int, str], ...]] = (
     (PolicyParsingError, 400, "PolicyParsingError"),
     (ResourceMissing, 404, "ResourceNotFound"),

@@ -15,20 +15,6 @@ from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.services.attestation.evidence.bound_data import Data
 from kluis.services.attestation.faults import InvalidParameter
 
-__all__ = [
-    "AttestGuest",
-    "AttestOpenEnclave",
-    "AttestReport",
-    "AttestSgx",
-    "AttestTdx",
-    "Baselines",
-    "Jwks",
-    "JwksKey",
-    "Token",
-    "TpmMessage",
-    "respell",
-]
-
 
 class _Request(msgspec.Struct, kw_only=True):
     """The common members of requests with evidence.
@@ -83,39 +69,44 @@ class AttestGuest(msgspec.Struct, kw_only=True):
 _HELD: Final = frozenset({"runtimeData", "initTimeData"})
 
 
-def respell(body: bytes, kind: type[msgspec.Struct]) -> bytes:
-    """Rename a request's members, and those of the data within it, to the spelling in ``kind``.
+def respell(members: dict[str, msgspec.Raw], kind: type[msgspec.Struct]) -> bytes:
+    """A request's body whose members' names, and those of data within it, are in the letters of ``kind``.
 
     Azure's client for C++ writes ``inittimeData``. If it were ignored, the data would not be compared with
     the evidence, without any error.
 
     Args:
-        body: JSON.
-        kind: the type to decode it as.
+        members: of the body, by their names.
+        kind: what it is to be read as.
 
     Raises:
-        FormatError: not a JSON object.
-        InvalidParameter: a member occurs in two spellings.
+        FormatError: data within it are no JSON object.
+        InvalidParameter: a member stands in two spellings.
     """
-    made = _respell_members(body, kind, "body")
+    made = _respell_members(members, kind, "body")
     for name in _HELD & made.keys():
         inner = bytes(made[name]).lstrip()
         if inner[:1] == b"{":
-            made[name] = msgspec.Raw(msgspec.json.encode(_respell_members(inner, Data, name)))
+            made[name] = msgspec.Raw(msgspec.json.encode(_respell_members(_members(inner, name), Data, name)))
     return msgspec.json.encode(made)
 
 
-def _respell_members(data: bytes, kind: type[msgspec.Struct], what: str) -> dict[str, msgspec.Raw]:
-    names = {each.encode_name.lower(): each.encode_name for each in msgspec.structs.fields(kind)}
-    made: dict[str, msgspec.Raw] = {}
+def _members(data: bytes, what: str) -> dict[str, msgspec.Raw]:
     try:
-        members = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        return msgspec.json.decode(data, type=dict[str, msgspec.Raw])
     except UNREADABLE as error:
         raise FormatError(f"{what}: want a JSON object: {error}") from None
+
+
+def _respell_members(
+    members: dict[str, msgspec.Raw], kind: type[msgspec.Struct], what: str
+) -> dict[str, msgspec.Raw]:
+    names = {each.encode_name.lower(): each.encode_name for each in msgspec.structs.fields(kind)}
+    made: dict[str, msgspec.Raw] = {}
     for name, value in members.items():
         right = names.get(name.lower(), name)
         if right in made:
-            raise InvalidParameter(f"{what}: member {name[:64]!a} stands twice, in other letters")
+            raise InvalidParameter(f"{what}: member {name[:64]!a} appears twice, in other letters")
         made[right] = value
     return made
 

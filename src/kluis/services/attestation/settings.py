@@ -11,16 +11,6 @@ from kluis.errors import UsageError
 from kluis.evidence import ProtectionLevel
 from kluis.services.attestation.kinds import TrustModel
 
-__all__ = [
-    "DAY",
-    "MOST_REPORT_MINUTES",
-    "VARIABLES",
-    "AttestationSettings",
-    "Compliance",
-    "Root",
-    "UvmEndorser",
-]
-
 VARIABLES: Final = ("PK", "KEK", "db", "dbx")
 HOUR: Final = 3600
 DAY: Final = 24 * HOUR

@@ -17,8 +17,6 @@ from kluis.services.clock import Clock
 from kluis.services.keyvault.hosts import Hosts
 from kluis.services.web import Bearer, Caller, Gate, Operation, Refusal, WrongAudience
 
-__all__ = ["CLAIMS_WANTED", "PERMISSIONS", "ROLES", "VaultGate", "allows"]
-
 PERMISSIONS: Final = frozenset({
     "keys/create", "keys/import", "keys/read", "keys/update", "keys/delete", "keys/recover", "keys/purge",
     "keys/backup", "keys/restore", "keys/rotate", "keys/rotationpolicy/read", "keys/rotationpolicy/write",

@@ -34,8 +34,6 @@ from kluis.services.keyvault.vault.trust import MOST_SIZE
 from kluis.services.keyvault.vault.vault import start
 from kluis.services.web import Answer, Bearer, Call, Operation, Refusal, Service
 
-__all__ = ["service"]
-
 MOST_BODY: Final = 256 * 1024
 MOST_RESTORE: Final = 6 << 20
 # More than the number of processors: a release waits until its record is on the host's disk.
@@ -143,7 +141,7 @@ def _operations(h: Handlers) -> tuple[Operation, ...]:
 def _keys(h: Handlers) -> tuple[Operation, ...]:
     one, turning = "/keys/{name}", "/keys/{name}/rotationpolicy"
     read, write = "keys/rotationpolicy/read", "keys/rotationpolicy/write"
-    summary = "What this enclave says of a key."
+    summary = "This enclave's statement about a key."
     return (
         _op("CreateKey", "POST", f"{one}/create", h.create, "keys/create", "Make a key.", requests.Create),
         _op("ImportKey", "PUT", one, h.bring, "keys/import", "Keep a key that is brought.", requests.Import),

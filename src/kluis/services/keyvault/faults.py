@@ -12,8 +12,6 @@ from typing import ClassVar, NamedTuple
 
 from kluis.errors import PolicyError, UsageError
 
-__all__ = ["BadParameter", "Conflict", "DeletedKeyNotFound", "Detail", "Forbidden", "KeyNotFound"]
-
 
 class Detail(NamedTuple):
     """One reason, for machines: Kluis's own ``error.details``.

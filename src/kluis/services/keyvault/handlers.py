@@ -33,8 +33,6 @@ from kluis.services.keyvault.vault.records import KeyRecord, KeyVersion
 from kluis.services.keyvault.vault.vault import Vault, differences, is_used
 from kluis.services.web import Answer, Call
 
-__all__ = ["Handlers"]
-
 BEFORE_RELEASE: Final = re.compile(r"201\d-.*|[0-6]\..*|7\.[0-2](-preview.*)?", re.ASCII)
 MOST_RANDOM: Final = 128
 MOST_ENTRIES: Final = 100

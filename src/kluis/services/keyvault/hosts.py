@@ -15,8 +15,6 @@ from typing import Final
 
 from kluis.services.web import Refusal
 
-__all__ = ["Hosts"]
-
 _HOST: Final = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9_.-]{1,253})(:[0-9]{1,5})?")
 _LOCALHOST: Final = re.compile(r"(.+\.)?localhost")
 
@@ -47,7 +45,7 @@ class Hosts:
             raise Refusal(
                 421,
                 "MisdirectedRequest",
-                f"host: want localhost, 127.0.0.1 or a name that this vault was told, got {host[:200]!a}",
+                f"host: want localhost, 127.0.0.1 or a configured name of this vault, got {host[:200]!a}",
                 hint="kluis serve ... --name NAME, or url in the key service's settings",
             )
         return f"https://{host}"

@@ -10,8 +10,6 @@ from kluis.services.keyvault.app import service
 from kluis.services.keyvault.settings import Settings
 from kluis.services.web import Service
 
-__all__ = ["app", "build"]
-
 app = Enclave("keyvault", product_id=102, svn=1)
 
 

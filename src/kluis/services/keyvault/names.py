@@ -7,8 +7,6 @@ from typing import Final
 
 from kluis.services.keyvault.faults import BadParameter
 
-__all__ = ["LATEST", "check_name", "check_version", "fold_case", "identifier"]
-
 _NAME: Final = re.compile(r"[0-9a-zA-Z-]{1,127}", re.ASCII)
 _VERSION: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 LATEST: Final = ""

@@ -8,8 +8,6 @@ from kluis.errors import FormatError
 from kluis.formats.encoding import b64
 from kluis.services.keyvault.faults import BadParameter
 
-__all__ = ["MAX_VALUE", "decode_base64"]
-
 MAX_VALUE: Final = 64 * 1024
 
 

@@ -11,8 +11,6 @@ from kluis.services.keyvault.faults import BadParameter
 from kluis.services.keyvault.octets import decode_base64
 from kluis.services.keyvault.vault.vault import Vault
 
-__all__ = ["MOST", "Page", "most_results", "page"]
-
 MOST: Final = 25
 _CODE: Final = 16
 T = TypeVar("T")

@@ -9,20 +9,6 @@ from typing import Any
 
 import msgspec
 
-__all__ = [
-    "Attributes",
-    "Backup",
-    "Create",
-    "Import",
-    "Operate",
-    "Policy",
-    "Random",
-    "Release",
-    "RotationPolicy",
-    "Trust",
-    "Update",
-]
-
 
 class Trust(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The set that the vault is to trust next; its members are decoded like the vault's own settings."""

@@ -11,8 +11,6 @@ from kluis.services.keyvault.vault.authorities import Authority
 from kluis.services.keyvault.vault.vault import Rules
 from kluis.services.web import Issuer
 
-__all__ = ["Settings"]
-
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A key service's settings.

@@ -15,8 +15,6 @@ from kluis.services.keyvault.vault.records import KeyRecord, KeyVersion, Lifetim
 from kluis.services.keyvault.vault.schedule import NEAR_EXPIRY
 from kluis.services.keyvault.vault.vault import Rules
 
-__all__ = ["bundle", "item", "release_policy", "rotation_policy"]
-
 # Azure's term for a key that is not in an HSM's hardware, whatever its type.
 NO_HSM: Final = "0"
 FIRST_SIZE: Final = "2026-01-01-preview"

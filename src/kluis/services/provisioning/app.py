@@ -23,8 +23,6 @@ from kluis.services.provisioning.vendor import Vendor
 from kluis.services.provisioning.vouching import Vouch, VouchedRoot
 from kluis.services.web import Answer, Bearer, Call, Gate, Issuer, Operation, Service
 
-__all__ = ["ROLES", "Settings", "service"]
-
 READ, WRITE = "provisioning/read", "provisioning/write"
 ROLES: Final = {
     "Provisioning Contributor": frozenset({READ, WRITE}),
@@ -140,7 +138,7 @@ def _root_operations(root: VouchedRoot) -> tuple[Operation, ...]:
     """Operations that prove that the root's key is the enclave's."""
     return (
         _get("VouchedRoot", "/kluis/root/vouched", root.certificate, "The root's key, with evidence of it."),
-        _get("Settings", "/kluis/settings", root.settings, "What the service was told."),
+        _get("Settings", "/kluis/settings", root.settings, "The service's settings."),
     )
 
 
@@ -206,7 +204,7 @@ def _owner(orders: Owner) -> tuple[Operation, ...]:
         _order(
             "Certify",
             orders.certify,
-            "Certify a platform that waits, or anew.",
+            "Certify a waiting platform, or certify a platform again.",
             owner.Certification,
             owner.Enrolled,
         ),
@@ -218,7 +216,7 @@ def _owner(orders: Owner) -> tuple[Operation, ...]:
 
 def _upload(vendor: Vendor, clock: Clock) -> Operation:
     handler = functools.partial(owner.upload, vendor, clock)
-    return _order("Collateral", handler, "Keep makers' documents.", owner.Upload, most_bytes=MAX_UPLOAD)
+    return _order("Collateral", handler, "Store vendors' documents.", owner.Upload, most_bytes=MAX_UPLOAD)
 
 
 def _get(name: str, path: str, handler: Handler, summary: str) -> Operation:

@@ -27,8 +27,6 @@ from kluis.hashes import sha256
 from kluis.services.provisioning import records
 from kluis.services.provisioning.records import decode, encode
 
-__all__ = ["Authority"]
-
 TABLE: Final = "authority"
 OWN: Final = "own"
 PUBLISHED: Final = "published"

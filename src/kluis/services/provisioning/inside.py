@@ -8,8 +8,6 @@ from kluis.services.hosting import Place, read_settings
 from kluis.services.provisioning.app import Settings, service
 from kluis.services.web import Service
 
-__all__ = ["app", "build"]
-
 app = Enclave("provisioning", product_id=103, svn=1)
 
 

@@ -29,8 +29,6 @@ from kluis.services.provisioning.platforms import Platforms
 from kluis.services.provisioning.records import Certificate
 from kluis.services.web import Answer, Call, Refusal
 
-__all__ = ["Intel", "crl_wanted", "encode_crl", "refusal", "refuse_registration", "release"]
-
 JSON: Final = "application/json"
 PEM: Final = "application/x-pem-file"
 DER: Final = "application/pkix-crl"

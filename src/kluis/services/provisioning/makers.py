@@ -18,8 +18,6 @@ from kluis.services.provisioning.intel import DER, HEX, JSON, PEM, crl_wanted, e
 from kluis.services.provisioning.vendor import Vendor
 from kluis.services.web import Answer, Call
 
-__all__ = ["PREFIX", "Makers"]
-
 PREFIX: Final = "/intel"
 ROOT_CRL: Final = "/IntelSGXRootCA.der"
 PCK_CRL: Final = "/sgx/certification/v4/pckcrl"

@@ -21,8 +21,6 @@ from kluis.services.provisioning.platforms import Platforms
 from kluis.services.provisioning.vendor import Vendor
 from kluis.services.web import Answer, Call
 
-__all__ = ["Owner", "upload"]
-
 MAX_DOCUMENTS: Final = 256
 # Documents that check others come first.
 _FIRST: Final = (Kind.AMD_CHAIN, Kind.PCK_CRL)

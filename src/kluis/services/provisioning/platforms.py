@@ -35,8 +35,6 @@ from kluis.services.provisioning.records import (
 )
 from kluis.services.provisioning.replays import MAX_PENDING, PENDING
 
-__all__ = ["Known", "Platforms"]
-
 PLATFORMS: Final = "platforms"
 KEYS: Final = "keys"
 TERMS: Final = "terms"
@@ -317,7 +315,7 @@ class Platforms:
             if known is None and sum(1 for _ in store.scan(PLATFORMS)) >= MAX_PLATFORMS:
                 raise UnavailableError(
                     f"enrolment: want at most {MAX_PLATFORMS} platforms, got one more",
-                    hint="the owner lets in those alone that are allowed: POST /kluis/terms",
+                    hint="only platforms that the owner approved are accepted: POST /kluis/terms",
                     code="enrolment_busy",
                 )
             store.put(PLATFORMS, ppid, record)
@@ -344,7 +342,7 @@ def _check_named(ppid: str, known: Platform | None, key: bytes, named: str | Non
     if named is None and known is not None and known.key != key:
         raise UsageError(
             f"platform {ppid} key: want {got}, which waits, or {name_of(known.key)}, which it has, got none",
-            hint="compare with what the platform itself says (kluis platform status), and name that one",
+            hint="compare with the output of kluis platform status on that platform, and name it",
             code="platform_key",
         )
     if named not in (None, got):
@@ -369,14 +367,17 @@ def _refuse_held(store: Reading, ppid: str, key: bytes) -> None:
     _refuse_revoked(holder, holder.ppid)
     if holder.ppid != ppid:
         raise PolicyError(
-            f"platform {ppid}: want a key of its own, got {name_of(key)}, which is platform {holder.ppid}'s",
+            f"platform {ppid}: want its own key, got {name_of(key)}, which belongs to platform {holder.ppid}",
             hint=_NEW_KEYS,
             code="enrolment_held",
         )
 
 
 def _unknown(ppid: str) -> UsageError:
-    return UsageError(f"platform {ppid[:64]!a}: want one that asked, got another", code="platform_unknown")
+    return UsageError(
+        f"platform {ppid[:64]!a}: want a platform that requested a certificate, got another",
+        code="platform_unknown",
+    )
 
 
 def _known(ppid: str, key: bytes, cpusvn: bytes, pcesvn: int, status: str) -> Known:

@@ -10,20 +10,6 @@ from kluis import authority
 from kluis.errors import FormatError
 from kluis.formats.encoding.unreadable import UNREADABLE
 
-__all__ = [
-    "Authority",
-    "Certificate",
-    "Holder",
-    "Pending",
-    "Platform",
-    "Published",
-    "Refused",
-    "Terms",
-    "Vendor",
-    "decode",
-    "encode",
-]
-
 VERSION: Final = 1
 R = TypeVar("R", bound="Record")
 

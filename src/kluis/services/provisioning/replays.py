@@ -13,8 +13,6 @@ from kluis.enclave.store.model import Reading, Writing
 from kluis.errors import FreshnessError
 from kluis.services.provisioning.records import Pending, Platform, Refused, decode, encode
 
-__all__ = ["MAX_PENDING", "PENDING", "refuse", "remember"]
-
 PENDING: Final = "pending"
 REFUSED: Final = "refused"
 EVERYONE: Final = "everyone"

@@ -24,8 +24,6 @@ from kluis.evidence.context import Context
 from kluis.services.provisioning import records
 from kluis.services.provisioning.records import decode, encode
 
-__all__ = ["Vendor"]
-
 TABLE: Final = "vendor"
 _FETCH: Final = "kluis collateral fetch EVIDENCE"
 
@@ -57,7 +55,7 @@ class Vendor:
         wanted = asked(path, query)
         if wanted is None:
             raise UnavailableError(
-                f"{path[:200]}: want a document that the makers publish, got another path",
+                f"{path[:200]}: want a document that the vendors publish, got another path",
                 code="collateral_missing",
             )
         failed: KluisError | None = None
@@ -87,7 +85,10 @@ class Vendor:
             raise FreshnessError(
                 f"{_name(kind, key)}: want one issued {shown(times(kind, kept))} or later, as is kept, "
                 f"got one issued {shown(times(kind, found))}",
-                hint=f"{_fetch(kind, key)} gets a newer one from its maker; what is kept never goes back",
+                hint=(
+                    f"{_fetch(kind, key)} fetches a newer one from the vendor; stored documents are never"
+                    " replaced by older ones"
+                ),
                 code="collateral_replayed",
             )
 
@@ -169,6 +170,6 @@ def _fetch(kind: Kind, key: Key) -> str:
 def _missing(kind: Kind, key: Key) -> UnavailableError:
     return UnavailableError(
         f"{_name(kind, key)}: is not kept here",
-        hint=f"{_fetch(kind, key)} on the service's host gets it from its maker",
+        hint=f"{_fetch(kind, key)} on the service's host fetches it from the vendor",
         code="collateral_missing",
     )

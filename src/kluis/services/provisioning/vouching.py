@@ -15,20 +15,18 @@ from kluis.authority import issuing
 from kluis.errors import UnavailableError
 from kluis.formats import x509
 from kluis.formats.kluis import vouched
-from kluis.formats.kluis.vouched import Evidence, Vouched
+from kluis.formats.kluis.bundle import EvidenceBundle
 from kluis.hashes import sha256
 from kluis.services.clock import Clock
 from kluis.services.provisioning.authority import Authority
 from kluis.services.web import Answer, Call
 
-__all__ = ["Vouch", "VouchedRoot"]
-
 LIFE: Final = timedelta(days=90)
 ANEW: Final = timedelta(days=1)
 
 
-Vouch: TypeAlias = Callable[[bytes], Evidence]
-"""Makes this enclave quote a payload, unchanged, for the purpose ``app``."""
+Vouch: TypeAlias = Callable[[bytes], EvidenceBundle]
+"""Has this enclave quote a payload, exactly as it is given, for the purpose ``app``."""
 
 
 class VouchedRoot:
@@ -66,9 +64,8 @@ class VouchedRoot:
 
     def _certificate(self, now: datetime) -> bytes:
         if self._vouch is None:
-            raise UnavailableError("root: want an enclave that vouches for it, got a plain process")
+            raise UnavailableError("root: want an enclave whose evidence covers it, got a plain process")
         own = self._authority.load()
         (root,) = x509.parse_pem(own.root_pem(), "root")
         made = self._vouch(vouched.statement(root.spki, sha256(self._document)))
-        evidence = Vouched(made.quote, made.runtime_data, made.launch_configuration)
-        return issuing.carrying(own.root_pem(), own.keys.root, evidence.extensions(), now, LIFE)
+        return issuing.carrying(own.root_pem(), own.keys.root, vouched.extensions(made), now, LIFE)

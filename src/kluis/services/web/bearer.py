@@ -19,8 +19,6 @@ from joserfc.jwk import KeySet
 from kluis.errors import AuthenticityError, FormatError, FreshnessError
 from kluis.formats.encoding.unreadable import UNREADABLE
 
-__all__ = ["Bearer", "Caller", "Issuer", "WrongAudience"]
-
 ALGORITHMS: Final = ["RS256", "ES256"]
 MOST_TOKEN: Final = 16 << 10
 LEEWAY_SECONDS: Final = 60

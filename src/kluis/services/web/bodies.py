@@ -17,8 +17,6 @@ from typing import Final
 
 from kluis.services.web.refusal import Refusal
 
-__all__ = ["MOST_HELD", "Bodies"]
-
 MOST_HELD: Final = 64 << 20
 
 

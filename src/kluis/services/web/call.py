@@ -13,8 +13,6 @@ from kluis.errors import FormatError
 from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.services.web.bearer import Caller
 
-__all__ = ["Answer", "Call"]
-
 T = TypeVar("T")
 
 

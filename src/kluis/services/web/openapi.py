@@ -10,8 +10,6 @@ import msgspec
 import kluis
 from kluis.services.web.operation import Operation
 
-__all__ = ["document"]
-
 ERROR: Final = {
     "type": "object",
     "required": ["error"],
@@ -51,7 +49,7 @@ def document(title: str, operations: tuple[Operation, ...], version: str) -> dic
 
 
 def _operation(one: Operation, named: dict[int, dict[str, Any]], version: str) -> dict[str, Any]:
-    answer: dict[str, Any] = {"description": "As asked."}
+    answer: dict[str, Any] = {"description": "The requested result."}
     if _is_json(one.result):
         answer["content"] = {"application/json": {"schema": named[id(one.result)]}}
     made: dict[str, Any] = {
@@ -61,7 +59,7 @@ def _operation(one: Operation, named: dict[int, dict[str, Any]], version: str) -
         "responses": {
             str(one.status): answer,
             "default": {
-                "description": "Refused; the error says what was wrong.",
+                "description": "Rejected; the error states what was wrong.",
                 "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
             },
         },

@@ -11,8 +11,6 @@ from urllib.parse import unquote
 from kluis.errors import UsageError
 from kluis.services.web.call import Answer, Call
 
-__all__ = ["Match", "Operation", "Routes"]
-
 MOST_PATH: Final = 2048
 MOST_BODY: Final = 1 << 20
 
@@ -96,7 +94,7 @@ class Routes:
                 made[key] = Route(pattern, names, {})
                 self._by_slashes.setdefault(operation.path.count("/"), []).append(made[key])
             if operation.method in made[key].methods:
-                raise UsageError(f"operation {operation.name}: want a path of its own, got {operation.path}")
+                raise UsageError(f"operation {operation.name}: want a unique path, got {operation.path}")
             made[key].methods[operation.method] = operation
 
     def find(self, method: str, raw_path: str) -> Match | None:

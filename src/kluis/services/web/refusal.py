@@ -7,8 +7,6 @@ from typing import Any, Final
 
 from kluis.errors import AuthenticityError, KluisError, UnavailableError
 
-__all__ = ["STORES", "Refusal"]
-
 STORES: Final = "store_"
 """Prefixes of the store's error codes about its host: not caused by the client's input or rights."""
 

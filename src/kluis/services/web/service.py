@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Final
 
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -29,9 +30,7 @@ from kluis.services.web.bodies import MOST_HELD, Bodies
 from kluis.services.web.call import Answer, Call
 from kluis.services.web.operation import Match, Operation, Routes
 from kluis.services.web.refusal import Refusal
-from kluis.services.web.telemetry import CONTENT_TYPE_LATEST, Happening, Line, Telemetry
-
-__all__ = ["Gate", "Service"]
+from kluis.services.web.telemetry import Happening, Line, Telemetry
 
 DATES: Final = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?", re.ASCII)
 NUMBERS: Final = re.compile(r"\d{1,2}\.\d{1,2}(-preview(\.\d{1,2})?)?", re.ASCII)

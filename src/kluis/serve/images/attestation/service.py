@@ -1,5 +1,3 @@
 """Entry point of the attestation service in its image."""
 
-from kluis.services.attestation.inside import app
-
-__all__ = ["app"]
+from kluis.services.attestation.inside import app as app

@@ -1,5 +1,3 @@
 """Entry point of the provisioning service in its image."""
 
-from kluis.services.provisioning.inside import app
-
-__all__ = ["app"]
+from kluis.services.provisioning.inside import app as app

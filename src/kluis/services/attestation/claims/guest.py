@@ -22,8 +22,6 @@ from kluis.services.attestation.guest.guest_request import PROTOCOL
 from kluis.services.attestation.guest.guests import VerifiedGuest
 from kluis.services.attestation.settings import VARIABLES, AttestationSettings
 
-__all__ = ["guest_aliases", "guest_claims"]
-
 KEY_ID: Final = "TpmEphemeralEncryptionKey"
 ISOLATION: Final = "x-ms-isolation-tee"
 _P: Final = "x-ms-azurevm-"

@@ -9,8 +9,6 @@ from typing import Any, Final
 from kluis.evidence import Claims, TcbStatus
 from kluis.evidence.anchors import EMULATED
 
-__all__ = ["EMULATED_CLAIM", "PROTECTION", "platform_claims"]
-
 PROTECTION: Final = "x-kluis-protection"
 EMULATED_CLAIM: Final = "x-kluis-emulated"
 TCB_STATUS: Final = "x-kluis-tcb-status"

@@ -12,8 +12,6 @@ from kluis.evidence import Claims, SgxClaims
 from kluis.services.attestation.claims.platform import platform_claims
 from kluis.services.attestation.evidence.bound_data import Bound
 
-__all__ = ["LEGACY", "legacy_claims", "sgx_claims"]
-
 # The names of claims in policies of the first years.
 LEGACY: Final[Mapping[str, str]] = {
     "$is-debuggable": "x-ms-sgx-is-debuggable",

@@ -12,8 +12,6 @@ from kluis.evidence import Claims, SnpClaims
 from kluis.hashes import Digest
 from kluis.services.attestation.claims.platform import platform_claims
 
-__all__ = ["snp_claims"]
-
 _P: Final = "x-ms-sevsnpvm-"
 
 

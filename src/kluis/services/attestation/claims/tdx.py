@@ -10,8 +10,6 @@ from typing import Any, Final, cast
 from kluis.evidence import Claims, TdxClaims
 from kluis.services.attestation.claims.platform import platform_claims
 
-__all__ = ["tdx_claims"]
-
 PROFILE: Final = "https://aka.ms/maa-eat-profile-tdxvm"
 
 

@@ -15,8 +15,6 @@ from kluis.services.attestation.gate import MANAGE, VIEW
 from kluis.services.clock import Clock
 from kluis.services.web import Answer, Call, Operation
 
-__all__ = ["ControlPlane"]
-
 _SUBSCRIPTION: Final = "/subscriptions/{subscription}"
 _GROUP: Final = f"{_SUBSCRIPTION}/resourceGroups/{{group}}"
 _IN_GROUP: Final = f"{_GROUP}/providers/{TYPE}"

@@ -16,16 +16,6 @@ from kluis.services.attestation.faults import InvalidParameter
 from kluis.services.attestation.instances import DEFAULT, NAME, VERSION, Provider
 from kluis.services.attestation.policies.certificate_chains import signer_chain
 
-__all__ = [
-    "DISABLED",
-    "ENABLED",
-    "Properties",
-    "ProviderRequest",
-    "apply_request",
-    "check_name",
-    "signer_chains",
-]
-
 ENABLED: Final = "Enabled"
 DISABLED: Final = "Disabled"
 MOST_TAGS: Final = 50

@@ -30,8 +30,6 @@ from kluis.services.attestation.policies.policies import Policies
 from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.attestation.tokens.signing import SigningKeys
 
-__all__ = ["TYPE", "Providers", "squeeze"]
-
 TYPE: Final = "Microsoft.Attestation/attestationProviders"
 # A client that signs in expects a subscription before it has created anything.
 FIRST_SUBSCRIPTION: Final = "00000000-0000-4000-8000-6b6c75697300"
@@ -114,7 +112,9 @@ class Providers:
                 _write(store, made)
                 return made, True
             if not _within(there, subscription, group):
-                raise NameTaken(f"instance: want a name of your own, got {name!a}, another's")
+                raise NameTaken(
+                    f"instance: want an unused name, or your own instance, got {name!a}, another's"
+                )
             if chains and not there.isolated:
                 raise InvalidOperation(
                     "instance: want trust model AAD to stay, got policySigningCertificates",

@@ -16,8 +16,6 @@ from kluis.services.attestation.faults import InvalidParameter, Missing
 from kluis.services.attestation.gate import KNOWN, ROLES, VIEW
 from kluis.services.web import Answer, Call, Operation
 
-__all__ = ["API_VERSION", "ResourceManager"]
-
 API_VERSION: Final = "2021-06-01"
 _SUBSCRIPTION: Final = "/subscriptions/{subscription}"
 _GROUPS: Final = f"{_SUBSCRIPTION}/resourceGroups"

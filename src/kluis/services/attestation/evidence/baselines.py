@@ -13,8 +13,6 @@ from typing import Any, Final, NamedTuple
 from kluis.evidence import Claims
 from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
 
-__all__ = ["PROPERTY", "Baseline", "baseline", "check", "list_baselines"]
-
 PROPERTY: Final = "x-ms-sgx-tcbidentifier"
 DEFAULT: Final = "azuredefault"
 

@@ -18,8 +18,6 @@ from kluis.hashes import sha256
 from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
 from kluis.services.attestation.octets import decode_base64, json_object
 
-__all__ = ["Bound", "Data", "check_init_time", "check_runtime", "read"]
-
 MAX_BYTES: Final = 256 * 1024
 
 

@@ -26,8 +26,6 @@ from kluis.formats.sgx.quote import TEE_TDX
 from kluis.hashes import sha256
 from kluis.services.backoff import Backoff
 
-__all__ = ["Documents", "Endorsements", "Endorsing"]
-
 MOST_HELD: Final = 256
 _CHAIN: Final = "PCK chain"
 _PEM: Final = b"-----BEGIN CERTIFICATE-----"
@@ -261,7 +259,7 @@ class Endorsing:
             FormatError, AuthenticityError: they fail verification.
         """
         if self._ask is None:
-            raise UnavailableError("nobody may be asked")
+            raise UnavailableError("no connection is allowed")
         return self.hold(self._ask(tee, quote))
 
 

@@ -13,8 +13,6 @@ from kluis.evidence import Claims, SnpClaims
 from kluis.services.attestation.evidence.bound_data import Bound
 from kluis.services.attestation.settings import Compliance
 
-__all__ = ["compliance_status"]
-
 CVM: Final = "azure-compliant-cvm"
 UVM: Final = "azure-compliant-uvm"
 

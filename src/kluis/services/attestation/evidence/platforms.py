@@ -36,8 +36,6 @@ from kluis.services.attestation.octets import decode_base64, json_object
 from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.backoff import Backoff
 
-__all__ = ["MAX_BUNDLE", "MAX_QUOTE", "DebugTee", "Platforms", "Quoted", "refusal"]
-
 MOST_LISTS: Final = 16
 MAX_QUOTE: Final = 64 * 1024
 MAX_REPORT: Final = 8 * 1024
@@ -210,7 +208,7 @@ class Platforms:
         claims = quoted.claims
         if claims.tcb.status in (TcbStatus.REVOKED, TcbStatus.NOT_SUPPORTED):
             raise InvalidEvidence(
-                f"TCB: want a platform that its maker supports, got {claims.tcb.status}",
+                f"TCB: want a platform that its vendor supports, got {claims.tcb.status}",
                 hint="update the platform's firmware and microcode",
                 code="tcb_status",
             )

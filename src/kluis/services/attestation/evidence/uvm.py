@@ -16,8 +16,6 @@ from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
 from kluis.services.attestation.octets import decode_base64, json_object
 from kluis.services.attestation.settings import UvmEndorser
 
-__all__ = ["find_endorsement", "uvm_claims"]
-
 MOST: Final = 4
 MEMBER: Final = "report.Endorsements"
 

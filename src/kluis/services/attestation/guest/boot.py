@@ -21,8 +21,6 @@ from kluis.formats.eventlog.sipa import Sipa
 from kluis.services.attestation.guest.windows import measured_events
 from kluis.services.attestation.settings import VARIABLES
 
-__all__ = ["Boot", "boot_of"]
-
 _POLICY: Final = 7
 _TOLD: Final = frozenset(
     {

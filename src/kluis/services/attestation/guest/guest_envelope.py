@@ -20,8 +20,6 @@ from kluis.formats.encoding import b64
 from kluis.formats.tpm.public import Public
 from kluis.services.attestation.faults import InvalidParameter
 
-__all__ = ["enclose"]
-
 ASSOCIATED: Final = b"Transport Key"
 KEY_BYTES: Final = 32
 IV_BYTES: Final = 12

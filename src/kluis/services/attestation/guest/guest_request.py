@@ -20,8 +20,6 @@ from kluis.formats.tpm.pcrs import PCR_COUNT, Values
 from kluis.services.attestation.faults import InvalidParameter
 from kluis.services.attestation.octets import decode_base64, json_object
 
-__all__ = ["PROTOCOL", "Guest", "parse"]
-
 PROTOCOL: Final = "2.0"
 MAX_REQUEST: Final = 3 << 20
 MAX_LOG: Final = 2 << 20

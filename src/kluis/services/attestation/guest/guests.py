@@ -28,8 +28,6 @@ from kluis.services.attestation.faults import InvalidEvidence
 from kluis.services.attestation.guest.guest_request import Guest
 from kluis.services.attestation.octets import json_object
 
-__all__ = ["VerifiedGuest", "verify"]
-
 MIN_BITS: Final = 2048
 _SNP, _TDX, _TRUSTED_LAUNCH = "sevsnp", "tdx", "trustedlaunch"
 _OWN: Final = (
@@ -96,9 +94,7 @@ def verify(guest: Guest, platforms: Platforms, now: datetime) -> VerifiedGuest:
         area = trust.area_of(guest.aik)  # 2
         trust.check_area(area)
         if area.spki != ak:
-            raise AuthenticityError(
-                "AikPub: want the key that is vouched for, got another", code="key_binding"
-            )
+            raise AuthenticityError("AikPub: want the certified key, got another", code="key_binding")
         checked = quote.check(  # 3
             guest.quote,
             signature.parse_either(guest.signature),

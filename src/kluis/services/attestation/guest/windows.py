@@ -21,8 +21,6 @@ from kluis.formats.eventlog.event_type import EventType
 from kluis.formats.eventlog.log import Event
 from kluis.formats.eventlog.sipa import Node, Sipa
 
-__all__ = ["Measured", "event_members", "measured_events"]
-
 REGISTERS: Final = (*range(11, 15), *range(17, 23))
 _SEPARATORS: Final = (b"WBCL", bytes(4), b"\xff" * 4, b"\1\0\0\0")
 _FLAGS: Final = frozenset(

@@ -49,7 +49,7 @@ def _of_rule(rule: Rule, section: Section, version: tuple[int, int]) -> Iterator
             yield "a negated condition needs version 1.2", condition.place
         for test in condition.tests:
             if test.property not in PROPERTIES:
-                yield f"property {test.property!a} is none of {', '.join(PROPERTIES)}", test.place
+                yield f"property {test.property!a} is not one of {', '.join(PROPERTIES)}", test.place
             yield from _of_expression(test.expression, bound, version)
             if (
                 test.operator in _COMPARES
@@ -61,7 +61,7 @@ def _of_rule(rule: Rule, section: Section, version: tuple[int, int]) -> Iterator
             if condition.negated:
                 yield f"a negated condition matches nothing to call {condition.identifier!a}", condition.place
             if condition.identifier in bound:
-                yield f"identifier {condition.identifier!a} stands twice", condition.place
+                yield f"identifier {condition.identifier!a} appears twice", condition.place
             bound.add(condition.identifier)
     yield from _of_action(rule, section, bound, version)
 
@@ -83,15 +83,15 @@ def _of_action(
         return
     if action.copied is not None:
         if names:
-            yield "claim=... stands alone", action.place
+            yield "claim=... must be the only property", action.place
         if action.copied not in bound:
             yield f"identifier {action.copied!a} is not bound by this rule", action.place
         return
     for index, each in enumerate(action.properties):
         if each.name not in PROPERTIES:
-            yield f"property {each.name!a} is none of {', '.join(PROPERTIES)}", each.place
+            yield f"property {each.name!a} is not one of {', '.join(PROPERTIES)}", each.place
         if each.name in names[:index]:
-            yield f"property {each.name!a} stands twice", each.place
+            yield f"property {each.name!a} appears twice", each.place
     for needed in ("type", "value"):
         if needed not in names:
             yield f"{action.verb} needs {needed}=...", action.place
@@ -118,13 +118,13 @@ def _of_expression(
         if expression.identifier not in bound:
             yield f"identifier {expression.identifier!a} is not bound by this rule", expression.place
         if expression.property not in PROPERTIES:
-            yield f"property {expression.property!a} is none of {', '.join(PROPERTIES)}", expression.place
+            yield f"property {expression.property!a} is not one of {', '.join(PROPERTIES)}", expression.place
     elif isinstance(expression, Call):
         wanted = FUNCTIONS.get(expression.function)
         if version < (1, 2):
             yield f"function {expression.function} needs version 1.2", expression.place
         if wanted is None:
-            yield f"function {expression.function!a} is none of {', '.join(FUNCTIONS)}", expression.place
+            yield f"function {expression.function!a} is not one of {', '.join(FUNCTIONS)}", expression.place
         elif wanted != len(expression.arguments):
             got = len(expression.arguments)
             yield f"{expression.function}: want {wanted} arguments, got {got}", expression.place

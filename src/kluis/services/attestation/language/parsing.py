@@ -182,7 +182,7 @@ class _Builder:
                 list(Section).index(each) for each in by_section
             ):
                 raise PolicyParsingError(
-                    f"section {name} stands twice, or after a later one", place, f"policy > {name}"
+                    f"section {name} appears twice, or after a later one", place, f"policy > {name}"
                 )
             by_section[name] = rules
         return version, by_section
@@ -192,7 +192,7 @@ class _Builder:
         if name != "version":
             raise self._mismatch(name, "'version'")
         if number not in VERSIONS:
-            problem = f"version {number[:24]} is none of {', '.join(VERSIONS)}"
+            problem = f"version {number[:24]} is not one of {', '.join(VERSIONS)}"
             raise self._error(problem, _place(number), number[:24])
         return VERSIONS[number]
 
@@ -253,7 +253,7 @@ class _Builder:
         for key, value, place, words in given:
             if key == "claim" and isinstance(value, lark.Token):
                 if copied is not None:
-                    raise self._error("claim=... stands alone", place, "claim")
+                    raise self._error("claim=... must be the only property", place, "claim")
                 copied = str(value)
             elif key is None:
                 raise self._error("an argument is written name=value", place, words)

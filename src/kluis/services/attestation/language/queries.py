@@ -20,18 +20,6 @@ from jmespath.visitor import TreeInterpreter
 
 from kluis.errors import PolicyError
 
-__all__ = [
-    "MAX_JSON",
-    "MAX_QUERY",
-    "NotJsonError",
-    "Work",
-    "answer",
-    "first_line",
-    "problem",
-    "read_json",
-    "too_much",
-]
-
 MAX_JSON: Final = 4 << 20
 MAX_QUERY: Final = 4096
 MAX_STEPS: Final = 1_000_000

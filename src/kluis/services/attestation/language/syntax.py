@@ -65,7 +65,7 @@ def configuration_problem(name: str, value: Value | None) -> str | None:
     """
     kind = CONFIGURATION.get(name)
     if kind is None:
-        return f"configuration property {name[:64]!a} is none of {', '.join(CONFIGURATION)}"
+        return f"configuration property {name[:64]!a} is not one of {', '.join(CONFIGURATION)}"
     if value is not None and type(value) is not kind:
         return f"configuration property {name} has a value of {_KINDS[kind]}"
     return None

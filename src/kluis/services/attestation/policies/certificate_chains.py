@@ -19,8 +19,6 @@ from kluis.formats import x509
 from kluis.formats.x509 import Certificate, KeyKind, Scheme
 from kluis.services.attestation.faults import InvalidParameter
 
-__all__ = ["chain_of", "is_trusted", "jwk_of", "read_certificate", "signer_chain"]
-
 MOST_CERTIFICATES: Final = 5
 _ALGORITHMS: Final = {
     KeyKind.RSA: "RS256",

@@ -24,8 +24,6 @@ from kluis.services.attestation.policies.signed_documents import Document
 from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.attestation.tokens.tokens import Tokens
 
-__all__ = ["PolicyCertificates", "certificate_body", "check_signer"]
-
 TABLE: Final = "attestation.certificates"
 MOST: Final = 64
 _CLAIMS: Final = ("policyCertificate", "maa-policyCertificate", "x-ms-policyCertificate")

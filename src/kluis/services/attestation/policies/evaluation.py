@@ -10,8 +10,6 @@ from kluis.services.attestation.language import Claim, evaluate
 from kluis.services.attestation.policies.own_claims import check_issued, incoming
 from kluis.services.attestation.policies.policies import HeldPolicy
 
-__all__ = ["Evaluated", "evaluate_policy"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Evaluated:

@@ -17,8 +17,6 @@ from kluis.services.attestation.language import Claim, Issuer
 from kluis.services.attestation.language.claims import MOST_INTEGER, Value, shown_value
 from kluis.services.attestation.language.evaluation import MOST_SEEN
 
-__all__ = ["check_issued", "incoming"]
-
 RESERVED: Final = ("x-ms-", "x-kluis-", "tdx_")
 _OF_EVERY_TOKEN: Final = frozenset(
     {"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "cnf", "nonce", "rp_data", "eat_profile", "intuse",
@@ -74,7 +72,7 @@ def _check_repeated(name: str, value: object, claims: Mapping[str, Any]) -> None
     raise PolicyError(
         f"Policy Evaluation Error has occurred: claim {name!a} is the service's own: want {shown}, "
         f"got {' and '.join(map(shown_value, values[:MOST_SEEN]))}",
-        hint="issue it under a name of your own",
+        hint="issue it under another name",
         code="policy_evaluation",
     )
 

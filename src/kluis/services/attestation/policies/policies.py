@@ -28,8 +28,6 @@ from kluis.services.attestation.policies.certificates import PolicyCertificates,
 from kluis.services.attestation.policies.signed_documents import UNSIGNED_EMPTY, Document
 from kluis.services.attestation.tokens.tokens import Tokens
 
-__all__ = ["HeldPolicy", "Policies", "about", "hold", "hold_draft"]
-
 TABLE: Final = "attestation.policies"
 MEMBER: Final = "AttestationPolicy"
 MOST_HELD: Final = 256

@@ -26,8 +26,6 @@ from kluis.services.attestation.faults import InvalidOperation, InvalidParameter
 from kluis.services.attestation.octets import NotBase64, decode_base64, json_object
 from kluis.services.attestation.policies.certificate_chains import chain_of
 
-__all__ = ["UNSIGNED_EMPTY", "Document", "decode_part", "parse", "write_unsigned"]
-
 MAX_JWS: Final = 1 << 20
 UNSIGNED_EMPTY: Final = "eyJhbGciOiJub25lIn0.."
 _UNSIGNED_HEADER: Final = "eyJhbGciOiJub25lIn0"

@@ -19,8 +19,6 @@ from kluis.appraisal.results.rule import Rule
 from kluis.appraisal.tokens.ear import BUILD, DEVELOPER, NONCE_SIZES, Appraisal, Ear
 from kluis.evidence import Claims, TcbStatus, denylist
 
-__all__ = ["TYPE", "of"]
-
 TYPE: Final = "eat+jwt"
 
 

@@ -18,8 +18,6 @@ from kluis.formats.encoding.jcs import Json
 from kluis.hashes import sha256
 from kluis.services.attestation.settings import AttestationSettings
 
-__all__ = ["digest"]
-
 # Left out: inputs that are verified whatever their source, and settings that only describe the service's
 # location.
 LEFT_OUT: Final = frozenset({"collateral", "collateral_seconds", "location"})

@@ -30,8 +30,6 @@ from kluis.services.attestation.tokens.settings_digest import digest
 from kluis.services.attestation.tokens.signing_certificate import Vouch, certify, key_id, stands_on
 from kluis.services.attestation.tokens.signing_key import SigningKey
 
-__all__ = ["SigningKeys"]
-
 TABLE: Final = "attestation.signing"
 BITS: Final = 2048
 # How long an instance's keys are cached before the store is read again.

@@ -17,11 +17,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from kluis.formats import x509
 from kluis.formats.encoding import b64, der
 from kluis.formats.kluis import vouched
-from kluis.formats.kluis.vouched import Evidence, Vouched
+from kluis.formats.kluis.bundle import EvidenceBundle
 from kluis.formats.sgx import quote as dcap_quote
 from kluis.hashes import sha256
-
-__all__ = ["Vouch", "certify", "key_id", "stands_on"]
 
 BACKDATED: Final = timedelta(minutes=5)  # a relying party's clock may be behind ours
 SERIAL_BYTES: Final = 16
@@ -37,8 +35,8 @@ _UTC_TIME: Final = 0x17
 _GENERALIZED_TIME: Final = 0x18
 
 
-Vouch: TypeAlias = Callable[[bytes], Evidence | None]
-"""Makes this enclave quote a payload, unchanged, for the purpose ``app``."""
+Vouch: TypeAlias = Callable[[bytes], EvidenceBundle | None]
+"""Has this enclave quote a payload, exactly as it is given, for the purpose ``app``."""
 
 
 def key_id(key: rsa.RSAPublicKey) -> str:
@@ -58,7 +56,7 @@ def stands_on(certificate: bytes) -> tuple[bytes, ...]:
     read = x509.parse(certificate, "signing certificate")
     if vouched.QUOTE_OID not in read.extensions:
         return ()
-    quote = dcap_quote.parse(Vouched.of(read).quote)
+    quote = dcap_quote.parse(vouched.evidence_in(read).quote)
     body = quote.body
     return body.mrenclave, body.cpusvn, quote.certification_data  # type: ignore[union-attr]
 
@@ -85,8 +83,7 @@ def certify(
     extensions = [(_ALTERNATIVE_NAME, der.element(der.SEQUENCE, der.element(_URI, url.encode())))]
     made = vouch(vouched.statement(spki, settings))
     if made is not None:
-        evidence = Vouched(made.quote, made.runtime_data, made.launch_configuration)
-        extensions += evidence.extensions()
+        extensions += vouched.extensions(made)
     signed = der.element(
         der.SEQUENCE,
         _VERSION_3,

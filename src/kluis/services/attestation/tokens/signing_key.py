@@ -13,8 +13,6 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from kluis.formats.encoding import b64
 
-__all__ = ["SigningKey"]
-
 
 class SigningKey:
     """One key, ready to sign.

@@ -20,8 +20,6 @@ from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.attestation.tokens import ears
 from kluis.services.attestation.tokens.signing import SigningKeys
 
-__all__ = ["Tokens"]
-
 SCHEMA: Final = "1.0"
 # Names of claims in 2018, for relying parties that have not changed since. The values are the service's own,
 # whatever a policy issues under these names.

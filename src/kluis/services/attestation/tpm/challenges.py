@@ -17,8 +17,6 @@ from typing import Final
 from kluis.enclave.store.model import Storage, Writing
 from kluis.services.attestation.faults import InvalidEvidence
 
-__all__ = ["Challenges"]
-
 TABLE: Final = "attestation.challenges"
 KEY: Final = "key"
 CHALLENGE_BYTES: Final = 32
@@ -59,14 +57,14 @@ class Challenges:
         if not good or not hmac.compare_digest(made, challenge):
             raise InvalidEvidence(
                 "challenge: want one that this instance made, with its service_context, got another",
-                hint="begin anew: ask for a challenge",
+                hint="start again: request a challenge",
                 code="challenge",
             )
         age = int(now.timestamp()) - int.from_bytes(at, "big")
         if not 0 <= age <= self._seconds:
             raise InvalidEvidence(
                 f"challenge: want one of the last {self._seconds} seconds, got one of {age} seconds ago",
-                hint="begin anew: ask for a challenge",
+                hint="start again: request a challenge",
                 code="challenge",
             )
 

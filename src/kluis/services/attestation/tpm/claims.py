@@ -18,8 +18,6 @@ from kluis.services.attestation.guest.boot import boot_of
 from kluis.services.attestation.tpm.events import HASHES, events
 from kluis.services.attestation.tpm.evidence import TpmEvidence
 
-__all__ = ["READ_ONLY", "tpm_claims"]
-
 READ_ONLY: Final = frozenset({"pcrs"})
 
 

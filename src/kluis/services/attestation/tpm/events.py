@@ -23,8 +23,6 @@ from kluis.hashes import sha256
 from kluis.services.attestation.guest import windows
 from kluis.services.attestation.tpm.evidence import Time
 
-__all__ = ["HASHES", "events"]
-
 HASHES: Final = {HashId.SHA1: "SHA1", HashId.SHA256: "SHA256"}
 IMA: Final = 0x14
 KERNEL_VERSION: Final = "kernel_version"

@@ -26,8 +26,6 @@ from kluis.services.attestation.tpm.keys import BoundKey, other_keys, request_ke
 from kluis.services.attestation.tpm.messages import Request
 from kluis.services.attestation.tpm.parts import Parts, parts_of
 
-__all__ = ["Time", "TpmEvidence", "verify"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Time:
@@ -95,9 +93,9 @@ def verify(request: Request, challenge: bytes, platforms: Platforms, now: dateti
                 )
             level = ProtectionLevel.VTPM if key.anchor.level.hardware else key.anchor.level
             anchor, certified = key.anchor.name, True
-        current = _time(parts, platforms.context)  # 2, 4
+        current = _time(parts, platforms.context)  # 2, 3
         quoted = current.checked.quote.extra_data
-        bound = request_key(request, challenge, quoted, parts.ak, platforms.context)  # 3
+        bound = request_key(request, challenge, quoted, parts.ak, platforms.context)  # 4
         others = other_keys(request.data.other_keys, challenge, parts.ak, platforms.context)
         boot = None if before is None else _before(before, parts, current, platforms.context)  # 5
     except InvalidParameter:

@@ -28,8 +28,6 @@ from kluis.services.attestation.octets import decode_base64
 from kluis.services.attestation.tpm.messages import Certified, Key, Quoted, Request
 from kluis.services.attestation.tpm.parts import MAX_PART
 
-__all__ = ["Binding", "BoundKey", "other_keys", "request_key"]
-
 # SHA-1 is excluded: the client chooses what is hashed.
 HASHES: Final = {"sha-256": "sha256", "sha-384": "sha384", "sha-512": "sha512"}
 

@@ -20,20 +20,6 @@ from kluis.formats.x509 import KeyKind, PublicKey, Scheme
 from kluis.services.attestation.faults import InvalidParameter
 from kluis.services.attestation.octets import decode_base64, json_object
 
-__all__ = [
-    "Attestation",
-    "Attestations",
-    "Certified",
-    "CustomClaim",
-    "Data",
-    "Key",
-    "KeyInfo",
-    "PlatformClaims",
-    "Quoted",
-    "Request",
-    "parse",
-]
-
 MAX_JWS: Final = 3 << 20
 TYPES: Final = {"attreq": 1, "attreqv2": 2}
 KINDS: Final = ("basic", "vbs", "vsm")

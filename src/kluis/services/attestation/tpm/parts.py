@@ -13,8 +13,6 @@ from kluis.services.attestation.faults import InvalidParameter
 from kluis.services.attestation.octets import decode_base64
 from kluis.services.attestation.tpm.messages import Attestation, Attestations, PlatformClaims
 
-__all__ = ["MAX_PART", "Parts", "parts_of"]
-
 MAX_LOG: Final = 2 << 20
 MAX_PART: Final = 16 * 1024
 MOST_LOGS: Final = 8

@@ -37,8 +37,6 @@ from kluis.services.attestation.tpm.evidence import TpmEvidence
 from kluis.services.attestation.tpm.keys import Binding
 from kluis.services.attestation.tpm.messages import CustomClaim, Data, Request
 
-__all__ = ["TpmProtocol"]
-
 MAX_MESSAGE: Final = 4 << 20
 MOST_TEXT: Final = 4096
 MOST_NAME: Final = 128
@@ -159,7 +157,8 @@ class TpmProtocol:
             )
         if quoted.level is ProtectionLevel.NONE and not self._settings.insecure_accept_unprotected:
             raise InvalidEvidence(
-                "protection: want a level that keeps something out, got none: nobody vouches for the TPM",
+                "protection: want a level that keeps something out, got level none: the TPM has no"
+                " certificate",
                 hint="insecure_accept_unprotected attests it all the same",
                 code="protection",
             )

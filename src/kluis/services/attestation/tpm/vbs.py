@@ -27,8 +27,6 @@ from kluis.hashes import sha512
 from kluis.services.attestation.faults import InvalidEvidence
 from kluis.services.attestation.guest import windows
 
-__all__ = ["claims_of", "verify"]
-
 
 def verify(package: bytes, reported: bytes, log: LogClaims | None, context: Context) -> Report:
     """Verify an enclave's report.

@@ -24,8 +24,6 @@ from kluis.services.keyvault.crypto import material
 from kluis.services.keyvault.faults import BadParameter
 from kluis.services.keyvault.vault.records import KeyVersion
 
-__all__ = ["CONTENT", "WRAPPING", "Sealed", "decrypt", "encrypt"]
-
 RSA: Final = ("RSA1_5", "RSA-OAEP", "RSA-OAEP-256")
 _GCM: Final = {"A128GCM": 128, "A192GCM": 192, "A256GCM": 256}
 _CBC: Final = {"A128CBC": 128, "A192CBC": 192, "A256CBC": 256}
@@ -148,7 +146,7 @@ def _needs(
 
 def _vector(iv: bytes | None) -> bytes:
     if iv is None or len(iv) != BLOCK:
-        raise BadParameter(f"iv: want {BLOCK} bytes, got {'none' if iv is None else len(iv)}")
+        raise BadParameter(f"iv: want {BLOCK} bytes, got {'no iv' if iv is None else len(iv)}")
     return iv
 
 

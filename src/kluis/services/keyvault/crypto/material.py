@@ -25,18 +25,6 @@ from kluis.services.keyvault.faults import BadParameter
 from kluis.services.keyvault.octets import decode_base64
 from kluis.services.keyvault.vault.records import KeyVersion
 
-__all__ = [
-    "CURVES",
-    "Material",
-    "another",
-    "azure_type",
-    "family",
-    "generate",
-    "import_jwk",
-    "is_hardware",
-    "open_key",
-]
-
 KTYS: Final = ("RSA", "RSA-HSM", "EC", "EC-HSM", "oct", "oct-HSM")
 RSA_SIZES: Final = (2048, 3072, 4096)
 # The exponents that hardware accepts; for others, finding primes may take long.

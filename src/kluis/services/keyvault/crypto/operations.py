@@ -16,8 +16,6 @@ from kluis.services.keyvault.vault import keys
 from kluis.services.keyvault.vault.records import KeyVersion
 from kluis.services.keyvault.vault.vault import Vault
 
-__all__ = ["OPERATIONS", "Use"]
-
 # The path's last segment, and its key operation.
 OPERATIONS: Final = {
     "encrypt": "encrypt", "decrypt": "decrypt", "wrapkey": "wrapKey", "unwrapkey": "unwrapKey",

@@ -23,8 +23,6 @@ from kluis.services.keyvault.crypto import material
 from kluis.services.keyvault.faults import BadParameter
 from kluis.services.keyvault.vault.records import KeyVersion
 
-__all__ = ["ALGORITHMS", "sign", "verify"]
-
 
 class Algorithm(NamedTuple):
     """A signature's kind, hash, and curve."""

@@ -13,8 +13,6 @@ from typing import Final
 from kluis.services.keyvault.faults import BadParameter, Forbidden
 from kluis.services.keyvault.vault.records import KeyVersion
 
-__all__ = ["OPERATIONS", "allow", "check_operations", "default_operations"]
-
 OPERATIONS: Final = (
     "encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey", "import", "export",
 )  # fmt: skip

@@ -24,8 +24,6 @@ from kluis.services.keyvault.vault import audit, keys, pinned_policies, purging
 from kluis.services.keyvault.vault.records import KeyRecord, KeyVersion, decode, encode
 from kluis.services.keyvault.vault.vault import Vault
 
-__all__ = ["back_up", "restore"]
-
 MAGIC: Final = b"KLUISKEY\x01"
 NONCE: Final = 12
 AROUND: Final = len(MAGIC) + NONCE + 16

@@ -29,8 +29,6 @@ from kluis.services.keyvault.vault import audit, keys, purging, schedule
 from kluis.services.keyvault.vault.records import KeyRecord, KeyVersion
 from kluis.services.keyvault.vault.vault import Vault
 
-__all__ = ["Keys"]
-
 _NONE: Final = Attributes()
 
 

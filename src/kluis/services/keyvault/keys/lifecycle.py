@@ -15,8 +15,6 @@ from kluis.services.keyvault.vault.records import Deletion, KeyRecord
 from kluis.services.keyvault.vault.schedule import SECONDS_A_DAY
 from kluis.services.keyvault.vault.vault import Vault
 
-__all__ = ["Lifecycle"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Lifecycle:

@@ -23,8 +23,6 @@ from kluis.services.keyvault.vault.records import KeyRecord, LifetimeAction, Rot
 from kluis.services.keyvault.vault.schedule import NEAR_EXPIRY, SECONDS_A_DAY, seconds
 from kluis.services.keyvault.vault.vault import Vault
 
-__all__ = ["set_policy"]
-
 _ACTIONS: Final = {"rotate": "Rotate", "notify": "Notify"}
 LEAST_DAYS, LEAST_EXPIRY_DAYS, MOST_ACTIONS = 7, 28, 8
 

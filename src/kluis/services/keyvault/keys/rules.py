@@ -14,8 +14,6 @@ from kluis.services.keyvault.release import policy as release_policy
 from kluis.services.keyvault.requests import Attributes, Policy
 from kluis.services.keyvault.vault.records import KeyRecord, ReleaseRule
 
-__all__ = ["check_exportable", "check_still_exportable", "checked_tags", "checked_times", "release_rule"]
-
 CONTENT_TYPE: Final = "application/json; charset=utf-8"
 MOST_TAGS, MOST_TAG = 15, 256
 MOST_TIME: Final = 253_402_300_799

@@ -26,8 +26,6 @@ from kluis.services.keyvault.vault import audit, keys, purging, schedule
 from kluis.services.keyvault.vault.clock import VaultClock
 from kluis.services.web import Happening
 
-__all__ = ["Upkeep"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Upkeep:

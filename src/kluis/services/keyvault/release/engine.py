@@ -33,8 +33,6 @@ from kluis.services.keyvault.vault.audit import Event, Recorder
 from kluis.services.keyvault.vault.records import KeyRecord, KeyVersion, ReleaseRule
 from kluis.services.keyvault.vault.vault import Vault
 
-__all__ = ["Releases"]
-
 # Clients send a file with a token unchanged, and its last line has an end; no part of a token contains one.
 _BLANK: Final = " \t\r\n"
 MAX_NONCE: Final = 1024
@@ -103,7 +101,7 @@ class Releases:
 
         def happen(reading: Reading) -> Event:
             nonlocal going
-            going = self._going(reading, name, version, vouched, at)
+            going = self._going(reading, name, version, vouched, at)  # 1 to 4
             return going.event(subject, at, target)
 
         def then() -> None:

@@ -34,8 +34,6 @@ from kluis.services.keyvault.vault.authorities import (
     service_of,
 )
 
-__all__ = ["Endorse", "Fetch", "Keyring"]
-
 Fetch = Callable[[str], bytes]
 """Fetches an https URL through the host: at most 256 KiB are used."""
 Endorse = Callable[[bytes], Collateral | HeldCollateral | None]
@@ -194,7 +192,7 @@ class Keyring:
         return data
 
     def _verify_certificate(self, authority: Attested, certificate: bytes, now: datetime) -> bytes:
-        quote = vouched.Vouched.of(x509.parse(certificate, "signing certificate")).quote
+        quote = vouched.evidence_in(x509.parse(certificate, "signing certificate")).quote
         anchors, policy = _requirements(authority)
         verified = vouching.check(
             certificate, anchors=anchors, collateral=self._endorse(quote), policy=policy, now=now

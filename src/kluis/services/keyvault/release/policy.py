@@ -24,8 +24,6 @@ from kluis.formats.encoding import jcs
 from kluis.formats.encoding.jcs import Json
 from kluis.services.keyvault.faults import BadParameter, Detail
 
-__all__ = ["MAX_SIZE", "Authority", "Claim", "Group", "ReleasePolicy", "judge", "parse"]
-
 MAX_SIZE: Final = 32 * 1024
 MAX_DEPTH: Final = 16
 MAX_AUTHORITIES: Final = 64

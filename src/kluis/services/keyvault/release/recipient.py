@@ -16,8 +16,6 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from kluis.errors import FormatError
 from kluis.services.keyvault.octets import decode_base64
 
-__all__ = ["Recipient", "recipient"]
-
 MAX_RUNTIME_KEYS: Final = 64
 RSA_BITS: Final = (2048, 8192)
 

@@ -26,10 +26,8 @@ from cryptography.x509.oid import NameOID
 from kluis.enclave.attested_tls.certificates import chain_of
 from kluis.formats.encoding import b64
 from kluis.formats.kluis import vouched
-from kluis.formats.kluis.vouched import Evidence
+from kluis.formats.kluis.bundle import EvidenceBundle
 from kluis.hashes import sha256
-
-__all__ = ["Certify", "Signer", "Vouch"]
 
 RELEASE, STATEMENT = "JWT", "kluis-key+jwt"
 BITS: Final = 2048  # as Azure's; a release costs one signature
@@ -39,9 +37,9 @@ _NAME: Final = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Kluis key ser
 
 
 Certify: TypeAlias = Callable[[bytes], bytes]
-"""Makes an authority certify a key: a request (PKCS#10, PEM) in, a chain (PEM, leaf first) out."""
-Vouch: TypeAlias = Callable[[bytes], Evidence | None]
-"""Makes this enclave quote a payload for the purpose ``app``; returns None outside an enclave."""
+"""Has an authority certify a key: a request (PKCS#10, PEM) in, a chain (PEM, leaf first) out."""
+Vouch: TypeAlias = Callable[[bytes], EvidenceBundle | None]
+"""Has this enclave quote a payload for the purpose ``app``; None outside an enclave."""
 
 
 class Signer:
@@ -110,8 +108,7 @@ class Signer:
         spki = self._key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         made = vouch(vouched.statement(spki))
         if made is not None:
-            evidence = vouched.Vouched(made.quote, made.runtime_data, made.launch_configuration)
-            for oid, value in evidence.extensions():
+            for oid, value in vouched.extensions(made):
                 extension = x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value)
                 builder = builder.add_extension(extension, critical=False)
         return builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.DER)

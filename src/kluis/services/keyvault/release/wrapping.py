@@ -18,8 +18,6 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from kluis.services.keyvault.faults import BadParameter
 
-__all__ = ["ALGORITHMS", "DEFAULT", "choose_algorithm", "wrap"]
-
 DEFAULT: Final = "CKM_RSA_AES_KEY_WRAP"
 _SHA1: Final = hashes.SHA1()  # noqa: S303  # what the mechanism names; OAEP does not need it to resist collisions
 ALGORITHMS: Final[Mapping[str, hashes.HashAlgorithm]] = {

@@ -20,8 +20,6 @@ from kluis.errors import InternalError, KluisError
 from kluis.hashes import sha256
 from kluis.services.keyvault.vault.records import decode, encode
 
-__all__ = ["Entry", "Event", "Recorder", "append", "entries", "head"]
-
 TABLE, HEAD = "audit", "audit-head"
 START: Final = "0" * 64
 _DIGITS: Final = 16

@@ -17,17 +17,6 @@ from kluis.appraisal.tokens.signed_claims import origin
 from kluis.errors import FormatError, UsageError
 from kluis.formats.encoding import jcs
 
-__all__ = [
-    "Attested",
-    "Authority",
-    "ByImages",
-    "BySigner",
-    "InsecureFetched",
-    "Pinned",
-    "canonical",
-    "service_of",
-]
-
 MOST: Final = 32
 _INSTANCE: Final = re.compile(r"(https://.+)/instances/[A-Za-z0-9-]{1,24}")
 

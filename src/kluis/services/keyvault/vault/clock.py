@@ -25,8 +25,6 @@ from kluis.enclave.store.model import Reading, Storage, Writing
 from kluis.services.clock import Clock
 from kluis.services.keyvault.vault.records import Deletion, decode, encode
 
-__all__ = ["PACE", "VaultClock", "vault_time"]
-
 PACE: Final = 10
 TABLE, KEY = "time", "seen"
 # The stored time lags by at most this much while no deletion waits for it.

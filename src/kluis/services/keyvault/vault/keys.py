@@ -11,21 +11,6 @@ from kluis.services.keyvault.names import LATEST, fold_case
 from kluis.services.keyvault.vault import clock, pinned_policies, schedule
 from kluis.services.keyvault.vault.records import Deletion, Due, KeyRecord, KeyVersion, decode, encode
 
-__all__ = [
-    "any_record",
-    "being_purged",
-    "deletions",
-    "demand",
-    "due",
-    "existing",
-    "find",
-    "keep",
-    "keep_version",
-    "live",
-    "version",
-    "versions",
-]
-
 NAMES, VERSIONS, DUE = "keys", "versions", "due"
 LIVE, DELETED, PARTIAL = "live", "deleted", "partial"
 

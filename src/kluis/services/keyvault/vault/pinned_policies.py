@@ -15,8 +15,6 @@ from kluis.services.keyvault.faults import BadParameter
 from kluis.services.keyvault.names import fold_case
 from kluis.services.keyvault.vault.records import KeyRecord
 
-__all__ = ["PINNED", "check", "keep"]
-
 PINNED: Final = "promises"
 MOST_ALONE: Final = 32
 MOST_TOGETHER: Final = 100_000

@@ -19,8 +19,6 @@ from kluis.services.keyvault.names import fold_case
 from kluis.services.keyvault.vault import audit, keys
 from kluis.services.keyvault.vault.records import Deletion, KeyRecord
 
-__all__ = ["BATCH", "busy", "clear", "purge", "purge_mark"]
-
 BATCH: Final = 500
 """Versions in one transaction, of the 1024 records that the store allows."""
 PURGE_SECONDS: Final = 60

@@ -13,19 +13,6 @@ import msgspec
 from kluis.errors import InternalError
 from kluis.formats.encoding.unreadable import UNREADABLE
 
-__all__ = [
-    "Deletion",
-    "Due",
-    "KeyRecord",
-    "KeyVersion",
-    "LifetimeAction",
-    "ReleaseRule",
-    "RotationRule",
-    "Told",
-    "decode",
-    "encode",
-]
-
 FORMAT: Final = 1
 T = TypeVar("T", bound=msgspec.Struct)
 

@@ -14,8 +14,6 @@ from typing import Final
 from kluis.services.keyvault.faults import BadParameter
 from kluis.services.keyvault.vault.records import KeyRecord, LifetimeAction, Told
 
-__all__ = ["NEAR_EXPIRY", "SECONDS_A_DAY", "last_notice", "next_at", "notify_at", "rotate_at", "seconds"]
-
 SECONDS_A_DAY: Final = 86_400
 # The default if a key's policy does not mention it: Azure reports every key that is about to expire.
 NEAR_EXPIRY: Final = LifetimeAction("Notify", before_expiry="P30D")

@@ -24,19 +24,6 @@ from kluis.services.keyvault.vault import audit
 from kluis.services.keyvault.vault.authorities import Authority, canonical, service_of
 from kluis.services.keyvault.vault.records import decode, encode
 
-__all__ = [
-    "Approved",
-    "Trust",
-    "approve",
-    "meaning",
-    "meanings",
-    "proposal",
-    "read",
-    "read_approval",
-    "settle",
-    "withdraw",
-]
-
 TABLE, KEY = "vault", "approved"
 MOST_SETS: Final = 256
 MOST_SIZE: Final = 4 << 20

@@ -28,8 +28,6 @@ from kluis.services.keyvault.vault.trust import Trust, meaning, meanings, settle
 
 T = TypeVar("T")
 
-__all__ = ["Identity", "Rules", "Vault", "differences", "is_used", "start"]
-
 TABLE, KEY = "vault", "identity"
 MOST_SHOWN, MOST_TEXT = 4, 100
 _STORED: Final = "stored vault identity"

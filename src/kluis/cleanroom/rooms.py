@@ -41,7 +41,7 @@ from kluis.cleanroom.home import Home
 from kluis.cleanroom.keys import check_signature
 from kluis.cleanroom.receipt import ReceiptFile
 from kluis.cleanroom.terms import ColumnName, Hex32, Identifier
-from kluis.errors import AuthenticityError, KluisError, UnavailableError, UsageError
+from kluis.errors import AuthenticityError, FormatError, KluisError, UnavailableError, UsageError
 
 T = TypeVar("T", bound=Document)
 DATASET = "dataset/1"
@@ -49,7 +49,6 @@ PARTY = "party/1"
 # Limits for each kind of document; an agreement names at most 100 parties and 100 data sets.
 MOST: Final = 1000
 MAX_RESULT: Final = 256 << 20
-_STOP: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}\.[0-9a-f]{64}\.json")
 _RUN: Final = re.compile("[0-9a-f]{64}")
 _FOLDERS: Final = ("parties", "datasets", "signatures", "stops", "runs")
 
@@ -218,20 +217,29 @@ class Room:
         self.folder.replace(f"signatures/{signature.party}.json", encode(signature))
 
     def signed(self) -> SignedAgreement:
-        """The agreement with the existing signatures of its parties; ``check_signed`` checks them."""
+        """The agreement with its parties' signatures that are there; ``check_signed`` checks them.
+
+        What is not a signature is left out: its party has not signed, and ``check_signed`` names it.
+        """
         agreement = self.proposal()
-        names = [f"signatures/{party.id}.json" for party in agreement.parties]
-        found = tuple(self._read(name, Signature) for name in names if self.folder.has(name))
-        return SignedAgreement(agreement=encode(agreement), signatures=found)
+        found = []
+        for party in agreement.parties:
+            with contextlib.suppress(FormatError, UnavailableError):
+                found.append(self._read(f"signatures/{party.id}.json", Signature))
+        return SignedAgreement(agreement=encode(agreement), signatures=tuple(found))
 
     def add_stop(self, party: str, agreement: str, signed: SignedStop) -> None:
         """Add a party's withdrawal from an agreement, by its hash, to the room."""
         self.folder.replace(f"stops/{party}.{agreement}.json", encode(signed))
 
-    def stops(self) -> tuple[SignedStop, ...]:
-        """Every withdrawal in the room; a file with another name is ignored."""
-        names = [name for name in self._names("stops") if _STOP.fullmatch(name)]
-        return tuple(self._read(f"stops/{name}", SignedStop) for name in names)
+    def stops(self, agreement: Agreement) -> tuple[SignedStop, ...]:
+        """Every withdrawal of an owner from an agreement; other files are passed over, whatever they are.
+
+        Raises:
+            FormatError: a file in the place of such a withdrawal is something else; it can have been one.
+        """
+        names = [f"stops/{owner}.{agreement.hash}.json" for owner in agreement.owners]
+        return tuple(self._read(name, SignedStop) for name in names if self.folder.has(name))
 
     def add_run(self, run: str, results: dict[str, bytes], receipt: ReceiptFile) -> Path:
         """Add the results of a run to the room; the receipt last, so that a run with one is complete."""
