@@ -49,7 +49,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load the client's side, and httpx with it, when it is first named: a server does without it."""
+    """Import the client side, and httpx with it, on first use: a server does not need it."""
     if name == "AttestedTransport":
         from kluis.enclave.attested_tls.client import AttestedTransport
 

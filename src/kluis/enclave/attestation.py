@@ -30,7 +30,7 @@ K = TypeVar("K")
 
 
 class Evidence(EvidenceBundle, frozen=True):
-    """A quote and the two documents whose hashes stand in it; may be an ecall's result."""
+    """A quote and the two documents whose hashes it contains; may be an ecall's result."""
 
 
 class LocalReport(msgspec.Struct, frozen=True):
@@ -66,7 +66,7 @@ class Peer(msgspec.Struct, frozen=True):
 
 
 def target_info() -> bytes:
-    """This enclave's TARGETINFO (512 bytes): give it to the neighbour who shall make a report."""
+    """This enclave's TARGETINFO (512 bytes), for the local enclave that will make a report."""
     return inside("target_info").attester.request(channel.TargetInfo(), channel.Bytes).value
 
 

@@ -1,4 +1,4 @@
-"""Where this code runs: the launch document and what attests it, once the runtime has both."""
+"""The running enclave: its launch document and its attester, set by the runtime."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ class Inside:
     """The running enclave.
 
     Attributes:
-        launch: what was launched.
-        attester: what attests it.
+        launch: the launch document.
+        attester: answers its requests for evidence, keys and counters.
     """
 
     def __init__(self, launch: Launch, attester: Attester) -> None:

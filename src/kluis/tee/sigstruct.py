@@ -128,7 +128,7 @@ def unsigned(enclavehash: bytes, *, product_id: int, svn: int, date: str, debug:
 
 
 def sign(struct: SigStruct, key: rsa.RSAPrivateKey) -> SigStruct:
-    """Sign with a key that is at hand: RSA-3072, exponent 3."""
+    """Sign with a local key: RSA-3072, exponent 3."""
     from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
     from cryptography.hazmat.primitives.hashes import SHA256
 

@@ -22,12 +22,12 @@ try:
 except ImportError:  # a rehearsal, in an interpreter without the launcher
 
     def set_aside(size: int) -> None:
-        """There is no bounded heap of which anything could be kept."""
+        """Does nothing: outside an enclave there is no bounded heap to reserve memory in."""
 
 
 ATTEMPTS, PAUSE_SECONDS = range(1000), 0.01
 RESERVE_BYTES = 4 << 20
-"""Of the heap; counted, and not touched: a page of secret memory is slow to get."""
+"""Reserved in the heap; counted, but not touched: the first touch of a page of secret memory is slow."""
 EXIT_NO_MEMORY = 71
 GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF, errno.ESHUTDOWN})
 """Errors of a socket whose other end has closed."""
@@ -104,7 +104,7 @@ class Answers:
         self.finish(call, self.error_frame(call, error))
 
     def wait_for_memory(self) -> None:
-        """Give up what was kept, and wait a little for what others give up."""
+        """Release the reserve, and wait briefly for other calls to release memory."""
         self._reserved = False
         set_aside(0)
         time.sleep(PAUSE_SECONDS)

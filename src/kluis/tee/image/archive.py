@@ -113,14 +113,14 @@ class Head(NamedTuple):
 
 
 def read_head(f: BinaryIO, what: str = "image") -> Head:
-    """Read what an image begins with. The file may be hostile.
+    """Read the head of an image. The file is untrusted.
 
     Args:
         f: seekable; read from its start.
         what: names the image in errors.
 
     Raises:
-        FormatError: any byte is not what the format says.
+        FormatError: any byte violates the format.
     """
     size = f.seek(0, 2)
     f.seek(0)

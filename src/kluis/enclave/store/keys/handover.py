@@ -50,7 +50,7 @@ LABEL: Final = b"kluis store handover 1\x00"
 
 
 class KeyRequest(EvidenceBundle, frozen=True):
-    """What a joiner asks with: evidence of purpose ``release-key``.
+    """A joiner's request: evidence of purpose ``release-key``.
 
     The payload of its runtime data is the label and the joiner's nonce.
     """
@@ -61,10 +61,10 @@ class KeyRequest(EvidenceBundle, frozen=True):
 
 
 class KeyGift(EvidenceBundle, frozen=True):
-    """What a giver answers: the key, and evidence of purpose ``app`` that names its hash.
+    """A giver's answer: the key, and evidence of purpose ``app`` that names its hash.
 
     Attributes:
-        sealed: HPKE, as :func:`kluis.enclave.open_sealed` opens it.
+        sealed: HPKE, for :func:`kluis.enclave.open_sealed`.
     """
 
     quote: Document
