@@ -9,7 +9,7 @@
 
 #include <unistd.h>
 
-#define PART 16384 /* bytes: they are read to the stack, whose pages are dear */
+#define PART 16384 /* bytes: they are read to the stack, whose pages are expensive */
 
 static PyObject *refused_code(PyObject *module, PyObject *unused) {
     (void)module;
