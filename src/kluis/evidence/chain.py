@@ -105,7 +105,8 @@ def in_time(what: str, start: datetime, end: datetime, now: datetime, *, kind: s
     """
     if now < start:
         raise FreshnessError(
-            f"{what} is not valid before {_shown(start)}, judged at {_shown(now)}", code=f"{kind}_not_yet_valid"
+            f"{what} is not valid before {_shown(start)}, judged at {_shown(now)}",
+            code=f"{kind}_not_yet_valid",
         )
     if now > end:
         raise FreshnessError(

@@ -147,9 +147,7 @@ def test_verify_later(kluis: Kluis, folder: Path) -> None:
         "verify", folder / "quote.bin", "--root", folder / "root.pem", "--now", "2027-01-01T00:00:00Z"
     )
     assert (said.code, said.out) == (5, "")
-    assert said.err.startswith(
-        "kluis: error: TCB info expired on 2026-07-01T11:55:00Z, judged at 2027-01-01"
-    )
+    assert said.err.startswith("kluis: error: TCB info expired on 2026-07-01T11:55:00Z, judged at 2027-01-01")
 
 
 def testappraising(kluis: Kluis, folder: Path) -> None:

@@ -254,7 +254,9 @@ def _check_signed(manifest: Corim, key: EllipticCurvePublicKey | None) -> None:
 def _check_time(manifest: Corim, now: datetime) -> None:
     start, end = manifest.not_before, manifest.not_after
     if start is not None and now < start:
-        raise FreshnessError(f"CoRIM is not valid before {start}, judged at {now}", code="corim_not_yet_valid")
+        raise FreshnessError(
+            f"CoRIM is not valid before {start}, judged at {now}", code="corim_not_yet_valid"
+        )
     if end is not None and now > end:
         raise FreshnessError(f"CoRIM expired on {end}, judged at {now}", code="corim_expired")
 
