@@ -84,7 +84,7 @@ def test_every_page_is_in_the_navigation_once() -> None:
 
 def test_every_pitfall_names_a_test() -> None:
     """No row of the page on other verifiers' mistakes is without a test."""
-    lines = (DOCS / "concepts" / "pitfalls.md").read_text().splitlines()
+    lines = (DOCS / "quality" / "pitfalls.md").read_text().splitlines()
     rows = [line for line in lines if line.startswith("| ") and not line.startswith("| what goes wrong")]
     assert len(rows) == 62
     assert [row for row in rows if not re.search(r"\| `tests/\w[^|]*::\w+` \|$", row)] == []
@@ -128,7 +128,7 @@ def test_the_changelog_has_verdicts() -> None:
 
 def test_the_layers_in_the_pages_are_the_ones_that_are_held() -> None:
     """How it fits lists the layers of the import contract, from below, as far as they exist."""
-    text = (DOCS / "concepts" / "how-it-fits.md").read_text()
+    text = (DOCS / "architecture.md").read_text()
     listed = re.search(r"a test holds that: `([^`]*)`", text)
     assert listed is not None
     said = [set(layer.split()) for layer in listed[1].split("|")]
