@@ -81,7 +81,7 @@ PRIVATE = {
     "_sha256": "likewise, CPython 3.11",
     "_socket": "an enclave's first call waits for no more than it needs of socket",
     "_thread": "likewise of threading",
-    "cryptography.hazmat.bindings._rust": "what an enclave starts with; public modules load all algorithms",
+    "cryptography.hazmat.bindings._rust": "an enclave starts with it; public modules load every algorithm",
 }
 
 

@@ -6,6 +6,7 @@ import base64
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
 
@@ -280,8 +281,8 @@ def test_data_in_two_spellings(world: World) -> None:
 def test_spellings_are_looked_for_where_data_are() -> None:
     """Not within data: each level would read all below it anew, for whoever asks."""
     deep = b'{"runtimeData":' * 3 + b'{"DATA":"e30"}' + b"}" * 3
-    assert respell(deep, AttestSgx) == deep
-    assert respell(b'{"RuntimeData":{"DATA":"e30"}}', AttestSgx) == b'{"runtimeData":{"data":"e30"}}'
+    for body, want in ((deep, deep), (b'{"RuntimeData":{"DATA":"e30"}}', b'{"runtimeData":{"data":"e30"}}')):
+        assert respell(msgspec.json.decode(body, type=dict[str, msgspec.Raw]), AttestSgx) == want
 
 
 def test_init_time_data(world: World) -> None:

@@ -195,7 +195,7 @@ def _said(url: str, answer: httpx.Response) -> Any:
     """What the vault answered.
 
     Raises:
-        PolicyError, UsageError, UnavailableError: it refuses; says why.
+        PolicyError, UsageError, UnavailableError: it refuses; with the reason.
     """
     try:
         said = answer.json()

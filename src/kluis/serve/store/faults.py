@@ -1,4 +1,4 @@
-"""What a database's drivers raise, and what it means here: SQLite's and PostgreSQL's."""
+"""The database drivers' exceptions and their meaning here, for SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MEND: Final = "check that it runs, that its disk has space, and that the URL is 
 
 @contextmanager
 def unavailable() -> Iterator[None]:
-    """Say of the database's own errors that it is unavailable.
+    """Convert the database's own errors into UnavailableError.
 
     Raises:
         UnavailableError: one was raised within.

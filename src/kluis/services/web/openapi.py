@@ -1,4 +1,4 @@
-"""A service's OpenAPI document, from its operations. Spec: OpenAPI 3.1."""
+"""Generate a service's OpenAPI document from its operations. Spec: OpenAPI 3.1."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def document(title: str, operations: tuple[Operation, ...], version: str) -> dic
     """The document.
 
     Args:
-        title: the service's.
-        operations: that it describes.
+        title: of the service.
+        operations: to describe.
         version: an ``api-version``, as an example.
     """
     typed = [kind for one in operations for kind in (one.body, one.result) if _is_json(kind)]

@@ -1,4 +1,4 @@
-"""What a grammar cannot tell: verbs, properties, functions and identifiers of a policy."""
+"""Check what the grammar cannot express: verbs, properties, functions and identifiers of a policy."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _COMPARES = frozenset({"<", "<=", ">", ">="})
 
 
 def check(policy: Policy, *, refuse: Refuse) -> None:
-    """Check a policy that was read.
+    """Check a parsed policy.
 
     Args:
-        policy: as read.
-        refuse: makes the error of a problem, its place and the rule of the grammar.
+        policy: as parsed.
+        refuse: builds the error from a problem, its place and the rule of the grammar.
 
     Raises:
-        Exception: what ``refuse`` made.
+        Exception: from ``refuse``.
     """
     for section, rules in policy.sections.items():
         for rule in rules:
@@ -102,7 +102,7 @@ def _of_action(
 
 
 def _of_configuration(action: Action) -> Iterator[tuple[str, Place]]:
-    """What only the service gives a meaning: a name that it does not know would ask for nothing."""
+    """Check the names that only the service defines: an unknown one would have no effect."""
     values = {
         each.name: each.expression.value for each in action.properties if isinstance(each.expression, Literal)
     }
@@ -113,7 +113,7 @@ def _of_configuration(action: Action) -> Iterator[tuple[str, Place]]:
 def _of_expression(
     expression: Expression, bound: set[str], version: tuple[int, int]
 ) -> Iterator[tuple[str, Place]]:
-    # Calls nest at most 16 deep: reading saw to it.
+    # Calls nest at most 16 deep: the parser checked it.
     if isinstance(expression, Reference):
         if expression.identifier not in bound:
             yield f"identifier {expression.identifier!a} is not bound by this rule", expression.place
