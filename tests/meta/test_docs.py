@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import shlex
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -74,6 +75,21 @@ def test_every_test_that_is_named_exists(page: object) -> None:
         assert (TESTS / path).exists(), path
         if name:
             assert f"def {name}(" in (TESTS / path).read_text(), f"{path}::{name}"
+
+
+@pytest.mark.parametrize(
+    "page", [DOCS / "architecture.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name
+)
+def test_every_file_that_the_architecture_names_exists(page: Path) -> None:
+    """A file or folder in the architecture, or in what contributors read, is there under that path."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    there = {f"/{path}" for path in listed.splitlines()} | {f"/{path}/" for path in _folders(listed)}
+    named = set(re.findall(r"`((?:[\w-]+/)*[\w-]+(?:/|\.(?:py|c|md|toml|lock)))`", page.read_text()))
+    assert sorted(name for name in named if not any(path.endswith(f"/{name}") for path in there)) == []
+
+
+def _folders(listed: str) -> set[Path]:
+    return {folder for path in listed.splitlines() for folder in Path(path).parents}
 
 
 def test_every_page_is_in_the_navigation_once() -> None:
