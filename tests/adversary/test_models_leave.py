@@ -175,7 +175,7 @@ def exact(people: pl.DataFrame, predictors: tuple[str, ...], key: int = 0) -> fl
     outcome = table["died"].to_numpy() == 1
     drawn = Noise(bytes([key]) * 32, 1, 1)
     folds, shares = model._folds(question, table, drawn), model._shares(question, table, drawn)
-    scores = model._cross_validated(arm, table, outcome, folds, shares, dict.fromkeys(predictors, K))
+    scores = model._cross_validated(arm, table, outcome, folds, shares, K)
     return auc(outcome, placements(outcome, scores))
 
 
@@ -195,8 +195,7 @@ def tipped(table: pl.DataFrame, folds: int, *, equal: bool) -> float:
         for secret in (0, 1):
             outcome = np.arange(2 * count) < count
             outcome[0] = secret
-            rare = dict.fromkeys(arm.predictors, 3)
-            scores = model._cross_validated(arm, table, outcome, parts, shares, rare)
+            scores = model._cross_validated(arm, table, outcome, parts, shares, 3)
             found.append(auc(outcome, placements(outcome, scores)))
         moved.append((found[1] - found[0]) * (count - 1))
     return float(np.mean(moved))

@@ -212,7 +212,7 @@ def test_an_owner_elsewhere_refuses(place: Place) -> None:
         _host(place, place.enclave(), 300)
     other.join()
     assert caught.value.message == "run: laboratory released no key (agreement_expired)"
-    assert seen[0].message.startswith("agreement: want a time from ")
+    assert seen[0].message.startswith("agreement is valid from ")
     assert list((place.room.path / "runs").iterdir()) == []
 
 

@@ -49,12 +49,12 @@ def draft(
     if claims.debug or claims.level is ProtectionLevel.NONE:
         raise PolicyError(
             f"draft: want evidence of a TEE that keeps something out, got level {claims.level}",
-            hint="start it without debug; a root that is not a maker's needs its level: --root-level",
+            hint="start it without debug; a root that is not a vendor's needs its level: --root-level",
             code="debug" if claims.debug else "protection",
         )
     if claims.tcb.status in (TcbStatus.REVOKED, TcbStatus.NOT_SUPPORTED):
         raise PolicyError(
-            f"draft: want a platform that its maker supports, got {claims.tcb.status}", code="tcb_status"
+            f"draft: want a platform that its vendor supports, got {claims.tcb.status}", code="tcb_status"
         )
     tables: dict[Tee, dict[str, Want]] = {}
     for part in within(claims):
@@ -65,7 +65,8 @@ def draft(
     code = [want for wants in tables.values() for key, want in wants.items() if key in CODE_KEYS]
     if all(isinstance(want, Any) for want in code):
         raise PolicyError(
-            "draft: want evidence that says which code runs, got none: a draft would accept any",
+            "draft: want evidence that identifies the code, got evidence without a measurement: the"
+            " draft would accept any code",
             hint="quote PCRs of SHA-256 or better: nobody's collision is a claim",
             code="measurement",
         )

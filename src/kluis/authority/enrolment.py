@@ -100,7 +100,7 @@ class Enrolment:
         if found.level != level:
             raise AuthenticityError(
                 f"{WHAT}.level: want {level}, got {found.level}",
-                hint="this service certifies platforms of one level; its root says which",
+                hint="this service certifies platforms of one level only, which its root names",
                 code="enrolment_level",
             )
         if abs(now - made) > FRESH:

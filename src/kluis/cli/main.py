@@ -76,13 +76,13 @@ STOPPED = 130
 UNREAD = 141
 # What any write may meet, wherever it is: the machine's state, and no bug.
 MACHINES = {
-    errno.ENOSPC: "free some space, or name a folder on another disk: df -h says which is full",
-    errno.EDQUOT: "free some space, or name a folder on another disk: quota says what you may use",
+    errno.ENOSPC: "free some space, or name a folder on another disk: df -h shows which is full",
+    errno.EDQUOT: "free some space, or name a folder on another disk: quota shows your limit",
     errno.EROFS: "name a folder that can be written",
     errno.EACCES: "name a file or folder that you may use, or run as the user who may",
     errno.ENAMETOOLONG: "name a file or folder by a shorter name",
     errno.EMFILE: "ulimit -n 4096",
-    errno.EIO: "dmesg says what the disk met",
+    errno.EIO: "dmesg shows the disk's error",
 }
 
 

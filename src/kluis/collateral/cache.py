@@ -137,7 +137,7 @@ class Cached:
         what = " ".join((kind, *key))
         if self._behind is None:
             raise UnavailableError(
-                f"{what}: is not kept, and nobody may be asked",
+                f"{what}: is not cached, and no connection is allowed",
                 hint="fetch it once without --offline",
                 code="collateral_missing",
             )
@@ -209,7 +209,7 @@ def _decode(kind: Kind, key: Key, data: bytes) -> Entry:
     entry = Members(jcs.loads(data, "kept document", max_size=MAX_ENTRY), "kept document")
     entry.version(1)
     if entry.text("kind") != kind or entry.texts("key", most=8) != key:
-        raise FormatError("kept document: is another than its name says", code="bad_type")
+        raise FormatError("cached document: does not match its name", code="bad_type")
     body, chain = (_bytes(entry.text(name, limit=MAX_ENTRY)) for name in ("body", "chain"))
     if sha256(body + chain) != entry.hex("sha256", 32):
         raise FormatError("kept document: is not what was written", code="bad_encoding")

@@ -103,5 +103,5 @@ def _said(body: bytes) -> str:
         error = Members(jcs.loads(body, _WHAT), _WHAT).object("error")
         text = f"{error.text('message')} ({error.text('code')})"
     except FormatError:
-        return "says no reason"
+        return "gives no reason"
     return foreign(text)

@@ -48,7 +48,7 @@ class Offline:
             return self._documents[kind, key]
         except KeyError:
             raise UnavailableError(
-                f"{' '.join((kind, *key))}: is not at hand", hint="fetch it", code="collateral_missing"
+                f"{' '.join((kind, *key))}: is not available", hint="fetch it", code="collateral_missing"
             ) from None
 
 

@@ -167,7 +167,7 @@ class Origin:
         if (target.scheme, target.host, target.port) != (url.scheme, url.host, url.port):
             raise UnavailableError(
                 f"{what}: {self.name} redirects to another host, {target.scheme}://{target.host}",
-                hint="name the service that has it; redirects are followed on one host alone",
+                hint="name the service that has it; redirects are followed only on the same host",
                 code="service_refused",
             )
         return target
@@ -198,7 +198,7 @@ class Origin:
                 ) from None
             said = (str(error).splitlines() or [type(error).__name__])[0][:120]
             raise UnavailableError(
-                f"{what}: {self.name} cannot be asked: {said}",
+                f"{what}: {self.name} is unreachable: {said}",
                 hint="check the network; --offline uses what is held",
                 code="service_unreachable",
             ) from None
@@ -266,10 +266,10 @@ def _refusal(status: int, what: str, name: str, hint: str | None, wait: float | 
                 code="collateral_retired",
             )
         case 429 | 503:
-            after = f"; it asks to wait {wait:.0f} s" if wait is not None else ""
+            after = f"; it requests a wait of {wait:.0f} s" if wait is not None else ""
             return UnavailableError(
                 f"{what}: {name} is busy ({status}){after}",
-                hint="try again later; a caching service (--pccs) is asked less often",
+                hint="try again later; a caching service (--pccs) has a higher limit",
                 code="service_busy",
             )
         case _:

@@ -49,7 +49,9 @@ def insecure_raw_quote(report_data: bytes) -> bytes:
     """
     here = inside("insecure_raw_quote")
     if RAW not in here.launch.grants:
-        raise PolicyError(f"raw report data: the image lacks the grant {RAW}", hint="kluis.enclave.quote")
+        raise PolicyError(
+            f"raw report data: the image does not have the grant {RAW}", hint="kluis.enclave.quote"
+        )
     if len(report_data) != 64:
         raise UsageError(f"raw report data: want 64 bytes, got {len(report_data)}")
     return here.attester.request(channel.Quote(report_data), channel.Bytes).value

@@ -105,11 +105,12 @@ def in_time(what: str, start: datetime, end: datetime, now: datetime, *, kind: s
     """
     if now < start:
         raise FreshnessError(
-            f"{what}: want a time from {_shown(start)}, got {_shown(now)}", code=f"{kind}_not_yet_valid"
+            f"{what} is not valid before {_shown(start)}, judged at {_shown(now)}",
+            code=f"{kind}_not_yet_valid",
         )
     if now > end:
         raise FreshnessError(
-            f"{what}: want a time until {_shown(end)}, got {_shown(now)}",
+            f"{what} expired on {_shown(end)}, judged at {_shown(now)}",
             hint="fetch fresh collateral" if kind != "cert" else None,
             code=f"{kind}_expired",
         )

@@ -93,7 +93,7 @@ class Context:
                 self.memory.put(scheme, spki, held)
         except ValueError as error:
             raise AuthenticityError(
-                f"{what}: want a key for {scheme.value}, got one that is none: {_first_line(error)}",
+                f"{what}: want a key for {scheme.value}, got an unusable one: {_first_line(error)}",
                 code=code,
             ) from None
         return held

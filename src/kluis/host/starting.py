@@ -36,7 +36,7 @@ def await_ready(process: Running, interface: bytes, timeout_seconds: float) -> N
         timeout_seconds: how long the application's import may take.
 
     Raises:
-        RemoteError: the application cannot be started; says why.
+        RemoteError: the application cannot be started; with the reason.
         EnclaveDied: it ended first.
         CallTimeout: it did not say anything in time.
         AuthenticityError: it runs another interface.

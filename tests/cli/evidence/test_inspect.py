@@ -71,7 +71,7 @@ def test_quote(kluis: Kluis, quote: Path) -> None:
     assert re.search(r"\nruntime_data:\n  kind +Kluis runtime data\n", said.out)
     assert f"  nonce          {NONCE.hex()}\n" in said.out
     assert re.search(r"\nlaunch:\n  kind +Kluis launch configuration\n", said.out)
-    assert "note                 says of itself that no hardware made it\n" in said.out
+    assert "note                 states that no hardware created it\n" in said.out
     assert said.out.endswith("\n\nnothing above is verified: kluis verify checks it\n")
 
 
@@ -102,7 +102,7 @@ def test_envelopes(kluis: Kluis, tmp_path: Path) -> None:
     inner = cbor.dumps([OCTETS, SGX.quote(), 4])
     token = unsigned({10: NONCE, 265: "tag:a", 299: cbor.Tagged(1668547091, {"tee": [42, SGX.quote()]})})
     for data, shown in (
-        (token, ("EAT (UCCS)", "vouches for nothing by itself", f"nonces  {NONCE.hex()}", "cmw:")),
+        (token, ("EAT (UCCS)", "proves nothing by itself", f"nonces  {NONCE.hex()}", "cmw:")),
         (inner, ("CMW record", "says_it_is  EVIDENCE", "SGX quote v3")),
         (cbor.dumps({1: [42, SGX.quote()]}), ("CMW collection", "media_types.1  42", "SGX quote v3")),
         (Part(42, SGX.quote()).encode(), ("CMW record", "says_it_is  none", "SGX quote v3")),

@@ -108,7 +108,7 @@ class ByTable:
                 raise UsageError(f"policy.{tee}.{more[0]}: is not a key of a policy")
         for tee, releases in self.releases.items():
             if tee not in self.tables:
-                raise UsageError(f"policy.releases.{tee}: want a table of that TEE beside it, got none")
+                raise UsageError(f"policy.releases.{tee}: want also a table of that TEE, got no table")
             known = {field.key for field in TABLES[tee] if field.form.referenced}
             if unknown := sorted({key for each in releases for key in each.wants} - known):
                 raise UsageError(f"policy.releases.{tee}.{unknown[0]}: has no reference values")

@@ -255,9 +255,11 @@ def _check_signed(manifest: Corim, key: EllipticCurvePublicKey | None) -> None:
 def _check_time(manifest: Corim, now: datetime) -> None:
     start, end = manifest.not_before, manifest.not_after
     if start is not None and now < start:
-        raise FreshnessError(f"CoRIM: want a time from {start}, got {now}", code="corim_not_yet_valid")
+        raise FreshnessError(
+            f"CoRIM is not valid before {start}, judged at {now}", code="corim_not_yet_valid"
+        )
     if end is not None and now > end:
-        raise FreshnessError(f"CoRIM: want a time until {end}, got {now}", code="corim_expired")
+        raise FreshnessError(f"CoRIM expired on {end}, judged at {now}", code="corim_expired")
 
 
 def _references(each: Measurement, tee: Tee, name: str) -> References | None:
@@ -276,9 +278,12 @@ def _references(each: Measurement, tee: Tee, name: str) -> References | None:
     beside = (*each.conditions, *nowhere)
     if each.single or beside:
         raise UnsupportedError(
-            f"CoRIM {name[:64]!a}: want digests of a whole class and nothing beside them, got "
+            f"CoRIM {name[:64]!a}: want digests of a whole class and nothing else, got "
             + ("an environment of one instance or group" if each.single else f"values {beside}"),
-            hint="what stands beside a digest must be so, too, and is not judged here: write them as TOML",
+            hint=(
+                "the other values next to a digest must match too, and are not supported here: write"
+                " them as TOML"
+            ),
             code="bad_type",
         )
     return References(

@@ -55,7 +55,7 @@ from kluis.evidence.model import TcbStatus, Tee
 from kluis.formats.kluis.runtime_data import Purpose
 
 MAX_SIZE: Final = 256 * 1024
-HINT: Final = "kluis policy init writes a policy that says everything"
+HINT: Final = "kluis policy init writes a complete policy"
 MOST_DAYS: Final = 36500
 MOST_SECONDS: Final = 3_153_600_000
 MOST_EVALUATION: Final = 1 << 31
@@ -173,7 +173,7 @@ def _release(table: Table, fields: Sequence[Field]) -> Release:
             wants[field.key] = want
     table.end()
     if not wants:
-        raise FormatError(f"{table.name}: want a value of the release, got its name alone", code="bad_length")
+        raise FormatError(f"{table.name}: want a value of the release, got only its name", code="bad_length")
     return Release(name=name, wants=wants)
 
 

@@ -25,7 +25,7 @@ _KINDS: Final[dict[type, str]] = {
     datetime.date: "a date without quotes",
 }
 MOST_SHOWN: Final = 32  # characters of the value
-PLAIN_HEX: Final = "hex digits alone: no 0x, no colons, no name of the algorithm"
+PLAIN_HEX: Final = "only hex digits: no 0x, no colons, no algorithm name"
 
 
 def parse(data: bytes, what: str, *, most: int, hint: str) -> Table:

@@ -73,7 +73,7 @@ def _releases(identity: Identity) -> Iterator[str]:
     given = identity.releases if isinstance(identity, ByTable) else {}
     for tee, releases in sorted(given.items()):
         for index, release in enumerate(releases):
-            yield f"[[releases.{tee}]]" + ("" if index else "  # values that are good together alone")
+            yield f"[[releases.{tee}]]" + ("" if index else "  # values that belong together")
             yield f"name = {quoted(release.name)}"
             for key, want in sorted(release.wants.items()):
                 yield f"{key} = {want.toml()}"
@@ -87,12 +87,13 @@ def _lines(policy: Policy) -> Iterator[str]:
         "",
         "[accept]",
         f"protection = {listed(policy.protection)}  # who may have made the keys",
-        f"debug = {_flag(policy.debug)}  # a debug TEE is open to its host",
+        f"debug = {_flag(policy.debug)}  # the host of a debug TEE can read it",
     )
     if whole:
         yield f"denylists = {_flag(policy.denylists)}  # refuse platforms known to be broken, by a dated list"
     yield from (
-        f"emulated_roots = {listed(policy.emulated_roots)}  # files of roots trusted beside the makers'",
+        f"emulated_roots = {listed(policy.emulated_roots)}  # files of roots trusted in addition to"
+        " the vendors'",
         "",
         "[freshness]",
         f"nonce = {_flag(policy.binding.nonce)}  # the evidence must hold the nonce that you made",
@@ -100,7 +101,7 @@ def _lines(policy: Policy) -> Iterator[str]:
         f"max_evidence_age_seconds = {int(policy.max_evidence_age.total_seconds())}"
         "  # from verification to appraisal",
         "",
-        "[tcb]  # what the platform's maker may think of it",
+        "[tcb]  # accepted statuses and advisories of the platform",
         f"statuses = {listed(policy.tcb_statuses)}",
         f"advisories = {_or_any(policy.advisories, listed)}  # accepted where it is not UpToDate",
         f"min_evaluation = {_or_any(policy.min_evaluation, str)}  # of the collateral",

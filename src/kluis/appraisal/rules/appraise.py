@@ -51,7 +51,7 @@ def appraise(
     if not isinstance(evidence, Verified):
         raise UsageError(
             f"evidence: want Verified[Claims], got {type(evidence).__name__}",
-            hint="give what kluis.evidence.verify returned: claims alone may be anybody's",
+            hint="pass the result of kluis.evidence.verify: bare claims are not verified",
         )
     for name, given in (("nonce", nonce), ("report_data", report_data)):
         if not isinstance(given, bytes | None):

@@ -98,7 +98,7 @@ def runtime_rules(
         proven is not None,
         want=f"the document of report data {short(claims.report_data)}",
         got=why or "it",
-        fix="give the runtime data that came with this evidence: --runtime",
+        fix="pass the runtime data that came with this evidence: --runtime",
     )
     yield _document(
         "purpose",
@@ -151,7 +151,7 @@ def launch_rules(
         want="the document of CONFIGID "
         + (short(claims.config_id) if claims.config_id else "(none: KSS is off)"),
         got=why or "it",
-        fix="give the launch configuration that came with this evidence: --launch",
+        fix="pass the launch configuration that came with this evidence: --launch",
     )
     lacks = set(proven.missing) - binding.missing if proven else set()
     yield _configured(
@@ -159,8 +159,10 @@ def launch_rules(
         proven is not None and not lacks,
         want=f"only {either(binding.missing)}" if binding.missing else "none",
         got=(", ".join(sorted(lacks or proven.missing)) or ABSENT) if proven else why,
-        fix="kluis doctor says how this machine gets them; or accept the lack:"
-        " missing in a policy's [launch], lacks in a room's plan, elsewhere --insecure-allow-missing",
+        fix=(
+            "kluis doctor prints how to enable them on this machine; or accept that they are missing:"
+            " missing in a policy's [launch], `lacks` in a room's plan, elsewhere --insecure-allow-missing"
+        ),
     )
     yield _configured(
         "counter",
@@ -183,7 +185,7 @@ def launch_rules(
             proven is not None and proven.level == claims.level,
             want=claims.level,
             got=proven.level if proven else why,
-            fix="the platform and its certificate disagree: make its root anew",
+            fix="the platform and its certificate disagree: create its root again",
         )
 
 

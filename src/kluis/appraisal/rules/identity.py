@@ -16,7 +16,7 @@ from kluis.appraisal.results.rule import Rule
 from kluis.evidence.model import Claims
 from kluis.hashes import Digest
 
-NONE_GIVEN: Final = "give the reference values for it that its maker publishes: --reference FILE"
+NONE_GIVEN: Final = "pass the vendor's reference values for it: --reference FILE"
 
 
 def identity_rules(claims: Claims, identity: Identity) -> Iterator[Rule]:
@@ -27,7 +27,7 @@ def identity_rules(claims: Claims, identity: Identity) -> Iterator[Rule]:
                 "measurement",
                 OneOf(image_ids),
                 claims.measurement.value,
-                fix="kluis diff says what changed between two images",
+                fix="kluis diff lists the changes between two images",
             )
         case BySigner() as by:
             signer = claims.signer.value if claims.signer else None
@@ -55,7 +55,7 @@ def _of_one_release(releases: Sequence[Release], claims: Claims) -> Rule:
         named.issubset(frozenset[tuple[str, str]]().union(*(each.things for each in fitting))),
         want=f"all values of {either({each.name for each in releases})}",
         got=either({each.name for each in fitting}) or "none of them whole",
-        fix="run one release whole: parts of several were never released together",
+        fix="run one complete release: parts of several were never released together",
         aspect=Aspect.EXECUTABLES,
     )
 

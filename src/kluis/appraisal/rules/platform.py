@@ -23,7 +23,7 @@ def platform_rules(claims: Claims, policy: Policy, now: datetime.datetime) -> It
         policy.tees.issuperset(parts) and claims.tee in policy.whole,
         want=either(policy.whole),
         got=" on ".join(parts),
-        fix="give all of an Azure VM's evidence, or a policy of this hardware alone"
+        fix="pass all evidence of the Azure VM, or a policy for this hardware only"
         if claims.tee in policy.tees - policy.whole
         else "give a policy that has a table for this TEE: kluis policy init drafts one from evidence",
         aspect=Aspect.HARDWARE,
@@ -72,7 +72,7 @@ def _tcb_rules(tcb: Tcb, policy: Policy) -> Iterator[Rule]:
         tcb.status in policy.tcb_statuses,
         want=either(policy.tcb_statuses),
         got=tcb.status,
-        fix="update the platform; certify an emulated one anew: kluis platform certify",
+        fix="update the platform; if it is emulated, certify it again: kluis platform certify",
         aspect=Aspect.HARDWARE,
     )
     accepted = policy.advisories
@@ -86,7 +86,7 @@ def _tcb_rules(tcb: Tcb, policy: Policy) -> Iterator[Rule]:
         "advisories",
         not unaccepted,
         want="any" if isinstance(accepted, Any) else f"only {either(accepted)}" if accepted else "none",
-        got=f"{named}, mended: UpToDate" if mended else named,
+        got=f"{named}, fixed: UpToDate" if mended else named,
         fix="update the platform, or accept the advisories in the policy",
         aspect=Aspect.HARDWARE,
         affirms=False,

@@ -193,8 +193,8 @@ def _hold(claim: str, wanted: str | None, got: object, option: str) -> None:
         return
     if wanted is None:
         raise UsageError(
-            f"token {claim}: want {option} to hold it to, got none; the token says {_shown(got)}",
-            hint=f"{option} VALUE, from whoever runs the service, not from the token",
+            f"token {claim}: want {option} to compare it with, got nothing; the token contains {_shown(got)}",
+            hint=f"{option} VALUE, from the service's operator, not from the token",
         )
     values = got if claim == "aud" and isinstance(got, list) else [got]
     if not any(isinstance(each, str) and _same(claim, wanted, each) for each in values):

@@ -115,7 +115,7 @@ class Ear:
             found = ", ".join(f"{label} {each.status}" for label, each in sorted(self.submods.items()))
             raise PolicyError(
                 f"attestation result: want {' or '.join(wanted)}, got {self.status} ({found})",
-                hint="read the verifier's claims: they name each rule, what it wanted and what it got",
+                hint="read the verifier's claims: they list each rule, with the wanted and the actual value",
                 code="ear_status",
             )
 

@@ -184,9 +184,9 @@ def _check_time(ear: Ear, now: datetime) -> None:
         )
     if ear.expires_at is not None and ear.expires_at <= now:
         raise FreshnessError(
-            f"attestation result: want one that expires after {now:%Y-%m-%dT%H:%M:%SZ}, got "
-            f"{ear.expires_at:%Y-%m-%dT%H:%M:%SZ}",
-            hint="ask the verifier for a new one",
+            f"attestation result expired on {ear.expires_at:%Y-%m-%dT%H:%M:%SZ}, judged at "
+            f"{now:%Y-%m-%dT%H:%M:%SZ}",
+            hint="request a new one from the verifier",
             code="token_expired",
         )
 

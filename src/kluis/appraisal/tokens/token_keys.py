@@ -25,7 +25,7 @@ MAX_JWKS: Final = 256 * 1024
 MAX_KEYS: Final = 32
 RSA_BITS: Final = (2048, 8192)
 UNUSED: Final = ""  # no algorithm: of a key that its authority does not sign with
-_PUBLISHED: Final = "the service publishes its keys: save what its /certs says, and name that file"
+_PUBLISHED: Final = "the service publishes its keys: save the response of its /certs, and name that file"
 _CURVES: Final = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 _NAMES: Final[Mapping[str, Callable[[], ec.EllipticCurve]]] = {
     "P-256": ec.SECP256R1,
@@ -208,7 +208,7 @@ def _certified(certificate: bytes, vouched: Callable[[bytes], bytes] | None) -> 
         raise FormatError("JWK.x5c: want a certificate, got another") from None
     found = _usable(key, "JWK.x5c")
     if spki is not None and _spki(found) != spki:
-        raise AuthenticityError("JWK.x5c: its evidence vouches for another key")
+        raise AuthenticityError("JWK.x5c: its evidence is for another key")
     return found
 
 

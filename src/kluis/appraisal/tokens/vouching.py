@@ -115,7 +115,7 @@ def check(
     if not isinstance(binding, RuntimeBinding) or binding.purpose is not Purpose.APP or binding.nonce:
         raise UsageError(
             "policy.binding: want purpose app without a nonce",
-            hint="what a certificate carries was made before anybody asked",
+            hint="evidence in a certificate was created before any nonce was sent",
         )
     read = x509.parse(certificate, _WHAT)
     chain.issued(read, read, _WHAT, schemes=_SCHEMES, context=Context(anchors), code="cert_sig")  # 1
@@ -133,5 +133,5 @@ def check(
     result.require()  # 3
     named = vouched.read_statement(result.runtime_data.payload if result.runtime_data else b"")
     if not hmac.compare_digest(named.spki, read.spki):  # 4
-        raise AuthenticityError(f"{_WHAT}: its evidence vouches for another key", code="vouched_key")
+        raise AuthenticityError(f"{_WHAT}: its evidence is for another key", code="vouched_key")
     return SigningKey(named.spki, result, named.settings)

@@ -116,7 +116,7 @@ def fetch(
         behind = None if offline else _makers(open_services, pccs, pccs_ca, kds, kds_ca)
         if data[USER_DATA].startswith(NO_HARDWARE) and pccs is None and not offline:
             raise UsageError(
-                "collateral fetch: want evidence of hardware: no maker publishes for an emulated platform",
+                "collateral fetch: want evidence of hardware, got an emulated platform, which has no vendor",
                 hint="kluis platform collateral -o FILE; of a provisioning service's: --pccs URL --root PEM",
             )
         found = fetch_for(data, Cached(kept, behind), release=which, anchors=anchors, now=when)
@@ -178,7 +178,7 @@ def show(
         raise FormatError(
             f"{file}: is no bundle: {error.message}",
             hint=error.hint
-            or f"kluis inspect {file} says what it is; kluis collateral fetch writes a bundle",
+            or f"kluis inspect {file} shows what it is; kluis collateral fetch writes a bundle",
             code=error.code,
         ) from None
     value, text = _described(bundle.describe(found), files.time(now))

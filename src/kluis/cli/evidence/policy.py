@@ -119,7 +119,7 @@ def policy_init(
     if sum(given) != 1:
         raise UsageError(
             f"policy init: want evidence, or --image, --image-id or --signer, of one kind, got {sum(given)}",
-            hint=None if any(given) else "kluis policy init EVIDENCE -o FILE drafts one of all that it says",
+            hint=None if any(given) else "kluis policy init EVIDENCE -o FILE drafts one from all its values",
         )
     for option, what, idle in (
         ("--event-log", "the evidence whose registers it explains", event_log is not None and not given[0]),
@@ -169,7 +169,7 @@ def _behind(claims: Claims) -> Iterator[str]:
     count = len(tcb.advisories)
     advised = f", with {count} {'advisory' if count == 1 else 'advisories'}" if count else ""
     yield f"kluis: this platform is {tcb.status}, and the policy accepts that{advised}"
-    yield 'kluis: statuses = ["UpToDate"] in it accepts up-to-date platforms alone'
+    yield 'kluis: statuses = ["UpToDate"] in it accepts only up-to-date platforms'
 
 
 def _told(log: LogClaims | None, made: appraisal.Policy) -> Iterator[str]:
@@ -183,7 +183,7 @@ def _told(log: LogClaims | None, made: appraisal.Policy) -> Iterator[str]:
     elif log.registers is Registers.RTMR:
         yield "kluis: no rule wants a log of RTMRs: the policy wants their values"
     elif log.tells_of_firmware:
-        yield "kluis: no rule wants this log: the evidence came in a wrapper, which has none of its own"
+        yield "kluis: no rule requires this log: the evidence was in a wrapper, which has no log"
     else:
         yield "kluis: no rule wants this log: no PCR of firmware's (0 to 7) is quoted"
 

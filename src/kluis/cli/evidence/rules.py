@@ -257,7 +257,7 @@ def _policy(path: Path) -> Policy:
     if _APPRAISAL.match(text):
         raise UsageError(
             f"{path}: is a policy of kluis appraise, which no service reads",
-            hint=f"kluis appraise EVIDENCE --policy {path} reads it, and says what is wrong with it",
+            hint=f"kluis appraise EVIDENCE --policy {path} reads it, and reports what is wrong with it",
         )
     try:
         return language.parse(text)

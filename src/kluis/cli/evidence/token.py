@@ -187,7 +187,7 @@ def _identity(image_ids: Sequence[str], settings: Sequence[str], any_settings: b
     if bool(settings) is any_settings:
         raise UsageError(
             "--root: want --settings with it, or --insecure-any-settings",
-            hint="kluis serve --json says attestation_settings, in which are the roots that it believes",
+            hint="kluis serve --json prints attestation_settings, which covers the roots that it trusts",
         )
     return ByImage(image_ids=frozenset(bytes.fromhex(each) for each in image_ids))
 

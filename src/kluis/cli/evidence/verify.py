@@ -290,7 +290,7 @@ def _asked_for(
         mends["--reference"] = 'measurements = "reference" in the table of the TEE'
     if idle:
         raise UsageError(
-            f"{idle[0]}: want a policy that asks for it, got one that does not: it would not be judged",
+            f"{idle[0]}: want a policy with a rule for it, got one without: it would not be judged",
             hint=f"write {mends[idle[0]]} in the policy, or leave the option out",
         )
 

@@ -52,7 +52,7 @@ def build(
         raise UsageError("build: want --key PEM or --unsigned, one of the two", hint="--key author.pem")
     built = builder.build(directory, out, key, debug, say=render.note)
     if built.key_made:
-        render.note(f"made the author's key, {key}: whoever has it signs in your name")
+        render.note(f"generated the author's key, {key}: anyone who has it can sign in your name")
     for line in built.notes:
         render.note(f"note: {line}")
     signer = built.mrsigner.hex() if built.mrsigner else None

@@ -127,9 +127,9 @@ def attest(
 def meant(ecall: str, error: RemoteError) -> str | None:
     """What to do about an error that says nothing of it; None where the code's own fix does."""
     if error.traceback:
-        return "mend the code where the traceback ends; a debug enclave is for data that is not secret"
+        return "fix the code where the traceback ends; a debug enclave is for data that is not secret"
     if error.inner_code is None:
-        return f"{ecall} declares this error: its message is for whoever calls"
+        return f"{ecall} declares this error, so its message reaches the caller"
     return None
 
 

@@ -147,7 +147,7 @@ def _show(state: dict[str, Any]) -> None:
     render.out(state, render.table(rows))
     if (tcb := state.get("tcb")) in BEHIND:
         render.note(
-            f"kluis: verifiers with collateral of now see {tcb}; once it is mended, kluis platform certify"
+            f"kluis: verifiers with current collateral see {tcb}; once it is fixed, kluis platform certify"
         )
 
 

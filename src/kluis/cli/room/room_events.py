@@ -67,7 +67,7 @@ def events(
         signed = home.agreements(opened.file.room)
     else:
         raise UsageError(
-            "events: want to know whose keys to go by, got no party and no agreement",
+            "events: want a party or an agreement whose keys to use, got neither",
             hint="--as PARTY, for its own record; --agreement HASH, where you are no party",
         )
     keyring = Keyring(opened, signed, home)
@@ -122,7 +122,10 @@ def _closing(room: str, count: int, signed: Sequence[Agreement], words: dict[str
     """What the log proves to this reader and what it does not, on one line."""
     strangers = _strangers(words)
     named = ", ".join(strangers[:_MOST_NAMED]) + (", .." if len(strangers) > _MOST_NAMED else "")
-    alone = f"{named}: the key is in the folder alone, and whoever holds that can have made the lines"
+    alone = (
+        f"{named}: only the folder contains the key, so anyone with write access to it could have"
+        " written the lines"
+    )
     keys = [f"{actor}'s own record" for actor, word in words.items() if word == "own"]
     if "agreement" in words.values():
         keys.append(f"agreement {signed[0].hash[:16]}" if len(signed) == 1 else f"{len(signed)} agreements")
@@ -130,8 +133,8 @@ def _closing(room: str, count: int, signed: Sequence[Agreement], words: dict[str
         return f"proves nothing in room {room[:16]} of {alone}"
     lines = "the lines marked ok" if strangers else "this line" if count == 1 else f"these {count} lines"
     return (
-        f"proves who signed {lines} of room {room[:16]}, by the keys of {' and '.join(keys)}, and which line "
-        "each was added after; does not prove that no end was cut off, now or before a line was added, as "
-        "whoever holds the folder can, nor that what a line says is so, or when"
+        f"proves who signed {lines} of room {room[:16]}, by the keys of {' and '.join(keys)}, and the"
+        " order in which they were added; does not prove that the log is complete, because anyone"
+        " with write access to the folder can truncate it, or that a line or its time is true"
         + (f"; proves nothing of {alone}" if strangers else "")
     )

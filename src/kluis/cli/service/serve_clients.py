@@ -18,7 +18,7 @@ def registered(certificates: Sequence[str] | None, federated: Sequence[Path] | N
         federated: files, JSON.
 
     Raises:
-        UsageError: a file is not what it should be; says which.
+        UsageError: a file is not what it should be; names it.
     """
     found = []
     for given in certificates or ():

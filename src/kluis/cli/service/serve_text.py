@@ -37,7 +37,7 @@ def lines_of(plan: Plan, running: Serving) -> str:
             state=plan.state, issuer=url, tenant=tenant, vault=vault, suffix=suffix,
             attestation=running.addresses["attestation"],
         ))  # fmt: skip
-    parts.append(f"\n# Ctrl-C ends all; kill -HUP {os.getpid()} starts every enclave anew")
+    parts.append(f"\n# Ctrl-C stops all; kill -HUP {os.getpid()} restarts every enclave")
     return "\n".join(parts)
 
 

@@ -195,7 +195,7 @@ def _said(url: str, answer: httpx.Response) -> Any:
     """What the vault answered.
 
     Raises:
-        PolicyError, UsageError, UnavailableError: it refuses; says why.
+        PolicyError, UsageError, UnavailableError: it refuses; with the reason.
     """
     try:
         said = answer.json()
@@ -287,7 +287,7 @@ def _met(url: str, wanted: ExpectedVault, collateral: bytes) -> ExpectedVault:
     if answer.status_code == HTTPStatus.NOT_FOUND:
         raise FormatError(
             f"vault {url}: want a vault, got another service: it has no /configuration",
-            hint="kluis serve --json says keyvault's address and image",
+            hint="kluis serve --json prints keyvault's address and image",
             code="malformed",
         )
     said = _said(url, answer)

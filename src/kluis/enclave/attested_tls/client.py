@@ -126,7 +126,7 @@ class _End:
         result = self._judge.judge(answer, link, nonce)
         if self._present is not None:
             if not answer.challenge:
-                raise UsageError("evidence: this server asks its clients for none")
+                raise UsageError("evidence: this server requests no evidence from its clients")
             http.start_next_cycle()
             own = self._present(link, answer.challenge)
             yield from _exchange(link, http, "PUT", own.encode(), 204)

@@ -111,7 +111,7 @@ class _Events(h11.Connection):
             if isinstance(event, h11.Data):  # a chunk of one byte is fair, an extension of it is not
                 took -= len(event.data) * (1 + FRAMING_EACH)
             self._framing_left = min(self._framing_left - took, self._most_head)
-            _hold(self._framing_left >= 0, f"chunks: want at most {self._most_head} bytes beside their data")
+            _hold(self._framing_left >= 0, f"chunks: want at most {self._most_head} bytes besides their data")
             if isinstance(event, h11.EndOfMessage):
                 _hold_count(event.headers)
         if isinstance(event, h11.Request) and (absolute := ABSOLUTE.fullmatch(event.target)):

@@ -57,5 +57,5 @@ def ask_host(ask: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         raise AuthenticityError(f"store: host: {error.message}", code="store_host") from None
     except (EnclaveError, OSError) as error:
         raise UnavailableError(
-            f"store: host: {error}", hint="the host's own log says why", code="store_unavailable"
+            f"store: host: {error}", hint="the host's log has the reason", code="store_unavailable"
         ) from None

@@ -112,7 +112,8 @@ def verify_vek(vek: bytes, endorsements: Endorsements, kind: SigningKey, context
         context.memory.put(_HELD_VEK, key, held)
     if held.authority.kind is not kind:  # 3
         raise AuthenticityError(
-            f"SNP report: says that a {kind.name} signed it, got a {held.authority.kind.name}",
+            f"SNP report: want a {kind.name}, which its signing key field names, got a"
+            f" {held.authority.kind.name}",
             code="signer_kind_mismatch",
         )
     return held

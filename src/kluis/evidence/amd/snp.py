@@ -76,7 +76,7 @@ def verify(
     _check_asker(report)  # 2
     kind = flags.signing_key
     if kind is SigningKey.NONE:  # 3
-        raise AuthenticityError(f"{report.NAME}: says that no key signed it", code="signer_kind_mismatch")
+        raise AuthenticityError(f"{report.NAME}: states that no key signed it", code="signer_kind_mismatch")
     endorsements = collateral or _NONE
     if response.table is not None:
         endorsements = endorsements.over(
@@ -161,7 +161,7 @@ def _check_chip(report: Report, vek: Vek) -> None:
 def _no_key(report: Report, kind: SigningKey) -> UnavailableError:
     product = None if report.cpuid is None else product_of(report.cpuid)
     if kind is SigningKey.VLEK:
-        hint = "the cloud hands the VLEK out beside the report: in its certificate table, or by its service"
+        hint = "the cloud delivers the VLEK with the report, in its certificate table, or through its service"
     elif product is None or not any(report.chip_id):
         hint = f"kluis collateral fetch REPORT; AMD's service is {kds.HOST}/vcek/v1/PRODUCT/CHIP_ID"
     else:

@@ -153,7 +153,7 @@ def _hardware(
     if report.report_type is ReportType.TDX:
         return hardware.tdx_claims(report, td_quote, context=context, collateral=endorsements.tdx, now=now)
     if td_quote is not None:
-        raise FormatError(f"{KIND}: want no TD quote beside an SNP report, got one", code="bad_type")
+        raise FormatError(f"{KIND}: want no TD quote with an SNP report, got one", code="bad_type")
     return hardware.snp_claims(report, context=context, collateral=endorsements.snp, now=now)
 
 

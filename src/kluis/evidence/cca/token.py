@@ -140,8 +140,10 @@ def verify(
     if anchor is None:  # 4
         raise UnavailableError(
             f"{_PLATFORM}: the key of instance {platform.instance_id.hex()} is not known",
-            hint="name the platform's public key (CPAK), as its maker publishes it, as a root: "
-            "--root cpak.pem --root-level hardware-cca",
+            hint=(
+                "name the platform's public key (CPAK), as its vendor publishes it, as a root: --root"
+                " cpak.pem --root-level hardware-cca"
+            ),
             code="collateral_missing",
         )
     _check_ids(platform, collateral)

@@ -236,8 +236,8 @@ def _reached(
         if not any(map(lt, svns, tcb.svns)) and not any(map(lt, tdx, islice(tcb.tdx, skipped, None))):
             return level
     raise AuthenticityError(
-        f"{what}: is NotSupported: it reaches none of the {len(levels)} TCB levels that its maker lists",
-        hint="the platform is older than anything its maker supports, or its TCB info is",
+        f"{what}: is NotSupported: it reaches none of the {len(levels)} TCB levels that its vendor lists",
+        hint="the platform, or its TCB info, is older than anything its vendor supports",
         code="tcb_not_supported",
     )
 

@@ -115,7 +115,7 @@ def _read(data: bytes, chain: tuple[Certificate, ...], context: Context) -> Answ
             responder=responder,
         )
     except (ValueError, OverflowError, UnsupportedAlgorithm) as error:
-        raise FormatError(f"{WHAT}: is none: {str(error)[:80]!a}", code="bad_encoding") from None
+        raise FormatError(f"{WHAT}: is malformed: {str(error)[:80]!a}", code="bad_encoding") from None
 
 
 def _about(

@@ -151,8 +151,8 @@ def endorsed(endorsements: TpmEndorsements, *, context: Context, now: datetime) 
     """
     if endorsements.certificate is None:
         raise UnavailableError(
-            "EK certificate: want the one that the TPM's maker gave it, got none",
-            hint="tpm2_getekcertificate reads it from the TPM, or asks its maker",
+            "EK certificate: want the TPM vendor's certificate, got no certificate",
+            hint="tpm2_getekcertificate reads it from the TPM, or requests it from the vendor",
             code="ek_missing",
         )
     return _vouched(endorsements, _ENDORSES, context, now)  # 3: the others are of ``certified``
@@ -223,7 +223,7 @@ def named_keys(context: Context) -> tuple[Anchor, ...]:
     bare = tuple(anchor for anchor in context.anchors if not anchor.maker)
     if not bare:
         raise UnavailableError(
-            "AK: nobody vouches for it: no certificate is given, and no key is named",
+            "AK: want a certificate, or a root that names the key, got neither",
             hint="give the AK's certificate and chain as collateral, or name the AK itself as a root",
             code="chain_missing",
         )

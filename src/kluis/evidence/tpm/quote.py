@@ -168,7 +168,7 @@ def _weak(hashed: HashId) -> AuthenticityError:
 
 def _check_selection(quote: Quote, wanted: tuple[Selection, ...] | None) -> None:
     if not any(any(selection.bitmap) for selection in quote.selections):
-        raise AuthenticityError(f"{WHAT}: selects no PCR, so it says nothing", code="pcr_selection")
+        raise AuthenticityError(f"{WHAT}: selects no PCR, so it proves nothing", code="pcr_selection")
     if wanted is None:
         return
     got = {selection.bank.label: selection.indices for selection in quote.selections}

@@ -86,7 +86,7 @@ def _together(data: bytes) -> bool:
 def _record(part: Part) -> Unwrapped:
     if part.indicator is not None and not _may_be_evidence(part):
         said = " and ".join((flag.name or "").lower() for flag in Indicator if flag & part.indicator)
-        raise AuthenticityError(f"CMW record: want evidence, got what says it is {said}", code="no_evidence")
+        raise AuthenticityError(f"CMW record: want evidence, got {said}", code="no_evidence")
     return Unwrapped("CMW record", part.value, envelope=True)
 
 
@@ -115,12 +115,12 @@ def _token(token: eat.Eat) -> Unwrapped:
 
 
 _NAMED: Final = (
-    "parts go by names: tpm_quote with tpm_signature and pcrs; hcl_report, with these or alone; "
-    "report with cert_chain"
+    "parts have names: tpm_quote with tpm_signature and pcrs; hcl_report, with or without these;"
+    " report with cert_chain"
 )
 _RESULT: Final = (
-    "give the evidence that it was made from; a service's token is a result, "
-    "which whoever trusts the service checks: kluis token verify FILE --keys FILE"
+    "pass the evidence behind it; a service's token is a result, which kluis token verify FILE --keys"
+    " FILE checks"
 )
 
 
@@ -128,14 +128,14 @@ def _one(parts: Iterable[Part], name: str) -> Part:
     found = [part for part in parts if _may_be_evidence(part) and _is_evidence(part.value)]
     if not found:
         raise AuthenticityError(
-            f"{name}: want evidence within, got none: what it says is nobody's word",
+            f"{name}: want evidence inside, got no evidence: its content is unsigned",
             hint=_NAMED if name == "CMW collection" else _RESULT,
             code="no_evidence",
         )
     if len(found) > 1:
         raise UnsupportedError(
             f"{name}: want one piece of evidence within, got {len(found)}",
-            hint="each is evidence of its own: take them apart (kluis inspect shows them), and verify each",
+            hint="each is separate evidence: take them apart (kluis inspect shows them), and verify each",
             code="bad_length",
         )
     return found[0]

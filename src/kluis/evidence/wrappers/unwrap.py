@@ -163,7 +163,7 @@ def _dstack_attestation(found: Attestation) -> Unwrapped:
         logged = [(event.name, event.payload) for event in found.events if event.kind == dstack.RUNTIME_EVENT]
         if found.events and found.runtime and logged != list(found.runtime):
             raise AuthenticityError(
-                "dstack attestation: its log tells other events than it says it recorded", code="event_log"
+                "dstack attestation: its log has other events than its recorded list", code="event_log"
             )
     if found.host_data is not None:
         bounds.append(Bound(what=CONFIGURATION, value=found.config.encode(), host_data=found.host_data))

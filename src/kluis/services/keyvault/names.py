@@ -1,4 +1,4 @@
-"""Names of keys and of their versions, and the identifiers that clients know them by."""
+"""Names of keys and of their versions, and the identifiers that clients use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LATEST: Final = ""
 
 
 def check_name(name: str) -> str:
-    """The name itself.
+    """Check a name and return it.
 
     Raises:
         BadParameter: other characters than letters, digits and dashes, or not 1 to 127 of them.
@@ -26,7 +26,7 @@ def check_name(name: str) -> str:
 
 
 def check_version(version: str) -> str:
-    """The version itself; "" is the latest.
+    """Check a version and return it; "" is the latest.
 
     Raises:
         BadParameter: not 32 hexadecimal digits.
@@ -37,7 +37,7 @@ def check_version(version: str) -> str:
 
 
 def fold_case(name: str) -> str:
-    """The name that two spellings of one key share: Azure's names do not tell capitals apart."""
+    """The common form of a key's spellings: Azure's names are case-insensitive."""
     return name.lower()
 
 

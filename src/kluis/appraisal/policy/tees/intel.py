@@ -41,7 +41,7 @@ FIELDS: Final = (
         about="processors may be added to it",
         rule="dynamic_platform",
         aspect=Aspect.HARDWARE,
-        fix="run it on a platform to which none can be added",
+        fix="run it on a platform to which no processor can be added",
     ),
     Field(
         key="cached_keys",

@@ -36,7 +36,7 @@ FIELDS: Final = (
         key="max_document_age_seconds",
         form=Form(AtMost, most=3_153_600_000, age_seconds=300),
         claim=_age,
-        about="by the module's own clock, which whoever steals its key can set back",
+        about="by the module's clock; anyone who steals its key can backdate it",
         rule="document_age",
         aspect=Aspect.INSTANCE_IDENTITY,
         fix="ask for a new document",
@@ -48,7 +48,7 @@ FIELDS: Final = (
         about="whether it must hold a public key, to encrypt an answer to",
         rule="public_key",
         aspect=Aspect.CONFIGURATION,
-        fix="ask for a document with a public key",
+        fix="request a document with a public key",
     ),
     Field(
         key="modules",

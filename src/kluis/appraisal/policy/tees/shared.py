@@ -108,6 +108,6 @@ def platforms(about: str, *sizes: int) -> Field:
         about=about,
         rule="platform",
         aspect=Aspect.INSTANCE_IDENTITY,
-        fix="run it on a machine that the policy names, or name this one after seeing where it stands",
+        fix="run it on a machine that the policy names, or add this machine after checking where it is",
         drafted=False,
     )

@@ -59,7 +59,7 @@ FIELDS: Final = (
         key="host_data",
         form=Form(OneOf, sizes=(32,)),
         claim=of(SnpClaims, lambda c: c.host_data),
-        about="HOST_DATA, that whoever launched it set: often the hash of a policy",
+        about="HOST_DATA, set by the host at launch: often the hash of a policy",
         rule="host_data",
         aspect=Aspect.CONFIGURATION,
         fix="launch it with the host data that the policy names",
@@ -68,7 +68,9 @@ FIELDS: Final = (
         key="vmpl",
         form=Form(Named, most=3),
         claim=of(SnpClaims, lambda c: c.vmpl),
-        about="privilege levels that may ask; a report that the host asked for has none of them",
+        about=(
+            "privilege levels that may request the report; a report that the host requested has no such level"
+        ),
         rule="vmpl",
         aspect=Aspect.EXECUTABLES,
         fix="ask for the report at the level that the policy names",
@@ -159,7 +161,7 @@ FIELDS: Final = (
         key="cxl",
         form=Form(Allowed),
         claim=of(SnpClaims, lambda c: c.policy.cxl),
-        about="CXL devices and memory may be there",
+        about="the guest may have CXL devices and memory",
         rule="cxl",
         aspect=Aspect.CONFIGURATION,
         fix="launch it with a guest policy that forbids CXL",

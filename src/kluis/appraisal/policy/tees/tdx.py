@@ -71,7 +71,7 @@ FIELDS: Final = (
     _measured(
         key="service_domains",
         rule="service_domain",
-        about="MRSERVICETD, a domain bound to it, which may move it; zeros are none; TDX 1.0 does not say",
+        about="MRSERVICETD, a bound domain that may migrate it; zeros mean no such domain; not in TDX 1.0",
         fix="start it without that service domain, or name it after reading what it does",
         read=lambda c: c.mrservicetd,
     ),

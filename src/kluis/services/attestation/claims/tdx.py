@@ -32,7 +32,7 @@ def tdx_claims(claims: Claims) -> dict[str, Any]:
         "tdx_report_data": claims.report_data.hex(),
         **registers,
         "tdx_seam_attributes": _little(vendor.seam_attributes),
-        # The module's own count of its changes stands first in its SVNs.
+        # The first of the module's SVNs is its minor SVN.
         "tdx_seamsvn": vendor.tee_tcb_svn[0],
         "tdx_td_attributes": _little(vendor.td_attributes),
         "tdx_td_attributes_debug": claims.debug,
@@ -47,5 +47,5 @@ def tdx_claims(claims: Claims) -> dict[str, Any]:
 
 
 def _little(bits: int) -> str:
-    """64 bits as they stand in the report, in hex."""
+    """64 bits in the byte order of the report, in hex."""
     return bits.to_bytes(8, "little").hex()

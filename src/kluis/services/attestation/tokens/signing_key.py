@@ -1,4 +1,4 @@
-"""One key of an instance's, ready to sign: claims to tokens.
+"""Sign claims as tokens with one key of an instance.
 
 Spec: RFC 7515, "JWS Compact Serialization"; RFC 7519, "Unsecured JWTs".
 """
@@ -35,7 +35,7 @@ class SigningKey:
         return f"SigningKey({self.kid!r})"
 
     def write_unsecured(self, claims: dict[str, Any]) -> str:
-        """Claims as a JWT that nobody signed, whose header names this key all the same, as Azure's do."""
+        """Claims as an unsigned JWT, whose header still names this key, as Azure's do."""
         return f"{_part({**self._header, 'alg': 'none'})}.{_part(claims)}."
 
     def sign(self, claims: dict[str, Any], **header: Any) -> str:
@@ -43,7 +43,7 @@ class SigningKey:
 
         Args:
             claims: of the token.
-            header: members beside, or in place of, the usual ones; None takes one away.
+            header: additional or replaced members; None removes one.
         """
         first = self._usual
         if header:

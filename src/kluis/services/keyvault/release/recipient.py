@@ -1,4 +1,4 @@
-"""Environment assertions: whom a checked token of an authority says a key is to go to.
+"""Read the recipient of a key from the claims of an authority's checked token.
 
 Spec: Azure Key Vault, "Secure Key Release", "Environment assertion".
 """
@@ -34,10 +34,10 @@ class Recipient:
 
 
 def recipient(claims: Mapping[str, Any]) -> Recipient:
-    """The environment's key: the first RSA key of ``x-ms-runtime.keys`` that is for encrypting.
+    """The environment's key: the first RSA key of ``x-ms-runtime.keys`` that is for encryption.
 
     Raises:
-        FormatError: there is none, or it is none to encrypt to.
+        FormatError: there is none, or it cannot encrypt.
     """
     runtime = claims.get("x-ms-runtime")
     keys = runtime.get("keys") if isinstance(runtime, dict) else None

@@ -1,8 +1,8 @@
-"""Wrapping a key to an environment's RSA key.
+"""Wrap a key to an environment's RSA key.
 
     ciphertext = RSAES-OAEP(recipient, AES-256 key) || AES key wrap with padding of the material
 
-The hash of OAEP and of its mask is the algorithm's. Material is PKCS#8 DER, or an oct key's own bytes.
+The hash of OAEP and of its mask is the algorithm's. Material is PKCS#8 DER, or the bytes of an oct key.
 
 Spec: PKCS #11 v3.0, "CKM_RSA_AES_KEY_WRAP"; RFC 8017, "RSAES-OAEP"; RFC 5649.
 """
@@ -31,7 +31,7 @@ _PADDINGS: Final = {
 
 
 def choose_algorithm(algorithm: str | None) -> str:
-    """The algorithm that a client asked for, or the default.
+    """The algorithm that a client requested, or the default.
 
     Raises:
         BadParameter: another.
