@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from kluis.cleanroom import analysis, budget, model, plan
+from kluis.cleanroom import analysis, budget, model, plan, score
 from kluis.cleanroom.agreement import Arm, ModelAnalysis
 from kluis.cleanroom.documents import decode
 from kluis.cleanroom.noise import Noise
@@ -189,7 +189,7 @@ def tipped(table: pl.DataFrame, folds: int, *, equal: bool) -> float:
     """
     draw, count, arm = np.random.default_rng(5), len(table) // 2, Arm(name="a", predictors=(*table.columns,))
     moved = []
-    for _ in range(80):
+    for _ in range(50):
         parts, found = draw.integers(0, folds, 2 * count), []
         shares = np.ones(2 * count) if equal else draw.exponential(1, 2 * count)
         for secret in (0, 1):
@@ -213,7 +213,7 @@ def test_one_person_who_tips_a_fit(folds: int, half: int) -> None:
     coded[200 : 200 + half] = [1] * (half // 2 - 1) + [-1] * (half // 2 + 1)
     table = pl.DataFrame({"x": coded})
     assert 0 < tipped(table, folds, equal=False) < 2 * budget.reach(1) < model.CAUTION * budget.reach(1)
-    if folds == 20:
+    if (folds, half) == (20, 20):
         assert tipped(table, folds, equal=True) > model.CAUTION * budget.reach(1)
 
 
@@ -229,6 +229,42 @@ def test_one_person_who_tips_a_fit_of_many_predictors(count: int, half: int) -> 
     coded[0] = 1
     table = pl.DataFrame(coded, schema=[f"x{number}" for number in range(count)])
     assert 0 < tipped(table, 5, equal=False) < 2 * budget.reach(count)
+
+
+def test_one_person_who_turns_the_order_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranks that a co-owner gives out: the fit is balanced to one person, and the order of all is not.
+
+    In a fit the outermost ranks count the same, so that their order among each other is free. If only the
+    order counted, that person would turn the AUC of the whole fold.
+    """
+    count = 5000
+    ranks = (np.arange(2 * count) - count + 0.5) * math.sqrt(12) / (2 * count)
+    bounded = np.clip(ranks, -1, 1)
+    chosen = []
+    for bend in np.linspace(1, 1.4, 101):
+        outcome = np.zeros(2 * count, bool)
+        outcome[np.argsort(ranks - bend * bounded)[-count:]] = True
+        chosen.append((abs((bounded * (outcome - 0.5)).sum()), bend, outcome))
+    outcome = min(chosen, key=lambda each: each[:2])[2]
+    assert auc(outcome, placements(outcome, ranks * 1e6)) > 0.58
+    draw, table, arm = np.random.default_rng(2), pl.DataFrame({"x": ranks}), Arm(name="a", predictors=("x",))
+
+    secrets = [(draw.integers(0, 3, 2 * count), draw.exponential(1, 2 * count)) for _ in range(20)]
+
+    def most() -> float:
+        found = []
+        for parts, shares in secrets:
+            scores = []
+            for secret in (False, True):
+                outcome[-1] = secret
+                rated = model._cross_validated(arm, table, outcome, parts, shares, K)
+                scores.append(auc(outcome, placements(outcome, rated)))
+            found.append(abs(scores[1] - scores[0]) * count)
+        return max(found)
+
+    assert most() < model.CAUTION * budget.reach(1)  # under each secret, not only on average
+    monkeypatch.setattr(score, "NEAR", 1e-9)
+    assert most() > 2 * model.CAUTION * budget.reach(1)
 
 
 @pytest.mark.parametrize(

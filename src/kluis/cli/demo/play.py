@@ -26,8 +26,9 @@ from kluis.tee.platform.launching import places
 CLAIM = """
 
 Of about {persons:,} people whose five years are known, about {with_outcome} died. AUC is the chance that \
-the model puts one who died above one who did not; each person was scored by models fitted without that \
-person ({folds} folds). Secret noise hides what one person changes; the intervals include it.
+the model puts one who died above one who did not, where near ones count in part; each person \
+was scored by models fitted without that person ({folds} folds). Secret noise hides what one person changes; \
+the intervals include it.
 
 In this cohort and for this model the laboratory's values {verdict}: for the same people the AUC differs \
 by {gained}. It says nothing of other models, other clinics, or of cause. The laboratory, which knows no \
