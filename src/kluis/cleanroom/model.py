@@ -121,15 +121,18 @@ def run(analysis: ModelAnalysis, table: pl.DataFrame, k: int, noise: Noise, exec
 def leave_out_small(table: pl.DataFrame, k: int, drawn: Noise) -> pl.DataFrame:
     """Leave out the persons of small cells, so that no comparison picks out a few.
 
-    They are left out rather than the whole result: that a result is there would be one exact bit. The
-    threshold, k to 2k, is secret: the person who makes a cell large enough is seen with a chance of 1/k.
+    They are left out rather than the whole result: that a result is there would be one exact bit. Each
+    person's threshold, k to 2k, is secret, and its own: one person more in a cell then changes for one or two
+    of the others, rather than with a chance of 1/k for all, whether they count.
 
     Args:
-        table: its last column is the size of each row's cell; it is not in what is returned.
+        table: its first column is the person, its last the size of the person's cell, which is not in what is
+            returned.
         k: the fewest persons.
         drawn: the noise of this question.
     """
-    least = k + math.floor(k * drawn.uniform("cell"))
+    names = table.to_series(0).cast(pl.String)
+    least = pl.Series([k + math.floor(k * drawn.uniform(f"cell {name}")) for name in names], dtype=pl.Int64)
     return table.filter(table.to_series(-1) >= least)[:, :-1]
 
 

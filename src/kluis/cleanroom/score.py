@@ -52,7 +52,7 @@ def single_variance(value: float, ill: float, well: float) -> float:
 
 
 def _below(ordered: Floats, scores: Floats) -> Floats:
-    """For each score, the share of the others that are below it; of those nearer than ``NEAR``, a part each."""
+    """For each score, the share of the others below it; of those nearer than ``NEAR``, a part each."""
     least = np.searchsorted(ordered, scores - NEAR, "right")
     most = np.searchsorted(ordered, scores + NEAR, "left")
     sums = np.concatenate(([0.0], np.cumsum(ordered)))
