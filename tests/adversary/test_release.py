@@ -310,10 +310,10 @@ def test_a_host_that_says_why_it_has_no_collateral(forge: Forge) -> None:
 
     message, why = refused(vault(forge, signing_certificate(forge), endorse=endorse).release(sign(claims())))
     assert message == UNVERIFIED
-    said = "the host says, unchecked: CRL: expired?[2J?HTTP/1.1 200 OK!"
+    said = "the host reports, unverified: CRL: expired?[2J?HTTP/1.1 200 OK!"
     assert said in why
     assert why.isprintable()
-    assert why.endswith("!; mended there by: kluis platform start")
+    assert why.endswith("!; fix on the host: kluis platform start")
     assert len(why) < 600
 
 

@@ -18,7 +18,7 @@ from kluis.cleanroom.folder import Folder
 from kluis.cleanroom.home import Home
 from kluis.cleanroom.mailbox import RemoteOwner
 from kluis.cleanroom.release import Owner
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.errors import FormatError, PolicyError, UnavailableError, UsageError
 from tests.cleanroom import samples
 from tests.cleanroom.tables import Table

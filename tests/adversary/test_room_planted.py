@@ -14,7 +14,7 @@ from kluis.cleanroom.agreement import Dataset
 from kluis.cleanroom.documents import encode
 from kluis.cleanroom.home import Home
 from kluis.cleanroom.plan import Plan
-from kluis.cleanroom.room import Offered
+from kluis.cleanroom.rooms import Offered
 from kluis.errors import AuthenticityError, FormatError, PolicyError, UnavailableError
 from tests.cleanroom import samples
 from tests.cleanroom.tables import Table

@@ -12,7 +12,7 @@ from kluis.cleanroom import conduct, mailbox
 from kluis.cleanroom.exchange import Challenge, Offer, Release
 from kluis.cleanroom.receipt import check_receipt
 from kluis.cleanroom.release import Owner, stop
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.errors import KluisError, PolicyError, UnavailableError
 from tests.cleanroom import samples
 from tests.cleanroom.inprocess import InProcess
@@ -212,7 +212,7 @@ def test_an_owner_elsewhere_refuses(place: Place) -> None:
         _host(place, place.enclave(), 300)
     other.join()
     assert caught.value.message == "run: laboratory released no key (agreement_expired)"
-    assert seen[0].message.startswith("agreement: want a time from ")
+    assert seen[0].message.startswith("agreement is valid from ")
     assert list((place.room.path / "runs").iterdir()) == []
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.meta import sentences, words
-from tests.meta.tree import DOCS, ROOT
+from tests.meta.tree import DOCS, ROOT, SRC, modules
 
 # Files and folders that are plain. The list only grows: add what you have rewritten, and take nothing out.
 CLEAN = [
@@ -21,6 +21,8 @@ CLEAN = [
     "SECURITY.md",
     "docs/guides",
     "docs/index.md",
+    "src/kluis/cli/codes.toml",
+    "src/kluis/cli/words.toml",
 ]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")]
 MOST_WORDS = 25  # in a page's average sentence
@@ -32,7 +34,14 @@ def test_no_word_has_a_plainer_form(root: str) -> None:
     paths = words.files(ROOT / root)
 
     assert paths
-    assert [f"{path}:{line}: {word}" for path in paths for line, word in words.found(path)] == []
+    found = [f"{path}:{line}: {word}" for path in paths for line, word in words.found(words.prose(path))]
+    assert found == []
+
+
+@pytest.mark.parametrize("module", modules(), ids=str)
+def test_no_message_has_a_plainer_form(module: Path) -> None:
+    """No error, hint or help text of the package has a word of ``words.PLAIN``."""
+    assert words.found(words.messages(SRC / module)) == []
 
 
 @pytest.mark.parametrize("page", [*PAGES, *sorted(DOCS.rglob("*.md"))], ids=lambda page: page.name)
@@ -56,10 +65,16 @@ def test_words_are_found_in_prose_only(tmp_path: Path) -> None:
     header = tmp_path / "header.h"
     header.write_text('/* asked\n * of its\n * own */\nint told; // at hand\nchar *s = "for ever";\n')
 
-    assert words.found(module) == [(1, "tells of"), (4, "for # ever"), (6, "is none")]
-    assert words.found(page) == [(7, "Anew")]
-    assert words.found(table) == [(1, "lacks"), (1, "maker")]
-    assert words.found(header) == [(1, "asked"), (2, "of its * own"), (4, "at hand"), (5, "for ever")]
+    assert words.found(words.prose(module)) == [(1, "tells of"), (4, "for # ever"), (6, "is none")]
+    assert words.found(words.messages(module)) == [(6, "is none")]
+    assert words.found(words.prose(page)) == [(7, "Anew")]
+    assert words.found(words.prose(table)) == [(1, "lacks"), (1, "maker")]
+    assert words.found(words.prose(header)) == [
+        (1, "asked"),
+        (2, "of its * own"),
+        (4, "at hand"),
+        (5, "for ever"),
+    ]
 
 
 def test_sentences_are_counted_by_their_ends(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import io
 import re
 import sys
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,7 +52,8 @@ PLAIN = {
     r"lack(s|ed)?": "is missing, does not have",
 }
 REFUSED = re.compile(
-    "|".join(rf"\b(?:{pattern})\b".replace(" ", r"[\s#*]+") for pattern in PLAIN), re.IGNORECASE
+    "|".join(rf"(?<![\w-])(?:{pattern})(?![\w-])".replace(" ", r"[\s#*]+") for pattern in PLAIN),
+    re.IGNORECASE,
 )
 CODE = re.compile(r"```.*?^\s*```|``.+?``|`[^`]+`|\]\([^)\s]*\)|<!--.*?-->", re.DOTALL | re.MULTILINE)
 TOML = re.compile(r'"""(.*?)"""|"((?:[^"\\\n]|\\.)*)"|\'([^\'\n]*)\'|(#[^\n]*)', re.DOTALL)
@@ -83,15 +84,24 @@ def _python(text: str) -> Iterator[tuple[int, str]]:
         yield first, comment
         comment, first, last = token.string, token.start[0], token.start[0]
     yield first, comment
-    inside: set[ast.AST] = set()
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.JoinedStr):
-            inside.update(node.values)
-            yield (
-                node.lineno,
-                "".join(str(part.value) if isinstance(part, ast.Constant) else "_" for part in node.values),
-            )
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in inside:
+    tree = ast.parse(text)
+    yield from _strings(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            yield node.lineno, str(node.value.value)
+
+
+def _strings(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """The strings of a module that are not docstrings."""
+    passed: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr):
+            passed.add(node.value)
+        elif isinstance(node, ast.JoinedStr):
+            passed.update(node.values)
+            parts = (str(part.value) if isinstance(part, ast.Constant) else "_" for part in node.values)
+            yield node.lineno, "".join(parts)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in passed:
             yield node.lineno, node.value
 
 
@@ -115,10 +125,16 @@ def prose(path: Path) -> Iterator[tuple[int, str]]:
     yield from ((line, passage) for line, passage in passages if " " in passage.strip())
 
 
-def found(path: Path) -> list[Found]:
-    """The words of one file that have a plainer form, in the order of their lines."""
+def messages(path: Path) -> Iterator[tuple[int, str]]:
+    """The strings of a module that may reach a person: messages, hints and help, without docstrings."""
+    strings = _strings(ast.parse(path.read_text(encoding="utf-8")))
+    yield from ((line, passage) for line, passage in strings if " " in passage.strip())
+
+
+def found(passages: Iterable[tuple[int, str]]) -> list[Found]:
+    """The words that have a plainer form, in the order of their lines."""
     words = []
-    for line, passage in prose(path):
+    for line, passage in passages:
         text = CODE.sub(_blank, passage)
         words += [
             Found(line + text.count("\n", 0, match.start()), " ".join(match[0].split()))
@@ -135,5 +151,5 @@ def files(root: Path) -> list[Path]:
 if __name__ == "__main__":
     for root in sys.argv[1:]:
         for path in files(Path(root)):
-            for line, word in found(path):
+            for line, word in found(prose(path)):
                 print(f"{path}:{line}: {word}")

@@ -55,7 +55,7 @@ def test_says_everything() -> None:
     for rule in result.rules:
         assert rule.name in text
         assert rule.want in text
-    assert f"To mend it: {result.failed[0].fix}." in text
+    assert f"Fix: {result.failed[0].fix}." in text
     for item in MEANINGS[result.claims.level].lets_in:
         assert item in text
     assert 'purpose = "cli"' in text

@@ -1,6 +1,7 @@
 """Logistic regression with a ridge penalty, by Newton's method.
 
-A fixed number of steps, so that how long it takes does not follow the values, and no warning is written.
+It uses a fixed number of steps, so that its duration does not depend on the values, and no warning is
+written.
 
 Spec: minimises ``sum(c log(1 + exp(-y (b + x w)))) + |w|^2 / 2``, scikit-learn's objective with C = 1.
 """
@@ -36,7 +37,7 @@ def fit(values: Floats, outcome: Bits, counts: Floats) -> Floats:
 
 
 def predict(weights: Floats, values: Floats) -> Floats:
-    """Each person's score: the logarithm of its odds."""
+    """Each person's score: the logarithm of the odds."""
     scores: Floats = _with_intercept(values) @ weights
     return scores
 

@@ -1,4 +1,4 @@
-"""Owners who are elsewhere: a run's documents as files in the room's folder, until each has its answer.
+"""Exchange a run's documents with remote owners, as files in the room's folder.
 
 runs/RUN/open.json               the host has an enclave waiting
 runs/RUN/PARTY.challenge.json    the owner's question
@@ -23,13 +23,13 @@ import msgspec
 from kluis.cleanroom.documents import Document, decode, encode
 from kluis.cleanroom.exchange import Challenge, Offer, Release
 from kluis.cleanroom.release import Owner, check_stops
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.cleanroom.terms import Hex32, Identifier
 from kluis.errors import FormatError, KluisError, PolicyError, UnavailableError
 
 T = TypeVar("T", bound=Document)
 _PAUSE_SECONDS = 0.1
-# Bytes. What a document holds is bounded too: a third more in base64, and its names.
+# Bytes. The content of a document is bounded too: a third more in base64, and its names.
 MOST: Final = {
     "open": 2 << 20,
     "challenge": 4 << 10,
@@ -49,7 +49,7 @@ class Open(Document, frozen=True):
 
 
 class Refused(Document, frozen=True):
-    """An owner's client did not release; only a code states why."""
+    """An owner's client did not release; only a code gives the reason."""
 
     party: Identifier
     code: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z")]
@@ -60,8 +60,8 @@ class RemoteOwner:
 
     Args:
         room: the folder.
-        party: whom to wait for.
-        patience_seconds: how long, for each document.
+        party: to wait for.
+        patience_seconds: timeout for each document.
     """
 
     def __init__(self, room: Room, party: str, patience_seconds: float) -> None:
@@ -69,15 +69,15 @@ class RemoteOwner:
         self._run = ""
 
     def begin(self, run: str) -> None:
-        """Set which run it is."""
+        """Set the run's id."""
         self._run = run
 
     def challenge(self) -> Challenge:
-        """Wait for the owner's question."""
+        """Wait for the owner's challenge."""
         return self._wait("challenge", Challenge)
 
     def release(self, offer: Offer, collateral: bytes) -> Release:
-        """Hand the answer over, and wait for the keys.
+        """Deliver the offer, and wait for the keys.
 
         Raises:
             PolicyError: the owner's client refused.
@@ -97,7 +97,7 @@ class RemoteOwner:
 
 
 def announce(room: Room, agreement: str, run: str, collateral: bytes) -> None:
-    """Let owners elsewhere know that an enclave waits."""
+    """Announce to remote owners that an enclave is waiting."""
     room.folder.make(f"runs/{run}")
     _put(
         room, run, "open", Open(kind="kluis-open-run/1", agreement=agreement, run=run, collateral=collateral)
@@ -105,7 +105,7 @@ def announce(room: Room, agreement: str, run: str, collateral: bytes) -> None:
 
 
 def withdraw(room: Room, run: str) -> None:
-    """Remove a run's exchange: it ended, with or without a result."""
+    """Remove a run's exchange after it ended, with or without a result."""
     for name in room.folder.names(f"runs/{run}", ".json"):
         if name.removesuffix(".json").rpartition(".")[2] in MOST:
             room.folder.remove(f"runs/{run}/{name}")
@@ -115,11 +115,11 @@ def withdraw(room: Room, run: str) -> None:
 def take_part(
     room: Room, party: str, owner: Owner, patience_seconds: float, clock: Callable[[], datetime.datetime]
 ) -> str:
-    """An owner's side: find the run that waits, verify, release; the run's id.
+    """Take part as an owner: find the waiting run, verify, release; return the run's id.
 
     Raises:
-        UnavailableError: no run waits, or its host ended it, or went away.
-        KluisError: what this owner's client found wrong; the host learns only the code.
+        UnavailableError: no run is waiting, or its host ended it or disappeared.
+        KluisError: the reason why this owner's client refused; the host gets only the code.
     """
     waiting = _open_run(room, owner.agreement.hash, patience_seconds)
     run = waiting.run
@@ -134,7 +134,7 @@ def take_part(
         release = owner.release(offer, waiting.collateral, clock(), run)
         _put(room, run, f"{party}.release", release)
     except KluisError as error:
-        # The host may have cleared the run away, which must not hide from the owner why nothing was released.
+        # The host may have removed the run, which must not hide from the owner why nothing was released.
         with contextlib.suppress(KluisError):
             _put(room, run, f"{party}.refused", Refused(party=party, code=error.code))
         raise

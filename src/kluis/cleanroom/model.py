@@ -1,4 +1,4 @@
-"""A logistic model of an outcome, scored by cross-validation for several sets of predictors.
+"""Score a logistic model of an outcome by cross-validation, for several sets of predictors.
 
 Only noisy scores leave: an AUC an arm, its differences, and two rounded counts. Coefficients, predictions,
 folds and exact scores stay inside. One person moves an exact AUC by about 1/n, n the smaller class, and the
@@ -6,8 +6,8 @@ further the more predictors are fitted (``budget.reach``); by twice that if a co
 it. The noise is 3 times that, times the root of how many scores all models of the agreement publish: the more
 is asked, the coarser is each answer. docs/concepts/what-leaves.md has the reasons.
 
-Whatever the values are, there is a result: a row that cannot be used is left out, and too few persons give
-a result without scores.
+There is always a result, whatever the values: an unusable row is left out, and too few persons give a result
+without scores.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class Score(Document, frozen=True):
 
 
 class ModelResult(Document, frozen=True):
-    """What leaves of a model.
+    """The published result of a model.
 
     Attributes:
-        persons, with_outcome: noisy, multiples of k; 0 if nothing else leaves.
+        persons, with_outcome: noisy, multiples of k; 0 if nothing else is published.
         arms: AUC of each arm; none if too few persons have the outcome or do not.
         differences: of the pairs the agreement names, ``first - second`` of the published AUCs.
     """
@@ -63,11 +63,11 @@ def run(analysis: ModelAnalysis, table: pl.DataFrame, k: int, noise: Noise, exec
 
     Args:
         analysis: as agreed.
-        table: one row a person. A person with several rows or without a name, and a row whose outcome is
-            not 0 or 1, is left out.
-        k: the fewest persons with the outcome, and without. Scores leave from ``budget.enough``.
+        table: one row for each person. A person with several rows or without a name, and a row whose outcome
+            is not 0 or 1, is left out.
+        k: the fewest persons with the outcome, and without. Scores are published from ``budget.enough``.
         noise: the agreement's.
-        executed: the SQL that made the table, which names the question.
+        executed: the SQL that produced the table, which identifies the question.
     """
     widest = budget.predictors_of(analysis)
     drawn = noise.for_question(
@@ -79,8 +79,8 @@ def run(analysis: ModelAnalysis, table: pl.DataFrame, k: int, noise: Noise, exec
     exact = (int(outcome.sum()), int((~outcome).sum()))
     wide = budget.width(k, noise.models)
     counts = [k * round((each + wide * drawn.normal(f"count {n}")) / k) for n, each in enumerate(exact)]
-    # Whether anything leaves follows from the noisy counts, so that one person does not decide it. That
-    # fewer than k pass takes noise beyond three deviations; the second condition is for that case.
+    # The noisy counts decide whether anything is published, so that one person does not. Fewer than k pass
+    # only if noise exceeds three deviations; the second condition is for that case.
     if min(counts) < budget.enough(k, noise.models, widest) or min(exact) < k:
         return nothing
     deviation = CAUTION * math.sqrt(noise.scores) * budget.reach(widest) / (min(counts) - 2 * wide)
@@ -119,14 +119,14 @@ def run(analysis: ModelAnalysis, table: pl.DataFrame, k: int, noise: Noise, exec
 
 
 def leave_out_small(table: pl.DataFrame, k: int, drawn: Noise) -> pl.DataFrame:
-    """Leave out the persons of small cells, so that no comparison picks out a few.
+    """Leave out the persons of small cells, so that no comparison isolates a few persons.
 
-    They are left out rather than the whole result: that a result is there would be one exact bit. Each
-    person's threshold, k to 2k, is secret, and its own: one person more in a cell then changes for one or two
-    of the others, rather than with a chance of 1/k for all, whether they count.
+    The whole result is not withheld, because its existence would be one exact bit. Each person has a separate
+    secret threshold, k to 2k. So one more person in a cell changes whether one or two others count. With one
+    threshold, it would decide for all of them with probability 1/k.
 
     Args:
-        table: its first column is the person, its last the size of the person's cell, which is not in what is
+        table: its first column is the person. Its last column is the size of that person's cell, and is not
             returned.
         k: the fewest persons.
         drawn: the noise of this question.
@@ -137,7 +137,7 @@ def leave_out_small(table: pl.DataFrame, k: int, drawn: Noise) -> pl.DataFrame:
 
 
 def _usable(analysis: ModelAnalysis, table: pl.DataFrame) -> pl.DataFrame:
-    """The rows that can be used, in the order of persons."""
+    """The usable rows, in the order of persons."""
     return (
         table.with_columns(pl.col(analysis.outcome).cast(pl.Float64, strict=False))
         .filter(
@@ -150,7 +150,7 @@ def _usable(analysis: ModelAnalysis, table: pl.DataFrame) -> pl.DataFrame:
 
 
 def _folds(analysis: ModelAnalysis, table: pl.DataFrame, drawn: Noise) -> Whole:
-    """Each person's fold, from its name: nobody's depends on who else is there."""
+    """Each person's fold, from its name: it does not depend on the other persons."""
     names = table[analysis.person].cast(pl.String)
     return np.array(
         [math.floor(analysis.folds * drawn.uniform(f"fold {name}")) for name in names], dtype=np.int64
@@ -177,8 +177,8 @@ def _cross_validated(
         return scores
     values = np.stack(columns, axis=1)
     values /= np.sqrt((values**2).mean(axis=0))
-    # Nobody is further out than the average person: one who is extreme in many columns at once would decide
-    # the fit in the direction that they share.
+    # Limit each person's distance to the average: a person who is extreme in many columns at once would
+    # decide the fit in the direction that they share.
     length = np.sqrt((values**2).sum(axis=1, keepdims=True))
     bounded = values * np.minimum(1, math.sqrt(values.shape[1]) / np.maximum(length, 1e-9))
     for fold in np.unique(folds):

@@ -1,10 +1,9 @@
 """Area under the ROC curve, and its uncertainty over persons.
 
-Every score is a mean over placements: the share of the other class that a person is ranked rightly
-against. Of a pair whose log-odds are within ``NEAR``, a part counts, from 0 to 1 as the one passes the other.
-An AUC proper depends on the order only: where a model tells little, one person turns a weight, with it the
-order of all pairs, and the AUC from 0.6 to 0.4. The intervals do not include the spread of fitting the model
-again on other persons.
+Every score is a mean over placements: the share of the other class against which a person is ranked
+correctly. A pair whose log-odds differ by less than ``NEAR`` counts in part. An AUC in the strict sense depends
+only on the order: if a model predicts little, one person can turn the sign of a weight, and with it the order of
+all pairs. The intervals do not include the variance of fitting the model again on other persons.
 
 Spec: DeLong, DeLong and Clarke-Pearson, Biometrics 1988; Hanley and McNeil, Radiology 1982.
 """
@@ -20,11 +19,11 @@ NEAR = 0.5  # of log-odds: a factor of 1.65
 
 
 def placements(outcome: Bits, scores: Floats) -> Floats:
-    """For each person, the share of the other class that its score is on the right side of; ties count half.
+    """For each person, the share of the other class on the correct side of its score; ties count half.
 
     Args:
-        outcome: one a person; both values occur.
-        scores: one a person, log-odds, finite.
+        outcome: one for each person; both values occur.
+        scores: one for each person, log-odds, finite.
     """
     placed = np.empty(len(outcome))
     ill, well = np.sort(scores[outcome]), np.sort(scores[~outcome])

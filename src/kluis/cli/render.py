@@ -95,7 +95,9 @@ def note(text: str) -> None:
 
 
 def save(path: Path, data: bytes, *, anew: bool = False) -> None:
-    """Write a file; of one that was not there before, no half stays where a disk is full.
+    """Write a file in place: a device or a link stays what it is, and a file keeps its mode.
+
+    Of one that was not there before, no half stays where a disk is full.
 
     Args:
         path: where.

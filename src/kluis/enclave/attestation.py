@@ -26,12 +26,6 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-__all__ = [
-    "Evidence", "LocalReport", "Peer", "RunKey", "channel_evidence", "host_evidence", "open_sealed", "quote",
-    "receipt_offer", "release_key_evidence", "release_offer", "report", "sign_receipt", "target_info",
-    "verify_report",
-]  # fmt: skip
-
 K = TypeVar("K")
 
 

@@ -12,8 +12,6 @@ from kluis.hashes import sha256
 if TYPE_CHECKING:
     from kluis.enclave.sealing import Policy
 
-__all__ = ["Counter", "MarkedReading", "Reading", "counter"]
-
 
 class Reading(NamedTuple):
     """What a counter said: its value, and its witness (``unwitnessed`` where there is none)."""

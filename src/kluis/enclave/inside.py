@@ -13,8 +13,6 @@ from kluis.errors import AuthenticityError, FormatError, UsageError
 from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.formats.kluis.channel import Info, Platform
 
-__all__ = ["Inside", "Launch", "enter", "inside"]
-
 MAX_LAUNCH_BYTES = 1 << 20
 
 

@@ -21,8 +21,6 @@ from kluis.errors import (
 )
 from kluis.formats.kluis import channel
 
-__all__ = ["PlatformGone", "Session"]
-
 
 class PlatformGone(EnclaveError):
     """The platform hung up, or what came was not its next frame: this enclave can prove nothing more."""

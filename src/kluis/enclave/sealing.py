@@ -23,8 +23,6 @@ from kluis.errors import AuthenticityError, FormatError, PolicyError, UsageError
 from kluis.formats.encoding.reader import Reader
 from kluis.formats.kluis.channel import Bytes, SealKey
 
-__all__ = ["Policy", "seal", "unseal"]
-
 Policy = Literal["measurement", "signer"]
 
 

@@ -17,8 +17,6 @@ from kluis.tee import backends
 from kluis.tee.backend import Backend
 from kluis.tee.image import archive
 
-__all__ = ["interface_of", "load"]
-
 START_SECONDS: Final = 120.0
 
 
@@ -52,7 +50,7 @@ def load(
         FormatError, AuthenticityError: it is no image, or not what was signed.
         PolicyError: the operator of the platform does not let it run.
         UnavailableError: no platform, or it lacks a protection.
-        RemoteError: the application cannot be imported; says why.
+        RemoteError: the application cannot be imported; with the reason.
     """
     manifest, document = _read(Path(path))
     declared = interface.parse(document)

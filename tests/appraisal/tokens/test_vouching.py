@@ -106,7 +106,7 @@ def test_evidence_of_another_key(forge: Forge) -> None:
     made = certificate(vouch(forge, vouched.statement(spki(KEY))), forge, key=OTHER)
     with pytest.raises(AuthenticityError) as refused:
         check(forge, made)
-    assert refused.value.message == "signing certificate: its evidence vouches for another key"
+    assert refused.value.message == "signing certificate: its evidence is for another key"
     assert refused.value.code == "vouched_key"
 
 

@@ -21,7 +21,7 @@ from kluis.cleanroom.agreement import Agreement, Dataset
 from kluis.cleanroom.documents import hash_of
 from kluis.cleanroom.home import DataKey, Home
 from kluis.cleanroom.release import Owner
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.cleanroom.trust import Trust
 from kluis.cli.demo import cohort
 from kluis.cli.room import room_sign

@@ -26,7 +26,7 @@ def authentic(value: Claims) -> list[str]:
     tcb = value.tcb
     issued = f"issued {zulu(value.collateral_issued)}, " if value.collateral_issued else ""
     rows = [
-        ("authentic", f"{value.kind}, vouched for by {value.anchor}"),
+        ("authentic", f"{value.kind}, signed under {value.anchor}"),
         ("collateral", f"{issued}valid {until(value.valid_until)}"),
         ("tcb", f"{tcb.status}" + (f": {', '.join(tcb.advisories)}" if tcb.advisories else "")),
         ("measurement", _digest(value.measurement)),
@@ -86,7 +86,7 @@ def result_lines(value: AttestationResult) -> Iterator[str]:
 
 
 def _result_lines(value: AttestationResult) -> Iterator[str]:
-    yield f"ok    {'authentic':<21} {value.claims.kind}, vouched for by {value.claims.anchor}"
+    yield f"ok    {'authentic':<21} {value.claims.kind}, signed under {value.claims.anchor}"
     for rule in value.rules:
         if rule.ok:
             got = rule.got if rule.got != "it" else rule.want
@@ -99,7 +99,7 @@ def _result_lines(value: AttestationResult) -> Iterator[str]:
     emulated = ", emulated: no hardware" if value.claims.level in _EMULATED else ""
     yield f"tier  {value.summary}; protection {value.claims.level}{emulated}"
     if value.failed:
-        yield f"      kluis explain {value.failed[0].name} says more of a rule"
+        yield f"      kluis explain {value.failed[0].name} explains a rule"
         if any(_CUT in rule.got for rule in value.failed):
             yield "      kluis verify --json shows whole what is cut short here"
     yield from level(value.claims)

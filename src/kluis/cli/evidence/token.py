@@ -59,21 +59,24 @@ def verify(
     keys: Annotated[
         Path,
         typer.Option(
-            "--keys", metavar="FILE", help="Who signs: a JWKS document, or a certificate or public key (PEM)."
+            "--keys",
+            metavar="FILE",
+            help=("The signing keys: a JWKS document, or a certificate or public key (PEM)."),
         ),
     ],
     issuer: Annotated[
-        str | None, typer.Option("--issuer", metavar="URL", help="Whose token it must be: its iss.")
+        str | None, typer.Option("--issuer", metavar="URL", help="The issuer that the token must have (iss).")
     ] = None,
     audience: Annotated[
-        str | None, typer.Option("--audience", metavar="NAME", help="Whom it must be for: one of its aud.")
+        str | None,
+        typer.Option("--audience", metavar="NAME", help=("The audience that the token must have (aud).")),
     ] = None,
     nonce: Annotated[
         str | None,
         typer.Option(
             "--nonce",
             metavar="NONCE",
-            help="The nonce that the attester was given: text, or an EAR's in hex.",
+            help="The nonce that the attester received: text, or hex for an EAR.",
         ),
     ] = None,
     root: Annotated[
@@ -84,31 +87,32 @@ def verify(
     ] = None,
     image: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--image", metavar="FILE", help="With --root: the image that the service runs; may be repeated."
-        ),
+        typer.Option("--image", metavar="FILE", help="With --root: the service's image; may be repeated."),
     ] = None,
     image_id: Annotated[
         list[str] | None,
         typer.Option(
-            "--image-id", metavar="HEX", help="With --root: or what that measures to (hex); may be repeated."
+            "--image-id", metavar="HEX", help="With --root: or its measurement (hex); may be repeated."
         ),
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--settings", metavar="HEX", help="With --root: digest of what the service may have been told."
+            "--settings", metavar="HEX", help="With --root: digest of the service's settings (hex)."
         ),
     ] = None,
     insecure_any_settings: Annotated[
-        bool, typer.Option("--insecure-any-settings", help="With --root: whatever it was told.")
+        bool, typer.Option("--insecure-any-settings", help="With --root: accept any settings of the service.")
     ] = False,
     protection: Annotated[
         list[ProtectionLevel] | None,
         typer.Option(
             "--protection",
             metavar="LEVEL",
-            help="With --root: a level that will do, as process or hardware-tdx; by default the hardware's.",
+            help=(
+                "With --root: a level to accept, such as process or hardware-tdx; by default only"
+                " hardware levels."
+            ),
         ),
     ] = None,
     missing: Annotated[
@@ -116,7 +120,7 @@ def verify(
         typer.Option(
             "--insecure-allow-missing",
             metavar="NAME",
-            help="With --root: protections that it may lack.",
+            help="With --root: protections that may be missing.",
             autocompletion=completion.protections,
         ),
     ] = None,
@@ -124,11 +128,11 @@ def verify(
     now: Now = None,
     json: Json = False,
 ) -> int:
-    """Check an attestation token offline: who signed it, whose it is, for whom, and of when.
+    """Verify an attestation token offline: its signature, issuer, audience and validity.
 
-    Azure Attestation's JWT, and EAR as JWT or CWT. A key, an address or a certificate in the token's header
-    is never believed by itself. What the claims are worth is for you to say; an EAR that is not affirming
-    exits 6.
+    Reads Azure Attestation's JWT, and EAR as JWT or CWT. Never trusts a key, an address or a certificate in
+    the token's header by itself. Does not judge the claims, except that an EAR that is not affirming exits
+    with 6.
     """
     when = files.time(now)
     service = {"--image": image, "--image-id": image_id, "--settings": settings, "--protection": protection,
@@ -183,7 +187,7 @@ def _identity(image_ids: Sequence[str], settings: Sequence[str], any_settings: b
     if bool(settings) is any_settings:
         raise UsageError(
             "--root: want --settings with it, or --insecure-any-settings",
-            hint="kluis serve --json says attestation_settings, in which are the roots that it believes",
+            hint="kluis serve --json prints attestation_settings, which covers the roots that it trusts",
         )
     return ByImage(image_ids=frozenset(bytes.fromhex(each) for each in image_ids))
 

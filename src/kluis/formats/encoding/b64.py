@@ -68,7 +68,7 @@ def decode_either(text: object, what: str, *, most: int) -> bytes:
         FormatError: not text, not base64, or longer.
     """
     if not isinstance(text, str):
-        raise FormatError(f"{what}: want base64url, got {'none' if text is None else 'something else'}")
+        raise FormatError(f"{what}: want base64url, got {'nothing' if text is None else 'something else'}")
     if len(text) > most * 4 // 3 + 4:
         raise FormatError(f"{what}: want at most {most} bytes, got more")
     try:

@@ -176,7 +176,7 @@ class _Source:
                 )
             if key in entries:
                 raise FormatError(
-                    f"{self.what} at {at:#x}: key {key!a:.40} stands twice", code="duplicate_key"
+                    f"{self.what} at {at:#x}: key {key!a:.40} appears twice", code="duplicate_key"
                 )
             entries[key], at = self.item(start, depth)
         return at

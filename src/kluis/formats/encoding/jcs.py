@@ -72,7 +72,7 @@ def loads(
             seen: set[str] = set()
             for key, _ in pairs:
                 if key in seen:
-                    raise FormatError(f"{what}: key {key!a:.40} stands twice", code="duplicate_key")
+                    raise FormatError(f"{what}: key {key!a:.40} appears twice", code="duplicate_key")
                 seen.add(key)
         return found
 

@@ -14,7 +14,7 @@ from kluis.errors import FormatError
 
 MAX_SIZE: Final = 1 << 20
 MAX_PARTS: Final = 20
-MEND: Final = "mend it at the place that is named"
+MEND: Final = "fix it at the named position"
 # One part of a dotted key, bare or quoted, that another follows. Each run of letters is matched only from its
 # start, so the search is linear in the text.
 _PART: Final = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""

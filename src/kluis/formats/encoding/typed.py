@@ -16,8 +16,6 @@ import msgspec
 
 from kluis.errors import FormatError
 
-__all__ = ["check_members", "convert"]
-
 T = TypeVar("T")
 _MOST_SHOWN: Final = 32
 _WORDS: Final = {

@@ -9,6 +9,4 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["UNREADABLE"]
-
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)

@@ -174,7 +174,7 @@ def _declared(data: bytes) -> tuple[tuple[int, int], ...]:
     for _ in range(count):
         algorithm, size = r.u16("algorithm"), r.u16("digest size")
         if algorithm in found:
-            raise FormatError(f"{r.what}: hash {algorithm:#06x} stands twice", code="duplicate_key")
+            raise FormatError(f"{r.what}: hash {algorithm:#06x} appears twice", code="duplicate_key")
         if size != SIZES.get(algorithm, size) or not 1 <= size <= MAX_DIGEST:
             raise FormatError(
                 f"{r.what}: hash {algorithm:#06x} has digests of {size} bytes", code="bad_length"
@@ -209,7 +209,7 @@ def _agile_event(r: Reader, sizes: dict[int, int]) -> Event:
             )
         if algorithm in digests:
             raise FormatError(
-                f"{WHAT} at {offset:#x}: hash {algorithm:#06x} stands twice", code="duplicate_key"
+                f"{WHAT} at {offset:#x}: hash {algorithm:#06x} appears twice", code="duplicate_key"
             )
         digests[algorithm] = r.take(sizes[algorithm], "digest")
     data = r.take(r.u32("data size"), "data")

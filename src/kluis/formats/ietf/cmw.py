@@ -221,7 +221,7 @@ class _Reader:
             start = self.position
             label = self.match(_KEY, "a label")[1]
             if label in parts:
-                raise self.refuse(f"label {label!a} stands twice", start, code="duplicate_key")
+                raise self.refuse(f"label {label!a} appears twice", start, code="duplicate_key")
             if len(parts) == MAX_PARTS:
                 raise self.refuse(f"more than {MAX_PARTS} parts", start, code="too_large")
             parts[label] = (

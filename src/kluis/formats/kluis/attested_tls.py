@@ -28,19 +28,6 @@ from kluis.formats.encoding import b64, jcs
 from kluis.formats.encoding.members import Members
 from kluis.formats.kluis.bundle import EvidenceBundle
 
-__all__ = [
-    "EXPORTER_BYTES",
-    "LABEL",
-    "MAX_ANSWER_BYTES",
-    "MAX_QUESTION_BYTES",
-    "NONCE_BYTES",
-    "PATH",
-    "Answer",
-    "Binding",
-    "Question",
-    "Role",
-]
-
 PATH: Final = "/.well-known/kluis/evidence"
 LABEL: Final = b"EXPORTER-Channel-Binding"
 EXPORTER_BYTES: Final = 32

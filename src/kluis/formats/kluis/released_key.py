@@ -19,8 +19,6 @@ from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.encoding import b64, jcs
 from kluis.formats.encoding.members import Members
 
-__all__ = ["ALGORITHMS", "ReleasedKey"]
-
 MAX_SIZE: Final = 256 * 1024
 MAX_CHAIN: Final = 8
 # Each mechanism's hash, used for OAEP and for its mask.

@@ -98,8 +98,8 @@ class Document:
         message = Sign1.parse(data, "Nitro document", max_size=MAX_SIZE)
         if message.protected != PROTECTED:
             raise UnsupportedError(
-                f"Nitro document.protected: want {PROTECTED.hex()}, ES384 alone, got "
-                f"{message.protected[:16].hex()}",
+                f"Nitro document.protected: want {PROTECTED.hex()}, only ES384, got"
+                f" {message.protected[:16].hex()}",
                 code="bad_type",
             )
         if message.unprotected:

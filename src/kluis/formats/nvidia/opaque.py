@@ -121,7 +121,7 @@ class Opaque:
         if len(fields) != len(found):
             kinds = [kind for kind, _ in found]
             twice = next(kind for kind in kinds if kinds.count(kind) > 1)
-            raise FormatError(f"{_WHAT}: field {twice} stands twice", code="duplicate_key")
+            raise FormatError(f"{_WHAT}: field {twice} appears twice", code="duplicate_key")
         fwid, counts = fields.get(Field.FWID, bytes(FWID_SIZE)), fields.get(Field.MSRSCNT, b"")
         if len(fwid) != FWID_SIZE:
             raise FormatError(f"{_WHAT}.FWID: want {FWID_SIZE} bytes, got {len(fwid)}", code="bad_length")

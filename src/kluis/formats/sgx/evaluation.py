@@ -73,7 +73,7 @@ def parse(signed: bytes) -> Evaluations:
     if not numbers:
         raise FormatError(f"{_WHAT}.tcbEvalNumbers: want at least 1, got 0", code="bad_length")
     if len({item.number for item in numbers}) != len(numbers):
-        raise FormatError(f"{_WHAT}.tcbEvalNumbers: a number stands twice", code="duplicate_key")
+        raise FormatError(f"{_WHAT}.tcbEvalNumbers: a number appears twice", code="duplicate_key")
     return Evaluations(
         tee=tee, issued=document.time("issueDate"), next_update=document.time("nextUpdate"), numbers=numbers
     )

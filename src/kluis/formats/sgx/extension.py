@@ -146,7 +146,7 @@ def _entries(
             raise FormatError(f"{what}: entry {oid.hex()} is not known", code="bad_type")
         found[index] = value
     if len(found) != len(pairs):
-        raise FormatError(f"{what}: an entry stands twice", code="duplicate_key")
+        raise FormatError(f"{what}: an entry appears twice", code="duplicate_key")
     for index in range(1, required + 1):
         if index not in found:
             raise FormatError(f"{what}: entry {index} is missing", code="truncated")

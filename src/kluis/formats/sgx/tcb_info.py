@@ -237,7 +237,7 @@ def _modules_by_member(info: Members, tee: str) -> tuple[Module | None, tuple[Mo
     if tee == SGX:
         for name in ("tdxModule", "tdxModuleIdentities"):
             if name in info:
-                raise FormatError(f"TCB info: member {name!a} is of TDX alone", code="bad_type")
+                raise FormatError(f"TCB info: member {name!a} is only for TDX", code="bad_type")
         return None, ()
     first = _module_by_member(info.object("tdxModule"), "", ())
     items = info.objects("tdxModuleIdentities", most=MAX_MODULES) if "tdxModuleIdentities" in info else ()
@@ -258,7 +258,7 @@ def _module_by_member(item: Members, name: str, levels: tuple[Level[OwnTcb], ...
 
 def _check_ids(modules: Sequence[Module]) -> None:
     if len({module.id.upper() for module in modules}) != len(modules):
-        raise FormatError("TCB info.tdxModuleIdentities: an id stands twice", code="duplicate_key")
+        raise FormatError("TCB info.tdxModuleIdentities: an id appears twice", code="duplicate_key")
 
 
 def _little(data: bytes) -> int:

@@ -55,7 +55,7 @@ class SgxTcb(Written, frozen=True):
 
     @property
     def tdx(self) -> Iterator[int]:
-        """Always None: SGX has no TDX components."""
+        """Empty: SGX has no TDX components."""
         return iter(())
 
 
@@ -82,7 +82,7 @@ class OwnTcb(Written, frozen=True):
 
     @property
     def tdx(self) -> Iterator[int]:
-        """Always None: modules and enclaves have no TDX components."""
+        """Empty: modules and enclaves have no TDX components."""
         return iter(())
 
 

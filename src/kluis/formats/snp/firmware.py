@@ -156,7 +156,7 @@ def _table(data: bytes) -> dict[bytes, bytes]:
             raise FormatError(f"{_WHAT} at {tail_at:#x}: entry of {tail.size} bytes", code="bad_length")
         if tail.guid in found:
             raise FormatError(
-                f"{_WHAT} at {tail_at:#x}: {guid.decode(tail.guid)} stands twice", code="duplicate_key"
+                f"{_WHAT} at {tail_at:#x}: {guid.decode(tail.guid)} appears twice", code="duplicate_key"
             )
         found[tail.guid] = data[begin:tail_at]
         position = begin
@@ -169,7 +169,7 @@ def _sections(data: bytes, table: Mapping[bytes, bytes]) -> tuple[Section, ...]:
         return ()
     from_end = int.from_bytes(entry[:4], "little")
     if len(entry) < 4 or from_end > len(data):
-        raise FormatError(f"{_WHAT}: SEV metadata stand {from_end} bytes before the end", code="bad_length")
+        raise FormatError(f"{_WHAT}: SEV metadata are {from_end} bytes before the end", code="bad_length")
     start = len(data) - from_end
     r = Reader(data[start:], f"{_WHAT} SEV metadata", start)
     header = _Header.parse(r.take(_Header.SIZE, "header"), base=start)

@@ -103,7 +103,7 @@ def parse(data: bytes, *, base: int = 0) -> CertificateTable:
         if len(blobs) == MAX_ENTRIES:
             raise FormatError(f"{_WHAT}: more than {MAX_ENTRIES} entries", code="too_large")
         if any(blob.guid == entry.guid for blob in blobs):
-            raise FormatError(f"{_WHAT}: {guid.decode(entry.guid)} stands twice", code="duplicate_key")
+            raise FormatError(f"{_WHAT}: {guid.decode(entry.guid)} appears twice", code="duplicate_key")
         end = entry.offset + entry.length
         if not entry.length or end > len(data):
             raise FormatError(

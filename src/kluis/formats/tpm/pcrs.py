@@ -62,7 +62,7 @@ def parse_json(data: bytes) -> Values:
         if bank is None:
             raise FormatError(f"{WHAT}: want banks {sorted(LABELS)}, got {name[:32]!a}", code="bad_type")
         if bank in found:
-            raise FormatError(f"{WHAT}: bank {bank.label} stands twice", code="duplicate_key")
+            raise FormatError(f"{WHAT}: bank {bank.label} appears twice", code="duplicate_key")
         found[bank] = _bank_of(Members(entry, f"{WHAT}.{name}").entries(most=PCR_COUNT), bank)
     return found
 
@@ -110,7 +110,7 @@ def parse_tools(data: bytes) -> Values:
     found: dict[HashId, dict[int, bytes]] = {}
     for (bank, index), digest in zip(wanted, digests, strict=True):
         if index in found.setdefault(bank, {}):
-            raise FormatError(f"{WHAT}: PCR {index} of {bank.label} stands twice", code="duplicate_key")
+            raise FormatError(f"{WHAT}: PCR {index} of {bank.label} appears twice", code="duplicate_key")
         found[bank][index] = _value(digest, bank, index)
     return found
 
@@ -123,7 +123,7 @@ def _list(r: Reader) -> list[bytes]:
     for slot in range(_LIST):
         size = r.u16("digest size")
         if size > _SLOT or (slot >= count and size):
-            raise FormatError(f"{WHAT}: a digest of {size} bytes stands in slot {slot}", code="bad_length")
+            raise FormatError(f"{WHAT}: a digest of {size} bytes is in slot {slot}", code="bad_length")
         value = r.take(size, "digest")
         r.zeros(_SLOT - size, "reserved")
         if slot < count:

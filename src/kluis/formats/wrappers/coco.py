@@ -207,7 +207,7 @@ def _table(value: Members) -> bytes:
         name = _CERTIFICATES.get(kind)
         if name is None or name in found:
             raise FormatError(
-                f"{entry.what}.cert_type: {kind!a} is not known, or stands twice", code="bad_type"
+                f"{entry.what}.cert_type: {kind!a} is not known, or appears twice", code="bad_type"
             )
         found[name] = _octets(entry.entries(most=2)["data"], f"{entry.what}.data")
     return certificate_table.build(found).encode()

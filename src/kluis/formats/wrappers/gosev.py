@@ -126,7 +126,7 @@ def _once(data: bytes, what: str) -> _Numbered:
     found: _Numbered = {}
     for field in protobuf.fields(data, what):
         if field.number in found:
-            raise FormatError(f"{what}: field {field.number} stands twice", code="duplicate_key")
+            raise FormatError(f"{what}: field {field.number} appears twice", code="duplicate_key")
         found[field.number] = field.value
     return found
 

@@ -84,7 +84,7 @@ def parse(data: bytes) -> Attestation:
         elif field.number not in _ONCE:
             raise UnsupportedError(f"{_WHAT}: does not know field {field.number}", code="bad_type")
         elif field.number in single:
-            raise FormatError(f"{_WHAT}: field {field.number} stands twice", code="duplicate_key")
+            raise FormatError(f"{_WHAT}: field {field.number} appears twice", code="duplicate_key")
         else:
             single[field.number] = field.octets(_WHAT)
     quotes, intermediates = many[_QUOTES], many[_INTERMEDIATES]
@@ -117,7 +117,7 @@ def _quote(data: bytes) -> Quote:
         elif field.number == 2:
             index, value = _entry(field.octets(what), f"{what}.pcrs")
             if index in values:
-                raise FormatError(f"{what}.pcrs: PCR {index} stands twice", code="duplicate_key")
+                raise FormatError(f"{what}.pcrs: PCR {index} appears twice", code="duplicate_key")
             values[index] = value
         else:
             raise FormatError(f"{what}.pcrs: field {field.number} has no place", code="bad_type")

@@ -80,7 +80,7 @@ def only(devices: tuple[Device, ...]) -> Device:
     if len(devices) != 1:
         raise UnsupportedError(
             f"{_WHAT}: want 1 device, got {len(devices)}",
-            hint="each device is evidence of its own: verify one entry of the list at a time",
+            hint="each device has separate evidence: verify one entry of the list at a time",
             code="bad_length",
         )
     return devices[0]

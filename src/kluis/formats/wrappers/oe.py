@@ -21,7 +21,7 @@ SGX_ECDSA: Final = bytes.fromhex("a3a21e871b4d4014b70aa125d2fbcd8c")
 LEGACY_REPORT: Final = bytes.fromhex("c8303454d9234c2ca691df7def460a76")
 RAW_QUOTE: Final = bytes.fromhex("1923d91e12d24c72b22025cd8dace871")
 _OTHERS: Final = {
-    bytes.fromhex("09268c336e0b45e58a2715644d0ef89a"): "a local report, for its own platform alone",
+    bytes.fromhex("09268c336e0b45e58a2715644d0ef89a"): "a local report, for its own platform only",
     bytes.fromhex("f228aa3fde4d49d3884cb2aa87a50da6"): "an EPID quote, whose service has ended",
     bytes.fromhex("5c35d290a2c24c559e135ad732746c88"): "an EPID quote, whose service has ended",
 }
@@ -98,7 +98,7 @@ def parse_report(data: bytes) -> bytes:
     if kind != _REMOTE:
         raise UnsupportedError(
             f"{_REPORT}.type at 0x4: want {_REMOTE}, a remote report, got {kind}",
-            hint="a local report can be checked on its own platform alone" if kind == _LOCAL else None,
+            hint="a local report can be checked only on its own platform" if kind == _LOCAL else None,
             code="signer_kind_mismatch",
         )
     quote = reader.take(reader.u64("size"), "quote")

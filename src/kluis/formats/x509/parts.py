@@ -88,7 +88,7 @@ def read_extensions(data: bytes, position: int, end: int, tag: int, what: str) -
         if critical and name not in _CRITICAL:
             raise UnsupportedError(f"{what}: critical extension {name} is not known", code="bad_type")
         if name in found:
-            raise FormatError(f"{what}: extension {name} stands twice", code="duplicate_key")
+            raise FormatError(f"{what}: extension {name} appears twice", code="duplicate_key")
         found[name] = data[value:stop]
         position = stop
     return found

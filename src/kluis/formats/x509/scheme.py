@@ -100,7 +100,8 @@ def scheme_of(algorithm: bytes, what: str) -> Scheme:
     scheme = _ALGORITHMS.get(algorithm)
     if scheme is None:
         raise UnsupportedError(
-            f"{what}: signature algorithm {algorithm[:32].hex()} is none of {', '.join(Scheme.__members__)}",
+            f"{what}: signature algorithm {algorithm[:32].hex()} is not one of"
+            f" {', '.join(Scheme.__members__)}",
             code="bad_type",
         )
     return scheme
@@ -115,8 +116,8 @@ def key_kind(algorithm: bytes, what: str) -> KeyKind:
     kind = _KEYS.get(algorithm)
     if kind is None:
         raise UnsupportedError(
-            f"{what}: key algorithm {algorithm[:32].hex()} is none of "
-            f"{', '.join(kind.value for kind in KeyKind)}",
+            f"{what}: key algorithm {algorithm[:32].hex()} is not one of"
+            f" {', '.join(kind.value for kind in KeyKind)}",
             code="bad_type",
         )
     return kind

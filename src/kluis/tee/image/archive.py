@@ -167,7 +167,7 @@ def _layer(
     if files is None:
         files = layers.parse_index(index, data_size, what)
     elif (end := files[-1].offset + files[-1].size if files else 0) != data_size:
-        raise FormatError(f"{what}: want {end} bytes of data, as its index says, got {data_size}")
+        raise FormatError(f"{what}: want {end} bytes of data, as in its index, got {data_size}")
     f.seek(at + data_size)
     return Layer(reference.name, reference.mount, digest, files, at, data_size)
 
@@ -222,7 +222,7 @@ def read_file(f: BinaryIO, layer: Layer, entry: Entry) -> bytes:
     f.seek(layer.data_offset + entry.offset)
     data = f.read(entry.size)
     if sha256(data).hex() != entry.sha256:
-        raise AuthenticityError(f"layer {layer.name}: {entry.path!r}: is not what the index says")
+        raise AuthenticityError(f"layer {layer.name}: {entry.path!r}: does not match the index")
     return data
 
 

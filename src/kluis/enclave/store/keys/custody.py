@@ -31,8 +31,6 @@ from kluis.evidence import Collateral, TrustAnchors
 from kluis.formats.kluis.channel import Bytes, Info, Platform, SealKey
 from kluis.hashes import sha256
 
-__all__ = ["Custody", "declare"]
-
 Nonce = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 
 SIGNER_ARGUMENT: Final = "--store-key=signer"
@@ -152,8 +150,10 @@ class Custody:
             if keys.any:
                 raise UnavailableError(
                     "store: its key is sealed to another image, signer or platform than this enclave's",
-                    hint="the image that made it opens it there, or hands it over (store_key_give);"
-                    " another --state of kluis serve begins anew",
+                    hint=(
+                        "the image that created it can open it there, or hand it over (store_key_give);"
+                        " kluis serve with another --state starts a new store"
+                    ),
                     code="store_waiting",
                 )
             key = os.urandom(KEY_BYTES)

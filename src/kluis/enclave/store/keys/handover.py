@@ -39,8 +39,6 @@ from kluis.formats.kluis.runtime_data import Purpose, RuntimeData, okp_public
 from kluis.formats.sgx.report import Report
 from kluis.hashes import sha256
 
-__all__ = ["Giver", "Joiner", "KeyGift", "KeyRequest", "Standing", "alike"]
-
 Standing: TypeAlias = Callable[[], tuple[TrustAnchors, Collateral, datetime]]
 """The roots trusted, the collateral in hand and the time, asked for at each handover."""
 
