@@ -2,6 +2,7 @@
 
     KluisError
     |- UsageError            the caller asked for something that cannot be meant        exit 2
+    |  `- MissingModuleError an import of what the image does not carry
     |- FormatError           the bytes are not what they should be                      exit 3
     |  `- UnsupportedError   well formed, of a kind or version that is not handled
     |- AuthenticityError     nobody we trust vouches for it                             exit 4
@@ -75,6 +76,12 @@ class UsageError(KluisError):
     code = "usage"
     exit_code = 2
     http_status = 400
+
+
+class MissingModuleError(UsageError, ModuleNotFoundError):
+    """An import of a module that the image does not carry."""
+
+    code = "module_missing"
 
 
 class FormatError(KluisError):

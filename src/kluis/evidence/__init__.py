@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 # What belongs to one maker is loaded when it is asked for: whoever verifies one maker's evidence does
 # not wait for the others.
-_BY_MAKER: Final = {
+_LATE: Final = {
     "AzureClaims": ("kluis.evidence.azure.claims", "AzureClaims"),
     "AzureEndorsements": ("kluis.formats.hcl.endorsements", "AzureEndorsements"),
     "SnpClaims": ("kluis.evidence.amd.claims", "SnpClaims"),
@@ -86,7 +86,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _BY_MAKER:
+    if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, attribute = _BY_MAKER[name]
+    module, attribute = _LATE[name]
     return getattr(import_module(module), attribute)

@@ -8,6 +8,7 @@ cannot start another process or program, so its own limits bound all of it.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import importlib
@@ -103,6 +104,8 @@ def main() -> None:
     sys.path.extend(settings["paths"])
     answer: dict[str, Any]
     try:
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module("kluis.missing").install()
         app = getattr(importlib.import_module(settings["module"]), settings["attribute"])
         answer = {
             "interface": app.interface(),
