@@ -4,8 +4,6 @@ import gc
 
 from kluis import measured
 
-__all__ = ["load", "main"]
-
 INDEXES = 7
 
 

@@ -25,8 +25,6 @@ except ImportError:  # a rehearsal, in an interpreter without the launcher
         """There is no bounded heap of which anything could be kept."""
 
 
-__all__ = ["ATTEMPTS", "EXIT_NO_MEMORY", "GONE", "Answers"]
-
 ATTEMPTS, PAUSE_SECONDS = range(1000), 0.01
 RESERVE_BYTES = 4 << 20
 """Of the heap; counted, and not touched: a page of secret memory is slow to get."""

@@ -68,13 +68,13 @@ class Graph:
     def reached(self, roots: Iterable[str]) -> set[str]:
         """Every module that is imported when these are, they and their packages too."""
         seen: set[str] = set()
-        todo = list(roots)
-        while todo:
-            parts = todo.pop().split(".")
+        waiting = list(roots)
+        while waiting:
+            parts = waiting.pop().split(".")
             for name in (".".join(parts[:end]) for end in range(1, len(parts) + 1)):
                 if name in self and name not in seen:
                     seen.add(name)
-                    todo += self._imported(self._imports(name))
+                    waiting += self._imported(self._imports(name))
         return seen
 
     def _imports(self, name: str) -> Imports:

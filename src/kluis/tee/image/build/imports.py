@@ -58,14 +58,14 @@ def imports_of(data: bytes, path: str) -> bytes:
 
 def _run(tree: ast.AST) -> Iterator[ast.AST]:
     """Every node but those that only a type checker sees."""
-    todo = [tree]
-    while todo:
-        node = todo.pop()
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
         yield node
         if isinstance(node, ast.If) and _is_checking(node.test):
-            todo += node.orelse
+            waiting += node.orelse
         else:
-            todo += ast.iter_child_nodes(node)
+            waiting += ast.iter_child_nodes(node)
 
 
 def _is_checking(test: ast.expr) -> bool:
