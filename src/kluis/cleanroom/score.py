@@ -1,9 +1,9 @@
 """Area under the ROC curve, and its uncertainty over persons.
 
 Every score is a mean over placements: the share of the other class against which a person is ranked
-correctly. A pair whose log-odds differ by less than ``NEAR`` counts in part. An AUC in the strict sense depends
-only on the order: if a model predicts little, one person can turn the sign of a weight, and with it the order of
-all pairs. The intervals do not include the variance of fitting the model again on other persons.
+correctly. A pair whose log-odds differ by less than ``NEAR`` counts in part. An AUC in the strict sense
+depends only on the order: if a model predicts little, one person can turn the sign of a weight, and with it
+the order of all pairs. The intervals do not include the variance of fitting the model again on other persons.
 
 Spec: DeLong, DeLong and Clarke-Pearson, Biometrics 1988; Hanley and McNeil, Radiology 1982.
 """
