@@ -28,6 +28,7 @@ CLEAN = [
     "docs/reference/packages.md",
     "docs/reference/wrappers.md",
     "docs/secrets.md",
+    "docs/threats.md",
     "scripts/reference.py",
     "src/kluis/cli/codes.toml",
     "src/kluis/cli/words.toml",
