@@ -1,5 +1,7 @@
 """One engine, five methods: what crosses, what ends a script, and that no thread meets another's runtime."""
 
+# ruff: noqa: E501 # scripts are read more easily on one line
+
 from __future__ import annotations
 
 import gc
@@ -31,7 +33,10 @@ def test_values_cross() -> None:
     values = [None, True, 1, 1.5, "ä\0", b"\x00\xff", [1, [2]], {"a": {"b": None}}]
 
     assert run("export const f = (...values) => values;", *values) == values
-    assert run("export const f = (b) => [b instanceof Uint8Array, b.buffer];", b"\x01\x02") == [True, b"\x01\x02"]
+    assert run("export const f = (b) => [b instanceof Uint8Array, b.buffer];", b"\x01\x02") == [
+        True,
+        b"\x01\x02",
+    ]
     assert run("export const f = () => undefined;") is None
     assert run("export async function f() { await null; return 7; }") == 7
 
@@ -131,7 +136,13 @@ def test_time(what: str) -> None:
         engine.call("m", "f")
 
 
-@pytest.mark.parametrize("body", ["const s = new Array(2e5).fill(1); while (true) [...s]", "const s = 'a'.repeat(2e5); while (true) [...s]"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "const s = new Array(2e5).fill(1); while (true) [...s]",
+        "const s = 'a'.repeat(2e5); while (true) [...s]",
+    ],
+)
 def test_spreading(body: str) -> None:
     """A plain script's spreads end, too."""
     with pytest.raises(ScriptLimit, match="took longer"):
@@ -315,7 +326,10 @@ def test_ten_thousand_runtimes() -> None:
         for number in range(count):
             engine = Engine(Limits(seconds=1, heap=1 << 20))
             engine.bind("echo", lambda value: value)
-            engine.evaluate("m", "export function f(x) { return echo(x); } export function g() { return 'a'.repeat(1e7); }")
+            engine.evaluate(
+                "m",
+                "export function f(x) { return echo(x); } export function g() { return 'a'.repeat(1e7); }",
+            )
             assert engine.call("m", "f", b"x" * 100) == b"x" * 100
             if number % 10 == 0:
                 with pytest.raises(ScriptLimit):
@@ -337,7 +351,11 @@ def test_the_last_seconds_end_the_process() -> None:
         engine.evaluate("m", "export function f() { const x = (1n << 400000n) - 1n; for (;;) x * x; }")
         engine.call("m", "f")"""
     ended = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
     assert ended.returncode == 1

@@ -6,8 +6,8 @@
     engine.call("vote", "vote", proposal, proposer)
     engine.free()
 
-Scripts are ES modules. They import only what was evaluated before, see no clock, no entropy and no time zone, and so
-give the same for the same. The engine is QuickJS-ng, an interpreter; see decision 0032.
+Scripts are ES modules. They import only what was evaluated before, and see no clock, no entropy and no time
+zone: the same input gives the same result. The engine is QuickJS-ng, an interpreter; see decision 0032.
 """
 
 from __future__ import annotations
@@ -68,7 +68,10 @@ class Engine:
         self._handle = Handle(heap=self._limits.heap, stack=self._limits.stack)
         words = hashlib.sha256(seed).digest()
         start: list[Value] = [int.from_bytes(words[at : at + 4], "big") for at in range(0, 16, 4)]
-        arguments, given = self._arguments, [*start, now, plain]  # and not self: the runtime holds the function
+        arguments, given = (
+            self._arguments,
+            [*start, now, plain],
+        )  # and not self: the runtime holds the function
         runtime = self._handle.runtime()
         runtime.bind_function("__host", lambda which: given if which else list(arguments))
         with self._running():
@@ -84,8 +87,8 @@ class Engine:
 
         Args:
             name: an identifier.
-            function: takes and gives values; what it raises as :class:`HostFault`, the script can catch. Any other
-                exception ends the script, and reaches the caller of the engine. It must not hold the engine.
+            function: takes and gives values. The script can catch a :class:`HostFault` that it raises. Any
+                other exception ends the script and reaches the engine's caller. It must not hold the engine.
         """
         if not name.isidentifier() or not name.isascii():
             raise UsageError(f"script engine: want an identifier as a name, got {name!a:.80}")
@@ -180,7 +183,9 @@ class Engine:
 
     def _thrown(self, error: JavaScriptError) -> ScriptThrew | ScriptLimit:
         name, reason, trace = (_text(getattr(error, key, None)) for key in ("name", "message", "stack"))
-        if name in ("InternalError", "RangeError") and reason.startswith(_EXHAUSTED) or reason == "null" == str(error):
+        if (
+            name in ("InternalError", "RangeError") and reason.startswith(_EXHAUSTED)
+        ) or reason == "null" == str(error):
             # An engine without memory throws null, for it has none for an error.
             self.free()
             return ScriptLimit(f"script: ran out of its {'stack' if 'stack' in reason else 'memory'}")

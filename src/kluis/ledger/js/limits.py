@@ -36,7 +36,7 @@ class Limits:
             raise UsageError("script limits: want seconds up to 3600, and the last ones to be more")
         if self.heap < LEAST_HEAP or not 64 << 10 <= self.stack <= MOST_STACK:
             raise UsageError(
-                f"script limits: want a heap of at least {LEAST_HEAP} bytes, and a stack of 65536 to {MOST_STACK}"
+                f"script limits: want {LEAST_HEAP} bytes of heap or more, and 65536 to {MOST_STACK} of stack"
             )
 
 

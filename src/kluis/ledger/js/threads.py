@@ -1,8 +1,8 @@
 """Runtimes of the engine, each kept by the thread that made it.
 
-A runtime that another thread touches, or drops, panics: as a ``BaseException``, and with words on standard error.
-So nobody holds a runtime but its thread, in a table of its own; an engine holds a number. What a garbage collector
-of another thread drops is a number, and the thread frees the runtime when it next makes one, or ends.
+A runtime that another thread touches or drops panics: with a ``BaseException``, and a message on standard
+error. So each thread keeps its runtimes in a table of its own, and an engine holds a number. A garbage
+collector in another thread drops a number; the thread frees the runtime when it next makes one, or ends.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Handle:
         return found
 
     def free(self) -> None:
-        """Free the runtime: now in its own thread; from another one, when its thread next makes one or ends."""
+        """Free the runtime: now in its own thread; else when its thread next makes one, or ends."""
         if threading.get_ident() == self._thread:
             _table.held.pop(self._number, None)
         else:

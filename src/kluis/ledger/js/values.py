@@ -1,12 +1,12 @@
 """Values that cross between Python and a script, and what a script can end with.
 
-    JavaScript                  Python
-    null, undefined             None
-    boolean, string             bool, str
-    number, BigInt              int, or float
-    Array                       list; a tuple may go in
-    plain object                dict with keys of text
-    ArrayBuffer, Uint8Array     bytes, which go in as Uint8Array
+JavaScript                  Python
+null, undefined             None
+boolean, string             bool, str
+number, BigInt              int, or float
+Array                       list; a tuple may go in
+plain object                dict with keys of text
+ArrayBuffer, Uint8Array     bytes, which go in as Uint8Array
 """
 
 from __future__ import annotations
@@ -65,5 +65,5 @@ class HostFault(Exception):
 
 
 def broken(engine: str) -> InternalError:
-    """What a panic of the engine becomes. A panic is no Exception, and ends a thread that does not expect it."""
+    """What a panic of the engine becomes: a panic is no Exception, and callers expect one."""
     return InternalError(f"script engine: failed: {foreign(engine)}")
