@@ -110,7 +110,7 @@ class _Audit:
             check_expected(each, self.tree, self.walk, self.identity, service, findings)
         self._end()
         return Report(
-            findings=findings.conclude(self._held(len(files.main), bool(expected))),
+            findings=findings.conclude(self._held(len(files.main), bool(expected), service is not None)),
             entries=self.tree.size - 1,
             signatures=self.signing.count,
             verified=self.signing.last,
@@ -216,7 +216,7 @@ class _Audit:
             pem = self.identity.starts[-1][1]
             findings.note(Check.IDENTITY, f"the service's certificate has SHA-256 {fingerprint(pem)}")
 
-    def _held(self, files: int, expected: bool) -> dict[Check, str]:
+    def _held(self, files: int, expected: bool, pinned: bool) -> dict[Check, str]:
         signing, walk = self.signing, self.walk
         held = {
             Check.FILES: f"{files} files, one after another",
@@ -226,6 +226,10 @@ class _Audit:
             Check.SERVICE_SIGNATURES: f"{signing.by_service} by the service's key",
             Check.SERVICE: f"{len(self.identity.starts)} identities, each status in its order",
         }
+        if pinned:
+            held[Check.IDENTITY] = "the service is the pinned one"
+        if expected:
+            held[Check.RECEIPTS] = "all that is expected is in the ledger"
         if not self.beyond:
             return held
         held |= {
@@ -244,8 +248,6 @@ class _Audit:
             held[Check.REPLAY] = f"{self.governance.replayed} proposals change what they changed"
         if self.keeping.opened:
             held[Check.PRIVATE] = f"{self.keeping.opened} entries opened, each with its own evidence"
-        if expected:
-            held[Check.RECEIPTS] = "all that is expected is in the ledger"
         return held
 
 

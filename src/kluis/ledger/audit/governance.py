@@ -246,7 +246,7 @@ class Governance:
             self._fail(f"table {name} changes without an accepted proposal")
 
     def _step(self, changes: Mapping[bytes, bytes | None], state: State) -> None:
-        """A step of the service's life without a proposal: the end of a recovery, which shares bring about."""
+        """A step of the service's life without a proposal: the end of a recovery, by shares."""
         raw, before = changes.get(tables.ONLY), state.only(tables.SERVICE_INFO)
         if raw is None or before is None:
             self._fail("the service changes without an accepted proposal")

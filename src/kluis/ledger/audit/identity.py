@@ -90,6 +90,8 @@ class Identity:
             if info.status is not _S.OPENING and info.status not in _NEXT[status] and not renewed:
                 was = "none" if status is None else status.value
                 findings.fail(Check.SERVICE, f"status {info.status.value} does not follow {was}")
+        if self._beyond and before is not None and info.status is _S.OPENING is not before.status:
+            findings.fail(Check.SERVICE, "a service that was there before begins again")
         created = info.created is not None and info.created == seen.txid
         if before is None or (info.certificate != before.certificate and not self._same_key(info, before)):
             if before is not None and not created and info.created is not None:
