@@ -56,7 +56,7 @@ def audit(
         service: the certificate that the caller pins; None: the ledger's own is believed, and named.
         expected: what must be in the ledger.
         secrets: the ledger's; None: private parts stay closed.
-        replay: applies proposals again; None: that check is not made.
+        replay: does members' requests again; None: that check is not made.
         own: judges evidence of our platforms; None: it is left unjudged.
 
     Returns:
@@ -245,7 +245,7 @@ class _Audit:
             Check.CLAIMS: f"{self.keeping.claims} digests of snapshots",
         }
         if self.replays:
-            held[Check.REPLAY] = f"{self.governance.replayed} proposals change what they changed"
+            held[Check.REPLAY] = f"{self.governance.replayed} requests, done again, write what they wrote"
         if self.keeping.opened:
             held[Check.PRIVATE] = f"{self.keeping.opened} entries opened, each with its own evidence"
         return held
