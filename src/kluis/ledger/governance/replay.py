@@ -89,7 +89,7 @@ class Replay:
         if not kept:
             return []
         try:
-            return list(self._check(self._store.begin(), kept, roots))
+            return list(self._check(self._store.begin(), writes, roots))
         except KluisError as error:
             return [f"governance: {error.message}"]
         finally:
@@ -165,8 +165,10 @@ class Replay:
 
 
 def differences(given: Writes, recorded: Writes) -> Iterator[str]:
-    """In what an entry's writes differ from those that its request gives, a sentence each."""
+    """In what an entry's public writes differ from those that its request gives, a sentence each."""
     for table in sorted({*given, *recorded} - NOT_COMPARED - {*_OTHERS}):
+        if not tables.is_public(table):
+            continue
         ours, theirs = given.get(table, {}), recorded.get(table, {})
         for key in sorted({*ours, *theirs}):
             if key not in theirs:
