@@ -184,7 +184,7 @@ class Governance:
         if text != message.payload:
             self._fail(f"proposal {proposal[:16]}: want the text that was signed, got another")
         size = self._tree.size
-        for at in range(size, max(size - MAX_LAG, 0), -1):
+        for at in range(size, max(size - MAX_LAG, 1), -1):
             if sha256(self._tree.root(at) + digest).hex() == proposal:
                 break
         else:
