@@ -17,12 +17,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import logging
-import select
 import socket
 import threading
 from email.utils import formatdate
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from OpenSSL import SSL
 from uvicorn import Config
@@ -30,6 +30,14 @@ from uvicorn.lifespan.on import LifespanOn
 from uvicorn.server import ServerState
 
 from kluis.enclave.app import Enclave
+from kluis.enclave.attested_tls.accepting import (
+    ACCEPT_PAUSE_SECONDS,
+    has_client,
+    next_client,
+    pause,
+    readable,
+)
+from kluis.enclave.attested_tls.client_certificates import tls_extension
 from kluis.enclave.attested_tls.connection import Connection
 from kluis.enclave.attested_tls.evidence_requests import Application, EvidenceRequests, attested_peer
 from kluis.enclave.attested_tls.http import Http
@@ -39,7 +47,7 @@ from kluis.enclave.grants import granted_socket
 from kluis.errors import UnavailableError, UsageError
 from kluis.formats.kluis.attested_tls import PATH, Role
 
-__all__ = ["Limits", "Server", "attested_peer", "host"]
+__all__ = ["Identity", "Limits", "Server", "attested_peer", "host"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +77,18 @@ class Limits:
     idle_seconds: float = 30.0
 
 
+class Identity(Protocol):
+    """What a server shows its clients, where the code inside decides that and not its host.
+
+    Attributes:
+        context: a server's settings, as :func:`kluis.enclave.attested_tls.link.server_context` makes them;
+            read for each connection. Where it asks clients for certificates, each request's
+            ``scope["extensions"]["tls"]`` has them.
+    """
+
+    context: SSL.Context
+
+
 class Server:
     """Serves one application on one listening socket.
 
@@ -79,14 +99,20 @@ class Server:
         application: ASGI 3.
         peers: what is wanted of clients that attest themselves; None: none are asked to.
         limits: what clients may take.
+        identity: of its TLS; None: a key made here.
     """
 
     def __init__(
-        self, application: Application, *, peers: Judge | None = None, limits: Limits | None = None
+        self,
+        application: Application,
+        *,
+        peers: Judge | None = None,
+        limits: Limits | None = None,
+        identity: Identity | None = None,
     ) -> None:
         self._peers = peers
         self._limits = limits or Limits()
-        self.key = ServerKey()
+        self.key: Identity = identity or ServerKey()
         self._state = ServerState()
         self._open: set[Connection] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -154,13 +180,13 @@ class Server:
             try:
                 await self._place(listener)
             except SCARCE:
-                await _pause()
+                await pause()
                 continue
             try:
                 await self._accept_one(listener, state)
             except SCARCE:  # of memory or descriptors, or the peer has gone: all pass
                 self._free.release()
-                await _pause()
+                await pause()
             except BaseException:
                 self._free.release()
                 raise
@@ -168,12 +194,12 @@ class Server:
     async def _place(self, listener: socket.socket) -> None:
         """Take a client's place. Where there is none, those who keep one for nothing give it to who waits."""
         while self._free.locked():
-            await _readable(listener)
+            await readable(listener)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ACCEPT_PAUSE_SECONDS):
                     await self._free.acquire()
                     return
-            if _somebody_waits(listener):  # whom no other instance has taken meanwhile
+            if has_client(listener):  # whom no other instance has taken meanwhile
                 self._make_room()
         await self._free.acquire()
 
@@ -187,7 +213,7 @@ class Server:
 
     async def _accept_one(self, listener: socket.socket, state: dict[str, Any]) -> None:
         """Take one client; whatever is raised, nothing of it is left but its place."""
-        made = await _client(listener)
+        made = await next_client(listener)
         # A client that was let in is served: a drain, which cancels this, does not reach its beginning.
         await asyncio.shield(self._begin(made, state))
 
@@ -209,7 +235,7 @@ class Server:
 
     def _connection(self, state: dict[str, Any]) -> Connection:
         link = Link(self.key.context, Role.SERVER)
-        peer = Peer(link)
+        peer, tls = Peer(link), functools.cache(lambda: tls_extension(link))
         requests = EvidenceRequests(
             self._config.loaded_app,
             peer,
@@ -225,6 +251,8 @@ class Server:
             # Who asks for evidence has a request to send, and loses it if this is the last answer.
             last = scope["path"] != PATH
             whole = False
+            if link.asks_clients:
+                scope["extensions"] = {**scope.get("extensions", {}), "tls": tls()}
 
             async def say(message: Any) -> None:
                 nonlocal whole
@@ -288,7 +316,7 @@ class Server:
                 self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
                 await asyncio.sleep(1)
             except MemoryError:  # the header stands still until there is some
-                await _pause()
+                await pause()
 
 
 def host(
@@ -298,6 +326,7 @@ def host(
     grant: str = "listen:web",
     peers: Judge | None = None,
     limits: Limits | None = None,
+    identity: Identity | None = None,
 ) -> Server:
     """Declare the ecalls that serve ``application`` on a granted socket, end it, and name it to clients.
 
@@ -307,8 +336,9 @@ def host(
         grant: that the manifest has, and the host brings a listening socket for.
         peers: what is wanted of clients that attest themselves; None: none are asked to.
         limits: what clients may take.
+        identity: of its TLS; None: a key made here, which the host may have a certificate issued for.
     """
-    server = Server(application, peers=peers, limits=limits)
+    server = Server(application, peers=peers, limits=limits, identity=identity)
     once = threading.Lock()
 
     @app.ecall
@@ -325,56 +355,21 @@ def host(
         """Accept no more, let what runs end within ``seconds``, then return from ``serve``."""
         server.drain(seconds)
 
+    if isinstance(server.key, ServerKey):
+        _declare_naming(app, server.key)
+    return server
+
+
+def _declare_naming(app: Enclave, key: ServerKey) -> None:
     @app.ecall
     def certificate_request() -> bytes:
         """A request for a certificate of the TLS key: PKCS#10, PEM."""
-        return server.key.request()
+        return key.request()
 
     @app.ecall
     def use_certificate(chain: bytes) -> None:
         """Show clients this chain (PEM): it names the service by its host's word, and proves nothing more."""
-        server.key.adopt(chain)
-
-    return server
-
-
-async def _pause() -> None:
-    """Let others run, and end, even where there is no memory for a timer."""
-    try:
-        await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
-    except MemoryError:
-        await asyncio.sleep(0)
-
-
-async def _client(listener: socket.socket) -> socket.socket:
-    """The next client. Whoever is cancelled here has taken none, which the loop's own accept may have."""
-    while True:
-        try:
-            return listener.accept()[0]
-        except BlockingIOError:
-            await _readable(listener)
-
-
-async def _readable(listener: socket.socket) -> None:
-    """Wait for a client that waits."""
-    loop = asyncio.get_running_loop()
-    readable = loop.create_future()
-    loop.add_reader(listener, _on_done, readable)
-    try:
-        await readable
-    finally:
-        loop.remove_reader(listener)
-
-
-def _somebody_waits(listener: socket.socket) -> bool:
-    look = select.poll()
-    look.register(listener, select.POLLIN)
-    return bool(look.poll(0))
-
-
-def _on_done(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+        key.adopt(chain)
 
 
 def _tell_nothing(*_: object) -> None:
@@ -387,7 +382,6 @@ for _name in ("uvicorn", "asyncio"):
     logging.getLogger(_name).addHandler(logging.NullHandler())
     logging.getLogger(_name).propagate = False
 
-ACCEPT_PAUSE_SECONDS: Final = 0.05
 GIVE_WAY_SECONDS: Final = 1.0
 """How long a client may keep a place for nothing while another waits for one."""
 MOST_KEPT_ENDED: Final = 16
