@@ -18,7 +18,8 @@ from kluis.formats.ietf.cose import Sign1
 from kluis.formats.x509 import KeyKind, PublicKey, Scheme
 from tests.strategies import PROPERTY, mutations
 
-CURVES = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1()}
+CURVES = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1(), "ES512": ec.SECP521R1()}
+ALGORITHMS = {"ES256": -7, "ES384": -35, "ES512": -36}
 KEYS = {name: ec.generate_private_key(curve) for name, curve in CURVES.items()}
 GOOD = cose.sign1(b"payload", KEYS["ES384"], {cose.KEY_ID: b"key"})
 
@@ -35,8 +36,9 @@ def test_signs_and_checks(name: str) -> None:
     raw = cose.sign1(b"payload", key, {cose.KEY_ID: b"key", "who": "me"})
     read = Sign1.parse(raw, "token")
     assert read.encode() == raw
-    assert (read.payload, read.tagged, read.scheme("token")) == (b"payload", True, Scheme[name])
-    assert read.headers == {1: {"ES256": -7, "ES384": -35}[name], 4: b"key", "who": "me"}
+    assert (read.payload, read.tagged) == (b"payload", True)
+    assert read.scheme("token", tuple(cose.SCHEMES)) is Scheme[name]
+    assert read.headers == {1: ALGORITHMS[name], 4: b"key", "who": "me"}
     assert len(read.signature) == 2 * cose.CURVES[Scheme[name]].size
     cose.check(read, key.public_key(), "token")
     for other in (ec.generate_private_key(CURVES[name]), *(KEYS[n] for n in KEYS if n != name)):
@@ -169,16 +171,38 @@ def test_algorithm_from_the_evidence(protected: bytes, got: str) -> None:
     assert str(caught.value) == f"token.protected: want algorithm -7 or -35, got {got}"
 
 
+@pytest.mark.parametrize("name", KEYS)
+def test_detached(name: str) -> None:
+    """A detached payload is left out of the message, and signed: the caller has it from elsewhere."""
+    key = KEYS[name]
+    raw = cose.sign1(b"payload", key, {cose.KEY_ID: b"key"}, detached=True)
+    assert cbor2.loads(raw).value[2] is None
+    read = Sign1.parse(raw, "token", detached=True)
+    assert (read.payload, read.detached, read.encode()) == (b"", True, raw)
+    cose.check(read.over(b"payload"), key.public_key(), "token")
+    assert read.over(b"payload").encode() == raw
+    for payload in (b"", b"Payload"):
+        with pytest.raises(AuthenticityError):
+            cose.check(read.over(payload), key.public_key(), "token")
+
+
+def test_detached_or_not() -> None:
+    """A payload is where the caller expects it, or the message is refused."""
+    with pytest.raises(UnsupportedError) as caught:
+        Sign1.parse(GOOD, "token", detached=True)
+    assert str(caught.value) == "token.payload: is attached"
+
+
 def test_usage() -> None:
     """Other curves, and headers that would name another algorithm, are the caller's mistake."""
-    other = ec.generate_private_key(ec.SECP521R1())
+    other = ec.generate_private_key(ec.SECP256K1())
     for work in (
         lambda: cose.sign1(b"", other),
         lambda: cose.check(Sign1.parse(GOOD, "token"), other.public_key(), "token"),
     ):
         with pytest.raises(UsageError) as caught:
             work()
-        assert str(caught.value) == "COSE: want a key on P-256 or P-384, got one on secp521r1"
+        assert str(caught.value) == "COSE: want a key on P-256, P-384 or P-521, got one on secp256k1"
     for label in (cose.ALGORITHM, cose.CRITICAL):
         with pytest.raises(UsageError):
             cose.sign1(b"", KEYS["ES256"], {label: 1})
@@ -206,7 +230,7 @@ def spki(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-@pytest.mark.parametrize("name", KEYS)
+@pytest.mark.parametrize("name", ["ES256", "ES384"])
 def test_keys(name: str) -> None:
     """A COSE_Key is the key it was written from."""
     point = KEYS[name].public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)

@@ -2,8 +2,9 @@
 
     COSE_Sign1 = [protected: bstr .cbor map, unprotected: map, payload: bstr, signature: bstr], tag 18 or none
 
-The algorithm is read from the protected header alone; a label stands in one header; a payload is
-attached; ``crit`` is refused, for nothing here knows what it could name.
+The algorithm is read from the protected header only; a label occurs in one header; a payload is
+attached, unless the caller has it from elsewhere; ``crit`` is refused, for nothing here knows what it
+could name.
 
 Spec: RFC 9052, "COSE_Sign1", "Signing and Verification Process", "Key Objects"; RFC 9053, "ECDSA",
 "Double Coordinate Curves".
@@ -12,7 +13,7 @@ Spec: RFC 9052, "COSE_Sign1", "Signing and Verification Process", "Key Objects";
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, Self
 
@@ -34,9 +35,14 @@ CRITICAL: Final = 2
 KEY_ID: Final = 4
 ES256: Final = -7
 ES384: Final = -35
+ES512: Final = -36
 # ECDSA with the curve that RFC 9053 recommends for each hash, and no other.
-SCHEMES: Final[Mapping[int, Scheme]] = {ES256: Scheme.ES256, ES384: Scheme.ES384}
-CURVES: Final[Mapping[Scheme, KeyKind]] = {Scheme.ES256: KeyKind.P256, Scheme.ES384: KeyKind.P384}
+SCHEMES: Final[Mapping[int, Scheme]] = {ES256: Scheme.ES256, ES384: Scheme.ES384, ES512: Scheme.ES512}
+CURVES: Final[Mapping[Scheme, KeyKind]] = {
+    Scheme.ES256: KeyKind.P256,
+    Scheme.ES384: KeyKind.P384,
+    Scheme.ES512: KeyKind.P521,
+}
 # What nearly every message has for a protected header: the algorithm alone.
 _HEADERS: Final[Mapping[bytes, Any]] = {
     bytes.fromhex("a10126"): MappingProxyType({ALGORITHM: ES256}),
@@ -58,9 +64,10 @@ class Sign1:
         protected: the protected header's bytes, as they came.
         headers: what they say.
         unprotected: what anybody may have written; no algorithm and no key is taken from it.
-        payload: what is signed.
+        payload: what is signed; empty while it is detached and not yet known.
         signature: for ECDSA r and s, big-endian, each as long as the curve.
         tagged: whether it came under tag 18.
+        detached: whether the payload is not part of the message.
     """
 
     protected: bytes
@@ -69,10 +76,17 @@ class Sign1:
     payload: bytes
     signature: bytes
     tagged: bool = True
+    detached: bool = False
 
     @classmethod
     def parse(
-        cls, data: bytes, what: str, *, max_size: int = cbor.MAX_SIZE, tags: Collection[int] = ()
+        cls,
+        data: bytes,
+        what: str,
+        *,
+        max_size: int = cbor.MAX_SIZE,
+        tags: Collection[int] = (),
+        detached: bool = False,
     ) -> Self:
         """Read one message, tagged or not.
 
@@ -81,9 +95,10 @@ class Sign1:
             what: what it claims to be, for messages.
             max_size: bytes.
             tags: that may occur in its protected header, as of dates.
+            detached: whether its payload must be detached; else it must be attached.
 
         Raises:
-            UnsupportedError: a critical header, or a detached payload.
+            UnsupportedError: a critical header, or a payload that is detached, or attached, and must not be.
             FormatError: anything else than a strict COSE_Sign1, or bytes after it.
         """
         value = cbor.loads(data, what, tags=(TAG,), max_size=max_size)
@@ -92,8 +107,12 @@ class Sign1:
         if type(parts) is not list or len(parts) != 4:
             raise FormatError(f"{what}: want a list of 4, got {kind_of(parts)}", code="bad_type")
         protected, unprotected, payload, signature = parts
+        if (payload is None) != detached:
+            raise UnsupportedError(
+                f"{what}.payload: is {'attached' if detached else 'detached'}", code="bad_type"
+            )
         if payload is None:
-            raise UnsupportedError(f"{what}.payload: is detached", code="bad_type")
+            payload = b""
         if type(protected) is not bytes or type(payload) is not bytes or type(signature) is not bytes:
             raise FormatError(
                 f"{what}: want protected header, payload and signature as bytes", code="bad_type"
@@ -114,24 +133,34 @@ class Sign1:
             payload=payload,
             signature=signature,
             tagged=tagged,
+            detached=detached,
         )
+
+    def over(self, payload: bytes) -> Self:
+        """The message, with the detached payload that it is said to be of."""
+        return dataclasses.replace(self, payload=payload)
 
     def encode(self) -> bytes:
         """Write the message: the bytes it was read from."""
-        parts: list[Writable] = [self.protected, self.unprotected, self.payload, self.signature]
+        payload = None if self.detached else self.payload
+        parts: list[Writable] = [self.protected, self.unprotected, payload, self.signature]
         return (cbor.head(6, TAG) if self.tagged else b"") + cbor.dumps(parts)
 
-    def scheme(self, what: str) -> Scheme:
+    def scheme(self, what: str, algorithms: Sequence[int] = (ES256, ES384)) -> Scheme:
         """The scheme that the protected header names.
 
+        Args:
+            what: for messages.
+            algorithms: those that the format uses, of ``SCHEMES``.
+
         Raises:
-            UnsupportedError: none, or one that is not used here.
+            UnsupportedError: none, or another one.
         """
         algorithm = self.headers.get(ALGORITHM)
-        scheme = SCHEMES.get(algorithm) if type(algorithm) is int else None
+        scheme = SCHEMES.get(algorithm) if type(algorithm) is int and algorithm in algorithms else None
         if scheme is None:
             raise UnsupportedError(
-                f"{what}.protected: want algorithm {ES256} or {ES384}, got "
+                f"{what}.protected: want algorithm {' or '.join(map(str, algorithms))}, got "
                 f"{algorithm if type(algorithm) is int else kind_of(algorithm)}",
                 code="bad_type",
             )
@@ -153,14 +182,19 @@ class Sign1:
 
 
 def sign1(
-    payload: bytes, key: ec.EllipticCurvePrivateKey, protected: Mapping[Key, Writable] | None = None
+    payload: bytes,
+    key: ec.EllipticCurvePrivateKey,
+    protected: Mapping[Key, Writable] | None = None,
+    *,
+    detached: bool = False,
 ) -> bytes:
     """Sign ``payload``, as a tagged message.
 
     Args:
         payload: any bytes.
-        key: on P-256, which signs ES256, or P-384, which signs ES384.
-        protected: further protected headers, beside the algorithm.
+        key: on P-256, which signs ES256, P-384, which signs ES384, or P-521, which signs ES512.
+        protected: further protected headers, in addition to the algorithm.
+        detached: whether the message leaves the payload out.
 
     Raises:
         UsageError: a key on another curve, or headers that name an algorithm.
@@ -170,14 +204,16 @@ def sign1(
         raise UsageError("COSE header: want neither alg nor crit, got one of them")
     headers: dict[Key, Writable] = {ALGORITHM: algorithm, **(protected or {})}
     raw = cbor.dumps(headers)
-    unsigned = Sign1(protected=raw, headers={}, unprotected={}, payload=payload, signature=b"")
+    unsigned = Sign1(
+        protected=raw, headers={}, unprotected={}, payload=payload, signature=b"", detached=detached
+    )
     r, s = decode_dss_signature(key.sign(unsigned.signed(), ec.ECDSA(_HASHES[algorithm])))
     signature = r.to_bytes(size, "big") + s.to_bytes(size, "big")
     return dataclasses.replace(unsigned, signature=signature).encode()
 
 
 def check(message: Sign1, key: ec.EllipticCurvePublicKey, what: str) -> None:
-    """Check that ``key``, on P-256 or P-384, made the message's signature, by its curve's algorithm.
+    """Check that ``key``, on P-256, P-384 or P-521, made the message's signature, by its curve's algorithm.
 
     Raises:
         AuthenticityError: it did not, or the message names another algorithm.
@@ -225,7 +261,11 @@ def encode_key(key: PublicKey) -> bytes:
     raise UsageError(f"COSE_Key: want a key on P-256 or P-384, got one of kind {key.kind.value}")
 
 
-_HASHES: Final[Mapping[int, hashes.HashAlgorithm]] = {ES256: hashes.SHA256(), ES384: hashes.SHA384()}
+_HASHES: Final[Mapping[int, hashes.HashAlgorithm]] = {
+    ES256: hashes.SHA256(),
+    ES384: hashes.SHA384(),
+    ES512: hashes.SHA512(),
+}
 
 
 def _algorithm(curve: ec.EllipticCurve) -> tuple[int, int]:
@@ -233,4 +273,6 @@ def _algorithm(curve: ec.EllipticCurve) -> tuple[int, int]:
         return ES256, 32
     if isinstance(curve, ec.SECP384R1):
         return ES384, 48
-    raise UsageError(f"COSE: want a key on P-256 or P-384, got one on {curve.name}")
+    if isinstance(curve, ec.SECP521R1):
+        return ES512, 66
+    raise UsageError(f"COSE: want a key on P-256, P-384 or P-521, got one on {curve.name}")

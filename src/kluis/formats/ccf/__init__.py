@@ -1,0 +1,1 @@
+"""The Confidential Consortium Framework's files and receipts: bytes to values and back."""

@@ -1,0 +1,260 @@
+"""The order of a ledger: transactions go in, a signed batch of entries comes out, ready to be written.
+
+A sequencer belongs to one view of one process. Should a batch not reach the log, the sequencer is given
+up, and a later view begins: an entry's nonce is its view and seqno, and no nonce is used twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from kluis.errors import UsageError
+from kluis.formats.ccf import signature, tables
+from kluis.formats.ccf.domain import NO_CLAIMS, Writes, encode_writes
+from kluis.formats.ccf.entry import CHUNK_AFTER, CHUNK_BEFORE, LEAST_SIZE, MAX_SIZE
+from kluis.formats.ccf.txid import MAX_VIEW, TxId
+from kluis.ledger.merkle import Tree
+from kluis.ledger.secrets import LedgerSecret, Secrets
+from kluis.ledger.signer import Signed, Signer
+
+CHUNK_SIZE: Final = 5 * 1024 * 1024
+# Of a public domain, before its records: type, seqno, two digests, and a version that is always 0.
+_FIXED: Final = 81
+_KIND: Final = b"\x04"
+
+
+class Components(NamedTuple):
+    """What an entry's leaf is made of.
+
+    Attributes:
+        write_set_digest: 32 bytes.
+        evidence: the commit evidence; secret until the entry is committed.
+        claims_digest: 32 bytes, zeros for none.
+    """
+
+    write_set_digest: bytes
+    evidence: str
+    claims_digest: bytes
+
+
+class Batch(NamedTuple):
+    """Entries that were signed together; the last one holds the signatures.
+
+    Attributes:
+        entries: their bytes, back to back.
+        sizes: of each, in bytes.
+        txids: of each.
+        leaves: of each, 32 bytes.
+        components: of each.
+        root: that was signed, 32 bytes: over all leaves before the last entry's.
+        signed: the signatures.
+        closes_chunk: whether the chunk ends with this batch.
+    """
+
+    entries: bytes
+    sizes: tuple[int, ...]
+    txids: tuple[TxId, ...]
+    leaves: tuple[bytes, ...]
+    components: tuple[Components, ...]
+    root: bytes
+    signed: Signed
+    closes_chunk: bool
+
+    @property
+    def signature(self) -> TxId:
+        """The entry that holds the signatures."""
+        return self.txids[-1]
+
+
+class _Pending(NamedTuple):
+    flags: int
+    public: bytes
+    private: bytes
+    claims_digest: bytes
+
+
+class Sequencer:
+    """Gives transactions their order, and makes entries of them.
+
+    Args:
+        view: later than any that the ledger has entries of.
+        tree: over the entries there are.
+        secrets: the ledger's.
+        signer: signs each batch.
+        clock: gives seconds since 1970.
+        last_signature: seqno of the last entry that holds a signature; 0 if there is none.
+        chunk_bytes: of the chunk that is open.
+        chunk_size: in bytes, at which a chunk is closed.
+
+    Raises:
+        UsageError: a view that no entry can have.
+    """
+
+    def __init__(
+        self,
+        *,
+        view: int,
+        tree: Tree,
+        secrets: Secrets,
+        signer: Signer,
+        clock: Callable[[], int],
+        last_signature: int = 0,
+        chunk_bytes: int = 0,
+        chunk_size: int = CHUNK_SIZE,
+    ) -> None:
+        if not 0 < view <= MAX_VIEW:
+            raise UsageError(f"view: want 1 to {MAX_VIEW}, got {view}")
+        self.view = view
+        self.tree = tree
+        self.secrets = secrets
+        self.signer = signer
+        self.last_signature = last_signature
+        self._clock = clock
+        self._chunk_bytes = chunk_bytes
+        self._chunk_size = chunk_size
+        self._close_chunk = False
+        self._pending: list[_Pending] = []
+        self._pending_bytes = 0
+
+    @property
+    def last(self) -> TxId:
+        """The last entry that has its place, signed or not."""
+        return TxId(self.view, self.tree.size - 1 + len(self._pending))
+
+    @property
+    def pending(self) -> tuple[int, int]:
+        """How many entries wait to be signed, and their bytes."""
+        return len(self._pending), self._pending_bytes
+
+    def add(self, writes: Writes, claims_digest: bytes = NO_CLAIMS, *, new_chunk: bool = False) -> TxId:
+        """Give a transaction its place.
+
+        Args:
+            writes: by table and key; None removes.
+            claims_digest: 32 bytes; zeros for none.
+            new_chunk: whether a chunk must begin with it.
+
+        Returns:
+            Its id. Nothing else is known of it before its batch is sealed and written.
+
+        Raises:
+            UsageError: a digest of another size, or an entry of more than 1 GiB.
+        """
+        if len(claims_digest) != 32:
+            raise UsageError(f"claims digest: want 32 bytes, got {len(claims_digest)}")
+        shown: dict[str, dict[bytes, bytes | None]] = {}
+        hidden: dict[str, dict[bytes, bytes | None]] = {}
+        for name in sorted(writes):
+            changes = writes[name]
+            ordered = {key: changes[key] for key in sorted(changes)}
+            (shown if tables.is_public(name) else hidden)[name] = ordered
+        public, private = encode_writes(shown), encode_writes(hidden)
+        size = LEAST_SIZE + _FIXED + len(public) + len(private)
+        if size > MAX_SIZE:
+            raise UsageError(f"entry: want at most {MAX_SIZE} bytes, got {size}")
+        self._pending.append(_Pending(CHUNK_BEFORE if new_chunk else 0, public, private, claims_digest))
+        self._pending_bytes += size
+        return self.last
+
+    def rekey(self, secret: LedgerSecret) -> None:
+        """Encrypt later entries with another secret, whose version is the next entry's seqno.
+
+        Raises:
+            UsageError: another version.
+        """
+        if secret.version != self.last.seqno + 1:
+            raise UsageError(f"ledger secret: want version {self.last.seqno + 1}, got {secret.version}")
+        self.secrets.add(secret)
+
+    def close_chunk(self) -> None:
+        """Let the chunk end with the next signature."""
+        self._close_chunk = True
+
+    def seal(self) -> Batch:
+        """Encrypt what was added, sign the root over it, and give it all to be written.
+
+        A batch may be empty but for its signatures, as at the beginning of a view.
+        """
+        pending, self._pending = self._pending, []
+        first, view = self.tree.size, self.view
+        self._chunk_bytes += self._pending_bytes + 8 * len(pending)
+        self._pending_bytes = 0
+        entries, leaves, components = seal_entries(pending, view, first, self.secrets)
+        self.tree.extend(leaves)
+        signature_id = TxId(view, self.tree.size)
+        root = self.tree.root()
+        signed = self.signer.sign(root, signature_id, self._clock())
+        closes = self._close_chunk or self._chunk_bytes >= self._chunk_size
+        written = encode_writes(self._signature_writes(signed, signature_id.seqno))
+        last = _Pending(CHUNK_AFTER if closes else 0, written, b"", NO_CLAIMS)
+        sealed = seal_entries([last], view, signature_id.seqno, self.secrets)
+        entries += sealed[0]
+        leaves += sealed[1]
+        components += sealed[2]
+        self.tree.extend(sealed[1])
+        self.last_signature = signature_id.seqno
+        self._close_chunk = False
+        self._chunk_bytes = 0 if closes else self._chunk_bytes + len(sealed[0][0])
+        return Batch(
+            entries=b"".join(entries),
+            sizes=tuple(map(len, entries)),
+            txids=tuple([TxId(view, seqno) for seqno in range(first, self.tree.size)]),
+            leaves=tuple(leaves),
+            components=tuple(components),
+            root=root,
+            signed=signed,
+            closes_chunk=closes,
+        )
+
+    def _signature_writes(self, signed: Signed, seqno: int) -> Writes:
+        only = tables.ONLY
+        writes = {tables.COSE_SIGNATURES: {only: signature.encode_value(signed.service)}}
+        if signed.node is not None:
+            writes[tables.SIGNATURES] = {only: signed.node.encode()}
+        writes[tables.TREE] = {only: self.tree.table(self.last_signature).encode()}
+        return writes
+
+
+def seal_entries(
+    pending: list[_Pending], view: int, first: int, secrets: Secrets
+) -> tuple[list[bytes], list[bytes], list[Components]]:
+    """Make entries: their bytes, leaves, and what the leaves are made of.
+
+    This is ``Entry``, ``PublicDomain`` and ``LedgerSecret`` in one loop, for speed; a test holds it to them.
+    """
+    entries, leaves, components = [], [], []
+    hashed, mac = hashlib.sha256, hmac.digest
+    view_bytes, zeros = view.to_bytes(4, "little"), bytes(8)
+    secret, until = secrets.span(first)
+    encrypt, commit = secret.aead.encrypt, secret.commit_secret
+    for seqno, (flags, records, private, claims) in enumerate(pending, first):
+        if seqno >= until:
+            secret, until = secrets.span(seqno)
+            encrypt, commit = secret.aead.encrypt, secret.commit_secret
+        text = f"{view}.{seqno}"
+        evidence = f"ce:{text}:{mac(commit, text.encode(), 'sha256').hex()}"
+        evidence_digest = hashed(evidence.encode()).digest()
+        number = seqno.to_bytes(8, "little")
+        iv = number + view_bytes
+        public = b"".join((_KIND, number, claims, evidence_digest, zeros, records))
+        sealed = encrypt(iv, private, public)
+        size = LEAST_SIZE + len(public) + len(private)
+        entry = b"".join(
+            (
+                b"\x01%c" % flags,
+                size.to_bytes(6, "little"),
+                sealed[-16:],
+                iv,
+                len(public).to_bytes(8, "little"),
+                public,
+                sealed[:-16],
+            )
+        )
+        write_set = hashed(entry).digest()
+        entries.append(entry)
+        leaves.append(hashed(write_set + evidence_digest + claims).digest())
+        components.append(Components(write_set, evidence, claims))
+    return entries, leaves, components

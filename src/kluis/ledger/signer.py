@@ -1,0 +1,106 @@
+"""Who signs a ledger's roots: a node by its own key, and the service by the key that clients pin.
+
+Both sign by default: clients of Azure Confidential Ledger check the node's signature, COSE receipts need
+the service's. A service may choose the second only; ``receipt.json`` then cannot be made.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from kluis.formats.ccf import signature
+from kluis.formats.ccf.signature import NodeSignature
+from kluis.formats.ccf.txid import TxId
+from kluis.formats.ietf import cose
+from kluis.hashes import sha256
+
+OF_ROOT: Final = ec.ECDSA(Prehashed(hashes.SHA256()))
+"""A node signs the root as it is: 32 bytes that are a digest already, by whatever curve its key is on."""
+_OTHERS: Final = (("commit_seqno", 0), ("commit_view", 0), ("hashed_nonce", "0" * 64))
+
+
+class Signed(NamedTuple):
+    """The signatures over one root.
+
+    Attributes:
+        node: the node's; None if only the service signs.
+        service: a COSE_Sign1 with a detached payload.
+    """
+
+    node: NodeSignature | None
+    service: bytes
+
+
+def key_id(key: ec.EllipticCurvePublicKey) -> str:
+    """How a ledger names a key: SHA-256 of its SubjectPublicKeyInfo, in hexadecimal."""
+    return sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hex()
+
+
+class Signer:
+    """Signs roots.
+
+    Args:
+        node_key: the node's, made when it started.
+        certificate: PEM of the node, issued by the service key.
+        service_key: the service's.
+        issuer: the service's name, for COSE.
+        subject: what is signed, for COSE.
+        cose_only: whether only the service signs.
+    """
+
+    __slots__ = (
+        "_node_key",
+        "_service_key",
+        "certificate",
+        "cose_only",
+        "issuer",
+        "key_id",
+        "node",
+        "subject",
+    )
+
+    def __init__(
+        self,
+        node_key: ec.EllipticCurvePrivateKey,
+        certificate: str,
+        service_key: ec.EllipticCurvePrivateKey,
+        *,
+        issuer: str = "service.example.com",
+        subject: str = "ledger.signature",
+        cose_only: bool = False,
+    ) -> None:
+        self._node_key = node_key
+        self._service_key = service_key
+        self.certificate = certificate
+        self.cose_only = cose_only
+        self.issuer = issuer
+        self.subject = subject
+        self.node = key_id(node_key.public_key())
+        self.key_id = key_id(service_key.public_key())
+
+    def sign(self, root: bytes, txid: TxId, issued_at: int) -> Signed:
+        """Sign a root.
+
+        Args:
+            root: 32 bytes.
+            txid: of the entry that will hold the signatures.
+            issued_at: seconds since 1970.
+        """
+        node = None
+        if not self.cose_only:
+            node = NodeSignature(
+                node=self.node,
+                view=txid.view,
+                seqno=txid.seqno,
+                root=root,
+                signature=self._node_key.sign(root, OF_ROOT),
+                certificate=self.certificate,
+                others=_OTHERS,
+            )
+        headers = signature.protected_headers(txid, self.key_id, self.issuer, self.subject, issued_at)
+        return Signed(node, cose.sign1(root, self._service_key, headers, detached=True))
