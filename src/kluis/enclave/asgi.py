@@ -80,13 +80,15 @@ class Limits:
 class Identity(Protocol):
     """What a server shows its clients, where the code inside decides that and not its host.
 
-    Attributes:
-        context: a server's settings, as :func:`kluis.enclave.attested_tls.link.server_context` makes them;
-            read for each connection. Where it asks clients for certificates, each request's
-            ``scope["extensions"]["tls"]`` has them.
+    Its settings are as :func:`kluis.enclave.attested_tls.link.server_context` makes them, and are read for
+    each connection. Where they ask clients for certificates, each request's ``scope["extensions"]["tls"]``
+    has them.
     """
 
-    context: SSL.Context
+    @property
+    def context(self) -> SSL.Context:
+        """A server's settings."""
+        ...
 
 
 class Server:

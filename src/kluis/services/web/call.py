@@ -30,6 +30,8 @@ class Call:
         headers: by lower-case name; several of one name in a row, with commas.
         body: bytes, within the operation's bound; not shown.
         caller: who asks, verified; None for nobody in particular.
+        certificates: the client's of TLS, PEM, where it was asked for one: it has the first one's key, and
+            nothing else of them is verified.
         request_id: of this request, for the log.
     """
 
@@ -41,6 +43,7 @@ class Call:
     body: bytes = dataclasses.field(repr=False)
     caller: Caller | None
     request_id: str
+    certificates: tuple[str, ...] = ()
 
     @property
     def version(self) -> str | None:
