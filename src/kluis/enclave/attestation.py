@@ -2,8 +2,9 @@
 
 report_data is never free. Each piece of evidence carries the hash of *runtime data*, whose purpose
 the runtime sets: what an application asks for says ``app``, what its host asks for says ``cli``, and
-the purposes ``release-key`` and ``receipt`` name a key that was made here and never leaves. So nobody
-gets a genuine enclave to vouch for a key of theirs. Spec: RFC 9180 (HPKE); docs/concepts/evidence.md.
+the purposes ``release-key``, ``receipt`` and ``ledger-node`` name a key that was made here and never
+leaves. So nobody gets a genuine enclave to vouch for a key of theirs.
+Spec: RFC 9180 (HPKE); docs/concepts/evidence.md.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 __all__ = [
-    "Evidence", "LocalReport", "Peer", "RunKey", "channel_evidence", "host_evidence", "open_sealed", "quote",
+    "Evidence", "LocalReport", "Peer", "RunKey", "channel_evidence", "host_evidence", "ledger_node_evidence",
+    "open_sealed", "quote",
     "receipt_offer", "release_key_evidence", "release_offer", "report", "sign_receipt", "target_info",
     "verify_report",
 ]  # fmt: skip
@@ -193,6 +195,11 @@ def receipt_offer(nonce: bytes = b"", payload: bytes = b"") -> Evidence:
 def release_key_evidence(nonce: bytes, payload: bytes, key: Jwk) -> Evidence:
     """Evidence of an RSA key made here; :mod:`kluis.enclave.key_release` alone calls this."""
     return _quote(inside("release_key_offer"), Purpose.RELEASE_KEY, nonce, payload, key)
+
+
+def ledger_node_evidence(payload: bytes, key: Jwk) -> Evidence:
+    """Evidence of a ledger's node and its key; :mod:`kluis.services.ledger.inside` alone calls this."""
+    return _quote(inside("ledger_node"), Purpose.LEDGER_NODE, b"", payload, key)
 
 
 def channel_evidence(nonce: bytes, binding: bytes) -> Evidence:

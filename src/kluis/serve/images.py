@@ -19,7 +19,7 @@ from kluis.tee.image.build import builder, inside
 
 __all__ = ["SERVICES", "STORE_KEYS", "ServiceImage", "folder_of", "image_of"]
 
-SERVICES: Final = ("attestation", "keyvault", "provisioning")
+SERVICES: Final = ("attestation", "keyvault", "ledger", "provisioning")
 STORE_KEYS: Final = ("measurement", "signer")
 
 

@@ -11,6 +11,8 @@ import msgspec
 from kluis.errors import UsageError
 from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.serve.images import ServiceImage
+from kluis.serve.issuer.signing import object_id
+from kluis.serve.ledger.hosting import Member
 from kluis.services import issuers
 from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.attestation.tokens.settings_digest import digest
@@ -28,6 +30,7 @@ AUDIENCES: Final[Mapping[str, tuple[str, ...]]] = {
         "https://management.core.windows.net",
     ),
     "keyvault": ("https://vault.azure.net", "https://managedhsm.azure.net"),
+    "ledger": ("https://confidential-ledger.azure.com",),
     "provisioning": ("https://provisioning.kluis",),
 }
 # The development issuer's clients, and what they may be.
@@ -45,6 +48,12 @@ ROLES: Final[Mapping[str, tuple[str, ...]]] = {
     "stale": ("Key Vault Reader",),
     "auditor": ("Kluis Auditor",),
     "administrator": ("Key Vault Administrator",),
+}
+# What they are in a ledger, which keeps that itself.
+LEDGER_ROLES: Final[Mapping[str, tuple[str, ...]]] = {
+    "admin": ("Administrator",),
+    "reader": ("Reader",),
+    "workload": ("Contributor",),
 }
 # The key service sends them back once for a newer token, so that anybody may see how a client takes that.
 STALE: Final = frozenset({"stale"})
@@ -66,6 +75,7 @@ class Deployment:
         authorities: of the vault, beside the attestation service that runs here.
         missing: protections that this machine may lack, by the operator's leave.
         names: that clients may know the services by; those with a ``*`` are for every one.
+        member: that a ledger begins with, if one runs.
     """
 
     addresses: Mapping[str, str]
@@ -79,6 +89,7 @@ class Deployment:
     authorities: tuple[Mapping[str, Any], ...] = ()
     missing: frozenset[str] = frozenset()
     names: tuple[str, ...] = ()
+    member: Member | None = None
 
 
 def settings_of(service: str, deployment: Deployment) -> bytes:
@@ -101,6 +112,8 @@ def settings_of(service: str, deployment: Deployment) -> bytes:
             "authorities": _authorities(deployment),
             **given,
         }
+    elif service == "ledger":
+        made = {**_ledger(deployment), **given}
     else:
         made = {"issuer": issuer, "level": deployment.level, **given}
     return msgspec.json.encode(made)
@@ -150,6 +163,25 @@ def attestation_digest(deployment: Deployment) -> bytes:
         raise UsageError(f"attestation settings: {error}") from None
     changing = settings.insecure_changing_issuer
     return digest(settings, issuers.canonical(_issuer("attestation", deployment), changing=changing))
+
+
+def _ledger(deployment: Deployment) -> dict[str, Any]:
+    """A ledger of one member, whose users are the issuer's clients."""
+    member, url = deployment.member, deployment.addresses["ledger"]
+    founding = (
+        []
+        if member is None
+        else [{"certificate": member.certificate, "encryption_key": member.encryption_key}]
+    )
+    return {
+        "names": deployment.names,
+        "ledger_id": url.removeprefix("https://"),
+        "audiences": [url],
+        "members": founding,
+        "opened": True,
+        "issuers": [{"url": deployment.issuer.url, "keys": deployment.issuer.keys}],
+        "principals": [{"id": object_id(name), "roles": roles} for name, roles in LEDGER_ROLES.items()],
+    }
 
 
 def _authorities(deployment: Deployment) -> list[Any]:

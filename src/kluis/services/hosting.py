@@ -106,13 +106,17 @@ def read_settings(document: bytes, kind: type[T], service: str) -> T:
         raise UsageError(f"{service} settings: {error}") from None
 
 
-def host(app: Enclave, build: Build) -> None:
+def host(app: Enclave, build: Build, identity: asgi.Identity | None = None) -> asgi.Server:
     """Declare all that a service's enclave has.
 
     Args:
         app: whose ecalls and ocalls they become.
         build: makes the service's ASGI application from its settings (JSON) and its place; raises one of
             our errors for settings that cannot be meant.
+        identity: of its TLS, where the code inside chooses it; None: a key that the host has named.
+
+    Returns:
+        The server.
     """
     clock = SystemClock()
     kept = custody.declare(app, now=clock.now)
@@ -171,7 +175,7 @@ def host(app: Enclave, build: Build) -> None:
         if later.application is not None:
             later.application.tend()
 
-    asgi.host(app, later, grant=GRANT, limits=LIMITS)
+    return asgi.host(app, later, grant=GRANT, limits=LIMITS, identity=identity)
 
 
 def endorsement(endorse: Callable[[str, bytes], Endorsed], kind: str, evidence: bytes) -> bytes:

@@ -94,7 +94,7 @@ def test_a_torn_tail_ends_at_the_last_signature(tmp_path: Path, cut: str) -> Non
     with LedgerLog(folder) as log:
         assert log.head() == _head(batches[1])
         assert path.read_bytes() == good
-        assert [one.read_bytes() for one in folder.glob("torn_*")] == ([tail] if tail else [])
+        assert [one.read_bytes() for one in tmp_path.glob("ledger.torn/*")] == ([tail] if tail else [])
         _fill(log, batches[2:])
         assert _all(log) == b"".join(one.entries for one in batches)
 

@@ -5,8 +5,9 @@ is trusted: the node holds what it reads against its leaves, and nothing here de
 
 ``ledger_17``  is open; its header is 0
 ``ledger_1-16.committed``  is whole
-``torn_17_at_4096``  what a crash left after the last signature of a chunk
-``lock``  is held by the process that writes
+
+Next to the folder, since CCF's tools read every file in it: ``FOLDER.lock`` is held by the process that
+writes, and ``FOLDER.torn`` has what crashes left after a chunk's last signature.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from array import array
 from pathlib import Path
 from typing import Final, Self
 
+from kluis import files
 from kluis.errors import FormatError, UnavailableError, UsageError
 from kluis.formats.ccf.chunk import MAX_CHUNK, START, ChunkName, table_of
 from kluis.formats.ccf.entry import CHUNK_AFTER, CHUNK_BEFORE, HEADER, read_header
@@ -65,7 +67,7 @@ class LedgerLog:
         self._head = EMPTY
         self._damaged = False
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = _hold(folder / "lock")
+        self._lock = _hold(folder.with_name(f"{folder.name}.lock"))
         try:
             self._open()
         except BaseException:
@@ -236,9 +238,9 @@ class LedgerLog:
         offsets, last = whole_until_signature(data, path.name)
         end = offsets[-1]
         if len(data) > max(end, START):
-            torn = self.folder / f"torn_{self._first}_at_{end}"
-            torn.write_bytes(data[end:])
-            _sync_folder(self.folder)
+            torn = self.folder.with_name(f"{self.folder.name}.torn")
+            torn.mkdir(mode=0o700, exist_ok=True)
+            files.write(torn / f"{self._first}_at_{end}", data[end:])
         if len(data) != end:
             os.ftruncate(file, end if end > START else 0)
         if end > START:
@@ -288,7 +290,7 @@ def _hold(path: Path) -> int:
     except OSError:
         os.close(file)
         raise UnavailableError(
-            f"{path.parent}: another process writes this ledger",
+            f"{path.with_suffix('')}: another process writes this ledger",
             hint="stop the other kluis serve, or name another folder with --state",
             code="ledger_held",
         ) from None
