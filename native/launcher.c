@@ -20,6 +20,7 @@
 #include "calls.h"
 #include "filter.h"
 #include "memory.h"
+#include "module.h"
 #include "reserve.h"
 #include "scratch.h"
 
@@ -220,22 +221,6 @@ static void die_of(PyStatus status) {
     _exit(70);
 }
 
-/* What the runtime asks its launcher. */
-static PyObject *refused_code(PyObject *module, PyObject *unused) {
-    (void)module;
-    (void)unused;
-    return PyBool_FromLong(memory_refused_code());
-}
-
-static PyObject *launcher_module(void) {
-    static PyMethodDef methods[] = {
-        {"refused_code", refused_code, METH_NOARGS, "Whether a library asked for code of its own and was refused."},
-        {NULL, NULL, 0, NULL},
-    };
-    static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, .m_name = "kluis_launcher", .m_methods = methods};
-    return PyModule_Create(&module);
-}
-
 static void *python(void *unused) {
     PyPreConfig pre;
     PyConfig config;
@@ -245,7 +230,7 @@ static void *python(void *unused) {
     errno = 0;
     const char *scratch = has('s') ? scratch_start() : NULL;
     if (scratch) refuse(scratch);
-    if (PyImport_AppendInittab("kluis_launcher", launcher_module)) refuse("the launcher's module");
+    if (module_install()) refuse("the launcher's module");
     PyPreConfig_InitIsolatedConfig(&pre);
     pre.utf8_mode = 1;
     status = Py_PreInitialize(&pre);

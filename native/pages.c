@@ -19,6 +19,7 @@
 
 static struct region region;
 static size_t heap_pages;         /* what the manifest allows; the region is larger, for reservations */
+static size_t aside_pages;        /* of the heap, kept from everybody just now */
 static size_t pages, open_pages;  /* open: handed out, and not reserved closed */
 static uint64_t *used;            /* a bit a page: handed out */
 static uint64_t *odd;             /* a bit a page: not readable and writable just now */
@@ -81,6 +82,12 @@ void pages_limit(size_t bytes) {
     if (bytes / PAGE < pages) heap_pages = bytes / PAGE;
 }
 
+void pages_set_aside(size_t bytes) {
+    pthread_mutex_lock(&lock);
+    aside_pages = bytes / PAGE < heap_pages ? bytes / PAGE : heap_pages;
+    pthread_mutex_unlock(&lock);
+}
+
 int pages_hold(const void *p) {
     return region.base && (const char *)p >= region.base && (const char *)p < region.base + region.size;
 }
@@ -128,12 +135,13 @@ static size_t counted(size_t from, size_t n) {
 
 /* May n more pages be open? Libraries ask for more than they touch, so what is there decides. */
 static int admits(size_t n) {
-    if (open_pages + n <= heap_pages) return 1;
+    size_t most = heap_pages - aside_pages;
+    if (open_pages + n <= most) return 1;
     /* What is there only grows until something is given back: a full heap is counted once, not at
      * every request that it refuses. */
-    if (last_resident + n > heap_pages) return 0;
+    if (last_resident + n > most) return 0;
     last_resident = resident();
-    return last_resident + n <= heap_pages;
+    return last_resident + n <= most;
 }
 
 /* Whether these pages may all be open. */

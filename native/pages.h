@@ -20,6 +20,8 @@ int pages_within(size_t from, size_t n);
 
 /* How much may be open at once. */
 void pages_limit(size_t bytes);
+/* Keep so much of it from everybody, untouched, until this is called with less. */
+void pages_set_aside(size_t bytes);
 /* New pages, zero; or MAP_FAILED and errno. */
 void *pages_take(size_t bytes, int prot);
 /* Zero what was touched, and hand it out again from now on. */

@@ -18,6 +18,8 @@ INSIDE = f"{PYTHON}/lib"
 SCRATCH = ("blocks", "bytes", "files", "calls", "transfers", "paths", "streams")
 LAUNCHER = (
     "launcher.c",
+    "module.c",
+    "sha256.c",
     "memory.c",
     "pages.c",
     "region.c",

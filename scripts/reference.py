@@ -1,7 +1,7 @@
-"""Writes the pages of the reference that the program itself knows: commands, errors, public names.
+"""Writes the pages of the reference that are generated: commands, errors, public names.
 
 python scripts/reference.py          write them
-python scripts/reference.py --check  say which differ, and exit with 1 if any does
+python scripts/reference.py --check  print which differ, and exit with 1 if any does
 """
 
 from __future__ import annotations
@@ -32,43 +32,56 @@ TRIED = Path(__file__).resolve().parents[1] / "tests" / "packages"
 
 PACKAGES_HEAD = """# Packages inside an enclave
 
-Popular packages, each tried inside by a small computation (`tests/packages/apps/`) with pip's default wheels
-for CPython 3.11 and `heap = "2GiB"`. `make test-slow` holds every row to the list behind this page.
+Each package was tested inside an enclave with a small computation (`tests/packages/apps/`), pip's default
+wheels for CPython 3.11, and `heap = "2GiB"`. `make test-slow` checks every row.
 
 {runs} of {all} run.
 
-| package | version | state | what was computed |
+| package | version | state | test |
 |---|---|---|---|
 """
 
 PACKAGES_TAIL = """
 - *runs with scratch*: set `scratch` in `kluis.toml`. Temporary files are then
   [encrypted](../concepts/image.md#scratch).
-- *runs with insecure_jit*: set `grants = ["insecure_jit"]`. The package generates machine code: memory that
-  was written may be run. The grant is measured, and every report states it. Generated code is not secret.
-- Callbacks from C into Python (`ctypes`, `cffi`) need no grant: up to 16,384 at once.
-- A `.pth` file of a wheel is left out, because the interpreter inside never reads one. So are files that
-  pip would install outside the packages. `kluis build` reports both.
+- *runs with insecure_jit*: set `grants = ["insecure_jit"]`. The package generates machine code, so the grant
+  lets written memory be executed. The measurement covers the grant, and every report states it. Generated
+  code is not secret.
+- Callbacks from C into Python (`ctypes`, `cffi`) need no grant: up to 16,384 at a time.
+- `kluis build` leaves out a `.pth` file of a wheel, because the interpreter inside never reads it. It also
+  leaves out files that pip would install outside the packages. It reports both.
 - A wheel that was built on one machine (its name ends in `linux_x86_64`) may need a newer C++ library than
-  the base layer has: Debian 12's for CPython 3.11, Debian 13's for 3.13. `kluis build` then fails, and its
-  error names what is missing.
+  the base layer has. The base layer is Debian 12's for CPython 3.11, and Debian 13's for 3.13. `kluis build`
+  then fails, and its error names what is missing.
 """
 
 CLI_HEAD = """# The command line
 
-Data goes to stdout, everything else to stderr; `--json` works everywhere. Exit codes: 0 yes, 2 usage,
-3 format, 4 not authentic, 5 stale, 6 policy says no, 7 unavailable, 70 our bug, 130 stopped by Ctrl-C,
-141 nobody reads the output any more. This page is what `--help`
-prints (`python scripts/reference.py` writes it, `tests/meta/test_docs.py` compares it).
+Data goes to stdout, everything else to stderr. Every command takes `--json`. This page is the output of
+`--help`: `python scripts/reference.py` writes it, and `tests/meta/test_docs.py` compares it.
+
+| exit code | meaning |
+|---|---|
+| 0 | yes |
+| 2 | wrong usage |
+| 3 | wrong format |
+| 4 | not authentic |
+| 5 | too old |
+| 6 | rejected by the policy |
+| 7 | unavailable |
+| 70 | a bug in Kluis |
+| 130 | stopped by Ctrl-C |
+| 141 | the reader of the output closed it |
 """
 
 ERRORS_HEAD = """# Errors
 
-One tree, by whose fault it is. A command prints `kluis: error: ...` and, where something mends it,
-`kluis: hint: ...`, and ends with the code; with `--json` it prints an object of `error`, `code`, `hint` and
-`exit_code`. The code is stable; the sentence is not. `kluis explain CODE` says what is in the tables below.
+The error classes form a tree, by the cause of the error. A command prints `kluis: error: ...` with the code
+at the end, and `kluis: hint: ...` if there is a fix. With `--json` it prints an object of `error`, `code`,
+`hint` and `exit_code`. Codes are stable; the text of an error may change. `kluis explain CODE` prints the
+tables below.
 
-| class | code | exit code | HTTP status | what it means |
+| class | code | exit code | HTTP status | meaning |
 |---|---|---|---|---|
 """
 
@@ -132,23 +145,31 @@ def errors() -> str:
         entries = [entry for entry in codes.entries().values() if entry.group == group]
         said = "".join(f"| `{e.code}` | {e.cause} | {e.fix} |\n" for e in entries)
         heading = f"{meaning[:1].upper()}{meaning[1:]}"
-        parts.append(f"\n## {heading}\n\n| code | cause | what mends it |\n|---|---|---|\n{said}")
+        parts.append(f"\n## {heading}\n\n| code | cause | fix |\n|---|---|---|\n{said}")
     return "".join(parts)
 
 
 PYTHON_HEAD = """# Python
 
-What other programs may import; all else may change without a word, but for what a guide shows. Every error
-is a `kluis.errors.KluisError`. `kluis.evidence` and `kluis.appraisal` load the standard library and
-`cryptography` alone.
+The public modules and their names. Everything else may change in any version. Every error is a
+`kluis.errors.KluisError`. `kluis.evidence` and `kluis.appraisal` load only the standard library and
+`cryptography`.
 """
 PUBLIC = (
+    "kluis.errors",
     "kluis.enclave",
+    "kluis.enclave.asgi",
+    "kluis.enclave.store",
+    "kluis.images",
     "kluis.host",
+    "kluis.host.attested",
+    "kluis.host.vaults",
     "kluis.evidence",
     "kluis.appraisal",
-    "kluis.appraisal.tokens.signing",
+    "kluis.appraisal.tokens",
     "kluis.collateral",
+    "kluis.cleanroom",
+    "kluis.testing.plugin",
 )
 
 
@@ -159,7 +180,7 @@ def python() -> str:
         module = importlib.import_module(name)
         opening = (module.__doc__ or "").strip().split("\n\n")[0].replace("\n", " ")
         rows = "".join(f"| `{public}` | {_sentence(module, public)} |\n" for public in sorted(module.__all__))
-        parts.append(f"## `{name}`\n\n{opening}\n\n| name | what it is |\n|---|---|\n{rows}")
+        parts.append(f"## `{name}`\n\n{opening}\n\n| name | meaning |\n|---|---|\n{rows}")
     return "\n".join(parts)
 
 
@@ -173,47 +194,47 @@ def _sentence(module: Any, name: str) -> str:
 
 POLICY_HEAD = """# Policies
 
-A policy is a TOML file of version 2. Every key must stand there: what is not stated is not assumed, and a
-policy that leaves one out does not load. Where anything is accepted, it says `"any"`. `kluis policy init`
-drafts one from evidence; each key is a rule that `kluis appraise` tells. For an enclave, by image or signer,
-it writes version 1, which is of SGX alone and has `[identity]` for a table of the TEE's.
+A policy is a TOML file of version 2. Every key is required, and a policy without one does not load. If you
+accept any value, write `"any"`. `kluis policy init` drafts a policy from evidence. Each key is a rule in the
+output of `kluis appraise`. For an enclave, by image or signer, `kluis policy init` writes version 1, which
+supports only SGX and has the table `[identity]` instead of the TEE's table.
 
-A rule speaks of one aspect of the attester. In a signed result, an aspect is affirmed if a rule that wants
-something of it is met and none fails; what no rule asks about is not claimed. `runtime-opaque` follows from
-the protection level: encrypted memory affirms it, isolation by software is a warning, and nothing is known of
-memory from a TPM. The status of a result is never better than the worst aspect.
+Each rule belongs to one aspect of the attester. In a signed result, an aspect is affirmed if one of its rules
+is met and none of its rules fails. An aspect without a rule is not claimed. `runtime-opaque` follows from the
+protection level. Encrypted memory affirms it. Isolation by software is a warning. A TPM's evidence does not
+describe memory. The status of a result is never better than its worst aspect.
 
-Tables are alternatives: evidence is judged by the table of its own TEE. An Azure VM's is judged by two, its
-own and that of the hardware within; hardware that `[azure]` names is not accepted bare, since its report
-says nothing of the operating system.
+Tables are alternatives: evidence is judged by the table of its TEE. Evidence of an Azure VM is judged by two
+tables, its own and that of the hardware inside. A policy with `[azure]` does not accept that hardware's
+report without the VM's evidence, because the report does not describe the operating system.
 
 | table | keys |
 |---|---|
-| `[accept]` | `protection`: levels; `debug`; `denylists`: refuse what a dated list names; `emulated_roots` |
+| `[accept]` | `protection`: levels; `debug`; `denylists`: reject what a dated list names; `emulated_roots` |
 | `[freshness]` | `nonce`; `max_collateral_age_days`, or any; `max_evidence_age_seconds` |
 | `[tcb]` | `statuses`; `advisories`, `min_evaluation`, `min_tcb_date`, or any |
 | `[binding]` | `report_data`: hex, `"given"`, `"nonce"` or any; or `purpose`, for a Kluis enclave |
 | `[launch]` | with a purpose: `missing`, `counters`, `insecure` |
-| a TEE's own | below; at least one |
-| `[[releases.TEE]]` | `name`, and `measurements`, `registers` as one release has them; may be left out |
+| the TEE's table | see below; at least one |
+| `[[releases.TEE]]` | `name`, and `measurements`, `registers` of one release; optional |
 
-Reference values of several releases (`kluis appraise --reference`) are good together: evidence must fit one
-release whole (rule `release`). A policy that is written with them says so in `[[releases.TEE]]`, a table a
-release. They change no id of a policy that has none, and their names change no id.
+Reference values of several releases (`kluis appraise --reference`) are not mixed: evidence must match one
+release completely (rule `release`). A policy with these values has a table `[[releases.TEE]]` for each
+release. A policy without releases keeps its id, and the names of releases do not change an id.
 """
 FORMS = {
     forms.Hexes: "list of hex",
     forms.Names: "list of names",
     forms.Numbers: "list of numbers",
     forms.Number: "number",
-    forms.Least: "least number",
-    forms.Most: "most, in seconds",
-    forms.LeastVersion: "least version, as text",
+    forms.Least: "minimum",
+    forms.Most: "maximum, in seconds",
+    forms.LeastVersion: "minimum version, as text",
     forms.Allow: "true accepts it",
-    forms.Require: "true wants it",
+    forms.Require: "true requires it",
     forms.Bits: "`{ mask, value }` in hex",
     forms.RegisterValues: "registers, each a list of hex",
-    forms.LeastComponents: "by product, least versions of its parts",
+    forms.LeastComponents: "by product, minimum versions of its parts",
 }
 
 
@@ -226,13 +247,13 @@ def policy() -> str:
             for each in fields
         )
         parts.append(
-            f"## `[{tee}]`\n\n| key | form | rule | aspect | what it is |\n|---|---|---|---|---|\n{rows}"
+            f"## `[{tee}]`\n\n| key | form | rule | aspect | meaning |\n|---|---|---|---|---|\n{rows}"
         )
     return "\n".join(parts)
 
 
 class Package(msgspec.Struct, forbid_unknown_fields=True):
-    """One row: what is required beside the package itself, and what it then gives."""
+    """One row: what the package needs, and what its test computes."""
 
     version: str
     also: list[str] = []
@@ -277,7 +298,7 @@ PAGES: dict[str, Any] = {
 
 
 def differing() -> list[str]:
-    """The pages that are not what the program says."""
+    """The pages that differ from what the program prints."""
     return [
         name
         for name, page in PAGES.items()
@@ -288,7 +309,7 @@ def differing() -> list[str]:
 if __name__ == "__main__":
     if "--check" in sys.argv:
         stale = differing()
-        sys.exit(f"docs/reference: want what the program says, got stale {', '.join(stale)}" if stale else 0)
+        sys.exit(f"docs/reference: want the program's output, got stale {', '.join(stale)}" if stale else 0)
     REFERENCE.mkdir(parents=True, exist_ok=True)
     for name, page in PAGES.items():
         (REFERENCE / name).write_text(page())

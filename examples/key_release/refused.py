@@ -21,7 +21,6 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from kluis.errors import KluisError
-from kluis.formats.kluis.runtime_data import rsa_key
 from kluis.host import load
 from kluis.host.vaults import vault_evidence
 from kluis.images import build
@@ -81,9 +80,15 @@ def hosts_key(services: Services, offer: object) -> None:
     """The host writes a key of its own into the document that the quote covers."""
     numbers = rsa.generate_private_key(65537, 3072).public_key().public_numbers()
     said = json.loads(offer.runtime_data)  # type: ignore[attr-defined]
-    said["keys"] = [rsa_key(numbers.n, numbers.e)]
+    said["keys"] = [{"kty": "RSA", "use": "enc", "e": _base64url(numbers.e), "n": _base64url(numbers.n)}]
     forged = msgspec.structs.replace(offer, runtime_data=json.dumps(said).encode())  # type: ignore[type-var]
     tried("a key of the host's own", lambda: services.attest(forged))
+
+
+def _base64url(number: int) -> str:
+    """A number of a key, as JSON Web Keys have it."""
+    octets = number.to_bytes((number.bit_length() + 7) // 8, "big")
+    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
 
 
 def another_run(services: Services, path: str, token: str) -> None:
@@ -118,9 +123,9 @@ def stale(services: Services, token: str) -> None:
 
 
 def outdated(services: Services, path: str) -> None:
-    """A weakness became known: who was not certified anew since is out of date, these services too.
+    """A weakness became known: who was not certified again since is out of date, these services too.
 
-    They hold what they know of platforms for an hour; started anew, they know it at once.
+    They hold what they know of platforms for an hour; restarted, they know it at once.
     """
 
     def release() -> str:
@@ -141,7 +146,7 @@ def outdated(services: Services, path: str) -> None:
     platform("certify")
     services.restart()
     waited(lambda: not refusal())
-    print("released again, once the platform was certified anew")
+    print("released again, once the platform was certified again")
 
 
 def platform(*order: str) -> None:

@@ -90,7 +90,7 @@ class Services:
         )
 
     def restart(self) -> None:
-        """Have every service's enclave started anew; no client is refused meanwhile."""
+        """Have every service's enclave restarted; no client is refused meanwhile."""
         os.kill(self.pid, signal.SIGHUP)
 
     def _keys(self) -> Any:

@@ -1,5 +1,5 @@
 """The whole program that runs inside: a clean room, under a name of its own."""
 
-from kluis.cleanroom.runner import room
+from kluis.cleanroom import room
 
 app = room("nafld", product_id=31, svn=1)

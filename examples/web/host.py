@@ -10,10 +10,9 @@ import sys
 
 import httpx
 
-from kluis.appraisal import ByImage, Policy, strict
+from kluis.appraisal import ByImage, Policy, Purpose, strict
 from kluis.errors import KluisError
 from kluis.evidence import ProtectionLevel
-from kluis.formats.kluis.runtime_data import Purpose
 from kluis.host import attested, load
 
 

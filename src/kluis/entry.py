@@ -1,14 +1,15 @@
 """What the launcher imports in an enclave: it loads the runtime, with every import checked, and runs it."""
 
-from kluis import measured
+import gc
 
-__all__ = ["load", "main"]
+from kluis import measured
 
 INDEXES = 7
 
 
 def load() -> None:
     """Check imports from now on, and import the runtime: what stops it is still said to the host."""
+    gc.disable()  # until the application is imported: what is loaded here stays
     measured.arm(INDEXES)
     import kluis.enclave.runtime.main  # noqa: F401 - for its effect
 

@@ -4,14 +4,14 @@
     |- UsageError            the caller asked for something that cannot be meant        exit 2
     |- FormatError           the bytes are not what they should be                      exit 3
     |  `- UnsupportedError   well formed, of a kind or version that is not handled
-    |- AuthenticityError     nobody we trust vouches for it                             exit 4
+    |- AuthenticityError     its signer is not trusted                             exit 4
     |- FreshnessError        it was true once: expired, replayed, not yet valid         exit 5
-    |- PolicyError           authentic, and not what the policy wants                   exit 6
+    |- PolicyError           authentic, but rejected by the policy                   exit 6
     |- UnavailableError      this machine, or a service, cannot do it now               exit 7
-    |- EnclaveError          a call into an enclave did not come back                   exit 7
+    |- EnclaveError          a call into an enclave did not return                   exit 7
     |  |- EnclaveDied        the enclave ended, or was ended
     |  |- CallTimeout        no answer within the time the caller gave
-    |  |- CallCancelled      the caller, or the host, took the call back
+    |  |- CallCancelled      the caller, or the host, cancelled the call
     |  `- RemoteError        the code inside raised; carries the type's name
     `- InternalError         our bug                                                    exit 70
 
@@ -23,6 +23,23 @@ from __future__ import annotations
 from typing import ClassVar, Final
 
 # Of a message: what is wrong with very long input can be as long as it is.
+__all__ = [
+    "AuthenticityError",
+    "CallCancelled",
+    "CallTimeout",
+    "EnclaveDied",
+    "EnclaveError",
+    "FormatError",
+    "FreshnessError",
+    "InternalError",
+    "KluisError",
+    "PolicyError",
+    "RemoteError",
+    "UnavailableError",
+    "UnsupportedError",
+    "UsageError",
+]
+
 MOST_CHARACTERS: Final = 16 << 10
 # Of what somebody else says went wrong, within a message of ours.
 MOST_FOREIGN: Final = 300

@@ -7,7 +7,9 @@ import errno
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from kluis.errors import FormatError, UnavailableError
 
@@ -34,6 +36,42 @@ def write(path: Path, data: bytes) -> None:
             os.unlink(name)
         raise
     flush_folder(path.parent)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Write a file without a name, and give it ``path``, mode 0644, once it is complete.
+
+    Whatever happens before, a kill too, leaves what was at ``path`` and nothing next to it. (Where the
+    file system has no nameless files, a kill leaves a hidden one.)
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    hidden = path.parent / f".{path.name}.{os.urandom(8).hex()}"
+    try:
+        with _nameless(path.parent, hidden) as f:
+            yield f
+            f.flush()
+            os.fchmod(f.fileno(), 0o644)
+            if not hidden.exists():
+                folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    # With a folder's descriptor Python calls linkat, which follows the link in /proc.
+                    os.link(f"/proc/self/fd/{f.fileno()}", hidden.name, dst_dir_fd=folder)
+                finally:
+                    os.close(folder)
+        os.replace(hidden, path)
+    finally:
+        hidden.unlink(missing_ok=True)
+
+
+def _nameless(folder: Path, hidden: Path) -> BinaryIO:
+    try:
+        descriptor = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError:
+        descriptor = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    return cast("BinaryIO", os.fdopen(descriptor, "r+b"))
 
 
 def flush_folder(path: Path) -> None:

@@ -18,6 +18,11 @@ try:
     from _sha2 import sha256 as _sha256  # type: ignore[import-not-found]
 except ImportError:  # before CPython 3.12
     from _sha256 import sha256 as _sha256  # type: ignore[import-not-found]
+try:
+    from kluis_launcher import sha256 as _fast  # type: ignore[import-not-found]
+    from kluis_launcher import sha256_file as _fast_file
+except ImportError:  # a processor without the instructions, or a test outside
+    _fast = _fast_file = None
 
 ROOT = "/k/"
 KLUIS = "/k/kluis"
@@ -26,8 +31,9 @@ CHANGED = 66
 # Names for people and type checkers; the modules that have them are not loaded yet.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from importlib.machinery import ModuleSpec
-    from types import ModuleType
+    from types import CodeType, ModuleType
 LARGE = 1 << 20
 """Bytes of a library of the ``kluis`` layer from which on the spawner measures it."""
 FIRST = ("ld-linux-x86-64.so.2", "libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0")
@@ -36,12 +42,11 @@ _PART = 1 << 16
 _PATH, _DIGEST, _SIZE = b'"path":"', b'","sha256":"', b'","size":'
 _PROGRAM_LOAD, _PROGRAM_DYNAMIC, _NEEDED, _STRINGS = 1, 2, 1, 5
 
-_layers: dict[str, str] = {}
-_files: dict[bytes, bytes] = {}
-_at_launch: set[bytes] = set()
+_indexes: dict[str, bytes] = {}
 _named: set[str] = set()
 _checked = {f"/k/python/lib/{name}" for name in FIRST}
 _hash = [_sha256]
+_buffers: list[bytearray] = []
 
 
 def arm(descriptor: int) -> None:
@@ -50,28 +55,33 @@ def arm(descriptor: int) -> None:
     Args:
         descriptor: a line ``mount size mount size ...``, then the indexes, each of its size in bytes.
     """
-    data = posix.read(descriptor, posix.fstat(descriptor).st_size)
-    posix.close(descriptor)
-    head, _, rest = data.partition(b"\n")
+    head = posix.pread(descriptor, 4096, 0).partition(b"\n")[0]
     words = head.decode().split()
+    at = len(head) + 1
     for mount, size in zip(words[::2], words[1::2], strict=True):
-        index, rest = rest[: int(size)], rest[int(size) :]
-        _layers[mount] = _sha256(index).hexdigest()
-        for entry in index.split(_PATH)[1:]:
-            path, _, after = entry.partition(_DIGEST)
-            name = b"%s/%s" % (mount.encode(), path)
-            _files[name] = after[:64]
-            # As the index states it: the file itself may have been made large since.
-            if mount == KLUIS and int(after[64 + len(_SIZE) :].partition(b"}")[0]) >= LARGE:
-                _at_launch.add(name)
+        _indexes[mount] = posix.pread(descriptor, int(size), at)
+        at += int(size)
+    posix.close(descriptor)
     # A module in an archive would be read from it by other code.
     sys.path_hooks[:] = [hook for hook in sys.path_hooks if getattr(hook, "__name__", "") != "zipimporter"]
     get_data, create_module = _importing.FileLoader.get_data, _importing.ExtensionFileLoader.create_module
+    get_code, compile_bytecode = _importing.SourceLoader.get_code, vars(_importing)["_compile_bytecode"]
 
     def measured_data(self: _importing.FileLoader, path: str) -> bytes:
         data: bytes = get_data(self, path)
-        _check(_plain(path), _sha256(data).hexdigest())
+        _check(_plain(path), _digest(data))
         return data
+
+    def measured_code(self: _importing.SourceFileLoader, fullname: str) -> "CodeType | None":
+        source = self.get_filename(fullname)
+        path = _importing.cache_from_source(source)
+
+        def load(data: memoryview) -> "CodeType":
+            code: CodeType = compile_bytecode(data[16:], fullname, path, source)
+            return code
+
+        code = _read_measured(path, *found, load) if (found := _find(path)) else None
+        return get_code(self, fullname) if code is None else code
 
     def measured_module(self: _importing.ExtensionFileLoader, spec: "ModuleSpec") -> "ModuleType":
         check_library(str(spec.origin))
@@ -81,21 +91,83 @@ def arm(descriptor: int) -> None:
         return module
 
     _importing.FileLoader.get_data = measured_data  # type: ignore[method-assign]
+    _importing.SourceFileLoader.get_code = measured_code  # type: ignore[assignment,method-assign]
     _importing.ExtensionFileLoader.create_module = measured_module  # type: ignore[method-assign]
 
 
 def layers() -> dict[str, str]:
     """SHA-256, hex, of the index of each layer, by its mount point."""
-    return dict(_layers)
+    return {mount: _digest(index).decode() for mount, index in _indexes.items()}
 
 
 def hash_with(sha256: object) -> None:
-    """Use a faster SHA-256 for libraries from now on.
+    """Measure large libraries of Kluis, too, from now on; and all with a faster SHA-256, where none is here.
 
     Args:
         sha256: makes an object that has ``update`` and ``hexdigest``, as in the standard library.
     """
     _hash[0] = sha256
+
+
+def _digest(data: object) -> bytes:
+    text: str = _fast(data).hex() if _fast else _sha256(data).hexdigest()
+    return text.encode()
+
+
+def _find(path: str) -> tuple[bytes, int] | None:
+    """The digest, in hex, and the size of a file, from the index of its layer; the indexes are sorted."""
+    mount = "/".join(path.split("/", 3)[:3])
+    if (index := _indexes.get(mount)) is None:
+        return None
+    want, low, high = path[len(mount) + 1 :].encode(), 0, len(index)
+    while low < high:
+        middle = (low + high) // 2
+        start = index.find(_PATH, middle, high + len(_PATH) - 1)
+        if start < 0:
+            high = middle
+            continue
+        end = index.find(_DIGEST, start)
+        got = index[start + len(_PATH) : end]
+        if b"\\" in got:
+            got = _unescaped(got)
+        if got == want:
+            at = end + len(_DIGEST)
+            return index[at : at + 64], int(index[at + 64 + len(_SIZE) : index.find(b"}", at)])
+        if got < want:
+            low = end
+        else:
+            high = middle
+    return None
+
+
+def _read_measured(
+    path: str, digest: bytes, size: int, load: "Callable[[memoryview], CodeType]"
+) -> "CodeType | None":
+    """What ``load`` makes of a measured file of bytecode; None if there is no such file.
+
+    One buffer serves for all: a file's own would be in pages of secret memory that were never used.
+    """
+    try:
+        descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        buffer = _buffers.pop()
+    except IndexError:  # the first one, or another thread has it
+        buffer = bytearray(_PART)
+    try:
+        if len(buffer) < size:
+            buffer = bytearray(-(-size // _PART) * _PART)
+        data = memoryview(buffer)[:size]
+        read = posix.readv(descriptor, [data])
+    finally:
+        posix.close(descriptor)
+    if read != size or _digest(data) != digest:
+        _end(path)
+    try:
+        return load(data)
+    finally:
+        _buffers.append(buffer)
 
 
 def check_library(path: str) -> None:
@@ -120,15 +192,29 @@ def check_library(path: str) -> None:
 def _measure_library(path: str) -> None:
     descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
-        if _hash[0] is not _sha256 or _escaped(path) not in _at_launch:
-            got = _hash[0]()
-            while part := posix.read(descriptor, _PART):
-                got.update(part)
-            _check(path, got.hexdigest())
+        if _hash[0] is not _sha256 or not _at_launch(path):
+            _check(path, _digest_file(descriptor))
         for name in needed_libraries(lambda at, size: posix.pread(descriptor, size, at)):
             _check_named(name)
     finally:
         posix.close(descriptor)
+
+
+def _at_launch(path: str) -> bool:
+    """Whether the spawner measures it: by its index, since the file itself may have been made large since."""
+    found = _find(path) if path.startswith(f"{KLUIS}/") else None
+    return found is not None and found[1] >= LARGE
+
+
+def _digest_file(descriptor: int) -> bytes:
+    if _fast_file:
+        digest: bytes = _fast_file(descriptor)
+        return digest.hex().encode()
+    got = _hash[0]()
+    while part := posix.read(descriptor, _PART):
+        got.update(part)
+    text: str = got.hexdigest()
+    return text.encode()
 
 
 def needed_libraries(read: object) -> list[str]:
@@ -170,13 +256,25 @@ def _check_named(name: str) -> None:
     """Measure every file of that name, in whichever folder, once."""
     if name not in _named:
         _named.add(name)
-        end = b"/" + _escaped(name)
         try:
-            for path in [path for path in _files if path.endswith(end)]:
-                check_library(path.decode())
+            for path in _paths_of(name):
+                check_library(path)
         except OSError:
             _named.discard(name)
             raise
+
+
+def _paths_of(name: str) -> list[str]:
+    """Every file of that name that an index has."""
+    found, end = [], _escaped(name) + _DIGEST
+    for mount, index in _indexes.items():
+        at = index.find(end)
+        while at >= 0:
+            start = index.rfind(_PATH, 0, at) + len(_PATH)
+            if start == at or index[at - 1 : at] == b"/":
+                found.append(f"{mount}/{_unescaped(index[start : at + len(end) - len(_DIGEST)]).decode()}")
+            at = index.find(end, at + 1)
+    return found
 
 
 def _measured_dlopen(dlopen: object) -> object:
@@ -189,15 +287,23 @@ def _measured_dlopen(dlopen: object) -> object:
     return measured
 
 
-def _check(path: str, digest: str) -> None:
-    if path.startswith(ROOT) and _files.get(_escaped(path)) != digest.encode():
-        posix.write(2, f"kluis: {path}: is not the measured file\n".encode())
-        posix._exit(CHANGED)
+def _check(path: str, digest: bytes) -> None:
+    if path.startswith(ROOT) and (not (found := _find(path)) or found[0] != digest):
+        _end(path)
+
+
+def _end(path: str) -> None:
+    posix.write(2, f"kluis: {path}: is not the measured file\n".encode())
+    posix._exit(CHANGED)
 
 
 def _escaped(path: str) -> bytes:
     r"""As in an index, whose canonical JSON escapes ``"`` and ``\`` only: a path's characters print."""
     return path.replace("\\", "\\\\").replace('"', '\\"').encode()
+
+
+def _unescaped(path: bytes) -> bytes:
+    return path.replace(b"\\\\", b"\0").replace(b'\\"', b'"').replace(b"\0", b"\\")
 
 
 def _plain(path: str) -> str:

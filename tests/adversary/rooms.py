@@ -13,7 +13,7 @@ import polars as pl
 
 from kluis.cleanroom import analysis, datasets, query
 from kluis.cleanroom.agreement import Dataset, SqlAnalysis
-from kluis.cleanroom.engine import _Stream
+from kluis.cleanroom.datasets import Stream
 from kluis.cleanroom.noise import Noise
 from kluis.cleanroom.terms import Range, Terms, Use
 from tests.cleanroom import samples
@@ -124,27 +124,33 @@ def inputs(tables: Mapping[str, pl.DataFrame], k: int = K) -> tuple[Dataset, ...
     return tuple(described(name, table, uses[name], k) for name, table in tables.items())
 
 
-def computed(text: str, tables: Mapping[str, pl.DataFrame], k: int = K) -> list[dict[str, object]]:
-    """What leaves, by the path that an enclave takes."""
-    asked = SqlAnalysis(
-        id="attack",
-        question="?",
-        inputs=tuple(tables),
-        recipients=("clinic",),
-        query=text,
-        max_rows=1000,
+def asked(text: str, names: tuple[str, ...]) -> SqlAnalysis:
+    """A query over some data sets, as an agreement has it."""
+    return SqlAnalysis(
+        id="attack", question="?", inputs=names, recipients=("clinic",), query=text, max_rows=1000
     )
-    padded, _ = analysis.compute(asked, inputs(tables, k), tables, k, NOISE)
+
+
+def answered(
+    question: SqlAnalysis, datasets: tuple[Dataset, ...], tables: Mapping[str, pl.DataFrame], k: int = K
+) -> list[dict[str, object]]:
+    """What leaves, by the path that an enclave takes."""
+    padded, _ = analysis.compute(question, datasets, tables, k, NOISE)
     plain = padded[4 : 4 + int.from_bytes(padded[:4])]
     found: list[dict[str, object]] = pl.read_parquet(io.BytesIO(plain)).to_dicts() if plain else []
     return found
+
+
+def computed(text: str, tables: Mapping[str, pl.DataFrame], k: int = K) -> list[dict[str, object]]:
+    """What leaves of tables that are as they are described."""
+    return answered(asked(text, tuple(tables)), inputs(tables, k), tables, k)
 
 
 def raw(text: str, tables: Mapping[str, pl.DataFrame]) -> list[tuple[object, ...]]:
     """What a plain DuckDB answers: what the attack would find."""
     connection = duckdb.connect()
     for name, table in tables.items():
-        connection.register(name, _Stream(table))
+        connection.register(name, Stream(table))
     return connection.execute(text).fetchall()
 
 

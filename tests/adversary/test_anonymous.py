@@ -38,7 +38,7 @@ def test_a_name_that_stands_twice_at_the_end_of_many(world: World) -> None:
         answer = world.attest(
             "SgxEnclave", {"quote": "AAAA", "runtimeData": {"data": b64u(text), "dataType": "JSON"}}
         )
-    assert error_of(answer) == (400, "InvalidParameter", "runtimeData.data: member 'zz' stands twice")
+    assert error_of(answer) == (400, "InvalidParameter", "runtimeData.data: member 'zz' appears twice")
 
 
 @pytest.mark.parametrize("unit", ['{"":0}', "[]", "0"])

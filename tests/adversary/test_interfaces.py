@@ -137,7 +137,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_unsigned_image_runs_no_command(command: str, tmp_path: Path) -> None:
-    """An image of a few KB, which nobody signed, is given to a command: none of its text is run."""
+    """An image of a few KB, which is unsigned, is given to a command: none of its text is run."""
     text = next(text for text in texts(tmp_path / "ran") if text.startswith("A if "))
     document = put(("types", "A", "fields", 0, "type", "ref"), text)
     image = tmp_path / "bad.kluis"

@@ -105,13 +105,15 @@ from kluis.tee.platform import start
 from kluis.tee.platform.launching import places
 from kluis.tee.platform.client import Platform
 guard = lambda pid: int(Path(f"/proc/{pid}/status").read_text().partition("TracerPid:")[2].split()[0])
+named = lambda pid: [part.split("=")[0] for part in Path(f"/proc/{pid}/environ").read_text().split("\\0")]
 mapped = lambda pid: sys.argv[2] in Path(f"/proc/{pid}/maps").read_text()
 try:
     running = Platform(start.start())
     daemon = int(running.status()["pid"])
     with load(sys.argv[1]) as enclave:
         inside = (enclave.pid, guard(enclave.pid), daemon, guard(daemon))
-        print(json.dumps([mapped("self"), [mapped(pid) for pid in inside], sorted(enclave.environment())]))
+        names = sorted({*enclave.environment(), *named(daemon)})
+        print(json.dumps([mapped("self"), [mapped(pid) for pid in inside], names]))
 finally:
     start.stop(places.mine())
 """
@@ -145,6 +147,7 @@ def test_the_platforms_environment(victim_image: Path, tmp_path: Path, name: str
 
     assert host is True
     assert inside == [False] * 4
+    assert "KLUIS_PLATFORM_SETTINGS" in environment  # the daemon's was read
     assert not {"LD_PRELOAD", "LD_AUDIT", "GLIBC_TUNABLES"} & set(environment)
 
 

@@ -21,8 +21,8 @@ from kluis.errors import PolicyError
 from kluis.evidence import Collateral
 from kluis.formats.encoding import b64
 from kluis.formats.kluis import runtime_data, vouched
+from kluis.formats.kluis.bundle import EvidenceBundle
 from kluis.formats.kluis.runtime_data import Purpose, RuntimeData
-from kluis.formats.kluis.vouched import Vouched
 from kluis.services.hosting import Endorsed, endorsement
 from kluis.services.keyvault.release.keyring import MOST_INSTANCES, Keyring
 from kluis.services.keyvault.vault.audit import Entry
@@ -85,7 +85,7 @@ def signing_certificate(
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
     builder = builder.serial_number(1).not_valid_before(forge.now - timedelta(days=1))
     builder = builder.not_valid_after(forge.now + timedelta(days=1))
-    for oid, value in Vouched(quote, document, forge.launch).extensions():
+    for oid, value in vouched.extensions(EvidenceBundle(quote, document, forge.launch)):
         held = x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value)
         builder = builder.add_extension(held, critical=False)
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
@@ -310,10 +310,10 @@ def test_a_host_that_says_why_it_has_no_collateral(forge: Forge) -> None:
 
     message, why = refused(vault(forge, signing_certificate(forge), endorse=endorse).release(sign(claims())))
     assert message == UNVERIFIED
-    said = "the host says, unchecked: CRL: expired?[2J?HTTP/1.1 200 OK!"
+    said = "the host reports, unverified: CRL: expired?[2J?HTTP/1.1 200 OK!"
     assert said in why
     assert why.isprintable()
-    assert why.endswith("!; mended there by: kluis platform start")
+    assert why.endswith("!; fix on the host: kluis platform start")
     assert len(why) < 600
 
 

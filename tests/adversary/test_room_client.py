@@ -20,7 +20,7 @@ from kluis.cleanroom.documents import decode, encode
 from kluis.cleanroom.exchange import Challenge, Offer, Release, ReleaseStatement
 from kluis.cleanroom.home import Home
 from kluis.cleanroom.release import Owner
-from kluis.cleanroom.room import Room, RoomFile
+from kluis.cleanroom.rooms import Room, RoomFile
 from kluis.errors import FreshnessError, KluisError, PolicyError, UnavailableError
 from tests.cleanroom import samples
 from tests.cleanroom.inprocess import InProcess
@@ -42,7 +42,7 @@ def signed(table: Table) -> None:
 
 
 def owner(table: Table, name: str = "clinic") -> Owner:
-    return Owner(table.homes[name], table.room.signed(), table.room.stops())
+    return Owner(table.homes[name], table.room.signed(), table.room.stops(table.room.proposal()))
 
 
 def enclave(table: Table) -> InProcess:
@@ -399,7 +399,7 @@ def test_a_home_that_somebody_else_made(table: Table) -> None:
     link = table.folder / "homes" / "eve"
     link.symlink_to(victim)
     code, _, err = table("init", "--as", "eve")
-    assert (code, "want a folder of your own, got a link or another thing" in err) == (7, True)
+    assert (code, "want your own folder, got a link or something else" in err) == (7, True)
     assert list(victim.iterdir()) == []
     assert stat.S_IMODE(victim.stat().st_mode) == 0o755
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from kluis.cleanroom import mailbox
-from kluis.cleanroom.agreement import sign
+from kluis.cleanroom.agreement import check_signed, sign
 from kluis.cleanroom.exchange import Challenge
 from kluis.cleanroom.folder import Folder
 from kluis.cleanroom.home import Home
 from kluis.cleanroom.mailbox import RemoteOwner
 from kluis.cleanroom.release import Owner
-from kluis.cleanroom.room import Room
-from kluis.errors import FormatError, UnavailableError, UsageError
+from kluis.cleanroom.rooms import Room
+from kluis.errors import FormatError, PolicyError, UnavailableError, UsageError
 from tests.cleanroom import samples
 from tests.cleanroom.tables import Table
 
@@ -231,15 +231,14 @@ def test_the_hosts_documents_are_huge(table: Table) -> None:
 
 
 @pytest.mark.usefixtures("little")
-@pytest.mark.parametrize("kind", ["parties", "signatures", "stops"])
+@pytest.mark.parametrize("kind", ["parties", "stops"])
 def test_a_document_is_huge(table: Table, kind: str) -> None:
     """Nor is any other document of the room read past its bound."""
-    names = {"signatures": "clinic.json", "stops": f"clinic.{RUN}.json"}
+    names = {"stops": f"clinic.{table.agreement.hash}.json"}
     huge(table.room.path / kind / names.get(kind, "eve.json"))
     read = {
         "parties": lambda: table.room.party("eve"),
-        "signatures": table.room.signed,
-        "stops": table.room.stops,
+        "stops": lambda: table.room.stops(table.agreement),
     }
     with pytest.raises(FormatError) as caught:
         read[kind]()
@@ -278,9 +277,11 @@ def test_as_many_files_as_one_likes(table: Table) -> None:
     """A folder with more documents than a room has is refused, and not read to its end."""
     for number in range(1001):
         (table.room.path / "stops" / f"p{number}.json").touch()
+        (table.room.path / "datasets" / f"p{number}.json").touch()
     with pytest.raises(FormatError) as caught:
-        table.room.stops()
-    assert caught.value.message.endswith("stops: want at most 1000 files, got more")
+        table.room.offers("people")
+    assert caught.value.message.endswith("datasets: want at most 1000 files, got more")
+    assert table.room.stops(table.agreement) == ()  # which are looked up by their names
 
 
 def test_a_run_goes_on(table: Table) -> None:
@@ -291,3 +292,51 @@ def test_a_run_goes_on(table: Table) -> None:
     assert mailbox._open_run(table.room, table.agreement.hash, 1).run == RUN
     mailbox.withdraw(table.room, RUN)
     assert not (table.room.path / "runs" / RUN).exists()
+
+
+def test_a_document_that_cannot_be_read_keeps_no_other_from_being_read(table: Table) -> None:
+    """Of a run, in a party's name, and before it: each is passed over until it is replaced."""
+    for run in ("00" * 32, "ff" * 32):
+        (table.room.path / "runs" / run).mkdir()
+        (table.room.path / "runs" / run / "open.json").write_bytes(b"{")
+    with pytest.raises(FormatError) as caught:
+        mailbox._open_run(table.room, table.agreement.hash, 0)
+    assert caught.value.message.startswith(f"runs/{'f' * 16}../open.json at 0x1: ")
+    mailbox.announce(table.room, table.agreement.hash, RUN, b"")
+    assert mailbox._open_run(table.room, table.agreement.hash, 0).run == RUN
+
+    path = table.room.path / "runs" / RUN / "clinic.challenge.json"
+    path.write_bytes(b"{")
+    host = RemoteOwner(table.room, "clinic", 0)
+    host.begin(RUN)
+    with pytest.raises(FormatError) as named:
+        host.challenge()
+    assert named.value.message.startswith(f"runs/{'ab' * 8}../clinic.challenge.json at 0x1: ")
+    host, real = RemoteOwner(table.room, "clinic", 60), Owner(table.homes["clinic"], table.setting.signed())
+    host.begin(RUN)
+    challenge = real.challenge()
+    later = threading.Timer(0.3, lambda: mailbox._put(table.room, RUN, "clinic.challenge", challenge))
+    later.start()
+    assert host.challenge() == challenge
+    later.join()
+
+
+def test_a_stop_that_cannot_be_read(table: Table) -> None:
+    """In the place of an owner's stop of this agreement, it ends the run; in any other place, nothing."""
+    stops, name = table.room.path / "stops", table.agreement.hash
+    for other in (f"clinic.{RUN}.json", f"eve.{name}.json", "clinic.json"):
+        (stops / other).write_bytes(b"{")
+    assert table.room.stops(table.agreement) == ()
+    (stops / f"clinic.{name}.json").write_bytes(b"{")
+    with pytest.raises(FormatError, match=rf"^stops/clinic.{name}.json at 0x1: "):
+        table.room.stops(table.agreement)
+
+
+def test_a_signature_that_cannot_be_read(table: Table) -> None:
+    """Its party has not signed, which is said by name; the others can sign."""
+    for each in table.setting.signed().signatures:
+        table.room.add_signature(each)
+    (table.room.path / "signatures" / "clinic.json").write_bytes(b"{")
+    with pytest.raises(PolicyError, match=r"want a signature of every party, missing \['clinic'\]"):
+        check_signed(table.room.signed())
+    assert table.approve("laboratory")[0] == 0

@@ -14,7 +14,7 @@ from kluis.cleanroom.agreement import Agreement, sign
 from kluis.cleanroom.documents import decode, encode
 from kluis.cleanroom.events import Line
 from kluis.cleanroom.home import Home
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.cli.main import run
 from kluis.hashes import sha256
 from tests.cleanroom import logs, samples
@@ -96,7 +96,7 @@ def test_a_stranger_with_a_file(held: Held) -> None:
     code, out, _ = held.told()
     assert code == 6
     assert out.splitlines()[-2].startswith("note ")
-    assert "proves nothing of mallory: the key is in the folder alone" in out
+    assert "proves nothing of mallory: only the folder contains the key" in out
 
 
 def test_a_line_signed_with_another_partys_key(held: Held) -> None:
@@ -176,5 +176,5 @@ def test_an_end_cut_off_before_a_line(held: Held) -> None:
 
 
 SAID = (
-    "does not prove that no end was cut off, now or before a line was added, as whoever holds the folder can"
+    "does not prove that the log is complete, because anyone with write access to the folder can truncate it"
 )

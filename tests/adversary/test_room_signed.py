@@ -186,7 +186,7 @@ def test_one_key_for_two_parties(table: Table, key: str) -> None:
     """One who signs, or opens, as two parties is refused."""
     one, two = table.agreement.parties
     forged = (one, msgspec.structs.replace(two, **{key: getattr(one, key)}))
-    with pytest.raises(PolicyError, match="want keys of its own for each party"):
+    with pytest.raises(PolicyError, match="want separate keys for each party"):
         msgspec.structs.replace(table.agreement, parties=forged).check()
 
 

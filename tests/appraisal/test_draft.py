@@ -92,7 +92,7 @@ def test_the_hardware_of_a_composite_is_not_accepted_bare() -> None:
     assert appraise(_proven(azure), policy, **given, now=NOW).failed == ()
     (tee,) = appraise(_proven(SAMPLES[Tee.SNP]), policy, **given, now=NOW).failed
     assert (tee.name, tee.want, tee.got) == ("tee", "azure", "snp")
-    assert tee.fix == "give all of an Azure VM's evidence, or a policy of this hardware alone"
+    assert tee.fix == "pass all evidence of the Azure VM, or a policy for this hardware only"
     assert isinstance(policy.identity, ByTable)
     other = {
         **policy.identity.tables,

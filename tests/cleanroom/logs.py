@@ -12,7 +12,7 @@ from kluis.cleanroom.agreement import sign as sign_agreement
 from kluis.cleanroom.documents import decode, encode
 from kluis.cleanroom.events import SIGNED_AS, Event, Kind, Line
 from kluis.cleanroom.home import Home
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from tests.cleanroom import samples
 from tests.cleanroom.samples import Setting
 

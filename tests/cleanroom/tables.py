@@ -10,7 +10,7 @@ import pytest
 from kluis.cleanroom.agreement import SIGNED_AS, Agreement, Signature, SignedAgreement
 from kluis.cleanroom.documents import encode
 from kluis.cleanroom.home import Home
-from kluis.cleanroom.room import Room, RoomFile
+from kluis.cleanroom.rooms import Room, RoomFile
 from kluis.cli.main import run
 from tests.cleanroom import samples
 from tests.cleanroom.platform import Platform

@@ -12,7 +12,7 @@ from kluis.cleanroom import conduct, mailbox
 from kluis.cleanroom.exchange import Challenge, Offer, Release
 from kluis.cleanroom.receipt import check_receipt
 from kluis.cleanroom.release import Owner, stop
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.errors import KluisError, PolicyError, UnavailableError
 from tests.cleanroom import samples
 from tests.cleanroom.inprocess import InProcess
@@ -37,7 +37,7 @@ class Place:
             self.room.add_signature(signature)
 
     def owner(self, name: str) -> Owner:
-        return Owner(self.setting.homes[name], self.room.signed(), self.room.stops())
+        return Owner(self.setting.homes[name], self.room.signed(), self.room.stops(self.setting.agreement))
 
     def local_owners(self, *names: str) -> dict[str, conduct.Participant]:
         return {name: conduct.LocalOwner(self.owner(name), lambda: NOW) for name in names}
@@ -125,7 +125,9 @@ def test_stopped_while_another_owner_is_waited_for(place: Place) -> None:
 
 def test_stopped_while_an_owner_elsewhere_waits(place: Place) -> None:
     """An owner's client that waits for its offer sees another owner's stop, and releases nothing."""
-    owner = _Asks(place.setting.homes["laboratory"], place.room.signed(), place.room.stops())
+    owner = _Asks(
+        place.setting.homes["laboratory"], place.room.signed(), place.room.stops(place.setting.agreement)
+    )
     owner.place = place
     seen: list[str] = []
 
@@ -210,7 +212,7 @@ def test_an_owner_elsewhere_refuses(place: Place) -> None:
         _host(place, place.enclave(), 300)
     other.join()
     assert caught.value.message == "run: laboratory released no key (agreement_expired)"
-    assert seen[0].message.startswith("agreement: want a time from ")
+    assert seen[0].message.startswith("agreement is valid from ")
     assert list((place.room.path / "runs").iterdir()) == []
 
 
@@ -220,7 +222,7 @@ def test_a_host_that_ends_the_run(place: Place, is_stopped: bool) -> None:
     mailbox.announce(place.room, place.setting.agreement.hash, "00" * 32, place.platform.collateral())
 
     def host() -> None:
-        mailbox._wait_for(place.room, "00" * 32, ("laboratory.challenge",), 60, "laboratory")
+        mailbox._wait_for(place.room, "00" * 32, {"laboratory.challenge": Challenge}, 60, "laboratory")
         if is_stopped:
             _stop(place, "clinic")
         mailbox.withdraw(place.room, "00" * 32)

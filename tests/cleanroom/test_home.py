@@ -46,9 +46,7 @@ def test_private(tmp_path: Path) -> None:
     (home.path / "keys.json").chmod(0o640)
     with pytest.raises(UnavailableError) as caught:
         Home(home.path)
-    assert (
-        caught.value.message == f"{home.path}/keys.json: want it readable by its owner alone, got mode 0640"
-    )
+    assert caught.value.message == f"{home.path}/keys.json: want it readable only by its owner, got mode 0640"
     assert caught.value.hint == f"chmod 600 {home.path}/keys.json"
 
 

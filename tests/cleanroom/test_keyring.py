@@ -10,7 +10,7 @@ import pytest
 from kluis.cleanroom.agreement import Agreement, sign
 from kluis.cleanroom.home import Home
 from kluis.cleanroom.keyring import Keyring, agreed
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.errors import AuthenticityError, PolicyError
 from tests.cleanroom import samples
 from tests.cleanroom.logs import agreed_room

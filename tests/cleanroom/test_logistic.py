@@ -22,12 +22,23 @@ def test_fit(outcome: np.ndarray) -> None:
     from sklearn.linear_model import LogisticRegression  # a second to import: not where tests are collected
 
     model = LogisticRegression(tol=1e-10, max_iter=10_000).fit(VALUES, outcome)
-    found = logistic.fit(VALUES, outcome)
+    found = logistic.fit(VALUES, outcome, np.ones(400))
     assert found == pytest.approx([*model.intercept_, *model.coef_[0]], abs=1e-3)
     assert logistic.predict(found, VALUES) == pytest.approx(model.decision_function(VALUES), abs=5e-3)
+
+
+def test_persons_that_count_for_several() -> None:
+    """Shares are scikit-learn's sample weights."""
+    from sklearn.linear_model import LogisticRegression
+
+    shares = GENERATOR.exponential(1, 400)
+    model = LogisticRegression(tol=1e-10, max_iter=10_000).fit(VALUES, NOISY, sample_weight=shares)
+    assert logistic.fit(VALUES, NOISY, shares) == pytest.approx(
+        [*model.intercept_, *model.coef_[0]], abs=1e-3
+    )
 
 
 @pytest.mark.parametrize("outcome", [np.zeros(400, bool), np.ones(400, bool)])
 def test_one_class(outcome: np.ndarray) -> None:
     """A fold in which nobody, or everybody, has the outcome still gives finite scores."""
-    assert np.isfinite(logistic.predict(logistic.fit(VALUES, outcome), VALUES)).all()
+    assert np.isfinite(logistic.predict(logistic.fit(VALUES, outcome, np.ones(400)), VALUES)).all()

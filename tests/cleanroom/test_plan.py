@@ -10,7 +10,7 @@ import pytest
 
 from kluis.cleanroom import datasets, plan
 from kluis.cleanroom.explain import explain
-from kluis.cleanroom.room import RoomFile
+from kluis.cleanroom.rooms import RoomFile
 from kluis.cleanroom.terms import Scale
 from kluis.cleanroom.terms_toml import read_terms
 from kluis.errors import FormatError, KluisError, PolicyError, UsageError
@@ -61,7 +61,7 @@ def test_explained(tmp_path: Path) -> None:
     assert "    secret     string    may be used to nothing" in said
     assert "    lets out groups of at least 7 persons, at most 10 rows" in said
     assert "    | SELECT sex, count(DISTINCT id) AS persons FROM people GROUP BY sex" in said
-    assert "  level    process; debug never; may lack: nothing" in said
+    assert "  level    process; debug never; may be missing: nothing" in said
 
 
 @pytest.mark.parametrize(

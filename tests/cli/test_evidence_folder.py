@@ -59,10 +59,9 @@ def test_another_folder_is_refused(kluis: Kluis, report: Path) -> None:
         said = kluis(command, report)
         assert (said.code, said.err) == (
             2,
-            f"kluis: error: {report}: want a folder of configfs-tsm, with provider and outblob, "
-            "got no outblob\n"
-            "kluis: hint: name a file; kluis collateral bundle makes one file of a vendor's documents\n"
-            + ends("usage"),
+            f"kluis: error: {report}: want a folder of configfs-tsm, with provider and outblob, got no"
+            " outblob\nkluis: hint: name a file; kluis collateral bundle combines of a vendor's"
+            " documents\n" + ends("usage"),
         )
     os.mkfifo(report / "outblob")
     assert "outblob: want a file, got another kind\n" in kluis("verify", report).err

@@ -246,7 +246,7 @@ def test_a_log_that_the_wrapper_leaves_out(kluis: Kluis, tmp_path: Path) -> None
     (tmp_path / "bare.pb").write_bytes(whole[: start - 4] + whole[start + len(held) :])
     words = [tmp_path / "bare.pb", "--root", case.file("ak_pub"), "--root-level", "vtpm", "--now", SOME_TIME]
     said = kluis("policy", "init", *words, "--event-log", case.file("event_log"), "-o", tmp_path / "p.toml")
-    assert (said.code, "no rule wants this log: the evidence came in a wrapper" in said.err) == (0, True)
+    assert (said.code, "no rule requires this log: the evidence was in a wrapper" in said.err) == (0, True)
 
 
 def _some(tee: str) -> Case:

@@ -120,7 +120,7 @@ def test_recovery_revocation_and_certification(machine: Machine) -> None:
     code, said, note = machine.run("platform", "recover", "--advisory", "KLUIS-SA-7")
     assert (code, said["tcb"], said["pcesvn"]) == (0, "OutOfDate", 1)
     assert note == (
-        "kluis: verifiers with collateral of now see OutOfDate; once it is mended, kluis platform certify\n"
+        "kluis: verifiers with current collateral see OutOfDate; once it is fixed, kluis platform certify\n"
     )
     behind = machine.quote()
     assert machine.ours(behind) == Seen(0, "OutOfDate", ["KLUIS-SA-7"])

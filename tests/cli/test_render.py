@@ -17,22 +17,6 @@ from kluis.errors import UsageError, foreign
 from tests.cli.quotes import Kluis
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("plain, in lines\n\tand Ünïcode: 龍", "plain, in lines\n\tand Ünïcode: 龍"),
-        ("\x1b[2J\x1b]0;title\x07", r"\x1b[2J\x1b]0;title\x07"),
-        ("a\rb\x7f\x9b\x85", r"a\rb\x7f\x9b\x85"),
-        ("level \u202enon\u202c", r"level \u202enon\u202c"),
-        ("\u2028\U000e0041\ud800", r"\u2028\U000e0041\ud800"),
-        ("1\u00a0000", "1\u00a0000"),
-    ],
-)
-def test_harmless(text: str, shown: str) -> None:
-    """Controls, marks of direction and other ends of lines are written, and not sent."""
-    assert render.harmless(text) == shown
-
-
 def test_json_stays_the_same_value(capsys: pytest.CaptureFixture[str]) -> None:
     """In JSON the same characters are written as JSON writes them: who reads it reads the same."""
     value = {"name": "\x1b[2J\x7f\x9b\u202e\U000e0041"}

@@ -121,7 +121,7 @@ def test_not_without_naming_the_authority(served: Served) -> None:
 
 
 def test_sees_recovery_revocation_and_certification(served: Served) -> None:
-    """OutOfDate after a recovery, UpToDate once certified anew, refused once revoked; a new key is good."""
+    """OutOfDate after a recovery, UpToDate once certified again, refused once revoked; a new key is good."""
     enrolled = Enrolled(served)
     served.order("recover", advisories=["KLUIS-SA-1"])
     report = enrolled.theirs()

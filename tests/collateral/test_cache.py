@@ -148,7 +148,7 @@ def test_offline_gives_what_is_kept(cache: Cache, forge: Forge) -> None:
         offline.get(Kind.PCK_CRL, ("platform",), NOW)
     assert (caught.value.code, caught.value.message) == (
         "collateral_missing",
-        "pck-crl platform: is not kept, and nobody may be asked",
+        "pck-crl platform: is not cached, and no connection is allowed",
     )
 
 

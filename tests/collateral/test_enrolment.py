@@ -45,7 +45,7 @@ def test_waiting(service: Service, enrolling: Enrolling) -> None:
             "enrolment_refused",
             "refuses (403): other?[2J level (enrolment_level)",
         ),
-        (400, b"<html>", PolicyError, "enrolment_refused", "refuses (400): says no reason"),
+        (400, b"<html>", PolicyError, "enrolment_refused", "refuses (400): gives no reason"),
         (
             503,
             b'{"error":{"code":"enrolment_busy","message":"full"}}',
@@ -53,7 +53,7 @@ def test_waiting(service: Service, enrolling: Enrolling) -> None:
             "service_refused",
             "answers 503, want 201 or 202: full (enrolment_busy)",
         ),
-        (307, b"", UnavailableError, "service_refused", "answers 307, want 201 or 202: says no reason"),
+        (307, b"", UnavailableError, "service_refused", "answers 307, want 201 or 202: gives no reason"),
     ],
 )
 def test_refused(

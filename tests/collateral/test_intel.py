@@ -219,5 +219,5 @@ def test_what_is_not_at_hand_is_missing(good: Collateral) -> None:
         at_hand.get(Kind.PCK_CRL, ("platform",), NOW)
     assert (caught.value.code, caught.value.message) == (
         "collateral_missing",
-        "pck-crl platform: is not at hand",
+        "pck-crl platform: is not available",
     )

@@ -53,7 +53,7 @@ def test_bytes_come_as_they_are(service: Service, origin: Origin) -> None:
         (
             Reply(429, headers=(("Retry-After", "3600"),)),
             "service_busy",
-            "document: {} is busy (429); it asks to wait 3600 s",
+            "document: {} is busy (429); it requests a wait of 3600 s",
         ),
         (Reply(400), "service_refused", "document: {} answers 400, want 200"),
         (Reply(500), "service_refused", "document: {} answers 500, want 200"),

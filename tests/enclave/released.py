@@ -10,8 +10,8 @@ from typing import Any
 from kluis.enclave import Evidence, ExpectedVault, VaultEvidence
 from kluis.formats.encoding import b64
 from kluis.formats.kluis import runtime_data
+from kluis.formats.kluis.bundle import EvidenceBundle
 from kluis.formats.kluis.runtime_data import Purpose, RuntimeData
-from kluis.formats.kluis.vouched import Vouched
 from tests.evidence.forge import IMAGE, Forge
 from tests.services.keyvault.world import World, claims, sign
 from tests.services.web.issuer import NOW, FixedClock
@@ -30,10 +30,10 @@ class ReleasingVault:
         self.world = World(clock=FixedClock(NOW), vouch=self._vouch, **settings)
         self.configuration = self.world.ok("GET", "/configuration", api=None)
 
-    def _vouch(self, payload: bytes) -> Vouched:
+    def _vouch(self, payload: bytes) -> EvidenceBundle:
         document = RuntimeData(purpose=Purpose.APP, image_id=IMAGE, nonce=b"", payload=payload).encode()
         quote = self.forge.quote(self.forge.body(report_data=runtime_data.report_data(document)))
-        return Vouched(quote, document, self.forge.launch)
+        return EvidenceBundle(quote, document, self.forge.launch)
 
     def brought(self) -> VaultEvidence:
         """What an honest host brings along."""

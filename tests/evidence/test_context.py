@@ -107,4 +107,4 @@ def test_what_an_engine_says_of_a_key_is_told_in_one_line(said: str, told: str) 
 
     with pytest.raises(AuthenticityError) as caught:
         Context(TrustAnchors.shipped(), engine=Refusing()).key(b"key", Scheme.ES256, "it", code="sig")
-    assert str(caught.value) == f"it: want a key for {Scheme.ES256.value}, got one that is none: {told}"
+    assert str(caught.value) == f"it: want a key for {Scheme.ES256.value}, got an unusable one: {told}"

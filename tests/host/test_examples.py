@@ -99,7 +99,7 @@ def test_key_release(tmp_path: Path) -> None:
         said = "\n".join(lines)
         assert [line for line in lines if line[:1] != " "] == [
             *(f"refused {one}:" for one in REFUSED),
-            "released again, once the platform was certified anew",
+            "released again, once the platform was certified again",
         ]
         for why in (
             "x-ms-sgx-mrenclave: want ", "got none: a debug TEE,", "runtimeData: want report data ",

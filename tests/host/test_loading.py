@@ -26,6 +26,7 @@ from kluis.evidence import ProtectionLevel
 from kluis.formats.kluis.runtime_data import Purpose
 from kluis.host import Ecall, EnclaveProxy, load
 from kluis.host.loading import interface_of
+from kluis.tee.image.archive import MAGIC
 from kluis.testing.images import ALLOWED, built
 
 __all__ = ["built"]
@@ -173,6 +174,16 @@ def test_no_image(tmp_path: Path) -> None:
     for start in (load, interface_of):
         with pytest.raises(FormatError, match="is no image"):
             start(tmp_path / "text.kluis")
+
+
+def test_the_head_of_an_image_is_read_as_a_launch_reads_it(tmp_path: Path) -> None:
+    """A head that is cut short, or longer than a launch accepts, is refused with the name of its file."""
+    image = tmp_path / "cut.kluis"
+    for length, said in ((4, "needs 4 bytes, 0 left"), (1 << 21, "want at most 1048576 bytes, got 2097152")):
+        image.write_bytes(MAGIC if length == 4 else MAGIC + length.to_bytes(4, "little") + bytes(length))
+        with pytest.raises(FormatError, match=said) as refused:
+            interface_of(image)
+        assert refused.value.message.startswith(f"image {image}.manifest")
 
 
 def test_changed_image(built: Build, tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kluis.errors import AuthenticityError, UsageError
+from kluis.formats.ccf.receipt import Step
 from kluis.formats.ccf.tree import TreeTable
 from kluis.ledger import merkle
-from kluis.ledger.merkle import Step, Tree
+from kluis.ledger.merkle import Tree
 from tests.strategies import PROPERTY
 
 

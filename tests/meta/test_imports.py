@@ -49,4 +49,11 @@ def test_help_loads_no_room() -> None:
         "rooms = sorted(m for m in sys.modules if m.startswith('kluis.'))\nprint(rooms, file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert eval(done.stderr) == ["kluis.cli", "kluis.cli.main", "kluis.cli.render", "kluis.errors"]
+    assert eval(done.stderr) == [
+        "kluis.cli",
+        "kluis.cli.main",
+        "kluis.cli.render",
+        "kluis.errors",
+        "kluis.views",
+        "kluis.views.printable",
+    ]

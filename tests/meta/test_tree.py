@@ -13,6 +13,7 @@ from tests.meta.tree import ROOT, SRC, TESTS, modules, parse
 
 MOST_LINES = 400
 MOST_MODULES = 16
+MOST_FOLDERS = 10
 NOT_NOUNS = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
 
 
@@ -48,6 +49,16 @@ def test_no_folder_holds_too_much() -> None:
     assert set(crowded) == {"cleanroom"}, crowded
 
 
+def test_no_folder_holds_too_many_folders() -> None:
+    """At most 10 folders in a folder; the package's own holds its layers, and formats a folder a format."""
+    folders = {parent for module in modules() for parent in module.parents if parent != Path()}
+    held: dict[Path, int] = {}
+    for folder in folders:
+        held[folder.parent] = held.get(folder.parent, 0) + 1
+    crowded = {str(folder) for folder, count in held.items() if count > MOST_FOLDERS}
+    assert crowded == {".", "formats"}
+
+
 def test_what_a_neighbour_needs_is_public() -> None:
     """No module imports a name with an underscore, or a module with one, from another top-level package."""
     found = []
@@ -60,6 +71,36 @@ def test_what_a_neighbour_needs_is_public() -> None:
             if private and path[1] != module.parts[0]:
                 found.append(f"{module}: {private[0]}")
     assert found == []
+
+
+# What is imported of others though they call it private.
+PRIVATE = {
+    "_frozen_importlib_external": "an enclave measures each import, and the import system has no other name",
+    "_queue": "an enclave's workers need one queue, and queue itself loads more than it",
+    "_sha2": "the interpreter's own SHA-256, before anything measured is imported; CPython 3.12 and later",
+    "_sha256": "likewise, CPython 3.11",
+    "_socket": "an enclave's first call waits for no more than it needs of socket",
+    "_thread": "likewise of threading",
+    "cryptography.hazmat.bindings._rust": "an enclave starts with it; public modules load every algorithm",
+}
+
+
+def test_what_is_private_elsewhere_is_listed() -> None:
+    """A private module or name of another package is imported for a reason that is written here."""
+    found = set()
+    for module in modules():
+        for node in ast.walk(parse(module)):
+            if isinstance(node, ast.Import):
+                paths = [alias.name.split(".") for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and not node.level and node.module != "__future__":
+                paths = [[*str(node.module).split("."), alias.name] for alias in node.names]
+            else:
+                continue
+            for path in paths:
+                if path[0] != "kluis" and any(part.startswith("_") for part in path):
+                    at = next(index for index, part in enumerate(path) if part.startswith("_"))
+                    found.add(".".join(path[: at + 1]))
+    assert found <= set(PRIVATE)
 
 
 def test_every_folder_of_tests_is_a_folder_of_the_source() -> None:

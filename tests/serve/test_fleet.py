@@ -107,7 +107,7 @@ def test_one_that_ended_is_replaced_and_why_is_told(starter: Starter) -> None:
 
 
 def test_why_one_ended_is_told_once_its_place_is_taken(starter: Starter) -> None:
-    """What could not be started anew at first is, and says then why the one before ended."""
+    """What could not be restarted at first is, and says then why the one before ended."""
     fleet = Fleet("x", starter, 2)
     fleet.start()
     starter.made[0].why = fault = EnclaveError("ended")

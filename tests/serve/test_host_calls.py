@@ -53,7 +53,7 @@ def test_what_nobody_keeps_endorses_nothing(tmp_path: Path, capsys: pytest.Captu
     assert nothing.why.startswith("evidence: is of no known kind; supported: ")
     found = host.endorse("sgx", Forge().with_header(user_data=bytes(20)))
     assert found.document == b""
-    assert found.why == "tcb-info sgx e0e0e0000000 early: is not kept, and nobody may be asked"
+    assert found.why == "tcb-info sgx e0e0e0000000 early: is not cached, and no connection is allowed"
     assert found.mend == "kluis serve --online, or kluis collateral fetch on the service's machine"
     assert capsys.readouterr().err.splitlines()[-1] == f"endorse sgx: {found.why} (hint: {found.mend})"
 
@@ -62,7 +62,7 @@ def test_an_emulated_quote_where_no_platform_runs(tmp_path: Path, monkeypatch: p
     """The reason is that no platform runs, and what mends it is to start one."""
     monkeypatch.setattr(places, "candidates", list)
     found = made(tmp_path, {}).endorse("sgx", Forge().quote())
-    assert found == Endorsed(b"", "platform: none runs", "kluis platform start")
+    assert found == Endorsed(b"", "platform: not running", "kluis platform start")
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,9 @@ def test_a_database_that_is_away_for_a_while(
 
 def test_beside_others_goes_with_rekey(tmp_path: Path) -> None:
     """The way around it means nothing alone."""
-    with pytest.raises(UsageError, match=re.escape("rekey beside others: want --rekey, too, got none")):
+    with pytest.raises(
+        UsageError, match=re.escape("--rekey-beside-others: want also --rekey, got no such option")
+    ):
         Plan(services=("keyvault",), state=tmp_path, rekey_beside_others=True)
 
 

@@ -23,9 +23,9 @@ from tests.serve.served import CODE, Admin, Served, free_ports
 __all__ = ["database_url", "postgres"]
 
 
-def refused(state: Path, *, alone: bool) -> str:
+def refused(state: Path, *, exclusive: bool) -> str:
     """What one hears who may not use a folder now."""
-    with pytest.raises(UnavailableError) as error, rekeying.hold(state, alone=alone):
+    with pytest.raises(UnavailableError) as error, rekeying.hold(state, exclusive=exclusive):
         pass
     assert error.value.code == "state_in_use"
     return error.value.message.removeprefix(f"{state}: ")
@@ -33,22 +33,25 @@ def refused(state: Path, *, alone: bool) -> str:
 
 def test_a_folder_that_is_in_use(tmp_path: Path) -> None:
     """Commands share a folder; one that changes keys has it alone, and shares it once it is done."""
-    with rekeying.hold(tmp_path, alone=False), rekeying.hold(tmp_path, alone=False):
-        assert refused(tmp_path, alone=True) == "another kluis serve runs here"
-    with rekeying.hold(tmp_path, alone=True) as hold:
-        assert refused(tmp_path, alone=False) == "another kluis serve is changing the stores' keys here"
+    with rekeying.hold(tmp_path, exclusive=False), rekeying.hold(tmp_path, exclusive=False):
+        assert refused(tmp_path, exclusive=True) == "another kluis serve runs here"
+    with rekeying.hold(tmp_path, exclusive=True) as hold:
+        assert refused(tmp_path, exclusive=False) == "another kluis serve is changing the stores' keys here"
         hold.share()
-        with rekeying.hold(tmp_path, alone=False):
-            assert refused(tmp_path, alone=True) == "another kluis serve runs here"
+        with rekeying.hold(tmp_path, exclusive=False):
+            assert refused(tmp_path, exclusive=True) == "another kluis serve runs here"
 
 
 def test_two_folders_at_one_file(tmp_path: Path) -> None:
     """A database's own lock counts as a folder's does, and names it; a folder that is none is told so."""
-    with rekeying.hold(tmp_path, alone=False, file="a.db-lock"), rekeying.hold(tmp_path, alone=True):
-        with pytest.raises(UnavailableError) as error, rekeying.hold(tmp_path, alone=True, file="a.db-lock"):
+    with rekeying.hold(tmp_path, exclusive=False, file="a.db-lock"), rekeying.hold(tmp_path, exclusive=True):
+        with (
+            pytest.raises(UnavailableError) as error,
+            rekeying.hold(tmp_path, exclusive=True, file="a.db-lock"),
+        ):
             pass
         assert error.value.message == f"{tmp_path / 'a.db-lock'}: another kluis serve runs here"
-    with pytest.raises(UnavailableError) as error, rekeying.hold(tmp_path / "none", alone=False):
+    with pytest.raises(UnavailableError) as error, rekeying.hold(tmp_path / "none", exclusive=False):
         pass
     assert error.value.message == f"{tmp_path / 'none' / 'lock'}: cannot be locked: No such file or directory"
     assert error.value.hint is not None
@@ -122,7 +125,7 @@ def test_a_vault_under_another_key(tmp_path: Path, database_url: str) -> None:
 def test_a_change_of_keys_beside_another_host(tmp_path: Path, database_url: str) -> None:
     """One who changes keys from another folder is refused, and told who is there; or says that it is meant.
 
-    On PostgreSQL only: what ran on answers nothing more then, and goes on once it is started anew.
+    On PostgreSQL only: what ran on answers nothing more then, and goes on once it is restarted.
     """
     services, shared = ["attestation"], database_url.startswith("postgresql")
     here, there, where = tmp_path / "here", tmp_path / "there", ("--database", database_url)
@@ -139,7 +142,7 @@ def test_a_change_of_keys_beside_another_host(tmp_path: Path, database_url: str)
             assert "another kluis serve runs here" in found
             return
         assert f"got {platform.node()} (process {served.process.pid}, since " in found
-        assert "--rekey-beside-others goes on" in found
+        assert "with --rekey-beside-others, it stops serving" in found
         with _started(there, elsewhere, *where, "--rekey-beside-others", services=services) as other:
             assert other.stderr is not None
             assert any("starting attestation" in line for line in other.stderr)

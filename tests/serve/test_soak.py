@@ -163,7 +163,7 @@ def _soak(state: Path, folder: Path, total: int, restarts: int, pause: float = 0
             while asked.left > total * (restarts + 1 - number) // (restarts + 2) and not asked.faults:
                 time.sleep(0.2)
             os.kill(served.process.pid, signal.SIGHUP)
-            while sum("started anew" in line for line in served.log) <= number:
+            while sum("restarted" in line for line in served.log) <= number:
                 assert served.process.poll() is None
                 time.sleep(0.2)
         pids = served.running_enclaves()

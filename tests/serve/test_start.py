@@ -251,8 +251,8 @@ def test_the_command_says_where_it_serves_and_ends_when_told(state: Path) -> Non
             assert client.get(url).status_code == 200
             os.kill(served.process.pid, signal.SIGHUP)
             end = time.monotonic() + 300
-            while not any("started anew" in line for line in served.log) and time.monotonic() < end:
+            while not any("restarted" in line for line in served.log) and time.monotonic() < end:
                 time.sleep(0.05)
-            assert any(line.startswith("kluis: every enclave was started anew") for line in served.log)
+            assert any(line.startswith("kluis: every enclave was restarted") for line in served.log)
             assert client.get(url, headers={"Connection": "close"}).status_code == 200
         assert served.stop() == 0

@@ -49,7 +49,7 @@ def test_it_is_asked_for_later_each_time(time: Time) -> None:
         time.at += wait - 0.25
         with pytest.raises(AuthenticityError) as error:
             held.attempt("it", fail)
-        message = f"number {number} (so it was {wait - 0.25:.0f} s ago; asked for again in 0 s)"
+        message = f"number {number} (so it was {wait - 0.25:.0f} s ago; next request in 0 s)"
         assert (error.value.message, error.value.hint, error.value.code) == (message, "mend it", "finer")
         time.at += 0.25
     assert [later - one for one, later in itertools.pairwise(asked)] == [1, 2, 4, 8, 16, 32, 60]
@@ -103,7 +103,7 @@ def test_nobody_waits_for_one_who_tries_again(time: Time) -> None:
     one = threading.Thread(target=lambda: found.append(held.attempt("it", slow)))
     one.start()
     assert entered.wait(300)
-    assert told(held, slow) == "no (so it was 1 s ago; is asked for now)"
+    assert told(held, slow) == "no (so it was 1 s ago; is requested again now)"
     go.set()
     one.join()
     assert found == ["yes"]

@@ -1,4 +1,4 @@
-"""Is it what we want? Verified claims and a policy in, an attestation result out."""
+"""Appraise verified claims under a policy, and return an attestation result."""
 
 from kluis.appraisal.aspects import Aspect, Tier
 from kluis.appraisal.policy.model import (
@@ -17,6 +17,7 @@ from kluis.appraisal.policy.wants import ANY
 from kluis.appraisal.results.result import AttestationResult, Verdict
 from kluis.appraisal.results.rule import Rule
 from kluis.appraisal.rules.appraise import appraise
+from kluis.formats.kluis.runtime_data import Purpose
 
 __all__ = [
     "ANY",
@@ -26,6 +27,7 @@ __all__ = [
     "BySigner",
     "ByTable",
     "Policy",
+    "Purpose",
     "ReportDataBinding",
     "Rule",
     "RuntimeBinding",

@@ -1,4 +1,4 @@
-"""What a result speaks of: the aspects of an attester, and the tiers of their numbers.
+"""The vocabulary of results: the aspects of an attester, and the tiers of their numbers.
 
 Spec: draft-ietf-rats-ar4si, "Trustworthiness Claims"; draft-ietf-rats-ear, "Trustworthiness Tiers".
 """
@@ -9,7 +9,7 @@ import enum
 
 
 class Aspect(enum.StrEnum):
-    """What a number of the vector is about, in the order of its CBOR labels."""
+    """The aspect that a number of the vector describes, in the order of CBOR labels."""
 
     INSTANCE_IDENTITY = "instance-identity"
     CONFIGURATION = "configuration"
@@ -27,7 +27,7 @@ class Aspect(enum.StrEnum):
 
 
 class Tier(enum.StrEnum):
-    """What a number, or all of them, come to, worst first."""
+    """The tier of one number or of all, worst first."""
 
     CONTRAINDICATED = "contraindicated"
     WARNING = "warning"
@@ -36,5 +36,5 @@ class Tier(enum.StrEnum):
 
     @property
     def number(self) -> int:
-        """The tier as CBOR has it: 96, 32, 0 or 2."""
+        """The tier's CBOR number: 96, 32, 0 or 2."""
         return {"contraindicated": 96, "warning": 32, "none": 0, "affirming": 2}[self.value]

@@ -1,4 +1,4 @@
-"""A policy to begin with, drafted from verified evidence: it wants what the evidence has, and says so."""
+"""Draft a first policy from verified evidence: it requires what the evidence has."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kluis.evidence.levels import ProtectionLevel
 from kluis.evidence.model import Claims, TcbStatus, Tee
 from kluis.evidence.verified import Verified
 
-# The rules that name a single machine.
+# The rules that identify a single machine.
 MACHINES = frozenset({"platform", "module_id", "vm"})
 
 
@@ -27,34 +27,34 @@ def draft(
     runtime_data: bytes | None = None,
     launch_configuration: bytes | None = None,
 ) -> Policy:
-    """The strictest policy that this evidence meets, but for what changes with each piece of evidence.
+    """Draft the strictest policy that this evidence meets, except what changes with each piece of evidence.
 
-    Every field of the TEE's table wants the value that the evidence has; what it does not have is
-    ``any``. What must differ next time does not come from the evidence: the nonce and the report data
-    are the relying party's to give.
+    Every field of the TEE's table requires the evidence's value, or ``any`` if it has none. Values that must
+    differ next time do not come from the evidence: the relying party supplies the nonce and the report data.
 
     Args:
-        evidence: verified; someone must have looked at it, for a draft believes it.
-        this_machine: whether to name the single machine, too.
-        emulated_roots: files of roots that the policy trusts beside the makers'.
-        runtime_data: the document beside a Kluis enclave's evidence; with it, the draft wants its purpose
-            and a nonce.
-        launch_configuration: likewise; the draft accepts the lacks and insecure grants that it names.
+        evidence: verified; review it first, because a draft trusts it.
+        this_machine: whether to require this single machine, too.
+        emulated_roots: files of roots that the policy trusts in addition to the vendors'.
+        runtime_data: the document that accompanies a Kluis enclave's evidence; with it, the draft requires
+            its purpose and a nonce.
+        launch_configuration: of a Kluis enclave; the draft accepts the missing protections and insecure
+            grants that it names.
 
     Raises:
-        PolicyError: the evidence is of a debug TEE, or its maker has revoked the platform, or it says of no
-            code that it runs, or does not prove a document beside it: no policy should be drafted from that.
+        PolicyError: no policy should be drafted from the evidence: its TEE is in debug mode, its vendor has
+            revoked the platform, it measures no code, or it does not prove an accompanying document.
     """
     claims = evidence.value
     if claims.debug or claims.level is ProtectionLevel.NONE:
         raise PolicyError(
             f"draft: want evidence of a TEE that keeps something out, got level {claims.level}",
-            hint="start it without debug; a root that is not a maker's needs its level: --root-level",
+            hint="start it without debug; a root that is not a vendor's needs its level: --root-level",
             code="debug" if claims.debug else "protection",
         )
     if claims.tcb.status in (TcbStatus.REVOKED, TcbStatus.NOT_SUPPORTED):
         raise PolicyError(
-            f"draft: want a platform that its maker supports, got {claims.tcb.status}", code="tcb_status"
+            f"draft: want a platform that its vendor supports, got {claims.tcb.status}", code="tcb_status"
         )
     tables: dict[Tee, dict[str, Want]] = {}
     for part in within(claims):
@@ -65,7 +65,8 @@ def draft(
     code = [want for wants in tables.values() for key, want in wants.items() if key in CODE_KEYS]
     if all(isinstance(want, Any) for want in code):
         raise PolicyError(
-            "draft: want evidence that says which code runs, got none: a draft would accept any",
+            "draft: want evidence that identifies the code, got evidence without a measurement: the"
+            " draft would accept any code",
             hint="quote PCRs of SHA-256 or better: nobody's collision is a claim",
             code="measurement",
         )
@@ -87,12 +88,12 @@ def draft(
 
 
 def _days(claims: Claims) -> int:
-    """Intel publishes every day, for 30 days; other makers sign their lists once a year."""
+    """Intel publishes every day, for 30 days; other vendors sign their lists once a year."""
     return 30 if claims.tee in (Tee.SGX, Tee.TDX) else 366
 
 
 def _binding(claims: Claims, runtime_data: bytes | None, launch_configuration: bytes | None) -> Binding:
-    """A nonce where the evidence has a place for one; else report data that the relying party gives."""
+    """A nonce if the evidence has a field for one; else report data that the relying party supplies."""
     if runtime_data is not None:
         return _of_enclave(claims, runtime_data, launch_configuration)
     if claims.nonce is not None:

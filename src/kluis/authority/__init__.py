@@ -1,7 +1,7 @@
-"""The emulated platforms' certificate authority: what Intel's provisioning service is to real hardware.
+"""The certificate authority of emulated platforms: the counterpart of Intel's provisioning service.
 
-It signs and remembers; it reads no clock and keeps no file, so one machine's platform and a provisioning
-service inside an enclave run the same code. Its root is trusted by nobody who did not name its file.
+It signs and keeps state, but reads no clock and writes no file. So one machine's platform and a provisioning
+service inside an enclave run the same code. A relying party trusts its root only by naming the root's file.
 """
 
 from kluis.authority.authority import Authority, Keys, Published, serial_of

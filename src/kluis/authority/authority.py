@@ -1,6 +1,6 @@
-"""The authority itself: certifies platforms, raises what is required of them, revokes them, and says so.
+"""The authority: certifies platforms, raises the required TCB, revokes platforms, and publishes collateral.
 
-Everything is in Intel's own formats, under names that say what it is.
+Everything is in Intel's own formats, under names that mark it as emulated.
 
 Spec: Intel "SGX PCK Certificate and CRL Profile Specification"; Intel PCS API v4.
 """
@@ -53,10 +53,12 @@ class Keys:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """What an authority publishes at one time: three signed documents, two CRLs, and who signed them.
+    """The documents that an authority publishes at one time: three signed documents, two CRLs, and their
+    chains.
 
     Attributes:
-        tcb_info: JSON, as signed; ``tcb_info_signature`` is 64 bytes r and s. Likewise the other two.
+        tcb_info: JSON, as signed; ``tcb_info_signature`` is 64 bytes r and s. The other two documents are
+            alike.
         root_crl: DER.
         pck_crl: DER.
         signing_chain: PEM: TCB signing, root; of the three documents.
@@ -95,11 +97,11 @@ class Published:
 class Authority:
     """A certificate authority for one machine, or for several owners' provisioning service.
 
-    Its keys are in this process's memory; who made it keeps them.
+    Its keys are in this process's memory; the caller stores them.
 
     Attributes:
-        keys: private; for whoever keeps them.
-        state: all else that is to be kept.
+        keys: private; for the caller to store.
+        state: everything else to store.
     """
 
     def __init__(self, keys: Keys, state: State) -> None:
@@ -108,11 +110,11 @@ class Authority:
 
     @classmethod
     def create(cls, level: str, now: datetime, *, fmspc: bytes = FMSPC, cpusvn: bytes = CPUSVN) -> Self:
-        """Make a new authority with keys of its own.
+        """Create an authority with new keys.
 
         Args:
-            level: the protection level that its platforms give, ``process`` or ``process-user``; it
-                stands in the root's subject, and verifiers take it from there.
+            level: the protection level of its platforms, ``process`` or ``process-user``. The root's subject
+                contains it, and verifiers read it from there.
             now: aware; certificates are valid from five minutes before it, for ten years.
             fmspc: 6 bytes, the kind of platform.
             cpusvn: 16 bytes, the component SVNs that count as up to date.
@@ -142,17 +144,17 @@ class Authority:
         return cls(keys, state)
 
     def root_pem(self) -> bytes:
-        """The root certificate: what a relying party names as its anchor."""
+        """The root certificate, which a relying party names as its anchor."""
         return self.state.root.encode()
 
     def certify(
         self, key: ec.EllipticCurvePublicKey, *, ppid: bytes, cpusvn: bytes, pcesvn: int, now: datetime
     ) -> bytes:
-        """Certify a platform's key, or certify it anew at another TCB.
+        """Certify a platform's key, or re-certify it at another TCB.
 
         Args:
-            key: the public PCK, P-256; the platform keeps the private one.
-            ppid: 16 bytes, names the platform.
+            key: the public PCK, P-256; the private key stays with the platform.
+            ppid: 16 bytes, identifies the platform.
             cpusvn: 16 bytes, one component SVN each.
             pcesvn: 0..65535.
             now: aware.
@@ -181,16 +183,16 @@ class Authority:
     def recover(self, *, cpusvn: bytes, pcesvn: int, advisories: tuple[str, ...], now: datetime) -> None:
         """Raise the required TCB: platforms below it are OutOfDate from now on.
 
-        The newest 32 levels are published; a platform below the oldest is supported no more.
+        The newest 32 levels are published; a platform below the oldest is no longer supported.
 
         Args:
             cpusvn: 16 bytes, the least component SVNs that are up to date.
-            pcesvn: likewise, 0..65535.
-            advisories: names of what the older levels suffer from.
+            pcesvn: the least that is up to date, 0..65535.
+            advisories: names of the advisories that affect the older levels.
             now: aware.
 
         Raises:
-            UsageError: less than is required already, names that are too long, or too much to remember.
+            UsageError: less than is already required, names that are too long, or a full state.
         """
         state = self.state
         required = state.levels[0]
@@ -217,18 +219,18 @@ class Authority:
         self.state = dataclasses.replace(state, levels=levels, evaluation=state.evaluation + 1)
 
     def revoke(self, chain: bytes, now: datetime) -> None:
-        """Revoke the PCK certificate that ``chain`` (PEM) begins with: collateral says so from now on.
+        """Revoke the first PCK certificate of ``chain`` (PEM): collateral lists it from now on.
 
         Raises:
-            UsageError: as many are revoked as can be remembered.
+            UsageError: the state has no room for more revocations.
         """
         self.revoke_serials((serial_of(chain),), now)
 
     def revoke_serials(self, serials: Iterable[int], now: datetime) -> None:
-        """Revoke the PCK certificates of these serial numbers, all or none.
+        """Revoke the PCK certificates with these serial numbers, all or none.
 
         Raises:
-            UsageError: as many are revoked as can be remembered.
+            UsageError: the state has no room for more revocations.
         """
         fresh = self.unrevoked(dict.fromkeys(serials))
         if len(self.state.revoked) + len(fresh) > MAX_REVOKED:
@@ -237,17 +239,17 @@ class Authority:
         self.state = dataclasses.replace(self.state, revoked=revoked)
 
     def revoked(self, chain: bytes) -> bool:
-        """Whether the PCK certificate that ``chain`` (PEM) begins with is revoked."""
+        """Whether the first PCK certificate of ``chain`` (PEM) is revoked."""
         serial = serial_of(chain)
         return any(serial == gone for gone, _ in self.state.revoked)
 
     def unrevoked(self, serials: Iterable[int]) -> tuple[int, ...]:
-        """Those of these serial numbers that nobody has revoked."""
+        """The serial numbers among these that are not revoked."""
         gone = {serial for serial, _ in self.state.revoked}
         return tuple(serial for serial in serials if serial not in gone)
 
     def publish(self, now: datetime) -> Published:
-        """Sign what verifiers need beside a quote, valid for 30 days; the root's CRL for a year."""
+        """Sign the collateral for quotes, valid for 30 days; the root's CRL for a year."""
         state, keys = self.state, self.keys
         revoked = [(serial, datetime.fromisoformat(when)) for serial, when in state.revoked]
         info, identity = documents.tcb_info(state, now), documents.qe_identity(state, now)
@@ -272,12 +274,12 @@ class Authority:
         )
 
     def collateral(self, now: datetime) -> dict[str, str]:
-        """What verifiers need beside a quote, as :meth:`Published.bundle` writes it."""
+        """The collateral for quotes, as :meth:`Published.bundle` writes it."""
         return self.publish(now).bundle()
 
 
 def serial_of(chain: bytes) -> int:
-    """The serial number of the certificate that ``chain`` (PEM) begins with."""
+    """The serial number of the first certificate of ``chain`` (PEM)."""
     return x509.load_pem_x509_certificates(chain)[0].serial_number
 
 

@@ -69,7 +69,7 @@ def qe_identity(state: State, now: datetime) -> bytes:
 
 
 def evaluation_numbers(state: State, now: datetime) -> bytes:
-    """The one TCB evaluation data number that is in force, version 1; JSON."""
+    """The only TCB evaluation data number in force, version 1; JSON."""
     newest = state.levels[0]
     return _text(
         {

@@ -1,7 +1,8 @@
-"""A platform's request to be certified by an authority that is not its own, and its proof of possession.
+"""A platform's certification request to another machine's authority, with proof of possession.
 
-A canonical JSON document, signed by the PCK over everything else in it. It names the root that the platform
-wants to stand under, so it is worth nothing to another authority, and its time, so it is not worth keeping.
+The request is a canonical JSON document, signed by the PCK over everything else in it. It names the root that
+should certify the platform, so no other authority accepts it. It states its time, so it cannot be replayed
+later.
 """
 
 from __future__ import annotations
@@ -30,16 +31,16 @@ _DOMAIN: Final = b"kluis platform enrolment 1\0"
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolment:
-    """What a platform says of itself.
+    """A platform's certification request.
 
     Attributes:
-        ppid: 16 bytes, names the platform.
+        ppid: 16 bytes, identifies the platform.
         key: the public PCK, P-256, 65 bytes: 04, x and y.
         cpusvn: 16 bytes, one component SVN each.
         pcesvn: 0..65535.
-        level: the protection level that it gives.
-        root: SHA-256 of the root certificate (DER) that it wants to stand under.
-        made: when, as ``2026-01-31T00:00:00Z``.
+        level: the protection level of the platform.
+        root: SHA-256 of the root certificate (DER) that should certify it.
+        made: time of the request, such as ``2026-01-31T00:00:00Z``.
     """
 
     ppid: bytes
@@ -58,16 +59,16 @@ class Enrolment:
 
     @classmethod
     def open(cls, data: bytes, *, root: bytes, level: str, now: datetime) -> Self:
-        """Read a request and check that whoever made it holds the key, and means this authority, now.
+        """Parse a request and check that its sender has the key, and means this authority, now.
 
         Args:
-            data: from anybody.
+            data: untrusted.
             root: SHA-256 of this authority's root certificate.
             level: of the platforms that this authority certifies.
             now: aware.
 
         Raises:
-            FormatError: it is no such document.
+            FormatError: not a request.
             AuthenticityError: the key did not sign it, or it is for another root or another level.
             FreshnessError: it was made more than ten minutes from ``now``.
         """
@@ -99,7 +100,7 @@ class Enrolment:
         if found.level != level:
             raise AuthenticityError(
                 f"{WHAT}.level: want {level}, got {found.level}",
-                hint="this service certifies platforms of one level; its root says which",
+                hint="this service certifies platforms of one level only, which its root names",
                 code="enrolment_level",
             )
         if abs(now - made) > FRESH:
@@ -133,7 +134,7 @@ def point(key: ec.EllipticCurvePublicKey) -> bytes:
 
 
 def name_of(key: bytes) -> str:
-    """What people compare a platform's key by: 32 hex digits of the SHA-256 of its 65 bytes."""
+    """The name by which people compare a platform's key: 32 hex digits of the SHA-256 of its 65 bytes."""
     return sha256(key).hex()[:32]
 
 

@@ -41,7 +41,7 @@ def issue(
         common_name: of the subject.
         public_key: the subject's, P-256.
         issuer: the issuer's certificate; None makes a self-signed one.
-        issuer_key: signs.
+        issuer_key: the key that signs.
         now: aware; validity starts five minutes before it and lasts ten years.
         path_length: of a CA certificate; None makes an end entity.
         unit: the subject's organizational unit, if it has one.
@@ -105,14 +105,14 @@ def carrying(
     now: datetime,
     life: timedelta,
 ) -> bytes:
-    """Sign another certificate of a root's name and key, which issues nothing and carries more.
+    """Sign another certificate for a root's name and key, which issues nothing but carries extensions.
 
     Args:
         root: the root's certificate, PEM.
         key: the root's.
         extensions: identifier and value of each.
         now: aware; validity starts five minutes before it.
-        life: how long it lasts.
+        life: validity period.
 
     Returns:
         DER.
@@ -151,7 +151,7 @@ def whole(when: datetime) -> datetime:
 
 
 def zulu(when: datetime) -> str:
-    """``when`` as Intel writes it: ``2026-01-31T00:00:00Z``."""
+    """``when`` in Intel's format: ``2026-01-31T00:00:00Z``."""
     return whole(when).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -173,7 +173,7 @@ def _crl_points() -> x509.CRLDistributionPoints:
 
 
 def key_usage(*, ca: bool, content_commitment: bool = False) -> x509.KeyUsage:
-    """What a key may be used for: an authority's signs certificates and lists, another one's signs."""
+    """The key usage: an authority's key signs certificates and lists, another key signs data."""
     return x509.KeyUsage(
         digital_signature=not ca,
         content_commitment=content_commitment,

@@ -1,4 +1,4 @@
-"""What an authority remembers beside its keys, and the canonical JSON that it is kept as."""
+"""The state of an authority apart from its keys, and its canonical JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UP_TO_DATE: Final = "UpToDate"
 OUT_OF_DATE: Final = "OutOfDate"
 NOT_SUPPORTED: Final = "NotSupported"
 REVOKED: Final = "Revoked"
-# With all of these full, collateral still fits into one frame from a platform to its enclaves.
+# Even if all of these are full, collateral fits into one frame from a platform to its enclaves.
 MAX_LEVELS: Final = 32
 MAX_REVOKED: Final = 512
 MAX_ADVISORIES: Final = 16
@@ -31,9 +31,9 @@ class TcbLevel:
     Attributes:
         cpusvn: 16 bytes, one component SVN each.
         pcesvn: 0..65535.
-        status: as Intel spells it: ``UpToDate``, ``OutOfDate`` or ``Revoked``.
-        date: when the level became current, as ``2026-01-31T00:00:00Z``.
-        advisories: names of what is wrong with it.
+        status: in Intel's spelling: ``UpToDate``, ``OutOfDate`` or ``Revoked``.
+        date: when the level became current, such as ``2026-01-31T00:00:00Z``.
+        advisories: names of the advisories that affect it.
     """
 
     cpusvn: bytes
@@ -43,7 +43,7 @@ class TcbLevel:
     advisories: tuple[str, ...] = ()
 
     def reached_by(self, cpusvn: bytes, pcesvn: int) -> bool:
-        """Whether a platform at these SVNs, 16 bytes and 0..65535, has all that the level asks for."""
+        """Whether a platform at these SVNs, 16 bytes and 0..65535, meets the level."""
         return pcesvn >= self.pcesvn and all(
             have >= need for have, need in zip(cpusvn, self.cpusvn, strict=True)
         )
@@ -51,7 +51,7 @@ class TcbLevel:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """What an authority remembers beside its keys; times as text, certificates as PEM."""
+    """The state of an authority apart from its keys; times as text, certificates as PEM."""
 
     level: str
     fmspc: bytes
@@ -63,7 +63,9 @@ class State:
     tcb_signing: str
 
     def status(self, cpusvn: bytes, pcesvn: int) -> str:
-        """A platform's status at these SVNs, as a verifier finds it: ``NotSupported`` below every level."""
+        """A platform's status at these SVNs, as a verifier determines it: ``NotSupported`` below every
+        level.
+        """
         return next((one.status for one in self.levels if one.reached_by(cpusvn, pcesvn)), NOT_SUPPORTED)
 
     def encode(self) -> bytes:
@@ -84,10 +86,10 @@ class State:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read what ``encode`` wrote.
+        """Parse the output of ``encode``.
 
         Raises:
-            FormatError: it is something else.
+            FormatError: not such a state.
         """
         value = Members(jcs.loads_canonical(data, WHAT), WHAT)
         value.version(1)

@@ -1,7 +1,26 @@
-"""Clean rooms: owners who do not trust each other compute on joined data, and see only what they all signed.
+"""Clean rooms: data owners who do not trust each other compute on joined data, and get only results that all
+agreed to.
 
 An agreement names the parties, the data, the code and the analyses (``agreement``). Data is sealed on its
 owner's machine (``datasets``) and opened only inside an enclave that the owner's own client has verified
-(``release``), which runs the analyses that were signed and no others (``session``, ``query``, ``model``),
-seals each result to its recipients (``results``) and signs a receipt that is checked offline (``receipt``).
+(``release``), which runs only the signed analyses (``session``, ``query``, ``model``), seals each result to
+its recipients (``results``) and signs a receipt that is checked offline (``receipt``).
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kluis.cleanroom.runner import room
+
+__all__ = ["room"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load what runs inside when it is first named: an owner's client does without it."""
+    if name != "room":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from kluis.cleanroom.runner import room
+
+    return room

@@ -1,7 +1,7 @@
-"""The agreement: what the parties of a room sign, all of them, before anything runs.
+"""The agreement of a room, which all parties sign before anything runs.
 
-It names everything that a run depends on, and nothing else is allowed: a missing rule means deny, the most
-restrictive party wins, any owner may stop it. Its SHA-256 is the room's name. Times, sizes and persons
+It names everything that a run depends on, and nothing else is allowed. A missing rule means deny, the most
+restrictive party wins, and any owner may stop it. Its SHA-256 is the room's name. Times, sizes and persons
 are whole numbers, so that its canonical form has no rounding.
 """
 
@@ -35,7 +35,7 @@ _GREEK = str.maketrans(
 
 
 class Party(Document, frozen=True):
-    """One party: who it is, what it may do, and its two public keys."""
+    """One party: its name, its roles, and its two public keys."""
 
     id: Identifier
     name: Text
@@ -45,7 +45,7 @@ class Party(Document, frozen=True):
 
 
 class Measurement(Document, frozen=True):
-    """What one kind of TEE reports of the agreed code."""
+    """The measurement of the agreed code in one kind of TEE."""
 
     tee: Literal["process"]
     mrenclave: Hex32
@@ -53,14 +53,15 @@ class Measurement(Document, frozen=True):
 
 
 class Code(Document, frozen=True):
-    """The only code that may open the data, and what its platform must be.
+    """The only code that may open the data, and the requirements on its platform.
 
     Attributes:
-        image_id: SHA-256 of the code. The ``mrenclave`` of a process TEE is this hash, or nobody signs.
-        protection: the levels accepted, by name; nothing else is.
-        roots: PEM root certificates; evidence that chains to none of them is refused.
-        lacks: protections the machine may lack, by the launcher's names; normally empty.
-        counter: what the platform must say of rollback.
+        image_id: SHA-256 of the code. The ``mrenclave`` of a process TEE is this hash; otherwise the
+            agreement is not signed.
+        protection: accepted levels, by name.
+        roots: PEM root certificates; evidence under any other root is refused.
+        ``lacks``: protections the machine may do without, by the launcher's names; normally empty.
+        counter: required witness of the platform's counters.
         fresh_seconds: the oldest collateral accepted.
     """
 
@@ -94,7 +95,7 @@ class Dataset(Document, frozen=True):
 
 
 class SqlAnalysis(Document, frozen=True, tag="sql", tag_field="kind"):
-    """A query whose every output row rests on at least k persons."""
+    """A query in which every output row is based on at least k persons."""
 
     id: Identifier
     question: Text
@@ -114,8 +115,8 @@ class Arm(Document, frozen=True):
 class ModelAnalysis(Document, frozen=True, tag="logistic", tag_field="kind"):
     """A logistic model scored by cross-validation, for each arm on the same persons and folds.
 
-    ``table`` makes one row a person; it stays inside. What leaves is each arm's AUC, the differences of
-    the pairs in ``compare``, and two counts, with noise that no party chooses or knows.
+    ``table`` produces one row for each person; it stays inside. Only each arm's AUC, the differences of the
+    pairs in ``compare``, and two counts leave, with noise that no party chooses or knows.
     """
 
     id: Identifier
@@ -138,9 +139,9 @@ class Agreement(Document, frozen=True):
     """What every party signs.
 
     Attributes:
-        room: 32 random bytes in hex from the room's making; every data set is sealed under it.
+        room: 32 random bytes in hex from the room's creation; every data set is sealed under it.
         parent: the hash of the agreement this one amends, or "".
-        k_min: the fewest persons a published number may rest on; a data set's terms may ask for more.
+        k_min: the fewest persons a published number may be based on; a data set's terms may require more.
         max_runs: how often the analyses may run; each owner's client counts its own releases.
     """
 
@@ -190,15 +191,15 @@ class Agreement(Document, frozen=True):
         return tuple(each.id for each in self.parties if self.owned_by(each.id))
 
     def check(self) -> None:
-        """Refuse an agreement that contradicts itself, or that a person cannot read as it is.
+        """Refuse an agreement that contradicts itself, or that cannot be shown to a person unchanged.
 
         1. Every text in it can be shown.
         2. Parties, data sets and analyses appear once, and no two parties look alike or share a key.
-        3. What is measured is the code that is named.
-        4. It ends after it begins, and what it refers to is there, with the role that is needed.
+        3. The measurements are those of the named code.
+        4. It ends after it begins, and everything it refers to exists, with the required role.
 
         Raises:
-            PolicyError: the first step that does not hold.
+            PolicyError: with the first step that fails.
         """
         shown.check(self, "agreement")  # 1
         _want_once("party", [each.id for each in self.parties])  # 2
@@ -212,7 +213,7 @@ class Agreement(Document, frozen=True):
         ):
             if len(set(keys)) != len(keys):
                 raise PolicyError(
-                    "agreement: want keys of its own for each party, got one for two", code="agreement"
+                    "agreement: want separate keys for each party, got one key for two", code="agreement"
                 )
         for measured in self.code.measurements:  # 3
             if measured.mrenclave != self.code.image_id:
@@ -243,7 +244,7 @@ class Signature(Document, frozen=True):
 
 
 class SignedAgreement(Document, frozen=True):
-    """An agreement's canonical bytes with the signatures on them."""
+    """An agreement's canonical bytes with their signatures."""
 
     agreement: bytes
     signatures: tuple[Signature, ...]
@@ -270,7 +271,7 @@ def check_signed(signed: SignedAgreement) -> Agreement:
 
     Raises:
         FormatError: step 1, the form.
-        PolicyError: step 1, the sense; step 2.
+        PolicyError: step 1, if it contradicts itself; step 2.
         AuthenticityError: step 3.
     """
     agreement = decode(signed.agreement, Agreement, "agreement")  # 1
@@ -308,7 +309,9 @@ def _want_unlike(what: str, names: Sequence[str]) -> None:
 
 
 def _skeleton(name: str) -> str:
-    """A name without what eyes pass over: case, blanks, hyphens, and what looks like other letters."""
+    """A name reduced to what readers distinguish: without case, blanks and hyphens, with look-alike letters
+    unified.
+    """
     plain = unicodedata.normalize("NFKC", name).casefold().translate(_CYRILLIC).translate(_GREEK)
     return "".join(each for each in plain if each.isalnum()).translate(_ALIKE).replace("rn", "m")
 

@@ -1,4 +1,6 @@
-"""What a run computes, inside: sealed files to tables to results. Heavy to import, so ``session`` waits."""
+"""Compute a run's results inside the enclave, from sealed files. Slow to import, so ``session`` imports it
+late.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ def open_all(
 
     Args:
         agreement: checked.
-        files: each data set's sealed files, which are the ones the agreement pins.
+        files: each data set's sealed files, already checked against the agreement.
         keys: each data set's key, 32 bytes.
 
     Raises:
@@ -50,14 +52,14 @@ def compute(
 ) -> tuple[bytes, str]:
     """Run one analysis on opened tables.
 
-    Whatever the tables hold, there is a result: what cannot be computed, or has no rows, or more than were
-    agreed, is a result without any figure. Its size does not depend on it.
+    There is always a result, whatever the tables contain. A computation that fails, has no rows, or has more
+    rows than agreed yields a result without figures. Its size does not depend on this.
 
     Returns:
         The padded result, and the SQL that ran.
 
     Raises:
-        QueryError: it asks for what is not allowed; this does not depend on the tables.
+        QueryError: it requests something that is not allowed; this does not depend on the tables.
     """
     sources = tuple(inputs)
     asked: Groups | PersonTable
@@ -70,12 +72,20 @@ def compute(
             analysis.table, sources, analysis.person, analysis.outcome, predictors
         )
         sql, size = query.write_person_table(asked), results.size_of(analysis)
+    # The SQL names neither: it is the same for two data sets, or two names, that come in the same order.
+    noise = noise.for_question("|".join(each.id for each in sources), "|".join(_names(asked)))
     try:
         plain = _plain(analysis, asked, sources, tables, sql, k, noise)
-    # Any error here can depend on a value, and its class would be known outside. Polars' is not an Exception.
+    # Any error here can depend on a value, and its class would be visible outside. Polars' is not an
+    # Exception.
     except (Exception, pl.exceptions.PanicException):  # noqa: BLE001
         plain = b""
     return results.pad(plain, size), sql
+
+
+def _names(asked: Groups | PersonTable) -> tuple[str, ...]:
+    """What a model's arms call the columns of its table, in their order."""
+    return tuple(name for name, _ in asked.predictors) if isinstance(asked, PersonTable) else ()
 
 
 def _plain(

@@ -1,6 +1,6 @@
-"""How many figures all analyses of an agreement may publish together.
+"""The limit on the number of figures that all analyses of an agreement publish together.
 
-A figure is one published number or group key. Counted before anybody signs, and again inside.
+A figure is one published number or group key. They are counted before signing, and again inside.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _COUNTS = 2
 
 
 def scores_of(agreement: Agreement) -> int:
-    """The scores that all models publish with noise of their own: AUCs, and margins of differences."""
+    """The scores that all models publish with separate noise: AUCs, and margins of differences."""
     return sum(len(each.arms) + len(each.compare) for each in _models(agreement))
 
 
@@ -38,7 +38,7 @@ def figures_of(analysis: Analysis) -> int:
 
 
 def columns_of(analysis: SqlAnalysis) -> int:
-    """How many columns a query's answer has.
+    """The number of columns in a query's answer.
 
     Raises:
         QueryError: it cannot be read.
@@ -49,23 +49,26 @@ def columns_of(analysis: SqlAnalysis) -> int:
 
 
 def width(k: int, models: int) -> float:
-    """The deviation of the noise on a model's counts, in persons; wider the more models publish counts."""
+    """The deviation of the noise on a model's counts, in persons; it grows with the number of models that
+    publish counts.
+    """
     return k * math.sqrt(models)
 
 
 def enough(k: int, models: int, predictors: int) -> float:
-    """The noisy count of persons, with the outcome and without, from which a model's scores leave.
+    """The minimum noisy count of persons, with the outcome and without, for a model's scores to be published.
 
     Args:
         k: the fewest persons.
         models: of the agreement.
-        predictors: of the model's widest arm. With fewer persons to each of them, one person decides the fit.
+        predictors: of the model's widest arm. With fewer persons for each of them, one person decides the
+            fit.
     """
     return max(k + 3 * width(k, models), PERSONS_PER_PREDICTOR * predictors)
 
 
 def reach(predictors: int) -> float:
-    """How much further one person moves an AUC through the fit of so many predictors, as measured.
+    """The factor by which one person moves an AUC further through fitting this many predictors, as measured.
 
     A predictor is two columns: its ranks, and which are missing.
     """
@@ -73,7 +76,7 @@ def reach(predictors: int) -> float:
 
 
 def predictors_of(analysis: ModelAnalysis) -> int:
-    """How many predictors the widest arm of a model has."""
+    """The number of predictors in the widest arm of a model."""
     return max(len(each.predictors) for each in analysis.arms)
 
 
@@ -87,7 +90,7 @@ def most_figures(agreement: Agreement) -> int:
 
 
 def total_figures(agreement: Agreement) -> int:
-    """The most figures that all analyses publish together; runs that are repeated publish the same ones."""
+    """The most figures that all analyses publish together; repeated runs publish the same ones."""
     return sum(figures_of(each) for each in agreement.analyses)
 
 

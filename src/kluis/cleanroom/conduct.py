@@ -1,7 +1,7 @@
-"""The host's part of a run: it carries ciphertext and signed documents between owners and the enclave.
+"""Conduct a run from the host: carry ciphertext and signed documents between owners and the enclave.
 
-It is trusted with nothing. An owner takes part from its own machine, through files in the room's folder
-(``mailbox``), or, where it is at hand, directly.
+The host is not trusted. An owner takes part from its own machine, through files in the room's folder
+(``mailbox``), or directly if its client runs here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kluis.cleanroom.documents import decode, encode
 from kluis.cleanroom.exchange import Challenge, Offer, Release
 from kluis.cleanroom.receipt import Receipt, ReceiptFile
 from kluis.cleanroom.release import Owner, check_stops
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.errors import PolicyError
 
 
@@ -25,7 +25,7 @@ class Enclave(Protocol):
     """A room's enclave, seen from its host: ``runner``'s ecalls."""
 
     def begin(self, agreement: bytes) -> str:
-        """Start the run; its id."""
+        """Start the run; return its id."""
 
     def offer(self, challenge: bytes) -> bytes:
         """Answer one owner's challenge."""
@@ -37,17 +37,17 @@ class Enclave(Protocol):
         """Take the next sealed file of a data set."""
 
     def run(self) -> tuple[dict[str, bytes], bytes]:
-        """Run the analyses; sealed results, and the receipt."""
+        """Run the analyses; return sealed results and the receipt."""
 
 
 class Participant(Protocol):
-    """An owner as a run meets it: asks, is answered, and releases or raises."""
+    """An owner in a run: sends a challenge, gets an offer, and releases keys or raises."""
 
     def challenge(self) -> Challenge:
-        """The owner's question."""
+        """The owner's challenge."""
 
     def release(self, offer: Offer, collateral: bytes) -> Release:
-        """The owner's keys, if what it was offered is what it agreed to."""
+        """The owner's keys, if the offer meets its agreement."""
 
 
 class LocalOwner:
@@ -62,7 +62,7 @@ class LocalOwner:
         self._owner, self._clock = owner, clock
 
     def challenge(self) -> Challenge:
-        """Ask for evidence."""
+        """Request evidence."""
         return self._owner.challenge()
 
     def release(self, offer: Offer, collateral: bytes) -> Release:
@@ -86,22 +86,22 @@ def conduct(
     collateral: bytes,
     begun: Callable[[str], None] = lambda run: None,
 ) -> Ended:
-    """Make one run.
+    """Conduct one run.
 
     Args:
-        enclave: started, and nothing asked of it yet.
+        enclave: started, and not yet called.
         room: the folder; the results go there.
         participants: every owner, by name.
         collateral: the platform's, JSON.
-        begun: told the run's id, before the first owner is asked.
+        begun: called with the run's id, before the first owner is contacted.
 
     Raises:
-        PolicyError: an owner takes no part, or stopped the agreement.
-        KluisError: as the enclave or an owner's client says; nothing is left in the room.
+        PolicyError: an owner does not take part, or stopped the agreement.
+        KluisError: from the enclave or an owner's client; nothing is left in the room.
     """
     signed = room.signed()
     agreement = check_signed(signed)
-    check_stops(room.stops(), agreement)
+    check_stops(room.stops(agreement), agreement)
     absent = [owner for owner in agreement.owners if owner not in participants]
     if absent:
         raise PolicyError(
@@ -115,7 +115,7 @@ def conduct(
         challenge = participants[owner].challenge()
         offer = decode(enclave.offer(encode(challenge)), Offer, "offer")
         enclave.accept(encode(participants[owner].release(offer, collateral)))
-    check_stops(room.stops(), agreement)  # one may have come while another owner was waited for
+    check_stops(room.stops(agreement), agreement)  # one may have come while another owner was waited for
     for dataset in agreement.datasets:
         for data in room.files(dataset):
             enclave.add_file(dataset.id, data)

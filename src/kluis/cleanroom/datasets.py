@@ -1,9 +1,9 @@
 """A data set at rest: Parquet with modular encryption, bound to its room, its version and its owner's terms.
 
-AES-256-GCM with one data key a version and a uniform footer key; the AAD prefix is not stored in the file,
-so a file opened as another data set, version, part, room, or under other terms, does not open at all.
-The agreement pins the hash of every sealed file; that is why the prefix names the room and not the
-agreement, which would have to contain its own hash. What ties a key to one agreement is ``release``.
+Each version has one data key for AES-256-GCM and a uniform footer key. The AAD prefix is not stored in the
+file. So a file does not open as another data set, version or part, in another room, or under other terms. The
+agreement pins the hash of every sealed file; that is why the prefix names the room and not the agreement,
+which would have to contain its own hash. ``release`` binds a key to one agreement.
 
 Spec: Apache Parquet, "Parquet Modular Encryption", AES_GCM_V1. Polars calls its side of it unstable: only
 this module touches it.
@@ -29,21 +29,40 @@ from kluis.hashes import sha256
 KEY_SIZE = 32
 
 
+class Stream:
+    """A table as others read it by Arrow's C interface, as often as they like; no pyarrow between."""
+
+    def __init__(self, table: pl.DataFrame) -> None:
+        self._table = table
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self._table.__arrow_c_stream__(requested_schema)
+
+
+def without_claims(table: pl.DataFrame) -> pl.DataFrame:
+    """The same values, without what polars believes of them unseen.
+
+    A Parquet file can state that a column is sorted. Polars then finds equal values next to each other only,
+    so that a co-owner could have many rows of one person pass for one each.
+    """
+    return pl.DataFrame(Stream(table))
+
+
 def new_key() -> bytes:
-    """Make a data key, 32 bytes."""
+    """Generate a data key, 32 bytes."""
     return os.urandom(KEY_SIZE)
 
 
 def aad_prefix(room: str, dataset: str, version: int, part: int, terms: Terms) -> bytes:
-    """What one file is bound to, beside its key; never stored in it."""
+    """The context that a file is bound to, in addition to its key; never stored in it."""
     return "|".join(("kluis-dataset/1", room, dataset, str(version), str(part), hash_of(terms))).encode()
 
 
 def check_name(name: str, what: str) -> None:
-    """Check that queries can name a data set so.
+    """Check that a data set's name can be used in queries.
 
     Raises:
-        UsageError: they cannot; ``what`` names the option or the key.
+        UsageError: it cannot; ``what`` names the option or the key.
     """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", name):
         near = re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_")[:62] or "people"
@@ -59,13 +78,13 @@ def columns_of(
     """Describe a table's columns, the uses its owner allows, and their ranges.
 
     Args:
-        table: as it will be sealed.
-        allow: uses by column; a column not named may be put to none.
+        table: to be sealed.
+        allow: uses by column; an unnamed column allows none.
         ranges: by column.
 
     Raises:
         PolicyError: ``allow`` or ``ranges`` names a column that the table does not have.
-        UnsupportedError: a column's type has no place in an agreement.
+        UnsupportedError: an agreement cannot express a column's type.
     """
     unknown = sorted({*allow, *ranges} - set(table.columns))
     if unknown:
@@ -86,14 +105,14 @@ def seal(table: pl.DataFrame, key: bytes, room: str, dataset: str, version: int,
 
     Args:
         table: its columns and types are those of ``terms``, in that order.
-        key: 32 bytes, used for this version of this data set alone.
+        key: 32 bytes, used only for this version of this data set.
         room: 64 hex digits.
         dataset: its name in the agreement.
-        version: from 1; every version has a key of its own.
-        terms: the owner's; part of what the file is bound to.
+        version: from 1; every version has its own key.
+        terms: the owner's; the file is bound to them.
 
     Raises:
-        PolicyError: the table is not what the terms describe.
+        PolicyError: the table does not match the terms.
     """
     terms.check(f"data set {dataset}")
     check_table(table, terms, dataset)
@@ -108,7 +127,7 @@ def seal(table: pl.DataFrame, key: bytes, room: str, dataset: str, version: int,
 
 
 def describe(files: Sequence[bytes]) -> tuple[Part, ...]:
-    """The parts of a data set as an agreement pins them."""
+    """Describe the parts of a data set for an agreement."""
     return tuple(Part(sha256=sha256(data).hex(), size_bytes=len(data)) for data in files)
 
 
@@ -136,20 +155,21 @@ def open_sealed(files: Sequence[bytes], key: bytes, room: str, dataset: Dataset)
 
     1. The files are the ones the agreement pins.
     2. Each opens with the key, as this part of this version of this data set of this room under these terms.
-    3. It is what the terms describe: ``check_table``.
+    3. It matches the terms: ``check_table``.
 
     Raises:
-        AuthenticityError: one message, whatever was wrong in step 2 or 3.
+        AuthenticityError: the same message for every failure of step 2 or 3.
     """
     check_files(files, dataset)  # 1
     return open_parts(files, key, room, dataset)  # 2, 3
 
 
 def open_parts(files: Sequence[bytes], key: bytes, room: str, dataset: Dataset) -> pl.DataFrame:
-    """Open files that have been checked: steps 2 and 3 of ``open_sealed``.
+    """Open files that have already been checked: steps 2 and 3 of ``open_sealed``.
 
     Raises:
-        AuthenticityError: one message, whatever was wrong: the host reads it, and not what is in the file.
+        AuthenticityError: the same message for every failure: the host can read it, but must not learn about
+            the contents.
     """
     try:
         tables = [_open_part(data, key, room, dataset, number) for number, data in enumerate(files)]  # 2
@@ -173,16 +193,16 @@ def _open_part(data: bytes, key: bytes, room: str, dataset: Dataset, number: int
 
 
 def check_table(table: pl.DataFrame, terms: Terms, dataset: str) -> None:
-    """Hold a table against its terms: columns, types, a privacy unit in every row, rows of one person.
+    """Check a table against its terms: columns, types, a privacy unit in every row, rows of one person.
 
     Raises:
-        PolicyError: names what differs; holds no value and no number of rows.
+        PolicyError: names the difference, without a value or a number of rows.
     """
     want = [(column.name, column.type) for column in terms.columns]
     got = [(name, _type_of(name, kind)) for name, kind in table.schema.items()]
     if got != want:
         raise PolicyError(f"data set {dataset}: want columns {want}, got {got}", code="terms")
-    unit = table[terms.privacy_unit]
+    unit = without_claims(table.select(terms.privacy_unit)).to_series()
     if unit.null_count():
         raise PolicyError(
             f"data set {dataset}: want a {terms.privacy_unit} in every row, got rows without", code="terms"
@@ -225,7 +245,7 @@ def read_plain(data: bytes, what: str) -> pl.DataFrame:
     """Read an owner's own Parquet file before it is sealed.
 
     Raises:
-        FormatError: it is not Parquet.
+        FormatError: not Parquet.
     """
     try:
         return pl.read_parquet(io.BytesIO(data))

@@ -1,4 +1,4 @@
-"""A room's documents: typed structs to canonical JSON and back, the same bytes or refused.
+"""Encode and decode a room's documents: typed structs to canonical JSON and back, strictly.
 
 Every hash and signature in a room is over these bytes. Spec: RFC 8785, JSON Canonicalization Scheme.
 """
@@ -20,7 +20,7 @@ T = TypeVar("T", bound="Document")
 
 
 class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A part of a room's document: every field is named, unknown ones are refused, times are UTC."""
+    """Base of a room's documents: every field is named, unknown ones are refused, times are UTC."""
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
@@ -35,12 +35,12 @@ def encode(document: Document) -> bytes:
 
 
 def decode(data: bytes, kind: type[T], what: str) -> T:
-    """Read a document that another wrote.
+    """Decode an untrusted document.
 
     Args:
         data: at most 4 MiB; checked before it is parsed.
-        kind: the struct it must be.
-        what: its name in error messages.
+        kind: the expected struct.
+        what: name for error messages.
 
     Raises:
         FormatError: too large, not of this kind, or not canonical.
@@ -56,7 +56,7 @@ def decode(data: bytes, kind: type[T], what: str) -> T:
 
 
 def hash_of(document: Document) -> str:
-    """Name a document: the SHA-256 of its canonical JSON, 64 hex digits."""
+    """The hash of a document: the SHA-256 of its canonical JSON, 64 hex digits."""
     return sha256(encode(document)).hex()
 
 

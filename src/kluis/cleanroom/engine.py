@@ -1,8 +1,8 @@
-"""DuckDB, shut in: it computes over tables it is given, and reads, writes, loads and tells nothing else.
+"""DuckDB in a locked-down configuration: it computes on given tables, without files, extensions or output.
 
-Its errors carry cell values ("Could not convert string 'Alice Smith'"), and their class depends on values. So
-a caller gets one error with one code, whatever the cause. It has no directory to spill to; out of memory is
-an error.
+Its errors contain cell values ("Could not convert string 'Alice Smith'"), and their class depends on values.
+So a caller gets the same error with the same code, whatever the cause. It has no directory to spill to; out
+of memory is an error.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import duckdb
 import polars as pl
 
+from kluis.cleanroom.datasets import Stream
 from kluis.errors import KluisError
 
 _T = TypeVar("_T")
@@ -53,19 +54,19 @@ class Engine:
     def __init__(self, tables: Mapping[str, pl.DataFrame]) -> None:
         self._connection = duckdb.connect(":memory:", config=_CONFIG)
         for name, table in tables.items():
-            self._connection.register(name, _Stream(table))
+            self._connection.register(name, Stream(table))
         self._connection.execute("SET lock_configuration = true")
 
     def table(self, sql: str) -> pl.DataFrame:
-        """Run a statement that we wrote; its columns are in its order.
+        """Run a statement that Kluis generated; return the table with its columns in order.
 
         Raises:
-            AnalysisFailed: the same for every cause, never with the engine's own words.
+            AnalysisFailed: the same for every cause, never with the engine's text.
         """
         return self._run(lambda: pl.DataFrame(self._connection.sql(sql)))
 
     def rows(self, sql: str, most: int = MOST_ROWS) -> list[tuple[Any, ...]]:
-        """Run a statement that we wrote; whole numbers of any size stay exact.
+        """Run a statement that Kluis generated; whole numbers of any size stay exact.
 
         Args:
             sql: the statement.
@@ -84,19 +85,9 @@ class Engine:
             return ask()
         except (duckdb.Error, pl.exceptions.PolarsError):
             pass
-        # Raised here, outside the handler, so that no traceback or cause carries the engine's message.
+        # Raised here, outside the handler, so that no traceback or cause contains the engine's message.
         raise AnalysisFailed("analysis: the engine stopped")
 
     def close(self) -> None:
-        """Let go of the tables."""
+        """Release the tables."""
         self._connection.close()
-
-
-class _Stream:
-    """A table that DuckDB reads by Arrow's C interface, as often as a query names it; no pyarrow between."""
-
-    def __init__(self, table: pl.DataFrame) -> None:
-        self._table = table
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        return self._table.__arrow_c_stream__(requested_schema)

@@ -1,10 +1,9 @@
-"""What happened in a room: typed lines without free text, each holding the hash of the one before.
+"""The event log of a room: typed lines without free text, in a hash chain.
 
-A line is signed by the party whose client wrote it, and names its room: a log, or the beginning of one, is
-none of another room. Whoever holds the folder can cut the end off, and nothing else, without being found
-out: whoever adds a line next takes what is left for all there was, so what was cut off may be missing in the
-middle of what is read later. A ledger that several keep closes that. That what a line says is so, and when,
-is its party's word.
+The party whose client wrote a line signs it, and it names its room: a log, or its beginning, is not valid in
+another room. Anyone with access to the folder can truncate the log, but any other change is detected. The
+next writer continues after what is left, so truncated lines may later be missing in the middle. A ledger kept
+under several keys would close that gap. Only the party's signature supports the content and time of a line.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from kluis.hashes import sha256
 
 SIGNED_AS = "event/1"
 FIRST = "0" * 64
-# Some 30,000 lines: as many as a thousand runs of thirty owners.
+# Some 30,000 lines: enough for a thousand runs of thirty owners.
 MAX_BYTES: Final = 16 << 20
 MAX_LINE: Final = 8 << 10
 _PATIENCE_SECONDS: Final = 10.0
@@ -49,7 +48,7 @@ Kind = Literal[
 
 
 class Event(Document, frozen=True):
-    """One thing that happened. ``subject`` is a name or a hash that the agreement or the room knows."""
+    """One event. ``subject`` is a name or a hash in the agreement or the room."""
 
     kind: Kind
     room: Hex32
@@ -67,23 +66,25 @@ class Line(Document, frozen=True):
 
 
 def append(path: Path, room: str, home: Home, kind: Kind, subject: str, time: Time) -> None:
-    """Add one event at the end.
+    """Append one event.
 
     Args:
         path: the room's ``events.jsonl``.
         room: the room's random id, 64 hex digits.
-        home: whose client says so.
-        kind: what happened.
-        subject: to what: a name or a hash.
-        time: aware; kept to the second.
+        home: of the party whose client writes it.
+        kind: of event.
+        subject: a name or a hash.
+        time: aware; stored to the second.
 
     Raises:
-        FormatError: the log is full, or its end is no line's.
-        UnavailableError: something else is in its place, it cannot be written, or another holds it.
+        FormatError: the log is full, or its last line is incomplete.
+        UnavailableError: another file type is in its place, it cannot be written, or another process holds
+            it.
     """
     descriptor = files.open_regular(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
     try:
-        # It alone is written in place: a second name would be a file of the writer's own, lengthened.
+        # It is the only file written in place: through a hard link, the writer would append to another of its
+        # files.
         if os.fstat(descriptor).st_nlink != 1:
             raise UnavailableError(f"{path}: want a file with one name, got one with another name as well")
         _hold(path, descriptor)
@@ -116,25 +117,25 @@ def read(path: Path, room: str, keys: Callable[[str], Iterable[bytes]]) -> tuple
     """Read every event, oldest first.
 
     1. The log is a file of at most 16 MiB, and not empty.
-    2. Each line ends, is at most 8 KiB long, and holds an event in its one form.
+    2. Each line ends, is at most 8 KiB long, and contains an event in canonical form.
     3. It is of this room.
-    4. Its actor is somebody whose keys are known, and signed it with one of them.
-    5. It holds the hash of the line before it; the first, zeros.
+    4. Its actor has known keys, and signed it with one of them.
+    5. It contains the hash of the previous line; the first contains zeros.
 
     Args:
         path: the room's ``events.jsonl``.
         room: the room's random id, 64 hex digits.
-        keys: gives a party's public signing keys, 32 bytes each; none for a stranger.
+        keys: returns a party's public signing keys, 32 bytes each; empty for an unknown party.
 
     Raises:
-        UnavailableError: there is none, or something else in its place.
+        UnavailableError: there is none, or another file type in its place.
         FormatError: step 1 or 2.
         AuthenticityError: step 3 to 5; names the line, from 1.
     """
     events: list[Event] = []
     actors: dict[str, tuple[bytes, ...]] = {}
     previous = FIRST
-    for what, raw in _lines(path):
+    for what, raw in _lines(path):  # 1
         line = decode(raw, Line, what)  # 2
         event = decode(line.event, Event, what)
         if event.room != room:
@@ -162,7 +163,7 @@ def read(path: Path, room: str, keys: Callable[[str], Iterable[bytes]]) -> tuple
 
 
 def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Each line without its end, and what messages call it."""
+    """Each line without its end, and its name in messages."""
     log = io.BytesIO(files.read(path, MAX_BYTES))
     number = 0
     while raw := log.readline(MAX_LINE + 1):
@@ -178,7 +179,7 @@ def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _last(path: Path, descriptor: int, size: int) -> bytes:
-    """The last line without its end; empty where there is none."""
+    """The last line without its end; empty if there is none."""
     if size == 0:
         return b""
     end = os.pread(descriptor, MAX_LINE + 2, max(0, size - MAX_LINE - 2))
@@ -199,7 +200,7 @@ def _signed(line: Line, keys: Iterable[bytes], what: str) -> bool:
 
 
 def _hold(path: Path, descriptor: int) -> None:
-    """Hold the log until its descriptor is closed: two lines at once would both follow the same one."""
+    """Lock the log until its descriptor is closed: two concurrent lines would both follow the same one."""
     until = clock.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
@@ -212,4 +213,5 @@ def _hold(path: Path, descriptor: int) -> None:
                 ) from None
             clock.sleep(_PAUSE_SECONDS)
         except OSError:
-            return  # a share without locks is a room, too: two at once fork its log there, and readers say so
+            # a share without locks is allowed: concurrent writers fork its log there, and readers report it
+            return

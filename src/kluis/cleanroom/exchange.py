@@ -1,6 +1,6 @@
-"""What travels between an owner's client and the enclave, and what comes out of a run.
+"""The documents between an owner's client and the enclave, and the outputs of a run.
 
-Everything passes through a host that is not trusted: it can drop or repeat any of it, and gains nothing.
+All of them pass through an untrusted host, which can drop or repeat any of them, but gains nothing.
 
     owner    -> Challenge   a nonce of the owner's own
     enclave  -> Offer       evidence over that nonce and the key made for this run, purpose release-key
@@ -17,6 +17,7 @@ import msgspec
 from kluis.cleanroom.documents import Document, encode
 from kluis.cleanroom.keys import SEALING_SIZE, SIGNATURE_SIZE
 from kluis.cleanroom.terms import ColumnName, Hex32, Identifier, Time
+from kluis.formats.kluis.bundle import EvidenceBundle
 from kluis.hashes import sha256
 
 NONCE_SIZE = 32
@@ -29,8 +30,8 @@ SignatureBytes = Annotated[bytes, msgspec.Meta(min_length=SIGNATURE_SIZE, max_le
 Blob = Annotated[bytes, msgspec.Meta(max_length=64 * 1024)]
 
 
-class Evidence(Document, frozen=True):
-    """A quote with the two documents that it hashes."""
+class Evidence(EvidenceBundle, Document, frozen=True):
+    """A quote with the two documents whose hashes it contains."""
 
     quote: Blob
     runtime_data: Blob
@@ -38,7 +39,7 @@ class Evidence(Document, frozen=True):
 
 
 class Challenge(Document, frozen=True):
-    """One owner asks one run for evidence."""
+    """One owner's request to one run for evidence."""
 
     agreement: Hex32
     party: Identifier
@@ -46,7 +47,7 @@ class Challenge(Document, frozen=True):
 
 
 class OfferPayload(Document, frozen=True):
-    """What the evidence for an owner is about; inside the runtime data, so under the quote."""
+    """The payload of the evidence for an owner; in the runtime data, and so covered by the quote."""
 
     kind: Literal["kluis-offer/1"]
     agreement: Hex32
@@ -56,7 +57,7 @@ class OfferPayload(Document, frozen=True):
 
 
 class ReceiptPayload(Document, frozen=True):
-    """What a receipt's evidence is about."""
+    """The payload of a receipt's evidence."""
 
     kind: Literal["kluis-receipt-key/1"]
     agreement: Hex32
@@ -79,11 +80,11 @@ class KeyFor(Document, frozen=True):
 
 
 class ReleaseStatement(Document, frozen=True):
-    """An owner's consent to one run: the keys, what it verified, and when.
+    """An owner's consent to one run: the keys, the checks it made, and the time.
 
     Attributes:
         evidence: SHA-256 of the quote that the owner verified.
-        rules: the names of the rules it found met; a failed rule would have stopped it.
+        rules: the names of the rules that were met; a failed rule would have stopped it.
         level: the protection level that followed from the anchor.
     """
 
@@ -106,7 +107,7 @@ class Release(Document, frozen=True):
 
 
 class Stop(Document, frozen=True):
-    """An owner withdraws from an agreement, for good."""
+    """An owner's permanent withdrawal from an agreement."""
 
     kind: Literal["kluis-stop/1"]
     agreement: Hex32
@@ -122,7 +123,7 @@ class SignedStop(Document, frozen=True):
 
 
 class Attester(Protocol):
-    """What the runtime gives code that runs inside."""
+    """Functions of the runtime for code inside the enclave."""
 
     def release_offer(self, nonce: bytes, payload: bytes) -> Evidence:
         """Evidence over a payload, purpose ``release-key``."""
@@ -135,7 +136,7 @@ class Attester(Protocol):
 
 
 def release_info(agreement: str, run: str, party: str, dataset: str, version: int) -> bytes:
-    """What a sealed data key is for; HPKE's ``info``."""
+    """The purpose of a sealed data key; HPKE's ``info``."""
     return "|".join(("kluis-release/1", agreement, run, party, dataset, str(version))).encode()
 
 

@@ -1,4 +1,4 @@
-"""An agreement for the person who signs it: in plain words first, then every leaf of it."""
+"""Explain an agreement to the person who signs it: in plain words first, then every leaf of it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _STANDING = {
 
 
 def explain(agreement: Agreement, trust: Trust | None = None) -> str:
-    """Say what an agreement allows, and list everything that is signed; at most 80 columns.
+    """Describe what an agreement allows, and list everything that is signed; at most 80 columns.
 
     Args:
-        agreement: one that :meth:`Agreement.check` takes.
-        trust: what its reader knows of the parties and roots; without it, neither is marked.
+        agreement: accepted by :meth:`Agreement.check`.
+        trust: the reader's knowledge of the parties and roots; without it, neither is marked.
 
     Raises:
         PolicyError: it has text that cannot be shown, or contradicts itself.
@@ -94,8 +94,8 @@ def _code(code: Code, trust: Trust | None) -> list[str]:
     lines = [
         "code",
         f"  image    {code.image_id}",
-        f"  level    {', '.join(code.protection)}; debug never; "
-        f"may lack: {', '.join(code.lacks) or 'nothing'}",
+        f"  level    {', '.join(code.protection)}; debug never; may be missing:"
+        f" {', '.join(code.lacks) or 'nothing'}",
     ]
     known = {level.value: level for level in ProtectionLevel}
     for name in code.protection:

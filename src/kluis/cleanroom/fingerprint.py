@@ -1,7 +1,7 @@
-"""A party's fingerprint: digits that two people compare over another channel than the room's folder.
+"""Fingerprints of parties: digits that two people compare over a channel other than the room's folder.
 
-It covers a party's short name and both of its keys. 32 decimal digits are 106 bits: nobody finds other keys
-with the same digits.
+A fingerprint covers a party's short name and both of its keys. 32 decimal digits are 106 bits, so nobody can
+find other keys with the same digits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _DIGITS: Final = 4
 
 
 def keys_hash(party: Party) -> str:
-    """SHA-256 over a party's short name and both public keys, 64 hex digits; what a pin holds."""
+    """SHA-256 over a party's short name and both public keys, 64 hex digits; the content of a pin."""
     label = b"kluis\x00party-keys/1\x00"
     return sha256(label + party.id.encode() + b"\x00" + party.signing_key + party.sealing_key).hex()
 
@@ -27,12 +27,12 @@ def of(party: Party) -> str:
 
 
 def digits(hashed: str) -> str:
-    """A hash of :func:`keys_hash` as people compare it."""
+    """A hash of :func:`keys_hash` in the form that people compare."""
     number = int(hashed, 16) % 10 ** (_GROUPS * _DIGITS)
     text = f"{number:0{_GROUPS * _DIGITS}}"
     return "-".join(text[start : start + _DIGITS] for start in range(0, len(text), _DIGITS))
 
 
 def same(given: str, fingerprint: str) -> bool:
-    """Whether somebody gave this fingerprint, with or without hyphens and blanks."""
+    """Whether a given fingerprint is this one, with or without hyphens and blanks."""
     return given.replace("-", "").replace(" ", "") == fingerprint.replace("-", "")

@@ -1,8 +1,9 @@
-"""A folder that others write, too: each name is opened from its folder's descriptor, and no link is followed.
+"""Safe access to a folder that others can write: names are opened from its descriptor, and links are not
+followed.
 
-Others can put a link, a FIFO or a file of any size in any place, and change what is there between two looks.
-So a path is walked one name at a time (``openat`` with ``O_NOFOLLOW``), what is made is made exclusively,
-what is read is bounded, and what is replaced or removed is a name in an open folder.
+Others can put a link, a FIFO or a file of any size in any place, and change it between two accesses. So a
+path is walked one name at a time (``openat`` with ``O_NOFOLLOW``), files are created exclusively, reads are
+bounded, and a name is replaced or removed only within an open folder.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ MOST_NAMES: Final = 10_000
 
 
 class Folder:
-    """A folder in the hands of several.
+    """A folder that several users can write.
 
     Args:
-        path: its user's own word for it; links on the way to it are followed, and in it none.
+        path: chosen by its user; links in the path itself are followed, but none within the folder.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,7 +40,7 @@ class Folder:
             most: bytes.
 
         Raises:
-            UnavailableError: it is not there, cannot be read, or is no regular file.
+            UnavailableError: it does not exist, cannot be read, or is not a regular file.
             FormatError: it is longer.
         """
         with self._within(name) as (folder, _):
@@ -50,7 +51,7 @@ class Folder:
         return self.modified(name) is not None
 
     def modified(self, name: str) -> int | None:
-        """When a regular file was last changed, in nanoseconds; None where there is none."""
+        """The modification time of a regular file, in nanoseconds; None if there is none."""
         try:
             with self._within(name) as (folder, last):
                 status = os.stat(last, dir_fd=folder, follow_symlinks=False)
@@ -59,15 +60,15 @@ class Folder:
         return status.st_mtime_ns if stat.S_ISREG(status.st_mode) else None
 
     def names(self, name: str, ending: str = "", most: int = MOST_NAMES) -> tuple[str, ...]:
-        """The names in a folder within this one, sorted; none where there is no such folder.
+        """The names in a folder within this one, sorted; empty if there is no such folder.
 
         Args:
             name: relative.
-            ending: of the names that are wanted. Names that begin with a dot are not.
-            most: names in it, of all endings.
+            ending: of the returned names. Names that begin with a dot are left out.
+            most: names in it, whatever their ending.
 
         Raises:
-            UnavailableError: a link or another thing is in its place.
+            UnavailableError: a link or another file type is in its place.
             FormatError: there are more.
         """
         found = []
@@ -85,7 +86,7 @@ class Folder:
         return tuple(sorted(found))
 
     def replace(self, name: str, data: bytes) -> None:
-        """Write a file whole, or leave the old one; a link in its place is replaced, and not followed.
+        """Write a file atomically; a link in its place is replaced, and not followed.
 
         Raises:
             UnavailableError: it cannot be written.
@@ -100,10 +101,10 @@ class Folder:
                 raise self._refused(name, "written", error) from None
 
     def create(self, name: str, data: bytes) -> None:
-        """Write a file that is not there yet; if it cannot be written whole, there is none.
+        """Create a new file; if it cannot be written completely, it is removed.
 
         Raises:
-            FileExistsError: something has its name.
+            FileExistsError: the name is taken.
             UnavailableError: it cannot be written.
         """
         with self._within(name) as (folder, last):
@@ -115,10 +116,10 @@ class Folder:
                 raise self._refused(name, "written", error) from None
 
     def make(self, name: str) -> None:
-        """Make a folder within this one, unless it is there.
+        """Create a folder within this one, unless it exists.
 
         Raises:
-            UnavailableError: a link or another thing is in its place, or it cannot be made.
+            UnavailableError: a link or another file type is in its place, or it cannot be created.
         """
         with self._within(name) as (folder, last):
             try:
@@ -130,10 +131,10 @@ class Folder:
             pass
 
     def remove(self, name: str) -> None:
-        """Remove a name, if it is there; of a link, the link.
+        """Remove a name, if it exists; of a link, only the link.
 
         Raises:
-            UnavailableError: its folder is not there, or is a link; or it cannot be removed.
+            UnavailableError: its folder does not exist, or is a link; or it cannot be removed.
         """
         with self._within(name) as (folder, last):
             try:
@@ -144,20 +145,20 @@ class Folder:
                 raise self._refused(name, "removed", error) from None
 
     def remove_empty(self, name: str) -> None:
-        """Remove a folder, if it is there and empty.
+        """Remove a folder, if it exists and is empty.
 
         Raises:
-            UnavailableError: the folder that it is in is not there, or is a link.
+            UnavailableError: its parent folder does not exist, or is a link.
         """
         with contextlib.suppress(OSError), self._within(name) as (folder, last):
             os.rmdir(last, dir_fd=folder)
 
     @contextlib.contextmanager
     def _within(self, name: str) -> Iterator[tuple[int, str]]:
-        """The open folder that a name is in, and its last part.
+        """The open parent folder of a name, and its last part.
 
         Raises:
-            UnavailableError: that folder is not there, or is a link.
+            UnavailableError: that folder does not exist, or is a link.
         """
         *parents, last = name.split("/")
         _check(last, name)

@@ -1,7 +1,7 @@
-"""A party's own folder: its keys, its data keys, what it signed, what it released; nobody else reads it.
+"""A party's own folder: its keys, data keys, signed agreements and releases, readable only by its user.
 
-Every file is written whole or not at all and is readable by its user alone. A record that must exist once
-(a data key, a release) is made with O_EXCL, so that two clients at once cannot both make it.
+Every file is written atomically and only its user can read it. A record that must be unique (a data key, a
+release) is created with O_EXCL, so that two clients at once cannot both create it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Secrets(Document, frozen=True):
 
 
 class DataKey(Document, frozen=True):
-    """The key of one version of one data set, and the terms it was sealed under."""
+    """The key of one version of one data set, and the terms that it is sealed under."""
 
     room: Hex32
     dataset: ColumnName
@@ -46,14 +46,14 @@ class DataKey(Document, frozen=True):
 
 
 class Pin(Document, frozen=True):
-    """Another party's keys, as this party compared them over another channel (``fingerprint.keys_hash``)."""
+    """Another party's keys, compared over another channel (``fingerprint.keys_hash``)."""
 
     party: Identifier
     keys: Hex32
 
 
 class Current(Document, frozen=True):
-    """The one agreement of a room that this party releases keys under: the last one that it signed."""
+    """The only agreement of a room under which this party releases keys: the last one that it signed."""
 
     room: Hex32
     agreement: Hex32
@@ -66,7 +66,7 @@ class Home:
         path: the folder itself.
 
     Raises:
-        UnavailableError: there is none, it is another user's, or others can enter it.
+        UnavailableError: it does not exist, is another user's, or is accessible to others.
     """
 
     def __init__(self, path: Path) -> None:
@@ -85,10 +85,10 @@ class Home:
 
     @classmethod
     def create(cls, path: Path, party: str) -> Self:
-        """Make a party's folder and keys.
+        """Create a party's folder and keys.
 
         Raises:
-            UsageError: it is there already.
+            UsageError: it exists already.
             UnavailableError: a link, or another user's folder, is in its place.
         """
         if (path / "keys.json").exists():
@@ -101,7 +101,7 @@ class Home:
         return cls(path)
 
     def public(self, name: str, roles: tuple[Role, ...]) -> Party:
-        """This party as an agreement names it."""
+        """This party in the form of an agreement."""
         return Party(
             id=self.party,
             name=name,
@@ -111,10 +111,10 @@ class Home:
         )
 
     def keep_key(self, key: DataKey) -> None:
-        """Remember a data key.
+        """Store a data key.
 
         Raises:
-            UsageError: this version of this data set is sealed already.
+            UsageError: this version of this data set was already sealed.
         """
         try:
             write_once(self._key_path(key.room, key.dataset, key.version), encode(key))
@@ -143,7 +143,7 @@ class Home:
         return version
 
     def agree(self, agreement: Agreement) -> None:
-        """Remember that this party signed an agreement; in its room, no earlier one is in force any more."""
+        """Record that this party signed an agreement; earlier ones of its room are no longer in force."""
         path = self.path / "agreed" / agreement.hash
         if not path.exists():
             write_once(path, encode(agreement))
@@ -151,29 +151,29 @@ class Home:
         files.write(self.path / "current" / f"{agreement.room}.json", encode(current))
 
     def current(self, room: str) -> str:
-        """The hash of the agreement that this party signed last in a room; "" where it signed none."""
+        """The hash of the agreement that this party signed last in a room; "" if it signed none."""
         name = f"current/{room}.json"
         return self._read(name, Current).agreement if (self.path / name).is_file() else ""
 
     def pin_path(self, party: str) -> Path:
-        """Where another party's keys are pinned."""
+        """The path of the pin of another party's keys."""
         return self.path / "parties" / f"{party}.json"
 
     def pinned(self, party: str) -> str:
-        """The hash of the keys that this party confirmed for another; "" where it confirmed none."""
+        """The hash of another party's keys that this party confirmed; "" if it confirmed none."""
         path = self.pin_path(party)
         return self._read(str(path.relative_to(self.path)), Pin).keys if path.exists() else ""
 
     def pin(self, party: str, keys: str) -> None:
-        """Remember another party's keys, by their hash.
+        """Store the hash of another party's keys.
 
         Raises:
-            FileExistsError: keys are pinned for it already.
+            FileExistsError: keys are already pinned for it.
         """
         write_once(self.pin_path(party), encode(Pin(party=party, keys=keys)))
 
     def accept_root(self, key: str) -> None:
-        """Remember that this party accepts evidence under a root, by the SHA-256 of its key in hex."""
+        """Record that this party accepts evidence under a root, by the SHA-256 of its key in hex."""
         path = self.path / "roots" / key
         if not path.exists():
             write_once(path, b"")
@@ -183,7 +183,7 @@ class Home:
         return (self.path / "roots" / key).is_file()
 
     def agreed(self, agreement_hash: str) -> bool:
-        """Tell whether this party signed an agreement, by its own record."""
+        """Whether this party signed an agreement, by its own record."""
         return (self.path / "agreed" / agreement_hash).is_file()
 
     def agreements(self, room: str) -> tuple[Agreement, ...]:
@@ -201,20 +201,20 @@ class Home:
             yield self._read(f"agreed/{name}", Agreement)
 
     def stop(self, agreement_hash: str) -> None:
-        """Remember that this party withdrew; whatever the room's folder says, it releases nothing more."""
+        """Record that this party withdrew; it releases nothing more, whatever the room's folder contains."""
         path = self.path / "stopped" / agreement_hash
         if not path.exists():
             write_once(path, b"")
 
     def stopped(self, agreement_hash: str) -> bool:
-        """Tell whether this party withdrew from an agreement, by its own record."""
+        """Whether this party withdrew from an agreement, by its own record."""
         return (self.path / "stopped" / agreement_hash).exists()
 
     def record_release(self, statement: ReleaseStatement, most: int) -> None:
         """Record a release, before its keys leave this machine.
 
         Raises:
-            PolicyError: this run has its keys, or the agreement's runs are used up.
+            PolicyError: this run already has its keys, or the agreement's runs are used up.
         """
         folder = self.path / "releases" / statement.agreement
         for number in range(1, most + 1):
@@ -231,7 +231,7 @@ class Home:
         )
 
     def releases(self, agreement_hash: str) -> tuple[ReleaseStatement, ...]:
-        """What this party released under an agreement, oldest first."""
+        """This party's releases under an agreement, oldest first."""
         folder = self.path / "releases" / agreement_hash
         names = sorted(each.name for each in folder.glob("[0-9]*.json"))
         return tuple(self._read(f"releases/{agreement_hash}/{name}", ReleaseStatement) for name in names)
@@ -244,21 +244,21 @@ class Home:
         status = path.stat()
         if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
             raise UnavailableError(
-                f"{path}: want it readable by its owner alone, got mode {stat.S_IMODE(status.st_mode):04o}",
+                f"{path}: want it readable only by its owner, got mode {stat.S_IMODE(status.st_mode):04o}",
                 hint=f"chmod 600 {path}",
             )
         return decode(path.read_bytes(), kind, path.name)
 
 
 def _make_own(path: Path) -> None:
-    """Make a folder that only this user can enter, or make one that is there into such."""
+    """Create a folder that only this user can access, or restrict an existing one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
     try:
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:
-        raise UnavailableError(f"{path}: want a folder of your own, got a link or another thing") from None
+        raise UnavailableError(f"{path}: want your own folder, got a link or something else") from None
     try:
         if os.fstat(folder).st_uid == os.getuid():  # another's is refused below
             os.fchmod(folder, 0o700)
@@ -268,7 +268,7 @@ def _make_own(path: Path) -> None:
 
 
 def _require_own(status: os.stat_result, path: Path) -> None:
-    """Refuse a folder in which others could remove a record, or add one: many are a name without content."""
+    """Refuse a folder in which others could remove or add a record: many records are only a file name."""
     if status.st_uid != os.getuid():
         raise UnavailableError(f"{path}: want it to be yours, got user {status.st_uid}'s")
     if status.st_mode & 0o077:
@@ -279,10 +279,10 @@ def _require_own(status: os.stat_result, path: Path) -> None:
 
 
 def write_once(path: Path, data: bytes) -> None:
-    """Write a new file, whole, readable by its user alone; it is on the disk, and its name is.
+    """Create a file readable only by its user; flush it and its name to disk.
 
     Raises:
-        FileExistsError: it is there already.
+        FileExistsError: it exists already.
     """
     made = [each for each in (path.parent, *path.parent.parents) if not each.exists()]
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
-"""Whose signing keys a reader of a room believes, and on whose word.
+"""The signing keys that a reader of a room trusts, and their source.
 
-A room's folder holds every party's keys, each under its own signature, which proves nothing of whose they
-are: whoever holds the folder can make such a file in any name. So an agreement's keys are believed, one's
-own, and for whom neither knows, the folder's are used and said to be that.
+A room's folder contains every party's keys, each signed by itself. This proves nothing about their owner:
+anyone who can write the folder can create such a file in any name. So the keys in an agreement are trusted,
+and one's own. For other parties the folder's keys are used and marked as such.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from typing import Literal
 
 from kluis.cleanroom.agreement import Agreement, check_signed
 from kluis.cleanroom.home import Home
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.errors import AuthenticityError
 
 Word = Literal["agreement", "own", "folder"]
 
 
 class Keyring:
-    """The keys of a room's parties, as one reader knows them.
+    """The keys of a room's parties, for one reader.
 
     Args:
-        room: the folder, for the parties that nothing else names.
-        agreements: whose keys are believed: signed by the reader, by its own record, or by all.
+        room: the folder, for parties that no other source names.
+        agreements: whose keys are trusted: signed by the reader, by its own record, or by all.
         home: the reader's own, if it is a party.
 
     Raises:
-        AuthenticityError: an agreement is of another room.
+        AuthenticityError: an agreement belongs to another room.
     """
 
     def __init__(self, room: Room, agreements: Sequence[Agreement], home: Home | None = None) -> None:
@@ -45,30 +45,30 @@ class Keyring:
         self._own = {home.party: (home.signing.public,)} if home else {}
 
     def keys(self, party: str) -> tuple[bytes, ...]:
-        """A party's signing keys, 32 bytes each: the folder's only where nothing else names it.
+        """A party's signing keys, 32 bytes each: the folder's only if no other source names it.
 
         Raises:
-            KluisError: the folder's file about it is none of a party.
+            KluisError: the folder's file is not a party's.
         """
         known = (*self._agreed.get(party, ()), *self._own.get(party, ()))
         return known or self._room.keys(party)
 
     def word(self, party: str) -> Word:
-        """On whose word its keys are this party's."""
+        """The source of this party's keys."""
         return "agreement" if party in self._agreed else "own" if party in self._own else "folder"
 
 
 def agreed(room: Room, agreement_hash: str, home: Home | None = None) -> Agreement:
-    """Find the agreement of a hash that the reader has from elsewhere.
+    """Find the agreement with a hash that the reader has from elsewhere.
 
     Args:
-        room: the folder; what it proposes is taken if it has this hash and every party signed it.
+        room: the folder; its proposal is used if it has this hash and every party signed it.
         agreement_hash: 64 hex digits, from one's own records.
-        home: one that has it by its own record needs no folder for it.
+        home: a home whose own record has it does not need the folder.
 
     Raises:
-        AuthenticityError: the folder has another.
-        KluisError: it has none that is whole.
+        AuthenticityError: the folder has another one.
+        KluisError: it has no complete one.
     """
     for own in home.agreements(room.file.room) if home else ():
         if own.hash == agreement_hash:

@@ -1,8 +1,8 @@
-"""The two keys of a party, and how each is used: Ed25519 signs, HPKE with ML-KEM-768 and X25519 seals.
+"""The two keys of a party: Ed25519 for signing, HPKE with ML-KEM-768 and X25519 for sealing.
 
-Sealing is hybrid post-quantum from the first: medical data outlives the curves, and it costs 95
-microseconds and 1120 bytes more. Whatever is sealed or signed names its context, so that nothing made for
-one use is accepted in another. Spec: RFC 8032; RFC 9180 with the KEM MLKEM768-X25519 (X-Wing).
+Sealing is hybrid post-quantum from the start: medical data outlives the curves, and it costs only 95
+microseconds and 1120 bytes more. Every sealed or signed value names its context, so that a value made for one
+use is not accepted in another. Spec: RFC 8032; RFC 9180 with the KEM MLKEM768-X25519 (X-Wing).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class SigningKey:
 
     @classmethod
     def generate(cls) -> SigningKey:
-        """Make a new key."""
+        """Generate a key."""
         return cls(Ed25519PrivateKey.generate().private_bytes_raw())
 
     @property
@@ -60,7 +60,7 @@ class SealingKey:
 
     @classmethod
     def generate(cls) -> SealingKey:
-        """Make a new key."""
+        """Generate a key."""
         mlkem = MLKEM768PrivateKey.generate().private_bytes_raw()
         return cls(mlkem + X25519PrivateKey.generate().private_bytes_raw())
 
@@ -90,9 +90,9 @@ def seal(public: bytes, plaintext: bytes, info: bytes) -> bytes:
     """Seal a short secret to a public key.
 
     Args:
-        public: 1216 bytes, as ``SealingKey.public`` gives it.
+        public: 1216 bytes, from ``SealingKey.public``.
         plaintext: a data key.
-        info: what it may be used for; needed again, byte for byte, to open it.
+        info: the allowed use; needed again, byte for byte, to open it.
 
     Returns:
         1136 bytes more than the plaintext.
@@ -116,9 +116,9 @@ def check_signature(public: bytes, signature: bytes, context: str, document: byt
     Args:
         public: 32 bytes.
         signature: 64 bytes.
-        context: the use it must have been made for.
-        document: the bytes that were signed.
-        what: whose signature on what, for the error message.
+        context: the expected use.
+        document: the signed bytes.
+        what: description of the signature, for the error message.
 
     Raises:
         AuthenticityError: this key did not sign this document for this use.
@@ -132,5 +132,5 @@ def check_signature(public: bytes, signature: bytes, context: str, document: byt
 
 
 def statement(context: str, document: bytes) -> bytes:
-    """What is signed: a label, the context and the document's SHA-256, so that uses never mix."""
+    """The signed bytes: a label, the context and the document's SHA-256, so that uses never mix."""
     return b"kluis\x00" + context.encode() + b"\x00" + sha256(document)

@@ -1,8 +1,9 @@
 """Logistic regression with a ridge penalty, by Newton's method.
 
-A fixed number of steps, so that how long it takes does not follow the values, and no warning is written.
+It uses a fixed number of steps, so that its duration does not depend on the values, and no warning is
+written.
 
-Spec: minimises ``sum(log(1 + exp(-y (b + x w)))) + |w|^2 / 2``, scikit-learn's objective with C = 1.
+Spec: minimises ``sum(c log(1 + exp(-y (b + x w)))) + |w|^2 / 2``, scikit-learn's objective with C = 1.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ _STEPS = 15
 _MOST = 30.0  # of a linear predictor: beyond it a chance is 0 or 1 to 13 digits
 
 
-def fit(values: Floats, outcome: Bits) -> Floats:
+def fit(values: Floats, outcome: Bits, counts: Floats) -> Floats:
     """Fit the intercept and a weight a column.
 
     Args:
         values: a row a person, a column a predictor, of about unit spread; centred, or nearly.
         outcome: one a person.
+        counts: as how many persons each one counts.
     """
     design = _with_intercept(values)
     penalty = np.ones(design.shape[1])
@@ -28,14 +30,14 @@ def fit(values: Floats, outcome: Bits) -> Floats:
     weights = np.zeros(design.shape[1])
     for _ in range(_STEPS):
         chance = 1 / (1 + np.exp(-np.clip(design @ weights, -_MOST, _MOST)))
-        slope = design.T @ (chance - outcome) + penalty * weights
-        curve = (design.T * (chance * (1 - chance))) @ design + np.diag(penalty)
+        slope = design.T @ (counts * (chance - outcome)) + penalty * weights
+        curve = (design.T * (counts * chance * (1 - chance))) @ design + np.diag(penalty)
         weights = weights - np.linalg.solve(curve, slope)
     return weights
 
 
 def predict(weights: Floats, values: Floats) -> Floats:
-    """Each person's score: the logarithm of its odds."""
+    """Each person's score: the logarithm of the odds."""
     scores: Floats = _with_intercept(values) @ weights
     return scores
 

@@ -1,4 +1,4 @@
-"""Owners who are elsewhere: a run's documents as files in the room's folder, until each has its answer.
+"""Exchange a run's documents with remote owners, as files in the room's folder.
 
 runs/RUN/open.json               the host has an enclave waiting
 runs/RUN/PARTY.challenge.json    the owner's question
@@ -6,7 +6,8 @@ runs/RUN/PARTY.offer.json        the enclave's answer
 runs/RUN/PARTY.release.json      the owner's release
 runs/RUN/PARTY.refused.json      or its refusal, with a code
 
-Others write in this folder, too: each kind of document has a size past which it is not read.
+Others write in this folder, too: each kind of document has a size past which it is not read. One that cannot
+be read is passed over until it is replaced, or the wait ends, with an error that names it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
@@ -22,13 +23,13 @@ import msgspec
 from kluis.cleanroom.documents import Document, decode, encode
 from kluis.cleanroom.exchange import Challenge, Offer, Release
 from kluis.cleanroom.release import Owner, check_stops
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.cleanroom.terms import Hex32, Identifier
-from kluis.errors import KluisError, PolicyError, UnavailableError
+from kluis.errors import FormatError, KluisError, PolicyError, UnavailableError
 
 T = TypeVar("T", bound=Document)
 _PAUSE_SECONDS = 0.1
-# Bytes. What a document holds is bounded too: a third more in base64, and its names.
+# Bytes. The content of a document is bounded too: a third more in base64, and its names.
 MOST: Final = {
     "open": 2 << 20,
     "challenge": 4 << 10,
@@ -48,7 +49,7 @@ class Open(Document, frozen=True):
 
 
 class Refused(Document, frozen=True):
-    """An owner's client did not release; only a code states why."""
+    """An owner's client did not release; only a code gives the reason."""
 
     party: Identifier
     code: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z")]
@@ -59,8 +60,8 @@ class RemoteOwner:
 
     Args:
         room: the folder.
-        party: whom to wait for.
-        patience_seconds: how long, for each document.
+        party: to wait for.
+        patience_seconds: timeout for each document.
     """
 
     def __init__(self, room: Room, party: str, patience_seconds: float) -> None:
@@ -68,15 +69,15 @@ class RemoteOwner:
         self._run = ""
 
     def begin(self, run: str) -> None:
-        """Set which run it is."""
+        """Set the run's id."""
         self._run = run
 
     def challenge(self) -> Challenge:
-        """Wait for the owner's question."""
+        """Wait for the owner's challenge."""
         return self._wait("challenge", Challenge)
 
     def release(self, offer: Offer, collateral: bytes) -> Release:
-        """Hand the answer over, and wait for the keys.
+        """Deliver the offer, and wait for the keys.
 
         Raises:
             PolicyError: the owner's client refused.
@@ -85,16 +86,18 @@ class RemoteOwner:
         return self._wait("release", Release)
 
     def _wait(self, what: str, kind: type[T]) -> T:
-        names = (f"{self._party}.{what}", f"{self._party}.refused")
-        found = _wait_for(self._room, self._run, names, self._patience, self._party)
-        if found == names[1]:
-            code = _get(self._room, self._run, found, Refused).code
-            raise PolicyError(f"run: {self._party} released no key ({code})", code=code)
-        return _get(self._room, self._run, found, kind)
+        kinds: dict[str, type[T] | type[Refused]] = {
+            f"{self._party}.{what}": kind,
+            f"{self._party}.refused": Refused,
+        }
+        found = _wait_for(self._room, self._run, kinds, self._patience, self._party)
+        if isinstance(found, Refused):
+            raise PolicyError(f"run: {self._party} released no key ({found.code})", code=found.code)
+        return found
 
 
 def announce(room: Room, agreement: str, run: str, collateral: bytes) -> None:
-    """Let owners elsewhere know that an enclave waits."""
+    """Announce to remote owners that an enclave is waiting."""
     room.folder.make(f"runs/{run}")
     _put(
         room, run, "open", Open(kind="kluis-open-run/1", agreement=agreement, run=run, collateral=collateral)
@@ -102,7 +105,7 @@ def announce(room: Room, agreement: str, run: str, collateral: bytes) -> None:
 
 
 def withdraw(room: Room, run: str) -> None:
-    """Remove a run's exchange: it ended, with or without a result."""
+    """Remove a run's exchange after it ended, with or without a result."""
     for name in room.folder.names(f"runs/{run}", ".json"):
         if name.removesuffix(".json").rpartition(".")[2] in MOST:
             room.folder.remove(f"runs/{run}/{name}")
@@ -112,11 +115,11 @@ def withdraw(room: Room, run: str) -> None:
 def take_part(
     room: Room, party: str, owner: Owner, patience_seconds: float, clock: Callable[[], datetime.datetime]
 ) -> str:
-    """An owner's side: find the run that waits, verify, release; the run's id.
+    """Take part as an owner: find the waiting run, verify, release; return the run's id.
 
     Raises:
-        UnavailableError: no run waits, or its host ended it, or went away.
-        KluisError: what this owner's client found wrong; the host learns only the code.
+        UnavailableError: no run is waiting, or its host ended it or disappeared.
+        KluisError: the reason why this owner's client refused; the host gets only the code.
     """
     waiting = _open_run(room, owner.agreement.hash, patience_seconds)
     run = waiting.run
@@ -124,13 +127,14 @@ def take_part(
         challenge = owner.challenge()
         try:
             _put(room, run, f"{party}.challenge", challenge)
-            found = _wait_for(room, run, (f"{party}.offer",), patience_seconds, "the host", while_open=True)
+            offers = {f"{party}.offer": Offer}
+            offer = _wait_for(room, run, offers, patience_seconds, "the host", while_open=True)
         finally:  # one may have come while the host was waited for, who ends the run by it
-            check_stops(room.stops(), owner.agreement)
-        release = owner.release(_get(room, run, found, Offer), waiting.collateral, clock(), run)
+            check_stops(room.stops(owner.agreement), owner.agreement)
+        release = owner.release(offer, waiting.collateral, clock(), run)
         _put(room, run, f"{party}.release", release)
     except KluisError as error:
-        # The host may have cleared the run away, which must not hide from the owner why nothing was released.
+        # The host may have removed the run, which must not hide from the owner why nothing was released.
         with contextlib.suppress(KluisError):
             _put(room, run, f"{party}.refused", Refused(party=party, code=error.code))
         raise
@@ -142,47 +146,64 @@ def _put(room: Room, run: str, name: str, document: Document) -> None:
 
 
 def _get(room: Room, run: str, name: str, kind: type[T]) -> T:
-    what = name.rpartition(".")[2]
-    return decode(room.folder.read(f"runs/{run}/{name}.json", MOST[what]), kind, what)
+    most = MOST[name.rpartition(".")[2]]
+    return decode(room.folder.read(f"runs/{run}/{name}.json", most), kind, f"runs/{run[:16]}../{name}.json")
 
 
 def _wait_for(
     room: Room,
     run: str,
-    names: tuple[str, ...],
+    kinds: Mapping[str, type[T]],
     patience_seconds: float,
     whom: str,
     *,
     while_open: bool = False,
-) -> str:
-    """Wait until one of these documents is there; which.
+) -> T:
+    """Wait until one of these documents is there and can be read.
 
     Raises:
         UnavailableError: none came in time, or, where that is asked, the run is no longer open.
+        FormatError: the time is over, and what is there is something else.
     """
     until = time.monotonic() + patience_seconds
     while True:
         is_open = not while_open or room.folder.has(f"runs/{run}/open.json")
-        for name in names:
+        unreadable = None
+        for name, kind in kinds.items():
             if room.folder.has(f"runs/{run}/{name}.json"):
-                return name
+                try:
+                    return _get(room, run, name, kind)
+                except (FormatError, UnavailableError) as error:
+                    unreadable = error
+        if is_open and time.monotonic() < until:
+            time.sleep(_PAUSE_SECONDS)
+            continue
+        first = f"{next(iter(kinds))}.json"
+        if unreadable is not None:
+            raise unreadable
         if not is_open:
-            raise UnavailableError(f"run: {whom} ended it before {names[0]}.json was there")
-        if time.monotonic() >= until:
-            raise UnavailableError(f"run: waited {patience_seconds:g} s for {whom}, got no {names[0]}.json")
-        time.sleep(_PAUSE_SECONDS)
+            raise UnavailableError(f"run: {whom} ended it before {first} was there")
+        raise UnavailableError(f"run: waited {patience_seconds:g} s for {whom}, got no {first}")
 
 
 def _open_run(room: Room, agreement: str, patience_seconds: float) -> Open:
     until = time.monotonic() + patience_seconds
+    others: dict[str, int] = {}  # what was read, and is no run of this agreement, by when it was changed
+    unreadable: KluisError | None = None
     while True:
         for run in room.run_names():
-            if room.folder.has(f"runs/{run}/open.json"):
+            changed = room.folder.modified(f"runs/{run}/open.json")
+            if changed is None or others.get(run) == changed:
+                continue
+            try:
                 waiting = _get(room, run, "open", Open)
                 if (waiting.agreement, waiting.run) == (agreement, run):
                     return waiting
+            except (FormatError, UnavailableError) as error:  # anyone who can write here can put it here
+                unreadable = error
+            others[run] = changed
         if time.monotonic() >= until:
-            raise UnavailableError(
+            raise unreadable or UnavailableError(
                 "run: no enclave waits for this agreement", hint="kluis room run ROOM --image FILE"
             )
         time.sleep(_PAUSE_SECONDS)

@@ -1,19 +1,18 @@
-"""A logistic model of an outcome, scored by cross-validation for several sets of predictors.
+"""Score a logistic model of an outcome by cross-validation, for several sets of predictors.
 
 Only noisy scores leave: an AUC an arm, its differences, and two rounded counts. Coefficients, predictions,
 folds and exact scores stay inside. One person moves an exact AUC by about 1/n, n the smaller class, and the
-further the more predictors are fitted (``budget.reach``). The noise is 1.5 times that, times the root of how
-many scores all models of the agreement publish: the more is asked, the coarser is each answer.
-docs/concepts/what-leaves.md has the reasons.
+further the more predictors are fitted (``budget.reach``); by twice that if a co-owner chooses the columns for
+it. The noise is 3 times that, times the root of how many scores all models of the agreement publish: the more
+is asked, the coarser is each answer. docs/concepts/what-leaves.md has the reasons.
 
-Whatever the values are, there is a result: a row that cannot be used is left out, and too few persons give
-a result without scores.
+There is always a result, whatever the values: an unusable row is left out, and too few persons give a result
+without scores.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
@@ -28,7 +27,7 @@ from kluis.cleanroom.noise import Noise
 from kluis.cleanroom.score import Bits, Floats, auc, paired_variance, placements, single_variance
 
 Decimal = Annotated[str, msgspec.Meta(pattern=r"^-?[01]\.[0-9]{3}\Z")]
-CAUTION = 1.5
+CAUTION = 3.0
 _STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 _Z = 1.96  # of the normal distribution, for 95 %
 Whole = npt.NDArray[np.int64]
@@ -44,10 +43,10 @@ class Score(Document, frozen=True):
 
 
 class ModelResult(Document, frozen=True):
-    """What leaves of a model.
+    """The published result of a model.
 
     Attributes:
-        persons, with_outcome: noisy, multiples of k; 0 if nothing else leaves.
+        persons, with_outcome: noisy, multiples of k; 0 if nothing else is published.
         arms: AUC of each arm; none if too few persons have the outcome or do not.
         differences: of the pairs the agreement names, ``first - second`` of the published AUCs.
     """
@@ -64,11 +63,11 @@ def run(analysis: ModelAnalysis, table: pl.DataFrame, k: int, noise: Noise, exec
 
     Args:
         analysis: as agreed.
-        table: one row a person. A person with several rows or without a name, and a row whose outcome is
-            not 0 or 1, is left out.
-        k: the fewest persons with the outcome, and without. Scores leave from ``budget.enough``.
+        table: one row for each person. A person with several rows or without a name, and a row whose outcome
+            is not 0 or 1, is left out.
+        k: the fewest persons with the outcome, and without. Scores are published from ``budget.enough``.
         noise: the agreement's.
-        executed: the SQL that made the table, which names the question.
+        executed: the SQL that produced the table, which identifies the question.
     """
     widest = budget.predictors_of(analysis)
     drawn = noise.for_question(
@@ -80,33 +79,32 @@ def run(analysis: ModelAnalysis, table: pl.DataFrame, k: int, noise: Noise, exec
     exact = (int(outcome.sum()), int((~outcome).sum()))
     wide = budget.width(k, noise.models)
     counts = [k * round((each + wide * drawn.normal(f"count {n}")) / k) for n, each in enumerate(exact)]
-    # Whether anything leaves follows from the noisy counts, so that one person does not decide it. That
-    # fewer than k pass takes noise beyond three deviations; the second condition is for that case.
+    # The noisy counts decide whether anything is published, so that one person does not. Fewer than k pass
+    # only if noise exceeds three deviations; the second condition is for that case.
     if min(counts) < budget.enough(k, noise.models, widest) or min(exact) < k:
         return nothing
     deviation = CAUTION * math.sqrt(noise.scores) * budget.reach(widest) / (min(counts) - 2 * wide)
     step = next((each for each in _STEPS if each >= deviation / 2), _STEPS[-1])
     own = deviation**2 + step**2 / 12
     folds = _folds(analysis, table, drawn)
-    # In secret and for each column: the person who makes it k is seen with a chance of 1/k.
-    rare = {
-        name: k + math.floor(k * drawn.uniform(f"rare {name}"))
-        for arm in analysis.arms
-        for name in arm.predictors
-    }
+    shares = _shares(analysis, table, drawn)
+    # In secret: the person who makes a column rare is seen with a chance of 1/k. One for all columns: of
+    # several thresholds for one column under many names, the least would be known.
+    rare = k + math.floor(k * drawn.uniform("rare"))
     placed = {
-        arm.name: placements(outcome, _cross_validated(arm, table, outcome, folds, rare))
+        arm.name: placements(outcome, _cross_validated(arm, table, outcome, folds, shares, rare))
         for arm in analysis.arms
     }
     published = {}
     for arm in analysis.arms:
         shift = deviation * drawn.for_question(*arm.predictors).normal("auc")
         published[arm.name] = _round(min(1.0, max(0.0, auc(outcome, placed[arm.name]) + shift)), step)
-    differences = []
+    differences, predictors = [], {arm.name: arm.predictors for arm in analysis.arms}
     for first, second in analysis.compare:
         spread = math.sqrt(paired_variance(outcome, placed[first], placed[second]) + 2 * own)
         # To a multiple of the step, up or down by chance: where it jumps is not known outside.
-        margin = step * math.floor(_Z * spread / step + drawn.for_question(first, second).uniform("margin"))
+        drawn_for = drawn.for_question(first, second, *predictors[first], "", *predictors[second])
+        margin = step * math.floor(_Z * spread / step + drawn_for.uniform("margin"))
         differences.append(_score(f"{first} - {second}", published[first] - published[second], margin, -1.0))
     return ModelResult(
         persons=sum(counts),
@@ -121,13 +119,13 @@ def run(analysis: ModelAnalysis, table: pl.DataFrame, k: int, noise: Noise, exec
 
 
 def leave_out_small(table: pl.DataFrame, k: int, drawn: Noise) -> pl.DataFrame:
-    """Leave out the persons of small cells, so that no comparison picks out a few.
+    """Leave out the persons of small cells, so that no comparison isolates a few persons.
 
-    They are left out rather than the whole result: that a result is there would be one exact bit. The
-    threshold, k to 2k, is secret: the person who makes a cell large enough is seen with a chance of 1/k.
+    The whole result is not withheld, because its existence would be one exact bit. The threshold, k to 2k, is
+    secret: a person who makes a cell large enough is detected with probability 1/k.
 
     Args:
-        table: its last column is the size of each row's cell; it is not in what is returned.
+        table: its last column is the size of each row's cell, and is not returned.
         k: the fewest persons.
         drawn: the noise of this question.
     """
@@ -136,7 +134,7 @@ def leave_out_small(table: pl.DataFrame, k: int, drawn: Noise) -> pl.DataFrame:
 
 
 def _usable(analysis: ModelAnalysis, table: pl.DataFrame) -> pl.DataFrame:
-    """The rows that can be used, in the order of persons."""
+    """The usable rows, in the order of persons."""
     return (
         table.with_columns(pl.col(analysis.outcome).cast(pl.Float64, strict=False))
         .filter(
@@ -149,30 +147,40 @@ def _usable(analysis: ModelAnalysis, table: pl.DataFrame) -> pl.DataFrame:
 
 
 def _folds(analysis: ModelAnalysis, table: pl.DataFrame, drawn: Noise) -> Whole:
-    """Each person's fold, from its name: nobody's depends on who else is there."""
+    """Each person's fold, from its name: it does not depend on the other persons."""
     names = table[analysis.person].cast(pl.String)
     return np.array(
         [math.floor(analysis.folds * drawn.uniform(f"fold {name}")) for name in names], dtype=np.int64
     )
 
 
+def _shares(analysis: ModelAnalysis, table: pl.DataFrame, drawn: Noise) -> Floats:
+    """As how many persons each one counts in a fit, 1 on average: exponential, from its name, in secret.
+
+    Two groups that are balanced to one person, of opposite outcomes, would let that person decide the sign of
+    a weight in each fold, and so which way a whole fold is ranked. In secret shares nobody can balance them.
+    """
+    names = table[analysis.person].cast(pl.String)
+    return np.array([-math.log(drawn.uniform(f"share {name}")) for name in names], dtype=np.float64)
+
+
 def _cross_validated(
-    arm: Arm, table: pl.DataFrame, outcome: Bits, folds: Whole, rare: Mapping[str, int]
+    arm: Arm, table: pl.DataFrame, outcome: Bits, folds: Whole, shares: Floats, rare: int
 ) -> Floats:
     """Each person's score, from models fitted without that person."""
-    columns = [column for name in arm.predictors for column in _ranks(table[name], rare[name])]
+    columns = [column for name in arm.predictors for column in _ranks(table[name], rare)]
     scores = np.zeros(len(outcome))
     if not columns:
         return scores
     values = np.stack(columns, axis=1)
     values /= np.sqrt((values**2).mean(axis=0))
-    # Nobody is further out than the average person: one who is extreme in many columns at once would decide
-    # the fit in the direction that they share.
+    # Limit each person's distance to the average: a person who is extreme in many columns at once would
+    # decide the fit in the direction that they share.
     length = np.sqrt((values**2).sum(axis=1, keepdims=True))
     bounded = values * np.minimum(1, math.sqrt(values.shape[1]) / np.maximum(length, 1e-9))
     for fold in np.unique(folds):
         fitted = folds != fold
-        weights = logistic.fit(bounded[fitted], outcome[fitted])
+        weights = logistic.fit(bounded[fitted], outcome[fitted], shares[fitted])
         scores[~fitted] = logistic.predict(weights, values[~fitted])
     return scores
 

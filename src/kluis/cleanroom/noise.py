@@ -1,7 +1,7 @@
-"""Secret noise for what a room publishes of persons: the same question gets the same noise, always.
+"""Secret noise for published figures: the same question always gets the same noise.
 
-The key is derived from every owner's data key, so no party, nor any coalition that is missing one owner,
-can compute the noise and subtract it. A run that is repeated draws nothing new.
+The key is derived from every owner's data key. So no party, and no coalition without all owners, can compute
+the noise and subtract it. A repeated run draws no new noise.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Noise:
 
     Attributes:
         key: 32 bytes, secret.
-        scores: how many scores all models of the agreement publish, at least 1.
-        models: how many models it has, at least 1.
+        scores: number of scores that all models of the agreement publish, at least 1.
+        models: its number of models, at least 1.
     """
 
     key: bytes = field(repr=False)
@@ -42,8 +42,8 @@ class Noise:
             agreement: checked.
             keys: each data set's key, 32 bytes.
 
-        The data sets' descriptions are part of it: an owner that seals changed data under an old key gets
-        other noise, so that the difference of two runs is not free of it.
+        The data sets' descriptions are included: if an owner seals changed data under an old key, the noise
+        changes, so that the difference of two runs still contains noise.
         """
         material = b"".join(keys[each.id] for each in agreement.datasets)
         pinned = "|".join(("kluis-room-noise/1", agreement.room, *map(hash_of, agreement.datasets)))
@@ -51,7 +51,9 @@ class Noise:
         return cls(key, max(1, scores_of(agreement)), max(1, models_of(agreement)))
 
     def for_question(self, *parts: str) -> Self:
-        """Noise for one question; the parts must name everything that its answer and its scale depend on."""
+        """Noise for one question; the parts must include everything that its answer and its scale depend
+        on.
+        """
         named = (str(self.scores), str(self.models), *parts)
         text = "".join(f"{len(part)}:{part}" for part in named)
         return replace(self, key=hmac.new(self.key, text.encode(), hashlib.sha256).digest())

@@ -1,4 +1,4 @@
-"""``plan.toml``: what one party proposes that a room does, before there is an agreement.
+"""Parse ``plan.toml``, one party's proposal for a room, and draft the agreement from it.
 
 ::
 
@@ -31,7 +31,7 @@ import msgspec
 from kluis.cleanroom import budget, query
 from kluis.cleanroom.agreement import Agreement, Analysis, Code, Dataset, Measurement, Party, SqlAnalysis
 from kluis.cleanroom.documents import decode, encode
-from kluis.cleanroom.room import Room, RoomFile
+from kluis.cleanroom.rooms import Room, RoomFile
 from kluis.errors import FormatError, PolicyError, UnavailableError
 from kluis.evidence.levels import ProtectionLevel
 from kluis.formats.encoding import toml, typed
@@ -39,11 +39,13 @@ from kluis.formats.encoding import toml, typed
 EXAMPLE: Final = "examples/nafld/plan.toml is a whole one"
 
 Lack = Literal["landlock", "mdwe", "secret-memory"]
-"""A protection that the machine may lack, by the launcher's name."""
+"""A protection that the machine may do without, by the launcher's name."""
 
 
 class CodeRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the platform must be. No default accepts debug, a lack, or software protection by silence."""
+    """Requirements on the platform. No default accepts debug, a missing protection, or software
+    protection.
+    """
 
     protection: Annotated[tuple[ProtectionLevel, ...], msgspec.Meta(min_length=1)]
     lacks: tuple[Lack, ...] = ()
@@ -64,7 +66,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Image:
-    """The identity of the code, as measured from its file."""
+    """The identity of the code, measured from its file."""
 
     image_id: str
     mrsigner: str
@@ -72,7 +74,7 @@ class Image:
 
 
 def read_plan(text: str, what: str = "plan") -> Plan:
-    """Read a plan, and check all of it that needs no room.
+    """Parse a plan, and check everything in it that does not need the room.
 
     Args:
         text: TOML.
@@ -91,22 +93,22 @@ def read_plan(text: str, what: str = "plan") -> Plan:
 
 
 def with_lacks(plan: Plan, lacks: frozenset[str]) -> Plan:
-    """The same plan, for a machine that lacks some protections; whoever signs it accepts that."""
+    """The same plan, for a machine without some protections; the signers accept that."""
     code = msgspec.structs.replace(plan.code, lacks=tuple(sorted({*plan.code.lacks, *lacks})))
     return msgspec.structs.replace(plan, code=code)
 
 
 def choose_inputs(room: Room, plan: Plan, is_known: Callable[[str], bool]) -> tuple[Dataset, ...]:
-    """Find the newest version of each data set that a plan's analyses read; no others are agreed on.
+    """Find the newest version of each data set that a plan's analyses read; only these are in the agreement.
 
     Args:
         room: its folder.
         plan: names them.
-        is_known: whether the proposer confirmed a party of this name, or is it. A data set of another party
-            counts only where no known party has one of that name.
+        is_known: whether the proposer confirmed a party of this name, or is that party. A data set of an
+            unknown party is used only if no known party has one of that name.
 
     Raises:
-        UnavailableError: nobody offers one.
+        UnavailableError: no party offers one.
         PolicyError: two parties offer one.
     """
     found = []
@@ -132,9 +134,9 @@ def choose_inputs(room: Room, plan: Plan, is_known: Callable[[str], bool]) -> tu
 def choose_parties(
     room: Room, plan: Plan, inputs: tuple[Dataset, ...], others: Iterable[str]
 ) -> tuple[Party, ...]:
-    """The parties that a plan needs, by name: owners of what it reads, recipients, and those named besides.
+    """The parties that a plan needs, by name: owners of its inputs, recipients, and further named ones.
 
-    Nobody else in the folder takes part: anyone who can write there can put a party into it.
+    Other parties in the folder do not take part: anyone who can write there can add a party.
 
     Raises:
         KluisError: one has not joined.
@@ -154,11 +156,12 @@ def draft(
     roots: tuple[str, ...],
     now: datetime.datetime,
 ) -> Agreement:
-    """Write the agreement that a plan stands for.
+    """Build the agreement from a plan.
 
     Raises:
         FormatError: a value is out of bounds.
-        PolicyError: it contradicts itself, or an analysis asks for what a data set's terms do not allow.
+        PolicyError: it contradicts itself, or an analysis requests something that a data set's terms do not
+            allow.
     """
     created = now.replace(microsecond=0)
     agreement = Agreement(
@@ -194,11 +197,11 @@ def draft(
 
 
 def check_analyses(agreement: Agreement) -> None:
-    """Check, without data, that every analysis asks only for what its inputs allow.
+    """Check, without data, that every analysis requests only what its inputs allow.
 
     Raises:
         PolicyError: the agreement contradicts itself, or publishes more figures than its limit.
-        QueryError: names the analysis' first offence; the enclave would refuse it likewise.
+        QueryError: names the analysis' first violation; the enclave would refuse it, too.
     """
     agreement.check()
     budget.check(agreement)

@@ -1,7 +1,7 @@
-"""The receipt of a run: what went in, what ran, who consented; checked offline, as of its time.
+"""The receipt of a run: its inputs, its analyses and the consents; checked offline, as of its time.
 
-Its key was made inside the enclave and attested under purpose ``receipt``, over a nonce that is the hash
-of the owners' signed releases; so the receipt, the evidence and the consents belong together.
+Its key is generated inside the enclave and attested under purpose ``receipt``, over a nonce that is the hash
+of the owners' signed releases. So the receipt, the evidence and the consents belong together.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from kluis.hashes import sha256
 
 
 class Input(Document, frozen=True):
-    """One data set as it was opened."""
+    """One opened data set."""
 
     dataset: ColumnName
     version: int
@@ -34,7 +34,7 @@ class Input(Document, frozen=True):
 
     @classmethod
     def of(cls, dataset: Dataset) -> Self:
-        """The input that an agreement's data set is."""
+        """The input for a data set of the agreement."""
         return cls(
             dataset=dataset.id,
             version=dataset.version,
@@ -44,15 +44,15 @@ class Input(Document, frozen=True):
 
 
 class Done(Document, frozen=True):
-    """One analysis. Every field but the last follows from the agreement.
+    """One analysis. Every field except the last follows from the agreement.
 
-    The receipt lies open in the room's folder, so it does not state how many groups were hidden, or whether
-    the analysis could be computed: one person's value could decide that. The sealed result does.
+    The receipt is public in the room's folder, so it does not state how many groups were hidden, or whether
+    the analysis could be computed: one person's value could decide that. The sealed result states it.
 
     Attributes:
-        asked: hash of the analysis as agreed.
-        executed: SHA-256 of the SQL that ran, rules included.
-        k: the minimum group size that held.
+        ``asked``: hash of the agreed analysis.
+        executed: SHA-256 of the executed SQL, including rules.
+        k: the applied minimum group size.
         result: SHA-256 of the sealed result, whose size follows from the agreement.
     """
 
@@ -64,11 +64,11 @@ class Done(Document, frozen=True):
 
 
 class ReceiptStatement(Document, frozen=True):
-    """What the enclave signs of a run.
+    """The enclave's signed statement about a run.
 
     Attributes:
-        image_id: the measurement of the enclave itself; ``check_receipt`` holds it to its evidence.
-        time: the latest that an owner signed, not the host's.
+        image_id: the measurement of the enclave itself; ``check_receipt`` compares it with its evidence.
+        time: the latest time that an owner signed, not the host's.
     """
 
     kind: Literal["kluis-receipt/2"]
@@ -82,7 +82,7 @@ class ReceiptStatement(Document, frozen=True):
 
 
 class Receipt(Document, frozen=True):
-    """A receipt as the enclave gives it."""
+    """A receipt from the enclave."""
 
     statement: Annotated[bytes, msgspec.Meta(max_length=1024 * 1024)]
     signature: SignatureBytes
@@ -91,7 +91,7 @@ class Receipt(Document, frozen=True):
 
 
 class ReceiptFile(Document, frozen=True):
-    """A receipt with what is needed to check it offline: the agreement, and the platform's collateral."""
+    """A receipt with everything needed to check it offline: the agreement, and the platform's collateral."""
 
     kind: Literal["kluis-receipt-file/1"]
     receipt: Receipt
@@ -101,7 +101,7 @@ class ReceiptFile(Document, frozen=True):
 
 @dataclass(frozen=True)
 class CheckedReceipt:
-    """A receipt whose every step held."""
+    """A receipt that passed every check."""
 
     statement: ReceiptStatement
     agreement: Agreement
@@ -112,20 +112,20 @@ class CheckedReceipt:
 def check_receipt(file: ReceiptFile, agreement_hash: str) -> CheckedReceipt:
     """Check a receipt, with no network and no clock.
 
-    1. The agreement is the one asked for, and every party signed it.
-    2. Each owner signed a release for this run, in the time the agreement and its terms allow.
-    3. The receipt's evidence, as of the latest of those times, is what the agreement wants, and its
-       nonce is the hash of the releases.
+    1. The agreement is the expected one, and every party signed it.
+    2. Each owner signed a release for this run, within the time that the agreement and its terms allow.
+    3. The receipt's evidence, as of the latest of those times, meets the agreement, and its nonce is the hash
+       of the releases.
     4. The key that evidence attests under purpose ``receipt`` signed the statement.
-    5. The statement is of this agreement and run, and its inputs are those that were agreed; its image is
-       the one that the evidence of step 3 measured.
+    5. The statement is of this agreement and run, and its inputs are those agreed; its image is the one that
+       the evidence of step 3 measured.
 
     Args:
         file: the receipt.
         agreement_hash: the room's name, 64 hex digits, from one's own records.
 
     Raises:
-        KluisError: the first step that does not hold.
+        KluisError: with the first step that fails.
     """
     agreement = check_signed(file.agreement)
     if agreement.hash != agreement_hash:
@@ -166,16 +166,16 @@ def check_receipt(file: ReceiptFile, agreement_hash: str) -> CheckedReceipt:
         hash_of(each) for each in agreement.analyses
     ]:
         raise PolicyError(
-            "receipt: says something else than the agreement and the releases beside it", code="receipt"
+            "receipt: does not match the agreement and the releases next to it", code="receipt"
         )  # 5
     return CheckedReceipt(statement, agreement, consents, verdict)
 
 
 def check_result(checked: CheckedReceipt, sealed: bytes, analysis: str) -> None:
-    """Check that a sealed result is the one the receipt speaks of.
+    """Check that a sealed result is the one in the receipt.
 
     Raises:
-        AuthenticityError: it is another.
+        AuthenticityError: it is another one.
     """
     got = sha256(sealed).hex()
     for done in checked.statement.analyses:

@@ -1,6 +1,6 @@
-"""The owner's client: it runs on the owner's machine, verifies the enclave, and only then lets a key go.
+"""The owner's client: runs on the owner's machine, verifies the enclave, and only then releases a key.
 
-Nothing it is sent is believed. The host can at most keep it from releasing.
+It trusts nothing it receives. The host can at most keep it from releasing.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class Owner:
 
     Args:
         home: the owner's own folder.
-        signed: the agreement; every party must have signed it, this one by its own record too.
-        stops: what the room's folder holds of withdrawals.
+        signed: the agreement; every party must have signed it, this one also by its own record.
+        stops: the withdrawals in the room's folder.
 
     Raises:
         PolicyError: not signed by this party, superseded by a later one that it signed, or stopped.
         AuthenticityError: a party has other keys than those that this party confirmed.
-        KluisError: the agreement is not whole.
+        KluisError: the agreement is not complete.
     """
 
     def __init__(self, home: Home, signed: SignedAgreement, stops: Sequence[SignedStop] = ()) -> None:
@@ -61,7 +61,7 @@ class Owner:
         check_stops(stops, self.agreement)
 
     def challenge(self) -> Challenge:
-        """Ask for evidence, over a new nonce that is good for one release by this client."""
+        """Request evidence, over a new nonce that is valid for one release by this client."""
         self._nonce = os.urandom(NONCE_SIZE)
         return Challenge(agreement=self.agreement.hash, party=self._home.party, nonce=self._nonce)
 
@@ -70,22 +70,22 @@ class Owner:
     ) -> Release:
         """Verify an offer, and seal this owner's data keys to the enclave that made it.
 
-        1. The agreement is in force by this party's own record, and has not ended by this machine's clock,
-           nor have this owner's terms.
-        2. The evidence is over the nonce that this client made last, and has not used.
-        3. It is what the agreement wants of the code and its platform, under the roots the agreement
-           pins, purpose release-key; its payload is this agreement, this party, the run and its key.
-        4. The run has not had its keys, and the agreement's runs are not used up; recorded.
-        5. The agreement is still in force: a stop that came before step 4 holds.
+        1. The agreement is in force by this party's own record. Neither it nor this owner's terms have
+           expired by this machine's clock.
+        2. The evidence is over the last nonce of this client, which was not used before.
+        3. It meets the agreement's requirements on the code and its platform, under the roots the agreement
+           pins, with purpose release-key. Its payload is this agreement, this party, the run and its key.
+        4. The run does not have its keys yet, and the agreement's runs are not used up; recorded.
+        5. The agreement is still in force: a stop before step 4 is effective.
 
         Args:
-            offer: as the host brought it.
-            collateral: TCB info, QE identity and CRLs as the host brought them; they are signed.
+            offer: from the host.
+            collateral: TCB info, QE identity and CRLs from the host; they are signed.
             now: this machine's time, aware.
-            run: the run that the host announced; None where none was.
+            run: the run that the host announced; None if it announced none.
 
         Raises:
-            KluisError: the first step that does not hold; no key has left.
+            KluisError: with the first step that fails; no key has left.
         """
         self._require_in_force()  # 1
         agreement, party = self.agreement, self._home.party
@@ -93,7 +93,7 @@ class Owner:
         expires = earliest(agreement.expires, tuple(each.terms for each in owned))
         if not agreement.created <= now < expires:  # 1
             raise FreshnessError(
-                f"agreement: want a time from {agreement.created} to {expires}, got {now}",
+                f"agreement is valid from {agreement.created} to {expires}, not at {now}",
                 code="agreement_expired",
             )
         document = RuntimeData.parse(offer.evidence.runtime_data)
@@ -154,7 +154,7 @@ class Owner:
         Trust(home).require_parties(self.agreement.parties)
         if home.stopped(name):
             raise PolicyError(f"agreement {name[:16]}: {home.party} stopped it", code="stopped")
-        # Who holds the folder can put an earlier agreement back, signatures and all.
+        # Anyone who can write the folder can restore an earlier agreement, including signatures.
         if (current := home.current(self.agreement.room)) != name:
             raise PolicyError(
                 f"agreement {name[:16]}: {home.party} signed {current[:16]} after it",
@@ -164,11 +164,11 @@ class Owner:
 
 
 def stop(home: Home, agreement: Agreement, now: datetime.datetime) -> SignedStop:
-    """Withdraw from an agreement, for good; from here on this party's client releases nothing under it.
+    """Withdraw from an agreement permanently; from now on this party's client releases nothing under it.
 
     Args:
         home: the party's own folder.
-        agreement: by this party's own record; what a room's folder holds may be another.
+        agreement: by this party's own record; the room's folder may contain another.
         now: this machine's time, aware.
 
     Raises:
@@ -184,22 +184,22 @@ def stop(home: Home, agreement: Agreement, now: datetime.datetime) -> SignedStop
 
 
 def check_stops(stops: Sequence[SignedStop], agreement: Agreement) -> None:
-    """Refuse to go on under an agreement that any owner stopped; to be asked again after each wait.
+    """Refuse an agreement that any owner stopped; call it again after each wait.
 
     Raises:
         PolicyError: one is a valid stop of this agreement.
-        AuthenticityError: nobody who may stop it signed one.
+        AuthenticityError: one is not signed by a party that may stop it.
     """
     for each in stops:
         check_stop(each, agreement)
 
 
 def check_stop(signed: SignedStop, agreement: Agreement) -> None:
-    """Refuse to go on under an agreement that any owner stopped; a stop of another agreement is passed over.
+    """Refuse an agreement that any owner stopped; a stop of another agreement is ignored.
 
     Raises:
         PolicyError: it is a valid stop of this agreement.
-        AuthenticityError: nobody who may stop it signed this.
+        AuthenticityError: it is not signed by a party that may stop it.
     """
     statement = decode(signed.statement, Stop, "stop")
     if statement.agreement != agreement.hash:

@@ -1,13 +1,13 @@
-"""A result at rest: encrypted once, its key sealed to each recipient that the agreement names.
+"""Sealed results: encrypted once, with the key sealed to each recipient that the agreement names.
 
     canonical JSON header | newline | 12-byte nonce | AES-256-GCM ciphertext and tag
 
-Canonical JSON holds no newline, so the first one ends the header; the header is the associated data. What
-is encrypted has a size that follows from the agreement, so that the file's size depends on no value:
+Canonical JSON contains no newline, so the first one ends the header; the header is the associated data. The
+plaintext has a size that follows from the agreement, so that the file's size depends on no value:
 
     size of the result, 4 bytes big-endian | the result | zeros
 
-A result of size 0 is one without any figure: all groups were hidden, or it could not be computed.
+A result of size 0 has no figures: all groups were hidden, or it could not be computed.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ Format = Literal["json", "parquet"]
 _NONCE_SIZE = 12
 _MAX_HEADER = 1024 * 1024
 _LENGTH_SIZE = 4
-# A figure's share of a table in Parquet, and what one column and the file itself add; of a score in JSON.
+# Size of one figure in a Parquet table, overhead of one column and of the file; size of a score in JSON.
 _FIGURE_BYTES = 64
 _COLUMN_BYTES = 1024
 _SCORE_BYTES = 128
 
 
 class Envelope(Document, frozen=True):
-    """The result's key, for one recipient."""
+    """The result's key, sealed to one recipient."""
 
     party: Identifier
     sealed_key: Annotated[bytes, msgspec.Meta(max_length=4096)]
 
 
 class Header(Document, frozen=True):
-    """What the result is, and who can open it."""
+    """Describes the result, and its recipients."""
 
     kind: Literal["kluis-result/1"]
     agreement: Hex32
@@ -54,7 +54,7 @@ class Header(Document, frozen=True):
 
 
 def format_of(analysis: Analysis) -> Format:
-    """How an analysis' result is written."""
+    """The format of an analysis' result."""
     return "parquet" if isinstance(analysis, SqlAnalysis) else "json"
 
 
@@ -63,7 +63,7 @@ def size_of(analysis: Analysis, columns: int = 0) -> int:
 
     Args:
         analysis: as agreed.
-        columns: how many its query selects; 0 for a model.
+        columns: number of columns that its query selects; 0 for a model.
     """
     need = _LENGTH_SIZE + len(encode(analysis)) + 4 * _COLUMN_BYTES
     if isinstance(analysis, SqlAnalysis):
@@ -74,7 +74,7 @@ def size_of(analysis: Analysis, columns: int = 0) -> int:
 
 
 def pad(plain: bytes, size: int) -> bytes:
-    """Bring a result to its size; one that is larger becomes one without any figure."""
+    """Pad a result to its size; one that is larger becomes a result without figures."""
     if _LENGTH_SIZE + len(plain) > size:
         plain = b""
     return (len(plain).to_bytes(_LENGTH_SIZE) + plain).ljust(size, b"\0")
@@ -83,7 +83,7 @@ def pad(plain: bytes, size: int) -> bytes:
 def seal_result(
     padded: bytes, agreement: str, run: str, analysis: str, kind: Format, recipients: tuple[Party, ...]
 ) -> bytes:
-    """Seal a result, which ``pad`` made, to its recipients."""
+    """Seal a padded result to its recipients."""
     key = os.urandom(32)
     header = encode(
         Header(
@@ -106,7 +106,7 @@ def seal_result(
 
 
 def open_result(sealed: bytes, party: str, key: SealingKey) -> tuple[Header, bytes]:
-    """Open a result as one of its recipients; it is empty if it has no figure.
+    """Open a result as one of its recipients; it is empty if it has no figures.
 
     Raises:
         FormatError: it is not a sealed result, or not padded.

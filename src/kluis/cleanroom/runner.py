@@ -1,7 +1,7 @@
-"""The enclave of a room: five calls around one ``Session``. An image's ``app.py`` is one line that makes it.
+"""The enclave of a room: five ecalls around one ``Session``. An image's ``app.py`` creates it in one line.
 
-The host that calls is not trusted; ``session`` says what each call checks. Documents cross as bytes in
-their canonical form, which is what is signed and hashed.
+The calling host is not trusted; ``session`` documents what each call checks. Documents cross as bytes in
+canonical form, in which they are signed and hashed.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ ANALYSIS = "kluis.cleanroom.analysis"
 
 
 def room(name: str, *, product_id: int, svn: int) -> Enclave:
-    """Make the enclave that runs a room.
+    """Create the enclave that runs a room.
 
     Args:
-        name: people see it.
+        name: shown to people.
         product_id: 0..65535.
         svn: 0..65535.
     """
@@ -44,7 +44,7 @@ def room(name: str, *, product_id: int, svn: int) -> Enclave:
             raise UsageError("room: an enclave makes one run; start another", code="room_order")
         image_id = inside("begin").launch.image_id.hex()
         running.append(Session(_Runtime(), image_id, decode(agreement, SignedAgreement, "signed agreement")))
-        # Owners verify meanwhile: what computes is imported while they do.
+        # The analysis modules are imported while owners verify.
         threading.Thread(target=importlib.import_module, args=(ANALYSIS,), daemon=True).start()
         return running[0].run_id
 
@@ -76,16 +76,10 @@ class _Runtime:
     """The attester, inside: the runtime sets the purposes."""
 
     def release_offer(self, nonce: bytes, payload: bytes) -> Evidence:
-        return _evidence(attestation.release_offer(nonce, payload))
+        return Evidence.of(attestation.release_offer(nonce, payload))
 
     def receipt_offer(self, nonce: bytes, payload: bytes) -> Evidence:
-        return _evidence(attestation.receipt_offer(nonce, payload))
+        return Evidence.of(attestation.receipt_offer(nonce, payload))
 
     def sign_receipt(self, statement: bytes) -> bytes:
         return attestation.sign_receipt(keys.statement(RECEIPT, statement))
-
-
-def _evidence(made: attestation.Evidence) -> Evidence:
-    return Evidence(
-        quote=made.quote, runtime_data=made.runtime_data, launch_configuration=made.launch_configuration
-    )

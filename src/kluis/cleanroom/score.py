@@ -1,7 +1,7 @@
 """Area under the ROC curve, and its uncertainty over persons.
 
-Every score is a mean over placements: the share of the other class that a person is ranked rightly
-against. The intervals do not include the spread of fitting the model again on other persons.
+Every score is a mean over placements: the share of the other class against which a person is ranked
+correctly. The intervals do not include the variance of fitting the model again on other persons.
 
 Spec: DeLong, DeLong and Clarke-Pearson, Biometrics 1988; Hanley and McNeil, Radiology 1982.
 """
@@ -16,11 +16,11 @@ Bits = npt.NDArray[np.bool_]
 
 
 def placements(outcome: Bits, scores: Floats) -> Floats:
-    """For each person, the share of the other class that its score is on the right side of; ties count half.
+    """For each person, the share of the other class on the correct side of its score; ties count half.
 
     Args:
-        outcome: one a person; both values occur.
-        scores: one a person, finite.
+        outcome: one for each person; both values occur.
+        scores: one for each person, finite.
     """
     placed = np.empty(len(outcome))
     ill, well = np.sort(scores[outcome]), np.sort(scores[~outcome])

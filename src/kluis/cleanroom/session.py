@@ -1,8 +1,8 @@
-"""One run, inside the enclave: offers, keys, data, analyses, results, in that order and once.
+"""One run inside the enclave: offers, keys, data, analyses, results, in that order and once.
 
-Nothing here trusts its caller. It opens data that the signed agreement pins with keys that the owners
-released for this run, runs the analyses that the agreement holds, and lets out sealed results, one
-receipt, and codes.
+Nothing here trusts its caller. It opens the data that the signed agreement pins, with keys that the owners
+released for this run, and runs the agreement's analyses. It returns only sealed results, one receipt, and
+codes.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class Session:
     """One run of one agreement.
 
     Args:
-        attester: the runtime, which sets the purpose of every piece of evidence.
+        attester: the runtime, which sets the purpose of all evidence.
         image_id: this enclave's own, 64 hex digits.
         signed: the agreement, signed by every party; checked here.
 
     Raises:
-        KluisError: the agreement is not whole, or is for other code.
+        KluisError: the agreement is not complete, or is for other code.
     """
 
     def __init__(self, attester: Attester, image_id: str, signed: SignedAgreement) -> None:
@@ -57,10 +57,10 @@ class Session:
         self.run_id = os.urandom(32).hex()
 
     def offer(self, challenge: Challenge) -> Offer:
-        """Answer an owner's challenge: evidence over its nonce and the key made for this run.
+        """Answer an owner's challenge: evidence over its nonce and the key generated for this run.
 
         Raises:
-            PolicyError: not an owner of this agreement, or it has its offer.
+            PolicyError: not an owner of this agreement, or it already has its offer.
         """
         party = challenge.party
         if challenge.agreement != self._agreement.hash or party not in self._agreement.owners:
@@ -80,8 +80,8 @@ class Session:
         """Take an owner's keys.
 
         1. Its owner signed it.
-        2. It is for this agreement, this run, and the evidence that this owner was offered; and the first.
-        3. It holds a key for every data set of that owner, sealed to this run's key.
+        2. It is for this agreement, this run, and the evidence in this owner's offer; and the first.
+        3. It contains a key for every data set of that owner, sealed to this run's key.
 
         Raises:
             AuthenticityError: step 1 or 3.
@@ -118,7 +118,7 @@ class Session:
         self._releases[owner.id] = (release, statement)
 
     def add_file(self, dataset: str, data: bytes) -> None:
-        """Take the next sealed file of a data set, if it is the one that was agreed.
+        """Take the next sealed file of a data set, if it is the agreed one.
 
         Raises:
             PolicyError: the agreement has no such data set, or no further file of it.
@@ -142,15 +142,15 @@ class Session:
     def run(self) -> tuple[dict[str, bytes], Receipt]:
         """Open the data, run every analysis, seal the results, sign the receipt; once.
 
-        Every analysis has a result. One that cannot be computed is sealed as a result without any figure, so
-        that nobody but its recipients can tell.
+        Every analysis has a result. One that cannot be computed is sealed as a result without figures, so
+        that only its recipients can tell.
 
         Returns:
             Sealed results by analysis, and the receipt, to which the host adds the collateral.
 
         Raises:
             UsageError: it ran already, an owner has not released its keys, or a file is missing.
-            FreshnessError: an owner's clock says that the agreement or its terms have ended.
+            FreshnessError: by an owner's clock, the agreement or its terms have expired.
             AuthenticityError: a key does not open a file.
             PolicyError: the agreement publishes more figures than its limit, or a query is not allowed.
         """
@@ -159,7 +159,7 @@ class Session:
         missing = [each for each in self._agreement.owners if each not in self._releases]
         if missing:
             raise UsageError(f"run: want the keys of every owner, missing {missing}", code="run_unreleased")
-        # The host could set this machine's clock: the time of a run is what the owners signed.
+        # The host could set this machine's clock: the time of a run is the one that the owners signed.
         now = max(statement.time for _, statement in self._releases.values())
         expires = earliest(self._agreement.expires, tuple(each.terms for each in self._agreement.datasets))
         if now >= expires:
@@ -176,7 +176,7 @@ class Session:
         budget.check(self._agreement)
         from kluis.cleanroom import analysis
 
-        # Kept until the enclave ends: what is freed lies about as well, and its host ends it after the run.
+        # Kept until the enclave ends: freed memory is not erased either, and the host ends it after the run.
         self._tables = analysis.open_all(self._agreement, self._files, self._keys)
         noise = Noise.of(self._agreement, self._keys)
         self._keys.clear()

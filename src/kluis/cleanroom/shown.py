@@ -1,8 +1,8 @@
-"""Every leaf of a document as text, for the person who signs it; and what cannot be shown is not signed.
+"""List every leaf of a document as text for its signer; text that cannot be shown is refused.
 
-The walk knows no field of any document: a field that is added later is listed as well. Text that a reader
-would not see as it is (control characters, characters of no width, text that changes direction, blanks that
-push the rest out of view) is refused, in a field of one line and of several.
+The walk does not depend on any document's fields: a field that is added later is listed as well. Text that a
+reader would not see unchanged (control characters, characters of no width, text that changes direction,
+blanks that push the rest out of view) is refused, in single-line and multi-line fields.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kluis.errors import PolicyError
 from kluis.hashes import sha256
 
 WIDTH: Final = 80
-#: Fields whose text has lines; every other field's is of one line.
+# : Fields of multi-line text; all other fields have one line.
 BLOCKS: Final = frozenset({"query", "table", "roots"})
 MOST_LINE: Final = 1000
 MOST_BLANKS: Final = 64
@@ -66,25 +66,25 @@ def leaves(value: Any, path: str = "", name: str = "") -> Iterator[tuple[str, st
 
 
 def listing(document: Document) -> list[str]:
-    """Every leaf of a document, a line each or several, at most 80 columns wide.
+    """Every leaf of a document, one or more lines each, at most 80 columns wide.
 
-    A line that begins with ``|`` is a line of a text; one with a backslash goes on with the line before.
+    A line that begins with ``|`` is a line of a text; a line with a backslash continues the previous one.
 
     Args:
-        document: one that :func:`check` takes.
+        document: accepted by :func:`check`.
     """
     return list(_listed(document, "", "", 1))
 
 
 def text_block(indent: str, text: str) -> list[str]:
-    """The lines of a text, each marked as one, and none wider than 80 columns."""
+    """The lines of a text, each marked, and at most 80 columns wide."""
     return [
         line for each in text.splitlines() or [""] for line in folded(f"{indent}| ", each, f"{indent}\\ ")
     ]
 
 
 def folded(first: str, text: str, then: str) -> list[str]:
-    """One line of text in as many as it needs, each with its beginning; nothing in it is left out."""
+    """One line of text, folded into as many as it needs, each with its prefix; nothing is left out."""
     lines, begin, line = [], first, ""
     for each in text:
         if _columns(begin + line + each) > WIDTH:
@@ -97,7 +97,7 @@ def folded(first: str, text: str, then: str) -> list[str]:
 
 
 def quoted(text: str) -> str:
-    """A text between quotes; a quote in it has a backslash before it."""
+    """A text between quotes; a quote in it is escaped with a backslash."""
     return json.dumps(text, ensure_ascii=False)
 
 
@@ -125,7 +125,7 @@ def _listed(value: Any, label: str, name: str, depth: int) -> Iterator[str]:
 
 
 def _is_branch(value: Any) -> bool:
-    """Whether a value has more than fits on one line: a document, or a tuple of such or of texts."""
+    """Whether a value needs more than one line: a document, or a tuple of documents or of texts."""
     if isinstance(value, tuple):
         return any(isinstance(each, Document | tuple) or "\n" in str(each) for each in value)
     return isinstance(value, Document)
@@ -158,7 +158,7 @@ def _scalar(value: Any) -> str:
 
 
 def _problem(text: str, *, block: bool) -> str:
-    """What keeps a text from being shown as it is; "" where nothing does."""
+    """The reason why a text cannot be shown unchanged; "" if it can."""
     allowed = "\n\t" if block else ""
     for place, each in enumerate(text):
         category = unicodedata.category(each)

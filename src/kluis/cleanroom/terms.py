@@ -1,7 +1,7 @@
-"""What an owner says about a data set, once, when it is sealed: nobody can loosen it afterwards.
+"""An owner's terms for a data set, fixed when it is sealed: nobody can loosen them afterwards.
 
-The terms are hashed into the data set's encryption (``datasets``), so an agreement that states weaker
-ones, whoever signed it, does not open the data. A use that is not named is denied.
+The data set's encryption includes the terms' hash (``datasets``). So an agreement with weaker terms does not
+open the data, even if all parties signed it. A use that is not named is denied.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Scale:
 
 
 class Range(Document, frozen=True):
-    """Which values a column may have; others count as the nearest of these."""
+    """The range of a column's values; values outside count as the nearest one inside."""
 
     low: Decimal
     high: Decimal
@@ -53,7 +53,7 @@ class Range(Document, frozen=True):
         """The range in steps; exact.
 
         Raises:
-            PolicyError: it is empty, or holds no whole number of steps, or more than 10^9.
+            PolicyError: it is empty, is not a whole number of steps, or has more than 10^9.
         """
         low, high, step = Fraction(self.low), Fraction(self.high), Fraction(self.step)
         if step <= 0 or low >= high:
@@ -74,7 +74,7 @@ BOOLEAN = Scale(Fraction(0), Fraction(1), 1)
 
 
 class Column(Document, frozen=True):
-    """One column: its type, its range, and every use it may be put to; a use that is missing is denied."""
+    """One column: its type, its range, and every allowed use; a missing use is denied."""
 
     name: ColumnName
     type: ColumnType
@@ -86,7 +86,7 @@ class Column(Document, frozen=True):
         """Its values in steps; None without a range. A boolean is 0 or 1.
 
         Raises:
-            PolicyError: the range is not one.
+            PolicyError: an invalid range.
         """
         if self.type == "boolean":
             return BOOLEAN
@@ -120,7 +120,7 @@ class Terms(Document, frozen=True):
 
     Attributes:
         privacy_unit: the column whose distinct values are persons; never output, grouped or filtered by.
-        k_min: the fewest persons a published number may rest on; at least 3.
+        k_min: the fewest persons a published number may be based on; at least 3.
         rows_per_person: the most rows of one person; 0 if the owner does not limit them.
         columns: every column, in the order of the file.
         expires: after this the owner's client releases no key.
@@ -136,7 +136,7 @@ class Terms(Document, frozen=True):
         """Refuse terms that contradict themselves.
 
         Raises:
-            PolicyError: a column twice, no such privacy unit, or one that may be shown; a range that does
+            PolicyError: a repeated column, no such privacy unit, or one that may be shown; a range that does
                 not fit, or none for a column that may be summed.
         """
         names = [column.name.lower() for column in self.columns]
@@ -164,10 +164,10 @@ class Terms(Document, frozen=True):
 
 
 def strictest_k(agreed: int, terms: tuple[Terms, ...]) -> int:
-    """The minimum group size that holds for an analysis over these data sets: the largest anyone asks for."""
+    """The minimum group size for an analysis over these data sets: the largest required one."""
     return max([agreed, *(each.k_min for each in terms)])
 
 
 def earliest(agreed: datetime.datetime, terms: tuple[Terms, ...]) -> datetime.datetime:
-    """When an analysis over these data sets stops being allowed: the earliest anyone says."""
+    """The time after which an analysis over these data sets is no longer allowed: the earliest of all."""
     return min([agreed, *(each.expires for each in terms)])

@@ -1,4 +1,4 @@
-"""``terms.toml``: an owner's terms for one data set, as a person writes them.
+"""Parse ``terms.toml``: an owner's terms for one data set, written by a person.
 
 ::
 
@@ -50,17 +50,17 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def read_terms(text: str, table: pl.DataFrame, now: datetime.datetime, what: str = "terms") -> Terms:
-    """Read terms for a table.
+    """Parse terms for a table.
 
     Args:
         text: TOML.
-        table: whose columns the terms list, all of them.
+        table: all of its columns must be in the terms.
         now: aware; the terms end ``expires_days`` later.
         what: the file's name, for messages.
 
     Raises:
         FormatError: not TOML, or not terms; names the table and the key.
-        PolicyError: a column that the table lacks, or terms that contradict themselves.
+        PolicyError: a column that the table does not have, or terms that contradict themselves.
     """
     document = toml.loads(text.encode(), what, parse_float=decimal.Decimal)
     if "analysis" in document and "allow" not in document:

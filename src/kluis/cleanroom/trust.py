@@ -1,8 +1,8 @@
-"""Whom a party believes: keys that it compared over another channel, roots that it accepted.
+"""A party's trust decisions: keys compared over another channel, and accepted roots.
 
-The room's folder gives keys and roots, and anyone who can write there can put others in their place. So a
-party confirms the fingerprint of each other party once, its own home remembers it, and other keys under that
-name are refused from then on. A root is a vendor's, this machine's, or one that the party accepted.
+The room's folder contains keys and roots, and anyone who can write there can replace them. So a party
+confirms the fingerprint of each other party once, its own home stores it, and other keys under that name are
+refused from then on. A root is a vendor's, this machine's, or one that the party accepted.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Standing = Literal["you", "confirmed", "not confirmed", "changed"]
 
 
 class Trust:
-    """What one party knows of a room's other parties and of its roots.
+    """One party's knowledge of a room's other parties and of its roots.
 
     Args:
         home: the party's own folder.
-        here: root certificates in PEM that this party has from elsewhere than the room's folder.
+        here: root certificates in PEM from a source other than the room's folder.
     """
 
     def __init__(self, home: Home, here: Iterable[bytes] = ()) -> None:
@@ -34,7 +34,7 @@ class Trust:
         self._here = {key_of(anchor) for pem in here for anchor in TrustAnchors.from_pem(pem)}
 
     def standing(self, party: Party) -> Standing:
-        """What this party knows of the keys that a document gives a party."""
+        """The status of a party's keys in a document."""
         keys = fingerprint.keys_hash(party)
         if party.id == self._home.party:
             own = fingerprint.keys_hash(self._home.public(party.name, party.roles))
@@ -43,14 +43,14 @@ class Trust:
         return "not confirmed" if not pinned else "confirmed" if pinned == keys else "changed"
 
     def confirm(self, party: Party, given: str) -> None:
-        """Pin a party's keys, once its fingerprint came over another channel.
+        """Pin a party's keys, after its fingerprint was compared over another channel.
 
         Args:
-            party: as a document gives it.
-            given: the fingerprint, as the party read it out.
+            party: from a document.
+            given: the fingerprint that the party read out.
 
         Raises:
-            AuthenticityError: other keys than the party's are given, or others were pinned before.
+            AuthenticityError: the fingerprint does not match, or other keys were pinned before.
         """
         if not fingerprint.same(given, fingerprint.of(party)):
             raise AuthenticityError(
@@ -66,7 +66,7 @@ class Trust:
         """Refuse keys that this party did not confirm.
 
         Raises:
-            AuthenticityError: a party has other keys than those that were confirmed.
+            AuthenticityError: a party has other keys than the confirmed ones.
             PolicyError: a party's keys were never confirmed.
         """
         for party in parties:
@@ -82,10 +82,10 @@ class Trust:
                 )
 
     def root(self, pem: str) -> tuple[Anchor, str]:
-        """A root of an agreement, and whose it is as far as this party knows; "" where it does not.
+        """A root of an agreement, and its owner if this party knows it; else "".
 
         Raises:
-            KluisError: it is no root certificate or key.
+            KluisError: not a root certificate or key.
         """
         (anchor,) = TrustAnchors.from_pem(pem.encode())
         if TrustAnchors.shipped().match(anchor.spki) is not None:
@@ -111,12 +111,12 @@ class Trust:
                 )
 
     def remember_roots(self, roots: Iterable[str]) -> None:
-        """Accept an agreement's roots from now on, once it is signed."""
+        """Accept an agreement's roots permanently, once it is signed."""
         for pem in roots:
             self._home.accept_root(key_of(self.root(pem)[0]))
 
     def require_parent(self, agreement: Agreement) -> None:
-        """Refuse an agreement that amends one which this party did not sign in this room.
+        """Refuse an agreement that amends one that this party did not sign in this room.
 
         Raises:
             PolicyError: it does.
@@ -147,15 +147,15 @@ class Trust:
 
 
 def key_of(anchor: Anchor) -> str:
-    """A root, by the SHA-256 of its SubjectPublicKeyInfo; 64 hex digits."""
+    """Identify a root by the SHA-256 of its SubjectPublicKeyInfo; 64 hex digits."""
     return sha256(anchor.spki).hex()
 
 
 def read_confirmations(given: Iterable[str]) -> Mapping[str, str]:
-    """``PARTY=FINGERPRINT``, as a command line has them.
+    """Parse ``PARTY=FINGERPRINT`` arguments of a command line.
 
     Raises:
-        UsageError: one is not of that form.
+        UsageError: one has another form.
     """
     found = {}
     for each in given:

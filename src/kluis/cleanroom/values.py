@@ -1,4 +1,4 @@
-"""What the engine computes on: a data set's columns under generated names, values as whole steps.
+"""Prepare values for the engine: a data set's columns under generated names, values as whole steps.
 
 A column with a range becomes the number of steps above its low end, 0 to ``most``: the engine sums whole
 numbers, and no value weighs more than its owner declared. Other columns keep their values in one form.
@@ -23,10 +23,10 @@ def column_name(number: int) -> str:
 
 
 def prepared(table: pl.DataFrame, dataset: Dataset) -> pl.DataFrame:
-    """Prepare a table for the engine: the privacy unit, and the columns that may be put to a use.
+    """Prepare a table for the engine: the privacy unit, and the columns that allow a use.
 
     Raises:
-        PolicyError: the table is not what the terms describe.
+        PolicyError: the table does not match the terms.
     """
     check_table(table, dataset.terms, dataset.id)
     columns = [
@@ -52,13 +52,13 @@ def _value(column: Column, kind: pl.DataType) -> pl.Expr:
 
 
 def _steps(value: pl.Expr, scale: Scale) -> pl.Expr:
-    """The nearest step of each value. A value is rounded by itself: nothing is added up here."""
+    """The nearest step of each value. Values are rounded one by one: nothing is summed here."""
     low, high = float(scale.low), float(scale.low + scale.step * scale.most)
     return ((value.clip(low, high) - low) / float(scale.step)).round().cast(pl.Int64).clip(0, scale.most)
 
 
 def _one_form(value: pl.Expr, kind: pl.DataType) -> pl.Expr:
-    """One form a value: no NaN, no -0.0, 64 bits, UTC."""
+    """Normalize each value: no NaN, no -0.0, 64 bits, UTC."""
     if kind.is_float() or kind.is_decimal():
         number = value.cast(pl.Float64).fill_nan(None)
         return pl.when(number == 0).then(0.0).otherwise(number)
@@ -71,5 +71,5 @@ def _one_form(value: pl.Expr, kind: pl.DataType) -> pl.Expr:
 
 
 def shown(steps: int, scale: Scale) -> Fraction:
-    """The value of a number of steps."""
+    """The value for a number of steps."""
     return scale.low + scale.step * steps

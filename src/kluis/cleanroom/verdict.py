@@ -1,4 +1,4 @@
-"""Is this the enclave that the agreement names? Evidence appraised as of a time, by numbered steps."""
+"""Check that evidence is of the enclave that the agreement names, as of a time, by numbered steps."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from kluis.formats.kluis.runtime_data import Purpose, okp_public
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What held.
+    """The result of a successful check.
 
     Attributes:
         result: every rule of the agreement's policy, met.
         level: the protection level, from the anchor that matched.
-        rules: the names of the rules, the agreement's own included.
+        rules: the names of the rules, including the agreement's own.
         measured: the measurement that the verified evidence reports, 64 hex digits.
-        signing_key: the Ed25519 key that the evidence attests, 32 bytes, if it holds one.
+        signing_key: the attested Ed25519 key, 32 bytes, if there is one.
     """
 
     result: AttestationResult
@@ -46,23 +46,23 @@ def check_evidence(
     """Check one piece of evidence against an agreement.
 
     1. The quote is authentic under a root that the agreement pins, at ``now``.
-    2. It meets the policy that the agreement stands for: level, no debug, TCB, age, measurement, runtime
-       data of this purpose, image and nonce, launch configuration with no lack that was not agreed.
+    2. It meets the agreement's policy: level, no debug, TCB, age, measurement, runtime data with this
+       purpose, image and nonce, and a launch configuration in which only agreed protections are missing.
     3. The measured code is the agreed image, and signer, product and version are the agreed ones.
-    4. Its payload is the one asked for: a genuine enclave cannot be made to vouch for another's key.
+    4. Its payload is the expected one: a genuine enclave cannot be made to attest another's key.
 
     Args:
         given: the evidence.
         code: the agreement's part about code and platform.
-        purpose: the one purpose accepted.
-        nonce: the one nonce accepted.
-        payload: the one payload accepted.
+        purpose: the only purpose accepted.
+        nonce: the only nonce accepted.
+        payload: the only payload accepted.
         collateral: JSON, as ``kluis platform collateral`` prints it; it is signed.
         now: aware.
 
     Raises:
         AuthenticityError: step 1 or 4.
-        FreshnessError: step 1 or 2: out of its time, or another nonce.
+        FreshnessError: step 1 or 2: expired or not yet valid, or another nonce.
         PolicyError: step 2 or 3; names every rule that is not met.
     """
     anchors = tuple(anchor for root in code.roots for anchor in TrustAnchors.from_pem(root.encode()))
@@ -95,10 +95,10 @@ def check_evidence(
 
 
 def policy_of(code: Code, purpose: Purpose) -> Policy:
-    """The appraisal policy that an agreement stands for.
+    """The appraisal policy of an agreement.
 
     Raises:
-        PolicyError: the agreement names a protection level that there is not.
+        PolicyError: the agreement names an unknown protection level.
     """
     known = {level.value for level in ProtectionLevel} - {ProtectionLevel.NONE.value}
     unknown = sorted(set(code.protection) - known)

@@ -17,9 +17,9 @@ from kluis.errors import UsageError
 GROUPS = {
     "general": "any program",
     "format": "the bytes are not what they should be",
-    "authenticity": "nobody we trust vouches for it",
+    "authenticity": "its signer is not trusted",
     "freshness": "endorsements, and whether it is still true",
-    "policy": "authentic, and not what the policy wants",
+    "policy": "authentic, but rejected by the policy",
     "enclave": "a call into an enclave",
     "machine": "images, and this machine",
     "store": "the store",

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable
 
 from kluis.evidence import ProtectionLevel
 
-__all__ = ["levels", "protections", "words"]
-
 
 def words(choices: Iterable[str]) -> Callable[[], list[str]]:
     """Offer ``choices``, the same that the parameter's own check reads; Typer keeps those that match."""

@@ -19,17 +19,17 @@ def explain(
     code: Annotated[
         str | None,
         typer.Argument(
-            help="The code that an error ended with, a rule, a name on the denylist, or a word of a verdict.",
+            help="An error's code, a rule, a name on the denylist, or a word of a verdict.",
             show_default=False,
             autocompletion=codes.offered,
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Say what an error's code or a verdict's word means.
+    """Explain an error code or a word of a verdict.
 
-    Without one, every code and word is listed. Of a code it prints the cause, and what fixes it.
-    Words are tiers, such as affirming; TCB statuses, such as OutOfDate; protection levels, such as process.
+    Without an argument, lists every code and word. For a code, prints the cause and the fix. Words are tiers,
+    such as affirming; TCB statuses, such as OutOfDate; protection levels, such as process.
     """
     if code is None:
         every = codes.entries().values()

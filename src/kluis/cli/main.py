@@ -40,30 +40,31 @@ class Entry(NamedTuple):
 
 COMMANDS: dict[str, Entry] = {
     "demo": Entry("demo.demo", "demo", "Run a clean room on real patients, then attack it."),
-    "doctor": Entry("machine.doctor", None, "Say what this machine protects, and how to mend what it lacks."),
+    "doctor": Entry("machine.doctor", None, "Test what this machine protects, and show how to fix gaps."),
     "build": Entry("image.images", "enclave", "Build a folder into a signed image."),
     "sign": Entry(
         "image.images",
         "enclave",
-        "Sign an image, or take its digest out and a signature in.",
+        "Sign an image.",
     ),
-    "measure": Entry("image.images", "enclave", "Print what an image measures to."),
+    "measure": Entry("image.images", "enclave", "Print the measurement of an image."),
     "rebuild": Entry("image.images", "enclave", "Rebuild an image from source, and compare the ids."),
-    "diff": Entry("image.images", "enclave", "Say what changed from one image to another."),
+    "diff": Entry("image.images", "enclave", "List the differences between two images."),
     "run": Entry("image.run", "enclave", "Start an image and make one call."),
     "attest": Entry("image.run", "enclave", "Start an image and save its evidence."),
     "inspect": Entry(
-        "evidence.inspect", None, "Print what evidence, or anything around it, says, unverified."
+        "evidence.inspect", None, "Print the contents of evidence or related files, unverified."
     ),
     "verify": Entry("evidence.verify", None, "Check that evidence is authentic."),
-    "appraise": Entry("evidence.verify", None, "Check that evidence is authentic and what a policy wants."),
+    "appraise": Entry("evidence.verify", None, "Check that evidence is authentic and meets a policy."),
     "token": Entry("evidence.token", None, "Verify an attestation service's token, offline."),
     "policy": Entry("evidence.policy", None, "Write a policy; check and run the attestation service's."),
-    "explain": Entry("explain", None, "Say what an error's code or a verdict's word means."),
-    "collateral": Entry("evidence.collateral", None, "Fetch, bundle and show what the makers publish."),
+    "explain": Entry("explain", None, "Explain an error code or a word of a verdict."),
+    "collateral": Entry("evidence.collateral", None, "Fetch, bundle and show the vendors' collateral."),
     "platform": Entry("machine.platform", "enclave", "The local root of trust."),
     "serve": Entry("service.serve", "services", "Run the services on loopback, each in an enclave."),
-    "vault": Entry("service.vault", "enclave", "Meet a vault; approve whom it may believe next."),
+    "vault": Entry("service.vault", "enclave", "Identify a vault; approve a change of what it trusts."),
+    "ledger": Entry("ledger.ledger", None, "A confidential ledger: check it, read it, prove its entries."),
     "room": Entry("room.room", "rooms", "Clean rooms: several owners, one computation."),
 }
 
@@ -76,13 +77,13 @@ STOPPED = 130
 UNREAD = 141
 # What any write may meet, wherever it is: the machine's state, and no bug.
 MACHINES = {
-    errno.ENOSPC: "free some space, or name a folder on another disk: df -h says which is full",
-    errno.EDQUOT: "free some space, or name a folder on another disk: quota says what you may use",
+    errno.ENOSPC: "free some space, or name a folder on another disk: df -h shows which is full",
+    errno.EDQUOT: "free some space, or name a folder on another disk: quota shows your limit",
     errno.EROFS: "name a folder that can be written",
     errno.EACCES: "name a file or folder that you may use, or run as the user who may",
     errno.ENAMETOOLONG: "name a file or folder by a shorter name",
     errno.EMFILE: "ulimit -n 4096",
-    errno.EIO: "dmesg says what the disk met",
+    errno.EIO: "dmesg shows the disk's error",
 }
 
 

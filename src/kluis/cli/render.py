@@ -11,7 +11,7 @@ import re
 import shutil
 import sys
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, TextIO
@@ -20,13 +20,12 @@ import msgspec
 import typer
 
 from kluis.errors import KluisError, UsageError, foreign
+from kluis.views.printable import harmless
 
 _BEGUN: Final = re.compile(r"\n(?=\S)")
 # Between two columns.
 _GAP: Final = re.compile(r"(?<=\S) {2,}(?=\S)")
 _WORD: Final = re.compile(r"\s*\S+")
-# Controls, marks of direction and the like, other ends of lines, halves of characters.
-_OBEYED: Final = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
 
 
 @dataclass
@@ -96,7 +95,9 @@ def note(text: str) -> None:
 
 
 def save(path: Path, data: bytes, *, anew: bool = False) -> None:
-    """Write a file; of one that was not there before, no half stays where a disk is full.
+    """Write a file in place: a device or a link stays what it is, and a file keeps its mode.
+
+    Of one that was not there before, no half stays where a disk is full.
 
     Args:
         path: where.
@@ -126,21 +127,6 @@ def save(path: Path, data: bytes, *, anew: bool = False) -> None:
             f"{path}: cannot be written: {error.strerror}",
             hint=None if path.parent.is_dir() else f"mkdir -p {path.parent}",
         ) from None
-
-
-def harmless(text: str, escaped: Callable[[str], str] = ascii) -> str:
-    """Text whose characters a terminal shows, and obeys none of: evidence is others' words.
-
-    Args:
-        text: of lines; tabs and line feeds stay.
-        escaped: writes a character that is not shown, in quotes.
-    """
-    if all(line.isprintable() for line in text.split("\n")):
-        return text
-    return "".join(
-        escaped(each)[1:-1] if unicodedata.category(each) in _OBEYED and each not in "\n\t" else each
-        for each in text
-    )
 
 
 def folded(text: str, stream: TextIO | None = None) -> str:

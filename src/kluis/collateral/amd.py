@@ -1,4 +1,4 @@
-"""AMD's Key Distribution Service: chip certificates, their chains and revocation lists.
+"""Client of AMD's Key Distribution Service: chip certificates, their chains and revocation lists.
 
 Spec: AMD 57230, "VCEK Certificate and KDS Interface Specification", "KDS interface".
 """
@@ -24,11 +24,11 @@ _CHIP: Final = re.compile(r"[0-9a-f]{16}|[0-9a-f]{128}", re.ASCII)
 class Kds:
     """AMD's service; use it as a context manager.
 
-    It refuses who asks often: keep its answers. A VCEK never changes for one chip and TCB.
+    The service refuses frequent requests: cache its answers. A VCEK never changes for one chip and TCB.
 
     Args:
         url: AMD's own, or a cache: ``https://host[:port]``.
-        trust: the certificate authorities of its TLS; None for the usual ones.
+        trust: the certificate authorities for its TLS; None for the system's.
         limits: on each answer.
     """
 
@@ -46,10 +46,10 @@ class Kds:
         self._origin.__exit__(kind, error, trace)
 
     def get(self, kind: Kind, key: Key, now: datetime) -> Document:
-        """Ask for one of AMD's documents; its shape is checked, its signature is not.
+        """Fetch one of AMD's documents; its format is checked, its signature is not.
 
         Raises:
-            UnavailableError: as :meth:`Origin.get`.
+            UnavailableError: as for :meth:`Origin.get`.
             FormatError: the answer is not such a document.
             UsageError: the kind or the product is not AMD's.
         """

@@ -1,4 +1,4 @@
-"""Endorsements put together from parts, each of which says what it is; and what a bundle says of itself.
+"""Combine endorsements from parts that are recognized by their content, and describe a bundle.
 
 Nothing here is verified.
 """
@@ -45,15 +45,15 @@ _AMD_NAMES: Final = (
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """What one part of a bundle says of itself.
+    """The description of one part of a bundle.
 
     Attributes:
         part: its role.
-        issuer: the common name of who signed it, or says so.
+        issuer: the common name of the signer, as the part states it.
         issued: aware.
         until: aware.
         evaluation: Intel's TCB evaluation data number, or None.
-        about: what else names it: an FMSPC, an enclave, a certificate's subject and serial number.
+        about: other identification: an FMSPC, an enclave, a certificate's subject and serial number.
     """
 
     part: str
@@ -65,10 +65,10 @@ class Line:
 
 
 def roles_of(data: bytes) -> tuple[str, ...]:
-    """Recognise a part by its content: the roles it may play; a signer's chain may play two.
+    """Recognize a part by its content and return its possible roles; a signer's chain may have two.
 
     Raises:
-        FormatError: it is nothing that endorses.
+        FormatError: not an endorsement.
     """
     if len(data) > MAX_DOCUMENT:
         raise FormatError(f"part: is more than {MAX_DOCUMENT} bytes", code="too_large")
@@ -90,10 +90,10 @@ def roles_of(data: bytes) -> tuple[str, ...]:
 
 
 def recognise(parts: Iterable[bytes]) -> dict[str, bytes]:
-    """Give each part its role.
+    """Assign each part its role.
 
     Raises:
-        FormatError: a part is nothing that endorses.
+        FormatError: a part is not an endorsement.
         UsageError: two parts have one role.
     """
     found: dict[str, bytes] = {}
@@ -106,12 +106,12 @@ def recognise(parts: Iterable[bytes]) -> dict[str, bytes]:
 
 
 def join(parts: Mapping[str, bytes]) -> Fetched:
-    """Put parts together by their roles: all of Intel's, or those of AMD's that there are.
+    """Combine parts by their roles: all of Intel's, or the available ones of AMD's.
 
     Raises:
-        UsageError: a role of neither maker, or of both.
+        UsageError: a role of neither vendor, or of both.
         UnavailableError: a part of Intel's is missing.
-        FormatError: a part is not what its role says.
+        FormatError: a part does not match its role.
     """
     unknown = sorted(set(parts) - {*INTEL, PCK, PCK_LEAF, *AMD})
     if unknown:
@@ -144,10 +144,10 @@ def join(parts: Mapping[str, bytes]) -> Fetched:
 
 
 def parse(data: bytes) -> Bundle:
-    """Read a bundle of either maker, or of an Azure VM, which may hold both.
+    """Parse a bundle of either vendor, or of an Azure VM, which may contain both.
 
     Raises:
-        FormatError: it is none of them.
+        FormatError: not a bundle.
     """
     value = jcs.loads(data, "bundle", max_size=8 << 20)
     if isinstance(value, dict) and "tcb_info" in value:
@@ -167,10 +167,10 @@ _MEMBERS: Final = frozenset(field.name for field in dataclasses.fields(Endorseme
 
 
 def describe(found: Bundle) -> tuple[Line, ...]:
-    """Say of each part who issued it and when it holds, as it says itself.
+    """Describe the issuer and the validity of each part, as the part states them.
 
     Raises:
-        FormatError: a part is not what its role says.
+        FormatError: a part does not match its role.
     """
     match found:
         case Endorsements():
@@ -239,7 +239,7 @@ def _issued(part: str, one: x509.Certificate, chain: Iterable[x509.Certificate])
 
 
 def _name_of(issuer: bytes, chain: Iterable[x509.Certificate]) -> str:
-    """The common name of whose name this is (DER), where a certificate of theirs is in the bundle."""
+    """The common name in this name (DER), if the bundle contains a certificate for it."""
     return next((one.common_name for one in chain if one.subject == issuer), "no certificate of the bundle")
 
 
@@ -267,7 +267,9 @@ def _amd(parts: Mapping[str, bytes]) -> Endorsements:
 
 
 def _pck_chain(parts: Mapping[str, bytes]) -> bytes | None:
-    """The chain of a quote that does not carry it: as it is given, or its certificate and who issued that."""
+    """The chain for a quote that does not contain one: as given, or built from its certificate and the
+    issuer's.
+    """
     if PCK in parts or PCK_LEAF not in parts:
         return parts.get(PCK)
     leaf = _certificate(parts[PCK_LEAF], PCK_LEAF)

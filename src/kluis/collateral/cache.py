@@ -1,7 +1,7 @@
-"""Documents kept on disk, each in a file of its own, and a provider that asks only where it must.
+"""A cache of documents on disk, and a provider that fetches only what the cache does not have.
 
-An entry is written whole or not at all, mode 0600; one that cannot be read, or is not what its name
-says, counts as absent. What is kept is still verified at every use: a cache proves nothing.
+An entry is written completely or not at all, mode 0600. An entry that is unreadable, or does not match its
+name, counts as absent. Cached documents are still verified at every use: a cache proves nothing.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _UNCHANGING: Final = frozenset({Kind.VCEK})
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A kept document.
+    """A cached document.
 
     Attributes:
-        document: as it came.
-        fetched: when; aware.
-        times: what the document says of itself.
+        document: as fetched.
+        fetched: time; aware.
+        times: stated in the document.
     """
 
     document: Document
@@ -44,10 +44,10 @@ class Entry:
 
 
 class Cache:
-    """A folder of kept documents, made at the first write, mode 0700.
+    """A folder of cached documents, created at the first write, mode 0700.
 
     Attributes:
-        marks: the newest of each that was ever kept in it; they outlive what is kept.
+        marks: the newest of each document ever stored here; they outlive the documents.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,7 +55,7 @@ class Cache:
         self.marks = Marks(path)
 
     def path(self, kind: Kind, key: Key) -> Path:
-        """Where a document is kept.
+        """The path of a document.
 
         Raises:
             UsageError: a word of ``key`` is not a word.
@@ -64,9 +64,9 @@ class Cache:
         return self._folder / ("_".join((kind, *key)) + ".json")
 
     def read(self, kind: Kind, key: Key) -> Entry | None:
-        """Give the kept document; None where there is none, or none that is whole.
+        """Return the cached document; None if there is none, or it is incomplete.
 
-        Nor is one there that is older than its mark, or has one that nobody can read.
+        A document older than its mark, or whose mark is unreadable, counts as absent.
         """
         data = folder.read(self.path(kind, key), MAX_ENTRY)
         if data is None:
@@ -79,7 +79,7 @@ class Cache:
         return None
 
     def alone(self) -> contextlib.AbstractContextManager[None]:
-        """Hold the folder: of several at once, each sees what the one before has seen.
+        """Lock the folder, so that each process sees what the previous holder wrote.
 
         Raises:
             UnavailableError: the folder cannot be written.
@@ -87,7 +87,7 @@ class Cache:
         return folder.alone(self._folder)
 
     def write(self, kind: Kind, key: Key, document: Document, now: datetime) -> None:
-        """Keep a document, in place of any other of its name.
+        """Store a document, replacing any other of its name.
 
         Raises:
             UnavailableError: the folder cannot be written.
@@ -95,7 +95,7 @@ class Cache:
         folder.write(self.path(kind, key), _encode(kind, key, document, now))
 
     def forget(self, kind: Kind, key: Key) -> bool:
-        """Drop a document; tells whether there was one."""
+        """Delete a document; return whether there was one."""
         try:
             self.path(kind, key).unlink()
         except FileNotFoundError:
@@ -106,16 +106,16 @@ class Cache:
 
 
 class Cached:
-    """A provider in front of another: keeps what that one gave, and asks it only where it must.
+    """A caching provider: stores the answers of another provider, and queries it only if it must.
 
-    A document is given from the cache while it is in its own time and was fetched less than
-    ``fresh`` ago; a VCEK while it is in its time. A service that gives an older document than one
-    that was kept here before, dropped since or not, is refused: its answer is a replay.
+    A document comes from the cache if it is still valid and was fetched less than ``fresh`` ago; a VCEK if it
+    is still valid. If a service returns an older document than one stored here before, deleted since or not,
+    it is refused as a replay.
 
     Args:
         cache: the folder.
-        behind: the provider to ask; None to work from the cache alone, whatever an entry's age.
-        fresh: how old a kept document may be before it is asked for again.
+        behind: the provider to query; None to use only the cache, whatever an entry's age.
+        fresh: the age at which a cached document is fetched again.
     """
 
     def __init__(self, cache: Cache, behind: Provider | None, *, fresh: timedelta = FRESH) -> None:
@@ -123,13 +123,13 @@ class Cached:
         self._asked: dict[tuple[Kind, Key], Document] = {}
 
     def get(self, kind: Kind, key: Key, now: datetime) -> Document:
-        """Give the kept document, or ask for it.
+        """Return the cached document, or fetch it.
 
         Raises:
-            UnavailableError: it is not kept, and there is nobody to ask, or who is asked has none;
-                or what was seen before cannot be read.
-            FreshnessError: what came is older than what was seen before (``collateral_replayed``).
-            FormatError: what came is not such a document.
+            UnavailableError: it is not cached, and there is no provider or the provider does not have it; or
+                the marks are unreadable.
+            FreshnessError: the answer is older than a document seen before (``collateral_replayed``).
+            FormatError: the answer is not such a document.
         """
         kept = self._cache.read(kind, key)
         if kept is not None and (self._behind is None or self._still_good(kind, kept, now)):
@@ -137,7 +137,7 @@ class Cached:
         what = " ".join((kind, *key))
         if self._behind is None:
             raise UnavailableError(
-                f"{what}: is not kept, and nobody may be asked",
+                f"{what}: is not cached, and no connection is allowed",
                 hint="fetch it once without --offline",
                 code="collateral_missing",
             )
@@ -147,11 +147,11 @@ class Cached:
         return document
 
     def keep(self, now: datetime) -> None:
-        """Keep what was asked for since the last time: call it once the documents are verified.
+        """Store what was fetched since the last call: call it once the documents are verified.
 
         Raises:
-            UnavailableError: the folder cannot be written, or what was seen before cannot be read.
-            FreshnessError: something newer was seen here since it was asked for (``collateral_replayed``).
+            UnavailableError: the folder cannot be written, or the marks are unreadable.
+            FreshnessError: a newer document was seen here since the fetch (``collateral_replayed``).
         """
         if not self._asked:
             return
@@ -163,7 +163,7 @@ class Cached:
         self._asked.clear()
 
     def forget(self, wanted: Iterable[tuple[Kind, Key]]) -> bool:
-        """Drop documents one of which proved wrong; tells whether asking again can mend that."""
+        """Drop documents of which one proved wrong; return whether fetching again can fix that."""
         fresh = [self._asked.pop(one, None) for one in wanted]
         return self._behind is not None and None in fresh and self._drop(wanted)
 
@@ -181,7 +181,8 @@ class Cached:
             if kept is not None:
                 refuse_older(what, kept.times, when, (path,))
             return
-        # Of another authority than what is kept: two have one folder, and neither replays the other's.
+        # From another authority than the cached one: two authorities share the folder, and neither replays
+        # the other's documents.
         same = kept is not None and authority(kind, kept.document) == authority(kind, got)
         mark = self._cache.marks.read(kind, key, got)
         files = (*((path,) if same else ()), self._cache.marks.path(kind, key, got))
@@ -208,7 +209,7 @@ def _decode(kind: Kind, key: Key, data: bytes) -> Entry:
     entry = Members(jcs.loads(data, "kept document", max_size=MAX_ENTRY), "kept document")
     entry.version(1)
     if entry.text("kind") != kind or entry.texts("key", most=8) != key:
-        raise FormatError("kept document: is another than its name says", code="bad_type")
+        raise FormatError("cached document: does not match its name", code="bad_type")
     body, chain = (_bytes(entry.text(name, limit=MAX_ENTRY)) for name in ("body", "chain"))
     if sha256(body + chain) != entry.hex("sha256", 32):
         raise FormatError("kept document: is not what was written", code="bad_encoding")

@@ -1,6 +1,7 @@
-"""Whether a kept document is what its maker signed, and in its time: for those who hand it on to others.
+"""Check that a cached document is authentic and current, before it is served to others.
 
-Who relies on a document checks it again, with the evidence; a cache that checks first is no poisoned one.
+A relying party checks a document again, with the evidence. Checking first keeps the cache from being
+poisoned.
 """
 
 from __future__ import annotations
@@ -32,21 +33,21 @@ Ask = Callable[[Kind, Key], Document]
 
 
 def check(kind: Kind, key: Key, document: Document, ask: Ask, context: Context, now: datetime) -> None:
-    """Check one document: its maker signed it, it is the one that ``key`` names, and it is in its time.
+    """Check one document: its vendor signed it, it is the one that ``key`` names, and it is current.
 
     Args:
-        kind: which.
-        key: the words beside the kind.
-        document: from anybody.
-        ask: gives another document where this one's signer is in that: AMD's chain, a PCK CRL's.
-        context: the roots that are believed.
+        kind: of the document.
+        key: the words of its key.
+        document: untrusted.
+        ask: returns another document that contains this one's signer: AMD's chain, a PCK CRL's.
+        context: with the trusted roots.
         now: aware.
 
     Raises:
         FormatError: it is not such a document.
-        AuthenticityError: its maker did not sign it, or it is another than ``key`` names.
-        FreshnessError: it is out of its time.
-        UnavailableError: what ``ask`` should give is missing.
+        AuthenticityError: its vendor did not sign it, or it is not the one that ``key`` names.
+        FreshnessError: it is expired or not yet valid.
+        UnavailableError: a document that ``ask`` should return is missing.
     """
     what = " ".join((kind, *key))
     match kind:
@@ -61,11 +62,11 @@ def check(kind: Kind, key: Key, document: Document, ask: Ask, context: Context, 
 
 
 def check_is(kind: Kind, key: Key, document: Document, context: Context) -> None:
-    """Check that a document is the one that ``key`` names: its maker's, which is not looked at here.
+    """Check that a document is the one that ``key`` names; its signature is not checked here.
 
     Raises:
         FormatError: it is not such a document.
-        AuthenticityError: it is another (``collateral_mismatch``).
+        AuthenticityError: it is another one (``collateral_mismatch``).
     """
     what = " ".join((kind, *key))
     match kind:

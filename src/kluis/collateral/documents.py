@@ -1,4 +1,4 @@
-"""What the makers publish, document by document: its kind, its key, its bytes and its times.
+"""The vendors' documents: kinds, keys, bytes and times.
 
 Nothing here is verified. Spec: Intel PCS API v4; AMD 57230, "Versioned Chip Endorsement Key (VCEK)
 Certificate and KDS Interface Specification".
@@ -34,7 +34,7 @@ _SIGNED: Final = {
 
 
 class Kind(enum.StrEnum):
-    """A kind of document; beside each, the words of its key."""
+    """A kind of document; each comment lists the words of its key."""
 
     TCB_INFO = "tcb-info"  # tee, FMSPC (12 hex digits), release
     QE_IDENTITY = "qe-identity"  # tee, release
@@ -60,11 +60,11 @@ _SHAPES: Final = {
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """One answer of a maker's service.
+    """One response of a vendor's service.
 
     Attributes:
         body: the exact bytes that were signed, and their signature; a CRL or VCEK as DER; at most 1 MiB.
-        chain: PEM of who signed it, where the answer carries that beside; else empty; at most 64 KiB.
+        chain: PEM of the signers, if the response carries it separately; else empty; at most 64 KiB.
     """
 
     body: bytes
@@ -73,9 +73,9 @@ class Document:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Times:
-    """When a document says it was made, and until when it may be used; both aware.
+    """The stated issue time and end of validity of a document; both aware.
 
-    ``evaluation`` is Intel's TCB evaluation data number, None where the kind has none.
+    ``evaluation`` is Intel's TCB evaluation data number, None if the kind has none.
     """
 
     issued: datetime
@@ -84,7 +84,7 @@ class Times:
 
 
 def release(update: str | None, number: int | None) -> str:
-    """Say which of Intel's parallel releases is wanted: never both ways, and never by default.
+    """Select one of Intel's parallel releases: exactly one way, and never by default.
 
     Args:
         update: ``early`` (at disclosure) or ``standard`` (some months later).
@@ -105,10 +105,10 @@ def release(update: str | None, number: int | None) -> str:
 
 
 def check_key(kind: Kind, key: Key) -> None:
-    """Refuse a key whose words could be anything but words in a path, a query or a file's name.
+    """Refuse a key that is not safe in a path, a query or a file name.
 
     Raises:
-        UsageError: names the word.
+        UsageError: with the word.
     """
     for word in key:
         if _WORD.fullmatch(word) is None:
@@ -116,10 +116,10 @@ def check_key(kind: Kind, key: Key) -> None:
 
 
 def check_named(kind: Kind, key: Key) -> None:
-    """Refuse a key that names no document of its kind, as somebody may give it with one.
+    """Refuse a key that does not name a document of its kind, as when a person gives one.
 
     Raises:
-        UsageError: says what the key's words are.
+        UsageError: describes the key's words.
     """
     check_key(kind, key)
     shape = _SHAPES[kind]
@@ -130,7 +130,7 @@ def check_named(kind: Kind, key: Key) -> None:
 
 
 def times(kind: Kind, document: Document) -> Times:
-    """Read a document's own times.
+    """Read the times stated in a document.
 
     Raises:
         FormatError: it is not such a document.
@@ -157,7 +157,7 @@ def times(kind: Kind, document: Document) -> Times:
 
 
 def signed(kind: Kind, document: Document) -> tuple[bytes, bytes]:
-    """Cut TCB info, an identity or evaluation numbers into what was signed, and its signature of 64 bytes.
+    """Split TCB info, an identity or evaluation numbers into the signed bytes and a signature of 64 bytes.
 
     Raises:
         FormatError: it has another shape.

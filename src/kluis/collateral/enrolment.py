@@ -1,6 +1,6 @@
-"""A platform's way to a provisioning service: what it asks, and what comes back. Nothing of it is verified.
+"""Client of a provisioning service, for a platform's host. Nothing here is verified.
 
-The platform itself checks what comes back before it uses it.
+The platform itself checks the response before it uses it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _WHAT: Final = "enrolment"
 
 
 class Enrolling:
-    """A provisioning service as a platform's host sees it; use it as a context manager.
+    """A provisioning service, for a platform's host; use it as a context manager.
 
     Args:
         url: ``https://host[:port]``.
-        trust: the certificate authorities of its TLS; None for the usual ones.
+        trust: the certificate authorities for its TLS; None for the system's.
         limits: on each answer.
     """
 
@@ -49,14 +49,14 @@ class Enrolling:
 
     @property
     def name(self) -> str:
-        """As messages say it."""
+        """For messages."""
         return self._origin.name
 
     def collateral(self, fmspc: bytes, now: datetime) -> Collateral:
-        """What the service publishes of its platforms.
+        """Fetch the service's collateral for its platforms.
 
         Raises:
-            UnavailableError: a document cannot be had.
+            UnavailableError: a document is unavailable.
             FormatError: a document is malformed.
         """
         wanted = {
@@ -71,12 +71,12 @@ class Enrolling:
         """Send a platform's request.
 
         Returns:
-            The chain, PEM; or None: the service's owner must allow the platform first.
+            The chain, PEM; or None: the service's owner must approve the platform first.
 
         Raises:
-            PolicyError: the service refuses; says what it says.
-            UnavailableError: it cannot be asked, or is busy.
-            FormatError: its answer is none.
+            PolicyError: the service refuses, with its reason.
+            UnavailableError: it is unreachable or busy.
+            FormatError: its response is malformed.
         """
         status, body = self._origin.post(PATH, request, _WHAT)
         if status == 202:
@@ -98,10 +98,10 @@ class Enrolling:
 
 
 def _said(body: bytes) -> str:
-    """What an error object says, in printable text and not much of it."""
+    """The message of an error object, in printable text and bounded."""
     try:
         error = Members(jcs.loads(body, _WHAT), _WHAT).object("error")
         text = f"{error.text('message')} ({error.text('code')})"
     except FormatError:
-        return "says no reason"
+        return "gives no reason"
     return foreign(text)

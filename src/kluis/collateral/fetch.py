@@ -1,4 +1,4 @@
-"""What endorses a piece of evidence, got from a provider and put together for the verifier."""
+"""Fetch the endorsements of a piece of evidence from a provider and combine them for the verifier."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ Fetched: TypeAlias = Collateral | Endorsements
 def fetch_for(
     data: bytes, provider: Provider, *, release: str, anchors: TrustAnchors, now: datetime
 ) -> Fetched:
-    """Fetch what endorses ``data``, check that its makers signed it, and keep it where there is a cache.
+    """Fetch the endorsements of ``data``, check the vendors' signatures, and store them if there is a cache.
 
-    The evidence itself is not verified: :func:`kluis.evidence.verify` does that, and checks all of
-    this again. A kept document that turns out wrong is dropped and asked for once more.
+    The evidence itself is not verified: :func:`kluis.evidence.verify` does that, and checks all of this
+    again. A cached document that turns out to be wrong is dropped and fetched once more.
 
     Args:
         data: the evidence.
-        provider: who is asked.
+        provider: of the documents.
         release: of Intel's documents: :func:`kluis.collateral.release`.
-        anchors: the roots that the relying party believes.
+        anchors: the trusted roots.
         now: aware.
 
     Raises:
         FormatError: the evidence, or a document, is malformed.
         UnsupportedError: evidence of a kind that no service endorses.
-        AuthenticityError: a document is not signed under ``anchors``, or is another than was asked for.
-        FreshnessError: a service replays an older document than the kept one.
-        UnavailableError: a document cannot be had.
+        AuthenticityError: a document is not signed under ``anchors``, or is not the requested one.
+        FreshnessError: a service replays an older document than the cached one.
+        UnavailableError: a document is unavailable.
     """
     whose, context = subject.of(data), Context(anchors)
     asking = _Asking(provider, now)
@@ -60,7 +60,7 @@ def fetch_for(
 
 
 class _Asking:
-    """Asks a provider, and remembers for what."""
+    """Queries a provider, and records the requests."""
 
     def __init__(self, provider: Provider, now: datetime) -> None:
         self._provider, self._now = provider, now
@@ -78,7 +78,8 @@ def _gather(whose: subject.Subject, ask: _Asking, release: str, context: Context
         _amd(whose, ask, context) if isinstance(whose, subject.Amd) else _intel(whose, ask, release, context)
     )
     for (kind, key), document in ask.given.items():
-        # Genuine, and of another platform, it would stay in the cache, and no evidence verify by it.
+        # A genuine document of another platform would stay in the cache, and no evidence would verify with
+        # it.
         check_is(kind, key, document, context)
     return found
 
@@ -97,7 +98,7 @@ def _intel(whose: subject.Intel, ask: _Asking, release: str, context: Context) -
 
 
 def intel_collateral(found: Mapping[Kind, Document]) -> Collateral:
-    """Put Intel's four documents together.
+    """Combine Intel's four documents.
 
     Raises:
         FormatError: TCB info or QE identity is not a signed document.
@@ -129,7 +130,7 @@ def _amd(whose: subject.Amd, ask: _Asking, context: Context) -> Endorsements:
 
 
 def _vek(whose: subject.Amd, ask: _Asking) -> tuple[Product, bytes]:
-    """The certificate of the key that signed, and the product that has it."""
+    """The certificate of the signing key, and the product that has it."""
     if whose.carried.vek is not None:
         issuer = _certificate(whose.carried.vek, "VEK certificate").issuer
         named = [product for product in Product if product.value.encode() in issuer]
@@ -148,7 +149,7 @@ def _vek(whose: subject.Amd, ask: _Asking) -> tuple[Product, bytes]:
 
 
 def _prove(found: Endorsements, context: Context) -> None:
-    """Check that AMD signed the documents, whatever the report says."""
+    """Check that AMD signed the documents, whatever the report contains."""
     ark, ask, vek = (
         _certificate(data or b"", what)
         for data, what in ((found.ark, "ARK"), (found.ask, "ASK"), (found.vek, "VEK certificate"))

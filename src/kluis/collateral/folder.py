@@ -1,4 +1,4 @@
-"""Files of a folder that is its owner's alone: read where they are whole and nobody else's, written whole."""
+"""Files of a folder that only its owner can write: read safely, written atomically."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ LOCK: Final = ".lock"
 
 
 def read(path: Path, most: int) -> bytes | None:
-    """Read a file of at most ``most`` bytes, and one byte of a longer one.
+    """Read a file of at most ``most`` bytes; of a longer one, read one byte more.
 
-    Gives None where there is none, or a link, or another's, or one that others may write.
+    Returns None if there is no file, or it is a link, or another user owns or can write it.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -33,7 +33,7 @@ def read(path: Path, most: int) -> bytes | None:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, mode 0600; its folder is made, mode 0700.
+    """Write a file atomically, mode 0600; create its folder, mode 0700.
 
     Raises:
         UnavailableError: the folder cannot be written.
@@ -46,7 +46,7 @@ def write(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Hold a folder, made where there is none: who else would hold it waits.
+    """Lock a folder, creating it if needed; other processes that want the lock wait.
 
     Raises:
         UnavailableError: the folder cannot be written, or locked.

@@ -1,4 +1,4 @@
-"""Intel's Provisioning Certification Service, version 4, and the caches (PCCS) that speak like it.
+"""Client of Intel's Provisioning Certification Service, version 4, and of compatible caches (PCCS).
 
 Spec: Intel PCS API v4, "Get TCB Info", "Get Quoting Enclave Identity", "Get Revocation List", "Retrieve
 TCB Evaluation Data Numbers"; PCCS design guide, versions 3 (CRLs in hex, other header names) and 4.
@@ -29,14 +29,14 @@ class Pcs:
     """Intel's service, or a cache of it; use it as a context manager.
 
     Args:
-        url: Intel's own, or a cache: ``https://host[:port]`` and the folder that its paths are under, if
-            any (version 4), or the same with ``/sgx/certification/v3`` or ``/v4`` behind it.
-        roots: the origin of the root's CRL; None where ``url`` is a cache, which serves it too.
-        trust: the certificate authorities of its TLS; None for the usual ones.
+        url: Intel's own, or a cache: ``https://host[:port]`` and the folder of its paths, if any (version 4),
+            or the same followed by ``/sgx/certification/v3`` or ``/v4``.
+        roots: the origin of the root's CRL; None if ``url`` is a cache, which serves it too.
+        trust: the certificate authorities for its TLS; None for the system's.
         limits: on each answer.
 
     Raises:
-        UsageError: ``url`` is none of these.
+        UsageError: ``url`` has another form.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class Pcs:
             self._roots.__exit__(kind, error, trace)
 
     def get(self, kind: Kind, key: Key, now: datetime) -> Document:
-        """Ask for one of Intel's documents; its shape is checked, its signature is not.
+        """Fetch one of Intel's documents; its format is checked, its signature is not.
 
         Raises:
-            UnavailableError: as :meth:`Origin.get`.
+            UnavailableError: as for :meth:`Origin.get`.
             FormatError: the answer is not such a document, or its issuer chain is damaged.
             UsageError: the kind is not Intel's.
         """
@@ -83,7 +83,7 @@ class Pcs:
             case Kind.EVALUATION_NUMBERS, (tee,):
                 path, query = f"{self._path(tee)}/tcbevaluationdatanumbers", {}
             case Kind.PCK_CRL, ("platform" | "processor" as ca,):
-                # Caches of version 3 know no encoding: they answer in hex.
+                # Caches of version 3 do not support the encoding parameter: they answer in hex.
                 path, query = f"{self._path('sgx')}/pckcrl", {"ca": ca}
                 query |= {"encoding": "der"} if self._version == 4 else {}
             case Kind.ROOT_CA_CRL, ():
@@ -98,7 +98,7 @@ class Pcs:
         return document
 
     def _path(self, tee: str) -> str:
-        # TDX was never in version 3: its caches serve version 4 beside version 3 for SGX.
+        # Version 3 never had TDX: its caches serve version 4 for TDX in addition to version 3 for SGX.
         return f"{self._folder}/{tee}/certification/v{4 if tee == 'tdx' else self._version}"
 
     def _root_crl(self, now: datetime) -> Document:
@@ -117,7 +117,7 @@ def _release(which: str) -> dict[str, str]:
 
 
 def _check_number(found: Times, key: Key, what: str) -> None:
-    """A cache that passes over the number asked for answers with another."""
+    """A cache that ignores the requested number returns a document with another."""
     if found.evaluation is not None and key[-1].isdigit() and found.evaluation != int(key[-1]):
         raise UnavailableError(
             f"{what}: want evaluation data number {key[-1]}, got {found.evaluation}",

@@ -1,10 +1,11 @@
-"""The newest of each document that was ever seen here, so that nobody can go back behind it.
+"""Marks of the newest document ever seen of each kind, so that older ones are refused as replays.
 
-What a maker signed stays signed: TCB info that a recovery has superseded is within its own time for
-thirty days more, and so is a CRL that lists one certificate fewer. Its verifier cannot tell; who saw the
-newer one can. A mark says when that was issued, and Intel's number of it; it outlives the document.
+A vendor's signature lasts: TCB info that a recovery has superseded remains valid for thirty more days, and so
+does a CRL that lists one certificate fewer. A verifier cannot detect this, but a machine that has seen the
+newer document can. A mark records when that document was issued, and Intel's number of it; it outlives the
+document.
 
-Each is of one kind, key and authority: two makers, or two emulated ones, share no mark.
+Each mark belongs to one kind, key and authority: two vendors, or two emulated authorities, share no mark.
 """
 
 from __future__ import annotations
@@ -30,26 +31,26 @@ _AUTHORITY_KEY: Final = "2.5.29.35"  # RFC 5280 4.2.1.1
 
 
 class Marks:
-    """The marks in a folder of kept documents, each in a file of its own."""
+    """The marks in a folder of cached documents, one file each."""
 
     def __init__(self, path: Path) -> None:
         self._folder = path
 
     def path(self, kind: Kind, key: Key, document: Document) -> Path:
-        """Where the mark is that a document is measured by.
+        """The path of a document's mark.
 
         Raises:
             UsageError: a word of ``key`` is not a word.
-            FormatError: it is not such a document.
+            FormatError: not such a document.
         """
         check_key(kind, key)
         return self._folder / ("_".join((kind, *key, authority(kind, document)[:16])) + ".seen.json")
 
     def read(self, kind: Kind, key: Key, document: Document) -> Times | None:
-        """The newest that was seen of the authority that ``document`` names; None where none was.
+        """The newest mark of the authority that ``document`` names; None if there is none.
 
         Raises:
-            UnavailableError: the mark is not what was written, and so says nothing of what was seen.
+            UnavailableError: the mark's file is damaged.
             FormatError: ``document`` is not such a document.
         """
         path = self.path(kind, key, document)
@@ -70,10 +71,10 @@ class Marks:
         return Times(issued, issued, number or None)
 
     def raise_to(self, kind: Kind, key: Key, document: Document) -> None:
-        """Note what was seen, once its maker's signature is checked; a mark never sinks.
+        """Record a document once its vendor's signature is checked; a mark never goes down.
 
         Raises:
-            UnavailableError: the mark that is there is not what was written, or the folder cannot be written.
+            UnavailableError: the existing mark is damaged, or the folder cannot be written.
         """
         if kind not in MARKED:
             return
@@ -90,9 +91,9 @@ class Marks:
 
 
 def authority(kind: Kind, document: Document) -> str:
-    """Whose a document says that it is: 64 hex digits of the root's key, or of a CRL's issuer.
+    """The stated authority of a document: 64 hex digits of the root's key, or of a CRL's issuer.
 
-    It is what the document says: true once the document is verified, and worth nothing before.
+    It is only the document's claim: true once the document is verified, and not before.
 
     Raises:
         FormatError: it is not such a document.
@@ -105,16 +106,16 @@ def authority(kind: Kind, document: Document) -> str:
 
 
 def refuse_older(what: str, seen: Times, got: Times, files: Iterable[Path]) -> None:
-    """Refuse a document that is older than one that was seen.
+    """Refuse a document that is older than one seen before.
 
     Args:
-        what: the document, for the error.
+        what: name of the document, for the error.
         seen: of the newest.
         got: of the document.
-        files: what remembers ``seen``.
+        files: that store ``seen``.
 
     Raises:
-        FreshnessError: names both (``collateral_replayed``), and the command that forgets.
+        FreshnessError: names both (``collateral_replayed``), and the command that deletes the mark.
     """
     if is_older(got, seen):
         paths = " ".join(shlex.quote(str(path)) for path in files if path.exists())

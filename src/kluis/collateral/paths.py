@@ -1,6 +1,6 @@
-"""The makers' documents as their services have them: from a path to a document, from a document to an answer.
+"""Map the paths of vendors' services to documents, and documents to HTTP responses.
 
-Used by who serves a cache. Nothing here is verified. Spec: Intel PCS API v4; AMD 57230, "KDS interface".
+Used by servers of a cache. Nothing here is verified. Spec: Intel PCS API v4; AMD 57230, "KDS interface".
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ _CRLS: Final = frozenset({Kind.PCK_CRL, Kind.ROOT_CA_CRL})
 
 
 class Asked(NamedTuple):
-    """One document, by its kind and the words beside it."""
+    """One document, by its kind and the words of its key."""
 
     kind: Kind
     key: Key
 
 
 def asked(path: str, query: Mapping[str, str]) -> Asked | None:
-    """Find what a path of Intel's or AMD's service asks for; None where it is no such path.
+    """Find the document that a path of Intel's or AMD's service names; None if it is not such a path.
 
     Args:
         path: without any prefix.
         query: its first value for each name.
 
     Raises:
-        UsageError: the path is known, and a parameter is not what it should be; names it.
+        UsageError: the path is known, but a parameter is invalid; names it.
     """
     if path == "/IntelSGXRootCA.der":
         return Asked(Kind.ROOT_CA_CRL, ())
@@ -62,17 +62,17 @@ def asked(path: str, query: Mapping[str, str]) -> Asked | None:
 
 
 def answer(kind: Kind, document: Document) -> Answered:
-    """The headers that say who signed a document, and its body, as the makers answer; CRLs as DER."""
+    """The headers with a document's signers, and its body, in the vendor's form; CRLs as DER."""
     if kind not in CHAINS:
         return {}, document.body
     return {CHAINS[kind][0]: quote(document.chain, safe="")}, document.body
 
 
 def document(asked: Asked, headers: Mapping[str, str], body: bytes) -> Document:
-    """The document that an answer is; ``headers`` by their names in any case.
+    """The document in a response; ``headers`` by name in any case.
 
     Raises:
-        FormatError: the header that carries who signed it is missing, or holds anything else.
+        FormatError: the header with the signers is missing or malformed.
     """
     what = " ".join((asked.kind, *asked.key))
     chain = issuer_chain(headers, asked.kind, what) if asked.kind in CHAINS else b""
@@ -80,10 +80,10 @@ def document(asked: Asked, headers: Mapping[str, str], body: bytes) -> Document:
 
 
 def issuer_chain(headers: Mapping[str, str], kind: Kind, what: str) -> bytes:
-    """Read the chain that Intel sends beside a document: two certificates, PEM, percent-encoded.
+    """Parse the chain that Intel sends in a header: two certificates, PEM, percent-encoded.
 
     Raises:
-        FormatError: the header is missing, or holds anything else.
+        FormatError: the header is missing or malformed.
     """
     given = {name.lower(): text for name, text in headers.items()}
     for name in CHAINS[kind]:
@@ -98,7 +98,7 @@ def issuer_chain(headers: Mapping[str, str], kind: Kind, what: str) -> bytes:
 
 
 def vendor(cache: Cache) -> Vendor:
-    """What a folder of kept documents answers to the makers' paths; None where it has none."""
+    """A folder's cached response to a vendor's path; None if it has none."""
 
     def answered(path: str, query: Mapping[str, str]) -> Answered | None:
         wanted = asked(path, query)
@@ -131,7 +131,7 @@ def _intel(tee: str, rest: str, query: Mapping[str, str]) -> Asked | None:
 
 
 def _release(query: Mapping[str, str]) -> str:
-    """Which release is asked for; Intel's own service gives ``standard`` to those who do not say."""
+    """The requested release; Intel's own service returns ``standard`` by default."""
     update, number = query.get("update"), query.get("tcbEvaluationDataNumber")
     if number is not None and (not number.isascii() or not number.isdigit() or len(number) > 5):
         raise UsageError(f"tcbEvaluationDataNumber: want a number, got {number[:40]!a}")

@@ -1,4 +1,4 @@
-"""Where documents come from: one method, and the makers' services or a plain mapping behind it."""
+"""Providers of documents: one method, backed by the vendors' services or a plain mapping."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ _INTEL = frozenset({Kind.TCB_INFO, Kind.QE_IDENTITY, Kind.EVALUATION_NUMBERS, Ki
 
 
 class Provider(Protocol):
-    """Gives the makers' documents; never nothing in their place."""
+    """Provides the vendors' documents, or raises."""
 
     def get(self, kind: Kind, key: Key, now: datetime) -> Document:
-        """Give one document.
+        """Return one document.
 
         Args:
-            kind: which.
-            key: the words beside the kind.
+            kind: of the document.
+            key: the words of its key.
             now: aware.
 
         Raises:
-            UnavailableError: it cannot be had.
-            FormatError: what was had is not such a document.
-            UsageError: the key's words are not words.
+            UnavailableError: it is unavailable.
+            FormatError: the response is not such a document.
+            UsageError: the key's words are invalid.
         """
         ...
 
 
 class Offline:
-    """Documents that are at hand, and no others."""
+    """Provides only the documents it was given."""
 
     def __init__(self, documents: Mapping[tuple[Kind, Key], Document]) -> None:
         self._documents = dict(documents)
 
     def get(self, kind: Kind, key: Key, now: datetime) -> Document:
-        """Give the document at hand, whatever ``now`` is.
+        """Return the given document, whatever ``now`` is.
 
         Raises:
             UnavailableError: there is none.
@@ -48,16 +48,16 @@ class Offline:
             return self._documents[kind, key]
         except KeyError:
             raise UnavailableError(
-                f"{' '.join((kind, *key))}: is not at hand", hint="fetch it", code="collateral_missing"
+                f"{' '.join((kind, *key))}: is not available", hint="fetch it", code="collateral_missing"
             ) from None
 
 
 class Makers:
-    """Asks the maker whose kind of document it is."""
+    """Queries the vendor of each kind of document."""
 
     def __init__(self, *, intel: Provider, amd: Provider) -> None:
         self._intel, self._amd = intel, amd
 
     def get(self, kind: Kind, key: Key, now: datetime) -> Document:
-        """Ask Intel or AMD."""
+        """Query Intel or AMD."""
         return (self._intel if kind in _INTEL else self._amd).get(kind, key, now)

@@ -1,6 +1,6 @@
-"""Whose evidence it is, and so which of the makers' documents endorse it. Nothing here is verified.
+"""Determine from evidence which of the vendors' documents endorse it. Nothing here is verified.
 
-Evidence only chooses among a maker's documents by number; it never says where they are.
+Evidence only selects a vendor's documents by identifier; it never states their location.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class Amd:
     """A report's chip.
 
     Attributes:
-        products: whose keys may have signed it; more than one where the report does not say.
-        chip_id: 64 bytes; empty where a VLEK signed, which names no chip.
+        products: whose keys may have signed it; more than one if the report does not state it.
+        chip_id: 64 bytes; empty if a VLEK signed, which names no chip.
         reported_tcb: 8 bytes, in the product's layout.
-        carried: what came in the report's own certificate table.
+        carried: endorsements from the report's own certificate table.
     """
 
     products: tuple[Product, ...]
@@ -59,7 +59,7 @@ class Amd:
         return "vcek" if self.chip_id else "vlek"
 
     def vcek_key(self, product: Product) -> Key:
-        """The words by which its VCEK is asked for: product, chip, component versions.
+        """The words that identify its VCEK: product, chip, component versions.
 
         Raises:
             FormatError: the TCB does not fit the product's layout.
@@ -74,12 +74,12 @@ Subject: TypeAlias = Intel | Amd
 
 
 def of(data: bytes) -> Subject:
-    """Read from evidence, in a wrapper or not, which documents endorse it.
+    """Determine which documents endorse the evidence, which may be in a wrapper.
 
     Raises:
-        FormatError: it is not such evidence.
-        UnsupportedError: its kind is endorsed by nothing that a service publishes.
-        UnavailableError: it does not carry what names its platform.
+        FormatError: not such evidence.
+        UnsupportedError: no service publishes endorsements of its kind.
+        UnavailableError: it does not identify its platform.
     """
     unwrapped = unwrap(data)
     if unwrapped is not None:
@@ -107,7 +107,7 @@ def of(data: bytes) -> Subject:
 
 
 def _azure(data: bytes) -> Subject:
-    """The hardware under an Azure VM: the report inside the HCL report, or the TD quote beside it."""
+    """The hardware under an Azure VM: the report inside the HCL report, or the separate TD quote."""
     parts = {"hcl_report": data}
     if not hcl_report.matches(data):
         parts = {name: part.value for name, part in cmw.Collection.parse(data).parts.items()}
@@ -150,7 +150,7 @@ def _amd(found: response.Response) -> Amd:
             hint="its host has the certificate: take the extended report, or give it with --collateral",
             code="chain_missing",
         )
-    # Version 2 does not say: both lines that made such reports are asked.
+    # Version 2 does not state it: both product lines that made such reports are queried.
     product = product_of(report.cpuid) if report.cpuid else None
     return Amd(
         products=(product,) if product else (Product.MILAN, Product.GENOA),

@@ -1,7 +1,7 @@
-"""One https origin, asked politely: bounded in size, time, redirects and retries.
+"""HTTPS requests to one origin, bounded in size, time, redirects and retries.
 
-An origin is a maker's, or one that the caller named; no address ever comes out of evidence. Needs
-the extra ``collateral``.
+An origin is a vendor's, or one that the caller named; no address is ever taken from evidence. Needs the extra
+``collateral``.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _ORIGIN: Final = re.compile(r"https://(?:[A-Za-z0-9.-]{1,253}|\[[0-9a-fA-F:.]{2,
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How much of our memory and time one answer may take.
+    """Limits on the memory and time of one response.
 
     Attributes:
         size_bytes: of a body.
         step_seconds: to connect, or between two reads.
         total_seconds: for one answer, redirects included.
-        wait_seconds: that all waits a service asks for may sum to.
+        wait_seconds: the total of all waits that a service requests.
     """
 
     size_bytes: int = 1 << 20
@@ -56,10 +56,10 @@ class Origin:
     """An https origin; use it as a context manager.
 
     Args:
-        url: ``https://host[:port]``, nothing behind it.
-        trust: the certificate authorities of its TLS; None for the usual ones.
+        url: ``https://host[:port]`` without a path.
+        trust: the certificate authorities for its TLS; None for the system's.
         limits: on each answer.
-        sleep: how to wait.
+        sleep: waits for some seconds.
 
     Raises:
         UsageError: ``url`` is not such an origin.
@@ -76,7 +76,8 @@ class Origin:
         self._origin = _origin(url)
         self._limits = limits or Limits()
         self._sleep = sleep
-        # Nothing of the environment: neither its proxies nor its .netrc reach the makers' services.
+        # Ignore the environment: its proxies and its .netrc must not affect requests to the vendors'
+        # services.
         self._client = httpx.Client(
             verify=trust or ssl.create_default_context(),
             trust_env=False,
@@ -95,23 +96,23 @@ class Origin:
 
     @property
     def name(self) -> str:
-        """As messages say it: ``https://host:port``."""
+        """For messages: ``https://host:port``."""
         return str(self._origin)
 
     def get(self, path: str, query: Mapping[str, str], what: str, *, hint: str | None = None) -> Answer:
-        """Ask for one document.
+        """Fetch one document.
 
         Args:
             path: begins with a slash.
             query: in this order.
             what: for messages.
-            hint: what to do where the service has no such document.
+            hint: what to do if the service has no such document.
 
         Raises:
             UnavailableError: no such document (``collateral_missing``), a retired number
                 (``collateral_retired``), too many requests (``service_busy``), no or a bad
                 answer (``service_unreachable``, ``service_slow``, ``service_refused``).
-            FormatError: more than the limit, or an encoding that was not asked for.
+            FormatError: more than the limit, or an encoding that was not requested.
         """
         url = self._origin.copy_with(path=path).copy_merge_params(dict(query))
         left = self._limits.wait_seconds
@@ -134,11 +135,11 @@ class Origin:
             what: for messages.
 
         Returns:
-            The status, whatever it is, and the answer's body.
+            The status, whatever it is, and the response's body.
 
         Raises:
-            UnavailableError: no whole answer (``service_unreachable``, ``service_slow``).
-            FormatError: more than the limit, or an encoding that was not asked for.
+            UnavailableError: no complete response (``service_unreachable``, ``service_slow``).
+            FormatError: more than the limit, or an encoding that was not requested.
         """
         status, _, answer = self._once(self._origin.copy_with(path=path), what, body)
         return status, answer
@@ -166,7 +167,7 @@ class Origin:
         if (target.scheme, target.host, target.port) != (url.scheme, url.host, url.port):
             raise UnavailableError(
                 f"{what}: {self.name} redirects to another host, {target.scheme}://{target.host}",
-                hint="name the service that has it; redirects are followed on one host alone",
+                hint="name the service that has it; redirects are followed only on the same host",
                 code="service_refused",
             )
         return target
@@ -197,14 +198,14 @@ class Origin:
                 ) from None
             said = (str(error).splitlines() or [type(error).__name__])[0][:120]
             raise UnavailableError(
-                f"{what}: {self.name} cannot be asked: {said}",
+                f"{what}: {self.name} is unreachable: {said}",
                 hint="check the network; --offline uses what is held",
                 code="service_unreachable",
             ) from None
 
 
 class _Deadline:
-    """Cuts the connection when the time is up: a step's own limit begins anew at every byte."""
+    """Cuts the connection when the time is up: a step's own limit restarts at every byte."""
 
     def __init__(self, seconds: float) -> None:
         self.passed = False
@@ -219,7 +220,7 @@ class _Deadline:
         self._timer.cancel()
 
     def watch(self, event: str, info: Mapping[str, Any]) -> None:
-        """Learn of each connection, as httpx's trace extension tells it."""
+        """Record each connection, reported by httpx's trace extension."""
         if event in {"connection.connect_tcp.complete", "connection.start_tls.complete"}:
             found = info["return_value"].get_extra_info("socket")
             if isinstance(found, socket.socket):
@@ -231,7 +232,7 @@ class _Deadline:
             try:
                 socket.socket.shutdown(
                     one, socket.SHUT_RDWR
-                )  # below TLS, whose object the reader still holds
+                )  # below TLS, because the reader still holds the TLS object
             except OSError:
                 continue
 
@@ -243,7 +244,7 @@ def _origin(url: str) -> httpx.URL:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Read how long a service asks to wait, in seconds, at least 1; None where it does not say."""
+    """Read the requested wait of a service in seconds, at least 1; None if it states none."""
     said = headers.get("retry-after", "").strip()
     if said.isascii() and said.isdigit() and len(said) < 8:
         return max(float(said), 1.0)
@@ -265,10 +266,10 @@ def _refusal(status: int, what: str, name: str, hint: str | None, wait: float | 
                 code="collateral_retired",
             )
         case 429 | 503:
-            after = f"; it asks to wait {wait:.0f} s" if wait is not None else ""
+            after = f"; it requests a wait of {wait:.0f} s" if wait is not None else ""
             return UnavailableError(
                 f"{what}: {name} is busy ({status}){after}",
-                hint="try again later; a caching service (--pccs) is asked less often",
+                hint="try again later; a caching service (--pccs) has a higher limit",
                 code="service_busy",
             )
         case _:

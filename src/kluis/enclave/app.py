@@ -19,8 +19,6 @@ from kluis.enclave.boundary.interface import Signature
 from kluis.enclave.names import LARGEST_MESSAGE, LARGEST_TABLE
 from kluis.errors import UsageError
 
-__all__ = ["Enclave", "Router"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 

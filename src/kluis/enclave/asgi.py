@@ -16,13 +16,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import functools
 import logging
 import socket
 import threading
 from email.utils import formatdate
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from OpenSSL import SSL
 from uvicorn import Config
@@ -41,40 +40,34 @@ from kluis.enclave.attested_tls.client_certificates import tls_extension
 from kluis.enclave.attested_tls.connection import Connection
 from kluis.enclave.attested_tls.evidence_requests import Application, EvidenceRequests, attested_peer
 from kluis.enclave.attested_tls.http import Http
-from kluis.enclave.attested_tls.judge import Judge, Peer
+from kluis.enclave.attested_tls.judge import Judge, Peer, attest_self
+from kluis.enclave.attested_tls.limits import Limits
 from kluis.enclave.attested_tls.link import Link, ServerKey
 from kluis.enclave.grants import granted_socket
 from kluis.errors import UnavailableError, UsageError
 from kluis.formats.kluis.attested_tls import PATH, Role
 
-__all__ = ["Identity", "Limits", "Server", "attested_peer", "host"]
+if TYPE_CHECKING:
+    from kluis.enclave.attested_tls.client import AttestedTransport
+    from kluis.enclave.connected import Granted
+
+__all__ = [
+    "AttestedTransport", "Granted", "Identity", "Judge", "Limits", "Server", "attest_self", "attested_peer",
+    "host",
+]  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What clients may take.
+def __getattr__(name: str) -> Any:
+    """Load the client's side, and httpx with it, when it is first named: a server does without it."""
+    if name == "AttestedTransport":
+        from kluis.enclave.attested_tls.client import AttestedTransport
 
-    Attributes:
-        connections: at once; more wait in the kernel's queue, until one ends or has waited for its client
-            for a second.
-        head_bytes: of one request's line and headers.
-        body_bytes: of one request.
-        handshake_seconds: for the TLS handshake.
-        head_seconds: for a request's line and headers, from their first byte.
-        stall_seconds: for the next piece of a body that comes, or of an answer that goes.
-        slowest_body: bytes a second that a body comes at, over all the time that it is waited for beyond
-            ``stall_seconds``.
-        idle_seconds: between requests of one connection, and before its first.
-    """
+        return AttestedTransport
+    if name == "Granted":
+        from kluis.enclave.connected import Granted
 
-    connections: int = 1000
-    head_bytes: int = 32 << 10
-    body_bytes: int = 64 << 20
-    handshake_seconds: float = 10.0
-    head_seconds: float = 10.0
-    stall_seconds: float = 30.0
-    slowest_body: int = 240
-    idle_seconds: float = 30.0
+        return Granted
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class Identity(Protocol):

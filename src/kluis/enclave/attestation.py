@@ -17,6 +17,7 @@ import msgspec
 from kluis.enclave.inside import Inside, inside
 from kluis.errors import AuthenticityError, FreshnessError
 from kluis.formats.kluis import channel
+from kluis.formats.kluis.bundle import EvidenceBundle
 from kluis.formats.kluis.runtime_data import Jwk, Purpose, RuntimeData, okp_key, report_data
 from kluis.formats.sgx.report import Report
 
@@ -26,28 +27,11 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-__all__ = [
-    "Evidence", "LocalReport", "Peer", "RunKey", "channel_evidence", "host_evidence", "ledger_node_evidence",
-    "open_sealed", "quote",
-    "receipt_offer", "release_key_evidence", "release_offer", "report", "sign_receipt", "target_info",
-    "verify_report",
-]  # fmt: skip
-
 K = TypeVar("K")
 
 
-class Evidence(msgspec.Struct, frozen=True):
-    """A quote and the two documents whose hashes stand in it; may be an ecall's result.
-
-    Attributes:
-        quote: DCAP v3.
-        runtime_data: canonical JSON; report_data is its SHA-256 and 32 zero bytes.
-        launch_configuration: canonical JSON; CONFIGID is its SHA-512.
-    """
-
-    quote: bytes
-    runtime_data: bytes
-    launch_configuration: bytes
+class Evidence(EvidenceBundle, frozen=True):
+    """A quote and the two documents whose hashes stand in it; may be an ecall's result."""
 
 
 class LocalReport(msgspec.Struct, frozen=True):
@@ -84,7 +68,7 @@ class Peer(msgspec.Struct, frozen=True):
 
 def target_info() -> bytes:
     """This enclave's TARGETINFO (512 bytes): give it to the neighbour who shall make a report."""
-    return inside("target_info").session.request(channel.TargetInfo(), channel.Bytes).value
+    return inside("target_info").attester.request(channel.TargetInfo(), channel.Bytes).value
 
 
 def report(target: bytes, payload: bytes = b"", *, nonce: bytes = b"") -> LocalReport:
@@ -100,7 +84,7 @@ def report(target: bytes, payload: bytes = b"", *, nonce: bytes = b"") -> LocalR
     """
     here = inside("report")
     document = _document(here, Purpose.APP, nonce, payload)
-    made = here.session.request(channel.Report(target, report_data(document)), channel.Bytes)
+    made = here.attester.request(channel.Report(target, report_data(document)), channel.Bytes)
     return LocalReport(made.value, document)
 
 
@@ -119,7 +103,7 @@ def verify_report(made: LocalReport, *, nonce: bytes = b"") -> Peer:
     """
     here = inside("verify_report")
     body = Report.parse(made.report).body
-    if not here.session.request(channel.VerifyReport(made.report), channel.Truth).value:  # 1
+    if not here.attester.request(channel.VerifyReport(made.report), channel.Truth).value:  # 1
         raise AuthenticityError("report: not made on this platform for this enclave", code="report_mac")
     if body.report_data != report_data(made.runtime_data):  # 2
         raise AuthenticityError("report: is not over this runtime data", code="runtime_data")
@@ -220,7 +204,7 @@ def host_evidence(nonce: bytes, app_data: bytes) -> Evidence:
 
 def _quote(here: Inside, purpose: Purpose, nonce: bytes, payload: bytes, *keys: Jwk) -> Evidence:
     document = _document(here, purpose, nonce, payload, *keys)
-    made = here.session.request(channel.Quote(report_data(document)), channel.Bytes)
+    made = here.attester.request(channel.Quote(report_data(document)), channel.Bytes)
     return Evidence(made.value, document, here.launch.launch_configuration)
 
 

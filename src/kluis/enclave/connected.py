@@ -19,8 +19,6 @@ import httpcore
 
 from kluis.enclave.grants import granted_socket
 
-__all__ = ["Granted"]
-
 
 class Granted(httpcore.NetworkBackend):
     """Connects once, by a granted socket; for another connection the host brings another socket.

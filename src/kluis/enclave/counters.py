@@ -12,8 +12,6 @@ from kluis.hashes import sha256
 if TYPE_CHECKING:
     from kluis.enclave.sealing import Policy
 
-__all__ = ["Counter", "MarkedReading", "Reading", "counter"]
-
 
 class Reading(NamedTuple):
     """What a counter said: its value, and its witness (``unwitnessed`` where there is none)."""
@@ -83,7 +81,7 @@ class Counter:
         return self._ask("advance", to, mark)
 
     def _ask(self, op: str, to: int = 0, mark: bytes = b"") -> MarkedReading:
-        answer = inside("counter").session.request(
+        answer = inside("counter").attester.request(
             channel.Counter(self._id, op, to, mark, self._policy), channel.Count
         )
         return MarkedReading(answer.value, answer.witness, answer.mark)

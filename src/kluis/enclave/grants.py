@@ -12,8 +12,6 @@ from kluis.enclave.inside import inside
 from kluis.errors import PolicyError, UsageError
 from kluis.formats.kluis import channel
 
-__all__ = ["granted_socket", "insecure_raw_quote"]
-
 RAW = "insecure_raw_report_data"
 
 
@@ -51,7 +49,9 @@ def insecure_raw_quote(report_data: bytes) -> bytes:
     """
     here = inside("insecure_raw_quote")
     if RAW not in here.launch.grants:
-        raise PolicyError(f"raw report data: the image lacks the grant {RAW}", hint="kluis.enclave.quote")
+        raise PolicyError(
+            f"raw report data: the image does not have the grant {RAW}", hint="kluis.enclave.quote"
+        )
     if len(report_data) != 64:
         raise UsageError(f"raw report data: want 64 bytes, got {len(report_data)}")
-    return here.session.request(channel.Quote(report_data), channel.Bytes).value
+    return here.attester.request(channel.Quote(report_data), channel.Bytes).value

@@ -1,4 +1,4 @@
-"""Where this code runs: the launch document and the platform's session, once the runtime has both."""
+"""Where this code runs: the launch document and what attests it, once the runtime has both."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import os
 import msgspec
 from cryptography.hazmat.primitives.hashes import SHA256, Hash
 
+from kluis.enclave.attester import Attester
 from kluis.enclave.boundary import memfile
-from kluis.enclave.platform import Session
 from kluis.errors import AuthenticityError, FormatError, UsageError
 from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.formats.kluis.channel import Info, Platform
-
-__all__ = ["Inside", "Launch", "enter", "inside"]
 
 MAX_LAUNCH_BYTES = 1 << 20
 
@@ -92,18 +90,18 @@ class Inside:
 
     Attributes:
         launch: what was launched.
-        session: the platform's.
+        attester: what attests it.
     """
 
-    def __init__(self, launch: Launch, session: Session) -> None:
+    def __init__(self, launch: Launch, attester: Attester) -> None:
         self.launch = launch
-        self.session = session
+        self.attester = attester
         self._platform: Platform | None = None
 
     def platform(self) -> Platform:
         """What the platform says it is; asked once."""
         if self._platform is None:
-            self._platform = self.session.request(Info(), Platform)
+            self._platform = self.attester.request(Info(), Platform)
         return self._platform
 
 

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     PrivateKey: TypeAlias = RSAPrivateKey | EllipticCurvePrivateKey
 
-__all__ = ["OpenedKey", "open_released", "release_key_offer"]
-
 BITS: Final = 3072
 _WHAT: Final = "released key"
 
@@ -127,7 +125,7 @@ def open_released(
     if read.recipient != own:  # 4
         raise AuthenticityError(
             f"{_WHAT} recipient: want {own}, this run's key, got {read.recipient!a}",
-            hint="each run offers a key of its own: attest this run, and have the key released to it",
+            hint="each run offers a fresh key: attest this run, and have the key released to it",
             code="release_recipient",
         )
     opened = OpenedKey(

@@ -10,11 +10,6 @@ import keyword
 from collections.abc import Sized
 from typing import Final
 
-__all__ = [
-    "LARGEST_MESSAGE", "LARGEST_TABLE", "MAX_ITEMS", "MAX_NAME", "MAX_NODES", "class_problem",
-    "count_problem", "name_problem",
-]  # fmt: skip
-
 MAX_NAME: Final = 128
 MAX_ITEMS: Final = 1024
 """Of each list: calls, parameters, classes, fields, members, values and alternatives."""

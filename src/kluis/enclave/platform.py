@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import _socket as socket
 import threading
-from typing import Self, TypeVar
+from typing import Self
 
+from kluis.enclave.attester import T
 from kluis.errors import (
     AuthenticityError,
     EnclaveError,
@@ -19,10 +20,6 @@ from kluis.errors import (
     UsageError,
 )
 from kluis.formats.kluis import channel
-
-__all__ = ["PlatformGone", "Session"]
-
-T = TypeVar("T", channel.Bytes, channel.Truth, channel.Count, channel.Platform)
 
 
 class PlatformGone(EnclaveError):

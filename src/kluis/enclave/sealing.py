@@ -23,8 +23,6 @@ from kluis.errors import AuthenticityError, FormatError, PolicyError, UsageError
 from kluis.formats.encoding.reader import Reader
 from kluis.formats.kluis.channel import Bytes, SealKey
 
-__all__ = ["Policy", "seal", "unseal"]
-
 Policy = Literal["measurement", "signer"]
 
 
@@ -125,7 +123,7 @@ def _key(here: Inside, header: _Header) -> bytes:
         key = _keys.get(header)
     if key is None:
         request = SealKey(header.policy, header.svn, header.key_id, header.cpusvn)
-        key = here.session.request(request, Bytes).value
+        key = here.attester.request(request, Bytes).value
         with _lock:
             if len(_keys) >= MAX_KEYS:
                 _keys.clear()

@@ -28,8 +28,6 @@ from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.formats.kluis.released_key import ReleasedKey
 from kluis.formats.kluis.runtime_data import Purpose
 
-__all__ = ["CertifiedVault", "ExpectedVault", "Vault", "VaultEvidence"]
-
 MAX_SIZE: Final = 64 * 1024
 _WHAT: Final = "expected vault"
 

@@ -1,7 +1,6 @@
-"""Is it authentic? Evidence in, proven claims out.
+"""Verify evidence and return proven claims.
 
-Nothing here reads a file, a clock or a network: anchors, collateral and time are arguments, and
-none has a default.
+Nothing here reads a file, a clock or a network. Anchors, collateral and time are arguments without defaults.
 """
 
 from importlib import import_module
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
     from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
     from kluis.formats.tpm.endorsements import TpmEndorsements
 
-# What belongs to one maker is loaded when it is asked for: whoever verifies one maker's evidence does
-# not wait for the others.
+# Vendor-specific modules are loaded on first use, so verifying one vendor's evidence does not load the
+# others.
 _BY_MAKER: Final = {
     "AzureClaims": ("kluis.evidence.azure.claims", "AzureClaims"),
     "AzureEndorsements": ("kluis.formats.hcl.endorsements", "AzureEndorsements"),

@@ -1,7 +1,7 @@
-"""Trust anchors: the root keys that a relying party believes.
+"""Trust anchors: the root keys that a relying party trusts.
 
-Only makers' own roots are shipped (:mod:`kluis.evidence.roots`). Emulated roots are trusted by
-naming their file, and in no other way; so is every root that Kluis does not know.
+Only vendors' own roots are shipped (:mod:`kluis.evidence.roots`). Emulated roots, and all others that Kluis
+does not ship, are trusted only if their file is named.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class Anchor:
     """One root key, and the protection level that evidence under it has.
 
     Attributes:
-        name: for people.
-        maker: how the names of its certificates begin; empty for a bare key.
+        name: for messages.
+        ``maker``: prefix of the names in its certificates; empty for a bare key.
         spki: DER of the SubjectPublicKeyInfo.
-        level: what a match gives.
-        product: the one product line that it signs for; empty for all of its maker's.
-        proven: certificates, by their bytes, of which it is known that the key signed them.
+        level: of evidence under this anchor.
+        product: the only product line that it signs for; empty for all of the vendor's.
+        proven: certificates, by their bytes, whose signature by the key was already verified.
     """
 
     name: str
@@ -55,12 +55,12 @@ class Anchor:
 
     @property
     def emulated(self) -> bool:
-        """Whether an operator, and no maker, holds its key."""
+        """Whether an operator, not a vendor, has its private key."""
         return self.maker == EMULATED
 
 
 class _Known:
-    """What all anchors know together, by exact bytes."""
+    """Lookup tables over all anchors, by exact bytes."""
 
     __slots__ = ("chains", "keys", "proven", "roots", "sizes")
 
@@ -68,7 +68,7 @@ class _Known:
         self.roots: dict[bytes, Anchor] = {}
         self.proven: dict[bytes, Certificate] = {}
         self.chains: dict[bytes, tuple[Certificate, ...]] = {}
-        # By SubjectPublicKeyInfo; each is loaded when it is first asked for.
+        # By SubjectPublicKeyInfo; each is loaded on first use.
         self.keys: dict[bytes, dict[tuple[type[Engine], str, Scheme], Key]] = {}
         for anchor in anchors:
             self.roots.setdefault(anchor.spki, anchor)
@@ -84,7 +84,7 @@ class _Known:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TrustAnchors:
-    """The anchors that a relying party believes, at least one."""
+    """The anchors that a relying party trusts, at least one."""
 
     anchors: tuple[Anchor, ...]
     _known: _Known = dataclasses.field(init=False, compare=False, repr=False)
@@ -99,22 +99,22 @@ class TrustAnchors:
 
     @staticmethod
     def shipped() -> TrustAnchors:
-        """The makers' roots that Kluis ships: hardware and vTPMs only."""
+        """The vendors' roots that Kluis ships: only hardware and vTPMs."""
         return _shipped()
 
     @classmethod
     def from_pem(cls, data: bytes, level: ProtectionLevel | None = None) -> Self:
-        """The one root whose certificate, or bare public key, ``data`` is.
+        """Trust the root whose certificate, or bare public key, is ``data``.
 
-        A maker's root and an emulated one have their own level. Any other has the level that the
-        relying party states, who alone knows who holds its key; unstated, it is ``none``.
+        A vendor's root and an emulated one have a fixed level. Any other root has the level that the relying
+        party states, because only the relying party knows who has its key. Without one, it is ``none``.
 
         Args:
             data: PEM: one self-signed certificate, or one public key.
             level: ``none``, ``vtpm`` or one of hardware.
 
         Raises:
-            FormatError: neither one certificate nor one key.
+            FormatError: not exactly one certificate or key.
             UnsupportedError: an emulated root that does not name its level.
             AuthenticityError: not signed by its own key.
             UsageError: a level that cannot be stated.
@@ -145,7 +145,7 @@ class TrustAnchors:
         return cls((dataclasses.replace(anchor, proven=MappingProxyType({root.der: root})),))
 
     def __or__(self, other: TrustAnchors) -> TrustAnchors:
-        """Believe the anchors of both."""
+        """Trust the anchors of both."""
         return TrustAnchors((*self.anchors, *other.anchors))
 
     def match(self, spki: bytes) -> Anchor | None:
@@ -153,15 +153,16 @@ class TrustAnchors:
         return self._known.roots.get(spki)
 
     def key(self, spki: bytes, scheme: Scheme, engine: Engine) -> Key | None:
-        """The key of a proven certificate, loaded once; None if it is of none of them.
+        """The key of a proven certificate, loaded once; None if it belongs to none of them.
 
         Raises:
-            ValueError: it is no key of that scheme.
+            ValueError: not a key of that scheme.
         """
         loaded = self._known.keys.get(spki)
         if loaded is None:
             return None
-        # By its class as well: shipped roots are everybody's, and any engine may have any name.
+        # Keyed by the engine's class as well: shipped roots are shared by all verifiers, and any engine can
+        # have any name.
         name = (type(engine), engine.name, scheme)
         found = loaded.get(name)
         if found is None:
@@ -169,15 +170,15 @@ class TrustAnchors:
         return found
 
     def chain(self, pem: bytes) -> tuple[Certificate, ...] | None:
-        """The proven certificates whose chain, as PEM is usually written, is ``pem``; None for others.
+        """The proven certificates of the PEM chain ``pem``, in PEM's usual form; None for other chains.
 
-        A chain is one certificate and the root that it was issued under, or the root alone.
+        A chain is one certificate and the root that issued it, or only the root.
         """
-        # To look up what is of no chain's size costs a hash of all of it.
+        # Looking up data that does not have a chain's size would hash all of it.
         return self._known.chains.get(pem) if len(pem) in self._known.sizes else None
 
     def proven(self, der: bytes) -> Certificate | None:
-        """The certificate of these bytes, if one of the keys is known to have signed it."""
+        """The certificate with these bytes, if the signature by an anchor is already verified."""
         return self._known.proven.get(der)
 
 
@@ -210,7 +211,7 @@ def _shipped() -> TrustAnchors:
     """Every shipped anchor.
 
     Raises:
-        InternalError: a file is not the one that was pinned.
+        InternalError: a file does not match its pin.
     """
     return TrustAnchors(tuple(map(_load, SHIPPED_ROOTS)))
 

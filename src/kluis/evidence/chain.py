@@ -1,6 +1,7 @@
-"""The links of a maker's certificate chain: root, issuer, time. Which profile, the maker's room says.
+"""Check the links of a vendor's certificate chain: root, issuer, time. Each vendor's package checks its own
+profile.
 
-Spec: RFC 5280, "Basic Path Validation", as far as makers' chains need it.
+Spec: RFC 5280, "Basic Path Validation", to the extent that vendors' chains need it.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from kluis.formats.x509 import Certificate, Crl, Scheme
 
 
 def match_root(root: Certificate, context: Context, what: str) -> Anchor:
-    """The anchor whose key the root certificate holds; the certificate's bytes prove nothing.
+    """The anchor with the root certificate's key. Only the key is compared: the certificate's bytes prove
+    nothing.
 
     Raises:
-        AuthenticityError: its key is no anchor's.
+        AuthenticityError: no anchor has its key.
     """
     anchor = context.anchors.match(root.spki)
     if anchor is None:
@@ -34,10 +36,10 @@ def match_root(root: Certificate, context: Context, what: str) -> Anchor:
 def check_root(
     root: Certificate, anchor: Anchor, what: str, *, schemes: tuple[Scheme, ...], context: Context
 ) -> None:
-    """Check that a root signed itself: its key is believed, and its times and limits only so.
+    """Check that a root signed itself: only then are its validity period and constraints trusted.
 
-    A certificate that another issued ends a chain where the relying party named its bare key, of which
-    nobody here can say more.
+    If the relying party named a bare key, the chain may end with a certificate that another issuer signed;
+    that signature cannot be checked here.
 
     Raises:
         AuthenticityError: it did not sign itself.
@@ -62,13 +64,13 @@ def issued(
     """Check that ``issuer`` issued a certificate or CRL: its name, byte for byte, and its signature.
 
     Args:
-        document: issued.
-        issuer: whose key must have signed it.
+        document: the certificate or CRL.
+        issuer: with the key that must have signed it.
         what: for messages.
-        schemes: those that this maker signs with.
+        schemes: that this vendor signs with.
         context: of the verifier.
         code: of the error.
-        name_code: of the error where the name differs; ``code`` if it is None.
+        name_code: of the error if the name differs; ``code`` if None.
 
     Raises:
         AuthenticityError: it did not.
@@ -96,25 +98,26 @@ def in_time(what: str, start: datetime, end: datetime, now: datetime, *, kind: s
         start: the first moment.
         end: the last moment.
         now: aware.
-        kind: begins the code: ``<kind>_not_yet_valid`` or ``<kind>_expired``.
+        kind: prefix of the error code: ``<kind>_not_yet_valid`` or ``<kind>_expired``.
 
     Raises:
         FreshnessError: it is outside.
     """
     if now < start:
         raise FreshnessError(
-            f"{what}: want a time from {_shown(start)}, got {_shown(now)}", code=f"{kind}_not_yet_valid"
+            f"{what} is not valid before {_shown(start)}, judged at {_shown(now)}",
+            code=f"{kind}_not_yet_valid",
         )
     if now > end:
         raise FreshnessError(
-            f"{what}: want a time until {_shown(end)}, got {_shown(now)}",
+            f"{what} expired on {_shown(end)}, judged at {_shown(now)}",
             hint="fetch fresh collateral" if kind != "cert" else None,
             code=f"{kind}_expired",
         )
 
 
 def valid(certificate: Certificate, what: str, now: datetime) -> None:
-    """Refuse a certificate outside its time.
+    """Refuse a certificate outside its validity period.
 
     Raises:
         FreshnessError: code ``cert_not_yet_valid`` or ``cert_expired``.

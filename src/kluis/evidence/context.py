@@ -1,4 +1,4 @@
-"""What one verifier stands on: whom it believes, who does its arithmetic, and what it has proven.
+"""The state of one verifier: its trust anchors, its signature engine, and a cache of what it has verified.
 
 Nothing here is global. A context may be used by many threads at once.
 """
@@ -14,15 +14,15 @@ from kluis.evidence.engine import OPENSSL, Engine, Key
 from kluis.formats.x509 import Scheme
 
 CAPACITY: Final = 4096
-# PEM may be as long as somebody likes: the same certificates with other line ends are other bytes.
+# PEM can be of any length: the same certificates with other line ends are other bytes.
 MOST_BYTES: Final = 32 << 10
 
 
 class Memory:
-    """What was proven before, by the exact bytes that proved it; the oldest is forgotten first.
+    """A cache of verified results, by the exact bytes that proved them; the oldest entry is dropped first.
 
-    Only successes are put in, and nothing that depends on time, revocation or status: those are
-    judged anew at every use.
+    Only successes are cached, and nothing that depends on time, revocation or status: those are checked again
+    at every use.
 
     Args:
         capacity: of entries, at least 1.
@@ -41,11 +41,11 @@ class Memory:
         return len(self._entries)
 
     def get(self, kind: str | Scheme, key: bytes) -> Any | None:
-        """What was put under ``kind`` and exactly these bytes, or None."""
+        """The value stored under ``kind`` and exactly these bytes, or None."""
         return self._entries.get((kind, key))
 
     def put(self, kind: str | Scheme, key: bytes, value: object) -> None:
-        """Keep a success; what more than 32 KiB prove is proven anew each time."""
+        """Store a success. Results proven by more than 32 KiB are not cached."""
         if len(key) > MOST_BYTES:
             return
         entries = self._entries
@@ -53,20 +53,20 @@ class Memory:
             try:
                 del entries[next(iter(entries))]
             except (KeyError, RuntimeError, StopIteration):
-                # Another thread was faster.
+                # Another thread removed it first.
                 continue
         entries[kind, key] = value
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Context:
-    """A verifier's ground.
+    """A verifier's trust anchors, signature engine and cache.
 
     Attributes:
-        anchors: the roots that the relying party believes.
-        engine: who checks signatures.
-        memory: of what was proven before; fresh for a single verification.
-        lasting: whether there will be another verification, for which remembering is worth its cost.
+        anchors: the trusted roots.
+        engine: checks signatures.
+        memory: of earlier results; empty for a single verification.
+        lasting: whether more verifications follow, so that caching is worth its cost.
     """
 
     anchors: TrustAnchors
@@ -75,14 +75,16 @@ class Context:
     lasting: bool = False
 
     def forgetful(self) -> Context:
-        """The same ground for keys that nobody vouches for: there may be any number, and none is kept."""
+        """The same context without caching, for keys that are not certified: there may be any number of
+        them.
+        """
         return dataclasses.replace(self, memory=Memory(), lasting=False)
 
     def key(self, spki: bytes, scheme: Scheme, what: str, *, code: str) -> Key:
         """Load a public key, once for the same bytes.
 
         Raises:
-            AuthenticityError: it is no key of that scheme.
+            AuthenticityError: not a key of that scheme.
         """
         try:
             held: Key | None = self.anchors.key(spki, scheme, self.engine) or self.memory.get(scheme, spki)
@@ -91,7 +93,7 @@ class Context:
                 self.memory.put(scheme, spki, held)
         except ValueError as error:
             raise AuthenticityError(
-                f"{what}: want a key for {scheme.value}, got one that is none: {_first_line(error)}",
+                f"{what}: want a key for {scheme.value}, got an unusable one: {_first_line(error)}",
                 code=code,
             ) from None
         return held

@@ -1,8 +1,8 @@
-"""Product lines that are broken whatever their TCB says, by a dated list: what a policy can refuse.
+"""Product lines with known breaks that no TCB version shows: a dated list that a policy can refuse.
 
-A verifier cannot see these: evidence from a broken platform is authentic. The list is a data file
-beside this module, each entry with its source and its date; a relying party that knows of newer ones
-lists the platforms it accepts instead.
+A verifier cannot detect these: evidence from a broken platform is authentic. The list is a data file next to
+this module, with a source and a date for each entry. A relying party that needs newer entries lists the
+platforms it accepts instead.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FMSPC_MODEL = slice(2, 6)
 
 
 class Access(enum.StrEnum):
-    """What an attacker needs, least first."""
+    """The access that an attacker needs, least first."""
 
     SOFTWARE = "software"
     MODULE = "module"
@@ -33,22 +33,22 @@ class Access(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One way in which a product line is broken.
+    """One known break of a product line.
 
     Attributes:
         id: stable, for policies and people.
         title: one line.
-        tees: whose evidence it concerns.
-        products: by the maker's name; empty together with ``models`` means every one.
+        tees: of the affected evidence.
+        products: by the vendor's name; empty together with ``models`` means all.
         models: of Intel's, digits 3 to 6 of the FMSPC.
         access: what an attacker needs.
-        memory: the generation of memory that it concerns, such as ``DDR4``, or empty.
+        memory: the affected generation of memory, such as ``DDR4``, or empty.
         published: when.
         source: where.
         effect: what an attacker gains.
-        mend: what a relying party, or the platform's owner, can do.
-        snp: by product, the lowest SNP version that is mended; empty where no version is.
-        alias_check: mended where the platform says that it checked for aliases.
+        ``mend``: what a relying party, or the platform's owner, can do against it.
+        snp: by product, the lowest SNP version with a fix; empty if no version has one.
+        alias_check: fixed if the platform states that it checked for aliases.
     """
 
     id: str
@@ -66,7 +66,7 @@ class Entry:
     alias_check: bool = False
 
     def names(self, claims: Claims) -> bool:
-        """Whether it concerns the platform of ``claims``, a composite's parts left aside."""
+        """Whether it concerns the platform of ``claims``, not including the parts of composite evidence."""
         if claims.tee not in self.tees:
             return False
         product = claims.platform.product
@@ -87,32 +87,33 @@ class Entry:
 
 
 def match(claims: Claims) -> tuple[Entry, ...]:
-    """Every entry that names this platform, or one that its evidence is composed of.
+    """The entries for this platform, including those for the parts of composite evidence.
 
-    Those that need an interposer on the memory bus are left out: they name every product there is,
-    and :func:`match_bus` gives them to whoever must reckon with the machine's keepers.
+    Breaks that need an interposer on the memory bus are left out, because they affect every product.
+    :func:`match_bus` returns them, for relying parties that do not trust those with physical access to the
+    machine.
     """
     return tuple(entry for entry in _matching(claims) if entry.access is not Access.BUS)
 
 
 def match_bus(claims: Claims) -> tuple[Entry, ...]:
-    """Every entry that names this platform and needs an interposer on its memory bus."""
+    """The entries for this platform that need an interposer on its memory bus."""
     return tuple(entry for entry in _matching(claims) if entry.access is Access.BUS)
 
 
 def not_kept_out(claims: Claims) -> tuple[str, ...]:
-    """What the protection level does not keep out, and what this platform is known not to."""
+    """What the protection level does not keep out, and the known breaks of this platform."""
     known = match(claims) + match_bus(claims)
     return (*MEANINGS[claims.level].lets_in, *(f"{each.title} ({each.id})" for each in known))
 
 
 def entries() -> tuple[Entry, ...]:
-    """The whole list."""
+    """All entries."""
     return _load()[1]
 
 
 def listed() -> date:
-    """The day on which the list was last looked through."""
+    """The day on which the list was last reviewed."""
     return _load()[0]
 
 
@@ -122,7 +123,7 @@ def _matching(claims: Claims) -> Iterator[Entry]:
 
 
 def _parts(claims: Claims) -> Iterator[Claims]:
-    """The claims that a composite's evidence holds inside."""
+    """The claims of the parts of composite evidence."""
     for field in dataclasses.fields(claims.vendor):
         value = getattr(claims.vendor, field.name)
         if isinstance(value, Claims):

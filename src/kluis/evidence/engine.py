@@ -1,6 +1,6 @@
-"""Engines: who does the arithmetic of a signature check. The parser and every rule are the same.
+"""Engines: the libraries that do the arithmetic of signature checks. Parsers and rules are the same for all.
 
-``OPENSSL`` is the reference, by ``cryptography``. ``aws_lc`` is optional: it verifies P-384 in less
+``OPENSSL``, through ``cryptography``, is the reference. ``aws_lc`` is optional: it verifies P-384 in less
 than half the time, and P-256 in four fifths of it.
 """
 
@@ -34,7 +34,7 @@ _OF_DIGESTS: Final = {scheme: ec.ECDSA(Prehashed(_HASHES[scheme.hash])) for sche
 
 
 def _before_point(kind: KeyKind) -> tuple[int, bytes]:
-    """The size of the SubjectPublicKeyInfo of a point that is not compressed, and what stands before it."""
+    """The size of the SubjectPublicKeyInfo of an uncompressed point, and the bytes before the coordinates."""
     spki = PublicKey.of_point(kind, b"\x04" + bytes(2 * kind.size)).spki
     return len(spki), spki[: -2 * kind.size]
 
@@ -46,7 +46,7 @@ class Key(Protocol):
     """A public key for one scheme."""
 
     def verify(self, signature: bytes, signed: bytes) -> bool:
-        """Whether ``signature`` (DER for ECDSA, as it is for RSA) over ``signed`` is this key's."""
+        """Whether this key made ``signature`` (DER for ECDSA, raw for RSA) over ``signed``."""
         ...
 
 
@@ -55,7 +55,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """For people."""
+        """For messages."""
         ...
 
     def key(self, spki: bytes, scheme: Scheme) -> Key:
@@ -63,16 +63,16 @@ class Engine(Protocol):
 
         Args:
             spki: DER of the SubjectPublicKeyInfo.
-            scheme: the one scheme that the key will verify.
+            scheme: the only scheme that the key will verify.
 
         Raises:
-            ValueError: it is no key of that scheme.
+            ValueError: not a key of that scheme.
         """
         ...
 
 
 class _OpenSslKey:
-    """A key of ``cryptography``, with the arguments of its check made once."""
+    """A key of ``cryptography``, with the arguments of its check prepared once."""
 
     __slots__ = ("_arguments", "_verify")
 
@@ -89,7 +89,7 @@ class _OpenSslKey:
 
 
 class _OpenSslCurveKey:
-    """A key on a curve of ``cryptography``, which is given the digest: it takes longer to make one."""
+    """An elliptic-curve key of ``cryptography``, which receives the digest: slower to create."""
 
     __slots__ = ("_algorithm", "_digest", "_verify")
 
@@ -132,7 +132,7 @@ class _OpenSsl:
 
 
 class _AwsLcKey:
-    """A key of AWS-LC, which is given the digest."""
+    """A key of AWS-LC, which receives the digest."""
 
     __slots__ = ("_digest", "_verify")
 
@@ -145,7 +145,7 @@ class _AwsLcKey:
 
 
 class _AwsLc:
-    """Points on P-256 and P-384 in their one form by AWS-LC; all other keys by OpenSSL."""
+    """Uses AWS-LC for uncompressed points on P-256 and P-384, and OpenSSL for all other keys."""
 
     name = "AWS-LC"
 
@@ -158,7 +158,7 @@ class _AwsLc:
             try:
                 return _AwsLcKey(self._load(spki).verify, scheme)
             except RuntimeError:
-                # No point on the curve: the reference says so.
+                # Not a point on the curve: the reference raises the error.
                 pass
         return OPENSSL.key(spki, scheme)
 
@@ -167,10 +167,10 @@ OPENSSL: Final[Engine] = _OpenSsl()
 
 
 def aws_lc() -> Engine:
-    """The engine of AWS-LC, where the package ``awscrt`` is installed.
+    """The engine of AWS-LC, from the package ``awscrt``.
 
     Raises:
-        UnavailableError: it is not.
+        UnavailableError: the package is not installed.
     """
     try:
         from awscrt.crypto import EC

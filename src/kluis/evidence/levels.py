@@ -1,6 +1,6 @@
 """Protection levels: what each keeps out, and what it does not.
 
-A level follows from the trust anchor that matched, never from what evidence says of itself.
+A level follows from the trust anchor that matched, never from the evidence's own claims.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 
 class ProtectionLevel(enum.StrEnum):
-    """Who made the keys, worst first."""
+    """The origin of the keys, worst first."""
 
     NONE = "none"
     PROCESS_USER = "process-user"
@@ -29,17 +29,17 @@ class ProtectionLevel(enum.StrEnum):
 
     @property
     def hardware(self) -> bool:
-        """Whether a processor's maker vouches, and not this machine's operator."""
+        """Whether a processor vendor certifies the keys, not this machine's operator."""
         return self.value.startswith("hardware-")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a level is worth, in words for the person who relies on it.
+    """The meaning of a level, in words for the relying party.
 
     Attributes:
-        keys: who made the keys.
-        keeps_out: whom it keeps out.
+        keys: the origin of the keys.
+        keeps_out: the attackers that it keeps out.
         lets_in: each thing that it does not keep out.
     """
 
@@ -51,16 +51,16 @@ class Meaning:
 _HARDWARE: Final = (
     "side channels, as docs/threats.md names them",
     "physical attacks on the processor and its memory",
-    "flaws that the maker has not yet told of, or this platform has not yet been mended for",
+    "flaws that the vendor has not published, or that are not fixed on this platform",
 )
 
 MEANINGS: Final[Mapping[ProtectionLevel, Meaning]] = MappingProxyType(
     {
-        # Of genuine hardware in debug mode, too, and of a root that nobody stated a level of.
+        # Also for genuine hardware in debug mode, and for a root without a stated level.
         ProtectionLevel.NONE: Meaning(
-            "whoever its anchor names",
+            "the party that its anchor names",
             "nobody: it is open to its host for debugging, or its anchor is of no stated level",
-            ("whoever may debug, trace or read it, its host before all",),
+            ("anyone who may debug, trace or read it, above all its host",),
         ),
         ProtectionLevel.PROCESS_USER: Meaning(
             "a root of trust of the same user",
@@ -68,45 +68,45 @@ MEANINGS: Final[Mapping[ProtectionLevel, Meaning]] = MappingProxyType(
             (
                 "every process of the same user: it can read the keys that sign this evidence",
                 "root, and every program that root runs",
-                "the kernel, its modules, and whoever owns the machine",
+                "the kernel, its modules, and the machine's owner",
             ),
         ),
         ProtectionLevel.PROCESS: Meaning(
-            "the local root of trust, under a user id of its own",
+            "the local root of trust, under a separate user id",
             "other users, the host application, and root's ordinary tools",
             (
                 "an active root: it can read the key files that sign this evidence",
                 "an active root: perf stack dumps, uprobes, eBPF, patched code pages, kernel modules",
-                "the kernel, and whoever owns the machine",
+                "the kernel, and the machine's owner",
             ),
         ),
         ProtectionLevel.VM: Meaning(
             "the local root of trust",
             "every process on the host outside the virtual machine monitor",
-            ("the host's root", "the host's kernel, and whoever owns the machine"),
+            ("the host's root", "the host's kernel, and the machine's owner"),
         ),
         ProtectionLevel.VTPM: Meaning(
-            "a TPM's maker, or the cloud",
+            "a TPM's vendor, or the cloud",
             "a boot that its PCRs did not measure",
-            ("whoever can read the machine's memory: its host, and its own root",),
+            ("anyone who can read the machine's memory: its host, and its own root",),
         ),
         ProtectionLevel.HARDWARE_GPU: Meaning(
-            "the maker",
+            "the vendor",
             "the host, from the accelerator's own memory",
             (
-                "everything outside the accelerator: a processor's evidence must stand beside it",
-                "a device opened to its developers' tools, which Hopper tells in its measurements alone",
+                "everything outside the accelerator, which needs a processor's evidence too",
+                "a device opened to its developers' tools, which Hopper reports only in its measurements",
                 *_HARDWARE,
             ),
         ),
-        ProtectionLevel.HARDWARE_CCA: Meaning("the maker", "the host and its administrators", _HARDWARE),
+        ProtectionLevel.HARDWARE_CCA: Meaning("the vendor", "the host and its administrators", _HARDWARE),
         ProtectionLevel.HARDWARE_NITRO: Meaning(
             "the cloud that owns the machine", "the instance that started it", _HARDWARE
         ),
-        ProtectionLevel.HARDWARE_SNP: Meaning("the maker", "the host and its administrators", _HARDWARE),
-        ProtectionLevel.HARDWARE_TDX: Meaning("the maker", "the host and its administrators", _HARDWARE),
+        ProtectionLevel.HARDWARE_SNP: Meaning("the vendor", "the host and its administrators", _HARDWARE),
+        ProtectionLevel.HARDWARE_TDX: Meaning("the vendor", "the host and its administrators", _HARDWARE),
         ProtectionLevel.HARDWARE_SGX: Meaning(
-            "the maker", "the host, its kernel and its administrators", _HARDWARE
+            "the vendor", "the host, its kernel and its administrators", _HARDWARE
         ),
     }
 )

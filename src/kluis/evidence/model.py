@@ -1,6 +1,6 @@
-"""What verified evidence says: one shape for every TEE, and beside it what only its maker has.
+"""The claims of verified evidence: common to every TEE, and vendor-specific ones.
 
-Names are of RATS (RFC 9334); each field says which vendors' fields it is.
+Names are from RATS (RFC 9334); each field's description names the vendors' fields.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kluis.hashes import Digest
 
 
 class Tee(enum.StrEnum):
-    """Whose evidence it is."""
+    """The kind of TEE."""
 
     SGX = "sgx"
     TDX = "tdx"
@@ -31,10 +31,10 @@ class Tee(enum.StrEnum):
 
 
 class TcbStatus(enum.StrEnum):
-    """What a platform's maker thinks of its versions, worst first, spelt as Intel does.
+    """A vendor's judgement of a platform's versions, worst first, spelt as Intel does.
 
-    ``NOT_SUPPORTED`` is the verifier's own: the platform reaches no level that the maker lists.
-    ``NOT_JUDGED`` is, too: the maker publishes no judgement, so a policy must compare versions.
+    ``NOT_SUPPORTED`` comes from the verifier: the platform reaches none of the vendor's levels. So does
+    ``NOT_JUDGED``: the vendor publishes no judgement, so a policy must compare versions.
     """
 
     NOT_SUPPORTED = "NotSupported"
@@ -53,13 +53,13 @@ class TcbStatus(enum.StrEnum):
 @made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Tcb:
-    """What the maker thinks of this platform.
+    """The vendor's judgement of this platform.
 
     Attributes:
         status: of all parts, converged.
-        date: the oldest of the dates of the levels reached; None where the maker gives none.
+        date: the oldest of the dates of the levels reached; None if the vendor publishes none.
         advisories: of all parts, sorted.
-        evaluation: the lowest evaluation data number of the documents; None where there is none.
+        evaluation: the lowest evaluation data number of the documents; None if there is none.
     """
 
     status: TcbStatus
@@ -74,10 +74,10 @@ NOT_JUDGED = Tcb(status=TcbStatus.NOT_JUDGED, date=None, advisories=(), evaluati
 @made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Platform:
-    """Which machine it was.
+    """The machine that produced the evidence.
 
     Attributes:
-        id: PPID, chip id, module id or instance id, as the maker has it; empty where it hides it.
+        id: PPID, chip id, module id or instance id, depending on the vendor; empty if it is hidden.
         product: the product line: an FMSPC, Milan, GH100.
     """
 
@@ -87,19 +87,19 @@ class Platform:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class VendorClaims:
-    """What only one maker's evidence says; each maker's room has its own class."""
+    """Vendor-specific claims; each vendor package defines its own subclass."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Wrapper:
-    """What evidence came in, once the evidence within was verified and found to bind it.
+    """The wrapper of evidence, found to be bound by the verified evidence within.
 
     Attributes:
-        name: for people: ``RA-TLS certificate``.
-        binds: what the evidence was found to bind, by what it is: the DER of a ``public key``, the
-            bytes of ``custom claims`` or of an ``event log``; empty where the wrapper binds nothing.
-            A ``nonce of an EAT`` that is shorter than 64 bytes is bound up to zeros at its end by SGX,
-            TDX, SNP and CCA, whose field for it has no length: there N is N with a zero after it.
+        name: for messages: ``RA-TLS certificate``.
+        binds: the values that the evidence binds, by kind: the DER of a ``public key``, the bytes of ``custom
+            claims`` or of an ``event log``; empty if the wrapper binds nothing. A ``nonce of an EAT`` shorter
+            than 64 bytes is bound only up to trailing zeros by SGX, TDX, SNP and CCA: their field has no
+            length, so N and N with a zero after it are equal there.
     """
 
     name: str
@@ -112,32 +112,32 @@ NO_REGISTERS: Final[Mapping[str, Digest]] = MappingProxyType({})
 @made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
-    """What a piece of evidence says.
+    """The claims of a piece of evidence.
 
     Attributes:
         kind: the evidence's format and version.
-        tee: whose it is.
+        tee: the kind of TEE.
         level: follows from the anchor; ``none`` for a debug enclave.
         anchor: name of the trust anchor that matched.
-        debug: whether the enclave's memory is open to its host.
-        measurement: which code: MRENCLAVE, MRTD, an SNP launch digest, a Nitro PCR0, a realm's
-            initial measurement, a quote's PCR digest.
-        signer: who signed the code: MRSIGNER, an SNP id key's digest; None where there is none.
+        debug: whether the host can read the enclave's memory.
+        measurement: of the code: MRENCLAVE, MRTD, an SNP launch digest, a Nitro PCR0, a realm's initial
+            measurement, a quote's PCR digest.
+        signer: of the code: MRSIGNER, an SNP id key's digest; None if there is none.
         product_id: ISVPRODID, 0..65535, or None.
         svn: ISVSVN or guest SVN, or None.
-        config_id: CONFIGID, 64 bytes; None where there is none.
-        family_id: ISVFAMILYID or FAMILY_ID, 16 bytes; None where there is none.
-        registers: extended while it ran, by name: ``rtmr0``, ``pcr4``, ``rem0``; cannot be changed.
-        report_data: what the enclave bound; 64 bytes of SGX, TDX and SNP, a Nitro document's user
-            data, else empty.
-        nonce: the verifier's own, where the format has a place for it.
-        tcb: the maker's judgement.
-        platform: which machine.
-        collateral_issued: of the oldest part of the collateral that has a date; None without any.
-        valid_until: when the first of certificates and collateral runs out.
-        verified_at: the time that the verifier was given.
-        vendor: what only this maker's evidence says.
-        wrapper: what the evidence came in; None where it came as it is.
+        config_id: CONFIGID, 64 bytes; None if there is none.
+        family_id: ISVFAMILYID or FAMILY_ID, 16 bytes; None if there is none.
+        registers: extended at run time, by name: ``rtmr0``, ``pcr4``, ``rem0``; cannot be changed.
+        report_data: bound by the enclave; 64 bytes for SGX, TDX and SNP, a Nitro document's user data, else
+            empty.
+        nonce: the verifier's, if the format has a field for it.
+        tcb: the vendor's judgement.
+        platform: the machine.
+        collateral_issued: issue date of the oldest part of the collateral that has one; None if none has.
+        valid_until: when the first of certificates and collateral expires.
+        verified_at: the time passed to the verifier.
+        vendor: the vendor-specific claims.
+        wrapper: of the evidence; None without one.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""Every kind of evidence that Kluis verifies: one line a TEE."""
+"""The registry of evidence kinds that Kluis verifies: one line for each TEE."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class MakersVerifier(Protocol):
-    """How each maker's evidence is verified; nothing has a default."""
+    """The verifier of one vendor's evidence; no argument has a default."""
 
     def __call__(self, data: bytes, *, context: Context, collateral: Any, now: datetime) -> Verified[Claims]:
         """Verify one piece of evidence, or raise."""
@@ -52,10 +52,10 @@ class Kind:
     """One kind of evidence.
 
     Attributes:
-        name: for people.
-        matches: whether data is of this kind, by its first bytes.
+        name: for messages.
+        matches: whether data is of this kind, judged by its first bytes.
         endorsements: the types of collateral that its verifier takes.
-        verify: it.
+        verify: the verifier.
     """
 
     name: str
@@ -126,15 +126,15 @@ def _cca() -> Kind:
     return Kind(token.KIND, token.matches, (Endorsements,), token.verify)
 
 
-# Each is loaded when evidence may be of its kind, and not before: a verifier of one maker's evidence
-# need not know the others. SNP stands before SGX, whose version and key type it cannot be taken for.
+# Each is loaded only when evidence may be of its kind: verifying one vendor's evidence does not load the
+# others. SNP comes before SGX: its version and key type cannot be mistaken for SGX's.
 LOADERS: Final[dict[str, Callable[[], Kind]]] = {
     load.__name__: lru_cache(maxsize=1)(load)
     for load in (_snp, _sgx, _tdx, _nitro, _nvidia, _azure, _tpm, _cca)
 }
-# By its first byte, how evidence begins that comes as it is, and its kind. CBOR begins as no other evidence
-# does; an envelope may, too, but the first key of a document, behind heads of at most 16 bytes, stands
-# further in there. Of a collection in JSON its first part tells, in base64url.
+# The kind of bare evidence, by its first byte. CBOR starts like no other evidence. An envelope may start like
+# it too, but there the first key of a document is further in, after heads of at most 16 bytes. A JSON
+# collection is identified by its first part, in base64url.
 _DOCUMENT: Final = (re.compile(rb"(?s).{1,16}module_id"), LOADERS["_nitro"])
 _BARE: Final = {
     b"\x84": _DOCUMENT,
@@ -145,19 +145,19 @@ _BARE: Final = {
 
 
 def kinds() -> Iterator[Kind]:
-    """Every kind, loaded one by one."""
+    """All kinds, loaded one by one."""
     return (load() for load in LOADERS.values())
 
 
 @lru_cache(maxsize=1)
 def _unwrap() -> Callable[[bytes], Unwrapped | None]:
-    from kluis.evidence.wrappers.unwrap import unwrap  # the wrappers of every maker
+    from kluis.evidence.wrappers.unwrap import unwrap  # the wrappers of every vendor
 
     return unwrap
 
 
 def _bare(data: bytes) -> Kind | None:
-    """The kind of evidence that stands in no envelope and no wrapper; None where it may."""
+    """The kind of bare evidence, without envelope or wrapper; None if there may be one."""
     likely = _BARE.get(data[:1])
     if likely is None or not likely[0].match(data):
         return None
@@ -169,7 +169,7 @@ def kind_of(data: bytes) -> Kind:
     """Recognise evidence by its first bytes.
 
     Raises:
-        UnsupportedError: it is of no kind we verify.
+        UnsupportedError: not a supported kind.
     """
     if (bare := _bare(data)) is not None:
         return bare
@@ -181,51 +181,53 @@ def kind_of(data: bytes) -> Kind:
 
 
 class Verifier:
-    """Verifies one piece of evidence after another, and remembers what it has proven.
+    """Verifies evidence repeatedly, and caches what it has proven.
 
-    It keeps keys and chains by the exact bytes that proved them. Time, revocation and status are
-    judged anew at every call. Many threads may use one verifier.
+    It caches keys and chains by the exact bytes that proved them. Time, revocation and status are checked
+    again at every call. A verifier is thread-safe.
 
     Args:
-        anchors: the roots that the relying party believes; ``TrustAnchors.shipped()`` are makers'.
-        engine: who does the arithmetic.
-        capacity: of its memory, in entries.
+        anchors: the trusted roots; ``TrustAnchors.shipped()`` are the vendors'.
+        engine: does the arithmetic of signature checks.
+        capacity: of its cache, in entries.
     """
 
     def __init__(self, anchors: TrustAnchors, *, engine: Engine = OPENSSL, capacity: int = CAPACITY) -> None:
         self._context = Context(anchors, engine, Memory(capacity), lasting=True)
 
     def verify(self, data: bytes, *, collateral: Endorsements | None, now: datetime) -> Verified[Claims]:
-        """Verify evidence of any kind, as :func:`verify` does."""
+        """Verify evidence of any kind, like :func:`verify`."""
         return _verify(data, self._context, collateral, now)
 
 
 def verify(
     data: bytes, *, anchors: TrustAnchors, collateral: Endorsements | None, now: datetime
 ) -> Verified[Claims]:
-    """Verify evidence of any kind: is it authentic, and what does it say?
+    """Verify evidence of any kind and return its claims.
 
     Args:
-        data: the evidence, as it is or in a wrapper that is known (:mod:`kluis.evidence.wrappers.unwrap`).
-        anchors: the roots that the relying party believes; ``TrustAnchors.shipped()`` are makers'.
-        collateral: what endorses it, as the maker publishes it; None where there is nothing.
+        data: the evidence, bare or in a known wrapper (:mod:`kluis.evidence.wrappers.unwrap`).
+        anchors: the trusted roots; ``TrustAnchors.shipped()`` are the vendors'.
+        collateral: its endorsements, as the vendor publishes them; None if there are none.
         now: the time to verify at, aware.
 
     Returns:
-        Claims that are proven; whether they are the wanted ones is appraisal's question.
+        Proven claims; whether they are acceptable is for appraisal to decide.
 
     Raises:
         FormatError: malformed, or of an unsupported kind.
-        AuthenticityError: nobody in ``anchors`` vouches for it.
-        FreshnessError: a certificate or the collateral is out of its time.
+        AuthenticityError: no anchor in ``anchors`` certifies it.
+        FreshnessError: a certificate or the collateral is expired or not yet valid.
         UnavailableError: an endorsement is missing.
-        UsageError: ``now`` is naive, the evidence no bytes, or the collateral another maker's.
+        UsageError: ``now`` is naive, the evidence is not bytes, or the collateral is another vendor's.
     """
     return _verify(data, Context(anchors), collateral, now)
 
 
 def _public(kind: type) -> str:
-    """A type of collateral as :mod:`kluis.evidence` has it: where they are read two makers' are alike."""
+    """The public name of a collateral type in :mod:`kluis.evidence`: two vendors' classes have the same name
+    in their modules.
+    """
     maker = kind.__module__.split(".")[-2].capitalize() if kind.__name__ == "Endorsements" else ""
     return f"{maker}{kind.__name__}"
 

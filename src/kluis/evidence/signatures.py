@@ -1,4 +1,4 @@
-"""Signature checks. The scheme is the verifier's choice and never taken from what is checked.
+"""Check signatures. The verifier chooses the scheme; it is never taken from the data to check.
 
 Spec: FIPS 186-5 (ECDSA), RFC 8017 (RSA).
 """
@@ -29,15 +29,15 @@ def check(
     """Check that a key signed a certificate or CRL.
 
     Args:
-        document: whose scheme must be one of ``schemes``.
+        document: the certificate or CRL, whose scheme must be one of ``schemes``.
         issuer: DER of the SubjectPublicKeyInfo.
         what: for messages.
-        schemes: those that this maker signs with.
+        schemes: that this vendor signs with.
         context: of the verifier.
         code: of the error.
 
     Raises:
-        AuthenticityError: it did not.
+        AuthenticityError: the key did not sign it.
     """
     if document.scheme not in schemes:
         raise AuthenticityError(
@@ -62,7 +62,7 @@ def check_raw(
     """Check that a key made a signature over ``signed``.
 
     Args:
-        signature: r and s, big-endian, each as long as the scheme's curve; or what RSA gives.
+        signature: r and s, big-endian, each as long as the scheme's curve; or the raw RSA signature.
         signed: the bytes.
         spki: DER of the SubjectPublicKeyInfo.
         scheme: fixed by the format.
@@ -71,7 +71,7 @@ def check_raw(
         code: of the error.
 
     Raises:
-        AuthenticityError: it did not, or the signature is out of range.
+        AuthenticityError: the key did not make it, or the signature is out of range.
     """
     raw = _as_keys_take_it(signature, scheme, what, code)
     if not context.key(spki, scheme, what, code=code).verify(raw, signed):
@@ -79,10 +79,10 @@ def check_raw(
 
 
 def check_raw_by(key: Key, signature: bytes, signed: bytes, scheme: Scheme, what: str, *, code: str) -> None:
-    """Check that a key already loaded made a signature over ``signed``; else as :func:`check_raw`.
+    """Check that a loaded key made a signature over ``signed``; otherwise like :func:`check_raw`.
 
     Raises:
-        AuthenticityError: it did not, or the signature is out of range.
+        AuthenticityError: the key did not make it, or the signature is out of range.
     """
     if not key.verify(_as_keys_take_it(signature, scheme, what, code), signed):
         raise _refused(what, code)

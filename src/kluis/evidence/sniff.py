@@ -1,7 +1,7 @@
-"""What is this? Any evidence, wrapper, certificate, revocation list, event log or collateral, recognised.
+"""Recognize evidence, wrappers, certificates, revocation lists, event logs and collateral by their bytes.
 
-Everything is read by the strict reader of its format, so that what is described is well formed, and
-nothing is verified: not a signature, not a date.
+The strict parser of its format reads each input, so recognized data are well formed. Nothing is verified: no
+signature, no date.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from kluis.formats.x509.structure import Structure, structure_of
 
 MAX_DEPTH: Final = 4
 MAX_CERTIFICATES: Final = 8
-# Of a document in JSON: no reader of one takes more.
+# Size limit of a JSON document: no parser of one accepts more.
 MAX_DOCUMENT: Final = 16 << 20
 _AZURE: Final = re.compile(rb'\{\s{0,64}"(?:ak|snp|tdx)"\s{0,64}:')
 _PCRS: Final = re.compile(rb'\{\s{0,64}"(?:sha\d{1,8}|0x\w{1,8}|\d{1,8})"\s{0,64}:')
@@ -62,14 +62,14 @@ _MAX_REGISTER: Final = 23
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What was recognised. Nothing in it is verified.
+    """Recognized data. Nothing in it is verified.
 
     Attributes:
-        name: what it is, for people: ``SGX quote v3``.
+        name: of the format, for messages: ``SGX quote v3``.
         size: in bytes, without armor.
-        value: what its reader gave; bytes where nobody reads it.
-        armor: what stood around it, the outermost first.
-        within: its parts, by their labels.
+        value: the parsed value; bytes if there is no parser.
+        armor: the encodings around it, outermost first.
+        within: its parts, by label.
     """
 
     name: str
@@ -81,11 +81,11 @@ class Found:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Jwt:
-    """A JSON web token: what an attestation service says, and no evidence.
+    """A JSON web token: an attestation service's statement, not evidence.
 
     Attributes:
-        header: its members.
-        claims: its members; None where they hold numbers that not every reader reads alike.
+        header: the JSON members.
+        claims: the JSON members; None if they contain numbers that parsers disagree on.
     """
 
     header: dict[str, jcs.Json]
@@ -93,7 +93,7 @@ class Jwt:
 
 
 class _Kind(NamedTuple):
-    """How one kind is recognised, and read."""
+    """How one kind is recognized and parsed."""
 
     name: str
     matches: Callable[[bytes], bool]
@@ -101,14 +101,14 @@ class _Kind(NamedTuple):
 
 
 def sniff(data: bytes) -> Found:
-    """Recognise bytes and read them, whatever armor they arrive in.
+    """Recognize bytes and parse them, in any encoding.
 
     Args:
         data: at most 64 MiB.
 
     Raises:
         FormatError: malformed.
-        UnsupportedError: of no kind known here (code ``bad_magic``), or of a version not handled.
+        UnsupportedError: an unknown kind (code ``bad_magic``), or an unsupported version.
     """
     opened = armor.open_armor(data)
     return dataclasses.replace(_sniff(opened.data, 0), armor=opened.armor)
@@ -139,7 +139,7 @@ def _sniff(data: bytes, depth: int) -> Found:
 
 
 def _envelope(data: bytes, depth: int) -> Found | None:
-    """What may hold anything, with each of its parts; a token that holds nothing is no envelope."""
+    """A container for any evidence, with each of its parts; an empty token is not an envelope."""
     if eat.matches(data):
         if eat.matches_jwt(data) and not eat.carries(data):
             return None
@@ -161,7 +161,7 @@ def _envelope(data: bytes, depth: int) -> Found | None:
 
 
 def by_name(parts: Mapping[Any, cmw.Part]) -> dict[str, cmw.Part]:
-    """Parts by labels as people read them: in CBOR a number and the text of its digits are two labels."""
+    """Parts by readable labels: in CBOR a number and the text of its digits are two labels."""
     plain = len(set(map(str, parts))) == len(parts)
     return {str(label) if plain else ascii(label): part for label, part in parts.items()}
 
@@ -172,7 +172,7 @@ def _parted(name: str, data: bytes, value: object, parts: Mapping[Any, cmw.Part]
 
 
 def _name(value: object) -> str | None:
-    """What a value calls itself, with its version; None where it has one name only."""
+    """The stated name of a value, with its version; None if the kind has only one name."""
     match value:
         case dcap.Quote():
             return value.name
@@ -183,7 +183,7 @@ def _name(value: object) -> str | None:
 
 
 def _part(data: bytes, depth: int) -> Found:
-    """A part of something else: where it cannot be read, its bytes and why."""
+    """A part of something else: if it cannot be parsed, its bytes and the reason."""
     try:
         return _sniff(data, depth + 1)
     except KluisError as error:
@@ -192,7 +192,7 @@ def _part(data: bytes, depth: int) -> Found:
 
 
 def _within(value: object, depth: int) -> tuple[tuple[str, Found], ...]:
-    """Parts that a format holds in another format."""
+    """Parts of one format within another."""
     match value:
         case dcap.Quote(certification_type=dcap.PCK_CHAIN):
             return (("certificates", _part(value.certification_data.rstrip(b"\0"), depth)),)
@@ -275,13 +275,13 @@ def _signed_document(member: str, read: Callable[[bytes], Any]) -> Callable[[byt
 
 
 def _members(*names: str) -> Callable[[bytes], bool]:
-    """Whether JSON has an object's members of these names near its beginning."""
+    """Whether JSON has object members of these names near its start."""
     marks = [f'"{name}"'.encode() for name in names]
     return lambda data: data[:1] == b"{" and len(data) <= MAX_DOCUMENT and all(mark in data for mark in marks)
 
 
 def _is_log(data: bytes) -> bool:
-    """Whether bytes begin as an event log: with its own name, or with an event of a register."""
+    """Whether bytes start like an event log: with its signature, or with an event of a register."""
     if data[_LOG_AT : _LOG_AT + 13] == event_log.SPEC_ID[:13]:
         return True
     size = int.from_bytes(data[28:32], "little")
@@ -290,7 +290,7 @@ def _is_log(data: bytes) -> bool:
 
 
 def _is_corim(data: bytes) -> bool:
-    """Whether bytes begin as a manifest: under its own tag, or signed, and of its media type."""
+    """Whether bytes start like a manifest: with its own tag, or signed and with its media type."""
     return corim.matches(data) and (not corim.matches_signed(data) or b"rim+cbor" in data[:256])
 
 

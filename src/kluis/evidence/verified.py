@@ -1,4 +1,4 @@
-"""Proof that a value was verified, as a type. Only verifiers make one."""
+"""A type for verified values. Only verifiers create one."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Verified(Generic[T_co]):
-    """A value that a verifier has vouched for; what takes one cannot be given unchecked claims.
+    """A verified value; a function that takes one cannot receive unchecked claims.
 
-    It cannot be made, copied or pickled by hand: :mod:`kluis.evidence` alone mints it.
+    It cannot be created, copied or pickled by hand: only :mod:`kluis.evidence` mints it.
     """
 
     __slots__ = ("_value",)
@@ -33,12 +33,12 @@ class Verified(Generic[T_co]):
 
     @property
     def value(self) -> T_co:
-        """What was verified."""
+        """The verified value."""
         return self._value
 
 
 def mint(value: T_co) -> Verified[T_co]:  # type: ignore[misc]  # what goes in comes out, unchanged
-    """Vouch for ``value``. For verifiers in :mod:`kluis.evidence`, after their last check."""
+    """Mark ``value`` as verified. For verifiers in :mod:`kluis.evidence`, after their last check."""
     made: Verified[T_co] = object.__new__(Verified)
     object.__setattr__(made, "_value", value)
     return made

@@ -1,1 +1,1 @@
-"""Bytes to values and back: no trust, no clock, no input or output."""
+"""Parse bytes into values and write them back. Nothing here verifies, reads the clock, or does I/O."""

@@ -13,8 +13,6 @@ from kluis.enclave.attestation import Evidence
 from kluis.evidence import Collateral, TrustAnchors
 from kluis.tee import backends
 
-__all__ = ["judge", "read_policy"]
-
 NONCE_BYTES = 32
 
 
@@ -38,7 +36,7 @@ def judge(
 
     Raises:
         AuthenticityError, FreshnessError, FormatError: it is not authentic.
-        PolicyError: authentic, and not what the policy wants; names each claim.
+        PolicyError: authentic, but rejected by the policy; names each claim.
     """
     platform = None if root is not None and collateral is not None else backends.default()
     if platform is not None:

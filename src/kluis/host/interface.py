@@ -35,8 +35,6 @@ from kluis.enclave.names import (
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.encoding import jcs
 
-__all__ = ["Interface", "parse"]
-
 MAX_BYTES = 4 << 20
 
 

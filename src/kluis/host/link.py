@@ -22,8 +22,6 @@ from kluis.enclave.boundary.frames import Frame, Parcel
 from kluis.errors import CallTimeout, EnclaveDied, EnclaveError, FormatError
 from kluis.formats.encoding.unreadable import UNREADABLE
 
-__all__ = ["Link"]
-
 
 class _Waiter:
     """One call that waits: filled with its answer, or woken to read for everybody."""

@@ -7,11 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from kluis.errors import AuthenticityError, FormatError, UsageError
-from kluis.formats.encoding.reader import Reader
-from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.hashes import sha256
 from kluis.host import interface
 from kluis.host.ocalls import functions_of
@@ -19,8 +15,7 @@ from kluis.host.proxy import EnclaveProxy
 from kluis.host.starting import ENDING_SECONDS, await_ready
 from kluis.tee import backends
 from kluis.tee.backend import Backend
-
-__all__ = ["interface_of", "load"]
+from kluis.tee.image import archive
 
 START_SECONDS: Final = 120.0
 
@@ -55,7 +50,7 @@ def load(
         FormatError, AuthenticityError: it is no image, or not what was signed.
         PolicyError: the operator of the platform does not let it run.
         UnavailableError: no platform, or it lacks a protection.
-        RemoteError: the application cannot be imported; says why.
+        RemoteError: the application cannot be imported; with the reason.
     """
     manifest, document = _read(Path(path))
     declared = interface.parse(document)
@@ -91,29 +86,11 @@ def _read(path: Path) -> tuple[bytes, bytes]:
     """The manifest and interface of an image: its head alone, since the platform measures the whole."""
     try:
         with path.open("rb") as file:
-            head = Reader(file.read(HEAD_BYTES), f"image {path}")
+            if file.read(len(archive.MAGIC)) != archive.MAGIC:
+                raise FormatError(f"image {path}: is no image", hint="kluis build DIR -o FILE makes one")
+            head = archive.read_head(file, f"image {path}")
     except OSError as error:
         raise UsageError(
             f"image {path}: {error.strerror}", hint="kluis build DIR -o FILE makes one"
         ) from None
-    if head.left < len(MAGIC) or head.take(len(MAGIC), "magic") != MAGIC:
-        raise FormatError(f"image {path}: is no image", hint="kluis build DIR -o FILE makes one")
-    manifest = head.take(head.u32("manifest size"), "manifest")
-    head.take(SIGSTRUCT_BYTES, "sigstruct")
-    document = head.take(head.u32("interface size"), "interface")
-    try:
-        want = msgspec.json.decode(manifest, type=_Manifest).interface
-    except UNREADABLE as error:
-        raise FormatError(f"image {path}: manifest: {error}") from None
-    if want != sha256(document).hex():
-        raise FormatError(f"image {path}: interface: want {want}, got {sha256(document).hex()}")
-    return manifest, document
-
-
-class _Manifest(msgspec.Struct):
-    interface: str
-
-
-MAGIC: Final = b"KLUIS\x00\x01\n"
-SIGSTRUCT_BYTES: Final = 1808
-HEAD_BYTES: Final = 8 << 20
+    return head.manifest_bytes, head.interface

@@ -14,8 +14,6 @@ from kluis.enclave.boundary.frames import Frame, Parcel
 from kluis.errors import FormatError, UnavailableError, UsageError
 from kluis.host.interface import Interface
 
-__all__ = ["Functions", "Ocalls", "functions_of"]
-
 Functions = Mapping[str, Callable[..., Any]]
 MAX_THREADS = 16
 

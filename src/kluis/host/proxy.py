@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
     from kluis.appraisal import AttestationResult, Policy
 
-__all__ = ["Call", "Ecall", "EnclaveProxy"]
-
 T = TypeVar("T")
 
 

@@ -12,8 +12,6 @@ from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.tee.backend import Running
 from kluis.tee.process import sandbox
 
-__all__ = ["ENDING_SECONDS", "await_ready"]
-
 MAX_BYTES = 1 << 20
 ENDING_SECONDS = 60.0
 """How long a platform may take to report how an enclave ended."""
@@ -38,7 +36,7 @@ def await_ready(process: Running, interface: bytes, timeout_seconds: float) -> N
         timeout_seconds: how long the application's import may take.
 
     Raises:
-        RemoteError: the application cannot be started; says why.
+        RemoteError: the application cannot be started; with the reason.
         EnclaveDied: it ended first.
         CallTimeout: it did not say anything in time.
         AuthenticityError: it runs another interface.

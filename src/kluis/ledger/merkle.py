@@ -10,26 +10,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 from kluis.errors import AuthenticityError, UsageError
+from kluis.formats.ccf.receipt import Step
 from kluis.formats.ccf.tree import TreeTable
 from kluis.hashes import sha256
 
 FIRST_LEAF: Final = bytes(32)
 """Of seqno 0, which no entry has."""
-
-
-class Step(NamedTuple):
-    """One step of a proof from a leaf to a root.
-
-    Attributes:
-        left: whether the sibling is on the left.
-        sibling: 32 bytes.
-    """
-
-    left: bool
-    sibling: bytes
 
 
 def fold(leaf: bytes, proof: Iterable[Step]) -> bytes:

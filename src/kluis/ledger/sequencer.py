@@ -15,6 +15,7 @@ from kluis.errors import UsageError
 from kluis.formats.ccf import signature, tables
 from kluis.formats.ccf.domain import NO_CLAIMS, Writes, encode_writes
 from kluis.formats.ccf.entry import CHUNK_AFTER, CHUNK_BEFORE, LEAST_SIZE, MAX_SIZE
+from kluis.formats.ccf.receipt import Components
 from kluis.formats.ccf.txid import MAX_VIEW, TxId
 from kluis.ledger.merkle import Tree
 from kluis.ledger.secrets import LedgerSecret, Secrets
@@ -24,20 +25,6 @@ CHUNK_SIZE: Final = 5 * 1024 * 1024
 # Of a public domain, before its records: type, seqno, two digests, and a version that is always 0.
 _FIXED: Final = 81
 _KIND: Final = b"\x04"
-
-
-class Components(NamedTuple):
-    """What an entry's leaf is made of.
-
-    Attributes:
-        write_set_digest: 32 bytes.
-        evidence: the commit evidence; secret until the entry is committed.
-        claims_digest: 32 bytes, zeros for none.
-    """
-
-    write_set_digest: bytes
-    evidence: str
-    claims_digest: bytes
 
 
 class Batch(NamedTuple):

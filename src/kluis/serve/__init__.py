@@ -1,6 +1,8 @@
-"""Outside: what starts the services on this machine, and what they stand on. Nothing here is trusted."""
+"""Starts the services on this machine, outside enclaves, with everything that they need. Nothing here is
+trusted.
+"""
 
 from typing import Final
 
 DEFAULT_PORT: Final = 8443
-"""Of the first service; the others follow."""
+"""Port of the first service; the others follow."""

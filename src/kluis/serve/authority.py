@@ -1,7 +1,7 @@
-"""A certificate authority for services on this machine: it names them to clients that look for a name.
+"""The host's certificate authority for services on this machine, for clients that check a server's name.
 
-It is the host's, so a certificate of it proves no more than that this host runs the service; which code
-answers is proven by evidence, over attested TLS. Spec: RFC 5280; the names of RFC 6125.
+Its certificate only proves that this host runs the service; evidence, over attested TLS, proves which code
+answers. Spec: RFC 5280; the names of RFC 6125.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ from kluis.authority import issuing
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, UnavailableError
 from kluis.tee.platform.root import keyfiles
 
-__all__ = ["LoopbackAuthority"]
-
 NAME: Final = "Kluis services on this machine"
 ROOT_LIFE: Final = timedelta(days=3650)
 LEAF_LIFE: Final = timedelta(days=90)
@@ -38,7 +36,7 @@ class LoopbackAuthority:
     """Signs certificates for services of one state directory.
 
     Args:
-        key: its key.
+        key: of the authority.
         root: its certificate.
     """
 
@@ -48,12 +46,12 @@ class LoopbackAuthority:
 
     @classmethod
     def load_or_create(cls, folder: Path, now: datetime) -> Self:
-        """The authority whose key and certificate are in ``folder``, made there if there is none.
+        """Load the authority's key and certificate from ``folder``, or create them there.
 
         Raises:
-            UnavailableError: a file is another user's, or open to others.
-            FormatError: a file is not what was written.
-            FreshnessError: its time is over, or has not begun: no client believes it now.
+            UnavailableError: a file is another user's, or accessible to others.
+            FormatError: a file is damaged.
+            FreshnessError: it is expired or not yet valid, so no client trusts it.
         """
         if not (folder / "root.key").exists():
             key = ec.generate_private_key(ec.SECP256R1())
@@ -80,14 +78,14 @@ class LoopbackAuthority:
         return cls(key, root)
 
     def root_pem(self) -> bytes:
-        """Its certificate, PEM: what clients trust."""
+        """Its certificate, PEM, which clients trust."""
         return self._root.public_bytes(Encoding.PEM)
 
     def sign(self, request: bytes, names: Sequence[str], now: datetime) -> bytes:
         """Sign a certificate for the key of ``request``, valid for 90 days.
 
         Args:
-            request: PKCS#10, PEM; only its key counts.
+            request: PKCS#10, PEM; only its key is used.
             names: DNS names, one of which may begin with ``*.``, and IP addresses.
             now: aware.
 
@@ -95,8 +93,8 @@ class LoopbackAuthority:
             The chain, PEM: the certificate, then the root.
 
         Raises:
-            FormatError: it is no request.
-            AuthenticityError: whoever made it does not have the key.
+            FormatError: not a request.
+            AuthenticityError: its sender does not have the key.
         """
         try:
             asked = x509.load_pem_x509_csr(request)
@@ -108,7 +106,7 @@ class LoopbackAuthority:
         return self._chain(asked.public_key(), names, now)
 
     def server_context(self, folder: Path, names: Sequence[str], now: datetime) -> ssl.SSLContext:
-        """Settings for a server of this process, with a key of its own, kept in ``folder``.
+        """TLS settings for a server in this process, with a separate key, stored in ``folder``.
 
         Raises:
             UnavailableError: the folder cannot be written.
@@ -119,10 +117,10 @@ class LoopbackAuthority:
         return context
 
     def renew(self, context: ssl.SSLContext, folder: Path, names: Sequence[str], now: datetime) -> None:
-        """Have a server that runs show another key and certificate to whoever comes from now on.
+        """Replace the key and certificate of a running server, for new connections.
 
         Raises:
-            UnavailableError: the folder cannot be written; it shows those that it has.
+            UnavailableError: the folder cannot be written; the server keeps its current ones.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -148,7 +146,7 @@ def _issue(
     life: timedelta,
     names: Sequence[str],
 ) -> x509.Certificate:
-    """One certificate: of an authority without ``names``, of a server with them."""
+    """Issue one certificate: an authority's without ``names``, a server's with them."""
     ca = not names
     usage = issuing.key_usage(ca=ca)
     builder = (

@@ -1,4 +1,4 @@
-"""An ASGI application of the host's own, served by uvicorn in a thread: the issuer's endpoints."""
+"""Serve an ASGI application of the host with uvicorn in a thread: the issuer's endpoints."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from uvicorn import Config, Server
 from kluis.enclave.attested_tls.http import Http
 from kluis.errors import UnavailableError
 
-__all__ = ["Background"]
-
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 60.0
 
@@ -25,7 +23,7 @@ class Background:
 
     Args:
         application: ASGI 3.
-        listener: clients come in here; stays the caller's.
+        listener: socket for clients; owned by the caller.
         context: its TLS; None: plain HTTP.
     """
 
@@ -47,10 +45,10 @@ class Background:
         self._thread = threading.Thread(target=self._run, name="kluis-issuer", daemon=True)
 
     def __enter__(self) -> Self:
-        """Start it, and see it serve.
+        """Start it, and wait until it serves.
 
         Raises:
-            UnavailableError: it does not.
+            UnavailableError: it did not start.
         """
         self._thread.start()
         if not self._server.begun.wait(START_SECONDS):
@@ -70,7 +68,7 @@ class Background:
 
 
 class _Server(Server):
-    """One that says when it has begun; signals are the main thread's affair."""
+    """A server that signals its start, and leaves process signals to the main thread."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)

@@ -1,4 +1,4 @@
-"""All instances of one service: on one socket and one database, replaced without a refused client."""
+"""All instances of one service, on one socket and one database, replaced without refusing clients."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from typing import Final
 from kluis.errors import KluisError
 from kluis.serve.instance import Instance
 
-__all__ = ["Fleet"]
-
 DRAIN_SECONDS: Final = 30.0
 
 
@@ -19,9 +17,9 @@ class Fleet:
     """The running instances of one service.
 
     Args:
-        service: its name.
+        service: name.
         start: starts one instance.
-        count: how many there are.
+        count: of instances.
         begin: where only one may be at work: makes one serve that ``start`` prepared. A new one then begins
             after the old one has ended; clients wait in the socket's queue meanwhile. None: those that were
             started serve.
@@ -44,23 +42,23 @@ class Fleet:
 
     @property
     def instances(self) -> tuple[Instance, ...]:
-        """Those that run now."""
+        """The running instances."""
         return tuple(self._instances)
 
     def start(self) -> None:
-        """Start all, one after the other: the first makes what the others take over.
+        """Start all, one after the other: the first creates what the others use.
 
         Raises:
-            KluisError: one did not start; those that did are ended.
+            KluisError: one did not start; the started ones are ended.
         """
         with self._lock:
             self._instances = self._begin_all(self._start_many(self._count))
 
     def replace(self) -> None:
-        """Start new ones beside the old, then let the old ones finish what they do: nobody is refused.
+        """Start new instances alongside the old ones, then drain the old ones: no client is refused.
 
         Raises:
-            KluisError: a new one did not start; the old ones go on.
+            KluisError: a new one did not start; the old ones continue.
         """
         with self._lock:
             fresh = self._start_many(self._count)
@@ -70,10 +68,10 @@ class Fleet:
                 self._instances = self._begin_all(fresh)
 
     def mend(self) -> list[KluisError]:
-        """Start one in place of each that ended by itself.
+        """Start a replacement for each instance that ended by itself.
 
         Returns:
-            Why each ended whose place is taken now.
+            The reasons for which the replaced instances ended.
 
         Raises:
             KluisError: one did not start.
@@ -89,27 +87,27 @@ class Fleet:
             return ended
 
     def rename(self, name: Callable[[bytes], bytes]) -> None:
-        """Have all show new certificates."""
+        """Make all instances use new certificates."""
         with self._lock:
             for one in self._instances:
                 one.rename(name)
 
     def tend(self) -> list[KluisError]:
-        """Have each do what is due by now; waits for none.
+        """Trigger each instance's upkeep, without waiting.
 
         Returns:
-            What the time before ended in, of those that it ended in an error of.
+            The errors of the previous run, if there were any.
         """
         return [fault for one in self.instances if (fault := one.tend()) is not None]
 
     def stop(self) -> None:
-        """Let what runs end, then end all."""
+        """Drain and end all instances."""
         with self._lock:
             old, self._instances = self._instances, []
             self._end(old, DRAIN_SECONDS)
 
     def _start_many(self, count: int) -> list[Instance]:
-        """So many new ones, or none."""
+        """Start that many new ones, or none."""
         made: list[Instance] = []
         try:
             made.extend(self._start() for _ in range(count))  # one by one: what was made is there to be ended

@@ -1,7 +1,7 @@
-"""The hosts' part in a handover: carry messages between who waits for a store's key and who has it.
+"""Carry the messages of a key handover between enclaves that wait for a store's key and those that have it.
 
 The two run on different platforms and share a database. Neither host is trusted: each enclave judges the
-other's evidence before a key leaves, and before one is taken.
+other's evidence before it sends or accepts a key.
 """
 
 from __future__ import annotations
@@ -20,18 +20,16 @@ from kluis.errors import KluisError, RemoteError, UnavailableError
 from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.serve.store.mailbox import Mailbox, Step
 
-__all__ = ["KeyGivers", "open_store"]
-
 WAITING: Final = "store_waiting"
 JOIN_SECONDS: Final = 60.0
 BEAT_SECONDS: Final = 2.0
 LOOK_SECONDS: Final = 0.2
 DEAD_SECONDS: Final = 2 * JOIN_SECONDS
-"""After so long nobody waits for an answer any more: whoever asked was killed."""
+"""After this time a request has no waiting process: it was killed."""
 
 
 class HasStore(Protocol):
-    """An enclave with a store, as :mod:`kluis.enclave.store.keys.custody` declares it."""
+    """An enclave with a store, as declared by :mod:`kluis.enclave.store.keys.custody`."""
 
     def call(self, name: str, *args: Any) -> Any:
         """Call an ecall."""
@@ -44,17 +42,17 @@ def open_store(
     say: Callable[[str], None],
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """See an enclave's store open: by itself, or with a key that an instance elsewhere hands over.
+    """Open an enclave's store: by itself, or with a key from another host's instance.
 
     Args:
-        enclave: has the store.
+        enclave: with the store.
         mailbox: of the store.
-        say: takes a line for the operator.
-        sleep: waits that many seconds for a giver's next beat.
+        say: prints a line for the operator.
+        sleep: waits that many seconds for a giver's next heartbeat.
 
     Raises:
-        RemoteError: it does not open, and nobody who has the key is there; or it was refused one.
-        UnavailableError: nobody answered in a minute.
+        RemoteError: it does not open, and no instance that has the key is running; or the key was refused.
+        UnavailableError: no answer within a minute.
     """
     try:
         enclave.call("store_open")
@@ -66,7 +64,7 @@ def open_store(
 
 
 def _somebody_is_there(mailbox: Mailbox, sleep: Callable[[float], None]) -> bool:
-    """Whether a giver's beat changes while one looks: an old one says nothing, and is forgotten."""
+    """Whether a giver's heartbeat changes during the wait: an old one means nothing, and is deleted."""
     before = mailbox.read(Step.BEAT)
     while True:
         sleep(2.5 * BEAT_SECONDS)
@@ -108,11 +106,11 @@ def _await_step(mailbox: Mailbox, joiner: bytes, step: Step, end: float) -> byte
 
 
 class KeyGivers:
-    """One host's instances that have a store's key, and answer who asks for it.
+    """One host's instances that have a store's key, and answer requests for it.
 
     Args:
         mailbox: of the store.
-        clock: seconds that only grow.
+        clock: monotonic seconds.
     """
 
     def __init__(self, mailbox: Mailbox, clock: Callable[[], float] = time.monotonic) -> None:
@@ -125,10 +123,10 @@ class KeyGivers:
         self._heard = False
 
     def serve(self, enclave: HasStore) -> None:
-        """Answer what waits, with an enclave that has the key; quick where nothing does.
+        """Answer waiting requests with an enclave that has the key; returns quickly if there are none.
 
         Raises:
-            UnavailableError: the database does not answer.
+            UnavailableError: the database is unreachable.
         """
         now = self._clock()
         if now - self._beat < BEAT_SECONDS:
@@ -140,25 +138,25 @@ class KeyGivers:
         self._forget_the_dead(wanted, now)
         for joiner in wanted:
             if joiner in self._seen and self._mailbox.find(joiner, Step.CHALLENGE) is None:
-                # The challenge is this enclave's: it alone answers the request over it.
+                # The challenge belongs to this enclave: only it can answer the request over it.
                 self._begun[joiner] = enclave
                 self._mailbox.post(joiner, Step.CHALLENGE, enclave.call("store_key_challenge"))
         for joiner in list(self._begun):
             body = self._mailbox.find(joiner, Step.REQUEST)
             if body is None:
                 if self._mailbox.find(joiner, Step.WANTED) is None:
-                    del self._begun[joiner]  # who asked has gone
+                    del self._begun[joiner]  # the requester has gone
             elif all(self._mailbox.find(joiner, each) is None for each in (Step.GIFT, Step.REFUSED)):
                 self._answer(joiner, body, self._begun.pop(joiner))
 
     def close(self) -> None:
-        """Say no more that somebody is there; a database that is away hears it by the silence."""
+        """Stop announcing this host; if the database is unreachable, the announcement expires."""
         if self._heard:
             with contextlib.suppress(UnavailableError):
                 self._mailbox.clear(self._name)
 
     def _forget_the_dead(self, wanted: Collection[bytes], now: float) -> None:
-        """Forget what joiners asked who are long gone: so many could hide who asks now."""
+        """Drop expired join requests, so that old ones cannot crowd out a live one."""
         self._seen = {joiner: self._seen.get(joiner, now) for joiner in wanted}
         for joiner in [one for one, since in self._seen.items() if now - since > DEAD_SECONDS]:
             del self._seen[joiner]

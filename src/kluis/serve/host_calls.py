@@ -1,4 +1,4 @@
-"""What the host does for a service that has no network of its own; whatever it brings is checked inside."""
+"""The host's functions for services, which have no network; everything returned is checked inside."""
 
 from __future__ import annotations
 
@@ -24,24 +24,22 @@ from kluis.services.clock import Clock
 from kluis.services.hosting import Endorsed, Published
 from kluis.tee.platform.client import Platform
 
-__all__ = ["HostCalls", "write"]
-
 LIMITS: Final = Limits(size_bytes=1 << 20, step_seconds=10.0, total_seconds=15.0, wait_seconds=1.0)
-# Said of the operator's own machine: what endorses evidence is fetched with its command line.
+# For this machine's operator: the command line fetches the endorsements of evidence.
 TO_FETCH: Final = "kluis serve --online, or kluis collateral fetch on the service's machine"
 _PATH: Final = re.compile(r"(?<![\w:/.])/[^\s:,;'\"]+")
 
 
 class HostCalls:
-    """The ocalls of every service's enclave but those of its store.
+    """The ocalls of every service's enclave except those of its store.
 
     Args:
         certify: from a request to a chain, both PEM.
-        origins: ``https://host:port`` of those that may be fetched from, and the authorities of their TLS.
-        cache: where makers' documents are kept.
-        online: whether Intel and AMD are asked for documents that are not kept.
-        clock: tells the time.
-        log: takes lines of the services' logs.
+        origins: ``https://host:port`` of the allowed origins, and the authorities for their TLS.
+        cache: of the vendors' documents.
+        online: whether documents that are not cached are fetched from Intel and AMD.
+        clock: returns the time.
+        log: writes lines of the services' logs.
     """
 
     def __init__(
@@ -63,7 +61,7 @@ class HostCalls:
         self._lock = threading.Lock()
 
     def functions(self) -> dict[str, Callable[..., Any]]:
-        """By the names that the enclaves call them."""
+        """The functions by their ocall names."""
         return {
             "fetch": self.fetch,
             "certify": self._certify,
@@ -73,10 +71,10 @@ class HostCalls:
         }
 
     def fetch(self, url: str) -> bytes:
-        """What is at ``url``, if it is of a configured origin.
+        """Fetch ``url``, if it has a configured origin.
 
         Raises:
-            UnavailableError: it is of another, or there is nothing.
+            UnavailableError: it has another, or there is nothing.
         """
         name, path = _split(url)
         origin = self._origins.get(name)
@@ -86,7 +84,7 @@ class HostCalls:
             return origin.get(path, {}, "document").body
 
     def endorse(self, kind: str, evidence: bytes) -> Endorsed:
-        """What endorses evidence; or why there is none, which the host's log tells as well.
+        """The endorsements of evidence; or the reason why there are none, which is also logged.
 
         Args:
             kind: ``sgx``, ``tdx`` or ``snp``.
@@ -100,7 +98,7 @@ class HostCalls:
                 mend = TO_FETCH
             why = foreign(error.message)
             self._log([f"endorse {kind[:8]}: {why}" + (f" (hint: {mend})" if mend else "")])
-            # A service's clients are told; where its host keeps its files is no affair of theirs.
+            # A service's clients see this text, and must not learn where its host keeps its files.
             return Endorsed(b"", *map(_without_paths, (why, mend)))
 
     def _endorsing(self, kind: str, evidence: bytes) -> bytes:
@@ -122,13 +120,13 @@ class HostCalls:
         return bundle.to_json()
 
     def published(self, path: str, query: dict[str, str]) -> Published:
-        """What is kept of Intel's and AMD's documents, as their services answer."""
+        """The cached response of Intel's or AMD's service."""
         answer = vendor(self._cache)(path, query)
         return Published(answer is not None, *(answer or ({}, b"")))
 
 
 def _split(url: str) -> tuple[str, str]:
-    """Origin and path; no origin where there is more to it than these."""
+    """Origin and path; no origin if the URL has any other part."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -139,7 +137,7 @@ def _split(url: str) -> tuple[str, str]:
 
 
 def _is_emulated(quote: bytes) -> bool:
-    """Whether a quote says that no hardware made it."""
+    """Whether a quote states that no hardware made it."""
     try:
         return dcap_quote.parse(quote).header.user_data.startswith(dcap_quote.NO_HARDWARE)
     except KluisError:
@@ -151,7 +149,7 @@ def _without_paths(text: str) -> str:
 
 
 def write(lines: Iterable[str]) -> None:
-    """Lines of a service's log, to standard error."""
+    """Write lines of a service's log to standard error."""
     for line in lines:
         sys.stderr.write(foreign(line, len(line)) + "\n")
     sys.stderr.flush()

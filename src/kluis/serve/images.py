@@ -1,4 +1,4 @@
-"""The services' images: built here from what is installed, once, and signed with a key made here."""
+"""The services' images: built here once from the installed package, and signed with a local key."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.hashes import sha256
 from kluis.tee.image.build import builder, inside
 
-__all__ = ["SERVICES", "STORE_KEYS", "ServiceImage", "folder_of", "image_of"]
-
 SERVICES: Final = ("attestation", "keyvault", "ledger", "provisioning")
 STORE_KEYS: Final = ("measurement", "signer")
 
@@ -29,7 +27,7 @@ class ServiceImage(msgspec.Struct, frozen=True):
     Attributes:
         path: of the image file.
         image_id: 32 bytes, its measurement.
-        mrsigner: 32 bytes; whoever has the key ``author.pem`` beside it can sign in this name.
+        mrsigner: 32 bytes; anyone who has the key ``author.pem`` next to it can sign for this signer.
     """
 
     path: Path
@@ -41,7 +39,7 @@ def folder_of(service: str) -> Path:
     """The folder that the service's image is built from.
 
     Raises:
-        UsageError: there is no such service.
+        UsageError: no service has this name.
     """
     if service not in SERVICES:
         raise UsageError(f"service: want one of {', '.join(SERVICES)}, got {service}")
@@ -49,17 +47,17 @@ def folder_of(service: str) -> Path:
 
 
 def image_of(service: str, state: Path, store_key: str, say: Callable[[str], None]) -> ServiceImage:
-    """The service's image, built if what it is made from has changed since.
+    """The service's image, rebuilt if its sources have changed.
 
     Args:
-        service: its name.
-        state: where images and the author's key are kept.
-        store_key: whom the key of its store is sealed to: ``measurement``, this very image, which no
-            later version of Kluis is; or ``signer``, any image of the author's key. It is measured.
-        say: told, a line at a time, of what may take more than a second.
+        service: name.
+        state: folder of images and the author's key.
+        store_key: which images can unseal the store's key: ``measurement``, only this exact image, not later
+            versions of Kluis; or ``signer``, any image with the author's signature. It is measured.
+        say: prints a line about a step that may take more than a second.
 
     Raises:
-        UnavailableError: this machine lacks what a build needs; says what.
+        UnavailableError: this machine does not have something that the build needs; names it.
     """
     source = folder_of(service)
     if store_key not in STORE_KEYS:
@@ -87,7 +85,7 @@ def image_of(service: str, state: Path, store_key: str, say: Callable[[str], Non
 
 
 class _Made(msgspec.Struct):
-    """What an image was made from, and what came of it."""
+    """An image's sources and result."""
 
     fingerprint: str
     image_id: str
@@ -96,14 +94,14 @@ class _Made(msgspec.Struct):
 
 
 def _flush(out: Path) -> int:
-    """Have an image on its disk; how many bytes it has."""
+    """Flush an image to disk; return its size in bytes."""
     with out.open("rb") as file:
         os.fsync(file.fileno())
         return os.fstat(file.fileno()).st_size
 
 
 def _find_made(made: Path) -> _Made | None:
-    """What is known of an image; nothing where the file is damaged, or of an earlier Kluis."""
+    """The record of an image; None if the file is damaged, or from an earlier Kluis."""
     try:
         return msgspec.json.decode(made.read_bytes(), type=_Made)
     except (FileNotFoundError, *UNREADABLE):
@@ -111,7 +109,7 @@ def _find_made(made: Path) -> _Made | None:
 
 
 def _fingerprint(source: Path) -> str:
-    """SHA-256 (hex) over what goes into the image: Kluis's part as installed, and the service's folder."""
+    """SHA-256 (hex) over the sources of the image: Kluis's installed part, and the service's folder."""
     parts = [f"{file.path} {file.sha256}" for file in inside.layer()]
     parts += [
         f"{file.name} {sha256(file.read_bytes()).hex()}"

@@ -1,4 +1,4 @@
-"""One running enclave of a service: started, told its settings, named to clients, drained."""
+"""One running enclave of a service: started, configured, certified, drained."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from kluis.host import load
 from kluis.host.proxy import Call, EnclaveProxy
 from kluis.serve.images import ServiceImage
 
-__all__ = ["Instance", "load_instance", "own"]
-
 GRANT: Final = "listen:web"
 START_SECONDS: Final = 120.0
-# What an enclave answers at once, if at all: one that stands still is not waited for.
+# Timeout of calls that an enclave answers at once: a stopped one is not waited for.
 ANSWER_SECONDS: Final = 10.0
 
 
@@ -27,7 +25,7 @@ def load_instance(
     ocalls: Mapping[str, Callable[..., Any]],
     insecure_allow_missing: frozenset[str],
 ) -> EnclaveProxy:
-    """A service's enclave, which was told nothing yet; it is the caller's to close."""
+    """Load a service's enclave, not yet configured; the caller must close it."""
     return load(
         image.path,
         sockets={GRANT: listener},
@@ -38,7 +36,9 @@ def load_instance(
 
 
 def own(error: KluisError) -> KluisError:
-    """What a service's enclave says, as an error of this process: the code inside is no caller's to mend."""
+    """Convert an enclave's error into an error of this process, because the caller cannot fix the code
+    inside.
+    """
     if not isinstance(error, RemoteError) or error.inner_code is None or error.type_name not in BY_NAME:
         return error
     message = error.message.removeprefix(f"{error.type_name}: ")
@@ -46,10 +46,10 @@ def own(error: KluisError) -> KluisError:
 
 
 class Instance:
-    """One enclave that serves, or was prepared to; end it with :meth:`drain`.
+    """One enclave that serves, or is prepared to; end it with :meth:`drain`.
 
     Attributes:
-        enclave: it.
+        enclave: the enclave.
     """
 
     def __init__(self, enclave: EnclaveProxy, *, named: bool = True) -> None:
@@ -71,20 +71,20 @@ class Instance:
         named: bool = True,
         seconds: float = START_SECONDS,
     ) -> Self:
-        """Start one on a listening socket, which stays the caller's; it serves nobody yet.
+        """Start one on a listening socket, which the caller owns; it serves nobody yet.
 
         Args:
             image: the service's.
-            listener: clients come in here.
-            ocalls: what the host does for it.
+            listener: socket for clients.
+            ocalls: the host's functions.
             settings: the service's, JSON.
-            opened: sees the enclave's store open, before it takes its settings.
-            insecure_allow_missing: protections that this machine may lack; written into the evidence.
-            named: whether it shows a certificate that its host has issued, and so can be renamed.
-            seconds: that it may take to take its settings.
+            opened: opens the enclave's store, before it is configured.
+            insecure_allow_missing: protections that this machine may do without; written into the evidence.
+            named: whether it uses a certificate that the host issues, and so can be renamed.
+            seconds: that its configuration may take.
 
         Raises:
-            KluisError: it did not start, or does not take these settings; says why.
+            KluisError: it did not start, or does not take these settings; with the reason.
         """
         enclave = load_instance(image, listener, ocalls, insecure_allow_missing)
         with _closing(enclave):
@@ -116,22 +116,22 @@ class Instance:
         return self._serving is not None and not self._serving.done()
 
     def fault(self) -> KluisError | None:
-        """Why it serves no more, if it ended by itself."""
+        """Why it no longer serves, if it ended by itself."""
         if self.running or self._serving is None:
             return None
         error = self._serving.exception()
         return own(error) if isinstance(error, KluisError) else EnclaveError("it stopped serving")
 
     def rename(self, name: Callable[[bytes], bytes]) -> None:
-        """Have it show a new certificate, before the old one is out of its time."""
+        """Make it use a new certificate, before the old one expires."""
         if self._named:
             _rename(self.enclave, name, ANSWER_SECONDS)
 
     def tend(self) -> KluisError | None:
-        """Have it do what is due by now; waits for nothing, and asks nothing of one that is still at it.
+        """Trigger its upkeep without waiting; nothing if the previous run continues.
 
         Returns:
-            What the time before ended in, if in an error.
+            The error of the previous run, if there was one.
         """
         before = self._tending
         if before is not None and not before.done():
@@ -141,7 +141,7 @@ class Instance:
         return own(error) if isinstance(error, KluisError) else None
 
     def drain(self, seconds: float) -> None:
-        """Let what runs end within ``seconds``, then end it; one that does not hear of it, at once."""
+        """Let requests finish within ``seconds``, then end it; if it does not respond, end it at once."""
         with contextlib.suppress(KluisError, CancelledError, TimeoutError):
             if self._serving is not None:
                 self.enclave.drain.within(ANSWER_SECONDS)(seconds)

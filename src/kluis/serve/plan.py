@@ -1,4 +1,4 @@
-"""What ``kluis serve`` is to run: which services, where they are reached, and what they stand on."""
+"""The plan of ``kluis serve``: which services run, their addresses, and their configuration."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from kluis.serve import DEFAULT_PORT
 from kluis.serve.images import SERVICES, STORE_KEYS
 from kluis.serve.issuer import Registered
 
-__all__ = ["HOST", "ISSUER", "MANAGED_IDENTITY", "Plan", "listening"]
-
 HOST: Final = "127.0.0.1"
 ISSUER: Final = "issuer"
 MANAGED_IDENTITY: Final = "insecure_managed_identity"
@@ -27,25 +25,25 @@ MOST_INSTANCES: Final = 16
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to run.
+    """The services to run, and their configuration.
 
     Attributes:
         services: one or more of ``attestation``, ``keyvault``, ``ledger``, ``provisioning``.
-        state: a folder of this user's alone: keys of the loopback authority and the issuer, images.
+        state: a folder that only this user can read: keys of the loopback authority and the issuer, images.
         database: an SQLAlchemy URL; None: SQLite in ``state``.
-        port: of the first service; the others follow. 0: whatever is free.
-        instances: enclaves of each service, on one socket and one database; of a ledger there is one.
+        port: of the first service; the others follow. 0: any free port.
+        instances: enclaves of each service, on one socket and one database; a ledger has one.
         names: further DNS names and addresses that clients use.
-        store_key: whom the key of a service's store is sealed to, ``measurement`` or ``signer``.
-        insecure_allow_missing: protections that this machine may lack.
-        online: whether Intel and AMD are asked for documents that endorse evidence.
+        store_key: what the key of a service's store is sealed to, ``measurement`` or ``signer``.
+        insecure_allow_missing: protections that this machine may do without.
+        online: whether endorsements of evidence are fetched from Intel and AMD.
         origins: ``https://host[:port]`` of further authorities whose documents may be fetched.
-        given: settings that go over those that are made, by service.
-        authorities: that keys are released on, beside the attestation service that runs.
+        given: settings that override the generated ones, by service.
+        authorities: trusted for key release, in addition to the attestation service that runs.
         rekey: whether every store is sealed under a fresh key first.
-        rekey_beside_others: even where another command is at the database; it answers nothing more then.
-        registered: what the issuer's clients may show instead of their secrets.
-        insecure_managed_identity: whether every process of this machine is given tokens of one client.
+        rekey_beside_others: even if another command uses the database; it stops serving then.
+        registered: credentials that the issuer's clients may use instead of their secrets.
+        insecure_managed_identity: whether every process of this machine can get tokens of one client.
     """
 
     services: tuple[str, ...]
@@ -66,7 +64,7 @@ class Plan:
     insecure_managed_identity: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
+        """Refuse an invalid plan."""
         for service in self.services:
             if service not in SERVICES:
                 raise UsageError(
@@ -78,7 +76,7 @@ class Plan:
         if not 1 <= self.instances <= MOST_INSTANCES:
             raise UsageError(f"instances: want 1..{MOST_INSTANCES}, got {self.instances}")
         if self.rekey_beside_others and not self.rekey:
-            raise UsageError("rekey beside others: want --rekey, too, got none")
+            raise UsageError("--rekey-beside-others: want also --rekey, got no such option")
         if self.store_key not in STORE_KEYS:
             raise UsageError(f"store key: want one of {', '.join(STORE_KEYS)}, got {self.store_key}")
         if not 0 <= self.port <= 0xFFFF - len(ORDER):
@@ -86,16 +84,16 @@ class Plan:
 
     @property
     def server_names(self) -> tuple[str, ...]:
-        """What certificates are made out to."""
+        """The names in certificates."""
         return ("localhost", HOST, "vault.localhost", "*.vault.localhost", *self.names)
 
 
 @contextmanager
 def listening(plan: Plan) -> Iterator[Mapping[str, socket.socket]]:
-    """Listen for each service and for the issuer's endpoints, on loopback alone; closes them at the end.
+    """Listen for each service and for the issuer's endpoints, only on loopback; close the sockets at the end.
 
     Raises:
-        UnavailableError: a port is taken; says which, and how to choose another.
+        UnavailableError: a port is in use; names it, and how to choose another.
     """
     more = (MANAGED_IDENTITY,) if plan.insecure_managed_identity else ()
     wanted: Sequence[str] = [name for name in ORDER if name in (*plan.services, ISSUER, *more)]

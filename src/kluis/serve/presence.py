@@ -1,9 +1,9 @@
-"""Who is at a database: each command that uses its stores says so there, every other second, until it ends.
+"""Heartbeats in the database: each command that uses its stores writes one every other second.
 
-A change of keys and a start would miss each other if each looked first and spoke then: so each speaks first,
-and looks after. Whoever is looked for is there only if what it says changes meanwhile: one that was killed
-left its last word. None of this keeps a record safe, which the store's own commits do; it tells beforehand
-what would else be found out late.
+A change of keys and a start would miss each other if each first looked for others and then announced itself.
+So each announces itself first. A command counts as running only if its heartbeat changes meanwhile: a killed
+one leaves its last heartbeat. The records' safety does not depend on this, but on the store's commits;
+heartbeats only report conflicts earlier.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from kluis.errors import KluisError, UnavailableError, foreign
 from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.serve.store.mailbox import JOINER_BYTES, Mailbox, Step
 
-__all__ = ["Presence", "Stores", "refuse_changing", "refuse_present"]
-
 BEAT_SECONDS: Final = 2.0
 LOOK_BEATS: Final = 2.5
 MOST_NAMED: Final = 4
@@ -38,8 +36,8 @@ class Stores:
     """The stores that a command uses.
 
     Attributes:
-        mailboxes: of each.
-        name: the command's own, 16 bytes.
+        mailboxes: of each store.
+        name: of the command, 16 bytes.
     """
 
     mailboxes: Sequence[Mailbox]
@@ -47,7 +45,7 @@ class Stores:
 
 
 class _Said(msgspec.Struct, array_like=True, frozen=True):
-    """What a command says of itself: who it is, and something that it did not say before."""
+    """A command's heartbeat: its identity, and a value that changes each time."""
 
     host: str
     process: int
@@ -56,11 +54,11 @@ class _Said(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Presence:
-    """Says that a command is there, in a thread, for as long as the ``with`` lasts.
+    """Writes a command's heartbeats, in a thread, for as long as the ``with`` lasts.
 
     Args:
-        stores: where.
-        step: what it says: :attr:`Step.PRESENT` or :attr:`Step.REKEYING`.
+        stores: that it uses.
+        step: the kind: :attr:`Step.PRESENT` or :attr:`Step.REKEYING`.
         since: seconds since 1970.
     """
 
@@ -72,10 +70,10 @@ class Presence:
         self._thread = threading.Thread(target=self._run, name="kluis-presence", daemon=True)
 
     def __enter__(self) -> Self:
-        """Say it, and go on.
+        """Write the first heartbeat, and start the thread.
 
         Raises:
-            UnavailableError: the database does not answer.
+            UnavailableError: the database is unreachable.
         """
         self._say()
         self._thread.start()
@@ -84,7 +82,7 @@ class Presence:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Say it no more; a database that does not answer is not waited for."""
+        """Stop; an unreachable database is not waited for."""
         self._stop.set()
         self._thread.join(STOP_SECONDS)
 
@@ -93,12 +91,12 @@ class Presence:
             try:
                 self._say()
             except KluisError:
-                continue  # the services themselves tell of a database that is away
+                continue  # the services themselves report an unreachable database
         try:
             for mailbox in self._stores.mailboxes:
                 with contextlib.suppress(KluisError):
                     mailbox.take_back(self._stores.name, self._step)
-        finally:  # whatever was answered: nobody else closes this thread's connections
+        finally:  # whatever the outcome: only this thread can close its connections
             for mailbox in self._stores.mailboxes:
                 mailbox.leave()
 
@@ -109,34 +107,36 @@ class Presence:
 
 
 def refuse_present(stores: Stores, sleep: Sleep = time.sleep) -> None:
-    """Go on to change keys only if nobody else is there.
+    """Raise if another command is running, before keys are changed.
 
     Args:
         stores: that the command uses.
-        sleep: waits that many seconds, in which the living beat.
+        sleep: waits that many seconds for heartbeats.
 
     Raises:
-        UnavailableError: somebody is; says who.
+        UnavailableError: another command is running; names it.
     """
     there = _alive(stores, sleep, Step.PRESENT, Step.BEAT, Step.REKEYING)
     if there:
         raise UnavailableError(
             f"database: want nobody else at its stores, got {_join(there)}",
-            hint="stop it first; --rekey-beside-others goes on: it answers nothing more then until it is"
-            " started anew, and if it writes meanwhile the keys stay as they are",
+            hint=(
+                "stop it first; with --rekey-beside-others, it stops serving until you restart it, and"
+                " if it writes meanwhile, the keys stay the same"
+            ),
             code="state_in_use",
         )
 
 
 def refuse_changing(stores: Stores, sleep: Sleep = time.sleep) -> None:
-    """Go on to start only if nobody changes the stores' keys.
+    """Raise if another command changes the stores' keys, before a start.
 
     Args:
         stores: that the command uses.
-        sleep: waits that many seconds, in which the living beat.
+        sleep: waits that many seconds for heartbeats.
 
     Raises:
-        UnavailableError: somebody does; says who.
+        UnavailableError: another command does; names it.
     """
     there = _alive(stores, sleep, Step.REKEYING)
     if there:
@@ -148,7 +148,7 @@ def refuse_changing(stores: Stores, sleep: Sleep = time.sleep) -> None:
 
 
 def _alive(stores: Stores, sleep: Sleep, *steps: Step) -> list[str]:
-    """Who says one of these things, again and again; what the dead have left is forgotten."""
+    """The commands with one of these kinds of heartbeats; dead ones are deleted."""
     while before := _read_posts(stores, steps):
         sleep(LOOK_BEATS * BEAT_SECONDS)
         after = _read_posts(stores, steps)
@@ -158,7 +158,7 @@ def _alive(stores: Stores, sleep: Sleep, *steps: Step) -> list[str]:
                 stores.mailboxes[mailbox].take_back(name, step)
         if others := {_describe(body): None for place, body in after.items() if before.get(place) != body}:
             return list(others)
-        # All that were heard were dead, and may have been so many that they hid the living.
+        # All those seen were dead, and may have been so many that they hid running ones.
     return []
 
 

@@ -1,4 +1,4 @@
-"""The authorities and issuer that a start of a vault was refused under, written down to be approved."""
+"""Write the authorities and issuer of a refused vault start to a file for approval."""
 
 from __future__ import annotations
 
@@ -12,17 +12,15 @@ from kluis.services.keyvault.vault import trust
 from kluis.services.keyvault.vault.authorities import canonical
 from kluis.services.keyvault.vault.trust import Trust
 
-__all__ = ["FILE", "refusal"]
-
 FILE: Final = "proposed-trust.json"
 
 
 def refusal(error: PolicyError, settings: bytes, state: Path) -> PolicyError:
-    """The refusal of a start, once what an administrator would have to approve lies in the state's folder.
+    """The error of a refused start, after writing the set to approve into the state folder.
 
     Args:
-        error: of the vault.
-        settings: that it was started with, JSON.
+        error: from the vault.
+        settings: of the start, JSON.
         state: the folder.
 
     Raises:

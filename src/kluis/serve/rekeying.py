@@ -1,4 +1,4 @@
-"""Every store under a fresh key, before its service starts; and nobody else of this machine at it."""
+"""Re-key every store before its service starts, while no other command of this machine uses it."""
 
 from __future__ import annotations
 
@@ -15,33 +15,31 @@ from kluis.host.proxy import EnclaveProxy
 from kluis.serve.images import ServiceImage
 from kluis.serve.instance import load_instance, own
 
-__all__ = ["Hold", "hold", "making", "rekey"]
-
 FILE: Final = "lock"
 
 
 class Hold:
-    """A state folder that is in use; several commands may use one, but for one that changes keys."""
+    """A state folder in use; several commands can use one, except when one changes keys."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
 
     def share(self) -> None:
-        """Let others use it again."""
+        """Allow others to use it again."""
         fcntl.flock(self._file, fcntl.LOCK_SH)
 
 
 @contextmanager
-def hold(state: Path, *, alone: bool, file: str = FILE) -> Iterator[Hold]:
+def hold(state: Path, *, exclusive: bool, file: str = FILE) -> Iterator[Hold]:
     """Use a state folder, until the end of the ``with`` or of this process.
 
     Args:
         state: the folder.
-        alone: whether nobody else may use it, until :meth:`Hold.share`.
-        file: in it, that is locked.
+        exclusive: whether no other command may use it, until :meth:`Hold.share`.
+        file: the lock file within it.
 
     Raises:
-        UnavailableError: another command uses it, or changes keys there; or there is no such folder.
+        UnavailableError: another command uses it, or changes keys there; or the folder does not exist.
     """
     try:
         opened = (state / file).open("ab")
@@ -55,12 +53,12 @@ def hold(state: Path, *, alone: bool, file: str = FILE) -> Iterator[Hold]:
         ) from None
     with opened as lock:
         try:
-            fcntl.flock(lock, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            fcntl.flock(lock, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except OSError:
-            what = "runs here" if alone else "is changing the stores' keys here"
+            what = "runs here" if exclusive else "is changing the stores' keys here"
             raise UnavailableError(
                 f"{state if file == FILE else state / file}: another kluis serve {what}",
-                hint="stop it first" if alone else "wait until it is done",
+                hint="stop it first" if exclusive else "wait until it is done",
                 code="state_in_use",
             ) from None
         yield Hold(lock)
@@ -68,11 +66,11 @@ def hold(state: Path, *, alone: bool, file: str = FILE) -> Iterator[Hold]:
 
 @contextmanager
 def making(state: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Make what a state folder lacks, as its keys and images: another command that starts there waits.
+    """Lock a state folder while its missing keys and images are created; other starting commands wait.
 
     Args:
         state: the folder.
-        say: told that it waits.
+        say: prints that it waits.
     """
     descriptor = os.open(state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -94,20 +92,20 @@ def rekey(
     opened: Callable[[EnclaveProxy], None],
     insecure_allow_missing: frozenset[str],
 ) -> int:
-    """Seal a service's store under a fresh key, in an enclave of its own that serves nobody.
+    """Re-key a service's store, in a separate enclave that does not serve.
 
     Args:
         image: the service's.
-        listener: that its grant names.
-        ocalls: what the host does for it.
-        opened: sees its store open.
-        insecure_allow_missing: protections that this machine may lack.
+        listener: named in its grant.
+        ocalls: the host's functions.
+        opened: opens its store.
+        insecure_allow_missing: protections that this machine may do without.
 
     Returns:
-        How many records there are.
+        The number of records.
 
     Raises:
-        KluisError: it was not done; the store opens as before, or is done.
+        KluisError: it failed; the store opens as before, or is already re-keyed.
     """
     enclave = load_instance(image, listener, ocalls, insecure_allow_missing)
     try:

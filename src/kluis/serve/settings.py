@@ -1,4 +1,4 @@
-"""What each service is told at its start: one JSON document, made from the plan and what runs beside it."""
+"""Build each service's settings, one JSON document, from the plan and the other running services."""
 
 from __future__ import annotations
 
@@ -18,11 +18,9 @@ from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.attestation.tokens.settings_digest import digest
 from kluis.services.web import Issuer
 
-__all__ = ["AUDIENCES", "ROLES", "STALE", "Deployment", "attestation_digest", "settings_of"]
-
-# As :mod:`kluis.services.attestation.inside` declares it.
+# As declared in :mod:`kluis.services.attestation.inside`.
 ATTESTATION_PRODUCT: Final = 101
-# Whom Azure's clients ask tokens for, by service; each also takes its own address.
+# The audiences of Azure's clients, by service; each service also accepts its own address.
 AUDIENCES: Final[Mapping[str, tuple[str, ...]]] = {
     "attestation": (
         "https://attest.azure.net",
@@ -33,7 +31,7 @@ AUDIENCES: Final[Mapping[str, tuple[str, ...]]] = {
     "ledger": ("https://confidential-ledger.azure.com",),
     "provisioning": ("https://provisioning.kluis",),
 }
-# The development issuer's clients, and what they may be.
+# The development issuer's clients and their roles.
 ROLES: Final[Mapping[str, tuple[str, ...]]] = {
     "admin": (
         "Attestation Contributor",
@@ -49,33 +47,33 @@ ROLES: Final[Mapping[str, tuple[str, ...]]] = {
     "auditor": ("Kluis Auditor",),
     "administrator": ("Key Vault Administrator",),
 }
-# What they are in a ledger, which keeps that itself.
+# Their roles in a ledger, which stores them.
 LEDGER_ROLES: Final[Mapping[str, tuple[str, ...]]] = {
     "admin": ("Administrator",),
     "reader": ("Reader",),
     "workload": ("Contributor",),
 }
-# The key service sends them back once for a newer token, so that anybody may see how a client takes that.
+# The key service requires a newer token from them once, so that a client's reaction can be tested.
 STALE: Final = frozenset({"stale"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """What runs, as far as settings tell of it.
+    """The deployment, as far as settings depend on it.
 
     Attributes:
         addresses: of each service, ``https://host:port``.
-        issuer: of bearer tokens; its audiences are those of the service that is told.
-        authorization: where clients get them.
-        images: of the services that run.
+        issuer: of bearer tokens; each service gets its own audiences.
+        authorization: where clients get tokens.
+        images: of the running services.
         platform_root: of this machine's platform, PEM.
-        level: of the enclaves that it runs.
-        store_key: whom stores are sealed to, and so by what the attestation service is known to the vault.
-        given: settings that the operator gave, by service, which go over those that are made here.
-        authorities: of the vault, beside the attestation service that runs here.
-        missing: protections that this machine may lack, by the operator's leave.
-        names: that clients may know the services by; those with a ``*`` are for every one.
-        member: that a ledger begins with, if one runs.
+        level: of its enclaves.
+        store_key: what stores are sealed to, and so how the vault identifies the attestation service.
+        given: the operator's settings, by service, which override the generated ones.
+        authorities: of the vault, in addition to the attestation service that runs here.
+        missing: protections that this machine may do without, allowed by the operator.
+        names: of the services for clients; those with a ``*`` are for all of them.
+        member: the first member of a ledger, if one runs.
     """
 
     addresses: Mapping[str, str]
@@ -93,7 +91,7 @@ class Deployment:
 
 
 def settings_of(service: str, deployment: Deployment) -> bytes:
-    """The document for one service, JSON."""
+    """Build the document for one service, JSON."""
     url = deployment.addresses[service]
     resource = _resource(url)
     others = _other_resources(url, deployment.names) if service == "keyvault" else ()
@@ -120,7 +118,7 @@ def settings_of(service: str, deployment: Deployment) -> bytes:
 
 
 def _issuer(service: str, deployment: Deployment) -> Issuer:
-    """The issuer as a service receives it: with the audiences that are the service's."""
+    """The issuer with the service's audiences."""
     url = deployment.addresses[service]
     others = _other_resources(url, deployment.names) if service == "keyvault" else ()
     audiences = (*AUDIENCES[service], url, _resource(url), *others)
@@ -128,10 +126,10 @@ def _issuer(service: str, deployment: Deployment) -> Issuer:
 
 
 def _resource(url: str) -> str:
-    """What a vault's challenge names: Azure's clients want the vault's host to end in a dot and this.
+    """The resource in a vault's challenge: Azure's clients require the vault's host to end in a dot and this.
 
-    Of a number it is no ``https`` address: a client in JavaScript reads such a host as browsers do, where
-    0.0.1 is 0.0.0.1. Entra knows resources by ``api`` as well.
+    A numeric host has no ``https`` prefix here: a JavaScript client parses such a host like browsers, which
+    read 0.0.1 as 0.0.0.1. Entra also uses ``api`` for resources.
     """
     scheme, _, authority = url.partition("://")
     first, _, parent = authority.partition(".")
@@ -150,10 +148,10 @@ def _attestation(deployment: Deployment) -> dict[str, Any]:
 
 
 def attestation_digest(deployment: Deployment) -> bytes:
-    """The digest of what the attestation service is told, as its signing keys' evidence names it.
+    """The digest of the attestation service's settings, as in its signing keys' evidence.
 
     Raises:
-        UsageError: the settings are of another shape.
+        UsageError: the settings have another shape.
     """
     try:
         settings = msgspec.json.decode(
@@ -185,7 +183,9 @@ def _ledger(deployment: Deployment) -> dict[str, Any]:
 
 
 def _authorities(deployment: Deployment) -> list[Any]:
-    """The attestation service beside the vault, by its image or signer as stores are; and further ones."""
+    """The attestation service that runs here, identified by image or signer like stores are, and further
+    authorities.
+    """
     image = deployment.images.get("attestation")
     if image is None:
         return list(deployment.authorities)

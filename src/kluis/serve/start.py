@@ -1,4 +1,4 @@
-"""Everything that ``kluis serve`` runs: authority, issuer, database, and the services' enclaves."""
+"""Start everything that ``kluis serve`` runs: authority, issuer, database, and the services' enclaves."""
 
 from __future__ import annotations
 
@@ -38,27 +38,25 @@ from kluis.services.clock import Clock
 from kluis.services.web import Issuer
 from kluis.tee.platform.client import Platform
 
-__all__ = ["Serving", "serving"]
-
 BESIDE_SECONDS: Final = 5.0
 LEDGER: Final = "ledger"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """What runs.
+    """The running services.
 
     Attributes:
-        addresses: of each service and of the issuer, ``https://host:port``, and of the managed identity's
-            endpoint, ``http``, where it was asked for.
-        authority: whose root clients trust.
+        addresses: of each service and of the issuer, ``https://host:port``; and of the managed identity's
+            endpoint, ``http``, if enabled.
+        authority: whose root clients must trust.
         images: of the services.
         fleets: of the services.
         issuer: the development issuer.
-        attestation_settings: digest of what the attestation service was told, hex; None if it does not run.
-        name: makes a certificate chain of a request.
-        rename_issuer: has the issuer show a new certificate.
-        givers: of each fleet, where hosts elsewhere may share the database.
+        attestation_settings: digest of the attestation service's settings, hex; None if it does not run.
+        name: converts a request to a certificate chain.
+        rename_issuer: makes the issuer use a new certificate.
+        givers: of each fleet, if hosts elsewhere can share the database.
     """
 
     addresses: Mapping[str, str]
@@ -77,39 +75,39 @@ class Serving:
         return url, tenant
 
     def replace(self) -> None:
-        """Start every service anew, beside the old one, and refuse nobody meanwhile."""
+        """Start new instances of every service alongside the old ones, and refuse no client meanwhile."""
         for fleet in self.fleets:
             fleet.replace()
 
     def rename(self) -> None:
-        """Have every enclave, and the issuer, show a new certificate, before the old one is out of its time.
+        """Make every enclave, and the issuer, use a new certificate, before the old one expires.
 
         Raises:
-            KluisError: one of them does not.
+            KluisError: one of them failed.
         """
         self.rename_issuer()
         for fleet in self.fleets:
             fleet.rename(self.name)
 
     def hand_over(self) -> None:
-        """Answer instances on other platforms that wait for a store's key; quick where none does.
+        """Answer instances on other platforms that wait for a store's key; returns quickly if there are none.
 
         Raises:
-            UnavailableError: the database does not answer.
+            UnavailableError: the database is unreachable.
         """
         for fleet, givers in zip(self.fleets, self.givers, strict=False):
             if fleet.instances:
                 givers.serve(fleet.instances[0].enclave)
 
     def tend(self) -> list[tuple[str, KluisError]]:
-        """Have every instance do what is due by now; says of which it ended in an error the time before."""
+        """Trigger every instance's upkeep; return the errors of the previous run."""
         return [(fleet.service, fault) for fleet in self.fleets for fault in fleet.tend()]
 
     def mend(self) -> Iterator[tuple[str, KluisError]]:
-        """Start one in place of each instance that ended by itself; says which, and why it ended.
+        """Replace each instance that ended by itself; return which ones, and why they ended.
 
         Raises:
-            KluisError: one did not start; what else could be mended is.
+            KluisError: a replacement did not start; the others did.
         """
         failed: KluisError | None = None
         for fleet in self.fleets:
@@ -134,26 +132,26 @@ def serving(
     """Run the services of ``plan``, for as long as the ``with`` lasts.
 
     Args:
-        plan: which services, and how.
-        clock: tells the time.
-        say: takes a line for the operator.
-        log: takes lines of the services' logs, one for each request among them.
+        plan: the services and their configuration.
+        clock: returns the time.
+        say: prints a line for the operator.
+        log: writes lines of the services' logs, including one for each request.
 
     Raises:
-        KluisError: something does not start; says what, and nothing is left running.
+        KluisError: something did not start; names it, and nothing is left running.
     """
     with contextlib.ExitStack() as stack:
         _make(plan.state)
-        holds = [stack.enter_context(rekeying.hold(plan.state, alone=plan.rekey))]
+        holds = [stack.enter_context(rekeying.hold(plan.state, exclusive=plan.rekey))]
         if plan.database is not None and (file := database_file(plan.database)) is not None:
-            # One file may be used from two state folders.
+            # Two state folders may use the same file.
             lock = f"{file.name}-lock"
-            holds.append(stack.enter_context(rekeying.hold(file.parent, alone=plan.rekey, file=lock)))
+            holds.append(stack.enter_context(rekeying.hold(file.parent, exclusive=plan.rekey, file=lock)))
         with rekeying.making(plan.state, say):
             authority = LoopbackAuthority.load_or_create(plan.state / "ca", clock.now())
             sockets = stack.enter_context(listening(plan))
             addresses = {name: _address(name, one) for name, one in sockets.items()}
-            # Before the images: what is registered for nobody is said at once.
+            # Before the images, so that a registration for an unknown client is reported at once.
             issuer, context = _issuer(plan, clock, authority, sockets, addresses, stack)
             if plan.insecure_managed_identity:
                 say(
@@ -161,7 +159,7 @@ def serving(
                     f" {addresses[MANAGED_IDENTITY]}"
                 )
             images = {one: image_of(one, plan.state, plan.store_key, say) for one in plan.services}
-        # Only now, and asked at once: a platform that has nothing to do ends while images are built.
+        # Only now, and used at once: an idle platform would end while images are built.
         platform = Platform.connect()
         root, level = platform.root_pem(), str(platform.status()["level"])
         url = plan.database or f"sqlite:///{plan.state / 'services.db'}"
@@ -200,7 +198,7 @@ def serving(
             clock=clock,
             log=log,
         )
-        # Whoever asks here has else to do than to wait for a database that hangs.
+        # The caller must not wait for a database that hangs.
         beside = stack.enter_context(Database(url, BESIDE_SECONDS)) if database.shared else database
         stores = Stores([Mailbox(keeping.records(beside, each)) for each in plan.services])
         if plan.rekey:
@@ -243,14 +241,16 @@ def serving(
 
 
 def _stop(fleets: Sequence[Fleet]) -> None:
-    """Let all end what they have, at once: what one waits for is no reason for another to serve on."""
+    """Drain all fleets concurrently: one that waits must not make another serve longer."""
     with ThreadPoolExecutor(len(fleets)) as threads:
         list(threads.map(Fleet.stop, fleets))
 
 
 @contextlib.contextmanager
 def _changing(plan: Plan, database: Database, stores: Stores, clock: Clock) -> Iterator[None]:
-    """Say that keys change, where hosts elsewhere share the database, and see that none is there."""
+    """Announce a change of keys, if hosts elsewhere can share the database, and check that none is
+    running.
+    """
     if not database.shared:
         yield
         return
@@ -262,7 +262,7 @@ def _changing(plan: Plan, database: Database, stores: Stores, clock: Clock) -> I
 
 @contextlib.contextmanager
 def _present(database: Database, stores: Stores, clock: Clock) -> Iterator[None]:
-    """Say that this command is there, likewise, and see that none changes keys."""
+    """Announce this command, if hosts elsewhere can share the database, and check that none changes keys."""
     if not database.shared:
         yield
         return
@@ -274,7 +274,7 @@ def _present(database: Database, stores: Stores, clock: Clock) -> Iterator[None]
 def _open(
     enclave: EnclaveProxy, database: Database, records: KeptRecords, say: Callable[[str], None]
 ) -> None:
-    """See a store open: where hosts elsewhere share the database, with a key that they hand over."""
+    """Open a store: if hosts elsewhere can share the database, with a key that they hand over."""
     if database.shared:
         handover.open_store(enclave, Mailbox(records), say)
     else:
@@ -304,7 +304,7 @@ def _rekey(
 
 
 def _address(service: str, listener: socket.socket) -> str:
-    """Where clients reach it: a vault by its number, whose host has the parent that Azure's clients want."""
+    """The address for clients: a vault's is numeric, with the parent domain that Azure's clients require."""
     host = HOST if service in ("keyvault", MANAGED_IDENTITY) else "localhost"
     scheme = "http" if service == MANAGED_IDENTITY else "https"
     return f"{scheme}://{host}:{listener.getsockname()[1]}"
@@ -382,7 +382,7 @@ def _make(state: Path) -> None:
             hint="kluis serve ... --state FOLDER names one that can be written",
         ) from None
     if (mode := stat.S_IMODE(state.stat().st_mode)) & 0o022:
-        # Its keys would be refused; its images and its database whoever may write it could exchange.
+        # Its keys would be refused; anyone who can write it could exchange its images and its database.
         raise UnavailableError(
             f"{state}: want a folder that nobody else may write, got mode {mode:04o}",
             hint=f"chmod 700 {state}",

@@ -1,7 +1,8 @@
-"""What a service's enclave asks of its database: what fails there is told whole in the host's log alone.
+"""Wraps the store's ocalls: database errors are logged on the host in full, and reach the enclave without
+details.
 
-An enclave tells its clients why it cannot work. Where its host's database is, and as whom the host is known
-there, is no affair of theirs.
+An enclave reports to its clients why it cannot work. The address of its host's database, and the host's user
+name there, must not reach them.
 """
 
 from __future__ import annotations
@@ -16,19 +17,17 @@ from kluis.enclave.store import ocalls
 from kluis.enclave.store.ocalls import HostSide
 from kluis.errors import KluisError, UnavailableError, foreign
 
-__all__ = ["StoreLog"]
-
 AWAY: Final = "database: unavailable"
 AGAIN_SECONDS: Final = 60.0
-"""How long the same is not said again: a database that is away fails every request."""
+"""How long the same error is not logged again: every request fails while the database is unreachable."""
 
 
 class StoreLog:
-    """Asks for the enclaves of one service, and says in the host's log why there was no answer.
+    """Runs the store requests of one service's enclaves, and logs failures on the host.
 
     Args:
-        service: its name.
-        write: puts lines into the host's log.
+        service: name.
+        write: writes lines to the host's log.
     """
 
     def __init__(self, service: str, write: Callable[[Iterable[str]], None]) -> None:
@@ -38,7 +37,7 @@ class StoreLog:
         self._reported, self._when = "", 0.0
 
     def functions(self, records: HostSide) -> dict[str, Callable[..., Any]]:
-        """The ocalls of the service's store, by the names that an enclave calls them."""
+        """The ocalls of the service's store, by name."""
         return {name: functools.partial(self._ask, each) for name, each in ocalls.serving(records).items()}
 
     def _ask(self, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -1,1 +1,1 @@
-"""Services that run inside enclaves, and what they are made of."""
+"""Services that run inside enclaves, and their common parts."""

@@ -1,7 +1,8 @@
-"""Back-off: what failed is asked for again after a second, two, four, at most a minute; and told meanwhile.
+"""Back-off: retry a failed operation after one second, two, four, at most a minute, and report the error
+meanwhile.
 
-Whoever comes in between hears what the last one heard, and how long ago that was: nobody waits for what will
-fail again, and the reason is not hidden. Time is counted from the end of what failed, for it may be slow.
+Callers in between get the last error and its age: they do not wait for an operation that will fail again, and
+still see the reason. Time is counted from the end of the failed operation, which may be slow.
 """
 
 from __future__ import annotations
@@ -14,8 +15,6 @@ from typing import Final, TypeVar
 
 from kluis.errors import KluisError, UnavailableError
 
-__all__ = ["Backoff"]
-
 FIRST_SECONDS: Final = 1.0
 LONGEST_SECONDS: Final = 60.0
 MOST_KEPT: Final = 256
@@ -24,7 +23,7 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(slots=True)
 class _Failed:
-    """What failed last: how, when, how long nobody asks, and whether somebody does now."""
+    """The last failure: the error, its time, the current delay, and whether a retry is in progress."""
 
     error: KluisError
     at: float
@@ -33,21 +32,21 @@ class _Failed:
 
 
 class Backoff:
-    """Asks, and remembers what failed. Thread-safe."""
+    """Runs an operation, and remembers its failures. Thread-safe."""
 
     def __init__(self) -> None:
         self._failed: dict[object, _Failed] = {}
         self._lock = threading.Lock()
 
     def attempt(self, what: object, ask: Callable[[], T]) -> T:
-        """Ask, unless that failed a little while ago, or failed and somebody else asks now.
+        """Run the operation, unless it failed recently, or another thread is retrying it now.
 
         Args:
-            what: is asked for: of these each has its own waits. Hashable.
-            ask: asks. Its errors are rebuilt from message, hint and code.
+            what: identifies the operation; each has its own delays. Hashable.
+            ask: runs it. Its errors are rebuilt from message, hint and code.
 
         Raises:
-            KluisError: what ``ask`` raised; or the last time, and then its message says when that was.
+            KluisError: from ``ask``; or the error of the last attempt, with its age in the message.
         """
         with self._lock:
             before = self._failed.get(what)
@@ -69,7 +68,7 @@ class Backoff:
             self._failed.pop(what, None)
             if error is None:
                 return
-            # Several who began when nothing had failed yet fail once, all together.
+            # Several threads that began before any failure fail once, all together.
             wait = FIRST_SECONDS if before is None else min(before.wait * 2, LONGEST_SECONDS)
             if len(self._failed) >= MOST_KEPT:
                 self._failed.pop(next(iter(self._failed)))
@@ -77,9 +76,11 @@ class Backoff:
 
 
 def _again(failed: _Failed) -> KluisError:
-    """The error once more: a new one, for what is raised twice keeps whoever raised it first."""
+    """A copy of the error: an exception raised twice keeps its first traceback."""
     error, ago = failed.error, monotonic() - failed.at
-    when = "is asked for now" if failed.asking else f"asked for again in {max(failed.wait - ago, 0):.0f} s"
+    when = (
+        ("is requested again now") if failed.asking else f"next request in {max(failed.wait - ago, 0):.0f} s"
+    )
     message = f"{error.message} (so it was {ago:.0f} s ago; {when})"
     kind = type(error) if type(error).__init__ is KluisError.__init__ else UnavailableError
     return kind(message, hint=error.hint, code=error.code)

@@ -1,7 +1,7 @@
-"""The services' clock: the one place in a service that asks what time it is.
+"""The services' clock: the only place in a service that reads the time.
 
-Inside an enclave the answer is the host's word: it can make a token seem older or newer to the service,
-and no signature that the service checks any truer.
+Inside an enclave the time comes from the host. A wrong time can make a token look older or newer to the
+service, but cannot make a wrong signature valid.
 """
 
 from __future__ import annotations
@@ -10,18 +10,16 @@ import time
 from datetime import UTC, datetime
 from typing import Protocol
 
-__all__ = ["Clock", "SystemClock"]
-
 
 class Clock(Protocol):
-    """Says what time it is."""
+    """Provides the time."""
 
     def now(self) -> datetime:
         """The time, aware, in UTC."""
         ...
 
     def pace(self) -> float:
-        """Seconds of a clock that nobody sets, since some moment before this process began."""
+        """Seconds of a monotonic clock that cannot be set, since some moment before this process began."""
         ...
 
 
@@ -33,5 +31,5 @@ class SystemClock:
         return datetime.now(UTC)
 
     def pace(self) -> float:
-        """Seconds since this machine started, while it was awake."""
+        """Seconds since this machine started, not counting suspend."""
         return time.monotonic()

@@ -1,9 +1,9 @@
-"""A service in its enclave: told its settings once, with a store that its host keeps, served over TLS.
+"""Runs a service inside its enclave: configured once, with a host-kept sealed store, served over TLS.
 
-What crosses the boundary is here and nowhere else. Inwards: ``configure``, ``tend``, and what
-:func:`kluis.enclave.asgi.host` and :func:`kluis.enclave.store.keys.custody.declare` declare. Outwards, to a
-host that is not trusted: the store's requests, ``fetch`` for documents whose signatures are checked inside,
-``endorse`` likewise, ``certify`` for a certificate of a key made inside, and ``log``.
+Everything that crosses the boundary is declared here. Inwards: ``configure``, ``tend``, and the declarations
+of :func:`kluis.enclave.asgi.host` and :func:`kluis.enclave.store.keys.custody.declare`. Outwards, to an
+untrusted host: the store's requests, and ``fetch`` and ``endorse`` for documents whose signatures are checked
+inside. Also ``certify``, for a certificate of a key generated inside, and ``log``.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.services.clock import Clock, SystemClock
 from kluis.services.logbook import Logbook
 
-__all__ = ["Endorsed", "Place", "Published", "endorsement", "host", "read_settings"]
-
 T = TypeVar("T")
 
 FETCH_SECONDS: Final = 20.0
@@ -35,19 +33,18 @@ LIMITS: Final = asgi.Limits(connections=1000, body_bytes=8 << 20)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Place:
-    """Where a service finds itself.
+    """The environment of a service.
 
     Attributes:
         storage: its records.
-        clock: its host's word for the time.
-        fetch: bytes at an address, by its host, who may give any: only what is signed counts.
-        certify: from a request (PKCS#10, PEM) to a chain (PEM), by its host's own authority.
-        endorse: from a kind (``sgx``, ``tdx``, ``snp``) and evidence to what its maker publishes about it,
-            JSON; by its host, and verified inside like what anybody brings. Raises UnavailableError, with the
-            host's word for why there is none.
-        published: what a maker's service answers to a path and a query: headers and body, or None; by its
-            host.
-        vouch: quotes a statement, purpose ``app``.
+        clock: the time from its host.
+        fetch: returns the bytes at an address. The host may return any bytes: only signed content is trusted.
+        certify: from a request (PKCS#10, PEM) to a chain (PEM), by the host's own authority.
+        endorse: takes a kind (``sgx``, ``tdx``, ``snp``) and evidence, and returns the vendor's documents
+            about it, JSON. They come from the host, and are verified inside like any input. Raises
+            UnavailableError, with the host's reason.
+        published: a vendor's response to a path and a query: headers and body, or None; from the host.
+        vouch: quotes a statement, with purpose ``app``.
     """
 
     storage: Storage
@@ -60,12 +57,12 @@ class Place:
 
 
 class Endorsed(msgspec.Struct, frozen=True):
-    """What a maker publishes about evidence; or why the host has none.
+    """A vendor's documents about evidence, or the reason why the host has none.
 
     Attributes:
-        document: JSON; empty for none.
-        why: what failed; for people.
-        mend: what the host's operator does about it; for people.
+        document: JSON; empty if there is none.
+        why: the failure; for people.
+        ``mend``: what the host's operator can do about it; for people.
     """
 
     document: bytes
@@ -74,7 +71,7 @@ class Endorsed(msgspec.Struct, frozen=True):
 
 
 class Published(msgspec.Struct, frozen=True):
-    """A maker's document as its service answers it; empty where the host has none."""
+    """A vendor's document in its service's form; empty if the host has none."""
 
     found: bool
     headers: dict[str, str]
@@ -82,23 +79,23 @@ class Published(msgspec.Struct, frozen=True):
 
 
 class Application(Protocol):
-    """What is served, and looked after."""
+    """The ASGI application of a service, and its upkeep."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer one request, as ASGI 3 has it."""
+        """Answer one request (ASGI 3)."""
 
     def tend(self) -> None:
-        """Do what is due by now."""
+        """Do the upkeep that is due."""
 
 
 Build = Callable[[bytes, Place], Application]
 
 
 def read_settings(document: bytes, kind: type[T], service: str) -> T:
-    """What a service was told, of its own type.
+    """Decode a service's settings into its own type.
 
     Raises:
-        UsageError: of another shape; says where.
+        UsageError: another shape; with the place.
     """
     try:
         return msgspec.json.decode(document, type=kind)
@@ -107,13 +104,13 @@ def read_settings(document: bytes, kind: type[T], service: str) -> T:
 
 
 def host(app: Enclave, build: Build, identity: asgi.Identity | None = None) -> asgi.Server:
-    """Declare all that a service's enclave has.
+    """Declare all ecalls and ocalls of a service's enclave.
 
     Args:
-        app: whose ecalls and ocalls they become.
-        build: makes the service's ASGI application from its settings (JSON) and its place; raises one of
-            our errors for settings that cannot be meant.
-        identity: of its TLS, where the code inside chooses it; None: a key that the host has named.
+        app: that declares them.
+        build: creates the service's ASGI application from its settings (JSON) and its environment; raises one
+            of our errors for invalid settings.
+        identity: of its TLS, if the code inside chooses it; None: a key whose certificate the host issues.
 
     Returns:
         The server.
@@ -124,27 +121,27 @@ def host(app: Enclave, build: Build, identity: asgi.Identity | None = None) -> a
 
     @app.ocall(timeout_seconds=FETCH_SECONDS)
     def fetch(url: str) -> bytes:
-        """Bytes at ``url``."""
+        """Return the bytes at ``url``."""
         raise UnavailableError(f"fetch {url}: this host fetches nothing")
 
     @app.ocall(timeout_seconds=FETCH_SECONDS)
     def certify(request: bytes) -> bytes:
-        """A chain for a request, both PEM."""
+        """Return a chain for a request, both PEM."""
         raise UnavailableError("certify: this host has no authority")
 
     @app.ocall(timeout_seconds=FETCH_SECONDS)
     def endorse(kind: str, evidence: bytes) -> Endorsed:
-        """What a maker publishes about evidence."""
+        """Return a vendor's documents about evidence."""
         raise UnavailableError(f"endorse {kind}: this host has nothing")
 
     @app.ocall(timeout_seconds=FETCH_SECONDS)
     def published(path: str, query: dict[str, str]) -> Published:
-        """A maker's document."""
+        """Return a vendor's document."""
         raise UnavailableError(f"published {path}: this host has nothing")
 
     @app.ocall(timeout_seconds=FETCH_SECONDS)
     def log(lines: list[str]) -> None:
-        """Lines of the log."""
+        """Write lines to the log."""
 
     def answered(path: str, query: Mapping[str, str]) -> tuple[dict[str, str], bytes] | None:
         made = published(path, dict(query))
@@ -171,7 +168,9 @@ def host(app: Enclave, build: Build, identity: asgi.Identity | None = None) -> a
 
     @app.ecall
     def tend() -> None:
-        """Do what is due by now, if anything is. When that is, is computed inside: a host can only knock."""
+        """Do the upkeep that is due, if any. The schedule is computed inside: a host can only trigger this
+        call.
+        """
         if later.application is not None:
             later.application.tend()
 
@@ -179,10 +178,10 @@ def host(app: Enclave, build: Build, identity: asgi.Identity | None = None) -> a
 
 
 def endorsement(endorse: Callable[[str, bytes], Endorsed], kind: str, evidence: bytes) -> bytes:
-    """What a host gives for evidence.
+    """Fetch the host's endorsements for evidence.
 
     Raises:
-        UnavailableError: nothing; carries why, as the host says it.
+        UnavailableError: there are none; with the host's reason.
     """
     try:
         endorsed = endorse(kind, evidence)
@@ -191,12 +190,12 @@ def endorsement(endorse: Callable[[str, bytes], Endorsed], kind: str, evidence: 
     if endorsed.document:
         return endorsed.document
     reason = foreign(endorsed.why) or "no reason"
-    mend = f"; mended there by: {foreign(endorsed.mend)}" if endorsed.mend else ""
-    raise UnavailableError(f"the host says, unchecked: {reason}{mend}", code="collateral_missing")
+    mend = f"; fix on the host: {foreign(endorsed.mend)}" if endorsed.mend else ""
+    raise UnavailableError(f"the host reports, unverified: {reason}{mend}", code="collateral_missing")
 
 
 class _Later:
-    """The application that ``configure`` makes."""
+    """A placeholder for the application that ``configure`` creates."""
 
     application: Application | None = None
 

@@ -1,7 +1,7 @@
-"""The issuer that decides who may change what a service keeps is fixed with the first start.
+"""Fix the issuer that authorizes changes of a service's state at the service's first start.
 
-A service's word covers what it keeps: policies, certificates, revocations. An operator that could name
-another issuer for one start could change these, name the first issuer again, and nobody would see it.
+Tokens of a service depend on its state: policies, certificates, revocations. If an operator could configure
+another issuer for one start, they could change the state, restore the first issuer, and leave no trace.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from kluis.enclave.store.model import Storage, Writing
 from kluis.errors import PolicyError
 from kluis.formats.encoding import jcs
 from kluis.services.web import Issuer
-
-__all__ = ["CHANGING", "canonical", "fix"]
 
 TABLE: Final = "trust"
 KEY: Final = "issuer"
@@ -39,15 +37,15 @@ def canonical(issuer: Issuer | None, *, changing: bool) -> bytes:
 
 
 def fix(storage: Storage, issuer: bytes) -> None:
-    """Keep the issuer with the first start, and refuse another one later.
+    """Store the issuer at the first start, and refuse another one later.
 
     Args:
         storage: the service's.
-        issuer: as :func:`canonical` writes it. Its audiences count: anyone who can register a service with
-            the issuer can get tokens for that service, with any role.
+        issuer: from :func:`canonical`. Its audiences are included: anyone who can register a service with the
+            issuer can get tokens for that service, with any role.
 
     Raises:
-        PolicyError: another one was fixed; code ``issuer_fixed``.
+        PolicyError: another one is fixed; code ``issuer_fixed``.
     """
     if (pinned := storage.get(TABLE, KEY)) is None:
 

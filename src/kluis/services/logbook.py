@@ -1,4 +1,4 @@
-"""A service's log lines, on their way from inside to the host: gathered, and handed over in batches."""
+"""Collect a service's log lines inside, and pass them to the host in batches."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from typing import Final
 
 from kluis.errors import KluisError
 
-__all__ = ["Logbook"]
-
 MOST_WAITING: Final = 4096
 BATCH: Final = 256
 PAUSE_SECONDS: Final = 0.1
@@ -19,13 +17,13 @@ MOST_LINE: Final = 2048
 
 
 class Logbook(logging.Handler):
-    """Takes records of the loggers under ``kluis.services``, and gives the host their lines.
+    """Receives records of the loggers under ``kluis.services``, and passes their lines to the host.
 
-    A host that does not take them costs the oldest lines, and never a request; how many were lost is the
-    next line.
+    If the host does not accept them, the oldest lines are lost, but never a request; the next line states how
+    many.
 
     Args:
-        give: hands lines to the host.
+        give: passes lines to the host.
     """
 
     def __init__(self, give: Callable[[list[str]], None]) -> None:
@@ -37,7 +35,7 @@ class Logbook(logging.Handler):
         threading.Thread(target=self._run, name="kluis-log", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a line for the next batch; an exception's text is no part of it."""
+        """Store a line for the next batch; it does not include an exception's text."""
         if len(self._lines) >= MOST_WAITING:
             self._lines.popleft()
             self._lost += 1
@@ -45,7 +43,7 @@ class Logbook(logging.Handler):
         self._wake.set()
 
     def flush(self) -> None:
-        """Hand over what is there."""
+        """Pass on the stored lines."""
         while self._lines:
             batch = [self._lines.popleft() for _ in range(min(BATCH, len(self._lines)))]
             if self._lost:

@@ -57,7 +57,7 @@ class Backend(Protocol):
             sockets: by grant, such as ``listen:web``; the enclave gets a duplicate of each.
 
         Raises:
-            KluisError: the image cannot be launched; says why.
+            KluisError: the image cannot be launched; with the reason.
         """
 
     def root_pem(self) -> bytes:

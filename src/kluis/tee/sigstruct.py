@@ -2,23 +2,22 @@
 
 Spec: Intel SDM vol. 3D, "SIGSTRUCT" and "EINIT"; the signature is RSA-3072 with exponent 3,
 PKCS #1 v1.5 over SHA-256 (RFC 8017, section 9.2). Integers are little-endian, the RSA ones too.
+A launch reads and verifies without ``cryptography``, so what makes and reads keys imports it late.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
-from typing import Final
-
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes as algorithms
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from typing import TYPE_CHECKING, Final
 
 from kluis.errors import AuthenticityError, FormatError, UsageError
 from kluis.formats.encoding.layout import U8, U16, U32, U64, Struct, at, layout
 from kluis.formats.sgx.report import Flag
 from kluis.hashes import sha256
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import rsa
 
 SIZE: Final = 1808
 KEY_BYTES: Final = 384
@@ -129,7 +128,10 @@ def unsigned(enclavehash: bytes, *, product_id: int, svn: int, date: str, debug:
 
 def sign(struct: SigStruct, key: rsa.RSAPrivateKey) -> SigStruct:
     """Sign with a key that is at hand: RSA-3072, exponent 3."""
-    made = key.sign(struct.message(), padding.PKCS1v15(), algorithms.SHA256())
+    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+    from cryptography.hazmat.primitives.hashes import SHA256
+
+    made = key.sign(struct.message(), PKCS1v15(), SHA256())
     return with_signature(struct, key.public_key(), made)
 
 
@@ -236,6 +238,8 @@ def check_attributes(struct: SigStruct) -> None:
 
 def generate_key() -> rsa.RSAPrivateKey:
     """Make an author's key: RSA-3072 with exponent 3, which is what SGX takes."""
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
     return rsa.generate_private_key(public_exponent=EXPONENT, key_size=KEY_BYTES * 8)
 
 
@@ -245,6 +249,10 @@ def load_key(pem: bytes, what: str = "key") -> rsa.RSAPrivateKey:
     Raises:
         UsageError: not PEM, encrypted, or not RSA-3072 with exponent 3. The key is never quoted.
     """
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
     try:
         key = serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -263,6 +271,10 @@ def load_public(pem: bytes, what: str = "public key") -> rsa.RSAPublicKey:
     Raises:
         UsageError: not PEM, or not RSA-3072 with exponent 3.
     """
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
     try:
         key = serialization.load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm) as error:

@@ -15,8 +15,6 @@ from kluis.enclave.boundary.interface import Signature
 from kluis.host.interface import Interface
 from kluis.tee.backend import Running
 
-__all__ = ["EvilHost"]
-
 
 class EvilHost:
     """Says anything to an enclave, and hears what it answers.

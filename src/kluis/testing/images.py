@@ -11,8 +11,6 @@ import pytest
 
 from kluis.tee.image.build import builder
 
-__all__ = ["ALLOWED", "built"]
-
 ALLOWED = frozenset() if os.geteuid() == 0 else frozenset({"secret-memory"})
 """What may be missing: nothing for root; what an ordinary user's limits withhold for others."""
 

@@ -34,8 +34,6 @@ from kluis.tee.platform.root.identity import Identity
 from kluis.tee.platform.root.keys import CPUSVN, Secret
 from kluis.tee.platform.root.quoting import PlatformKeys
 
-__all__ = ["START_SECONDS", "Process", "RehearsalPlatform", "interface_of"]
-
 START_SECONDS = 120.0
 FIRST = 7  # descriptor of the first socket: 3 to 6 are the runtime's own
 

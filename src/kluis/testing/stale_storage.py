@@ -11,8 +11,6 @@ from kluis.enclave.store.ocalls import HostSide
 from kluis.enclave.store.records import StoreAnswer, StoreCommit, StoreKeys, StorePut, StoreRekey, StoreSurvey
 from kluis.serve.store import Database, keeping
 
-__all__ = ["StaleStorage", "SwitchedRecords"]
-
 
 class SwitchedRecords:
     """Records that are others at the host's will.

@@ -95,9 +95,7 @@ def test_where_none_is_given_it_is_not_met() -> None:
 def test_where_none_is_given_it_says_what_to_give() -> None:
     """No other code is to be run, and no policy to be changed: the values are missing."""
     rules = {rule.name: rule for rule in identity_rules(TDX, _wanting(Tee.TDX, "measurements"))}
-    assert rules["measurement"].fix == (
-        "give the reference values for it that its maker publishes: --reference FILE"
-    )
+    assert rules["measurement"].fix == ("pass the vendor's reference values for it: --reference FILE")
 
 
 def test_another_value_fails() -> None:

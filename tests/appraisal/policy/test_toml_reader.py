@@ -96,7 +96,7 @@ def test_every_key_must_stand_there(key: str) -> None:
         loads(text.encode())
     assert caught.value.code == "policy_incomplete"
     assert key in str(caught.value)
-    assert caught.value.hint == "kluis policy init writes a policy that says everything"
+    assert caught.value.hint == "kluis policy init writes a complete policy"
 
 
 @pytest.mark.parametrize("table", NAMES)
@@ -503,9 +503,9 @@ def test_a_key_that_is_misspelt() -> None:
         ),
         ("max_collateral_age_days = 30", "max_collateral_age_days = 99999", HINT),
         ('"UpToDate"', '"uptodate"', HINT),
-        ('measurements = ["', 'measurements = ["0x', "hex digits alone: no 0x, no colons"),
-        ('measurements = ["', 'measurements = ["sha256:', "hex digits alone: no 0x, no colons"),
-        ('report_data = "given"', 'report_data = "none"', "hex digits alone"),
+        ('measurements = ["', 'measurements = ["0x', "only hex digits: no 0x, no colons"),
+        ('measurements = ["', 'measurements = ["sha256:', "only hex digits: no 0x, no colons"),
+        ('report_data = "given"', 'report_data = "none"', "only hex digits"),
     ],
 )
 def test_what_mends_a_policy(old: str, new: str, hint: str) -> None:
@@ -597,7 +597,7 @@ def test_refuses_version_2(name: str) -> None:
 
 
 def test_a_key_twice_is_refused() -> None:
-    """A key that stands twice could be read in two ways."""
+    """A key that appears twice could be read in two ways."""
     with pytest.raises(FormatError) as caught:
         loads(_whole("smt = false", "smt = false\nsmt = true"))
     assert caught.value.code == "bad_encoding"
@@ -684,7 +684,7 @@ def test_releases() -> None:
     text = dumps(policy)
     assert text.endswith(
         f"""
-[[releases.sgx]]  # values that are good together alone
+[[releases.sgx]]  # values that belong together
 name = "4.2"
 measurements = ["{"ab" * 32}"]
 
@@ -707,7 +707,7 @@ def _released(old: str, new: str) -> bytes:
         (_released("[[releases.sgx]]", "[[releases.toaster]]"), "policy.releases.toaster: want one of "),
         (
             f'{WHOLE}[[releases.tdx]]\nname = "1"\nmeasurements = ["{"ab" * 48}"]'.encode(),
-            "policy.releases.tdx: want a table of that TEE",
+            "policy.releases.tdx: want also a table of that TEE",
         ),
         (_released('name = "4.3"\n', ""), "policy.releases.sgx[1].name: is not stated"),
         (_released('name = "4.3"', "name = 4"), "policy.releases.sgx[1].name: want text, got an integer"),
@@ -722,7 +722,7 @@ def _released(old: str, new: str) -> bytes:
         (_released("cd" * 32, "cd"), "policy.releases.sgx[1].measurements: want 32 bytes, got 1"),
         (
             _released(f'measurements = ["{"cd" * 32}", "{"ef" * 32}"]', ""),
-            "policy.releases.sgx[1]: want a value of the release, got its name alone",
+            "policy.releases.sgx[1]: want a value of the release, got only its name",
         ),
         (
             _released('name = "4.3"', 'name = "4.3"\nsmt = false'),

@@ -553,7 +553,7 @@ def test_advisories_that_are_accepted_are_named() -> None:
     mended = _judge(_status(tcbStatus="UpToDate", advisoryIDs=["KLUIS-1"]))
     for result, got in (
         (_judge(_status(**OUT_OF_DATE), accepted), "KLUIS-1, KLUIS-2"),
-        (mended, "KLUIS-1, mended: UpToDate"),
+        (mended, "KLUIS-1, fixed: UpToDate"),
         (_judge(), "none"),
     ):
         rule = {rule.name: rule for rule in result.rules}["advisories"]

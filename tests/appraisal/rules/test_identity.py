@@ -239,7 +239,7 @@ def test_hardware_alone_where_a_vm_is_wanted() -> None:
     """All parts of composed evidence have a table, and a part that stands alone is no composed evidence."""
     both = _composed(wants.Named(frozenset({"snp"})), Tee.SNP)
     assert _tee(SAMPLES[Tee.AZURE], both) == (True, "azure", "azure on snp", "")
-    assert _tee(SAMPLES[Tee.SNP], both) == (False, "azure", "snp", "give all of an A")
+    assert _tee(SAMPLES[Tee.SNP], both) == (False, "azure", "snp", "pass all evidenc")
     assert _tee(SAMPLES[Tee.NITRO], both) == (False, "azure", "nitro", "give a policy th")
     azure = _composed(wants.Named(frozenset({"snp"})))
     assert _tee(SAMPLES[Tee.AZURE], azure) == (False, "azure", "azure on snp", "give a policy th")
@@ -326,7 +326,7 @@ def test_releases_cannot_be_changed() -> None:
     with pytest.raises(TypeError):
         identity.releases[Tee.NITRO] = (A,)  # type: ignore[index]
     with pytest.raises(
-        UsageError, match=r"^policy.releases.sgx: want a table of that TEE beside it, got none(?m:$)"
+        UsageError, match=r"^policy.releases.sgx: want also a table of that TEE, got no table(?m:$)"
     ):
         ByTable(tables=_table(Tee.NITRO).tables, releases={Tee.SGX: (A,)})
     other = Release(name="x", wants={"other": A.wants["measurements"]})

@@ -97,7 +97,7 @@ def test_keys_that_a_token_brings() -> None:
         (
             {"aud": "you"},
             None,
-            "token aud: want --audience to hold it to, got none; the token says 'you'",
+            "token aud: want --audience to compare it with, got nothing; the token contains 'you'",
         ),
     ],
 )
@@ -112,7 +112,8 @@ def test_an_issuer_that_nobody_wanted() -> None:
     """A token that names its issuer is held to one: leaving it out is no way to take any."""
     error = refused(UsageError, sign(claims()), wanted=Expected(None, None, None))
     assert error.message == (
-        "token iss: want --issuer to hold it to, got none; the token says 'https://attest.example'"
+        "token iss: want --issuer to compare it with, got nothing; the token contains"
+        " 'https://attest.example'"
     )
     assert checked(sign(claims()), wanted=Expected("https://ATTEST.example:443/", None, None))
 

@@ -278,7 +278,7 @@ def test_a_token_is_small_whatever_the_policy_lists() -> None:
 
 
 def test_without_details() -> None:
-    """What the evidence says can be left out; the level and what it lets in cannot."""
+    """Contents of the evidence can be left out; the level and what it lets in cannot."""
     bare = ear.of(RESULT, issued_at=NOW, expires_at=NOW + timedelta(minutes=5), details=False)
     appraisal = bare.submods["sgx"]
     assert appraisal.attester == {}

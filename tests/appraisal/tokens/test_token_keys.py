@@ -69,7 +69,7 @@ def test_evidence_that_vouches_for_another_key() -> None:
     spki = rsa_key(3).public_key()
     other = spki.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     said = refused(jwks(), vouched=lambda certificate: other)
-    assert said.endswith("JWK.x5c: its evidence vouches for another key")
+    assert said.endswith("JWK.x5c: its evidence is for another key")
     own = AUTHORITY_KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     document = json.dumps(jwks()).encode()
     assert list(token_keys.read(document, certified=True, vouched=lambda certificate: own)) == ["one"]

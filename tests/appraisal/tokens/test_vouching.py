@@ -18,8 +18,8 @@ from kluis.appraisal.tokens import vouching
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, PolicyError, UsageError
 from kluis.evidence import ProtectionLevel
 from kluis.formats.kluis import runtime_data, vouched
+from kluis.formats.kluis.bundle import EvidenceBundle
 from kluis.formats.kluis.runtime_data import Purpose, RuntimeData
-from kluis.formats.kluis.vouched import Vouched
 from tests.evidence.forge import IMAGE, Forge
 from tests.keys import rsa_key
 
@@ -50,15 +50,15 @@ def wanted(image: bytes = IMAGE, **binding: Any) -> Policy:
     return dataclasses.replace(made, binding=dataclasses.replace(made.binding, **given))
 
 
-def vouch(forge: Forge, payload: bytes, purpose: Purpose = Purpose.APP) -> Vouched:
+def vouch(forge: Forge, payload: bytes, purpose: Purpose = Purpose.APP) -> EvidenceBundle:
     """Evidence as an enclave makes it."""
     document = RuntimeData(purpose=purpose, image_id=IMAGE, nonce=b"", payload=payload).encode()
     body = forge.body(report_data=runtime_data.report_data(document))
-    return Vouched(forge.quote(body), document, forge.launch)
+    return EvidenceBundle(forge.quote(body), document, forge.launch)
 
 
 def certificate(
-    made: Vouched | None,
+    made: EvidenceBundle | None,
     forge: Forge,
     key: rsa.RSAPrivateKey = KEY,
     signer: rsa.RSAPrivateKey | None = None,
@@ -74,7 +74,7 @@ def certificate(
         .not_valid_before(forge.now - timedelta(days=1))
         .not_valid_after(forge.now + timedelta(days=1))
     )
-    for oid, value in made.extensions() if made else ():
+    for oid, value in vouched.extensions(made) if made else ():
         held = x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value)
         builder = builder.add_extension(held, critical=False)
     return builder.sign(signer or key, hashes.SHA256()).public_bytes(Encoding.DER)
@@ -106,7 +106,7 @@ def test_evidence_of_another_key(forge: Forge) -> None:
     made = certificate(vouch(forge, vouched.statement(spki(KEY))), forge, key=OTHER)
     with pytest.raises(AuthenticityError) as refused:
         check(forge, made)
-    assert refused.value.message == "signing certificate: its evidence vouches for another key"
+    assert refused.value.message == "signing certificate: its evidence is for another key"
     assert refused.value.code == "vouched_key"
 
 

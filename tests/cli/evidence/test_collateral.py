@@ -104,7 +104,7 @@ def test_offline(fetch: Kluis, service: Service) -> None:
     """Offline asks nobody: first there is nothing, after a fetch there is all."""
     nothing = fetch("--offline")
     assert nothing.code == 7
-    assert "tcb-info sgx e0e0e0000000 early: is not kept, and nobody may be asked" in nothing.err
+    assert "tcb-info sgx e0e0e0000000 early: is not cached, and no connection is allowed" in nothing.err
     assert "hint: fetch it once without --offline" in nothing.err
     assert service.asked == []
     first = fetch()

@@ -17,7 +17,8 @@ from tests.evidence.tpm import forge as tpm
 from tests.formats.snp import samples
 
 EVIDENCE_FIRST = (
-    "kluis: hint: evidence goes first, alone, its collateral in --collateral, and the policy in --policy\n"
+    "kluis: hint: pass only the evidence as the argument, its collateral in --collateral, and the"
+    " policy in --policy\n"
 )
 LATER = "2027-06-01T00:00:00Z"
 
@@ -54,8 +55,8 @@ def test_evidence_and_policy_that_changed_places(kluis: Kluis, folder: Path) -> 
     said = kluis("verify", policy, "--now", NOW)
     assert (said.code, said.err) == (
         3,
-        "kluis: error: evidence: is a policy\n"
-        "kluis: hint: the evidence goes first, alone, and the policy in --policy\n" + ends("bad_magic"),
+        "kluis: error: evidence: is a policy\nkluis: hint: pass only the evidence as the argument,"
+        " and the policy in --policy\n" + ends("bad_magic"),
     )
 
 
@@ -88,10 +89,9 @@ def test_what_endorses_nothing_is_named(kluis: Kluis, folder: Path, name: str) -
     said = kluis("verify", folder / "quote.bin", "--collateral", given, "--now", NOW)
     assert (said.code, said.err) == (
         3,
-        f"kluis: error: {given}: want a bundle, TCB info, an identity, certificates or a CRL, "
-        "got none of them\n"
-        f"kluis: hint: kluis inspect {given} says what it is; the evidence itself goes first\n"
-        + ends("bad_encoding"),
+        f"kluis: error: {given}: want a bundle, TCB info, an identity, certificates or a CRL, got none"
+        f" of them\nkluis: hint: kluis inspect {given} shows what it is; the evidence itself is the"
+        " first argument\n" + ends("bad_encoding"),
     )
 
 
@@ -148,7 +148,7 @@ def test_parts_alone_and_by_other_names(kluis: Kluis, tmp_path: Path) -> None:
     said = kluis("verify", tmp_path / "tpm_quote")
     assert "--part tpm_quote=FILE --part tpm_signature=FILE --part pcrs=FILE\n" in said.err
     said = kluis("verify", "--part", f"message={tmp_path / 'tpm_quote'}")
-    assert "hint: parts go by names: tpm_quote with tpm_signature and pcrs; " in said.err
+    assert "hint: parts have names: tpm_quote with tpm_signature and pcrs; " in said.err
     (tmp_path / "report").write_bytes(nvidia.Forge().report())
     said = kluis("verify", tmp_path / "report")
     assert "--part report=FILE --part cert_chain=FILE\n" in said.err

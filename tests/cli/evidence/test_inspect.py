@@ -19,7 +19,6 @@ import pytest
 
 from kluis.cli.evidence import inspect as inspecting
 from kluis.cli.evidence import inspect_text as text
-from kluis.cli.evidence.inspect_fields import fields
 from kluis.cli.image import inspect_image
 from kluis.cli.main import run
 from kluis.errors import KluisError
@@ -30,6 +29,8 @@ from kluis.formats.ietf.cmw import OCTETS, Collection, Part
 from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.wrappers import oe
 from kluis.tee.image import archive
+from kluis.views import recognised
+from kluis.views.fields import fields
 from tests.cli.quotes import Kluis, Said
 from tests.evidence.cca import forge as cca
 from tests.evidence.forge import IMAGE, NONCE
@@ -70,7 +71,7 @@ def test_quote(kluis: Kluis, quote: Path) -> None:
     assert re.search(r"\nruntime_data:\n  kind +Kluis runtime data\n", said.out)
     assert f"  nonce          {NONCE.hex()}\n" in said.out
     assert re.search(r"\nlaunch:\n  kind +Kluis launch configuration\n", said.out)
-    assert "note                 says of itself that no hardware made it\n" in said.out
+    assert "note                 states that no hardware created it\n" in said.out
     assert said.out.endswith("\n\nnothing above is verified: kluis verify checks it\n")
 
 
@@ -101,7 +102,7 @@ def test_envelopes(kluis: Kluis, tmp_path: Path) -> None:
     inner = cbor.dumps([OCTETS, SGX.quote(), 4])
     token = unsigned({10: NONCE, 265: "tag:a", 299: cbor.Tagged(1668547091, {"tee": [42, SGX.quote()]})})
     for data, shown in (
-        (token, ("EAT (UCCS)", "vouches for nothing by itself", f"nonces  {NONCE.hex()}", "cmw:")),
+        (token, ("EAT (UCCS)", "proves nothing by itself", f"nonces  {NONCE.hex()}", "cmw:")),
         (inner, ("CMW record", "says_it_is  EVIDENCE", "SGX quote v3")),
         (cbor.dumps({1: [42, SGX.quote()]}), ("CMW collection", "media_types.1  42", "SGX quote v3")),
         (Part(42, SGX.quote()).encode(), ("CMW record", "says_it_is  none", "SGX quote v3")),
@@ -222,7 +223,7 @@ def test_every_kind(name: str) -> None:
     found = sniff(GOOD[name])
     lines = list(text.lines(found))
     assert lines[0].split(None, 1) == ["kind", found.name]
-    assert json.loads(json.dumps(text.value(found)))["kind"] == found.name
+    assert json.loads(json.dumps(recognised.value(found)))["kind"] == found.name
 
 
 @pytest.mark.skipif(not VECTORS.is_dir(), reason=f"no vectors in {VECTORS}: set KLUIS_VECTORS")
@@ -243,7 +244,7 @@ def test_recorded(role: str) -> None:
             assert role == "original"
             continue
         assert not any("\n" in line for line in text.lines(found))
-        assert json.loads(json.dumps(text.value(found)))["size"] == found.size
+        assert json.loads(json.dumps(recognised.value(found)))["size"] == found.size
 
 
 def test_noise(kluis: Kluis, tmp_path: Path) -> None:
@@ -352,7 +353,7 @@ def test_log_that_cannot_be_replayed(algorithms: tuple[tuple[int, int], ...], sh
 
 def test_json_of_anything() -> None:
     """What no case names is written as text."""
-    assert text.json(1.5) == "1.5"
+    assert recognised.json(1.5) == "1.5"
 
 
 def test_wrapper() -> None:

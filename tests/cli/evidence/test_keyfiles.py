@@ -120,7 +120,7 @@ def test_with_a_key_nothing_unsigned_is_believed(tmp_path: Path, name: str) -> N
     (tmp_path / "key.pem").write_bytes(_public(KEY))
     now = datetime(2026, 6, 1, tzinfo=UTC)
     names = [str(tmp_path / each) for each in ("c.corim", name)]
-    with pytest.raises(UsageError, match="nobody signed" if name == "a.toml" else "is unsigned"):
+    with pytest.raises(UsageError, match="which is unsigned" if name == "a.toml" else "is unsigned"):
         keyfiles.references(names, tmp_path / "key.pem", now)
     with pytest.raises(UsageError, match="want a signed CoRIM with it, got none"):
         keyfiles.references([], tmp_path / "key.pem", now)

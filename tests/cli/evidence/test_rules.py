@@ -125,7 +125,7 @@ def test_values_are_spelt_as_policies_spell_them(files: Path, capsys: pytest.Cap
         (files / "p.txt").write_text(policy % f'=> issue(type="{name}", value={value});')
         assert _run(*argv) == 6
         said = " ".join(capsys.readouterr().err.split())
-        assert f"claim '{name}' is the service's own: {want} kluis: hint: issue it under a name of" in said
+        assert f"claim '{name}' is the service's own: {want} kluis: hint: issue it under anot" in said
 
 
 @pytest.mark.parametrize("text", ["eyJhbGciOiJSUzI1NiJ9.e30.AA", "[1]", '{"a": 1.5}'])

@@ -106,7 +106,10 @@ def test_another_enclave(kluis: Kluis, folder: Path) -> None:
     assert (other.code, "measurement: want 00000000..0000" in other.err) == (6, True)
     told = verified(kluis, folder, *service(folder, "--settings", "00" * 32))
     assert (told.code, f"settings: want {'00' * 32}, got {SETTINGS}" in told.err) == (4, True)
-    assert "kluis: hint: ask whoever runs it what it was told: kluis serve --json has it, as" in told.err
+    assert (
+        "kluis: hint: get the settings from the service's operator: kluis serve --json prints them as"
+        in told.err
+    )
     level = verified(kluis, folder, *(word for word in words if word not in ("--protection", "process")))
     assert (level.code, "protection: want" in level.err) == (6, True)
     (folder / "root.pem").write_bytes(Forge(now=NOW).authority.root_pem())
@@ -184,7 +187,7 @@ def test_an_ear_that_is_not_affirming(kluis: Kluis, tmp_path: Path, form: str) -
     said = kluis(*words)
     assert (said.code, "tier  warning" in said.out.splitlines()) == (6, True), said.err
     seen = kluis("inspect", tmp_path / "ear").out
-    assert "says what a service found: a result, and no evidence" in seen
+    assert "contains a service's result, not evidence" in seen
     assert seen.endswith("\n\nnothing above is verified: kluis token verify checks it\n")
     value = json.loads(kluis(*words, "--json").out)
     assert (value["form"], value["status"]) == (f"ear-{form}", "warning")
@@ -259,7 +262,7 @@ def test_another_key(kluis: Kluis, folder: Path) -> None:
         (folder / "key.pem").write_bytes(pem)
         said = verified(kluis, folder, keys="key.pem")
         assert (said.code, problem in said.err) == (4, True), said.err
-        assert "kluis: hint: give the public key of the verifier that made the token; an att" in said.err
+        assert "kluis: hint: pass the public key of the verifier that signed the token; an att" in said.err
 
 
 def test_a_token_is_no_evidence(kluis: Kluis, folder: Path) -> None:

@@ -31,7 +31,7 @@ def test_verify(kluis: Kluis, folder: Path) -> None:
     said = kluis("verify", folder / "quote.bin", "--root", folder / "root.pem", "--now", NOW)
     assert said.code == 0
     lines = said.out.splitlines()
-    assert lines[0] == f"ok    authentic             SGX quote v3, vouched for by {ANCHOR}"
+    assert lines[0] == f"ok    authentic             SGX quote v3, signed under {ANCHOR}"
     assert lines[2] == "ok    tcb                   UpToDate"
     assert lines[3] == f"ok    measurement           sha256 {IMAGE.hex()}"
     assert "authentic, and not appraised" in lines
@@ -56,9 +56,9 @@ def test_verify_json(kluis: Kluis, folder: Path) -> None:
     [
         ("IMA log", "give the quote of the register that it explains"),
         ("IMA text log", "give the quote of the register that it explains"),
-        ("TDREPORT", "the processor that made it alone can check it: give a quote of it"),
-        ("Intel TCB info", "kluis inspect shows what it says; collateral goes in --collateral"),
-        ("TPM public area", "kluis inspect shows what it says; collateral goes in --collateral"),
+        ("TDREPORT", "only the processor that created it can check it: pass a quote instead"),
+        ("Intel TCB info", "kluis inspect shows its content; collateral goes in --collateral"),
+        ("TPM public area", "kluis inspect shows its content; collateral goes in --collateral"),
     ],
 )
 def test_verify_what_is_no_evidence(kluis: Kluis, folder: Path, name: str, hint: str) -> None:
@@ -67,8 +67,8 @@ def test_verify_what_is_no_evidence(kluis: Kluis, folder: Path, name: str, hint:
     said = kluis("verify", folder / "given", "--now", NOW)
     assert said.code == 3
     assert said.err == (
-        f"kluis: error: evidence: is of kind {name!a}, which alone proves nothing\n"
-        f"kluis: hint: {hint}\n" + ends("bad_magic")
+        f"kluis: error: evidence: is of kind {name!a}, which proves nothing by itself\nkluis: hint:"
+        f" {hint}\n" + ends("bad_magic")
     )
 
 
@@ -135,9 +135,9 @@ def test_verify_without_collateral(kluis: Kluis, folder: Path) -> None:
     assert said == Said(
         7,
         "",
-        f"kluis: error: {quote}: no collateral given, and none beside it\n"
-        f"kluis: hint: kluis collateral fetch {quote} -o {quote}.collateral.json; "
-        "of an emulated platform, kluis platform collateral\n" + ends("collateral_missing"),
+        f"kluis: error: {quote}: no collateral given, and no file next to it\nkluis: hint: kluis"
+        f" collateral fetch {quote} -o {quote}.collateral.json; of an emulated platform, kluis"
+        " platform collateral\n" + ends("collateral_missing"),
     )
 
 
@@ -147,9 +147,7 @@ def test_verify_later(kluis: Kluis, folder: Path) -> None:
         "verify", folder / "quote.bin", "--root", folder / "root.pem", "--now", "2027-01-01T00:00:00Z"
     )
     assert (said.code, said.out) == (5, "")
-    assert said.err.startswith(
-        "kluis: error: TCB info: want a time until 2026-07-01T11:55:00Z, got 2027-01-01"
-    )
+    assert said.err.startswith("kluis: error: TCB info expired on 2026-07-01T11:55:00Z, judged at 2027-01-01")
 
 
 def testappraising(kluis: Kluis, folder: Path) -> None:
@@ -157,7 +155,7 @@ def testappraising(kluis: Kluis, folder: Path) -> None:
     said = kluis(*appraising(folder, "--nonce", NONCE.hex()))
     lines = said.out.splitlines()
     assert said.code == 0
-    assert lines[0] == f"ok    authentic             SGX quote v3, vouched for by {ANCHOR}"
+    assert lines[0] == f"ok    authentic             SGX quote v3, signed under {ANCHOR}"
     assert "ok    debug                 off" in lines
     assert "ok    nonce                 9f02aa77..aa77" in lines
     assert "ok    runtime_data          " in said.out
@@ -264,10 +262,12 @@ def test_what_is_no_policy_and_no_root(kluis: Kluis, folder: Path) -> None:
     (folder / "bad.toml").write_text("version = [\n")
     said = kluis("appraise", folder / "quote.bin", "--policy", folder / "bad.toml")
     assert (said.code, "policy: is not TOML: " in said.err) == (3, True)
-    assert "\nkluis: hint: mend it at the place that is named; kluis policy init writes a policy" in said.err
+    assert (
+        "\nkluis: hint: fix it at the named position; kluis policy init writes a complete policy" in said.err
+    )
     (folder / "large.toml").write_bytes(b"#" * 300_000)
     said = kluis("appraise", folder / "quote.bin", "--policy", folder / "large.toml")
-    assert "mend it at" not in said.err
+    assert "fix it at" not in said.err
     said = kluis("verify", folder / "quote.bin", "--root", folder / "bad.toml")
     assert said.err.startswith(f"kluis: error: {folder / 'bad.toml'}: root certificate")
     assert (
@@ -289,13 +289,13 @@ def test_folder(kluis: Kluis, folder: Path) -> None:
     said = kluis("verify", folder / "quote.bin", "--collateral", folder)
     assert said.code == 2
     assert said.err.startswith(f"kluis: error: {folder}: cannot be read: Is a directory\n")
-    assert "kluis collateral bundle makes one file" in said.err.replace("\n  ", " ")
+    assert "kluis collateral bundle combines" in said.err.replace("\n  ", " ")
 
 
 def test_large_file(kluis: Kluis, tmp_path: Path) -> None:
     """A file without end is not read without end."""
     for name, hint in (
-        ("large", "give the document alone; the sentence says how large it may be"),
+        ("large", "pass only the document; the message states the size limit"),
         ("an.kluis", "an image is no evidence: kluis attest FILE -o QUOTE --nonce HEX makes some of one"),
     ):
         path = tmp_path / name
@@ -350,8 +350,8 @@ def test_policy_init_by_signer(kluis: Kluis, tmp_path: Path) -> None:
     [
         (
             (),
-            "policy init: want evidence, or --image, --image-id or --signer, of one kind, got 0\n"
-            "kluis: hint: kluis policy init EVIDENCE -o FILE drafts one of all that it says",
+            "policy init: want evidence, or --image, --image-id or --signer, of one kind, got"
+            " 0\nkluis: hint: kluis policy init EVIDENCE -o FILE drafts one from all its values",
         ),
         (
             ("--image-id", "ab" * 32, "--signer", "ab" * 32),
@@ -468,7 +468,7 @@ def test_what_the_policy_does_not_ask_for(kluis: Kluis, folder: Path, name: str)
     assert kluis(*judged).code == 0
     said = kluis(*judged, option, folder / value if (folder / value).exists() else value)
     assert said.code == 2
-    assert f"{option}: want a policy that asks for it" in said.err
+    assert f"{option}: want a policy with a rule for it" in said.err
     assert mend in said.err
 
 
@@ -501,3 +501,10 @@ def test_evidence_begins_no_lines_of_ours() -> None:
     lines = list(evidence_text.result_lines(result))
     assert all(line.isprintable() for line in [*lines, *evidence_text.authentic(claims)])
     assert f"ok    {'vm':<21} {forged.replace(chr(10), '?')} (any is accepted)" in lines
+
+
+def test_written(kluis: Kluis, folder: Path) -> None:
+    """--html writes the page, whatever the verdict."""
+    page = folder / "verdict.html"
+    assert kluis(*appraising(folder, "--nonce", "0102", "--html", page)).code == 5
+    assert "Contraindicated" in page.read_text(encoding="utf-8")

@@ -82,7 +82,7 @@ def test_refuses(hello: str, case: str, capsys: pytest.CaptureFixture[str]) -> N
 def test_a_declared_error_is_for_the_caller(hello: str, capsys: pytest.CaptureFixture[str]) -> None:
     """An error that the ecall declares asks nobody to mend the code."""
     assert run(["run", hello, "mean", "[1]", *MISSING]) == 7
-    assert "hint: mean declares this error: its message is for whoever calls\n" in capsys.readouterr().err
+    assert "hint: mean declares this error, so its message reaches the caller\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -91,9 +91,9 @@ def test_a_declared_error_is_for_the_caller(hello: str, capsys: pytest.CaptureFi
         (
             "Traceback",
             None,
-            "mend the code where the traceback ends; a debug enclave is for data that is not secret",
+            "fix the code where the traceback ends; a debug enclave is for data that is not secret",
         ),
-        (None, None, "f declares this error: its message is for whoever calls"),
+        (None, None, "f declares this error, so its message reaches the caller"),
         (None, "usage", None),
     ],
 )

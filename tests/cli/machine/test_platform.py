@@ -28,8 +28,8 @@ def test_started_asked_and_stopped(home: Path, capsys: pytest.CaptureFixture[str
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err == (
-        "kluis: error: platform: none runs\nkluis: hint: kluis platform start\n"
-        "kluis: code: no_platform (kluis explain no_platform)\n"
+        "kluis: error: platform: not running\nkluis: hint: kluis platform start\nkluis: code:"
+        " no_platform (kluis explain no_platform)\n"
     )
 
 

@@ -16,7 +16,7 @@ from kluis.cleanroom.agreement import Agreement, sign
 from kluis.cleanroom.events import Event, Kind
 from kluis.cleanroom.home import Home
 from kluis.cleanroom.keyring import Word
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.cli.main import run
 from kluis.cli.room import room_events
 from tests.cleanroom import logs, samples
@@ -72,9 +72,9 @@ def test_for_people(place: Place) -> None:
         f"ok  2026-11-24 12:00:00  laboratory  agreement.signed    {agreement}..",
     ]
     assert closing == (
-        f"proves who signed these 6 lines of room {room}, by the keys of agreement {agreement}, and which "
-        "line each was added after; does not prove that no end was cut off, now or before a line was added, "
-        "as whoever holds the folder can, nor that what a line says is so, or when"
+        f"proves who signed these 6 lines of room {room}, by the keys of agreement {agreement}, and"
+        " the order in which they were added; does not prove that the log is complete, because anyone"
+        " with write access to the folder can truncate it, or that a line or its time is true"
     )
 
 
@@ -103,11 +103,11 @@ def test_before_an_agreement(place: Place, tmp_path: Path) -> None:
     assert (said.code, said.err) == (6, "")
     assert (mine.split()[0], others.split()[0]) == ("ok", "note")
     assert closing == (
-        f"proves who signed the lines marked ok of room {room.file.room[:16]}, by the keys of clinic's own "
-        "record, and which line each was added after; does not prove that no end was cut off, now or before "
-        "a line was added, as whoever holds the folder can, nor that what a line says is so, or when; proves "
-        "nothing of "
-        "laboratory: the key is in the folder alone, and whoever holds that can have made the lines"
+        f"proves who signed the lines marked ok of room {room.file.room[:16]}, by the keys of clinic's"
+        " own record, and the order in which they were added; does not prove that the log is"
+        " complete, because anyone with write access to the folder can truncate it, or that a line or"
+        " its time is true; proves nothing of laboratory: only the folder contains the key, so anyone"
+        " with write access to it could have written the lines"
     )
 
 
@@ -117,8 +117,8 @@ def test_one_whom_no_line_is_by(place: Place, tmp_path: Path) -> None:
     said = place.look_as("auditor")
     assert said.code == 6
     assert said.out.splitlines()[-1] == (
-        f"proves nothing in room {place.room.file.room[:16]} of clinic, laboratory: the key is in the folder "
-        "alone, and whoever holds that can have made the lines"
+        f"proves nothing in room {place.room.file.room[:16]} of clinic, laboratory: only the folder"
+        " contains the key, so anyone with write access to it could have written the lines"
     )
 
 
@@ -166,7 +166,7 @@ def test_mistakes(place: Place, tmp_path: Path) -> None:
     """Each mistake has the exit code of its kind, and a sentence that says what was wanted."""
     room, homes = str(place.room.path), str(place.homes)
     cases: list[tuple[list[str], int, str]] = [
-        ([room], 2, "want to know whose keys to go by, got no party and no agreement"),
+        ([room], 2, "want a party or an agreement whose keys to use, got neither"),
         ([room, "--as", "eve", "--home", homes], 7, "party eve: no keys in"),
         ([str(tmp_path), "--as", "clinic", "--home", homes], 7, "is not a room"),
     ]

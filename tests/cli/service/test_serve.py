@@ -92,7 +92,7 @@ def test_what_can_be_done_meanwhile_is_done(
     assert running.renamed == 3
     told = capsys.readouterr().err
     assert told.count("kluis: error: database: is away") == 1
-    assert told.count("keyvault: an enclave ended and was started anew: it stopped serving") == 1
+    assert told.count("keyvault: an enclave ended and was restarted: it stopped serving") == 1
 
 
 def test_all_that_end_with_their_platform_are_one_end() -> None:

@@ -126,7 +126,7 @@ def test_a_root_of_which_nothing_would_be_attested(tmp_path: Path) -> None:
             told(root)
         assert caught.value.message.startswith("root 'Maker Root sha256:")
         assert caught.value.message.endswith(
-            "': want the level that its evidence has, for it is no maker's root and not emulated, got none"
+            "': want a level, because the root is neither a vendor's nor emulated, got no level"
         )
         assert "--root FILE=hardware-sgx" in str(caught.value.hint)
         assert told(root, unprotected=True)["attestation"]["insecure_accept_unprotected"] is True

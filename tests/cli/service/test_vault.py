@@ -72,7 +72,7 @@ def test_another(kluis: Kluis, running: Serving, state: Path, root: Path) -> Non
         3,
         [
             f"kluis: error: vault {attestation}: want a vault, got another service: it has no /configuration",
-            "kluis: hint: kluis serve --json says keyvault's address and image",
+            "kluis: hint: kluis serve --json prints keyvault's address and image",
             "kluis: code: malformed (kluis explain malformed)",
         ],
     )

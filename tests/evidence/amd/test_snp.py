@@ -122,17 +122,17 @@ STEPS: dict[str, tuple[str, str, Case]] = {
     # 3
     "3 not signed": (
         "signer_kind_mismatch",
-        "SNP report v3: says that no key signed it",
+        "SNP report v3: states that no key signed it",
         _report(MILAN, flags=7 << 2),
     ),
     "3 a VCEK for a VLEK": (
         "signer_kind_mismatch",
-        "SNP report: says that a VLEK signed it, got a VCEK",
+        "SNP report: want a VLEK, which its signing key field names, got a VCEK",
         _report(MILAN, flags=1 << 2),
     ),
     "3 a VLEK for a VCEK": (
         "signer_kind_mismatch",
-        "SNP report: says that a VCEK signed it, got a VLEK",
+        "SNP report: want a VCEK, which its signing key field names, got a VLEK",
         _report(VLEK, flags=0),
     ),
     "3 a VLEK's name under an ASK": (
@@ -340,32 +340,32 @@ STEPS: dict[str, tuple[str, str, Case]] = {
     # 7
     "7 root run out": (
         "cert_expired",
-        "ARK certificate: want a time until 2026-06-01T11:59:59Z, got 2026-06-01T12:00:00Z",
+        "ARK certificate expired on 2026-06-01T11:59:59Z, judged at 2026-06-01T12:00:00Z",
         _ark(MILAN, **PAST),
     ),
     "7 root to come": (
         "cert_not_yet_valid",
-        "ARK certificate: want a time from 2026-06-01T12:00:01Z, got 2026-06-01T12:00:00Z",
+        "ARK certificate is not valid before 2026-06-01T12:00:01Z, judged at 2026-06-01T12:00:00Z",
         _ark(MILAN, **FUTURE),
     ),
     "7 CA run out": (
         "cert_expired",
-        "ASK certificate: want a time until 2026-06-01T11:59:59Z, got 2026-06-01T12:00:00Z",
+        "ASK certificate expired on 2026-06-01T11:59:59Z, judged at 2026-06-01T12:00:00Z",
         _ask(MILAN, **PAST),
     ),
     "7 CA to come": (
         "cert_not_yet_valid",
-        "ASVK certificate: want a time from 2026-06-01T12:00:01Z, got 2026-06-01T12:00:00Z",
+        "ASVK certificate is not valid before 2026-06-01T12:00:01Z, judged at 2026-06-01T12:00:00Z",
         _ask(VLEK, **FUTURE),
     ),
     "7 leaf run out": (
         "cert_expired",
-        "VCEK certificate: want a time until 2026-06-01T11:59:59Z, got 2026-06-01T12:00:00Z",
+        "VCEK certificate expired on 2026-06-01T11:59:59Z, judged at 2026-06-01T12:00:00Z",
         _vek(MILAN, **PAST),
     ),
     "7 leaf to come": (
         "cert_not_yet_valid",
-        "VLEK certificate: want a time from 2026-06-01T12:00:01Z, got 2026-06-01T12:00:00Z",
+        "VLEK certificate is not valid before 2026-06-01T12:00:01Z, judged at 2026-06-01T12:00:00Z",
         _vek(VLEK, **FUTURE),
     ),
     # 8
@@ -386,12 +386,12 @@ STEPS: dict[str, tuple[str, str, Case]] = {
     ),
     "8 CRL run out": (
         "crl_expired",
-        "ARK CRL: want a time until 2026-06-01T11:59:59Z, got 2026-06-01T12:00:00Z",
+        "ARK CRL expired on 2026-06-01T11:59:59Z, judged at 2026-06-01T12:00:00Z",
         _given(MILAN, crl=MILAN.crl(**PAST)),
     ),
     "8 CRL to come": (
         "crl_not_yet_valid",
-        "ARK CRL: want a time from 2026-06-01T12:00:01Z, got 2026-06-01T12:00:00Z",
+        "ARK CRL is not valid before 2026-06-01T12:00:01Z, judged at 2026-06-01T12:00:00Z",
         _given(MILAN, crl=MILAN.crl(**FUTURE)),
     ),
     "8 CA revoked": (
@@ -609,7 +609,7 @@ def test_missing_endorsements() -> None:
         (
             _given(VLEK, vek=None),
             "SNP report v3: no VLEK certificate given",
-            "the cloud hands the VLEK out beside the report: in its certificate table, or by its service",
+            "the cloud delivers the VLEK with the report, in its certificate table, or through its service",
             "collateral_missing",
         ),
         (

@@ -142,7 +142,7 @@ def test_step_1_parts(azure: AzureForge, part: str) -> None:
         (parts, "together"),
         ({"event_log": b"log"}, "want a TPM quote with an event log"),
         ({"tpm_public": b"area"}, "want parts"),
-        ({"td_quote": azure.td_quote()}, "want no TD quote beside an SNP report"),
+        ({"td_quote": azure.td_quote()}, "want no TD quote with an SNP report"),
     ):
         with pytest.raises(FormatError, match=message) as caught:
             azure.verify(azure.parts(azure.snp(), **extra))

@@ -166,7 +166,7 @@ def test_held_collateral_is_judged_at_each_use(forge: Forge) -> None:
     assert forge.verify(collateral=held).level is ProtectionLevel.PROCESS
     with pytest.raises(FreshnessError) as caught:
         forge.verify(collateral=held, now=NOW + timedelta(days=30))
-    assert str(caught.value) == "TCB info: want a time until 2026-07-01T11:55:00Z, got 2026-07-01T12:00:00Z"
+    assert str(caught.value) == "TCB info expired on 2026-07-01T11:55:00Z, judged at 2026-07-01T12:00:00Z"
 
 
 def test_a_naive_time_is_refused(forge: Forge) -> None:
@@ -212,12 +212,12 @@ def test_step_10_no_level_reached(part: str, forge: Forge) -> None:
         forge.verify(collateral=PARTS[part](forge))
     assert caught.value.code == "tcb_not_supported"
     assert str(caught.value) == (
-        f"{part}: is NotSupported: it reaches none of the 1 TCB levels that its maker lists"
+        f"{part}: is NotSupported: it reaches none of the 1 TCB levels that its vendor lists"
     )
 
 
 def test_tcb_recovery() -> None:
-    """After a recovery an old platform is OutOfDate, and one certified anew is UpToDate again."""
+    """After a recovery an old platform is OutOfDate, and one certified again is UpToDate again."""
     forge = Forge()
     newer = bytes([2] * 16)
     forge.authority.recover(cpusvn=newer, pcesvn=1, advisories=("KLUIS-SA-1",), now=NOW)

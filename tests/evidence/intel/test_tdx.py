@@ -79,19 +79,19 @@ OWN: dict[str, Case] = {
         _td(tee_tcb_svn=_svn(1, 1, 2)),
         AuthenticityError,
         "tcb_not_supported",
-        "TDX module: is NotSupported: it reaches none of the 2 TCB levels that its maker lists",
+        "TDX module: is NotSupported: it reaches none of the 2 TCB levels that its vendor lists",
     ),
     "11 a platform older than any level": Case(
         _td(tee_tcb_svn=_svn(5, 1, 1)),
         AuthenticityError,
         "tcb_not_supported",
-        "platform: is NotSupported: it reaches none of the 1 TCB levels that its maker lists",
+        "platform: is NotSupported: it reaches none of the 1 TCB levels that its vendor lists",
     ),
     "11 a module that runs now and is older than any level": Case(
         lambda f: {"quote": f.quote(f.td(TdReport15, tee_tcb_svn_2=_svn(1, 1, 2)))},
         AuthenticityError,
         "tcb_not_supported",
-        "TDX module: is NotSupported: it reaches none of the 2 TCB levels that its maker lists",
+        "TDX module: is NotSupported: it reaches none of the 2 TCB levels that its vendor lists",
     ),
 }
 ALL = {**STEPS, **OWN}

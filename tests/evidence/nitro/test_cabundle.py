@@ -139,13 +139,13 @@ def test_step_4(role: str, kept: bool, nitro: Forge) -> None:
     found.check_time(start)
     found.check_time(end)
     for now, code, message in (
-        (start - timedelta(seconds=1), "cert_not_yet_valid", "want a time from 2026-06-01T11:59:00Z"),
-        (end + timedelta(seconds=1), "cert_expired", "want a time until 2026-06-01T12:01:00Z"),
+        (start - timedelta(seconds=1), "cert_not_yet_valid", "is not valid before 2026-06-01T11:59:00Z"),
+        (end + timedelta(seconds=1), "cert_expired", "expired on 2026-06-01T12:01:00Z"),
     ):
         with pytest.raises(FreshnessError) as caught:
             found.check_time(now)
         assert caught.value.code == code
-        assert str(caught.value).startswith(f"{NAMES[role]}: {message}, got ")
+        assert str(caught.value).startswith(f"{NAMES[role]} {message}, judged at ")
 
 
 def test_step_4_in_a_document(nitro: Forge) -> None:

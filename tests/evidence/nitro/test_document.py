@@ -166,13 +166,13 @@ CASES: dict[str, Case] = {
     "1 algorithm of another curve": (
         lambda f: f.signed(cbor2.dumps(f.fields()), protected=bytes.fromhex("a10126")),
         FormatError,
-        "Nitro document.protected: want a1013822, ES384 alone, got a10126",
+        "Nitro document.protected: want a1013822, only ES384, got a10126",
         "bad_type",
     ),
     "1 a header beside the algorithm": (
         lambda f: f.signed(cbor2.dumps(f.fields()), protected=cbor2.dumps({1: -35, 4: b"key"})),
         FormatError,
-        "Nitro document.protected: want a1013822, ES384 alone, got a201382204436b6579",
+        "Nitro document.protected: want a1013822, only ES384, got a201382204436b6579",
         "bad_type",
     ),
     "1 an unprotected header": (

@@ -101,9 +101,9 @@ def test_step_1_no_certificate(maker: Maker, tpm: Tpm) -> None:
         _challenge(maker, tpm, endorsements=replace(maker.endorse(maker.ek(EK)), certificate=None))
     assert (caught.value.code, caught.value.message) == (
         "ek_missing",
-        "EK certificate: want the one that the TPM's maker gave it, got none",
+        "EK certificate: want the TPM vendor's certificate, got no certificate",
     )
-    assert caught.value.hint == "tpm2_getekcertificate reads it from the TPM, or asks its maker"
+    assert caught.value.hint == "tpm2_getekcertificate reads it from the TPM, or requests it from the vendor"
 
 
 def test_step_1_root(maker: Maker, tpm: Tpm) -> None:

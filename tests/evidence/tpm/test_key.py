@@ -85,7 +85,7 @@ def test_step_1_issuer_missing(maker: Maker, tpm: Tpm) -> None:
 
 
 def test_step_1_more_than_the_issuers(maker: Maker, tpm: Tpm) -> None:
-    """A certificate that issued nothing has no place in a chain; nor has one that stands twice."""
+    """A certificate that issued nothing has no place in a chain; nor has one that appears twice."""
     stranger = maker.certificate("Stranger", maker.ca_key, "Stranger", maker.ca_key)
     for chain in ((maker.ca, maker.root, stranger), (maker.ca, maker.ca, maker.root)):
         with pytest.raises(AuthenticityError, match=r"issued none of the others|signed by the key") as caught:

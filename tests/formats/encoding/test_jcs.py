@@ -82,8 +82,8 @@ def _deep(levels: int) -> bytes:
             "it at 0x0: is not JSON: Unexpected UTF-8 BOM (decode using utf-8-sig)",
             "bad_encoding",
         ),
-        (b'{"a":1,"b":2,"a":3}', "it: key 'a' stands twice", "duplicate_key"),
-        (b'[{"a":{"b":1,"b":1}}]', "it: key 'b' stands twice", "duplicate_key"),
+        (b'{"a":1,"b":2,"a":3}', "it: key 'a' appears twice", "duplicate_key"),
+        (b'[{"a":{"b":1,"b":1}}]', "it: key 'b' appears twice", "duplicate_key"),
         (b"1.0", "it: 1.0 is not an integer", "bad_type"),
         (b"1e3", "it: 1e3 is not an integer", "bad_type"),
         (b"NaN", "it: NaN is not an integer", "bad_type"),
@@ -204,16 +204,16 @@ def test_text_without_end() -> None:
 
 
 def test_the_last_key_twice_is_found_at_once() -> None:
-    """Of very many keys the one that stands twice is named without comparing each with each."""
+    """Of very many keys the one that appears twice is named without comparing each with each."""
     data = b"{" + b"".join(b'"%d":0,' % index for index in range(80_000)) + b'"79999":0}'
-    with within(1), pytest.raises(FormatError, match=r"^it: key '79999' stands twice$"):
+    with within(1), pytest.raises(FormatError, match=r"^it: key '79999' appears twice$"):
         jcs.loads(data, "it")
 
 
 def test_a_long_key_twice_makes_no_long_message() -> None:
     """What is told of a key is its beginning."""
     key = b'"' + b"k" * 100_000 + b'":0'
-    with pytest.raises(FormatError, match=r"^it: key 'k{39} stands twice$"):
+    with pytest.raises(FormatError, match=r"^it: key 'k{39} appears twice$"):
         jcs.loads(b"{" + key + b"," + key + b"}", "it")
 
 

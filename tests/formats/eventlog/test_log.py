@@ -105,7 +105,7 @@ AGILE_HEAD = len(declaration().data) + 32
         ),
         (
             EventLog((), True, (declaration((4, 4)),), b"").encode(),
-            "hash 0x0004 stands twice",
+            "hash 0x0004 appears twice",
             "duplicate_key",
         ),
         (
@@ -120,7 +120,7 @@ AGILE_HEAD = len(declaration().data) + 32
         ),
         (
             log(Event(4, 4, ((11, bytes(32)), (11, bytes(32))), b"", 0)).encode(),
-            "stands twice",
+            "appears twice",
             "duplicate_key",
         ),
         (log(Event(4, 4, ((12, bytes(48)),), b"", 0)).encode(), "hash 0x000c is not declared", "bad_type"),

@@ -121,7 +121,7 @@ A = b"\xa1\x01\x38\x22"
         (
             message(b"\xa2\x01\x26\x01\x26", {}, b"p", b""),
             FormatError,
-            "token.protected at 0x3: key 1 stands twice",
+            "token.protected at 0x3: key 1 appears twice",
             "duplicate_key",
         ),
         (

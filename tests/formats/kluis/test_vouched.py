@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats import x509
 from kluis.formats.kluis import vouched
-from kluis.formats.kluis.vouched import DOCUMENTS_OID, QUOTE_OID, Vouched
+from kluis.formats.kluis.bundle import EvidenceBundle
+from kluis.formats.kluis.vouched import DOCUMENTS_OID, QUOTE_OID
 from tests.evidence.forge import Forge
 
-MADE = Vouched(b"quote", b"{}", b"[]")
+MADE = EvidenceBundle(b"quote", b"{}", b"[]")
 STATEMENT = vouched.statement(b"key")
 
 
@@ -27,13 +28,13 @@ def bare() -> x509.Certificate:
 def with_extensions(bare: x509.Certificate, **changes: bytes) -> x509.Certificate:
     """One with both, of which some are changed."""
     names = {"quote": QUOTE_OID, "documents": DOCUMENTS_OID}
-    values = dict(MADE.extensions()) | {names[name]: value for name, value in changes.items()}
+    values = dict(vouched.extensions(MADE)) | {names[name]: value for name, value in changes.items()}
     return dataclasses.replace(bare, extensions={**bare.extensions, **values})
 
 
 def test_written_and_read(bare: x509.Certificate) -> None:
     """What is written is read as it was."""
-    assert Vouched.of(with_extensions(bare)) == MADE
+    assert vouched.evidence_in(with_extensions(bare)) == MADE
     assert vouched.read_statement(STATEMENT) == (b"key", None)
     assert vouched.read_statement(vouched.statement(b"key", bytes(32))) == (b"key", bytes(32))
     assert STATEMENT == b'{"public_key":"a2V5","statement":"signing-key","version":1}'
@@ -42,27 +43,27 @@ def test_written_and_read(bare: x509.Certificate) -> None:
 def test_extensions_that_are_not_there(bare: x509.Certificate) -> None:
     """A certificate without evidence says which extension it lacks."""
     with pytest.raises(FormatError) as refused:
-        Vouched.of(bare)
+        vouched.evidence_in(bare)
     assert refused.value.message == f"vouched certificate: want extension {QUOTE_OID}, got none"
 
 
 @given(st.integers(0, 15), st.binary(max_size=3))
 def test_same_bytes_or_refused(bare: x509.Certificate, at: int, put: bytes) -> None:
     """Whatever documents parse write back to the same bytes; only our errors escape."""
-    documents = dict(MADE.extensions())[DOCUMENTS_OID]
+    documents = dict(vouched.extensions(MADE))[DOCUMENTS_OID]
     data = documents[:at] + put + documents[at + len(put) :]
     try:
-        parsed = Vouched.of(with_extensions(bare, documents=data))
+        parsed = vouched.evidence_in(with_extensions(bare, documents=data))
     except FormatError:
         return
-    assert dict(parsed.extensions())[DOCUMENTS_OID] == data
+    assert dict(vouched.extensions(parsed))[DOCUMENTS_OID] == data
 
 
 def test_bytes_after_the_documents(bare: x509.Certificate) -> None:
     """Nothing may follow."""
-    documents = dict(MADE.extensions())[DOCUMENTS_OID]
+    documents = dict(vouched.extensions(MADE))[DOCUMENTS_OID]
     with pytest.raises(FormatError) as refused:
-        Vouched.of(with_extensions(bare, documents=documents + b"\0"))
+        vouched.evidence_in(with_extensions(bare, documents=documents + b"\0"))
     assert refused.value.message == "vouched certificate.documents at 0xa: bytes after the end"
 
 

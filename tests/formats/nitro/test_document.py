@@ -159,12 +159,12 @@ ENVELOPES = {
     "the algorithm comes from the evidence": (
         signed(P, protected=bytes.fromhex("a10126")),
         UnsupportedError,
-        f"{D}.protected: want a1013822, ES384 alone, got a10126",
+        f"{D}.protected: want a1013822, only ES384, got a10126",
     ),
     "no algorithm": (
         signed(P, protected=b""),
         UnsupportedError,
-        f"{D}.protected: want a1013822, ES384 alone, got ",
+        f"{D}.protected: want a1013822, only ES384, got ",
     ),
     "unprotected": (signed(P, unprotected={4: b"k"}), FormatError, f"{D}.unprotected: want nothing"),
     "short signature": (signed(P, size=95), FormatError, f"{D}.signature: is 95 bytes, want 96"),
@@ -180,7 +180,7 @@ ENVELOPES = {
         FormatError,
         f"{D}.payload at {len(P):#x}: 1 bytes after the end",
     ),
-    "a key twice": (signed(TWICE), FormatError, f"{D}.payload at {len(P):#x}: key 'nonce' stands twice"),
+    "a key twice": (signed(TWICE), FormatError, f"{D}.payload at {len(P):#x}: key 'nonce' appears twice"),
     "no map": (signed(b"\x80"), FormatError, f"{D}: want a map, got a list"),
     "too large": (bytes(MAX_SIZE + 1), FormatError, f"{D}: is 32769 bytes, must be at most 32768"),
 }

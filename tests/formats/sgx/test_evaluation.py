@@ -54,9 +54,9 @@ REFUSED = {
     "none": (_changed(lambda d: d.update(tcbEvalNumbers=[])), ".tcbEvalNumbers: want at least 1, got 0"),
     "twice": (
         _changed(lambda d: d["tcbEvalNumbers"].append(d["tcbEvalNumbers"][0])),
-        ".tcbEvalNumbers: a number stands twice",
+        ".tcbEvalNumbers: a number appears twice",
     ),
-    "key twice": (DATA.replace(b'"id"', b'"version": 1, "id"'), ": key 'version' stands twice"),
+    "key twice": (DATA.replace(b'"id"', b'"version": 1, "id"'), ": key 'version' appears twice"),
 }
 
 

@@ -48,7 +48,7 @@ def _with(*pairs: bytes) -> bytes:
 PPID = _pair("1", der.element(der.OCTET_STRING, bytes(16)))
 FLAGS = [_pair(f"7.{i}", der.boolean(True)) for i in (1, 2, 3)]
 REFUSED = {
-    "twice": (_with(PPID), "SGX extension: an entry stands twice", "duplicate_key"),
+    "twice": (_with(PPID), "SGX extension: an entry appears twice", "duplicate_key"),
     "missing": (
         dataclasses.replace(PROCESSOR, order=(1, 2, 3, 5)).encode(),
         "SGX extension: entry 4 is missing",

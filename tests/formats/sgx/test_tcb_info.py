@@ -141,17 +141,17 @@ REFUSED_TDX = {
     "no module": (_tdx(lambda d: d.pop("tdxModule")), "TCB info: member 'tdxModule' is missing"),
     "a module in SGX's": (
         _info(lambda d: d.update(tdxModule=MODULE)),
-        "TCB info: member 'tdxModule' is of TDX alone",
+        "TCB info: member 'tdxModule' is only for TDX",
     ),
     "modules in SGX's": (
         _info(lambda d: d.update(tdxModuleIdentities=[])),
-        "TCB info: member 'tdxModuleIdentities' is of TDX alone",
+        "TCB info: member 'tdxModuleIdentities' is only for TDX",
     ),
     "a module twice": (
         _tdx(
             lambda d: d["tdxModuleIdentities"].append(d["tdxModuleIdentities"][0] | {"id": "tdx_01"}),
         ),
-        "TCB info.tdxModuleIdentities: an id stands twice",
+        "TCB info.tdxModuleIdentities: an id appears twice",
     ),
     "no components": (
         _tdx(lambda d: _tcb(d).pop("tdxtcbcomponents")),
@@ -179,11 +179,11 @@ REFUSED_TDX = {
     ),
     "key twice in a component": (
         TDX.replace(b'{"svn":0}', b'{"svn":9,"svn":0}', 1),
-        "TCB info: key 'svn' stands twice",
+        "TCB info: key 'svn' appears twice",
     ),
     "key twice in a module": (
         TDX.replace(b'"isvsvn":4', b'"isvsvn":9,"isvsvn":4', 1),
-        "TCB info: key 'isvsvn' stands twice",
+        "TCB info: key 'isvsvn' appears twice",
     ),
 }
 
@@ -198,10 +198,10 @@ def test_refuses_of_tdx(name: str) -> None:
 
 
 def test_an_identity_with_a_key_twice() -> None:
-    """A key that stands twice in an identity is refused, however deep."""
+    """A key that appears twice in an identity is refused, however deep."""
     with pytest.raises(FormatError) as caught:
         tcb_info.parse_identity(COLLATERAL.qe_identity.replace(b'"isvsvn":1', b'"isvsvn":2,"isvsvn":1'))
-    assert str(caught.value) == "QE identity: key 'isvsvn' stands twice"
+    assert str(caught.value) == "QE identity: key 'isvsvn' appears twice"
 
 
 def test_members_that_nobody_knows() -> None:
@@ -269,7 +269,7 @@ def test_not_as_intel_writes(name: str) -> None:
 REFUSED_AS_WRITTEN = {
     "key twice": (
         TDX.replace(b'"tcbType":0', b'"tcbType":1,"tcbType":0'),
-        "TCB info: key 'tcbType' stands twice",
+        "TCB info: key 'tcbType' appears twice",
     ),
     "a fraction of a second": (
         re.sub(rb'("issueDate":"[^Z]*)Z', rb"\1.123456Z", TDX),

@@ -94,17 +94,17 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
     ),
     "an entry twice": (
         image(entries=(entry(firmware.HASH_TABLE, b""), entry(firmware.HASH_TABLE, b""))),
-        f"OVMF at {FOOTER_AT - 36:#x}: 7255371f-3a3b-4b04-927b-1da6efa8d454 stands twice",
+        f"OVMF at {FOOTER_AT - 36:#x}: 7255371f-3a3b-4b04-927b-1da6efa8d454 appears twice",
         "duplicate_key",
     ),
     "metadata before the image": (
         _at(PAGES * 4096 + 1),
-        "OVMF: SEV metadata stand 12289 bytes before the end",
+        "OVMF: SEV metadata are 12289 bytes before the end",
         "bad_length",
     ),
     "metadata without place": (
         image(entries=(entry(firmware.METADATA, b"\1"),)),
-        "OVMF: SEV metadata stand 1 bytes before the end",
+        "OVMF: SEV metadata are 1 bytes before the end",
         "bad_length",
     ),
     "metadata past the end": (_at(8), f"{META}.header at 0x2ff8: needs 16 bytes, 8 left", "truncated"),

@@ -81,7 +81,7 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
     ),
     "twice": (
         _entry(table.VCEK, 72, 1) + _entry(table.VCEK, 73, 1) + END + b"xy",
-        "SNP certificate table: 63da758d-e664-4564-adc5-f4b93be8accd stands twice",
+        "SNP certificate table: 63da758d-e664-4564-adc5-f4b93be8accd appears twice",
         "duplicate_key",
     ),
     "unclaimed": (

@@ -167,7 +167,7 @@ W = gosev.WHAT
         (binary({**GOOD, 29: 1 << 28}), f"{W}.report.cpuid1eax_fms: is 0x10000000, no EAX"),
         (binary({n: v for n, v in GOOD.items() if n != 28}), f"{W}.report: field 28 is missing"),
         (binary(GOOD, {7: b"x"}), f"{W}: does not know field 7 of its chain"),
-        (binary(GOOD) + message({1: b""}), f"{W}: field 1 stands twice"),
+        (binary(GOOD) + message({1: b""}), f"{W}: field 1 appears twice"),
         (binary(GOOD) + message({4: b""}), f"{W}: want fields of [1, 2, 3], got [1, 4]"),
         (text(GOOD) + b"more: 1", f"{W}: does not know field 'more'"),
         (text(GOOD).replace(b"policy", b"what"), f"{W}.report: does not know field 'what'"),

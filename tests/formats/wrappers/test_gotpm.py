@@ -84,7 +84,7 @@ def test_long_area() -> None:
     ],
 )
 def test_refused(data: bytes, error: type[FormatError]) -> None:
-    """What stands twice, has no place, or is not known."""
+    """What appears twice, has no place, or is not known."""
     with pytest.raises(FormatError) as caught:
         gotpm.parse(data)
     assert type(caught.value) is error

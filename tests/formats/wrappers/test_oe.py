@@ -32,7 +32,7 @@ def test_local_report_is_told_apart() -> None:
         oe.parse_report(local)
     assert (caught.value.code, caught.value.hint) == (
         "signer_kind_mismatch",
-        "a local report can be checked on its own platform alone",
+        "a local report can be checked only on its own platform",
     )
     with pytest.raises(UnsupportedError):
         oe.parse_report(REPORT[:4] + b"\3" + REPORT[5:])

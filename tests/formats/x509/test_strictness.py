@@ -103,7 +103,10 @@ CRITICAL = b"\1\1\xff"
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (_extensions(_extension("1.2.3", b""), _extension("1.2.3", b"")), "it: extension 1.2.3 stands twice"),
+        (
+            _extensions(_extension("1.2.3", b""), _extension("1.2.3", b"")),
+            "it: extension 1.2.3 appears twice",
+        ),
         (_extensions(_extension("1.2.3", b"", CRITICAL)), "it: critical extension 1.2.3 is not known"),
         (_extensions(_extension("1.2.3", b"", b"\1\1\1")), "it at 0xa: boolean must be ff or absent"),
         (_extensions(_extension("1.2.3", b"")[:-1] + b""), None),

@@ -178,7 +178,7 @@ def test_who_has_none_is_told_the_option(issuer: DevelopmentIssuer) -> None:
     [
         (
             {"client_secret": "x"},
-            "invalid_request: client_secret: want none beside client_assertion, got one",
+            "invalid_request: client_secret: want no secret with client_assertion, got one",
         ),
         (
             {"client_assertion_type": "saml"},

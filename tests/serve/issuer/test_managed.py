@@ -129,7 +129,7 @@ def test_an_applications_refusal(issuer: DevelopmentIssuer) -> None:
     secret = issuer.clients["workload"].secret
     told = {
         "statusCode": 401,
-        "message": "X-IDENTITY-HEADER: want the secret, in clients.json, of the client that is asked for, got"
+        "message": "X-IDENTITY-HEADER: want the secret, in clients.json, of the requested client, got"
         " another",
     }
     for given, asked in (
@@ -169,7 +169,7 @@ def test_a_containers_answer(issuer: DevelopmentIssuer, name: str) -> None:
 def test_a_containers_refusal(issuer: DevelopmentIssuer) -> None:
     """Another secret, another's name, an identity by another parameter, or both headers: refused."""
     secret = issuer.clients["workload"].secret
-    told = "SECRET: want the secret, in clients.json, of the client that is asked for, got another"
+    told = "SECRET: want the secret, in clients.json, of the requested client, got another"
     for given, asked in (("guess", {}), ("", {}), (secret, {"principalId": "admin"})):
         answer = container(issuer, given, **asked)
         assert (answer.status_code, answer.json()) == (401, {"statusCode": 401, "message": told})

@@ -141,7 +141,7 @@ def test_signed_policies(world: World, at: int, put: bytes, which: int) -> None:
         (b'{"quote":"AAAA","runtimeData":{"data":"W10","dataType":"json"}}', "want a JSON object, got list"),
         (
             b'{"quote":"AAAA","runtimeData":{"data":"eyJhIjoxLCJhIjoyfQ","dataType":"JSON"}}',
-            "'a' stands twice",
+            "'a' appears twice",
         ),
         (b'{"quote":"AAAA","runtimeData":{"data":"eyJhIjpOYU59","dataType":"JSON"}}', "is not JSON"),
     ],

@@ -98,7 +98,7 @@ def test_the_challenge_is_for_the_host_that_was_asked(host: str, resource: str) 
         assert challenge.startswith(CHALLENGE.replace("https://vault.example:8443", resource))
 
 
-ELSEWHERE = "host: want localhost, 127.0.0.1 or a name that this vault was told, got "
+ELSEWHERE = "host: want localhost, 127.0.0.1 or a configured name of this vault, got "
 
 
 @pytest.mark.parametrize(

@@ -209,8 +209,8 @@ def test_one_key_is_of_one_platform(asking: Asking) -> None:
     refused = (
         403,
         "enrolment_held",
-        f"platform {second.ppid.hex()}: want a key of its own, got {_name(platform)}, which is platform"
-        f" {platform.ppid.hex()}'s",
+        f"platform {second.ppid.hex()}: want its own key, got {_name(platform)}, which belongs to"
+        f" platform {platform.ppid.hex()}'s",
     )
     assert _error(asking.order("certify", ppid=second.ppid.hex())) == refused
     asking.order("terms", open=True)
@@ -398,7 +398,7 @@ def test_orders_about_nobody(asking: Asking, name: str) -> None:
     assert _error(asking.order(name, ppid="ab" * 16)) == (
         400,
         "platform_unknown",
-        f"platform '{'ab' * 16}': want one that asked, got another",
+        f"platform '{'ab' * 16}': want a platform that requested a certificate, got another",
     )
     assert _error(asking.order(name, ppid="../x")) == (400, "usage", "ppid: want 32 hex digits, got '../x'")
 

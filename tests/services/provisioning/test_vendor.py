@@ -147,7 +147,7 @@ def test_what_is_beside_is_given(storage: SealedStore, tmp_path: Path) -> None:
     cache = Cache(tmp_path / "kept")
     for (kind, key), one in GOOD.items():
         cache.write(kind, key, one, NOW)
-    asking = Asking(storage, NOW, anchors=FORGE.anchors | AMD.anchors, beside=vendor(cache))
+    asking = Asking(storage, NOW, anchors=FORGE.anchors | AMD.anchors, from_host=vendor(cache))
     for (kind, _), one in GOOD.items():
         assert asking.get(PATHS[kind]).content == one.body, kind
 
@@ -168,17 +168,19 @@ def test_intels_paths_without_an_authority(storage: SealedStore) -> None:
         (
             PATHS[Kind.TCB_INFO],
             f"tcb-info sgx {FMSPC} standard: is not kept here",
-            "kluis collateral fetch EVIDENCE --update standard on the service's host gets it from its maker",
+            "kluis collateral fetch EVIDENCE --update standard on the service's host fetches it from"
+            " the vendor",
         ),
         (
             f"{INTEL}/tcb?fmspc={FMSPC}&tcbEvaluationDataNumber=17",
             f"tcb-info sgx {FMSPC} 17: is not kept here",
-            "kluis collateral fetch EVIDENCE --evaluation 17 on the service's host gets it from its maker",
+            "kluis collateral fetch EVIDENCE --evaluation 17 on the service's host fetches it from"
+            " the vendor",
         ),
         (
             PATHS[Kind.AMD_CRL],
             "amd-crl Turin vcek: is not kept here",
-            "kluis collateral fetch EVIDENCE on the service's host gets it from its maker",
+            "kluis collateral fetch EVIDENCE on the service's host fetches it from the vendor",
         ),
     ],
 )
@@ -249,7 +251,7 @@ def test_a_poisoned_cache(storage: SealedStore, tmp_path: Path, kind: Kind) -> N
     cache = Cache(tmp_path / "kept")
     for (each, words), one in bad.items():
         cache.write(each, words, one, NOW)
-    asking = Asking(storage, NOW, anchors=FORGE.anchors | AMD.anchors, beside=vendor(cache))
+    asking = Asking(storage, NOW, anchors=FORGE.anchors | AMD.anchors, from_host=vendor(cache))
     answer = asking.get(PATHS[kind])
     assert (answer.status_code, answer.json()["error"]["code"]) == (502, SIGNATURES[kind])
     answer = upload(asking, {(kind, key): bad[kind, key]})
@@ -345,8 +347,8 @@ def test_nothing_older_takes_a_place(believing: Asking) -> None:
     assert answer.json()["error"]["details"] == [
         {
             "code": "Hint",
-            "message": "kluis collateral fetch EVIDENCE gets a newer one from its maker; "
-            "what is kept never goes back",
+            "message": "kluis collateral fetch EVIDENCE fetches a newer one from the vendor; stored"
+            " documents are never replaced by older ones",
         }
     ]
 
@@ -369,7 +371,7 @@ def test_a_newer_day_of_a_lower_number_is_older(storage: SealedStore) -> None:
     name = (Kind.TCB_INFO, ("sgx", FMSPC, "standard"))
     new, old = numbered(21, days=2), numbered(20, days=1)
     folder = Folder()
-    asking = Asking(storage, NOW, anchors=FORGE.anchors, beside=folder)
+    asking = Asking(storage, NOW, anchors=FORGE.anchors, from_host=folder)
     assert upload(asking, {name: new}).status_code == 204
     assert error(upload(asking, {name: old}))[1:] == (
         "collateral_replayed",
@@ -432,7 +434,7 @@ class Folder:
 def test_a_host_cannot_go_back(storage: SealedStore) -> None:
     """The newest genuine document that was given once is given from then on, whatever the host has later."""
     folder, path = Folder(), PATHS[Kind.ROOT_CA_CRL]
-    asking = Asking(storage, NOW, anchors=FORGE.anchors, beside=folder)
+    asking = Asking(storage, NOW, anchors=FORGE.anchors, from_host=folder)
     first, second = (Document(body=FORGE.crl("root", now=NOW - timedelta(days=days))) for days in (2, 1))
     lies = Document(body=Forge().crl("root"))
     for has, gives in (
@@ -504,7 +506,7 @@ def test_intels_own(storage: SealedStore, tmp_path: Path) -> None:
     cache.write(Kind.PCK_CRL, ("platform",), pck, vector.now)
     cache.write(Kind.ROOT_CA_CRL, (), Document(body=crl_der(vector.part("root_ca_crl"), "CRL")), vector.now)
     quote = vector.part("quote")
-    with Served(storage, vector.now, tmp_path, beside=vendor(cache)) as served:
+    with Served(storage, vector.now, tmp_path, from_host=vendor(cache)) as served:
         answer = served.get("/intel/tdx/certification/v4/tcb?fmspc=90C06F000000")
         assert answer.content == body
         trust = ssl.create_default_context(cafile=str(served.ca))

@@ -79,5 +79,5 @@ def test_a_plain_process_vouches_for_nothing(asking: Asking) -> None:
     answer = asking.get("/kluis/root/vouched")
     assert answer.status_code == 503
     assert answer.json()["error"]["message"] == (
-        "root: want an enclave that vouches for it, got a plain process"
+        "root: want an enclave whose evidence covers it, got a plain process"
     )

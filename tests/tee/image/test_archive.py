@@ -220,5 +220,5 @@ def test_known_layers_have_one_size() -> None:
     """A manifest that gives a known layer another size is refused as it would be unknown."""
     known = {layer.digest: layer.files[:1] for layer in read_image(io.BytesIO(GOOD)).layers}
 
-    with pytest.raises(FormatError, match="bytes of data, as its index says, got"):
+    with pytest.raises(FormatError, match="bytes of data, as in its index, got"):
         read_image(io.BytesIO(GOOD), known)

@@ -44,9 +44,9 @@ def test_unsigned() -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"isvprodid": 8}, "SIGSTRUCT product_id: want 7, as the manifest says, got 8"),
-        ({"isvsvn": 4}, "SIGSTRUCT svn: want 3, as the manifest says, got 4"),
-        ({"date": 0x20260102}, "SIGSTRUCT date: want 20260101, as the manifest says, got 20260102"),
+        ({"isvprodid": 8}, "SIGSTRUCT product_id: want 7, as in the manifest, got 8"),
+        ({"isvsvn": 4}, "SIGSTRUCT svn: want 3, as in the manifest, got 4"),
+        ({"date": 0x20260102}, "SIGSTRUCT date: want 20260101, as in the manifest, got 20260102"),
         ({"flags": 0x95}, "SIGSTRUCT flags: want 0x85, got 0x95"),
         ({"flags_mask": 0}, "SIGSTRUCT flags_mask: want 0xffffffffffffffff, got 0x0"),
     ],
@@ -88,13 +88,13 @@ def test_a_signature_of_another_image() -> None:
         (
             "app",
             "__pycache__/hidden.cpython-311.pyc",
-            "layer app: __pycache__/hidden.cpython-311.pyc: "
-            "want bytecode beside its source, found no hidden.py",
+            "layer app: __pycache__/hidden.cpython-311.pyc: want bytecode next to its source, found"
+            " no hidden.py",
         ),
         (
             "site",
             "a/__pycache__/b/c.py",
-            "layer site: a/__pycache__/b/c.py: want bytecode beside its source, found no module",
+            "layer site: a/__pycache__/b/c.py: want bytecode next to its source, found no module",
         ),
     ],
 )

@@ -67,7 +67,7 @@ def test_one_layout(second: dict[str, object], message: str) -> None:
 
 def test_the_data_is_all_accounted_for() -> None:
     """An index that claims less, or more, data than there is is refused."""
-    message = "app: want 10 bytes of data, as its index says, got 11"
+    message = "app: want 10 bytes of data, as in its index, got 11"
     assert refused([entry("a", size=10)], 11) == message
 
 

@@ -108,7 +108,7 @@ def test_an_unknown_field() -> None:
 
 
 def test_a_key_twice() -> None:
-    """A key that stands twice, which readers resolve differently, is refused."""
+    """A key that appears twice, which readers resolve differently, is refused."""
     data = GOOD.encode().replace(b'"threads":8', b'"threads":8,"threads":8')
     with pytest.raises(FormatError) as caught:
         manifest.parse(data)

@@ -18,8 +18,8 @@ from tests.tee.image import samples
     [
         (
             "3.14.1",
-            "; or run it as it is on a platform of its own: KLUIS_HOME=DIR kluis run FILE,"
-            " with a kluis of Python 3.14",
+            "; or run it unchanged on a separate platform: KLUIS_HOME=DIR kluis run FILE, with a"
+            " kluis of Python 3.14",
         ),
         (None, ""),
     ],

@@ -1,4 +1,4 @@
-"""What a policy's table for one TEE holds: one field a line, each of which is a rule."""
+"""Fields of a policy's table for one TEE: one per line, each a rule."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Field:
 
     Attributes:
         key: in the policy.
-        form: how its want is written.
-        claim: what the evidence has; None where it has nothing.
-        about: what it is, as a comment in the policy.
+        form: how its requirement is written.
+        claim: the evidence's value; None if it has none.
+        about: description, as a comment in the policy.
         rule: the name of the rule.
         aspect: of the trustworthiness vector.
-        fix: what mends it, where the rule fails.
-        drafted: whether a draft wants what the evidence has; else it wants anything.
+        fix: how to fix a failure of the rule.
+        drafted: whether a draft requires the evidence's value; else it accepts any.
     """
 
     key: str
@@ -40,7 +40,7 @@ class Field:
 
 
 def of(kind: type[V], read: Callable[[V], Value]) -> Callable[[Claims], Value]:
-    """Read a claim that only one maker's evidence has; of another maker's it is None."""
+    """Read a claim that only one vendor's evidence has; None for other vendors' evidence."""
 
     def claim(claims: Claims) -> Value:
         return read(claims.vendor) if isinstance(claims.vendor, kind) else None

@@ -1,6 +1,6 @@
-"""How each kind of want stands in a policy: read from TOML, and drafted from what evidence has.
+"""The forms of requirements in a policy: parsed from TOML, and drafted from evidence.
 
-Every form takes ``"any"``; an empty list is refused. Of what evidence does not have, the draft is ``any``.
+Every form accepts ``"any"``; an empty list is refused. If the evidence has no value, the draft is ``any``.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ DIGESTS: Final = tuple(SIZES.values())
 
 
 class Form(Protocol):
-    """One way to state a want."""
+    """One way to state a requirement."""
 
     def read(self, table: Table, key: str) -> Want:
-        """Take the want of ``key``.
+        """Parse the requirement of ``key``.
 
         Raises:
-            FormatError: not stated, or stated in another form.
+            FormatError: missing, or in another form.
             UsageError: an empty list.
         """
         ...
 
     def draft(self, got: Value) -> Want:
-        """The strictest want that ``got`` meets."""
+        """The strictest requirement that ``got`` meets."""
         ...
 
 
@@ -57,15 +57,14 @@ class Hexes:
     """A list of byte strings.
 
     Attributes:
-        sizes: of one value; empty takes every size.
-        referenced: whether reference values may be wanted.
+        sizes: allowed sizes of a value; empty allows every size.
+        referenced: whether reference values are allowed.
     """
 
     sizes: tuple[int, ...] = ()
     referenced: bool = False
 
     def read(self, table: Table, key: str) -> Want:
-        """See :class:`Form`."""
         if table.any(key):
             return ANY
         if self.referenced and table.any(key, "reference"):
@@ -78,7 +77,6 @@ class Hexes:
         return _named(name, lambda: OneOf(values))
 
     def draft(self, got: Value) -> Want:
-        """See :class:`Form`."""
         return OneOf(frozenset({got})) if isinstance(got, bytes) and got else ANY
 
 
@@ -87,15 +85,14 @@ class Names:
     """A list of names.
 
     Attributes:
-        known: the ones there are; empty takes every name.
-        fmspcs: whether they are FMSPCs, whose hex evidence has in capitals and a policy in any case.
+        known: the valid names; empty allows every name.
+        fmspcs: whether they are FMSPCs, whose hex is in capitals in evidence and in any case in a policy.
     """
 
     known: tuple[str, ...] = ()
     fmspcs: bool = False
 
     def read(self, table: Table, key: str) -> Want:
-        """See :class:`Form`."""
         if table.any(key):
             return ANY
         values = table.known(key, self.known) if self.known else table.texts(key)
@@ -104,7 +101,6 @@ class Names:
         return _named(f"{table.name}.{key}", lambda: Named(values))
 
     def draft(self, got: Value) -> Want:
-        """See :class:`Form`."""
         return Named(frozenset({got})) if isinstance(got, str) and got else ANY
 
 
@@ -115,14 +111,12 @@ class Numbers:
     most: int
 
     def read(self, table: Table, key: str) -> Want:
-        """See :class:`Form`."""
         if table.any(key):
             return ANY
         values = table.numbers(key, self.most)
         return _named(f"{table.name}.{key}", lambda: Named(values))
 
     def draft(self, got: Value) -> Want:
-        """See :class:`Form`."""
         return Named(frozenset({got})) if isinstance(got, int) and not isinstance(got, bool) else ANY
 
 
@@ -133,11 +127,9 @@ class Number:
     most: int
 
     def read(self, table: Table, key: str) -> Want:
-        """See :class:`Form`."""
         return ANY if table.any(key) else Exactly(table.number(key, self.most))
 
     def draft(self, got: Value) -> Want:
-        """See :class:`Form`."""
         return Exactly(got) if isinstance(got, int) and not isinstance(got, bool) else ANY
 
 
@@ -148,46 +140,41 @@ class Least:
     most: int
 
     def read(self, table: Table, key: str) -> Want:
-        """See :class:`Form`."""
         return ANY if table.any(key) else AtLeast(table.number(key, self.most))
 
     def draft(self, got: Value) -> Want:
-        """See :class:`Form`."""
         return AtLeast(got) if isinstance(got, int) and not isinstance(got, bool) else ANY
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Most:
-    """The most, as an age in seconds: a whole number, 0..``most``.
+    """The maximum, as an age in seconds: a whole number, 0..``most``.
 
     Attributes:
-        drafted: what a draft says, whatever the evidence has.
+        drafted: the value in a draft, whatever the evidence has.
     """
 
     most: int
     drafted: int
 
     def read(self, table: Table, key: str) -> Want:
-        """See :class:`Form`."""
         return ANY if table.any(key) else AtMost(table.number(key, self.most))
 
     def draft(self, got: Value) -> Want:
-        """See :class:`Form`."""
         return AtMost(self.drafted) if isinstance(got, int) and not isinstance(got, bool) else ANY
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LeastVersion:
-    """The least version, as ``"1.55.21"``.
+    """The least version, such as ``"1.55.21"``.
 
     Attributes:
-        parts: how many it has.
+        parts: number of its parts.
     """
 
     parts: int
 
     def read(self, table: Table, key: str) -> Want:
-        """See :class:`Form`."""
         if table.any(key):
             return ANY
         text = table.take(key, str)
@@ -199,33 +186,28 @@ class LeastVersion:
         return AtLeast(tuple(map(int, text.split("."))))
 
     def draft(self, got: Value) -> Want:
-        """See :class:`Form`."""
         return AtLeast(got) if isinstance(got, tuple) else ANY
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Allow:
-    """Whether something that weakens is accepted: true or false."""
+    """Whether a weakness is accepted: true or false."""
 
     def read(self, table: Table, key: str) -> Want:
-        """See :class:`Form`."""
         return ANY if table.any(key) else Allowed(table.take(key, bool))
 
     def draft(self, got: Value) -> Want:
-        """See :class:`Form`."""
         return Allowed(got) if isinstance(got, bool) else ANY
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Require:
-    """Whether something that strengthens is wanted: true or false."""
+    """Whether a strength is required: true or false."""
 
     def read(self, table: Table, key: str) -> Want:
-        """See :class:`Form`."""
         return ANY if table.any(key) else Required(table.take(key, bool))
 
     def draft(self, got: Value) -> Want:
-        """See :class:`Form`."""
         return Required(got) if isinstance(got, bool) else ANY
 
 
@@ -235,14 +217,13 @@ class Bits:
 
     Attributes:
         width: of the number, in bits.
-        mask: that a draft looks at.
+        mask: the bits that a draft requires.
     """
 
     width: int
     mask: int
 
     def read(self, table: Table, key: str) -> Want:
-        """See :class:`Form`."""
         if table.any(key):
             return ANY
         within = table.table(key)
@@ -260,7 +241,6 @@ class Bits:
         return number
 
     def draft(self, got: Value) -> Want:
-        """See :class:`Form`."""
         if not isinstance(got, int) or isinstance(got, bool):
             return ANY
         return Masked(self.mask, got & self.mask)
@@ -268,12 +248,12 @@ class Bits:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RegisterValues:
-    """Registers by name, each with a list of the values it may have.
+    """Registers by name, each with a list of accepted values.
 
     Attributes:
         pattern: of names.
-        drafted: the names that a draft holds; None drafts all.
-        referenced: whether reference values may be wanted.
+        drafted: the names in a draft; None drafts all.
+        referenced: whether reference values are allowed.
     """
 
     pattern: str
@@ -281,7 +261,6 @@ class RegisterValues:
     referenced: bool = False
 
     def read(self, table: Table, key: str) -> Want:
-        """See :class:`Form`."""
         if table.any(key):
             return ANY
         if self.referenced and table.any(key, "reference"):
@@ -301,7 +280,6 @@ class RegisterValues:
         return _named(within.name, lambda: Registers(values))
 
     def draft(self, got: Value) -> Want:
-        """See :class:`Form`."""
         if not isinstance(got, Mapping):
             return ANY
         held = {
@@ -314,16 +292,15 @@ class RegisterValues:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LeastComponents:
-    """For each product that is accepted, the least versions of its parts.
+    """The least versions of the parts of each accepted product.
 
     Attributes:
-        products: the parts that each product has, all of which must be stated.
+        products: the parts of each product, all of which must be stated.
     """
 
     products: Mapping[str, tuple[str, ...]]
 
     def read(self, table: Table, key: str) -> Want:
-        """See :class:`Form`."""
         if table.any(key):
             return ANY
         within = table.table(key)
@@ -339,12 +316,11 @@ class LeastComponents:
         return _named(within.name, lambda: Components(found))
 
     def draft(self, got: Value) -> Want:
-        """See :class:`Form`."""
         return Components({got.name: dict(got)}) if isinstance(got, Product) else ANY
 
 
 def _named(name: str, make: Callable[[], Want]) -> Want:
-    """Make a want, and say where it stands if it is refused."""
+    """Build a requirement; if it is refused, name its place in the policy."""
     try:
         return make()
     except UsageError as error:

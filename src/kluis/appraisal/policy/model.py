@@ -1,7 +1,7 @@
-"""What a relying party wants of evidence: a value that leaves nothing unsaid.
+"""The policy model: what a relying party requires of evidence, with every rule stated.
 
-Every field must be given. A rule that is absent from a policy is refused when it loads; it is never
-skipped when evidence is judged. What does not matter is ``ANY``, in so many words.
+Every field must be given. A policy without one of its rules is refused when it loads; the rule is never
+skipped during appraisal. Something that does not matter is explicitly ``ANY``.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from kluis.evidence.levels import ProtectionLevel
 from kluis.evidence.model import TcbStatus, Tee
 from kluis.formats.kluis.runtime_data import Purpose
 
-# What the evidence of an Azure VM is composed of, beside the vTPM's.
+# The possible parts of an Azure VM's evidence, apart from the vTPM's.
 HARDWARE: Final = (Tee.SNP, Tee.TDX)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ByImage:
-    """Accept these measurements of SGX enclaves and no others.
+    """Accept only these measurements of SGX enclaves.
 
     Attributes:
         image_ids: 32 bytes each, at least one.
@@ -42,7 +42,7 @@ class ByImage:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class BySigner:
-    """Accept whatever these signers signed as this product, from a security version on.
+    """Accept any code of this product that these signers signed, from a security version on.
 
     Attributes:
         signers: MRSIGNER, 32 bytes each, at least one.
@@ -61,11 +61,11 @@ class BySigner:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """What one source of reference values says of one TEE's evidence, all of it together.
+    """The reference values of one source for one TEE's evidence, which belong together.
 
     Attributes:
-        name: of what it is, for people.
-        wants: by the key of the TEE's table; at least one.
+        name: of the release, for messages.
+        wants: requirements by key of the TEE's table; at least one.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Release:
 
     @property
     def things(self) -> frozenset[tuple[str, str]]:
-        """What it says something of: keys, and of registers each by its name."""
+        """What it has values for: keys, and each register by its name."""
         return frozenset(
             (key, name)
             for key, want in self.wants.items()
@@ -86,12 +86,12 @@ class Release:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ByTable:
-    """Accept what the table of the evidence's own TEE accepts; no table, not accepted.
+    """Accept what the table of the evidence's own TEE accepts; a TEE without a table is refused.
 
     Attributes:
-        tables: at least one; for each TEE a want for every one of its fields.
-        releases: for a TEE whose reference values came from several sources, what each said: values are
-            good together, and not one of one release beside one of another.
+        tables: at least one; for each TEE a requirement for every one of its fields.
+        releases: for a TEE with reference values from several sources, the values of each. They are accepted
+            together: one release's value is not combined with another's.
     """
 
     tables: Mapping[Tee, Mapping[str, Want]]
@@ -107,7 +107,7 @@ class ByTable:
                 raise UsageError(f"policy.{tee}.{more[0]}: is not a key of a policy")
         for tee, releases in self.releases.items():
             if tee not in self.tables:
-                raise UsageError(f"policy.releases.{tee}: want a table of that TEE beside it, got none")
+                raise UsageError(f"policy.releases.{tee}: want also a table of that TEE, got no table")
             known = {field.key for field in TABLES[tee] if getattr(field.form, "referenced", False)}
             if unknown := sorted({key for each in releases for key in each.wants} - known):
                 raise UsageError(f"policy.releases.{tee}.{unknown[0]}: has no reference values")
@@ -118,14 +118,14 @@ class ByTable:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeBinding:
-    """The evidence is of a Kluis enclave: runtime data and launch configuration travel beside it.
+    """The evidence is of a Kluis enclave: runtime data and launch configuration accompany it.
 
     Attributes:
-        purpose: the one purpose accepted.
-        nonce: whether the runtime data must hold the verifier's nonce.
-        missing: protections that the launch may have done without.
-        counters: who may witness the counters; ``unwitnessed`` is nobody.
-        insecure: grants named ``insecure_*`` that the launch may have given.
+        purpose: the only purpose accepted.
+        nonce: whether the runtime data must contain the verifier's nonce.
+        missing: protections that the launch may do without.
+        counters: accepted witnesses of the counters; ``unwitnessed`` means none.
+        insecure: accepted grants named ``insecure_*``.
     """
 
     purpose: Purpose
@@ -139,9 +139,9 @@ class RuntimeBinding:
 
 
 class Session(enum.StrEnum):
-    """Report data that only the relying party knows when it judges.
+    """Report data that the relying party supplies only at appraisal.
 
-    ``GIVEN`` are the bytes it gives then; ``NONCE`` is its nonce, zeros after it.
+    ``GIVEN`` is the bytes it passes then; ``NONCE`` is its nonce, padded with zeros.
     """
 
     GIVEN = "given"
@@ -150,11 +150,11 @@ class Session(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ReportDataBinding:
-    """The evidence is of something that is not Kluis's: what its report data must be.
+    """The evidence is not of a Kluis enclave: requirements for its report data.
 
     Attributes:
-        report_data: 0..1024 bytes, compared in full; or what is known only when it is judged; or ``ANY``.
-        nonce: whether the evidence must hold the relying party's nonce, in its own place for one.
+        report_data: 0..1024 bytes, compared in full; or supplied at appraisal; or ``ANY``.
+        nonce: whether the evidence must contain the relying party's nonce, in its field for one.
     """
 
     report_data: bytes | Session | Any
@@ -173,22 +173,22 @@ Binding: TypeAlias = RuntimeBinding | ReportDataBinding
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Everything that evidence must meet.
+    """All requirements on evidence.
 
     Attributes:
         protection: the levels accepted, at least one.
-        debug: whether a debug TEE, open to its host, is accepted.
-        denylists: whether a platform that the dated denylists name is refused.
-        identity: which code, on which TEE.
-        tcb_statuses: what the maker may think of the platform, at least one.
-        advisories: names accepted where the status is not ``UpToDate``.
+        debug: whether a debug TEE, whose memory its host can read, is accepted.
+        denylists: whether a platform on the dated denylists is refused.
+        identity: the accepted code, by TEE.
+        tcb_statuses: the vendor's accepted judgements of the platform, at least one.
+        advisories: names accepted if the status is not ``UpToDate``.
         min_evaluation: least TCB evaluation data number of the collateral.
         min_tcb_date: the platform's TCB level is of this day or later.
         max_collateral_age: since the oldest part of the collateral was issued.
         max_evidence_age: between verification and appraisal.
-        binding: what the report data must be bound to.
-        emulated_roots: files of root certificates that the policy's owner trusts beside the makers';
-            whoever verifies reads them, relative to the policy.
+        binding: what the report data must bind.
+        emulated_roots: files of root certificates that the policy's owner trusts in addition to the vendors'.
+            The verifier reads them, relative to the policy.
     """
 
     protection: frozenset[ProtectionLevel]
@@ -215,12 +215,12 @@ class Policy:
 
     @property
     def tees(self) -> frozenset[Tee]:
-        """Whose tables there are."""
+        """The TEEs that have tables."""
         return frozenset(self.identity.tables if isinstance(self.identity, ByTable) else {Tee.SGX})
 
     @property
     def referenced(self) -> bool:
-        """Whether it wants reference values, which somebody else gives."""
+        """Whether it requires reference values, which are supplied separately."""
         if not isinstance(self.identity, ByTable):
             return False
         tables = self.identity.tables.values()
@@ -228,10 +228,10 @@ class Policy:
 
     @property
     def whole(self) -> frozenset[Tee]:
-        """Whose evidence is accepted as a whole.
+        """The TEEs whose evidence is only accepted as a whole.
 
-        Hardware that a composite's table names is judged within it: bare, its report would meet a table
-        that was written for what runs below, and nothing would judge what runs above.
+        Hardware that a composite's table names is judged within it. By itself, the hardware's report would
+        meet a table written for the lower layer, and nothing would judge the upper layer.
         """
         if not isinstance(self.identity, ByTable):
             return self.tees
@@ -250,17 +250,17 @@ def strict(
     missing: frozenset[str],
     emulated_roots: tuple[str, ...] = (),
 ) -> Policy:
-    """A policy for a Kluis enclave that accepts no debug, no insecure grant and no stale platform.
+    """Build a policy for a Kluis enclave that accepts no debug, no insecure grant and no stale platform.
 
     A nonce is required; collateral may be 30 days old, verified evidence five minutes.
 
     Args:
-        identity: which code.
+        identity: the accepted code.
         protection: the levels accepted.
-        purpose: the one purpose accepted.
-        counters: who may witness the counters.
-        missing: protections that the launch may have done without.
-        emulated_roots: files of the emulated roots trusted; by default none is.
+        purpose: the only purpose accepted.
+        counters: accepted witnesses of the counters.
+        missing: protections that the launch may do without.
+        emulated_roots: files of the trusted emulated roots; none by default.
     """
     return Policy(
         protection=protection,

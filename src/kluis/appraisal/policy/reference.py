@@ -1,4 +1,4 @@
-"""Reference values: what measurements and registers may be, from who publishes them and not from a policy.
+"""Reference values: accepted measurements and registers that come from a publisher, not from a policy.
 
     version = 1
     [[values]]
@@ -7,7 +7,8 @@
     measurements = ["<hex>"]
     registers = { rtmr1 = ["<hex>"] }
 
-A policy says ``"reference"`` where it wants them. Where none were given for the TEE, that want is not met.
+A policy contains ``"reference"`` where it requires them. If none are given for the TEE, that requirement is
+not met.
 
 Spec: RFC 9334, "Reference Values"; draft-ietf-rats-corim.
 """
@@ -35,7 +36,7 @@ WHAT: Final = "reference values"
 MAX_SIZE: Final = 1 << 20
 MAX_DIGEST: Final = 64
 REGISTER: Final = re.compile(r"[a-z]{1,8}[0-9]{1,3}", re.ASCII)
-# How a manifest's number of a register, or of a measurement, is named in each TEE's evidence.
+# The name of a manifest's register number, or of its measurement, in each TEE's evidence.
 PREFIXES: Final = {Tee.TDX: "rtmr", Tee.NITRO: "pcr", Tee.TPM: "pcr", Tee.AZURE: "pcr", Tee.CCA: "rem"}
 MODELS: Final = {
     **{str(tee): tee for tee in Tee},
@@ -47,13 +48,13 @@ MODELS: Final = {
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class References:
-    """What one TEE's evidence may have.
+    """The reference values for one TEE's evidence.
 
     Attributes:
-        measurements: each of which it may have.
-        registers: by name, the values that each may have.
-        names: of what they are values.
-        parts: what was put together to this, each of one release; none where it is of one itself.
+        measurements: accepted values.
+        registers: accepted values by register name.
+        names: of the releases.
+        parts: the values of each release that this combines; empty if it is a single release.
     """
 
     measurements: frozenset[bytes] = frozenset()
@@ -63,7 +64,7 @@ class References:
 
     @classmethod
     def joined(cls, given: Iterable[References]) -> References:
-        """All of them: evidence may be of any, in whole."""
+        """Combine them: evidence may match any one of them, as a whole."""
         parts = tuple(part for each in given for part in each.parts or (each,))
         registers: dict[str, set[bytes]] = {}
         for part in parts:
@@ -77,7 +78,7 @@ class References:
         )
 
     def release(self, keys: Collection[str]) -> Release | None:
-        """What it says under these keys of a table; None for nothing."""
+        """Its values for these keys of a table; None if there are none."""
         wants: dict[str, OneOf | Registers] = {}
         if "measurements" in keys and self.measurements:
             wants["measurements"] = OneOf(self.measurements)
@@ -128,16 +129,16 @@ class ReferenceValues:
         """Take the reference values of a manifest.
 
         1. It is a CoRIM, at most 1 MiB.
-        2. A signed one is signed by ``key``; an unsigned one is believed only where no key is given.
-        3. ``now`` is within its validity and its signature's, where they state one.
-        4. It is of no profile, for none is known here.
-        5. It holds values of a TEE that is known here: for its class, and under no condition but themselves.
+        2. A signed one is signed by ``key``; an unsigned one is accepted only if no key is given.
+        3. ``now`` is within its validity period and its signature's, if they state one.
+        4. It has no profile, because none is supported here.
+        5. It contains values of a known TEE: for its class, and under no other condition.
 
         Args:
             data: signed or not.
-            key: whose signature the relying party believes, on P-256 or P-384; None believes the bytes.
+            key: of the trusted signer, on P-256 or P-384; None trusts the bytes.
             now: aware.
-            tee: whose values they are where the model of their environment is no TEE; None passes them over.
+            tee: of values whose environment's model is not a TEE; None skips these.
 
         Raises:
             FormatError: step 1, 4 or 5.
@@ -167,27 +168,29 @@ class ReferenceValues:
                 hint="name the TEE: --reference TEE=FILE",
                 code="bad_length",
             )
-        # What one CoMID says belongs together.
+        # Values of one CoMID belong together.
         together = ((whose, References.joined(each)) for (whose, _), each in found.items())
         values_of = [(whose, dataclasses.replace(each, parts=())) for whose, each in together]
         return cls(_of(values_of).values)
 
     def apply(self, policy: Policy) -> Policy:
-        """The policy with these values where it says ``reference``; what has none stays unmet."""
+        """Put these values into the policy where it contains ``reference``; a requirement without values
+        stays unmet.
+        """
         if not isinstance(policy.identity, ByTable):
             return policy
         tables = {
             tee: {key: self._want(tee, key, want) for key, want in wants.items()}
             for tee, wants in policy.identity.tables.items()
         }
-        # Of values that were put in before, what is good together stands.
+        # The releases of values that were inserted before are preserved.
         releases = dict(policy.identity.releases) | {
             tee: each for tee, wants in policy.identity.tables.items() if (each := self._releases(tee, wants))
         }
         return dataclasses.replace(policy, identity=ByTable(tables=tables, releases=releases))
 
     def _releases(self, tee: Tee, wants: Mapping[str, Want]) -> tuple[Release, ...]:
-        """What each source says of what the policy asks for, where there are several."""
+        """The values of each source for the policy's keys, if there are several sources."""
         held = self.values.get(tee)
         keys = {key for key, want in wants.items() if isinstance(want, Referenced)}
         found = (part.release(keys) for part in held.parts) if held is not None else ()
@@ -251,13 +254,15 @@ def _check_signed(manifest: Corim, key: EllipticCurvePublicKey | None) -> None:
 def _check_time(manifest: Corim, now: datetime) -> None:
     start, end = manifest.not_before, manifest.not_after
     if start is not None and now < start:
-        raise FreshnessError(f"CoRIM: want a time from {start}, got {now}", code="corim_not_yet_valid")
+        raise FreshnessError(
+            f"CoRIM is not valid before {start}, judged at {now}", code="corim_not_yet_valid"
+        )
     if end is not None and now > end:
-        raise FreshnessError(f"CoRIM: want a time until {end}, got {now}", code="corim_expired")
+        raise FreshnessError(f"CoRIM expired on {end}, judged at {now}", code="corim_expired")
 
 
 def _references(each: Measurement, tee: Tee, name: str) -> References | None:
-    """What one measurement comes to; None where it names nothing that this TEE's evidence has."""
+    """The reference values in one measurement; None if it names nothing in this TEE's evidence."""
     measurements: frozenset[bytes] = frozenset()
     registers: dict[str, frozenset[bytes]] = {}
     for register, digests in [*each.registers.items(), *_keyed(each)]:
@@ -272,9 +277,12 @@ def _references(each: Measurement, tee: Tee, name: str) -> References | None:
     beside = (*each.conditions, *nowhere)
     if each.single or beside:
         raise UnsupportedError(
-            f"CoRIM {name[:64]!a}: want digests of a whole class and nothing beside them, got "
+            f"CoRIM {name[:64]!a}: want digests of a whole class and nothing else, got "
             + ("an environment of one instance or group" if each.single else f"values {beside}"),
-            hint="what stands beside a digest must be so, too, and is not judged here: write them as TOML",
+            hint=(
+                "the other values next to a digest must match too, and are not supported here: write"
+                " them as TOML"
+            ),
             code="bad_type",
         )
     return References(

@@ -1,6 +1,6 @@
-"""Policies as TOML: read strictly.
+"""Parse policies from TOML, strictly.
 
-Version 2 is of any TEE:
+Version 2 is for any TEE:
 
     version = 2
     [accept]       protection = ["hardware-snp"]   debug = false   denylists = true   emulated_roots = []
@@ -12,7 +12,7 @@ Version 2 is of any TEE:
     [[releases.snp]]   name = "4.2"   and of that table's fields those that reference values may have, as one
                    release has them: evidence must fit one whole. Where there is none, nothing is asked
 
-Version 1 is of SGX alone, and says less:
+Version 1 is only for SGX, and has fewer keys:
 
     version = 1
     [accept]       protection   debug   emulated_roots
@@ -22,7 +22,7 @@ Version 1 is of SGX alone, and says less:
     [binding]      purpose, or report_data = "<hex>" for a foreign enclave
     [launch]       as above
 
-Every key must stand there: what a policy does not say is not assumed. ``"any"`` is said.
+Every key must be present: an absent key has no default. ``"any"`` is explicit.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from kluis.evidence.model import TcbStatus, Tee
 from kluis.formats.kluis.runtime_data import Purpose
 
 MAX_SIZE: Final = 256 * 1024
-HINT: Final = "kluis policy init writes a policy that says everything"
+HINT: Final = "kluis policy init writes a complete policy"
 MOST_DAYS: Final = 36500
 MOST_SECONDS: Final = 3_153_600_000
 MOST_EVALUATION: Final = 1 << 31
@@ -145,7 +145,7 @@ def _tables(top: Table) -> ByTable:
 
 
 def _releases(top: Table) -> dict[Tee, tuple[Release, ...]]:
-    """What each release has, for each TEE; where nothing is said of releases, nothing is asked."""
+    """Read the values of each release, by TEE; no release is required if the policy lists none."""
     if "releases" not in top:
         return {}
     given = top.table("releases")
@@ -172,7 +172,7 @@ def _release(table: Table, fields: Sequence[Field]) -> Release:
             wants[field.key] = want
     table.end()
     if not wants:
-        raise FormatError(f"{table.name}: want a value of the release, got its name alone", code="bad_length")
+        raise FormatError(f"{table.name}: want a value of the release, got only its name", code="bad_length")
     return Release(name=name, wants=wants)
 
 

@@ -1,4 +1,4 @@
-"""TOML read strictly, key by key: what is missing, unknown or of another kind is refused by its name."""
+"""Read TOML strictly, key by key: errors name the key that is missing, unknown or of another kind."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ _KINDS: Final[dict[type, str]] = {
     float: "a float",
     datetime.date: "a date without quotes",
 }
-MOST_SHOWN: Final = 32  # characters of what stands there
-PLAIN_HEX: Final = "hex digits alone: no 0x, no colons, no name of the algorithm"
+MOST_SHOWN: Final = 32  # characters of the value
+PLAIN_HEX: Final = "only hex digits: no 0x, no colons, no algorithm name"
 
 
 def parse(data: bytes, what: str, *, most: int, hint: str) -> Table:
-    """Read a document.
+    """Parse a document.
 
     Args:
         data: TOML in UTF-8.
-        what: it is, for messages.
+        what: name for messages.
         most: bytes.
-        hint: what to do where a key is missing.
+        hint: what to do if a key is missing.
 
     Raises:
-        FormatError: not TOML, a key twice, too large or too deep.
+        FormatError: not TOML, a repeated key, too large or too deep.
     """
     try:
         value = toml.loads(data, what, max_size=most)
@@ -62,7 +62,7 @@ def _check(value: Any, what: str) -> None:
 
 
 class Table:
-    """A table read key by key; what is left over at the end is refused."""
+    """A table read key by key; keys left over at the end are refused."""
 
     def __init__(self, value: dict[str, Any], name: str, hint: str) -> None:
         self._left = dict(value)
@@ -75,7 +75,7 @@ class Table:
 
     @property
     def keys(self) -> list[str]:
-        """What is left."""
+        """The keys not yet read."""
         return sorted(self._left)
 
     def take(self, key: str, kind: type[Any]) -> Any:
@@ -97,7 +97,7 @@ class Table:
         return FormatError(f"{self.name}.{key}: want {want}, got {got}", hint=self._hint, code=code)
 
     def any(self, key: str, word: str = "any") -> bool:
-        """Take ``"any"``, or another word, where that is what stands there."""
+        """Read ``"any"``, or another word, if the value is that word."""
         if self._left.get(key) != word:
             self._words.setdefault(key, []).append(word)
             return False
@@ -105,7 +105,7 @@ class Table:
         return True
 
     def table(self, key: str) -> Table:
-        """A table within."""
+        """Read a nested table."""
         return Table(self.take(key, dict), f"{self.name}.{key}", self._hint)
 
     def tables(self, key: str) -> tuple[Table, ...]:
@@ -137,11 +137,11 @@ class Table:
         return frozenset(values)
 
     def names(self, key: str, kind: type[E_co]) -> frozenset[E_co]:
-        """A list of the names of an enum."""
+        """Read a list of names of an enum's members."""
         return frozenset(kind(value) for value in self.known(key, list(kind)))
 
     def known(self, key: str, names: Collection[str]) -> frozenset[str]:
-        """A list of some of these names."""
+        """Read a list of these known names."""
         values = self.texts(key)
         if unknown := sorted(values - set(names)):
             raise self._refused(key, f"some of {', '.join(names)}", ascii(unknown[0]))
@@ -152,7 +152,7 @@ class Table:
         return frozenset(from_hex(value, f"{self.name}.{key}") for value in self.texts(key))
 
     def end(self) -> None:
-        """Refuse what is left."""
+        """Refuse keys not yet read."""
         if self._left:
             what = self.name.split(".")[0]
             name = f"{self.name}.{min(self._left)}"
@@ -164,11 +164,11 @@ def from_hex(text: str, what: str, *, want: str = "hex") -> bytes:
 
     Args:
         text: digits, in any case.
-        what: it is, for messages.
-        want: what may stand there, for messages.
+        what: name for messages.
+        want: the accepted forms, for messages.
 
     Raises:
-        FormatError: it is none.
+        FormatError: not hex.
     """
     try:
         return bytes.fromhex(text)

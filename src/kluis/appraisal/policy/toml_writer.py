@@ -1,4 +1,4 @@
-"""A policy as TOML: every key, with a line on what it means."""
+"""Write policies as TOML: every key, with a line that explains it."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ V = TypeVar("V")
 
 
 def dumps(policy: Policy) -> str:
-    """Write a policy, every key with a line on what it means.
+    """Write a policy: every key, with a line that explains it.
 
-    It is of version 1 where that can say it all. What reference values of several releases it was given
-    follows the other tables.
+    Uses version 1 if that can express the policy. Reference values of several releases follow the other
+    tables.
     """
     return _rules(policy) + "".join(f"\n{line}" for line in _releases(policy.identity))
 
 
 def identified(policy: Policy) -> bytes:
-    """What a policy's id is the hash of: every rule that can change a verdict.
+    """The bytes whose hash is a policy's id: every rule that can change a verdict.
 
-    That is the document as :func:`dumps` writes it and nothing more, wherever its tables say all. What else
-    there is follows as canonical JSON (RFC 8785) on a last line: which reference values are of one release,
-    without the names of releases and in no order; and what a policy made in a program says past its version.
+    If tables express the whole policy, these are the output of :func:`dumps`. Anything else follows as
+    canonical JSON (RFC 8785) on a last line. This is the grouping of reference values by release, without
+    names and order, and what a policy built by a program has beyond its version.
     """
     document = _rules(policy).encode()
     more: dict[str, Writable] = {}
@@ -73,7 +73,7 @@ def _releases(identity: Identity) -> Iterator[str]:
     given = identity.releases if isinstance(identity, ByTable) else {}
     for tee, releases in sorted(given.items()):
         for index, release in enumerate(releases):
-            yield f"[[releases.{tee}]]" + ("" if index else "  # values that are good together alone")
+            yield f"[[releases.{tee}]]" + ("" if index else "  # values that belong together")
             yield f"name = {quoted(release.name)}"
             for key, want in sorted(release.wants.items()):
                 yield f"{key} = {want.toml()}"
@@ -87,12 +87,13 @@ def _lines(policy: Policy) -> Iterator[str]:
         "",
         "[accept]",
         f"protection = {listed(policy.protection)}  # who may have made the keys",
-        f"debug = {_flag(policy.debug)}  # a debug TEE is open to its host",
+        f"debug = {_flag(policy.debug)}  # the host of a debug TEE can read it",
     )
     if whole:
         yield f"denylists = {_flag(policy.denylists)}  # refuse platforms known to be broken, by a dated list"
     yield from (
-        f"emulated_roots = {listed(policy.emulated_roots)}  # files of roots trusted beside the makers'",
+        f"emulated_roots = {listed(policy.emulated_roots)}  # files of roots trusted in addition to"
+        " the vendors'",
         "",
         "[freshness]",
         f"nonce = {_flag(policy.binding.nonce)}  # the evidence must hold the nonce that you made",
@@ -100,7 +101,7 @@ def _lines(policy: Policy) -> Iterator[str]:
         f"max_evidence_age_seconds = {int(policy.max_evidence_age.total_seconds())}"
         "  # from verification to appraisal",
         "",
-        "[tcb]  # what the platform's maker may think of it",
+        "[tcb]  # accepted statuses and advisories of the platform",
         f"statuses = {listed(policy.tcb_statuses)}",
         f"advisories = {_or_any(policy.advisories, listed)}  # accepted where it is not UpToDate",
         f"min_evaluation = {_or_any(policy.min_evaluation, str)}  # of the collateral",

@@ -1,4 +1,4 @@
-"""What evidence says of one thing, as appraisal compares it, shows it to people, and writes it as TOML."""
+"""Values of claims, as appraisal compares them, shows them to people, and writes them as TOML."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NUMBER: Final = re.compile(r"([0-9]+)")
 
 
 class Product(dict[str, int]):
-    """A product's parts with their security versions, as evidence has them.
+    """The parts of a product with their security versions, from evidence.
 
     Args:
         name: of the product.
@@ -34,13 +34,13 @@ class Product(dict[str, int]):
 
 
 def short(data: bytes) -> str:
-    """``data`` in hex, cut in the middle where it is long."""
+    """``data`` in hex, shortened in the middle if it is long."""
     text = data.hex()
     return text if len(text) <= 20 else f"{text[:8]}..{text[-4:]}"
 
 
 def shown(value: Value) -> str:
-    """A claim, for people."""
+    """A claim, formatted for people."""
     match value:
         case None | b"" | "":
             return ABSENT
@@ -65,7 +65,7 @@ def shown(value: Value) -> str:
 
 
 def ordered(values: Mapping[str, V]) -> list[tuple[str, V]]:
-    """Values by name as people count: pcr2 before pcr10."""
+    """Values by name in natural order: pcr2 before pcr10."""
     return sorted(values.items(), key=lambda item: _counted(item[0]))
 
 
@@ -74,22 +74,23 @@ def _counted(name: str) -> list[str | int]:
 
 
 def until(time: datetime.datetime, timespec: str = "seconds") -> str:
-    """Until when something is valid; the last year that there is means that nothing ends it."""
+    """The end of validity; the last representable year means that there is no end."""
     if time.year == datetime.MAXYEAR:
         return "without end"
     return f"until {time.astimezone(datetime.UTC).replace(tzinfo=None).isoformat(timespec=timespec)}Z"
 
 
 def either(values: Iterable[str | int]) -> str:
-    """Values as alternatives, sorted; of very many the first, and how many more there are."""
+    """Values as alternatives, sorted; of a long list, the first ones and the number of others."""
     texts = sorted(map(str, values))
     more = len(texts) - MOST_SHOWN
     return " or ".join([*texts[:MOST_SHOWN], f"one of {more} more"] if more > 1 else texts)
 
 
 def quoted(text: str) -> str:
-    """Text as TOML has it."""
-    # JSON's escapes are all TOML's; text outside ASCII stands as it is. DEL stands in JSON, and not in TOML.
+    """Text in TOML's form."""
+    # JSON's escapes are all valid in TOML, and text outside ASCII is unescaped in both. DEL is allowed in
+    # JSON, but not in TOML.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

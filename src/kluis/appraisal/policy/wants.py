@@ -1,7 +1,7 @@
-"""What a policy may want of one claim: a value of each kind judges, is shown, and is written as TOML.
+"""Requirements on one claim; each kind can judge a value, be shown, and be written as TOML.
 
-``ANY`` is a want like the others: it stands in a policy in so many words, or the policy does not load.
-An allow-list is never empty. A claim that the evidence does not have meets no want but ``ANY``.
+``ANY`` is a requirement like the others: a policy states it explicitly, or does not load. An allow-list is
+never empty. If the evidence does not have a claim, only ``ANY`` is met.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kluis.hashes import Digest
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Any:
-    """Whatever the evidence says, or does not say."""
+    """Accepts every value, and no value."""
 
     def meets(self, got: Value) -> bool:
         """True."""
@@ -29,7 +29,7 @@ class Any:
         return "any"
 
     def toml(self) -> str:
-        """As a policy has it."""
+        """In a policy's form."""
         return '"any"'
 
 
@@ -38,7 +38,7 @@ ANY: Final = Any()
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Referenced:
-    """A reference value, which somebody else gives; met by nothing until it is there."""
+    """A reference value, which is supplied separately; not met until then."""
 
     def meets(self, got: Value) -> bool:
         """False: no reference value was given for this TEE."""
@@ -48,7 +48,7 @@ class Referenced:
         return "a reference value, and none was given"
 
     def toml(self) -> str:
-        """As a policy has it."""
+        """In a policy's form."""
         return '"reference"'
 
 
@@ -76,7 +76,7 @@ class OneOf:
         return either(map(short, self.values))
 
     def toml(self) -> str:
-        """As a policy has it."""
+        """In a policy's form."""
         return listed(each.hex() for each in self.values)
 
 
@@ -101,13 +101,13 @@ class Named:
         return either(self.values)
 
     def toml(self) -> str:
-        """As a policy has it."""
+        """In a policy's form."""
         return listed(self.values)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AtLeast:
-    """A number, or a version: ``1.55.21`` is one of three parts, the first weighs most.
+    """The least number or version: ``1.55.21`` has three parts, of which the first is the most significant.
 
     Attributes:
         value: the least.
@@ -116,7 +116,7 @@ class AtLeast:
     value: int | tuple[int, ...]
 
     def meets(self, got: Value) -> bool:
-        """Whether ``got`` is as new; versions have as many parts."""
+        """Whether ``got`` is at least the value; versions must have the same number of parts."""
         if isinstance(self.value, tuple):
             return isinstance(got, tuple) and len(got) == len(self.value) and got >= self.value
         return isinstance(got, int) and not isinstance(got, bool) and got >= self.value
@@ -125,13 +125,13 @@ class AtLeast:
         return f"at least {shown(self.value)}"
 
     def toml(self) -> str:
-        """As a policy has it."""
+        """In a policy's form."""
         return str(self.value) if isinstance(self.value, int) else f'"{shown(self.value)}"'
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AtMost:
-    """A number, as an age in seconds.
+    """The greatest number, such as an age in seconds.
 
     Attributes:
         value: the most.
@@ -140,14 +140,14 @@ class AtMost:
     value: int
 
     def meets(self, got: Value) -> bool:
-        """Whether ``got`` is no more, and not below zero."""
+        """Whether ``got`` is at most the value, and not negative."""
         return isinstance(got, int) and not isinstance(got, bool) and 0 <= got <= self.value
 
     def __str__(self) -> str:
         return f"at most {self.value} s"
 
     def toml(self) -> str:
-        """As a policy has it."""
+        """In a policy's form."""
         return str(self.value)
 
 
@@ -156,26 +156,26 @@ class Exactly:
     """One number.
 
     Attributes:
-        value: it.
+        value: the number.
     """
 
     value: int
 
     def meets(self, got: Value) -> bool:
-        """Whether ``got`` is it."""
+        """Whether ``got`` equals it."""
         return not isinstance(got, bool) and got == self.value
 
     def __str__(self) -> str:
         return str(self.value)
 
     def toml(self) -> str:
-        """As a policy has it."""
+        """In a policy's form."""
         return str(self.value)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Allowed:
-    """Whether something that weakens is accepted; where it is not there, both are met.
+    """Whether a weakness is accepted; met in any case if the weakness is absent.
 
     Attributes:
         value: true accepts it.
@@ -191,39 +191,39 @@ class Allowed:
         return "yes or no" if self.value else "no"
 
     def toml(self) -> str:
-        """As a policy has it."""
+        """In a policy's form."""
         return "true" if self.value else "false"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Required:
-    """Whether something that strengthens must be there; where it is, both are met.
+    """Whether a strength is required; met in any case if the strength is present.
 
     Attributes:
-        value: true wants it.
+        value: true requires it.
     """
 
     value: bool
 
     def meets(self, got: Value) -> bool:
-        """Whether ``got`` is true, or not wanted."""
+        """Whether ``got`` is true, or not required."""
         return got is True or (not self.value and got is False)
 
     def __str__(self) -> str:
         return "yes" if self.value else "yes or no"
 
     def toml(self) -> str:
-        """As a policy has it."""
+        """In a policy's form."""
         return "true" if self.value else "false"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Masked:
-    """Some bits of a number of 64, or of 128.
+    """Some bits of a number of 64 or 128 bits.
 
     Attributes:
-        mask: the bits that are looked at, at least one.
-        value: what they must be.
+        mask: the compared bits, at least one.
+        value: the required bits.
     """
 
     mask: int
@@ -236,20 +236,20 @@ class Masked:
             )
 
     def meets(self, got: Value) -> bool:
-        """Whether those bits of ``got`` are so."""
+        """Whether those bits of ``got`` match."""
         return not isinstance(got, bool) and isinstance(got, int) and got & self.mask == self.value
 
     def __str__(self) -> str:
         return f"{self.value:#x} under {self.mask:#x}"
 
     def toml(self) -> str:
-        """As a policy has it."""
+        """In a policy's form."""
         return f'{{ mask = "{self.mask:x}", value = "{self.value:x}" }}'
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Registers:
-    """Registers by name, each with the values it may have; others are not looked at.
+    """Registers by name, each with its accepted values; others are ignored.
 
     Attributes:
         values: at least one register, each with at least one value.
@@ -263,7 +263,7 @@ class Registers:
             some(each, name)
 
     def meets(self, got: Value) -> bool:
-        """Whether every register named is there with one of its values."""
+        """Whether every named register is present with an accepted value."""
         return isinstance(got, Mapping) and not self.failing(got)
 
     def failing(self, got: Mapping[str, int] | Mapping[str, Digest]) -> list[str]:
@@ -279,13 +279,13 @@ class Registers:
         return ", ".join(f"{name} {OneOf(each)}" for name, each in ordered(self.values))
 
     def toml(self) -> str:
-        """As a policy has it."""
+        """In a policy's form."""
         return table(self.values, lambda each: OneOf(each).toml())
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Components:
-    """The least security versions of a product's parts; a product that is not named is refused.
+    """The least security versions of a product's parts; a product that is not listed is refused.
 
     Attributes:
         products: at least one, each with at least one part.
@@ -299,7 +299,7 @@ class Components:
             some(parts, name)
 
     def meets(self, got: Value) -> bool:
-        """Whether the product that ``got`` names has reached every part, compared one by one."""
+        """Whether every part of the product in ``got`` has reached its version, compared one by one."""
         if not isinstance(got, Product):
             return False
         least = self.products.get(got.name)
@@ -309,7 +309,7 @@ class Components:
         return " or ".join(f"{name} {parts_of(parts)}" for name, parts in sorted(self.products.items()))
 
     def toml(self) -> str:
-        """As a policy has it."""
+        """In a policy's form."""
         return table(self.products, lambda parts: table(parts, str))
 
 
@@ -330,9 +330,9 @@ Want: TypeAlias = (
 
 
 def some(values: Iterable[object], name: str = "") -> None:
-    """Refuse an empty list: read as a list it accepts nothing, and people mean everything.
+    """Refuse an empty list: it would accept nothing, although people mean everything.
 
-    Refuse text, too, which is a list of whatever stands in it: "process" is in "process-user".
+    Refuse text, too, because ``in`` matches substrings: "process" is in "process-user".
     """
     if isinstance(values, str | bytes):
         raise UsageError(f"{name + ': ' if name else ''}want a set of values, got {type(values).__name__}")

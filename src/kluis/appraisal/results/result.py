@@ -1,7 +1,7 @@
-"""Attestation results: what appraisal found, rule by rule.
+"""Attestation results: the outcome of an appraisal, rule by rule.
 
-Tiers are those of EAR and AR4SI (IETF RATS), worst first. A result has no truth value: it is read,
-or required.
+Tiers are those of EAR and AR4SI (IETF RATS), worst first. A result has no truth value: read it, or call its
+``require``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kluis.formats.kluis.runtime_data import RuntimeData
 
 
 class Verdict(enum.StrEnum):
-    """What the result comes to, worst first."""
+    """The overall verdict, worst first."""
 
     CONTRAINDICATED = "contraindicated"
     WARNING = "warning"
@@ -35,14 +35,14 @@ class AttestationResult:
     """The judgement of one piece of evidence under one policy.
 
     Attributes:
-        verdict: ``affirming`` if every rule is met and nothing needs telling.
+        verdict: ``affirming`` if every rule is met and there are no warnings.
         rules: all of them, in the policy's order.
-        warnings: what the policy accepts and a reader should know.
-        policy: that it was judged under.
+        warnings: what the policy accepts but a reader should see.
+        policy: the policy applied.
         claims: verified.
         runtime_data: proven by the report data, or None.
         launch: proven by CONFIGID, or None.
-        appraised_at: the time that appraisal was given.
+        appraised_at: the time passed to appraisal.
     """
 
     verdict: Verdict
@@ -76,31 +76,31 @@ class AttestationResult:
 
     @property
     def current(self) -> bool:
-        """Whether the maker knows of nothing that the platform lacks, as far as the maker says."""
+        """Whether the platform is up to date according to its vendor, if the vendor publishes a judgement."""
         return self.claims.tcb.status in (TcbStatus.UP_TO_DATE, TcbStatus.NOT_JUDGED)
 
     @property
     def status(self) -> Tier:
-        """The verdict, or the worst number of the vector where that is worse.
+        """The verdict, or the worst number of the vector if that is worse.
 
-        A policy may accept what keeps little out; who reads the status does not know the policy.
+        A policy may accept a weak protection level, and a reader of the status does not have the policy.
         """
         tiers = [Tier(self.verdict.value), *map(trustworthiness.tier, self.vector.values())]
         return min(tiers, key=list(Tier).index)
 
     @property
     def not_kept_out(self) -> tuple[str, ...]:
-        """What this protection level does not keep out, and what this platform is known not to."""
-        from kluis.evidence import denylist  # loads what AMD says, which other evidence does without
+        """What this protection level does not keep out, and the known breaks of this platform."""
+        from kluis.evidence import denylist  # loads AMD's claims, which other evidence does not need
 
         return denylist.not_kept_out(self.claims)
 
     def require(self) -> None:
-        """Go on only if every rule is met.
+        """Raise unless every rule is met.
 
         Raises:
-            FreshnessError: all that fails is stale.
-            PolicyError: anything else fails; the message names each rule, want and got.
+            FreshnessError: every failed rule is about staleness.
+            PolicyError: another rule fails; the message lists each rule, want and got.
         """
         failed = self.failed
         if not failed:

@@ -1,4 +1,4 @@
-"""One rule of a policy, and what it found."""
+"""A rule of a policy with its outcome."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from kluis.appraisal.aspects import Aspect
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One rule of the policy, and what it found.
+    """One rule of the policy with its outcome.
 
     Attributes:
         name: stable, snake_case.
         ok: whether the evidence meets it.
-        want: what the policy asks.
+        want: what the policy requires.
         got: what the evidence has.
-        fix: what would mend it; None where it is met.
-        stale: whether failing it means old rather than wrong.
-        aspect: of the attester that it speaks of; None where it speaks of the exchange.
-        affirms: whether meeting it says anything: a rule that accepts everything does not.
+        fix: how to fix a failure; None if it is met.
+        stale: whether a failure means old rather than wrong.
+        aspect: of the attester that it describes; None if it describes the exchange.
+        affirms: whether meeting it shows anything: a rule that accepts everything does not.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Rule:
         aspect: Aspect | None = None,
         affirms: bool = True,
     ) -> Self:
-        """A rule and its finding; a rule that is met needs no fix."""
+        """Build a rule with its outcome; a met rule has no fix."""
         return cls(
             name=name,
             ok=ok,

@@ -1,6 +1,6 @@
-"""The trustworthiness vector: what a result says of each aspect of the attester, in one number an aspect.
+"""The trustworthiness vector: one number for each aspect of the attester.
 
-Spec: draft-ietf-rats-ar4si, "Trustworthiness Claims". None of our numbers is of our own making.
+Spec: draft-ietf-rats-ar4si, "Trustworthiness Claims". All numbers come from it.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ REFUSED: Final[Mapping[Aspect, int]] = MappingProxyType(
         Aspect.RUNTIME_OPAQUE: 96,  # visible to the host
     }
 )
-# Of an aspect that has this number nothing is said: a vector without the aspect says as much.
+# This number makes no statement about an aspect, like leaving the aspect out.
 NO_CLAIM: Final = 0
 KNOWN_VULNERABILITIES: Final = 32
 ENCRYPTED, ISOLATED, VISIBLE = 2, 32, 96
 
-# A TPM says nothing of memory, so there is no number for it.
+# A TPM makes no statement about memory, so it has no number.
 OPAQUE: Final[Mapping[ProtectionLevel, int]] = MappingProxyType(
     {
         ProtectionLevel.NONE: VISIBLE,
@@ -66,15 +66,15 @@ def tier(number: int) -> Tier:
 
 
 def vector(rules: Iterable[Rule], level: ProtectionLevel, *, vulnerable: bool) -> Mapping[Aspect, int]:
-    """The numbers that rules come to.
+    """Compute the numbers from the rules.
 
-    An aspect is affirmed if a rule that wants something of it is met, and none fails. What no rule asks
-    about has no number: nobody may take it as affirmed.
+    An aspect is affirmed if a rule that restricts it is met, and none fails. An aspect without such a rule
+    has no number: it must not count as affirmed.
 
     Args:
         rules: of one appraisal, all of them.
-        level: whose keeping out is told as ``runtime-opaque``.
-        vulnerable: whether the platform has weaknesses that its maker names and the policy accepts.
+        level: reported as ``runtime-opaque``.
+        vulnerable: whether the platform has weaknesses that its vendor lists and the policy accepts.
     """
     found: dict[Aspect, int] = {}
     for rule in rules:

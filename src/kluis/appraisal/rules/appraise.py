@@ -1,4 +1,4 @@
-"""Appraisal: every rule of a policy, run on verified claims. Whatever they say, it returns."""
+"""Appraisal: run every rule of a policy on verified claims, and return the result whatever it is."""
 
 from __future__ import annotations
 
@@ -33,24 +33,25 @@ def appraise(
     """Judge verified evidence under ``policy``; all rules run.
 
     Args:
-        evidence: as ``kluis.evidence.verify`` gave it.
-        policy: what is wanted.
-        nonce: that the relying party made for this evidence, or None where its policy asks for none.
-        runtime_data: the document beside a Kluis enclave's evidence, from anybody; None beside all else.
-        launch_configuration: likewise.
+        evidence: from ``kluis.evidence.verify``.
+        policy: the requirements.
+        nonce: that the relying party made for this evidence, or None if its policy requires none.
+        runtime_data: the document that accompanies a Kluis enclave's evidence, untrusted; None for other
+            evidence.
+        launch_configuration: of a Kluis enclave, untrusted; None for other evidence.
         now: aware.
-        report_data: that the relying party wants, where its policy says ``given``.
+        report_data: that the relying party requires, if its policy contains ``given``.
 
     Returns:
         A result without truth value: read it, or call its ``require``.
 
     Raises:
-        UsageError: ``now`` is naive, or what is to be judged is not what verification gave.
+        UsageError: ``now`` is naive, or ``evidence`` does not come from verification.
     """
     if not isinstance(evidence, Verified):
         raise UsageError(
             f"evidence: want Verified[Claims], got {type(evidence).__name__}",
-            hint="give what kluis.evidence.verify returned: claims alone may be anybody's",
+            hint="pass the result of kluis.evidence.verify: bare claims are not verified",
         )
     for name, given in (("nonce", nonce), ("report_data", report_data)):
         if not isinstance(given, bytes | None):

@@ -1,7 +1,7 @@
-"""Rules about what the evidence was made for: report data, nonce, and the documents of a Kluis enclave.
+"""Rules on what the evidence was made for: report data, nonce, and the documents of a Kluis enclave.
 
-What a hostile host hands in beside the evidence is judged, too: a document that the evidence does
-not prove fails its rule, and every rule that would read it.
+Documents from a hostile host are judged, too: a document that the evidence does not prove fails its rule, and
+every rule that depends on it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ GIVE_NONCE: Final = "give the nonce you made: --nonce"
 def report_data_rules(
     claims: Claims, binding: ReportDataBinding, nonce: bytes | None, given: bytes | None
 ) -> Iterator[Rule]:
-    """What evidence of something that is not Kluis's must be bound to."""
+    """Rules on the binding of evidence that is not of a Kluis enclave."""
     want, got = binding.report_data, claims.report_data
     if isinstance(want, Any):
         yield Rule.of("report_data", True, want="any", got=short(got) or ABSENT, fix=ANEW, affirms=False)
@@ -52,7 +52,7 @@ def report_data_rules(
 
 
 def _exact(name: str, want: bytes | None, got: bytes | None, *, fix: str, stale: bool = False) -> Rule:
-    """Want what the relying party gives when it judges; what it does not give is not met."""
+    """Require the value that the relying party passes to appraisal; without one, the rule fails."""
     return Rule.of(
         name,
         bool(want) and got is not None and hmac.compare_digest(got, want or b""),
@@ -78,7 +78,7 @@ def _same(name: str, want: bytes, got: bytes, *, fix: str) -> Rule:
 
 
 def runtime(claims: Claims, document: bytes | None) -> tuple[RuntimeData | None, str]:
-    """Runtime data that the evidence proves, or why there are none."""
+    """The runtime data that the evidence proves, or the reason why there are none."""
     if document is None:
         return None, ABSENT
     if not hmac.compare_digest(runtime_data.report_data(document), claims.report_data):
@@ -92,13 +92,13 @@ def runtime(claims: Claims, document: bytes | None) -> tuple[RuntimeData | None,
 def runtime_rules(
     claims: Claims, binding: RuntimeBinding, proven: RuntimeData | None, why: str, nonce: bytes | None
 ) -> Iterator[Rule]:
-    """What the runtime data of a Kluis enclave must say."""
+    """Rules on the runtime data of a Kluis enclave."""
     yield _document(
         "runtime_data",
         proven is not None,
         want=f"the document of report data {short(claims.report_data)}",
         got=why or "it",
-        fix="give the runtime data that came with this evidence: --runtime",
+        fix="pass the runtime data that came with this evidence: --runtime",
     )
     yield _document(
         "purpose",
@@ -130,7 +130,7 @@ def runtime_rules(
 
 
 def launched(claims: Claims, document: bytes | None) -> tuple[LaunchConfiguration | None, str]:
-    """The launch configuration that the evidence proves, or why there is none."""
+    """The launch configuration that the evidence proves, or the reason why there is none."""
     if document is None:
         return None, ABSENT
     if claims.config_id is None or not hmac.compare_digest(launch.config_id(document), claims.config_id):
@@ -144,14 +144,14 @@ def launched(claims: Claims, document: bytes | None) -> tuple[LaunchConfiguratio
 def launch_rules(
     claims: Claims, binding: RuntimeBinding, proven: LaunchConfiguration | None, why: str
 ) -> Iterator[Rule]:
-    """How a Kluis enclave must have been started."""
+    """Rules on the launch of a Kluis enclave."""
     yield _configured(
         "launch_configuration",
         proven is not None,
         want="the document of CONFIGID "
         + (short(claims.config_id) if claims.config_id else "(none: KSS is off)"),
         got=why or "it",
-        fix="give the launch configuration that came with this evidence: --launch",
+        fix="pass the launch configuration that came with this evidence: --launch",
     )
     lacks = set(proven.missing) - binding.missing if proven else set()
     yield _configured(
@@ -159,8 +159,10 @@ def launch_rules(
         proven is not None and not lacks,
         want=f"only {either(binding.missing)}" if binding.missing else "none",
         got=(", ".join(sorted(lacks or proven.missing)) or ABSENT) if proven else why,
-        fix="kluis doctor says how this machine gets them; or accept the lack:"
-        " missing in a policy's [launch], lacks in a room's plan, elsewhere --insecure-allow-missing",
+        fix=(
+            "kluis doctor prints how to enable them on this machine; or accept that they are missing:"
+            " missing in a policy's [launch], `lacks` in a room's plan, elsewhere --insecure-allow-missing"
+        ),
     )
     yield _configured(
         "counter",
@@ -183,7 +185,7 @@ def launch_rules(
             proven is not None and proven.level == claims.level,
             want=claims.level,
             got=proven.level if proven else why,
-            fix="the platform and its certificate disagree: make its root anew",
+            fix="the platform and its certificate disagree: create its root again",
         )
 
 

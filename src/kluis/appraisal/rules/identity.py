@@ -1,4 +1,4 @@
-"""Rules about which code it is, how it was launched and on which machine: by the table of its TEE."""
+"""Rules on the code, its launch and its machine, from the table of the evidence's TEE."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from kluis.appraisal.results.rule import Rule
 from kluis.evidence.model import Claims
 from kluis.hashes import Digest
 
-NONE_GIVEN: Final = "give the reference values for it that its maker publishes: --reference FILE"
+NONE_GIVEN: Final = "pass the vendor's reference values for it: --reference FILE"
 
 
 def identity_rules(claims: Claims, identity: Identity) -> Iterator[Rule]:
-    """A rule for every field; where the policy has no table for this TEE, there is none to run."""
+    """One rule for every field; only a refusal if the policy has no table for this TEE."""
     match identity:
         case ByImage(image_ids=image_ids):
             yield _judge(
                 "measurement",
                 OneOf(image_ids),
                 claims.measurement.value,
-                fix="kluis diff says what changed between two images",
+                fix="kluis diff lists the changes between two images",
             )
         case BySigner() as by:
             signer = claims.signer.value if claims.signer else None
@@ -55,7 +55,7 @@ def identity_rules(claims: Claims, identity: Identity) -> Iterator[Rule]:
 
 
 def _of_one_release(releases: Sequence[Release], claims: Claims) -> Rule:
-    """Each value is one of a release that the evidence fits wholly, as far as that release says anything."""
+    """Check that every value belongs to a release whose values the evidence meets in full."""
     got = {field.key: field.claim(claims) for field in TABLES[claims.tee]}
     fitting = [each for each in releases if all(want.meets(got[key]) for key, want in each.wants.items())]
     named = frozenset[tuple[str, str]]().union(*(each.things for each in releases))
@@ -64,13 +64,13 @@ def _of_one_release(releases: Sequence[Release], claims: Claims) -> Rule:
         named.issubset(frozenset[tuple[str, str]]().union(*(each.things for each in fitting))),
         want=f"all values of {either({each.name for each in releases})}",
         got=either({each.name for each in fitting}) or "none of them whole",
-        fix="run one release whole: parts of several were never released together",
+        fix="run one complete release: parts of several were never released together",
         aspect=Aspect.EXECUTABLES,
     )
 
 
 def within(claims: Claims) -> Iterator[Claims]:
-    """The claims, and those of the hardware inside where the evidence is composed."""
+    """The claims, and those of the hardware inside if the evidence is composite."""
     yield claims
     hardware = getattr(claims.vendor, "hardware", None)
     if isinstance(hardware, Claims):

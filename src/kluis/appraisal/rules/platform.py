@@ -1,4 +1,4 @@
-"""Rules about the platform and its endorsements, the same for every TEE."""
+"""Rules on the platform and its endorsements, the same for every TEE."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from kluis.evidence.model import Claims, Tcb, TcbStatus
 
 
 def platform_rules(claims: Claims, policy: Policy, now: datetime.datetime) -> Iterator[Rule]:
-    """Level, debug, TCB and ages."""
+    """Rules on level, debug, TCB and ages."""
     parts = [part.tee for part in within(claims)]
     yield Rule.of(
         "tee",
         policy.tees.issuperset(parts) and claims.tee in policy.whole,
         want=either(policy.whole),
         got=" on ".join(parts),
-        fix="give all of an Azure VM's evidence, or a policy of this hardware alone"
+        fix="pass all evidence of the Azure VM, or a policy for this hardware only"
         if claims.tee in policy.tees - policy.whole
         else "give a policy that has a table for this TEE: kluis policy init drafts one from evidence",
         aspect=Aspect.HARDWARE,
@@ -52,7 +52,7 @@ def platform_rules(claims: Claims, policy: Policy, now: datetime.datetime) -> It
 
 
 def _denylist_rule(claims: Claims, policy: Policy) -> Rule:
-    from kluis.evidence import denylist  # loads what AMD says, which other evidence does without
+    from kluis.evidence import denylist  # loads AMD's claims, which other evidence does not need
 
     found = denylist.match(claims)
     return Rule.of(
@@ -72,21 +72,21 @@ def _tcb_rules(tcb: Tcb, policy: Policy) -> Iterator[Rule]:
         tcb.status in policy.tcb_statuses,
         want=either(policy.tcb_statuses),
         got=tcb.status,
-        fix="update the platform; certify an emulated one anew: kluis platform certify",
+        fix="update the platform; if it is emulated, certify it again: kluis platform certify",
         aspect=Aspect.HARDWARE,
     )
     accepted = policy.advisories
     unaccepted: set[str] = set()
     if tcb.status is not TcbStatus.UP_TO_DATE and not isinstance(accepted, Any):
         unaccepted = set(tcb.advisories) - accepted
-    # All of them where none is refused: whoever reads "none" there takes the platform for mended.
+    # List all of them if none is refused: a reader would understand "none" as a fixed platform.
     named = ", ".join(sorted(unaccepted or tcb.advisories)) or ABSENT
     mended = tcb.status is TcbStatus.UP_TO_DATE and tcb.advisories
     yield Rule.of(
         "advisories",
         not unaccepted,
         want="any" if isinstance(accepted, Any) else f"only {either(accepted)}" if accepted else "none",
-        got=f"{named}, mended: UpToDate" if mended else named,
+        got=f"{named}, fixed: UpToDate" if mended else named,
         fix="update the platform, or accept the advisories in the policy",
         aspect=Aspect.HARDWARE,
         affirms=False,
@@ -140,7 +140,7 @@ def _age_rules(claims: Claims, policy: Policy, now: datetime.datetime) -> Iterat
 
 
 def shown(age: timedelta) -> str:
-    """An age in the largest unit that says enough."""
+    """An age in the largest unit that is precise enough."""
     seconds = int(age.total_seconds())
     if abs(seconds) < 120:
         return f"{seconds} s"

@@ -1,7 +1,8 @@
-"""Attestation results as a relying party takes them, offline: whose they are, for whom, and of when.
+"""Verify attestation tokens offline, as a relying party: key, issuer, audience, nonce and time.
 
-An attestation service's token is a JWT in Azure Attestation's shape, or an EAR as a JWT or a CWT. All three
-are held to the same: a key that the relying party has already, an issuer, an audience, a nonce and the time.
+An attestation service's token is a JWT in Azure Attestation's format, or an EAR as a JWT or a CWT. The same
+checks apply to all three: a key that the relying party already has, an issuer, an audience, a nonce and the
+time.
 
 Spec: RFC 7519, RFC 8725 (JWT); RFC 8392 (CWT); draft-ietf-rats-ear-04; Microsoft Azure Attestation,
 "Attestation Token".
@@ -25,8 +26,6 @@ from kluis.errors import AuthenticityError, FormatError, FreshnessError, UsageEr
 from kluis.formats.encoding import cbor
 from kluis.formats.ietf import cose
 
-__all__ = ["Expected", "Form", "Token", "verify"]
-
 SKEW: Final = timedelta(seconds=signed_claims.SKEW_SECONDS)
 KIND: Final = "x-ms-attestation-type"
 MOST_SHOWN: Final = 200
@@ -37,7 +36,7 @@ _CWT_NAMES: Final = frozenset(_CWT_LABELS.values())
 
 
 class Form(enum.StrEnum):
-    """What a token is."""
+    """The format of a token."""
 
     AZURE = "azure"
     EAR_JWT = "ear-jwt"
@@ -46,12 +45,12 @@ class Form(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Expected:
-    """What a relying party knows of the token that it waits for.
+    """The relying party's expectations of a token.
 
     Attributes:
-        issuer: whose it must be; None only for a token that names nobody.
-        audience: whom it must be for; None only for a token that is for anybody.
-        nonce: that was given to the attester; None holds it to none.
+        issuer: required; None only for a token without an issuer.
+        audience: required; None only for a token without an audience.
+        nonce: that was given to the attester; None accepts any.
     """
 
     issuer: str | None
@@ -61,14 +60,14 @@ class Expected:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Token:
-    """A token that holds. What it says of the attester is for a policy to judge, but for an EAR's status.
+    """A verified token. Apart from an EAR's status, its claims about the attester are for a policy to judge.
 
     Attributes:
         form: of the token.
         key: that signed it.
-        expires_at: it says nothing any more from then on.
-        claims: all of them, as they are written; of a CWT by the names of a JWT where it has them.
-        ear: of an EAR, read.
+        expires_at: end of validity.
+        claims: all of them, unchanged; those of a CWT under the JWT's names if there are any.
+        ear: parsed, if it is an EAR.
     """
 
     form: Form
@@ -82,25 +81,25 @@ def verify(data: bytes, keys: Sequence[TrustedKey], expected: Expected, now: dat
     """Verify an attestation token.
 
     1. It is a JWT or a CWT, within bounds.
-    2. One of ``keys`` signed it, by an algorithm of its kind: the one that ``kid`` names, or the only one,
-       where it has no name. A ``jku``, ``jwk`` or ``x5c`` in a header gives no key, and may only agree.
-    3. It is an attestation's result: an EAR, or claims that say of what.
+    2. One of ``keys`` signed it, by an algorithm of its kind: the key that ``kid`` names, or the only one if
+       it has no name. A ``jku``, ``jwk`` or ``x5c`` in a header provides no key, and may only agree.
+    3. It is an attestation result: an EAR, or claims that name the attestation type.
     4. ``iss`` is the issuer.
     5. ``aud`` has the audience.
-    6. ``iat`` and ``nbf`` have passed, within a minute, and ``exp`` is to come.
-    7. The nonce is the one that was given.
+    6. ``iat`` and ``nbf`` have passed, within a minute, and ``exp`` has not.
+    7. The nonce is the one given to the attester.
 
     Args:
         data: compact serialization, or COSE.
         keys: from a source that the relying party trusts.
-        expected: by it.
+        expected: its expectations.
         now: aware.
 
     Raises:
         FormatError: step 1 or 3, or a claim of another kind.
         AuthenticityError: step 2, 4, 5 or 7.
         FreshnessError: step 6.
-        UsageError: a claim that nobody said what to hold to; a naive ``now``.
+        UsageError: a claim without an expectation, or a naive ``now``.
     """
     if now.tzinfo is None:
         raise UsageError("now: want an aware time, got a naive one")
@@ -117,7 +116,7 @@ def verify(data: bytes, keys: Sequence[TrustedKey], expected: Expected, now: dat
 
 
 def _text(data: bytes) -> str | None:
-    """A JWT's text; None for what is not text, as no CWT is."""
+    """A JWT's text; None for bytes that are not text, such as a CWT."""
     try:
         text = data.strip().decode("ascii")
     except UnicodeDecodeError:
@@ -136,7 +135,7 @@ def _jwt(text: str, keys: Sequence[TrustedKey], expected: Expected, now: datetim
     checked = signed_claims.check(text, ring, now)
     kind = checked.claims.get(KIND)
     if not isinstance(kind, str) or not kind:
-        # The same key signs what a service says of its policies: that is nobody's attestation.
+        # The same key signs a service's statements about its policies, which are not attestations.
         raise FormatError(f"token {KIND}: want text, got {_shown(kind)}", code="token_kind")
     chosen = _chosen(keys, header.get("kid"))
     return Token(Form.AZURE, chosen, _end(checked.claims), checked.claims, None)
@@ -150,7 +149,8 @@ def _cwt(data: bytes, keys: Sequence[TrustedKey], now: datetime) -> Token:
     chosen.allow(message.scheme("CWT").name)
     ear = signing.verify_cwt(data, key, now=now)
     value: Any = cbor.loads(message.payload, "EAR", max_size=signing.MAX_SIZE)  # a map, as its reader found
-    # A text that looks like the name of a number's claim is not that claim, whether that is there or not.
+    # Text that looks like the name of a numeric claim is not that claim, whether that claim is present or
+    # not.
     claims = {
         _CWT_LABELS.get(label, str(label)): each for label, each in value.items() if label not in _CWT_NAMES
     }
@@ -158,14 +158,14 @@ def _cwt(data: bytes, keys: Sequence[TrustedKey], now: datetime) -> Token:
 
 
 class _Ring:
-    """The keys as one authority's, which is the only one."""
+    """The keys of a single authority."""
 
     def __init__(self, keys: Sequence[TrustedKey], issuer: str | None) -> None:
         self._keys = keys
         self._issuer = issuer
 
     def key(self, issuer: str, kid: str, now: datetime) -> TrustedKey:
-        """The key of that name, of the issuer that is expected."""
+        """The key of that name, for the expected issuer."""
         if self._issuer is None or signed_claims.origin(self._issuer) != issuer:
             _hold("iss", self._issuer, issuer, "--issuer")
         return _chosen(self._keys, kid)
@@ -188,13 +188,13 @@ def _on_a_curve(key: PublicKey) -> ec.EllipticCurvePublicKey:
 
 
 def _hold(claim: str, wanted: str | None, got: object, option: str) -> None:
-    """Hold a claim to what is wanted: one that is there must be, and one that must be has to be there."""
+    """Compare a claim with its expectation: present if and only if expected, and equal."""
     if wanted is None and got is None:
         return
     if wanted is None:
         raise UsageError(
-            f"token {claim}: want {option} to hold it to, got none; the token says {_shown(got)}",
-            hint=f"{option} VALUE, from whoever runs the service, not from the token",
+            f"token {claim}: want {option} to compare it with, got nothing; the token contains {_shown(got)}",
+            hint=f"{option} VALUE, from the service's operator, not from the token",
         )
     values = got if claim == "aud" and isinstance(got, list) else [got]
     if not any(isinstance(each, str) and _same(claim, wanted, each) for each in values):
@@ -217,7 +217,7 @@ def _same(claim: str, wanted: str, got: str) -> bool:
 
 
 def _in_time(claims: Mapping[str, Any], now: datetime) -> None:
-    """What the form's own verifier does not look at in every form; ``exp`` it does."""
+    """Check the times that not every format's own verifier checks; all check ``exp``."""
     for claim in ("iat", "nbf"):
         if claim in claims and _time(claims, claim) - now > SKEW:
             raise FreshnessError(
@@ -239,10 +239,10 @@ def _time(claims: Mapping[str, Any], claim: str) -> datetime:
 
 
 def _has_nonce(found: Token, wanted: str) -> bool:
-    """An EAR's nonce is bytes: what was given as text, or in hex."""
+    """An EAR's nonce is bytes: those of the given text, or decoded from hex."""
     if found.ear is None:
         got = found.claims.get("nonce")
-        # What was given may be no text at all: a command line's bytes that are not UTF-8.
+        # The given nonce may not be text: a command line's bytes that are not UTF-8.
         meaning = wanted.encode("utf-8", "surrogatepass")
         return type(got) in (str, int) and hmac.compare_digest(str(got).encode(), meaning)
     meant = {wanted.encode("utf-8", "surrogateescape")}

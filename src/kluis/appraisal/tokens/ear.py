@@ -1,11 +1,11 @@
-"""Attestation results as the claims of an EAR: what a verifier tells a relying party, in JSON or CBOR.
+"""Attestation results as EAR claims, which a verifier sends to a relying party, in JSON or CBOR.
 
     {eat_profile, iat, exp, ear_verifier_id: {developer, build}, ear_status, submods: {label: appraisal}}
     appraisal = {ear_status, ear_trustworthiness_vector, ear_appraisal_policy_ids, eat_nonce,
                  ear_attester_claims, ear_verifier_claims}
 
-A submod's label is the TEE's name. The verifier's claims always hold ``protection``, the level, and
-``not_kept_out``, what it does not keep out; the rules and what the evidence says can be left out.
+A submod's label is the TEE's name. The verifier's claims always contain ``protection``, the level, and
+``not_kept_out``, what it does not keep out. The rules and the evidence's claims can be left out.
 
 Spec: draft-ietf-rats-ear-04, "EAT Attestation Result"; draft-ietf-rats-ar4si, "Trustworthiness Vector".
 """
@@ -38,16 +38,16 @@ NONCE_SIZES: Final = range(8, 65)
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Appraisal:
-    """What was found of one attester.
+    """The appraisal of one attester.
 
     Attributes:
         status: never better than the worst of the vector.
-        vector: numbers of AR4SI by aspect; an aspect that is not there is not claimed, and none is where
-            its verifier told the status alone.
-        policy_ids: of the policies, in the order they were applied.
-        nonce: that the evidence held, 8..64 bytes, or None.
-        attester: what the evidence says.
-        verifier: what the verifier adds: the protection level, and what it does not keep out.
+        vector: AR4SI numbers by aspect; an absent aspect is not claimed, and all are absent if the verifier
+            reported only the status.
+        policy_ids: of the policies, in the order of application.
+        nonce: in the evidence, 8..64 bytes, or None.
+        attester: claims of the evidence.
+        verifier: the verifier's claims: the protection level, and what it does not keep out.
     """
 
     status: Tier
@@ -59,7 +59,7 @@ class Appraisal:
 
     @property
     def protection(self) -> str:
-        """The protection level; empty where the verifier told none."""
+        """The protection level; empty if the verifier reported none."""
         level = self.verifier.get("protection")
         return level if isinstance(level, str) else ""
 
@@ -72,15 +72,15 @@ class Appraisal:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Ear:
-    """An attestation result as it travels. It has no truth value: it is read, or required.
+    """An attestation result for others. It has no truth value: read it, or call its ``require``.
 
     Attributes:
-        issued_at: when, to the second.
-        expires_at: it says nothing any more from then on; None where it does not say.
-        developer: who made the verifier.
-        build: which version of it.
+        issued_at: time, to the second.
+        expires_at: end of validity; None if it is not stated.
+        developer: of the verifier.
+        build: version of the verifier.
         submods: at least one, by label.
-        overall: what the verifier says of all together, where that is worse than of each.
+        overall: the verifier's status of all submods together, if it is worse than each.
     """
 
     issued_at: datetime
@@ -102,32 +102,32 @@ class Ear:
         return min(tiers, key=list(Tier).index)
 
     def require(self, *accepted: Tier) -> None:
-        """Go on only with a status that is accepted.
+        """Raise unless the status is accepted.
 
         Args:
-            accepted: tiers; none given accepts ``affirming`` alone.
+            accepted: tiers; without any, only ``affirming`` is accepted.
 
         Raises:
-            PolicyError: another status; the message names each submod's.
+            PolicyError: another status; the message lists each submod's.
         """
         wanted = accepted or (Tier.AFFIRMING,)
         if self.status not in wanted:
             found = ", ".join(f"{label} {each.status}" for label, each in sorted(self.submods.items()))
             raise PolicyError(
                 f"attestation result: want {' or '.join(wanted)}, got {self.status} ({found})",
-                hint="read the verifier's claims: they name each rule, what it wanted and what it got",
+                hint="read the verifier's claims: they list each rule, with the wanted and the actual value",
                 code="ear_status",
             )
 
 
 def of(result: AttestationResult, *, issued_at: datetime, expires_at: datetime, details: bool = True) -> Ear:
-    """What a result comes to, for others.
+    """Convert an appraisal's result.
 
     Args:
         result: of an appraisal.
         issued_at: aware.
-        expires_at: aware; cut to when the evidence's endorsements run out.
-        details: whether to tell what the evidence says and what each rule found.
+        expires_at: aware; not later than the evidence's endorsements expire.
+        details: whether to include the evidence's claims and the outcome of each rule.
 
     Raises:
         UsageError: it would expire before it is issued.
@@ -154,15 +154,15 @@ def of(result: AttestationResult, *, issued_at: datetime, expires_at: datetime, 
 
 
 def policy_id(result: AttestationResult) -> str:
-    """The policy's name: the hash of every rule that can change a verdict, as RFC 6920 has it.
+    """The policy's name: the hash of every rule that can change a verdict, as in RFC 6920.
 
-    Of a policy that a document says whole, it is the hash of the document that ``dumps`` writes.
+    If a document expresses the whole policy, it is the hash of the output of ``dumps``.
     """
     return f"ni:///sha-256;{b64.encode_url(sha256(identified(result.policy)))}"
 
 
 def _cut(text: str) -> str:
-    """A token is small, whatever a policy lists."""
+    """Limit the size: a token is small, whatever a policy lists."""
     return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}.."
 
 

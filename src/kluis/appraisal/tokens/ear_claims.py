@@ -1,7 +1,7 @@
-"""The claims of an EAR, written and read: names in JSON, numbers in CBOR, the same values.
+"""Read and write the claims of an EAR: names in JSON, numbers in CBOR, the same values.
 
-Every claim that we write is read back strictly. Claims that we do not know are passed over, as the
-specification asks; a claim that we know and that is of another kind is refused.
+Every claim that we write is read back strictly. Unknown claims are ignored, as the specification requires; a
+known claim of another kind is refused.
 
 Spec: draft-ietf-rats-ear-04, "EAT Attestation Result"; RFC 9711, "EAT"; RFC 8392, "CWT".
 """
@@ -42,11 +42,11 @@ _WORST_FIRST: Final = list(Tier)
 
 
 def write(ear: Ear, *, numbers: bool) -> dict[Any, Any]:
-    """The claims.
+    """Write the claims.
 
     Args:
         ear: to write.
-        numbers: CBOR's labels, and bytes as they are; else JSON's names, and bytes as base64url.
+        numbers: whether to use CBOR's labels, and raw bytes; else JSON's names, and base64url.
     """
     key = LABELS.__getitem__ if numbers else str
     claims: dict[Any, Any] = {
@@ -91,11 +91,11 @@ def read(value: object, *, numbers: bool) -> Ear:
     """Read claims.
 
     Args:
-        value: as a JSON or CBOR reader gave it.
+        value: from a JSON or CBOR reader.
         numbers: whether labels are CBOR's.
 
     Raises:
-        UnsupportedError: of another profile.
+        UnsupportedError: another profile.
         FormatError: a claim is missing, or of another kind.
     """
     top = _Map(value, WHAT, numbers)
@@ -141,7 +141,7 @@ def _read(value: object, label: str, numbers: bool) -> Appraisal:
 
 
 def _vector(claims: _Map) -> Mapping[Aspect, int]:
-    # Who asks for a result may ask for it without: the status is mandatory, and says it all then.
+    # A requester may leave the vector out: the status is mandatory, and then is the whole result.
     present = claims.has("ear_trustworthiness_vector")
     held = claims.take("ear_trustworthiness_vector", dict) if present else {}
     names: dict[object, Aspect] = {each.label if claims.numbers else each.value: each for each in Aspect}
@@ -157,7 +157,7 @@ def _vector(claims: _Map) -> Mapping[Aspect, int]:
 
 
 class _Map:
-    """A claims-set, read by names."""
+    """A claims set, read by names."""
 
     def __init__(self, value: object, what: str, numbers: bool) -> None:
         if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Signed claims: the token of an authority, checked under keys that are known already.
+"""Check an authority's signed token with keys that are already known.
 
 Spec: RFC 7515, RFC 7519, RFC 8725; Azure Key Vault, "Secure Key Release", "Environment assertion".
 """
@@ -18,8 +18,6 @@ from kluis.errors import AuthenticityError, FormatError, FreshnessError
 from kluis.formats.encoding import b64
 from kluis.formats.encoding.unreadable import UNREADABLE
 
-__all__ = ["Assertion", "Keys", "check", "origin", "peek"]
-
 MAX_TOKEN: Final = 128 * 1024
 MAX_HEADER: Final = 32 * 1024
 MAX_CERTIFICATE: Final = 64 * 1024
@@ -30,10 +28,10 @@ _URL: Final = re.compile(r"(https)://([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Assertion:
-    """What an authority said, and whoever it is.
+    """The claims of an authority, and its identity.
 
     Attributes:
-        issuer: the authority's URL, as ``origin`` writes it.
+        issuer: the authority's URL, in the form of ``origin``.
         claims: all of them.
     """
 
@@ -42,10 +40,10 @@ class Assertion:
 
 
 class Keys(Protocol):
-    """The keys of the authorities that are believed."""
+    """The keys of the trusted authorities."""
 
     def key(self, issuer: str, kid: str, now: datetime) -> TrustedKey:
-        """The key of that name.
+        """Return the key of that name.
 
         Raises:
             AuthenticityError: no such authority, or it has no such key.
@@ -57,17 +55,17 @@ def check(token: str, keys: Keys, now: datetime) -> Assertion:
     """Check a token.
 
     1. It is three parts of base64url, at most 128 KiB, whose first two are JSON objects.
-    2. The header names an algorithm and a key, and nothing that must be understood and is not.
-    3. ``iss`` is an authority, and the key is one of its own: not of the token's ``jku``, ``jwk`` or ``x5c``,
-       which may only agree.
+    2. The header names an algorithm and a key, and no unknown critical parameter.
+    3. ``iss`` is a trusted authority, and the key belongs to it. The token's ``jku``, ``jwk`` or ``x5c``
+       provide no key, and may only agree.
     4. That key signed the first two parts, by an algorithm of its kind.
-    5. ``exp`` is to come; ``nbf`` has passed, within a minute.
+    5. ``exp`` has not passed; ``nbf`` has, within a minute.
 
     Raises:
         FormatError: step 1 or 2.
         AuthenticityError: step 3 or 4.
         FreshnessError: step 5.
-        UnavailableError: the authority's keys cannot be had.
+        UnavailableError: the authority's keys are unavailable.
     """
     header, claims = peek(token)  # 1
     algorithm, kid = header.get("alg"), header.get("kid")
@@ -83,10 +81,10 @@ def check(token: str, keys: Keys, now: datetime) -> Assertion:
 
 
 def peek(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Header and claims of a token, of which nothing is checked: step 1.
+    """Header and claims of a token, unchecked except for step 1.
 
     Raises:
-        FormatError: it is not that.
+        FormatError: not a token.
     """
     header, claims, _ = _parts(token)
     return _object(header, "header"), _object(claims, "claims")
@@ -100,10 +98,10 @@ def _parts(token: str) -> list[str]:
 
 
 def origin(url: object) -> str:
-    """An authority's URL as it is compared: the host in small letters, without one closing slash.
+    """Normalize an authority's URL for comparison: the host in lower case, without one trailing slash.
 
     Raises:
-        FormatError: no https URL, or one with a query.
+        FormatError: not an https URL, or one with a query.
     """
     found = _URL.fullmatch(url) if isinstance(url, str) and len(url) <= 2048 else None
     if found is None or "?" in found[0] or "#" in found[0]:
@@ -129,7 +127,7 @@ def _object(part: str, what: str) -> dict[str, Any]:
 
 
 def _agrees(header: Mapping[str, Any], issuer: str, certificate: bytes | None) -> None:
-    """Refuse a header that names another's keys: nothing here goes by them, others might."""
+    """Refuse a header that names another's keys: they are not used here, but other readers might use them."""
     jku = header.get("jku")
     if jku is not None:
         where = origin(jku)

@@ -1,7 +1,7 @@
-"""Attestation results as signed tokens: a JWT or a CWT that holds an EAR, and their verifiers.
+"""Sign attestation results as JWT or CWT tokens that contain an EAR, and verify such tokens.
 
-A relying party needs :func:`verify_jwt` or :func:`verify_cwt`, the verifier's public key, and the time.
-The key decides the algorithm: P-256 ES256, P-384 ES384, RSA RS256; a token's header may only agree.
+A relying party needs :func:`verify_jwt` or :func:`verify_cwt`, the verifier's public key, and the time. The
+key determines the algorithm: P-256 ES256, P-384 ES384, RSA RS256; a token's header may only agree.
 
 Spec: draft-ietf-rats-ear-04; RFC 7515, RFC 7519 (JWT); RFC 8392 (CWT); RFC 9782 (media types).
 """
@@ -26,11 +26,9 @@ from kluis.formats.encoding import b64, cbor, jcs
 from kluis.formats.ietf import cose
 from kluis.hashes import sha256
 
-__all__ = ["jwk", "key_id", "sign_cwt", "sign_jwt", "verify_cwt", "verify_jwt"]
-
 MAX_SIZE: Final = 64 * 1024
 JWT_TYPE: Final = "eat+jwt"
-# Others write what RFC 7519 recommends, or nothing: the profile in the claims says what it is.
+# Other signers write what RFC 7519 recommends, or nothing: the profile in the claims identifies the token.
 _JWT_TYPES: Final = (JWT_TYPE, "JWT")
 CWT_TYPE: Final = f'application/eat+cwt; eat_profile="{PROFILE}"'
 SKEW: Final = timedelta(minutes=1)
@@ -47,7 +45,7 @@ def sign_jwt(ear: Ear, key: ec.EllipticCurvePrivateKey) -> str:
     """Sign an attestation result as a JWT.
 
     Args:
-        ear: as ``kluis.appraisal.tokens.ear.of`` makes it.
+        ear: from ``kluis.appraisal.tokens.ear.of``.
         key: on P-256 or P-384.
 
     Raises:
@@ -64,7 +62,7 @@ def sign_cwt(ear: Ear, key: ec.EllipticCurvePrivateKey) -> bytes:
     """Sign an attestation result as a CWT, a COSE_Sign1 under tag 18.
 
     Args:
-        ear: as ``kluis.appraisal.tokens.ear.of`` makes it.
+        ear: from ``kluis.appraisal.tokens.ear.of``.
         key: on P-256 or P-384.
 
     Raises:
@@ -79,19 +77,18 @@ def sign_cwt(ear: Ear, key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def verify_jwt(token: str | bytes, key: PublicKeyTypes, *, now: datetime) -> Ear:
-    """Verify a JWT that holds an attestation result.
+    """Verify a JWT that contains an attestation result.
 
     1. It is three parts of base64url, at most 64 KiB; the header is strict JSON and names no more than
        algorithm, type and key id.
-    2. The algorithm is the one of the key's curve, or RS256 where it is RSA's, and the key signed the first
-       two parts.
-    3. The claims are an EAR of the profile that is known here.
+    2. The algorithm is that of the key's curve, or RS256 for RSA, and the key signed the first two parts.
+    3. The claims are an EAR of the supported profile.
     4. It was issued before ``now``, within a minute, and has not expired.
 
     Args:
         token: compact serialization.
-        key: the verifier's, on P-256 or P-384, or RSA of 2048 to 4096 bits, as an attestation
-            service's is; from a source that the relying party trusts.
+        key: the verifier's, on P-256 or P-384, or RSA of 2048 to 4096 bits, such as an attestation service's;
+            from a source that the relying party trusts.
         now: aware.
 
     Raises:
@@ -133,11 +130,11 @@ def verify_jwt(token: str | bytes, key: PublicKeyTypes, *, now: datetime) -> Ear
 
 
 def verify_cwt(token: bytes, key: PublicKeyTypes, *, now: datetime) -> Ear:
-    """Verify a CWT that holds an attestation result.
+    """Verify a CWT that contains an attestation result.
 
     1. It is a strict COSE_Sign1 with an attached payload and a known algorithm in its protected header.
-    2. The algorithm is the one of the key's curve, and the key signed it.
-    3. The claims are an EAR of the profile that is known here.
+    2. The algorithm is that of the key's curve, and the key signed it.
+    3. The claims are an EAR of the supported profile.
     4. It was issued before ``now``, within a minute, and has not expired.
 
     Args:
@@ -187,15 +184,15 @@ def _check_time(ear: Ear, now: datetime) -> None:
         )
     if ear.expires_at is not None and ear.expires_at <= now:
         raise FreshnessError(
-            f"attestation result: want one that expires after {now:%Y-%m-%dT%H:%M:%SZ}, got "
-            f"{ear.expires_at:%Y-%m-%dT%H:%M:%SZ}",
-            hint="ask the verifier for a new one",
+            f"attestation result expired on {ear.expires_at:%Y-%m-%dT%H:%M:%SZ}, judged at "
+            f"{now:%Y-%m-%dT%H:%M:%SZ}",
+            hint="request a new one from the verifier",
             code="token_expired",
         )
 
 
 def _of_verifier(key: object) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey:
-    """A key of a kind that signs results: a PEM file may hold any other."""
+    """Refuse keys that do not sign results: a PEM file may contain any kind."""
     if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
         raise UsageError(
             f"token key: want a public key on P-256 or P-384, or RSA, got {type(key).__name__}",

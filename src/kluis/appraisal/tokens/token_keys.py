@@ -1,7 +1,7 @@
-"""The keys that sign an authority's tokens, read from its JWKS document, strictly; or one key in PEM.
+"""Parse the keys that sign an authority's tokens, from its JWKS document or one key in PEM.
 
-Spec: RFC 7517; RFC 8725 (a key signs by its own kind of algorithm); Azure Key Vault, which wants ``kid``,
-``kty`` and ``x5c`` of each key that it fetches.
+Spec: RFC 7517; RFC 8725 (a key signs only with its own kind of algorithm); Azure Key Vault, which requires
+``kid``, ``kty`` and ``x5c`` for each key that it fetches.
 """
 
 from __future__ import annotations
@@ -20,14 +20,12 @@ from kluis.errors import AuthenticityError, FormatError, KluisError
 from kluis.formats.encoding import b64, jcs
 from kluis.formats.x509 import split_pem
 
-__all__ = ["RSA_BITS", "PublicKey", "TrustedKey", "of_pem", "read"]
-
 PublicKey: TypeAlias = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 MAX_JWKS: Final = 256 * 1024
 MAX_KEYS: Final = 32
 RSA_BITS: Final = (2048, 8192)
 UNUSED: Final = ""  # no algorithm: of a key that its authority does not sign with
-_PUBLISHED: Final = "the service publishes its keys: save what its /certs says, and name that file"
+_PUBLISHED: Final = "the service publishes its keys: save the response of its /certs, and name that file"
 _CURVES: Final = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 _NAMES: Final[Mapping[str, Callable[[], ec.EllipticCurve]]] = {
     "P-256": ec.SECP256R1,
@@ -43,9 +41,9 @@ class TrustedKey:
 
     Args:
         kid: its name.
-        key: itself.
-        certificate: DER, if it came in one.
-        algorithm: the one that its JWK names, if any; ``UNUSED`` lets it verify nothing.
+        key: the key.
+        certificate: DER, if it was in one.
+        algorithm: that its JWK names, if any; ``UNUSED`` prevents it from verifying anything.
     """
 
     __slots__ = ("algorithms", "certificate", "key", "kid")
@@ -58,10 +56,10 @@ class TrustedKey:
         self.algorithms = own if algorithm is None else tuple(each for each in own if each == algorithm)
 
     def allow(self, algorithm: object) -> None:
-        """Refuse an algorithm that this key does not sign by.
+        """Refuse an algorithm that this key does not use.
 
         Raises:
-            AuthenticityError: it does not.
+            AuthenticityError: another algorithm.
         """
         if algorithm not in self.algorithms:
             wanted = " or ".join(self.algorithms) or "none of this key"
@@ -98,13 +96,13 @@ def read(
 
     Args:
         document: JSON, at most 256 KiB and 32 keys.
-        certified: whether each key must come in a certificate.
-        vouched: checks a certificate's evidence and gives the SubjectPublicKeyInfo that it vouches for, DER;
-            keys whose evidence does not hold are left out.
+        certified: whether each key must be in a certificate.
+        vouched: checks a certificate's evidence and returns the SubjectPublicKeyInfo that it certifies, DER;
+            keys whose evidence fails are left out.
 
     Raises:
-        FormatError: not a JWKS document, or a key that is not what it should be.
-        AuthenticityError: the evidence of no key holds; says why of the first.
+        FormatError: not a JWKS document, or a malformed key.
+        AuthenticityError: the evidence of every key fails; with the reason for the first.
     """
     value = jcs.loads(document, "JWKS", max_size=MAX_JWKS, max_depth=8)
     keys = value.get("keys") if isinstance(value, dict) else None
@@ -134,7 +132,7 @@ def of_pem(data: bytes) -> TrustedKey:
     """The key of a certificate, or a public key; its name is empty.
 
     Raises:
-        FormatError: neither, or of no kind that signs tokens.
+        FormatError: neither of them, or not a kind of key that signs tokens.
     """
     if data.lstrip().startswith(b"-----BEGIN CERTIFICATE-----"):
         (certificate,) = split_pem(data.strip() + b"\n", "certificate", most=1)
@@ -175,13 +173,15 @@ def _key(jwk: dict[str, Any], *, certified: bool, vouched: Callable[[bytes], byt
 
 
 def _signs(jwk: dict[str, Any]) -> bool:
-    """Whether its authority signs with a key, or does not say: one that is for opening may be another's."""
+    """Whether a key is for signing, or has no stated use: a key for encryption may belong to another
+    party.
+    """
     operations = jwk.get("key_ops", ["verify"])
     return jwk.get("use", "sig") == "sig" and isinstance(operations, list) and "verify" in operations
 
 
 def _named(jwk: dict[str, Any]) -> PublicKey:
-    """The key that the members n and e, or crv, x and y, are."""
+    """Build the key from its members n and e, or crv, x and y."""
     try:
         if jwk.get("kty") == "RSA":
             n, e = (_number(jwk, each, 1024) for each in "ne")
@@ -200,7 +200,7 @@ def _number(jwk: dict[str, Any], name: str, most: int) -> int:
 
 
 def _certified(certificate: bytes, vouched: Callable[[bytes], bytes] | None) -> PublicKey:
-    # The evidence comes first: of a certificate without it nothing else is worth reading.
+    # Check the evidence first: without it nothing else in a certificate is worth reading.
     spki = None if vouched is None else vouched(certificate)
     try:
         key = x509.load_der_x509_certificate(certificate).public_key()
@@ -208,7 +208,7 @@ def _certified(certificate: bytes, vouched: Callable[[bytes], bytes] | None) -> 
         raise FormatError("JWK.x5c: want a certificate, got another") from None
     found = _usable(key, "JWK.x5c")
     if spki is not None and _spki(found) != spki:
-        raise AuthenticityError("JWK.x5c: its evidence vouches for another key")
+        raise AuthenticityError("JWK.x5c: its evidence is for another key")
     return found
 
 

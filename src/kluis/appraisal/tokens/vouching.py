@@ -1,8 +1,8 @@
-"""Is a signing key an enclave's own? A certificate that carries evidence, held against a policy.
+"""Check that a signing key belongs to an enclave: judge the evidence in its certificate under a policy.
 
-An enclave that signs for others, as the attestation service does, has its evidence in the certificate of
-its key. Whoever relies on what it signed checks that first, without asking the enclave anything: the
-format is :mod:`kluis.formats.kluis.vouched`.
+An enclave that signs for others, such as the attestation service, puts its evidence into the certificate of
+its key. A relying party checks that first, without a request to the enclave; the format is in
+:mod:`kluis.formats.kluis.vouched`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,7 @@ from kluis.evidence.context import Context
 from kluis.formats import x509
 from kluis.formats.kluis import vouched
 from kluis.formats.kluis.runtime_data import Purpose
-from kluis.formats.kluis.vouched import Vouched
 from kluis.formats.x509 import Scheme
-
-__all__ = ["SigningKey", "check", "wanted"]
 
 _WHAT: Final = "signing certificate"
 _SCHEMES: Final = (Scheme.RS256, Scheme.ES256, Scheme.ES384)
@@ -32,12 +29,12 @@ _SCHEMES: Final = (Scheme.RS256, Scheme.ES256, Scheme.ES384)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A key that an enclave made and speaks for.
+    """A key that an enclave generated and certifies with its evidence.
 
     Attributes:
         spki: DER of the SubjectPublicKeyInfo.
-        result: the judgement of the enclave; its ``claims`` have the protection level.
-        settings: digest of what the enclave was told, 32 bytes; None where it says nothing of that.
+        result: the appraisal of the enclave; its ``claims`` contain the protection level.
+        settings: digest of the enclave's settings, 32 bytes; None if it is not stated.
     """
 
     spki: bytes
@@ -45,13 +42,13 @@ class SigningKey:
     settings: bytes | None = None
 
     def require_settings(self, accepted: Collection[str]) -> None:
-        """Go on only where the enclave was told one of these.
+        """Raise unless the enclave has one of these settings.
 
         Args:
             accepted: digests, hex.
 
         Raises:
-            AuthenticityError: it was told something else, or says nothing of it.
+            AuthenticityError: it has other settings, or does not state them.
         """
         told = "none" if self.settings is None else self.settings.hex()
         if self.settings is None or told not in accepted:
@@ -67,19 +64,19 @@ def wanted(
     counters: frozenset[str],
     missing: frozenset[str],
 ) -> Policy:
-    """The policy of a relying party: what an enclave must be whose signatures it takes.
+    """Build a relying party's policy for enclaves whose signatures it accepts.
 
     Args:
-        identity: by what it measures to, or by who signed it.
-        protection: levels that will do.
-        counters: how its state may be witnessed.
-        missing: protections that it may lack.
+        identity: by measurement or by signer.
+        protection: accepted levels.
+        counters: accepted witnesses of its state.
+        missing: protections that it may do without.
 
     Raises:
-        UsageError: one of them cannot be meant.
+        UsageError: an invalid argument.
     """
     made = strict(identity, protection=protection, purpose=Purpose.APP, counters=counters, missing=missing)
-    # What is in a certificate was made before anybody asked, and is as old as its key.
+    # Evidence in a certificate was made before any request, and is as old as its key.
     return dataclasses.replace(made, binding=dataclasses.replace(made.binding, nonce=False))
 
 
@@ -91,39 +88,39 @@ def check(
     policy: Policy,
     now: datetime,
 ) -> SigningKey:
-    """Find the key that a certificate's evidence vouches for.
+    """Find the key that a certificate's evidence certifies.
 
-    1. The certificate is signed by its own key, and in its time.
-    2. It carries a quote that is authentic.
-    3. The enclave is what the policy wants, and made the evidence for the purpose ``app``.
+    1. The certificate is signed by its own key, and in its validity period.
+    2. It contains an authentic quote.
+    3. The enclave meets the policy, and made the evidence for the purpose ``app``.
     4. Its statement names the certificate's key.
 
-    How old the evidence is does not matter: a key does not leave its enclave as time passes. Whether
-    the platform is still good is judged ``now``, by the collateral.
+    The age of the evidence does not matter: a key does not leave its enclave as time passes. The platform's
+    status is judged at ``now``, from the collateral.
 
     Args:
         certificate: DER, at most 16 KiB.
-        anchors: the roots that the relying party believes.
-        collateral: for the quote, as its maker publishes it.
-        policy: its binding has the purpose ``app``, and asks for no nonce.
+        anchors: the trusted roots.
+        collateral: for the quote, as its vendor publishes it.
+        policy: its binding has the purpose ``app``, and requires no nonce.
         now: aware.
 
     Raises:
-        UsageError: the policy is for evidence of another purpose, or for a nonce that nobody gave.
+        UsageError: the policy is for evidence of another purpose, or requires a nonce.
         FormatError: not a certificate, or without evidence.
         AuthenticityError, FreshnessError: a step fails.
-        PolicyError: a rule of the policy fails; names each.
+        PolicyError: a rule of the policy fails; lists each.
     """
     binding = policy.binding
     if not isinstance(binding, RuntimeBinding) or binding.purpose is not Purpose.APP or binding.nonce:
         raise UsageError(
             "policy.binding: want purpose app without a nonce",
-            hint="what a certificate carries was made before anybody asked",
+            hint="evidence in a certificate was created before any nonce was sent",
         )
     read = x509.parse(certificate, _WHAT)
     chain.issued(read, read, _WHAT, schemes=_SCHEMES, context=Context(anchors), code="cert_sig")  # 1
     chain.valid(read, _WHAT, now)
-    carried = Vouched.of(read)
+    carried = vouched.evidence_in(read)
     verified = evidence.verify(carried.quote, anchors=anchors, collateral=collateral, now=now)  # 2
     result = appraisal.appraise(
         verified,
@@ -136,5 +133,5 @@ def check(
     result.require()  # 3
     named = vouched.read_statement(result.runtime_data.payload if result.runtime_data else b"")
     if not hmac.compare_digest(named.spki, read.spki):  # 4
-        raise AuthenticityError(f"{_WHAT}: its evidence vouches for another key", code="vouched_key")
+        raise AuthenticityError(f"{_WHAT}: its evidence is for another key", code="vouched_key")
     return SigningKey(named.spki, result, named.settings)

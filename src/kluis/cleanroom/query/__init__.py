@@ -1,12 +1,13 @@
-"""Queries over sealed data: read into a tree, written as SQL of our own, published by rules.
+"""Queries over sealed data: parsed into a tree, written as generated SQL, and published by rules.
 
 ::
 
     text --syntax--> scope, groups, person_table --> tree     ``sqlglot`` only parses
-    tree --writing--> SQL of our own --engine--> cells        the engine never sees the author's text
+    tree --writing--> generated SQL --engine--> cells        the engine never sees the author's text
     cells --publishing--> numbers --outputs--> rows           only ``publishing`` decides what leaves
 
-``tree`` holds all that a query can state; the reader has no case for anything else, and refuses it.
+``tree`` contains everything that a query can express; the reader has no case for anything else, and refuses
+it.
 """
 
 from kluis.cleanroom.query.groups import read_groups

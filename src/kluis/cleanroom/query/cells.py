@@ -1,4 +1,4 @@
-"""Cells: the persons of a group who give the same answers to every comparison of the query."""
+"""Cells: the persons of a group who have the same answers to every comparison of the query."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Cell:
 
     Attributes:
         owned: for each source, whether its data set has these persons.
-        present: for each source, whether they have a row that its condition meets.
+        present: for each source, whether they have a row that meets its condition.
         rows: of each row class, the sets of comparisons that one row meets; None if not owned.
-        key: the group's.
+        key: of the group.
         answers: to each comparison; None is NULL.
-        persons: how many.
-        values: of each column that is summed.
+        persons: number of persons.
+        values: of each summed column.
     """
 
     owned: tuple[bool, ...]
@@ -79,7 +79,7 @@ def read_cell(
     values: tuple[Column, ...],
     classes: tuple[RowClass, ...],
 ) -> Cell:
-    """Read one row of ``writing``'s cells."""
+    """Decode one row of ``writing``'s cells."""
     ends = accumulate((len(persons.sources), len(persons.sources), len(classes), len(keys), len(atoms)))
     a, b, c, d, e = ends
     return Cell(

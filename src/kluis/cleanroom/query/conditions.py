@@ -31,7 +31,7 @@ _COMPARISONS: dict[type[exp.Expression], Operator] = {
 }  # fmt: skip
 _MIRRORED: dict[Operator, Operator] = {"<": ">", "<=": ">=", "=": "=", ">=": "<=", ">": "<"}
 
-#: What a name is: a column that may be put to the use at hand, or a source's privacy unit.
+# : The meaning of a name: a column that allows the use, or a source's privacy unit.
 Resolve = Callable[[exp.Column], Column | Present]
 
 
@@ -43,7 +43,7 @@ def read_condition(node: exp.Expression, resolve: Resolve) -> Condition:
         resolve: finds a column and checks that the condition may use it.
 
     Raises:
-        QueryError: something else than comparisons with literals under AND, OR and NOT.
+        QueryError: anything but comparisons with literals under AND, OR and NOT.
     """
     match node:
         case exp.Paren():

@@ -1,4 +1,4 @@
-"""SQL to a tree: a query whose rows leave. Keys, measures and what is computed from them."""
+"""Parse a query whose rows are published into a tree: keys, measures and computed outputs."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ _HAVING = {
 
 
 def read_groups(text: str, datasets: tuple[Dataset, ...]) -> Groups:
-    """Read a query whose rows leave.
+    """Parse a query whose rows are published.
 
     Args:
-        text: the query, as the agreement has it.
+        text: the query, from the agreement.
         datasets: the only tables it may read.
 
     Raises:
-        QueryError: names what the tree cannot hold, or what an owner does not allow.
+        QueryError: names what the tree cannot express, or what an owner does not allow.
     """
     select = parse(text)
     only(select, *_CLAUSES)
@@ -102,7 +102,7 @@ class _Groups:
                 self.keys.append(key)
 
     def _grouped(self, node: exp.Expression, outputs: dict[str, exp.Expression]) -> exp.Expression:
-        """What GROUP BY names: an output by number or name, or a column."""
+        """The columns of GROUP BY: an output by number or name, or a column."""
         number = read_number(node)
         if number is not None:
             return list(outputs.values())[_position(number, len(outputs), "GROUP BY")]
@@ -224,7 +224,7 @@ class _Groups:
         where = _both(where, Not(Missing(column)))
         count = Published(Count(where))
         total: Output = Published(Sum(column, where))
-        if column.scale.most == 1:  # two values: persons with the one and with the other are counted
+        if column.scale.most == 1:  # two values: persons with each are counted
             high = Published(Count(_both(where, Compare(column, "=", 1))))
             low = Arithmetic("*", Number(column.scale.low), count)
             total = Arithmetic("+", low, Arithmetic("*", Number(column.scale.step), high))

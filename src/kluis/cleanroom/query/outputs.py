@@ -1,4 +1,4 @@
-"""The rows that leave: outputs, HAVING, ORDER BY and LIMIT, from published numbers only, exactly."""
+"""Compute the published rows exactly: outputs, HAVING, ORDER BY and LIMIT, from published numbers only."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _ARITHMETIC: dict[str, Callable[[Fraction, Fraction], Fraction]] = {
 
 
 def rows(groups: Groups, release: Release) -> list[tuple[Shown, ...]]:
-    """Compute the rows of a query from what was published.
+    """Compute the rows of a query from its published groups.
 
     Returns:
         The values of each output, in the order of ORDER BY, then of the keys; NULL comes last.

@@ -1,4 +1,4 @@
-"""SQL to a tree: a model's table."""
+"""Parse the query for a model's table into a tree."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from kluis.cleanroom.terms import BOOLEAN
 def read_person_table(
     text: str, datasets: tuple[Dataset, ...], person: str, outcome: str, predictors: frozenset[str]
 ) -> PersonTable:
-    """Read the table of a model.
+    """Parse the query for a model's table.
 
     Args:
         text: the query.
         datasets: the only tables it may read.
-        person: the output that is the privacy unit of a source that every person is in.
+        person: the output that is the privacy unit of a source that contains every person.
         outcome: the output to predict: CASE WHEN ... THEN 1 ELSE 0 END, or a column that is 0 or 1.
-        predictors: the outputs to predict it from: bare columns that share none with the outcome, nor a
-            table that is LEFT JOINed.
+        predictors: the outputs to predict it from: bare columns that share none with the outcome, nor a table
+            that is LEFT JOINed.
 
     Raises:
         QueryError: names the output that is not allowed.
@@ -55,7 +55,7 @@ def read_person_table(
     columns = []
     for name in sorted(predictors):
         column = scope.column(outputs[name.lower()], "model")
-        if column.table in outer:  # where it is missing, so is what the outcome is made of
+        if column.table in outer:  # if it is missing, so are the columns of the outcome
             raise QueryError(
                 f"query: {name} is of a table that is LEFT JOINed, as the outcome is",
                 hint="write JOIN",
@@ -73,10 +73,11 @@ def read_person_table(
 def _outcome(node: exp.Expression, name: str, scope: Scope) -> Condition:
     condition = scope.indicator(node, "model", otherwise=True)
     if condition is not None:
-        # Who is in a table follows from conditions on its rows, which need not allow model.
+        # Conditions on rows determine who is in a table, and their columns need not allow model.
         if any(isinstance(each, Present) for each in atoms_of(condition)):
             raise QueryError(
-                f"query: {name} is made of a privacy unit: want an outcome of columns that allow model",
+                f"query: {name} is computed from a privacy unit: want an outcome from columns that"
+                " allow model",
                 code="query_person",
             )
         return condition

@@ -1,11 +1,11 @@
-"""Which answers and keys the persons of a data set can have, whoever has them.
+"""Enumerate the answers and keys that persons of a data set can have, whether anyone has them or not.
 
-An answer that nobody has counts as one of fewer than k (``publishing``). So what is possible must not follow
-from who is there. A column with literals has an answer for each value beside, between and beyond them, within
+An answer that nobody has counts as one of fewer than k (``publishing``). So what is possible must not depend
+on who is there. A column with literals has an answer for each value next to, between and beyond them, within
 the range that its owner declared. Answers about several columns are possible together.
 
-From the data come NULL, which rows a person has, the values of keys that are bare columns, and answers about
-several values that are reduced from one column, as one of these can exclude another.
+The following come from the data: NULL, which rows a person has, and the values of keys that are bare columns.
+So do answers about several values that are reduced from one column, as one of these can exclude another.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def possible_classes(
     """The classes of a source, as ``class_reader`` reads them, for each combination of its keys that it has.
 
     Returns:
-        None in place of classes that its persons are too few for.
+        None in place of classes for which it has too few persons.
     """
     atoms, read = _atoms(groups, number), class_reader(groups, classes, number)
     source = groups.persons.sources[number]
@@ -89,18 +89,18 @@ def possible_classes(
         for base, answers_of in options.items():
             for chosen in product(*answers_of):
                 flat = dict(zip(order, (each for part in chosen for each in part), strict=True))
-                # mypy: it was set just above, and is None only where this loop was left.
+                # mypy: set just above, and missing only if this loop was left.
                 wanted[own].add((*base, *(flat[each] for each in range(len(atoms)))))  # type: ignore[union-attr]
     return wanted
 
 
 def possible_keys(groups: Groups, found: Iterable[Keys], number: int) -> int:
-    """How many combinations a source's keys can have; keys of different columns can occur together.
+    """The number of combinations that a source's keys can have; keys of different columns can occur together.
 
     Args:
         groups: the query.
-        found: the combinations that the source has.
-        number: the source's.
+        found: the source's existing combinations.
+        number: of the source.
     """
     places = own_keys(groups, number)
     found = list(found)
@@ -121,7 +121,7 @@ def possible_keys(groups: Groups, found: Iterable[Keys], number: int) -> int:
 
 
 def possible_rows(of: RowClass) -> tuple[int, ...]:
-    """The sets of a row class, as bits, all of whose comparisons one row can meet."""
+    """The sets of a row class, as bits, whose comparisons one row can meet together."""
     found = []
     for met in range(1, 1 << len(of.literals)):
         literals = [each for place, each in enumerate(of.literals) if met >> place & 1]
@@ -140,7 +140,9 @@ def possible_rows(of: RowClass) -> tuple[int, ...]:
 
 
 def class_reader(groups: Groups, classes: tuple[RowClass, ...], number: int) -> Callable[[Cell], Keys]:
-    """How to read a cell's class in a source: whether a row of it counts, row classes, answers."""
+    """A function that reads a cell's class in a source: whether it has a counted row, row classes,
+    answers.
+    """
     places = [place for place, each in enumerate(classes) if each.source == number]
     atoms = _atoms(groups, number)
 
@@ -202,7 +204,7 @@ def _holds(condition: Condition, value: Value | None) -> bool | None:
 def _options(
     seen: set[Keys], atoms: list[Comparison], keys: dict[int, Key], own: dict[int, Hashable]
 ) -> set[Keys]:
-    """The answers to comparisons with one column that persons with these keys can have."""
+    """The possible answers to comparisons with one column, for persons with these keys."""
     column = atoms[0].column
     null = tuple(answer_of(each, None) for each in atoms)
     options = set(seen)
@@ -212,7 +214,7 @@ def _options(
         if isinstance(key, Bins):
             literals += comparisons_of(*(condition for condition, _ in key.cases))
     values: list[Value | None] = [*_values(column, literals), None]
-    # mypy: what a key holds that is no bin is a value of its column.
+    # mypy: a part of a key that is not a bin is a value of its column.
     values += [own[place] for place, key in about.items() if not isinstance(key, Bins)]  # type: ignore[misc]
     fitting = {
         tuple(answer_of(each, value) for each in atoms)
@@ -247,14 +249,14 @@ def _base(column: Column, source: Source) -> Hashable:
 
 
 def _values(column: Column, comparisons: Iterable[Comparison]) -> list[Value]:
-    """Values that have, together, every answer but NULL to some comparisons with one column."""
+    """Values that together have every answer except NULL to some comparisons with one column."""
     literals = set[Value]()
     for each in comparisons:
         literals |= {each.value} if isinstance(each, Compare) else set()
         literals |= set(each.values) if isinstance(each, OneOf) else set()
     if column.scale is not None:
         most = column.scale.most
-        # mypy: what a column with a scale is compared with is a number.
+        # mypy: a column with a scale is compared with a number.
         near = {0, most} | {int(each) + more for each in literals for more in (-1, 0, 1)}  # type: ignore[arg-type]
         return [each for each in sorted(near) if 0 <= each <= most]
     found = [beside for each in literals for beside in _beside(each)]
@@ -262,7 +264,7 @@ def _values(column: Column, comparisons: Iterable[Comparison]) -> list[Value]:
 
 
 def _beside(value: Value) -> list[Value]:
-    """A value, and the nearest on either side; of a string, the least and the one after."""
+    """A value, and the nearest on either side; for a string, the least and the next one."""
     match value:
         case str():
             return ["", value, value + "\0"]

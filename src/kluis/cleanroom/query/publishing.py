@@ -1,23 +1,22 @@
-"""What leaves of the cells that a query counts. These rules, and nothing else, stand before a result.
+"""Decide what is published from a query's cells. These rules are the only protection of a result.
 
-1. Persons of one data set who give the same answers to all comparisons on its columns are a class, those on
-   rows included (``row_classes``). Each class that is possible (``possible``) holds at least k persons that
-   every table has; otherwise nothing leaves. So does each class among the persons with the same keys of that
-   data set; otherwise no group with those keys leaves.
-2. A group is shown if each combination of one class of each data set holds at least k of its persons. Of a
-   table that is LEFT JOINed, the persons that it does not have are a class as well.
+1. Persons of one data set who give the same answers to all comparisons on its columns, including those on
+   rows (``row_classes``), are a class. Each possible class (``possible``) contains at least k persons that
+   every table has; otherwise nothing is published. The same applies to each class among the persons with the
+   same keys of that data set; otherwise no group with those keys is published.
+2. A group is shown if each combination of one class of each data set contains at least k of its persons. For
+   a LEFT JOINed table, the persons that it does not have are a class as well.
 3. If a combination of keys is not shown, the joined persons in no published group are at least k, and so are
    those of them with the same keys and class of a data set (``remainder``). Otherwise the smallest group is
    hidden as well.
 4. A sum is coarse. In each cell, the outermost values (``writing.tail`` of them at either end) count as the
    mean of the others. The cell's sum is then rounded to whole spans, a span being the width of the range.
 
-In rules 1 to 3 nobody counts as fewer than k, not as enough. An owner knows its own classes and keys. If
-nobody were enough, "hidden" would show it that one person of a class is in another table, or that one person
-gives an answer that nobody else gives. For the same reason nothing depends on the persons that a JOIN leaves
-out.
+In rules 1 to 3 zero persons count as fewer than k. An owner has its own classes and keys. If zero were
+enough, "hidden" would show that one person of a class is in another table, or that one person gives a unique
+answer. For the same reason nothing depends on the persons that a JOIN leaves out.
 
-Arithmetic, HAVING, ORDER BY and LIMIT see only what these rules let out. ``docs/concepts/what-leaves.md`` has
+Arithmetic, HAVING, ORDER BY and LIMIT see only what these rules publish. ``docs/concepts/what-leaves.md`` has
 the attack behind each rule.
 """
 
@@ -48,7 +47,7 @@ from kluis.cleanroom.values import shown
 
 @dataclass(frozen=True)
 class Group:
-    """A group that leaves: its keys as the engine has them, and its measures; None is NULL."""
+    """A published group: its keys in the engine's form, and its measures; None is NULL."""
 
     key: Keys
     measured: Mapping[Measure, Fraction | None]
@@ -56,11 +55,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Release:
-    """What leaves.
+    """The published groups.
 
     Attributes:
-        groups: those that the rules let out.
-        hidden: how many groups the data has that do not leave.
+        groups: that the rules allow.
+        hidden: number of groups in the data that are not published.
     """
 
     groups: tuple[Group, ...]
@@ -68,7 +67,7 @@ class Release:
 
 
 def publish(groups: Groups, counted: Sequence[Sequence[object]], k: int) -> Release:
-    """Make of a query's cells what leaves.
+    """Apply the rules to a query's cells.
 
     Args:
         groups: the query.
@@ -101,7 +100,7 @@ def _kept(
     asked: dict[Keys, list[Cell]],
     k: int,
 ) -> dict[Keys, list[Cell]]:
-    """The groups that are published, and their cells."""
+    """The published groups, and their cells."""
     sources = range(len(groups.persons.sources))
     without_keys = replace(groups, keys=())
     for number in sources:  # rule 1, without keys
@@ -133,7 +132,7 @@ def _alone(
     possible: Mapping[Keys, set[Keys] | None],
     k: int,
 ) -> set[Keys]:
-    """Rule 1: the keys of a source in which a class holds fewer than k persons that every table has."""
+    """Rule 1: the keys of a source in which a class contains fewer than k persons that every table has."""
     places, read = own_keys(groups, number), class_reader(groups, classes, number)
     kept: Counter[tuple[Keys, Keys]] = Counter()
     for cell in cells:
@@ -146,7 +145,7 @@ def _alone(
         for met in possible_rows(of):
             rows: Counter[Keys] = Counter()
             for (key, each), count in kept.items():
-                # mypy: what follows the answers is a whole number for each class of rows.
+                # mypy: the element after the answers is a whole number for each class of rows.
                 rows[key] += count if int(each[place]) >> met & 1 else 0  # type: ignore[call-overload]
             found |= {key for key in possible if rows[key] < k}
     return found
@@ -162,7 +161,7 @@ def _by_key(cells: list[Cell]) -> dict[Keys, list[Cell]]:
 def _split(
     groups: Groups, classes: tuple[RowClass, ...], number: int, possible: Mapping[Keys, set[Keys] | None]
 ) -> dict[Keys, set[Keys]]:
-    """The classes of a source that a group can hold, by the keys of that source."""
+    """The classes of a source that a group can contain, by the keys of that source."""
     inner = number in groups.persons.inner
     found = {key: {each for each in of or () if each[0] is True or not inner} for key, of in possible.items()}
     if not inner:
@@ -178,7 +177,7 @@ def _split_well(
     wanted: Sequence[set[Keys]],
     k: int,
 ) -> bool:
-    """Rule 2: each combination of the classes that a group can hold holds at least k."""
+    """Rule 2: each combination of the classes that a group can contain has at least k persons."""
     if size_of(cells, persons) < k * prod(map(len, wanted)):  # which also bounds the product below
         return False
     counts: Counter[tuple[Keys, ...]] = Counter()
@@ -200,7 +199,8 @@ def _measured(measure: Measure, persons: Persons, cells: list[Cell], k: int) -> 
         if measure.kind == "max":
             return shown(max(each.largest[0] for each in values), scale)
         return shown(min(each.smallest[0] for each in values), scale)
-    # Rule 4. Each cell is rounded: sums over cells that are put together in many ways then tell nothing more.
+    # Rule 4. Each cell is rounded: then sums over cells that are combined in several ways reveal nothing
+    # more.
     spans = sum(round(_total(each.values[measure.column], each.persons) / scale.most) for each in of)
     return scale.low * sum(each.persons for each in of) + scale.step * scale.most * spans
 

@@ -1,4 +1,4 @@
-"""What FROM may name: a data set, or an inner query over one that renames its columns or reduces its rows."""
+"""Parse the relations in FROM: a data set, or an inner query that renames its columns or reduces its rows."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ _COUNTED: frozenset[Use] = frozenset(("aggregate", "model"))
 
 @dataclass(frozen=True)
 class Relation:
-    """A source, and how the author names what it has.
+    """A source, with the author's names for its columns.
 
     Attributes:
         rows: the most rows of one person; 0 if there is no limit.
-        units: the names of its privacy unit, in lower case; of its columns in ``columns`` likewise.
+        units: the names of its privacy unit, in lower case; those of its columns in ``columns`` also.
         joins: whether the privacy unit may join.
     """
 
@@ -53,7 +53,7 @@ class Relation:
 
 
 def want(column: Column, *uses: Use) -> None:
-    """Check that a column may be put to one of the uses.
+    """Check that a column allows one of the uses.
 
     Raises:
         QueryError: names the column and what its owner allows.
@@ -67,7 +67,7 @@ def want(column: Column, *uses: Use) -> None:
 
 
 def base(number: int, dataset: Dataset) -> Relation:
-    """The relation of the n-th data set of an analysis, as its terms have it."""
+    """The relation of the n-th data set of an analysis, from its terms."""
     table, terms = f"d{number}", dataset.terms
     columns = dict[str, Column]()
     unit = next(each for each in terms.columns if each.name == terms.privacy_unit)
@@ -90,10 +90,10 @@ def base(number: int, dataset: Dataset) -> Relation:
 
 
 def inner_query(select: exp.Expression, known: Mapping[str, Relation]) -> Relation:
-    """Read an inner SELECT.
+    """Parse an inner SELECT.
 
     Raises:
-        QueryError: it is neither a renaming of one data set's columns nor a reduction by its privacy unit.
+        QueryError: it neither renames one data set's columns nor reduces them by its privacy unit.
     """
     if not isinstance(select, exp.Select):
         raise QueryError(f"query: {spelled(select)} is not allowed as an inner query", code="query_shape")
@@ -197,7 +197,7 @@ class _Inner:
         return PerPerson(kind, column, by, where)
 
     def _column(self, value: PerPerson, rows: Condition, name: str, generated: str) -> Column:
-        """A reduced value: its column's type, range and uses, and all that decides it."""
+        """A reduced value: its column's type, range and uses, and everything that determines it."""
         deciding = [*columns_of(rows, value.where), *([value.by] if value.by else [])]
         depends = frozenset[str]().union(*(each.depends for each in deciding))
         label = f"{self._base.source.dataset}.{name}"

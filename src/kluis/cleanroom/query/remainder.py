@@ -1,4 +1,4 @@
-"""Rule 3 of ``publishing``: what is left of a total when the groups that are shown are subtracted."""
+"""Rule 3 of ``publishing``: the remainder of a total after subtracting the shown groups."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kluis.cleanroom.query.tree import Groups, Persons
 
 @dataclass(frozen=True)
 class _Part:
-    """Some persons of a group: for each source their keys and their class, and how many they are."""
+    """Some persons of a group: for each source their keys and their class, and their number."""
 
     keys: tuple[Keys, ...]
     classes: tuple[Keys, ...]
@@ -31,17 +31,17 @@ def hide_the_rest(
     split: Sequence[Mapping[Keys, set[Keys]]],
     k: int,
 ) -> None:
-    """Hide further groups, the smallest first, until what is left of each total is at least k.
+    """Hide further groups, the smallest first, until the remainder of each total is at least k.
 
-    The totals are those that owners can know: of all persons that the joins keep, and of those with the same
-    keys and class of one data set, or of all but one. Where all groups are shown, nothing is left.
+    The totals are those that owners can know: of all joined persons, of those with the same keys and class of
+    one data set, and of all but one data set. If all groups are shown, nothing remains.
 
     Args:
         groups: the query.
         classes: its row classes.
-        cells: what was counted.
-        kept: the groups that are shown; changed.
-        split: for each source, the classes that a group can hold, by its keys.
+        cells: from the engine.
+        kept: the shown groups; changed.
+        split: for each source, the classes that a group can contain, by its keys.
         k: the fewest persons.
     """
     sources = range(len(groups.persons.sources))
@@ -75,12 +75,12 @@ def hide_the_rest(
 
 
 class _Total:
-    """The persons with the same keys and class of some sources, whose owners can know how many they are.
+    """The persons with the same keys and class of some sources, whose owners can know their number.
 
     Args:
         some: the sources, by number.
-        split: for each source, the classes that a group can hold, by its keys.
-        others: how many groups there can be with the same keys of these sources.
+        split: for each source, the classes that a group can contain, by its keys.
+        others: the number of groups there can be with the same keys of these sources.
         k: the fewest persons.
     """
 
@@ -100,12 +100,12 @@ class _Total:
                 self._left[self._of(part.keys), self._of(part.classes)] += part.persons
 
     def hide(self, group: Sequence[_Part]) -> None:
-        """Count a group that was shown as one that is not."""
+        """Count a shown group as hidden."""
         self._shown[self._of(group[0].keys)] -= 1
         self.count(group, shown=False)
 
     def is_short(self, keys: Sequence[Keys]) -> bool:
-        """Whether not all groups with these keys are shown, and fewer than k persons of a class are left."""
+        """Whether some group with these keys is hidden, and fewer than k persons of a class remain."""
         own = self._of(keys)
         if self._shown[own] >= self._others:
             return False
@@ -122,5 +122,5 @@ def is_joined(cell: Cell, persons: Persons) -> bool:
 
 
 def size_of(cells: Iterable[Cell], persons: Persons) -> int:
-    """How many persons the joins keep."""
+    """The number of joined persons."""
     return sum(each.persons for each in cells if is_joined(each, persons))

@@ -1,8 +1,8 @@
-"""Which of a person's rows meet the conditions of an inner query: a comparison as any other.
+"""Row classes: which of a person's rows meet the conditions of an inner query.
 
 A reduced value comes from the rows of a person that meet a condition. Whether there are such rows depends on
-each comparison in the condition. So a person's class has, for each set of these comparisons, whether one row
-meets all of the set. This is written as one whole number, a bit for each set.
+each comparison in the condition. So a person's class records, for each set of these comparisons, whether one
+row meets all of the set. It is one whole number, with a bit for each set.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ MOST_LITERALS = 6  # 2^6 sets are 64 bits
 
 @dataclass(frozen=True)
 class RowClass:
-    """The comparisons that decide which rows of a source a value is made from.
+    """The comparisons that determine the rows of a source from which a value is computed.
 
     Attributes:
-        source: its number.
+        source: number of the source.
         literals: comparisons and negated comparisons. The condition only becomes true by more of them being
-            true, so that nothing else of the rows decides.
+            true, so nothing else in the rows matters.
     """
 
     source: int
@@ -63,7 +63,7 @@ def row_classes(asked: Groups | PersonTable) -> tuple[RowClass, ...]:
 
 
 def check_literals(condition: Condition) -> None:
-    """Refuse a condition on rows of too many comparisons.
+    """Refuse a condition on rows with too many comparisons.
 
     Raises:
         QueryError: it has more than ``MOST_LITERALS``.
@@ -72,13 +72,13 @@ def check_literals(condition: Condition) -> None:
     if count > MOST_LITERALS:
         raise QueryError(
             f"query: want at most {MOST_LITERALS} different comparisons on rows, got {count}",
-            hint="reduce each value in an analysis of its own",
+            hint="reduce each value in a separate analysis",
             code="query_form",
         )
 
 
 def literals_of(condition: Condition, *, negated: bool = False) -> tuple[Condition, ...]:
-    """The comparisons of a condition, negated where NOT applies to them; each once, in their order."""
+    """The comparisons of a condition, negated if NOT applies to them; each once, in their order."""
     match condition:
         case All(of) | Any(of):
             parts = [each for part in of for each in literals_of(part, negated=negated)]

@@ -1,4 +1,4 @@
-"""What the outer SELECT ranges over: WITH, FROM, JOIN and WHERE, read into persons."""
+"""Parse the sources of the outer SELECT into persons: WITH, FROM, JOIN and WHERE."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Scope:
     """The sources of one SELECT, each data set at most once.
 
     Raises:
-        QueryError: something that ``tree`` has no place for, or that an owner does not allow.
+        QueryError: something that ``tree`` cannot express, or that an owner does not allow.
     """
 
     def __init__(self, select: exp.Select, datasets: tuple[Dataset, ...]) -> None:
@@ -49,7 +49,7 @@ class Scope:
 
         Args:
             node: as parsed.
-            use: what the condition's columns must allow.
+            use: that the condition's columns must allow.
             otherwise: whether ELSE 0 is required.
 
         Returns:
@@ -87,7 +87,7 @@ class Scope:
         """Find a column that allows one of the uses, or the source of a privacy unit.
 
         Raises:
-            QueryError: there is none of this name, more than one, or its owner does not allow it.
+            QueryError: no column or several have this name, or its owner does not allow it.
         """
         found = self.find(node)
         if found is None:
@@ -97,7 +97,7 @@ class Scope:
         return found
 
     def find(self, node: exp.Column) -> Column | Present | None:
-        """What a name stands for; None if nothing has it.
+        """The meaning of a name; None if nothing has it.
 
         Raises:
             QueryError: more than one has it.
@@ -152,7 +152,9 @@ class Scope:
                 self._inner.add(number)
 
     def _check_on(self, on: exp.Expression, number: int) -> None:
-        """The privacy unit of the new source equals that of one that every person is in."""
+        """Check that the privacy unit of the new source equals that of a source that contains every
+        person.
+        """
         sides = [each.unnest() for each in (on.this, on.expression)] if isinstance(on, exp.EQ) else []
         units = [self.find(each) for each in sides if isinstance(each, exp.Column)]
         numbers = [each.source for each in units if isinstance(each, Present)]

@@ -1,4 +1,4 @@
-"""The author's text, parsed by ``sqlglot``: what these functions take from it is all that is used."""
+"""Parse the author's text with ``sqlglot``; only what these functions extract is used."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def parse(text: str) -> exp.Select:
     """Parse one SELECT.
 
     Raises:
-        QueryError: not SQL, not one SELECT, too large, or nested too deeply for a reader.
+        QueryError: not SQL, not one SELECT, too large, or nested too deeply for the parser.
     """
     try:
         statements = sqlglot.parse(text, dialect="duckdb")
@@ -51,7 +51,7 @@ def _check_size(select: exp.Select) -> None:
 
 
 def only(node: exp.Expression, *names: str) -> None:
-    """Refuse any argument of a node that is set and not named: what the reader has no case for is refused.
+    """Refuse any other set argument of a node, because the reader has no case for it.
 
     Raises:
         QueryError: names the argument.
@@ -67,7 +67,7 @@ def name_of(node: exp.Expression | None) -> str:
     """An identifier in lower case.
 
     Raises:
-        QueryError: it is not plain ASCII; of other names two can look alike.
+        QueryError: not plain ASCII; other names can look alike.
     """
     text = str(node.this) if isinstance(node, exp.Identifier) else ""
     if not _NAME.match(text):
@@ -76,10 +76,10 @@ def name_of(node: exp.Expression | None) -> str:
 
 
 def alias_of(node: exp.Expression) -> str:
-    """The name that AS gives a table, in lower case.
+    """The alias of a table, in lower case.
 
     Raises:
-        QueryError: it has none, or AS renames its columns too.
+        QueryError: there is none, or AS renames its columns too.
     """
     alias = node.args.get("alias")
     if not isinstance(alias, exp.TableAlias):
@@ -95,7 +95,7 @@ def alias_of(node: exp.Expression) -> str:
 
 
 def output_of(node: exp.Expression) -> tuple[str, exp.Expression]:
-    """The name of a column of SELECT, as written, and what it is.
+    """The name of a column of SELECT, as written, and its expression.
 
     Raises:
         QueryError: it has none.

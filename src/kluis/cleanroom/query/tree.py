@@ -1,4 +1,4 @@
-"""The tree that a query is read into: what it can say is all that a room computes.
+"""The tree of a parsed query: a room computes only what it can express.
 
 ::
 
@@ -8,7 +8,8 @@
         Source    one data set with one row a person: as it is, or reduced by GROUP BY its privacy unit
 
 Every column has its data set, its type, its scale, the uses its owner allows and the columns it depends on.
-Every column may be NULL. The privacy unit is no column: a source has it, joins use it, nothing shows it.
+Every column may be NULL. The privacy unit is not a column: a source has it, joins use it, and nothing outputs
+it.
 """
 
 from __future__ import annotations
@@ -28,21 +29,21 @@ Operator = Literal["<", "<=", "=", ">=", ">"]
 
 
 class QueryError(PolicyError):
-    """The query asks for what the tree cannot say, or an owner's terms do not allow."""
+    """The query requests something that the tree cannot express, or an owner's terms do not allow."""
 
     code = "query"
 
 
 @dataclass(frozen=True)
 class Column:
-    """One value a row.
+    """One value for each row.
 
     Attributes:
-        table, name: generated; what the written SQL calls it.
-        label: what the author called it, for messages.
-        scale: what a value is in steps; None if the owner declared no range.
+        table, name: generated; their names in the generated SQL.
+        label: the author's name, for messages.
+        scale: of values in steps; None if the owner declared no range.
         allow: the uses that every owner behind it allows.
-        depends: the columns, as ``data set.column``, that decide its value or whether it is there.
+        depends: the columns, as ``data set.column``, that determine its value or its presence.
     """
 
     table: str
@@ -116,7 +117,7 @@ ALWAYS = All(())
 
 @dataclass(frozen=True)
 class PerPerson:
-    """One value a person, from the rows of one person that meet a condition.
+    """One value for each person, from that person's rows that meet a condition.
 
     Attributes:
         kind: ``first`` and ``last`` are by ``by``; the larger value wins a tie. ``avg`` is rounded to a step.
@@ -131,14 +132,14 @@ class PerPerson:
 
 @dataclass(frozen=True)
 class Source:
-    """One data set, one row a person.
+    """One data set, one row for each person.
 
     Attributes:
         table: generated; the data set's table in the engine.
         dataset: its name in the agreement.
         unit_type: of the privacy unit, which joins compare.
-        reduced: the values of GROUP BY, by generated name; None if the data set has one row a person.
-        where: which rows are reduced.
+        reduced: the values of GROUP BY, by generated name; None if the data set has one row for each person.
+        where: condition on the rows that are reduced.
     """
 
     table: str
@@ -153,8 +154,8 @@ class Persons:
     """Sources joined on their privacy units: one row for each person of any of them.
 
     Attributes:
-        inner: the sources, by number, that a counted person is in; the others are LEFT JOINed.
-        where: the condition on a person, in which ``inner`` is not repeated.
+        inner: the sources, by number, that must contain a counted person; the others are LEFT JOINed.
+        where: the condition on a person, without ``inner``.
     """
 
     sources: tuple[Source, ...]
@@ -164,7 +165,7 @@ class Persons:
 
 @dataclass(frozen=True)
 class Bins:
-    """A group key made of conditions on one column; the first that is met gives the label."""
+    """A group key from conditions on one column; the first that is met determines the label."""
 
     column: Column
     cases: tuple[tuple[Condition, int], ...]
@@ -204,7 +205,7 @@ Measure = Count | Sum | Extreme
 
 @dataclass(frozen=True)
 class Published:
-    """A measure of a group, as it leaves."""
+    """A published measure of a group."""
 
     measure: Measure
 
@@ -218,7 +219,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Exact arithmetic on what leaves; division by zero is NULL, ``round`` is to so many decimals."""
+    """Exact arithmetic on published values; division by zero is NULL, ``round`` is to that many decimals."""
 
     operator: Literal["+", "-", "*", "/", "round"]
     left: Output
@@ -237,7 +238,7 @@ Output = Published | Number | Arithmetic | KeyOf
 
 @dataclass(frozen=True)
 class Having:
-    """A comparison of outputs; HAVING is made of these."""
+    """A comparison of outputs; HAVING consists of these."""
 
     operator: Literal["<", "<=", "=", ">=", ">", "<>", "and", "or", "not"]
     of: tuple[Having | Output, ...]
@@ -245,7 +246,7 @@ class Having:
 
 @dataclass(frozen=True)
 class Groups:
-    """A query whose rows leave the room.
+    """A query whose rows are published.
 
     Attributes:
         order: positions of outputs, and whether each descends; the keys follow.
@@ -265,7 +266,7 @@ class Groups:
         if len(summed) > 1:
             raise QueryError(
                 f"query: want one column to be summed or averaged, got {summed}",
-                hint="ask for each in an analysis of its own",
+                hint="request each in a separate analysis",
                 code="query_form",
             )
         if len(self.persons.sources) > 1 and any(isinstance(each, Extreme) for each in self.measures):
@@ -304,12 +305,12 @@ class Groups:
 
 @dataclass(frozen=True)
 class PersonTable:
-    """A model's table: one row a person that meets the condition, its outcome, its predictors.
+    """A model's table: one row for each person that meets the condition, with outcome and predictors.
 
     Attributes:
-        person: the name of the column that holds the privacy unit.
-        outcome: its name; 1 where the condition is true, else 0.
-        predictors: by name; numbers, in steps where the column has a scale.
+        person: the name of the column with the privacy unit.
+        outcome: name; 1 if the condition is true, else 0.
+        predictors: by name; numbers, in steps if the column has a scale.
     """
 
     persons: Persons

@@ -1,7 +1,7 @@
-"""A tree to DuckDB's SQL: every name is generated, every literal is a value of the tree.
+"""Write a tree as DuckDB SQL: every name is generated, every literal is a value of the tree.
 
-What runs returns cells: how many persons of a group share the same answer to every comparison of the query.
-Nothing of it leaves as it is; ``publishing`` makes of the cells what does.
+The query returns cells: the number of persons of a group with the same answer to every comparison of the
+query. Nothing of it is published directly; ``publishing`` computes what is.
 """
 
 from __future__ import annotations
@@ -31,16 +31,17 @@ from kluis.cleanroom.values import UNIT
 
 
 def tail(k: int) -> int:
-    """How many values at either end of a cell do not count in its sum."""
+    """The number of values at either end of a cell that do not count in its sum."""
     return max(1, k // 4)
 
 
 def write_cells(groups: Groups, k: int) -> str:
     """Write the SQL that counts a query's cells.
 
-    A row holds: two booleans a source (does its data set have the person, and has the person a row that its
-    condition meets?), a number or NULL a row class, the keys, one boolean or NULL a comparison, the number of
-    persons, and for each of ``groups.values`` its sum and its ``tail(k)`` largest and smallest.
+    A row contains two booleans for each source: whether its data set has the person, and whether the person
+    has a row that meets its condition. Then follow a number or NULL for each row class, the keys, one boolean
+    or NULL for each comparison, and the number of persons. For each of ``groups.values`` there are its sum
+    and its ``tail(k)`` largest and smallest.
     """
     classes = row_classes(groups)
     split = _split(groups.persons, groups.keys, groups.atoms, classes)
@@ -55,7 +56,8 @@ def write_cells(groups: Groups, k: int) -> str:
 def write_person_table(table: PersonTable) -> str:
     """Write the SQL of a model's table.
 
-    A row holds: the privacy unit, the outcome as 0 or 1, the predictors, and how many rows share its cell.
+    A row contains the privacy unit, the outcome as 0 or 1, the predictors, and the number of rows in its
+    cell.
     """
     unit = f"s{min(table.persons.inner)}.{UNIT}"
     outcome = f"CASE WHEN {_condition(table.condition)} THEN 1 ELSE 0 END"
@@ -63,6 +65,7 @@ def write_person_table(table: PersonTable) -> str:
     cell = ", ".join(_split(table.persons, (), table.atoms, classes))
     columns = [unit, outcome, *(_column(each) for _, each in table.predictors)]
     columns.append(f"count(*) OVER (PARTITION BY {cell})")
+    columns = [f"{each} AS o{place}" for place, each in enumerate(columns)]
     inside = [Present(number) for number in sorted(table.persons.inner)]
     where = _condition(All((*inside, table.persons.where)))
     return f"{_from(table.persons, classes, 'SELECT ' + ', '.join(columns))} WHERE {where}"
@@ -71,7 +74,7 @@ def write_person_table(table: PersonTable) -> str:
 def _split(
     persons: Persons, keys: tuple[Key, ...], atoms: tuple[Comparison, ...], classes: tuple[RowClass, ...]
 ) -> list[str]:
-    """What the persons of a cell agree on."""
+    """The expressions on which the persons of a cell agree."""
     numbers = range(len(persons.sources))
     split = [f"s{number}.{UNIT} IS NOT NULL" for number in numbers]
     split += [_condition(Present(number)) for number in numbers]
@@ -89,7 +92,7 @@ def _from(persons: Persons, classes: tuple[RowClass, ...], select: str) -> str:
 
 
 def _source(persons: Persons, number: int, classes: tuple[RowClass, ...]) -> str:
-    """A source: every person of its data set, ``r`` where a row meets its condition, its row classes."""
+    """A source: every person of its data set, ``r`` if a row meets its condition, its row classes."""
     source = persons.sources[number]
     if source.reduced is None:
         return f"SELECT *, true AS r FROM {source.table}"  # noqa: S608  # a generated name

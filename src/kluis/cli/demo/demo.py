@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     brief: Annotated[
-        bool, typer.Option("--brief", help="The main job alone, without the attackers.")
+        bool, typer.Option("--brief", help="Run only the computation, without the attackers.")
     ] = False,
     json: render.Json = False,
 ) -> None:

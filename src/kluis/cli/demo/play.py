@@ -25,13 +25,15 @@ from kluis.tee.platform.launching import places
 
 CLAIM = """
 
-Of about {persons:,} people whose five years are known, about {with_outcome} died. AUC is the chance that \
-the model puts one who died above one who did not; each person was scored by models fitted without that \
-person ({folds} folds). Secret noise hides what one person changes; the intervals include it.
+Of about {persons:,} people whose outcome after five years is known, about {with_outcome} died. AUC is the \
+probability that the model ranks a person who died above a person who did not. Each person was scored by \
+models fitted without that person ({folds} folds). Secret noise hides what one person changes; the intervals \
+include it.
 
 In this cohort and for this model the laboratory's values {verdict}: for the same people the AUC differs \
-by {gained}. It says nothing of other models, other clinics, or of cause. The laboratory, which knows no \
-deaths, could not have fitted anything alone; people followed for less than five years are left out."""
+by {gained}. This proves nothing about other models, other clinics, or causes. The laboratory has no deaths \
+in its data, so it could not have fitted a model by itself. People followed for less than five years are \
+left out."""
 
 
 def play(brief: bool) -> None:
@@ -99,7 +101,7 @@ def _set_up(stage: Stage, found: dict[str, Any]) -> None:
     _say(demo_text.lines(demo_text.agreement(stage.agree())))
     if stage.lacks:
         _say(
-            demo_text.fact("may lack", f"{', '.join(sorted(stage.lacks))}: kluis doctor says how to mend it")
+            demo_text.fact("missing", f"{', '.join(sorted(stage.lacks))}: kluis doctor prints how to fix it")
         )
     found["agreement"] = stage.agreement.hash
 
@@ -142,7 +144,7 @@ def _results(stage: Stage, run: str, checked: CheckedReceipt) -> dict[str, Any]:
 
 def _claim(result: dict[str, Any]) -> str:
     """What a scored model shows, and no more."""
-    gain = next(each for each in result["differences"] if each["name"].endswith("clinic alone"))
+    gain = next(each for each in result["differences"] if each["name"].endswith("clinic only"))
     low, high = float(gain["low"]), float(gain["high"])
     verdict = "help" if low > 0 else "do not help" if high < 0 else "may or may not help; this cannot tell"
     gained = f"{float(gain['value']):.3f} ({low:.3f} to {high:.3f}, 95 %)"

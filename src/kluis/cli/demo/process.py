@@ -159,7 +159,7 @@ def scan(stage: Stage, pid: int) -> Attempt:
 
 def stolen_descriptor(enclave: EnclaveProxy) -> Attempt:
     """Root duplicates the enclave's end of its channel, and asks the platform for a quote in its name."""
-    who, tried = "root", "steals its channel to the platform and asks for a quote"
+    who, tried = "root", "steals its channel to the platform and requests a quote"
     pidfd = os.pidfd_open(enclave.pid)
     try:
         stolen = int(_libc.syscall(_PIDFD_GETFD, pidfd, PLATFORM_DESCRIPTOR, 0))

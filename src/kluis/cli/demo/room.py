@@ -94,7 +94,7 @@ def another_signer(stage: Stage) -> Attempt:
             stage,
             path,
             "another author",
-            "signs the same code, and asks for the data",
+            "signs the same code, and requests the data",
             "the clinic sends no key",
         )
     finally:

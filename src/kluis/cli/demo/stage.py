@@ -21,7 +21,7 @@ from kluis.cleanroom.agreement import Agreement, Dataset
 from kluis.cleanroom.documents import hash_of
 from kluis.cleanroom.home import DataKey, Home
 from kluis.cleanroom.release import Owner
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.cleanroom.trust import Trust
 from kluis.cli.demo import cohort
 from kluis.cli.room import room_sign
@@ -155,7 +155,7 @@ class Stage:
 
     def owner(self, party: str) -> Owner:
         """One owner's own client."""
-        return Owner(self.homes[party], self.room.signed(), self.room.stops())
+        return Owner(self.homes[party], self.room.signed(), self.room.stops(self.room.proposal()))
 
     def participants(self) -> dict[str, conduct.Participant]:
         """Both owners, each with its own client."""

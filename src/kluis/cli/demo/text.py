@@ -1,4 +1,4 @@
-"""What the demo says, in 80 columns, to someone who has never heard of confidential computing."""
+"""The text of the demo, in 80 columns, for a reader who is new to confidential computing."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from kluis.evidence.levels import MEANINGS
 
 WIDTH = 80
 OPENING = """\
-A clinic knows 17,549 people with a fatty liver, or like them, and who of them died. A laboratory knows \
-400,123 values of their blood pressure, cholesterol and liver. Together they could tell whether the values \
-help to foresee a death. Neither may show the other, or anyone, its patients.
+A clinic has records of 17,549 people, with and without a fatty liver, and knows which of them died. A \
+laboratory has 400,123 values of their blood pressure, cholesterol and liver. Together they could find out \
+whether the values help to predict a death. Neither may show its patients to the other, or to anyone.
 
-Confidential computing lets them: the data is opened only inside an ENCLAVE, a program that whoever owns \
-the machine can start and stop, but not look into. Before an owner gives it the key to its data, the \
-enclave proves which code it is, on what kind of machine. That proof is called EVIDENCE."""
+Confidential computing makes this possible. The data is decrypted only inside an ENCLAVE: a program that \
+the machine's operator can start and stop, but not read. Before an owner releases the key to its data, the \
+enclave proves which code it runs, and on what kind of machine. That proof is called EVIDENCE."""
 ABSENT = "'{level}': Linux isolates this enclave; no processor does"
 CLOSING = """\
-What you saw: two owners got one answer from joined data, from code that both had agreed to, checked by \
-each on its own terms. Whoever holds the files got nothing. What this level keeps out on this machine: \
+What you saw: two owners got one answer from joined data. Both had agreed to the code, and each verified it \
+by its own policy. The holder of the files learned nothing. What this level keeps out on this machine: \
 {keeps_out}. The results name no person and no group of fewer than {k}.
 
-What you did not see: protection from {lets_in}. Evidence made here proves what ran to those \
-who trust this machine's owner, and to nobody else. On hardware made for it (SGX, TDX, SEV-SNP, Nitro) the \
-processor's maker signs the evidence and the memory is closed to root; the code, the agreement, the checks \
-and the commands stay the ones you saw. Nor does any of it make a result true, a model good, or an analysis \
-harmless that the owners should not have agreed to."""
+What you did not see: protection from {lets_in}. Evidence from this machine convinces only someone who \
+trusts its owner. On confidential hardware (SGX, TDX, SEV-SNP, Nitro), the processor's vendor signs the \
+evidence, and root cannot read the memory. The code, the agreement, the checks and the commands are the \
+same. None of this makes a result true or a model good. Nor does it make an analysis harmless if the owners \
+should not have agreed to it."""
 
 
 def paragraph(text: str) -> str:
@@ -43,7 +43,7 @@ def heading(number: int, text: str) -> str:
 
 
 def fact(name: str, text: str) -> str:
-    """A name and what there is to say of it, wrapped beside it."""
+    """A name, and text that is wrapped next to it."""
     return textwrap.fill(text, WIDTH, initial_indent=f"  {name:<11}", subsequent_indent=" " * 13)
 
 

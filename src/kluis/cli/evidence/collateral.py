@@ -32,7 +32,8 @@ Output = Annotated[
     Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write it to a file instead of stdout.")
 ]
 Now = Annotated[
-    str | None, typer.Option("--now", metavar="TIME", help="Judge as of this time, as 2026-01-31T00:00:00Z.")
+    str | None,
+    typer.Option("--now", metavar="TIME", help=("Judge as of this time, such as 2026-01-31T00:00:00Z.")),
 ]
 
 
@@ -41,7 +42,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
     for command in (fetch, join, show):
         group.command(None if command is not join else "bundle")(command)
-    app.add_typer(group, name="collateral", help="Fetch, bundle and show what the makers publish.")
+    app.add_typer(group, name="collateral", help="Fetch, bundle and show the vendors' collateral.")
 
 
 def fetch(
@@ -51,7 +52,9 @@ def fetch(
     ] = None,
     part: Annotated[
         list[str] | None,
-        typer.Option("--part", metavar="NAME=FILE", help="Or its parts, each NAME=FILE; may be repeated."),
+        typer.Option(
+            "--part", metavar="NAME=FILE", help=("Or the parts of evidence, each NAME=FILE; may be repeated.")
+        ),
     ] = None,
     output: Output = None,
     update: Annotated[
@@ -68,7 +71,7 @@ def fetch(
     ] = None,
     pccs: Annotated[
         str | None,
-        typer.Option("--pccs", metavar="URL", help="Ask this caching service instead of Intel's (https)."),
+        typer.Option("--pccs", metavar="URL", help="Use this caching service instead of Intel's (https)."),
     ] = None,
     pccs_ca: Annotated[
         Path | None,
@@ -76,16 +79,20 @@ def fetch(
     ] = None,
     kds: Annotated[
         str | None,
-        typer.Option("--kds", metavar="URL", help="Ask this caching service instead of AMD's (https)."),
+        typer.Option("--kds", metavar="URL", help="Use this caching service instead of AMD's (https)."),
     ] = None,
     kds_ca: Annotated[
         Path | None,
         typer.Option("--kds-ca", metavar="PEM", help="The authority of its TLS certificate (PEM)."),
     ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Use what is kept; ask nobody.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help=("Use only cached documents; open no connection."))
+    ] = False,
     cache: Annotated[
         Path | None,
-        typer.Option("--cache", metavar="DIR", help="Where documents are kept. [default: the user's cache]"),
+        typer.Option(
+            "--cache", metavar="DIR", help=("Where documents are cached. [default: the user's cache]")
+        ),
     ] = None,
     root: Annotated[
         Path | None,
@@ -96,9 +103,9 @@ def fetch(
     now: Now = None,
     json: Json = False,
 ) -> None:
-    """Fetch what endorses a piece of evidence from its maker, and check that the maker signed it.
+    """Fetch the collateral of a piece of evidence from its vendor, and check that the vendor signed it.
 
-    Documents are kept for a day (a VCEK while it is valid); --offline uses them at any age.
+    Documents are cached for a day (a VCEK while it is valid); --offline uses them at any age.
     """
     when = files.time(now)
     which = release(update or (None if evaluation is not None else "early"), evaluation)
@@ -109,7 +116,7 @@ def fetch(
         behind = None if offline else _makers(open_services, pccs, pccs_ca, kds, kds_ca)
         if data[USER_DATA].startswith(NO_HARDWARE) and pccs is None and not offline:
             raise UsageError(
-                "collateral fetch: want evidence of hardware: no maker publishes for an emulated platform",
+                "collateral fetch: want evidence of hardware, got an emulated platform, which has no vendor",
                 hint="kluis platform collateral -o FILE; of a provisioning service's: --pccs URL --root PEM",
             )
         found = fetch_for(data, Cached(kept, behind), release=which, anchors=anchors, now=when)
@@ -118,13 +125,17 @@ def fetch(
 
 def join(
     parts: Annotated[
-        list[str], typer.Argument(help="Files; what each is shows, or say it: ROLE=FILE.", show_default=False)
+        list[str],
+        typer.Argument(
+            help=("Files; if a file's role is not clear from its content, name it: ROLE=FILE."),
+            show_default=False,
+        ),
     ],
     output: Output = None,
     now: Now = None,
     json: Json = False,
 ) -> None:
-    """Put documents that you have into one bundle, as kluis verify takes it."""
+    """Bundle documents that you have, for kluis verify."""
     named: dict[str, bytes] = {}
     loose: list[bytes] = []
     for part in parts:
@@ -159,7 +170,7 @@ def show(
     now: Now = None,
     json: Json = False,
 ) -> None:
-    """Print what a bundle says: who signed each part, since when, until when. Nothing is verified."""
+    """Print each part of a bundle: its signer and its validity. Nothing is verified."""
     data = files.read(file)
     try:
         found = bundle.parse(data)
@@ -167,7 +178,7 @@ def show(
         raise FormatError(
             f"{file}: is no bundle: {error.message}",
             hint=error.hint
-            or f"kluis inspect {file} says what it is; kluis collateral fetch writes a bundle",
+            or f"kluis inspect {file} shows what it is; kluis collateral fetch writes a bundle",
             code=error.code,
         ) from None
     value, text = _described(bundle.describe(found), files.time(now))

@@ -96,7 +96,10 @@ def _of_service(taken: set[type], datas: Sequence[bytes], names: Sequence[str]) 
             if not data.startswith(_PEM):
                 raise FormatError(
                     f"{name}: want a bundle, TCB info, an identity, certificates or a CRL, got none of them",
-                    hint=f"kluis inspect {shlex.quote(name)} says what it is; the evidence itself goes first",
+                    hint=(
+                        f"kluis inspect {shlex.quote(name)} shows what it is; the evidence itself is the"
+                        " first argument"
+                    ),
                     code=error.code,
                 ) from None
             # AMD's service gives the chain as one file: ASK, then ARK.

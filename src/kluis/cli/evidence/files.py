@@ -75,7 +75,9 @@ def read(path: Path) -> bytes:
             with path.open("rb") as file:
                 data = file.read(MAX_FILE + 1)
     except OSError as error:
-        several = "name its files one by one; kluis collateral bundle makes one file of a maker's documents"
+        several = (
+            "name its files one by one; kluis collateral bundle combines a vendor's documents in one file"
+        )
         hint = several if isinstance(error, IsADirectoryError) else None
         raise UsageError(f"{path}: cannot be read: {error.strerror}", hint=hint) from None
     if len(data) > MAX_FILE:
@@ -257,7 +259,7 @@ def verified(
         return verify_evidence(data, anchors=trusted, collateral=collateral, now=now)
     except UnavailableError as error:
         if collateral is None and error.code == "collateral_missing" and fetch is not None:
-            where = ", and none beside it" if beside is not None else ""
+            where = ", and no file next to it" if beside is not None else ""
             raise UnavailableError(
                 f"{beside or 'evidence'}: no collateral given{where}",
                 hint=f"{fetch}; {_address(error.hint) or _EMULATED}",
@@ -308,7 +310,10 @@ def policy(path: Path) -> Policy:
         if error.code == "bad_encoding" and (name := known(data)) is not None:
             raise FormatError(
                 f"{path}: want a policy (TOML), got {name}",
-                hint="evidence goes first, alone, its collateral in --collateral, and the policy in --policy",
+                hint=(
+                    "pass only the evidence as the argument, its collateral in --collateral, and the"
+                    " policy in --policy"
+                ),
                 code="bad_encoding",
             ) from None
         raise

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from kluis.errors import UsageError
 
-__all__ = ["measure"]
-
 
 def measure(images: Iterable[Path]) -> list[bytes]:
     """The image id of each file, 32 bytes.

@@ -14,7 +14,6 @@ from typing import Annotated, BinaryIO, Final
 import typer
 
 from kluis.cli import render
-from kluis.cli.evidence import inspect_fields as fields
 from kluis.cli.evidence import inspect_text as text
 from kluis.cli.evidence import tsm_folder
 from kluis.cli.evidence.files import beside_of
@@ -24,6 +23,7 @@ from kluis.errors import FormatError, UsageError
 from kluis.evidence import sniff as sniffing
 from kluis.evidence.sniff import Found
 from kluis.formats.encoding.armor import MAX_SIZE
+from kluis.views import fields, recognised
 
 STDIN: Final = "-"
 _BESIDE: Final = {"runtime_data": "runtime", "launch": "launch"}
@@ -42,10 +42,10 @@ def inspect(
     ],
     json: Json = False,
 ) -> None:
-    """Print what evidence, or anything around it, says, unverified.
+    """Print the contents of evidence or related files, unverified.
 
-    A quote, report, document or token; what it comes in; a certificate, a CRL, an event log, collateral;
-    an image.
+    Reads a quote, report, document or token, and its wrappers; a certificate, a CRL, an event log,
+    collateral; an image.
 
     For example: kluis inspect evidence.bin
     """
@@ -61,7 +61,7 @@ def inspect(
     checks = "kluis token verify" if fields.is_result(found.value) else "kluis verify"
     closing = _CLOSING.format(checks)
     render.out(
-        {"verified": False, **text.value(shown)}, render.folded("\n".join(text.lines(shown)) + closing)
+        {"verified": False, **recognised.value(shown)}, render.folded("\n".join(text.lines(shown)) + closing)
     )
 
 

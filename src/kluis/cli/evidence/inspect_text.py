@@ -1,36 +1,21 @@
-"""What was recognised, as lines for people and as values for ``--json``.
+"""What was recognised, as lines for people; :mod:`kluis.views.recognised` has the same for ``--json``.
 
 Bytes are shown as hex, times in UTC, and nothing that could steer a terminal.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import enum
 import re
-from collections.abc import Iterator, Mapping
-from datetime import datetime
+from collections.abc import Iterator
 from typing import Any, Final
 
-from kluis.cli.evidence.inspect_fields import Fields, fields, key_of, plain
 from kluis.errors import foreign
 from kluis.evidence.sniff import Found
-from kluis.formats import x509
+from kluis.views.fields import Fields, fields
+from kluis.views.recognised import json
 
 _MOST_NAME: Final = 24
-_MOST_ITEMS: Final = 64
 _ZEROS: Final = re.compile(r"(?:00){8,}")
-
-
-def value(found: Found) -> Fields:
-    """What was recognised, for JSON: its fields stand beside what it is."""
-    return {
-        "kind": found.name,
-        "size": found.size,
-        "armor": [each.value for each in found.armor],
-        "fields": json(fields(found.value)),
-        "within": {label: value(each) for label, each in found.within},
-    }
 
 
 def lines(found: Found, label: str = "", indent: int = 0) -> Iterator[str]:
@@ -50,31 +35,6 @@ def lines(found: Found, label: str = "", indent: int = 0) -> Iterator[str]:
     for part, each in found.within:
         yield ""
         yield from lines(each, part, indent)
-
-
-def json(item: Any) -> Any:
-    """A field as JSON has it: bytes as hex, times in UTC, structures as objects, at most 64 items of each."""
-    match item:
-        case bytes() | bytearray():
-            return bytes(item).hex()
-        case datetime():
-            return item.strftime("%Y-%m-%dT%H:%M:%SZ")
-        case enum.Enum():
-            return item.name
-        case bool() | int() | str() | None:
-            return item
-        case Mapping():
-            return {
-                str(getattr(key, "label", key)): json(each) for key, each in list(item.items())[:_MOST_ITEMS]
-            }
-        case list() | tuple() | frozenset():
-            return [json(each) for each in list(item)[:_MOST_ITEMS]]
-        case x509.PublicKey():
-            return json(key_of(item))
-        case _ if dataclasses.is_dataclass(item):
-            return json(plain(item))
-        case _:
-            return str(item)
 
 
 def _flat(shown: Fields, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -79,7 +79,7 @@ def references(names: Sequence[str], key: Path | None, now: datetime) -> Referen
         if signer is not None:
             # Whoever may put another file in its place would put an unsigned one.
             raise UsageError(
-                f"--reference-key: want signed CoRIMs alone with it, got {name}, which nobody signed",
+                f"--reference-key: want only signed CoRIMs with it, got {name}, which is unsigned",
                 hint="state the values in the policy itself",
             )
         found |= ReferenceValues.loads(data)

@@ -68,14 +68,14 @@ def policy_init(
         int, typer.Option("--product-id", metavar="N", help="With --signer: the product.")
     ] = 0,
     min_svn: Annotated[
-        int, typer.Option("--min-svn", metavar="N", help="With --signer: the least version.")
+        int, typer.Option("--min-svn", metavar="N", help="With --signer: the minimum SVN.")
     ] = 0,
     protection: Annotated[
         list[str] | None,
         typer.Option(
             "--protection",
             metavar="LEVEL",
-            help="A level to accept; hardware-sgx if none is named.",
+            help="A level to accept; by default hardware-sgx.",
             autocompletion=completion.levels,
         ),
     ] = None,
@@ -93,7 +93,7 @@ def policy_init(
         typer.Option(
             "--missing",
             metavar="NAME",
-            help="A protection that may be missing, as kluis doctor names it; repeat it.",
+            help="A protection that may be missing, as named by kluis doctor; may be repeated.",
             autocompletion=completion.protections,
         ),
     ] = None,
@@ -103,15 +103,15 @@ def policy_init(
     collateral: CollateralFiles = None,
     event_log: EventLog = None,
     this_machine: Annotated[
-        bool, typer.Option("--this-machine", help="With evidence: accept the machine it came from alone.")
+        bool, typer.Option("--this-machine", help="With evidence: accept only the machine that it came from.")
     ] = False,
     now: Now = None,
     json: Json = False,
 ) -> None:
-    """Write a strict policy that says everything a policy must.
+    """Write a strict policy with every required key.
 
-    From evidence, whose every value it then wants once it is verified; or for a Kluis enclave, from an
-    image, a measurement or a signer.
+    From evidence, which is verified first; the policy then requires each of its values. Or for a Kluis
+    enclave, from an image, a measurement or a signer.
 
     For example: kluis policy init evidence.bin -o policy.toml --root root.pem
     """
@@ -119,7 +119,7 @@ def policy_init(
     if sum(given) != 1:
         raise UsageError(
             f"policy init: want evidence, or --image, --image-id or --signer, of one kind, got {sum(given)}",
-            hint=None if any(given) else "kluis policy init EVIDENCE -o FILE drafts one of all that it says",
+            hint=None if any(given) else "kluis policy init EVIDENCE -o FILE drafts one from all its values",
         )
     for option, what, idle in (
         ("--event-log", "the evidence whose registers it explains", event_log is not None and not given[0]),
@@ -169,7 +169,7 @@ def _behind(claims: Claims) -> Iterator[str]:
     count = len(tcb.advisories)
     advised = f", with {count} {'advisory' if count == 1 else 'advisories'}" if count else ""
     yield f"kluis: this platform is {tcb.status}, and the policy accepts that{advised}"
-    yield 'kluis: statuses = ["UpToDate"] in it accepts up-to-date platforms alone'
+    yield 'kluis: statuses = ["UpToDate"] in it accepts only up-to-date platforms'
 
 
 def _told(log: LogClaims | None, made: appraisal.Policy) -> Iterator[str]:
@@ -183,7 +183,7 @@ def _told(log: LogClaims | None, made: appraisal.Policy) -> Iterator[str]:
     elif log.registers is Registers.RTMR:
         yield "kluis: no rule wants a log of RTMRs: the policy wants their values"
     elif log.tells_of_firmware:
-        yield "kluis: no rule wants this log: the evidence came in a wrapper, which has none of its own"
+        yield "kluis: no rule requires this log: the evidence was in a wrapper, which has no log"
     else:
         yield "kluis: no rule wants this log: no PCR of firmware's (0 to 7) is quoted"
 

@@ -21,14 +21,14 @@ def known_kind(data: bytes) -> Kind:
         if _POLICY.search(data):
             raise UnsupportedError(
                 "evidence: is a policy",
-                hint="the evidence goes first, alone, and the policy in --policy",
+                hint="pass only the evidence as the argument, and the policy in --policy",
                 code="bad_magic",
             ) from None
         if (name := known(data)) is None:
             raise error from None
         raise UnsupportedError(
-            f"evidence: is of kind {name!a}, which alone proves nothing",
-            hint=_ALONE.get(name, "kluis inspect shows what it says; collateral goes in --collateral"),
+            f"evidence: is of kind {name!a}, which proves nothing by itself",
+            hint=_ALONE.get(name, "kluis inspect shows its content; collateral goes in --collateral"),
             code="bad_magic",
         ) from None
 
@@ -41,7 +41,7 @@ _ALONE: Final = {
     "NVIDIA report": "give it with its certificates: --part report=FILE --part cert_chain=FILE",
     "TPM quote": "give it with its signature and its PCRs: "
     "--part tpm_quote=FILE --part tpm_signature=FILE --part pcrs=FILE",
-    "TDREPORT": "the processor that made it alone can check it: give a quote of it",
+    "TDREPORT": "only the processor that created it can check it: pass a quote instead",
 }
 
 

@@ -45,7 +45,7 @@ def register(group: typer.Typer) -> None:
 
 
 def lint(policy: PolicyFile, json: Json = False) -> None:
-    """Check an attestation service's policy: where it is wrong, and what it writes oddly."""
+    """Check an attestation service's policy for errors and unusual syntax."""
     read = _policy(policy)
     warned = sorted((*read.warnings, *_never(read)), key=lambda each: (each.place.line, each.place.column))
     rules = {section.value: len(rules) for section, rules in read.sections.items()}
@@ -89,16 +89,18 @@ def evaluate(
     claims: Annotated[
         Path,
         typer.Option(
-            "--claims", metavar="FILE", help="Claims of the service: a JSON object of names and values."
+            "--claims", metavar="FILE", help="The service's claims: a JSON object of names and values."
         ),
     ],
     custom: Annotated[
         Path | None,
-        typer.Option("--custom", metavar="FILE", help="Claims of the client, likewise (issuer CustomClaim)."),
+        typer.Option(
+            "--custom", metavar="FILE", help=("The client's claims, in the same form (issuer CustomClaim).")
+        ),
     ] = None,
     json: Json = False,
 ) -> int:
-    """Run an attestation service's policy over claims: every rule, and what would go into the token."""
+    """Evaluate an attestation service's policy over claims: shows every rule and the token's claims."""
     outcome = _run(_policy(policy), _given(claims), _given(custom) if custom else {})
     render.out(
         {
@@ -129,12 +131,12 @@ def run_cases(
         typer.Option(
             "--cases",
             metavar="FILE",
-            help="TOML: [[case]] with name, claims, permitted, and token if you like.",
+            help="TOML: [[case]] with name, claims, permitted, and optionally token.",
         ),
     ],
     json: Json = False,
 ) -> int:
-    """Run an attestation service's policy over cases, and see that each ends as it says."""
+    """Evaluate an attestation service's policy over test cases, and check each result."""
     read = _policy(policy)
     results = [_case(read, case) for case in _cases(cases)]
     wrong = [result for result in results if not result["ok"]]
@@ -255,7 +257,7 @@ def _policy(path: Path) -> Policy:
     if _APPRAISAL.match(text):
         raise UsageError(
             f"{path}: is a policy of kluis appraise, which no service reads",
-            hint=f"kluis appraise EVIDENCE --policy {path} reads it, and says what is wrong with it",
+            hint=f"kluis appraise EVIDENCE --policy {path} reads it, and reports what is wrong with it",
         )
     try:
         return language.parse(text)

@@ -1,23 +1,19 @@
-"""Evidence, claims and results as lines for people and as values for ``--json``."""
+"""Evidence, claims and results as lines for people; :mod:`kluis.views.values` has the same for ``--json``."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping
-from datetime import datetime
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final
 
 from kluis.appraisal import AttestationResult
 from kluis.appraisal.policy.values import short, until
-from kluis.appraisal.tokens import ear
 from kluis.errors import foreign
 from kluis.evidence import Claims, denylist
 from kluis.evidence.eventlog.judgement import LogClaims
 from kluis.evidence.levels import MEANINGS, ProtectionLevel
 from kluis.evidence.model import TcbStatus
-from kluis.formats.kluis.launch import LaunchConfiguration
-from kluis.formats.kluis.runtime_data import RuntimeData
 from kluis.hashes import Digest
+from kluis.views.values import explained, zulu
 
 # Of keys that a machine's own operator made.
 _EMULATED: Final = {ProtectionLevel.PROCESS_USER, ProtectionLevel.PROCESS, ProtectionLevel.VM}
@@ -25,60 +21,12 @@ _EMULATED: Final = {ProtectionLevel.PROCESS_USER, ProtectionLevel.PROCESS, Prote
 _CUT: Final = ".."
 
 
-def claims(value: Claims) -> dict[str, Any]:
-    """Claims, for JSON."""
-    return {
-        "kind": value.kind,
-        "tee": value.tee,
-        "protection": value.level,
-        "anchor": value.anchor,
-        "debug": value.debug,
-        "measurement": str(value.measurement),
-        "signer": str(value.signer) if value.signer else None,
-        "product_id": value.product_id,
-        "svn": value.svn,
-        "config_id": value.config_id.hex() if value.config_id is not None else None,
-        "registers": {name: str(digest) for name, digest in value.registers.items()},
-        "report_data": value.report_data.hex(),
-        "nonce": value.nonce.hex() if value.nonce is not None else None,
-        "tcb": {
-            "status": value.tcb.status,
-            "date": _zulu(value.tcb.date) if value.tcb.date else None,
-            "advisories": list(value.tcb.advisories),
-            "evaluation": value.tcb.evaluation,
-        },
-        "platform": {"id": value.platform.id.hex(), "product": value.platform.product},
-        "collateral_issued": _zulu(value.collateral_issued) if value.collateral_issued else None,
-        "valid_until": _zulu(value.valid_until),
-        "verified_at": _zulu(value.verified_at),
-        "wrapper": plain(value.wrapper),
-        "vendor": plain(value.vendor),
-    }
-
-
-def plain(value: object) -> Any:
-    """A maker's typed claims as JSON: bytes in hex, digests and times as text."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {each.name: plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, datetime):
-        return _zulu(value)
-    if isinstance(value, Digest):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (tuple, list, frozenset)):
-        return [plain(item) for item in value]
-    return value
-
-
 def authentic(value: Claims) -> list[str]:
     """What verification proved, one line a claim."""
     tcb = value.tcb
-    issued = f"issued {_zulu(value.collateral_issued)}, " if value.collateral_issued else ""
+    issued = f"issued {zulu(value.collateral_issued)}, " if value.collateral_issued else ""
     rows = [
-        ("authentic", f"{value.kind}, vouched for by {value.anchor}"),
+        ("authentic", f"{value.kind}, signed under {value.anchor}"),
         ("collateral", f"{issued}valid {until(value.valid_until)}"),
         ("tcb", f"{tcb.status}" + (f": {', '.join(tcb.advisories)}" if tcb.advisories else "")),
         ("measurement", _digest(value.measurement)),
@@ -123,19 +71,6 @@ def log(value: LogClaims | None) -> Iterator[str]:
         yield f"ok    {'event log':<21} {said}"
 
 
-def explained(value: LogClaims | None) -> str | None:
-    """The same, as one sentence."""
-    if value is None:
-        return None
-    names = {kind: [f"{value.registers.value}{n}" for n in sorted(getattr(value, kind))] for kind in _LOG}
-    return f"{len(value.events)} events; " + "; ".join(
-        f"{kind} {', '.join(held)}" for kind, held in names.items() if held
-    )
-
-
-_LOG = ("reproduced", "contradicted", "unexplained", "unseen", "untrusted")
-
-
 def level(value: Claims) -> Iterator[str]:
     """What the protection level is worth, and what neither it nor this platform keeps out."""
     meaning = MEANINGS[value.level]
@@ -145,43 +80,13 @@ def level(value: Claims) -> Iterator[str]:
         yield f"  - {item}"
 
 
-def worth(value: Claims) -> dict[str, Any]:
-    """The same, for JSON."""
-    meaning = MEANINGS[value.level]
-    return {
-        "keys_made_by": meaning.keys,
-        "keeps_out": meaning.keeps_out,
-        "not_kept_out": list(denylist.not_kept_out(value)),
-    }
-
-
-def result(value: AttestationResult) -> dict[str, Any]:
-    """An attestation result, for JSON."""
-    return {
-        "verdict": value.verdict,
-        "status": value.status,
-        "vector": {str(aspect): number for aspect, number in value.vector.items()},
-        "policy": ear.policy_id(value),
-        "rules": [
-            {"name": rule.name, "ok": rule.ok, "want": rule.want, "got": rule.got, "fix": rule.fix}
-            for rule in value.rules
-        ],
-        "warnings": list(value.warnings),
-        **worth(value.claims),
-        "claims": claims(value.claims),
-        "runtime_data": _runtime(value.runtime_data) if value.runtime_data else None,
-        "launch": _launch(value.launch) if value.launch else None,
-        "appraised_at": _zulu(value.appraised_at),
-    }
-
-
 def result_lines(value: AttestationResult) -> Iterator[str]:
     """An attestation result: one check a line, the verdict, and what the level does not keep out."""
     yield from map(one_line, _result_lines(value))
 
 
 def _result_lines(value: AttestationResult) -> Iterator[str]:
-    yield f"ok    {'authentic':<21} {value.claims.kind}, vouched for by {value.claims.anchor}"
+    yield f"ok    {'authentic':<21} {value.claims.kind}, signed under {value.claims.anchor}"
     for rule in value.rules:
         if rule.ok:
             got = rule.got if rule.got != "it" else rule.want
@@ -194,35 +99,7 @@ def _result_lines(value: AttestationResult) -> Iterator[str]:
     emulated = ", emulated: no hardware" if value.claims.level in _EMULATED else ""
     yield f"tier  {value.summary}; protection {value.claims.level}{emulated}"
     if value.failed:
-        yield f"      kluis explain {value.failed[0].name} says more of a rule"
+        yield f"      kluis explain {value.failed[0].name} explains a rule"
         if any(_CUT in rule.got for rule in value.failed):
             yield "      kluis verify --json shows whole what is cut short here"
     yield from level(value.claims)
-
-
-def _runtime(value: RuntimeData) -> dict[str, Any]:
-    return {
-        "purpose": value.purpose,
-        "image_id": value.image_id.hex(),
-        "nonce": value.nonce.hex(),
-        "keys": [dict(key) for key in value.keys],
-        "payload_bytes": len(value.payload),
-        "payload": short(value.payload),
-    }
-
-
-def _launch(value: LaunchConfiguration) -> dict[str, Any]:
-    return {
-        "level": value.level,
-        "heap_bytes": value.heap_bytes,
-        "scratch_bytes": value.scratch_bytes,
-        "threads": value.threads,
-        "grants": list(value.grants),
-        "missing": list(value.missing),
-        "counter": value.counter,
-        "platform": value.platform.hex(),
-    }
-
-
-def _zulu(when: datetime) -> str:
-    return when.strftime("%Y-%m-%dT%H:%M:%SZ")

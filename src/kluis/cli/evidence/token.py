@@ -31,8 +31,9 @@ from kluis.errors import KluisError, UsageError
 from kluis.evidence import ProtectionLevel
 from kluis.evidence.registry import kind_of
 from kluis.formats import x509
-from kluis.formats.kluis.vouched import Vouched
+from kluis.formats.kluis import vouched
 from kluis.hashes import sha256
+from kluis.views import values
 
 if TYPE_CHECKING:
     from kluis.appraisal.tokens.vouching import SigningKey
@@ -58,21 +59,24 @@ def verify(
     keys: Annotated[
         Path,
         typer.Option(
-            "--keys", metavar="FILE", help="Who signs: a JWKS document, or a certificate or public key (PEM)."
+            "--keys",
+            metavar="FILE",
+            help=("The signing keys: a JWKS document, or a certificate or public key (PEM)."),
         ),
     ],
     issuer: Annotated[
-        str | None, typer.Option("--issuer", metavar="URL", help="Whose token it must be: its iss.")
+        str | None, typer.Option("--issuer", metavar="URL", help="The issuer that the token must have (iss).")
     ] = None,
     audience: Annotated[
-        str | None, typer.Option("--audience", metavar="NAME", help="Whom it must be for: one of its aud.")
+        str | None,
+        typer.Option("--audience", metavar="NAME", help=("The audience that the token must have (aud).")),
     ] = None,
     nonce: Annotated[
         str | None,
         typer.Option(
             "--nonce",
             metavar="NONCE",
-            help="The nonce that the attester was given: text, or an EAR's in hex.",
+            help="The nonce that the attester received: text, or hex for an EAR.",
         ),
     ] = None,
     root: Annotated[
@@ -83,31 +87,32 @@ def verify(
     ] = None,
     image: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--image", metavar="FILE", help="With --root: the image that the service runs; may be repeated."
-        ),
+        typer.Option("--image", metavar="FILE", help="With --root: the service's image; may be repeated."),
     ] = None,
     image_id: Annotated[
         list[str] | None,
         typer.Option(
-            "--image-id", metavar="HEX", help="With --root: or what that measures to (hex); may be repeated."
+            "--image-id", metavar="HEX", help="With --root: or its measurement (hex); may be repeated."
         ),
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--settings", metavar="HEX", help="With --root: digest of what the service may have been told."
+            "--settings", metavar="HEX", help="With --root: digest of the service's settings (hex)."
         ),
     ] = None,
     insecure_any_settings: Annotated[
-        bool, typer.Option("--insecure-any-settings", help="With --root: whatever it was told.")
+        bool, typer.Option("--insecure-any-settings", help="With --root: accept any settings of the service.")
     ] = False,
     protection: Annotated[
         list[ProtectionLevel] | None,
         typer.Option(
             "--protection",
             metavar="LEVEL",
-            help="With --root: a level that will do, as process or hardware-tdx; by default the hardware's.",
+            help=(
+                "With --root: a level to accept, such as process or hardware-tdx; by default only"
+                " hardware levels."
+            ),
         ),
     ] = None,
     missing: Annotated[
@@ -115,7 +120,7 @@ def verify(
         typer.Option(
             "--insecure-allow-missing",
             metavar="NAME",
-            help="With --root: protections that it may lack.",
+            help="With --root: protections that may be missing.",
             autocompletion=completion.protections,
         ),
     ] = None,
@@ -123,11 +128,11 @@ def verify(
     now: Now = None,
     json: Json = False,
 ) -> int:
-    """Check an attestation token offline: who signed it, whose it is, for whom, and of when.
+    """Verify an attestation token offline: its signature, issuer, audience and validity.
 
-    Azure Attestation's JWT, and EAR as JWT or CWT. A key, an address or a certificate in the token's header
-    is never believed by itself. What the claims are worth is for you to say; an EAR that is not affirming
-    exits 6.
+    Reads Azure Attestation's JWT, and EAR as JWT or CWT. Never trusts a key, an address or a certificate in
+    the token's header by itself. Does not judge the claims, except that an EAR that is not affirming exits
+    with 6.
     """
     when = files.time(now)
     service = {"--image": image, "--image-id": image_id, "--settings": settings, "--protection": protection,
@@ -169,8 +174,8 @@ def _identity(image_ids: Sequence[str], settings: Sequence[str], any_settings: b
     Raises:
         UsageError: it is not said, or no digest.
     """
-    for option, values in (("--image-id", image_ids), ("--settings", settings)):
-        for each in values:
+    for option, digests in (("--image-id", image_ids), ("--settings", settings)):
+        for each in digests:
             if _DIGEST.fullmatch(each) is None:
                 raise UsageError(f"{option}: want 64 hex digits, got {each[:80]!a}")
     if not image_ids:
@@ -182,7 +187,7 @@ def _identity(image_ids: Sequence[str], settings: Sequence[str], any_settings: b
     if bool(settings) is any_settings:
         raise UsageError(
             "--root: want --settings with it, or --insecure-any-settings",
-            hint="kluis serve --json says attestation_settings, in which are the roots that it believes",
+            hint="kluis serve --json prints attestation_settings, which covers the roots that it trusts",
         )
     return ByImage(image_ids=frozenset(bytes.fromhex(each) for each in image_ids))
 
@@ -208,7 +213,7 @@ def _signer(
             "--root: want a certificate of the signing key in --keys, got a key without one",
             hint="the service's own document, /certs, has it",
         )
-    quote = Vouched.of(x509.parse(key.certificate, "signing certificate")).quote
+    quote = vouched.evidence_in(x509.parse(key.certificate, "signing certificate")).quote
     return vouching.check(
         key.certificate,
         anchors=files.anchors(roots, None),
@@ -236,7 +241,7 @@ def _value(held: Token, signer: SigningKey | None) -> dict[str, Any]:
             "settings": None if signer.settings is None else signer.settings.hex(),
             "not_kept_out": list(signer.result.not_kept_out),
         },
-        "claims": text.plain(held.claims),
+        "claims": values.plain(held.claims),
     }
 
 
@@ -255,7 +260,7 @@ def _lines(held: Token, signer: SigningKey | None) -> list[str]:
         told = "none" if signer.settings is None else signer.settings.hex()
         rows += [("enclave", str(signer.result.claims.measurement)), ("settings", told)]
     lines = [f"ok    {what:<21} {text.one_line(shown)}" for what, shown in rows]
-    others: dict[str, Any] = dict(text.plain(held.claims))
+    others: dict[str, Any] = dict(values.plain(held.claims))
     if held.ear is not None:
         lines.append(f"tier  {held.ear.status}")
         for label, appraised in sorted(held.ear.submods.items()):

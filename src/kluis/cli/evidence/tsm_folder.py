@@ -8,8 +8,6 @@ from pathlib import Path
 from kluis.errors import UsageError
 from kluis.formats.wrappers import tsm
 
-__all__ = ["read"]
-
 
 def read(folder: Path, read_file: Callable[[Path], bytes]) -> bytes:
     """Read the files of one report into a collection.

@@ -23,6 +23,7 @@ from kluis.cli.render import Json
 from kluis.errors import KluisError, UsageError
 from kluis.evidence import Claims, ProtectionLevel, TrustAnchors, Verified
 from kluis.evidence.eventlog.judgement import LogClaims
+from kluis.views import values
 
 TOKEN_LIFETIME: Final = timedelta(minutes=5)
 EAR_FORMS: Final = ("jwt", "cwt")
@@ -30,7 +31,7 @@ EAR_FORMS: Final = ("jwt", "cwt")
 Evidence = Annotated[
     Path | None,
     typer.Argument(
-        help="The evidence, a folder of configfs-tsm, or - for stdin: as it is, or in hex, base64, PEM.",
+        help="The evidence, a folder of configfs-tsm, or - for stdin: raw, hex, base64 or PEM.",
         show_default=False,
     ),
 ]
@@ -39,7 +40,7 @@ Parts = Annotated[
     typer.Option(
         "--part",
         metavar="NAME=FILE",
-        help="Evidence of several files: NAME=FILE, as tpm_quote=quote.bin; repeat it.",
+        help="Evidence in several files: NAME=FILE, such as tpm_quote=quote.bin; may be repeated.",
     ),
 ]
 Roots = Annotated[
@@ -54,7 +55,7 @@ RootLevel = Annotated[
         "--root-level",
         metavar="LEVEL",
         autocompletion=completion.words(ProtectionLevel),
-        help="The level, as vtpm, of a root that is no maker's and not emulated.",
+        help="The level, such as vtpm, of a root that is neither a vendor's nor emulated.",
     ),
 ]
 CollateralFiles = Annotated[
@@ -62,15 +63,16 @@ CollateralFiles = Annotated[
     typer.Option(
         "--collateral",
         metavar="FILE",
-        help="What endorses it: a bundle, or the maker's own files; may be repeated.",
+        help="Collateral: a bundle, or the vendor's files; may be repeated.",
     ),
 ]
 EventLog = Annotated[
     Path | None,
-    typer.Option("--event-log", metavar="FILE", help="The event log that its registers were extended by."),
+    typer.Option("--event-log", metavar="FILE", help="The event log behind the quoted registers."),
 ]
 Now = Annotated[
-    str | None, typer.Option("--now", metavar="TIME", help="Judge as of this time, as 2026-01-31T00:00:00Z.")
+    str | None,
+    typer.Option("--now", metavar="TIME", help=("Judge as of this time, such as 2026-01-31T00:00:00Z.")),
 ]
 
 
@@ -90,7 +92,7 @@ def verify(
     now: Now = None,
     json: Json = False,
 ) -> None:
-    """Check that evidence is authentic; whether it is wanted, kluis appraise says.
+    """Check that evidence is authentic. To check it against a policy, use kluis appraise.
 
     For example: kluis verify evidence.bin --root root.pem
     """
@@ -102,10 +104,10 @@ def verify(
     value = {
         "authentic": True,
         "appraised": False,
-        "claims": text.claims(claims),
-        **text.worth(claims),
+        "claims": values.claims(claims),
+        **values.worth(claims),
         "sha256": given,
-        "event_log": text.plain(log),
+        "event_log": values.plain(log),
     }
     render.out(value, render.folded("\n".join(lines)))
 
@@ -150,15 +152,17 @@ def verified(
 def appraise(
     evidence: Evidence = None,
     policy: Annotated[
-        Path | None, typer.Option("--policy", metavar="FILE", help="What is wanted (TOML).")
+        Path | None, typer.Option("--policy", metavar="FILE", help="The policy (TOML).")
     ] = None,
     nonce: Annotated[
-        str | None, typer.Option("--nonce", metavar="HEX", help="The nonce you made (hex).")
+        str | None, typer.Option("--nonce", metavar="HEX", help="The nonce that you generated (hex).")
     ] = None,
     report_data: Annotated[
         str | None,
         typer.Option(
-            "--report-data", metavar="HEX", help='What you bound, where the policy says "given" (hex).'
+            "--report-data",
+            metavar="HEX",
+            help=('The data that you bound, if the policy contains "given" (hex).'),
         ),
     ] = None,
     part: Parts = None,
@@ -171,22 +175,22 @@ def appraise(
         typer.Option(
             "--reference",
             metavar="[TEE=]FILE",
-            help="Reference values: FILE (TOML, CoRIM) or TEE=FILE; repeat it.",
+            help="Reference values: FILE (TOML, CoRIM) or TEE=FILE; may be repeated.",
         ),
     ] = None,
     reference_key: Annotated[
         Path | None,
-        typer.Option("--reference-key", metavar="PEM", help="Who signed the CoRIM: a public key (PEM)."),
+        typer.Option(
+            "--reference-key", metavar="PEM", help=("The public key that must have signed the CoRIM (PEM).")
+        ),
     ] = None,
     runtime: Annotated[
         Path | None,
-        typer.Option("--runtime", metavar="FILE", help="Runtime data beside a Kluis enclave's evidence."),
+        typer.Option("--runtime", metavar="FILE", help="Runtime data of a Kluis enclave's evidence."),
     ] = None,
     launch: Annotated[
         Path | None,
-        typer.Option(
-            "--launch", metavar="FILE", help="Launch configuration beside a Kluis enclave's evidence."
-        ),
+        typer.Option("--launch", metavar="FILE", help="Launch configuration of a Kluis enclave's evidence."),
     ] = None,
     html: Annotated[
         Path | None,
@@ -203,7 +207,9 @@ def appraise(
     ] = None,
     ear_key: Annotated[
         Path | None,
-        typer.Option("--ear-key", metavar="PEM", help="Who signs it: a private key on P-256 or P-384 (PEM)."),
+        typer.Option(
+            "--ear-key", metavar="PEM", help=("The private key that signs it, on P-256 or P-384 (PEM).")
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write it.")
@@ -211,7 +217,7 @@ def appraise(
     now: Now = None,
     json: Json = False,
 ) -> int:
-    """Check that evidence is authentic and what a policy wants: one check a line, then the verdict.
+    """Check that evidence is authentic and meets a policy: one check per line, then the verdict.
 
     For example: kluis appraise evidence.bin --policy policy.toml --nonce 9f02aa77
     """
@@ -244,14 +250,14 @@ def appraise(
         now=when,
     )
     if html is not None:
-        from kluis.cli.evidence import report_html
+        from kluis.views import report_html
 
-        page = report_html.page(result, log=text.explained(log), sha256=given)
+        page = report_html.page(result, log=values.explained(log), sha256=given)
         render.save(html, page.encode())
     if signs is not None and output is not None:
         render.save(output, signs(result))
     lines = [*text.log(log), *text.result_lines(result)]
-    value = {**text.result(result), "sha256": given, "event_log": text.plain(log)}
+    value = {**values.result(result), "sha256": given, "event_log": values.plain(log)}
     render.out(value, render.folded("\n".join(lines)))
     try:
         result.require()
@@ -284,7 +290,7 @@ def _asked_for(
         mends["--reference"] = 'measurements = "reference" in the table of the TEE'
     if idle:
         raise UsageError(
-            f"{idle[0]}: want a policy that asks for it, got one that does not: it would not be judged",
+            f"{idle[0]}: want a policy with a rule for it, got one without: it would not be judged",
             hint=f"write {mends[idle[0]]} in the policy, or leave the option out",
         )
 

@@ -12,8 +12,6 @@ from kluis.enclave.boundary.interface import Signature
 from kluis.enclave.boundary.schema import is_table
 from kluis.errors import UsageError
 
-__all__ = ["parse", "signature_line", "written"]
-
 
 def parse(signature: Signature, words: list[str]) -> list[Any]:
     """Read one word for each parameter; defaults may be left off at the end.

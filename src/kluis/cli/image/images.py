@@ -36,11 +36,15 @@ def build(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Holds app.py, or a kluis.toml.")],
     out: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The image to write.")],
     key: _Key = None,
-    unsigned: Annotated[bool, typer.Option("--unsigned", help="Leave it for kluis sign.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="A debug enclave: its host may look in.")] = False,
+    unsigned: Annotated[
+        bool, typer.Option("--unsigned", help=("Do not sign; kluis sign does it later."))
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help=("Build a debug enclave, which its host can read."))
+    ] = False,
     json: render.Json = False,
 ) -> None:
-    """Build a folder into a signed image. The key is made if it is absent.
+    """Build a folder into a signed image. If the key file does not exist, it is generated.
 
     For example: kluis build examples/hello -o hello.kluis --key author.pem
     """
@@ -48,7 +52,7 @@ def build(
         raise UsageError("build: want --key PEM or --unsigned, one of the two", hint="--key author.pem")
     built = builder.build(directory, out, key, debug, say=render.note)
     if built.key_made:
-        render.note(f"made the author's key, {key}: whoever has it signs in your name")
+        render.note(f"generated the author's key, {key}: anyone who has it can sign in your name")
     for line in built.notes:
         render.note(f"note: {line}")
     signer = built.mrsigner.hex() if built.mrsigner else None
@@ -78,9 +82,9 @@ def rebuild_(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Its source, with its lock.")],
     json: render.Json = False,
 ) -> None:
-    """Rebuild an image from source, and compare the ids. If not, it lists what differs.
+    """Rebuild an image from source, and compare the ids. If they differ, list the differences.
 
-    The source's code runs inside bubblewrap, as in a build. Exits with 4 if it has another. For example:
+    The source's code runs inside bubblewrap, as in a build. Exits with 4 if the ids differ. For example:
     kluis rebuild cohort.kluis cohort
     """
     image_id, found = rebuild.rebuild(file, directory, render.note)
@@ -97,7 +101,7 @@ def _document(change: changes.Change) -> dict[str, str | None]:
 
 def measure_(
     file: Annotated[Path | None, typer.Argument(metavar="FILE", help="A .kluis image.")] = None,
-    snp: Annotated[bool, typer.Option("--snp", help="Measure a SEV-SNP guest, and no image.")] = False,
+    snp: Annotated[bool, typer.Option("--snp", help="Measure an SEV-SNP guest instead of an image.")] = False,
     ovmf: Annotated[Path | None, typer.Option("--ovmf", metavar="FILE", help="Its firmware.")] = None,
     kernel: Annotated[
         Path | None, typer.Option("--kernel", metavar="FILE", help="As QEMU's -kernel.")
@@ -111,14 +115,15 @@ def measure_(
         str, typer.Option("--vcpu-type", metavar="TYPE", help="As QEMU's -cpu, or a signature.")
     ] = "EPYC-v4",
     monitor: Annotated[
-        Monitor, typer.Option("--vmm", metavar="qemu|ec2|gce", help="Whose monitor starts it.")
+        Monitor,
+        typer.Option("--vmm", metavar="qemu|ec2|gce", help=("The virtual machine monitor that starts it.")),
     ] = Monitor.QEMU,
     features: Annotated[
         str, typer.Option("--features", metavar="BITS", help="SEV features of the guest.")
     ] = "0x1",
     json: render.Json = False,
 ) -> None:
-    """Print what an image measures to, after checking every byte of it; or what a SEV-SNP guest does."""
+    """Print the measurement of an image, after checking every byte of it; or of an SEV-SNP guest."""
     if (file is None) is not snp:
         raise UsageError("measure: want a .kluis image, or --snp with --ovmf FILE, one of the two")
     if file is None:
@@ -171,7 +176,7 @@ def diff(
     after: Annotated[Path, typer.Argument(metavar="B", help="Another.")],
     json: render.Json = False,
 ) -> None:
-    """Say what changed from one image to another."""
+    """List the differences between two images."""
     found = changes.diff(before, after)
     measured = [change for change in found if change.kind not in rebuild.UNMEASURED]
     verdict = "the measurement changed" if measured else "the measurement is the same"
@@ -217,16 +222,16 @@ def sign(
     ] = None,
     signature: Annotated[
         Path | None,
-        typer.Option("--signature", metavar="FILE", help="A signature made elsewhere, 384 bytes."),
+        typer.Option("--signature", metavar="FILE", help="The signature, 384 bytes."),
     ] = None,
     public: Annotated[
         Path | None,
-        typer.Option("--public", metavar="PEM", help="The public key that made it."),
+        typer.Option("--public", metavar="PEM", help="The public key of the signature."),
     ] = None,
     out: _Out = None,
     json: render.Json = False,
 ) -> None:
-    """Sign an image, or take its digest out and a signature in for a key kept elsewhere."""
+    """Sign an image. With a key kept elsewhere, export the digest and import the signature."""
     if [key is not None, digest_out is not None, signature is not None].count(True) != 1:
         raise UsageError("sign: want one of --key, --digest-out and --signature")
     if (signature is None) is not (public is None):

@@ -7,8 +7,6 @@ from typing import Any, Final, NamedTuple
 
 from kluis.errors import UsageError
 
-__all__ = ["MAGIC", "Shown", "is_image", "shown"]
-
 MAGIC: Final = b"KLUIS\x00\x01\n"
 _STATED: Final = (
     "image_id",

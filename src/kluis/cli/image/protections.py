@@ -5,8 +5,6 @@ from __future__ import annotations
 from kluis.errors import UsageError
 from kluis.tee.process import linux
 
-__all__ = ["allowed"]
-
 
 def allowed(given: list[str] | None) -> frozenset[str]:
     """Names as they were given: each option has one, or several between commas.

@@ -21,12 +21,12 @@ _Missing = Annotated[
     typer.Option(
         "--insecure-allow-missing",
         metavar="NAMES",
-        help="Protections that this machine may lack, written into the evidence.",
+        help="Protections that may be missing on this machine; the evidence states them.",
         autocompletion=completion.protections,
     ),
 ]
 _Timeout = Annotated[
-    float | None, typer.Option("--timeout", metavar="SECONDS", help="Wait no longer than that.")
+    float | None, typer.Option("--timeout", metavar="SECONDS", help="Stop waiting after this time.")
 ]
 
 
@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
 def run(
     file: _File,
     ecall: Annotated[
-        str | None, typer.Argument(metavar="ECALL", help="What to call; lists all if left off.")
+        str | None, typer.Argument(metavar="ECALL", help="The ecall; without it, all are listed.")
     ] = None,
     args: Annotated[
         list[str] | None,
@@ -52,7 +52,8 @@ def run(
     missing: _Missing = None,
     json: render.Json = False,
 ) -> None:
-    """Start an image and make one call. Ocalls that want no answer are shown on stderr; others fail.
+    """Start an image and make one call. Prints to stderr the arguments of ocalls that return None; other
+    ocalls fail.
 
     For example: kluis run hello.kluis greet '"Ada"'
     """
@@ -84,15 +85,17 @@ def run(
 
 def attest(
     file: _File,
-    out: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Where the quote goes.")],
-    nonce: Annotated[str, typer.Option("--nonce", metavar="HEX", help="The verifier's, at most 64 bytes.")],
+    out: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Write the quote there.")],
+    nonce: Annotated[
+        str, typer.Option("--nonce", metavar="HEX", help=("The verifier's nonce, at most 64 bytes."))
+    ],
     app_data: Annotated[
-        Path | None, typer.Option("--app-data", metavar="FILE", help="Bytes that the evidence shall carry.")
+        Path | None, typer.Option("--app-data", metavar="FILE", help="Data to include in the evidence.")
     ] = None,
     missing: _Missing = None,
     json: render.Json = False,
 ) -> None:
-    """Start an image and save its evidence: the quote, and two documents beside it.
+    """Start an image and save its evidence: the quote and two related documents.
 
     For example: kluis attest hello.kluis -o evidence.bin --nonce 9f02aa77
     """
@@ -124,9 +127,9 @@ def attest(
 def meant(ecall: str, error: RemoteError) -> str | None:
     """What to do about an error that says nothing of it; None where the code's own fix does."""
     if error.traceback:
-        return "mend the code where the traceback ends; a debug enclave is for data that is not secret"
+        return "fix the code where the traceback ends; a debug enclave is for data that is not secret"
     if error.inner_code is None:
-        return f"{ecall} declares this error: its message is for whoever calls"
+        return f"{ecall} declares this error, so its message reaches the caller"
     return None
 
 

@@ -22,15 +22,18 @@ def doctor(
     boot_seconds: Annotated[
         int,
         typer.Option(
-            min=1, max=600, metavar="SECONDS", help="How long a kernel may take to speak under KVM."
+            min=1,
+            max=600,
+            metavar="SECONDS",
+            help=("How long a kernel may take to print its first line under KVM."),
         ),
     ] = 20,
     self_test: Annotated[bool, typer.Option(help="Start an enclave and try to read it.")] = True,
     json: Json = False,
 ) -> None:
-    """Say what this machine protects, and how to mend what it lacks.
+    """Test what this machine protects, and show how to fix gaps.
 
-    Every line is tried, not looked up. Exits with 7 if a process enclave cannot be had here.
+    Each line is the result of a test on this machine. Exits with 7 if a process enclave cannot run here.
     """
     found = examine(boot_seconds=boot_seconds)
     if self_test and not any(finding.state is State.MISSING for finding in found):

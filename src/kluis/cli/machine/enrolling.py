@@ -56,7 +56,7 @@ def enrolled(platform: Platform, url: str, root: Path, ca: Path | None) -> dict[
         if chain is None:
             raise UnavailableError(
                 f"platform enroll: {service.name} lets this platform wait for its owner",
-                hint=f"tell the owner: ppid {asks['ppid']}, key {asks['key']}; once allowed, ask again",
+                hint=f"send the owner: ppid {asks['ppid']}, key {asks['key']}; once approved, run this again",
                 code="enrolment_pending",
             )
         return _adopt(platform, service.name, pem, collateral, chain)

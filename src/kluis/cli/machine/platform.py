@@ -64,7 +64,7 @@ def collateral(output: Output = None, json: Json = False) -> None:
 
 
 def status(json: Json = False) -> None:
-    """Say what the platform is, what it lacks and what it runs."""
+    """Print the platform's identity, its missing protections and its enclaves."""
     _show(Platform.connect(start=False).status())
 
 
@@ -72,19 +72,24 @@ def recover(
     cpusvn: Annotated[
         str | None,
         typer.Option(
-            "--cpusvn", metavar="HEX", help="Least component SVNs, 32 hex digits; by default those of now."
+            "--cpusvn",
+            metavar="HEX",
+            help=("Minimum component SVNs, 32 hex digits; by default the current ones."),
         ),
     ] = None,
     pcesvn: Annotated[
-        int | None, typer.Option("--pcesvn", metavar="N", help="Least PCESVN; by default one more than now.")
+        int | None,
+        typer.Option("--pcesvn", metavar="N", help=("Minimum PCESVN; by default the current one plus one.")),
     ] = None,
     advisory: Annotated[
         list[str] | None,
-        typer.Option("--advisory", metavar="ID", help="What older platforms suffer from; may be repeated."),
+        typer.Option(
+            "--advisory", metavar="ID", help=("The advisory that affects older platforms; may be repeated.")
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Require more of platforms: those certified before are OutOfDate to every verifier from now on."""
+    """Raise the versions that platforms must have. Platforms certified earlier become OutOfDate."""
     if cpusvn is not None and not CPUSVN.fullmatch(cpusvn):
         raise UsageError(f"--cpusvn: want 32 hex digits, got {cpusvn[:64]!a}")
     order: dict[str, Any] = {"advisories": list(advisory or ())}
@@ -94,17 +99,17 @@ def recover(
 
 
 def revoke(json: Json = False) -> None:
-    """Revoke this platform's key: verifiers that fetch collateral refuse its quotes from now on."""
+    """Revoke this platform's key. Verifiers with fresh collateral then reject its quotes."""
     _show(Platform.connect().order("revoke"))
 
 
 def certify(
     new_keys: Annotated[
-        bool, typer.Option("--new-keys", help="With new keys; a revoked one is renewed in any case.")
+        bool, typer.Option("--new-keys", help="Generate new keys; a revoked key is always replaced.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Certify this platform anew, under its own authority, for the versions that it runs."""
+    """Certify this platform again, under its own authority, for the versions that it runs."""
     _show(Platform.connect().order("certify", new_keys=new_keys))
 
 
@@ -112,19 +117,17 @@ def enroll(
     url: Annotated[str, typer.Argument(help="The service: https://host[:port].", show_default=False)],
     root: Annotated[
         Path,
-        typer.Option(
-            "--root", metavar="PEM", help="Its root certificate, as its owner gave it to you (PEM)."
-        ),
+        typer.Option("--root", metavar="PEM", help="The service's root certificate, from its owner (PEM)."),
     ],
     ca: Annotated[
         Path | None, typer.Option("--ca", metavar="PEM", help="The authority of its TLS certificate (PEM).")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Have a provisioning service certify this platform, and take its collateral; again to renew both.
+    """Get this platform's certificate and collateral from a provisioning service; repeat to renew both.
 
-    The platform checks what the service says before it uses it. A platform that the service's owner does
-    not know yet waits: tell the owner its ppid and key, and ask again.
+    The platform checks the service's documents before it uses them. If the service's owner has not approved
+    the platform yet, send the owner its ppid and key, and run this again.
     """
     from kluis.cli.machine.enrolling import enrolled
 
@@ -144,7 +147,7 @@ def _show(state: dict[str, Any]) -> None:
     render.out(state, render.table(rows))
     if (tcb := state.get("tcb")) in BEHIND:
         render.note(
-            f"kluis: verifiers with collateral of now see {tcb}; once it is mended, kluis platform certify"
+            f"kluis: verifiers with current collateral see {tcb}; once it is fixed, kluis platform certify"
         )
 
 

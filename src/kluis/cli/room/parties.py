@@ -14,13 +14,15 @@ from kluis.errors import UnavailableError, UsageError
 
 _NAME: Final = re.compile("[a-z][a-z0-9_-]{0,62}")
 
-As = Annotated[str, typer.Option("--as", metavar="PARTY", help="Who you are here: a short name, as clinic.")]
+As = Annotated[
+    str, typer.Option("--as", metavar="PARTY", help=("Your short name in the room, such as clinic."))
+]
 Homes = Annotated[
     Path | None,
     typer.Option(
         "--home",
         metavar="DIR",
-        help="Where parties keep their keys. [default: KLUIS_PARTIES, or the user's data]",
+        help="The folder of the parties' keys. [default: KLUIS_PARTIES, or the user's data]",
     ),
 ]
 

@@ -13,7 +13,7 @@ from kluis.cleanroom.agreement import Dataset, Role
 from kluis.cleanroom.documents import as_json, hash_of
 from kluis.cleanroom.explain import explain
 from kluis.cleanroom.home import DataKey
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.cleanroom.trust import read_confirmations
 from kluis.cli import completion, render
 from kluis.cli.room import parties, room_events, room_files, room_run, room_sign
@@ -47,17 +47,18 @@ def init(
         list[str] | None,
         typer.Option(
             metavar="ROLE",
-            help="owner, recipient, analyst, auditor or operator; repeat it for several. "
-            "[default: owner, recipient]",
+            help=(
+                "owner, recipient, analyst, auditor or operator; may be repeated. [default: owner, recipient]"
+            ),
             autocompletion=completion.words(get_args(Role)),
         ),
     ] = None,
-    title: Annotated[str | None, typer.Option(metavar="TEXT", help="What a new room is called.")] = None,
-    purpose: Annotated[str | None, typer.Option(metavar="TEXT", help="What a new room is for.")] = None,
+    title: Annotated[str | None, typer.Option(metavar="TEXT", help="The title of a new room.")] = None,
+    purpose: Annotated[str | None, typer.Option(metavar="TEXT", help="The purpose of a new room.")] = None,
     homes: parties.Homes = None,
     json: render.Json = False,
 ) -> None:
-    """Make a room, or join one; makes your keys where you have none."""
+    """Create a room, or join one. Generates your keys if you have none."""
     chosen = tuple(role or ("owner", "recipient"))
     unknown = sorted(set(chosen) - set(get_args(Role)))
     if unknown:
@@ -91,8 +92,10 @@ def seal(
     room: room_files.RoomArgument,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Your data, a Parquet file.")],
     party: parties.As,
-    dataset: Annotated[str, typer.Option(metavar="NAME", help="What queries call it.")],
-    terms: Annotated[Path, typer.Option(metavar="TOML", help="Privacy unit, least group, uses by column.")],
+    dataset: Annotated[str, typer.Option(metavar="NAME", help="Its name in queries.")],
+    terms: Annotated[
+        Path, typer.Option(metavar="TOML", help=("Terms: privacy unit, minimum group, uses of each column."))
+    ],
     homes: parties.Homes = None,
     json: render.Json = False,
 ) -> None:
@@ -131,14 +134,14 @@ def seal(
 def propose(
     room: room_files.RoomArgument,
     party: parties.As,
-    plan_file: Annotated[Path, typer.Option("--plan", metavar="TOML", help="Analyses and output rules.")],
+    plan_file: Annotated[Path, typer.Option("--plan", metavar="TOML", help="The analyses and output rules.")],
     image: Annotated[Path, typer.Option(metavar="FILE", help="The code: a .kluis image.")],
     others: Annotated[
         list[str] | None,
         typer.Option(
             "--with",
             metavar="PARTY",
-            help="One who signs without data or results, such as an auditor; repeat it for several.",
+            help="A party that signs without data or results, such as an auditor; may be repeated.",
         ),
     ] = None,
     root: room_files.Roots = None,

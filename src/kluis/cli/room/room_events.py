@@ -14,7 +14,7 @@ from kluis.cleanroom import events as log
 from kluis.cleanroom.agreement import Agreement
 from kluis.cleanroom.documents import as_json
 from kluis.cleanroom.keyring import Keyring, Word, agreed
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.cli import render
 from kluis.cli.room import parties
 from kluis.errors import PolicyError, UsageError
@@ -39,22 +39,24 @@ def events(
     party: Annotated[
         str | None,
         typer.Option(
-            "--as", metavar="PARTY", help="Whose own record to go by: its key, and the agreements it signed."
+            "--as",
+            metavar="PARTY",
+            help=("The party whose record to use: its key, and the agreements it signed."),
         ),
     ] = None,
     agreement: Annotated[
         str | None,
         typer.Option(
-            metavar="HASH", help="The agreement whose keys to go by. [default: all that PARTY signed]"
+            metavar="HASH", help="The agreement whose keys to use. [default: all that PARTY signed]"
         ),
     ] = None,
     homes: parties.Homes = None,
     json: render.Json = False,
 ) -> int:
-    """Check the room's log, line by line, and say what it proves.
+    """Check the room's log, line by line, and print what it proves.
 
-    A line of a party whose key is in the folder alone, as before an agreement, is marked note, and the
-    command exits with 6: whoever holds the folder can have made it.
+    If only the folder contains a party's key, for example before an agreement, its lines are marked note, and
+    the command exits with 6. Anyone with write access to the folder could have written them.
     """
     opened = Room(room)
     home = None if party is None else parties.home(homes, party)
@@ -65,7 +67,7 @@ def events(
         signed = home.agreements(opened.file.room)
     else:
         raise UsageError(
-            "events: want to know whose keys to go by, got no party and no agreement",
+            "events: want a party or an agreement whose keys to use, got neither",
             hint="--as PARTY, for its own record; --agreement HASH, where you are no party",
         )
     keyring = Keyring(opened, signed, home)
@@ -120,7 +122,10 @@ def _closing(room: str, count: int, signed: Sequence[Agreement], words: dict[str
     """What the log proves to this reader and what it does not, on one line."""
     strangers = _strangers(words)
     named = ", ".join(strangers[:_MOST_NAMED]) + (", .." if len(strangers) > _MOST_NAMED else "")
-    alone = f"{named}: the key is in the folder alone, and whoever holds that can have made the lines"
+    alone = (
+        f"{named}: only the folder contains the key, so anyone with write access to it could have"
+        " written the lines"
+    )
     keys = [f"{actor}'s own record" for actor, word in words.items() if word == "own"]
     if "agreement" in words.values():
         keys.append(f"agreement {signed[0].hash[:16]}" if len(signed) == 1 else f"{len(signed)} agreements")
@@ -128,8 +133,8 @@ def _closing(room: str, count: int, signed: Sequence[Agreement], words: dict[str
         return f"proves nothing in room {room[:16]} of {alone}"
     lines = "the lines marked ok" if strangers else "this line" if count == 1 else f"these {count} lines"
     return (
-        f"proves who signed {lines} of room {room[:16]}, by the keys of {' and '.join(keys)}, and which line "
-        "each was added after; does not prove that no end was cut off, now or before a line was added, as "
-        "whoever holds the folder can, nor that what a line says is so, or when"
+        f"proves who signed {lines} of room {room[:16]}, by the keys of {' and '.join(keys)}, and the"
+        " order in which they were added; does not prove that the log is complete, because anyone"
+        " with write access to the folder can truncate it, or that a line or its time is true"
         + (f"; proves nothing of {alone}" if strangers else "")
     )

@@ -11,7 +11,7 @@ import typer
 
 from kluis.cleanroom import events
 from kluis.cleanroom.home import Home
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.cleanroom.trust import Trust
 from kluis.errors import FormatError, UnavailableError, UsageError
 from kluis.tee.platform.client import Platform
@@ -22,7 +22,7 @@ Roots = Annotated[
     typer.Option(
         "--root",
         metavar="PEM",
-        help="A root that its machine's owner gave you over another channel; repeat it for several.",
+        help="A root that you received from its machine's owner over another channel; may be repeated.",
     ),
 ]
 Confirmations = Annotated[
@@ -30,7 +30,7 @@ Confirmations = Annotated[
     typer.Option(
         "--confirm",
         metavar="PARTY=FINGERPRINT",
-        help="What that party read you of kluis room fingerprint; once a party.",
+        help="The fingerprint that this party read to you; needed once for each party.",
     ),
 ]
 #: Of a plan, terms, a root or a receipt.

@@ -15,7 +15,7 @@ from kluis.cleanroom.documents import as_json, decode
 from kluis.cleanroom.home import Home
 from kluis.cleanroom.receipt import CheckedReceipt, ReceiptFile, check_receipt, check_result
 from kluis.cleanroom.release import Owner
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.cleanroom.trust import Trust
 from kluis.cli import completion, render
 from kluis.cli.evidence import image_ids
@@ -40,7 +40,7 @@ def run(
     room: room_files.RoomArgument,
     party: Annotated[
         list[str] | None,
-        typer.Option("--as", metavar="PARTY", help="Whose client acts here; repeat it for several."),
+        typer.Option("--as", metavar="PARTY", help="The party whose client runs here; may be repeated."),
     ] = None,
     image: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Host the run: start this image here.")
@@ -50,7 +50,7 @@ def run(
         list[str] | None,
         typer.Option(
             metavar="NAMES",
-            help="Start without protections this machine lacks.",
+            help="Start although these protections are missing on this machine.",
             autocompletion=completion.protections,
         ),
     ] = None,
@@ -61,7 +61,7 @@ def run(
     opened = Room(room)
     signed = opened.signed()
     agreement = check_signed(signed)
-    local = {name: Owner(parties.home(homes, name), signed, opened.stops()) for name in party or ()}
+    local = {name: Owner(parties.home(homes, name), signed, opened.stops(agreement)) for name in party or ()}
     if image is None:
         if len(local) != 1:
             raise UsageError("run: want --image FILE to host it, or one --as PARTY to take part in it")
@@ -165,19 +165,23 @@ def receipt(
     room: Annotated[Path, typer.Argument(metavar="ROOM", help="The room's folder, or a receipt file.")],
     party: Annotated[
         str | None,
-        typer.Option("--as", metavar="PARTY", help="Whose own record to use: it signed the agreement."),
+        typer.Option(
+            "--as",
+            metavar="PARTY",
+            help=("The party whose record to use; it must have signed the agreement."),
+        ),
     ] = None,
     agreement: Annotated[
         str | None,
-        typer.Option(metavar="HASH", help="The agreement it must be of, where you are not a party."),
+        typer.Option(metavar="HASH", help="The agreement that it must belong to, if you are not a party."),
     ] = None,
     run_id: _Run = None,
     homes: parties.Homes = None,
     json: render.Json = False,
 ) -> None:
-    """Check a receipt, offline and as of its time, and say what it proves.
+    """Check a receipt, offline and as of its time, and print what it proves.
 
-    The folder's own agreement is not believed: anyone who can write there could have made all of it.
+    The agreement in the folder is not trusted, because anyone who can write there could have replaced it.
     """
     opened, chosen = None, ""
     if room.is_file():

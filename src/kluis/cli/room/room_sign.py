@@ -15,7 +15,7 @@ from kluis.cleanroom.agreement import Agreement, Party
 from kluis.cleanroom.documents import as_json, hash_of
 from kluis.cleanroom.explain import explain
 from kluis.cleanroom.home import Home
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.cleanroom.trust import Trust, read_confirmations
 from kluis.cleanroom.verdict import policy_of
 from kluis.cli import render
@@ -26,7 +26,7 @@ from kluis.formats.kluis.runtime_data import Purpose
 
 _Hash = Annotated[
     str | None,
-    typer.Option("--agreement", metavar="HASH", help="The one meant, by its name; any other is refused."),
+    typer.Option("--agreement", metavar="HASH", help="The hash of the agreement; any other is rejected."),
 ]
 
 
@@ -49,7 +49,7 @@ def show(
     homes: parties.Homes = None,
     json: render.Json = False,
 ) -> None:
-    """Show everything that the proposed agreement states, and what you know of its parties and roots."""
+    """Show everything that the proposed agreement states, and whether you confirmed its parties and roots."""
     opened, home = Room(room), parties.home(homes, party)
     agreement = opened.proposal()
     text = explain(agreement, room_files.trust(home, root))
@@ -59,9 +59,12 @@ def show(
 def approve(
     room: room_files.RoomArgument,
     party: parties.As,
-    yes: Annotated[bool, typer.Option("--yes", help="Sign what is printed, without a question.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Sign without a prompt.")] = False,
     stop: Annotated[
-        bool, typer.Option("--stop", help="Withdraw from what you signed: your keys go to no more runs.")
+        bool,
+        typer.Option(
+            "--stop", help=("Withdraw from what you signed: your keys are released to no further run.")
+        ),
     ] = False,
     agreement_hash: _Hash = None,
     confirm: room_files.Confirmations = None,
@@ -69,10 +72,11 @@ def approve(
     homes: parties.Homes = None,
     json: render.Json = False,
 ) -> None:
-    """Read the proposed agreement, check it against your own record, and sign it; or stop what you signed.
+    """Read the proposed agreement, check it against your own record, and sign it; or withdraw what you
+    signed.
 
-    The last agreement that you signed in a room replaces the earlier ones: your client releases no key
-    under those. --stop needs nothing of the room's folder: with --agreement, not even that there is one.
+    The last agreement that you signed in a room replaces the earlier ones: your client releases no key under
+    those. --stop does not read the room's folder if you add --agreement.
     """
     home = parties.home(homes, party)
     if stop:

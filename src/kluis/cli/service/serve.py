@@ -32,16 +32,16 @@ def serve(
     ],
     state: Annotated[
         Path | None,
-        typer.Option("--state", metavar="DIR", help="Where keys, images and the database are kept."),
+        typer.Option("--state", metavar="DIR", help="The folder for keys, images and the database."),
     ] = None,
     database: Annotated[
         str | None,
         typer.Option(
-            "--database", metavar="URL", help="SQLAlchemy URL; SQLite in the state folder otherwise."
+            "--database", metavar="URL", help="SQLAlchemy URL; by default SQLite in the state folder."
         ),
     ] = None,
     port: Annotated[
-        int, typer.Option("--port", metavar="N", help="The first port; 0 takes free ones.")
+        int, typer.Option("--port", metavar="N", help="The first port; 0 chooses free ports.")
     ] = DEFAULT_PORT,
     instances: Annotated[int, typer.Option("--instances", metavar="N", help="Enclaves of each service.")] = 1,
     name: Annotated[
@@ -53,8 +53,10 @@ def serve(
         typer.Option(
             "--root",
             metavar="PEM",
-            help="A root whose evidence is attested, PEM: FILE; FILE=LEVEL, as hardware-snp, where it is no "
-            "maker's and not emulated; may be repeated.",
+            help=(
+                "A root that the attestation service trusts (PEM): FILE; or FILE=LEVEL, such as"
+                " hardware-snp, if it is neither a vendor's nor emulated; may be repeated."
+            ),
         ),
     ] = None,
     collateral: Annotated[
@@ -66,7 +68,7 @@ def serve(
         typer.Option(
             "--policy-signer",
             metavar="PEM",
-            help="A certificate (PEM) whose key signs policies: Isolated mode.",
+            help="A certificate whose key signs policies (PEM): isolated mode.",
         ),
     ] = None,
     tpm_issuer: Annotated[
@@ -74,7 +76,7 @@ def serve(
         typer.Option(
             "--tpm-issuer",
             metavar="PEM",
-            help="Who certifies TPMs' keys, up to the root, PEM; may be repeated.",
+            help="A certificate authority of TPM keys, up to the root (PEM); may be repeated.",
         ),
     ] = None,
     authority: Annotated[
@@ -82,13 +84,15 @@ def serve(
         typer.Option(
             "--authority",
             metavar="FILE",
-            help="A further authority that keys are released on, JSON; may be repeated.",
+            help="Another attestation authority that the vault trusts (JSON); may be repeated.",
         ),
     ] = None,
     insecure_authority: Annotated[
         list[str] | None,
         typer.Option(
-            "--insecure-authority", metavar="URL", help="One by URL, whose keys are fetched: your own word."
+            "--insecure-authority",
+            metavar="URL",
+            help=("An authority by its URL: its keys are fetched, and not verified by evidence."),
         ),
     ] = None,
     client_certificate: Annotated[
@@ -96,8 +100,10 @@ def serve(
         typer.Option(
             "--client-certificate",
             metavar="CLIENT=PEM",
-            help="A certificate that a client of the development issuer signs by, instead of its secret, RSA;"
-            " may be repeated.",
+            help=(
+                "An RSA certificate with which a client of the development issuer signs, instead of a"
+                " secret; may be repeated."
+            ),
         ),
     ] = None,
     federated: Annotated[
@@ -105,26 +111,33 @@ def serve(
         typer.Option(
             "--federated",
             metavar="FILE",
-            help="A subject of another issuer that is one of its clients, JSON: client, issuer, subject, and"
-            " jwks, the other's keys, which nobody fetches; may be repeated.",
+            help=(
+                "A subject of another issuer that may act as one of its clients. JSON with client,"
+                " issuer, subject and jwks, the keys of the other issuer, which are never fetched; may"
+                " be repeated."
+            ),
         ),
     ] = None,
     insecure_managed_identity: Annotated[
         bool,
         typer.Option(
             "--insecure-managed-identity",
-            help="Also serve a managed identity, over plain HTTP on 127.0.0.1: every process of every user of"
-            " this machine gets tokens of the client workload, and nothing asks who it is.",
+            help=(
+                "Also serve a managed identity, over plain HTTP on 127.0.0.1: every process of every"
+                " user of this machine gets tokens of the client workload, without authentication."
+            ),
         ),
     ] = False,
     insecure_accept_unprotected: Annotated[
         bool,
-        typer.Option("--insecure-accept-unprotected", help="Attest evidence of level none, and say so."),
+        typer.Option(
+            "--insecure-accept-unprotected", help=("Also attest evidence of level none; tokens state it.")
+        ),
     ] = False,
     token_seconds: Annotated[
         int | None,
         typer.Option(
-            "--token-seconds", metavar="SECONDS", help="Life of an attestation token; 8 hours otherwise."
+            "--token-seconds", metavar="SECONDS", help="Lifetime of an attestation token; by default 8 hours."
         ),
     ] = None,
     settings: Annotated[
@@ -132,20 +145,20 @@ def serve(
         typer.Option(
             "--settings",
             metavar="FILE",
-            help="Further settings, JSON, by service; the other options add to them.",
+            help="More settings by service (JSON); the other options add to them.",
         ),
     ] = None,
-    online: Annotated[
-        bool, typer.Option("--online", help="Ask Intel and AMD for what endorses evidence.")
-    ] = False,
+    online: Annotated[bool, typer.Option("--online", help="Fetch collateral from Intel and AMD.")] = False,
     store_key: Annotated[
         str,
         typer.Option(
             "--store-key",
             metavar="WHO",
             autocompletion=completion.words(STORE_KEYS),
-            help="Who opens a store again: measurement, this very image; or signer, also later ones that"
-            " whoever has author.pem signs.",
+            help=(
+                "Which images may reopen the stores: measurement (this exact image) or signer (any image"
+                " signed with author.pem, so upgrades work)."
+            ),
         ),
     ] = "measurement",
     missing: Annotated[
@@ -153,7 +166,7 @@ def serve(
         typer.Option(
             "--insecure-allow-missing",
             metavar="NAME",
-            help="Protections that this machine may lack.",
+            help="Protections that may be missing on this machine.",
             autocompletion=completion.protections,
         ),
     ] = None,
@@ -161,23 +174,28 @@ def serve(
         bool,
         typer.Option(
             "--rekey",
-            help="First seal all that each service keeps under a fresh key; nothing else may run on it.",
+            help=(
+                "Before serving, seal all data of each service under a fresh key. No other command may"
+                " use the data."
+            ),
         ),
     ] = False,
     rekey_beside_others: Annotated[
         bool,
         typer.Option(
             "--rekey-beside-others",
-            help="With --rekey, though another command is at the database: it answers nothing more until it"
-            " is started anew, and what it writes meanwhile leaves the keys as they are.",
+            help=(
+                "Re-key even if another kluis serve uses this database. That process stops serving until"
+                " you restart it."
+            ),
         ),
     ] = False,
     json: Json = False,
 ) -> None:
     """Run the services on loopback, each in an enclave, until stopped.
 
-    Prints how clients reach them once they are ready. Stop it with Ctrl-C; SIGHUP starts every enclave anew
-    and refuses no client.
+    When they are ready, prints how clients reach them. Stop it with Ctrl-C. SIGHUP restarts every enclave and
+    refuses no client.
 
     For example: kluis serve all --root platform.pem
     """

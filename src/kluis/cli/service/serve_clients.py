@@ -9,8 +9,6 @@ from kluis.cli.evidence import files
 from kluis.errors import UsageError
 from kluis.serve.issuer import Certificate, Federated, Registered
 
-__all__ = ["registered"]
-
 
 def registered(certificates: Sequence[str] | None, federated: Sequence[Path] | None) -> Registered:
     """What clients may show instead of their secrets.
@@ -20,7 +18,7 @@ def registered(certificates: Sequence[str] | None, federated: Sequence[Path] | N
         federated: files, JSON.
 
     Raises:
-        UsageError: a file is not what it should be; says which.
+        UsageError: a file is not what it should be; names it.
     """
     found = []
     for given in certificates or ():

@@ -114,7 +114,7 @@ def _attempt(step: Callable[[], None]) -> KluisError | None:
 def _mend(running: Serving, faults: list[KluisError]) -> None:
     for service, fault in running.mend():
         faults.append(fault)
-        _note(f"kluis: {service}: an enclave ended and was started anew: {fault.message}")
+        _note(f"kluis: {service}: an enclave ended and was restarted: {fault.message}")
 
 
 def _tell(failed: list[KluisError | None], before: frozenset[str]) -> frozenset[str]:
@@ -139,11 +139,11 @@ def _replace(running: Serving) -> None:
     try:
         running.replace()
     except KluisError as error:
-        _note("kluis: not every enclave was started anew: those that were not go on")
+        _note("kluis: not every enclave was restarted: those that were not go on")
         _error(error)
         return
     pids = " ".join(str(one.enclave.pid) for fleet in running.fleets for one in fleet.instances)
-    _note(f"kluis: every enclave was started anew; enclaves now: {pids}")
+    _note(f"kluis: every enclave was restarted; enclaves now: {pids}")
 
 
 def _note(text: str) -> None:

@@ -80,8 +80,8 @@ def _check_levels(roots: object) -> None:
             continue  # the service's enclave says what is wrong with it
         if anchor.level is ProtectionLevel.NONE:  # neither a maker's nor an emulated one's is
             raise UsageError(
-                f"root {anchor.name[:64]!a}: want the level that its evidence has, for it is no maker's root "
-                "and not emulated, got none",
+                f"root {anchor.name[:64]!a}: want a level, because the root is neither a vendor's nor"
+                " emulated, got no level",
                 hint="--root FILE=hardware-sgx, or another level, where you know who holds its key; "
                 "--insecure-accept-unprotected attests at level none",
             )

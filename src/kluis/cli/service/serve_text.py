@@ -12,8 +12,6 @@ from kluis.serve.issuer import APPLICATION_PATH, IDENTITY
 from kluis.serve.plan import MANAGED_IDENTITY, Plan
 from kluis.serve.start import Serving
 
-__all__ = ["lines_of", "told"]
-
 
 def lines_of(plan: Plan, running: Serving) -> str:
     """Python for Azure's own clients; it reads the secret of the client ``admin`` from where it lies."""
@@ -39,7 +37,7 @@ def lines_of(plan: Plan, running: Serving) -> str:
             state=plan.state, issuer=url, tenant=tenant, vault=vault, suffix=suffix,
             attestation=running.addresses["attestation"],
         ))  # fmt: skip
-    parts.append(f"\n# Ctrl-C ends all; kill -HUP {os.getpid()} starts every enclave anew")
+    parts.append(f"\n# Ctrl-C stops all; kill -HUP {os.getpid()} restarts every enclave")
     return "\n".join(parts)
 
 

@@ -34,22 +34,23 @@ LEVELS: Final = [ProtectionLevel.PROCESS, ProtectionLevel.PROCESS_USER]
 
 Url = Annotated[str, typer.Argument(help="The vault: https://host[:port].", show_default=False)]
 Root = Annotated[
-    Path, typer.Option("--root", metavar="PEM", help="The root that its evidence must chain to, PEM.")
+    Path,
+    typer.Option("--root", metavar="PEM", help=("The root that the vault's evidence must chain to (PEM).")),
 ]
 Images = Annotated[
     list[Path] | None,
-    typer.Option("--image", metavar="FILE", help="The image that it runs; may be repeated."),
+    typer.Option("--image", metavar="FILE", help="The vault's image; may be repeated."),
 ]
 ImageIds = Annotated[
     list[str] | None,
-    typer.Option("--image-id", metavar="HEX", help="Or what that measures to (hex); may be repeated."),
+    typer.Option("--image-id", metavar="HEX", help="Or its measurement (hex); may be repeated."),
 ]
 Protection = Annotated[
     list[ProtectionLevel] | None,
     typer.Option(
         "--protection",
         metavar="LEVEL",
-        help="A level that will do, as hardware-tdx; by default process and process-user.",
+        help="A level to accept, such as hardware-tdx; by default process and process-user.",
     ),
 ]
 Missing = Annotated[
@@ -57,7 +58,7 @@ Missing = Annotated[
     typer.Option(
         "--insecure-allow-missing",
         metavar="NAME",
-        help="Protections that it may lack.",
+        help="Protections that may be missing.",
         autocompletion=completion.protections,
     ),
 ]
@@ -68,7 +69,9 @@ Token = Annotated[
 CollateralFile = Annotated[
     Path | None,
     typer.Option(
-        "--collateral", metavar="FILE", help="For its evidence; by default this machine's platform's."
+        "--collateral",
+        metavar="FILE",
+        help=("Collateral for its evidence; by default from this machine's platform."),
     ),
 ]
 
@@ -80,11 +83,11 @@ def register(app: typer.Typer) -> None:
     group.command("approve")(approve)
     group.command("withdraw")(withdraw)
     group.callback()(_vault)
-    app.add_typer(group, name="vault", help="Meet a vault; approve whom it may believe next.")
+    app.add_typer(group, name="vault", help="Identify a vault; approve a change of what it trusts.")
 
 
 def _vault() -> None:
-    """Meet a vault; approve whom it may believe next."""
+    """Identify a vault; approve a change of what it trusts."""
 
 
 def meet(
@@ -101,10 +104,9 @@ def meet(
     collateral: CollateralFile = None,
     json: Json = False,
 ) -> None:
-    """Meet a vault, and write down which one it is, over attested TLS.
+    """Identify a vault over attested TLS, and write its identity to a file.
 
-    An image that has the file opens keys that this vault released, and no other's: ExpectedVault.parse,
-    open_released.
+    An image with this file opens only keys that this vault released: ExpectedVault.parse, open_released.
     """
     images = _image_ids(image, image_id)
     wanted, endorsed = _wanted(url, root, images, protection, missing), _endorsed(collateral)
@@ -121,7 +123,10 @@ def meet(
 def approve(
     url: Url,
     proposal: Annotated[
-        Path, typer.Argument(help="The set, as a refused start wrote it down.", show_default=False)
+        Path,
+        typer.Argument(
+            help=("The proposed settings, as written by the start that failed."), show_default=False
+        ),
     ],
     root: Root,
     token: Token,
@@ -132,11 +137,12 @@ def approve(
     collateral: CollateralFile = None,
     json: Json = False,
 ) -> None:
-    """Let a vault be started under other authorities, or another issuer; read the file first.
+    """Approve other authorities, or another issuer, for a vault. Read the file first.
 
-    The vault that runs is told, over attested TLS, by one whose token says Key Vault Administrator. It goes
-    on as it was, and starts next under exactly this set, or as before. No release policy that stands believes
-    anybody new by that: each goes by the authority that was meant when it was set.
+    Records the approval in the running vault; needs a token with the Key Vault Administrator role. The vault
+    keeps running with its current settings. Its next start may use exactly the approved settings, or the
+    current ones. Existing release policies do not trust a new authority: each keeps the authority that it was
+    set with.
     """
     document, headers = files.read(proposal), _bearer(token)
     headers["Content-Type"] = "application/json"
@@ -166,7 +172,7 @@ def withdraw(
     collateral: CollateralFile = None,
     json: Json = False,
 ) -> None:
-    """Take back what was approved and no start has used yet."""
+    """Withdraw an approval that no start has used yet."""
     headers = _bearer(token)
     images = _image_ids(image, image_id)
     wanted, endorsed = _wanted(url, root, images, protection, missing), _endorsed(collateral)
@@ -189,7 +195,7 @@ def _said(url: str, answer: httpx.Response) -> Any:
     """What the vault answered.
 
     Raises:
-        PolicyError, UsageError, UnavailableError: it refuses; says why.
+        PolicyError, UsageError, UnavailableError: it refuses; with the reason.
     """
     try:
         said = answer.json()
@@ -281,7 +287,7 @@ def _met(url: str, wanted: ExpectedVault, collateral: bytes) -> ExpectedVault:
     if answer.status_code == HTTPStatus.NOT_FOUND:
         raise FormatError(
             f"vault {url}: want a vault, got another service: it has no /configuration",
-            hint="kluis serve --json says keyvault's address and image",
+            hint="kluis serve --json prints keyvault's address and image",
             code="malformed",
         )
     said = _said(url, answer)

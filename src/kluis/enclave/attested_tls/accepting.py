@@ -7,8 +7,6 @@ import select
 import socket
 from typing import Final
 
-__all__ = ["ACCEPT_PAUSE_SECONDS", "has_client", "next_client", "pause", "readable"]
-
 ACCEPT_PAUSE_SECONDS: Final = 0.05
 
 

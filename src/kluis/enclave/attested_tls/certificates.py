@@ -10,8 +10,6 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 
 from kluis.errors import FormatError, UsageError
 
-__all__ = ["chain_of"]
-
 MOST: Final = 64 * 1024
 
 

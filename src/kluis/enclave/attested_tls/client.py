@@ -23,16 +23,13 @@ import httpx
 from kluis.appraisal import AttestationResult
 from kluis.enclave.attested_tls.judge import Judge, elapsed
 from kluis.enclave.attested_tls.link import CHUNK, Link, client_context
+from kluis.enclave.attested_tls.transport import LIMITS, AsyncPoolTransport, PoolTransport
 from kluis.errors import AuthenticityError, UsageError
 from kluis.formats.kluis.attested_tls import MAX_ANSWER_BYTES, NONCE_BYTES, PATH, Answer, Question, Role
-
-__all__ = ["AsyncAttestedTransport", "AttestedTransport", "attestation"]
 
 Present = Callable[[Link, bytes], Answer]
 """Makes this end's own evidence over the server's challenge:
 ``judge.attest_self``."""
-
-LIMITS: Final = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=15.0)
 
 
 def attestation(response: httpx.Response) -> AttestationResult:
@@ -48,17 +45,7 @@ def attestation(response: httpx.Response) -> AttestationResult:
     return result
 
 
-def _pool_limits(limits: httpx.Limits) -> dict[str, Any]:
-    """What either pool of connections is made with."""
-    return {
-        "ssl_context": _NO_CERTIFICATES,
-        "max_connections": limits.max_connections,
-        "max_keepalive_connections": limits.max_keepalive_connections,
-        "keepalive_expiry": limits.keepalive_expiry,
-    }
-
-
-class AttestedTransport(httpx.HTTPTransport):
+class AttestedTransport(PoolTransport):
     """For ``httpx.Client(transport=...)``.
 
     Args:
@@ -78,10 +65,8 @@ class AttestedTransport(httpx.HTTPTransport):
         limits: httpx.Limits = LIMITS,
         backend: httpcore.NetworkBackend | None = None,
     ) -> None:
-        super().__init__(verify=_NO_CERTIFICATES, trust_env=False)
-        end = _End(judge, present)
-        connects = _Backend(backend or httpcore.SyncBackend(), end)
-        self._pool = httpcore.ConnectionPool(**_pool_limits(limits), network_backend=connects)
+        below = backend or httpcore.SyncBackend()
+        super().__init__(_Backend(below, _End(judge, present)), limits)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request to an enclave that is known.
@@ -93,7 +78,7 @@ class AttestedTransport(httpx.HTTPTransport):
         return super().handle_request(request)
 
 
-class AsyncAttestedTransport(httpx.AsyncHTTPTransport):
+class AsyncAttestedTransport(AsyncPoolTransport):
     """For ``httpx.AsyncClient(transport=...)``; as :class:`AttestedTransport`."""
 
     def __init__(
@@ -104,10 +89,8 @@ class AsyncAttestedTransport(httpx.AsyncHTTPTransport):
         limits: httpx.Limits = LIMITS,
         backend: httpcore.AsyncNetworkBackend | None = None,
     ) -> None:
-        super().__init__(verify=_NO_CERTIFICATES, trust_env=False)
-        end = _End(judge, present)
-        connects = _AsyncBackend(backend or httpcore.AnyIOBackend(), end)
-        self._pool = httpcore.AsyncConnectionPool(**_pool_limits(limits), network_backend=connects)
+        below = backend or httpcore.AnyIOBackend()
+        super().__init__(_AsyncBackend(below, _End(judge, present)), limits)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request to an enclave that is known.
@@ -143,7 +126,7 @@ class _End:
         result = self._judge.judge(answer, link, nonce)
         if self._present is not None:
             if not answer.challenge:
-                raise UsageError("evidence: this server asks its clients for none")
+                raise UsageError("evidence: this server requests no evidence from its clients")
             http.start_next_cycle()
             own = self._present(link, answer.challenge)
             yield from _exchange(link, http, "PUT", own.encode(), 204)
@@ -386,5 +369,3 @@ def _only_tls(request: httpx.Request) -> None:
 STEPS: Final = 4
 """Of a connection that becomes known: the handshake's two, evidence of the server, and of the client."""
 RESULT: Final = "kluis.attestation"
-# httpcore hands this to start_tls, where nothing looks at it; made without loading anybody's roots.
-_NO_CERTIFICATES: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -15,8 +15,6 @@ from cryptography.hazmat.bindings.openssl.binding import Binding
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 
-__all__ = ["accept_any_certificate", "tls_extension"]
-
 ACCEPT: Final = "kluis_accept_certificate"
 TLS_1_3: Final = 0x0304
 

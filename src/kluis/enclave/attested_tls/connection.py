@@ -13,8 +13,6 @@ from typing import Any
 from kluis.enclave.attested_tls.link import CHUNK, Link
 from kluis.errors import AuthenticityError
 
-__all__ = ["Connection"]
-
 
 class Connection(asyncio.Protocol):
     """Ends TLS for one socket.

@@ -21,8 +21,6 @@ try:
 except ModuleNotFoundError:  # the application is of another framework
     HTTPConnection = Any  # type: ignore[assignment,misc]  # then nobody asks for its type
 
-__all__ = ["EvidenceRequests", "RefusedBody", "attested_peer"]
-
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
@@ -125,7 +123,7 @@ class EvidenceRequests:
                 await _answer(send, 200, made.encode())
             elif method == "PUT":
                 if self._judge is None:
-                    raise UsageError("evidence: this server asks its clients for none")
+                    raise UsageError("evidence: this server requests no evidence from its clients")
                 presented = Answer.parse(await _body(receive, MAX_ANSWER_BYTES))
                 await asyncio.to_thread(self._peer.present, presented, self._judge)
                 await _answer(send, 204, b"")

@@ -18,8 +18,6 @@ from uvicorn.server import ServerState
 
 from kluis.formats.encoding import jcs
 
-__all__ = ["Http", "fault"]
-
 MOST_HEAD: Final = 16 << 10
 MOST_HEADERS: Final = 100
 """Fields of a head, and of a trailer."""
@@ -113,7 +111,7 @@ class _Events(h11.Connection):
             if isinstance(event, h11.Data):  # a chunk of one byte is fair, an extension of it is not
                 took -= len(event.data) * (1 + FRAMING_EACH)
             self._framing_left = min(self._framing_left - took, self._most_head)
-            _hold(self._framing_left >= 0, f"chunks: want at most {self._most_head} bytes beside their data")
+            _hold(self._framing_left >= 0, f"chunks: want at most {self._most_head} bytes besides their data")
             if isinstance(event, h11.EndOfMessage):
                 _hold_count(event.headers)
         if isinstance(event, h11.Request) and (absolute := ABSOLUTE.fullmatch(event.target)):

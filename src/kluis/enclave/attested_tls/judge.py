@@ -25,8 +25,6 @@ from kluis.evidence import Collateral, TrustAnchors
 from kluis.formats.kluis.attested_tls import NONCE_BYTES, Answer, Binding, Role
 from kluis.formats.kluis.runtime_data import Purpose
 
-__all__ = ["Judge", "Peer", "attest_self", "elapsed"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Judge:
@@ -54,7 +52,7 @@ class Judge:
             got = binding.purpose if isinstance(binding, RuntimeBinding) else "evidence that is not Kluis's"
             raise UsageError(
                 f"policy.binding.purpose: want channel, got {got}",
-                hint="a policy for attested TLS accepts evidence of purpose channel alone",
+                hint="a policy for attested TLS accepts only evidence of purpose channel",
             )
         if not binding.nonce:
             raise UsageError("policy.binding.nonce: want true, got false", hint="attested TLS makes its own")
@@ -90,7 +88,7 @@ class Judge:
         if not hmac.compare_digest(binding.exporter, here):  # 3
             raise AuthenticityError(
                 "channel exporter: the evidence was made for another connection",
-                hint="somebody stands between, and forwards the evidence of an enclave that is elsewhere",
+                hint="a relay is in between, and forwards the evidence of an enclave elsewhere",
                 code="channel_exporter",
             )
         other = Role.SERVER if link.role is Role.CLIENT else Role.CLIENT
@@ -157,4 +155,4 @@ def attest_self(link: Link, nonce: bytes, challenge: bytes = b"") -> Answer:
     """
     binding = Binding(link.role, link.exporter())
     made = channel_evidence(nonce, binding.encode())
-    return Answer(made.quote, made.runtime_data, made.launch_configuration, challenge)
+    return Answer.of(made, challenge=challenge)

@@ -25,8 +25,6 @@ from kluis.enclave.attested_tls.client_certificates import accept_any_certificat
 from kluis.errors import AuthenticityError, UsageError
 from kluis.formats.kluis.attested_tls import EXPORTER_BYTES, LABEL, Role
 
-__all__ = ["Link", "ServerKey", "client_context", "make_certificate", "server_context"]
-
 CHUNK: Final = 64 * 1024
 # Of no meaning, and without a clock: RFC 5280 section 4.1.2.5, "no well-defined expiration date".
 BEGIN: Final = datetime(2026, 1, 1, tzinfo=UTC)

@@ -23,8 +23,6 @@ from kluis.formats.encoding.unreadable import UNREADABLE
 
 astuple = msgspec.structs.astuple
 
-__all__ = ["CallId", "Codec", "Limits", "explain"]
-
 CallId = Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
 FileIndex = Annotated[int, msgspec.Meta(ge=0, lt=frames.MAX_FILES)]
 

@@ -32,12 +32,6 @@ from kluis.enclave.boundary import memfile
 from kluis.errors import FormatError
 from kluis.formats.encoding.unreadable import UNREADABLE
 
-__all__ = [
-    "FIRST_OCALL", "INLINE", "LARGE", "Cancel", "EvidenceRequest", "Failed", "Frame", "Head", "LostFrame",
-    "OcallRaised", "Parcel", "Raised", "Ready", "encode", "encode_short", "head", "open_parcel",
-    "receive_parcel", "receive_sealed", "send_parcel",
-]  # fmt: skip
-
 INLINE = 64 * 1024
 LARGE = b"\xc1"
 MAX_FILES = 16

@@ -16,8 +16,6 @@ import msgspec
 from kluis.enclave.boundary.schema import Node, Schemas, check_count, check_name, json_default, write_value
 from kluis.errors import KluisError, UsageError
 
-__all__ = ["FORMAT", "RESERVED", "Parameter", "Signature", "check", "describe", "encode", "parse_signature"]
-
 FORMAT = "kluis-interface/1"
 
 RESERVED = frozenset({

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-__all__ = ["map_bytes", "map_table", "of_bytes", "of_table"]
-
 
 def of_bytes(data: bytes | bytearray | memoryview) -> int:
     """Put ``data`` into a sealed memory file.

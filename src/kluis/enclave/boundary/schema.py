@@ -18,17 +18,6 @@ from kluis.errors import UsageError
 
 Node = dict[str, Any]
 
-__all__ = [
-    "Node",
-    "Schemas",
-    "check_count",
-    "check_name",
-    "is_table",
-    "json_default",
-    "read_value",
-    "write_value",
-]
-
 
 def is_table(hint: object) -> bool:
     """Whether a hint is ``Table``, which travels as a memory file of its own."""

@@ -13,8 +13,6 @@ from kluis.errors import UsageError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Table"]
-
 
 class Table:
     """A table: columns of equal length, in Arrow's layout.

@@ -17,10 +17,17 @@ from kluis.enclave.boundary import codec, frames
 from kluis.enclave.boundary.frames import Frame
 from kluis.enclave.runtime.failures import OUT_OF_MEMORY, failure
 
-__all__ = ["ATTEMPTS", "EXIT_NO_MEMORY", "GONE", "Answers"]
+try:
+    from kluis_launcher import set_aside  # type: ignore[import-not-found]
+except ImportError:  # a rehearsal, in an interpreter without the launcher
+
+    def set_aside(size: int) -> None:
+        """There is no bounded heap of which anything could be kept."""
+
 
 ATTEMPTS, PAUSE_SECONDS = range(1000), 0.01
 RESERVE_BYTES = 4 << 20
+"""Of the heap; counted, and not touched: a page of secret memory is slow to get."""
 EXIT_NO_MEMORY = 71
 GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF, errno.ESHUTDOWN})
 """What a socket says when nobody is there any more."""
@@ -40,7 +47,8 @@ class Answers:
         self._control = control
         self._debug = debug
         self._parcels = threading.Lock()
-        self._reserve = bytes(RESERVE_BYTES)
+        self._reserved = True
+        set_aside(RESERVE_BYTES)
 
     def send(self, call: int, frame: Frame, files: tuple[int, ...]) -> None:
         """Send a frame of any size; the enclave ends if nobody is there to take it.
@@ -76,8 +84,9 @@ class Answers:
         else:
             os._exit(EXIT_NO_MEMORY)
         codec.close(files)
-        if not self._reserve:
-            self._save_memory()
+        if not self._reserved:
+            self._reserved = True
+            set_aside(RESERVE_BYTES)
 
     def error_frame(
         self, call: int, error: BaseException, raises: tuple[type[Exception], ...] = ()
@@ -94,11 +103,6 @@ class Answers:
 
     def wait_for_memory(self) -> None:
         """Give up what was kept, and wait a little for what others give up."""
-        self._reserve = b""
+        self._reserved = False
+        set_aside(0)
         time.sleep(PAUSE_SECONDS)
-
-    def _save_memory(self) -> None:
-        try:
-            self._reserve = bytes(RESERVE_BYTES)
-        except MemoryError:  # the next answer will try again
-            return

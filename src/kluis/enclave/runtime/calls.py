@@ -30,8 +30,6 @@ from kluis.enclave.runtime.workers import Workers
 from kluis.errors import FormatError, RemoteError
 from kluis.formats.encoding.unreadable import UNREADABLE
 
-__all__ = ["Calls"]
-
 astuple = msgspec.structs.astuple
 encode_short = frames.encode_short
 get_ident = threading.get_ident

@@ -11,8 +11,6 @@ import threading
 
 from kluis.enclave.runtime.failures import CancelInterrupt
 
-__all__ = ["Running", "held_lock"]
-
 
 class Running:
     """The calls that run now, and the threads they run in.

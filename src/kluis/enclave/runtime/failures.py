@@ -21,8 +21,6 @@ except ImportError:  # a rehearsal, in an interpreter without the launcher
         return False
 
 
-__all__ = ["CancelInterrupt", "Failure", "failure"]
-
 MAX_NAME = 128
 MAX_MESSAGE = 4096
 MAX_TRACEBACK = 32 * 1024

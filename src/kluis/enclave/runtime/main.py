@@ -28,8 +28,6 @@ from kluis.enclave.runtime.calls import Calls
 from kluis.enclave.runtime.failures import failure
 from kluis.errors import AuthenticityError, UsageError
 
-__all__ = ["main"]
-
 CALLS, CONTROL, PLATFORM, LAUNCH, NAMED = 3, 4, 5, 6, 18
 EXIT_OK, EXIT_NO_APP, EXIT_NO_PLATFORM = 0, 1, 7
 
@@ -46,6 +44,8 @@ def main() -> NoReturn:
     enter(Inside(launch, session))
     try:
         _check_layers(launch)
+        gc.freeze()
+        gc.enable()
         app = _load(launch)
         served = Calls(app, launch, calls, control)
         served.start()

@@ -9,8 +9,6 @@ from kluis.enclave.runtime.cancelling import held_lock
 from kluis.enclave.runtime.failures import CancelInterrupt
 from kluis.errors import CallTimeout
 
-__all__ = ["Slot", "Slots"]
-
 
 class Slot:
     """The place of one ocall's answer."""

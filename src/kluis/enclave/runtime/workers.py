@@ -7,8 +7,6 @@ import threading
 from _queue import SimpleQueue  # queue itself would load more than it
 from collections.abc import Callable
 
-__all__ = ["STACK_BYTES", "Workers"]
-
 STACK_BYTES = 4 << 20
 """Deep enough for the deepest message that the interpreter's recursion limit lets a decoder follow."""
 BEGIN_SECONDS = 5.0

@@ -1,8 +1,24 @@
 """A sealed map that the host keeps: it sees neither keys nor values, and cannot change or set back one."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from kluis.enclave.store.model import Reading, Storage, Writing
 from kluis.enclave.store.records import Records
 from kluis.enclave.store.sealed import SealedStore
 from kluis.enclave.store.witness import Witness
 
-__all__ = ["Reading", "Records", "SealedStore", "Storage", "Witness", "Writing"]
+if TYPE_CHECKING:
+    from kluis.enclave.store.keys.custody import declare
+
+__all__ = ["Reading", "Records", "SealedStore", "Storage", "Witness", "Writing", "declare"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load what hands keys over when it is first named: hosts of stores do without it."""
+    if name != "declare":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from kluis.enclave.store.keys.custody import declare
+
+    return declare

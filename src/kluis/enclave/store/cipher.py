@@ -29,8 +29,6 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from kluis.enclave.store.records import SEALING_BYTES
 from kluis.errors import AuthenticityError, UsageError
 
-__all__ = ["GENESIS", "Change", "Cipher", "EntryContent", "HeadContent", "epoch_of", "make_version"]
-
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
 GENESIS: Final = bytes(32)

@@ -19,8 +19,6 @@ from kluis.enclave.store.transaction import Put, Transaction
 from kluis.enclave.store.view import View
 from kluis.errors import AuthenticityError, KluisError, UnavailableError
 
-__all__ = ["Committer"]
-
 TRIES: Final = 16
 
 

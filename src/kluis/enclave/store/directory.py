@@ -17,8 +17,6 @@ from kluis.enclave.store.cipher import GENESIS, Change, Cipher, epoch_of
 from kluis.enclave.store.records import KEPT_EPOCHS
 from kluis.errors import AuthenticityError
 
-__all__ = ["Directory", "Held", "Name"]
-
 
 class Name(NamedTuple):
     """Where a record is."""

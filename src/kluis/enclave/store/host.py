@@ -9,8 +9,6 @@ from typing import ParamSpec, Protocol, TypeVar, runtime_checkable
 from kluis.enclave.store.records import Records, StoreAnswer, StoreCommit, StoreSurvey
 from kluis.errors import AuthenticityError, EnclaveError, FormatError, UnavailableError
 
-__all__ = ["Host", "ask_host"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -59,5 +57,5 @@ def ask_host(ask: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         raise AuthenticityError(f"store: host: {error.message}", code="store_host") from None
     except (EnclaveError, OSError) as error:
         raise UnavailableError(
-            f"store: host: {error}", hint="the host's own log says why", code="store_unavailable"
+            f"store: host: {error}", hint="the host's log has the reason", code="store_unavailable"
         ) from None

@@ -7,8 +7,6 @@ from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 
-__all__ = ["Reading", "Storage", "Writing"]
-
 
 class Reading(Protocol):
     """Reads records as they were at one moment, or newer; never older than this enclave has seen."""

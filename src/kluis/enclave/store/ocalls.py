@@ -31,8 +31,6 @@ from kluis.enclave.store.records import (
 )
 from kluis.errors import UnavailableError
 
-__all__ = ["HostSide", "KeptKeys", "OcallRecords", "declare", "serving"]
-
 READ_SECONDS: Final = 30.0
 COMMIT_SECONDS: Final = 60.0
 REKEY_SECONDS: Final = 1800.0

@@ -12,11 +12,6 @@ from typing import Annotated, Final, Protocol
 
 import msgspec
 
-__all__ = [
-    "Epoch", "Id", "Records", "Rekeys", "StoreAnswer", "StoreCommit", "StoreKeys", "StoreLabel", "StorePut",
-    "StoreRekey", "StoreRow", "StoreSurvey", "Version",
-]  # fmt: skip
-
 ID_BYTES: Final = 32
 VERSION_BYTES: Final = 24
 MAX_VALUE_BYTES: Final = 4 << 20

@@ -22,8 +22,6 @@ from kluis.enclave.store.transaction import FORMER_KEYS
 from kluis.enclave.store.view import View
 from kluis.errors import UnavailableError
 
-__all__ = ["Moved", "copy"]
-
 BATCH_BYTES: Final = 4 << 20
 
 

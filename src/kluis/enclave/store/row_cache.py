@@ -12,8 +12,6 @@ from typing import Final
 
 from kluis.enclave.store.directory import Name
 
-__all__ = ["Remembered"]
-
 MOST_BYTES: Final = 4 << 20
 MOST_ROW: Final = 64 << 10
 ROW_BYTES: Final = 512

@@ -23,8 +23,6 @@ from kluis.enclave.store.view import View
 from kluis.enclave.store.witness import UNDETECTED, Witness, Witnessed
 from kluis.errors import UnavailableError
 
-__all__ = ["SealedStore"]
-
 T = TypeVar("T")
 TRIES: Final = 32
 LONGEST_WAIT_SECONDS: Final = 0.25

@@ -15,8 +15,6 @@ from kluis.enclave.store.records import KEPT_EPOCHS, StoreAnswer
 from kluis.enclave.store.witness import Witnessed
 from kluis.errors import AuthenticityError, UnavailableError
 
-__all__ = ["survey"]
-
 
 def survey(host: Host, cipher: Cipher, witnessed: Witnessed | None) -> Directory:
     """Learn what there is.

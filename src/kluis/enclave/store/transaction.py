@@ -11,8 +11,6 @@ from kluis.enclave.store.directory import Directory, Name
 from kluis.enclave.store.records import MAX_CHANGES, MAX_COMMIT_BYTES, MAX_IDS, MAX_VALUE_BYTES
 from kluis.errors import UsageError
 
-__all__ = ["FORMER_KEYS", "MovedInterrupt", "Put", "Source", "Transaction", "name_of"]
-
 
 class MovedInterrupt(BaseException):
     """What the work has read is not what is there any more: it must run again. Not for the work to catch."""

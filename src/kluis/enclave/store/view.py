@@ -16,8 +16,6 @@ from kluis.enclave.store.transaction import Transaction
 from kluis.enclave.store.witness import OVER, Witness, Witnessed
 from kluis.errors import AuthenticityError, UnavailableError
 
-__all__ = ["View"]
-
 TRIES: Final = 64
 
 

@@ -14,8 +14,6 @@ from kluis.enclave.counters import Counter
 from kluis.enclave.sealing import Policy
 from kluis.enclave.store.cipher import Cipher
 
-__all__ = ["OVER", "UNDETECTED", "CounterWitness", "Witness", "Witnessed", "end"]
-
 UNDETECTED: Final = "undetected"
 OVER: Final = (1 << 53) - 1
 """The epoch that a store is at whose key was changed: no commit has it."""

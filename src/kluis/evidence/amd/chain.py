@@ -1,8 +1,8 @@
-"""AMD's certificate chains: ARK, ASK or ASVK, and the VCEK or VLEK that signs reports. Steps 3 to 8.
+"""Verify AMD's certificate chains: ARK, ASK or ASVK, and the VCEK or VLEK that signs reports. Steps 3 to 8.
 
-VCEKs and VLEKs have serial number 0 and neither basic constraints nor key usage, so general path
-validation refuses them; what must hold is written out here. Under an emulated anchor the same
-holds, with names that say that it is emulated.
+VCEKs and VLEKs have serial number 0 and neither basic constraints nor key usage, so general path validation
+refuses them. The rules are therefore written out here. Emulated anchors follow the same rules, with names
+that mark it as emulated.
 
 Spec: AMD 57230, "VCEK Certificate and KDS Interface Specification", "Certificate Chain".
 """
@@ -37,15 +37,15 @@ _HELD_VEK: Final = "AMD VEK"
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Authority:
-    """Who issues endorsement keys for one product.
+    """The issuer of endorsement keys for one product.
 
     Attributes:
         root: the ARK.
         ca: the ASK or ASVK.
-        anchor: whose key the root holds.
-        product: that both are for.
-        kind: what the CA issues: VCEKs or VLEKs.
-        crl: the root's, or None where none was given.
+        anchor: with the root's key.
+        product: of both certificates.
+        kind: of the keys that the CA issues: VCEKs or VLEKs.
+        crl: the root's, or None if none was given.
     """
 
     root: Certificate
@@ -58,14 +58,14 @@ class Authority:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Vek:
-    """An endorsement key whose chain was checked, all but time and revocation.
+    """An endorsement key with a verified chain, except time and revocation.
 
     Attributes:
         certificate: the VCEK or VLEK.
-        extensions: what it says.
-        tcb: that it was derived for.
+        extensions: of the certificate.
+        tcb: that the key was derived for.
         tcb_bytes: the same, 8 bytes in the product's layout.
-        authority: who issued it.
+        authority: the issuer.
     """
 
     certificate: Certificate
@@ -76,13 +76,13 @@ class Vek:
 
 
 def verify_authority(endorsements: Endorsements, *, context: Context, now: datetime) -> Authority:
-    """Verify ARK and ASK or ASVK, and the CRL where there is one; there need be no VCEK or VLEK.
+    """Verify ARK and ASK or ASVK, and the CRL if there is one; no VCEK or VLEK is needed.
 
     Raises:
         UnavailableError: ARK or ASK is missing.
         FormatError: one is malformed.
         AuthenticityError: one is not AMD's, or is revoked.
-        FreshnessError: one is out of its time.
+        FreshnessError: one is expired or not yet valid.
     """
     ask, ark = _authority_bytes(endorsements)
     authority = _authority(ask, ark, context)
@@ -91,12 +91,12 @@ def verify_authority(endorsements: Endorsements, *, context: Context, now: datet
 
 
 def verify_vek(vek: bytes, endorsements: Endorsements, kind: SigningKey, context: Context) -> Vek:
-    """Steps 3 to 6 without the report: a key of ``kind`` under an anchor. Held by exact bytes.
+    """Steps 3 to 6 without the report: verify a key of ``kind`` under an anchor. Cached by exact bytes.
 
     Args:
         vek: the VCEK's or VLEK's certificate.
-        endorsements: of which ASK or ASVK and ARK are used.
-        kind: as the report says.
+        endorsements: only the ASK or ASVK and the ARK are used.
+        kind: as stated in the report.
         context: of the verifier.
 
     Raises:
@@ -112,14 +112,15 @@ def verify_vek(vek: bytes, endorsements: Endorsements, kind: SigningKey, context
         context.memory.put(_HELD_VEK, key, held)
     if held.authority.kind is not kind:  # 3
         raise AuthenticityError(
-            f"SNP report: says that a {kind.name} signed it, got a {held.authority.kind.name}",
+            f"SNP report: want a {kind.name}, which its signing key field names, got a"
+            f" {held.authority.kind.name}",
             code="signer_kind_mismatch",
         )
     return held
 
 
 def leaf_of(vek: bytes, kind: SigningKey) -> Certificate:
-    """A VCEK's or VLEK's certificate that nobody has vouched for yet.
+    """Parse a VCEK's or VLEK's certificate, without verifying its chain.
 
     Raises:
         FormatError: it is malformed.
@@ -131,10 +132,10 @@ def leaf_of(vek: bytes, kind: SigningKey) -> Certificate:
 
 
 def check_time(authority: Authority, now: datetime, leaf: Certificate | None = None) -> None:
-    """Step 7: every certificate is in its time.
+    """Step 7: every certificate is in its validity period.
 
     Raises:
-        FreshnessError: one is not.
+        FreshnessError: a certificate is not.
     """
     links.valid(authority.root, ROOT, now)
     links.valid(authority.ca, CA[authority.kind], now)
@@ -143,14 +144,14 @@ def check_time(authority: Authority, now: datetime, leaf: Certificate | None = N
 
 
 def check_crl(data: bytes | None, authority: Authority, context: Context, now: datetime) -> Crl | None:
-    """Step 8: the CRL is the root's and in its time, and neither CA nor root is on it.
+    """Step 8: the CRL is the root's and is current, and lists neither the CA nor the root.
 
-    A leaf is not looked for: the serial number of every one is 0.
+    The leaf is not looked up: all leaves have serial number 0.
 
     Raises:
-        FormatError: it is no CRL.
-        AuthenticityError: it is not the root's, or lists a certificate of the chain.
-        FreshnessError: it is out of its time.
+        FormatError: not a CRL.
+        AuthenticityError: not the root's CRL, or it lists a certificate of the chain.
+        FreshnessError: it is expired or not yet valid.
     """
     if data is None:
         return None
@@ -176,7 +177,7 @@ def check_crl(data: bytes | None, authority: Authority, context: Context, now: d
 
 
 def name_of(anchor: Anchor, name: str) -> str:
-    """The common name that AMD's ``name`` has under ``anchor``."""
+    """The common name for AMD's ``name`` under ``anchor``."""
     return f"{anchor.maker} {name} (no hardware)" if anchor.emulated else name
 
 
@@ -211,7 +212,7 @@ def _authority(ask: bytes, ark: bytes, context: Context) -> Authority:
 
 
 def _product(root: Certificate, anchor: Anchor) -> Product:
-    """The product that an anchor is for; an anchor that is for none takes its root's word."""
+    """The product of an anchor; an anchor without one leaves it to the root."""
     names = {name_of(anchor, f"ARK-{product}"): product for product in Product}
     found = names.get(root.common_name)
     if found is None or anchor.product not in ("", found):
@@ -274,7 +275,7 @@ def _product_of(found: VekExtensions) -> Product | None:
 
 
 def _check_kind(found: VekExtensions, authority: Authority, what: str) -> None:
-    """A VCEK names a chip and no cloud, a VLEK a cloud and no chip."""
+    """Check that a VCEK names a chip and no cloud, and a VLEK a cloud and no chip."""
     vcek = authority.kind is SigningKey.VCEK
     if (found.hw_id is not None, found.csp_id is not None) != (vcek, not vcek):
         raise AuthenticityError(

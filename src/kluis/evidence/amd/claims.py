@@ -1,4 +1,4 @@
-"""What an SNP report and its endorsement say: typed, decoded for the product that the chain names."""
+"""The claims of an SNP report and its endorsement, decoded for the product that the chain names."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _NO_AGENT = b"\xff" * 32
 @made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SnpClaims(VendorClaims):
-    """What an SNP report says beside the claims that all TEEs share.
+    """The vendor-specific claims of an SNP report.
 
     Attributes:
         version: of the report, 2..5.
-        product: by the chain; the certificates, and CPUID where the report has it, agree.
+        product: from the chain; the certificates agree, and CPUID does too if the report has it.
         cpuid: the processor; None before version 3.
-        vmpl: the privilege level that asked, 0..3.
-        policy: what the guest's owner allows the host.
-        platform_info: how the platform is set up.
+        vmpl: the privilege level of the requester, 0..3.
+        policy: the guest owner's restrictions on the host.
+        platform_info: the platform's configuration.
         signing_key: whether a VCEK or a VLEK signed.
-        csp_id: the cloud that a VLEK was lent to; None of a VCEK.
-        chip_id: 64 bytes; on Turin the first 8 count.
+        csp_id: the cloud provider that received the VLEK; None for a VCEK.
+        chip_id: 64 bytes; on Turin only the first 8 are used.
         chip_id_masked: the host hides the chip's id: it is all zero.
         mask_chip_key: the chip's own key is masked.
         image_id: 16 bytes, from the id block.
@@ -42,22 +42,22 @@ class SnpClaims(VendorClaims):
         report_id: 32 bytes, the guest's own.
         report_id_ma: 32 bytes, its migration agent's, or None.
         migratable: the policy allows a migration agent, or one is bound.
-        reported_tcb: the TCB that the signing key was derived for.
-        current_tcb: that of the firmware that runs.
-        committed_tcb: that below which firmware cannot be rolled back.
-        launch_tcb: that of the launch, or of the import after a migration.
-        current_version: of the firmware that runs.
+        reported_tcb: that the signing key was derived for.
+        current_tcb: of the running firmware.
+        committed_tcb: below which firmware cannot be rolled back.
+        launch_tcb: at launch, or at the import after a migration.
+        current_version: of the running firmware.
         committed_version: of the firmware that cannot be rolled back.
-        provisional_firmware: what runs is not what is committed, and may be rolled back.
-        reported_within_committed: ``reported_tcb`` is in no component above ``committed_tcb``.
-        committed_within_current: ``committed_tcb`` is in no component above ``current_tcb``.
-        launch_within_current: ``launch_tcb`` is in no component above ``current_tcb``; a rollback of
-            uncommitted firmware makes this False, and is no fault of the report's.
+        provisional_firmware: the running firmware is not committed, and may be rolled back.
+        reported_within_committed: no component of ``reported_tcb`` is above ``committed_tcb``.
+        committed_within_current: no component of ``committed_tcb`` is above ``current_tcb``.
+        launch_within_current: no component of ``launch_tcb`` is above ``current_tcb``. A rollback of
+            uncommitted firmware makes this False; the report is still authentic.
         launch_mitigations: mitigations in force at launch, 64 bits; None before version 5.
         current_mitigations: mitigations in force now, 64 bits; None before version 5.
-        crl_checked: the CA was looked for on the root's CRL. Without it nothing is known of revocation.
+        crl_checked: the CA was looked up on the root's CRL. If False, revocation is unknown.
         crl_issued: when that CRL was issued, or None.
-        unknown_extensions: identifiers in AMD's arc of the certificate that we do not know.
+        unknown_extensions: unknown identifiers in AMD's arc of the certificate.
     """
 
     version: int
@@ -106,7 +106,7 @@ class Decoded:
 
 
 def vendor_claims(report: Report, decoded: Decoded, vek: Vek, crl: Crl | None) -> SnpClaims:
-    """Gather what only an SNP report says.
+    """Collect the claims that only an SNP report has.
 
     Raises:
         FormatError: a TCB version has bytes that the product's layout reserves.
@@ -154,7 +154,7 @@ def vendor_claims(report: Report, decoded: Decoded, vek: Vek, crl: Crl | None) -
 
 
 def claims(report: Report, vendor: SnpClaims, vek: Vek, crl: Crl | None, now: datetime) -> Claims:
-    """Put them beside the claims that all TEEs share."""
+    """Combine them with the claims that all TEEs share."""
     authority = vek.authority
     ends = [vek.certificate.not_after, authority.ca.not_after, authority.root.not_after]
     if crl is not None:
@@ -186,7 +186,7 @@ def claims(report: Report, vendor: SnpClaims, vek: Vek, crl: Crl | None, now: da
 
 
 def _tcb(data: bytes, vek: Vek, what: str) -> TcbVersion:
-    # Most often all four are the one that the key is of, which is decoded.
+    # Usually all four equal the signing key's TCB, which is already decoded.
     return vek.tcb if data == vek.tcb_bytes else TcbVersion.parse(data, vek.authority.product, what)
 
 

@@ -1,4 +1,4 @@
-"""SEV-SNP reports: is this evidence authentic, and what does it say?
+"""Verify SEV-SNP reports and return their claims.
 
 Spec: AMD 56860, SEV-SNP Firmware ABI, "Attestation"; AMD 57230, "VCEK Certificate and KDS Interface
 Specification". The steps are numbered once, here, and each has a forged case in the tests.
@@ -31,7 +31,7 @@ _NONE = Endorsements()
 
 
 def matches(data: bytes) -> bool:
-    """Whether ``data`` begins as a report does, or as the firmware's response around one."""
+    """Whether ``data`` starts like a report, or like the firmware's response around one."""
     return snp_response.matches(data)
 
 
@@ -42,32 +42,31 @@ def verify(
 
     1. It parses: version, algorithm, reserved bytes, and the padding of its signature; no bit that
        its policy or flags reserve is on.
-    2. A guest asked for it, and not the host.
-    3. It says that a VCEK or a VLEK signed it, and is given a certificate of that kind from a CA of
-       that kind.
+    2. A guest requested it, not the host.
+    3. It states that a VCEK or a VLEK signed it, and there is a certificate of that kind from a CA of that
+       kind.
     4. The root's key is one of the context's anchors, and they are for SEV-SNP.
     5. Root, CA and leaf have their profile, names and signatures.
     6. Anchor, root, CA, leaf and CPUID name one product.
-    7. Root, CA and leaf are in their time.
-    8. The CRL, where there is one, is the root's, signed, in its time, and lists neither CA nor
-       root. Where there is none the claims say so; requiring it is appraisal's work.
+    7. Root, CA and leaf are in their validity periods.
+    8. The CRL, if there is one, is the root's, signed and current, and lists neither CA nor root. If there is
+       none, the claims state this; appraisal can require one.
     9. The leaf signed bytes 0x000..0x29F.
     10. The leaf's TCB is the report's ``reported_tcb``, component by component.
-    11. The chip that a VCEK names is the report's, unless the host masks it, which the claims say.
-    12. Debug, migration, provisional firmware and the order of TCBs are found; judging them is
-        appraisal's work.
+    11. The chip named in a VCEK is the report's, unless the host masks it, which the claims state.
+    12. Debug, migration, provisional firmware and the order of TCBs are reported; appraisal judges them.
 
     Args:
-        data: the report, bare, in the firmware's response, or with a certificate table after it,
-            which fills in what ``collateral`` lacks.
-        context: the roots that the relying party believes, and more.
+        data: the report, bare, in the firmware's response, or followed by a certificate table, which
+            completes ``collateral``.
+        context: the trusted roots and the rest of the verifier's state.
         collateral: certificates and CRL.
         now: aware.
 
     Raises:
         FormatError: the report or an endorsement is malformed, or of an unsupported kind.
         AuthenticityError: a step fails.
-        FreshnessError: a certificate or CRL is out of its time.
+        FreshnessError: a certificate or CRL is expired or not yet valid.
         UnavailableError: a certificate is missing.
     """
     response = snp_response.parse(data)  # 1
@@ -77,7 +76,7 @@ def verify(
     _check_asker(report)  # 2
     kind = flags.signing_key
     if kind is SigningKey.NONE:  # 3
-        raise AuthenticityError(f"{report.NAME}: says that no key signed it", code="signer_kind_mismatch")
+        raise AuthenticityError(f"{report.NAME}: states that no key signed it", code="signer_kind_mismatch")
     endorsements = collateral or _NONE
     if response.table is not None:
         endorsements = endorsements.over(
@@ -88,7 +87,7 @@ def verify(
     try:
         vek = chain.verify_vek(endorsements.vek, endorsements, kind, context)  # 3 to 6
     except UnavailableError:
-        # What the leaf did not sign is refused, whoever issued the leaf.
+        # A report that the leaf did not sign is refused, whichever CA issued the leaf.
         _check_signature(response, chain.leaf_of(endorsements.vek, kind), context.forgetful())
         raise
     _check_processor(report, vek)  # 6
@@ -103,7 +102,7 @@ def verify(
 
 
 def _check_asker(report: Report) -> None:
-    """A host may put any report data into a report that it asks for itself."""
+    """In a report that it requests itself, a host can choose any report data."""
     if report.vmpl == HOST_VMPL:
         raise AuthenticityError(f"{report.NAME}.vmpl: want a guest's, got the host's own report", code="vmpl")
     if report.vmpl > _LOWEST_VMPL:
@@ -162,7 +161,7 @@ def _check_chip(report: Report, vek: Vek) -> None:
 def _no_key(report: Report, kind: SigningKey) -> UnavailableError:
     product = None if report.cpuid is None else product_of(report.cpuid)
     if kind is SigningKey.VLEK:
-        hint = "the cloud hands the VLEK out beside the report: in its certificate table, or by its service"
+        hint = "the cloud delivers the VLEK with the report, in its certificate table, or through its service"
     elif product is None or not any(report.chip_id):
         hint = f"kluis collateral fetch REPORT; AMD's service is {kds.HOST}/vcek/v1/PRODUCT/CHIP_ID"
     else:

@@ -1,4 +1,4 @@
-"""What an Azure confidential VM says: its hardware's claims, its vTPM's, and the runtime data between."""
+"""The claims of an Azure confidential VM: its hardware's, its vTPM's, and the runtime data between them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ KIND = "Azure HCL report"
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class AzureClaims(VendorClaims):
-    """What an Azure confidential VM says beside the claims that all TEEs share.
+    """The vendor-specific claims of an Azure confidential VM.
 
-    The hardware measures the paravisor (OpenHCL, HCL), which is trusted with everything: it runs the
-    vTPM, and only the vTPM's PCRs say which operating system runs. A guest could replace the vTPM's
-    key under paravisors before the fix of CVE-2025-49707: accept measurements of fixed ones alone.
+    The hardware measures the paravisor (OpenHCL, HCL), which is trusted with everything. It runs the vTPM,
+    and only the vTPM's PCRs identify the running operating system. Before the fix of CVE-2025-49707, a guest
+    could replace the vTPM's key: accept only measurements of fixed paravisors.
 
     Attributes:
         hardware: the claims of the SNP report, or of the TD quote.
-        tpm: the claims of the vTPM's quote; None where none is given: then nothing is fresh, and
-            nothing says which operating system runs.
+        tpm: the claims of the vTPM's quote; None without one: then nothing is fresh, and the operating system
+            is unknown.
         key: DER of the vTPM attestation key's SubjectPublicKeyInfo, HCLAkPub.
-        key_certified: whether a certificate vouches for it as well.
+        key_certified: whether a certificate also certifies the key.
         key_ids: of every key in the runtime data.
         vm_id: the VM's unique id.
         configuration: the VM's, by name: ``secure-boot``, ``tpm-enabled``, ``console-enabled``, ...
@@ -57,15 +57,15 @@ def claims(
     *,
     certified: bool,
 ) -> Claims:
-    """Put hardware, runtime data and vTPM together: the level is the hardware's.
+    """Combine the claims of hardware, runtime data and vTPM; the level is the hardware's.
 
     Args:
         report: the HCL report.
         runtime: its runtime data.
-        hardware: what the hardware says.
-        tpm: what the vTPM says.
-        until: when the first endorsement runs out.
-        certified: whether a certificate vouches for the vTPM's key.
+        hardware: the claims of the hardware.
+        tpm: the claims of the vTPM.
+        until: when the first endorsement expires.
+        certified: whether a certificate certifies the vTPM's key.
     """
     product = "SNP" if report.report_type is ReportType.SNP else "TDX"
     return dataclasses.replace(
@@ -73,7 +73,8 @@ def claims(
         kind=f"{KIND} v{report.header.version} ({product})",
         tee=Tee.AZURE,
         registers=MappingProxyType({**hardware.registers, **(tpm.registers if tpm else {})}),
-        # The hardware's own report data are the runtime data's hash; these are the guest's, inside.
+        # The hardware's report data are the hash of the runtime data; these are the guest's, inside the
+        # runtime data.
         report_data=runtime.user_data or b"",
         nonce=tpm.nonce if tpm else None,
         valid_until=until,

@@ -1,4 +1,4 @@
-"""The hardware under an Azure confidential VM: an SNP report, or a TD quote that is the TDREPORT's.
+"""Verify the hardware under an Azure confidential VM: an SNP report, or the TD quote of a TDREPORT.
 
 Spec: Azure "Guest attestation of confidential VMs"; Intel "TDX Module ABI", "TDREPORT_STRUCT".
 """
@@ -43,10 +43,10 @@ def report_data(report: HclReport) -> bytes:
 def snp_claims(
     report: HclReport, *, context: Context, collateral: SnpEndorsements | None, now: datetime
 ) -> Claims:
-    """Verify the SNP report, which the paravisor asked for at VMPL 0.
+    """Verify the SNP report, which the paravisor requested at VMPL 0.
 
     Raises:
-        KluisError: as the verifier of SNP reports; AuthenticityError if another VMPL asked.
+        KluisError: as raised by the verifier of SNP reports; AuthenticityError if another VMPL requested it.
     """
     claims = snp.verify(report.hardware, context=context, collateral=collateral, now=now).value
     vmpl = cast("SnpClaims", claims.vendor).vmpl
@@ -69,7 +69,7 @@ def tdx_claims(
     """Verify the TD quote, and that it is of the TDREPORT in the HCL report, field by field.
 
     Raises:
-        KluisError: as the verifier of TD quotes.
+        KluisError: as raised by the verifier of TD quotes.
         AuthenticityError: it is another trust domain's, or another report of this one.
         UnavailableError: there is no TD quote.
     """
@@ -111,7 +111,7 @@ def _td_report(report: HclReport) -> TdReportStruct:
         ("TEE_TCB_INFO", local.tcb_info, mac.tee_tcb_info_hash),
         ("TDINFO", local.td_info, mac.tee_info_hash),
     ):
-        # Who can check the MAC is far away; that what it covers is of one piece shows here.
+        # The MAC cannot be checked here; this checks that the parts under it belong together.
         if hashlib.sha384(part.encode()).digest() != want:
             raise AuthenticityError(
                 f"HCL report.hardware report: {name}: want SHA-384 {want.hex()[:16]}.., as its TDREPORT "
@@ -122,7 +122,7 @@ def _td_report(report: HclReport) -> TdReportStruct:
 
 
 def _pairs(local: TdReportStruct, quoted: TdReport) -> Iterator[tuple[str, object, object]]:
-    """Each field that both have: its name, the TDREPORT's and the quote's."""
+    """Each shared field: its name, and its values in the TDREPORT and in the quote."""
     module, domain = local.tcb_info, local.td_info
     yield "report_data", local.mac.report_data.hex(), quoted.report_data.hex()
     for name in ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"):

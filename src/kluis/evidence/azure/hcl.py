@@ -1,4 +1,4 @@
-"""Azure confidential VMs: is this evidence authentic, and what does it say?
+"""Verify the evidence of Azure confidential VMs and return its claims.
 
 Spec: Azure "Guest attestation of confidential VMs"; the steps are numbered once, here, and each has
 a forged case in the tests.
@@ -56,39 +56,39 @@ class _Endorsements:
 
 
 def matches(data: bytes) -> bool:
-    """Whether ``data`` is an HCL report, or a collection with one."""
+    """Whether ``data`` is an HCL report, or a collection that contains one."""
     return hcl_report.matches(data) or (cmw.matches(data) and b'"hcl_report":[' in data)
 
 
 def verify(data: bytes, *, context: Context, collateral: Given | None, now: datetime) -> Verified[Claims]:
     """Verify the evidence of one Azure confidential VM.
 
-    1. It is an HCL report, or a collection of ``hcl_report``, optional ``td_quote`` for TDX alone,
-       and, all or none, ``tpm_quote``, ``tpm_signature`` (TPMT_SIGNATURE, or the raw bytes that Azure's
-       transport gives) and ``pcrs``, then also optional ``event_log``.
-    2. The hardware is SEV-SNP or TDX: no report of VBS or a TVM is of a TEE.
+    1. It is an HCL report, or a collection with ``hcl_report``. The collection may have ``td_quote``, only
+       for TDX. It has all or none of ``tpm_quote``, ``tpm_signature`` (TPMT_SIGNATURE, or the raw bytes that
+       Azure's transport has) and ``pcrs``, and with these optionally ``event_log``.
+    2. The hardware is SEV-SNP or TDX: a report of VBS or a TVM is not a TEE's.
     3. The hardware's report binds the runtime data: its 64 bytes of report data are their hash and zeros.
-    4. SNP: the report is verified under AMD's roots, and VMPL 0 asked for it. TDX: the TD quote is
-       verified under Intel's root, and every field that it shares with the TDREPORT is the same.
-    5. The vTPM's key is the one key named HCLAkPub in the runtime data. Where its certificate is given,
-       that is verified as well, and of the same key.
-    6. The runtime data say that there is a vTPM, where a quote is given.
+    4. SNP: the report is verified under AMD's roots, and was requested at VMPL 0. TDX: the TD quote is
+       verified under Intel's root, and every field that it shares with the TDREPORT is equal.
+    5. The vTPM's key is the only key named HCLAkPub in the runtime data. If its certificate is given, it is
+       verified too, and has the same key.
+    6. If a quote is given, the runtime data state that there is a vTPM.
     7. The TPM quote is that key's, and the PCR values are the quoted ones (:func:`tpm.quote.check`).
-    8. The event log replays to the quoted values, as :mod:`kluis.evidence.tpm.tpm` says.
+    8. The event log replays to the quoted values, as in :mod:`kluis.evidence.tpm.tpm`.
 
-    The hardware's report is as old as the VM's boot: only the quote's nonce is fresh, and only its
-    PCRs say which operating system runs. Requiring them is appraisal's work.
+    The hardware's report is as old as the VM's boot. Only the quote's nonce is fresh, and only its PCRs
+    identify the running operating system. Requiring them is appraisal's task.
 
     Args:
         data: the report, bare or in a collection.
-        context: the roots that the relying party believes, and more.
-        collateral: of the hardware, or all together.
+        context: the trusted roots and the rest of the verifier's state.
+        collateral: of the hardware, or of all parts.
         now: aware.
 
     Raises:
         FormatError: a part is malformed, or of an unsupported kind.
         AuthenticityError: a step fails.
-        FreshnessError: a certificate, CRL or document is out of its time.
+        FreshnessError: a certificate, CRL or document is expired or not yet valid.
         UnavailableError: an endorsement, or TDX's quote, is missing.
     """
     parts = _parts(data)  # 1
@@ -105,7 +105,7 @@ def verify(data: bytes, *, context: Context, collateral: Given | None, now: date
         runtime = runtime_data.parse(report.runtime)  # 5
         certified = _certified(runtime, endorsements.ak, context, now)
     except UnavailableError:
-        # What the VM's own parts refute is refused, whoever endorses its hardware and its vTPM's key.
+        # Refuse what the VM's own parts contradict, before looking at any endorsement.
         _check_tpm(parts, runtime_data.parse(report.runtime), context.forgetful())
         raise
     until = min(proven.valid_until, certified.valid_until) if certified else proven.valid_until
@@ -153,7 +153,7 @@ def _hardware(
     if report.report_type is ReportType.TDX:
         return hardware.tdx_claims(report, td_quote, context=context, collateral=endorsements.tdx, now=now)
     if td_quote is not None:
-        raise FormatError(f"{KIND}: want no TD quote beside an SNP report, got one", code="bad_type")
+        raise FormatError(f"{KIND}: want no TD quote with an SNP report, got one", code="bad_type")
     return hardware.snp_claims(report, context=context, collateral=endorsements.snp, now=now)
 
 
@@ -168,7 +168,7 @@ def _certified(
             f"{KIND}: want the certificate of {runtime_data.AK}, got another key's", code="key_binding"
         )
     if key.anchor.level is not ProtectionLevel.VTPM:
-        # A root of an emulated TPM, or of nobody's, says nothing of the cloud's.
+        # The root of an emulated TPM, or of an unknown vendor, does not certify the cloud's keys.
         raise AuthenticityError(
             f"{KIND}: want a certificate under a root of level {ProtectionLevel.VTPM}, got {key.anchor.name} "
             f"of {key.anchor.level}",

@@ -1,9 +1,9 @@
-"""Endorsements of utility VMs: is one its issuer's, and of which launch?
+"""Verify endorsements of utility VMs: the issuer signed one, for a given launch measurement.
 
-Whether the issuer is one to believe is the caller's question: nothing here knows a root.
-Spec: microsoft/did-x509, "did:x509 Method Specification", "Verification"; as CCF and Azure's container tools
-resolve it, without regard to time: a signer's certificate lives a year, and its endorsements as long as the
-VM that they speak of; what ends one is a greater least version.
+The caller decides whether to trust the issuer: nothing here has a root. Spec: microsoft/did-x509, "did:x509
+Method Specification", "Verification". Like CCF and Azure's container tools, this ignores time: a signer's
+certificate is valid for a year, but its endorsements last as long as the VM. Raising the minimum version
+retires one.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from kluis.formats.x509.extended_usage import read_usages
 from kluis.formats.x509.parts import EXTENDED_KEY_USAGE
 from kluis.hashes import sha256
 
-__all__ = ["verify"]
-
 _SCHEMES: Final = (
     Scheme.RS256,
     Scheme.RS384,
@@ -43,12 +41,12 @@ def verify(data: bytes, *, context: Context) -> Endorsement:
 
     1. Each certificate of its chain was issued by the next, which is an authority.
     2. A certificate above the signer's has the fingerprint that the issuer's name states.
-    3. The signer's certificate has the usage that the name asks for.
+    3. The signer's certificate has the usage that the name requires.
     4. The signer's key signed the endorsement.
 
     Args:
         data: COSE_Sign1.
-        context: of the verifier; its anchors are none of these.
+        context: of the verifier; its anchors are not used.
 
     Raises:
         FormatError: it is malformed, or of an unsupported kind.

@@ -1,7 +1,7 @@
-"""Arm CCA tokens: is this evidence authentic, and what does it say?
+"""Verify Arm CCA tokens and return their claims.
 
-Spec: draft-ffm-rats-cca-token, "Verification"; the steps are numbered once, here, and each has a
-forged case in the tests. A realm's token alone proves nothing: its key signed itself.
+Spec: draft-ffm-rats-cca-token, "Verification"; the steps are numbered once, here, and each has a forged case
+in the tests. A realm's token by itself proves nothing: it is self-signed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from kluis.hashes import Algorithm, Digest
 
 KIND: Final = "CCA token"
 LEVELS: Final = (ProtectionLevel.NONE, ProtectionLevel.HARDWARE_CCA)
-# A token has no time: nothing in it, and nothing that endorses it, runs out.
+# Tokens have no time: neither they nor their endorsements expire.
 NEVER: Final = datetime.max.replace(tzinfo=UTC)
 _PLATFORM: Final = "CCA platform token"
 _REALM: Final = "CCA realm token"
@@ -48,29 +48,29 @@ _NAMES: Final = ("rem0", "rem1", "rem2", "rem3")
 @made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CcaClaims(VendorClaims):
-    """What a CCA token says beside the claims that all TEEs share.
+    """The vendor-specific claims of a CCA token.
 
     Attributes:
-        realm_profile: of the realm's token; None of the generation before profiles.
+        realm_profile: of the realm's token; None for the generation before profiles.
         platform_profile: of the platform's token.
         personalization_value: 64 bytes that the host chose when it made the realm.
         hash_algorithm: of the realm's measurements, which may be longer than its digests.
         realm_key: DER of the realm attestation key's SubjectPublicKeyInfo.
-        implementation_id: 32 bytes, names the kind of platform.
-        instance_id: 33 bytes, 0x01 and 32 that name the platform.
+        implementation_id: 32 bytes, identifies the kind of platform.
+        instance_id: 33 bytes, 0x01 and 32 that identify the platform.
         config: of the platform, opaque.
-        lifecycle: of the platform; ``SECURED``, or else the platform is open to its maker or owner.
+        lifecycle: of the platform; unless ``SECURED``, its vendor or owner can access it.
         state: the lifecycle's number, 0..0xffff.
         components: of the platform's firmware.
-        verification_service: where the platform thinks that it can be verified. Never fetched.
+        verification_service: the verifier that the platform suggests. Never fetched.
         platform_hash_algorithm: of components that name none, or None.
         realm_id: 33 bytes, 0x01 and 32 that name the realm; or None.
-        memory: ``private`` where the realm's memory has a key of its own, ``shared`` where not; or None.
-        live_activation: whether firmware under the realm may be updated while it runs; or None.
-        devices_digest: of the tokens of devices that the realm was given; or None.
+        memory: ``private`` if a separate key encrypts the realm's memory, ``shared`` if not; or None.
+        live_activation: whether firmware below the realm can be updated while it runs; or None.
+        devices_digest: of the tokens of devices assigned to the realm; or None.
         manufacturing_config: of the platform, opaque; or None.
-        devices: that were joined to the platform while it runs.
-        root_keys: that the platform's firmware is verified by.
+        devices: attached to the running platform.
+        root_keys: keys that verify the platform's firmware.
         peer_signers: of the platform, opaque; or None.
     """
 
@@ -98,7 +98,7 @@ class CcaClaims(VendorClaims):
 
 
 def matches(data: bytes) -> bool:
-    """Whether ``data`` begins as CBOR under tag 399 or 907."""
+    """Whether ``data`` starts like CBOR with tag 399 or 907."""
     return cca_token.matches(data)
 
 
@@ -110,23 +110,23 @@ def verify(
     1. It parses: two signed parts, each of a known profile, the realm's key on P-384.
     2. The platform's challenge is the digest of the realm's key, so both are of one realm.
     3. The realm's key, by the algorithm of its curve, signed the realm's part.
-    4. The platform's key (CPAK) is one of the context's anchors that may vouch for CCA; the
-       endorsements say it is of the implementation and instance that the platform names. Without
-       endorsements, the one bare key among the anchors is meant.
+    4. The platform's key (CPAK) is an anchor of the context that may certify CCA platforms. The endorsements
+       name the implementation and instance that the platform claims. Without endorsements, the only bare key
+       among the anchors is used.
     5. The platform's key, by the algorithm of its curve, signed the platform's part.
 
-    A platform that is not secured is authentic, in debug, and protects nothing: level ``none``.
+    A platform that is not secured is still authentic: its claims have debug set and level ``none``.
 
     Args:
         data: the token.
-        context: whom the relying party believes.
-        collateral: the platform's key; None where it is the one bare key among the anchors.
+        context: the trusted roots and the rest of the verifier's state.
+        collateral: the platform's key; None to use the only bare key among the anchors.
         now: aware; tokens and keys have no time.
 
     Raises:
         FormatError: the token or the key is malformed, or of an unsupported kind.
         AuthenticityError: a step fails.
-        UnavailableError: the platform's key is not known; nothing is verified then.
+        UnavailableError: the platform's key is unknown; nothing is verified then.
     """
     token = Token.parse(data)  # 1
     message = cca_token.message(token.realm, _REALM)
@@ -140,8 +140,10 @@ def verify(
     if anchor is None:  # 4
         raise UnavailableError(
             f"{_PLATFORM}: the key of instance {platform.instance_id.hex()} is not known",
-            hint="name the platform's public key (CPAK), as its maker publishes it, as a root: "
-            "--root cpak.pem --root-level hardware-cca",
+            hint=(
+                "name the platform's public key (CPAK), as its vendor publishes it, as a root: --root"
+                " cpak.pem --root-level hardware-cca"
+            ),
             code="collateral_missing",
         )
     _check_ids(platform, collateral)
@@ -152,7 +154,7 @@ def verify(
 
 
 def _anchor(context: Context, collateral: Endorsements | None) -> Anchor | None:
-    """Whose key the platform's should be: of the endorsements, or the only bare one that is believed."""
+    """The expected platform key: from the endorsements, or the only trusted bare key."""
     if collateral is None:
         bare = [anchor for anchor in context.anchors if not anchor.maker and anchor.level in LEVELS]
         return bare[0] if len(bare) == 1 else None
@@ -180,7 +182,9 @@ def _key(collateral: Endorsements, context: Context) -> PublicKey:
 
 
 def _platform(data: bytes, anchor: Anchor | None, context: Context) -> tuple[Platform, Sign1 | None]:
-    """The platform's claims, and their message; None where this key has signed these bytes before."""
+    """The platform's claims, and their message; None if this key's signature on these bytes was already
+    verified.
+    """
     if anchor is not None:
         held: Platform | None = context.memory.get(_MEMORY, anchor.spki + data)
         if held is not None:
@@ -265,5 +269,5 @@ def _claims(realm: Realm, platform: Platform, anchor: Anchor, now: datetime) -> 
 
 
 def _digest(value: bytes) -> Digest:
-    # By its own length: genuine tokens that name SHA-256 carry measurements of 64 bytes.
+    # Chosen by the measurement's length: genuine tokens that name SHA-256 have measurements of 64 bytes.
     return Digest(_ALGORITHMS[len(value)], value)

@@ -1,1 +1,1 @@
-"""What an event log is worth against registers that are proven: pure functions, for every TEE."""
+"""Check event logs against proven registers: pure functions, for every TEE."""

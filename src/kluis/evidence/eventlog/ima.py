@@ -1,7 +1,7 @@
-"""What an IMA log is worth against quoted PCRs: a machine that runs adds to it while it is quoted.
+"""Check an IMA log against quoted PCRs. A running machine may append to the log after the quote.
 
-A bank is extended by its own hash of each record's template, or, by Linux before 5.8, by the SHA-1 digest
-with zeros after it. Spec: Linux, ``security/integrity/ima/ima_queue.c``, ``ima_crypto.c``.
+A bank is extended by its own hash of each record's template; Linux before 5.8 extends the SHA-1 digest padded
+with zeros. Spec: Linux, ``security/integrity/ima/ima_queue.c``, ``ima_crypto.c``.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from kluis.errors import AuthenticityError
 from kluis.formats.eventlog.ima import WHAT, Record
 from kluis.formats.tpm.algorithm import HashId
 
-__all__ = ["Proven", "proven", "replay"]
-
 _STRONGEST_FIRST: Final = (HashId.SHA512, HashId.SHA384, HashId.SHA256, HashId.SHA1)
 
 
@@ -26,7 +24,7 @@ class Proven:
 
     Attributes:
         records: in order.
-        hash: that they are proven by; SHA-1 where Linux extends nothing else.
+        hash: that proves them; SHA-1 if Linux extends nothing else.
     """
 
     records: tuple[Record, ...] = ()
@@ -36,14 +34,14 @@ class Proven:
 def proven(records: tuple[Record, ...], values: Mapping[HashId, Mapping[int, bytes]]) -> Proven:
     """The records that quoted PCRs prove: those up to the quote.
 
-    1. A record's digest is SHA-1 of its template, or it says itself that it is of nothing.
+    1. A record's digest is SHA-1 of its template, or the record is marked as a violation.
     2. Every register that the log extends was quoted.
-    3. At some record the log replays to the quoted values of all of them; what follows was measured after
-       the quote, and is left out.
+    3. At some record the log replays to the quoted values of all registers; later records were measured after
+       the quote, and are left out.
 
     Args:
         records: of a log, of any origin.
-        values: proven PCR values, by bank; the strongest counts.
+        values: proven PCR values, by bank; the strongest bank is used.
 
     Raises:
         AuthenticityError: a step fails.
@@ -74,11 +72,11 @@ def proven(records: tuple[Record, ...], values: Mapping[HashId, Mapping[int, byt
 
 
 def replay(records: tuple[Record, ...], bank: HashId) -> Mapping[int, bytes]:
-    """By number, what each register holds after a log that was extended by the bank's own hash.
+    """By number, the value of each register after a log that was extended by the bank's own hash.
 
     Args:
         records: of a log, of any origin.
-        bank: one that hashlib has.
+        bank: supported by hashlib.
     """
     held: dict[int, bytes] = {}
     for record in records:

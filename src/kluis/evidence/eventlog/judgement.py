@@ -1,9 +1,8 @@
-"""What an event log is worth: which registers it explains, and what of its events is proven.
+"""Determine which registers an event log explains, and what is proven of its events.
 
-A register proves the digests that were extended into it, in their order within that register, and
-nothing else: type and data of an event are whatever the log's keeper wrote. Data are proven where
-the digest is over them; a type is never proven, so whoever reads a meaning into one must know that
-only that meaning fits the data.
+A register proves the digests that were extended into it, in their order within that register, and nothing
+else. The keeper of the log chooses each event's type and data. Data are proven if the digest is over them. A
+type is never proven: code that interprets one must be sure that no other type fits the data.
 
 Spec: go-attestation, "Event log disclosure"; TCG "PC Client Platform Firmware Profile", "Event Types".
 """
@@ -24,10 +23,10 @@ from kluis.formats.eventlog.log import Event, EventLog
 from kluis.formats.eventlog.preimage import NAMED, preimages
 from kluis.formats.tpm.algorithm import HashId
 
-# Registers that firmware closes with a separator before anything of the operating system runs.
+# Registers that firmware closes with a separator before any part of the operating system runs.
 CAPPED: Final = {Registers.PCR: range(8), Registers.RTMR: range(2)}
 _SECURE_BOOT: Final = {Registers.PCR: 7, Registers.RTMR: 0}
-# Where boot variables are measured, whose values may be an error's.
+# The registers of boot variables, whose values can equal an error separator's.
 _VARIABLES: Final = {Registers.PCR: 1, Registers.RTMR: 0}
 # Firmware without the variable enforces nothing.
 _STATES: Final = {b"\x01": True, b"\x00": False, b"": False}
@@ -36,31 +35,31 @@ _FINE: Final = (b"\x00\x00\x00\x00", b"\xff\xff\xff\xff")
 
 
 class Proof(enum.StrEnum):
-    """What a register proves of one event."""
+    """What a register proves about one event."""
 
     DATA = "data"
-    """Its digest is over its data, or the part of them that its type says."""
+    """Its digest is over its data, or over the part that its type defines."""
     ELSEWHERE = "elsewhere"
-    """Its digest is over something that the log does not hold: a program, a table, a file it names."""
+    """Its digest is over something that the log does not contain: a program, a table, a named file."""
     UNPROVEN = "unproven"
-    """Its type's digest is over its data, and this one is not: do not believe the data."""
+    """Its type defines a digest over its data, but this digest is not: do not trust the data."""
     UNKNOWN = "unknown"
-    """Its type is reserved or not known, so what the digest is over is anybody's guess."""
+    """Its type is reserved or unknown, so what the digest covers is unknown."""
     REGISTER = "register"
-    """Its register is not proven to hold what the log says, so not even its digest is."""
+    """Its register does not hold what the log claims, so not even its digest is proven."""
     NOTE = "note"
     """It extends nothing."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Judged:
-    """An event, and what is proven of it.
+    """An event, and what is proven about it.
 
     Attributes:
-        event: as the log has it.
+        event: from the log.
         register: that it extends, or None.
-        proof: how far to believe it.
-        after_separator: whether its register was closed before it, so that an operating system wrote it.
+        proof: how far to trust it.
+        after_separator: whether it came after its register was closed, so that an operating system wrote it.
         closes: whether it closes its register: by its digest, which is proven, or by its type.
     """
 
@@ -73,19 +72,19 @@ class Judged:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class LogClaims:
-    """What a log says, against the registers it was held against.
+    """The result of checking a log against registers.
 
     Attributes:
         registers: PCRs or RTMRs.
         bank: the hash.
         reproduced: registers that hold exactly what the log extends.
         contradicted: registers that the log extends to another value.
-        unexplained: registers that something extended and the log says nothing of.
-        unseen: registers that the log extends and nobody proved.
-        untrusted: registers with an event whose type is unknown or whose data its digest denies.
-        failed: registers whose separator says that firmware failed.
+        unexplained: registers that were extended, but not in the log.
+        unseen: registers that the log extends, but that are not proven.
+        untrusted: registers with an event whose type is unknown or whose digest does not match its data.
+        failed: registers with an error separator: firmware failed.
         events: every record, in order.
-        secure_boot: whether firmware enforced signatures; None where the log does not prove it.
+        secure_boot: whether firmware enforced signatures; None if the log does not prove it.
     """
 
     registers: Registers
@@ -101,10 +100,10 @@ class LogClaims:
 
     @property
     def explained(self) -> bool:
-        """Whether it contradicts nothing, is silent on nothing that firmware closes, tells of no failure.
+        """Whether the log contradicts no register, explains all that firmware closes, and reports no failure.
 
-        A running domain may extend RTMR2 and RTMR3 and keep no log of it, so a contradiction there
-        only leaves the events of that register unproven.
+        A running domain may extend RTMR2 and RTMR3 without a log, so a contradiction there only leaves the
+        events of that register unproven.
         """
         closed = set(CAPPED[self.registers])
         contradicted = self.contradicted & closed if self.registers is Registers.RTMR else self.contradicted
@@ -112,28 +111,28 @@ class LogClaims:
 
     @property
     def tells_of_firmware(self) -> bool:
-        """Whether it is explained, and reproduces a register that firmware closes: one at least.
+        """Whether it is explained, and reproduces at least one register that firmware closes.
 
-        A log of nothing contradicts nothing where nobody proved a register of firmware's.
+        Without a proven firmware register, an empty log contradicts nothing.
         """
         return self.explained and not self.reproduced.isdisjoint(CAPPED[self.registers])
 
 
 def judge(log: EventLog, bank: HashId, registers: Registers, proven: Mapping[int, bytes]) -> LogClaims:
-    """Hold a log against registers.
+    """Check a log against registers.
 
     Args:
         log: as parsed; of any origin.
         bank: the hash of ``proven``.
-        registers: what ``proven`` are.
-        proven: values that evidence proves, by number. RTMR2 and RTMR3 may be extended by a running
-            system that keeps no log: the caller says whether a contradiction there matters.
+        registers: the kind of ``proven``.
+        proven: values that evidence proves, by number. A running system may extend RTMR2 and RTMR3 without a
+            log: the caller decides whether a contradiction there matters.
 
     Returns:
-        What the log is worth; judging it is the caller's work.
+        What the log proves; judging it is the caller's task.
 
     Raises:
-        FormatError: as :func:`replay`.
+        FormatError: as for :func:`replay`.
     """
     said = replay(log, bank, registers)
     reproduced = frozenset(number for number, value in said.items() if proven.get(number) == value)
@@ -143,7 +142,8 @@ def judge(log: EventLog, bank: HashId, registers: Registers, proven: Mapping[int
     fine = {hashlib.new(bank.label, data).digest() for data in _FINE}
     for event in log.events:
         number = register_of(event, registers) if event.extends else None
-        # By its digest as well: who keeps the log may give a separator another type, and add one after it.
+        # By its digest as well: the keeper of the log may give a separator another type, and add one after
+        # it.
         separates = event.kind == EventType.SEPARATOR or event.digest(bank) in fine
         closes = number is not None and number in CAPPED[registers] and separates
         judged.append(
@@ -183,10 +183,10 @@ def _proof(event: Event, number: int | None, bank: HashId, reproduced: frozenset
 
 
 def _failed(judged: list[Judged], bank: HashId, registers: Registers) -> frozenset[int]:
-    """Registers whose separator is an error's, by its digest, which is proven, and not by its type.
+    """Registers with an error separator, by its digest, which is proven, not by its type.
 
-    The value of a boot variable may have the same digest: where those are measured, firmware that did not
-    fail closes the register as well. Elsewhere whoever runs after it could do that.
+    The value of a boot variable may have the same digest. In the registers of boot variables, firmware that
+    did not fail also closes the register. In others, any code that runs later could extend this digest.
     """
     error, *fine = (hashlib.new(bank.label, data).digest() for data in (_ERROR, *_FINE))
     failed: set[int] = set()
@@ -205,11 +205,10 @@ def _failed(judged: list[Judged], bank: HashId, registers: Registers) -> frozens
 
 
 def _secure_boot(judged: list[Judged], number: int) -> bool | None:
-    """The variable SecureBoot, where one event proves it and nothing beside it is in doubt.
+    """The variable SecureBoot, if one event proves it and no other event casts doubt on it.
 
-    Firmware measures it before its separator; what follows that, whoever runs then may have measured. A log
-    whose events there have been retyped still replays; it then says nothing, and never that signatures were
-    not enforced, or were.
+    Firmware measures it before its separator; later events may be measured by any code. A log with retyped
+    events still replays. It then yields None, and never that signatures were enforced or not.
     """
     found: list[bytes] = []
     for each in judged:

@@ -1,4 +1,4 @@
-"""Event logs extended again: the values that registers hold if the log is true.
+"""Replay event logs: compute the values that registers hold if the log is true.
 
 Spec: TCG "PC Client Platform Firmware Profile", "PCR Usage", "StartupLocality"; Intel "TDX Virtual
 Firmware Design Guide", "Measurement register index" (CCEL: index 1 to 4 is RTMR0 to RTMR3).
@@ -17,14 +17,14 @@ from kluis.formats.eventlog.event_type import EventType
 from kluis.formats.eventlog.log import WHAT, Event, EventLog
 from kluis.formats.tpm.algorithm import SIZES, HashId
 
-# Only a dynamic launch can extend these; it sets them to zero first. Without one they are all ones.
+# Only a dynamic launch can extend these; it sets them to zero first. Otherwise they are all ones.
 DYNAMIC: Final = range(17, 23)
 _HASHABLE: Final = (HashId.SHA1, HashId.SHA256, HashId.SHA384, HashId.SHA512)
 _HCRTM_LOCALITY: Final = 4
 
 
 class Registers(enum.Enum):
-    """Whose registers a log is about."""
+    """The kind of registers of a log."""
 
     PCR = "pcr"
     RTMR = "rtmr"
@@ -35,15 +35,16 @@ def replay(log: EventLog, bank: HashId, registers: Registers) -> Mapping[int, by
 
     Args:
         log: as parsed; of any origin.
-        bank: the hash; RTMRs are of SHA-384 alone.
+        bank: the hash; RTMRs have only SHA-384.
         registers: PCRs 0 to 23, or RTMRs 0 to 3.
 
     Returns:
         By number, the value that each register holds after the log's last record for it.
 
     Raises:
-        UnsupportedError: the log has no such bank, or it is of a hash that is not handled.
-        FormatError: a record has no digest for the bank, a register is none, or the TPM started twice.
+        UnsupportedError: the log has no such bank, or its hash is not supported.
+        FormatError: a record has no digest for the bank, a register that does not exist, or a TPM that
+            started twice.
     """
     if bank not in _HASHABLE or bank not in dict(log.algorithms):
         raise UnsupportedError(
@@ -72,15 +73,15 @@ def replay(log: EventLog, bank: HashId, registers: Registers) -> Mapping[int, by
 
 
 def fold(digests: Iterable[bytes], bank: HashId, start: bytes | None = None) -> bytes:
-    """Extend one register by digests in order, as a log of any shape gives them.
+    """Extend one register by digests in order; they may come from a log of any format.
 
     Args:
         digests: each as long as the bank's hash.
-        bank: the hash; SHA-384 of RTMRs.
-        start: what the register holds before; zeros where it is None.
+        bank: the hash; SHA-384 for RTMRs.
+        start: the initial value; None means zeros.
 
     Raises:
-        UnsupportedError: the bank is of a hash that is not handled.
+        UnsupportedError: the bank's hash is not supported.
         FormatError: a digest, or ``start``, is not as long as the bank's hash.
     """
     if bank not in _HASHABLE:
@@ -95,10 +96,10 @@ def fold(digests: Iterable[bytes], bank: HashId, start: bytes | None = None) -> 
 
 
 def register_of(event: Event, registers: Registers) -> int | None:
-    """The register that an event extends; None for MRTD, which a CCEL names and nothing extends.
+    """The register that an event extends; None for MRTD, which a CCEL names but nothing extends.
 
     Raises:
-        FormatError: a CCEL names a register that is none.
+        FormatError: a CCEL names a register that does not exist.
     """
     if registers is Registers.PCR:
         return event.index
@@ -111,14 +112,14 @@ def register_of(event: Event, registers: Registers) -> int | None:
 
 
 def untouched(number: int, value: bytes, registers: Registers) -> bool:
-    """Whether a register's value is the one that it has while nothing extends it."""
+    """Whether a register still has its initial value."""
     if registers is Registers.PCR and number in DYNAMIC:
         return value == b"\xff" * len(value)
     return not any(value)
 
 
 def _first_value(log: EventLog, bank: HashId) -> bytes:
-    """What PCR 0 begins with: zero, or the locality that started the TPM in its last byte."""
+    """The initial value of PCR 0: zero, or the locality that started the TPM in its last byte."""
     said: int | None = None
     begun = False
     for event in log.events:

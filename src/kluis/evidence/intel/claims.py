@@ -1,4 +1,4 @@
-"""What Intel's evidence says beside the claims that all TEEs share."""
+"""The claims that only Intel's evidence has."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from kluis.evidence.model import TcbStatus, VendorClaims
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class IntelClaims(VendorClaims):
-    """Of SGX and TDX: the platform, as its PCK certificate, its quoting enclave and Intel state it.
+    """Claims of SGX and TDX about the platform, from its PCK certificate, its quoting enclave and Intel's
+    collateral.
 
     Attributes:
-        platform: the maker's judgement of the platform alone; of a trust domain, at its launch.
-        quoting_enclave: of the quoting enclave alone.
+        platform: the vendor's judgement of only the platform; for a trust domain, at its launch.
+        quoting_enclave: the vendor's judgement of only the quoting enclave.
         tcb_info_evaluation: evaluation data number of the TCB info.
         qe_identity_evaluation: of the quoting enclave's identity.
         fmspc: 6 bytes, the kind of platform.
@@ -25,15 +26,15 @@ class IntelClaims(VendorClaims):
         pceid: 2 bytes.
         instance: 16 bytes, the platform instance id, or None.
         components: 16 component SVNs of the PCK certificate.
-        pcesvn: 0..65535, likewise.
-        pck_cpusvn: 16 bytes, likewise.
+        pcesvn: 0..65535, from the PCK certificate.
+        pck_cpusvn: 16 bytes, from the PCK certificate.
         pck_serial: of the PCK certificate.
         pck_ca: the common name of its issuer, the processor or the platform CA.
         sgx_type: 0 standard, 1 scalable, 2 scalable with integrity.
-        dynamic: whether packages can be added; None where the certificate does not say.
-        cached_keys: whether Intel keeps the platform's root keys; None likewise.
-        smt: whether hyper-threading is on; None likewise.
-        qe_id: 16 bytes that the quoting enclave names the platform by; often zero.
+        dynamic: whether packages can be added; None if the certificate does not state it.
+        cached_keys: whether Intel keeps the platform's root keys; None if not stated.
+        smt: whether hyper-threading is on; None if not stated.
+        qe_id: 16 bytes, the quoting enclave's name for the platform; often zero.
         qe_svn: ISVSVN of the quoting enclave, 0..65535.
         pck_crl_issued: of the PCK CRL.
         root_crl_issued: of the root's CRL.
@@ -63,7 +64,7 @@ class IntelClaims(VendorClaims):
 
 
 def facts(proof: Proof, judged: Judgement) -> dict[str, Any]:
-    """The fields of :class:`IntelClaims`, by name: what proof and judgement say of the platform."""
+    """The fields of :class:`IntelClaims`, by name, from the proof and the judgement."""
     quote, chain, held = proof.quote, proof.chain, proof.held
     sgx, configuration = chain.sgx, chain.sgx.configuration
     return {

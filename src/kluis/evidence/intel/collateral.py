@@ -1,6 +1,6 @@
-"""Collateral, verified once and held: signatures now, time and revocation at every use.
+"""Verify collateral once and reuse it: signatures now, time and revocation at every use.
 
-Step 7 (CRLs) and step 9 (documents) of the verification of a quote, as far as they need no quote.
+Steps 8 (CRLs) and 9 (documents) of the verification of a quote, except the parts that need a quote.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _CERTIFICATES: Final = ("root certificate", "PCK CA certificate", _SIGNER, _SIGN
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Window:
-    """When a part of the collateral may be used; ``kind`` begins its error codes."""
+    """The validity period of a part of the collateral; ``kind`` is the prefix of its error codes."""
 
     what: str
     kind: str
@@ -45,23 +45,23 @@ class Window:
 @made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class HeldCollateral:
-    """Collateral whose signatures have been checked, for as many quotes as one likes.
+    """Collateral whose signatures are verified, for any number of quotes.
 
-    Made by :func:`verify` alone. It says nothing of time: :meth:`check` does, at each use.
+    Only :func:`verify` makes one. It does not include time: call :meth:`check` at each use.
 
     Attributes:
-        anchor: that it chains to.
-        root: the root certificate that it carries.
+        anchor: of its chain.
+        root: its root certificate.
         pck_ca: the CA that issues PCK certificates and their CRL.
         signers: of TCB info and QE identity.
         root_crl: of the root.
         pck_crl: of ``pck_ca``.
         tcb_info: of one kind of platform.
         identity: of the quoting enclave.
-        start: the latest start of every part's window.
+        start: the latest start of all validity periods.
         end: the earliest end.
-        issued: the oldest issue date of what Intel publishes anew each month: TCB info, QE identity and
-            PCK CRL. The root's CRL lives for a year, and has its own end.
+        issued: the oldest issue date of the parts that Intel re-issues each month: TCB info, QE identity and
+            PCK CRL. The root's CRL is valid for a year, and has a separate end.
         pck_certificate_chain: PEM, as given and not verified; or None.
     """
 
@@ -80,7 +80,7 @@ class HeldCollateral:
 
     @property
     def windows(self) -> tuple[Window, ...]:
-        """When each part may be used."""
+        """The validity period of each part."""
         info, identity, certificates = self.tcb_info, self.identity, (self.root, self.pck_ca, *self.signers)
         return (
             Window("TCB info", "tcb_info", info.issued, info.next_update),
@@ -94,13 +94,13 @@ class HeldCollateral:
         )
 
     def check(self, now: datetime) -> None:
-        """Step 7 and 9, at ``now``: every part is in its time, and no CA or signer is revoked.
+        """Steps 7 and 9, at ``now``: every part is valid, and no CA or signer is revoked.
 
         Raises:
-            FreshnessError: a part is not yet, or no longer, valid.
+            FreshnessError: a part is expired or not yet valid.
             AuthenticityError: a certificate is on the root's CRL.
         """
-        # Outside of what all share, one of them says so.
+        # Outside the common period, at least one part raises.
         for window in () if self.start <= now <= self.end else self.windows:
             chain.in_time(window.what, window.start, window.end, now, kind=window.kind)
         chain.not_revoked(self.pck_ca, self.root_crl, "PCK CA certificate")
@@ -109,22 +109,22 @@ class HeldCollateral:
 
 
 def hold(collateral: Collateral, anchors: TrustAnchors) -> HeldCollateral:
-    """Verify collateral once, for as many quotes as one likes.
+    """Verify collateral once, for any number of quotes.
 
     Raises:
-        FormatError: a part is not what it should be.
+        FormatError: a part is malformed.
         AuthenticityError: a check fails.
     """
     return verify(collateral, Context(anchors))
 
 
 def recall(collateral: Collateral, context: Context) -> HeldCollateral:
-    """Verify collateral, or give what the same bytes gave before.
+    """Verify collateral, or return the cached result for the same bytes.
 
-    Time and revocation are judged at every use. At most 64 are kept, since each is large.
+    Time and revocation are checked at every use. At most 64 are cached, since each is large.
 
     Raises:
-        KluisError: as :func:`verify`.
+        KluisError: as for :func:`verify`.
     """
     if not context.lasting:
         return verify(collateral, context)
@@ -143,13 +143,13 @@ def recall(collateral: Collateral, context: Context) -> HeldCollateral:
 def verify(collateral: Collateral, context: Context) -> HeldCollateral:
     """Verify everything in ``collateral`` that does not depend on time or on a quote.
 
-    1. Each issuer chain is one signer (or CA) and one root, whose key is an anchor's.
+    1. Each issuer chain is one signer (or CA) and one root; an anchor has the root's key.
     2. CA and signers have their profile, and the root's signature.
     3. The root's CRL is the root's, the PCK CRL is the CA's.
-    4. TCB info and QE identity are signed, over the bytes received, and are documents we know.
+    4. TCB info and QE identity are signed, over the bytes received, and have a known format.
 
     Raises:
-        FormatError: a part is not what it should be.
+        FormatError: a part is malformed.
         AuthenticityError: a check fails.
     """
     issuers = pck.parse(collateral.pck_crl_issuer_chain, "PCK CRL issuer chain", context)
@@ -158,7 +158,7 @@ def verify(collateral: Collateral, context: Context) -> HeldCollateral:
     pck.check_ca(pck_ca, root, anchor, "PCK CA certificate", context)  # 2
     tcb_signer = _signer(
         collateral.tcb_info_issuer_chain, root, anchor, "TCB info issuer chain", context
-    )  # 1 and 2
+    )  # the same two steps of its chain
     same = collateral.qe_identity_issuer_chain == collateral.tcb_info_issuer_chain
     qe_signer = (
         tcb_signer

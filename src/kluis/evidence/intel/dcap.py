@@ -1,4 +1,4 @@
-"""DCAP quotes of SGX and TDX: what both prove in the same way. Steps 1 to 9 of either's verification.
+"""Verify what DCAP quotes of SGX and TDX have in common: steps 1 to 9 of either verification.
 
 Spec: Intel "SGX ECDSA QuoteLibReference DCAP API", "Quote Verification".
 """
@@ -28,25 +28,25 @@ from kluis.formats.x509 import KeyKind, PublicKey, Scheme
 from kluis.frozen import made_quickly
 from kluis.hashes import sha256
 
-# How Intel's documents name the TEE, and its quoting enclave.
+# Intel's names for the TEE and its quoting enclave in documents.
 NAMES: Final = {TEE_SGX: ("SGX", "QE"), TEE_TDX: ("TDX", "TD_QE")}
-# What a root that is no emulated one may vouch for; Intel's one root is of SGX and TDX alike.
+# What a root that is not emulated may certify; Intel's one root is for both SGX and TDX.
 LEVELS: Final = {
     TEE_SGX: (ProtectionLevel.NONE, ProtectionLevel.HARDWARE_SGX),
     TEE_TDX: (ProtectionLevel.NONE, ProtectionLevel.HARDWARE_SGX, ProtectionLevel.HARDWARE_TDX),
 }
 _KIND: Final = "DCAP attestation key"
-# What stands before the coordinates in the SubjectPublicKeyInfo of a key on P-256.
+# The bytes before the coordinates in the SubjectPublicKeyInfo of a key on P-256.
 _SPKI: Final = PublicKey.of_point(KeyKind.P256, b"\x04" + bytes(64)).spki[:-64]
 
 
 @made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Vouched:
-    """An attestation key that a platform's quoting enclave vouches for.
+    """An attestation key certified by a platform's quoting enclave.
 
-    What holds it was proven by the bytes: the enclave's report binds the key, the PCK signed the
-    report, and the chain leads to the anchor. Time, revocation and status are not in it.
+    Its bytes prove it: the enclave's report binds the key, the PCK signed the report, and the chain leads to
+    the anchor. Time, revocation and status are not included.
     """
 
     key: Key
@@ -57,7 +57,7 @@ class Vouched:
 @made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Proof:
-    """What steps 1 to 9 leave."""
+    """The result of steps 1 to 9."""
 
     quote: Quote
     chain: PckChain
@@ -65,12 +65,12 @@ class Proof:
     held: HeldCollateral
 
     def valid_until(self) -> datetime:
-        """When the first of certificates and collateral runs out."""
+        """When the first of certificates and collateral expires."""
         certificates = (self.chain.leaf, self.chain.ca, self.chain.root)
         return min(self.held.end, *(certificate.not_after for certificate in certificates))
 
     def level(self, *, debug: bool) -> ProtectionLevel:
-        """The anchor's level; Intel's one root is of SGX and TDX alike; a debug enclave has none."""
+        """The anchor's level; for Intel's root, the level of SGX or TDX; ``none`` for a debug enclave."""
         if debug:
             return ProtectionLevel.NONE
         if self.anchor.level is ProtectionLevel.HARDWARE_SGX and self.quote.header.tee_type == TEE_TDX:
@@ -86,37 +86,31 @@ def prove(
     collateral: Collateral | HeldCollateral | None,
     now: datetime,
 ) -> Proof:
-    """Steps 1 to 9, as :func:`kluis.evidence.intel.sgx.verify` and its brother for TDX number them.
+    """Steps 1 to 9, numbered as in :func:`kluis.evidence.intel.sgx.verify` and its counterpart for TDX.
 
     Args:
         data: the quote.
-        tee_type: as the header has it.
+        tee_type: from the header.
         context: of the verifier.
-        collateral: as fetched, or held.
+        collateral: as fetched, or already verified.
         now: aware.
 
     Raises:
-        KluisError: as those functions.
+        KluisError: as for those functions.
     """
     quote = dcap_quote.parse(data)  # 1
     _check_header(quote, tee_type)
     chain_pem = chain_of(quote, collateral)
-    name = _name(quote, chain_pem) if context.lasting else None
-    vouched: Vouched | None = context.memory.get(_KIND, name) if name else None
-    key = _bound_key(quote, context) if vouched is None else vouched.key  # 2
+    known = _recall(quote, chain_pem, context)
+    key = _bound_key(quote, context) if known is None else known.key  # 2
     signatures.check_raw_by(
         key, quote.signature, quote.signed, Scheme.ES256, quote.name, code="sig_quote"
     )  # 3
-    # A quote that its own bytes refute is refused, whatever else is not at hand.
+    # A quote that its own bytes contradict is refused, even if other inputs are missing.
     held = _hold(collateral, context) if collateral is not None else None
-    if vouched is None and (held is not None or chain_pem):
-        vouched = Vouched(key, *_prove_chain(chain_pem, quote, held, context))  # 4 to 6
-        _check_qe_signature(quote, vouched.chain, context)  # 8
-        if name:
-            context.memory.put(_KIND, name, vouched)
-    if vouched is not None:
-        _check_level(vouched.anchor, tee_type)  # 5
-        pck.check_time(vouched.chain, now)  # 6
+    vouched = known
+    if known is not None or held is not None or chain_pem:
+        vouched = _vouched(quote, known, key, chain_pem, held, tee_type, context=context, now=now)  # 4 to 7
     if vouched is None or held is None:
         raise UnavailableError(
             f"{quote.name}: no collateral given: TCB info, QE identity and CRLs",
@@ -124,9 +118,9 @@ def prove(
             code="collateral_missing",
         )
     chain, anchor = vouched.chain, vouched.anchor
-    _check_issuer(chain, anchor, held)  # 7
-    held.check(now)  # 7 and 9
-    # The quote's own certificate of that CA may be another than the collateral's.
+    _check_issuer(chain, anchor, held)  # 8
+    held.check(now)  # 8 and 9
+    # The quote's own certificate of that CA may differ from the collateral's.
     links.not_revoked(chain.ca, held.root_crl, "PCK CA certificate")
     links.not_revoked(chain.leaf, held.pck_crl, "PCK certificate", code="cert_revoked")
     tee, enclave = NAMES[tee_type]
@@ -135,8 +129,39 @@ def prove(
     return Proof(quote, chain, anchor, held)
 
 
+def _recall(quote: Quote, chain_pem: bytes, context: Context) -> Vouched | None:
+    """What steps 2 and 4 to 7 found before about the same bytes, if this verifier remembers any."""
+    if not context.lasting:
+        return None
+    found: Vouched | None = context.memory.get(_KIND, _name(quote, chain_pem))
+    return found
+
+
+def _vouched(
+    quote: Quote,
+    known: Vouched | None,
+    key: Key,
+    chain_pem: bytes,
+    held: HeldCollateral | None,
+    tee_type: int,
+    *,
+    context: Context,
+    now: datetime,
+) -> Vouched:
+    """Steps 4 to 7. What the same bytes always prove is remembered; the anchor's level and time are not."""
+    vouched = known
+    if vouched is None:
+        vouched = Vouched(key, *_prove_chain(chain_pem, quote, held, context))  # 4 to 6
+        _check_qe_signature(quote, vouched.chain, context)  # 7
+        if context.lasting:
+            context.memory.put(_KIND, _name(quote, chain_pem), vouched)
+    _check_level(vouched.anchor, tee_type)  # of step 5
+    pck.check_time(vouched.chain, now)  # of step 6
+    return vouched
+
+
 def _name(quote: Quote, chain_pem: bytes) -> bytes:
-    """What is remembered is known by all that says whose the attestation key is, the chain among it."""
+    """The cache key is everything that certifies the attestation key, including the chain."""
     if chain_pem == quote.certification_data:
         return sha256(quote.certified)
     return sha256(quote.certified + chain_pem)
@@ -153,7 +178,7 @@ def _check_header(quote: Quote, tee_type: int) -> None:
 
 
 def _bound_key(quote: Quote, context: Context) -> Key:
-    """Step 2, and that the key is a point; it is not remembered before it has signed and is vouched for."""
+    """Step 2, and that the key is a point; cached only after its signature and certification are verified."""
     bound = sha256(quote.attestation_key + quote.auth_data) + bytes(32)
     if quote.qe_report.report_data != bound:
         raise AuthenticityError(
@@ -213,7 +238,7 @@ def _check_issuer(chain: PckChain, anchor: Anchor, held: HeldCollateral) -> None
 
 
 def chain_of(quote: Quote, collateral: Collateral | HeldCollateral | None) -> bytes:
-    """The PEM chain that names the platform: the quote's own, or else the collateral's; empty without one."""
+    """The PEM chain of the platform: the quote's own, or else the collateral's; empty if there is none."""
     own = quote.certification_data if quote.certification_type == PCK_CHAIN else b""
     return own or (collateral.pck_certificate_chain if collateral is not None else None) or b""
 
@@ -224,16 +249,15 @@ def _prove_chain(
     """Steps 4 to 6: one leaf, one CA and one root, in profile, each signed by the next, up to an anchor.
 
     Args:
-        pem: what :func:`chain_of` found.
+        pem: from :func:`chain_of`.
         quote: for messages.
-        held: its certificates were proven before; the same bytes are not proven again. None without
-            collateral.
+        held: verified collateral, whose certificates are not verified again. None without collateral.
         context: of the verifier.
 
     Raises:
         UnavailableError: there is no chain.
-        FormatError: it holds something else.
-        AuthenticityError: a certificate is missing, extra, of no known role, or not as it should be.
+        FormatError: it contains something else.
+        AuthenticityError: a certificate is missing, extra, of an unknown role, or does not meet its profile.
     """
     if not pem:
         got = "no data" if quote.certification_type == PCK_CHAIN else quote.certification_type

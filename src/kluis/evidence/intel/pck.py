@@ -1,4 +1,4 @@
-"""The PCK chain of a quote: roles, root, profile and signatures. Steps 4 to 6.
+"""Verify the PCK chain of a quote: roles, root, profile and signatures. Steps 4 to 6.
 
 Spec: Intel "SGX PCK Certificate and CRL Profile Specification".
 """
@@ -29,7 +29,7 @@ SCHEMES: Final = (Scheme.ES256,)
 @made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class PckChain:
-    """A quote's certificates by role, and what the leaf says of the platform."""
+    """A quote's certificates by role, and the platform's description in the leaf."""
 
     leaf: Certificate
     ca: Certificate
@@ -40,18 +40,18 @@ class PckChain:
 def parse(
     pem: bytes, what: str, context: Context, known: tuple[Certificate, ...] = ()
 ) -> tuple[Certificate, ...]:
-    """Read a PEM chain; a certificate that is known by its bytes is not read again.
+    """Parse a PEM chain; a certificate known by its bytes is not parsed again.
 
     Args:
         pem: the chain.
         what: for messages.
-        context: of the verifier, whose anchors know some.
-        known: others.
+        context: of the verifier, whose anchors have parsed certificates.
+        known: further parsed certificates.
 
     Raises:
-        FormatError: it holds something else, or more than 4.
+        FormatError: it contains something else, or more than 4 certificates.
     """
-    # Most chains are known as they are written, whole or all but the leaf.
+    # Most chains are known in their usual form, as a whole or except the leaf.
     text = pem.removesuffix(b"\0")
     text += b"" if text.endswith(b"\n") else b"\n"
     if whole := context.anchors.chain(text):
@@ -66,10 +66,10 @@ def parse(
 
 
 def check_time(given: PckChain, now: datetime) -> None:
-    """Step 6, at ``now``: leaf, CA and root are in their time.
+    """Step 6, at ``now``: leaf, CA and root are in their validity periods.
 
     Raises:
-        FreshnessError: one is not.
+        FreshnessError: a certificate is not.
     """
     chain.valid(given.leaf, "PCK certificate", now)
     chain.valid(given.ca, "PCK CA certificate", now)
@@ -77,15 +77,15 @@ def check_time(given: PckChain, now: datetime) -> None:
 
 
 def by_role(given: tuple[Certificate, ...], *roles: tuple[str, ...], what: str) -> tuple[Certificate, ...]:
-    """Give the certificates of ``given`` in the order of ``roles``, each exactly once.
+    """Return the certificates of ``given`` in the order of ``roles``, each exactly once.
 
     Args:
         given: in any order.
-        roles: for each role, what its common name may contain: one name, or two.
+        roles: for each role, the strings that its common name may contain: one, or two.
         what: for messages.
 
     Raises:
-        AuthenticityError: one is missing, extra, or of no role.
+        AuthenticityError: one is missing, extra, or without a role.
     """
     if len(given) != len(roles):
         raise AuthenticityError(
@@ -105,10 +105,11 @@ def by_role(given: tuple[Certificate, ...], *roles: tuple[str, ...], what: str) 
 
 
 def match_root(root: Certificate, context: Context, what: str) -> Anchor:
-    """Step 5: the anchor whose key the root certificate holds; the certificate's bytes prove nothing.
+    """Step 5: the anchor with the root certificate's key. Only the key is compared: the certificate's bytes
+    prove nothing.
 
     Raises:
-        AuthenticityError: its key is no anchor's, or it does not sign itself.
+        AuthenticityError: no anchor has its key, or it does not sign itself.
     """
     anchor = chain.match_root(root, context, what)
     _ca_profile(root, what, lengths=(None, 1))
@@ -117,7 +118,7 @@ def match_root(root: Certificate, context: Context, what: str) -> Anchor:
 
 
 def check_ca(ca: Certificate, root: Certificate, anchor: Anchor, what: str, context: Context) -> None:
-    """Step 6, of a CA under the root: profile, name and signature.
+    """Step 6, for a CA under the root: profile, name and signature.
 
     Raises:
         AuthenticityError: one of them fails.
@@ -127,7 +128,7 @@ def check_ca(ca: Certificate, root: Certificate, anchor: Anchor, what: str, cont
 
 
 def check_leaf(leaf: Certificate, issuer: Certificate, anchor: Anchor, what: str, context: Context) -> None:
-    """Step 6, of an end entity: profile, name and signature.
+    """Step 6, for an end entity: profile, name and signature.
 
     Raises:
         AuthenticityError: one of them fails.

@@ -1,4 +1,4 @@
-"""SGX quotes, versions 3, 4 and 5: is this evidence authentic, and what does it say?
+"""Verify SGX quotes, versions 3, 4 and 5, and return their claims.
 
 Spec: Intel "SGX ECDSA QuoteLibReference DCAP API", "Quote Verification"; the steps are numbered
 once, here, and each has a forged case in the tests.
@@ -31,14 +31,14 @@ KIND = "SGX quote"
 @made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SgxClaims(IntelClaims):
-    """What an SGX quote and its PCK certificate say beside the claims that all TEEs share.
+    """The vendor-specific claims of an SGX quote and its PCK certificate.
 
     Attributes:
-        attributes: flags, and above their 64 bits xfrm.
+        attributes: flags in the low 64 bits, xfrm above.
         miscselect: 32 bits.
-        cpusvn: 16 bytes, opaque; the PCK certificate's components are what levels compare.
-        extended_product_id: ISVEXTPRODID, 16 bytes; None where key separation and sharing is off.
-        configsvn: 0..65535; None likewise.
+        cpusvn: 16 bytes, opaque; levels compare the PCK certificate's components instead.
+        extended_product_id: ISVEXTPRODID, 16 bytes; None if key separation and sharing is off.
+        configsvn: 0..65535; None if key separation and sharing is off.
     """
 
     attributes: int
@@ -49,7 +49,7 @@ class SgxClaims(IntelClaims):
 
 
 def matches(data: bytes) -> bool:
-    """Whether ``data`` begins as a DCAP quote for SGX does."""
+    """Whether ``data`` starts like a DCAP quote for SGX."""
     return dcap_quote.matches(data, TEE_SGX)
 
 
@@ -65,24 +65,24 @@ def verify(
     4. The quote, or else the collateral, has one PCK leaf, one PCK CA and one root.
     5. The root's key is one of the context's anchors, and that anchor is for SGX.
     6. Leaf, CA and root have their profile, names, signatures and time.
-    7. The collateral's CRLs are of that root and CA, signed, in time; CA, leaf and the signers of
+    7. The PCK leaf signed the quoting enclave's report.
+    8. The collateral's CRLs are of that root and CA, signed, in time; CA, leaf and the signers of
        the collateral are on neither.
-    8. The PCK leaf signed the quoting enclave's report.
     9. TCB info and QE identity are signed, in time, of this kind of platform and quoting enclave.
-    10. Platform and quoting enclave each reach a TCB level; judging it is appraisal's work.
+    10. Platform and quoting enclave each reach a TCB level; judging it is appraisal's task.
 
     Args:
         data: the quote; zero bytes may follow it.
-        context: the roots that the relying party believes, and more.
-        collateral: as fetched, or verified before and held.
+        context: the trusted roots and the rest of the verifier's state.
+        collateral: as fetched, or already verified.
         now: aware.
 
     Raises:
         FormatError: the quote or the collateral is malformed, or of an unsupported kind.
         AuthenticityError: a step fails.
-        FreshnessError: a certificate, CRL or document is out of its time.
-        UnavailableError: no collateral is given, or nobody gives the certificate chain; and the quote's
-            own bytes refute nothing.
+        FreshnessError: a certificate, CRL or document is expired or not yet valid.
+        UnavailableError: no collateral is given, or there is no certificate chain, and the quote's own bytes
+            contradict nothing.
     """
     proof = dcap.prove(data, TEE_SGX, context=context, collateral=collateral, now=now)  # 1 to 9
     held = proof.held

@@ -1,8 +1,8 @@
-"""TCB evaluation: which level a platform, its TDX module and its quoting enclave have reached.
+"""Find the TCB level that a platform, its TDX module and its quoting enclave have reached.
 
-Spec: Intel PCS API v4, "Get TCB Info", "Enclave Identity"; Intel's quote verification library for
-modules and for relaunch. The status and the advisories are told as published. Whether they are good
-enough is appraisal's question; a part that reaches no level at all is refused.
+Spec: Intel PCS API v4, "Get TCB Info", "Enclave Identity"; Intel's quote verification library for modules and
+for relaunch. The status and the advisories are reported as published. Appraisal decides whether they are good
+enough; a part that reaches no level at all is refused.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ _CONFIGURATION: Final = frozenset(
         TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED,
     }
 )
-# What Intel publishes of platforms and enclaves; the other members of TcbStatus are a verifier's own.
+# The statuses that Intel publishes for platforms and enclaves; the other members of TcbStatus come from the
+# verifier.
 _PUBLISHED: Final = frozenset({*_OUT_OF_DATE, *_OUT_OF_DATE.values(), TcbStatus.REVOKED})
 _OF_MODULES: Final = frozenset({TcbStatus.UP_TO_DATE, TcbStatus.OUT_OF_DATE, TcbStatus.REVOKED})
 _STATUSES: Final = {status.value: status for status in TcbStatus}
@@ -43,13 +44,13 @@ _WORST_FIRST: Final = list(TcbStatus)
 @made_quickly
 @dataclasses.dataclass(frozen=True, slots=True)
 class Judgement:
-    """The maker's judgement of a platform, part by part.
+    """The vendor's judgement of a platform, part by part.
 
     Attributes:
         tcb: of all parts, converged.
-        platform: of the platform alone.
-        module: of the TDX module alone; None for SGX, and for TDX 1.0, which the platform's covers.
-        quoting_enclave: of the quoting enclave alone.
+        platform: of only the platform.
+        module: of only the TDX module; None for SGX, and for TDX 1.0, where the platform's includes it.
+        quoting_enclave: of only the quoting enclave.
     """
 
     tcb: Tcb
@@ -59,10 +60,10 @@ class Judgement:
 
 
 def check_statuses(info: TcbInfo, identity: Identity) -> None:
-    """Refuse documents with a status that this verifier does not know.
+    """Refuse documents with a status that this verifier does not support.
 
     Raises:
-        UnsupportedError: naming it.
+        UnsupportedError: with the status.
     """
     for what, levels, known in (
         ("TCB info", info.levels, _PUBLISHED),
@@ -92,7 +93,7 @@ def check_platform(info: TcbInfo, sgx: SgxExtension, tee: str) -> None:
 
 
 def check_quoting_enclave(identity: Identity, qe: ReportBody, name: str) -> None:
-    """Step 9: the enclave that quoted is the maker's quoting enclave, and not any other of its kind.
+    """Step 9: the quote comes from the vendor's quoting enclave, not from another enclave of that kind.
 
     Args:
         identity: verified.
@@ -100,7 +101,7 @@ def check_quoting_enclave(identity: Identity, qe: ReportBody, name: str) -> None
         name: ``QE``, or ``TD_QE`` for TDX.
 
     Raises:
-        AuthenticityError: it is not.
+        AuthenticityError: it does not.
     """
     attributes = qe.flags | qe.xfrm << 64
     checks: tuple[tuple[str, str | bytes | int, str | bytes | int], ...] = (
@@ -120,7 +121,7 @@ def check_quoting_enclave(identity: Identity, qe: ReportBody, name: str) -> None
 def evaluate(
     info: TcbInfo, identity: Identity, sgx: SgxExtension, qe: ReportBody, tee_tcb_svn: bytes = b""
 ) -> Judgement:
-    """The level of the platform, of its TDX module, of its quoting enclave, and of all.
+    """Find the levels of the platform, of its TDX module, of its quoting enclave, and of all together.
 
     Args:
         info: verified; for this kind of platform.
@@ -133,7 +134,7 @@ def evaluate(
         Statuses as published.
 
     Raises:
-        AuthenticityError: a part reaches no level that the maker lists.
+        AuthenticityError: a part reaches none of the vendor's levels.
 
     Spec: Intel PCS API v4, "Get TCB Info", TCB level selection, steps 1 to 3. From TDX 1.5 on, the
     first two components are the module's minor SVN and major version, and its own levels judge them.
@@ -166,10 +167,10 @@ def evaluate(
 
 
 def module_of(info: TcbInfo, version: int) -> Module:
-    """What the TDX module of this major version must be. There is no falling back to another's.
+    """The requirements for the TDX module of this major version. Another version's are never used instead.
 
     Raises:
-        AuthenticityError: the TCB info does not know it.
+        AuthenticityError: the TCB info does not contain it.
     """
     if version == 0 and info.module is not None:
         return info.module
@@ -182,7 +183,7 @@ def module_of(info: TcbInfo, version: int) -> Module:
 
 
 def converge(status: TcbStatus, part: TcbStatus) -> TcbStatus:
-    """The status of both: a part's can only make the platform's worse."""
+    """The converged status: a part can only make the platform's status worse."""
     for worst in (TcbStatus.NOT_SUPPORTED, TcbStatus.REVOKED):
         if worst in (status, part):
             return worst
@@ -190,14 +191,14 @@ def converge(status: TcbStatus, part: TcbStatus) -> TcbStatus:
         return status
     if part is TcbStatus.OUT_OF_DATE:
         return _OUT_OF_DATE.get(status, status)
-    # No quoting enclave has ever had another status; the worse of both is never too good.
+    # No quoting enclave has had another status so far; the worse of both is never too good.
     return min(status, part, key=_WORST_FIRST.index)
 
 
 def relaunched(launch: TcbStatus, current: TcbStatus) -> TcbStatus:
-    """The status of a trust domain that was launched by one module and runs on another.
+    """The status of a trust domain that one module launched and another module runs.
 
-    Intel's library passes over a module that is worse than the one at launch; here the worse one counts.
+    Intel's library ignores a module that is worse than the one at launch; here the worse one counts.
 
     Args:
         launch: of the module at its launch.
@@ -212,7 +213,7 @@ def relaunched(launch: TcbStatus, current: TcbStatus) -> TcbStatus:
 
 
 def of_both(launch: Tcb, current: Tcb) -> Tcb:
-    """The judgement of a trust domain that was launched by one module and runs on another.
+    """The judgement of a trust domain that one module launched and another module runs.
 
     Args:
         launch: of the module at its launch.
@@ -235,8 +236,8 @@ def _reached(
         if not any(map(lt, svns, tcb.svns)) and not any(map(lt, tdx, islice(tcb.tdx, skipped, None))):
             return level
     raise AuthenticityError(
-        f"{what}: is NotSupported: it reaches none of the {len(levels)} TCB levels that its maker lists",
-        hint="the platform is older than anything its maker supports, or its TCB info is",
+        f"{what}: is NotSupported: it reaches none of the {len(levels)} TCB levels that its vendor lists",
+        hint="the platform, or its TCB info, is older than anything its vendor supports",
         code="tcb_not_supported",
     )
 

@@ -1,4 +1,4 @@
-"""TDX quotes, versions 4 and 5: is this evidence authentic, and what does it say?
+"""Verify TDX quotes, versions 4 and 5, and return their claims.
 
 Spec: Intel "TDX DCAP Quoting Library API"; Intel's quote verification library for the module and for
 relaunch. The steps are numbered once, here, and each has a forged case in the tests.
@@ -30,7 +30,7 @@ from kluis.hashes import Digest
 
 KIND = "TDX quote"
 NO_MODULE_ATTRIBUTES = bytes(8)
-# As plain numbers: a flag of an enum costs more than the rest of a claim.
+# Plain numbers: a flag of an enum costs more than the rest of a claim.
 _SEPT_VE_DISABLE = int(Attribute.SEPT_VE_DISABLE)
 _MIGRATABLE = int(Attribute.MIGRATABLE)
 _PKS = int(Attribute.PKS)
@@ -41,18 +41,18 @@ _PERFMON = int(Attribute.PERFMON)
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Migration:
-    """What a report of TDX 1.5-Ex adds: the domain's name, its devices, and where it began.
+    """The fields that a report of TDX 1.5-Ex adds: the domain's name, its devices, and its origin.
 
     Attributes:
         vmid: 0..255.
         td_id: 32 bytes.
         dev_info: 48 bytes.
-        init_servtd_hash: 48 bytes, of the service domain that was bound first.
+        init_servtd_hash: 48 bytes, of the service domain bound first.
         init_servtd_attributes: 64 bits.
-        init_cpusvn: 16 bytes, of the platform where it began.
-        init_tee_tcb_svn: 16 bytes, likewise.
-        init_fmspc: 12 bytes, likewise.
-        servtd_hash: 48 bytes, of the service domain that is bound now.
+        init_cpusvn: 16 bytes, of the platform of origin.
+        init_tee_tcb_svn: 16 bytes, of the platform of origin.
+        init_fmspc: 12 bytes, of the platform of origin.
+        servtd_hash: 48 bytes, of the service domain bound now.
         servtd_attributes: 64 bits.
     """
 
@@ -71,30 +71,30 @@ class Migration:
 @made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TdxClaims(IntelClaims):
-    """What a TDX quote and its PCK certificate say beside the claims that all TEEs share.
+    """The vendor-specific claims of a TDX quote and its PCK certificate.
 
     Attributes:
-        td_attributes: 64 bits, as :class:`kluis.formats.tdx.report.Attribute` names them.
-        sept_ve_disable: whether the host's changes of private memory stop the domain.
+        td_attributes: 64 bits, named in :class:`kluis.formats.tdx.report.Attribute`.
+        sept_ve_disable: whether the domain stops if the host changes its private memory.
         migratable: whether it may be moved to another platform.
         pks: whether protection keys for supervisor pages are on.
         kl: whether key locker is on.
         lass: whether linear address space separation is on.
-        perfmon: whether performance counters are the domain's own.
+        perfmon: whether the domain has its own performance counters.
         xfam: 64 bits, extended features.
         tee_tcb_svn: 16 bytes, of the module at launch.
         mrseam: 48 bytes, the module's measurement at launch.
         mrsignerseam: 48 bytes, its signer; zero is Intel.
         seam_attributes: 64 bits.
         mrconfigid: 48 bytes, the host's choice.
-        mrowner: 48 bytes, likewise.
-        mrownerconfig: 48 bytes, likewise.
+        mrowner: 48 bytes, the host's choice.
+        mrownerconfig: 48 bytes, the host's choice.
         tee_tcb_svn_2: 16 bytes, of the module that runs now; None before TDX 1.5.
-        mrservicetd: 48 bytes, of the service domain bound to it, zero without one; None likewise.
-        module: the maker's judgement of the module at launch; None of TDX 1.0.
+        mrservicetd: 48 bytes, of the service domain bound to it, zero without one; None before TDX 1.5.
+        module: the vendor's judgement of the module at launch; None for TDX 1.0.
         launch: of all parts, at launch.
         current: of all parts, now; None before TDX 1.5.
-        migration: of TDX 1.5-Ex, else None.
+        migration: for TDX 1.5-Ex, else None.
     """
 
     td_attributes: int
@@ -121,7 +121,7 @@ class TdxClaims(IntelClaims):
 
 
 def matches(data: bytes) -> bool:
-    """Whether ``data`` begins as a DCAP quote for TDX does."""
+    """Whether ``data`` starts like a DCAP quote for TDX."""
     return dcap_quote.matches(data, TEE_TDX)
 
 
@@ -137,26 +137,26 @@ def verify(
     4. The quote, or else the collateral, has one PCK leaf, one PCK CA and one root.
     5. The root's key is one of the context's anchors, and that anchor is for TDX.
     6. Leaf, CA and root have their profile, names, signatures and time.
-    7. The collateral's CRLs are of that root and CA, signed, in time; CA, leaf and the signers of
+    7. The PCK leaf signed the quoting enclave's report.
+    8. The collateral's CRLs are of that root and CA, signed, in time; CA, leaf and the signers of
        the collateral are on neither.
-    8. The PCK leaf signed the quoting enclave's report.
     9. TCB info and QE identity are signed, in time, of TDX, this kind of platform and quoting enclave.
     10. The module's signer and attributes are those that the TCB info states for its major version.
-    11. Platform, module and quoting enclave each reach a TCB level, at launch and, from TDX 1.5 on,
-        now, and the worse one counts; judging it is appraisal's work.
+    11. Platform, module and quoting enclave each reach a TCB level, at launch and, from TDX 1.5 on, now. The
+        worse one counts; judging it is appraisal's task.
 
     Args:
         data: the quote; zero bytes may follow it.
-        context: the roots that the relying party believes, and more.
-        collateral: as fetched, or verified before and held.
+        context: the trusted roots and the rest of the verifier's state.
+        collateral: as fetched, or already verified.
         now: aware.
 
     Raises:
         FormatError: the quote or the collateral is malformed, or of an unsupported kind.
         AuthenticityError: a step fails.
-        FreshnessError: a certificate, CRL or document is out of its time.
-        UnavailableError: no collateral is given, or nobody gives the certificate chain; and the quote's
-            own bytes refute nothing.
+        FreshnessError: a certificate, CRL or document is expired or not yet valid.
+        UnavailableError: no collateral is given, or there is no certificate chain, and the quote's own bytes
+            contradict nothing.
     """
     proof = dcap.prove(data, TEE_TDX, context=context, collateral=collateral, now=now)  # 1 to 9
     body = cast("TdReport", proof.quote.body)
@@ -168,7 +168,7 @@ def verify(
 def _check_module(info: TcbInfo, body: TdReport) -> None:
     module = tcb.module_of(info, body.module_version)
     attributes = body.seam_attributes.to_bytes(8, "little")
-    # The mask is published, all ones, and no verifier applies it: attributes are zero, or refused.
+    # The published mask is all ones, and no verifier applies it: attributes are zero, or refused.
     for name, want, got in (
         ("mrsignerseam", module.mrsigner, body.mrsignerseam),
         ("seam_attributes", module.attributes, attributes),
@@ -186,7 +186,7 @@ def _judge(proof: Proof, body: TdReport) -> tuple[Judgement, Judgement | None]:
     if not isinstance(body, TdReport15):
         return launch, None
     if body.tee_tcb_svn_2 == body.tee_tcb_svn:
-        # The module that launched it runs still.
+        # The module that launched it still runs.
         return launch, launch
     return launch, tcb.evaluate(held.tcb_info, held.identity, sgx, qe, body.tee_tcb_svn_2)
 

@@ -1,4 +1,4 @@
-"""The certificates of a Nitro document: root, authorities, leaf. Steps 2 to 4.
+"""Verify the certificates of a Nitro document: root, authorities, leaf. Steps 2 to 4.
 
 Spec: AWS "Nitro Enclaves: Attestation Process", "Certificates validation", "Certificate bundle".
 """
@@ -27,16 +27,16 @@ _NAME_SIZE: Final = 32
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Cabundle:
-    """Certificates whose names, profile and signatures are right, whatever the time.
+    """Certificates whose names, profile and signatures are verified, but not their time.
 
     Attributes:
         parts: the bytes of all, leaf first.
-        anchors: those that were believed.
+        anchors: that were trusted.
         anchor: the root's.
-        leaf: signs documents.
+        leaf: whose key signs documents.
         authorities: root first.
-        start: when the last of all begins.
-        end: when the first of all ends.
+        start: the latest start of validity.
+        end: the earliest end of validity.
     """
 
     parts: tuple[bytes, ...]
@@ -48,7 +48,7 @@ class Cabundle:
     end: datetime
 
     def check_time(self, now: datetime) -> None:
-        """Step 4: every certificate is in its time.
+        """Step 4: every certificate is in its validity period.
 
         Raises:
             FreshnessError: code ``cert_not_yet_valid`` or ``cert_expired``.
@@ -64,11 +64,12 @@ def verify(document: Document, context: Context) -> Cabundle:
     """Steps 2 and 3, once for the same certificates.
 
     Raises:
-        FormatError: one is no certificate.
+        FormatError: one is not a certificate.
         AuthenticityError: a step fails.
     """
     parts = (document.certificate, *document.cabundle)
-    # By the end of the leaf's signature; then the bytes of all decide, and whose anchors they were.
+    # Looked up by the end of the leaf's signature; then compared by the bytes of all certificates and the
+    # anchors.
     name = document.certificate[-_NAME_SIZE:]
     held: Cabundle | None = context.memory.get(KIND, name)
     if held is None or held.parts != parts or held.anchors is not context.anchors:

@@ -1,8 +1,8 @@
-"""AWS Nitro attestation documents: is this evidence authentic, and what does it say?
+"""Verify AWS Nitro attestation documents and return their claims.
 
-Spec: AWS "Nitro Enclaves: Attestation Process", "Attestation Document Validation"; the steps are
-numbered once, here, and each has a forged case in the tests. AWS uses no revocation lists ("CRL must
-be disabled"): a leaf lives three hours instead.
+Spec: AWS "Nitro Enclaves: Attestation Process", "Attestation Document Validation"; the steps are numbered
+once, here, and each has a forged case in the tests. AWS uses no revocation lists ("CRL must be disabled"):
+instead a leaf is valid for three hours.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from kluis.hashes import Digest
 
 KIND: Final = "Nitro document"
 PRODUCTS: Final = {DocumentKind.ENCLAVE: "Nitro Enclaves", DocumentKind.NITROTPM: "NitroTPM"}
-# How far the module's clock may be from the authority's and from the relying party's.
+# Allowed difference between the module's clock and those of the authority and the relying party.
 SKEW: Final = timedelta(minutes=5)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ZERO: Final = bytes(PCR_SIZE)
@@ -42,17 +42,17 @@ _MEMORY: Final = "nitro module"
 @made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class NitroClaims(VendorClaims):
-    """What a Nitro document says beside the claims that all TEEs share.
+    """The vendor-specific claims of a Nitro document.
 
     Attributes:
         document: of an enclave, or of an instance's NitroTPM.
-        module_id: ``i-`` and the instance, ``-enc`` or ``-tpm`` and the module.
-        timestamp: when the module says that it signed, in milliseconds; aware.
-        public_key: 1..1024 bytes that the enclave chose, or None.
-        user_data: at most 1024 bytes that the enclave chose, or None.
+        module_id: ``i-`` and the instance, then ``-enc`` or ``-tpm`` and the module.
+        timestamp: the module's time of signing, in milliseconds; aware.
+        public_key: 1..1024 bytes, chosen by the enclave, or None.
+        user_data: at most 1024 bytes, chosen by the enclave, or None.
         nonce: at most 1024 bytes, or None.
-        instance_measured: whether PCR4 is that of the instance in ``module_id``; None for a
-            NitroTPM, whose PCR4 is its boot loader's, and where there is no PCR4.
+        instance_measured: whether PCR4 is that of the instance in ``module_id``; None without PCR4, and for a
+            NitroTPM, whose PCR4 is its boot loader's.
     """
 
     document: DocumentKind
@@ -65,35 +65,36 @@ class NitroClaims(VendorClaims):
 
 
 def matches(data: bytes) -> bool:
-    """Whether ``data`` begins as a COSE_Sign1, tagged or not."""
+    """Whether ``data`` starts like a COSE_Sign1, tagged or not."""
     return data[:1] == b"\x84" or data[:2] == _TAGGED
 
 
 def verify(data: bytes, *, context: Context, collateral: None, now: datetime) -> Verified[Claims]:
     """Verify one Nitro document.
 
-    1. It parses: ES384 in the protected header alone, nothing beside it, exactly the keys of an
-       enclave's document or of a NitroTPM's.
-    2. The first certificate of its bundle holds the key of an anchor that may vouch for Nitro.
+    1. It parses: only ES384 in the protected header, no other header, and exactly the keys of an enclave's
+       document or of a NitroTPM's.
+    2. The first certificate of its bundle has the key of an anchor that may certify Nitro.
     3. Every certificate was issued by the one before it, the root by itself: name, profile, path
        length, a key on P-384, ECDSA with SHA-384. The leaf is an end entity that signs data.
-    4. Every certificate is in its time.
+    4. Every certificate is in its validity period.
     5. The leaf's key signed the document.
-    6. The document's timestamp is in the leaf's time, and not after ``now``; both within 5 minutes.
+    6. The document's timestamp is in the leaf's validity period, and not after ``now``; both within 5
+       minutes.
 
-    How old a document may be is appraisal's question, and what its timestamp proves, too: the same
-    key signs both, so whoever steals it can date back.
+    Appraisal decides how old a document may be. The timestamp proves little: the same key signs it, so anyone
+    who steals the key can backdate documents.
 
     Args:
         data: the document, under tag 18 or none.
-        context: whom the relying party believes.
+        context: the trusted roots and the rest of the verifier's state.
         collateral: None; a document carries its certificates.
         now: aware.
 
     Raises:
         FormatError: the document or a certificate is malformed, or of an unsupported kind.
         AuthenticityError: a step fails.
-        FreshnessError: a certificate or the document is out of its time.
+        FreshnessError: a certificate or the document is expired or not yet valid.
     """
     document = Document.parse(data)  # 1
     certificates = cabundle.verify(document, context)  # 2, 3
@@ -115,7 +116,7 @@ def verify(data: bytes, *, context: Context, collateral: None, now: datetime) ->
 
 def _check_timestamp(timestamp: datetime, document: Document, certificates: Cabundle, now: datetime) -> None:
     leaf = certificates.leaf
-    # By differences: what is added to the last day of the calendar is no time.
+    # Compare differences: adding to the calendar's last day would overflow.
     if leaf.not_before - timestamp <= SKEW and timestamp - min(leaf.not_after, now) <= SKEW:
         return
     raise FreshnessError(
@@ -131,16 +132,16 @@ def _shown(when: datetime) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _Said:
-    """What a module says of itself, the same from document to document.
+    """A module's claims that do not change from document to document.
 
     Attributes:
-        parts: of a document, which say it.
+        parts: of a document, that contain them.
         registers: every PCR by name.
-        debug: whether zeros stand where an enclave's code would.
+        debug: whether the PCR of an enclave's code is zero.
         measurement: of the code, or of the boot loader.
         signer: of an enclave's image file.
         platform: the module.
-        instance_measured: as the claim.
+        instance_measured: as in :class:`NitroClaims`.
     """
 
     parts: tuple[DocumentKind, str, Mapping[int, bytes]]
@@ -153,7 +154,7 @@ class _Said:
 
 
 def _read(document: Document, certificates: Cabundle, context: Context) -> _Said:
-    """Read what is the same from document to document, once for the same under one certificate."""
+    """Read the claims that do not change from document to document, once for each certificate."""
     parts = (document.kind, document.module_id, document.pcrs)
     held: _Said | None = context.memory.get(_MEMORY, certificates.leaf.der)
     if held is None or held.parts != parts:
@@ -172,7 +173,7 @@ def _say(document: Document, parts: tuple[DocumentKind, str, Mapping[int, bytes]
     return _Said(
         parts=parts,
         registers=MappingProxyType(registers),
-        # An enclave in debug mode has zeros where its code would stand. Absent PCRs prove nothing either.
+        # An enclave in debug mode has zeros instead of its code's PCR. Absent PCRs prove nothing either.
         debug=pcrs.get(0, _ZERO) == pcrs.get(1, _ZERO) == pcrs.get(2, _ZERO) == _ZERO,
         measurement=registers.get("pcr0" if enclave else "pcr4", _ZERO_DIGEST),
         signer=_signer(registers) if enclave else None,
@@ -218,7 +219,9 @@ def _claims(
 
 
 def _level(level: ProtectionLevel, kind: DocumentKind, debug: bool) -> ProtectionLevel:
-    """The anchor's, lowered: an open enclave protects nothing, a NitroTPM measures and does not isolate."""
+    """The anchor's level, lowered: a debug enclave protects nothing; a NitroTPM measures but does not
+    isolate.
+    """
     if debug:
         return ProtectionLevel.NONE
     if kind is DocumentKind.NITROTPM and level is ProtectionLevel.HARDWARE_NITRO:
@@ -227,7 +230,7 @@ def _level(level: ProtectionLevel, kind: DocumentKind, debug: bool) -> Protectio
 
 
 def _signer(registers: Mapping[str, Digest]) -> Digest | None:
-    """PCR8, of the certificate that signed the image file; zero where none did."""
+    """PCR8, of the certificate that signed the image file; None if it is zero."""
     found = registers.get("pcr8", _ZERO_DIGEST)
     return None if found is _ZERO_DIGEST else found
 

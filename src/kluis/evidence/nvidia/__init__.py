@@ -1,1 +1,1 @@
-"""NVIDIA's GPUs and switches. Their evidence never stands alone: a processor's stands beside it."""
+"""NVIDIA's GPUs and switches. Their evidence is only used together with a processor's."""

@@ -1,4 +1,4 @@
-"""The certificate chain of one device, from the key that signs reports to NVIDIA's root.
+"""Verify the certificate chain of one device, from the key that signs reports to NVIDIA's root.
 
 Spec: NVIDIA attestation SDK 2026-05, "device identity chain"; TCG DICE Attestation Architecture 1.1.
 """
@@ -26,34 +26,34 @@ WHAT: Final = "NVIDIA certificate chain"
 FEWEST: Final = 3
 MOST: Final = 6
 SCHEMES: Final = (Scheme.ES384,)
-# How each certificate is called in messages.
+# Names of the certificates in messages.
 _NAMES: Final = tuple(f"{WHAT}[{index}]" for index in range(MOST))
 _MEMORY: Final = "nvidia chain"
 
 
 class Device(enum.StrEnum):
-    """What kind of device a chain is of."""
+    """The kind of device of a chain."""
 
     GPU = "gpu"
     SWITCH = "switch"
 
 
-# By how a product line's name begins: Grace Hopper, Grace Blackwell; the switches of NVLink.
+# By prefix of the product line's name: Grace Hopper, Grace Blackwell; the switches of NVLink.
 _DEVICES: Final = {"GH": Device.GPU, "GB": Device.GPU, "LS": Device.SWITCH}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """A chain whose links have been checked; its times have not.
+    """A chain whose links are verified, but not its time.
 
     Attributes:
         certificates: the leaf first, the root last.
-        anchor: whose key the root holds.
-        device: what kind of device the leaf is of.
-        identity: which device.
-        dice: what was measured before the leaf's key was made; None where the leaf does not say.
-        start: when the last of them begins.
-        end: when the first of them runs out.
+        anchor: with the root's key.
+        device: the leaf's kind of device.
+        identity: of the device.
+        dice: measurements from before the leaf's key was made; None if the leaf has none.
+        start: the latest start of validity.
+        end: the earliest end of validity.
     """
 
     certificates: tuple[Certificate, ...]
@@ -70,7 +70,7 @@ class Chain:
         return self.certificates[0]
 
     def check_time(self, now: datetime) -> None:
-        """Refuse a certificate outside its time.
+        """Refuse a certificate outside its validity period.
 
         Raises:
             FreshnessError: code ``cert_not_yet_valid`` or ``cert_expired``.
@@ -79,7 +79,7 @@ class Chain:
             self._out_of_time(now)
 
     def _out_of_time(self, now: datetime) -> None:
-        """Name the first that is outside its time, and refuse it."""
+        """Name the first certificate outside its validity period, and refuse it."""
         index = next(
             i for i, each in enumerate(self.certificates) if not each.not_before <= now <= each.not_after
         )
@@ -95,7 +95,7 @@ def check(data: bytes, context: Context) -> Chain:
 
     Raises:
         FormatError: malformed.
-        UnsupportedError: of no product line known here.
+        UnsupportedError: an unknown product line.
         AuthenticityError: a link fails, or the root is not trusted.
     """
     held: Chain | None = context.memory.get(_MEMORY, data)

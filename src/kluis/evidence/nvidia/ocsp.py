@@ -1,4 +1,4 @@
-"""NVIDIA's answers about its certificates: good, revoked, or on hold.
+"""Check NVIDIA's OCSP responses about its certificates: good, revoked, or on hold.
 
 Spec: RFC 6960, "Signed Response Acceptance Requirements", "Authorized Responders".
 """
@@ -24,7 +24,7 @@ from kluis.formats.x509.extended_usage import read_usages
 from kluis.formats.x509.parts import EXTENDED_KEY_USAGE
 
 WHAT: Final = "OCSP response"
-# An answer that does not say until when it holds is believed for this long.
+# A response without an end of validity is trusted for this long.
 MAX_AGE: Final = timedelta(days=1)
 _MEMORY: Final = "nvidia ocsp"
 _SIGNING: Final = "1.3.6.1.5.5.7.3.9"
@@ -35,16 +35,16 @@ _MOST_CERTIFICATES: Final = 4
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a signed response says of one certificate.
+    """A signed response's statement about one certificate.
 
     Attributes:
         index: of the certificate in its chain.
         good: whether it is neither revoked nor on hold.
-        known: whether the responder knows it.
-        reason: why it is revoked, or empty.
-        start: from when the answer holds.
-        end: until when.
-        responder: the delegate that signed, whose time is to be checked; None where the issuer did.
+        known: whether the responder has the certificate.
+        reason: of the revocation, or empty.
+        start: of the response's validity.
+        end: of the response's validity.
+        responder: the delegate that signed, whose validity must be checked; None if the issuer signed.
     """
 
     index: int
@@ -57,7 +57,7 @@ class Answer:
 
 
 def check(data: bytes, chain: tuple[Certificate, ...], now: datetime, context: Context) -> Answer:
-    """Check one response, which must be about one certificate of the chain, and say that it is good.
+    """Check one response, which must be about one certificate of the chain and report it as good.
 
     Args:
         data: DER.
@@ -66,14 +66,14 @@ def check(data: bytes, chain: tuple[Certificate, ...], now: datetime, context: C
         context: of the verifier.
 
     Returns:
-        The answer: for which certificate of the chain, and from when until when it holds.
+        The answer: the certificate of the chain, and the validity period.
 
     Raises:
         FormatError: malformed.
         AuthenticityError: about another certificate, not signed by its issuer or a delegate, or the
             certificate is revoked or on hold.
-        FreshnessError: out of its time.
-        UnavailableError: the responder refused, or does not know the certificate.
+        FreshnessError: expired or not yet valid.
+        UnavailableError: the responder refused, or does not have the certificate.
     """
     key = b"".join((data, *(certificate.der for certificate in chain)))
     answer: Answer | None = context.memory.get(_MEMORY, key)
@@ -115,13 +115,13 @@ def _read(data: bytes, chain: tuple[Certificate, ...], context: Context) -> Answ
             responder=responder,
         )
     except (ValueError, OverflowError, UnsupportedAlgorithm) as error:
-        raise FormatError(f"{WHAT}: is none: {str(error)[:80]!a}", code="bad_encoding") from None
+        raise FormatError(f"{WHAT}: is malformed: {str(error)[:80]!a}", code="bad_encoding") from None
 
 
 def _about(
     response: ocsp.OCSPResponse, chain: tuple[Certificate, ...]
 ) -> tuple[int, ocsp.OCSPSingleResponse]:
-    """The one answer of the response about a certificate of the chain below its root."""
+    """The response's only answer about a certificate of the chain below its root."""
     found = []
     for count, single in enumerate(response.responses):
         if count == _MOST_ANSWERS:
@@ -144,7 +144,7 @@ def _about(
 def _check_signature(
     response: ocsp.OCSPResponse, issuer: Certificate, context: Context
 ) -> Certificate | None:
-    """Who signed: the issuer, or one whom it lets sign answers. Named by the signed bytes."""
+    """Check the signer: the issuer, or a delegate that it allows to sign. The signed bytes name it."""
     embedded = response.certificates
     if len(embedded) > _MOST_CERTIFICATES:
         raise FormatError(f"{WHAT}: more than {_MOST_CERTIFICATES} certificates", code="too_large")
@@ -187,5 +187,5 @@ def _may_sign(responder: Certificate) -> bool:
 
 
 def _hash(algorithm: str, data: bytes) -> bytes:
-    # A certificate's id may use SHA-1: it only says which one is meant, and the answer is signed.
+    # A certificate's id may use SHA-1: it only selects the certificate, and the response is signed.
     return hashlib.new(algorithm, data, usedforsecurity=False).digest()

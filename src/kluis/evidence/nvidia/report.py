@@ -1,8 +1,8 @@
-"""NVIDIA reports of GPUs and NVLink switches: is this evidence authentic, and what does it say?
+"""Verify NVIDIA reports of GPUs and NVLink switches and return their claims.
 
-The evidence is a CMW collection of two parts: ``report``, the bytes that the driver gives, and
-``cert_chain``, PEM, leaf first. Which measurements are good is not asked here: they are registers,
-``block1`` and on, that appraisal compares with reference values.
+The evidence is a CMW collection of two parts: ``report``, the bytes from the driver, and ``cert_chain``, PEM,
+leaf first. Measurements are not judged here: they become registers, ``block1`` and on, that appraisal
+compares with reference values.
 
 Spec: NVIDIA attestation SDK 2026-05, "local verifier"; DMTF DSP0274 1.1; the steps are numbered
 once, here, and each has a forged case in the tests.
@@ -40,7 +40,7 @@ KIND: Final = "NVIDIA report"
 PARTS: Final = ("report", "cert_chain")
 _FIRST: Final = b'{"report":'
 _CHAIN: Final = b',"cert_chain":["'
-# Of an end, what it is looked up by: so much holds the serial number of the leaf.
+# Bytes of an end used as a lookup key: enough to include the leaf's serial number.
 _NAME_SIZE: Final = 512
 _ENDS: Final = "nvidia end"
 _MEMORY: Final = "nvidia device"
@@ -51,24 +51,24 @@ _REPORT: Final = re.compile(rb'"report":\[(?:"[^"\\]{1,256}"|[0-9]{1,5}),"EeAB_'
 @made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class NvidiaClaims(VendorClaims):
-    """What an NVIDIA report and its chain say beside the claims that all TEEs share.
+    """The vendor-specific claims of an NVIDIA report and its chain.
 
     Attributes:
-        device: a GPU, or a switch.
+        device: a GPU or a switch.
         driver_version: of a GPU, such as ``590.12``; None for a switch.
         vbios_version: such as ``96.00.A5.00.01``.
-        project: the board's project, its SKU and the chip's, as they name the maker's reference
-            values; None where the device does not say.
-        fwid: 48 bytes, SHA-384 of the firmware that owns the signing key; None where neither report
-            nor certificate says.
-        flags: DICE operational flags, 32 bits; None where the certificate has none. Hopper has none:
-            there, tools for developers show in the measurements alone.
-        feature: how the device is passed through; None where the driver does not say.
-        protected_pcie: whether links to other devices run in the clear; None where it does not say.
-        switches: 8-byte ids of the switches that the device is linked with, in the order of links.
-        device_nonce: 32 bytes that the device chose.
-        revocation_checked: whether NVIDIA said that no certificate it issued in the chain is revoked.
-        trailing_bytes: how many bytes stood after the signature: 0 or 1.
+        project: the board's project, its SKU and the chip's, as in the names of the vendor's reference
+            values; None if the device does not report them.
+        fwid: 48 bytes, SHA-384 of the firmware that owns the signing key; None if neither report nor
+            certificate has it.
+        flags: DICE operational flags, 32 bits; None if the certificate has none. Hopper has none: there, only
+            the measurements show developer tools.
+        feature: how the device is passed through; None if the driver does not report it.
+        protected_pcie: whether links to other devices run in the clear; None if it is not reported.
+        switches: 8-byte ids of the switches linked with the device, in the order of links.
+        device_nonce: 32 bytes, chosen by the device.
+        revocation_checked: whether NVIDIA confirmed that none of its certificates in the chain is revoked.
+        trailing_bytes: count of bytes after the signature: 0 or 1.
     """
 
     device: Device
@@ -86,7 +86,7 @@ class NvidiaClaims(VendorClaims):
 
 
 def matches(data: bytes) -> bool:
-    """Whether ``data`` looks like a collection of a report and its chain."""
+    """Whether ``data`` starts like a collection of a report and its chain."""
     return cmw.matches(data) and b'"cert_chain":[' in data and _REPORT.search(data) is not None
 
 
@@ -100,30 +100,30 @@ def verify(
     2. The chain is one leaf that signs, and CAs, all with keys on P-384.
     3. The root's key is one of the context's anchors, and that anchor is for GPUs.
     4. Each certificate is issued by the next: name and signature.
-    5. Each certificate is in its time.
-    6. Each OCSP response that is given is about this chain, signed by the issuer or its delegate, in
-       time, and says that the certificate is good: neither revoked nor on hold.
+    5. Each certificate is in its validity period.
+    6. Each given OCSP response is about this chain, signed by the issuer or its delegate, and current. It
+       reports the certificate as good: neither revoked nor on hold.
     7. The leaf's key signed the report: request and answer.
     8. The firmware id in the report is the one in the leaf.
-    9. A GPU's report says which driver asked, a switch's does not; both say which VBIOS runs.
+    9. A GPU's report states the driver, a switch's does not; both state the VBIOS.
 
-    The request's nonce is a claim: whoever asked compares it. Nothing binds a GPU to a processor but
-    a nonce that the processor's evidence covers.
+    The request's nonce is a claim: the requester compares it. Only a nonce that the processor's evidence
+    covers binds a GPU to a processor.
 
     Args:
         data: the collection.
-        context: the roots that the relying party believes, and more.
+        context: the trusted roots and the rest of the verifier's state.
         collateral: NVIDIA's OCSP responses; with None, ``revocation_checked`` is False.
         now: aware.
 
     Raises:
         FormatError: malformed, or of an unsupported kind.
         AuthenticityError: a step fails.
-        FreshnessError: a certificate or an OCSP response is out of its time.
-        UnavailableError: NVIDIA does not know a certificate.
+        FreshnessError: a certificate or an OCSP response is expired or not yet valid.
+        UnavailableError: NVIDIA does not have a certificate.
     """
-    raw, chain = _parts(data, context)  # 1, 2, 3, 4
-    frame = Frame.parse(raw)  # 1
+    raw, chain = _parts(data, context)  # 1 to 4
+    frame = Frame.parse(raw)
     chain.check_time(now)  # 5
     revocation = _revocation(collateral, chain, now, context)  # 6
     signatures.check_raw(  # 7
@@ -135,15 +135,15 @@ def verify(
         context=context,
         code="sig_report",
     )
-    said = _read(frame, chain, context)  # 1, 8, 9
+    said = _read(frame, chain, context)  # 8, 9; the fields that step 1 leaves
     return mint(_claims(frame, chain, said, revocation, now))
 
 
 def _parts(data: bytes, context: Context) -> tuple[bytes, Chain]:
-    """The report, and the chain: read and checked once for the same end of a collection.
+    """The report and the chain, parsed and checked once for the same end of a collection.
 
-    No text in a collection holds a quote, so what begins with a comma and a label is a part. Where the
-    end was read before, what stands before it is one part, and that is the report.
+    No text in a collection contains a quote, so a comma followed by a label starts a part. If the end was
+    seen before, everything before it is one part, which is the report.
     """
     cut = data.find(_CHAIN) if data.startswith(_FIRST) else -1
     end = data[cut:] if cut > 0 else b""
@@ -159,12 +159,12 @@ def _parts(data: bytes, context: Context) -> tuple[bytes, Chain]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Revocation:
-    """What NVIDIA's answers say together.
+    """The combined result of NVIDIA's responses.
 
     Attributes:
-        checked: whether they are about every certificate that NVIDIA issued in the chain.
-        issued: of the oldest; None without any.
-        until: when the first of certificates and answers runs out.
+        checked: whether they include every certificate in the chain that NVIDIA issued.
+        issued: of the oldest; None if there are none.
+        until: when the first of certificates and responses expires.
     """
 
     checked: bool
@@ -178,7 +178,8 @@ def _revocation(
     if collateral is None or not collateral.ocsp:
         return _Revocation(False, None, chain.end)
     answers = [ocsp.check(response, chain.certificates, now, context) for response in collateral.ocsp]
-    # The leaf is issued by the device itself, and the root by nobody: NVIDIA answers for those between.
+    # The device itself issues the leaf, and the root has no issuer: NVIDIA answers for the certificates
+    # between.
     asked = set(range(1, len(chain.certificates) - 1))
     return _Revocation(
         {answer.index for answer in answers} >= asked,
@@ -208,15 +209,15 @@ def _versions(opaque: Opaque, device: Device) -> tuple[str | None, str]:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _Said:
-    """What a device says of itself, the same from report to report.
+    """A device's claims that do not change from report to report.
 
     Attributes:
-        parts: the bytes of a report that say it.
+        parts: the bytes of a report that contain them.
         measurement: SHA-384 of all measurements, in order.
         registers: every measurement by name.
         debug: whether its firmware is debuggable, or not secure.
-        platform: which device it is.
-        vendor: the fields of :class:`NvidiaClaims`, by name, but for those of one report.
+        platform: the device.
+        vendor: the fields of :class:`NvidiaClaims`, by name, except those of one report.
     """
 
     parts: tuple[int, bytes, bytes]
@@ -228,7 +229,7 @@ class _Said:
 
 
 def _read(frame: Frame, chain: Chain, context: Context) -> _Said:
-    """Read measurements and fields, once for the same bytes of a device of the same chain."""
+    """Parse measurements and fields, once for the same bytes of a device with the same chain."""
     parts = (frame.count, frame.record, frame.opaque)
     # Another certificate of the same key may name another device, other firmware and other flags.
     held: _Said | None = context.memory.get(_MEMORY, chain.leaf.der)

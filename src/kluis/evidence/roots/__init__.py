@@ -14,16 +14,16 @@ from kluis.evidence.levels import ProtectionLevel
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Root:
-    """A root that is shipped.
+    """A shipped root.
 
     Attributes:
         file: in this folder, PEM.
         pin: SHA-256 of the key's SubjectPublicKeyInfo, hex.
-        name: for people.
-        maker: how the names of its certificates begin.
-        level: that it gives.
-        product: the one product line that it signs for.
-        issued: in this folder, PEM: certificates that the key signed, and that everybody's evidence has.
+        name: for messages.
+        ``maker``: prefix of the names in its certificates.
+        level: of evidence under it.
+        product: the only product line that it signs for.
+        issued: in this folder, PEM: certificates that the key signed and that all evidence contains.
     """
 
     file: str

@@ -1,1 +1,1 @@
-"""TPM 2.0 evidence: quotes, the keys that sign them, and the event logs beside them."""
+"""TPM 2.0 evidence: quotes, the keys that sign them, and event logs."""

@@ -1,9 +1,9 @@
-"""Credential activation: is this attestation key in the TPM whose endorsement key a maker certified?
+"""Credential activation: prove that an attestation key is in a TPM whose endorsement key a vendor certified.
 
-A TPM's maker certifies the endorsement key (EK), which signs nothing. A secret that is sealed to the
-EK and to the name of an attestation key (AK) comes out of the one TPM that holds both. Two messages: a
-challenge goes there, its answer comes back. What the answer proves is a value, :class:`Activated`,
-which :func:`kluis.evidence.verify` takes as what endorses a quote.
+A TPM's vendor certifies the endorsement key (EK), which signs nothing. Only the TPM that has both the EK and
+an attestation key (AK) can decrypt a secret that is encrypted to the EK and the AK's name. There are two
+messages: a challenge to the TPM, and its answer. The proof is a value, :class:`Activated`, which
+:func:`kluis.evidence.verify` takes as a quote's endorsement.
 
 Spec: TCG "TPM 2.0 Library Part 1: Architecture", "Credential Protection"; TCG "EK Credential
 Profile". The steps are numbered once, here, and each has a forged case in the tests.
@@ -39,24 +39,24 @@ _REQUIRED: Final = (
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Activated:
-    """An AK that was found to be in the TPM of a certified EK. Only :meth:`Challenge.accept` makes one.
+    """An AK proven to be in the TPM of a certified EK. Only :meth:`Challenge.accept` makes one.
 
     Attributes:
         area: the AK's public area.
-        ek: whom the maker certified, with chain and anchor.
+        ek: certified by the vendor, with chain and anchor.
     """
 
     area: Public
     ek: TrustedKey
 
     def key(self, context: Context, now: datetime) -> TrustedKey:
-        """The AK, vouched for by the EK's maker.
+        """The AK, certified through the EK's vendor.
 
         Raises:
-            AuthenticityError: the maker is none of those that this verifier believes.
-            FreshnessError: a certificate or CRL of the EK is out of its time at ``now``.
+            AuthenticityError: this verifier does not trust the vendor.
+            FreshnessError: a certificate or CRL of the EK is expired or not yet valid at ``now``.
         """
-        # What the root is worth, this verifier says, and not the one that made the challenge.
+        # This verifier determines the root's level, not the one that made the challenge.
         anchor = trust.check_anchor(self.ek.chain[-1], "EK chain", context)
         trust.check_time(self.ek, "EK chain", now)
         return dataclasses.replace(self.ek, spki=self.area.spki, anchor=anchor)
@@ -64,10 +64,10 @@ class Activated:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Challenge:
-    """What goes to the TPM, and what is kept to judge its answer.
+    """A credential for the TPM, and the data to check its answer.
 
     Attributes:
-        credential: to send: ``tpm2_activatecredential`` takes its bytes.
+        credential: to send; ``tpm2_activatecredential`` takes its bytes.
     """
 
     credential: Credential
@@ -75,14 +75,14 @@ class Challenge:
     _activated: Activated = dataclasses.field(repr=False)
 
     def accept(self, answer: bytes, *, now: datetime) -> Activated:
-        """Judge the answer.
+        """Check the answer.
 
         5. It is the secret, in full, compared in constant time.
-        6. The EK's certificates and CRLs are still in their time at ``now``.
+        6. The EK's certificates and CRLs are still valid at ``now``.
 
         Raises:
-            AuthenticityError: it is not.
-            FreshnessError: a certificate or CRL has run out since.
+            AuthenticityError: the answer is wrong.
+            FreshnessError: a certificate or CRL has expired since.
         """
         if not hmac.compare_digest(answer, self._secret):  # 5
             raise AuthenticityError(
@@ -97,26 +97,27 @@ class Challenge:
 def challenge(
     endorsements: TpmEndorsements, ek: bytes, ak: bytes, *, context: Context, now: datetime, fresh: bytes
 ) -> Challenge:
-    """Make a credential that the EK's TPM opens, if the AK is in it.
+    """Make a credential that the EK's TPM opens if it has the AK.
 
     1. The EK's certificate chains to an anchor (:func:`key.endorsed`).
-    2. The EK's public area is of the certified key, and is that of a restricted storage key of the TPM's own.
-    3. The AK's public area is that of a restricted signing key of the TPM's own.
+    2. The EK's public area is of the certified key, and is that of a restricted storage key that the TPM
+       generated.
+    3. The AK's public area is that of a restricted signing key that the TPM generated.
     4. The AK's name is hashed with SHA-256 or better, so that no other area has it.
 
     Args:
-        endorsements: ``certificate`` of the EK, its chain and CRLs; ``public``, where it is given, is
-            the AK's that the relying party expects.
+        endorsements: ``certificate`` of the EK, its chain and CRLs; ``public``, if given, is the AK that the
+            relying party expects.
         ek: the EK's public area, TPMT_PUBLIC or TPM2B_PUBLIC.
-        ak: the AK's, likewise.
-        context: the roots that the relying party believes.
+        ak: the AK's public area, TPMT_PUBLIC or TPM2B_PUBLIC.
+        context: the trusted roots and the rest of the verifier's state.
         now: aware.
-        fresh: 96 bytes of the operating system's randomness, used for this and for nothing else.
+        fresh: 96 bytes of the operating system's randomness, used only for this.
 
     Raises:
         FormatError: a certificate or an area is malformed, or of an unsupported kind.
         AuthenticityError: a step fails.
-        FreshnessError: a certificate or CRL is out of its time.
+        FreshnessError: a certificate or CRL is expired or not yet valid.
         UnavailableError: the EK's certificate (``ek_missing``) or an issuer is missing.
         UsageError: ``fresh`` has another size.
     """

@@ -1,4 +1,4 @@
-"""What a TPM quote says, and what an event log beside it is worth."""
+"""The claims of a TPM quote and of its event log."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ _ALGORITHMS: dict[HashId, Algorithm] = {
 @made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TpmClaims(VendorClaims):
-    """What a TPM quote says beside the claims that all TEEs share.
+    """The vendor-specific claims of a TPM quote.
 
     Attributes:
         key: DER of the attestation key's SubjectPublicKeyInfo.
-        key_certified: whether a certificate vouches for it; else the relying party, or a TEE, does.
-        key_name: the TPM's own name of it, 34 bytes or more; None where no public area is given.
-        key_attributes: TPMA_OBJECT of that area; as true as whoever gave it.
+        key_certified: whether a certificate certifies the key; otherwise the relying party or a TEE does.
+        key_name: the TPM's name for it, 34 bytes or more; None if no public area is given.
+        key_attributes: TPMA_OBJECT of that area; only as trustworthy as its source.
         revocation_checked: whether every issuer's CRL was given and checked.
         qualified_signer: the key's qualified name, as the TPM signed it.
         pcrs: every value that was quoted, by bank (``sha256``) and index.
-        clock_milliseconds: since the TPM was first started, powered time.
-        reset_count: of TPM resets; two quotes with different ones are of two boots.
+        clock_milliseconds: powered time since the TPM was first started.
+        reset_count: of TPM resets; quotes with different counts are from different boots.
         restart_count: of resumes since.
-        clock_safe: no greater clock was ever given and lost.
-        firmware_version: of the TPM, 64 bits, as its maker counts.
-        log: what the event log is worth; None where none is given.
+        clock_safe: no greater clock was ever reported and lost.
+        firmware_version: of the TPM, 64 bits, in the vendor's numbering.
+        log: the result of checking the event log; None if none is given.
     """
 
     key: bytes
@@ -62,7 +62,7 @@ class TpmClaims(VendorClaims):
 
     @property
     def secure_boot(self) -> bool | None:
-        """Whether firmware enforced signatures; None where no log proves it."""
+        """Whether firmware enforced signatures; None if no log proves it."""
         return None if self.log is None else self.log.secure_boot
 
 
@@ -74,14 +74,14 @@ def vendor_claims(
     area: Public | None = None,
     log: LogClaims | None = None,
 ) -> TpmClaims:
-    """Collect what only a TPM says.
+    """Collect the claims that only a TPM has.
 
     Args:
         checked: the quote.
         key: DER of the attestation key's SubjectPublicKeyInfo.
-        certified: the key, where certificates vouch for it.
-        area: its public area, where one is given.
-        log: what the event log is worth, where one is given.
+        certified: the key, if certificates certify it.
+        area: its public area, if given.
+        log: the result of checking the event log, if given.
     """
     quote = checked.quote
     crls = len(certified.crls) if certified else 0
@@ -112,7 +112,7 @@ def claims(
     until: datetime,
     now: datetime,
 ) -> Claims:
-    """Collect what all TEEs share; the rest is of whoever vouches for the key."""
+    """Collect the claims that all TEEs share; the others depend on what certifies the key."""
     return Claims(
         kind=KIND,
         tee=Tee.TPM,
@@ -138,7 +138,9 @@ def claims(
 
 
 def registers(checked: Checked) -> Mapping[str, Digest]:
-    """PCRs by name, of the first bank quoted that is not of SHA-1: nobody's collision is a claim."""
+    """PCRs by name, of the first quoted bank other than SHA-1: a claim must not rest on a hash with
+    collisions.
+    """
     for bank, held in checked.values.items():
         if bank.label in SIZES:
             algorithm = _ALGORITHMS[bank]

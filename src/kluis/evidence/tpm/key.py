@@ -1,4 +1,4 @@
-"""Attestation keys (AK): who says that a key is in a TPM, and signs only what that TPM made.
+"""Verify attestation keys (AK): that a key is in a TPM, and signs only what that TPM made.
 
 Spec: TCG "EK Credential Profile" and "TPM 2.0 Keys for Device Identity and Attestation", "AK
 Certificates"; TCG "TPM 2.0 Library Part 2: Structures", "TPMA_OBJECT".
@@ -26,9 +26,9 @@ from kluis.formats.x509 import Certificate, Crl, Scheme
 from kluis.formats.x509.certificate import KeyUsage
 from kluis.formats.x509.parts import EXTENDED_KEY_USAGE
 
-# RFC 5280, "Validity": what has no well-defined end.
+# RFC 5280, "Validity": the value for no well-defined end.
 ENDLESS: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
-# A quote is a TPM's word, and no processor's.
+# A quote is a TPM's statement, not a processor's.
 LEVELS: Final = (ProtectionLevel.NONE, ProtectionLevel.VTPM)
 _SCHEMES: Final = tuple(Scheme)
 _REQUIRED: Final = (
@@ -41,7 +41,9 @@ _REQUIRED: Final = (
 
 
 class _Purpose(NamedTuple):
-    """What a TPM's certificate is for: the key's name, its usage, what else it is taken for, what it does."""
+    """The purpose of a TPM certificate: the key's name, its usage, the purpose it may be mistaken for, its
+    action.
+    """
 
     name: str
     keys: str
@@ -71,12 +73,12 @@ _ENDORSES: Final = _Purpose(
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TrustedKey:
-    """An attestation key, or an endorsement key, that somebody vouches for.
+    """An attestation key, or an endorsement key, that is trusted.
 
     Attributes:
         spki: DER of the SubjectPublicKeyInfo.
-        anchor: who vouches, in the end.
-        chain: certificates, the key's first; empty where the relying party named the key itself.
+        anchor: that certifies it in the end.
+        chain: certificates, the key's first; empty if the relying party named the key itself.
         crls: that were checked.
     """
 
@@ -87,18 +89,18 @@ class TrustedKey:
 
     @property
     def valid_until(self) -> datetime:
-        """When the first of certificates and CRLs runs out."""
+        """When the first of certificates and CRLs expires."""
         ends = [*(c.not_after for c in self.chain), *(crl.next_update for crl in self.crls)]
         return min(ends, default=ENDLESS)
 
 
 def check_area(area: Public) -> None:
-    """Refuse a public area whose key is not bound to its TPM, or may sign what anybody hands it.
+    """Refuse a public area whose key is not bound to its TPM, or can sign arbitrary data.
 
-    An unrestricted key signs a forged quote as well as a true one.
+    An unrestricted key signs forged quotes as well as true ones.
 
     Raises:
-        AuthenticityError: an attribute is missing, or one too many is there.
+        AuthenticityError: an attribute is missing, or there is one too many.
     """
     missing = _REQUIRED & ~area.attributes
     if missing or area.attributes & Attribute.DECRYPT:
@@ -112,27 +114,27 @@ def check_area(area: Public) -> None:
 
 
 def certified(endorsements: TpmEndorsements, *, context: Context, now: datetime) -> TrustedKey:
-    """The key of an AK certificate.
+    """Verify an AK certificate and return its key.
 
-    1. Certificate and chain parse; each issuer is in the chain, by its name, and no more than those.
-    2. The last one's key is an anchor's, and no processor maker's for a TEE.
+    1. Certificate and chain parse; each issuer is in the chain, by name, and there are no other certificates.
+    2. An anchor has the last certificate's key, and is not a processor vendor's for a TEE.
     3. The AK certificate is an end entity's for attestation keys (2.23.133.8.3); its issuers are CAs.
     4. Each is signed by its issuer, and the root by itself.
-    5. Each is in its time at ``now``.
-    6. Each CRL is of one of those issuers, who may sign one, signed and in its time, and lists none of
-       them; an issuer has one.
+    5. Each is valid at ``now``.
+    6. Each CRL is from one of those issuers, which may sign one. It is signed and current, and lists none of
+       them; each issuer has one.
 
     Raises:
         FormatError: a certificate or CRL is malformed.
         AuthenticityError: a step fails.
-        FreshnessError: a certificate or CRL is out of its time.
+        FreshnessError: a certificate or CRL is expired or not yet valid.
         UnavailableError: an issuer is missing.
     """
-    return _vouched(endorsements, _ATTESTS, context, now)
+    return _vouched(endorsements, _ATTESTS, context, now)  # 1 to 6
 
 
 def endorsed(endorsements: TpmEndorsements, *, context: Context, now: datetime) -> TrustedKey:
-    """The key of an EK certificate, by the steps of :func:`certified`.
+    """Verify an EK certificate and return its key, by the steps of :func:`certified`.
 
     3. The certificate is an end entity's for endorsement keys (2.23.133.8.1), which receives keys.
 
@@ -144,16 +146,16 @@ def endorsed(endorsements: TpmEndorsements, *, context: Context, now: datetime) 
     Raises:
         FormatError: a certificate or CRL is malformed.
         AuthenticityError: a step fails.
-        FreshnessError: a certificate or CRL is out of its time.
-        UnavailableError: there is no certificate of the EK (``ek_missing``), or an issuer is missing.
+        FreshnessError: a certificate or CRL is expired or not yet valid.
+        UnavailableError: the EK's certificate (``ek_missing``) or an issuer is missing.
     """
     if endorsements.certificate is None:
         raise UnavailableError(
-            "EK certificate: want the one that the TPM's maker gave it, got none",
-            hint="tpm2_getekcertificate reads it from the TPM, or asks its maker",
+            "EK certificate: want the TPM vendor's certificate, got no certificate",
+            hint="tpm2_getekcertificate reads it from the TPM, or requests it from the vendor",
             code="ek_missing",
         )
-    return _vouched(endorsements, _ENDORSES, context, now)
+    return _vouched(endorsements, _ENDORSES, context, now)  # 3: the others are of ``certified``
 
 
 def _vouched(endorsements: TpmEndorsements, purpose: _Purpose, context: Context, now: datetime) -> TrustedKey:
@@ -168,10 +170,10 @@ def _vouched(endorsements: TpmEndorsements, purpose: _Purpose, context: Context,
 
 
 def check_anchor(root: Certificate, what: str, context: Context) -> Anchor:
-    """The anchor of a chain's root, which is no processor maker's for a TEE.
+    """The anchor of a chain's root, which must not be a processor vendor's for a TEE.
 
     Raises:
-        AuthenticityError: it is, or nobody named it.
+        AuthenticityError: it is one, or the root is not trusted.
     """
     anchor = links.match_root(root, context, what)
     if anchor.level.hardware:
@@ -183,10 +185,10 @@ def check_anchor(root: Certificate, what: str, context: Context) -> Anchor:
 
 
 def check_time(key: TrustedKey, what: str, now: datetime) -> None:
-    """Refuse certificates and CRLs that are out of their time.
+    """Refuse expired and not yet valid certificates and CRLs.
 
     Raises:
-        FreshnessError: one is.
+        FreshnessError: a certificate or CRL is not valid now.
     """
     for certificate in key.chain:
         links.valid(certificate, _name(certificate, what), now)
@@ -195,11 +197,11 @@ def check_time(key: TrustedKey, what: str, now: datetime) -> None:
 
 
 def named(spki: bytes, context: Context) -> TrustedKey:
-    """The key that the relying party named as an anchor itself, as a bare public key.
+    """The key that the relying party named directly as an anchor, as a bare public key.
 
     Raises:
-        AuthenticityError: it named others, or keys of a TEE's hardware alone.
-        UnavailableError: it named none, and nobody else vouches.
+        AuthenticityError: it named other keys, or only keys of TEE hardware.
+        UnavailableError: it named no key, and nothing else certifies it.
     """
     for anchor in named_keys(context):
         if anchor.spki == spki:
@@ -212,16 +214,16 @@ def named(spki: bytes, context: Context) -> TrustedKey:
 
 
 def named_keys(context: Context) -> tuple[Anchor, ...]:
-    """Anchors that are bare keys, and of no TEE's hardware: they alone may be attestation keys themselves.
+    """Anchors that are bare keys and not of TEE hardware: only these can themselves be attestation keys.
 
     Raises:
-        AuthenticityError: the only ones were stated to be of hardware, which no TPM's key is.
-        UnavailableError: there are none.
+        AuthenticityError: all were stated to be of hardware, which no TPM's key is.
+        UnavailableError: there are no such keys.
     """
     bare = tuple(anchor for anchor in context.anchors if not anchor.maker)
     if not bare:
         raise UnavailableError(
-            "AK: nobody vouches for it: no certificate is given, and no key is named",
+            "AK: want a certificate, or a root that names the key, got neither",
             hint="give the AK's certificate and chain as collateral, or name the AK itself as a root",
             code="chain_missing",
         )
@@ -236,10 +238,10 @@ def named_keys(context: Context) -> tuple[Anchor, ...]:
 
 
 def area_of(data: bytes) -> Public:
-    """Read a public area, bare or with its size before it.
+    """Parse a public area, bare or preceded by its size.
 
     Raises:
-        FormatError: neither.
+        FormatError: neither form.
     """
     sized = len(data) >= 2 and int.from_bytes(data[:2], "big") == len(data) - 2
     return public_area.parse_sized(data) if sized else public_area.parse(data)
@@ -248,7 +250,7 @@ def area_of(data: bytes) -> Public:
 def _linked(
     certificate: bytes, others: bytes, purpose: _Purpose, context: Context
 ) -> tuple[tuple[Certificate, ...], Anchor]:
-    """The chain in order, and its anchor; held by its exact bytes, for nothing here depends on time."""
+    """The chain in order, and its anchor; cached by its exact bytes, because nothing here depends on time."""
     kind = f"{purpose.name} certificate"
     key = len(certificate).to_bytes(4, "big") + certificate + others
     held: tuple[tuple[Certificate, ...], Anchor] | None = context.memory.get(kind, key)
@@ -267,7 +269,7 @@ def _link(
     anchor = check_anchor(chain[-1], what, context)  # 2
     _check_leaf(chain[0], purpose)  # 3
     _check_issuers(chain, what)  # 3
-    if len(chain) > 1:  # 4; a leaf whose own key was named is signed by whomever
+    if len(chain) > 1:  # 4; a leaf whose key was named as an anchor may have any issuer
         links.check_root(chain[-1], anchor, what, schemes=_SCHEMES, context=context)
     for child, issuer in itertools.pairwise(chain):
         links.issued(child, issuer, _name(child, what), schemes=_SCHEMES, context=context, code="cert_chain")

@@ -1,4 +1,4 @@
-"""One TPM quote under a key that is already trusted: is it this key's, and over which PCR values?
+"""Check one TPM quote under a trusted key: that the key made it, over the given PCR values.
 
 Spec: TCG "TPM 2.0 Library Part 3: Commands", "TPM2_Quote".
 """
@@ -46,12 +46,12 @@ _HASHED: Final = {
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """A quote whose signature and PCR values are right.
+    """A quote whose signature and PCR values are verified.
 
     Attributes:
-        quote: it.
+        quote: the quote.
         hash: of its signature and its PCR digest.
-        values: of the PCRs that it selects, and of no other, by bank and index.
+        values: of only the selected PCRs, by bank and index.
     """
 
     quote: Quote
@@ -72,19 +72,18 @@ def check(
     """Check one quote.
 
     1. It is a quote that a TPM made: magic and type.
-    2. The signature's scheme and hash are of those allowed: RSASSA, RSAPSS or ECDSA, SHA-256 or longer.
+    2. The signature's scheme and hash are allowed: RSASSA, RSAPSS or ECDSA, SHA-256 or longer.
     3. ``key`` signed the message, exactly as it was received.
-    4. Its extra data are exactly ``nonce``, where one is given.
-    5. It selects at least one PCR, and exactly ``selection``, where one is given: banks included.
-    6. A value is there for every PCR that it selects.
-    7. Its PCR digest is the hash, that of the signature, of those values: banks in the quote's order,
-       PCRs ascending.
+    4. Its extra data are exactly ``nonce``, if given.
+    5. It selects at least one PCR, and exactly ``selection``, if given, including the banks.
+    6. There is a value for every PCR that it selects.
+    7. Its PCR digest is the signature's hash over those values: banks in the quote's order, PCRs ascending.
 
     Args:
         message: TPMS_ATTEST.
         signature: over it.
         values: PCR values, of any origin.
-        key: DER of the SubjectPublicKeyInfo of an attestation key that is trusted.
+        key: DER of the SubjectPublicKeyInfo of a trusted attestation key.
         context: of the verifier.
         nonce: that must have been signed; None leaves the comparison to appraisal.
         selection: that must have been quoted; None leaves the comparison to appraisal.
@@ -105,13 +104,14 @@ def check(
 
 
 def check_unvouched(message: bytes, signature: Signature, values: Values) -> Checked | None:
-    """Check what needs no key: all steps of :func:`check` but 3 and 4. It proves nothing, and refutes much.
+    """Check what needs no key: all steps of :func:`check` except 3 and 4. This can refute a quote, but never
+    prove it.
 
     Returns:
         None if a value is missing: that refutes nothing.
 
     Raises:
-        KluisError: as that function.
+        KluisError: as for :func:`check`.
     """
     quote = attest.parse(message)  # 1
     _scheme(signature)  # 2
@@ -144,7 +144,7 @@ def signed_by(message: bytes, signature: Signature, key: bytes, context: Context
 
 
 def _scheme(signature: Signature) -> tuple[Scheme, bytes]:
-    """The scheme, and the signature as checks take it: r and s as long as the curve's field."""
+    """The scheme, and the signature in the form that checks take: r and s as long as the curve's field."""
     if isinstance(signature, EcdsaSignature):
         if signature.hash not in _EC:
             raise _weak(signature.hash)
@@ -168,7 +168,7 @@ def _weak(hashed: HashId) -> AuthenticityError:
 
 def _check_selection(quote: Quote, wanted: tuple[Selection, ...] | None) -> None:
     if not any(any(selection.bitmap) for selection in quote.selections):
-        raise AuthenticityError(f"{WHAT}: selects no PCR, so it says nothing", code="pcr_selection")
+        raise AuthenticityError(f"{WHAT}: selects no PCR, so it proves nothing", code="pcr_selection")
     if wanted is None:
         return
     got = {selection.bank.label: selection.indices for selection in quote.selections}
@@ -196,7 +196,7 @@ def _missing(selection: Selection, values: Values) -> list[int]:
 
 
 def _check_digest(quote: Quote, hashed: HashId, selected: Mapping[HashId, Mapping[int, bytes]]) -> None:
-    # The hash is the signature's, and not the bank's: a bank of SHA-1 is quoted by a digest of SHA-256.
+    # The signature's hash, not the bank's: SHA-1 banks are quoted with a SHA-256 digest.
     joined = b"".join(value for held in selected.values() for value in held.values())
     digest = _HASHED[hashed](joined).digest()
     if not hmac.compare_digest(digest, quote.pcr_digest):

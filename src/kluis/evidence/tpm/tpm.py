@@ -1,4 +1,4 @@
-"""TPM quotes: is this evidence authentic, and what does it say?
+"""Verify TPM quotes and return their claims.
 
 Spec: TCG "TPM 2.0 Library Part 1: Architecture", "Attestation"; the steps are numbered once, here
 and where they are made, and each has a forged case in the tests.
@@ -39,40 +39,40 @@ _STRONGEST_FIRST: Final = (HashId.SHA512, HashId.SHA384, HashId.SHA256, HashId.S
 
 
 def matches(data: bytes) -> bool:
-    """Whether ``data`` begins as a collection does, and has a TPM quote and no report of a TEE."""
+    """Whether ``data`` starts like a collection, and has a TPM quote and no report of a TEE."""
     return cmw.matches(data) and b'"tpm_quote":[' in data and b'"hcl_report":[' not in data
 
 
 def verify(
     data: bytes, *, context: Context, collateral: TpmEndorsements | Activated | None, now: datetime
 ) -> Verified[Claims]:
-    """Verify one TPM quote, with its PCR values and, where there is one, its event log.
+    """Verify one TPM quote with its PCR values and, if there is one, its event log.
 
     1. The collection has the parts ``tpm_quote`` (TPMS_ATTEST), ``tpm_signature`` (TPMT_SIGNATURE) and
        ``pcrs``, may have ``tpm_public`` (the AK's public area) and ``event_log``, and no others.
     2. A public area, the attester's or the one that the relying party expects, is that of a restricted
-       signing key of the TPM's own.
-    3. The attestation key is trusted: by a certificate chain (:func:`key.certified`), by its activation
-       in the TPM of a certified endorsement key (:mod:`activation`), or because the relying party named
-       the key itself, and not as a TEE's. All public areas are of that very key.
+       signing key that the TPM generated.
+    3. The attestation key is trusted. Either a certificate chain certifies it (:func:`key.certified`), or it
+       was activated in the TPM of a certified endorsement key (:mod:`activation`), or the relying party named
+       the key itself, and not as a TEE's. All public areas are of that same key.
     4. The signature is of the scheme that the area names.
     5. The quote is that key's, and the PCR values are the quoted ones (:func:`quote.check`).
-    6. The event log replays to the quoted values, explains every register that firmware closes, and
-       tells of no failed firmware.
+    6. The event log replays to the quoted values, explains every register that firmware closes, and reports
+       no failed firmware.
 
-    The nonce, and which PCRs with which values are wanted, are appraisal's questions.
+    Appraisal compares the nonce, the PCRs and their values.
 
     Args:
         data: the collection.
-        context: the roots that the relying party believes, and more.
-        collateral: who vouches for the key; None where the relying party named it as a root.
+        context: the trusted roots and the rest of the verifier's state.
+        collateral: endorsements of the key; None if the relying party named it as a root.
         now: aware.
 
     Raises:
         FormatError: a part is malformed, or of an unsupported kind.
         AuthenticityError: a step fails.
-        FreshnessError: a certificate or CRL is out of its time.
-        UnavailableError: nobody vouches for the key, or an issuer is missing.
+        FreshnessError: a certificate or CRL is expired or not yet valid.
+        UnavailableError: nothing certifies the key, or an issuer is missing.
     """
     parts = cmw.Collection.parse(data).values(PARTS, OPTIONAL)  # 1
     endorsements = collateral or _NONE
@@ -87,7 +87,7 @@ def verify(
     try:
         key = _trusted(parts["tpm_quote"], signed, areas, endorsements, context, now)  # 3
     except UnavailableError:
-        # A quote that its own bytes refute is refused, whoever vouches for its key.
+        # Refuse a quote that its own bytes contradict, before looking at any endorsement.
         unvouched = quote.check_unvouched(parts["tpm_quote"], signed, pcrs.parse(parts["pcrs"]))
         if unvouched is not None:
             _check_log(parts, unvouched)
@@ -153,17 +153,17 @@ def _check_same(area: Public, key: TrustedKey, signed: Signature) -> None:
 
 
 def check_log(data: bytes, values: pcrs.Values, *more: bytes) -> LogClaims:
-    """Step 6: hold an event log against the quoted PCRs, in the strongest bank that both have.
+    """Step 6: check an event log against the quoted PCRs, in the strongest bank that both have.
 
     Args:
         data: the log.
         values: PCRs that a quote proves, by bank.
-        more: logs that follow it, as of a dynamic launch.
+        more: logs that follow it, such as that of a dynamic launch.
 
     Raises:
         FormatError: the log is malformed.
-        AuthenticityError: it does not replay, or tells of failed firmware.
-        UnsupportedError: it has digests of no bank that was quoted.
+        AuthenticityError: it does not replay, or reports failed firmware.
+        UnsupportedError: it has no digests for any quoted bank.
     """
     log = event_log.join([event_log.parse(each) for each in (data, *more)])
     declared = dict(log.algorithms)

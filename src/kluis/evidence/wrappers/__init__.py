@@ -1,1 +1,1 @@
-"""What evidence comes in: taken off before it is verified, and compared with it afterwards."""
+"""Wrappers of evidence: removed before it is verified, and compared with it afterwards."""

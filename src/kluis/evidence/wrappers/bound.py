@@ -1,6 +1,6 @@
-"""What a wrapper says of the evidence within, and whether the verified evidence says so, too.
+"""Compare what a wrapper claims about its evidence with the verified evidence.
 
-A wrapper is never believed: the evidence is verified as it would be alone, and then compared.
+A wrapper is never trusted: the evidence is verified as if it were bare, and then compared.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ FIELD_SIZE: Final = 64
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
-    """What the evidence within must say, for the wrapper to be true.
+    """The values that the evidence must contain for the wrapper to be true.
 
     Attributes:
-        what: is bound.
+        what: the kind of the bound value.
         value: its bytes.
-        report_data: 64 bytes each, one of which the evidence has; empty where it is not asked.
-        registers: values that the evidence has, by name.
-        nonce: that the evidence has; None where it is not asked.
-        challenge: bytes, one of which the evidence has exactly as its nonce or its report data; or, where
-            the TEE's own field for it is always 64 bytes (SGX, TDX, SNP; CCA's challenge), with zeros
-            after it, so that N and N with a zero after it are one there; empty where it is not asked.
-        host_data: that a SEV-SNP report has, 32 bytes; None where it is not asked.
+        report_data: accepted values, 64 bytes each; empty if not required.
+        registers: required values, by name.
+        nonce: required value; None if not required.
+        challenge: accepted values of the nonce or the report data, exactly; empty if not required. The field
+            of SGX, TDX, SNP and CCA (its challenge) is always 64 bytes: there the value is padded with zeros,
+            so N and N with a zero after it are equal.
+        host_data: required of a SEV-SNP report, 32 bytes; None if not required.
     """
 
     what: str
@@ -86,7 +86,7 @@ class Bound:
             )
 
     def _check_host_data(self, claims: Claims, name: str, want: bytes) -> None:
-        from kluis.evidence.amd.claims import SnpClaims  # of one maker's wrappers alone
+        from kluis.evidence.amd.claims import SnpClaims  # only for wrappers of one vendor
 
         got = claims.vendor.host_data if isinstance(claims.vendor, SnpClaims) else b""
         if not hmac.compare_digest(want, got):
@@ -99,7 +99,7 @@ class Bound:
     def _challenged(self, claims: Claims) -> bool:
         nonce = claims.nonce or b""
         said = [(want, got) for want in self.challenge for got in (nonce, claims.report_data)]
-        # Where the field has one size, a shorter nonce stands in it with zeros after it, and no length.
+        # If the field has a fixed size, a shorter nonce is padded with zeros, without a length.
         if claims.tee in FIXED:
             field = nonce if claims.tee is Tee.CCA else claims.report_data
             said += [(want.ljust(FIELD_SIZE, b"\0"), field) for want in self.challenge]
@@ -108,13 +108,13 @@ class Bound:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Unwrapped:
-    """Evidence out of its wrapper.
+    """Evidence without its wrapper.
 
     Attributes:
-        name: of the wrapper, for people.
+        name: of the wrapper, for messages.
         inner: the evidence.
-        bounds: what it must bind; none where the wrapper says nothing.
-        envelope: whether it may hold another wrapper.
+        bounds: that it must bind; empty if the wrapper claims nothing.
+        envelope: whether it may contain another wrapper.
     """
 
     name: str
@@ -123,15 +123,15 @@ class Unwrapped:
     envelope: bool = False
 
     def check(self, verified: Verified[Claims]) -> Verified[Claims]:
-        """Compare the verified claims of ``inner`` with the wrapper; gives them with what was bound.
+        """Compare the verified claims of ``inner`` with the wrapper; return them with what was bound.
 
         Raises:
-            AuthenticityError: they do not bind what the wrapper says.
+            AuthenticityError: they do not bind what the wrapper claims.
         """
         for bound in self.bounds:
             bound.check(verified.value, self.name)
         binds: dict[str, bytes] = {}
-        # Envelopes within each other may each bind one of a kind: none is left out.
+        # Nested envelopes may each bind a value of the same kind: none is left out.
         for what, value in dict.fromkeys((bound.what, bound.value) for bound in self.bounds):
             same = sum(name.partition(" (")[0] == what for name in binds)
             binds[f"{what} ({same + 1})" if same else what] = value

@@ -1,8 +1,8 @@
-"""Envelopes, which may hold any evidence and other envelopes: conceptual message wrappers, and EATs.
+"""Open envelopes, which contain evidence or other envelopes: conceptual message wrappers and EATs.
 
-What an envelope says of itself is not believed, signed or not. It is opened where it holds one piece
-of evidence: several would each need their own appraisal, and none would be nobody's word. Of what an
-EAT claims, only its nonce is compared with the evidence within.
+An envelope's own claims are not trusted, signed or not. It is opened only if it contains exactly one piece of
+evidence: several would each need an appraisal. Of an EAT's claims, only its nonce is compared with the
+evidence.
 
 Spec: RFC 9999, "Decapsulation Algorithm"; RFC 9711, "Nonce Claim", "Submodules".
 """
@@ -23,7 +23,7 @@ from kluis.formats.sgx import quote as dcap
 from kluis.formats.snp import response as snp
 from kluis.formats.wrappers import coco, coco_parts, dstack, dstack_scale, eat, gosev, gotpm, nvtrust, oe, tsm
 
-# Evidence of several parts that belong together, told by the label of one of them.
+# Evidence in several parts that belong together, recognized by the label of one of them.
 TOGETHER: Final = ("tpm_quote", "tpm_signature", "pcrs", "hcl_report", "cert_chain")
 _LABELS: Final = frozenset(label.encode() for label in TOGETHER)
 _LABEL_END: Final = b'":['
@@ -31,11 +31,11 @@ _COSE: Final = (b"\xd2\x84", b"\x84\x44")
 
 
 def peel(data: bytes) -> Unwrapped | None:
-    """Open one envelope; None where there is none, or where its parts belong together.
+    """Open one envelope; None if there is none, or if its parts belong together.
 
     Raises:
         FormatError: malformed.
-        UnsupportedError: several pieces of evidence, or a form that is not handled.
+        UnsupportedError: several pieces of evidence, or an unsupported form.
         AuthenticityError: no evidence (code ``no_evidence``).
     """
     if eat.matches(data):
@@ -55,21 +55,21 @@ def peel(data: bytes) -> Unwrapped | None:
 
 
 def is_collection(data: bytes) -> bool:
-    """Whether bytes are a collection in CBOR, which is a map and has no mark of its own."""
+    """Whether bytes are a collection in CBOR, which is a map without a mark."""
     if not b"\xa0" < data[:1] < b"\xbc":
         return False
     try:
         cmw_cbor.parse(data)
     except KluisError as error:
-        # A signed part is told from bytes that are none.
+        # Signed parts are distinguished from other bytes.
         return isinstance(error, UnsupportedError)
     return True
 
 
 def _together(data: bytes) -> bool:
-    """Whether a collection in JSON has parts that belong together, which their verifier will read.
+    """Whether a JSON collection has parts that belong together, which their verifier parses.
 
-    No text in it holds a quote, and it holds no other collection: what looks like a label is one.
+    No text in it contains a quote, and it contains no other collection: what looks like a label is a label.
     """
     if data.find(b"{", 1) > 0:
         return False
@@ -86,7 +86,7 @@ def _together(data: bytes) -> bool:
 def _record(part: Part) -> Unwrapped:
     if part.indicator is not None and not _may_be_evidence(part):
         said = " and ".join((flag.name or "").lower() for flag in Indicator if flag & part.indicator)
-        raise AuthenticityError(f"CMW record: want evidence, got what says it is {said}", code="no_evidence")
+        raise AuthenticityError(f"CMW record: want evidence, got {said}", code="no_evidence")
     return Unwrapped("CMW record", part.value, envelope=True)
 
 
@@ -97,7 +97,7 @@ def _collection(parts: Mapping[str, Part] | Mapping[Key, Part]) -> Unwrapped | N
 
 
 def _as_json(parts: Mapping[Key, Part]) -> Unwrapped | None:
-    """Parts that belong together, as their verifiers read them."""
+    """Parts that belong together, in the form that their verifiers parse."""
     held = {label: part for label, part in parts.items() if isinstance(label, str) and cmw.is_label(label)}
     if len(held) != len(parts) or not any(label in held for label in (*TOGETHER, *tsm.PARTS)):
         return None
@@ -115,12 +115,12 @@ def _token(token: eat.Eat) -> Unwrapped:
 
 
 _NAMED: Final = (
-    "parts go by names: tpm_quote with tpm_signature and pcrs; hcl_report, with these or alone; "
-    "report with cert_chain"
+    "parts have names: tpm_quote with tpm_signature and pcrs; hcl_report, with or without these;"
+    " report with cert_chain"
 )
 _RESULT: Final = (
-    "give the evidence that it was made from; a service's token is a result, "
-    "which whoever trusts the service checks: kluis token verify FILE --keys FILE"
+    "pass the evidence behind it; a service's token is a result, which kluis token verify FILE --keys"
+    " FILE checks"
 )
 
 
@@ -128,14 +128,14 @@ def _one(parts: Iterable[Part], name: str) -> Part:
     found = [part for part in parts if _may_be_evidence(part) and _is_evidence(part.value)]
     if not found:
         raise AuthenticityError(
-            f"{name}: want evidence within, got none: what it says is nobody's word",
+            f"{name}: want evidence inside, got no evidence: its content is unsigned",
             hint=_NAMED if name == "CMW collection" else _RESULT,
             code="no_evidence",
         )
     if len(found) > 1:
         raise UnsupportedError(
             f"{name}: want one piece of evidence within, got {len(found)}",
-            hint="each is evidence of its own: take them apart (kluis inspect shows them), and verify each",
+            hint="each is separate evidence: take them apart (kluis inspect shows them), and verify each",
             code="bad_length",
         )
     return found[0]

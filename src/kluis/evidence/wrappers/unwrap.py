@@ -1,8 +1,8 @@
-"""Wrappers around evidence: what is within, and what must be true of it once it is verified.
+"""Remove wrappers around evidence, and list what the verified evidence must bind.
 
-A wrapper is never believed: it names the evidence within and what that should bind. The evidence is
-verified as it would be alone, and then compared with what the wrapper says. Names, times and
-signatures of certificates that carry evidence are not looked at; the key in them is bound.
+A wrapper is never trusted: it names the evidence within and what that should bind. The evidence is verified
+as if it were bare, and then compared with the wrapper's claims. Names, times and signatures of certificates
+that carry evidence are ignored; the evidence must bind their key.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ _BANKS: Final = (HashId.SHA512, HashId.SHA384, HashId.SHA256)
 
 
 def unwrap(data: bytes) -> Unwrapped | None:
-    """Take wrappers off: envelopes within each other, and within them one of a maker's; None for none.
+    """Remove nested envelopes, and within them one vendor-specific wrapper; None if there is no wrapper.
 
     Raises:
-        FormatError: a wrapper that is malformed, or more than 4 envelopes within each other.
-        UnsupportedError: one of a kind or version that is not handled.
+        FormatError: a malformed wrapper, or more than 4 nested envelopes.
+        UnsupportedError: a wrapper of an unsupported kind or version.
         AuthenticityError: an envelope without evidence, or a certificate whose claims name another key.
     """
     layers: list[Unwrapped] = []
@@ -75,11 +75,11 @@ def unwrap(data: bytes) -> Unwrapped | None:
 
 
 def peel(data: bytes) -> Unwrapped | None:
-    """Take one wrapper off; None where there is none.
+    """Remove one wrapper; None if there is none.
 
     Raises:
-        FormatError: a wrapper that is malformed.
-        UnsupportedError: one of a kind or version that is not handled.
+        FormatError: a malformed wrapper.
+        UnsupportedError: a wrapper of an unsupported kind or version.
         AuthenticityError: an envelope without evidence, or a certificate whose claims name another key.
     """
     if data[:1] == b"{" and _EAT in data[:4096]:
@@ -90,7 +90,7 @@ def peel(data: bytes) -> Unwrapped | None:
 def _envelope(data: bytes) -> Unwrapped | None:
     if not data[:1] or not (data[:1] in b"{[" or data[0] > 0x7F or data.startswith(_TOKEN)):
         return None
-    from kluis.evidence.wrappers import envelope  # which the evidence of most makers never comes in
+    from kluis.evidence.wrappers import envelope  # not used for most vendors' evidence
 
     return envelope.peel(data)
 
@@ -155,7 +155,7 @@ def _dstack_response(data: bytes) -> Unwrapped:
 
 
 def _dstack_attestation(found: Attestation) -> Unwrapped:
-    """Of the events only a TDX domain's are proven, by its registers; a report binds its configuration."""
+    """Only a TDX domain's events are proven, by its registers; a report binds its configuration."""
     told = found.report_data
     bounds = [Bound(what=REPORT_DATA, value=told, report_data=(told,))]
     if found.platform is Platform.TDX:
@@ -163,7 +163,7 @@ def _dstack_attestation(found: Attestation) -> Unwrapped:
         logged = [(event.name, event.payload) for event in found.events if event.kind == dstack.RUNTIME_EVENT]
         if found.events and found.runtime and logged != list(found.runtime):
             raise AuthenticityError(
-                "dstack attestation: its log tells other events than it says it recorded", code="event_log"
+                "dstack attestation: its log has other events than its recorded list", code="event_log"
             )
     if found.host_data is not None:
         bounds.append(Bound(what=CONFIGURATION, value=found.config.encode(), host_data=found.host_data))
@@ -213,7 +213,7 @@ def _certificate(data: bytes) -> Unwrapped | None:
 
 
 def _hash_of(key: bytes) -> Bound:
-    """The key of a certificate, by any hash: no specification says which."""
+    """The key of a certificate, by any hash: no specification names one."""
     hashes = (hashlib.sha256, hashlib.sha384, hashlib.sha512)
     wanted = tuple(each(key).digest().ljust(64, b"\0") for each in hashes)
     return Bound(what=PUBLIC_KEY, value=key, report_data=wanted)
@@ -247,7 +247,7 @@ def _oe_certificate(extension: bytes, evidence: bool, key: bytes) -> Unwrapped:
 
 
 def _go_tpm(data: bytes) -> Unwrapped:
-    """The quote of the strongest bank; a report of a TEE that came along is not looked at."""
+    """The quote of the strongest bank; a TEE report in the same attestation is ignored."""
     attestation = gotpm.parse(data)
     by_bank = {quote.bank: quote for quote in attestation.quotes}
     bank = next((bank for bank in _BANKS if bank in by_bank), None)

@@ -1,7 +1,8 @@
-"""Endorsements of utility VMs, as Azure's containers bring them: bytes to fields. Nothing here is verified.
+"""Parse the endorsements of utility VMs that Azure's confidential containers carry. Nothing here is verified.
 
-A COSE_Sign1 over a launch digest. Older ones have ``iss`` and ``feed`` in the protected header and JSON as
-payload; newer ones have CWT claims (issuer, subject, ``svn``), and the digest itself as payload.
+An endorsement is a COSE_Sign1 over a launch digest. Older ones have ``iss`` and ``feed`` in the protected
+header and a JSON payload. Newer ones have CWT claims (issuer, subject, ``svn``), and the payload is the
+digest itself.
 
 Spec: RFC 9360, "x5chain"; RFC 9597, "CWT Claims in COSE headers"; draft-ietf-cose-hash-envelope, labels 258
 and 259; microsoft/did-x509, "did:x509 Method Specification"; CCF, "UVM endorsements", for the older form.
@@ -40,17 +41,17 @@ _DID: Final = re.compile(r"did:x509:0:sha256:([A-Za-z0-9_-]{43})::eku:([0-9.]{3,
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Endorsement:
-    """One endorsement, taken apart.
+    """A parsed endorsement.
 
     Attributes:
-        issuer: who says it: did:x509.
-        feed: the line of products.
-        svn: of the product, 0 to 2^32-1.
-        measurement: of the utility VM's launch, 48 bytes.
-        chain: DER of certificates: who signed first, then who issued each.
-        scheme: of the signature.
-        signed: the bytes that it covers.
-        signature: as COSE has it.
+        issuer: the did:x509 of the signer.
+        feed: the product line.
+        svn: security version of the product, 0 to 2^32-1.
+        measurement: launch measurement of the utility VM, 48 bytes.
+        chain: certificates in DER; the signer's first, then the issuer of each.
+        scheme: the signature scheme.
+        signed: the bytes that the signature covers.
+        signature: in COSE's encoding.
     """
 
     issuer: str
@@ -65,11 +66,11 @@ class Endorsement:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Did:
-    """A did:x509 that asks for one extended usage.
+    """A did:x509 that requires one extended key usage.
 
     Attributes:
-        fingerprint: base64url of SHA-256 of a certificate above the signer's.
-        usage: that the signer's certificate has, dotted.
+        fingerprint: base64url of the SHA-256 of a certificate above the signer's in the chain.
+        usage: the extended key usage that the signer's certificate must have, dotted.
     """
 
     fingerprint: str
@@ -77,11 +78,11 @@ class Did:
 
 
 def parse(data: bytes) -> Endorsement:
-    """Read one endorsement.
+    """Parse one endorsement.
 
     Raises:
-        UnsupportedError: of another signature algorithm or payload.
-        FormatError: it is none.
+        UnsupportedError: another signature algorithm or payload type.
+        FormatError: not an endorsement.
     """
     message = Sign1.parse(data, WHAT, max_size=MAX_SIZE, tags=(_DATE,))
     headers = Entries(dict(message.headers), f"{WHAT}.protected", _NAMES)
@@ -119,10 +120,10 @@ def parse(data: bytes) -> Endorsement:
 
 
 def parse_did(text: str) -> Did:
-    """Read a did:x509 of version 0 and SHA-256 that asks for one extended usage.
+    """Parse a did:x509 of version 0 and SHA-256 that requires one extended key usage.
 
     Raises:
-        UnsupportedError: another.
+        UnsupportedError: any other did:x509.
     """
     found = _DID.fullmatch(text)
     if found is None:

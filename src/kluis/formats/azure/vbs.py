@@ -1,12 +1,12 @@
-"""Reports of enclaves that Windows' hypervisor isolates (VBS): bytes to fields. Nothing here is verified.
+"""Parse reports of enclaves isolated by the Windows hypervisor (VBS). Nothing here is verified.
 
 A header, the signed statement (the report with the enclave's data and identity, and a block for each module
 that was loaded), and a signature of the secure kernel's key. Little-endian, packed.
 
 Spec: Windows SDK, ``ntenclv.h``: VBS_ENCLAVE_REPORT_PKG_HEADER, VBS_ENCLAVE_REPORT, ENCLAVE_IDENTITY;
-``winnt.h``: ENCLAVE_FLAG. What is signed, and how (RSASSA-PSS, SHA-256, MGF1 with SHA-256, 32 bytes of
-salt), is what Microsoft's SQL Server drivers verify. The module blocks are signed and stay unread: those
-drivers skip them too, and nothing public says whether a block's size counts its own header.
+``winnt.h``: ENCLAVE_FLAG. What is signed, and how (RSASSA-PSS, SHA-256, MGF1 with SHA-256, 32 bytes of salt),
+is what Microsoft's SQL Server drivers verify. The module blocks are signed but not parsed. Those drivers skip
+them too, and no public document states whether a block's size includes its own header.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DEBUG: Final = 0x1 | 0x2 | 0x4
 
 @layout("VBS report header", HEADER_SIZE)
 class Header(Struct):
-    """What stands before a report: 24 bytes, the last 4 reserved."""
+    """The header of a report: 24 bytes, the last 4 reserved."""
 
     package_size: int = at(0, U32)
     version: int = at(4, U32)
@@ -41,7 +41,7 @@ class Header(Struct):
 
 @layout("VBS report", REPORT_SIZE)
 class Report(Struct):
-    """An enclave's report: 224 bytes. ``enclave_data`` is the enclave's own choice."""
+    """An enclave's report: 224 bytes. The enclave chooses ``enclave_data``."""
 
     report_size: int = at(0, U32)
     report_version: int = at(4, U32)
@@ -60,17 +60,17 @@ class Report(Struct):
 
     @property
     def debug(self) -> bool:
-        """Whether the enclave's memory is open to its host, or can be opened."""
+        """Whether the host can read the enclave's memory, or can enable this."""
         return bool(self.flags & DEBUG)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Package:
-    """A report and its signature.
+    """A report with its signature.
 
     Attributes:
-        report: the enclave's.
-        signed: the bytes that the signature is over: the statement, from the report to the signature.
+        report: the enclave's report.
+        signed: the bytes that the signature covers: the statement, from the report to the signature.
         signature: RSASSA-PSS with SHA-256.
     """
 
@@ -80,7 +80,7 @@ class Package:
 
 
 def parse(data: bytes) -> Package:
-    """Read one package; nothing may follow it.
+    """Parse one package; no bytes may follow it.
 
     Raises:
         UnsupportedError: another version, or another signature scheme.

@@ -1,4 +1,4 @@
-"""Devices joined to a CCA platform while it runs, and keys that it starts by. Nothing here is verified.
+"""Parse the devices attached to a running CCA platform, and its root of trust keys. Nothing here is verified.
 
 Spec: draft-ffm-rats-cca-token-03, "Platform Extension", "TBB RoTPK"; Arm, "Realm Management Monitor
 specification" 2.0, "CCA platform extension", whose devices name no type.
@@ -30,7 +30,7 @@ _KEY_NAMES: Final = {1: "name", 2: "active_array", 3: "index", 4: "digest"}
 
 
 class Encryption(enum.Enum):
-    """Who encrypts a device's memory."""
+    """Which component encrypts a device's memory."""
 
     HOST = 0
     DEVICE = 1
@@ -39,16 +39,16 @@ class Encryption(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """A device that was joined to the platform.
+    """A device attached to the platform.
 
     Attributes:
-        hash_algorithm: of the digests; None where it is the platform's.
-        measurements: digest of what it said of itself, 32, 48 or 64 bytes.
-        certificates: digest of its certificate chain, likewise.
+        hash_algorithm: of the digests; None if it is the platform's.
+        measurements: digest of the device's measurements, 32, 48 or 64 bytes.
+        certificates: digest of its certificate chain, 32, 48 or 64 bytes.
         uses_ide: whether its link is encrypted.
-        protocol: that it was asked by, as ``spdm-1.3.0``.
-        negotiation: digest of what it and the platform agreed on before; or None.
-        kind: of device, as ``cxl-type-3``; or None.
+        protocol: that the platform queried it with, such as ``spdm-1.3.0``.
+        negotiation: digest of what it and the platform negotiated before; or None.
+        kind: of device, such as ``cxl-type-3``; or None.
         encryption: of its memory; or None.
     """
 
@@ -63,7 +63,7 @@ class Device:
 
     @classmethod
     def read(cls, value: Value, what: str) -> Self:
-        """Read one device.
+        """Parse one device.
 
         Raises:
             FormatError: an entry is missing, unknown, of another type, or out of bounds.
@@ -84,10 +84,10 @@ class Device:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RootKey:
-    """A key that the platform's first firmware is verified by.
+    """A key that verifies the platform's first firmware.
 
     Attributes:
-        name: whose it is, as ``DM``.
+        name: of its owner, such as ``DM``.
         active_array: which array of keys is in use, 0..65535.
         index: of the key in the array, 0..65535.
         digest: of the key, 32, 48 or 64 bytes.
@@ -100,7 +100,7 @@ class RootKey:
 
     @classmethod
     def read(cls, value: Value, what: str) -> Self:
-        """Read one key.
+        """Parse one key.
 
         Raises:
             FormatError: an entry is missing, unknown, of another type, or out of bounds.

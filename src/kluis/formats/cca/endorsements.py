@@ -1,7 +1,7 @@
-"""What a CCA token's verifier needs beside it: the key of the platform. Nothing here is verified.
+"""Endorsements of a CCA token: the platform's attestation key. Nothing here is verified.
 
-Spec: draft-ffm-rats-cca-token, "Verification": the CCA platform attestation key (CPAK) is looked up
-by implementation id and instance id, and whoever verifies has it from the platform's maker.
+Spec: draft-ffm-rats-cca-token, "Verification": the verifier finds the CCA platform attestation key (CPAK) by
+implementation id and instance id, and obtains it from the platform's vendor.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _WHAT: Final = "CCA endorsements"
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Endorsements:
-    """A platform's key, and which platform's it is.
+    """The attestation key of a platform, with the ids of that platform.
 
     Attributes:
         cpak: the public key: PEM, DER or a JWK.
-        implementation_id: 32 bytes; None where the key is not said to be of one.
-        instance_id: 33 bytes, 0x01 and 32; None likewise.
+        implementation_id: 32 bytes; None if the key is not limited to one.
+        instance_id: 33 bytes, 0x01 and 32; None if the key is not limited to one.
     """
 
     cpak: bytes
@@ -38,7 +38,7 @@ class Endorsements:
         """The public key.
 
         Raises:
-            FormatError: it is none.
+            FormatError: not a public key.
         """
         if self.cpak.lstrip()[:1] == b"{":
             return jose.parse_jwk(self.cpak, "CPAK")
@@ -46,10 +46,11 @@ class Endorsements:
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
-        """Read members ``cpak``, PEM or a JWK, and the two ids, hex or absent.
+        """Read the members ``cpak`` (PEM or a JWK) and the two ids (hex or absent).
 
         Raises:
-            FormatError: not JSON, a member missing, unknown or of the wrong kind, more than 64 KiB.
+            FormatError: not JSON, a member that is missing, unknown or of the wrong kind, or more than 64
+                KiB.
         """
         members = Members(jcs.loads(data, _WHAT, max_size=MAX_SIZE), _WHAT)
         sizes = {name: size for name, size in _IDS.items() if name in members}
@@ -58,10 +59,10 @@ class Endorsements:
         return cls(cpak=members.text("cpak").encode(), **ids)
 
     def to_json(self) -> bytes:
-        """Write what is there, in canonical JSON; a key in DER as PEM.
+        """Write the members that are set, in canonical JSON; a DER key is written as PEM.
 
         Raises:
-            FormatError: the key is none.
+            FormatError: the key is not a public key.
         """
         found: dict[str, Json] = {"cpak": self._text()}
         for name in _IDS:

@@ -1,9 +1,9 @@
-"""Arm CCA platform claims: what the platform under a realm is. Nothing here is verified.
+"""Parse Arm CCA platform claims, which describe the platform under a realm. Nothing here is verified.
 
-Spec: draft-ffm-rats-cca-token, "Platform Claims". The profile's name tells generations apart:
-``http://arm.com/CCA-SSD/1.0.0`` before it, ``tag:arm.com,2023:cca_platform#1.0.0`` in it, which differ by
-the name alone; and ``tag:arm.com,2024:cca_platform#2.0.0`` from its third revision on, as in Arm's "Realm
-Management Monitor specification" 2.0, "CCA platform claims".
+Spec: draft-ffm-rats-cca-token, "Platform Claims". The profile's name identifies the generation. Before the
+draft it is ``http://arm.com/CCA-SSD/1.0.0``; in the draft ``tag:arm.com,2023:cca_platform#1.0.0``; these two
+differ only in the name. From the draft's third revision on it is ``tag:arm.com,2024:cca_platform#2.0.0``, as
+in Arm's "Realm Management Monitor specification" 2.0, "CCA platform claims".
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_TEXT: Final = 512
 MAX_DEVICES: Final = 64
 MAX_ROOT_KEYS: Final = 64
 MAX_COUNTERSIGNERS: Final = 16
-# Who asked the platform for its token: the realms' manager; nobody else may.
+# The component that requests the platform's token: only the realm management monitor may.
 REALM_MANAGER: Final = 1
 _CLIENT: Final = 2394
 _LIFECYCLE: Final = 2395
@@ -68,7 +68,7 @@ _WHAT: Final = "CCA platform token"
 
 
 class Lifecycle(enum.Enum):
-    """The state of a platform: the high byte of its lifecycle, worst first."""
+    """The lifecycle state of a platform: the high byte of its lifecycle, worst first."""
 
     DECOMMISSIONED = 0x60
     RECOVERABLE_DEBUG = 0x50
@@ -81,16 +81,16 @@ class Lifecycle(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
-    """One part of the platform's firmware.
+    """One component of the platform's firmware.
 
     Attributes:
-        kind: what it is, or None.
+        kind: of component, or None.
         measurement: 32, 48 or 64 bytes.
         version: or None.
         signer: digest of the signer's key, 32, 48 or 64 bytes.
-        hash_algorithm: of the measurement, or a description of it, as the platform has it; or None.
-        live_activation: whether it may be updated before the platform starts anew; or None.
-        countersigners: digests of keys that signed it too, 32, 48 or 64 bytes each.
+        hash_algorithm: of the measurement, or the platform's description of it; or None.
+        live_activation: whether it can be updated before the platform restarts; or None.
+        countersigners: digests of keys that also signed it, 32, 48 or 64 bytes each.
     """
 
     kind: str | None
@@ -114,11 +114,11 @@ class Platform:
         config: 1..4096 bytes, opaque.
         state: the lifecycle's number, 0..0xffff.
         components: 1 to 64.
-        verification_service: where the platform thinks that it can be verified, or None. Never fetched.
-        hash_algorithm: of measurements that name none; None where the profile lets it be absent.
+        verification_service: the verifier that the platform suggests, or None. Never fetched.
+        hash_algorithm: of measurements that name none; None if the profile lets it be absent.
         manufacturing_config: 1..4096 bytes, opaque; or None.
-        devices: that were joined to the platform while it runs, as memory over CXL.
-        root_keys: that its firmware is verified by.
+        devices: attached to the running platform, such as memory over CXL.
+        root_keys: keys that verify its firmware.
         peer_signers: 1..4096 bytes, opaque; or None.
     """
 
@@ -138,15 +138,15 @@ class Platform:
 
     @property
     def lifecycle(self) -> Lifecycle:
-        """What ``state`` means."""
+        """The lifecycle state that ``state`` encodes."""
         return Lifecycle(self.state >> 8)
 
     @classmethod
     def parse(cls, payload: bytes) -> Self:
-        """Read the claims.
+        """Parse the claims.
 
         Raises:
-            UnsupportedError: of another profile.
+            UnsupportedError: another profile.
             FormatError: a claim is missing, unknown, of another type, or out of bounds.
         """
         claims = Entries(cbor.loads(payload, _WHAT), _WHAT, _NAMES)

@@ -1,9 +1,9 @@
-"""Arm CCA realm claims: what runs in a realm, and its key. Nothing here is verified.
+"""Parse Arm CCA realm claims: the realm's measurements and its key. Nothing here is verified.
 
-Spec: draft-ffm-rats-cca-token, "Realm Claims". Before it a realm token names no profile, and its
-key is a point; in it the key is a COSE_Key. From its third revision on, as in Arm's "Realm Management
-Monitor specification" 2.0, "Realm claims", the realm says more: the two write its memory's policy
-differently, and the draft has no instance of a realm.
+Spec: draft-ffm-rats-cca-token, "Realm Claims". Before the draft a realm token names no profile, and its key
+is a point; in the draft the key is a COSE_Key. From its third revision on, as in Arm's "Realm Management
+Monitor specification" 2.0, "Realm claims", there are more claims. The two documents write the memory policy
+differently, and the draft has no realm instance id.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PROFILE: Final = "tag:arm.com,2023:realm#1.0.0"
 LATEST: Final = "tag:arm.com,2024:realm#2.0.0"
 CHALLENGE_SIZE: Final = 64
 EXTENSIBLE: Final = 4
-# Names of IANA's registry "Named Information Hash Algorithms", and what hashlib calls them.
+# Names of IANA's registry "Named Information Hash Algorithms", and hashlib's names for them.
 HASHES: Final = {"sha-256": "sha256", "sha-384": "sha384", "sha-512": "sha512"}
 _PERSONALIZATION: Final = 44235
 _HASH: Final = 44236
@@ -34,7 +34,7 @@ _KEY_HASH: Final = 44240
 _MEMORY: Final = 44243
 _ACTIVATION: Final = 44244
 _DEVICES: Final = 44257
-# As the draft names them, by the numbers that Arm's specification has.
+# The draft's names for the numbers in Arm's specification.
 MEMORY: Final = ("shared", "private")
 _NAMES: Final = {
     eat.NONCE: "challenge",
@@ -61,21 +61,21 @@ class Realm:
     """The realm's claims.
 
     Attributes:
-        profile: ``PROFILE`` or ``LATEST``, or None of the generation before both.
-        challenge: 64 bytes that the realm gave.
+        profile: ``PROFILE`` or ``LATEST``; None for the generation before both.
+        challenge: 64 bytes that the realm chose.
         personalization_value: 64 bytes that the host chose when it made the realm.
-        hash_algorithm: of the measurements: ``sha-256``, ``sha-384`` or ``sha-512``. Measurements may
-            be longer than its digests.
-        public_key_bytes: the realm attestation key, as the platform's challenge is the digest of.
+        hash_algorithm: of the measurements: ``sha-256``, ``sha-384`` or ``sha-512``. Measurements may be
+            longer than its digests.
+        public_key_bytes: the realm attestation key, in the encoding whose digest is the platform's challenge.
         public_key: the same, on P-384.
         initial_measurement: 32, 48 or 64 bytes.
         extensible_measurements: 4, of 32, 48 or 64 bytes each.
         public_key_hash_algorithm: of the platform's challenge.
         instance_id: 33 bytes, 0x01 and 32 that name the realm; or None.
-        memory: whether its memory is encrypted under a key of its own: ``private`` or ``shared``; None
-            where the profile says nothing of it.
-        live_activation: whether firmware under it may be updated while it runs; or None.
-        devices: digest of the tokens of devices that it was given, 32, 48 or 64 bytes; or None.
+        memory: whether a separate key encrypts the realm's memory: ``private`` or ``shared``; None if the
+            profile has no such claim.
+        live_activation: whether firmware below it can be updated while it runs; or None.
+        devices: digest of the tokens of devices assigned to it, 32, 48 or 64 bytes; or None.
     """
 
     profile: str | None
@@ -94,10 +94,10 @@ class Realm:
 
     @classmethod
     def parse(cls, payload: bytes) -> Self:
-        """Read the claims.
+        """Parse the claims.
 
         Raises:
-            UnsupportedError: of another profile, or a hash or key of another kind.
+            UnsupportedError: another profile, or a hash or key of another kind.
             FormatError: a claim is missing, unknown, of another type, or out of bounds.
         """
         claims = Entries(cbor.loads(payload, _WHAT), _WHAT, _NAMES)

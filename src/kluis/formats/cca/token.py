@@ -1,11 +1,11 @@
-"""Arm CCA tokens: a realm's token and that of the platform under it. Nothing here is verified.
+"""Parse Arm CCA tokens: a realm's token and the token of its platform. Nothing here is verified.
 
     CCA token = #6.907({ 44234: [263, bstr .cbor COSE_Sign1 of the platform], 44241: the same of the realm })
     before = #6.399({ 44234: bstr .cbor COSE_Sign1 of the platform, 44241: the same of the realm })
 
 Spec: draft-ffm-rats-cca-token, "CCA Attestation Token": since its first revision a collection of conceptual
-messages, of the content format "application/eat+cwt". Tokens of all generations, and mixed ones, are
-read: each of the two parts says which it is of.
+messages, of the content format "application/eat+cwt". Tokens of all generations are read, and mixed ones:
+each of the two parts states its own generation.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Token:
     Attributes:
         platform: whose payload :class:`kluis.formats.cca.platform.Platform` reads.
         realm: whose payload :class:`kluis.formats.cca.realm.Realm` reads.
-        platform_first: whether the platform's part stands first.
-        tag: the form that it has: ``COLLECTION``, or ``TAG`` before.
+        platform_first: whether the platform's part comes first.
+        tag: the token's form: ``COLLECTION``, or ``TAG`` for older tokens.
     """
 
     platform: bytes
@@ -51,7 +51,7 @@ class Token:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read one token, at most 32 KiB.
+        """Parse one token, at most 32 KiB.
 
         Raises:
             FormatError: not a token, or bytes after it.
@@ -98,7 +98,8 @@ def _message(parts: Entries, key: int) -> bytes:
 
 
 def message(data: bytes, what: str) -> Sign1:
-    """Read a part: the algorithm in its protected header, no other header, a signature of its size.
+    """Parse one part: the algorithm in its protected header, no other header, and a signature of the
+    algorithm's size.
 
     Raises:
         UnsupportedError: another algorithm.

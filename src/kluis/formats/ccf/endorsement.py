@@ -98,4 +98,3 @@ def encode_first(message: bytes, start: TxId, key: bytes) -> bytes:
             "endorsing_key": b64.encode(key),
         }
     )
-

@@ -1,11 +1,11 @@
-"""How bytes arrive: as they are, as hex, base64, base64url, PEM, or one of these in JSON's quotes.
+"""Decode input that arrives raw, or as hex, base64, base64url, PEM, or any of these in JSON quotes.
 
-Which it is follows from the letters alone, in one fixed order, so that the same bytes are always read
-the same way: hex before base64, since every hex text of whole quads is base64, too. Lines may end anywhere.
+The encoding is chosen from the characters only, in one fixed order, so the same bytes are always read the
+same way. Hex comes before base64, because hex text of whole quads is also base64. Lines may end anywhere.
 Nothing is decoded twice.
 
-Hex may be in groups, as openssl, xxd, od and Wireshark print it: bytes, or groups of one size, with a colon
-or one space between, and nothing else in the text. What has both, or groups of several sizes, is no hex.
+Hex may be in groups, as openssl, xxd, od and Wireshark print it: bytes, or groups of one size, separated by a
+colon or one space. Text that mixes separators, or group sizes, is not hex.
 
 Spec: RFC 4648; RFC 7468, "Strict Syntax".
 """
@@ -30,13 +30,13 @@ _MOST_DIGITS: Final = 64  # of a group
 _PLAIN: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _TEXT: Final = bytes(range(32, 127)) + b"\t\r\n"
 _FROM_URL: Final = bytes.maketrans(b"-_", b"+/")
-# Who reads a chain of certificates reads it as text.
+# A reader of certificate chains takes them as text.
 _PEM: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,64})-----\r?\n([A-Za-z0-9+/=\r\n]+)-----END \1-----\Z")
 _BEGIN: Final = b"-----BEGIN "
 
 
 class Armor(enum.StrEnum):
-    """What stood around the bytes."""
+    """An encoding around the bytes."""
 
     JSON = "JSON text"
     PEM = "PEM"
@@ -46,22 +46,22 @@ class Armor(enum.StrEnum):
 
 
 class Opened(NamedTuple):
-    """Bytes, and what stood around them, the outermost first; nothing where they came as they are."""
+    """Decoded bytes, and the encodings around them, outermost first; none if they came raw."""
 
     data: bytes
     armor: tuple[Armor, ...]
 
 
 def open_armor(data: bytes, what: str = "input") -> Opened:
-    """Take what stands around bytes away.
+    """Remove the encodings around bytes.
 
     Args:
         data: at most 64 MiB.
         what: what they claim to be, for messages.
 
     Returns:
-        The bytes within. JSON documents, texts of no kind known here, and PEM of several parts are
-        given as they came, without the white space around them.
+        The decoded bytes. JSON documents, text of an unknown kind, and PEM of several parts are returned
+        unchanged, without surrounding white space.
 
     Raises:
         FormatError: too large, or PEM, hex or base64 that is broken.
@@ -100,12 +100,12 @@ def _text(text: bytes, what: str) -> Opened:
 
 
 def hex_of_groups(text: bytes) -> bytes | None:
-    """The bytes of hex in groups; None where the text is anything else.
+    """Decode hex in groups; None if the text is anything else.
 
     Args:
-        text: lines of groups of 2, 4, up to 64 digits, all of one size, the last of a line perhaps shorter;
-            between them colons or single spaces, the same in the whole text. A line may be indented, and may
-            end with what stands between groups.
+        text: lines of groups of 2, 4, up to 64 digits, all of one size; the last of a line may be shorter.
+            Colons or single spaces separate them, the same in the whole text. A line may be indented, and may
+            end with a separator.
     """
     first = _FIRST.match(text)
     if first is None or text.translate(None, _HEX + _BLANK + b":"):
@@ -142,7 +142,7 @@ def _pem(text: bytes, what: str) -> Opened:
 
 
 def _quoted(text: bytes, what: str) -> bytes:
-    """The text in JSON's quotes: line ends and slashes may be escaped, and nothing else."""
+    """The text within JSON quotes; only line ends and slashes may be escaped."""
     if b"\\" in text:
         text = text.replace(b"\\r\\n", b"\n").replace(b"\\n", b"\n").replace(b"\\/", b"/")
     if b"\\" in text or b'"' in text:

@@ -1,4 +1,4 @@
-"""Base64, strictly: one text for the same bytes, so that nothing is read in two ways.
+"""Base64, strictly: each byte string has exactly one accepted encoding.
 
 Spec: RFC 4648, sections 4, 5 and 3.5 (unused bits are zero).
 """
@@ -48,7 +48,7 @@ def decode_url(text: str, what: str) -> bytes:
         raw = text.encode("ascii")
         if b"+" in raw or b"/" in raw or b"=" in raw:
             raise ValueError("the other alphabet, or padding")
-        # Quicker than a table of both, which looks at each letter by itself.
+        # Faster than a table of both alphabets, which looks at each character.
         return _exact(raw.replace(b"-", b"+").replace(b"_", b"/") + b"=" * (-len(raw) % 4))
     except ValueError:
         raise FormatError(
@@ -57,18 +57,18 @@ def decode_url(text: str, what: str) -> bytes:
 
 
 def decode_either(text: object, what: str, *, most: int) -> bytes:
-    """Read base64url or base64, padded or not: Python's clients leave padding out, Go's write it.
+    """Read base64url or base64, padded or not: Python's clients omit padding, Go's clients write it.
 
     Args:
-        text: what somebody sent.
-        what: for the message.
+        text: untrusted input.
+        what: name for error messages.
         most: bytes.
 
     Raises:
-        FormatError: no text, not base64, or longer.
+        FormatError: not text, not base64, or longer.
     """
     if not isinstance(text, str):
-        raise FormatError(f"{what}: want base64url, got {'none' if text is None else 'something else'}")
+        raise FormatError(f"{what}: want base64url, got {'nothing' if text is None else 'something else'}")
     if len(text) > most * 4 // 3 + 4:
         raise FormatError(f"{what}: want at most {most} bytes, got more")
     try:
@@ -80,7 +80,8 @@ def decode_either(text: object, what: str, *, most: int) -> bytes:
 
 def _exact(raw: bytes) -> bytes:
     data = binascii.a2b_base64(raw, strict_mode=True)
-    # The strict mode refuses all but unused bits, and those are in the last three bytes' letters.
+    # Strict mode refuses everything except unused bits, and those are in the characters of the last three
+    # bytes.
     whole = max(len(data) - 1, 0) // 3
     if binascii.b2a_base64(data[3 * whole :], newline=False) != raw[4 * whole :]:
         raise ValueError("unused bits")

@@ -1,4 +1,4 @@
-"""DER, the strict few types that certificates and vendor extensions use. Nothing here is verified.
+"""DER, strictly, for the few types in certificates and vendor extensions. Nothing here is verified.
 
 Spec: ITU-T X.690, "Distinguished Encoding Rules": one-byte tags, definite minimal lengths,
 minimal integers, booleans 0x00 or 0xff.
@@ -22,7 +22,7 @@ MAX_PAIRS: Final = 64
 
 
 class Element(NamedTuple):
-    """One element: its tag and its contents; each reader raises FormatError for another tag, size or form."""
+    """One element: its tag and its contents. Each reader raises FormatError for another tag, size or form."""
 
     tag: int
     content: bytes
@@ -97,7 +97,7 @@ def parse(data: bytes, what: str) -> Element:
 
 
 def element(tag: int, *contents: bytes) -> bytes:
-    """Write one element around the contents, joined."""
+    """Write one element; its contents are the parts, concatenated."""
     content = b"".join(contents)
     size = len(content)
     if size < 0x80:
@@ -129,16 +129,16 @@ def boolean(value: bool) -> bytes:
 
 
 def bounds(data: bytes, position: int, limit: int, what: str) -> tuple[int, int, int]:
-    """The tag of the element at ``position``, and where its contents start and end.
+    """Return the tag of the element at ``position``, and the start and end of its contents.
 
     Args:
-        data: holds the element.
+        data: contains the element.
         position: of its tag.
-        limit: where what holds it ends.
+        limit: end of the enclosing element.
         what: for messages.
 
     Raises:
-        FormatError: cut short, of a long tag, or of a length that is not minimal.
+        FormatError: cut short, a long tag, or a length that is not minimal.
     """
     start = position + 2
     if start > limit:
@@ -160,13 +160,13 @@ def bounds(data: bytes, position: int, limit: int, what: str) -> tuple[int, int,
 
 
 def within(data: bytes, start: int, end: int, tag: int, what: str) -> tuple[int, int]:
-    """Where the contents of the element at ``start`` begin and end, which must be of ``tag``.
+    """Return the start and end of the contents of the element at ``start``, which must have tag ``tag``.
 
     Raises:
-        FormatError: as :func:`bounds`, or of another tag.
+        FormatError: as for :func:`bounds`, or another tag.
     """
     begin = start + 2
-    # The usual case, and the most often run lines of any verification: short, or a length of 2 bytes.
+    # The usual case, and the hottest lines of any verification: a short length, or one of 2 bytes.
     if begin <= end and data[start] == tag:
         size = data[start + 1]
         if size == 0x82 and begin + 2 <= end:

@@ -1,4 +1,4 @@
-"""A CBOR map read entry by entry: each is typed, bounded and named."""
+"""Read a CBOR map entry by entry: each is checked for type and bounds, and errors name it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Sizes: TypeAlias = range | tuple[int, ...]
 
 
 class Entries:
-    """Reads ``value``, which must be a map; each failure is a FormatError that names the entry.
+    """Reads ``value``, which must be a map. Each failure is a FormatError that names the entry.
 
     Args:
-        value: what the CBOR reader gave.
+        value: from the CBOR reader.
         what: what it claims to be, for messages.
-        names: of the keys that are numbers, for messages.
+        names: of numeric keys, for messages.
 
     Raises:
         FormatError: it is not a map.
@@ -42,7 +42,7 @@ class Entries:
         return iter(self._value)
 
     def only(self, required: Collection[Key], optional: Collection[Key] = ()) -> None:
-        """Refuse a map without all of ``required``, or with keys beyond both."""
+        """Refuse a map that does not have all ``required`` keys, or has keys outside both sets."""
         for key in required:
             if key not in self._value:
                 raise FormatError(f"{self.what}: {self._name(key)} is missing", code="bad_type")
@@ -64,7 +64,7 @@ class Entries:
         return value
 
     def octets_or_none(self, key: Key, sizes: Sizes) -> bytes | None:
-        """Read a byte string of one of ``sizes``; ``null``, or nothing at all, is None."""
+        """Read a byte string of one of ``sizes``; None if it is ``null`` or absent."""
         return None if self._value.get(key) is None else self.octets(key, sizes)
 
     def text(self, key: Key, *, limit: int) -> str:
@@ -79,7 +79,7 @@ class Entries:
         return value
 
     def text_or_none(self, key: Key, *, limit: int) -> str | None:
-        """Read text of 1 to ``limit`` characters, or nothing at all."""
+        """Read text of 1 to ``limit`` characters; None if it is absent."""
         return self.text(key, limit=limit) if key in self._value else None
 
     def integer(self, key: Key, *, least: int = 0, most: int) -> int:
@@ -149,7 +149,7 @@ class Entries:
 
 
 def kind_of(value: Value) -> str:
-    """What a value is, for messages."""
+    """The kind of a value, for messages."""
     return _KINDS.get(type(value), "a map")
 
 

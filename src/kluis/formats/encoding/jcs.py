@@ -1,7 +1,7 @@
-"""JSON, strictly: a reader that refuses what readers disagree on, and the canonical writer.
+"""JSON, strictly: a reader that refuses what parsers disagree on, and the canonical writer.
 
-Spec: RFC 8259, RFC 8785 (JSON Canonicalization Scheme). Numbers are integers that every reader
-holds exactly, -(2^53)+1 to 2^53-1; there are no floats.
+Spec: RFC 8259, RFC 8785 (JSON Canonicalization Scheme). Numbers are integers that every parser represents
+exactly, -(2^53)+1 to 2^53-1; there are no floats.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def dumps(value: Writable) -> bytes:
     """Write ``value`` in the one canonical form.
 
     Raises:
-        FormatError: a value that JSON, or this subset of it, cannot hold.
+        FormatError: a value that JSON, or this subset of it, cannot represent.
     """
     out: list[str] = []
     _write(value, out, 0)
@@ -55,11 +55,11 @@ def loads(
         what: what they claim to be, for messages.
         max_size: bytes.
         max_depth: of nested lists and objects.
-        real: reads a number that is no integer, from its text; None: there may be none.
+        real: parses the text of a number that is not an integer; None: refuse such numbers.
 
     Raises:
-        FormatError: not JSON, a key twice in one object, a float where none may be, an integer past 2^53-1,
-            half a character, or too large or deep.
+        FormatError: not JSON, a repeated key in one object, a float where none is allowed, an integer above
+            2^53-1, half a surrogate pair, or too large or deep.
     """
     if len(data) > max_size:
         raise FormatError(f"{what}: is {len(data)} bytes, must be at most {max_size}", code="too_large")
@@ -72,7 +72,7 @@ def loads(
             seen: set[str] = set()
             for key, _ in pairs:
                 if key in seen:
-                    raise FormatError(f"{what}: key {key!a:.40} stands twice", code="duplicate_key")
+                    raise FormatError(f"{what}: key {key!a:.40} appears twice", code="duplicate_key")
                 seen.add(key)
         return found
 
@@ -101,23 +101,25 @@ def loads(
     except RecursionError:
         raise FormatError(f"{what}: nested more than {max_depth} deep", code="too_deep") from None
     if b"\\u" in data:
-        # Half a character comes from an escape alone: UTF-8 cannot write one.
+        # Half a surrogate pair comes only from an escape: UTF-8 cannot encode one.
         _check(value, what, max_depth)
     return cast("Json", value)
 
 
 def _outside_strings(data: bytes) -> bytes:
-    """What is left of JSON without a backslash when its strings are taken out."""
+    """JSON without backslashes, with its strings removed."""
     return b"".join(data.split(b'"')[::2])
 
 
 def check_nesting(data: bytes, what: str, max_depth: int) -> None:
-    """Refuse depth before the parser follows it: a thread's small stack ends before Python 3.13's limit."""
+    """Refuse deep nesting before the parser recurses: a thread's small stack overflows before Python 3.13's
+    limit.
+    """
     if data.count(b"[") + data.count(b"{") <= max_depth:
         return
     if b"\\" not in data:
         brackets = _outside_strings(data).translate(None, _NO_BRACKETS)
-        # Each turn takes away at most two levels.
+        # Each round removes at most two levels.
         for _ in range(max_depth // 2):
             brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
             if not brackets:
@@ -133,10 +135,10 @@ def check_nesting(data: bytes, what: str, max_depth: int) -> None:
 
 
 def loads_canonical(data: bytes, what: str, *, max_size: int = MAX_SIZE, max_depth: int = MAX_DEPTH) -> Json:
-    """Read one JSON value in canonical form, and in no other.
+    """Read one JSON value in canonical form only.
 
     Raises:
-        FormatError: as ``loads``, or the bytes are not the canonical ones.
+        FormatError: as for ``loads``, or the bytes are not canonical.
     """
     value = loads(data, what, max_size=max_size, max_depth=max_depth)
     if dumps(value) != data:

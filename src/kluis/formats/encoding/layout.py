@@ -1,8 +1,8 @@
 """Fixed structures declared as the vendor's table: offset, size, name.
 
-Integers are little-endian unless the table says ``byte_order="big"``. One table gives the reader,
-the writer and two checks: no two fields overlap, and bytes that no field claims are zero. Each
-table is compiled into one ``struct.Struct`` when its class is made.
+Integers are little-endian unless the table has ``byte_order="big"``. One table produces the reader, the
+writer and two checks: no two fields overlap, and bytes that no field claims are zero. Each table is compiled
+into one ``struct.Struct`` when its class is created.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ U64: Final = Integer(8, "Q")
 
 
 class Struct:
-    """What every structure gains: ``parse`` from its exact bytes, and ``encode`` back to them."""
+    """Base of every structure: ``parse`` from its exact bytes, and ``encode`` back to them."""
 
     __slots__ = ()
     NAME: ClassVar[str]

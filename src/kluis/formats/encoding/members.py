@@ -1,4 +1,4 @@
-"""A JSON object read member by member: each is typed, bounded and named."""
+"""Read a JSON object member by member: each is checked for type and bounds, and errors name it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def instant(text: str) -> datetime:
     """Read ``2026-01-31T00:00:00Z``, and no other form, as an aware time.
 
     Raises:
-        ValueError: another form, or no time of any day.
+        ValueError: another form, or not a valid date and time.
     """
     if not _ZULU.fullmatch(text):
         raise ValueError(text)
@@ -25,12 +25,12 @@ def instant(text: str) -> datetime:
 
 
 def octets_of(numbers: list[Json], what: str) -> bytes:
-    """Bytes that were written one by one, as numbers.
+    """Read bytes written as a list of numbers.
 
     Raises:
-        FormatError: one is no number, or does not fit a byte.
+        FormatError: an item is not a number, or does not fit a byte.
     """
-    # JSON's true is an int of Python's.
+    # In Python, JSON's true is an int.
     found = [each for each in numbers if type(each) is int and 0 <= each <= 255]
     if len(found) != len(numbers):
         raise FormatError(f"{what}: want bytes as numbers", code="bad_type")
@@ -38,10 +38,10 @@ def octets_of(numbers: list[Json], what: str) -> bytes:
 
 
 class Members:
-    """Reads ``value``, which must be an object; each failure is a FormatError that names the member.
+    """Reads ``value``, which must be an object. Each failure is a FormatError that names the member.
 
     Args:
-        value: what a JSON reader gave.
+        value: from a JSON reader.
         what: what it claims to be, for messages.
 
     Raises:
@@ -63,7 +63,7 @@ class Members:
         return self._get(name)
 
     def entries(self, *, most: int) -> dict[str, Json]:
-        """Every member, at most ``most``, of an object whose names are not fixed."""
+        """All members of an object whose names are not fixed; at most ``most``."""
         if len(self._value) > most:
             raise FormatError(
                 f"{self.what}: has {len(self._value)} members, must be at most {most}", code="too_large"
@@ -87,7 +87,7 @@ class Members:
         """Read ``version``.
 
         Raises:
-            UnsupportedError: it is none of ``supported``.
+            UnsupportedError: not one of ``supported``.
         """
         value = self._get("version")
         if isinstance(value, bool) or value not in supported:
@@ -124,13 +124,13 @@ class Members:
         return value
 
     def hex(self, name: str, size: int | None = None, *, lower: bool = False) -> bytes:
-        """Read hex, in either case or in lower case alone, of ``size`` bytes where one is given."""
+        """Read hex in either case, or only in lower case; of ``size`` bytes if given."""
         text = self.text(name)
         try:
             data = bytes.fromhex(text)
         except ValueError:
             data = None
-        # ``fromhex`` skips spaces, which the length shows.
+        # ``fromhex`` skips spaces, which the length check catches.
         if data is None or 2 * len(data) != len(text):
             raise FormatError(f"{self.what}.{name}: is not hex", code="bad_encoding")
         if lower and text != text.lower():

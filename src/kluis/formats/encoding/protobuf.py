@@ -1,4 +1,4 @@
-"""Protocol buffers, strictly: the fields of one message, in order. Nothing is skipped silently.
+"""Protocol buffers, strictly: the fields of one message, in order. No field is skipped silently.
 
 Spec: Protocol Buffers documentation, "Encoding": varints are minimal and of at most 64 bits, groups
 are refused.

@@ -1,4 +1,4 @@
-"""A cursor for variable-length bytes: every read is bounded and named."""
+"""A cursor over variable-length bytes: every read is bounded, and errors name the field."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from kluis.errors import FormatError
 
 
 class Reader:
-    """Reads ``data`` from front to end; each failure says what, where and how much.
+    """Reads ``data`` from front to end; each error states the field, its offset and its size.
 
     Args:
         data: the bytes to read.
@@ -90,7 +90,7 @@ class Reader:
                 )
 
     def fields(self, field: str, most: int) -> list[tuple[int, bytes]]:
-        """Read all that is left as fields of a type and a size, 2 bytes each, and a value.
+        """Read all remaining bytes as fields: type and size, 2 bytes each, and a value.
 
         Raises:
             FormatError: one is cut short, or there are more than ``most``.
@@ -117,12 +117,12 @@ class Reader:
         return found
 
     def sub(self, size: int, field: str) -> Reader:
-        """Read ``size`` bytes as a cursor of their own, named after ``field``."""
+        """Read ``size`` bytes as a separate cursor, named after ``field``."""
         start = self._base + self._position
         return Reader(self.take(size, field), f"{self.what}.{field}", start, byte_order=self._byte_order)
 
     def end(self) -> None:
-        """Refuse what is left over.
+        """Refuse remaining bytes.
 
         Raises:
             FormatError: bytes are left (code ``trailing_data``).

@@ -1,4 +1,4 @@
-"""TOML, within bounds: the standard library's reader, which a key of many parts costs the square of them.
+"""Read TOML within bounds: the standard library's reader takes quadratic time for a key of many parts.
 
 Spec: TOML 1.0.0.
 """
@@ -14,9 +14,9 @@ from kluis.errors import FormatError
 
 MAX_SIZE: Final = 1 << 20
 MAX_PARTS: Final = 20
-MEND: Final = "mend it at the place that is named"
-# One part of a key, bare or in quotes, that another follows. Each run of letters is looked at from its
-# beginning alone, so that the search costs no more than the text is long.
+MEND: Final = "fix it at the named position"
+# One part of a dotted key, bare or quoted, that another follows. Each run of letters is matched only from its
+# start, so the search is linear in the text.
 _PART: Final = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""
 _LONG_KEY: Final = re.compile(f"(?<![A-Za-z0-9_-])(?:{_PART}){{{MAX_PARTS}}}")
 
@@ -28,12 +28,12 @@ def loads(
 
     Args:
         data: TOML in UTF-8.
-        what: it is, for messages.
+        what: name for messages.
         max_size: bytes.
-        parse_float: makes a value of a float's text.
+        parse_float: converts a float's text.
 
     Raises:
-        FormatError: not TOML, a key twice or of more than 20 parts, too large or too deep for a reader.
+        FormatError: not TOML, a key that is repeated or has more than 20 parts, or too large or too deep.
     """
     if len(data) > max_size:
         raise FormatError(f"{what}: is {len(data)} bytes, must be at most {max_size}", code="too_large")

@@ -1,7 +1,7 @@
-"""Values read into typed structs; what does not fit is refused by its place, as a person wrote it.
+"""Convert values into typed structs; errors give the path of the faulty value as a person wrote it.
 
-msgspec checks; its errors name neither the key of a table nor the choices there are, so that the place is
-looked for here, once a value was refused.
+msgspec does the checks. Its errors name neither the key of a table nor the valid choices, so this module
+locates the fault after a value was refused.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get
 import msgspec
 
 from kluis.errors import FormatError
-
-__all__ = ["check_members", "convert"]
 
 T = TypeVar("T")
 _MOST_SHOWN: Final = 32
@@ -37,11 +35,11 @@ def convert(value: Any, kind: type[T], what: str, hint: str | None = None) -> T:
     Args:
         value: dicts, lists, text, numbers, times.
         kind: a msgspec struct, whose tables, lists and unions are structs in their turn.
-        what: it is, for messages: a file's name.
-        hint: what to do where no name is near to the one that was given.
+        what: name for messages, such as a file name.
+        hint: to give if no known name is similar to the one found.
 
     Raises:
-        FormatError: the first key that is missing, unknown or of another kind, by its place:
+        FormatError: the first key that is missing, unknown or of another kind, with its path:
             ``plan.toml.code.protection[0]: want process or vm, got 'proces'``.
     """
     try:
@@ -52,10 +50,10 @@ def convert(value: Any, kind: type[T], what: str, hint: str | None = None) -> T:
 
 
 def check_members(members: dict[str, Any], kind: type[msgspec.Struct], what: str) -> None:
-    """Check some members of a struct, of which others are stated elsewhere: none need be there.
+    """Check some members of a struct whose other members are stated elsewhere; none is required.
 
     Raises:
-        FormatError: the first member that is unknown or of another kind, by its place.
+        FormatError: the first member that is unknown or of another kind, with its path.
     """
     if found := _of_struct(members, kind, what, whole=False):
         place, fault, near = found
@@ -66,7 +64,7 @@ _Fault = tuple[str, str, str | None]
 
 
 def _fault(value: Any, kind: Any, place: str) -> _Fault | None:
-    """The first thing that is wrong below ``place``: where, what, and the word that was probably meant."""
+    """The first fault below ``place``: where, what, and the word that was probably meant."""
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
@@ -136,7 +134,9 @@ def _of_struct(value: Any, kind: type[msgspec.Struct], place: str, *, whole: boo
 
 
 def _plain(message: str, value: Any) -> str:
-    """Msgspec's words in ours: ``Expected `int` >= 3`` becomes ``want an integer >= 3, got 2``."""
+    """Rewrite msgspec's message in our form: ``Expected `int` >= 3`` becomes ``want an integer >= 3, got
+    2``.
+    """
     text = re.sub(r" - at `[^`]*`\Z", "", message)
     if not text.startswith("Expected "):
         return text[:1].lower() + text[1:]

@@ -1,6 +1,6 @@
-"""What msgspec raises for bytes that are not what they should be: in one place, for it is easily forgotten.
+"""The exceptions msgspec can raise while decoding untrusted bytes. Always catch all three.
 
-Of text that is no UTF-8, and of nesting that goes too deep, it tells by Python's own errors.
+For text that is not UTF-8, and for nesting that is too deep, it raises Python's own exceptions.
 """
 
 from __future__ import annotations
@@ -8,7 +8,5 @@ from __future__ import annotations
 from typing import Final
 
 import msgspec
-
-__all__ = ["UNREADABLE"]
 
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)

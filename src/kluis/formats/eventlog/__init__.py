@@ -1,1 +1,3 @@
-"""Event logs of measured boots: what was extended into PCRs and RTMRs, in order. Nothing here is verified."""
+"""Event logs of measured boots: the events extended into PCRs and RTMRs, in order. Nothing here is
+verified.
+"""

@@ -1,4 +1,4 @@
-"""What an event's data holds, by type: bytes to fields and back. Nothing here is verified.
+"""Parse the data of an event by its type, and write it back. Nothing here is verified.
 
 Spec: TCG "PC Client Platform Firmware Profile", "UEFI_VARIABLE_DATA", "UEFI_GPT_DATA",
 "TCG_PCClientTaggedEvent", "StartupLocality". Little-endian.
@@ -25,9 +25,9 @@ class Variable:
     """A UEFI variable, as measured.
 
     Attributes:
-        vendor: whose it is, a GUID.
-        name: as UEFI calls it, without a NUL.
-        value: its bytes.
+        vendor: GUID of its namespace.
+        name: in UEFI, without a NUL.
+        value: bytes.
     """
 
     vendor: str
@@ -46,8 +46,8 @@ class Tagged:
     """A tagged event.
 
     Attributes:
-        tag: 32 bits, its producer's.
-        value: its bytes.
+        tag: 32 bits, chosen by the producer.
+        value: bytes.
     """
 
     tag: int
@@ -64,7 +64,7 @@ class Partitions:
 
     Attributes:
         header: 92 bytes, a GPT header.
-        entries: 128 bytes each, those that are used.
+        entries: those in use, 128 bytes each.
     """
 
     header: bytes
@@ -84,7 +84,8 @@ def parse_variable(data: bytes) -> Variable:
     r = Reader(data, "UEFI variable")
     vendor = guid.decode(r.take(guid.SIZE, "vendor"))
     units, size = r.u64("name size"), r.u64("value size")
-    # Both are 64 bits of an attacker's: each is held against what is left before anything is read.
+    # Both are 64 bits under an attacker's control: each is compared with the remaining size before anything
+    # is read.
     raw = r.take(2 * units, "name")
     value = r.take(size, "value")
     r.end()
@@ -124,7 +125,7 @@ def parse_partitions(data: bytes) -> Partitions:
 
 
 def startup_locality(data: bytes) -> int | None:
-    """The locality that an event says started the TPM, 0, 3 or 4; None where it says nothing of it.
+    """The locality that started the TPM, 0, 3 or 4; None if the event does not state it.
 
     Raises:
         FormatError: another locality, or another size.

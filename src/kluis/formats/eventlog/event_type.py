@@ -1,6 +1,6 @@
-"""Types of events, as logs name them. A type is in no digest: who writes the log chooses it.
+"""Event types, as event logs name them. No digest covers a type: the writer of the log chooses it.
 
-Spec: TCG "PC Client Platform Firmware Profile", "Event Types"; Linux and dstack for their own.
+Spec: TCG "PC Client Platform Firmware Profile", "Event Types"; Linux and dstack for their own types.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Final
 
 
 class EventType(enum.IntEnum):
-    """What an event claims to be."""
+    """The type that an event claims."""
 
     PREBOOT_CERT = 0x0
     POST_CODE = 0x1

@@ -1,7 +1,7 @@
-"""Linux's measurements of files and keys while it runs (IMA): bytes to records. Nothing here is verified.
+"""Parse Linux's runtime measurements of files and keys (IMA). Nothing here is verified.
 
-Each record is a register, a SHA-1 digest of the template, the template's name and its data: fields, each with
-its size before it. Little-endian, as every machine writes it that is little-endian itself.
+Each record has a register, a SHA-1 digest of the template data, the template's name, and the data: fields,
+each preceded by its size. Little-endian, as every little-endian machine writes it.
 
 Spec: Linux, ``security/integrity/ima/ima_fs.c``, ``ima_template.c``, ``ima_template_lib.c``
 (``binary_runtime_measurements``); Documentation "IMA Template Management Mechanism".
@@ -22,7 +22,7 @@ MAX_NAME: Final = 64
 MAX_FIELDS: Final = 16
 MAX_REGISTER: Final = 23
 DIGEST: Final = 20
-# The first template has no sizes before its fields, and a name of 256 bytes where it is hashed.
+# The first template has no sizes before its fields, and hashes the name as 256 bytes.
 OLDEST: Final = "ima"
 _OLDEST_NAME: Final = 256
 BUFFER: Final = "ima-buf"
@@ -35,10 +35,10 @@ class Record:
 
     Attributes:
         register: the PCR that it extends, 0 to 23.
-        digest: SHA-1 of ``hashed``; zeros where Linux saw the file change while it measured it.
+        digest: SHA-1 of ``hashed``; zeros if the file changed while Linux measured it.
         template: its name.
-        data: its data, as the log has them.
-        fields: of the data: a digest, a name, and more by template.
+        data: the bytes in the log.
+        fields: of the data: a digest, a name, and more, depending on the template.
     """
 
     register: int
@@ -49,26 +49,26 @@ class Record:
 
     @property
     def hashed(self) -> bytes:
-        """The bytes that the digest is over."""
+        """The bytes that the digest covers."""
         if self.template != OLDEST:
             return self.data
         return self.fields[0] + self.fields[1].ljust(_OLDEST_NAME, b"\0")
 
     @property
     def violated(self) -> bool:
-        """Whether Linux says that it cannot tell what it measured: nothing of it is in the register."""
+        """Whether Linux marked the measurement as invalid; the register then does not contain it."""
         return not any(self.digest)
 
     @property
     def name(self) -> str:
-        """Of the file, keyring or setting; empty where the template is not known here."""
+        """Name of the file, keyring or setting; empty if the template is not known here."""
         if self.template != OLDEST and self.template not in _SIGNED:
             return ""
         return self.fields[1].rstrip(b"\0").decode("utf-8", "replace") if len(self.fields) > 1 else ""
 
     @property
     def measured(self) -> tuple[str, bytes]:
-        """The algorithm and digest of the file or buffer; two empty ones where the template is not known."""
+        """Algorithm and digest of the file or buffer; both empty if the template is not known."""
         if self.template == OLDEST:
             return "sha1", self.fields[0]
         if self.template not in _SIGNED or not self.fields:
@@ -78,7 +78,7 @@ class Record:
 
     @property
     def buffer(self) -> bytes:
-        """What Linux measured, of the template that holds it; else nothing."""
+        """The measured bytes, if the template contains them; else empty."""
         return self.fields[2] if self.template == BUFFER and len(self.fields) > 2 else b""
 
     def encode(self) -> bytes:
@@ -90,19 +90,19 @@ class Record:
 
 
 def matches(data: bytes) -> bool:
-    """Whether bytes begin as a record: of a register, of a template whose name begins as Linux's own do."""
+    """Whether bytes start like a record: a register, and a template name with one of Linux's prefixes."""
     register, size = int.from_bytes(data[:4], "little"), int.from_bytes(data[24:28], "little")
     return register <= MAX_REGISTER and len(OLDEST) <= size <= MAX_NAME and data[28:31] == OLDEST.encode()
 
 
 def parse(data: bytes) -> tuple[Record, ...]:
-    """Read a log; nothing may follow its last record.
+    """Parse a log; no bytes may follow its last record.
 
     Args:
         data: at most 2 MiB and 32768 records.
 
     Raises:
-        FormatError: it is none.
+        FormatError: not such a log.
     """
     if len(data) > MAX_SIZE:
         raise FormatError(f"{WHAT}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")

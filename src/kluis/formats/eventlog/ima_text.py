@@ -1,7 +1,8 @@
-"""Linux's measurements as text: its lines to the records of the binary log. Nothing here is verified.
+"""Parse Linux's IMA measurements from their text form into records of the binary log. Nothing here is
+verified.
 
-A line is a register, a SHA-1 digest of the template, the template's name and what each field shows as. The
-bytes that the digest is over are put together again from that: a line that lost something has another digest.
+A line has a register, a SHA-1 digest of the template, the template's name, and each field as text. The parser
+rebuilds the bytes that the digest covers; if a line lost something, the digest does not match.
 
 Spec: Linux, ``security/integrity/ima/ima_fs.c``, ``ima_ascii_measurements_show``; ``ima_template_lib.c``.
 """
@@ -23,7 +24,7 @@ from kluis.formats.eventlog.ima import (
 )
 
 WHAT: Final = "IMA text log"
-# The fields after the digest and the name, each in hex, and perhaps empty.
+# The fields after the digest and the name, each in hex; they may be empty.
 _MORE: Final = {"ima-ng": 0, "ima-ngv2": 0, "ima-sig": 1, "ima-sigv2": 1, BUFFER: 1}
 _LINE: Final = re.compile(rb"\s{0,2}[0-9]{1,2} [0-9a-f]{40} ima(?:-[a-z0-9]{1,16})? ")
 _LEAST: Final = 3
@@ -32,19 +33,19 @@ _HEX: Final = re.compile(r"(?:[0-9a-f]{2})*", re.ASCII)
 
 
 def matches(data: bytes) -> bool:
-    """Whether bytes begin as a line does."""
+    """Whether bytes start like such a line."""
     return _LINE.match(data) is not None
 
 
 def parse(data: bytes) -> tuple[Record, ...]:
-    """Read a log's lines.
+    """Parse the lines of a log.
 
     Args:
-        data: at most 2 MiB and 32768 lines; empty ones are passed over.
+        data: at most 2 MiB and 32768 lines; empty ones are skipped.
 
     Raises:
         UnsupportedError: a template whose fields are not known here.
-        FormatError: a line is none.
+        FormatError: a line is not a record.
     """
     if len(data) > MAX_SIZE:
         raise FormatError(f"{WHAT}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")

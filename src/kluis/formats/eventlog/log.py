@@ -1,11 +1,11 @@
-"""Event logs of the TCG: bytes to events and back. Nothing here is verified.
+"""Parse TCG event logs and write them back. Nothing here is verified.
 
-Two forms: the crypto-agile log, whose first record names the hashes of all others (PCRs of a
-TPM 2.0, and the CCEL of a confidential VM, where an index is a measurement register), and the
-older one of SHA-1 alone. Little-endian.
+There are two forms. In the crypto-agile log the first record declares the hashes of all others; it holds the
+PCRs of a TPM 2.0, or is the CCEL of a confidential VM, where an index is a measurement register. The older
+form has only SHA-1. Little-endian.
 
-Spec: TCG "PC Client Platform Firmware Profile", "Event Logging", "TCG_EfiSpecIDEvent"; ACPI 6.5,
-"CC Event Log ACPI Table".
+Spec: TCG "PC Client Platform Firmware Profile", "Event Logging", "TCG_EfiSpecIDEvent"; ACPI 6.5, "CC Event
+Log ACPI Table".
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Event:
     """One record.
 
     Attributes:
-        index: of the PCR or measurement register, 0..23; 0xffffffff in records that extend nothing.
-        kind: what it claims to be; in no digest.
-        digests: what was extended, by the bank's hash, in the log's order.
-        data: what it claims to be about; proven by no register, only where a digest is over it.
-        offset: where the record begins.
+        index: of the PCR or measurement register, 0..23; 0xffffffff for records that extend nothing.
+        kind: the claimed type; no digest covers it.
+        digests: that were extended, by the bank's hash, in the log's order.
+        data: the claimed subject. No register proves it, unless the digest is computed over it.
+        offset: of the record in the log.
     """
 
     index: int
@@ -53,11 +53,11 @@ class Event:
 
     @property
     def extends(self) -> bool:
-        """Whether it was extended into its register."""
+        """Whether the event was extended into its register."""
         return self.kind != EventType.NO_ACTION
 
     def digest(self, algorithm: int) -> bytes | None:
-        """What was extended into the bank of ``algorithm``, or None."""
+        """The digest extended into the bank of ``algorithm``, or None."""
         for found, value in self.digests:
             if found == algorithm:
                 return value
@@ -66,14 +66,14 @@ class Event:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EventLog:
-    """A log, taken apart.
+    """A parsed log.
 
     Attributes:
-        algorithms: each hash and its digests' size in bytes, as the first record declares them;
-            SHA-1 alone in the older form.
+        algorithms: each hash and its digest size in bytes, as the first record declares them; only SHA-1 in
+            the older form.
         agile: whether it is the crypto-agile form, whose first event is the declaration.
         events: in order.
-        padding: what fills the area after the last record: nothing, or one byte repeated.
+        padding: the bytes after the last record: none, or one byte value repeated.
     """
 
     algorithms: tuple[tuple[int, int], ...]
@@ -96,15 +96,15 @@ class EventLog:
 
 
 def parse(data: bytes) -> EventLog:
-    """Read one log; only zeros or 0xff, to the end, may follow its last record.
+    """Parse one log; only zeros or 0xff may follow its last record.
 
     Args:
         data: at most 4 MiB and 16384 records.
 
     Raises:
         UnsupportedError: a declaration of another version.
-        FormatError: a record that is cut short, a digest of a hash that is not declared or stands
-            twice, a register that is not, or too much of anything.
+        FormatError: a record that is cut short, a digest whose hash is undeclared or repeated, a register
+            that does not exist, or a limit exceeded.
     """
     if len(data) > MAX_SIZE:
         raise FormatError(f"{WHAT}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
@@ -126,10 +126,10 @@ def parse(data: bytes) -> EventLog:
 
 
 def join(logs: Sequence[EventLog]) -> EventLog:
-    """Logs of one start, in the order of their measurements, as one.
+    """Join logs of one boot, in the order of their measurements.
 
     Raises:
-        FormatError: there is none, or they declare different hashes.
+        FormatError: no log is given, or they declare different hashes.
     """
     if not logs:
         raise FormatError(f"{WHAT}: want at least one, got none", code="event_log")
@@ -141,10 +141,10 @@ def join(logs: Sequence[EventLog]) -> EventLog:
 
 
 def _padded(data: bytes, position: int, least: int) -> bool:
-    """Whether only padding is left at ``position``; ``least`` bytes of zeros are never a record.
+    """Whether only padding remains at ``position``; ``least`` zero bytes are never a record.
 
     Raises:
-        FormatError: padding begins, and something else follows it.
+        FormatError: padding begins, and other bytes follow it.
     """
     left = len(data) - position
     short = left < least
@@ -160,7 +160,7 @@ def _padded(data: bytes, position: int, least: int) -> bool:
 
 
 def _declared(data: bytes) -> tuple[tuple[int, int], ...]:
-    """Read the declaration, TCG_EfiSpecIDEvent: each hash and its digests' size."""
+    """Parse the declaration, TCG_EfiSpecIDEvent: each hash and its digest size."""
     r = Reader(data, f"{WHAT}.declaration", 32)
     if r.take(len(SPEC_ID), "signature") != SPEC_ID:
         raise UnsupportedError(
@@ -174,7 +174,7 @@ def _declared(data: bytes) -> tuple[tuple[int, int], ...]:
     for _ in range(count):
         algorithm, size = r.u16("algorithm"), r.u16("digest size")
         if algorithm in found:
-            raise FormatError(f"{r.what}: hash {algorithm:#06x} stands twice", code="duplicate_key")
+            raise FormatError(f"{r.what}: hash {algorithm:#06x} appears twice", code="duplicate_key")
         if size != SIZES.get(algorithm, size) or not 1 <= size <= MAX_DIGEST:
             raise FormatError(
                 f"{r.what}: hash {algorithm:#06x} has digests of {size} bytes", code="bad_length"
@@ -209,7 +209,7 @@ def _agile_event(r: Reader, sizes: dict[int, int]) -> Event:
             )
         if algorithm in digests:
             raise FormatError(
-                f"{WHAT} at {offset:#x}: hash {algorithm:#06x} stands twice", code="duplicate_key"
+                f"{WHAT} at {offset:#x}: hash {algorithm:#06x} appears twice", code="duplicate_key"
             )
         digests[algorithm] = r.take(sizes[algorithm], "digest")
     data = r.take(r.u32("data size"), "data")

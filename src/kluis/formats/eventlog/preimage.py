@@ -1,10 +1,10 @@
-"""Which bytes of an event its digest is over, by type. Nothing here is verified.
+"""Find the bytes of an event that its digest covers, by event type. Nothing here is verified.
 
-Where the digest is over something that the log does not hold (a program, a firmware volume, an
-initrd), there are none: such a digest is compared with known ones, never recomputed.
+A digest may cover something that the log does not contain (a program, a firmware volume, an initrd). Then
+there are no such bytes: the digest is compared with known ones, never recomputed.
 
-Spec: TCG "PC Client Platform Firmware Profile", "Event Types"; shim, GRUB, systemd-stub and Linux
-for what they put into EV_IPL and EV_EVENT_TAG.
+Spec: TCG "PC Client Platform Firmware Profile", "Event Types"; shim, GRUB, systemd-stub and Linux for what
+they put into EV_IPL and EV_EVENT_TAG.
 """
 
 from __future__ import annotations
@@ -35,15 +35,17 @@ WHOLE: Final = frozenset(
     }
 )
 _VALUE_OF_VARIABLE: Final = frozenset(
-    # Older firmware hashes a boot variable's value alone; shim does so for the lists that it mirrors.
+    # Older firmware hashes only a boot variable's value; shim does so for the lists that it mirrors.
     {EventType.EFI_VARIABLE_BOOT, EventType.EFI_VARIABLE_AUTHORITY}
 )
-# A name alone says what was hashed, not which bytes: GRUB names a file, shim a list, Linux an initrd.
+# A name states only what was hashed, not which bytes: GRUB names a file, shim a list, Linux an initrd.
 NAMED: Final = frozenset({EventType.EVENT_TAG, EventType.IPL})
 
 
 def preimages(event: Event) -> tuple[bytes, ...]:
-    """What the digest may be over, whole data first; none where the log does not hold it."""
+    """The byte strings that the digest may cover, the whole data first; empty if the log does not contain
+    them.
+    """
     if event.kind not in WHOLE:
         return ()
     found = [event.data]
@@ -64,7 +66,7 @@ def _value_of_variable(data: bytes) -> list[bytes]:
 
 
 def _ipl(data: bytes) -> list[bytes]:
-    """GRUB writes ``grub_cmd: set x`` and a NUL, and hashes what is between."""
+    """GRUB writes ``grub_cmd: set x`` and a NUL, and hashes only ``set x``."""
     text = data.removesuffix(b"\0")
     _, colon, content = text.partition(b": ")
     return [text, content] if colon else [text]

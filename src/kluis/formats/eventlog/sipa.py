@@ -1,10 +1,10 @@
-"""What Windows measures of its own start (WBCL): events within events. Nothing here is verified.
+"""Parse Windows' measurements of its boot (WBCL): events within events. Nothing here is verified.
 
-A tagged event of PCR 11 to 14, or of PCR 17 to 22 after a dynamic launch, holds one event, or a container of
-more: type, size, value, each 4 bytes little-endian but for the value.
+A tagged event of PCR 11 to 14, or of PCR 17 to 22 after a dynamic launch, contains one event or a container
+of events. Each has a type and a size, 4 bytes little-endian each, and a value.
 
-Spec: Windows SDK, ``wbcl.h``, SIPAEVENT types and SIPAEVENT_VSM_IDK_INFO_PAYLOAD. Members are named as the
-header names them, but for DRTM_SMM, which Microsoft's policies call so and the header DRTM_SMM_LEVEL.
+Spec: Windows SDK, ``wbcl.h``, SIPAEVENT types and SIPAEVENT_VSM_IDK_INFO_PAYLOAD. Members have the header's
+names, except DRTM_SMM: Microsoft's policies use this name, and the header has DRTM_SMM_LEVEL.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kluis.formats.x509 import PublicKey
 MAX_EVENTS: Final = 4096
 MAX_DEPTH: Final = 4
 MAX_MODULUS: Final = 1024
-# The header leaves VSM_IDK_ALG_ID undefined; 1 stands in every log that tools of others have read.
+# The header leaves VSM_IDK_ALG_ID undefined; it is 1 in every log that other projects' tools have read.
 RSA: Final = 1
 _AGGREGATION: Final = 0x40000000
 _CLASSES: Final = range(0x0001, 0x000D)
@@ -122,9 +122,9 @@ class Node:
     """One event.
 
     Attributes:
-        kind: its type, a :class:`Sipa` where it is known.
-        value: its bytes.
-        within: of a container, what it holds.
+        kind: its type, a :class:`Sipa` if it is known.
+        value: bytes.
+        within: the events in a container.
     """
 
     kind: int
@@ -133,12 +133,12 @@ class Node:
 
 
 def matches(data: bytes) -> bool:
-    """Whether the data of a tagged event begin as Windows' do: others tag events in these PCRs, too."""
+    """Whether the data of a tagged event start like Windows' own: others also tag events in these PCRs."""
     return len(data) >= 8 and int.from_bytes(data[:4], "little") >> 16 & 0x3FFF in _CLASSES
 
 
 def tree(data: bytes) -> tuple[Node, ...]:
-    """Every event, and in containers what they hold.
+    """Every event, with the contents of each container.
 
     Raises:
         FormatError: a size that does not fit, more than 4096 events, or containers 5 deep.
@@ -147,16 +147,16 @@ def tree(data: bytes) -> tuple[Node, ...]:
 
 
 def events(data: bytes) -> list[tuple[int, bytes]]:
-    """Every event, containers before what they hold: type and value.
+    """Every event as type and value; a container comes before its contents.
 
     Raises:
-        FormatError: as :func:`tree`.
+        FormatError: as for :func:`tree`.
     """
     return list(flat(tree(data)))
 
 
 def flat(nodes: tuple[Node, ...]) -> Iterator[tuple[int, bytes]]:
-    """The type and value of each event, containers before what they hold."""
+    """The type and value of each event; a container comes before its contents."""
     for node in nodes:
         yield node.kind, node.value
         yield from flat(node.within)
@@ -174,13 +174,13 @@ def number(value: bytes) -> int:
 
 
 def identity_key(value: bytes) -> PublicKey:
-    """Read the key of VSM_IDK_INFO or VSM_IDKS_INFO.
+    """Parse the key of VSM_IDK_INFO or VSM_IDKS_INFO.
 
     Algorithm, bits of the modulus, bytes of exponent and modulus, each 4 bytes little-endian; exponent and
     modulus, big-endian.
 
     Raises:
-        FormatError: no RSA key, or sizes that do not fit.
+        FormatError: not an RSA key, or sizes that do not fit.
     """
     r = Reader(value, "IDK")
     algorithm, bits, e_size, n_size = (r.u32(name) for name in ("algorithm", "bits", "e", "n"))

@@ -1,1 +1,1 @@
-"""What the paravisor of an Azure confidential VM reports about its hardware and its vTPM, as fields."""
+"""Structures in which the paravisor of an Azure confidential VM reports on its hardware and vTPM."""

@@ -1,4 +1,4 @@
-"""What an Azure confidential VM's verifier needs beside its evidence, as bytes. Nothing here is verified."""
+"""Endorsements needed to verify an Azure confidential VM's evidence. Nothing here is verified."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _WHAT: Final = "Azure endorsements"
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class AzureEndorsements:
-    """Who vouches for the hardware, and for the vTPM's key beside it; what is not at hand is None.
+    """Endorsements of the hardware and of the vTPM's key; None for each that is not available.
 
     Attributes:
-        snp: of the SNP report, as ``/metadata/THIM/amd/certification`` gives it.
+        snp: of the SNP report, as returned by ``/metadata/THIM/amd/certification``.
         tdx: of the TD quote.
-        ak: the certificate of the vTPM's attestation key, NV index 0x01C101D0, and its chain. The
-            hardware's report vouches for the key without it.
+        ak: the certificate of the vTPM's attestation key, NV index 0x01C101D0, and its chain. Without it, the
+            hardware's report still certifies the key.
     """
 
     snp: SnpEndorsements | None = None
@@ -32,10 +32,10 @@ class AzureEndorsements:
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
-        """Read members ``snp``, ``tdx`` and ``ak``, each as its own type reads it, or absent.
+        """Read the members ``snp``, ``tdx`` and ``ak``, each in the format of its type; each may be absent.
 
         Raises:
-            FormatError: not JSON, a member unknown or of the wrong kind, more than 8 MiB.
+            FormatError: not JSON, a member that is unknown or of the wrong kind, or more than 8 MiB.
         """
         value = Members(jcs.loads(data, _WHAT, max_size=MAX_SIZE), _WHAT)
         parts = value.entries(most=3)
@@ -48,7 +48,7 @@ class AzureEndorsements:
         )
 
     def to_json(self) -> bytes:
-        """Write what is there, in canonical JSON."""
+        """Write the members that are set, in canonical JSON."""
         parts = {"snp": self.snp, "tdx": self.tdx, "ak": self.ak}
         return jcs.dumps(
             {name: jcs.loads(part.to_json(), _WHAT) for name, part in parts.items() if part is not None}

@@ -1,7 +1,7 @@
-"""The report in an Azure confidential VM's vTPM, NV index 0x01400001. Nothing here is verified.
+"""Parse the report in an Azure confidential VM's vTPM, NV index 0x01400001. Nothing here is verified.
 
-Only the hardware's report and the runtime data are measured; every other field is whatever the host
-side wrote. Little-endian.
+Only the hardware's report and the runtime data are measured; the host side chooses every other field.
+Little-endian.
 
 Spec: Azure "Guest attestation of confidential VMs", "Attestation report"; OpenHCL,
 ``openhcl_attestation_protocol``.
@@ -27,7 +27,7 @@ REQUEST_SIZE: Final = 20
 
 
 class ReportType(enum.IntEnum):
-    """What the hardware's report is."""
+    """The kind of hardware report."""
 
     VBS = 1
     SNP = 2
@@ -52,7 +52,7 @@ class Header(Struct):
 
 @layout("HCL report request data", REQUEST_SIZE)
 class Request(Struct):
-    """What stands before the runtime data, unmeasured: 20 bytes."""
+    """The header of the runtime data, unmeasured: 20 bytes."""
 
     data_size: int = at(0, U32)
     version: int = at(4, U32)
@@ -63,16 +63,16 @@ class Request(Struct):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class HclReport:
-    """A report, taken apart.
+    """A parsed report.
 
     Attributes:
         header: 32 bytes.
-        hardware: 1184 bytes: an SNP report, or a TDREPORT of 1024 bytes and zeros, or another.
+        hardware: 1184 bytes: an SNP report, a TDREPORT of 1024 bytes followed by zeros, or another report.
         request: 20 bytes.
-        report_type: of ``hardware``, as the request says.
-        hash: what binds the runtime data: ``sha256``, ``sha384`` or ``sha512``.
-        capabilities: 4 bytes that request version 2 has before the runtime data; else empty.
-        runtime: JSON, the exact bytes that the hardware's report data are a hash of.
+        report_type: of ``hardware``, as stated in ``request``.
+        hash: that binds the runtime data: ``sha256``, ``sha384`` or ``sha512``.
+        capabilities: 4 bytes before the runtime data in request version 2; else empty.
+        runtime: JSON, the exact bytes whose hash is the hardware's report data.
         padding: count of zero bytes after it.
     """
 
@@ -86,7 +86,7 @@ class HclReport:
     padding: int
 
     def encode(self) -> bytes:
-        """Write the report, its padding included."""
+        """Write the report, including its padding."""
         return b"".join(
             (
                 self.header.encode(),
@@ -100,19 +100,19 @@ class HclReport:
 
 
 def matches(data: bytes) -> bool:
-    """Whether bytes begin as a report does."""
+    """Whether bytes start like a report."""
     return data[:4] == MAGIC
 
 
 def parse(data: bytes) -> HclReport:
-    """Read one report; only zero bytes may follow the runtime data.
+    """Parse one report; only zero bytes may follow the runtime data.
 
     Args:
-        data: at most 32 KiB, of them at most 16 KiB runtime data.
+        data: at most 32 KiB, of which at most 16 KiB runtime data.
 
     Raises:
-        UnsupportedError: a version or a type of report that is not known.
-        FormatError: not a report, a size that does not fit, or a hash that is none.
+        UnsupportedError: an unknown version or report type.
+        FormatError: not a report, a size that does not fit, or an unknown hash.
     """
     if len(data) > MAX_SIZE:
         raise FormatError(f"{WHAT}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")

@@ -1,4 +1,4 @@
-"""The runtime data that an Azure confidential VM's hardware report binds: keys and configuration.
+"""Parse the runtime data that an Azure confidential VM's hardware report binds: keys and configuration.
 
 Nothing here is verified. Spec: Azure "Guest attestation of confidential VMs", "Runtime data";
 RFC 7517 for the keys.
@@ -29,14 +29,14 @@ Setting: TypeAlias = bool | int | str
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeData:
-    """What the paravisor says of itself.
+    """The paravisor's statement about its VM.
 
     Attributes:
         ak: DER of the SubjectPublicKeyInfo of the one key named HCLAkPub, RSA, exponent 65537, at
             least 2048 bits.
         key_ids: of every key, in order.
         configuration: of the VM, by name: ``secure-boot``, ``tpm-enabled``, ``console-enabled``, ...
-        vm_id: the VM's unique id; empty where none is given.
+        vm_id: the VM's unique id; empty if absent.
         user_data: 64 bytes that the guest wrote before the report was made; None on older hosts.
     """
 
@@ -48,11 +48,11 @@ class RuntimeData:
 
 
 def parse(data: bytes) -> RuntimeData:
-    """Read the runtime data.
+    """Parse the runtime data.
 
     Raises:
-        UnsupportedError: the attestation key is no RSA key of exponent 65537.
-        FormatError: not the JSON that it should be, no attestation key, or more than one.
+        UnsupportedError: the attestation key is not an RSA key of exponent 65537.
+        FormatError: not the expected JSON, no attestation key, or more than one.
     """
     value = Members(jcs.loads(data, WHAT, max_size=MAX_RUNTIME, max_depth=8), WHAT)
     keys = value.objects("keys", most=MAX_KEYS)

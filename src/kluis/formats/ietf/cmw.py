@@ -1,10 +1,11 @@
-"""Conceptual message wrapper: evidence of several parts, each with its name and media type.
+"""Conceptual message wrapper (CMW): evidence in several parts, each with its name and media type.
 
-A part is ``["media type","base64url"]`` with an optional indicator of what it is; a collection is an
-object of parts, and of further collections. Compact JSON alone is read, so that what parses is
-written as the same bytes. Nothing here is verified: a wrapper is not signed, its parts are.
+A part is ``["media type","base64url"]`` with an optional indicator of its purpose. A collection is an object
+of parts, and of further collections. Only compact JSON is read, so what parses is written back as the same
+bytes. Nothing here is verified: a wrapper is not signed, its parts are.
 
-Spec: RFC 9999, "Record CMW" and "Collection CMW", in JSON; :mod:`kluis.formats.ietf.cmw_cbor` has CBOR's.
+Spec: RFC 9999, "Record CMW" and "Collection CMW", in JSON; :mod:`kluis.formats.ietf.cmw_cbor` has the CBOR
+form.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ OCTETS: Final = "application/octet-stream"
 NESTED: Final = "application/cmw+json"
 
 _LABELS: Final = r"(?!__cmwc_t\b)[A-Za-z0-9_.:/-]{1,64}"
-# A quoted parameter, as of a profile, is the one place where JSON of this form has backslashes.
+# Quoted parameters, such as a profile's, are the only place where JSON of this form has backslashes.
 _MEDIAS: Final = r'[a-z0-9!#$&^_.+-]{1,64}/(?:[A-Za-z0-9!#$&^_.+:;=,/@%~? -]|\\"){1,160}'
 _URIS: Final = r"(?:[a-z][a-z0-9+.-]{0,31}:[!#-\[\]-~]{1,200}|[0-9]{1,10}(?:\.[0-9]{1,10}){1,24})"
 _LABEL: Final = re.compile(_LABELS, re.ASCII)
@@ -47,7 +48,7 @@ _FORMAT: Final = re.compile(r'\[(0|[1-9][0-9]{0,4}),"')
 
 
 class Indicator(enum.IntFlag):
-    """What kinds of conceptual message a part holds."""
+    """The kinds of conceptual message that a part can contain."""
 
     REFERENCE_VALUES = 1
     ENDORSEMENTS = 2
@@ -58,16 +59,16 @@ class Indicator(enum.IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part: bytes, and what they say they are.
+    """One part: bytes and their declared type.
 
     Attributes:
-        media_type: such as ``application/octet-stream``, or the number of a content format,
-            0..65535; not believed.
+        media_type: such as ``application/octet-stream``, or the number of a content format, 0..65535; not
+            trusted.
         value: the bytes.
-        indicator: what the part is for; None where it does not say.
+        indicator: purpose of the part; None if it is not stated.
 
     Raises:
-        UsageError: the media type is none, or the indicator out of 1..31.
+        UsageError: not a media type, or an indicator outside 1..31.
     """
 
     media_type: str | int
@@ -82,7 +83,7 @@ class Part:
 
     @staticmethod
     def parse(data: bytes, what: str = "CMW record") -> Part:
-        """Read one record that stands alone.
+        """Parse a single record.
 
         Raises:
             FormatError: not one record in compact JSON.
@@ -94,7 +95,7 @@ class Part:
         return part
 
     def encode(self) -> bytes:
-        """Write it as a record that stands alone."""
+        """Write it as a single record."""
         end = f",{self.indicator:d}]" if self.indicator is not None else "]"
         kind = self.media_type
         shown = kind if isinstance(kind, int) else '"{}"'.format(kind.replace('"', '\\"'))
@@ -103,23 +104,23 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Nested(Part):
-    """A collection that stands in a collection; its value is the compact JSON that it is."""
+    """A collection within a collection; its value is its compact JSON."""
 
     def encode(self) -> bytes:
-        """Write it as it stands."""
+        """Write the compact JSON unchanged."""
         return self.value
 
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """Parts by their labels, in the order they stand in.
+    """Parts by label, in their order.
 
     Attributes:
         parts: 1 to 32, by labels of 1 to 64 letters, digits and ``_.:/-``.
-        type: what the collection is, a URI or an object identifier; None where it does not say.
+        type: of the collection, a URI or an object identifier; None if it is not stated.
 
     Raises:
-        UsageError: another number of parts, or a label or type that is none.
+        UsageError: another number of parts, or an invalid label or type.
     """
 
     parts: Mapping[str, Part]
@@ -137,10 +138,10 @@ class Collection:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read a collection in compact JSON, at most 16 MiB, 32 parts each and 4 within each other.
+        """Parse a collection in compact JSON: at most 16 MiB, 32 parts each, and 4 levels.
 
         Raises:
-            FormatError: it is not one, or a label stands twice.
+            FormatError: not a collection, or a repeated label.
             UnsupportedError: a part is a tunnel, which drafts before the RFC had.
         """
         reader = _Reader(data, "CMW collection")
@@ -155,10 +156,10 @@ class Collection:
         return b"{" + b",".join(members) + b"}"
 
     def values(self, required: Iterable[str], optional: Iterable[str] = ()) -> dict[str, bytes]:
-        """The bytes of every part, when the labels are the expected ones.
+        """The bytes of every part, if the labels are the expected ones.
 
         Raises:
-            FormatError: a required label is missing, or another stands there.
+            FormatError: a required label is missing, or there is an unexpected one.
         """
         missing = [label for label in required if label not in self.parts]
         unknown = sorted(set(self.parts) - {*required, *optional})
@@ -172,29 +173,29 @@ class Collection:
 
 
 def is_type(value: object) -> bool:
-    """Whether a value is a media type, or the number of a content format."""
+    """Whether a value is a media type or the number of a content format."""
     if isinstance(value, str):
         return _MEDIA.fullmatch(value) is not None
     return type(value) is int and 0 <= value <= MAX_FORMAT
 
 
 def is_label(text: str) -> bool:
-    """Whether text may be a part's label."""
+    """Whether text is valid as a part's label."""
     return _LABEL.fullmatch(text) is not None
 
 
 def matches(data: bytes) -> bool:
-    """Whether bytes begin as a collection does."""
+    """Whether bytes start like a collection."""
     return _START.match(data) is not None
 
 
 def matches_record(data: bytes) -> bool:
-    """Whether bytes begin as a record that stands alone does."""
+    """Whether bytes start like a single record."""
     return _RECORD_START.match(data) is not None
 
 
 class _Reader:
-    """Compact JSON of this shape is a regular language, but for collections in collections."""
+    """Reads this shape of compact JSON: a regular language, except for nested collections."""
 
     def __init__(self, data: bytes, what: str) -> None:
         self.what = what
@@ -220,7 +221,7 @@ class _Reader:
             start = self.position
             label = self.match(_KEY, "a label")[1]
             if label in parts:
-                raise self.refuse(f"label {label!a} stands twice", start, code="duplicate_key")
+                raise self.refuse(f"label {label!a} appears twice", start, code="duplicate_key")
             if len(parts) == MAX_PARTS:
                 raise self.refuse(f"more than {MAX_PARTS} parts", start, code="too_large")
             parts[label] = (
@@ -252,7 +253,7 @@ class _Reader:
         return self.rest(int(number[1]), start)
 
     def rest(self, media: str | int, start: int) -> Part:
-        """What follows a part's media type."""
+        """The rest of a part, after its media type."""
         value_start = self.position
         self.position = max(self.text.find('"', value_start), value_start)
         value = b64.decode_url(self.text[value_start : self.position], f"{self.what} at {value_start:#x}")

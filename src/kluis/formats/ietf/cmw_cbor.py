@@ -1,7 +1,7 @@
 """Conceptual message wrapper in CBOR: a record, a tag, or a collection of them. Nothing here is verified.
 
-Spec: RFC 9999, "Record CMW", "Tag CMW" and "Collection CMW", in CBOR, "Transporting CMW in X.509
-Messages"; RFC 9277, "TN() transform", for the tag that stands for a content format.
+Spec: RFC 9999, "Record CMW", "Tag CMW" and "Collection CMW", in CBOR, "Transporting CMW in X.509 Messages";
+RFC 9277, "TN() transform", for the tag of a content format.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kluis.formats.encoding.entries import kind_of
 from kluis.formats.ietf import cmw
 from kluis.formats.ietf.cmw import MAX_PARTS, MAX_SIZE, Indicator, Part
 
-# One tag for each content format that has one; every 256th number of the range is nobody's.
+# One tag for each content format that has one; every 256th number of the range is unassigned.
 FIRST_TAG: Final = 0x6374_0101
 LAST_TAG: Final = 0x6374_FFFF
 TAGS: Final = range(FIRST_TAG, LAST_TAG + 1)
@@ -34,7 +34,7 @@ _TAG: Final = b"\xda\x63\x74"
 
 
 class Tag(enum.IntEnum):
-    """Tags whose content is no byte string: those of the content formats 273 and 274."""
+    """Tags whose content is not a byte string: those of the content formats 273 and 274."""
 
     COLLECTION = 1668547091
     SIGNED = 1668547092
@@ -42,11 +42,11 @@ class Tag(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One part that stands alone.
+    """A single part.
 
     Attributes:
-        part: it; its type is a content format where a tag said so.
-        message: what it was read from.
+        part: the part; its type is a content format if it came from a tag.
+        message: the bytes it was read from.
     """
 
     part: Part
@@ -59,12 +59,12 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """Parts by their labels, in the order they stand in.
+    """Parts by label, in their order.
 
     Attributes:
         parts: 1 to 32, by labels that are text or integers; a collection within is its CBOR.
         type: what the collection is, a URI, or an object identifier in DER's octets; or None.
-        message: what it was read from.
+        message: the bytes it was read from.
     """
 
     parts: Mapping[Key, Part]
@@ -80,23 +80,25 @@ Message: TypeAlias = Record | Collection
 
 
 def tag_of(content_format: int) -> int:
-    """The tag that stands for a content format, 0..65024."""
+    """The tag for a content format, 0..65024."""
     return FIRST_TAG + content_format // 255 * 256 + content_format % 255
 
 
 def format_of(tag: int) -> int | None:
-    """The content format that a tag of the range stands for; None for one that is nobody's."""
+    """The content format of a tag in the range; None if the tag is unassigned."""
     block, place = divmod(tag - FIRST_TAG, 256)
     return None if place == 255 else 255 * block + place
 
 
 def matches(data: bytes) -> bool:
-    """Whether bytes begin as a record or a tag does; a collection is a map, as much else is."""
+    """Whether bytes start like a record or a tag. A collection is a map, like much other CBOR, and does not
+    count.
+    """
     return data[:3] == _TAG or (data[:1] in _RECORDS and data[1:2] != b"" and data[1] >> 5 in (0, 3))
 
 
 def of_extension(data: bytes) -> bytes | None:
-    """The message in an extension of a certificate, in text or bytes; None where it holds none.
+    """The message in a certificate's extension, in text or bytes; None if it contains none.
 
     Raises:
         FormatError: bytes follow it.
@@ -112,20 +114,20 @@ def of_extension(data: bytes) -> bytes | None:
 
 
 def parse(data: bytes) -> Message:
-    """Read one message, at most 16 MiB.
+    """Parse one message, at most 16 MiB.
 
     Raises:
         FormatError: malformed, or more than 32 parts in a collection.
-        UnsupportedError: a signed message: nothing says whose signature to want.
+        UnsupportedError: a signed message: nothing states which signer to expect.
     """
     return of_value(cbor.loads(data, _WHAT, tags=TAGS, max_size=MAX_SIZE))
 
 
 def of_value(value: Value) -> Message:
-    """The message that CBOR, read already, holds.
+    """The message in CBOR that was already decoded.
 
     Raises:
-        FormatError: it holds none.
+        FormatError: it contains no message.
         UnsupportedError: a signed message.
     """
     match value:

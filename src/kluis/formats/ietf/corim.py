@@ -1,15 +1,14 @@
-"""CoRIM: a manifest of reference values, as far as digests and registers go. Nothing here is verified.
+"""Parse CoRIM manifests of reference values, limited to digests and registers. Nothing here is verified.
 
     corim    = 501({0: id, 1: [+ 506(bytes .cbor comid)], ? 4: {? 0: not before, ? 1: not after}, ...})
     comid    = {1: {0: tag id}, 4: {? 0: [+ [environment, [+ measurement]]], ...}, ...}
     measured = {? 0: key, 1: {? 2: [+ digest], ? 14: {register: [+ digest]}, ...}}
     digest   = [algorithm, bytes]
 
-Tags of other kinds and triples of other kinds are passed over: they add to what may be known of a device,
-and take nothing from it. What takes something from it is told: a profile, an environment that is one
-device's, and whatever stands beside digests and must be so, too, be it an authority. A CoMID that another
-replaces, or a later version of itself, is not there. Old manifests stand under tag 500, and put one
-measurement where the list of them stands.
+Other tags and other triples are skipped: they only add to the description of a device. Whatever restricts it
+is reported: a profile, an environment of a single device, and every condition listed next to digests,
+including an authority. A CoMID that another CoMID or its own later version replaces is omitted. Old manifests
+use tag 500, and have a single measurement instead of a list.
 
 Spec: draft-ietf-rats-corim, "CoRIM Map", "Meta Map", "CoMID", "Linked Tag", "Reference Values Triple",
 "Measurement Values".
@@ -38,7 +37,8 @@ _META: Final = 8  # of the protected header
 _REPLACES: Final = 1
 _VERSION, _DIGESTS, _NAME, _REGISTERS = 0, 2, 11, 14
 _MEASURED: Final = frozenset({0, 1})  # a measurement's key, and its values
-# Beside a digest, these say what it is of; any other value must be so, too, for the digest to be good.
+# These describe what a digest is of. Any other value next to a digest is a condition: the digest holds only
+# if the value matches too.
 _TELLING: Final = frozenset({_VERSION, _DIGESTS, _NAME, _REGISTERS})
 _ALGORITHMS: Final[dict[int | str, Algorithm]] = {
     1: "sha256",
@@ -52,17 +52,17 @@ _ALGORITHMS: Final[dict[int | str, Algorithm]] = {
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """The values that one thing may have.
+    """The accepted values of one measured object.
 
     Attributes:
-        comid: the position of the CoMID that says so: what one says belongs together.
+        comid: the position of its CoMID; values of one CoMID belong together.
         vendor: of its environment's class, or None.
-        model: likewise.
-        single: whether its environment is one device's, or one group's, and not its whole class's.
-        conditions: names of other values, which must be so where the digests are.
-        key: what it is within the environment: a number, a name, or None.
-        digests: SHA-2 digests, each of which it may have.
-        registers: by number or name, the digests that each may have.
+        model: of its environment's class, or None.
+        single: whether its environment is one device or one group, not a whole class.
+        conditions: names of other values that must match for the digests to hold.
+        key: identifies it within the environment: a number, a name, or None.
+        digests: accepted SHA-2 digests.
+        registers: accepted digests by register number or name.
     """
 
     comid: int
@@ -81,12 +81,12 @@ class Corim:
 
     Attributes:
         id: text, or a UUID in hex.
-        profile: a URI, or an object identifier's octets in hex; None where it has none. Whoever does not know
-            it must not use the manifest.
-        not_before: aware, or None; of the manifest and of its signature the later.
-        not_after: likewise, the sooner.
+        profile: a URI, or an object identifier's octets in hex; None if there is none. A reader that does not
+            know the profile must not use the manifest.
+        not_before: aware, or None; the later of the manifest's and its signature's.
+        not_after: aware, or None; the sooner of the two.
         measurements: of all reference triples.
-        message: the signature around it, unchecked; None of an unsigned manifest.
+        message: the signature around it, unchecked; None for an unsigned manifest.
     """
 
     id: str
@@ -98,7 +98,7 @@ class Corim:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read a manifest, signed or not, at most 1 MiB.
+        """Parse a manifest, signed or not, at most 1 MiB.
 
         Raises:
             FormatError: not a manifest in strict CBOR.
@@ -126,12 +126,12 @@ class Corim:
 
 
 def matches(data: bytes) -> bool:
-    """Whether ``data`` begins as a manifest: under tag 500, 501 or 18."""
+    """Whether ``data`` starts like a manifest: tag 500, 501 or 18."""
     return data[:3] in (b"\xd9\x01\xf4", b"\xd9\x01\xf5") or matches_signed(data)
 
 
 def matches_signed(data: bytes) -> bool:
-    """Whether ``data`` begins as a signed manifest: a COSE_Sign1 under its tag."""
+    """Whether ``data`` starts like a signed manifest: a tagged COSE_Sign1."""
     return data[:2] == b"\xd2\x84"
 
 
@@ -145,7 +145,7 @@ def _load(data: bytes, what: str) -> Value:
 
 
 def _standing(tags: list[Value]) -> Iterator[dict[int | str, Value]]:
-    """The CoMIDs that no other replaces; of one identity the latest version alone."""
+    """The CoMIDs that no other replaces; of each identity only the latest version."""
     latest: dict[str, tuple[int, list[dict[int | str, Value]]]] = {}
     replaced: set[str] = set()
     for tag in tags:
@@ -193,9 +193,9 @@ def _measurement(one: dict[int | str, Value], where: dict[int | str, Value], pos
     told: dict[int | str, Value] = {f"register {name}": each for name, each in registers.items()}
     if _DIGESTS in values:
         told[_DIGESTS] = values[_DIGESTS]
-    # Digests of algorithms that are not known here alone: they must be so, too, and nobody can say.
+    # Only digests of algorithms that are not known here: they are a condition that cannot be checked.
     unread = [name for name, each in told.items() if not _digests(each)]
-    # Whose word it must be, and what an extension says: beside the values, and as good as one of them.
+    # The required authority, and the values of an extension: both are conditions like any other value.
     unread += [f"measurement {name}" for name in one if name not in _MEASURED]
     return Measurement(
         comid=position,
@@ -204,7 +204,7 @@ def _measurement(one: dict[int | str, Value], where: dict[int | str, Value], pos
         single=1 in where or 2 in where,
         conditions=tuple(sorted((*(name for name in values if name not in _TELLING), *unread), key=str)),
         key=None if other or not isinstance(key, int | str) else key,
-        # A key of another kind (a UUID, an object identifier) names what is not known here.
+        # A key of another kind (a UUID, an object identifier) identifies something not known here.
         digests=frozenset() if other or _DIGESTS not in values else _digests(values[_DIGESTS]),
         registers={name: _digests(each) for name, each in registers.items()},
     )
@@ -231,7 +231,7 @@ def _digests(value: Value) -> frozenset[bytes]:
 
 
 def _of_signature(message: Sign1 | None) -> Value:
-    """The validity that a signature states of itself."""
+    """The validity period that a signature states."""
     meta = message.headers.get(_META) if message else None
     if meta is None:
         return None
@@ -241,7 +241,7 @@ def _of_signature(message: Sign1 | None) -> Value:
 
 
 def _window(validities: list[Value]) -> tuple[datetime | None, datetime | None]:
-    """The time in which all of them are valid."""
+    """The period in which all of them are valid."""
     times = [_map(each, f"{WHAT}.rim-validity") for each in validities if each is not None]
     starts, ends = ([found for each in times if (found := _time(each.get(end)))] for end in (0, 1))
     return max(starts, default=None), min(ends, default=None)

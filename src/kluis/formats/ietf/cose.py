@@ -1,13 +1,13 @@
-"""COSE: one signature over a payload, and public keys. A signature is checked by :func:`check` alone.
+"""COSE: one signature over a payload, and public keys. Only :func:`check` verifies a signature.
 
     COSE_Sign1 = [protected: bstr .cbor map, unprotected: map, payload: bstr, signature: bstr], tag 18 or none
 
-The algorithm is read from the protected header only; a label occurs in one header; a payload is
-attached, unless the caller has it from elsewhere; ``crit`` is refused, for nothing here knows what it
-could name.
+The algorithm is read only from the protected header, and a label occurs in one header only. A payload is
+attached unless the caller has it from elsewhere. ``crit`` is refused, because no critical header is supported
+here.
 
-Spec: RFC 9052, "COSE_Sign1", "Signing and Verification Process", "Key Objects"; RFC 9053, "ECDSA",
-"Double Coordinate Curves".
+Spec: RFC 9052, "COSE_Sign1", "Signing and Verification Process", "Key Objects"; RFC 9053, "ECDSA", "Double
+Coordinate Curves".
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ KEY_ID: Final = 4
 ES256: Final = -7
 ES384: Final = -35
 ES512: Final = -36
-# ECDSA with the curve that RFC 9053 recommends for each hash, and no other.
+# ECDSA only with the curve that RFC 9053 recommends for each hash.
 SCHEMES: Final[Mapping[int, Scheme]] = {ES256: Scheme.ES256, ES384: Scheme.ES384, ES512: Scheme.ES512}
 CURVES: Final[Mapping[Scheme, KeyKind]] = {
     Scheme.ES256: KeyKind.P256,
     Scheme.ES384: KeyKind.P384,
     Scheme.ES512: KeyKind.P521,
 }
-# What nearly every message has for a protected header: the algorithm alone.
+# The protected header of nearly every message: only the algorithm.
 _HEADERS: Final[Mapping[bytes, Any]] = {
     bytes.fromhex("a10126"): MappingProxyType({ALGORITHM: ES256}),
     bytes.fromhex("a1013822"): MappingProxyType({ALGORITHM: ES384}),
@@ -61,12 +61,12 @@ class Sign1:
     """A COSE_Sign1 message. Nothing here is verified.
 
     Attributes:
-        protected: the protected header's bytes, as they came.
-        headers: what they say.
-        unprotected: what anybody may have written; no algorithm and no key is taken from it.
+        protected: the protected header's bytes, unchanged.
+        headers: parsed from ``protected``.
+        unprotected: not authenticated; no algorithm and no key is taken from it.
         payload: what is signed; empty while it is detached and not yet known.
         signature: for ECDSA r and s, big-endian, each as long as the curve.
-        tagged: whether it came under tag 18.
+        tagged: whether it had tag 18.
         detached: whether the payload is not part of the message.
     """
 
@@ -88,18 +88,18 @@ class Sign1:
         tags: Collection[int] = (),
         detached: bool = False,
     ) -> Self:
-        """Read one message, tagged or not.
+        """Parse one message, tagged or not.
 
         Args:
-            data: it.
+            data: the message.
             what: what it claims to be, for messages.
             max_size: bytes.
-            tags: that may occur in its protected header, as of dates.
+            tags: allowed in its protected header, such as those of dates.
             detached: whether its payload must be detached; else it must be attached.
 
         Raises:
             UnsupportedError: a critical header, or a payload that is detached, or attached, and must not be.
-            FormatError: anything else than a strict COSE_Sign1, or bytes after it.
+            FormatError: not a strict COSE_Sign1, or bytes after it.
         """
         value = cbor.loads(data, what, tags=(TAG,), max_size=max_size)
         tagged = isinstance(value, Tagged)
@@ -137,7 +137,7 @@ class Sign1:
         )
 
     def over(self, payload: bytes) -> Self:
-        """The message, with the detached payload that it is said to be of."""
+        """The message with its detached payload."""
         return dataclasses.replace(self, payload=payload)
 
     def encode(self) -> bytes:
@@ -147,14 +147,14 @@ class Sign1:
         return (cbor.head(6, TAG) if self.tagged else b"") + cbor.dumps(parts)
 
     def scheme(self, what: str, algorithms: Sequence[int] = (ES256, ES384)) -> Scheme:
-        """The scheme that the protected header names.
+        """The signature scheme in the protected header.
 
         Args:
             what: for messages.
             algorithms: those that the format uses, of ``SCHEMES``.
 
         Raises:
-            UnsupportedError: none, or another one.
+            UnsupportedError: no scheme, or one that is not among ``algorithms``.
         """
         algorithm = self.headers.get(ALGORITHM)
         scheme = SCHEMES.get(algorithm) if type(algorithm) is int and algorithm in algorithms else None
@@ -213,7 +213,7 @@ def sign1(
 
 
 def check(message: Sign1, key: ec.EllipticCurvePublicKey, what: str) -> None:
-    """Check that ``key``, on P-256, P-384 or P-521, made the message's signature, by its curve's algorithm.
+    """Check that ``key``, on P-256, P-384 or P-521, made the message's signature with its curve's algorithm.
 
     Raises:
         AuthenticityError: it did not, or the message names another algorithm.
@@ -233,7 +233,7 @@ def check(message: Sign1, key: ec.EllipticCurvePublicKey, what: str) -> None:
 
 
 def parse_key(data: bytes, what: str) -> PublicKey:
-    """Read a COSE_Key: a public key on P-256 or P-384, both coordinates given.
+    """Parse a COSE_Key: a public key on P-256 or P-384 with both coordinates.
 
     Raises:
         UnsupportedError: another type or curve, or a compressed point.
@@ -252,7 +252,7 @@ def encode_key(key: PublicKey) -> bytes:
     """Write a public key on P-256 or P-384 as a COSE_Key.
 
     Raises:
-        UsageError: of another kind.
+        UsageError: another kind of key.
     """
     for curve, kind in _KEY_CURVES.items():
         if kind is key.kind:

@@ -1,7 +1,7 @@
-"""Entity Attestation Tokens: the claims that profiles share, by their numbers in CBOR.
+"""Entity Attestation Tokens (EAT): the claims that profiles share, by CBOR number.
 
-An EAT is a CWT whose claims describe an entity. Which claims, of which sizes, each profile says; a
-profile that is not known is refused, for a claim means what its profile says it means.
+An EAT is a CWT whose claims describe an entity. Each profile specifies the claims and their sizes. A token
+with an unknown profile is refused, because the profile defines what a claim means.
 
 Spec: RFC 9711, "Claims Characterising an Entity"; RFC 8392, "Claims Registry"; RFC 9999, "cmw" claim.
 """
@@ -13,7 +13,7 @@ from typing import Final
 from kluis.errors import FormatError
 from kluis.formats.encoding.entries import Entries, Sizes
 
-# Of every CWT.
+# Claims of every CWT.
 ISSUER: Final = 1
 SUBJECT: Final = 2
 AUDIENCE: Final = 3
@@ -21,7 +21,7 @@ EXPIRATION: Final = 4
 NOT_BEFORE: Final = 5
 ISSUED_AT: Final = 6
 TOKEN_ID: Final = 7
-# Of EATs.
+# Claims of EATs.
 NONCE: Final = 10
 UEID: Final = 256
 PROFILE: Final = 265
@@ -38,7 +38,7 @@ def nonce(claims: Entries, sizes: Sizes = range(8, 65)) -> bytes:
     """Read the one nonce.
 
     Raises:
-        FormatError: none, several, or one of another size.
+        FormatError: no nonce, several, or one of another size.
     """
     return claims.octets(NONCE, sizes)
 
@@ -47,7 +47,7 @@ def random_ueid(claims: Entries) -> bytes:
     """Read the UEID of type RAND: 0x01 and 32 bytes.
 
     Raises:
-        FormatError: none, or one of another type or size.
+        FormatError: no UEID, or one of another type or size.
     """
     value = claims.octets(UEID, (UEID_SIZE,))
     if value[0] != UEID_RANDOM:
@@ -58,9 +58,9 @@ def random_ueid(claims: Entries) -> bytes:
 
 
 def profile(claims: Entries) -> str | None:
-    """Read the profile's name, or None where the token names none.
+    """Read the profile's name; None if the token has none.
 
     Raises:
-        FormatError: it is no text of 1 to 256 characters.
+        FormatError: not text of 1 to 256 characters.
     """
     return claims.text_or_none(PROFILE, limit=MAX_PROFILE)

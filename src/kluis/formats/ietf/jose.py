@@ -1,4 +1,4 @@
-"""JSON Web Keys: public keys, read strictly.
+"""Parse JSON Web Keys: public keys, strictly.
 
 Spec: RFC 7517, "JSON Web Key (JWK) Format"; RFC 7518, "Parameters for Elliptic Curve Keys",
 "Parameters for RSA Public Keys".
@@ -24,20 +24,20 @@ _PRIVATE: Final = ("d", "p", "q", "dp", "dq", "qi", "oth", "k")
 
 
 def parse_jwk(data: bytes, what: str) -> PublicKey:
-    """Read one JWK, JSON of at most 8 KiB.
+    """Parse one JWK, JSON of at most 8 KiB.
 
     Raises:
-        UnsupportedError: of another type than EC and RSA, or on another curve.
+        UnsupportedError: a type other than EC and RSA, or another curve.
         FormatError: not a public JWK.
     """
     return public_key(jcs.loads(data, what, max_size=MAX_SIZE, max_depth=4), what)
 
 
 def public_key(value: Json, what: str) -> PublicKey:
-    """The public key that a JWK, read already, holds; ``use``, ``kid`` and the like are left alone.
+    """The public key in a decoded JWK; ``use``, ``kid`` and the like are ignored.
 
     Raises:
-        UnsupportedError: of another type than EC and RSA, or on another curve.
+        UnsupportedError: a type other than EC and RSA, or another curve.
         FormatError: not a public JWK.
     """
     members = Members(value, what)

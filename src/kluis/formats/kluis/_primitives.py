@@ -1,7 +1,7 @@
-"""The few primitives that every enclave needs to start, taken from ``cryptography`` at their source.
+"""The few cryptographic primitives that every enclave needs to start, imported from ``cryptography``'s core.
 
-The public modules are thin: they load every other algorithm of the library to ask whether this one is
-there, which is a tenth of an enclave's start (236 pages of its memory). These are the same classes.
+The public modules are thin, but they load every other algorithm of the library to check whether this one is
+available. That takes a tenth of an enclave's start (236 pages of its memory). These are the same classes.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ AESGCM = openssl.aead.AESGCM
 
 
 def generate_x25519() -> X25519PrivateKey:
-    """Make a key, as ``X25519PrivateKey.generate`` does."""
+    """Generate a key, like ``X25519PrivateKey.generate``."""
     return openssl.x25519.generate_key()
 
 
 def read_x25519(data: bytes) -> X25519PublicKey:
-    """Read a key of 32 bytes, as ``X25519PublicKey.from_public_bytes`` does."""
+    """Read a key of 32 bytes, like ``X25519PublicKey.from_public_bytes``."""
     return openssl.x25519.from_public_bytes(data)

@@ -1,9 +1,9 @@
-"""Attested TLS on the wire: what two ends say to one another after the handshake. Nothing here is verified.
+"""The documents of attested TLS that both ends exchange after the handshake. Nothing here is verified.
 
-Evidence in a certificate can be relayed: whoever holds, or only forwards, such a certificate is believed.
-So the evidence comes after the handshake, in answer to the asking end's own nonce, and its runtime data
-(purpose ``channel``) carry a *binding*: the role of the end that speaks, and the connection's
-exporter, which no two connections share.
+Evidence in a certificate can be relayed: anyone who holds, or only forwards, such a certificate is believed.
+So the evidence comes after the handshake, in answer to the requesting end's own nonce. Its runtime data
+(purpose ``channel``) contain a *binding*: the role of the end that makes it, and the connection's exporter,
+which no two connections share.
 
     POST /.well-known/kluis/evidence    question -> answer      the server attests itself
     PUT  /.well-known/kluis/evidence    answer   -> 204         the client attests itself
@@ -14,7 +14,7 @@ exporter, which no two connections share.
                "runtime_data": base64url, "version": 1}
 
 Canonical JSON (RFC 8785). The exporter is ``tls-exporter`` of RFC 9266: label ``EXPORTER-Channel-Binding``,
-no context, 32 bytes. The role keeps one end's evidence from being handed back to it as the other's.
+no context, 32 bytes. The role prevents one end's evidence from being returned to it as the other's.
 """
 
 from __future__ import annotations
@@ -26,19 +26,7 @@ from typing import Final, Self
 from kluis.errors import FormatError
 from kluis.formats.encoding import b64, jcs
 from kluis.formats.encoding.members import Members
-
-__all__ = [
-    "EXPORTER_BYTES",
-    "LABEL",
-    "MAX_ANSWER_BYTES",
-    "MAX_QUESTION_BYTES",
-    "NONCE_BYTES",
-    "PATH",
-    "Answer",
-    "Binding",
-    "Question",
-    "Role",
-]
+from kluis.formats.kluis.bundle import EvidenceBundle
 
 PATH: Final = "/.well-known/kluis/evidence"
 LABEL: Final = b"EXPORTER-Channel-Binding"
@@ -49,7 +37,7 @@ MAX_ANSWER_BYTES: Final = 256 * 1024
 
 
 class Role(enum.StrEnum):
-    """Which end of a connection speaks."""
+    """An end of the connection."""
 
     CLIENT = "client"
     SERVER = "server"
@@ -61,7 +49,7 @@ class Binding:
 
     Attributes:
         role: the end that made the evidence.
-        exporter: 32 bytes, of the connection that it was made for.
+        exporter: 32 bytes, of the connection that the evidence was made for.
     """
 
     role: Role
@@ -78,7 +66,7 @@ class Binding:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read a document in its one canonical form.
+        """Parse a document in its one canonical form.
 
         Raises:
             FormatError: not canonical, a member missing or unknown, out of bounds.
@@ -100,7 +88,7 @@ class Question:
     """A request for evidence.
 
     Attributes:
-        nonce: 32 bytes, the asking end's own, used once.
+        nonce: 32 bytes, chosen by the requesting end, used once.
     """
 
     nonce: bytes
@@ -116,7 +104,7 @@ class Question:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read a document in its one canonical form.
+        """Parse a document in its one canonical form.
 
         Raises:
             FormatError: not canonical, a member missing or unknown, out of bounds.
@@ -130,27 +118,20 @@ class Question:
         return cls(nonce)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Answer:
-    """Evidence, and the documents whose hashes stand in it.
+class Answer(EvidenceBundle, frozen=True):
+    """Evidence whose payload is a :class:`Binding`.
 
     Attributes:
-        quote: evidence of any TEE; a DCAP v3 quote from the emulated platform.
-        runtime_data: canonical JSON, whose payload is a :class:`Binding`.
-        launch_configuration: canonical JSON.
-        challenge: 32 bytes, the server's own nonce for evidence of its client; empty in a client's answer.
+        challenge: 32 bytes, the server's nonce for evidence of its client; empty in a client's answer.
     """
 
-    quote: bytes
-    runtime_data: bytes
-    launch_configuration: bytes
     challenge: bytes = b""
 
     def encode(self) -> bytes:
         """Write the document.
 
         Raises:
-            FormatError: it is larger than a reader takes, or the challenge has another length.
+            FormatError: it is larger than a reader accepts, or the challenge has another length.
         """
         _challenge(self.challenge)
         made = jcs.dumps({name: b64.encode_url(getattr(self, name)) for name in _PARTS} | {"version": 1})
@@ -162,7 +143,7 @@ class Answer:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read a document in its one canonical form.
+        """Parse a document in its one canonical form.
 
         Raises:
             FormatError: not canonical, a member missing or unknown, out of bounds.

@@ -1,9 +1,9 @@
-"""The sealed channel between an enclave and its platform: messages, and the keys they travel under.
+"""The encrypted channel between an enclave and its platform: its messages, handshake and keys.
 
-A descriptor is only a pipe: whoever may trace a process can duplicate it. So the runtime makes an
-X25519 key before any application code runs, does one handshake, and every later frame is sealed
-under the session's keys, numbered, one key a direction. A frame that was changed, repeated,
-reordered or made by somebody else does not open, and the session ends there.
+A descriptor is only a pipe: anyone allowed to trace a process can duplicate it. So the runtime makes an
+X25519 key before any application code runs, and does one handshake. Every later frame is sealed under the
+session's keys, numbered, with one key for each direction. A frame that was changed, repeated, reordered or
+made by another process does not open, and the session ends.
 
 Nothing here reads or writes a socket: :mod:`kluis.enclave.platform` and
 :mod:`kluis.tee.platform.root.session` do.
@@ -11,10 +11,9 @@ Nothing here reads or writes a socket: :mod:`kluis.enclave.platform` and
 Handshake: enclave sends ``READY``. Platform checks which program the enclave executes, and sends a challenge
 (32). Enclave sends ``HELLO || public key (32)``, with a socket that it names after both. Platform answers
 ``HELLO || public key (32)``. It makes that key before the launch, the launch document states it, and the
-enclave accepts no other.
-Keys: HKDF-SHA-256 over the X25519 secret, salt = both public keys, info = ``kluis channel 1``:
-32 bytes for each direction. Frames: AES-256-GCM, nonce = 4 zero bytes and the frame's number (64 bits,
-big-endian), no associated data. Spec: RFC 7748, RFC 5869, NIST SP 800-38D.
+enclave accepts no other. Keys: HKDF-SHA-256 over the X25519 secret, salt = both public keys, info = ``kluis
+channel 1``: 32 bytes for each direction. Frames: AES-256-GCM, nonce = 4 zero bytes and the frame's number (64
+bits, big-endian), no associated data. Spec: RFC 7748, RFC 5869, NIST SP 800-38D.
 """
 
 from __future__ import annotations
@@ -43,37 +42,37 @@ INFO = b"kluis channel 1"
 
 
 class Report(msgspec.Struct, tag="report", frozen=True, forbid_unknown_fields=True):
-    """Ask for a 432-byte REPORT for ``target_info`` (512 bytes) over ``report_data`` (64 bytes)."""
+    """Requests a 432-byte REPORT for ``target_info`` (512 bytes) over ``report_data`` (64 bytes)."""
 
     target_info: bytes
     report_data: bytes
 
 
 class VerifyReport(msgspec.Struct, tag="verify_report", frozen=True, forbid_unknown_fields=True):
-    """Ask whether ``report`` (432 bytes) was made for this enclave on this platform."""
+    """Requests a check that ``report`` (432 bytes) was made for this enclave on this platform."""
 
     report: bytes
 
 
 class TargetInfo(msgspec.Struct, tag="target_info", frozen=True, forbid_unknown_fields=True):
-    """Ask for this enclave's own TARGETINFO (512 bytes)."""
+    """Requests this enclave's own TARGETINFO (512 bytes)."""
 
 
 class Quote(msgspec.Struct, tag="quote", frozen=True, forbid_unknown_fields=True):
-    """Ask for a DCAP v3 quote over ``report_data`` (64 bytes)."""
+    """Requests a DCAP v3 quote over ``report_data`` (64 bytes)."""
 
     report_data: bytes
 
 
 class SealKey(msgspec.Struct, tag="seal_key", frozen=True, forbid_unknown_fields=True):
-    """Ask for a 32-byte sealing key.
+    """Requests a 32-byte sealing key.
 
     Attributes:
         policy: ``measurement`` or ``signer``.
-        svn: 0..65535, the security version the key belongs to; above the caller's own is refused.
-        key_id: 32 bytes, chosen by the caller and kept beside what the key seals.
-        cpusvn: 16 bytes, the platform version the key belongs to, as :class:`Platform` gives it and
-            as kept beside what the key seals; above the platform's own is refused.
+        svn: 0..65535, the security version of the key; refused if above the caller's own.
+        key_id: 32 bytes, chosen by the caller and stored with the data that the key seals.
+        cpusvn: 16 bytes, the platform version of the key, from :class:`Platform`, stored with the data that
+            the key seals; refused if above the platform's own.
     """
 
     policy: str
@@ -83,14 +82,14 @@ class SealKey(msgspec.Struct, tag="seal_key", frozen=True, forbid_unknown_fields
 
 
 class Counter(msgspec.Struct, tag="counter", frozen=True, forbid_unknown_fields=True):
-    """Read or change a monotonic counter.
+    """Reads or changes a monotonic counter.
 
     Attributes:
         id: 32 bytes.
-        op: ``read``, ``increment``, or ``advance``: to ``to`` and ``mark`` if that is forward.
+        op: ``read``, ``increment``, or ``advance``: sets ``to`` and ``mark`` if that is forward.
         to: 1..2^53-1, for ``advance``.
         mark: at most 32 bytes, for ``advance``.
-        policy: whose it is: ``measurement`` or ``signer``, as of :class:`SealKey`.
+        policy: of the counter's owner: ``measurement`` or ``signer``, as for :class:`SealKey`.
     """
 
     id: bytes
@@ -101,7 +100,7 @@ class Counter(msgspec.Struct, tag="counter", frozen=True, forbid_unknown_fields=
 
 
 class Info(msgspec.Struct, tag="info", frozen=True, forbid_unknown_fields=True):
-    """Ask what the platform is."""
+    """Requests the platform's description."""
 
 
 class Bytes(msgspec.Struct, tag="bytes", frozen=True, forbid_unknown_fields=True):
@@ -117,12 +116,12 @@ class Truth(msgspec.Struct, tag="truth", frozen=True, forbid_unknown_fields=True
 
 
 class Count(msgspec.Struct, tag="count", frozen=True, forbid_unknown_fields=True):
-    """A counter.
+    """The state of a counter.
 
     Attributes:
-        value: 0 for one never changed.
-        witness: who would notice if it were set back: ``unwitnessed`` where nobody would.
-        mark: what came with the value, at most 32 bytes.
+        value: 0 if it was never changed.
+        witness: what would detect a rollback; ``unwitnessed`` if nothing would.
+        mark: stored with the value, at most 32 bytes.
     """
 
     value: int
@@ -131,7 +130,7 @@ class Count(msgspec.Struct, tag="count", frozen=True, forbid_unknown_fields=True
 
 
 class Platform(msgspec.Struct, tag="platform", frozen=True, forbid_unknown_fields=True):
-    """What the platform is: its level, root (PEM), collateral (JSON), version (32 bytes), CPUSVN (16)."""
+    """The platform's description: level, root (PEM), collateral (JSON), version (32 bytes), CPUSVN (16)."""
 
     level: str
     root: bytes
@@ -141,7 +140,7 @@ class Platform(msgspec.Struct, tag="platform", frozen=True, forbid_unknown_field
 
 
 class Refused(msgspec.Struct, tag="refused", frozen=True, forbid_unknown_fields=True):
-    """The request was understood and not granted."""
+    """The request was understood and refused."""
 
     code: str
     message: str
@@ -156,11 +155,11 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 def proof_name(hello: bytes, challenge: bytes) -> bytes:
-    """The abstract name of the Unix socket that an enclave listens on to show that a hello is its own.
+    """The abstract name of the Unix socket on which an enclave listens to prove that a hello is its own.
 
     Args:
-        hello: what it sends.
-        challenge: what the platform answered before, 32 bytes.
+        hello: of the enclave.
+        challenge: that the platform sent before, 32 bytes.
     """
     digest = Hash(SHA256())
     digest.update(hello + challenge)
@@ -176,7 +175,7 @@ def _parse_hello(data: bytes, who: str) -> X25519PublicKey:
 
 
 class Channel:
-    """One end of an established channel. Not thread-safe: a frame's number is its order.
+    """One end of an established channel. Not thread-safe: frames are numbered in their order.
 
     Use :meth:`Offer.accept` or :meth:`Answer.to` to make one.
     """
@@ -223,8 +222,8 @@ class Channel:
         """Open the peer's next frame as a request.
 
         Raises:
-            AuthenticityError: it is not the next frame of this session; the session must end.
-            FormatError: it is, and does not parse.
+            AuthenticityError: not the next frame of this session; the session must end.
+            FormatError: it is the next frame, but does not parse.
         """
         try:
             return _requests.decode(self._open(frame))
@@ -232,7 +231,7 @@ class Channel:
             raise FormatError(f"channel request: {error}") from None
 
     def open_reply(self, frame: bytes) -> Reply:
-        """Open the peer's next frame as a reply; errors as :meth:`open_request`."""
+        """Open the peer's next frame as a reply; raises the errors of :meth:`open_request`."""
         try:
             return _replies.decode(self._open(frame))
         except UNREADABLE as error:
@@ -254,15 +253,15 @@ class Offer:
         self.hello = HELLO + self._private.public_key().public_bytes_raw()
 
     def accept(self, answer: bytes, public_key: bytes) -> Channel:
-        """Make the channel from the platform's answer.
+        """Create the channel from the platform's answer.
 
         Args:
-            answer: as it came.
+            answer: unchanged.
             public_key: the platform's, 32 bytes, from the launch document.
 
         Raises:
             AuthenticityError: another process answered.
-            FormatError: the answer is no handshake.
+            FormatError: the answer is not a handshake.
         """
         peer = _parse_hello(answer, "the platform")
         if (got := answer[len(HELLO) :]) != public_key:
@@ -292,10 +291,10 @@ class Answer:
         self.hello = HELLO + self.public_key
 
     def to(self, hello: bytes) -> Channel:
-        """Make the channel from an enclave's hello.
+        """Create the channel from an enclave's hello.
 
         Raises:
-            FormatError: it is no hello.
+            FormatError: not a hello.
         """
         peer = _parse_hello(hello, "the enclave")
         try:

@@ -1,12 +1,12 @@
-"""Launch configuration: how an enclave was started, beside what it is. Nothing here is verified.
+"""Launch configuration: the document that states how an enclave was started. Nothing here is verified.
 
-The document's SHA-512 stands in CONFIGID; it travels beside the evidence.
+CONFIGID contains the document's SHA-512; the document travels with the evidence.
 
-    {"counter": text, "grants": [text], "heap_bytes": n, "level": text, "missing": [text],
-     "platform": hex, "scratch_bytes": n, "threads": n, "version": 1}
+    {"counter": text, "grants": [text], "heap_bytes": n, "level": text, "missing": [text], "platform": hex,
+     "scratch_bytes": n, "threads": n, "version": 1}
 
-Canonical JSON (RFC 8785); both lists are sorted and hold no name twice. ``scratch_bytes`` is there only
-where there is scratch.
+Canonical JSON (RFC 8785); both lists are sorted and have no duplicates. ``scratch_bytes`` is present only if
+there is scratch.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class LaunchConfiguration:
     Attributes:
         heap_bytes: at least 1.
         threads: at least 1.
-        grants: what the image asked for and the launch gave, sorted.
-        missing: protections that this machine lacks and the launch did without, sorted.
-        counter: who witnesses the monotonic counters; ``unwitnessed`` if nobody.
+        grants: requested by the image and given at launch, sorted.
+        missing: protections that this machine does not have and the launch did without, sorted.
+        counter: the witness of the monotonic counters; ``unwitnessed`` if there is none.
         level: the protection level that the platform states; evidence is judged by its anchor.
-        platform: 32 bytes, SHA-256 over the launcher and the guardian that isolate the enclave;
-            zeros where nothing isolates it.
-        scratch_bytes: size of the encrypted scratch; 0: none.
+        platform: 32 bytes, SHA-256 over the launcher and the guardian that isolate the enclave; zeros if
+            nothing isolates it.
+        scratch_bytes: size of the encrypted scratch; 0 if there is none.
     """
 
     heap_bytes: int
@@ -61,7 +61,7 @@ class LaunchConfiguration:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read a document in its one canonical form.
+        """Parse a document in its one canonical form.
 
         Raises:
             UnsupportedError: another version.
@@ -84,7 +84,7 @@ class LaunchConfiguration:
 
 
 def config_id(document: bytes) -> bytes:
-    """The 64 bytes of CONFIGID that ``document`` stands for."""
+    """The 64 bytes of CONFIGID for ``document``."""
     return sha512(document)
 
 

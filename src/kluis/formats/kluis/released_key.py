@@ -1,7 +1,7 @@
-"""Released keys: what a key service answers to a release, taken apart. Nothing here is verified.
+"""Parse released keys: a key service's answer to a release request. Nothing here is verified.
 
-A compact JWS, whose payload says what was asked and shows the key; ``key_hsm`` in it is JSON again, and
-holds the material, wrapped to the key that the environment offered:
+A release is a compact JWS, whose payload states the request and describes the key. Its member ``key_hsm`` is
+JSON again, and contains the key material, wrapped to the environment's key:
 
     ciphertext = RSAES-OAEP(environment's key, AES-256 key) || AES key wrap with padding of the material
 
@@ -19,11 +19,9 @@ from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.encoding import b64, jcs
 from kluis.formats.encoding.members import Members
 
-__all__ = ["ALGORITHMS", "ReleasedKey"]
-
 MAX_SIZE: Final = 256 * 1024
 MAX_CHAIN: Final = 8
-# Each mechanism's hash, of OAEP and of its mask.
+# Each mechanism's hash, used for OAEP and for its mask.
 ALGORITHMS: Final[Mapping[str, str]] = {
     "CKM_RSA_AES_KEY_WRAP": "sha1",
     "RSA_AES_KEY_WRAP_256": "sha256",
@@ -42,15 +40,15 @@ class ReleasedKey:
         signed: the bytes that ``signature`` covers.
         signature: RSASSA-PKCS1-v1_5 with SHA-256.
         chain: certificates, DER, the signer's first; may be empty.
-        vault: the name of the vault, 32 bytes, from a key service of Kluis's; None from another.
-        certificate: DER, of the signer's key with its enclave's evidence, from a key service of Kluis's;
-            None from another.
-        url: of the vault, as whoever asked for the release called it.
-        name: the key's.
-        version: the key's.
-        kty: as JWK has it, with or without ``-HSM``.
-        public: members n and e, or crv, x and y; none of an oct key.
-        nonce: of the one who asked; None where none was given.
+        vault: the name of the vault, 32 bytes, if a Kluis key service answered; else None.
+        certificate: DER, of the signer's key with its enclave's evidence, if a Kluis key service answered;
+            else None.
+        url: of the vault, as the requester called it.
+        name: of the key.
+        version: of the key.
+        kty: the JWK key type, with or without ``-HSM``.
+        public: members n and e, or crv, x and y; empty for an oct key.
+        nonce: the requester's; None if it gave none.
         recipient: ``kid`` of the environment's key.
         algorithm: of :data:`ALGORITHMS`.
         ciphertext: the material, wrapped.
@@ -73,10 +71,10 @@ class ReleasedKey:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a release, at most 256 KiB.
+        """Parse a release, at most 256 KiB.
 
         Raises:
-            UnsupportedError: signed or wrapped in a way that is not handled.
+            UnsupportedError: a signature or wrapping that is not supported.
             FormatError: not a release.
         """
         parts = text.split(".") if len(text) <= MAX_SIZE else []

@@ -1,8 +1,8 @@
-"""Runtime data: the document an enclave's report data is the hash of. Nothing here is verified.
+"""Runtime data: the document whose hash is an enclave's report data. Nothing here is verified.
 
-The report data of evidence is never free, or a host could have a genuine enclave quote a relay's
-key. The runtime inside writes this document and sets its purpose; the report data is its SHA-256
-and 32 zero bytes, as Azure Attestation expects.
+Application and host never choose report data directly, or a host could make a genuine enclave quote a relay's
+key. The runtime inside writes this document and sets its purpose. The report data is its SHA-256 and 32 zero
+bytes, as Azure Attestation expects.
 
     {"image_id": hex, "keys": [JWK], "nonce": hex, "payload": base64url, "purpose": text, "version": 1}
 
@@ -35,7 +35,7 @@ _WHAT: Final = "runtime data"
 
 
 class Purpose(enum.StrEnum):
-    """What the evidence is for; a verifier accepts exactly one."""
+    """The purpose of the evidence; a verifier accepts exactly one."""
 
     APP = "app"
     CLI = "cli"
@@ -52,7 +52,7 @@ class RuntimeData:
     Attributes:
         purpose: set by the runtime, never by the application or the host.
         image_id: 32 bytes.
-        nonce: the verifier's, at most 64 bytes; empty where there is none.
+        nonce: the verifier's, at most 64 bytes; empty if there is none.
         keys: public JWKs made inside, at most 8.
         payload: at most 128 KiB.
     """
@@ -83,7 +83,7 @@ class RuntimeData:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read a document in its one canonical form.
+        """Parse a document in its one canonical form.
 
         Raises:
             UnsupportedError: another version.
@@ -109,7 +109,7 @@ class RuntimeData:
 
 
 def report_data(document: bytes) -> bytes:
-    """The 64 bytes of report data that ``document`` stands for: its SHA-256 and 32 zero bytes."""
+    """The 64 bytes of report data for ``document``: its SHA-256 and 32 zero bytes."""
     return sha256(document) + bytes(32)
 
 
@@ -124,13 +124,14 @@ def okp_key(curve: str, public: bytes) -> dict[str, str]:
 
 
 def rsa_key(modulus: int, exponent: int) -> dict[str, str | list[str]]:
-    """Write a public RSA key that others encrypt to as a JWK, named by its thumbprint.
+    """Write a public RSA key for encryption as a JWK, named by its thumbprint.
 
     Spec: RFC 7517; RFC 7518, "Parameters for RSA Keys"; RFC 7638.
     """
     numbers = {name: b64.encode_url(_octets(value)) for name, value in (("n", modulus), ("e", exponent))}
     thumbprint = b64.encode_url(sha256(jcs.dumps({"kty": "RSA", **numbers})))
-    # Key services look for one of the two: use, as RFC 7517 has it, or key_ops, as Azure's guests write it.
+    # Key services look for one of the two: ``use``, as in RFC 7517, or ``key_ops``, as Azure's guests write
+    # it.
     return {"kty": "RSA", "kid": thumbprint, "use": "enc", "key_ops": ["encrypt"], **numbers}
 
 
@@ -146,7 +147,7 @@ def okp_public(key: Jwk, curve: str) -> bytes:
     """Read a public key of ``curve`` from a JWK: 32 bytes.
 
     Raises:
-        FormatError: it is another kind of key.
+        FormatError: another kind of key.
     """
     what = f"{_WHAT}.keys"
     if key.get("kty") != "OKP" or key.get("crv") != curve:

@@ -1,12 +1,12 @@
-"""Vouched certificates: a signing key's certificate that carries evidence of the enclave that made it.
+"""Certificates of signing keys that carry evidence of the enclave that made the key.
 
-Two extensions, neither critical. One is Azure Attestation's, and holds a DCAP quote as it is; the other is
-Kluis's own and holds the two documents whose hashes stand in the quote:
+There are two extensions, neither critical. One is Azure Attestation's, and contains a DCAP quote. The other
+is Kluis's own, and contains the two documents whose hashes are in the quote:
 
     Documents ::= SEQUENCE { runtimeData OCTET STRING, launchConfiguration OCTET STRING }
 
-The payload of the runtime data is a *statement*, which names the key; of a service whose operator tells it
-things that its word depends on, the digest of these too:
+The payload of the runtime data is a *statement*, which names the key. If the service's tokens depend on
+settings from its operator, it also names the digest of these:
 
     {"public_key": base64url of the SubjectPublicKeyInfo, "statement": "signing-key", "version": 1}
     {"public_key": ..., "settings": hex of 32 bytes, "statement": "signing-key", "version": 2}
@@ -16,18 +16,16 @@ Canonical JSON (RFC 8785). Nothing here is verified: :mod:`kluis.appraisal.token
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Final, NamedTuple, Protocol, Self
+from typing import Final, NamedTuple
 
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.encoding import b64, der, jcs
 from kluis.formats.encoding.members import Members
+from kluis.formats.kluis.bundle import EvidenceBundle
 from kluis.formats.x509 import Certificate
 
-__all__ = ["Evidence", "Statement", "Vouched", "read_statement", "statement"]
-
 QUOTE_OID: Final = "1.3.6.1.4.1.311.105.1"
-# Of a random UUID, as ITU-T X.667 lets everybody make them.
+# From a random UUID, which ITU-T X.667 allows anyone to use.
 DOCUMENTS_OID: Final = "2.25.82909848931547334948017031640174847248"
 SIGNING_KEY: Final = "signing-key"
 MAX_STATEMENT: Final = 8 * 1024
@@ -35,74 +33,41 @@ _WHAT: Final = "vouched certificate"
 _STATEMENT: Final = "signing key statement"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Vouched:
-    """What the two extensions hold.
+def extensions(evidence: EvidenceBundle) -> tuple[tuple[str, bytes], ...]:
+    """Identifier and value of each extension that carries the evidence, whose payload is a statement."""
+    documents = der.element(
+        der.SEQUENCE,
+        der.element(der.OCTET_STRING, evidence.runtime_data),
+        der.element(der.OCTET_STRING, evidence.launch_configuration),
+    )
+    return (QUOTE_OID, evidence.quote), (DOCUMENTS_OID, documents)
 
-    Attributes:
-        quote: DCAP.
-        runtime_data: canonical JSON, whose payload is a statement.
-        launch_configuration: canonical JSON.
+
+def evidence_in(certificate: Certificate) -> EvidenceBundle:
+    """The evidence that a certificate carries.
+
+    Raises:
+        FormatError: an extension is missing or malformed.
     """
-
-    quote: bytes
-    runtime_data: bytes
-    launch_configuration: bytes
-
-    def extensions(self) -> tuple[tuple[str, bytes], ...]:
-        """Identifier and value of each extension."""
-        documents = der.element(
-            der.SEQUENCE,
-            der.element(der.OCTET_STRING, self.runtime_data),
-            der.element(der.OCTET_STRING, self.launch_configuration),
-        )
-        return (QUOTE_OID, self.quote), (DOCUMENTS_OID, documents)
-
-    @classmethod
-    def of(cls, certificate: Certificate) -> Self:
-        """What a certificate carries.
-
-        Raises:
-            FormatError: an extension is not there, or not what it should be.
-        """
-        for oid in (QUOTE_OID, DOCUMENTS_OID):
-            if oid not in certificate.extensions:
-                raise FormatError(f"{_WHAT}: want extension {oid}, got none", code="bad_type")
-        quote, documents = (certificate.extensions[oid] for oid in (QUOTE_OID, DOCUMENTS_OID))
-        what = f"{_WHAT}.documents"
-        start, end = der.within(documents, 0, len(documents), der.SEQUENCE, what)
-        runtime, after = der.within(documents, start, end, der.OCTET_STRING, what)
-        launch, last = der.within(documents, after, end, der.OCTET_STRING, what)
-        if end != len(documents) or last != end:
-            raise FormatError(f"{what} at {min(last, end):#x}: bytes after the end", code="trailing_data")
-        return cls(quote, documents[runtime:after], documents[launch:last])
-
-
-class Evidence(Protocol):
-    """A quote, and the two documents whose hashes stand in it, as ``kluis.enclave.quote`` gives them."""
-
-    @property
-    def quote(self) -> bytes:
-        """DCAP."""
-        ...
-
-    @property
-    def runtime_data(self) -> bytes:
-        """Canonical JSON."""
-        ...
-
-    @property
-    def launch_configuration(self) -> bytes:
-        """Canonical JSON."""
-        ...
+    for oid in (QUOTE_OID, DOCUMENTS_OID):
+        if oid not in certificate.extensions:
+            raise FormatError(f"{_WHAT}: want extension {oid}, got none", code="bad_type")
+    quote, documents = (certificate.extensions[oid] for oid in (QUOTE_OID, DOCUMENTS_OID))
+    what = f"{_WHAT}.documents"
+    start, end = der.within(documents, 0, len(documents), der.SEQUENCE, what)
+    runtime, after = der.within(documents, start, end, der.OCTET_STRING, what)
+    launch, last = der.within(documents, after, end, der.OCTET_STRING, what)
+    if end != len(documents) or last != end:
+        raise FormatError(f"{what} at {min(last, end):#x}: bytes after the end", code="trailing_data")
+    return EvidenceBundle(quote, documents[runtime:after], documents[launch:last])
 
 
 class Statement(NamedTuple):
-    """What an enclave says of a key.
+    """An enclave's statement about a key.
 
     Attributes:
         spki: DER of the SubjectPublicKeyInfo.
-        settings: digest of what the enclave was told, 32 bytes; None where it says nothing of that.
+        settings: digest of the enclave's settings, 32 bytes; None if it is not stated.
     """
 
     spki: bytes
@@ -114,7 +79,7 @@ def statement(spki: bytes, settings: bytes | None = None) -> bytes:
 
     Args:
         spki: DER of the SubjectPublicKeyInfo.
-        settings: digest of what the enclave was told, 32 bytes, if its word depends on it.
+        settings: digest of the enclave's settings, 32 bytes, if its tokens depend on them.
     """
     said = {"public_key": b64.encode_url(spki), "statement": SIGNING_KEY}
     if settings is None:
@@ -123,7 +88,7 @@ def statement(spki: bytes, settings: bytes | None = None) -> bytes:
 
 
 def read_statement(data: bytes) -> Statement:
-    """Read a statement in its one canonical form.
+    """Parse a statement in its one canonical form.
 
     Raises:
         UnsupportedError: a statement about something else.

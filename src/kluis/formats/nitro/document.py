@@ -1,12 +1,12 @@
-"""AWS Nitro attestation documents: bytes to fields and back. Nothing here is verified.
+"""Parse AWS Nitro attestation documents and write them back. Nothing here is verified.
 
-A COSE_Sign1 whose protected header is ES384 alone and whose payload is a CBOR map. Documents of an
-enclave and of an instance's NitroTPM have one PKI, and are told apart by the key of their PCRs.
+A document is a COSE_Sign1 whose protected header is only ES384 and whose payload is a CBOR map. Documents of
+an enclave and of an instance's NitroTPM share one PKI; the key of their PCRs distinguishes them.
 
 Spec: AWS "Nitro Enclaves: Attestation Process" (aws-nitro-enclaves-nsm-api), "Attestation Document
-Specification", "COSE and CBOR"; AWS EC2 "NitroTPM Attestation Document contents". Where they
-disagree with genuine documents, these are right: an optional field that is absent is ``null``, the
-map may be of indefinite length.
+Specification", "COSE and CBOR"; AWS EC2 "NitroTPM Attestation Document contents". Where they disagree with
+genuine documents, this module follows the documents: an absent optional field is ``null``, and the map may be
+of indefinite length.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_AUTHORITIES: Final = 8
 MAX_OPTIONAL: Final = 1024
 PCR_SIZE: Final = 48
 DIGEST: Final = "SHA384"
-# The year 9999 ends here: no later time can be named.
+# The end of the year 9999: no later time can be represented.
 MAX_TIMESTAMP: Final = 253_402_300_799_999
 PROTECTED: Final = bytes.fromhex("a1013822")
 _CERTIFICATE: Final = range(1, MAX_CERTIFICATE + 1)
@@ -38,14 +38,14 @@ _OPTIONAL_KEYS: Final = ("public_key", "user_data", "nonce")
 
 
 class DocumentKind(enum.StrEnum):
-    """What a document is of; the value is the key of its PCRs."""
+    """The kind of document; the value is the key of its PCRs."""
 
     ENCLAVE = "pcrs"
     NITROTPM = "nitrotpm_pcrs"
 
     @property
     def what(self) -> str:
-        """Its name, for people."""
+        """Its name, for messages."""
         return _NAMES[self]
 
 
@@ -65,7 +65,7 @@ class Document:
 
     Attributes:
         kind: of an enclave, or of a NitroTPM.
-        module_id: ``i-`` and the instance, ``-enc`` or ``-tpm`` and the module.
+        module_id: ``i-`` and the instance, then ``-enc`` or ``-tpm`` and the module.
         timestamp: milliseconds since 1970, at least 1.
         pcrs: 1 to 32, of 48 bytes each, by index 0..31.
         certificate: DER of the leaf, 1..1024 bytes.
@@ -73,7 +73,7 @@ class Document:
         public_key: 1..1024 bytes, or None.
         user_data: at most 1024 bytes, or None.
         nonce: at most 1024 bytes, or None.
-        message: the COSE_Sign1 it came in.
+        message: the COSE_Sign1 that contained it.
     """
 
     kind: DocumentKind
@@ -89,17 +89,17 @@ class Document:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read one document, at most 32 KiB, under tag 18 or none.
+        """Parse one document, at most 32 KiB, with tag 18 or none.
 
         Raises:
             UnsupportedError: another algorithm or digest.
-            FormatError: anything else than the document that AWS describes, or bytes after it.
+            FormatError: not the document that AWS describes, or bytes after it.
         """
         message = Sign1.parse(data, "Nitro document", max_size=MAX_SIZE)
         if message.protected != PROTECTED:
             raise UnsupportedError(
-                f"Nitro document.protected: want {PROTECTED.hex()}, ES384 alone, got "
-                f"{message.protected[:16].hex()}",
+                f"Nitro document.protected: want {PROTECTED.hex()}, only ES384, got"
+                f" {message.protected[:16].hex()}",
                 code="bad_type",
             )
         if message.unprotected:

@@ -1,7 +1,7 @@
-"""What a GPU's certificate says of its firmware: the DICE extension of the leaf.
+"""Parse the DICE extension of a GPU's leaf certificate, which describes its firmware.
 
-Spec: TCG "DICE Attestation Architecture" 1.1, "TCB Info Evidence Extension" (2.23.133.5.4.1.1), and
-the older composite device identity (2.23.133.5.4.1) that Hopper and its switches carry.
+Spec: TCG "DICE Attestation Architecture" 1.1, "TCB Info Evidence Extension" (2.23.133.5.4.1.1), and the older
+composite device identity (2.23.133.5.4.1) in certificates of Hopper GPUs and their switches.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ FWID_SIZE: Final = 48
 _SHA384: Final = der.oid("2.16.840.1.101.3.4.2.2")
 _FWIDS: Final = 0xA6
 _FLAGS: Final = 0x87
-# Implicit tags of DiceTcbInfo, in the order they must stand: vendor, model, version, svn, layer, index,
-# fwids, flags, vendorInfo, type.
+# Implicit tags of DiceTcbInfo, in their mandatory order: vendor, model, version, svn, layer, index, fwids,
+# flags, vendorInfo, type.
 _ORDER: Final = (0x80, 0x81, 0x82, 0x83, 0x84, 0x85, _FWIDS, _FLAGS, 0x88, 0x89)
 
 
@@ -37,11 +37,11 @@ class Flag(enum.IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class Dice:
-    """What was measured before the key was made.
+    """Measurements taken before the key was made.
 
     Attributes:
         fwid: 48 bytes, SHA-384 of the firmware that owns the key.
-        flags: operational flags, 32 bits; None where the extension has none.
+        flags: operational flags, 32 bits; None if the extension has none.
     """
 
     fwid: bytes
@@ -49,17 +49,17 @@ class Dice:
 
 
 def read(extensions: Mapping[str, bytes], what: str) -> Dice | None:
-    """Read whichever extension a certificate has.
+    """Parse the DICE extension of a certificate, in either form.
 
     Args:
         extensions: of the certificate, by identifier.
         what: the certificate, for messages.
 
     Returns:
-        None where it has neither.
+        None if there is no such extension.
 
     Raises:
-        FormatError: one is malformed, or both stand there.
+        FormatError: an extension is malformed, or both are present.
     """
     old, new = extensions.get(COMPOSITE_DEVICE), extensions.get(TCB_INFO)
     if old is not None and new is not None:
@@ -92,7 +92,7 @@ def _tcb_info(data: bytes, what: str) -> Dice:
             raise FormatError(f"{what} at {position:#x}: field {tag:#04x} is out of place", code="bad_type")
         last = place
         if tag == _FWIDS:
-            # The first is the firmware's; a second, where there is one, is of what it loads.
+            # The first is the firmware's; a second, if there is one, is of what it loads.
             fwid, after = _fwid(data, start, stop, what)
             while after < stop:
                 _, after = _fwid(data, after, stop, what)

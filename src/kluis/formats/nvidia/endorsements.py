@@ -1,4 +1,4 @@
-"""What may stand beside an NVIDIA report: the answers of NVIDIA's OCSP service. Nothing is verified.
+"""Endorsements of an NVIDIA report: responses of NVIDIA's OCSP service. Nothing here is verified.
 
 Spec: RFC 6960, "OCSP Response"; the service is https://ocsp.ndis.nvidia.com.
 """
@@ -19,7 +19,7 @@ _WHAT: Final = "NVIDIA endorsements"
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class NvidiaEndorsements:
-    """Answers about the certificates of one chain.
+    """OCSP responses about the certificates of one chain.
 
     Attributes:
         ocsp: at most 8 responses, DER, at most 64 KiB each.
@@ -32,7 +32,7 @@ class NvidiaEndorsements:
         """Read ``{"ocsp":["base64", ...]}``.
 
         Raises:
-            FormatError: not that, or too large.
+            FormatError: another shape, or too large.
         """
         value = Members(jcs.loads(data, _WHAT), _WHAT)
         value.only(["ocsp"])

@@ -1,4 +1,4 @@
-"""Which device a certificate is of: product line and serial, in its subject's alternative name.
+"""Read the device's product line and serial from its certificate's subject alternative name.
 
 Spec: DMTF DSP0274 1.1, "Leaf certificate"; DMTF object identifier 1.3.6.1.4.1.412.274.1, text
 ``manufacturer:product:serial``.
@@ -34,14 +34,14 @@ class Identity:
 
 
 def read(extensions: Mapping[str, bytes], what: str) -> Identity:
-    """Read the device's name.
+    """Parse the device's identity.
 
     Args:
         extensions: of the certificate, by identifier.
         what: the certificate, for messages.
 
     Raises:
-        FormatError: there is none, or it is malformed.
+        FormatError: missing or malformed.
     """
     value = extensions.get(ALTERNATIVE_NAME)
     if value is None:

@@ -1,8 +1,8 @@
-"""The fields of NVIDIA's own in a report: versions, board, firmware id, states.
+"""Parse NVIDIA's own fields in a report: versions, board, firmware id, states.
 
-In the later form a header stands before them, and each says what kind of value it holds.
-Spec: NVIDIA attestation SDK 2026-05, "opaque data"; the names are those of its field identifiers.
-Integers are little-endian.
+In the later form a header precedes them, and each field states the kind of its value. Spec: NVIDIA
+attestation SDK 2026-05, "opaque data"; the names are those of its field identifiers. Integers are
+little-endian.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TEXT: Final = re.compile(rb"[ -~]{1,63}\0*")
 
 
 class Field(enum.IntEnum):
-    """The type of a field; others are kept, and mean nothing here."""
+    """The type of a field; unknown types are preserved but not interpreted."""
 
     CERT_ISSUER_NAME = 1
     CERT_AUTHORITY_KEY_IDENTIFIER = 2
@@ -63,7 +63,7 @@ class Field(enum.IntEnum):
 
 
 class Feature(enum.IntEnum):
-    """How the device is passed through: alone, with others, or with links in the clear."""
+    """How the device is passed through: by itself, with others, or with links in the clear."""
 
     SINGLE_PASS_THROUGH = 0
     MULTIPLE_PASS_THROUGH = 1
@@ -75,7 +75,7 @@ _ENABLED: Final = {b"\xaa": True, b"\x55": False}
 
 @layout("NVIDIA report.opaque header", _HEADER_SIZE)
 class Header(Struct):
-    """What the later form begins with: a profile, which is 0, and a version."""
+    """The header of the later form: a profile, which is 0, and a version."""
 
     magic: bytes = at(0, 6)
     profile: int = at(6, U16)
@@ -85,12 +85,12 @@ class Header(Struct):
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """Fields by their types, in the order they stand in.
+    """Fields by type, in their order.
 
     Attributes:
-        fields: their bytes.
-        header: of the later form; None of the earlier.
-        value_types: of the later form, what kind of value each field says it holds; not looked at.
+        fields: bytes.
+        header: of the later form; None for the earlier one.
+        value_types: in the later form, the stated kind of each field's value; not interpreted.
     """
 
     fields: Mapping[int, bytes]
@@ -99,15 +99,15 @@ class Opaque:
 
     @classmethod
     def parse(cls, data: bytes, measurements: int, base: int = 0) -> Self:
-        """Read all fields.
+        """Parse all fields.
 
         Args:
-            data: the opaque bytes alone.
-            measurements: how many the report has.
+            data: only the opaque bytes.
+            measurements: their number in the report.
             base: offset of ``data`` in the report, for messages.
 
         Raises:
-            FormatError: a field is cut short, stands twice, or has the wrong size.
+            FormatError: a field is cut short, is repeated, or has the wrong size.
             UnsupportedError: the later form, of another profile or version.
         """
         header: Header | None = None
@@ -121,11 +121,11 @@ class Opaque:
         if len(fields) != len(found):
             kinds = [kind for kind, _ in found]
             twice = next(kind for kind in kinds if kinds.count(kind) > 1)
-            raise FormatError(f"{_WHAT}: field {twice} stands twice", code="duplicate_key")
+            raise FormatError(f"{_WHAT}: field {twice} appears twice", code="duplicate_key")
         fwid, counts = fields.get(Field.FWID, bytes(FWID_SIZE)), fields.get(Field.MSRSCNT, b"")
         if len(fwid) != FWID_SIZE:
             raise FormatError(f"{_WHAT}.FWID: want {FWID_SIZE} bytes, got {len(fwid)}", code="bad_length")
-        # One count of 4 bytes a measurement of a GPU; a switch has more measurements than counts.
+        # One count of 4 bytes for each measurement of a GPU; a switch has more measurements than counts.
         if len(counts) % 4 or len(counts) > 4 * measurements:
             raise FormatError(
                 f"{_WHAT}.MSRSCNT: want at most {measurements} counts of 4 bytes, got {len(counts)} bytes",
@@ -146,10 +146,10 @@ class Opaque:
         return self.fields.get(field)
 
     def text(self, field: Field) -> str | None:
-        """A field that holds printable text, padded with zeros; None where it is absent or empty.
+        """A field of printable text, padded with zeros; None if it is absent or empty.
 
         Raises:
-            FormatError: it holds anything else.
+            FormatError: other bytes.
         """
         value = self.get(field)
         if value is None or not value.strip(b"\0"):
@@ -160,7 +160,7 @@ class Opaque:
 
     @property
     def vbios_version(self) -> str | None:
-        """Such as ``96.00.A5.00.01``: text, or 8 bytes of which the first four stand reversed."""
+        """Such as ``96.00.A5.00.01``: from text, or from 8 bytes of which the first four are reversed."""
         value = self.get(Field.VBIOS_VERSION)
         if value is not None and len(value) == 8 and not any(value[5:]):
             return ".".join(f"{part:02X}" for part in (*value[3::-1], value[4]))
@@ -168,10 +168,10 @@ class Opaque:
 
     @property
     def feature(self) -> Feature | None:
-        """How the device is passed through; None where the driver does not say.
+        """How the device is passed through; None if the driver does not report it.
 
         Raises:
-            UnsupportedError: by a number not known here.
+            UnsupportedError: a number not known here.
         """
         value = self.get(Field.FEATURE_FLAG)
         if value is None:
@@ -186,19 +186,19 @@ class Opaque:
 
     @property
     def protected_pcie(self) -> bool | None:
-        """Whether links run in the clear under protected PCIe; None where it does not say."""
+        """Whether links run in the clear under protected PCIe; None if it is not reported."""
         value = self.get(Field.PROTECTED_PCIE_STATUS)
         return None if value is None else _ENABLED.get(value)
 
     @property
     def video_decoder(self) -> bool | None:
-        """Whether the first video decoder is enabled, and so measured; None where it does not say."""
+        """Whether the first video decoder is enabled, and so measured; None if it is not reported."""
         value = self.get(Field.NVDEC0_STATUS)
         return None if value is None else _ENABLED.get(value)
 
     @property
     def pdis(self) -> tuple[bytes, ...]:
-        """The 8-byte device ids of the switches that a GPU, or the one that a switch, says it has."""
+        """The 8-byte device ids that a GPU reports of its switches, or a switch of itself."""
         value = self.get(Field.SWITCH_PDI) or b""
         if len(value) % PDI_SIZE:
             raise FormatError(
@@ -220,7 +220,7 @@ def _header(data: bytes, base: int) -> Header:
 
 
 def _typed(reader: Reader) -> tuple[list[tuple[int, bytes]], dict[int, int]]:
-    """Fields of which each has a type, the type of its value, and a size."""
+    """Fields that consist of a type, the type of the value, a size and the value."""
     found: list[tuple[int, bytes]] = []
     types: dict[int, int] = {}
     while reader.left:

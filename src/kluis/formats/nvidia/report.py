@@ -1,7 +1,7 @@
-"""NVIDIA attestation report: an SPDM request for measurements, and the device's signed answer.
+"""Parse an NVIDIA attestation report: an SPDM request for measurements, and the device's signed answer.
 
-Nothing here is verified. The signature is found by the lengths before it, never counted from the end:
-some drivers hand out one zero byte after it.
+Nothing here is verified. The signature is located by the lengths before it, never counted from the end: some
+drivers append one zero byte.
 
 Spec: DMTF DSP0274 1.1, "GET_MEASUREMENTS request and MEASUREMENTS response messages"; NVIDIA
 attestation SDK 2026-05, "SPDM measurement response". Integers are little-endian.
@@ -30,23 +30,23 @@ _REQUEST: Final = bytes.fromhex("11e001ff")  # version 1.1, GET_MEASUREMENTS, si
 _RESPONSE: Final = bytes.fromhex("1160")  # version 1.1, MEASUREMENTS
 _START: Final = REQUEST_SIZE + 8
 _BLOCK: Final = 55
-# Of each block: specification 1 (DMTF), size 51; then a type, and size 48.
+# Each block: specification 1 (DMTF), size 51; then a type, and size 48.
 _SAME: Final = ((1, 1), (2, 51), (3, 0), (5, DIGEST_SIZE), (6, 0))
 
 
 @made_quickly
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """A report cut at its lengths; what the device says of itself is not looked into.
+    """A report cut into its parts by their lengths; the contents are not parsed.
 
     Attributes:
-        nonce: 32 bytes that the requester chose.
-        slot: 0..7, which of the device's certificate chains signs.
+        nonce: 32 bytes, chosen by the requester.
+        slot: 0..7, of the device's certificate chain that signs.
         count: of measurements.
         record: 55 bytes a measurement.
-        device_nonce: 32 bytes that the device chose.
-        opaque: the maker's own fields.
-        opaque_start: where they stand.
+        device_nonce: 32 bytes, chosen by the device.
+        opaque: the vendor's own fields.
+        opaque_start: their offset.
         signature: 96 bytes r and s, big-endian, over all before it.
         trailing: bytes after the signature: none, or one zero byte.
     """
@@ -114,11 +114,11 @@ class Report:
     """One request and the answer to it.
 
     Attributes:
-        nonce: 32 bytes that the requester chose.
-        slot: 0..7, which of the device's certificate chains signs.
+        nonce: 32 bytes, chosen by the requester.
+        slot: 0..7, of the device's certificate chain that signs.
         record: 55 bytes a measurement block.
-        device_nonce: 32 bytes that the device chose.
-        opaque: the maker's own fields.
+        device_nonce: 32 bytes, chosen by the device.
+        opaque: the vendor's own fields.
         signature: 96 bytes r and s, big-endian, over all before it.
         trailing: bytes after the signature: none, or one zero byte.
     """
@@ -133,21 +133,21 @@ class Report:
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read one report, at most 32 KiB.
+        """Parse one report, at most 32 KiB.
 
         Raises:
             FormatError: malformed.
-            UnsupportedError: another SPDM version or message, or measurements that are no SHA-384 digests.
+            UnsupportedError: another SPDM version or message, or measurements that are not SHA-384 digests.
         """
         return cls.of(Frame.parse(data))
 
     @classmethod
     def of(cls, frame: Frame) -> Self:
-        """Read what a report that was cut says.
+        """Parse the contents of a frame.
 
         Raises:
             FormatError: malformed.
-            UnsupportedError: measurements that are no SHA-384 digests, or another form of fields.
+            UnsupportedError: measurements that are not SHA-384 digests, or another form of fields.
         """
         count = frame.count
         if not count or len(frame.record) != count * _BLOCK:
@@ -183,14 +183,14 @@ class Report:
         return self.signed() + self.signature + self.trailing
 
     def measurements(self) -> Mapping[int, bytes]:
-        """Every measurement, 48 bytes, by its number, which begins at 1."""
+        """Every measurement, 48 bytes, by its number; numbers start at 1."""
         record = self.record
         places = range(_BLOCK - DIGEST_SIZE, len(record), _BLOCK)
         return MappingProxyType({n: record[at : at + DIGEST_SIZE] for n, at in enumerate(places, 1)})
 
 
 def matches(data: bytes) -> bool:
-    """Whether bytes begin as a report does."""
+    """Whether bytes start like a report."""
     return data[:4] == _REQUEST and data[REQUEST_SIZE : REQUEST_SIZE + 2] == _RESPONSE
 
 
@@ -204,7 +204,7 @@ def _expect(reader: Reader, want: bytes, field: str) -> None:
 
 
 def _check_blocks(record: bytes, count: int) -> None:
-    """All blocks are alike but in type and digest: checked a column at a time."""
+    """Check that blocks differ only in type and digest, one column at a time."""
     if record[::_BLOCK] != bytes(range(1, count + 1)):
         raise FormatError(
             f"{WHAT}.measurements at {_START:#x}: want numbers 1..{count} in order", code="bad_encoding"

@@ -1,4 +1,4 @@
-"""Certification data: how a quote names the certificate of its platform. Nothing here is verified.
+"""Parse certification data, which identify the certificate of a quote's platform. Nothing here is verified.
 
 Spec: Intel "SGX ECDSA QuoteLibReference DCAP API", "QE Certification Data" (Version 3),
 "QE Certification Data" (Version 4).
@@ -14,7 +14,7 @@ from kluis.formats.encoding.layout import U16, Struct, at, layout
 
 
 class CertificationType(enum.IntEnum):
-    """What the certification data are. A chain alone lets a verifier go on by itself."""
+    """The type of certification data. Only a chain lets a verifier proceed without a lookup."""
 
     PPID = 1
     PPID_RSA2048 = 2
@@ -29,7 +29,9 @@ _TYPES: Final = {kind.value: kind for kind in CertificationType}
 
 
 class PckId(Struct):
-    """Which PCK certificate to ask for; ``ppid`` names the platform, in clear or encrypted to Intel."""
+    """Identifies the PCK certificate to fetch; ``ppid`` names the platform, in clear or encrypted to
+    Intel.
+    """
 
     ppid: bytes
     cpusvn: bytes
@@ -83,7 +85,7 @@ def kind(value: int, what: str, offset: int) -> CertificationType:
         offset: where it was found.
 
     Raises:
-        UnsupportedError: it is none that is known.
+        UnsupportedError: not a known type.
     """
     found = _TYPES.get(value)
     if found is None:
@@ -94,7 +96,7 @@ def kind(value: int, what: str, offset: int) -> CertificationType:
 
 
 def pck_id(kind: CertificationType, data: bytes) -> PckId | None:
-    """Read which PCK certificate to ask for, where certification data say so.
+    """Read the identity of the PCK certificate, if the certification data contain one.
 
     Args:
         kind: their type.

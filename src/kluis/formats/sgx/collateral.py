@@ -1,4 +1,4 @@
-"""What a quote's verifier needs beside it, as bytes. Nothing here is verified.
+"""The collateral needed to verify a quote, as bytes. Nothing here is verified.
 
 Spec: Intel PCS API v4: "Get TCB Info", "Get Quoting Enclave Identity", "Get Revocation List"; the
 JSON shape that bundles their answers is that of the ``dcap-qvl`` packages.
@@ -28,20 +28,20 @@ _SIGNATURE_END: Final = re.compile(rb',"signature":"([0-9a-fA-F]{128})"\}\s*\Z')
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Collateral:
-    """TCB info, QE identity, both CRLs, and the chains of who signed them.
+    """TCB info, QE identity, both CRLs, and the chains of their signers.
 
     Attributes:
         pck_crl_issuer_chain: PEM: platform or processor CA, root.
         root_ca_crl: DER, hex of DER, or PEM, as :func:`crl_der` takes it.
-        pck_crl: likewise.
+        pck_crl: DER, hex of DER, or PEM, as :func:`crl_der` takes it.
         tcb_info_issuer_chain: PEM: TCB signing, root.
         tcb_info: the JSON bytes that were signed.
         tcb_info_signature: 64 bytes r and s.
         qe_identity_issuer_chain: PEM: TCB signing, root.
         qe_identity: the JSON bytes that were signed.
         qe_identity_signature: 64 bytes r and s.
-        pck_certificate_chain: PEM: the platform's PCK certificate, its CA, root; for a quote that does
-            not carry them.
+        pck_certificate_chain: PEM: the platform's PCK certificate, its CA, root; for a quote that does not
+            contain them.
     """
 
     pck_crl_issuer_chain: bytes
@@ -57,10 +57,10 @@ class Collateral:
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
-        """Read the bundle: chains and documents as text, CRLs and signatures as hex, or as numbers.
+        """Read the bundle: chains and documents as text, CRLs and signatures as hex or as lists of numbers.
 
         Raises:
-            FormatError: not JSON, a member missing or of the wrong kind, more than 4 MiB.
+            FormatError: not JSON, a member that is missing or of the wrong kind, or more than 4 MiB.
         """
         value = Members(jcs.loads(data, _WHAT, max_size=MAX_SIZE), _WHAT)
         parts = {name: value.text(name).encode() for name in (*_PEM_MEMBERS, *_TEXT_MEMBERS)}
@@ -78,14 +78,14 @@ class Collateral:
 
 
 def _octets(value: Members, name: str) -> bytes:
-    """Bytes as hex, or one by one as numbers, as dcap-qvl wrote them before."""
+    """Read bytes written as hex, or as a list of numbers, as older versions of dcap-qvl did."""
     if not isinstance(value[name], list):
         return value.hex(name)
     return octets_of(value.array(name, most=MAX_SIZE), f"{value.what}.{name}")
 
 
 def split_signed(body: bytes, member: str) -> tuple[bytes, bytes]:
-    """Cut the signed document out of Intel's answer, byte for byte.
+    """Extract the signed document from Intel's answer, byte for byte.
 
     Args:
         body: ``{"<member>":{...},"signature":"<128 hex>"}``.
@@ -105,19 +105,20 @@ def split_signed(body: bytes, member: str) -> tuple[bytes, bytes]:
 
 
 def crl_der(data: bytes, what: str) -> bytes:
-    """A CRL as DER, whichever way a service gave it: DER, hex of DER, or PEM.
+    """Convert a CRL to DER from any form that services return: DER, hex of DER, or PEM.
 
     Args:
         data: at most 4 MiB.
         what: what it claims to be, for messages.
 
     Raises:
-        FormatError: none of them.
+        FormatError: none of these forms.
     """
     if len(data) > MAX_SIZE:
         raise FormatError(f"{what}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
     if data[:1] == b"\x30" and data[1:2] > b"\x7f":
-        # A sequence of 128 bytes or more; hex of one begins "30" in text, whose second byte is less.
+        # A sequence of 128 bytes or more. In hex it would begin with the text "30", whose second byte is
+        # smaller.
         return data
     if match := _CRL.match(data):
         try:

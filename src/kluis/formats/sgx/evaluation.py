@@ -1,4 +1,4 @@
-"""TCB evaluation data numbers: which TCB recoveries Intel still publishes. Nothing here is verified.
+"""Parse TCB evaluation data numbers: the TCB recoveries that Intel still publishes. Nothing here is verified.
 
 Spec: Intel PCS API v4, "Retrieve TCB Evaluation Data Numbers" (version 1).
 """
@@ -25,7 +25,7 @@ class Evaluation:
     Attributes:
         number: grows with every TCB recovery.
         recovery: when the recovery began; aware.
-        date: when its mended versions were there; aware.
+        date: when its fixed versions were published; aware.
     """
 
     number: int
@@ -41,7 +41,7 @@ class Evaluations:
         tee: ``SGX`` or ``TDX``.
         issued: aware.
         next_update: aware.
-        numbers: as signed; at least one, no number twice.
+        numbers: in the signed order; at least one, no duplicates.
     """
 
     tee: str
@@ -51,11 +51,11 @@ class Evaluations:
 
 
 def parse(signed: bytes) -> Evaluations:
-    """Read the document from the bytes that were signed.
+    """Parse the document from the signed bytes.
 
     Raises:
         UnsupportedError: another version or TEE.
-        FormatError: a member missing, repeated, of the wrong kind, or no number.
+        FormatError: a member that is missing, repeated or of the wrong kind, or no number.
     """
     document = Members(jcs.loads(signed, _WHAT), _WHAT)
     document.version(1)
@@ -73,7 +73,7 @@ def parse(signed: bytes) -> Evaluations:
     if not numbers:
         raise FormatError(f"{_WHAT}.tcbEvalNumbers: want at least 1, got 0", code="bad_length")
     if len({item.number for item in numbers}) != len(numbers):
-        raise FormatError(f"{_WHAT}.tcbEvalNumbers: a number stands twice", code="duplicate_key")
+        raise FormatError(f"{_WHAT}.tcbEvalNumbers: a number appears twice", code="duplicate_key")
     return Evaluations(
         tee=tee, issued=document.time("issueDate"), next_update=document.time("nextUpdate"), numbers=numbers
     )

@@ -1,4 +1,4 @@
-"""The SGX extension of a PCK certificate: what the platform is. Nothing here is verified.
+"""Parse the SGX extension of a PCK certificate, which describes the platform. Nothing here is verified.
 
 Spec: Intel "SGX PCK Certificate and CRL Profile Specification", "SGX Extension",
 OID 1.2.840.113741.1.13.1: a SEQUENCE of (identifier, value), in any order.
@@ -22,7 +22,7 @@ _WHAT: Final = "SGX extension"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Configuration:
-    """How a multi-package platform is set up; Platform CA certificates alone carry it."""
+    """The configuration of a multi-package platform; only Platform CA certificates have it."""
 
     dynamic_platform: bool
     cached_keys: bool
@@ -44,7 +44,7 @@ class SgxExtension:
         sgx_type: 0 standard, 1 scalable, 2 scalable with integrity.
         platform_instance_id: 16 bytes, or None.
         configuration: or None.
-        order: sub-identifiers as they came, so that writing gives the same bytes.
+        order: of sub-identifiers, so that writing produces the same bytes.
         tcb_order: the same for the TCB's 18 entries.
     """
 
@@ -82,7 +82,7 @@ class SgxExtension:
 
 
 def parse(data: bytes) -> SgxExtension:
-    """Read the extension's value.
+    """Parse the extension's value.
 
     Raises:
         FormatError: not DER, an entry missing, repeated, unknown or out of range.
@@ -146,15 +146,15 @@ def _entries(
             raise FormatError(f"{what}: entry {oid.hex()} is not known", code="bad_type")
         found[index] = value
     if len(found) != len(pairs):
-        raise FormatError(f"{what}: an entry stands twice", code="duplicate_key")
+        raise FormatError(f"{what}: an entry appears twice", code="duplicate_key")
     for index in range(1, required + 1):
         if index not in found:
             raise FormatError(f"{what}: entry {index} is missing", code="truncated")
     return found
 
 
-# Intel writes the entries in order, so one pattern reads what the lines above read in any order.
-# Lengths that it cannot check are checked beside it.
+# Intel writes the entries in order, so one pattern reads what the lines above read in any order. Lengths that
+# the pattern cannot check are checked separately.
 def _tagged(suffix: str) -> bytes:
     return re.escape(der.oid(f"{OID}.{suffix}"))
 
@@ -197,7 +197,7 @@ _LONG_ORDER: Final = (1, 2, 3, 4, 5, 6, 7)
 
 
 def _of_usual(usual: re.Match[bytes], size: int) -> SgxExtension | None:
-    """The extension that the pattern has read; None if a length says otherwise."""
+    """The extension as the pattern matched it; None if a length does not fit."""
     whole, ppid, outer, inner, *svns = usual.groups()
     pcesvn, cpusvn, pceid, fmspc, sgx_type, instance, *flags = svns[COMPONENTS:]
     entries = usual.end("cpusvn") - usual.end("inner")

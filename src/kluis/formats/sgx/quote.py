@@ -1,4 +1,4 @@
-"""DCAP quote, versions 3, 4 and 5, for SGX and TDX: bytes to fields and back. Nothing here is verified.
+"""Parse DCAP quotes, versions 3, 4 and 5, for SGX and TDX, and write them back. Nothing here is verified.
 
 Spec: Intel "SGX ECDSA QuoteLibReference DCAP API", "Quote Format" (Version 3); Intel "TDX DCAP
 Quoting Library API", "Quote Format" (Versions 4 and 5). Integers are little-endian; signatures and
@@ -26,7 +26,7 @@ MAX_SIZE: Final = 64 * 1024
 QE_VENDOR_INTEL: Final = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
 USER_DATA: Final = slice(28, 48)
 """The bytes of a quote that are its header's user data."""
-# How these begin where no hardware made the quote, but an emulated platform of Kluis's.
+# The prefix of these if an emulated Kluis platform made the quote, not hardware.
 NO_HARDWARE: Final = b"KLUIS-NO-HARDWARE"
 ECDSA_P256: Final = 2
 TEE_SGX: Final = 0x00
@@ -38,7 +38,7 @@ _BEGINS: Final = tuple(version.to_bytes(2, "little") for version in VERSIONS)
 Body = ReportBody | TdReport
 _NAMES: Final = {TEE_SGX: "SGX", TEE_TDX: "TDX"}
 _DEFAULT_BODY: Final[dict[int, type[Body]]] = {TEE_SGX: ReportBody, TEE_TDX: TdReport}
-# Version 5 names its body: type, and the TEE that makes it.
+# Version 5 describes its body: type, and the TEE that makes it.
 BODY_TYPES: Final[dict[int, tuple[int, type[Body]]]] = {
     1: (TEE_SGX, ReportBody),
     2: (TEE_TDX, TdReport),
@@ -49,7 +49,7 @@ BODY_TYPES: Final[dict[int, tuple[int, type[Body]]]] = {
 
 @layout("DCAP quote header", HEADER_SIZE)
 class Header(Struct):
-    """The first 48 bytes. The SVNs here are never used: report and certificate have better ones."""
+    """The first 48 bytes. Its SVNs are never used: report and certificate have better ones."""
 
     version: int = at(0, U16)
     attestation_key_type: int = at(2, U16)
@@ -63,16 +63,16 @@ class Header(Struct):
 @made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Quote:
-    """A quote, taken apart.
+    """A parsed quote.
 
     Attributes:
         signed: header and body, as the attestation key signed them; 432 to 939 bytes.
         header: 48 bytes.
-        body: the enclave's report body, or the trust domain's.
+        body: the report body of the enclave or of the trust domain.
         signature: 64 bytes r and s, over ``signed``.
         attestation_key: 64 bytes x and y on P-256.
         qe_report_bytes: 384 bytes, as the PCK signed them.
-        qe_report: the same, as fields.
+        qe_report: the same, parsed.
         qe_signature: 64 bytes r and s, over ``qe_report_bytes``.
         auth_data: at most 65535 bytes, bound by the quoting enclave's report data.
         certification_type: 1 to 7, never 6; 5 is a PCK chain. From version 4 on it is the inner type.
@@ -95,12 +95,12 @@ class Quote:
 
     @property
     def name(self) -> str:
-        """The kind and version, as ``TDX quote v4``."""
+        """The kind and version, such as ``TDX quote v4``."""
         return f"{_NAMES[self.header.tee_type]} quote v{self.header.version}"
 
     @property
     def certified(self) -> bytes:
-        """Everything that says whose the attestation key is, from the key on, without the outer type."""
+        """Everything that certifies the attestation key, from the key on, without the outer type."""
         return b"".join(
             (
                 self.attestation_key,
@@ -115,7 +115,7 @@ class Quote:
         )
 
     def encode(self) -> bytes:
-        """Write the quote, its padding included."""
+        """Write the quote, including its padding."""
         certified = self.certified
         if self.header.version > 3:
             key, rest = certified[:64], certified[64:]
@@ -127,7 +127,7 @@ class Quote:
 
 
 def parse(data: bytes) -> Quote:
-    """Read one quote; only zero bytes may follow it.
+    """Parse one quote; only zero bytes may follow it.
 
     Raises:
         UnsupportedError: another version, key type, kind of TEE, body or certification data.
@@ -190,7 +190,7 @@ def parse(data: bytes) -> Quote:
 
 
 def version_of(data: bytes) -> int:
-    """Read the version alone, 0..65535.
+    """Read only the version, 0..65535.
 
     Raises:
         FormatError: fewer than 2 bytes.
@@ -201,14 +201,15 @@ def version_of(data: bytes) -> int:
 
 
 def begins(data: bytes) -> bool:
-    """Whether ``data`` begins with a version of quotes, and any kind of key."""
+    """Whether ``data`` starts with a quote version and any key type."""
     return data[:2] in _BEGINS and data[2:4] not in (b"", b"\0\0")
 
 
 def matches(data: bytes, tee: int) -> bool:
-    """Whether ``data`` begins as a quote of this TEE does: version, key type, TEE type.
+    """Whether ``data`` starts like a quote of this TEE: version, key type, TEE type.
 
-    Versions 1 to 9 are taken, so that one we do not know is named, and not called something else.
+    Versions 1 to 9 are accepted, so that the error names an unknown version and does not mistake the data for
+    another format.
     """
     head = data[:8]
     return (
@@ -220,7 +221,7 @@ def matches(data: bytes, tee: int) -> bool:
 
 
 def _check_header(header: Header, r: Reader) -> type[Body]:
-    """The body's class, by the header and, in version 5, by the descriptor that follows it."""
+    """The class of the body, from the header and, in version 5, the descriptor after it."""
     if header.attestation_key_type != ECDSA_P256:
         raise UnsupportedError(
             f"{r.what}.attestation_key_type at 0x2: want {ECDSA_P256}, got {header.attestation_key_type}",
@@ -250,7 +251,7 @@ def _check_header(header: Header, r: Reader) -> type[Body]:
 
 
 def _enter(inner: Reader) -> Reader:
-    """From version 4 on, report and certification data are inside certification data of type 6."""
+    """From version 4 on, report and certification data are within certification data of type 6."""
     outer_type = inner.u16("certification_type")
     if outer_type != CertificationType.QE_REPORT:
         raise UnsupportedError(

@@ -1,8 +1,7 @@
-"""SGX report: the body that is signed or MACed, and the local report. Nothing here is verified.
+"""SGX report: the signed or MACed body, and the local report. Nothing here is verified.
 
-Spec: Intel SDM vol. 3D, "REPORT" (EREPORT output); integers are little-endian. The key-separation
-and sharing fields (extended product id, config id, config SVN, family id) mean something only
-where ``Flag.KSS`` is set.
+Spec: Intel SDM vol. 3D, "REPORT" (EREPORT output); integers are little-endian. The key-separation and sharing
+fields (extended product id, config id, config SVN, family id) have a meaning only if ``Flag.KSS`` is set.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ class Flag(enum.IntFlag):
     AEX_NOTIFY = 0x400
 
 
-# As plain numbers: to look at a flag of an enum costs as much as to read a report.
+# Plain numbers: looking up a flag of an enum costs as much as reading a report.
 DEBUG: Final = int(Flag.DEBUG)
 KSS: Final = int(Flag.KSS)
 
 
 @layout("SGX report body", BODY_SIZE)
 class ReportBody(Struct):
-    """Who the enclave is, on what, and the 64 bytes it chose: 384 bytes."""
+    """The enclave's identity, its platform, and its 64 bytes of report data: 384 bytes."""
 
     cpusvn: bytes = at(0, 16)
     miscselect: int = at(16, U32)
@@ -54,13 +53,13 @@ class ReportBody(Struct):
 
     @property
     def debug(self) -> bool:
-        """Whether the enclave's memory is open to its host."""
+        """Whether the host can read the enclave's memory."""
         return bool(self.flags & DEBUG)
 
 
 @layout("SGX report", SIZE)
 class Report(Struct):
-    """A body with the MAC that only the target enclave can check: 432 bytes.
+    """A body with a MAC that only the target enclave can check: 432 bytes.
 
     ``mac`` is AES-128-CMAC over the body, under the target's report key for ``key_id``.
     """

@@ -15,7 +15,7 @@ SIZE: Final = 512
 
 @layout("SGX target info", SIZE)
 class TargetInfo(Struct):
-    """Everything that separates the target's report key from every other: 512 bytes."""
+    """Everything that distinguishes the target's report key from every other: 512 bytes."""
 
     mrenclave: bytes = at(0, 32)
     flags: int = at(32, U64)
@@ -27,7 +27,7 @@ class TargetInfo(Struct):
 
 
 def target_of(body: ReportBody) -> TargetInfo:
-    """Say how others must address the enclave whose own report body is ``body``."""
+    """The target info for the enclave whose own report body is ``body``."""
     return TargetInfo(
         mrenclave=body.mrenclave,
         flags=body.flags,

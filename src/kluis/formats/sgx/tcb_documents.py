@@ -1,8 +1,8 @@
-"""TCB info and enclave identity as Intel writes them, byte for byte. Nothing here is verified.
+"""Read TCB info and enclave identity exactly as Intel writes them, byte for byte. Nothing here is verified.
 
-One typed reader takes a document that, written again, is the same bytes: then no member stands twice,
-none is unknown, and every value is what it should be. It takes no other; the readers in
-:mod:`kluis.formats.sgx.tcb_info` do, member by member, and say what is amiss.
+A typed reader accepts a document only if writing it produces the same bytes. Then no member is repeated or
+unknown, and every value is well-formed. The readers in :mod:`kluis.formats.sgx.tcb_info` accept all other
+documents, member by member, and report what is wrong.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LEVELS: Final = Meta(min_length=1, max_length=MAX_LEVELS)
 
 
 class TdxModule(Written, frozen=True, rename="camel"):
-    """What a TDX module of version 0 must be, in hex."""
+    """The requirements for a TDX module of version 0, in hex."""
 
     mrsigner: str
     attributes: str
@@ -32,7 +32,7 @@ class TdxModule(Written, frozen=True, rename="camel"):
 
 
 class TdxModuleIdentity(Written, frozen=True, rename="camel"):
-    """What a TDX module of a later version must be, in hex."""
+    """The requirements for a TDX module of a later version, in hex."""
 
     id: str
     mrsigner: str
@@ -95,12 +95,12 @@ _write: Final = Encoder().encode
 
 
 def tcb_info(signed: bytes) -> SgxTcbInfo | TdxTcbInfo | None:
-    """Read a TCB info that is written as Intel does; None if it is anything else."""
+    """Read a TCB info in Intel's exact form; None if it has any other."""
     return _read(_TCB_INFO, signed)
 
 
 def identity(signed: bytes) -> EnclaveIdentity | None:
-    """Read an enclave identity that is written as Intel does; None if it is anything else."""
+    """Read an enclave identity in Intel's exact form; None if it has any other."""
     return _read(_IDENTITY, signed)
 
 
@@ -111,14 +111,14 @@ def hex_of(text: str, size: int) -> bytes:
         ValueError: anything else.
     """
     data = bytes.fromhex(text)
-    # ``fromhex`` skips spaces, which the lengths show.
+    # ``fromhex`` skips spaces, which the length check catches.
     if not 2 * len(data) == len(text) == 2 * size:
         raise ValueError(text)
     return data
 
 
 def _read(decoder: Decoder[T], signed: bytes) -> T | None:
-    # A dot may be of a fraction of a second, which writes back as it is and stands in no document.
+    # A dot may start a fraction of a second, which round-trips but occurs in no document.
     if len(signed) > MAX_SIZE or b"." in signed:
         return None
     try:

@@ -1,4 +1,4 @@
-"""TCB info and enclave identity: which versions of a platform count as what. Nothing here is verified.
+"""Parse TCB info and enclave identity: the status of each version of a platform. Nothing here is verified.
 
 Spec: Intel PCS API v4, "Get TCB Info" (version 3; version 2 of API v3), "Get Quoting Enclave
 Identity" (version 2). The documents are read from the exact bytes that were signed.
@@ -34,14 +34,14 @@ TDX: Final = "TDX"
 @made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Module:
-    """What a TDX module must be.
+    """The requirements for a TDX module.
 
     Attributes:
-        id: ``TDX_01`` and the like, by the module's major version; empty for version 0.
+        id: ``TDX_01`` and the like, from the module's major version; empty for version 0.
         mrsigner: 48 bytes.
         attributes: 8 bytes.
         attributes_mask: 8 bytes.
-        levels: by the module's minor SVN; none for version 0, which the platform's levels judge.
+        levels: by the module's minor SVN; empty for version 0, which the platform's levels judge.
     """
 
     id: str
@@ -65,8 +65,8 @@ class TcbInfo:
         pceid: 2 bytes.
         evaluation: grows with every TCB recovery.
         levels: newest first, as signed; at least one.
-        module: of TDX; the module of version 0.
-        modules: of TDX; those of later versions.
+        module: TDX only; the module of version 0.
+        modules: TDX only; those of later versions.
     """
 
     tee: str
@@ -84,7 +84,7 @@ class TcbInfo:
 @made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What a quoting enclave must be.
+    """The requirements for a quoting enclave.
 
     Attributes:
         id: ``QE``, ``TD_QE``, ``QVE`` or ``QAE``.
@@ -92,9 +92,9 @@ class Identity:
         next_update: aware.
         evaluation: grows with every TCB recovery.
         miscselect: 32 bits.
-        miscselect_mask: likewise.
+        miscselect_mask: 32 bits.
         attributes: 128 bits: the flags, and above them xfrm.
-        attributes_mask: likewise.
+        attributes_mask: 128 bits.
         mrsigner: 32 bytes.
         isvprodid: 0..65535.
         levels: newest first, as signed; at least one.
@@ -114,11 +114,11 @@ class Identity:
 
 
 def parse_tcb_info(signed: bytes) -> TcbInfo:
-    """Read a TCB info document from the bytes that were signed.
+    """Parse a TCB info document from the signed bytes.
 
     Raises:
         UnsupportedError: another version, TEE or kind of TCB.
-        FormatError: a member missing, repeated, of the wrong kind or size, or no level.
+        FormatError: a member that is missing, repeated, or of the wrong kind or size; or no level.
     """
     written = tcb_documents.tcb_info(signed)
     try:
@@ -128,11 +128,11 @@ def parse_tcb_info(signed: bytes) -> TcbInfo:
 
 
 def parse_identity(signed: bytes) -> Identity:
-    """Read an enclave identity from the bytes that were signed.
+    """Parse an enclave identity from the signed bytes.
 
     Raises:
         UnsupportedError: another version.
-        FormatError: a member missing, repeated, of the wrong kind or size, or no level.
+        FormatError: a member that is missing, repeated, or of the wrong kind or size; or no level.
     """
     written = tcb_documents.identity(signed)
     try:
@@ -237,7 +237,7 @@ def _modules_by_member(info: Members, tee: str) -> tuple[Module | None, tuple[Mo
     if tee == SGX:
         for name in ("tdxModule", "tdxModuleIdentities"):
             if name in info:
-                raise FormatError(f"TCB info: member {name!a} is of TDX alone", code="bad_type")
+                raise FormatError(f"TCB info: member {name!a} is only for TDX", code="bad_type")
         return None, ()
     first = _module_by_member(info.object("tdxModule"), "", ())
     items = info.objects("tdxModuleIdentities", most=MAX_MODULES) if "tdxModuleIdentities" in info else ()
@@ -258,7 +258,7 @@ def _module_by_member(item: Members, name: str, levels: tuple[Level[OwnTcb], ...
 
 def _check_ids(modules: Sequence[Module]) -> None:
     if len({module.id.upper() for module in modules}) != len(modules):
-        raise FormatError("TCB info.tdxModuleIdentities: an id stands twice", code="duplicate_key")
+        raise FormatError("TCB info.tdxModuleIdentities: an id appears twice", code="duplicate_key")
 
 
 def _little(data: bytes) -> int:

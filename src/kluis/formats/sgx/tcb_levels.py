@@ -1,4 +1,4 @@
-"""TCB levels of Intel's documents. Nothing here is verified.
+"""Parse the TCB levels of Intel's documents. Nothing here is verified.
 
 Spec: Intel PCS API v4, "Get TCB Info", "TCB Levels"; API v3 for version 2.
 """
@@ -28,11 +28,11 @@ Text: TypeAlias = Annotated[str, Meta(max_length=MAX_TEXT)]
 
 
 class Written(Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
-    """What documents are made of: members in the order in which Intel writes them."""
+    """Base of the parts of a document: members in the order in which Intel writes them."""
 
 
 class Component(Written, frozen=True):
-    """One component: its SVN, 0..255, and what it is, which nobody judges."""
+    """One component: its SVN, 0..255, and its description, which is not judged."""
 
     svn: Annotated[int, Meta(ge=0, le=0xFF)]
     category: str | UnsetType = UNSET
@@ -43,7 +43,7 @@ Components: TypeAlias = Annotated[tuple[Component, ...], Meta(min_length=COMPONE
 
 
 class SgxTcb(Written, frozen=True):
-    """What a level of a platform asks for."""
+    """The SVNs that a level of a platform requires."""
 
     sgxtcbcomponents: Components
     pcesvn: Svn
@@ -55,12 +55,12 @@ class SgxTcb(Written, frozen=True):
 
     @property
     def tdx(self) -> Iterator[int]:
-        """Nothing more."""
+        """Empty: SGX has no TDX components."""
         return iter(())
 
 
 class TdxTcb(SgxTcb, frozen=True):
-    """What a level of a platform with TDX asks for."""
+    """The SVNs that a level of a platform with TDX requires."""
 
     tdxtcbcomponents: Components
 
@@ -71,18 +71,18 @@ class TdxTcb(SgxTcb, frozen=True):
 
 
 class OwnTcb(Written, frozen=True):
-    """What a level of a module or an enclave asks for."""
+    """The SVN that a level of a module or an enclave requires."""
 
     isvsvn: Svn
 
     @property
     def svns(self) -> Iterator[int]:
-        """The ISVSVN alone."""
+        """Only the ISVSVN."""
         return iter((self.isvsvn,))
 
     @property
     def tdx(self) -> Iterator[int]:
-        """Nothing more."""
+        """Empty: modules and enclaves have no TDX components."""
         return iter(())
 
 
@@ -94,9 +94,9 @@ class Level(Written, Generic[T], frozen=True):
 
     Attributes:
         tcb: the SVNs.
-        date: of the last security change that the level has; aware.
+        date: of the last security fix that the level includes; aware.
         status: as signed.
-        advisories: names of what the level suffers from.
+        advisories: names of the advisories that affect the level.
     """
 
     tcb: T
@@ -112,18 +112,18 @@ AnyLevel: TypeAlias = PlatformLevel | Level[OwnTcb]
 
 
 def platform_levels(info: Members, *, v2: bool, tdx: bool) -> tuple[PlatformLevel, ...]:
-    """Read the levels of a platform.
+    """Parse the levels of a platform.
 
     Args:
         info: the TCB info document.
-        v2: whether it names its components one by one.
-        tdx: whether its levels have components of TDX.
+        v2: whether it names each component.
+        tdx: whether its levels have TDX components.
 
     Returns:
-        The levels as they stand, at least 1.
+        The levels in the signed order, at least 1.
 
     Raises:
-        FormatError: a member missing, of the wrong kind or range, or no level.
+        FormatError: a member that is missing, or of the wrong kind or range; or no level.
     """
     if v2:
         return _levels(info, _one_by_one)
@@ -131,7 +131,7 @@ def platform_levels(info: Members, *, v2: bool, tdx: bool) -> tuple[PlatformLeve
 
 
 def own_levels(document: Members) -> tuple[Level[OwnTcb], ...]:
-    """Read the levels of a module or an enclave; as :func:`platform_levels`."""
+    """Parse the levels of a module or an enclave, like :func:`platform_levels`."""
     return _levels(document, lambda tcb: OwnTcb(tcb.integer("isvsvn", most=0xFFFF)))
 
 

@@ -1,1 +1,1 @@
-"""AMD SEV-SNP: reports, what endorses them, and what a launch measures."""
+"""AMD SEV-SNP: reports, their endorsements, and the structures that a launch measures."""

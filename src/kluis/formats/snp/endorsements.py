@@ -1,4 +1,4 @@
-"""What a report's verifier needs beside it, as bytes. Nothing here is verified.
+"""Endorsements needed to verify an SNP report, as bytes. Nothing here is verified.
 
 Spec: AMD 57230, "KDS interface"; Azure's THIM service, ``/metadata/THIM/amd/certification``.
 """
@@ -24,13 +24,13 @@ _PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----\r?\n[^-]+-----END CERTIF
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Endorsements:
-    """Certificates, DER or PEM, and the CRL; what is not at hand is None.
+    """Certificates, DER or PEM, and the CRL; None for each that is not available.
 
     Attributes:
         vek: the VCEK or VLEK whose key signed the report.
-        ask: the ASK or ASVK that signed it.
-        ark: the root that signed that.
-        crl: DER, of the root; without it nothing is known of revocation.
+        ask: the ASK or ASVK that signed the VEK.
+        ark: the root that signed the ASK or ASVK.
+        crl: DER, of the root; without it revocation is unknown.
     """
 
     vek: bytes | None = None
@@ -40,7 +40,7 @@ class Endorsements:
 
     @classmethod
     def from_chain(cls, vek: bytes | None, chain: bytes, crl: bytes | None = None) -> Self:
-        """Join what AMD's service answers.
+        """Combine the responses of AMD's service.
 
         Args:
             vek: DER or PEM.
@@ -55,11 +55,11 @@ class Endorsements:
 
     @classmethod
     def from_table(cls, table: CertificateTable, *, vlek: bool) -> Self:
-        """Take what a host sent along with a report.
+        """Take the certificates that a host sent with a report.
 
         Args:
             table: of the extended report.
-            vlek: whether the report says that a VLEK signed it.
+            vlek: whether the report states that a VLEK signed it.
         """
         return cls(
             vek=table.get(certificate_table.VLEK if vlek else certificate_table.VCEK),
@@ -70,20 +70,20 @@ class Endorsements:
 
     @classmethod
     def from_thim(cls, data: bytes) -> Self:
-        """Read the answer of Azure's service: ``vcekCert`` and ``certificateChain`` as PEM.
+        """Parse the response of Azure's service: ``vcekCert`` and ``certificateChain`` as PEM.
 
         Raises:
-            FormatError: not JSON, a member missing or of the wrong kind.
+            FormatError: not JSON, or a member that is missing or of the wrong kind.
         """
         value = Members(jcs.loads(data, "THIM answer", max_size=MAX_SIZE), "THIM answer")
         return cls.from_chain(value.text("vcekCert").encode(), value.text("certificateChain").encode())
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
-        """Read members ``vek``, ``ask``, ``ark`` and ``crl``, each PEM or hex of DER, or absent.
+        """Read the members ``vek``, ``ask``, ``ark`` and ``crl``; each is PEM or hex of DER, or absent.
 
         Raises:
-            FormatError: not JSON, a member unknown or of the wrong kind, more than 4 MiB.
+            FormatError: not JSON, a member that is unknown or of the wrong kind, or more than 4 MiB.
         """
         value = Members(jcs.loads(data, _WHAT, max_size=MAX_SIZE), _WHAT)
         present = [name for name in _NAMES if name in value]
@@ -91,7 +91,7 @@ class Endorsements:
         return cls(**{name: _bytes(value, name) for name in present})
 
     def to_json(self) -> bytes:
-        """Write what is there, in canonical JSON."""
+        """Write the members that are set, in canonical JSON."""
         found: dict[str, Json] = {}
         for name in _NAMES:
             data: bytes | None = getattr(self, name)
@@ -100,7 +100,7 @@ class Endorsements:
         return jcs.dumps(found)
 
     def over(self, other: Endorsements) -> Endorsements:
-        """What is here, and from ``other`` what is not."""
+        """Fill the members missing here from ``other``."""
         if None not in (self.vek, self.ask, self.ark, self.crl):
             return self
         return Endorsements(

@@ -1,4 +1,4 @@
-"""What AMD puts into VCEK and VLEK certificates: the platform, and its TCB. Nothing here is verified.
+"""Parse AMD's extensions of VCEK and VLEK certificates: the platform and its TCB. Nothing here is verified.
 
 Spec: AMD 57230, "VCEK Certificate and KDS Interface Specification", "VCEK Certificate Extensions";
 OIDs under 1.3.6.1.4.1.3704.1.
@@ -43,15 +43,15 @@ _KNOWN: Final = frozenset((_VERSION, _PRODUCT, *_SPLS.values(), _HW_ID, _CSP_ID)
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class VekExtensions:
-    """What a versioned endorsement key (a VCEK or VLEK) is of.
+    """The identity and TCB that a versioned endorsement key (a VCEK or VLEK) belongs to.
 
     Attributes:
         struct_version: 0..255; 0 on Milan and Genoa, 1 on Turin.
-        product_name: such as ``Milan-B0``: product, and stepping where there is one.
-        spls: security versions by component, those that the certificate has; 0..255 each.
-        hw_id: 64 bytes, on Turin 8, that name the chip; None in a VLEK.
-        hw_id_wrapped: whether ``hw_id`` came in an OCTET STRING, as newer certificates have it.
-        csp_id: the cloud that a VLEK was lent to; None in a VCEK.
+        product_name: such as ``Milan-B0``: the product, and the stepping if there is one.
+        spls: security versions of the components in the certificate; 0..255 each.
+        hw_id: 64 bytes, 8 on Turin, that identify the chip; None in a VLEK.
+        hw_id_wrapped: whether ``hw_id`` was in an OCTET STRING, as in newer certificates.
+        csp_id: the cloud provider that received the VLEK; None in a VCEK.
         unknown: other identifiers in AMD's arc, sorted.
     """
 
@@ -65,10 +65,10 @@ class VekExtensions:
 
     @property
     def product(self) -> Product:
-        """The product alone.
+        """The product, without the stepping.
 
         Raises:
-            UnsupportedError: none that we know.
+            UnsupportedError: not a known product.
         """
         name = self.product_name.split("-")[0]
         try:
@@ -84,7 +84,7 @@ class VekExtensions:
         """The TCB that the key was derived for.
 
         Raises:
-            FormatError: components that the product does not have, or lacks.
+            FormatError: components that the product does not have, or missing ones.
         """
         if self.product.has_fmc is not ("fmc" in self.spls):
             raise FormatError(
@@ -97,7 +97,7 @@ class VekExtensions:
         return TcbVersion(fmc=self.spls.get("fmc"), **{name: self.spls[name] for name in _REQUIRED})
 
     def encode(self) -> dict[str, bytes]:
-        """Write the extensions' values by dotted identifier; the unknown ones are not kept."""
+        """Write the extensions' values by dotted identifier; unknown ones are dropped."""
         found = {
             _VERSION: der.integer(self.struct_version),
             _PRODUCT: der.element(IA5_STRING, self.product_name.encode()),
@@ -112,13 +112,13 @@ class VekExtensions:
 
 
 def parse(extensions: Mapping[str, bytes]) -> VekExtensions:
-    """Read them out of a certificate's extensions, which a certificate cannot repeat.
+    """Parse AMD's extensions from those of a certificate, which cannot repeat one.
 
     Args:
-        extensions: values by dotted identifier; those outside AMD's arc are not looked at.
+        extensions: values by dotted identifier; those outside AMD's arc are ignored.
 
     Raises:
-        FormatError: one that every such certificate has is missing, or one is malformed.
+        FormatError: a mandatory extension is missing, or one is malformed.
     """
     hw_id, wrapped = _hw_id(extensions.get(_HW_ID))
     csp_id = extensions.get(_CSP_ID)

@@ -1,10 +1,10 @@
-"""A guest firmware (OVMF): its table of GUIDs, and the sections that a launch measures.
+"""Parse a guest firmware image (OVMF): its GUID table, and the sections that a launch measures.
 
-The table stands 32 bytes before the end of the image and is read backwards: each entry is its
-data, its size (u16, with the 18 bytes of size and GUID) and its GUID. Integers are little-endian.
+The table ends 32 bytes before the end of the image and is read backwards: each entry is its data, its size
+(u16, including the 18 bytes of size and GUID) and its GUID. Integers are little-endian.
 
-Spec: EDK II, OvmfPkg/ResetVector/Ia16/ResetVectorVtf0.asm and OvmfPkg/ResetVector/X64/
-OvmfSevMetadata.asm; QEMU, hw/i386/pc_sysfw_ovmf.c.
+Spec: EDK II, OvmfPkg/ResetVector/Ia16/ResetVectorVtf0.asm and OvmfPkg/ResetVector/X64/ OvmfSevMetadata.asm;
+QEMU, hw/i386/pc_sysfw_ovmf.c.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _WHAT: Final = "OVMF"
 
 
 class SectionKind(enum.IntEnum):
-    """What a section of guest memory is for."""
+    """The purpose of a section of guest memory."""
 
     MEMORY = 1
     SECRETS = 2
@@ -78,7 +78,7 @@ class Firmware:
     Attributes:
         data: the image, whole pages; it ends at 4 GiB of guest memory.
         table: its entries by GUID (16 bytes).
-        sections: as its SEV metadata list them; empty where it has none.
+        sections: from its SEV metadata; empty if it has none.
     """
 
     data: bytes
@@ -87,24 +87,24 @@ class Firmware:
 
     @property
     def address(self) -> int:
-        """Where it begins in guest memory."""
+        """Its start address in guest memory."""
         return (1 << 32) - len(self.data)
 
     @property
     def reset_address(self) -> int:
-        """Where every processor but the first begins.
+        """The address at which every processor except the first starts.
 
         Raises:
-            FormatError: the firmware does not say.
+            FormatError: the firmware does not state it.
         """
         return self._address(RESET_BLOCK, "reset block")
 
     @property
     def hash_table_address(self) -> int:
-        """Where it reads the hashes of kernel, initrd and command line.
+        """The address from which it reads the hashes of kernel, initrd and command line.
 
         Raises:
-            FormatError: it reads none.
+            FormatError: it does not read any.
         """
         return self._address(HASH_TABLE, "table of kernel hashes")
 
@@ -117,7 +117,7 @@ class Firmware:
 
 
 def parse(data: bytes) -> Firmware:
-    """Read a firmware image.
+    """Parse a firmware image.
 
     Args:
         data: whole pages, at most 64 MiB.
@@ -156,7 +156,7 @@ def _table(data: bytes) -> dict[bytes, bytes]:
             raise FormatError(f"{_WHAT} at {tail_at:#x}: entry of {tail.size} bytes", code="bad_length")
         if tail.guid in found:
             raise FormatError(
-                f"{_WHAT} at {tail_at:#x}: {guid.decode(tail.guid)} stands twice", code="duplicate_key"
+                f"{_WHAT} at {tail_at:#x}: {guid.decode(tail.guid)} appears twice", code="duplicate_key"
             )
         found[tail.guid] = data[begin:tail_at]
         position = begin
@@ -169,7 +169,7 @@ def _sections(data: bytes, table: Mapping[bytes, bytes]) -> tuple[Section, ...]:
         return ()
     from_end = int.from_bytes(entry[:4], "little")
     if len(entry) < 4 or from_end > len(data):
-        raise FormatError(f"{_WHAT}: SEV metadata stand {from_end} bytes before the end", code="bad_length")
+        raise FormatError(f"{_WHAT}: SEV metadata are {from_end} bytes before the end", code="bad_length")
     start = len(data) - from_end
     r = Reader(data[start:], f"{_WHAT} SEV metadata", start)
     header = _Header.parse(r.take(_Header.SIZE, "header"), base=start)

@@ -1,4 +1,4 @@
-"""The bit fields of a report as small typed values. Nothing here is verified.
+"""Parse the bit fields of a report into small typed values. Nothing here is verified.
 
 Spec: AMD 56860, SEV-SNP Firmware ABI: "Guest Policy", and in table "ATTESTATION_REPORT Structure"
 PLATFORM_INFO and the flags at 0x48.
@@ -16,12 +16,12 @@ from kluis.errors import FormatError
 _POLICY_ONE: Final = 1 << 17
 _POLICY_BITS: Final = 26
 _FLAGS_BITS: Final = 5
-# Few values are met in practice, and each reading of one is the same.
+# Few values occur in practice, and parsing one always gives the same result.
 _HELD: Final = 256
 
 
 class SigningKey(enum.Enum):
-    """Who signed a report, as it says itself."""
+    """The kind of key that signed a report, as the report states it."""
 
     NONE = 7
     VLEK = 1
@@ -30,7 +30,7 @@ class SigningKey(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class GuestPolicy:
-    """What the guest's owner allows the host; the firmware enforces it.
+    """The guest owner's restrictions on the host, which the firmware enforces.
 
     Attributes:
         abi_minor: lowest firmware ABI, minor.
@@ -93,7 +93,7 @@ class GuestPolicy:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PlatformInfo:
-    """How the platform is set up. New firmware sets new bits: they are told, and refuse nothing.
+    """The platform's configuration. New firmware sets new bits: they are reported and do not cause a refusal.
 
     Attributes:
         smt: hyper-threading is on.
@@ -103,7 +103,7 @@ class PlatformInfo:
         ciphertext_hiding: the host does not see the ciphertext of DRAM.
         alias_check_complete: memory modules were checked for aliases (BadRAM).
         tio: trusted I/O is on.
-        unknown: the bits that no field names.
+        unknown: the bits without a field.
     """
 
     smt: bool
@@ -140,12 +140,12 @@ class PlatformInfo:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Flags:
-    """What a report says of its keys.
+    """A report's flags about its keys.
 
     Attributes:
-        author_key: an author's key signed the id key, and its digest means something.
+        author_key: an author's key signed the id key, and its digest is valid.
         mask_chip_key: the chip's own key is masked.
-        signing_key: who signed the report.
+        signing_key: the key that signed the report.
     """
 
     author_key: bool
@@ -158,7 +158,7 @@ class Flags:
         """Read 32 bits.
 
         Raises:
-            FormatError: a reserved bit is on, or the signing key is none that AMD has named.
+            FormatError: a reserved bit is on, or the signing key is unknown.
         """
         try:
             signing_key = SigningKey(value >> 2)

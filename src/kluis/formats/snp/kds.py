@@ -1,4 +1,4 @@
-"""Paths of AMD's key distribution service, for the endorsements of one report.
+"""Build the paths of AMD's key distribution service for the endorsements of one report.
 
 Spec: AMD 57230, "VCEK Certificate and KDS Interface Specification", "KDS interface".
 """
@@ -17,7 +17,7 @@ def vcek(product: Product, chip_id: bytes, tcb: TcbVersion) -> str:
     """The path of a VCEK certificate (DER).
 
     Args:
-        product: decides how much of the chip id counts.
+        product: determines how much of the chip id is used.
         chip_id: 64 bytes, from the report; not masked.
         tcb: the report's ``reported_tcb``.
     """

@@ -1,4 +1,4 @@
-"""PAGE_INFO: what the firmware hashes for each page of a launch.
+"""PAGE_INFO: the structure that the firmware hashes for each page of a launch.
 
 Spec: AMD 56860, SEV-SNP Firmware ABI, "SNP_LAUNCH_UPDATE", table "Layout of the PAGE_INFO
 Structure". Integers are little-endian.
@@ -15,7 +15,7 @@ SIZE: Final = 0x70
 
 
 class PageType(enum.IntEnum):
-    """What a page is for."""
+    """The purpose of a page."""
 
     NORMAL = 1
     VMSA = 2

@@ -1,4 +1,4 @@
-"""SEV-SNP attestation report: bytes to fields and back. Nothing here is verified.
+"""Parse SEV-SNP attestation reports and write them back. Nothing here is verified.
 
 Spec: AMD 56860, SEV-SNP Firmware ABI, table "ATTESTATION_REPORT Structure", versions 2 to 5.
 Integers are little-endian, and so are the two halves of the signature.
@@ -18,7 +18,7 @@ HOST_VMPL: Final = 0xFFFFFFFF
 
 
 class Cpuid(NamedTuple):
-    """Which processor: combined family and model, and stepping; 0..255 each."""
+    """The processor: combined family and model, and stepping; 0..255 each."""
 
     family: int
     model: int
@@ -26,7 +26,7 @@ class Cpuid(NamedTuple):
 
 
 class FirmwareVersion(NamedTuple):
-    """Version of the secure processor's SNP firmware, as it orders: 0..255 each."""
+    """Version of the secure processor's SNP firmware, which can be compared: 0..255 each."""
 
     major: int
     minor: int
@@ -40,7 +40,7 @@ class FirmwareVersion(NamedTuple):
 class Report(Struct):
     """A version 2 report; later versions claim bytes that version 2 reserves.
 
-    TCB versions stay 8 bytes here: what they mean depends on the product, which a chain decides.
+    TCB versions remain 8 bytes here: their layout depends on the product, which only the chain states.
     """
 
     version: int = at(0x000, U32)
@@ -90,17 +90,17 @@ class Report(Struct):
 
     @property
     def current_version(self) -> FirmwareVersion:
-        """The firmware that runs."""
+        """The version of the running firmware."""
         return FirmwareVersion(self.current_major, self.current_minor, self.current_build)
 
     @property
     def committed_version(self) -> FirmwareVersion:
-        """The firmware that cannot be rolled back."""
+        """The firmware version that cannot be rolled back."""
         return FirmwareVersion(self.committed_major, self.committed_minor, self.committed_build)
 
     @property
     def signature(self) -> bytes:
-        """The signature as others write one: r and s, 48 bytes each, big-endian."""
+        """The signature in the usual byte order: r and s, 48 bytes each, big-endian."""
         return self.r[::-1] + self.s[::-1]
 
 
@@ -145,14 +145,14 @@ VERSIONS: Final[dict[int, type[Report]]] = {2: Report, 3: ReportV3, 4: ReportV4,
 
 
 def parse(data: bytes, *, base: int = 0) -> Report:
-    """Read one report of exactly 1184 bytes.
+    """Parse one report of exactly 1184 bytes.
 
     Args:
-        data: the report; its first 0x2A0 bytes are what is signed.
+        data: the report; the signature covers its first 0x2A0 bytes.
         base: offset of ``data`` in what the caller reads, for messages.
 
     Raises:
-        UnsupportedError: another version, or another signature algorithm than ECDSA P-384.
+        UnsupportedError: another version, or a signature algorithm other than ECDSA P-384.
         FormatError: another length, or a byte that is reserved or pads the signature is not zero.
     """
     version = version_of(data, base=base)
@@ -170,7 +170,7 @@ def parse(data: bytes, *, base: int = 0) -> Report:
 
 
 def version_of(data: bytes, *, base: int = 0) -> int:
-    """Read the version alone.
+    """Read only the version.
 
     Raises:
         FormatError: fewer than 4 bytes.

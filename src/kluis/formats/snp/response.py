@@ -1,4 +1,4 @@
-"""What a guest hands over: a report, bare, in the firmware's response, or with certificates after it.
+"""Parse a guest's report: bare, in the firmware's response, or followed by certificates.
 
 Nothing here is verified. Spec: AMD 56860, SEV-SNP Firmware ABI, table "MSG_REPORT_RSP": status and
 size (u32, little-endian), 24 reserved bytes, the report; Linux pads it to 4000 bytes.
@@ -19,7 +19,7 @@ from kluis.frozen import made_quickly
 
 HEADER_SIZE: Final = 32
 MAX_RESPONSE: Final = 4000
-# Far beyond any that there is, and below the first byte of a TDREPORT.
+# Far more than any known version, and less than the first byte of a TDREPORT.
 MOST_VERSION: Final = 0x7F
 MAX_SIZE: Final = snp_report.SIZE + certificate_table.MAX_SIZE
 _HEADER: Final = bytes(4) + snp_report.SIZE.to_bytes(4, "little") + bytes(24)
@@ -31,13 +31,13 @@ _ECDSA_P384: Final = b"\1\0\0\0"
 @made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """A report in what it came in.
+    """A report with the data around it.
 
     Attributes:
         signed: the report's first 0x2A0 bytes.
         report: the report.
         table: the certificates after it, or None.
-        header: whether the firmware's 32 bytes stand before it.
+        header: whether the firmware's 32 bytes precede it.
         padding: count of zero bytes after a report with a header.
     """
 
@@ -48,28 +48,28 @@ class Response:
     padding: int = 0
 
     def encode(self) -> bytes:
-        """Write it as it came."""
+        """Write the same bytes again."""
         table = self.table.encode() if self.table else b""
         return b"".join((_HEADER if self.header else b"", self.report.encode(), table, bytes(self.padding)))
 
 
 def matches(data: bytes) -> bool:
-    """Whether ``data`` begins as a report of any version, or as a firmware's response."""
+    """Whether ``data`` starts like a report of any version, or like a firmware's response."""
     if data[:HEADER_SIZE] == _HEADER:
         return True
     if len(data) < 4 or (version := snp_report.version_of(data)) not in range(1, MOST_VERSION + 1):
         return False
-    # An IMA log begins with a register's number: one to come is told by how it is signed.
+    # An IMA log starts with a register number, so the signature algorithm identifies future report versions.
     return version in snp_report.VERSIONS or data[_ALGORITHM_AT] == _ECDSA_P384
 
 
 def matches_signed(data: bytes) -> bool:
-    """Whether ``data`` begins as a report whose signature is by ECDSA P-384, or as a response around one."""
+    """Whether ``data`` starts like a report signed with ECDSA P-384, or like a response around one."""
     return matches(data) and (data[:4] == bytes(4) or data[_ALGORITHM_AT] == _ECDSA_P384)
 
 
 def parse(data: bytes) -> Response:
-    """Read a report, with or without a header before it or a certificate table after it.
+    """Parse a report, with or without a header before it or a certificate table after it.
 
     Raises:
         UnsupportedError: another version or signature algorithm.

@@ -1,9 +1,9 @@
-"""The certificate table of an extended report: what a host sends along. Nothing here is verified.
+"""Parse the certificate table that a host appends to an extended report. Nothing here is verified.
 
-A host wrote it, so what is in it can endorse and is never an anchor.
+The host writes it, so its contents can endorse but are never an anchor.
 
-Spec: AMD 56421, GHCB, "SNP Extended Guest Request": entries of GUID, offset and length (u32,
-little-endian, from the table's start), ended by one of zeros, then the certificates.
+Spec: AMD 56421, GHCB, "SNP Extended Guest Request": entries of GUID, offset and length (u32, little-endian,
+from the table's start), ended by an entry of zeros, then the certificates.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Entry(Struct):
 
 
 class Blob(NamedTuple):
-    """One entry: its GUID (16 bytes), where its bytes stand, and the bytes."""
+    """One entry: its GUID (16 bytes), the offset of its bytes, and the bytes."""
 
     guid: bytes
     offset: int
@@ -45,8 +45,8 @@ class CertificateTable:
     """A certificate table.
 
     Attributes:
-        blobs: what it holds, as listed.
-        size: of the whole; what no entry claims is zero.
+        blobs: entries in the listed order.
+        size: of the whole table; bytes that no entry claims are zero.
     """
 
     blobs: tuple[Blob, ...]
@@ -71,7 +71,7 @@ class CertificateTable:
 
 
 def build(certificates: dict[bytes, bytes]) -> CertificateTable:
-    """Lay out certificates by GUID, one after the other, without padding."""
+    """Build a table from certificates by GUID, one after the other, without padding."""
     offset = (len(certificates) + 1) * _Entry.SIZE
     blobs = []
     for name, data in certificates.items():
@@ -81,7 +81,7 @@ def build(certificates: dict[bytes, bytes]) -> CertificateTable:
 
 
 def parse(data: bytes, *, base: int = 0) -> CertificateTable:
-    """Read a certificate table; zero bytes may pad it.
+    """Parse a certificate table; zero bytes may pad it.
 
     Args:
         data: at most 256 KiB, at most 16 entries.
@@ -103,7 +103,7 @@ def parse(data: bytes, *, base: int = 0) -> CertificateTable:
         if len(blobs) == MAX_ENTRIES:
             raise FormatError(f"{_WHAT}: more than {MAX_ENTRIES} entries", code="too_large")
         if any(blob.guid == entry.guid for blob in blobs):
-            raise FormatError(f"{_WHAT}: {guid.decode(entry.guid)} stands twice", code="duplicate_key")
+            raise FormatError(f"{_WHAT}: {guid.decode(entry.guid)} appears twice", code="duplicate_key")
         end = entry.offset + entry.length
         if not entry.length or end > len(data):
             raise FormatError(

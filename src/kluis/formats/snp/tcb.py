@@ -1,4 +1,4 @@
-"""TCB_VERSION and the products that decide its layout. Nothing here is verified.
+"""TCB_VERSION and the products that determine its layout. Nothing here is verified.
 
 Spec: AMD 56860, SEV-SNP Firmware ABI, "TCB_VERSION"; AMD 57230, VCEK certificate specification,
 "Product Name"; CPUID models as in the revision guides of each family.
@@ -19,7 +19,7 @@ _NEW: Final = {"fmc": 0, "boot_loader": 1, "tee": 2, "snp": 3, "microcode": 7}
 
 
 class Product(enum.StrEnum):
-    """A line of processors, as AMD names its certificates."""
+    """A product line of processors, by the names in AMD's certificates."""
 
     MILAN = "Milan"
     GENOA = "Genoa"
@@ -28,11 +28,11 @@ class Product(enum.StrEnum):
 
     @property
     def has_fmc(self) -> bool:
-        """Whether its TCB counts a first-mutable-code component."""
+        """Whether its TCB includes a first-mutable-code component."""
         return self in (Product.TURIN, Product.VENICE)
 
 
-# Family, first model, last model. Bergamo and Siena answer to Genoa's keys, Turin Dense to Turin's.
+# Family, first model, last model. Bergamo and Siena use Genoa's keys, Turin Dense uses Turin's.
 _MODELS: Final = (
     (0x19, 0x00, 0x0F, Product.MILAN),
     (0x19, 0x10, 0x1F, Product.GENOA),
@@ -45,7 +45,7 @@ _MODELS: Final = (
 
 
 def product_of(cpuid: Cpuid) -> Product | None:
-    """The product that a report's CPUID belongs to, or None where we know none."""
+    """The product of a report's CPUID; None if it is unknown."""
     for family, first, last, product in _MODELS:
         if cpuid.family == family and first <= cpuid.model <= last:
             return product
@@ -54,10 +54,10 @@ def product_of(cpuid: Cpuid) -> Product | None:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TcbVersion:
-    """Security versions of the firmware, 0..255 each: they compare component by component only.
+    """Security versions of the firmware, 0..255 each; only the same components can be compared.
 
     Attributes:
-        fmc: first mutable code; None where the product has none.
+        fmc: first mutable code; None if the product has none.
         boot_loader: of the secure processor.
         tee: its operating system.
         snp: its SNP firmware.
@@ -87,14 +87,14 @@ class TcbVersion:
         return cls(**{name: data[offset] for name, offset in places.items()})
 
     def encode(self) -> bytes:
-        """Write the 8 bytes, in the layout that fits."""
+        """Write the 8 bytes in the product's layout."""
         data = bytearray(SIZE)
         for name, offset in (_OLD if self.fmc is None else _NEW).items():
             data[offset] = getattr(self, name)
         return bytes(data)
 
     def reaches(self, floor: TcbVersion) -> bool:
-        """Whether every component is at least that of ``floor``; False across layouts."""
+        """Whether every component is at least that of ``floor``; False if the layouts differ."""
         if self is floor:
             return True
         if (self.fmc is None) is not (floor.fmc is None):

@@ -1,6 +1,6 @@
-"""The save area (VMSA) that a virtual processor starts from: one page, measured at launch.
+"""The save area (VMSA) with a virtual processor's initial state: one page, measured at launch.
 
-Only the fields that a launch sets are named; every other byte is zero.
+Only the fields that a launch sets are named; all other bytes are zero.
 
 Spec: AMD 24593, AMD64 Architecture Programmer's Manual vol. 2, "VMSA Layout, State Save Area for
 SEV-ES". Integers are little-endian.

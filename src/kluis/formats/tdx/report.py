@@ -1,4 +1,4 @@
-"""TDX report bodies, as a quote signs them: bytes to fields and back. Nothing here is verified.
+"""Parse TDX report bodies, as signed in a quote, and write them back. Nothing here is verified.
 
 Spec: Intel "TDX DCAP Quoting Library API", "TD Quote Body", for TDX 1.0 and 1.5, and the same of
 Intel's quote verification library for 1.5-Ex. Integers are little-endian; measurements are SHA-384.
@@ -31,10 +31,10 @@ class Attribute(enum.IntFlag):
 
 @layout("TD report", SIZE)
 class TdReport(Struct):
-    """TDX 1.0: the module, the trust domain, and the 64 bytes it chose: 584 bytes.
+    """TDX 1.0: the module, the trust domain, and its 64 bytes of report data: 584 bytes.
 
-    ``tee_tcb_svn`` is of the module at launch: its minor SVN, its major version, 14 component SVNs.
-    ``mrconfigid``, ``mrowner`` and ``mrownerconfig`` are the host's own choice, measured.
+    ``tee_tcb_svn`` is that of the module at launch: its minor SVN, its major version, 14 component SVNs. The
+    host chooses ``mrconfigid``, ``mrowner`` and ``mrownerconfig``, which are measured.
     """
 
     tee_tcb_svn: bytes = at(0, 16)
@@ -55,7 +55,7 @@ class TdReport(Struct):
 
     @property
     def debug(self) -> bool:
-        """Whether the domain's memory is open to its host: any bit of the "under debug" byte."""
+        """Whether the host can read the domain's memory: any bit of the "under debug" byte."""
         return bool(self.td_attributes & UNDER_DEBUG)
 
     @property
@@ -68,7 +68,7 @@ class TdReport(Struct):
 class TdReport15(TdReport):
     """TDX 1.5 adds the module that runs now, and the service domain bound to this one: 648 bytes.
 
-    ``mrservicetd`` is zero where no service domain (for migration) is bound.
+    ``mrservicetd`` is zero if no service domain (for migration) is bound.
     """
 
     tee_tcb_svn_2: bytes = at(584, 16)
@@ -77,7 +77,7 @@ class TdReport15(TdReport):
 
 @layout("TD report 1.5-Ex", SIZE_15_EX)
 class TdReport15Ex(TdReport15):
-    """TDX 1.5-Ex adds the domain's name, its devices, and where it began before migration: 885 bytes."""
+    """TDX 1.5-Ex adds the domain's name, its devices, and its origin before migration: 885 bytes."""
 
     vmid: int = at(648, U8)
     td_id: bytes = at(649, 32)

@@ -1,7 +1,6 @@
-"""TDREPORT: what a trust domain gets from its module, before a quote. Nothing here is verified.
+"""TDREPORT: the report that the TDX module gives a trust domain, before a quote. Nothing here is verified.
 
-Its MAC can be checked by the same processor alone, so a TDREPORT proves nothing to others; a quote
-of it does.
+Only the same processor can check its MAC, so a TDREPORT proves nothing to others; a quote of it does.
 
 Spec: Intel "TDX Module ABI", "TDREPORT_STRUCT", "REPORTMACSTRUCT", "TEE_TCB_INFO", "TDINFO_STRUCT".
 """
@@ -21,7 +20,7 @@ TYPE_TDX: Final = 0x81
 
 @layout("REPORTMACSTRUCT", MAC_SIZE)
 class ReportMac(Struct):
-    """What the processor MACs: 256 bytes. The hashes are SHA-384 of the two parts that follow it."""
+    """The part that the processor MACs: 256 bytes. The hashes are SHA-384 of the two parts that follow it."""
 
     type: int = at(0, U8)
     subtype: int = at(1, U8)
@@ -35,7 +34,7 @@ class ReportMac(Struct):
 
 @layout("TEE_TCB_INFO", TCB_INFO_SIZE)
 class TeeTcbInfo(Struct):
-    """The module: 239 bytes. ``valid`` has a bit for each 8 bytes that mean something."""
+    """The module: 239 bytes. ``valid`` has a bit for each 8 bytes that are defined."""
 
     valid: int = at(0, U64)
     tee_tcb_svn: bytes = at(8, 16)
@@ -72,5 +71,5 @@ class TdReportStruct(Struct):
 
 
 def matches(data: bytes) -> bool:
-    """Whether bytes are as long as a TDREPORT, and of its type."""
+    """Whether bytes have the length and type of a TDREPORT."""
     return len(data) == SIZE and data[:2] == bytes((TYPE_TDX, 0))

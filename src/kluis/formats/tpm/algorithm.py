@@ -14,7 +14,7 @@ from kluis.errors import UnsupportedError
 
 
 class HashId(enum.IntEnum):
-    """A hash algorithm, as banks, digests and signatures name it."""
+    """A hash algorithm of banks, digests and signatures."""
 
     SHA1 = 0x0004
     SHA256 = 0x000B
@@ -24,12 +24,12 @@ class HashId(enum.IntEnum):
 
     @property
     def size(self) -> int:
-        """Of a digest, in bytes."""
+        """Digest size in bytes."""
         return SIZES[self]
 
     @property
     def label(self) -> str:
-        """How ``hashlib`` and people call it: ``sha256``."""
+        """Its name in ``hashlib``, such as ``sha256``."""
         return _LABEL_OF[self]
 
 
@@ -52,10 +52,10 @@ CFB: Final = 0x0043
 
 
 def hash_id(value: int, what: str) -> HashId:
-    """The hash algorithm of this identifier.
+    """The hash algorithm with this identifier.
 
     Raises:
-        UnsupportedError: none that is known.
+        UnsupportedError: an unknown identifier.
     """
     if value not in SIZES:
         raise UnsupportedError(

@@ -1,6 +1,6 @@
-"""What a TPM signs when it quotes PCRs, TPMS_ATTEST: bytes to fields and back. Nothing here is verified.
+"""Parse TPMS_ATTEST, the structure that a TPM signs when it quotes PCRs. Nothing here is verified.
 
-Other attestations (certified keys, time, audits) are refused by their type. Big-endian.
+Other attestations (certified keys, time, audits) are refused by type. Big-endian.
 
 Spec: TCG "TPM 2.0 Library Part 2: Structures", "TPMS_ATTEST", "TPMS_QUOTE_INFO",
 "TPML_PCR_SELECTION", "TPMS_CLOCK_INFO".
@@ -20,7 +20,8 @@ WHAT: Final = "TPM quote"
 MAX_SIZE: Final = 1024
 GENERATED: Final = 0xFF544347
 QUOTE: Final = 0x8018
-# A bank a selection, and a TPM has few: work before the signature is known must be small.
+# One selection for each bank, and a TPM has few banks: little work may be done before the signature is
+# verified.
 MAX_BANKS: Final = 16
 MAX_SELECT: Final = 4
 _CLOCK_SIZE: Final = 25
@@ -30,8 +31,8 @@ _CLOCK_SIZE: Final = 25
 class Clock(Struct):
     """TPMS_CLOCK_INFO and the firmware's version: 25 bytes.
 
-    ``milliseconds`` counts while the TPM is powered; ``reset_count`` and ``restart_count`` say whether
-    it was since reset or resumed; ``safe`` is 1 where no lower ``milliseconds`` was ever given.
+    ``milliseconds`` counts while the TPM is powered. ``reset_count`` and ``restart_count`` count resets and
+    resumes. ``safe`` is 1 if no lower ``milliseconds`` was ever reported.
     """
 
     milliseconds: int = at(0, U64)
@@ -43,7 +44,7 @@ class Clock(Struct):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Selection:
-    """PCRs of one bank.
+    """A selection of PCRs in one bank.
 
     Attributes:
         bank: the hash of the bank.
@@ -67,14 +68,14 @@ class Selection:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Quote:
-    """A quote, taken apart.
+    """A parsed quote.
 
     Attributes:
         qualified_signer: the key's qualified name, at most 66 bytes.
-        extra_data: what the verifier asked to have signed, at most 66 bytes; empty where it asked nothing.
-        clock: when, and under which firmware.
-        selections: which PCRs, in the order in which their values are hashed; no bank twice.
-        pcr_digest: over the values, by the hash of the signature, at most 64 bytes.
+        extra_data: the verifier's data to sign, at most 66 bytes; empty if there is none.
+        clock: time of the quote, and the firmware version.
+        selections: the PCRs, in the order in which their values are hashed; no bank twice.
+        pcr_digest: over the values, with the signature's hash, at most 64 bytes.
     """
 
     qualified_signer: bytes
@@ -99,7 +100,7 @@ class Quote:
 
 
 def parse(data: bytes) -> Quote:
-    """Read one quote; nothing may follow it.
+    """Parse one quote; no bytes may follow it.
 
     Args:
         data: at most 1 KiB.
@@ -125,7 +126,7 @@ def parse(data: bytes) -> Quote:
 
 
 class Begun(NamedTuple):
-    """What every attestation of a TPM begins with; see :class:`Quote`."""
+    """The common header of a TPM's attestations; see :class:`Quote`."""
 
     qualified_signer: bytes
     extra_data: bytes
@@ -133,15 +134,15 @@ class Begun(NamedTuple):
 
 
 def begin(data: bytes, what: str, kind: int) -> tuple[Reader, Begun]:
-    """Read the beginning of an attestation.
+    """Parse the common header of an attestation.
 
     Args:
         data: at most 1 KiB.
         what: for messages.
-        kind: that it must be of.
+        kind: the required type.
 
     Returns:
-        A reader at what is particular to its kind, and what stands before.
+        The header, and a reader positioned at the part that depends on the type.
 
     Raises:
         UnsupportedError: another kind.
@@ -151,7 +152,8 @@ def begin(data: bytes, what: str, kind: int) -> tuple[Reader, Begun]:
         raise FormatError(f"{what}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
     r = Reader(data, what, byte_order="big")
     magic = r.u32("magic")
-    # A restricted key signs nothing outside that begins with this value, so it shows that the TPM wrote it.
+    # A restricted key does not sign external data that starts with this value, so it shows that the TPM wrote
+    # the data.
     if magic != GENERATED:
         raise FormatError(f"{what}.magic at 0x0: want {GENERATED:#x}, got {magic:#x}", code="bad_magic")
     found = r.u16("type")
@@ -171,7 +173,7 @@ def _selection(r: Reader) -> Selection:
 
 
 def read_sized(r: Reader, field: str, most: int) -> bytes:
-    """Read a TPM2B of at most ``most`` bytes: 2 bytes of size, big-endian, then so many.
+    """Read a TPM2B of at most ``most`` bytes: a size of 2 bytes, big-endian, then that many bytes.
 
     Raises:
         FormatError: it is longer, or cut short.

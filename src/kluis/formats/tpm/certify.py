@@ -1,4 +1,4 @@
-"""What a TPM signs when it certifies a key of its own, TPMS_ATTEST. Nothing here is verified. Big-endian.
+"""Parse TPMS_ATTEST for a key that a TPM certifies as its own. Nothing here is verified. Big-endian.
 
 Spec: TCG "TPM 2.0 Library Part 2: Structures", "TPMS_ATTEST", "TPMS_CERTIFY_INFO".
 """
@@ -16,12 +16,12 @@ CERTIFY: Final = 0x8017
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Certification:
-    """A certification, taken apart.
+    """A parsed certification.
 
     Attributes:
         qualified_signer: the certifying key's qualified name, at most 66 bytes.
-        extra_data: what the verifier asked to have signed, at most 66 bytes.
-        clock: when, and under which firmware.
+        extra_data: the verifier's data to sign, at most 66 bytes.
+        clock: time of the certification, and the firmware version.
         name: of the certified key, at most 66 bytes.
         qualified_name: of the certified key, at most 66 bytes.
     """
@@ -48,7 +48,7 @@ class Certification:
 
 
 def parse(data: bytes) -> Certification:
-    """Read one certification; nothing may follow it.
+    """Parse one certification; no bytes may follow it.
 
     Args:
         data: at most 1 KiB.

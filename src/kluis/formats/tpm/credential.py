@@ -1,7 +1,7 @@
-"""A credential that only one TPM opens, and only for one of its keys: bytes to fields and back.
+"""Credentials that only one TPM opens, and only if it holds a given key. Nothing here is verified.
 
-Whoever makes one hands a secret to whoever holds the endorsement key (EK) and, beside it, the key that
-is named. Layout of the file: ``tpm2_makecredential`` (magic 0xbadcc0de, version 1). Big-endian.
+A credential delivers a secret to the TPM that holds both the endorsement key (EK) and the named key. File
+layout: ``tpm2_makecredential`` (magic 0xbadcc0de, version 1). Big-endian.
 
 Spec: TCG "TPM 2.0 Library Part 1: Architecture", "Credential Protection"; "Part 2: Structures",
 "TPM2B_ID_OBJECT", "TPM2B_ENCRYPTED_SECRET".
@@ -44,7 +44,8 @@ class Credential:
     """A secret, sealed to an EK and to a key's name.
 
     Attributes:
-        integrity: an HMAC over what follows and the key's name, as long as the EK's hash; at most 64 bytes.
+        integrity: an HMAC over the following fields and the key's name, as long as the EK's hash; at most 64
+            bytes.
         sealed: the secret and its size, encrypted.
         encrypted: the seed of both keys, encrypted to the EK.
     """
@@ -55,7 +56,7 @@ class Credential:
 
     @classmethod
     def parse(cls, data: bytes) -> Credential:
-        """Read one, as the file that ``tpm2_activatecredential`` takes.
+        """Parse the file that ``tpm2_activatecredential`` takes.
 
         Raises:
             FormatError: malformed.
@@ -69,27 +70,27 @@ class Credential:
         return cls(read_sized(inner, "integrity", 64), inner.take(inner.left, "sealed"), encrypted)
 
     def encode(self) -> bytes:
-        """Write it, as the file that ``tpm2_activatecredential`` takes."""
+        """Write the file that ``tpm2_activatecredential`` takes."""
         return MAGIC + sized(sized(self.integrity) + self.sealed) + sized(self.encrypted)
 
 
 def matches(data: bytes) -> bool:
-    """Whether bytes begin as such a file."""
+    """Whether bytes start like such a file."""
     return data.startswith(MAGIC)
 
 
 def make(ek: Public, name: bytes, secret: bytes, seed: bytes) -> Credential:
-    """Seal a secret, as TPM2_MakeCredential does.
+    """Encrypt a secret, as TPM2_MakeCredential does.
 
     Args:
         ek: of the TPM that may open it; a storage key, whose name is hashed with SHA-256 or better.
-        name: of the key that must be in that TPM.
-        secret: 1..64 bytes, and at most as many as the EK's hash has.
-        seed: fresh, as many bytes as the EK's hash has; an EK on a curve does not use it.
+        name: of the key that the TPM must hold.
+        secret: 1..64 bytes, and at most the size of the EK's hash.
+        seed: fresh, as long as the EK's hash; an elliptic-curve EK does not use it.
 
     Raises:
-        UsageError: a secret or seed of another size, or a key that receives nothing.
-        FormatError: the area's point or numbers are no key's.
+        UsageError: a secret or seed of another size, or a key that is not a storage key.
+        FormatError: the area contains no valid key.
     """
     if ek.symmetric is None or ek.name_hash not in _HASHES:
         raise UsageError(f"{WHAT}: want an endorsement key whose name is hashed with SHA-256 or better")
@@ -127,7 +128,9 @@ def kdfa(hashed: HashId, key: bytes, label: bytes, context: bytes, bits: int) ->
 
 
 def _agree(key: ec.EllipticCurvePublicKey, hashed: HashId) -> tuple[bytes, bytes]:
-    """A seed that an EK on a curve derives, too, and the point that it needs for that: KDFe()."""
+    """Derive a seed that an elliptic-curve EK can derive too, and the point that it needs for this:
+    KDFe().
+    """
     mine = ec.generate_private_key(key.curve)
     size = (key.curve.key_size + 7) // 8
     points = (mine.public_key().public_numbers(), key.public_numbers())

@@ -1,6 +1,6 @@
-"""What a TPM quote's verifier needs beside it, as bytes. Nothing here is verified.
+"""Endorsements needed to verify a TPM quote, as bytes. Nothing here is verified.
 
-Spec: TCG "EK Credential Profile"; TCG "PC Client Platform Firmware Profile" for what is not here.
+Spec: TCG "EK Credential Profile"; TCG "PC Client Platform Firmware Profile" for everything else.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _WHAT: Final = "TPM endorsements"
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TpmEndorsements:
-    """Who vouches for an attestation key (AK).
+    """Endorsements of an attestation key (AK).
 
     Attributes:
-        certificate: of the AK, DER or PEM; None where the relying party names the AK itself.
-        chain: PEM, of who issued it, the root included; at most 4 certificates.
-        crls: DER, of those in the chain; without one nothing is known of its issuer's revocations.
+        certificate: of the AK, DER or PEM; None if the relying party names the AK itself.
+        chain: PEM, of its issuers, including the root; at most 4 certificates.
+        crls: DER, of the chain's certificates; without one, its issuer's revocations are unknown.
         public: the AK's public area, TPMT_PUBLIC or TPM2B_PUBLIC, that the relying party expects.
     """
 
@@ -35,10 +35,10 @@ class TpmEndorsements:
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
-        """Read them as a JSON object of hex, the chain as text; each member may be left out.
+        """Read them from a JSON object: hex, with the chain as text; each member is optional.
 
         Raises:
-            FormatError: not JSON, a member unknown or of the wrong kind, more than 4 MiB.
+            FormatError: not JSON, a member that is unknown or of the wrong kind, or more than 4 MiB.
         """
         value = Members(jcs.loads(data, _WHAT, max_size=MAX_SIZE), _WHAT)
         value.only([name for name in _NAMES if name in value])

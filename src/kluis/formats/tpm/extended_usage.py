@@ -1,4 +1,4 @@
-"""What a TPM's certificate says its key is for. Nothing here is verified.
+"""Read the purposes of a key from a TPM's certificate. Nothing here is verified.
 
 Spec: TCG "EK Credential Profile", "Extended Key Usage".
 """
@@ -14,9 +14,9 @@ AK_CERTIFICATE: Final = "2.23.133.8.3"
 
 
 def parse_usages(data: bytes, what: str) -> tuple[str, ...]:
-    """Read an extended key usage; those that are not a TPM's are left out.
+    """Parse an extended key usage; purposes that are not a TPM's are left out.
 
     Raises:
-        FormatError: as :func:`kluis.formats.x509.extended_usage.read_usages`.
+        FormatError: as for :func:`kluis.formats.x509.extended_usage.read_usages`.
     """
     return tuple(each for each in read_usages(data, what) if each in (EK_CERTIFICATE, AK_CERTIFICATE))

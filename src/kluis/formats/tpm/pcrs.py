@@ -1,7 +1,7 @@
-"""PCR values beside a quote, in the encodings that tools write. Nothing here is verified.
+"""Parse the PCR values that accompany a quote, in the encodings that tools write. Nothing here is verified.
 
-A quote signs only a digest over the values, so each transport carries them in its own way: JSON by
-bank and index, or the structure that ``tpm2 quote --pcrs`` writes.
+A quote signs only a digest over the values, so each transport has its own encoding of them: JSON by bank and
+index, or the structure that ``tpm2 quote --pcrs`` writes.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ _MAX_LISTS: Final = MAX_BANKS * PCR_COUNT // _LIST
 
 
 def parse(data: bytes) -> Values:
-    """Read PCR values: JSON where the first byte is a brace, else as ``tpm2 quote --pcrs`` writes them.
+    """Parse PCR values: JSON if the first byte is a brace, else the output of ``tpm2 quote --pcrs``.
 
     Args:
         data: at most 64 KiB.
 
     Raises:
-        FormatError: malformed, an index past 23, or a value that is not as long as its bank's hash.
+        FormatError: malformed, an index above 23, or a value that does not have its bank's hash size.
     """
     return parse_json(data) if data[:1] == b"{" else parse_tools(data)
 
 
 def parse_json(data: bytes) -> Values:
-    """Read ``{"sha256": {"0": "<hex>", ...}, ...}``; a bank may be named ``"0xb"``.
+    """Parse ``{"sha256": {"0": "<hex>", ...}, ...}``; a bank may be named ``"0xb"``.
 
-    One bank alone may be given without its name: then the values' length says which it is.
+    A single bank may be given without its name: then the length of the values identifies it.
 
     Raises:
-        FormatError: as ``parse``.
+        FormatError: as for ``parse``.
     """
     entries = Members(jcs.loads(data, WHAT, max_size=MAX_SIZE, max_depth=3), WHAT).entries(most=PCR_COUNT)
     first = next(iter(entries.values()), None)
@@ -62,27 +62,28 @@ def parse_json(data: bytes) -> Values:
         if bank is None:
             raise FormatError(f"{WHAT}: want banks {sorted(LABELS)}, got {name[:32]!a}", code="bad_type")
         if bank in found:
-            raise FormatError(f"{WHAT}: bank {bank.label} stands twice", code="duplicate_key")
+            raise FormatError(f"{WHAT}: bank {bank.label} appears twice", code="duplicate_key")
         found[bank] = _bank_of(Members(entry, f"{WHAT}.{name}").entries(most=PCR_COUNT), bank)
     return found
 
 
 def dumps(values: Values) -> bytes:
-    """Write values as JSON, in the one canonical form that ``parse`` reads."""
+    """Write values as JSON, in one canonical form."""
     return jcs.dumps(
         {bank.label: {str(i): value.hex() for i, value in held.items()} for bank, held in values.items()}
     )
 
 
 def parse_tools(data: bytes) -> Values:
-    """Read what ``tpm2 quote --pcrs`` writes: a TPML_PCR_SELECTION, then lists of 8 digests, little-endian.
+    """Parse the output of ``tpm2 quote --pcrs``: a TPML_PCR_SELECTION, then lists of 8 digests,
+    little-endian.
 
-    The selection has 16 slots of 8 bytes, a list 8 slots of 66; what a count does not reach is zero.
+    The selection has 16 slots of 8 bytes, a list 8 slots of 66; slots beyond the count are zero.
 
     Spec: tpm2-tools, "tpm2_quote", ``--pcrs_format=serialized``.
 
     Raises:
-        FormatError: as ``parse``.
+        FormatError: as for ``parse``.
     """
     r = Reader(data, WHAT)
     count = r.u32("selections")
@@ -109,7 +110,7 @@ def parse_tools(data: bytes) -> Values:
     found: dict[HashId, dict[int, bytes]] = {}
     for (bank, index), digest in zip(wanted, digests, strict=True):
         if index in found.setdefault(bank, {}):
-            raise FormatError(f"{WHAT}: PCR {index} of {bank.label} stands twice", code="duplicate_key")
+            raise FormatError(f"{WHAT}: PCR {index} of {bank.label} appears twice", code="duplicate_key")
         found[bank][index] = _value(digest, bank, index)
     return found
 
@@ -122,7 +123,7 @@ def _list(r: Reader) -> list[bytes]:
     for slot in range(_LIST):
         size = r.u16("digest size")
         if size > _SLOT or (slot >= count and size):
-            raise FormatError(f"{WHAT}: a digest of {size} bytes stands in slot {slot}", code="bad_length")
+            raise FormatError(f"{WHAT}: a digest of {size} bytes is in slot {slot}", code="bad_length")
         value = r.take(size, "digest")
         r.zeros(_SLOT - size, "reserved")
         if slot < count:

@@ -1,12 +1,12 @@
-"""A TPM's quote as Windows hands it out, a platform claim: bytes to parts. Nothing here is verified.
+"""Parse platform claims, the form in which Windows returns a TPM's quote. Nothing here is verified.
 
-A header, the values of all 24 PCRs of one bank, the quote, its signature, and the log. Little-endian but
-for the quote.
+A claim has a header, the values of all 24 PCRs of one bank, the quote, its signature, and the log.
+Little-endian, except the quote.
 
 Spec: Microsoft "TPM Platform Crypto-Provider Toolkit", header ``TpmAtt.h``, PCP_PLATFORM_ATTESTATION_BLOB
-(magic 'SDAP', of SHA-1) and PCP_PLATFORM_ATTESTATION_BLOB2 (magic '2DAP', which names its bank); what
-stands where is its ``TpmAttGeneratePlatformAttestation``. That ``NCryptCreateClaim`` writes the same is
-what the toolkit's users rely on; no recorded claim was at hand to prove it.
+(magic 'SDAP', for SHA-1) and PCP_PLATFORM_ATTESTATION_BLOB2 (magic '2DAP', which names its bank). The layout
+follows its ``TpmAttGeneratePlatformAttestation``. The toolkit's users rely on ``NCryptCreateClaim`` writing
+the same; no recorded claim was available to confirm it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kluis.formats.tpm.algorithm import SIZES, HashId
 from kluis.formats.tpm.pcrs import PCR_COUNT
 
 WHAT: Final = "platform claim"
-# As bytes: PADS, and PAD2.
+# PADS and PAD2 as bytes.
 MAGIC: Final = 0x53444150
 MAGIC_2: Final = 0x32444150
 TPM_2: Final = 2
@@ -30,15 +30,15 @@ _HEADERS: Final = {MAGIC: 28, MAGIC_2: 32}
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PlatformClaim:
-    """A claim, taken apart.
+    """A parsed claim.
 
     Attributes:
         bank: of the values.
         values: of PCRs 0 to 23.
         quote: TPMS_ATTEST.
-        signature: the RSASSA's bytes alone: which hash it is over, nothing in a claim says.
-        log: of events.
-        named: whether the claim names its bank; the older form is of SHA-1 and does not.
+        signature: only the RSASSA's bytes; a claim does not state the hash.
+        log: the event log.
+        named: whether the claim names its bank; the older form is for SHA-1 and does not.
     """
 
     bank: HashId
@@ -49,7 +49,7 @@ class PlatformClaim:
     named: bool = True
 
     def encode(self) -> bytes:
-        """Write the claim: of SHA-1 in the older form, of another bank in the one that names it."""
+        """Write the claim: SHA-1 in the older form, other banks in the form that names them."""
         parts = (b"".join(self.values), self.quote, self.signature, self.log)
         older = self.bank is HashId.SHA1 and not self.named
         magic, name = (MAGIC, ()) if older else (MAGIC_2, (int(self.bank),))
@@ -58,13 +58,13 @@ class PlatformClaim:
 
 
 def parse(data: bytes) -> PlatformClaim:
-    """Read one claim; nothing may follow it.
+    """Parse one claim; no bytes may follow it.
 
     Args:
         data: at most 3 MiB.
 
     Raises:
-        UnsupportedError: of another TPM than 2.0, or another header.
+        UnsupportedError: for a TPM other than 2.0, or another header.
         FormatError: sizes that do not fit.
     """
     if len(data) > MAX_SIZE:

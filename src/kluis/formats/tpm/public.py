@@ -1,7 +1,7 @@
-"""The public area of a TPM key, TPMT_PUBLIC: bytes to fields and back. Nothing here is verified.
+"""Parse TPMT_PUBLIC, the public area of a TPM key, and write it back. Nothing here is verified.
 
-Signing keys over RSA and the NIST curves, and by functions of their own those that decrypt and those that
-receive keys; a symmetric key is refused. Big-endian.
+Supported are signing keys over RSA and the NIST curves. Separate functions read decryption keys and storage
+keys. A symmetric key is refused. Big-endian.
 
 Spec: TCG "TPM 2.0 Library Part 2: Structures", "TPMT_PUBLIC", "TPMA_OBJECT", "TPMS_RSA_PARMS",
 "TPMS_ECC_PARMS".
@@ -42,7 +42,7 @@ CURVES: Final = {3: KeyKind.P256, 4: KeyKind.P384, 5: KeyKind.P521}
 
 
 class Attribute(enum.IntFlag):
-    """TPMA_OBJECT: what the TPM promises of a key."""
+    """TPMA_OBJECT: the properties that the TPM enforces for a key."""
 
     FIXED_TPM = 1 << 1
     ST_CLEAR = 1 << 2
@@ -62,10 +62,10 @@ class RsaPublic:
     """An RSA key's parameters and modulus.
 
     Attributes:
-        scheme: that it is bound to, or None.
+        scheme: of the key, or None if it is not fixed.
         hash: of the scheme, or None.
         bits: of the modulus.
-        exponent: 0 stands for 65537.
+        exponent: 0 means 65537.
         modulus: big-endian, ``bits / 8`` bytes.
     """
 
@@ -81,11 +81,11 @@ class EcPublic:
     """An elliptic-curve key's parameters and point.
 
     Attributes:
-        scheme: that it is bound to, or None.
+        scheme: of the key, or None if it is not fixed.
         hash: of the scheme, or None.
         curve: 3, 4 or 5: P-256, P-384 or P-521.
         x: big-endian, as many bytes as the curve's field has.
-        y: likewise.
+        y: big-endian, as many bytes as the curve's field has.
     """
 
     scheme: int | None
@@ -100,11 +100,11 @@ class Public:
     """A key's public area.
 
     Attributes:
-        name_hash: what its name is hashed with.
+        name_hash: the hash of its name.
         attributes: 32 bits, TPMA_OBJECT.
         policy: 0 to 64 bytes, the authorization policy's digest.
         key: parameters and key.
-        symmetric: bits of AES, in CFB, with which a storage key protects what it receives; None of others.
+        symmetric: bits of AES, in CFB, with which a storage key protects its children; None for other keys.
     """
 
     name_hash: HashId
@@ -115,7 +115,7 @@ class Public:
 
     @property
     def name(self) -> bytes:
-        """The TPM's own name of the key: 2 bytes of the hash's identifier, then the hash of the area."""
+        """The TPM's name for the key: 2 bytes of the hash's identifier, then the hash of the area."""
         return self.name_hash.to_bytes(2, "big") + hashlib.new(self.name_hash.label, self.encode()).digest()
 
     @property
@@ -147,20 +147,20 @@ class Public:
 
 
 def parse(data: bytes) -> Public:
-    """Read one TPMT_PUBLIC; nothing may follow it.
+    """Parse one TPMT_PUBLIC; no bytes may follow it.
 
     Args:
         data: at most 1 KiB.
 
     Raises:
-        UnsupportedError: not a signing key over RSA or a NIST curve, or a name hash that is not known.
+        UnsupportedError: not a signing key over RSA or a NIST curve, or an unknown name hash.
         FormatError: malformed.
     """
     return _area(data, {RSA: (RSASSA, RSAPSS), ECC: (ECDSA,)})
 
 
 def parse_decryption(data: bytes) -> Public:
-    """Read the TPMT_PUBLIC of an RSA key that decrypts what it is given, and is no storage key.
+    """Parse the TPMT_PUBLIC of an RSA decryption key that is not a storage key.
 
     Args:
         data: at most 1 KiB; or the same as a TPM2B_PUBLIC.
@@ -173,32 +173,32 @@ def parse_decryption(data: bytes) -> Public:
 
 
 def parse_storage(data: bytes) -> Public:
-    """Read the TPMT_PUBLIC of a key that receives other keys and secrets, as an endorsement key is.
+    """Parse the TPMT_PUBLIC of a storage key, such as an endorsement key.
 
     Args:
         data: at most 1 KiB; or the same as a TPM2B_PUBLIC.
 
     Raises:
-        UnsupportedError: another kind of key, or one that protects with anything but AES in CFB.
+        UnsupportedError: another kind of key, or one that protects its children with anything but AES in CFB.
         FormatError: malformed.
     """
     return _area(_bare(data), {RSA: (), ECC: ()}, storage=True)
 
 
 def matches_storage(data: bytes) -> bool:
-    """Whether bytes begin as the area of a restricted key that decrypts: one that receives others."""
+    """Whether bytes start like the area of a restricted decryption key: a storage key."""
     both = Attribute.RESTRICTED | Attribute.DECRYPT
     return data[:2] in (b"\0\1", b"\0\x23") and int.from_bytes(data[4:8], "big") & both == both
 
 
 def _bare(data: bytes) -> bytes:
-    """The area alone, of a TPM2B_PUBLIC or of itself."""
+    """The area of a TPM2B_PUBLIC, or the area itself."""
     held = len(data) >= 2 and int.from_bytes(data[:2], "big") == len(data) - 2
     return data[2:] if held else data
 
 
 def _area(data: bytes, schemes: Mapping[int, tuple[int, ...]], *, storage: bool = False) -> Public:
-    """Read the area of a key whose type is among ``schemes``, and its scheme none or of that type."""
+    """Parse the area of a key whose type is in ``schemes``, and whose scheme is null or of that type."""
     if len(data) > MAX_SIZE:
         raise FormatError(f"{WHAT}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
     r = Reader(data, WHAT, byte_order="big")
@@ -223,10 +223,10 @@ def _area(data: bytes, schemes: Mapping[int, tuple[int, ...]], *, storage: bool 
 
 
 def parse_sized(data: bytes) -> Public:
-    """Read one TPM2B_PUBLIC, as TPMs return it: 2 bytes of size, then the area.
+    """Parse one TPM2B_PUBLIC, as TPMs return it: 2 bytes of size, then the area.
 
     Raises:
-        FormatError: as ``parse``, or a size that is not the area's.
+        FormatError: as for ``parse``, or a size that is not the area's.
     """
     r = Reader(data, "TPM2B_PUBLIC", byte_order="big")
     area = read_sized(r, "area", MAX_SIZE)

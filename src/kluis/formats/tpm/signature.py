@@ -1,6 +1,6 @@
-"""A TPM's signature, TPMT_SIGNATURE: bytes to fields and back. Nothing here is verified.
+"""Parse TPMT_SIGNATURE, a TPM's signature, and write it back. Nothing here is verified.
 
-Some transports carry the RSA bytes alone; that is a function of its own, never a guess.
+Some transports carry only the RSA bytes; a separate function reads these, without guessing.
 
 Spec: TCG "TPM 2.0 Library Part 2: Structures", "TPMT_SIGNATURE", "TPMS_SIGNATURE_RSA",
 "TPMS_SIGNATURE_ECC". Big-endian.
@@ -28,7 +28,7 @@ class RsaSignature:
 
     Attributes:
         scheme: ``RSASSA`` or ``RSAPSS``.
-        hash: what was hashed with.
+        hash: that was signed.
         value: at most 512 bytes.
     """
 
@@ -46,9 +46,9 @@ class EcdsaSignature:
     """ECDSA.
 
     Attributes:
-        hash: what was hashed with.
+        hash: that was signed.
         r: big-endian, at most 66 bytes; TPMs drop or keep leading zeros.
-        s: likewise.
+        s: big-endian, at most 66 bytes; TPMs drop or keep leading zeros.
     """
 
     hash: HashId
@@ -64,7 +64,7 @@ Signature: TypeAlias = RsaSignature | EcdsaSignature
 
 
 def parse(data: bytes) -> Signature:
-    """Read one TPMT_SIGNATURE; nothing may follow it.
+    """Parse one TPMT_SIGNATURE; no bytes may follow it.
 
     Raises:
         UnsupportedError: another scheme, or an unknown hash.
@@ -88,7 +88,7 @@ def parse(data: bytes) -> Signature:
 
 
 def raw_rsa(data: bytes) -> RsaSignature:
-    """The signature that Azure's transport carries: the bytes alone of an RSASSA with SHA-256.
+    """Read the signature in Azure's transport: only the bytes of an RSASSA with SHA-256.
 
     Args:
         data: 256, 384 or 512 bytes, of keys of 2048, 3072 or 4096 bits.
@@ -102,13 +102,13 @@ def raw_rsa(data: bytes) -> RsaSignature:
 
 
 def parse_either(data: bytes) -> Signature:
-    """Read a TPMT_SIGNATURE, or the raw bytes of an RSASSA with SHA-256, told apart by their length.
+    """Parse a TPMT_SIGNATURE, or the raw bytes of an RSASSA with SHA-256, distinguished by their length.
 
     Args:
-        data: raw where it is 256, 384 or 512 bytes: then a TPMT_SIGNATURE would be of an RSA key of 2000,
-            3024 or 4048 bits, and there is none.
+        data: raw if it is 256, 384 or 512 bytes. A TPMT_SIGNATURE of that length would need an RSA key of
+            2000, 3024 or 4048 bits, which does not exist.
 
     Raises:
-        FormatError: neither.
+        FormatError: neither of them.
     """
     return raw_rsa(data) if len(data) in RAW_SIZES else parse(data)

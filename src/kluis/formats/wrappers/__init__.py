@@ -1,1 +1,1 @@
-"""What evidence comes in: other people's headers, certificates and JSON around it. Nothing is verified."""
+"""Wrappers around evidence: headers, certificates and JSON of other projects. Nothing here is verified."""

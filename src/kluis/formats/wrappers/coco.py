@@ -1,9 +1,8 @@
-"""Evidence as Confidential Containers' attester writes it, in JSON. Nothing here is verified.
+"""Parse the JSON evidence of Confidential Containers' attester. Nothing here is verified.
 
-A quote, or a CCA token, comes in base64 or as numbers; Azure's own service gives a quote of TDX alike, in
-base64url. A SEV-SNP report comes field by field, and is put together
-again: what is verified are the bytes that result, so a field that was lost or changed on its way
-fails the signature, and one that is not known here is refused.
+A quote, or a CCA token, is base64 or a list of numbers; Azure's own service returns a TDX quote in the same
+shape, in base64url. A SEV-SNP report comes field by field, and is reassembled. The verifier checks the
+resulting bytes, so a field that was lost or changed makes the signature fail. Unknown fields are refused.
 
 Spec: Confidential Containers guest-components 0.12, ``attester`` (``sev`` crate 3 to 6 for reports).
 """
@@ -36,7 +35,7 @@ _CERTIFICATES: Final = {
     "CRL": certificate_table.CRL,
 }
 
-# Where each number of a report stands: offset, and size in bytes, little-endian.
+# Position of each number of a report: offset, and size in bytes, little-endian.
 _NUMBERS: Final = {
     "version": (0x00, 4),
     "guest_svn": (0x04, 4),
@@ -75,17 +74,17 @@ _TCB: Final = {"bootloader": 0, "tee": 1, "snp": 6, "microcode": 7}
 _TCB_WITH_FMC: Final = {"fmc": 0, "bootloader": 1, "tee": 2, "snp": 3, "microcode": 7}
 _VERSIONS: Final = {"current": 0x1E8, "committed": 0x1EC}
 _SIGNATURE: Final = {"r": (0x2A0, 72), "s": (0x2E8, 72)}
-# From version 3 of a report on these may be null, and then stand for zero.
+# From version 3 of a report on these may be null, which means zero.
 _OPTIONAL: Final = {"cpuid_fam_id", "cpuid_mod_id", "cpuid_step", "launch_mit_vector", "current_mit_vector"}
 
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A quote, and the event log beside it.
+    """A quote with its event log.
 
     Attributes:
         quote: of SGX or TDX.
-        event_log: the firmware's, as bytes; None where there is none.
+        event_log: the firmware's, as bytes; None if there is none.
     """
 
     quote: bytes
@@ -93,7 +92,7 @@ class Quote:
 
 
 def matches_quote(data: bytes) -> bool:
-    """Whether bytes look like a quote in JSON, and not like dstack's."""
+    """Whether bytes look like a quote in JSON, but not like dstack's."""
     return data[:1] == b"{" and b'"quote"' in data and b'"event_log"' not in data
 
 
@@ -103,25 +102,25 @@ def matches_snp(data: bytes) -> bool:
 
 
 def matches_cca(data: bytes) -> bool:
-    """Whether bytes look like a CCA token in JSON, and like nobody's else."""
+    """Whether bytes look like a CCA token in JSON, and like no other project's JSON."""
     return _TOKEN.match(data) is not None and data.count(b":") == 1
 
 
 def parse_cca(data: bytes) -> bytes:
-    """Read ``{"token": ...}``.
+    """Parse ``{"token": ...}``.
 
     Raises:
-        FormatError: malformed, or a member that is not known.
+        FormatError: malformed, or an unknown member.
     """
     value = _members(data, _CCA, {"token"})
     return _octets(value.entries(most=1).get("token"), f"{_CCA}.token")
 
 
 def parse_quote(data: bytes) -> Quote:
-    """Read ``{"quote": ..., "cc_eventlog": ...}``.
+    """Parse ``{"quote": ..., "cc_eventlog": ...}``.
 
     Raises:
-        FormatError: malformed, or a member that is not known.
+        FormatError: malformed, or an unknown member.
     """
     value = _members(data, _QUOTE, _QUOTE_MEMBERS)
     log = value.entries(most=8).get("cc_eventlog")
@@ -132,10 +131,11 @@ def parse_quote(data: bytes) -> Quote:
 
 
 def parse_snp(data: bytes) -> bytes:
-    """Put a report together again, 1184 bytes, and the certificates that came along after it.
+    """Reassemble a report, 1184 bytes, followed by the certificates that came with it.
 
     Raises:
-        FormatError: malformed, a member that is missing or not known, or a report that reads otherwise.
+        FormatError: malformed, a member that is missing or unknown, or a report whose fields differ from the
+            JSON.
     """
     value = _members(data, _SNP, _SNP_MEMBERS)
     report = _report(value.object("attestation_report"))
@@ -207,7 +207,7 @@ def _table(value: Members) -> bytes:
         name = _CERTIFICATES.get(kind)
         if name is None or name in found:
             raise FormatError(
-                f"{entry.what}.cert_type: {kind!a} is not known, or stands twice", code="bad_type"
+                f"{entry.what}.cert_type: {kind!a} is not known, or appears twice", code="bad_type"
             )
         found[name] = _octets(entry.entries(most=2)["data"], f"{entry.what}.data")
     return certificate_table.build(found).encode()
@@ -222,7 +222,7 @@ def _members(data: bytes, what: str, known: set[str]) -> Members:
 
 
 def _octets(item: Json, what: str, *, url: bool = False) -> bytes:
-    """Bytes: base64, or a list of numbers; where ``url`` says so, base64url too."""
+    """Read base64, or a list of numbers; also base64url if ``url`` is set."""
     if isinstance(item, str):
         plain = not url or (len(item) % 4 == 0 and "-" not in item and "_" not in item)
         return b64.decode(item, what) if plain else b64.decode_url(item.rstrip("="), what)
@@ -243,5 +243,5 @@ def _is_hex(text: str) -> bool:
 
 
 def _flat(item: Json, what: str) -> bytes:
-    """Bytes of a list of numbers, or of one number; nothing is a number that does not fit."""
+    """The bytes of a list of numbers, or of a single number; each must fit a byte."""
     return octets_of(item if isinstance(item, list) else [item], what)

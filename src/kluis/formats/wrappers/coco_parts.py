@@ -1,9 +1,9 @@
-"""Evidence of several parts as Confidential Containers writes it, in JSON. Nothing here is verified.
+"""Parse the JSON evidence of several parts from Confidential Containers. Nothing here is verified.
 
-An Azure machine's: its HCL report, its vTPM's quote, and TDX's quote. At first all bytes were numbers, and
-SEV-SNP named two members otherwise; since version 1 they are hex and base64url. A TPM's: its quote
-alone, in base64. PCRs are those of SHA-256, all 24, whatever was quoted. The certificate that came along
-(``vcek``, ``ak_public``) is an endorsement, and is not given on.
+An Azure machine's evidence has its HCL report, its vTPM's quote, and TDX's quote. In version 0 all bytes were
+numbers, and SEV-SNP had other names for two members; since version 1 they are hex and base64url. A TPM's
+evidence is only its quote, in base64. PCRs are all 24 of SHA-256, whichever were quoted. The included
+certificate (``vcek``, ``ak_public``) is an endorsement, and is not passed on.
 
 Spec: Confidential Containers guest-components 0.14, ``attester``: ``az-snp-vtpm``, ``az-tdx-vtpm``, ``tpm``;
 trustee 0.15, ``verifier``: their ``compat`` modules.
@@ -29,7 +29,7 @@ AZURE: Final = "CoCo Azure evidence"
 TPM: Final = "CoCo TPM evidence"
 _PCR_SIZE: Final = 32
 _QUOTE: Final = ("message", "pcrs", "signature")
-# What each form has: the first version's of SEV-SNP names two members as no other does.
+# The members of each form: SEV-SNP's first version has two names that no other form has.
 _SNP: Final = ("quote", "report", "vcek")
 _SNP_VERSIONED: Final = ("hcl_report", "tpm_quote", "vcek", "version")
 _TDX: Final = ("hcl_report", "td_quote", "tpm_quote")
@@ -49,14 +49,14 @@ def matches_tpm(data: bytes) -> bool:
 
 
 def parse_azure(data: bytes) -> Collection:
-    """Read an Azure machine's evidence, at most 1 MiB, of version 0 to 2.
+    """Parse an Azure machine's evidence, at most 1 MiB, of version 0 to 2.
 
     Returns:
         The parts that :mod:`kluis.evidence.azure.hcl` verifies.
 
     Raises:
         UnsupportedError: another version.
-        FormatError: malformed, or a member that is not known.
+        FormatError: malformed, or an unknown member.
     """
     value = _object(data, AZURE)
     tdx = "td_quote" in value
@@ -77,13 +77,13 @@ def parse_azure(data: bytes) -> Collection:
 
 
 def parse_tpm(data: bytes) -> Collection:
-    """Read a TPM's evidence, at most 1 MiB.
+    """Parse a TPM's evidence, at most 1 MiB.
 
     Returns:
         The parts that :mod:`kluis.evidence.tpm.tpm` verifies.
 
     Raises:
-        FormatError: malformed, or a member that is not known.
+        FormatError: malformed, or an unknown member.
     """
     value = _object(data, TPM)
     value.only(("ak_public", "tpm_quote"))

@@ -1,7 +1,7 @@
-"""dstack: its event log in JSON, its quote response, and the extensions of its certificates.
+"""Parse dstack's JSON event log, its quote response, and the extensions of its certificates.
 
-Nothing here is verified: a log is believed only after its replay gives the registers of a verified
-quote, and of a runtime event only what its digest covers.
+Nothing here is verified. A log is trusted only after its replay produces the registers of a verified quote.
+Of a runtime event, only what its digest covers is trusted.
 
 Spec: dstack 0.5, ``cc-eventlog`` (digests of versions 1 and 2), ``ra-tls`` (certificates).
 """
@@ -41,9 +41,9 @@ class Event:
     Attributes:
         register: 0..3, the RTMR that it extended.
         kind: a TCG event type, or dstack's own.
-        digest: 48 bytes, with which the register was extended.
+        digest: 48 bytes that extended the register.
         name: of a runtime event; for others it proves nothing.
-        payload: of a runtime event; for others it proves nothing, and may be left out.
+        payload: of a runtime event; for others it proves nothing, and may be absent.
     """
 
     register: int
@@ -60,12 +60,12 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class QuoteResponse:
-    """What dstack's guest agent answers.
+    """The response of dstack's guest agent.
 
     Attributes:
         quote: a TDX quote.
-        event_log: JSON, as its own document.
-        report_data: 64 bytes that it says are in the quote; None where it does not say.
+        event_log: a separate JSON document.
+        report_data: 64 bytes, the stated report data of the quote; None if it is not stated.
     """
 
     quote: bytes
@@ -74,10 +74,10 @@ class QuoteResponse:
 
 
 def parse_log(data: bytes) -> tuple[Event, ...]:
-    """Read an event log, at most 4 MiB; the digest of each runtime event must be its content's.
+    """Parse an event log, at most 4 MiB; the digest of each runtime event must match its content.
 
     Raises:
-        FormatError: malformed, or a digest is not its content's (code ``event_log``).
+        FormatError: malformed, or a digest that does not match its content (code ``event_log``).
     """
     value = jcs.loads(data, _WHAT, max_size=MAX_SIZE, max_depth=4)
     if not isinstance(value, list) or len(value) > MAX_EVENTS:
@@ -92,7 +92,7 @@ def matches_log(data: bytes) -> bool:
 
 
 def replay(events: Sequence[Event]) -> Mapping[int, bytes]:
-    """The registers that events give, 48 bytes each: those that events name, and the runtime's own."""
+    """Replay events into registers, 48 bytes each: those that events name, and the runtime's."""
     registers = {RUNTIME_REGISTER: bytes(DIGEST_SIZE)}
     for event in events:
         before = registers.get(event.register, bytes(DIGEST_SIZE))
@@ -101,12 +101,12 @@ def replay(events: Sequence[Event]) -> Mapping[int, bytes]:
 
 
 def digest_v1(name: str, payload: bytes) -> bytes:
-    """The digest of a runtime event: of type, name and payload, with colons between."""
+    """The digest of a runtime event: over type, name and payload, separated by colons."""
     return hashlib.sha384(_preimage(name, payload)).digest()
 
 
 def digest_v2(name: str, payload: bytes) -> bytes:
-    """The digest of a runtime event of version 2: of canonical JSON that says what it is."""
+    """The digest of a runtime event of version 2: over canonical JSON that includes its type."""
     return hashlib.sha384(_preimage_v2(name, payload)).digest()
 
 
@@ -121,7 +121,7 @@ def matches_response(data: bytes) -> bool:
 
 
 def parse_response(data: bytes) -> QuoteResponse:
-    """Read a quote response.
+    """Parse a quote response.
 
     Raises:
         FormatError: malformed.
@@ -139,10 +139,10 @@ def parse_response(data: bytes) -> QuoteResponse:
 
 
 def octets(extension: bytes, what: str) -> bytes:
-    """What an extension of dstack's holds: one OCTET STRING.
+    """The contents of a dstack extension: one OCTET STRING.
 
     Raises:
-        FormatError: it is none.
+        FormatError: not an OCTET STRING.
     """
     start, end = der.within(extension, 0, len(extension), der.OCTET_STRING, what)
     if end != len(extension):
@@ -168,7 +168,7 @@ def _event(value: Members) -> Event:
 
 
 def _runtime_digest(value: Members, name: str, payload: bytes, digest: bytes) -> bytes:
-    """The one digest of this content, in the version that the event states, or that its digest shows."""
+    """The digest of this content, in the version that the event states or its digest matches."""
     versions = {1: _preimage(name, payload), 2: _preimage_v2(name, payload)}
     if "version" in value:
         versions = {(version := value.version(1, 2)): versions[version]}

@@ -1,7 +1,7 @@
-"""dstack's attestation in SCALE: evidence of a TEE, and the events that its software recorded.
+"""Parse dstack's attestation in SCALE: evidence of a TEE, and the events that its software recorded.
 
-Version 0 alone; version 1 is MessagePack. Nothing here is verified, and of the events only what a
-register explains is anybody's word.
+Only version 0; version 1 is MessagePack. Nothing here is verified, and only events that a register's value
+proves can be trusted.
 
 Spec: dstack 0.6, ``dstack-attest`` (``VersionedAttestation``, ``AttestationQuote``), ``cc-eventlog``
 (``TdxEvent``, ``RuntimeEvent``); SCALE codec, "Compact/general integers", "Vectors", "Enumerations".
@@ -33,7 +33,7 @@ _COSE: Final = (b"\xd2\x84", b"\x84\x44")
 
 
 class Platform(enum.IntEnum):
-    """Whose evidence it is, by its number in the encoding."""
+    """The platform of the evidence, by its number in the encoding."""
 
     TDX = 0
     GCP_TDX = 1
@@ -44,14 +44,14 @@ class Platform(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event of a TDX domain; of dstack's own kind it may come without its digest.
+    """An event of a TDX domain; dstack's own events may have no digest.
 
     Attributes:
         register: that it extended.
         kind: a TCG event type, or dstack's own.
         digest: 48 bytes, or none.
-        name: of an event of dstack's.
-        payload: likewise.
+        name: of a dstack event.
+        payload: of a dstack event.
     """
 
     register: int
@@ -66,14 +66,14 @@ class Attestation:
     """An attestation.
 
     Attributes:
-        platform: whose evidence it is.
+        platform: of the evidence.
         evidence: a TDX quote, a SEV-SNP report, or a document of AWS Nitro.
-        events: of TDX alone, the log.
-        certificates: of SEV-SNP alone, DER.
-        config: of SEV-SNP alone, what HOST_DATA is the hash of.
-        runtime: name and payload of what the software recorded, in order.
-        report_data: 64 bytes that it says are in the evidence.
-        vm_config: what it says of the machine, which nothing proves.
+        events: the log; only for TDX.
+        certificates: DER; only for SEV-SNP.
+        config: whose hash is HOST_DATA; only for SEV-SNP.
+        runtime: name and payload of the software's events, in order.
+        report_data: 64 bytes, the stated report data of the evidence.
+        vm_config: description of the machine, which nothing proves.
     """
 
     platform: Platform
@@ -93,7 +93,7 @@ class Attestation:
         return hashlib.sha256(_CONFIG_TAG + self.config.encode()).digest()
 
     def log(self) -> bytes:
-        """The events as dstack's own log in JSON: the log's, or those that the software recorded."""
+        """The events as dstack's own log in JSON: those of the log, or those that the software recorded."""
         events: Iterable[Event] = self.events or (
             Event(3, 0x0800_0001, b"", name, payload) for name, payload in self.runtime
         )
@@ -121,7 +121,7 @@ class Attestation:
 
 
 def matches(data: bytes) -> bool:
-    """Whether bytes begin as version 0 does, around evidence of its platform."""
+    """Whether bytes start like version 0, with evidence of its platform."""
     if data[:1] != b"\0" or len(data) < LEAST_EVIDENCE or data[1] > max(Platform):
         return False
     try:
@@ -136,10 +136,10 @@ def matches(data: bytes) -> bool:
 
 
 def parse(data: bytes) -> Attestation:
-    """Read an attestation, at most 4 MiB.
+    """Parse an attestation, at most 4 MiB.
 
     Raises:
-        UnsupportedError: another version, or of a platform with a TPM quote beside the domain's.
+        UnsupportedError: another version, or a platform with a TPM quote in addition to the domain's.
         FormatError: malformed, or a number that is not minimal.
     """
     if len(data) > MAX_SIZE:
@@ -193,11 +193,11 @@ class _Scale(Reader):
         return value
 
     def sized(self, field: str) -> bytes:
-        """Read bytes with their count before them."""
+        """Read bytes preceded by their count."""
         return self.take(self.compact(f"{field} size"), field)
 
     def text(self, field: str) -> str:
-        """Read text with its count of bytes before it."""
+        """Read text preceded by its count of bytes."""
         at = self.position
         try:
             return self.sized(field).decode()

@@ -1,11 +1,12 @@
-"""Entity Attestation Tokens as wrappers: what a token carries, in CBOR or JSON, signed or not.
+"""Parse Entity Attestation Tokens as wrappers: find the evidence that they carry, in CBOR or JSON, signed or
+not.
 
-Nothing here is verified, and a token's own claims vouch for nothing: a profile says what they mean,
-and who may sign them. What is read is where other evidence stands (``measurements``, ``cmw`` and
-submodules), and which nonces stand around it. A detached digest carries nothing.
+Nothing here is verified, and a token's own claims prove nothing: its profile specifies their meaning and
+their signers. This module finds other evidence in a token (``measurements``, ``cmw`` and submodules), and the
+nonces of the claims sets around it. A detached digest carries no evidence.
 
-Spec: RFC 9711, "Nonce Claim", "Measurements Claim", "Submodules"; RFC 9781 (unsigned claims sets, CBOR
-tag 601); RFC 8392 (CWT, tag 61); RFC 9999, "cmw" claim.
+Spec: RFC 9711, "Nonce Claim", "Measurements Claim", "Submodules"; RFC 9781 (unsigned claims sets, CBOR tag
+601); RFC 8392 (CWT, tag 61); RFC 9999, "cmw" claim.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ _NAMES: Final = {
     eat.CMW: "cmw",
 }
 _CLAIMS: Final = frozenset(_NAMES.values())
-# Tokens that are evidence by themselves, of what is not verified here: PSA's by their profiles, whose oldest
-# has a label of its own (RFC 9783); TDX's by DICE, by two claims that nothing else has (Intel).
+# Tokens that are evidence by themselves, which is not verified here. PSA tokens have known profiles, the
+# oldest with its own label (RFC 9783). TDX tokens by DICE have two claims that nothing else has (Intel).
 _PSA: Final = (
     "tag:psacertified.org,2023:psa#tfm",
     "tag:psacertified.org,2019:psa#legacy",
@@ -57,7 +58,7 @@ _DEVICE: Final = "device"
 
 
 class Form(enum.StrEnum):
-    """How a token comes; unsigned claims sets are UCCS in CBOR and UJCS in JSON."""
+    """The encoding of a token; unsigned claims sets are UCCS in CBOR and UJCS in JSON."""
 
     CWT = "CWT"
     UCCS = "UCCS"
@@ -67,11 +68,11 @@ class Form(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a token carries in one place.
+    """The evidence at one place in a token.
 
     Attributes:
-        part: the bytes, and what they say they are.
-        nonces: of the claims sets around it, outermost first; each as the bytes it may stand for.
+        part: the bytes and their declared type.
+        nonces: of the claims sets around it, outermost first; each as the byte strings it may represent.
     """
 
     part: Part
@@ -83,13 +84,12 @@ class Eat:
     """A token.
 
     Attributes:
-        form: how it came.
-        nonces: its own, each as the bytes it may stand for: text is base64url, or itself.
-        ueid: of the device, as the token says; or None.
-        profile: which gives the claims their meaning, as the token says: a URI, or the octets of an
-            object identifier; or None.
-        held: what it carries, by where it stands.
-        device: what it is where it is a device's own evidence, which nobody reads here; or None.
+        form: its encoding.
+        nonces: its own, each as the byte strings it may represent: text is base64url, or itself.
+        ueid: of the device, as claimed; or None.
+        profile: defines the claims, as claimed: a URI, or the octets of an object identifier; or None.
+        held: its evidence, by its place in the token.
+        device: the kind of device evidence that the token itself is, which is not supported here; or None.
     """
 
     form: Form
@@ -101,7 +101,7 @@ class Eat:
 
 
 def matches(data: bytes) -> bool:
-    """Whether bytes are a token: of JSON by the name of a claim, of CBOR by the numbers of its claims."""
+    """Whether bytes are a token: in JSON by a claim's name, in CBOR by its claims' numbers."""
     first = data[:1]
     if first == b"{":
         return _JSON.search(data, 0, 1 << 16) is not None
@@ -116,12 +116,12 @@ def matches(data: bytes) -> bool:
 
 
 def matches_jwt(data: bytes) -> bool:
-    """Whether bytes are a signed token of JSON: an EAT, or what a service found."""
+    """Whether bytes are a signed JSON token: an EAT, or a service's attestation result."""
     return _JWT.fullmatch(data) is not None
 
 
 def carries(data: bytes) -> bool:
-    """Whether a signed token of JSON is an EAT in which something stands."""
+    """Whether a signed JSON token is an EAT that contains evidence."""
     try:
         return bool(parse(data).held)
     except KluisError:
@@ -129,11 +129,11 @@ def carries(data: bytes) -> bool:
 
 
 def parse(data: bytes) -> Eat:
-    """Read a token, at most 4 MiB.
+    """Parse a token, at most 4 MiB.
 
     Raises:
-        FormatError: malformed, with more than 32 things in it, or 4 claims sets within each other.
-        UnsupportedError: a detached bundle, or a token signed otherwise than as COSE_Sign1.
+        FormatError: malformed, with more than 32 parts, or 4 nested claims sets.
+        UnsupportedError: a detached bundle, or a token signed with anything but COSE_Sign1.
     """
     if len(data) > MAX_SIZE:
         raise FormatError(f"{_WHAT}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
@@ -151,7 +151,7 @@ def parse(data: bytes) -> Eat:
 
 
 def _text(data: bytes) -> dict[str, Any]:
-    """The claims of an EAT in a claims set of JSON."""
+    """The claims of an EAT in a JSON claims set."""
     value = jcs.loads(data, _WHAT, max_size=MAX_SIZE)
     if not isinstance(value, dict):
         raise FormatError(f"{_WHAT}: want claims, got another value", code="bad_type")
@@ -159,7 +159,7 @@ def _text(data: bytes) -> dict[str, Any]:
 
 
 def _binary(data: bytes) -> dict[str, Any]:
-    """The claims of an EAT in a token of CBOR."""
+    """The claims of an EAT in a CBOR token."""
     data = data.removeprefix(_CWT)
     if data[:1] in _COSE:
         data = Sign1.parse(data, _WHAT, max_size=MAX_SIZE).payload
@@ -198,7 +198,7 @@ def _token(form: Form, claims: dict[str, Any], *, binary: bool) -> Eat:
 
 
 class _Walk:
-    """Collects what claims sets within each other carry; CBOR has bytes where JSON has base64url."""
+    """Collects the evidence in nested claims sets; CBOR has bytes where JSON has base64url."""
 
     def __init__(self, binary: bool) -> None:
         self.binary = binary
@@ -234,13 +234,13 @@ class _Walk:
             case str() if self.binary:
                 self.selector(where, jcs.loads(value.encode(), f"{_WHAT}.{where}"), around)
             case list() if self.binary:
-                # A digest of claims that did not come along.
+                # A digest of claims that are not in the token.
                 return
             case _:
                 self.selector(where, value, around)
 
     def selector(self, where: str, value: Any, around: tuple[tuple[bytes, ...], ...]) -> None:
-        """A submodule in JSON that is no claims set: it says itself what it is."""
+        """A submodule in JSON that is not a claims set: it states its own type."""
         match value:
             case ["JWT", str(token)]:
                 self.hold(where, Part("application/eat+jwt", token.encode()), around)
@@ -256,7 +256,7 @@ class _Walk:
                 self.record(where, value, around)
 
     def record(self, where: str, value: Any, around: tuple[tuple[bytes, ...], ...]) -> None:
-        """A type and bytes, and perhaps what they are for, as a CMW record has it."""
+        """A type, bytes, and optionally their purpose, as in a CMW record."""
         match value:
             case [kind, content, *rest] if cmw.is_type(kind) and len(rest) < 2:
                 bits = rest[0] if rest else None
@@ -273,7 +273,7 @@ class _Walk:
         if isinstance(value, str):
             return Part(cmw.NESTED, b64.decode_url(value, f"{_WHAT}.{where}cmw"))
         if isinstance(value, dict):
-            # The reader wants a collection's type where it is written first; RFC 9999 lets it stand anywhere.
+            # The reader expects a collection's type where it is written first; RFC 9999 allows it anywhere.
             value = dict(sorted(value.items(), key=lambda member: member[0] != "__cmwc_t"))
         return Part(cmw.NESTED, json.dumps(value, separators=(",", ":")).encode())
 

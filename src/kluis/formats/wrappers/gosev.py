@@ -1,7 +1,8 @@
-"""Google's go-sev-guest attestation: a SEV-SNP report field by field, as a protocol buffer. Unverified.
+"""Parse Google's go-sev-guest attestation: an SNP report, field by field, in protobuf. Nothing here is
+verified.
 
-Binary, or in the text form that its tool prints. The report is put together again: what is verified are the
-bytes that result, so a field that was lost or changed on its way fails the signature.
+The input is binary, or the text form that its tool prints. The report is reassembled. The verifier checks the
+resulting bytes, so a field that was lost or changed makes the signature fail.
 
 Spec: go-sev-guest 0.14, ``proto/sevsnp.proto``; Protocol Buffers documentation, "Text Format Language".
 """
@@ -82,18 +83,18 @@ _Value: TypeAlias = "int | bytes | Mapping[str, _Value]"
 
 
 def matches(data: bytes) -> bool:
-    """Whether bytes begin as an attestation does, in either form."""
+    """Whether bytes start like an attestation, in either form."""
     return _BINARY.match(data) is not None or _TEXT.match(data[:256]) is not None
 
 
 def parse(data: bytes) -> bytes:
-    """Put a report together again, 1184 bytes, and the certificates that came along after it.
+    """Reassemble a report, 1184 bytes, followed by the certificates that came with it.
 
     Args:
         data: at most 1 MiB.
 
     Raises:
-        FormatError: malformed, a field that is not known or stands twice, or a report that reads otherwise.
+        FormatError: malformed, a field that is unknown or repeated, or a report whose fields differ.
     """
     if len(data) > MAX_SIZE:
         raise FormatError(f"{WHAT}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
@@ -125,7 +126,7 @@ def _once(data: bytes, what: str) -> _Numbered:
     found: _Numbered = {}
     for field in protobuf.fields(data, what):
         if field.number in found:
-            raise FormatError(f"{what}: field {field.number} stands twice", code="duplicate_key")
+            raise FormatError(f"{what}: field {field.number} appears twice", code="duplicate_key")
         found[field.number] = field.value
     return found
 
@@ -159,7 +160,7 @@ def _report(fields: _Numbered) -> bytes:
 
 
 def _family_model_stepping(eax: int) -> bytes:
-    """CPUID leaf 1's EAX as a report has it: family and model with their extensions."""
+    """Convert CPUID leaf 1's EAX to a report's form: family and model with their extensions."""
     family = (eax >> 8 & 0xF) + (eax >> 20 & 0xFF)
     model = (eax >> 4 & 0xF) | (eax >> 16 & 0xF) << 4
     if eax & ~0x0FFF0FFF or family > 0xFF:
@@ -211,7 +212,7 @@ class _Text:
             found[name] = self.value(depth)
 
     def field(self, depth: int) -> tuple[str, bytes]:
-        """The token that a field begins with, or that ends a message."""
+        """The token that starts a field or ends a message."""
         return self.token() if depth or self.at < len(self.data) else ("end", b"")
 
     def value(self, depth: int) -> _Value:

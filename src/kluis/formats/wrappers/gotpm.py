@@ -1,4 +1,4 @@
-"""Google's go-tpm-tools attestation: TPM quotes, an event log and a key, as a protocol buffer.
+"""Parse Google's go-tpm-tools attestation: TPM quotes, an event log and a key, in protobuf.
 
 Nothing here is verified. Spec: go-tpm-tools 0.4, ``proto/attest.proto``, ``proto/tpm.proto``.
 """
@@ -43,15 +43,15 @@ class Quote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attestation:
-    """What go-tpm-tools attests.
+    """A parsed attestation.
 
     Attributes:
         ak_public: the key's public area, a TPMT_PUBLIC.
-        quotes: one a bank.
+        quotes: one for each bank.
         event_log: a TCG event log, or empty.
         ak_certificate: DER, or empty.
         intermediates: DER of its issuers.
-        tee: ``SEV-SNP`` or ``TDX`` where another report came along, else empty; it is not looked at.
+        tee: ``SEV-SNP`` or ``TDX`` if such a report is included, else empty; the report is not read.
     """
 
     ak_public: bytes
@@ -63,16 +63,16 @@ class Attestation:
 
 
 def matches(data: bytes) -> bool:
-    """Whether bytes begin as an attestation does: with the public area of an RSA or elliptic key."""
+    """Whether bytes start like an attestation: with the public area of an RSA or elliptic-curve key."""
     return _START.match(data) is not None
 
 
 def parse(data: bytes) -> Attestation:
-    """Read an attestation, at most 8 MiB.
+    """Parse an attestation, at most 8 MiB.
 
     Raises:
         FormatError: malformed, or without a quote.
-        UnsupportedError: a field that is not known.
+        UnsupportedError: an unknown field.
     """
     if len(data) > MAX_SIZE:
         raise FormatError(f"{_WHAT}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
@@ -84,7 +84,7 @@ def parse(data: bytes) -> Attestation:
         elif field.number not in _ONCE:
             raise UnsupportedError(f"{_WHAT}: does not know field {field.number}", code="bad_type")
         elif field.number in single:
-            raise FormatError(f"{_WHAT}: field {field.number} stands twice", code="duplicate_key")
+            raise FormatError(f"{_WHAT}: field {field.number} appears twice", code="duplicate_key")
         else:
             single[field.number] = field.octets(_WHAT)
     quotes, intermediates = many[_QUOTES], many[_INTERMEDIATES]
@@ -117,7 +117,7 @@ def _quote(data: bytes) -> Quote:
         elif field.number == 2:
             index, value = _entry(field.octets(what), f"{what}.pcrs")
             if index in values:
-                raise FormatError(f"{what}.pcrs: PCR {index} stands twice", code="duplicate_key")
+                raise FormatError(f"{what}.pcrs: PCR {index} appears twice", code="duplicate_key")
             values[index] = value
         else:
             raise FormatError(f"{what}.pcrs: field {field.number} has no place", code="bad_type")
@@ -125,7 +125,7 @@ def _quote(data: bytes) -> Quote:
 
 
 def _entry(data: bytes, what: str) -> tuple[int, bytes]:
-    """A map's entry: its key is left out where it is 0."""
+    """A map's entry; a key that is 0 is omitted."""
     index, value = 0, b""
     seen = set()
     for field in protobuf.fields(data, what):

@@ -1,4 +1,4 @@
-"""NVIDIA's attestation SDK: reports and their chains as JSON. Nothing here is verified.
+"""Parse the JSON of NVIDIA's attestation SDK: reports and their chains. Nothing here is verified.
 
 Spec: NVIDIA attestation SDK 2026-05, "serialized evidence": a list of objects whose members
 ``evidence`` and ``certificate`` are base64 of the report and of PEM. Confidential Containers
@@ -30,7 +30,7 @@ class Device:
     Attributes:
         report: the report.
         chain: PEM, leaf first.
-        nonce: 32 bytes that the report is said to answer; None where nothing is said of it.
+        nonce: 32 bytes, the stated nonce of the report; None if it is not stated.
     """
 
     report: bytes
@@ -52,7 +52,7 @@ def parse(data: bytes) -> tuple[Device, ...]:
     """Read the devices, at most 64.
 
     Raises:
-        FormatError: malformed, or a member that is not known.
+        FormatError: malformed, or an unknown member.
     """
     value = jcs.loads(data, _WHAT, max_size=MAX_SIZE, max_depth=4)
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_DEVICES:
@@ -64,7 +64,7 @@ def parse_coco(data: bytes) -> tuple[Device, ...]:
     """Read the devices of Confidential Containers' list, at most 64.
 
     Raises:
-        FormatError: malformed, or a member that is not known.
+        FormatError: malformed, or an unknown member.
     """
     value = Members(jcs.loads(data, _COCO, max_size=MAX_SIZE, max_depth=4), _COCO)
     value.only((_LIST,))
@@ -72,15 +72,15 @@ def parse_coco(data: bytes) -> tuple[Device, ...]:
 
 
 def only(devices: tuple[Device, ...]) -> Device:
-    """The one device.
+    """Return the only device.
 
     Raises:
-        UnsupportedError: there are several, or none.
+        UnsupportedError: several devices, or none.
     """
     if len(devices) != 1:
         raise UnsupportedError(
             f"{_WHAT}: want 1 device, got {len(devices)}",
-            hint="each device is evidence of its own: verify one entry of the list at a time",
+            hint="each device has separate evidence: verify one entry of the list at a time",
             code="bad_length",
         )
     return devices[0]

@@ -1,4 +1,4 @@
-"""Open Enclave: the header before a report, the header before evidence, and the claims after a quote.
+"""Parse Open Enclave's headers before a report and before evidence, and the claims after a quote.
 
 Nothing here is verified. Spec: Open Enclave SDK 0.19, ``openenclave/attestation/sgx/evidence.h``
 (format identifiers, structure of evidence), ``internal/report.h``. Integers are little-endian.
@@ -21,7 +21,7 @@ SGX_ECDSA: Final = bytes.fromhex("a3a21e871b4d4014b70aa125d2fbcd8c")
 LEGACY_REPORT: Final = bytes.fromhex("c8303454d9234c2ca691df7def460a76")
 RAW_QUOTE: Final = bytes.fromhex("1923d91e12d24c72b22025cd8dace871")
 _OTHERS: Final = {
-    bytes.fromhex("09268c336e0b45e58a2715644d0ef89a"): "a local report, for its own platform alone",
+    bytes.fromhex("09268c336e0b45e58a2715644d0ef89a"): "a local report, for its own platform only",
     bytes.fromhex("f228aa3fde4d49d3884cb2aa87a50da6"): "an EPID quote, whose service has ended",
     bytes.fromhex("5c35d290a2c24c559e135ad732746c88"): "an EPID quote, whose service has ended",
 }
@@ -41,12 +41,12 @@ _EVIDENCE: Final = "Open Enclave evidence"
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A quote, and the custom claims whose SHA-256 it has in its report data.
+    """A quote, and the custom claims whose SHA-256 is in its report data.
 
     Attributes:
         format: 16 bytes, the format's identifier.
         quote: the quote.
-        claims: custom claims; None where the format has none beside the quote.
+        claims: custom claims; None if the format has none.
     """
 
     format: bytes
@@ -54,7 +54,7 @@ class Evidence:
     claims: bytes | None
 
     def encode(self) -> bytes:
-        """Write it behind its header."""
+        """Write it after its header."""
         data = self.quote + (self.claims or b"")
         if self.format == LEGACY_REPORT:
             data = encode_report(self.quote)
@@ -63,19 +63,19 @@ class Evidence:
 
 
 def matches_report(data: bytes) -> bool:
-    """Whether bytes begin as a report's header does, local or remote, and have its length."""
+    """Whether bytes start like a report's header, local or remote, and have its length."""
     head, kind = int.from_bytes(data[:4], "little"), int.from_bytes(data[4:8], "little")
     fits = int.from_bytes(data[8:16], "little") == len(data) - 16
     return head == _REPORT_VERSION and kind in (_LOCAL, _REMOTE) and fits
 
 
 def matches_evidence(data: bytes) -> bool:
-    """Whether bytes begin as evidence does, of a format that is known, handled or not."""
+    """Whether bytes start like evidence of a known format, supported or not."""
     return int.from_bytes(data[:4], "little") == _EVIDENCE_VERSION and data[4:20] in _FORMATS
 
 
 def matches_bare(data: bytes) -> bool:
-    """Whether bytes are a quote of version 3 and, right after it, claims: evidence without a header."""
+    """Whether bytes are a quote of version 3 directly followed by claims: evidence without a header."""
     if data[:4] != _QUOTE_V3:
         return False
     end = _BODY_AND_LENGTH + int.from_bytes(data[_BODY_AND_LENGTH - 4 : _BODY_AND_LENGTH], "little")
@@ -83,7 +83,7 @@ def matches_bare(data: bytes) -> bool:
 
 
 def parse_report(data: bytes) -> bytes:
-    """Read a report's header; gives the quote behind it.
+    """Parse a report's header; return the quote after it.
 
     Raises:
         FormatError: malformed.
@@ -98,7 +98,7 @@ def parse_report(data: bytes) -> bytes:
     if kind != _REMOTE:
         raise UnsupportedError(
             f"{_REPORT}.type at 0x4: want {_REMOTE}, a remote report, got {kind}",
-            hint="a local report can be checked on its own platform alone" if kind == _LOCAL else None,
+            hint="a local report can be checked only on its own platform" if kind == _LOCAL else None,
             code="signer_kind_mismatch",
         )
     quote = reader.take(reader.u64("size"), "quote")
@@ -107,17 +107,17 @@ def parse_report(data: bytes) -> bytes:
 
 
 def encode_report(quote: bytes) -> bytes:
-    """Write a remote report's header before a quote."""
+    """Prepend a remote report's header to a quote."""
     head = _REPORT_VERSION.to_bytes(4, "little") + _REMOTE.to_bytes(4, "little")
     return head + len(quote).to_bytes(8, "little") + quote
 
 
 def parse_evidence(data: bytes) -> Evidence:
-    """Read evidence with its header.
+    """Parse evidence with its header.
 
     Raises:
         FormatError: malformed.
-        UnsupportedError: another version, or a format that cannot be verified from afar.
+        UnsupportedError: another version, or a format that cannot be verified remotely.
     """
     reader = _reader(data, _EVIDENCE)
     version, kind = reader.u32("version"), reader.take(16, "format")
@@ -141,7 +141,7 @@ def parse_evidence(data: bytes) -> Evidence:
 
 
 def split_claims(data: bytes) -> tuple[bytes, bytes]:
-    """Cut custom claims off a quote of version 3, by the length that the quote states.
+    """Split custom claims from a quote of version 3, at the length that the quote states.
 
     Raises:
         FormatError: the quote is cut short.
@@ -153,7 +153,7 @@ def split_claims(data: bytes) -> tuple[bytes, bytes]:
 
 
 def pem_of(spki: bytes) -> bytes:
-    """A public key as Open Enclave hashes it: PEM, lines of 64 letters, and a NUL after it."""
+    """The form of a public key that Open Enclave hashes: PEM, lines of 64 characters, and a NUL after it."""
     return write_pem(spki, "PUBLIC KEY") + b"\0"
 
 

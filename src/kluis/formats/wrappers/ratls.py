@@ -1,7 +1,7 @@
-"""RA-TLS: evidence in an extension of a TLS certificate. Nothing here is verified.
+"""Parse RA-TLS: evidence in an extension of a TLS certificate. Nothing here is verified.
 
-The quote binds the certificate's public key, and so the other end of a TLS connection; names, times
-and signature of the certificate prove nothing.
+The quote binds the certificate's public key, and so the other end of a TLS connection; names, times and the
+signature of the certificate prove nothing.
 
 Spec: Gramine, "RA-TLS"; CCC "Interoperable RA-TLS" (TCG DICE tagged evidence, CBOR tag 60000).
 """
@@ -16,7 +16,7 @@ from typing import Final
 from kluis.errors import AuthenticityError, UnsupportedError
 from kluis.formats.encoding import cbor
 
-# Gramine's identifier is Intel's whole element taken for contents: a mistake that has become the format.
+# Gramine's identifier is Intel's whole element used as contents: a mistake that has become the format.
 GRAMINE_OIDS: Final = ("0.6.9.42.840.113741.1337.6", "1.2.840.113741.1337.6")
 DICE_OID: Final = "2.23.133.5.4.9"
 
@@ -28,11 +28,11 @@ _WHAT: Final = "RA-TLS evidence"
 
 @dataclass(frozen=True, slots=True)
 class RaTls:
-    """Evidence out of a certificate.
+    """Evidence from a certificate.
 
     Attributes:
         evidence: a quote.
-        bound: what the quote's report data are the SHA-256 of, and 32 zero bytes.
+        bound: the bytes whose SHA-256, followed by 32 zero bytes, is the quote's report data.
     """
 
     evidence: bytes
@@ -40,14 +40,14 @@ class RaTls:
 
 
 def read(extensions: Mapping[str, bytes], spki: bytes) -> RaTls | None:
-    """Read evidence from a certificate's extensions; tagged evidence before a raw quote.
+    """Read evidence from a certificate's extensions; tagged evidence is preferred over a raw quote.
 
     Args:
         extensions: of the certificate, by identifier.
         spki: DER of the certificate's SubjectPublicKeyInfo.
 
     Returns:
-        None where there is no such extension.
+        None if there is no such extension.
 
     Raises:
         FormatError: malformed.

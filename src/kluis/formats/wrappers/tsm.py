@@ -1,4 +1,4 @@
-"""Linux's configfs-tsm: one report as the files ``provider``, ``outblob`` and ``auxblob``.
+"""Parse a report of Linux's configfs-tsm: the files ``provider``, ``outblob`` and ``auxblob``.
 
 The files travel as one CMW collection with these labels, or as members of one object, in base64 or
 base64url. Nothing here is verified.
@@ -25,23 +25,23 @@ CCA: Final = "arm_cca_guest"
 PROVIDERS: Final = (SEV, TDX, CCA)
 MAX_SIZE: Final = 1 << 20
 _WHAT: Final = "configfs-tsm report"
-# Of a report that a service below the guest's system made: nobody reads it here.
-_PRIVILEGE: Final = "privilege_level"  # that was asked for: the report says it itself
+# Of a report that a service below the guest's kernel made: not supported here.
+_PRIVILEGE: Final = "privilege_level"  # the requested level: the report states its own
 _SERVICE: Final = ("service_provider", "manifestblob")
 
 
 def matches(data: bytes) -> bool:
-    """Whether bytes begin as a collection does, and have an output blob."""
+    """Whether bytes start like a collection that has an output blob."""
     return cmw.matches(data) and b'"outblob":[' in data
 
 
 def wrap(provider: str, outblob: bytes, auxblob: bytes | None = None) -> bytes:
-    """Put the files of one report into a collection.
+    """Wrap the files of one report into a collection.
 
     Args:
         provider: such as ``sev_guest``.
         outblob: report or quote.
-        auxblob: certificates that came along; None or empty where there are none.
+        auxblob: certificates that came with it; None or empty if there are none.
     """
     parts = {"provider": Part("text/plain", provider.encode()), "outblob": Part(OCTETS, outblob)}
     if auxblob:
@@ -50,34 +50,34 @@ def wrap(provider: str, outblob: bytes, auxblob: bytes | None = None) -> bytes:
 
 
 def parse(data: bytes) -> tuple[str, bytes]:
-    """Read such a collection.
+    """Parse such a collection.
 
     Returns:
-        The provider, and the evidence: for SEV-SNP the report with the certificates after it.
+        The provider and the evidence; for SEV-SNP the report followed by the certificates.
 
     Raises:
-        FormatError: malformed, or certificates where the provider has none.
+        FormatError: malformed, or certificates from a provider that has none.
         UnsupportedError: another provider.
     """
     return _joined(Collection.parse(data).values(PARTS, OPTIONAL))
 
 
 def matches_object(data: bytes) -> bool:
-    """Whether bytes look like an object with the files in it."""
+    """Whether bytes look like an object with these files."""
     if data[:1] != b"{" or b'"provider"' not in data or b'"outblob"' not in data:
         return False
     return not cmw.matches(data)
 
 
 def parse_object(data: bytes) -> tuple[str, bytes]:
-    """Read such an object, at most 1 MiB.
+    """Parse such an object, at most 1 MiB.
 
     Returns:
-        As :func:`parse`.
+        As for :func:`parse`.
 
     Raises:
-        FormatError: as :func:`parse`, or a member that is not known.
-        UnsupportedError: as :func:`parse`, or a report of a service below the guest's system (SVSM).
+        FormatError: as for :func:`parse`, or an unknown member.
+        UnsupportedError: as for :func:`parse`, or a report of a service below the guest's kernel (SVSM).
     """
     value = Members(jcs.loads(data, _WHAT, max_size=MAX_SIZE, max_depth=2), _WHAT)
     if told := [name for name in _SERVICE if name in value]:

@@ -1,7 +1,7 @@
-"""X.509 certificates and revocation lists as plain fields. Nothing here is verified.
+"""Parse X.509 certificates and revocation lists into plain fields. Nothing here is verified.
 
-A strict reader of the few types that makers use; names, keys and signatures stay the bytes they
-were, so that issuer and subject are compared as bytes and a signature covers what was received.
+A strict reader of the few types that vendors use. Names, keys and signatures keep their original bytes, so
+issuer and subject are compared as bytes and a signature covers what was received.
 
 Spec: RFC 5280, "Certificate and Certificate Extensions Profile", "CRL and CRL Extensions Profile".
 """

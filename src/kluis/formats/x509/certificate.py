@@ -1,4 +1,4 @@
-"""One certificate, cut into its fields.
+"""Parse one certificate into its fields.
 
 Spec: RFC 5280, "Certificate", "Standard Extensions": basic constraints, key usage.
 """
@@ -35,7 +35,7 @@ _TEXT: Final = {0x0C: "utf-8", 0x13: "ascii", 0x16: "ascii", 0x14: "latin-1", 0x
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class KeyUsage:
-    """What a certificate's key may be used for; bits not named here are in ``bits`` alone."""
+    """The allowed uses of a certificate's key; bits not named here are only in ``bits``."""
 
     bits: int
 
@@ -68,25 +68,25 @@ class KeyUsage:
 @made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Certificate:
-    """A version 3 certificate, taken apart.
+    """A parsed version 3 certificate.
 
     Attributes:
         der: the bytes.
         subject: DER of the name.
         issuer: DER of the name.
-        common_name: the subject's only one; empty where it has none.
+        common_name: the subject's only one; empty if there is none.
         unit: the subject's organizational unit, or None.
         serial: 0 or more, at most 160 bits.
         not_before: aware.
         not_after: aware.
         public_key: the subject's.
-        ca: basic constraints, cA; False where there are none.
+        ca: basic constraints, cA; False if there are none.
         path_length: basic constraints, pathLen, or None.
         usage: key usage, or None.
         extensions: the value of each, by dotted identifier.
         scheme: of ``signature``.
         signed: the bytes that ``signature`` covers.
-        signature: as the scheme has it: DER for ECDSA.
+        signature: in the scheme's encoding: DER for ECDSA.
     """
 
     der: bytes
@@ -124,14 +124,14 @@ class Certificate:
 
 
 def parse(data: bytes, what: str) -> Certificate:
-    """Read one certificate.
+    """Parse one certificate.
 
     Args:
         data: DER, at most 16 KiB.
         what: what it claims to be, for messages.
 
     Raises:
-        UnsupportedError: a key, a signature or a critical extension of no known kind.
+        UnsupportedError: an unknown kind of key, signature or critical extension.
         FormatError: not a certificate.
     """
     if len(data) > MAX_CERTIFICATE:
@@ -222,7 +222,9 @@ def _usage(value: bytes | None, what: str) -> KeyUsage | None:
 
 @lru_cache(maxsize=64)
 def _names(name: bytes, what: str) -> Mapping[bytes, str]:
-    """Common name and organizational unit, each at most once; a maker has few names for all platforms."""
+    """Common name and organizational unit, each at most once. Cached: a vendor has few names for all
+    platforms.
+    """
     found: dict[bytes, str] = {}
     position, end = der.within(name, 0, len(name), der.SEQUENCE, what)
     while position < end:

@@ -1,4 +1,4 @@
-"""One certificate revocation list, cut into its fields. Spec: RFC 5280, "CRL and CRL Extensions Profile"."""
+"""Parse one certificate revocation list into its fields. Spec: RFC 5280, "CRL and CRL Extensions Profile"."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _VERSION_2: Final = b"\x02\x01\x01"
 @made_quickly
 @dataclasses.dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Crl:
-    """A version 2 certificate revocation list, taken apart.
+    """A parsed version 2 certificate revocation list.
 
     Attributes:
         der: the bytes.
         issuer: DER of the name.
         this_update: aware.
         next_update: aware; a CRL without one is refused.
-        entries: the revoked certificates as they stand, one after another; each is whole.
+        entries: bytes of the revoked certificates' entries, concatenated; each is complete.
         extensions: the value of each, by dotted identifier.
         scheme: of ``signature``.
         signed: the bytes that ``signature`` covers.
-        signature: as the scheme has it: DER for ECDSA.
+        signature: in the scheme's encoding: DER for ECDSA.
     """
 
     der: bytes
@@ -50,25 +50,25 @@ class Crl:
 
     @property
     def revoked(self) -> tuple[int, ...]:
-        """Serial numbers as they stand, read anew at each use."""
+        """Revoked serial numbers in the list's order, parsed again at each use."""
         return _serials(self.entries, 0, len(self.entries), "CRL")
 
     def lists(self, serial: int) -> bool:
         """Whether the certificate of this serial number, 0 or more, is revoked."""
-        # An entry holds it as these bytes, and no other: where they stand nowhere, it is not there.
+        # An entry contains the serial as exactly these bytes; if they occur nowhere, it is not revoked.
         written = serial.to_bytes(serial.bit_length() // 8 + 1, "big")
         return written in self.entries and serial in self.revoked
 
 
 def parse_crl(data: bytes, what: str) -> Crl:
-    """Read one CRL.
+    """Parse one CRL.
 
     Args:
         data: DER, at most 1 MiB.
         what: what it claims to be, for messages.
 
     Raises:
-        UnsupportedError: a signature or a critical extension of no known kind.
+        UnsupportedError: an unknown kind of signature or critical extension.
         FormatError: not a CRL, or without next update, number or authority key identifier.
     """
     if len(data) > MAX_CRL:
@@ -111,9 +111,9 @@ def parse_crl(data: bytes, what: str) -> Crl:
 
 
 def _serials(data: bytes, position: int, end: int, what: str) -> tuple[int, ...]:
-    """Read the serial numbers of ``data[position:end]``, entries of any form that is whole.
+    """Read the serial numbers in ``data[position:end]``; entries may have any complete form.
 
-    They are not made a set: whoever chooses them can have all of one hash.
+    They are not put into a set: an attacker who chooses them could make all hashes collide.
     """
     found = []
     while position < end:
@@ -127,8 +127,8 @@ def _serials(data: bytes, position: int, end: int, what: str) -> tuple[int, ...]
     return tuple(found)
 
 
-# Makers write entries in one way: a serial of 16 to 21 bytes, minimal and positive, a day that every
-# year has, and perhaps a reason. One pattern finds all of a list in order, each as long as it says.
+# Vendors write entries in one way: a serial of 16 to 21 bytes, minimal and positive, a day that every year
+# has, and perhaps a reason. One pattern finds all of a list in order, each with its stated length.
 _TIME: Final = (
     rb"\x17\x0d\d\d(?:(?:0[1-9]|1[0-2])(?:0[1-9]|1\d|2[0-8])|(?:0[13-9]|1[0-2])(?:29|30)"
     rb"|(?:0[13578]|1[02])31)(?:[01]\d|2[0-3])[0-5]\d[0-5]\dZ"
@@ -137,7 +137,7 @@ _REASON: Final = rb"\x30\x0c\x30\x0a\x06\x03\x55\x1d\x15\x04\x03\x0a\x01[\x00-\x
 
 
 def _usual_entry(rest: bytes, rest_size: int) -> bytes:
-    """A pattern of one entry that ends with ``rest``, which is so many bytes."""
+    """A pattern for one entry that ends with ``rest``, which has that many bytes."""
     serials = []
     for size in (20, 21, 19, 18, 17, 16):
         lengths = bytes([2 + size + rest_size, der.INTEGER, size])

@@ -1,4 +1,4 @@
-"""What a certificate says its key is for, beyond its key usage. Spec: RFC 5280, "Extended Key Usage"."""
+"""Read the extended key usage of a certificate. Spec: RFC 5280, "Extended Key Usage"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Times in certificates. Spec: RFC 5280, "Validity": UTCTime and GeneralizedTime, in Z, with seconds."""
+"""Read times in certificates. Spec: RFC 5280, "Validity": UTCTime and GeneralizedTime, in Z, with seconds."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ GENERALIZED_TIME: Final = 0x18
 
 
 def read_instant(data: bytes, position: int, limit: int, what: str) -> tuple[datetime, int]:
-    """Read the time at ``position``; gives it, aware, and where it ends.
+    """Read the time at ``position``; return it, aware, and its end offset.
 
     Raises:
-        FormatError: not a time as RFC 5280 writes it.
+        FormatError: not a time in the form of RFC 5280.
     """
     tag = data[position] if position < limit else None
     size = 13 if tag == UTC_TIME else 15
@@ -31,7 +31,7 @@ def read_instant(data: bytes, position: int, limit: int, what: str) -> tuple[dat
         text = (b"19" if text[0] >= 0x35 else b"20") + text
     digits = text.decode()
     try:
-        # The hour 24, which some versions of Python take for midnight, is none here.
+        # The hour 24, which some versions of Python parse as midnight, is refused here.
         moment = datetime.fromisoformat(f"{digits[:8]}T{digits[8:]}" if digits[8:10] < "24" else "")
     except ValueError:
         raise FormatError(f"{what} at {position:#x}: is no time of any day", code="bad_encoding") from None

@@ -1,4 +1,4 @@
-"""Parts that certificates and revocation lists share: their signature, serial numbers, extensions.
+"""Parse the parts that certificates and revocation lists share: signature, serial numbers, extensions.
 
 Spec: RFC 5280, "Basic Certificate Fields", "Certificate Extensions".
 """
@@ -17,16 +17,16 @@ MAX_EXTENSIONS: Final = 64
 BASIC_CONSTRAINTS: Final = "2.5.29.19"
 KEY_USAGE: Final = "2.5.29.15"
 EXTENDED_KEY_USAGE: Final = "2.5.29.37"
-# A critical extension that nobody here evaluates refuses its certificate. Alternative names and
-# policies limit nothing that a maker's chain is used for.
+# A certificate with a critical extension that is not evaluated here is refused. Alternative names and
+# policies restrict nothing that a vendor's chain is used for.
 _CRITICAL: Final = frozenset({BASIC_CONSTRAINTS, KEY_USAGE, EXTENDED_KEY_USAGE, "2.5.29.17", "2.5.29.32"})
 
 
 def read_signature(data: bytes, position: int, end: int, what: str) -> tuple[Scheme, bytes]:
-    """Read what follows the signed part: algorithm and signature, and nothing more.
+    """Read the algorithm and signature after the signed part; nothing may follow.
 
     Raises:
-        UnsupportedError: of an algorithm that is not known.
+        UnsupportedError: an unknown algorithm.
         FormatError: malformed, or bytes after it.
     """
     _, algorithm_end = der.within(data, position, end, der.SEQUENCE, what)
@@ -38,7 +38,7 @@ def read_signature(data: bytes, position: int, end: int, what: str) -> tuple[Sch
 
 
 def read_inner_algorithm(data: bytes, position: int, end: int, outer: int, what: str) -> int:
-    """Check that the signed part names the algorithm at ``outer``, too; gives where it ends.
+    """Check that the signed part names the same algorithm as at ``outer``; return its end offset.
 
     Raises:
         FormatError: it names another.
@@ -66,11 +66,11 @@ def read_serial(data: bytes, start: int, end: int, what: str) -> int:
 
 
 def read_extensions(data: bytes, position: int, end: int, tag: int, what: str) -> dict[str, bytes]:
-    """Read the extensions, under the context tag ``tag``, that may end a signed part.
+    """Read the optional extensions at the end of a signed part, under the context tag ``tag``.
 
     Raises:
-        UnsupportedError: a critical one that nobody here evaluates.
-        FormatError: malformed, one twice, or more than 64.
+        UnsupportedError: a critical extension that is not evaluated here.
+        FormatError: malformed, a repeated extension, or more than 64.
     """
     if position == end:
         return {}
@@ -88,20 +88,20 @@ def read_extensions(data: bytes, position: int, end: int, tag: int, what: str) -
         if critical and name not in _CRITICAL:
             raise UnsupportedError(f"{what}: critical extension {name} is not known", code="bad_type")
         if name in found:
-            raise FormatError(f"{what}: extension {name} stands twice", code="duplicate_key")
+            raise FormatError(f"{what}: extension {name} appears twice", code="duplicate_key")
         found[name] = data[value:stop]
         position = stop
     return found
 
 
-# An extension as most are: short, and its identifier one of X.509's own.
+# Most extensions are like this: short, with an identifier of X.509's own.
 _USUAL: Final = re.compile(
     rb"\x30([\x00-\x7f])(\x06\x03\x55\x1d.)(\x01\x01\xff)?\x04([\x00-\x7f])", re.DOTALL
 )
 
 
 def _extension(data: bytes, position: int, end: int, what: str) -> tuple[str, bool, int, int]:
-    """Read one extension: its identifier, whether it is critical, where its value begins, and it ends."""
+    """Read one extension: its identifier, whether it is critical, and the start and end of its value."""
     usual = _USUAL.match(data, position)
     if usual is not None:
         size, oid, truth, value_size = usual.groups()
@@ -121,7 +121,7 @@ def _extension(data: bytes, position: int, end: int, what: str) -> tuple[str, bo
 
 @lru_cache(maxsize=256)
 def dotted(oid: bytes) -> str:
-    """An OBJECT IDENTIFIER's element as numbers with dots, at most 64 bytes.
+    """Convert an OBJECT IDENTIFIER's element to dotted numbers, at most 64 bytes.
 
     Raises:
         FormatError: it is longer, or not minimal.

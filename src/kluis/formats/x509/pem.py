@@ -1,4 +1,4 @@
-"""PEM: certificates in text, and nothing between them; other things are written alone. Spec: RFC 7468."""
+"""PEM: certificates in text with nothing between them; other types can only be written. Spec: RFC 7468."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def split_pem(data: bytes, what: str, most: int = MAX_CHAIN) -> tuple[bytes, ...
     """Split a PEM chain into DER certificates, at most ``most``; one NUL may end it.
 
     Raises:
-        FormatError: anything but certificates, or none, or more.
+        FormatError: anything but certificates, or none, or too many.
     """
     text = data.removesuffix(b"\0")
     found: list[bytes] = []
@@ -44,7 +44,9 @@ def split_pem(data: bytes, what: str, most: int = MAX_CHAIN) -> tuple[bytes, ...
 
 
 def write_pem(der: bytes, label: str = "CERTIFICATE") -> bytes:
-    """Write one certificate, or what ``label`` says: lines of 64 characters, each ended by a line feed."""
+    """Write one certificate, or another type as ``label``: lines of 64 characters, each ended by a line
+    feed.
+    """
     text = binascii.b2a_base64(der, newline=False)
     lines = [text[at : at + 64] for at in range(0, len(text), 64)]
     begin, end = (f"-----{word} {label}-----".encode() for word in ("BEGIN", "END"))
@@ -52,9 +54,9 @@ def write_pem(der: bytes, label: str = "CERTIFICATE") -> bytes:
 
 
 def parse_pem(data: bytes, what: str, most: int = MAX_CHAIN) -> tuple[Certificate, ...]:
-    """Read a PEM chain, at most ``most`` certificates.
+    """Parse a PEM chain, at most ``most`` certificates.
 
     Raises:
-        FormatError: as :func:`split_pem` and :func:`parse`.
+        FormatError: as for :func:`split_pem` and :func:`parse`.
     """
     return tuple(parse(der, what) for der in split_pem(data, what, most))

@@ -1,4 +1,4 @@
-"""Public keys as certificates carry them: SubjectPublicKeyInfo."""
+"""Parse public keys in certificates: SubjectPublicKeyInfo."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _PEM: Final = re.compile(
 @made_quickly
 @dataclasses.dataclass(frozen=True, slots=True)
 class PublicKey:
-    """A public key, taken apart no further than its kind.
+    """A public key, parsed only as far as its kind.
 
     Attributes:
         spki: DER of the SubjectPublicKeyInfo.
         kind: of key.
-        bits: what the bit string holds: a point on the curve, uncompressed, or DER of an RSAPublicKey.
+        bits: contents of the bit string: a point on the curve, uncompressed, or DER of an RSAPublicKey.
     """
 
     spki: bytes
@@ -60,10 +60,10 @@ class PublicKey:
 
 
 def parse_public_key(data: bytes, what: str) -> PublicKey:
-    """Read one public key, DER or PEM, at most 4 KiB.
+    """Parse one public key, DER or PEM, at most 4 KiB.
 
     Raises:
-        UnsupportedError: of no known kind.
+        UnsupportedError: an unknown kind.
         FormatError: not a public key.
     """
     if len(data) > MAX_KEY:
@@ -80,7 +80,7 @@ def parse_public_key(data: bytes, what: str) -> PublicKey:
 
 
 def read_public_key(data: bytes, position: int, limit: int, what: str) -> tuple[PublicKey, int]:
-    """Read the key at ``position``; gives it, and where it ends."""
+    """Read the key at ``position``; return it and its end offset."""
     end = position + _P256_SIZE
     if end <= limit and data.startswith(_P256, position):
         return PublicKey(data[position:end], KeyKind.P256, data[end - 65 : end]), end
@@ -99,7 +99,7 @@ def read_public_key(data: bytes, position: int, limit: int, what: str) -> tuple[
     return PublicKey(data[position:end], kind, bits), end
 
 
-# A point on P-256 that is not compressed has one form.
+# An uncompressed point on P-256 has one form.
 _POINT: Final = PublicKey.of_point(KeyKind.P256, b"\x04" + bytes(64)).spki
 _P256: Final = _POINT[:-64]
 _P256_SIZE: Final = len(_POINT)

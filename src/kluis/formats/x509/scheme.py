@@ -1,4 +1,4 @@
-"""Kinds of keys and of signatures that makers use, and how certificates name them.
+"""Kinds of keys and signatures that vendors use, and their identifiers in certificates.
 
 Spec: RFC 5758 (ECDSA), RFC 4055 (RSA, RSASSA-PSS), RFC 5480 (keys on curves).
 """
@@ -27,7 +27,7 @@ class KeyKind(enum.Enum):
 
 
 class Scheme(enum.Enum):
-    """A signature's algorithm and hash, as JOSE abbreviates them; PSS with a salt as long as its hash."""
+    """A signature's algorithm and hash, with JOSE's abbreviations; PSS has a salt as long as its hash."""
 
     ES256 = "ECDSA with SHA-256"
     ES384 = "ECDSA with SHA-384"
@@ -39,12 +39,12 @@ class Scheme(enum.Enum):
     RS384 = "RSASSA-PKCS1-v1_5 with SHA-384"
     RS512 = "RSASSA-PKCS1-v1_5 with SHA-512"
 
-    # A member equals itself alone, and is looked up wherever a key is: by identity it is quicker found.
+    # A member equals only itself, and is looked up for every key: comparing by identity is faster.
     __hash__ = object.__hash__
 
     @property
     def hash(self) -> str:
-        """The hash's name as ``hashlib`` has it."""
+        """The hash's name in ``hashlib``."""
         return f"sha{self.name[2:]}"
 
 
@@ -58,7 +58,7 @@ _HASHES: Final = {256: "1", 384: "2", 512: "3"}
 
 
 def _pss(bits: int, *, trailer: bool) -> bytes:
-    # AMD's own certificates spell out the trailer field, whose default DER would leave out.
+    # AMD's own certificates spell out the trailer field, which DER omits at its default value.
     digest = der.element(der.SEQUENCE, der.oid(f"2.16.840.1.101.3.4.2.{_HASHES[bits]}"), _NULL)
     return der.element(
         der.SEQUENCE,
@@ -92,31 +92,32 @@ KEY_ALGORITHMS: Final = {kind: algorithm for algorithm, kind in _KEYS.items()}
 
 
 def scheme_of(algorithm: bytes, what: str) -> Scheme:
-    """The scheme that an AlgorithmIdentifier, exactly these bytes, names.
+    """The scheme that an AlgorithmIdentifier of exactly these bytes names.
 
     Raises:
-        UnsupportedError: another one, or parameters that nobody uses.
+        UnsupportedError: an unknown algorithm, or unusual parameters.
     """
     scheme = _ALGORITHMS.get(algorithm)
     if scheme is None:
         raise UnsupportedError(
-            f"{what}: signature algorithm {algorithm[:32].hex()} is none of {', '.join(Scheme.__members__)}",
+            f"{what}: signature algorithm {algorithm[:32].hex()} is not one of"
+            f" {', '.join(Scheme.__members__)}",
             code="bad_type",
         )
     return scheme
 
 
 def key_kind(algorithm: bytes, what: str) -> KeyKind:
-    """The kind of key that an AlgorithmIdentifier, exactly these bytes, names.
+    """The kind of key that an AlgorithmIdentifier of exactly these bytes names.
 
     Raises:
-        UnsupportedError: another one.
+        UnsupportedError: an unknown kind.
     """
     kind = _KEYS.get(algorithm)
     if kind is None:
         raise UnsupportedError(
-            f"{what}: key algorithm {algorithm[:32].hex()} is none of "
-            f"{', '.join(kind.value for kind in KeyKind)}",
+            f"{what}: key algorithm {algorithm[:32].hex()} is not one of"
+            f" {', '.join(kind.value for kind in KeyKind)}",
             code="bad_type",
         )
     return kind

@@ -1,4 +1,4 @@
-"""Which of X.509's structures DER is, by its first elements alone.
+"""Determine which X.509 structure DER contains, from its first elements only.
 
 Spec: RFC 5280, "Basic Certificate Fields", "CertificateList Fields".
 """
@@ -12,7 +12,7 @@ from kluis.formats.encoding import der
 
 
 class Structure(enum.Enum):
-    """What begins with a sequence in a sequence, by the tag of what follows."""
+    """Structures that start with a sequence in a sequence, by the tag that follows."""
 
     CERTIFICATE = 0xA0
     CRL = der.INTEGER
@@ -20,7 +20,7 @@ class Structure(enum.Enum):
 
 
 def structure_of(data: bytes) -> Structure | None:
-    """What DER looks like; None where it is nothing of X.509."""
+    """The X.509 structure that DER looks like; None if it is none of them."""
     try:
         start, end = der.within(data, 0, len(data), der.SEQUENCE, "DER")
         inner, inner_end = der.within(data, start, end, der.SEQUENCE, "DER")

@@ -56,9 +56,7 @@ class Governance:
         random: gives so many unpredictable bytes.
     """
 
-    def __init__(
-        self, parties: Parties, clock: Callable[[], int], random: Callable[[int], bytes]
-    ) -> None:
+    def __init__(self, parties: Parties, clock: Callable[[], int], random: Callable[[int], bytes]) -> None:
         self._parties = parties
         self._clock = clock
         self._random = random
@@ -130,9 +128,7 @@ class Governance:
 
     def rekeyed(self, old: LedgerSecret, new: LedgerSecret, opened_at: int) -> Writes:
         """What a rekey changes; the new secret is valid from the next entry on."""
-        past = PastSecret(
-            encrypted=new.wrap(old, self._random(12)), version=old.version, previous=opened_at
-        )
+        past = PastSecret(encrypted=new.wrap(old, self._random(12)), version=old.version, previous=opened_at)
         self._secret_at = opened_at
         return {
             tables.PAST_SECRETS: {tables.ONLY: past.encode()},

@@ -1,8 +1,8 @@
-"""The development issuer: bearer tokens on loopback, by every way in which Azure's clients ask for one.
+"""The development issuer: bearer tokens on loopback, by all methods of Azure's clients.
 
-A secret (:mod:`~kluis.serve.issuer.clients`), a certificate or a federated issuer's assertion
-(:mod:`~kluis.serve.issuer.certificates`, :mod:`~kluis.serve.issuer.federation`), and a
-managed identity's endpoints (:mod:`~kluis.serve.issuer.managed`).
+Clients authenticate with a secret (:mod:`~kluis.serve.issuer.clients`), a certificate or a federated issuer's
+assertion (:mod:`~kluis.serve.issuer.certificates`, :mod:`~kluis.serve.issuer.federation`), or use a managed
+identity's endpoints (:mod:`~kluis.serve.issuer.managed`).
 """
 
 from kluis.serve.issuer.certificates import Certificate

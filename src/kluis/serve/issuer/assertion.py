@@ -1,6 +1,6 @@
-"""A client's assertion: three parts of base64url, read before anybody is believed; and its times.
+"""Parse a client's assertion, three parts of base64url, before it is trusted; and check its times.
 
-Spec: RFC 7521; RFC 7523, "JWT Format and Processing Requirements"; RFC 7515. Padding is let pass: Azure's
+Spec: RFC 7521; RFC 7523, "JWT Format and Processing Requirements"; RFC 7515. Padding is accepted: Azure's
 clients write it.
 """
 
@@ -20,8 +20,6 @@ from kluis.formats.encoding import b64, jcs
 from kluis.serve.issuer.refusals import MOST_SHOWN, refusal, show
 from kluis.services.web import Refusal
 
-__all__ = ["Assertion", "check_signature", "check_times", "read", "seconds"]
-
 MOST_DEPTH: Final = 8
 MOST_DIGITS: Final = 17
 LEEWAY_SECONDS: Final = 60
@@ -29,13 +27,13 @@ LEEWAY_SECONDS: Final = 60
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Assertion:
-    """One that was read, and not checked.
+    """A parsed assertion, not yet checked.
 
     Attributes:
         header: all of it.
         claims: all of them.
-        signed: the bytes that the signature is of.
-        signature: itself.
+        signed: the bytes that the signature covers.
+        signature: the signature.
         digest: SHA-256 of the whole text.
     """
 
@@ -47,15 +45,15 @@ class Assertion:
 
     @property
     def algorithm(self) -> object:
-        """What its header says it is signed by."""
+        """The algorithm in its header."""
         return self.header.get("alg")
 
 
 def read(text: str) -> Assertion:
-    """Read an assertion.
+    """Parse an assertion.
 
     Raises:
-        Refusal: it is no compact JWS of two JSON objects, or its header wants something understood.
+        Refusal: not a compact JWS of two JSON objects, or its header has a critical parameter.
     """
     parts = text.split(".")
     if len(parts) != 3:
@@ -74,15 +72,15 @@ def read(text: str) -> Assertion:
 
 
 def check_signature(assertion: Assertion, key: TrustedKey, number: int | None = None) -> None:
-    """Check that a key signed an assertion, whose algorithm was looked at before.
+    """Check that a key signed an assertion, whose algorithm was checked before.
 
     Args:
-        assertion: as it was read.
-        key: the one that is believed.
-        number: Entra's, of the refusal.
+        assertion: as parsed.
+        key: trusted.
+        number: Entra's, for the refusal.
 
     Raises:
-        Refusal: it did not.
+        Refusal: it did not sign it.
     """
     try:
         key.check(str(assertion.algorithm), assertion.signed, assertion.signature)
@@ -92,12 +90,12 @@ def check_signature(assertion: Assertion, key: TrustedKey, number: int | None = 
 
 
 def check_times(assertion: Assertion, now: datetime, most: int | None = None) -> float:
-    """Check ``exp``, which must be there, and ``nbf``; gives ``exp``.
+    """Check ``exp``, which is required, and ``nbf``; return ``exp``.
 
     Args:
-        assertion: whose.
+        assertion: to check.
         now: aware.
-        most: so many seconds at most may be left until ``exp``.
+        most: seconds that may remain until ``exp``.
 
     Raises:
         Refusal: expired, not yet valid, valid for too long, or not in numbers.
@@ -114,10 +112,10 @@ def check_times(assertion: Assertion, now: datetime, most: int | None = None) ->
 
 
 def seconds(assertion: Assertion, claim: str, absent: float | None = None) -> float:
-    """A time of its claims; MSAL for Python writes fractions.
+    """A time in its claims; MSAL for Python writes fractions.
 
     Raises:
-        Refusal: no number, or none at all where ``absent`` has nothing in its place.
+        Refusal: not a number, or missing without a default in ``absent``.
     """
     value = assertion.claims.get(claim, absent)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -130,10 +128,10 @@ def _untimely(why: str) -> Refusal:
 
 
 def _object(data: bytes, what: str) -> dict[str, Any]:
-    """One JSON object, each name once.
+    """Parse one JSON object with unique names.
 
     Raises:
-        FormatError: another.
+        FormatError: anything else.
     """
     jcs.check_nesting(data, what, MOST_DEPTH)
 

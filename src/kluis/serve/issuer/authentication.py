@@ -1,4 +1,4 @@
-"""Which client it is that asks at the token endpoint, by its secret or by its assertion.
+"""Authenticate clients at the token endpoint, by secret or by assertion.
 
 Spec: RFC 6749, "Client Authentication"; RFC 7523, "Using JWTs for Client Authentication".
 """
@@ -18,17 +18,15 @@ from kluis.serve.issuer.registered import Registered
 from kluis.serve.issuer.replay import Shown
 from kluis.serve.issuer.signing import Proof
 
-__all__ = ["Authentication"]
-
 JWT_BEARER: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
 class Authentication:
-    """Tells clients.
+    """Authenticates clients.
 
     Args:
         clients: by id.
-        registered: what they may show instead of their secrets.
+        registered: credentials that they may use instead of their secrets.
         endpoint: the URL of the token endpoint.
     """
 
@@ -39,20 +37,20 @@ class Authentication:
         self._shown = Shown()
 
     def check(self, form: Mapping[str, str], request: bytes, now: datetime) -> tuple[Client, Proof]:
-        """The client that a form is of, and how it showed that.
+        """The client of a form, and its method of authentication.
 
         Args:
-            form: as it was posted.
-            request: a digest of what is asked for: one assertion is good once for each.
+            form: as posted.
+            request: a digest of the request: an assertion is valid once for each.
             now: aware.
 
         Raises:
-            Refusal: it shows nothing that holds, or two things.
+            Refusal: no valid credential, or two.
         """
         if "client_assertion" not in form:
             return self._by_secret(form), Proof.SECRET
         if "client_secret" in form:
-            raise refusal("invalid_request", "client_secret: want none beside client_assertion, got one")
+            raise refusal("invalid_request", "client_secret: want no secret with client_assertion, got one")
         if form.get("client_assertion_type") != JWT_BEARER:
             raise refusal(
                 "invalid_request",
@@ -84,7 +82,8 @@ class Authentication:
                 f" none: kluis serve ... --client-certificate {name}=CERT.pem, or --federated FILE",
             )
         assertion = read(form["client_assertion"])
-        # What a client signs itself has it as issuer; a federated issuer is a URL, which no client is.
+        # A client's self-signed assertion has the client as issuer; a federated issuer is a URL, which no
+        # client id is.
         if others and (not own or assertion.claims.get("iss") != name):
             federation.check(assertion, name, others, now)
         else:

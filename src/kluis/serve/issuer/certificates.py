@@ -1,7 +1,7 @@
-"""A client that signs by the key of a certificate: ``CertificateCredential`` and its kind.
+"""Authenticate a client by an assertion signed with the key of a certificate, like ``CertificateCredential``.
 
 Spec: RFC 7523; Microsoft Entra, "Application authentication certificate credentials"; RFC 7515, "x5t" and
-"x5t#S256", which only name a certificate that is registered: ``x5c`` of a header counts for nothing.
+"x5t#S256", which only select a registered certificate: ``x5c`` in a header is ignored.
 """
 
 from __future__ import annotations
@@ -22,24 +22,22 @@ from kluis.formats.encoding import b64
 from kluis.serve.issuer.assertion import Assertion, check_signature, check_times
 from kluis.serve.issuer.refusals import refusal, show
 
-__all__ = ["Certificate", "check"]
-
 ALGORITHMS: Final = ("RS256", "PS256")
-# Azure's clients make theirs out for 10 or 30 minutes.
+# Azure's clients make theirs valid for 10 or 30 minutes.
 MOST_SECONDS: Final = 3600
 MOST_JTI: Final = 256
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Certificate:
-    """One that a client may sign by.
+    """A registered certificate of a client.
 
     Attributes:
-        key: its key; its name is the certificate's SHA-256, hex.
-        sha1: of its DER, 20 bytes: names it, and no more.
+        key: its key, named by the certificate's SHA-256, hex.
+        sha1: of its DER, 20 bytes: only selects it.
         sha256: of its DER, 32 bytes.
-        begin: it is valid from then.
-        end: until then.
+        begin: start of its validity.
+        end: end of its validity.
     """
 
     key: TrustedKey
@@ -50,10 +48,10 @@ class Certificate:
 
     @classmethod
     def of_pem(cls, data: bytes, what: str) -> Self:
-        """The first certificate of a PEM file; a private key beside it is not read.
+        """The first certificate of a PEM file; a private key in the file is ignored.
 
         Raises:
-            UsageError: it has none, or the key is no RSA key of a size that signs.
+            UsageError: there is none, or its key is not an RSA key of a supported size.
         """
         try:
             certificate = x509.load_pem_x509_certificates(data)[0]
@@ -84,16 +82,16 @@ def check(
     """Check an assertion that a client signed itself.
 
     1. The algorithm is RS256 or PS256.
-    2. ``x5t`` or ``x5t#S256`` is there, and what is there names one certificate of this client's.
+    2. ``x5t`` or ``x5t#S256`` is present, and those present select one certificate of this client.
     3. The certificate is valid at ``now``.
     4. Its key signed the assertion.
     5. ``iss`` and ``sub`` are the client.
     6. ``aud`` is the token endpoint.
-    7. ``exp`` and ``nbf`` hold; an hour at most is left.
-    8. ``jti`` is there: whether it was seen before is the caller's to look up.
+    7. ``exp`` and ``nbf`` are valid; at most an hour is left.
+    8. ``jti`` is present: the caller checks whether it was seen before.
 
     Args:
-        assertion: as it was read.
+        assertion: as parsed.
         client: ``client_id`` of the request.
         registered: the client's certificates.
         endpoint: the URL of the token endpoint.
@@ -103,7 +101,7 @@ def check(
         ``exp``.
 
     Raises:
-        Refusal: a step fails; says which, want and got.
+        Refusal: a step fails; names it, with want and got.
     """
     if assertion.algorithm not in ALGORITHMS:  # 1
         raise refusal(
@@ -142,7 +140,7 @@ def check(
 
 
 def _named_certificate(assertion: Assertion, client: str, registered: Sequence[Certificate]) -> Certificate:
-    """The client's certificate that the header names, by each of its two ways that is there."""
+    """The client's certificate that the header selects, by each of its two parameters that is present."""
     thumbprints = {name: assertion.header[name] for name in ("x5t", "x5t#S256") if name in assertion.header}
     if not thumbprints:
         raise refusal("invalid_client", "client assertion header: want x5t or x5t#S256, got none")

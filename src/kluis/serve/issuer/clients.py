@@ -1,4 +1,4 @@
-"""The issuer's clients, and their secrets: one file, this user's alone."""
+"""The issuer's clients and their secrets, in one file that only this user can read."""
 
 from __future__ import annotations
 
@@ -13,17 +13,15 @@ from kluis.errors import FormatError
 from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.tee.platform.root import keyfiles
 
-__all__ = ["Client", "load_or_create"]
-
 
 class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One who may ask for tokens.
+    """A client that can request tokens.
 
     Attributes:
         id: the ``client_id``.
-        secret: the ``client_secret``; not shown.
-        roles: what its tokens say it may be.
-        stale: its tokens are marked as in need of fresh claims, to try how a client answers that.
+        secret: the ``client_secret``; not shown in a ``repr``.
+        roles: in its tokens.
+        stale: its tokens are marked as in need of fresh claims, to test a client's reaction.
     """
 
     id: str
@@ -39,11 +37,11 @@ class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def load_or_create(
     path: Path, roles: Mapping[str, tuple[str, ...]], stale: frozenset[str]
 ) -> dict[str, Client]:
-    """The clients in the file, with those that ``roles`` has and the file lacks, which are written there.
+    """Load the clients from the file, and add those of ``roles`` that are missing.
 
     Raises:
-        UnavailableError: the file is another user's, or open to others.
-        FormatError: it is not what was written.
+        UnavailableError: the file is another user's, or accessible to others.
+        FormatError: it is damaged.
     """
     try:
         known = msgspec.json.decode(keyfiles.read(path), type=list[Client]) if path.exists() else []

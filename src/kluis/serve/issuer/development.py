@@ -1,7 +1,7 @@
-"""A development issuer of bearer tokens, on loopback, with the endpoints that ``azure-identity`` asks.
+"""A development issuer of bearer tokens, on loopback, with the endpoints that ``azure-identity`` calls.
 
-For development: whoever can read its clients' secrets is whom they say. A real deployment names its own
-issuer instead, and this one does not run. Spec: RFC 6749, "Client Credentials Grant"; OpenID Connect
+For development only: anyone who can read its clients' secrets can act as them. A real deployment configures
+its own issuer instead, and this one does not run. Spec: RFC 6749, "Client Credentials Grant"; OpenID Connect
 Discovery 1.0; the paths are Microsoft Entra's.
 """
 
@@ -28,11 +28,9 @@ from kluis.serve.issuer.registered import Registered
 from kluis.serve.issuer.signing import TENANT, TOKEN_SECONDS, Signer
 from kluis.services.clock import Clock
 
-__all__ = ["DevelopmentIssuer"]
-
 MOST_FORM: Final = 16 << 10
 MOST_FIELDS: Final = 64
-# What MSAL for Go and for Java ask for beside a resource, for a client too, which no user stands behind.
+# Scopes that MSAL for Go and for Java request in addition to a resource, even for a client without a user.
 OF_USERS: Final = frozenset({"openid", "offline_access", "profile", "email"})
 
 
@@ -42,11 +40,11 @@ class DevelopmentIssuer:
     Args:
         signer: signs them.
         clients: by id.
-        registered: what clients may show instead of their secrets.
-        clock: tells the time.
+        registered: credentials that clients may use instead of their secrets.
+        clock: returns the time.
 
     Raises:
-        UsageError: something is registered for a client that there is not.
+        UsageError: a registration for an unknown client.
     """
 
     def __init__(
@@ -68,20 +66,20 @@ class DevelopmentIssuer:
         stale: frozenset[str] = frozenset(),
         registered: Registered | None = None,
     ) -> Self:
-        """The issuer whose key and clients are in ``folder``, made there if there are none.
+        """Load the issuer's key and clients from ``folder``, or create them there.
 
         Args:
-            folder: its own; its files are readable by this user alone.
-            url: as clients reach it, without a slash at the end.
-            roles: of each client, by its name; a client that is new gets a secret.
-            clock: tells the time.
-            stale: those of them whose tokens are marked, if they are new.
-            registered: what clients may show instead of their secrets.
+            folder: dedicated; only this user can read its files.
+            url: of the issuer for clients, without a trailing slash.
+            roles: of each client, by its name; a new client gets a secret.
+            clock: returns the time.
+            stale: the clients whose tokens are marked, if they are new.
+            registered: credentials that clients may use instead of their secrets.
 
         Raises:
-            UnavailableError: a file is another user's, or open to others.
-            FormatError: a file is not what was written.
-            UsageError: something is registered for a client that there is not.
+            UnavailableError: a file is another user's, or accessible to others.
+            FormatError: a file is damaged.
+            UsageError: a registration for an unknown client.
         """
         signer = Signer(url, signing.load_or_create(folder / "signing.jwk"), clock)
         clients = kept.load_or_create(folder / "clients.json", roles, stale)
@@ -89,12 +87,12 @@ class DevelopmentIssuer:
 
     @property
     def issuer(self) -> str:
-        """What its tokens have as ``iss``."""
+        """The ``iss`` of its tokens."""
         return self._signer.issuer
 
     @property
     def authorization(self) -> str:
-        """What a challenge names as the authority to ask."""
+        """The authority in a challenge."""
         return self._signer.authorization
 
     def jwks(self) -> dict[str, Any]:
@@ -116,10 +114,10 @@ class DevelopmentIssuer:
         )
 
     def insecure_managed_identity(self, hosts: frozenset[str]) -> Starlette:
-        """The instance metadata's endpoint: whoever reaches it has tokens of ``workload``.
+        """The instance metadata endpoint: any process that reaches it gets tokens of ``workload``.
 
         Args:
-            hosts: ``host:port`` that it is called by.
+            hosts: its valid ``host:port`` names.
         """
         return managed.metadata(self._signer, self.clients, hosts)
 
@@ -191,7 +189,7 @@ def _check_there(form: Mapping[str, str]) -> None:
 
 
 async def _form(request: Request) -> dict[str, str]:
-    """What was posted: each field once, or it would be another's to say which one counts."""
+    """The posted form; a repeated field is refused, because parsers disagree on which one counts."""
     body = b""
     async for part in request.stream():
         body += part
@@ -210,14 +208,14 @@ async def _form(request: Request) -> dict[str, str]:
 
 
 def _resource(scope: str) -> str | None:
-    """The one resource that is asked for, however that is written; None where there is not one."""
+    """The only requested resource, in any spelling; None if there is not exactly one."""
     named = [each for each in scope.split() if each not in OF_USERS]
     resource, suffix, rest = (named[0] if len(named) == 1 else "").partition("/.default")
     return resource if resource and suffix and not rest and len(resource) <= MOST_RESOURCE else None
 
 
 def _asks_anew(claims: str) -> bool:
-    """Whether a client sends along what a claims challenge told it to: a least ``nbf``."""
+    """Whether a client sends the claims that a claims challenge required: a least ``nbf``."""
     try:
         return "nbf" in json.loads(claims)["access_token"]
     except (ValueError, KeyError, TypeError, RecursionError):

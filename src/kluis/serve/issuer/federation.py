@@ -1,8 +1,9 @@
-"""A client that another issuer vouches for: ``WorkloadIdentityCredential``, ``ClientAssertionCredential``.
+"""Authenticate a client by another issuer's assertion: ``WorkloadIdentityCredential``,
+``ClientAssertionCredential``.
 
-Nothing is fetched: the other issuer's keys are in the file that registers it. Such a token is used again and
-again until it expires, as a cluster writes it, so its ``jti`` is not looked at. Spec: RFC 7523; Microsoft
-Entra, "Workload identity federation".
+Nothing is fetched: the other issuer's keys are in the file that registers it. A cluster writes such a token
+to a file, and it is reused until it expires, so its ``jti`` is not checked. Spec: RFC 7523; Microsoft Entra,
+"Workload identity federation".
 """
 
 from __future__ import annotations
@@ -21,10 +22,8 @@ from kluis.serve.issuer.assertion import Assertion, check_signature, check_times
 from kluis.serve.issuer.refusals import refusal, show
 from kluis.services.web import Refusal
 
-__all__ = ["AUDIENCE", "Federated", "check"]
-
 AUDIENCE: Final = "api://AzureADTokenExchange"
-# The one that Microsoft Entra takes.
+# The audience that Microsoft Entra accepts.
 ALGORITHM: Final = "RS256"
 MOST_TEXT: Final = 600
 
@@ -40,10 +39,10 @@ class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Federated:
-    """One subject of another issuer, and the client that it may be.
+    """One subject of another issuer, and the client that it authenticates.
 
     Args:
-        document: as the file has it.
+        document: from the file.
         keys: of the issuer, by name.
     """
 
@@ -59,7 +58,7 @@ class Federated:
         """Read one from a file.
 
         Raises:
-            UsageError: it is of another shape, or its keys are not an issuer's public keys.
+            UsageError: another shape, or its keys are not an issuer's public keys.
         """
         try:
             document = msgspec.json.decode(data, type=_Document)
@@ -78,17 +77,18 @@ class Federated:
 
 
 def check(assertion: Assertion, client: str, registered: Sequence[Federated], now: datetime) -> None:
-    """Check an assertion of another issuer.
+    """Check another issuer's assertion.
 
     1. The algorithm is RS256.
-    2. ``iss`` is an issuer that is registered for this client.
-    3. A key of that issuer, of the header's ``kid``, signed it: none of its ``jwk``, ``jku`` or ``x5c``.
-    4. ``sub`` is the one that is registered, letter for letter.
-    5. ``aud`` is the one that is registered, and no other.
-    6. ``exp`` and ``nbf`` hold.
+    2. ``iss`` is an issuer registered for this client.
+    3. The issuer's key that the header's ``kid`` names signed it; its ``jwk``, ``jku`` or ``x5c`` are
+       ignored.
+    4. ``sub`` is exactly the registered one.
+    5. ``aud`` is only the registered one.
+    6. ``exp`` and ``nbf`` are valid.
 
     Raises:
-        Refusal: a step fails; says which, want and got.
+        Refusal: a step fails; names it, with want and got.
     """
     if assertion.algorithm != ALGORITHM:  # 1
         raise refusal(
@@ -110,7 +110,7 @@ def check(assertion: Assertion, client: str, registered: Sequence[Federated], no
 
 
 def _signers(assertion: Assertion, theirs: Sequence[Federated]) -> list[Federated]:
-    """Those whose key signed it: two files may have the keys of one issuer at different times."""
+    """The registrations whose key signed it: two files may have the keys of one issuer at different times."""
     kid = assertion.header.get("kid")
     keys = [(one, one.keys[kid]) for one in theirs if isinstance(kid, str) and kid in one.keys]
     if not keys:

@@ -1,11 +1,11 @@
-"""A managed identity: tokens from an endpoint of the machine's or an application's own.
+"""Managed identities: tokens from an endpoint of the machine or of an application.
 
-``ManagedIdentityCredential`` asks there. :func:`metadata` is the instance metadata's, over plain HTTP: it
-asks nobody who they are, so whoever reaches it has the tokens of :data:`IDENTITY`. What it refuses is what
-comes by way of others: a server that fetches for somebody (no ``Metadata`` header), a proxy
-(``X-Forwarded-For``), a page in a browser that calls it by a name of the page's own (``Host``).
-:func:`application_route` is App Service's, whose header is a secret: the client's own. Container Instances
-have one like it, by other names, which the sidecar of confidential containers speaks.
+``ManagedIdentityCredential`` calls it. :func:`metadata` is the instance metadata endpoint, over plain HTTP:
+it does not authenticate, so any process that reaches it has the tokens of :data:`IDENTITY`. It only refuses
+forwarded requests: a server that fetches for others (no ``Metadata`` header), a proxy (``X-Forwarded-For``),
+or a page in a browser that uses the page's own name (``Host``). :func:`application_route` is App Service's,
+whose header is the client's secret. Container Instances have a similar one with other names, which the
+sidecar of confidential containers uses.
 
 Spec: Microsoft Entra, "How to use managed identities on an Azure VM to acquire an access token", "Error
 handling"; Azure App Service, "REST endpoint reference"; Azure Container Instances, "Managed identity on
@@ -28,35 +28,34 @@ from kluis.serve.issuer.refusals import HANDLERS, MOST_RESOURCE, refusal, show
 from kluis.serve.issuer.signing import TOKEN_SECONDS, Proof, Signer
 from kluis.services.web import Refusal
 
-__all__ = ["APPLICATION_PATH", "IDENTITY", "application_route", "metadata"]
-
 IDENTITY: Final = "workload"
 METADATA_PATH: Final = "/metadata/identity/oauth2/token"
 METADATA_VERSION: Final = "2018-02-01"
 APPLICATION_PATH: Final = "/msi/token"
 APPLICATION_VERSION: Final = "2019-08-01"
 FORWARDED: Final = ("X-Forwarded-For", "Forwarded")
-# Each names an identity, and there is none but by its client_id; for Container Instances, its principalId.
+# Each selects an identity, and the only selector supported is its client_id; for Container Instances, its
+# principalId.
 NAMES: Final = ("client_id", "object_id", "principal_id", "principalId", "msi_res_id", "mi_res_id")
 SECRETS: Final = {"x-identity-header": "client_id", "secret": "principalId"}
 
 
 def metadata(signer: Signer, clients: Mapping[str, Client], hosts: frozenset[str]) -> Starlette:
-    """The instance metadata's endpoint, for :data:`IDENTITY` alone.
+    """The instance metadata endpoint, only for :data:`IDENTITY`.
 
     Args:
         signer: signs its tokens.
-        clients: by id; :data:`IDENTITY` is one.
-        hosts: ``host:port`` that it is called by.
+        clients: by id; includes :data:`IDENTITY`.
+        hosts: its valid ``host:port`` names.
     """
 
     async def ask(request: Request) -> Response:
-        """Give a token.
+        """Return a token.
 
-        1. Nobody forwarded the request.
-        2. ``Metadata: true`` is there, once.
+        1. The request was not forwarded.
+        2. ``Metadata: true`` is present, once.
         3. ``Host`` is this endpoint's own.
-        4. The identity, if one is named, is the one there is.
+        4. The identity, if one is named, is the only one.
         """
         _check_forwarded(request)  # 1
         if (got := request.headers.getlist("metadata")) != ["true"]:  # 2
@@ -74,10 +73,10 @@ def metadata(signer: Signer, clients: Mapping[str, Client], hosts: frozenset[str
 
 
 def application_route(signer: Signer, clients: Mapping[str, Client]) -> Route:
-    """App Service's endpoint, and Container Instances': for the client that is named, or :data:`IDENTITY`.
+    """The endpoint of App Service and of Container Instances, for the named client or :data:`IDENTITY`.
 
-    ``X-IDENTITY-HEADER``, or ``secret`` in the latter form, is the secret of that client, so it gives nobody
-    more than they have. That form has no ``api-version`` of the client's: the endpoint's own URL has it.
+    ``X-IDENTITY-HEADER``, or ``secret`` in the second form, is the secret of that client, so a caller gains
+    nothing new. That form has no ``api-version`` from the client: the endpoint's URL contains it.
     """
 
     async def ask(request: Request) -> Response:
@@ -91,12 +90,12 @@ def application_route(signer: Signer, clients: Mapping[str, Client]) -> Route:
             parameters = _parameters(request, None if header == "secret" else APPLICATION_VERSION, named)
             client = clients.get(parameters.get(named, IDENTITY))
             secret = request.headers.get(header, "")
-            # A header's bytes are read as Latin-1; a secret is ASCII, and neither fails to be written so.
+            # A header's bytes are decoded as Latin-1; a secret is ASCII, and encoding either way cannot fail.
             if client is None or not hmac.compare_digest(client.secret.encode(), secret.encode()):
                 raise refusal(
                     "invalid_client",
-                    f"{header.upper()}: want the secret, in clients.json, of the client that is asked for,"
-                    " got another",
+                    f"{header.upper()}: want the secret, in clients.json, of the requested client, got"
+                    " another",
                 )
         except Refusal as error:
             body = {"statusCode": error.status, "message": error.message}
@@ -113,12 +112,12 @@ def _check_forwarded(request: Request) -> None:
 
 
 def _parameters(request: Request, version: str | None, named: str) -> dict[str, str]:
-    """What is asked for, each once.
+    """The query's parameters, each once.
 
     Args:
-        request: asks.
-        version: of the API; None where that is not the client's to say.
-        named: by which parameter an identity is.
+        request: to read.
+        version: of the API; None if the client does not send it.
+        named: parameters that select an identity.
     """
     pairs = request.query_params.multi_items()
     parameters = dict(pairs)
@@ -137,7 +136,7 @@ def _parameters(request: Request, version: str | None, named: str) -> dict[str, 
 
 
 def _grant(signer: Signer, client: Client, resource: str, proof: Proof) -> Response:
-    """As Azure writes it: numbers are text."""
+    """The token in Azure's form: numbers are text."""
     token, end = signer.token(client, resource, proof)
     return JSONResponse({
         "access_token": token,

@@ -1,9 +1,9 @@
-"""What the issuer answers who gets no token: an OAuth error, with Microsoft Entra's number where it has one.
+"""The issuer's refusals: an OAuth error, with Microsoft Entra's number if it has one.
 
 Spec: RFC 6749, "Error Response"; Microsoft Entra, "Microsoft Entra authentication and authorization error
-codes". Numbers are of that page and of azure-identity's troubleshooting guides; 700024, 700211 to 700213 and
-900144 have Entra's own messages, as its clients' issues and tests quote them. Where none is known,
-none is given.
+codes". Numbers are from that page and from azure-identity's troubleshooting guides. 700024, 700211 to 700213
+and 900144 have Entra's own messages, as quoted in its clients' issues and tests. If no number is known, none
+is given.
 """
 
 from __future__ import annotations
@@ -17,20 +17,18 @@ from starlette.responses import JSONResponse, Response
 
 from kluis.services.web import Refusal
 
-__all__ = ["HANDLERS", "MOST_RESOURCE", "MOST_SHOWN", "answer", "refusal", "show"]
-
 MOST_SHOWN: Final = 200
 MOST_RESOURCE: Final = 1024
 
 
 def refusal(error: str, why: str, *, number: int | None = None, status: int | None = None) -> Refusal:
-    """A refusal.
+    """Build a refusal.
 
     Args:
-        error: OAuth's word.
-        why: what was wrong, want and got.
+        error: OAuth's error code.
+        why: the error, with want and got.
         number: Entra's, as in AADSTS700027.
-        status: of HTTP; otherwise 401 for a client that is not who it says, and 400.
+        status: HTTP status; by default 401 for failed client authentication, and 400.
     """
     at = status or (401 if error == "invalid_client" else 400)
     text = why if number is None else f"AADSTS{number}: {why}"
@@ -38,7 +36,7 @@ def refusal(error: str, why: str, *, number: int | None = None, status: int | No
 
 
 def answer(refusal: Refusal) -> Response:
-    """The refusal as MSAL reads it."""
+    """The refusal in the form that MSAL reads."""
     body: dict[str, object] = {"error": refusal.code, "error_description": refusal.message}
     if refusal.inner is not None:
         body["error_codes"] = [int(refusal.inner)]
@@ -61,9 +59,9 @@ async def _refuse(request: Request, error: Exception) -> Response:
 HANDLERS: Final[Mapping[Any, Callable[..., Any]]] = dict.fromkeys(
     (Refusal, HTTPException, Exception), _refuse
 )
-"""Whatever an endpoint raises is told in the shape of a refusal, our own bugs without a word of them."""
+"""Every exception of an endpoint becomes a refusal; internal errors without details."""
 
 
 def show(value: object) -> str:
-    """What somebody sent, as a refusal shows it."""
+    """Format client input for a refusal."""
     return ascii(value)[:MOST_SHOWN]

@@ -1,4 +1,4 @@
-"""What clients may show instead of a secret: certificates, and subjects of other issuers."""
+"""Clients' registered credentials other than a secret: certificates, and subjects of other issuers."""
 
 from __future__ import annotations
 
@@ -10,26 +10,24 @@ from kluis.serve.issuer.certificates import Certificate
 from kluis.serve.issuer.federation import Federated
 from kluis.serve.issuer.refusals import show
 
-__all__ = ["Registered"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Registered:
-    """What an operator registered when it started the issuer: nothing of it is kept.
+    """The operator's registrations at the issuer's start; none is stored.
 
     Attributes:
         certificates: of clients, each with its client's name.
-        federated: subjects of other issuers, which name their clients.
+        federated: subjects of other issuers, with their clients.
     """
 
     certificates: tuple[tuple[str, Certificate], ...] = ()
     federated: tuple[Federated, ...] = ()
 
     def check(self, clients: Collection[str]) -> None:
-        """Refuse what is for a client that there is not.
+        """Refuse a registration for an unknown client.
 
         Raises:
-            UsageError: says which, and which there are.
+            UsageError: names it, and the known ones.
         """
         for name in (*(name for name, _ in self.certificates), *(one.client for one in self.federated)):
             if name not in clients:
@@ -40,5 +38,5 @@ class Registered:
         return tuple(one for name, one in self.certificates if name == client)
 
     def federated_of(self, client: str) -> tuple[Federated, ...]:
-        """The subjects that may be one client."""
+        """The subjects that authenticate one client."""
         return tuple(one for one in self.federated if one.client == client)

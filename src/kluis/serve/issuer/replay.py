@@ -1,8 +1,8 @@
-"""Assertions that were shown before: one is good once for each thing that it is shown for.
+"""Detect replayed assertions: an assertion is valid once for each request.
 
-MSAL shows one assertion, with one ``jti``, for every resource that it asks for within ten minutes. So what is
-refused is the same assertion for the same request, another with its ``jti``, and more requests than a client
-has. Spec: RFC 7523, "JWT Format and Processing Requirements", 7.
+MSAL uses one assertion, with one ``jti``, for every resource that it requests within ten minutes. So three
+things are refused: the same assertion for the same request, another assertion with its ``jti``, and more
+requests than a client needs. Spec: RFC 7523, "JWT Format and Processing Requirements", 7.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from typing import Final
 
 from kluis.serve.issuer.assertion import LEEWAY_SECONDS, Assertion
 from kluis.serve.issuer.refusals import refusal, show
-
-__all__ = ["Shown"]
 
 MOST_REQUESTS: Final = 8
 MOST_OF_CLIENT: Final = 1000
@@ -28,23 +26,23 @@ class _Seen:
 
 
 class Shown:
-    """What was shown, until it has expired; kept in memory, and forgotten when the issuer ends."""
+    """The assertions seen, until they expire; only in memory."""
 
     def __init__(self) -> None:
         self._seen: dict[str, dict[str, _Seen]] = {}
 
     def admit(self, client: str, assertion: Assertion, request: bytes, end: float, now: datetime) -> None:
-        """Take note of an assertion that held.
+        """Record a valid assertion.
 
         Args:
-            client: whose.
-            assertion: itself, with a ``jti``.
-            request: what it is shown for, a digest.
-            end: when it expires.
+            client: that used it.
+            assertion: with a ``jti``.
+            request: digest of the request.
+            end: time of its expiry.
             now: aware.
 
         Raises:
-            Refusal: it is a replay, or there is no room to tell.
+            Refusal: it is a replay, or the memory limit is reached.
         """
         seen, jti = self._seen.setdefault(client, {}), assertion.claims["jti"]
         for old in [name for name, one in seen.items() if one.end < now.timestamp() - LEEWAY_SECONDS]:

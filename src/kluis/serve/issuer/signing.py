@@ -22,16 +22,14 @@ from kluis.serve.issuer.clients import Client
 from kluis.services.clock import Clock
 from kluis.tee.platform.root import keyfiles
 
-__all__ = ["CLAIMS_WANTED", "TENANT", "TOKEN_SECONDS", "Proof", "Signer", "load_or_create"]
-
 TENANT: Final = "00000000-0000-4000-8000-6b6c75697300"
 TOKEN_SECONDS: Final = 3600
-# What a service that reads it answers with a claims challenge (Microsoft Entra, "Claims challenges").
+# A service that reads it responds with a claims challenge (Microsoft Entra, "Claims challenges").
 CLAIMS_WANTED: Final = "x-kluis-claims-wanted"
 
 
 class Proof(enum.Enum):
-    """How a client showed who it is, as the claim ``appidacr`` says it."""
+    """A client's method of authentication, as in the claim ``appidacr``."""
 
     NONE = "0"
     SECRET = "1"  # noqa: S105  # a number, and no secret
@@ -42,9 +40,9 @@ class Signer:
     """Signs tokens.
 
     Args:
-        url: the issuer's own, without a slash at the end.
+        url: of the issuer, without a trailing slash.
         key: signs.
-        clock: tells the time.
+        clock: returns the time.
     """
 
     def __init__(self, url: str, key: RSAKey, clock: Clock) -> None:
@@ -54,17 +52,17 @@ class Signer:
 
     @property
     def issuer(self) -> str:
-        """What its tokens have as ``iss``."""
+        """The ``iss`` of its tokens."""
         return f"{self.url}/{TENANT}/v2.0"
 
     @property
     def authorization(self) -> str:
-        """What a challenge names as the authority to ask."""
+        """The authority in a challenge."""
         return f"{self.url}/{TENANT}"
 
     @property
     def endpoint(self) -> str:
-        """Where clients ask, which is the ``aud`` of what they sign."""
+        """The token endpoint, which is the ``aud`` of clients' assertions."""
         return f"{self.authorization}/oauth2/v2.0/token"
 
     def jwks(self) -> dict[str, Any]:
@@ -72,13 +70,13 @@ class Signer:
         return {"keys": [{**self._key.as_dict(private=False), "use": "sig", "alg": "RS256"}]}
 
     def token(self, client: Client, audience: str, proof: Proof, *, fresh: bool = False) -> tuple[str, int]:
-        """A token for a client, of an hour; and when it expires, in seconds since 1970.
+        """A token for a client, valid for an hour; and its expiry, in seconds since 1970.
 
         Args:
-            client: whose.
-            audience: the service that it is for.
-            proof: how the client showed who it is.
-            fresh: whether claims were asked for as a service demanded.
+            client: that gets it.
+            audience: the service.
+            proof: the client's method of authentication.
+            fresh: whether the request had the claims that a service's challenge required.
         """
         at = int(self._clock.now().timestamp())
         claims: dict[str, Any] = {
@@ -109,11 +107,11 @@ def object_id(client: str) -> str:
 
 
 def load_or_create(path: Path) -> RSAKey:
-    """The key in the file, made there if there is none.
+    """Load the key from the file, or create it there.
 
     Raises:
-        UnavailableError: the file is another user's, or open to others.
-        FormatError: it is not what was written.
+        UnavailableError: the file is another user's, or accessible to others.
+        FormatError: it is damaged.
     """
     if not path.exists():
         made = RSAKey.generate_key(2048, {"kid": secrets.token_hex(8)}, private=True)

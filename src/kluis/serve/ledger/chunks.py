@@ -14,8 +14,6 @@ from kluis.formats.ccf.entry import HEADER, Entry, read_header
 from kluis.formats.encoding.reader import Reader
 from kluis.hashes import sha256
 
-__all__ = ["Committed", "whole_until_signature"]
-
 
 class Committed:
     """A whole chunk.

@@ -24,8 +24,6 @@ from kluis.ledger import certificates
 from kluis.serve.ledger.log import LedgerLog
 from kluis.tee.platform.root import keyfiles
 
-__all__ = ["BEGIN_SECONDS", "FIRST", "HostedLedger", "Member"]
-
 BEGIN_SECONDS: Final = 1800.0
 """A node reads all of its log at its start."""
 FIRST: Final = "member0"

@@ -28,8 +28,6 @@ from kluis.formats.encoding.reader import Reader
 from kluis.hashes import sha256
 from kluis.serve.ledger.chunks import Committed, whole_until_signature
 
-__all__ = ["EMPTY", "Answer", "LedgerLog", "head_of"]
-
 EMPTY: Final = bytes(40)
 """The head of a log without an entry."""
 MOST_BATCH: Final = 64 << 20

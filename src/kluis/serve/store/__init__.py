@@ -1,4 +1,4 @@
-"""Outside: the database in which a host keeps what enclaves sealed; it is trusted with nothing."""
+"""The host's database of enclaves' sealed records; it is not trusted."""
 
 from kluis.serve.store.database import Database
 from kluis.serve.store.keeping import records

@@ -1,6 +1,7 @@
-"""Connections to PostgreSQL that do not wait for ever: for a server that hangs, or one that nothing reaches.
+"""Give PostgreSQL connections a timeout, for a server that hangs or is unreachable.
 
-A connection tells neither from a long answer, and TCP tells the second after minutes or hours alone.
+A connection cannot distinguish these from a slow answer, and TCP reports an unreachable server only after
+minutes or hours.
 """
 
 from __future__ import annotations
@@ -12,15 +13,13 @@ from typing import Any, Final
 import psycopg
 from sqlalchemy import Engine, event
 
-__all__ = ["bound"]
-
 CONNECT_SECONDS: Final = 30.0
-# Of a host that hangs within a change: the store's row is locked until the server gives up on it.
+# For a host that hangs within a transaction: the store's row is locked until the server gives up on it.
 IDLE: Final = "SET idle_in_transaction_session_timeout = '30s'"
 
 
 def bound(engine: Engine, seconds: float) -> None:
-    """Have an engine's connections give up on what is not answered in ``seconds``."""
+    """Make an engine's connections give up after ``seconds`` without an answer."""
 
     class Connection(psycopg.Connection[Any]):
         def wait(self, gen: Generator[Any, Any, Any], *args: Any, **kwargs: Any) -> Any:
@@ -38,7 +37,7 @@ def bound(engine: Engine, seconds: float) -> None:
 
 
 def _until(steps: Generator[Any, Any, Any], seconds: float) -> Generator[Any, Any, Any]:
-    """What psycopg waits for, which is told every tenth of a second that nothing came."""
+    """Replaces psycopg's wait: it is called every tenth of a second while nothing arrives."""
     end = time.monotonic() + seconds
     try:
         wants = next(steps)

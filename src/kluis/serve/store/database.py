@@ -23,23 +23,21 @@ from kluis.serve.store.faults import BROKEN, DRIVERS, unavailable
 from kluis.serve.store.migrating import migrate
 from kluis.serve.store.statements import Statements
 
-__all__ = ["ANSWER_SECONDS", "Database", "database_file", "read_url"]
-
-# As an enclave waits for what it reads.
+# As long as an enclave waits for a read.
 ANSWER_SECONDS: Final = 30.0
 
 
 class Database:
-    """Connections to one database, one a thread, and the stores in it.
+    """Connections to one database, one for each thread, and its stores.
 
     Args:
-        url: as SQLAlchemy reads it: ``sqlite:////var/lib/kluis/store.db``, or
+        url: in SQLAlchemy's form: ``sqlite:////var/lib/kluis/store.db``, or
             ``postgresql+psycopg://user@host/name`` (``postgresql://`` means the same).
-        seconds: that a statement may take; on SQLite, that one waits for another's.
+        seconds: timeout of a statement; on SQLite, of waiting for another one.
 
     Raises:
-        UsageError: the URL is of no database that this knows.
-        UnavailableError: the database does not answer.
+        UsageError: the URL is not of a supported database.
+        UnavailableError: the database is unreachable.
         UnsupportedError: a newer version of Kluis made its schema.
     """
 
@@ -54,11 +52,11 @@ class Database:
 
     @property
     def shared(self) -> bool:
-        """Whether hosts on other machines may have it too: a file is of one machine."""
+        """Whether hosts on other machines can use it too; a file belongs to one machine."""
         return self._engine.dialect.name != "sqlite"
 
     def cursor(self) -> Any:
-        """A cursor of this thread's own connection, which commits by itself."""
+        """A cursor of this thread's connection, with autocommit."""
         connection = getattr(self._mine, "connection", None)
         if connection is None:
             connection = self._connect()
@@ -66,7 +64,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:
-        """A cursor in a transaction that is kept at the end, or undone if something is raised."""
+        """A cursor in a transaction that is committed at the end, or rolled back on an exception."""
         cursor = self._begin()
         try:
             yield cursor
@@ -77,7 +75,7 @@ class Database:
             raise
 
     def _begin(self) -> Any:
-        """A cursor in a transaction; of a new connection, if the one there was has broken since."""
+        """Begin a transaction, on a new connection if the existing one has broken."""
         begin = "BEGIN IMMEDIATE" if self._engine.dialect.name == "sqlite" else "BEGIN"
         try:
             cursor = self.cursor()
@@ -89,7 +87,7 @@ class Database:
         return cursor
 
     def forget(self) -> None:
-        """Close this thread's connection: the next cursor has a new one."""
+        """Close this thread's connection: the next cursor opens a new one."""
         connection = self._mine.__dict__.pop("connection", None)
         if connection is not None:
             with self._lock:
@@ -118,8 +116,8 @@ class Database:
         pooled.detach()
         self._mine.connection = connection
         with self._lock:
-            # An enclave's ocalls have threads of their own, which end with it: each that is replaced would
-            # leave its connections open, until the server, or this process, has none left.
+            # An enclave's ocalls have separate threads, which end with it. Each replaced enclave would leave
+            # its connections open, until the server or this process runs out of them.
             left = [self._all.pop(one) for one in list(self._all) if not one.is_alive()]
             self._all[threading.current_thread()] = connection
         for one in left:
@@ -129,10 +127,10 @@ class Database:
 
 
 def read_url(url: str) -> URL:
-    """Read a database's URL.
+    """Parse a database's URL.
 
     Raises:
-        UsageError: it is of no database that this knows.
+        UsageError: it is not of a supported database.
     """
     try:
         read = make_url(url)
@@ -146,10 +144,10 @@ def read_url(url: str) -> URL:
 
 
 def database_file(url: str) -> Path | None:
-    """The file that a database is, with no links on its way; None for one that is none.
+    """The resolved path of a database file; None if the database is not a file.
 
     Raises:
-        UsageError: the URL is of no database that this knows.
+        UsageError: the URL is not of a supported database.
     """
     read = read_url(url)
     named = read.database if read.get_backend_name() == "sqlite" else None
@@ -179,7 +177,7 @@ def _prepare_sqlite(seconds: float, connection: Any, _: object) -> None:
                 connection.execute(f"PRAGMA {pragma}")
                 break
             except sqlite3.OperationalError as error:
-                # Of two who turn a new database to WAL at once, SQLite refuses one without a wait.
+                # If two processes switch a new database to WAL at once, SQLite refuses one without waiting.
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
                     raise
                 time.sleep(AGAIN_SECONDS)

@@ -1,4 +1,4 @@
-"""What a database's drivers raise, and what it means here: SQLite's and PostgreSQL's."""
+"""The database drivers' exceptions and their meaning here, for SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -12,17 +12,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from kluis.errors import UnavailableError
 
-__all__ = ["BROKEN", "DRIVERS", "unavailable"]
-
 DRIVERS: Final = (sqlite3.Error, psycopg.Error)
 BROKEN: Final = (psycopg.OperationalError, psycopg.InterfaceError, sqlite3.ProgrammingError)
 """What a connection raises that the server, or somebody else, has closed."""
-MEND: Final = "see that it runs, that its disk has room, and that the URL is right"
+MEND: Final = "check that it runs, that its disk has space, and that the URL is right"
 
 
 @contextmanager
 def unavailable() -> Iterator[None]:
-    """Say of the database's own errors that it is unavailable.
+    """Convert the database's own errors into UnavailableError.
 
     Raises:
         UnavailableError: one was raised within.

@@ -1,4 +1,4 @@
-"""The records of one store, kept in a database; what an enclave asks is answered here."""
+"""The records of one store in a database; answers an enclave's store requests."""
 
 from __future__ import annotations
 
@@ -24,22 +24,20 @@ from kluis.serve.store.statements import ENTRY, STORE
 
 MAX_NAME: Final = 64
 
-__all__ = ["KeptRecords", "records"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def records(database: Database, store: str) -> KeptRecords:
-    """One store's records in a database; the store is made if there is none.
+    """One store's records in a database; the store is created if needed.
 
     Args:
-        database: where.
+        database: that contains them.
         store: its name, 1 to 64 characters.
 
     Raises:
         UsageError: the name is out of bounds.
-        UnavailableError: the database does not answer.
+        UnavailableError: the database is unreachable.
     """
     if not 1 <= len(store) <= MAX_NAME:
         raise UsageError(f"store name: want 1 to {MAX_NAME} characters, got {len(store)}")
@@ -50,14 +48,14 @@ class KeptRecords:
     """:class:`kluis.enclave.store.Records` in a database. Thread-safe.
 
     Args:
-        database: where.
-        store: its name.
+        database: that contains them.
+        store: name.
 
     Attributes:
         number: of the store in the database.
 
     Raises:
-        UnavailableError: the database does not answer.
+        UnavailableError: the database is unreachable.
     """
 
     def __init__(self, database: Database, store: str) -> None:
@@ -168,7 +166,7 @@ class KeptRecords:
     def _keep_key(self, platform: bytes, sealed: bytes, first: bool) -> bool:
         made, store = self._made, self.number
         with self.database.transaction() as cursor:
-            # Whoever has the store's row is alone: two that are first wait for each other here.
+            # Only one process can lock the store's row: two that are first wait for each other here.
             cursor.execute(made.hold.text, made.hold.bind(store=store))
             some = cursor.execute(made.any_key.text, made.any_key.bind(store=store)).fetchone()
             if first and some is not None:
@@ -188,7 +186,7 @@ class KeptRecords:
             return self._ask(stepped)
 
     def _asked_again(self, ask: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Ask what may be asked twice: on a new connection, if the one there was has broken since."""
+        """Run an idempotent request: on a new connection, if the existing one has broken."""
 
         def twice() -> R:
             try:

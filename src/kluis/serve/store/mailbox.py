@@ -1,7 +1,7 @@
-"""Messages between hosts that keep one store in one database: how instances on other platforms get its key.
+"""Messages between hosts that share one store's database, for handing over its key.
 
-Whoever can write to the database can write here: what is in the messages is judged by the enclaves that
-they are for (:mod:`kluis.enclave.store.keys.handover`).
+Anyone who can write to the database can write here: the receiving enclaves judge the messages
+(:mod:`kluis.enclave.store.keys.handover`).
 """
 
 from __future__ import annotations
@@ -16,26 +16,24 @@ from kluis.serve.store.database import Database
 from kluis.serve.store.faults import unavailable
 from kluis.serve.store.keeping import KeptRecords
 
-__all__ = ["JOINER_BYTES", "Mailbox", "Step"]
-
 MAX_BODY_BYTES: Final = 1 << 20
 JOINER_BYTES: Final = 16
 
 
 class Step(enum.IntEnum):
-    """The messages of one handover, in order; and who is there."""
+    """The messages of one handover, in order; and heartbeats."""
 
     BEAT = 0
-    """Of a giver that is there; its ``joiner`` is the giver's own name."""
+    """From a running giver; its ``joiner`` is the giver's name."""
     WANTED = 1
     CHALLENGE = 2
     REQUEST = 3
     GIFT = 4
     REFUSED = 5
     PRESENT = 6
-    """Of a command that uses the store, or is about to; its ``joiner`` is the command's own name."""
+    """From a command that uses the store, or is about to; its ``joiner`` is the command's name."""
     REKEYING = 7
-    """Of a command that changes the store's key; likewise."""
+    """From a command that changes the store's key; its ``joiner`` is the command's name."""
 
 
 class Mailbox:
@@ -51,16 +49,16 @@ class Mailbox:
         self._made = records.database.statements
 
     def post(self, joiner: bytes, step: Step, body: bytes = b"") -> None:
-        """Write a message, in place of one of that joiner and step.
+        """Write a message, replacing one of the same joiner and step.
 
         Args:
             joiner: 16 bytes, made for this handover.
-            step: which message.
+            step: the kind of message.
             body: at most 1 MiB.
 
         Raises:
             UsageError: out of bounds.
-            UnavailableError: the database does not answer.
+            UnavailableError: the database is unreachable.
         """
         if len(joiner) != JOINER_BYTES or len(body) > MAX_BODY_BYTES:
             raise UsageError(f"message: want a joiner of {JOINER_BYTES} bytes and a body of 1 MiB at most")
@@ -70,10 +68,10 @@ class Mailbox:
             cursor.execute(post.text, values)
 
     def read(self, step: Step) -> dict[bytes, bytes]:
-        """Messages of one step, by their joiners: at most 256, and of more, any.
+        """Messages of one step, by joiner: at most 256; if there are more, any of them.
 
         Raises:
-            UnavailableError: the database does not answer.
+            UnavailableError: the database is unreachable.
         """
         statements = self._made.messages
         with self._asking() as cursor:
@@ -86,7 +84,7 @@ class Mailbox:
         """One joiner's message of one step, or None.
 
         Raises:
-            UnavailableError: the database does not answer.
+            UnavailableError: the database is unreachable.
         """
         find = self._made.message
         with self._asking() as cursor:
@@ -96,24 +94,24 @@ class Mailbox:
         return None if row is None else bytes(row[0])
 
     def take_back(self, joiner: bytes, step: Step) -> None:
-        """Forget one message.
+        """Delete one message.
 
         Raises:
-            UnavailableError: the database does not answer.
+            UnavailableError: the database is unreachable.
         """
         forget = self._made.forget_message
         with self._asking() as cursor:
             cursor.execute(forget.text, forget.bind(store=self._store, joiner=joiner, step=int(step)))
 
     def leave(self) -> None:
-        """Close this thread's connection: it asks for nothing more."""
+        """Close this thread's connection, after its last request."""
         self._database.forget()
 
     def clear(self, joiner: bytes) -> None:
-        """Forget all messages of one joiner.
+        """Delete all messages of one joiner.
 
         Raises:
-            UnavailableError: the database does not answer.
+            UnavailableError: the database is unreachable.
         """
         forget = self._made.forget_messages
         with self._asking() as cursor:

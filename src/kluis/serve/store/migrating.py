@@ -1,6 +1,6 @@
-"""Migrating: bring a database to the schema that this version knows, or refuse one that it does not.
+"""Migrate a database to this version's schema, or refuse a newer one.
 
-Runs at every start, under a lock of the database's own, so that instances may start at once.
+Runs at every start, under a lock of the database, so that instances can start at once.
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ from sqlalchemy import Connection, Engine
 
 from kluis.errors import UnsupportedError
 
-__all__ = ["migrate"]
-
 
 def migrate(engine: Engine) -> None:
-    """Bring the database to the newest schema.
+    """Migrate the database to the newest schema.
 
     Raises:
         UnsupportedError: a newer version of Kluis made its schema.
@@ -62,4 +60,4 @@ LOCKS: Final = {
     "sqlite": ("BEGIN IMMEDIATE",),
     "postgresql": ("BEGIN", f"SELECT pg_advisory_xact_lock({ADVISORY})"),
 }
-"""What holds another instance's migration off until this one has ended."""
+"""Locks that block another instance's migration until this one has ended."""

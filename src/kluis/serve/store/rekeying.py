@@ -1,4 +1,6 @@
-"""A store's records under another key: gathered as a store beside it, and put in its place all at once."""
+"""Re-key a store's records: collect them in a temporary store, then replace the original in one
+transaction.
+"""
 
 from __future__ import annotations
 
@@ -10,29 +12,27 @@ from kluis.errors import UnavailableError
 from kluis.hashes import sha256
 from kluis.serve.store.statements import Statements
 
-__all__ = ["Gathering"]
-
 PREFIX: Final = "~"
 
 
 class Gathering:
-    """What is gathered for one store. Each method is to run in a transaction, whose cursor it is given.
+    """The temporary store for one store. Each method must run in a transaction, and takes its cursor.
 
     Args:
-        made: the statements.
-        store: its number.
+        made: the prepared statements.
+        store: number of the store.
     """
 
     def __init__(self, made: Statements, store: int) -> None:
         self._made = made
         self._store = store
-        # By name: SQLite gives the number of a store that is gone to the next one.
+        # By name: SQLite reuses the number of a deleted store.
         self._staging = ""
-        # Names of stores are what somebody chose; these nobody chooses.
+        # Names of stores are chosen by users; these cannot be.
         self._prefix = f"{PREFIX}{sha256(b'%d' % store).hex()[:16]}"
 
     def begin(self, cursor: Any) -> None:
-        """Forget what others gathered and did not finish, and begin anew."""
+        """Delete unfinished records of others, and begin again."""
         made = self._made
         name = f"{self._prefix}{os.urandom(12).hex()}"
         for (number,) in cursor.execute(
@@ -43,10 +43,10 @@ class Gathering:
         self._staging = name
 
     def put(self, cursor: Any, version: bytes, puts: list[StorePut]) -> None:
-        """Gather records.
+        """Collect records.
 
         Raises:
-            UnavailableError: nothing was begun, or another began since.
+            UnavailableError: no re-keying was begun, or another began since.
         """
         put, staging = self._made.put, self._begin(cursor)
         rows = [
@@ -57,10 +57,10 @@ class Gathering:
             cursor.executemany(put.text, rows)
 
     def finish(self, cursor: Any, last: StoreRekey) -> bool:
-        """Put what was gathered in the store's place, if its last commit is the one before.
+        """Replace the store with the collected records, if its last commit is the previous one.
 
         Raises:
-            UnavailableError: nothing was begun, or another began since.
+            UnavailableError: no re-keying was begun, or another began since.
         """
         made, store, staging = self._made, self._store, self._begin(cursor)
         head = made.head.bind(store=store, before=last.epoch - 1, now=last.epoch, sealed=last.head)

@@ -1,6 +1,6 @@
-"""The tables in which a host keeps stores: nothing in them is plain but sizes, counts and epochs.
+"""The tables of a host's stores: only sizes, counts and epochs in them are plaintext.
 
-One database may hold several stores; each has a row in ``stores``, which is what commits compete for.
+One database may contain several stores; each has a row in ``stores``, which commits lock.
 """
 
 from __future__ import annotations
@@ -8,8 +8,6 @@ from __future__ import annotations
 from typing import Final
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Integer, LargeBinary, MetaData, String, Table
-
-__all__ = ["JOURNAL", "KEYS", "MESSAGES", "METADATA", "RECORDS", "STORES"]
 
 METADATA: Final = MetaData()
 

@@ -1,7 +1,7 @@
-"""The statements, made once by SQLAlchemy for the database's dialect and then run on its driver as they are.
+"""SQL statements, compiled once by SQLAlchemy for the database's dialect and run directly on its driver.
 
-A read is one statement, so that it sees one moment and costs one round trip: the store's row, the
-journal after an epoch, and records by id, told apart by their first column.
+A read is one statement, so that it sees one snapshot and costs one round trip. It returns the store's row,
+the journal after an epoch, and records by id, distinguished by their first column.
 """
 
 from __future__ import annotations
@@ -31,21 +31,19 @@ from sqlalchemy.dialects import postgresql, sqlite
 from kluis.enclave.store.records import MAX_ANSWER_BYTES, MAX_ENTRIES, MAX_IDS, MAX_LABELS
 from kluis.serve.store.schema import JOURNAL, KEYS, MESSAGES, RECORDS, STORES
 
-__all__ = ["ENTRY", "ROW", "STORE", "Statement", "Statements"]
-
 STORE, ENTRY, ROW = 0, 1, 2
 MOST_MESSAGES: Final = 256
 SIZES: Final = (0, 1, 16, MAX_IDS)
-"""For how many ids there is a statement; an id given twice fills what is left."""
+"""Numbers of ids with a prepared statement; a repeated id fills the rest."""
 
 Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any]
 
 
 class Statement:
-    """One statement as the driver takes it.
+    """One statement in the driver's form.
 
     Attributes:
-        text: SQL with the driver's own marks.
+        text: SQL with the driver's placeholders.
     """
 
     def __init__(self, statement: ClauseElement, dialect: Dialect) -> None:
@@ -55,7 +53,7 @@ class Statement:
         self._fixed = {name: value for name, value in compiled.params.items() if value is not None}
 
     def bind(self, **values: Any) -> Parameters:
-        """Lay values out as the driver takes them."""
+        """Arrange values in the driver's form."""
         parameters = self._fixed | values
         return parameters if self._order is None else [parameters[name] for name in self._order]
 
@@ -176,7 +174,7 @@ def _kind(kind: int) -> ColumnElement[int]:
 
 
 def _bound(rows: Any, order: str, sized: str) -> Any:
-    """Rows in order, until there are ``MAX_ANSWER_BYTES`` of them; at least one."""
+    """Rows in order, up to ``MAX_ANSWER_BYTES``; at least one."""
     size = func.length(rows.c[sized])
     summed = select(rows, (func.sum(size).over(order_by=rows.c[order]) - size).label("before")).subquery()
     return select(summed).where(summed.c.before < MAX_ANSWER_BYTES).subquery()

@@ -1,1 +1,1 @@
-"""The attestation service: what it answers, and the policies that it evaluates."""
+"""The attestation service: verifies evidence, evaluates policies and issues tokens."""

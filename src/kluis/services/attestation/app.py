@@ -1,7 +1,7 @@
-"""The attestation service as an ASGI application: Azure Attestation's REST API, of instances in their paths.
+"""The attestation service as an ASGI application: Azure Attestation's REST API, with instances in the paths.
 
-Each operation of the data plane is there twice: for the default instance, at the root, and for those that
-the control plane made, under ``/instances/<name>``.
+Each operation of the data plane has two paths: one at the root for the default instance, and one under
+``/instances/<name>`` for instances that the control plane created.
 """
 
 from __future__ import annotations
@@ -35,8 +35,6 @@ from kluis.services.attestation.tokens.signing_certificate import Vouch
 from kluis.services.clock import Clock
 from kluis.services.web import Answer, Bearer, Call, Operation, Service
 
-__all__ = ["operations", "service"]
-
 TITLE: Final = "Kluis attestation service"
 INSTANCE: Final = "/instances/{instance}"
 MOST_BODY: Final = 4 << 20
@@ -51,18 +49,18 @@ def service(
     vouch: Vouch,
     ask: Endorsements | None,
 ) -> Service:
-    """Put the service together.
+    """Build the service.
 
     Args:
         settings: of the service.
-        storage: where policies, keys and instances are kept.
-        clock: tells the time; inside an enclave, the host's word.
+        storage: of policies, keys and instances.
+        clock: returns the time; inside an enclave, the host's time.
         bearer: checks callers' tokens; None: nobody may change a policy.
-        vouch: has this enclave quote a statement; gives None where there is no enclave.
-        ask: asks outside for collateral; None: the service works with what the settings have.
+        vouch: makes this enclave quote a statement; returns None if there is no enclave.
+        ask: fetches collateral from outside; None: only the settings' collateral is used.
 
     Raises:
-        KluisError: a setting does not hold.
+        KluisError: a setting is invalid.
     """
     engine = Engine(settings, storage, vouch, ask, None if bearer is None else bearer.issuer)
 
@@ -88,7 +86,7 @@ def service(
 
 
 def operations(engine: Engine, clock: Clock) -> tuple[Operation, ...]:
-    """Everything that the service can be asked."""
+    """All operations of the service."""
     here = _data_plane(Handlers(engine, clock))
     there = tuple(
         dataclasses.replace(each, name=f"{each.name}OfInstance", path=INSTANCE + each.path) for each in here

@@ -1,4 +1,4 @@
-"""Evidence in, a token out: verify, bind, evaluate the policy, sign. In that order, and all or nothing.
+"""Turn evidence into a token: verify, bind, evaluate the policy, sign. In that order, and all or nothing.
 
 Spec: Microsoft Azure Attestation, "Attestation" (SGX enclave, Open Enclave, SEV-SNP VM, TDX VM).
 """
@@ -41,24 +41,22 @@ from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.attestation.tokens import ears
 from kluis.services.attestation.tokens.tokens import Tokens
 
-__all__ = ["Attesting", "TokenForm"]
-
 MOST_COLLATERAL: Final = 4 << 20
 MOST_NONCE: Final = 4096
 _NO_VARIABLES: Final = (
-    "no variable of secure boot is validated, for the service was told no values: attestation."
-    "secure_boot_variables of kluis serve --settings FILE lists those that count; or set another policy"
+    "no variable of secure boot is validated, because the service is configured with no values: list"
+    " them in attestation.secure_boot_variables of kluis serve --settings FILE; or set another policy"
 )
 _Body = AttestSgx | AttestOpenEnclave | AttestReport | AttestTdx
 
 
 class TokenForm(enum.Enum):
-    """What a relying party reads."""
+    """The format of a token."""
 
     AZURE = enum.auto()
-    """A JWT as Azure's clients know it."""
+    """A JWT in the format of Azure's clients."""
     EAR = enum.auto()
-    """An attestation result of the IETF's, EAR."""
+    """An attestation result of the IETF (EAR)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,7 +65,7 @@ class _Request:
 
     Attributes:
         instance: that attests.
-        body: as the client sent it.
+        body: unchanged from the client.
         now: aware.
         form: of the token.
     """
@@ -79,7 +77,7 @@ class _Request:
 
 
 class _Data(NamedTuple):
-    """Data that evidence is bound to, where a request has them."""
+    """Data that evidence must be bound to, if a request has them."""
 
     runtime: Bound | None
     initial: Bound | None
@@ -87,14 +85,14 @@ class _Data(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Attested:
-    """What was verified of one piece of evidence.
+    """The verified content of one piece of evidence.
 
     Attributes:
         evidence: its claims, verified.
-        claims: the same, as a token states them.
-        aliases: other names that policies read them by.
+        claims: the same, as stated in a token.
+        aliases: other names for them in policies.
         endorsed: whether a trusted endorser signed a utility VM's launch.
-        refused: why there is no token, whatever the policy permits.
+        refused: the reason why there is no token, whatever the policy permits.
     """
 
     evidence: Claims
@@ -125,11 +123,11 @@ class Attesting:
     def sgx(
         self, instance: Instance, request: AttestSgx, now: datetime, form: TokenForm = TokenForm.AZURE
     ) -> str:
-        """Attest an SGX enclave by its quote.
+        """Attest an SGX enclave from its quote.
 
         Raises:
             InvalidParameter: the request is malformed.
-            InvalidEvidence: the quote does not hold, or is not bound to the data.
+            InvalidEvidence: the quote fails verification, or is not bound to the data.
             PolicyError: the policy does not permit it.
         """
         quote = decode_base64(request.quote, "quote", most=MAX_QUOTE)
@@ -138,7 +136,7 @@ class Attesting:
     def open_enclave(
         self, instance: Instance, request: AttestOpenEnclave, now: datetime, form: TokenForm = TokenForm.AZURE
     ) -> str:
-        """Attest an SGX enclave by its Open Enclave report, a header and a quote; as :meth:`sgx`."""
+        """Attest an SGX enclave from its Open Enclave report, a header and a quote; like :meth:`sgx`."""
         report = decode_base64(request.report, "report", most=MAX_QUOTE)
         try:
             quote = oe.parse_report(report)
@@ -149,7 +147,7 @@ class Attesting:
     def snp(
         self, instance: Instance, request: AttestReport, now: datetime, form: TokenForm = TokenForm.AZURE
     ) -> str:
-        """Attest an SEV-SNP guest; as :meth:`sgx`."""
+        """Attest an SEV-SNP guest; like :meth:`sgx`."""
         bundle = decode_base64(request.report, "report", most=MAX_BUNDLE)
         quoted, refused = _verify(lambda: Quoted(self._platforms.report(bundle, now), {}))
         evidence = quoted.claims
@@ -163,7 +161,7 @@ class Attesting:
     def tdx(
         self, instance: Instance, request: AttestTdx, now: datetime, form: TokenForm = TokenForm.AZURE
     ) -> str:
-        """Attest a trust domain; as :meth:`sgx`."""
+        """Attest a trust domain; like :meth:`sgx`."""
         quote = decode_base64(request.quote, "quote", most=MAX_QUOTE)
         quoted, refused = _verify(lambda: self._platforms.quote(quote, Tee.TDX, _bundle(request), now))
         policy = self._policy(instance, AttestationType.TDX_VM, request.draftPolicyForAttestation)
@@ -171,11 +169,11 @@ class Attesting:
         return self._guest(_Request(instance, request, now, form), policy, attested)
 
     def guest(self, instance: Instance, request: AttestGuest, now: datetime) -> str:
-        """Attest an Azure guest: gives an envelope that only its TPM opens.
+        """Attest an Azure guest; return an envelope that only its TPM opens.
 
         Raises:
             InvalidParameter: the request is malformed.
-            InvalidEvidence: something that it sent does not hold.
+            InvalidEvidence: a part of the request fails verification.
             PolicyError: the policy does not permit it.
         """
         text = request.client if request.client is not None else request.attestationInfo
@@ -218,7 +216,8 @@ class Attesting:
         return self._issue(request, policy, attested, data)
 
     def _policy(self, instance: Instance, kind: AttestationType, draft: str | None) -> HeldPolicy:
-        # Read after the evidence is verified: nobody else has the service read a text of theirs.
+        # Parsed only after the evidence is verified, so that unverified clients cannot make the service parse
+        # their text.
         return self._policies.current(instance, kind) if draft is None else hold_draft(draft)
 
     def _issue(self, request: _Request, policy: HeldPolicy, attested: _Attested, data: _Data) -> str:
@@ -237,8 +236,8 @@ class Attesting:
         if request.form is TokenForm.EAR:
             if draft:
                 raise InvalidParameter(
-                    "draftPolicyForAttestation: want none where an EAR is asked for, got one",
-                    hint="nobody signs the outcome of a draft, and an EAR without a signature is none",
+                    "draftPolicyForAttestation: want no draft if an EAR is requested, got one",
+                    hint="the result of a draft is unsigned, and an EAR must be signed",
                 )
             ear = ears.of(attested.evidence, claims, result.issued, now, self._settings.token_seconds)
             return self._tokens.as_ear(instance, ear, now)
@@ -246,7 +245,9 @@ class Attesting:
 
 
 def _verify(verify: Callable[[], Quoted]) -> tuple[Quoted, DebugTee | None]:
-    """What was verified, and why there is no token for it: a policy that denies it is heard first."""
+    """Verify evidence; if there can be no token, keep the reason, because a policy's denial is reported
+    first.
+    """
     try:
         return verify(), None
     except DebugTee as refused:

@@ -1,7 +1,7 @@
-"""Who made an instance and who changed it, and when: what a resource manager calls ``systemData``.
+"""Record who created and changed an instance, and when: the resource manager's ``systemData``.
 
-Who it was is what the issuer's token said, and when it was the host's clock. Spec: Azure Resource Manager,
-common types, ``systemData``; Microsoft identity platform, "Access token claims reference".
+The author comes from the issuer's token, the time from the host's clock. Spec: Azure Resource Manager, common
+types, ``systemData``; Microsoft identity platform, "Access token claims reference".
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ import msgspec
 
 from kluis.services.web.bearer import Caller
 
-__all__ = ["APPLICATION", "MANAGED_IDENTITY", "USER", "Author", "author_of", "system_data"]
-
 USER: Final = "User"
 APPLICATION: Final = "Application"
 MANAGED_IDENTITY: Final = "ManagedIdentity"
 MOST_NAME: Final = 256
-# By which claims each is known: a person by a name to sign in with, a program by its id.
+# The claims that identify each kind: a person by a sign-in name, a program by its id.
 _NAMES: Final = {
     USER: ("upn", "preferred_username", "unique_name", "oid", "sub"),
     APPLICATION: ("appid", "azp", "oid", "sub"),
@@ -29,10 +27,10 @@ _NAMES: Final = {
 
 
 class Author(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who made or changed something, in the store.
+    """The author of a creation or change, in the store.
 
     Attributes:
-        name: as their issuer calls them; at most 256 characters.
+        name: from their issuer; at most 256 characters.
         kind: ``User``, ``Application`` or ``ManagedIdentity``.
     """
 
@@ -41,7 +39,7 @@ class Author(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def author_of(caller: Caller) -> Author:
-    """Who asks, by what their token says of them."""
+    """The author of a request, from the caller's token."""
     claims = caller.claims
     kind = _kind(claims)
     named = (claims.get(claim) for claim in _NAMES[kind])
@@ -50,7 +48,7 @@ def author_of(caller: Caller) -> Author:
 
 
 def _kind(claims: Mapping[str, Any]) -> str:
-    """A program's token says so, or rests on no person's consent (``scp``)."""
+    """A program's token states this, or has no person's consent (``scp``)."""
     if "xms_mirid" in claims:
         return MANAGED_IDENTITY
     if claims.get("idtyp") in ("app", "user"):
@@ -62,13 +60,13 @@ def _kind(claims: Mapping[str, Any]) -> str:
 def system_data(
     created: int, created_by: Author | None, modified: int | None, modified_by: Author | None
 ) -> dict[str, str]:
-    """What is known of a resource, as a resource manager says it; what is not known is left out.
+    """Describe a resource's authors in the resource manager's form; unknown members are left out.
 
     Args:
         created: seconds since 1970.
-        created_by: None in a record of before.
-        modified: seconds since 1970; likewise.
-        modified_by: likewise.
+        created_by: None in a record of an older version.
+        modified: seconds since 1970; None in a record of an older version.
+        modified_by: None in a record of an older version.
     """
     members = {"createdAt": _instant(created)}
     if created_by is not None:

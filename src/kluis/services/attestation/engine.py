@@ -1,4 +1,4 @@
-"""The attestation service without HTTP: its parts, put together over one store."""
+"""The attestation service without HTTP: its parts, assembled over one store."""
 
 from __future__ import annotations
 
@@ -31,8 +31,6 @@ from kluis.services.attestation.tpm import TpmProtocol
 from kluis.services.attestation.tpm.challenges import Challenges
 from kluis.services.web import Issuer
 
-__all__ = ["Engine"]
-
 _CLAIMS: Final = (
     "cnf", "nonce", "x-ms-ver", "x-ms-attestation-type", "x-ms-policy-hash", "x-ms-policy-signer",
     "x-ms-sgx-is-debuggable", "x-ms-sgx-mrenclave", "x-ms-sgx-mrsigner", "x-ms-sgx-svn", "x-ms-sgx-ehd",
@@ -43,18 +41,18 @@ _SGX: Final = (AttestationType.SGX_ENCLAVE, AttestationType.OPEN_ENCLAVE)
 
 
 class Engine:
-    """Everything that the service can be asked.
+    """All functions of the service.
 
     Args:
         settings: of the service.
-        storage: where policies, keys and instances are kept.
-        vouch: has this enclave quote a statement; gives None where there is no enclave.
-        ask: asks outside for collateral; None: the service works with what it has.
-        issuer: whose callers may change policies; fixed with the first start. None: nobody's.
+        storage: of policies, keys and instances.
+        vouch: makes this enclave quote a statement; returns None if there is no enclave.
+        ask: fetches collateral from outside; None: only the settings' collateral is used.
+        issuer: of the callers that may change policies; fixed at the first start. None: no caller may.
 
     Raises:
-        KluisError: a root, a bundle or a policy signer that was given is none.
-        PolicyError: the store was made under another issuer.
+        KluisError: a given root, bundle or policy signer is invalid.
+        PolicyError: the store was created under another issuer.
 
     Attributes:
         settings, storage: as given.
@@ -86,7 +84,7 @@ class Engine:
         self.attesting = Attesting(settings, self.platforms, self.policies, self.tokens)
 
     def ready(self, now: datetime) -> None:
-        """See that the service can sign.
+        """Check that the service can sign.
 
         Raises:
             KluisError: it cannot.
@@ -95,7 +93,7 @@ class Engine:
         self.keys.current(default.key, default.url, now)
 
     def certs(self, instance: Instance, now: datetime) -> Jwks:
-        """The keys whose tokens may still be about, newest first."""
+        """The keys whose tokens may still be valid, newest first."""
         return Jwks(
             [_jwk(kid, der) for kid, der in self.keys.published_keys(instance.key, instance.url, now)]
         )
@@ -112,10 +110,10 @@ class Engine:
         }
 
     def baselines(self, instance: Instance, kind: AttestationType) -> list[dict[str, Any]]:
-        """The TCB baselines of SGX, and which the instance's policy asks for.
+        """The TCB baselines of SGX, and the one that the instance's policy selects.
 
         Raises:
-            InvalidParameter: another TEE: it has none.
+            InvalidParameter: another TEE, which has none.
         """
         if kind not in _SGX:
             raise InvalidParameter(f"TCB baselines: want {' or '.join(_SGX)}, got {kind}")

@@ -1,59 +1,49 @@
-"""What the attestation service refuses, by the names that Azure Attestation's clients know.
+"""The attestation service's errors, by the names that Azure Attestation's clients expect.
 
-The rest of the tree of :mod:`kluis.errors` is told as one of these at the service's edge.
+The service's edge converts all other errors of :mod:`kluis.errors` into these.
 """
 
 from __future__ import annotations
 
 from kluis.errors import FormatError, UsageError
 
-__all__ = [
-    "InvalidEvidence",
-    "InvalidOperation",
-    "InvalidParameter",
-    "Missing",
-    "NameTaken",
-    "PolicyMissing",
-    "ResourceMissing",
-]
-
 
 class InvalidParameter(FormatError):
-    """Something in a request is not what it should be."""
+    """A part of a request is invalid."""
 
     code = "invalid_parameter"
 
 
 class InvalidEvidence(InvalidParameter):
-    """Evidence that does not hold, or is not bound to what came with it."""
+    """Evidence that fails verification, or is not bound to the data sent with it."""
 
     code = "invalid_evidence"
 
 
 class InvalidOperation(UsageError):
-    """Something that the instance's trust model, or its state, does not allow."""
+    """The instance's trust model or state does not allow the operation."""
 
     code = "invalid_operation"
 
 
 class PolicyMissing(InvalidOperation):
-    """Nobody has set the policy that a kind of attestation needs."""
+    """No policy is set for a kind of attestation that needs one."""
 
     code = "policy_missing"
 
 
 class NameTaken(InvalidOperation):
-    """The name of a new instance is another subscription's or resource group's."""
+    """Another subscription or resource group already has the name of a new instance."""
 
     http_status = 409
 
 
 class Missing(UsageError):
-    """There is nothing of this name."""
+    """Nothing has this name."""
 
     code = "missing"
     http_status = 404
 
 
 class ResourceMissing(Missing):
-    """A resource group has no instance of this name."""
+    """No instance in the resource group has this name."""

@@ -1,8 +1,8 @@
-"""Who may ask the attestation service for what, and in which words the others hear that they may not.
+"""Authorization of the attestation service: who may call which operation, and the refusals.
 
-Spec: Microsoft Azure Attestation, "Azure RBAC": roles Attestation Reader and Attestation Contributor; who
-lacks the role is told 401, as who has no token. The control plane has Azure Resource Manager's words, and
-tells the two apart.
+Spec: Microsoft Azure Attestation, "Azure RBAC": roles Attestation Reader and Attestation Contributor. A
+caller without the role gets 401, like a caller without a token. The control plane uses Azure Resource
+Manager's errors, and distinguishes the two.
 """
 
 from __future__ import annotations
@@ -14,22 +14,20 @@ from kluis.errors import AuthenticityError
 from kluis.services.clock import Clock
 from kluis.services.web import Bearer, Caller, Gate, Operation, Refusal
 
-__all__ = ["KNOWN", "MANAGE", "READ", "ROLES", "TPM", "VIEW", "WRITE", "AttestationGate"]
-
 READ: Final = "attestation/read"
 WRITE: Final = "attestation/write"
 VIEW: Final = "attestationProviders/read"
 MANAGE: Final = "attestationProviders/write"
-# Anybody's with a token that holds, whatever their roles: who may see nothing is shown an empty list.
+# Open to any valid token, whatever its roles: a caller without read access gets an empty list.
 KNOWN: Final = "subscriptions/read"
-# A token that was asked for the one plane is none for the other. Whatever else a service takes, such as its
-# own address, is for both.
+# A token requested for one plane is not valid for the other. Every other accepted audience, such as the
+# service's own address, is valid for both.
 PLANES: Final = {
     "data": frozenset({"https://attest.azure.net"}),
     "control": frozenset({"https://management.azure.com", "https://management.core.windows.net"}),
 }
 CONTROL: Final = ("/subscriptions", "/providers/")
-# Asked for with a TPM's evidence, unless the instance says that it does not matter.
+# Required with a TPM's evidence, unless the instance is configured not to.
 TPM: Final = "attestation/tpm"
 
 _READER: Final = frozenset({READ, TPM})
@@ -44,12 +42,12 @@ ROLES: Final[Mapping[str, frozenset[str]]] = {
 
 
 class AttestationGate(Gate):
-    """Lets callers in.
+    """Authorizes callers.
 
     Args:
-        bearer: checks tokens; None: nobody has one that holds.
-        clock: tells when.
-        tpm_open: whether the instance behind a path takes a TPM's evidence from anybody.
+        bearer: checks tokens; None: no token is valid.
+        clock: returns the time.
+        tpm_open: whether the instance of a path accepts a TPM's evidence from anyone.
     """
 
     def __init__(self, bearer: Bearer | None, clock: Clock, tpm_open: Callable[[str], bool]) -> None:
@@ -57,7 +55,7 @@ class AttestationGate(Gate):
         self._tpm_open = tpm_open
 
     def admit(self, operation: Operation, target: str, headers: Mapping[str, str]) -> Caller | None:
-        """Let one in, as :meth:`Gate.admit` does."""
+        """Authorize one request, like :meth:`Gate.admit`."""
         if self.waits(operation) and self._tpm_open(target):
             return None
         if operation.access == KNOWN:
@@ -69,10 +67,10 @@ class AttestationGate(Gate):
         return operation.access == TPM
 
     def examine(self, caller: Caller, target: str, headers: Mapping[str, str]) -> None:
-        """Want a token that is for the plane that is asked.
+        """Require a token for the requested plane.
 
         Raises:
-            Refusal: 401, it is for the other one alone.
+            Refusal: 401, it is only for the other plane.
         """
         here, there = ("control", "data") if _is_control(target) else ("data", "control")
         if caller.audiences and caller.audiences <= PLANES[there]:
@@ -81,7 +79,7 @@ class AttestationGate(Gate):
             raise self.unknown(target, error)
 
     def unknown(self, target: str, error: Exception | None) -> Refusal:
-        """What one hears who has no token, or none that holds: no challenge, which no client asks for."""
+        """The refusal of a caller without a valid token: no challenge, because no client expects one."""
         why = getattr(error, "message", None)
         if _is_control(target):
             if why is None:
@@ -92,7 +90,7 @@ class AttestationGate(Gate):
         return Refusal(401, "Unauthorized", message if why is None else f"{message}: {why}")
 
     def forbidden(self, operation: Operation, target: str, caller: Caller) -> Refusal:
-        """What one hears whose roles do not allow the operation."""
+        """The refusal of a caller whose roles do not allow the operation."""
         roles = ", ".join(sorted(caller.roles)) or "none"
         if operation.access in (VIEW, MANAGE):
             return Refusal(

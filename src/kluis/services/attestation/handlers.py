@@ -1,4 +1,4 @@
-"""From requests to the engine: what each operation of the data plane takes, and what it answers."""
+"""The HTTP operations of the data plane: parse each request, call the engine, and build the response."""
 
 from __future__ import annotations
 
@@ -32,8 +32,6 @@ from kluis.services.attestation.tokens.ears import TYPE
 from kluis.services.clock import Clock
 from kluis.services.web import Answer, Call, Refusal
 
-__all__ = ["Handlers", "Rotation"]
-
 DRAFT_SECONDS: Final = 0.2
 EAT: Final = f"application/{TYPE}"
 _Evidence: TypeAlias = AttestSgx | AttestOpenEnclave | AttestReport | AttestTdx
@@ -41,7 +39,7 @@ E = TypeVar("E", AttestSgx, AttestOpenEnclave, AttestReport, AttestTdx)
 
 
 class Rotation(msgspec.Struct):
-    """When a new signing key signs.
+    """When a new signing key starts to sign.
 
     Attributes:
         signs_in_seconds: from now; None for the usual time.
@@ -55,7 +53,7 @@ class Handlers:
 
     Args:
         engine: the service.
-        clock: tells the time.
+        clock: returns the time.
     """
 
     def __init__(self, engine: Engine, clock: Clock) -> None:
@@ -68,7 +66,7 @@ class Handlers:
         return self._attest(call, AttestSgx, self._engine.attesting.sgx)
 
     def open_enclave(self, call: Call) -> Answer:
-        """Attest an SGX enclave by an Open Enclave report."""
+        """Attest an SGX enclave from an Open Enclave report."""
         return self._attest(call, AttestOpenEnclave, self._engine.attesting.open_enclave)
 
     def snp(self, call: Call) -> Answer:
@@ -91,7 +89,7 @@ class Handlers:
         return Answer(TpmMessage(self._engine.tpm.answer(self._of(call), message.data, self._clock.now())))
 
     def get_policy(self, call: Call) -> Answer:
-        """Say which policy holds."""
+        """Return the policy in force."""
         return Answer(Token(self._engine.policies.get(self._of(call), _kind(call), self._clock.now())))
 
     def set_policy(self, call: Call) -> Answer:
@@ -100,7 +98,7 @@ class Handlers:
         return Answer(Token(self._engine.policies.set(self._of(call), _kind(call), _text(call), now)))
 
     def reset_policy(self, call: Call) -> Answer:
-        """Go back to the default policy."""
+        """Restore the default policy."""
         now = self._clock.now()
         return Answer(Token(self._engine.policies.reset(self._of(call), _kind(call), _text(call), now)))
 
@@ -109,12 +107,12 @@ class Handlers:
         return Answer(Token(self._engine.certificates.get(self._of(call), self._clock.now())))
 
     def add_certificate(self, call: Call) -> Answer:
-        """Trust one more."""
+        """Add a policy management certificate."""
         jws = certificate_body(call.body)
         return Answer(Token(self._engine.certificates.add(self._of(call), jws, self._clock.now())))
 
     def remove_certificate(self, call: Call) -> Answer:
-        """Trust one less."""
+        """Remove a policy management certificate."""
         jws = certificate_body(call.body)
         return Answer(Token(self._engine.certificates.remove(self._of(call), jws, self._clock.now())))
 
@@ -136,7 +134,7 @@ class Handlers:
         return Answer(self._engine.certs(instance, now))
 
     def metadata(self, call: Call) -> Answer:
-        """Give the OpenID metadata."""
+        """Return the OpenID metadata."""
         return Answer(self._engine.metadata(self._of(call)))
 
     def baselines(self, call: Call) -> Answer:
@@ -148,10 +146,10 @@ class Handlers:
 
     @contextlib.contextmanager
     def _alone(self, request: _Evidence | AttestGuest) -> Iterator[None]:
-        """Have one draft at a time: a stranger's policy takes a second, where evidence takes a millisecond.
+        """Evaluate one draft policy at a time: an untrusted policy can take a second, evidence a millisecond.
 
         Raises:
-            Refusal: 503, another is under way.
+            Refusal: 503, another one is being evaluated.
         """
         if request.draftPolicyForAttestation is None:
             yield
@@ -182,17 +180,18 @@ class Handlers:
 
 
 def _read(call: Call, kind: type[E]) -> E:
-    """A request with evidence; clients write its members' names in more letters than one."""
-    # Refuses what is no object in the words of every other request, and makes nothing of its members.
-    call.json(dict[str, msgspec.Raw])
-    return dataclasses.replace(call, body=respell(call.body, kind)).json(kind)
+    """Read a request with evidence; member names match without regard to case, because clients differ."""
+    members = call.json(dict[str, msgspec.Raw])
+    return dataclasses.replace(call, body=respell(members, kind)).json(kind)
 
 
 def _warnings(request: _Evidence) -> dict[str, str]:
-    """What a client meant to say and did not: Azure's Python client forgets init-time data that are JSON."""
+    """Warn when a client declared a data type but sent no data: Azure's Python client drops JSON init-time
+    data.
+    """
     named = (("runtimeData", request.runtimeData), ("initTimeData", request.initTimeData))
     lacks = [name for name, given in named if given is not None and given.dataType and not given.data]
-    return {"Warning": f'299 - "{lacks[0]}: has a type and no data, and was passed over"'} if lacks else {}
+    return {"Warning": f'299 - "{lacks[0]}: has a type and no data, and was ignored"'} if lacks else {}
 
 
 def _form(call: Call) -> TokenForm:

@@ -11,16 +11,14 @@ from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.hosting import Place, read_settings
 from kluis.services.web import Bearer, Issuer, Service
 
-__all__ = ["Document", "app", "build"]
-
 app = Enclave("attestation", product_id=101, svn=1)
 
 
 class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the service is told.
+    """The service's configuration.
 
     Attributes:
-        issuer: whose bearer tokens hold.
+        issuer: of the accepted bearer tokens.
         attestation: its settings; bytes in base64.
     """
 
@@ -29,10 +27,10 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def build(document: bytes, place: Place) -> Service:
-    """The service, as its settings (JSON) say.
+    """Build the service from its settings (JSON).
 
     Raises:
-        UsageError: the settings are of another shape; says where.
+        UsageError: the settings have another shape; with the place.
     """
     document_settings = read_settings(document, Document, "attestation")
     return service(

@@ -1,6 +1,6 @@
-"""Instances: each an attestation provider with an address, a trust model, policies and keys of its own.
+"""Instances: attestation providers, each with its own address, trust model, policies and keys.
 
-The service itself is one, the default instance. Others are made by the control plane; their address is the
+The service itself is one, the default instance. The control plane creates the others. Their address is the
 service's with a path, ``<service>/instances/<name>``, which resolves wherever the service does.
 """
 
@@ -18,32 +18,31 @@ from kluis.services.attestation.faults import Missing
 from kluis.services.attestation.kinds import TrustModel
 from kluis.services.attestation.settings import AttestationSettings
 
-__all__ = ["DEFAULT", "LIFE_BYTES", "NAME", "TABLE", "VERSION", "Instance", "Instances", "Provider", "key_of"]
-
 DEFAULT: Final = "default"
 TABLE: Final = "attestation.providers"
 VERSION: Final = 3
 LIFE_BYTES: Final = 16
-# Azure's rule, but for its least length of 3.
+# Azure's rule, except for its minimum length of 3.
 NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,22}[A-Za-z0-9])?")
 
 
 class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """An instance in the store, as the control plane made it.
+    """An instance in the store, as the control plane created it.
 
     Attributes:
-        version: of this record; the first had no word of who made it, and of changes none at all; the second
-            had none of its life.
-        name: in the letters that it was made with.
-        life: one of those that the name has had, hex; empty where an earlier version made it.
-        subscription, resource_group, location: as the control plane knows it.
-        tags: the owner's; None where none were ever given.
+        version: of this record. Version 1 had no author and no changes; version 2 had no life.
+        name: in its original case.
+        life: identifies one of the successive instances with this name, hex; empty if an earlier version
+            created it.
+        subscription, resource_group, location: in the control plane.
+        tags: the owner's; None if they were never set.
         isolated: its trust model.
-        public_network_access: ``Enabled`` or ``Disabled``: told, and nothing is done about it.
-        tpm_authentication: whether it wants a bearer token with a TPM's evidence.
+        public_network_access: ``Enabled`` or ``Disabled``: reported, but without effect.
+        tpm_authentication: whether it requires a bearer token with a TPM's evidence.
         created: seconds since 1970.
-        created_by: who made it; None where the first version kept it.
-        modified, modified_by: when, in seconds since 1970, and by whom it was put or changed last; likewise.
+        created_by: the author; None in records of version 1.
+        modified, modified_by: time, in seconds since 1970, and author of the last change; None in records of
+            version 1.
     """
 
     version: int = VERSION
@@ -68,11 +67,12 @@ class Instance:
 
     Attributes:
         name: lower case; ``default`` for the service's own.
-        key: what its keys, policies and certificates are kept under: another for each life of a name, so that
-            nothing of an instance that was deleted is of the next one, whoever still holds it or comes late.
+        key: the prefix of its keys, policies and certificates in the store. It differs for each life of a
+            name, so that nothing of a deleted instance belongs to its successor, even if a slow process still
+            uses it.
         url: ``iss`` of its tokens.
-        trust_model: who may change its policies.
-        tpm_authentication: whether it wants a bearer token with a TPM's evidence.
+        trust_model: determines who may change its policies.
+        tpm_authentication: whether it requires a bearer token with a TPM's evidence.
     """
 
     name: str
@@ -98,14 +98,14 @@ class Instances:
         )
 
     def url(self, name: str) -> str:
-        """The address of an instance that is not the default one."""
+        """The address of an instance other than the default one."""
         return f"{self._settings.url}/instances/{name.lower()}"
 
     def find(self, name: str | None) -> Instance:
-        """The instance of a name; None is the default one.
+        """The instance with this name; None is the default one.
 
         Raises:
-            Missing: there is none.
+            Missing: there is no such instance.
         """
         if name is None:
             return self.default
@@ -115,7 +115,7 @@ class Instances:
         return self.of(provider)
 
     def of(self, provider: Provider) -> Instance:
-        """The instance that a record is of."""
+        """The instance of a record."""
         model = TrustModel.ISOLATED if provider.isolated else TrustModel.AAD
         name = provider.name.lower()
         return Instance(name, key_of(provider), self.url(name), model, provider.tpm_authentication)
@@ -129,6 +129,8 @@ class Instances:
 
 
 def key_of(provider: Provider) -> str:
-    """What all that an instance has is kept under: a name has no full stop, so no two are of one key."""
+    """The prefix of everything that an instance stores: a name has no full stop, so no two instances share
+    one.
+    """
     name = provider.name.lower()
     return f"{name}.{provider.life}" if provider.life else name

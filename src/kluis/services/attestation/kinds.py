@@ -1,4 +1,4 @@
-"""Kinds of attestation, as the service's paths name them."""
+"""Kinds of attestation, as named in the service's paths."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from typing import Final, Self
 
 from kluis.services.attestation.faults import InvalidParameter
 
-__all__ = ["AttestationType", "TrustModel"]
-
 
 class AttestationType(enum.StrEnum):
-    """Whose evidence a policy is about."""
+    """The kind of evidence that a policy is about."""
 
     SGX_ENCLAVE = "SgxEnclave"
     OPEN_ENCLAVE = "OpenEnclave"
@@ -22,10 +20,10 @@ class AttestationType(enum.StrEnum):
 
     @classmethod
     def of(cls, text: str) -> Self:
-        """The kind of this name, in any case of letters.
+        """The kind with this name, in any case.
 
         Raises:
-            InvalidParameter: there is none.
+            InvalidParameter: no kind has this name.
         """
         kind = _BY_NAME.get(text.lower())
         if kind is None:
@@ -40,6 +38,6 @@ class TrustModel(enum.StrEnum):
     """Who may change an instance's policies."""
 
     AAD = "AAD"
-    """Whoever has the role."""
+    """Every caller with the role."""
     ISOLATED = "Isolated"
-    """Whoever has the role, with a signature of a policy management certificate."""
+    """Every caller with the role, if a policy management certificate signed the request."""

@@ -1,7 +1,7 @@
-"""Bytes and JSON objects as clients write them: more forms than one, and each of them one meaning.
+"""Decode base64 and JSON objects from clients: several forms are accepted, but each has only one meaning.
 
-Clients differ in base64's alphabet and padding, so both are taken. What two readers might read in two
-ways is not: a member that stands twice in an object is refused, and so is what is nested too deeply.
+Clients differ in base64's alphabet and padding, so both are accepted. Anything that two parsers might read
+differently is refused: a repeated member in an object, and nesting that is too deep.
 """
 
 from __future__ import annotations
@@ -16,25 +16,23 @@ from kluis.errors import FormatError
 from kluis.formats.encoding import b64, jcs
 from kluis.services.attestation.faults import InvalidParameter
 
-__all__ = ["NotBase64", "decode_base64", "json_object"]
-
 MAX_DEPTH: Final = 32
 MAX_DIGITS: Final = 20
-# As many as 256 KiB can hold. Small objects take 30 times the memory of their text: what is larger is long
+# As many as fit into 256 KiB. Small objects take 30 times the memory of their text; a larger body has long
 # text in few members.
 MOST_VALUES: Final = 1 << 18
 _ALPHABET: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_")
 
 
 class NotBase64(InvalidParameter):
-    """Text that is no base64."""
+    """Text that is not base64."""
 
 
 def decode_base64(text: str, what: str, *, most: int) -> bytes:
     """Read base64 or base64url, padded or not.
 
     Args:
-        text: it.
+        text: to decode.
         what: for messages.
         most: bytes.
 
@@ -57,15 +55,15 @@ def decode_base64(text: str, what: str, *, most: int) -> bytes:
 
 
 def json_object(data: bytes, what: str) -> dict[str, Any]:
-    """Read a JSON object, whatever its layout.
+    """Parse a JSON object in any layout.
 
     Args:
         data: UTF-8, already bounded.
         what: for messages.
 
     Raises:
-        InvalidParameter: not JSON, no object, a member that stands twice, nested more than 32 deep, of more
-            values than 256 KiB can hold, a number that no reader holds, or half a character.
+        InvalidParameter: not JSON, not an object, a repeated member, nested more than 32 deep, more values
+            than fit into 256 KiB, a number that no parser can represent, or half a surrogate pair.
     """
     if data.count(b",") + data.count(b"[") + data.count(b"{") > MOST_VALUES:
         raise InvalidParameter(f"{what}: want at most {MOST_VALUES} values, got more")
@@ -79,7 +77,7 @@ def json_object(data: bytes, what: str) -> dict[str, Any]:
             parse_float=_float,
         )
         if b"\\u" in data:
-            # Half a character comes from an escape alone, and no token can say it.
+            # Half a surrogate pair comes only from an escape, and no token can contain it.
             _check_text(value)
     except (ValueError, RecursionError) as error:
         why = error.args[0] if isinstance(error, _Unsaid) else "is not JSON"
@@ -92,7 +90,7 @@ def json_object(data: bytes, what: str) -> dict[str, Any]:
 
 
 class _Unsaid(ValueError):
-    """JSON that two readers might read in two ways, or that no token can say: how it is wrong."""
+    """JSON that two parsers might read differently, or that no token can contain; with the reason."""
 
 
 def _check_text(value: Any) -> None:
@@ -106,7 +104,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members: dict[str, Any] = {}
     for name, value in pairs:
         if name in members:
-            raise _Unsaid(f"member {name!a:.80} stands twice")
+            raise _Unsaid(f"member {name!a:.80} appears twice")
         members[name] = value
     return members
 

@@ -1,7 +1,7 @@
-"""How the service's errors look to Azure's clients: their codes, the phrases that they know, and our words.
+"""Convert the service's errors for Azure's clients: their codes, the phrases that they expect, and our
+messages.
 
-Nearly everything is 400, as with Azure: its clients read the code. What a client can mend by asking again
-is 503.
+Nearly everything is 400, as on Azure, whose clients read the code. If a retry may succeed, it is 503.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from kluis.services.attestation.language import PolicyParsingError
 from kluis.services.web import Refusal
 from kluis.services.web.refusal import STORES
 
-__all__ = ["refusal_of"]
-
 _CLASSES: Final[tuple[tuple[type[KluisError], int, str], ...]] = (
     (PolicyParsingError, 400, "PolicyParsingError"),
     (ResourceMissing, 404, "ResourceNotFound"),
@@ -42,7 +40,7 @@ _CLASSES: Final[tuple[tuple[type[KluisError], int, str], ...]] = (
 
 
 def refusal_of(error: KluisError) -> Refusal:
-    """The refusal for an error; one that is our own bug says nothing."""
+    """The refusal for an error; for an internal error it has no details."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, AuthenticityError) and error.code.startswith(STORES):

@@ -1,7 +1,7 @@
-"""Bodies of requests and answers, as Azure Attestation's clients write and read them.
+"""Bodies of requests and responses, in the form of Azure Attestation's clients.
 
-Members that are not named here are passed over. One is ours: ``x-kluis-collateral``, base64url of a bundle
-of Intel's documents, for a service that has none, or older ones.
+Unknown members are ignored. One is ours: ``x-kluis-collateral``, base64url of a bundle of Intel's documents,
+for a service that has none, or older ones.
 """
 
 from __future__ import annotations
@@ -15,29 +15,15 @@ from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.services.attestation.evidence.bound_data import Data
 from kluis.services.attestation.faults import InvalidParameter
 
-__all__ = [
-    "AttestGuest",
-    "AttestOpenEnclave",
-    "AttestReport",
-    "AttestSgx",
-    "AttestTdx",
-    "Baselines",
-    "Jwks",
-    "JwksKey",
-    "Token",
-    "TpmMessage",
-    "respell",
-]
-
 
 class _Request(msgspec.Struct, kw_only=True):
-    """What requests with evidence have in common.
+    """The common members of requests with evidence.
 
     Attributes:
-        runtimeData: data that the evidence's report data are the hash of.
-        initTimeData: data that the enclave's configuration is the hash of.
-        draftPolicyForAttestation: a policy's text, evaluated in place of the one that is set.
-        nonce: of the client; comes back in the token.
+        runtimeData: data whose hash is the evidence's report data.
+        initTimeData: data whose hash is the enclave's configuration.
+        draftPolicyForAttestation: a policy's text, evaluated in place of the configured one.
+        nonce: of the client; returned in the token.
         collateral: Intel's documents.
     """
 
@@ -73,7 +59,7 @@ class AttestTdx(_Request, kw_only=True):
 
 
 class AttestGuest(msgspec.Struct, kw_only=True):
-    """A request with everything that an Azure guest has to say, base64url of JSON."""
+    """A request with an Azure guest's whole statement, base64url of JSON."""
 
     attestationInfo: str | None = None  # noqa: N815 - names of the wire
     client: str | None = msgspec.field(default=None, name="AttestationInfo")
@@ -83,51 +69,56 @@ class AttestGuest(msgspec.Struct, kw_only=True):
 _HELD: Final = frozenset({"runtimeData", "initTimeData"})
 
 
-def respell(body: bytes, kind: type[msgspec.Struct]) -> bytes:
-    """A request's body with its members' names, and those of data within it, in the letters of ``kind``.
+def respell(members: dict[str, msgspec.Raw], kind: type[msgspec.Struct]) -> bytes:
+    """A request's body whose members' names, and those of data within it, are in the letters of ``kind``.
 
-    Azure's client for C++ writes ``inittimeData``: passed over, data would not be held to the evidence, and
-    nobody would be told.
+    Azure's client for C++ writes ``inittimeData``. If it were ignored, the data would not be compared with
+    the evidence, without any error.
 
     Args:
-        body: JSON.
+        members: of the body, by their names.
         kind: what it is to be read as.
 
     Raises:
-        FormatError: it is no JSON object.
+        FormatError: data within it are no JSON object.
         InvalidParameter: a member stands in two spellings.
     """
-    made = _respell_members(body, kind, "body")
+    made = _respell_members(members, kind, "body")
     for name in _HELD & made.keys():
         inner = bytes(made[name]).lstrip()
         if inner[:1] == b"{":
-            made[name] = msgspec.Raw(msgspec.json.encode(_respell_members(inner, Data, name)))
+            made[name] = msgspec.Raw(msgspec.json.encode(_respell_members(_members(inner, name), Data, name)))
     return msgspec.json.encode(made)
 
 
-def _respell_members(data: bytes, kind: type[msgspec.Struct], what: str) -> dict[str, msgspec.Raw]:
-    names = {each.encode_name.lower(): each.encode_name for each in msgspec.structs.fields(kind)}
-    made: dict[str, msgspec.Raw] = {}
+def _members(data: bytes, what: str) -> dict[str, msgspec.Raw]:
     try:
-        members = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        return msgspec.json.decode(data, type=dict[str, msgspec.Raw])
     except UNREADABLE as error:
         raise FormatError(f"{what}: want a JSON object: {error}") from None
+
+
+def _respell_members(
+    members: dict[str, msgspec.Raw], kind: type[msgspec.Struct], what: str
+) -> dict[str, msgspec.Raw]:
+    names = {each.encode_name.lower(): each.encode_name for each in msgspec.structs.fields(kind)}
+    made: dict[str, msgspec.Raw] = {}
     for name, value in members.items():
         right = names.get(name.lower(), name)
         if right in made:
-            raise InvalidParameter(f"{what}: member {name[:64]!a} stands twice, in other letters")
+            raise InvalidParameter(f"{what}: member {name[:64]!a} appears twice, in other letters")
         made[right] = value
     return made
 
 
 class Token(msgspec.Struct):
-    """An answer with a token, or with what stands for one."""
+    """A response with a token, or with a challenge or envelope in its place."""
 
     token: str
 
 
 class TpmMessage(msgspec.Struct):
-    """A message of the TPM's protocol, either way: base64url of JSON."""
+    """A message of the TPM protocol, in either direction: base64url of JSON."""
 
     data: str
 
@@ -145,12 +136,12 @@ class JwksKey(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Jwks(msgspec.Struct):
-    """The answer of ``/certs``."""
+    """The response of ``/certs``."""
 
     keys: list[JwksKey]
 
 
 class Baselines(msgspec.Struct):
-    """The answer of ``/tcbbaselines``."""
+    """The response of ``/tcbbaselines``."""
 
     tcbBaselines: list[dict[str, Any]]  # noqa: N815 - names of the wire

@@ -1,4 +1,4 @@
-"""What an attestation service is told when it starts. Nothing of it comes from the environment."""
+"""The settings of an attestation service. None of them comes from the environment."""
 
 from __future__ import annotations
 
@@ -11,30 +11,20 @@ from kluis.errors import UsageError
 from kluis.evidence import ProtectionLevel
 from kluis.services.attestation.kinds import TrustModel
 
-__all__ = [
-    "DAY",
-    "MOST_REPORT_MINUTES",
-    "VARIABLES",
-    "AttestationSettings",
-    "Compliance",
-    "Root",
-    "UvmEndorser",
-]
-
 VARIABLES: Final = ("PK", "KEK", "db", "dbx")
 HOUR: Final = 3600
 DAY: Final = 24 * HOUR
-# Azure's bound for the reports of TPMs: a year.
+# Azure's limit for the reports of TPMs: a year.
 MOST_REPORT_MINUTES: Final = 525_600
 
 
 class Root(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A root that the instance trusts beside the makers'.
+    """A root that the instance trusts in addition to the vendors'.
 
     Attributes:
         pem: one self-signed certificate, or one public key.
-        level: for a root that is neither a maker's nor an emulated platform's, who holds its key:
-            ``none``, ``vtpm`` or one of hardware; None for the others, which have their own.
+        level: for a root that is neither a vendor's nor an emulated platform's: ``none``, ``vtpm`` or one of
+            hardware; None for the others, which have a fixed level.
     """
 
     pem: bytes
@@ -42,12 +32,12 @@ class Root(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class UvmEndorser(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Whose word makes a utility VM compliant.
+    """An endorser whose signature makes a utility VM compliant.
 
     Attributes:
-        issuer: ``did:x509`` with the SHA-256 fingerprint of a root and the usage of those under it who sign.
-        feed: the line of products that they sign for.
-        least_svn: the least version of it.
+        issuer: ``did:x509`` with the SHA-256 fingerprint of a root and the required usage of its signers.
+        feed: the product line that it signs.
+        least_svn: the least version of the product.
     """
 
     issuer: str
@@ -63,13 +53,13 @@ class UvmEndorser(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 class Compliance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which code gets the claim ``x-ms-compliance-status``. By default none does.
+    """The code that gets the claim ``x-ms-compliance-status``. By default none does.
 
     Attributes:
         cvm_id_keys: SHA-384 digests of the keys that sign a cloud's paravisor, 48 bytes each.
         cvm_measurements: launch digests of paravisors, or MRTDs, 48 bytes each.
         uvm_measurements: launch digests of utility VMs, 48 bytes each.
-        uvm_endorsers: whose signed word of a utility VM's launch digest counts as if it stood there.
+        uvm_endorsers: whose signed utility VM measurements count as listed in ``uvm_measurements``.
     """
 
     cvm_id_keys: frozenset[bytes] = frozenset()
@@ -85,36 +75,37 @@ class Compliance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 class AttestationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the service is told.
+    """The service's settings.
 
     Attributes:
-        url: where clients reach it, ``https://host[:port]``, without a slash at the end; it is the
-            ``iss`` of the default instance's tokens.
-        policy_signers: certificates, DER, whose keys sign the default instance's policies; with at least
-            one the instance is ``Isolated``, and only they, and whom they add, change a policy.
-        location: what the control plane calls the place that it is in.
-        roots: trusted beside the makers'.
-        shipped_roots: whether the makers' own roots are trusted.
+        url: of the service for clients, ``https://host[:port]``, without a trailing slash; it is the ``iss``
+            of the default instance's tokens.
+        policy_signers: certificates, DER, whose keys sign the default instance's policies. With at least one
+            the instance is ``Isolated``, and only they, and the certificates that they add, can change a
+            policy.
+        location: its location in the control plane.
+        roots: trusted in addition to the vendors'.
+        shipped_roots: whether the vendors' own roots are trusted.
         collateral: bundles of Intel's documents, JSON, for a service that fetches none.
-        compliance: which code is called compliant.
-        token_seconds: life of an attestation token, as Azure's: 8 hours.
-        policy_token_seconds: life of a token about policies.
-        tpm_token_minutes: life of a TPM's token whose policy does not state it.
-        key_seconds: a signing key signs for so long; then there is a new one.
-        publish_seconds: a new signing key is published so long before it signs.
-        challenge_seconds: a TPM's challenge is good for so long.
-        collateral_seconds: fetched collateral is used so long before it is asked for again.
-        tpm_issuers: certificates, DER, of those who issue attestation keys' certificates, roots included,
-            for clients that send the key's alone.
-        secure_boot_variables: SHA-256 digests of the values of PK, KEK, db and dbx that are known to be good,
-            by name; a variable without a list is never called validated.
-        tpm_authentication: whether the default instance wants a bearer token with a TPM's evidence.
-        custom_claim_prefix: before the names of claims that TPM clients make of themselves.
-        deprecated_names: whether tokens repeat claims under the names that they had in 2018.
-        insecure_accept_unprotected: whether evidence of level ``none`` is attested: debug enclaves, and
-            roots of which nobody says who holds the key.
-        insecure_changing_issuer: whether another start may name another issuer of bearer tokens, or other
-            keys of it. Then anyone who runs the service can replace every policy that is not signed.
+        compliance: the code that is reported as compliant.
+        token_seconds: lifetime of an attestation token, 8 hours as on Azure.
+        policy_token_seconds: lifetime of a token about policies.
+        tpm_token_minutes: lifetime of a TPM's token if its policy does not state it.
+        key_seconds: how long a signing key signs before it is replaced.
+        publish_seconds: how long a new signing key is published before it signs.
+        challenge_seconds: lifetime of a TPM's challenge.
+        collateral_seconds: how long fetched collateral is used before it is fetched again.
+        tpm_issuers: certificates, DER, of the issuers of attestation keys' certificates, including roots, for
+            clients that send only the key's certificate.
+        secure_boot_variables: SHA-256 digests of the known good values of PK, KEK, db and dbx, by name; a
+            variable without a list is never reported as validated.
+        tpm_authentication: whether the default instance requires a bearer token with a TPM's evidence.
+        custom_claim_prefix: of the names of TPM clients' own claims.
+        deprecated_names: whether tokens repeat claims under their names from 2018.
+        insecure_accept_unprotected: whether evidence of level ``none`` is attested: debug enclaves, and roots
+            without a stated level.
+        insecure_changing_issuer: whether another start may configure another issuer of bearer tokens, or
+            other keys for it. Then anyone who runs the service can replace every policy that is not signed.
     """
 
     url: str
@@ -167,5 +158,5 @@ class AttestationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
 
     @property
     def longest_token_seconds(self) -> int:
-        """No token of the service lives longer."""
+        """No token of the service lives longer than this."""
         return max(self.token_seconds, self.policy_token_seconds, 60 * MOST_REPORT_MINUTES)

@@ -1,6 +1,6 @@
-"""Who may do what: Azure's built-in roles for keys, and what a caller without one hears.
+"""Authorization of the key service: Azure's built-in roles for keys, and the refusals.
 
-A refusal comes before the body is read or a key is looked for, so it tells nothing of what is there.
+A refusal comes before the body is read or a key is looked up, so it does not reveal which keys exist.
 
 Spec: Azure Key Vault, "Azure built-in roles for Key Vault data plane operations"; Managed HSM, "Local RBAC
 built-in roles"; Microsoft Entra, "Claims challenges" (continuous access evaluation).
@@ -16,8 +16,6 @@ from kluis.formats.encoding import b64
 from kluis.services.clock import Clock
 from kluis.services.keyvault.hosts import Hosts
 from kluis.services.web import Bearer, Caller, Gate, Operation, Refusal, WrongAudience
-
-__all__ = ["CLAIMS_WANTED", "PERMISSIONS", "ROLES", "VaultGate", "allows"]
 
 PERMISSIONS: Final = frozenset({
     "keys/create", "keys/import", "keys/read", "keys/update", "keys/delete", "keys/recover", "keys/purge",
@@ -43,11 +41,11 @@ ROLES: Final[Mapping[str, frozenset[str]]] = {
     "Managed HSM Backup": frozenset({"keys/backup"}),
     "Kluis Auditor": frozenset({"audit/read"}),
 }
-# A claim that says which claims a newer token must have: who issued the token wants its bearer to come again.
+# A claim that lists the claims a newer token must have: the issuer wants the bearer to authenticate again.
 CLAIMS_WANTED: Final = "x-kluis-claims-wanted"
 MOST_CLAIMS: Final = 2048
 CHALLENGE: Final = "WWW-Authenticate"
-# By the claim that is another's; the words and numbers are Azure's.
+# By the claim that differs; the words and numbers are Azure's.
 _MISDIRECTED: Final = {
     "aud": "AKV10022: Invalid audience. Expected {}, found: {}.",
     "iss": "AKV10032: Invalid issuer. Expected one of {}, found {}.",
@@ -55,20 +53,20 @@ _MISDIRECTED: Final = {
 
 
 def allows(caller: Caller | None, permission: str) -> bool:
-    """Whether a caller's roles allow something that is finer than an operation."""
+    """Whether a caller's roles allow an action that is finer than an operation."""
     return caller is not None and any(permission in ROLES.get(role, frozenset()) for role in caller.roles)
 
 
 class VaultGate(Gate):
-    """Who may ask the key service.
+    """Authorizes callers of the key service.
 
     Args:
         bearer: checks tokens.
-        clock: tells when.
+        clock: returns the time.
         authorization: where clients get tokens.
-        resource: what they get them for.
-        others: what they get them for where they know the vault by a host of one of these.
-        hosts: by which names they may know it at all.
+        resource: the audience that they request tokens for.
+        others: audiences for clients that use the vault under a host of one of these.
+        hosts: the names of the vault for clients.
     """
 
     def __init__(
@@ -90,10 +88,10 @@ class VaultGate(Gate):
         return f'Bearer authorization="{self._authorization}", resource="{resource}"'
 
     def admit(self, operation: Operation, target: str, headers: Mapping[str, str]) -> Caller | None:
-        """Let one in, as :meth:`Gate.admit` does; a challenge is for the host that was asked.
+        """Authorize a request, like :meth:`Gate.admit`; a challenge is for the requested host.
 
         Raises:
-            Refusal: as :meth:`Gate.admit` and :meth:`Hosts.url` say it: before anything is done or signed.
+            Refusal: as for :meth:`Gate.admit` and :meth:`Hosts.url`, before anything is done or signed.
         """
         if operation.access is not None:
             self._hosts.url(headers)
@@ -125,7 +123,7 @@ class VaultGate(Gate):
         )
 
     def unknown(self, target: str, error: KluisError | None) -> Refusal:
-        """The challenge that tells a client where to get a token."""
+        """The challenge that states where to get a token."""
         message = "AKV10000: Request is missing a Bearer or PoP token."
         if isinstance(error, WrongAudience):
             message = _MISDIRECTED[error.claim].format(" or ".join(error.wanted), error.got)
@@ -134,7 +132,9 @@ class VaultGate(Gate):
         return Refusal(401, "Unauthorized", message, headers={CHALLENGE: self._challenge})
 
     def forbidden(self, operation: Operation, target: str, caller: Caller) -> Refusal:
-        """What one hears whose roles do not allow it: the same, whether the key is there or not."""
+        """The refusal of a caller whose roles do not allow the operation: the same whether the key exists or
+        not.
+        """
         wanted = sorted(role for role, allows in ROLES.items() if operation.access in allows)
         return Refusal(
             403,

@@ -1,9 +1,9 @@
-"""The key service's operations, declared once: paths, who may ask, and what answers.
+"""The key service's operations: paths, required roles, and handlers.
 
-Spec: Azure Key Vault REST API, data plane, keys. A version that is not named is ``/keys/NAME/`` or
-``/keys/NAME//operation``, as Azure's clients write it, or ``/keys/NAME/operation``, as others do. The client
-for .NET writes ``/keys/``, ``/deletedkeys/`` and ``/keys//restore``, too, and that for C++ ``/keys/NAME/%2F``
-for the latest version.
+Spec: Azure Key Vault REST API, data plane, keys. Without a version, the path is ``/keys/NAME/`` or
+``/keys/NAME//operation`` in Azure's clients, or ``/keys/NAME/operation`` in others. The .NET client also
+writes ``/keys/``, ``/deletedkeys/`` and ``/keys//restore``, and the C++ client ``/keys/NAME/%2F`` for the
+latest version.
 """
 
 from __future__ import annotations
@@ -34,11 +34,9 @@ from kluis.services.keyvault.vault.trust import MOST_SIZE
 from kluis.services.keyvault.vault.vault import start
 from kluis.services.web import Answer, Bearer, Call, Operation, Refusal, Service
 
-__all__ = ["service"]
-
 MOST_BODY: Final = 256 * 1024
 MOST_RESTORE: Final = 6 << 20
-# More than there are processors: a release waits for its record to be on the host's disk.
+# More than the number of processors: a release waits until its record is on the host's disk.
 THREADS: Final = 8
 API_VERSION: Final = "7.4"
 SERVICE_VERSION: Final = "1.9.3079.1"
@@ -62,16 +60,18 @@ def service(
 
     Args:
         settings: the operator's.
-        storage: this service's, sealed.
+        storage: of this service, sealed.
         clock: the services' clock.
         fetch: fetches an authority's documents, through the host.
         endorse: finds collateral for an authority's quote, through the host.
-        certify: has the service's own authority name the key that signs releases; None: nobody does.
-        vouch: has this enclave quote a statement about that key; gives None outside an enclave.
+        certify: makes the service's own authority certify the key that signs releases; None: there is no
+            authority.
+        vouch: makes this enclave quote a statement about that key; returns None outside an enclave.
 
     Raises:
-        PolicyError: the vault has had keys under another set of authorities and issuer; nobody approved this.
-        UsageError: a setting that cannot be meant.
+        PolicyError: the vault has had keys under another set of authorities and issuer, and this set was not
+            approved.
+        UsageError: an invalid setting.
     """
     now = clock.now()
     authorities, issuer = canonical(settings.authorities), settings.pinned_issuer()
@@ -83,8 +83,8 @@ def service(
         refetch_seconds=settings.refetch_seconds,
     )
     bearer, hosts = Bearer(settings.issuer), Hosts(settings.names, settings.url)
-    # After all that can be wrong with what is believed: a vault that took a set under which it does not start
-    # would have nobody left who could agree to another.
+    # Checked after everything else that can be wrong with the set: a vault that adopted a set under which it
+    # cannot start could never approve another.
     vault = start(storage, settings.rules(), authorities, issuer, int(now.timestamp()))
     signer, keys = Signer(certify, vouch, now, vault.name), Keys(vault)
     vault_clock = VaultClock(storage, clock)
@@ -141,7 +141,7 @@ def _operations(h: Handlers) -> tuple[Operation, ...]:
 def _keys(h: Handlers) -> tuple[Operation, ...]:
     one, turning = "/keys/{name}", "/keys/{name}/rotationpolicy"
     read, write = "keys/rotationpolicy/read", "keys/rotationpolicy/write"
-    summary = "What this enclave says of a key."
+    summary = "This enclave's statement about a key."
     return (
         _op("CreateKey", "POST", f"{one}/create", h.create, "keys/create", "Make a key.", requests.Create),
         _op("ImportKey", "PUT", one, h.bring, "keys/import", "Keep a key that is brought.", requests.Import),
@@ -222,7 +222,7 @@ def _versions(
     name: str, method: str, handler: Callable[[Call], Answer], access: str, summary: str, body: Any,
     verb: str = "",
 ) -> tuple[Operation, ...]:  # fmt: skip
-    """One operation on a version, by each path that names one or leaves it out."""
+    """One operation on a version, by each path with or without a version."""
     end = f"/{verb}" if verb else ""
     paths = {
         name: f"/keys/{{name}}/{{version}}{end}",
@@ -236,7 +236,7 @@ def _op_pair(
     name: str, method: str, path: str, slashed: str, handler: Callable[[Call], Answer], access: str,
     summary: str, body: Any = None, *, most: int = MOST_BODY,
 ) -> tuple[Operation, ...]:  # fmt: skip
-    """One operation by its path, and by that of a client that writes one slash more."""
+    """One operation by its path, and by the path of a client that writes one more slash."""
     paths = {name: path, f"{name}Slashed": slashed}
     return tuple(
         _op(each, method, path, handler, access, summary, body, most=most) for each, path in paths.items()

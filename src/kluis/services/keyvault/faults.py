@@ -1,6 +1,6 @@
-"""What the key service refuses, in the words that clients of Azure Key Vault switch on.
+"""The key service's errors, with the codes that clients of Azure Key Vault check.
 
-The messages are Azure's where Azure's clients or their users know them, capitals and periods included.
+The messages are Azure's if its clients or users know them, with its capitals and periods.
 
 Spec: Azure Key Vault REST API, "Authentication, requests and responses", "Error responses".
 """
@@ -12,15 +12,13 @@ from typing import ClassVar, NamedTuple
 
 from kluis.errors import PolicyError, UsageError
 
-__all__ = ["BadParameter", "Conflict", "DeletedKeyNotFound", "Detail", "Forbidden", "KeyNotFound"]
-
 
 class Detail(NamedTuple):
-    """One reason, for machines: ``error.details`` of our own.
+    """One reason, for machines: Kluis's own ``error.details``.
 
     Attributes:
         code: the kind of reason: ``claim``, ``token``, ``authority``, ``runtime_key``.
-        target: what it is about: a claim's name.
+        target: its subject, such as a claim's name.
         message: want and got.
     """
 
@@ -30,7 +28,7 @@ class Detail(NamedTuple):
 
 
 class BadParameter(UsageError):
-    """What was asked cannot be meant: a member, a name, a combination."""
+    """An invalid request: a member, a name, a combination."""
 
     wire: ClassVar[str] = "BadParameter"
     inner: str | None = None
@@ -41,9 +39,9 @@ class Forbidden(PolicyError):
     """The key, its attributes, its operations or its release policy do not allow it.
 
     Args:
-        message: as it goes out.
+        message: sent to the client.
         inner: the finer code, ``innererror.code``.
-        details: why, for whoever may know.
+        details: the reasons, for callers that may see them.
     """
 
     wire: ClassVar[str] = "Forbidden"
@@ -55,7 +53,7 @@ class Forbidden(PolicyError):
 
 
 class KeyNotFound(UsageError):
-    """No key, or no version, of the name."""
+    """No key, or no version, has the name."""
 
     http_status = 404
     wire: ClassVar[str] = "KeyNotFound"
@@ -72,16 +70,16 @@ class KeyNotFound(UsageError):
 
 
 class DeletedKeyNotFound(KeyNotFound):
-    """No deleted key of the name: there may be one that is not."""
+    """No deleted key has the name; an existing one may."""
 
     said: ClassVar[str] = "Deleted Key not found: {}"
 
 
 class Conflict(UsageError):
-    """The name is in another state than what was asked needs.
+    """The name's state does not allow the request.
 
     Args:
-        message: as it goes out.
+        message: sent to the client.
         inner: the finer code, ``innererror.code``.
     """
 

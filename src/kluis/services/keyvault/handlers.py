@@ -1,4 +1,4 @@
-"""What answers each request: from a call to an engine, and back to what clients read."""
+"""The HTTP handlers of the key service: call the engine, and build the responses."""
 
 from __future__ import annotations
 
@@ -33,8 +33,6 @@ from kluis.services.keyvault.vault.records import KeyRecord, KeyVersion
 from kluis.services.keyvault.vault.vault import Vault, differences, is_used
 from kluis.services.web import Answer, Call
 
-__all__ = ["Handlers"]
-
 BEFORE_RELEASE: Final = re.compile(r"201\d-.*|[0-6]\..*|7\.[0-2](-preview.*)?", re.ASCII)
 MOST_RANDOM: Final = 128
 MOST_ENTRIES: Final = 100
@@ -43,18 +41,18 @@ STATEMENT: Final = "kluis-key-1"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Handlers:
-    """Answers.
+    """The handlers of all operations.
 
     Attributes:
         settings: the operator's.
-        vault: whose keys.
-        clock: tells when.
-        keys: makes, shows and changes them.
-        lifecycle: deletes them and brings them back.
+        vault: that has the keys.
+        clock: returns the time.
+        keys: creates, shows and changes them.
+        lifecycle: deletes and recovers them.
         uses: uses them.
-        releases: lets them go.
-        signer: of what is said here.
-        hosts: by which names clients may know the vault.
+        releases: releases them.
+        signer: of responses.
+        hosts: the names of the vault for clients.
     """
 
     settings: Settings
@@ -68,13 +66,13 @@ class Handlers:
     hosts: Hosts
 
     def create(self, call: Call) -> Answer:
-        """Make a key."""
+        """Create a key."""
         request = call.json(requests.Create)
         _releasable(call, request.attributes, request.release_policy)
         return self._bundle(call, *self.keys.create(call.path["name"], request, self._now(), _subject(call)))
 
     def bring(self, call: Call) -> Answer:
-        """Keep a key that is brought."""
+        """Import a key."""
         request = call.json(requests.Import)
         if request.hsm is None:
             request = msgspec.structs.replace(request, hsm=_hsm(call))
@@ -107,7 +105,7 @@ class Handlers:
         return self._list_records(call, "/deletedkeys", self._names(call, "deletedkeys", deleted=True))
 
     def versions(self, call: Call) -> Answer:
-        """List a key's versions: none of a key that is not there, as Azure has it."""
+        """List a key's versions; empty for a key that does not exist, as on Azure."""
         name = check_name(call.path["name"])
         record = keys.find(self.vault.storage, name, self._now())
         if record is None or record.deleted is not None:
@@ -126,7 +124,7 @@ class Handlers:
         return self._page(call, f"/keys/{record.name}/versions", items, page.token)
 
     def rotate(self, call: Call) -> Answer:
-        """Make a new version."""
+        """Create a new version."""
         return self._bundle(call, *self.keys.again(call.path["name"], self._now(), _subject(call)))
 
     def rotation_policy(self, call: Call) -> Answer:
@@ -141,7 +139,7 @@ class Handlers:
         return Answer(views.rotation_policy(self._url(call), record))
 
     def back_up(self, call: Call) -> Answer:
-        """Make a backup."""
+        """Back up a key."""
         blob = backup.back_up(self.vault, call.path["name"], self._now(), _subject(call))
         return Answer({"value": b64.encode_url(blob)})
 
@@ -162,17 +160,17 @@ class Handlers:
         return self._bundle(call, record, record.current)
 
     def recover(self, call: Call) -> Answer:
-        """Bring a key back."""
+        """Recover a deleted key."""
         record = self.lifecycle.recover(call.path["name"], self._now(), _subject(call))
         return self._bundle(call, record, record.current)
 
     def purge(self, call: Call) -> Answer:
-        """Forget a key for good."""
+        """Purge a key."""
         self.lifecycle.purge(call.path["name"], self._now(), _subject(call))
         return Answer(status=204)
 
     def use(self, verb: str) -> Callable[[Call], Answer]:
-        """What answers one way of using a key."""
+        """The handler of one way of using a key."""
 
         def handler(call: Call) -> Answer:
             request, url = call.json(requests.Operate), self._url(call)
@@ -198,9 +196,10 @@ class Handlers:
         return Answer({"value": value})
 
     def attestation(self, call: Call) -> Answer:
-        """Say of a key what this enclave can vouch for, in a statement of its own.
+        """Sign this enclave's statement about a key.
 
-        Azure's holds what an HSM's maker signed; here is none. ``version`` says whose statement it is.
+        Azure's statement contains an HSM vendor's signature; there is none here. ``version`` identifies the
+        kind of statement.
         """
         record, version = self.keys.get(call.path["name"], _version(call), self._now())
         made = views.bundle(self._url(call), record, version, self.vault.rules, _api(call))
@@ -222,14 +221,14 @@ class Handlers:
         return Answer(made)
 
     def random(self, call: Call) -> Answer:
-        """Give random bytes."""
+        """Return random bytes."""
         count = call.json(requests.Random).count
         if count is None or not 1 <= count <= MOST_RANDOM:
             raise BadParameter(f"count: want 1 to {MOST_RANDOM}, got {count}")
         return Answer({"value": b64.encode_url(secrets.token_bytes(count))})
 
     def audit(self, call: Call) -> Answer:
-        """Show what happened to keys."""
+        """Show the record of events on keys."""
         text = call.query.get("after", "0")
         if not (text.isascii() and text.isdigit() and len(text) < 16):
             raise BadParameter(f"after: want an entry's number, got {text[:16]!a}")
@@ -250,7 +249,9 @@ class Handlers:
         })  # fmt: skip
 
     def configuration(self, call: Call) -> Answer:
-        """Show what this vault goes by: over attested TLS, so that a client may hold it to its own wants."""
+        """Show this vault's configuration, over attested TLS, so that a client can check it against its own
+        requirements.
+        """
         issuer = self.settings.issuer
         following = trusting.read_approval(self.vault.storage)
         return Answer({
@@ -273,7 +274,7 @@ class Handlers:
         })  # fmt: skip
 
     def approve(self, call: Call) -> Answer:
-        """Let the vault be started under another set; nothing changes before it is."""
+        """Approve another set for the vault's next start; nothing changes before that."""
         wanted = trusting.read(msgspec.json.encode(call.json(requests.Trust)))
         now, present = self._now(), self.vault.identity.trust
         if wanted == present:
@@ -292,7 +293,7 @@ class Handlers:
         return Answer({"next": wanted.digest, "changes": told})
 
     def withdraw(self, call: Call) -> Answer:
-        """Forget what was approved; nothing, where nothing was."""
+        """Delete the approval, if there is one."""
         now = self._now()
         self.vault.storage.update(lambda writing: trusting.withdraw(writing, _subject(call), now))
         return Answer(status=204)
@@ -347,7 +348,7 @@ def _folded_name(record: KeyRecord) -> str:
 
 
 def _hsm(call: Call) -> bool:
-    """The member ``hsm`` of an import, in any case of letters: Azure's clients write two."""
+    """The member ``hsm`` of an import, in any case: Azure's clients write two forms."""
     members = call.json(dict[str, Any])
     return any(name.lower() == "hsm" and value is True for name, value in members.items())
 

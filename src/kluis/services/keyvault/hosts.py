@@ -1,8 +1,8 @@
-"""By which names clients may know a vault: what it signs, and where it sends them, names no other.
+"""Check the name by which a client addresses a vault, before the name is signed or used in links.
 
-Identifiers of keys, links to a list's next page and the statement of a release carry the vault's address as
-the client used it, which is the ``Host`` header: the client's own word. So it is held to the names that the
-vault was told, those of its certificate, and to loopback, which names nobody else. The port is the client's:
+Identifiers of keys, links to a list's next page and the statement of a release contain the vault's address as
+the client used it: the ``Host`` header, which the client chooses. So it must be one of the vault's configured
+names, which are those of its certificate, or loopback, which names nobody else. Any port is allowed: port
 forwards have their own. Spec: RFC 9110, "Host and :authority", "421 Misdirected Request".
 """
 
@@ -15,8 +15,6 @@ from typing import Final
 
 from kluis.services.web import Refusal
 
-__all__ = ["Hosts"]
-
 _HOST: Final = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9_.-]{1,253})(:[0-9]{1,5})?")
 _LOCALHOST: Final = re.compile(r"(.+\.)?localhost")
 
@@ -25,8 +23,8 @@ class Hosts:
     """The names of one vault.
 
     Args:
-        names: DNS names and addresses; ``*.`` at the beginning of one stands for one label.
-        url: what the vault writes whatever clients call it; None: the name that they use, of these.
+        names: DNS names and addresses; a leading ``*.`` matches one label.
+        url: the vault's fixed URL; None: the name that the client uses, of these.
     """
 
     def __init__(self, names: tuple[str, ...], url: str | None) -> None:
@@ -37,7 +35,7 @@ class Hosts:
         """Scheme and authority of the vault for one request, in lower case.
 
         Raises:
-            Refusal: 421: the client calls it by a name that nobody told it.
+            Refusal: 421: the client uses a name that is not configured.
         """
         if self._url is not None:
             return self._url
@@ -47,7 +45,7 @@ class Hosts:
             raise Refusal(
                 421,
                 "MisdirectedRequest",
-                f"host: want localhost, 127.0.0.1 or a name that this vault was told, got {host[:200]!a}",
+                f"host: want localhost, 127.0.0.1 or a configured name of this vault, got {host[:200]!a}",
                 hint="kluis serve ... --name NAME, or url in the key service's settings",
             )
         return f"https://{host}"

@@ -10,16 +10,14 @@ from kluis.services.keyvault.app import service
 from kluis.services.keyvault.settings import Settings
 from kluis.services.web import Service
 
-__all__ = ["app", "build"]
-
 app = Enclave("keyvault", product_id=102, svn=1)
 
 
 def build(document: bytes, place: Place) -> Service:
-    """The service, as its settings (JSON) say.
+    """Build the service from its settings (JSON).
 
     Raises:
-        UsageError: the settings are of another shape; says where.
+        UsageError: the settings have another shape; with the place.
     """
     settings = read_settings(document, Settings, "keyvault")
 

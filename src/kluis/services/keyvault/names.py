@@ -1,4 +1,4 @@
-"""Names of keys and of their versions, and the identifiers that clients know them by."""
+"""Names of keys and of their versions, and the identifiers that clients use."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from typing import Final
 
 from kluis.services.keyvault.faults import BadParameter
 
-__all__ = ["LATEST", "check_name", "check_version", "fold_case", "identifier"]
-
 _NAME: Final = re.compile(r"[0-9a-zA-Z-]{1,127}", re.ASCII)
 _VERSION: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 LATEST: Final = ""
 
 
 def check_name(name: str) -> str:
-    """The name itself.
+    """Check a name and return it.
 
     Raises:
         BadParameter: other characters than letters, digits and dashes, or not 1 to 127 of them.
@@ -28,7 +26,7 @@ def check_name(name: str) -> str:
 
 
 def check_version(version: str) -> str:
-    """The version itself; "" is the latest.
+    """Check a version and return it; "" is the latest.
 
     Raises:
         BadParameter: not 32 hexadecimal digits.
@@ -39,7 +37,7 @@ def check_version(version: str) -> str:
 
 
 def fold_case(name: str) -> str:
-    """The name that two spellings of one key share: Azure's names do not tell capitals apart."""
+    """The common form of a key's spellings: Azure's names are case-insensitive."""
     return name.lower()
 
 

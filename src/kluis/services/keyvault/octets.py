@@ -1,4 +1,4 @@
-"""Bytes as clients send them: base64url by the book, and the two other spellings that are met."""
+"""Decode bytes from clients: strict base64url, and the two other spellings that occur."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from kluis.errors import FormatError
 from kluis.formats.encoding import b64
 from kluis.services.keyvault.faults import BadParameter
 
-__all__ = ["MAX_VALUE", "decode_base64"]
-
 MAX_VALUE: Final = 64 * 1024
 
 
 def decode_base64(text: object, what: str, *, most: int = MAX_VALUE) -> bytes:
-    """As :func:`kluis.formats.encoding.b64.decode_either` reads it.
+    """Decode like :func:`kluis.formats.encoding.b64.decode_either`.
 
     Raises:
-        BadParameter: no text, not base64, or longer.
+        BadParameter: not text, not base64, or longer.
     """
     try:
         return b64.decode_either(text, what, most=most)

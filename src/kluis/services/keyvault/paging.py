@@ -1,4 +1,4 @@
-"""Lists in pages: where the next one begins is in its link, under a code that only this vault makes."""
+"""Lists in pages: the link to the next page contains a token that only this vault can make."""
 
 from __future__ import annotations
 
@@ -11,22 +11,20 @@ from kluis.services.keyvault.faults import BadParameter
 from kluis.services.keyvault.octets import decode_base64
 from kluis.services.keyvault.vault.vault import Vault
 
-__all__ = ["MOST", "Page", "most_results", "page"]
-
 MOST: Final = 25
 _CODE: Final = 16
 T = TypeVar("T")
 
 
 class Page(NamedTuple, Generic[T]):
-    """Some of a list, and the token for the rest; None at its end."""
+    """A part of a list, and the token for the rest; None at its end."""
 
     several: list[T]
     token: str | None
 
 
 def most_results(query: Mapping[str, str], most: int = MOST) -> int:
-    """How many a client wants at once.
+    """The page size that a client requests.
 
     Raises:
         BadParameter: not 1 to ``most``.
@@ -48,9 +46,9 @@ def page(
 
     Args:
         vault: makes and checks tokens.
-        listing: which list: a token for one is none for another.
-        every: gives them in order of ``place``, those after a place; "" is before all.
-        place: what an item is ordered by.
+        listing: identifies the list: a token for one list is not valid for another.
+        every: returns the items after a place, in order of ``place``; "" is before all.
+        place: the sort key of an item.
         query: may have ``maxresults`` and ``$skiptoken``.
 
     Raises:

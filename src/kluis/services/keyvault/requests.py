@@ -1,4 +1,4 @@
-"""What clients send, as types. Unknown members are passed over; bounds are checked where they are used.
+"""Types of clients' requests. Unknown members are ignored; limits are checked where members are used.
 
 Spec: Azure Key Vault REST API, "KeyCreateParameters" and its siblings.
 """
@@ -9,30 +9,18 @@ from typing import Any
 
 import msgspec
 
-__all__ = [
-    "Attributes",
-    "Backup",
-    "Create",
-    "Import",
-    "Operate",
-    "Policy",
-    "Random",
-    "Release",
-    "RotationPolicy",
-    "Trust",
-    "Update",
-]
-
 
 class Trust(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Whom the vault is to believe next; its members are read as the vault's own settings are."""
+    """The set that the vault is to trust next; its members are decoded like the vault's own settings."""
 
     authorities: list[Any]
     issuer: Any
 
 
 class Attributes(msgspec.Struct, frozen=True):
-    """What a client may say of a key; ``external_key`` names one in another's HSM, of which there is none."""
+    """The attributes that a client can set; ``external_key`` names a key in an external HSM, of which there
+    is none.
+    """
 
     enabled: bool | None = None
     nbf: int | None = None
@@ -50,7 +38,7 @@ class Policy(msgspec.Struct, frozen=True):
 
 
 class Create(msgspec.Struct, frozen=True):
-    """A key to be made."""
+    """A key to create."""
 
     kty: str | None = None
     key_size: int | None = None
@@ -63,7 +51,7 @@ class Create(msgspec.Struct, frozen=True):
 
 
 class Import(msgspec.Struct, frozen=True):
-    """A key that is brought. The body is read once more, for ``hsm`` in any case of letters."""
+    """A key to import. The body is read once more, for ``hsm`` in any case."""
 
     key: dict[str, Any] | None = None
     hsm: bool | None = None
@@ -76,7 +64,7 @@ class Import(msgspec.Struct, frozen=True):
 
 
 class Update(msgspec.Struct, frozen=True):
-    """What is to change."""
+    """The members to change."""
 
     key_ops: list[str] | None = None
     attributes: Attributes | None = None
@@ -99,7 +87,7 @@ class Operate(msgspec.Struct, frozen=True):
 
 
 class Release(msgspec.Struct, frozen=True):
-    """A key that is to be released."""
+    """A key to release."""
 
     target: str | None = None
     nonce: str | None = None
@@ -113,33 +101,33 @@ class Backup(msgspec.Struct, frozen=True):
 
 
 class Random(msgspec.Struct, frozen=True):
-    """How many bytes."""
+    """The number of bytes."""
 
     count: int | None = None
 
 
 class Trigger(msgspec.Struct, frozen=True):
-    """When: one of the two, an ISO 8601 duration."""
+    """The time: one of the two, an ISO 8601 duration."""
 
     after_create: str | None = msgspec.field(name="timeAfterCreate", default=None)
     before_expiry: str | None = msgspec.field(name="timeBeforeExpiry", default=None)
 
 
 class Action(msgspec.Struct, frozen=True):
-    """What."""
+    """The action."""
 
     type: str | None = None
 
 
 class LifetimeAction(msgspec.Struct, frozen=True):
-    """What is to be done when."""
+    """An action and its time."""
 
     trigger: Trigger | None = None
     action: Action | None = None
 
 
 class RotationAttributes(msgspec.Struct, frozen=True):
-    """How long each new version lives, an ISO 8601 duration."""
+    """The lifetime of each new version, an ISO 8601 duration."""
 
     expiry: str | None = msgspec.field(name="expiryTime", default=None)
 

@@ -1,4 +1,4 @@
-"""Keys as clients see them: bundles, list items, and the times of a deletion.
+"""Keys in responses to clients: bundles, list items, and the times of a deletion.
 
 Spec: Azure Key Vault REST API, "KeyBundle", "KeyItem", "DeletedKeyBundle".
 """
@@ -15,9 +15,7 @@ from kluis.services.keyvault.vault.records import KeyRecord, KeyVersion, Lifetim
 from kluis.services.keyvault.vault.schedule import NEAR_EXPIRY
 from kluis.services.keyvault.vault.vault import Rules
 
-__all__ = ["bundle", "item", "release_policy", "rotation_policy"]
-
-# Azure's word for a key that no HSM's hardware holds, whatever its type is called.
+# Azure's term for a key that is not in an HSM's hardware, whatever its type.
 NO_HSM: Final = "0"
 FIRST_SIZE: Final = "2026-01-01-preview"
 _DATED: Final = re.compile(r"\d{4}-", re.ASCII)
@@ -25,7 +23,7 @@ _BEFORE_PLATFORM: Final = re.compile(r"2016-10-01|7\.[0-4](-preview.*)?")
 
 
 def bundle(url: str, record: KeyRecord, version: KeyVersion, rules: Rules, api: str) -> dict[str, Any]:
-    """A key whole: its public half, attributes, tags and release policy, for one version of the API."""
+    """A complete key: its public half, attributes, tags and release policy, for one version of the API."""
     made: dict[str, Any] = {
         "key": {
             "kid": identifier(url, record.name, version.id),
@@ -58,8 +56,8 @@ def item(
 def attributes(version: KeyVersion, rules: Rules, api: str) -> dict[str, Any]:
     """A version's attributes.
 
-    ``hsmPlatform`` came with version 7.5 of the API, and ``key_size``, of what has no public half that tells,
-    with 2026-01-01-preview.
+    ``hsmPlatform`` was added in version 7.5 of the API, and ``key_size``, for keys without a public half, in
+    2026-01-01-preview.
     """
     made: dict[str, Any] = {
         "enabled": version.enabled,
@@ -81,7 +79,7 @@ def attributes(version: KeyVersion, rules: Rules, api: str) -> dict[str, Any]:
 
 
 def release_policy(rule: ReleaseRule) -> dict[str, Any]:
-    """A release policy, its document as it was given."""
+    """A release policy, with its document unchanged."""
     return {
         "contentType": rule.content_type,
         "data": b64.encode_url(rule.data),
@@ -90,7 +88,7 @@ def release_policy(rule: ReleaseRule) -> dict[str, Any]:
 
 
 def rotation_policy(url: str, record: KeyRecord) -> dict[str, Any]:
-    """A rotation policy, or what stands for it where nobody set one."""
+    """A rotation policy, or the default if none is set."""
     rule = record.rotation
     identity = f"{identifier(url, record.name)}/rotationpolicy"
     if rule is None:

@@ -19,8 +19,6 @@ from kluis.services.ledger.log import HostLog
 from kluis.services.ledger.node import Node
 from kluis.services.web import Operation, Refusal, Service, openapi
 
-__all__ = ["LedgerApplication", "refusal_of"]
-
 TXID: Final = "x-ms-ccf-transaction-id"
 # What all services call these, and what CCF's clients do.
 CODES: Final[Mapping[str, str]] = {

@@ -26,10 +26,6 @@ from kluis.services.ledger import tokens
 from kluis.services.ledger.tables import JWT_KEYS, ROLES, USER_CERTIFICATES, USERS
 from kluis.services.web import Caller, Gate, Operation, Refusal
 
-__all__ = [
-    "ANY", "AUDIENCE", "BUILT_IN", "LedgerCaller", "LedgerGate", "Role", "Roles", "User", "canonical_id",
-]  # fmt: skip
-
 AUDIENCE: Final = "https://confidential-ledger.azure.com"
 ANY: Final = "ccf:any"
 """The access of an operation of CCF's dialect: anyone whose identity is known to the ledger."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from importlib import resources
 from typing import Final
 
-__all__ = ["DEFAULT"]
-
 DEFAULT: Final = (
     resources.files("kluis.ledger.sample").joinpath("constitution.js").read_text(encoding="utf-8")
 )

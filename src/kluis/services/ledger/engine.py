@@ -26,8 +26,6 @@ from kluis.services.ledger.log import HostLog
 from kluis.services.ledger.state import Ledger, Witness, Witnessed
 from kluis.services.web import Refusal
 
-__all__ = ["Engine", "Result", "Work", "Written"]
-
 MOST_WAITING: Final = 10_000
 MOST_BATCH: Final = 1000
 MOST_BATCH_BYTES: Final = 512 << 10

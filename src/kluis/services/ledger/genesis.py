@@ -26,8 +26,6 @@ from kluis.services.ledger.settings import Issuer, Member, Settings
 from kluis.services.ledger.tables import JWT_ISSUERS, JWT_KEYS, USERS
 from kluis.services.ledger.tokens import SigningKey
 
-__all__ = ["Quoted", "Writes", "digest_of", "node_writes", "retire_others", "service_writes"]
-
 HOST_DATA: Final = "public:ccf.gov.nodes.virtual.host_data"
 MEASUREMENTS: Final = "public:ccf.gov.nodes.virtual.measurements"
 OF_NODES: Final = (tables.NODES, tables.NODE_CERTIFICATES, HOST_DATA, MEASUREMENTS)

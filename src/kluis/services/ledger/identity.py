@@ -29,8 +29,6 @@ from kluis.hashes import sha256
 from kluis.ledger import certificates
 from kluis.ledger.signer import key_id
 
-__all__ = ["NodeIdentity", "ServiceIdentity", "Shown", "public_pem"]
-
 MOST_NAMES: Final = 64
 
 

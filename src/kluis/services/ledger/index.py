@@ -12,8 +12,6 @@ from kluis.formats.ccf.domain import Writes
 from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.services.ledger.tables import ENTRIES, PUBLIC_ENTRIES, REQUESTS, Stored
 
-__all__ = ["Index"]
-
 _stored = msgspec.json.Decoder(Stored)
 
 

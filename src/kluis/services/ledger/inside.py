@@ -22,8 +22,6 @@ from kluis.services.ledger.node import Node, Surroundings
 from kluis.services.ledger.settings import Settings
 from kluis.services.ledger.witness import CounterWitness
 
-__all__ = ["app", "build"]
-
 app = Enclave("ledger", product_id=104, svn=1)
 host_log = log.declare(app)
 shown = Shown()

@@ -17,8 +17,6 @@ from kluis.ledger.secrets import LedgerSecret, Secrets
 from kluis.ledger.status import FIRST_VIEW
 from kluis.services.ledger.identity import ServiceIdentity
 
-__all__ = ["Kept", "find", "keep", "take_view"]
-
 TABLE: Final = "ledger"
 SERVICE: Final = "service"
 VIEW: Final = "view"

@@ -18,8 +18,6 @@ from kluis.formats.encoding.reader import Reader
 from kluis.hashes import sha256
 from kluis.ledger.merkle import Tree
 
-__all__ = ["EMPTY", "HostLog", "OcallLog", "Part", "declare", "entries_of", "head_of", "read_entry"]
-
 EMPTY: Final = bytes(40)
 """The head of a log without an entry."""
 APPEND_SECONDS: Final = 60.0

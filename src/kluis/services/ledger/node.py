@@ -33,8 +33,6 @@ from kluis.services.ledger.log import EMPTY, HostLog
 from kluis.services.ledger.settings import Settings
 from kluis.services.ledger.state import Ledger, Witness, replay
 
-__all__ = ["Node", "Quote", "Surroundings"]
-
 Quote = Callable[[NodeIdentity, bytes, bytes], Quoted]
 """Makes evidence of a node, its service certificate's digest and its genesis' digest, 32 bytes each."""
 CHOICES: Final = "public:app.ledger"

@@ -12,8 +12,6 @@ import msgspec
 
 from kluis.errors import UsageError
 
-__all__ = ["Issuer", "Member", "Principal", "Settings"]
-
 MOST_MEMBERS: Final = 64
 
 

@@ -27,8 +27,6 @@ from kluis.services.ledger.identity import ServiceIdentity
 from kluis.services.ledger.index import Index
 from kluis.services.ledger.log import EMPTY, MOST_READ, HostLog, entries_of, head_of
 
-__all__ = ["Ledger", "Witness", "Witnessed", "replay"]
-
 NOTHING: Final = TxId(0, 0)
 
 

@@ -10,11 +10,6 @@ from typing import Final
 
 import msgspec
 
-__all__ = [
-    "ENTRIES", "JWT_ISSUERS", "JWT_KEYS", "PUBLIC_ENTRIES", "REQUESTS", "ROLES", "USERS",
-    "USER_CERTIFICATES", "USER_INFO", "Stored",
-]  # fmt: skip
-
 ENTRIES: Final = "app.entries"
 PUBLIC_ENTRIES: Final = "public:app.entries"
 REQUESTS: Final = "app.requests"

@@ -22,8 +22,6 @@ from kluis.errors import AuthenticityError, FormatError, FreshnessError
 from kluis.formats.encoding import b64
 from kluis.formats.encoding.unreadable import UNREADABLE
 
-__all__ = ["SigningKey", "check"]
-
 MOST_TOKEN: Final = 16 << 10
 MOST_KEYS: Final = 16
 LEEWAY_SECONDS: Final = 60

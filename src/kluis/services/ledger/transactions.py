@@ -12,8 +12,6 @@ from kluis.services.ledger.log import MOST_READ, HostLog, Part, entries_of
 from kluis.services.ledger.state import Ledger, missing
 from kluis.services.web import Refusal
 
-__all__ = ["committed", "named", "read_many"]
-
 
 def named(text: str, what: str = "transaction id") -> TxId:
     """The id that a client wrote.

@@ -6,8 +6,6 @@ from kluis.enclave.counters import Counter
 from kluis.enclave.sealing import Policy
 from kluis.services.ledger.state import Witnessed
 
-__all__ = ["CounterWitness"]
-
 
 class CounterWitness:
     """A counter whose value is a seqno, and whose mark is the root that was signed there.

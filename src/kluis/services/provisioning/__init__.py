@@ -1,4 +1,4 @@
-"""The provisioning service: what Intel's PCS and PCCS and AMD's KDS are to hardware.
+"""The provisioning service: for emulated platforms, the counterpart of Intel's PCS and PCCS and AMD's KDS.
 
-It is the authority of emulated platforms, run by an owner, and a cache of what the makers publish.
+It is the authority of emulated platforms, run by an owner, and a cache of the vendors' documents.
 """

@@ -1,4 +1,4 @@
-"""The provisioning service's operations, and the application that they make."""
+"""The provisioning service's operations and their application."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from kluis.collateral.paths import Vendor as Beside
+from kluis.collateral.paths import Vendor as FromHost
 from kluis.enclave.store.model import Storage
 from kluis.evidence import TrustAnchors
 from kluis.services import issuers
@@ -23,15 +23,13 @@ from kluis.services.provisioning.vendor import Vendor
 from kluis.services.provisioning.vouching import Vouch, VouchedRoot
 from kluis.services.web import Answer, Bearer, Call, Gate, Issuer, Operation, Service
 
-__all__ = ["ROLES", "Settings", "service"]
-
 READ, WRITE = "provisioning/read", "provisioning/write"
 ROLES: Final = {
     "Provisioning Contributor": frozenset({READ, WRITE}),
     "Provisioning Reader": frozenset({READ}),
 }
 MAX_UPLOAD: Final = 8 << 20
-# Of an enrolment 4 KiB count; what Intel's tools send with a manifest of their own is told what it is.
+# Only 4 KiB of an enrolment are used; larger posts of Intel's tools with a manifest get an explanation.
 MAX_ENROLMENT: Final = 128 << 10
 SGX, TDX = "/sgx/certification/v4", "/tdx/certification/v4"
 
@@ -39,13 +37,12 @@ Handler = Callable[[Call], Answer]
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How one provisioning service is set up.
+    """Settings of a provisioning service.
 
     Attributes:
         level: protection level of the platforms that its authority certifies, ``process`` or
-            ``process-user``; None: it has no authority, and only hands on what the makers publish.
-        issuer: who vouches for its owner and readers; None: nobody can give orders. Fixed with the first
-            start.
+            ``process-user``; None: it has no authority, and only serves the vendors' documents.
+        issuer: authenticates its owner and readers; None: orders are not accepted. Fixed at the first start.
         insecure_changing_issuer: whether another start may name another issuer, or other keys of it. Then
             anyone who runs the service can certify and revoke platforms.
     """
@@ -60,30 +57,30 @@ def service(
     storage: Storage,
     clock: Clock,
     *,
-    beside: Beside | None = None,
+    from_host: FromHost | None = None,
     document: bytes = b"",
     vouch: Vouch | None = None,
     anchors: TrustAnchors | None = None,
 ) -> Service:
-    """Make the service, and its authority at the first start.
+    """Build the service, and create its authority at the first start.
 
     Args:
-        settings: how it is set up.
+        settings: of the service.
         storage: its own, sealed.
-        clock: tells when.
-        beside: makers' documents that the host has: path and query to headers and body; not trusted.
+        clock: returns the time.
+        from_host: the host's copies of vendors' documents: path and query to headers and body; not trusted.
         document: the settings document that the service was started with.
-        vouch: makes evidence of this enclave; None where there is none.
-        anchors: the makers' roots; None: those that are shipped.
+        vouch: makes evidence of this enclave; None if there is none.
+        anchors: the vendors' roots; None: the shipped ones.
 
     Raises:
-        UsageError: a level that no authority has.
-        FormatError: the issuer's keys are none, or the store's authority is of another level.
-        UnavailableError: the store gives or keeps nothing.
-        PolicyError: the store was made under another issuer.
+        UsageError: an invalid level.
+        FormatError: the issuer's keys are invalid, or the store's authority has another level.
+        UnavailableError: the store cannot be read or written.
+        PolicyError: the store was created under another issuer.
     """
     issuers.fix(storage, issuers.canonical(settings.issuer, changing=settings.insecure_changing_issuer))
-    vendor = Vendor(storage, anchors or TrustAnchors.shipped(), beside)
+    vendor = Vendor(storage, anchors or TrustAnchors.shipped(), from_host)
     makers = Makers(vendor, clock)
     operations = (*_amd(makers), *_makers(makers, PREFIX), _upload(vendor, clock))
     if settings.level is None:
@@ -107,12 +104,12 @@ def service(
 
 
 def _read_something(storage: Storage) -> None:
-    """Raise what the store raises while it cannot be read."""
+    """Raise the store's error if it cannot be read."""
     storage.get("authority", "own")
 
 
 def _own(intel: Intel) -> tuple[Operation, ...]:
-    """Intel's paths under the service's own authority."""
+    """Operations on Intel's paths, under the service's own authority."""
     return (
         _get("TcbInfo", f"{SGX}/tcb", intel.tcb, "TCB info of the emulated platforms."),
         _get("QeIdentity", f"{SGX}/qe/identity", intel.qe_identity, "Identity of the quoting enclave."),
@@ -138,15 +135,15 @@ def _own(intel: Intel) -> tuple[Operation, ...]:
 
 
 def _root_operations(root: VouchedRoot) -> tuple[Operation, ...]:
-    """What proves that the root's key is the enclave's."""
+    """Operations that prove that the root's key is the enclave's."""
     return (
         _get("VouchedRoot", "/kluis/root/vouched", root.certificate, "The root's key, with evidence of it."),
-        _get("Settings", "/kluis/settings", root.settings, "What the service was told."),
+        _get("Settings", "/kluis/settings", root.settings, "The service's settings."),
     )
 
 
 def _makers(makers: Makers, prefix: str) -> tuple[Operation, ...]:
-    """Intel's paths, from what is kept of Intel's own."""
+    """Operations on Intel's paths, from stored documents of Intel."""
     paths = {
         "TcbInfo": f"{SGX}/tcb",
         "QeIdentity": f"{SGX}/qe/identity",
@@ -168,7 +165,7 @@ def _makers(makers: Makers, prefix: str) -> tuple[Operation, ...]:
 
 
 def _amd(makers: Makers) -> tuple[Operation, ...]:
-    """AMD's paths."""
+    """Operations on AMD's paths."""
     summary = "As AMD signed it, if it is kept here."
     return (
         _get("Vcek", "/vcek/v1/{product}/{hwid}", makers.answer, summary),
@@ -180,7 +177,7 @@ def _amd(makers: Makers) -> tuple[Operation, ...]:
 
 
 def _owner(orders: Owner) -> tuple[Operation, ...]:
-    """Enrolment, and what its owner orders."""
+    """Operations for enrolment, and for the owner's orders."""
     return (
         Operation(
             name="EnrolPlatform",
@@ -207,7 +204,7 @@ def _owner(orders: Owner) -> tuple[Operation, ...]:
         _order(
             "Certify",
             orders.certify,
-            "Certify a platform that waits, or anew.",
+            "Certify a waiting platform, or certify a platform again.",
             owner.Certification,
             owner.Enrolled,
         ),
@@ -219,7 +216,7 @@ def _owner(orders: Owner) -> tuple[Operation, ...]:
 
 def _upload(vendor: Vendor, clock: Clock) -> Operation:
     handler = functools.partial(owner.upload, vendor, clock)
-    return _order("Collateral", handler, "Keep makers' documents.", owner.Upload, most_bytes=MAX_UPLOAD)
+    return _order("Collateral", handler, "Store vendors' documents.", owner.Upload, most_bytes=MAX_UPLOAD)
 
 
 def _get(name: str, path: str, handler: Handler, summary: str) -> Operation:

@@ -1,7 +1,7 @@
-"""The service's authority: made inside, kept in the sealed store, and what it published last.
+"""The service's authority: created inside, sealed in the store, with its last publication.
 
-What is published is signed once a day, or when something changes, and kept: instances of the service give
-the same bytes, and a client that remembers what it saw is never shown anything older.
+Documents are signed once a day, or when something changes, and stored. So all processes of the service return
+the same bytes, and a client that remembers what it saw never gets anything older.
 """
 
 from __future__ import annotations
@@ -27,8 +27,6 @@ from kluis.hashes import sha256
 from kluis.services.provisioning import records
 from kluis.services.provisioning.records import decode, encode
 
-__all__ = ["Authority"]
-
 TABLE: Final = "authority"
 OWN: Final = "own"
 PUBLISHED: Final = "published"
@@ -40,7 +38,7 @@ class Authority:
 
     Args:
         storage: the service's.
-        level: protection level of the platforms that it certifies; it stands in the root's name.
+        level: protection level of the platforms that it certifies; contained in the root's name.
     """
 
     def __init__(self, storage: Storage, level: str) -> None:
@@ -49,11 +47,11 @@ class Authority:
         self._held: tuple[bytes, authority.Authority] | None = None
 
     def open(self, now: datetime) -> None:
-        """Make the authority's keys, unless it has them.
+        """Create the authority's keys, unless they exist.
 
         Raises:
-            UsageError: no such level, or the authority that is there is of another.
-            UnavailableError: the store gives or keeps nothing.
+            UsageError: an invalid level, or the existing authority has another one.
+            UnavailableError: the store cannot be read or written.
         """
         if self._storage.get(TABLE, OWN) is None:
             made = _record(authority.Authority.create(self._level, now))
@@ -72,11 +70,11 @@ class Authority:
             )
 
     def load(self, store: Reading | None = None) -> authority.Authority:
-        """The authority as the store has it.
+        """Load the authority from the store.
 
         Raises:
-            UnavailableError: the store gives nothing.
-            AuthenticityError: the store was changed or set back.
+            UnavailableError: the store cannot be read.
+            AuthenticityError: the store was changed or rolled back.
         """
         data = (store or self._storage).get(TABLE, OWN)
         if data is None:
@@ -84,7 +82,7 @@ class Authority:
         loaded = self._held
         if loaded is None or loaded[0] != data:
             loaded = self._held = data, _authority(data)
-        # One that is changed must not be the one that is held.
+        # A changed authority must not be the cached object.
         return authority.Authority(loaded[1].keys, loaded[1].state)
 
     @property
@@ -94,7 +92,7 @@ class Authority:
         return sha256(certificate.der)
 
     def change(self, work: Callable[[authority.Authority, Writing], None]) -> State:
-        """Change what the authority requires or revokes, and whatever else must change with it, or nothing.
+        """Change the authority's requirements or revocations, and related records, in one transaction.
 
         Args:
             work: may run more than once; it must sign nothing.
@@ -103,7 +101,7 @@ class Authority:
             The new state.
 
         Raises:
-            UnavailableError: the store keeps nothing.
+            UnavailableError: the store cannot be written.
         """
 
         def changed(store: Writing) -> State:
@@ -115,10 +113,10 @@ class Authority:
         return self._storage.update(changed)
 
     def publish(self, now: datetime) -> Published:
-        """What the authority says now: signed today, and since its last change.
+        """The authority's current publication: signed today, and since its last change.
 
         Raises:
-            UnavailableError: the store gives or keeps nothing.
+            UnavailableError: the store cannot be read or written.
         """
         own = self.load()
         mark = sha256(own.state.encode())
@@ -140,7 +138,7 @@ class Authority:
 
 
 def _current(store: Reading, mark: bytes, now: datetime) -> Published | None:
-    """What was published of this state, if it is of today."""
+    """The publication of this state, if it is from today."""
     data = store.get(TABLE, PUBLISHED)
     if data is None:
         return None

@@ -8,23 +8,21 @@ from kluis.services.hosting import Place, read_settings
 from kluis.services.provisioning.app import Settings, service
 from kluis.services.web import Service
 
-__all__ = ["app", "build"]
-
 app = Enclave("provisioning", product_id=103, svn=1)
 
 
 def build(document: bytes, place: Place) -> Service:
-    """The service, as its settings (JSON) say.
+    """Build the service from its settings (JSON).
 
     Raises:
-        UsageError: the settings are of another shape; says where.
+        UsageError: the settings have another shape; with the place.
     """
     settings = read_settings(document, Settings, "provisioning")
     return service(
         settings,
         place.storage,
         place.clock,
-        beside=place.published,
+        from_host=place.published,
         document=document,
         vouch=place.vouch,
     )

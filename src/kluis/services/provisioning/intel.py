@@ -1,9 +1,9 @@
-"""Intel's paths, for the emulated platforms: what PCS version 4, and the caches that speak like it, answer.
+"""Intel's paths for emulated platforms: responses like those of PCS version 4 and of compatible caches.
 
-Intel's quote provider library asks a cache for the root's CRL by the address that the root names, at ``crl``,
-or with an older setting at ``rootcacrl``. CRLs are hex of DER elsewhere, as caches give them, unless
-``encoding`` asks for ``der`` or ``pem``. An emulated platform has no key to encrypt its PPID with: ``qeid``
-is the PPID, and ``encrypted_ppid`` is the PPID and zeros.
+Intel's quote provider library requests the root's CRL from a cache by the address in the root, at ``crl``, or
+with an older setting at ``rootcacrl``. Other CRLs are hex of DER, as in caches, unless ``encoding`` is
+``der`` or ``pem``. An emulated platform has no key to encrypt its PPID with: ``qeid`` is the PPID, and
+``encrypted_ppid`` is the PPID and zeros.
 
 Spec: Intel PCS API v4; PCCS design guide.
 """
@@ -29,8 +29,6 @@ from kluis.services.provisioning.platforms import Platforms
 from kluis.services.provisioning.records import Certificate
 from kluis.services.web import Answer, Call, Refusal
 
-__all__ = ["Intel", "crl_wanted", "encode_crl", "refusal", "refuse_registration", "release"]
-
 JSON: Final = "application/json"
 PEM: Final = "application/x-pem-file"
 DER: Final = "application/pkix-crl"
@@ -45,7 +43,7 @@ _PPID: Final = re.compile(r"([0-9a-f]{32})(?:0{736})?", re.ASCII)
 _HEX: Final = {size: re.compile(rf"[0-9a-f]{{{size}}}", re.ASCII) for size in (4, 32)}
 _NUMBER: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
 _ROOT_CRL: Final = re.compile(r"/IntelSGXRootCA\.[a-z]{3}|.*/rootcacrl", re.ASCII)
-# Members of what Intel's tools post of a platform: the PCK ID retrieval tool, and its provider library.
+# Members of the platform data that Intel's tools post: the PCK ID retrieval tool, and its provider library.
 _REGISTRATION: Final = frozenset({"qe_id", "pce_id", "enc_ppid", "platform_manifest"})
 _USER: Final = "user-token"
 _UPDATES: Final = ("early", "standard")
@@ -56,9 +54,9 @@ class Intel:
     """Answers Intel's paths under the service's own authority.
 
     Args:
-        authority: of the emulated platforms; it was opened.
+        authority: of the emulated platforms; already opened.
         platforms: that it certifies.
-        clock: tells when.
+        clock: returns the time.
     """
 
     def __init__(self, authority: Authority, platforms: Platforms, clock: Clock) -> None:
@@ -135,11 +133,11 @@ class Intel:
         return _answer(call, body, kind)
 
     def root_crl_der(self, call: Call) -> Answer:
-        """The root's CRL where Intel's certificate service has its own: DER."""
+        """The root's CRL at the path of Intel's certificate service: DER."""
         return _answer(call, self._published().root_crl, DER)
 
     def crl(self, call: Call) -> Answer:
-        """The CRL at an address that a certificate names: DER."""
+        """The CRL at an address in a certificate: DER."""
         ca = crl_wanted(call)
         if ca is None:
             return self.root_crl_der(call)
@@ -151,7 +149,7 @@ class Intel:
         return _answer(call, self._authority.load().root_pem(), PEM)
 
     def fmspcs(self, call: Call) -> Answer:
-        """The one kind of platform that the authority certifies."""
+        """The only kind of platform that the authority certifies."""
         kind = call.query.get("platform", "all")
         if kind not in _KINDS:
             raise refusal(call, 400, f"platform: want one of {', '.join(_KINDS)}, got {kind[:40]!a}")
@@ -160,7 +158,7 @@ class Intel:
         return Answer(platforms, headers=_own(call))
 
     def pck_certificate(self, call: Call) -> Answer:
-        """The certificate of one platform for the highest TCB that it has, no higher than its own."""
+        """The certificate of one platform with the highest TCB that does not exceed its own."""
         cpusvn, pcesvn = _hex(call, "cpusvn", 32), _hex(call, "pcesvn", 4)
         has = TcbLevel(cpusvn=cpusvn, pcesvn=int.from_bytes(pcesvn, "little"), status="", date="")
         reached = [
@@ -239,10 +237,11 @@ class Intel:
 
 
 def release(call: Call) -> int | None:
-    """Check ``update`` and ``tcbEvaluationDataNumber``, of which one may be given; the number, if it is.
+    """Check ``update`` and ``tcbEvaluationDataNumber``, of which one may be given; return the number, if
+    given.
 
     Raises:
-        Refusal: 400, naming what is wrong.
+        Refusal: 400, with the error.
     """
     update, number = call.query.get("update"), call.query.get("tcbEvaluationDataNumber")
     if update is not None and update not in _UPDATES:
@@ -257,10 +256,10 @@ def release(call: Call) -> int | None:
 
 
 def crl_wanted(call: Call) -> str | None:
-    """Whose CRL is at ``uri``, which certificates name: the CA's, or None for the root's.
+    """The issuer of the CRL at ``uri``, an address in certificates: the CA, or None for the root.
 
     Raises:
-        Refusal: 400, for an address that no certificate of Intel's, or of an emulated platform, names.
+        Refusal: 400, for an address that is in no certificate of Intel's, or of an emulated platform.
     """
     uri = call.query.get("uri", "")
     try:
@@ -276,12 +275,12 @@ def crl_wanted(call: Call) -> str | None:
 
 
 def encode_crl(call: Call, crl: bytes, usual: str) -> tuple[bytes, str]:
-    """A CRL as the client wants it: its bytes and their type.
+    """A CRL in the requested encoding: its bytes and their type.
 
     Args:
-        call: whose ``encoding`` says it.
+        call: has ``encoding``.
         crl: DER.
-        usual: the type where it says nothing.
+        usual: the default type.
 
     Raises:
         Refusal: 400, for another encoding.
@@ -301,10 +300,11 @@ def encode_crl(call: Call, crl: bytes, usual: str) -> tuple[bytes, str]:
 
 
 def refuse_registration(call: Call) -> None:
-    """Refuse what Intel's tools post to a cache (PCCS), which is no enrolment; pass over all else.
+    """Refuse platform data that Intel's tools post to a cache (PCCS), which is not an enrolment; ignore
+    everything else.
 
     Raises:
-        Refusal: 400, as Intel's cache says it; says where such a platform is registered.
+        Refusal: 400, in the form of Intel's cache; names where such a platform is registered.
     """
     try:
         members = set(msgspec.json.decode(call.body, type=dict[str, msgspec.Raw]))
@@ -324,7 +324,7 @@ def refuse_registration(call: Call) -> None:
 def refusal(
     call: Call, status: int, message: str, *, hint: str | None = None, code: str | None = None
 ) -> Refusal:
-    """A refusal as Intel's service says it: status and two headers; our error object is the body."""
+    """A refusal in Intel's form: status and two headers; our error object is the body."""
     code = code or {400: "InvalidParameter", 404: "NotFound", 410: "Gone"}.get(status, "Unavailable")
     text = re.sub(r"[^ -~]", "?", message)[:MOST_MESSAGE]
     headers = {**_own(call), "Error-Code": code, "Error-Message": text}
@@ -340,12 +340,12 @@ def _own(call: Call) -> dict[str, str]:
 
 
 def _enclose(member: str, document: bytes, signature: bytes) -> bytes:
-    """The document as it was signed, byte for byte, in the object that Intel puts around it."""
+    """The document, byte for byte as it was signed, in Intel's enclosing object."""
     return b'{"%s":%s,"signature":"%s"}' % (member.encode(), document, signature.hex().encode())
 
 
 def _header(chain: str) -> str:
-    """A PEM chain as a header carries it."""
+    """A PEM chain, encoded for a header."""
     return quote(chain, safe="")
 
 
@@ -354,7 +354,7 @@ def _tcbm(one: Certificate) -> str:
 
 
 def _split(chain: bytes) -> tuple[str, str]:
-    """A PEM chain as its leaf and what issued it."""
+    """Split a PEM chain into its leaf and the issuers."""
     leaf, *issuers = (x509.write_pem(der).decode() for der in x509.split_pem(chain, "chain"))
     return leaf, "".join(issuers)
 

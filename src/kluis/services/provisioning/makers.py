@@ -1,6 +1,6 @@
-"""The makers' own documents on their services' paths: Intel's under ``/intel``, AMD's where AMD has them.
+"""Vendors' own documents on their services' paths: Intel's under ``/intel``, AMD's on AMD's own paths.
 
-Where the service has no authority of its own, Intel's are also where Intel has them.
+If the service has no authority, Intel's are also on Intel's own paths.
 
 Spec: Intel PCS API v4; AMD 57230, "KDS interface".
 """
@@ -18,8 +18,6 @@ from kluis.services.provisioning.intel import DER, HEX, JSON, PEM, crl_wanted, e
 from kluis.services.provisioning.vendor import Vendor
 from kluis.services.web import Answer, Call
 
-__all__ = ["PREFIX", "Makers"]
-
 PREFIX: Final = "/intel"
 ROOT_CRL: Final = "/IntelSGXRootCA.der"
 PCK_CRL: Final = "/sgx/certification/v4/pckcrl"
@@ -27,11 +25,11 @@ _TYPES: Final = {Kind.VCEK: "application/pkix-cert", Kind.AMD_CHAIN: PEM, Kind.A
 
 
 class Makers:
-    """Answers the makers' paths from what is kept of theirs.
+    """Answers the vendors' paths from stored documents.
 
     Args:
-        vendor: gives checked documents.
-        clock: tells when.
+        vendor: returns checked documents.
+        clock: returns the time.
     """
 
     def __init__(self, vendor: Vendor, clock: Clock) -> None:
@@ -39,7 +37,7 @@ class Makers:
         self._clock = clock
 
     def answer(self, call: Call) -> Answer:
-        """Give the document that the path asks for."""
+        """Return the document that the path names."""
         release(call)
         path = call.target.removeprefix(PREFIX)
         query = {name: text for name, text in call.query.items() if name != "encoding"}
@@ -51,7 +49,7 @@ class Makers:
         return Answer(body, content_type=content_type, headers={**headers, "Request-ID": call.request_id})
 
     def crl(self, call: Call) -> Answer:
-        """Give Intel's CRL at the address that a certificate of Intel's names: DER."""
+        """Return Intel's CRL at the address in one of Intel's certificates: DER."""
         ca = crl_wanted(call)
         path, query = (ROOT_CRL, {}) if ca is None else (PCK_CRL, {"ca": ca})
         _, _, body = self._given(call, path, query)
@@ -74,7 +72,7 @@ def _status(error: KluisError) -> int:
         case UnavailableError() | FreshnessError():
             return 503
         case _:
-            return 502  # what is kept is not its maker's: the cache is poisoned
+            return 502  # the stored document is not authentic: the cache is poisoned
 
 
 def _code(error: KluisError) -> str | None:

@@ -1,6 +1,6 @@
-"""What platforms ask of the authority, and what its owner orders: enrolment, recovery, revocation.
+"""Operations for platforms and for the owner: enrolment, recovery, revocation.
 
-Orders want a token whose roles allow ``provisioning/write``; lists want ``provisioning/read``.
+Orders require a token whose roles allow ``provisioning/write``; lists require ``provisioning/read``.
 """
 
 from __future__ import annotations
@@ -21,27 +21,25 @@ from kluis.services.provisioning.platforms import Platforms
 from kluis.services.provisioning.vendor import Vendor
 from kluis.services.web import Answer, Call
 
-__all__ = ["Owner", "upload"]
-
 MAX_DOCUMENTS: Final = 256
-# What others are checked with comes first.
+# Documents that check others come first.
 _FIRST: Final = (Kind.AMD_CHAIN, Kind.PCK_CRL)
 
 
 class Enrolled(msgspec.Struct):
-    """What a platform gets: ``certified`` and its chain (PEM), or ``pending``: an owner must allow it."""
+    """A platform's response: ``certified`` and its chain (PEM), or ``pending``: an owner must approve it."""
 
     status: str
     chain: str | None = None
 
 
 class Recovery(msgspec.Struct):
-    """An order to require more of platforms.
+    """An order to raise the requirements for platforms.
 
     Attributes:
-        cpusvn: 32 hex digits; by default what is required now.
-        pcesvn: 0..65535; by default one more than is required now.
-        advisories: names of what older levels suffer from.
+        cpusvn: 32 hex digits; by default the currently required ones.
+        pcesvn: 0..65535; by default one more than currently required.
+        advisories: names of the advisories that affect older levels.
     """
 
     cpusvn: str | None = None
@@ -50,7 +48,7 @@ class Recovery(msgspec.Struct):
 
 
 class Required(msgspec.Struct):
-    """What is required of platforms that count as up to date, and the number of recoveries so far."""
+    """The requirements for up-to-date platforms, and the number of recoveries so far."""
 
     cpusvn: str
     pcesvn: int
@@ -64,9 +62,10 @@ class Named(msgspec.Struct):
 
 
 class Certification(Named):
-    """An order to certify a platform that waits, or anew; by default for the TCB that it asks for, or has.
+    """An order to certify a waiting platform, or to re-certify one; by default for the TCB that it requests
+    or has.
 
-    ``key`` is the one that is meant, as the list has it: it must be said where it takes another's place.
+    ``key`` is the intended one, as in the list: it is required if it replaces another key.
     """
 
     key: str | None = None
@@ -75,7 +74,7 @@ class Certification(Named):
 
 
 class Listed(msgspec.Struct):
-    """A platform, what its key is compared by, the TCB it is certified for or asks to be, and its status."""
+    """A platform, its key's name, the TCB that it is certified for or requests, and its status."""
 
     ppid: str
     key: str
@@ -85,9 +84,10 @@ class Listed(msgspec.Struct):
 
 
 class Listing(msgspec.Struct):
-    """The platforms that are certified, revoked, or wait.
+    """The platforms that are certified, revoked, or waiting.
 
-    ``rollback`` says who would notice if the service's host set its records back, revocations included.
+    ``rollback`` names what would detect a rollback of the records, including revocations, by the service's
+    host.
     """
 
     platforms: tuple[Listed, ...]
@@ -95,13 +95,13 @@ class Listing(msgspec.Struct):
 
 
 class Terms(msgspec.Struct):
-    """Whether every platform that asks is certified, or those alone that an owner allows."""
+    """Whether every platform is certified on request, or only those that an owner approves."""
 
     open: bool
 
 
 class Uploaded(msgspec.Struct):
-    """A maker's document; ``body`` and ``chain`` are base64, as ``kluis collateral fetch`` keeps them."""
+    """A vendor's document; ``body`` and ``chain`` are base64, as ``kluis collateral fetch`` stores them."""
 
     kind: str
     key: tuple[str, ...]
@@ -110,7 +110,7 @@ class Uploaded(msgspec.Struct):
 
 
 class Upload(msgspec.Struct):
-    """Makers' documents, at most 256."""
+    """Vendors' documents, at most 256."""
 
     documents: tuple[Uploaded, ...]
 
@@ -121,7 +121,7 @@ class Owner:
     Args:
         authority: of the emulated platforms.
         platforms: that it certifies.
-        clock: tells when.
+        clock: returns the time.
     """
 
     def __init__(self, authority: Authority, platforms: Platforms, clock: Clock) -> None:
@@ -130,7 +130,7 @@ class Owner:
         self._clock = clock
 
     def enrol(self, call: Call) -> Answer:
-        """Certify a platform that proves that it holds its key, or let it wait."""
+        """Certify a platform that proves possession of its key, or let it wait."""
         refuse_registration(call)
         chain = self._platforms.enrol(call.body, self._clock.now())
         if chain is None:
@@ -138,7 +138,7 @@ class Owner:
         return Answer(Enrolled("certified", chain.decode()), status=201)
 
     def recover(self, call: Call) -> Answer:
-        """Raise what is required."""
+        """Raise the requirements."""
         order, now = call.json(Recovery), self._clock.now()
 
         def recover(own: Own, _: Writing) -> None:
@@ -155,7 +155,7 @@ class Owner:
         return Answer(Required(newest.cpusvn.hex(), newest.pcesvn, state.evaluation))
 
     def certify(self, call: Call) -> Answer:
-        """Allow a platform that waits, or certify one anew."""
+        """Approve a waiting platform, or re-certify one."""
         order = call.json(Certification)
         cpusvn = None if order.cpusvn is None else _cpusvn(order.cpusvn)
         named, now = None if order.key is None else order.key.lower(), self._clock.now()
@@ -163,7 +163,7 @@ class Owner:
         return Answer(Enrolled("certified", chain.decode()))
 
     def refuse(self, call: Call) -> Answer:
-        """Forget what a platform that waits asked for."""
+        """Delete the request of a waiting platform."""
         self._platforms.refuse(call.json(Named).ppid.lower())
         return Answer(status=204)
 
@@ -173,7 +173,7 @@ class Owner:
         return Answer(status=204)
 
     def terms(self, call: Call) -> Answer:
-        """Say who is let in."""
+        """Set which platforms are certified on request."""
         terms = call.json(Terms)
         self._platforms.open_to_all(terms.open)
         return Answer(terms)
@@ -192,7 +192,7 @@ class Owner:
 
 
 def upload(vendor: Vendor, clock: Clock, call: Call) -> Answer:
-    """Keep makers' documents, each once it is checked; the first that is not its maker's ends it."""
+    """Store vendors' documents, each once it is checked; stop at the first one that is not authentic."""
     uploads = call.json(Upload).documents
     if len(uploads) > MAX_DOCUMENTS:
         raise UsageError(f"documents: want at most {MAX_DOCUMENTS}, got {len(uploads)}")

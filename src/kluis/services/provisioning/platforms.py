@@ -1,8 +1,8 @@
-"""The platforms that the authority certifies: they ask, an owner allows, certifies anew and revokes.
+"""The platforms of the authority: they request certificates; an owner approves, re-certifies and revokes.
 
-A platform is known by its PPID, and proves that it holds its key. What it says of its TCB is its own word,
-as far as the word of an emulated platform goes; so one that an owner has not seen waits for the owner, and
-one that claims more than it was certified for waits again.
+A PPID identifies a platform, which proves possession of its key. Its TCB is only its own claim, as far as
+claims of an emulated platform go. So a platform that an owner has not seen waits for the owner, and one that
+claims more than it was certified for waits again.
 """
 
 from __future__ import annotations
@@ -35,28 +35,26 @@ from kluis.services.provisioning.records import (
 )
 from kluis.services.provisioning.replays import MAX_PENDING, PENDING
 
-__all__ = ["Known", "Platforms"]
-
 PLATFORMS: Final = "platforms"
 KEYS: Final = "keys"
 TERMS: Final = "terms"
 MAX_PLATFORMS: Final = 4096
 MAX_CERTIFICATES: Final = 32
 MAX_UNASKED: Final = 4
-"""Certificates of one key up to which a lower TCB needs no owner's word."""
+"""Certificates of one key up to which a lower TCB needs no approval."""
 _PPID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _NEW_KEYS: Final = "kluis platform certify --new-keys, then enroll; the owner must allow the new key"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """A platform as its owner sees it.
+    """A platform as listed for its owner.
 
     Attributes:
         ppid: 32 hex digits.
-        key: 32 hex digits that its key is compared by.
-        cpusvn: 32 hex digits, what it is certified for, or asks to be.
-        status: of its certificate, as a verifier sees it, ``Revoked`` included; or ``pending``.
+        key: 32 hex digits that identify its key.
+        cpusvn: 32 hex digits, certified or requested.
+        status: of its certificate for a verifier, including ``Revoked``; or ``pending``.
     """
 
     ppid: str
@@ -71,7 +69,7 @@ class Platforms:
 
     Args:
         storage: the service's.
-        authority: that signs; it was opened.
+        authority: that signs; already opened.
     """
 
     def __init__(self, storage: Storage, authority: Authority) -> None:
@@ -80,27 +78,27 @@ class Platforms:
 
     @property
     def rollback(self) -> str:
-        """Who would notice if the host set everything back: ``undetected``, or by what."""
+        """What would detect a rollback by the host: its name, or ``undetected``."""
         return self._storage.rollback
 
     def open_to_all(self, everyone: bool) -> None:
-        """Say whether every platform that asks is certified, or only those that an owner allows."""
+        """Set whether every platform is certified on request, or only those that an owner approves."""
         self._storage.update(lambda store: store.put(TERMS, TERMS, encode(Terms(open=everyone))))
 
     def enrol(self, request: bytes, now: datetime) -> bytes | None:
-        """Certify a platform that asks, or let it wait for an owner.
+        """Certify a platform on request, or let it wait for an owner.
 
         Args:
-            request: what the platform signed; from anybody.
+            request: signed by the platform; untrusted.
             now: aware.
 
         Returns:
-            The chain, PEM: PCK certificate, platform CA, root; or None: an owner must allow it first.
+            The chain, PEM: PCK certificate, platform CA, root; or None: an owner must approve it first.
 
         Raises:
-            FormatError, AuthenticityError, FreshnessError: as :meth:`Enrolment.open`.
-            PolicyError: its key was revoked, or is another platform's; or another key waits under its name.
-            UnavailableError: too many wait already.
+            FormatError, AuthenticityError, FreshnessError: as for :meth:`Enrolment.open`.
+            PolicyError: its key is revoked, or is another platform's; or another key waits under its name.
+            UnavailableError: too many are waiting already.
         """
         own = self._authority
         level = own.load().state.level
@@ -140,22 +138,22 @@ class Platforms:
     def certify(
         self, ppid: str, cpusvn: bytes | None, pcesvn: int | None, now: datetime, named: str | None = None
     ) -> bytes:
-        """Allow a platform that waits, or certify one anew: an owner's word.
+        """Approve a waiting platform, or re-certify one, on an owner's order.
 
         Args:
             ppid: 32 hex digits.
-            cpusvn: 16 bytes; None: what it asks for, or has.
-            pcesvn: 0..65535; None: likewise.
+            cpusvn: 16 bytes; None: the requested or current ones.
+            pcesvn: 0..65535; None: the requested or current one.
             now: aware.
-            named: the key that is meant, as :class:`Known` has it; None: the one that there is, unless it
-                would take another's place.
+            named: the intended key, as in :class:`Known`; None: the only one, unless it would replace
+                another.
 
         Returns:
             The chain, PEM.
 
         Raises:
-            UsageError: no such platform, or no such TCB; or another key than the one that is meant.
-            PolicyError: its key was revoked, and it has not asked with another; or is another platform's.
+            UsageError: no such platform, or no such TCB; or another key than the intended one.
+            PolicyError: its key is revoked, and it has not requested with another; or is another platform's.
         """
         if (cpusvn is not None and len(cpusvn) != 16) or (pcesvn is not None and not 0 <= pcesvn <= 0xFFFF):
             raise UsageError("certify: want 16 bytes of cpusvn and a pcesvn of 0..65535")
@@ -163,7 +161,7 @@ class Platforms:
         data = self._storage.get(PENDING, ppid)
         waits = None if data is None else decode(data, Pending)
         if waits is not None and known is not None and named == name_of(known.key) != name_of(waits.key):
-            waits = None  # somebody else asks under its name: that is no reason to keep it waiting
+            waits = None  # another requester uses its name: that is no reason to make it wait
         if waits is not None:
             key, made, last = waits.key, waits.made, (waits.cpusvn, waits.pcesvn)
         elif known is not None:
@@ -177,10 +175,10 @@ class Platforms:
         return self._sign(ppid, known, key, *tcb, made, now)
 
     def refuse(self, ppid: str) -> None:
-        """Forget what a platform that waits asked for.
+        """Delete the request of a waiting platform.
 
         Raises:
-            UsageError: none of that name waits.
+            UsageError: no platform of that name is waiting.
         """
         self._get(self._storage, ppid)
 
@@ -229,7 +227,7 @@ class Platforms:
             yield _known(ppid, waits.key, waits.cpusvn, waits.pcesvn, "pending")
 
     def certificates(self, ppid: str) -> tuple[Certificate, ...]:
-        """A platform's certificates, newest first; none for one that is unknown or revoked."""
+        """A platform's certificates, newest first; empty if it is unknown or revoked."""
         known = self._get(self._storage, ppid)
         return () if known is None or known.revoked else tuple(known.certificates)
 
@@ -241,13 +239,13 @@ class Platforms:
         return None if data is None else decode(data, Platform)
 
     def _see(self, ppid: str, key: bytes, made: str) -> None:
-        """Keep the time of a certified platform's request, so that no older one comes after it."""
+        """Record the time of a certified platform's request, so that no older one is accepted after it."""
         known = self._get(self._storage, ppid)
         if known is not None and known.key == key and known.made < made:
             self._storage.update(lambda store: _see(store, ppid, self._get(store, ppid), key, made))
 
     def _keep_place(self, store: Reading, ppid: str, key: bytes) -> None:
-        """Refuse a key that would be looked at in the place of one that an owner may have looked at."""
+        """Refuse a key that would replace one that an owner may already have reviewed."""
         data, known = store.get(PENDING, ppid), self._get(store, ppid)
         if data is None or decode(data, Pending).key == key or (known is not None and known.key == key):
             return
@@ -311,13 +309,13 @@ class Platforms:
                 replays.refuse(store, known, enrolment)
             _refuse_held(store, ppid, key)
             store.put(KEYS, key.hex(), encode(Holder(ppid=ppid, revoked="")))
-            # A key that another takes the place of vouches for nobody any more.
+            # A replaced key no longer certifies anything.
             for gone in () if known is None or same is not None else known.certificates:
                 own.revoke(gone.chain, now)
             if known is None and sum(1 for _ in store.scan(PLATFORMS)) >= MAX_PLATFORMS:
                 raise UnavailableError(
                     f"enrolment: want at most {MAX_PLATFORMS} platforms, got one more",
-                    hint="the owner lets in those alone that are allowed: POST /kluis/terms",
+                    hint="only platforms that the owner approved are accepted: POST /kluis/terms",
                     code="enrolment_busy",
                 )
             store.put(PLATFORMS, ppid, record)
@@ -328,7 +326,9 @@ class Platforms:
 
 
 def _see(store: Writing, ppid: str, known: Platform | None, key: bytes, made: str) -> bool:
-    """Keep the time of a request with the platform, if it is certified with this key; says whether it is."""
+    """Record the time of a request with its platform, if it is certified with this key; return whether it
+    is.
+    """
     if known is None or known.key != key:
         return False
     if known.made < made:
@@ -337,12 +337,12 @@ def _see(store: Writing, ppid: str, known: Platform | None, key: bytes, made: st
 
 
 def _check_named(ppid: str, known: Platform | None, key: bytes, named: str | None) -> None:
-    """Anybody may ask under a name that is known: an owner who allows another key says which."""
+    """Any requester can use a known name: an owner who approves another key must name it."""
     got = name_of(key)
     if named is None and known is not None and known.key != key:
         raise UsageError(
             f"platform {ppid} key: want {got}, which waits, or {name_of(known.key)}, which it has, got none",
-            hint="compare with what the platform itself says (kluis platform status), and name that one",
+            hint="compare with the output of kluis platform status on that platform, and name it",
             code="platform_key",
         )
     if named not in (None, got):
@@ -359,7 +359,7 @@ def _refuse_revoked(known: Platform | Holder, ppid: str) -> None:
 
 
 def _refuse_held(store: Reading, ppid: str, key: bytes) -> None:
-    """Refuse a key that was revoked, or is another platform's: whoever asks says itself which it is."""
+    """Refuse a key that is revoked, or is another platform's: the requester itself states its name."""
     data = store.get(KEYS, key.hex())
     if data is None:
         return
@@ -367,14 +367,17 @@ def _refuse_held(store: Reading, ppid: str, key: bytes) -> None:
     _refuse_revoked(holder, holder.ppid)
     if holder.ppid != ppid:
         raise PolicyError(
-            f"platform {ppid}: want a key of its own, got {name_of(key)}, which is platform {holder.ppid}'s",
+            f"platform {ppid}: want its own key, got {name_of(key)}, which belongs to platform {holder.ppid}",
             hint=_NEW_KEYS,
             code="enrolment_held",
         )
 
 
 def _unknown(ppid: str) -> UsageError:
-    return UsageError(f"platform {ppid[:64]!a}: want one that asked, got another", code="platform_unknown")
+    return UsageError(
+        f"platform {ppid[:64]!a}: want a platform that requested a certificate, got another",
+        code="platform_unknown",
+    )
 
 
 def _known(ppid: str, key: bytes, cpusvn: bytes, pcesvn: int, status: str) -> Known:

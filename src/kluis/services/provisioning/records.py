@@ -1,4 +1,4 @@
-"""What the service keeps in its sealed store: its authority, what that published, and its platforms."""
+"""The records in the service's sealed store: its authority, its publications, and its platforms."""
 
 from __future__ import annotations
 
@@ -10,26 +10,12 @@ from kluis import authority
 from kluis.errors import FormatError
 from kluis.formats.encoding.unreadable import UNREADABLE
 
-__all__ = [
-    "Authority",
-    "Certificate",
-    "Holder",
-    "Pending",
-    "Platform",
-    "Published",
-    "Refused",
-    "Terms",
-    "Vendor",
-    "decode",
-    "encode",
-]
-
 VERSION: Final = 1
 R = TypeVar("R", bound="Record")
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A record; ``version`` is of its own shape."""
+    """A record; ``version`` is that of its format."""
 
     version: int = VERSION
 
@@ -47,12 +33,12 @@ class Authority(Record, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Published(Record, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What was signed last.
+    """The last publication.
 
     Attributes:
-        state: SHA-256 of the authority's state that it says.
-        issued: when, aware.
-        said: documents, CRLs and who signed them.
+        state: SHA-256 of the authority's state that it represents.
+        issued: time, aware.
+        said: documents, CRLs and their chains.
     """
 
     state: bytes
@@ -61,7 +47,7 @@ class Published(Record, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Certificate(Record, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One PCK certificate's chain (PEM), and the TCB that it says."""
+    """One PCK certificate's chain (PEM), and its TCB."""
 
     cpusvn: bytes
     pcesvn: int
@@ -69,7 +55,7 @@ class Certificate(Record, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class Pending(Record, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a platform asked for, and nobody has allowed yet; it proved that it holds ``key``."""
+    """A platform's request that is not yet approved; it proved possession of ``key``."""
 
     key: bytes
     cpusvn: bytes
@@ -78,7 +64,7 @@ class Pending(Record, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Refused(Record, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """When the last request was made that an owner refused: one that is no newer is not looked at again."""
+    """The time of the last request that an owner refused: requests that are no newer are ignored."""
 
     made: str
 
@@ -89,8 +75,8 @@ class Platform(Record, frozen=True, forbid_unknown_fields=True, kw_only=True):
     Attributes:
         key: its public PCK, 65 bytes.
         certificates: newest first.
-        revoked: when its key was revoked; empty while it is good.
-        made: of the newest request of its key that was answered or refused.
+        revoked: when its key was revoked; empty if it is not.
+        made: time of the newest request with its key that was answered or refused.
     """
 
     key: bytes
@@ -99,25 +85,25 @@ class Platform(Record, frozen=True, forbid_unknown_fields=True, kw_only=True):
     made: str
 
     def certificate(self, cpusvn: bytes, pcesvn: int) -> Certificate | None:
-        """Its certificate of exactly this TCB, or None."""
+        """Its certificate for exactly this TCB, or None."""
         return next((one for one in self.certificates if (one.cpusvn, one.pcesvn) == (cpusvn, pcesvn)), None)
 
 
 class Holder(Record, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which platform a key was certified for; ``revoked`` is when it was revoked, or empty."""
+    """The platform that a key was certified for; ``revoked`` is when it was revoked, or empty."""
 
     ppid: str
     revoked: str
 
 
 class Terms(Record, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Whom the owner lets in: with ``open``, every platform that asks."""
+    """The owner's terms: with ``open``, every platform is certified on request."""
 
     open: bool
 
 
 class Vendor(Record, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A maker's document, as it came."""
+    """A vendor's document, unchanged."""
 
     body: bytes
     chain: bytes
@@ -132,7 +118,7 @@ def decode(data: bytes, kind: type[R]) -> R:
     """Read a record.
 
     Raises:
-        FormatError: it is of another kind, or another version.
+        FormatError: another kind, or another version.
     """
     try:
         record = msgspec.msgpack.decode(data, type=kind)

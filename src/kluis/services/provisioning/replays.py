@@ -1,7 +1,7 @@
-"""Requests of platforms that are older than what was seen: they undo nothing.
+"""Refuse replayed requests: an older request than one already seen has no effect.
 
-A request is good for ten minutes, and anyone on its way can keep it. So the newest time that was seen of a
-key counts: of its request that waits, that an owner refused, or that was answered with a certificate.
+A request is valid for ten minutes, and anyone on its way can store it. So the newest time seen for a key
+counts: of its waiting request, of one that an owner refused, or of one that was answered with a certificate.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from kluis.enclave.store.model import Reading, Writing
 from kluis.errors import FreshnessError
 from kluis.services.provisioning.records import Pending, Platform, Refused, decode, encode
 
-__all__ = ["MAX_PENDING", "PENDING", "refuse", "remember"]
-
 PENDING: Final = "pending"
 REFUSED: Final = "refused"
 EVERYONE: Final = "everyone"
@@ -22,12 +20,12 @@ MAX_PENDING: Final = 256
 
 
 def refuse(store: Reading, known: Platform | None, request: Enrolment) -> None:
-    """Refuse a request that is older than what was seen of its key; one that waits may come again as it is.
+    """Refuse a request that is older than the last one seen for its key; a waiting one may be repeated.
 
     Args:
         store: the service's.
-        known: the platform of that name, if there is one.
-        request: what it asks.
+        known: the platform with that name, if there is one.
+        request: to check.
 
     Raises:
         FreshnessError: code ``enrolment_stale``.
@@ -55,11 +53,11 @@ def refuse(store: Reading, known: Platform | None, request: Enrolment) -> None:
 
 
 def remember(store: Writing, ppid: str, waits: Pending) -> None:
-    """Remember that an owner refused the request of a key that is not certified.
+    """Record that an owner refused the request of an uncertified key.
 
-    A certified platform's record has the time itself. Of others a bounded number is kept by name. The newest
-    time of those that are forgotten keeps out the requests of every key that is not certified, so that many
-    refusals do not bring the first ones back.
+    A certified platform's record contains the time itself. For others, a limited number is stored by name.
+    The newest time of the dropped ones is a limit for all uncertified keys, so that many refusals do not make
+    the first requests acceptable again.
     """
     store.put(REFUSED, _asker(ppid, waits.key), encode(Refused(made=waits.made)))
     refused = sorted(

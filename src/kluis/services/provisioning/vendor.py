@@ -1,8 +1,9 @@
-"""The makers' own documents, as somebody put them here: checked before they are kept, and when given.
+"""Vendors' own documents, uploaded or from the host: checked before they are stored, and when they are
+served.
 
-They come in an upload, or from beside the enclave, where the host has a folder of them. Either way only what
-its maker signed goes out, byte for byte, while it is in its time. What is kept is never dropped, and nothing
-issued before it, or of a lower evaluation number, takes its place.
+They come in an upload, or from the host's folder of documents outside the enclave. In both cases only
+authentic and current documents are served, byte for byte. A stored document is never dropped, and nothing
+issued earlier, or with a lower evaluation number, replaces it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from kluis.collateral.checks import check
 from kluis.collateral.documents import Document, Key, Kind, check_named, times
 from kluis.collateral.marks import is_older, shown
 from kluis.collateral.paths import Asked, asked, document
-from kluis.collateral.paths import Vendor as Beside
+from kluis.collateral.paths import Vendor as FromHost
 from kluis.enclave.store.model import Reading, Storage, Writing
 from kluis.errors import FormatError, FreshnessError, KluisError, UnavailableError
 from kluis.evidence import TrustAnchors
@@ -23,39 +24,38 @@ from kluis.evidence.context import Context
 from kluis.services.provisioning import records
 from kluis.services.provisioning.records import decode, encode
 
-__all__ = ["Vendor"]
-
 TABLE: Final = "vendor"
 _FETCH: Final = "kluis collateral fetch EVIDENCE"
 
 
 class Vendor:
-    """Gives and keeps the makers' documents.
+    """Serves and stores the vendors' documents.
 
     Args:
         storage: the service's.
-        anchors: the makers' roots.
-        beside: asked for what is not kept here: a path of the maker's service and its query; not trusted.
+        anchors: the vendors' roots.
+        from_host: returns documents that are not stored here, by a path of the vendor's service and its
+            query; not trusted.
     """
 
-    def __init__(self, storage: Storage, anchors: TrustAnchors, beside: Beside | None = None) -> None:
+    def __init__(self, storage: Storage, anchors: TrustAnchors, from_host: FromHost | None = None) -> None:
         self._storage = storage
         self._context = Context(anchors, lasting=True)
-        self._beside = beside
+        self._from_host = from_host
 
     def get(self, path: str, query: Mapping[str, str], now: datetime) -> tuple[Asked, Document]:
-        """Give the document that a path of a maker's service asks for.
+        """Return the document that a path of a vendor's service names.
 
         Raises:
-            UsageError: a parameter of the path is not what it should be.
-            UnavailableError: it is not here (``collateral_missing``); says which command brings it.
-            FormatError, AuthenticityError: what is here is not what its maker signed.
-            FreshnessError: it is out of its time.
+            UsageError: an invalid parameter of the path.
+            UnavailableError: it is not available (``collateral_missing``); names the command that fetches it.
+            FormatError, AuthenticityError: the document is not authentic.
+            FreshnessError: it is expired or not yet valid.
         """
         wanted = asked(path, query)
         if wanted is None:
             raise UnavailableError(
-                f"{path[:200]}: want a document that the makers publish, got another path",
+                f"{path[:200]}: want a document that the vendors publish, got another path",
                 code="collateral_missing",
             )
         failed: KluisError | None = None
@@ -71,11 +71,11 @@ class Vendor:
         raise failed or _missing(*wanted)
 
     def keep(self, kind: Kind, key: Key, found: Document, now: datetime) -> None:
-        """Keep a document, once it is checked.
+        """Store a document, once it is checked.
 
         Raises:
-            FormatError, AuthenticityError: it is not what its maker signed.
-            FreshnessError: it is out of its time, or older than what is kept.
+            FormatError, AuthenticityError: it is not authentic.
+            FreshnessError: it is expired, not yet valid, or older than the stored one.
             UsageError: a word of the key is not a word.
         """
         check_named(kind, key)
@@ -85,18 +85,21 @@ class Vendor:
             raise FreshnessError(
                 f"{_name(kind, key)}: want one issued {shown(times(kind, kept))} or later, as is kept, "
                 f"got one issued {shown(times(kind, found))}",
-                hint=f"{_fetch(kind, key)} gets a newer one from its maker; what is kept never goes back",
+                hint=(
+                    f"{_fetch(kind, key)} fetches a newer one from the vendor; stored documents are never"
+                    " replaced by older ones"
+                ),
                 code="collateral_replayed",
             )
 
     def _find(self, wanted: Asked, path: str, query: Mapping[str, str]) -> list[tuple[Document, bool]]:
-        """What is kept here, and what is beside if that says that it is newer; each with whether it is new.
+        """The stored document, and the host's one if it claims to be newer; each with whether it is new.
 
         Raises:
-            FormatError: there is nothing but what is beside, and that is no such document.
+            FormatError: there is only the host's one, and it is malformed.
         """
         kept = self._stored(_name(*wanted))
-        given = self._beside(path, query) if self._beside is not None else None
+        given = self._from_host(path, query) if self._from_host is not None else None
         if given is None:
             return [] if kept is None else [(kept, False)]
         if kept is None:
@@ -111,7 +114,7 @@ class Vendor:
         return [(kept, False)]
 
     def _ask(self, kind: Kind, key: Key) -> Document:
-        """What another document is checked with: kept here, or beside; checked by who asks."""
+        """A document that checks another one: stored, or from the host; the caller checks it."""
         kept = self._stored(_name(kind, key))
         if kept is not None:
             return kept
@@ -124,7 +127,7 @@ class Vendor:
         return _read(self._storage, name)
 
     def _put(self, kind: Kind, key: Key, found: Document) -> bool:
-        """Keep a document; whether nothing newer is kept, by whoever was first."""
+        """Store a document, unless a newer one is stored; return whether it was."""
         name, record = _name(kind, key), encode(records.Vendor(body=found.body, chain=found.chain))
 
         def work(store: Writing) -> bool:
@@ -150,7 +153,7 @@ def _name(kind: Kind, key: Key) -> str:
 
 
 def _path(kind: Kind, key: Key) -> tuple[str, dict[str, str]]:
-    """Where the two documents are that others are checked with."""
+    """The path of the two documents that check others."""
     if kind is Kind.AMD_CHAIN:
         return f"/{key[1]}/v1/{key[0]}/cert_chain", {}
     return "/sgx/certification/v4/pckcrl", {"ca": key[0]}
@@ -167,6 +170,6 @@ def _fetch(kind: Kind, key: Key) -> str:
 def _missing(kind: Kind, key: Key) -> UnavailableError:
     return UnavailableError(
         f"{_name(kind, key)}: is not kept here",
-        hint=f"{_fetch(kind, key)} on the service's host gets it from its maker",
+        hint=f"{_fetch(kind, key)} on the service's host fetches it from the vendor",
         code="collateral_missing",
     )

@@ -1,8 +1,8 @@
-"""Proof that the authority's root key is this enclave's own: a certificate of it that carries evidence.
+"""Prove that the authority's root key is this enclave's: a certificate of it that carries evidence.
 
-Owners who do not run the service check it with :func:`kluis.appraisal.tokens.vouching.check` before they name
-the root to anybody. The evidence names what the service was told, too: whose tokens are orders is the
-operator's choice.
+Owners who do not run the service check it with :func:`kluis.appraisal.tokens.vouching.check` before they
+publish the root. The evidence also names the service's settings, because the operator chooses whose tokens
+are orders.
 """
 
 from __future__ import annotations
@@ -15,30 +15,28 @@ from kluis.authority import issuing
 from kluis.errors import UnavailableError
 from kluis.formats import x509
 from kluis.formats.kluis import vouched
-from kluis.formats.kluis.vouched import Evidence, Vouched
+from kluis.formats.kluis.bundle import EvidenceBundle
 from kluis.hashes import sha256
 from kluis.services.clock import Clock
 from kluis.services.provisioning.authority import Authority
 from kluis.services.web import Answer, Call
 
-__all__ = ["Vouch", "VouchedRoot"]
-
 LIFE: Final = timedelta(days=90)
 ANEW: Final = timedelta(days=1)
 
 
-Vouch: TypeAlias = Callable[[bytes], Evidence]
+Vouch: TypeAlias = Callable[[bytes], EvidenceBundle]
 """Has this enclave quote a payload, exactly as it is given, for the purpose ``app``."""
 
 
 class VouchedRoot:
-    """Answers for the root key.
+    """Serves the root key's certificate.
 
     Args:
-        authority: whose root it is; it was opened.
+        authority: of the root; already opened.
         document: the settings document that the service was started with, as received.
-        vouch: makes evidence; None where there is no enclave.
-        clock: tells when.
+        vouch: makes evidence; None if there is no enclave.
+        clock: returns the time.
     """
 
     def __init__(self, authority: Authority, document: bytes, vouch: Vouch | None, clock: Clock) -> None:
@@ -49,10 +47,10 @@ class VouchedRoot:
         self._made: tuple[datetime, bytes] | None = None
 
     def certificate(self, call: Call) -> Answer:
-        """The certificate, DER; made anew each day.
+        """The certificate, DER; re-issued each day.
 
         Raises:
-            UnavailableError: this is no enclave.
+            UnavailableError: this is not an enclave.
         """
         now = self._clock.now()
         made = self._made
@@ -61,14 +59,13 @@ class VouchedRoot:
         return Answer(made[1], content_type="application/pkix-cert")
 
     def settings(self, call: Call) -> Answer:
-        """What the service was told, whose digest the evidence names; nothing in it is secret."""
+        """The service's settings, whose digest is in the evidence; nothing in it is secret."""
         return Answer(self._document, content_type="application/json")
 
     def _certificate(self, now: datetime) -> bytes:
         if self._vouch is None:
-            raise UnavailableError("root: want an enclave that vouches for it, got a plain process")
+            raise UnavailableError("root: want an enclave whose evidence covers it, got a plain process")
         own = self._authority.load()
         (root,) = x509.parse_pem(own.root_pem(), "root")
         made = self._vouch(vouched.statement(root.spki, sha256(self._document)))
-        evidence = Vouched(made.quote, made.runtime_data, made.launch_configuration)
-        return issuing.carrying(own.root_pem(), own.keys.root, evidence.extensions(), now, LIFE)
+        return issuing.carrying(own.root_pem(), own.keys.root, vouched.extensions(made), now, LIFE)

@@ -1,6 +1,6 @@
-"""What all services have in common on the wire: operations, errors, bearer tokens, health, metrics, logs.
+"""HTTP parts that all services share: operations, errors, bearer tokens, health, metrics, logs.
 
-A service declares its :class:`Operation` s; :class:`Service` is the ASGI application that they make.
+A service declares its :class:`Operation` s; :class:`Service` is the ASGI application that serves them.
 """
 
 from kluis.services.web.bearer import Bearer, Caller, Issuer, WrongAudience

@@ -1,7 +1,7 @@
-"""Bearer tokens: who asks, by the word of one configured issuer.
+"""Check bearer tokens of one configured issuer.
 
-The issuer's keys are given, never fetched by what a token says of itself: ``jku``, ``jwk`` and ``x5c`` of a
-token's header count for nothing. Spec: RFC 7519; RFC 8725, "Best Current Practices".
+The issuer's keys are configured, and never fetched from a token's own statements: ``jku``, ``jwk`` and
+``x5c`` of a token's header are ignored. Spec: RFC 7519; RFC 8725, "Best Current Practices".
 """
 
 from __future__ import annotations
@@ -19,15 +19,13 @@ from joserfc.jwk import KeySet
 from kluis.errors import AuthenticityError, FormatError, FreshnessError
 from kluis.formats.encoding.unreadable import UNREADABLE
 
-__all__ = ["Bearer", "Caller", "Issuer", "WrongAudience"]
-
 ALGORITHMS: Final = ["RS256", "ES256"]
 MOST_TOKEN: Final = 16 << 10
 LEEWAY_SECONDS: Final = 60
 
 
 class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who vouches for callers.
+    """The issuer of callers' tokens.
 
     Attributes:
         url: the tokens' ``iss``.
@@ -41,12 +39,12 @@ class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class WrongAudience(AuthenticityError):
-    """A token that its issuer signed, and that is another issuer's or for another service.
+    """A token with a valid signature, but from another issuer or for another service.
 
     Args:
         claim: ``iss`` or ``aud``.
         wanted: any of them.
-        got: what the token has; anything, for its maker wrote it.
+        got: the token's value; of any type, because the sender chooses it.
     """
 
     def __init__(self, claim: str, wanted: Iterable[str], got: object) -> None:
@@ -59,13 +57,13 @@ class WrongAudience(AuthenticityError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Caller:
-    """One who showed a token that held.
+    """A caller with a valid token.
 
     Attributes:
-        subject: who, as the issuer calls them.
-        roles: what the issuer says they may be.
-        claims: all that the token says.
-        audiences: those of the token that are this service's, without a slash at their end.
+        subject: of the token.
+        roles: of the token.
+        claims: all of the token's.
+        audiences: those of the token that are this service's, without a trailing slash.
     """
 
     subject: str
@@ -81,7 +79,7 @@ class Bearer:
         issuer: as given.
 
     Raises:
-        FormatError: the issuer's keys are no JWKS, or are secret ones.
+        FormatError: the issuer's keys are not a JWKS, or are secret.
     """
 
     def __init__(self, issuer: Issuer) -> None:
@@ -102,12 +100,12 @@ class Bearer:
         1. It is ``Bearer`` and one compact JWS, of an algorithm with a public key.
         2. The issuer's key signed it.
         3. ``iss`` is the issuer, ``aud`` names this service.
-        4. ``nbf`` and ``exp`` hold at ``now``; ``exp`` must be there.
+        4. ``nbf`` and ``exp`` are valid at ``now``; ``exp`` is required.
 
         Raises:
-            FormatError: it is no bearer token.
-            AuthenticityError: nobody's who is known.
-            WrongAudience: another's, or for another service.
+            FormatError: not a bearer token.
+            AuthenticityError: no known key signed it.
+            WrongAudience: from another issuer, or for another service.
             FreshnessError: expired, or not yet valid.
         """
         scheme, _, text = header.partition(" ")
@@ -139,7 +137,7 @@ class Bearer:
 
 
 def _bare(audience: object) -> str:
-    """An audience without the slash that Azure's own names of a resource end with, and others leave out."""
+    """An audience without the trailing slash that Azure's own resource names have, and others omit."""
     return audience.removesuffix("/") if isinstance(audience, str) else ""
 
 

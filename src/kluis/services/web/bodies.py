@@ -1,9 +1,9 @@
-"""Bodies of requests, and how much of them a service holds at once.
+"""Read request bodies, with a limit on all that a service holds at once.
 
-Each body has a bound, and there are as many as connections: together more than an enclave's heap. So all that
-came of requests that are not answered yet has a bound, too. Past it the request gives way that has not come
-whole and holds most for longest, its size by its time: who sends in one go is past in a moment, and many who
-send a little and wait are not spared for being small. Who has sent all waits for nobody but us.
+Each body has a limit, but there are as many as connections: together more than an enclave's heap. So all
+bytes of unanswered requests together have a limit, too. Above it, the incomplete request with the largest
+product of size and time is dropped. A client that sends at once is done in a moment, and many clients that
+send a little and wait are not spared for being small. A complete request waits only for the service.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from typing import Final
 
 from kluis.services.web.refusal import Refusal
 
-__all__ = ["MOST_HELD", "Bodies"]
-
 MOST_HELD: Final = 64 << 20
 
 
@@ -27,11 +25,11 @@ class _Coming:
     """One body.
 
     Attributes:
-        patience: ends the wait for more of it.
-        since: the clock's time when it began.
-        parts: what came.
-        size: of them, bytes.
-        gone: whether it had to give way.
+        patience: cancels the wait for more of it.
+        since: the clock's time at its start.
+        parts: received so far.
+        size: of the parts, bytes.
+        gone: whether it was dropped.
     """
 
     patience: asyncio.Timeout
@@ -45,8 +43,8 @@ class Bodies:
     """The bodies of one service, in one event loop.
 
     Args:
-        most: bytes of all together.
-        clock: seconds that only grow.
+        most: bytes of all bodies together.
+        clock: monotonic seconds.
     """
 
     def __init__(self, most: int = MOST_HELD, clock: Callable[[], float] = time.monotonic) -> None:
@@ -57,11 +55,11 @@ class Bodies:
 
     @contextlib.asynccontextmanager
     async def read(self, stream: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes]:
-        """Read one, and count it until the block ends.
+        """Read one body, and count it until the block ends.
 
         Args:
-            stream: its parts.
-            most: bytes of this one.
+            stream: of its parts.
+            most: bytes of this body.
 
         Raises:
             Refusal: 413, it is larger; or 503, all together are.

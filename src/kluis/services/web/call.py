@@ -1,4 +1,4 @@
-"""One request as a handler sees it, and one answer as a handler gives it."""
+"""The request that a handler receives, and the response that it returns."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from kluis.errors import FormatError
 from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.services.web.bearer import Caller
 
-__all__ = ["Answer", "Call"]
-
 T = TypeVar("T")
 
 
@@ -26,12 +24,12 @@ class Call:
         operation: the operation's name.
         target: the path as sent, undecoded.
         path: the path's parameters by name, decoded, as sent.
-        query: its first value for each name; of an operation with versions, by lower-case name.
-        headers: by lower-case name; several of one name in a row, with commas.
-        body: bytes, within the operation's bound; not shown.
-        caller: who asks, verified; None for nobody in particular.
-        certificates: the client's of TLS, PEM, where it was asked for one: it has the first one's key, and
-            nothing else of them is verified.
+        query: the first value of each name; for an operation with versions, by lower-case name.
+        headers: by lower-case name; several of one name are joined with commas.
+        body: bytes, within the operation's limit; not shown in a ``repr``.
+        caller: verified; None if anyone may call.
+        certificates: the client's TLS certificates, PEM, if it was asked for one: it has the first one's key,
+            and nothing else of them is verified.
         request_id: of this request, for the log.
     """
 
@@ -47,17 +45,17 @@ class Call:
 
     @property
     def version(self) -> str | None:
-        """The ``api-version`` asked for."""
+        """The requested ``api-version``."""
         return self.query.get("api-version")
 
     def json(self, kind: type[T]) -> T:
-        """Read the body.
+        """Decode the body.
 
         Args:
-            kind: what it should be; members that the type does not know are passed over.
+            kind: the expected type; unknown members are ignored.
 
         Raises:
-            FormatError: it is not JSON, or of another shape; says where.
+            FormatError: it is not JSON, or of another shape; with the place.
         """
         try:
             return msgspec.json.decode(self.body, type=kind)
@@ -70,14 +68,13 @@ class Call:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer.
+    """One response.
 
     Attributes:
-        body: a msgspec Struct or anything that JSON can say; or text or bytes, which go as they are; None for
-            none.
-        status: of HTTP.
+        body: a msgspec Struct or any JSON value; or text or bytes, sent unchanged; None for an empty one.
+        status: HTTP status.
         content_type: by default JSON's, or text's for text.
-        headers: beside those that every answer has.
+        headers: in addition to those of every response.
     """
 
     body: Any = None
@@ -86,7 +83,7 @@ class Answer:
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def encode(self) -> tuple[bytes, str | None]:
-        """The body's bytes, and their type."""
+        """Encode the body: its bytes and their type."""
         if self.body is None:
             return b"", self.content_type
         if isinstance(self.body, bytes):

@@ -1,4 +1,4 @@
-"""A service's OpenAPI document, from its operations. Spec: OpenAPI 3.1."""
+"""Generate a service's OpenAPI document from its operations. Spec: OpenAPI 3.1."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import msgspec
 
 import kluis
 from kluis.services.web.operation import Operation
-
-__all__ = ["document"]
 
 ERROR: Final = {
     "type": "object",
@@ -29,8 +27,8 @@ def document(title: str, operations: tuple[Operation, ...], version: str) -> dic
     """The document.
 
     Args:
-        title: the service's.
-        operations: that it describes.
+        title: of the service.
+        operations: to describe.
         version: an ``api-version``, as an example.
     """
     typed = [kind for one in operations for kind in (one.body, one.result) if _is_json(kind)]
@@ -53,7 +51,7 @@ def document(title: str, operations: tuple[Operation, ...], version: str) -> dic
 
 
 def _operation(one: Operation, named: dict[int, dict[str, Any]], version: str) -> dict[str, Any]:
-    answer: dict[str, Any] = {"description": "As asked."}
+    answer: dict[str, Any] = {"description": "The requested result."}
     if _is_json(one.result):
         answer["content"] = {"application/json": {"schema": named[id(one.result)]}}
     made: dict[str, Any] = {
@@ -63,7 +61,7 @@ def _operation(one: Operation, named: dict[int, dict[str, Any]], version: str) -
         "responses": {
             str(one.status): answer,
             "default": {
-                "description": "Refused; the error says what was wrong.",
+                "description": "Rejected; the error states what was wrong.",
                 "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
             },
         },

@@ -1,4 +1,4 @@
-"""What a service can be asked: a method, a path, who may ask, and the function that answers."""
+"""Operations of a service: a method, a path, the required access, and the handler."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from urllib.parse import unquote
 from kluis.errors import UsageError
 from kluis.services.web.call import Answer, Call
 
-__all__ = ["Match", "Operation", "Routes"]
-
 MOST_PATH: Final = 2048
 MOST_BODY: Final = 1 << 20
 
@@ -22,19 +20,19 @@ class Operation:
     """One operation.
 
     Attributes:
-        name: as the service's specification calls it; for logs, metrics and the OpenAPI document.
+        name: in the service's specification; for logs, metrics and the OpenAPI document.
         method: ``GET`` and the like.
-        path: literal segments, in any case of letters, and ``{parameter}`` segments, which may end in a
-            literal verb: ``/policies/{type}:reset``. Empty segments count. A parameter has no colon in it,
-            unless it ends in a star: ``/users/{id*}``.
-        handler: answers; runs in a thread, unless it is a coroutine function, which waits without one.
+        path: literal segments, in any case, and ``{parameter}`` segments, which may end in a literal verb:
+            ``/policies/{type}:reset``. Empty segments count. A parameter contains no colon, unless it ends in
+            a star: ``/users/{id*}``.
+        handler: returns the response; runs in a thread, unless it is a coroutine function.
         summary: a sentence.
-        access: what the caller's roles must allow; None: anyone may ask.
-        versioned: whether ``api-version`` must be given.
-        query: its parameters in the query, and whether each is required; for the OpenAPI document alone.
+        access: that the caller's roles must allow; None: anyone may call it.
+        versioned: whether ``api-version`` is required.
+        query: names of query parameters, and whether each is required; for the OpenAPI document only.
         body: the type of its JSON body, or ``str`` for text; None: it has none.
-        result: the type of its JSON answer; None: not said.
-        status: of the answer that is wanted.
+        result: the type of its JSON response; None: not stated.
+        status: of the successful response.
         most_bytes: of its body.
     """
 
@@ -54,13 +52,13 @@ class Operation:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Match:
-    """A path that is known.
+    """A known path.
 
     Attributes:
-        operation: that the method asks for, or None where the path has only others.
-        path: its parameters.
-        allowed: the methods that the path has.
-        target: the path itself, as it was sent: who judges a request must see no other.
+        operation: for the method, or None if the path only has others.
+        path: parameters.
+        allowed: methods of the path.
+        target: the path as sent: authorization must see the same path.
     """
 
     operation: Operation | None
@@ -70,7 +68,7 @@ class Match:
 
 
 class Route(NamedTuple):
-    """One path, and what its methods ask for."""
+    """One path, with an operation for each method."""
 
     pattern: re.Pattern[str]
     names: tuple[str, ...]
@@ -78,11 +76,11 @@ class Route(NamedTuple):
 
 
 class Routes:
-    """Finds the operation that a request asks for.
+    """Finds the operation for a request.
 
     Args:
-        operations: all; of two that match, and have the method, the one with fewer parameters counts.
-        trailing_slash: whether a path that nothing else matches may end in one slash more.
+        operations: all; if two match and have the method, the one with fewer parameters is used.
+        trailing_slash: whether a path that nothing else matches may have one more slash at its end.
 
     Raises:
         UsageError: two of one method and path.
@@ -99,15 +97,15 @@ class Routes:
                 made[key] = Route(pattern, names, {})
                 self._by_slashes.setdefault(operation.path.count("/"), []).append(made[key])
             if operation.method in made[key].methods:
-                raise UsageError(f"operation {operation.name}: want a path of its own, got {operation.path}")
+                raise UsageError(f"operation {operation.name}: want a unique path, got {operation.path}")
             made[key].methods[operation.method] = operation
 
     def find(self, method: str, raw_path: str) -> Match | None:
-        """The operation, or None for a path that the service does not have.
+        """The operation, or None for an unknown path.
 
         Args:
             method: upper case.
-            raw_path: as sent: a slash that is percent-encoded is none.
+            raw_path: as sent: a percent-encoded slash is not a separator.
         """
         if len(raw_path) > MOST_PATH:
             return None
@@ -125,7 +123,8 @@ class Routes:
             values = dict(zip(route.names, map(unquote, match.groups()), strict=True))
             if any(_odd(value) for value in values.values()):
                 return None
-            # A name may be another path's word: what that path has no method for is asked of the name.
+            # A name may equal another path's word: if that path does not have the method, the word counts as
+            # a name.
             if method in route.methods:
                 return Match(route.methods[method], values, tuple(route.methods), raw_path)
             allowed |= dict.fromkeys(route.methods)
@@ -145,5 +144,5 @@ def _pattern(path: str) -> tuple[re.Pattern[str], tuple[str, ...]]:
 
 
 def _odd(value: str) -> bool:
-    """Whether a parameter leads elsewhere, or is no text."""
+    """Whether a parameter contains path navigation, or is not text."""
     return "/" in value or "\\" in value or value in {".", ".."} or "�" in value or not value.isprintable()

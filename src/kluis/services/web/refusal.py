@@ -1,4 +1,4 @@
-"""A refusal that says exactly what goes out: status, code, message, headers."""
+"""A refusal with its exact response: status, code, message, headers."""
 
 from __future__ import annotations
 
@@ -7,23 +7,21 @@ from typing import Any, Final
 
 from kluis.errors import AuthenticityError, KluisError, UnavailableError
 
-__all__ = ["STORES", "Refusal"]
-
 STORES: Final = "store_"
-"""How the codes begin of what the store says of its host: nothing that the client brought, or may not do."""
+"""Prefixes of the store's error codes about its host: not caused by the client's input or rights."""
 
 
 class Refusal(KluisError):
-    """An answer other than the wanted one.
+    """An error response.
 
     Args:
-        status: of HTTP.
-        code: as the service's clients know it, such as ``InvalidParameter``.
-        message: for people; no secret.
+        status: HTTP status.
+        code: known to the service's clients, such as ``InvalidParameter``.
+        message: for people; contains no secret.
         inner: the code of the ``innererror``.
-        details: what else the error object says, one object each.
-        headers: of the answer.
-        hint: what mends it.
+        details: further objects in the error object.
+        headers: of the response.
+        hint: how to fix it.
     """
 
     def __init__(
@@ -45,7 +43,7 @@ class Refusal(KluisError):
 
     @classmethod
     def of(cls, error: KluisError) -> Refusal:
-        """The refusal that any of our errors stands for; one that is our own bug says nothing."""
+        """The refusal for any of our errors; an internal error has no details."""
         if isinstance(error, Refusal):
             return error
         if error.http_status == 500:
@@ -57,11 +55,11 @@ class Refusal(KluisError):
 
     @classmethod
     def unexpected(cls) -> Refusal:
-        """What goes out when the service itself fails."""
+        """The response when the service itself fails."""
         return cls(500, "InternalServerError", "the service could not answer; its log has the request's id")
 
     def body(self) -> dict[str, Any]:
-        """The error object, in the shape that Azure's clients read."""
+        """The error object, in the form of Azure's clients."""
         error: dict[str, Any] = {"code": self.code, "message": self.message}
         details = [dict(one) for one in self.details]
         if self.hint:

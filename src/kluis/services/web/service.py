@@ -1,7 +1,7 @@
-"""A service's ASGI application: from a request to its operation, and back to bytes.
+"""A service's ASGI application: maps requests to operations, and responses to bytes.
 
-Order of checks: path, method, bearer token and role, ``api-version``, size of the body; then the handler,
-in a thread. So one who may not ask learns nothing of what is there.
+Order of checks: path, method, bearer token and role, ``api-version``, size of the body; then the handler, in
+a thread. So an unauthorized caller cannot probe which resources exist.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, Final
 
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -30,9 +31,7 @@ from kluis.services.web.bodies import MOST_HELD, Bodies
 from kluis.services.web.call import Answer, Call
 from kluis.services.web.operation import Match, Operation, Routes
 from kluis.services.web.refusal import Refusal
-from kluis.services.web.telemetry import CONTENT_TYPE_LATEST, Happening, Line, Telemetry
-
-__all__ = ["Gate", "Service"]
+from kluis.services.web.telemetry import Happening, Line, Telemetry
 
 DATES: Final = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?", re.ASCII)
 NUMBERS: Final = re.compile(r"\d{1,2}\.\d{1,2}(-preview(\.\d{1,2})?)?", re.ASCII)
@@ -42,12 +41,12 @@ MOST_QUERY: Final = 4096
 
 
 class Gate:
-    """Who may ask for what.
+    """Authorizes callers.
 
     Args:
-        bearer: checks tokens; None: nobody has one that holds.
-        roles: what each role allows: names that operations have as their ``access``.
-        clock: tells when.
+        bearer: checks tokens; None: no token is valid.
+        roles: what each role allows, as values of operations' ``access``.
+        clock: returns the time.
     """
 
     def __init__(self, bearer: Bearer | None, roles: Mapping[str, frozenset[str]], clock: Clock) -> None:
@@ -56,10 +55,10 @@ class Gate:
         self._clock = clock
 
     def admit(self, operation: Operation, target: str, headers: Mapping[str, str]) -> Caller | None:
-        """Let one in whose token holds and whose roles allow the operation.
+        """Authorize a caller whose token is valid and whose roles allow the operation.
 
         Raises:
-            Refusal: as :meth:`unknown` and :meth:`forbidden` say it.
+            Refusal: from :meth:`unknown` or :meth:`forbidden`.
         """
         if operation.access is None:
             return None
@@ -82,14 +81,14 @@ class Gate:
         return self.admit(operation, target, headers)
 
     def waits(self, operation: Operation) -> bool:
-        """Whether :meth:`admit` may wait for the store, and so must not in the loop that everybody shares."""
+        """Whether :meth:`admit` may wait for the store, and so must not run in the shared event loop."""
         return False
 
     def identify(self, target: str, headers: Mapping[str, str]) -> Caller:
-        """Say who asks, whatever their roles allow.
+        """Identify the caller, whatever their roles allow.
 
         Raises:
-            Refusal: as :meth:`unknown` says it.
+            Refusal: from :meth:`unknown`.
         """
         if self._bearer is None or "authorization" not in headers:
             raise self.unknown(target, None)
@@ -101,10 +100,10 @@ class Gate:
         return caller
 
     def examine(self, caller: Caller, target: str, headers: Mapping[str, str]) -> None:
-        """Look at a caller whose token holds; a service may want more of it."""
+        """Check a caller with a valid token further; a service may override it."""
 
     def unknown(self, target: str, error: KluisError | None) -> Refusal:
-        """What one hears who has no token, or none that holds."""
+        """The refusal of a caller without a valid token."""
         why = error.message if error is not None else "got none"
         return Refusal(
             401,
@@ -114,7 +113,7 @@ class Gate:
         )
 
     def forbidden(self, operation: Operation, target: str, caller: Caller) -> Refusal:
-        """What one hears whose roles do not allow the operation."""
+        """The refusal of a caller whose roles do not allow the operation."""
         return Refusal(
             403,
             "Forbidden",
@@ -127,19 +126,20 @@ class Service:
 
     Args:
         name: for logs and metrics.
-        title: for people.
-        operations: what it can be asked.
-        gate: who may ask.
-        clock: tells the time in the log.
-        ready: raises one of our errors while the service cannot work.
-        refusal_of: makes a refusal of one of our errors.
-        headers: of every answer; a function gives them anew for each.
-        bad_request: what clients know as the code of a request without an ``api-version`` that is one.
-        version: one that is, for people; where it is a number, others may be numbers, and not dates alone.
-        threads: that answer at once.
-        most_held: bytes of all bodies that are held at once.
-        upkeep: does what is due by a time, and gives what happened.
-        trailing_slash: whether a path may end in one slash more than its operation's.
+        title: for documents.
+        operations: of the service.
+        gate: authorizes callers.
+        clock: the time for the log.
+        ready: raises one of our errors while the service is not ready.
+        refusal_of: converts one of our errors into a refusal.
+        headers: of every response; a function returns them for each.
+        bad_request: the code of the error for a missing or invalid ``api-version``.
+        version: an example of a valid one, for messages; if it is a number, others may be numbers, not only
+            dates.
+        threads: number of concurrent handlers.
+        most_held: bytes of all bodies held at once.
+        upkeep: does what is due by a time, and yields the events.
+        trailing_slash: whether a path may have one more slash at its end than its operation's.
     """
 
     def __init__(
@@ -179,10 +179,10 @@ class Service:
         self._tending = threading.Lock()
 
     def tend(self) -> None:
-        """Do what is due by now, if anything is; nothing while another call is at it.
+        """Do the upkeep that is due, if any; nothing while another call does it.
 
         Raises:
-            KluisError: what was left undone, and why; what was done is counted and told.
+            KluisError: what was not done, and why; what was done is counted and logged.
         """
         if not self._tending.acquire(blocking=False):
             return
@@ -244,7 +244,7 @@ class Service:
         await self._response(answer, headers, request_id)(scope, receive, send)
 
     def _match(self, scope: Scope) -> Match:
-        # As it was sent. A framework's URL has the Host header in it as well, which may hold anything.
+        # As sent. A framework's URL also contains the Host header, which may be anything.
         target = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1").partition("?")[0]
         match = self._routes.find(scope["method"], target)
         if match is None or len(scope["query_string"]) > MOST_QUERY:
@@ -261,7 +261,7 @@ class Service:
         certificates = tuple(request.scope.get("extensions", {}).get("tls", {}).get("client_cert_chain", ()))
         caller = await self._admit(operation, match.target, headers, certificates)
         items = reversed(request.query_params.multi_items())
-        # Azure's services read names in any case; Intel's and AMD's, which ask for no version, do not.
+        # Azure's services match names in any case; Intel's and AMD's, which require no version, do not.
         query = {name.lower() if operation.versioned else name: value for name, value in items}
         if operation.versioned:
             self._check_version(query.get("api-version"))
@@ -349,7 +349,7 @@ class Service:
 
 
 def _headers(scope: Scope) -> dict[str, str]:
-    """The headers by name; what one name says twice stands in a row, so that neither is passed over.
+    """The headers by name; repeated ones are joined, so that none is ignored.
 
     Spec: RFC 9110, "Field Lines and Combined Field Value".
     """

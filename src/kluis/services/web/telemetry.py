@@ -1,6 +1,6 @@
-"""What an operator sees of a service: counts, times and one line a request; never what was said.
+"""A service's metrics and log: counts, times and one line for each request; never any content.
 
-A line names the operation, not the path: names of keys are the caller's affair.
+A line names the operation, not the path: names of keys are confidential.
 """
 
 from __future__ import annotations
@@ -12,9 +12,6 @@ from typing import Final
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
-
-__all__ = ["CONTENT_TYPE_LATEST", "Happening", "Line", "Telemetry"]
 
 BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
@@ -24,12 +21,12 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         time: RFC 3339.
-        service, operation: which.
-        status: of HTTP.
-        seconds: it took.
-        request_id: as the answer's header says it.
+        service, operation: their names.
+        status: HTTP status.
+        seconds: duration.
+        request_id: as in the response's header.
         code: of the refusal.
-        bug: the class of an exception that is ours, without its message.
+        bug: the class of an internal exception, without its message.
     """
 
     time: datetime
@@ -43,12 +40,12 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Happening(msgspec.Struct, frozen=True):
-    """What a service did, or found, by itself.
+    """An event of a service's upkeep.
 
     Attributes:
         event: its kind.
-        entry: its number in the service's record, where there is one: the record says more than a log may.
-        code: of the error that it ended in.
+        entry: its number in the service's record, if it has one: the record may contain more than a log.
+        code: of the error that ended it.
     """
 
     event: str
@@ -57,7 +54,7 @@ class Happening(msgspec.Struct, frozen=True):
 
 
 class Told(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A happening in the log; ``time`` is RFC 3339."""
+    """An upkeep event in the log; ``time`` is RFC 3339."""
 
     time: datetime
     service: str
@@ -67,13 +64,13 @@ class Told(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Telemetry:
-    """Counts and writes.
+    """Counts requests and events, and writes log lines.
 
-    Instances of one service answer on one address, and each counts for itself. A label tells them apart;
-    it is random, and new at each start.
+    Processes of one service answer on one address, and each counts for itself. A label distinguishes them; it
+    is random, and new at each start.
 
     Args:
-        service: its name.
+        service: name.
     """
 
     def __init__(self, service: str) -> None:
@@ -122,7 +119,7 @@ class Telemetry:
             self._log.log(level, "%s", msgspec.json.encode(line).decode())
 
     def record_event(self, what: Happening, time: datetime) -> None:
-        """Count what happened, and write its line."""
+        """Count an event, and write its line."""
         self._events.labels(self._service, self._instance, what.event).inc()
         line = Told(time, self._service, what.event, what.entry, what.code)
         level = logging.INFO if what.code is None else logging.ERROR

@@ -26,7 +26,7 @@ def perf() -> Finding:
     if level is None:
         return _closed("perf_event_paranoid", "the kernel has no perf events")
     if int(level) >= 3:
-        return _closed("perf_event_paranoid", f"{level}: root alone")
+        return _closed("perf_event_paranoid", f"{level}: only root")
     return _open(
         "perf_event_paranoid", f"{level}: want 3 or more", _sysctl("kernel.perf_event_paranoid", "3")
     )
@@ -59,7 +59,9 @@ def yama() -> Finding:
     scope = setting(f"{KERNEL}/yama/ptrace_scope")
     if scope is None:
         return _open(
-            "Yama", "the kernel has none: the guardian alone keeps debuggers out", "boot with lsm=yama,..."
+            "Yama",
+            "the kernel does not have it: only the guardian keeps debuggers out",
+            "boot with lsm=yama,...",
         )
     if scope == "3":
         return Finding(

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 from kluis.errors import AuthenticityError, FormatError
 from kluis.hashes import sha256
@@ -70,23 +70,11 @@ def read_image(f: BinaryIO, known: Mapping[bytes, tuple[Entry, ...]] | None = No
     Raises:
         FormatError: any byte is not what the format says.
     """
+    head = read_head(f)
     size = f.seek(0, 2)
-    f.seek(0)
-    if (magic := f.read(len(MAGIC))) != MAGIC:
-        raise FormatError(
-            f"image.magic at 0x0: want {MAGIC!r}, got {magic!r}",
-            hint="a .kluis file is made by: kluis build DIR -o FILE",
-        )
-    manifest_bytes = _block(f, size, 4, manifest.MAX_MANIFEST_BYTES, "manifest")
-    parsed = manifest.parse(manifest_bytes)
-    at = f.tell()
-    signature = _take(f, size, sigstruct.SIZE, "sigstruct")
-    sigstruct.parse(signature)
-    interface = _block(f, size, 4, MAX_INTERFACE_BYTES, "interface")
-    if (got := sha256(interface).hex()) != parsed.interface:
-        raise FormatError(f"image.interface: want SHA-256 {parsed.interface}, got {got}")
+    f.seek(head.end)
     found, files = [], 0
-    for reference in parsed.layers:
+    for reference in head.manifest.layers:
         layer = _layer(f, size, reference, known or {})
         files += len(layer.files)
         found.append(layer)
@@ -94,27 +82,83 @@ def read_image(f: BinaryIO, known: Mapping[bytes, tuple[Entry, ...]] | None = No
         raise FormatError(f"image: want at most {layers.MAX_FILES} files, got {files}")
     if f.tell() != size:
         raise FormatError(f"image at {f.tell():#x}: {size - f.tell()} bytes after the end")
-    return Image(parsed, manifest_bytes, signature, at, interface, tuple(found))
+    return Image(
+        head.manifest,
+        head.manifest_bytes,
+        head.sigstruct,
+        head.sigstruct_offset,
+        head.interface,
+        tuple(found),
+    )
+
+
+class Head(NamedTuple):
+    """What an image begins with, all but its layers; nothing of it is verified.
+
+    Attributes:
+        manifest: as read from ``manifest_bytes``.
+        manifest_bytes: canonical JSON, whose SHA-256 is the image id.
+        sigstruct: 1808 bytes.
+        sigstruct_offset: where they lie in the file.
+        interface: canonical JSON; its SHA-256 is in the manifest.
+        end: where the layers begin.
+    """
+
+    manifest: Manifest
+    manifest_bytes: bytes
+    sigstruct: bytes
+    sigstruct_offset: int
+    interface: bytes
+    end: int
+
+
+def read_head(f: BinaryIO, what: str = "image") -> Head:
+    """Read what an image begins with. The file may be hostile.
+
+    Args:
+        f: seekable; read from its start.
+        what: names the image in errors.
+
+    Raises:
+        FormatError: any byte is not what the format says.
+    """
+    size = f.seek(0, 2)
+    f.seek(0)
+    if (magic := f.read(len(MAGIC))) != MAGIC:
+        raise FormatError(
+            f"{what}.magic at 0x0: want {MAGIC!r}, got {magic!r}",
+            hint="a .kluis file is made by: kluis build DIR -o FILE",
+        )
+    manifest_bytes = _block(f, size, 4, manifest.MAX_MANIFEST_BYTES, f"{what}.manifest")
+    parsed = manifest.parse(manifest_bytes)
+    at = f.tell()
+    signature = _take(f, size, sigstruct.SIZE, f"{what}.sigstruct")
+    sigstruct.parse(signature)
+    interface = _block(f, size, 4, MAX_INTERFACE_BYTES, f"{what}.interface")
+    if (got := sha256(interface).hex()) != parsed.interface:
+        raise FormatError(f"{what}.interface: want SHA-256 {parsed.interface}, got {got}")
+    return Head(parsed, manifest_bytes, signature, at, interface, f.tell())
 
 
 def _layer(
     f: BinaryIO, size: int, reference: manifest.LayerReference, known: Mapping[bytes, tuple[Entry, ...]]
 ) -> Layer:
     what = f"layer {reference.name}"
+    block = f"image.{what}"
     digest = bytes.fromhex(reference.digest)
     files = known.get(digest)
     index = b""
     if files is None:
-        index = _block(f, size, 8, layers.MAX_INDEX_BYTES, f"{what}.index")
+        index = _block(f, size, 8, layers.MAX_INDEX_BYTES, f"{block}.index")
         length, got = len(index), layers.digest(index)
         if length == reference.index_size and got != digest:
             raise FormatError(f"{what}.index: want SHA-256 {reference.digest}, got {got.hex()}")
     else:
-        length = int.from_bytes(_take(f, size, 8, f"{what}.index"), "little")
+        length = int.from_bytes(_take(f, size, 8, f"{block}.index"), "little")
         f.seek(reference.index_size, 1)
     if length != reference.index_size:
         raise FormatError(f"{what}.index: want {reference.index_size} bytes, got {length}")
-    data_size = int.from_bytes(_take(f, size, 8, f"{what}.data"), "little")
+    data_size = int.from_bytes(_take(f, size, 8, f"{block}.data"), "little")
     if data_size != reference.data_size:
         raise FormatError(f"{what}.data: want {reference.data_size} bytes, got {data_size}")
     at = f.tell()
@@ -123,7 +167,7 @@ def _layer(
     if files is None:
         files = layers.parse_index(index, data_size, what)
     elif (end := files[-1].offset + files[-1].size if files else 0) != data_size:
-        raise FormatError(f"{what}: want {end} bytes of data, as its index says, got {data_size}")
+        raise FormatError(f"{what}: want {end} bytes of data, as in its index, got {data_size}")
     f.seek(at + data_size)
     return Layer(reference.name, reference.mount, digest, files, at, data_size)
 
@@ -131,17 +175,17 @@ def _layer(
 def _block(f: BinaryIO, size: int, width: int, limit: int, what: str) -> bytes:
     length = int.from_bytes(_take(f, size, width, what), "little")
     if length > limit:
-        raise FormatError(f"image.{what}: want at most {limit} bytes, got {length}")
+        raise FormatError(f"{what}: want at most {limit} bytes, got {length}")
     return _take(f, size, length, what)
 
 
 def _take(f: BinaryIO, size: int, length: int, what: str) -> bytes:
     at = f.tell()
     if length > size - at:
-        raise FormatError(f"image.{what} at {at:#x}: needs {length} bytes, {size - at} left")
+        raise FormatError(f"{what} at {at:#x}: needs {length} bytes, {size - at} left")
     data = f.read(length)
     if len(data) != length:
-        raise FormatError(f"image.{what} at {at:#x}: needs {length} bytes, got {len(data)}")
+        raise FormatError(f"{what} at {at:#x}: needs {length} bytes, got {len(data)}")
     return data
 
 
@@ -178,7 +222,7 @@ def read_file(f: BinaryIO, layer: Layer, entry: Entry) -> bytes:
     f.seek(layer.data_offset + entry.offset)
     data = f.read(entry.size)
     if sha256(data).hex() != entry.sha256:
-        raise AuthenticityError(f"layer {layer.name}: {entry.path!r}: is not what the index says")
+        raise AuthenticityError(f"layer {layer.name}: {entry.path!r}: does not match the index")
     return data
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
+from kluis import files
 from kluis.errors import UnavailableError, UsageError
 
 
@@ -36,39 +35,16 @@ def write(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Write a file without a name, and give it ``path`` once it is complete.
-
-    Whatever happens before, a kill too, leaves what was at ``path`` and nothing beside it. (Where the
-    file system has no nameless files, a kill leaves a hidden one.)
+    """Write a file that gets ``path`` once it is complete, as :func:`kluis.files.replacing` does.
 
     Raises:
+        UsageError: a folder is there.
         UnavailableError: it cannot be written.
     """
-    beside = path.parent / f".{path.name}.{secrets.token_hex(8)}"
     try:
         if path.is_dir():
             raise UsageError(f"{path}: want a file, got a folder")
-        with _nameless(path.parent, beside) as f:
+        with files.replacing(path) as f:
             yield f
-            f.flush()
-            os.fchmod(f.fileno(), 0o644)
-            if not beside.exists():
-                folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                try:
-                    # With a folder's descriptor Python calls linkat, which follows the link in /proc.
-                    os.link(f"/proc/self/fd/{f.fileno()}", beside.name, dst_dir_fd=folder)
-                finally:
-                    os.close(folder)
-        os.replace(beside, path)
     except OSError as error:
         raise UnavailableError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _nameless(folder: Path, beside: Path) -> BinaryIO:
-    try:
-        descriptor = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError:
-        descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    return cast("BinaryIO", os.fdopen(descriptor, "r+b"))

@@ -45,7 +45,7 @@ def launchable(image: Image) -> Signed:
     for name in ("python", "kluis", "app"):  # 4
         if image.layer(name) is None:
             raise FormatError(f"image: want a layer {name}, got none")
-    for layer in image.layers:
+    for layer in image.layers:  # 5
         _check_files(layer)
     return Signed(
         struct.enclavehash, mrsigner, struct.isvprodid, struct.isvsvn, struct.debug, struct.flags, struct.xfrm
@@ -66,7 +66,7 @@ def check_manifest(image: Image, struct: SigStruct) -> None:
         ("date", manifest.date, f"{struct.date:08x}"),
     ):
         if want != got:
-            raise AuthenticityError(f"SIGSTRUCT {field}: want {want}, as the manifest says, got {got}")
+            raise AuthenticityError(f"SIGSTRUCT {field}: want {want}, as in the manifest, got {got}")
 
 
 def _check_files(layer: Layer) -> None:
@@ -85,5 +85,5 @@ def _check_files(layer: Layer) -> None:
         source = pyc.source_path(path)
         if source not in modes:
             raise FormatError(
-                f"layer {layer.name}: {path}: want bytecode beside its source, found no {source or 'module'}"
+                f"layer {layer.name}: {path}: want bytecode next to its source, found no {source or 'module'}"
             )

@@ -127,7 +127,7 @@ def parse_index(data: bytes, data_size: int, what: str) -> tuple[Entry, ...]:
     if clash := names & directories:
         raise FormatError(f"{what}.index: {min(clash)!r}: is a file and a directory")
     if end != data_size:
-        raise FormatError(f"{what}: want {end} bytes of data, as its index says, got {data_size}")
+        raise FormatError(f"{what}: want {end} bytes of data, as in its index, got {data_size}")
     return entries
 
 

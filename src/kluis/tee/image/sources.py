@@ -87,7 +87,7 @@ def _hand(chunk: bytes, sink: Callable[[bytes], object]) -> None:
         sink(chunk)
     except OSError as error:  # of what is written, and not of what is read
         raise UnavailableError(
-            f"the copy cannot be written: {error.strerror}", hint="df -h says which disk is full"
+            f"the copy cannot be written: {error.strerror}", hint="df -h shows which disk is full"
         ) from error
 
 
@@ -107,7 +107,7 @@ def of_file(path: str, origin: Path, mode: int = layers.FILE_MODE) -> Source:
     try:
         layers.check_path(path, str(origin))
     except (FormatError, UnicodeEncodeError) as error:
-        raise UsageError(f"{str(origin)!r}: its name cannot stand in an image") from error
+        raise UsageError(f"{str(origin)!r}: its name is not allowed in an image") from error
     try:
         if not stat.S_ISREG(origin.stat().st_mode):
             raise UsageError(f"{origin}: want a regular file, got something else")

@@ -101,7 +101,7 @@ class Platform:
             if starting.answers(candidate):
                 return cls(candidate)
         if not start:
-            raise UnavailableError("platform: none runs", code="no_platform", hint="kluis platform start")
+            raise UnavailableError("platform: not running", code="no_platform", hint="kluis platform start")
         return cls(starting.start(idle_seconds=starting.IDLE_SECONDS))
 
     def launch(

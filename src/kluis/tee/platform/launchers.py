@@ -35,6 +35,6 @@ def _other_runtime(own: str, other: str) -> str:
     if mine == its:
         return build
     return (
-        f"{build}; or run it as it is on a platform of its own:"
-        f" KLUIS_HOME=DIR kluis run FILE, with a kluis of Python {its}"
+        f"{build}; or run it unchanged on a separate platform: KLUIS_HOME=DIR kluis run FILE, with a"
+        f" kluis of Python {its}"
     )

@@ -360,7 +360,7 @@ def test_anothers_name(world: World) -> None:
     """A name is one instance's, in any letters and any group; nobody sees or deletes another group's."""
     make(world)
     elsewhere = ONE.replace("/rg/", "/other/")
-    taken = (409, "Conflict", "instance: want a name of your own, got 'p1', another's")
+    taken = (409, "Conflict", "instance: want an unused name, or your own instance, got 'p1', another's")
     assert error_of(make(world, elsewhere)) == taken
     assert error_of(make(world, elsewhere.replace("p1", "P1")))[:2] == taken[:2]
     assert world.owner("GET", f"{elsewhere}?{ARM}").status_code == 404

@@ -51,7 +51,7 @@ def test_a_host_that_fails_is_left_alone_for_a_while(
             status, code, message = error_of(world.attest("SgxEnclave", request))
             assert (status, code) == (503, "ServiceUnavailable")
             assert "got none: no answer 1" in message
-    assert message.endswith(" (so it was 0 s ago; asked for again in 1 s)")
+    assert message.endswith(" (so it was 0 s ago; next request in 1 s)")
     assert host.asked == ["sgx"]
     host.seconds = 1.0
     assert error_of(world.attest("SgxEnclave", sgx()))[2].endswith("got none: no answer 2")

@@ -151,9 +151,7 @@ def test_trusted_launch(storage: SealedStore) -> None:
     assert "x-ms-azurevm-vmid" not in claims
     assert "AK certificate: want one, got none" in refused(world, vm.info(isolation))
     other = b64(MAKER.ak(rsa_key().public_key()).public_bytes(Encoding.DER))
-    assert "AikPub: want the key that is vouched for, got another" in refused(
-        world, vm.info(isolation, AikCert=other)
-    )
+    assert "AikPub: want the certified key, got another" in refused(world, vm.info(isolation, AikCert=other))
 
 
 def split(chain: bytes) -> tuple[bytes, ...]:
@@ -207,7 +205,7 @@ BAD: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "fewer PCRs than were quoted": (lambda: changed(Vm(), "PcrSet", [7]), "TPM quote: PCRs: want"),
     "another key": (
         lambda: changed(Vm(), "AikPub", b64(area(rsa_key()).encode())),
-        "AikPub: want the key that is vouched for, got another",
+        "AikPub: want the certified key, got another",
     ),
     "a key that signs anything": (
         lambda: changed(Vm(), "AikPub", b64(area(AK, Attribute.FIXED_TPM | Attribute.SIGN).encode())),
@@ -320,14 +318,15 @@ def test_without_lists(world: World) -> None:
     error = world.attest("AzureGuest", request(Vm().info())).json()["error"]
     assert error["code"] == "PolicyEvaluationError"
     assert error["details"][0]["message"] == (
-        "no variable of secure boot is validated, for the service was told no values: attestation."
-        "secure_boot_variables of kluis serve --settings FILE lists those that count; or set another policy"
+        "no variable of secure boot is validated, because the service is configured with no values:"
+        " list them in attestation.secure_boot_variables of kluis serve --settings FILE; or set"
+        " another policy"
     )
     own = '=> issue(type="x-ms-azurevm-dbvalidated", value=true);'
     rules = f"version=1.0; authorizationrules{{ => permit(); }}; issuancerules{{ {own} }};"
     world.set_policy("AzureGuest", rules)
     error = world.attest("AzureGuest", request(Vm().info())).json()["error"]
-    assert error["details"][0]["message"] == "issue it under a name of your own"
+    assert error["details"][0]["message"] == "issue it under another name"
     world.set_policy("AzureGuest", PERMIT)
     claims = attest(world, Vm())
     assert claims["secureboot"] is True

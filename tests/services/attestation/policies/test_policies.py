@@ -235,7 +235,7 @@ BAD: dict[str, tuple[Any, str]] = {
     ),
     "an algorithm twice": (
         lambda: b64u(b'{"alg":"none","alg":"RS256"}') + "." + RECORDED.split(".")[1] + ".",
-        "policy header: member 'alg' stands twice",
+        "policy header: member 'alg' appears twice",
     ),
     "no period": (lambda: "abc", "Malformed JWT: Could not find first period in the token"),
     "one period": (lambda: "abc.def", "Malformed JWT: Could not find second period in the token"),

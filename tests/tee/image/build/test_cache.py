@@ -26,8 +26,8 @@ def test_a_folder_that_others_can_write(tmp_path: Path) -> None:
     (tmp_path / "c").chmod(0o777)
     with pytest.raises(UnavailableError) as caught:
         cache.at(tmp_path / "c")
-    assert caught.value.message == f"{tmp_path}/c: want it writable by you alone"
-    assert caught.value.hint == "set XDG_CACHE_HOME to a folder of your own"
+    assert caught.value.message == f"{tmp_path}/c: want it writable only by you"
+    assert caught.value.hint == "set XDG_CACHE_HOME to your own folder"
 
 
 def test_what_a_killed_build_left_is_removed(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The table that a policy has for each TEE: one module a TEE, named as the TEE is."""
+"""Policy tables of the TEEs: one module for each, named like the TEE."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kluis.evidence.model import Tee
 
 
 class _Tables(Mapping[Tee, tuple[Field, ...]]):
-    """Loads a TEE's table when it is asked for, as its verifier is."""
+    """Loads a TEE's table on first use, like its verifier."""
 
     def __getitem__(self, tee: Tee) -> tuple[Field, ...]:
         fields: tuple[Field, ...] = import_module(f"{__name__}.{Tee(tee).value}").FIELDS

@@ -1,7 +1,7 @@
-"""What a policy says of Azure confidential VMs, beside the table of the hardware within.
+"""The policy table of Azure confidential VMs, in addition to the table of their hardware.
 
-The hardware measures the paravisor, which is trusted with everything: name its measurement in the
-hardware's own table, and the operating system by its PCRs here.
+The hardware measures the paravisor, which is trusted with everything. Put its measurement into the hardware's
+own table, and the operating system's PCRs into this one.
 
 Spec: OpenHCL, "Attestation report", "Runtime claims".
 """
@@ -51,7 +51,7 @@ FIELDS: Final = (
         about="whether a quote of the vTPM must be there: without it nothing is fresh",
         rule="vtpm",
         aspect=Aspect.EXECUTABLES,
-        fix="give the vTPM's quote, its signature and the PCRs: --part",
+        fix="pass the vTPM's quote, its signature and the PCRs: --part",
     ),
     Field(
         key="registers",
@@ -84,7 +84,7 @@ FIELDS: Final = (
         key="console",
         form=Allow(),
         claim=of(AzureClaims, lambda c: _flag(c, "console-enabled")),
-        about="a serial console for whoever administers the VM",
+        about="a serial console for the VM's administrator",
         rule="console",
         aspect=Aspect.CONFIGURATION,
         fix="create the VM without a console",
@@ -93,7 +93,7 @@ FIELDS: Final = (
         key="certified_key",
         form=Require(),
         claim=of(AzureClaims, lambda c: c.key_certified),
-        about="whether a certificate of Azure's, too, must vouch for the vTPM's key",
+        about="whether the vTPM's key also needs a certificate from Azure",
         rule="ak_certified",
         aspect=Aspect.HARDWARE,
         fix="give the certificate of the vTPM's key: --collateral",

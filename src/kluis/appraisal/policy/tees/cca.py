@@ -1,4 +1,4 @@
-"""What a policy says of Arm CCA realms.
+"""The policy table of Arm CCA realms.
 
 Spec: draft-ffm-rats-cca-token, "Realm Claims", "Platform Claims".
 """
@@ -21,7 +21,7 @@ NAME: Final = r"[A-Za-z0-9_.-]{1,64}"
 
 
 def _components(claims: CcaClaims) -> Value:
-    """Parts of the firmware by what they are; one that has no name, or another's, has no place here."""
+    """Firmware components by kind; unnamed components and those of other vendors are left out."""
     found: dict[str, Digest] = {}
     for part in claims.components:
         if part.kind is None or part.kind in found or not re.fullmatch(NAME, part.kind, re.ASCII):

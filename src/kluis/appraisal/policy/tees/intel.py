@@ -1,4 +1,4 @@
-"""Fields that SGX and TDX share: what Intel certifies of a platform.
+"""Policy fields that SGX and TDX share: Intel's certification of a platform.
 
 Spec: Intel SGX PCK Certificate and CRL Profile, "SGX Extensions".
 """
@@ -14,7 +14,7 @@ from kluis.appraisal.policy.tees import shared
 from kluis.evidence.intel.claims import IntelClaims
 
 FIELDS: Final = (
-    # Intel's TCB info and kluis collateral show have them in capitals or not, as the document happens to.
+    # Intel's TCB info and kluis collateral show have them in capitals or not, depending on the document.
     shared.products("FMSPCs: kinds of platform", fmspcs=True),
     Field(
         key="min_pce_svn",
@@ -23,7 +23,7 @@ FIELDS: Final = (
         about="of the enclave that certifies the platform's keys; the TCB status judges it, too",
         rule="pce_svn",
         aspect=Aspect.HARDWARE,
-        fix="update the platform, and have it certified anew",
+        fix="update the platform, and have it certified again",
     ),
     Field(
         key="smt",
@@ -32,7 +32,7 @@ FIELDS: Final = (
         about="hyper-threading, which lets a neighbour thread measure caches",
         rule="smt",
         aspect=Aspect.CONFIGURATION,
-        fix="switch hyper-threading off in the firmware, and have the platform certified anew",
+        fix="switch hyper-threading off in the firmware, and have the platform certified again",
     ),
     Field(
         key="dynamic_platform",
@@ -41,7 +41,7 @@ FIELDS: Final = (
         about="processors may be added to it",
         rule="dynamic_platform",
         aspect=Aspect.HARDWARE,
-        fix="run it on a platform to which none can be added",
+        fix="run it on a platform to which no processor can be added",
     ),
     Field(
         key="cached_keys",

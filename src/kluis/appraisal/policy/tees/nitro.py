@@ -1,4 +1,4 @@
-"""What a policy says of AWS Nitro documents: of enclaves, and of instances with a NitroTPM.
+"""The policy table of AWS Nitro documents: of enclaves, and of instances with a NitroTPM.
 
 Spec: AWS "Nitro Enclaves: Cryptographic attestation", "PCR" table; "Attestation Document Specification".
 """
@@ -19,7 +19,7 @@ def _age(claims: Claims) -> int | None:
     vendor = claims.vendor
     if not isinstance(vendor, NitroClaims):
         return None
-    # The module's clock may be minutes ahead: a document of the future is as new as one of now.
+    # The module's clock may be minutes ahead: a document from the future counts as age zero.
     return max(0, int((claims.verified_at - vendor.timestamp).total_seconds()))
 
 
@@ -36,7 +36,7 @@ FIELDS: Final = (
         key="max_document_age_seconds",
         form=Most(3_153_600_000, drafted=300),
         claim=_age,
-        about="by the module's own clock, which whoever steals its key can set back",
+        about="by the module's clock; anyone who steals its key can backdate it",
         rule="document_age",
         aspect=Aspect.INSTANCE_IDENTITY,
         fix="ask for a new document",
@@ -48,7 +48,7 @@ FIELDS: Final = (
         about="whether it must hold a public key, to encrypt an answer to",
         rule="public_key",
         aspect=Aspect.CONFIGURATION,
-        fix="ask for a document with a public key",
+        fix="request a document with a public key",
     ),
     Field(
         key="modules",

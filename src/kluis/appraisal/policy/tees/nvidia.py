@@ -1,4 +1,4 @@
-"""What a policy says of NVIDIA GPUs and switches, always beside a processor's evidence.
+"""The policy table of NVIDIA GPUs and switches, always used together with a processor's evidence.
 
 Spec: DMTF DSP0274 (SPDM) 1.1, "MEASUREMENTS"; NVIDIA's opaque data, as its own verifier reads it.
 """
@@ -27,14 +27,12 @@ FIELDS: Final = (
     ),
     shared.products("lines of chips"),
     shared.measurements("SHA-384 over all measurements in order", 48),
-    shared.registers(
-        "single measurements, as the maker's reference values have them", r"block[1-9][0-9]{0,2}"
-    ),
+    shared.registers("single measurements, as in the vendor's reference values", r"block[1-9][0-9]{0,2}"),
     Field(
         key="drivers",
         form=Names(),
         claim=of(NvidiaClaims, lambda c: c.driver_version),
-        about="versions of the driver that asked; a switch has none",
+        about="versions of the driver that requested the report; not for a switch",
         rule="driver",
         aspect=Aspect.EXECUTABLES,
         fix="use a driver that the policy names",
@@ -73,7 +71,7 @@ FIELDS: Final = (
         about="links to other devices run in the clear",
         rule="clear_links",
         aspect=Aspect.CONFIGURATION,
-        fix="pass the device through alone, or accept links in the clear within one machine",
+        fix="pass through only this device, or accept unencrypted links within one machine",
     ),
     Field(
         key="revocation_required",
@@ -82,7 +80,7 @@ FIELDS: Final = (
         about="whether NVIDIA must have said that no certificate is revoked",
         rule="revocation",
         aspect=Aspect.HARDWARE,
-        fix="give NVIDIA's OCSP responses: --collateral",
+        fix="pass NVIDIA's OCSP responses: --collateral",
     ),
     shared.platforms("serial numbers of devices"),
 )

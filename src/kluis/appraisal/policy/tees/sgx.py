@@ -1,4 +1,4 @@
-"""What a policy says of SGX enclaves.
+"""The policy table of SGX enclaves.
 
 Spec: Intel SDM vol. 3D, "SIGSTRUCT", "REPORT"; Intel SGX PCK Certificate and CRL Profile.
 """

@@ -1,4 +1,4 @@
-"""Fields that several TEEs have, under the same key and the same rule."""
+"""Policy fields that several TEEs have, under the same key and the same rule."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from kluis.appraisal.policy.forms import Hexes, Least, Names, RegisterValues
 
 
 def measurements(about: str, *sizes: int) -> Field:
-    """Which code."""
+    """The accepted code."""
     return Field(
         key="measurements",
         form=Hexes(sizes, referenced=True),
@@ -21,7 +21,7 @@ def measurements(about: str, *sizes: int) -> Field:
 
 
 def signers(about: str, *sizes: int) -> Field:
-    """Who signed the code."""
+    """The accepted signers of the code."""
     return Field(
         key="signers",
         form=Hexes(sizes),
@@ -47,7 +47,7 @@ def min_svn(about: str, most: int) -> Field:
 
 
 def registers(about: str, pattern: str, drafted: str | None = None) -> Field:
-    """What was extended while it ran."""
+    """The accepted values of registers extended at run time."""
     return Field(
         key="registers",
         form=RegisterValues(pattern, drafted, referenced=True),
@@ -60,7 +60,7 @@ def registers(about: str, pattern: str, drafted: str | None = None) -> Field:
 
 
 def config_ids(about: str, *sizes: int) -> Field:
-    """What the launch was configured with."""
+    """The accepted launch configurations."""
     return Field(
         key="config_ids",
         form=Hexes(sizes),
@@ -73,7 +73,7 @@ def config_ids(about: str, *sizes: int) -> Field:
 
 
 def family_ids(about: str, *sizes: int) -> Field:
-    """The product family that its signer named."""
+    """The accepted product families, as named by the signer."""
     return Field(
         key="family_ids",
         form=Hexes(sizes),
@@ -86,7 +86,7 @@ def family_ids(about: str, *sizes: int) -> Field:
 
 
 def products(about: str, *known: str, fmspcs: bool = False) -> Field:
-    """Product lines of hardware."""
+    """The accepted product lines of hardware."""
     return Field(
         key="products",
         form=Names(known, fmspcs),
@@ -99,7 +99,7 @@ def products(about: str, *known: str, fmspcs: bool = False) -> Field:
 
 
 def platforms(about: str, *sizes: int) -> Field:
-    """Single machines."""
+    """The accepted single machines."""
     return Field(
         key="platforms",
         form=Hexes(sizes),
@@ -107,6 +107,6 @@ def platforms(about: str, *sizes: int) -> Field:
         about=about,
         rule="platform",
         aspect=Aspect.INSTANCE_IDENTITY,
-        fix="run it on a machine that the policy names, or name this one after seeing where it stands",
+        fix="run it on a machine that the policy names, or add this machine after checking where it is",
         drafted=False,
     )

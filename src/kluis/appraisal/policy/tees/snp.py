@@ -1,7 +1,7 @@
-"""What a policy says of SEV-SNP guests.
+"""The policy table of SEV-SNP guests.
 
-AMD publishes no judgement of versions: ``min_tcb`` names what each product line must have reached, and a
-line that it does not name is refused.
+AMD publishes no judgement of versions: ``min_tcb`` lists the versions required of each product line, and
+refuses lines that it does not list.
 
 Spec: AMD 56860, SEV-SNP Firmware ABI, "ATTESTATION_REPORT Structure", "Guest Policy"; bulletins
 AMD-SB-3015 (aliased memory) and AMD-SB-3019 (microcode signatures).
@@ -58,7 +58,7 @@ FIELDS: Final = (
         key="host_data",
         form=Hexes((32,)),
         claim=of(SnpClaims, lambda c: c.host_data),
-        about="HOST_DATA, that whoever launched it set: often the hash of a policy",
+        about="HOST_DATA, set by the host at launch: often the hash of a policy",
         rule="host_data",
         aspect=Aspect.CONFIGURATION,
         fix="launch it with the host data that the policy names",
@@ -67,7 +67,9 @@ FIELDS: Final = (
         key="vmpl",
         form=Numbers(3),
         claim=of(SnpClaims, lambda c: c.vmpl),
-        about="privilege levels that may ask; a report that the host asked for has none of them",
+        about=(
+            "privilege levels that may request the report; a report that the host requested has no such level"
+        ),
         rule="vmpl",
         aspect=Aspect.EXECUTABLES,
         fix="ask for the report at the level that the policy names",
@@ -158,7 +160,7 @@ FIELDS: Final = (
         key="cxl",
         form=Allow(),
         claim=of(SnpClaims, lambda c: c.policy.cxl),
-        about="CXL devices and memory may be there",
+        about="the guest may have CXL devices and memory",
         rule="cxl",
         aspect=Aspect.CONFIGURATION,
         fix="launch it with a guest policy that forbids CXL",

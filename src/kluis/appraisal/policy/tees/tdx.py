@@ -1,4 +1,4 @@
-"""What a policy says of TDX trust domains.
+"""The policy table of TDX trust domains.
 
 Spec: Intel TDX Module, "TDREPORT_STRUCT", "ATTRIBUTES", "XFAM".
 """
@@ -16,7 +16,7 @@ from kluis.appraisal.policy.values import Value
 from kluis.evidence.intel.tdx import TdxClaims
 from kluis.formats.tdx.report import Attribute
 
-# A draft is strict about what weakens, and about what nobody knows; it leaves open what a host may choose.
+# A draft is strict about weaknesses and unknown bits; it leaves open what a host may choose.
 CHOICES: Final = Attribute.LASS | Attribute.SEPT_VE_DISABLE | Attribute.PKS | Attribute.KL | Attribute.PERFMON
 ALL: Final = (1 << 64) - 1
 
@@ -70,7 +70,7 @@ FIELDS: Final = (
     _measured(
         key="service_domains",
         rule="service_domain",
-        about="MRSERVICETD, a domain bound to it, which may move it; zeros are none; TDX 1.0 does not say",
+        about="MRSERVICETD, a bound domain that may migrate it; zeros mean no such domain; not in TDX 1.0",
         fix="start it without that service domain, or name it after reading what it does",
         read=lambda c: c.mrservicetd,
     ),

@@ -1,4 +1,4 @@
-"""What a policy says of TPM quotes.
+"""The policy table of TPM quotes.
 
 Spec: TCG "TPM 2.0 Library Part 2", "TPMS_ATTEST"; TCG "PC Client Platform Firmware Profile", "PCR Usage".
 """
@@ -40,7 +40,7 @@ FIELDS: Final = (
         key="certified_key",
         form=Require(),
         claim=of(TpmClaims, lambda c: c.key_certified),
-        about="whether a certificate must vouch for the attestation key; else you named the key itself",
+        about="whether the attestation key needs a certificate; otherwise you trust the key itself",
         rule="ak_certified",
         aspect=Aspect.HARDWARE,
         fix="give the attestation key's certificate and its chain: --collateral",

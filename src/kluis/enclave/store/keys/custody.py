@@ -31,8 +31,6 @@ from kluis.evidence import Collateral, TrustAnchors
 from kluis.formats.kluis.channel import Bytes, Info, Platform, SealKey
 from kluis.hashes import sha256
 
-__all__ = ["Custody", "declare"]
-
 Nonce = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 
 SIGNER_ARGUMENT: Final = "--store-key=signer"
@@ -152,8 +150,10 @@ class Custody:
             if keys.any:
                 raise UnavailableError(
                     "store: its key is sealed to another image, signer or platform than this enclave's",
-                    hint="the image that made it opens it there, or hands it over (store_key_give);"
-                    " another --state of kluis serve begins anew",
+                    hint=(
+                        "the image that created it can open it there, or hand it over (store_key_give);"
+                        " kluis serve with another --state starts a new store"
+                    ),
                     code="store_waiting",
                 )
             key = os.urandom(KEY_BYTES)
@@ -237,12 +237,12 @@ def seal_policy() -> sealing.Policy:
 def platform_name() -> bytes:
     """A public name, 32 bytes, of what this enclave can open here: no other platform or image has it."""
     request = SealKey(seal_policy(), 0, sha256(LABEL), bytes(16))
-    return sha256(LABEL + inside("store").session.request(request, Bytes).value)
+    return sha256(LABEL + inside("store").attester.request(request, Bytes).value)
 
 
 def _own_standing(now: Callable[[], datetime]) -> Standing:
     def standing() -> tuple[TrustAnchors, Collateral, datetime]:
-        here = inside("handover").session.request(Info(), Platform)
+        here = inside("handover").attester.request(Info(), Platform)
         return TrustAnchors.from_pem(here.root), Collateral.from_json(here.collateral), now()
 
     return standing

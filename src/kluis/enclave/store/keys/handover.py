@@ -33,12 +33,11 @@ from kluis.enclave.inside import inside
 from kluis.enclave.sealing import Policy as SealPolicy
 from kluis.errors import AuthenticityError, FreshnessError
 from kluis.evidence import Collateral, ProtectionLevel, TcbStatus, TrustAnchors
+from kluis.formats.kluis.bundle import EvidenceBundle
 from kluis.formats.kluis.launch import LaunchConfiguration
 from kluis.formats.kluis.runtime_data import Purpose, RuntimeData, okp_public
 from kluis.formats.sgx.report import Report
 from kluis.hashes import sha256
-
-__all__ = ["Giver", "Joiner", "KeyGift", "KeyRequest", "Standing", "alike"]
 
 Standing: TypeAlias = Callable[[], tuple[TrustAnchors, Collateral, datetime]]
 """The roots trusted, the collateral in hand and the time, asked for at each handover."""
@@ -50,13 +49,10 @@ MAX_OPEN: Final = 16
 LABEL: Final = b"kluis store handover 1\x00"
 
 
-class KeyRequest(msgspec.Struct, frozen=True):
+class KeyRequest(EvidenceBundle, frozen=True):
     """What a joiner asks with: evidence of purpose ``release-key``.
 
-    Attributes:
-        quote: DCAP v3.
-        runtime_data: canonical JSON; its payload is the label and the joiner's nonce.
-        launch_configuration: canonical JSON.
+    The payload of its runtime data is the label and the joiner's nonce.
     """
 
     quote: Document
@@ -64,13 +60,10 @@ class KeyRequest(msgspec.Struct, frozen=True):
     launch_configuration: Document
 
 
-class KeyGift(msgspec.Struct, frozen=True):
+class KeyGift(EvidenceBundle, frozen=True):
     """What a giver answers: the key, and evidence of purpose ``app`` that names its hash.
 
     Attributes:
-        quote: DCAP v3.
-        runtime_data: canonical JSON.
-        launch_configuration: canonical JSON.
         sealed: HPKE, as :func:`kluis.enclave.open_sealed` opens it.
     """
 
@@ -121,7 +114,7 @@ class Giver:
             raise AuthenticityError("handover: want a request for a store's key", code="handover")
         sealed = _seal(okp_public(proven.keys[0], "X25519"), message.nonce + theirs, secret)
         mine = attestation.quote(_payload(message.nonce, theirs, sealed), nonce=theirs)
-        return KeyGift(mine.quote, mine.runtime_data, mine.launch_configuration, sealed)
+        return KeyGift.of(mine, sealed=sealed)
 
 
 class Joiner:
@@ -148,7 +141,7 @@ class Joiner:
         made = attestation.release_offer(challenge, LABEL + nonce)
         with self._lock:
             self._asked = challenge, nonce
-        return KeyRequest(made.quote, made.runtime_data, made.launch_configuration)
+        return KeyRequest.of(made)
 
     def take(self, gift: KeyGift) -> bytes:
         """What a giver that is like this enclave has sealed to it.

@@ -14,8 +14,6 @@ from typing import Final
 
 from kluis.enclave.store.model import Storage
 
-__all__ = ["LEASE_SECONDS", "Leases"]
-
 LEASE_SECONDS: Final = 0.05
 # Two clocks that count seconds do not count them quite alike.
 MARGIN_SECONDS: Final = 0.005

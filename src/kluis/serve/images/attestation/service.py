@@ -1,5 +1,3 @@
-"""The attestation service, as its image starts it."""
+"""Entry point of the attestation service in its image."""
 
-from kluis.services.attestation.inside import app
-
-__all__ = ["app"]
+from kluis.services.attestation.inside import app as app

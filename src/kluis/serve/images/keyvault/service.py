@@ -1,5 +1,3 @@
-"""The keyvault service, as its image starts it."""
+"""Entry point of the key service in its image."""
 
-from kluis.services.keyvault.inside import app
-
-__all__ = ["app"]
+from kluis.services.keyvault.inside import app as app

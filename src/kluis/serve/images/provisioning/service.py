@@ -1,5 +1,3 @@
-"""The provisioning service, as its image starts it."""
+"""Entry point of the provisioning service in its image."""
 
-from kluis.services.provisioning.inside import app
-
-__all__ = ["app"]
+from kluis.services.provisioning.inside import app as app

@@ -1,1 +1,1 @@
-"""How the database came to its schema, step by step; alembic keeps count of them in the database."""
+"""The migrations of the database's schema; alembic records them in the database."""

@@ -1,7 +1,7 @@
-"""From verified evidence to the claims that policies read and tokens carry, a module for each TEE.
+"""Convert verified evidence into the claims of policies and tokens, one module for each TEE.
 
-What is evaluated and what is told are the same claims. A policy reads text, integers and booleans; what is
-an object in the token is its JSON text in the policy.
+Policies evaluate the same claims that tokens contain. A policy reads text, integers and booleans; an object
+in the token is its JSON text in the policy.
 """
 
 from kluis.services.attestation.claims.platform import platform_claims

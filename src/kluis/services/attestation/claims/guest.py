@@ -1,7 +1,7 @@
-"""Claims of Azure guests: how the VM was started, and what its hardware says.
+"""Claims of Azure guests: how the VM was booted, and its hardware's claims.
 
-Azure does not publish when its service calls keys of secure boot ``validated``: here a variable is validated
-if the operator's list has its value. Spec: Azure "Guest attestation of confidential VMs".
+Azure does not publish when its service reports secure boot keys as ``validated``. Here a variable is
+validated if the operator's list contains its value. Spec: Azure "Guest attestation of confidential VMs".
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from kluis.services.attestation.guest.guest_request import PROTOCOL
 from kluis.services.attestation.guest.guests import VerifiedGuest
 from kluis.services.attestation.settings import VARIABLES, AttestationSettings
 
-__all__ = ["guest_aliases", "guest_claims"]
-
 KEY_ID: Final = "TpmEphemeralEncryptionKey"
 ISOLATION: Final = "x-ms-isolation-tee"
 _P: Final = "x-ms-azurevm-"
@@ -34,11 +32,11 @@ def guest_claims(guest: VerifiedGuest, settings: AttestationSettings) -> dict[st
 
     Args:
         guest: verified.
-        settings: which variables of secure boot, and which code, are known to be good.
+        settings: list the known good secure boot variables and code.
     """
     request, boot = guest.request, boot_of(guest.log)
     windows = request.os_type.lower() == "windows" or boot.windows is not None
-    # Windows measures whether it can be debugged: if it measured nothing, nobody knows.
+    # Windows measures whether it can be debugged: if it measured nothing, this is unknown.
     unknown = windows and boot.windows is None
     debugged = {
         "bootdebug-enabled": unknown or boot.perhaps_on(Sipa.BOOTDEBUGGING),
@@ -86,7 +84,7 @@ def guest_claims(guest: VerifiedGuest, settings: AttestationSettings) -> dict[st
 
 
 def guest_aliases(claims: Mapping[str, Any]) -> dict[str, Any]:
-    """What the hardware says, for policies, under the names that a release policy uses: with a dot."""
+    """The hardware's claims for policies, under the dotted names that a release policy uses."""
     return {f"{ISOLATION}.{name}": value for name, value in claims.get(ISOLATION, {}).items()}
 
 

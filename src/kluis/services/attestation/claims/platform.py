@@ -1,4 +1,6 @@
-"""Claims of our own that every token has: who made the keys, and what their maker thinks of the platform."""
+"""Claims that Kluis adds to every token: the origin of the keys, and the vendor's judgement of the
+platform.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,6 @@ from typing import Any, Final
 from kluis.evidence import Claims, TcbStatus
 from kluis.evidence.anchors import EMULATED
 
-__all__ = ["EMULATED_CLAIM", "PROTECTION", "platform_claims"]
-
 PROTECTION: Final = "x-kluis-protection"
 EMULATED_CLAIM: Final = "x-kluis-emulated"
 TCB_STATUS: Final = "x-kluis-tcb-status"
@@ -16,9 +16,9 @@ TCB_ADVISORIES: Final = "x-kluis-tcb-advisories"
 
 
 def platform_claims(claims: Claims) -> dict[str, Any]:
-    """What is said of the platform, on hardware as on what only emulates it.
+    """The claims about the platform, for hardware and for emulated platforms.
 
-    ``x-kluis-emulated`` is there, and true, where no hardware is behind the evidence; nowhere else.
+    ``x-kluis-emulated`` is present, and true, only if no hardware is behind the evidence.
     """
     members: dict[str, Any] = {PROTECTION: str(claims.level)}
     if claims.anchor.startswith(EMULATED):

@@ -1,4 +1,4 @@
-"""Claims of SGX enclaves, Open Enclave's included.
+"""Claims of SGX enclaves, including Open Enclave's.
 
 Spec: Microsoft Azure Attestation, "Claim sets", "SGX incoming claims specific to attestation policies".
 """
@@ -12,9 +12,7 @@ from kluis.evidence import Claims, SgxClaims
 from kluis.services.attestation.claims.platform import platform_claims
 from kluis.services.attestation.evidence.bound_data import Bound
 
-__all__ = ["LEGACY", "legacy_claims", "sgx_claims"]
-
-# What policies of the first years call claims.
+# The names of claims in policies of the first years.
 LEGACY: Final[Mapping[str, str]] = {
     "$is-debuggable": "x-ms-sgx-is-debuggable",
     "$product-id": "x-ms-sgx-product-id",
@@ -33,7 +31,7 @@ def sgx_claims(claims: Claims, collateral: Mapping[str, str], runtime: Bound | N
 
     Args:
         claims: verified.
-        collateral: seven hashes, of the quote and of what it was verified with.
+        collateral: seven hashes, of the quote and of its collateral.
         runtime: data that the quote is bound to.
     """
     vendor = cast("SgxClaims", claims.vendor)
@@ -60,5 +58,5 @@ def sgx_claims(claims: Claims, collateral: Mapping[str, str], runtime: Bound | N
 
 
 def legacy_claims(claims: Mapping[str, Any]) -> dict[str, Any]:
-    """The same claims under the names that begin with ``$``: for policies, and never in a token."""
+    """The same claims under the names that begin with ``$``: only for policies, never in a token."""
     return {old: claims[new] for old, new in LEGACY.items() if new in claims}

@@ -1,7 +1,7 @@
 """Claims of SEV-SNP guests.
 
-Spec: Microsoft Azure Attestation, "Claim sets", "SEV-SNP incoming claims". Which of a report's four TCB
-versions is told is not written anywhere: here it is the reported one, which its key is of.
+Spec: Microsoft Azure Attestation, "Claim sets", "SEV-SNP incoming claims". It does not specify which of a
+report's four TCB versions is the claim. Here it is the reported one, from which its key is derived.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ from kluis.evidence import Claims, SnpClaims
 from kluis.hashes import Digest
 from kluis.services.attestation.claims.platform import platform_claims
 
-__all__ = ["snp_claims"]
-
 _P: Final = "x-ms-sevsnpvm-"
 
 
 def snp_claims(claims: Claims) -> dict[str, Any]:
-    """The claims of one guest; digests that the report has not are zeros, as they are in it."""
+    """The claims of one guest; a digest that the report does not have is zeros, as in the report."""
     vendor = cast("SnpClaims", claims.vendor)
     tcb, policy = vendor.reported_tcb, vendor.policy
     members: dict[str, Any] = {

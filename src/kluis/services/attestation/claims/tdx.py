@@ -10,8 +10,6 @@ from typing import Any, Final, cast
 from kluis.evidence import Claims, TdxClaims
 from kluis.services.attestation.claims.platform import platform_claims
 
-__all__ = ["tdx_claims"]
-
 PROFILE: Final = "https://aka.ms/maa-eat-profile-tdxvm"
 
 
@@ -34,7 +32,7 @@ def tdx_claims(claims: Claims) -> dict[str, Any]:
         "tdx_report_data": claims.report_data.hex(),
         **registers,
         "tdx_seam_attributes": _little(vendor.seam_attributes),
-        # The module's own count of its changes stands first in its SVNs.
+        # The first of the module's SVNs is its minor SVN.
         "tdx_seamsvn": vendor.tee_tcb_svn[0],
         "tdx_td_attributes": _little(vendor.td_attributes),
         "tdx_td_attributes_debug": claims.debug,
@@ -49,5 +47,5 @@ def tdx_claims(claims: Claims) -> dict[str, Any]:
 
 
 def _little(bits: int) -> str:
-    """64 bits as they stand in the report, in hex."""
+    """64 bits in the byte order of the report, in hex."""
     return bits.to_bytes(8, "little").hex()

@@ -1,4 +1,4 @@
-"""From requests to the control plane: Azure Resource Manager's operations on attestation providers."""
+"""The control plane's HTTP operations: Azure Resource Manager's operations on attestation providers."""
 
 from __future__ import annotations
 
@@ -15,17 +15,15 @@ from kluis.services.attestation.gate import MANAGE, VIEW
 from kluis.services.clock import Clock
 from kluis.services.web import Answer, Call, Operation
 
-__all__ = ["ControlPlane"]
-
 _SUBSCRIPTION: Final = "/subscriptions/{subscription}"
 _GROUP: Final = f"{_SUBSCRIPTION}/resourceGroups/{{group}}"
 _IN_GROUP: Final = f"{_GROUP}/providers/{TYPE}"
 _ONE: Final = f"{_IN_GROUP}/{{name}}"
 _SPACE: Final = "Microsoft.Attestation"
-# As Azure's command line writes a resource that has no other above it.
+# As Azure's command line writes a resource without a parent.
 _ONE_SLASHED: Final = _ONE.replace(f"{_SPACE}/", f"{_SPACE}//")
 _VERBS: Final = {"GET": "read", "PUT": "write", "PATCH": "write", "DELETE": "delete"}
-# What roles allow on an instance itself, by the last part of the names that Azure has for it.
+# The actions on an instance that roles can allow, by the last part of Azure's names for them.
 _OF_DATA: Final = {
     "read": "Attest a TPM; see policies and their signers.",
     "write": "Set policies; add and remove their signers.",
@@ -38,7 +36,7 @@ class ControlPlane:
 
     Args:
         engine: the service.
-        clock: tells the time.
+        clock: returns the time.
     """
 
     def __init__(self, engine: Engine, clock: Clock) -> None:
@@ -61,7 +59,7 @@ class ControlPlane:
 
     @property
     def operations(self) -> tuple[Operation, ...]:
-        """What can be asked."""
+        """All operations."""
         return self._operations
 
     def _declare(self) -> tuple[Operation, ...]:
@@ -147,7 +145,7 @@ class ControlPlane:
     def _put(self, call: Call) -> Answer:
         request = call.json(ProviderRequest)
         made, new = self._providers.put(*_names_of(call), request, _author(call), self._clock.now())
-        # Without the Location of Azure's, the instance's own address: az asks there for the resource.
+        # Not Azure's Location header, but the instance's own address: az fetches the resource from there.
         return Answer(made, status=201 if new else 200)
 
     def _get(self, call: Call) -> Answer:
@@ -189,7 +187,7 @@ class ControlPlane:
 
 
 def _actions(operations: tuple[Operation, ...]) -> dict[str, dict[str, Any]]:
-    """What roles may allow, by name, as Azure names it: a type of resource, and what is done with it."""
+    """The actions that roles can allow, in Azure's form: a resource type, and an operation on it."""
     shown: dict[str, dict[str, Any]] = {}
     for verb, description in _OF_DATA.items():
         name = f"{TYPE}/attestation/{verb}"

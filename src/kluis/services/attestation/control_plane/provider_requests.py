@@ -1,4 +1,4 @@
-"""What an owner may say of an instance, and what of it is none.
+"""Parse and check an owner's requests about instances.
 
 Spec: Azure Resource Manager, Microsoft.Attestation, 2021-06-01, "Attestation Providers - Create"; Azure
 Resource Manager, "Use tags": 50 to a resource, names of at most 512 characters, values of 256.
@@ -16,16 +16,6 @@ from kluis.services.attestation.faults import InvalidParameter
 from kluis.services.attestation.instances import DEFAULT, NAME, VERSION, Provider
 from kluis.services.attestation.policies.certificate_chains import signer_chain
 
-__all__ = [
-    "DISABLED",
-    "ENABLED",
-    "Properties",
-    "ProviderRequest",
-    "apply_request",
-    "check_name",
-    "signer_chains",
-]
-
 ENABLED: Final = "Enabled"
 DISABLED: Final = "Disabled"
 MOST_TAGS: Final = 50
@@ -36,7 +26,7 @@ _NOT_X509: Final = "PolicySigningCertificate key is not an X509 security key"
 
 
 class Properties(msgspec.Struct, kw_only=True):
-    """What an owner may say of an instance."""
+    """The properties of an instance that an owner can set."""
 
     publicNetworkAccess: str | None = None  # noqa: N815 - names of the wire
     policySigningCertificates: dict[str, Any] | None = None  # noqa: N815
@@ -44,7 +34,7 @@ class Properties(msgspec.Struct, kw_only=True):
 
 
 class ProviderRequest(msgspec.Struct, kw_only=True):
-    """A request to make or change an instance."""
+    """A request to create or change an instance."""
 
     location: str | None = None
     tags: dict[str, str] | None = None
@@ -54,16 +44,16 @@ class ProviderRequest(msgspec.Struct, kw_only=True):
 def apply_request(
     provider: Provider, request: ProviderRequest, author: Author | None, now: datetime
 ) -> Provider:
-    """An instance as a request wants it: tags and switches; what the request does not say stays.
+    """Apply a request to an instance: tags and switches; members absent from the request are unchanged.
 
     Args:
-        provider: as it is.
-        request: what it should be.
-        author: who says so.
+        provider: the current state.
+        request: the requested state.
+        author: of the request.
         now: aware.
 
     Raises:
-        InvalidParameter: a tag or switch that is none.
+        InvalidParameter: an invalid tag or switch.
     """
     properties = request.properties
     changes: dict[str, Any] = {
@@ -95,10 +85,10 @@ def apply_request(
 
 
 def signer_chains(key_set: dict[str, Any] | None) -> tuple[tuple[bytes, ...], ...]:
-    """The chains of ``policySigningCertificates``, DER, each with its signer first; none if none are given.
+    """The chains in ``policySigningCertificates``, DER, each with its signer first; empty if none are given.
 
     Raises:
-        InvalidParameter: more than 16, or one that is no chain.
+        InvalidParameter: more than 16 chains, or an invalid one.
     """
     if key_set is None:
         return ()
@@ -125,10 +115,10 @@ def signer_chains(key_set: dict[str, Any] | None) -> tuple[tuple[bytes, ...], ..
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that no instance has.
+    """Refuse an invalid name for a new instance.
 
     Raises:
-        InvalidParameter: it is none, or the default instance's.
+        InvalidParameter: it is invalid, or the default instance's.
     """
     if not NAME.fullmatch(name) or name.lower() == DEFAULT:
         raise InvalidParameter(

@@ -1,7 +1,7 @@
-"""The control plane: instances made, listed, changed and deleted, as Azure's resource manager does it.
+"""The control plane: creates, lists, changes and deletes instances, like Azure's resource manager.
 
-A name is one instance's, whatever subscription and resource group it is in, as on Azure; here nothing
-hangs on those two but the lists. Spec: Azure Resource Manager, Microsoft.Attestation, 2021-06-01.
+A name belongs to one instance, whatever its subscription and resource group, as on Azure. Here these two only
+affect lists. Spec: Azure Resource Manager, Microsoft.Attestation, 2021-06-01.
 """
 
 from __future__ import annotations
@@ -30,15 +30,13 @@ from kluis.services.attestation.policies.policies import Policies
 from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.attestation.tokens.signing import SigningKeys
 
-__all__ = ["TYPE", "Providers", "squeeze"]
-
 TYPE: Final = "Microsoft.Attestation/attestationProviders"
-# A client that signs in wants one to be there before it has made anything.
+# A client that signs in expects a subscription before it has created anything.
 FIRST_SUBSCRIPTION: Final = "00000000-0000-4000-8000-6b6c75697300"
 
 
 class Providers:
-    """Makes and deletes instances of one service."""
+    """Creates and deletes instances of one service."""
 
     def __init__(
         self,
@@ -65,23 +63,23 @@ class Providers:
         author: Author | None,
         now: datetime,
     ) -> tuple[dict[str, Any], bool]:
-        """Make an instance, or say what one should be that there is.
+        """Create an instance, or update an existing one.
 
         Args:
-            subscription: where.
-            group: within it.
+            subscription: of the instance.
+            group: resource group within it.
             name: of the instance.
-            request: what it should be.
-            author: who says so, and stands in the resource.
+            request: the requested state.
+            author: of the request, recorded in the resource.
             now: aware.
 
         Returns:
             The resource, and whether it is new.
 
         Raises:
-            InvalidParameter: a name, tag, switch or certificate that is none.
-            NameTaken: the name is another's.
-            InvalidOperation: trust model, place or certificates would change.
+            InvalidParameter: an invalid name, tag, switch or certificate.
+            NameTaken: another instance has the name.
+            InvalidOperation: trust model, location or certificates would change.
         """
         check_name(name)
         chains = signer_chains(request.properties.policySigningCertificates)
@@ -107,13 +105,16 @@ class Providers:
         def work(store: Writing) -> tuple[Provider, bool]:
             there = self._instances.provider(store, name)
             if there is None:
-                self._keys.forget(name.lower(), store)  # of one who came late for a life that was over
+                # those of a process that was late, for a life that had ended
+                self._keys.forget(name.lower(), store)
                 if chains:
                     self._certificates.put(store, key_of(made), chains)
                 _write(store, made)
                 return made, True
             if not _within(there, subscription, group):
-                raise NameTaken(f"instance: want a name of your own, got {name!a}, another's")
+                raise NameTaken(
+                    f"instance: want an unused name, or your own instance, got {name!a}, another's"
+                )
             if chains and not there.isolated:
                 raise InvalidOperation(
                     "instance: want trust model AAD to stay, got policySigningCertificates",
@@ -135,10 +136,10 @@ class Providers:
         return self._resource(provider), new
 
     def get(self, subscription: str, group: str, name: str) -> dict[str, Any]:
-        """One instance.
+        """Return one instance.
 
         Raises:
-            ResourceMissing: there is none of this name here.
+            ResourceMissing: no instance has this name here.
         """
         return self._resource(self._find(subscription, group, name))
 
@@ -154,9 +155,9 @@ class Providers:
         """Change tags and switches; the arguments are those of :meth:`put`.
 
         Raises:
-            ResourceMissing: there is none of this name here.
-            InvalidParameter: a tag or switch that is none.
-            InvalidOperation: certificates are given, which change by signed requests alone.
+            ResourceMissing: no instance has this name here.
+            InvalidParameter: an invalid tag or switch.
+            InvalidOperation: certificates are given, which only signed requests can change.
         """
         if request.properties.policySigningCertificates is not None:
             raise _signed_alone()
@@ -172,7 +173,7 @@ class Providers:
         return self._resource(self._storage.update(work))
 
     def delete(self, subscription: str, group: str, name: str) -> bool:
-        """Delete an instance with its keys, policies and certificates; whether there was one."""
+        """Delete an instance with its keys, policies and certificates; return whether there was one."""
 
         def work(store: Writing) -> str | None:
             there = self._instances.provider(store, name)
@@ -197,7 +198,7 @@ class Providers:
         return [self._resource(each) for each in self._all() if _within(each, subscription, group)]
 
     def subscriptions(self) -> list[str]:
-        """Those that instances are in, each once, and one that is there from the start."""
+        """The subscriptions that have instances, each once, and one that always exists."""
         named = {each.subscription.lower(): each.subscription for each in self._all()}
         return [each for _, each in sorted({FIRST_SUBSCRIPTION: FIRST_SUBSCRIPTION, **named}.items())]
 
@@ -261,7 +262,7 @@ def _properties(url: str, model: str, network: str, tpm: bool) -> dict[str, Any]
 def _resource_of(
     name_id: str, name: str, location: str, tags: Mapping[str, str] | None, properties: dict[str, Any]
 ) -> dict[str, Any]:
-    # Azure's answer has no member for tags that nobody gave.
+    # Azure's response has no member for tags that were never set.
     members = {} if tags is None else {"tags": dict(tags)}
     made = {"id": name_id, "name": name, "type": TYPE, "location": location, **members}
     return {**made, "properties": properties}
@@ -281,14 +282,14 @@ def _signed_alone() -> InvalidOperation:
 
 
 def _missing(group: str, name: str) -> ResourceMissing:
-    # Azure Resource Manager's words, before any provider of resources is asked.
+    # Azure Resource Manager's message, which comes before any resource provider is called.
     return ResourceMissing(
         f"The Resource '{TYPE}/{name[:64]}' under resource group '{group[:90]}' was not found."
     )
 
 
 def squeeze(location: str) -> str:
-    """A location as the resource manager compares it: ``Central US`` is ``centralus``."""
+    """Normalize a location like the resource manager: ``Central US`` becomes ``centralus``."""
     return location.replace(" ", "").lower()
 
 

@@ -1,8 +1,8 @@
-"""From requests about what instances are in: subscriptions, resource groups, and lists of resources.
+"""HTTP operations on the containers of instances: subscriptions, resource groups, and resource lists.
 
-Azure's command line asks for these before it asks for an instance. A subscription is any name; a resource
-group is one that has an instance, and there is no other. Spec: Azure Resource Manager, "Subscriptions"
-2022-12-01, "Resource Groups", "Resources" and "Providers" 2022-09-01.
+Azure's command line requests these before an instance. A subscription can have any name. A resource group
+exists if and only if it has an instance. Spec: Azure Resource Manager, "Subscriptions" 2022-12-01, "Resource
+Groups", "Resources" and "Providers" 2022-09-01.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from kluis.services.attestation.control_plane.providers import TYPE, Providers, 
 from kluis.services.attestation.faults import InvalidParameter, Missing
 from kluis.services.attestation.gate import KNOWN, ROLES, VIEW
 from kluis.services.web import Answer, Call, Operation
-
-__all__ = ["API_VERSION", "ResourceManager"]
 
 API_VERSION: Final = "2021-06-01"
 _SUBSCRIPTION: Final = "/subscriptions/{subscription}"
@@ -44,7 +42,7 @@ class ResourceManager:
 
     @property
     def operations(self) -> tuple[Operation, ...]:
-        """What can be asked."""
+        """All operations."""
 
         def one(name: str, path: str, handler: Any, summary: str, access: str = VIEW) -> Operation:
             return Operation(
@@ -109,7 +107,7 @@ class ResourceManager:
         return Answer(resource)
 
     def _groups_of(self, call: Call) -> dict[str, dict[str, Any]]:
-        """The resource groups of a subscription, by their names in lower case."""
+        """The resource groups of a subscription, by name in lower case."""
         made: dict[str, dict[str, Any]] = {}
         for each in self._providers.find_all(call.path["subscription"]):
             where = each["id"].partition("/providers/")[0]
@@ -144,7 +142,7 @@ def _parse_filter(text: str) -> dict[str, str]:
 
 
 def _fits(resource: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:
-    """Whether every clause holds, in whatever case of letters; both about tags, of one tag."""
+    """Whether every clause matches, ignoring case; both clauses about tags must match the same tag."""
     one = {
         "name": resource["name"],
         "location": resource["location"],
@@ -160,14 +158,14 @@ def _holds(facts: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
 
 
 def _equal(name: str, fact: str, value: str) -> bool:
-    """Whether a fact is as a clause wants it; a location is one by its name for people, too."""
+    """Whether a value matches a clause; a location also matches by its display name."""
     if name == "location":
         return squeeze(fact) == squeeze(value)
     return fact.lower() == value.lower()
 
 
 def _subscription(name: str) -> dict[str, Any]:
-    """What Azure's clients read of one when they sign in."""
+    """The members of a subscription that Azure's clients read at sign-in."""
     return {
         "id": f"/subscriptions/{name}",
         "subscriptionId": name,

@@ -1,8 +1,8 @@
-"""TCB baselines: the state of Intel's platforms that an SGX policy asks for at the least.
+"""TCB baselines: the minimum state of Intel's platforms that an SGX policy can require.
 
-A baseline is one of Intel's TCB recoveries, by its evaluation data number. A platform meets it if the TCB
-level that it reaches is of the recovery's date or later, whatever has become known since.
-Spec: Microsoft Azure Attestation, "Custom TCB baseline enforcement".
+A baseline is one of Intel's TCB recoveries, identified by its evaluation data number. A platform meets it if
+its TCB level is of the recovery's date or later, whatever was published since. Spec: Microsoft Azure
+Attestation, "Custom TCB baseline enforcement".
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from typing import Any, Final, NamedTuple
 
 from kluis.evidence import Claims
 from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
-
-__all__ = ["PROPERTY", "Baseline", "baseline", "check", "list_baselines"]
 
 PROPERTY: Final = "x-ms-sgx-tcbidentifier"
 DEFAULT: Final = "azuredefault"
@@ -26,7 +24,7 @@ class Baseline(NamedTuple):
         number: Intel's evaluation data number.
         release: of the recovery.
         psw_linux: least version of Intel's platform software.
-        psw_windows: likewise; empty where no documentation says it.
+        psw_windows: least version of Intel's platform software; empty if it is not documented.
     """
 
     number: int
@@ -53,7 +51,7 @@ def baseline(value: object) -> Baseline:
     """The baseline that a policy names.
 
     Raises:
-        InvalidParameter: there is none of this name.
+        InvalidParameter: no baseline has this name.
     """
     selected = _BY_NAME.get(str(value).lower())
     if selected is None:
@@ -83,10 +81,10 @@ def check(claims: Claims, wanted: Baseline) -> None:
 
 
 def list_baselines(selected: Baseline) -> list[dict[str, Any]]:
-    """All baselines, newest first, as the service lists them.
+    """All baselines, newest first, in the service's list format.
 
     Args:
-        selected: the one that the instance's policy asks for.
+        selected: by the instance's policy.
     """
     return [
         {

@@ -1,7 +1,7 @@
-"""Runtime data and init-time data: what a client sends beside evidence, and the evidence is bound to.
+"""Runtime data and init-time data: client data that the evidence is bound to.
 
-The evidence has the SHA-256 of the bytes as they were sent, so they are never written anew before they
-are hashed. Spec: Microsoft Azure Attestation, "RuntimeData", "InitTimeData".
+The evidence contains the SHA-256 of the bytes as sent, so they are hashed unchanged. Spec: Microsoft Azure
+Attestation, "RuntimeData", "InitTimeData".
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from kluis.hashes import sha256
 from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
 from kluis.services.attestation.octets import decode_base64, json_object
 
-__all__ = ["Bound", "Data", "check_init_time", "check_runtime", "read"]
-
 MAX_BYTES: Final = 256 * 1024
 
 
@@ -28,7 +26,7 @@ class Data(msgspec.Struct):
 
     Attributes:
         data: base64url.
-        dataType: ``JSON`` or ``Binary``, in any case of letters.
+        dataType: ``JSON`` or ``Binary``, in any case.
     """
 
     data: str | None = None
@@ -37,11 +35,11 @@ class Data(msgspec.Struct):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Bound:
-    """Data that came with evidence.
+    """Data sent with evidence.
 
     Attributes:
         raw: the bytes.
-        value: what they say, where they are JSON; None where they are binary.
+        value: the decoded JSON; None for binary data.
     """
 
     raw: bytes
@@ -54,10 +52,10 @@ class Bound:
 
 
 def read(data: Data | None, what: str) -> Bound | None:
-    """Read what a client sent; empty data is none, for some clients always send them.
+    """Read a client's data; empty data count as absent, because some clients always send them.
 
     Raises:
-        InvalidParameter: not base64, of an unknown type, or JSON that is none.
+        InvalidParameter: not base64, of an unknown type, or invalid JSON.
     """
     if data is None or not data.data:
         return None
@@ -73,8 +71,8 @@ def read(data: Data | None, what: str) -> Bound | None:
 def check_runtime(claims: Claims, bound: Bound | None) -> None:
     """Refuse runtime data that the evidence is not bound to.
 
-    The first 32 bytes of report data are their SHA-256. An SNP report's other 32 are zero; on SGX and TDX
-    they are the application's own.
+    The first 32 bytes of report data are their SHA-256. The other 32 are zero in an SNP report; on SGX and
+    TDX the application chooses them.
 
     Raises:
         InvalidEvidence: code ``runtime_data_binding``.
@@ -92,7 +90,7 @@ def check_runtime(claims: Claims, bound: Bound | None) -> None:
 
 
 def check_init_time(claims: Claims, bound: Bound | None) -> None:
-    """Refuse init-time data that the evidence is not bound to: by CONFIGID, HOST_DATA or MRCONFIGID.
+    """Refuse init-time data that the evidence is not bound to, by CONFIGID, HOST_DATA or MRCONFIGID.
 
     Raises:
         InvalidEvidence: code ``init_time_data_binding``.

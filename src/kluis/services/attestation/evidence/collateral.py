@@ -1,7 +1,7 @@
-"""Intel's documents for the quotes that come in: asked for outside, verified inside, held for a while.
+"""Intel's documents for incoming quotes: fetched from outside, verified inside, and cached.
 
-Whoever gives them is not trusted: each bundle is verified under the service's roots, and judged by the time
-at every use. A bundle is chosen by the platform that the quote's certificates name.
+Their source is not trusted: each bundle is verified under the service's roots, and its validity is checked at
+every use. The platform in the quote's certificates selects the bundle.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ from kluis.formats.sgx.quote import TEE_TDX
 from kluis.hashes import sha256
 from kluis.services.backoff import Backoff
 
-__all__ = ["Documents", "Endorsements", "Endorsing"]
-
 MOST_HELD: Final = 256
 _CHAIN: Final = "PCK chain"
 _PEM: Final = b"-----BEGIN CERTIFICATE-----"
@@ -35,20 +33,20 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 Endorsements: TypeAlias = Callable[[str, bytes], bytes]
-"""Asks outside for what endorses evidence.
+"""Fetches the endorsements of evidence from outside.
 
 Args: its kind, ``sgx``, ``tdx`` or ``snp``; the evidence. Returns: Intel's documents, or AMD's, as the JSON
-of ``Collateral`` and ``SnpEndorsements``. Raises UnavailableError: there is none; its text says why.
+of ``Collateral`` and ``SnpEndorsements``. Raises UnavailableError: there are none; its text gives the reason.
 """
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Documents:
-    """A verified bundle, and the hashes that tokens tell of it.
+    """A verified bundle, and its hashes for tokens.
 
     Attributes:
-        collateral: what quotes are verified with.
-        hashes: SHA-256, hex, by the names of ``x-ms-sgx-collateral``; that of the quote is missing.
+        collateral: to verify quotes with.
+        hashes: SHA-256, hex, by the names in ``x-ms-sgx-collateral``, without the quote's.
     """
 
     collateral: HeldCollateral
@@ -62,13 +60,13 @@ class _Fetched:
 
 
 class _Wanted(NamedTuple):
-    """Which of Intel's documents: of all quotes that have the same, one may ask for them.
+    """A selection of Intel's documents; of all quotes with the same selection, one fetches them.
 
     Attributes:
         tee: ``sgx`` or ``tdx``.
-        fmspc: hex; empty where the quote has no certificates of its platform.
-        authority: the key of who issued the platform's certificate; empty likewise.
-        emulated: whether the quote says that no hardware made it.
+        fmspc: hex; empty if the quote has no certificates of its platform.
+        authority: the key of the issuer of the platform's certificate; empty without one.
+        emulated: whether the quote states that no hardware made it.
     """
 
     tee: str
@@ -82,12 +80,12 @@ class Endorsing:
 
     Args:
         anchors: the roots that the service trusts.
-        bundles: that it was given, JSON.
-        ask: asks outside; None: the service works with what it has.
-        seconds: how long fetched documents are used before they are asked for again.
+        bundles: from the settings, JSON.
+        ask: fetches from outside; None: only ``bundles`` are used.
+        seconds: how long fetched documents are used before they are fetched again.
 
     Raises:
-        KluisError: a bundle that was given does not hold.
+        KluisError: a configured bundle fails verification.
     """
 
     def __init__(
@@ -105,34 +103,33 @@ class Endorsing:
         self._given = {_platform_of(each.collateral): each for each in given}
 
     def find(self, quote: bytes, bundle: bytes | None, now: datetime) -> Documents:
-        """The documents for one quote.
+        """Find the documents for one quote.
 
-        Those that came with it count where the service has none of its own, or none that are later in
-        anything: whoever brings a quote does not choose what it is judged by, such as what was published
-        before its platform was revoked.
+        A bundle sent with the quote is used only if the service has none, or none that is newer in any part.
+        So a client cannot choose old documents, such as those from before its platform was revoked.
 
         Args:
-            quote: DCAP, not yet verified: it chooses among documents, and no more.
-            bundle: one that came with it, JSON.
+            quote: DCAP, not yet verified: it only selects documents.
+            bundle: sent with the quote, JSON.
             now: aware.
 
         Raises:
-            FormatError: no quote, or the bundle is malformed.
-            AuthenticityError: the bundle, or the platform, is of nobody who is trusted.
-            UnavailableError: there are none.
+            FormatError: not a quote, or the bundle is malformed.
+            AuthenticityError: no trusted authority certifies the bundle or the platform.
+            UnavailableError: there are no documents.
         """
         if bundle is None:
             return self._own(quote, now)
         brought = self.hold(bundle)
         for own in self._others(quote, brought.collateral, now):
             if _is_behind(brought.collateral, own.collateral):
-                # A chain says which platform it is, and is verified with the quote.
+                # A chain names its platform, and is verified with the quote.
                 chain = brought.collateral.pck_certificate_chain
                 return Documents(dataclasses.replace(own.collateral, pck_certificate_chain=chain), own.hashes)
         return brought
 
     def _others(self, quote: bytes, brought: HeldCollateral, now: datetime) -> Iterator[Documents]:
-        """What the service has, or gets now, for the platform that a bundle is of."""
+        """The service's own or fetched documents for the platform of a bundle."""
         with contextlib.suppress(KluisError):
             yield self._own(self._as_is(quote, brought), now)
         platform = _platform_of(brought)
@@ -140,10 +137,11 @@ class Endorsing:
         yield from (each for each in candidates if _platform_of(each.collateral) == platform)
 
     def _as_is(self, quote: bytes, brought: HeldCollateral) -> bytes:
-        """A quote that asks for its platform's documents, whatever its maker wrote for it to ask for others'.
+        """Rebuild a quote so that it only identifies its own platform, whatever else its sender wrote into
+        it.
 
         Raises:
-            KluisError: no quote, or no platform.
+            KluisError: not a quote, or no platform.
         """
         parsed = dcap_quote.parse(quote)
         context = Context(self._anchors)
@@ -162,11 +160,12 @@ class Endorsing:
         ).encode()
 
     def _own(self, quote: bytes, now: datetime) -> Documents:
-        """The service's own documents for a quote; raises what :meth:`find` does."""
+        """The service's own documents for a quote; raises the errors of :meth:`find`."""
         fetched = self._of_late(self._documents_wanted(quote), now)
         if fetched is not None:
             return fetched.documents
-        # A host fails for what only ends as a platform's quotes do: not in that platform's name.
+        # The host fails for bytes that only end like a platform's quotes: this must not count against the
+        # platform.
         wanted = self._read(quote)
         if (fetched := self._of_late(wanted, now)) is not None:
             return fetched.documents
@@ -175,7 +174,7 @@ class Endorsing:
         try:
             fetched_documents = self._backoff.attempt(wanted, lambda: self._request(wanted.tee, quote))
         except UnavailableError as error:
-            # Old documents say by themselves until when they are good.
+            # Old documents state their own end of validity.
             older = fetched.documents if fetched is not None else configured
             if older is not None:
                 return older
@@ -184,20 +183,20 @@ class Endorsing:
             if configured is None:
                 raise
             return configured
-        # Those that were configured count where they alone are of the quote's authority.
+        # Configured documents are used if only they have the quote's authority.
         foreign = configured is not None and _platform_of(fetched_documents.collateral)[2] != wanted.authority
         documents = configured if configured is not None and foreign else fetched_documents
         self._remember(self._fetched, wanted, _Fetched(documents, now))
         return documents
 
     def _documents_wanted(self, quote: bytes) -> _Wanted:
-        """Which documents a quote is in need of.
+        """Determine the documents that a quote needs.
 
         Raises:
-            FormatError: no quote.
-            AuthenticityError: its platform is of nobody who is trusted.
+            FormatError: not a quote.
+            AuthenticityError: no trusted authority certifies its platform.
         """
-        # The platform's certificates end a quote, so that its other quotes have the same end.
+        # A quote ends with the platform's certificates, so all quotes of a platform have the same end.
         key = quote[4:8] + quote[28:45] + quote[max(quote.find(_PEM), 0) :]
         wanted = self._platforms.get(key)
         if wanted is None:
@@ -206,17 +205,17 @@ class Endorsing:
         return wanted
 
     def _read(self, quote: bytes) -> _Wanted:
-        """As :meth:`_documents_wanted`, of all of the quote."""
+        """Like :meth:`_documents_wanted`, but parses the whole quote."""
         parsed = dcap_quote.parse(quote)
-        # Whoever made up a platform must not have documents fetched for it.
+        # A client that made up a platform must not cause documents to be fetched for it.
         self._check_platform(parsed)
         tee = "tdx" if parsed.header.tee_type == TEE_TDX else "sgx"
-        # The host looks elsewhere where no hardware made a quote; anybody can write so into one.
+        # If no hardware made a quote, the host looks elsewhere; anyone can write this into a quote.
         emulated = parsed.header.user_data.startswith(dcap_quote.NO_HARDWARE)
         return _Wanted(tee, *_platform_in(parsed), emulated)
 
     def _of_late(self, wanted: _Wanted, now: datetime) -> _Fetched | None:
-        """What was fetched a little while ago."""
+        """Recently fetched documents."""
         fetched = self._fetched.get(wanted)
         if fetched is None or abs((now - fetched.at).total_seconds()) >= self._seconds:
             return None
@@ -229,7 +228,7 @@ class Endorsing:
             cache[key] = value
 
     def _check_platform(self, quote: dcap_quote.Quote) -> None:
-        """Refuse a platform whose certificates are of no authority that is trusted."""
+        """Refuse a platform whose certificates no trusted authority issued."""
         if quote.certification_type == CertificationType.PCK_CHAIN:
             context = Context(self._anchors)
             certificates = pck.parse(quote.certification_data, _CHAIN, context)
@@ -239,10 +238,10 @@ class Endorsing:
             pck.check_leaf(leaf, ca, anchor, "PCK certificate", context)
 
     def hold(self, bundle: bytes) -> Documents:
-        """Verify a bundle, or give what the same bytes gave before.
+        """Verify a bundle, or return the cached result for the same bytes.
 
         Raises:
-            FormatError, AuthenticityError: it does not hold.
+            FormatError, AuthenticityError: it fails verification.
         """
         name = sha256(bundle)
         documents = self._by_bytes.get(name)
@@ -253,14 +252,14 @@ class Endorsing:
         return documents
 
     def _request(self, tee: str, quote: bytes) -> Documents:
-        """What the host gives for a quote, verified.
+        """Fetch the host's documents for a quote, and verify them.
 
         Raises:
-            UnavailableError: nothing; says why.
-            FormatError, AuthenticityError: it does not hold.
+            UnavailableError: there are none; with the reason.
+            FormatError, AuthenticityError: they fail verification.
         """
         if self._ask is None:
-            raise UnavailableError("nobody may be asked")
+            raise UnavailableError("no connection is allowed")
         return self.hold(self._ask(tee, quote))
 
 
@@ -275,7 +274,9 @@ def _missing(wanted: _Wanted, why: str) -> UnavailableError:
 
 
 def _is_behind(brought: HeldCollateral, own: HeldCollateral) -> bool:
-    """Whether a bundle is older than another in any of its parts; of one second, it must revoke the same."""
+    """Whether a bundle is older than another in any of its parts; parts of the same second must revoke the
+    same.
+    """
     info, identity = own.tcb_info, own.identity
     signed = ((brought.tcb_info, info), (brought.identity, identity))
     if any(one.issued < other.issued or one.evaluation < other.evaluation for one, other in signed):
@@ -289,12 +290,12 @@ def _is_behind(brought: HeldCollateral, own: HeldCollateral) -> bool:
 
 
 def _platform_of(collateral: HeldCollateral) -> tuple[str, str, bytes]:
-    """TEE, FMSPC and key of the authority: emulated platforms of all machines have one FMSPC."""
+    """TEE, FMSPC and key of the authority: emulated platforms of all machines share one FMSPC."""
     return collateral.tcb_info.tee.lower(), collateral.tcb_info.fmspc.hex(), collateral.pck_ca.spki
 
 
 def _platform_in(quote: dcap_quote.Quote) -> tuple[str, bytes]:
-    """FMSPC of the PCK certificate that the quote carries, and the key of its issuer; empty for none."""
+    """FMSPC of the PCK certificate in the quote, and the key of its issuer; empty if there is none."""
     if quote.certification_type != CertificationType.PCK_CHAIN:
         return "", b""  # whatever is written there was not checked
     try:
@@ -309,7 +310,7 @@ def _platform_in(quote: dcap_quote.Quote) -> tuple[str, bytes]:
 
 
 def _hashes(parts: Collateral) -> dict[str, str]:
-    # Azure names seven hashes, and not what each is over: both lists of revoked certificates are told.
+    # Azure names seven hashes, but not what each covers; so the hashes of both CRLs are included.
     return {
         name: sha256(data).hex()
         for name, data in (

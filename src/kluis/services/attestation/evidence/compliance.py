@@ -1,8 +1,8 @@
-"""Which code is called compliant, by the lists that the service was given.
+"""Determine which code is reported as compliant, from the service's configured lists.
 
-What makes Azure's own service say ``azure-compliant-cvm`` is not published. Here it is a match with a list
-of the operator's, of measurements, keys, or those whose signed word of a measurement counts, on hardware, of
-evidence that is bound to runtime data; else the claim is absent.
+Azure does not publish when its own service states ``azure-compliant-cvm``. Here the evidence must come from
+hardware and be bound to runtime data. It must also match one of the operator's lists: of measurements, of
+keys, or of endorsers that sign measurements. Otherwise the claim is absent.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from typing import Final
 from kluis.evidence import Claims, SnpClaims
 from kluis.services.attestation.evidence.bound_data import Bound
 from kluis.services.attestation.settings import Compliance
-
-__all__ = ["compliance_status"]
 
 CVM: Final = "azure-compliant-cvm"
 UVM: Final = "azure-compliant-uvm"
@@ -28,7 +26,8 @@ def compliance_status(
         claims: of an SNP guest or a trust domain, verified.
         runtime: data that it is bound to.
         lists: the operator's.
-        endorsed: whether one of the operator's endorsers speaks for the guest's launch, as a utility VM.
+        endorsed: whether one of the operator's endorsers signed the guest's launch measurement, as a utility
+            VM.
     """
     if runtime is None or runtime.value is None or not claims.level.hardware:
         return None

@@ -1,4 +1,4 @@
-"""Evidence verified under the service's roots: authentic, and of a protection level that it attests.
+"""Verify evidence under the service's roots, and refuse protection levels that it does not attest.
 
 Spec: Microsoft Azure Attestation, "Attest SGX Enclave", "Attest Sev Snp Vm", "Attest Tdx Vm".
 """
@@ -36,8 +36,6 @@ from kluis.services.attestation.octets import decode_base64, json_object
 from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.backoff import Backoff
 
-__all__ = ["MAX_BUNDLE", "MAX_QUOTE", "DebugTee", "Platforms", "Quoted", "refusal"]
-
 MOST_LISTS: Final = 16
 MAX_QUOTE: Final = 64 * 1024
 MAX_REPORT: Final = 8 * 1024
@@ -45,7 +43,7 @@ MAX_CHAIN: Final = 64 * 1024
 MAX_BUNDLE: Final = 256 * 1024
 _WANT: Final = "protection: want a level that keeps something out, got none"
 _ACCEPT: Final = "insecure_accept_unprotected attests it all the same"
-# What only the client could have brought: asking again does not mend it.
+# Only the client can supply these: fetching again does not help.
 _THE_CLIENTS: Final = ("chain_missing",)
 _COLLATERAL: Final = (
     "collateral",
@@ -62,11 +60,11 @@ _COLLATERAL: Final = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Quoted:
-    """A quote that is authentic.
+    """An authentic quote.
 
     Attributes:
         claims: verified.
-        collateral: seven hashes, of the quote and of what it was verified with.
+        collateral: seven hashes, of the quote and of its collateral.
     """
 
     claims: Claims
@@ -74,10 +72,10 @@ class Quoted:
 
 
 class DebugTee(InvalidEvidence):
-    """A debug TEE whose evidence is authentic: no token is given for one.
+    """A debug TEE with authentic evidence, for which no token is issued.
 
     Attributes:
-        quoted: what was verified, for a policy that denies it in words of its own.
+        quoted: the verified quote, for a policy that denies it with its own message.
     """
 
     code = "protection"
@@ -91,11 +89,11 @@ class Platforms:
     """Verifies evidence.
 
     Args:
-        settings: roots, bundles, and whether what is unprotected is attested.
-        ask: asks outside for collateral; None: the service works with what it has.
+        settings: roots, bundles, and whether unprotected platforms are attested.
+        ask: fetches collateral from outside; None: only the settings' collateral is used.
 
     Raises:
-        KluisError: a root or a bundle is none.
+        KluisError: a root or a bundle is invalid.
     """
 
     def __init__(self, settings: AttestationSettings, ask: Endorsements | None) -> None:
@@ -114,15 +112,15 @@ class Platforms:
         """Verify a DCAP quote.
 
         Args:
-            data: it.
-            tee: that it must be of.
-            bundle: Intel's documents that came with it, JSON; or None.
+            data: the quote.
+            tee: required.
+            bundle: Intel's documents sent with it, JSON; or None.
             now: aware.
 
         Raises:
             InvalidEvidence: it is of another TEE, or a step of its verification fails.
-            DebugTee: it is authentic, and its platform in support, but a debug one.
-            UnavailableError: nobody gives Intel's documents.
+            DebugTee: it is authentic, and its platform supported, but in debug mode.
+            UnavailableError: Intel's documents are unavailable.
         """
         try:
             documents = self._endorsing.find(data, bundle, now)
@@ -139,13 +137,13 @@ class Platforms:
         """Verify an SNP report in the bundle that guests send.
 
         Args:
-            bundle: JSON: ``SnpReport``, ``VcekCertChain``; ``Endorsements`` is :mod:`uvm`'s.
+            bundle: JSON: ``SnpReport``, ``VcekCertChain``; :mod:`uvm` reads ``Endorsements``.
             now: aware.
 
         Raises:
-            InvalidParameter: it is no such bundle.
+            InvalidParameter: not such a bundle.
             InvalidEvidence: a step of the report's verification fails.
-            DebugTee: it is authentic, and its platform in support, but a debug one.
+            DebugTee: it is authentic, and its platform supported, but in debug mode.
         """
         members = json_object(bundle, "report")
         report = decode_base64(text_of(members, "SnpReport"), "report.SnpReport", most=MAX_REPORT)
@@ -157,13 +155,13 @@ class Platforms:
 
         Raises:
             InvalidEvidence: a step fails, a certificate is missing.
-            DebugTee: it is authentic, and its platform in support, but a debug one.
+            DebugTee: it is authentic, and its platform supported, but in debug mode.
         """
         try:
             fresh = self._recent_list(endorsements, now)
             crl = fresh[1] if fresh is not None else None
             claims = self._verify_report(report, endorsements, crl, now)
-            # Asked for only now: nobody else's report has a host look for what it does not find.
+            # Fetched only now: an unverified report must not make the host search for what does not exist.
             if fresh is None and (crl := self._crl(report, endorsements, now)) is not None:
                 claims = self._verify_report(report, endorsements, crl, now)
         except KluisError as error:
@@ -174,7 +172,7 @@ class Platforms:
         return claims
 
     def attestation_key(self, certificate: bytes, now: datetime) -> TrustedKey:
-        """The attestation key of a TPM, by its certificate and the issuers that the service knows.
+        """Verify the attestation key of a TPM, from its certificate and the configured issuers.
 
         Args:
             certificate: DER or PEM.
@@ -182,8 +180,8 @@ class Platforms:
 
         Raises:
             UnavailableError: no certificate was given; code ``chain_missing``.
-            InvalidEvidence: it is under a root of no stated level; code ``protection``.
-            KluisError: as :func:`kluis.evidence.tpm.key.certified`.
+            InvalidEvidence: its root has no stated level; code ``protection``.
+            KluisError: as for :func:`kluis.evidence.tpm.key.certified`.
         """
         if not certificate:
             raise UnavailableError("AK certificate: want one, got none", code="chain_missing")
@@ -206,11 +204,11 @@ class Platforms:
         return key
 
     def _admit(self, quoted: Quoted) -> None:
-        """Refuse a platform that its maker revoked, and what protects nothing, unless told to attest it."""
+        """Refuse revoked platforms, and unprotected ones unless configured to attest them."""
         claims = quoted.claims
         if claims.tcb.status in (TcbStatus.REVOKED, TcbStatus.NOT_SUPPORTED):
             raise InvalidEvidence(
-                f"TCB: want a platform that its maker supports, got {claims.tcb.status}",
+                f"TCB: want a platform that its vendor supports, got {claims.tcb.status}",
                 hint="update the platform's firmware and microcode",
                 code="tcb_status",
             )
@@ -220,7 +218,7 @@ class Platforms:
             raise _of_no_level(claims.anchor)
 
     def _is_known(self, root: bytes | None) -> bool:
-        """Whether a root's key is trusted: nobody else's list is asked for."""
+        """Whether a root's key is trusted: no list is fetched for others."""
         return root is not None and self.anchors.match(x509.parse(root, "ARK").spki) is not None
 
     def _verify_report(
@@ -233,14 +231,14 @@ class Platforms:
     def _recent_list(
         self, endorsements: SnpEndorsements, now: datetime
     ) -> tuple[datetime, bytes | None] | None:
-        """When AMD's list for a report's root was fetched, and it; None where that was not of late."""
+        """AMD's list for a report's root and the time of its fetch; None if that was not recent."""
         listed = self._lists.get(_list_of(endorsements))
         if listed is None or abs((now - listed[0]).total_seconds()) >= self._seconds:
             return None
         return listed
 
     def _crl(self, report: bytes, endorsements: SnpEndorsements, now: datetime) -> bytes | None:
-        """AMD's list for a report's root, fetched now; without one nothing is known of revocation."""
+        """AMD's list for a report's root, fetched now; without one, revocation is unknown."""
         ask = self._ask
         if ask is None or endorsements.vek is None or not self._is_known(endorsements.ark):
             return None
@@ -250,7 +248,7 @@ class Platforms:
         try:
             fetched = self._backoff.attempt(key, lambda: SnpEndorsements.from_json(ask("snp", request)))
         except UnavailableError:
-            return listed[1] if listed else None  # an old list says by itself until when it is good
+            return listed[1] if listed else None  # an old list states its own end of validity
         if len(self._lists) >= MOST_LISTS:
             self._lists.clear()
         self._lists[key] = (now, fetched.crl)
@@ -258,12 +256,12 @@ class Platforms:
 
 
 def _list_of(endorsements: SnpEndorsements) -> bytes:
-    """Which of AMD's lists is a report's: under one root are one for chips and one for clouds."""
+    """The list for a report: one root has a list for chips and one for clouds."""
     return sha256(sha256(endorsements.ark or b"") + sha256(endorsements.ask or b""))
 
 
 def _with_key(report: bytes, vek: bytes) -> bytes:
-    """A report that was verified, and its key's certificate: what is fetched for it needs no chip's name."""
+    """A verified report with its key's certificate: the fetch does not need the chip's id."""
     body = report[response.HEADER_SIZE if report[:4] == bytes(4) else 0 :][: snp_report.SIZE]
     vlek = Flags.parse(snp_report.parse(body).flags).signing_key is SigningKey.VLEK
     return body + table.build({table.VLEK if vlek else table.VCEK: vek}).encode()
@@ -273,7 +271,7 @@ def text_of(members: Mapping[str, Any], name: str) -> str:
     """A member that must be text.
 
     Raises:
-        InvalidParameter: it is not there, or no text.
+        InvalidParameter: it is missing, or not text.
     """
     value = members.get(name)
     if not isinstance(value, str) or not value:
@@ -282,7 +280,7 @@ def text_of(members: Mapping[str, Any], name: str) -> str:
 
 
 def endorsements_of(chain: bytes) -> SnpEndorsements:
-    """A VCEK or VLEK, and who issued it, from one PEM text in that order.
+    """Split one PEM text into a VCEK or VLEK and its issuers, in that order.
 
     Raises:
         InvalidParameter: anything else.
@@ -315,11 +313,11 @@ def _of_another(what: str, want: Tee, claims: Claims) -> InvalidEvidence:
 
 
 def refusal(what: str, error: KluisError) -> KluisError:
-    """What is told where evidence was not verified.
+    """The error to report for evidence that failed verification.
 
     Returns:
-        That it does not hold, in Azure's words and then in ours; or ``error`` itself, where that is a lack of
-        the service's own, such as documents that nobody gives.
+        InvalidEvidence, in Azure's words followed by ours; or ``error`` itself if the cause is on the
+        service's side, such as unavailable documents.
     """
     if isinstance(error, UnavailableError) and error.code not in _THE_CLIENTS:
         return error

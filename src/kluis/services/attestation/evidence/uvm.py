@@ -1,4 +1,4 @@
-"""Utility VMs that somebody endorses: the endorsements that a report brings, and the operator's list.
+"""Check endorsements of utility VMs, sent with a report, against the operator's list of endorsers.
 
 Spec: Microsoft Azure Attestation, "Attest Sev Snp Vm": ``Endorsements`` is JSON, ``Uvm`` its COSE_Sign1s.
 """
@@ -16,8 +16,6 @@ from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
 from kluis.services.attestation.octets import decode_base64, json_object
 from kluis.services.attestation.settings import UvmEndorser
 
-__all__ = ["find_endorsement", "uvm_claims"]
-
 MOST: Final = 4
 MEMBER: Final = "report.Endorsements"
 
@@ -25,20 +23,20 @@ MEMBER: Final = "report.Endorsements"
 def find_endorsement(
     bundle: bytes, claims: Claims, endorsers: tuple[UvmEndorser, ...], context: Context
 ) -> Endorsement | None:
-    """The endorsement of a guest's launch by one whom the operator lists; None where there is none.
+    """Find the endorsement of a guest's launch by a listed endorser; None if there is none.
 
-    Where nobody is listed, what comes is held to its form alone, and no word of it is believed or told; one
-    of a kind that is not known here passes. Where somebody is, each that comes is verified.
+    Without listed endorsers, endorsements are only parsed, and nothing in them is trusted or reported;
+    unknown kinds are accepted. With listed endorsers, every endorsement is verified.
 
     Args:
-        bundle: JSON, with the report that ``claims`` are of.
+        bundle: JSON, with the report of ``claims``.
         claims: of the guest, verified.
         endorsers: the operator's.
         context: of the verifier.
 
     Raises:
         InvalidParameter: the member is malformed.
-        InvalidEvidence: an endorsement does not hold.
+        InvalidEvidence: an endorsement fails verification.
     """
     endorsements = _endorsements_in(bundle)
     if not endorsers:
@@ -57,7 +55,7 @@ def find_endorsement(
 
 
 def uvm_claims(endorsement: Endorsement | None) -> dict[str, Any]:
-    """What an endorsement says, for policies and tokens."""
+    """The claims of an endorsement, for policies and tokens."""
     if endorsement is None:
         return {}
     return {
@@ -68,7 +66,7 @@ def uvm_claims(endorsement: Endorsement | None) -> dict[str, Any]:
 
 
 def _endorsements_in(bundle: bytes) -> list[bytes]:
-    """The endorsements that a bundle brings, unread."""
+    """The endorsements in a bundle, not yet parsed."""
     text = json_object(bundle, "report").get("Endorsements")
     if text in (None, ""):
         return []

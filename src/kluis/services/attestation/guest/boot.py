@@ -1,8 +1,8 @@
-"""How a machine was started, as far as an event log and the quoted PCRs prove it.
+"""Determine how a machine was booted, to the extent that an event log and the quoted PCRs prove it.
 
-Only what a digest proves is read: an event whose data its digest is over, in a register that the TPM
-quoted. What is not proven is not known, and what is not known is told as the worse of the two.
-Spec: TCG "PC Client Platform Firmware Profile"; Windows SDK, ``wbcl.h``.
+Only proven events are read: those with a digest over their data, in a register that the TPM quoted. Anything
+else is unknown, and reported as the worse alternative. Spec: TCG "PC Client Platform Firmware Profile";
+Windows SDK, ``wbcl.h``.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from kluis.formats.eventlog.event_type import EventType
 from kluis.formats.eventlog.sipa import Sipa
 from kluis.services.attestation.guest.windows import measured_events
 from kluis.services.attestation.settings import VARIABLES
-
-__all__ = ["Boot", "boot_of"]
 
 _POLICY: Final = 7
 _TOLD: Final = frozenset(
@@ -41,14 +39,14 @@ _VENDORS: Final = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Boot:
-    """What is proven of a start.
+    """The proven facts about a boot.
 
     Attributes:
-        secure_boot: whether firmware enforced signatures; None where nothing proves it.
-        variables: SHA-256 of the values of PK, KEK, db and dbx, where one event proves each.
-        windows: the largest value of each of Windows' events, while it started; None where none was measured.
-        readable: whether all that Windows measured is proven and understood.
-        late: the largest value of each that a running system measured as if it were Windows' start.
+        secure_boot: whether firmware enforced signatures; None if nothing proves it.
+        variables: SHA-256 of the values of PK, KEK, db and dbx, if one event proves each.
+        windows: the largest value of each of Windows' events during its boot; None if none was measured.
+        readable: whether all of Windows' measurements are proven and understood.
+        late: the largest value of each event that a running system measured as if it were Windows' boot.
     """
 
     secure_boot: bool | None
@@ -58,24 +56,24 @@ class Boot:
     late: Mapping[int, int] = dataclasses.field(default_factory=dict)
 
     def all_known_good(self, good: Mapping[str, frozenset[bytes]], *names: str) -> bool:
-        """Whether each of these variables has a value that the operator knows to be good."""
+        """Whether each of these variables has one of the operator's known good values."""
         return all(self.variables.get(name) in good.get(name, ()) for name in names)
 
     def known_on(self, event: Sipa) -> bool:
-        """Whether Windows is known to have measured this as on."""
+        """Whether Windows is proven to have measured this as on."""
         return self.readable and self.value(event) > 0
 
     def perhaps_on(self, event: Sipa) -> bool:
-        """Whether Windows may have measured this as on: it did, or what it measured cannot be read."""
+        """Whether Windows may have measured this as on: it did, or its measurements cannot be read."""
         return not self.readable or self.value(event) > 0 or self.late.get(event, 0) > 0
 
     def value(self, event: Sipa) -> int:
-        """The largest value of an event; 0 where there is none."""
+        """The largest value of an event; 0 if there is none."""
         return self.windows.get(event, 0) if self.windows else 0
 
 
 def boot_of(log: LogClaims | None) -> Boot:
-    """Read a log that was held against quoted PCRs."""
+    """Read a log that was checked against quoted PCRs."""
     if log is None:
         return Boot(None, {}, None)
     windows, readable, late = _windows(log)

@@ -1,8 +1,8 @@
-"""The envelope of a guest's token: only the TPM that made the key opens it.
+"""Encrypt a guest's token so that only the TPM that made the key can open it.
 
-The token is encrypted under a key of its own, and that key to the guest's. RSAES-PKCS1-v1_5 is what guests
-decrypt: their TPM does it, and tells nobody whether a padding was right.
-Spec: Azure "Guest attestation of confidential VMs", client library, ``TpmUnseal``.
+A fresh key encrypts the token, and the guest's key encrypts that key. Guests decrypt with RSAES-PKCS1-v1_5:
+their TPM does it, and is not a padding oracle. Spec: Azure "Guest attestation of confidential VMs", client
+library, ``TpmUnseal``.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from kluis.formats.encoding import b64
 from kluis.formats.tpm.public import Public
 from kluis.services.attestation.faults import InvalidParameter
 
-__all__ = ["enclose"]
-
 ASSOCIATED: Final = b"Transport Key"
 KEY_BYTES: Final = 32
 IV_BYTES: Final = 12
@@ -32,14 +30,14 @@ def enclose(token: str, key: Public) -> str:
     """Encrypt a token to a guest's key.
 
     Args:
-        token: it.
-        key: RSA, verified to be the guest's own.
+        token: the plaintext.
+        key: RSA, verified to be the guest's.
 
     Returns:
         Base64url of the envelope's JSON.
 
     Raises:
-        InvalidParameter: nothing can be encrypted to the key: its modulus or exponent is even, or too small.
+        InvalidParameter: the key cannot encrypt: its modulus or exponent is even, or too small.
     """
     secret, iv = os.urandom(KEY_BYTES), os.urandom(IV_BYTES)
     sealed = AESGCM(secret).encrypt(iv, token.encode(), ASSOCIATED)

@@ -1,10 +1,10 @@
-"""What an Azure guest sends of itself: JSON in base64url, and nearly every member base64 again.
+"""Parse an Azure guest's request: JSON in base64url, with nearly every member in base64 again.
 
-Nothing here is verified. Spec: Azure "Guest attestation of confidential VMs", client libraries, protocol 2.0:
-the one in C++ sends the proof of an SNP guest as base64 of JSON, the one in Rust as that JSON itself;
-public areas come with their size before them (TPM2B_PUBLIC), or bare, and signatures as RSA's bytes alone,
-or as TPMT_SIGNATURE. The one in Python (Azure/cvm-attestation-tools) sends the system's version as text, as
-/etc/os-release has it, and any JSON object as the payload; its older versions send empty text for that.
+Nothing here is verified. Spec: Azure "Guest attestation of confidential VMs", client libraries, protocol 2.0.
+The C++ client sends the proof of an SNP guest as base64 of JSON, the Rust client as the JSON itself. Public
+areas come with their size (TPM2B_PUBLIC) or bare, and signatures as the bare RSA bytes or as TPMT_SIGNATURE.
+The Python client (Azure/cvm-attestation-tools) sends the system's version as text, as in /etc/os-release, and
+any JSON object as the payload; its older versions send empty text for it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.tpm.pcrs import PCR_COUNT, Values
 from kluis.services.attestation.faults import InvalidParameter
 from kluis.services.attestation.octets import decode_base64, json_object
-
-__all__ = ["PROTOCOL", "Guest", "parse"]
 
 PROTOCOL: Final = "2.0"
 MAX_REQUEST: Final = 3 << 20
@@ -78,22 +76,23 @@ class _Request(msgspec.Struct, kw_only=True):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Guest:
-    """A request, taken apart.
+    """A parsed request.
 
     Attributes:
         isolation: ``trustedlaunch``, ``sevsnp`` or ``tdx``.
-        proof: of the hardware: JSON of an SNP report and its certificates, or a TD quote; empty without.
-        runtime: the paravisor's runtime data, JSON; empty without.
-        os_type, os_distro, os_build: as the guest calls itself.
+        proof: of the hardware: JSON of an SNP report and its certificates, or a TD quote; empty without
+            hardware.
+        runtime: the paravisor's runtime data, JSON; empty without hardware.
+        os_type, os_distro, os_build: as stated by the guest.
         os_version: major and minor.
-        log: TCG event log; empty without.
-        payload: the client's own, as it was sent.
-        aik_certificate: DER or PEM; empty without.
+        log: TCG event log; empty without one.
+        payload: the client's own, unchanged.
+        aik_certificate: DER or PEM; empty without one.
         aik: the attestation key's public area.
         quote, signature: of the PCRs.
-        pcr_set: that were quoted, as the client says.
+        pcr_set: the quoted PCRs, as stated by the client.
         pcrs: their values.
-        key: the public area of the key that the token is encrypted to.
+        key: the public area of the key to encrypt the token to.
         certification, certification_signature: of that key, by the attestation key.
     """
 
@@ -118,7 +117,7 @@ class Guest:
 
 
 def parse(text: str) -> Guest:
-    """Read a request.
+    """Parse a request.
 
     Args:
         text: base64url of JSON.
@@ -181,7 +180,7 @@ def _text(text: str, what: str) -> str:
 
 
 def _number(part: int | str, what: str) -> int:
-    """Read a part of a version: ``22``, ``"22"``, ``"04"``, or the ``"0.20240401"`` of Azure Linux, as 0."""
+    """Parse a part of a version: ``22``, ``"22"``, ``"04"``, or the ``"0.20240401"`` of Azure Linux, as 0."""
     if isinstance(part, int):
         return part
     match = _NUMBER.fullmatch(part)

@@ -1,4 +1,4 @@
-"""Azure guests: is it one VM that speaks, from its hardware to the key that it wants its token for?
+"""Verify Azure guests: that one VM sent the request, from its hardware to the key for its token.
 
 Spec: Azure "Guest attestation of confidential VMs", protocol 2.0.
 """
@@ -28,8 +28,6 @@ from kluis.services.attestation.faults import InvalidEvidence
 from kluis.services.attestation.guest.guest_request import Guest
 from kluis.services.attestation.octets import json_object
 
-__all__ = ["VerifiedGuest", "verify"]
-
 MIN_BITS: Final = 2048
 _SNP, _TDX, _TRUSTED_LAUNCH = "sevsnp", "tdx", "trustedlaunch"
 _OWN: Final = (
@@ -39,17 +37,17 @@ _OWN: Final = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class VerifiedGuest:
-    """A guest that is what it says.
+    """A verified guest.
 
     Attributes:
-        request: as it was read.
-        hardware: claims of the processor; None on a VM with trusted launch alone.
+        request: as parsed.
+        hardware: claims of the processor; None on a VM with only trusted launch.
         level: the hardware's, or the vTPM's.
-        anchor: name of the root that vouches.
-        runtime: what the hardware is bound to; None without hardware.
-        hcl: the same, taken apart.
-        key: the public area of the key that the token is encrypted to.
-        log: what the event log is worth; None where there is none.
+        anchor: name of the root.
+        runtime: the data that the hardware's report binds; None without hardware.
+        hcl: the same, parsed.
+        key: the public area of the key to encrypt the token to.
+        log: the result of checking the event log; None if there is none.
     """
 
     request: Guest
@@ -63,22 +61,22 @@ class VerifiedGuest:
 
 
 def verify(guest: Guest, platforms: Platforms, now: datetime) -> VerifiedGuest:
-    """Verify all that a guest sent.
+    """Verify everything that a guest sent.
 
-    1. The hardware's report is authentic, of VMPL 0 on SNP, and bound to the runtime data; or, with
-       trusted launch, a certificate under a TPM's root vouches for the attestation key.
-    2. The attestation key is the one that the runtime data, or the certificate, names, and a restricted
-       signing key of its TPM's own.
-    3. That key quoted exactly the PCRs of the request, and the values are those.
-    4. The event log, where there is one, replays to them.
-    5. That key certified the encryption key, which is an RSA key of the TPM's own that decrypts.
+    1. The hardware's report is authentic, of VMPL 0 on SNP, and binds the runtime data. Or, with trusted
+       launch, a certificate under a TPM's root certifies the attestation key.
+    2. The attestation key is the one in the runtime data or the certificate, and a restricted signing key
+       that its TPM generated.
+    3. That key quoted exactly the PCRs of the request, and the values match.
+    4. The event log, if there is one, replays to them.
+    5. That key certified the encryption key, which is an RSA decryption key that the TPM generated.
 
-    The protocol has no nonce of the service's: how fresh a quote is, the client's own payload says.
+    The protocol has no nonce from the service: only the client's own payload shows how fresh a quote is.
 
     Raises:
         InvalidEvidence: a step fails.
         InvalidParameter: the evidence of the hardware is malformed.
-        UnavailableError: nobody gives Intel's documents.
+        UnavailableError: Intel's documents are unavailable.
     """
     runtime: Bound | None = None
     hcl: RuntimeData | None = None
@@ -96,9 +94,7 @@ def verify(guest: Guest, platforms: Platforms, now: datetime) -> VerifiedGuest:
         area = trust.area_of(guest.aik)  # 2
         trust.check_area(area)
         if area.spki != ak:
-            raise AuthenticityError(
-                "AikPub: want the key that is vouched for, got another", code="key_binding"
-            )
+            raise AuthenticityError("AikPub: want the certified key, got another", code="key_binding")
         checked = quote.check(  # 3
             guest.quote,
             signature.parse_either(guest.signature),
@@ -152,5 +148,5 @@ def _encryption_key(guest: Guest, ak: bytes, platforms: Platforms) -> Public:
 
 
 def _of_tpm(level: ProtectionLevel) -> ProtectionLevel:
-    """A quote is a TPM's word, whatever else its root vouches for."""
+    """A quote is only a TPM's statement, whatever else its root certifies."""
     return ProtectionLevel.VTPM if level.hardware else level

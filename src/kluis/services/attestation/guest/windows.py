@@ -1,9 +1,9 @@
-"""What Windows measured of its own start, as far as an event log and the quoted PCRs prove it.
+"""Windows' measurements of its boot, to the extent that an event log and the quoted PCRs prove them.
 
-Windows closes its registers with a separator when it starts: what stands after it, a running system wrote.
-Any kernel can measure what Windows measures, so a policy that builds on it must hold the boot itself to
-something: secure boot, and PCRs. Spec: Windows SDK, ``wbcl.h``; the separator's data, "WBCL", are those that
-public tools print, and no recorded log was at hand: other separators close a register here as well.
+Windows closes its registers with a separator when it starts; a running system wrote any later event. Any
+kernel can measure the same values as Windows, so a policy that relies on them must also check the boot:
+secure boot, and PCRs. Spec: Windows SDK, ``wbcl.h``. The separator's data, "WBCL", are those that public
+tools print; no recorded log was available, so other separators also close a register here.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from kluis.formats.eventlog import sipa
 from kluis.formats.eventlog.event_type import EventType
 from kluis.formats.eventlog.log import Event
 from kluis.formats.eventlog.sipa import Node, Sipa
-
-__all__ = ["Measured", "event_members", "measured_events"]
 
 REGISTERS: Final = (*range(11, 15), *range(17, 23))
 _SEPARATORS: Final = (b"WBCL", bytes(4), b"\xff" * 4, b"\1\0\0\0")
@@ -58,17 +56,17 @@ _LISTS: Final = frozenset(
         Sipa.KSR_SIGNED_MEASUREMENT_AGGREGATION, Sipa.SI_POLICY,
     }
 )  # fmt: skip
-# The one name of a value that Microsoft's policies compare.
+# The only named value that Microsoft's policies compare.
 _HVCI_ON: Final = (Sipa.VBS_HVCI_POLICY, 1, "HypervisorEnforcedCodeIntegrityEnable")
 _KNOWN: Final = frozenset(int(each) for each in Sipa)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Measured:
-    """One tagged event of Windows'.
+    """A tagged event that Windows measured.
 
     Attributes:
-        nodes: what it holds; None where the digest is not over it, or it cannot be read.
+        nodes: its contents; None if the digest does not cover it, or it cannot be read.
         early: whether its register was still open.
     """
 
@@ -77,7 +75,7 @@ class Measured:
 
 
 def measured_events(log: LogClaims | None) -> Iterator[Measured]:
-    """What a log has of Windows' events, in order."""
+    """The Windows events in a log, in order."""
     if log is None:
         return
     fine = {hashlib.new(log.bank.label, data).digest() for data in _SEPARATORS}
@@ -86,7 +84,7 @@ def measured_events(log: LogClaims | None) -> Iterator[Measured]:
         event = each.event
         if each.register not in REGISTERS:
             continue
-        # By its digest as well: a type is in no digest, and who keeps the log may have changed it.
+        # By its digest as well: no digest covers a type, so the keeper of the log may have changed it.
         if event.kind == EventType.SEPARATOR or event.digest(log.bank) in fine:
             closed.add(each.register)
         if event.kind == EventType.EVENT_TAG and sipa.matches(event.data):
@@ -95,12 +93,13 @@ def measured_events(log: LogClaims | None) -> Iterator[Measured]:
 
 
 def event_members(event: Event, log: LogClaims) -> dict[str, Any] | None:
-    """A tagged event of Windows' as policies read it, as far as its digest is over it; None of another.
+    """The content of a Windows event in the form that policies read, if its digest covers it; None for other
+    events.
 
-    Containers are objects, or lists of objects where a start has many; flags are booleans; numbers stand in
-    ``Value``, other bytes in ``RawData``. What comes twice where one is usual is a list.
-    Spec: Microsoft Azure Attestation, "Policy version 1.2", "Examples of an attestation policy for TPM
-    endpoint": the names and shapes that their queries compare. The shapes of other events are Kluis' own.
+    Containers are objects, or lists of objects if a boot has many. Flags are booleans; numbers are in
+    ``Value``, other bytes in ``RawData``. A usually single value that occurs twice is a list. Spec: Microsoft
+    Azure Attestation, "Policy version 1.2", "Examples of an attestation policy for TPM endpoint": the names
+    and shapes that their queries compare. Kluis defines the shapes of other events.
     """
     if not sipa.matches(event.data) or not _over_all(event, log):
         return None
@@ -109,7 +108,7 @@ def event_members(event: Event, log: LogClaims) -> dict[str, Any] | None:
 
 
 def _over_all(event: Event, log: LogClaims) -> bool:
-    # Others hash a tagged event's value alone: its first bytes are then whatever the log's keeper wrote.
+    # Other systems hash only a tagged event's value: the keeper of the log can then choose its first bytes.
     return event.digest(log.bank) == hashlib.new(log.bank.label, event.data).digest()
 
 

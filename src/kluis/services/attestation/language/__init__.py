@@ -1,7 +1,7 @@
 """Attestation policies: Azure Attestation's policy language, versions 1.0, 1.1 and 1.2.
 
-Text in, a checked policy out (:func:`parse`); claims in, an outcome out (:func:`evaluate`). Whoever is
-refused learns which rule refused, and over which claim.
+:func:`parse` turns text into a checked policy, and :func:`evaluate` turns claims into an outcome. A refusal
+names the rule that refused, and the claim.
 """
 
 from kluis.services.attestation.language.claims import Claim, Issuer

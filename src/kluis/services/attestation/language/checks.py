@@ -1,4 +1,4 @@
-"""What a grammar cannot tell: verbs, properties, functions and identifiers of a policy."""
+"""Check what the grammar cannot express: verbs, properties, functions and identifiers of a policy."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _COMPARES = frozenset({"<", "<=", ">", ">="})
 
 
 def check(policy: Policy, *, refuse: Refuse) -> None:
-    """Check a policy that was read.
+    """Check a parsed policy.
 
     Args:
-        policy: as read.
-        refuse: makes the error of a problem, its place and the rule of the grammar.
+        policy: as parsed.
+        refuse: builds the error from a problem, its place and the rule of the grammar.
 
     Raises:
-        Exception: what ``refuse`` made.
+        Exception: from ``refuse``.
     """
     for section, rules in policy.sections.items():
         for rule in rules:
@@ -49,7 +49,7 @@ def _of_rule(rule: Rule, section: Section, version: tuple[int, int]) -> Iterator
             yield "a negated condition needs version 1.2", condition.place
         for test in condition.tests:
             if test.property not in PROPERTIES:
-                yield f"property {test.property!a} is none of {', '.join(PROPERTIES)}", test.place
+                yield f"property {test.property!a} is not one of {', '.join(PROPERTIES)}", test.place
             yield from _of_expression(test.expression, bound, version)
             if (
                 test.operator in _COMPARES
@@ -61,7 +61,7 @@ def _of_rule(rule: Rule, section: Section, version: tuple[int, int]) -> Iterator
             if condition.negated:
                 yield f"a negated condition matches nothing to call {condition.identifier!a}", condition.place
             if condition.identifier in bound:
-                yield f"identifier {condition.identifier!a} stands twice", condition.place
+                yield f"identifier {condition.identifier!a} appears twice", condition.place
             bound.add(condition.identifier)
     yield from _of_action(rule, section, bound, version)
 
@@ -83,15 +83,15 @@ def _of_action(
         return
     if action.copied is not None:
         if names:
-            yield "claim=... stands alone", action.place
+            yield "claim=... must be the only property", action.place
         if action.copied not in bound:
             yield f"identifier {action.copied!a} is not bound by this rule", action.place
         return
     for index, each in enumerate(action.properties):
         if each.name not in PROPERTIES:
-            yield f"property {each.name!a} is none of {', '.join(PROPERTIES)}", each.place
+            yield f"property {each.name!a} is not one of {', '.join(PROPERTIES)}", each.place
         if each.name in names[:index]:
-            yield f"property {each.name!a} stands twice", each.place
+            yield f"property {each.name!a} appears twice", each.place
     for needed in ("type", "value"):
         if needed not in names:
             yield f"{action.verb} needs {needed}=...", action.place
@@ -102,7 +102,7 @@ def _of_action(
 
 
 def _of_configuration(action: Action) -> Iterator[tuple[str, Place]]:
-    """What only the service gives a meaning: a name that it does not know would ask for nothing."""
+    """Check the names that only the service defines: an unknown one would have no effect."""
     values = {
         each.name: each.expression.value for each in action.properties if isinstance(each.expression, Literal)
     }
@@ -113,18 +113,18 @@ def _of_configuration(action: Action) -> Iterator[tuple[str, Place]]:
 def _of_expression(
     expression: Expression, bound: set[str], version: tuple[int, int]
 ) -> Iterator[tuple[str, Place]]:
-    # Calls nest at most 16 deep: reading saw to it.
+    # Calls nest at most 16 deep: the parser checked it.
     if isinstance(expression, Reference):
         if expression.identifier not in bound:
             yield f"identifier {expression.identifier!a} is not bound by this rule", expression.place
         if expression.property not in PROPERTIES:
-            yield f"property {expression.property!a} is none of {', '.join(PROPERTIES)}", expression.place
+            yield f"property {expression.property!a} is not one of {', '.join(PROPERTIES)}", expression.place
     elif isinstance(expression, Call):
         wanted = FUNCTIONS.get(expression.function)
         if version < (1, 2):
             yield f"function {expression.function} needs version 1.2", expression.place
         if wanted is None:
-            yield f"function {expression.function!a} is none of {', '.join(FUNCTIONS)}", expression.place
+            yield f"function {expression.function!a} is not one of {', '.join(FUNCTIONS)}", expression.place
         elif wanted != len(expression.arguments):
             got = len(expression.arguments)
             yield f"{expression.function}: want {wanted} arguments, got {got}", expression.place

@@ -1,4 +1,4 @@
-"""Claims as a policy sees them: typed, and with an issuer."""
+"""Claims in a policy: typed, and with an issuer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _VALUE_TYPES: Final[dict[type, str]] = {str: "String", int: "Integer", bool: "Bo
 
 
 class Issuer(enum.StrEnum):
-    """Who made a claim."""
+    """The origin of a claim."""
 
     SERVICE = "AttestationService"
     CUSTOM = "CustomClaim"
@@ -28,10 +28,10 @@ class Claim:
     """One claim.
 
     Attributes:
-        type: its name.
+        type: the claim's name.
         value: text, a 64-bit integer, or true or false.
-        issuer: who made it.
-        read_only: it may be read, and not be issued.
+        issuer: the claim's origin.
+        read_only: it can be read, but not issued.
     """
 
     type: str
@@ -46,12 +46,14 @@ class Claim:
 
 
 def shown_value(value: Value) -> str:
-    """A value in a message, at most 80 characters, spelt so that its type is seen, as policies spell it."""
+    """A value for a message, at most 80 characters, in the policy language's spelling, which shows its
+    type.
+    """
     return str(value).lower() if isinstance(value, bool) else repr(value)[:80]
 
 
 class ClaimSet:
-    """Claims in the order in which they came, none twice."""
+    """Claims in order of arrival, without duplicates."""
 
     def __init__(self, claims: Sequence[Claim] = ()) -> None:
         self._claims: list[Claim] = []
@@ -67,11 +69,11 @@ class ClaimSet:
         return len(self._claims)
 
     def of_type(self, name: Value) -> Sequence[Claim]:
-        """The claims of one name, in the order in which they came."""
+        """The claims with one name, in order of arrival."""
         return self._by_type.get(name, ()) if isinstance(name, str) else ()
 
     def add(self, claim: Claim) -> None:
-        """Add a claim; one that says the same is there once."""
+        """Add a claim, unless an equal one is present."""
         key = (claim.type, type(claim.value), claim.value, claim.issuer)
         if key not in self._seen:
             self._seen.add(key)
@@ -79,7 +81,9 @@ class ClaimSet:
             self._by_type.setdefault(claim.type, []).append(claim)
 
     def as_token(self) -> dict[str, Value | list[Value]]:
-        """The claims of a token: one value, of whichever issuers, as it is; several as a list, as issued."""
+        """The claims of a token: a single value, whatever its issuers, is itself; several are a list, in
+        order of issue.
+        """
         by_type: dict[str, dict[tuple[type, Value], Value]] = {}
         for claim in self._claims:
             by_type.setdefault(claim.type, {})[type(claim.value), claim.value] = claim.value
@@ -88,10 +92,10 @@ class ClaimSet:
 
 
 def of_mapping(values: Mapping[str, object], issuer: str = Issuer.SERVICE) -> list[Claim]:
-    """Claims from names and values; a list gives one claim a member.
+    """Claims from names and values; a list becomes one claim for each member.
 
     Raises:
-        UsageError: a value is no text, 64-bit integer, boolean, or list of these.
+        UsageError: a value is not text, a 64-bit integer, a boolean, or a list of these.
     """
     claims = []
     for name, value in values.items():

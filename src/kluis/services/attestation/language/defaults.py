@@ -1,4 +1,4 @@
-"""The policies that hold until an owner sets one.
+"""The default policies, in force until an owner sets one.
 
 Spec: Microsoft Azure Attestation, "Default policies". The texts for SNP, TDX and Azure guests are not
 published: these are ours, with the outcome that published tokens show.
@@ -42,5 +42,5 @@ _DEFAULTS: Final = {
 
 
 def default_policy(attestation_type: str) -> str | None:
-    """The text that holds for a type, in any case of letters; None for ``Tpm``, which needs one set."""
+    """The default text for a type, in any case; None for ``Tpm``, which has no default."""
     return _DEFAULTS.get(attestation_type.lower())

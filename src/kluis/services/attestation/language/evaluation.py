@@ -1,8 +1,8 @@
-"""Claims through a policy: what is permitted, what goes into the token, and why not.
+"""Evaluate a policy on claims: whether it permits, which claims it issues, and why not.
 
-Spec: Microsoft Azure Attestation, "Policy", "Claim rules": rules run once, in the order of the text; a
-claim that a rule adds is seen by the rules after it; one executed ``deny`` outweighs every ``permit``.
-Configuration rules steer what is made of evidence, so they run before there are claims of it.
+Spec: Microsoft Azure Attestation, "Policy", "Claim rules". Rules run once, in the order of the text, and a
+rule sees the claims added by earlier rules. One executed ``deny`` outweighs every ``permit``. Configuration
+rules control the processing of evidence, so they run before there are claims.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from kluis.services.attestation.language.syntax import (
     configuration_problem,
 )
 
-# Rules, conditions and claims multiply: so many comparisons, and so many claims, end a run.
+# Rules, conditions and claims multiply: a run ends after this number of comparisons or claims.
 MAX_LOOKS: Final = 2_000_000
 MAX_CLAIMS: Final = 16_384
-# What a refusal shows: a policy may have thousands of rules, over claims of thousands of values.
+# What a refusal shows: a policy may have thousands of rules, and claims thousands of values.
 MOST_SEEN: Final = 16
 MOST_TOLD: Final = 16
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Step:
-    """What one rule came to.
+    """The outcome of one rule.
 
     Attributes:
-        section: that it stands in.
-        rule: it.
+        section: of the rule.
+        rule: the rule.
         ran: whether its action ran.
-        unmet: the first condition that did not hold, or None.
-        seen: the first values of claims that the unmet condition names, by type.
+        unmet: the first condition that did not match, or None.
+        seen: the first values of claims in the unmet condition, by type.
     """
 
     section: Section
@@ -66,13 +66,13 @@ class Step:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a policy made of the claims.
+    """The outcome of a policy on the claims.
 
     Attributes:
         permitted: a ``permit`` ran, and no ``deny``.
         denied_by: the first ``deny`` that ran, or None.
         issued: the token's claims.
-        properties: what the policy asked of the service.
+        properties: what the policy requires of the service.
         steps: every rule, in order.
     """
 
@@ -83,10 +83,10 @@ class Outcome:
     steps: tuple[Step, ...]
 
     def require(self) -> None:
-        """Go on only if the policy permits.
+        """Raise unless the policy permits.
 
         Raises:
-            PolicyError: code ``policy_evaluation``; names each rule that did not, and over which claim.
+            PolicyError: code ``policy_evaluation``; names each rule that did not run, and the claim.
         """
         if self.permitted:
             return
@@ -185,7 +185,7 @@ class _Run:
         for test in condition.others:
             if not looked:
                 break
-            # What a test compares with is the same for every claim.
+            # A test's comparison values are the same for every claim.
             made = self._value(test.expression, bound)
             self._spend(len(looked) * max(1, functions.looks(made.members)))
             looked = [
@@ -235,7 +235,7 @@ class _Run:
         name: str = parts["type"].only(str, "type")
         issuer: str = parts["issuer"].only(str, "issuer") if "issuer" in parts else Issuer.POLICY
         for part in ("type", "issuer"):
-            # A rule after this one may issue what a claim is called, or who made it.
+            # A later rule may issue the name of a claim, or its issuer.
             if part in parts and parts[part].read_only:
                 raise PolicyError(f"{part}: is for reading only", code="policy_evaluation")
         made = [Claim(name, value, issuer, parts["value"].read_only) for value in parts["value"].members]
@@ -279,7 +279,7 @@ def _property(claim: Claim, name: str) -> Value:
 
 
 def _compare(left: Value, operator: str, right: Values) -> bool:
-    """Whether any member compares; values of two types are never equal, and only integers have an order."""
+    """Whether any member matches; values of two types are never equal, and only integers are ordered."""
     if operator == "!=":
         return not _compare(left, "==", right)
     if operator == "==":

@@ -1,4 +1,4 @@
-"""The functions of version 1.2: values in, values out, and whether they are for reading only.
+"""The functions of version 1.2: operate on sets of values, and track whether these are read-only.
 
 Spec: Microsoft Azure Attestation, "Policy version 1.2", "Policy functions"; JMESPath, with the one
 function ``equals_ignore_case`` that Azure adds.
@@ -19,22 +19,22 @@ from kluis.services.attestation.language.claims import MOST_INTEGER, Value
 from kluis.services.attestation.language.queries import MAX_JSON, NotJsonError, Work
 
 MAX_VALUES: Final = 16_384
-# To compare with so many characters of a text costs what it costs to compare with a number.
+# Comparing this number of characters costs as much as comparing a number.
 CHARACTERS_A_LOOK: Final = 1024
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Values:
-    """A set of values, in order; read-only where a read-only claim went into it."""
+    """A set of values, in order; read-only if one of its sources is a read-only claim."""
 
     members: tuple[Value, ...]
     read_only: bool = False
 
     def only(self, kind: type[Value], what: str) -> Any:
-        """The one member, of ``kind``.
+        """The only member, of ``kind``.
 
         Raises:
-            PolicyError: none, several, or one of another kind.
+            PolicyError: no member, several, or one of another kind.
         """
         if len(self.members) != 1 or type(self.members[0]) is not kind:
             got = ", ".join(type(member).__name__ for member in self.members[:3]) or "nothing"
@@ -43,7 +43,7 @@ class Values:
 
 
 def looks(members: Iterable[Value]) -> int:
-    """What it costs to compare one value with all of these."""
+    """The cost of comparing one value with all of these."""
     return sum(1 + len(each) // CHARACTERS_A_LOOK if isinstance(each, str) else 1 for each in members)
 
 
@@ -56,12 +56,13 @@ def call(name: str, arguments: list[Values], work: Work) -> Values:
     """Call a function whose number of arguments was checked.
 
     Args:
-        name: the function's.
+        name: of the function.
         arguments: as many as it takes.
-        work: what is left of the policy's; what the call takes is taken from it.
+        work: the policy's remaining work, from which the call's cost is deducted.
 
     Raises:
-        PolicyError: code ``policy_evaluation``; an argument is of another type, or it is too much work.
+        PolicyError: code ``policy_evaluation``; an argument is of another type, or the work limit is
+            exceeded.
     """
     work.step(sum(looks(argument.members) for argument in arguments))
     members = _FUNCTIONS[name](work, *arguments)
@@ -136,7 +137,7 @@ _FUNCTIONS: Final[dict[str, Callable[..., tuple[Value, ...]]]] = {
 
 
 def _check_whole(name: str, members: tuple[Value, ...]) -> None:
-    """Refuse half a character, which JSON can spell and no token can say."""
+    """Refuse half a surrogate pair, which JSON can express but no token can."""
     for member in members:
         if isinstance(member, str) and not member.isascii():
             try:

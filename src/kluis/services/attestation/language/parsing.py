@@ -1,7 +1,7 @@
-"""Policy text to a checked policy, or an error that says where, what and why.
+"""Parse policy text into a checked policy, or report where it is wrong, what and why.
 
-Spec: Microsoft Azure Attestation, policy grammar; the messages keep Azure's shape (symbol, line,
-column, failing rule), which people search for.
+Spec: Microsoft Azure Attestation, policy grammar; the messages keep Azure's form (symbol, line, column,
+failing rule), which people search for.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from kluis.services.attestation.language.syntax import (
 MAX_SIZE: Final = 256 * 1024
 MAX_DEPTH: Final = 16
 _PARTS: Final = re.compile(r'//[^\r\n]*|"(?:[^"\\\r\n]|\\.)*"|[{};]|\w+')
-# Blanks and comments; or a string, in which neither is any.
+# Blanks and comments; or a string, which can contain neither.
 _LAYOUT: Final = re.compile(r'("(?:[^"\\\r\n]|\\.)*")|(?:\s|//[^\r\n]*)+')
 _SHOWN: Final = {
     "SEMICOLON": "';'",
@@ -66,12 +66,12 @@ _SHOWN: Final = {
 
 
 class PolicyParsingError(FormatError):
-    """A policy that is none.
+    """An invalid policy.
 
     Attributes:
-        place: of what is wrong, or None where it is nowhere in particular.
-        failing: what was being read: ``policy > versionInfo``, ``policy > issuancerules``.
-        problem: what is wrong, in one sentence.
+        place: of the problem, or None if it has none.
+        failing: the rule being parsed: ``policy > versionInfo``, ``policy > issuancerules``.
+        problem: in one sentence.
     """
 
     code = "policy_parsing"
@@ -89,13 +89,13 @@ class PolicyParsingError(FormatError):
 
 
 def parse(text: str) -> Policy:
-    """Read a policy and check it.
+    """Parse a policy and check it.
 
     Args:
         text: at most 262144 characters.
 
     Raises:
-        PolicyParsingError: naming the symbol, its line and column, and the rule of the grammar.
+        PolicyParsingError: names the symbol, its line and column, and the rule of the grammar.
     """
     if len(text) > MAX_SIZE:
         raise PolicyParsingError(f"want at most {MAX_SIZE} characters, got {len(text)}", None, "policy")
@@ -139,7 +139,7 @@ def _unexpected(error: UnexpectedInput, text: str) -> PolicyParsingError:
 
 
 def _failing(text: str, place: Place) -> str:
-    """Which part of the grammar was being read at ``place``: the version, a section, or what is between."""
+    """The part of the grammar being parsed at ``place``: the version, a section, or the text between."""
     lines = text.split("\n")[: place.line]
     before = "\n".join([*lines[:-1], lines[-1][: place.column - 1]])
     part, rules = "policy > versionInfo", False
@@ -155,14 +155,16 @@ def _failing(text: str, place: Place) -> str:
 
 
 class _Builder:
-    """Makes the tree of :mod:`syntax` from lark's, leaf by leaf: no text, however nested, recurses."""
+    """Builds the tree of :mod:`syntax` from lark's, leaf by leaf: no text, however nested, causes
+    recursion.
+    """
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.warnings: list[Warned] = []
 
     def transform(self, tree: lark.Tree[Any]) -> Any:
-        """Build what ``tree`` says."""
+        """Build the part that ``tree`` describes."""
         made: dict[int, Any] = {}
         for node in tree.iter_subtrees():
             children = [made.get(id(child), child) for child in node.children]
@@ -180,7 +182,7 @@ class _Builder:
                 list(Section).index(each) for each in by_section
             ):
                 raise PolicyParsingError(
-                    f"section {name} stands twice, or after a later one", place, f"policy > {name}"
+                    f"section {name} appears twice, or after a later one", place, f"policy > {name}"
                 )
             by_section[name] = rules
         return version, by_section
@@ -190,7 +192,7 @@ class _Builder:
         if name != "version":
             raise self._mismatch(name, "'version'")
         if number not in VERSIONS:
-            problem = f"version {number[:24]} is none of {', '.join(VERSIONS)}"
+            problem = f"version {number[:24]} is not one of {', '.join(VERSIONS)}"
             raise self._error(problem, _place(number), number[:24])
         return VERSIONS[number]
 
@@ -251,7 +253,7 @@ class _Builder:
         for key, value, place, words in given:
             if key == "claim" and isinstance(value, lark.Token):
                 if copied is not None:
-                    raise self._error("claim=... stands alone", place, "claim")
+                    raise self._error("claim=... must be the only property", place, "claim")
                 copied = str(value)
             elif key is None:
                 raise self._error("an argument is written name=value", place, words)
@@ -271,7 +273,7 @@ class _Builder:
         raw, out, position = children[0][1:-1], [], 0
         while (at := raw.find("\\", position)) >= 0:
             if raw[at + 1 : at + 2] not in ('"', "\\"):
-                # A JMESPath query has escapes of its own; what is none here stays as it is.
+                # A JMESPath query has its own escapes; an escape that is unknown here is left unchanged.
                 out.append(raw[position : at + 1])
                 position = at + 1
                 continue

@@ -1,8 +1,8 @@
-"""JMESPath queries of policies, whose work is counted: whoever asks for an attestation may bring a policy.
+"""JMESPath queries in policies, with a limit on their work, because any client can send a policy.
 
-A few characters of a query can build, join, flatten or quote more than any memory or patience holds. So each
-step of the interpreter counts, and so does each member of a list that a step goes through, and all text that
-is made. Spec: JMESPath, with the one function ``equals_ignore_case`` that Azure adds.
+A query of a few characters can build, join, flatten or quote more than any memory or time limit allows. So
+each step of the interpreter counts, and so does each member of a list that a step visits, and all text
+produced. Spec: JMESPath, with the one function ``equals_ignore_case`` that Azure adds.
 """
 
 from __future__ import annotations
@@ -20,42 +20,30 @@ from jmespath.visitor import TreeInterpreter
 
 from kluis.errors import PolicyError
 
-__all__ = [
-    "MAX_JSON",
-    "MAX_QUERY",
-    "NotJsonError",
-    "Work",
-    "answer",
-    "first_line",
-    "problem",
-    "read_json",
-    "too_much",
-]
-
 MAX_JSON: Final = 4 << 20
 MAX_QUERY: Final = 4096
 MAX_STEPS: Final = 1_000_000
 MAX_TEXT: Final = 8 << 20
 CHARACTERS_A_STEP: Final = 64
-# What a query builds may be so many times larger than its document, and no more: parts that it repeats are
-# one part in memory, and so many in all that is written of it.
+# A query's result may be at most this many times larger than its document. Repeated parts share memory, but
+# each counts where it is written.
 MAX_GROWTH: Final = 4096
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?", re.ASCII)
 _BUILDERS: Final = frozenset({"multi_select_list", "multi_select_dict"})
-# These compare what is in a list, however long it is.
+# These compare the members of a list, however long it is.
 _ORDERING: Final = frozenset({"sort", "sort_by", "max", "max_by", "min", "min_by"})
 
 
 class NotJsonError(ValueError):
-    """NaN or Infinity, which Python reads as numbers and JSON has not."""
+    """NaN or Infinity, which Python reads as numbers but JSON does not allow."""
 
 
 class Work:
-    """What one run of a policy may still take.
+    """The remaining work of one run of a policy.
 
     Attributes:
-        steps: of interpreters, members of lists that they go through, and so many characters that are read.
-        text: characters that functions make.
+        steps: of interpreters, of members of visited lists, and of characters read.
+        text: characters that functions produce.
     """
 
     def __init__(self) -> None:
@@ -63,24 +51,24 @@ class Work:
         self.text = MAX_TEXT
 
     def step(self, count: int = 1) -> None:
-        """Take steps.
+        """Deduct steps.
 
         Raises:
-            PolicyError: code ``policy_evaluation``; there are not so many left.
+            PolicyError: code ``policy_evaluation``; too few are left.
         """
         self.steps -= count
         if self.steps < 0:
             raise too_much(f"{MAX_STEPS} steps of functions")
 
     def read(self, text: str) -> None:
-        """Go through a text once, as :meth:`step`."""
+        """Deduct one pass over a text, like :meth:`step`."""
         self.step(1 + len(text) // CHARACTERS_A_STEP)
 
     def write(self, characters: int) -> None:
-        """Make text.
+        """Deduct produced text.
 
         Raises:
-            PolicyError: code ``policy_evaluation``; it is more than may be made.
+            PolicyError: code ``policy_evaluation``; too little is left.
         """
         self.text -= characters
         if self.text < 0:
@@ -88,12 +76,12 @@ class Work:
 
 
 def answer(document: str, query: str, work: Work) -> str:
-    """What a query finds in a document, both text; JSON.
+    """The result of a query on a document, both text; JSON.
 
     Raises:
         JMESPathError, ValueError, TypeError, ArithmeticError, RecursionError: the document is not JSON, the
-            query is none, or it fails on this document.
-        PolicyError: code ``policy_evaluation``; it is too much.
+            query is invalid, or it fails on this document.
+        PolicyError: code ``policy_evaluation``; it exceeds the work limit.
     """
     if not document or len(document) > MAX_JSON:
         raise _failure(f"want JSON of at most {MAX_JSON} characters, got {len(document)}")
@@ -109,7 +97,7 @@ def answer(document: str, query: str, work: Work) -> str:
 
 
 def problem(query: str) -> str | None:
-    """What is wrong with a query, whatever the document; None where nothing is."""
+    """The problem of a query, whatever the document; None if it is valid."""
     try:
         _parse(query)
     except PolicyError as error:
@@ -120,7 +108,7 @@ def problem(query: str) -> str | None:
 
 
 def first_line(error: Exception) -> str:
-    """What a library says in its first line; below it JMESPath's shows the query."""
+    """The first line of a library's message; in JMESPath's messages the query follows."""
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")[:200]
 
 
@@ -135,7 +123,7 @@ def _parse(query: str) -> dict[str, Any]:
 
 
 class _Interpreter(TreeInterpreter):  # type: ignore[misc]  # the package has no types
-    """Counts nodes that are visited, and what those go through that visit no node for each member."""
+    """Counts visited nodes, and list members that a node visits without visiting child nodes."""
 
     def __init__(self, work: Work) -> None:
         super().__init__(Options(custom_functions=_Functions(work)))
@@ -161,7 +149,7 @@ class _Interpreter(TreeInterpreter):  # type: ignore[misc]  # the package has no
         return self.COMPARATOR_FUNC[node["value"]](left, right)
 
     def _compare(self, left: Any, right: Any) -> None:
-        """Count a comparison, of texts or member by member, which ends with the smaller one; so does this."""
+        """Count a comparison, of texts or member by member; both end with the shorter value."""
         if isinstance(left, str) and isinstance(right, str):
             self._work.step(min(len(left), len(right)) // CHARACTERS_A_STEP)
         if not isinstance(left, (list, dict)) or not isinstance(right, (list, dict)):
@@ -222,7 +210,7 @@ class _Functions(jmespath_functions.Functions):  # type: ignore[misc]  # likewis
 
 
 def _growth(node: dict[str, Any]) -> int:
-    """How many times larger than its document a query's answer may be, at most."""
+    """The most times that a query's answer may be larger than its document."""
     growth = max(1, len(node["children"])) if node["type"] in _BUILDERS else 1
     for child in node["children"]:
         if isinstance(child, dict):
@@ -235,7 +223,7 @@ def _is(kind: type | tuple[type, ...], value: Any) -> bool:
 
 
 def _alike(left: Any, right: Any) -> bool:
-    """Whether two values are the same, at any depth: true is no number."""
+    """Whether two values are equal, at any depth: true is not a number."""
     if isinstance(left, bool) or isinstance(right, bool):
         return left is right
     if isinstance(left, list) and isinstance(right, list):
@@ -246,7 +234,7 @@ def _alike(left: Any, right: Any) -> bool:
 
 
 def _size(value: Any, most: int) -> int:
-    """How many values a value holds, itself among them; ``most`` and some if they are more."""
+    """The number of values in a value, including itself; a little above ``most`` if there are more."""
     size, left = 0, [value]
     while left and size + len(left) <= most:
         one = left.pop()
@@ -261,7 +249,7 @@ def _size(value: Any, most: int) -> int:
 
 
 def _write(value: Any) -> str:
-    """JSON of at most so many characters; parts that a query repeats are written each time."""
+    """JSON of at most this many characters; repeated parts are written each time."""
     size, parts = 0, []
     for part in _ENCODER.iterencode(value):
         size += len(part)
@@ -275,10 +263,10 @@ _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separato
 
 
 def read_json(text: str) -> Any:
-    """What JSON says.
+    """Decode JSON.
 
     Raises:
-        JSONDecodeError, NotJsonError: it is none.
+        JSONDecodeError, NotJsonError: not JSON.
         ValueError, RecursionError: a number has thousands of digits, or it nests too deep.
     """
     return json.loads(text, parse_constant=_no_constant)
@@ -289,7 +277,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def too_much(most: str) -> PolicyError:
-    """What a policy hears whose run ends at a bound."""
+    """The error of a policy whose run reaches a limit."""
     return PolicyError(f"the policy is too much work: want at most {most}", code="policy_evaluation")
 
 

@@ -1,4 +1,4 @@
-"""A policy as a tree, each part with its place in the text.
+"""The syntax tree of a policy, each part with its place in the text.
 
 Spec: Microsoft Azure Attestation, "Policy version 1.0", "1.1", "1.2": grammar, sections, functions.
 """
@@ -14,7 +14,7 @@ from kluis.services.attestation.language.claims import Value
 
 
 class Section(enum.StrEnum):
-    """A policy's parts, in their order."""
+    """The sections of a policy, in order."""
 
     CONFIGURATION = "configurationrules"
     AUTHORIZATION = "authorizationrules"
@@ -22,7 +22,7 @@ class Section(enum.StrEnum):
 
 
 class Verb(enum.StrEnum):
-    """What a rule does."""
+    """The verb of a rule."""
 
     PERMIT = "permit"
     DENY = "deny"
@@ -36,7 +36,7 @@ VERBS: Final[dict[Section, frozenset[Verb]]] = {
     Section.AUTHORIZATION: frozenset({Verb.PERMIT, Verb.DENY, Verb.ADD, Verb.ISSUE}),
     Section.ISSUANCE: frozenset({Verb.ADD, Verb.ISSUE, Verb.ISSUE_PROPERTY}),
 }
-# What configuration rules may ask of the service, and the kind of its value.
+# The properties that configuration rules can set, and the kinds of their values.
 CONFIGURATION: Final[Mapping[str, type]] = {
     "require_valid_aik_cert": bool,
     "required_pcr_mask": int,
@@ -44,7 +44,7 @@ CONFIGURATION: Final[Mapping[str, type]] = {
 }
 _KINDS: Final = {bool: "true or false", int: "an integer", str: "a string"}
 PROPERTIES: Final = ("type", "value", "valueType", "issuer")
-# Each function, and how many arguments it takes.
+# Each function, and its number of arguments.
 FUNCTIONS: Final = {
     "JmesPath": 2,
     "JsonToClaimValue": 1,
@@ -57,15 +57,15 @@ VERSIONS: Final = {"1.0": (1, 0), "1.1": (1, 1), "1.2": (1, 2)}
 
 
 def configuration_problem(name: str, value: Value | None) -> str | None:
-    """Why configuration rules cannot ask for something; None where they can.
+    """Why configuration rules cannot set a property; None if they can.
 
     Args:
         name: of the property.
-        value: None where it is not known yet.
+        value: None if it is not known yet.
     """
     kind = CONFIGURATION.get(name)
     if kind is None:
-        return f"configuration property {name[:64]!a} is none of {', '.join(CONFIGURATION)}"
+        return f"configuration property {name[:64]!a} is not one of {', '.join(CONFIGURATION)}"
     if value is not None and type(value) is not kind:
         return f"configuration property {name} has a value of {_KINDS[kind]}"
     return None
@@ -73,7 +73,7 @@ def configuration_problem(name: str, value: Value | None) -> str | None:
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """Where something stands: line and column from 1."""
+    """A place in the text: line and column from 1."""
 
     line: int
     column: int
@@ -84,7 +84,7 @@ class Place:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Literal:
-    """A value that stands in the text."""
+    """A literal value."""
 
     value: Value
 
@@ -113,7 +113,7 @@ Expression: TypeAlias = Literal | Reference | Call
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Test:
-    """One demand on a property of a claim."""
+    """One test of a claim's property."""
 
     property: str
     operator: str
@@ -123,11 +123,11 @@ class Test:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Condition:
-    """A filter: the claims that meet every test; negated, that there be none.
+    """A filter for claims that pass every test; negated, that no claim does.
 
     Attributes:
-        named: the one type that a claim must have, where a test says it; None where none does.
-        others: the tests beside that one.
+        named: the required type of the claim, if a test states one; else None.
+        others: the other tests.
     """
 
     negated: bool
@@ -151,7 +151,7 @@ def _names_a_type(test: Test) -> bool:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Property:
-    """A property of a claim that is made."""
+    """A property of an issued claim."""
 
     name: str
     expression: Expression
@@ -160,12 +160,12 @@ class Property:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Action:
-    """What happens where all conditions hold.
+    """The action if all conditions match.
 
     Attributes:
-        verb: what.
-        copied: the identifier whose claims are taken, or None.
-        properties: of the claim that is made.
+        verb: of the action.
+        copied: the identifier whose claims are copied, or None.
+        properties: of the issued claim.
         place: of the verb.
     """
 
@@ -187,7 +187,7 @@ class Rule:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Warned:
-    """Something that is accepted, and is not as the language is written."""
+    """Something that is accepted, but deviates from the language's specification."""
 
     place: Place
     problem: str
@@ -195,13 +195,13 @@ class Warned:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Policy:
-    """A whole policy, checked.
+    """A complete, checked policy.
 
     Attributes:
         version: 1.0, 1.1 or 1.2.
-        sections: the rules of each section that is there.
+        sections: the rules of each section present.
         warnings: in the order of the text.
-        text: as it was given.
+        text: unchanged.
     """
 
     version: tuple[int, int]
@@ -210,7 +210,7 @@ class Policy:
     text: str
 
     def reads(self) -> frozenset[str] | None:
-        """The types of claims that its conditions look at; None where one looks at claims of any type."""
+        """The types of claims in its conditions; None if a condition matches any type."""
         names: set[str] = set()
         for rules in self.sections.values():
             for rule in rules:
@@ -221,5 +221,5 @@ class Policy:
         return frozenset(names)
 
     def rules(self, section: Section) -> tuple[Rule, ...]:
-        """The rules of a section; none where it is not there."""
+        """The rules of a section; empty if it is absent."""
         return self.sections.get(section, ())

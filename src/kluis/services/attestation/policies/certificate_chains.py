@@ -1,9 +1,9 @@
-"""Certificates of those who sign policies: read, linked, and found among those that are trusted.
+"""Parse and link the certificates of policy signers, and find them among the trusted ones.
 
-A chain is what ``x5c`` carries, the signer first. Each of its certificates is signed by the next, which must
-be a CA. A certificate alone is no chain: it stands for its key, whoever issued it. Validity dates do not
-matter: a policy outlives the certificate of who signed it.
-Spec: RFC 7515, "x5c"; RFC 5280, "Basic Path Validation", as far as it is said here.
+A chain comes from ``x5c``, the signer first. Each of its certificates is signed by the next, which must be a
+CA. A single certificate only represents its key, whatever its issuer. Validity dates do not matter: a policy
+outlives its signer's certificate. Spec: RFC 7515, "x5c"; RFC 5280, "Basic Path Validation", to the extent
+described here.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from kluis.formats import x509
 from kluis.formats.x509 import Certificate, KeyKind, Scheme
 from kluis.services.attestation.faults import InvalidParameter
 
-__all__ = ["chain_of", "is_trusted", "jwk_of", "read_certificate", "signer_chain"]
-
 MOST_CERTIFICATES: Final = 5
 _ALGORITHMS: Final = {
     KeyKind.RSA: "RS256",
@@ -31,10 +29,10 @@ _ALGORITHMS: Final = {
 
 
 def read_certificate(text: object, what: str) -> Certificate:
-    """Read one member of ``x5c``: base64 of DER.
+    """Parse one member of ``x5c``: base64 of DER.
 
     Raises:
-        InvalidParameter: it is none.
+        InvalidParameter: not a certificate.
     """
     if not isinstance(text, str) or len(text) > 2 * x509.certificate.MAX_CERTIFICATE:
         raise InvalidParameter(f"{what}: want base64 of a certificate")
@@ -47,10 +45,10 @@ def read_certificate(text: object, what: str) -> Certificate:
 
 
 def chain_of(x5c: object, what: str) -> tuple[Certificate, ...]:
-    """Read ``x5c``, and see that each certificate is signed by the next.
+    """Parse ``x5c``, and check that each certificate is signed by the next.
 
     Raises:
-        InvalidParameter: it is no list of certificates, or a link does not hold.
+        InvalidParameter: not a list of certificates, or a link fails.
     """
     if not isinstance(x5c, list) or not 1 <= len(x5c) <= MOST_CERTIFICATES:
         raise InvalidParameter(f"{what}: want a list of 1 to {MOST_CERTIFICATES} certificates")
@@ -65,10 +63,10 @@ def chain_of(x5c: object, what: str) -> tuple[Certificate, ...]:
 
 
 def signer_chain(x5c: object, what: str) -> tuple[Certificate, ...]:
-    """Read ``x5c`` of one who is to sign policies from now on: a key whose signatures count nowhere is none.
+    """Parse the ``x5c`` of a new policy signer; its key must be one whose signatures are accepted.
 
     Raises:
-        InvalidParameter: as :func:`chain_of`, or the first one's key is not taken.
+        InvalidParameter: as for :func:`chain_of`, or the first certificate's key is not supported.
     """
     chain = chain_of(x5c, what)
     try:
@@ -79,7 +77,7 @@ def signer_chain(x5c: object, what: str) -> tuple[Certificate, ...]:
 
 
 def is_trusted(chain: Sequence[Certificate], anchors: Iterable[Certificate]) -> bool:
-    """Whether one of the chain is trusted itself, or was issued by one that is, and is a CA."""
+    """Whether a certificate of the chain is trusted, or a trusted CA issued it."""
     known = tuple(anchors)
     named = {each.der for each in known}
     if any(each.der in named for each in chain):
@@ -88,7 +86,7 @@ def is_trusted(chain: Sequence[Certificate], anchors: Iterable[Certificate]) -> 
 
 
 def jwk_of(chain: Sequence[Certificate]) -> dict[str, Any]:
-    """The chain as a key of a JWKS document, without the key's own numbers, as Azure has it."""
+    """The chain as a key of a JWKS document, without the key's own numbers, in Azure's form."""
     kind = chain[0].public_key.kind
     return {
         "alg": _ALGORITHMS[kind],

@@ -1,4 +1,4 @@
-"""Policy management certificates: whose signatures count on the policies of an isolated instance.
+"""Policy management certificates: the trusted signers of an isolated instance's policies.
 
 Spec: Microsoft Azure Attestation, "Policy Certificates" (add, get, remove).
 """
@@ -24,8 +24,6 @@ from kluis.services.attestation.policies.signed_documents import Document
 from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.attestation.tokens.tokens import Tokens
 
-__all__ = ["PolicyCertificates", "certificate_body", "check_signer"]
-
 TABLE: Final = "attestation.certificates"
 MOST: Final = 64
 _CLAIMS: Final = ("policyCertificate", "maa-policyCertificate", "x-ms-policyCertificate")
@@ -33,7 +31,7 @@ _OBJECTS: Final = ("policyCertificateToAdd", "policyCertificateToRemove")
 
 
 class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The certificates of an instance in the store: a chain each, DER, the trusted one first."""
+    """The certificates of an instance in the store: one chain each, DER, the trusted certificate first."""
 
     version: int
     chains: tuple[tuple[bytes, ...], ...]
@@ -48,29 +46,29 @@ class PolicyCertificates:
         self._tokens = tokens
 
     def trusted_certificates(self, store: Reading, instance: Instance) -> tuple[Certificate, ...]:
-        """The certificates whose signatures count; none on an instance that is not isolated."""
+        """The trusted certificates; empty for an instance that is not isolated."""
         if not instance.isolated:
             return ()
         return tuple(_read(chain[0]) for chain in self._chains(store, instance))
 
     def get(self, instance: Instance, now: datetime) -> str:
-        """A token that lists them."""
+        """Return a token that lists them."""
         chains = self._chains(self._storage, instance) if instance.isolated else ()
         keys = [jwk_of([_read(each) for each in chain]) for chain in chains]
         return self._tokens.about_policies(instance, {"x-ms-policy-certificates": {"keys": keys}}, now)
 
     def add(self, instance: Instance, jws: str, now: datetime) -> str:
-        """Trust a certificate from now on; a token says that it is there.
+        """Add a trusted certificate; return a token that confirms it.
 
         Args:
             instance: isolated.
-            jws: names the certificate, and is signed by one that is trusted.
+            jws: names the certificate, and is signed by a trusted one.
             now: aware.
 
         Raises:
-            InvalidOperation: not isolated, or it cannot be read, names no certificate, or is signed by nobody
-                who is trusted.
-            InvalidParameter: it is no such document, or the certificate's key could sign nothing.
+            InvalidOperation: the instance is not isolated, or the JWS cannot be read, names no certificate,
+                or has no trusted signer.
+            InvalidParameter: not such a document, or the certificate's key cannot sign.
         """
         document, chain = self._asked(instance, jws, signer_chain)
 
@@ -87,11 +85,11 @@ class PolicyCertificates:
         return self._change_token(instance, chain[0], "IsPresent", now)
 
     def remove(self, instance: Instance, jws: str, now: datetime) -> str:
-        """Trust a certificate no more; a token says that it is gone.
+        """Remove a trusted certificate; return a token that confirms it.
 
         Raises:
-            InvalidOperation: as :meth:`add`, or it is the last one.
-            InvalidParameter: as :meth:`add`.
+            InvalidOperation: as for :meth:`add`, or it is the last one.
+            InvalidParameter: as for :meth:`add`.
         """
         document, chain = self._asked(instance, jws, chain_of)
 
@@ -110,17 +108,17 @@ class PolicyCertificates:
         return self._change_token(instance, chain[0], "IsAbsent", now)
 
     def put(self, store: Writing, instance: str, chains: Sequence[Sequence[bytes]]) -> None:
-        """Keep the certificates of an instance, as a part of a change of the store."""
+        """Store the certificates of an instance, as part of a transaction."""
         record = _Kept(1, tuple(tuple(chain) for chain in chains))
         store.put(TABLE, instance, msgspec.msgpack.encode(record))
 
     def stored_chains(self, store: Reading, instance: str) -> tuple[tuple[bytes, ...], ...] | None:
-        """The chains that the store holds for an instance; None where nobody put or changed any."""
+        """The chains in the store for an instance; None if they were never changed."""
         data = store.get(TABLE, instance)
         return None if data is None else msgspec.msgpack.decode(data, type=_Kept).chains
 
     def forget(self, instance: str, store: Writing) -> None:
-        """Delete them, as a part of a change of the store."""
+        """Delete them, as part of a transaction."""
         store.delete(TABLE, instance)
 
     def _chains(self, store: Reading, instance: Instance) -> tuple[tuple[bytes, ...], ...]:
@@ -161,7 +159,7 @@ class PolicyCertificates:
 def check_signer(
     instance: Instance, document: Document, certificates: Sequence[Certificate], what: str
 ) -> None:
-    """Refuse a document that nobody signed who may, where the instance is isolated.
+    """Refuse a document without an accepted signer, if the instance is isolated.
 
     Raises:
         InvalidOperation: unsigned, or signed by another.
@@ -183,7 +181,7 @@ def check_signer(
 
 
 def thumbprint(der: bytes) -> str:
-    """A certificate's name among Azure's tools: the SHA-1 of its DER, hex in capitals."""
+    """A certificate's name in Azure's tools: the SHA-1 of its DER, hex in capitals."""
     return hashlib.sha1(der, usedforsecurity=False).hexdigest().upper()
 
 

@@ -1,4 +1,4 @@
-"""From what the service found to what a token says: the policy's verdict."""
+"""Evaluate a policy on the service's claims, and build the token's claims."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ from kluis.services.attestation.language import Claim, evaluate
 from kluis.services.attestation.policies.own_claims import check_issued, incoming
 from kluis.services.attestation.policies.policies import HeldPolicy
 
-__all__ = ["Evaluated", "evaluate_policy"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Evaluated:
-    """What came of a policy that permits.
+    """The outcome of a policy that permits.
 
     Attributes:
         issued: the policy's own claims.
-        properties: what it asks of the service.
+        properties: what it requires of the service.
     """
 
     issued: Mapping[str, Any]
@@ -38,16 +36,16 @@ def evaluate_policy(
     """Evaluate a policy.
 
     Args:
-        policy: it.
+        policy: to evaluate.
         claims: of the evidence, by name.
-        token_claims: what the token states of it, whatever the policy issues; None: all of ``claims``.
+        token_claims: always in the token, whatever the policy issues; None: all of ``claims``.
         aliases: the same, under other names.
         custom: the client's own claims.
-        read_only: names of what a policy reads and does not issue.
+        read_only: names of claims that a policy can read but not issue.
 
     Raises:
-        PolicyError: code ``policy_evaluation``: it denies, does not permit, fails, or says what only the
-            service says; names the rule and the claim.
+        PolicyError: code ``policy_evaluation``: it denies, does not permit, fails, or issues a reserved
+            claim; names the rule and the claim.
     """
     stated = claims if token_claims is None else token_claims
     inputs = [*incoming(claims, policy.reads, read_only), *custom]

@@ -1,8 +1,8 @@
-"""The service's own claims: as policies see them, and what a policy may say of them.
+"""Separate the service's claims from a policy's: what policies read, and what they may not issue.
 
-A policy reads every claim of the service, and issues claims of its own beside them. What only the service
-says, names that begin ``x-ms-``, ``x-kluis-`` or ``tdx_`` and those of every token, it may repeat and never
-change.
+A policy reads every claim of the service, and issues further claims. Reserved names begin with ``x-ms-``,
+``x-kluis-`` or ``tdx_``, or are common to every token: a policy may repeat these claims, but never change
+them.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from kluis.services.attestation.language import Claim, Issuer
 from kluis.services.attestation.language.claims import MOST_INTEGER, Value, shown_value
 from kluis.services.attestation.language.evaluation import MOST_SEEN
 
-__all__ = ["check_issued", "incoming"]
-
 RESERVED: Final = ("x-ms-", "x-kluis-", "tdx_")
 _OF_EVERY_TOKEN: Final = frozenset(
     {"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "cnf", "nonce", "rp_data", "eat_profile", "intuse",
@@ -29,12 +27,12 @@ _OF_EVERY_TOKEN: Final = frozenset(
 def incoming(
     claims: Mapping[str, Any], reads: frozenset[str] | None = None, read_only: frozenset[str] = frozenset()
 ) -> list[Claim]:
-    """The service's claims, as policies see them: what is no plain value is JSON text.
+    """The service's claims for policies: a value that is not plain becomes JSON text.
 
     Args:
-        claims: by name; None is none.
-        reads: the names that the policy looks at; None: any. Others are left out.
-        read_only: names of claims that a policy reads and does not issue.
+        claims: by name; None values are left out.
+        reads: the names in the policy's conditions; None: any. Others are left out.
+        read_only: names of claims that a policy can read but not issue.
     """
     inputs: list[Claim] = []
     for name in claims if reads is None else reads & claims.keys():
@@ -50,12 +48,12 @@ def incoming(
 def check_issued(
     issued: Mapping[str, object], claims: Mapping[str, Any], token_claims: Mapping[str, Any] = {}
 ) -> None:
-    """See that a policy says nothing in the service's place.
+    """Check that a policy does not issue claims in the service's place.
 
     Args:
         issued: by the policy.
-        claims: what the service verified, by every name that a policy reads it by.
-        token_claims: what the token states of it whatever the policy issues.
+        claims: verified by the service, under every name that a policy reads.
+        token_claims: always in the token, whatever the policy issues.
 
     Raises:
         PolicyError: code ``policy_evaluation``; names the claim.
@@ -74,7 +72,7 @@ def _check_repeated(name: str, value: object, claims: Mapping[str, Any]) -> None
     raise PolicyError(
         f"Policy Evaluation Error has occurred: claim {name!a} is the service's own: want {shown}, "
         f"got {' and '.join(map(shown_value, values[:MOST_SEEN]))}",
-        hint="issue it under a name of your own",
+        hint="issue it under another name",
         code="policy_evaluation",
     )
 

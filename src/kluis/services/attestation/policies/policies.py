@@ -1,4 +1,4 @@
-"""Policies of instances: set, read and reset, each kept as the JWS in which its owner sent it.
+"""Set, read and reset the policies of instances, each stored as the JWS that its owner sent.
 
 Spec: Microsoft Azure Attestation, "Policy" (get, set, reset); StoredAttestationPolicy.
 """
@@ -28,8 +28,6 @@ from kluis.services.attestation.policies.certificates import PolicyCertificates,
 from kluis.services.attestation.policies.signed_documents import UNSIGNED_EMPTY, Document
 from kluis.services.attestation.tokens.tokens import Tokens
 
-__all__ = ["HeldPolicy", "Policies", "about", "hold", "hold_draft"]
-
 TABLE: Final = "attestation.policies"
 MEMBER: Final = "AttestationPolicy"
 MOST_HELD: Final = 256
@@ -45,15 +43,15 @@ class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HeldPolicy:
-    """A policy, read and checked.
+    """A parsed and checked policy.
 
     Attributes:
-        policy: it.
-        properties: what its configuration rules ask of the service.
-        reads: the types of claims that it looks at; None where it looks at any.
+        policy: the policy.
+        properties: what its configuration rules require of the service.
+        reads: the types of claims in its conditions; None if any.
         hash: the value of ``x-ms-policy-hash``.
-        signer: the value of ``x-ms-policy-signer``, or None where nobody signed.
-        jws: as it is kept.
+        signer: the value of ``x-ms-policy-signer``, or None if it is unsigned.
+        jws: as stored.
     """
 
     policy: Policy
@@ -72,15 +70,15 @@ class Policies:
         self._leases = Leases(storage)
         self._certificates = certificates
         self._tokens = tokens
-        # By the exact bytes in the store, so that what is held is never another than what is kept.
+        # Keyed by the exact bytes in the store, so that a cached policy never differs from the stored one.
         self._held: dict[bytes, HeldPolicy] = {}
         self._defaults: dict[AttestationType, HeldPolicy] = {}
 
     def current(self, instance: Instance, kind: AttestationType) -> HeldPolicy:
-        """The policy that holds.
+        """The policy in force.
 
         Raises:
-            PolicyMissing: none is set, and there is none by default.
+            PolicyMissing: none is set, and there is no default.
         """
         data = self._leases.get(TABLE, _key(instance, kind))
         if data is None:
@@ -94,7 +92,7 @@ class Policies:
         return policy
 
     def get(self, instance: Instance, kind: AttestationType, now: datetime) -> str:
-        """A token with the policy that holds, as it was sent; an empty one where there is none."""
+        """Return a token with the policy in force, as it was sent; an empty one if there is none."""
         data = self._storage.get(TABLE, _key(instance, kind))
         if data is not None:
             jws = _jws(data)
@@ -103,18 +101,18 @@ class Policies:
         return self._tokens.about_policies(instance, {"x-ms-policy": jws}, now)
 
     def set(self, instance: Instance, kind: AttestationType, jws: str, now: datetime) -> str:
-        """Set a policy; a token says which.
+        """Set a policy; return a token that describes it.
 
         Args:
-            instance: whose.
+            instance: of the policy.
             kind: of attestation.
             jws: ``{"AttestationPolicy": base64url of the text}``, signed or not.
             now: aware.
 
         Raises:
-            InvalidParameter: it is no such document.
-            InvalidOperation: it cannot be read; or the instance is isolated, and nobody signed who may.
-            PolicyParsingError: the text is no policy.
+            InvalidParameter: not such a document.
+            InvalidOperation: it cannot be read; or the instance is isolated, and it has no accepted signer.
+            PolicyParsingError: the text is not a policy.
         """
         document = signed_documents.parse(jws, "policy")
         policy = _hold_document(document)
@@ -130,17 +128,17 @@ class Policies:
         return self._change_token(instance, document, "Updated", now)
 
     def reset(self, instance: Instance, kind: AttestationType, jws: str, now: datetime) -> str:
-        """Go back to what holds by default; a token says so.
+        """Restore the default policy; return a token that confirms it.
 
         Args:
-            instance: whose.
+            instance: of the policy.
             kind: of attestation.
-            jws: without content; signed, where the instance is isolated.
+            jws: without content; signed, if the instance is isolated.
             now: aware.
 
         Raises:
-            InvalidParameter: it is no JWS, or one that carries a policy.
-            InvalidOperation: as :meth:`set`.
+            InvalidParameter: not a JWS, or one that contains a policy.
+            InvalidOperation: as for :meth:`set`.
         """
         document = signed_documents.parse(jws, "policy reset")
         if document.body.strip() not in (b"", b"null", b"{}", b'""'):
@@ -157,11 +155,11 @@ class Policies:
         return self._change_token(instance, document, "Removed", now)
 
     def settle(self) -> None:
-        """Wait, after a change of the store, until no instance of the service goes by what was before."""
+        """Wait, after a change of the store, until no process of the service uses the previous state."""
         self._leases.settle()
 
     def forget(self, instance: str, store: Writing) -> None:
-        """Delete an instance's policies, as a part of a change of the store that :meth:`settle` follows."""
+        """Delete an instance's policies, as part of a transaction that :meth:`settle` follows."""
         for kind in AttestationType:
             store.delete(TABLE, f"{instance}/{kind}")
 
@@ -189,7 +187,7 @@ class Policies:
 
 
 def about(policy: HeldPolicy) -> dict[str, Any]:
-    """What a token says of the policy that it was made under."""
+    """The claims of a token about the policy that it was made under."""
     claims: dict[str, Any] = {"x-ms-policy-hash": policy.hash}
     if policy.signer is not None:
         claims["x-ms-policy-signer"] = policy.signer
@@ -197,11 +195,11 @@ def about(policy: HeldPolicy) -> dict[str, Any]:
 
 
 def hold_draft(text: str) -> HeldPolicy:
-    """Read a policy that a client brought along, of at most 64 KiB.
+    """Parse a policy that a client sent, at most 64 KiB.
 
     Raises:
         InvalidParameter: it is longer.
-        PolicyParsingError: it is none.
+        PolicyParsingError: it is invalid.
     """
     if len(text) > MOST_DRAFT:
         raise InvalidParameter(
@@ -211,10 +209,10 @@ def hold_draft(text: str) -> HeldPolicy:
 
 
 def hold(text: str) -> HeldPolicy:
-    """Read a policy that nobody signed: a default one, or a draft.
+    """Parse an unsigned policy: a default one, or a draft.
 
     Raises:
-        PolicyParsingError: it is none.
+        PolicyParsingError: it is invalid.
     """
     encoded = b64.encode_url(text.encode())
     jws = signed_documents.write_unsigned(msgspec.json.encode({MEMBER: encoded}))
@@ -235,7 +233,7 @@ def _hold_document(document: Document) -> HeldPolicy:
 def _hold(text: str, jws: str, signer: dict[str, Any] | None) -> HeldPolicy:
     policy = parse(text)
     rules = policy.rules(Section.CONFIGURATION)
-    # These rules run before there is any claim, so what they come to never changes.
+    # These rules run before there is any claim, so their outcome never changes.
     asked = dataclasses.replace(policy, sections={Section.CONFIGURATION: rules}) if rules else None
     return HeldPolicy(
         policy=policy,
@@ -248,7 +246,7 @@ def _hold(text: str, jws: str, signer: dict[str, Any] | None) -> HeldPolicy:
 
 
 def _signer(document: Document) -> dict[str, Any]:
-    # Clients read either form.
+    # Clients accept either form.
     key = jwk_of(document.chain)
     return {**key, "jwk": key}
 

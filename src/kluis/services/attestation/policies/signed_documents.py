@@ -1,14 +1,15 @@
-"""What policy owners send: a document in a JWS, signed by them or by nobody.
+"""Parse policy owners' documents: a JWS, signed or unsigned.
 
-Azure's tools write its header in several ways, and all of them are read:
+Azure's tools write its header in several ways, all of which are accepted:
 
     {"alg": "none"}                                    and no signature
     {"alg": "RS256" | "RSA256" | "ES256" | "ECDH256" | ..., "x5c": [certificate, ...]}
     {"alg": ...,                                       "jwk": {"x5c": [certificate, ...]}}
 
-The key is the certificate's, and the certificate is in the header: whether it counts for anything is for
-:mod:`kluis.services.attestation.policies.policies` to say. No key is ever fetched (``jku``, ``x5u``), and no
-algorithm with a shared key is known. Spec: RFC 7515; Microsoft Azure Attestation, "Signed policies".
+The key is the certificate's, and the certificate is in the header:
+:mod:`kluis.services.attestation.policies.policies` decides whether it is trusted. No key is ever fetched
+(``jku``, ``x5u``), and no algorithm with a shared key is supported. Spec: RFC 7515; Microsoft Azure
+Attestation, "Signed policies".
 """
 
 from __future__ import annotations
@@ -24,8 +25,6 @@ from kluis.formats.x509 import Certificate, KeyKind, Scheme
 from kluis.services.attestation.faults import InvalidOperation, InvalidParameter
 from kluis.services.attestation.octets import NotBase64, decode_base64, json_object
 from kluis.services.attestation.policies.certificate_chains import chain_of
-
-__all__ = ["UNSIGNED_EMPTY", "Document", "decode_part", "parse", "write_unsigned"]
 
 MAX_JWS: Final = 1 << 20
 UNSIGNED_EMPTY: Final = "eyJhbGciOiJub25lIn0.."
@@ -50,12 +49,12 @@ _NEVER: Final = ("crit", "jku", "x5u", "b64", "zip", "enc")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Document:
-    """A document, and who signed it.
+    """A document and its signer.
 
     Attributes:
-        jws: the compact serialization, as it is kept.
+        jws: the compact serialization, as stored.
         body: its payload, of any content.
-        chain: certificates, the signer's first; empty where nobody signed.
+        chain: certificates, the signer's first; empty if it is unsigned.
     """
 
     jws: str
@@ -66,27 +65,27 @@ class Document:
         """The payload, a JSON object.
 
         Raises:
-            InvalidParameter: it is none.
+            InvalidParameter: not a JSON object.
         """
         return json_object(self.body, what)
 
 
 def write_unsigned(body: bytes) -> str:
-    """Write a document that nobody signs."""
+    """Write an unsigned document."""
     return f"{_UNSIGNED_HEADER}.{b64.encode_url(body)}."
 
 
 def parse(text: str, what: str = "JWS") -> Document:
-    """Read a document; if it is signed, by the very key in its header.
+    """Parse a document; if it is signed, verify it with the key in its header.
 
     Args:
-        text: compact serialization, at most 1 MiB; spaces around it, and one pair of quotes, do not count.
+        text: compact serialization, at most 1 MiB; surrounding spaces, and one pair of quotes, are ignored.
         what: for messages.
 
     Raises:
-        InvalidOperation: it is not three parts of base64, which Azure calls so.
-        InvalidParameter: its parts are of another shape, of an algorithm that is not taken, or the signature
-            does not hold.
+        InvalidOperation: not three parts of base64; the error's name is Azure's.
+        InvalidParameter: its parts have another shape, its algorithm is not supported, or the signature is
+            wrong.
     """
     if len(text) > MAX_JWS:
         raise InvalidParameter(f"{what}: want at most {MAX_JWS} characters, got {len(text)}")
@@ -117,11 +116,11 @@ def parse(text: str, what: str = "JWS") -> Document:
 
 
 def decode_part(text: str, what: str, *, most: int) -> bytes:
-    """Read base64 of a document's, as :func:`decode_base64` does.
+    """Decode base64 in a document, like :func:`decode_base64`.
 
     Raises:
-        InvalidOperation: it is none.
-        InvalidParameter: it is of more bytes.
+        InvalidOperation: not base64.
+        InvalidParameter: more bytes.
     """
     try:
         return decode_base64(text, what, most=most)

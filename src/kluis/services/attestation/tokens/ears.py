@@ -1,8 +1,9 @@
-"""Attestation results in the IETF's form, EAR, of what the service attests.
+"""Attestation results in the IETF's format, EAR, for evidence that the service attests.
 
-The policy of an instance says yes or no, and not which aspect of the attester it looked at. So the vector
-claims nothing of code, configuration or identity: it speaks of the platform, which the service judged by
-its maker's word, and of who can look into its memory. What the policy read and issued stands beside it.
+An instance's policy only permits or denies, without stating the aspects of the attester that it checked. So
+the vector makes no claim about code, configuration or identity. It covers the platform, which the service
+judges by its vendor's statement, and who can read its memory. The claims that the policy read and issued are
+included.
 """
 
 from __future__ import annotations
@@ -18,8 +19,6 @@ from kluis.appraisal.results.rule import Rule
 from kluis.appraisal.tokens.ear import BUILD, DEVELOPER, NONCE_SIZES, Appraisal, Ear
 from kluis.evidence import Claims, TcbStatus, denylist
 
-__all__ = ["TYPE", "of"]
-
 TYPE: Final = "eat+jwt"
 
 
@@ -30,10 +29,10 @@ def of(
 
     Args:
         claims: verified.
-        token_claims: what the service states in a token.
-        issued: what the policy says beside it.
+        token_claims: the service's claims in a token.
+        issued: the policy's further claims.
         now: aware.
-        seconds: of its life, cut to when the evidence's endorsements run out.
+        seconds: lifetime, at most until the evidence's endorsements expire.
     """
     vector = _vector(claims)
     tiers = [Tier.AFFIRMING, *map(trustworthiness.tier, vector.values())]

@@ -1,8 +1,8 @@
-"""The digest of what a service was told: who relies on its tokens may want that, beside its code.
+"""The digest of a service's settings, which a relying party can require in addition to its code.
 
-The same code under other roots says other things of the same evidence, and roots are its operator's choice.
-So the digest stands in the evidence of every signing key, and a key signs under one set of settings alone.
-The issuer of bearer tokens belongs to the settings: it decides who may replace a policy.
+The same code with other roots accepts other evidence, and its operator chooses the roots. So the digest is in
+the evidence of every signing key, and a key signs only under one set of settings. The issuer of bearer tokens
+is part of the settings: it determines who can replace a policy.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from kluis.formats.encoding.jcs import Json
 from kluis.hashes import sha256
 from kluis.services.attestation.settings import AttestationSettings
 
-__all__ = ["digest"]
-
-# What is verified whoever brings it, and what only says where the service is.
+# Left out: inputs that are verified whatever their source, and settings that only describe the service's
+# location.
 LEFT_OUT: Final = frozenset({"collateral", "collateral_seconds", "location"})
 
 
@@ -29,7 +28,7 @@ def digest(settings: AttestationSettings, issuer: bytes) -> bytes:
 
     Args:
         settings: bytes are written in hex, sets in order, and some members are left out.
-        issuer: canonical JSON, as :func:`kluis.services.issuers.canonical` writes it.
+        issuer: canonical JSON, from :func:`kluis.services.issuers.canonical`.
     """
     return sha256(jcs.dumps({"issuer": jcs.loads(issuer, "issuer"), "settings": _plain(settings)}))
 

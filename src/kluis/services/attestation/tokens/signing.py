@@ -1,9 +1,9 @@
-"""The keys that an instance's tokens are signed with: made inside, and published before they sign.
+"""The signing keys of an instance's tokens: generated inside, and published before they sign.
 
-A key signs for a while; then a new one is made. The new one is published a while before it signs, for
-clients keep what they fetched; the old one's certificate stays published until its last token has expired,
-while the private key itself is forgotten. Each certificate carries the evidence of the enclave that made
-the key (:mod:`kluis.formats.kluis.vouched`), where there is one.
+A key signs for some time; then a new one is generated. The new key is published before it signs, because
+clients cache keys. The old key's certificate stays published until its last token has expired, but its
+private key is deleted. Each certificate contains the evidence of the enclave that generated the key
+(:mod:`kluis.formats.kluis.vouched`), if there is one.
 """
 
 from __future__ import annotations
@@ -30,21 +30,19 @@ from kluis.services.attestation.tokens.settings_digest import digest
 from kluis.services.attestation.tokens.signing_certificate import Vouch, certify, key_id, stands_on
 from kluis.services.attestation.tokens.signing_key import SigningKey
 
-__all__ = ["SigningKeys"]
-
 TABLE: Final = "attestation.signing"
 BITS: Final = 2048
-# How long an instance's keys are used before the store is asked for them again.
+# How long an instance's keys are cached before the store is read again.
 HELD_SECONDS: Final = 30
 # A token's verifier may be slow, and have another clock.
 GRACE_SECONDS: Final = DAY
-# Of one instance, published: whoever fetches them reads so many, and 256 KiB, of which each takes 9.
+# Limit of published keys of one instance: a client reads this many, and 256 KiB, of which each takes 9.
 MOST_KEYS: Final = 24
 MOST_HELD: Final = 1024
 
 
 class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One key in the store; ``private`` is empty once it signs no more."""
+    """One key in the store; ``private`` is empty once it no longer signs."""
 
     kid: str
     certificate: bytes
@@ -55,7 +53,7 @@ class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Ring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An instance's keys in the store, in the order of their making."""
+    """An instance's keys in the store, oldest first."""
 
     version: int
     keys: tuple[_Kept, ...]
@@ -72,9 +70,9 @@ class SigningKeys:
 
     Args:
         settings: how long a key signs, and is published before.
-        storage: where they are kept.
-        vouch: has this enclave quote a statement; gives None where there is no enclave.
-        issuer: who decides about callers, as :func:`kluis.services.issuers.canonical` writes it.
+        storage: of the keys.
+        vouch: makes this enclave quote a statement; returns None if there is no enclave.
+        issuer: of the callers' tokens, from :func:`kluis.services.issuers.canonical`.
     """
 
     def __init__(self, settings: AttestationSettings, storage: Storage, vouch: Vouch, issuer: bytes) -> None:
@@ -87,24 +85,24 @@ class SigningKeys:
         self._lock = threading.RLock()
 
     def current(self, instance: str, url: str, now: datetime) -> SigningKey:
-        """The key that signs now; a first one, or a next one, is made when there is need of it.
+        """The key that signs now; a first or next one is generated if needed.
 
         Args:
-            instance: whose, by its ``key``.
-            url: that its tokens are issued by.
+            instance: by its ``key``.
+            url: issuer of its tokens.
             now: aware.
         """
         ring = self._ring(instance, url, now)
         at = int(now.timestamp())
         signing = [key for key in ring.keys if key.signs_from <= at and key.private]
-        # A host that sets the clock back finds no key that signs already: then the oldest that can.
+        # If a host sets the clock to the past, no key signs yet: then use the oldest that can.
         kept = signing[-1] if signing else next(key for key in ring.keys if key.private)
         if at - kept.created > self._settings.key_seconds and kept is ring.keys[-1]:
             self.rotate(instance, url, now, self._settings.publish_seconds, only_after=kept.kid)
         return self._load(kept, url)
 
     def published_keys(self, instance: str, url: str, now: datetime) -> list[tuple[str, bytes]]:
-        """Key id and certificate, DER, of every key whose tokens may still be about, newest first."""
+        """Key id and certificate, DER, of every key whose tokens may still be valid, newest first."""
         ring, at = self._ring(instance, url, now), int(now.timestamp())
         return [
             (key.kid, key.certificate)
@@ -115,21 +113,22 @@ class SigningKeys:
     def rotate(
         self, instance: str, url: str, now: datetime, delay_seconds: int, *, only_after: str | None = None
     ) -> str:
-        """Make a new key. It is published at once, and signs after ``delay_seconds``.
+        """Generate a new key. It is published at once, and signs after ``delay_seconds``.
 
         Args:
-            instance: whose, by its ``key``.
-            url: that its tokens are issued by.
+            instance: by its ``key``.
+            url: issuer of its tokens.
             now: aware.
-            delay_seconds: 0 where the old key must not sign one more token; then the oldest give way, where
+            delay_seconds: 0 if the old key must not sign another token; then the oldest keys are dropped if
                 there are too many.
-            only_after: the key that is to be replaced: if it is no longer the newest, another was faster.
+            only_after: the key to replace; nothing is done if it is no longer the newest, because another
+                process was faster.
 
         Returns:
             The id of the newest key.
 
         Raises:
-            InvalidOperation: as many are published as may be.
+            InvalidOperation: the limit of published keys is reached.
         """
         made = self._make(url, now, delay_seconds)
         at = int(now.timestamp())
@@ -150,12 +149,12 @@ class SigningKeys:
         return ring.keys[-1].kid
 
     def forget(self, name: str, store: Writing) -> None:
-        """Delete the keys of every life of an instance's name, as a part of a change of the store."""
+        """Delete the keys of every life of an instance's name, as part of a transaction."""
         for place in [place for place, _ in store.scan(TABLE, name)]:
             store.delete(TABLE, place)
 
     def let_go(self, instance: str) -> None:
-        """Hold nothing any more of an instance that is deleted."""
+        """Drop everything cached for a deleted instance."""
         with self._lock:
             entry = self._held.pop(instance, None)
             for key in entry.ring.keys if entry is not None else ():
@@ -172,7 +171,7 @@ class SigningKeys:
                 first = self._make(url, now, 0)
 
                 def work(store: Writing) -> _Ring:
-                    # Another instance of the service may have been first.
+                    # Another process of the service may have been first.
                     there = _read(store.get(TABLE, self._place(instance)))
                     return there if there.keys else self._write(store, instance, (first,))
 
@@ -185,9 +184,9 @@ class SigningKeys:
             return ring
 
     def _renew(self, instance: str, url: str, ring: _Ring, now: datetime) -> _Ring:
-        """The keys, once a start, with evidence of the platform and the image as they are now.
+        """Renew the keys once at each start, with evidence of the current platform and image.
 
-        A platform that was certified anew, after a TCB recovery, is still out of date by its old evidence.
+        After a TCB recovery a re-certified platform is still out of date according to its old evidence.
         """
         fresh: dict[str, bytes] = {}
         for key in ring.keys:
@@ -212,7 +211,7 @@ class SigningKeys:
         return self._storage.update(work)
 
     def _over(self, key: _Kept, at: int) -> bool:
-        """Whether a key that signs no more is still there to sign with."""
+        """Whether a key that no longer signs still has its private key."""
         if key.published_until is None or not key.private:
             return False
         return at >= key.published_until - self._published_seconds + 2 * HELD_SECONDS
@@ -231,11 +230,13 @@ class SigningKeys:
 
     @property
     def _life_seconds(self) -> int:
-        """Of a key's certificate, from when the key signs."""
+        """Lifetime of a key's certificate, from when the key signs."""
         return self._settings.key_seconds + self._settings.longest_token_seconds + 30 * DAY
 
     def _age(self, key: _Kept, at: int, replaced_at: int) -> _Kept:
-        """A key after a newer one was made: it ends when that one begins, and is a certificate alone."""
+        """A key after a newer one was generated: it ends when the newer one starts, and is then only a
+        certificate.
+        """
         if key.published_until is None:
             private = key.private if replaced_at > at else b""
             until = replaced_at + self._published_seconds
@@ -243,7 +244,7 @@ class SigningKeys:
         return msgspec.structs.replace(key, private=b"") if self._over(key, at) else key
 
     def _keep(self, instance: str, ring: _Ring, now: datetime) -> None:
-        """Hold what was read, under the lock."""
+        """Cache what was read, under the lock."""
         before = self._held.pop(instance, None)
         for key in before.ring.keys if before is not None else ():
             if key not in ring.keys:
@@ -265,7 +266,9 @@ class SigningKeys:
         )
 
     def _place(self, instance: str) -> str:
-        """Where an instance's keys are: a key never signs under other settings than its evidence names."""
+        """The place of an instance's keys: a key never signs under other settings than those in its
+        evidence.
+        """
         return f"{instance}/{self._digest.hex()}"
 
     def _write(self, store: Writing, instance: str, keys: tuple[_Kept, ...]) -> _Ring:

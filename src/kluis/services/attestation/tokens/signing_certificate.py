@@ -17,11 +17,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from kluis.formats import x509
 from kluis.formats.encoding import b64, der
 from kluis.formats.kluis import vouched
-from kluis.formats.kluis.vouched import Evidence, Vouched
+from kluis.formats.kluis.bundle import EvidenceBundle
 from kluis.formats.sgx import quote as dcap_quote
 from kluis.hashes import sha256
-
-__all__ = ["Vouch", "certify", "key_id", "stands_on"]
 
 BACKDATED: Final = timedelta(minutes=5)  # a relying party's clock may be behind ours
 SERIAL_BYTES: Final = 16
@@ -37,7 +35,7 @@ _UTC_TIME: Final = 0x17
 _GENERALIZED_TIME: Final = 0x18
 
 
-Vouch: TypeAlias = Callable[[bytes], Evidence | None]
+Vouch: TypeAlias = Callable[[bytes], EvidenceBundle | None]
 """Has this enclave quote a payload, exactly as it is given, for the purpose ``app``."""
 
 
@@ -47,18 +45,18 @@ def key_id(key: rsa.RSAPublicKey) -> str:
 
 
 def stands_on(certificate: bytes) -> tuple[bytes, ...]:
-    """What a certificate's evidence is of: image, versions of the platform, and its certificates.
+    """The subjects of a certificate's evidence: image, platform versions, and the platform's certificates.
 
     Args:
-        certificate: DER, of :func:`certify`.
+        certificate: DER, from :func:`certify`.
 
     Returns:
-        Nothing where there is no evidence.
+        Empty if there is no evidence.
     """
     read = x509.parse(certificate, "signing certificate")
     if vouched.QUOTE_OID not in read.extensions:
         return ()
-    quote = dcap_quote.parse(Vouched.of(read).quote)
+    quote = dcap_quote.parse(vouched.evidence_in(read).quote)
     body = quote.body
     return body.mrenclave, body.cpusvn, quote.certification_data  # type: ignore[union-attr]
 
@@ -66,7 +64,7 @@ def stands_on(certificate: bytes) -> tuple[bytes, ...]:
 def certify(
     private: rsa.RSAPrivateKey, url: str, now: datetime, life_seconds: int, vouch: Vouch, settings: bytes
 ) -> bytes:
-    """Make the certificate of a key.
+    """Create the certificate of a key.
 
     Args:
         private: the key.
@@ -74,7 +72,7 @@ def certify(
         now: aware; validity begins five minutes before it.
         life_seconds: of the certificate, after ``now``.
         vouch: makes evidence about the key.
-        settings: digest of what the service was told, 32 bytes; the evidence names it.
+        settings: digest of the service's settings, 32 bytes; included in the evidence.
 
     Returns:
         DER.
@@ -85,8 +83,7 @@ def certify(
     extensions = [(_ALTERNATIVE_NAME, der.element(der.SEQUENCE, der.element(_URI, url.encode())))]
     made = vouch(vouched.statement(spki, settings))
     if made is not None:
-        evidence = Vouched(made.quote, made.runtime_data, made.launch_configuration)
-        extensions += evidence.extensions()
+        extensions += vouched.extensions(made)
     signed = der.element(
         der.SEQUENCE,
         _VERSION_3,
@@ -103,7 +100,7 @@ def certify(
 
 
 def _name(url: str) -> bytes:
-    """A name of one attribute. Azure's, too, are longer than RFC 5280 bounds a common name."""
+    """A name of one attribute. Like Azure's, it may exceed the limit of RFC 5280 for a common name."""
     attribute = der.element(der.SEQUENCE, _COMMON_NAME, der.element(_UTF8, url.encode()))
     return der.element(der.SEQUENCE, der.element(der.SET, attribute))
 

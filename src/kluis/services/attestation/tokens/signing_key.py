@@ -1,4 +1,4 @@
-"""One key of an instance's, ready to sign: claims to tokens.
+"""Sign claims as tokens with one key of an instance.
 
 Spec: RFC 7515, "JWS Compact Serialization"; RFC 7519, "Unsecured JWTs".
 """
@@ -12,8 +12,6 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from kluis.formats.encoding import b64
-
-__all__ = ["SigningKey"]
 
 
 class SigningKey:
@@ -37,7 +35,7 @@ class SigningKey:
         return f"SigningKey({self.kid!r})"
 
     def write_unsecured(self, claims: dict[str, Any]) -> str:
-        """Claims as a JWT that nobody signed, whose header names this key all the same, as Azure's do."""
+        """Claims as an unsigned JWT, whose header still names this key, as Azure's do."""
         return f"{_part({**self._header, 'alg': 'none'})}.{_part(claims)}."
 
     def sign(self, claims: dict[str, Any], **header: Any) -> str:
@@ -45,7 +43,7 @@ class SigningKey:
 
         Args:
             claims: of the token.
-            header: members beside, or in place of, the usual ones; None takes one away.
+            header: additional or replaced members; None removes one.
         """
         first = self._usual
         if header:

@@ -1,4 +1,4 @@
-"""The service's tokens: about evidence, and about policies. All are signed by the instance's key of the time.
+"""The service's tokens about evidence and policies, all signed by the instance's current key.
 
 Spec: Microsoft Azure Attestation, "Attestation Token"; RFC 7519.
 """
@@ -20,10 +20,8 @@ from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.attestation.tokens import ears
 from kluis.services.attestation.tokens.signing import SigningKeys
 
-__all__ = ["Tokens"]
-
 SCHEMA: Final = "1.0"
-# What a claim was called in 2018, for relying parties that have not changed since: the service's own words,
+# Names of claims in 2018, for relying parties that have not changed since. The values are the service's own,
 # whatever a policy issues under these names.
 _DEPRECATED: Final = {
     "ver": "x-ms-ver",
@@ -36,10 +34,10 @@ _DEPRECATED: Final = {
 
 
 class Tokens:
-    """Makes tokens.
+    """Issues tokens.
 
     Args:
-        settings: how long they live.
+        settings: lifetimes of tokens.
         keys: that sign them.
     """
 
@@ -48,12 +46,12 @@ class Tokens:
         self._keys = keys
 
     def about_policies(self, instance: Instance, claims: Mapping[str, Any], now: datetime) -> str:
-        """A token that says ``claims`` of an instance's policies, for as long as the settings say."""
+        """A token with ``claims`` about an instance's policies, with the lifetime in the settings."""
         made = {**_times(instance, now, self._settings.policy_token_seconds), **claims}
         return self._keys.current(instance.key, instance.url, now).sign(made)
 
     def certificate(self, instance: Instance, now: datetime) -> bytes:
-        """DER of the certificate of the key that signs now."""
+        """DER of the certificate of the current signing key."""
         return self._keys.current(instance.key, instance.url, now).certificate
 
     def about_evidence(
@@ -70,11 +68,11 @@ class Tokens:
 
         Args:
             instance: that attests.
-            claims: what the service says and the policy issued.
+            claims: from the service and from the policy.
             now: aware.
-            seconds: of its life; None for the usual one.
-            draft: whether a draft policy was evaluated: nobody signs that.
-            header: members in place of the usual ones.
+            seconds: lifetime; None for the usual one.
+            draft: whether a draft policy was evaluated: such tokens are unsigned.
+            header: replaced members.
         """
         life = self._settings.token_seconds if seconds is None else seconds
         made = {
@@ -93,7 +91,8 @@ class Tokens:
         it.
 
         Raises:
-            InvalidParameter: the client's data hold numbers that are no integers, which an EAR cannot tell.
+            InvalidParameter: the client's data contain numbers that are not integers, which an EAR cannot
+                represent.
         """
         try:
             payload = jcs.loads(jcs.dumps(ear_claims.write(ear, numbers=False)), "EAR")
@@ -106,6 +105,6 @@ class Tokens:
 
 
 def _times(instance: Instance, now: datetime, seconds: int) -> dict[str, Any]:
-    # A token is good from the moment of its making: a client's clock may be behind by no more than that.
+    # A token is valid from the moment it is issued, so a client's clock may be behind only by this much.
     at = int(now.timestamp())
     return {"iss": instance.url, "iat": at, "nbf": at, "exp": at + seconds}

@@ -1,4 +1,4 @@
-"""The TPM protocol: a challenge, then a request that its own key signs, with what a TPM quoted over both."""
+"""The TPM protocol: a challenge, then a request signed by its own key, with a TPM's quote over both."""
 
 from kluis.services.attestation.tpm.protocol import TpmProtocol
 

@@ -1,9 +1,9 @@
-"""Challenges that nobody keeps: each comes back with a context that says when the service made it.
+"""Stateless challenges: each comes with a context that proves when the service issued it.
 
     service_context = challenge (32 bytes) || seconds since 1970 (8) || HMAC-SHA256 (32)
 
-The code is over the instance's name as well, so that a challenge of one instance is none of another. It is
-good for some minutes, and for as many requests as come within them: what is fresh is the TPM's quote.
+The HMAC includes the instance's name, so that one instance's challenge is not valid for another. A challenge
+is valid for some minutes, and for any number of requests in that time: freshness comes from the TPM's quote.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from typing import Final
 from kluis.enclave.store.model import Storage, Writing
 from kluis.services.attestation.faults import InvalidEvidence
 
-__all__ = ["Challenges"]
-
 TABLE: Final = "attestation.challenges"
 KEY: Final = "key"
 CHALLENGE_BYTES: Final = 32
@@ -27,11 +25,11 @@ _SIZE: Final = CHALLENGE_BYTES + _TIME_BYTES + 32
 
 
 class Challenges:
-    """Makes challenges, and knows its own again.
+    """Issues challenges, and recognizes its own.
 
     Args:
-        storage: where the key of the codes is kept, for all instances of the service.
-        seconds: that a challenge is good for.
+        storage: of the HMAC key, for all instances of the service.
+        seconds: lifetime of a challenge.
     """
 
     def __init__(self, storage: Storage, seconds: int) -> None:
@@ -49,7 +47,7 @@ class Challenges:
         return challenge, challenge + at + self._code(instance, challenge + at)
 
     def check(self, instance: str, challenge: bytes, context: bytes, now: datetime) -> None:
-        """See that a challenge is one of this instance's, and not too old.
+        """Check that a challenge was issued by this instance, and has not expired.
 
         Raises:
             InvalidEvidence: code ``challenge``.
@@ -59,14 +57,14 @@ class Challenges:
         if not good or not hmac.compare_digest(made, challenge):
             raise InvalidEvidence(
                 "challenge: want one that this instance made, with its service_context, got another",
-                hint="begin anew: ask for a challenge",
+                hint="start again: request a challenge",
                 code="challenge",
             )
         age = int(now.timestamp()) - int.from_bytes(at, "big")
         if not 0 <= age <= self._seconds:
             raise InvalidEvidence(
                 f"challenge: want one of the last {self._seconds} seconds, got one of {age} seconds ago",
-                hint="begin anew: ask for a challenge",
+                hint="start again: request a challenge",
                 code="challenge",
             )
 

@@ -1,4 +1,4 @@
-"""Claims of TPMs, for policies: what was proven of key and boot, and the log and PCRs as JSON.
+"""Claims of TPMs for policies: what is proven about key and boot, and the log and PCRs as JSON.
 
 Spec: Microsoft Azure Attestation, "Claim sets", "TPM attestation"; "Policy version 1.2", events and pcrs;
 "Examples of an attestation policy for TPM endpoint".
@@ -18,13 +18,11 @@ from kluis.services.attestation.guest.boot import boot_of
 from kluis.services.attestation.tpm.events import HASHES, events
 from kluis.services.attestation.tpm.evidence import TpmEvidence
 
-__all__ = ["READ_ONLY", "tpm_claims"]
-
 READ_ONLY: Final = frozenset({"pcrs"})
 
 
 def tpm_claims(evidence: TpmEvidence) -> dict[str, Any]:
-    """What the service says of a TPM to a policy. A token has none of it but what a policy issues."""
+    """The service's claims about a TPM for a policy. A token contains only those that a policy issues."""
     boot = boot_of(evidence.now.log)
     measured = boot.windows is not None and boot.readable
     claims: dict[str, Any] = {
@@ -34,7 +32,7 @@ def tpm_claims(evidence: TpmEvidence) -> dict[str, Any]:
         "tpmVersion": 2,
         "secureBootEnabled": boot.secure_boot is True,
         "iommuEnabled": boot.known_on(Sipa.VBS_IOMMU_REQUIRED),
-        # Windows measures its modes whatever they are: only of a start that it measured is anything known.
+        # Windows always measures its modes: they are known only for a boot that it measured.
         "bootDebuggingDisabled": measured and not boot.perhaps_on(Sipa.BOOTDEBUGGING),
         "notSafeMode": measured and not boot.perhaps_on(Sipa.SAFEMODE),
         "notWinPE": measured and not boot.perhaps_on(Sipa.WINPE),

@@ -1,8 +1,8 @@
-"""Events of a start and of what ran since, as policies read them: JSON, and data only where they are proven.
+"""Events of the boot and of the running system for policies: JSON, with data only if they are proven.
 
 Spec: Microsoft Azure Attestation, "Policy version 1.2"; "Examples of an attestation policy for TPM endpoint":
-EV_EFI_VARIABLE, EV_EVENT_TAG and IMA_MEASUREMENT_EVENT are in the shapes that their queries compare. Of IMA's
-records they name KernelVersion, Keyring and CertificateSubject; the other members are Kluis' own.
+EV_EFI_VARIABLE, EV_EVENT_TAG and IMA_MEASUREMENT_EVENT have the shapes that their queries compare. For IMA's
+records they name KernelVersion, Keyring and CertificateSubject; Kluis defines the other members.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from kluis.hashes import sha256
 from kluis.services.attestation.guest import windows
 from kluis.services.attestation.tpm.evidence import Time
 
-__all__ = ["HASHES", "events"]
-
 HASHES: Final = {HashId.SHA1: "SHA1", HashId.SHA256: "SHA256"}
 IMA: Final = 0x14
 KERNEL_VERSION: Final = "kernel_version"
@@ -37,11 +35,11 @@ _VARIABLES: Final = (
 
 
 def events(time: Time) -> dict[str, Any]:
-    """The events of one time, in order: of the start, then of what ran."""
+    """The events of one time, in order: of the boot, then of the running system."""
     entries: list[dict[str, Any]] = []
     for each in time.log.events if time.log else ():
         event = each.event
-        # A separator under another type is one all the same: policies ask what stands before the first.
+        # A separator counts under any type: policies compare the events before the first one.
         kind = EventType.SEPARATOR if each.closes else event.kind
         entry: dict[str, Any] = {
             "EventSeq": len(entries),
@@ -75,7 +73,7 @@ def _processed_data(judged: Judged, log: LogClaims) -> Mapping[str, Any]:
         except FormatError:
             return {}
         return {
-            # In capitals, as policies that are published compare it.
+            # In capitals, because published policies compare it so.
             "VariableGuid": variable.vendor.upper(),
             "UnicodeName": variable.name,
             "VariableData": b64.encode_url(variable.value),
@@ -109,7 +107,7 @@ def _measurement(record: Record) -> Mapping[str, Any]:
 
 
 def _subject(data: bytes) -> str | None:
-    """The subject of a certificate, as RFC 4514 writes it; None of other bytes."""
+    """The subject of a certificate, in RFC 4514's form; None for other bytes."""
     try:
         return x509.load_der_x509_certificate(data).subject.rfc4514_string()
     except (ValueError, TypeError):

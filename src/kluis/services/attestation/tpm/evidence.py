@@ -1,7 +1,7 @@
-"""What a TPM said, verified: whose quote, over which PCRs and which challenge, and for whose key.
+"""Verify a TPM's statement: the quote's key, its PCRs and challenge, and the request's keys.
 
 Spec: Microsoft Azure Attestation, "TPM attestation", "TPM and VBS enclave attestation protocol". Quotes over
-SHA-1, which old attestation keys of Windows sign, are refused: nothing binds a machine by SHA-1 any more.
+SHA-1, which old attestation keys of Windows sign, are refused: SHA-1 is no longer collision resistant.
 """
 
 from __future__ import annotations
@@ -26,17 +26,15 @@ from kluis.services.attestation.tpm.keys import BoundKey, other_keys, request_ke
 from kluis.services.attestation.tpm.messages import Request
 from kluis.services.attestation.tpm.parts import Parts, parts_of
 
-__all__ = ["Time", "TpmEvidence", "verify"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Time:
-    """What a TPM said of one time.
+    """A TPM's verified statement about one time.
 
     Attributes:
-        checked: the quote, and the PCRs that it is over.
-        log: what the event log is worth; None without one.
-        ima: records of Linux while it ran, that the quote proves.
+        checked: the quote and its PCRs.
+        log: the result of checking the event log; None without one.
+        ima: records of the running Linux that the quote proves.
     """
 
     checked: Checked
@@ -46,17 +44,17 @@ class Time:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TpmEvidence:
-    """What a TPM said that it did say.
+    """The verified statements of a TPM.
 
     Attributes:
-        level: of the root that vouches for the attestation key; ``none`` where nobody does.
-        anchor: its name, or empty.
-        certified: whether a certificate vouches for the key.
+        level: of the attestation key's root; ``none`` if nothing certifies the key.
+        anchor: name of the root, or empty.
+        certified: whether a certificate certifies the key.
         ak: DER of the attestation key's SubjectPublicKeyInfo.
-        now: what it said of now.
-        boot: of the boot, where the machine has resumed since.
-        key: the request's.
-        others: keys beside it.
+        now: its statement about now.
+        boot: its statement about the boot, if the machine has resumed since.
+        key: the request's key.
+        others: further keys.
     """
 
     level: ProtectionLevel
@@ -70,15 +68,15 @@ class TpmEvidence:
 
 
 def verify(request: Request, challenge: bytes, platforms: Platforms, now: datetime) -> TpmEvidence:
-    """Verify what a request says of its TPM.
+    """Verify a request's statements about its TPM.
 
-    1. A certificate, where there is one, vouches for the attestation key, under a root for TPMs.
+    1. A certificate, if there is one, certifies the attestation key, under a root for TPMs.
     2. That key signed the quote, over the values of the request.
-    3. The quote is over the challenge, with the request's key or beside its certification
-       (:func:`keys.request_key`); further keys are certified, or called unbound.
-    4. The event logs, where there are some, replay to the quoted values; so do IMA's, at one of its records.
-    5. What is said of the boot, where it is: the same key quoted it earlier, over values to which its logs
-       replay, and the TPM was not reset between.
+    3. The quote covers the challenge, together with the request's key or with that key's certification
+       (:func:`keys.request_key`). Further keys are certified, or reported as unbound.
+    4. The event logs, if there are any, replay to the quoted values; so do IMA's, at one of its records.
+    5. The statement about the boot, if there is one: the same key quoted it earlier, over values to which its
+       logs replay, and the TPM was not reset between.
 
     Raises:
         InvalidEvidence: a step fails.
@@ -95,9 +93,9 @@ def verify(request: Request, challenge: bytes, platforms: Platforms, now: dateti
                 )
             level = ProtectionLevel.VTPM if key.anchor.level.hardware else key.anchor.level
             anchor, certified = key.anchor.name, True
-        current = _time(parts, platforms.context)  # 2, 4
+        current = _time(parts, platforms.context)  # 2, 3
         quoted = current.checked.quote.extra_data
-        bound = request_key(request, challenge, quoted, parts.ak, platforms.context)  # 3
+        bound = request_key(request, challenge, quoted, parts.ak, platforms.context)  # 4
         others = other_keys(request.data.other_keys, challenge, parts.ak, platforms.context)
         boot = None if before is None else _before(before, parts, current, platforms.context)  # 5
     except InvalidParameter:
@@ -120,7 +118,7 @@ def _before(parts: Parts, current: Parts, now: Time, context: Context) -> Time:
         raise AuthenticityError("boot: want the same attestation key, got another", code="key_binding")
     earlier = _time(parts, context)
     then, since = earlier.checked.quote.clock, now.checked.quote.clock
-    # Restarts are what resuming is; a reset is another boot. Keys obscure the counts, each by one number.
+    # Resuming counts as a restart; a reset is another boot. A key obscures both counts, each by one number.
     if then.reset_count != since.reset_count or then.milliseconds > since.milliseconds:
         raise AuthenticityError(
             "boot: want a quote of this boot, before the current one, got one of another boot or later",

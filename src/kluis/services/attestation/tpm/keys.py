@@ -1,4 +1,4 @@
-"""Keys of a request: which of them its TPM is known to vouch for, and how.
+"""Determine how the keys of a request are bound to its TPM.
 
 Spec: Microsoft Azure Attestation, "TPM and VBS enclave attestation protocol", "Key object", "Policy key
 object".
@@ -28,19 +28,17 @@ from kluis.services.attestation.octets import decode_base64
 from kluis.services.attestation.tpm.messages import Certified, Key, Quoted, Request
 from kluis.services.attestation.tpm.parts import MAX_PART
 
-__all__ = ["Binding", "BoundKey", "other_keys", "request_key"]
-
-# SHA-1 is not among them: what is hashed is the client's choice.
+# SHA-1 is excluded: the client chooses what is hashed.
 HASHES: Final = {"sha-256": "sha256", "sha-384": "sha384", "sha-512": "sha512"}
 
 
 class Binding(enum.StrEnum):
-    """What binds a key to the machine that was attested."""
+    """What binds a key to the attested machine."""
 
     NONE = "none"
-    """Nothing: whoever could pass the challenge on to the machine may hold it."""
+    """Nothing: any client that can forward the challenge to the machine may hold the key."""
     QUOTE = "quote"
-    """The TPM quoted it: who made the quote knows the key, which need not be in the TPM."""
+    """The TPM quoted it: the quote's requester has the key, which need not be in the TPM."""
     CERTIFICATION = "certification"
     """The attestation key certified it: it is in the TPM."""
     ENCLAVE = "enclave"
@@ -52,10 +50,10 @@ class BoundKey:
     """A key of a request.
 
     Attributes:
-        jwk: as it was sent.
+        jwk: unchanged.
         binding: to the TPM.
-        hash_alg: that the quote is over it by; empty without.
-        area: of the key in the TPM, where it is certified.
+        hash_alg: with which the quote covers it; empty if it does not.
+        area: of the key in the TPM, if it is certified.
     """
 
     jwk: bytes
@@ -64,7 +62,7 @@ class BoundKey:
     area: Public | None = None
 
     def claims(self) -> dict[str, Any]:
-        """The key as policies read it."""
+        """The key in the form that policies read."""
         members: dict[str, Any] = {"jwk": msgspec.json.decode(self.jwk)}
         if self.area is not None:
             members["info"] = {
@@ -80,22 +78,23 @@ class BoundKey:
 
 
 def request_key(request: Request, challenge: bytes, quoted: bytes, ak: bytes, context: Context) -> BoundKey:
-    """How the request's own key is bound.
+    """Determine how the request's own key is bound.
 
-    Version 2: the quote is over HASH(key || 0 || challenge), or over the challenge where the attestation key
-    certified the key. Version 1: over the challenge, which binds no key; or as in version 2, which does.
+    Version 2: the quote covers HASH(key || 0 || challenge), or only the challenge if the attestation key
+    certified the key. Version 1: the quote covers the challenge, which binds no key; or as in version 2,
+    which does.
 
     Args:
-        request: whose own key signed it.
+        request: signed by its own key.
         challenge: that it answers.
         quoted: the quote's qualifying data.
         ak: DER of the attestation key's SubjectPublicKeyInfo.
         context: of the verifier.
 
     Raises:
-        InvalidEvidence: the quote is over something else.
-        InvalidParameter: the request names a hash that is none of version 2's.
-        AuthenticityError: the certification does not hold.
+        InvalidEvidence: the quote covers something else.
+        InvalidParameter: the request names a hash that version 2 does not have.
+        AuthenticityError: the certification fails verification.
     """
     certified = request.info.tpm_certify
     if certified is not None:
@@ -113,11 +112,11 @@ def request_key(request: Request, challenge: bytes, quoted: bytes, ak: bytes, co
 
 
 def other_keys(keys: list[Key], challenge: bytes, ak: bytes, context: Context) -> tuple[BoundKey, ...]:
-    """Keys beside the request's own: each certified, or not bound at all.
+    """The request's further keys: each certified, or not bound at all.
 
     Raises:
-        InvalidParameter: one is no key, or says that the quote is over it.
-        AuthenticityError: a certification does not hold.
+        InvalidParameter: one is not a key, or states that the quote covers it.
+        AuthenticityError: a certification fails verification.
     """
     return tuple(_other(each, challenge, ak, context) for each in keys)
 

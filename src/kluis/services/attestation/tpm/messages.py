@@ -1,8 +1,7 @@
-"""Messages of the TPM protocol, versions 1 and 2: JSON within base64url within JSON, and a JWS.
+"""Parse messages of the TPM protocol, versions 1 and 2: JSON within base64url within JSON, and a JWS.
 
-Nothing here is verified but that the request's own key signed it. Spec: Microsoft Azure Attestation,
-"Trusted Platform Module (TPM) and Virtualization based Security(VBS) enclave attestation protocol", of
-15 April 2025.
+Only the signature by the request's own key is verified. Spec: Microsoft Azure Attestation, "Trusted Platform
+Module (TPM) and Virtualization based Security(VBS) enclave attestation protocol", of 15 April 2025.
 """
 
 from __future__ import annotations
@@ -20,20 +19,6 @@ from kluis.formats.ietf import jose
 from kluis.formats.x509 import KeyKind, PublicKey, Scheme
 from kluis.services.attestation.faults import InvalidParameter
 from kluis.services.attestation.octets import decode_base64, json_object
-
-__all__ = [
-    "Attestation",
-    "Attestations",
-    "Certified",
-    "CustomClaim",
-    "Data",
-    "Key",
-    "KeyInfo",
-    "PlatformClaims",
-    "Quoted",
-    "Request",
-    "parse",
-]
 
 MAX_JWS: Final = 3 << 20
 TYPES: Final = {"attreq": 1, "attreqv2": 2}
@@ -74,7 +59,7 @@ class Bank(msgspec.Struct):
 
 
 class Attestation(msgspec.Struct, kw_only=True):
-    """What a TPM says of one time, in version 2."""
+    """A TPM's statement about one time, in version 2."""
 
     logs: list[Log] = []
     aik_cert: str = ""
@@ -85,14 +70,14 @@ class Attestation(msgspec.Struct, kw_only=True):
 
 
 class Attestations(msgspec.Struct, kw_only=True):
-    """What a TPM says, in version 2: now, and of the boot."""
+    """A TPM's statements, in version 2: about now, and about the boot."""
 
     current_attestation: Attestation
     boot_attestation: Attestation | None = None
 
 
 class PlatformClaims(msgspec.Struct, kw_only=True):
-    """What a TPM says, in version 1."""
+    """A TPM's statements, in version 1."""
 
     srtm_boot_log: str = ""
     srtm_resume_log: str = ""
@@ -113,7 +98,7 @@ class Certified(msgspec.Struct, kw_only=True):
 
 
 class Quoted(msgspec.Struct, kw_only=True):
-    """A key that the quote is over, by this hash."""
+    """A key that the quote covers, with this hash."""
 
     hash_alg: str = "sha-256"
 
@@ -126,14 +111,14 @@ class KeyInfo(msgspec.Struct, kw_only=True):
 
 
 class Key(msgspec.Struct, kw_only=True):
-    """A key, in version 2; the bytes of ``jwk`` as they were sent count."""
+    """A key, in version 2; the bytes of ``jwk`` are used unchanged."""
 
     jwk: msgspec.Raw
     info: KeyInfo | None = None
 
 
 class CustomClaim(msgspec.Struct, kw_only=True):
-    """A claim that the client makes of itself."""
+    """A client's claim about itself."""
 
     name: str
     value: str | int | bool
@@ -141,7 +126,7 @@ class CustomClaim(msgspec.Struct, kw_only=True):
 
 
 class Data(msgspec.Struct, kw_only=True):
-    """What the request says."""
+    """The data of the request."""
 
     rp_id: str | None = None
     rp_data: str | None = None
@@ -161,15 +146,15 @@ class EnclaveReport(msgspec.Struct):
 
 
 class VsmReport(msgspec.Struct):
-    """What version 2 puts around it."""
+    """Version 2's wrapper around it."""
 
     enclave: EnclaveReport
 
 
 class Enclosed(msgspec.Struct, kw_only=True):
-    """The same, inside what a VBS enclave reports; the bytes of ``report_signed`` as they were sent count.
+    """The same, within the data of a VBS enclave's report; the bytes of ``report_signed`` are used unchanged.
 
-    Version 1 has a report's text in ``vsm_report``, version 2 an object.
+    In version 1, ``vsm_report`` is the text of a report; in version 2, it is an object.
     """
 
     report_signed: msgspec.Raw
@@ -183,17 +168,17 @@ class _Payload(msgspec.Struct, kw_only=True):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A request whose own key signed it.
+    """A request, signed by its own key.
 
     Attributes:
-        data: what it says.
+        data: its content.
         version: 1 or 2.
-        jwk: the request's key, the very bytes that were sent.
-        key: the same, read.
-        info: how it says that it is bound to the TPM; in version 1 it does not say.
-        current: what the TPM says now: version 2, or version 1's claims.
-        vsm_report: of a VBS enclave; empty without.
-        reported: the very bytes that a VBS enclave reports on; empty without.
+        jwk: the request's key, the exact bytes sent.
+        key: the same, parsed.
+        info: how it claims to be bound to the TPM; absent in version 1.
+        current: the TPM's statement about now: version 2, or version 1's claims.
+        vsm_report: of a VBS enclave; empty without one.
+        reported: the exact bytes that a VBS enclave reports on; empty without one.
     """
 
     data: Data
@@ -207,10 +192,10 @@ class Request:
 
 
 def parse(jws: str) -> Request:
-    """Read a request, and see that its own key signed it.
+    """Parse a request, and check that its own key signed it.
 
     Raises:
-        InvalidParameter: it is none, or another key signed it.
+        InvalidParameter: not a request, or another key signed it.
     """
     if len(jws) > MAX_JWS:
         raise InvalidParameter(f"request: want at most {MAX_JWS} characters, got {len(jws)}")

@@ -1,4 +1,4 @@
-"""What a TPM said of one time, whatever the version of the protocol: bytes, and nothing verified."""
+"""A TPM's statement about one time, in either version of the protocol, as bytes. Nothing here is verified."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from kluis.services.attestation.faults import InvalidParameter
 from kluis.services.attestation.octets import decode_base64
 from kluis.services.attestation.tpm.messages import Attestation, Attestations, PlatformClaims
 
-__all__ = ["MAX_PART", "Parts", "parts_of"]
-
 MAX_LOG: Final = 2 << 20
 MAX_PART: Final = 16 * 1024
 MOST_LOGS: Final = 8
@@ -25,13 +23,13 @@ class Parts:
     """One time's evidence.
 
     Attributes:
-        aik_cert: DER or PEM; empty without.
+        aik_cert: DER or PEM; empty without one.
         ak: DER of the attestation key's SubjectPublicKeyInfo.
         message: TPMS_ATTEST.
         signed: its signature.
         values: of PCRs.
         logs: event logs, in the order of their measurements.
-        ima: logs of Linux while it ran, likewise.
+        ima: logs of the running Linux, in the order of their measurements.
     """
 
     aik_cert: bytes
@@ -44,10 +42,10 @@ class Parts:
 
 
 def parts_of(given: Attestations | PlatformClaims) -> tuple[Parts, Parts | None]:
-    """What is said of now, and of the boot where that is another time.
+    """The statement about now, and the one about the boot if that is another time.
 
     Raises:
-        InvalidParameter: a part is no base64url, too large, or stands twice.
+        InvalidParameter: a part is not base64url, too large, or repeated.
         KluisError: a claim or a key is malformed.
     """
     if isinstance(given, Attestations):
@@ -55,7 +53,7 @@ def parts_of(given: Attestations | PlatformClaims) -> tuple[Parts, Parts | None]
         return _parts_of_attestation(
             given.current_attestation
         ), None if boot is None else _parts_of_attestation(boot)
-    # A resumed machine's PCRs are of its resuming: the logs of its boot are the boot claim's.
+    # A resumed machine's PCRs are from its resume: the boot's logs belong to the boot claim.
     boots = (given.srtm_boot_log, given.drtm_boot_log)
     resumed = (given.srtm_resume_log, given.drtm_resume_log)
     now = _parts_of_claim(given, "current_claim", given.current_claim, resumed if any(resumed) else boots)

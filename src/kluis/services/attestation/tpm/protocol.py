@@ -1,7 +1,7 @@
-"""The TPM protocol's two steps: a challenge, and a token for a request that answers it.
+"""The TPM protocol's two steps: issue a challenge, and issue a token for a request that answers it.
 
-There is no policy by default: until an owner sets one, every message is refused.
-Spec: Microsoft Azure Attestation, "TPM attestation", "VBS attestation protocol".
+There is no default policy: until an owner sets one, every message is refused. Spec: Microsoft Azure
+Attestation, "TPM attestation", "VBS attestation protocol".
 """
 
 from __future__ import annotations
@@ -37,8 +37,6 @@ from kluis.services.attestation.tpm.evidence import TpmEvidence
 from kluis.services.attestation.tpm.keys import Binding
 from kluis.services.attestation.tpm.messages import CustomClaim, Data, Request
 
-__all__ = ["TpmProtocol"]
-
 MAX_MESSAGE: Final = 4 << 20
 MOST_TEXT: Final = 4096
 MOST_NAME: Final = 128
@@ -52,10 +50,10 @@ class TpmProtocol:
 
     Args:
         settings: of the service.
-        platforms: the roots that it trusts.
+        platforms: has the trusted roots.
         policies: of the instances.
-        tokens: makes tokens.
-        challenges: makes challenges.
+        tokens: issues tokens.
+        challenges: issues challenges.
     """
 
     def __init__(
@@ -77,16 +75,16 @@ class TpmProtocol:
 
         Args:
             instance: that attests.
-            data: base64url of JSON: a question for a challenge, or a request.
+            data: base64url of JSON: a request for a challenge, or an attestation request.
             now: aware.
 
         Returns:
             Base64url of JSON: a challenge and its context, or a report: a JWT.
 
         Raises:
-            PolicyMissing: nobody has set a policy.
-            InvalidParameter: it is no message.
-            InvalidEvidence: what it says does not hold.
+            PolicyMissing: no policy is set.
+            InvalidParameter: not a message.
+            InvalidEvidence: it fails verification.
             PolicyError: the policy does not permit it.
         """
         text = decode_base64(data, "data", most=MAX_MESSAGE)
@@ -150,7 +148,7 @@ class TpmProtocol:
         )
 
     def _check_asked(self, quoted: TpmEvidence, properties: Mapping[str, Any]) -> None:
-        """What the policy's configuration rules ask of the evidence itself."""
+        """Check what the policy's configuration rules require of the evidence itself."""
         if properties.get("require_valid_aik_cert", True) is not False and not quoted.certified:
             raise InvalidEvidence(
                 "aik_cert: want a certificate of the attestation key, got none",
@@ -159,7 +157,8 @@ class TpmProtocol:
             )
         if quoted.level is ProtectionLevel.NONE and not self._settings.insecure_accept_unprotected:
             raise InvalidEvidence(
-                "protection: want a level that keeps something out, got none: nobody vouches for the TPM",
+                "protection: want a level that keeps something out, got level none: the TPM has no"
+                " certificate",
                 hint="insecure_accept_unprotected attests it all the same",
                 code="protection",
             )
@@ -181,7 +180,7 @@ class TpmProtocol:
             )
 
     def _custom(self, claims: list[CustomClaim]) -> list[Claim]:
-        # Under a prefix: a client's own word is never taken for a claim of the service's.
+        # With a prefix: a client's own claim must never be mistaken for one of the service's.
         prefix = self._settings.custom_claim_prefix
         for each in claims:
             whole = isinstance(each.value, int) and not isinstance(each.value, bool)
@@ -202,7 +201,7 @@ class TpmProtocol:
 
 
 def _repeated_claims(request: Request) -> dict[str, Any]:
-    """What a token repeats of the request: its key, and what the relying party gave."""
+    """The parts of the request that a token repeats: its key, and the relying party's data."""
     data: Data = request.data
     claims: dict[str, Any] = {"cnf": {"jwk": msgspec.json.decode(request.jwk)}}
     for name, text in (("rp_id", data.rp_id), ("rp_data", data.rp_data)):

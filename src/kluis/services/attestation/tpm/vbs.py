@@ -1,9 +1,9 @@
-"""VBS enclaves: whose secure kernel signed the report, and for which request.
+"""Verify VBS enclaves: the secure kernel's signature on the report, and the request that it covers.
 
-The key that signs is in no certificate: the hypervisor's loader measures it (IDKS), so the TPM's quote is
-what vouches for it, and is worth what the boot is worth: a policy that believes an enclave holds the boot to
-Windows' own, by secure boot and PCRs. Spec: Microsoft Azure Attestation, "TPM and VBS enclave attestation
-protocol", "VBS report object"; Windows SDK, ``wbcl.h``, SIPAEVENT_VSM_IDKS_INFO.
+The signing key is in no certificate: the hypervisor's loader measures it (IDKS), so only the TPM's quote
+certifies it. Its value depends on the boot: a policy that trusts an enclave must require Windows' own boot,
+by secure boot and PCRs. Spec: Microsoft Azure Attestation, "TPM and VBS enclave attestation protocol", "VBS
+report object"; Windows SDK, ``wbcl.h``, SIPAEVENT_VSM_IDKS_INFO.
 """
 
 from __future__ import annotations
@@ -27,14 +27,12 @@ from kluis.hashes import sha512
 from kluis.services.attestation.faults import InvalidEvidence
 from kluis.services.attestation.guest import windows
 
-__all__ = ["claims_of", "verify"]
-
 
 def verify(package: bytes, reported: bytes, log: LogClaims | None, context: Context) -> Report:
     """Verify an enclave's report.
 
-    1. Its data are the SHA-512 of what the request says, as it was sent.
-    2. The key of its signature is one that the quoted log proves.
+    1. Its data are the SHA-512 of the request's content, unchanged.
+    2. The quoted log proves the key of its signature.
 
     Raises:
         InvalidEvidence: a step fails.
@@ -89,7 +87,7 @@ def claims_of(report: Report | None) -> dict[str, Any]:
 
 
 def _keys(log: LogClaims | None) -> Iterator[PublicKey]:
-    """Keys of the secure kernel's that the log proves: measured before Windows closed the register."""
+    """Keys of the secure kernel that the log proves: measured before Windows closed the register."""
     for each in windows.measured_events(log):
         if each.nodes is None or not each.early:
             continue

@@ -1,7 +1,7 @@
-"""Encrypting and wrapping: the algorithms that Azure's clients name, over one opened key.
+"""Encrypt and wrap with one opened key, using the algorithms of Azure's clients.
 
-Every decryption that does not succeed says one sentence, whatever the cause. RSA1_5 and unauthenticated CBC
-are here because clients have data under them; a caller who may decrypt has a padding oracle by definition.
+Every failed decryption has the same message, whatever the cause. RSA1_5 and unauthenticated CBC are supported
+because clients have data encrypted with them; a caller who may decrypt has a padding oracle by definition.
 
 Spec: RFC 7518, "Cryptographic Algorithms for Key Management"; RFC 3394, RFC 5649 (AES key wrap); NIST SP
 800-38A (CBC), 800-38D (GCM).
@@ -24,8 +24,6 @@ from kluis.services.keyvault.crypto import material
 from kluis.services.keyvault.faults import BadParameter
 from kluis.services.keyvault.vault.records import KeyVersion
 
-__all__ = ["CONTENT", "WRAPPING", "Sealed", "decrypt", "encrypt"]
-
 RSA: Final = ("RSA1_5", "RSA-OAEP", "RSA-OAEP-256")
 _GCM: Final = {"A128GCM": 128, "A192GCM": 192, "A256GCM": 256}
 _CBC: Final = {"A128CBC": 128, "A192CBC": 192, "A256CBC": 256}
@@ -38,13 +36,13 @@ NONCE, TAG, BLOCK = 12, 16, 16
 
 
 class Sealed(NamedTuple):
-    """A ciphertext, and what opening it needs beside the key.
+    """A ciphertext, and everything apart from the key that decryption needs.
 
     Attributes:
         value: the ciphertext.
-        iv: 12 bytes that were made for it (GCM), or those that the caller gave (CBC).
+        iv: 12 bytes, generated for it (GCM), or the caller's (CBC).
         tag: 16 bytes (GCM).
-        aad: what the caller gave to be authenticated.
+        aad: the caller's data to authenticate.
     """
 
     value: bytes
@@ -56,17 +54,17 @@ class Sealed(NamedTuple):
 def encrypt(
     version: KeyVersion, algorithm: str, plain: bytes, *, iv: bytes | None, aad: bytes | None
 ) -> Sealed:
-    """Encrypt, or wrap, under a key.
+    """Encrypt or wrap with a key.
 
     Args:
         version: the key.
         algorithm: of :data:`CONTENT` or :data:`WRAPPING`.
-        plain: at most what the algorithm takes.
-        iv: 16 bytes, with CBC alone: GCM's is made here, for no nonce may come twice.
-        aad: with GCM alone.
+        plain: at most as long as the algorithm allows.
+        iv: 16 bytes, only with CBC: GCM's is generated here, because no nonce may repeat.
+        aad: only with GCM.
 
     Raises:
-        BadParameter: an algorithm that is not this key's, or a value that it does not take.
+        BadParameter: an algorithm that is not this key's, or an invalid value.
     """
     _needs(algorithm, iv=iv, aad=aad)
     if algorithm in RSA:
@@ -100,10 +98,10 @@ def encrypt(
 
 
 def decrypt(version: KeyVersion, algorithm: str, sealed: Sealed) -> bytes:
-    """Decrypt, or unwrap, under a key.
+    """Decrypt or unwrap with a key.
 
     Raises:
-        BadParameter: an algorithm that is not this key's, or it cannot be opened, whatever the cause.
+        BadParameter: an algorithm that is not this key's, or a failed decryption, whatever the cause.
     """
     _needs(algorithm, iv=sealed.iv, aad=sealed.aad, tag=sealed.tag, opening=True)
     try:
@@ -148,7 +146,7 @@ def _needs(
 
 def _vector(iv: bytes | None) -> bytes:
     if iv is None or len(iv) != BLOCK:
-        raise BadParameter(f"iv: want {BLOCK} bytes, got {'none' if iv is None else len(iv)}")
+        raise BadParameter(f"iv: want {BLOCK} bytes, got {'no iv' if iv is None else len(iv)}")
     return iv
 
 

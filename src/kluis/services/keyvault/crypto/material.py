@@ -1,4 +1,4 @@
-"""Key material: made inside, read from a client's JSON Web Key, and opened for one use.
+"""Key material: generated inside, imported from a client's JSON Web Key, and opened for one use.
 
 Spec: RFC 7517, RFC 7518 (JSON Web Keys); RFC 5958 (PKCS#8); SEC 2, secp256k1, which Azure calls P-256K.
 """
@@ -25,21 +25,9 @@ from kluis.services.keyvault.faults import BadParameter
 from kluis.services.keyvault.octets import decode_base64
 from kluis.services.keyvault.vault.records import KeyVersion
 
-__all__ = [
-    "CURVES",
-    "Material",
-    "another",
-    "azure_type",
-    "family",
-    "generate",
-    "import_jwk",
-    "is_hardware",
-    "open_key",
-]
-
 KTYS: Final = ("RSA", "RSA-HSM", "EC", "EC-HSM", "oct", "oct-HSM")
 RSA_SIZES: Final = (2048, 3072, 4096)
-# Those that hardware takes; to find primes for others may take long.
+# The exponents that hardware accepts; for others, finding primes may take long.
 EXPONENTS: Final = (3, 5, 17, 257, 65537)
 OCT_SIZES: Final = (128, 192, 256, 384, 512)
 MAX_OCT: Final = 64
@@ -53,7 +41,7 @@ _NAMES: Final = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521
 
 
 class Material(NamedTuple):
-    """A key's material, and what may be shown of it.
+    """A key's material, and its public part.
 
     Attributes:
         secret: PKCS#8 DER, or an oct key's bytes.
@@ -70,7 +58,7 @@ class Material(NamedTuple):
 
 
 def family(kty: str) -> str:
-    """``RSA``, ``EC`` or ``oct``, whoever keeps it.
+    """``RSA``, ``EC`` or ``oct``, whatever the kind of vault.
 
     Raises:
         BadParameter: another type.
@@ -87,21 +75,21 @@ def azure_type(kty: str) -> str:
 
 
 def is_hardware(kty: str) -> bool:
-    """Whether the client asked for an ``-HSM`` key; here every key stays in the enclave."""
+    """Whether the client requested an ``-HSM`` key; here every key stays in the enclave."""
     return kty.lower().endswith("-hsm")
 
 
 def generate(kty: str, *, size: int | None, crv: str | None, exponent: int | None) -> Material:
-    """Make a key.
+    """Generate a key.
 
     Args:
         kty: of a family above.
         size: bits; RSA 2048, 3072 or 4096 (2048 if None), oct 128 to 512 (256 if None).
         crv: of an EC key; P-256 if None.
-        exponent: of an RSA key, a prime of Fermat's; 65537 if None.
+        exponent: of an RSA key, a Fermat prime; 65537 if None.
 
     Raises:
-        BadParameter: a size, curve or exponent that is not made.
+        BadParameter: an unsupported size, curve or exponent.
     """
     match family(kty):
         case "RSA":
@@ -121,9 +109,9 @@ def generate(kty: str, *, size: int | None, crv: str | None, exponent: int | Non
 
 
 def another(version: KeyVersion) -> Material:
-    """Make a key like that of a version: its size, its curve, its public exponent.
+    """Generate a key like that of a version: its size, its curve, its public exponent.
 
-    Of an exponent that is not made here, which came with a key from outside, it has 65537.
+    If the version was imported with an exponent that is not generated here, the new key has 65537.
     """
     exponent, e = None, version.public.get("e")
     if e is not None:
@@ -133,10 +121,10 @@ def another(version: KeyVersion) -> Material:
 
 
 def import_jwk(jwk: Mapping[str, object]) -> Material:
-    """Read a private JSON Web Key.
+    """Import a private JSON Web Key.
 
     Raises:
-        BadParameter: not a private key of a known kind, or one whose members do not belong together.
+        BadParameter: not a private key of a supported kind, or one whose members do not match.
     """
     kty = jwk.get("kty")
     if not isinstance(kty, str):
@@ -155,7 +143,7 @@ def import_jwk(jwk: Mapping[str, object]) -> Material:
             case _:
                 return _imported_oct(jwk)
     except (ValueError, UnsupportedAlgorithm):
-        # Which member does not fit is left out: it would be said of private ones.
+        # The message does not name the member that does not match: it may be a private one.
         raise BadParameter("JSON Web Key: its members do not make one private key") from None
 
 
@@ -181,8 +169,9 @@ def of_ec(key: ec.EllipticCurvePrivateKey) -> Material:
 
 
 def open_key(version: KeyVersion) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey:
-    """Open an RSA or EC key that the store kept."""
-    # An RSA key was checked when it was made or came in, and was sealed since: to check it again takes 36 ms.
+    """Open an RSA or EC key from the store."""
+    # An RSA key was checked when it was generated or imported, and sealed since: checking it again takes 36
+    # ms.
     key = load_der_private_key(version.secret, None, unsafe_skip_rsa_key_validation=True)
     if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
         raise InternalError(f"stored key {version.id}: want RSA or EC, got another kind")
@@ -195,7 +184,7 @@ def _imported_rsa(jwk: Mapping[str, object]) -> Material:
         raise BadParameter(f"JSON Web Key: want an RSA key of {_list(RSA_SIZES)} bits, got {n.bit_length()}")
     if not 3 <= e < 1 << 32 or e % 2 == 0:
         raise BadParameter("JSON Web Key: want an odd public exponent of at most 32 bits, got another")
-    # To find the primes from d alone can be made to take minutes, by who sends no true key: they are wanted.
+    # The primes are required: an attacker can send a false key for which finding them from d takes minutes.
     p, q = _number(jwk, "p"), _number(jwk, "q")
     if p * q != n or min(p, q) < 2:
         raise BadParameter("JSON Web Key: its members do not make one private key")
@@ -230,8 +219,8 @@ def _number(jwk: Mapping[str, object], name: str) -> int:
 
 
 def _rsa(bits: int, exponent: int) -> rsa.RSAPrivateKey:
-    # The library makes keys of 65537 and 3 alone. The primes of one do for another exponent, too, which is
-    # a prime itself, if neither less 1 is a multiple of it.
+    # The library only generates keys with exponents 65537 and 3. The primes of such a key also work for
+    # another prime exponent, unless one of them less 1 is a multiple of it.
     while True:
         key = rsa.generate_private_key(65537, bits)
         if exponent == 65537:

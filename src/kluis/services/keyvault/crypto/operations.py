@@ -1,4 +1,4 @@
-"""Using a key: encrypt, decrypt, wrap, unwrap, sign, verify."""
+"""Use a key: encrypt, decrypt, wrap, unwrap, sign, verify."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from kluis.services.keyvault.vault import keys
 from kluis.services.keyvault.vault.records import KeyVersion
 from kluis.services.keyvault.vault.vault import Vault
 
-__all__ = ["OPERATIONS", "Use"]
-
-# The path's last segment, and the key operation that it is.
+# The path's last segment, and its key operation.
 OPERATIONS: Final = {
     "encrypt": "encrypt", "decrypt": "decrypt", "wrapkey": "wrapKey", "unwrapkey": "unwrapKey",
     "sign": "sign", "verify": "verify",
@@ -30,7 +28,7 @@ class Use:
     """Uses keys.
 
     Attributes:
-        vault: whose they are.
+        vault: that has them.
     """
 
     vault: Vault
@@ -42,16 +40,16 @@ class Use:
 
         Args:
             operation: of :data:`OPERATIONS`.
-            name: the key's.
+            name: of the key.
             version: "" is the latest.
             request: algorithm and value.
             now: seconds since 1970.
             url: of the vault, for the answer's ``kid``.
 
         Raises:
-            KeyNotFound: there is no such key.
-            Forbidden: the key may not be used so.
-            BadParameter: the algorithm or a value is not one for it.
+            KeyNotFound: the key does not exist.
+            Forbidden: the key does not allow the operation.
+            BadParameter: an invalid algorithm or value for the key.
         """
         record = keys.demand(self.vault.storage, check_name(name), now)
         key = keys.version(self.vault.storage, record, check_version(version))

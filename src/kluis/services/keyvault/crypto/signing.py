@@ -1,7 +1,7 @@
-"""Signing and verifying digests: the algorithms that Azure's clients name, over one opened key.
+"""Sign and verify digests with one opened key, using the algorithms of Azure's clients.
 
 Spec: RFC 7518, "Cryptographic Algorithms for Digital Signatures and MACs"; RFC 8812 (ES256K). ECDSA
-signatures are R and S side by side, as JOSE has them. Of HMAC, ``value`` is the message itself.
+signatures are R and S concatenated, as in JOSE. For HMAC, ``value`` is the message itself.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
 from kluis.services.keyvault.crypto import material
 from kluis.services.keyvault.faults import BadParameter
 from kluis.services.keyvault.vault.records import KeyVersion
-
-__all__ = ["ALGORITHMS", "sign", "verify"]
 
 
 class Algorithm(NamedTuple):
@@ -49,12 +47,12 @@ ALGORITHMS: Final[Mapping[str, Algorithm]] = {
 
 
 def sign(version: KeyVersion, name: str, digest: bytes) -> bytes:
-    """Sign a digest, or MAC a message.
+    """Sign a digest, or compute the MAC of a message.
 
     Args:
         version: the key.
         name: the algorithm.
-        digest: as long as the algorithm's hash; of HMAC any message.
+        digest: as long as the algorithm's hash; for HMAC, any message.
 
     Raises:
         BadParameter: an algorithm that is not this key's, or a digest of another length.

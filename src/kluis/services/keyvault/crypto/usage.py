@@ -1,8 +1,8 @@
-"""What a key may be used for, and when: enabled, key_ops, not before, expiry.
+"""Check what a key may be used for, and when: enabled, key_ops, not before, expiry.
 
-Azure lets an expired key still decrypt, unwrap, verify and release, so that old data stays readable.
-A disabled key refuses decrypt, sign and unwrapKey there, and answers encrypt, verify and wrapKey. The source
-is a user's report (github.com/Azure/azure-sdk-for-python/issues/45342), not Microsoft's documentation.
+In Azure an expired key can still decrypt, unwrap, verify and release, so that old data stays readable. A
+disabled key refuses decrypt, sign and unwrapKey there, but allows encrypt, verify and wrapKey. The source is
+a user's report (github.com/Azure/azure-sdk-for-python/issues/45342), not Microsoft's documentation.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from typing import Final
 
 from kluis.services.keyvault.faults import BadParameter, Forbidden
 from kluis.services.keyvault.vault.records import KeyVersion
-
-__all__ = ["OPERATIONS", "allow", "check_operations", "default_operations"]
 
 OPERATIONS: Final = (
     "encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey", "import", "export",
@@ -30,15 +28,15 @@ _IN_TIME: Final = frozenset({"encrypt", "sign", "wrapKey"})
 
 
 def default_operations(family: str) -> tuple[str, ...]:
-    """What a key of the family is for, if the client says nothing."""
+    """The default operations of a key of the family."""
     return _DEFAULTS[family]
 
 
 def check_operations(family: str, operations: Iterable[str]) -> tuple[str, ...]:
-    """The operations, each once.
+    """The operations without duplicates.
 
     Raises:
-        BadParameter: one that there is not, or that a key of the family cannot do.
+        BadParameter: an unknown operation, or one that a key of the family does not support.
     """
     several = tuple(dict.fromkeys(operations))
     for each in several:
@@ -50,7 +48,7 @@ def check_operations(family: str, operations: Iterable[str]) -> tuple[str, ...]:
 
 
 def allow(version: KeyVersion, operation: str, now: int) -> None:
-    """Go on only if the key may be used so now.
+    """Raise unless the key may be used so now.
 
     Args:
         version: the key.
@@ -58,7 +56,8 @@ def allow(version: KeyVersion, operation: str, now: int) -> None:
         now: seconds since 1970.
 
     Raises:
-        Forbidden: disabled and would open or sign, not for this operation, not yet valid, or expired.
+        Forbidden: the key is disabled and would decrypt or sign, does not have this operation, is not yet
+            valid, or is expired.
     """
     if not version.enabled and operation in _WHILE_ENABLED:
         raise Forbidden(f"Operation {operation} is not allowed on a disabled key.", "KeyDisabled")

@@ -1,9 +1,9 @@
-"""Backups: a key with all its versions as one opaque blob, which this vault alone can open.
+"""Backups: a key with all its versions as one opaque blob, which only this vault can open.
 
     blob = "KLUISKEY" 1 || nonce (12) || AES-256-GCM ciphertext and tag
 
-The key is derived from the vault's identity, which lies sealed in the vault's store. A backup does not
-outlive that store: if it did, an operator could restore it under authorities of their own choice.
+The key is derived from the vault's identity, which is sealed in the vault's store. A backup does not outlive
+that store: otherwise an operator could restore it under other authorities.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from kluis.services.keyvault.vault import audit, keys, pinned_policies, purging
 from kluis.services.keyvault.vault.records import KeyRecord, KeyVersion, decode, encode
 from kluis.services.keyvault.vault.vault import Vault
 
-__all__ = ["back_up", "restore"]
-
 MAGIC: Final = b"KLUISKEY\x01"
 NONCE: Final = 12
 AROUND: Final = len(MAGIC) + NONCE + 16
@@ -33,7 +31,7 @@ MAX_BLOB: Final = 4 << 20
 
 
 class Copy(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """What a backup holds."""
+    """The contents of a backup."""
 
     format: int = 1
     record: KeyRecord
@@ -44,11 +42,11 @@ class Copy(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True
 
 
 def back_up(vault: Vault, name: str, now: int, subject: str) -> bytes:
-    """Make a backup.
+    """Back up a key.
 
     Raises:
-        KeyNotFound: there is no such key.
-        BadParameter: it has more versions than a backup holds.
+        KeyNotFound: the key does not exist.
+        BadParameter: it has too many versions for a backup.
     """
     check_name(name)
 
@@ -69,17 +67,17 @@ def back_up(vault: Vault, name: str, now: int, subject: str) -> bytes:
 
 
 def restore(vault: Vault, value: object, now: int, subject: str) -> KeyRecord:
-    """Bring a key back from a backup.
+    """Restore a key from a backup.
 
     Raises:
-        BadParameter: not a backup of this vault; or of before its release policy became immutable.
-        Conflict: the name is taken, by a key that is there, or deleted and recoverable.
+        BadParameter: not a backup of this vault; or from before its release policy became immutable.
+        Conflict: the name is taken, by an existing or a deleted and recoverable key.
     """
     copy = _open(vault, decode_base64(value, "value", most=MAX_BLOB))
 
     record, versions = copy.record, copy.versions
     purging.clear(vault.storage, record.name, now)
-    # Until all versions are there nobody has the key, and its name is taken.
+    # Until all versions are restored the key is not accessible, and its name is taken.
     partial = msgspec.structs.replace(record, deleted=purging.purge_mark(now))
 
     def work(writing: Writing, at: int) -> None:
@@ -101,7 +99,7 @@ def restore(vault: Vault, value: object, now: int, subject: str) -> KeyRecord:
 
 
 def _free(writing: Writing, record: KeyRecord, versions: tuple[KeyVersion, ...], now: int) -> None:
-    """Go on only if the name is free, and may have such versions."""
+    """Raise unless the name is free, and may have such versions."""
     if keys.existing(writing, record.name, now) is not None:
         raise Conflict(f"The key {record.name} already exists in this vault.")
     if keys.any_record(writing, record.name) is not None:
@@ -110,7 +108,7 @@ def _free(writing: Writing, record: KeyRecord, versions: tuple[KeyVersion, ...],
 
 
 def _still(writing: Writing, partial: KeyRecord) -> None:
-    """Go on only if nobody cleared away what was brought back so far, because it took so long."""
+    """Raise if the versions restored so far were cleared, because the restore took too long."""
     if keys.any_record(writing, partial.name) != partial:
         raise purging.busy(partial.name)
 

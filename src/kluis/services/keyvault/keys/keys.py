@@ -1,6 +1,6 @@
-"""Keys: made, brought, shown, listed and changed.
+"""Create, import, show, list and change keys.
 
-Material is made before the store is asked to change, since a change may run twice.
+Material is generated before the transaction, because a transaction may run twice.
 """
 
 from __future__ import annotations
@@ -29,27 +29,25 @@ from kluis.services.keyvault.vault import audit, keys, purging, schedule
 from kluis.services.keyvault.vault.records import KeyRecord, KeyVersion
 from kluis.services.keyvault.vault.vault import Vault
 
-__all__ = ["Keys"]
-
 _NONE: Final = Attributes()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Keys:
-    """What can be done with keys, other than using them.
+    """All operations on keys, except their use.
 
     Attributes:
-        vault: whose they are.
+        vault: that has them.
     """
 
     vault: Vault
 
     def create(self, name: str, request: Create, now: int, subject: str) -> tuple[KeyRecord, KeyVersion]:
-        """Make a key, or a new version of one.
+        """Create a key, or a new version of one.
 
         Raises:
-            BadParameter: what is asked cannot be made.
-            Conflict: the name is deleted, and can be recovered.
+            BadParameter: an invalid request.
+            Conflict: the name is deleted and recoverable.
         """
         check_name(name)
         if request.attributes is not None and request.attributes.external_key is not None:
@@ -58,7 +56,7 @@ class Keys:
             raise BadParameter("kty: want one, got none")
         kty = material.azure_type(request.kty)
         draft = Draft(kty, request.key_ops, request.attributes or _NONE, request.tags, request)
-        # Refuse what will be refused before a key is made, which takes long.
+        # Check first what would be refused, because generating a key takes long.
         keys.existing(self.vault.storage, name, now)
         draft.check()
         made = material.generate(
@@ -67,11 +65,11 @@ class Keys:
         return self._add(name, draft, made, now, subject)
 
     def bring(self, name: str, request: Import, now: int, subject: str) -> tuple[KeyRecord, KeyVersion]:
-        """Keep a key that a client made.
+        """Import a client's key.
 
         Raises:
-            BadParameter: it is no private key, or what is asked cannot be kept.
-            Conflict: the name is deleted, and can be recovered.
+            BadParameter: not a private key, or an invalid request.
+            Conflict: the name is deleted and recoverable.
         """
         check_name(name)
         if request.key is None:
@@ -91,7 +89,7 @@ class Keys:
         """One version of a key; "" is the latest.
 
         Raises:
-            KeyNotFound: there is none.
+            KeyNotFound: it does not exist.
         """
         record = keys.demand(self.vault.storage, check_name(name), now)
         return record, keys.version(self.vault.storage, record, check_version(version))
@@ -99,11 +97,11 @@ class Keys:
     def update(
         self, name: str, version: str, request: Update, now: int, subject: str
     ) -> tuple[KeyRecord, KeyVersion]:
-        """Change what may change; what is not named stays.
+        """Change what may change; members that are not named stay unchanged.
 
         Raises:
-            KeyNotFound: there is none.
-            BadParameter: what cannot change, or an immutable release policy.
+            KeyNotFound: it does not exist.
+            BadParameter: a member that cannot change, or an immutable release policy.
         """
         check_name(name)
         wanted = check_version(version)
@@ -133,23 +131,23 @@ class Keys:
         return self.vault.storage.update(work)
 
     def again(self, name: str, now: int, subject: str) -> tuple[KeyRecord, KeyVersion]:
-        """Make a new version like the latest: same type, size, operations, tags and release policy.
+        """Create a new version like the latest: same type, size, operations, tags and release policy.
 
         Raises:
-            KeyNotFound: there is none.
-            Conflict: meanwhile there is a latest version of another type or size.
+            KeyNotFound: it does not exist.
+            Conflict: the latest version now has another type or size.
         """
         record = keys.demand(self.vault.storage, check_name(name), now)
         change = self._again(record, now, "rotate", subject, lambda last: _shape(last) == _shape(record))
         return change.record, change.record.current
 
     def again_if_due(self, name: str, now: int) -> int | None:
-        """The same, of the vault's own accord, where the key's policy wants it by ``now``.
+        """Rotate a key automatically, if its policy requires it by ``now``.
 
-        Whoever comes second finds a version that is not due: of instances that try at once, one does it.
+        If several processes try at once, the first one rotates it; the others find that it is not due.
 
         Returns:
-            The number of the entry that is on record; None where nothing was due.
+            The number of its entry in the record; None if it was not due.
         """
         record = keys.find(self.vault.storage, name, now)
         if record is None or not _is_due(record, now):
@@ -216,18 +214,18 @@ class Keys:
             after = turn(before)
             sequence = audit.append(writing, audit.Event(event, after.name, after.current.id, subject, now))
             if before is not None and after.release != before.release:
-                # It holds of every version that there is, too.
+                # It applies to every existing version, too.
                 audit.append(writing, audit.Event("policy", after.name, after.current.id, subject, now))
             keys.keep(writing, after, instead_of=before)
             return _Kept(after, sequence)
 
-        # What is left of one whose time to be purged has come.
+        # The remains of a key whose purge time has come.
         purging.clear(self.vault.storage, name, now)
         return self.vault.storage.update(work)
 
 
 class _Kept(NamedTuple):
-    """A key as it is now, and the number of the entry about it."""
+    """A key as it is now, and the number of its entry in the record."""
 
     record: KeyRecord
     sequence: int
@@ -235,7 +233,7 @@ class _Kept(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Draft:
-    """A version that is asked for."""
+    """A requested version."""
 
     kty: str
     ops: list[str] | None
@@ -244,14 +242,14 @@ class Draft:
     asked: Create | Import
 
     def operations(self) -> tuple[str, ...]:
-        """What it will be for."""
+        """Its operations."""
         family = material.family(self.kty)
         return (
             usage.default_operations(family) if self.ops is None else usage.check_operations(family, self.ops)
         )
 
     def check(self) -> None:
-        """Refuse what needs no store to be refused."""
+        """Check everything that does not need the store."""
         self.operations()
         checked_tags(self.tags)
         checked_times(self.attributes.nbf, self.attributes.exp)
@@ -263,7 +261,7 @@ def _is_due(record: KeyRecord, now: int) -> bool:
 
 
 def _shape(record: KeyRecord) -> tuple[str, int, str | None]:
-    """What another version's material must fit."""
+    """The properties that another version's material must have."""
     return record.current.kty, record.current.size, record.current.public.get("crv")
 
 

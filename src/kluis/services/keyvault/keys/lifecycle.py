@@ -1,4 +1,4 @@
-"""A key's end, and its way back: deleted, recovered, purged."""
+"""Delete, recover and purge keys."""
 
 from __future__ import annotations
 
@@ -15,26 +15,24 @@ from kluis.services.keyvault.vault.records import Deletion, KeyRecord
 from kluis.services.keyvault.vault.schedule import SECONDS_A_DAY
 from kluis.services.keyvault.vault.vault import Vault
 
-__all__ = ["Lifecycle"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Lifecycle:
-    """Deletes keys and brings them back.
+    """Deletes and recovers keys.
 
     Attributes:
-        vault: whose they are.
-        vault_clock: its own time.
+        vault: that has them.
+        vault_clock: the vault's own time.
     """
 
     vault: Vault
     vault_clock: VaultClock
 
     def delete(self, name: str, now: int, subject: str) -> KeyRecord:
-        """Delete a key, so that it can be recovered for the vault's days.
+        """Delete a key; it can be recovered for the vault's number of days.
 
         Raises:
-            KeyNotFound: there is none.
+            KeyNotFound: it does not exist.
         """
         check_name(name)
         purge_at = now + self.vault.rules.recoverable_days * SECONDS_A_DAY
@@ -60,7 +58,7 @@ class Lifecycle:
         return _deleted_record(self.vault.storage, check_name(name), now)
 
     def recover(self, name: str, now: int, subject: str) -> KeyRecord:
-        """Bring a deleted key back.
+        """Recover a deleted key.
 
         Raises:
             DeletedKeyNotFound: none of the name is deleted.
@@ -76,11 +74,11 @@ class Lifecycle:
         return self.vault.storage.update(work)
 
     def purge(self, name: str, now: int, subject: str) -> None:
-        """Forget a deleted key for good.
+        """Purge a deleted key irreversibly.
 
         Raises:
             DeletedKeyNotFound: none of the name is deleted.
-            Forbidden: the vault protects deleted keys from that.
+            Forbidden: the vault has purge protection.
         """
         check_name(name)
 

@@ -1,8 +1,8 @@
-"""Rotation policies: checked, kept, and what their absence stands for; :mod:`upkeep` does what they say.
+"""Check and store rotation policies, with their defaults; :mod:`upkeep` carries them out.
 
-A policy has at most one action of each kind. One that says nothing of a notification has the usual one, 30
-days before the expiry, as on Azure, where no policy takes it away. A new version of a key lives by the same
-policy, and gets its expiry from it.
+A policy has at most one action of each kind. Without a notification it has the usual one, 30 days before the
+expiry; on Azure no policy can remove it. A new version of a key has the same policy, and gets its expiry from
+it.
 
 Spec: Azure Key Vault, "Configure cryptographic key auto-rotation"; REST API, "Update Key Rotation Policy".
 """
@@ -23,17 +23,15 @@ from kluis.services.keyvault.vault.records import KeyRecord, LifetimeAction, Rot
 from kluis.services.keyvault.vault.schedule import NEAR_EXPIRY, SECONDS_A_DAY, seconds
 from kluis.services.keyvault.vault.vault import Vault
 
-__all__ = ["set_policy"]
-
 _ACTIONS: Final = {"rotate": "Rotate", "notify": "Notify"}
 LEAST_DAYS, LEAST_EXPIRY_DAYS, MOST_ACTIONS = 7, 28, 8
 
 
 def set_policy(vault: Vault, name: str, request: RotationPolicy, now: int, subject: str) -> KeyRecord:
-    """Keep a rotation policy.
+    """Store a rotation policy.
 
     Raises:
-        KeyNotFound: there is no such key.
+        KeyNotFound: the key does not exist.
         BadParameter: not a policy.
     """
     check_name(name)
@@ -72,7 +70,7 @@ def _action(action: Asked, expiry: str | None) -> LifetimeAction:
     kind = _ACTIONS.get((action.action.type if action.action and action.action.type else "").lower())
     if kind is None or action.trigger is None:
         raise BadParameter("lifetimeActions: want a trigger and the action Rotate or Notify, got another")
-    # Azure's own samples write the other one as "".
+    # Azure's own samples write the other member as "".
     after, before = action.trigger.after_create or None, action.trigger.before_expiry or None
     if (after is None) is (before is None):
         raise BadParameter(f"{what}: want timeAfterCreate or timeBeforeExpiry, got another")
@@ -86,7 +84,7 @@ def _action(action: Asked, expiry: str | None) -> LifetimeAction:
         if before is not None:
             raise BadParameter(f"{what}: want attributes.expiryTime for timeBeforeExpiry, got none")
     elif wait > seconds(expiry, "attributes.expiryTime") - least:
-        # Else each new version were due at once, or only when it is of no use any more.
+        # Otherwise each new version would be due at once, or only when it is no longer usable.
         raise BadParameter(
             f"{what}: want at least P{LEAST_DAYS}D less than attributes.expiryTime {expiry}, got "
             f"{after or before}"

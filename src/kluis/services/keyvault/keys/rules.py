@@ -1,4 +1,4 @@
-"""What a client may say of a key that is made, brought or changed: attributes, tags, release policy.
+"""Check a client's input about a key that is created, imported or changed: attributes, tags, release policy.
 
 The exportable attribute and the release policy belong to the name, and so to every version of it.
 """
@@ -14,15 +14,13 @@ from kluis.services.keyvault.release import policy as release_policy
 from kluis.services.keyvault.requests import Attributes, Policy
 from kluis.services.keyvault.vault.records import KeyRecord, ReleaseRule
 
-__all__ = ["check_exportable", "check_still_exportable", "checked_tags", "checked_times", "release_rule"]
-
 CONTENT_TYPE: Final = "application/json; charset=utf-8"
 MOST_TAGS, MOST_TAG = 15, 256
 MOST_TIME: Final = 253_402_300_799
 
 
 def checked_tags(tags: dict[str, str] | None) -> dict[str, str]:
-    """The tags.
+    """Check the tags and return them.
 
     Raises:
         BadParameter: more than 15, or one longer than 256 characters.
@@ -37,7 +35,7 @@ def checked_tags(tags: dict[str, str] | None) -> dict[str, str]:
 
 
 def checked_times(nbf: int | None, exp: int | None) -> None:
-    """Refuse times that are none, or in the wrong order.
+    """Refuse times that are invalid, or in the wrong order.
 
     Raises:
         BadParameter: before 1970, after 9999, or an expiry that is not after the start.
@@ -59,8 +57,8 @@ def check_exportable(
     Args:
         kty: of the new version.
         attributes: by the client.
-        policy: given with it.
-        before: the key as it was, if the name is known.
+        policy: given in the same request.
+        before: the previous key, if the name exists.
 
     Raises:
         BadParameter: AKV.SKR.1003 to 1006.
@@ -83,10 +81,10 @@ def check_exportable(
 
 
 def check_still_exportable(known: bool, wanted: bool | None) -> None:
-    """Hold what is asked to what the key's versions before are.
+    """Compare the request with the key's previous versions.
 
     Raises:
-        BadParameter: AKV.SKR.1003, it is another.
+        BadParameter: AKV.SKR.1003, it differs.
     """
     if wanted is not None and wanted is not known:
         raise BadParameter(
@@ -96,15 +94,15 @@ def check_still_exportable(known: bool, wanted: bool | None) -> None:
 
 
 def release_rule(policy: Policy | None, before: ReleaseRule | None, epoch: int) -> ReleaseRule | None:
-    """The release policy that will be kept.
+    """The release policy to store.
 
     Args:
-        policy: by the client; None leaves the one before.
-        before: the one that the key has.
+        policy: from the client; None keeps the previous one.
+        before: the key's current one.
         epoch: of the vault, now.
 
     Raises:
-        BadParameter: not a policy (AKV.SKR.1004), or the one before is immutable (AKV.SKR.1020).
+        BadParameter: not a policy (AKV.SKR.1004), or the previous one is immutable (AKV.SKR.1020).
     """
     if policy is None:
         return before
@@ -113,7 +111,7 @@ def release_rule(policy: Policy | None, before: ReleaseRule | None, epoch: int) 
     try:
         data = decode_base64(policy.data, "release_policy.data", most=release_policy.MAX_SIZE)
     except BadParameter as error:
-        # Azure's Python client sends the document itself if it is given as text.
+        # Azure's Python client sends the document itself if the caller passes text.
         raise BadParameter(
             f"AKV.SKR.1004: Exportable keys must have release policy. {error.message}",
             hint="KeyReleasePolicy takes the document as bytes, not as text",

@@ -1,13 +1,12 @@
-"""What a vault does by itself: rotates keys, tells of keys that expire soon, forgets those deleted long ago.
+"""A vault's automatic upkeep: rotates keys, records keys that expire soon, and purges those deleted long ago.
 
-Nobody wakes an enclave but its host, which knocks now and then. What is due is in the sealed store, and is
-looked at again in the change that does it: a host that knocks too often has nothing done twice, and one that
-does not knock, or sets its clock back, has it done later. One that sets its clock ahead has keys rotated
-early, and none forgotten before the vault itself has seen the time pass
-(:mod:`kluis.services.keyvault.vault.clock`).
+Only its host can wake an enclave, by an occasional call. The schedule is in the sealed store, and is checked
+again in the transaction that carries it out. A host that calls too often has nothing done twice; one that
+does not call, or sets its clock back, delays it. A host that sets its clock ahead has keys rotated early, but
+none purged before the vault itself has observed the time pass (:mod:`kluis.services.keyvault.vault.clock`).
 
-There is no Event Grid here. That a key is near its expiry is an entry of the record, once for each version
-and expiry; the log and the metrics say that there is one, not of which key: names are not for the host.
+There is no Event Grid here. A key near its expiry gets an entry in the record, once for each version and
+expiry. Log and metrics only show that there is one, not its key: names are not for the host.
 
 Spec: Azure Key Vault, "Configure cryptographic key auto-rotation", "Configure key near expiry notification".
 """
@@ -27,28 +26,26 @@ from kluis.services.keyvault.vault import audit, keys, purging, schedule
 from kluis.services.keyvault.vault.clock import VaultClock
 from kluis.services.web import Happening
 
-__all__ = ["Upkeep"]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Upkeep:
-    """Does what is due.
+    """Carries out the upkeep that is due.
 
     Attributes:
-        keys: about which.
-        vault_clock: their vault's own time.
+        keys: of the vault.
+        vault_clock: the vault's own time.
     """
 
     keys: Keys
     vault_clock: VaultClock
 
     def tend(self, now: datetime) -> Iterator[Happening]:
-        """Do all that is due by ``now``, the longest overdue first; gives each thing once it is done.
+        """Do everything that is due by ``now``, the longest overdue first; yield each event once it is done.
 
-        One key's trouble is no other's: it is given as it happens, and tried again the next time.
+        A failure for one key does not affect the others: it is yielded, and retried the next time.
 
         Raises:
-            UnavailableError: the store keeps nothing, or gives nothing.
+            UnavailableError: the store cannot be read or written.
         """
         at = int(now.timestamp())
         names = keys.due(self.keys.vault.storage, at)
@@ -67,7 +64,7 @@ class Upkeep:
                 yield Happening("upkeep_failed", code=error.code)
 
     def _record_near_expiry(self, name: str, now: int) -> int | None:
-        """Put on record that a key is about to expire, if it is, and nobody did before."""
+        """Record that a key is about to expire, if it is, and it was not recorded before."""
 
         def work(writing: Writing) -> int | None:
             record = keys.find(writing, name, now)

@@ -1,1 +1,1 @@
-"""Secure Key Release: a key leaves for an attested environment, sealed to a key made inside it."""
+"""Secure Key Release: send a key to an attested environment, encrypted to a key generated inside it."""

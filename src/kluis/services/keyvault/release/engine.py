@@ -1,4 +1,4 @@
-"""Releasing a key: to an environment that an authority vouches for, under the policy that the key has.
+"""Release a key to an environment that an authority attests, under the key's release policy.
 
 Spec: Azure Key Vault, "Secure Key Release"; REST API, "Release".
 """
@@ -33,13 +33,11 @@ from kluis.services.keyvault.vault.audit import Event, Recorder
 from kluis.services.keyvault.vault.records import KeyRecord, KeyVersion, ReleaseRule
 from kluis.services.keyvault.vault.vault import Vault
 
-__all__ = ["Releases"]
-
-# Clients send a file with a token as it is, and its last line has an end; no part of a token has one.
+# Clients send a file with a token unchanged, and its last line has an end; no part of a token contains one.
 _BLANK: Final = " \t\r\n"
 MAX_NONCE: Final = 1024
 UNVERIFIED: Final = "Target environment attestation statement cannot be verified."
-# A policy names its authority; who stands behind the name is another matter (decision 0018).
+# A policy names its authority; what the name refers to is another matter (decision 0018).
 CHANGED: Final = "want the authority that the policy meant when it was set, got another: set the policy anew"
 UNMET: Final = "Target environment attestation does not meet key release policy requirements."
 
@@ -49,9 +47,9 @@ class Releases:
     """Releases keys.
 
     Attributes:
-        vault: whose they are.
+        vault: that has them.
         keyring: the authorities' keys.
-        signer: of what is said here.
+        signer: of responses.
         recorder: of releases.
     """
 
@@ -65,27 +63,27 @@ class Releases:
     ) -> str:
         """Release one version of a key.
 
-        1. The key is there, enabled, exportable, and has a release policy. Its times do not matter.
-        2. ``target`` is a token that an authority of this vault signed, in its time.
-        3. Its claims meet the policy, and the authority is what it was when the policy was set.
-        4. They name an RSA key of the environment's, for encryption.
-        5. The material is wrapped to that key, and the release is on record before it is answered.
+        1. The key exists, is enabled, exportable, and has a release policy. Its times do not matter.
+        2. ``target`` is a valid token that an authority of this vault signed.
+        3. Its claims meet the policy, and the authority is the same as when the policy was set.
+        4. They name an RSA encryption key of the environment.
+        5. The material is wrapped to that key, and the release is recorded before the response.
 
         Args:
-            name: the key's.
+            name: of the key.
             version: "" is the latest.
             request: target, nonce and algorithm.
             now: aware.
-            subject: who asks.
+            subject: of the requester.
             url: of the vault, for ``kid``.
-            api: the version of the API, for the answer.
+            api: the version of the API, for the response.
 
         Returns:
             A JWS, compact.
 
         Raises:
-            KeyNotFound: there is no such key.
-            BadParameter: what is asked cannot be meant.
+            KeyNotFound: the key does not exist.
+            BadParameter: an invalid request.
             Forbidden: a step fails.
         """
         at = int(now.timestamp())
@@ -103,7 +101,7 @@ class Releases:
 
         def happen(reading: Reading) -> Event:
             nonlocal going
-            going = self._going(reading, name, version, vouched, at)
+            going = self._going(reading, name, version, vouched, at)  # 1 to 4
             return going.event(subject, at, target)
 
         def then() -> None:
@@ -119,7 +117,7 @@ class Releases:
     def _going(
         self, reading: Reading, name: str, version: str, vouched: Assertion | Forbidden, at: int
     ) -> _Going:
-        """What may go, and where to; steps 1 to 4."""
+        """The key to release and its recipient; steps 1 to 4."""
         record = keys.demand(reading, name, at)  # 1
         key = keys.version(reading, record, version)
         rule = _rule(record, key)
@@ -133,7 +131,9 @@ class Releases:
         return _Going(record, key, self._recipient(vouched), vouched.issuer)  # 4
 
     def _check(self, name: str, target: str, now: datetime) -> Assertion | Forbidden:
-        """What the token says; or the refusal, for one who may hear first that there is no such key."""
+        """The claims of the token; or the refusal, except to a caller who may first learn that the key does
+        not exist.
+        """
         authority_keys = _Keys(self.keyring, lambda: self._named_authorities(name, int(now.timestamp())))
         try:
             return signed_claims.check(target, authority_keys, now)
@@ -158,18 +158,18 @@ class Releases:
 
 
 class _Keys(NamedTuple):
-    """The authorities' keys as the policy of one key has them."""
+    """The authorities' keys under the policy of one key."""
 
     keyring: Keyring
     named: Callable[[], frozenset[str]]
 
     def key(self, issuer: str, kid: str, now: datetime) -> TrustedKey:
-        """As :meth:`Keyring.key`."""
+        """Like :meth:`Keyring.key`."""
         return self.keyring.key(issuer, kid, now, self.named)
 
 
 class _Going(NamedTuple):
-    """A key that may go: to whom, and by whose word."""
+    """A key to release: its recipient, and the attesting authority."""
 
     record: KeyRecord
     key: KeyVersion
@@ -177,7 +177,7 @@ class _Going(NamedTuple):
     authority: str
 
     def event(self, subject: str, at: int, target: str) -> Event:
-        """Its release, for the record."""
+        """The event of its release, for the record."""
         spki = self.to.key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         name, version = self.record.name, self.key.id
         return Event("release", name, version, subject, at, self.authority, target, sha256(spki).hex())

@@ -1,7 +1,7 @@
-"""The authorities' signing keys at hand: read once, fetched when they must be, and no oftener.
+"""A cache of the authorities' signing keys, refreshed when a key id is unknown or the entry is stale.
 
-What is fetched comes through the host, which may send anything: keys of an attested authority must carry
-its enclave's evidence, and the keys of one that is fetched insecurely are the host's word.
+Keys are fetched through the host, which may send anything. Keys of an attested authority must carry its
+enclave's evidence; keys of an insecurely fetched one are only the host's statement.
 """
 
 from __future__ import annotations
@@ -34,12 +34,10 @@ from kluis.services.keyvault.vault.authorities import (
     service_of,
 )
 
-__all__ = ["Endorse", "Fetch", "Keyring"]
-
 Fetch = Callable[[str], bytes]
-"""Fetches an https URL through the host: at most 256 KiB count."""
+"""Fetches an https URL through the host: at most 256 KiB are used."""
 Endorse = Callable[[bytes], Collateral | HeldCollateral | None]
-"""Finds the collateral for a quote; None: there is nobody to ask. Raises UnavailableError, which says why."""
+"""Finds the collateral for a quote; None: there is no source. Raises UnavailableError with the reason."""
 MAX_FETCHED: Final = 256 * 1024
 MOST_SAID: Final = 1024
 MOST_INSTANCES: Final = 256
@@ -47,7 +45,7 @@ MOST_INSTANCES: Final = 256
 
 @dataclasses.dataclass(slots=True)
 class Held:
-    """One authority's keys, and when they were fetched and asked for last; the lock is for fetching."""
+    """One authority's keys, and the times of the last fetch and attempt; the lock is for fetching."""
 
     authority: Authority
     keys: dict[str, TrustedKey] = dataclasses.field(default_factory=dict)
@@ -58,17 +56,17 @@ class Held:
 
 
 class Keyring:
-    """Finds the key that an authority signs with.
+    """Finds an authority's signing keys.
 
     Args:
         authorities: the pinned set.
         fetch: through the host.
         endorse: finds collateral for quotes, through the host as well.
-        life_seconds: how long fetched keys are believed.
+        life_seconds: how long fetched keys are trusted.
         refetch_seconds: the least time between two fetches for one authority.
 
     Raises:
-        UsageError: an authority that could never be believed.
+        UsageError: an authority that could never be trusted.
     """
 
     def __init__(
@@ -97,18 +95,18 @@ class Keyring:
     def key(
         self, issuer: str, kid: str, now: datetime, named: Callable[[], Container[str]] = frozenset
     ) -> TrustedKey:
-        """The key of that name.
+        """Return the key of that name.
 
         Args:
-            issuer: whose, as ``origin`` writes it.
+            issuer: of the token, in the form of ``origin``.
             kid: the name.
             now: aware.
-            named: the authorities that the release policy names: nobody else can make the host ask for an
-                instance of an attested one.
+            named: the authorities in the release policy: only these can make the host fetch keys of an
+                attested authority's instance.
 
         Raises:
             AuthenticityError: no such authority, or it has no such key.
-            UnavailableError: its keys cannot be had.
+            UnavailableError: its keys are unavailable.
         """
         cache = self._held.get(issuer) or self._instance(issuer, named)
         if cache is None:
@@ -116,7 +114,7 @@ class Keyring:
         key = cache.keys.get(kid)
         if not isinstance(cache.authority, Pinned):
             self._refresh(cache, kid, now)
-            # Whoever does not wait for one who fetches takes no keys that are too old by now.
+            # A caller that does not wait for another's fetch must not use keys that are too old by now.
             key = None if self._is_old(cache, now.timestamp()) else cache.keys.get(kid)
         if key is None:
             if cache.failed is not None:
@@ -137,7 +135,7 @@ class Keyring:
 
     def _refresh(self, cache: Held, kid: str, now: datetime) -> None:
         at = now.timestamp()
-        # Whoever comes first waits for the answer; not so one who knows that it failed before.
+        # The first caller waits for the answer; a caller that has seen an earlier failure does not.
         if not self._is_due(cache, kid, at) or not cache.lock.acquire(blocking=cache.failed is None):
             return
         try:
@@ -150,7 +148,7 @@ class Keyring:
             )
             cache.fetched, cache.tried, cache.failed = at, at, None
         except KluisError as error:
-            # What a host's call raised is in the host's own words.
+            # The error of a host call has the host's own text.
             cache.failed = foreign(error.message, MOST_SAID)
         finally:
             cache.lock.release()
@@ -158,7 +156,7 @@ class Keyring:
     def _is_due(self, cache: Held, kid: str, at: float) -> bool:
         if not self._is_old(cache, at) and kid in cache.keys:
             return False
-        # A clock that went back is no reason never to ask again. After a failure the back-off has the say.
+        # A clock that went back must not prevent all later fetches. After a failure, the back-off decides.
         asked = cache.failed is None and cache.tried is not None
         return not asked or not 0 <= at - (cache.tried or 0) < self._refetch
 
@@ -194,7 +192,7 @@ class Keyring:
         return data
 
     def _verify_certificate(self, authority: Attested, certificate: bytes, now: datetime) -> bytes:
-        quote = vouched.Vouched.of(x509.parse(certificate, "signing certificate")).quote
+        quote = vouched.evidence_in(x509.parse(certificate, "signing certificate")).quote
         anchors, policy = _requirements(authority)
         verified = vouching.check(
             certificate, anchors=anchors, collateral=self._endorse(quote), policy=policy, now=now
@@ -212,7 +210,7 @@ def _pinned_keys(authority: Pinned) -> dict[str, TrustedKey]:
 
 
 def _requirements(authority: Attested) -> tuple[TrustAnchors, Policy]:
-    """The roots that an attested authority's evidence may chain to, and what its enclave must be."""
+    """The roots for an attested authority's evidence, and the requirements on its enclave."""
     try:
         roots = [TrustAnchors.from_pem(each.encode()) for each in authority.roots]
         anchors = TrustAnchors(tuple(anchor for root in roots for anchor in root))
@@ -241,6 +239,6 @@ def _requirements(authority: Attested) -> tuple[TrustAnchors, Policy]:
 
 
 def describe(authority: Authority) -> dict[str, object]:
-    """What a client is told of an authority."""
+    """The description of an authority for clients."""
     kind = "insecure_fetched" if isinstance(authority, InsecureFetched) else type(authority).__name__.lower()
     return {"kind": kind, **msgspec.to_builtins(authority)}

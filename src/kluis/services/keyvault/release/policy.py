@@ -1,12 +1,12 @@
-"""Release policies: which authorities may vouch, and for what; text in, a checked policy out.
+"""Parse release policies: the authorities that may attest an environment, and the required claims.
 
     policy    = { "version"?: "1.0.0", "anyOf": [ authority, ... ] }
     authority = { "authority": URL, "allOf" or "anyOf": [ condition, ... ] }
     condition = { "claim": NAME, "equals": VALUE } | { "allOf": [...] } | { "anyOf": [...] }
 
-The style of the preview, ``{"claim", "condition": "equals", "value"}``, is read as well. Values are compared
-as text, so that ``"true"`` in a policy meets the claim ``true``: Azure does so, and policies count on it. A
-number is any of JSON's below 2^53, as the grammar has it; ``1.50`` is ``1.5``, and ``1.0`` is ``1``.
+The preview's style, ``{"claim", "condition": "equals", "value"}``, is also accepted. Values are compared as
+text, so ``"true"`` in a policy matches the claim ``true``: Azure does so, and policies rely on it. A number
+is any JSON number below 2^53, as in the grammar; ``1.50`` is ``1.5``, and ``1.0`` is ``1``.
 
 Spec: Azure Key Vault, "Secure Key Release policy grammar".
 """
@@ -24,8 +24,6 @@ from kluis.formats.encoding import jcs
 from kluis.formats.encoding.jcs import Json
 from kluis.services.keyvault.faults import BadParameter, Detail
 
-__all__ = ["MAX_SIZE", "Authority", "Claim", "Group", "ReleasePolicy", "judge", "parse"]
-
 MAX_SIZE: Final = 32 * 1024
 MAX_DEPTH: Final = 16
 MAX_AUTHORITIES: Final = 64
@@ -36,7 +34,7 @@ VERSIONS: Final = ("1.0.0", "1.0")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Claim:
-    """A claim that must equal ``text``, once both are text."""
+    """A claim that must equal ``text``, after conversion to text."""
 
     name: str
     text: str
@@ -44,7 +42,7 @@ class Claim:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Group:
-    """Conditions of which all, or any, must hold."""
+    """Conditions of which all, or any, must match."""
 
     every: bool
     conditions: tuple[Claim | Group, ...]
@@ -52,7 +50,7 @@ class Group:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Authority:
-    """One authority, and what it must say."""
+    """One authority, and the conditions on its claims."""
 
     url: str
     group: Group
@@ -60,17 +58,17 @@ class Authority:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReleasePolicy:
-    """A checked policy: any of its authorities."""
+    """A checked policy: any of its authorities is accepted."""
 
     authorities: tuple[Authority, ...]
 
 
 @functools.lru_cache(maxsize=64)
 def parse(data: bytes) -> ReleasePolicy:
-    """Read a policy: at most 32 KiB, 64 authorities, 1024 conditions, 16 levels.
+    """Parse a policy: at most 32 KiB, 64 authorities, 1024 conditions, 16 levels.
 
     Raises:
-        BadParameter: not a policy; says where.
+        BadParameter: not a policy; with the place.
     """
     try:
         value = jcs.loads(data, "release policy", max_size=MAX_SIZE, max_depth=2 * MAX_DEPTH + 4, real=_real)
@@ -82,12 +80,12 @@ def parse(data: bytes) -> ReleasePolicy:
 
 
 def judge(policy: ReleasePolicy, issuer: str, claims: Mapping[str, Any]) -> tuple[Detail, ...]:
-    """Why the claims do not meet the policy; nothing if they do.
+    """The reasons why the claims do not meet the policy; empty if they do.
 
     Args:
-        policy: a checked one.
-        issuer: who vouches for the claims, as :func:`origin` writes it.
-        claims: of a token whose signature held.
+        policy: checked.
+        issuer: of the claims, in the form of :func:`origin`.
+        claims: of a token with a verified signature.
     """
     ours = [each for each in policy.authorities if each.url == issuer]
     if not ours:
@@ -103,10 +101,10 @@ def judge(policy: ReleasePolicy, issuer: str, claims: Mapping[str, Any]) -> tupl
 
 
 def text_of(value: object) -> str | None:
-    """A claim or a policy's value as text; None of what is neither text, nor a number, nor a truth.
+    """Convert a claim or a policy's value to text; None unless it is text, a number or a boolean.
 
-    A number that is written with a fraction or an exponent is none where it is so large that integers beside
-    each other are one: equal text would not say that they are equal.
+    A number written with a fraction or an exponent is refused if it is so large that neighbouring integers
+    are the same float: equal text would not mean equal numbers.
     """
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -118,7 +116,7 @@ def text_of(value: object) -> str | None:
 
 
 def lookup(claims: Mapping[str, Any], name: str) -> object:
-    """A claim by its name, or by the path that the name's dots spell; None if there is none."""
+    """Find a claim by its name, or by the path in the name's dots; None if there is none."""
     if name in claims:
         return claims[name]
     head, dot, rest = name.partition(".")

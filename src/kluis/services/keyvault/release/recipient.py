@@ -1,4 +1,4 @@
-"""Environment assertions: whom a checked token of an authority says a key is to go to.
+"""Read the recipient of a key from the claims of an authority's checked token.
 
 Spec: Azure Key Vault, "Secure Key Release", "Environment assertion".
 """
@@ -15,8 +15,6 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from kluis.errors import FormatError
 from kluis.services.keyvault.octets import decode_base64
-
-__all__ = ["Recipient", "recipient"]
 
 MAX_RUNTIME_KEYS: Final = 64
 RSA_BITS: Final = (2048, 8192)
@@ -36,10 +34,10 @@ class Recipient:
 
 
 def recipient(claims: Mapping[str, Any]) -> Recipient:
-    """The environment's key: the first RSA key of ``x-ms-runtime.keys`` that is for encrypting.
+    """The environment's key: the first RSA key of ``x-ms-runtime.keys`` that is for encryption.
 
     Raises:
-        FormatError: there is none, or it is none to encrypt to.
+        FormatError: there is none, or it cannot encrypt.
     """
     runtime = claims.get("x-ms-runtime")
     keys = runtime.get("keys") if isinstance(runtime, dict) else None

@@ -1,9 +1,10 @@
-"""The key that signs releases: made inside, at each start, and named by a certificate.
+"""The key that signs releases: generated inside at each start, with a certificate.
 
-The certificate is its issuer's, whose word is the host's, or self-made. Beside it stands another one for the
-same key that carries this enclave's evidence, where there is an enclave: that one proves who signed. The
-header has it (``x-kluis-certificate``), for each of a vault's enclaves signs by a key of its own; and which
-of all vaults that such enclaves keep this is (``x-kluis-vault``). Both are of RFC 7515's private names.
+Its certificate comes from an issuer that the host names, or is self-signed. In an enclave, a second
+certificate of the same key contains this enclave's evidence: only that one proves who signed. The header
+contains it (``x-kluis-certificate``), because each of a vault's enclaves has its own signing key. The header
+also names the vault, of all that such enclaves keep (``x-kluis-vault``). Both are private names in the sense
+of RFC 7515.
 
 Spec: RFC 7515, "x5c", "x5t", "x5t#S256".
 """
@@ -25,10 +26,8 @@ from cryptography.x509.oid import NameOID
 from kluis.enclave.attested_tls.certificates import chain_of
 from kluis.formats.encoding import b64
 from kluis.formats.kluis import vouched
-from kluis.formats.kluis.vouched import Evidence
+from kluis.formats.kluis.bundle import EvidenceBundle
 from kluis.hashes import sha256
-
-__all__ = ["Certify", "Signer", "Vouch"]
 
 RELEASE, STATEMENT = "JWT", "kluis-key+jwt"
 BITS: Final = 2048  # as Azure's; a release costs one signature
@@ -39,21 +38,21 @@ _NAME: Final = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Kluis key ser
 
 Certify: TypeAlias = Callable[[bytes], bytes]
 """Has an authority certify a key: a request (PKCS#10, PEM) in, a chain (PEM, leaf first) out."""
-Vouch: TypeAlias = Callable[[bytes], Evidence | None]
+Vouch: TypeAlias = Callable[[bytes], EvidenceBundle | None]
 """Has this enclave quote a payload for the purpose ``app``; None outside an enclave."""
 
 
 class Signer:
-    """Signs what this service says.
+    """Signs this service's statements.
 
     Args:
-        certify: the service's own authority; None: the certificate is self-made.
+        certify: by the service's own authority; None: the certificate is self-signed.
         vouch: makes evidence about the key.
         now: aware.
         vault: the vault's name, 32 bytes.
 
     Raises:
-        FormatError: what the authority gave is no chain.
+        FormatError: the authority did not return a chain.
         UsageError: its first certificate is for another key.
     """
 
@@ -62,7 +61,7 @@ class Signer:
         self.own = self._own(vouch, now)
         self.chain = (self.own,) if certify is None else self._certificate_chain(certify)
         leaf = self.chain[0]
-        # Azure names its keys by the SHA-1 of the certificate, and clients look for them so.
+        # Azure names its keys by the certificate's SHA-1, and clients look them up so.
         thumbprint = hashlib.sha1(leaf, usedforsecurity=False).digest()
         header = {
             "alg": "RS256",
@@ -73,7 +72,7 @@ class Signer:
             "x-kluis-vault": vault.hex(),
             "x-kluis-certificate": b64.encode(self.own),
         }
-        # By its type no statement passes for a release.
+        # Because of its type, a statement cannot be mistaken for a release.
         self._release, self._statement = (
             b64.encode_url(msgspec.json.encode({**header, "typ": kind})) + "."
             for kind in (RELEASE, STATEMENT)
@@ -83,11 +82,11 @@ class Signer:
         return "Signer()"
 
     def sign(self, payload: Mapping[str, Any]) -> str:
-        """A release: a JWS, compact, over ``payload`` as JSON."""
+        """Sign a release: a compact JWS over ``payload`` as JSON."""
         return self._sign(self._release, payload)
 
     def state(self, payload: Mapping[str, Any]) -> str:
-        """A statement about a key, likewise, of a type of its own."""
+        """Sign a statement about a key, as a compact JWS with a separate type."""
         return self._sign(self._statement, payload)
 
     def _sign(self, header: str, payload: Mapping[str, Any]) -> str:
@@ -109,8 +108,7 @@ class Signer:
         spki = self._key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         made = vouch(vouched.statement(spki))
         if made is not None:
-            evidence = vouched.Vouched(made.quote, made.runtime_data, made.launch_configuration)
-            for oid, value in evidence.extensions():
+            for oid, value in vouched.extensions(made):
                 extension = x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value)
                 builder = builder.add_extension(extension, critical=False)
         return builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.DER)

@@ -1,8 +1,8 @@
-"""Wrapping a key to an environment's RSA key.
+"""Wrap a key to an environment's RSA key.
 
     ciphertext = RSAES-OAEP(recipient, AES-256 key) || AES key wrap with padding of the material
 
-The hash of OAEP and of its mask is the algorithm's. Material is PKCS#8 DER, or an oct key's own bytes.
+The hash of OAEP and of its mask is the algorithm's. Material is PKCS#8 DER, or the bytes of an oct key.
 
 Spec: PKCS #11 v3.0, "CKM_RSA_AES_KEY_WRAP"; RFC 8017, "RSAES-OAEP"; RFC 5649.
 """
@@ -18,8 +18,6 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from kluis.services.keyvault.faults import BadParameter
 
-__all__ = ["ALGORITHMS", "DEFAULT", "choose_algorithm", "wrap"]
-
 DEFAULT: Final = "CKM_RSA_AES_KEY_WRAP"
 _SHA1: Final = hashes.SHA1()  # noqa: S303  # what the mechanism names; OAEP does not need it to resist collisions
 ALGORITHMS: Final[Mapping[str, hashes.HashAlgorithm]] = {
@@ -33,7 +31,7 @@ _PADDINGS: Final = {
 
 
 def choose_algorithm(algorithm: str | None) -> str:
-    """The algorithm that a client asked for, or the default.
+    """The algorithm that a client requested, or the default.
 
     Raises:
         BadParameter: another.

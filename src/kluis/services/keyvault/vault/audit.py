@@ -1,7 +1,7 @@
-"""The record of what happened to keys: each entry holds the hash of the one before.
+"""The record of events on keys: a hash chain in the store.
 
-An entry is kept in the same change as what it tells of. Whoever holds the head's hash can tell, later, that
-nothing before it was changed or left out: the hash of an entry is
+An entry is stored in the same transaction as its event. Anyone who has the head's hash can check later that
+no earlier entry was changed or left out. The hash of an entry is
 
     SHA-256 of its members but ``hash``, in canonical JSON (RFC 8785)
 """
@@ -20,28 +20,26 @@ from kluis.errors import InternalError, KluisError
 from kluis.hashes import sha256
 from kluis.services.keyvault.vault.records import decode, encode
 
-__all__ = ["Entry", "Event", "Recorder", "append", "entries", "head"]
-
 TABLE, HEAD = "audit", "audit-head"
 START: Final = "0" * 64
 _DIGITS: Final = 16
 
 
 class Event(NamedTuple):
-    """What happened.
+    """An event on a key.
 
     Attributes:
         operation: ``create``, ``import``, ``update``, ``rotate``, ``policy``, ``rotation-policy``,
-            ``delete``, ``recover``, ``purge``, ``backup``, ``restore``, ``release``; of the vault's own
-            accord ``auto-rotate``, ``near-expiry`` and ``auto-purge``; of the vault itself ``trust-approve``,
-            ``trust-withdraw`` and ``trust-adopt``.
-        key: the key's name.
-        version: of it.
-        subject: who asked, as the issuer of their token calls them; nobody, where the vault did it by itself.
+            ``delete``, ``recover``, ``purge``, ``backup``, ``restore``, ``release``; ``auto-rotate``,
+            ``near-expiry`` and ``auto-purge`` for automatic upkeep; ``trust-approve``, ``trust-withdraw`` and
+            ``trust-adopt`` for the vault itself.
+        key: name of the key.
+        version: of the key.
+        subject: of the requester's token; empty for automatic upkeep.
         time: seconds since 1970, by the host's clock.
-        authority: who vouched for the environment; of a release.
-        target: SHA-256, hex: of a release's attestation token; of the set of authorities and issuer.
-        recipient: SHA-256 of the DER of the environment's key, hex; of a release.
+        authority: that attested the environment; for a release.
+        target: SHA-256, hex: of a release's attestation token; or of the set of authorities and issuer.
+        recipient: SHA-256 of the DER of the environment's key, hex; for a release.
     """
 
     operation: str
@@ -55,11 +53,11 @@ class Event(NamedTuple):
 
 
 class Entry(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """An event in its place.
+    """An event in the hash chain.
 
     Attributes:
         sequence: from 1, without a gap.
-        previous: the hash of the entry before, hex; zeros of the first.
+        previous: the hash of the previous entry, hex; zeros for the first.
         hash: its own, hex.
     """
 
@@ -76,10 +74,11 @@ class Entry(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     hash: str
 
     def compute_hash(self) -> str:
-        """The hash that the other members make."""
+        """Compute the hash from the other members."""
         members: dict[str, Any] = msgspec.structs.asdict(self)
         del members["hash"]
-        # Canonical, since every name is ASCII and every value text or a whole number; a tenth of the time.
+        # Canonical, because every name is ASCII and every value is text or an integer; it takes a tenth of
+        # the time.
         text = json.dumps(members, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return sha256(text.encode()).hex()
 
@@ -92,9 +91,9 @@ class Head(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Recorder:
-    """Puts events at the end that change nothing else, those that come at once in one change.
+    """Appends events that change nothing else; concurrent ones share a transaction.
 
-    Each change ends with the host's disk: whoever waits for the one before goes into the next together.
+    Each transaction waits for the host's disk: callers that arrive meanwhile are combined in the next one.
 
     Args:
         storage: where the record is.
@@ -107,15 +106,14 @@ class Recorder:
         self._change = threading.Lock()
 
     def record(self, happen: Callable[[Reading], Event], then: Callable[[], None]) -> None:
-        """Have something happen, and go on once it is on record.
+        """Record an event, and return once it is recorded.
 
         Args:
-            happen: finds out, in the change itself, what happens, or raises that it does not; may run again.
-            then: does what follows from it and is of no use before it is on record; while the host
-                writes, or after.
+            happen: determines the event within the transaction, or raises if there is none; may run again.
+            then: work that is only useful once the event is recorded; runs while the host writes, or after.
 
         Raises:
-            Exception: what ``happen`` or ``then`` raised, or the store, which keeps nothing then.
+            Exception: from ``happen`` or ``then``, or from the store, which then stores nothing.
         """
         mine = _Ticket(happen, then)
         with self._gather:
@@ -142,7 +140,7 @@ class Recorder:
 
 
 class _Ticket:
-    """Something that waits to be on record, and what came of it."""
+    """An event waiting to be recorded, and its outcome."""
 
     def __init__(self, happen: Callable[[Reading], Event], then: Callable[[], None]) -> None:
         self._happen = happen
@@ -152,16 +150,16 @@ class _Ticket:
         self.error: Exception | None = None
 
     def happen(self, reading: Reading) -> Event | None:
-        """What happens; None if it does not, which :attr:`error` tells of."""
+        """The event; None if there is none, then :attr:`error` has the reason."""
         self.error, self._followed = None, False
         try:
             return self._happen(reading)
-        except Exception as error:  # noqa: BLE001 - it ends this one alone, not those that go with it
+        except Exception as error:  # noqa: BLE001 - it fails only this event, not the others
             self.error = error
             return None
 
     def follow(self) -> None:
-        """Do what follows, once, unless nothing happened; :attr:`error` tells if it fails."""
+        """Run the follow-up work once, unless there was no event; :attr:`error` has its failure."""
         if self.error is not None or self._followed:
             return
         self._followed = True
@@ -179,9 +177,9 @@ def _append_all(writing: Writing, several: Iterable[_Ticket]) -> None:
 
 
 def append(writing: Writing, event: Event) -> int:
-    """Put an event at the end; gives its entry's number."""
+    """Append an event; return its entry's number."""
     last = head(writing)
-    # The issuer's words go into canonical JSON, in which half a character has no place.
+    # The issuer's text goes into canonical JSON, which cannot contain half a surrogate pair.
     subject = event.subject.encode("utf-8", "replace").decode()
     members = event._replace(subject=subject)._asdict()
     bare = Entry(sequence=last.sequence + 1, previous=last.hash, hash="", **members)

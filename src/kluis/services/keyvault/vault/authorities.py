@@ -1,8 +1,8 @@
-"""Authorities: who may vouch for the environments that keys are released to, and why they are believed.
+"""Authorities: who may attest the environments that keys are released to, and why they are trusted.
 
-Three kinds, from the strongest. An *attested* one runs in an enclave: its signing keys carry that enclave's
-evidence, so neither its operator nor whoever carries its keys here is believed. A *pinned* one has its keys
-in the configuration. An *insecure fetched* one is believed on the word of whoever runs this service's host.
+There are three kinds, from the strongest. An *attested* one runs in an enclave: its signing keys carry that
+enclave's evidence, so neither its operator nor the channel to it is trusted. A *pinned* one has its keys in
+the configuration. An *insecure fetched* one is trusted on the statement of this service's host operator.
 """
 
 from __future__ import annotations
@@ -17,34 +17,23 @@ from kluis.appraisal.tokens.signed_claims import origin
 from kluis.errors import FormatError, UsageError
 from kluis.formats.encoding import jcs
 
-__all__ = [
-    "Attested",
-    "Authority",
-    "ByImages",
-    "BySigner",
-    "InsecureFetched",
-    "Pinned",
-    "canonical",
-    "service_of",
-]
-
 MOST: Final = 32
 _INSTANCE: Final = re.compile(r"(https://.+)/instances/[A-Za-z0-9-]{1,24}")
 
 
 class ByImages(msgspec.Struct, tag="images", frozen=True, forbid_unknown_fields=True):
-    """An enclave by its image: hex of 32 bytes, each."""
+    """Enclaves identified by their image: hex of 32 bytes, each."""
 
     images: tuple[str, ...]
 
 
 class BySigner(msgspec.Struct, tag="signer", frozen=True, forbid_unknown_fields=True):
-    """An enclave by who signed it.
+    """Enclaves identified by their signer.
 
     Attributes:
         signer: hex of 32 bytes.
         product: 0 to 65535.
-        svn: the least that will do.
+        svn: the least accepted.
     """
 
     signer: str
@@ -55,19 +44,19 @@ class BySigner(msgspec.Struct, tag="signer", frozen=True, forbid_unknown_fields=
 class Attested(msgspec.Struct, tag="attested", frozen=True, forbid_unknown_fields=True, kw_only=True):
     """An authority in an enclave.
 
-    Its code alone says little: whoever runs it tells it which roots to believe. So its settings count too.
-    An attestation service's instances are of the same enclave, under the same settings, with keys of their
-    own: where a release policy names one, ``url/instances/NAME``, it is held to all that is said here.
+    Its code by itself proves little: its operator configures the trusted roots. So its settings are required
+    too. An attestation service's instances run in the same enclave, under the same settings, with separate
+    keys. If a release policy names one, ``url/instances/NAME``, all requirements here apply to it.
 
     Attributes:
         url: the tokens' ``iss``.
         roots: PEM of the roots that its evidence may chain to.
-        identity: what it is.
-        settings: digests of what it may have been told, hex of 32 bytes; ``kluis serve --json`` has its own.
-        insecure_any_settings: whether it may have been told anything: then its operator's word counts.
-        levels: protection levels that will do.
-        missing: protections that its machine may lack.
-        counters: how its state may be witnessed.
+        identity: required of the enclave.
+        settings: accepted digests of its settings, hex of 32 bytes; ``kluis serve --json`` prints its own.
+        insecure_any_settings: whether any settings are accepted: then its operator is trusted.
+        levels: accepted protection levels.
+        missing: protections that its machine may do without.
+        counters: accepted witnesses of its state.
     """
 
     url: str
@@ -93,7 +82,7 @@ class Pinned(msgspec.Struct, tag="pinned", frozen=True, forbid_unknown_fields=Tr
 
 
 class InsecureFetched(msgspec.Struct, tag="insecure_fetched", frozen=True, forbid_unknown_fields=True):
-    """An authority whose keys the host fetches: its word is the operator's.
+    """An authority whose keys the host fetches: its statements are only as trustworthy as the operator.
 
     Attributes:
         url: the tokens' ``iss``.
@@ -106,10 +95,10 @@ Authority = Attested | Pinned | InsecureFetched
 
 
 def canonical(authorities: Sequence[Authority]) -> bytes:
-    """The set of authorities in canonical JSON, in order of URL: what a vault keeps from its first key on.
+    """The set of authorities in canonical JSON, in order of URL: stored by a vault from its first key on.
 
     Raises:
-        UsageError: two of one URL, too many, or a URL that is none.
+        UsageError: two with one URL, too many, or an invalid URL.
     """
     if len(authorities) > MOST:
         raise UsageError(f"authorities: want at most {MOST}, got {len(authorities)}")
@@ -126,6 +115,8 @@ def canonical(authorities: Sequence[Authority]) -> bytes:
 
 
 def service_of(issuer: str) -> str | None:
-    """The URL of the attestation service whose instance an issuer is, by its own; None: of none."""
+    """The URL of the attestation service whose instance an issuer's URL names; None if it is not an
+    instance.
+    """
     match = _INSTANCE.fullmatch(issuer)
     return None if match is None else match[1]

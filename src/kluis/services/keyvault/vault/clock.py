@@ -1,15 +1,15 @@
-"""The time that a vault has seen pass: what it believes of its host's clock where a mistake has no mending.
+"""A vault clock that the host cannot push forward: it gates irreversible purges.
 
-A deleted key is forgotten once its days are over, and an enclave has no clock but its host's, which may be
-set ahead, by mistake or on purpose. So that alone ends no key. The vault keeps a time of its own, which
-follows the host's clock down at once, and up no faster than ``PACE`` times the monotonic clock, which counts
-from the machine's start and which nobody sets: the days are over when both say so. It moves on only while an
-enclave runs; what a stop took is made up at the same pace.
+A deleted key is purged once its days are over. But an enclave only has its host's clock, which may be set
+ahead, by mistake or on purpose, and this must not be enough to purge a key. So the vault keeps its own time.
+It follows the host's clock down at once, and up at most ``PACE`` times as fast as the monotonic clock, which
+counts from the machine's start and cannot be set. The days are over when both clocks agree. The vault's time
+moves only while an enclave runs; after a stop it catches up at the same pace.
 
-A deletion holds it down to the time of the deletion. So whatever the clock said before, and however often the
-enclave is started anew, 90 days take 9 at least, and 7 days 16 hours, under a clock that no client's token
-fits. A host whose kernel lies about the monotonic clock, too, is not kept out; nor is one that throws the
-store away.
+A deletion holds it at the time of the deletion. So whatever the clock was before, and however often the
+enclave restarts, 90 days take at least 9, and 7 days take 16 hours, during which no client's token is valid.
+This does not protect against a host whose kernel also falsifies the monotonic clock, or one that deletes the
+store.
 """
 
 from __future__ import annotations
@@ -25,20 +25,18 @@ from kluis.enclave.store.model import Reading, Storage, Writing
 from kluis.services.clock import Clock
 from kluis.services.keyvault.vault.records import Deletion, decode, encode
 
-__all__ = ["PACE", "VaultClock", "vault_time"]
-
 PACE: Final = 10
 TABLE, KEY = "time", "seen"
-# What is kept lags behind by no more, where nothing waits for it.
+# The stored time lags by at most this much while no deletion waits for it.
 LAG_SECONDS: Final = 3600
 
 
 class Seen(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """How far a vault's own time has come.
+    """The progress of a vault's own time.
 
     Attributes:
         at: seconds since 1970.
-        mark: tells this writing of it from another of the same time.
+        mark: distinguishes this write from another with the same time.
     """
 
     at: int
@@ -46,13 +44,13 @@ class Seen(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 def vault_time(reading: Reading) -> int:
-    """The vault's own time, seconds since 1970; 0 where none was kept yet."""
+    """The vault's own time, seconds since 1970; 0 if none is stored yet."""
     stored = _stored(reading)
     return 0 if stored is None else stored.at
 
 
 class VaultClock:
-    """Moves a vault's own time.
+    """Advances a vault's own time.
 
     Args:
         storage: the vault's.
@@ -67,35 +65,34 @@ class VaultClock:
         self._known: Seen | None = _stored(storage)
 
     def hold(self, writing: Writing, now: int, deletions: Iterable[Deletion]) -> None:
-        """Have the vault's own time be ``now`` at most, in the change that counts days from now.
+        """Set the vault's own time to at most ``now``, in the transaction that starts a period of days.
 
         Args:
-            writing: the change.
+            writing: the transaction.
             now: the host's time, seconds since 1970.
-            deletions: of keys that can be recovered; where there are none, nobody waits for the time, and it
-                is ``now``.
+            deletions: of recoverable keys; if there are none, nothing waits for the time, and it is ``now``.
         """
         stored = _stored(writing)
         if stored is None or stored.at > now or not any(True for _ in deletions):
             _keep(writing, now)
 
     def look(self) -> None:
-        """Count from here on, if another time is kept than the one that was counted from."""
+        """Restart counting from here, if another time is stored than the one counted from."""
         with self._lock:
             self._look()
 
     def advance(self, now: int, deletions: Collection[Deletion]) -> None:
-        """Move on towards the host's time, if a key waits for it.
+        """Advance towards the host's time, if a key waits for it.
 
         Args:
             now: the host's time, seconds since 1970.
-            deletions: of keys that can be recovered: what is kept reaches each one's end without a lag.
+            deletions: of recoverable keys: the stored time reaches the end of each without a lag.
         """
         if not deletions:
             return
         with self._lock:
             known = self._look()
-            # A vault of before kept none: it is at least as late as the last deletion.
+            # An older version of the vault stored none: it is at least as late as the last deletion.
             start = known.at if known is not None else max(each.at for each in deletions)
             reached = min(now, start + int(PACE * max(0.0, self._clock.pace() - self._from)))
             ended = any(start < each.purge_at <= reached for each in deletions)
@@ -110,7 +107,7 @@ class VaultClock:
         return stored
 
     def _move(self, writing: Writing, known: Seen | None, reached: int) -> None:
-        """Keep what was reached from what was known; another instance's word since then stands."""
+        """Store the progress since the known time; a newer time from another process is preserved."""
         if _stored(writing) == known:
             _keep(writing, reached)
 

@@ -1,4 +1,4 @@
-"""Where keys lie in the store: names, older versions, and what is due when."""
+"""Layout of keys in the store: names, older versions, and the schedule."""
 
 from __future__ import annotations
 
@@ -11,39 +11,24 @@ from kluis.services.keyvault.names import LATEST, fold_case
 from kluis.services.keyvault.vault import clock, pinned_policies, schedule
 from kluis.services.keyvault.vault.records import Deletion, Due, KeyRecord, KeyVersion, decode, encode
 
-__all__ = [
-    "any_record",
-    "being_purged",
-    "deletions",
-    "demand",
-    "due",
-    "existing",
-    "find",
-    "keep",
-    "keep_version",
-    "live",
-    "version",
-    "versions",
-]
-
 NAMES, VERSIONS, DUE = "keys", "versions", "due"
 LIVE, DELETED, PARTIAL = "live", "deleted", "partial"
 
 
 def find(reading: Reading, name: str, now: int) -> KeyRecord | None:
-    """The record of a name, deleted or not; None if there is none, or its time to be purged has come."""
+    """The record of a name, deleted or not; None if there is none, or its purge time has come."""
     record = any_record(reading, name)
     return None if record is None or _is_being_purged(reading, record, now) else record
 
 
 def being_purged(reading: Reading, name: str, now: int) -> KeyRecord | None:
-    """The record of a name that nobody may have any more, of which something is left; else None."""
+    """The record of a name that is being purged, if something of it is left; else None."""
     record = any_record(reading, name)
     return record if record is not None and _is_being_purged(reading, record, now) else None
 
 
 def any_record(reading: Reading, name: str) -> KeyRecord | None:
-    """The record of a name, though it be one that nobody may have any more."""
+    """The record of a key, including one that is being purged."""
     value = reading.get(NAMES, fold_case(name))
     return None if value is None else decode(KeyRecord, value, "stored key")
 
@@ -52,7 +37,7 @@ def existing(reading: Reading, name: str, now: int) -> KeyRecord | None:
     """The record of a name that is not deleted; None if there is none.
 
     Raises:
-        Conflict: deleted, and can be recovered.
+        Conflict: deleted and recoverable.
     """
     record = find(reading, name, now)
     if record is not None and record.deleted is not None:
@@ -65,10 +50,10 @@ def existing(reading: Reading, name: str, now: int) -> KeyRecord | None:
 
 
 def demand(reading: Reading, name: str, now: int) -> KeyRecord:
-    """The record of a name that is there and not deleted.
+    """The record of a name that exists and is not deleted.
 
     Raises:
-        KeyNotFound: none, or deleted.
+        KeyNotFound: it does not exist, or is deleted.
     """
     record = find(reading, name, now)
     if record is None or record.deleted is not None:
@@ -102,12 +87,12 @@ def versions(reading: Reading, record: KeyRecord, after: str = "") -> Iterator[K
 
 
 def live(reading: Reading, now: int, *, deleted: bool = False, after: str = "") -> Iterator[KeyRecord]:
-    """Every key that is there, or every one that is deleted and can be recovered, in order of name.
+    """Every existing key, or every deleted and recoverable one, in order of name.
 
     Args:
         reading: the store.
         now: seconds since 1970.
-        deleted: which.
+        deleted: which of the two.
         after: only names, folded, that come after this one.
     """
     until = min(now, clock.vault_time(reading)) if deleted else now
@@ -118,13 +103,13 @@ def live(reading: Reading, now: int, *, deleted: bool = False, after: str = "") 
 
 
 def due(reading: Reading, now: int) -> list[str]:
-    """Names about which something is to be done by now, those that wait longest first."""
+    """Names with something due by now, the longest waiting first."""
     every = [(decode(Due, value, "stored due time").at, name) for name, value in reading.scan(DUE)]
     return [name for at, name in sorted(every) if at <= now]
 
 
 def deletions(reading: Reading) -> Iterator[Deletion]:
-    """When each key that is deleted was, and when it is gone for good, in order of name."""
+    """The times of deletion and purge of each deleted key, in order of name."""
     for _, value in reading.scan(NAMES, DELETED):
         record = decode(KeyRecord, value, "stored key")
         if record.deleted is not None:
@@ -132,12 +117,12 @@ def deletions(reading: Reading) -> Iterator[Deletion]:
 
 
 def keep(writing: Writing, record: KeyRecord, *, instead_of: KeyRecord | None = None) -> None:
-    """Keep a record; the latest version of the one that it takes the place of becomes an older one."""
+    """Store a record; the latest version of the record that it replaces becomes an older one."""
     if instead_of is not None and instead_of.current.id != record.current.id:
         keep_version(writing, record, instead_of.current)
     if record.release is not None and record.release.immutable and not _is_partial(record):
         before = any_record(writing, record.name)
-        # What was immutable before has its promises, but for a version that is new.
+        # Versions that were immutable before already have pins, except a new version.
         known = before is not None and before.release == record.release and not _is_partial(before)
         several = [record.current] if known else versions(writing, record)
         pinned_policies.keep(writing, record, [each.id for each in several])
@@ -151,7 +136,7 @@ def keep(writing: Writing, record: KeyRecord, *, instead_of: KeyRecord | None = 
 
 
 def keep_version(writing: Writing, record: KeyRecord, one: KeyVersion) -> None:
-    """Keep a version that is not the latest."""
+    """Store a version that is not the latest."""
     writing.put(VERSIONS, f"{fold_case(record.name)}/{one.id}", encode(one), index=fold_case(record.name))
 
 

@@ -1,8 +1,8 @@
-"""What was promised of versions for ever: their release policy, where it is immutable.
+"""Pins of versions to their release policies, stored permanently once a policy is immutable.
 
-A promise outlives a purge: else an old backup, from before the policy was immutable, would bring the material
-back under the old policy. It is a record a version; versions of which many are promised at once, when a key's
-policy becomes immutable, stand together in one record of the name's, for a change holds only so many.
+A pin outlives a purge: otherwise an old backup, from before the policy was immutable, would restore the
+material under the old policy. Each version has its own record. Versions that are pinned together, when a
+key's policy becomes immutable, share one record of the name, because a transaction is limited in size.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from kluis.services.keyvault.faults import BadParameter
 from kluis.services.keyvault.names import fold_case
 from kluis.services.keyvault.vault.records import KeyRecord
 
-__all__ = ["PINNED", "check", "keep"]
-
 PINNED: Final = "promises"
 MOST_ALONE: Final = 32
 MOST_TOGETHER: Final = 100_000
@@ -25,10 +23,10 @@ _ID: Final = 16
 
 
 def check(reading: Reading, record: KeyRecord, versions: list[str]) -> None:
-    """Hold a key that comes back to what its versions were promised before they went.
+    """Check a restored key against the pins of its versions.
 
     Raises:
-        BadParameter: a version was promised another policy.
+        BadParameter: a version is pinned to another policy.
     """
     digest = _of(record)
     if any(pinned not in (None, digest) for pinned in _pinned_digests(reading, record, versions)):
@@ -36,7 +34,7 @@ def check(reading: Reading, record: KeyRecord, versions: list[str]) -> None:
 
 
 def keep(writing: Writing, record: KeyRecord, versions: list[str]) -> None:
-    """Promise versions of a key their policy as it is now."""
+    """Pin versions of a key to their current policy."""
     digest = _of(record)
     pinned = _pinned_digests(writing, record, versions)
     fresh = [version for version, known in zip(versions, pinned, strict=True) if known != digest]
@@ -51,7 +49,7 @@ def keep(writing: Writing, record: KeyRecord, versions: list[str]) -> None:
 
 
 def _pinned_digests(reading: Reading, record: KeyRecord, versions: list[str]) -> list[bytes | None]:
-    """What each version was promised."""
+    """The pin of each version."""
     together: dict[bytes, bytes] = {}
     for _, value in reading.scan(PINNED, fold_case(record.name)):
         for at in range(_DIGEST, len(value), _ID):

@@ -1,8 +1,8 @@
-"""Forgetting a name and its versions for good: with one change of the store, or with as many as it takes.
+"""Purge a name and its versions, in one transaction or as many as it takes.
 
-A change holds only so many records, and a key may have any number of versions. What takes more than one is
-marked with the first: from then on nobody has the key, whatever becomes of the rest, and its name is taken
-until all is gone. What an instance left in the middle, the next one clears away after a minute.
+A transaction is limited in size, and a key may have any number of versions. If one is not enough, the first
+one marks the key: from then on it is not accessible, whatever happens next, and its name is taken until all
+is purged. If a process stops in the middle, the next one continues after a minute.
 """
 
 from __future__ import annotations
@@ -19,27 +19,25 @@ from kluis.services.keyvault.names import fold_case
 from kluis.services.keyvault.vault import audit, keys
 from kluis.services.keyvault.vault.records import Deletion, KeyRecord
 
-__all__ = ["BATCH", "busy", "clear", "purge", "purge_mark"]
-
 BATCH: Final = 500
-"""Versions that one change takes, of the 1024 records that the store takes."""
+"""Versions in one transaction, of the 1024 records that the store allows."""
 PURGE_SECONDS: Final = 60
 
 
 def purge(
     storage: Storage, name: str, now: int, begin: Callable[[Writing], KeyRecord | None]
 ) -> KeyRecord | None:
-    """Forget a name and its versions; not what was promised of them.
+    """Purge a name and its versions, but not their pins.
 
     Args:
         storage: the vault's.
-        name: whose.
+        name: to purge.
         now: seconds since 1970.
-        begin: finds, in the first change, what is to be forgotten, and puts on record that it is; None:
-            nothing is. What it raises is raised, and nothing is forgotten.
+        begin: determines, in the first transaction, what to purge, and records it; None: there is nothing to
+            purge. If it raises, nothing is purged.
 
     Returns:
-        What ``begin`` found.
+        The result of ``begin``.
     """
     mark = purge_mark(now)
 
@@ -58,13 +56,13 @@ def purge(
 
 
 def clear(storage: Storage, name: str, now: int) -> int | None:
-    """Forget what is left of a name that nobody may have any more, if anything is.
+    """Purge the remains of a name that is being purged, if there are any.
 
     Returns:
-        The number of the entry that its time to be purged has come; None where nothing had to be said.
+        The number of the entry that its purge time has come; None if nothing had to be recorded.
 
     Raises:
-        Conflict: another is at it.
+        Conflict: another process is purging it.
     """
     entry: int | None = None
 
@@ -87,12 +85,12 @@ def clear(storage: Storage, name: str, now: int) -> int | None:
 
 
 def purge_mark(now: int) -> Deletion:
-    """The mark of a name of which some versions are not there, or not any more."""
+    """Marks a key whose versions are only partly restored or partly purged."""
     return Deletion(now, now + PURGE_SECONDS, partial=True)
 
 
 def busy(name: str) -> Conflict:
-    """The refusal of a name that is being forgotten, or brought back."""
+    """The refusal for a name that is being purged or restored."""
     return Conflict(
         f"Key {name} is currently being deleted or restored and cannot be created; retry later.",
         "ObjectIsBeingDeleted",
@@ -100,7 +98,7 @@ def busy(name: str) -> Conflict:
 
 
 def _drop(writing: Writing, record: KeyRecord, mark: Deletion) -> bool:
-    """Forget as much as one change takes; whether that is all."""
+    """Purge as much as one transaction allows; return whether that is all."""
     name = fold_case(record.name)
     several = [key for key, _ in islice(writing.scan(keys.VERSIONS, name), BATCH + 1)]
     for key in several[:BATCH]:

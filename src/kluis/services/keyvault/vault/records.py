@@ -1,6 +1,6 @@
-"""What the store keeps of keys: one record a name, which holds the latest version, and one an older version.
+"""The store's records of keys: one for each name, with its latest version, and one for each older version.
 
-A release needs the name's release policy and the latest material: one record has both, so one read does.
+A release needs the name's release policy and the latest material: one record has both, so one read is enough.
 Values are MessagePack of these types; the store seals them. No record shows its material in a ``repr``.
 """
 
@@ -13,19 +13,6 @@ import msgspec
 from kluis.errors import InternalError
 from kluis.formats.encoding.unreadable import UNREADABLE
 
-__all__ = [
-    "Deletion",
-    "Due",
-    "KeyRecord",
-    "KeyVersion",
-    "LifetimeAction",
-    "ReleaseRule",
-    "RotationRule",
-    "Told",
-    "decode",
-    "encode",
-]
-
 FORMAT: Final = 1
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -37,11 +24,11 @@ class KeyVersion(
 
     Attributes:
         id: 32 hexadecimal digits.
-        kty: as clients name it: ``RSA``, ``RSA-HSM``, ``EC``, ``EC-HSM``, ``oct``, ``oct-HSM``.
-        secret: PKCS#8 DER of an RSA or EC key; the bytes themselves of an oct key.
-        public: the JWK's public members, base64url: n and e, or crv, x and y; none of an oct key.
+        kty: in clients' names: ``RSA``, ``RSA-HSM``, ``EC``, ``EC-HSM``, ``oct``, ``oct-HSM``.
+        secret: PKCS#8 DER of an RSA or EC key; the bytes of an oct key.
+        public: the JWK's public members, base64url: n and e, or crv, x and y; empty for an oct key.
         size: bits of the modulus, of the curve's field, or of the bytes.
-        key_ops: what it may be used for.
+        key_ops: its allowed operations.
         created: seconds since 1970, as are all times here.
         exportable: whether it may be released.
     """
@@ -65,13 +52,13 @@ class KeyVersion(
 
 
 class ReleaseRule(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """A release policy as it is kept: verbatim.
+    """A stored release policy, unchanged.
 
     Attributes:
-        data: the document, as it was given.
-        content_type: what the client said it is.
-        immutable: whether it is so for ever.
-        epoch: of the vault's sets of authorities, the one under which it was set: what the names in it mean.
+        data: the document, unchanged.
+        content_type: stated by the client.
+        immutable: whether it can never change.
+        epoch: the number of the vault's set of authorities when it was set, which defines the names in it.
     """
 
     data: bytes
@@ -81,7 +68,7 @@ class ReleaseRule(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class LifetimeAction(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """What is to be done when: ISO 8601 durations, one of the two."""
+    """An action and its time: ISO 8601 durations, one of the two."""
 
     action: str
     after_create: str | None = None
@@ -89,7 +76,7 @@ class LifetimeAction(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class RotationRule(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """A rotation policy: ``expiry`` is the ISO 8601 life of each new version."""
+    """A rotation policy: ``expiry`` is the ISO 8601 lifetime of each new version."""
 
     actions: tuple[LifetimeAction, ...]
     expiry: str | None
@@ -98,25 +85,26 @@ class RotationRule(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Told(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """Of which version, with which expiry, it was told that it is about to expire."""
+    """The version and expiry whose approach was recorded."""
 
     version: str
     exp: int | None
 
 
 class Due(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """When something is next to be done about a key."""
+    """When something is due for a key."""
 
     at: int
 
 
 class Deletion(msgspec.Struct, forbid_unknown_fields=True, frozen=True, omit_defaults=True):
-    """When a key was deleted, and when it is gone for good.
+    """The times of a key's deletion and purge.
 
     Attributes:
-        at: when.
-        purge_at: from when on it is no more; of a partial one, from when on whoever comes clears it away.
-        partial: whether some of its versions are not there: it is being purged or restored, by many changes.
+        at: time of the deletion.
+        purge_at: time from which it no longer exists; for a partial one, time from which any process clears
+            it.
+        partial: whether some of its versions are missing: several transactions are purging or restoring it.
     """
 
     at: int
@@ -125,7 +113,7 @@ class Deletion(msgspec.Struct, forbid_unknown_fields=True, frozen=True, omit_def
 
 
 class KeyRecord(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """A name, and all that every version of it shares."""
+    """A name, and everything that its versions share."""
 
     format: int = FORMAT
     name: str
@@ -148,7 +136,7 @@ def decode(kind: type[T], value: bytes, what: str) -> T:
     """Read a record.
 
     Raises:
-        InternalError: it is none of this kind and format: what is sealed here was written here.
+        InternalError: another kind or format: only this module writes what is sealed here.
     """
     try:
         record = msgspec.msgpack.decode(value, type=kind)

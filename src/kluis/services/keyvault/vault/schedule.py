@@ -1,7 +1,7 @@
-"""When a key is due to be rotated, or to be told of: moments, computed here from what is sealed.
+"""Compute when a key is due for rotation or for a notice, from sealed data.
 
-The host says what time it is and knocks now and then; it has no part in what is due when. Moments are of the
-latest version alone; a key that is disabled has none, and one that is deleted is due to be forgotten.
+The host states the time and calls occasionally; it does not determine the schedule. Times belong to the
+latest version only. A disabled key has none, and a deleted one is due to be purged.
 
 Spec: Azure Key Vault, "Configure cryptographic key auto-rotation"; ISO 8601, durations.
 """
@@ -14,10 +14,8 @@ from typing import Final
 from kluis.services.keyvault.faults import BadParameter
 from kluis.services.keyvault.vault.records import KeyRecord, LifetimeAction, Told
 
-__all__ = ["NEAR_EXPIRY", "SECONDS_A_DAY", "last_notice", "next_at", "notify_at", "rotate_at", "seconds"]
-
 SECONDS_A_DAY: Final = 86_400
-# What holds of a key whose policy says nothing of it: Azure tells of every key that is about to expire.
+# The default if a key's policy does not mention it: Azure reports every key that is about to expire.
 NEAR_EXPIRY: Final = LifetimeAction("Notify", before_expiry="P30D")
 _DURATION: Final = re.compile(
     r"P(?=\d|T\d)(?:(\d{1,3})Y)?(?:(\d{1,4})M)?(?:(\d{1,5})D)?"
@@ -40,24 +38,26 @@ def seconds(duration: str, what: str) -> int:
 
 
 def rotate_at(record: KeyRecord) -> int | None:
-    """When the latest version is to be followed by another; None: never, as things are."""
+    """When the latest version is due for rotation; None: never, under the current policy."""
     return _moment(record, "Rotate")
 
 
 def notify_at(record: KeyRecord) -> int | None:
-    """When to report that the latest version is about to expire; None: never, or it was reported."""
+    """When to record that the latest version is about to expire; None: never, or it was recorded."""
     return None if record.told == last_notice(record) else _moment(record, "Notify")
 
 
 def next_at(record: KeyRecord) -> int | None:
-    """The next moment at which something is due; None: there is none. Of a deleted key it is its end."""
+    """The next time at which something is due; None if there is none. For a deleted key, its purge time."""
     if record.deleted is not None:
         return record.deleted.purge_at
     return min((at for at in (rotate_at(record), notify_at(record)) if at is not None), default=None)
 
 
 def last_notice(record: KeyRecord) -> Told:
-    """What is kept once the expiry of the latest version was reported; another expiry is reported again."""
+    """The value to store once the expiry of the latest version was recorded; another expiry is recorded
+    again.
+    """
     return Told(record.current.id, record.current.exp)
 
 

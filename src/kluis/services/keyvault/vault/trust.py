@@ -1,9 +1,9 @@
-"""Whom a vault believes: the set that it has, those that it had, and the next one, once somebody agreed.
+"""The sets of authorities and issuer that a vault trusts, trusted before, and may trust next if approved.
 
-A set is the authorities and the issuer of bearer tokens, exactly. An operator's start alone changes neither:
-an administrator of the present issuer approves the next set, and a start under precisely that one adopts it.
-No release policy ever learns to believe somebody else by that: it keeps the number of the set that it was
-made under, and an authority that vouches must have stood there as it stands now.
+A set is exactly the authorities and the issuer of bearer tokens. An operator's start cannot change either: an
+administrator of the present issuer approves the next set, and a start under exactly that set adopts it. No
+release policy is extended by that: it stores the number of the set that it was made under, and an authority
+must be unchanged since that set.
 """
 
 from __future__ import annotations
@@ -24,19 +24,6 @@ from kluis.services.keyvault.vault import audit
 from kluis.services.keyvault.vault.authorities import Authority, canonical, service_of
 from kluis.services.keyvault.vault.records import decode, encode
 
-__all__ = [
-    "Approved",
-    "Trust",
-    "approve",
-    "meaning",
-    "meanings",
-    "proposal",
-    "read",
-    "read_approval",
-    "settle",
-    "withdraw",
-]
-
 TABLE, KEY = "vault", "approved"
 MOST_SETS: Final = 256
 MOST_SIZE: Final = 4 << 20
@@ -46,8 +33,8 @@ class Trust(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """One set.
 
     Attributes:
-        authorities: canonical JSON, as :func:`canonical` writes it.
-        issuer: likewise; or that it may change.
+        authorities: canonical JSON, from :func:`canonical`.
+        issuer: canonical JSON; or that it may change.
     """
 
     authorities: bytes
@@ -55,16 +42,16 @@ class Trust(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the document that is approved, hex."""
+        """SHA-256 of the document to approve, hex."""
         return sha256(proposal(self)).hex()
 
 
 class Approved(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """The set that the vault may be started under next.
+    """The approved set for the vault's next start.
 
     Attributes:
-        trust: it.
-        subject: who agreed, as the issuer of their token calls them.
+        trust: the set.
+        subject: of the approver's token.
     """
 
     trust: Trust
@@ -72,7 +59,7 @@ class Approved(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 def proposal(trust: Trust) -> bytes:
-    """A set as the document that is shown, sent and approved: canonical JSON."""
+    """A set as the document to show, send and approve: canonical JSON."""
     return jcs.dumps(
         {
             "authorities": jcs.loads(trust.authorities, "authorities", max_size=MOST_SIZE),
@@ -82,10 +69,10 @@ def proposal(trust: Trust) -> bytes:
 
 
 def read(document: bytes) -> Trust:
-    """A set from its document.
+    """Parse a set from its document.
 
     Raises:
-        BadParameter: it is none; says where.
+        BadParameter: not a set; with the place.
     """
     try:
         value = jcs.loads(document, "trust", max_size=MOST_SIZE, max_depth=16)
@@ -104,19 +91,19 @@ def read(document: bytes) -> Trust:
 
 
 def read_approval(reading: Reading) -> Approved | None:
-    """The next set, if somebody agreed to one."""
+    """The approved next set, if there is one."""
     value = reading.get(TABLE, KEY)
     return None if value is None else decode(Approved, value, "stored approval")
 
 
 def approve(writing: Writing, trust: Trust, subject: str, now: int) -> None:
-    """Let the vault be started under a set; one that was approved before is forgotten."""
+    """Approve a set for the next start; it replaces an earlier approval."""
     writing.put(TABLE, KEY, encode(Approved(trust, subject)))
     audit.append(writing, audit.Event("trust-approve", "", "", subject, now, target=trust.digest))
 
 
 def withdraw(writing: Writing, subject: str, now: int) -> bool:
-    """Forget what was approved; tells whether something was."""
+    """Delete the approval; return whether there was one."""
     approval = read_approval(writing)
     if approval is None:
         return False
@@ -126,7 +113,7 @@ def withdraw(writing: Writing, subject: str, now: int) -> bool:
 
 
 def settle(writing: Writing, trust: Trust, now: int) -> bool:
-    """Use up an approval, where it is of exactly this set; tells whether it was."""
+    """Use up an approval, if it is for exactly this set; return whether it was."""
     approval = read_approval(writing)
     if approval is None or approval.trust != trust:
         return False
@@ -136,7 +123,7 @@ def settle(writing: Writing, trust: Trust, now: int) -> bool:
 
 
 def meanings(trust: Trust) -> Mapping[str, bytes]:
-    """What each authority of a set is, by the URL that a release policy and a token name it by."""
+    """The definition of each authority in a set, by its URL in release policies and tokens."""
     entries = jcs.loads(trust.authorities, "authorities", max_size=MOST_SIZE)
     return {
         origin(entry["url"]): jcs.dumps(entry)
@@ -146,11 +133,12 @@ def meanings(trust: Trust) -> Mapping[str, bytes]:
 
 
 def meaning(known: Mapping[str, bytes], issuer: str) -> bytes | None:
-    """What an issuer is in a set, or None: one of its authorities, or an instance of one that is attested.
+    """The definition of an issuer in a set: one of its authorities, or an instance of an attested one; else
+    None.
 
     Args:
-        known: of :func:`meanings`.
-        issuer: its URL, as ``origin`` writes it.
+        known: from :func:`meanings`.
+        issuer: its URL, in the form of ``origin``.
     """
     if issuer in known:
         return known[issuer]

@@ -1,10 +1,10 @@
 """One vault: its store, its rules, and the identity that it has from its first key on.
 
-The identity is random and lies sealed in the store: backups open only where it is. Beside it is fixed who
-may vouch for environments, and whose tokens say who may do what: an operator cannot start the same vault
-with an authority or an issuer of their own, and help themselves to its keys. A vault that never had a key
-has nothing to guard, and is made anew where it is started otherwise; an instance that runs as it was before
-keeps nothing any more.
+The identity is random and sealed in the store: backups open only there. The authorities that may attest
+environments, and the issuer of callers' tokens, are fixed with it. So an operator cannot start the same vault
+with another authority or issuer, and take its keys. A vault that never had a key has nothing to protect, and
+is created again if it is started with others; a process that still runs with the old ones can no longer
+write.
 """
 
 from __future__ import annotations
@@ -28,22 +28,20 @@ from kluis.services.keyvault.vault.trust import Trust, meaning, meanings, settle
 
 T = TypeVar("T")
 
-__all__ = ["Identity", "Rules", "Vault", "differences", "is_used", "start"]
-
 TABLE, KEY = "vault", "identity"
 MOST_SHOWN, MOST_TEXT = 4, 100
 _STORED: Final = "stored vault identity"
 
 
 class Identity(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """What a vault is, for as long as its store lives.
+    """The identity of a vault, for the lifetime of its store.
 
     Attributes:
-        secret: 32 bytes; backups and skip tokens are made under it.
+        secret: 32 bytes; backups and skip tokens use it.
         authorities: the pinned authorities in canonical JSON.
-        issuer: the issuer of bearer tokens, likewise; or that it may change.
+        issuer: the issuer of bearer tokens in canonical JSON; or that it may change.
         created: seconds since 1970.
-        earlier: what it believed before, the first set first.
+        earlier: the previously trusted sets, oldest first.
     """
 
     format: int = 1
@@ -58,18 +56,18 @@ class Identity(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
 
     @property
     def trust(self) -> Trust:
-        """Whom it believes now."""
+        """The set that it trusts now."""
         return Trust(self.authorities, self.issuer)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rules:
-    """What an operator chooses.
+    """An operator's settings.
 
     Attributes:
         recoverable_days: that a deleted key can be recovered, 7 to 90.
-        purge_protection: whether nobody may purge a key before that.
-        explain: whether a refused release says which claim failed.
+        purge_protection: whether purging is refused before that.
+        explain: whether a refused release states which claim failed.
     """
 
     recoverable_days: int = 90
@@ -92,7 +90,7 @@ class Vault:
     """A vault that has started.
 
     Attributes:
-        storage: where all is kept.
+        storage: of the vault.
         rules: the operator's.
         identity: its own.
     """
@@ -108,24 +106,25 @@ class Vault:
 
     @property
     def epoch(self) -> int:
-        """The number of the set that it believes now, from 0: what a release policy that is set now keeps."""
+        """The number of the currently trusted set, from 0: stored in release policies that are set now."""
         return len(self.identity.earlier)
 
     def means_the_same(self, issuer: str, epoch: int) -> bool:
-        """Whether an authority stands in the set of a number exactly as it stands now.
+        """Whether an authority's definition in a numbered set equals the current one.
 
         Args:
-            issuer: its URL, as ``origin`` writes it.
+            issuer: its URL, in the form of ``origin``.
             epoch: of the release policy that names it.
         """
         then = meaning(self._meanings[epoch], issuer) if 0 <= epoch <= self.epoch else None
         return then is not None and then == meaning(self._meanings[-1], issuer)
 
     def ready(self) -> None:
-        """See that its store answers, and is still this vault's.
+        """Check that its store is available, and is still this vault's.
 
         Raises:
-            UnavailableError: the store does not answer; or another start made another vault of it since.
+            UnavailableError: the store is unreachable; or another start has since created another vault in
+                it.
         """
         stored = self.storage.get(TABLE, KEY)
         if stored is None or decode(Identity, stored, _STORED) != self.identity:
@@ -133,23 +132,23 @@ class Vault:
 
     @property
     def name(self) -> bytes:
-        """Which vault this is, of all that there are: 32 bytes that nobody chooses."""
+        """The vault's unique name: 32 bytes that nobody can choose."""
         return self.derive_key("name")
 
     def derive_key(self, purpose: str) -> bytes:
-        """A key of 32 bytes for one purpose."""
+        """Derive a key of 32 bytes for one purpose."""
         kdf = HKDF(hashes.SHA256(), 32, salt=None, info=f"kluis key service {purpose}".encode())
         return kdf.derive(self.identity.secret)
 
 
 def start(storage: Storage, rules: Rules, authorities: bytes, issuer: bytes, now: int) -> Vault:
-    """Open a vault, or make one where there is none.
+    """Open a vault, or create it.
 
     Args:
         storage: of this service.
         rules: the operator's.
         authorities: the configured ones, in canonical JSON.
-        issuer: the configured one, likewise.
+        issuer: the configured one, in canonical JSON.
         now: seconds since 1970.
 
     Raises:
@@ -180,7 +179,7 @@ def start(storage: Storage, rules: Rules, authorities: bytes, issuer: bytes, now
 
 
 class _Own(Storage):
-    """A vault's store, which its instances change only while it is still the vault that they started."""
+    """A vault's store, which a process can change only while it is still the vault that it started."""
 
     def __init__(self, storage: Storage, identity: bytes) -> None:
         self._storage = storage
@@ -226,14 +225,14 @@ def _same(what: str, want: bytes, got: bytes) -> None:
 
 
 def _differing(want: bytes, got: bytes) -> list[str]:
-    """Where two documents differ, for a message: not every place, and not all of it."""
+    """The places where two documents differ, for a message: not all, and shortened."""
     return [
         f"{at} {_show(one)}, got {_show(other)}" for at, one, other in differences(want, got)[:MOST_SHOWN]
     ]
 
 
 def differences(before: bytes, after: bytes) -> list[tuple[str, str | None, str | None]]:
-    """Where two JSON documents differ, member by member: the place, and what each has there as JSON."""
+    """The places where two JSON documents differ, member by member, with both values as JSON."""
     one = _leaves(msgspec.json.decode(before), "")
     other = _leaves(msgspec.json.decode(after), "")
     return [

@@ -15,8 +15,6 @@ from kluis.services.ledger.azure.versions import PREVIEW, STABLE, since
 from kluis.services.ledger.node import Node
 from kluis.services.web import Answer, Call, Operation, Refusal
 
-__all__ = ["About", "quotes"]
-
 READ: Final = "/governance/read"
 # What users define in JavaScript: paths, and what each is called.
 NOT_SERVED: Final = (

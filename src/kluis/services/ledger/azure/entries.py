@@ -18,19 +18,18 @@ from kluis.errors import AuthenticityError, FormatError
 from kluis.formats.ccf.domain import Writes
 from kluis.formats.ccf.txid import TxId
 from kluis.hashes import sha256
+from kluis.ledger import claims
 from kluis.ledger.status import Status
 from kluis.ledger.store import Transaction
 from kluis.services.clock import Clock
-from kluis.services.ledger import receipts
 from kluis.services.ledger.azure.versions import GA, NEWEST, PREVIEW, STABLE, at_least, since
 from kluis.services.ledger.engine import Result
 from kluis.services.ledger.log import HostLog
 from kluis.services.ledger.node import Node
+from kluis.services.ledger.receipts import prove
 from kluis.services.ledger.tables import ENTRIES, PUBLIC_ENTRIES, REQUESTS, Stored
 from kluis.services.ledger.transactions import committed, named, read_many
 from kluis.services.web import Answer, Call, Operation, Refusal
-
-__all__ = ["Entries"]
 
 DEFAULT: Final = "subledger:0"
 PAGE: Final = 100
@@ -106,7 +105,7 @@ class Entries:
             )
         secret = os.urandom(32)
         stored = Stored(entry.contents, base64.b64encode(secret).decode(), tags)
-        claim = receipts.entry_claim(collection, entry.contents, secret)
+        digest = claims.entry_digest(collection, entry.contents, secret)
         request = self._request(call, collection, entry.contents, tags)
 
         def work(state: Transaction) -> Result:
@@ -117,7 +116,7 @@ class Entries:
             state.put(table, collection.encode(), msgspec.json.encode(stored))
             if request is not None:
                 self._remember(state, request)
-            return Result(None, receipts.entry_claims(claim))
+            return Result(None, claims.claims_digest([(claims.LEDGER_ENTRY, digest)]))
 
         written = await self._node.engine.write(work)
         txid = written.txid
@@ -198,10 +197,10 @@ class Entries:
         return Answer({"tags": page, **following})
 
     async def _receipt(self, txid: TxId) -> dict[str, Any]:
-        receipt = await self._node.engine.in_thread(receipts.load, self._ledger, self._log, txid)
-        made: dict[str, Any] = {"receipt": receipt.to_azure()}
-        if not receipt.is_signature:
-            part = receipt.part
+        proven = await self._node.engine.in_thread(prove, self._ledger, self._log, txid)
+        made: dict[str, Any] = {"receipt": proven.receipt(self._ledger).to_azure()}
+        if not proven.is_signature:
+            part = proven.part
             writes = self._ledger.writes_of(part.entry, part.domain, f"entry {txid.seqno}")
             found = _find(writes, None)
             if found is not None:
@@ -334,7 +333,7 @@ def _claim(collection: str, value: bytes) -> dict[str, Any]:
         "ledgerEntry": {
             "collectionId": collection,
             "contents": stored.contents,
-            "protocol": receipts.PROTOCOL,
+            "protocol": claims.LEDGER_ENTRY,
             "secretKey": stored.secretKey,
         },
     }

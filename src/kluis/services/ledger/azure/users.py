@@ -16,8 +16,6 @@ from kluis.services.ledger.node import Node
 from kluis.services.ledger.tables import ROLES, USERS
 from kluis.services.web import Answer, Call, Operation, Refusal
 
-__all__ = ["Users"]
-
 ADMINISTRATOR: Final = "Administrator"
 ID: Final = re.compile(
     r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}|(?:[0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}"

@@ -10,8 +10,6 @@ from typing import Final
 
 from kluis.services.web import Answer, Call, Refusal
 
-__all__ = ["GA", "NEWEST", "PREVIEW", "STABLE", "VERSIONS", "Handler", "since"]
-
 STABLE: Final = "2022-05-13"
 PREVIEW: Final = "2024-12-09-preview"
 GA: Final = "2026-02-23"

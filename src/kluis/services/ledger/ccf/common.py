@@ -8,14 +8,12 @@ from __future__ import annotations
 from typing import Any, Final
 
 from kluis.ledger.status import Status
-from kluis.services.ledger import receipts
 from kluis.services.ledger.callers import ANY, LedgerCaller
 from kluis.services.ledger.log import HostLog
 from kluis.services.ledger.node import Node
+from kluis.services.ledger.receipts import Proven, prove
 from kluis.services.ledger.transactions import committed, named
 from kluis.services.web import Answer, Call, Operation, Refusal
-
-__all__ = ["ACTORS", "Common"]
 
 ACTORS: Final = ("app", "gov", "node")
 
@@ -72,11 +70,12 @@ class Common:
 
     async def receipt(self, call: Call) -> Answer:
         """A receipt, as JSON."""
-        return Answer((await self._load(call)).to_json())
+        return Answer((await self._prove(call)).receipt(self._node.ledger).to_json())
 
     async def receipt_cose(self, call: Call) -> Answer:
         """A receipt, as COSE."""
-        return Answer((await self._load(call)).to_cose(), content_type="application/cose")
+        receipt = (await self._prove(call)).cose(self._node.ledger)
+        return Answer(receipt, content_type="application/cose")
 
     async def api(self, call: Call) -> Answer:
         """This service's OpenAPI document."""
@@ -96,11 +95,11 @@ class Common:
             body["certificateId"] = caller.certificate_id
         return Answer(body)
 
-    async def _load(self, call: Call) -> receipts.Receipt:
+    async def _prove(self, call: Call) -> Proven:
         ledger = self._node.ledger
         txid = committed(ledger, _wanted(call))
-        receipt: receipts.Receipt = await self._node.engine.in_thread(receipts.load, ledger, self._log, txid)
-        return receipt
+        proven: Proven = await self._node.engine.in_thread(prove, ledger, self._log, txid)
+        return proven
 
 
 def _wanted(call: Call) -> str:

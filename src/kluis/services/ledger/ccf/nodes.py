@@ -16,8 +16,6 @@ from kluis.services.ledger.azure.about import quotes
 from kluis.services.ledger.node import Node
 from kluis.services.web import Answer, Call, Operation, Refusal
 
-__all__ = ["Nodes", "is_open"]
-
 OF_QUOTE: Final = ("node_id", "format", "measurement", "raw", "endorsements")
 
 

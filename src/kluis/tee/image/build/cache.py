@@ -98,7 +98,7 @@ def at(path: Path) -> Cache:
     Raises:
         UnavailableError: as ``of_user``.
     """
-    hint = "set XDG_CACHE_HOME to a folder of your own"
+    hint = "set XDG_CACHE_HOME to your own folder"
     cache = Cache(path)
     try:
         for part in (path, cache.bytecode, cache.wheels, cache.runtimes, cache.scratch):
@@ -107,5 +107,5 @@ def at(path: Path) -> Cache:
     except OSError as error:
         raise UnavailableError(f"{path}: cannot be made: {error.strerror}", hint=hint) from error
     if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-        raise UnavailableError(f"{path}: want it writable by you alone", hint=hint)
+        raise UnavailableError(f"{path}: want it writable only by you", hint=hint)
     return cache

@@ -19,8 +19,6 @@ from kluis.tee.image.build.interpreter import Interpreter
 from kluis.tee.image.layers import Entry, Layer
 from kluis.tee.process import native
 
-__all__ = ["check", "comparable", "differing", "version"]
-
 
 def comparable(image: Image) -> bool:
     """Whether the installed runtime is of the version that the image's bytecode is for."""

@@ -224,9 +224,11 @@ class Launcher:
             raise UnavailableError(
                 f"launch: {', '.join(refused)}: this machine does not give it",
                 code="missing_protection",
-                hint=f"{refused[0]} {linux.FIXES[refused[0]]};"
-                f" or accept the lack: --insecure-allow-missing={names},"
-                f" in Python insecure_allow_missing=frozenset({refused})",
+                hint=(
+                    f"{refused[0]} {linux.FIXES[refused[0]]}; or accept that it is missing:"
+                    f" --insecure-allow-missing={names}, in Python"
+                    f" insecure_allow_missing=frozenset({refused})"
+                ),
             )
         return frozenset(lacks)
 

@@ -57,7 +57,7 @@ class Orders:
         """Give one order and wait for its answer.
 
         Raises:
-            UnavailableError: the spawner could not carry it out; says why.
+            UnavailableError: the spawner could not carry it out; with the reason.
             ChangedLayerError: what was measured is not what is there now: code ``layer_changed``.
         """
         with self._turn:

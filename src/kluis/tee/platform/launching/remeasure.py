@@ -19,6 +19,7 @@ from kluis.tee.process import native
 
 _MODULES: Final = (".py", ".pyc", *(suffix for suffix in EXTENSION_SUFFIXES if suffix != ".so"))
 """A plain ``.so`` may be a module or a library that another one opens."""
+_PART: Final = 256 * 1024
 
 
 class File(NamedTuple):
@@ -54,27 +55,52 @@ def changed(layers: list[Watched]) -> tuple[Path, str] | None:
     Returns:
         The layer's directory and the file's path in it; None where all is as measured.
     """
+    buffer = bytearray(_PART)
     for directory, names, files in layers:
-        for folder, below, found in os.walk(directory):
-            inside = folder[len(str(directory)) + 1 :]
-            links = [name for name in below if os.path.islink(os.path.join(folder, name))]
-            for name in (*found, *links):
-                path = f"{inside}/{name}" if inside else name
-                if path not in names:
-                    return directory, path
+        if (more := _added(str(directory), "", names)) is not None:
+            return directory, more
         for file in files:
-            if digest(directory / file.path) != file.sha256:
+            if _digest(f"{directory}/{file.path}", buffer) != file.sha256:
                 return directory, file.path
     return None
 
 
 def digest(path: Path) -> str:
     """SHA-256 of a file, hex; empty where it cannot be read."""
+    return _digest(str(path), bytearray(_PART))
+
+
+def _added(folder: str, inside: str, names: frozenset[str]) -> str | None:
+    """A path below ``folder`` that no file of the layer has; a link is one, whatever it leads to."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        entries = list(os.scandir(folder))
+    except OSError:  # what was in it is missing, and found to be
+        return None
+    below = []
+    for entry in entries:
+        path = f"{inside}{entry.name}"
+        if entry.is_dir(follow_symlinks=False):
+            below.append((entry.path, f"{path}/"))
+        elif path not in names:
+            return path
+    return next((more for each, path in below if (more := _added(each, path, names)) is not None), None)
+
+
+def _digest(path: str, buffer: bytearray) -> str:
+    """As :func:`digest`; through one buffer, since most files are small and there are hundreds."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return ""
+    view, found = memoryview(buffer), hashlib.sha256()
+    try:
+        while size := os.readv(descriptor, [buffer]):
+            found.update(view[:size])
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
+    return found.hexdigest()
 
 
 def _measured_inside(mount: str, file: File) -> bool:

@@ -159,7 +159,7 @@ class Spawner:
                 while left:
                     sent = os.sendfile(out, blob, at, left)
                     if not sent:
-                        raise OSError("layer: the memory file is shorter than its index says")
+                        raise OSError("layer: the memory file is shorter than its index")
                     at, left = at + sent, left - sent
             finally:
                 os.close(out)

@@ -167,7 +167,7 @@ class PlatformKeys:
         )
 
     def recertified(self, ca: Authority, now: datetime, *, cpusvn: bytes, pcesvn: int) -> Self:
-        """The same keys, certified anew at another TCB."""
+        """The same keys, certified again at another TCB."""
         chain = ca.certify(self.pck.public_key(), ppid=self.ppid, cpusvn=cpusvn, pcesvn=pcesvn, now=now)
         return self.under(chain, cpusvn=cpusvn, pcesvn=pcesvn)
 

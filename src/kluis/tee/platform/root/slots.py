@@ -21,8 +21,6 @@ from kluis.formats.encoding import jcs
 from kluis.hashes import sha256
 from kluis.tee.platform.root import keyfiles
 
-__all__ = ["Held", "Slots"]
-
 SLOT: Final = 512
 RECORD: Final = 2 * SLOT
 GROWTH: Final = 64 * RECORD

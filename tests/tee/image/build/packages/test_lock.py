@@ -58,7 +58,7 @@ def test_a_name_twice() -> None:
     """Two pins of one name, however it is spelt, are refused."""
     with pytest.raises(UsageError) as caught:
         lock.pins([f"a-b==1 {HASH}", f"A_b==2 {HASH}"], "r.txt")
-    assert caught.value.message == "r.txt: a-b stands twice"
+    assert caught.value.message == "r.txt: a-b appears twice"
 
 
 def test_a_lock_of_other_requirements(tmp_path: Path) -> None:
@@ -69,4 +69,4 @@ def test_a_lock_of_other_requirements(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         lock.load(path, ["polars==2.2.0"])
     assert caught.value.message == f"{lock.name()}: was made from other requirements"
-    assert caught.value.hint == f"remove {path} and build again; it is then locked anew"
+    assert caught.value.hint == f"remove {path} and build again, which writes a new lock"

@@ -135,7 +135,7 @@ def test_a_changed_file(tmp_path: Path) -> None:
     changed = samples.wheel(tmp_path / "other", "a", {**FILES, "a/__init__.py": b"x = 2\n"}, record=record)
     with pytest.raises(AuthenticityError) as caught:
         wheels.unpack(changed, tmp_path / "files")
-    assert caught.value.message == "a-1.0-py3-none-any.whl: a/__init__.py: is not what its RECORD says"
+    assert caught.value.message == "a-1.0-py3-none-any.whl: a/__init__.py: does not match its RECORD"
     assert [path for path in (tmp_path / "files").rglob("*") if path.is_file()] == []
 
 

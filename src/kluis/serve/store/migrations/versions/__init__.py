@@ -1,1 +1,1 @@
-"""One module a step: ``v`` and its number."""
+"""One module for each migration: ``v`` and its number."""

@@ -1,4 +1,4 @@
-"""Messages between hosts of one store, whose instances hand its key to each other."""
+"""Messages between hosts of one store, for handing over its key."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Make the table."""
+    """Create the table."""
     op.create_table(
         "messages",
         sa.Column("store", sa.Integer, sa.ForeignKey("stores.id"), primary_key=True),

@@ -75,7 +75,7 @@ def pins(requirements: Iterable[str], what: str) -> list[Pin]:
     """Read requirements that are all pinned and hashed.
 
     Raises:
-        UsageError: one is not, or a name stands twice.
+        UsageError: one is not, or a name appears twice.
     """
     found: dict[str, Pin] = {}
     for line in requirements:
@@ -90,7 +90,7 @@ def pins(requirements: Iterable[str], what: str) -> list[Pin]:
             )
         pin = Pin(normal(match["name"]), pinned[1], hashes, line)
         if pin.name in found:
-            raise UsageError(f"{what}: {pin.name} stands twice")
+            raise UsageError(f"{what}: {pin.name} appears twice")
         found[pin.name] = pin
     return list(found.values())
 
@@ -121,7 +121,7 @@ def load(path: Path, requirements: list[str]) -> list[Pin]:
     if first != _first_line(requirements):
         raise UsageError(
             f"{path.name}: was made from other requirements",
-            hint=f"remove {path} and build again; it is then locked anew",
+            hint=f"remove {path} and build again, which writes a new lock",
         )
     return pins(lines(text, path.name), path.name)
 

@@ -116,4 +116,4 @@ def _last_words(text: str) -> str:
 def _hint(text: str) -> str:
     if "DO NOT MATCH THE HASHES" in text:
         return "a wheel is not the one that was locked; if the lock is old, remove it and build again"
-    return "pip config debug shows which index it asks"
+    return "pip config debug shows which index it uses"

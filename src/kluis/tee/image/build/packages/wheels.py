@@ -141,7 +141,7 @@ def _members(archive: zipfile.ZipFile, what: str) -> dict[str, zipfile.ZipInfo]:
         path = member.filename
         layers.check_path(path, f"{what}: {path!r}")
         if path in found:
-            raise FormatError(f"{what}: {path}: stands twice")
+            raise FormatError(f"{what}: {path}: appears twice")
         mode = member.external_attr >> 16
         if mode and not stat.S_ISREG(mode) and stat.S_IFMT(mode):
             raise UsageError(f"{what}: {path}: want a regular file, got a link or a device")
@@ -179,7 +179,7 @@ def _record(
         if algorithm != "sha256":
             raise UnsupportedError(f"{what}: RECORD: {name}: want a sha256, got {algorithm or 'no hash'}")
         if name in found:
-            raise FormatError(f"{what}: RECORD: {name}: stands twice")
+            raise FormatError(f"{what}: RECORD: {name}: appears twice")
         try:
             raw = base64.b64decode(digest + "=" * (-len(digest) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError) as error:
@@ -233,11 +233,11 @@ def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, origin: Path, di
             while chunk := source.read(CHUNK):
                 left -= len(chunk)
                 if left < 0:
-                    raise FormatError(f"{what}: {member.filename}: is longer than it says")
+                    raise FormatError(f"{what}: {member.filename}: is longer than declared")
                 got.update(chunk)
                 out.write(chunk)
         if left or got.hexdigest() != digest:
-            raise AuthenticityError(f"{what}: {member.filename}: is not what its RECORD says")
+            raise AuthenticityError(f"{what}: {member.filename}: does not match its RECORD")
         os.replace(temporary, origin)
         temporary = None
     finally:

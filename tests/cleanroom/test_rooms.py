@@ -9,7 +9,7 @@ import pytest
 
 from kluis.cleanroom.documents import MAX_BYTES
 from kluis.cleanroom.home import Home
-from kluis.cleanroom.room import Room
+from kluis.cleanroom.rooms import Room
 from kluis.errors import FormatError, UnavailableError
 
 

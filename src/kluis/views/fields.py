@@ -97,7 +97,7 @@ def _quote(quote: Quote) -> Fields:
         shown |= _td(body)
     shown |= {"certification_type": quote.certification_type, "padding": quote.padding}
     if any(mark.startswith(_MARK) for mark in (quote.header.user_data, shown.get("family_id", b""))):
-        shown["note"] = "says of itself that no hardware made it"
+        shown["note"] = "states that no hardware created it"
     return shown
 
 
@@ -320,7 +320,7 @@ def is_result(value: object) -> bool:
 
 
 def _eat(token: Eat) -> Fields:
-    note = "vouches for nothing by itself: only evidence within does"
+    note = "proves nothing by itself: only evidence inside it does"
     if is_result(token):
         note = _FOUND
     return {
@@ -344,7 +344,7 @@ def _runtime(runtime: runtime_data.RuntimeData) -> Fields:
 
 
 _EAR: Final = "/ear"  # in the profile of an attestation result, whichever draft's
-_FOUND: Final = "says what a service found: a result, and no evidence"
+_FOUND: Final = "contains a service's result, not evidence"
 
 
 def _jwt(token: Jwt) -> Fields:

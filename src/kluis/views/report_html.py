@@ -17,13 +17,13 @@ from kluis.appraisal import AttestationResult, Rule, Tier, dumps
 from kluis.appraisal.policy.values import ordered, short, until
 from kluis.appraisal.results import trustworthiness
 from kluis.appraisal.tokens import ear
-from kluis.cli.render import harmless
 from kluis.evidence.levels import MEANINGS
+from kluis.views.printable import harmless
 
 MARKS: Final = {"affirming": "✓", "warning": "!", "contraindicated": "✗", "none": "–"}
 WORDS: Final = {
     "affirming": "Every rule is met.",
-    "warning": "Every rule is met; a reader should know what stands below.",
+    "warning": "Every rule is met; read the notes below.",
     "contraindicated": "Do not rely on it: a rule is not met.",
 }
 MOST_BOUND: Final = 128  # bytes of one thing that are shown whole
@@ -110,8 +110,8 @@ def _verdict(result: AttestationResult) -> _Html:
         _element("p", f"{WORDS[result.verdict]} {met} of {len(result.rules)} rules met."),
         _element(
             "p",
-            f"Protection level {claims.level}; vouched for by {claims.anchor}; "
-            f"judged {_when(result.appraised_at)}.",
+            f"Protection level {claims.level}; signed under {claims.anchor}; judged"
+            f" {_when(result.appraised_at)}.",
         ),
         cls=result.verdict,
     )
@@ -128,7 +128,7 @@ def _sections(result: AttestationResult, given: Mapping[str, str]) -> Iterable[_
     yield _pairs([("Keys made by", meaning.keys), ("Keeps out", meaning.keeps_out)])
     yield _element("p", _element("strong", "Not kept out:"))
     yield _list(result.not_kept_out)
-    yield _element("h2", "What the evidence says")
+    yield _element("h2", "Contents of the evidence")
     yield _pairs([*_claims(result), *given.items()])
     yield _element("h2", "Trustworthiness, for other programs")
     yield _pairs(
@@ -156,7 +156,7 @@ def _rules(result: AttestationResult) -> _Html:
 def _rule(rule: Rule) -> _Html:
     found: list[str] = [rule.got]
     if rule.fix is not None:
-        found.append(_element("span", f"To mend it: {rule.fix}.", cls="fix"))
+        found.append(_element("span", f"Fix: {rule.fix}.", cls="fix"))
     return _element(
         "tr",
         _element("td", "✓ met" if rule.ok else "✗ FAILS", cls="state"),
@@ -188,7 +188,7 @@ def _claims(result: AttestationResult) -> Iterable[tuple[str, str]]:
     yield "Debug", "on: open to its host" if claims.debug else "off"
     advisories = f": {', '.join(claims.tcb.advisories)}" if claims.tcb.advisories else ""
     yield "TCB status", f"{claims.tcb.status}{advisories}"
-    yield "Platform", f"{claims.platform.product} {claims.platform.id.hex() or '(id not told)'}"
+    yield "Platform", f"{claims.platform.product} {claims.platform.id.hex() or '(id not reported)'}"
     if claims.collateral_issued is not None:
         yield "Collateral issued", _when(claims.collateral_issued)
     yield "Valid", until(claims.valid_until)
@@ -204,9 +204,9 @@ def _footer(result: AttestationResult) -> _Html:
         "footer",
         _element(
             "p",
-            f"Made by kluis {kluis.__version__}. This page proves nothing by itself: whoever has the "
-            "evidence, what endorses it, the policy, and the nonce or report data that was given gets the "
-            "same verdict from ",
+            f"Made by kluis {kluis.__version__}. This page proves nothing by itself: anyone who has"
+            " the evidence, its collateral, the policy, and the nonce or report data gets the same"
+            " verdict from ",
             _element("code", f"kluis appraise EVIDENCE --policy FILE --now {_when(result.appraised_at)}"),
             ".",
         ),

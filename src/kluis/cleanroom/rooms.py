@@ -1,4 +1,4 @@
-"""A room's folder: what the parties share. Nothing in it is secret, and nothing in it is believed unchecked.
+"""A room's folder, which the parties share. Nothing in it is secret, and nothing in it is trusted unchecked.
 
     room.json                      its random id, title and purpose
     parties/PARTY.json             who takes part, with public keys
@@ -10,8 +10,8 @@
     runs/RUN/                      sealed results and the receipt
     events.jsonl                   what happened, each line holding the hash of the one before (``events``)
 
-It can be a network share, a repository, or anything that carries files. Anyone who can change it can delay a
-run and cut the end of the log off; every other change is detected. No link in it is followed (``folder``).
+It can be a network share, a repository, or anything that carries files. Anyone who can write it can delay a
+run and truncate the log; every other change is detected. No link in it is followed (``folder``).
 """
 
 from __future__ import annotations
@@ -41,21 +41,20 @@ from kluis.cleanroom.home import Home
 from kluis.cleanroom.keys import check_signature
 from kluis.cleanroom.receipt import ReceiptFile
 from kluis.cleanroom.terms import ColumnName, Hex32, Identifier
-from kluis.errors import AuthenticityError, KluisError, UnavailableError, UsageError
+from kluis.errors import AuthenticityError, FormatError, KluisError, UnavailableError, UsageError
 
 T = TypeVar("T", bound=Document)
 DATASET = "dataset/1"
 PARTY = "party/1"
-# Of each kind of document; an agreement names at most 100 parties and 100 data sets.
+# Limits for each kind of document; an agreement names at most 100 parties and 100 data sets.
 MOST: Final = 1000
 MAX_RESULT: Final = 256 << 20
-_STOP: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}\.[0-9a-f]{64}\.json")
 _RUN: Final = re.compile("[0-9a-f]{64}")
 _FOLDERS: Final = ("parties", "datasets", "signatures", "stops", "runs")
 
 
 class RoomFile(Document, frozen=True):
-    """What a room is about before anything is agreed."""
+    """The description of a room before anything is agreed."""
 
     kind: Literal["kluis-room/1"]
     room: Hex32
@@ -64,7 +63,7 @@ class RoomFile(Document, frozen=True):
 
 
 class Joined(Document, frozen=True):
-    """A party, signed with its own key: it holds the private half."""
+    """A party, self-signed to prove that it has the private key."""
 
     party: Annotated[bytes, msgspec.Meta(max_length=64 * 1024)]
     signature: SignatureBytes
@@ -96,11 +95,11 @@ class Room:
 
     @classmethod
     def create(cls, path: Path, title: str, purpose: str) -> Room:
-        """Make a room.
+        """Create a room.
 
         Raises:
-            UsageError: the folder is one already.
-            PolicyError: the title or the purpose cannot be shown as it is.
+            UsageError: the folder is already a room.
+            PolicyError: the title or the purpose cannot be shown unchanged.
         """
         file = RoomFile(kind="kluis-room/1", room=os.urandom(32).hex(), title=title, purpose=purpose)
         shown.check(file, "room")
@@ -115,10 +114,10 @@ class Room:
         return cls(path)
 
     def join(self, home: Home, party: Party) -> None:
-        """Put a party into the room, signed with its own key.
+        """Add a party to the room, signed with its own key.
 
         Raises:
-            PolicyError: its name cannot be shown as it is.
+            PolicyError: its name cannot be shown unchanged.
         """
         shown.check(party, "party")
         raw = encode(party)
@@ -126,7 +125,7 @@ class Room:
         self.folder.replace(f"parties/{party.id}.json", encode(joined))
 
     def party(self, name: Identifier) -> Party:
-        """One that joined, with the keys that the folder has for it, on the folder's word only.
+        """A joined party, with its keys from the folder; nothing else confirms them.
 
         Raises:
             UnavailableError: it has not joined.
@@ -145,7 +144,7 @@ class Room:
         return party
 
     def keys(self, party: str) -> tuple[bytes, ...]:
-        """The signing key that the folder has of a party, on the folder's word alone; () where it has none.
+        """The folder's signing key of a party, which nothing else confirms; () if there is none.
 
         Args:
             party: its short name, an ``Identifier``.
@@ -158,7 +157,7 @@ class Room:
         return (self.party(party).signing_key,)
 
     def add_dataset(self, home: Home, dataset: Dataset, files: tuple[bytes, ...]) -> None:
-        """Put a sealed data set into the room."""
+        """Add a sealed data set to the room."""
         for number, data in enumerate(files):
             self.folder.replace(_file(dataset, number), data)
         raw = encode(dataset)
@@ -166,9 +165,9 @@ class Room:
         self.folder.replace(f"datasets/{dataset.id}.v{dataset.version}.json", encode(offered))
 
     def offers(self, name: ColumnName) -> tuple[Dataset, ...]:
-        """Every version of a data set of this name, of any owner, that its owner signed.
+        """Every version of a data set with this name, of any owner, that its owner signed.
 
-        What is not that is passed over: anyone who can put it there can also take the real one away.
+        Other files are ignored: anyone who can add one can also remove the real one.
 
         Raises:
             FormatError: the folder is full.
@@ -196,16 +195,16 @@ class Room:
             yield self.folder.read(_file(dataset, number), part.size_bytes)
 
     def propose(self, agreement: Agreement) -> None:
-        """Put an agreement on the table; earlier signatures, being on another, are dropped."""
+        """Propose an agreement; signatures on an earlier proposal are dropped."""
         self.folder.replace("agreement.json", encode(agreement))
         for name in self._names("signatures"):
             self.folder.remove(f"signatures/{name}")
 
     def proposal(self) -> Agreement:
-        """What is on the table, by whoever put it there.
+        """The current proposal, from any party.
 
         Raises:
-            UnavailableError: nothing is.
+            UnavailableError: there is none.
         """
         if not self.folder.has("agreement.json"):
             raise UnavailableError(
@@ -214,27 +213,36 @@ class Room:
         return self._read("agreement.json", Agreement)
 
     def add_signature(self, signature: Signature) -> None:
-        """Put a party's signature next to the agreement."""
+        """Add a party's signature to the proposal."""
         self.folder.replace(f"signatures/{signature.party}.json", encode(signature))
 
     def signed(self) -> SignedAgreement:
-        """The agreement with its parties' signatures that are there; ``check_signed`` checks them."""
+        """The agreement with its parties' signatures that are there; ``check_signed`` checks them.
+
+        What is not a signature is left out: its party has not signed, and ``check_signed`` names it.
+        """
         agreement = self.proposal()
-        names = [f"signatures/{party.id}.json" for party in agreement.parties]
-        found = tuple(self._read(name, Signature) for name in names if self.folder.has(name))
-        return SignedAgreement(agreement=encode(agreement), signatures=found)
+        found = []
+        for party in agreement.parties:
+            with contextlib.suppress(FormatError, UnavailableError):
+                found.append(self._read(f"signatures/{party.id}.json", Signature))
+        return SignedAgreement(agreement=encode(agreement), signatures=tuple(found))
 
     def add_stop(self, party: str, agreement: str, signed: SignedStop) -> None:
-        """Put a party's withdrawal from an agreement, by its hash, into the room."""
+        """Add a party's withdrawal from an agreement, by its hash, to the room."""
         self.folder.replace(f"stops/{party}.{agreement}.json", encode(signed))
 
-    def stops(self) -> tuple[SignedStop, ...]:
-        """Every withdrawal in the room; a file whose name is of no withdrawal is passed over."""
-        names = [name for name in self._names("stops") if _STOP.fullmatch(name)]
-        return tuple(self._read(f"stops/{name}", SignedStop) for name in names)
+    def stops(self, agreement: Agreement) -> tuple[SignedStop, ...]:
+        """Every withdrawal of an owner from an agreement; other files are passed over, whatever they are.
+
+        Raises:
+            FormatError: a file in the place of such a withdrawal is something else; it can have been one.
+        """
+        names = [f"stops/{owner}.{agreement.hash}.json" for owner in agreement.owners]
+        return tuple(self._read(name, SignedStop) for name in names if self.folder.has(name))
 
     def add_run(self, run: str, results: dict[str, bytes], receipt: ReceiptFile) -> Path:
-        """Put what came out of a run into the room; the receipt last, so that a run with one is whole."""
+        """Add the results of a run to the room; the receipt last, so that a run with one is complete."""
         self.folder.make(f"runs/{run}")
         for analysis, sealed in results.items():
             self.folder.replace(f"runs/{run}/{analysis}.sealed", sealed)
@@ -242,7 +250,7 @@ class Room:
         return self.path / "runs" / run
 
     def runs(self) -> tuple[str, ...]:
-        """The runs that ended, oldest first."""
+        """The completed runs, oldest first."""
         ended = [
             (when, name)
             for name in self.run_names()
@@ -251,7 +259,7 @@ class Room:
         return tuple(name for _, name in sorted(ended))
 
     def run_names(self) -> tuple[str, ...]:
-        """Every run that has a folder, ended or not."""
+        """Every run that has a folder, completed or not."""
         return tuple(name for name in self.folder.names("runs") if _RUN.fullmatch(name))
 
     def receipt(self, run: str) -> ReceiptFile:
@@ -262,7 +270,7 @@ class Room:
         """A sealed result, unchecked.
 
         Raises:
-            UnavailableError: the run has none of this name.
+            UnavailableError: the run has no result with this name.
             FormatError: it is longer than 256 MiB.
         """
         return self.folder.read(f"runs/{run}/{analysis}.sealed", MAX_RESULT)

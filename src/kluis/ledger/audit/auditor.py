@@ -1,0 +1,259 @@
+"""The auditor: every check of a ledger that its files alone show, and what receipts show beyond them.
+
+What no ledger shows by itself: whether its last entries were taken away, and whether the bytes after its
+last signed root are what the service wrote. A receipt of an entry that must be there shows the first.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+
+from cryptography import x509
+
+from kluis.errors import FormatError, KluisError
+from kluis.formats.ccf.chunk import Chunk, ChunkName
+from kluis.formats.ccf.txid import TxId
+from kluis.hashes import sha256
+from kluis.ledger.audit.end import Expected, check_expected, check_pinned
+from kluis.ledger.audit.files import Source, plan
+from kluis.ledger.audit.governance import Governance, Replay
+from kluis.ledger.audit.identity import Identity, fingerprint
+from kluis.ledger.audit.keeping import Keeping
+from kluis.ledger.audit.nodes import NodeJudge, Nodes
+from kluis.ledger.audit.report import Check, Findings, Report
+from kluis.ledger.audit.signing import Broken, Certificates, Signing
+from kluis.ledger.audit.state import State
+from kluis.ledger.audit.walk import Seen, Walk
+from kluis.ledger.merkle import Tree
+from kluis.ledger.secrets import Secrets
+
+
+class Level(enum.Enum):
+    """How much is checked: what CCF's tools call FULL, or all that is known to check."""
+
+    FULL = "full"
+    ALL = "all"
+
+
+def audit(
+    sources: Sequence[Source],
+    *,
+    level: Level = Level.ALL,
+    committed_only: bool = False,
+    service: x509.Certificate | None = None,
+    expected: Sequence[Expected] = (),
+    secrets: Secrets | None = None,
+    replay: Replay | None = None,
+    own: NodeJudge | None = None,
+) -> Report:
+    """Check a ledger.
+
+    Args:
+        sources: its files, all whose names begin with ``ledger_``.
+        level: how much is checked.
+        committed_only: whether files that are not named committed are left aside.
+        service: the certificate that the caller pins; None: the ledger's own is believed, and named.
+        expected: what must be in the ledger.
+        secrets: the ledger's; None: private parts stay closed.
+        replay: applies proposals again; None: that check is not made.
+        own: judges evidence of our platforms; None: it is left unjudged.
+
+    Returns:
+        What was found. Nothing is raised for what does not hold: see :meth:`Report.require`.
+    """
+    return _Audit(level, secrets, replay, own).run(
+        sources, committed_only=committed_only, service=service, expected=expected
+    )
+
+
+class _Audit:
+    def __init__(
+        self, level: Level, secrets: Secrets | None, replay: Replay | None, own: NodeJudge | None
+    ) -> None:
+        self.beyond = level is Level.ALL
+        self.findings = Findings()
+        self.state = State()
+        self.tree = Tree()
+        self.walk = Walk(self.findings, every=self.beyond, private=secrets is not None)
+        certificates = Certificates()
+        self.certificates = certificates
+        self.signing = Signing(self.findings, self.tree, certificates, tree_tables=self.beyond)
+        self.identity = Identity(self.findings, self.signing, certificates, beyond=self.beyond)
+        self.governance = Governance(self.findings, self.tree, certificates, replay)
+        self.keeping = Keeping(self.findings, secrets)
+        self.nodes = Nodes(self.findings, own)
+        self.places: list[tuple[int, str]] = []
+        self.replays = replay is not None
+
+    def run(
+        self,
+        sources: Sequence[Source],
+        *,
+        committed_only: bool,
+        service: x509.Certificate | None,
+        expected: Sequence[Expected],
+    ) -> Report:
+        findings = self.findings
+        files = plan(sources, findings, committed_only=committed_only)
+        chunks: dict[int, tuple[ChunkName, Source]] = {}
+        if not findings.failed(Check.FILES):
+            for name, source in files.main:
+                chunks[name.first] = (name, source)
+                if not self._file(name, source):
+                    break
+        if self.beyond:
+            self._others(files.others, files.main)
+        findings.txid, findings.file = None, ""
+        check_pinned(self.identity, service, findings)
+        for each in expected:
+            check_expected(each, self.tree, self.walk, self.identity, service, findings)
+        self._end()
+        return Report(
+            findings=findings.conclude(self._held(len(files.main), bool(expected), service is not None)),
+            entries=self.tree.size - 1,
+            signatures=self.signing.count,
+            verified=self.signing.last,
+            last=self.walk.last if self.walk.last.seqno else None,
+            root=None if self.signing.last is None else self.signing.roots[self.signing.last.seqno],
+            broken=findings.broken,
+        )
+
+    def _file(self, name: ChunkName, source: Source) -> bool:
+        """Check one file; False where nothing after it can be judged."""
+        findings = self.findings
+        findings.file, findings.txid = source.name, None
+        last_is_signature = False
+        try:
+            for leaves, seen in self.walk.file(name, source.read()):
+                if seen is None:
+                    self.tree.extend(leaves)
+                    last_is_signature = last_is_signature and not leaves
+                    continue
+                self.tree.extend(leaves[:-1])
+                self._entry(seen)
+                last_is_signature = Signing.is_one(seen)
+                self.tree.append(seen.leaf)
+        except FormatError as error:
+            findings.broken = True
+            findings.fail(Check.ENTRIES, error.message)
+            return False
+        except Broken:
+            return False
+        if name.last is not None and not last_is_signature:
+            findings.txid = self.walk.last
+            findings.fail(Check.FILES, "want a whole file to end with a signature, got another entry")
+        return True
+
+    def _entry(self, seen: Seen) -> None:
+        findings, state, writes = self.findings, self.state, seen.domain.writes
+        findings.txid = seen.txid
+        checks = ((Check.GOVERNANCE, self.governance.judge),) if self.beyond else ()
+        for check, judge in checks:
+            self._guarded(check, judge, seen)
+        state.apply(seen.txid.seqno, writes)
+        if Signing.is_one(seen):
+            if self.beyond:
+                self._guarded(Check.VIEWS, self.identity.judge, seen)
+            self.signing.judge(seen, state)
+        else:
+            self._guarded(Check.SERVICE, self.identity.judge, seen)
+        if self.beyond:
+            self._guarded(Check.QUOTES, self.nodes.judge, seen)
+            self._guarded(Check.SECRETS, self.keeping.judge, seen)
+
+    def _guarded(self, check: Check, judge: object, seen: Seen) -> None:
+        try:
+            judge(seen, self.state)  # type: ignore[operator]  # each is a method of this shape
+        except KluisError as error:
+            self.findings.fail(check, error.message)
+
+    def _others(
+        self,
+        others: Sequence[tuple[ChunkName, Source]],
+        main: Sequence[tuple[ChunkName, Source]],
+    ) -> None:
+        """Hold each leftover against the ledger: an entry of the same id must be the same bytes."""
+        findings = self.findings
+        known: dict[TxId, bytes] = {}
+        for name, source in main if others else ():
+            try:
+                known.update(_by_nonce(name, source))
+            except FormatError:
+                return  # said already, where it was read
+        for name, source in others:
+            findings.file, findings.txid = source.name, None
+            try:
+                for nonce, digest in _by_nonce(name, source).items():
+                    if known.setdefault(nonce, digest) != digest:
+                        findings.fail(
+                            Check.NONCES,
+                            f"entry {nonce} is another one in the ledger: a nonce was used twice",
+                        )
+            except FormatError as error:
+                findings.note(Check.NONCES, f"cannot be read: {error.message}", here=True)
+
+    def _end(self) -> None:
+        """Say what is not signed, and what no ledger shows."""
+        findings, signed = self.findings, self.signing.last
+        findings.file, findings.txid = "", None
+        after = self.tree.size - 1 - (signed.seqno if signed is not None else 0)
+        if signed is None:
+            findings.fail(Check.END, "want at least one signed root, got none", here=False)
+        elif after:
+            findings.note(Check.END, f"verified until {signed}; {after} entries after it are not signed yet")
+        else:
+            findings.note(
+                Check.END,
+                f"verified until {signed}; nothing signs this entry itself yet",
+            )
+        findings.note(
+            Check.END, "entries taken from the end leave no trace in a ledger: --expect-at-least finds them"
+        )
+        if self.beyond and self.governance.old:
+            findings.note(Check.GOVERNANCE, "requests in the older form, signed over HTTP, are not checked")
+        if self.identity.starts and self.beyond:
+            pem = self.identity.starts[-1][1]
+            findings.note(Check.IDENTITY, f"the service's certificate has SHA-256 {fingerprint(pem)}")
+
+    def _held(self, files: int, expected: bool, pinned: bool) -> dict[Check, str]:
+        signing, walk = self.signing, self.walk
+        held = {
+            Check.FILES: f"{files} files, one after another",
+            Check.ENTRIES: f"{self.tree.size - 1} entries, each as its header and the offsets state",
+            Check.ROOTS: f"{signing.count} signed roots are those of the entries before them",
+            Check.NODE_SIGNATURES: f"{signing.by_nodes} by nodes that were trusted",
+            Check.SERVICE_SIGNATURES: f"{signing.by_service} by the service's key",
+            Check.SERVICE: f"{len(self.identity.starts)} identities, each status in its order",
+        }
+        if pinned:
+            held[Check.IDENTITY] = "the service is the pinned one"
+        if expected:
+            held[Check.RECEIPTS] = "all that is expected is in the ledger"
+        if not self.beyond:
+            return held
+        held |= {
+            Check.PLACES: "each entry states its place in its IV and in its domain",
+            Check.NONCES: "no other file has another entry of the same view and seqno",
+            Check.CERTIFICATES: "each node's certificate is signed by the service of its time",
+            Check.QUOTES: f"{self.nodes.count} nodes, each quote of the node's key",
+            Check.VIEWS: f"{max(len(walk.view_starts), 1)} views, each begun as a view begins",
+            Check.RECOVERY: "each identity continues the one before it",
+            Check.GOVERNANCE: f"{self.governance.requests} requests, each signed by a member",
+            Check.SHARES: f"{self.keeping.shares} times, for the members who take part",
+            Check.SECRETS: f"{self.keeping.links} links, each to the one before it",
+            Check.CLAIMS: f"{self.keeping.claims} digests of snapshots",
+        }
+        if self.replays:
+            held[Check.REPLAY] = f"{self.governance.replayed} proposals change what they changed"
+        if self.keeping.opened:
+            held[Check.PRIVATE] = f"{self.keeping.opened} entries opened, each with its own evidence"
+        return held
+
+
+def _by_nonce(name: ChunkName, source: Source) -> dict[TxId, bytes]:
+    chunk, found = Chunk.parse(source.read(), source.name, torn=name.last is None), {}
+    for raw in chunk.entries():
+        view, seqno = int.from_bytes(raw[32:36], "little"), int.from_bytes(raw[24:32], "little")
+        found[TxId(view, seqno)] = sha256(raw)
+    return found

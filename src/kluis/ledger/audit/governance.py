@@ -1,0 +1,302 @@
+"""Checks of governance: whatever a table of governance changes, an active member signed for it.
+
+1. A request is signed by a member who is active, with the certificate that the tables have.
+2. A proposal's id is the digest of a root before it and of its signature; its text is what was signed.
+3. A ballot is of a proposal there is, and is what was signed; votes are counted of ballots only.
+4. An acknowledgement is of the state digest that was offered, and nothing else makes a member active.
+5. Tables change with an accepted proposal, or by what the framework does itself: creation of a service,
+   nodes, state digests, keys of token issuers, and the steps of a recovery.
+6. An accepted proposal, applied again, changes what the entry changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+from kluis.errors import FormatError, KluisError
+from kluis.formats.ccf import tables
+from kluis.formats.ccf.domain import Writes
+from kluis.formats.ccf.service import ServiceInfo, ServiceStatus, parse_text
+from kluis.formats.encoding import b64, jcs
+from kluis.formats.encoding.jcs import Json
+from kluis.formats.encoding.members import Members
+from kluis.formats.ietf import cose
+from kluis.formats.ietf.cose import Sign1
+from kluis.hashes import sha256
+from kluis.ledger.audit.report import Check, Findings
+from kluis.ledger.audit.signing import Certificates
+from kluis.ledger.audit.state import State
+from kluis.ledger.audit.walk import Seen
+from kluis.ledger.merkle import Tree
+
+MAX_REQUEST: Final = 64 << 20
+MAX_LAG: Final = 4096
+"""How many entries a proposal's root may be older than the proposal."""
+RECENT: Final = "public:ccf.gov.cose_recent_proposals"
+_TYPE: Final = "ccf.gov.msg.type"
+_CREATED: Final = "ccf.gov.msg.created_at"
+_PROPOSAL: Final = "ccf.gov.msg.proposal_id"
+_OLD: Final = "public:ccf.gov.history"
+# What requests write of themselves; the rest of governance changes with an accepted proposal.
+_REQUESTS: Final = frozenset({tables.COSE_HISTORY, RECENT, tables.PROPOSALS, tables.PROPOSALS_INFO})
+# What nodes write without a member: they join and retire, and fetch the keys of token issuers.
+_BY_NODES: Final = ("public:ccf.gov.nodes.", "public:ccf.gov.jwt.")
+
+
+class Replay(Protocol):
+    """Applies accepted proposals again, as the constitution of the time has it."""
+
+    def apply(
+        self,
+        state: Mapping[str, Mapping[bytes, bytes]],
+        proposal: bytes,
+        proposal_id: str,
+    ) -> Writes | None:
+        """What a proposal changes.
+
+        Args:
+            state: the tables before the entry.
+            proposal: its text.
+            proposal_id: its id.
+
+        Returns:
+            Writes by table, without those of the proposal itself; None if it cannot be applied here.
+        """
+        ...
+
+
+class Governance:
+    """Judges each entry that changes a table of governance.
+
+    Args:
+        findings: takes failures.
+        tree: of the entries before.
+        certificates: that were loaded.
+        replay: applies proposals again; None: that check is not made.
+    """
+
+    def __init__(
+        self, findings: Findings, tree: Tree, certificates: Certificates, replay: Replay | None
+    ) -> None:
+        self._findings = findings
+        self._tree = tree
+        self._certificates = certificates
+        self._replay = replay
+        self.requests = 0
+        self.replayed = 0
+        self.old = False
+
+    def judge(self, seen: Seen, state: State) -> None:
+        """Judge an entry that is not yet part of ``state``."""
+        writes = seen.domain.writes
+        changed = [name for name in writes if name.startswith(tables.GOVERNANCE)]
+        if not changed or _creates(seen):
+            return
+        if _OLD in writes:
+            self.old = True
+            return
+        accepted = None
+        signed = {key: raw for key, raw in writes.get(tables.COSE_HISTORY, {}).items() if raw is not None}
+        if len(signed) > 1:
+            self._fail("holds the requests of more than one member")
+            return
+        for member, raw in signed.items():
+            accepted = self._request(member, raw, seen, state)
+            self.requests += 1
+        if not signed and (proposals := writes.get(tables.PROPOSALS)) and any(proposals.values()):
+            self._fail("holds a proposal that no member signed")
+        acks = writes.get(tables.MEMBER_ACKS, {})
+        active = self._acknowledgements(acks, state)
+        for name in changed:
+            self._change(name, writes[name], bool(signed), accepted is not None, active, state)
+        if accepted is not None and self._replay is not None:
+            self._again(accepted, seen, state)
+
+    def _request(self, member: bytes, raw: bytes, seen: Seen, state: State) -> str | None:
+        """Judge a signed request; gives the id of the proposal that it lets be accepted."""
+        request = b64.decode(parse_text(raw, "request"), "request")
+        message = self._signed(member, request, state, ("proposal", "ballot", "withdrawal"))
+        if message is None:
+            return None
+        kind = str(message.headers.get(_TYPE))
+        infos = seen.domain.writes.get(tables.PROPOSALS_INFO, {})
+        if kind == "proposal":
+            proposal = self._proposal(member, message, seen)
+        else:
+            named = message.headers.get(_PROPOSAL)
+            proposal = named if isinstance(named, str) else ""
+            if proposal.encode() not in state.table(tables.PROPOSALS):
+                self._fail(f"a {kind} is of a proposal that is unknown: {proposal[:16]!a}")
+                return None
+        info = infos.get(proposal.encode())
+        if info is None:
+            self._fail(f"a {kind} changes another proposal than {proposal[:16]}")
+            return None
+        after = Members(jcs.loads(info, "proposal", max_size=MAX_REQUEST), "proposal")
+        if kind == "ballot":
+            self._ballot(member, message, after)
+        ballots = after.object("ballots").entries(most=1024)
+        votes = after.object("final_votes").entries(most=1024) if "final_votes" in after else {}
+        if not votes.keys() <= ballots.keys():
+            self._fail(f"proposal {proposal[:16]} counts votes without ballots")
+        return proposal if after.text("state") == "Accepted" else None
+
+    def _signed(self, member: bytes, request: bytes, state: State, kinds: tuple[str, ...]) -> Sign1 | None:
+        """A request whose signature holds; None if it does not.  Step 1."""
+        name = member.decode("ascii", "replace")
+        message = Sign1.parse(request, "request", max_size=MAX_REQUEST)
+        if message.headers.get(cose.KEY_ID) != member or message.headers.get(_TYPE) not in kinds:
+            self._fail(f"a request of member {name[:16]} names another member, or is of another type")
+            return None
+        if type(message.headers.get(_CREATED)) is not int:
+            self._fail(f"a request of member {name[:16]} does not state when it was made")
+        pem = state.table(tables.MEMBER_CERTIFICATES).get(member)
+        info = state.table(tables.MEMBERS).get(member)
+        if pem is None or info is None:
+            self._fail(f"member {name[:16]} is unknown")
+            return None
+        status = Members(jcs.loads(info, "member"), "member").text("status")
+        if status != "Active" and kinds != ("ack",):
+            self._fail(f"member {name[:16]}: want Active, got {status}")
+        try:
+            key = self._certificates.load(pem.decode("utf-8", "replace"))[1]
+            cose.check(message, key, "request")
+        except KluisError as error:
+            self._fail(f"member {name[:16]}: {error.message}")
+            return None
+        return message
+
+    def _proposal(self, member: bytes, message: Sign1, seen: Seen) -> str:  # 2
+        writes, digest = seen.domain.writes, sha256(message.signature)
+        recent = [raw for raw in writes.get(RECENT, {}).items() if raw[1] is not None]
+        created = message.headers.get(_CREATED)
+        listed = f"{created if isinstance(created, int) else 0:010}:{digest.hex()}".encode()
+        if recent and recent[0][0] != listed:
+            self._fail("a proposal is listed under another time or signature")
+        texts = {key: raw for key, raw in writes.get(tables.PROPOSALS, {}).items() if raw is not None}
+        if len(texts) != 1:
+            self._fail(f"want one proposal, got {len(texts)}")
+            return ""
+        ((name, text),) = texts.items()
+        proposal = name.decode("ascii", "replace")
+        if text != message.payload:
+            self._fail(f"proposal {proposal[:16]}: want the text that was signed, got another")
+        size = self._tree.size
+        for at in range(size, max(size - MAX_LAG, 0), -1):
+            if sha256(self._tree.root(at) + digest).hex() == proposal:
+                break
+        else:
+            self._fail(f"proposal {proposal[:16]}: is the digest of no root before it and its signature")
+        info = writes.get(tables.PROPOSALS_INFO, {}).get(name)
+        if info is not None:
+            after = Members(jcs.loads(info, "proposal", max_size=MAX_REQUEST), "proposal")
+            if after.text("proposer_id").encode() != member:
+                self._fail(f"proposal {proposal[:16]}: names another proposer")
+        return proposal
+
+    def _ballot(self, member: bytes, message: Sign1, after: Members) -> None:  # 3
+        ballots = after.object("ballots").entries(most=1024)
+        if ballots.get(member.decode("ascii", "replace")) != _ballot_of(message.payload):
+            self._fail("want the ballot that was signed, got another")
+
+    def _acknowledgements(self, acks: Mapping[bytes, bytes | None], state: State) -> set[bytes]:  # 4
+        done: set[bytes] = set()
+        for member, raw in acks.items():
+            if raw is None:
+                continue
+            ack = Members(jcs.loads(raw, "acknowledgement", max_size=MAX_REQUEST), "acknowledgement")
+            if "cose_sign1_req" not in ack:
+                self.old = self.old or "signed_req" in ack
+                continue
+            request = b64.decode(ack.text("cose_sign1_req"), "acknowledgement")
+            message = self._signed(member, request, state, ("ack",))
+            self.requests += 1
+            if message is None:
+                continue
+            offered = state.table(tables.MEMBER_ACKS).get(member)
+            want = None if offered is None else Members(jcs.loads(offered, "ack"), "ack").text("state_digest")
+            got = Members(jcs.loads(message.payload, "ack"), "ack")
+            signed = next((got.text(name) for name in ("stateDigest", "state_digest") if name in got), None)
+            if signed is None or signed != want or ack.text("state_digest") != want:
+                self._fail(f"member {member[:16].decode('ascii', 'replace')}: acknowledges another state")
+            done.add(member)
+        return done
+
+    def _change(
+        self,
+        name: str,
+        changes: Mapping[bytes, bytes | None],
+        signed: bool,
+        accepted: bool,
+        active: set[bytes],
+        state: State,
+    ) -> None:  # 5
+        if accepted or self.old or name in (tables.MEMBER_ACKS, tables.NODE_CERTIFICATES):
+            return
+        if name in _REQUESTS:
+            if not signed and any(value is not None for value in changes.values()):
+                self._fail(f"table {name} changes, and no member signed for it")
+        elif name == tables.MEMBERS:
+            if not changes.keys() <= active:
+                self._fail("a member changes without acknowledgement or proposal")
+        elif name == tables.SERVICE_INFO:
+            self._step(changes, state)
+        elif not name.startswith(_BY_NODES):
+            self._fail(f"table {name} changes without an accepted proposal")
+
+    def _step(self, changes: Mapping[bytes, bytes | None], state: State) -> None:
+        """A step of the service's life without a proposal: the end of a recovery, by shares."""
+        raw, before = changes.get(tables.ONLY), state.only(tables.SERVICE_INFO)
+        if raw is None or before is None:
+            self._fail("the service changes without an accepted proposal")
+        elif ServiceInfo.parse(before, "service").status is not ServiceStatus.WAITING:
+            if state.table(tables.MEMBERS):
+                self._fail("the service changes without an accepted proposal")
+            else:
+                self._findings.note(
+                    Check.GOVERNANCE, "the service changes, and has no members who govern it", here=True
+                )
+
+    def _again(self, proposal: str, seen: Seen, state: State) -> None:  # 6
+        text = state.table(tables.PROPOSALS).get(proposal.encode())
+        text = text or seen.domain.writes.get(tables.PROPOSALS, {}).get(proposal.encode())
+        if text is None or self._replay is None:
+            return
+        try:
+            wanted = self._replay.apply(state.tables(), text, proposal)
+        except KluisError as error:
+            self._findings.fail(Check.REPLAY, f"proposal {proposal[:16]}: {error.message}")
+            return
+        if wanted is None:
+            return
+        self.replayed += 1
+        for name in sorted({*wanted, *(each for each in seen.domain.writes if _replayable(each))}):
+            if dict(wanted.get(name, {})) != dict(seen.domain.writes.get(name, {})):
+                self._findings.fail(
+                    Check.REPLAY, f"proposal {proposal[:16]}: table {name} is not what it changes"
+                )
+
+    def _fail(self, message: str) -> None:
+        self._findings.fail(Check.GOVERNANCE, message)
+
+
+def _replayable(name: str) -> bool:
+    """Whether a proposal's own code writes a table, and not the framework along with it."""
+    return name.startswith(tables.GOVERNANCE) and name not in _REQUESTS and "bytecode" not in name
+
+
+def _creates(seen: Seen) -> bool:
+    """Whether an entry creates a service, or its next identity, and so writes what it must."""
+    raw = seen.domain.writes.get(tables.SERVICE_INFO, {}).get(tables.ONLY)
+    if raw is None:
+        return False
+    info = ServiceInfo.parse(raw, "service")
+    return info.created == seen.txid or seen.txid.seqno == 1
+
+
+def _ballot_of(payload: bytes) -> Json:
+    try:
+        return Members(jcs.loads(payload, "ballot", max_size=MAX_REQUEST), "ballot").text("ballot")
+    except FormatError:
+        return payload.decode("utf-8", "replace")

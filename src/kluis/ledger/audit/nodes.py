@@ -1,0 +1,130 @@
+"""Checks of the nodes' own evidence: the quote is of the node's key, and of code that the tables allow.
+
+A virtual quote says nothing of any hardware, and a report states so. What a hardware quote is worth is
+judged by its own verifier; here it is held against the ledger.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from kluis.errors import KluisError
+from kluis.formats.ccf import tables
+from kluis.formats.ccf.service import NodeInfo, NodeStatus
+from kluis.formats.encoding import b64, jcs
+from kluis.formats.encoding.members import Members
+from kluis.formats.snp import report as snp
+from kluis.formats.x509 import parse_public_key
+from kluis.hashes import sha256
+from kluis.ledger.audit.report import Check, Findings
+from kluis.ledger.audit.state import State
+from kluis.ledger.audit.walk import Seen
+
+VIRTUAL: Final = "Insecure_Virtual"
+SNP: Final = "AMD_SEV_SNP_v1"
+
+
+class NodeJudge(Protocol):
+    """Judges evidence that a platform of ours gave, from what a node has beside its quote."""
+
+    def judge(self, info: NodeInfo, key: bytes, state: State) -> str | None:
+        """What the evidence shows, in words.
+
+        Args:
+            info: of the node.
+            key: DER of its SubjectPublicKeyInfo.
+            state: of the ledger at its entry.
+
+        Returns:
+            None if there is no such evidence.
+
+        Raises:
+            KluisError: it does not hold.
+        """
+        ...
+
+
+class Nodes:
+    """Judges each node when its evidence enters the ledger.
+
+    Args:
+        findings: takes failures.
+        own: judges evidence of our platforms; None: it is left unjudged, and the report states so.
+    """
+
+    def __init__(self, findings: Findings, own: NodeJudge | None) -> None:
+        self._findings = findings
+        self._own = own
+        self._seen: set[tuple[bytes, bytes]] = set()
+        self.count = 0
+
+    def judge(self, seen: Seen, state: State) -> None:
+        """Judge an entry that is already part of ``state``."""
+        for name, raw in seen.domain.writes.get(tables.NODES, {}).items():
+            if raw is None:
+                continue
+            info = NodeInfo.parse(raw, "node")
+            if info.status is NodeStatus.RETIRED or (name, info.quote) in self._seen:
+                continue
+            self._seen.add((name, info.quote))
+            self.count += 1
+            node = name.decode("ascii", "replace")
+            try:
+                self._node(node, info, state)
+            except KluisError as error:
+                self._findings.fail(Check.QUOTES, f"node {node[:16]}: {error.message}")
+
+    def _node(self, node: str, info: NodeInfo, state: State) -> None:
+        if info.public_key is None:
+            self._findings.note(
+                Check.QUOTES, f"node {node[:16]} is of an older service: not judged", here=True
+            )
+            return
+        key = parse_public_key(info.public_key.encode(), "public key").spki
+        if sha256(key).hex() != node:
+            self._fail(node, "is not named after its key")
+        if info.format == VIRTUAL:
+            self._virtual(node, info, state)
+            shown = self._own.judge(info, key, state) if self._own is not None else None
+            if shown is None:
+                worth = "no hardware signs its evidence" if info.quote else "it has no quote"
+                self._note(node, f"is virtual: {worth}")
+            else:
+                self._note(node, shown)
+        elif info.format == SNP:
+            self._snp(node, info, state)
+        else:
+            self._findings.note(
+                Check.QUOTES,
+                f"node {node[:16]}: a quote of format {info.format!a:.40} is not judged",
+                here=True,
+            )
+
+    def _virtual(self, node: str, info: NodeInfo, state: State) -> None:
+        if not info.quote:
+            return
+        quote = Members(jcs.loads(info.quote, "quote"), "quote")
+        if b64.decode(quote.text("report_data"), "report data").hex() != node:
+            self._fail(node, "its quote is of another key")
+        measured = quote.text("measurement").encode()
+        if measured not in state.table("public:ccf.gov.nodes.virtual.measurements"):
+            self._fail(node, "its quote has a measurement that is not allowed")
+        if quote.text("host_data").encode() not in state.table("public:ccf.gov.nodes.virtual.host_data"):
+            self._fail(node, "its quote has host data that is not allowed")
+
+    def _snp(self, node: str, info: NodeInfo, state: State) -> None:
+        report = snp.parse(info.quote)
+        if report.report_data[:32].hex() != node:
+            self._fail(node, "its report is of another key")
+        listed = report.measurement.hex().encode() in state.table("public:ccf.gov.nodes.snp.measurements")
+        if not listed and not state.table("public:ccf.gov.nodes.snp.uvm_endorsements"):
+            self._fail(node, "its report has a measurement that is not allowed")
+        if report.host_data.hex().encode() not in state.table("public:ccf.gov.nodes.snp.host_data"):
+            self._fail(node, "its report has host data that is not allowed")
+        self._note(node, "who signed its SNP report is not judged here")
+
+    def _note(self, node: str, message: str) -> None:
+        self._findings.note(Check.QUOTES, f"node {node[:16]}: {message}", here=True)
+
+    def _fail(self, node: str, message: str) -> None:
+        self._findings.fail(Check.QUOTES, f"node {node[:16]}: {message}")

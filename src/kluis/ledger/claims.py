@@ -1,0 +1,71 @@
+"""What an application states of an entry in its receipt, and the digest of it that the entry holds.
+
+Spec: Azure Confidential Ledger, "Verify write transaction receipts", "Application claims".
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+from typing import Final
+
+from kluis.errors import FormatError
+from kluis.formats.encoding import b64
+from kluis.formats.encoding.jcs import Json
+from kluis.formats.encoding.members import Members
+from kluis.hashes import sha256
+
+LEDGER_ENTRY: Final = "LedgerEntryV1"
+MAX_CLAIMS: Final = 64
+MAX_CONTENTS: Final = 16 << 20
+
+
+def entry_digest(collection: str, contents: str, key: bytes) -> bytes:
+    """The digest of a ledger entry's collection and contents, 32 bytes.
+
+    Args:
+        collection: its id.
+        contents: of the entry.
+        key: 32 random bytes of this entry, without which the digest tells nothing of short contents.
+    """
+    parts = (hmac.digest(key, text.encode(), "sha256") for text in (collection, contents))
+    return sha256(b"".join(parts))
+
+
+def claims_digest(digests: Sequence[tuple[str, bytes]]) -> bytes:
+    """The claims digest of an entry, 32 bytes.
+
+    Args:
+        digests: for each claim its protocol and its digest, as of :func:`entry_digest`.
+    """
+    claims = b"".join([sha256(protocol.encode() + digest) for protocol, digest in digests])
+    return sha256(len(digests).to_bytes(4, "little") + claims)
+
+
+def read(value: Json, what: str) -> bytes:
+    """The claims digest of ``applicationClaims``, as Azure Confidential Ledger gives them with a receipt.
+
+    Raises:
+        FormatError: another form.
+    """
+    claims = Members({"claims": value}, what).objects("claims", most=MAX_CLAIMS)
+    if not claims:
+        raise FormatError(f"{what}: want at least one claim, got none", code="bad_length")
+    return claims_digest([_claim(each) for each in claims])
+
+
+def _claim(claim: Members) -> tuple[str, bytes]:
+    kind = claim.text("kind", limit=32)
+    if kind == "LedgerEntry":
+        entry = claim.object("ledgerEntry")
+        if (protocol := entry.text("protocol", limit=32)) != LEDGER_ENTRY:
+            raise FormatError(
+                f"{claim.what}.protocol: want {LEDGER_ENTRY}, got {protocol!a}", code="bad_type"
+            )
+        key = b64.decode(entry.text("secretKey", limit=1024), f"{claim.what}.secretKey")
+        contents = entry.text("contents", limit=MAX_CONTENTS)
+        return protocol, entry_digest(entry.text("collectionId"), contents, key)
+    if kind == "ClaimDigest":
+        digest = claim.object("digest")
+        return digest.text("protocol", limit=64), digest.hex("value")
+    raise FormatError(f"{claim.what}.kind: want LedgerEntry or ClaimDigest, got {kind!a}", code="bad_type")
