@@ -176,7 +176,6 @@ def _ledger(deployment: Deployment) -> dict[str, Any]:
         "ledger_id": url.removeprefix("https://"),
         "audiences": [url],
         "members": founding,
-        "opened": True,
         "issuers": [{"url": deployment.issuer.url, "keys": deployment.issuer.keys}],
         "principals": [{"id": object_id(name), "roles": roles} for name, roles in LEDGER_ROLES.items()],
     }

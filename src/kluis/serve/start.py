@@ -219,6 +219,8 @@ def serving(
             say(f"starting {fleet.service}")
             try:
                 fleet.start()
+                if ledger is not None and fleet.service == LEDGER:
+                    ledger.open_service(addresses[LEDGER])
             except PolicyError as error:
                 if error.code == "vault_trust":
                     raise proposal.refusal(error, settings_of("keyvault", deployment), plan.state) from None

@@ -29,7 +29,6 @@ from kluis.services.ledger.state import Witnessed
 from tests.services.keyvault.memory import MemoryStorage
 
 NOW = datetime(2026, 11, 28, 19, tzinfo=UTC)
-CONSTITUTION = "export function validate() { return { valid: true } }"
 VERSION = "api-version=2026-02-23"
 
 
@@ -145,7 +144,6 @@ class World:
             witness=lambda digest: self.witness,
             clock=self.clock,
             quote=quote,
-            constitution=CONSTITUTION,
         )
         return Node(self.made_settings(), around, Shown())
 

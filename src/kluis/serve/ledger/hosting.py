@@ -21,6 +21,7 @@ from kluis import files
 from kluis.errors import FormatError
 from kluis.host.proxy import EnclaveProxy
 from kluis.ledger import certificates
+from kluis.serve.ledger.governing import Governor
 from kluis.serve.ledger.log import LedgerLog
 from kluis.tee.platform.root import keyfiles
 
@@ -115,6 +116,22 @@ class HostedLedger:
         """
         pem: str = enclave.begin.within(BEGIN_SECONDS)(address)
         files.write(self.certificate, pem.encode())
+
+    def open_service(self, address: str) -> None:
+        """Have the only member open the service, if it is not open.
+
+        Args:
+            address: ``https://host:port`` of a node that serves.
+
+        Raises:
+            KluisError: it is not opened; says why.
+        """
+        member = self.member
+        governor = Governor(address, self.certificate.read_text(), member.key, member.certificate)
+        try:
+            governor.open_service()
+        finally:
+            governor.close()
 
 
 def _private(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:

@@ -8,13 +8,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from kluis.errors import FormatError, KluisError, UnavailableError
+from kluis.ledger.governance.faults import GovernanceError
 from kluis.services.clock import Clock
 from kluis.services.ledger.azure.about import About
 from kluis.services.ledger.azure.entries import Entries
 from kluis.services.ledger.azure.users import Users
 from kluis.services.ledger.callers import ANY, LedgerGate
 from kluis.services.ledger.ccf.common import Common
+from kluis.services.ledger.ccf.governance import Governance
 from kluis.services.ledger.ccf.nodes import Nodes, is_open
+from kluis.services.ledger.ccf.service import ServiceState
 from kluis.services.ledger.log import HostLog
 from kluis.services.ledger.node import Node
 from kluis.services.web import Operation, Refusal, Service, openapi
@@ -66,6 +69,8 @@ class LedgerApplication:
             *About(node).operations(),
             *Common(node, log, self.document).operations(),
             *Nodes(node).operations(),
+            *Governance(node, clock).operations(),
+            *ServiceState(node).operations(),
         )
         self._document: dict[str, Any] = openapi.document("Kluis ledger", operations, "2026-02-23")
         self._service = Service(
@@ -123,6 +128,8 @@ class LedgerApplication:
 
 def refusal_of(error: KluisError) -> Refusal:
     """The refusal for an error of this service."""
+    if isinstance(error, GovernanceError):
+        return Refusal(error.http_status, error.odata, error.message, hint=error.hint)
     if isinstance(error, FormatError):
         return Refusal(400, "InvalidInput", error.message, hint=error.hint)
     refusal = Refusal.of(error)

@@ -67,7 +67,7 @@ Work = Callable[[Transaction], Result]
 class _Job:
     work: Work
     done: asyncio.Future[Written]
-    threaded: bool
+    alone: bool
     written: Written | None = None
 
 
@@ -147,12 +147,13 @@ class Engine:
         self._tell(batch)
         self.ledger.commit(batch)
 
-    async def write(self, work: Work, *, threaded: bool = False) -> Written:
+    async def write(self, work: Work, *, alone: bool = False) -> Written:
         """Run work in its turn, and answer once what it wrote is committed.
 
         Args:
             work: reads and writes a transaction; whatever it raises is raised, and nothing is written.
-            threaded: whether it runs in the thread for scripts, while the loop goes on.
+            alone: whether it runs in the thread for scripts, while the loop goes on, once every entry before
+                it is signed; it is the last of its batch.
 
         Raises:
             Refusal: 503, nothing was written: too much waits, or the log takes nothing at present; or 502,
@@ -169,7 +170,7 @@ class Engine:
             )
         if self._stuck.is_set():
             raise _busy("the log takes nothing at present; nothing was written")
-        job = _Job(work, asyncio.get_running_loop().create_future(), threaded)
+        job = _Job(work, asyncio.get_running_loop().create_future(), alone)
         self._jobs.append(job)
         self._wake.set()
         return await job.done
@@ -238,18 +239,22 @@ class Engine:
         sequencer = self.sequencer
         wrote: list[_Job] = []
         while self._jobs and len(wrote) < MOST_BATCH and sequencer.pending[1] < MOST_BATCH_BYTES:
+            if self._jobs[0].alone and sequencer.pending[0]:
+                break
             job = self._jobs.popleft()
             if not job.done.cancelled():
                 await self._execute(job)
                 if job.written is not None:
                     wrote.append(job)
+            if job.alone:
+                break
         if sequencer.pending[0]:
             await self._commit(sequencer, wrote)
 
     async def _execute(self, job: _Job) -> None:
         transaction = self.ledger.store.begin()
         try:
-            if job.threaded:
+            if job.alone:
                 loop = asyncio.get_running_loop()
                 result = await loop.run_in_executor(self._scripts, job.work, transaction)
             else:

@@ -5,10 +5,9 @@ Spec: CCF, "Built-in Maps"; ``include/ccf/service/tables``.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
@@ -19,10 +18,13 @@ from kluis.formats.ccf.txid import TxId
 from kluis.formats.encoding import b64, jcs
 from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.hashes import sha256
+from kluis.ledger.governance import documents
+from kluis.ledger.governance import genesis as governance
+from kluis.ledger.governance.genesis import FirstMember, FirstNode
 from kluis.ledger.store import Transaction
 from kluis.services.ledger.callers import User, canonical_id
 from kluis.services.ledger.identity import NodeIdentity, ServiceIdentity, public_pem
-from kluis.services.ledger.settings import Issuer, Member, Settings
+from kluis.services.ledger.settings import Issuer, Settings
 from kluis.services.ledger.tables import JWT_ISSUERS, JWT_KEYS, USERS
 from kluis.services.ledger.tokens import SigningKey
 
@@ -46,44 +48,36 @@ class Quoted(msgspec.Struct, frozen=True):
     endorsements: bytes
 
 
-def service_writes(settings: Settings, service: ServiceIdentity, constitution: str, created: TxId) -> Writes:
+def service_writes(settings: Settings, service: ServiceIdentity, created: TxId) -> Writes:
     """The first entry, but for its node.
 
     Args:
         settings: the operator's.
         service: whose certificate is pinned.
-        constitution: JavaScript.
         created: the entry's own id.
 
     Raises:
-        UsageError: a member's certificate or key, or an issuer's keys, that cannot be.
+        UsageError: no members, or a certificate, key or constitution that cannot be.
     """
-    settings.check_genesis()
-    only = tables.ONLY
-    config: dict[str, jcs.Writable] = {
-        "maximum_node_certificate_validity_days": 365,
-        "maximum_service_certificate_validity_days": 365,
-        "recent_cose_proposals_window_size": 100,
-        "recovery_threshold": settings.recovery_threshold,
-    }
-    info: dict[str, jcs.Writable] = {
-        "cert": service.certificate,
-        "current_service_create_txid": str(created),
-        "recovery_count": 0,
-        "status": "Open" if settings.opened else "Opening",
-    }
-    writes: Writes = {
-        tables.CONSTITUTION: {only: jcs.dumps(constitution)},
-        tables.SERVICE_CONFIG: {only: jcs.dumps(config)},
-        tables.SERVICE_INFO: {only: jcs.dumps(info)},
-    }
-    for member in settings.members:
-        _put_member(writes, member)
+    first = governance.genesis(
+        service_certificate=service.certificate,
+        members=[
+            FirstMember(certificate=one.certificate, encryption_key=one.encryption_key, data=one.data)
+            for one in settings.members
+        ],
+        node=FirstNode(id="", info={}, certificate="", admitted={}),
+        threshold=settings.recovery_threshold,
+        source=settings.constitution,
+    )
+    writes: Writes = {name: dict(rows) for name, rows in first.items() if name not in OF_NODES}
+    info = documents.read_object(writes[tables.SERVICE_INFO][tables.ONLY] or b"", "service")
+    info["current_service_create_txid"] = str(created)
+    writes[tables.SERVICE_INFO] = {tables.ONLY: documents.write_json(info)}
     for issuer in settings.issuers:
         _put_issuer(writes, issuer)
-    for one in settings.principals:
-        user = msgspec.json.encode(User(one.roles))
-        writes.setdefault(USERS, {})[canonical_id(one.id).encode()] = user
+    for each in settings.principals:
+        user = msgspec.json.encode(User(each.roles))
+        writes.setdefault(USERS, {})[canonical_id(each.id).encode()] = user
     return writes
 
 
@@ -144,37 +138,6 @@ def retire_others(state: Transaction, writes: Writes) -> None:
         info = jcs.loads(value, "node")
         if isinstance(info, dict) and info.get("status") != "Retired":
             writes[tables.NODES][key] = jcs.dumps({**info, "retired_committed": True, "status": "Retired"})
-
-
-def _put_member(writes: Writes, member: Member) -> None:
-    try:
-        certificate = x509.load_pem_x509_certificate(member.certificate.encode())
-        key = certificate.public_key()
-    except ValueError:
-        raise UsageError("member: want a certificate, PEM, got something else") from None
-    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in ("secp256r1", "secp384r1"):
-        raise UsageError("member: want a certificate of a key on P-256 or P-384, got another")
-    fingerprint = sha256(certificate.public_bytes(serialization.Encoding.DER)).hex().encode()
-    info: dict[str, Any] = {"status": "Accepted"}
-    if member.data is not None:
-        info["member_data"] = member.data
-    if member.encryption_key is not None:
-        info["recovery_role"] = "Participant"
-        text = _public_rsa(member.encryption_key)
-        writes.setdefault(tables.MEMBER_KEYS, {})[fingerprint] = text.encode()
-    writes.setdefault(tables.MEMBER_CERTIFICATES, {})[fingerprint] = member.certificate.encode()
-    writes.setdefault(tables.MEMBERS, {})[fingerprint] = jcs.dumps(info)
-    writes.setdefault(tables.MEMBER_ACKS, {})[fingerprint] = jcs.dumps({"state_digest": ""})
-
-
-def _public_rsa(pem: str) -> str:
-    try:
-        key = serialization.load_pem_public_key(pem.encode())
-    except ValueError:
-        key = None
-    if not isinstance(key, rsa.RSAPublicKey) or key.key_size < 2048:
-        raise UsageError("member: want an encryption key, PEM of RSA with 2,048 bits or more, got another")
-    return pem
 
 
 def _put_issuer(writes: Writes, issuer: Issuer) -> None:

@@ -15,7 +15,6 @@ from kluis.services import hosting
 from kluis.services.hosting import Place, read_settings
 from kluis.services.ledger import log
 from kluis.services.ledger.app import LedgerApplication
-from kluis.services.ledger.constitution import DEFAULT
 from kluis.services.ledger.genesis import Quoted
 from kluis.services.ledger.identity import NodeIdentity, Shown
 from kluis.services.ledger.node import Node, Surroundings
@@ -60,7 +59,6 @@ def build(document: bytes, place: Place) -> LedgerApplication:
         witness=lambda service: CounterWitness(service, policy),
         clock=place.clock,
         quote=quote,
-        constitution=DEFAULT,
     )
     application = LedgerApplication(
         Node(settings, around, shown), host_log, place.clock, lambda: server.drain(0.0)

@@ -19,9 +19,10 @@ from kluis.errors import UnavailableError, UsageError
 from kluis.formats.ccf import tables
 from kluis.formats.ccf.txid import TxId
 from kluis.formats.encoding import jcs
+from kluis.ledger.governance.service import Identity, NodeEffects
 from kluis.ledger.secrets import LedgerSecret
 from kluis.ledger.sequencer import Sequencer
-from kluis.ledger.signer import Signer
+from kluis.ledger.signer import Signer, key_id
 from kluis.ledger.status import FIRST_VIEW
 from kluis.services.clock import Clock
 from kluis.services.ledger import genesis, kept
@@ -46,18 +47,16 @@ class Surroundings:
     Attributes:
         storage: sealed.
         log: the host's.
-        witness: of a service, by its certificate's digest.
+        witness: of a service, by the id of its key.
         clock: the host's word for the time.
         quote: makes the node's evidence.
-        constitution: the one that a ledger has whose settings name none.
     """
 
     storage: Storage
     log: HostLog
-    witness: Callable[[bytes], Witness]
+    witness: Callable[[str], Witness]
     clock: Clock
     quote: Quote
-    constitution: str
 
 
 class Node:
@@ -92,7 +91,7 @@ class Node:
         self._kept = kept.find(around.storage) or self._found()
         self.service = self._kept.service()
         self.ledger = Ledger(self._kept.ledger_secrets())
-        self._witness = around.witness(self.service.digest)
+        self._witness = around.witness(key_id(self.service.key.public_key()))
         replay(self.ledger, around.log, self.service, self._witness)
         self.engine = Engine(
             self.ledger,
@@ -152,18 +151,32 @@ class Node:
         self.identity = node
         self.shown.show(node)
 
-    def rekey(self, key: bytes) -> LedgerSecret:
-        """Keep a new ledger secret, valid from the next entry on, and use it from then.
+    def knowledge(self) -> Identity:
+        """What governance needs of the node."""
+        return Identity(
+            key=self.service.key,
+            certificate=self.service.certificate,
+            secrets=self.ledger.secrets,
+            written=self.ledger.written,
+        )
+
+    def carry_out(self, effects: NodeEffects) -> None:
+        """Do what governance decided, with the entry that records it.
 
         Raises:
-            UnavailableError: the store does not keep it; then nothing has changed.
+            UnavailableError: the store does not keep it: then the node ends, and the entry is never written.
         """
-        version = self.engine.sequencer.last.seqno + 1
-        secret = LedgerSecret(key, version)
-        secrets = (*self._kept.secrets, (version, key))
-        self._keep(structs.replace(self._kept, secrets=secrets))
-        self.engine.sequencer.rekey(secret)
-        return secret
+        sequencer = self.engine.sequencer
+        if effects.rekeyed is not None:
+            version = sequencer.last.seqno + 1
+            secrets = (*self._kept.secrets, (version, effects.rekeyed))
+            self._keep(structs.replace(self._kept, secrets=secrets))
+            sequencer.rekey(LedgerSecret(effects.rekeyed, version))
+        if effects.renewed is not None:
+            self._keep(structs.replace(self._kept, certificate=effects.renewed))
+            self.service = self._kept.service()
+        if effects.closes_chunk:
+            sequencer.close_chunk()
 
     def _found(self) -> Kept:
         """Found a service: its key and first secret are on the disk, sealed, before it writes anything."""
@@ -182,8 +195,7 @@ class Node:
         return made
 
     def _writes_of(self, service: ServiceIdentity, created: TxId) -> Writes:
-        constitution = self.settings.constitution or self._around.constitution
-        writes = genesis.service_writes(self.settings, service, constitution, created)
+        writes = genesis.service_writes(self.settings, service, created)
         chosen: dict[str, jcs.Writable] = {
             "cose_only": self.settings.cose_only,
             "public": self.settings.public,

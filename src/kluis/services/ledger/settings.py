@@ -89,7 +89,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     name: str = "CCF Service"
     service_days: int = 365
     node_days: int = 365
-    opened: bool = False
 
     def check(self) -> None:
         """Refuse what cannot be meant.
@@ -106,18 +105,3 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         for what, days in (("service_days", self.service_days), ("node_days", self.node_days)):
             if not 1 <= days <= 365:
                 raise UsageError(f"{what}: want 1..365, got {days}")
-
-    def check_genesis(self) -> None:
-        """Refuse what no ledger can begin with.
-
-        Raises:
-            UsageError: says what.
-        """
-        with_keys = sum(one.encryption_key is not None for one in self.members)
-        if not self.members:
-            raise UsageError("members: want one or more, got none", hint="kluis ledger init makes one")
-        if not 1 <= self.recovery_threshold <= max(1, with_keys):
-            raise UsageError(
-                f"recovery_threshold: want 1..{with_keys}, the members with an encryption key, got"
-                f" {self.recovery_threshold}"
-            )

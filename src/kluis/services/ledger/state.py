@@ -18,6 +18,7 @@ from kluis.formats.ccf.entry import Entry, leaf_of, write_set_digest
 from kluis.formats.ccf.signature import NodeSignature, ServiceSignature
 from kluis.formats.ccf.txid import TxId
 from kluis.formats.ietf import cose
+from kluis.ledger.governance.service import Written
 from kluis.ledger.merkle import Tree
 from kluis.ledger.secrets import Secrets
 from kluis.ledger.sequencer import Batch
@@ -58,6 +59,7 @@ class Ledger:
         views: which entry is of which.
         secrets: of the private tables.
         index: where entries are.
+        written: which entry last wrote what later ones name.
         signatures: seqnos of the entries that hold signatures, rising.
         committed: the last entry that is: always a signature.
         head: of the log.
@@ -69,6 +71,7 @@ class Ledger:
         self.views = Views()
         self.secrets = secrets
         self.index = Index()
+        self.written = Written()
         self.signatures = array("Q")
         self.committed = NOTHING
         self.head = EMPTY
@@ -101,6 +104,7 @@ class Ledger:
             self.views.begin(txid)
         self.store.apply(txid.seqno, writes)
         self.index.note(txid.seqno, writes)
+        self.written.note(txid.seqno, writes)
 
     def commit(self, batch: Batch) -> None:
         """Note that a batch is in the log."""

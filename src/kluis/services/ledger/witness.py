@@ -11,12 +11,12 @@ class CounterWitness:
     """A counter whose value is a seqno, and whose mark is the root that was signed there.
 
     Args:
-        service: SHA-256 of the service's certificate, 32 bytes: another service is another ledger.
+        service: the id of the service's key: another service is another ledger.
         policy: what the service's key is sealed to: all that can open it share the counter.
     """
 
-    def __init__(self, service: bytes, policy: Policy) -> None:
-        self._counter = Counter(f"ledger {service.hex()}", policy=policy)
+    def __init__(self, service: str, policy: Policy) -> None:
+        self._counter = Counter(f"ledger {service}", policy=policy)
 
     def read(self) -> Witnessed:
         """The last that it heard of; seqno 0 if nothing."""
