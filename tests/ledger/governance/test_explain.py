@@ -42,7 +42,8 @@ def test_it_comes_true(name: str, args: Any, effects: int) -> None:
         args = {"member_id": consortium.members[2].id}
     action = {"name": name, "args": args}
     found = told(consortium, action)
-    before = consortium.store.begin()
+    begun = consortium.store.begin()
+    before = {table: dict(begun.items(table)) for table in consortium.store.tables()}
     consortium.accept(action, created_at=NOW + 1)
     own = {tables.COSE_HISTORY, tables.PROPOSALS, tables.PROPOSALS_INFO, *MADE}
     writes = consortium.entries[-1].writes
@@ -54,7 +55,7 @@ def test_it_comes_true(name: str, args: Any, effects: int) -> None:
         Change(table, key, was, value)
         for table in sorted(writes.keys() - own)
         for key, value in sorted(writes[table].items())
-        if (was := before.get(table, key)) != value
+        if (was := before.get(table, {}).get(key)) != value
     ]
 
 
@@ -62,7 +63,8 @@ def test_opening() -> None:
     """The status changes, and the node's part is told of."""
     consortium = Consortium(1)
     consortium.activate()
-    action = {"name": "transition_service_to_open", "args": {"next_service_identity": consortium.certificate}}
+    identity = {"next_service_identity": consortium.certificate}
+    action = {"name": "transition_service_to_open", "args": identity}
     found = told(consortium, action)
     ((change,), effects) = found.changes, found.effects
     assert json.loads(change.after)["status"] == "Open"
@@ -84,7 +86,8 @@ def test_what_would_not_be() -> None:
 
 def test_an_endless_constitution() -> None:
     """Asking ends."""
-    source = """export const validate = () => ({valid: true, description: ""}); export const resolve = () => "Open";
+    source = """export const validate = () => ({valid: true, description: ""});
+        export const resolve = () => "Open";
         export function apply() { while (true) {} }"""
     consortium = Consortium(1, constitution=source)
     assert "too long" in (explain(consortium.store, "{}").failure or "")

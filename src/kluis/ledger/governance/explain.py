@@ -124,7 +124,7 @@ class _Described:
             )
         self.told.append(
             f"recovery shares are written for {len(participants)} participants, of whom {threshold} recover "
-            f"the service, and for {len(owners)} owners"
+            f"the service{f', and for {len(owners)} owners' if owners else ''}"
         )
 
     def endorse_node(self, request: str, valid_from: str, days: int) -> str:
