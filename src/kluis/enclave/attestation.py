@@ -2,8 +2,8 @@
 
 report_data cannot be chosen freely. All evidence contains the hash of *runtime data*, whose purpose the
 runtime sets: ``app`` for an application's requests, and ``cli`` for its host's. The purposes ``release-key``,
-``receipt`` and ``ledger-node`` are for a key that was generated here and never leaves. So nobody can make a genuine enclave
-attest a foreign key. Spec: RFC 9180 (HPKE); docs/concepts/evidence.md.
+``receipt`` and ``ledger-node`` are for a key that was generated here and never leaves. So nobody can make a
+genuine enclave attest a foreign key. Spec: RFC 9180 (HPKE); docs/concepts/evidence.md.
 """
 
 from __future__ import annotations
