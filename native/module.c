@@ -62,8 +62,8 @@ static PyObject *sha256_file(PyObject *module, PyObject *descriptor) {
 
 static PyObject *create(void) {
     static PyMethodDef methods[] = {
-        {"refused_code", refused_code, METH_NOARGS, "Whether a library asked for code of its own and was refused."},
-        {"set_aside", set_aside, METH_O, "Keep so many bytes of the heap from everybody; 0 gives them back."},
+        {"refused_code", refused_code, METH_NOARGS, "Whether a library requested executable memory and was refused."},
+        {"set_aside", set_aside, METH_O, "Reserve so many bytes of the heap; 0 frees them."},
         {NULL, NULL, 0, NULL},
     };
     static PyMethodDef hashing[] = {

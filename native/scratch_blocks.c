@@ -106,7 +106,7 @@ static const char *load_cipher(void) {
     void *library = dlopen("libcrypto.so.3", RTLD_NOW | RTLD_LOCAL);
     if (!library) return "scratch: libcrypto.so.3 is not in the image";
     for (unsigned i = 0; i < sizeof wanted / sizeof *wanted; i++) {
-        if (!(*wanted[i].at = dlsym(library, wanted[i].name))) return "scratch: libcrypto.so.3 lacks AES-256-GCM";
+        if (!(*wanted[i].at = dlsym(library, wanted[i].name))) return "scratch: libcrypto.so.3 has no AES-256-GCM";
     }
     return evp.init(NO_CONFIG, NULL) == 1 ? NULL : "scratch: libcrypto.so.3 does not start";
 }

@@ -187,7 +187,7 @@ SAME(eaccess, euidaccess);
 
 /* There are no links, symbolic or other, and no attributes except mode and times. */
 EXPORT ssize_t readlinkat(int directory, const char *path, char *to, size_t n) {
-    /* There is no /proc. TensorFlow looks for the name of its own program, and exits if there is none; if the
+    /* There is no /proc. TensorFlow looks for the name of its program, and exits if there is none; if the
      * name contains "python", it also looks for the command line. */
     static const char program[] = "/k/launcher";
     if (path && !strcmp(path, "/proc/self/exe")) {

@@ -42,9 +42,7 @@ def rows(take: Harness) -> list[Row]:
 
     theirs = _alone(endorsements.vek or b"", report)
     return [
-        take.compare(
-            name, AGAINST, hold, ours=ours(engine), theirs=theirs, rounds=ROUNDS, also=origin(made)
-        )
+        take.compare(name, AGAINST, hold, ours=ours(engine), theirs=theirs, rounds=ROUNDS, also=origin(made))
         for name, hold, engine in (
             ("snp report, endorsement seen before", 1.15, OPENSSL),
             ("snp report, endorsement seen before, AWS-LC", 0.5, aws_lc()),

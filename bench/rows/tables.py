@@ -35,8 +35,6 @@ def rows(take: Harness) -> list[Row]:
             ours=lambda: timed(lambda: enclave.rows(table)),
             theirs=lambda: timed(lambda: bytes(view)),
             rounds=take.rounds * 2,
-            also=lambda: {
-                "numpy's copy, in huge pages": duration(min(timed(source.copy) for _ in range(5)))
-            },
+            also=lambda: {"numpy's copy, in huge pages": duration(min(timed(source.copy) for _ in range(5)))},
         )
     return [row]

@@ -2,6 +2,7 @@
 
     KluisError
     |- UsageError             the request is invalid                                      exit 2
+    |  `- MissingModuleError an import of a module that the image does not contain
     |- FormatError            the bytes are malformed                                     exit 3
     |  `- UnsupportedError    well formed, of an unsupported kind or version
     |- AuthenticityError      the signer is not trusted                                   exit 4
@@ -93,6 +94,12 @@ class UsageError(KluisError):
     code = "usage"
     exit_code = 2
     http_status = 400
+
+
+class MissingModuleError(UsageError, ModuleNotFoundError):
+    """An import of a module that the image does not carry."""
+
+    code = "module_missing"
 
 
 class FormatError(KluisError):

@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
-import select
 import socket
 import threading
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from OpenSSL import SSL
 from uvicorn import Config
@@ -29,6 +29,14 @@ from uvicorn.lifespan.on import LifespanOn
 from uvicorn.server import ServerState
 
 from kluis.enclave.app import Enclave
+from kluis.enclave.attested_tls.accepting import (
+    ACCEPT_PAUSE_SECONDS,
+    has_client,
+    next_client,
+    pause,
+    readable,
+)
+from kluis.enclave.attested_tls.client_certificates import tls_extension
 from kluis.enclave.attested_tls.connection import Connection
 from kluis.enclave.attested_tls.evidence_requests import Application, EvidenceRequests, attested_peer
 from kluis.enclave.attested_tls.http import Http
@@ -44,7 +52,8 @@ if TYPE_CHECKING:
     from kluis.enclave.connected import Granted
 
 __all__ = [
-    "AttestedTransport", "Granted", "Judge", "Limits", "Server", "attest_self", "attested_peer", "host",
+    "AttestedTransport", "Granted", "Identity", "Judge", "Limits", "Server", "attest_self", "attested_peer",
+    "host",
 ]  # fmt: skip
 
 
@@ -61,6 +70,20 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+class Identity(Protocol):
+    """What a server shows its clients, where the code inside decides that and not its host.
+
+    Its settings are as :func:`kluis.enclave.attested_tls.link.server_context` makes them, and are read for
+    each connection. Where they ask clients for certificates, each request's ``scope["extensions"]["tls"]``
+    has them.
+    """
+
+    @property
+    def context(self) -> SSL.Context:
+        """A server's settings."""
+        ...
+
+
 class Server:
     """Serves one application on one listening socket.
 
@@ -71,14 +94,20 @@ class Server:
         application: ASGI 3.
         peers: requirements on clients that attest themselves; None: clients are not attested.
         limits: for clients.
+        identity: of its TLS; None: a key generated here.
     """
 
     def __init__(
-        self, application: Application, *, peers: Judge | None = None, limits: Limits | None = None
+        self,
+        application: Application,
+        *,
+        peers: Judge | None = None,
+        limits: Limits | None = None,
+        identity: Identity | None = None,
     ) -> None:
         self._peers = peers
         self._limits = limits or Limits()
-        self.key = ServerKey()
+        self.key: Identity = identity or ServerKey()
         self._state = ServerState()
         self._open: set[Connection] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -147,13 +176,13 @@ class Server:
             try:
                 await self._place(listener)
             except SCARCE:
-                await _pause()
+                await pause()
                 continue
             try:
                 await self._accept_one(listener, state)
             except SCARCE:  # of memory or descriptors, or the peer has gone: all pass
                 self._free.release()
-                await _pause()
+                await pause()
             except BaseException:
                 self._free.release()
                 raise
@@ -161,12 +190,12 @@ class Server:
     async def _place(self, listener: socket.socket) -> None:
         """Reserve a place for a client. If there is none, idle connections make room for waiting clients."""
         while self._free.locked():
-            await _readable(listener)
+            await readable(listener)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ACCEPT_PAUSE_SECONDS):
                     await self._free.acquire()
                     return
-            if _somebody_waits(listener):  # whom no other instance has taken meanwhile
+            if has_client(listener):  # whom no other instance has taken meanwhile
                 self._make_room()
         await self._free.acquire()
 
@@ -182,7 +211,7 @@ class Server:
 
     async def _accept_one(self, listener: socket.socket, state: dict[str, Any]) -> None:
         """Accept one client; if anything is raised, only its place remains reserved."""
-        made = await _client(listener)
+        made = await next_client(listener)
         # An accepted client is served: a drain, which cancels this, does not interrupt its start.
         await asyncio.shield(self._begin(made, state))
 
@@ -204,7 +233,7 @@ class Server:
 
     def _connection(self, state: dict[str, Any]) -> Connection:
         link = Link(self.key.context, Role.SERVER)
-        peer = Peer(link)
+        peer, tls = Peer(link), functools.cache(lambda: tls_extension(link))
         requests = EvidenceRequests(
             self._config.loaded_app,
             peer,
@@ -221,6 +250,8 @@ class Server:
             # answer.
             last = scope["path"] != PATH
             whole = False
+            if link.asks_clients:
+                scope["extensions"] = {**scope.get("extensions", {}), "tls": tls()}
 
             async def say(message: Any) -> None:
                 nonlocal whole
@@ -285,7 +316,7 @@ class Server:
                 self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
                 await asyncio.sleep(1)
             except MemoryError:  # the header keeps its time until there is memory
-                await _pause()
+                await pause()
 
 
 def host(
@@ -295,6 +326,7 @@ def host(
     grant: str = "listen:web",
     peers: Judge | None = None,
     limits: Limits | None = None,
+    identity: Identity | None = None,
 ) -> Server:
     """Declare the ecalls that serve ``application`` on a granted socket, drain it, and certify its key.
 
@@ -304,8 +336,9 @@ def host(
         grant: in the manifest, for which the host provides a listening socket.
         peers: requirements on clients that attest themselves; None: clients are not attested.
         limits: for clients.
+        identity: of its TLS; None: a key generated here, which the host can have certified.
     """
-    server = Server(application, peers=peers, limits=limits)
+    server = Server(application, peers=peers, limits=limits, identity=identity)
     once = threading.Lock()
 
     @app.ecall
@@ -322,56 +355,21 @@ def host(
         """Accept no more connections, let requests finish within ``seconds``, then return from ``serve``."""
         server.drain(seconds)
 
+    if isinstance(server.key, ServerKey):
+        _declare_naming(app, server.key)
+    return server
+
+
+def _declare_naming(app: Enclave, key: ServerKey) -> None:
     @app.ecall
     def certificate_request() -> bytes:
         """A request for a certificate of the TLS key: PKCS#10, PEM."""
-        return server.key.request()
+        return key.request()
 
     @app.ecall
     def use_certificate(chain: bytes) -> None:
         """Use this chain (PEM) for clients: its name is the host's statement, and proves nothing more."""
-        server.key.adopt(chain)
-
-    return server
-
-
-async def _pause() -> None:
-    """Let other tasks run, even if there is no memory for a timer."""
-    try:
-        await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
-    except MemoryError:
-        await asyncio.sleep(0)
-
-
-async def _client(listener: socket.socket) -> socket.socket:
-    """Accept the next client. A cancelled call has accepted none, unlike the loop's own accept."""
-    while True:
-        try:
-            return listener.accept()[0]
-        except BlockingIOError:
-            await _readable(listener)
-
-
-async def _readable(listener: socket.socket) -> None:
-    """Wait until a client is waiting."""
-    loop = asyncio.get_running_loop()
-    readable = loop.create_future()
-    loop.add_reader(listener, _on_done, readable)
-    try:
-        await readable
-    finally:
-        loop.remove_reader(listener)
-
-
-def _somebody_waits(listener: socket.socket) -> bool:
-    look = select.poll()
-    look.register(listener, select.POLLIN)
-    return bool(look.poll(0))
-
-
-def _on_done(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+        key.adopt(chain)
 
 
 def _tell_nothing(*_: object) -> None:
@@ -384,7 +382,6 @@ for _name in ("uvicorn", "asyncio"):
     logging.getLogger(_name).addHandler(logging.NullHandler())
     logging.getLogger(_name).propagate = False
 
-ACCEPT_PAUSE_SECONDS: Final = 0.05
 GIVE_WAY_SECONDS: Final = 1.0
 """How long a client may keep an idle place while another waits for one."""
 MOST_KEPT_ENDED: Final = 16

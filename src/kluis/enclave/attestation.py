@@ -1,9 +1,9 @@
 """Attestation from inside: reports for local enclaves, quotes for remote verifiers, and attested keys.
 
 report_data cannot be chosen freely. All evidence contains the hash of *runtime data*, whose purpose the
-runtime sets: ``app`` for an application's requests, and ``cli`` for its host's. The purposes ``release-key``
-and ``receipt`` are for a key that was generated here and never leaves. So nobody can make a genuine enclave
-attest a foreign key. Spec: RFC 9180 (HPKE); docs/concepts/evidence.md.
+runtime sets: ``app`` for an application's requests, and ``cli`` for its host's. The purposes ``release-key``,
+``receipt`` and ``ledger-node`` are for a key that was generated here and never leaves. So nobody can make a
+genuine enclave attest a foreign key. Spec: RFC 9180 (HPKE); docs/concepts/evidence.md.
 """
 
 from __future__ import annotations
@@ -178,6 +178,11 @@ def receipt_offer(nonce: bytes = b"", payload: bytes = b"") -> Evidence:
 def release_key_evidence(nonce: bytes, payload: bytes, key: Jwk) -> Evidence:
     """Evidence of an RSA key generated here; called only by :mod:`kluis.enclave.key_release`."""
     return _quote(inside("release_key_offer"), Purpose.RELEASE_KEY, nonce, payload, key)
+
+
+def ledger_node_evidence(payload: bytes, key: Jwk) -> Evidence:
+    """Evidence of a ledger's node and its key; :mod:`kluis.services.ledger.inside` alone calls this."""
+    return _quote(inside("ledger_node"), Purpose.LEDGER_NODE, b"", payload, key)
 
 
 def channel_evidence(nonce: bytes, binding: bytes) -> Evidence:

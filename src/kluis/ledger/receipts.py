@@ -251,6 +251,30 @@ def verify_cose(
     return root
 
 
+def verify_any(
+    receipt: Receipt | CoseReceipt,
+    service: x509.Certificate,
+    what: str = "receipt",
+    *,
+    claims_digest: bytes | None = None,
+) -> tuple[bytes, tuple[str, ...]]:
+    """Verify a receipt of either form, by :func:`verify` or :func:`verify_cose`.
+
+    Returns:
+        The root, 32 bytes, and the commit evidence of each entry that is proved.
+
+    Raises:
+        FormatError: a certificate cannot be read.
+        AuthenticityError: a step does not hold.
+    """
+    if isinstance(receipt, Receipt):
+        root = verify(receipt, service, what, claims_digest=claims_digest)
+        components = receipt.components
+        return root, () if components is None else (components.evidence,)
+    root = verify_cose(receipt, curve_key(service), what, claims_digest=claims_digest)
+    return root, tuple([each.components.evidence for each in receipt.proofs])
+
+
 def spki(key: ec.EllipticCurvePublicKey) -> bytes:
     """DER of a key's SubjectPublicKeyInfo."""
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -45,9 +45,10 @@ from kluis.appraisal.policy.model import (
     RuntimeBinding,
     Session,
 )
+from kluis.appraisal.policy.structured import Registers
 from kluis.appraisal.policy.tees import TABLES
 from kluis.appraisal.policy.toml_tables import Table, from_hex, parse
-from kluis.appraisal.policy.wants import ANY, Any, OneOf, Registers
+from kluis.appraisal.policy.wants import ANY, Any, OneOf
 from kluis.errors import FormatError, UnsupportedError, UsageError
 from kluis.evidence.levels import ProtectionLevel
 from kluis.evidence.model import TcbStatus, Tee
@@ -162,7 +163,7 @@ def _releases(top: Table) -> dict[Tee, tuple[Release, ...]]:
 def _release(table: Table, fields: Sequence[Field]) -> Release:
     name, wants = table.take("name", str), dict[str, OneOf | Registers]()
     for field in fields:
-        if field.key in table and getattr(field.form, "referenced", False):
+        if field.key in table and field.form.referenced:
             want = field.form.read(table, field.key)
             if not isinstance(want, OneOf | Registers):
                 raise FormatError(

@@ -8,6 +8,7 @@ end, request evidence. Sessions are not resumed and there is no early data. Spec
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -19,6 +20,7 @@ from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 
 from kluis.enclave.attested_tls.certificates import chain_of
+from kluis.enclave.attested_tls.client_certificates import accept_any_certificate
 from kluis.errors import AuthenticityError, UsageError
 from kluis.formats.kluis.attested_tls import EXPORTER_BYTES, LABEL, Role
 
@@ -75,12 +77,29 @@ class ServerKey:
         self.context = self._settings(chain_of(chain, self._key.public_key(), "enclave"))
 
     def _settings(self, chain: list[x509.Certificate]) -> SSL.Context:
-        context = _only_1_3(SSL.Context(SSL.TLS_SERVER_METHOD))
-        context.use_certificate(chain[0])
-        for issuer in chain[1:]:
-            context.add_extra_chain_cert(issuer)
-        context.use_privatekey(self._key)
-        return context
+        return server_context(self._key, chain)
+
+
+def server_context(
+    key: ec.EllipticCurvePrivateKey, chain: Sequence[x509.Certificate], *, ask_clients: bool = False
+) -> SSL.Context:
+    """A server's settings.
+
+    Args:
+        key: of its TLS.
+        chain: its certificate first, its issuers after it.
+        ask_clients: whether a client is asked for a certificate. One that sends none is let in, and so is any
+            certificate whose key the client proves to have: :meth:`Link.client_certificates` returns it, and
+            nothing of it is verified.
+    """
+    context = _only_1_3(SSL.Context(SSL.TLS_SERVER_METHOD))
+    context.use_certificate(chain[0])
+    for issuer in chain[1:]:
+        context.add_extra_chain_cert(issuer)
+    context.use_privatekey(key)
+    if ask_clients:
+        accept_any_certificate(context)
+    return context
 
 
 def client_context() -> SSL.Context:
@@ -91,6 +110,11 @@ def client_context() -> SSL.Context:
 class Link:
     """One end of one connection.
 
+    Attributes:
+        role: which end.
+        established: whether the handshake is done.
+        asks_clients: whether a server asks its client for a certificate.
+
     Args:
         context: shared by every connection of this end.
         role: which end.
@@ -100,6 +124,7 @@ class Link:
         self.role = role
         self.established = False
         self._connection = SSL.Connection(context, None)
+        self.asks_clients = role is Role.SERVER and context.get_verify_mode() != SSL.VERIFY_NONE
         if role is Role.SERVER:
             self._connection.set_accept_state()
         else:
@@ -166,6 +191,17 @@ class Link:
                 self._connection.shutdown()
             except SSL.Error:
                 return
+
+    def client_certificates(self) -> tuple[x509.Certificate, ...]:
+        """What a client that was asked for a certificate sent: its own first; empty if it sent none.
+
+        The client has the first one's key. Nothing else is verified: not who signed it, nor its dates.
+        """
+        first = self._connection.get_peer_certificate(as_cryptography=True)
+        if first is None:
+            return ()
+        rest = self._connection.get_peer_cert_chain(as_cryptography=True) or ()
+        return (first, *(one for one in rest if one != first))
 
     def exporter(self) -> bytes:
         """The exporter, which only the two ends of this connection have: 32 bytes.

@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from cryptography.hazmat.primitives.hashes import SHA256, Hash
 
-from kluis import measured
+from kluis import measured, missing
 from kluis.enclave.app import Enclave
 from kluis.enclave.boundary import frames
 from kluis.enclave.inside import Inside, Launch, enter
@@ -61,6 +61,7 @@ def _load(launch: Launch) -> Enclave:
     """Import the application and compare its interface with the measured one."""
     module, _, attribute = launch.entry.partition(":")
     sys.argv = [module, *launch.argv]
+    missing.install()
     app = getattr(importlib.import_module(module), attribute or "app", None)
     if not isinstance(app, Enclave):
         raise UsageError(f"{launch.entry}: want an Enclave, got {type(app).__name__}")

@@ -87,7 +87,7 @@ class Nodes:
             self._virtual(node, info, state)
             shown = self._own.judge(info, key, state) if self._own is not None else None
             if shown is None:
-                worth = "no hardware vouches for it" if info.quote else "it has no quote"
+                worth = "no hardware signs its evidence" if info.quote else "it has no quote"
                 self._note(node, f"is virtual: {worth}")
             else:
                 self._note(node, shown)

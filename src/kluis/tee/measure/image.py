@@ -8,7 +8,7 @@ from typing import Any
 
 from kluis.errors import UsageError
 from kluis.tee import sigstruct
-from kluis.tee.image import Image, archive, check_manifest
+from kluis.tee.image import Image, archive, check_manifest, composition
 from kluis.tee.image.build import recompiled
 from kluis.tee.image.layers import Layer
 
@@ -23,6 +23,7 @@ class Measured:
         bytecode: whether the image's bytecode was compared with its compiled source, and is equal; False: it
             is for another version of Python, and was not compared.
         native_objects: files of the app layer that are machine code, which is not compared with a source.
+        sources: how much source the image contains, by origin.
     """
 
     image: Image
@@ -32,6 +33,7 @@ class Measured:
     debug: bool
     bytecode: bool
     native_objects: tuple[str, ...]
+    sources: dict[str, composition.Source]
 
     @property
     def measurements(self) -> dict[str, bytes]:
@@ -56,6 +58,9 @@ class Measured:
             "debug": self.debug,
             "bytecode": "compared" if self.bytecode else "not compared",
             "native_objects": list(self.native_objects),
+            "source": {
+                kind: {"files": found.files, "lines": found.lines} for kind, found in self.sources.items()
+            },
             "measurements": {backend: value.hex() for backend, value in self.measurements.items()},
             "interface": manifest.interface,
             "kluis": manifest.kluis,
@@ -92,9 +97,12 @@ def measure(path: Path) -> Measured:
             archive.verify_layers(f, image)
             compared = recompiled.check(f, image)
             native = tuple(archive.native_objects(f, image))
+            sources = composition.sources(f, image)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     struct = sigstruct.parse(image.sigstruct)
     mrsigner = sigstruct.verify(struct) if struct.signed else None
     check_manifest(image, struct)
-    return Measured(image, image.image_id, struct.enclavehash, mrsigner, struct.debug, compared, native)
+    return Measured(
+        image, image.image_id, struct.enclavehash, mrsigner, struct.debug, compared, native, sources
+    )

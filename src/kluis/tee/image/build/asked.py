@@ -9,6 +9,7 @@ process cannot start another process or program, so its own limits bound all of 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import importlib
@@ -105,6 +106,8 @@ def main() -> None:
     sys.path.extend(settings["paths"])
     answer: dict[str, Any]
     try:
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module("kluis.missing").install()
         app = getattr(importlib.import_module(settings["module"]), settings["attribute"])
         answer = {
             "interface": app.interface(),

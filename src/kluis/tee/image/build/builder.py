@@ -13,11 +13,21 @@ import kluis
 from kluis.errors import FormatError, UnavailableError, UsageError
 from kluis.hashes import sha256
 from kluis.tee import sigstruct
-from kluis.tee.image import archive, files, layers, manifest, signing
-from kluis.tee.image.build import application, bytecode, cache, config, inside, interface, interpreter
+from kluis.tee.image import archive, files, layers, manifest, pyc, signing
+from kluis.tee.image.build import (
+    application,
+    bytecode,
+    cache,
+    closure,
+    config,
+    inside,
+    interface,
+    interpreter,
+)
 from kluis.tee.image.build.interface import Answer
 from kluis.tee.image.build.packages import requirements
 from kluis.tee.image.sources import Source
+from kluis.tee.process import native
 
 # The loader ignores a program's RPATH for libraries that have a RUNPATH, as many in wheels do.
 LOADER_ENV: Final = {"LD_LIBRARY_PATH": f"{manifest.MOUNTS['python']}/lib"}
@@ -84,14 +94,19 @@ def build(
         with store.work() as work:
             apart = [path for path in (out, key_path) if path is not None]
             python = interpreter.lay(store, work)
-            contents, notes = _gather(directory, settings, python, store, work, apart, say)
+            own = inside.layer()
+            contents, notes = _gather(directory, settings, own, python, store, work, apart, say)
             say(f"asking {settings.entry} for its interface")
             answer = interface.ask(settings.entry, contents, settings.env, python, work)
             _check_tables(settings, contents, answer)
             for name, found in contents.items():
                 if name != "python":  # whose bytecode the runtime brings
                     mount = manifest.MOUNTS[name]
-                    found.extend(bytecode.layer(found, mount, store.bytecode, work, python, say))
+                    # Kluis's part is compiled whole: all images share what is kept of it.
+                    whole = own if name == "kluis" else found
+                    made = bytecode.layer(whole, mount, store.bytecode, work, python, say)
+                    paths = {pyc.pyc_path(file.path, native.runtime().tag) for file in found}
+                    found.extend(file for file in made if file.path in paths)
             say(f"writing {out}")
             return _write(out, key_path, key, debug, settings, contents, answer, notes)
     except OSError as error:
@@ -104,6 +119,7 @@ def build(
 def _gather(
     directory: Path,
     settings: config.Config,
+    own: list[Source],
     python: interpreter.Interpreter,
     store: cache.Cache,
     work: Path,
@@ -111,13 +127,14 @@ def _gather(
     say: Callable[[str], None],
 ) -> tuple[dict[str, list[Source]], list[str]]:
     """Every layer's files except the bytecode, in the order of the manifest, and notes for the author."""
-    own = inside.layer()
     app = application.layer(directory, settings, apart)
     site, left_out = requirements.site(
         directory, settings, inside.versions(), store.wheels, work, python, say
     )
     application.refuse_shadows(own, site, app)
-    contents = {"python": interpreter.base(), "kluis": own, "site": site, "app": app}
+    roots = (settings.entry.partition(":")[0], *settings.modules)
+    reached = closure.choose(own, site, app, roots, python, work)
+    contents = {"python": interpreter.base(), "kluis": reached, "site": site, "app": app}
     objects = {
         f"{name}/{file.path}": file.origin
         for name, found in (("site", site), ("app", app))

@@ -48,7 +48,9 @@ def check_encoding(data: bytes, path: str) -> None:
         )
 
 
-def compile_all(modules: Iterable[tuple[str, bytes]], python: Interpreter, work: Path) -> Iterator[bytes]:
+def compile_all(
+    modules: Iterable[tuple[str, bytes]], python: Interpreter, work: Path, program: str = compiler.__file__
+) -> Iterator[bytes]:
     """Compile modules with the base layer's interpreter, whatever Python runs this.
 
     Each process compiles some megabytes of source, with limits on time, memory and output.
@@ -57,6 +59,7 @@ def compile_all(modules: Iterable[tuple[str, bytes]], python: Interpreter, work:
         modules: absolute path in the enclave, and source, at most ``MAX_SOURCE_BYTES``; may be hostile.
         python: the interpreter that compiles.
         work: a folder that exists for this build.
+        program: what to run on them instead; it takes the same arguments.
 
     Returns:
         The ``.pyc`` of each, in order; empty where the module cannot be compiled.
@@ -82,9 +85,7 @@ def compile_all(modules: Iterable[tuple[str, bytes]], python: Interpreter, work:
             seconds = MOST_SECONDS + given.tell() // LEAST_BYTES_A_SECOND
             given.seek(0)
             done = subprocess.run(
-                python.command(
-                    compiler.__file__, str(seconds), str(MOST_MEMORY_BYTES), str(MOST_OUTPUT_BYTES)
-                ),
+                python.command(program, str(seconds), str(MOST_MEMORY_BYTES), str(MOST_OUTPUT_BYTES)),
                 env={},
                 stdin=given,
                 stdout=compiled,

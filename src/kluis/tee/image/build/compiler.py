@@ -25,6 +25,7 @@ import re
 import resource
 import sys
 import warnings
+from collections.abc import Callable
 from typing import BinaryIO, Final
 
 EXCEEDED: Final = 3
@@ -126,13 +127,13 @@ def read_block(source: BinaryIO) -> bytes | None:
     return source.read(int.from_bytes(length, "little")) if len(length) == 4 else None
 
 
-def main() -> None:
-    """Compile everything from standard input."""
+def main(make: Callable[[bytes, str], bytes] = compile_source) -> None:
+    """Compile everything from standard input, or apply ``make`` to each module's source and name."""
     bound(*map(int, sys.argv[1:]))
     try:
         while (name := read_block(sys.stdin.buffer)) is not None:
             source = read_block(sys.stdin.buffer)
-            write_block(sys.stdout.buffer, compile_source(source or b"", name.decode()))
+            write_block(sys.stdout.buffer, make(source or b"", name.decode()))
             sys.stdout.buffer.flush()
     except MemoryError:
         sys.exit(EXCEEDED)

@@ -11,6 +11,7 @@
     grants = ["table"]
     date = "20260101"                # the signature's date; fixed, so that builds repeat
     exclude = ["tests/*"]
+    modules = ["kluis.evidence"]     # what the application imports by a name that it makes at run time
     requirements_exclude = ["*/tests/*", "*.h", "*.hpp", "*.pxd", "*.pyi"]  # this is the default
     argv = []
     [env]
@@ -51,6 +52,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     grants: list[str] = []
     date: str | int = "20260101"
     exclude: list[str] = []
+    modules: list[str] = []
     requirements_exclude: list[str] = msgspec.field(default_factory=lambda: list(NOT_RUN))
     argv: list[str] = []
     env: dict[str, str] = {}
@@ -65,6 +67,7 @@ class Config:
         wheels: a folder of wheels, in the application's; None: all come from pip's index.
         scratch_bytes: size of encrypted scratch; 0: none.
         exclude: shell patterns of paths that the app layer leaves out.
+        modules: dotted names of modules that the image carries though no import in its source names them.
         requirements_exclude: the same for the site layer; by default tests, headers and stubs.
     """
 
@@ -77,6 +80,7 @@ class Config:
     grants: tuple[str, ...]
     date: str
     exclude: tuple[str, ...]
+    modules: tuple[str, ...]
     requirements_exclude: tuple[str, ...]
     argv: tuple[str, ...]
     env: dict[str, str]
@@ -164,6 +168,7 @@ def _checked(file: _File, wheels: Path | None) -> Config:
         grants=tuple(sorted(set(file.grants))),
         date=date,
         exclude=tuple(file.exclude),
+        modules=tuple(file.modules),
         requirements_exclude=tuple(file.requirements_exclude),
         argv=tuple(file.argv),
         env=dict(sorted(file.env.items())),

@@ -21,7 +21,6 @@ import signal
 import socket
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +58,6 @@ class Spawner:
         self._watched: dict[tuple[str, str], remeasure.Watched] = {}
         self._guardian = native.guardian()
         self._guardian_digest = remeasure.digest(self._guardian)
-        self._measuring = ThreadPoolExecutor(1)
 
     def serve(self) -> None:
         """Serve until the platform closes the socket; leaves no process running."""
@@ -200,23 +198,27 @@ class Spawner:
         return {"changed": path, "layer": directory.name}
 
     def _launch(self, order: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
-        # While the sandbox starts: until this launch is answered, nothing communicates with the started
-        # process.
-        changed = self._measuring.submit(self._changed, order["layers"])
         try:
-            answer = self._begin(order, descriptors)
+            info = self._begin(order, descriptors)
+        except _FAILURES as error:
+            return _failed(error)
+        # While the sandbox starts: until this launch is answered, nothing talks to the process.
+        try:
+            changed = self._changed(order["layers"])
+        except _FAILURES as error:
+            changed = _failed(error)
+        try:
+            answer = self._found(self.children[order["id"]], info)
         except _FAILURES as error:
             answer = _failed(error)
-        try:
-            answer = changed.result() or answer
-        except _FAILURES as error:
-            answer = _failed(error)
+        answer = changed or answer
         # An enclave whose launch was answered with an error is not counted, so it is ended.
         if "guardian" not in answer and (child := self.children.get(order["id"])):
             child.kill()
         return answer
 
-    def _begin(self, order: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+    def _begin(self, order: dict[str, Any], descriptors: list[int]) -> int:
+        """Start bubblewrap; the pipe on which it says which process it made."""
         uid = self._free_uid() if self.own_uids else 0
         walls = sandbox.Walls(
             mounts=tuple((self.layers / bytes.fromhex(d).hex(), mount) for d, mount in order["layers"]),
@@ -261,13 +263,17 @@ class Spawner:
             raise
         self._uids.add(uid)
         self.children[order["id"]] = child
-        guardian = children.guardian_pid(info_read)
+        return info_read
+
+    def _found(self, child: children.Child, info: int) -> dict[str, Any]:
+        """What bubblewrap started: the guardian, and the enclave."""
+        guardian = children.guardian_pid(info)
         with contextlib.suppress(ProcessLookupError):
             child.guardian = os.pidfd_open(guardian) if guardian else -1
         if not guardian:
             return {"error": child.lost()}
         child.await_enclave(guardian)
-        return {"guardian": guardian, "enclave": child.enclave, "uid": uid}
+        return {"guardian": guardian, "enclave": child.enclave, "uid": child.uid}
 
     def _check(self, order: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:
         """Check that an enclave executes its layer's launcher; otherwise end it.

@@ -18,6 +18,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
 from kluis.errors import FormatError, UnavailableError, UsageError
 from kluis.hashes import sha256
 from kluis.tee.image.build.interpreter import Interpreter
@@ -25,12 +28,8 @@ from kluis.tee.image.build.packages import pip
 
 PATTERN: Final = "requirements*.lock"
 MAX_BYTES: Final = 4 << 20
-_NAME: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
-_REQUIREMENT: Final = re.compile(
-    rf"(?P<name>{_NAME})\s*(?:\[[A-Za-z0-9._, -]*\])?\s*(?P<rest>(?:[<>=!~]=?=?[^;#]*)?(?:;[^#]*)?)"
-)
+_PINNED: Final = re.compile(r"===?([A-Za-z0-9.!+_-]+)")
 _HASH: Final = re.compile(r"--hash[= ]sha256:([0-9a-f]{64})(?=\s|\Z)")
-_PINNED: Final = re.compile(r"===?\s*([A-Za-z0-9.!+_-]+)\s*(?:;.*)?")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,11 +47,6 @@ def name() -> str:
     return f"requirements.{sys.implementation.cache_tag}.lock"
 
 
-def normal(text: str) -> str:
-    """A distribution's normalized name. Spec: PEP 503, "Normalized Names"."""
-    return re.sub(r"[-_.]+", "-", text).lower()
-
-
 def lines(text: str, what: str) -> list[str]:
     """Read a requirements file into one requirement per line, with hashes.
 
@@ -64,8 +58,7 @@ def lines(text: str, what: str) -> list[str]:
         line = re.sub(r"(^|\s)#.*\Z", "", raw).strip()
         if not line:
             continue
-        bare = _HASH.sub("", line).strip()
-        if not _REQUIREMENT.fullmatch(bare) or "--" in bare:
+        if _parse(line) is None:
             raise UsageError(f"{what}: want a line such as polars==2.1.0, got {line[:120]!r}")
         found.append(" ".join(line.split()))
     return found
@@ -79,20 +72,27 @@ def pins(requirements: Iterable[str], what: str) -> list[Pin]:
     """
     found: dict[str, Pin] = {}
     for line in requirements:
-        bare = _HASH.sub("", line).strip()
-        match = _REQUIREMENT.fullmatch(bare)
-        pinned = _PINNED.fullmatch(match["rest"].strip()) if match else None
-        hashes = frozenset(_HASH.findall(line))
-        if match is None or pinned is None or not hashes:
+        required, hashes = _parse(line), frozenset(_HASH.findall(line))
+        pinned = _PINNED.fullmatch(str(required.specifier)) if required else None
+        if required is None or pinned is None or not hashes:
             raise UsageError(
                 f"{what}: want name==version --hash=sha256:..., got {line[:120]!r}",
                 hint="hash every requirement or none; with none, kluis build locks them",
             )
-        pin = Pin(normal(match["name"]), pinned[1], hashes, line)
+        pin = Pin(canonicalize_name(required.name), pinned[1], hashes, line)
         if pin.name in found:
             raise UsageError(f"{what}: {pin.name} appears twice")
         found[pin.name] = pin
     return list(found.values())
+
+
+def _parse(line: str) -> Requirement | None:
+    """A requirement without its hashes; None of an address, an option, or what is no requirement."""
+    try:
+        required = Requirement(_HASH.sub("", line).strip())
+    except InvalidRequirement:
+        return None
+    return None if required.url else required
 
 
 def hashed(requirements: Iterable[str]) -> bool:
@@ -172,7 +172,7 @@ def _hold_to(local: Path | None, chosen: list[tuple[str, str, str]]) -> None:
     for wheel in sorted(local.glob("*.whl")) if local else []:
         with wheel.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        here.setdefault(normal(wheel.name.partition("-")[0]), set()).add(digest)
+        here.setdefault(canonicalize_name(wheel.name.partition("-")[0]), set()).add(digest)
     for name, version, digest in chosen:
         if name in here and digest not in here[name]:
             raise UsageError(
@@ -190,7 +190,7 @@ def _chosen(report: Path) -> list[tuple[str, str, str]]:
     try:
         return [
             (
-                normal(item["metadata"]["name"]),
+                canonicalize_name(item["metadata"]["name"]),
                 item["metadata"]["version"],
                 item["download_info"]["archive_info"]["hashes"]["sha256"],
             )

@@ -11,6 +11,8 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
+
 from kluis.errors import AuthenticityError, UnavailableError, UsageError
 from kluis.hashes import sha256
 from kluis.tee.image.build.config import Config
@@ -168,7 +170,7 @@ def _owner(digest: str, pins: list[Pin], what: str) -> Pin:
     Raises:
         AuthenticityError: no pin has it; the wheel was not locked.
     """
-    named = lock.normal(what.partition("-")[0])
+    named = canonicalize_name(what.partition("-")[0])
     for pin in pins:
         if digest in pin.hashes and pin.name == named:
             return pin
