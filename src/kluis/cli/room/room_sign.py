@@ -37,7 +37,7 @@ def register(room: typer.Typer) -> None:
 
 
 def fingerprint_(party: parties.As, homes: parties.Homes = None, json: render.Json = False) -> None:
-    """Print the fingerprint of your own keys, for others to confirm; it comes from your own record."""
+    """Print the fingerprint of your keys, for others to confirm; it comes from your own record."""
     printed = fingerprint.of(parties.home(homes, party).public(party, ("owner",)))
     render.out({"party": party, "fingerprint": printed}, printed)
 
