@@ -150,9 +150,9 @@ class Engine:
     async def write(self, work: Work, *, alone: bool = False) -> Written:
         """Run work in its turn, and answer once what it wrote is committed.
 
-        ``work`` reads and writes a transaction; if it raises, nothing is written. With ``alone`` it runs in the
-        thread for scripts, while the loop goes on, once every entry before it is signed; it is the last of its
-        batch.
+        ``work`` reads and writes a transaction; if it raises, nothing is written. With ``alone`` it runs in
+        the thread for scripts, while the loop goes on, once every entry before it is signed; it is the last
+        of its batch.
 
         Raises:
             Refusal: 503, nothing was written: too much waits, or the log takes nothing at present; or 502,
