@@ -322,8 +322,8 @@ int pages_drop_plain(size_t from, size_t n) {
 /* ---- warming ---------------------------------------------------------------------------------- */
 
 #define AHEAD (48 * MIB / PAGE)
-/* Nanoseconds. Each new secret page interrupts every core: a start that is warmed at once takes a
- * third longer than one that is left alone until it is over. */
+/* Nanoseconds. Each new secret page interrupts every core. So the runtime asks for this when its start is over,
+ * and the first call goes before it. */
 #define WARM_AFTER 200000000
 
 /* A thread that touches pages ahead of the highest one handed out. A futex call that cannot wait
