@@ -8,9 +8,9 @@ Version 2 is for any TEE:
     [tcb]          statuses = ["NotJudged"]   advisories = []   min_evaluation = "any"   min_tcb_date = "any"
     [binding]      report_data = "<hex>", "given", "nonce" or "any"; or purpose = "cli" for a Kluis enclave
     [launch]       missing = []   counters = ["unwitnessed"]   insecure = []  (with a purpose)
-    [snp]          the fields of its table, and so for every TEE that is accepted: at least one
-    [[releases.snp]]   name = "4.2"   and of that table's fields those that reference values may have, as one
-                   release has them: evidence must fit one whole. Where there is none, nothing is asked
+    [snp]          the fields of its table; one table for each accepted TEE, at least one
+    [[releases.snp]]   name = "4.2"   and the release's values for fields of that table that allow reference
+                   values; evidence must match one release in full. Without releases there is no such rule
 
 Version 1 is only for SGX, and has fewer keys:
 

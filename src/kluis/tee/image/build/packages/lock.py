@@ -1,7 +1,7 @@
 """Requirements, and the lock that pins each of them to the hash of one wheel.
 
-A lock is a requirements file of pip's, in hash-checking mode, with a first line that says what it was
-made from: ``# kluis lock for cpython-311: sha256:...`` over the requirements.
+A lock is a pip requirements file in hash-checking mode. Its first line states the requirements it was made
+from: ``# kluis lock for cpython-311: sha256:...`` over the requirements.
 
 Spec: PEP 508, and pip's "Secure installs" (hash-checking mode) and "Installation report", version 1.
 """
@@ -34,7 +34,7 @@ _HASH: Final = re.compile(r"--hash[= ]sha256:([0-9a-f]{64})(?=\s|\Z)")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pin:
-    """One requirement at one version, and the SHA-256 (hex) of each wheel that may stand for it."""
+    """One requirement at one version, and the SHA-256 (hex) of each wheel that matches it."""
 
     name: str
     version: str
@@ -43,15 +43,15 @@ class Pin:
 
 
 def name() -> str:
-    """The lock's file name for the running interpreter: wheels are for one, so locks are too."""
+    """The lock's file name for the running interpreter: wheels depend on it, so locks do, too."""
     return f"requirements.{sys.implementation.cache_tag}.lock"
 
 
 def lines(text: str, what: str) -> list[str]:
-    """Read a requirements file into one requirement a line, hashes and all.
+    """Read a requirements file into one requirement per line, with hashes.
 
     Raises:
-        UsageError: an option, a path or an address in it: what a build takes is names.
+        UsageError: an option, a path or a URL in it: a build takes only names.
     """
     found = []
     for raw in text.replace("\\\r\n", " ").replace("\\\n", " ").splitlines():
@@ -96,12 +96,12 @@ def _parse(line: str) -> Requirement | None:
 
 
 def hashed(requirements: Iterable[str]) -> bool:
-    """Whether any requirement carries a hash, and so all of them must."""
+    """Whether any requirement has a hash, so that all must have one."""
     return any("--hash" in line for line in requirements)
 
 
 def digest(requirements: Iterable[str]) -> str:
-    """What a lock was made from, in 64 hex digits."""
+    """The digest of the requirements that a lock was made from, 64 hex digits."""
     return sha256("\n".join(sorted(requirements)).encode()).hex()
 
 
@@ -136,11 +136,11 @@ def make(
 ) -> list[Pin]:
     """Let pip choose versions and wheels, and write the lock.
 
-    Distributions of Kluis's own layer are held at the versions there, and left out. A distribution that has
-    wheels in ``local`` comes from there: an index cannot put another wheel of that name in its place.
+    Distributions of Kluis's own layer are fixed at its versions, and left out. A distribution that has wheels
+    in ``local`` comes from there: an index cannot replace it with another wheel of that name.
 
     Raises:
-        UnavailableError: pip found no wheels that fit together, or no index.
+        UnavailableError: pip found no consistent set of wheels, or no index.
         UsageError: pip chose a wheel from an index although ``local`` has that distribution; names it.
     """
     with tempfile.TemporaryDirectory(dir=work) as folder:
@@ -167,7 +167,7 @@ def make(
 
 
 def _hold_to(local: Path | None, chosen: list[tuple[str, str, str]]) -> None:
-    """Refuse a wheel from elsewhere under the name of one in ``local``."""
+    """Refuse a wheel from elsewhere that has the name of one in ``local``."""
     here: dict[str, set[str]] = {}
     for wheel in sorted(local.glob("*.whl")) if local else []:
         with wheel.open("rb") as file:
