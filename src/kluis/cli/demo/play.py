@@ -26,9 +26,9 @@ from kluis.tee.platform.launching import places
 CLAIM = """
 
 Of about {persons:,} people whose outcome after five years is known, about {with_outcome} died. AUC is the \
-probability that the model ranks a person who died above a person who did not. Each person was scored by \
-models fitted without that person ({folds} folds). Secret noise hides what one person changes; the intervals \
-include it.
+probability that the model ranks a person who died above a person who did not; pairs with nearly equal \
+scores count in part. Each person was scored by models fitted without that person ({folds} folds). Secret \
+noise hides what one person changes; the intervals include it.
 
 In this cohort and for this model the laboratory's values {verdict}: for the same people the AUC differs \
 by {gained}. This proves nothing about other models, other clinics, or causes. The laboratory has no deaths \

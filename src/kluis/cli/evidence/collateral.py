@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import typer
 
 from kluis import installing
-from kluis.cli import completion, render
+from kluis.cli import completion, render, tls
 from kluis.cli.evidence import files
 from kluis.cli.render import Json
 from kluis.collateral import Cache, Cached, Makers, Times, bundle, fetch_for, release
@@ -203,8 +203,8 @@ def _makers(
     for name, url, ca in (("pccs", pccs, pccs_ca), ("kds", kds, kds_ca)):
         if url is None and ca is not None:
             raise UsageError(f"--{name}-ca: is of no service", hint=f"name the service with --{name}")
-    intel = Pcs() if pccs is None else Pcs(pccs, roots=None, trust=files.tls(pccs_ca))
-    amd = Kds() if kds is None else Kds(kds, trust=files.tls(kds_ca))
+    intel = Pcs() if pccs is None else Pcs(pccs, roots=None, trust=tls.trust(pccs_ca))
+    amd = Kds() if kds is None else Kds(kds, trust=tls.trust(kds_ca))
     return Makers(intel=services.enter_context(intel), amd=services.enter_context(amd))
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from kluis.appraisal import Policy, loads
 from kluis.cli.evidence import tsm_folder
@@ -41,9 +41,6 @@ from kluis.formats.eventlog import log as event_log
 from kluis.formats.ietf import cmw
 from kluis.formats.tpm.algorithm import LABELS, HashId
 from kluis.formats.wrappers import eat
-
-if TYPE_CHECKING:
-    import ssl
 
 MAX_FILE: Final = 16 << 20
 MIN_YEAR, MAX_YEAR = 1970, 9998
@@ -75,9 +72,7 @@ def read(path: Path) -> bytes:
             with path.open("rb") as file:
                 data = file.read(MAX_FILE + 1)
     except OSError as error:
-        several = (
-            "name its files one by one; kluis collateral bundle combines a vendor's documents in one file"
-        )
+        several = "name its files one by one; kluis collateral bundle combines a vendor's documents"
         hint = several if isinstance(error, IsADirectoryError) else None
         raise UsageError(f"{path}: cannot be read: {error.strerror}", hint=hint) from None
     if len(data) > MAX_FILE:
@@ -310,10 +305,7 @@ def policy(path: Path) -> Policy:
         if error.code == "bad_encoding" and (name := known(data)) is not None:
             raise FormatError(
                 f"{path}: want a policy (TOML), got {name}",
-                hint=(
-                    "pass only the evidence as the argument, its collateral in --collateral, and the"
-                    " policy in --policy"
-                ),
+                hint=("pass only evidence here, its collateral in --collateral, the policy in --policy"),
                 code="bad_encoding",
             ) from None
         raise
@@ -389,17 +381,3 @@ def time(value: str | None) -> datetime:
     if when is None or when.tzinfo is None or not MIN_YEAR <= when.year <= MAX_YEAR:
         raise UsageError(f"--now: want a time like 2026-01-31T00:00:00Z, got {value[:32]!a}")
     return when.astimezone(UTC)
-
-
-def tls(ca: Path | None) -> ssl.SSLContext:
-    """Whom a service's TLS certificate may be of: the authority in the file ``ca``, or the usual ones.
-
-    Raises:
-        UsageError: the file cannot be read, or holds no certificate.
-    """
-    import ssl  # which none but those who ask a service need
-
-    try:
-        return ssl.create_default_context(cafile=str(ca) if ca else None)
-    except OSError as error:  # ssl.SSLError is one
-        raise UsageError(f"{ca}: is no PEM certificate: {error.strerror or error}") from None

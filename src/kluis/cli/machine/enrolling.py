@@ -8,6 +8,7 @@ from typing import Any
 
 from kluis import installing
 from kluis.authority.state import FMSPC
+from kluis.cli import tls
 from kluis.cli.evidence import files
 from kluis.errors import UnavailableError
 from kluis.evidence import TrustAnchors
@@ -45,7 +46,7 @@ def enrolled(platform: Platform, url: str, root: Path, ca: Path | None) -> dict[
     pem, now = files.read(root), datetime.now(UTC)
     anchors = TrustAnchors.from_pem(pem)
     (certificate,) = x509.parse_pem(pem, "root certificate")
-    with Enrolling(url, trust=files.tls(ca)) as service:
+    with Enrolling(url, trust=tls.trust(ca)) as service:
         collateral = service.collateral(FMSPC, now)
         held = hold(collateral, anchors)
         held.check(now)

@@ -1,7 +1,7 @@
-"""The auditor: every check of a ledger that its files alone show, and what receipts show beyond them.
+"""Audit a ledger: every check that its files allow, and what receipts show beyond them.
 
-What no ledger shows by itself: whether its last entries were taken away, and whether the bytes after its
-last signed root are what the service wrote. A receipt of an entry that must be there shows the first.
+A ledger cannot show by itself whether its last entries were removed, or whether the bytes after its last
+signed root are what the service wrote. A receipt of an entry that must be in the ledger shows the first.
 """
 
 from __future__ import annotations
