@@ -1,11 +1,11 @@
-"""What runs inside an enclave, all of it measured: declare an app, seal, attest, count.
+"""The measured code inside an enclave: declare an app, seal, attest, count.
 
 An application is a module with an :class:`Enclave` named ``app`` and functions marked ``@app.ecall``
 (the host may call them) or ``@app.ocall`` (the host runs them).
 
-There is no file to write, but for an image whose ``kluis.toml`` says ``scratch = "4GiB"``: it finds a
-directory ``/scratch`` of that size, empty at its start and gone at its end, whose files are ciphertext
-outside. Temporary files go there by themselves, and what polars spills; DuckDB is told (``temp_directory``).
+There are no writable files, unless ``kluis.toml`` has ``scratch = "4GiB"``: then there is a directory
+``/scratch`` of that size, empty at the start and deleted at the end, whose files are ciphertext outside.
+Temporary files go there by default, and polars' spill files; DuckDB must be configured (``temp_directory``).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ _LATE = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load what needs cryptography when it is first named: an interface is read without it."""
+    """Import modules that need cryptography on first use, because reading an interface does not need them."""
     if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_LATE[name]), name)

@@ -1,4 +1,4 @@
-"""A folder becomes an image: gather the layers, ask for the interface, write the manifest, sign."""
+"""Build an image from a folder: gather the layers, get the interface, write the manifest, sign."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from kluis.tee.image.build.packages import requirements
 from kluis.tee.image.sources import Source
 from kluis.tee.process import native
 
-# The loader passes over a program's RPATH for libraries that have a RUNPATH, as many in wheels do.
+# The loader ignores a program's RPATH for libraries that have a RUNPATH, as many in wheels do.
 LOADER_ENV: Final = {"LD_LIBRARY_PATH": f"{manifest.MOUNTS['python']}/lib"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Built:
-    """What a build made.
+    """The result of a build.
 
     Attributes:
         image_id: 32 bytes.
-        mrsigner: 32 bytes; None of an image that waits for its signature.
-        key_made: whether the author's key was made by this build.
-        notes: what the author should know, a line each.
+        mrsigner: 32 bytes; None for an image that still has no signature.
+        key_made: whether this build created the author's key.
+        notes: warnings for the author, one per line.
     """
 
     path: Path
@@ -63,16 +63,16 @@ def build(
     """Build the application in ``directory`` into the image ``out``.
 
     Args:
-        directory: holds ``app.py``, or a ``kluis.toml`` that names another entry point.
-        out: replaced whole once the image is complete, and left alone if anything fails.
-        key_path: the author's RSA-3072 key, PEM; made if absent. None leaves the image unsigned.
+        directory: contains ``app.py``, or a ``kluis.toml`` that names another entry point.
+        out: replaced atomically once the image is complete, and unchanged if anything fails.
+        key_path: the author's RSA-3072 key, PEM; created if absent. None leaves the image unsigned.
         debug: sign a debug enclave, whose memory its host may read.
-        cache_folder: where to keep what is dear to make; by default the user's.
-        say: told, a line at a time, of what may take more than a second.
+        cache_folder: where to keep wheels and bytecode for later builds; by default the user's.
+        say: called with one line before each step that may take more than a second.
 
     Raises:
-        UsageError: the folder's content cannot be an image; says which file or setting, and why.
-        UnavailableError: this machine lacks something; says what.
+        UsageError: the folder's content cannot be an image; names the file or setting, and why.
+        UnavailableError: this machine does not have something that the build needs; names it.
     """
     if not directory.is_dir():
         raise UsageError(
@@ -87,7 +87,7 @@ def build(
                 f"{path}: want a folder to write it to, got none", hint=f"mkdir -p {path.parent}"
             )
     settings = config.load(directory)
-    # A key that does not fit is said before the work, not after it.
+    # An unsuitable key is reported before the work, not after it.
     key = signing.author_key(key_path) if key_path is not None and key_path.exists() else None
     store = cache.at(cache_folder) if cache_folder else cache.of_user()
     try:
@@ -126,7 +126,7 @@ def _gather(
     apart: list[Path],
     say: Callable[[str], None],
 ) -> tuple[dict[str, list[Source]], list[str]]:
-    """Every layer's files but the bytecode, in the order of the manifest, and notes for the author."""
+    """Every layer's files except the bytecode, in the order of the manifest, and notes for the author."""
     app = application.layer(directory, settings, apart)
     site, left_out = requirements.site(
         directory, settings, inside.versions(), store.wheels, work, python, say
@@ -152,7 +152,7 @@ def _gather(
 
 
 def _check_tables(settings: config.Config, contents: dict[str, list[Source]], answer: Answer) -> None:
-    """A Table is Arrow's: an application that takes one carries pyarrow."""
+    """A Table needs Arrow: an application that takes one must include pyarrow."""
     wants = "table" in settings.grants or b'{"kind":"table"}' in answer.interface
     if wants and not any(file.path == "pyarrow/__init__.py" for file in contents.get("site", [])):
         raise UsageError(
