@@ -88,10 +88,12 @@ def up(
     ] = "0",
     cose_only: Annotated[
         bool,
-        typer.Option("--cose-only", help="The service alone signs: clients of Azure then verify no receipt."),
+        typer.Option(
+            "--cose-only", help=("Only the service signs. Azure's clients cannot verify its receipts.")
+        ),
     ] = False,
     public: Annotated[
-        bool, typer.Option("--public", help="Whoever has the files reads the entries.")
+        bool, typer.Option("--public", help="Anyone who has the files can read the entries.")
     ] = False,
     port: Annotated[int, typer.Option("--port", metavar="N", help="0 takes a free one.")] = 0,
     name: Annotated[
@@ -120,7 +122,9 @@ def up(
         "public": public,
     }
     if cose_only:
-        render.note("kluis: the service alone signs: receipts are COSE, and Azure's clients verify none")
+        render.note(
+            "kluis: only the service signs: receipts are COSE, and Azure's clients cannot verify them"
+        )
     if constitution is not None:
         given["constitution"] = _text(constitution)
     if member:

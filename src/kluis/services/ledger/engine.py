@@ -324,7 +324,7 @@ class Engine:
             return
         said = Witnessed(batch.signature.seqno, batch.root)
         if self._witness.advance(said) != said:
-            raise UnavailableError("ledger: the witness knows of a later node", code="ledger_fenced")
+            raise UnavailableError("ledger: the witness has recorded a later node", code="ledger_fenced")
         self._witnessed = now
 
 

@@ -53,7 +53,7 @@ class Proven:
         """
         if self.node is None:
             raise UnavailableError(
-                "receipt: this ledger is signed by its service alone",
+                "receipt: only its service signs this ledger",
                 hint="read the receipt in COSE: GET /receipt/cose",
                 code="receipt",
             )
@@ -69,7 +69,7 @@ class Proven:
             UnavailableError: the entry holds the signature itself.
         """
         if self.is_signature:
-            raise UnavailableError("receipt: a signature has none of its own in COSE", code="receipt")
+            raise UnavailableError("receipt: a signature entry has no receipt in COSE", code="receipt")
         return receipts.make_cose(ledger.tree, self.txid, self.components, self.service)
 
 

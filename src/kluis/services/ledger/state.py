@@ -204,8 +204,8 @@ def _check_witness(ledger: Ledger, witnessed: Witnessed) -> None:
     if witnessed.seqno > ledger.last:
         first = ledger.last + 1
         raise AuthenticityError(
-            f"log: ends with {ledger.last}, and the witness knows of {witnessed.seqno}: entries {first} to"
-            f" {witnessed.seqno} are missing",
+            f"log: ends with {ledger.last}, and the witness has recorded {witnessed.seqno}: entries"
+            f" {first} to {witnessed.seqno} are missing",
             hint="give the ledger's folder back its last files; no service can go on without them",
             code="ledger_behind",
         )

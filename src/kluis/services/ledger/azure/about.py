@@ -56,7 +56,7 @@ class About:
                 method="GET",
                 path="/ledgerIdentity/{ledgerId}",
                 handler=self.identity,
-                summary="The service's certificate, by its host's word alone.",
+                summary="The service's certificate, as reported by its host only.",
                 versioned=False,
             ),
             *refused,
