@@ -11,7 +11,7 @@ import bisect
 from array import array
 from typing import Final, NamedTuple, Protocol
 
-from kluis.errors import AuthenticityError, FormatError, UnavailableError
+from kluis.errors import AuthenticityError, FormatError
 from kluis.formats.ccf import tables
 from kluis.formats.ccf.domain import PublicDomain, Writes, parse_writes
 from kluis.formats.ccf.entry import Entry, leaf_of, write_set_digest
@@ -213,8 +213,3 @@ def _check_witness(ledger: Ledger, witnessed: Witnessed) -> None:
         raise AuthenticityError(
             f"log: another ledger than the witness knows, at or before {witnessed.seqno}", code="ledger_fork"
         )
-
-
-def missing(seqno: int) -> UnavailableError:
-    """The refusal of an entry that the host does not give."""
-    return UnavailableError(f"entry {seqno}: the host does not have it", code="ledger_missing")
