@@ -1,4 +1,4 @@
-"""The host's side of the object ``ccf`` (``globals.js``): each operation that a script asks for."""
+"""The host's side of the object ``ccf`` (``globals.js``): each operation that a script calls."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from kluis.errors import FormatError
 from kluis.formats.encoding import jcs
-from kluis.ledger.governance import crypto, jwt
-from kluis.ledger.governance.access import Access, Phase, check
-from kluis.ledger.governance.effects import Effects
+from kluis.ledger.governance.scripts import crypto, jwt
+from kluis.ledger.governance.scripts.access import Access, Phase, check
+from kluis.ledger.governance.scripts.effects import Effects
 from kluis.ledger.js import HostFault, Value
 from kluis.ledger.store import Transaction
 
@@ -29,7 +29,7 @@ class Bindings:
         transaction: that it reads and writes.
         phase: of the script.
         effects: the node's side; None where no script applies anything.
-        check_constitution: evaluates a constitution, and raises :class:`HostFault` if it is none.
+        check_constitution: evaluates a constitution, and raises :class:`HostFault` if it is not one.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Bindings:
         }
 
     def __call__(self, operation: Value, *arguments: Value) -> Value:
-        """Do what the script asks for.
+        """Do what the script calls for.
 
         Raises:
             HostFault: it is not allowed, or the arguments are not of its kind.
