@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from kluis.errors import FormatError
 from kluis.formats.encoding import jcs
-from kluis.ledger.governance import crypto, jwt
-from kluis.ledger.governance.access import Access, Phase, check
-from kluis.ledger.governance.effects import Effects
+from kluis.ledger.governance.scripts import crypto, jwt
+from kluis.ledger.governance.scripts.access import Access, Phase, check
+from kluis.ledger.governance.scripts.effects import Effects
 from kluis.ledger.js import HostFault, Value
 from kluis.ledger.store import Transaction
 
