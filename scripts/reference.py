@@ -1,4 +1,4 @@
-"""Writes the pages of the reference that are generated: commands, errors, public names.
+"""Write the generated pages of the reference: commands, errors, public names.
 
 python scripts/reference.py          write them
 python scripts/reference.py --check  print which differ, and exit with 1 if any does
@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 import kluis
-from kluis.appraisal.policy import forms
+from kluis.appraisal.policy import structured, wants
 from kluis.appraisal.policy.tees import TABLES
 from kluis.cli import codes
 from kluis.cli import main as cli
@@ -87,7 +87,7 @@ tables below.
 
 
 def help_pages() -> dict[str, str]:
-    """What ``--help`` prints, for the program and each command and subcommand, by its words."""
+    """The output of ``--help``, for the program and each command and subcommand, by its words."""
     pages = {"kluis": _help(["--help"])}
     for name in cli.COMMANDS:
         command = cli.load(name)
@@ -113,7 +113,7 @@ def command_line() -> str:
 
 
 def error_classes() -> list[type[KluisError]]:
-    """Every error class of the package, a kind before its finer ones."""
+    """Every error class of the package, each before its subclasses."""
     for module in pkgutil.walk_packages(kluis.__path__, "kluis."):
         if module.name.endswith("__main__"):
             continue
@@ -222,20 +222,25 @@ Reference values of several releases (`kluis appraise --reference`) are not mixe
 release completely (rule `release`). A policy with these values has a table `[[releases.TEE]]` for each
 release. A policy without releases keeps its id, and the names of releases do not change an id.
 """
-FORMS = {
-    forms.Hexes: "list of hex",
-    forms.Names: "list of names",
-    forms.Numbers: "list of numbers",
-    forms.Number: "number",
-    forms.Least: "minimum",
-    forms.Most: "maximum, in seconds",
-    forms.LeastVersion: "minimum version, as text",
-    forms.Allow: "true accepts it",
-    forms.Require: "true requires it",
-    forms.Bits: "`{ mask, value }` in hex",
-    forms.RegisterValues: "registers, each a list of hex",
-    forms.LeastComponents: "by product, minimum versions of its parts",
+FORMS: dict[type[wants.Stated], str] = {
+    wants.OneOf: "list of hex",
+    wants.Exactly: "number",
+    wants.AtMost: "maximum, in seconds",
+    wants.Allowed: "true accepts it",
+    wants.Required: "true requires it",
+    structured.Masked: "`{ mask, value }` in hex",
+    structured.Registers: "registers, each a list of hex",
+    structured.Components: "by product, minimum versions of its parts",
 }
+
+
+def _form(form: wants.Form) -> str:
+    """How a policy states a requirement, in words."""
+    if form.want is wants.Named:
+        return "list of names" if form.most is None else "list of numbers"
+    if form.want is wants.AtLeast:
+        return "minimum version, as text" if form.parts else "minimum"
+    return FORMS[form.want]
 
 
 def policy() -> str:
@@ -243,7 +248,7 @@ def policy() -> str:
     parts = [POLICY_HEAD]
     for tee, fields in TABLES.items():
         rows = "".join(
-            f"| `{each.key}` | {FORMS[type(each.form)]} | `{each.rule}` | {each.aspect} | {each.about} |\n"
+            f"| `{each.key}` | {_form(each.form)} | `{each.rule}` | {each.aspect} | {each.about} |\n"
             for each in fields
         )
         parts.append(
@@ -274,7 +279,7 @@ class Package(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def tried_packages() -> dict[str, Package]:
-    """The packages that were tried inside, in the order of the list."""
+    """The packages that were tested inside, in the order of the list."""
     return msgspec.convert(tomllib.loads((TRIED / "packages.toml").read_text()), dict[str, Package])
 
 
@@ -298,7 +303,7 @@ PAGES: dict[str, Any] = {
 
 
 def differing() -> list[str]:
-    """The pages that differ from what the program prints."""
+    """The pages that differ from the generated ones."""
     return [
         name
         for name, page in PAGES.items()

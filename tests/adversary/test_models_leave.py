@@ -7,6 +7,7 @@ It cannot read the noise: that is keyed by every owner's data key.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 from statistics import NormalDist
 
@@ -15,7 +16,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from kluis.cleanroom import analysis, budget, model, plan
+from kluis.cleanroom import analysis, budget, model, plan, score
 from kluis.cleanroom.agreement import Arm, ModelAnalysis
 from kluis.cleanroom.documents import decode
 from kluis.cleanroom.noise import Noise
@@ -150,19 +151,36 @@ def test_a_persons_value_does_not_decide_whether_there_is_a_result(others: int) 
 
 
 def test_small_cells_are_left_out() -> None:
-    """Nobody is in a model's table with fewer than k to 2k others of the same answers, and not always k."""
-    table = pl.DataFrame({"person": range(60), "size": [each // 2 for each in range(60)]})
-    least = set()
-    for key in range(60):
-        kept = model.leave_out_small(table, K, Noise(bytes([key]) * 32, 1, 1))
-        assert kept.columns == ["person"]
-        least.add(kept["person"].to_list()[0] // 2)
-    assert (min(least), max(least)) == (K, 2 * K - 1)
+    """Of a cell below k persons nobody counts, of one of 2k all do, and of one between each by chance."""
+    sizes = [size for size in range(5, 26) for _ in range(200)]
+    table = pl.DataFrame({"person": range(len(sizes)), "size": sizes})
+    kept = model.leave_out_small(table, K, Noise(b"n" * 32, 1, 1))
+    assert kept.columns == ["person"]
+    share = Counter(sizes[each] for each in kept["person"])
+    assert [share[size] for size in range(5, 10)] == [0] * 5
+    assert [share[size] for size in range(19, 26)] == [200] * 7
+    for size in range(10, 19):
+        assert 20 * (size - 9) - 30 < share[size] < 20 * (size - 9) + 30
+
+
+def test_one_person_who_makes_a_cell_large_enough() -> None:
+    """One more in a cell changes for one or two of the others whether they count, under each secret."""
+    changed = []
+    for key in range(40):
+        with_one, without = (
+            model.leave_out_small(
+                pl.DataFrame({"person": range(15), "size": [size] * 15}), K, Noise(bytes([key]) * 32, 1, 1)
+            )
+            for size in (15, 14)
+        )
+        changed.append(len(with_one) - len(without))
+    assert max(changed) <= 6
+    assert 0.8 < float(np.mean(changed)) < 2.2
 
 
 def test_chance_of_a_guess() -> None:
-    """From scores and counts of a whole agreement: 57 in 100 for k = 10, 61 for k = 3; 60, 63 beyond."""
-    for k, moved, want in ((10, 1.0, 57), (3, 1.0, 61), (10**6, 1.5, 60), (10**6, 2.0, 63)):
+    """From scores and counts of a whole agreement: 57 in 100 for k = 10, 61 for k = 3; 60, 63, 66 beyond."""
+    for k, moved, want in ((10, 1.0, 57), (3, 1.0, 61), (10**6, 1.5, 60), (10**6, 2.0, 63), (10**6, 2.5, 66)):
         apart = math.hypot(moved / model.CAUTION, math.sqrt(2) / k)
         assert round(100 * NormalDist().cdf(apart / 2)) == want
 
@@ -189,7 +207,7 @@ def tipped(table: pl.DataFrame, folds: int, *, equal: bool) -> float:
     """
     draw, count, arm = np.random.default_rng(5), len(table) // 2, Arm(name="a", predictors=(*table.columns,))
     moved = []
-    for _ in range(80):
+    for _ in range(50):
         parts, found = draw.integers(0, folds, 2 * count), []
         shares = np.ones(2 * count) if equal else draw.exponential(1, 2 * count)
         for secret in (0, 1):
@@ -213,8 +231,29 @@ def test_one_person_who_tips_a_fit(folds: int, half: int) -> None:
     coded[200 : 200 + half] = [1] * (half // 2 - 1) + [-1] * (half // 2 + 1)
     table = pl.DataFrame({"x": coded})
     assert 0 < tipped(table, folds, equal=False) < 2 * budget.reach(1) < model.CAUTION * budget.reach(1)
-    if folds == 20:
+    if (folds, half) == (20, 20):
         assert tipped(table, folds, equal=True) > model.CAUTION * budget.reach(1)
+
+
+def test_one_person_who_tips_a_fit_and_two_small_cells() -> None:
+    """Marked by a co-owner, with as many persons of either outcome as are left out by chance."""
+    marked = [(3.0, True, True)] * 17 + [(1.0, False, True)] * 15
+    coded = [(1.0, True)] * 11 + [(-1.0, True)] * 9 + [(1.0, False)] * 9 + [(-1.0, False)] * 11
+    rest = [(0.0, True)] * 163 + [(0.0, False)] * 165
+    rows = [(3.0, False, True), *marked, *((*each, False) for each in coded + rest)]
+    table = pl.DataFrame(rows, schema=["x", "died", "mark"], orient="row").with_row_index("person")
+    draw, arm, moved = np.random.default_rng(4), Arm(name="a", predictors=("x",)), []
+    for key in range(60):
+        folds, shares, found = draw.integers(0, 20, len(rows)), draw.exponential(1, len(rows)), []
+        for secret in (False, True):
+            died = pl.when(pl.col("person") == 0).then(secret).otherwise("died")
+            sized = table.with_columns(died=died).with_columns(size=pl.len().over("mark", "died"))
+            kept = model.leave_out_small(sized, K, Noise(bytes([key]) * 32, 1, 1))
+            outcome, who = kept["died"].to_numpy(), kept["person"].to_numpy()
+            scores = model._cross_validated(arm, kept, outcome, folds[who], shares[who], K)
+            found.append(auc(outcome, placements(outcome, scores)))
+        moved.append((found[1] - found[0]) * 200)
+    assert 1.5 * budget.reach(1) < np.mean(moved) < model.CAUTION * budget.reach(1)
 
 
 @pytest.mark.parametrize(("count", "half"), [(10, 10), (4, 50)])
@@ -229,6 +268,42 @@ def test_one_person_who_tips_a_fit_of_many_predictors(count: int, half: int) -> 
     coded[0] = 1
     table = pl.DataFrame(coded, schema=[f"x{number}" for number in range(count)])
     assert 0 < tipped(table, 5, equal=False) < 2 * budget.reach(count)
+
+
+def test_one_person_who_turns_the_order_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranks that a co-owner gives out: the fit is balanced to one person, and the order of all is not.
+
+    In a fit the outermost ranks count the same, so that their order among each other is free. If only the
+    order counted, that person would turn the AUC of the whole fold.
+    """
+    count = 5000
+    ranks = (np.arange(2 * count) - count + 0.5) * math.sqrt(12) / (2 * count)
+    bounded = np.clip(ranks, -1, 1)
+    chosen = []
+    for bend in np.linspace(1, 1.4, 101):
+        outcome = np.zeros(2 * count, bool)
+        outcome[np.argsort(ranks - bend * bounded)[-count:]] = True
+        chosen.append((abs((bounded * (outcome - 0.5)).sum()), bend, outcome))
+    outcome = min(chosen, key=lambda each: each[:2])[2]
+    assert auc(outcome, placements(outcome, ranks * 1e6)) > 0.58
+    draw, table, arm = np.random.default_rng(2), pl.DataFrame({"x": ranks}), Arm(name="a", predictors=("x",))
+
+    secrets = [(draw.integers(0, 3, 2 * count), draw.exponential(1, 2 * count)) for _ in range(20)]
+
+    def most() -> float:
+        found = []
+        for parts, shares in secrets:
+            scores = []
+            for secret in (False, True):
+                outcome[-1] = secret
+                rated = model._cross_validated(arm, table, outcome, parts, shares, K)
+                scores.append(auc(outcome, placements(outcome, rated)))
+            found.append(abs(scores[1] - scores[0]) * count)
+        return max(found)
+
+    assert most() < model.CAUTION * budget.reach(1)  # under each secret, not only on average
+    monkeypatch.setattr(score, "NEAR", 1e-9)
+    assert most() > 2 * model.CAUTION * budget.reach(1)
 
 
 @pytest.mark.parametrize(

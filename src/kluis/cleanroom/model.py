@@ -1,10 +1,11 @@
 """Score a logistic model of an outcome by cross-validation, for several sets of predictors.
 
-Only noisy scores leave: an AUC an arm, its differences, and two rounded counts. Coefficients, predictions,
-folds and exact scores stay inside. One person moves an exact AUC by about 1/n, n the smaller class, and the
-further the more predictors are fitted (``budget.reach``); by twice that if a co-owner chooses the columns for
-it. The noise is 3 times that, times the root of how many scores all models of the agreement publish: the more
-is asked, the coarser is each answer. docs/concepts/what-leaves.md has the reasons.
+Only noisy scores leave: an AUC for each arm, their differences, and two rounded counts. Coefficients,
+predictions, folds and exact scores stay inside. One person changes an exact AUC by about 1/n, where n is the
+size of the smaller class. The change is larger with more predictors (``budget.reach``), and twice as large if
+a co-owner chooses the columns for it. The noise is 3 times that change, times the square root of the number
+of scores that all models of the agreement publish: more scores mean more noise in each.
+docs/concepts/what-leaves.md has the reasons.
 
 There is always a result, whatever the values: an unusable row is left out, and too few persons give a result
 without scores.
@@ -121,15 +122,18 @@ def run(analysis: ModelAnalysis, table: pl.DataFrame, k: int, noise: Noise, exec
 def leave_out_small(table: pl.DataFrame, k: int, drawn: Noise) -> pl.DataFrame:
     """Leave out the persons of small cells, so that no comparison isolates a few persons.
 
-    The whole result is not withheld, because its existence would be one exact bit. The threshold, k to 2k, is
-    secret: a person who makes a cell large enough is detected with probability 1/k.
+    The whole result is not withheld, because its existence would be one exact bit. Each person has a separate
+    secret threshold, k to 2k. So one more person in a cell changes whether one or two others count. With one
+    threshold, it would decide for all of them with probability 1/k.
 
     Args:
-        table: its last column is the size of each row's cell, and is not returned.
+        table: its first column is the person. Its last column is the size of that person's cell, and is not
+            returned.
         k: the fewest persons.
         drawn: the noise of this question.
     """
-    least = k + math.floor(k * drawn.uniform("cell"))
+    names = table.to_series(0).cast(pl.String)
+    least = pl.Series([k + math.floor(k * drawn.uniform(f"cell {name}")) for name in names], dtype=pl.Int64)
     return table.filter(table.to_series(-1) >= least)[:, :-1]
 
 

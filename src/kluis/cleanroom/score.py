@@ -1,7 +1,9 @@
 """Area under the ROC curve, and its uncertainty over persons.
 
 Every score is a mean over placements: the share of the other class against which a person is ranked
-correctly. The intervals do not include the variance of fitting the model again on other persons.
+correctly. A pair whose log-odds differ by less than ``NEAR`` counts in part. An AUC in the strict sense
+depends only on the order: if a model predicts little, one person can turn the sign of a weight, and with it
+the order of all pairs. The intervals do not include the variance of fitting the model again on other persons.
 
 Spec: DeLong, DeLong and Clarke-Pearson, Biometrics 1988; Hanley and McNeil, Radiology 1982.
 """
@@ -13,6 +15,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Bits = npt.NDArray[np.bool_]
+NEAR = 0.5  # of log-odds: a factor of 1.65
 
 
 def placements(outcome: Bits, scores: Floats) -> Floats:
@@ -20,7 +23,7 @@ def placements(outcome: Bits, scores: Floats) -> Floats:
 
     Args:
         outcome: one for each person; both values occur.
-        scores: one for each person, finite.
+        scores: one for each person, log-odds, finite.
     """
     placed = np.empty(len(outcome))
     ill, well = np.sort(scores[outcome]), np.sort(scores[~outcome])
@@ -30,7 +33,7 @@ def placements(outcome: Bits, scores: Floats) -> Floats:
 
 
 def auc(outcome: Bits, placed: Floats) -> float:
-    """The chance that a person with the outcome scores above one without."""
+    """The chance that a person with the outcome scores above one without; near ones count in part."""
     return float(placed[outcome].mean())
 
 
@@ -48,6 +51,10 @@ def single_variance(value: float, ill: float, well: float) -> float:
 
 
 def _below(ordered: Floats, scores: Floats) -> Floats:
-    both = np.searchsorted(ordered, scores, "left") + np.searchsorted(ordered, scores, "right")
-    shares: Floats = both / (2 * len(ordered))
+    """For each score, the share of the others below it; of those nearer than ``NEAR``, a part each."""
+    least = np.searchsorted(ordered, scores - NEAR, "right")
+    most = np.searchsorted(ordered, scores + NEAR, "left")
+    sums = np.concatenate(([0.0], np.cumsum(ordered)))
+    near = (most - least) * (0.5 + scores / (2 * NEAR)) - (sums[most] - sums[least]) / (2 * NEAR)
+    shares: Floats = (least + near) / len(ordered)
     return shares

@@ -1,15 +1,15 @@
-"""Serves an ASGI application inside an enclave, over a listening socket that its host hands in.
+"""Serves an ASGI application inside an enclave, over a listening socket from its host.
 
-TLS 1.3 ends inside, with a key made inside; a client asks for evidence on the same connection and knows
-whom it talks to. HTTP/1.1 is uvicorn's, over h11. In an application's module::
+TLS 1.3 ends inside, with a key generated inside. A client requests evidence on the same connection, and so
+authenticates the enclave. HTTP/1.1 is uvicorn's, over h11. In an application's module::
 
     app = Enclave("web", product_id=9, svn=1)
     asgi.host(app, web)                # web: a Starlette, FastAPI or any ASGI application
 
-declares the ecalls ``serve``, which returns when ``drain`` was called and all is done, and for clients
-that look for a name ``certificate_request`` and ``use_certificate``. The listening socket stays the host's:
-to restart without a refused connection it starts the next enclave on it first, then drains this one.
-docs/decisions/0014-uvicorn-serves-inside.md says why it is made so.
+declares the ecalls ``serve``, which returns after ``drain`` when all requests are done, and
+``certificate_request`` and ``use_certificate`` for clients that check a server's name. The listening socket
+stays the host's: to restart without refusing connections, it starts the next enclave on the socket first,
+then drains this one. docs/decisions/0014-uvicorn-serves-inside.md has the reasons.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import importlib
 import logging
 import socket
 import threading
@@ -57,17 +58,17 @@ __all__ = [
 ]  # fmt: skip
 
 
+_LATE = {
+    "AttestedTransport": "kluis.enclave.attested_tls.client",
+    "Granted": "kluis.enclave.connected",
+}
+
+
 def __getattr__(name: str) -> Any:
-    """Load the client's side, and httpx with it, when it is first named: a server does without it."""
-    if name == "AttestedTransport":
-        from kluis.enclave.attested_tls.client import AttestedTransport
-
-        return AttestedTransport
-    if name == "Granted":
-        from kluis.enclave.connected import Granted
-
-        return Granted
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Load the client's side, and httpx with it, on first use: a server does without it."""
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LATE[name]), name)
 
 
 class Identity(Protocol):
@@ -92,9 +93,9 @@ class Server:
 
     Args:
         application: ASGI 3.
-        peers: what is wanted of clients that attest themselves; None: none are asked to.
-        limits: what clients may take.
-        identity: of its TLS; None: a key made here.
+        peers: requirements on clients that attest themselves; None: clients are not attested.
+        limits: for clients.
+        identity: of its TLS; None: a key generated here.
     """
 
     def __init__(
@@ -131,7 +132,7 @@ class Server:
         """Serve until :meth:`drain`.
 
         Args:
-            listener: a listening stream socket, non-blocking; stays the caller's.
+            listener: a listening stream socket, non-blocking; owned by the caller.
 
         Raises:
             UnavailableError: the application's start-up failed.
@@ -158,10 +159,11 @@ class Server:
         await lifespan.shutdown()
 
     def drain(self, seconds: float) -> None:
-        """Accept no more, let what runs end within ``seconds``, then end; from any thread, and at once.
+        """Accept no more connections, let requests finish within ``seconds``, then end; callable from any
+        thread, returns at once.
 
         Raises:
-            UsageError: it does not serve.
+            UsageError: it is not serving.
         """
         loop, draining = self._loop, self._draining
         if loop is None or draining is None:
@@ -187,7 +189,7 @@ class Server:
                 raise
 
     async def _place(self, listener: socket.socket) -> None:
-        """Take a client's place. Where there is none, those who keep one for nothing give it to who waits."""
+        """Reserve a place for a client. If there is none, idle connections make room for waiting clients."""
         while self._free.locked():
             await readable(listener)
             with contextlib.suppress(TimeoutError):
@@ -199,7 +201,9 @@ class Server:
         await self._free.acquire()
 
     def _make_room(self) -> None:
-        """End connections that wait for their clients: those that never asked, or else some that are kept."""
+        """Close connections that wait for their clients: those without any request first, then some
+        kept-alive ones.
+        """
         patient = sorted(
             (one for one in self._open if one.waits >= GIVE_WAY_SECONDS), key=lambda one: -one.waits
         )
@@ -207,9 +211,9 @@ class Server:
             one.give_way()
 
     async def _accept_one(self, listener: socket.socket, state: dict[str, Any]) -> None:
-        """Take one client; whatever is raised, nothing of it is left but its place."""
+        """Accept one client; if anything is raised, only its place remains reserved."""
         made = await next_client(listener)
-        # A client that was let in is served: a drain, which cancels this, does not reach its beginning.
+        # An accepted client is served: a drain, which cancels this, does not interrupt its start.
         await asyncio.shield(self._begin(made, state))
 
     async def _begin(self, made: socket.socket, state: dict[str, Any]) -> None:
@@ -243,7 +247,8 @@ class Server:
 
         async def application(scope: Any, receive: Any, send: Any) -> None:
             made.heard()
-            # Who asks for evidence has a request to send, and loses it if this is the last answer.
+            # A client that requests evidence has a request to send, and would lose it if this were the last
+            # answer.
             last = scope["path"] != PATH
             whole = False
             if link.asks_clients:
@@ -261,7 +266,8 @@ class Server:
             except Exception as error:  # a framework raises what it has answered with 500
                 if not whole:
                     raise
-                # Raised on, it would have the connection closed unasked, under the client's next request.
+                # If raised further, it would close the connection without notice, under the client's next
+                # request.
                 logging.getLogger("uvicorn.error").error("Exception in ASGI application", exc_info=error)
 
         def upper() -> Http:
@@ -286,10 +292,10 @@ class Server:
             self._free.release()
 
     async def _finish(self) -> None:
-        """Answer what still comes on each connection, and close it; cut off what does not end.
+        """Answer the remaining requests on each connection, and close it; abort connections that do not end.
 
-        A client that keeps a connection may be about to use it: so its next answer says that it is the last
-        one, and only a connection that stays idle is closed unasked.
+        A client that keeps a connection may be about to use it. So its next answer announces that it is the
+        last one, and only an idle connection is closed without notice.
         """
         now = asyncio.get_running_loop().time
         end, idle = now() + self._patience, now() + min(self._patience, DRAIN_IDLE_SECONDS)
@@ -305,12 +311,12 @@ class Server:
         await asyncio.gather(*self._state.tasks, return_exceptions=True)
 
     async def _tell_time(self) -> None:
-        """Keep the ``Date`` header, whose time is the host's word."""
+        """Update the ``Date`` header, whose time comes from the host."""
         while True:
             try:
                 self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
                 await asyncio.sleep(1)
-            except MemoryError:  # the header stands still until there is some
+            except MemoryError:  # the header keeps its time until there is memory
                 await pause()
 
 
@@ -323,22 +329,22 @@ def host(
     limits: Limits | None = None,
     identity: Identity | None = None,
 ) -> Server:
-    """Declare the ecalls that serve ``application`` on a granted socket, end it, and name it to clients.
+    """Declare the ecalls that serve ``application`` on a granted socket, drain it, and certify its key.
 
     Args:
-        app: whose ecalls they become.
+        app: that declares the ecalls.
         application: ASGI 3.
-        grant: that the manifest has, and the host brings a listening socket for.
-        peers: what is wanted of clients that attest themselves; None: none are asked to.
-        limits: what clients may take.
-        identity: of its TLS; None: a key made here, which the host may have a certificate issued for.
+        grant: in the manifest, for which the host provides a listening socket.
+        peers: requirements on clients that attest themselves; None: clients are not attested.
+        limits: for clients.
+        identity: of its TLS; None: a key generated here, which the host can have certified.
     """
     server = Server(application, peers=peers, limits=limits, identity=identity)
     once = threading.Lock()
 
     @app.ecall
     def serve() -> None:
-        """Serve until ``drain``; once a launch."""
+        """Serve until ``drain``; once for each launch."""
         if not once.acquire(blocking=False):
             raise UsageError("serve: serves already, or has served")
         with granted_socket(grant) as listener:
@@ -347,7 +353,7 @@ def host(
 
     @app.ecall
     def drain(seconds: float) -> None:
-        """Accept no more, let what runs end within ``seconds``, then return from ``serve``."""
+        """Accept no more connections, let requests finish within ``seconds``, then return from ``serve``."""
         server.drain(seconds)
 
     if isinstance(server.key, ServerKey):
@@ -363,25 +369,25 @@ def _declare_naming(app: Enclave, key: ServerKey) -> None:
 
     @app.ecall
     def use_certificate(chain: bytes) -> None:
-        """Show clients this chain (PEM): it names the service by its host's word, and proves nothing more."""
+        """Use this chain (PEM) for clients: its name is the host's statement, and proves nothing more."""
         key.adopt(chain)
 
 
 def _tell_nothing(*_: object) -> None:
-    """A task's last exception is not for the host's eyes."""
+    """Discard a task's unhandled exception, which the host must not see."""
 
 
-# An exception's text may hold a secret, and standard error is the host's: only a handler that the
-# application adds itself hears of what its handlers raised.
+# An exception's text may contain a secret, and standard error is the host's. Only a logging handler that the
+# application adds receives its handlers' exceptions.
 for _name in ("uvicorn", "asyncio"):
     logging.getLogger(_name).addHandler(logging.NullHandler())
     logging.getLogger(_name).propagate = False
 
 GIVE_WAY_SECONDS: Final = 1.0
-"""How long a client may keep a place for nothing while another waits for one."""
+"""How long a client may keep an idle place while another waits for one."""
 MOST_KEPT_ENDED: Final = 16
-# What a connection's making may end in, that another's need not: OpenSSL has an error of its own for
-# memory that it does not get.
+# Errors when creating a connection that need not affect others: OpenSSL has a separate error for failed
+# allocations.
 SCARCE: Final = (OSError, MemoryError, SSL.Error)
 DRAIN_LOOK_SECONDS: Final = 0.01
 DRAIN_IDLE_SECONDS: Final = 1.0

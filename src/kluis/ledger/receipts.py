@@ -180,7 +180,8 @@ def verify(
         receipt: as it was read.
         service: the certificate whose key the caller pins.
         what: for messages.
-        claims_digest: 32 bytes, computed from what the caller was told; None: the receipt's own counts.
+        claims_digest: 32 bytes, computed from the response that the caller got; None: the receipt's own is
+            used.
 
     Returns:
         The root, 32 bytes.
@@ -228,7 +229,8 @@ def verify_cose(
         receipt: as it was read.
         key: the service's, which the caller pins.
         what: for messages.
-        claims_digest: 32 bytes, computed from what the caller was told; None: the receipt's own counts.
+        claims_digest: 32 bytes, computed from the response that the caller got; None: the receipt's own is
+            used.
 
     Returns:
         The root, 32 bytes.

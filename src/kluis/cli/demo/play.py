@@ -1,4 +1,4 @@
-"""What ``kluis demo`` plays: the main job on real patients, then everyone who tries to get at them."""
+"""Run ``kluis demo``: the main job on real patients, then attacks by everyone who tries to get at them."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from kluis.tee.platform.launching import places
 CLAIM = """
 
 Of about {persons:,} people whose outcome after five years is known, about {with_outcome} died. AUC is the \
-probability that the model ranks a person who died above a person who did not. Each person was scored by \
-models fitted without that person ({folds} folds). Secret noise hides what one person changes; the intervals \
-include it.
+probability that the model ranks a person who died above a person who did not; pairs with nearly equal \
+scores count in part. Each person was scored by models fitted without that person ({folds} folds). Secret \
+noise hides what one person changes; the intervals include it.
 
 In this cohort and for this model the laboratory's values {verdict}: for the same people the AUC differs \
 by {gained}. This proves nothing about other models, other clinics, or causes. The laboratory has no deaths \
@@ -37,13 +37,13 @@ left out."""
 
 
 def play(brief: bool) -> None:
-    """Run it and say each step.
+    """Run the demo and print each step.
 
     Args:
-        brief: the main job alone, without the attackers.
+        brief: only the main job, without the attackers.
 
     Raises:
-        InternalError: an attacker got what is kept out.
+        InternalError: an attack succeeded that must not.
     """
     began = time.monotonic()
     found: dict[str, Any] = {}
@@ -167,7 +167,7 @@ class _Witnessed:
 
 
 def _each(made: Iterable[Attempt], *, limit: bool = False) -> list[Attempt]:
-    """Say each attempt as it ends."""
+    """Print each attempt as it ends."""
     found = []
     for one in made:
         _say(demo_text.attempt(one, limit=limit))

@@ -1,4 +1,4 @@
-"""``kluis collateral``: what the makers publish about a platform, fetched, put together, and shown."""
+"""``kluis collateral``: fetch, bundle and show the documents that vendors publish about a platform."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import typer
 
 from kluis import installing
-from kluis.cli import completion, render
+from kluis.cli import completion, render, tls
 from kluis.cli.evidence import files
 from kluis.cli.render import Json
 from kluis.collateral import Cache, Cached, Makers, Times, bundle, fetch_for, release
@@ -203,13 +203,13 @@ def _makers(
     for name, url, ca in (("pccs", pccs, pccs_ca), ("kds", kds, kds_ca)):
         if url is None and ca is not None:
             raise UsageError(f"--{name}-ca: is of no service", hint=f"name the service with --{name}")
-    intel = Pcs() if pccs is None else Pcs(pccs, roots=None, trust=files.tls(pccs_ca))
-    amd = Kds() if kds is None else Kds(kds, trust=files.tls(kds_ca))
+    intel = Pcs() if pccs is None else Pcs(pccs, roots=None, trust=tls.trust(pccs_ca))
+    amd = Kds() if kds is None else Kds(kds, trust=tls.trust(kds_ca))
     return Makers(intel=services.enter_context(intel), amd=services.enter_context(amd))
 
 
 def _refuse_older(path: Path, lines: tuple[Line, ...]) -> None:
-    """Refuse to replace a bundle by one of older documents of the same makers about the same."""
+    """Refuse to replace a bundle with one of older documents of the same vendors for the same platform."""
     try:
         before = {_subject(line): line for line in bundle.describe(bundle.parse(files.read(path)))}
     except KluisError:  # another file: nothing older can take its place

@@ -68,6 +68,7 @@ def verify(
         service=None if service_cert is None else reading.certificate(service_cert),
         expected=[reading.expected(each) for each in expect_at_least or ()],
         secrets=None if secrets is None else reading.secrets(secrets),
+        replay=reading.replay(),
         own=None if root is None else reading.judge(root),
     )
     render.out(_shown(report), "\n".join(map(str, report.findings)))

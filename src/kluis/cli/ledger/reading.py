@@ -19,6 +19,7 @@ from kluis.ledger import claims as application_claims
 from kluis.ledger import receipts
 from kluis.ledger.audit.end import Expected
 from kluis.ledger.audit.files import Source
+from kluis.ledger.audit.governance import Replay
 from kluis.ledger.audit.nodes import NodeJudge
 from kluis.ledger.secrets import LedgerSecret
 from kluis.ledger.secrets import Secrets as LedgerSecrets
@@ -130,6 +131,17 @@ def secrets(path: Path) -> LedgerSecrets:
                 f"{path} line {number}: want a version and 64 hex digits", code="bad_encoding"
             ) from None
     return LedgerSecrets(found)
+
+
+def replay() -> Replay | None:
+    """Does members' requests again; None where the engine for their scripts is not installed."""
+    try:
+        from kluis.ledger.governance import replay as again
+    except ModuleNotFoundError as error:
+        if error.name != "jsbox":
+            raise
+        return None
+    return again.Replay()
 
 
 def judge(path: Path) -> NodeJudge:

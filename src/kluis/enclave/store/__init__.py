@@ -1,7 +1,10 @@
-"""A sealed map that the host keeps: it sees neither keys nor values, and cannot change or set back one."""
+"""A sealed key-value store kept by the host, which cannot read keys or values, or change or roll back a
+record.
+"""
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from kluis.enclave.store.model import Reading, Storage, Writing
@@ -15,10 +18,13 @@ if TYPE_CHECKING:
 __all__ = ["Reading", "Records", "SealedStore", "Storage", "Witness", "Writing", "declare"]
 
 
-def __getattr__(name: str) -> Any:
-    """Load what hands keys over when it is first named: hosts of stores do without it."""
-    if name != "declare":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from kluis.enclave.store.keys.custody import declare
+_LATE = {
+    "declare": "kluis.enclave.store.keys.custody",
+}
 
-    return declare
+
+def __getattr__(name: str) -> Any:
+    """Load what hands keys over on first use: hosts of stores do without it."""
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LATE[name]), name)

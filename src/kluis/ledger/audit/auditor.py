@@ -1,7 +1,7 @@
-"""The auditor: every check of a ledger that its files alone show, and what receipts show beyond them.
+"""Audit a ledger: every check that its files allow, and what receipts show beyond them.
 
-What no ledger shows by itself: whether its last entries were taken away, and whether the bytes after its
-last signed root are what the service wrote. A receipt of an entry that must be there shows the first.
+A ledger cannot show by itself whether its last entries were removed, or whether the bytes after its last
+signed root are what the service wrote. A receipt of an entry that must be in the ledger shows the first.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def audit(
         service: the certificate that the caller pins; None: the ledger's own is believed, and named.
         expected: what must be in the ledger.
         secrets: the ledger's; None: private parts stay closed.
-        replay: applies proposals again; None: that check is not made.
+        replay: does members' requests again; None: that check is not made.
         own: judges evidence of our platforms; None: it is left unjudged.
 
     Returns:
@@ -245,7 +245,7 @@ class _Audit:
             Check.CLAIMS: f"{self.keeping.claims} digests of snapshots",
         }
         if self.replays:
-            held[Check.REPLAY] = f"{self.governance.replayed} proposals change what they changed"
+            held[Check.REPLAY] = f"{self.governance.replayed} requests, done again, write what they wrote"
         if self.keeping.opened:
             held[Check.PRIVATE] = f"{self.keeping.opened} entries opened, each with its own evidence"
         return held

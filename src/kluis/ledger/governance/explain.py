@@ -89,7 +89,7 @@ def explain(store: Store, proposal: str, rules: Rules | None = None) -> Explanat
 
 
 class _Described:
-    """The node's side of a proposal that is only explained: it says what the node would do."""
+    """The node's side of a proposal that is only explained: it describes what the node would do."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -124,7 +124,7 @@ class _Described:
             )
         self.told.append(
             f"recovery shares are written for {len(participants)} participants, of whom {threshold} recover "
-            f"the service, and for {len(owners)} owners"
+            f"the service{f', and for {len(owners)} owners' if owners else ''}"
         )
 
     def endorse_node(self, request: str, valid_from: str, days: int) -> str:

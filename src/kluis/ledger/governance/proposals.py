@@ -142,7 +142,7 @@ def vote(
     return _decide(
         transaction,
         proposal,
-        _content(transaction, proposal_id),
+        content(transaction, proposal_id),
         Constitution(transaction, rules),
         effects,
         rules,
@@ -199,6 +199,18 @@ def proposals(transaction: Transaction) -> list[Proposal]:
     ]
 
 
+def content(transaction: Transaction, proposal_id: str) -> str:
+    """The text of a proposal, as it was submitted.
+
+    Raises:
+        ConstitutionFailed: the tables do not have it.
+    """
+    data = transaction.get(tables.PROPOSALS, proposal_id.encode())
+    if data is None:
+        raise ConstitutionFailed(f"proposal {proposal_id}: its content is not in the tables")
+    return data.decode()
+
+
 def actions(transaction: Transaction, proposal_id: str) -> list[Any]:
     """The actions of a proposal, as they were submitted.
 
@@ -206,7 +218,7 @@ def actions(transaction: Transaction, proposal_id: str) -> list[Any]:
         ProposalNotFound: there is none of that id.
     """
     find(transaction, proposal_id)
-    found = read_object(_content(transaction, proposal_id).encode(), "proposal").get("actions")
+    found = read_object(content(transaction, proposal_id).encode(), "proposal").get("actions")
     return found if isinstance(found, list) else []
 
 
@@ -263,13 +275,6 @@ def _forget_decided(transaction: Transaction, but: str) -> None:
 
 def _write(transaction: Transaction, proposal: Proposal) -> None:
     transaction.put(tables.PROPOSALS_INFO, proposal.id.encode(), write_json(proposal.info))
-
-
-def _content(transaction: Transaction, proposal_id: str) -> str:
-    data = transaction.get(tables.PROPOSALS, proposal_id.encode())
-    if data is None:
-        raise ConstitutionFailed(f"proposal {proposal_id}: its content is not in the tables")
-    return data.decode()
 
 
 def _text(request: Request) -> str:

@@ -8,7 +8,7 @@ Spec: CCF, "Auditing"; the replay is ours.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from kluis.errors import FormatError, KluisError
@@ -16,13 +16,14 @@ from kluis.formats.ccf import tables
 from kluis.formats.ccf.domain import Writes
 from kluis.formats.encoding import b64
 from kluis.formats.ietf import cose
+from kluis.hashes import sha256
 from kluis.ledger.governance import acks, documents, proposals, requests
 from kluis.ledger.governance.constitution import Rules
 from kluis.ledger.governance.documents import read_json, read_object, write_json
 from kluis.ledger.governance.recorded import RecordedEffects, problem_of_shares
 from kluis.ledger.governance.requests import Kind, Request
 from kluis.ledger.governance.service import Written
-from kluis.ledger.store import Transaction
+from kluis.ledger.store import Store, Transaction
 
 # Written by a node without a request of a member: joins, renewals, recovery, refreshed keys of issuers.
 BY_NODES: Final = frozenset(
@@ -42,6 +43,8 @@ NOT_COMPARED: Final = frozenset(
         "public:ccf.internal.encrypted_ledger_secrets",
     }
 )
+_KEPT: Final = "public:ccf."
+_PASSED: Final = frozenset({tables.COSE_SIGNATURES, tables.TREE, tables.SNAPSHOT_EVIDENCE})
 _NODES: Final = "public:ccf.gov.nodes."
 # Of tables that an entry may write for other reasons than governance.
 _OTHERS: Final = (
@@ -58,38 +61,54 @@ class Replay:
     """Replays a ledger's governance, entry by entry, from the first one on.
 
     Args:
-        rules: limits of scripts; those of a ballot decide whether it counts, so give those of the service.
+        rules: limits of scripts. They decide whether a slow ballot counts: give those of the service.
+
+    Attributes:
+        count: how many requests of members were done again.
     """
 
     def __init__(self, rules: Rules | None = None) -> None:
         self._rules = rules or Rules()
         self._written = Written()
+        self._store = Store()
+        self.count = 0
 
-    def check(self, transaction: Transaction, seqno: int, writes: Writes, root: bytes) -> list[str]:
-        """Check one entry, and note it.
+    def entry(self, seqno: int, writes: Writes, roots: Iterable[bytes]) -> list[str]:
+        """Check one entry, and go on to the next.
 
         Args:
-            transaction: begun on the state before the entry; it is used up.
             seqno: of the entry.
             writes: its public writes.
-            root: of the tree over all entries before it, 32 bytes.
+            roots: of the tree, 32 bytes each: over all entries before this one, then over one less, and so
+                on. A proposal's id is computed from one of them.
 
         Returns:
             what is wrong with it, a sentence each; empty if nothing is.
         """
         try:
-            return list(self._check(transaction, seqno, writes, root))
+            if not any(name.startswith(tables.GOVERNANCE) for name in writes):
+                return []
+            return list(self._check(self._store.begin(), writes, roots))
         except KluisError as error:
             return [f"governance: {error.message}"]
         finally:
-            self._written.note(seqno, writes)
+            self.skip(seqno, writes)
 
-    def _check(self, transaction: Transaction, seqno: int, writes: Writes, root: bytes) -> Iterator[str]:
+    def skip(self, seqno: int, writes: Writes) -> None:
+        """Go on to the next entry without a check."""
+        kept = {name: rows for name, rows in writes.items() if name.startswith(_KEPT) and name not in _PASSED}
+        if kept:
+            self._store.apply(seqno, kept)
+            self._store.compact(seqno)
+            self._written.note(seqno, kept)
+
+    def _check(self, transaction: Transaction, writes: Writes, roots: Iterable[bytes]) -> Iterator[str]:
         governed = {name for name in writes if name.startswith(tables.GOVERNANCE)}
         if not governed or transaction.get(tables.SERVICE_INFO, tables.ONLY) is None:
             return
         if tables.COSE_HISTORY in writes:
-            yield from self._requested(transaction, writes, root)
+            self.count += 1
+            yield from self._requested(transaction, writes, roots)
         elif tables.MEMBER_ACKS in writes:
             yield from self._acknowledged(transaction, writes)
         elif _creates(writes):
@@ -102,7 +121,7 @@ class Replay:
             if tables.SERVICE_INFO in writes and documents.SUBMITTED_SHARES not in writes:
                 yield f"table {tables.SERVICE_INFO}: is changed without a member's signed request"
 
-    def _requested(self, transaction: Transaction, writes: Writes, root: bytes) -> Iterator[str]:
+    def _requested(self, transaction: Transaction, writes: Writes, roots: Iterable[bytes]) -> Iterator[str]:
         history = writes[tables.COSE_HISTORY]
         if len(history) != 1:
             yield f"table {tables.COSE_HISTORY}: want one request in an entry, got {len(history)}"
@@ -114,6 +133,7 @@ class Replay:
         effects = RecordedEffects(writes, self._written)
         match request.kind:
             case Kind.PROPOSAL:
+                root = _root_of(request, writes, roots)
                 proposals.propose(transaction, request, root, effects, self._rules, now=None)
             case Kind.BALLOT:
                 proposals.vote(
@@ -150,8 +170,10 @@ class Replay:
 
 
 def differences(given: Writes, recorded: Writes) -> Iterator[str]:
-    """In what an entry's writes differ from those that its request gives, a sentence each."""
+    """In what an entry's public writes differ from those that its request gives, a sentence each."""
     for table in sorted({*given, *recorded} - NOT_COMPARED - {*_OTHERS}):
+        if not tables.is_public(table):
+            continue
         ours, theirs = given.get(table, {}), recorded.get(table, {})
         for key in sorted({*ours, *theirs}):
             if key not in theirs:
@@ -163,6 +185,15 @@ def differences(given: Writes, recorded: Writes) -> Iterator[str]:
                     f"table {table}: key {_shown(key)} is {_shown(theirs[key])}, and its request gives "
                     f"{_shown(ours[key])}"
                 )
+
+
+def _root_of(request: Request, writes: Writes, roots: Iterable[bytes]) -> bytes:
+    """The root that a recorded proposal's id is computed from; if none matches, any other, so that the ids
+    differ.
+    """
+    digest, recorded = sha256(request.message.signature), writes.get(tables.PROPOSALS_INFO, {})
+    found = (root for root in roots if sha256(root + digest).hex().encode() in recorded)
+    return next(found, bytes(32))
 
 
 def _creates(writes: Writes) -> bool:

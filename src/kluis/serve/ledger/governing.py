@@ -32,8 +32,8 @@ class Governor:
 
     Args:
         url: ``https://host:port``.
-        service: the service's certificate, PEM: nothing else is trusted.
-        key: the member's, P-384 or P-256; None for one who only reads.
+        service: the service's certificate, PEM, the only trusted one.
+        key: the member's, P-384 or P-256; None for reading only.
         certificate: the member's, PEM; None likewise.
         clock: for the time that requests state; None: this machine's.
         transport: that judges the other end itself, as attested TLS does; ``service`` is not looked at then.
@@ -164,7 +164,7 @@ def member_id(certificate: str) -> str:
 
 
 def _words(answer: httpx.Response) -> str:
-    """What a refusal says, as somebody else's words."""
+    """The reason of a refusal, sanitized as foreign text."""
     try:
         error = answer.json()["error"]
         return foreign(f"{error['code']}: {error['message']}")

@@ -122,26 +122,26 @@ class HostedLedger:
         }
 
     def begin(self, enclave: EnclaveProxy, address: str) -> None:
-        """Have a node take the log.
+        """Let a node open the log.
 
         Args:
             enclave: which took its settings.
             address: ``host:port`` that clients use.
 
         Raises:
-            KluisError: it does not; says why.
+            KluisError: it does not; states why.
         """
         pem: str = enclave.begin.within(BEGIN_SECONDS)(address)
         files.write(self.certificate, pem.encode())
 
     def open_service(self, address: str) -> None:
-        """Have the member that was made here open the service, if it is not open.
+        """Open the service by the member that was created here, if it is not open.
 
         Args:
             address: ``https://host:port`` of a node that serves.
 
         Raises:
-            KluisError: it is not opened; says why.
+            KluisError: it is not opened; states why.
         """
         member = self.member
         if member is not None:

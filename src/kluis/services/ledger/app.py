@@ -106,7 +106,7 @@ class LedgerApplication:
         """Do what is due by now.
 
         Raises:
-            KluisError: the engine ended by itself; says why.
+            KluisError: the engine ended by itself; states why.
         """
         if self.node.engine.ended is not None:
             raise self.node.engine.ended

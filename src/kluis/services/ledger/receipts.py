@@ -1,6 +1,6 @@
-"""Receipts of committed entries, made from what the host gives back and the tree confirms.
+"""Receipts of committed entries, made from data that the host returns and the tree confirms.
 
-The commit evidence in them is known to nodes alone, and given for nothing that is not committed.
+Only nodes know the commit evidence in them, and give it only for committed entries.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Proven:
         txid: of the entry.
         part: the entry itself.
         components: of its leaf.
-        node: the node's signature; None where the service alone signs.
+        node: the node's signature; None if only the service signs.
         service: the service's.
     """
 

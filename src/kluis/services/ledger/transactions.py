@@ -14,10 +14,10 @@ from kluis.services.web import Refusal
 
 
 def named(text: str, what: str = "transaction id") -> TxId:
-    """The id that a client wrote.
+    """Parse the transaction id that a client sent.
 
     Raises:
-        Refusal: 400, it is none.
+        Refusal: 400, it is malformed.
     """
     try:
         return TxId.parse(text, what)

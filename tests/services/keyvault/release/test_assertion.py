@@ -277,7 +277,7 @@ GOOD = public_jwk(ENVIRONMENT, kid="k", use="enc")
         *[
             (
                 {"keys": [{"kty": "RSA", "kid": "k", "use": "enc", "x5c": wrong}]},
-                "x-ms-runtime.keys.x5c: want base64url, got none",
+                "x-ms-runtime.keys.x5c: want base64url, got nothing",
             )
             for wrong in ([], "AAAA", 5, {})
         ],
@@ -301,7 +301,7 @@ GOOD = public_jwk(ENVIRONMENT, kid="k", use="enc")
         ({"keys": [SMALL]}, "x-ms-runtime.keys: want an RSA key of 2048 to 8192 bits, got another"),
         (
             {"keys": [{"kty": "RSA", "kid": "k", "use": "enc"}]},
-            "x-ms-runtime.keys.x5c: want base64url, got none",
+            "x-ms-runtime.keys.x5c: want base64url, got nothing",
         ),
         (
             {"keys": [{"kty": "RSA", "kid": "k", "use": "enc", "x5c": ["AAAA"]}]},
