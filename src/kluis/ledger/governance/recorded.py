@@ -14,8 +14,8 @@ from kluis.formats.ccf import tables
 from kluis.formats.ccf.domain import Writes
 from kluis.formats.ccf.shares import RecoveryShares
 from kluis.ledger.governance import documents
-from kluis.ledger.governance.crypto import instant
 from kluis.ledger.governance.documents import load_certificate, read_json, read_object, write_json
+from kluis.ledger.governance.scripts.crypto import instant
 from kluis.ledger.governance.service import Written
 from kluis.ledger.js import HostFault
 from kluis.ledger.store import Transaction
@@ -32,7 +32,7 @@ class RecordedEffects:
         written: of the entries before.
 
     Attributes:
-        problems: what the entry does not have, one sentence each.
+        problems: what is wrong with the entry, a sentence each.
     """
 
     def __init__(self, writes: Writes, written: Written) -> None:
@@ -76,7 +76,7 @@ class RecordedEffects:
         self._take(transaction, tables.RECOVERY_SHARES)
 
     def endorse_node(self, request: str, valid_from: str, days: int) -> str:
-        """The entry's certificate for the request's key, with the requested validity."""
+        """The certificate of the entry that is of the request's key, and valid as requested."""
         try:
             wanted = x509.load_pem_x509_csr(request.encode()).public_key()
         except ValueError:
@@ -114,10 +114,10 @@ class RecordedEffects:
         return 0
 
     def close_chunk(self) -> None:
-        """The tables do not record this."""
+        """Nothing: it is not in the tables."""
 
     def snapshot(self) -> None:
-        """The tables do not record this."""
+        """Nothing: it is not in the tables."""
 
     def version(self, table: str, key: bytes) -> int | None:
         """As the node had it."""
@@ -137,7 +137,7 @@ class RecordedEffects:
             abs(found.not_valid_before_utc - asked) > _DAY
             or found.not_valid_after_utc > asked + timedelta(days=days) + _DAY
         ):
-            self.problems.append("an issued certificate is not valid as its request asks for")
+            self.problems.append("an issued certificate is not valid as its request states")
 
 
 def problem_of_shares(transaction: Transaction, writes: Writes) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The host's side of the object ``ccf`` (``globals.js``): each operation that a script can call."""
+"""The host's side of the object ``ccf`` (``globals.js``): each operation that a script calls."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from kluis.errors import FormatError
 from kluis.formats.encoding import jcs
-from kluis.ledger.governance import crypto, jwt
-from kluis.ledger.governance.access import Access, Phase, check
-from kluis.ledger.governance.effects import Effects
+from kluis.ledger.governance.scripts import crypto, jwt
+from kluis.ledger.governance.scripts.access import Access, Phase, check
+from kluis.ledger.governance.scripts.effects import Effects
 from kluis.ledger.js import HostFault, Value
 from kluis.ledger.store import Transaction
 
@@ -23,13 +23,13 @@ _TCB: Final = {
 
 
 class Bindings:
-    """The operations of a script in one phase, over one transaction.
+    """What a script of one phase may ask for, over one transaction.
 
     Args:
         transaction: that it reads and writes.
         phase: of the script.
         effects: the node's side; None where no script applies anything.
-        check_constitution: evaluates a constitution, and raises :class:`HostFault` if it is not valid.
+        check_constitution: evaluates a constitution, and raises :class:`HostFault` if it is not one.
     """
 
     def __init__(
@@ -76,10 +76,10 @@ class Bindings:
         }
 
     def __call__(self, operation: Value, *arguments: Value) -> Value:
-        """Run the operation that a script calls.
+        """Do what the script calls for.
 
         Raises:
-            HostFault: it is not allowed, or the arguments have the wrong type.
+            HostFault: it is not allowed, or the arguments are not of its kind.
         """
         found = self._operations.get(operation) if isinstance(operation, str) else None
         if found is None:
