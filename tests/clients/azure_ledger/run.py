@@ -189,7 +189,7 @@ def the_service_tells_of_itself() -> None:
 
 @scenario
 def roles_are_defined_where_the_client_can() -> None:
-    """The newer client alone has roles and users of several; tags find their entries."""
+    """Only the newer client has roles and users of several; tags find their entries."""
     ledger, user = client(), WORLD["fingerprint"]
     if not hasattr(ledger, "create_user_defined_role"):
         return
@@ -221,7 +221,7 @@ def javascript_is_refused_with_its_name() -> None:
 
 @scenario
 def a_wrong_trust_root_connects_to_nothing() -> None:
-    """The service's certificate alone is trusted."""
+    """Only the service's certificate is trusted."""
     wrong = ConfidentialLedgerClient(WORLD["url"], credential("admin"), ledger_certificate_path=WORLD["ca"])
     try:
         wrong.create_ledger_entry({"contents": "x"})

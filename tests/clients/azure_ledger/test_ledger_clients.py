@@ -1,6 +1,6 @@
 """A ledger in a real enclave, and everybody's own clients: Azure's two versions, requests, httpx, openssl.
 
-The ledger is run by ``kluis serve`` as a process of its own, which is hung up on and killed at the end.
+The ledger is run by ``kluis serve`` as a separate process, which is hung up on and killed at the end.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Running:
         }
 
     def context(self, *, with_certificate: bool = True) -> ssl.SSLContext:
-        """TLS that trusts the service's certificate alone, as strictly as Python can."""
+        """TLS that trusts only the service's certificate, as strictly as Python can."""
         context = ssl.create_default_context(cafile=str(self.state / "service_cert.pem"))
         context.verify_flags |= ssl.VERIFY_X509_STRICT
         if with_certificate:
@@ -141,7 +141,7 @@ def test_azures_client(version: str, running: Running) -> None:
 
 
 def test_a_clients_certificate_reaches_the_enclave(running: Running) -> None:
-    """By httpx and by openssl s_client, self-signed as it is; without one a client is asked who it is."""
+    """By httpx and by openssl s_client, self-signed as it is; without one a client has no identity."""
     seen = running.ask("GET", "/app/whoami").json()
     assert (seen["userId"], "certificate" in seen["identity"]) == (running.fingerprint, True)
     nobody = httpx.get(
