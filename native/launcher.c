@@ -256,7 +256,6 @@ static void *python(void *unused) {
     status = Py_InitializeFromConfig(&config);
     if (PyStatus_Exception(status)) die_of(status);
     PyConfig_Clear(&config);
-    memory_warm();
 
     PyObject *module = PyImport_ImportModule(self.entry), *result = NULL;
     int loads = module && PyObject_HasAttrString(module, "load");

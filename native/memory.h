@@ -23,6 +23,6 @@ void memory_limits(size_t heap_bytes, unsigned threads);
 void memory_allow_code(void);
 /* Whether a library requested executable memory and was refused. */
 int memory_refused_code(void);
-/* Start the thread that touches pages ahead of their use. */
+/* Start the thread that touches pages ahead of their use, unless it is there. */
 void memory_warm(void);
 #endif

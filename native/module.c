@@ -25,6 +25,13 @@ static PyObject *set_aside(PyObject *module, PyObject *bytes) {
     Py_RETURN_NONE;
 }
 
+static PyObject *warm(PyObject *module, PyObject *unused) {
+    (void)module;
+    (void)unused;
+    memory_warm();
+    Py_RETURN_NONE;
+}
+
 static PyObject *finish(struct sha256 *hash) {
     unsigned char digest[SHA256_BYTES];
     sha256_end(hash, digest);
@@ -64,6 +71,7 @@ static PyObject *create(void) {
     static PyMethodDef methods[] = {
         {"refused_code", refused_code, METH_NOARGS, "Whether a library requested executable memory and was refused."},
         {"set_aside", set_aside, METH_O, "Reserve so many bytes of the heap; 0 frees them."},
+        {"warm", warm, METH_NOARGS, "Touch pages of the heap ahead of their use, from now on, in a thread."},
         {NULL, NULL, 0, NULL},
     };
     static PyMethodDef hashing[] = {

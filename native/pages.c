@@ -322,8 +322,8 @@ int pages_drop_plain(size_t from, size_t n) {
 /* ---- warming ---------------------------------------------------------------------------------- */
 
 #define AHEAD (48 * MIB / PAGE)
-/* Nanoseconds. Each new secret page interrupts every core: a start takes a third longer if warming begins at
- * once than if it begins after the start. */
+/* Nanoseconds. Each new secret page interrupts every core, so warming begins after the start: the runtime
+ * requests it, and the first call comes before it. */
 #define WARM_AFTER 200000000
 
 /* A thread that touches pages ahead of the highest allocated one. A futex call that cannot wait reads its

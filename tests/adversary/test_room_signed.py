@@ -170,6 +170,7 @@ def test_fingerprints_cover_name_and_both_keys(table: Table, tmp_path: Path) -> 
         ({"name": "The Clinic"}, {"name": "the  clinic"}),
         ({"name": "The clinic"}, {"name": "The \u0441linic"}),  # Cyrillic es
         ({"name": "TO"}, {"name": "\u03a4\u039f"}),  # Greek tau and omicron
+        ({"id": "lab"}, {"name": "Lab"}),  # the short name of one as the name of the other
         ({"name": "A"}, {"name": "A"}),  # one object in memory, as Python keeps every single letter
     ],
 )

@@ -203,8 +203,8 @@ class Agreement(Document, frozen=True):
         """
         shown.check(self, "agreement")  # 1
         _want_once("party", [each.id for each in self.parties])  # 2
-        _want_unlike("short names", [each.id for each in self.parties])
-        _want_unlike("names", [each.name for each in self.parties])
+        _want_unlike("short names", [(each.id,) for each in self.parties])
+        _want_unlike("names", [(each.id, each.name) for each in self.parties])
         _want_once("data set", [each.id.lower() for each in self.datasets])
         _want_once("analysis", [each.id for each in self.analyses])
         for keys in (
@@ -297,15 +297,17 @@ def _want_once(what: str, names: Sequence[str]) -> None:
         raise PolicyError(f"agreement: want each {what} once, got {sorted(names)}", code="agreement")
 
 
-def _want_unlike(what: str, names: Sequence[str]) -> None:
+def _want_unlike(what: str, parties: Sequence[tuple[str, ...]]) -> None:
+    """Refuse two parties with names that look alike; a party's own may."""
     seen: dict[str, str] = {}
-    for each in names:
-        if (other := seen.get(_skeleton(each))) is not None:
-            raise PolicyError(
-                f"agreement: want parties with {what} that do not look alike, got {other!a} and {each!a}",
-                code="agreement",
-            )
-        seen[_skeleton(each)] = each
+    for names in parties:
+        for each in names:
+            if (other := seen.get(_skeleton(each))) is not None:
+                raise PolicyError(
+                    f"agreement: want parties with {what} that do not look alike, got {other!a} and {each!a}",
+                    code="agreement",
+                )
+        seen |= {_skeleton(each): each for each in names}
 
 
 def _skeleton(name: str) -> str:

@@ -91,12 +91,9 @@ def _words(agreement: Agreement, trust: Trust | None) -> list[str]:
 
 
 def _code(code: Code, trust: Trust | None) -> list[str]:
-    lines = [
-        "code",
-        f"  image    {code.image_id}",
-        f"  level    {', '.join(code.protection)}; debug never; may be missing:"
-        f" {', '.join(code.lacks) or 'nothing'}",
-    ]
+    missing = ", ".join(code.lacks) or "nothing"
+    words = f"{', '.join(code.protection)}; debug never; may be missing: {missing}"
+    lines = ["code", f"  image    {code.image_id}", *folded("  level    ", words, "         \\ ")]
     known = {level.value: level for level in ProtectionLevel}
     for name in code.protection:
         if name in known:

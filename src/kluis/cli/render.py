@@ -2,7 +2,7 @@
 error.
 
 A command takes ``json: Json = False`` and calls ``out(value, text)`` once; with ``--json`` the value is
-printed, else the text. Colour never carries meaning.
+printed, else the text. Colour only repeats what words state.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import re
 import shutil
 import sys
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Annotated, Any, Final, TextIO
 import msgspec
 import typer
 
+from kluis.cli.terminal import painted, width
 from kluis.errors import KluisError, UsageError, foreign
 from kluis.views.printable import harmless
 
@@ -65,8 +65,12 @@ def out(value: Any, text: str) -> None:
         text: what a person reads, without the last newline.
     """
     line = msgspec.json.format(_json(value), indent=2).decode() if _mode.json else text
-    sys.stdout.write(harmless(line, json.dumps if _mode.json else ascii) + "\n")
+    sys.stdout.write(_shown(line, sys.stdout) + "\n")
     sys.stdout.flush()
+
+
+def _shown(text: str, stream: TextIO) -> str:
+    return harmless(text, json.dumps) if _mode.json else painted(harmless(text), stream)
 
 
 def _json(value: Any) -> bytes:
@@ -91,7 +95,7 @@ def _whole(value: Any) -> Any:
 
 def note(text: str) -> None:
     """Print a message for the person to stderr; it is never part of the result."""
-    sys.stderr.write(harmless(text, json.dumps if _mode.json else ascii) + "\n")
+    sys.stderr.write(_shown(text, sys.stderr) + "\n")
     sys.stderr.flush()
 
 
@@ -149,14 +153,14 @@ def folded(text: str, stream: TextIO | None = None) -> str:
 
 def _fold(line: str, columns: int) -> str:
     line = line.rstrip()
-    if _width(line) <= columns:
+    if width(line) <= columns:
         return line
     margin = len(line) - len(line.lstrip())
     begins = [gap.end() for gap in _GAP.finditer(line, margin, columns * 2 // 3)]
     label = line[: begins[-1] if begins else margin]
-    column = _width(label)
+    column = width(label)
     lines = _wrapped(line[len(label) :], columns, column, column if begins else margin + 2)
-    whole = [each if _width(each) <= columns else _alone(each.strip(), margin, columns) for each in lines]
+    whole = [each if width(each) <= columns else _alone(each.strip(), margin, columns) for each in lines]
     if whole[0] == lines[0]:
         return "\n".join([label + whole[0][column:], *whole[1:]])
     return "\n".join([label.rstrip(), *whole] if label.strip() else whole)
@@ -164,7 +168,7 @@ def _fold(line: str, columns: int) -> str:
 
 def _alone(word: str, margin: int, columns: int) -> str:
     """A word on its own line, indented by two columns, or less if only that keeps it whole."""
-    room = columns - _width(word)
+    room = columns - width(word)
     return " " * (margin + 2 if room < 0 else min(margin + 2, room)) + word
 
 
@@ -173,19 +177,13 @@ def _wrapped(text: str, columns: int, first: int, later: int) -> list[str]:
     lines: list[str] = []
     taken = columns
     for word in _WORD.findall(text):
-        taken += _width(word)
+        taken += width(word)
         if lines and taken <= columns:
             lines[-1] += word
         else:
             lines.append(" " * (later if lines else first) + word.lstrip())
-            taken = _width(lines[-1])
+            taken = width(lines[-1])
     return lines
-
-
-def _width(text: str) -> int:
-    """The number of columns of text: East Asian wide characters take two each."""
-    wide = 0 if text.isascii() else sum(unicodedata.east_asian_width(sign) in "WF" for sign in text)
-    return len(text) + wide
 
 
 def _set_in(text: str) -> str:
@@ -200,7 +198,7 @@ def table(rows: Sequence[tuple[str, ...]], head: tuple[str, ...] | None = None) 
         return ""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        "  ".join(cell.ljust(most) for cell, most in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
 
@@ -208,8 +206,9 @@ def table(rows: Sequence[tuple[str, ...]], head: tuple[str, ...] | None = None) 
 def fitted(rows: Sequence[tuple[str, ...]], head: tuple[str, ...]) -> str:
     """A table, or, if the terminal is too narrow, a block for each row with a line for each column."""
     whole = table(rows, head)
-    width = max(map(_width, whole.split("\n")))
-    if _mode.json or not sys.stdout.isatty() or width <= shutil.get_terminal_size().columns:
+    if _mode.json or not sys.stdout.isatty():
+        return whole
+    if max(map(width, whole.split("\n"))) <= shutil.get_terminal_size().columns:
         return whole
     return "\n\n".join(
         table([(name, cell) for name, cell in zip(head, row, strict=True) if cell]) for row in rows

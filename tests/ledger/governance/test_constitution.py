@@ -175,9 +175,9 @@ def test_ccfs_constitution_loads_unchanged() -> None:
 @real.needed
 @pytest.mark.parametrize(("action", "args"), ACTIONS)
 def test_each_action_as_ccf(action: str, args: Any) -> None:
-    """Each action writes the rows that CCF's does, and makes the same calls to the node.
+    """Each action writes the rows that CCF's does, and calls the node in the same way.
 
-    CCF's writes and calls for its bytecode cache and for a table of 1.x are ignored.
+    What CCF does for its cache of bytecode and of a table of 1.x is left aside.
     """
     text = given(action, args)
     ours, asked = applied(constitution.ours(), text)
@@ -263,7 +263,7 @@ def test_an_action_that_fails(action: str, args: Any, problem: str) -> None:
     ],
 )  # fmt: skip
 def test_arguments_that_are_refused(action: str, args: Any, problem: str) -> None:
-    """``validate`` states the error and the action."""
+    """``validate`` states what is wrong, and in which action."""
     found = Constitution(STORE.begin(), Rules(), constitution.ours()).validate(given(action, args))
     assert found is not None
     assert found.startswith(f"{action} at position 0 failed validation: Error: ") or "TypeError" in found

@@ -7,19 +7,19 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from kluis.errors import FormatError, KluisError, UnavailableError
+from kluis.errors import AuthenticityError, FormatError, KluisError, UnavailableError
 from kluis.ledger.governance.faults import GovernanceError
 from kluis.services.clock import Clock
 from kluis.services.ledger.azure.about import About
 from kluis.services.ledger.azure.entries import Entries
 from kluis.services.ledger.azure.users import Users
 from kluis.services.ledger.callers import ANY, LedgerGate
-from kluis.services.ledger.ccf.common import Common
+from kluis.services.ledger.ccf.actors import Common
 from kluis.services.ledger.ccf.governance import Governance
 from kluis.services.ledger.ccf.nodes import Nodes, is_open
 from kluis.services.ledger.ccf.service import ServiceState
-from kluis.services.ledger.log import HostLog
 from kluis.services.ledger.node import Node
+from kluis.services.ledger.running.log import HostLog
 from kluis.services.web import Operation, Refusal, Service, openapi
 
 TXID: Final = "x-ms-ccf-transaction-id"
@@ -128,6 +128,8 @@ class LedgerApplication:
 
 def refusal_of(error: KluisError) -> Refusal:
     """The refusal for an error of this service."""
+    if isinstance(error, AuthenticityError) and error.code.startswith("ledger_"):  # what the host did
+        return Refusal(503, error.code, error.message, hint=error.hint)
     if isinstance(error, GovernanceError):
         return Refusal(error.http_status, error.odata, error.message, hint=error.hint)
     if isinstance(error, FormatError):

@@ -11,7 +11,7 @@ import bisect
 from array import array
 from typing import Final, NamedTuple, Protocol
 
-from kluis.errors import AuthenticityError, FormatError, UnavailableError
+from kluis.errors import AuthenticityError, FormatError
 from kluis.formats.ccf import tables
 from kluis.formats.ccf.domain import PublicDomain, Writes, parse_writes
 from kluis.formats.ccf.entry import Entry, leaf_of, write_set_digest
@@ -25,8 +25,8 @@ from kluis.ledger.sequencer import Batch
 from kluis.ledger.status import Status, Views, status_of
 from kluis.ledger.store import Store
 from kluis.services.ledger.identity import ServiceIdentity
-from kluis.services.ledger.index import Index
-from kluis.services.ledger.log import EMPTY, MOST_READ, HostLog, entries_of, head_of
+from kluis.services.ledger.running.index import Index
+from kluis.services.ledger.running.log import EMPTY, MOST_READ, HostLog, entries_of, head_of
 
 NOTHING: Final = TxId(0, 0)
 
@@ -204,7 +204,7 @@ def _check_witness(ledger: Ledger, witnessed: Witnessed) -> None:
     if witnessed.seqno > ledger.last:
         first = ledger.last + 1
         raise AuthenticityError(
-            f"log: ends with {ledger.last}, and the witness knows of {witnessed.seqno}: entries {first} to"
+            f"log: ends with {ledger.last}, and the witness has {witnessed.seqno}: entries {first} to"
             f" {witnessed.seqno} are missing",
             hint="give the ledger's folder back its last files; no service can go on without them",
             code="ledger_behind",
@@ -213,8 +213,3 @@ def _check_witness(ledger: Ledger, witnessed: Witnessed) -> None:
         raise AuthenticityError(
             f"log: another ledger than the witness knows, at or before {witnessed.seqno}", code="ledger_fork"
         )
-
-
-def missing(seqno: int) -> UnavailableError:
-    """The refusal of an entry that the host does not give."""
-    return UnavailableError(f"entry {seqno}: the host does not have it", code="ledger_missing")

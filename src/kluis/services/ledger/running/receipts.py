@@ -8,15 +8,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
-from kluis.errors import AuthenticityError, FormatError, UnavailableError
+from kluis.errors import UnavailableError
 from kluis.formats.ccf import tables
 from kluis.formats.ccf.domain import NO_CLAIMS
 from kluis.formats.ccf.receipt import Components, Receipt
 from kluis.formats.ccf.signature import NodeSignature, ServiceSignature
 from kluis.formats.ccf.txid import TxId
 from kluis.ledger import receipts
-from kluis.services.ledger.log import HostLog, Part, entries_of
-from kluis.services.ledger.state import Ledger, missing
+from kluis.services.ledger.running.log import HostLog, Part, read_entries
+from kluis.services.ledger.running.state import Ledger
 
 TOGETHER: Final = 64 << 10
 """Bytes that are read at once: most entries have their signature within them."""
@@ -53,7 +53,7 @@ class Proven:
         """
         if self.node is None:
             raise UnavailableError(
-                "receipt: this ledger is signed by its service alone",
+                "receipt: only the service signs this ledger",
                 hint="read the receipt in COSE: GET /receipt/cose",
                 code="receipt",
             )
@@ -69,7 +69,7 @@ class Proven:
             UnavailableError: the entry holds the signature itself.
         """
         if self.is_signature:
-            raise UnavailableError("receipt: a signature has none of its own in COSE", code="receipt")
+            raise UnavailableError("receipt: a signature has no COSE receipt", code="receipt")
         return receipts.make_cose(ledger.tree, self.txid, self.components, self.service)
 
 
@@ -83,14 +83,14 @@ def prove(ledger: Ledger, log: HostLog, txid: TxId) -> Proven:
     seqno, at = txid.seqno, ledger.signature_after(txid.seqno)
     if at is None:
         raise UnavailableError(f"receipt: {txid} is not signed yet", code="receipt")
-    found = _read(log, seqno, TOGETHER)
+    found = read_entries(log, seqno, TOGETHER)
     part = Part.check(found[0], seqno, ledger.tree)
     if at == seqno:
         holder = part
     elif at - seqno < len(found):
         holder = Part.check(found[at - seqno], at, ledger.tree)
     else:
-        holder = Part.check(_read(log, at, 0)[0], at, ledger.tree)
+        holder = Part.check(read_entries(log, at, 0)[0], at, ledger.tree)
     evidence = ledger.secrets.at(seqno).evidence(txid)
     claims = part.domain.claims_digest or NO_CLAIMS
     node, service = _signatures(holder, at)
@@ -101,16 +101,6 @@ def prove(ledger: Ledger, log: HostLog, txid: TxId) -> Proven:
         node=node,
         service=service,
     )
-
-
-def _read(log: HostLog, seqno: int, most: int) -> list[bytes]:
-    raw = log.read(seqno, most)
-    if not raw:
-        raise missing(seqno)
-    try:
-        return entries_of(raw, seqno)
-    except FormatError:
-        raise AuthenticityError(f"entry {seqno}: the host gave something else", code="ledger_leaf") from None
 
 
 def _signatures(holder: Part, seqno: int) -> tuple[NodeSignature | None, ServiceSignature]:
