@@ -103,7 +103,7 @@ class HostedLedger:
         Args:
             state: the folder.
             now: the time.
-            alone: whether a member that is made here founds it.
+            alone: whether a member that is created here founds it.
 
         Raises:
             UnavailableError: another process writes its log.

@@ -85,7 +85,7 @@ class Common:
         """The caller as the ledger knows it, and its roles."""
         caller = call.caller
         if not isinstance(caller, LedgerCaller):
-            raise Refusal(401, "InvalidAuthenticationInfo", "whoami: want an identified caller, got an anonymous request")
+            raise Refusal(401, "InvalidAuthenticationInfo", "whoami: want an identified caller, got none")
         body: dict[str, Any] = {
             "userId": caller.subject,
             "identity": sorted(caller.kinds),
