@@ -433,7 +433,7 @@ def test_a_data_set_whose_name_leads_out(table: Table, name: str) -> None:
 
 
 def test_a_signature_is_by_its_signer(table: Table) -> None:
-    """What others put into ``signatures`` and ``stops`` under names that are none keeps nobody from a run."""
+    """Invalid names in ``signatures`` and ``stops`` by others do not prevent a run."""
     signed(table)
     clinic = sign(table.agreement, "clinic", table.homes["clinic"].signing)
     eve = table.room.path / "signatures" / "eve.json"
