@@ -12,7 +12,7 @@ import msgspec
 
 from kluis import files
 from kluis.enclave.store.keys.custody import SIGNER_ARGUMENT
-from kluis.errors import UsageError
+from kluis.errors import unknown
 from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.hashes import sha256
 from kluis.tee.image.build import builder, inside
@@ -42,7 +42,7 @@ def folder_of(service: str) -> Path:
         UsageError: no service has this name.
     """
     if service not in SERVICES:
-        raise UsageError(f"service: want one of {', '.join(SERVICES)}, got {service}")
+        raise unknown("service", service, SERVICES)
     return Path(__file__).parent / "images" / service
 
 
@@ -61,7 +61,7 @@ def image_of(service: str, state: Path, store_key: str, say: Callable[[str], Non
     """
     source = folder_of(service)
     if store_key not in STORE_KEYS:
-        raise UsageError(f"store key: want one of {', '.join(STORE_KEYS)}, got {store_key}")
+        raise unknown("--store-key", store_key, STORE_KEYS)
     folder = state / "images" / (service if store_key == "measurement" else f"{service}-{store_key}")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     made, out = folder / "made.json", folder / f"{service}.kluis"

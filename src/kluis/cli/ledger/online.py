@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kluis.cli import render
+from kluis.cli import completion, render
 from kluis.cli.image import protections
 from kluis.cli.render import Json
 from kluis.errors import UsageError
@@ -88,10 +88,12 @@ def up(
     ] = "0",
     cose_only: Annotated[
         bool,
-        typer.Option("--cose-only", help="The service alone signs: clients of Azure then verify no receipt."),
+        typer.Option(
+            "--cose-only", help="No node signs, only the service: Azure's clients then verify no receipt."
+        ),
     ] = False,
     public: Annotated[
-        bool, typer.Option("--public", help="Whoever has the files reads the entries.")
+        bool, typer.Option("--public", help="Anyone who has the files reads the entries.")
     ] = False,
     port: Annotated[int, typer.Option("--port", metavar="N", help="0 takes a free one.")] = 0,
     name: Annotated[
@@ -101,7 +103,10 @@ def up(
     missing: Annotated[
         list[str] | None,
         typer.Option(
-            "--insecure-allow-missing", metavar="NAME", help="Protections that this machine may do without."
+            "--insecure-allow-missing",
+            metavar="NAME",
+            help="Protections that this machine may do without.",
+            autocompletion=completion.protections,
         ),
     ] = None,
     json: Json = False,
@@ -120,7 +125,7 @@ def up(
         "public": public,
     }
     if cose_only:
-        render.note("kluis: the service alone signs: receipts are COSE, and Azure's clients verify none")
+        render.note("kluis: only the service signs: receipts are COSE, and Azure's clients verify none")
     if constitution is not None:
         given["constitution"] = _text(constitution)
     if member:

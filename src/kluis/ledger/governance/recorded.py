@@ -137,7 +137,7 @@ class RecordedEffects:
             abs(found.not_valid_before_utc - asked) > _DAY
             or found.not_valid_after_utc > asked + timedelta(days=days) + _DAY
         ):
-            self.problems.append("an issued certificate is not valid as its request states")
+            self.problems.append("an issued certificate does not have the validity of its request")
 
 
 def problem_of_shares(transaction: Transaction, writes: Writes) -> Iterator[str]:
