@@ -28,8 +28,8 @@ class Log(NamedTuple):
     def keys(self, actor: str) -> tuple[bytes, ...]:
         return (self.homes[actor].signing.public,) if actor in self.homes else ()
 
-    def append(self, party: str, subject: str, kind: Kind = "key.released", room: str = samples.ROOM) -> None:
-        events.append(self.path, room, self.homes[party], kind, subject, samples.NOW)
+    def append(self, party: str, subject: str, kind: Kind = "key.released", room: str = samples.ROOM) -> int:
+        return events.append(self.path, room, self.homes[party], kind, subject, samples.NOW)
 
     def read(self, room: str = samples.ROOM) -> tuple[Event, ...]:
         return events.read(self.path, room, self.keys)
@@ -189,16 +189,34 @@ def test_ends_of_lines_that_are_none(log: Log) -> None:
     assert refusal(log)[:2] == (FormatError, "bad_encoding")
 
 
-def test_a_last_line_without_its_end(log: Log) -> None:
-    """A log whose end is torn off within a line is refused, and nothing is written after the tear."""
-    log.path.write_bytes(log.path.read_bytes()[:-1])
-    torn = log.path.read_bytes()
+@pytest.mark.parametrize("left", [1, 100, 300])
+def test_a_last_line_without_its_end(log: Log, left: int) -> None:
+    """A log whose end is torn off within a line is refused, until the next line replaces it."""
+    whole = log.path.read_bytes()
+    start = len(whole) - len(log.lines()[5]) - 1
+    log.path.write_bytes(whole[: start + left])
     message = "events.jsonl line 6: want a line feed at its end, got the file's end"
     assert refusal(log) == (FormatError, "truncated", message)
+    assert log.append("clinic", "later") == left
+    assert [each.subject for each in log.read()] == ["run0", "run1", "run2", "run3", "run4", "later"]
+    assert log.append("clinic", "last") == 0
+
+
+def test_a_log_that_is_one_torn_line(log: Log) -> None:
+    """If nothing is left but a part of the first line, the log begins again."""
+    log.path.write_bytes(b"no line")
+    assert log.append("clinic", "later") == 7
+    assert [each.subject for each in log.read()] == ["later"]
+
+
+def test_a_torn_end_that_is_no_line(log: Log) -> None:
+    """What is longer than a line at the end is not removed, and no line is written after it."""
+    log.path.write_bytes(log.path.read_bytes() + b"A" * 8193)
+    before = log.path.read_bytes()
     with pytest.raises(FormatError) as caught:
         log.append("clinic", "later")
-    assert caught.value.message == f"{log.path}: want a line feed at its end, got none"
-    assert log.path.read_bytes() == torn
+    assert caught.value.code == "too_large"
+    assert log.path.read_bytes() == before
 
 
 @pytest.mark.usefixtures("little_memory")

@@ -177,6 +177,19 @@ def test_ranges_refused(range_: str, message: str | None) -> None:
         assert caught.value.message == message
 
 
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize("number", ["1e999999999", "1e-999999999", "1e99999999999999999999"])
+def test_a_range_of_any_exponent(number: str) -> None:
+    """A range is written out before it is checked: one of a billion digits is refused before that."""
+    with pytest.raises(FormatError) as caught:
+        read_terms(
+            f"{TERMS}[range]\nage = {{ low = 0, high = {number}, step = 1 }}\n",
+            samples.people(),
+            samples.NOW,
+        )
+    assert caught.value.message == "terms: is not TOML: want an exponent from -99 to 99"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "kind", "message"),
     [

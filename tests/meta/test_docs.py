@@ -68,6 +68,17 @@ def test_every_page_that_the_source_names_exists(module: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_row_of_a_table_has_its_cells(page: Path) -> None:
+    """A row ends where its table does, and has as many cells as the head: else lines have become one."""
+    head = 0
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        bars = len(re.findall(r"(?<!\\)\|", re.sub(r"`[^`]*`", "", line))) if line.startswith("|") else 0
+        assert not bars or line.endswith("|"), f"{page.name}:{number}: want a row, got more after it"
+        assert bars in {0, head} or not head, f"{page.name}:{number}: want {head - 1} cells, got {bars - 1}"
+        head = bars
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_test_that_is_named_exists(page: object) -> None:
     """A document that names a test as proof of a statement names an existing one."""
     assert hasattr(page, "read_text")

@@ -221,3 +221,9 @@ def test_the_guide_of_running_services_does_what_it_says(folder: Path) -> None:
 def test_the_guide_of_keeping_services_does_what_it_says(folder: Path) -> None:
     """A backup of services and platform, made and restored as on the page, serves again."""
     _follow("operate.md", folder)
+
+
+@pytest.mark.slow
+def test_the_guide_of_a_consortium_does_what_it_says(folder: Path) -> None:
+    """Three banks found a ledger, vote in code and transfer; another party verifies the receipt offline."""
+    _follow("consortium.md", folder)

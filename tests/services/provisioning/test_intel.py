@@ -108,7 +108,7 @@ def test_fmspcs(asking: Asking) -> None:
             f"/tcb?fmspc={FMSPC}&update=late",
             400,
             "InvalidParameter",
-            "update: want one of early, standard, got 'late'",
+            "update: want early or standard, got 'late'",
         ),
         (
             f"/tcb?fmspc={FMSPC}&update=early&tcbEvaluationDataNumber=1",
