@@ -44,7 +44,7 @@ def test_a_proposal(kluis: Kluis, ledger: Path, proposal: Path) -> None:
 
 
 def test_what_is_refused(kluis: Kluis, ledger: Path, tmp_path: Path) -> None:
-    """A proposal that is none has exit code 6; files that are none are errors."""
+    """An invalid proposal has exit code 6; files of another kind are errors."""
     wrong = tmp_path / "wrong.json"
     wrong.write_text('{"actions": [{"name": "no_such"}]}')
     said = kluis("ledger", "explain", wrong, ledger)

@@ -24,8 +24,8 @@ from kluis.services.ledger.callers import canonical_id
 from kluis.services.ledger.genesis import Quoted
 from kluis.services.ledger.identity import NodeIdentity, Shown
 from kluis.services.ledger.node import Node, Surroundings
+from kluis.services.ledger.running.state import Witnessed
 from kluis.services.ledger.settings import Issuer, Member, Principal, Settings
-from kluis.services.ledger.state import Witnessed
 from tests.services.keyvault.memory import MemoryStorage
 
 NOW = datetime(2026, 11, 28, 19, tzinfo=UTC)
@@ -165,7 +165,7 @@ async def open_service(node: Node) -> None:
     """Have the service be open, if it is not."""
     from kluis.formats.ccf import tables
     from kluis.services.ledger.ccf.nodes import is_open
-    from kluis.services.ledger.engine import Result
+    from kluis.services.ledger.running.engine import Result
 
     def work(state: Any) -> Result:
         if not is_open(state):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kluis.cli import render
+from kluis.cli import completion, render
 from kluis.cli.image import protections
 from kluis.cli.render import Json
 from kluis.errors import UsageError
@@ -89,11 +89,11 @@ def up(
     cose_only: Annotated[
         bool,
         typer.Option(
-            "--cose-only", help=("Only the service signs. Azure's clients cannot verify its receipts.")
+            "--cose-only", help="No node signs, only the service: Azure's clients then verify no receipt."
         ),
     ] = False,
     public: Annotated[
-        bool, typer.Option("--public", help="Anyone who has the files can read the entries.")
+        bool, typer.Option("--public", help="Anyone who has the files reads the entries.")
     ] = False,
     port: Annotated[int, typer.Option("--port", metavar="N", help="0 takes a free one.")] = 0,
     name: Annotated[
@@ -103,7 +103,10 @@ def up(
     missing: Annotated[
         list[str] | None,
         typer.Option(
-            "--insecure-allow-missing", metavar="NAME", help="Protections that this machine may do without."
+            "--insecure-allow-missing",
+            metavar="NAME",
+            help="Protections that this machine may do without.",
+            autocompletion=completion.protections,
         ),
     ] = None,
     json: Json = False,
@@ -122,9 +125,7 @@ def up(
         "public": public,
     }
     if cose_only:
-        render.note(
-            "kluis: only the service signs: receipts are COSE, and Azure's clients cannot verify them"
-        )
+        render.note("kluis: only the service signs: receipts are COSE, and Azure's clients verify none")
     if constitution is not None:
         given["constitution"] = _text(constitution)
     if member:

@@ -14,12 +14,12 @@ from kluis.services.ledger.azure.about import About
 from kluis.services.ledger.azure.entries import Entries
 from kluis.services.ledger.azure.users import Users
 from kluis.services.ledger.callers import ANY, LedgerGate
-from kluis.services.ledger.ccf.common import Common
+from kluis.services.ledger.ccf.actors import Common
 from kluis.services.ledger.ccf.governance import Governance
 from kluis.services.ledger.ccf.nodes import Nodes, is_open
 from kluis.services.ledger.ccf.service import ServiceState
-from kluis.services.ledger.log import HostLog
 from kluis.services.ledger.node import Node
+from kluis.services.ledger.running.log import HostLog
 from kluis.services.web import Operation, Refusal, Service, openapi
 
 TXID: Final = "x-ms-ccf-transaction-id"

@@ -13,13 +13,13 @@ from kluis.formats.encoding import b64, jcs
 from kluis.formats.kluis.runtime_data import ec_key
 from kluis.services import hosting
 from kluis.services.hosting import Place, read_settings
-from kluis.services.ledger import log
 from kluis.services.ledger.app import LedgerApplication
 from kluis.services.ledger.genesis import Quoted
 from kluis.services.ledger.identity import NodeIdentity, Shown
 from kluis.services.ledger.node import Node, Surroundings
+from kluis.services.ledger.running import log
+from kluis.services.ledger.running.witness import CounterWitness
 from kluis.services.ledger.settings import Settings
-from kluis.services.ledger.witness import CounterWitness
 
 app = Enclave("ledger", product_id=104, svn=1)
 host_log = log.declare(app)

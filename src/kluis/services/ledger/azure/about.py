@@ -56,7 +56,7 @@ class About:
                 method="GET",
                 path="/ledgerIdentity/{ledgerId}",
                 handler=self.identity,
-                summary="The service's certificate, as reported by its host only.",
+                summary="The service's certificate: the host's claim, until the enclave is attested.",
                 versioned=False,
             ),
             *refused,

@@ -25,8 +25,8 @@ from kluis.ledger.sequencer import Batch
 from kluis.ledger.status import Status, Views, status_of
 from kluis.ledger.store import Store
 from kluis.services.ledger.identity import ServiceIdentity
-from kluis.services.ledger.index import Index
-from kluis.services.ledger.log import EMPTY, MOST_READ, HostLog, entries_of, head_of
+from kluis.services.ledger.running.index import Index
+from kluis.services.ledger.running.log import EMPTY, MOST_READ, HostLog, entries_of, head_of
 
 NOTHING: Final = TxId(0, 0)
 
@@ -204,8 +204,8 @@ def _check_witness(ledger: Ledger, witnessed: Witnessed) -> None:
     if witnessed.seqno > ledger.last:
         first = ledger.last + 1
         raise AuthenticityError(
-            f"log: ends with {ledger.last}, and the witness has recorded {witnessed.seqno}: entries"
-            f" {first} to {witnessed.seqno} are missing",
+            f"log: ends with {ledger.last}, and the witness has {witnessed.seqno}: entries {first} to"
+            f" {witnessed.seqno} are missing",
             hint="give the ledger's folder back its last files; no service can go on without them",
             code="ledger_behind",
         )
