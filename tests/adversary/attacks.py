@@ -77,7 +77,7 @@ def spawner_of(daemon: int) -> int:
 def launchers(spawner: int) -> Iterator[int]:
     """The enclaves of one platform now, from the first instruction of their guardian's child on.
 
-    The platform itself was started likewise, and is not one of them.
+    The platform itself was started likewise, and is none of them.
     """
     for sandbox in children(spawner):
         for guardian in children(sandbox):

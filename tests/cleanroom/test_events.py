@@ -129,7 +129,7 @@ def test_in_anothers_name(log: Log) -> None:
 
 
 def test_of_another_room(log: Log) -> None:
-    """The same parties' log of another room, whole and signed, is not one of this room."""
+    """The same parties' log of another room, whole and signed, is none of this room."""
     assert len(log.read()) == 6
     with pytest.raises(AuthenticityError) as caught:
         log.read(room="8e" * 32)

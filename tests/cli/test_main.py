@@ -63,6 +63,25 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
     assert json.loads(capsys.readouterr().out) == {"version": main.kluis.__version__}
 
 
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["bulid"], "kluis build --help"),
+        (["serve", "atestation"], "did you mean attestation?"),
+        (["serve", "all", "--store-key", "signr"], "did you mean signer?"),
+        (["room", "init", "room", "--as", "a", "--role", "ownr"], "did you mean owner?"),
+        (["measure", "--snp", "--vmm", "qemuu"], "did you mean qemu?"),
+        (["measure", "--snp", "--vmm", "nothing"], "kluis measure --help"),
+    ],
+)
+def test_the_nearest_choice_is_named(
+    words: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If a command, an argument or an option's value is misspelt, the hint names the nearest one."""
+    assert main.run(words) == 2
+    assert f"\nkluis: hint: {meant}\n" in capsys.readouterr().err
+
+
 def test_errors_are_json_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
     """With --json an error is one object on stderr, and stdout stays empty."""
     assert main.run(["--json", "frobnicate"]) == 2

@@ -120,7 +120,7 @@ def test_certified(
 def test_a_name_that_is_not_in_the_certificate(
     enclave: Callable[..., EnclaveProxy], certified: tuple[ReleasingVault, LoopbackAuthority]
 ) -> None:
-    """A release that says another host than its certificate does is not one of that host's."""
+    """A release that says another host than its certificate does is none of that host's."""
     vault, authority = certified
     said = claims(**{"x-ms-runtime": json.loads(enclave(APP).offer(b"").runtime_data)})
     read = ReleasedKey.parse(vault.world.release(sign(said)).json()["value"])

@@ -90,10 +90,10 @@ def built(state: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[images.ServiceI
 def test_what_is_no_service_has_no_image(tmp_path: Path) -> None:
     """Another name, or another way to seal, is refused."""
     with pytest.raises(
-        UsageError, match="service: want one of attestation, keyvault, ledger, provisioning, got bank"
+        UsageError, match="service: want one of attestation, keyvault, ledger, provisioning, got 'bank'"
     ):
         folder_of("bank")
-    with pytest.raises(UsageError, match="store key: want one of measurement, signer, got nobody"):
+    with pytest.raises(UsageError, match="--store-key: want one of measurement, signer, got 'nobody'"):
         image_of("keyvault", tmp_path, "nobody", print)
 
 

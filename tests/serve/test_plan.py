@@ -22,7 +22,7 @@ def plan(**changed: Any) -> Plan:
     [
         (
             {"services": ("bank",)},
-            "service: want one of attestation, keyvault, ledger, provisioning, got bank",
+            "service: want one of attestation, keyvault, ledger, provisioning, got 'bank'",
         ),
         ({"services": ()}, "services: want one or more, got none"),
         ({"instances": 0}, "instances: want 1..16, got 0"),

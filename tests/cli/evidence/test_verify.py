@@ -384,11 +384,11 @@ def test_policy_init_by_signer(kluis: Kluis, tmp_path: Path) -> None:
         (("--image-id", "ab"), "policy.identity.image_ids: want 32 bytes, got 1"),
         (
             ("--image-id", "ab" * 32, "--protection", "none"),
-            f"--protection: want one of {', '.join(list(ProtectionLevel)[1:])}, got none",
+            f"--protection: want one of {', '.join(list(ProtectionLevel)[1:])}, got 'none'",
         ),
         (
             ("--image-id", "ab" * 32, "--purpose", "all"),
-            f"--purpose: want one of {', '.join(Purpose)}, got all",
+            f"--purpose: want one of {', '.join(Purpose)}, got 'all'",
         ),
     ],
 )

@@ -27,7 +27,7 @@ def test_none() -> None:
 @pytest.mark.parametrize("given", [["landlok"], ["landlock", "LANDLOCK"], ["landlock mdwe"]])
 def test_no_name(given: list[str]) -> None:
     """A name that is no protection's is refused with those that there are."""
-    with pytest.raises(UsageError, match=r"--insecure-allow-missing: want some of .*landlock.*, got "):
+    with pytest.raises(UsageError, match=r"--insecure-allow-missing: want one of .*landlock.*, got "):
         protections.allowed(given)
 
 

@@ -310,7 +310,7 @@ def baselines(world: World) -> None:
             client.attest_sgx_enclave(quote, runtime_data=HELLO)
 
 
-@scenario("A.set_policy whose configuration is not one of the service's")
+@scenario("A.set_policy whose configuration is none of the service's")
 def configuration(world: World) -> None:
     policy = (
         "version=1.1; configurationrules{{ => issueproperty({}); }};"

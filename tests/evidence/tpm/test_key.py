@@ -118,7 +118,7 @@ def test_step_2_processors_root(maker: Maker, tpm: Tpm) -> None:
     ],
 )
 def test_step_3_usage(maker: Maker, tpm: Tpm, usages: tuple[str, ...], message: str) -> None:
-    """A certificate for servers, or of an endorsement key, is not one of an attestation key."""
+    """A certificate for servers, or of an endorsement key, is none of an attestation key."""
     with pytest.raises(AuthenticityError, match=message) as caught:
         _certified(maker, maker.endorse(maker.ak(tpm.key, usages=usages)))
     assert caught.value.code == "cert_profile"

@@ -119,7 +119,7 @@ def test_padding_of_base64url() -> None:
 
 
 def test_a_mark_before_text() -> None:
-    """The mark that some editors write before UTF-8 is not one of the text; before other bytes it is theirs."""
+    """The mark that some editors write before UTF-8 is none of the text; before other bytes it is theirs."""
     mark = b"\xef\xbb\xbf"
     assert open_armor(mark + DATA.hex().encode() + b"\r\n") == (DATA, (Armor.HEX,))
     assert open_armor(mark + b'{"a":1}') == (b'{"a":1}', ())

@@ -117,7 +117,7 @@ def test_crl_in_every_form(form: str) -> None:
     ids=["empty", "odd", "marker", "base64", "large"],
 )
 def test_crl_in_no_form(data: bytes, message: str) -> None:
-    """What is not one of them is refused."""
+    """What is none of them is refused."""
     with pytest.raises(FormatError) as caught:
         collateral.crl_der(data, "it")
     assert str(caught.value) == message

@@ -171,6 +171,19 @@ def test_memory_and_stack(body: str, what: str) -> None:
     assert run("export const f = () => 1;") == 1
 
 
+@pytest.mark.parametrize("opening", ["(", "[", "{a:", "-", "!", "x=>", "`${"])
+def test_deep_source(opening: str) -> None:
+    """Text that is nested too deeply for the compiler ends as an error, in the main thread and in another."""
+    source = "export const f = " + opening * 100_000
+
+    def evaluate() -> None:
+        with pytest.raises((ScriptThrew, ScriptLimit)):
+            run(source)
+
+    evaluate()
+    assert elsewhere(evaluate) is None
+
+
 def test_scripts_are_repeatable() -> None:
     """No clock, no entropy but the seed, no garbage collector to watch."""
     source = """export const f = () => [Date.now(), new Date().toISOString(), Date(), Math.random(), Math.random(),
@@ -304,7 +317,7 @@ def test_a_panic_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
     class Broken:
-        def check_syntax(self, source: str, module: bool) -> None:
+        def add_static_module(self, name: str, source: str) -> None:
             raise PanicException("left == right")
 
     engine = Engine()

@@ -25,7 +25,7 @@ def forge() -> Forge:
 
 @pytest.mark.parametrize("tee", sorted(MAPPINGS))
 def test_an_unknown_role(tee: str) -> None:
-    """A file whose role a TEE does not know is not one of its evidence, and is told of."""
+    """A file whose role a TEE does not know is none of its evidence, and is told of."""
     assert unknown_roles(tee, {"surprise": b"", MAPPINGS[tee].evidence[0]: b""}) == ("surprise",)
 
 

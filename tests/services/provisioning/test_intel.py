@@ -88,7 +88,7 @@ def test_crl_by_the_address_of_a_ca(asking: Asking) -> None:
 
 
 def test_fmspcs(asking: Asking) -> None:
-    """One kind of platform is certified, and it is not one of Intel's."""
+    """One kind of platform is certified, and it is none of Intel's."""
     assert asking.get(f"{SGX}/fmspcs").json() == [{"fmspc": FMSPC.upper(), "platform": "emulated"}]
     assert asking.get(f"{SGX}/fmspcs?platform=E5").json() == []
 
@@ -108,7 +108,7 @@ def test_fmspcs(asking: Asking) -> None:
             f"/tcb?fmspc={FMSPC}&update=late",
             400,
             "InvalidParameter",
-            "update: want early or standard, got 'late'",
+            "update: want one of early, standard, got 'late'",
         ),
         (
             f"/tcb?fmspc={FMSPC}&update=early&tcbEvaluationDataNumber=1",

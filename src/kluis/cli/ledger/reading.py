@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,7 @@ from kluis.ledger import receipts
 from kluis.ledger.audit.end import Expected
 from kluis.ledger.audit.files import Source
 from kluis.ledger.audit.governance import Replay
-from kluis.ledger.audit.nodes import NodeJudge
+from kluis.ledger.audit.own import Trust
 from kluis.ledger.secrets import LedgerSecret
 from kluis.ledger.secrets import Secrets as LedgerSecrets
 
@@ -144,6 +145,13 @@ def replay() -> Replay | None:
     return again.Replay()
 
 
-def judge(path: Path) -> NodeJudge:
-    """Judges nodes' evidence under a platform's root."""
-    raise UsageError(f"{path}: evidence of nodes is not judged yet")
+def trust(root: Path, collateral: Path | None) -> Trust:
+    """Whom the reader trusts with the evidence of nodes, now.
+
+    Raises:
+        FormatError: no certificate, or no collateral.
+    """
+    from kluis.evidence import Collateral, TrustAnchors
+
+    given = None if collateral is None else Collateral.from_json(read(collateral))
+    return Trust(anchors=TrustAnchors.from_pem(read(root)), collateral=given, now=datetime.now(UTC))

@@ -122,7 +122,7 @@ class Constitution:
         return found, None
 
     def apply(self, proposal: str, proposal_id: str, effects: Effects) -> None:
-        """Do what an accepted proposal specifies; the transaction is to be dropped if this raises.
+        """Run an accepted proposal; the transaction is to be dropped if this raises.
 
         Raises:
             ConstitutionFailed: ``apply`` threw or did not end.
@@ -136,7 +136,7 @@ class Constitution:
     def vote(
         self, ballot: str, proposal: str, proposer: str, proposal_id: str, member: str
     ) -> bool | Failure:
-        """Evaluate a member's ballot on a proposal: its vote, or why it has none."""
+        """The vote of a member's ballot on a proposal."""
         bindings = Bindings(self._transaction, Phase.JUDGE, None, self._refuse)
         seed = f"{proposal_id} {member}".encode()
         try:

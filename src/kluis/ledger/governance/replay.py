@@ -80,7 +80,7 @@ class Replay:
             seqno: of the entry.
             writes: its public writes.
             roots: of the tree, 32 bytes each: over all entries before this one, then over one less, and so
-                on. One of them is part of a proposal's id.
+                on. A proposal's id is computed from one of them.
 
         Returns:
             what is wrong with it, a sentence each; empty if nothing is.
@@ -188,7 +188,9 @@ def differences(given: Writes, recorded: Writes) -> Iterator[str]:
 
 
 def _root_of(request: Request, writes: Writes, roots: Iterable[bytes]) -> bytes:
-    """The root in a recorded proposal's id; zeros if no root fits, so that the ids differ."""
+    """The root that a recorded proposal's id is computed from; if none matches, any other, so that the ids
+    differ.
+    """
     digest, recorded = sha256(request.message.signature), writes.get(tables.PROPOSALS_INFO, {})
     found = (root for root in roots if sha256(root + digest).hex().encode() in recorded)
     return next(found, bytes(32))

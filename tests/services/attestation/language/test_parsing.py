@@ -34,7 +34,7 @@ REFUSED: dict[str, tuple[Any, ...]] = {
         (1, 9),
         VERSION,
     ),
-    "a version that is nearly one": ("version=1.02;", "version 1.02 is none of", (1, 9), VERSION),
+    "a version that is nearly one": ("version=1.02;", "version 1.02 is not one of", (1, 9), VERSION),
     "no version": ("authorizationrules{};", "mismatched input '{' expecting '='", (1, 19), VERSION),
     "another word": ("verson=1.0;", "mismatched input 'verson' expecting 'version'", (1, 1), VERSION),
     "no semicolon": (_rules("=> permit()"), "mismatched input '}' expecting ';'", (1, 45)),
@@ -113,12 +113,12 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     ),
     "no such property of a claim": (
         _rules('=> add(type="x",\n value=1,\n kind="y");'),
-        "property 'kind' is none of",
+        "property 'kind' is not one of",
         (3, 2),
     ),
     "no such property of a reference": (
         _rules('c:[type=="x"] => add(type="x", value=c.kind);'),
-        "property 'kind' is none of",
+        "property 'kind' is not one of",
     ),
     "unbound": (_rules('=> add(type="x", value=c.value);'), "identifier 'c' is not bound by this rule"),
     "unbound copy": (

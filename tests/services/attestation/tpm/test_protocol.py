@@ -441,7 +441,7 @@ def test_a_vbs_enclave(tpms: World, version: int) -> None:
 
 
 def test_a_kernels_key_that_came_later(tpms: World) -> None:
-    """A key that a running system measured is not one of the secure kernel's, whatever the log calls the end."""
+    """A key that a running system measured is none of the secure kernel's, whatever the log calls the end."""
     kernel = rsa_key()
     closed = event(12, EventType.SEPARATOR, b"WBCL", banks=(HashId.SHA256,))
     disguised = dataclasses.replace(closed, kind=EventType.EVENT_TAG)

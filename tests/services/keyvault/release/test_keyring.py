@@ -230,7 +230,7 @@ def test_pinned_keys_are_never_fetched() -> None:
 
 
 def test_an_attested_authority_without_evidence() -> None:
-    """Whatever the host hands out, a key without its enclave's evidence is not one of an attested authority."""
+    """Whatever the host hands out, a key without its enclave's evidence is none of an attested authority."""
     host = Host()
     keyring = ring(host, attested())
     with pytest.raises(UnavailableError) as refused:

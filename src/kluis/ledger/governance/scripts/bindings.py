@@ -1,4 +1,4 @@
-"""The host's side of the object ``ccf`` (``globals.js``): each operation that a script calls."""
+"""The host's side of the object ``ccf`` (``globals.js``): each operation that a script can call."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Bindings:
         transaction: that it reads and writes.
         phase: of the script.
         effects: the node's side; None where no script applies anything.
-        check_constitution: evaluates a constitution, and raises :class:`HostFault` if it is not one.
+        check_constitution: evaluates a constitution, and raises :class:`HostFault` if it is not valid.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Bindings:
         }
 
     def __call__(self, operation: Value, *arguments: Value) -> Value:
-        """Do what the script calls for.
+        """Run the operation that a script calls.
 
         Raises:
             HostFault: it is not allowed, or the arguments are not of its kind.
