@@ -1,7 +1,7 @@
 """The commonest entries of a log, read quickly: private writes only, in the form that a node writes.
 
-This is ``Entry``, ``PublicDomain`` and ``parse_writes`` in one function each, for a restart's speed. What does
-not fit is left to those, which state what is wrong with it; a test compares both.
+This is ``Entry``, ``PublicDomain`` and ``parse_writes`` in one function each, for speed. What does not fit is
+left to those, which state what is wrong with it; a test compares both.
 """
 
 from __future__ import annotations
