@@ -71,6 +71,12 @@ def up(
             " recovery share. May be repeated. Counts for a new ledger only.",
         ),
     ] = None,
+    application: Annotated[
+        Path | None,
+        typer.Option(
+            "--application", metavar="DIR", help="A folder with service.py, whose endpoints are served, too."
+        ),
+    ] = None,
     user: Annotated[
         list[str] | None,
         typer.Option(
@@ -148,6 +154,7 @@ def up(
         names=tuple(name or ()),
         insecure_allow_missing=protections.allowed(missing),
         given={"ledger": given},
+        ledger_application=application,
     )
     serve_run.run(plan)
 
