@@ -38,7 +38,7 @@ def said(script: Path, *images: Path) -> list[str]:
 
 
 def test_hello(built: Callable[..., Path]) -> None:
-    """The hello host greets, averages, seals, and is told how far the enclave is."""
+    """The hello host greets, averages, seals, and receives the enclave's progress."""
     lines = said(EXAMPLES / "hello" / "host.py", built(EXAMPLES / "hello"))
     assert lines[:2] == ["hello, world, from inside", "5.0"]
     assert lines[3:] == [

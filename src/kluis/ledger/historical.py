@@ -28,7 +28,7 @@ class Past:
         txid: of it.
         public: its writes in plain.
         private: its writes that were encrypted.
-        components: the parts of its leaf, from which a receipt is made.
+        components: of its leaf: a receipt needs them.
     """
 
     txid: TxId
