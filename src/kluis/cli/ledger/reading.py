@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 
@@ -21,9 +21,11 @@ from kluis.ledger import receipts
 from kluis.ledger.audit.end import Expected
 from kluis.ledger.audit.files import Source
 from kluis.ledger.audit.governance import Replay
-from kluis.ledger.audit.own import Trust
 from kluis.ledger.secrets import LedgerSecret
 from kluis.ledger.secrets import Secrets as LedgerSecrets
+
+if TYPE_CHECKING:
+    from kluis.ledger.audit.own import Trust
 
 PREFIX: Final = "ledger_"
 MAX_FILE: Final = 16 << 20
@@ -152,6 +154,7 @@ def trust(root: Path, collateral: Path | None) -> Trust:
         FormatError: no certificate, or no collateral.
     """
     from kluis.evidence import Collateral, TrustAnchors
+    from kluis.ledger.audit.own import Trust
 
     given = None if collateral is None else Collateral.from_json(read(collateral))
     return Trust(anchors=TrustAnchors.from_pem(read(root)), collateral=given, now=datetime.now(UTC))
