@@ -45,6 +45,7 @@ GROUPS = (
     "tpm",
     "serving",
     "services",
+    "ledger",
 )
 RESULTS = HERE / "results" / "rows.json"
 

@@ -23,14 +23,19 @@ from kluis.formats.encoding.layout import Struct
 NOW: Final = datetime(2025, 6, 1, tzinfo=UTC)
 PACKAGES: Final = (kluis.formats, kluis.evidence, kluis.appraisal)
 NAMES: Final = (
-    *("parse", "loads", "split", "from_json", "from_pem", "from_thim", "decode"),
+    *("parse", "parse_value", "loads", "split", "from_json", "from_pem", "from_thim", "decode"),
     *("roles_of", "crl_der", "open_armor", "unwrap", "sniff", "kind_of", "message", "peel", "of_extension"),
 )
 BYTES: Final = (bytes, bytes | memoryview)
 # What a caller says beside the bytes.
 SAID: Final[dict[str, Any]] = {"what": "input", "member": "tcbInfo"}
 # They take one thing in several forms, and write it in one.
-LOOSE: Final = frozenset({"formats.tpm.signature.parse_either"})
+LOOSE: Final = frozenset({
+    "formats.tpm.signature.parse_either",
+    "formats.ccf.receipt.Receipt.parse",
+    *(f"formats.ccf.shares.{name}.parse" for name in ("RecoveryShares", "PastSecret")),
+    "formats.ccf.signature.ServiceSignature.parse_value",
+})  # fmt: skip
 # A relying party writes these for itself, and an owner orders them.
 OWN: Final = frozenset({
     "appraisal.document.loads",
@@ -84,7 +89,7 @@ class Finding(AssertionError):
 def targets() -> dict[str, Target]:
     """Every target, by name."""
     found = {one.name: one for module in _modules() for one in _of_module(module)}
-    found |= {one.name: one for one in (*_verifiers(), *_results(), *_services())}
+    found |= {one.name: one for one in (*_verifiers(), *_results(), *_ledger(), *_services())}
     return dict(sorted(found.items()))
 
 
@@ -149,13 +154,20 @@ def _results() -> Iterator[Target]:
     yield Target("result.ear_cbor", lambda data: ear_claims.read(cbor.loads(data, "EAR"), numbers=True))
 
 
+def _ledger() -> Iterator[Target]:
+    """A ledger's file as its auditor reads it, receipts as their verifiers do, and claims."""
+    from fuzz import ledgers
+
+    yield from (Target(name, read, starts=starts) for name, read, starts in ledgers.readers())
+
+
 def _services() -> Iterator[Target]:
     """What clients of the services, and members of a ledger, send."""
-    from fuzz import governance, services
+    from fuzz import governance, ledger_node, services
     from fuzz.pool import our_tests
 
     our_tests()
-    for readers in (services.readers, governance.readers):
+    for readers in (services.readers, governance.readers, ledger_node.readers):
         yield from (Target(name, read, starts=starts) for name, read, starts in readers())
 
 

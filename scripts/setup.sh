@@ -141,6 +141,11 @@ if [ "$what" = test ] || [ "$what" = slow ] || [ "$what" = clients ]; then
         [ "$what" != clients ] || stop "Azure's clients: could not be installed" "read the words above; PyPI must be reached once"
         say "Azure's clients could not be installed: the tests with them will be skipped"
     fi
+    for number in 1 2; do
+        if ! pinned "Azure Confidential Ledger's client" "tests/clients/azure_ledger/requirements-$number.txt" "$venv-ledger-$number"; then
+            say "Azure Confidential Ledger's client could not be installed: the tests with it will be skipped"
+        fi
+    done
 fi
 
 # python_of TEST: a Python of this machine whose version passes a test, the one of the environment first

@@ -21,6 +21,7 @@ A foreign exception that leaves a parser or a verifier is a bug.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar, Final
 
 __all__ = [
@@ -59,6 +60,23 @@ def foreign(text: str, most: int = MOST_FOREIGN) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(sign if sign.isprintable() and sign not in _BLANK else "?" for sign in text)
+
+
+def unknown(what: str, value: str, choices: Iterable[str], hint: str | None = None) -> UsageError:
+    """Describe a value that is not one of its choices.
+
+    Args:
+        what: the option or argument.
+        value: as given; its first 32 characters are shown.
+        choices: the values that it may have.
+        hint: used if no choice is near; otherwise the hint names the nearest choice.
+    """
+    import difflib  # only an error needs it
+
+    known = list(choices)
+    near = difflib.get_close_matches(value[:32], known, 1)
+    meant = f"did you mean {near[0]}?" if near else hint
+    return UsageError(f"{what}: want one of {', '.join(known)}, got {value[:32]!a}", hint=meant)
 
 
 class KluisError(Exception):

@@ -53,7 +53,7 @@ def drafted(text: str, tmp_path: Path) -> str:
 
 
 def test_explained(tmp_path: Path) -> None:
-    """The one who signs reads who, what, which code, every use, every query and the group size that holds."""
+    """The signer sees who, what, which code, every use, every query and the group size that applies."""
     said = drafted(PLAN, tmp_path)
     words = " ".join(said.replace("\\ ", "").split())
     assert "age integer may be used to aggregate, filter, group, model; from 0 to 120 by 1" in words
@@ -264,7 +264,7 @@ def test_a_use_that_was_misspelt() -> None:
 
 
 def test_lacks_are_the_machines() -> None:
-    """What a plan may say that a machine lacks is what a machine can lack."""
+    """A plan may only name missing protections that exist."""
     assert set(get_args(plan.Lack)) == set(linux.FIXES)
 
 

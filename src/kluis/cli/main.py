@@ -65,7 +65,9 @@ COMMANDS: dict[str, Entry] = {
     "platform": Entry("machine.platform", "enclave", "The local root of trust."),
     "serve": Entry("service.serve", "services", "Run the services on loopback, each in an enclave."),
     "vault": Entry("service.vault", "enclave", "Identify a vault; approve a change of what it trusts."),
-    "ledger": Entry("ledger.ledger", None, "A confidential ledger: check it, read it, prove its entries."),
+    "ledger": Entry(
+        "ledger.ledger", "ledger", "A confidential ledger: check it, read it, prove its entries."
+    ),
     "room": Entry("room.room", "rooms", "Clean rooms: several owners, one computation."),
 }
 
@@ -243,10 +245,14 @@ def _unread() -> bool:
 
 
 def _meant(message: str) -> str | None:
-    """The existing command whose name is nearest to an unknown one."""
-    said = re.fullmatch(r"No such command '(\w{1,32})'", message)
-    near = difflib.get_close_matches(said[1], COMMANDS, n=1) if said else []
-    return f"kluis {near[0]} --help" if near else None
+    """The command, or the choice of an option, that is nearest to an unknown one."""
+    if command := re.fullmatch(r"No such command '(\w{1,32})'", message):
+        near = difflib.get_close_matches(command[1], COMMANDS, n=1)
+        return f"kluis {near[0]} --help" if near else None
+    if choice := re.search(r"'([\w-]{1,32})' is not one of ('[\w-]+'(?:, '[\w-]+')*)", message[:4096]):
+        near = difflib.get_close_matches(choice[1], re.findall(r"[\w-]+", choice[2]), n=1)
+        return f"did you mean {near[0]}?" if near else None
+    return None
 
 
 def _open() -> None:

@@ -12,7 +12,7 @@ import re
 from datetime import datetime
 from typing import Final, TypeAlias
 
-from kluis.errors import FormatError, UsageError
+from kluis.errors import FormatError, UsageError, unknown
 from kluis.formats import x509
 from kluis.formats.sgx import evaluation
 from kluis.formats.sgx.collateral import split_signed
@@ -97,7 +97,7 @@ def release(update: str | None, number: int | None) -> str:
         raise UsageError("collateral: want one of update and TCB evaluation data number, and not both")
     if update is not None:
         if update not in UPDATES:
-            raise UsageError(f"update: want early or standard, got {update[:32]!a}")
+            raise unknown("update", update, UPDATES)
         return update
     if number is None or not 0 < number < 1 << 16:
         raise UsageError(f"TCB evaluation data number: want 1..65535, got {number}")

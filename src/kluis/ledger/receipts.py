@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+from cryptography.utils import CryptographyDeprecationWarning
 
 from kluis.errors import AuthenticityError, FormatError, UsageError
 from kluis.formats.ccf import cose_receipt
@@ -100,11 +101,35 @@ def load_certificate(pem: str, what: str) -> x509.Certificate:
         certificate = x509.load_pem_x509_certificate(pem.encode())
         if isinstance(certificate.public_key(), ec.EllipticCurvePublicKey):
             return certificate
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm, CryptographyDeprecationWarning):
         pass
     raise FormatError(
         f"{what}: want a PEM certificate of a key on a curve, got something else", code="bad_type"
     )
+
+
+def load_public_key(pem: str, what: str) -> ec.EllipticCurvePublicKey:
+    """Read a public key on a curve, PEM.
+
+    Raises:
+        FormatError: another kind of key, or none.
+    """
+    try:
+        key = load_pem_public_key(pem.encode())
+        if isinstance(key, ec.EllipticCurvePublicKey):
+            return key
+    except (ValueError, UnsupportedAlgorithm):
+        pass
+    raise FormatError(f"{what}: want a PEM key on a curve, got something else", code="bad_type")
+
+
+def fingerprint(pem: str) -> bytes:
+    """SHA-256 of a certificate's DER, 32 bytes: what people compare.
+
+    Raises:
+        FormatError: no certificate of a key on a curve.
+    """
+    return sha256(load_certificate(pem, "certificate").public_bytes(Encoding.DER))
 
 
 def curve_key(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from kluis.errors import UnavailableError, UsageError
+from kluis.errors import UnavailableError, UsageError, unknown
 from kluis.serve import DEFAULT_PORT
 from kluis.serve.images import SERVICES, STORE_KEYS
 from kluis.serve.issuer import Registered
@@ -44,6 +44,7 @@ class Plan:
         rekey_beside_others: even if another command uses the database; it stops serving then.
         registered: credentials that the issuer's clients may use instead of their secrets.
         insecure_managed_identity: whether every process of this machine can get tokens of one client.
+        ledger_application: a folder that is added to the ledger's image; None: none.
     """
 
     services: tuple[str, ...]
@@ -62,15 +63,13 @@ class Plan:
     rekey_beside_others: bool = False
     registered: Registered = dataclasses.field(default_factory=Registered)
     insecure_managed_identity: bool = False
+    ledger_application: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse an invalid plan."""
         for service in self.services:
             if service not in SERVICES:
-                raise UsageError(
-                    f"service: want one of {', '.join(SERVICES)}, got {service}",
-                    hint="kluis serve all",
-                )
+                raise unknown("service", service, SERVICES, "kluis serve all")
         if not self.services:
             raise UsageError("services: want one or more, got none")
         if not 1 <= self.instances <= MOST_INSTANCES:
@@ -78,7 +77,7 @@ class Plan:
         if self.rekey_beside_others and not self.rekey:
             raise UsageError("--rekey-beside-others: want also --rekey, got no such option")
         if self.store_key not in STORE_KEYS:
-            raise UsageError(f"store key: want one of {', '.join(STORE_KEYS)}, got {self.store_key}")
+            raise unknown("--store-key", self.store_key, STORE_KEYS)
         if not 0 <= self.port <= 0xFFFF - len(ORDER):
             raise UsageError(f"port: want 0..{0xFFFF - len(ORDER)}, got {self.port}")
 

@@ -158,7 +158,10 @@ def serving(
                     f"insecure: every process of this machine gets tokens of {IDENTITY} at"
                     f" {addresses[MANAGED_IDENTITY]}"
                 )
-            images = {one: image_of(one, plan.state, plan.store_key, say) for one in plan.services}
+            own = {LEDGER: plan.ledger_application}
+            images = {
+                one: image_of(one, plan.state, plan.store_key, say, own.get(one)) for one in plan.services
+            }
         # Only now, and used at once: an idle platform would end while images are built.
         platform = Platform.connect()
         root, level = platform.root_pem(), str(platform.status()["level"])
@@ -166,7 +169,7 @@ def serving(
         database = stack.enter_context(Database(url))
         ledger = None
         if LEDGER in plan.services:
-            ledger = stack.enter_context(HostedLedger.opened(plan.state, clock.now(), alone=_founds(plan)))
+            ledger = stack.enter_context(HostedLedger.opened(plan.state, clock.now(), founds=_founds(plan)))
         deployment = Deployment(
             addresses=addresses,
             issuer=Issuer(issuer.issuer, (), json.dumps(issuer.jwks())),

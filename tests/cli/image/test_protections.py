@@ -1,4 +1,4 @@
-"""Protections that a machine may lack, as each command that starts enclaves takes them."""
+"""Missing protections, as each command that starts enclaves accepts them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def test_names(given: list[str]) -> None:
 
 
 def test_none() -> None:
-    """Nothing may be lacking where nobody says so."""
+    """By default nothing may be missing."""
     assert protections.allowed(None) == frozenset()
 
 
 @pytest.mark.parametrize("given", [["landlok"], ["landlock", "LANDLOCK"], ["landlock mdwe"]])
 def test_no_name(given: list[str]) -> None:
     """A name that is no protection's is refused with those that there are."""
-    with pytest.raises(UsageError, match=r"--insecure-allow-missing: want some of .*landlock.*, got "):
+    with pytest.raises(UsageError, match=r"--insecure-allow-missing: want one of .*landlock.*, got "):
         protections.allowed(given)
 
 

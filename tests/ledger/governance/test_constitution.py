@@ -112,7 +112,7 @@ ONLY_OURS = {"set_constitution", "add_virtual_measurement", "remove_virtual_meas
 
 
 class Asked:
-    """The node's side, which only notes what it was asked for."""
+    """The node's side, which only records its calls."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -175,9 +175,9 @@ def test_ccfs_constitution_loads_unchanged() -> None:
 @real.needed
 @pytest.mark.parametrize(("action", "args"), ACTIONS)
 def test_each_action_as_ccf(action: str, args: Any) -> None:
-    """Each action writes the rows that CCF's does, and asks the node for the same.
+    """Each action writes the rows that CCF's does, and calls the node in the same way.
 
-    What CCF writes, or asks for, of its cache of bytecode and of a table of 1.x is left aside.
+    What CCF does for its cache of bytecode and of a table of 1.x is left aside.
     """
     text = given(action, args)
     ours, asked = applied(constitution.ours(), text)
@@ -239,7 +239,7 @@ def test_newer_actions(action: str, args: Any, table: str, key: bytes, value: st
     ],
 )  # fmt: skip
 def test_an_action_that_fails(action: str, args: Any, problem: str) -> None:
-    """``apply`` throws, and says why."""
+    """``apply`` throws, with the reason."""
     with pytest.raises(ConstitutionFailed, match=problem):
         applied(constitution.ours(), given(action, args))
 
@@ -263,7 +263,7 @@ def test_an_action_that_fails(action: str, args: Any, problem: str) -> None:
     ],
 )  # fmt: skip
 def test_arguments_that_are_refused(action: str, args: Any, problem: str) -> None:
-    """``validate`` says what is wrong, and in which action."""
+    """``validate`` states what is wrong, and in which action."""
     found = Constitution(STORE.begin(), Rules(), constitution.ours()).validate(given(action, args))
     assert found is not None
     assert found.startswith(f"{action} at position 0 failed validation: Error: ") or "TypeError" in found

@@ -12,7 +12,7 @@ from kluis.ledger.governance.explain import Change, explain
 from tests.ledger.governance.consortium import NOW, Consortium, Party, opened
 
 USER = Party(54, encrypts=False)
-# Made with the service's key, or at random: it is told of, and not shown.
+# Made with the service's key, or at random: it is described, and not shown.
 MADE = {tables.RECOVERY_SHARES, tables.PAST_SECRETS, tables.IDENTITY_ENDORSEMENT}
 
 
@@ -36,7 +36,7 @@ def told(consortium: Consortium, *actions: dict[str, Any]) -> Any:
     ],
 )
 def test_it_comes_true(name: str, args: Any, effects: int) -> None:
-    """The rows that are told of are those that the accepted proposal changes."""
+    """The rows that are listed are those that the accepted proposal changes."""
     consortium = opened(3)
     if args and args.get("member_id"):
         args = {"member_id": consortium.members[2].id}
@@ -60,7 +60,7 @@ def test_it_comes_true(name: str, args: Any, effects: int) -> None:
 
 
 def test_opening() -> None:
-    """The status changes, and the node's part is told of."""
+    """The status changes, and the node's part is listed."""
     consortium = Consortium(1)
     consortium.activate()
     identity = {"next_service_identity": consortium.certificate}

@@ -289,7 +289,7 @@ def test_nodes() -> None:
     ],
 )
 def test_a_node_that_gets_no_certificate(request_: str, args: dict[str, object], problem: str) -> None:
-    """The proposal fails, and says why."""
+    """The proposal fails, with the reason."""
     consortium = opened(1)
     pending = {"certificate_signing_request": request_, "status": "Pending"}
     consortium.commit({tables.NODES: {b"cd" * 32: write_json(pending)}})

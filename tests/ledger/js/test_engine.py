@@ -171,6 +171,19 @@ def test_memory_and_stack(body: str, what: str) -> None:
     assert run("export const f = () => 1;") == 1
 
 
+@pytest.mark.parametrize("opening", ["(", "[", "{a:", "-", "!", "x=>", "`${"])
+def test_deep_source(opening: str) -> None:
+    """Text that is nested too deeply for the compiler ends as an error, in the main thread and in another."""
+    source = "export const f = " + opening * 100_000
+
+    def evaluate() -> None:
+        with pytest.raises((ScriptThrew, ScriptLimit)):
+            run(source)
+
+    evaluate()
+    assert elsewhere(evaluate) is None
+
+
 def test_scripts_are_repeatable() -> None:
     """No clock, no entropy but the seed, no garbage collector to watch."""
     source = """export const f = () => [Date.now(), new Date().toISOString(), Date(), Math.random(), Math.random(),
@@ -304,7 +317,7 @@ def test_a_panic_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
     class Broken:
-        def check_syntax(self, source: str, module: bool) -> None:
+        def add_static_module(self, name: str, source: str) -> None:
             raise PanicException("left == right")
 
     engine = Engine()
@@ -360,6 +373,35 @@ def test_the_last_seconds_end_the_process() -> None:
 
     assert ended.returncode == 1
     assert ended.stderr.startswith("Timeout (0:00:01)!")
+
+
+def test_without_writable_code() -> None:
+    """In a process that may make no memory executable, as an enclave's, scripts run and end as elsewhere."""
+    program = """
+        import ctypes
+        from kluis.ledger.js import Engine, Limits, ScriptLimit
+        PR_SET_MDWE, REFUSE_EXEC_GAIN = 65, 1
+        if ctypes.CDLL(None).prctl(PR_SET_MDWE, REFUSE_EXEC_GAIN, 0, 0, 0):
+            print("no MDWE")
+        engine = Engine(Limits(seconds=0.3))
+        engine.bind("twice", lambda data: data + data)
+        engine.evaluate("m", "export const f = (b) => twice(b); export function g() { while (true) twice(''); }")
+        print(engine.call("m", "f", b"ab"))
+        try:
+            engine.call("m", "g")
+        except ScriptLimit as error:
+            print(error.message)"""
+    printed = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    ).stdout.splitlines()
+
+    if printed[0] == "no MDWE":
+        pytest.skip("the kernel is older than 6.3")
+    assert printed == ["b'abab'", "script: took longer than 0.3 s"]
 
 
 def test_limits_are_bounded() -> None:

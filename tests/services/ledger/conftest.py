@@ -11,5 +11,5 @@ from tests.services.ledger.world import World
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    """A ledger with a folder of its own."""
+    """A ledger with its own folder."""
     return World(tmp_path / "ledger")

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from kluis.serve.ledger.log import LedgerLog
-from kluis.services.ledger import engine
-from kluis.services.ledger.engine import Result
+from kluis.services.ledger.running import engine
+from kluis.services.ledger.running.engine import Result
 from kluis.services.web import Refusal
 from tests.services.ledger.world import World
 
@@ -127,7 +127,7 @@ def test_what_nobody_knows_is_said_to_be_unknown_and_settles(
 def test_an_append_whose_answer_was_lost_is_acknowledged_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The host had it: the second time it says so, and there is one entry."""
+    """The host had it: it acknowledges the second call, and there is one entry."""
     monkeypatch.setattr(engine, "AGAIN_SECONDS", 0.01)
 
     async def test(served: Any, log: Gated) -> None:

@@ -63,7 +63,7 @@ def test_a_receipt_is_ready_with_the_answer_and_verifies(world: World) -> None:
 
 
 def test_wait_for_commit_gives_receipt_and_claims_with_the_answer(world: World) -> None:
-    """In the newest preview alone; others pass the parameter over."""
+    """Only in the newest preview; others pass the parameter over."""
 
     async def test(served: Served) -> None:
         body, query = {"contents": "now"}, "waitForCommit=true&api-version="
@@ -79,7 +79,7 @@ def test_wait_for_commit_gives_receipt_and_claims_with_the_answer(world: World) 
 
 
 def test_lists_are_of_one_collection_in_order_and_in_pages(world: World) -> None:
-    """A range is inclusive at both ends; a page names the next one, and a tag finds its entries alone."""
+    """A range is inclusive at both ends; a page names the next one, and a tag finds only its entries."""
 
     async def test(served: Served) -> None:
         wrote = [
@@ -219,7 +219,7 @@ def test_each_version_has_what_came_with_it(world: World, version: str, status: 
 
 
 def test_contents_are_in_no_file(world: World) -> None:
-    """Of a private ledger; whoever has the files reads those of a public one, and both list their entries."""
+    """Of a private ledger; those of a public one are readable in its files, and both list their entries."""
     secret = "a marker of thirty-two characters"
 
     async def test(served: Served) -> None:
@@ -235,7 +235,7 @@ def test_contents_are_in_no_file(world: World) -> None:
 
 
 def test_who_may_ask(world: World) -> None:
-    """A reader does not write, one who is nobody does nothing, and refusals name what was refused."""
+    """A reader does not write, an unknown certificate does nothing, and refusals name what was refused."""
 
     async def test(served: Served) -> None:
         body = json.dumps({"contents": "x"}).encode()

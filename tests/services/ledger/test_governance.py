@@ -80,7 +80,7 @@ async def _open(served: Served) -> Member:
 
 
 def test_a_service_is_opened_by_its_member(world: World) -> None:
-    """Users are told that it is not open until then."""
+    """Users get FrontendNotOpen until then."""
 
     async def test(served: Served) -> None:
         refused = await served.ask("POST", "/app/transactions", json={"contents": "early"})

@@ -58,7 +58,7 @@ def test_a_restart_is_a_new_node_in_the_next_view_of_the_same_service(world: Wor
 
 
 def test_users_and_roles_survive(world: World) -> None:
-    """They are in the ledger, and not in the settings, which count at genesis alone."""
+    """They are in the ledger, and not in the settings, which count only at genesis."""
 
     async def first(served: Served) -> None:
         await served.ask("PATCH", f"/app/users/{NOBODY.user}", ADMIN, json={"assignedRole": "Reader"})
@@ -131,10 +131,10 @@ def test_a_log_that_was_changed_is_refused(world: World, tmp_path: Path, what: s
 
 
 def test_what_is_read_back_is_held_against_its_leaf(world: World) -> None:
-    """A host that gives another entry, or none, is found out at each read, and no answer is made of it."""
+    """A host that gives another entry, or none, is found out at each read, and gets into no answer."""
 
     class Lying:
-        """A log that lies once asked to."""
+        """A log that lies on request."""
 
         def __init__(self, log: LedgerLog) -> None:
             self.log = log

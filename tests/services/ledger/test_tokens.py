@@ -1,4 +1,4 @@
-"""Bearer tokens of registered issuers: whoever signed them must be in the ledger."""
+"""Bearer tokens of registered issuers: the key that signed one must be in the ledger."""
 
 from __future__ import annotations
 

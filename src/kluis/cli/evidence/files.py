@@ -27,6 +27,7 @@ from kluis.errors import (
     UnavailableError,
     UnsupportedError,
     UsageError,
+    unknown,
 )
 from kluis.evidence import Claims, ProtectionLevel, Tee, TrustAnchors, Verified
 from kluis.evidence import verify as verify_evidence
@@ -226,7 +227,7 @@ def _level(value: str | None) -> ProtectionLevel | None:
     if value is None:
         return None
     if value not in set(ProtectionLevel):
-        raise UsageError(f"--root-level: want one of {', '.join(ProtectionLevel)}, got {value[:32]!a}")
+        raise unknown("--root-level", value, ProtectionLevel)
     return ProtectionLevel(value)
 
 
@@ -238,9 +239,8 @@ def verified(
     Raises:
         UnavailableError: its kind needs collateral; none is given, and none is in its folder.
     """
-    paths = list(files)
-    if not paths and beside is not None and (found := beside_of(beside, "collateral")):
-        paths = [found]
+    found = beside_of(beside, "collateral") if beside is not None and not files else None
+    paths = [found] if found else list(files)
     unwrapped = unwrap(data)
     kind = known_kind(unwrapped.inner if unwrapped else data)
     collateral = of_files(kind, [(str(path), filled(path)) for path in paths])

@@ -26,7 +26,7 @@ from kluis.cli.evidence.verify import (
     verified,
 )
 from kluis.cli.render import Json
-from kluis.errors import UsageError
+from kluis.errors import UsageError, unknown
 from kluis.evidence import Claims, ProtectionLevel, TcbStatus
 from kluis.evidence.eventlog.judgement import LogClaims
 from kluis.evidence.eventlog.replay import Registers
@@ -216,7 +216,7 @@ def _for_enclave(
     known = [level.value for level in ProtectionLevel if level is not ProtectionLevel.NONE]
     for level in levels:
         if level not in known:
-            raise UsageError(f"--protection: want one of {', '.join(known)}, got {level}")
+            raise unknown("--protection", level, known)
     return appraisal.strict(
         identity,
         protection=frozenset(map(ProtectionLevel, levels)),
@@ -229,5 +229,5 @@ def _for_enclave(
 
 def _purpose(value: str) -> Purpose:
     if value not in set(Purpose):
-        raise UsageError(f"--purpose: want one of {', '.join(Purpose)}, got {value}")
+        raise unknown("--purpose", value, Purpose)
     return Purpose(value)

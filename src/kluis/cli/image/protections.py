@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kluis.errors import UsageError
+from kluis.errors import unknown
 from kluis.tee.process import linux
 
 
@@ -14,8 +14,5 @@ def allowed(given: list[str] | None) -> frozenset[str]:
     """
     names = frozenset(name for one in given or () for name in one.split(",") if name)
     if more := sorted(names - set(linux.FIXES)):
-        known = ", ".join(sorted(linux.FIXES))
-        raise UsageError(
-            f"--insecure-allow-missing: want some of {known}, got {more[0][:32]!a}", hint="kluis doctor"
-        )
+        raise unknown("--insecure-allow-missing", more[0], sorted(linux.FIXES), "kluis doctor")
     return names

@@ -12,7 +12,7 @@ import typer
 from kluis import host
 from kluis.cli import completion, render
 from kluis.cli.image import arguments, protections
-from kluis.errors import RemoteError, UsageError
+from kluis.errors import RemoteError, UsageError, unknown
 from kluis.host.loading import interface_of
 
 _File = Annotated[Path, typer.Argument(metavar="FILE", help="A .kluis image.", show_default=False)]
@@ -64,9 +64,7 @@ def run(
         render.out([{"ecall": line, "doc": doc} for line, doc in lines], render.table(lines))
         return
     if ecall not in declared:
-        raise UsageError(
-            f"{file}: ecall {ecall}: want one of {', '.join(declared) or 'none'}", hint=f"kluis run {file}"
-        )
+        raise unknown(f"{file}: ecall", ecall, declared, f"kluis run {file}")
     given = arguments.parse(declared[ecall], args or [])
     told = {one.name: _tell(one.name) for one in interface.ocalls if one.returns in {None, type(None)}}
     with host.load(

@@ -44,6 +44,10 @@ def verify(
         Path | None,
         typer.Option("--root", metavar="PEM", help="The platform's root, to judge the nodes' evidence with."),
     ] = None,
+    collateral: Annotated[
+        Path | None,
+        typer.Option("--collateral", metavar="FILE", help="The platform's collateral, for the same."),
+    ] = None,
     secrets: Secrets = None,
     level: Annotated[
         str, typer.Option("--level", metavar="full|all", help="What CCF's tools check, or all there is.")
@@ -68,8 +72,8 @@ def verify(
         service=None if service_cert is None else reading.certificate(service_cert),
         expected=[reading.expected(each) for each in expect_at_least or ()],
         secrets=None if secrets is None else reading.secrets(secrets),
-        replay=reading.replay(),
-        own=None if root is None else reading.judge(root),
+        replay=reading.replay() if level == "all" else None,
+        trust=None if root is None else reading.trust(root, collateral),
     )
     render.out(_shown(report), "\n".join(map(str, report.findings)))
     if report.failures:

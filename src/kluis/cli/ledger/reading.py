@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 
@@ -20,9 +21,11 @@ from kluis.ledger import receipts
 from kluis.ledger.audit.end import Expected
 from kluis.ledger.audit.files import Source
 from kluis.ledger.audit.governance import Replay
-from kluis.ledger.audit.nodes import NodeJudge
 from kluis.ledger.secrets import LedgerSecret
 from kluis.ledger.secrets import Secrets as LedgerSecrets
+
+if TYPE_CHECKING:
+    from kluis.ledger.audit.own import Trust
 
 PREFIX: Final = "ledger_"
 MAX_FILE: Final = 16 << 20
@@ -134,7 +137,7 @@ def secrets(path: Path) -> LedgerSecrets:
 
 
 def replay() -> Replay | None:
-    """Does members' requests again; None where the engine for their scripts is not installed."""
+    """Does members' requests again; None if the engine for their scripts is not installed."""
     try:
         from kluis.ledger.governance import replay as again
     except ModuleNotFoundError as error:
@@ -144,6 +147,14 @@ def replay() -> Replay | None:
     return again.Replay()
 
 
-def judge(path: Path) -> NodeJudge:
-    """Judges nodes' evidence under a platform's root."""
-    raise UsageError(f"{path}: evidence of nodes is not judged yet")
+def trust(root: Path, collateral: Path | None) -> Trust:
+    """Whom the reader trusts with the evidence of nodes, now.
+
+    Raises:
+        FormatError: no certificate, or no collateral.
+    """
+    from kluis.evidence import Collateral, TrustAnchors
+    from kluis.ledger.audit.own import Trust
+
+    given = None if collateral is None else Collateral.from_json(read(collateral))
+    return Trust(anchors=TrustAnchors.from_pem(read(root)), collateral=given, now=datetime.now(UTC))

@@ -18,7 +18,7 @@ from kluis.cleanroom.trust import read_confirmations
 from kluis.cli import completion, render
 from kluis.cli.room import parties, room_events, room_files, room_run, room_sign
 from kluis.cli.room.room_files import now, record
-from kluis.errors import PolicyError, UsageError
+from kluis.errors import PolicyError, UsageError, unknown
 from kluis.tee.image.build import recompiled
 from kluis.tee.measure import image as measure
 from kluis.tee.platform.client import Platform
@@ -60,9 +60,8 @@ def init(
 ) -> None:
     """Create a room, or join one. Generates your keys if you have none."""
     chosen = tuple(role or ("owner", "recipient"))
-    unknown = sorted(set(chosen) - set(get_args(Role)))
-    if unknown:
-        raise UsageError(f"--role: want one of {', '.join(sorted(get_args(Role)))}, got {unknown[0][:32]!a}")
+    if others := sorted(set(chosen) - set(get_args(Role))):
+        raise unknown("--role", others[0], sorted(get_args(Role)))
     if not (room / "room.json").exists():
         if not title or not purpose:
             raise UsageError(

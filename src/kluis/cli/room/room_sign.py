@@ -21,7 +21,7 @@ from kluis.cleanroom.verdict import policy_of
 from kluis.cli import render
 from kluis.cli.room import parties, room_files
 from kluis.cli.room.room_files import now, record
-from kluis.errors import KluisError, PolicyError, UsageError
+from kluis.errors import KluisError, PolicyError, unknown
 from kluis.formats.kluis.runtime_data import Purpose
 
 _Hash = Annotated[
@@ -129,7 +129,7 @@ def confirm_given(trust: Trust, named: Iterable[Party], given: Sequence[str] | N
     known = {party.id: party for party in named}
     for name, digits in read_confirmations(given or ()).items():
         if name not in known:
-            raise UsageError(f"--confirm: want one of {', '.join(sorted(known))}, got {name[:64]!a}")
+            raise unknown("--confirm", name, sorted(known))
         trust.confirm(known[name], digits)
 
 

@@ -63,7 +63,9 @@ def told(plan: Plan, running: Serving) -> dict[str, Any]:
     }
 
 
-PACKAGES: Final = "# pip install azure-identity azure-security-attestation six azure-keyvault-keys"
+PACKAGES: Final = """\
+# pip install azure-identity azure-security-attestation six azure-keyvault-keys
+# pip install azure-confidentialledger"""
 CREDENTIAL: Final = """\
 import json, pathlib
 from azure.identity import ClientSecretCredential
@@ -123,6 +125,16 @@ policies = AttestationAdministrationClient(
 from azure.keyvault.keys import KeyClient
 url = "{url}"
 keys = KeyClient(url, credential, connection_verify=ca)""",
+    "ledger": """\
+from azure.confidentialledger import ConfidentialLedgerClient
+url = "{url}"
+ledger = ConfidentialLedgerClient(
+    url, credential, ledger_certificate_path=state + "/service_cert.pem")
+# its member's keys are in state + "/members"; with them:
+# kluis ledger propose FILE --url URL --as STATE/members/member0 \\
+#     --service-cert STATE/service_cert.pem
+# kluis ledger status --url URL --policy FILE, of purpose channel
+# read_ledger.py --uncommitted STATE/ledger""",
     "provisioning": """\
 # dcap_qvl.get_collateral("{url}", quote)
 # with SSL_CERT_FILE=CA in the environment""",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 
@@ -15,18 +16,22 @@ from kluis.errors import FormatError, KluisError
 from kluis.formats.ccf.chunk import Chunk, ChunkName
 from kluis.formats.ccf.txid import TxId
 from kluis.hashes import sha256
+from kluis.ledger import receipts
 from kluis.ledger.audit.end import Expected, check_expected, check_pinned
 from kluis.ledger.audit.files import Source, plan
 from kluis.ledger.audit.governance import Governance, Replay
-from kluis.ledger.audit.identity import Identity, fingerprint
+from kluis.ledger.audit.identity import Identity
 from kluis.ledger.audit.keeping import Keeping
-from kluis.ledger.audit.nodes import NodeJudge, Nodes
+from kluis.ledger.audit.nodes import Nodes
 from kluis.ledger.audit.report import Check, Findings, Report
 from kluis.ledger.audit.signing import Broken, Certificates, Signing
 from kluis.ledger.audit.state import State
 from kluis.ledger.audit.walk import Seen, Walk
 from kluis.ledger.merkle import Tree
 from kluis.ledger.secrets import Secrets
+
+if TYPE_CHECKING:
+    from kluis.ledger.audit.own import Trust
 
 
 class Level(enum.Enum):
@@ -45,7 +50,7 @@ def audit(
     expected: Sequence[Expected] = (),
     secrets: Secrets | None = None,
     replay: Replay | None = None,
-    own: NodeJudge | None = None,
+    trust: Trust | None = None,
 ) -> Report:
     """Check a ledger.
 
@@ -57,19 +62,19 @@ def audit(
         expected: what must be in the ledger.
         secrets: the ledger's; None: private parts stay closed.
         replay: does members' requests again; None: that check is not made.
-        own: judges evidence of our platforms; None: it is left unjudged.
+        trust: whom the reader trusts with the evidence of nodes; None: who signed it is not judged.
 
     Returns:
         What was found. Nothing is raised for what does not hold: see :meth:`Report.require`.
     """
-    return _Audit(level, secrets, replay, own).run(
+    return _Audit(level, secrets, replay, trust).run(
         sources, committed_only=committed_only, service=service, expected=expected
     )
 
 
 class _Audit:
     def __init__(
-        self, level: Level, secrets: Secrets | None, replay: Replay | None, own: NodeJudge | None
+        self, level: Level, secrets: Secrets | None, replay: Replay | None, trust: Trust | None
     ) -> None:
         self.beyond = level is Level.ALL
         self.findings = Findings()
@@ -82,7 +87,7 @@ class _Audit:
         self.identity = Identity(self.findings, self.signing, certificates, beyond=self.beyond)
         self.governance = Governance(self.findings, self.tree, certificates, replay)
         self.keeping = Keeping(self.findings, secrets)
-        self.nodes = Nodes(self.findings, own)
+        self.nodes = Nodes(self.findings, trust)
         self.places: list[tuple[int, str]] = []
         self.replays = replay is not None
 
@@ -212,9 +217,13 @@ class _Audit:
         )
         if self.beyond and self.governance.old:
             findings.note(Check.GOVERNANCE, "requests in the older form, signed over HTTP, are not checked")
+        if self.beyond and not self.replays:
+            findings.note(Check.REPLAY, "is not made: pip install 'kluis[ledger]' installs what it needs")
         if self.identity.starts and self.beyond:
             pem = self.identity.starts[-1][1]
-            findings.note(Check.IDENTITY, f"the service's certificate has SHA-256 {fingerprint(pem)}")
+            findings.note(
+                Check.IDENTITY, f"the service's certificate has SHA-256 {receipts.fingerprint(pem).hex()}"
+            )
 
     def _held(self, files: int, expected: bool, pinned: bool) -> dict[Check, str]:
         signing, walk = self.signing, self.walk

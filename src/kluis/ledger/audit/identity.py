@@ -13,7 +13,6 @@ from __future__ import annotations
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from kluis.errors import KluisError
 from kluis.formats.ccf import tables
@@ -23,7 +22,6 @@ from kluis.formats.ccf.service import NodeInfo, NodeStatus, ServiceInfo, Service
 from kluis.formats.ccf.txid import TxId
 from kluis.formats.ietf import cose
 from kluis.formats.x509 import parse_public_key
-from kluis.hashes import sha256
 from kluis.ledger import receipts
 from kluis.ledger.audit.report import Check, Findings
 from kluis.ledger.audit.signing import Certificates, Signing
@@ -211,8 +209,3 @@ class Identity:
 
     def _spki(self, pem: str) -> bytes:
         return receipts.spki(self._certificates.load(pem)[1])
-
-
-def fingerprint(pem: str) -> str:
-    """SHA-256 of a certificate, in hexadecimal: what people compare."""
-    return sha256(receipts.load_certificate(pem, "certificate").public_bytes(Encoding.DER)).hex()

@@ -6,11 +6,12 @@ own verifier; here it is compared with the ledger.
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from kluis.errors import KluisError
 from kluis.formats.ccf import tables
-from kluis.formats.ccf.service import NodeInfo, NodeStatus
+from kluis.formats.ccf.domain import encode_writes
+from kluis.formats.ccf.service import NodeInfo, NodeStatus, ServiceInfo
 from kluis.formats.encoding import b64, jcs
 from kluis.formats.encoding.members import Members
 from kluis.formats.snp import report as snp
@@ -20,28 +21,15 @@ from kluis.ledger.audit.report import Check, Findings
 from kluis.ledger.audit.state import State
 from kluis.ledger.audit.walk import Seen
 
+if TYPE_CHECKING:
+    from kluis.ledger.audit.own import Trust
+
 VIRTUAL: Final = "Insecure_Virtual"
 SNP: Final = "AMD_SEV_SNP_v1"
-
-
-class NodeJudge(Protocol):
-    """Judges evidence from one of our platforms, which a node has in addition to its quote."""
-
-    def judge(self, info: NodeInfo, key: bytes, state: State) -> str | None:
-        """What the evidence shows, in words.
-
-        Args:
-            info: of the node.
-            key: DER of its SubjectPublicKeyInfo.
-            state: of the ledger at its entry.
-
-        Returns:
-            None if there is no such evidence.
-
-        Raises:
-            KluisError: it does not hold.
-        """
-        ...
+HOST_DATA: Final = "public:ccf.gov.nodes.virtual.host_data"
+MEASUREMENTS: Final = "public:ccf.gov.nodes.virtual.measurements"
+# What the first entry writes of its node: a node's evidence names the rest.
+OF_NODES: Final = (tables.NODES, tables.NODE_CERTIFICATES, HOST_DATA, MEASUREMENTS)
 
 
 class Nodes:
@@ -49,17 +37,21 @@ class Nodes:
 
     Args:
         findings: takes failures.
-        own: judges evidence of our platforms; None: it is left unjudged, and the report states so.
+        trust: whom the reader trusts; None: who signed a quote is not judged.
     """
 
-    def __init__(self, findings: Findings, own: NodeJudge | None) -> None:
+    def __init__(self, findings: Findings, trust: Trust | None) -> None:
         self._findings = findings
-        self._own = own
+        self._trust = trust
         self._seen: set[tuple[bytes, bytes]] = set()
+        self._genesis = bytes(32)
         self.count = 0
 
     def judge(self, seen: Seen, state: State) -> None:
         """Judge an entry that is already part of ``state``."""
+        if seen.txid.seqno == 1:
+            kept = {name: each for name, each in seen.domain.writes.items() if name not in OF_NODES}
+            self._genesis = sha256(encode_writes(kept))
         for name, raw in seen.domain.writes.get(tables.NODES, {}).items():
             if raw is None:
                 continue
@@ -85,7 +77,7 @@ class Nodes:
             self._fail(node, "is not named after its key")
         if info.format == VIRTUAL:
             self._virtual(node, info, state)
-            shown = self._own.judge(info, key, state) if self._own is not None else None
+            shown = self._own(info, state)
             if shown is None:
                 worth = "no hardware signs its evidence" if info.quote else "it has no quote"
                 self._note(node, f"is virtual: {worth}")
@@ -100,6 +92,14 @@ class Nodes:
                 here=True,
             )
 
+    def _own(self, info: NodeInfo, state: State) -> str | None:
+        raw = state.only(tables.SERVICE_INFO)
+        if raw is None or not info.endorsements:
+            return None
+        from kluis.ledger.audit import own  # which loads what verifies quotes
+
+        return own.judge(info, ServiceInfo.parse(raw, "service"), self._genesis, self._trust)
+
     def _virtual(self, node: str, info: NodeInfo, state: State) -> None:
         if not info.quote:
             return
@@ -107,9 +107,9 @@ class Nodes:
         if b64.decode(quote.text("report_data"), "report data").hex() != node:
             self._fail(node, "its quote is of another key")
         measured = quote.text("measurement").encode()
-        if measured not in state.table("public:ccf.gov.nodes.virtual.measurements"):
+        if measured not in state.table(MEASUREMENTS):
             self._fail(node, "its quote has a measurement that is not allowed")
-        if quote.text("host_data").encode() not in state.table("public:ccf.gov.nodes.virtual.host_data"):
+        if quote.text("host_data").encode() not in state.table(HOST_DATA):
             self._fail(node, "its quote has host data that is not allowed")
 
     def _snp(self, node: str, info: NodeInfo, state: State) -> None:

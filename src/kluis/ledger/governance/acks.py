@@ -10,9 +10,9 @@ from kluis.formats.ccf import tables
 from kluis.formats.encoding import b64
 from kluis.ledger.governance import requests
 from kluis.ledger.governance.documents import member, read_object, service_info, write_json
-from kluis.ledger.governance.effects import Effects
 from kluis.ledger.governance.faults import InvalidInput, NoSuchResource, OtherMember, StateDigestMismatch
 from kluis.ledger.governance.requests import Request
+from kluis.ledger.governance.scripts.effects import Effects
 from kluis.ledger.store import Transaction
 
 

@@ -18,11 +18,11 @@ from typing import Any, Final
 
 from kluis.errors import KluisError
 from kluis.formats.ccf import tables
-from kluis.ledger.governance.access import Phase
-from kluis.ledger.governance.bindings import Bindings
 from kluis.ledger.governance.documents import read_json
-from kluis.ledger.governance.effects import Effects
 from kluis.ledger.governance.faults import ConstitutionFailed
+from kluis.ledger.governance.scripts.access import Phase
+from kluis.ledger.governance.scripts.bindings import Bindings
+from kluis.ledger.governance.scripts.effects import Effects
 from kluis.ledger.js import Engine, HostFault, Limits, ScriptError, ScriptLimit, ScriptThrew, Value
 from kluis.ledger.store import Transaction
 
@@ -30,12 +30,13 @@ OF_CONSTITUTION: Final = Limits(seconds=5.0, heap=64 << 20)
 OF_BALLOT: Final = Limits(seconds=0.5, heap=8 << 20, stack=512 << 10)
 EXPORTS: Final = ("validate", "resolve", "apply")
 _TOO_LONG: Final = "Operation took too long to complete."
-_GLOBALS: Final = importlib.resources.files(__package__).joinpath("globals.js").read_text(encoding="utf-8")
+_HERE: Final = importlib.resources.files(__package__)
+_GLOBALS: Final = _HERE.joinpath("scripts", "globals.js").read_text(encoding="utf-8")
 
 
 def ours() -> str:
     """The constitution that a service has unless it is founded with another one."""
-    return importlib.resources.files(__package__).joinpath("constitution.js").read_text(encoding="utf-8")
+    return _HERE.joinpath("constitution.js").read_text(encoding="utf-8")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ from kluis.hashes import sha256
 from kluis.ledger.governance import recent, requests
 from kluis.ledger.governance.constitution import Constitution, Failure, Rules
 from kluis.ledger.governance.documents import read_object, write_json
-from kluis.ledger.governance.effects import Effects
 from kluis.ledger.governance.faults import (
     ConstitutionFailed,
     InvalidInput,
@@ -31,6 +30,7 @@ from kluis.ledger.governance.faults import (
     VoteNotFound,
 )
 from kluis.ledger.governance.requests import Request
+from kluis.ledger.governance.scripts.effects import Effects
 from kluis.ledger.store import Transaction
 
 OPEN: Final = "Open"

@@ -14,8 +14,8 @@ from kluis.formats.ccf import tables
 from kluis.formats.ccf.domain import Writes
 from kluis.formats.ccf.shares import RecoveryShares
 from kluis.ledger.governance import documents
-from kluis.ledger.governance.crypto import instant
 from kluis.ledger.governance.documents import load_certificate, read_json, read_object, write_json
+from kluis.ledger.governance.scripts.crypto import instant
 from kluis.ledger.governance.service import Written
 from kluis.ledger.js import HostFault
 from kluis.ledger.store import Transaction
@@ -137,7 +137,7 @@ class RecordedEffects:
             abs(found.not_valid_before_utc - asked) > _DAY
             or found.not_valid_after_utc > asked + timedelta(days=days) + _DAY
         ):
-            self.problems.append("an issued certificate is not valid as its request asks for")
+            self.problems.append("an issued certificate does not have the validity of its request")
 
 
 def problem_of_shares(transaction: Transaction, writes: Writes) -> Iterator[str]:

@@ -24,8 +24,8 @@ from kluis.formats.ccf.txid import TxId
 from kluis.formats.ietf import cose
 from kluis.ledger import certificates
 from kluis.ledger.governance import documents
-from kluis.ledger.governance.crypto import instant
 from kluis.ledger.governance.documents import write_json
+from kluis.ledger.governance.scripts.crypto import instant
 from kluis.ledger.js import HostFault
 from kluis.ledger.secrets import LedgerSecret, Secrets
 from kluis.ledger.shares import share_secret

@@ -126,11 +126,15 @@ class Engine:
         self._arguments[:] = [name]
         with self._running():
             runtime = self._handle.runtime()
-            runtime.check_syntax(source, module=True)
             if self._plain and (found := _large_integer(source)):
                 raise ScriptThrew("SyntaxError", f"large integers are refused here: {found}", "")
             runtime.add_static_module(name, source)
-            names = runtime.eval(f"__exports({_quoted(name)})", timeout=self._limits.seconds)
+            try:
+                names = runtime.eval(f"__exports({_quoted(name)})", timeout=self._limits.seconds)
+            except JavaScriptError:
+                # An import hides what is wrong with the syntax; to compile twice is only for those that fail.
+                runtime.check_syntax(source, module=True)
+                raise
         return tuple(names)
 
     def call(self, module: str, function: str, *arguments: Value) -> Value:

@@ -97,19 +97,19 @@ class HostedLedger:
 
     @classmethod
     @contextlib.contextmanager
-    def opened(cls, state: Path, now: datetime, *, alone: bool) -> Iterator[HostedLedger]:
+    def opened(cls, state: Path, now: datetime, *, founds: bool) -> Iterator[HostedLedger]:
         """The ledger of a state folder, while the ``with`` lasts.
 
         Args:
             state: the folder.
             now: the time.
-            alone: whether a member that is made here founds it.
+            founds: whether a member that is made here founds it.
 
         Raises:
             UnavailableError: another process writes its log.
             FormatError: a file of it is not what was written.
         """
-        member = Member.load_or_create(state / "members", now) if alone else None
+        member = Member.load_or_create(state / "members", now) if founds else None
         with LedgerLog(state / "ledger") as log:
             yield cls(log, state / "service_cert.pem", member)
 

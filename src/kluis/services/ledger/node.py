@@ -26,13 +26,13 @@ from kluis.ledger.signer import Signer, key_id
 from kluis.ledger.status import FIRST_VIEW
 from kluis.services.clock import Clock
 from kluis.services.ledger import genesis, kept
-from kluis.services.ledger.engine import Engine
 from kluis.services.ledger.genesis import Quoted, Writes
 from kluis.services.ledger.identity import NodeIdentity, ServiceIdentity, Shown
 from kluis.services.ledger.kept import Kept
-from kluis.services.ledger.log import EMPTY, HostLog
+from kluis.services.ledger.running.engine import Engine
+from kluis.services.ledger.running.log import EMPTY, HostLog
+from kluis.services.ledger.running.state import Ledger, Witness, replay
 from kluis.services.ledger.settings import Settings
-from kluis.services.ledger.state import Ledger, Witness, replay
 
 Quote = Callable[[NodeIdentity, bytes, bytes], Quoted]
 """Makes evidence of a node, its service certificate's digest and its genesis' digest, 32 bytes each."""

@@ -56,7 +56,7 @@ class About:
                 method="GET",
                 path="/ledgerIdentity/{ledgerId}",
                 handler=self.identity,
-                summary="The service's certificate, by its host's word alone.",
+                summary="The service's certificate: the host's claim, until the enclave is attested.",
                 versioned=False,
             ),
             *refused,

@@ -23,12 +23,12 @@ from kluis.ledger.status import Status
 from kluis.ledger.store import Transaction
 from kluis.services.clock import Clock
 from kluis.services.ledger.azure.versions import GA, NEWEST, PREVIEW, STABLE, at_least, since
-from kluis.services.ledger.engine import Result
-from kluis.services.ledger.log import HostLog
 from kluis.services.ledger.node import Node
-from kluis.services.ledger.receipts import prove
+from kluis.services.ledger.running.engine import Result
+from kluis.services.ledger.running.log import HostLog
+from kluis.services.ledger.running.receipts import prove
+from kluis.services.ledger.running.transactions import committed, named, read_many
 from kluis.services.ledger.tables import ENTRIES, PUBLIC_ENTRIES, REQUESTS, Stored
-from kluis.services.ledger.transactions import committed, named, read_many
 from kluis.services.web import Answer, Call, Operation, Refusal
 
 DEFAULT: Final = "subledger:0"

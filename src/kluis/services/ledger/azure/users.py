@@ -11,8 +11,8 @@ import msgspec
 from kluis.ledger.store import Transaction
 from kluis.services.ledger.azure.versions import GA, PREVIEW, STABLE, at_least, since
 from kluis.services.ledger.callers import BUILT_IN, PREFIX, Role, Roles, User, canonical_id
-from kluis.services.ledger.engine import Result
 from kluis.services.ledger.node import Node
+from kluis.services.ledger.running.engine import Result
 from kluis.services.ledger.tables import ROLES, USERS
 from kluis.services.web import Answer, Call, Operation, Refusal
 

@@ -19,8 +19,8 @@ from kluis.ledger.governance.requests import Kind, Request
 from kluis.ledger.governance.service import NodeEffects
 from kluis.ledger.store import Transaction
 from kluis.services.clock import Clock
-from kluis.services.ledger.engine import Result, Written
 from kluis.services.ledger.node import Node
+from kluis.services.ledger.running.engine import Result, Written
 from kluis.services.web import Answer, Call, Operation, Refusal
 
 VERSION: Final = "2024-07-01"

@@ -14,8 +14,8 @@ from kluis.ledger.governance.documents import read_json, service_config, service
 from kluis.ledger.store import Transaction
 from kluis.services.ledger.ccf.governance import JAVASCRIPT, operation
 from kluis.services.ledger.node import Node
+from kluis.services.ledger.running.transactions import named
 from kluis.services.ledger.tables import JWT_ISSUERS, JWT_KEYS, USER_CERTIFICATES, USER_INFO
-from kluis.services.ledger.transactions import named
 from kluis.services.web import Answer, Call, Operation, Refusal
 
 MEASUREMENTS = "public:ccf.gov.nodes.virtual.measurements"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kluis.enclave.counters import Counter
 from kluis.enclave.sealing import Policy
-from kluis.services.ledger.state import Witnessed
+from kluis.services.ledger.running.state import Witnessed
 
 
 class CounterWitness:

@@ -22,8 +22,8 @@ from kluis.formats.ccf.domain import NO_CLAIMS, Writes
 from kluis.formats.ccf.txid import TxId
 from kluis.ledger.sequencer import Batch, Sequencer
 from kluis.ledger.store import Transaction
-from kluis.services.ledger.log import HostLog
-from kluis.services.ledger.state import Ledger, Witness, Witnessed
+from kluis.services.ledger.running.log import HostLog
+from kluis.services.ledger.running.state import Ledger, Witness, Witnessed
 from kluis.services.web import Refusal
 
 MOST_WAITING: Final = 10_000
@@ -324,7 +324,7 @@ class Engine:
             return
         said = Witnessed(batch.signature.seqno, batch.root)
         if self._witness.advance(said) != said:
-            raise UnavailableError("ledger: the witness knows of a later node", code="ledger_fenced")
+            raise UnavailableError("ledger: the witness has a later node", code="ledger_fenced")
         self._witnessed = now
 
 

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from kluis.errors import FormatError
 from kluis.formats.encoding import jcs
-from kluis.ledger.governance import crypto, jwt
-from kluis.ledger.governance.access import Access, Phase, check
-from kluis.ledger.governance.effects import Effects
+from kluis.ledger.governance.scripts import crypto, jwt
+from kluis.ledger.governance.scripts.access import Access, Phase, check
+from kluis.ledger.governance.scripts.effects import Effects
 from kluis.ledger.js import HostFault, Value
 from kluis.ledger.store import Transaction
 
@@ -23,7 +23,7 @@ _TCB: Final = {
 
 
 class Bindings:
-    """The operations of a script in one phase, over one transaction.
+    """What a script of one phase may ask for, over one transaction.
 
     Args:
         transaction: that it reads and writes.
@@ -79,7 +79,7 @@ class Bindings:
         """Run the operation that a script calls.
 
         Raises:
-            HostFault: it is not allowed, or the arguments have the wrong type.
+            HostFault: it is not allowed, or the arguments are not of its kind.
         """
         found = self._operations.get(operation) if isinstance(operation, str) else None
         if found is None:

@@ -15,8 +15,8 @@ from kluis.formats.ccf.receipt import Components, Receipt
 from kluis.formats.ccf.signature import NodeSignature, ServiceSignature
 from kluis.formats.ccf.txid import TxId
 from kluis.ledger import receipts
-from kluis.services.ledger.log import HostLog, Part, read_entries
-from kluis.services.ledger.state import Ledger
+from kluis.services.ledger.running.log import HostLog, Part, read_entries
+from kluis.services.ledger.running.state import Ledger
 
 TOGETHER: Final = 64 << 10
 """Bytes that are read at once: most entries have their signature within them."""
@@ -53,7 +53,7 @@ class Proven:
         """
         if self.node is None:
             raise UnavailableError(
-                "receipt: this ledger is signed by its service alone",
+                "receipt: only the service signs this ledger",
                 hint="read the receipt in COSE: GET /receipt/cose",
                 code="receipt",
             )
@@ -69,7 +69,7 @@ class Proven:
             UnavailableError: the entry holds the signature itself.
         """
         if self.is_signature:
-            raise UnavailableError("receipt: a signature has none of its own in COSE", code="receipt")
+            raise UnavailableError("receipt: a signature has no COSE receipt", code="receipt")
         return receipts.make_cose(ledger.tree, self.txid, self.components, self.service)
 
 

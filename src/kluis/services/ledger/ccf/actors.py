@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from kluis.ledger.status import Status
 from kluis.services.ledger.callers import ANY, LedgerCaller
-from kluis.services.ledger.log import HostLog
 from kluis.services.ledger.node import Node
-from kluis.services.ledger.receipts import Proven, prove
-from kluis.services.ledger.transactions import committed, named
+from kluis.services.ledger.running.log import HostLog
+from kluis.services.ledger.running.receipts import Proven, prove
+from kluis.services.ledger.running.transactions import committed, named
 from kluis.services.web import Answer, Call, Operation, Refusal
 
 ACTORS: Final = ("app", "gov", "node")
@@ -85,7 +85,7 @@ class Common:
         """The caller as the ledger knows it, and its roles."""
         caller = call.caller
         if not isinstance(caller, LedgerCaller):
-            raise Refusal(401, "InvalidAuthenticationInfo", "whoami: nobody asks")
+            raise Refusal(401, "InvalidAuthenticationInfo", "whoami: the caller has no identity")
         body: dict[str, Any] = {
             "userId": caller.subject,
             "identity": sorted(caller.kinds),

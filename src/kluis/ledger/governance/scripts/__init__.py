@@ -1,0 +1,1 @@
+"""What governance scripts reach: tables by phase, functions of ``ccf``, the node's side of ``apply()``."""

@@ -1,0 +1,148 @@
+"""``kluis ledger`` on files: sample, verify, show, receipt."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from kluis.ledger import certificates
+from tests.cli.quotes import Kluis
+from tests.formats.ccf import real
+from tests.ledger import making
+from tests.ledger.audit.forge import NOW
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sample, made once."""
+    from kluis.cli.main import run
+
+    folder = tmp_path_factory.mktemp("ledger") / "sample"
+    assert run(["ledger", "sample", "--entries", "60", "--out", str(folder)]) == 0
+    return folder
+
+
+def test_sample(made: Path, kluis: Kluis, tmp_path: Path) -> None:
+    """Chunks, the certificate, the secrets and two receipts; a folder with files is not changed."""
+    names = {path.name for path in made.iterdir()}
+    assert {"service_cert.pem", "secrets.txt", "receipt.json", "receipt.cose"} < names
+    assert len([name for name in names if name.startswith("ledger_")]) >= 3
+    said = kluis("ledger", "sample", "--out", made)
+    assert said.code == 2
+    assert f"{made}: want a new or empty folder, got one with files" in said.err
+    assert kluis("ledger", "sample", "--entries", "5", "--out", tmp_path / "x").code == 2
+    assert not (tmp_path / "x").exists()
+
+
+def test_verify(made: Path, kluis: Kluis) -> None:
+    """Every check has its line; with a pin, receipts and secrets there are more."""
+    said = kluis(
+        "ledger", "verify", made, "--service-cert", made / "service_cert.pem",
+        "--secrets", made / "secrets.txt",
+        *(word for name in ("receipt.json", "receipt.cose") for word in ("--expect-at-least", made / name)),
+        "--expect-at-least", "2.60",
+    )  # fmt: skip
+    assert said.code == 0
+    lines = said.out.splitlines()
+    assert {line.split()[0] for line in lines} == {"ok", "note"}
+    assert "ok    receipts            all that is expected is in the ledger" in lines
+    assert "ok    identity            the service is the pinned one" in lines
+    assert any("private             60 entries opened" in line for line in lines)
+    assert any("verified until 2.60" in line for line in lines)
+    assert any("leave no trace in a ledger: --expect-at-least finds them" in line for line in lines)
+    value = json.loads(kluis("ledger", "verify", made, "--json", "--level", "full").out)
+    assert (value["ok"], value["entries"], value["verified_until"]) == (True, 60, "2.60")
+    assert kluis("ledger", "verify", made, "--level", "x").code == 2
+
+
+def test_a_changed_ledger(made: Path, kluis: Kluis, tmp_path: Path) -> None:
+    """A failure names its file, entry and check, and ends with the code of what is wrong."""
+    folder = tmp_path / "copy"
+    shutil.copytree(made, folder)
+    chunk = sorted(folder.glob("ledger_11-*"))[0]
+    data = bytearray(chunk.read_bytes())
+    data[60] ^= 1
+    chunk.write_bytes(data)
+    said = kluis("ledger", "verify", folder)
+    (failure,) = [line for line in said.out.splitlines() if line.startswith("FAIL")]
+    assert said.code == 3 or said.code == 4
+    assert chunk.name in failure
+    chunk.write_bytes(made.joinpath(chunk.name).read_bytes()[:-1])
+    said = kluis("ledger", "verify", folder)
+    assert said.code == 3
+    chunk.unlink()
+    said = kluis("ledger", "verify", folder)
+    assert said.code == 4
+    assert "want a file from entry 11 on" in said.out
+
+
+def test_a_dropped_suffix(made: Path, kluis: Kluis, tmp_path: Path) -> None:
+    """The last file gone is not seen, and said to be so; an id that must be there shows it."""
+    folder = tmp_path / "copy"
+    shutil.copytree(made, folder)
+    max(folder.glob("ledger_*"), key=lambda path: int(path.name.split("_")[1].split("-")[0])).unlink()
+    assert kluis("ledger", "verify", folder).code == 0
+    said = kluis("ledger", "verify", folder, "--expect-at-least", "2.60")
+    assert said.code == 4
+    assert "2.60: want entry 2.60, got a ledger that ends with 2." in said.out
+
+
+def test_another_service(made: Path, kluis: Kluis, tmp_path: Path) -> None:
+    """Under another certificate neither the ledger nor a receipt counts."""
+    other = tmp_path / "other.pem"
+    other.write_text(certificates.service_certificate(making.key(1), NOW))
+    assert kluis("ledger", "verify", made, "--service-cert", other).code == 4
+    for name in ("receipt.json", "receipt.cose"):
+        said = kluis("ledger", "receipt", made / name, "--service-cert", other)
+        assert said.code == 4
+        said = kluis("ledger", "receipt", made / name, "--service-cert", made / "service_cert.pem")
+        assert said.code == 0
+        assert said.out.startswith("authentic: entry 2.11 under root ")
+    words = ("ledger", "receipt", made / "receipt.cose", "--service-cert", made / "service_cert.pem")
+    assert kluis(*words, "--claims-digest", "aa" * 32).code == 4
+    assert kluis(*words, "--claims-digest", "aa").code == 2
+    assert kluis("ledger", "receipt", other, "--service-cert", other).code == 3
+
+
+@real.needed
+def test_claims(kluis: Kluis, tmp_path: Path) -> None:
+    """Claims that a receipt is not of are refused."""
+    folder = real.CCF / "poc_dual" / "out"
+    claims = tmp_path / "claims.json"
+    claims.write_text(json.dumps([{"kind": "ClaimDigest", "digest": {"protocol": "P", "value": "ab" * 32}}]))
+    words = ("ledger", "receipt", folder / "receipt.json", "--service-cert", folder / "service_cert.pem")
+    digest = (folder / "claims.hex").read_text()
+    assert kluis(*words, "--claims-digest", digest).code == 0
+    assert kluis(*words, "--claims", claims).code == 4
+    assert kluis(*words, "--claims", claims, "--claims-digest", digest).code == 2
+
+
+def test_show(made: Path, kluis: Kluis) -> None:
+    """A list of all entries, or one with its tables; the private ones with the secrets only."""
+    lines = kluis("ledger", "show", made).out.splitlines()
+    assert len(lines) == 61
+    said = kluis("ledger", "show", made, "2.1").out
+    assert "public:ccf.gov.service.info" in said
+    assert "private" not in kluis("ledger", "show", made, "2.12").out.replace("private_key", "")
+    said = kluis("ledger", "show", made, "2.12", "--secrets", made / "secrets.txt").out
+    assert "private records" in said
+    assert "ce:2.12:" in said
+    assert kluis("ledger", "show", made, "3.1").code == 2
+    assert kluis("ledger", "show", made, "x").code == 3
+    value = json.loads(kluis("ledger", "show", made, "2.12", "--json").out)
+    assert value["entry"] == "2.12"
+
+
+def test_what_is_missing(kluis: Kluis, tmp_path: Path) -> None:
+    """A folder without a ledger, and files that cannot be read, are named."""
+    assert kluis("ledger", "verify", tmp_path).code == 2
+    assert kluis("ledger", "verify", tmp_path / "x").code == 2
+    (tmp_path / "ledger_1").write_bytes(b"x")
+    assert kluis("ledger", "verify", tmp_path).code == 3
+    assert kluis("ledger", "verify", tmp_path, "--secrets", tmp_path / "none").code == 2
+    (tmp_path / "secrets").write_text("1 zz\n")
+    said = kluis("ledger", "verify", tmp_path, "--secrets", tmp_path / "secrets")
+    assert (said.code, "zz" in said.err) == (3, False)
