@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import msgspec
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,8 +15,9 @@ import pytest
 
 from kluis.cleanroom import datasets
 from kluis.cleanroom.engine import Engine
-from kluis.errors import PolicyError, UnsupportedError
+from kluis.errors import AuthenticityError, PolicyError, UnsupportedError
 from tests.adversary import rooms
+from tests.cleanroom import samples
 
 READ = "import io, sys, polars; polars.read_parquet(io.BytesIO(sys.stdin.buffer.read()))"
 # In bytes the same, or in a reader's eyes, or to a collation.
@@ -57,6 +59,23 @@ def test_a_file_that_ends_the_enclave() -> None:
         for each in (honest, honest[: at + 1] + b"\xff" + honest[at + 2 :])
     ]
     assert ends == [0, -signal.SIGABRT]
+
+
+@pytest.mark.parametrize("plain", [True, False], ids=["plain", "sealed"])
+def test_a_file_that_is_not_encrypted(plain: bool) -> None:
+    """A plain file opened with any key, in any room and under any terms: nothing bound it to them."""
+    table, key = samples.people(), bytes(32)
+    described, sealed = samples.dataset("people", "clinic", table, samples.PEOPLE_USES, key)
+    out = io.BytesIO()
+    table.write_parquet(out)
+    file = out.getvalue() if plain else sealed
+    dataset = msgspec.structs.replace(described, parts=datasets.describe([file]))
+    if not plain:
+        assert datasets.open_sealed([file], key, samples.ROOM, dataset).equals(table)
+        return
+    with pytest.raises(AuthenticityError) as caught:
+        datasets.open_sealed([file], key, samples.ROOM, dataset)
+    assert caught.value.message == "data set people: cannot be opened as the agreement has it"
 
 
 @pytest.mark.parametrize("kind", ["extension", "dictionary", "nested"])
