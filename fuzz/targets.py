@@ -163,11 +163,11 @@ def _ledger() -> Iterator[Target]:
 
 def _services() -> Iterator[Target]:
     """What clients of the services, and members of a ledger, send."""
-    from fuzz import governance, services
+    from fuzz import governance, ledger_node, services
     from fuzz.pool import our_tests
 
     our_tests()
-    for readers in (services.readers, governance.readers):
+    for readers in (services.readers, governance.readers, ledger_node.readers):
         yield from (Target(name, read, starts=starts) for name, read, starts in readers())
 
 

@@ -166,7 +166,7 @@ def test_local_attestation(built: Build) -> None:
 
 
 def test_no_image(tmp_path: Path) -> None:
-    """A file that is not there, and one that is no image, are told as such."""
+    """A missing file and a file that is not an image are reported as such."""
     with pytest.raises(UsageError, match="No such file") as refused:
         load(tmp_path / "none.kluis")
     assert refused.value.hint == "kluis build DIR -o FILE makes one"
@@ -237,7 +237,7 @@ def since() -> int:
 
 
 def test_pages_are_touched_ahead_once_it_is_ready(tmp_path: Path, built: Build) -> None:
-    """A start is left alone: its pages of secret memory are touched ahead when it is over, and not before."""
+    """A start is not slowed: its pages of secret memory are touched ahead when it is over, and not before."""
     (tmp_path / "app.py").write_text(IDLE)
     with load(built(tmp_path), insecure_allow_missing=ALLOWED) as running:
         assert running.at_start() < 100

@@ -12,7 +12,7 @@ import msgspec
 
 from kluis import files
 from kluis.enclave.store.keys.custody import SIGNER_ARGUMENT
-from kluis.errors import unknown
+from kluis.errors import UsageError, unknown
 from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.hashes import sha256
 from kluis.tee.image.build import builder, inside
@@ -46,7 +46,13 @@ def folder_of(service: str) -> Path:
     return Path(__file__).parent / "images" / service
 
 
-def image_of(service: str, state: Path, store_key: str, say: Callable[[str], None]) -> ServiceImage:
+def image_of(
+    service: str,
+    state: Path,
+    store_key: str,
+    say: Callable[[str], None],
+    application: Path | None = None,
+) -> ServiceImage:
     """The service's image, rebuilt if its sources have changed.
 
     Args:
@@ -55,6 +61,7 @@ def image_of(service: str, state: Path, store_key: str, say: Callable[[str], Non
         store_key: which images can unseal the store's key: ``measurement``, only this exact image, not later
             versions of Kluis; or ``signer``, any image with the author's signature. It is measured.
         say: prints a line about a step that may take more than a second.
+        application: a folder whose files are added to the service's, and replace those of the same name.
 
     Raises:
         UnavailableError: this machine does not have something that the build needs; names it.
@@ -62,10 +69,11 @@ def image_of(service: str, state: Path, store_key: str, say: Callable[[str], Non
     source = folder_of(service)
     if store_key not in STORE_KEYS:
         raise unknown("--store-key", store_key, STORE_KEYS)
-    folder = state / "images" / (service if store_key == "measurement" else f"{service}-{store_key}")
+    name = service if application is None else f"{service}-application"
+    folder = state / "images" / (name if store_key == "measurement" else f"{name}-{store_key}")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     made, out = folder / "made.json", folder / f"{service}.kluis"
-    want = _fingerprint(source)
+    want = _fingerprint(source, *(() if application is None else (application,)))
     known = _find_made(made)
     if known is not None and known.fingerprint == want and out.exists() and out.stat().st_size == known.size:
         return ServiceImage(out, bytes.fromhex(known.image_id), bytes.fromhex(known.mrsigner))
@@ -74,6 +82,8 @@ def image_of(service: str, state: Path, store_key: str, say: Callable[[str], Non
     work = folder / "source"
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(source, work)
+    if application is not None:
+        _add(application, work)
     if store_key == "signer":
         with (work / "kluis.toml").open("a") as file:
             file.write(f'argv = ["{SIGNER_ARGUMENT}"]\n')
@@ -108,12 +118,26 @@ def _find_made(made: Path) -> _Made | None:
         return None
 
 
-def _fingerprint(source: Path) -> str:
-    """SHA-256 (hex) over the sources of the image: Kluis's installed part, and the service's folder."""
+def _add(application: Path, work: Path) -> None:
+    """Add an application's folder to a copy of its service's."""
+    if not (application / "service.py").is_file():
+        raise UsageError(
+            f"{application}: want a folder with service.py, got none",
+            hint="service.py imports app and application from kluis.services.ledger.inside",
+        )
+    if (application / "kluis.toml").exists():  # with other requirements, which the build pins
+        for lock in work.glob("requirements.*.lock"):
+            lock.unlink()
+    shutil.copytree(application, work, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def _fingerprint(*sources: Path) -> str:
+    """SHA-256 (hex) over the sources of the image: Kluis's installed part, and the folders' files."""
     parts = [f"{file.path} {file.sha256}" for file in inside.layer()]
     parts += [
-        f"{file.name} {sha256(file.read_bytes()).hex()}"
-        for file in sorted(source.iterdir())
-        if file.is_file()
+        f"{file.relative_to(source)} {sha256(file.read_bytes()).hex()}"
+        for source in sources
+        for file in sorted(source.rglob("*"))
+        if file.is_file() and "__pycache__" not in file.parts
     ]
     return sha256("\n".join(parts).encode()).hex()

@@ -44,6 +44,7 @@ class Plan:
         rekey_beside_others: even if another command uses the database; it stops serving then.
         registered: credentials that the issuer's clients may use instead of their secrets.
         insecure_managed_identity: whether every process of this machine can get tokens of one client.
+        ledger_application: a folder that is added to the ledger's image; None: none.
     """
 
     services: tuple[str, ...]
@@ -62,6 +63,7 @@ class Plan:
     rekey_beside_others: bool = False
     registered: Registered = dataclasses.field(default_factory=Registered)
     insecure_managed_identity: bool = False
+    ledger_application: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse an invalid plan."""

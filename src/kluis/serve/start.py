@@ -158,7 +158,10 @@ def serving(
                     f"insecure: every process of this machine gets tokens of {IDENTITY} at"
                     f" {addresses[MANAGED_IDENTITY]}"
                 )
-            images = {one: image_of(one, plan.state, plan.store_key, say) for one in plan.services}
+            own = {LEDGER: plan.ledger_application}
+            images = {
+                one: image_of(one, plan.state, plan.store_key, say, own.get(one)) for one in plan.services
+            }
         # Only now, and used at once: an idle platform would end while images are built.
         platform = Platform.connect()
         root, level = platform.root_pem(), str(platform.status()["level"])

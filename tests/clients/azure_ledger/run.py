@@ -182,7 +182,9 @@ def the_service_tells_of_itself() -> None:
     assert quotes["currentNodeId"] in quotes["enclaveQuotes"]
     own = quotes["enclaveQuotes"][quotes["currentNodeId"]]
     assert own["mrenclave"] == WORLD["image"]
-    bootstrap = ConfidentialLedgerCertificateClient(WORLD["url"], connection_verify=WORLD["service"])
+    bootstrap = ConfidentialLedgerCertificateClient(
+        certificate_endpoint=WORLD["url"], connection_verify=WORLD["service"]
+    )
     identity = bootstrap.get_ledger_identity(ledger_id="mine")
     assert identity["ledgerTlsCertificate"] == service()
 

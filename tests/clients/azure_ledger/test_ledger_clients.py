@@ -11,6 +11,7 @@ import signal
 import ssl
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from hypothesis import HealthCheck, Phase, given, settings
 
 from kluis.ledger.certificates import member_certificate
 from kluis.serve.ledger.governing import member_id
@@ -84,7 +86,7 @@ class Running:
 
     def become(self, role: str) -> None:
         """Give the client's certificate a role, by the administrator's token."""
-        token = self._token("admin")
+        token = self.token("admin")
         answer = httpx.patch(
             f"{self.url}/app/users/{self.fingerprint}?{VERSION}",
             json={"assignedRole": role},
@@ -94,7 +96,8 @@ class Running:
         )
         assert answer.status_code == 200, answer.text
 
-    def _token(self, name: str) -> str:
+    def token(self, name: str) -> str:
+        """A client's bearer token."""
         world = self.world()
         form = {
             "grant_type": "client_credentials",
@@ -173,6 +176,47 @@ def test_certificates_satisfy_the_strictest_verifier(running: Running) -> None:
     shown = x509.load_pem_x509_certificate(node.read_bytes())
     assert isinstance(shown.public_key(), ec.EllipticCurvePublicKey)
     assert shown.public_key().curve.name == "secp384r1"  # type: ignore[union-attr] # it is on a curve
+
+
+def _no_case_fails(running: Running, cases: int) -> Counter[int]:
+    """Ask what the document describes, or nearly describes, as an administrator."""
+    schemathesis = pytest.importorskip("schemathesis")
+    service, statuses = str(running.state / "service_cert.pem"), Counter[int]()
+    bare = running.context(with_certificate=False)
+    schema = schemathesis.openapi.from_dict(httpx.get(f"{running.url}/openapi.json", verify=bare).json())
+    headers = {"authorization": f"Bearer {running.token('admin')}"}
+    for found in schema.get_all_operations():
+
+        @given(case=found.ok().as_strategy())
+        @settings(
+            max_examples=cases,
+            deadline=None,
+            database=None,
+            phases=(Phase.generate,),
+            suppress_health_check=list(HealthCheck),
+        )
+        def ask(case: Any) -> None:
+            answer = case.call(base_url=running.url, headers=headers, verify=service, timeout=120)
+            statuses[answer.status_code] += 1
+            assert answer.status_code < 500, (case, answer.text)
+
+        ask()
+    return statuses
+
+
+def test_no_case_of_the_document_fails(running: Running) -> None:
+    """A case of every operation is answered or refused."""
+    statuses = _no_case_fails(running, 1)
+    assert statuses[200]
+    assert any(status >= 400 for status in statuses)
+
+
+@pytest.mark.slow
+def test_five_thousand_cases_of_the_document(running: Running) -> None:
+    """Likewise, of every operation many times."""
+    total = Counter[int]()
+    while sum(total.values()) < 5000:
+        total += _no_case_fails(running, 40)
 
 
 def test_a_hangup_replaces_the_node_and_refuses_nobody(running: Running) -> None:

@@ -1,4 +1,4 @@
-"""The auditor on ledgers that others wrote, and what a report says."""
+"""Test the auditor and its reports on ledgers that others wrote."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from kluis.hashes import sha256
 from kluis.ledger import certificates
 from kluis.serve.ledger.log import LedgerLog
 from kluis.services.ledger.app import LedgerApplication
+from kluis.services.ledger.application import Application
 from kluis.services.ledger.callers import canonical_id
 from kluis.services.ledger.genesis import Quoted
 from kluis.services.ledger.identity import NodeIdentity, Shown
@@ -111,6 +112,7 @@ class World:
         clock: of all.
         settings: changes to the usual ones.
         open: whether the service is opened, by an entry of the test's own.
+        application: endpoints of the image.
     """
 
     folder: Path
@@ -120,6 +122,7 @@ class World:
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     issuers: tuple[Issuer, ...] = ()
     open: bool = True
+    application: Application = dataclasses.field(default_factory=Application)
 
     def made_settings(self) -> Settings:
         """The settings."""
@@ -154,7 +157,7 @@ class World:
             used = log or stack.enter_context(LedgerLog(self.folder))
             node = self.node(used)
             node.begin("127.0.0.1:8000")
-            application = LedgerApplication(node, used, self.clock)
+            application = LedgerApplication(node, used, self.clock, own=self.application)
             async with lifespan(application):
                 if self.open:
                     await open_service(node)

@@ -71,6 +71,21 @@ def up(
             " recovery share. May be repeated. Counts for a new ledger only.",
         ),
     ] = None,
+    application: Annotated[
+        Path | None,
+        typer.Option(
+            "--application", metavar="DIR", help="A folder with service.py, whose endpoints are served, too."
+        ),
+    ] = None,
+    user: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--user",
+            metavar="PEM=ROLE",
+            help="A certificate's role in Azure's API, such as Administrator; may be repeated. Counts for a"
+            " new ledger only.",
+        ),
+    ] = None,
     threshold: Annotated[
         int, typer.Option("--threshold", metavar="N", help="Recovery shares that open the ledger's secret.")
     ] = 1,
@@ -95,7 +110,7 @@ def up(
     public: Annotated[
         bool, typer.Option("--public", help="Anyone who has the files reads the entries.")
     ] = False,
-    port: Annotated[int, typer.Option("--port", metavar="N", help="0 takes a free one.")] = 0,
+    port: Annotated[int, typer.Option("--port", metavar="N", help="Of the ledger; 0 takes a free one.")] = 0,
     name: Annotated[
         list[str] | None,
         typer.Option("--name", metavar="NAME", help="Another name or address that clients use."),
@@ -116,7 +131,7 @@ def up(
     Without --member it has one, made here, who opens it. Stop it with Ctrl-C; SIGHUP replaces the node.
     """
     from kluis.cli.service import serve_run
-    from kluis.serve.plan import Plan
+    from kluis.serve.plan import ORDER, Plan
 
     given: dict[str, Any] = {
         "recovery_threshold": threshold,
@@ -130,13 +145,16 @@ def up(
         given["constitution"] = _text(constitution)
     if member:
         given["members"] = [_founder(path) for path in member]
+    if user:
+        given["principals"] = [_principal(one) for one in user]
     plan = Plan(
         services=("ledger",),
         state=state.absolute(),
-        port=port,
+        port=max(0, port - ORDER.index("ledger")),
         names=tuple(name or ()),
         insecure_allow_missing=protections.allowed(missing),
         given={"ledger": given},
+        ledger_application=application,
     )
     serve_run.run(plan)
 
@@ -279,6 +297,15 @@ def _founder(path: Path) -> dict[str, str]:
     if path.name.endswith("_cert.pem") and key.exists():
         found["encryption_key"] = _text(key)
     return found
+
+
+def _principal(text: str) -> dict[str, Any]:
+    from kluis.serve.ledger.governing import member_id
+
+    path, _, role = text.rpartition("=")
+    if not path or role not in ("Reader", "Contributor", "Administrator"):
+        raise UsageError(f"--user: want PEM=Reader, PEM=Contributor or PEM=Administrator, got {text[:200]!a}")
+    return {"id": member_id(_text(Path(path))), "roles": [role]}
 
 
 def _text(path: Path) -> str:

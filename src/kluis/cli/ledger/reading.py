@@ -137,7 +137,7 @@ def secrets(path: Path) -> LedgerSecrets:
 
 
 def replay() -> Replay | None:
-    """Does members' requests again; None where the engine for their scripts is not installed."""
+    """Does members' requests again; None if the engine for their scripts is not installed."""
     try:
         from kluis.ledger.governance import replay as again
     except ModuleNotFoundError as error:

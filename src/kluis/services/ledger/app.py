@@ -10,6 +10,7 @@ from typing import Any, Final
 from kluis.errors import AuthenticityError, FormatError, KluisError, UnavailableError
 from kluis.ledger.governance.faults import GovernanceError
 from kluis.services.clock import Clock
+from kluis.services.ledger.application import Application
 from kluis.services.ledger.azure.about import About
 from kluis.services.ledger.azure.entries import Entries
 from kluis.services.ledger.azure.users import Users
@@ -55,10 +56,16 @@ class LedgerApplication:
         log: the host's.
         clock: the host's word for the time.
         failed: called when the engine ends by itself: the node can serve no more.
+        own: the endpoints of the image's application.
     """
 
     def __init__(
-        self, node: Node, log: HostLog, clock: Clock, failed: Callable[[], None] = lambda: None
+        self,
+        node: Node,
+        log: HostLog,
+        clock: Clock,
+        failed: Callable[[], None] = lambda: None,
+        own: Application | None = None,
     ) -> None:
         self.node = node
         self._failed = failed
@@ -71,6 +78,7 @@ class LedgerApplication:
             *Nodes(node).operations(),
             *Governance(node, clock).operations(),
             *ServiceState(node).operations(),
+            *(own or Application()).operations(node),
         )
         self._document: dict[str, Any] = openapi.document("Kluis ledger", operations, "2026-02-23")
         self._service = Service(

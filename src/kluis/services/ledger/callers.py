@@ -29,7 +29,9 @@ from kluis.services.ledger.tables import JWT_KEYS, ROLES, USER_CERTIFICATES, USE
 from kluis.services.web import Caller, Gate, Operation, Refusal
 
 AUDIENCE: Final = "https://confidential-ledger.azure.com"
-ANY: Final = "ccf:any"
+CCF: Final = "ccf:"
+"""How the access of CCF's dialect begins; kinds of callers follow, with commas."""
+ANY: Final = f"{CCF}any"
 """The access of an operation of CCF's dialect: anyone whose identity is known to the ledger."""
 PREFIX: Final = "Microsoft.ConfidentialLedger/ledger"
 READ: Final = frozenset({"/content/read", "/governance/read"})
@@ -100,11 +102,17 @@ class LedgerGate(Gate):
         if operation.access is None:
             return None
         state = self._begin()
-        azure = operation.access != ANY
+        azure = not operation.access.startswith(CCF)
         caller = self.recognise(state, headers, certificates, self._audiences if azure else None)
         if azure and not any(operation.access in actions(state, role) for role in caller.roles):
             path = target[:200]
             raise Refusal(403, "NotAllowed", f"Not allowed to call {operation.method} {path}")
+        wanted = set() if azure else set(operation.access.removeprefix(CCF).split(","))
+        if wanted and "any" not in wanted and not wanted & caller.kinds:
+            kinds = " or ".join(sorted(wanted))
+            raise Refusal(
+                401, "InvalidAuthenticationInfo", f"Invalid authentication credentials. Want {kinds}."
+            )
         return caller
 
     def recognise(

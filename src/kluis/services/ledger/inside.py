@@ -14,6 +14,7 @@ from kluis.formats.kluis.runtime_data import ec_key
 from kluis.services import hosting
 from kluis.services.hosting import Place, read_settings
 from kluis.services.ledger.app import LedgerApplication
+from kluis.services.ledger.application import Application
 from kluis.services.ledger.genesis import Quoted
 from kluis.services.ledger.identity import NodeIdentity, Shown
 from kluis.services.ledger.node import Node, Surroundings
@@ -24,6 +25,7 @@ from kluis.services.ledger.settings import Settings
 app = Enclave("ledger", product_id=104, svn=1)
 host_log = log.declare(app)
 shown = Shown()
+application = Application()
 _built: list[LedgerApplication] = []
 
 
@@ -60,11 +62,11 @@ def build(document: bytes, place: Place) -> LedgerApplication:
         clock=place.clock,
         quote=quote,
     )
-    application = LedgerApplication(
-        Node(settings, around, shown), host_log, place.clock, lambda: server.drain(0.0)
+    made = LedgerApplication(
+        Node(settings, around, shown), host_log, place.clock, lambda: server.drain(0.0), application
     )
-    _built.append(application)
-    return application
+    _built.append(made)
+    return made
 
 
 server = hosting.host(app, build, identity=shown)

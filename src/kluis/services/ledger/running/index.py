@@ -40,7 +40,12 @@ class Index:
                 self.requests[key] = seqno
 
     def _note_entry(self, collection: str, value: bytes, seqno: int) -> None:
-        self._collections.setdefault(collection, array("Q")).append(seqno)
+        found = self._collections.get(collection)
+        if found is None:
+            found = self._collections[collection] = array("Q")
+        found.append(seqno)
+        if b'"tags"' not in value:
+            return
         try:
             tags = _stored.decode(value).tags
         except UNREADABLE:

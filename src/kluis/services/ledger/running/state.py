@@ -11,6 +11,8 @@ import bisect
 from array import array
 from typing import Final, NamedTuple, Protocol
 
+from cryptography.exceptions import InvalidTag
+
 from kluis.errors import AuthenticityError, FormatError
 from kluis.formats.ccf import tables
 from kluis.formats.ccf.domain import PublicDomain, Writes, parse_writes
@@ -25,6 +27,7 @@ from kluis.ledger.sequencer import Batch
 from kluis.ledger.status import Status, Views, status_of
 from kluis.ledger.store import Store
 from kluis.services.ledger.identity import ServiceIdentity
+from kluis.services.ledger.running import quick
 from kluis.services.ledger.running.index import Index
 from kluis.services.ledger.running.log import EMPTY, MOST_READ, HostLog, entries_of, head_of
 
@@ -75,11 +78,12 @@ class Ledger:
         self.signatures = array("Q")
         self.committed = NOTHING
         self.head = EMPTY
+        self._leaves: list[bytes] = []  # of a log that is read, up to its next signature
 
     @property
     def last(self) -> int:
-        """The seqno of the last entry in the tree."""
-        return self.tree.size - 1
+        """The seqno of the last entry that is known."""
+        return self.tree.size - 1 + len(self._leaves)
 
     def status(self, txid: TxId) -> Status:
         """What may be said of a transaction."""
@@ -132,7 +136,10 @@ class Ledger:
         Raises:
             AuthenticityError: it is not what was written there, or its root is not the one that was signed.
         """
-        seqno = self.tree.size
+        seqno = self.last + 1
+        if (found := quick.read(raw, seqno)) is not None:
+            self._take_quickly(found, seqno)
+            return None
         what = f"entry {seqno}"
         try:
             entry = Entry.parse(raw, what)
@@ -144,19 +151,37 @@ class Ledger:
         writes = self.writes_of(entry, domain, what)
         signed = self._signed(domain.writes, what)
         self.apply(TxId(entry.view, seqno), writes)
-        self.tree.append(leaf_of(write_set_digest(raw), domain.evidence_digest, domain.claims_digest))
-        self.head = head_of(seqno, raw)
+        self._leaves.append(leaf_of(write_set_digest(raw), domain.evidence_digest, domain.claims_digest))
         if signed is not None:
+            self._grow()
             self.signatures.append(seqno)
             self.committed = TxId(entry.view, seqno)
             self.store.compact(seqno)
         return signed
+
+    def _take_quickly(self, found: quick.Quick, seqno: int) -> None:
+        secret = self.secrets.at(seqno)
+        try:
+            private = secret.aead.decrypt(found.iv, found.sealed, found.public)
+        except InvalidTag:
+            raise AuthenticityError(
+                f"log: entry {seqno}: is not what was written", code="ledger_log"
+            ) from None
+        writes = quick.writes(private)
+        written = parse_writes(private, f"entry {seqno}") if writes is None else writes
+        self.apply(TxId(found.view, seqno), written)
+        self._leaves.append(found.leaf)
+
+    def _grow(self) -> None:
+        self.tree.extend(self._leaves)
+        self._leaves.clear()
 
     def _signed(self, writes: Writes, what: str) -> ServiceSignature | None:
         value = writes.get(tables.COSE_SIGNATURES, {}).get(tables.ONLY)
         if value is None:
             return None
         node = writes.get(tables.SIGNATURES, {}).get(tables.ONLY)
+        self._grow()
         root = self.tree.root()
         try:
             if node is not None and NodeSignature.parse(node, what).root != root:
@@ -183,9 +208,9 @@ def replay(ledger: Ledger, log: HostLog, service: ServiceIdentity, witness: Witn
         except FormatError as error:
             raise AuthenticityError(f"log: {error.message}", code="ledger_log") from None
         for entry in entries:
-            before = ledger.tree.size
             if (signed := ledger.take(entry)) is not None:
-                last, root = signed, ledger.tree.root(before)
+                last, root = signed, ledger.tree.root(ledger.last)
+        ledger.head = head_of(ledger.last, entries[-1])
     if ledger.last != ledger.committed.seqno:
         raise AuthenticityError(f"log: ends with {ledger.last}, which is no signature", code="ledger_log")
     if last is not None:

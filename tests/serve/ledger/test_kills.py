@@ -1,0 +1,117 @@
+"""A ledger under load is killed again and again, as by a power cut: nothing that was answered is lost."""
+
+from __future__ import annotations
+
+import random
+import ssl
+import threading
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from kluis.formats.ccf.chunk import Chunk
+from kluis.formats.ccf.entry import Entry
+from kluis.ledger.audit import Source, audit
+from kluis.ledger.certificates import member_certificate
+from kluis.serve.ledger.governing import member_id
+from kluis.services.clock import SystemClock
+from tests.serve.served import Served, bring_images
+
+ROUNDS = 200
+WRITERS = 8
+POST = "/app/transactions?api-version=2026-02-23"
+
+
+class Writers:
+    """Clients that write until they are cut off.
+
+    Attributes:
+        wrote: what was answered: contents by transaction id.
+    """
+
+    def __init__(self, url: str, context: ssl.SSLContext, number: int) -> None:
+        self.wrote: dict[str, str] = {}
+        self._url, self._context, self._round = url, context, number
+        self._threads = [threading.Thread(target=self._write, args=(each,)) for each in range(WRITERS)]
+        for thread in self._threads:
+            thread.start()
+
+    def join(self) -> None:
+        """Wait until all are cut off."""
+        for thread in self._threads:
+            thread.join(120)
+
+    def _write(self, writer: int) -> None:
+        with httpx.Client(base_url=self._url, verify=self._context, timeout=60) as client:
+            for number in range(1_000_000):
+                contents = f"{self._round} {writer} {number}"
+                try:
+                    answer = client.post(POST, json={"contents": contents})
+                except httpx.HTTPError:
+                    return
+                if answer.status_code == 200:
+                    self.wrote[answer.headers["x-ms-ccf-transaction-id"]] = contents
+
+
+def _client(state: Path) -> Path:
+    key = ec.generate_private_key(ec.SECP384R1())
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pem = state / "client.pem"
+    pem.write_bytes(member_certificate(key, SystemClock().now(), name="client").encode() + private)
+    return pem
+
+
+def _rounds(state: Path, rounds: int) -> dict[str, str]:
+    pem, chosen, wrote = _client(state), random.Random(rounds), {}
+    settings = state / "settings.json"
+    user = member_id(pem.read_text().split("-----BEGIN PRIVATE")[0])
+    settings.write_text(f'{{"ledger": {{"principals": [{{"id": "{user}", "roles": ["Administrator"]}}]}}}}')
+    for number in range(rounds):
+        with Served(("ledger",), state, "--settings", str(settings)) as served:
+            context = ssl.create_default_context(cafile=str(state / "service_cert.pem"))
+            context.load_cert_chain(pem)
+            writers = Writers(served.told["addresses"]["ledger"], context, number)
+            threading.Event().wait(chosen.uniform(0.0, 1.5))
+            served.kill()
+            writers.join()
+            assert not set(writers.wrote) & set(wrote)
+            wrote |= writers.wrote
+    return wrote
+
+
+def _check(state: Path, wrote: dict[str, str]) -> None:
+    """Every entry that was answered is there, and no nonce is there twice with different bytes."""
+    nonces: Counter[tuple[int, int]] = Counter()
+    for path in (state / "ledger").iterdir():
+        nonces.update(
+            (entry.view, entry.seqno)
+            for raw in Chunk.parse(path.read_bytes(), path.name, torn=True).entries()
+            for entry in (Entry.parse(raw, path.name),)
+        )
+    assert max(nonces.values()) == 1
+    for txid in wrote:
+        view, _, seqno = txid.partition(".")
+        assert nonces[int(view), int(seqno)] == 1, txid
+    sources = [Source(path.name, path.read_bytes) for path in sorted((state / "ledger").iterdir())]
+    assert not audit(sources).failures
+
+
+def test_a_kill_under_load(tmp_path: Path) -> None:
+    """Three rounds; what was answered is in the ledger, which an auditor accepts."""
+    bring_images(tmp_path)
+    wrote = _rounds(tmp_path, 3)
+    assert wrote
+    _check(tmp_path, wrote)
+
+
+@pytest.mark.slow
+def test_two_hundred_kills_under_load(tmp_path: Path) -> None:
+    """Likewise, two hundred times."""
+    bring_images(tmp_path)
+    wrote = _rounds(tmp_path, ROUNDS)
+    assert len(wrote) > ROUNDS
+    _check(tmp_path, wrote)
