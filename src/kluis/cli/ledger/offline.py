@@ -31,6 +31,10 @@ _NOT_AUTHENTIC: Final = 4
 
 def verify(
     folder: Folder,
+    receipts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RECEIPT]...", help="Further ones, after --expect-at-least."),
+    ] = None,
     expect_at_least: Annotated[
         list[str] | None,
         typer.Option(
@@ -65,12 +69,14 @@ def verify(
 
     if level not in ("full", "all"):
         raise UsageError(f"--level: want full or all, got {level[:32]!a}")
+    if receipts and not expect_at_least:
+        raise UsageError(f"{receipts[0][:80]!a}: want --expect-at-least before a receipt")
     report = audit.audit(
         reading.sources(folder),
         level=audit.Level(level),
         committed_only=committed,
         service=None if service_cert is None else reading.certificate(service_cert),
-        expected=[reading.expected(each) for each in expect_at_least or ()],
+        expected=[reading.expected(each) for each in (*(expect_at_least or ()), *(receipts or ()))],
         secrets=None if secrets is None else reading.secrets(secrets),
         replay=reading.replay() if level == "all" else None,
         trust=None if root is None else reading.trust(root, collateral),
