@@ -1,4 +1,4 @@
-"""What holds for every test: places of its own for platforms and builds, and how hard hypothesis looks.
+"""Fixtures and settings for every test: separate places for platforms and builds, and hypothesis profiles.
 
 ``HYPOTHESIS_PROFILE=full``, which ``make test-slow`` and ``make coverage`` set, looks at eight times as many
 examples as ``quick``, and ``nightly`` at a hundred times as many as that, in another order each time.
@@ -150,7 +150,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def little_memory() -> Iterator[None]:
-    """No more than half a gibibyte beside what this process has: to ask for more is a ``MemoryError``."""
+    """Limit memory to half a gibibyte more than this process has: larger requests raise ``MemoryError``."""
     with open("/proc/self/statm", encoding="ascii") as file:
         have = int(file.read().split()[0]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_AS)

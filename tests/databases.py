@@ -28,7 +28,7 @@ class Cluster(NamedTuple):
     number: count[int]
 
     def make(self) -> str:
-        """Make an empty schema, which is all that a database of its own would be, and give its URL."""
+        """Make an empty schema, which isolates like a separate database, and return its URL."""
         import psycopg
 
         name = f"test{next(self.number)}"
@@ -56,7 +56,7 @@ class CountersWitness:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Cluster]:
-    """A cluster of the session's own, run by an ordinary user, on a unix socket alone."""
+    """A cluster for this session, run by an ordinary user, only on a unix socket."""
     programs = programs_of("initdb", "pg_ctl")
     if programs is None:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
@@ -95,7 +95,7 @@ def programs_of(*names: str) -> list[str] | None:
 
 
 def ordinary_user() -> pwd.struct_passwd | None:
-    """Who the server runs as: it refuses to be root's. None: whoever runs the tests."""
+    """The user that the server runs as: it refuses to be root's. None: the user of the tests."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):

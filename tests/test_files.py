@@ -14,7 +14,7 @@ from kluis.errors import FormatError, UnavailableError
 
 
 def test_a_file_is_its_owners_alone(tmp_path: Path) -> None:
-    """It has mode 0600, its folder 0700 where it is made for it, and nothing is left beside it."""
+    """It has mode 0600, its folder 0700 if it is created, and no other file is left."""
     path = tmp_path / "new" / "one"
     for data in (b"old", b"new"):
         files.write(path, data)
@@ -24,7 +24,7 @@ def test_a_file_is_its_owners_alone(tmp_path: Path) -> None:
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    """A write that fails leaves what was there, and nothing beside it."""
+    """A write that fails leaves the old file, and no other."""
     path = tmp_path / "one"
     files.write(path, b"old")
     with pytest.raises(TypeError):

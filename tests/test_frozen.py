@@ -39,7 +39,7 @@ NAMED = Named(x=1, name="here", more=b"more")
 
 @pytest.mark.parametrize("made", [PLACE, NAMED], ids=["of one class", "of a subclass"])
 def test_fields_are_set_and_stay(made: Place) -> None:
-    """An instance is of its own class, has what it was given, and cannot be changed."""
+    """An instance is of its class, has the given values, and cannot be changed."""
     assert type(made) in (Place, Named)
     assert (made.x, made.y, made.name, made.note) == (1, 2, "here", None)
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -50,7 +50,7 @@ def test_fields_are_set_and_stay(made: Place) -> None:
 
 
 def test_arguments_are_those_of_a_dataclass() -> None:
-    """What is missing, unknown or given twice is refused; the signature says what is taken."""
+    """Missing, unknown and repeated arguments are refused; the signature lists the parameters."""
     wrong: tuple[tuple[tuple[Any, ...], dict[str, Any]], ...] = (
         ((), {"name": ""}),
         ((1,), {}),
@@ -77,7 +77,7 @@ def test_as_any_dataclass() -> None:
 
 
 def test_claims_cannot_be_changed() -> None:
-    """What a verifier vouches for stays what it was."""
+    """Claims that a verifier returned cannot be changed."""
     names = {field.name: None for field in dataclasses.fields(Claims)}
     claims = Claims(**names)  # type: ignore[arg-type]
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -101,7 +101,7 @@ class Roomy:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Checked:
-    """With a check of its own."""
+    """With a custom check."""
 
     x: int
 
@@ -110,7 +110,7 @@ class Checked:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fresh:
-    """With a value that is made anew."""
+    """With a value that is created for each instance."""
 
     x: list[int] = dataclasses.field(default_factory=list)
 

@@ -29,7 +29,7 @@ def _origin(record: Path, **fields: object) -> None:
 
 
 def test_from_a_folder_of_wheels(record: Path) -> None:
-    """Pip records no --find-links: the hint gives the option, and says which folder it is about."""
+    """Pip records no --find-links: the hint gives the option, and names the folder."""
     assert installing.command_for("rooms") == (
         f"{sys.executable} -m pip install --find-links DIR 'kluis[rooms]'"
         ", where DIR has Kluis's wheels, as make dist makes them in a checkout"

@@ -128,7 +128,7 @@ def released(take: Harness, release: Release) -> Row:
         )
         against, itself, end = (f"{statistics.median(each):.2f}" for each in ratios)
         return {
-            "against its RSA unwrap, JWT verification and wrap, alone (was held to 2.5)": against,
+            "against only its RSA unwrap, JWT verification and wrap (was held to 2.5)": against,
             "that vault, against the same": itself,
             f"until it is unwrapped there, RSA-{release.recipient.key_size} on both sides": end,
             f"releases a second, {CLIENTS} clients at once": f"{at_once(release):.0f}",

@@ -17,7 +17,7 @@ def main(path: str) -> None:
         print(enclave.mean([3.0, 4.0, 8.0]))
         sealed = enclave.keep("nobody reads this")
         print(f"sealed: {len(sealed)} bytes, which are of no use to the host")
-        print(f"length, told from inside: {enclave.length(sealed)}")
+        print(f"length, reported from inside: {enclave.length(sealed)}")
         print(f"primes below 5000: {enclave.primes(5000)}")
 
 

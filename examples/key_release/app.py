@@ -1,6 +1,6 @@
 """An archive that only this enclave reads: its key comes from a vault, which releases it to no other code.
 
-vault.json, beside this file, says which vault; it is part of the image, so that no host can name another.
+vault.json, next to this file, identifies the vault. It is in the image, so that no host can name another.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ app = Enclave("archive", product_id=21, svn=1)
 
 VAULT = ExpectedVault.parse(Path(__file__).with_name("vault.json").read_bytes())
 KEY = "archive"  # the key's name in the vault
-LEAST = 3  # of fewer people no mean is told
+LEAST = 3  # no mean is returned for fewer people
 
 
 @app.ecall

@@ -20,7 +20,7 @@ def main(path: str) -> None:
         token = services.attest(enclave.offer())
         print(f"attested: a token of {len(token)} bytes")
         release = services.release("archive", token)
-        print(f"released: {len(release)} bytes, which open inside that run alone")
+        print(f"released: {len(release)} bytes, which open only inside that run")
         brought = vault_evidence(services.vault, ca=services.ca)
         archive = Path("archive.sealed").read_bytes()
         print(f"mean age: {enclave.mean_age(release, brought, archive, 'glaucoma')}")

@@ -1,4 +1,4 @@
-"""The owner: makes a key, seals the archive under it, and lets it go to one image alone.
+"""The owner: generates a key, encrypts the archive, and lets the vault release the key to only one image.
 
 python owner.py archive.kluis
 """

@@ -77,7 +77,7 @@ def debug(services: Services, place: Path) -> None:
 
 
 def hosts_key(services: Services, offer: object) -> None:
-    """The host writes a key of its own into the document that the quote covers."""
+    """The host writes its own key into the document that the quote covers."""
     numbers = rsa.generate_private_key(65537, 3072).public_key().public_numbers()
     said = json.loads(offer.runtime_data)  # type: ignore[attr-defined]
     said["keys"] = [{"kty": "RSA", "use": "enc", "e": _base64url(numbers.e), "n": _base64url(numbers.n)}]
@@ -112,7 +112,7 @@ def own_release(services: Services, enclave: object, token: str) -> None:
 
 
 def stale(services: Services, token: str) -> None:
-    """A token lives as long as its service says."""
+    """A token expires after the service's configured lifetime."""
     body = token.split(".")[1]
     left = json.loads(base64.urlsafe_b64decode(body + "=="))["exp"] - time.time()  # noqa: TID251
     if left > PATIENCE_SECONDS:
@@ -125,7 +125,7 @@ def stale(services: Services, token: str) -> None:
 def outdated(services: Services, path: str) -> None:
     """A weakness became known: who was not certified again since is out of date, these services too.
 
-    They hold what they know of platforms for an hour; restarted, they know it at once.
+    They cache information on platforms for an hour; after a restart it is current.
     """
 
     def release() -> str:
@@ -155,7 +155,7 @@ def platform(*order: str) -> None:
 
 
 def waited(reached: Callable[[], bool]) -> None:
-    """Wait for something, but not for ever."""
+    """Wait for something, with a limit."""
     for _ in range(30):
         if reached():
             return

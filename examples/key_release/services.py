@@ -1,4 +1,4 @@
-"""The services that `kluis serve all --json` told of: by Azure's clients, or by plain HTTP without them."""
+"""The services of `kluis serve all --json`: through Azure's clients, or plain HTTP without them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Services:
             raise Refused(said(error.response.text())) from None
 
     def keep(self, name: str, material: bytes, policy: dict[str, Any]) -> None:
-        """Put a key into the vault, which may leave it under ``policy`` alone."""
+        """Import a key into the vault, which releases it only under ``policy``."""
         if not AZURE:
             asked = {
                 "key": {"kty": "oct-HSM", "k": _text(material), "key_ops": ["encrypt", "decrypt"]},
@@ -125,7 +125,7 @@ class Services:
 
 
 def said(text: str) -> str:
-    """What a refusal says, with its details."""
+    """The text of an error response, with its details."""
     error = json.loads(text)["error"]
     details = [f"{each.get('target', 'hint')}: {each['message']}" for each in error.get("details", [])]
     return "\n".join([error["message"], *details])

@@ -19,7 +19,7 @@ def main(first_path: str, second_path: str) -> None:
         target, nonce = second.challenge()
         made = first.introduce(target, nonce)
         peer = second.meet(made, nonce)
-        print(f"ok      B met {peer.measurement.hex()[:16]}, who says: {peer.payload.decode()}")
+        print(f"ok      B met {peer.measurement.hex()[:16]}, with the message: {peer.payload.decode()}")
         for what, offset in (("measurement", 64), ("signer", 128), ("report data", 320), ("MAC", 431)):
             target, nonce = second.challenge()
             made = first.introduce(target, nonce)

@@ -1,4 +1,4 @@
-"""The whole program that runs inside: a clean room, under a name of its own."""
+"""The whole program that runs inside: a clean room, under a separate name."""
 
 from kluis.cleanroom import room
 

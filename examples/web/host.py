@@ -29,7 +29,7 @@ def main(path: str) -> None:
 
 
 def call(url: str, image_id: bytes) -> str:
-    """The client's part: what this image says of five ages, which leave for no other."""
+    """The client's part: send five ages to this image only, and return its answer."""
     with httpx.Client(transport=attested.transport(wanted(image_id)), timeout=60) as client:
         try:
             return f"answered by the image: {client.post(url, json=[61, 58, 70, 66, 49]).json()}"

@@ -75,9 +75,9 @@ def spawner_of(daemon: int) -> int:
 
 
 def launchers(spawner: int) -> Iterator[int]:
-    """The enclaves of one platform now, from the first instruction of their guardian's child on.
+    """The current enclaves of one platform, from the first instruction of their guardian's child on.
 
-    The platform itself was started likewise, and is none of them.
+    The platform itself was started in the same way, and is not among them.
     """
     for sandbox in children(spawner):
         for guardian in children(sandbox):

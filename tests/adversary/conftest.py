@@ -23,7 +23,7 @@ ROOT = os.geteuid() == 0
 
 @pytest.fixture(scope="session")
 def home() -> Iterator[Path]:
-    """A directory that a platform of its own lives in; the platform ends with it."""
+    """A directory for a separate platform, which is stopped with it."""
     if shutil.which("bwrap") is None:
         pytest.skip("bubblewrap is not installed: apt-get install bubblewrap")
     directory = Path(tempfile.mkdtemp(prefix="kluis-adversary-", dir="/run" if ROOT else None))

@@ -1,8 +1,8 @@
-"""Root registers an interpreter for a program of the platform, in a user namespace of its own, and launches.
+"""Register an interpreter for a program of the platform as root, in a new user namespace, and launch.
 
     python interpreting.py IMAGE INTERPRETER PLACE PROGRAM HOW
 
-PROGRAM is launcher, guardian or bwrap. HOW is what root does then: nothing; ``continue``, let the interpreter
+PROGRAM is launcher, guardian or bwrap. HOW is root's next step: nothing; ``continue``, let the interpreter
 execute the launcher; a message in hex, the same while the guardian is stopped, and send it for the enclave.
 """
 

@@ -173,7 +173,7 @@ def test_pages_taken_again_in_place(platform: Platform, image: Path, allowed: fr
 
 
 def test_no_limit_is_set(platform: Platform, image: Path, allowed: frozenset[str]) -> None:
-    """The filter compares all 64 bits of a pointer: EPERM, where EFAULT says that the kernel looked."""
+    """The filter compares all 64 bits of a pointer: EPERM, where EFAULT would mean that the kernel looked."""
     with load(image, insecure_allow_missing=allowed) as enclave:
         assert enclave.limit() == 1
 

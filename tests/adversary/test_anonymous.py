@@ -71,7 +71,7 @@ CLAIMED = f'version=1.2; authorizationrules{{ =>add(type="x",value=JsonToClaimVa
 
 
 def test_a_refusal_of_a_draft_is_not_what_all_its_rules_saw() -> None:
-    """Rules that did not permit are told with some of what they saw: all of it was 31 MB here."""
+    """A refusal lists only some of what the unmet rules saw: all of it was 31 MB here."""
     rules = '[type=="x",value==0]=>permit();' * 240
     policy = hold_draft(f"{CLAIMED}{rules}}}; issuancerules{{}};")
     tracemalloc.start()
@@ -85,7 +85,7 @@ def test_a_refusal_of_a_draft_is_not_what_all_its_rules_saw() -> None:
 
 
 def test_what_an_unmet_condition_names_is_looked_up() -> None:
-    """A condition of thousands of names is told without a search of all claims for each."""
+    """A condition of thousands of names is reported without a search of all claims for each."""
     copies = "".join(f'c:[type=="x"]=>add(type="{name}",value=c.value);' for name in "yzw")
     names = ",".join(['type=="q"'] * 4000)
     policy = hold_draft(f"{CLAIMED}{copies}[{names}]=>permit();}}; issuancerules{{}};")
@@ -148,7 +148,7 @@ def _scope(path: str) -> dict[str, Any]:
 
 
 def test_one_draft_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stranger's policy takes a second: while one is evaluated, the threads are for evidence alone."""
+    """A stranger's policy takes a second: while one is evaluated, the threads serve only evidence."""
     monkeypatch.setattr(handlers, "DRAFT_SECONDS", 0.05)
     begun, go_on = threading.Event(), threading.Event()
 

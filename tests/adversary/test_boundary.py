@@ -1,4 +1,4 @@
-"""A host that says anything, on both sockets of a running enclave: answered, refused, and never obeyed.
+"""A host that sends anything on both sockets of a running enclave is answered or refused, and never obeyed.
 
 The enclaves here are rehearsals, since it is the runtime's own parsing that is attacked; the process
 TEE runs the same bytes.
@@ -33,7 +33,7 @@ TABLE = Table({"a": [1, 2, 3]})
 
 @pytest.fixture
 def host(evil_host: Attack) -> EvilHost:
-    """A host that says anything to the subject."""
+    """A host that sends anything to the subject."""
     return evil_host(SUBJECT)
 
 
@@ -53,7 +53,7 @@ def heeded(host: EvilHost, call: int = 1 << 41) -> None:
 
 
 def refused(heard: list[Any] | None, kind: str, message: str) -> None:
-    """An answer says this, and no more."""
+    """An answer has this message, and no other content."""
     assert heard is not None
     assert heard[0] == frames.RAISED
     assert (heard[2], heard[3], heard[4]) == (kind, message, None)
@@ -139,7 +139,7 @@ def test_deep_nesting(host: EvilHost, depth: int) -> None:
 
 
 def test_deep_nesting_where_nothing_is_wanted(host: EvilHost) -> None:
-    """So it is in an item that no declaration asks for."""
+    """Deep nesting is refused in an item that is not declared, too."""
     host.say(b"\x93" + frames.encode(host.number("nothing")) + b"\x01" + b"\x91" * 60_000)
     heard = host.hear()
     assert heard is not None
@@ -265,7 +265,7 @@ def test_ocall_answered_twice(host: EvilHost) -> None:
 
 
 def test_ocall_answered_before_it_was_made(host: EvilHost) -> None:
-    """An answer that nobody asked for is forgotten."""
+    """An answer to no request is dropped."""
     for ocall in range(1, 50):
         host.whisper(frames.encode((frames.OCALL_RETURN, ocall, 666)))
     heeded(host)

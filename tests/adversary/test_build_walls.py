@@ -72,7 +72,7 @@ def test_no_key_is_read(tmp_path: Path, key: Path) -> None:
 
 
 def test_nothing_is_written_outside(tmp_path: Path) -> None:
-    """The layers and the root are read-only; /tmp is the application's alone, and gone."""
+    """The layers and the root are read-only; /tmp is private to the application, and removed."""
     target = tmp_path / "written"
     target.touch(mode=0o666)
     assert attempt(tmp_path, f"open({str(target)!r}, 'w').write('x')") == "FileNotFoundError"
@@ -151,7 +151,7 @@ def thread():
 
 
 def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it takes is refused past the bound, also what is no address space of its own."""
+    """Memory beyond the limit is refused, even memory outside its address space."""
     assert attempt(tmp_path, f"len(bytearray({walls.MOST_MEMORY_BYTES}))") == "MemoryError"
     monkeypatch.setattr(walls, "MOST_MEMORY_BYTES", 1 << 30)
     assert attempt(tmp_path, "len([bytes(1 << 26) for _ in range(99)])") == "MemoryError"
@@ -268,7 +268,7 @@ def test_without_bubblewrap_nothing_is_imported(
 def test_where_namespaces_are_refused_nothing_is_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What bubblewrap says is reported, and the application does not run."""
+    """The message of bubblewrap is reported, and the application does not run."""
     mark = tmp_path / "imported"
     program = tmp_path / "bwrap"
     program.write_text("#!/bin/sh\necho 'bwrap: setting up uid map: Permission denied' >&2\nexit 1\n")

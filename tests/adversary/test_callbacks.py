@@ -36,7 +36,7 @@ def test_random_numbers_of_a_file(victim: EnclaveProxy) -> None:
 
 
 def test_random_numbers_of_the_hosts(tmp_path: Path) -> None:
-    """A file of the host's does not stand in for /dev/urandom: the launcher checks which device it is."""
+    """A host's file cannot replace /dev/urandom: the launcher checks the device number."""
     if shutil.which("bwrap") is None:
         pytest.skip("bubblewrap is not installed: apt-get install bubblewrap")
     base, chosen = tmp_path / "base", tmp_path / "urandom"

@@ -37,7 +37,7 @@ def answers(end: socket.socket, pid: int) -> bytes:
 
 @pytest.mark.parametrize("request_", ASKED, ids=lambda r: type(r).__name__)
 def test_plain_request_on_a_stolen_descriptor(victim: EnclaveProxy, request_: channel.Request) -> None:
-    """Root duplicates the enclave's descriptor and asks in the clear: no answer, and the enclave ends."""
+    """Root duplicates the enclave's descriptor and sends a plain request: no answer, and the enclave ends."""
     pid = victim.pid
     with socket.socket(fileno=attacks.steal(pid, PLATFORM_FD)) as end:
         end.send(msgspec.msgpack.encode(request_))

@@ -128,7 +128,7 @@ def test_another_user_does_not_reach_the_layers(platform: Platform, victim: Encl
 
 
 def test_interpreter_is_isolated(victim: EnclaveProxy) -> None:
-    """Isolated mode, no site, and modules from the measured layers alone."""
+    """Isolated mode, no site, and modules only from the measured layers."""
     isolated, no_site, *paths = victim.interpreter()
 
     assert isolated == "isolated=1"
@@ -207,7 +207,7 @@ def test_a_module_is_imported(victim: EnclaveProxy) -> None:
     ],
 )
 def test_a_file_mounted_over_a_module(victim: EnclaveProxy, tmp_path: Path, name: str, over: str) -> None:
-    """Root mounts a file of its own over a module that a running enclave imports next: the enclave ends."""
+    """Root mounts another file over a module that a running enclave imports next: the enclave ends."""
     (tmp_path / "own").write_bytes(bytecode("FOUND = 'code of root'"))
     attacks.mount_over(victim.pid, tmp_path / "own", over)
 

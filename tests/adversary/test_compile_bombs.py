@@ -24,7 +24,7 @@ LAMBDAS = b"x=" + b"lambda: " * 1500 + b"1"  # compiles, and is too deep to be w
 
 
 def image(path: Path, source: bytes) -> Path:
-    """A signed image whose ``app.py`` is ``source``, and whose bytecode is none."""
+    """A signed image whose ``app.py`` is ``source``, without bytecode."""
     contents = samples.contents(app={"app.py": source, PYC: bytes(16)})
     path.write_bytes(samples.image(contents, signer=samples.key(), python=interpreter.version()))
     return path
@@ -82,7 +82,7 @@ def test_the_module_is_named_among_others(
 
 
 def test_batches_change_no_bytecode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A module becomes the same in a process of its own and after others."""
+    """A module compiles to the same bytes in a separate process and after others."""
     modules = [(f"/k/app/{i}.py", b"x = {'a', 'b', 'c'}, %d\ny = {'a': x}\n" % i) for i in range(5)]
     together = list(bytecode.compile_all(modules, samples.python(), tmp_path))
     monkeypatch.setattr(bytecode, "BATCH_BYTES", 1)

@@ -16,9 +16,9 @@ import pytest
 from tests.meta.tree import SRC
 
 SECRET = "what the better protected launch sealed"
-# A platform of its own, over the same state each time, on a kernel that may answer that it has no
-# Landlock: a seccomp filter says so for it, to this process and everything that it starts. Each step is
-# an enclave of its own: it seals into a file, or opens one.
+# A new platform, over the same state each time, on a kernel that may claim to have no Landlock: a seccomp
+# filter fakes that for this process and its children. Each step is a new enclave: it seals into a file, or
+# opens one.
 PROGRAM = """
 import ctypes, json, struct, sys
 from pathlib import Path
@@ -74,7 +74,7 @@ def own() -> Iterator[Path]:
 def test_a_lack_never_opens_what_was_sealed_without_it(
     own: Path, victim_image: Path, tmp_path: Path, allowed: frozenset[str]
 ) -> None:
-    """A launch that lacks a protection does not get the key of a launch that had it, whoever it is for."""
+    """A launch without a protection does not get the key of a launch that had it, for any recipient."""
 
     def run(*steps: tuple[str, str], without: str = "") -> list[dict[str, object]]:
         lacks = ",".join({*allowed, *([without] if without else [])})

@@ -53,7 +53,7 @@ def test_exhausting_the_heap_to_the_last_small_block(victim: EnclaveProxy) -> No
 
 
 def test_a_crash_inside_is_an_error_outside(victim: EnclaveProxy) -> None:
-    """A bad pointer inside ends the enclave, and the call says so."""
+    """A bad pointer inside ends the enclave, and the call reports it."""
     with pytest.raises(EnclaveDied):
         victim.crash()
 

@@ -1,4 +1,4 @@
-"""Whoever runs a machine keeps its log, names the types in it, and may extend every register once it runs."""
+"""A machine's operator controls its log and the types in it, and may extend every register once it runs."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_boot_that_is_measured_after_the_boot(kind: EventType, registers: Regi
 
 
 def test_policies_see_the_first_separator() -> None:
-    """A policy that asks what stands before the separator is told of the true one, whatever its type."""
+    """A policy about events before the separator sees the true separator, whatever its type."""
     bank, index = BANKS[Registers.PCR]
     true = [dataclasses.replace(e, kind=EventType.IPL, data=b"shim") for e in _boot(OFF, b"", index, bank)]
     judged = _judged([*true, *_boot(ON, b"an owner's", index, bank)], Registers.PCR)

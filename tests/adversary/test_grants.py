@@ -1,4 +1,4 @@
-"""What is not granted is not there; what is granted is what it says."""
+"""What is not granted is absent; what is granted works as described."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_listening_socket_of_the_host(
 
 
 def test_no_socket_brought(victim: EnclaveProxy) -> None:
-    """The grant alone opens nothing."""
+    """The grant by itself opens nothing."""
     with pytest.raises(RemoteError, match="UsageError"):
         victim.serve_one("listen:web")
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, as the at
 
 
 def test_killed_guardian_ends_the_enclave_within_100_ms(victim_image: Path, allowed: frozenset[str]) -> None:
-    """SIGKILL to the guardian: the enclave is gone within 100 ms on a free machine, and a call says so.
+    """SIGKILL to the guardian: the enclave is gone within 100 ms on a free machine, and a call reports it.
 
     On a loaded machine the end is seen late, and so is the end of any process: what a plain child takes to be
     seen gone, at that moment, is added five times. One of several that is seen in time is enough.
@@ -57,7 +57,7 @@ def _plain_end() -> float:
 def inject(guardian: int, number: int, *arguments: int) -> None:
     """Write code into the guardian: one system call, then an empty loop; it runs at its next event.
 
-    Root writes through /proc/PID/mem into pages that are only readable, whoever traces the process.
+    Root writes through /proc/PID/mem into pages that are only readable, even of a traced process.
     """
     registers = (b"\xbf", b"\xbe", b"\xba", b"\x41\xba")  # mov edi, esi, edx, r10d
     code = b"".join(
@@ -176,7 +176,7 @@ def test_killed_spawner_ends_every_enclave(victim: EnclaveProxy, platform: Platf
 
 
 def test_killed_platform_ends_every_enclave(victim: EnclaveProxy, platform: Platform) -> None:
-    """SIGKILL to the platform itself: nothing it vouched for runs on."""
+    """SIGKILL to the platform itself: none of its enclaves keeps running."""
     pid = victim.pid
     os.kill(int(platform.status()["pid"]), signal.SIGKILL)
 

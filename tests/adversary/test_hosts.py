@@ -74,7 +74,7 @@ def connected() -> Iterator[socket.socket]:
 
 
 def status_once_free(platform: Platform) -> dict[str, Any]:
-    """What the platform says of itself once it has seen that this user's other connections are closed."""
+    """The platform's status once it has noticed that this user's other connections are closed."""
     end = time.monotonic() + SECONDS
     while True:
         try:
@@ -172,7 +172,7 @@ def test_a_flood_of_one_host_that_stays(
     ids=["list", "number", "null", "deep", "object", "op", "no text"],
 )
 def test_requests_of_other_shapes(platform: Platform, data: bytes) -> None:
-    """A request that is none: refused or hung up on, with no word of a failure in the platform's log."""
+    """A malformed request is refused or disconnected, without a failure in the platform's log."""
     log = places.mine().runtime / "platform.log"
     before = log.read_bytes().count(b"Traceback")
     with connected() as end:
@@ -183,7 +183,7 @@ def test_requests_of_other_shapes(platform: Platform, data: bytes) -> None:
 
 
 def test_an_image_that_is_no_file(platform: Platform) -> None:
-    """A pipe given as the image: refused by name, and no thread of the platform waits for its bytes."""
+    """A pipe given as the image is refused by name, and no thread of the platform waits for its bytes."""
     reading, writing = os.pipe()
     try:
         with connected() as end:

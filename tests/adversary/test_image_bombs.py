@@ -1,4 +1,4 @@
-"""Small image files that would make whoever reads them use up memory."""
+"""Small image files that would exhaust the memory of a reader."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EMPTY = sha256(b"").hex()
 
 
 def test_folders_are_bounded() -> None:
-    """Empty files in deep paths of their own name folders without end: a short index, gigabytes of names."""
+    """Empty files in separate deep paths imply very many folders: a short index, gigabytes of names."""
     deep = "a/" * 500
     entries = [layers.Entry(0o444, 0, f"{number:06}/{deep}f", EMPTY, 0) for number in range(200)]
     index = canonical.encode(entries)

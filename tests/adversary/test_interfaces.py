@@ -89,7 +89,7 @@ def put(path: tuple[Any, ...], text: str) -> dict[str, Any]:
 
 
 def texts(marker: Path) -> Iterator[str]:
-    """What would make ``marker`` if Python read it, alone or after a name that was put before it."""
+    """Texts that would make ``marker`` if Python evaluated them, by themselves or after a name."""
     run = f"__import__('os').close(__import__('os').open({str(marker)!r}, 65, 384))"
     yield run
     yield f"A or {run}"
@@ -202,7 +202,7 @@ class _Unasked:
     ],
 )
 def test_names_are_identifiers(path: tuple[Any, ...], name: str) -> None:
-    """What Python would not take for a name, or keeps for itself, is none."""
+    """Names that Python does not accept or reserves are refused."""
     with pytest.raises(FormatError, match=r"^interface: "):
         interface.parse(jcs.dumps(put(path, name)))
 
@@ -248,7 +248,7 @@ def test_sizes_are_bounded(number: int) -> None:
 
 
 def test_an_images_regular_expression_does_not_run_here() -> None:
-    """A pattern that takes for ever on a text is not tried by the host: the enclave enforces its own."""
+    """The host does not evaluate a pattern that takes endless time: the enclave enforces its patterns."""
     document = put(("ecalls", 0, "parameters", 4, "type", "items", "pattern"), "^(a+)+$")
     declared = interface.parse(jcs.dumps(document))
     text = declared.ecalls[0].parameters[4].hint

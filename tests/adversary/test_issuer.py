@@ -206,7 +206,7 @@ def test_a_server_or_a_page_that_is_made_to_ask(
 
 
 def test_a_page_may_not_ask_across_origins(issuer: DevelopmentIssuer) -> None:
-    """A browser asks first whether a page may send the header: nothing says that it may."""
+    """A browser's preflight request for the header gets no permission."""
     application = issuer.insecure_managed_identity(HOSTS)
     path = "/metadata/identity/oauth2/token"
     asked = {"Origin": "https://page.example", "Access-Control-Request-Headers": "metadata"}

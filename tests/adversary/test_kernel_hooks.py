@@ -245,7 +245,9 @@ def faults(low: int, size: int) -> int:
 
 
 def test_userfaultfd(victim: EnclaveProxy) -> None:
-    """Root serves faults of its own memory only: the enclave's are not for it, and inside there are none."""
+    """Root serves faults only of its own memory: it cannot serve the enclave's, and none are available
+    inside.
+    """
     page = mmap.mmap(-1, 1 << 16)
     view = (ctypes.c_char * (1 << 16)).from_buffer(page)
     assert faults(ctypes.addressof(view), 1 << 16) == 0

@@ -79,7 +79,7 @@ def test_the_hosts_own_key(running: EnclaveProxy, vault: ReleasingVault) -> None
     assert refused(lambda: running.opened(own, vault.brought(), vault.expected(), NOW)) == (
         "AuthenticityError: released key: is not signed by the key it should be"
     )
-    # Nor with a certificate of the host's, in the release or beside it: it carries no evidence.
+    # Nor with a certificate of the host's, in the release or next to it: it carries no evidence.
     brought = VaultEvidence(certificate(HOSTS), vault.brought().collateral)
     named = {**header, "x-kluis-certificate": b64.encode(certificate(HOSTS))}
     bare = {name: value for name, value in header.items() if name != "x-kluis-certificate"}
@@ -140,7 +140,7 @@ def test_a_vault_on_a_platform_of_the_hosts(running: EnclaveProxy, vault: Releas
 def test_another_runs_release(
     running: EnclaveProxy, enclave: Callable[..., EnclaveProxy], vault: ReleasingVault
 ) -> None:
-    """What was released to an earlier run says whose it was, and opens in no other."""
+    """A key released to an earlier run names that run, and opens in no other."""
     release = vault.release(enclave(APP).offer(b""))
     own = RuntimeData.parse(running.offer(b"").runtime_data).keys[0]["kid"]
     assert refused(lambda: running.opened(release, vault.brought(), vault.expected(), NOW)).startswith(

@@ -21,7 +21,7 @@ root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for secret memo
 ALLOWED = re.compile(r"\[stack\]|\[heap\]|\[vvar\w*\]")
 """By name: the initial stack (arguments and environment) and what the loader took before main."""
 LOADER_BYTES = 1 << 20
-"""The loader maps .bss, and its own records, beside each library: no more than this in one piece."""
+"""The loader maps .bss, and its own records, next to each library: at most this much in one piece."""
 
 
 def outside_the_list(enclave: EnclaveProxy) -> list[str]:

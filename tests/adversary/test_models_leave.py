@@ -50,7 +50,7 @@ ROOM, _ = samples.dataset("people", "clinic", PEOPLE, USES, b"k" * 32)
 
 
 def asked(arms: int, predictor: str) -> ModelAnalysis:
-    """Eight arms that all ask the same, under predictors of their own so that each draws its own noise."""
+    """Eight arms with the same request, under separate predictors so that each draws new noise."""
     names = [f"x{number}" for number in range(arms)]
     columns = ", ".join(f"{predictor} AS {name}" for name in names)
     return msgspec.structs.replace(
@@ -335,7 +335,7 @@ def test_one_person_moves_an_auc_by_less_than_the_noise_assumes(predictors: tupl
 def test_one_person_in_the_fit_of_many_predictors(persons: int) -> None:
     """A co-owner's columns agree on one person only, and lean to the outcomes that it knows of the others.
 
-    As values they are where that person is furthest out; as rare ones, where it is one of forty.
+    As values they are at the person's extreme; as rare ones, where it is one of forty.
     """
     predictors = tuple(f"x{number}" for number in range(20))
     moved = []
@@ -449,7 +449,7 @@ def test_more_figures_than_the_limit(tmp_path: Path) -> None:
 
 
 def test_a_data_set_that_raises_the_limit(tmp_path: Path) -> None:
-    """A co-owner's data set with a k of its own does not let out more of the others' data."""
+    """A co-owner's data set with its own k does not release more of the others' data."""
     setting = samples.setting(tmp_path, analyses=(samples.QUERY,))
     people = setting.agreement.dataset("people")
     strict = msgspec.structs.replace(

@@ -40,7 +40,7 @@ def waiting(asking: Asking) -> list[int]:
 
 
 def test_an_older_request_does_not_take_the_place_of_the_one_that_waits(asking: Asking) -> None:
-    """A platform that asks for another TCB is certified for that, and not for what it asked before."""
+    """A platform that requests another TCB is certified for that, and not for the earlier request."""
     platform = Platform(pcesvn=5)
     kept = platform.request(asking)
     assert send(asking, kept).status_code == 202
@@ -64,7 +64,7 @@ def test_a_request_of_the_same_second_does_not_either(asking: Asking) -> None:
 
 
 def test_an_older_request_that_needs_no_owner_does_not_end_the_one_that_waits(asking: Asking) -> None:
-    """A lower TCB is certified unasked, and so must not be what an older request asked for."""
+    """A lower TCB is certified without approval, and so must not be what an older request wanted."""
     platform = Platform(pcesvn=3)
     asking.enrol(platform)
     asking.order("certify", ppid=platform.ppid.hex())
@@ -128,14 +128,14 @@ def newest(asking: Asking) -> list[int]:
 
 
 def certified(asking: Asking, platform: Platform) -> None:
-    """Have the owner certify a platform for what it asks, and let a minute pass."""
+    """Let the owner certify a platform's request, and let a minute pass."""
     assert asking.enrol(platform).status_code == 202
     assert asking.order("certify", ppid=platform.ppid.hex()).status_code == 200
     asking.clock.at += timedelta(minutes=1)
 
 
 def test_a_request_that_was_answered_with_an_old_certificate_counts(asking: Asking) -> None:
-    """What a platform asked before its last request does not become its newest certificate."""
+    """An earlier request of a platform does not become its newest certificate."""
     platform = Platform(pcesvn=5)
     certified(asking, platform)
     kept = platform.request(asking, pcesvn=2)

@@ -1,8 +1,9 @@
-"""What one attribute of one person changes of what leaves, beside a table that a co-owner made for it.
+"""What one attribute of one person changes in the published results, given a table that a co-owner made for
+it.
 
 Two worlds differ in one value of one person. A count may change by one and a sum by a few spans. Whether a
-group is shown may change only where one set of persons has k - 1 of them in one world and k in the other, as
-found here in plain Python.
+group is shown may change only if one set of persons has k - 1 of them in one world and k in the other, as
+computed here in plain Python.
 """
 
 from __future__ import annotations
@@ -253,7 +254,7 @@ def _key(case: Case, row: Row) -> tuple[object, ...]:
 
 
 def _differs(case: Case) -> str:
-    """What leaves of the one world that should not differ from the other; empty if nothing."""
+    """The differences in the results of two worlds that must be equal; empty if there are none."""
     keys = [f"k{number}" for number in range(len(case.keys))]
     rows = [
         {tuple(each[key] for key in keys): each for each in computed(case.text, world)}
@@ -366,7 +367,7 @@ def test_one_man_or_none(by: str) -> None:
 
 
 def _left_of_a_total() -> list[tuple[pl.DataFrame, pl.DataFrame, str]]:
-    """One person among sixty whom the co-owner knows to be women, under a key or a mark of its own."""
+    """One person among sixty known to the co-owner to be women, under a separate key or mark."""
     women = [each for each in EVERYONE.filter(pl.col("sex") == "f")["id"] if each != TARGET][:60]
     chosen = {TARGET, *women}
     own = {each: 1 if each in chosen else 3 + each % 3 if each % 20 == 0 else 2 for each in range(1, 401)}
@@ -394,7 +395,7 @@ def _left_of_a_total() -> list[tuple[pl.DataFrame, pl.DataFrame, str]]:
 
 @pytest.mark.parametrize("attack", range(3))
 def test_what_is_left_of_an_owners_total(attack: int) -> None:
-    """What an owner subtracts from the totals of its own keys or comparisons leaves nothing, or k."""
+    """Subtracting the totals of an owner's own keys or comparisons leaves nothing, or k."""
     people, codes, text = _left_of_a_total()[attack]
     rows = computed(text, {"people": people, "codes": codes})
     if "mark" in text:

@@ -83,7 +83,7 @@ def address(first: Path, platform: Platform, allowed: frozenset[str]) -> Iterato
 
 @pytest.fixture
 def ask(platform: Platform, allowed: frozenset[str]) -> Ask:
-    """Has an enclave ask whoever is at the other end of a socket, and tells what it heard and its name."""
+    """Let an enclave query the peer at the other end of a socket; returns the answer and the peer's name."""
 
     def asked(image: Path, brought: socket.socket) -> tuple[str, str]:
         with load(image, insecure_allow_missing=allowed, sockets={"connect:other": brought}) as other:
@@ -105,7 +105,7 @@ def test_the_same_code_of_another_author(
     image: Callable[[str], Path],
     ask: Ask,
 ) -> None:
-    """Who signs the same code is not their like: the one that is asked says so, and tells nothing."""
-    second = image("second")  # before anyone connects: who says nothing is not waited for long
+    """The same code signed by another author is refused: the peer reports that, and discloses nothing."""
+    second = image("second")  # before any client connects: a silent client is not waited for long
     with socket.create_connection(address) as brought, pytest.raises(KluisError, match=r"got 403.*signer"):
         ask(second, brought)

@@ -1,4 +1,4 @@
-"""Somebody who is no enclave answers where a client looks for one: it hears nothing, and holds nobody."""
+"""A peer that is not an enclave gets no data from a client, and does not block it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ JUDGE = Judge(rehearsed(), _nobody)  # type: ignore[arg-type]
 
 @contextlib.contextmanager
 def answering(answer: Callable[[Say], None]) -> Iterator[str]:
-    """A server that is no enclave, and what it says to a question for evidence."""
+    """A server that is not an enclave, and its answer to a request for evidence."""
     key = ServerKey()
 
     def serve(listener: socket.socket) -> None:
@@ -94,7 +94,7 @@ def test_one_that_comes_to_no_end(ask: Callable[[str, float], None], said: bytes
 
 @pytest.mark.parametrize("ask", [asked, asked_async])
 def test_one_that_hangs_up_after_evidence(ask: Callable[[str, float], None]) -> None:
-    """No request can follow on this connection: that is told as one that was not made, and none has left."""
+    """No request can follow on this connection: it is reported as not sent, and none was sent."""
     body = b'{"any":1}'
 
     def answer(say: Say) -> None:

@@ -190,7 +190,7 @@ def test_another_user_sees_nothing(victim: EnclaveProxy, seed: str, what: str) -
 
 @root
 def test_the_host_application_is_another_user(victim: EnclaveProxy) -> None:
-    """The enclave has a user id of its own; neither it nor its guardian has a capability left."""
+    """The enclave has a separate user id; neither it nor its guardian has a capability left."""
     own, guard = attacks.status(victim.pid), attacks.status(attacks.guardian_of(victim.pid))
 
     assert int(own["Uid"].split()[0]) >= sandbox.ENCLAVE_UIDS

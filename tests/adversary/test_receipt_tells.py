@@ -1,4 +1,4 @@
-"""What lies in plain in a room's folder says nothing of a person: not the receipt, no size, no error.
+"""The plain content of a room's folder discloses nothing about a person: not the receipt, no size, no error.
 
 Each attack makes two worlds that differ in one person, and compares everything that a run leaves outside.
 """

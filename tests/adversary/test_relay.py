@@ -1,4 +1,4 @@
-"""Somebody stands between a client and a genuine enclave, and has everything but its memory."""
+"""A relay sits between a client and a genuine enclave, and has everything except its memory."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def listener() -> Iterator[socket.socket]:
 def service(
     service_image: Path, platform: Platform, allowed: frozenset[str], listener: socket.socket
 ) -> Iterator[EnclaveProxy]:
-    """A genuine service, in an enclave of its own."""
+    """A genuine service, in its own enclave."""
     with load(service_image, insecure_allow_missing=allowed, sockets={"listen:web": listener}) as enclave:
         enclave.submit("serve")
         yield enclave
@@ -129,10 +129,10 @@ def ask(link: Link, method: bytes, body: bytes) -> bytes:
 
 
 class Relay:
-    """Ends the client's TLS itself, and answers for the enclave; keeps every plain byte it hears.
+    """Terminates the client's TLS itself, and answers for the enclave; keeps every plain byte it receives.
 
     Args:
-        answer: makes what it says to a question, from its own end of the client's connection.
+        answer: makes the answer to a request, given its end of the client's connection.
     """
 
     def __init__(self, answer: Callable[[Link, Question], bytes], context: SSL.Context | None = None) -> None:
@@ -209,7 +209,7 @@ def test_genuine_evidence_forwarded(policy: Policy, listener: socket.socket) -> 
 
 
 def test_a_genuine_quote_of_the_relays_exporter(service: EnclaveProxy, policy: Policy) -> None:
-    """What the enclave's application quotes for anybody is of purpose app, whatever it says."""
+    """The enclave's application can only quote with purpose app, for any request."""
 
     def vouched(link: Link, question: Question) -> bytes:
         binding = Binding(Role.SERVER, link.exporter()).encode()
@@ -221,7 +221,7 @@ def test_a_genuine_quote_of_the_relays_exporter(service: EnclaveProxy, policy: P
 
 
 def test_the_hosts_own_evidence_of_the_relays_exporter(service: EnclaveProxy, policy: Policy) -> None:
-    """What a host has the runtime quote is of purpose cli, whatever it says."""
+    """The runtime quotes for the host only with purpose cli, for any request."""
 
     def asked(link: Link, question: Question) -> bytes:
         made = service.evidence(question.nonce, Binding(Role.SERVER, link.exporter()).encode())
@@ -260,12 +260,12 @@ def test_an_old_answer(policy: Policy, listener: socket.socket) -> None:
 
 
 def test_a_servers_evidence_is_not_its_clients(policy: Policy, listener: socket.socket) -> None:
-    """On one connection, a server's own evidence handed back to it is told apart by its role."""
+    """On one connection, a server's own evidence sent back to it is distinguished by its role."""
     judge = attested.judge(policy)
     with socket.create_connection(listener.getsockname()) as sock:
         link = Link(client_context(), Role.CLIENT)
         shake(sock, link)
-        nonce = os.urandom(32)  # as if it were the server's challenge: whoever asks chooses
+        nonce = os.urandom(32)  # as if it were the server's challenge: the requester chooses it
         heard = exchange(sock, link, ask(link, b"POST", Question(nonce).encode())).partition(b"\r\n\r\n")[2]
         link.role = Role.SERVER  # judged as the server would: same exporter, its own nonce, a genuine peer
         with pytest.raises(AuthenticityError, match="channel role: want client, got server"):

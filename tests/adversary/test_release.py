@@ -1,4 +1,4 @@
-"""Attacks on key release: by callers, by environments, and by whoever runs the vault's host."""
+"""Attacks on key release: by callers, by environments, and by the vault's host."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def vault(
 
 
 def refused(answer: httpx.Response) -> tuple[str, str]:
-    """What a refused release says: its message, and why."""
+    """The content of a refused release: its message, and the reason."""
     assert answer.status_code == 403, answer.text
     error = answer.json()["error"]
     assert error["innererror"] == {"code": "AccessDenied"}
@@ -142,7 +142,7 @@ def closed_to(key: rsa.RSAPrivateKey, value: str) -> bool:
 
 
 def test_an_attested_authority(forge: Forge) -> None:
-    """A key goes to an environment that an attested authority vouches for, and opens there alone."""
+    """A key goes to an environment that an attested authority certifies, and opens only there."""
     world = vault(forge, signing_certificate(forge))
     answer = world.release(sign(claims()))
     assert answer.status_code == 200, answer.text
@@ -164,7 +164,7 @@ def test_an_instance_of_an_attested_authority(forge: Forge) -> None:
     assert opened(world.release(token, "of-it").json()["value"])
     assert refused(world.release(sign(claims()), "of-it"))[0] == UNMET
     assert world.host.fetched == [f"{INSTANCE}/certs", CERTS]
-    # A key whose policy names the service alone has nothing to do with instances: nobody is asked for one.
+    # A key whose policy only names the service does not depend on instances: none is requested.
     message, why = refused(world.release(token))
     assert (message, why) == (
         UNVERIFIED,
@@ -185,7 +185,7 @@ def test_an_instance_whose_keys_are_no_enclaves(forge: Forge) -> None:
 
 
 def test_an_instance_made_anew_under_the_same_name(forge: Forge) -> None:
-    """Once a vault heard of the keys of an instance's next life, tokens of the one before are nobody's."""
+    """Once a vault saw the keys of a recreated instance, tokens of the earlier one are refused."""
     world = vault(forge, signing_certificate(forge))
     world.host.documents[f"{INSTANCE}/certs"] = world.host.documents[CERTS]
     world.exportable("of-it", policy(authority=INSTANCE))
@@ -233,7 +233,7 @@ def test_instances_of_many_names(forge: Forge) -> None:
     ],
 )
 def test_an_authority_of_another_measurement(forge: Forge, body: dict[str, Any], why: str) -> None:
-    """Another image, a debug build, or a quote that its host had made, vouches for nothing."""
+    """Another image, a debug build, or a quote that its host requested, is not accepted as an authority."""
     world = vault(forge, signing_certificate(forge, **body))
     message, detail = refused(world.release(sign(claims())))
     assert message == UNVERIFIED
@@ -243,7 +243,7 @@ def test_an_authority_of_another_measurement(forge: Forge, body: dict[str, Any],
 
 @pytest.mark.parametrize("told", [None, bytes(32)])
 def test_an_authority_that_was_told_something_else(forge: Forge, told: bytes | None) -> None:
-    """The right code under roots of its operator's choice, or silent about them, vouches for nothing."""
+    """The right code with roots chosen by its operator, or unknown ones, is not accepted as an authority."""
     certificate = signing_certificate(forge, settings=told)
     message, detail = refused(vault(forge, certificate).release(sign(claims())))
     assert message == UNVERIFIED
@@ -272,7 +272,7 @@ def test_an_authority_on_another_platform(forge: Forge) -> None:
 
 
 def test_a_host_that_swaps_the_keys(forge: Forge) -> None:
-    """Keys of the host's own, bare or beside evidence of another key, sign nothing that counts."""
+    """The host's keys, bare or next to evidence of another key, sign nothing that is accepted."""
     forged = sign(claims(), key=OTHER_KEY)
     bare = World().host  # hands out a certificate without evidence
     for certificate in (
@@ -283,7 +283,7 @@ def test_a_host_that_swaps_the_keys(forge: Forge) -> None:
 
 
 def test_a_host_that_hides_behind_a_good_certificate(forge: Forge) -> None:
-    """A good certificate with the host's own key beside it in the JWK is one key too many."""
+    """A good certificate with the host's own key next to it in the JWK is one key too many."""
     world = vault(forge, signing_certificate(forge))
     entry = jwks(x5c=[b64.encode(signing_certificate(forge))], **public_jwk(OTHER_KEY))
     world.host.documents[CERTS] = json.dumps(entry).encode()
@@ -300,7 +300,7 @@ def test_a_host_that_keeps_collateral_back(forge: Forge) -> None:
 
 
 def test_a_host_that_says_why_it_has_no_collateral(forge: Forge) -> None:
-    """The reason stands in the refusal as the host's word: bounded, one line, no control characters."""
+    """The reason appears in the refusal as foreign text: bounded, one line, no control characters."""
 
     def nothing(kind: str, evidence: bytes) -> Endorsed:
         return Endorsed(b"", "CRL: expired\x1b[2J\nHTTP/1.1 200 OK" + "!" * 10_000, "kluis platform start")
@@ -333,7 +333,7 @@ def test_a_host_that_plays_dead_or_mad(forge: Forge) -> None:
 
 
 def test_another_set_of_authorities() -> None:
-    """An operator cannot start a vault again under an authority of their own choice."""
+    """An operator cannot restart a vault under another authority."""
     world = World((PINNED,))
     world.exportable()
     evil = Pinned("https://evil.example", json.dumps({"keys": [public_jwk(OTHER_KEY, kid="one")]}))
@@ -348,7 +348,7 @@ def test_another_set_of_authorities() -> None:
 
 
 def test_another_issuer_of_tokens() -> None:
-    """An operator cannot start a vault again under an issuer of their own, and be its officer."""
+    """An operator cannot restart a vault under another issuer and become its officer."""
     world = World((PINNED,))
     world.exportable()
     for other in (
@@ -389,7 +389,7 @@ def test_a_vault_that_had_a_key_is_what_it_was_for_ever() -> None:
 
 
 def test_an_authority_that_the_policy_does_not_name() -> None:
-    """One authority of the vault does not vouch for what a policy asks of another."""
+    """One authority of the vault is not accepted for a policy that names another."""
     second = Pinned("https://second.example", json.dumps({"keys": [public_jwk(OTHER_KEY, kid="one")]}))
     world = World((PINNED, second))
     world.exportable()
@@ -414,7 +414,7 @@ def test_another_environment() -> None:
 
 
 def test_a_stolen_token_is_of_no_use_elsewhere() -> None:
-    """Whoever replays an environment's token gets what that environment alone can open, on record."""
+    """A replayed token releases what only its environment can open, on record."""
     world = World()
     world.exportable()
     token = sign(claims())
@@ -429,7 +429,7 @@ def test_a_stolen_token_is_of_no_use_elsewhere() -> None:
 
 
 def test_a_key_in_the_token_that_the_authority_did_not_see() -> None:
-    """Keys that stand anywhere but where the authority puts the environment's are not released to."""
+    """Keys are only released to the environment's key in the place where the authority puts it."""
     world = World()
     world.exportable()
     own = {"keys": [public_jwk(OTHER_KEY, kid="mine", use="enc")]}
@@ -460,7 +460,7 @@ def test_a_release_is_on_record_or_does_not_happen() -> None:
 
 
 def test_the_record_shows_what_was_changed() -> None:
-    """Whoever holds the head's hash sees that an entry was changed, dropped or put in another place."""
+    """A change, removal or reordering of entries is detected with the head's hash."""
     world = World()
     world.exportable()
     for _ in range(3):
@@ -487,7 +487,7 @@ def test_the_record_shows_what_was_changed() -> None:
 
 
 def test_who_may_not_release_hears_nothing_of_keys_or_policies() -> None:
-    """Without the permission a release says the same of any name, and nothing of why."""
+    """Without the permission a release gives the same answer for any name, without a reason."""
     world = World()
     world.exportable()
     body = {"target": sign(claims(**{"x-ms-sevsnpvm-is-debuggable": True}))}

@@ -185,7 +185,7 @@ def test_a_room_is_made_once(table: Table) -> None:
 
 
 def huge(path: Path) -> None:
-    """A file of 6 GB without content, which costs its maker nothing."""
+    """A sparse file of 6 GB, which costs its maker nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     os.truncate(path, HUGE)
@@ -204,7 +204,7 @@ def little() -> Iterator[None]:
 @pytest.mark.usefixtures("little")
 @pytest.mark.parametrize("name", ["clinic.challenge", "clinic.refused"])
 def test_a_document_of_an_owner_is_huge(table: Table, name: str) -> None:
-    """The host reads none of 6 GB that stand in an owner's name."""
+    """The host reads nothing of a 6 GB file in an owner's name."""
     huge(table.room.path / "runs" / RUN / f"{name}.json")
     owner = RemoteOwner(table.room, "clinic", 1)
     owner.begin(RUN)
@@ -285,7 +285,7 @@ def test_as_many_files_as_one_likes(table: Table) -> None:
 
 
 def test_a_run_goes_on(table: Table) -> None:
-    """What others leave in ``runs`` under names that are none of a run is passed over."""
+    """Invalid names in ``runs`` are ignored."""
     (table.room.path / "runs" / "x").mkdir()
     (table.room.path / "runs" / ("c" * 64)).touch()
     mailbox.announce(table.room, table.agreement.hash, RUN, b"")

@@ -1,4 +1,4 @@
-"""Whoever holds a room's folder, and would have its log say something else: found out, but for its end."""
+"""An attacker with a room's folder changes its log: detected, except at its end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.cleanroom.samples import Setting
 
 
 class Held(NamedTuple):
-    """A room's folder in the hands of somebody else, and what the clinic is told of its log."""
+    """A room's folder controlled by an attacker, and what the clinic sees of its log."""
 
     room: Room
     agreement: Agreement
@@ -47,7 +47,7 @@ def held(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Held:
 
 
 def refused(held: Held, line: int, problem: str, code: str = "event") -> None:
-    """The clinic is shown no line, and told which one is wrong."""
+    """The clinic sees no line, and which one is wrong."""
     exit_code, out, err = held.told()
     assert (exit_code, out) == (4, "")
     assert err.splitlines()[0] == f"kluis: error: events.jsonl line {line}: {problem}"
@@ -70,7 +70,7 @@ def test_a_line_changed(held: Held) -> None:
 
 
 def test_a_line_taken_from_the_middle(held: Held) -> None:
-    """A line is missing, and the one after it says so."""
+    """A line is missing, and the next one shows it."""
     lines = logs.lines(held.room)
     logs.put(held.room, lines[:2] + lines[3:])
     refused(held, 3, f"want previous {short(lines[1])}, got {short(lines[2])}")
@@ -84,13 +84,13 @@ def test_two_lines_swapped(held: Held) -> None:
 
 
 def test_a_line_by_a_stranger(held: Held) -> None:
-    """One who is in the folder nowhere else wrote a line."""
+    """A line by an author who is nowhere else in the folder."""
     logs.say(held.room, held.mallory, "result.opened", "by-sex")
     refused(held, 7, "want a party of the room, got mallory")
 
 
 def test_a_stranger_with_a_file(held: Held) -> None:
-    """One who put a key of its own into the folder, too, is never marked ok, and the answer is no."""
+    """A stranger who also put a key in the folder is never marked ok, and the answer is no."""
     held.room.join(held.mallory, held.mallory.public("Mallory", ("owner",)))
     logs.say(held.room, held.mallory, "result.opened", "by-sex")
     code, out, _ = held.told()
@@ -109,7 +109,7 @@ def test_a_line_signed_with_another_partys_key(held: Held) -> None:
 
 
 def test_a_partys_key_replaced_in_the_folder(held: Held, tmp_path: Path) -> None:
-    """A new key under a party's name is believed by nobody who signed the agreement."""
+    """A new key under a party's name is not trusted by a signer of the agreement."""
     usurper = Home.create(tmp_path / "usurper" / "laboratory", "laboratory")
     held.room.join(usurper, usurper.public("The laboratory", ("owner", "recipient")))
     logs.say(held.room, usurper, "agreement.stopped", held.agreement.hash)
@@ -137,7 +137,7 @@ def test_an_agreement_of_their_own(held: Held, tmp_path: Path) -> None:
 
 
 def test_the_log_of_another_room(held: Held, tmp_path: Path) -> None:
-    """The same parties' log of another room, every line of it signed by them, stands in this one."""
+    """The same parties' log of another room, with every line signed by them, is in this one."""
     other, _ = logs.agreed_room(tmp_path / "other", held.setting)
     logs.put(held.room, logs.lines(other))
     refused(held, 1, f"want room {held.room.file.room[:16]}.., got {other.file.room[:16]}..")

@@ -60,7 +60,7 @@ def offered(table: Table, home: Home, **changes: object) -> Dataset:
 
 
 def test_a_party_that_nobody_named(table: Table, eve: Home) -> None:
-    """A party in the folder, with data of its own, is in no agreement unless the proposer names it."""
+    """A party with data in the folder is in no agreement unless the proposer names it."""
     offered(table, eve, id="more")
     assert named(table) == ["clinic", "laboratory"]
     assert [each.id for each in chosen(table)] == ["labs", "people"]
@@ -178,7 +178,7 @@ def test_a_room_that_is_a_link(table: Table) -> None:
 
 
 def test_a_party_file_about_another(table: Table) -> None:
-    """The file of one party under another's name is not taken for the other's."""
+    """The file of one party under another's name is not accepted for the other."""
     folder = table.room.path / "parties"
     shutil.copyfile(folder / "laboratory.json", folder / "clinic.json")
     with pytest.raises(AuthenticityError, match="want a file about it, got one about laboratory"):

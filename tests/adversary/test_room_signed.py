@@ -111,7 +111,7 @@ def test_the_first_keys_need_a_word(table: Table) -> None:
 
 
 def test_at_a_terminal_the_digits_are_typed(table: Table) -> None:
-    """A person is asked for the digits that the other party read out, and other digits sign nothing."""
+    """A person must type the digits that the other party read out, and other digits sign nothing."""
     printed = fingerprint.of(table.agreement.party("laboratory"))
     for typed, code in (("1234-" * 8, 4), (printed, 0)):
         table.homes["clinic"].pin_path("laboratory").unlink(missing_ok=True)
@@ -184,7 +184,7 @@ def test_two_parties_that_look_alike(table: Table, first: dict[str, str], second
 
 @pytest.mark.parametrize("key", ["signing_key", "sealing_key"])
 def test_one_key_for_two_parties(table: Table, key: str) -> None:
-    """One who signs, or opens, as two parties is refused."""
+    """One key for signing, or for opening, of two parties is refused."""
     one, two = table.agreement.parties
     forged = (one, msgspec.structs.replace(two, **{key: getattr(one, key)}))
     with pytest.raises(PolicyError, match="want separate keys for each party"):
@@ -242,7 +242,7 @@ def test_another_measurement_is_not_appraised(table: Table) -> None:
 
 
 def conducted(table: Table, enclave: InProcess) -> conduct.Ended:
-    """A run with both owners at hand."""
+    """A run with both owners present."""
     signed = table.setting.signed()
     for each in signed.signatures:
         table.room.add_signature(each)

@@ -54,7 +54,7 @@ def blocks_of(enclave: EnclaveProxy) -> list[bytes]:
 
 
 def planted(data: bytes, seed: str) -> int:
-    """How often a piece of the secret stands in these bytes, whatever lies between the pieces."""
+    """Count the pieces of the secret in these bytes, whatever is between the pieces."""
     secret = secret_of(seed)
     return sum(data.count(secret[at : at + 16]) for at in range(0, 64, 16))
 

@@ -68,7 +68,7 @@ def test_predictors_of_another_name() -> None:
 
 
 def test_one_column_under_many_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of them are rare, or none is: of thresholds of their own, one would almost surely be k."""
+    """All of them are rare, or none is: with separate thresholds, one would almost surely be k."""
     thresholds: list[int] = []
     real = model._ranks
 

@@ -228,7 +228,7 @@ def by_py_spy(pid: int) -> bytes:
 
 
 def by_public_files(pid: int) -> bytes:
-    """What the kernel tells of it in other files."""
+    """The kernel's information about it in other files."""
     names = ("environ", "cmdline", "smaps", "stack", "status", "syscall", "auxv")
     return b"".join(Path(f"/proc/{pid}/{name}").read_bytes().replace(b"secretmem", b"") for name in names)
 

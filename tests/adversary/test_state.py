@@ -1,4 +1,4 @@
-"""The platform's state: written to, opened to others, or set back while nobody looks."""
+"""The platform's state is written to, opened to others, or rolled back while the platform is stopped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home for a platform of this test alone."""
+    """A home for a platform of only this test."""
     directory = Path("/run" if os.geteuid() == 0 else tmp_path) / f"kluis-state-{os.getpid()}"
     shutil.rmtree(directory, ignore_errors=True)
     monkeypatch.setenv("KLUIS_HOME", str(directory))
@@ -73,7 +73,7 @@ def test_counter_survives_a_restart(own: Path, victim_image: Path, allowed: froz
 
 
 def test_changed_sealed_blob(victim_image: Path, allowed: frozenset[str], platform: Platform) -> None:
-    """A sealed blob with any byte changed does not open; the refusal says one thing only."""
+    """A sealed blob with any byte changed does not open; the refusal always has the same text."""
     with load(victim_image, insecure_allow_missing=allowed) as enclave:
         sealed = enclave.keep(b"a secret", "measurement")
         said = set()
@@ -87,7 +87,7 @@ def test_changed_sealed_blob(victim_image: Path, allowed: frozenset[str], platfo
 
 
 def test_state_open_to_others_is_refused(own: Path) -> None:
-    """A state directory that others can enter: no start, and the command that mends it."""
+    """A state directory that others can enter: no start, and the command that fixes it."""
     Platform(start.start())
     stop()
     (own / "state").chmod(0o755)

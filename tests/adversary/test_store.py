@@ -1,7 +1,7 @@
-"""A host that keeps a store's records: it changes, swaps, hides, revives and sets back, and is found out.
+"""A host that keeps a store's records changes, swaps, hides, revives and rolls them back, and is detected.
 
-Where it is not, the test says so: an instance that starts on an older copy, with no witness, takes it for the
-newest, and its label has said that all along.
+Where it is not, the test states that: an instance that starts on an older copy, with no witness, accepts it
+as the newest, and its label states this risk.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def refused(what: Callable[[], Any]) -> str:
 
 
 def asking(store: SealedStore) -> list[Callable[[], Any]]:
-    """Every way to read record a that asks the host for it, even of an instance that remembers it."""
+    """Every way to read record a that requests it from the host, even for an instance that caches it."""
     return [
         lambda: store.get("t", "a"),
         lambda: list(store.scan("t")),
@@ -142,7 +142,7 @@ def read_all(store: SealedStore) -> list[Callable[[], Any]]:
 
 @pytest.mark.parametrize("at", [0, 12, -1])
 def test_a_flipped_bit_of_a_value(host: Host, store: SealedStore, at: int) -> None:
-    """Nonce, ciphertext or tag: the record does not open, whoever reads it."""
+    """Nonce, ciphertext or tag: the record does not open for any reader."""
     host.change_row("a", value=flip(host.row("a")["value"], at))
     for access in [*asking(store), *read_all(host.start())]:
         assert refused(access) == "store: record: is not what this store's enclaves wrote"
@@ -255,7 +255,9 @@ def test_another_enclaves_store(host: Host, store: SealedStore) -> None:
 
 
 def test_everything_set_back(host: Host, store: SealedStore) -> None:
-    """Who runs notices; who starts then, without a witness, does not, and its label says so."""
+    """A running instance notices; one that starts then, without a witness, does not, and its label states
+    it.
+    """
     dump = host.dump()
     put(store, "a", b"new")
     host.restore(dump)
@@ -267,7 +269,7 @@ def test_everything_set_back(host: Host, store: SealedStore) -> None:
 
 
 def test_everything_set_back_before_a_witness(host: Host, witness: CountersWitness) -> None:
-    """With a witness who starts then notices too, and who runs says no less."""
+    """With a witness an instance that starts then notices, too, and a running one does as well."""
     store = host.start(witness)
     put(store, "a", b"old")
     dump = host.dump()
@@ -279,7 +281,7 @@ def test_everything_set_back_before_a_witness(host: Host, witness: CountersWitne
 
 
 def test_an_idle_instance_is_not_shown_an_older_state(host: Host, witness: CountersWitness) -> None:
-    """What one instance was told is kept cannot be withheld from another that has not heard of it."""
+    """A host cannot withhold state that one instance knows is kept from another instance."""
     one, two = host.start(witness), host.start(witness)
     dump = host.dump()
     put(one, "a", b"new")
@@ -288,7 +290,7 @@ def test_an_idle_instance_is_not_shown_an_older_state(host: Host, witness: Count
 
 
 def test_everything_dropped(host: Host, witness: CountersWitness) -> None:
-    """An empty database is a new store only to a witness that has never heard of it."""
+    """An empty database is a new store only to a witness without any record of it."""
     put(host.start(witness), "a", b"value")
     host.restore({})
     host.records = keeping.records(host.database, "store")
@@ -332,7 +334,7 @@ def test_a_journal_entry_dropped(host: Host, store: SealedStore) -> None:
 
 
 def test_a_journal_out_of_order(host: Host, store: SealedStore) -> None:
-    """Entries that were changed, or stand in each other's place, do not follow."""
+    """Changed or reordered entries do not follow."""
     other = host.start()
     for _ in range(2):
         put(store, "a", b"new")
@@ -434,7 +436,7 @@ def test_two_writers_lose_nothing(host: Host, witness: CountersWitness) -> None:
 
 
 class Lying(SwitchedRecords):
-    """Records that answer a commit as told: each lie is used once."""
+    """Records that answer a commit as instructed: each lie is used once."""
 
     def __init__(self, now: KeptRecords, lies: Sequence[str]) -> None:
         super().__init__(now)
@@ -477,7 +479,7 @@ def test_a_commit_that_was_kept_after_all(host: Host, store: SealedStore, lie: s
 
 
 def test_a_commit_that_was_not_kept(host: Host, store: SealedStore) -> None:
-    """A commit that the host only says it keeps is missed at the next read; one that fails is told."""
+    """A commit that the host falsely confirms is missed at the next read; a failed one is reported."""
     lying = Lying(host.records, ["not kept, fails", "not kept, says not", "truth", "not kept, says kept"])
     other = SealedStore(lying, KEY)
     with pytest.raises(UnavailableError) as failed:
@@ -490,7 +492,7 @@ def test_a_commit_that_was_not_kept(host: Host, store: SealedStore) -> None:
 
 
 def test_a_host_that_always_says_no(host: Host, store: SealedStore) -> None:
-    """An update ends, and says that nothing is kept."""
+    """An update ends, and reports that nothing is kept."""
     other = SealedStore(Lying(host.records, ["not kept, says not"] * 10_000), KEY)
     with pytest.raises(UnavailableError) as failed:
         count_up(other)
@@ -527,7 +529,7 @@ def test_a_survey_that_does_not_end(host: Host, store: SealedStore) -> None:
 
 
 def test_a_host_that_answers_in_another_shape(host: Host, store: SealedStore) -> None:
-    """What the boundary refuses is told as the host's doing."""
+    """A refusal at the boundary is reported as the host's fault."""
     answering = Answering(host.records)
     other = SealedStore(answering, KEY)
 
@@ -541,7 +543,7 @@ def test_a_host_that_answers_in_another_shape(host: Host, store: SealedStore) ->
 
 
 def test_nothing_is_told_in_plain(host: Host, store: SealedStore) -> None:
-    """Names, indexes and values stand nowhere in what the host keeps; equal ones look different."""
+    """Names, indexes and values are nowhere in the host's data; equal ones look different."""
     secret = b"a very recognisable secret"
     store.update(lambda work: work.put("very-secret-table", "very-secret-key", secret, index="secret-index"))
     store.update(lambda work: work.put("very-secret-table", "other-key", secret, index="secret-index"))

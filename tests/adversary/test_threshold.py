@@ -10,8 +10,8 @@ import pytest
 
 from kluis.tee.process import native
 
-# What stands in for a hostile loader is a whole Python, started as an image's launcher is. It asks the
-# kernel by number, as code without a libc would.
+# A whole Python represents a hostile loader, started as an image's launcher is. It makes system calls by
+# number, as code without a libc would.
 HOSTILE = """
 import ctypes, errno, json, os
 libc = ctypes.CDLL(None, use_errno=True)

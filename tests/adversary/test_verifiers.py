@@ -1,4 +1,4 @@
-"""A verifier that lives long is asked again and again by somebody who has one true piece of evidence."""
+"""An attacker with one true piece of evidence sends it repeatedly to a long-lived verifier."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _held(ask: Callable[[int], object]) -> int:
 
 
 def test_padding_in_evidence_takes_no_memory() -> None:
-    """The chain that a report brings is the same, whatever stands between its lines."""
+    """The chain in a report is the same, whatever is between its lines."""
     gpu = gpus.Forge()
     verifier = Verifier(gpu.anchors)
 
@@ -49,7 +49,7 @@ def test_padding_in_evidence_takes_no_memory() -> None:
 
 
 def test_padding_in_endorsements_takes_no_memory() -> None:
-    """So are the certificates that stand beside one."""
+    """So are the certificates next to one."""
     processor = Processor()
     verifier, given = Verifier(processor.anchors), processor.endorsements()
     ark, report = processor.ark.public_bytes(Encoding.PEM), processor.report()

@@ -197,7 +197,9 @@ def test_membership_of_a_person_alone() -> None:
 
 
 def test_powers_of_two() -> None:
-    """A co-owner's powers of two encode who was counted: one sum told 40 statuses; now all look the same."""
+    """A co-owner's powers of two encode who was counted: one sum revealed 40 statuses; now all look the
+    same.
+    """
     ids = range(1, 41)
     text = (
         "SELECT sum(c.code) FILTER (WHERE p.status = 1) AS s, count(*) FILTER (WHERE p.status = 1) AS n "

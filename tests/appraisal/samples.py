@@ -53,7 +53,7 @@ def digest(byte: int, size: int = 48) -> Digest:
 
 
 def _vendor(kind: type[V], **given: Any) -> V:
-    """What a maker's evidence says, of which some is given; nothing reads the rest."""
+    """A vendor's claims, of which some are given; nothing reads the rest."""
     return kind(**{**{field.name: None for field in dataclasses.fields(kind)}, **given})
 
 
@@ -260,7 +260,7 @@ SAMPLES: dict[Tee, Claims] = {each.tee: each for each in (SGX, TDX, SNP, NITRO, 
 
 
 def changed(claims: Claims, **fields: Any) -> Claims:
-    """The same claims with some fields changed; those that only the maker has are changed there."""
+    """The same claims with some fields changed; vendor-specific ones are changed in their part."""
     own = {field.name for field in dataclasses.fields(claims)}
     vendor = dataclasses.replace(claims.vendor, **{k: v for k, v in fields.items() if k not in own})
     return dataclasses.replace(claims, vendor=vendor, **{k: v for k, v in fields.items() if k in own})

@@ -64,7 +64,7 @@ def test_with_real_evidence() -> None:
 
 @pytest.mark.parametrize("name", ["runtime_data", "launch_configuration"])
 def test_documents_that_the_evidence_does_not_prove(name: str) -> None:
-    """A document beside the evidence that it does not prove is not drafted from."""
+    """A document that the evidence does not prove is not used for the draft."""
     documents = {"runtime_data": FORGE.runtime, "launch_configuration": FORGE.launch, name: b"{}"}
     with pytest.raises(PolicyError) as caught:
         draft(_evidence(), **documents)
@@ -103,7 +103,7 @@ def test_the_hardware_of_a_composite_is_not_accepted_bare() -> None:
 
 
 def test_one_machine_alone() -> None:
-    """A draft accepts every machine, unless it is asked to name this one."""
+    """A draft accepts every machine, unless an option names this one."""
     for this_machine, want in ((False, ANY), (True, OneOf(frozenset({SGX.platform.id})))):
         identity = draft(_proven(SGX), this_machine=this_machine).identity
         assert isinstance(identity, ByTable)
@@ -123,7 +123,7 @@ def test_this_machine_is_the_only_difference() -> None:
 
 
 def test_ages_and_numbers() -> None:
-    """What the maker dates and numbers may be no older; what it does not, is any."""
+    """What the vendor dates and numbers may be no older; the rest is any."""
     tcb = dataclasses.replace(
         SGX.tcb, evaluation=17, date=NOW - timedelta(days=300), advisories=("INTEL-SA-1",)
     )
@@ -145,7 +145,9 @@ def test_code_that_is_told_in_one_way() -> None:
 
 
 def test_what_a_launch_lacked_and_was_granted() -> None:
-    """A draft accepts the lacks, the counter's witness and the insecure grants that it was started with."""
+    """A draft accepts the missing protections, the counter's witness and the insecure grants of the
+    launch.
+    """
     changes = {"missing": ("landlock",), "grants": ("connect:db", "insecure_jit"), "counter": "tpm"}
     document = dataclasses.replace(LaunchConfiguration.parse(FORGE.launch), **changes).encode()
     evidence = _evidence(configid=launch.config_id(document))
@@ -183,7 +185,7 @@ def test_the_maker_s_status_and_advisories() -> None:
     ],
 )
 def test_no_draft_from_what_protects_nothing(claims: Claims, code: str) -> None:
-    """From debug, a root without a level, a revoked platform, or PCRs of SHA-1 alone there is no draft."""
+    """From debug, a root without a level, a revoked platform, or only SHA-1 PCRs there is no draft."""
     with pytest.raises(PolicyError) as caught:
         draft(_proven(claims))
     assert caught.value.code == code

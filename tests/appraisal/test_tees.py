@@ -32,7 +32,7 @@ LINES = {"Milan": PARTS, "Genoa": PARTS, "Turin": ("fmc", *PARTS), "Venice": ("f
 
 
 class Row(NamedTuple):
-    """A key of a table: what it is, where its claim stands, what is put there, and what it reads then."""
+    """A key of a table: its kind, the path of its claim, a changed value, and its reading."""
 
     key: str
     form: Form
@@ -293,7 +293,7 @@ ROWS: dict[Tee, tuple[Row, ...]] = {
         _platforms(33),
     ),
 }
-# What stands beside what is read, and is read by none.
+# Neighbours of what is read, which no key reads.
 OTHERS: dict[Tee, dict[str, Any]] = {
     Tee.SNP: {
         "vendor.policy.smt": False,
@@ -336,7 +336,7 @@ def test_table(tee: Tee) -> None:
     ids=lambda each: each.key if isinstance(each, Row) else each,
 )
 def test_a_key_reads_one_claim(tee: Tee, row: Row) -> None:
-    """What is put where a key's claim stands changes what that key reads, and no other key's."""
+    """Changing a key's claim changes that key's reading, and no other key's."""
     before = _read(SAMPLES[tee])
     assert before[row.key] != row.reads
     # Without a TPM there are no registers and no log; nothing else hangs together.
@@ -346,7 +346,7 @@ def test_a_key_reads_one_claim(tee: Tee, row: Row) -> None:
 
 @pytest.mark.parametrize(("tee", "path"), [(tee, path) for tee, others in OTHERS.items() for path in others])
 def test_what_no_key_reads(tee: Tee, path: str) -> None:
-    """What only looks like a claim of a key is none."""
+    """Values that only resemble a claim of a key are ignored."""
     claims = _put(SAMPLES[tee], path, OTHERS[tee][path])
     assert claims != SAMPLES[tee]
     assert _read(claims) == _read(SAMPLES[tee])
@@ -385,7 +385,7 @@ def test_a_document_of_the_future_is_as_new_as_one_of_now(ahead: timedelta, age:
     ],
 )
 def test_parts_of_firmware_by_name(kinds: tuple[str | None, ...], named: bool) -> None:
-    """Parts of a platform's firmware are read where each has a name of its own."""
+    """Parts of a platform's firmware are read if each has a unique name."""
     parts = tuple(
         Component(kind=kind, measurement=b"m" * 32, version="1", signer=b"", hash_algorithm=None)
         for kind in kinds
@@ -407,13 +407,13 @@ def test_parts_of_firmware_by_name(kinds: tuple[str | None, ...], named: bool) -
     ],
 )
 def test_what_is_not_there(tee: Tee, key: str, path: str, put: Any) -> None:
-    """A claim that the evidence does not have, or has as something else, is none."""
+    """A claim that the evidence does not have, or has in another type, is None."""
     assert _read(_put(SAMPLES[tee], path, put))[key] is None
 
 
 @pytest.mark.parametrize("tee", Tee)
 def test_another_makers_claims(tee: Tee) -> None:
-    """A key that only one maker's evidence has reads nothing in another's."""
+    """A key of only one vendor's evidence reads nothing in another's."""
     other = SAMPLES[Tee.NVIDIA if tee is not Tee.NVIDIA else Tee.TPM].vendor
     found = _read(dataclasses.replace(SAMPLES[tee], vendor=other))
     assert all(found[row.key] is None for row in ROWS[tee] if row.path.startswith("vendor."))

@@ -33,7 +33,7 @@ def _chain(authority: Authority, cpusvn: bytes = ONES, pcesvn: int = 1) -> bytes
 
 
 def test_names_say_what_they_are(authority: Authority) -> None:
-    """Every certificate's name says that no hardware is behind it, and the root's says its level."""
+    """Every certificate's name states that no hardware is behind it, and the root's states its level."""
     chain = x509.load_pem_x509_certificates(_chain(authority))
     names = [certificate.subject.rfc4514_string() for certificate in chain]
     assert all("Kluis emulated" in name and "no hardware" in name for name in names)
@@ -51,7 +51,7 @@ def test_no_other_level(level: str) -> None:
 
 
 def test_what_a_certificate_says(authority: Authority) -> None:
-    """The SGX extension says which platform it is, of which kind, and at which TCB."""
+    """The SGX extension states the platform, its kind, and its TCB."""
     chain = authority.certify(PCK, ppid=bytes(range(16)), cpusvn=TWOS, pcesvn=513, now=NOW)
     leaf = x509.load_pem_x509_certificates(chain)[0]
     found = leaf.extensions.get_extension_for_oid(x509.ObjectIdentifier(extension.OID)).value.value
@@ -74,7 +74,9 @@ def test_a_state_is_read_as_it_was_written(authority: Authority) -> None:
 
 
 def test_recovery_says_who_is_behind(authority: Authority) -> None:
-    """After a recovery the old level is OutOfDate with its advisories, the new UpToDate, and less is none."""
+    """After a recovery the old level is OutOfDate with its advisories, the new UpToDate, and lower levels
+    have no entry.
+    """
     authority.recover(cpusvn=TWOS, pcesvn=1, advisories=("KLUIS-SA-1",), now=NOW)
     authority.recover(cpusvn=TWOS, pcesvn=2, advisories=("KLUIS-SA-2",), now=NOW)
     state = authority.state
@@ -169,7 +171,7 @@ def test_memory_is_bounded(authority: Authority) -> None:
 
 
 def test_revoked_once(authority: Authority) -> None:
-    """A certificate is revoked once however often it is asked for; another of the same key is not."""
+    """Repeated requests revoke a certificate only once; another certificate of the same key stays valid."""
     chain = _chain(authority)
     assert not authority.revoked(chain)
     authority.revoke(chain, NOW)

@@ -68,7 +68,7 @@ def test_the_last_moment() -> None:
 
 
 def test_more_than_a_request() -> None:
-    """A document that is too large, or has members that nobody knows, is none."""
+    """A document that is too large, or has unknown members, is refused."""
     with pytest.raises(FormatError) as caught:
         opened(b"{" + b" " * enrolment.MAX_SIZE)
     assert caught.value.code == "too_large"

@@ -58,5 +58,5 @@ def resigned(line: bytes, by: Home, **changes: object) -> bytes:
 
 
 def event_of(line: bytes) -> Event:
-    """What a line says."""
+    """Parse the event of a line."""
     return decode(decode(line, Line, "line").event, Event, "event")

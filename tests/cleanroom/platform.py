@@ -1,4 +1,4 @@
-"""A platform in this process: an authority and quotes of its own, so that what is verified is real."""
+"""A platform in this process, with its own authority and quotes, so that verification is real."""
 
 from __future__ import annotations
 

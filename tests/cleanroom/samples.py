@@ -80,7 +80,7 @@ def labs(count: int = 200) -> pl.DataFrame:
 
 
 def terms(table: pl.DataFrame, uses: dict[str, list[Use]], k_min: int = K) -> Terms:
-    """Terms that allow what ``uses`` says."""
+    """Terms that allow the uses in ``uses``."""
     ranges = {name: RANGES[name] for name in uses if name in RANGES and name in table.columns}
     return Terms(
         privacy_unit="id",

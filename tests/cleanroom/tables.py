@@ -60,7 +60,7 @@ class Table:
 
 
 def signed_unchecked(agreement: Agreement, homes: dict[str, Home]) -> SignedAgreement:
-    """An agreement that all sign with clients of their own, which look at nothing."""
+    """An agreement that all sign with their own clients, which check nothing."""
     raw = encode(agreement)
     given = tuple(Signature(party=name, signature=homes[name].signing.sign(SIGNED_AS, raw)) for name in homes)
     for home in homes.values():

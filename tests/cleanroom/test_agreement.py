@@ -102,7 +102,7 @@ def test_debug_cannot_be_agreed(tmp_path: Path) -> None:
 
 
 def test_most_restrictive_wins(tmp_path: Path) -> None:
-    """The largest group size and the earliest end that anyone asks for hold."""
+    """The largest group size and the earliest end of all terms hold."""
     from kluis.cleanroom.terms import earliest, strictest_k
 
     each = tuple(dataset.terms for dataset in samples.setting(tmp_path).agreement.datasets)

@@ -77,7 +77,7 @@ def test_an_owner_is_absent(place: Place) -> None:
 
 
 def test_stopped(place: Place) -> None:
-    """A stop in the folder ends it before an enclave is asked."""
+    """A stop in the folder ends the run before an enclave is called."""
     signed = stop(place.setting.homes["laboratory"], place.setting.agreement, NOW)
     participants = place.local_owners("clinic")
     place.room.add_stop("laboratory", place.setting.agreement.hash, signed)
@@ -100,7 +100,7 @@ class _Late(conduct.LocalOwner):
 
 
 class _Asks(Owner):
-    """An owner who asks, and then another one stops the agreement."""
+    """An owner who sends a request, and then another owner stops the agreement."""
 
     place: Place
 
@@ -197,7 +197,7 @@ def test_an_owner_elsewhere(place: Place) -> None:
 
 
 def test_an_owner_elsewhere_refuses(place: Place) -> None:
-    """The host of other code learns the code of the refusal alone; the owner sees why."""
+    """The host of other code gets only the code of the refusal; the owner sees the reason."""
     seen: list[KluisError] = []
 
     def laboratory() -> None:

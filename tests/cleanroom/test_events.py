@@ -1,4 +1,4 @@
-"""The room's log: whoever changes it is found out, but for its end; and it is read within bounds."""
+"""Every change of a room's log is detected, except at its end; and it is read within bounds."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Log(NamedTuple):
     def keys(self, actor: str) -> tuple[bytes, ...]:
         return (self.homes[actor].signing.public,) if actor in self.homes else ()
 
-    def append(self, party: str, subject: str, kind: Kind = "key.released", room: str = samples.ROOM) -> None:
-        events.append(self.path, room, self.homes[party], kind, subject, samples.NOW)
+    def append(self, party: str, subject: str, kind: Kind = "key.released", room: str = samples.ROOM) -> int:
+        return events.append(self.path, room, self.homes[party], kind, subject, samples.NOW)
 
     def read(self, room: str = samples.ROOM) -> tuple[Event, ...]:
         return events.read(self.path, room, self.keys)
@@ -113,14 +113,14 @@ def test_changed(log: Log, change: Callable[[list[bytes]], None], number: int, p
 
 
 def test_a_stranger(log: Log) -> None:
-    """A line by somebody who is no party is refused."""
+    """A line by a stranger to the room is refused."""
     del log.homes["laboratory"]
     message = "events.jsonl line 2: want a party of the room, got laboratory"
     assert refusal(log) == (AuthenticityError, "event", message)
 
 
 def test_in_anothers_name(log: Log) -> None:
-    """A line that one party signs in another's name is refused, and who signed it is told."""
+    """A line that one party signs in another's name is refused, with the real signer's name."""
     lines = log.lines()
     lines[3] = logs.resigned(lines[3], by=log.homes["clinic"])
     log.write(lines)
@@ -129,7 +129,7 @@ def test_in_anothers_name(log: Log) -> None:
 
 
 def test_of_another_room(log: Log) -> None:
-    """The same parties' log of another room, whole and signed, is none of this room."""
+    """The same parties' log of another room, complete and signed, is refused."""
     assert len(log.read()) == 6
     with pytest.raises(AuthenticityError) as caught:
         log.read(room="8e" * 32)
@@ -140,7 +140,7 @@ def test_of_another_room(log: Log) -> None:
 
 
 def test_a_line_of_another_room_that_follows(log: Log) -> None:
-    """A party that signs for another room what would follow here says nothing here."""
+    """A line signed for another room that would follow here is refused."""
     log.append("clinic", "elsewhere", room="8e" * 32)
     message = "events.jsonl line 7: want room 7f7f7f7f7f7f7f7f.., got 8e8e8e8e8e8e8e8e.."
     assert refusal(log) == (AuthenticityError, "event", message)
@@ -178,27 +178,45 @@ def test_a_cut_end_is_not_seen(log: Log) -> None:
     ids=["empty", "blank", "not UTF-8", "nothing", "deep", "long", "long line", "no end"],
 )
 def test_what_is_no_log(log: Log, data: bytes, code: str, problem: str) -> None:
-    """Whatever stands there is refused by its line, with what was wanted."""
+    """Malformed lines are refused by number, with the expected form."""
     log.path.write_bytes(data)
     assert refusal(log) == (FormatError, code, f"events.jsonl{problem}")
 
 
 def test_ends_of_lines_that_are_none(log: Log) -> None:
-    """A line ends with a line feed alone: what other readers take for an end is a byte like any."""
+    """Only a line feed ends a line: other line separators are ordinary bytes."""
     log.path.write_bytes(log.path.read_bytes().replace(b"\n", b"\r\n"))
     assert refusal(log)[:2] == (FormatError, "bad_encoding")
 
 
-def test_a_last_line_without_its_end(log: Log) -> None:
-    """A log whose end is torn off within a line is refused, and nothing is written after the tear."""
-    log.path.write_bytes(log.path.read_bytes()[:-1])
-    torn = log.path.read_bytes()
+@pytest.mark.parametrize("left", [1, 100, 300])
+def test_a_last_line_without_its_end(log: Log, left: int) -> None:
+    """A log whose end is torn off within a line is refused, until the next line replaces it."""
+    whole = log.path.read_bytes()
+    start = len(whole) - len(log.lines()[5]) - 1
+    log.path.write_bytes(whole[: start + left])
     message = "events.jsonl line 6: want a line feed at its end, got the file's end"
     assert refusal(log) == (FormatError, "truncated", message)
+    assert log.append("clinic", "later") == left
+    assert [each.subject for each in log.read()] == ["run0", "run1", "run2", "run3", "run4", "later"]
+    assert log.append("clinic", "last") == 0
+
+
+def test_a_log_that_is_one_torn_line(log: Log) -> None:
+    """If nothing is left but a part of the first line, the log begins again."""
+    log.path.write_bytes(b"no line")
+    assert log.append("clinic", "later") == 7
+    assert [each.subject for each in log.read()] == ["later"]
+
+
+def test_a_torn_end_that_is_no_line(log: Log) -> None:
+    """What is longer than a line at the end is not removed, and no line is written after it."""
+    log.path.write_bytes(log.path.read_bytes() + b"A" * 8193)
+    before = log.path.read_bytes()
     with pytest.raises(FormatError) as caught:
         log.append("clinic", "later")
-    assert caught.value.message == f"{log.path}: want a line feed at its end, got none"
-    assert log.path.read_bytes() == torn
+    assert caught.value.code == "too_large"
+    assert log.path.read_bytes() == before
 
 
 @pytest.mark.usefixtures("little_memory")
@@ -259,7 +277,7 @@ def test_two_at_once(log: Log) -> None:
 
 
 def test_one_who_holds_it(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever holds the log for ever keeps no client for ever, and no reader at all."""
+    """A process that locks the log endlessly does not block clients endlessly, and readers not at all."""
     monkeypatch.setattr(events, "_PATIENCE_SECONDS", 0.1)
     with log.path.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

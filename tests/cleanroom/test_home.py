@@ -38,7 +38,7 @@ def test_keys_stay(tmp_path: Path) -> None:
 
 
 def test_private(tmp_path: Path) -> None:
-    """Files are for their user alone, and keys that others can read are refused, with the mend."""
+    """Files are private to their user, and keys that others can read are refused, with the fix."""
     home = Home.create(tmp_path / "clinic", "clinic")
     home.accept_root("aa" * 32)
     modes = {stat.S_IMODE(path.stat().st_mode) for path in home.path.rglob("*") if path.is_file()}
@@ -51,7 +51,7 @@ def test_private(tmp_path: Path) -> None:
 
 
 def test_no_home(tmp_path: Path) -> None:
-    """A party without keys is told how to get some."""
+    """A party without keys gets a hint how to create some."""
     with pytest.raises(UnavailableError) as caught:
         Home(tmp_path / "clinic")
     assert caught.value.hint == (

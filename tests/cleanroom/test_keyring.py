@@ -1,4 +1,4 @@
-"""Whose keys a reader of a room believes: an agreement's and its own, and never the folder's alone."""
+"""A room's reader trusts keys from an agreement and its own record, and never only the folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def place(tmp_path: Path, setting: Setting) -> tuple[Room, Agreement]:
 
 
 def usurped(room: Room, name: str, folder: Path) -> Home:
-    """One who holds the folder puts a key of its own there in a party's name."""
+    """An attacker with write access puts a key in the folder in a party's name."""
     home = Home.create(folder / name, name)
     room.join(home, home.public(name, ("owner", "recipient")))
     return home
@@ -37,7 +37,7 @@ def usurped(room: Room, name: str, folder: Path) -> Home:
 def test_the_agreements_key_is_believed(
     place: tuple[Room, Agreement], setting: Setting, tmp_path: Path
 ) -> None:
-    """Whoever an agreement names has the key that it names; the folder's says nothing beside it."""
+    """A party in an agreement has the key that is in it; the folder's key is ignored."""
     room, agreement = place
     usurped(room, "laboratory", tmp_path)
     keyring = Keyring(room, [agreement])
@@ -46,7 +46,7 @@ def test_the_agreements_key_is_believed(
 
 
 def test_ones_own_key_is_believed(place: tuple[Room, Agreement], setting: Setting, tmp_path: Path) -> None:
-    """Before an agreement a party knows its own key from its own record, and others' by the folder alone."""
+    """Before an agreement a party knows its own key from its own record, and others' only from the folder."""
     room, _ = place
     usurped(room, "clinic", tmp_path)
     other = usurped(room, "laboratory", tmp_path)
@@ -70,7 +70,7 @@ def test_a_key_of_each_agreement(place: tuple[Room, Agreement], tmp_path: Path) 
 
 
 def test_a_stranger_has_no_key(place: tuple[Room, Agreement], tmp_path: Path) -> None:
-    """Of one who is nowhere there is no key, and a file under another's name is refused."""
+    """An unknown party has no key, and a file under another's name is refused."""
     room, agreement = place
     keyring = Keyring(room, [agreement])
     assert keyring.keys("eve") == ()
@@ -81,7 +81,7 @@ def test_a_stranger_has_no_key(place: tuple[Room, Agreement], tmp_path: Path) ->
 
 
 def test_a_file_that_its_party_did_not_sign(place: tuple[Room, Agreement], tmp_path: Path) -> None:
-    """Not even the folder's word is taken for a key that did not sign its own file."""
+    """A key that did not sign its own file is refused, even at folder level."""
     room, _ = place
     eve, mallory = (Home.create(tmp_path / name, name) for name in ("eve", "mallory"))
     room.join(mallory, eve.public("Eve", ("owner",)))

@@ -53,7 +53,7 @@ def drafted(text: str, tmp_path: Path) -> str:
 
 
 def test_explained(tmp_path: Path) -> None:
-    """The one who signs reads who, what, which code, every use, every query and the group size that holds."""
+    """The signer sees who, what, which code, every use, every query and the group size that applies."""
     said = drafted(PLAN, tmp_path)
     words = " ".join(said.replace("\\ ", "").split())
     assert "age integer may be used to aggregate, filter, group, model; from 0 to 120 by 1" in words
@@ -177,6 +177,19 @@ def test_ranges_refused(range_: str, message: str | None) -> None:
         assert caught.value.message == message
 
 
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize("number", ["1e999999999", "1e-999999999", "1e99999999999999999999"])
+def test_a_range_of_any_exponent(number: str) -> None:
+    """A range is written out before it is checked: one of a billion digits is refused before that."""
+    with pytest.raises(FormatError) as caught:
+        read_terms(
+            f"{TERMS}[range]\nage = {{ low = 0, high = {number}, step = 1 }}\n",
+            samples.people(),
+            samples.NOW,
+        )
+    assert caught.value.message == "terms: is not TOML: want an exponent from -99 to 99"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "kind", "message"),
     [
@@ -251,7 +264,7 @@ def test_a_use_that_was_misspelt() -> None:
 
 
 def test_lacks_are_the_machines() -> None:
-    """What a plan may say that a machine lacks is what a machine can lack."""
+    """A plan may only name missing protections that exist."""
     assert set(get_args(plan.Lack)) == set(linux.FIXES)
 
 

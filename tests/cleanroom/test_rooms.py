@@ -22,7 +22,7 @@ def room(tmp_path: Path) -> Room:
 
 
 def test_a_fifo_for_a_document(room: Room) -> None:
-    """A FIFO in a document's place is none, and not waited for."""
+    """A FIFO in a document's place is refused, without blocking."""
     os.mkfifo(room.path / "parties" / "eve.json")
     with pytest.raises(UnavailableError) as caught:
         room.party("eve")

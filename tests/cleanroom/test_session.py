@@ -113,7 +113,9 @@ def test_result_is_for_its_recipient(stage: Stage) -> None:
     ids=["image", "signer", "product", "svn", "lack", "debug"],
 )
 def test_other_code_gets_no_key(stage: Stage, change: dict[str, object], message: str) -> None:
-    """Other code, another signer, an older version, a debug build, a machine with a lack: no key leaves."""
+    """Other code, another signer, an older version, a debug build, a machine without a protection: no key
+    leaves.
+    """
     session = stage.session()
     owner = stage.owner("clinic")
     stage.attester.__dict__.update(change)
@@ -171,7 +173,7 @@ def test_runtime_data_swapped(stage: Stage) -> None:
 
 
 def test_payload_of_another_party(stage: Stage) -> None:
-    """An offer made for one owner is no offer to another: what it is for stands under the quote."""
+    """An offer made for one owner is refused by another: its recipient is in the quoted data."""
     session, owner = stage.session(), stage.owner("clinic")
     challenge = owner.challenge()
     payload = exchange.offer_payload(challenge.agreement, session.run_id, "laboratory", bytes(1216))
@@ -182,7 +184,7 @@ def test_payload_of_another_party(stage: Stage) -> None:
 
 
 def test_runs_are_counted(stage: Stage) -> None:
-    """An owner's client releases as often as the agreement allows, and no more, whatever the host says."""
+    """An owner's client releases as often as the agreement allows, and no more, whatever the host claims."""
     for _ in range(stage.setting.agreement.max_runs):
         stage.release(stage.session(), "clinic")
     with pytest.raises(PolicyError) as caught:
@@ -209,7 +211,7 @@ def test_expired(stage: Stage) -> None:
 
 
 def test_not_agreed_by_own_record(stage: Stage, tmp_path: Path) -> None:
-    """A client does not act on an agreement that its own party did not sign, whoever else did."""
+    """A client does not act on an agreement that its own party did not sign, even if all others did."""
     signed = stage.setting.signed()
     (stage.setting.homes["clinic"].path / "agreed" / stage.setting.agreement.hash).unlink()
     with pytest.raises(PolicyError) as caught:
@@ -218,7 +220,7 @@ def test_not_agreed_by_own_record(stage: Stage, tmp_path: Path) -> None:
 
 
 def test_unsigned_agreement_does_not_begin(stage: Stage) -> None:
-    """The enclave itself refuses an agreement that lacks a signature."""
+    """The enclave itself refuses an agreement without all signatures."""
     with pytest.raises(PolicyError):
         Session(stage.attester, stage.attester.image_id, stage.setting.signed("clinic"))
 
@@ -323,7 +325,7 @@ def test_receipt_without_a_consent(stage: Stage) -> None:
 
 
 def test_receipt_of_another_agreement(stage: Stage) -> None:
-    """A receipt speaks for one agreement, the one the reader asks for."""
+    """A receipt is valid only for one agreement, the reader's."""
     _, _, file = stage.finished()
     with pytest.raises(AuthenticityError):
         check_receipt(file, "00" * 32)

@@ -1,4 +1,4 @@
-"""A command line that is run here, and a folder with a quote and all that stands beside it."""
+"""Run the command line in this process; a folder with a quote and all its documents."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.cli.quotes import FORGE, Kluis, Said, write_policy
 
 @pytest.fixture(autouse=True)
 def text() -> None:
-    """No test begins with what another one's command line asked for."""
+    """Reset the output settings before each test."""
     render.reset()
 
 
@@ -33,7 +33,7 @@ def kluis(capsys: pytest.CaptureFixture[str]) -> Kluis:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A quote, what stands beside it, the root and a policy."""
+    """A quote, its documents, the root and a policy."""
     (tmp_path / "quote.bin").write_bytes(FORGE.quote())
     (tmp_path / "quote.bin.runtime.json").write_bytes(FORGE.runtime)
     (tmp_path / "quote.bin.launch.json").write_bytes(FORGE.launch)
@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A place for a platform of its own, which is stopped at the end."""
+    """A place for a separate platform, which is stopped at the end."""
     try:
         native.guardian()
     except UnavailableError as lack:

@@ -37,7 +37,7 @@ PARTS = {
     "tpm_signature": "tpm_quote_sig",
     "pcrs": "pcrs",
 }
-# What endorses evidence, by its role; the rest is evidence, or says where it comes from.
+# What endorses evidence, by its role; the rest is evidence, or names its source.
 ENDORSING = (
     "tcb_info",
     "tcb_info_issuer_chain",
@@ -92,7 +92,7 @@ class Case:
 
 
 def _cases() -> list[Case]:
-    """Some genuine evidence of every TEE that protects something and that a maker judges well."""
+    """Some genuine evidence of every TEE that protects something and that a vendor rates well."""
     found: list[Case] = []
     for tee in ("sgx", "tdx", "snp", "nitro", "tpm", "azure", "nvidia", "cca"):
         good = []
@@ -135,7 +135,7 @@ def test_a_log_beside_a_wrapper_is_judged(kluis: Kluis, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_from_evidence_to_a_verdict(kluis: Kluis, tmp_path: Path, case: Case) -> None:
-    """Verify says what is authentic; a policy drafted from it affirms it; another session's is refused."""
+    """Verify prints what is authentic; a policy drafted from it affirms it; another session's is refused."""
     words = case.words(tmp_path)
     said = kluis("verify", *words, "--json")
     assert said.code == 0, said.err
@@ -175,7 +175,7 @@ def test_from_evidence_to_a_verdict(kluis: Kluis, tmp_path: Path, case: Case) ->
 
 @pytest.mark.skipif(not _google(), reason="no quotes in a wrapper")
 def test_a_draft_wants_what_a_log_makes_possible(kluis: Kluis, tmp_path: Path) -> None:
-    """Beside a log that replays, a draft wants one, and what it proves of secure boot; another is refused."""
+    """With a log that replays, a draft requires one, and its secure boot facts; another is refused."""
     case = next(case for case in CASES if case.tee == "tpm")
     words, held = case.words(tmp_path), case.file("event_log")
     at = words.index("--event-log")
@@ -201,7 +201,7 @@ def test_a_draft_wants_what_a_log_makes_possible(kluis: Kluis, tmp_path: Path) -
 
 
 def test_a_log_that_no_rule_wants(kluis: Kluis, tmp_path: Path) -> None:
-    """A domain's log must replay as well; no rule of its table is of one, and the draft says that."""
+    """A domain's log must replay as well; no rule of its table uses it, and the draft states that."""
     held = VECTORS / "eventlog" / "ccel-gce-cos113-with-quote"
     found = sorted((VECTORS / "tdx").glob("go-tdx-guest-00b2526a-*-UpToDate/meta.json"))
     if not found or not held.is_dir():
@@ -223,7 +223,7 @@ def test_a_log_that_no_rule_wants(kluis: Kluis, tmp_path: Path) -> None:
 
 
 def test_a_log_that_proves_too_little(kluis: Kluis, tmp_path: Path) -> None:
-    """Where a log explains no register of firmware's, no rule is of it, and the draft says that."""
+    """If a log explains no register of firmware's, no rule uses it, and the draft states that."""
     key = ec.generate_private_key(ec.SECP256R1())
     loaded = log(event(9, EventType.IPL, b"a kernel"))
     held = {9: hashlib.sha256(bytes(32) + hashlib.sha256(b"a kernel").digest()).digest()}
@@ -239,7 +239,7 @@ def test_a_log_that_proves_too_little(kluis: Kluis, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not _google(), reason="no quotes in a wrapper")
 def test_a_log_that_the_wrapper_leaves_out(kluis: Kluis, tmp_path: Path) -> None:
-    """A log beside a wrapper that has none is held against the quote; no rule is of it, and that is said."""
+    """A log for a wrapper without one is compared with the quote; no rule uses it, and that is stated."""
     case = next(case for case in _google() if "sha256" in case.folder.name)
     whole, held = case.file("original").read_bytes(), case.file("event_log").read_bytes()
     start = whole.index(held)

@@ -1,4 +1,4 @@
-"""``kluis explain``: every code has a cause and a fix, and one that is not known says what is near."""
+"""``kluis explain``: every code has a cause and a fix, and an unknown one gets the nearest."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def test_all_codes(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_another_name(name: str, code: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is told here under another code is explained by that one; no such name is itself a code."""
+    """A situation that is reported here under another code is explained by that one; no such name is itself a
+    code.
+    """
     assert run(["explain", name]) == 0
     assert capsys.readouterr().out.startswith(code)
     assert name not in codes.entries()
@@ -144,7 +146,7 @@ def test_a_level_is_told_as_verdicts_have_it(capsys: pytest.CaptureFixture[str])
 
 
 def test_a_word_of_two_kinds(capsys: pytest.CaptureFixture[str]) -> None:
-    """``none`` is a tier and a level: both are told."""
+    """``none`` is a tier and a level: both are explained."""
     assert run(["explain", "none", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert "as a verdict's word: no claim is made" in said["means"]
@@ -154,6 +156,6 @@ def test_a_word_of_two_kinds(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_affirming_is_told_with_its_limit(capsys: pytest.CaptureFixture[str]) -> None:
-    """The word alone proves less than it sounds: its entry says that the level counts."""
+    """The tier proves less than its name suggests: its entry states that the level matters."""
     assert run(["explain", "affirming"]) == 0
     assert "protection level" in " ".join(capsys.readouterr().out.split())

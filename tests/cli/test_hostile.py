@@ -1,4 +1,4 @@
-"""Files that mean harm, wherever the command line takes one: it says what is wrong, at once."""
+"""Hostile files for every option and argument: the command reports what is wrong, at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.pace import within
 LARGEST = 64 << 20
 MOST_SECONDS = 1.5
 MOST_SAID = 64 << 10
-# Where the file stands that is swapped, by the command that reads it.
+# The position of the swapped file, by the command that reads it.
 COMMANDS: dict[str, tuple[str, ...]] = {
     "inspect": ("inspect", "X"),
     "evidence": ("verify", "X", "--now", NOW),
@@ -51,7 +51,7 @@ def _all_refused(command: str, size: int, folder: Path, kluis: Kluis) -> None:
 @pytest.mark.usefixtures("little_memory")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_files_that_are_read_in(command: str, folder: Path, kluis: Kluis) -> None:
-    """Whatever stands in a file, it ends with an exit code of ours and words that a terminal can show."""
+    """For any content of a file, the command ends with an exit code of ours and printable text."""
     _all_refused(command, 100_000, folder, kluis)
 
 

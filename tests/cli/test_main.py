@@ -32,7 +32,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_no_words_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
-    """`kluis` alone prints the help on stderr and exits with 2."""
+    """`kluis` without arguments prints the help on stderr and exits with 2."""
     assert main.run([]) == 2
     said = capsys.readouterr()
     assert said.out == ""
@@ -49,7 +49,7 @@ def test_an_unknown_command_is_a_usage_error(capsys: pytest.CaptureFixture[str])
 
 
 def test_an_unknown_option_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
-    """An option that is not one is named, with the help of the command that lacks it."""
+    """An unknown option is named, with the help of the command."""
     assert main.run(["doctor", "--frobnicate"]) == 2
     assert capsys.readouterr().err == (
         "kluis: error: kluis doctor: no such option: --frobnicate\nkluis: hint: kluis doctor --help\n"
@@ -58,7 +58,7 @@ def test_an_unknown_option_is_a_usage_error(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
-    """`--version` prints it, as JSON when asked, in either order."""
+    """`--version` prints it, as JSON on request, in either order."""
     assert main.run(["--json", "--version"]) == 0
     assert json.loads(capsys.readouterr().out) == {"version": main.kluis.__version__}
 
@@ -168,12 +168,12 @@ def test_help_wants_no_extra(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("group", ["room", "vault", "policy", "platform", "collateral", "token"])
 def test_a_group_takes_json(group: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """``--json`` may stand before a command's name within its group, too."""
+    """``--json`` may come before a command's name within its group, too."""
     assert main.run([group, "--json"]) == 2
     assert json.loads(capsys.readouterr().err)["error"] == f"kluis {group}: missing command"
 
 
-# Every command's help, each in a process of its own whose output nobody reads: prints how each ended.
+# Every command's help, each in a separate process whose output nobody reads: prints how each ended.
 EVERY_HELP = """
 import os, sys
 from kluis.cli import main
@@ -204,8 +204,8 @@ def _unread(*words: str, faults: bool = False) -> tuple[int, str]:
 
 
 def test_a_reader_that_goes_away_of_every_command() -> None:
-    """Help cut short ends as grep's does, 128 and SIGPIPE's number, and says nothing."""
-    # It forks beside the threads of libraries, which newer Pythons warn of.
+    """Help cut short ends as grep's does, 128 and SIGPIPE's number, and prints nothing."""
+    # It forks while threads of libraries run, which newer Pythons warn of.
     words = [sys.executable, "-W", "ignore:This process", "-c", EVERY_HELP]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.stderr.splitlines() == [f"{name} 141" for name in ("", *main.COMMANDS)]
@@ -229,7 +229,7 @@ def test_a_reader_that_goes_away(tmp_path: Path) -> None:
 def test_another_pipe_that_breaks_is_our_bug(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A write to anything else whose other end is gone is said, and is not taken for a reader who left."""
+    """A write to any other closed pipe is reported, and is not mistaken for a closed output."""
 
     def broken() -> None:
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
@@ -266,7 +266,7 @@ def test_a_table_lines_its_columns_up() -> None:
 def test_what_the_machine_refuses_is_no_bug(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, hint: str
 ) -> None:
-    """A full disk, met where nobody expected it, is said as that, with the file and what mends it."""
+    """A full disk, anywhere, is reported as that, with the file and the fix."""
 
     def full(*arguments: object, **options: object) -> int:
         raise OSError(number, os.strerror(number), "there")
@@ -300,7 +300,7 @@ def test_a_name_that_is_nearly_a_commands(capsys: pytest.CaptureFixture[str]) ->
 def test_ctrl_c_says_that_it_stopped(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Ctrl-C in the midst of a command exits with 130, and says so."""
+    """Ctrl-C during a command exits with 130, and prints a note."""
 
     def interrupted() -> None:
         raise KeyboardInterrupt
@@ -312,7 +312,7 @@ def test_ctrl_c_says_that_it_stopped(
 
 
 def test_an_error_without_a_hint_has_its_codes(capsys: pytest.CaptureFixture[str]) -> None:
-    """What mends a code of its own is said with the error; of a whole class, nothing is."""
+    """The fix of a specific code is printed with the error; a class's default code has none."""
     render.error(errors.AuthenticityError("x", code="cert_revoked"))
     fix = codes.find("cert_revoked").fix
     assert capsys.readouterr().err.splitlines()[1] == f"kluis: hint: {fix}"
@@ -331,7 +331,7 @@ def test_an_error_without_a_hint_has_its_codes(capsys: pytest.CaptureFixture[str
     ],
 )
 def test_a_shell_completes(words: str, found: set[str]) -> None:
-    """A shell that asks how a line may go on is told commands, those of a room, and options."""
+    """Shell completion offers commands, those of a room, and options."""
     asked = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" ")), "_KLUIS_COMPLETE": "complete_bash"}
     done = subprocess.run(
         [sys.executable, "-c", "from kluis.cli.main import main; main()"],

@@ -31,7 +31,7 @@ LEVEL = "process" if os.geteuid() == 0 else "process-user"
 
 
 class Seen(NamedTuple):
-    """What a verifier says of a quote: exit code, TCB status, advisories; or the code of its refusal."""
+    """A verifier's result for a quote: exit code, TCB status, advisories; or the code of its refusal."""
 
     exit: int
     status: str
@@ -65,7 +65,7 @@ class Machine:
         return out
 
     def ours(self, quote: Path) -> Seen:
-        """What ``kluis verify`` says."""
+        """The result of ``kluis verify``."""
         root, collateral = self.home / "root.pem", self.home / "collateral.json"
         code, value, error = self.run("verify", quote, "--root", root, "--collateral", collateral)
         if code:
@@ -74,7 +74,7 @@ class Machine:
         return Seen(code, tcb["status"], list(tcb["advisories"]))
 
     def theirs(self, quote: Path) -> str:
-        """What ``dcap-qvl`` says: a status, or that it refuses."""
+        """The result of ``dcap-qvl``: a status, or a refusal."""
         root = x509.load_pem_x509_certificate((self.home / "root.pem").read_bytes())
         collateral = dcap_qvl.QuoteCollateralV3.from_json((self.home / "collateral.json").read_text())
         now = int(datetime.now(UTC).timestamp())
@@ -91,7 +91,7 @@ class Machine:
 def machine(
     built: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Machine]:
-    """A platform with a home of its own, running."""
+    """A running platform in a separate home."""
     image = built(HELLO)
     home = Path(tempfile.mkdtemp(prefix="kluis-upkeep-", dir="/run" if os.geteuid() == 0 else None))
     home.chmod(0o755)
@@ -106,7 +106,7 @@ def machine(
 
 @pytest.mark.parametrize("given", ["zz", "01" * 15, "01" * 17])
 def test_component_svns_that_are_none(given: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Component SVNs of another form are refused by the option's name, before any platform is asked."""
+    """Malformed component SVNs are refused with the option's name, before any request to a platform."""
     assert main.run(["platform", "recover", "--cpusvn", given]) == 2
     assert f"--cpusvn: want 32 hex digits, got '{given}'" in capsys.readouterr().err
 
@@ -175,7 +175,7 @@ def test_enrolment(machine: Machine, storage: SealedStore, tmp_path: Path) -> No
         assert (code, json.loads(error)["code"]) == (6, "platform_enrolled")
 
         served.order("recover", advisories=["KLUIS-SA-8"])
-        assert machine.ours(machine.quote()).status == "UpToDate"  # until it asks again
+        assert machine.ours(machine.quote()).status == "UpToDate"  # until it renews it
         assert machine.run(*enroll)[0] == 7
         served.order("certify", ppid=before["ppid"])
         said = machine.good(*enroll)
@@ -204,7 +204,7 @@ def test_enrolment(machine: Machine, storage: SealedStore, tmp_path: Path) -> No
 
 
 def test_a_service_of_another_root(machine: Machine, storage: SealedStore, tmp_path: Path) -> None:
-    """A service whose collateral is not under the named root is refused before it is told anything."""
+    """A service whose collateral is not under the named root is refused before it gets any data."""
     with Served(storage, datetime.now(UTC), tmp_path, level=LEVEL) as served:
         machine.good("platform", "root", "-o", tmp_path / "own.pem")
         code, _, error = machine.run(

@@ -31,13 +31,13 @@ def test_json_stays_the_same_value(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_row_is_one_line() -> None:
-    """Whatever stands in a cell, the row is one line, and begins as its first cell does."""
+    """For any cell content, the row is one line, and begins as its first cell does."""
     shown = render.table([("name", "x\nok    debug  off"), ("a\nb", "\x1b[2J")], ("one", "two"))
     assert shown.splitlines() == ["one   two", "name  x?ok    debug  off", "a?b   ?[2J"]
 
 
 def test_a_name_that_is_not_text(kluis: Kluis) -> None:
-    """A file's name that is not UTF-8 is told of in JSON, too, and is no bug of ours."""
+    """A file's name that is not UTF-8 appears in JSON, too, and is not a bug of ours."""
     said = kluis("inspect", "\udcff", "--json")
     assert said.code == 2
     assert json.loads(said.err)["error"] == r"\udcff: cannot be read: No such file or directory"
@@ -80,7 +80,7 @@ def test_no_half_of_a_file_stays(tmp_path: Path) -> None:
 
 
 def test_standard_output_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever writes - for stdout gets no file of that name."""
+    """A user who writes - for stdout gets no file with that name."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError) as caught:
         render.save(Path("-"), b"x")
@@ -89,7 +89,7 @@ def test_standard_output_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_folder_that_is_not_there_is_to_be_made(tmp_path: Path) -> None:
-    """Whoever names a folder that there is not is told how to make it."""
+    """The hint for a missing folder shows how to create it."""
     with pytest.raises(UsageError) as caught:
         render.save(tmp_path / "none" / "file", b"")
     assert caught.value.hint == f"mkdir -p {tmp_path / 'none'}"

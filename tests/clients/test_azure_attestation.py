@@ -110,14 +110,14 @@ def served(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 
 def client(served: SimpleNamespace, url: str = "", **options: Any) -> AttestationClient:
-    """A client of one who may read."""
+    """A client with a reader's role."""
     given = {"connection_verify": served.ca, "retry_total": 0, "validate_issuer": True, **options}
     address = url or served.url
     return AttestationClient(address, Credential("Attestation Reader"), issuer=address, **given)
 
 
 def admin(served: SimpleNamespace, url: str = "", *roles: str, **options: Any) -> Any:
-    """A client of one who may set policies."""
+    """A client that may set policies."""
     given = {"connection_verify": served.ca, "retry_total": 0, **options}
     return AttestationAdministrationClient(url or served.url, Credential(*(roles or OWNER)), **given)
 
@@ -204,7 +204,9 @@ def pems(name: str) -> tuple[str, str]:
 
 
 def test_a_signed_policy(served: SimpleNamespace) -> None:
-    """The client's own form of a signature is taken, and its signer is told in a form that it reads."""
+    """The client's own form of a signature is accepted, and its signer is returned in a form that it
+    reads.
+    """
     key, certificate = pems("signer")
     result, _ = admin(served).set_policy(
         AttestationType.OPEN_ENCLAVE, PERMIT, signing_key=key, signing_certificate=certificate
@@ -261,7 +263,7 @@ def test_an_instance_of_ones_own(served: SimpleNamespace, forge: Forge) -> None:
 
 
 def test_an_isolated_instance(served: SimpleNamespace) -> None:
-    """Its policies and certificates are changed by signatures alone, in the client's own forms."""
+    """Its policies and certificates are changed only by signatures, in the client's own forms."""
     providers = manager(served).attestation_providers
     held = {"keys": [{"kty": "RSA", "x5c": owner("first").chain}]}
     body = {"location": "local", "properties": {"policySigningCertificates": held}}
@@ -292,7 +294,7 @@ def test_an_isolated_instance(served: SimpleNamespace) -> None:
 
 
 def test_a_tpms_challenge(served: SimpleNamespace) -> None:
-    """With a policy set, each question gets a challenge of its own."""
+    """With a policy set, each request gets a new challenge."""
     admin(served).set_policy(AttestationType.TPM, PERMIT)
     asked = json.dumps({"payload": {"type": "aikcert"}})
     found = [json.loads(client(served).attest_tpm(asked))["payload"] for _ in range(2)]

@@ -1,4 +1,4 @@
-"""Another maker's verifier (``dcap-qvl``) reads our quotes as it reads Intel's."""
+"""Another vendor's verifier (``dcap-qvl``) reads our quotes as it reads Intel's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Another maker's client (``dcap-qvl``) takes collateral from our provisioning service, as from any PCCS."""
+"""Another vendor's client (``dcap-qvl``) gets collateral from our provisioning service, as from any PCCS."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ __all__ = ["storage"]
 
 dcap_qvl = pytest.importorskip("dcap_qvl", reason="pip install dcap-qvl")
 
-# A private authority of TLS is named in the environment, and so to a process of its own. That process ends
-# without taking the interpreter apart: threads of the client may still run then, and crash it.
+# A private authority of TLS is named in the environment, and so to a separate process. That process ends
+# without finalising the interpreter: threads of the client may still run then, and crash it.
 FETCH = """
 import asyncio, os, sys, dcap_qvl
 async def fetch(): return await dcap_qvl.get_collateral(sys.argv[1], sys.stdin.buffer.read())
@@ -63,7 +63,7 @@ class Enrolled(Forge):
         self.platform = self.platform.under(chain, cpusvn=self.asks.cpusvn, pcesvn=pcesvn)
 
     def theirs(self) -> Any:
-        """What their client fetches and their verifier says: the report, or the error."""
+        """What their client fetches and their verifier returns: the report, or the error."""
 
         async def fetch() -> Any:
             return await dcap_qvl.get_collateral(self.served.plain, self.quote())

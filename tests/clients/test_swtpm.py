@@ -72,7 +72,7 @@ class SoftwareTpm:
         assert done.returncode == 0, done.stderr
 
     def tool(self, *argv: str) -> subprocess.CompletedProcess[str]:
-        """One command, beside what the TPM holds."""
+        """Run one command on the TPM's state."""
         environ = {**os.environ, "TPM2TOOLS_TCTI": f"swtpm:path={self.folder}/s"}
         return subprocess.run(
             ["tpm2", *argv], cwd=self.folder, env=environ, capture_output=True, text=True, timeout=300
@@ -82,7 +82,7 @@ class SoftwareTpm:
         return (self.folder / name).read_bytes()
 
     def make_ak(self, algorithm: str, scheme: str) -> Public:
-        """An attestation key of its own, under the endorsement key."""
+        """A new attestation key, under the endorsement key."""
         self.run("createak", "-C", "ek.ctx", "-c", "ak.ctx", "-G", algorithm, "-g", "sha256", "-s", scheme,
                  "-u", "ak.pub", "-n", "ak.name")  # fmt: skip
         return area_of(self.read("ak.pub"))
@@ -136,7 +136,7 @@ BOOT = (
 
 @pytest.mark.parametrize(("algorithm", "scheme"), [("rsa", "rsassa"), ("rsa", "rsapss"), ("ecc", "ecdsa")])
 def test_quotes(tpm: SoftwareTpm, maker: Maker, algorithm: str, scheme: str) -> None:
-    """A quote verifies under the named key and under a certificate, and says what the TPM says."""
+    """A quote verifies under the named key and under a certificate, with the TPM's values as claims."""
     area = tpm.make_ak(algorithm, scheme)
     assert area.name == tpm.read("ak.name")
     parts = tpm.quote(b"a nonce of ours", scheme)
@@ -170,7 +170,7 @@ def test_what_comes_after_a_quote(tpm: SoftwareTpm) -> None:
 
 
 def test_another_nonce(tpm: SoftwareTpm) -> None:
-    """A quote for another nonce is told by its claims, and refused where the nonce is given."""
+    """A quote for another nonce is visible in its claims, and refused if the nonce is given."""
     area = tpm.make_ak("rsa", "rsassa")
     parts = tpm.quote(b"theirs", "rsassa")
     assert _verify(parts, area).nonce == b"theirs"
@@ -207,7 +207,7 @@ def test_an_unrestricted_key_signs_a_forged_quote(tpm: SoftwareTpm) -> None:
     with pytest.raises(AuthenticityError, match="without RESTRICTED") as caught:
         _verify(parts, area)
     assert caught.value.code == "ak_binding"
-    # Without its area nobody could tell: whoever names a key, or certifies one, must have looked.
+    # Without its area this cannot be checked: the party that names or certifies a key must have looked.
     assert (
         verify(collection(parts), anchors=_anchors(area), collateral=None, now=datetime.now(UTC))
         .value.registers["pcr0"]
@@ -227,7 +227,7 @@ def test_event_log(tpm: SoftwareTpm) -> None:
     assert vendor.log is not None
     assert vendor.log.reproduced == frozenset((*range(8), 9))
     shorter = EventLog(made.algorithms, True, made.events[:-1], b"")
-    # Register 9 is an operating system's: a log may be silent on it, and then says so.
+    # Register 9 is an operating system's: a log may have no entries for it, and then that is reported.
     silent = _verify({**parts, "event_log": shorter.encode()}, area).vendor
     assert isinstance(silent, TpmClaims)
     assert silent.log is not None

@@ -77,7 +77,7 @@ def _activate(tpm: SoftwareTpm) -> bool:
 
 @pytest.mark.parametrize("kind", ["rsa", "ecc"])
 def test_activation(tpm: SoftwareTpm, maker: Maker, kind: str) -> None:
-    """The TPM finds our secret; then its quotes are worth what the maker of its EK is worth."""
+    """The TPM finds our secret; then its quotes have the trust of its EK's vendor."""
     ek = _ek(tpm, kind)
     ak = tpm.make_ak("ecc", "ecdsa")
     made = _challenge(tpm, maker, ek)

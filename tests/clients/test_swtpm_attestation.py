@@ -41,7 +41,7 @@ def tpm() -> Iterator[SoftwareTpm]:
 
 
 def said(tpm: SoftwareTpm, area: Public, extra: bytes) -> dict[str, Any]:
-    """What the TPM says, over ``extra``."""
+    """The TPM's statement, over ``extra``."""
     tpm.run("quote", "-c", "ak.ctx", "-l", ALL, "-q", extra.hex(), "-g", "sha256", "--scheme", "rsassa",
             "-m", "msg", "-s", "sig", "-o", "pcrs")  # fmt: skip
     key = load_der_public_key(area.spki)

@@ -35,7 +35,7 @@ INDICES = (0, 1, 2, 3, 4, 5, 6, 7, 11, 12, 13)
 
 @pytest.fixture(scope="module")
 def tpm() -> Iterator[SoftwareTpm]:
-    """A TPM that has seen a start, with an attestation key and a key of its own."""
+    """A TPM that has seen a start, with an attestation key and another key."""
     with tempfile.TemporaryDirectory(prefix="tpm-") as folder:
         made = SoftwareTpm(Path(folder))
         made.extend(*boot())

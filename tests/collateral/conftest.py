@@ -1,4 +1,4 @@
-"""One service on loopback for a test, its makers' documents forged under a root of its own."""
+"""One service on loopback for a test, its vendors' documents forged under a test root."""
 
 from __future__ import annotations
 

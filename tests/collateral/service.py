@@ -1,4 +1,4 @@
-"""A makers' service on loopback: real TLS under an authority of its own, answers as a test sets them."""
+"""A vendors' service on loopback: real TLS under a test authority, answers as set by a test."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Reply(NamedTuple):
 
 
 class Service:
-    """Answers paths as ``replies`` says, the last one for ever; ``asked`` has every path with its query,
+    """Answers paths from ``replies``, the last one repeatedly; ``asked`` has every path with its query,
     ``sent`` what was posted, ``whole`` the paths whose slow answer was sent to its end.
     """
 
@@ -135,7 +135,7 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
 
 
 def _authority(folder: Path) -> Path:
-    """Make a certificate for loopback, its own authority, with its key beside it in one file."""
+    """Make a self-signed certificate for loopback, with its key in the same file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loopback")])
     built = (

@@ -60,7 +60,9 @@ def fetch(forge: Forge, provider: Kds | Cached | Makers, report: bytes | None = 
     ids=str,
 )
 def test_each_document_has_its_path(service: Service, kds: Kds, kind: Kind, key: Key, path: str) -> None:
-    """Each kind of document is asked for by AMD's path; Turin names chips and components in its own way."""
+    """Each kind of document is requested by AMD's path; Turin has different names for chips and
+    components.
+    """
     with pytest.raises(UnavailableError) as caught:
         kds.get(kind, key, NOW)
     assert caught.value.code == "collateral_missing"
@@ -79,7 +81,7 @@ def test_what_is_fetched_verifies_the_report(service: Service, kds: Kds, product
 
 
 def test_a_report_that_does_not_say_its_product(service: Service, kds: Kds) -> None:
-    """A version 2 report may be of Milan or of Genoa: one is asked after the other."""
+    """A version 2 report may be of Milan or of Genoa: both are requested, one after the other."""
     forge = Forge("Genoa")
     serve(service, forge)
     report = forge.report(version=2)
@@ -88,7 +90,7 @@ def test_a_report_that_does_not_say_its_product(service: Service, kds: Kds) -> N
 
 
 def test_a_chip_that_amd_does_not_know(service: Service, kds: Kds, milan: Forge) -> None:
-    """No certificate for the chip at that TCB is a lack, with a hint of where else it may be."""
+    """A missing certificate for the chip at that TCB is reported, with a hint of where else it may be."""
     with pytest.raises(UnavailableError) as caught:
         fetch(milan, kds)
     assert caught.value.code == "collateral_missing"
@@ -126,7 +128,7 @@ def test_a_vlek_comes_from_its_host(service: Service, kds: Kds) -> None:
 
 
 def test_a_vcek_is_kept_for_ever(service: Service, kds: Kds, milan: Forge, tmp_path: Path) -> None:
-    """The second time the VCEK is not asked for, however many days later; chain and CRL are."""
+    """A VCEK is requested only once, however many days pass; chain and CRL are requested again."""
     serve(service, milan)
     cache = Cache(tmp_path / "kept")
     fetch(milan, Cached(cache, kds))
@@ -138,7 +140,7 @@ def test_a_vcek_is_kept_for_ever(service: Service, kds: Kds, milan: Forge, tmp_p
 
 
 def test_a_genuine_vcek_of_another_chip(service: Service, kds: Kds, milan: Forge, tmp_path: Path) -> None:
-    """A VCEK is kept for ever: one that a service gives for another chip, or another TCB, is not."""
+    """A VCEK is kept permanently, but not one that a service gives for another chip, or another TCB."""
     serve(service, milan)
     path = f"/vcek/v1/Milan/{milan.hw_id.hex()}"
     for other in ({"hw_id": bytes(64)}, {"spls": {**milan.spls, "microcode": 218}}):
@@ -197,7 +199,7 @@ def test_the_hardware_under_an_azure_vm(service: Service, kds: Kds) -> None:
     ids=str,
 )
 def test_no_other_words(service: Service, kds: Kds, kind: Kind, key: Key) -> None:
-    """A key of other words, or another maker's document, is refused and never asked for."""
+    """A malformed key, or another vendor's document, is refused and never requested."""
     with pytest.raises(UsageError):
         kds.get(kind, key, NOW)
     assert service.asked == []

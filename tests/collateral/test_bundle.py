@@ -30,7 +30,7 @@ def test_crls_are_told_apart(forge: Forge) -> None:
 
 
 def test_a_chain_that_endorses_nothing(forge: Forge) -> None:
-    """Certificates of no maker's role are refused."""
+    """Certificates without a vendor's role are refused."""
     from tests.evidence.forge import pem
 
     for chain in (pem(forge.leaf(), forge.root), pem(forge.ca), pem(forge.signer())):
@@ -65,7 +65,7 @@ def test_a_pck_certificate_alone(forge: Forge, der: bool) -> None:
 
 
 def test_a_certificate_that_endorses_nothing_is_told_as_one(forge: Forge) -> None:
-    """DER of a certificate without a role is refused as that, and not as a list that is none."""
+    """DER of a certificate without a role is refused as that, and not as a malformed CRL."""
     from cryptography.hazmat.primitives.serialization import Encoding
 
     with pytest.raises(FormatError, match=r"^part: a certificate of '.*TCB Signing.*' endorses nothing$"):
@@ -85,13 +85,13 @@ def test_too_large() -> None:
     ids=["none", "both makers", "unknown", "two CAs"],
 )
 def test_parts_of_one_maker(roles: tuple[str, ...]) -> None:
-    """Parts of no maker, of two, of an unknown role, or of two CAs make no bundle."""
+    """Parts of no vendor, of two, of an unknown role, or of two CAs make no bundle."""
     with pytest.raises(UsageError):
         bundle.join(dict.fromkeys(roles, b"x"))
 
 
 def test_amd_parts() -> None:
-    """AMD's parts become endorsements, as many as there are; an ASVK stands where an ASK would."""
+    """AMD's parts become endorsements, as many as there are; an ASVK takes the place of an ASK."""
     made = bundle.join({"endorsement_key": b"vek", "asvk": b"asvk", "ark": b"ark"})
     assert made == Endorsements(vek=b"vek", ask=b"asvk", ark=b"ark", crl=None)
 
@@ -107,7 +107,7 @@ def test_a_crl_of_another_ca_says_so(forge: Forge) -> None:
 
 
 def test_a_bundle_of_an_azure_vm() -> None:
-    """What stands beside an Azure VM's evidence is shown part by part: hardware's, and the vTPM's key's."""
+    """The endorsements of an Azure VM's evidence are shown part by part: hardware's, and the vTPM key's."""
     azure = AzureForge()
     key = azure.maker.endorse(azure.maker.ak(azure.ak), azure.maker.ca, azure.maker.root)
     given = azure.endorsements(ak=key)
@@ -122,7 +122,9 @@ def test_a_bundle_of_an_azure_vm() -> None:
 
 
 def test_who_signed_each_certificate_is_named() -> None:
-    """AMD's certificates, and those above a vTPM's key, stand under who issued them, not under themselves."""
+    """AMD's certificates, and those above a vTPM's key, are listed under their issuers, not their
+    subjects.
+    """
     azure = AzureForge()
     leaf = azure.maker.ak(azure.ak)
     read = azure.endorsements(ak=azure.maker.endorse(leaf, azure.maker.ca, azure.maker.root))

@@ -1,4 +1,4 @@
-"""What is kept: written whole, read only where it is whole, asked for again when it is old."""
+"""Cached documents are written atomically, read only if complete, requested again when they are old."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HOUR = timedelta(hours=1)
 
 
 class Counting:
-    """A provider of one document, which counts how often it was asked."""
+    """A provider of one document, which counts its requests."""
 
     def __init__(self, document: Document | None) -> None:
         self.document, self.asked = document, 0
@@ -50,7 +50,7 @@ def test_what_is_written_is_read(cache: Cache, forge: Forge) -> None:
 
 
 def test_entries_are_their_owners(cache: Cache, forge: Forge) -> None:
-    """An entry has mode 0600 in a folder of 0700, and nothing is left beside it."""
+    """An entry has mode 0600 in a folder of 0700, and no other file is left."""
     cache.write(*ROOT, crl(forge), NOW)
     cache.write(*ROOT, crl(forge), NOW)
     path = cache.path(*ROOT)
@@ -105,7 +105,7 @@ def test_other_peoples_files_are_absent(cache: Cache, forge: Forge) -> None:
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path, forge: Forge) -> None:
-    """A cache that cannot be written says so, with what to do."""
+    """A cache that cannot be written reports that, with a fix."""
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(UnavailableError) as caught:
         Cache(tmp_path / "file" / "kept").write(*ROOT, crl(forge), NOW)
@@ -113,7 +113,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, forge: Forge) -> None:
 
 
 def test_a_fresh_document_is_not_asked_for_again(cache: Cache, forge: Forge) -> None:
-    """A document younger than a day and in its time comes from the cache, an older one is asked for."""
+    """A valid document younger than a day comes from the cache, an older one is requested."""
     behind = Counting(crl(forge))
     provider = Cached(cache, behind)
     for when, asked in ((NOW, 1), (NOW + 23 * HOUR, 1), (NOW + 25 * HOUR, 2), (NOW + 48 * HOUR, 2)):
@@ -124,7 +124,7 @@ def test_a_fresh_document_is_not_asked_for_again(cache: Cache, forge: Forge) -> 
 
 @pytest.mark.parametrize("when", [NOW + timedelta(days=31), NOW - HOUR], ids=["expired", "before"])
 def test_a_document_out_of_its_time_is_asked_for_again(cache: Cache, forge: Forge, when: datetime) -> None:
-    """A kept document that has run out, or is not yet valid, is not given while anyone can be asked."""
+    """A cached document that has expired, or is not yet valid, is not used while the service is available."""
     cache.write(*ROOT, crl(forge), when)
     behind = Counting(crl(forge))
     Cached(cache, behind).get(*ROOT, when)
@@ -132,7 +132,7 @@ def test_a_document_out_of_its_time_is_asked_for_again(cache: Cache, forge: Forg
 
 
 def test_no_answer_is_no_document(cache: Cache, forge: Forge) -> None:
-    """When the service cannot be asked, an old document is not given in silence."""
+    """If the service is unavailable, an old document is not used silently."""
     cache.write(*ROOT, crl(forge), NOW - 48 * HOUR)
     with pytest.raises(UnavailableError) as caught:
         Cached(cache, Counting(None)).get(*ROOT, NOW)
@@ -193,7 +193,7 @@ def test_a_lower_evaluation_number_is_a_replay(cache: Cache, forge: Forge) -> No
 
 
 def test_nothing_is_kept_before_it_is_verified(cache: Cache, forge: Forge) -> None:
-    """What was asked for is written by ``keep`` alone, which its caller calls after verifying."""
+    """A fetched document is only written by ``keep``, which its caller calls after verifying."""
     provider = Cached(cache, Counting(crl(forge)))
     provider.get(*ROOT, NOW)
     assert cache.read(*ROOT) is None

@@ -1,4 +1,4 @@
-"""What a cache may hand on: each property of a maker's document and of its signers is looked at."""
+"""Checks before caching: each property of a vendor's document and of its signers."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def refused(
 
 
 def test_what_is_good_is_good() -> None:
-    """What a maker signed, in its time and under its own name, passes."""
+    """A document signed by its vendor, currently valid and under the right name, passes."""
     checked(INFO, info())
     checked((Kind.PCK_CRL, ("platform",)), pck_crl())
     checked((Kind.ROOT_CA_CRL, ()), Document(body=FORGE.crl("root")))
@@ -176,7 +176,7 @@ def test_times() -> None:
 
 
 def test_a_root_whose_key_alone_is_known() -> None:
-    """Where an anchor is a bare key, the root that signed a CRL is found beside the PCK CRL, or nowhere."""
+    """If an anchor is a bare key, the root that signed a CRL is only found next to the PCK CRL."""
     bare = TrustAnchors(tuple(dataclasses.replace(anchor, proven={}) for anchor in FORGE.anchors))
     name: tuple[Kind, Key] = (Kind.ROOT_CA_CRL, ())
     document = Document(body=FORGE.crl("root"))
@@ -208,6 +208,6 @@ def test_amds_chain_is_asked_for() -> None:
         check(*name, document, ask, Context(FORGE.anchors), NOW)
     assert caught.value.code == "root_untrusted"
     revoked = Document(body=AMD.crl(AMD.ask.serial_number))
-    check(*name, revoked, ask, Context(ANCHORS), NOW)  # a CRL that says so is genuine
+    check(*name, revoked, ask, Context(ANCHORS), NOW)  # a CRL with this entry is genuine
     with pytest.raises(FreshnessError):
         check(Kind.AMD_CHAIN, ("Genoa", "vcek"), chain, ask, Context(ANCHORS), NOW + 40 * YEARS)

@@ -30,7 +30,7 @@ def test_certified(service: Service, enrolling: Enrolling) -> None:
 
 
 def test_waiting(service: Service, enrolling: Enrolling) -> None:
-    """One that must wait for the service's owner is told so."""
+    """A platform that must wait for the service's owner gets that answer."""
     service.put(PATH, Reply(202, b'{"status":"pending","chain":null}'))
     assert enrolling.enrol(REQUEST) is None
 
@@ -65,7 +65,7 @@ def test_refused(
     code: str,
     end: str,
 ) -> None:
-    """A refusal says what the service says, in printable text; a redirect is followed nowhere."""
+    """A refusal has the service's reason, in printable text; a redirect is never followed."""
     service.put(PATH, Reply(status, body, (("Location", "/elsewhere"),)))
     with pytest.raises(kind) as caught:
         enrolling.enrol(REQUEST)

@@ -1,4 +1,4 @@
-"""From evidence to its endorsements: whole, verified, kept, and asked for anew when the cache is wrong."""
+"""From evidence to its endorsements: complete, verified, cached, and fetched again if the cache is wrong."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def fetch(forge: Forge, provider: Pcs | Cached, update: str = "early") -> Collat
 
 
 def test_what_is_fetched_verifies_the_quote(service: Service, forge: Forge, pcs: Pcs) -> None:
-    """A quote's own FMSPC and CA are asked for, and what comes is what its verifier needs."""
+    """A quote's own FMSPC and CA are requested, and its verifier accepts the answer."""
     found = fetch(forge, pcs)
     assert forge.verify(forge.quote(), collateral=found).tcb.status == "UpToDate"
     assert sorted(path.partition("?")[0] for path in service.asked) == [
@@ -66,7 +66,7 @@ def test_what_is_fetched_verifies_the_quote(service: Service, forge: Forge, pcs:
 def test_the_release_is_the_one_that_was_named(
     service: Service, forge: Forge, pcs: Pcs, update: str | None, number: int | None, said: str
 ) -> None:
-    """Early, standard or a number is asked for, as the caller says, of both documents."""
+    """The caller's choice (early, standard or a number) is requested for both documents."""
     which = release(update, number)
     fetch_for(forge.quote(), pcs, release=which, anchors=forge.anchors, now=NOW)
     assert len([path for path in service.asked if said in path]) == 2
@@ -96,7 +96,7 @@ def test_releases_are_kept_apart(service: Service, forge: Forge, pcs: Pcs, cache
 
 
 def test_a_poisoned_entry_is_fetched_anew(service: Service, forge: Forge, pcs: Pcs, cache: Cache) -> None:
-    """A kept document that its maker did not sign, though whole, is dropped, and asked for again."""
+    """A cached document that its vendor did not sign, though complete, is dropped, and fetched again."""
     good = fetch(forge, Cached(cache, pcs))
     poisoned = forge.with_tcb_info(lambda info: info.update(tcbEvaluationDataNumber=99))
     key = ("sgx", "e0e0e0000000", "early")
@@ -165,7 +165,7 @@ def test_a_missing_part_is_never_left_out(service: Service, forge: Forge, pcs: P
 
 
 def test_no_address_comes_from_evidence(service: Service, forge: Forge, pcs: Pcs) -> None:
-    """A certificate's own addresses (CRL distribution points and the like) are never asked."""
+    """A certificate's own URLs (CRL distribution points and the like) are never used."""
     fetch(forge, pcs)
     assert all(path.startswith(("/sgx/certification/v4/", "/IntelSGXRootCA")) for path in service.asked)
 
@@ -186,14 +186,14 @@ def test_a_quote_in_a_wrapper(forge: Forge, pcs: Pcs) -> None:
 
 
 def test_no_evidence(forge: Forge, pcs: Pcs) -> None:
-    """Bytes that are no evidence are refused before anybody is asked."""
+    """Bytes that are not evidence are refused before any request."""
     for data in (b"", bytes(100), forge.quote()[:1000]):
         with pytest.raises((FormatError, UnsupportedError)):
             fetch_for(data, pcs, release="early", anchors=forge.anchors, now=NOW)
 
 
 def test_evidence_that_needs_nothing(pcs: Pcs) -> None:
-    """A document that carries its whole chain needs nothing fetched, and nobody is asked."""
+    """A document that carries its whole chain needs no request."""
     good = sample("nitro.document")
     with pytest.raises(UnsupportedError) as caught:
         fetch_for(good.data, pcs, release="early", anchors=good.anchors, now=NOW)
@@ -201,7 +201,7 @@ def test_evidence_that_needs_nothing(pcs: Pcs) -> None:
 
 
 def test_a_day_later_a_replay_is_told(service: Service, forge: Forge, pcs: Pcs, cache: Cache) -> None:
-    """A service that goes back to yesterday's documents is told of, and nothing of it is kept."""
+    """A service that goes back to yesterday's documents is reported, and none of them is kept."""
     new = forge.authority.collateral(NOW)
     service.serve_intel(forge.collateral())
     fetch(forge, Cached(cache, pcs))

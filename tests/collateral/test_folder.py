@@ -1,4 +1,4 @@
-"""Files of a folder that is its owner's alone."""
+"""Files of a folder that is private to its owner."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.meta.tree import SRC
 
 @pytest.mark.parametrize(("mode", "whole"), [(0o600, True), (0o644, True), (0o620, False), (0o602, False)])
 def test_what_others_may_write_is_not_there(tmp_path: Path, mode: int, whole: bool) -> None:
-    """A file that its group, or anybody, may write says nothing; that others may read it is no matter."""
+    """A file that its group, or anybody, may write is ignored; others' read access is harmless."""
     path = tmp_path / "file"
     path.write_bytes(b"x")
     path.chmod(mode)
@@ -28,7 +28,7 @@ def test_what_others_may_write_is_not_there(tmp_path: Path, mode: int, whole: bo
 
 @pytest.mark.parametrize("away", [1, -1])
 def test_anothers_file_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, away: int) -> None:
-    """A file that another user made is none, whoever that is."""
+    """A file that another user made is ignored."""
     path = tmp_path / "file"
     path.write_bytes(b"x")
     own = os.geteuid()
@@ -56,7 +56,7 @@ def test_bundles_are_read_where_nothing_can_be_held() -> None:
 
 
 def test_a_folder_is_held_by_its_owner(tmp_path: Path) -> None:
-    """A folder that is held is made where there is none, for its owner alone; so is what holds it."""
+    """A locked folder is created if missing, private to its owner; so is the lock file."""
     path = tmp_path / "one" / "other"
     for _ in range(2):
         with folder.alone(path):
@@ -70,7 +70,7 @@ def test_a_folder_is_held_by_its_owner(tmp_path: Path) -> None:
 
 
 def test_a_folder_whose_file_cannot_be_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that knows no locks is told of as one that cannot be written, and nothing is left open."""
+    """A disk without locks is reported as one that cannot be written, and nothing is left open."""
 
     def refuses(descriptor: int, operation: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")

@@ -50,7 +50,7 @@ def pcs(service: Service) -> Iterator[Pcs]:
 def test_each_document_has_its_path(
     service: Service, good: Collateral, pcs: Pcs, kind: Kind, key: Key, path: str
 ) -> None:
-    """Each kind of document is asked for by Intel's path, and comes as the bytes that were signed."""
+    """Each kind of document is requested by Intel's path, and returned with its signed bytes."""
     document = pcs.get(kind, key, NOW)
     assert service.asked == [path]
     match kind:
@@ -67,7 +67,7 @@ def test_each_document_has_its_path(
 
 
 def test_another_number_than_asked_for(service: Service, good: Collateral, pcs: Pcs) -> None:
-    """A cache that passes over the number asked for is told of; its document is not taken for the one."""
+    """A cache that ignores the requested number is reported; its document is not used."""
     for kind, key in (
         (Kind.TCB_INFO, ("sgx", FMSPC, "17")),
         (Kind.QE_IDENTITY, ("sgx", "17")),
@@ -79,7 +79,7 @@ def test_another_number_than_asked_for(service: Service, good: Collateral, pcs: 
 
 
 def test_tdx_has_paths_of_its_own(service: Service, good: Collateral, pcs: Pcs) -> None:
-    """TDX documents are asked for under /tdx."""
+    """TDX documents are requested under /tdx."""
     service.serve_intel(good, tee="tdx")
     pcs.get(Kind.TCB_INFO, ("tdx", FMSPC, "early"), NOW)
     pcs.get(Kind.QE_IDENTITY, ("tdx", "early"), NOW)
@@ -205,7 +205,7 @@ def test_no_crl(data: bytes) -> None:
     ],
 )
 def test_no_other_words(service: Service, pcs: Pcs, kind: Kind, key: Key) -> None:
-    """A key of other words, or another maker's document, is refused and never asked for."""
+    """A malformed key, or another vendor's document, is refused and never requested."""
     with pytest.raises(UsageError):
         pcs.get(kind, key, NOW)
     assert service.asked == []

@@ -84,7 +84,7 @@ def test_what_the_hint_says_mends_it(cache: Cache, forge: Forge) -> None:
 
 
 def test_crls_by_their_issuer(cache: Cache, forge: Forge) -> None:
-    """A CRL is measured by those of its own issuer: that of another authority is not its replay."""
+    """A CRL is compared with those of its own issuer: that of another authority is not its replay."""
     seen(cache, ROOT, crl(forge))
     assert "2026-06-01T11:55:00Z or later" in refused(cache, ROOT, crl(forge, days_ago=3)).message
     other = crl(Forge(), days_ago=3)
@@ -149,7 +149,7 @@ def test_a_mark_never_sinks(cache: Cache, forge: Forge) -> None:
 
 
 def test_a_mark_rises(cache: Cache, forge: Forge) -> None:
-    """What is newer is seen from then on, be it by its number or by its day alone."""
+    """A newer document raises the mark, by its number or only by its day."""
     for number in (20, 21):
         cache.marks.raise_to(*TCB, tcb_info(forge, number))
     refused(cache, TCB, tcb_info(forge, 20))
@@ -210,7 +210,7 @@ def test_who_asks_nobody_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_held(tmp_path: Path, forge: Forge) -> None:
-    """Where nothing can be written nothing can be kept, and it says which folder."""
+    """If nothing can be written nothing can be kept, and the error names the folder."""
     (tmp_path / "file").write_bytes(b"")
     provider = Cached(Cache(tmp_path / "file" / "kept"), Counting(tcb_info(forge, 21)))
     provider.get(*TCB, NOW)

@@ -32,7 +32,7 @@ def refused(origin: Origin, want: type[KluisError] = UnavailableError) -> KluisE
 
 
 def test_bytes_come_as_they_are(service: Service, origin: Origin) -> None:
-    """A body is the exact bytes that were sent, and the query is what was asked, in its order."""
+    """A body has the exact bytes that were sent, and the query the requested parameters, in order."""
     service.put("/x", Reply(body=b'{"a": 1}\n\0', headers=(("X-Chain", "a%0Ab"),)))
     answer = origin.get("/x", {"fmspc": "00906ea10000", "update": "early"}, "document")
     assert (answer.body, answer.headers["x-chain"]) == (b'{"a": 1}\n\0', "a%0Ab")
@@ -74,14 +74,14 @@ def test_every_status_has_its_error(
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_short_wait_is_waited(service: Service, origin: Origin, slept: list[float], status: int) -> None:
-    """A busy service is asked again after the time that it names, within our bound."""
+    """A request to a busy service is repeated after the time that it names, within our limit."""
     service.put("/x", Reply(status, headers=(("Retry-After", "1"),)), Reply(body=b"yes"))
     assert origin.get("/x", {}, "document").body == b"yes"
     assert slept == [1.0]
 
 
 def test_a_date_to_wait_until(service: Service, origin: Origin, slept: list[float]) -> None:
-    """A date that has passed is the least wait: a service that said it is busy is not asked at once."""
+    """A past date gives the minimum wait: a busy service is not queried at once."""
     service.put(
         "/x", Reply(503, headers=(("Retry-After", "Wed, 21 Oct 2015 07:28:00 GMT"),)), Reply(body=b"yes")
     )
@@ -91,7 +91,7 @@ def test_a_date_to_wait_until(service: Service, origin: Origin, slept: list[floa
 
 @pytest.mark.parametrize("said", ["0", "1", "-1", "1e9", "soon", "99999999999999", "\u00b2"])
 def test_waiting_ends(service: Service, origin: Origin, slept: list[float], said: str) -> None:
-    """A service that is busy for ever is given up on, whatever it says of the time."""
+    """A permanently busy service is given up, whatever wait it names."""
     service.put("/x", Reply(429, headers=(("Retry-After", said),)))
     assert refused(origin).code == "service_busy"
     assert sum(slept) <= LIMITS.wait_seconds
@@ -106,7 +106,7 @@ def test_too_large(service: Service, origin: Origin) -> None:
 
 
 def test_compressed(service: Service, origin: Origin) -> None:
-    """A content encoding that nobody asked for is refused: what it inflates to has no bound."""
+    """An unrequested content encoding is refused: the size after inflation has no limit."""
     service.put("/x", Reply(body=b"x", headers=(("Content-Encoding", "gzip"),)))
     assert refused(origin, FormatError).message == "document: want no content encoding, got 'gzip'"
 
@@ -150,7 +150,7 @@ def test_a_redirect_elsewhere(service: Service, origin: Origin, target: str) -> 
 
 
 def test_a_host_of_another_authority(service: Service) -> None:
-    """A host whose TLS certificate is not of the authorities given is not asked."""
+    """A host whose TLS certificate is of another authority gets no request."""
     with Origin(service.url, limits=LIMITS) as other, pytest.raises(UnavailableError) as caught:
         other.get("/x", {}, "document")
     assert caught.value.code == "service_unreachable"
@@ -158,7 +158,7 @@ def test_a_host_of_another_authority(service: Service) -> None:
 
 
 def test_a_host_of_another_name(service: Service) -> None:
-    """A host whose TLS certificate names another is not asked."""
+    """A host whose TLS certificate names another host gets no request."""
     with (
         Origin(service.url.replace("127.0.0.1", "localhost"), trust=service.trust, limits=LIMITS) as other,
         pytest.raises(UnavailableError) as caught,
@@ -168,7 +168,7 @@ def test_a_host_of_another_name(service: Service) -> None:
 
 
 def test_nobody_there() -> None:
-    """A port that nobody listens on is an error that says so."""
+    """A port without a listener is reported as such."""
     with Origin("https://127.0.0.1:1", limits=LIMITS) as nobody, pytest.raises(UnavailableError) as caught:
         nobody.get("/x", {}, "document")
     assert caught.value.code == "service_unreachable"

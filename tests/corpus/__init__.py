@@ -1,5 +1,5 @@
-"""Recorded evidence, run: each record says what must come of it, and that is what is asked.
+"""Run recorded evidence: each record states the expected result, and the test checks it.
 
-Records are read from a folder of ``<tee>/<name>/meta.json`` with the files that each names. Nothing
-goes by a record's name: its metadata alone says what it is and what is expected.
+Records are read from a folder of ``<tee>/<name>/meta.json`` with the files that each names. A record's name
+has no meaning: only its metadata states what it is and what is expected.
 """

@@ -1,7 +1,7 @@
-"""From a record's files to what a verifier takes: evidence, endorsements, and the roots among them.
+"""Convert a record's files to a verifier's inputs: evidence, endorsements, and the roots among them.
 
-Each TEE says which roles its files may have. A file of another role is left aside, and told of by
-:func:`unknown_roles`: where the outcome hangs on it, the record differs.
+Each TEE defines the roles that its files may have. A file of another role is left out, and reported by
+:func:`unknown_roles`: if the outcome depends on it, the record differs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.corpus import moment
 
 # The chain of a quote that does not carry it, by the names that sources give it.
 _PCK: Final = ("pck_chain", "pck_cert_chain", "pck_certificate_chain")
-# Its certificate alone: who issued it stands with the CRL of the same issuer.
+# Only its certificate: its issuer is in the CRL's chain.
 _LEAF: Final = ("pck_cert", "pck_certificate", "pck_leaf")
 _SIGNERS: Final = ("pck_sign_chain", "pck_signing_chain")
 _ROOTS: Final = ("root", "root_ca", "trusted_root")
@@ -51,17 +51,17 @@ _HCL: Final = {
     "pcrs": "pcrs",
     "event_log": "event_log",
 }
-# A TPM's public area alone begins with its type, RSA or ECC.
+# A bare TPM public area begins with its type, RSA or ECC.
 _AREAS: Final = (b"\x00\x01", b"\x00\x23")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """What a verifier takes.
+    """The inputs of a verifier.
 
     Attributes:
-        evidence: one piece; None where the record has endorsements alone.
-        endorsements: of the evidence's maker, or None.
+        evidence: one piece; None if the record only has endorsements.
+        endorsements: of the evidence's vendor, or None.
         roots: PEM of each root certificate among the files.
         keys: PEM of each bare key that the relying party believes by itself, and what for.
         fuller: endorsements with certificates that the record's time was not chosen for, or None:
@@ -76,7 +76,7 @@ class Case:
 
     @property
     def anchors(self) -> TrustAnchors:
-        """Whom the relying party believes: the makers, and those keys."""
+        """The relying party's anchors: the vendors, and those keys."""
         believed = (TrustAnchors.from_pem(key, level) for key, level in self.keys)
         return functools.reduce(operator.or_, believed, TrustAnchors.shipped())
 
@@ -108,7 +108,7 @@ def case_of(tee: str, files: Mapping[str, bytes]) -> Case:
 
 
 def unknown_roles(tee: str, files: Mapping[str, bytes]) -> tuple[str, ...]:
-    """Roles of files that nothing is made of, because the TEE is not known to have them."""
+    """Roles of unused files, because the TEE is not known to have them."""
     mapping = MAPPINGS.get(tee)
     known = {*mapping.evidence, *mapping.endorsements, *mapping.aside} if mapping else set(files)
     return tuple(sorted(set(files) - known))
@@ -255,7 +255,7 @@ def _root(files: Mapping[str, bytes]) -> tuple[bytes, ...]:
 
 
 def _roots_in(chain: bytes) -> list[bytes]:
-    """PEM of each certificate that names itself its issuer: chains are told from either end."""
+    """PEM of each self-issued certificate: chains come in either order."""
     return [_as_pem(one.der) for one in moment.certificates(chain) if one.issuer == one.subject]
 
 

@@ -1,4 +1,6 @@
-"""Records that have no evidence, only a maker's certificates: their chain is verified as a verifier would."""
+"""Records without evidence, only with a vendor's certificates: their chain is verified as a verifier
+would.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,11 @@ from tests.corpus.same import same
 
 
 def verify(record: Record, case: Case, anchors: TrustAnchors, now: datetime) -> None:
-    """Verify a chain of AMD's, with every CA that the record has, and what it knows of each.
+    """Verify a chain of AMD's, with every CA in the record, and compare each CA's recorded facts.
 
     Raises:
-        KluisError: as the maker's verifier; and ``AuthenticityError`` for a CA that is not as recorded.
-        UsageError: of a maker whose chains stand nowhere alone.
+        KluisError: as the vendor's verifier; and ``AuthenticityError`` for a CA that is not as recorded.
+        UsageError: the vendor's chains are never recorded without evidence.
     """
     given = case.endorsements
     if not isinstance(given, Endorsements):

@@ -1,6 +1,6 @@
-"""What a record knows of its evidence, against the claims: where each recorded value is found in them.
+"""Compare a record's facts with the claims: where each recorded value is in them.
 
-A value that is recorded and has no place here is told of by :func:`unasked`, and judged nothing.
+A recorded value without a place here is reported by :func:`unasked`, and not compared.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.corpus.same import same
 Place = str | Callable[[Claims], Any]
 
 
-# A value that means nothing where another one says so.
+# A value that is meaningless if another one says so.
 UNLESS: Final = {"author_key_digest": "author_key_en"}
 
 
@@ -77,7 +77,7 @@ SAID: Final = frozenset(
 )
 
 
-# Checks that a verifier makes of whatever it verifies: a record that says that one fails is refused.
+# Checks that every verification includes: a record with a failed one must be refused.
 PROVEN: Final = frozenset(
     {
         "signature",
@@ -281,10 +281,10 @@ def unasked(record: Record) -> tuple[str, ...]:
 
 
 def refused_by_any_policy(record: Record, claims: Claims | None) -> bool:
-    """Whether authentic evidence is such as no policy can accept, where the record says just that.
+    """Whether authentic evidence is such that no policy can accept it, if the record states exactly that.
 
-    A platform that reaches no level has a status that no policy can name; a nonce is the relying
-    party's own, and another one is another conversation's evidence.
+    A platform that reaches no level has a status that no policy can name; a nonce is chosen by the relying
+    party, and another nonce means evidence of another conversation.
     """
     if claims is None:
         return False

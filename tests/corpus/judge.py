@@ -1,4 +1,6 @@
-"""Does a record end as it says? An outcome is a promise about what a verifier does, no more and no less."""
+"""Judge whether a record ends as stated: its outcome is a promise about a verifier's result, no more and no
+less.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ REFUSALS: Final = (FormatError, AuthenticityError, FreshnessError)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ending:
-    """What came of a record: claims, or an error."""
+    """The result of a record: claims, or an error."""
 
     claims: Claims | None = None
     error: KluisError | None = None
@@ -93,7 +95,7 @@ def _fuller(record: Record) -> Ending | None:
 
 
 def _untrusted(record: Record) -> tuple[str, ...]:
-    """A log that replays although its types were rewritten: authentic, and secure boot is not told."""
+    """A log that replays although its types were rewritten: authentic, but secure boot is not reported."""
     ending = _ending(record)
     if ending.claims is None:
         return (f"want verified, got {ending}",)
@@ -114,7 +116,7 @@ def _invalid(record: Record) -> tuple[str, ...]:
 
 
 def _refused_under_its_root(record: Record) -> bool:
-    """Whether evidence of a maker is refused by who believes the record's own root, and no other."""
+    """Whether evidence of a vendor is refused with only the record's own root trusted."""
     try:
         roots = case_of(record.tee, record.files).roots
         anchors = functools.reduce(operator.or_, map(TrustAnchors.from_pem, roots)) if roots else None
@@ -145,7 +147,9 @@ def _undecided(record: Record) -> tuple[str, ...]:
 
 
 def _unverifiable(record: Record) -> tuple[str, ...]:
-    """Evidence that reads well and that nobody can verify: a lack is named, or that no TEE is behind it."""
+    """Well-formed evidence that cannot be verified: the error names what is missing, or that no TEE is behind
+    it.
+    """
     ending = _ending(record)
     if isinstance(ending.error, UnsupportedError) and ending.error.code == "bad_type":
         return ()

@@ -19,11 +19,11 @@ AMBIGUOUS = "ambiguous"  # either ending will do, so there may be nothing to hol
 
 
 def verify(record: Record) -> None:
-    """Replay a log in every recorded bank, and hold it against the quote that stands beside it.
+    """Replay a log in every recorded bank, and compare it with the quote in the same record.
 
     Raises:
-        KluisError: the log is malformed; and ``AuthenticityError`` where a register differs.
-        UsageError: nothing is recorded to hold it against.
+        KluisError: the log is malformed; and ``AuthenticityError`` if a register differs.
+        UsageError: nothing is recorded to compare it with.
     """
     data = record.files["event_log"]
     recorded, quoted = record.known.get("replayed"), record.expected.get("rtmr_matches_quote")

@@ -25,9 +25,9 @@ Window: TypeAlias = tuple[datetime, datetime]
 
 
 def instant(files: Mapping[str, bytes]) -> datetime:
-    """A fixed time inside the window of every certificate in the files, those inside evidence included.
+    """A fixed time inside the validity of every certificate in the files, including those inside evidence.
 
-    It is in the window of every list and document of a maker as well, where there is such a time.
+    It is also in the validity of every list and document of a vendor, if such a time exists.
 
     Raises:
         UsageError: certificates have no time in common.
@@ -41,7 +41,7 @@ def instant(files: Mapping[str, bytes]) -> datetime:
 
 
 def certificates(data: bytes) -> tuple[Certificate, ...]:
-    """What a file holds of certificates: PEM, wherever it stands; one of DER; a Nitro document's."""
+    """The certificates of a file: PEM, anywhere in it; one in DER; a Nitro document's."""
     found = []
     for der in _ders(data):
         try:

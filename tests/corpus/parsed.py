@@ -1,4 +1,4 @@
-"""What a record knows of the bytes themselves, which no claim holds: read from the formats."""
+"""A record's facts about the bytes themselves, which are in no claim: read from the formats."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _quote(files: Mapping[str, bytes]) -> Any:
 
 
 def _pck(files: Mapping[str, bytes]) -> x509.Certificate:
-    """The platform's certificate: the quote's, or else one that stands beside it."""
+    """The platform's certificate: the quote's, or else one in the same record."""
     beside = (data for role, data in files.items() if role != "quote")
     for data in (files["quote"], *beside):
         for one in certificates(data):

@@ -21,12 +21,12 @@ class Record:
     """A record.
 
     Attributes:
-        id: as the index names it; for people alone.
+        id: as in the index; only for people.
         tee: whose evidence it is.
         format: of the evidence, in words.
-        derived: made of another record by one change: what is known of its bytes is the other's.
+        derived: made from another record by one change: facts about its bytes are the other's.
         outcome: what must come of it.
-        expected: what the source expects beside the outcome.
+        expected: the source's expectations in addition to the outcome.
         known: values that the evidence is known to hold.
         verify_time: the time to verify at, or None.
         files: bytes by role.

@@ -12,7 +12,7 @@ from kluis.hashes import Digest
 
 
 def same(got: Any, want: Any) -> bool:
-    """Whether a claim is what a record says, whatever either writes it as.
+    """Whether a claim equals a record's value, in whatever notation.
 
     Args:
         got: a claim, or a part of one.

@@ -1,4 +1,4 @@
-"""A vault in a forged enclave, an authority that vouches for anyone, and one who carries between them."""
+"""A vault in a forged enclave, an authority that certifies anyone, and a courier between them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.services.web.issuer import NOW, FixedClock
 
 
 class ReleasingVault:
-    """A vault whose signing key its enclave vouches for.
+    """A vault whose signing key is bound to its enclave.
 
     Args:
         forge: the platform.
@@ -62,7 +62,7 @@ class ReleasingVault:
         return hashlib.sha256(material).hexdigest()
 
     def release(self, offer: Evidence, name: str = "k", **more: Any) -> str:
-        """Have a key released to whoever offered."""
+        """Release a key to the given offer."""
         answer = self.world.release(token(offer), name, **more)
         assert answer.status_code == 200, answer.text
         return str(answer.json()["value"])

@@ -38,7 +38,7 @@ from tests.enclave.hosted.serving import APP, Served
 
 @pytest.fixture
 def judge(rehearsal_platform: RehearsalPlatform) -> Judge:
-    """One who trusts this platform's root and the application's signer."""
+    """A judge that trusts this platform's root and the application's signer."""
     return judge_of(rehearsal_platform)
 
 
@@ -55,7 +55,7 @@ def test_a_request_reaches_the_enclave_that_was_judged(served: Served, judge: Ju
 def test_a_kept_connection_is_believed_for_a_time(
     served: Served, judge: Judge, other_platform: RehearsalPlatform
 ) -> None:
-    """Whoever was current once is judged anew: a request after that reaches nobody who is so no more."""
+    """A peer is judged again after a time: later requests reach only current peers."""
     revoked = judge_of(other_platform).standing
     given: list[Any] = [judge.standing, judge.standing, revoked]
     brief = dataclasses.replace(judge, standing=lambda: given.pop(0)(), believed_seconds=0.0)
@@ -129,7 +129,7 @@ def test_many_threads(served: Served, judge: Judge) -> None:
 
 
 def test_a_length_that_is_said_twice(served: Served) -> None:
-    """A request with two ends is refused, and nothing after it on the connection is taken for another."""
+    """A request with two ends is refused, and nothing after it on the connection is read as another."""
     first = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     for path in (b"/digest", b"/.well-known/kluis/evidence"):
         with served.plain_tls() as client:
@@ -203,7 +203,7 @@ def test_plain_http_is_refused(judge: Judge) -> None:
 
 
 def test_only_tls_1_3(served: Served) -> None:
-    """A client that offers TLS 1.2 alone is refused."""
+    """A client that only offers TLS 1.2 is refused."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -251,7 +251,7 @@ def _trickle(tls: ssl.SSLSocket, headers: int) -> None:
 
 
 def test_a_body_that_does_not_come(hasty: Served) -> None:
-    """A request whose body stops is answered with 408, whoever waits for it."""
+    """A request whose body stops is answered with 408."""
     with hasty.shaken_in_time() as one, hasty.shaken_in_time() as other:
         for tls, path in ((one, "/digest"), (other, "/.well-known/kluis/evidence")):
             tls.sendall(f"POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nbegun".encode())
@@ -260,7 +260,7 @@ def test_a_body_that_does_not_come(hasty: Served) -> None:
 
 
 def test_an_answer_that_nobody_reads(hasty: Served) -> None:
-    """A client that asks for much and takes nothing is cut off."""
+    """A client that requests much and reads nothing is disconnected."""
     with hasty.shaken_in_time() as tls:
         tls.sendall(b"GET /large?mebibytes=64 HTTP/1.1\r\nhost: a\r\n\r\n")
         end = time.monotonic() + 120
@@ -301,7 +301,7 @@ def test_a_head_is_bounded(served: Served) -> None:
     ],
 )
 def test_hostile_questions(served: Served, method: str, body: bytes, status: int) -> None:
-    """A question that is none is answered with our own error, and the connection goes on."""
+    """A malformed request is answered with our own error, and the connection stays open."""
     with httpx.Client(verify=False, base_url=served.url, timeout=120) as client:
         path = "/.well-known/kluis/evidence"
         assert client.request(method, path, content=body).status_code == status
@@ -366,7 +366,7 @@ def test_a_kept_connection_is_answered_once_more_and_told_that_it_ends(
                 first.drain(120.0)
                 answered = 1
                 while client.get("/").headers.get("connection") != "close":
-                    answered += 1  # it drains a moment after it was told
+                    answered += 1  # it drains a moment after the request
                     if time.monotonic() - drained > 1.0:
                         return False
                 old.ended.result(timeout=120)
@@ -379,7 +379,7 @@ def test_a_kept_connection_is_answered_once_more_and_told_that_it_ends(
 
 
 class Between(httpcore.SyncBackend):
-    """Connects, and does something once the handshake is done, before evidence is asked for."""
+    """Connects, and does something once the handshake is done, before evidence is requested."""
 
     def __init__(self, do: Callable[[], None]) -> None:
         self._do = do
@@ -402,7 +402,9 @@ class Between(httpcore.SyncBackend):
 def test_a_client_that_asks_for_evidence_of_a_server_that_drains(
     rehearsal_platform: RehearsalPlatform, judge: Judge
 ) -> None:
-    """Evidence is asked for before a request: its answer is not the last one, or the request were lost."""
+    """Evidence is requested before a request: its answer is not the last one, or the request would be
+    lost.
+    """
 
     def attempt() -> bool:
         with (
@@ -419,7 +421,7 @@ def test_a_client_that_asks_for_evidence_of_a_server_that_drains(
                 began = time.monotonic()
                 enclave.drain(120.0)
                 while kept.get(served.url, timeout=2.0).headers.get("connection") != "close":
-                    pass  # it drains a moment after it was told
+                    pass  # it drains a moment after the request
 
             transport = AttestedTransport(judge, backend=Between(drain))
             with httpx.Client(transport=transport, base_url=served.url, timeout=120) as client:
@@ -608,7 +610,7 @@ for count in range(1, 1000):
 
 @pytest.mark.parametrize("width", [1, 30])
 def test_memory_that_ends_while_connections_are_made(width: int) -> None:
-    """Whichever allocation fails, that connection alone is lost, and the place that it had is free again."""
+    """Whichever allocation fails, only that connection is lost, and its slot is free again."""
     pytest.importorskip("_testcapi", reason="this Python has no way to fail an allocation")
     if subprocess.run([sys.executable, "-c", FRAIL], check=False).returncode:
         pytest.skip("this Python crashes itself where an allocation fails as it makes a function")

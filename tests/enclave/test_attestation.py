@@ -55,7 +55,7 @@ def test_every_bit_of_a_report(enclave: Launch, subject: Path) -> None:
 
 
 def test_report_for_another(enclave: Launch, subject: Path, tmp_path: Path) -> None:
-    """A report made for one enclave says nothing to another."""
+    """A report made for one enclave proves nothing to another."""
     (tmp_path / "app.py").write_text(subject.read_text() + "\n")
     first, second, third = enclave(subject), enclave(subject), enclave(tmp_path / "app.py")
     made = first.vouch(third.target(), b"", b"")
@@ -119,7 +119,7 @@ SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
 
 def test_secret_to_this_run(enclave: Launch, subject: Path) -> None:
-    """What is sealed to the offered key opens in this run alone, with the same info alone."""
+    """A secret sealed to the offered key opens only in this run, with the same info."""
     running, other = enclave(subject), enclave(subject)
     runtime = RuntimeData.parse(running.offer(b"n", "release").runtime_data)
     key = X25519PublicKey.from_public_bytes(okp_public(runtime.keys[0], "X25519"))

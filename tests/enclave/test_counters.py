@@ -24,7 +24,7 @@ def test_goes_up_and_stays(enclave: Callable[..., EnclaveProxy], subject: Path) 
 
 
 def test_an_images_own_counter_is_no_signers(enclave: Callable[..., EnclaveProxy], subject: Path) -> None:
-    """A counter of the measurement is the same one whoever signed the image, and is not the signer's."""
+    """A counter of the measurement is the same for every signer, and is not the signer's."""
     assert enclave(subject).count_here("visits", True) == (1, "unwitnessed")
     again = enclave(subject, signer=b"\2" * 32)
     assert again.count_here("visits", True) == (2, "unwitnessed")

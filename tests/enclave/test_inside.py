@@ -60,7 +60,7 @@ def test_reads() -> None:
     ],
 )
 def test_refuses(change: dict[str, Any]) -> None:
-    """A document that is none is refused."""
+    """A malformed document is refused."""
     with pytest.raises(FormatError, match=r"^launch document: "):
         Launch.read(memfile.of_bytes(jcs.dumps(DOCUMENT | change)))
 
@@ -99,7 +99,7 @@ def test_unsealed() -> None:
     ],
 )
 def test_outside(call: Callable[[], object]) -> None:
-    """Outside an enclave each of these says that it works only inside one."""
+    """Outside an enclave each of these reports that it works only inside one."""
     with pytest.raises(UsageError, match=r"works only inside an enclave(?m:$)"):
         call()
 

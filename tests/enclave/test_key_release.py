@@ -75,7 +75,7 @@ def test_an_oct_key(enclave: Launch, vault: ReleasingVault, algorithm: str) -> N
 
 
 def test_a_release_of_another_of_the_vaults_enclaves(enclave: Launch, vault: ReleasingVault) -> None:
-    """Each enclave of a vault signs by a key of its own: whichever answered, what it released opens."""
+    """Each enclave of a vault signs with a different key: a release by any of them opens."""
     running, kept = enclave(APP), vault.keep(b"\7" * 32)
     beside = ReleasingVault(vault.forge, storage=vault.world.storage, maker=vault.world.maker)
     assert beside.configuration["vault"] == vault.configuration["vault"]
@@ -125,7 +125,7 @@ def test_which_key(enclave: Launch, vault: ReleasingVault) -> None:
 
 
 def test_a_key_says_little() -> None:
-    """A key's bytes are in no text of it; an oct key is no private key; other bytes are none."""
+    """A key's bytes are in no text of it; an oct key is not a private key; other bytes are refused."""
     key = OpenedKey("k", "1", "oct", b"secret bytes")
     assert repr(key) == "OpenedKey(name='k', version='1', kty='oct')"
     with pytest.raises(UsageError, match="released key k: want RSA or EC, got oct"):

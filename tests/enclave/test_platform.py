@@ -48,7 +48,7 @@ OF_THE_LAUNCH = channel.Answer()
 def answering(
     *replies: channel.Reply | bytes, answer: channel.Answer = OF_THE_LAUNCH
 ) -> Callable[[socket.socket], None]:
-    """A platform that gives these replies; bytes are sent as they stand."""
+    """A platform that gives these replies; bytes are sent unchanged."""
 
     def side(sock: socket.socket) -> None:
         assert sock.recv(channel.MAX_FRAME) == channel.READY
@@ -111,7 +111,7 @@ def test_frame_that_is_not_the_sessions(platform: Serve) -> None:
 
 
 def test_hangs_up(platform: Serve) -> None:
-    """A platform that is gone is told as such, before the handshake and after."""
+    """A platform that is gone is reported as such, before the handshake and after."""
     with platform(lambda sock: sock.close()) as sock, pytest.raises(PlatformGone):
         Session.initiate(sock, unnamed(), OF_THE_LAUNCH.public_key)
     with platform(answering()) as sock:

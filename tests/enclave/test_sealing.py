@@ -75,7 +75,7 @@ def test_every_cut(enclave: Launch, subject: Path) -> None:
 
 
 def test_another_image(enclave: Launch, subject: Path, changed: Callable[[str, str], Path]) -> None:
-    """By measurement: this image alone. By signer: another image of the signer, too."""
+    """By measurement: only this image. By signer: another image of the signer, too."""
     first, other = enclave(subject), enclave(changed("SECRET = ", "MORE = 1\nSECRET = "))
     assert refused(lambda: other.take(first.keep(b"x", "measurement", b""), b"")) == CANNOT
     assert other.take(first.keep(b"x", "signer", b""), b"") == b"x"
@@ -111,6 +111,6 @@ def test_unknown_policy(enclave: Launch, subject: Path) -> None:
 
 
 def test_outside() -> None:
-    """Outside an enclave there is nothing to seal with, and it says so."""
+    """Outside an enclave there is no sealing key, and the error states that."""
     with pytest.raises(UsageError, match=r"^seal: works only inside an enclave(?m:$)"):
         seal(b"x")

@@ -45,7 +45,7 @@ def written(**changes: Any) -> bytes:
 
 
 def test_reads_what_it_writes() -> None:
-    """What is written reads back, and says what the enclave must be, by image or by signer."""
+    """A written file reads back, with the required enclave, by image or by signer."""
     made = ExpectedVault.parse(written())
     assert ExpectedVault.parse(made.encode()) == made
     wanted = made.policy(Purpose.APP)
@@ -120,7 +120,7 @@ def test_certified(
 def test_a_name_that_is_not_in_the_certificate(
     enclave: Callable[..., EnclaveProxy], certified: tuple[ReleasingVault, LoopbackAuthority]
 ) -> None:
-    """A release that says another host than its certificate does is none of that host's."""
+    """A release that names another host than its certificate does is refused."""
     vault, authority = certified
     said = claims(**{"x-ms-runtime": json.loads(enclave(APP).offer(b"").runtime_data)})
     read = ReleasedKey.parse(vault.world.release(sign(said)).json()["value"])

@@ -1,4 +1,4 @@
-"""A forger with a certificate authority of its own: evidence in which only what a test names is wrong."""
+"""A forger with a test certificate authority: evidence with a single fault chosen by the test."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class Forge:
         ).encode()
 
     def requote(self, **changes: Any) -> bytes:
-        """A good quote with parts replaced and nothing signed anew."""
+        """A good quote with parts replaced, without a new signature."""
         return dataclasses.replace(sgx_quote.parse(self.quote()), **changes).encode()
 
     def with_header(self, **changes: Any) -> bytes:
@@ -206,7 +206,7 @@ class Forge:
         return dataclasses.replace(good, **self.signed(name, document))
 
     def signed(self, name: str, document: dict[str, Any]) -> dict[str, bytes]:
-        """A document of the collateral, written anew and signed."""
+        """A document of the collateral, written and signed again."""
         data = json.dumps(document, separators=(",", ":")).encode()
         return {name: data, f"{name}_signature": issuing.sign(self.keys.tcb_signing, data)}
 

@@ -36,7 +36,7 @@ def test_shipped_anchors_are_hardware() -> None:
 
 @pytest.mark.parametrize("entry", SHIPPED_ROOTS, ids=lambda entry: entry.file)
 def test_roots_are_pinned(entry: Root) -> None:
-    """A shipped file whose key is not the one whose SHA-256 is written beside it is our bug."""
+    """A shipped file whose key does not match the SHA-256 in its entry is our bug."""
     anchors._load(entry)
     with pytest.raises(InternalError):
         anchors._load(dataclasses.replace(entry, pin="00" * 32))
@@ -58,7 +58,7 @@ def _refused(data: bytes) -> tuple[type[KluisError], str, str]:
 
 
 def test_refused_roots(forge: Forge) -> None:
-    """A root file must be one certificate, of a known maker and level, signed by itself."""
+    """A root file must be one self-signed certificate, of a known vendor and level."""
     hardware = forge.root_ca(unit="hardware-sgx")
     known = "'Kluis emulated SGX Root CA (no hardware)' is no emulated platform's root that names its level"
     assert _refused(b"") == (FormatError, "truncated", "root certificate: holds no certificate")
@@ -119,7 +119,7 @@ def test_which_levels_there_are_for_whom(level: ProtectionLevel, forge: Forge) -
 
 
 def test_unknown_roots_have_the_level_that_is_stated(forge: Forge) -> None:
-    """Whoever names a root that nobody knows says what it is worth; unsaid, it is worth nothing."""
+    """The user states the level of an unknown root; by default it has none."""
     data = pem(forge.root_ca(common_name="Intel SGX Root CA"))
     (unsaid,) = TrustAnchors.from_pem(data)
     assert (unsaid.level, unsaid.maker) == (ProtectionLevel.NONE, "Intel")
@@ -133,7 +133,7 @@ def test_unknown_roots_have_the_level_that_is_stated(forge: Forge) -> None:
 
 
 def test_a_named_roots_certificate_is_known(forge: Forge) -> None:
-    """That it signed itself is seen when it is named, and of these bytes alone."""
+    """Its self-signature is checked when it is named, and only for these bytes."""
     root, another = (pem(forge.root_ca(common_name=f"{each} root")) for each in ("One", "Another"))
     anchors = TrustAnchors.from_pem(root)
     (der,), (other,) = (x509.split_pem(each, "root") for each in (root, another))
@@ -145,7 +145,7 @@ def test_a_named_roots_certificate_is_known(forge: Forge) -> None:
 
 
 def test_a_name_that_only_holds_ours_is_anybodys(forge: Forge) -> None:
-    """A root whose name does not begin as an emulated one's has no level of its own, whatever it says."""
+    """A root whose name does not begin as an emulated one's has no implied level."""
     (anchor,) = TrustAnchors.from_pem(pem(forge.root_ca(common_name="A Kluis emulated SGX Root CA")))
     assert (anchor.level, anchor.emulated) == (ProtectionLevel.NONE, False)
 
@@ -161,7 +161,7 @@ def test_a_known_key_is_of_its_scheme_alone() -> None:
 
 
 def test_a_bare_key_of_a_makers_root_is_the_makers() -> None:
-    """A shipped root that is named by its key alone is the shipped anchor, too."""
+    """A shipped root that is named only by its key is the shipped anchor, too."""
     intel = TrustAnchors.shipped().anchors[0]
     text = b"\n".join(
         (b"-----BEGIN PUBLIC KEY-----", base64.encodebytes(intel.spki).strip(), b"-----END PUBLIC KEY-----")
@@ -202,7 +202,7 @@ def test_union(forge: Forge) -> None:
 
 
 def test_certificates_that_a_key_signed() -> None:
-    """What a shipped key is said to have signed, it signed; a file that says otherwise is our bug."""
+    """The certificates listed for a shipped key were signed by it; a mismatch is our bug."""
     intel = next(entry for entry in SHIPPED_ROOTS if entry.issued)
     anchor = anchors._load(intel)
     assert len(anchor.proven) > 1

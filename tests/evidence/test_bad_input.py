@@ -63,7 +63,7 @@ def test_good(kind: str) -> None:
 
 @each
 def test_what_was_verified_stays_as_it_is(kind: str) -> None:
-    """Whoever is handed claims cannot make them say another thing to whoever reads them next."""
+    """A holder of claims cannot change them for later readers."""
     claims = sample(kind).verify()
     with pytest.raises(dataclasses.FrozenInstanceError):
         claims.debug = True  # type: ignore[misc]
@@ -98,7 +98,7 @@ FILLERS = (
 
 @pytest.mark.parametrize("filler", FILLERS, ids=repr)
 def test_as_large_as_can_be(filler: bytes) -> None:
-    """64 MiB of anything, alone or after a good beginning, is refused at once and not copied about."""
+    """64 MiB of anything, bare or after a good beginning, is refused at once and not copied."""
     whole = filler * (LARGEST // len(filler))
     rest = whole[48:]
     for kind in KINDS:
@@ -215,7 +215,7 @@ def test_lengths_longer_than_needed(kind: str) -> None:
 
 @each
 def test_collateral_of_another(kind: str) -> None:
-    """What endorses another maker's evidence, or another platform's, endorses none of this."""
+    """Endorsements of another vendor's evidence, or another platform's, do not endorse this."""
     good = sample(kind)
     others = [sample(other).collateral for other in KINDS if other != kind]
     others += [MAKERS[kind]().collateral]
@@ -248,7 +248,7 @@ TIMELESS = {"cca.token"}  # neither a token nor the platform's key has a time
     ids=["year 1", "epoch", "year 9999", "and a little before"],
 )
 def test_clocks(kind: str, when: datetime) -> None:
-    """A clock before or after every window is told so; none is so odd that it breaks the arithmetic."""
+    """A clock before or after every window is reported; no extreme time breaks the arithmetic."""
     error = ends(lambda: sample(kind).verify(now=when))
     assert isinstance(error, FreshnessError) or (kind in TIMELESS and error is None)
 
@@ -302,9 +302,9 @@ def test_surprising_extensions(count: int, critical: bool) -> None:
 
 @each
 def test_only_our_errors_escape(kind: str) -> None:
-    """Evidence changed in a few places anywhere ends with an error of ours, or claims exactly the same.
+    """Evidence changed in a few places anywhere ends with an error of ours, or has exactly the same claims.
 
-    What only the maker's evidence says is left aside: a TPM's log is text until its registers prove it.
+    Vendor-specific claims are ignored: a TPM's log is text until its registers prove it.
     """
     good = sample(kind)
     meant = good.verify()

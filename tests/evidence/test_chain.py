@@ -20,7 +20,7 @@ def _read(forge: Forge, name: str) -> Certificate:
 
 
 def test_issued(forge: Forge) -> None:
-    """An issuer is known by its name and its key; each alone is not enough."""
+    """An issuer is identified by its name and its key; either by itself is not enough."""
     root, ca = _read(forge, "root"), _read(forge, "ca")
     context = Context(forge.anchors)
     arguments = {"schemes": (Scheme.ES256,), "context": context, "code": "pck_chain"}
@@ -38,7 +38,7 @@ def test_issued(forge: Forge) -> None:
 
 
 def test_root(forge: Forge) -> None:
-    """A root that no anchor names is refused, and the message says which were wanted."""
+    """A root without an anchor is refused, and the message lists the anchors."""
     root = _read(forge, "root")
     assert chain.match_root(root, Context(forge.anchors), "chain").level == "process"
     with pytest.raises(AuthenticityError, match=r"^chain: want root Intel SGX Root CA") as caught:
@@ -70,7 +70,7 @@ def test_time(offset: int, code: str | None) -> None:
 
 
 def test_a_certificates_time(forge: Forge) -> None:
-    """A certificate before its time has a code of its own."""
+    """A certificate before its time has its own code."""
     root = _read(forge, "root")
     chain.valid(root, "root", NOW)
     with pytest.raises(KluisError) as caught:

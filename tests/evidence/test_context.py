@@ -81,7 +81,7 @@ def test_another_thread_was_faster(error: type[Exception]) -> None:
 
 
 def test_keys_are_loaded_once() -> None:
-    """The same bytes give the same key; bytes that are none are refused each time, and not kept."""
+    """The same bytes give the same key; malformed bytes are refused each time, and not cached."""
     context = Context(TrustAnchors.shipped())
     spki = key().public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     first = context.key(spki, Scheme.ES256, "it", code="sig")
@@ -97,7 +97,7 @@ def test_keys_are_loaded_once() -> None:
     ("said", "told"), [("", "ValueError"), ("one\ntwo", "one"), ("a" * 100, "a" * 80)], ids=len
 )
 def test_what_an_engine_says_of_a_key_is_told_in_one_line(said: str, told: str) -> None:
-    """Whatever an engine says of a key that is none, an error of ours tells it, cut short."""
+    """An engine's message about a malformed key is part of our error, on one line and cut short."""
 
     class Refusing:
         name = "refusing"

@@ -1,4 +1,4 @@
-"""The dated list of broken product lines: what each entry names, and what mends it."""
+"""The dated list of broken product lines: what each entry names, and its fix."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _ids(entries: tuple[denylist.Entry, ...]) -> list[str]:
 
 @pytest.mark.parametrize("snp", [1, 24, 255])
 def test_milan_is_refused_whatever_its_tcb(snp: int) -> None:
-    """Every Milan chip may sign any TCB: a policy can refuse the product, and no version mends it."""
+    """Every Milan chip may sign any TCB: a policy can refuse the product, and no version fixes it."""
     found = denylist.match(_snp("Milan", snp=snp))
     assert _ids(found)[0] == "milan-vcek-seed"
     assert found[0].source == "https://arxiv.org/abs/2605.12990"
@@ -64,7 +64,7 @@ def test_milan_is_refused_whatever_its_tcb(snp: int) -> None:
     ],
 )
 def test_what_is_mended_is_not_named(product: str, snp: int, info: int, ids: list[str]) -> None:
-    """Microcode anybody can sign is mended by SNP firmware, lying modules by the check for aliases."""
+    """Microcode that anyone can sign is fixed by SNP firmware, lying modules by the check for aliases."""
     assert _ids(denylist.match(_snp(product, snp=snp, info=info))) == ids
 
 
@@ -82,7 +82,7 @@ def test_what_is_mended_is_not_named(product: str, snp: int, info: int, ids: lis
     ],
 )
 def test_buses(tee: Tee, product: str, ids: list[str]) -> None:
-    """What needs hands on the memory bus is told apart, by generation of memory and by product."""
+    """Attacks on the memory bus are distinguished by generation of memory and by product."""
     claims = _other(tee, product)
     assert _ids(denylist.match_bus(claims)) == ids
     assert denylist.match(claims) == ()

@@ -119,7 +119,7 @@ def test_an_engine_by_anothers_name() -> None:
 
 
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the second engine is not installed, the error says how to install it."""
+    """If the second engine is not installed, the error states how to install it."""
     real = builtins.__import__
 
     def without(name: str, *rest: Any) -> Any:
@@ -146,7 +146,7 @@ def test_a_curve_that_only_one_has() -> None:
 
 
 def test_an_algorithm_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key that the library does not support is refused like any other that is none."""
+    """A key that the library does not support is refused like any malformed one."""
     from cryptography.exceptions import UnsupportedAlgorithm
 
     def refuse(_: bytes) -> object:

@@ -1,4 +1,4 @@
-"""Protection levels: each says what it is worth."""
+"""Protection levels: each has a description of its worth."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_worst_first() -> None:
 
 
 def test_none_is_nobodys() -> None:
-    """Genuine hardware in debug mode has level none, too: it is not told to be of the local root."""
+    """Genuine hardware in debug mode has level none, too: it is not reported as the local root's."""
     meaning = MEANINGS[ProtectionLevel.NONE]
     assert "local" not in meaning.keys
     assert meaning.keeps_out.startswith("nobody")

@@ -27,7 +27,7 @@ from tests.meta.tree import SRC
     "data", [b"", b"\3\0", bytes(48), b"\4\0\2\0\x82\0\0\0" + bytes(600), b"PNG" * 100], ids=len
 )
 def test_unknown(data: bytes, forge: Forge) -> None:
-    """What is no evidence of a known kind is unsupported, and the message says what is."""
+    """Evidence of an unknown kind is unsupported, and the message lists the kinds."""
     with pytest.raises(UnsupportedError) as caught:
         verify(data, anchors=forge.anchors, collateral=forge.collateral(), now=NOW)
     kinds = ", ".join(kind.name for kind in registry.kinds())
@@ -35,7 +35,7 @@ def test_unknown(data: bytes, forge: Forge) -> None:
 
 
 def test_newer_versions_are_named(forge: Forge) -> None:
-    """A quote of another version is told apart from noise."""
+    """A quote of another version is distinguished from noise."""
     with pytest.raises(UnsupportedError) as caught:
         forge.verify(b"\6\0\2\0" + forge.quote()[4:])
     assert str(caught.value) == "DCAP quote version 6; supported: [3, 4, 5]"
@@ -57,7 +57,7 @@ MET = {
 
 @pytest.mark.parametrize("kind", MET)
 def test_makers_are_loaded_when_they_are_met(forge: Forge, kind: str) -> None:
-    """Importing the verifier loads no maker's room; evidence loads its own, and not what comes after."""
+    """Importing the verifier loads no vendor's package; evidence loads its own, and no later ones."""
     program = (
         "import sys, kluis.evidence as evidence; assert evidence.verify and evidence.Verifier\n"
         "from kluis.evidence import registry\n"
@@ -83,7 +83,7 @@ def test_makers_are_loaded_when_they_are_met(forge: Forge, kind: str) -> None:
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_each_is_verified_as_what_it_is(name: str) -> None:
-    """Good evidence of every kind is verified by its own verifier, alone or by one that remembers."""
+    """Good evidence of every kind is verified by its own verifier, once or by one with a cache."""
     good = sample(name)
     kind = registry.kind_of(good.data)
     assert kind.verify.__module__ == f"kluis.evidence.{name}"
@@ -115,7 +115,7 @@ def public(kind: type) -> str:
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_each_takes_its_makers_collateral(name: str, forge: Forge) -> None:
-    """Collateral of another maker's evidence is the caller's mistake, and is said to be."""
+    """Collateral of another vendor's evidence is the caller's mistake, and reported as that."""
     good = sample(name)
     kind = registry.kind_of(good.data)
     assert set(kind.endorsements) == TAKEN[name]
@@ -132,7 +132,7 @@ def test_each_takes_its_makers_collateral(name: str, forge: Forge) -> None:
 
 
 def test_makers_names_are_lazy() -> None:
-    """A maker's own claims are found under the package's name, and nothing else is."""
+    """A vendor's own claims are found under the package's name, and nothing else is."""
     import kluis.evidence as package
 
     for name in package.__all__:

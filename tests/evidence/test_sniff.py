@@ -107,7 +107,7 @@ def _labels(found: Found) -> list[str]:
 
 @pytest.mark.parametrize("name", GOOD)
 def test_kinds(name: str) -> None:
-    """Every kind is recognised by its bytes alone."""
+    """Every kind is recognised only by its bytes."""
     assert sniff(GOOD[name]).name == name
 
 
@@ -143,7 +143,7 @@ def test_parts_of_composed_evidence() -> None:
 
 
 def test_a_manifest_that_is_signed() -> None:
-    """A signed manifest is told from other signed messages by its media type."""
+    """A signed manifest is distinguished from other signed messages by its media type."""
     key = ec.generate_private_key(ec.SECP384R1())
     assert sniff(cose.sign1(manifest(comid()), key, {3: "application/rim+cbor"})).name == "CoRIM"
 
@@ -162,7 +162,7 @@ def test_event_logs(register: int, kind: int) -> None:
     [(24, 1, 1), (0, 0x13, 1), (0, 0x7FFFFF01, 1), (0, 0x80000100, 1), (0, 1, 2)],
 )
 def test_what_only_looks_like_a_log(register: int, kind: int, size: int) -> None:
-    """No register, no type that there is, or less data than it says: nothing is guessed."""
+    """An invalid register, an unknown type, or too little data: nothing is guessed."""
     data = b"".join(each.to_bytes(4, "little") for each in (register, kind)) + bytes(20)
     with pytest.raises(UnsupportedError) as caught:
         sniff(data + size.to_bytes(4, "little") + b"x")
@@ -209,13 +209,13 @@ def test_token() -> None:
     "data", [b"", b"noise, and no more", b"\0\xff", b"[]", b"{}", b"\x0a\xff", bytes(2000)]
 )
 def test_unknown(data: bytes) -> None:
-    """What is of no kind is refused, and not guessed at."""
+    """An unknown kind is refused, and not guessed."""
     with pytest.raises((UnsupportedError, FormatError)):
         sniff(data)
 
 
 def test_local_report() -> None:
-    """What is recognised and cannot be handled says so."""
+    """A recognised kind that cannot be handled is reported as that."""
     with pytest.raises(UnsupportedError) as caught:
         sniff(oe.encode_report(SGX.quote()).replace(b"\2", b"\1", 1))
     assert caught.value.code == "signer_kind_mismatch"

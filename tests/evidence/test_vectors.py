@@ -24,7 +24,7 @@ SHIPPED = TrustAnchors.shipped()
 
 pytestmark = pytest.mark.skipif(not FOUND, reason=f"no vectors in {VECTORS}: set KLUIS_VECTORS")
 
-# What is wrong with a negative, as its record says it, and the codes that may be told of it.
+# The recorded fault of a negative, and the allowed codes.
 CODES: dict[str | None, set[str]] = {
     None: {"tcb_not_supported"},
     "1 bit flipped in MRENCLAVE/MRTD": {"sig_quote"},
@@ -193,7 +193,7 @@ def _good() -> Vector:
 
 
 def test_genuine_evidence_of_the_wrong_anchor() -> None:
-    """Genuine evidence is refused by who believes another root alone."""
+    """Genuine evidence is refused by a caller that only trusts another root."""
     from tests.evidence.forge import Forge
 
     vector = _good()

@@ -1,4 +1,4 @@
-"""Bytes that mean harm to whoever reads them, each with the name of what it tries."""
+"""Hostile inputs for parsers, each with the name of its attack."""
 
 from __future__ import annotations
 

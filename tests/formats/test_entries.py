@@ -1,4 +1,4 @@
-"""Entries of a CBOR map: each failure names the entry, and says want and got."""
+"""Entries of a CBOR map: each error names the entry, the expected and the actual value."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def entries() -> Entries:
 
 
 def test_reads() -> None:
-    """What is of the wanted type and size is given as it is."""
+    """A value of the right type and size is returned unchanged."""
     read = entries()
     assert read.octets("b", range(1, 4)) == b"abc"
     assert read.octets(10, (5, 6)) == b"nonce"
@@ -68,7 +68,7 @@ CASES: list[tuple[Callable[[Entries], Any], str, str]] = [
 
 @pytest.mark.parametrize(("read", "message", "code"), CASES, ids=[message for _, message, _ in CASES])
 def test_refused(read: Callable[[Entries], Any], message: str, code: str) -> None:
-    """Another type, another size, a key too few or too many: each is refused by name."""
+    """Another type, another size, a missing or additional key: each is refused, with its name."""
     with pytest.raises(FormatError) as caught:
         read(entries())
     assert (str(caught.value), caught.value.code) == (message, code)

@@ -71,6 +71,6 @@ def test_refuses(name: str) -> None:
 
 @pytest.mark.parametrize("text", ["2026-02-30T00:00:00Z", "2026-01-01T00:00:00", "2026-01-01T00:00:00+00:00"])
 def test_times_have_one_form(text: str) -> None:
-    """A time that is none, or in another form, is refused."""
+    """An invalid time, or one in another form, is refused."""
     with pytest.raises(FormatError):
         Members({"t": text}, "it").time("t")

@@ -9,7 +9,7 @@ from kluis.formats.encoding.reader import Reader
 
 
 def test_reads() -> None:
-    """Integers are little-endian, a part is a cursor of its own, and the end is the end."""
+    """Integers are little-endian, a part is a separate cursor, and the end is detected."""
     r = Reader(bytes(range(1, 20)), "thing")
     assert (r.u8("a"), r.u16("b"), r.u32("c"), r.u64("d")) == (1, 0x0302, 0x07060504, 0x0F0E0D0C0B0A0908)
     part = r.sub(2, "part")
@@ -20,7 +20,7 @@ def test_reads() -> None:
 
 
 def test_refusals() -> None:
-    """Each failure says what, where and how much."""
+    """Each error states what, where and how much."""
     r = Reader(b"\0\1\2", "thing", base=16)
     with pytest.raises(FormatError, match=r"^thing\.word at 0x10: needs 4 bytes, 3 left$") as short:
         r.u32("word")

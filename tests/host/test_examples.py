@@ -38,11 +38,11 @@ def said(script: Path, *images: Path) -> list[str]:
 
 
 def test_hello(built: Callable[..., Path]) -> None:
-    """The hello host greets, averages, seals, and is told how far the enclave is."""
+    """The hello host greets, averages, seals, and receives the enclave's progress."""
     lines = said(EXAMPLES / "hello" / "host.py", built(EXAMPLES / "hello"))
     assert lines[:2] == ["hello, world, from inside", "5.0"]
     assert lines[3:] == [
-        "length, told from inside: 17",
+        "length, reported from inside: 17",
         *(f"progress: {done} of 5000" for done in (1000, 2000, 3000, 4000)),
         "primes below 5000: 669",
     ]

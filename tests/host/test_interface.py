@@ -1,4 +1,4 @@
-"""The host's side, made from the document alone."""
+"""The host's side, generated only from the document."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_reads() -> None:
     ],
 )
 def test_refuses(change: dict[str, Any], message: str) -> None:
-    """Another format, and a document that is none, are refused."""
+    """Another format, and a malformed document, are refused."""
     document = jcs.loads(sample(), "interface")
     assert isinstance(document, dict)
     with pytest.raises(FormatError) as refused:

@@ -1,4 +1,4 @@
-"""The host's end: an enclave that misbehaves is cut off, and nobody waits for ever."""
+"""The host's end: a misbehaving enclave is disconnected, and no caller waits endlessly."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def asked(sock: socket.socket) -> int:
 
 
 def test_answer(linked: Callable[[Script], Link]) -> None:
-    """An answer is given to whoever asked."""
+    """An answer is delivered to its caller."""
     assert call(linked(lambda calls, _: echo(calls))) == 7
 
 
@@ -87,7 +87,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("case", BROKEN)
 def test_breaks_the_protocol(linked: Callable[[Script], Link], case: str) -> None:
-    """An enclave that says what it must not is cut off; the call, and every later one, says so."""
+    """An enclave that breaks the protocol is disconnected; this call, and every later one, reports that."""
     data, how = BROKEN[case]
 
     def script(calls: socket.socket, control: socket.socket) -> None:
@@ -103,7 +103,7 @@ def test_breaks_the_protocol(linked: Callable[[Script], Link], case: str) -> Non
 
 
 def test_ends(linked: Callable[[Script], Link]) -> None:
-    """An enclave that ends says what its last words were."""
+    """When an enclave ends, its last output is reported."""
 
     def script(calls: socket.socket, control: socket.socket) -> None:
         asked(calls)
@@ -162,7 +162,7 @@ def test_everybody_gets_their_own(linked: Callable[[Script], Link]) -> None:
 
 
 def test_closed(linked: Callable[[Script], Link]) -> None:
-    """Hanging up wakes everybody who waits."""
+    """Closing the link wakes all waiting callers."""
     ended: list[str] = []
 
     def ask() -> None:

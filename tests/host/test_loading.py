@@ -166,7 +166,7 @@ def test_local_attestation(built: Build) -> None:
 
 
 def test_no_image(tmp_path: Path) -> None:
-    """A file that is not there, and one that is no image, are told as such."""
+    """A missing file and a file that is not an image are reported as such."""
     with pytest.raises(UsageError, match="No such file") as refused:
         load(tmp_path / "none.kluis")
     assert refused.value.hint == "kluis build DIR -o FILE makes one"

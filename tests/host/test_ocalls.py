@@ -30,7 +30,7 @@ def test_what_may_be_given() -> None:
 
 
 def test_unknown_name() -> None:
-    """A function that serves no declared ocall is a mistake, and is told."""
+    """A function that serves no declared ocall is an error."""
     declared = interface.parse(app.interface_json())
     with pytest.raises(UsageError, match=r"^ocalls: progres: the image declares \['progress'\]$"):
         Ocalls(declared, {"progres": print})

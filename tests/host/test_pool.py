@@ -117,7 +117,7 @@ def test_what_fails_and_what_dies(image: Path) -> None:
 
 
 def test_an_enclave_that_is_refused(image: Path) -> None:
-    """Whoever refuses an enclave gets the error, and no enclave is left."""
+    """A refused enclave raises the error, and no enclave is left."""
     met: list[EnclaveProxy] = []
 
     def refuse(enclave: EnclaveProxy) -> None:

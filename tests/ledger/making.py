@@ -1,4 +1,4 @@
-"""Ledgers for tests: made in memory, with keys of their own."""
+"""Make ledgers for tests: in memory, with new keys."""
 
 from __future__ import annotations
 

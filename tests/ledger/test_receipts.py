@@ -14,6 +14,7 @@ from typing import Any
 import cbor2
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from kluis.errors import AuthenticityError, FormatError, KluisError, UsageError
 from kluis.formats.ccf import cose_receipt
@@ -270,3 +271,13 @@ def test_claims_by_hand() -> None:
         b"\1\0\0\0" + sha256(b"LedgerEntryV1" + digest)
     )
     assert claims.entry_digest("subledger:0", "Hello", b"l" * 32) != digest
+
+
+@pytest.mark.parametrize(("offset", "value"), [(4, 5), (7, 0x83)])
+def test_odd_certificates(offset: int, value: int) -> None:
+    """A certificate of an unknown version, or with a negative serial number, is refused as ours."""
+    der = bytearray(service().public_bytes(Encoding.DER))
+    der[der.index(b"\xa0\x03\x02\x01\x02") + offset] = value
+    pem = b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(bytes(der)) + b"-----END CERTIFICATE-----\n"
+    with pytest.raises((FormatError, AuthenticityError)):
+        receipts.verify(dataclasses.replace(receipt(7), certificate=pem.decode()), service())

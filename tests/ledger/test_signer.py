@@ -12,7 +12,7 @@ ROOT, TXID = bytes(range(32)), TxId(2, 16)
 
 
 def test_both_sign() -> None:
-    """Each signature is of its own key, and names the entry and its key."""
+    """Each signature is by its key, and names the entry and its key."""
     made = making.signer()
     signed = made.sign(ROOT, TXID, making.NOW)
     assert signed.node is not None

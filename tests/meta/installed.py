@@ -20,7 +20,7 @@ TOOLS = ("bwrap", "unshare", "useradd", "env", "true")
 
 @functools.cache
 def dist() -> Path:
-    """The wheels and the sdist, built once in a run of the tests, whichever of its processes asks first."""
+    """The wheels and the sdist, built once in a test run, by the first process that needs them."""
     out = Path(os.environ["XDG_CACHE_HOME"]) / "kluis/dist"
     with (out / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -92,6 +92,6 @@ def tools(folder: Path) -> Path:
 
 
 def clean(folder: Path) -> dict[str, str]:
-    """The environment of a new user: no compiler on the path, a home of its own, pip's settings kept."""
+    """The environment of a new user: no compiler on the path, a new home, pip's settings kept."""
     kept = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
     return {**kept, "PATH": str(tools(folder)), "HOME": str(folder), "KLUIS_HOME": str(folder / "state")}

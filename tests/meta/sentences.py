@@ -35,7 +35,7 @@ def _words(text: str) -> list[str]:
 def sentences(page: Path) -> list[str]:
     """The sentences of a page of Markdown."""
     text = SKIPPED.sub("\n\n", page.read_text(encoding="utf-8"))
-    text = re.sub(r"\]\([^)]*\)", "]", re.sub(r"``.+?``|`[^`]+`", "code", text, flags=re.DOTALL))
+    text = re.sub(r"\]\([^)]*\)", "]", re.sub(r"``.+?``|`[^`]+`", "Code", text, flags=re.DOTALL))
     return [each for block in _blocks(text) for each in END.split(" ".join(block.split())) if _words(each)]
 
 

@@ -10,7 +10,9 @@ from tests.meta.tree import DOCS
 
 
 def test_the_ratio_is_the_median_of_the_rounds() -> None:
-    """Both sides run in turn, each first every other round, and the median of the rounds' ratios stands."""
+    """Both sides run alternately, each first every other round, and the result is the median of the
+    ratios.
+    """
     order: list[str] = []
     mine = iter([1.0, 9.0, 2.0])
 
@@ -30,7 +32,7 @@ def test_the_ratio_is_the_median_of_the_rounds() -> None:
 
 
 def test_a_row_over_its_hold_says_so() -> None:
-    """A ratio above what is allowed is OVER in the table, and its figures stand beside."""
+    """A ratio above the limit is OVER in the table, followed by its figures."""
     row = harness.Row(
         name="a",
         against="b",

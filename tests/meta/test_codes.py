@@ -13,7 +13,7 @@ from tests.meta.tree import modules, parse
 
 # Objects of the wire that have a field of this name: the reply that all is well, and an agreement's part.
 NOT_ERRORS = {"Done", "Agreement", "replace"}
-# Codes that are made as it happens, by what they are made of: each is an entry, or of a family's.
+# Codes that are computed, by their parts: each has an entry, or its family has one.
 WORD = re.compile(r"[a-z0-9_*]+")
 NUMBER = re.compile(r"^AKV[A-Z0-9.]*[0-9](?=:)")
 RULES = {"of", "_judge", "_exact", "_same", "_document", "_configured"}
@@ -21,7 +21,7 @@ KINDS = ("_expired", "_not_yet_valid")
 
 
 def _texts(node: ast.expr) -> Iterator[str]:
-    """The codes that an expression may have; a part that is not written out stands as ``*``."""
+    """The codes that an expression may have; a computed part becomes ``*``."""
     match node:
         case ast.Constant(value=str(text)):
             yield text
@@ -95,7 +95,7 @@ def _in_vault(node: ast.Call) -> Iterator[str]:
 
 
 def vault_codes() -> set[str]:
-    """Azure's numbers and finer codes that the key service says."""
+    """Azure's numbers and finer codes that the key service returns."""
     found: set[str] = set()
     for module in modules():
         if module.parts[:2] != ("services", "keyvault"):
@@ -113,13 +113,13 @@ def _means(code: str, entry: str) -> bool:
 
 
 def test_every_code_has_an_entry() -> None:
-    """Whatever code an error or a rule has, `kluis explain` says its cause and its fix."""
+    """For every code of an error or a rule, `kluis explain` shows its cause and its fix."""
     known = catalogue.entries()
     assert vault_codes() <= known.keys()
     assert sorted(code for code in codes() if not any(_means(code, entry) for entry in known)) == []
 
 
 def test_every_entry_has_a_code() -> None:
-    """No entry explains what no part of the program says."""
+    """No entry explains a code that no part of the program uses."""
     found = codes() | vault_codes()
     assert sorted(e for e in catalogue.entries() if not any(_means(code, e) for code in found)) == []

@@ -68,8 +68,19 @@ def test_every_page_that_the_source_names_exists(module: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_row_of_a_table_has_its_cells(page: Path) -> None:
+    """A row ends where its table does, and has as many cells as the head: else lines have become one."""
+    head = 0
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        bars = len(re.findall(r"(?<!\\)\|", re.sub(r"`[^`]*`", "", line))) if line.startswith("|") else 0
+        assert not bars or line.endswith("|"), f"{page.name}:{number}: want a row, got more after it"
+        assert bars in {0, head} or not head, f"{page.name}:{number}: want {head - 1} cells, got {bars - 1}"
+        head = bars
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_test_that_is_named_exists(page: object) -> None:
-    """A document that names a test, as proof of what it says, names one that is there."""
+    """A document that names a test as proof of a statement names an existing one."""
     assert hasattr(page, "read_text")
     for path, name in re.findall(r"`tests/([\w/]+\.py)(?:::(\w+))?`", page.read_text()):
         assert (TESTS / path).exists(), path
@@ -129,7 +140,7 @@ def _known(words: list[str]) -> None:
 
 
 def test_the_two_commands_of_the_readme_are_targets() -> None:
-    """README says `make demo` and `make test`, and the Makefile has both."""
+    """The README has `make demo` and `make test`, and the Makefile has both."""
     readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
     for target in ("demo", "test"):
         assert f"make {target}" in readme
@@ -137,7 +148,7 @@ def test_the_two_commands_of_the_readme_are_targets() -> None:
 
 
 def test_the_changelog_has_verdicts() -> None:
-    """The newest entry of the changelog says which inputs are judged differently now."""
+    """The newest entry of the changelog lists inputs that are judged differently now."""
     newest = (ROOT / "CHANGELOG.md").read_text().split("\n## ")[1]
     assert "### Verdicts" in newest
 

@@ -36,7 +36,7 @@ def test_the_reference_is_what_the_program_says() -> None:
 
 
 def test_a_message_is_bounded() -> None:
-    """What is wrong with very long input is told by its beginning and its end."""
+    """An error about very long input has its beginning and its end."""
     long = "it: got " + "a" * (1 << 20) + ", want b"
     for told in (KluisError(long).message, str(KluisError(long))):
         assert len(told) < MOST_CHARACTERS
@@ -48,7 +48,7 @@ def test_a_message_is_bounded() -> None:
 
 
 def test_a_traceback_tells_the_hint() -> None:
-    """Whoever runs a script sees what mends it, and once."""
+    """A script's user sees the fix, and once."""
     try:
         raise KluisError("quote: want 48 bytes, got 3", hint="kluis inspect QUOTE")
     except KluisError as error:

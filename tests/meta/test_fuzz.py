@@ -1,4 +1,4 @@
-"""Fuzzing reaches every parser, keeps what it finds, and what it found stays mended."""
+"""Fuzzing reaches every parser, keeps its findings, and fixed findings stay fixed."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_what_is_a_finding() -> None:
 
 
 def test_a_finding_becomes_a_vector(tmp_path: Path) -> None:
-    """A finding is kept as bytes, and beside them what is expected, where from, and their digest."""
+    """A finding is kept as bytes, with the expected result, the source, and their digest."""
     path = crash.keep("formats.x", b"\0bytes", 'IndexError: "odd"\n\x1b', tmp_path)
     assert path.read_bytes() == b"\0bytes"
     said = tomllib.loads(path.with_suffix(".toml").read_text())

@@ -1,4 +1,4 @@
-"""The guides are run: their files are written, their commands are typed, and each ends as the page says.
+"""The guides are run: their files are written, their commands are typed, and each ends as the page states.
 
 They are run with the wheels that people install, not with the checkout.
 """
@@ -34,7 +34,7 @@ def _path(folder: Path) -> str:
 
 
 def _run(line: str, folder: Path) -> None:
-    """Type one line into a shell, and hold its exit code to what the page says, else 0."""
+    """Type one line into a shell, and compare its exit code with the page's, else 0."""
     says = EXITS.search(line)
     want = int(says.group(1)) if says else 0
     done = subprocess.run(
@@ -51,7 +51,7 @@ def _run(line: str, folder: Path) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder to follow a guide in, and a platform of its own, which is stopped at the end."""
+    """A folder to follow a guide in, and a separate platform, which is stopped at the end."""
     try:
         native.guardian()
     except UnavailableError as lack:
@@ -219,7 +219,7 @@ def test_the_guide_of_running_services_does_what_it_says(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_the_guide_of_keeping_services_does_what_it_says(folder: Path) -> None:
-    """A backup of services and platform, taken and brought back as the page says, serves again."""
+    """A backup of services and platform, made and restored as on the page, serves again."""
     _follow("operate.md", folder)
 
 

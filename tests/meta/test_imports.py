@@ -38,7 +38,7 @@ def test_the_verifier_needs_only_cryptography(name: str, more: set[str]) -> None
 
 @pytest.mark.parametrize("name", ["kluis", "kluis.errors", "kluis.hashes"])
 def test_the_ground_needs_nothing(name: str) -> None:
-    """The package, its errors and its digests load the standard library alone."""
+    """The package, its errors and its digests only load the standard library."""
     assert loads(name) == {"kluis"}
 
 

@@ -195,7 +195,9 @@ def test_the_runtime_is_built_to_the_same_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_hint_installs_what_it_names(folder: Path) -> None:
-    """The verifier alone says how to get the enclave's part; typed as it stands, with its DIR, that works."""
+    """The verifier by itself hints how to get the enclave's part; typed literally, with its DIR, that
+    works.
+    """
     programs = installed.environment(folder, sys.executable, "kluis")
     (folder / "cohort").mkdir()
     (folder / "cohort/app.py").write_text(APP)
@@ -223,7 +225,7 @@ def test_the_hint_installs_what_it_names(folder: Path) -> None:
     ids=lambda line: line.split()[0],
 )
 def test_other_installers(folder: Path, line: str) -> None:
-    """What pipx and uv install, as the README says, builds, runs, attests and verifies."""
+    """Installed by pipx and uv, as in the README, it builds, runs, attests and verifies."""
     assert f"`{line}`" in (ROOT / "README.md").read_text()
     program, *words = shlex.split(line)
     subprocess.run([sys.executable, "-m", "venv", str(folder / "own")], check=True)

@@ -1,4 +1,4 @@
-"""Set-up: what it says where something is missing, and that it is quick where nothing is."""
+"""Set-up reports what is missing, and is quick if nothing is."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ STAMP = ROOT / ".venv" / ".kluis-rooms,services,fast,demo,dev"
 
 @pytest.mark.skipif(not STAMP.exists(), reason="not set up by make")
 def test_the_second_time_makes_nothing() -> None:
-    """Where all is set up, set-up makes and installs nothing, and says at most what the machine withholds."""
+    """If all is set up, set-up makes and installs nothing, and reports at most what the machine does not
+    permit.
+    """
     _setup("check")
     done = _setup("check")
     assert (done.returncode, done.stdout) == (0, "")
@@ -83,7 +85,9 @@ def _missing(target: str, folder: Path) -> set[str]:
 
 
 def test_the_slow_tests_have_their_tools(tmp_path: Path) -> None:
-    """Set-up for the slow tests asks for what boots a guest, and for CRIU; that for the others does not."""
+    """Set-up for the slow tests requires the tools to boot a guest, and CRIU; that for the others does
+    not.
+    """
     assert _missing("slow", tmp_path) - _missing("test", tmp_path) == {
         "cpio",
         "criu",
@@ -96,7 +100,9 @@ def test_the_slow_tests_have_their_tools(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root alone can be somebody else")
 def test_a_checkout_of_somebody_elses() -> None:
-    """Who may not write a checkout, and cannot run its Python, is told to have one, and nothing is tried."""
+    """A user who cannot write a checkout or run its Python gets advice to use a private one, and nothing is
+    tried.
+    """
     with tempfile.TemporaryDirectory() as folder:  # not pytest's, which is closed to others
         checkout = Path(folder)
         checkout.chmod(0o755)

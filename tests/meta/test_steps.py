@@ -58,7 +58,7 @@ def test_the_body_has_the_steps_in_order(steps: list[int], body: list[int]) -> N
 
 
 def test_what_is_found() -> None:
-    """Lists, ranges and both words for a pair are read; a comment with more text than numbers is none."""
+    """Lists, ranges and both words for a pair are read; a comment with more text than numbers is ignored."""
     text = (
         'def f():\n    """Do.\n\n    1. a\n    2. b\n    """\n'
         "    g()  # 1, 2 and 4 to 6; late\n    h()  # 3 of them\n"

@@ -104,7 +104,7 @@ def test_what_is_private_elsewhere_is_listed() -> None:
 
 
 def test_every_folder_of_tests_is_a_folder_of_the_source() -> None:
-    """The tree of tests mirrors the source, with four rooms of its own."""
+    """The tree of tests mirrors the source, with four additional folders."""
     own = {"meta", "clients", "adversary", "packages"}
     for path in TESTS.rglob("test_*.py"):
         folder = path.parent.relative_to(TESTS)
@@ -176,13 +176,15 @@ def test_nothing_below_collateral_and_tee_reads_the_clock() -> None:
 
 
 def test_only_makers_mint() -> None:
-    """Verified values are made by the checks by maker, and by nobody else."""
+    """Only the vendors' checks make verified values."""
     minters = {str(m) for m in modules() if "kluis.evidence.verified.mint" in _imports(parse(m))}
     assert {Path(minter).parts[0] for minter in minters} == {"evidence"}
     assert all(len(Path(minter).parts) == 3 for minter in minters)
 
 
 def test_what_is_unreadable_stands_in_one_place() -> None:
-    """Text that is no UTF-8 is no MsgspecError: who catches that alone lets another error pass."""
+    """Text that is not UTF-8 raises no MsgspecError: a caller that only catches that lets another error
+    pass.
+    """
     named = [module for module in modules() if "MsgspecError" in (SRC / module).read_text(encoding="utf-8")]
     assert named == [Path("formats/encoding/unreadable.py")]

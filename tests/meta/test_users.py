@@ -9,16 +9,16 @@ from pathlib import Path
 
 from tests.meta.tree import DOCS, ROOT, modules, parse
 
-# A vendor's table, or a standard's, stands there whole, whoever reads it; what is for tests, tests use.
+# A vendor's or a standard's table is complete, used or not; helpers for tests are used by tests.
 EXEMPT = {"formats", "testing"}
 # What alembic, the commands and the tables of TEEs look up by its name in each of several modules.
 LOOKED_UP = {"FIELDS", "down_revision", "register", "revision", "upgrade"}
-# A fence, or a span: what stands between two runs of as many backticks.
+# A fence, or a span: the text between two runs of as many backticks.
 CODE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
 
 
 def test_every_name_has_a_user() -> None:
-    """No constant, class or function is there for nobody, or for its own tests alone."""
+    """No constant, class or function exists without a user, or only for its own tests."""
     trees = {_dotted(module): parse(module) for module in modules()}
     used = {each for tree in trees.values() for each in _used(tree, set(trees))}
     told = {word for text in _told() for word in re.findall(r"\w+", text)}
@@ -44,7 +44,7 @@ def _dotted(module: Path) -> str:
 
 
 def _told() -> Iterator[str]:
-    """The code in what users read, whose prose has the same words for other things; what runs beside it."""
+    """The code in users' texts, whose prose has the same words for other things, and in scripts."""
     for page in DOCS.rglob("*.md"):
         yield from (match[2] for match in CODE.finditer(page.read_text(encoding="utf-8")))
     for folder in ("bench", "examples", "fuzz", "runtime", "scripts", "tests/corpus"):

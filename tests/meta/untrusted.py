@@ -36,7 +36,7 @@ def _literal(node: ast.expr) -> bool:
 
 
 def _constant(part: ast.expr) -> bool:
-    """A part of an f-string that is a constant of the module: its name says so."""
+    """A part of an f-string that is a constant of the module: replaced by its name."""
     return isinstance(part, ast.FormattedValue) and _upper(part.value)
 
 

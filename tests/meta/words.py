@@ -55,7 +55,9 @@ REFUSED = re.compile(
     "|".join(rf"(?<![\w-])(?:{pattern})(?![\w-])".replace(" ", r"[\s#*]+") for pattern in PLAIN),
     re.IGNORECASE,
 )
-CODE = re.compile(r"```.*?^\s*```|``.+?``|`[^`]+`|\]\([^)\s]*\)|<!--.*?-->", re.DOTALL | re.MULTILINE)
+CODE = re.compile(  # a line that begins with a name and a colon describes an argument or a field
+    r"```.*?^\s*```|``.+?``|`[^`]+`|\]\([^)\s]*\)|<!--.*?-->|^[ \t]+\w+:(?=\s)", re.DOTALL | re.MULTILINE
+)
 TOML = re.compile(r'"""(.*?)"""|"((?:[^"\\\n]|\\.)*)"|\'([^\'\n]*)\'|(#[^\n]*)', re.DOTALL)
 C = re.compile(r'/\*(.*?)\*/|"((?:[^"\\\n]|\\.)*)"|(//[^\n]*)', re.DOTALL)
 KINDS = (".py", ".md", ".toml", ".c", ".h")

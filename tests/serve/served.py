@@ -1,4 +1,4 @@
-"""``kluis serve`` as a process of its own or in this one, and a client of what it serves."""
+"""Run ``kluis serve`` as a separate process or in this one, and a client of its services."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Served:
     """A running command; use it in a ``with``, which kills it if it still runs.
 
     Attributes:
-        told: what it printed once all was ready.
+        ``told``: its output once all was ready.
         log: lines of its standard error.
     """
 

@@ -40,7 +40,7 @@ def test_clients_that_trust_the_root_find_every_name(tmp_path: Path) -> None:
 
 
 def test_it_is_the_same_at_the_next_start(tmp_path: Path) -> None:
-    """Key and root are kept, readable by this user alone."""
+    """Key and root are kept, readable only by this user."""
     first = LoopbackAuthority.load_or_create(tmp_path, NOW)
     again = LoopbackAuthority.load_or_create(tmp_path, NOW + timedelta(days=1))
     assert again.root_pem() == first.root_pem()
@@ -48,7 +48,7 @@ def test_it_is_the_same_at_the_next_start(tmp_path: Path) -> None:
 
 
 def test_a_key_that_others_may_read_is_not_used(tmp_path: Path) -> None:
-    """An authority whose key is open to others is refused, with the command that mends it."""
+    """An authority whose key is open to others is refused, with the command that fixes it."""
     LoopbackAuthority.load_or_create(tmp_path, NOW)
     os.chmod(tmp_path / "root.key", 0o644)
     with pytest.raises(UnavailableError, match="want mode 0600, got 0644") as caught:
@@ -71,7 +71,7 @@ def test_a_certificate_of_another_key(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("days", "now"), [(3651, "2036-05-30"), (-1, "2026-05-31")])
 def test_an_authority_out_of_its_time(tmp_path: Path, days: int, now: str) -> None:
-    """One that is over, or that a clock set back puts before its beginning, is refused, and not served."""
+    """An expired authority, or one not yet valid after a clock was set back, is refused, and not served."""
     LoopbackAuthority.load_or_create(tmp_path, NOW)
     with pytest.raises(FreshnessError) as caught:
         LoopbackAuthority.load_or_create(tmp_path, NOW + timedelta(days=days))
@@ -82,7 +82,7 @@ def test_an_authority_out_of_its_time(tmp_path: Path, days: int, now: str) -> No
 
 
 def test_a_server_that_runs_shows_a_new_certificate(tmp_path: Path) -> None:
-    """Whoever comes after it was renewed is shown it; a folder that cannot be written leaves the old one."""
+    """Clients after the renewal see the new one; a folder that cannot be written keeps the old one."""
     authority = LoopbackAuthority.load_or_create(tmp_path, NOW)
     context = authority.server_context(tmp_path, NAMES, NOW)
     first = shown(context)
@@ -113,7 +113,7 @@ def shown(server: ssl.SSLContext) -> x509.Certificate:
 
 
 def test_only_the_keys_holder_gets_a_certificate(tmp_path: Path) -> None:
-    """A request that another key signed, or that is none, is refused."""
+    """A request that another key signed, or a malformed one, is refused."""
     authority = LoopbackAuthority.load_or_create(tmp_path, NOW)
     request = bytearray(x509.load_pem_x509_csr(ServerKey().request()).public_bytes(Encoding.DER))
     request[-1] ^= 1
@@ -125,7 +125,7 @@ def test_only_the_keys_holder_gets_a_certificate(tmp_path: Path) -> None:
 
 
 def test_a_server_of_this_process_gets_settings(tmp_path: Path) -> None:
-    """The key of a server of the host's own is made anew, and lies in a file of this user's."""
+    """The key of a host's server is made for each run, in a file of this user's."""
     authority = LoopbackAuthority.load_or_create(tmp_path, NOW)
     authority.server_context(tmp_path, NAMES, NOW)
     first = (tmp_path / "server.pem").read_bytes()
@@ -135,7 +135,7 @@ def test_a_server_of_this_process_gets_settings(tmp_path: Path) -> None:
 
 
 def test_a_root_signs_nothing_but_servers(tmp_path: Path) -> None:
-    """The root says that it is an authority, of servers alone, and a server's certificate that it is none."""
+    """The root is an authority for servers only, and a server's certificate is not an authority."""
     authority = LoopbackAuthority.load_or_create(tmp_path, NOW)
     leaf, root = x509.load_pem_x509_certificates(authority.sign(ServerKey().request(), NAMES, NOW))
     assert root.extensions.get_extension_for_class(x509.BasicConstraints).value == x509.BasicConstraints(

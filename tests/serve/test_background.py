@@ -69,7 +69,7 @@ def test_it_speaks_http_as_the_services_do(tmp_path: Path, said: bytes, status: 
 
 @pytest.mark.parametrize("asked", [False, True])
 def test_a_managed_identity_is_there_where_it_was_asked_for(tmp_path: Path, asked: bool) -> None:
-    """Over plain HTTP, by its own address and by name, beside the issuer; and not otherwise."""
+    """Over plain HTTP, by its own address and by name, in addition to the issuer; and only on request."""
     plan = Plan(services=("keyvault",), state=tmp_path, port=0, insecure_managed_identity=asked)
     authority = LoopbackAuthority.load_or_create(tmp_path / "ca", datetime.now(UTC))
     path = "/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https://vault.azure.net"

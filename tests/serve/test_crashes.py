@@ -22,7 +22,7 @@ SERVICES = ("attestation", "keyvault")
 
 
 class Writers:
-    """Two writers, one of keys and one of policies, and what each was told is kept."""
+    """Two writers, one of keys and one of policies; all confirmed writes are kept."""
 
     def __init__(self) -> None:
         self.keys: list[str] = []

@@ -14,7 +14,7 @@ from kluis.serve.instance import Instance
 
 
 class Stand:
-    """Stands where an instance stands, and says what was done to it."""
+    """Replaces an instance, and records its calls."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -42,7 +42,7 @@ class Stand:
 
 
 class Starter:
-    """Starts stands, until told not to."""
+    """Starts replacements, until the test stops it."""
 
     def __init__(self) -> None:
         self.made: list[Stand] = []
@@ -77,7 +77,7 @@ def test_all_start_or_none_runs(starter: Starter) -> None:
 
 
 def test_new_ones_serve_before_old_ones_end(starter: Starter) -> None:
-    """A replacement starts all anew, then lets the old ones finish."""
+    """A replacement starts all new ones, then lets the old ones finish."""
     fleet = Fleet("x", starter, 2)
     fleet.start()
     fleet.replace()
@@ -86,7 +86,7 @@ def test_new_ones_serve_before_old_ones_end(starter: Starter) -> None:
 
 
 def test_a_replacement_that_does_not_start_leaves_the_old_ones(starter: Starter) -> None:
-    """The old ones go on, and what was started beside them is ended."""
+    """The old ones go on, and the new ones are ended."""
     fleet = Fleet("x", starter, 2)
     fleet.start()
     starter.most = 3
@@ -107,7 +107,7 @@ def test_one_that_ended_is_replaced_and_why_is_told(starter: Starter) -> None:
 
 
 def test_why_one_ended_is_told_once_its_place_is_taken(starter: Starter) -> None:
-    """What could not be restarted at first is, and says then why the one before ended."""
+    """A failed restart is repeated, and then the reason why the old one ended is reported."""
     fleet = Fleet("x", starter, 2)
     fleet.start()
     starter.made[0].why = fault = EnclaveError("ended")
@@ -131,7 +131,7 @@ def test_a_new_certificate_is_shown_by_all(starter: Starter) -> None:
 
 
 def test_all_do_what_is_due(starter: Starter) -> None:
-    """Each is asked, whatever another's last time ended in."""
+    """Each gets its turn, whatever the result of another's last one."""
     fleet = Fleet("x", starter, 2)
     fleet.start()
     starter.made[0].why = fault = EnclaveError("away")

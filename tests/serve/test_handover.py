@@ -109,7 +109,7 @@ def at_once(_: float) -> None:
 def test_a_database_that_is_away_ends_no_command_otherwise(
     hosts: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each turn says that it is, and not every other one; and to leave asks nothing of it."""
+    """Each turn reports it, and not every other one; and leaving sends no request."""
     givers, away = KeyGivers(hosts[0].mailbox), UnavailableError("database: is away")
     with monkeypatch.context() as patched:
         patched.setattr(handover, "BEAT_SECONDS", 3600.0)
@@ -134,7 +134,9 @@ def test_a_database_that_is_away_ends_no_command_otherwise(
 def test_an_instance_on_another_platform_opens_the_store(
     enclave: Launch, hosts: tuple[Host, Host], rehearsal_platform: RehearsalPlatform, tmp_path: Path
 ) -> None:
-    """It asks in the database, is judged, gets the key, and reads what is there; no message is left."""
+    """It sends a request in the database, is judged, gets the key, and reads the records; no message is
+    left.
+    """
     sister = RehearsalPlatform(tmp_path / "sister", datetime.now(UTC), rehearsal_platform.authority)
     giver = enclave(KEEPER, ocalls=hosts[0].functions)
     giver.put("k", b"v")
@@ -152,7 +154,7 @@ def test_an_instance_on_another_platform_opens_the_store(
 def test_without_anybody_who_has_it_the_store_stays_closed(
     enclave: Launch, hosts: tuple[Host, Host], rehearsal_platform: RehearsalPlatform, tmp_path: Path
 ) -> None:
-    """No beat, or one of a host that is gone: the first error stands, at once."""
+    """Without a beat, or with one of a host that is gone, the first error is raised, at once."""
     sister = RehearsalPlatform(tmp_path / "sister", datetime.now(UTC), rehearsal_platform.authority)
     giver = enclave(KEEPER, ocalls=hosts[0].functions)
     giver.put("k", b"v")
@@ -171,9 +173,9 @@ def test_more_dead_than_are_read_at_once(
     tmp_path: Path,
     step: Step,
 ) -> None:
-    """Messages of clients that were killed, however many, hide no host that gives and no joiner that asks.
+    """Messages of killed clients, however many, hide no giving host and no joiner's request.
 
-    The clock of the host that gives is set ahead, once it has seen the dead and before a joiner asks.
+    The clock of the giving host is set ahead, once it has seen the dead and before a joiner's request.
     """
     clock = Clock()
     givers = KeyGivers(hosts[0].mailbox, clock)
@@ -210,7 +212,7 @@ def test_who_is_not_alike_is_refused_and_told_so(
 def test_rubbish_in_the_database_harms_nobody(
     enclave: Launch, hosts: tuple[Host, Host], rehearsal_platform: RehearsalPlatform, tmp_path: Path
 ) -> None:
-    """A request that is none is refused, an answer that is none opens nothing, and the giver goes on."""
+    """A malformed request is refused, a malformed answer opens nothing, and the giver goes on."""
     sister = RehearsalPlatform(tmp_path / "sister", datetime.now(UTC), rehearsal_platform.authority)
     giver = enclave(KEEPER, ocalls=hosts[0].functions)
     giver.put("k", b"v")

@@ -17,7 +17,7 @@ from tests.services.web.issuer import FixedClock
 
 
 def made(tmp_path: Path, origins: dict[str, ssl.SSLContext | None]) -> HostCalls:
-    """HostCalls of a host that asks nobody else."""
+    """HostCalls of a host without other sources."""
     return HostCalls(
         lambda request: request, origins, cache=tmp_path, online=False, clock=FixedClock(), log=write
     )
@@ -46,7 +46,7 @@ def test_only_configured_origins_are_asked(tmp_path: Path, url: str) -> None:
 
 
 def test_what_nobody_keeps_endorses_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Evidence of hardware without kept documents, and what is no evidence, get nothing; the log says why."""
+    """Hardware evidence without cached documents, and other bytes, get nothing; the log has the reason."""
     host = made(tmp_path, {})
     nothing = host.endorse("sgx", b"no quote")
     assert nothing.document == b""
@@ -59,7 +59,7 @@ def test_what_nobody_keeps_endorses_nothing(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_an_emulated_quote_where_no_platform_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reason is that no platform runs, and what mends it is to start one."""
+    """The reason is that no platform runs, and the fix is to start one."""
     monkeypatch.setattr(places, "candidates", list)
     found = made(tmp_path, {}).endorse("sgx", Forge().quote())
     assert found == Endorsed(b"", "platform: not running", "kluis platform start")
@@ -80,7 +80,7 @@ def test_a_hosts_folders_are_not_told(text: str, told: str) -> None:
 
 
 def test_makers_documents_that_are_not_kept_are_not_there(tmp_path: Path) -> None:
-    """The answer says so, and is empty."""
+    """The answer states that, and is empty."""
     found = made(tmp_path, {}).published("/sgx/certification/v4/rootcacrl", {})
     assert (found.found, found.headers, found.body) == (False, {}, b"")
 

@@ -35,7 +35,7 @@ def test_an_image_is_built_once(tmp_path: Path) -> None:
 
 
 def test_a_build_that_is_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was begun in the place of an earlier image is not taken for that, nor half a word about it."""
+    """An unfinished image does not replace an earlier one, nor does an unfinished description."""
     source, cut = ["old"], [False]
 
     def build(work: Path, out: Path, key: Path, say: Any) -> Any:
@@ -59,7 +59,7 @@ def test_a_build_that_is_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_damaged_words_about_an_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: bytes
 ) -> None:
-    """What is known of an image and cannot be read is not known: it is built anew."""
+    """An unreadable description of an image is ignored: the image is built again."""
     first, builds = built(tmp_path, monkeypatch)
     (first.path.parent / "made.json").write_bytes(damaged)
     assert image_of("keyvault", tmp_path, "measurement", print) == first

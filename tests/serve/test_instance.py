@@ -1,4 +1,4 @@
-"""What a service's enclave says is told as what it is, and by the code that explains it."""
+"""Errors of a service's enclave are reported precisely, with the code that explains them."""
 
 from __future__ import annotations
 

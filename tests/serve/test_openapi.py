@@ -19,7 +19,7 @@ QUICK, ALL = 1, 5000
 
 
 class Asked:
-    """A client that says whatever the document allows, as an administrator."""
+    """A client that sends anything that the document allows, as an administrator."""
 
     def __init__(self, running: Serving, service: str, ca: Path) -> None:
         ca.write_bytes(running.authority.root_pem())

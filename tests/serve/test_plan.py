@@ -30,7 +30,7 @@ def plan(**changed: Any) -> Plan:
     ],
 )
 def test_what_cannot_be_meant_is_refused(changed: dict[str, Any], message: str) -> None:
-    """A plan out of bounds says what it wants."""
+    """For a plan out of bounds the error states the limits."""
     with pytest.raises(UsageError) as caught:
         plan(**changed)
     assert caught.value.message == message
@@ -51,7 +51,7 @@ def test_a_managed_identity_is_listened_for_where_it_is_asked_for() -> None:
 
 
 def test_a_port_that_is_taken_is_named() -> None:
-    """The refusal says which service, which port, and how to choose another."""
+    """The refusal names the service, the port, and how to choose another."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(UnavailableError) as caught, listening(plan(port=port)):

@@ -54,7 +54,7 @@ class Beating(Presence):
 
 
 def a_beat_later(_: float) -> None:
-    """Sleep until everybody who is there has beaten once more."""
+    """Sleep until every running host has beaten once more."""
     end = time.monotonic() + 300
     for one in Beating.here:
         enough = one.beats + 2  # the first may have been on its way
@@ -100,7 +100,7 @@ def test_nobody_is_there(commands: tuple[Stores, Stores]) -> None:
 
 
 def test_who_is_there_is_named(commands: tuple[Stores, Stores]) -> None:
-    """A change of keys is refused beside one who is there; a start is not, but beside a change."""
+    """A change of keys is refused while another host runs; a start only during a change."""
     one, other = commands
     with Beating(one, Step.PRESENT, SINCE):
         assert refused(refuse_present, other) == (f"database: want nobody else at its stores, got {ME}")
@@ -121,7 +121,7 @@ def test_who_is_at_another_store_is_nobody(commands: tuple[Stores, Stores]) -> N
 
 
 def test_the_dead_are_forgotten(commands: tuple[Stores, Stores]) -> None:
-    """What one who was killed left is waited for once, and is gone then; the living stay."""
+    """A killed host's entry is waited for once, and then removed; the living stay."""
     one, other = commands
     one.mailboxes[0].post(b"d" * 16, Step.PRESENT, b"dead")
     one.mailboxes[0].post(b"d" * 16, Step.WANTED, b"a handover's own")
@@ -168,7 +168,7 @@ def test_an_earlier_version_beats_and_says_no_more(
 def test_a_database_that_is_away_for_a_while(
     commands: tuple[Stores, Stores], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One who cannot say that it is there says it again later."""
+    """A host that cannot write its beat writes it again later."""
     one, other = commands
     real, failed = Mailbox.post, list[int]()
 
@@ -187,7 +187,7 @@ def test_a_database_that_is_away_for_a_while(
 
 
 def test_beside_others_goes_with_rekey(tmp_path: Path) -> None:
-    """The way around it means nothing alone."""
+    """The exception has no effect by itself."""
     with pytest.raises(
         UsageError, match=re.escape("--rekey-beside-others: want also --rekey, got no such option")
     ):
@@ -207,6 +207,6 @@ def test_no_connection_stays(database_url: str, monkeypatch: pytest.MonkeyPatch,
         stores = Stores([Mailbox(keeping.records(database, name)) for name in ("keyvault", "attestation")])
         before = set(database._all)
         with Presence(stores, Step.PRESENT, SINCE):
-            while len(database._all) == len(before):  # until the thread has one of its own
+            while len(database._all) == len(before):  # until the thread has its own
                 time.sleep(0.01)
         assert set(database._all) == before

@@ -32,7 +32,7 @@ def refused(state: Path, *, exclusive: bool) -> str:
 
 
 def test_a_folder_that_is_in_use(tmp_path: Path) -> None:
-    """Commands share a folder; one that changes keys has it alone, and shares it once it is done."""
+    """Commands share a folder; one that changes keys has it exclusively, and shares it once it is done."""
     with rekeying.hold(tmp_path, exclusive=False), rekeying.hold(tmp_path, exclusive=False):
         assert refused(tmp_path, exclusive=True) == "another kluis serve runs here"
     with rekeying.hold(tmp_path, exclusive=True) as hold:
@@ -43,7 +43,7 @@ def test_a_folder_that_is_in_use(tmp_path: Path) -> None:
 
 
 def test_two_folders_at_one_file(tmp_path: Path) -> None:
-    """A database's own lock counts as a folder's does, and names it; a folder that is none is told so."""
+    """A database's own lock counts like a folder's, and names it; an invalid folder is reported."""
     with rekeying.hold(tmp_path, exclusive=False, file="a.db-lock"), rekeying.hold(tmp_path, exclusive=True):
         with (
             pytest.raises(UnavailableError) as error,
@@ -59,7 +59,7 @@ def test_two_folders_at_one_file(tmp_path: Path) -> None:
 
 
 def test_two_that_start_make_one_after_the_other(tmp_path: Path) -> None:
-    """What a folder lacks is made once: a second command waits until the first has made it, and says so."""
+    """Missing files of a folder are created once: a second command waits for the first, and reports that."""
     said: list[str] = []
     order: list[str] = []
     waits = threading.Event()
@@ -123,9 +123,9 @@ def test_a_vault_under_another_key(tmp_path: Path, database_url: str) -> None:
 
 @pytest.mark.slow
 def test_a_change_of_keys_beside_another_host(tmp_path: Path, database_url: str) -> None:
-    """One who changes keys from another folder is refused, and told who is there; or says that it is meant.
+    """A change of keys from another folder is refused, with the other host's name, unless forced.
 
-    On PostgreSQL only: what ran on answers nothing more then, and goes on once it is restarted.
+    On PostgreSQL only: the other host stops answering then, and goes on once it is restarted.
     """
     services, shared = ["attestation"], database_url.startswith("postgresql")
     here, there, where = tmp_path / "here", tmp_path / "there", ("--database", database_url)

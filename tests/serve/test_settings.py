@@ -1,4 +1,4 @@
-"""What services are told: addresses, issuer, and whom a vault believes."""
+"""Settings passed to services: addresses, issuer, and the authorities of a vault."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_vault_is_challenged_for_by_the_parent_of_its_host() -> None:
 
 
 def test_a_vault_with_a_name_is_challenged_for_by_https() -> None:
-    """Only a number is read as another number where ``https`` stands before it."""
+    """``https`` before a number prevents reading it as another number."""
     document = told("keyvault", addresses={**ADDRESSES, "keyvault": "https://mine.vault.example:8444"})
     assert document["resource"] == "https://vault.example:8444"
     audiences = told("attestation")["issuer"]["audiences"]
@@ -81,7 +81,7 @@ def test_a_vault_believes_the_attestation_service_beside_it_by_its_image() -> No
 
 
 def test_an_attestation_service_whose_issuer_may_change_is_another_authority() -> None:
-    """The vault beside it expects the digest that such a service has."""
+    """The vault expects the digest of such a service."""
     given = {"attestation": {"insecure_changing_issuer": True}}
     (authority,) = told("keyvault", given=given)["authorities"]
     settings = AttestationSettings(url="https://localhost:8443", insecure_changing_issuer=True)
@@ -89,7 +89,9 @@ def test_an_attestation_service_whose_issuer_may_change_is_another_authority() -
 
 
 def test_a_lack_of_this_machine_is_a_lack_of_its_authority() -> None:
-    """What the operator let the machine lack, the vault lets the service beside it lack, and no more."""
+    """A vault accepts from its attestation service exactly the missing protections that the operator
+    allowed.
+    """
     (authority,) = told("keyvault", missing=frozenset({"memfd_secret", "landlock"}))["authorities"]
     assert authority["missing"] == ["landlock", "memfd_secret"]
 
@@ -113,7 +115,7 @@ def test_without_an_attestation_service_beside_it_a_vault_believes_nobody() -> N
 
 
 def test_what_the_operator_gives_goes_over_what_is_made() -> None:
-    """Given authorities stand in place of the one that would be made."""
+    """Given authorities replace the default one."""
     given = {"keyvault": {"authorities": [], "explain": False}, "attestation": {"roots": []}}
     document = told("keyvault", given=given)
     assert (document["authorities"], document["explain"]) == ([], False)

@@ -30,7 +30,7 @@ MOST_GROWTH = 16 << 20
 
 
 class Kept:
-    """One client: a connection that it keeps, and makes anew only where it was told that it ends."""
+    """One client: a connection that it keeps, and reopens only after it was announced to end."""
 
     def __init__(self, url: str, ca: str) -> None:
         host, _, port = url.removeprefix("https://").partition(":")
@@ -111,7 +111,7 @@ class Load:
 
     @property
     def left(self) -> int:
-        """How many are still to be asked."""
+        """The number of requests left."""
         return self._left
 
     def join(self) -> None:

@@ -31,13 +31,13 @@ from tests.serve.served import Served, serving_here
 
 
 def client_of(running: Serving) -> httpx.Client:
-    """One that trusts the loopback root alone."""
+    """A client that only trusts the loopback root."""
     context = ssl.create_default_context(cadata=running.authority.root_pem().decode())
     return httpx.Client(verify=context, timeout=120)
 
 
 def test_every_service_is_ready_in_an_enclave(running: Serving) -> None:
-    """Each answers under its name, says that it can work, and is at the level that this machine gives."""
+    """Each answers under its name, reports that it is ready, and has the level of this machine."""
     with client_of(running) as client:
         for service in SERVICES:
             assert client.get(running.addresses[service] + "/health/ready").json() == {"status": "ready"}
@@ -100,7 +100,7 @@ def test_certificates_are_renewed_while_it_serves(running: Serving) -> None:
 
 
 def test_instances_share_what_they_keep(running: Serving) -> None:
-    """A key that one instance made is there for every other, on connections of their own."""
+    """A key that one instance made is available in all others, over separate connections."""
     with client_of(running) as client:
         assert _create(client, running, "admin", "shared").status_code == 200
         bearer = _bearer(client, running, "admin")
@@ -162,7 +162,7 @@ def test_instances_of_an_authority_publish_the_same_bytes(running: Serving) -> N
 
 
 def test_an_authoritys_root_is_its_enclaves(running: Serving) -> None:
-    """Whoever relies on the authority's root finds the image that holds its key, and what it was told."""
+    """A relying party finds in the authority's root the image that holds its key, and its settings."""
     platform = Platform.connect(start=False)
     wanted = strict(
         ByImage(image_ids=frozenset({running.images["provisioning"].image_id})),
@@ -216,7 +216,7 @@ def test_no_request_is_lost_while_every_enclave_is_replaced(running: Serving) ->
 
 
 def test_an_enclave_that_is_killed_is_started_anew(running: Serving) -> None:
-    """Whoever kills one costs a moment: its place is taken, and what was kept is there."""
+    """After a kill the instance is replaced after a moment, and stored data is there."""
     fleet = running.fleets[2]
     fleet.instances[0].enclave.kill()
     end = time.monotonic() + 300
@@ -232,7 +232,7 @@ def test_an_enclave_that_is_killed_is_started_anew(running: Serving) -> None:
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
 def test_a_folder_that_others_may_write(tmp_path: Path, mode: int) -> None:
-    """Whoever may write the state folder may put another image or database there: it is not used."""
+    """A state folder that others may write is not used: they could replace the image or database."""
     tmp_path.chmod(mode)
     with pytest.raises(UnavailableError) as refused, serving_here(Plan(services=SERVICES, state=tmp_path)):
         pass
@@ -244,7 +244,7 @@ def test_a_folder_that_others_may_write(tmp_path: Path, mode: int) -> None:
 
 
 def test_the_command_says_where_it_serves_and_ends_when_told(state: Path) -> None:
-    """One JSON document when all is ready; a hangup starts all anew; a termination drains and exits 0."""
+    """One JSON document when all is ready; a hangup restarts all; a termination drains and exits 0."""
     with Served(["provisioning"], state, "--database", f"sqlite:///{state}/other.db") as served:
         with httpx.Client(verify=ssl.create_default_context(cafile=served.told["ca"]), timeout=120) as client:
             url = served.told["addresses"]["provisioning"] + "/health/ready"

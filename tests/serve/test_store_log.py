@@ -1,4 +1,6 @@
-"""Why a database is away stands in the host's log, once; clients of the services are told that it is."""
+"""The reason of an unavailable database is in the host's log, once; clients get an error that it is
+unavailable.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ WHERE = 'database: connection to server at "10.0.0.5" failed: no password for us
 
 
 def test_what_clients_are_told_of_a_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An enclave hears nothing of where it is; the log has that and what mends it, and not each time."""
+    """An enclave does not learn its address; the log has it and the fix, and not each time."""
     records, lines = Mock(), []
     away = UnavailableError(WHERE, hint="see that it runs", code="store_database")
     functions = StoreLog("keyvault", lines.extend).functions(records)

@@ -1,4 +1,4 @@
-"""What failed is not asked for at once again, and nobody is left without the reason."""
+"""A failed request is not repeated at once, and callers meanwhile get the reason."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
 
 
 def told(held: Backoff, ask: Callable[[], Any], what: object = "it") -> str:
-    """What one hears who asks in vain."""
+    """The error of a caller during the wait."""
     with pytest.raises(KluisError) as error:
         held.attempt(what, ask)
     return error.value.message
 
 
 def test_it_is_asked_for_later_each_time(time: Time) -> None:
-    """After 1, 2, 4 .. 32, 60 and 60 seconds; in between the last failure is told, with its code and hint."""
+    """After 1, 2, 4 .. 32, 60 and 60 seconds; in between the last error is raised, with its code and hint."""
     held, asked = Backoff(), []
 
     def fail() -> None:
@@ -86,7 +86,7 @@ def test_each_has_its_own(time: Time) -> None:
 
 
 def test_nobody_waits_for_one_who_tries_again(time: Time) -> None:
-    """While one asks again, all others hear at once what it was the last time."""
+    """While one caller tries again, all others get the last error at once."""
     held, entered, go = Backoff(), threading.Event(), threading.Event()
 
     def fail() -> None:
@@ -128,7 +128,7 @@ def test_several_who_begin_together_fail_once(time: Time) -> None:
 
 
 def test_what_is_not_ours(time: Time) -> None:
-    """A bug is no failure to wait after; an error of another make is told as one that is unavailable."""
+    """A bug causes no wait; a foreign error is reported as unavailability."""
     held = Backoff()
 
     def bug() -> None:

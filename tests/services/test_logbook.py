@@ -56,7 +56,7 @@ def test_lines_reach_the_host_in_order_and_in_batches() -> None:
 
 
 def test_a_host_that_does_not_listen_costs_lines_alone() -> None:
-    """The oldest lines are lost, how many is told, and whoever logs does not wait."""
+    """The oldest lines are lost, their number is logged, and no caller waits."""
     host = Host()
     host.free.clear()
     book = Logbook(host.take)
@@ -78,7 +78,7 @@ def test_a_host_that_does_not_listen_costs_lines_alone() -> None:
 
 
 def test_lines_that_could_not_be_given_are_counted() -> None:
-    """A batch that the host refuses is lost, and the next one says so."""
+    """A batch that the host refuses is lost, and the next one reports it."""
     host = Host()
     host.deaf = True
     book = Logbook(host.take)

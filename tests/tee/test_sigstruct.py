@@ -28,7 +28,7 @@ SIGNED = sigstruct.sign(unsigned(), samples.key())
 
 
 def test_the_bytes_lie_where_sgx_reads_them() -> None:
-    """Each field stands at the offset the Intel manual gives, and the whole is 1808 bytes."""
+    """Each field is at the Intel manual's offset, and the whole is 1808 bytes."""
     data = SIGNED.encode()
 
     assert len(data) == 1808
@@ -60,7 +60,7 @@ def test_others_read_the_signature() -> None:
 
 
 def test_the_quotients_spare_the_processor_its_divisions() -> None:
-    """The signature opens by Q1 and Q2 with multiplications and subtractions alone, as EINIT does it."""
+    """The signature opens by Q1 and Q2 only with multiplications and subtractions, as in EINIT."""
     n, s, q1, q2 = (
         int.from_bytes(part, "little") for part in (SIGNED.modulus, SIGNED.signature, SIGNED.q1, SIGNED.q2)
     )
@@ -110,7 +110,7 @@ def test_every_byte_is_covered() -> None:
     ],
 )
 def test_each_step_of_verify(changed: dict[str, object], message: str) -> None:
-    """Each numbered step refuses what breaks only it, and says so."""
+    """Each numbered step refuses what breaks only it, and reports it."""
     with pytest.raises(AuthenticityError) as caught:
         sigstruct.verify(dataclasses.replace(SIGNED, **changed))  # type: ignore[arg-type]
     assert caught.value.message == message
@@ -143,7 +143,7 @@ def _cube_root(value: int) -> int:
 
 
 def test_a_signature_made_elsewhere_goes_in() -> None:
-    """What a key kept elsewhere signs becomes the same structure as what a key at hand signs."""
+    """A signature by a key kept elsewhere gives the same structure as one by a local key."""
     made = samples.key().sign(unsigned().message(), padding.PKCS1v15(), hashes.SHA256())
     assert sigstruct.with_signature(unsigned(), samples.key().public_key(), made) == SIGNED
 
@@ -177,7 +177,7 @@ def _pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, password: bytes | 
     ],
 )
 def test_a_key_that_sgx_does_not_take(pem: bytes, message: str) -> None:
-    """A key of another kind is refused with a sentence that says what SGX takes."""
+    """A key of another kind is refused with a sentence that states what SGX accepts."""
     with pytest.raises(UsageError) as caught:
         sigstruct.load_key(pem, "author.pem")
     assert caught.value.message == message

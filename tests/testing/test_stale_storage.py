@@ -1,4 +1,4 @@
-"""The host that sets its database back is seen by whoever knew better."""
+"""A rollback of the host's database is detected by instances that knew newer state."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["stale_storage"]
 
 
 def test_set_back(stale_storage: StaleStorage) -> None:
-    """A running instance notices; without a witness one that starts then does not, and says so."""
+    """A running instance notices; without a witness a newly started one does not, and reports that."""
     stale_storage.storage.update(lambda store: store.put("t", "k", b"old"))
     kept = stale_storage.keep()
     stale_storage.storage.update(lambda store: store.put("t", "k", b"new"))

@@ -15,7 +15,7 @@ VOID = {"meta"}
 
 
 class _Reader(HTMLParser):
-    """Elements that are opened and closed in order, and what stands in them."""
+    """Elements that are opened and closed in order, and their contents."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -63,7 +63,7 @@ def test_says_everything() -> None:
 
 
 def test_names_the_evidence_that_was_judged() -> None:
-    """A page that is filed says which bytes it is about, and what their event log explains."""
+    """The page names the bytes it is about, and what their event log explains."""
     page = report_html.page(_judge(), log="3 events; <b>", sha256={"tpm_quote": "ab" * 32})
     assert f"<dt>SHA-256 of tpm_quote</dt><dd>{'ab' * 32}</dd>" in page
     assert "<dt>Event log</dt><dd>3 events; &lt;b&gt;</dd>" in page
@@ -71,7 +71,7 @@ def test_names_the_evidence_that_was_judged() -> None:
 
 
 def test_what_fails_stands_first_and_needs_no_colour() -> None:
-    """A failed rule is told by words, before those that are met."""
+    """A failed rule is marked in words, before those that are met."""
     _, text = _read(_judge(nonce=b"\1" * 16))
     assert text.index("✗ FAILS") < text.index("✓ met")
 
@@ -97,7 +97,7 @@ def test_self_contained() -> None:
 
 
 def test_hostile_text_is_escaped() -> None:
-    """Whatever evidence says of itself stands there as text."""
+    """All strings from evidence appear as text."""
     evil = '<script>alert("x")</script>&<img src=x onerror=y>'
     result = _judge()
     claims = dataclasses.replace(result.claims, kind=evil, anchor=evil)
@@ -108,7 +108,7 @@ def test_hostile_text_is_escaped() -> None:
 
 
 def test_what_the_evidence_came_in() -> None:
-    """The wrapper is told with what the evidence binds, shortened where it is long, and escaped."""
+    """The wrapper is shown with what the evidence binds, shortened if long, and escaped."""
     result = _judge()
     assert "Came in" not in _read(result)[1]
     for name, binds, said in (
@@ -127,7 +127,7 @@ def test_what_the_evidence_came_in() -> None:
 
 
 def test_text_that_turns_or_hides_other_text() -> None:
-    """Marks of direction, controls and halves of characters stand there by their numbers."""
+    """Direction marks, control characters and lone surrogates appear by their numbers."""
     evil = "\u202eno\u2066\x1b[2J\x00\ud800"
     result = _judge()
     rules = (dataclasses.replace(result.rules[0], got=evil), *result.rules[1:])

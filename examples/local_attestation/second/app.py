@@ -1,4 +1,4 @@
-"""Enclave B: it asks for a report made for itself, checks it, and says whom it met."""
+"""Enclave B: it requests a report for itself, checks it, and reports its peer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def challenge() -> tuple[bytes, bytes]:
 
 @app.ecall
 def meet(made: LocalReport, nonce: bytes) -> Peer:
-    """Check a report that was made for this enclave over a nonce of its own; each is good once."""
+    """Check a report for this enclave over this enclave's nonce; each nonce is valid once."""
     if nonce not in asked:
         raise PermissionError
     asked.discard(nonce)

@@ -65,8 +65,8 @@ class Line(Document, frozen=True):
     signature: SignatureBytes
 
 
-def append(path: Path, room: str, home: Home, kind: Kind, subject: str, time: Time) -> None:
-    """Append one event.
+def append(path: Path, room: str, home: Home, kind: Kind, subject: str, time: Time) -> int:
+    """Append one event. An incomplete last line is removed first: it is no statement of anybody.
 
     Args:
         path: the room's ``events.jsonl``.
@@ -76,8 +76,11 @@ def append(path: Path, room: str, home: Home, kind: Kind, subject: str, time: Ti
         subject: a name or a hash.
         time: aware; stored to the second.
 
+    Returns:
+        The size of the incomplete line that was removed, in bytes; normally 0.
+
     Raises:
-        FormatError: the log is full, or its last line is incomplete.
+        FormatError: the log is full, or its last line is longer than a line.
         UnavailableError: another file type is in its place, it cannot be written, or another process holds
             it.
     """
@@ -89,7 +92,8 @@ def append(path: Path, room: str, home: Home, kind: Kind, subject: str, time: Ti
             raise UnavailableError(f"{path}: want a file with one name, got one with another name as well")
         _hold(path, descriptor)
         size = os.fstat(descriptor).st_size
-        last = _last(path, descriptor, size)
+        last, torn = _last(path, descriptor, size)
+        size -= torn
         raw = encode(
             Event(
                 kind=kind,
@@ -104,6 +108,8 @@ def append(path: Path, room: str, home: Home, kind: Kind, subject: str, time: Ti
         if size + len(line) > MAX_BYTES:
             raise FormatError(f"{path}: want at most {MAX_BYTES} bytes, got more", code="too_large")
         try:
+            if torn:
+                os.ftruncate(descriptor, size)
             if os.write(descriptor, line) != len(line):
                 os.ftruncate(descriptor, size)
                 raise UnavailableError(f"{path}: cannot be written: no space for a line")
@@ -111,6 +117,7 @@ def append(path: Path, room: str, home: Home, kind: Kind, subject: str, time: Ti
             raise UnavailableError(f"{path}: cannot be written: {error.strerror}") from None
     finally:
         os.close(descriptor)
+    return torn
 
 
 def read(path: Path, room: str, keys: Callable[[str], Iterable[bytes]]) -> tuple[Event, ...]:
@@ -172,23 +179,24 @@ def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
         if not raw.endswith(b"\n"):
             if len(raw) > MAX_LINE:
                 raise FormatError(f"{what}: want at most {MAX_LINE} bytes, got more", code="too_large")
-            raise FormatError(f"{what}: want a line feed at its end, got the file's end", code="truncated")
+            raise FormatError(
+                f"{what}: want a line feed at its end, got the file's end",
+                hint="the next command that writes to the log removes what is incomplete",
+                code="truncated",
+            )
         yield what, raw[:-1]
     if number == 0:
         raise FormatError(f"{path.name}: want at least one line, got none", code="truncated")
 
 
-def _last(path: Path, descriptor: int, size: int) -> bytes:
-    """The last line without its end; empty if there is none."""
-    if size == 0:
-        return b""
-    end = os.pread(descriptor, MAX_LINE + 2, max(0, size - MAX_LINE - 2))
-    if not end.endswith(b"\n"):
-        raise FormatError(f"{path}: want a line feed at its end, got none", code="truncated")
-    last = end[:-1].rpartition(b"\n")[2]
-    if len(last) > MAX_LINE:
+def _last(path: Path, descriptor: int, size: int) -> tuple[bytes, int]:
+    """The last complete line without its end, empty if there is none; and the size of what follows it."""
+    end = os.pread(descriptor, 2 * (MAX_LINE + 1), max(0, size - 2 * (MAX_LINE + 1)))
+    lines, feed, torn = end.rpartition(b"\n")
+    last = lines.rpartition(b"\n")[2] if feed else b""
+    if max(len(last), len(torn)) > MAX_LINE:
         raise FormatError(f"{path}: want a last line of at most {MAX_LINE} bytes, got more", code="too_large")
-    return last
+    return last, len(torn)
 
 
 def _signed(line: Line, keys: Iterable[bytes], what: str) -> bool:

@@ -62,7 +62,7 @@ def read_terms(text: str, table: pl.DataFrame, now: datetime.datetime, what: str
         FormatError: not TOML, or not terms; names the table and the key.
         PolicyError: a column that the table does not have, or terms that contradict themselves.
     """
-    document = toml.loads(text.encode(), what, parse_float=decimal.Decimal)
+    document = toml.loads(text.encode(), what, parse_float=_decimal)
     if "analysis" in document and "allow" not in document:
         raise FormatError(
             f"{what}: want the terms of a data set, got a plan of analyses",
@@ -85,3 +85,14 @@ def read_terms(text: str, table: pl.DataFrame, now: datetime.datetime, what: str
     )
     terms.check(what)
     return terms
+
+
+def _decimal(text: str) -> decimal.Decimal:
+    """A number of TOML, exact; written out it has at most some hundred digits, whatever its exponent."""
+    try:
+        found = decimal.Decimal(text)
+    except decimal.InvalidOperation:
+        raise ValueError("want an exponent from -99 to 99") from None
+    if found.is_finite() and abs(found.adjusted()) > 99:
+        raise ValueError("want an exponent from -99 to 99")
+    return found

@@ -28,7 +28,7 @@ class Past:
         txid: of it.
         public: its writes in plain.
         private: its writes that were encrypted.
-        components: what its leaf is made of: a receipt is made from them.
+        components: of its leaf: a receipt needs them.
     """
 
     txid: TxId

@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+from cryptography.utils import CryptographyDeprecationWarning
 
 from kluis.errors import AuthenticityError, FormatError, UsageError
 from kluis.formats.ccf import cose_receipt
@@ -100,7 +101,7 @@ def load_certificate(pem: str, what: str) -> x509.Certificate:
         certificate = x509.load_pem_x509_certificate(pem.encode())
         if isinstance(certificate.public_key(), ec.EllipticCurvePublicKey):
             return certificate
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm, CryptographyDeprecationWarning):
         pass
     raise FormatError(
         f"{what}: want a PEM certificate of a key on a curve, got something else", code="bad_type"

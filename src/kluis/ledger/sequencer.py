@@ -6,15 +6,17 @@ up, and a later view begins: an entry's nonce is its view and seqno, and no nonc
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
+from binascii import hexlify
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from kluis.errors import UsageError
 from kluis.formats.ccf import signature, tables
 from kluis.formats.ccf.domain import NO_CLAIMS, Writes, encode_writes
-from kluis.formats.ccf.entry import CHUNK_AFTER, CHUNK_BEFORE, LEAST_SIZE, MAX_SIZE
+from kluis.formats.ccf.entry import CHUNK_AFTER, CHUNK_BEFORE, FLAGS, LEAST_SIZE, MAX_SIZE, VERSION
 from kluis.formats.ccf.receipt import Components
 from kluis.formats.ccf.txid import MAX_VIEW, TxId
 from kluis.ledger.merkle import Tree
@@ -25,6 +27,9 @@ CHUNK_SIZE: Final = 5 * 1024 * 1024
 # Of a public domain, before its records: type, seqno, two digests, and a version that is always 0.
 _FIXED: Final = 81
 _KIND: Final = b"\x04"
+_NONE: Final = bytes(8)
+_ONE: Final = (1).to_bytes(8, "little")
+_FLAGS: Final = tuple(bytes((VERSION, flags)) for flags in range(FLAGS + 1))
 
 
 class Batch(NamedTuple):
@@ -132,13 +137,23 @@ class Sequencer:
         """
         if len(claims_digest) != 32:
             raise UsageError(f"claims digest: want 32 bytes, got {len(claims_digest)}")
-        shown: dict[str, dict[bytes, bytes | None]] = {}
-        hidden: dict[str, dict[bytes, bytes | None]] = {}
-        for name in sorted(writes):
+        public = private = b""
+        for name in sorted(writes) if len(writes) > 1 else writes:
+            shown, head = _head(name)
             changes = writes[name]
-            ordered = {key: changes[key] for key in sorted(changes)}
-            (shown if tables.is_public(name) else hidden)[name] = ordered
-        public, private = encode_writes(shown), encode_writes(hidden)
+            if len(changes) == 1:
+                ((key, value),) = changes.items()
+                record = b"".join(
+                    (head, _ONE, _size(key), key, _size(value), value, _NONE)
+                    if value is not None
+                    else (head, _NONE, _ONE, _size(key), key)
+                )
+            else:
+                record = encode_writes({name: {key: changes[key] for key in sorted(changes)}})
+            if shown:
+                public += record
+            else:
+                private += record
         size = LEAST_SIZE + _FIXED + len(public) + len(private)
         if size > MAX_SIZE:
             raise UsageError(f"entry: want at most {MAX_SIZE} bytes, got {size}")
@@ -205,6 +220,17 @@ class Sequencer:
         return writes
 
 
+@functools.lru_cache(maxsize=1024)
+def _head(name: str) -> tuple[bool, bytes]:
+    """Whether a table is public, and the beginning of a record of it."""
+    raw = name.encode()
+    return tables.is_public(name), _size(raw) + raw + bytes(16)
+
+
+def _size(data: bytes) -> bytes:
+    return len(data).to_bytes(8, "little")
+
+
 def seal_entries(
     pending: list[_Pending], view: int, first: int, secrets: Secrets
 ) -> tuple[list[bytes], list[bytes], list[Components]]:
@@ -222,9 +248,9 @@ def seal_entries(
         if seqno >= until:
             secret, until = secrets.span(seqno)
             encrypt, commit = secret.aead.encrypt, secret.commit_secret
-        text = f"{view}.{seqno}"
-        evidence = f"ce:{text}:{mac(commit, text.encode(), 'sha256').hex()}"
-        evidence_digest = hashed(evidence.encode()).digest()
+        txid = b"%d.%d" % (view, seqno)
+        evidence = b"ce:%b:%b" % (txid, hexlify(mac(commit, txid, "sha256")))
+        evidence_digest = hashed(evidence).digest()
         number = seqno.to_bytes(8, "little")
         iv = number + view_bytes
         public = b"".join((_KIND, number, claims, evidence_digest, zeros, records))
@@ -232,7 +258,7 @@ def seal_entries(
         size = LEAST_SIZE + len(public) + len(private)
         entry = b"".join(
             (
-                b"\x01%c" % flags,
+                _FLAGS[flags],
                 size.to_bytes(6, "little"),
                 sealed[-16:],
                 iv,
@@ -244,5 +270,5 @@ def seal_entries(
         write_set = hashed(entry).digest()
         entries.append(entry)
         leaves.append(hashed(write_set + evidence_digest + claims).digest())
-        components.append(Components(write_set, evidence, claims))
+        components.append(Components(write_set, evidence.decode(), claims))
     return entries, leaves, components

@@ -1,4 +1,4 @@
-"""An enclave that computes with everything that brings threads and memory of its own."""
+"""An enclave that computes with every library that has its own threads and allocator."""
 
 from kluis.enclave import Enclave
 

@@ -47,7 +47,7 @@ def bring(collateral: bytes) -> None:
 
 @app.ecall(raises=(KluisError, httpx.HTTPError))
 def ask() -> str:
-    """Ask the one at the other end of the host's socket for its secret."""
+    """Request the secret of the peer at the other end of the host's socket."""
     transport = AttestedTransport(ALIKE, present=attest_self, backend=Granted("connect:other"))
     with httpx.Client(transport=transport, timeout=120) as client:
         return client.get("https://other/secret").text

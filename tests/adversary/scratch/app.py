@@ -31,7 +31,7 @@ def rewrite(name: str, seed: str, copies: int) -> int:
 
 @app.ecall
 def read(name: str, seed: str) -> int:
-    """How often the secret stands in a file of this name."""
+    """Count the secret's occurrences in a file of this name."""
     with open(f"/scratch/{name}", "rb") as file:
         return file.read().count(secret_of(seed))
 

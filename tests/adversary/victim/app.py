@@ -103,7 +103,7 @@ def _mapped_code() -> object:
 
 @app.ecall
 def call_written_code() -> int:
-    """The same, asked of the kernel by number: what the code returns."""
+    """The same, by system call number: returns what the code returns."""
     descriptor = os.memfd_create("code")
     os.write(descriptor, bytes.fromhex("b82a000000c3").ljust(4096, b"\0"))  # mov eax, 42; ret
     call = ctypes.CDLL(None, use_errno=True).syscall

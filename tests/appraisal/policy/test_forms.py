@@ -1,4 +1,4 @@
-"""Forms: how each want stands in a policy, what is refused, and what is drafted."""
+"""Forms: how each want appears in a policy, what is refused, and what is drafted."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_any_is_said(form: Form) -> None:
 
 
 def test_names_in_small_letters() -> None:
-    """An FMSPC is the same in capitals and in small letters; other names are compared as they stand."""
+    """An FMSPC is the same in upper and lower case; other names are compared exactly."""
     small = '["00806f050000", "00906ED50000"]'
     assert _read(Form(Named, fmspcs=True), small) == Named(frozenset({"00806F050000", "00906ED50000"}))
     assert _read(Form(Named), small) == Named(frozenset({"00806f050000", "00906ED50000"}))
@@ -151,7 +151,7 @@ def test_refuses(name: str) -> None:
 
 
 def test_references() -> None:
-    """A reference value is wanted where there may be one, in so many words."""
+    """A reference value is required explicitly where one is allowed."""
     for form in (
         Form(wants.OneOf, referenced=True),
         Form(structured.Registers, pattern=r"pcr[0-7]", referenced=True),
@@ -207,7 +207,7 @@ def test_draft_of_what_is_not_there(form: Form, value: Value) -> None:
 
 
 def test_draft_of_some_registers() -> None:
-    """A form may draft some registers alone; of none it drafts any."""
+    """A form may draft only some registers; by default it drafts all."""
     form = Form(structured.Registers, pattern=r"pcr[0-9]", drafted=r"pcr[4-7]")
     registers = {"pcr0": digest(1), "pcr4": digest(2)}
     assert form.draft(registers) == structured.Registers({"pcr4": frozenset({b"\2" * 48})})

@@ -1,4 +1,4 @@
-"""Reference values: read from TOML and from manifests, and wanted where a policy says so."""
+"""Reference values: read from TOML and from manifests, and required where a policy uses them."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_another_value_fails() -> None:
 
 
 def test_a_policy_by_image_is_left_alone() -> None:
-    """A policy that names its images asks for no reference values."""
+    """A policy that names its images needs no reference values."""
     assert isinstance(POLICY.identity, ByImage)
     assert ReferenceValues.loads(TOML.encode()).apply(POLICY) is POLICY
 
@@ -210,7 +210,7 @@ def test_what_stands_beside_a_digest_is_not_left_out(name: str) -> None:
 
 @pytest.mark.parametrize("model", [*Tee, "sev-snp", "Nitro-Enclaves", "ARM-CCA"])
 def test_whose_a_model_is(model: str) -> None:
-    """The model of an environment is a TEE's name or its maker's, and says how its registers are called."""
+    """The model of an environment is a TEE's name or its vendor's, and determines its registers' names."""
     others = {"sev-snp": Tee.SNP, "Nitro-Enclaves": Tee.NITRO, "ARM-CCA": Tee.CCA}
     tee = others.get(model) or Tee(model)
     data = manifest(comid({1: {2: [[7, A]]}}, kind={2: model}))
@@ -237,20 +237,20 @@ def test_how_measurements_and_registers_are_named() -> None:
 
 @pytest.mark.parametrize("values", [{2: []}, {2: [[7, A]], 14: {0: []}}, {2: [], 14: {0: [[7, A]]}}])
 def test_no_digest_is_not_any_digest(values: object) -> None:
-    """An empty list of what a thing may be is refused, and not taken for nothing said of it."""
+    """An empty list of allowed values is refused, and not read as no condition."""
     with pytest.raises(FormatError, match=r"CoMID\.digests: want at least 1, got 0"):
         ReferenceValues.from_corim(manifest(comid({1: values}, kind={2: "TDX"})), key=None, now=NOW)
 
 
 def test_a_profile_is_not_passed_over() -> None:
-    """A manifest of a profile, none of which is known here, is rejected whole, as its specification asks."""
+    """A manifest with an unknown profile is rejected whole, as its specification requires."""
     for profile, shown in (("tag:vendor,2026:x", "tag:vendor"), (cbor2.CBORTag(111, b"\x2a"), "2a")):
         with pytest.raises(UnsupportedError, match=f"want no profile, got '{shown}"):
             ReferenceValues.from_corim(manifest(MEASURED, _3=profile), key=None, now=NOW)
 
 
 def test_a_signature_that_has_run_out() -> None:
-    """A signature's own validity holds beside the manifest's."""
+    """A signature's own validity applies in addition to the manifest's."""
     for when, code in (({0: 0, 1: 1}, "corim_expired"), ({0: 1 << 33, 1: 1 << 34}, "corim_not_yet_valid")):
         meta = cbor2.dumps({0: {0: "somebody"}, 1: when})
         data = cose.sign1(manifest(MEASURED, _4={1: 1 << 33}), KEY, {8: meta})
@@ -398,7 +398,7 @@ def test_corim_out_of_its_time() -> None:
     ],
 )
 def test_a_manifest_of_nothing_known(data: bytes) -> None:
-    """A manifest that says nothing of what is known here is refused, and never read as everything."""
+    """A manifest without any known environment is refused, and never read as matching everything."""
     with pytest.raises(FormatError) as caught:
         ReferenceValues.from_corim(data, key=None, now=NOW)
     assert caught.value.hint == "name the TEE: --reference TEE=FILE"

@@ -91,7 +91,7 @@ NAMES = [line.strip("[]") for line in GOOD.splitlines() if line.startswith("[")]
 
 @pytest.mark.parametrize("key", KEYS)
 def test_every_key_must_stand_there(key: str) -> None:
-    """A policy that leaves one thing unsaid does not load, and says which."""
+    """A policy without one of the keys does not load; the error names it."""
     text = "\n".join(line for line in GOOD.splitlines() if not line.startswith(f"{key} = "))
     with pytest.raises(FormatError) as caught:
         loads(text.encode())
@@ -295,7 +295,7 @@ REFUSED: dict[str, tuple[bytes, type[KluisError], str]] = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_refuses(name: str) -> None:
-    """A policy that accepts nothing, contradicts itself or says what nobody knows does not load."""
+    """A policy that accepts nothing, contradicts itself or has unknown keys does not load."""
     data, error, message = REFUSED[name]
     with pytest.raises(KluisError) as caught:
         loads(data)
@@ -309,7 +309,7 @@ def _foreign(report_data: str) -> bytes:
 
 
 def test_foreign_enclave() -> None:
-    """A policy for another maker's enclave states its report data, and nothing of a launch."""
+    """A policy for another vendor's enclave states its report data, and nothing of a launch."""
     assert loads(_foreign("ab" * 64)).binding == ReportDataBinding(report_data=b"\xab" * 64)
     for size in (1, 63, 65):
         with pytest.raises(UsageError) as caught:
@@ -485,7 +485,7 @@ def test_every_key_of_version_2_must_stand_there(key: str) -> None:
 
 
 def test_a_key_that_is_misspelt() -> None:
-    """Where a key of nearly that name stands there, it is what is told, and not to draft all anew."""
+    """For a misspelt key the hint names it, and not a new draft."""
     with pytest.raises(FormatError) as caught:
         loads(_whole("measurements = ", "measurement = "))
     assert str(caught.value).endswith(".measurements: is not stated")
@@ -510,7 +510,7 @@ def test_a_key_that_is_misspelt() -> None:
     ],
 )
 def test_what_mends_a_policy(old: str, new: str, hint: str) -> None:
-    """Whoever edited it by hand hears what to write there, and never to export it again."""
+    """An author who edited it by hand gets the text to write, and never a hint to export it again."""
     assert old in WHOLE
     with pytest.raises(FormatError) as caught:
         loads(_whole(old, new))
@@ -518,7 +518,7 @@ def test_what_mends_a_policy(old: str, new: str, hint: str) -> None:
 
 
 def test_report_data_that_is_no_word() -> None:
-    """What may stand there is told whole, and what does."""
+    """The error lists the allowed words and the actual one."""
     with pytest.raises(FormatError) as caught:
         loads(_whole('report_data = "given"', 'report_data = "none"'))
     assert str(caught.value) == (
@@ -534,7 +534,7 @@ def test_a_table_in_capitals() -> None:
 
 
 def test_no_two_keys_are_taken_for_each_other() -> None:
-    """A key that is left out is never told to be another one of the same table."""
+    """A missing key is never reported as another one of the same table."""
     for table in TABLES.values():
         for one, other in itertools.permutations([field.key for field in table], 2):
             assert not difflib.get_close_matches(one, [other], 1, MISSPELT)
@@ -649,7 +649,7 @@ def test_only_our_errors(data: bytes) -> None:
 
 
 def test_strict() -> None:
-    """The strict policy accepts no debug, no lack, no insecure grant and no stale platform."""
+    """The strict policy accepts no debug, no missing protection, no insecure grant and no stale platform."""
     made: Any = strict(
         ByImage(image_ids=frozenset({bytes(32)})),
         protection=frozenset({ProtectionLevel.HARDWARE_SGX}),
@@ -675,7 +675,7 @@ measurements = ["{"cd" * 32}", "{"ef" * 32}"]
 
 
 def test_releases() -> None:
-    """What releases have stands beside the tables, and is written as it was read."""
+    """Values of releases are kept outside the tables, and written as they were read."""
     policy = loads(RELEASES.encode())
     assert isinstance(policy.identity, ByTable)
     assert [each.name for each in policy.identity.releases[Tee.SGX]] == ["4.2", "4.3"]

@@ -43,7 +43,7 @@ def test_as_many_and_as_deep_as_there_may_be() -> None:
 
 @pytest.mark.parametrize(("given", "good"), [(0, True), (7, True), (-1, False), (8, False), (True, False)])
 def test_numbers(given: object, good: bool) -> None:
-    """A number, and each of a list, is one of 0 to the most; truth is none."""
+    """A number, and each of a list, is between 0 and the maximum; booleans are refused."""
     for read, value in ((Table.number, given), (Table.numbers, [3, given])):
         table = Table({"a": value}, "it", "hint")
         if good:

@@ -41,7 +41,7 @@ def test_what_is_written_is_read(policy: Policy) -> None:
 
 @pytest.mark.parametrize("first", [FIRST, SECOND])
 def test_a_document_that_says_all_is_what_its_id_is_of(first: Policy) -> None:
-    """Days and seconds of any number are in the document; parts of them are beside it, each another id."""
+    """Whole days and seconds are in the document; fractions give another id each."""
     one = dataclasses.replace(
         first, max_collateral_age=timedelta(days=31), max_evidence_age=timedelta(seconds=301)
     )
@@ -59,7 +59,7 @@ def _of(*releases: Release, debug: bool = False) -> bytes:
 
 
 def test_an_id_holds_what_releases_have_and_every_rule() -> None:
-    """Digests that differ in their middle alone, registers, and rules beside releases are other ids."""
+    """Digests that differ only in the middle, registers, and rules next to releases give other ids."""
     middle = A[:20] + b"\0" + A[21:]
     held = [OneOf(frozenset({each})) for each in (A, middle, B)]
     registers = Registers({"rtmr1": frozenset({A})})

@@ -112,7 +112,7 @@ def test_bits_that_no_mask_looks_at(mask: int, value: int) -> None:
 
 
 def test_registers_that_fail_are_told_in_order() -> None:
-    """Of registers, those that fail are told, sorted."""
+    """Of registers, the failing ones are reported, sorted."""
     want = structured.Registers({f"pcr{index}": frozenset({A}) for index in (7, 0, 4)})
     assert want.failing({"pcr0": digest(0xAA, 32)}) == ["pcr4", "pcr7"]
 
@@ -151,14 +151,14 @@ def test_shown(value: Value, text: str) -> None:
 
 
 def test_very_many_alternatives_are_counted() -> None:
-    """A long list is told by its first entries and how many more there are."""
+    """Of a long list the first entries are reported, and the number of others."""
     assert values.either(range(10, 23)) == " or ".join(map(str, range(10, 23)))
     assert values.either(range(10, 24)).endswith(" or 21 or one of 2 more")
     assert values.either(range(10, 30)).endswith(" or 21 or one of 8 more")
 
 
 def test_written() -> None:
-    """Lists and tables are sorted, and a key that is not bare is quoted; text stands as it is."""
+    """Lists and tables are sorted, and a key that is not bare is quoted; text is unchanged."""
     assert values.listed({"b", "a"}) == '["a", "b"]'
     assert values.listed({2, 0}) == "[0, 2]"
     assert values.table({"b c": 1, "a": 2}, str) == '{ a = 2, "b c" = 1 }'
@@ -183,7 +183,7 @@ def test_text_is_no_list(make: Callable[[], Want]) -> None:
 
 
 def test_registers_stand_as_people_count() -> None:
-    """PCR 2 comes before PCR 10, in a policy and in what a rule says."""
+    """PCR 2 comes before PCR 10, in a policy and in a rule's text."""
     value = digest(0xAA)
     names = [f"pcr{index}" for index in (10, 2, 1)]
     want = structured.Registers({name: frozenset({value.value}) for name in names})

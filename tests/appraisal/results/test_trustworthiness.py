@@ -1,4 +1,4 @@
-"""The trustworthiness vector: what no rule asks about has no number, and the status is never better."""
+"""The trustworthiness vector: an aspect without a rule has no number, and the status is never better."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_labels_and_numbers() -> None:
 
 
 def test_vector() -> None:
-    """One failed rule refuses its aspect, whatever else is met; what nothing asks about is not there."""
+    """One failed rule refuses its aspect, whatever else is met; an aspect without a rule is absent."""
     rules = [
         _rule(Aspect.HARDWARE, True),
         _rule(Aspect.EXECUTABLES, True),
@@ -66,7 +66,7 @@ def test_vector() -> None:
 
 
 def test_known_vulnerabilities() -> None:
-    """A platform that its maker does not call up to date has hardware with known weaknesses."""
+    """A platform that its vendor does not rate up to date has hardware with known weaknesses."""
     met = [_rule(Aspect.HARDWARE, True)]
     assert trustworthiness.vector(met, ProtectionLevel.VTPM, vulnerable=True) == {Aspect.HARDWARE: 32}
     assert trustworthiness.vector([], ProtectionLevel.VTPM, vulnerable=True) == {}

@@ -91,7 +91,7 @@ def _launched(policy: Policy = POLICY, **changes: Any) -> AttestationResult:
 
 
 def test_everything_met() -> None:
-    """Good evidence meets every rule, and every rule is told."""
+    """Good evidence meets every rule, and every rule is reported."""
     result = _judge()
     assert result.verdict is Verdict.AFFIRMING
     assert result.summary == "affirming (20 rules met)"
@@ -135,7 +135,7 @@ HARD, KEPT, CODE, WHO = Aspect.HARDWARE, Aspect.CONFIGURATION, Aspect.EXECUTABLE
 
 
 def test_what_every_rule_says() -> None:
-    """What is wanted and had, of which aspect, whether it grows stale, and whether meeting it says much."""
+    """Expected and actual value, the aspect, whether it grows stale, and whether meeting it means much."""
     data, config, image, nonce = map(short, (FORGE.body().report_data, FORGE.body().configid, IMAGE, NONCE))
     age = (
         "evidence_age",
@@ -461,7 +461,7 @@ def _empty_nonce() -> AttestationResult:
 
 @pytest.mark.parametrize("name", FAILURES)
 def test_rule(name: str) -> None:
-    """Each rule fails for its own evidence, says want, got and fix, and lets the others run."""
+    """Each rule fails for its evidence, reports expected, actual and fix, and lets the others run."""
     judge, want = FAILURES[name]
     result = judge()
     assert {rule.name: (rule.want, rule.got) for rule in result.failed} == want
@@ -543,12 +543,12 @@ def test_warnings(name: str) -> None:
 
 
 def test_up_to_date_advisories_are_no_matter() -> None:
-    """Advisories of an UpToDate platform are mended ones."""
+    """Advisories of an UpToDate platform are fixed ones."""
     assert _judge(_status(tcbStatus="UpToDate", advisoryIDs=["KLUIS-1"])).verdict is Verdict.AFFIRMING
 
 
 def test_advisories_that_are_accepted_are_named() -> None:
-    """What the maker has told of stands there where the policy accepts it, and where an update mended it."""
+    """The vendor's advisories are listed if the policy accepts them, and if an update fixed them."""
     accepted = _policy(tcb_statuses=OUT_OF_DATE_ALLOWED, advisories=frozenset({"KLUIS-1", "KLUIS-2"}))
     mended = _judge(_status(tcbStatus="UpToDate", advisoryIDs=["KLUIS-1"]))
     for result, got in (
@@ -561,7 +561,7 @@ def test_advisories_that_are_accepted_are_named() -> None:
 
 
 def test_what_nothing_ends() -> None:
-    """A key without a certificate, and one that its maker gave no end, are valid without end."""
+    """A key without a certificate, and one without an end date, are valid without end."""
     endless = dataclasses.replace(
         _evidence().value, valid_until=datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
     )
@@ -570,7 +570,7 @@ def test_what_nothing_ends() -> None:
 
 
 def test_what_is_not_what_it_should_be() -> None:
-    """Text for bytes, and claims that nobody verified, are told as that, before any rule runs."""
+    """Text for bytes, and unverified claims, are reported as that, before any rule runs."""
     untyped: Any = appraise
     given = {"nonce": None, "runtime_data": None, "launch_configuration": None, "now": NOW}
     for words, message in (
@@ -599,14 +599,16 @@ def test_the_shortest_nonce() -> None:
 
 
 def test_nonce_not_asked_for() -> None:
-    """A policy that asks for no nonce has no rule of it."""
+    """A policy without a nonce has no rule for it."""
     result = _judge(policy=_binding(nonce=False), nonce=None)
     assert "nonce" not in {rule.name for rule in result.rules}
     assert result.verdict is Verdict.AFFIRMING
 
 
 def test_hardware_measures_pages() -> None:
-    """Under a maker's root the measurement is of pages, and the runtime data's image id is another number."""
+    """Under a vendor's root the measurement is of pages, and the runtime data's image id is another
+    number.
+    """
     claims = dataclasses.replace(_evidence().value, anchor="Intel SGX Root CA")
     from kluis.evidence.verified import mint
 
@@ -634,7 +636,7 @@ def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) 
     [(timedelta(seconds=119), "119 s"), (timedelta(hours=3), "3 h"), (timedelta(hours=95), "95 h")],
 )
 def test_ages_are_readable(age: timedelta, shown: str) -> None:
-    """Ages are told in the unit that fits."""
+    """Ages are shown in the unit that fits."""
     result = _judge(now=NOW + age)
     assert result.rules[9].got == f"{shown}, valid until 2026-07-01T11:55Z"
 
@@ -654,7 +656,7 @@ def test_by_table() -> None:
 
 
 def test_a_tee_without_a_table_is_refused() -> None:
-    """Evidence of a TEE that the policy has no table for fails, whatever else it says."""
+    """Evidence of a TEE without a table in the policy fails, whatever its other claims."""
     claims = dataclasses.replace(_evidence().value, tee=Tee.TDX)
     tee, *_ = platform_rules(claims, _policy(identity=WHOLE), NOW)
     assert (tee.name, tee.ok, tee.want, tee.got) == ("tee", False, "sgx", "tdx")
@@ -663,7 +665,7 @@ def test_a_tee_without_a_table_is_refused() -> None:
 
 
 def test_a_policys_tables_cannot_be_changed() -> None:
-    """What a policy was made of may change later; the policy does not."""
+    """Changing a policy's inputs later does not change the policy."""
     given = {Tee.SGX: dict(WHOLE.tables[Tee.SGX])}
     identity = ByTable(tables=given)
     given[Tee.SGX]["measurements"] = ANY
@@ -695,7 +697,7 @@ def test_the_longest_report_data() -> None:
 
 
 def test_strict() -> None:
-    """A strict policy leaves out nothing, and asks for more than a policy must."""
+    """A strict policy leaves out nothing, and requires more than the minimum."""
     assert strict(
         BY_SIGNER,
         protection=frozenset({ProtectionLevel.PROCESS}),
@@ -726,7 +728,7 @@ def test_strict() -> None:
 
 
 def test_a_table_of_another_tee_than_the_claims() -> None:
-    """Bits and registers that the evidence does not have meet no want, and are told as none."""
+    """Bits and registers that the evidence does not have meet no want, and are reported as none."""
     claims = dataclasses.replace(_evidence().value, tee=Tee.TDX)
     table = {field.key: ANY for field in TABLES[Tee.TDX]} | {
         "attributes": Masked(mask=1, value=0),
@@ -740,7 +742,7 @@ def test_a_table_of_another_tee_than_the_claims() -> None:
 
 
 def test_any_is_told() -> None:
-    """What a policy leaves open by saying any is met, and told where it leaves too much open."""
+    """Wants of "any" are met, and reported if they leave too much open."""
     anything = ByTable(tables={Tee.SGX: {field.key: ANY for field in TABLES[Tee.SGX]}})
     result = _judge(
         policy=_policy(
@@ -777,7 +779,7 @@ def test_any_code_is_told(opened: set[str], told: bool) -> None:
 
 
 def test_what_no_maker_judges_is_no_warning() -> None:
-    """A platform that its maker does not judge is not told as one that is out of date."""
+    """A platform that its vendor does not rate is not reported as out of date."""
     claims = dataclasses.replace(_evidence().value, tcb=NOT_JUDGED)
     policy = _policy(tcb_statuses=frozenset({TcbStatus.NOT_JUDGED}), min_evaluation=ANY)
     result = _judge(mint(claims), policy)
@@ -793,7 +795,7 @@ def test_code_that_nobody_signed() -> None:
 
 
 def test_a_field_speaks_of_its_own_aspect() -> None:
-    """What a table asks of hardware is said of hardware, met or not; of code, of code."""
+    """A want about hardware is reported for hardware, met or not; one about code, for code."""
     rules = {rule.name: rule for rule in _judge(policy=_policy(identity=WHOLE)).rules}
     for field in TABLES[Tee.SGX]:
         assert rules[field.rule].aspect is field.aspect, field.key
@@ -804,7 +806,7 @@ def test_a_field_speaks_of_its_own_aspect() -> None:
 
 
 def test_foreign_evidence_has_no_documents() -> None:
-    """Documents of a Kluis enclave that come with evidence of something else are not told as proven."""
+    """Documents of a Kluis enclave that come with other evidence are not reported as proven."""
     binding = ReportDataBinding(report_data=FORGE.body().report_data)
     result = _judge(policy=_policy(binding=binding))
     assert (result.runtime_data, result.launch) == (None, None)
@@ -833,21 +835,21 @@ def test_a_clock_without_a_zone() -> None:
     ],
 )
 def test_a_policy_made_of_text(changes: dict[str, Any]) -> None:
-    """A level is in the name of another: a policy that names one where a set belongs is none."""
+    """A level is a substring of another: a policy with a string instead of a set is refused."""
     with pytest.raises(UsageError, match=r"want a set of values, got str$"):
         _policy(**changes)
 
 
 @pytest.mark.parametrize(("day", "ok"), [(1, True), (31, True), (32, True), (33, False)])
 def test_a_level_of_a_day_or_later(day: int, ok: bool) -> None:
-    """A platform's TCB level is as late as the policy asks, or later."""
+    """A platform's TCB level is as recent as the policy requires, or more recent."""
     since = date(2026, 5, 1) + timedelta(days=day - 1)
     rule = next(rule for rule in _judge(policy=_policy(min_tcb_date=since)).rules if rule.name == "tcb_date")
     assert (rule.ok, rule.want, rule.got) == (ok, f"{since} or later", "2026-06-01")
 
 
 def test_what_is_not_there_meets_no_least() -> None:
-    """Where the maker publishes no evaluation, date or collateral, a policy that wants one fails."""
+    """If the vendor publishes no evaluation, date or collateral, a policy that requires one fails."""
     claims = dataclasses.replace(_evidence().value, tcb=NOT_JUDGED, collateral_issued=None)
     policy = _policy(min_tcb_date=date(2026, 1, 1))
     failed = {rule.name: rule.got for rule in platform_rules(claims, policy, NOW) if not rule.ok}
@@ -879,7 +881,7 @@ def test_the_status_is_never_better_than_the_vector() -> None:
 
 
 def test_a_platform_on_a_denylist_is_refused() -> None:
-    """Where the policy asks the dated lists, a broken product line fails; where it does not, it is told."""
+    """If the policy uses the dated lists, a broken product line fails; otherwise it is reported."""
     asked = dataclasses.replace(_policy(identity=WHOLE), denylists=True)
     for policy, ok in ((asked, False), (dataclasses.replace(asked, denylists=False), True)):
         rule = {rule.name: rule for rule in platform_rules(SNP, policy, NOW)}["denylist"]
@@ -937,7 +939,7 @@ def test_the_last_moment_is_in_time() -> None:
     ],
 )
 def test_ages_change_their_unit(age: timedelta, text: str) -> None:
-    """From two of a larger unit on, ages are told in it; days from four on."""
+    """From two of a larger unit on, ages are shown in it; days from four on."""
     assert shown(age) == text
 
 

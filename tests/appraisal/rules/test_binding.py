@@ -87,7 +87,7 @@ def test_binding(name: str) -> None:
     assert [rule.name for rule in rules if not rule.ok] == failing
     assert all(rule.want and rule.got and (rule.ok or rule.fix) for rule in rules)
     assert [rule.name for rule in rules] == ["report_data", *["nonce"] * binding.nonce]
-    # What it was made for says nothing of which instance made it.
+    # Its purpose does not identify the instance that made it.
     assert not any(rule.affirms for rule in rules)
     stale = {rule.name for rule in rules if rule.stale}
     session = {"report_data"} if binding.report_data is Session.NONCE else set()
@@ -125,13 +125,13 @@ def test_what_is_told(
     given: bytes | None,
     told: tuple[str, str, str],
 ) -> None:
-    """What is wanted, had and mends it, in this order; it is said of the instance."""
+    """Expected, actual and fix, in this order; reported for the instance."""
     (rule,) = (rule for rule in report_data_rules(claims, binding, nonce, given) if not rule.ok)
     assert (rule.want, rule.got, rule.fix, rule.aspect) == (*told, Aspect.INSTANCE_IDENTITY)
 
 
 def test_where_there_is_no_place_for_a_nonce() -> None:
-    """Evidence that cannot hold a nonce is told apart from evidence over another one."""
+    """Evidence that cannot hold a nonce is distinguished from evidence over another one."""
     binding = ReportDataBinding(report_data=ANY, nonce=True)
     fixes = [list(report_data_rules(c, binding, NONCE, None))[1].fix or "" for c in (SGX, NITRO_LIKE)]
     assert fixes == [

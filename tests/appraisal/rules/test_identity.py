@@ -72,7 +72,7 @@ def _other(want: Want) -> Want:
 
 
 def test_ages_have_their_unit() -> None:
-    """A document's age is told in seconds, as the policy has it."""
+    """A document's age is reported in seconds, as in the policy."""
     rules = {rule.name: rule for rule in identity_rules(SAMPLES[Tee.NITRO], _drafted(Tee.NITRO))}
     assert (rules["document_age"].want, rules["document_age"].got) == ("at most 300 s", "7 s")
 
@@ -92,7 +92,7 @@ def test_what_is_drafted_is_met(tee: Tee) -> None:
 
 @pytest.mark.parametrize(("tee", "field"), MANY, ids=lambda one: getattr(one, "key", one))
 def test_another_value_fails_its_rule_alone(tee: Tee, field: Field) -> None:
-    """Wanting another value of one field fails that field's rule, says want, got and fix, and no other."""
+    """Requiring another value of one field fails only its rule, with expected, actual and fix."""
     drafted = dict(_drafted(tee).tables[tee])
     want = drafted[field.key]
     if want == ANY:
@@ -115,7 +115,7 @@ def test_a_claim_that_is_not_there_meets_any_alone(tee: Tee, field: Field) -> No
 
 @pytest.mark.parametrize(("tee", "field"), FIELDS, ids=IDS)
 def test_another_makers_claims_have_nothing_to_say(tee: Tee, field: Field) -> None:
-    """A field that only one maker has reads nothing out of another's claims."""
+    """A field of only one vendor reads nothing from another's claims."""
     claims = SAMPLES[tee]
     other = dataclasses.replace(claims, vendor=VendorClaims())
     assert field.claim(other) in (None, field.claim(claims))
@@ -161,7 +161,7 @@ def test_registers_that_are_not_there() -> None:
 
 
 def test_registers_tell_the_failing_ones_alone() -> None:
-    """Of many registers, those that fail are told."""
+    """Of many registers, the failing ones are reported."""
     claims = dataclasses.replace(SGX, registers={"pcr0": digest(1), "pcr1": digest(2)})
     held = structured.Registers(
         {f"pcr{i}": frozenset({each}) for i, each in enumerate((b"\1" * 48, b"\3" * 48, b"\4" * 48))}
@@ -184,7 +184,7 @@ def test_the_order_of_keys_does_not_matter(data: st.DataObject, tee: Tee) -> Non
 
 
 def test_firmware_that_two_parts_claim_to_be_is_none() -> None:
-    """Two parts of one name, or one without, cannot be told apart: then there is nothing to accept."""
+    """Two parts of one name, or one without, are ambiguous: then no value is accepted."""
     claims = SAMPLES[Tee.CCA]
     field = next(field for field in TABLES[Tee.CCA] if field.key == "firmware")
     part = claims.vendor.components[0]  # type: ignore[attr-defined]
@@ -194,7 +194,7 @@ def test_firmware_that_two_parts_claim_to_be_is_none() -> None:
 
 
 def test_bits_are_told_as_they_are_wanted() -> None:
-    """A number of which some bits are wanted is told in hex, as the policy has it."""
+    """A number with some required bits is shown in hex, as in the policy."""
     rule = _judge("attributes", structured.Masked(0xF0, 0x10), 0x10000010, fix="none")
     assert (rule.ok, rule.want, rule.got) == (True, "0x10 under 0xf0", "0x10000010")
 
@@ -210,7 +210,7 @@ def _policy(identity: Identity) -> Policy:
 
 
 def _composed(hardware: Want, *tees: Tee) -> Policy:
-    """A policy for Azure's VMs on some hardware, beside tables of their own for others."""
+    """A policy for Azure's VMs on some hardware, with separate tables for others."""
     tables = {tee: _table(tee).tables[tee] for tee in tees}
     return _policy(ByTable(tables={**tables, **_table(Tee.AZURE, hardware=hardware).tables}))
 
@@ -226,7 +226,7 @@ def _composed(hardware: Want, *tees: Tee) -> Policy:
     ],
 )
 def test_what_is_judged_within_another(policy: Policy, whole: set[Tee]) -> None:
-    """Hardware that Azure's table names is judged within Azure's evidence, and not alone."""
+    """Hardware that Azure's table names is judged within Azure's evidence, and not by itself."""
     assert policy.whole == whole
 
 
@@ -236,7 +236,7 @@ def _tee(claims: Claims, policy: Policy) -> tuple[bool, str, str, str]:
 
 
 def test_hardware_alone_where_a_vm_is_wanted() -> None:
-    """All parts of composed evidence have a table, and a part that stands alone is no composed evidence."""
+    """All parts of composed evidence have a table, and a single part is not composed evidence."""
     both = _composed(wants.Named(frozenset({"snp"})), Tee.SNP)
     assert _tee(SAMPLES[Tee.AZURE], both) == (True, "azure", "azure on snp", "")
     assert _tee(SAMPLES[Tee.SNP], both) == (False, "azure", "snp", "pass all evidenc")
@@ -316,7 +316,7 @@ def test_one_release_whole(
 
 
 def test_releases_cannot_be_changed() -> None:
-    """A release says something, and those of a policy stay what they were."""
+    """A release states something, and the releases of a policy cannot be changed."""
     with pytest.raises(UsageError, match=r"^release: want at least 1, got 0(?m:$)"):
         Release(name="nothing", wants={})
     given = {Tee.NITRO: (A, B)}

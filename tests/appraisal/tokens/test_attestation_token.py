@@ -1,4 +1,4 @@
-"""An attestation token is held to its key, issuer, audience, nonce and time; each step alone refuses."""
+"""An attestation token's key, issuer, audience, nonce and time are checked; each step refuses by itself."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ def test_an_ear() -> None:
 
 
 def _named(*names: str) -> tuple[TrustedKey, ...]:
-    """Keys of their own, by these names; the last is the one that signs."""
+    """New keys with these names; the last is the one that signs."""
     others = [ec.generate_private_key(ec.SECP256R1()) for _ in names[1:]]
     return tuple(
         TrustedKey(name, key.public_key(), None, None)
@@ -304,7 +304,7 @@ def test_which_of_several_keys() -> None:
 
 
 def test_azures_token_among_several_keys() -> None:
-    """A token's key is told, whichever of several it is."""
+    """The signing key is reported, whichever of several it is."""
     other = token_keys.TrustedKey("two", OTHER_KEY.public_key(), None, None)
     for keys in ((*KEYS, other), (other, *KEYS)):
         assert checked(sign(claims()), keys).key is KEYS[0]
@@ -477,13 +477,13 @@ def test_a_claim_in_text_alone_is_none() -> None:
 
 
 def test_what_is_no_token() -> None:
-    """Text that is none, bytes that are none, and what is too long."""
+    """Malformed text, malformed bytes, and overlong input are refused."""
     for junk in (b"", b"a.b", b"\xff\x00", b"a.b.c", b"{}", b"a" * 200_000 + b"..", jcs.dumps({"a": 1})):
         refused(FormatError, junk)
 
 
 def test_one_key_in_pem() -> None:
-    """A certificate's key signs by whatever name; what is neither certificate nor key is none."""
+    """A certificate's key signs with any name; a file that is neither certificate nor key is refused."""
     from kluis.formats import x509
 
     found = token_keys.of_pem(x509.write_pem(CERTIFICATE))

@@ -1,4 +1,4 @@
-"""Signed claims: how authorities are written, what a header may name beside its key, how large all is."""
+"""Signed claims: the form of authorities, what a header may name besides its key, and size limits."""
 
 from __future__ import annotations
 
@@ -94,14 +94,14 @@ def test_one_way_to_write_an_authority(url: str, written: str) -> None:
     ],
 )
 def test_no_authority(url: object) -> None:
-    """What is no https URL of a host, whole, names no authority; what is long is told short."""
+    """A URL that is not https, or not of a host, names no authority; a long one is shortened in the error."""
     with pytest.raises(FormatError, match=r"^authority: want an https URL, got ") as caught:
         origin(url)
     assert len(caught.value.message) < 200
 
 
 def test_the_longest_authority() -> None:
-    """An authority's URL has at most 2048 characters; told, it has 128."""
+    """An authority's URL has at most 2048 characters; an error shows 128."""
     url = "https://issuer.example/" + "x" * 2025
     assert (len(url), origin(url)) == (2048, url)
     for told, size in (("x" * 128, 128), ("x" * 128 + "...", 129)):
@@ -163,7 +163,7 @@ def test_another_certificate(chain: object) -> None:
 
 
 def test_a_certificate_of_a_key_that_has_none() -> None:
-    """A header that shows a certificate of a bare key shows another's, whatever stands in it."""
+    """A header with a certificate for a bare key has another key's, whatever its content."""
     for chain in ([b64.encode(CERTIFICATE)], [b64.encode(b"")], [None], "x"):
         token = _token({"x5c": chain})
         assert "want the certificate of the authority's key" in _refused(AuthenticityError, token, None)

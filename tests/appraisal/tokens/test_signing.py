@@ -1,4 +1,6 @@
-"""Attestation results as JWT and CWT: written, read back, and each step of their verifiers failed alone."""
+"""Attestation results as JWT and CWT: written, read back, and each step of their verifiers failed by
+itself.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +98,7 @@ def _id(**changes: Any) -> str:
 
 
 def test_a_policys_id_is_its_documents() -> None:
-    """Of a policy that a document says whole, the id is that document's hash."""
+    """If a document expresses a policy completely, the policy's id is that document's hash."""
     document = dumps(RESULT.policy).encode()
     assert ear.policy_id(RESULT) == f"ni:///sha-256;{_b64(hashlib.sha256(document).digest())}"
 
@@ -174,7 +176,7 @@ def test_verified(key: ec.EllipticCurvePrivateKey) -> None:
 
 
 def test_all_that_an_ear_tells() -> None:
-    """All that is told of evidence, and of each rule; times are UTC, to the second; it cannot be changed."""
+    """All facts about evidence, and about each rule; times are UTC, to the second; immutable."""
     result = _judge(nonce=b"another nonce")
     zone = timezone(timedelta(hours=2))
     made = ear.of(
@@ -223,7 +225,7 @@ def test_all_that_an_ear_tells() -> None:
 
 
 def test_what_an_ear_tells_of_other_evidence() -> None:
-    """Registers are told by name, warnings and advisories in order, and a nonce that has a place."""
+    """Registers are by name, warnings and advisories in order, and a nonce that has a place."""
     claims = dataclasses.replace(
         TDX,
         nonce=b"\7" * 64,
@@ -249,7 +251,7 @@ def test_what_an_ear_tells_of_other_evidence() -> None:
 
 
 def test_long_texts_are_cut() -> None:
-    """What a rule wants and has is told in 512 characters, and what is longer ends in dots."""
+    """A rule's expected and actual value are cut to 512 characters, and end in dots if they were longer."""
     rules = tuple(
         dataclasses.replace(RESULT.rules[0], want="w" * size, got="g" * size) for size in (511, 512, 513)
     )
@@ -304,7 +306,7 @@ def test_a_nonce_of_a_size_that_ear_has_no_place_for() -> None:
 
 
 def test_require() -> None:
-    """A relying party goes on with the tiers it names, or affirming alone; an EAR is no condition."""
+    """A relying party accepts the tiers it names, or only affirming; an EAR is not a condition."""
     EAR.require(Tier.AFFIRMING, Tier.WARNING)
     with pytest.raises(PolicyError) as caught:
         EAR.require()
@@ -325,7 +327,7 @@ def test_the_status_is_never_better_than_a_submods_vector() -> None:
 
 @pytest.mark.parametrize("number", [0, 1, -1])
 def test_an_aspect_without_a_claim_makes_nothing_worse(number: int) -> None:
-    """A zero is as good as no number, as other verifiers write; one that tells of trouble is not."""
+    """A zero is equal to no number, as other verifiers write; a number that reports trouble is not."""
     vector = {aspect: number if aspect is Aspect.SOURCED_DATA else 2 for aspect in Aspect}
     claimed = dataclasses.replace(EAR.submods["sgx"], status=Tier.AFFIRMING, vector=vector)
     told = ear_claims.write(dataclasses.replace(EAR, submods={"sgx": claimed}), numbers=False)
@@ -555,7 +557,7 @@ def test_as_much_as_there_may_be() -> None:
 
 @pytest.mark.parametrize("numbers", [False, True])
 def test_what_is_written(numbers: bool) -> None:
-    """The status of all stands beside the submods'; expiry, nonce and details only where there are some."""
+    """The overall status is next to the submods'; expiry, nonce and details only if there are some."""
     bare = dataclasses.replace(EAR.submods["sgx"], nonce=None, attester={}, verifier={})
     made = ear_claims.write(dataclasses.replace(EAR, expires_at=None, submods={"sgx": bare}), numbers=numbers)
     names = {name: label if numbers else name for name, label in ear_claims.LABELS.items()}
@@ -573,7 +575,7 @@ def test_what_is_written(numbers: bool) -> None:
 @pytest.mark.parametrize("numbers", [False, True])
 @pytest.mark.parametrize("status", Tier)
 def test_a_status_without_a_vector(status: Tier, numbers: bool) -> None:
-    """A verifier may leave the vector out, where it is asked to: its status is what it says."""
+    """On request a verifier may omit the vector: its status then decides."""
     claims = ear_claims.write(EAR, numbers=numbers)
     names = {name: label if numbers else name for name, label in ear_claims.LABELS.items()}
     told = status.number if numbers else str(status)
@@ -583,7 +585,7 @@ def test_a_status_without_a_vector(status: Tier, numbers: bool) -> None:
 
 
 def test_a_type_that_others_write() -> None:
-    """A token that is told to be a JWT, or nothing, is an EAR by its claims."""
+    """A token with the type JWT, or none, is an EAR by its claims."""
     untyped = {name: value for name, value in HEADER.items() if name != "typ"}
     for header in (untyped, {**HEADER, "typ": "JWT"}):
         assert signing.verify_jwt(_signed(header, CLAIMS), P256.public_key(), now=NOW) == EAR
@@ -794,7 +796,7 @@ def test_a_key_that_signs_no_result(verify: Callable[..., Ear], key: Any) -> Non
 
 
 def test_a_cwt_under_rsa() -> None:
-    """A CWT is signed on a curve alone."""
+    """A CWT is signed only on a curve."""
     key = rsa_key().public_key()
     with pytest.raises(UsageError) as caught:
         signing.verify_cwt(b"", key, now=NOW)

@@ -41,7 +41,7 @@ def refused(document: dict[str, Any], **more: Any) -> str:
 
 
 def test_members_of_another_kind() -> None:
-    """An algorithm that is no text, chains that are none, or too long."""
+    """An algorithm that is not text, and malformed or overlong chains, are refused."""
     assert refused(jwks(alg=256)) == "JWK.alg: want text, got another"
     for chain in ([], "MII", ["MII"] * 9):
         assert refused(jwks(x5c=chain)) == "JWK.x5c: want 1 to 8 certificates, got another"
@@ -57,7 +57,7 @@ def test_keys_that_sign_no_tokens(key: Any) -> None:
 
 
 def test_rsa_keys_have_bounds() -> None:
-    """One too short is refused, alone or in a certificate."""
+    """A short one is refused, bare or in a certificate."""
     key = rsa_key(bits=1024)
     want = "JWK: want an RSA key of 2048 to 8192 bits, got 1024"
     assert refused(jwks(x5c=None, **public_jwk(key))) == want
@@ -147,7 +147,7 @@ def test_as_many_keys_as_there_may_be() -> None:
 
 @pytest.mark.parametrize("name", ["d", "p", "q", "k"])
 def test_private_keys(name: str) -> None:
-    """No part of a private key, nor a secret, stands in a document of public ones."""
+    """No part of a private key, nor a secret, may be in a document of public ones."""
     with pytest.raises(FormatError, match=r"^JWK: want a public key, got a private one$"):
         token_keys.read(_listed({**BARE, name: "AAAA"}), certified=False)
 
@@ -170,7 +170,9 @@ def _vouching(certificate: bytes) -> bytes:
 
 
 def test_keys_that_nobody_vouches_for() -> None:
-    """A key without evidence, or whose evidence does not hold, is left out; of none the first is told."""
+    """A key without evidence, or with invalid evidence, is left out; if none is left, the first error is
+    reported.
+    """
     stranger = b64.encode(certificate(ec.generate_private_key(ec.SECP256R1())))
     wrong = {"kty": "EC", "kid": "wrong", "x5c": [stranger]}
     for entries in ((BARE, _entry()), (_entry(), BARE), (wrong, BARE, _entry()), (_entry(), wrong)):
@@ -187,7 +189,7 @@ def test_keys_that_nobody_vouches_for() -> None:
 
 
 def test_one_certificate_in_pem() -> None:
-    """A file holds one certificate, whatever blank stands around it."""
+    """A file contains one certificate, with any white space around it."""
     der = certificate(AUTHORITY_KEY)
     pem = write_pem(der)
     for data in (pem, b"\n  " + pem, pem.rstrip(), pem + b"\n\n"):
@@ -263,7 +265,7 @@ def test_keys_without_name_or_kind(more: dict[str, Any]) -> None:
 
 
 def test_certificates_where_they_are_wanted() -> None:
-    """A key without a certificate is one where none is wanted; a name is one key's alone."""
+    """A key without a certificate is accepted if none is required; a name belongs to one key only."""
     assert list(token_keys.read(_listed(BARE), certified=False)) == ["bare"]
     with pytest.raises(FormatError, match=r"^JWK\.x5c: want one, got none$"):
         token_keys.read(_listed(BARE), certified=True)
@@ -311,7 +313,7 @@ def test_how_large_documents_are() -> None:
     ],
 )
 def test_members_that_make_no_key(entry: dict[str, Any], message: str) -> None:
-    """A certificate of another kind of key, or what is none; numbers that are no key's."""
+    """A certificate of another kind of key, or a malformed one; numbers of no key."""
     with pytest.raises(FormatError) as caught:
         token_keys.read(_listed(entry), certified=False)
     assert caught.value.message == message

@@ -1,4 +1,4 @@
-"""A signing key is believed when the enclave that made it says so, and in no other case."""
+"""A signing key is trusted if evidence of its enclave covers it, and in no other case."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def forge() -> Forge:
 
 
 def wanted(image: bytes = IMAGE, **binding: Any) -> Policy:
-    """The policy of one who relies on the key."""
+    """The policy of a relying party."""
     made = strict(
         ByImage(image_ids=frozenset({image})),
         protection=frozenset({ProtectionLevel.PROCESS}),
@@ -102,7 +102,7 @@ def test_no_evidence(forge: Forge) -> None:
 
 
 def test_evidence_of_another_key(forge: Forge) -> None:
-    """Genuine evidence, copied into another certificate, still vouches for the first one's key."""
+    """Genuine evidence, copied into another certificate, still covers only the first one's key."""
     made = certificate(vouch(forge, vouched.statement(spki(KEY))), forge, key=OTHER)
     with pytest.raises(AuthenticityError) as refused:
         check(forge, made)
@@ -156,7 +156,7 @@ def test_out_of_its_time(forge: Forge) -> None:
 
 @pytest.mark.parametrize("binding", [{"purpose": Purpose.CHANNEL}, {"nonce": True}])
 def test_a_policy_for_something_else(forge: Forge, binding: dict[str, Any]) -> None:
-    """A policy that could never be met, or says what it does not mean, is refused at once."""
+    """A policy that could never be met, or is ambiguous, is refused at once."""
     with pytest.raises(UsageError) as refused:
         check(forge, b"", policy=wanted(**binding))
     assert refused.value.message == "policy.binding: want purpose app without a nonce"
@@ -174,7 +174,7 @@ def test_the_policy_of_a_relying_party() -> None:
 
 
 def test_settings(forge: Forge) -> None:
-    """One of the accepted digests goes on; another one is refused, and so is none."""
+    """One of the accepted digests is accepted; another one is refused, and so is a missing one."""
     found = check(forge, certificate(vouch(forge, vouched.statement(spki(KEY))), forge))
     accepted = "ab" * 32
     dataclasses.replace(found, settings=b"\xab" * 32).require_settings([accepted])

@@ -51,19 +51,19 @@ def test_demo(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
 
 
 def test_eighty_columns() -> None:
-    """What the demo says fits a terminal of 80 columns."""
+    """The demo's text fits a terminal of 80 columns."""
     long = Attempt("operator", "does something " * 9, "and this came of it " * 9, None)
     text = [demo_text.paragraph(demo_text.OPENING), demo_text.closing("process", 10), demo_text.attempt(long)]
     assert max(len(line) for part in text for line in part.splitlines()) <= demo_text.WIDTH
 
 
 def test_a_missing_tool_is_said() -> None:
-    """A tool that this machine lacks is neither a refusal nor a success."""
+    """A tool that this machine does not have is neither a refusal nor a success."""
     made = tool("root", "asks", ["no-such-tool"], lambda code, words: (True, words))
     assert made == Attempt("root", "asks", "no-such-tool is not installed here", None)
 
 
 def test_words_of_a_tool() -> None:
-    """Of a tool's many lines the one that says why is shown."""
+    """Of a tool's many lines the one with the reason is shown."""
     words = "gcore: failed to create core\nwarning: traced\nptrace: Operation not permitted.\n"
     assert said(words, "not permitted", "failed") == "operation not permitted"

@@ -63,7 +63,7 @@ def fetch(kluis: Kluis, service: Service, folder: Path) -> Kluis:
 
 
 def test_what_is_fetched_verifies(fetch: Kluis, folder: Path) -> None:
-    """A fetched bundle, written beside the quote, is what ``kluis verify`` wants."""
+    """A fetched bundle, written next to the quote, suffices for ``kluis verify``."""
     bundle = folder / "quote.bin.collateral.json"
     done = fetch("-o", bundle)
     assert (done.code, done.err) == (0, "")
@@ -101,7 +101,7 @@ def test_both_are_refused(fetch: Kluis, service: Service) -> None:
 
 
 def test_offline(fetch: Kluis, service: Service) -> None:
-    """Offline asks nobody: first there is nothing, after a fetch there is all."""
+    """Offline sends no request: first there is nothing, after a fetch there is all."""
     nothing = fetch("--offline")
     assert nothing.code == 7
     assert "tcb-info sgx e0e0e0000000 early: is not cached, and no connection is allowed" in nothing.err
@@ -127,7 +127,7 @@ def test_a_document_that_nobody_signed(fetch: Kluis, service: Service) -> None:
 
 
 def test_no_maker_publishes_for_an_emulated_platform(kluis: Kluis, folder: Path) -> None:
-    """Nobody is asked for what an emulated platform alone has; the command that gives it is named."""
+    """No request is sent for an emulated platform's documents; the command that gives them is named."""
     done = kluis("fetch", folder / "quote.bin", "--cache", folder / "kept")
     assert done.code == 2
     assert "want evidence of hardware" in done.err
@@ -135,7 +135,7 @@ def test_no_maker_publishes_for_an_emulated_platform(kluis: Kluis, folder: Path)
 
 
 def test_without_the_package(kluis: Kluis, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where httpx is not installed, fetching says what to install; showing needs nothing."""
+    """Without httpx, the error states what to install; showing needs nothing."""
     for name in [name for name in sys.modules if name.startswith(("httpx", "kluis.collateral."))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "httpx", None)
@@ -180,7 +180,7 @@ def test_parts_by_name(kluis: Kluis, folder: Path) -> None:
 
 
 def test_a_part_is_missing(kluis: Kluis, folder: Path) -> None:
-    """A bundle without a CRL is none."""
+    """A bundle without a CRL is refused."""
     files = parts(folder)
     del files["pck_crl"]
     done = kluis("bundle", *files.values())
@@ -269,7 +269,7 @@ def test_show(kluis: Kluis, folder: Path) -> None:
 
 
 def test_show_says_what_has_run_out(kluis: Kluis, folder: Path) -> None:
-    """A part past its end says so, and one before its beginning too."""
+    """An expired part is marked, and so is one that is not yet valid."""
     (folder / "bundle.json").write_bytes(FORGE.collateral().to_json())
     late = kluis("show", folder / "bundle.json", "--now", "2027-06-01T12:00:00Z").out
     assert late.splitlines()[1].count("run out") == 1
@@ -296,7 +296,7 @@ def test_files_that_are_not_there(kluis: Kluis, folder: Path) -> None:
 
 
 def test_amds_documents_from_a_cache(kluis: Kluis, service: Service, folder: Path) -> None:
-    """A cache of AMD's service is asked instead of AMD's, over TLS of an authority that is named."""
+    """A cache of AMD's service is used instead of AMD's, over TLS of a named authority."""
     forge = AmdForge("Milan")
     (folder / "report.bin").write_bytes(forge.report())
     (folder / "ark.pem").write_bytes(forge.ark.public_bytes(Encoding.PEM))

@@ -37,7 +37,7 @@ def _of(kind: Kind, *datas: bytes) -> object:
 
 
 def test_no_file() -> None:
-    """Without a file there is nothing, and the verifier says what lacks."""
+    """Without a file there are no endorsements, and the verifier reports what is missing."""
     assert _of(SGX) is None
 
 
@@ -58,7 +58,7 @@ def test_armor() -> None:
 
 
 def test_another_object() -> None:
-    """An object with no member of any maker's is refused by the members that it has."""
+    """An object without a member of any vendor's is refused, with the members that it has."""
     with pytest.raises(FormatError) as caught:
         _of(SGX, b'{"quote_collateral":{}}')
     assert str(caught.value) == (
@@ -79,14 +79,14 @@ def test_intels_files() -> None:
 
 
 def test_raw_files_of_other_makers() -> None:
-    """An OCSP answer, and a platform's key, stand as they are."""
+    """An OCSP answer, and a platform's key, are accepted raw."""
     assert _of(NVIDIA, b"\x30\x00", b"\x30\x01") == NvidiaEndorsements(ocsp=(b"\x30\x00", b"\x30\x01"))
     key = json.dumps({"kty": "EC"}).encode()
     assert _of(CCA, key) == CcaEndorsements(cpak=key)
 
 
 def test_certificates_of_a_tpms_key() -> None:
-    """A key's certificate, its issuers and their lists are told apart by what they are."""
+    """A key's certificate, its issuers and their CRLs are distinguished by content."""
     root = FORGE.authority.root_pem()
     with pytest.raises(UsageError, match="want 1 certificate of an attestation key, got 0"):
         _of(TPM, root)
@@ -110,7 +110,7 @@ def test_what_is_too_much(kind: Kind, datas: tuple[bytes, ...], message: str) ->
 
 
 def test_another_makers() -> None:
-    """What one maker publishes is refused for another's evidence, in a person's words."""
+    """One vendor's documents are refused for another's evidence, with a readable message."""
     with pytest.raises(UsageError) as caught:
         _of(SNP, BUNDLE)
     assert str(caught.value) == (

@@ -1,4 +1,4 @@
-"""Files in the wrong place, empty, or too old: each is told by name, with the command that mends it."""
+"""Misplaced, empty or outdated files are named in the error, with the command that fixes it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_policy_of_azures(kluis: Kluis, folder: Path, before: str) -> None:
 
 
 def test_a_policy_that_is_not_there(kluis: Kluis, folder: Path) -> None:
-    """The command that drafts one is told, with the name that was meant."""
+    """The hint is the command that drafts one, with the intended name."""
     missing = folder / "my policy.toml"
     said = kluis("appraise", folder / "quote.bin", "--policy", missing)
     assert (said.code, said.err) == (
@@ -83,7 +83,7 @@ def test_a_policy_that_is_not_there(kluis: Kluis, folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["quote.bin", "policy.toml"])
 def test_what_endorses_nothing_is_named(kluis: Kluis, folder: Path, name: str) -> None:
-    """A file in --collateral that is none is told by its name."""
+    """An unusable file in --collateral is named in the error."""
     given = folder / name
     said = kluis("verify", folder / "quote.bin", "--collateral", given, "--now", NOW)
     assert (said.code, said.err) == (
@@ -107,7 +107,7 @@ def test_collateral_that_ran_out(kluis: Kluis, folder: Path) -> None:
 
 
 def test_a_root_of_another_platform(kluis: Kluis, folder: Path) -> None:
-    """Who named a root is not told to name one: the evidence is another platform's."""
+    """A user who named a root gets no hint to name one: the evidence is another platform's."""
     other = folder / "other.pem"
     other.write_bytes(Forge().authority.root_pem())
     said = kluis("verify", folder / "quote.bin", "--root", other, "--now", NOW)
@@ -122,7 +122,7 @@ def test_a_root_of_another_platform(kluis: Kluis, folder: Path) -> None:
 
 
 def test_collateral_of_evidence_in_parts(kluis: Kluis, folder: Path) -> None:
-    """Evidence in parts has no file to stand beside: the command names its options."""
+    """Evidence in parts has no folder for collateral: the hint names the command's options."""
     words = ("verify", "--part", f"quote={folder / 'quote.bin'}", "--root", folder / "root.pem")
     fetch = "kluis collateral fetch -o FILE, with the same --part options, and --collateral FILE here; "
     said = kluis(*words, "--now", NOW)
@@ -154,7 +154,7 @@ def test_parts_alone_and_by_other_names(kluis: Kluis, tmp_path: Path) -> None:
 
 
 def test_a_key_that_no_service_publishes(kluis: Kluis, tmp_path: Path) -> None:
-    """A CCA token without its platform's key is told how that is named, and not to fetch collateral."""
+    """For a CCA token without its platform's key the hint names the key's option, and not a fetch."""
     (tmp_path / "token.cbor").write_bytes(cca.Forge().token())
     token = tmp_path / "token.cbor"
     for words in (("verify", token), ("collateral", "fetch", token, "--offline")):
@@ -164,7 +164,7 @@ def test_a_key_that_no_service_publishes(kluis: Kluis, tmp_path: Path) -> None:
 
 
 def test_no_draft_no_advice(kluis: Kluis, folder: Path) -> None:
-    """Where nothing is drafted, nobody is told to read it."""
+    """If nothing was drafted, there is no advice to read the draft."""
     (folder / "quote.bin").write_bytes(FORGE.quote(FORGE.body(flags=DEBUG)))
     words = ("--root", folder / "root.pem", "--now", NOW, "-o", folder / "new.toml")
     said = kluis("policy", "init", folder / "quote.bin", *words)
@@ -173,7 +173,7 @@ def test_no_draft_no_advice(kluis: Kluis, folder: Path) -> None:
 
 
 def test_a_verdict_names_what_it_is_about(kluis: Kluis, folder: Path) -> None:
-    """Whoever files a verdict has the SHA-256 of the evidence, in hex or not, and on the page, too."""
+    """A verdict has the SHA-256 of the evidence, in hex or not, and on the page, too."""
     quote = (folder / "quote.bin").read_bytes()
     want = {"evidence": hashlib.sha256(quote).hexdigest()}
     (folder / "quote.hex").write_text(quote.hex(), encoding="ascii")
@@ -203,7 +203,7 @@ def test_parts_have_a_digest_each(kluis: Kluis, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("parts", [True, False])
 def test_where_a_chips_certificate_is(kluis: Kluis, tmp_path: Path, parts: bool) -> None:
-    """Whoever has no network here is told the address, beside the command."""
+    """Without network, the hint has the URL, in addition to the command."""
     (tmp_path / "report.bin").write_bytes(samples.make().encode())
     given = ["--part", f"hcl={tmp_path / 'report.bin'}"] if parts else [tmp_path / "report.bin"]
     said = kluis("verify", *given)

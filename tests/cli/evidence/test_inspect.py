@@ -55,7 +55,7 @@ def kluis(capsys: pytest.CaptureFixture[str]) -> Kluis:
 
 @pytest.fixture
 def quote(tmp_path: Path) -> Path:
-    """A quote, and what stands beside it."""
+    """A quote and its documents."""
     (tmp_path / "quote.bin").write_bytes(SGX.quote())
     (tmp_path / "quote.bin.runtime.json").write_bytes(SGX.runtime)
     (tmp_path / "quote.bin.launch.json").write_bytes(SGX.launch)
@@ -63,7 +63,7 @@ def quote(tmp_path: Path) -> Path:
 
 
 def test_quote(kluis: Kluis, quote: Path) -> None:
-    """A quote's fields, what stands beside it, that it says so of itself, and that nothing is verified."""
+    """A quote's fields and documents, marked as self-described and unverified."""
     said = kluis(quote)
     assert said.code == 0
     assert f"mrenclave            {IMAGE.hex()}\n" in said.out
@@ -116,7 +116,7 @@ def test_envelopes(kluis: Kluis, tmp_path: Path) -> None:
 
 
 def test_json(kluis: Kluis, quote: Path) -> None:
-    """JSON says that nothing is verified, and has every field and part."""
+    """JSON states that nothing is verified, and has every field and part."""
     value = json.loads(kluis(quote, "--json").out)
     assert (value["verified"], value["kind"], value["size"]) == (False, "SGX quote v3", len(SGX.quote()))
     assert (value["fields"]["product_id"], value["fields"]["debug"]) == (7, False)
@@ -148,7 +148,7 @@ def test_standard_input(
 
 
 def test_armor_is_told(kluis: Kluis, tmp_path: Path) -> None:
-    """A person is told what the bytes arrived as."""
+    """The output names the encoding of the input."""
     (tmp_path / "report.hex").write_text(GPU.report().hex())
     lines = kluis(tmp_path / "report.hex").out.splitlines()
     assert lines[2].split() == ["arrived", "as", "hex"]
@@ -188,7 +188,7 @@ def test_a_folder_with_a_pipe_in_it(kluis: Kluis, tmp_path: Path) -> None:
 
 
 def test_names_that_no_disk_has_room_for(kluis: Kluis, quote: Path, tmp_path: Path) -> None:
-    """A file whose name leaves no room for a longer one beside it is read; a longer name is no bug."""
+    """A file whose name leaves no room for a longer one in its folder is read; a longer name is not a bug."""
     long = tmp_path / ("q" * 250)
     quote.rename(long)
     assert kluis(long).code == 0
@@ -291,14 +291,14 @@ def test_64_mebibytes_of_anything(unit: bytes) -> None:
 
 
 def test_control_letters_are_not_printed() -> None:
-    """What evidence says of itself cannot steer the terminal: control letters are not printed."""
+    """Control characters from evidence are not printed, so that they cannot steer the terminal."""
     data = Collection({"a": Part(OCTETS, b"x")}).encode()
     found = Found(name="a\x1b[31m", size=1, value=Collection.parse(data))
     assert "\x1b" not in "\n".join(text.lines(found))
 
 
 def test_long_names_and_values() -> None:
-    """However long, a name and its value stand on one line, where a pipe finds them whole."""
+    """However long, a name and its value are on one line, where a pipe finds them whole."""
     assert text._row("n" * 30, "v" * 100, "  ", 24) == "  " + "n" * 30 + "  " + "v" * 100
     assert text._row("n", "v", "", 4) == "n     v"
     assert text._row("n", "", "", 4) == "n"
@@ -308,7 +308,7 @@ def test_long_names_and_values() -> None:
 def test_a_digest_is_copied_whole(
     kluis: Kluis, quote: Path, monkeypatch: pytest.MonkeyPatch, columns: int
 ) -> None:
-    """On a screen, too, no digest is cut: what has no room beside its name stands below it."""
+    """On a screen, too, no digest is cut: one that does not fit after its name is printed below it."""
     piped = kluis(quote).out
     measured = next(line for line in piped.splitlines() if line.startswith("mrenclave"))
     name, value = measured.split()
@@ -382,7 +382,7 @@ def test_an_image(kluis: Kluis, tmp_path: Path) -> None:
 
 
 def test_a_damaged_image(kluis: Kluis, tmp_path: Path) -> None:
-    """What begins as an image and is none is refused as the format has it."""
+    """A file that begins like an image but is damaged is refused by the format."""
     (tmp_path / "hello.kluis").write_bytes(image_samples.image()[:-1])
     said = kluis(tmp_path / "hello.kluis")
     assert (said.code, said.out) == (3, "")

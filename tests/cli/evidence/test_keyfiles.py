@@ -113,7 +113,7 @@ def test_references(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.toml", "b.corim"])
 def test_with_a_key_nothing_unsigned_is_believed(tmp_path: Path, name: str) -> None:
-    """Beside a signed manifest, too, a file that nobody signed is refused: it may be in another's place."""
+    """Next to a signed manifest, too, an unsigned file is refused: an attacker may have replaced it."""
     (tmp_path / "a.toml").write_text(TOML, encoding="utf-8")
     (tmp_path / "b.corim").write_bytes(UNSIGNED)
     (tmp_path / "c.corim").write_bytes(cose.sign1(UNSIGNED, KEY))

@@ -47,7 +47,7 @@ def _run(*argv: str) -> int:
 
 
 def test_lint(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A good policy is counted, and what it writes oddly is told with its place."""
+    """A good policy is counted, and unusual syntax is reported with its place."""
     assert _run("policy", "lint", str(files / "p.txt")) == 0
     out = capsys.readouterr().out
     assert f"{files / 'p.txt'}:6:6: warning: type = ...: a comparison is written ==" in out
@@ -55,7 +55,7 @@ def test_lint(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_lint_of_what_comes_to_nothing(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What a service takes and comes to nothing is told: a query that is none, no rule that permits."""
+    """Accepted rules without effect are reported: a malformed query, no rule that permits."""
     (files / "p.txt").write_text("""version=1.2;
 authorizationrules{
   c:[type=="log"] => add(type="n", value=JsonToClaimValue(JmesPath(c.value, "Events[?x].y | [0")));
@@ -83,7 +83,7 @@ def test_lint_points(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_lint_of_the_other_kind(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A policy of ``kluis appraise`` is told to be one, instead of being read as what it is not."""
+    """A policy of ``kluis appraise`` is recognised as one, instead of being misread."""
     for text in ("version = 2\n\n[accept]\ndebug = false\n", "# mine\nversion = 2  # now\n", "\n[accept]\n"):
         (files / "wanted.toml").write_text(text)
         assert run(["policy", "lint", str(files / "wanted.toml")]) == 2
@@ -93,7 +93,7 @@ def test_lint_of_the_other_kind(files: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_eval(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each rule says whether it ran, and what it missed; a refusal is the exit code of a refusal."""
+    """Each rule's result is shown, and what it missed; a refusal has the exit code of a refusal."""
     argv = ("policy", "eval", str(files / "p.txt"), "--claims", str(files / "claims.json"))
     assert _run(*argv) == 6
     out = capsys.readouterr().out
@@ -151,7 +151,7 @@ def test_cases(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_cases_want_their_own_kind(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A case that wants the number 1 fails where the token says true."""
+    """A case that expects the number 1 fails if the token has true."""
     policy = (
         'version=1.0; authorizationrules{=>permit();}; issuancerules{=> issue(type="t", value=true);'
         '=> issue(type="l", value=1); => issue(type="l", value=2);};'
@@ -168,14 +168,14 @@ def test_cases_want_their_own_kind(files: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_a_case_of_no_claim(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A value that no claim has is told with its case."""
+    """A value that no claim has is reported with its case."""
     (files / "cases.toml").write_text(CASES.replace("svn = 2", "svn = 1.5"))
     assert _run("policy", "test", str(files / "p.txt"), "--cases", str(files / "cases.toml")) == 2
     assert "case 'too old': claim 'x-ms-sgx-svn': want text, an integer, a boolean" in capsys.readouterr().err
 
 
 def test_eval_is_as_the_service(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Objects are JSON text in policies, and a policy says nothing that only the service says."""
+    """Objects are JSON text in policies, and a policy cannot issue what only the service issues."""
     (files / "claims.json").write_text('{"x-ms-runtime":{"a":1},"n":[[1],2]}')
     rules = 'c:[type=="x-ms-runtime"] => issue(type="copy", value=c.value); n:[type=="n"] => issue(claim=n);'
     policy = f"version=1.0; authorizationrules{{=>permit();}}; issuancerules{{{rules}}};"
@@ -192,7 +192,7 @@ def test_eval_is_as_the_service(files: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_lint_of_a_rule_alone(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A rule without a version is no table of TOML, and is told as what it is."""
+    """A rule without a version is not a TOML table, and is reported as a rule."""
     for text in ('[type=="x"] => permit();', "[value<3]\n=> permit();"):
         (files / "p.txt").write_text(text)
         assert _run("policy", "lint", str(files / "p.txt")) == 3

@@ -75,7 +75,7 @@ def test_a_token(kluis: Kluis, folder: Path, keys: str) -> None:
 
 
 def test_claims_cannot_begin_lines(kluis: Kluis, folder: Path) -> None:
-    """What an attester had written into its token stands on the one line of its claim."""
+    """An attester's text in its token stays on the one line of its claim."""
     forged = "x\nok    issuer                https://somebody.else"
     told = {**claims(), "x-ms-text": forged, f"y{forged}": "z"}
     (folder / "token.jwt").write_text(sign(told))
@@ -89,7 +89,7 @@ def test_claims_cannot_begin_lines(kluis: Kluis, folder: Path) -> None:
 
 
 def test_the_enclave_behind_the_key(kluis: Kluis, folder: Path) -> None:
-    """With a root, what the service's enclave measures to and was told is proven, and its level is said."""
+    """With a root, the service's enclave and its settings are verified, and its level is printed."""
     said = verified(kluis, folder, *service(folder, "--settings", SETTINGS))
     assert said.code == 0, said.err
     assert f"ok    {'settings':<21} {SETTINGS}" in said.out
@@ -100,7 +100,9 @@ def test_the_enclave_behind_the_key(kluis: Kluis, folder: Path) -> None:
 
 
 def test_another_enclave(kluis: Kluis, folder: Path) -> None:
-    """Another image, other settings, another root and a level that nobody accepted are refused by name."""
+    """Another image, other settings, another root and an unaccepted level are refused, with a message for
+    each.
+    """
     words = service(folder, "--settings", SETTINGS)
     other = verified(kluis, folder, *(word if word != IMAGE.hex() else "00" * 32 for word in words))
     assert (other.code, "measurement: want 00000000..0000" in other.err) == (6, True)
@@ -117,7 +119,7 @@ def test_another_enclave(kluis: Kluis, folder: Path) -> None:
 
 
 def test_a_key_that_an_enclave_does_not_have(kluis: Kluis, folder: Path, forge: Forge) -> None:
-    """Whoever swaps the keys signs with a key whose certificate nobody vouches for."""
+    """An attacker who swaps the keys signs with a key whose certificate has no evidence."""
     (folder / "token.jwt").write_text(sign(claims(), key=OTHER_KEY))
     certificate = signing_certificate(
         forge, OTHER_KEY, settings=bytes.fromhex(SETTINGS), mrenclave=b"\1" * 32
@@ -177,7 +179,7 @@ def test_an_image_file_stands_for_its_id(kluis: Kluis, folder: Path) -> None:
 
 @pytest.mark.parametrize("form", ["jwt", "cwt"])
 def test_an_ear_that_is_not_affirming(kluis: Kluis, tmp_path: Path, form: str) -> None:
-    """An EAR's tier is printed, and any but affirming exits as a policy that says no."""
+    """An EAR's tier is printed, and any but affirming exits like a refusal by a policy."""
     made = ear.of(RESULT, issued_at=NOW, expires_at=NOW + timedelta(minutes=5))
     signed = signing.sign_jwt(made, P256).encode() if form == "jwt" else signing.sign_cwt(made, P256)
     (tmp_path / "ear").write_bytes(signed)
@@ -217,7 +219,7 @@ def test_what_an_ear_says_of_each_attester(kluis: Kluis, tmp_path: Path, form: s
 
 
 def test_an_ear_names_no_issuer(kluis: Kluis, tmp_path: Path) -> None:
-    """Whoever holds an EAR to an issuer, as other tokens, hears that it has none to be held to."""
+    """Checking an EAR's issuer, as for other tokens, fails with the message that it has none."""
     made = ear.of(RESULT, issued_at=NOW, expires_at=NOW + timedelta(minutes=5))
     (tmp_path / "ear").write_text(signing.sign_jwt(made, P256))
     key = P256.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
@@ -253,7 +255,7 @@ def test_two_tables_of_an_ear_with_rows_of_one_name(kluis: Kluis, tmp_path: Path
 
 
 def test_another_key(kluis: Kluis, folder: Path) -> None:
-    """A key without a name is told as the one that was given, and what mends it is to give the signer's."""
+    """For a key without a name the error shows it is the given one, and the fix is to give the signer's."""
     for key, problem in (
         (OTHER_KEY, "is not signed by the key that was given"),
         (P256, "alg: want ES256, got"),

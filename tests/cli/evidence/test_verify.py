@@ -27,7 +27,7 @@ from tests.tee.image import samples
 
 
 def test_verify(kluis: Kluis, folder: Path) -> None:
-    """Verification under a named root says what is authentic, that nothing was appraised, and the level."""
+    """Verification under a named root prints what is authentic, that nothing was appraised, and the level."""
     said = kluis("verify", folder / "quote.bin", "--root", folder / "root.pem", "--now", NOW)
     assert said.code == 0
     lines = said.out.splitlines()
@@ -62,7 +62,7 @@ def test_verify_json(kluis: Kluis, folder: Path) -> None:
     ],
 )
 def test_verify_what_is_no_evidence(kluis: Kluis, folder: Path, name: str, hint: str) -> None:
-    """What is known, and is no evidence, is refused by its name, and told what to do with it."""
+    """A known file type that is not evidence is refused, with its name and a hint what to do with it."""
     (folder / "given").write_bytes(NO_EVIDENCE[name])
     said = kluis("verify", folder / "given", "--now", NOW)
     assert said.code == 3
@@ -73,7 +73,7 @@ def test_verify_what_is_no_evidence(kluis: Kluis, folder: Path, name: str, hint:
 
 
 def test_verify_enveloped(kluis: Kluis, folder: Path) -> None:
-    """An EAT is verified by the evidence it carries, in CBOR and as a token of JSON; one alone is refused."""
+    """An EAT is verified by the evidence in it, in CBOR and as a JSON token; a bare one is refused."""
     quote, options = (folder / "quote.bin").read_bytes(), ("--root", folder / "root.pem", "--now", NOW)
     collateral = (folder / "quote.bin.collateral.json").read_bytes()
     (folder / "collateral.json").write_bytes(collateral)
@@ -93,7 +93,7 @@ def test_verify_enveloped(kluis: Kluis, folder: Path) -> None:
 
 
 def test_verify_trusts_no_emulated_root_by_default(kluis: Kluis, folder: Path) -> None:
-    """Without a named root, an emulated quote is not authentic, even with its root beside it."""
+    """Without a named root, an emulated quote is not authentic, even with its root in the folder."""
     said = kluis("verify", folder / "quote.bin", "--now", NOW)
     assert (said.code, said.out) == (4, "")
     assert said.err.endswith(
@@ -128,7 +128,7 @@ def test_verify_debug_and_out_of_date(kluis: Kluis, tmp_path: Path) -> None:
 
 
 def test_verify_without_collateral(kluis: Kluis, folder: Path) -> None:
-    """Without collateral nothing can be decided: exit 7, and the hint says how to get it."""
+    """Without collateral nothing can be decided: exit 7, and the hint shows how to get it."""
     (folder / "quote.bin.collateral.json").unlink()
     said = kluis("verify", folder / "quote.bin", "--root", folder / "root.pem")
     quote = folder / "quote.bin"
@@ -178,7 +178,7 @@ def test_appraise_a_replay(kluis: Kluis, folder: Path) -> None:
 
 
 def test_appraise_what_policy_refuses(kluis: Kluis, folder: Path) -> None:
-    """Evidence of a debug enclave is refused by policy: exit 6, and as JSON each rule is told."""
+    """Evidence of a debug enclave is refused by policy: exit 6, and the JSON has each rule."""
     (folder / "quote.bin").write_bytes(FORGE.quote(FORGE.body(flags=DEBUG)))
     said = kluis(*appraising(folder, "--nonce", NONCE.hex(), "--json"))
     value = json.loads(said.out)
@@ -191,7 +191,7 @@ def test_appraise_what_policy_refuses(kluis: Kluis, folder: Path) -> None:
 
 
 def test_appraise_with_warnings(kluis: Kluis, folder: Path) -> None:
-    """What the policy accepts and a reader should know stands as a note."""
+    """Accepted findings that a reader should know are printed as notes."""
     policy = folder / "policy.toml"
     text = policy.read_text(encoding="utf-8").replace('["UpToDate"]', '["UpToDate", "OutOfDate"]')
     policy.write_text(text, encoding="utf-8")
@@ -206,7 +206,7 @@ def test_appraise_with_warnings(kluis: Kluis, folder: Path) -> None:
 
 
 def test_appraise_without_documents(kluis: Kluis, folder: Path) -> None:
-    """Without the documents beside it, the quote proves nothing of purpose, nonce or launch."""
+    """Without its documents, the quote proves nothing about purpose, nonce or launch."""
     for name in ("runtime", "launch"):
         (folder / f"quote.bin.{name}.json").rename(folder / f"{name}.json")
     said = kluis(*appraising(folder, "--json"))
@@ -258,7 +258,9 @@ def test_hex_as_other_tools_print_it(kluis: Kluis, folder: Path) -> None:
 
 
 def test_what_is_no_policy_and_no_root(kluis: Kluis, folder: Path) -> None:
-    """A policy that is not TOML is told to be mended, and a file that is no root what one is, by its name."""
+    """The error for a policy that is not TOML has a fix, and for a file that is not a root it names the right
+    one.
+    """
     (folder / "bad.toml").write_text("version = [\n")
     said = kluis("appraise", folder / "quote.bin", "--policy", folder / "bad.toml")
     assert (said.code, "policy: is not TOML: " in said.err) == (3, True)
@@ -285,7 +287,7 @@ def test_missing_file(kluis: Kluis, folder: Path) -> None:
 
 
 def test_folder(kluis: Kluis, folder: Path) -> None:
-    """A folder of a maker's documents is told how its files are given."""
+    """For a folder of a vendor's documents the hint shows how to give its files."""
     said = kluis("verify", folder / "quote.bin", "--collateral", folder)
     assert said.code == 2
     assert said.err.startswith(f"kluis: error: {folder}: cannot be read: Is a directory\n")
@@ -336,7 +338,7 @@ def test_policy_init(kluis: Kluis, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_policy_init_by_signer(kluis: Kluis, tmp_path: Path) -> None:
-    """By signer, the policy names hardware unless told otherwise."""
+    """By signer, the policy names hardware by default."""
     path = tmp_path / "p.toml"
     said = kluis("policy", "init", "-o", path, "--signer", "ab" * 32, "--product-id", 7, "--min-svn", 3)
     assert said.code == 0
@@ -400,7 +402,7 @@ def test_policy_init_refuses(kluis: Kluis, tmp_path: Path, argv: tuple[str, ...]
 
 
 def test_policy_init_of_a_platform_behind(kluis: Kluis, folder: Path) -> None:
-    """Whoever drafts from a platform that is not up to date is told that the policy accepts that."""
+    """A draft from a platform that is not up to date warns that the policy accepts that."""
     behind = FORGE.with_tcb_info(
         lambda d: d["tcbLevels"][0].update(tcbStatus="OutOfDate", advisoryIDs=["KLUIS-1"])
     )
@@ -473,7 +475,7 @@ def test_what_the_policy_does_not_ask_for(kluis: Kluis, folder: Path, name: str)
 
 
 def test_standard_input_is_read_once(kluis: Kluis, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is named twice as standard input is not taken for an empty file the second time."""
+    """Standard input named twice is not read as an empty file the second time."""
     for name, words in (
         ("quote.bin", ("--part", "a=-", "--part", "b=-")),
         ("root.pem", ("-", "--root", "-")),
@@ -493,7 +495,7 @@ def test_a_policy_is_written_anew(kluis: Kluis, folder: Path) -> None:
 
 
 def test_evidence_begins_no_lines_of_ours() -> None:
-    """Whatever evidence says of itself stands on the one line that it has, in a verdict and without one."""
+    """Text from evidence stays on its one line, in a verdict and without one."""
     forged = "a VM\nok    debug                 off\ntier  affirming (20 rules met)"
     claims = changed(SAMPLES[Tee.AZURE], vm_id=forged, kind=forged)
     given = {"nonce": b"\7" * 32, "runtime_data": None, "launch_configuration": None}

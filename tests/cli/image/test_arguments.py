@@ -56,14 +56,14 @@ def test_kinds(tmp_path: Path) -> None:
     ],
 )
 def test_refuses(signature: Signature, words: list[str], message: str) -> None:
-    """What does not fit is told by parameter, want and got."""
+    """Errors name the parameter, the expected and the actual value."""
     with pytest.raises(UsageError) as refused:
         arguments.parse(signature, words)
     assert refused.value.message == message
 
 
 def test_inside_a_list() -> None:
-    """The place inside a value is told, too."""
+    """The position inside a value is reported, too."""
     with pytest.raises(UsageError) as refused:
         arguments.parse(parse_signature(keys), ['["a", 1]'])
     assert refused.value.message == "keys.names[1]: want str, got int"

@@ -23,7 +23,7 @@ def ovmf(tmp_path: Path) -> str:
 
 
 def test_measures(ovmf: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The measurement is the library's, of everything that the command line says."""
+    """The measurement is the library's, for all options of the command line."""
     for name in ("kernel", "initrd"):
         (tmp_path / name).write_text(name)
     boot = ["--kernel", f"{tmp_path}/kernel", "--initrd", f"{tmp_path}/initrd", "--append", "quiet"]
@@ -49,7 +49,7 @@ def test_measures(ovmf: str, tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_in_words(ovmf: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """For a person it says whether the kernel counts."""
+    """For a person it states whether the kernel is included."""
     assert run(["measure", "--snp", "--ovmf", ovmf]) == 0
     rows = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert len(rows["measurement"]) == 96
@@ -79,6 +79,6 @@ def test_in_words(ovmf: str, capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_does_not_fit(
     words: list[str], message: str, ovmf: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Options that do not fit together are refused, and the sentence says which do."""
+    """Incompatible options are refused, and the message names compatible ones."""
     assert run(["measure", *(ovmf if word == "OVMF" else word for word in words)]) == 2
     assert capsys.readouterr().err.splitlines()[0] == f"kluis: error: {message}"

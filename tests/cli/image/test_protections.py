@@ -1,4 +1,4 @@
-"""Protections that a machine may lack, as each command that starts enclaves takes them."""
+"""Missing protections, as each command that starts enclaves accepts them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_names(given: list[str]) -> None:
 
 
 def test_none() -> None:
-    """Nothing may be lacking where nobody says so."""
+    """By default nothing may be missing."""
     assert protections.allowed(None) == frozenset()
 
 

@@ -28,7 +28,7 @@ def hello(built: Callable[..., Path]) -> str:
 
 
 def test_one_call(hello: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The result is on stdout and nothing else is; JSON where it is asked for."""
+    """Only the result is on stdout; JSON on request."""
     assert run(["run", hello, "greet", "world", *MISSING]) == 0
     said = capsys.readouterr()
     assert said.out == "hello, world, from inside\n"
@@ -73,14 +73,14 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_refuses(hello: str, case: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each refusal says why and has the exit code of its kind."""
+    """Each refusal states the reason and has the exit code of its kind."""
     words, code, message = REFUSED[case]
     assert run(["run", hello, *words, *MISSING]) == code
     assert message in capsys.readouterr().err
 
 
 def test_a_declared_error_is_for_the_caller(hello: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """An error that the ecall declares asks nobody to mend the code."""
+    """An error that the ecall declares has no hint to fix the code."""
     assert run(["run", hello, "mean", "[1]", *MISSING]) == 7
     assert "hint: mean declares this error, so its message reaches the caller\n" in capsys.readouterr().err
 
@@ -98,7 +98,7 @@ def test_a_declared_error_is_for_the_caller(hello: str, capsys: pytest.CaptureFi
     ],
 )
 def test_what_an_error_inside_means(traceback: str | None, inner: str | None, hint: str | None) -> None:
-    """A debug enclave has shown the traceback already; an error of Kluis's own has a fix of its own."""
+    """A debug enclave has already shown the traceback; an error of Kluis has its own fix."""
     error = RemoteError("ValueError", "no", traceback)
     error.inner_code = inner
     assert meant("f", error) == hint
@@ -124,7 +124,7 @@ def test_attest(hello: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     [("xyz", "--nonce: want hex, got 'xyz'"), ("00" * 65, "--nonce: want at most 64 bytes, got 65")],
 )
 def test_nonce(hello: str, nonce: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A nonce that is none is refused before anything starts."""
+    """A malformed nonce is refused before anything starts."""
     assert run(["attest", hello, "-o", "q", "--nonce", nonce]) == 2
     assert capsys.readouterr().err.splitlines()[0] == f"kluis: error: {message}"
 

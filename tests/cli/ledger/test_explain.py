@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,25 @@ def test_what_is_refused(kluis: Kluis, ledger: Path, tmp_path: Path) -> None:
     assert kluis("ledger", "explain", wrong, ledger).code == 6
     (ledger / "ledger_9000-9001.committed").write_bytes(b"")
     assert kluis("ledger", "explain", wrong, ledger).code != 0
+
+
+def test_without_the_engine(
+    kluis: Kluis, ledger: Path, proposal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command that installs the extra is printed, and verify does without one check."""
+    for name in [
+        name for name in sys.modules if name.startswith(("jsbox", "kluis.ledger.js", "kluis.ledger.gov"))
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "jsbox", None)
+    monkeypatch.setattr("kluis.ledger.governance", None, raising=False)
+    said = kluis("ledger", "explain", proposal, ledger)
+    assert said.code == 7
+    assert "ledger: want the package jsbox, got none" in said.err
+    said = kluis("ledger", "verify", ledger)
+    assert said.code == 0
+    assert said.err.startswith("replay is not checked: want the package jsbox: ")
+    assert "replay" not in said.out
 
 
 @real.needed

@@ -17,7 +17,7 @@ GOOD = Finding(part=Part.HARDWARE, name="TPM", state=State.OK, seen="/dev/tpmrm0
 
 
 def test_the_table_has_parts_lines_and_fixes() -> None:
-    """Each part is headed, each fix stands under what it mends, and the last line says what is missing."""
+    """Each part has a heading, each fix is below its finding, and the last line lists what is missing."""
     assert doctor.text([LACK, GOOD]) == (
         "process enclaves\n"
         "  missing  memfd_secret  function not implemented\n"

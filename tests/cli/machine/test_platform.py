@@ -1,4 +1,4 @@
-"""`kluis platform`: started, asked and stopped, with a home of its own."""
+"""`kluis platform`: started, queried and stopped, in a separate home."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kluis.cli import main
 
 
 def test_started_asked_and_stopped(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A platform starts once however often it is asked to, says what it is, and is gone when stopped."""
+    """A platform starts once for any number of requests, describes itself, and is gone when stopped."""
     assert main.run(["platform", "start", "--json"]) == 0
     first = json.loads(capsys.readouterr().out)
     assert main.run(["platform", "start", "--json"]) == 0
@@ -34,7 +34,7 @@ def test_started_asked_and_stopped(home: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_the_root_says_that_it_is_no_hardware(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The root certificate's name says what it is, and -o writes the same bytes."""
+    """The root certificate's name states that it is no hardware, and -o writes the same bytes."""
     assert main.run(["platform", "root"]) == 0
     pem = capsys.readouterr().out.encode()
     names = x509.load_pem_x509_certificate(pem).subject.rfc4514_string()
@@ -66,7 +66,7 @@ def test_its_state_is_closed_to_others(home: Path) -> None:
 
 
 def test_state_that_others_could_read_is_refused(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A platform does not start over a state directory that is open to others, and says what closes it."""
+    """A platform does not start over a state directory that is open to others, and the hint closes it."""
     assert main.run(["platform", "start"]) == 0
     assert main.run(["platform", "stop"]) == 0
     state = home / "state"

@@ -1,4 +1,4 @@
-"""The doctor's self-test, against a platform of its own."""
+"""The doctor's self-test, against a separate platform."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kluis.tee.process import linux
 def test_whoever_runs_it_reads_nothing(home: Path) -> None:
     """An enclave starts, and neither its memory file, the memory calls, nor a debugger give a copy.
 
-    Without secret memory the same user may read it; then that is what the self-test says.
+    Without secret memory the same user may read it; then the self-test reports that.
     """
     found = selftest.run()
     assert [finding.name for finding in found] == [
@@ -29,7 +29,7 @@ def test_whoever_runs_it_reads_nothing(home: Path) -> None:
 
 
 def test_what_keeps_an_enclave_from_starting_is_said(home: Path) -> None:
-    """Where no enclave can start, the one line says why and how to mend it."""
+    """If no enclave can start, the one line has the reason and the fix."""
     (home / "state").mkdir(mode=0o755)
     (home / "state").chmod(0o755)
     found = selftest.run()

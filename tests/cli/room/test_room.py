@@ -1,4 +1,6 @@
-"""``kluis room`` as people use it: two owners, their commands, a real enclave, and what each mistake says."""
+"""``kluis room`` as people use it: two owners, their commands, a real enclave, and the error for each
+mistake.
+"""
 
 from __future__ import annotations
 
@@ -163,7 +165,7 @@ def test_other_code_is_not_proposed_unsigned(people: People, tmp_path: Path) -> 
     ],
 )
 def test_no_room_yet(people: People, command: list[str], code: int, message: str) -> None:
-    """Without a room, each command says what makes one."""
+    """Without a room, each command hints how to create one."""
     got, _, err = people(*command)
     assert got == code
     assert message in err
@@ -171,7 +173,7 @@ def test_no_room_yet(people: People, command: list[str], code: int, message: str
 
 
 def test_mistakes(people: People) -> None:
-    """Each mistake has the exit code of its kind, and a sentence that says what was wanted."""
+    """Each mistake has the exit code of its kind, and a message with the expected value."""
     people.seal()
     file, terms = people.folder / "people.parquet", people.folder / "people.toml"
     cases: list[tuple[list[object], int, str]] = [
@@ -204,7 +206,7 @@ def test_mistakes(people: People) -> None:
 
 
 def test_a_second_version(people: People) -> None:
-    """Sealing again makes a version, with a key of its own; the first stays as it was."""
+    """Sealing again makes a version, with a new key; the first stays as it was."""
     people.seal()
     first = (people.room / "datasets" / "people.v1.0.parquet").read_bytes()
     file, terms = people.folder / "people.parquet", people.folder / "people.toml"

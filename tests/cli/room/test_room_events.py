@@ -1,4 +1,6 @@
-"""``kluis room events``: a room's log for people and machines, what it proves, and what each mistake says."""
+"""``kluis room events``: a room's log for people and machines, what it proves, and the error for each
+mistake.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ class Said(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A room of two parties who agreed, and one who looks at its log."""
+    """A room of two parties with an agreement, and a reader of its log."""
 
     room: Room
     agreement: Agreement
@@ -93,7 +95,7 @@ def test_for_machines(place: Place) -> None:
 
 
 def test_before_an_agreement(place: Place, tmp_path: Path) -> None:
-    """Before a party signed one, it knows its own lines; others' are marked, and the command says no."""
+    """Before a party signed one, it knows its own lines; others' are marked, and the command exits with 6."""
     room = Room.create(tmp_path / "young", "Young", "Tests")
     for name, home in place.setting.homes.items():
         room.join(home, home.public(name, ("owner",)))
@@ -123,7 +125,7 @@ def test_one_whom_no_line_is_by(place: Place, tmp_path: Path) -> None:
 
 
 def test_one_who_joined_since(place: Place, tmp_path: Path) -> None:
-    """Whoever joins after the agreement keeps nobody from reading the log, and is marked."""
+    """A party that joins after the agreement does not prevent reading the log, and is marked."""
     eve = Home.create(tmp_path / "eve", "eve")
     place.room.join(eve, eve.public("Eve", ("owner",)))
     logs.say(place.room, eve, "party.joined", "eve")
@@ -134,7 +136,7 @@ def test_one_who_joined_since(place: Place, tmp_path: Path) -> None:
 
 
 def test_by_an_agreement(place: Place) -> None:
-    """Whoever has an agreement's hash needs no keys of their own."""
+    """A reader with an agreement's hash needs no keys."""
     room = str(place.room.path)
     said = place.look(room, "--agreement", place.agreement.hash)
     assert (said.code, "agreement " + place.agreement.hash[:16] in said.out) == (0, True)
@@ -146,7 +148,7 @@ def test_by_an_agreement(place: Place) -> None:
 
 
 def test_by_one_agreement_of_several(place: Place) -> None:
-    """A party's record has all that it signed; by one of them alone, its keys alone count."""
+    """A party's record has all that it signed; with one of them named, only its keys count."""
     later = msgspec.structs.replace(place.agreement, created=samples.NOW + (samples.LATER - samples.NOW) / 2)
     place.setting.homes["clinic"].agree(later)
     said = place.look_as("clinic", "--json")
@@ -163,7 +165,7 @@ def test_in_the_rooms_folder(place: Place, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_mistakes(place: Place, tmp_path: Path) -> None:
-    """Each mistake has the exit code of its kind, and a sentence that says what was wanted."""
+    """Each mistake has the exit code of its kind, and a message with the expected value."""
     room, homes = str(place.room.path), str(place.homes)
     cases: list[tuple[list[str], int, str]] = [
         ([room], 2, "want a party or an agreement whose keys to use, got neither"),
@@ -216,7 +218,7 @@ def test_something_else_in_its_place(place: Place, kind: str) -> None:
 
 @pytest.mark.parametrize("size", [100_000, pytest.param(1 << 20, marks=pytest.mark.slow)])
 def test_hostile_logs(place: Place, little_memory: None, size: int) -> None:
-    """Whatever stands in the log, it ends at once with a refusal, in words that a terminal can show."""
+    """Any hostile log is refused at once, in text that a terminal can show."""
     path = place.room.path / "events.jsonl"
     good = path.read_bytes()
     for what, data in hostile(size):
@@ -244,7 +246,7 @@ def test_what_each_command_says(place: Place) -> None:
 
 
 def test_a_key_for_an_agreement_that_is_not_whole(place: Place) -> None:
-    """By a hash, an agreement that not all have signed is none."""
+    """By a hash, an agreement that not all have signed is refused."""
     later = msgspec.structs.replace(place.agreement, title="Later")
     place.room.propose(later)
     place.room.add_signature(sign(later, "clinic", place.setting.homes["clinic"].signing))

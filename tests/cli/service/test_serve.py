@@ -1,4 +1,4 @@
-"""``kluis serve`` while it runs: what ends, what is away, and a stop before anything serves."""
+"""``kluis serve`` while it runs: ended enclaves, unavailable services, and a stop before it serves."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Running:
-    """Stands where the services run: what it is told to raise, and which instances ended."""
+    """Replaces the running services: raises what a test sets, and records which instances ended."""
 
     fleets = ()
 
@@ -33,12 +33,12 @@ class Running:
         self.renamed = 0
 
     def rename(self) -> None:
-        """Show new certificates, or the database is away, too."""
+        """Present new certificates, or fail as the database."""
         self.renamed += 1
         self.hand_over()
 
     def hand_over(self) -> None:
-        """Nobody waits, or the database is away."""
+        """Hand over to no joiner, or fail as the database."""
         if self.away is not None:
             raise self.away
 
@@ -47,7 +47,7 @@ class Running:
         return self.waits.pop(0) if self.waits else []
 
     def mend(self) -> list[tuple[str, KluisError]]:
-        """The next turn; after the last, the command is asked to stop."""
+        """The next turn; after the last, the command gets a stop."""
         turn = self._turns.pop(0)
         self._asked.stop = not self._turns
         if isinstance(turn, Exception):
@@ -76,7 +76,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_away_for_a_while_ends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    """A database that does not answer is told of once, and again only after it did."""
+    """A temporarily unavailable database is reported once, and again only after it answered."""
     away = UnavailableError("database: is away", code="store_database")
     watch([away, away, [], away, []])
     assert capsys.readouterr().err.count("kluis: error: database: is away") == 2
@@ -85,7 +85,9 @@ def test_what_is_away_for_a_while_ends_nothing(capsys: pytest.CaptureFixture[str
 def test_what_can_be_done_meanwhile_is_done(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While nothing can be handed over, enclaves that ended are mended, and certificates shown; told once."""
+    """While no key can be handed over, ended enclaves are replaced, and certificates renewed; reported
+    once.
+    """
     monkeypatch.setattr(serve_run, "RENEW_SECONDS", -1.0)
     ended = ("keyvault", EnclaveError("it stopped serving"))
     running = watch([[], [ended], []], away=UnavailableError("database: is away"))
@@ -105,7 +107,7 @@ def test_all_that_end_with_their_platform_are_one_end() -> None:
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), BrokenPipeError()])
 def test_a_log_that_takes_no_line(monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
-    """Whoever serves goes on where the log's disk is full, or its reader is gone."""
+    """Serving continues if the log's disk is full, or its reader is gone."""
 
     def full(*_: object) -> None:
         raise error
@@ -133,7 +135,7 @@ def test_as_many_ends_over_a_long_time_are_borne(monkeypatch: pytest.MonkeyPatch
 def test_services_are_asked_to_do_what_is_due(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At once, and then by the calendar of the command; what waits is told once, until it waits no more."""
+    """Tasks run at once, and then by the command's calendar; a waiting one is reported once."""
     away = [("keyvault", UnavailableError("store: is away"))]
     assert watch([[]] * 3, away, away).waits == [away]
     monkeypatch.setattr(serve_run, "TEND_SECONDS", -1.0)

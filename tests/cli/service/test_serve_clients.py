@@ -26,7 +26,7 @@ def test_certificates_and_subjects(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("given", ["reader", "=x.pem", "reader="])
 def test_a_certificate_without_a_client(given: str, tmp_path: Path) -> None:
-    """The option says what it wants; a file that is not there is named."""
+    """The error has the option's expected form; a missing file is named."""
     with pytest.raises(KluisError) as caught:
         registered([given], None)
     assert caught.value.message.startswith(

@@ -1,4 +1,4 @@
-"""Settings of files and of options, as the services of ``kluis serve`` are told them."""
+"""Settings from files and options, as passed to the services of ``kluis serve``."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_issuers_of_tpms_are_a_chain(tmp_path: Path) -> None:
 
 
 def test_further_authorities(tmp_path: Path) -> None:
-    """Authorities of files and those by URL alone are both told; a file that is no JSON is named."""
+    """Authorities from files and those only by URL are both passed; a file that is not JSON is named."""
     path = tmp_path / "authority.json"
     path.write_text('{"type": "pinned"}')
     assert serve_settings.authorities([path], ["https://a.example"]) == (
@@ -113,7 +113,7 @@ def test_a_root_that_is_none_is_said_at_once(tmp_path: Path) -> None:
 
 
 def test_a_root_of_which_nothing_would_be_attested(tmp_path: Path) -> None:
-    """Whose root it is nobody has said: that is told at the start, and not with each piece of evidence."""
+    """A root without a stated level is reported at the start, and not with each piece of evidence."""
     own, level_of = tmp_path / "own.pem", tmp_path / "settings.json"
     own.write_bytes(Maker().root.public_bytes(Encoding.PEM))
 

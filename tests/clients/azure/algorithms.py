@@ -34,7 +34,7 @@ SAID = b"what was said, of 32 bytes again"
 
 
 def clients(world: World, keys: KeyClient, key: Any) -> list[CryptographyClient]:
-    """One that has the public key, and does with it what it can; one that knows the key's name alone."""
+    """One client with the public key, which it uses where it can; one that only knows the key's name."""
     return [
         CryptographyClient(key, world.known("admin"), **world.usual),
         keys.get_cryptography_client(key.name),
@@ -101,7 +101,7 @@ def symmetric_encryption(world: World) -> None:
     keys = world.keys()
     for size in (128, 192, 256):
         key, secret = brought(keys, size)
-        # By its text: with the enum's member the client does some of these itself, under a key of its own.
+        # By its text: with the enum's member the client does some of these itself, with a local key.
         gcm, cbc, padded = (f"A{size}{mode}" for mode in ("GCM", "CBC", "CBCPAD"))
         for asked in clients(world, keys, key):
             made = asked.encrypt(gcm, SAID, additional_authenticated_data=b"aad")

@@ -1,4 +1,4 @@
-"""Evidence for scenarios, of whatever they want, under roots that the services are told to trust."""
+"""Evidence for scenarios, with any content, under roots that the services are configured to trust."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ MARK = "hex:"
 
 
 class Forger:
-    """The makers of one session.
+    """The vendors of one session.
 
     Args:
-        now: aware; what it makes is good then.
+        now: aware; everything made is valid then.
     """
 
     def __init__(self, now: datetime) -> None:
@@ -71,10 +71,10 @@ class Forger:
         return words
 
     def answer(self, request: dict[str, Any]) -> dict[str, str]:
-        """What a runner asks for; bytes come and go as hex.
+        """Answer a runner's request; bytes come and go as hex.
 
         Args:
-            request: ``forge`` names the kind, the rest is said of the evidence.
+            request: ``forge`` names the kind, the rest are parameters of the evidence.
         """
         fields = {
             name: bytes.fromhex(value.removeprefix(MARK)) if str(value).startswith(MARK) else value
@@ -117,7 +117,7 @@ class Forger:
             context: that came with it.
             version: of the protocol.
             extra: what the TPM's quote is over; None: the request's key and the challenge.
-            certified: whether the TPM certified the request's key, and its quote is over the challenge alone.
+            certified: whether the TPM certified the request's key, and its quote only covers the challenge.
         """
         client = _Tpm(challenge, context, self._certificate)
         if version == 1:
@@ -144,7 +144,7 @@ class Forger:
 
 
 class _Tpm(Client):
-    """A TPM's client whose challenge another has asked for, under this session's maker."""
+    """A TPM's client whose challenge was requested by another client, under this session's vendor."""
 
     def __init__(self, challenge: bytes, context: str, certificate: str, events: Any = None) -> None:
         self.vm = Vm() if events is None else Vm(events)

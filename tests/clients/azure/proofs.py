@@ -39,7 +39,7 @@ class Proofs:
         return words
 
     def told(self, addresses: dict[str, str]) -> dict[str, Any]:
-        """What a runner is told of them, whose clients show them."""
+        """What a runner needs of them so that its clients can present them."""
         return {
             "certificates": {name: str(path) for name, path in self._certificates.items()},
             "cluster": {"issuer": CLUSTER, "subject": SUBJECT, "kid": "one", "key": str(self._key)},

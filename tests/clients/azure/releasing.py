@@ -63,7 +63,7 @@ def opened(value: str, key: rsa.RSAPrivateKey | None = None) -> tuple[dict[str, 
 def forged(
     world: World, issuer: str, *, kid: str = "fake-key", header: dict[str, Any] | None = None, **claims: Any
 ) -> str:
-    """A token of one of the authorities that are none."""
+    """A token of an untrusted authority."""
     now = int(time.time())
     said = {"iss": issuer, "iat": now, "nbf": now, "exp": now + 600, "sdk-test": True}
     said["x-ms-runtime"] = json.loads(runtime())

@@ -1,7 +1,7 @@
-"""Runs the scenarios with the Python of Azure's clients: the world comes in on standard input.
+"""Run the scenarios with the Python of Azure's clients: the world comes in on standard input.
 
-Each line out is a JSON object: ``{"forge": ...}`` asks the other side for evidence, which comes back on one
-line; any other is a scenario's result. ``run.py NAME ...`` runs these alone.
+Each line out is a JSON object: ``{"forge": ...}`` requests evidence from the other side, which comes back on
+one line; any other is a scenario's result. ``run.py NAME ...`` runs only these.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class Scenario:
 
     Attributes:
         name: of its function.
-        number: of the wire specification's list of scenarios; None for one of our own.
+        number: of the wire specification's list of scenarios; None for an additional one.
         call: what a client does, in a line.
         run: does it; raises where the outcome is another than it must be.
     """
@@ -69,10 +69,10 @@ def scenario(call: str, number: int | None = None) -> Callable[[Callable[[World]
 
 
 class World:
-    """The services as they run, and who asks them.
+    """The running services, and their clients.
 
     Args:
-        told: addresses and secrets, as the other side gave them.
+        ``told``: addresses and secrets, as given by the other side.
     """
 
     def __init__(self, told: dict[str, Any]) -> None:
@@ -108,7 +108,7 @@ class World:
         return self._credentials[name]
 
     def static(self, name: str = "admin", scope: str | None = None) -> Static:
-        """A credential that has one token of a client for whatever is asked; without a scope it is none."""
+        """A credential with one token of a client for every request; without a scope it is invalid."""
         return Static() if scope is None else Static(self.known(name).get_token(scope).token)
 
     def bearer(self, name: str = "admin", scope: str = ATTEST) -> dict[str, str]:
@@ -151,7 +151,7 @@ class World:
 
     @contextlib.contextmanager
     def instance(self, **properties: Any) -> Iterator[str]:
-        """The address of an instance of its own, made and deleted by the management client."""
+        """The address of a separate instance, made and deleted by the management client."""
         providers, name = self.manager().attestation_providers, fresh("i")
         given = {"location": "local", "properties": properties}
         yield providers.create("group", name, given).properties.attest_uri
@@ -211,7 +211,7 @@ class World:
 
 
 class Static:
-    """A credential as anybody may write one: a token, whatever is asked."""
+    """A credential as anybody may write one: a token, for every request."""
 
     def __init__(self, token: str = "none") -> None:
         self.token = token
@@ -224,7 +224,7 @@ class Static:
 
 
 class Signer:
-    """One who signs policies: a key and a certificate, PEM and DER."""
+    """A signer of policies: a key and a certificate, PEM and DER."""
 
     def __init__(self, name: str, *, key: Any = None) -> None:
         self.key = key or rsa.generate_private_key(65537, 2048)

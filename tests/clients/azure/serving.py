@@ -1,4 +1,4 @@
-"""The services as ``kluis serve`` runs them, and the runner of Azure's clients that asks them."""
+"""The services as ``kluis serve`` runs them, and the runner of Azure's clients that uses them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HEAP_BYTES = 512 << 20
 
 
 class Runner(NamedTuple):
-    """A program that runs scenarios: it is told of the services on its standard input.
+    """A program that runs scenarios: it gets the services' addresses on its standard input.
 
     Attributes:
         words: that start it, before the names of scenarios.
@@ -72,7 +72,7 @@ def lack() -> str | None:
 def served(
     folder: Path, bring: Callable[[Path], None] = lambda state: None
 ) -> Iterator[tuple[dict[str, Any], Forger]]:
-    """Every service, in enclaves, on free ports: what a runner is told, and who forges evidence for it.
+    """Every service, in enclaves, on free ports: yields the runner's input, and the forger of its evidence.
 
     Args:
         folder: the environment of the clients; images of the services are kept in it, all else is new.
@@ -134,11 +134,11 @@ def served(
 def results(
     runner: Runner, told: dict[str, Any], forger: Forger, names: Sequence[str] = ()
 ) -> Iterator[dict[str, Any]]:
-    """Run scenarios, and answer their wishes for evidence; gives each result as it comes.
+    """Run scenarios, and answer their requests for evidence; yields each result as it comes.
 
     Args:
         runner: of the clients.
-        told: what the services are, for the runner.
+        told: the services' addresses, for the runner.
         forger: of evidence.
         names: of scenarios; all, where there are none.
     """

@@ -17,12 +17,12 @@ __all__ = ["ended_well", "outcomes_of"]
 def outcomes_of(
     folder: Path | None, missing: str, runner: Callable[[Path, Mapping[str, Any]], Runner]
 ) -> dict[str, dict[str, Any]]:
-    """Every scenario's result, by name; skips where there are no clients, or the machine lacks something.
+    """Every scenario's result, by name; skips if there are no clients, or the machine misses something.
 
     Args:
-        folder: where the clients are installed; None: they are not.
-        missing: what to say then.
-        runner: starts them, told of that folder and of the services.
+        folder: where the clients are installed; None if they are not.
+        missing: the message in that case.
+        runner: starts them, given that folder and the services' addresses.
     """
     if folder is None:
         pytest.skip(missing)
@@ -33,7 +33,7 @@ def outcomes_of(
 
 
 def ended_well(name: str, call: str, outcomes: Mapping[str, Mapping[str, Any]]) -> None:
-    """Fail where a scenario did not run, or did not end as it says."""
+    """Fail if a scenario did not run, or did not end as expected."""
     if name not in outcomes:
         pytest.fail(f"{call}: did not run: the runner ended before", pytrace=False)
     if error := outcomes[name]["error"]:

@@ -1,6 +1,6 @@
 """Azure's own clients, unmodified, use the services in their enclaves: one test for each scenario.
 
-The scenarios are in the modules beside this one, and run once a session in the clients' own environment; a
+The scenarios are in the modules in this folder, and run once a session in the clients' own environment; a
 failure shows the error that the client had.
 """
 
@@ -15,7 +15,7 @@ from tests.clients.azure.serving import environment, runner
 from tests.clients.azure.suite import ended_well, outcomes_of
 
 SCENARIOS = declared()
-# The wire specification numbers its scenarios with gaps, which those of our own fill.
+# The wire specification numbers its scenarios with gaps, which additional ones fill.
 SPECIFIED = [
     1, 2, 3, 4, 6, 8, 10, 12, 15, 16, 17, 18, 20, 22, 23, 25, 26, 27, 29, 31, 32, 34, 35, 37, 38, 39, 41, 42,
     44, 45, 46, 48, 49, 51,
@@ -33,7 +33,7 @@ def outcomes() -> dict[str, dict[str, Any]]:
     "name", [pytest.param(name, id=f"{number or 'own'}-{name}") for name, (number, _) in SCENARIOS.items()]
 )
 def test_scenario(name: str, outcomes: dict[str, dict[str, Any]]) -> None:
-    """What the client does ends as the scenario says."""
+    """The client's actions end as the scenario states."""
     ended_well(name, SCENARIOS[name][1], outcomes)
 
 

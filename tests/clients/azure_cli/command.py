@@ -54,10 +54,10 @@ def scenario(call: str) -> Callable[[Callable[[World], None]], Any]:
 
 
 class World:
-    """The services as they run, and the command line that asks them.
+    """The running services, and the command line that uses them.
 
     Args:
-        told: addresses and secrets, as the other side gave them.
+        ``told``: addresses and secrets, as given by the other side.
         folder: for files and what ``az`` keeps.
     """
 
@@ -95,7 +95,7 @@ class World:
         self._configuration = ""
 
     def file(self, text: str | bytes, name: str = "") -> str:
-        """The path of a file that says this; of one that is not there, for no bytes."""
+        """The path of a file with this content; of a missing one, for no bytes."""
         path = self.folder / (name or secrets.token_hex(8))
         if text:
             path.write_bytes(text.encode() if isinstance(text, str) else text)
@@ -122,7 +122,7 @@ class World:
             self._configuration = before
 
     def sign_in(self, client: str, *words: str) -> Any:
-        """Sign in by the client's secret, which stands in a file and not in the line."""
+        """Sign in by the client's secret, which is in a file and not in the command line."""
         given = ("-u", client, "-p", f"@{self.file(self.secrets[client])}", "--tenant", self.tenant)
         return self.az("login", "--service-principal", *given, *words)
 
@@ -164,7 +164,7 @@ class World:
         return f"cli-{secrets.token_hex(6)}"
 
     def forged(self, kind: str, **fields: Any) -> dict[str, bytes]:
-        """Evidence that the services are told to trust; bytes go and come as hex."""
+        """Evidence that the services are configured to trust; bytes go and come as hex."""
         asked = {
             name: f"hex:{each.hex()}" if isinstance(each, bytes) else each for name, each in fields.items()
         }

@@ -8,7 +8,7 @@ import secrets
 
 from command import ATTEST, VAULT, World, b64u, from_b64u, scenario
 
-# A public key: whoever has the other half could open the release, and nobody does.
+# A public key: the owner of the private key could open the release, and nobody does.
 N = b64u(b"\xc1" + secrets.token_bytes(254) + b"\x01")
 JWKS = json.dumps(
     {"keys": [{"kty": "RSA", "kid": "offer", "key_ops": ["encrypt"], "e": "AQAB", "n": N}]}
@@ -82,5 +82,5 @@ def release(world: World) -> None:
     assert said["response"]["key"]["key"]["key_hsm"]
     other = policy(world, x_ms_attestation_type="tdxvm")
     world.key("set-attributes", name, "--policy", other)
-    # Azure says only that it does not meet the policy; here stands which claim, too.
+    # Azure only reports that it does not meet the policy; here the claim is named, too.
     world.refused("x-ms-attestation-type", *ask)

@@ -1,4 +1,4 @@
-"""Who signs in, and how; and requests that have no command of their own."""
+"""Identities and ways to sign in; and requests that have no command."""
 
 from __future__ import annotations
 

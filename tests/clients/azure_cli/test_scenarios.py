@@ -1,6 +1,6 @@
 """Azure's command line, unmodified, uses the services in their enclaves: one test a scenario.
 
-The scenarios are in the modules beside this one, and run once a session; a failure shows what ``az`` said.
+The scenarios are in the modules in this folder, and run once a session; a failure shows the output of ``az``.
 Nothing is installed for it: ``make clients`` does that.
 """
 
@@ -27,12 +27,12 @@ def outcomes() -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_scenario(name: str, outcomes: dict[str, dict[str, Any]]) -> None:
-    """What is typed ends as the scenario says."""
+    """A command ends as the scenario states."""
     ended_well(name, SCENARIOS[name], outcomes)
 
 
 def test_every_package_is_pinned() -> None:
-    """Each has one version; the documentation says which of the command line it is."""
+    """Each has one version; the documentation names the command line's."""
     lines = (FOLDER / "requirements.txt").read_text().splitlines()
     pins = dict(line.split("==") for line in lines if not line.startswith("#"))
     assert f"`azure-cli` {pins['azure-cli']}" in DOCUMENT.read_text()

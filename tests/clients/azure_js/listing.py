@@ -42,7 +42,7 @@ def runner(folder: Path, told: Mapping[str, Any]) -> Runner:
 
     Args:
         folder: where they are installed.
-        told: of the services; Node is told of the authority of their TLS before it starts.
+        told: of the services; Node gets the authority of their TLS before it starts.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("NODE_", "AZURE_"))}
     given = {"NODE_PATH": str(folder / "node_modules"), "NODE_EXTRA_CA_CERTS": str(told["ca"])}

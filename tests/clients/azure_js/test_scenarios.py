@@ -1,6 +1,6 @@
 """Azure's own clients for JavaScript, unmodified, use the services in their enclaves: one test a scenario.
 
-The scenarios are in the modules beside this one, and run once a session under Node; a failure shows the error
+The scenarios are in the modules in this folder, and run once a session under Node; a failure shows the error
 that the client had. Nothing is installed for it: `make clients` does that.
 """
 
@@ -31,7 +31,7 @@ def outcomes() -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_scenario(name: str, outcomes: dict[str, dict[str, Any]]) -> None:
-    """What the client does ends as the scenario says."""
+    """The client's actions end as the scenario states."""
     ended_well(name, SCENARIOS[name], outcomes)
 
 
@@ -42,7 +42,7 @@ def test_every_declaration_is_read() -> None:
 
 
 def test_every_package_is_pinned() -> None:
-    """Each package has one version and a digest of its bytes; the documentation says which."""
+    """Each package has one version and a digest of its bytes; the documentation names them."""
     wanted = json.loads((FOLDER / "package.json").read_text())["dependencies"]
     packages = json.loads((FOLDER / "package-lock.json").read_text())["packages"]
     for name, version in wanted.items():

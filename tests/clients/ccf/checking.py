@@ -128,7 +128,7 @@ def claims(given: list[Any]) -> list[str]:
 
 
 def main() -> None:
-    """Do what is asked for."""
+    """Run the requested check."""
     what = {"ledger": ledger, "domains": domains, "receipts": receipts, "cose": cose, "claims": claims}
     print(json.dumps(what[sys.argv[1]](json.loads(sys.stdin.read()))))
 

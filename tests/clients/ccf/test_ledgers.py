@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import os
@@ -13,15 +14,19 @@ from pathlib import Path
 
 import pytest
 
+from kluis.formats.ccf import tables
 from kluis.formats.ccf.chunk import Chunk
 from kluis.formats.ccf.domain import PublicDomain, Writes
 from kluis.formats.ccf.entry import Entry
-from kluis.ledger import sample
+from kluis.formats.ccf.snapshot import Snapshot, SnapshotName, Table, Value
+from kluis.formats.encoding import jcs
+from kluis.ledger import receipts, sample
 from kluis.ledger.audit import Source, audit
 from kluis.ledger.merkle import Tree
 from kluis.ledger.sample import Sample
 from tests.clients.ccf import environments
 from tests.clients.ccf.environments import VERSIONS, tool
+from tests.ledger.audit.forge import Forge, parties
 
 LEVELS = ("NONE", "OFFSETS", "HEADERS", "MERKLE", "FULL")
 ENTRIES = 200
@@ -206,3 +211,32 @@ def test_changed(version: str, change: str, folder: Path) -> None:
     report = audit([Source(path.name, path.read_bytes) for path in sorted(folder.glob("ledger_*"))])
     assert not report.ok
     assert any(each.file for each in report.failures), json.dumps([str(each) for each in report.failures])
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_snapshot(version: str, tmp_path: Path) -> None:
+    """A snapshot of ours, with its receipt, is read and verified; version 7 finds a changed byte in it."""
+    made = Forge.governed()
+    rows = {tables.ONLY: Value(9, parties().service_info("Open", 1))}
+    bare = Snapshot(
+        seqno=10,
+        root=made.batches[-1].root,
+        views=(0, 1),
+        tables={tables.SERVICE_INFO: Table(9, rows)},
+        tag=bytes(16),
+    )
+    evidence = jcs.dumps({"hash": bare.digest.hex(), "version": 10})
+    batch = made.write({tables.SNAPSHOT_EVIDENCE: {tables.ONLY: evidence}}, bare.digest)
+    assert batch.signed.node is not None
+    receipt = receipts.make(
+        made.sequencer.tree, batch.txids[0], batch.components[0], batch.signed.node, parties().node
+    )
+    path = tmp_path / str(SnapshotName(10, 11, True))
+    path.write_bytes(dataclasses.replace(bare, appended=receipt.encode()).encode())
+    done = tool(version, "read_ledger.py", "-s", path)
+    assert done.returncode == 0, done.stderr
+    assert "public:ccf.gov.service.info" in done.stdout
+    changed = bytearray(path.read_bytes())
+    changed[10] ^= 1
+    path.write_bytes(changed)
+    assert (tool(version, "read_ledger.py", "-s", path).returncode == 0) == (version == "6")

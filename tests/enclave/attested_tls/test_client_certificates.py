@@ -1,4 +1,4 @@
-"""A server that asks clients for certificates, over memory alone."""
+"""A server that requests certificates from clients, only in memory."""
 
 from __future__ import annotations
 

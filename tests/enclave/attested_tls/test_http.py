@@ -18,7 +18,7 @@ NEXT = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 def heard(tls: ssl.SSLSocket) -> bytes:
-    """All that the service says until it closes."""
+    """Everything that the service sends until it closes."""
     said = b""
     with contextlib.suppress(ConnectionError, ssl.SSLError):
         while part := tls.recv(65536):
@@ -52,7 +52,7 @@ def heard(tls: ssl.SSLSocket) -> bytes:
     ],
 )
 def test_what_is_no_http(served: Served, said: bytes, status: int, code: str, why: str) -> None:
-    """It is refused once, in the shape of every refusal; nothing after it is taken for another request."""
+    """It is refused once, in the form of every refusal; nothing after it is read as another request."""
     with served.plain_tls() as tls:
         tls.sendall(said + (b"" if status == 431 else b"\r\n" + NEXT))
         head, _, body = heard(tls).partition(b"\r\n\r\n")
@@ -103,7 +103,7 @@ def test_what_is_no_http_after_a_head(served: Served) -> None:
     ],
 )
 def test_a_target_in_absolute_form(served: Served, target: bytes, said: bytes) -> None:
-    """It is a path of the host that it names, whatever ``Host`` says."""
+    """It is a path of the host that it names, whatever ``Host`` contains."""
     with served.plain_tls() as tls:
         tls.sendall(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         head, _, body = heard(tls).partition(b"\r\n\r\n")
@@ -133,7 +133,7 @@ def test_another_version(served: Served) -> None:
 
 
 def test_no_http_after_an_answer_has_begun(served: Served) -> None:
-    """What comes beside an answer is cut off with it, and everybody else is served."""
+    """Data sent with an answer is cut off with it, and all other clients are served."""
     with served.plain_tls() as tls:
         tls.sendall(b"POST /large?mebibytes=64 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
         tls.recv(1000)

@@ -1,4 +1,4 @@
-"""Two rehearsed enclaves, each of which knows the other before it says a word."""
+"""Two rehearsed enclaves, each of which verifies the other before it sends anything."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_over_a_socket_that_the_host_brought(url: str, rehearsal_platform: Rehea
 
 
 def test_a_socket_that_leads_elsewhere(rehearsal_platform: RehearsalPlatform) -> None:
-    """A host that connects it to nobody is told of by name, and there is no second socket."""
+    """A host that connects it to no peer is reported by name, and there is no second socket."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         one = rehearsal_platform.launch(APP, sockets={"connect:other": ours})
@@ -97,7 +97,9 @@ def test_a_client_that_does_not_attest_itself(url: str, other: EnclaveProxy) -> 
 
 
 def test_a_client_that_is_not_believed_comes_anew(url: str, rehearsal_platform: RehearsalPlatform) -> None:
-    """With the refusal its connection ends: whoever believes this end for longer is judged on the next."""
+    """With the refusal its connection ends: a client that trusts this end for longer is judged on the
+    next.
+    """
     mutual = BySigner(signers=frozenset({bytes(32)}), product_id=6, min_svn=1)
     judge = judge_of(rehearsal_platform, rehearsed(mutual))
     with httpx.Client(transport=AttestedTransport(judge), timeout=120) as client:
@@ -108,7 +110,7 @@ def test_a_client_that_is_not_believed_comes_anew(url: str, rehearsal_platform: 
 
 @pytest.mark.parametrize("seconds", [-1.0, math.nan])
 def test_a_time_that_is_none(rehearsal_platform: RehearsalPlatform, seconds: float) -> None:
-    """No time ever comes after one that is no number: who had it would be believed for ever."""
+    """No time is ever after an invalid number: a peer with one would be trusted endlessly."""
     with pytest.raises(UsageError) as refused:
         dataclasses.replace(judge_of(rehearsal_platform), believed_seconds=seconds)
     assert refused.value.message == f"believed_seconds: want 0 or more, got {seconds}"
@@ -176,7 +178,7 @@ def test_a_dependency_of_fastapis(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_client_of_another_platform(
     url: str, rehearsal_platform: RehearsalPlatform, other_platform: RehearsalPlatform
 ) -> None:
-    """A client whose root the server does not trust is refused by the server, which says why."""
+    """A client whose root the server does not trust is refused by the server, with the reason."""
     stranger = other_platform.launch(APP)
     trust(stranger, rehearsal_platform)
     with pytest.raises(RemoteError, match="status 204, got 403"):
@@ -195,7 +197,7 @@ def test_a_question_past_its_bound(url: str) -> None:
 
 
 def test_a_servers_own_evidence_handed_back(url: str) -> None:
-    """A client without an enclave asks the server to quote over its own challenge, and presents that."""
+    """A client without an enclave requests the server's quote over its own challenge, and presents that."""
     with httpx.Client(verify=False, base_url=url, timeout=120) as client:
         ask = client.post(PATH, content=question(os.urandom(32)))
         challenge = Answer.parse(ask.content).challenge
@@ -210,7 +212,7 @@ def test_a_servers_own_evidence_handed_back(url: str) -> None:
 
 
 def question(nonce: bytes) -> bytes:
-    """What a client asks."""
+    """A client's request."""
     from kluis.formats.kluis.attested_tls import Question
 
     return Question(nonce).encode()

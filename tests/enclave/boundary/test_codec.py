@@ -54,7 +54,7 @@ WRONG: dict[str, tuple[list[Any], str]] = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_call(case: str) -> None:
-    """What is not of the declared types is refused, and the message says where."""
+    """Values of other types are refused, with their position."""
     items, message = WRONG[case]
     with pytest.raises(FormatError) as refused:
         PAY.decode_call(Parcel(frames.encode(items)))

@@ -66,7 +66,7 @@ def test_descriptors_alone(pair: tuple[socket.socket, socket.socket]) -> None:
 
 
 def test_hung_up(pair: tuple[socket.socket, socket.socket]) -> None:
-    """The end of a peer is None, not an error."""
+    """A peer that closes gives None, not an error."""
     pair[0].close()
     assert frames.receive_parcel(pair[1], 100) is None
 

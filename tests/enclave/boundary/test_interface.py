@@ -32,7 +32,7 @@ def made(svn: int = 1, most: int = 10, default: float = 0.5) -> Enclave:
 
 
 def test_says_what_crosses() -> None:
-    """Each parameter's type, bounds and default stand in it, and the first line of the docstring."""
+    """It has each parameter's type, bounds and default, and the first line of the docstring."""
     assert made().interface() == {
         "format": "kluis-interface/1",
         "name": "subject",

@@ -45,7 +45,7 @@ def test_bytes_there_and_back() -> None:
 
 
 def test_nothing_can_change_it() -> None:
-    """The maker itself can neither write, cut, grow nor unseal it."""
+    """Its creator itself can neither write, truncate, grow nor unseal it."""
     descriptor = memfile.of_bytes(b"x" * 5000)
     try:
         with pytest.raises(PermissionError):
@@ -78,7 +78,7 @@ def test_each_seal_is_wanted(left_out: int, sealed_with: Callable[[bytes, int], 
 
 
 def test_write_seal_that_spares_old_mappings(sealed_with: Callable[[bytes, int], int]) -> None:
-    """F_SEAL_FUTURE_WRITE does not count: whoever mapped before still writes."""
+    """F_SEAL_FUTURE_WRITE does not suffice: existing mappings can still be written."""
     future_write = 0x10
     seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | future_write
     with pytest.raises(FormatError):

@@ -102,7 +102,7 @@ def test_there_and_back(hint: Any) -> None:
     ("hint", "name"), [(Any, "Any"), (object, "object"), (msgspec.Raw, "Raw"), (Exception, "Exception")]
 )
 def test_refused(hint: Any, name: str) -> None:
-    """A type that says nothing of what it holds cannot cross."""
+    """A type without a description of its contents cannot cross."""
     with pytest.raises(UsageError) as refused:
         Schemas().node(list[hint], "f.x")
     assert refused.value.message == f"f.x: {name} cannot cross the boundary"

@@ -34,7 +34,7 @@ def test_made_of(data: object) -> None:
 
 
 def test_read_by_others() -> None:
-    """Polars and pyarrow take it as it stands."""
+    """Polars and pyarrow read it unchanged."""
     table = Table(COLUMNS)
     assert pl.DataFrame(table).to_dict(as_series=False) == COLUMNS
     assert pa.table(table).to_pydict() == COLUMNS

@@ -30,7 +30,7 @@ ALIKE = Judge(rehearsed(BySigner(signers=frozenset({bytes(32)}), product_id=6, m
 
 
 async def secret(request: Request) -> Response:
-    """For a client that is known alone."""
+    """Only for a known client."""
     return PlainTextResponse(f"for {asgi.attested_peer(request).claims.measurement.value.hex()}")
 
 

@@ -15,7 +15,7 @@ BY_SIGNER = BySigner(signers=frozenset({bytes(32)}), product_id=5, min_svn=1)
 
 
 def rehearsed(identity: BySigner = BY_SIGNER, purpose: Purpose = Purpose.CHANNEL) -> Policy:
-    """A policy for a rehearsal, which protects nothing, and says so."""
+    """A policy for a rehearsal, which protects nothing, and states that."""
     return Policy(
         protection=frozenset({ProtectionLevel.NONE}),
         debug=True,
@@ -39,7 +39,7 @@ def rehearsed(identity: BySigner = BY_SIGNER, purpose: Purpose = Purpose.CHANNEL
 
 
 def judge_of(platform: RehearsalPlatform, policy: Policy | None = None) -> Judge:
-    """One who trusts a platform of the tests."""
+    """A judge that trusts a platform of the tests."""
     root = platform.authority.root_pem()
     collateral = json.dumps(platform.authority.collateral(datetime.now(UTC))).encode()
 

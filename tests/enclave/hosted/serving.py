@@ -23,7 +23,7 @@ class Served:
         self.ended = enclave.submit("serve")
 
     def plain_tls(self) -> ssl.SSLSocket:
-        """A client of Python's own, which asks for no evidence."""
+        """A client of Python's own, which requests no evidence."""
         return plain_tls(self.port)
 
     def shaken_in_time(self) -> ssl.SSLSocket:

@@ -126,6 +126,6 @@ def told() -> list[str]:
 
 @app.ecall
 def vouch(nonce: bytes, payload: bytes) -> list[bytes]:
-    """Evidence of purpose ``app``, over whatever its host says."""
+    """Evidence of purpose ``app``, over any data from its host."""
     made = quote(payload, nonce=nonce)
     return [made.quote, made.runtime_data, made.launch_configuration]

@@ -1,4 +1,4 @@
-"""Calls into a running application, through the real runtime in a process of its own."""
+"""Calls into a running application, through the real runtime in a separate process."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_memory_fills_up(enclave: Launch, subject: Path) -> None:
 
 
 def test_descriptors_run_out(running: EnclaveProxy) -> None:
-    """A call or answer that needs a descriptor where none is left is told so, and the enclave goes on."""
+    """A call or answer that needs a descriptor when none is left is refused, and the enclave continues."""
     running.scarce(0)
     for _ in range(3):
         with pytest.raises(RemoteError) as raised:
@@ -213,7 +213,7 @@ def test_ocall_of_another_type(enclave: Launch, subject: Path) -> None:
 
 
 def test_ocall_not_served(enclave: Launch, subject: Path) -> None:
-    """A host that does not serve an ocall says so; the call ends."""
+    """A host that does not serve an ocall reports that; the call ends."""
     with pytest.raises(RemoteError) as raised:
         enclave(subject).through(5)
     assert raised.value.message == "RemoteError: UnavailableError: ocall ask: this host does not serve it"

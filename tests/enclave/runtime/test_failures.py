@@ -40,7 +40,7 @@ def test_message_stays_inside() -> None:
     ],
 )
 def test_what_an_enclave_lacks(error: Exception, lack: str) -> None:
-    """A class that often means a lack is told with what an enclave lacks, and never with its message."""
+    """A class that often means a missing feature is reported with it, and never with its message."""
     told = failure(error, (), debug=False)
     assert SECRET not in repr(told)
     assert told.hint == (
@@ -67,7 +67,7 @@ def test_declared() -> None:
 
 
 def test_our_own() -> None:
-    """A KluisError says its message, code and hint."""
+    """A KluisError carries its message, code and hint."""
     told = failure(PolicyError("a: want 1, got 2", hint="do b", code="c"), (), debug=False)
     assert told == Failure("PolicyError", "a: want 1, got 2", None, "c", "do b")
 
@@ -112,7 +112,7 @@ def test_a_library_whose_own_code_must_be_written() -> None:
 
 
 def test_debug_says_all() -> None:
-    """A debug enclave says message and traceback."""
+    """A debug enclave reports message and traceback."""
     try:
         int(SECRET)
     except ValueError as error:
@@ -130,5 +130,5 @@ def test_bounded_and_clean() -> None:
 
 
 def test_its_str_raises() -> None:
-    """An exception that cannot say itself is told by name."""
+    """An exception whose text fails is reported by name."""
     assert failure(Broken(), (Broken,), debug=False) == Failure("Broken")

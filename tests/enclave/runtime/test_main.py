@@ -54,7 +54,7 @@ def test_minimal(start: Callable[[str, str], None]) -> None:
 
 
 def test_another_interface(start: Callable[[str, str], None]) -> None:
-    """Code that declares more than was measured does not start, whoever loaded it."""
+    """Code that declares more than was measured does not start, however it was loaded."""
     more = MINIMAL + "\n@app.ecall\ndef two() -> int:\n    return 2\n"
     with pytest.raises(
         RemoteError, match=r"^AuthenticityError: interface: want [0-9a-f]{64}, got [0-9a-f]{64}(?m:$)"
@@ -74,7 +74,7 @@ def test_another_interface(start: Callable[[str, str], None]) -> None:
     ],
 )
 def test_does_not_start(start: Callable[[str, str], None], source: str, message: str) -> None:
-    """An application that cannot be imported says why, before any secret could have entered."""
+    """An application that cannot be imported reports the reason, before any secret could have entered."""
     with pytest.raises(RemoteError) as raised:
         start(MINIMAL, source)
     assert raised.value.message == message
@@ -100,7 +100,7 @@ def test_host_reads_another_interface(rehearsal_platform: RehearsalPlatform, tmp
 
 
 def test_interface_of_a_broken_application(tmp_path: Path) -> None:
-    """An application that cannot be imported has no interface, and the reason is told."""
+    """An application that cannot be imported has no interface, and the reason is reported."""
     (tmp_path / "app.py").write_text("import nothing_of_this_name")
     with pytest.raises(KluisError, match="nothing_of_this_name"):
         interface_of(tmp_path / "app.py")
@@ -151,8 +151,8 @@ def test_no_handler_that_needs_memory(module: str) -> None:
     """No function that serves calls is so long that its clean-up makes an integer.
 
     CPython keeps the place of an exception as an integer while a ``finally``, ``with`` or ``except as``
-    cleans up. Up to 256 it is one that exists; past that it is made, and where there is no memory for it,
-    the interpreter tries for ever and lets no other thread run (ceval, "exception_unwind").
+    cleans up. Up to 256 it is a cached one; above that it is allocated, and if memory is exhausted, the
+    interpreter retries endlessly and lets no other thread run (ceval, "exception_unwind").
     """
     path = Path(enclave_package.__file__).parent / f"{module}.py"
     for code in code_objects(compile(path.read_text(), str(path), "exec")):

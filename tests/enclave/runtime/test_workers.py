@@ -11,7 +11,7 @@ from kluis.enclave.runtime.workers import Workers
 
 
 def test_runs_at_once_up_to_most() -> None:
-    """As many jobs run beside each other as there may be threads; the rest wait, up to a bound."""
+    """As many jobs run at once as threads are allowed; the rest wait, up to a limit."""
     few, gate, begun = Workers(2, 3), threading.Event(), threading.Semaphore(0)
     done: list[int] = []
 

@@ -103,7 +103,7 @@ def run(update: Update, store: SealedStore, model: Model) -> Model:
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    """One database; each example has a store of its own in it."""
+    """One database; each example has a separate store in it."""
     with Database(f"sqlite:///{tmp_path_factory.mktemp('store')}/store.db") as made:
         yield made
 

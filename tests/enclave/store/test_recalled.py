@@ -22,10 +22,10 @@ KEY = bytes(range(32))
 
 
 class Counting:
-    """Records that count what is asked of them, and are written while the asker goes on.
+    """Records that count their requests, and are written while the caller continues.
 
     Attributes:
-        asked: the requests, by name.
+        ``asked``: the requests, by name.
     """
 
     def __init__(self, records: KeptRecords) -> None:
@@ -101,7 +101,7 @@ def test_an_old_value_is_not_returned(records: Counting) -> None:
 
 
 def test_nothing_is_raised_for_an_old_value(records: Counting) -> None:
-    """Who refuses what was there, and is there no more, is asked again."""
+    """A value refused because it has changed meanwhile is requested again."""
     one, two = SealedStore(records, KEY), SealedStore(records, KEY)
     two.update(add)
     one.update(add)
@@ -137,7 +137,7 @@ def test_a_forking_host_is_found_out(tmp_path: Path) -> None:
 
 
 def test_what_fails_meanwhile_is_told_once_all_is_kept(records: Counting) -> None:
-    """The changes are there, and whoever made them hears what went wrong beside."""
+    """The changes are kept, and the caller gets the other error."""
     store = SealedStore(records, KEY)
 
     def fail() -> None:
@@ -149,7 +149,9 @@ def test_what_fails_meanwhile_is_told_once_all_is_kept(records: Counting) -> Non
 
 
 def test_rows_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The least used go, large ones are not kept, and a version that is not the directory's is none."""
+    """The least used are dropped, large ones are not kept, and a version other than the directory's is
+    ignored.
+    """
     monkeypatch.setattr(row_cache, "MOST_BYTES", 3 * (100 + row_cache.ROW_BYTES))
     rows = Remembered()
     names = [Name("t", str(at)) for at in range(4)]

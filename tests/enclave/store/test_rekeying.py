@@ -70,7 +70,7 @@ def test_an_empty_store(enclave: Launch, records: KeptRecords) -> None:
 
 
 def test_an_old_copy_of_everything_is_refused(enclave: Launch, records: KeptRecords, tmp_path: Path) -> None:
-    """A host that kept records and sealed key aside has a store that was set back."""
+    """A host that kept old records and the old sealed key has a store that was rolled back."""
     one = enclave(KEEPER, ocalls=ocalls.serving(records))
     one.put("k", b"v")
     with (
@@ -86,7 +86,7 @@ def test_an_old_copy_of_everything_is_refused(enclave: Launch, records: KeptReco
 
 
 def test_an_instance_that_runs_on_serves_nothing(enclave: Launch, records: KeptRecords) -> None:
-    """It neither reads nor writes under the old key, and is told to start anew."""
+    """It neither reads nor writes under the old key, and must restart."""
     first, second = (enclave(KEEPER, ocalls=ocalls.serving(records)) for _ in range(2))
     second.put("k", b"v")
     first.store_rekey()
@@ -99,7 +99,7 @@ def test_an_instance_that_runs_on_serves_nothing(enclave: Launch, records: KeptR
 
 
 def test_a_commit_meanwhile(enclave: Launch, records: KeptRecords, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who writes while everything is sealed anew keeps what they wrote, and the key stays."""
+    """A writer during the re-sealing keeps its change, and the key stays."""
     first, second = (enclave(KEEPER, ocalls=ocalls.serving(records)) for _ in range(2))
     first.put("k", b"v")
     begin = records.rekey_begin
@@ -119,7 +119,7 @@ def test_a_commit_meanwhile(enclave: Launch, records: KeptRecords, monkeypatch: 
 def test_another_platform_gets_the_fresh_key(
     enclave: Launch, records: KeptRecords, rehearsal_platform: RehearsalPlatform, tmp_path: Path
 ) -> None:
-    """Its own copy of the old key is gone; it asks as at first, and its counter hears of the end."""
+    """Its copy of the old key is gone; it joins as at first, and its counter records the end."""
     sister = RehearsalPlatform(tmp_path / "sister", datetime.now(UTC), rehearsal_platform.authority)
     host = ocalls.serving(records)
     first, there = enclave(KEEPER, ocalls=host), enclave(KEEPER, on=sister, ocalls=host)
@@ -158,7 +158,7 @@ def test_a_host_that_hides_what_was_gathered(enclave: Launch, records: KeptRecor
 
 
 def test_a_host_that_shows_an_empty_store(enclave: Launch, records: KeptRecords, tmp_path: Path) -> None:
-    """The fresh key's counter has heard of the store before the host could put an empty one in its place."""
+    """The fresh key's counter knew the store before the host could replace it with an empty one."""
     switched = SwitchedRecords(records)
     with Database(f"sqlite:///{tmp_path / 'empty.db'}") as empty:
 

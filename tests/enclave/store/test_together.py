@@ -46,7 +46,7 @@ def transfer(store: SealedStore, number: int, seen: list[int]) -> None:
 
 
 def test_each_update_sees_one_moment(records: KeptRecords) -> None:
-    """No update sees a half of another's, whoever writes."""
+    """No update sees half of another's, by any writer."""
     stores = [SealedStore(records, KEY) for _ in range(2)]
     seen: list[int] = []
 
@@ -64,7 +64,7 @@ def test_each_update_sees_one_moment(records: KeptRecords) -> None:
 
 
 class Slow:
-    """A host whose commits wait until it is told to go on."""
+    """A host whose commits wait for permission to go on."""
 
     def __init__(self, records: KeptRecords) -> None:
         self.read = records.read
@@ -117,7 +117,7 @@ def test_threads_that_touch_each_other_do_not_share(records: KeptRecords) -> Non
 
 
 def test_one_that_fails_fails_alone(records: KeptRecords) -> None:
-    """A commit of several that the host cannot keep is told to each of them."""
+    """A commit of several that the host cannot keep fails for each of them."""
 
     class Full:
         """A host whose disk is full."""
@@ -138,7 +138,7 @@ def test_one_that_fails_fails_alone(records: KeptRecords) -> None:
 def test_an_instance_too_far_behind_starts_again(
     records: KeptRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that has missed more than the host keeps of the journal surveys all records anew."""
+    """One that has missed more than the host keeps of the journal reads all records again."""
     for module in (commits, directory, surveying, view):
         monkeypatch.setattr(module, "KEPT_EPOCHS", 4)
     idle, busy = SealedStore(records, KEY), SealedStore(records, KEY)
@@ -216,7 +216,7 @@ while True:
 
 
 def kill_at_random(url: str, times: int) -> None:
-    """Kill a writer at some moment of its work, again and again; no update that it told of is gone."""
+    """Kill a writer at some moment of its work, repeatedly; no confirmed update is lost."""
     last = 0
     with Database(url) as database:
         for _ in range(times):
@@ -241,7 +241,7 @@ def kill_at_random(url: str, times: int) -> None:
 
 
 def test_a_killed_writer_loses_nothing_that_it_told_of(database_url: str) -> None:
-    """Whenever a writer dies, all that it was told is kept is there, and an update is there whole or not."""
+    """Whenever a writer dies, all confirmed updates are there, and an update is there whole or not."""
     kill_at_random(database_url, 5)
 
 

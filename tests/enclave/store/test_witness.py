@@ -38,7 +38,7 @@ def records(tmp_path: Path) -> Iterator[KeptRecords]:
 
 
 class Dying(CountersWitness):
-    """A platform that ends before it is told of a commit."""
+    """A platform that ends before it learns of a commit."""
 
     def advance(self, to: Witnessed) -> Witnessed:
         raise EnclaveDied("platform: hung up")
@@ -74,7 +74,7 @@ def test_a_crash_before_the_witness_is_told(records: KeptRecords, counters: Coun
 
 
 def test_a_witness_that_comes_later(records: KeptRecords, counters: Counters) -> None:
-    """A platform that never heard of the store hears of all of it at once."""
+    """A platform without a record of the store learns its whole state at once."""
     plain = SealedStore(records, KEY)
     for _ in range(3):
         put(plain, b"v")
@@ -101,7 +101,9 @@ def test_an_enclaves_own_counter(enclave: Callable[..., EnclaveProxy], stale_sto
 def test_a_killed_enclave_loses_nothing_that_it_told_of(
     enclave: Callable[..., EnclaveProxy], records: KeptRecords
 ) -> None:
-    """Whenever an enclave is killed, its counter and its records agree with all that its host was told."""
+    """Whenever an enclave is killed, its counter and its records agree with everything confirmed to its
+    host.
+    """
     told = 0
     for _ in range(4):
         one = enclave(KEEPER, ocalls=ocalls.serving(records))

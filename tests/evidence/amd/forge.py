@@ -1,4 +1,4 @@
-"""A forger with an AMD of its own: reports and chains in which only what a test names is wrong."""
+"""A forger with a test AMD: reports and chains with a single fault chosen by the test."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class Forge:
         )
 
     def extensions(self, **changed: Any) -> VekExtensions:
-        """What the VCEK or VLEK says, with fields replaced."""
+        """The extensions of the VCEK or VLEK, with fields replaced."""
         fields: dict[str, Any] = {
             "struct_version": 0,
             "product_name": f"{self.product}-B0" if self.product is Product.MILAN else str(self.product),
@@ -202,7 +202,7 @@ class Forge:
         return verify(data, collateral=endorsements or self.endorsements(), **given).value
 
     def claims(self, **changed: Any) -> SnpClaims:
-        """What only SNP says of a report with fields changed."""
+        """SNP's own claims of a report with fields changed."""
         vendor = self.verify(self.report(**changed)).vendor
         assert isinstance(vendor, SnpClaims)
         return vendor
@@ -225,12 +225,12 @@ def spki(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def changed(report: bytes, at: int, value: bytes) -> bytes:
-    """A report's bytes with some replaced, and nothing signed anew."""
+    """A report's bytes with some replaced, without a new signature."""
     return report[:at] + value + report[at + len(value) :]
 
 
 def replace(report: bytes, **fields: Any) -> bytes:
-    """A report with fields replaced, and nothing signed anew."""
+    """A report with fields replaced, without a new signature."""
     from kluis.formats.snp import report as snp_report
 
     return dataclasses.replace(snp_report.parse(report), **fields).encode()

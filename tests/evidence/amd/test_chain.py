@@ -1,4 +1,4 @@
-"""AMD's chains: what is remembered of them, and what is judged anew at every use."""
+"""AMD's chains: what is cached, and what is checked again at every use."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_what_was_proven_for_another_is_not_believed() -> None:
 
 
 def test_a_leaf_that_nobody_vouches_for_is_not_kept() -> None:
-    """A report that is checked by its leaf alone, as its chain is missing, leaves no key behind."""
+    """A report that is checked only by its leaf, since its chain is missing, leaves no key in the cache."""
     context = Context(FORGE.anchors)
     with pytest.raises(UnavailableError):
         _verify(context, FORGE.endorsements(ark=None))

@@ -1,4 +1,4 @@
-"""SNP reports: one forged case a step, each breaking that step alone, and what claims say."""
+"""SNP reports: one forged case for each step, which breaks only that step, and the claims of good ones."""
 
 from __future__ import annotations
 
@@ -525,7 +525,7 @@ STEPS: dict[str, tuple[str, str, Case]] = {
 
 @pytest.mark.parametrize("name", STEPS)
 def test_step(name: str) -> None:
-    """A report that is wrong in one step is refused by that step, and says what is wrong."""
+    """A report that is wrong in one step is refused by that step, with the reason."""
     code, message, case = STEPS[name]
     with pytest.raises((AuthenticityError, FreshnessError, FormatError)) as caught:
         case()
@@ -555,7 +555,7 @@ def test_the_reported_tcb_counts_and_not_the_current_one() -> None:
 
 
 def test_a_leaf_is_no_authority() -> None:
-    """A VCEK cannot stand in the CA's place, whatever it signs."""
+    """A VCEK cannot replace the CA, whatever it signs."""
     forge = Forge("Milan")
     forge.ask_key = rsa_key("leaf")
     pretender = forge.make_vek(key=forge.ask_key, issuer_key=rsa_key("ASK"))
@@ -589,7 +589,7 @@ def test_an_older_crl_tells_its_age() -> None:
 
 
 def test_missing_endorsements() -> None:
-    """Without a certificate nothing can be decided, and the error says where it is kept."""
+    """Without a certificate nothing can be decided, and the error states where to get it."""
     chip = samples.CHIP_ID.hex()
     cases: list[tuple[Case, str, str, str]] = [
         (
@@ -652,7 +652,9 @@ def test_missing_endorsements() -> None:
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("lacks", [{"ask": None}, {"ark": None}, {"ask": None, "ark": None}])
 def test_refuted_without_the_chain(name: str, lacks: dict[str, None]) -> None:
-    """What the leaf did not sign is refused, whoever issued the leaf; what it did sign stays open."""
+    """Data that the leaf did not sign is refused, whoever issued the leaf; for signed data the result stays
+    open.
+    """
     forge = ALL[name]
     good = forge.endorsements(**lacks)
     with pytest.raises(UnavailableError):
@@ -729,7 +731,7 @@ def test_good(name: str, version: int) -> None:
 
 
 def test_emulated_names() -> None:
-    """Under an emulated anchor names say so; AMD's own names stand under AMD's anchors alone."""
+    """Under an emulated anchor names are marked; AMD's own names only appear under AMD's anchors."""
     emulated = Forge("Milan", emulated=True)
     ark = emulated.make_ark(name="ARK-Milan")
     with pytest.raises(AuthenticityError) as caught:
@@ -808,7 +810,7 @@ def test_pem_is_as_good_as_der() -> None:
 
 
 def test_debug() -> None:
-    """A debug guest is open to its host: its level is none, and the claims say so."""
+    """A debug guest is open to its host: its level is none, and the claims state it."""
     claims = MILAN.verify(MILAN.report(policy=0xB001F))
     assert (claims.debug, claims.level) == (True, ProtectionLevel.NONE)
     vendor = claims.vendor
@@ -826,14 +828,14 @@ def test_debug() -> None:
     ],
 )
 def test_migration(changed: dict[str, Any], migratable: bool, agent: bytes | None) -> None:
-    """A guest that may migrate, or that a migration agent is bound to, is told."""
+    """A guest that may migrate, or that has a migration agent, is reported."""
     vendor = MILAN.claims(**changed)
     assert (vendor.migratable, vendor.report_id_ma) == (migratable, agent)
 
 
 @pytest.mark.parametrize("vmpl", [0, 1, 2, 3])
 def test_privilege_levels(vmpl: int) -> None:
-    """The level that asked is told: which is right is policy's to say."""
+    """The requester's privilege level is reported: policy decides which is right."""
     assert MILAN.claims(vmpl=vmpl).vmpl == vmpl
 
 
@@ -846,13 +848,13 @@ def test_a_masked_chip() -> None:
 
 
 def test_a_vlek_names_no_chip() -> None:
-    """A VLEK is a cloud's and not a chip's: a chip id beside it is the report's word, and is kept."""
+    """A VLEK belongs to a cloud and not to a chip: the report's own chip id is kept as a claim."""
     claims = VLEK.verify(VLEK.report(chip_id=samples.CHIP_ID))
     assert claims.platform.id == samples.CHIP_ID
 
 
 def test_keys_of_the_id_block() -> None:
-    """Who launched the guest is told by digests of keys, of the author's only where it counts."""
+    """The launcher of the guest is reported by digests of keys, the author's only if it is used."""
     vendor = MILAN.claims(author_key_digest=b"a" * 48, flags=1)
     assert vendor.author_key_digest == Digest("sha384", b"a" * 48)
     assert MILAN.claims(author_key_digest=b"a" * 48).author_key_digest is None
@@ -883,7 +885,7 @@ def _tcb(**changed: int) -> bytes:
     ],
 )
 def test_firmware(changed: dict[str, Any], provisional: bool, order: tuple[bool, bool, bool]) -> None:
-    """Firmware that may be rolled back is told, and so is each TCB that is not where it should be."""
+    """Firmware that may be rolled back is reported, and so is each unexpected TCB."""
     vendor = MILAN.claims(**changed)
     assert vendor.provisional_firmware is provisional
     assert (
@@ -916,7 +918,7 @@ def test_a_wrapped_chip_id() -> None:
 
 
 def test_a_hosts_table_fills_in() -> None:
-    """Certificates after the report endorse it; the caller's own stand before them."""
+    """Certificates after the report endorse it; the caller's have precedence."""
     parts = {
         table.VCEK: MILAN.vek.public_bytes(Encoding.DER),
         table.ASK: MILAN.ask.public_bytes(Encoding.DER),

@@ -37,7 +37,7 @@ FOUND = sorted((VECTORS / "snp").glob("*/meta.json"))
 SHIPPED = TrustAnchors.shipped()
 ANY_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 COMPONENTS = {"fmc": "fmc", "boot_loader": "bootloader", "tee": "tee", "snp": "snp", "microcode": "microcode"}
-# What each negative says of itself, and the code that it ends with.
+# Each negative's recorded fault, and the code that it ends with.
 CODES = {
     "revoked ASK": "cert_chain",
     "TCB mismatch, same chip": "sig_report",
@@ -193,7 +193,7 @@ def test_negative(vector: Vector) -> None:
 
 @_of(WITH_REPORT, "indeterminate")
 def test_indeterminate(vector: Vector) -> None:
-    """A genuine report without its certificate cannot be decided, and the error says where to get it."""
+    """A genuine report without its certificate cannot be decided, and the error states where to get it."""
     with pytest.raises(UnavailableError) as caught:
         vector.verify()
     assert caught.value.code == "collateral_missing"

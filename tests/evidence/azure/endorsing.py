@@ -27,7 +27,7 @@ BEGIN = datetime(2020, 1, 1, tzinfo=UTC)
 
 @dataclasses.dataclass(frozen=True)
 class Signer:
-    """One who may sign, and the chain above: who signs first, the root last."""
+    """A signer and its chain: the signer first, the root last."""
 
     key: rsa.RSAPrivateKey
     chain: tuple[bytes, ...]

@@ -37,7 +37,7 @@ class AzureForge:
         return hashlib.new(name, self.runtime if runtime is None else runtime).digest().ljust(64, b"\0")
 
     def snp(self, runtime: bytes | None = None, **changes: Any) -> bytes:
-        """An HCL report of an SNP report, which binds its runtime data unless told otherwise."""
+        """An HCL report of an SNP report, which binds its runtime data by default."""
         held = self.runtime if runtime is None else runtime
         options = {name: changes.pop(name) for name in ("hash_type", "kind") if name in changes}
         fields = {"report_data": self.bound(held), "vmpl": 0, **changes}
@@ -80,7 +80,7 @@ class AzureForge:
         return TdReportStruct(mac=mac, tcb_info=module, td_info=domain)
 
     def of_one_piece(self, report: TdReportStruct) -> TdReportStruct:
-        """The TDREPORT with the hashes of its own parts."""
+        """The TDREPORT with the hashes of its parts."""
         mac = dataclasses.replace(
             report.mac,
             tee_tcb_info_hash=hashlib.sha384(report.tcb_info.encode()).digest(),

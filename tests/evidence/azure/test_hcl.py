@@ -80,7 +80,7 @@ def test_snp(azure: AzureForge) -> None:
 
 
 def test_tdx(azure: AzureForge) -> None:
-    """TDX's level and measurement, with its registers beside the vTPM's."""
+    """TDX's level and measurement, with its registers and the vTPM's."""
     claims = azure.verify(azure.parts(azure.tdx(), td_quote=azure.td_quote(), **azure.tpm()))
     assert claims.kind == "Azure HCL report v2 (TDX)"
     assert {"rtmr0", "rtmr3", "pcr7"} <= set(claims.registers)
@@ -95,7 +95,7 @@ def test_tdx(azure: AzureForge) -> None:
 
 
 def test_without_a_quote(azure: AzureForge) -> None:
-    """A report alone is authentic, and says that nothing of it is fresh."""
+    """A bare report is authentic, and the claims state that it is not fresh."""
     for data in (azure.snp(), azure.parts(azure.snp())):
         claims = azure.verify(data, azure.amd.endorsements())
         assert (claims.nonce, dict(claims.registers), _vendor(claims).tpm) == (None, {}, None)
@@ -117,13 +117,13 @@ def test_longer_hashes(azure: AzureForge) -> None:
 
 
 def test_signature_in_either_form(azure: AzureForge) -> None:
-    """A TPMT_SIGNATURE or the raw bytes, told apart by their length."""
+    """A TPMT_SIGNATURE or the raw bytes, distinguished by their length."""
     for raw in (True, False):
         assert azure.verify(azure.parts(azure.snp(), **azure.tpm(raw=raw))).nonce == b"nonce"
 
 
 def test_debug_is_no_protection(azure: AzureForge) -> None:
-    """A VM whose memory its host may read has no level, whatever its vTPM says."""
+    """A VM whose memory its host may read has no level, whatever its vTPM states."""
     policy = azure.amd.fields().policy | 1 << 19
     assert GuestPolicy.parse(policy).debug
     claims = azure.verify(azure.parts(azure.snp(policy=policy), **azure.tpm()))
@@ -197,7 +197,7 @@ def test_step_4_asked_for_by_a_guest(azure: AzureForge, vmpl: int) -> None:
 
 
 def test_step_4_nothing_is_signed(azure: AzureForge) -> None:
-    """A TDREPORT without a TD quote proves nothing, however right it looks; the error says what to add."""
+    """A TDREPORT without a TD quote proves nothing, even if well-formed; the error states what to add."""
     for data in (azure.tdx(), azure.parts(azure.tdx(), **azure.tpm())):
         with pytest.raises(UnavailableError, match="a TDREPORT is signed by nobody") as caught:
             azure.verify(data)
@@ -229,7 +229,7 @@ def test_step_4_no_endorsement(azure: AzureForge) -> None:
 
 
 def test_step_4_nobody_could_endorse(azure: AzureForge) -> None:
-    """What the VM's own parts refute is refused, whoever endorses its hardware."""
+    """Data that the VM's own parts refute is refused, whoever endorses its hardware."""
     swapped = pcrs.dumps({HashId.SHA256: dict.fromkeys(range(24), bytes(32))})
     for data, code in (
         (azure.parts(azure.snp(), **azure.tpm(pcrs=swapped)), "pcr_digest"),
@@ -317,7 +317,7 @@ def test_step_4_td_quote_forged(azure: AzureForge) -> None:
 
 
 def test_step_4_no_tdreport(azure: AzureForge) -> None:
-    """A report that calls itself a TDREPORT and is none is malformed."""
+    """A report with the type of a TDREPORT and another content is malformed."""
     good = azure.tdreport()
     others = [
         dataclasses.replace(good, mac=dataclasses.replace(good.mac, type=other)) for other in (0, 0x80, 0x82)
@@ -348,7 +348,7 @@ def test_step_5_certificate(azure: AzureForge) -> None:
     with pytest.raises(FreshnessError) as stale:
         azure.verify(data, azure.endorsements(maker.endorse(expired)))
     assert stale.value.code == "cert_expired"
-    # The same root, worth nothing: whoever named it did not say that it is of a TPM.
+    # The same root, without a level: the user did not state that it is a TPM's.
     (maker_root,) = maker.anchors
     nobody = TrustAnchors((dataclasses.replace(maker_root, level=ProtectionLevel.NONE),))
     anchors = azure.amd.anchors | azure.intel.anchors | nobody
@@ -376,7 +376,7 @@ def test_step_5_two_keys(azure: AzureForge) -> None:
 
 
 def test_step_6_no_vtpm(azure: AzureForge) -> None:
-    """A quote beside runtime data that know of no vTPM is of something else."""
+    """A quote with runtime data without a vTPM is of something else."""
     azure.verify(azure.parts(azure.snp(azure.no_tpm)))
     one = azure.no_tpm.replace(b"false", b"1")
     assert one != azure.no_tpm
@@ -396,7 +396,7 @@ def test_step_7_quote_of_another_vm(azure: AzureForge) -> None:
 
 
 def test_step_7_values(azure: AzureForge) -> None:
-    """PCR values that were not quoted are refused; a quote's other steps have tests of their own."""
+    """PCR values that were not quoted are refused; a quote's other steps have separate tests."""
     swapped = azure.tpm()["pcrs"].replace(b"01" * 32, b"09" * 32)
     with pytest.raises(AuthenticityError) as caught:
         azure.verify(azure.parts(azure.snp(), **{**azure.tpm(), "pcrs": swapped}))

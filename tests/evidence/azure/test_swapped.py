@@ -45,12 +45,12 @@ def ends(given: dict[str, bytes], beside: AzureEndorsements, now: datetime) -> K
 
 
 def bound(given: dict[str, bytes]) -> bytes:
-    """What the hardware's report says that it vouches for."""
+    """The data that the hardware's report binds."""
     return hardware.report_data(hcl_report.parse(given["hcl_report"]))
 
 
 def refused(error: KluisError | None) -> bool:
-    """Whether evidence is not as it should be, or lacks its own endorsement, whichever step says so."""
+    """Whether evidence is wrong, or its endorsement is missing, in whichever step."""
     return isinstance(error, AuthenticityError | FormatError | FreshnessError | UnavailableError)
 
 
@@ -75,7 +75,7 @@ def test_one_part_of_another_vm(role: str) -> None:
         if role not in alien or given.get(role) == alien[role]:
             continue
         if role == "hcl_report" and bound(given) == bound(alien):
-            continue  # the same VM, asked again: its report binds the same key
+            continue  # the same VM, attested again: its report binds the same key
         swapped += 1
         error = ends({**given, role: alien[role]}, endorsements(one), one.now)
         assert refused(error), (one.name, other.name)
@@ -83,7 +83,7 @@ def test_one_part_of_another_vm(role: str) -> None:
 
 
 def test_a_quote_of_another_vm_with_all_that_belongs_to_it() -> None:
-    """Quote, signature and PCRs that fit each other are refused beside the report of another VM."""
+    """A consistent quote, signature and PCRs are refused with the report of another VM."""
     names = ("tpm_quote", "tpm_signature", "pcrs")
     swapped = 0
     for one, other in pairs():

@@ -55,7 +55,7 @@ def test_another_root() -> None:
 
 
 def test_another_usage() -> None:
-    """Step 3: a signer of the same root that is for something else, or says nothing."""
+    """Step 3: a signer of the same root that has another usage, or none."""
     for usage in ("1.3.6.1.4.1.311.76.59.1.1", ""):
         with pytest.raises(AuthenticityError) as refused:
             verify(endorsement(signer(usage=usage)), context=CONTEXT)
@@ -66,7 +66,7 @@ def test_another_usage() -> None:
 
 @pytest.mark.parametrize("usage", ["...", "123", "1..3", f"1.{'9' * 120}"])
 def test_a_usage_that_is_no_identifier(usage: str) -> None:
-    """Step 3: whoever names themselves chooses the text, and no certificate is for that."""
+    """Step 3: signers choose their own names, so no certificate is accepted by name."""
     issuer = f"{BY.issuer.rpartition(':')[0]}:{usage}"
     with pytest.raises(AuthenticityError) as refused:
         verify(endorsement(BY, issuer=issuer), context=CONTEXT)

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(not FOUND, reason=MISSING)
 
 
 def evidence(vector: Vector) -> bytes:
-    """What the attester sends: the report alone, or a collection of its parts."""
+    """The attester's evidence: a bare report, or a collection of its parts."""
     roles = {"hcl_report": "hcl_report", "td_quote": "td_quote", "tpm_quote": "tpm_quote_msg"}
     roles |= {"tpm_signature": "tpm_quote_sig", "pcrs": "pcrs"}
     parts = {part: vector.part(role) for part, role in roles.items() if role in vector}
@@ -43,7 +43,7 @@ def evidence(vector: Vector) -> bytes:
 
 
 def endorsements(vector: Vector, *, ak: bool = False) -> AzureEndorsements:
-    """What stands beside it."""
+    """Its endorsements."""
     snp, tdx, key = None, None, None
     if "endorsement_key" in vector:
         snp = SnpEndorsements(

@@ -1,4 +1,4 @@
-"""A forger of CCA tokens with a platform key of its own: only what a test names is wrong."""
+"""A forger of CCA tokens with a test platform key: only what a test names is wrong."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INSTANCE = b"\x01" + bytes(range(32, 64))
 LEGACY = "http://arm.com/CCA-SSD/1.0.0"
 PLATFORM = "tag:arm.com,2023:cca_platform#1.0.0"
 REALM = "tag:arm.com,2023:realm#1.0.0"
-# The claims of the latest generation beside those that it shares.
+# The claims of the latest generation in addition to the common ones.
 NEW_PLATFORM = {"c265": "tag:arm.com,2024:cca_platform#2.0.0", "c2394": 1}
 NEW_REALM = {"c265": "tag:arm.com,2024:realm#2.0.0", "c44243": "private", "c256": b"\x01" + b"r" * 32}
 ALGORITHMS = {"secp256r1": (-7, hashes.SHA256(), 32), "secp384r1": (-35, hashes.SHA384(), 48)}

@@ -1,4 +1,4 @@
-"""CCA tokens: one forged case for each step, and what a good one says."""
+"""CCA tokens: one forged case for each step, and the claims of a good one."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def vendor(claims: Claims) -> CcaClaims:
 
 
 def test_good(cca: Forge) -> None:
-    """Every claim is what the token says, and the level is the anchor's."""
+    """Every claim has the token's value, and the level is the anchor's."""
     claims = cca.verify()
     assert (claims.kind, claims.tee) == ("CCA token", Tee.CCA)
     assert (claims.level, claims.debug) == (ProtectionLevel.HARDWARE_CCA, False)
@@ -94,7 +94,7 @@ def test_good(cca: Forge) -> None:
 
 
 def test_collection(cca: Forge) -> None:
-    """A token in the form of a collection of messages says the same, and is held to the same steps."""
+    """A token as a collection of messages has the same claims, and passes the same steps."""
     assert cca.verify(cca.token(tag=907)).measurement == cca.verify().measurement
     with pytest.raises(AuthenticityError) as caught:
         cca.verify(cca.token(tag=907, realm=cca.realm(key=OTHER)))
@@ -105,7 +105,7 @@ def test_collection(cca: Forge) -> None:
 
 
 def test_latest(cca: Forge) -> None:
-    """The latest generation names the realm, says how its memory is kept, and what the platform has."""
+    """The latest generation names the realm, its memory protection, and the platform's features."""
     device = {2: b"d" * 32, 3: b"c" * 32, 4: True, 5: "spdm-1.4.0", 6: b"v" * 32, 7: "cxl-type-3", 8: 0}
     platform = cca.platform(
         cca.platform_claims(
@@ -140,7 +140,7 @@ def test_latest_is_bound(cca: Forge) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"\xd9\x01", b"\xd9\x01\x8e", b"\xd9\x01\x90", b"\xd2\x84D"])
 def test_matches(data: bytes) -> None:
-    """A token is told by tag 399, and by nothing near it."""
+    """A token is recognised only by tag 399."""
     assert verifying.matches(b"\xd9\x01\x8f\xa2")
     assert not verifying.matches(data)
 
@@ -202,7 +202,7 @@ def test_the_one_bare_key(cca: Forge) -> None:
     assert cca.verify(collateral=None, anchors=TrustAnchors.shipped() | cca.anchors) == cca.verify()
     stranger = TrustAnchors.from_pem(pem(OTHER), ProtectionLevel.VTPM)
     assert cca.verify(collateral=None, anchors=stranger | cca.anchors) == cca.verify()
-    # A certificate's root may vouch for CCA, too, and is no bare key.
+    # A certificate's root may be an anchor for CCA, too, and is not a bare key.
     root = TrustAnchors.from_pem(Gpu().pem(4), ProtectionLevel.HARDWARE_CCA)
     assert cca.verify(collateral=None, anchors=root | cca.anchors) == cca.verify()
 
@@ -348,7 +348,7 @@ def test_step_4_a_key_that_is_not_believed(cca: Forge) -> None:
 
 @pytest.mark.parametrize("level", [level for level in ProtectionLevel if level not in LEVELS])
 def test_step_4_anchors_of_other_makers(level: ProtectionLevel, cca: Forge) -> None:
-    """A key that the relying party believes for other evidence does not vouch for CCA's."""
+    """A key trusted for other evidence is not trusted for CCA's."""
     anchor = dataclasses.replace(next(iter(cca.anchors)), level=level, name="other")
     with pytest.raises(AuthenticityError) as caught:
         cca.verify(anchors=TrustAnchors((anchor,)))
@@ -360,7 +360,7 @@ def test_step_4_anchors_of_other_makers(level: ProtectionLevel, cca: Forge) -> N
 
 @pytest.mark.parametrize("bare", [0, 2])
 def test_step_4_no_key(bare: int, cca: Forge) -> None:
-    """Without the platform's key, or among several, nothing is verified: a realm alone proves nothing."""
+    """Without the platform's key, or among several, nothing is verified: a bare realm proves nothing."""
     anchors = TrustAnchors.shipped()
     for key in (OTHER, cca.cpak)[:bare]:
         anchors = anchors | TrustAnchors.from_pem(pem(key), ProtectionLevel.HARDWARE_CCA)
@@ -450,7 +450,7 @@ ALL = FORGES[0].anchors | FORGES[1].anchors
 @given(mutations(*TOKENS, most=2))
 @PROPERTY
 def test_only_our_errors(data: bytes) -> None:
-    """A changed token is refused, by our errors alone, or says exactly what was signed."""
+    """A changed token is refused, only by our errors, or has exactly the signed claims."""
     for forge in FORGES:
         try:
             claims = forge.verify(data, anchors=ALL)
@@ -460,6 +460,6 @@ def test_only_our_errors(data: bytes) -> None:
 
 
 def test_signed_is_what_is_meant(cca: Forge) -> None:
-    """A part whose payload is another's, signed by the right key, is read as what it says it is."""
+    """A part with another part's payload, signed by the right key, is read as its content."""
     with pytest.raises(FormatError):
         cca.verify(cca.token(realm=signed(cbor2.dumps(cca.platform_claims()), cca.rak)))

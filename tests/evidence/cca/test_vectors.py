@@ -53,7 +53,7 @@ class Vector:
         return CcaEndorsements(cpak=self.part("cpak")) if "cpak" in self.meta["files"] else None
 
     def anchors(self) -> TrustAnchors:
-        """That key, believed, beside the shipped ones."""
+        """That key, trusted in addition to the shipped ones."""
         given = self.endorsements()
         if given is None:
             return TrustAnchors.shipped()
@@ -103,7 +103,7 @@ def test_valid(path: Path) -> None:
 
 @each("invalid")
 def test_invalid(path: Path) -> None:
-    """A token whose realm's signature fails is refused for it, whatever is known of its platform."""
+    """A token with a bad realm signature is refused for it, with or without a known platform."""
     with pytest.raises(AuthenticityError) as caught:
         Vector(path).verify()
     assert caught.value.code == "sig_token"
@@ -119,7 +119,7 @@ def test_realm_only(path: Path) -> None:
 
 @each("valid")
 def test_engines_agree(path: Path) -> None:
-    """AWS-LC says what OpenSSL says."""
+    """AWS-LC gives the result of OpenSSL."""
     pytest.importorskip("awscrt")
     vector = Vector(path)
     verifier = Verifier(vector.anchors(), engine=aws_lc())

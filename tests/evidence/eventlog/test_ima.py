@@ -25,7 +25,7 @@ def held(
 
 @pytest.mark.parametrize("bank", [HashId.SHA1, HashId.SHA256])
 def test_up_to_the_quote(bank: HashId) -> None:
-    """What was measured after the quote is left out; all that stands before it is proven."""
+    """Entries after the quote are left out; all before it are proven."""
     for count in (1, 2, 3):
         found = proven(ALL, held(*ALL[:count], bank=bank))
         assert (found.records, found.hash) == (ALL[:count], bank)

@@ -83,7 +83,7 @@ def test_a_tpm_starts_once(events: tuple[Event, ...]) -> None:
 
 
 def test_banks() -> None:
-    """Digests of the wanted bank are in every record, or the log says nothing of it."""
+    """Digests of the wanted bank are in every record, or the log is rejected for that bank."""
     with pytest.raises(UnsupportedError, match="want digests of sha384") as caught:
         replay(log(CRTM), SHA384, PCR)
     assert caught.value.code == "event_log"
@@ -102,7 +102,7 @@ def test_banks() -> None:
 
 
 def test_measurement_registers() -> None:
-    """In a log of a confidential VM index 1 is RTMR0; MRTD is named and never extended; 5 is none."""
+    """In a log of a confidential VM index 1 is RTMR0; MRTD is named and never extended; 5 is invalid."""
     banks = (SHA384,)
     records = [event(index, EventType.ACTION, b"x", banks=banks) for index in range(5)]
     made = log(*records, banks=banks)
@@ -237,7 +237,7 @@ def test_a_boot_order_is_no_failure() -> None:
     ],
 )
 def test_secure_boot(events: tuple[Event, ...], state: bool | None) -> None:
-    """It is told where one event before the separator proves it, and where nothing beside it is in doubt."""
+    """It is reported if one event before the separator proves it, and nothing is in doubt."""
     assert _judged(*events).secure_boot is state
 
 
@@ -260,7 +260,7 @@ def test_only_our_errors(data: bytes) -> None:
 
 
 def test_the_most_records_are_judged_within_a_second() -> None:
-    """The largest log costs no more than a second, whatever stands in it."""
+    """The largest log takes no more than a second, whatever its content."""
     one = event(4, EventType.EFI_VARIABLE_BOOT, Variable(GLOBAL_VARIABLES, "A", b"v").encode())
     made = event_log.parse(log(*[one] * 16_000).encode())
     with within(1):

@@ -1,4 +1,4 @@
-"""Real event logs: each replays to the recorded values, and to the quote that stands beside it."""
+"""Real event logs: each replays to the recorded values, and to the quote recorded with it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_vector(vector: Vector) -> None:
         assert Proof.UNKNOWN not in {each.proof for each in judged.events}
         assert Proof.REGISTER not in {each.proof for each in judged.events}
         if recorded:
-            # What a log's own name says of it is right.
+            # The facts in a log's name are right.
             off = "no-secure-boot" in vector.meta["what"]
             assert judged.secure_boot is False if off else judged.secure_boot is not None
 
@@ -54,7 +54,7 @@ def test_vector(vector: Vector) -> None:
 @pytest.mark.skipif(not QUOTED, reason=MISSING)
 @pytest.mark.parametrize("vector", QUOTED, ids=lambda vector: vector.name)
 def test_against_a_quote(vector: Vector) -> None:
-    """A log beside a TD quote reproduces the registers that the record says it does, and no others."""
+    """A log recorded with a TD quote reproduces the registers in the record, and no others."""
     quote = vector.part("td_quote")
     registers = {n: quote[48 + 328 + 48 * n :][:48] for n in range(4)}
     matching = vector.expected["rtmr_matches_quote"]

@@ -1,4 +1,4 @@
-"""The numbered steps that SGX and TDX share, each with the evidence in which it alone fails."""
+"""The numbered steps that SGX and TDX share, each with evidence in which only it fails."""
 
 from __future__ import annotations
 

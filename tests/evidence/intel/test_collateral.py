@@ -135,7 +135,7 @@ CASES: dict[str, Case] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_case(name: str, forge: Forge) -> None:
-    """Each step refuses the collateral in which it alone fails."""
+    """Each step refuses the collateral in which only it fails."""
     case = CASES[name]
     with pytest.raises(KluisError) as caught:
         holding.hold(case.make(forge), forge.anchors)
@@ -147,7 +147,7 @@ def test_case(name: str, forge: Forge) -> None:
 
 
 def test_two_signers(forge: Forge) -> None:
-    """TCB info and identity may have signers of their own, and both are held."""
+    """TCB info and identity may have different signers, and both are held."""
     second = forge.signer()
     collateral = forge.collateral(qe_identity_issuer_chain=pem(second, forge.root))
     held = holding.hold(collateral, forge.anchors)
@@ -188,7 +188,7 @@ def test_the_age_is_that_of_what_is_published_each_month(forge: Forge) -> None:
 
 @pytest.mark.parametrize("other", [bytes(32), b"\xff" * 32], ids=["before", "after"])
 def test_held_in_the_same_place(other: bytes, forge: Forge) -> None:
-    """Other collateral that happens to be kept in the same place is not what is asked for."""
+    """Other collateral that was cached at the same place is not returned."""
     context = Context(forge.anchors, lasting=True)
     for place in range(64):
         context.memory.put("collateral", bytes((place,)), (other, None))
@@ -212,7 +212,7 @@ def test_bounds_of_parts_are_held_too(forge: Forge) -> None:
 
 
 def _two_keys(forge: Forge, own: str) -> tuple[Collateral, int]:
-    """Collateral of which one document has a signer with a key of its own."""
+    """Collateral with one document whose signer has a separate key."""
     second = key()
     signer = forge.signer(public_key=second.public_key())
     chain = {"tcb_info": "tcb_info_issuer_chain", "qe_identity": "qe_identity_issuer_chain"}[own]
@@ -273,7 +273,9 @@ def test_the_age_is_that_of_the_oldest_document(forge: Forge) -> None:
 def test_each_certificate_of_the_collateral_has_its_time(
     which: str, made: timedelta, code: str, forge: Forge
 ) -> None:
-    """A certificate that stands in the collateral alone is in its time, too, though the quote's own are."""
+    """A certificate that is only in the collateral is checked for its time, too, though the quote's own are
+    valid.
+    """
     given = {"root": forge.root_ca, "ca": forge.pck_ca, "signer": forge.signer}[which](now=NOW + made)
     if which == "signer":
         collateral = forge.collateral(tcb_info_issuer_chain=pem(given, forge.root))

@@ -1,4 +1,4 @@
-"""What is remembered of a platform, what never is, and quotes whose chain comes beside them."""
+"""What is cached for a platform, what never is, and quotes whose chain comes separately."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Counting:
     """An engine that counts what it verifies."""
 
     def __init__(self) -> None:
-        # Anchors keep the keys of their own certificates by the engine's name.
+        # Anchors cache the keys of their certificates by the engine's name.
         self.name = f"counting {next(NUMBERS)}"
         self.verified = 0
 
@@ -69,13 +69,15 @@ def test_signatures_of_one_verification(forge: Forge) -> None:
 
 
 def test_a_platform_seen_before_costs_one_signature(forge: Forge) -> None:
-    """Another quote under the same attestation key costs that quote's signature alone."""
+    """Another quote under the same attestation key only costs that quote's signature."""
     other = forge.quote(forge.body(isvsvn=9))
     assert _count(forge, forge.quote(), other, forge.quote(), collateral=forge.held()) == [3, 1, 1]
 
 
 def test_collateral_seen_before_is_known_by_its_bytes(forge: Forge) -> None:
-    """The same bytes of collateral are proven once; any other bytes, even as good, are proven anew."""
+    """The same bytes of collateral are verified once; any other bytes, even if equivalent, are verified
+    again.
+    """
     engine = Counting()
     verifier = Verifier(forge.anchors, engine=engine)
     good = forge.collateral()
@@ -90,7 +92,7 @@ def test_collateral_seen_before_is_known_by_its_bytes(forge: Forge) -> None:
 
 
 def test_a_ca_that_the_collateral_names_and_its_root_revoked(forge: Forge) -> None:
-    """A revoked certificate of the CA is refused where it stands in the collateral alone, as in the quote."""
+    """A revoked certificate of the CA is refused if it is only in the collateral, as in the quote."""
     other = forge.pck_ca()
     revoking = forge.crl("root", other.serial_number)
     given = forge.collateral(pck_crl_issuer_chain=pem(other, forge.root), root_ca_crl=revoking)
@@ -103,7 +105,7 @@ def test_a_ca_that_the_collateral_names_and_its_root_revoked(forge: Forge) -> No
 
 
 def test_one_verification_alone_remembers_nothing(forge: Forge) -> None:
-    """What is asked once is not kept; and little collateral is kept at all, since each is large."""
+    """A single use is not cached; and little collateral is cached at all, since each is large."""
     lone, lasting = Context(forge.anchors), Context(forge.anchors, lasting=True)
     for context in (lone, lasting):
         holding.recall(forge.collateral(), context)
@@ -175,7 +177,7 @@ def _leaf_serial(forge: Forge) -> int:
 
 @pytest.mark.parametrize("name", SEEN)
 def test_what_is_never_remembered(name: str, forge: Forge) -> None:
-    """Time, revocation, status and the quote's own signature are judged anew for a platform seen before."""
+    """Time, revocation, status and the quote's own signature are checked again for a cached platform."""
     change, error, code = SEEN[name]
     verifier = Verifier(forge.anchors)
     good = {"data": forge.quote(), "collateral": forge.collateral(), "now": forge.now}
@@ -206,7 +208,7 @@ def test_only_successes_are_remembered(forge: Forge) -> None:
 
 
 def test_a_remembered_platform_under_another_root(forge: Forge) -> None:
-    """A platform remembered under one root is not vouched for by collateral of another."""
+    """A platform cached under one root is not verified by collateral of another."""
     other = Forge()
     verifier = Verifier(forge.anchors | other.anchors)
     verifier.verify(forge.quote(), collateral=forge.held(), now=NOW)
@@ -255,7 +257,7 @@ def test_another_platforms_chain_beside(forge: Forge) -> None:
 
 
 def _without(forge: Forge, oid: str) -> bytes:
-    """A quote whose leaf lacks one extension."""
+    """A quote whose leaf has one extension removed."""
     from cryptography.hazmat.primitives.hashes import SHA256
 
     good = forge.leaf()
@@ -348,7 +350,7 @@ def _stated(forge: Forge, level: ProtectionLevel | None) -> TrustAnchors:
 def test_step_5_a_root_of_another_tee(
     level: ProtectionLevel, sgx_level: ProtectionLevel | None, tdx_level: ProtectionLevel | None, forge: Forge
 ) -> None:
-    """A root that is stated to be of AMD, of TPMs or of GPUs vouches for no quote of Intel's."""
+    """A root stated to be of AMD, of TPMs or of GPUs is not trusted for a quote of Intel's."""
     domain = TdxForge()
     for made, want in ((forge, sgx_level), (domain, tdx_level)):
         anchors = _stated(made, level)
@@ -361,7 +363,7 @@ def test_step_5_a_root_of_another_tee(
 
 
 def test_held_collateral_does_not_bring_its_level(forge: Forge) -> None:
-    """Collateral held under a root of one level is nothing to whoever states another for the same key."""
+    """Collateral held under a root of one level is not used under another level for the same key."""
     held = holding.hold(forge.collateral(), _stated(forge, ProtectionLevel.HARDWARE_SGX))
     with pytest.raises(AuthenticityError) as caught:
         forge.verify(collateral=held, anchors=_stated(forge, None))
@@ -395,7 +397,7 @@ def test_an_older_certificate_of_the_ca_that_is_revoked(forge: Forge) -> None:
 
 @pytest.mark.parametrize(("kind", "data"), [*LONE, (3, b"\xff" * 404)])
 def test_a_remembered_platform_under_another_chain(kind: int, data: bytes, forge: Forge) -> None:
-    """A platform remembered with the chain beside its quote is not vouched for by another chain."""
+    """A platform cached with the chain next to its quote is not verified by another chain."""
     quote = forge.requote(certification_type=kind, certification_data=data)
     stranger = quoting.PlatformKeys.create(forge.authority, NOW)
     verifier = Verifier(forge.anchors)
@@ -409,7 +411,7 @@ def test_a_remembered_platform_under_another_chain(kind: int, data: bytes, forge
 
 @pytest.mark.parametrize("changed", [{}, {"certification_data": bytes(404)}], ids=["again", "beside"])
 def test_a_remembered_chain_beside_another_quoting_enclave(changed: dict[str, bytes], forge: Forge) -> None:
-    """A chain that was proven beside a quote vouches for that quoting enclave's report alone."""
+    """A chain that was verified with a quote only covers that quoting enclave's report."""
     verifier = Verifier(forge.anchors)
     beside = dataclasses.replace(forge.collateral(), pck_certificate_chain=forge.platform.chain)
     good = dcap_quote.parse(forge.requote(certification_type=3, **changed))
@@ -439,7 +441,7 @@ def test_the_list_of_another_ca_of_the_same_root(greater: bool, forge: Forge) ->
 
 
 def test_collateral_of_another_trusted_root_in_either_order(forge: Forge) -> None:
-    """Another root's collateral says nothing of a quote, whichever key is the greater; nor untrusted one."""
+    """Collateral under another root, trusted or not, is not used for a quote, whichever key is greater."""
     other = Forge()
     for one, two in ((forge, other), (other, forge)):
         for anchors in (one.anchors | two.anchors, one.anchors):

@@ -60,7 +60,7 @@ def test_an_attestation_key_of_somebodys_own(tee: str) -> None:
 
 @pytest.mark.parametrize("tee", TEES)
 def test_a_pki_of_somebodys_own_in_intels_names(tee: str, forge: Forge) -> None:
-    """Every key and certificate made anew, in Intel's names: the root's key is nobody's we believe."""
+    """Every key and certificate recreated, in Intel's names: the root's key is not trusted."""
     vector, quote = _genuine(tee)
     genuine = x509.load_pem_x509_certificates(quote.certification_data.rstrip(b"\0"))
     leaf = next(each for each in genuine if "PCK Certificate" in each.subject.rfc4514_string())

@@ -59,12 +59,12 @@ class Both:
 
     @property
     def ours_alone(self) -> Claims | None:
-        """Claims that we alone accept."""
+        """Claims that only we accept."""
         return self.ours if isinstance(self.ours, Claims) and self.theirs is None else None
 
     @property
     def refused_alone(self) -> KluisError | None:
-        """Our error, where we alone refuse."""
+        """Our error, if only we refuse."""
         return self.ours if isinstance(self.ours, KluisError) and self.theirs is not None else None
 
     @property
@@ -157,7 +157,7 @@ def _unchanged() -> list[tuple[Vector, bytes, Collateral]]:
 
 @pytest.fixture(scope="module")
 def disagreements() -> list[Both]:
-    """Every disagreement over what is recorded, and over what is made of it."""
+    """Every disagreement over recorded evidence, and over its modifications."""
     recorded = [(_judge(quote, collateral, vector), vector) for vector, quote, collateral in _unchanged()]
     good = [both_and for both_and in recorded if both_and[0].agree and both_and[0].theirs is not None]
     assert len(good) > 50
@@ -208,7 +208,7 @@ def test_every_reason_is_needed(disagreements: list[Both]) -> None:
 
 
 def test_we_accept_alone_what_is_genuine(disagreements: list[Both]) -> None:
-    """What we accept alone is recorded evidence, unchanged: strictness is never the other's."""
+    """What only we accept is recorded evidence, unchanged: the other verifier is never the stricter one."""
     for both in disagreements:
         if both.ours_alone is not None:
             assert both.changed is None

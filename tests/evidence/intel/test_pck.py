@@ -130,7 +130,7 @@ def test_certificates_that_do_not_say_what_they_are_for(
 
 
 def test_a_chain_that_is_too_long(forge: Forge) -> None:
-    """A certificate beside the three, of no role, is refused, though all that is wanted is there."""
+    """A certificate without a role, added to the three, is refused."""
     quote = forge.with_chain(forge.leaf(), forge.ca, forge.root, forge.signer())
     with pytest.raises(AuthenticityError, match=r"^PCK chain: want 3 certificates, got 4$") as caught:
         forge.verify(quote)
@@ -138,7 +138,7 @@ def test_a_chain_that_is_too_long(forge: Forge) -> None:
 
 
 def test_a_chain_in_another_order(forge: Forge) -> None:
-    """Roles are by name, and the order says nothing."""
+    """Roles are by name, and the order has no meaning."""
     assert forge.verify(forge.with_chain(forge.root, forge.leaf(), forge.ca)).debug is False
 
 
@@ -153,7 +153,7 @@ def test_a_root_of_another_name(last: str, forge: Forge) -> None:
 
 
 def test_the_makers_name_begins_a_name(forge: Forge) -> None:
-    """A name that has the maker's somewhere else is not the maker's."""
+    """A name that has the vendor's in another position is not the vendor's."""
     name = "Not Kluis emulated SGX PCK Platform CA"
     ca = forge.pck_ca(common_name=name)
     assert refused(forge, ca=ca) == (
@@ -164,7 +164,9 @@ def test_the_makers_name_begins_a_name(forge: Forge) -> None:
 
 @pytest.mark.parametrize("greater", [False, True])
 def test_a_proven_certificate_under_another_key(greater: bool, forge: Forge) -> None:
-    """What an anchor's key signed is proven under that key alone, not under one that is named the same."""
+    """A certificate signed by an anchor's key is verified under that key, not under one with the same
+    name.
+    """
     anchor = next(iter(forge.anchors))
     ca = formats.parse(forge.ca.public_bytes(Encoding.DER), "CA")
     knowing = dataclasses.replace(anchor, proven=MappingProxyType({ca.der: ca}))
@@ -185,7 +187,7 @@ def test_a_proven_certificate_under_another_key(greater: bool, forge: Forge) -> 
 
 @pytest.mark.parametrize("other", [2, 3])
 def test_a_quote_without_a_chain_and_nothing_beside_it(other: int, forge: Forge) -> None:
-    """Neither chain nor collateral: what is told first is that the collateral is missing."""
+    """Neither chain nor collateral: the first error is that the collateral is missing."""
     quote = forge.requote(certification_type=other)
     with pytest.raises(UnavailableError, match=r"^SGX quote v3: no collateral given: TCB info, QE identity"):
         verify(quote, anchors=forge.anchors, collateral=None, now=forge.now)

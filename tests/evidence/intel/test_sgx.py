@@ -42,7 +42,7 @@ OTHER = Forge()
 
 @pytest.mark.parametrize("name", STEPS)
 def test_step(name: str, forge: Forge) -> None:
-    """Each step refuses the evidence in which it alone fails, and says which and why."""
+    """Each step refuses the evidence in which only it fails, and names the step and the reason."""
     case = STEPS[name]
     with pytest.raises(KluisError) as caught:
         forge.verify(**case.make(forge))  # type: ignore[arg-type]
@@ -61,7 +61,7 @@ def test_every_step_has_a_case() -> None:
 
 
 def test_claims(forge: Forge) -> None:
-    """What a good quote says is what was put into it, at the level of its anchor."""
+    """A good quote's claims have its values, at the level of its anchor."""
     claims = forge.verify()
     assert claims.kind == "SGX quote v3"
     assert claims.level is ProtectionLevel.PROCESS
@@ -82,13 +82,13 @@ def test_claims(forge: Forge) -> None:
 
 
 def test_debug_has_no_protection(forge: Forge) -> None:
-    """A debug enclave is authentic, and its level is none whatever the anchor's."""
+    """A debug enclave is authentic, and its level is none, at any anchor level."""
     claims = forge.verify(forge.quote(forge.body(flags=DEBUG)))
     assert (claims.debug, claims.level) == (True, ProtectionLevel.NONE)
 
 
 def test_without_kss_there_is_no_config_id(forge: Forge) -> None:
-    """Where key separation and sharing is off, what only it gives means nothing and is not told."""
+    """If key separation and sharing is off, its fields are meaningless and not reported."""
     body = dataclasses.replace(forge.body(), isvextprodid=bytes(range(16)), configsvn=5)
     claims = forge.verify(forge.quote(body))
     assert isinstance(claims.vendor, SgxClaims)
@@ -101,7 +101,7 @@ def test_without_kss_there_is_no_config_id(forge: Forge) -> None:
 
 @pytest.mark.parametrize("on", range(3))
 def test_a_platforms_configuration(on: int, forge: Forge) -> None:
-    """Each flag of a certificate's configuration is told as itself, and none where it has none."""
+    """Each flag of a certificate's configuration is reported, and None if the certificate has none."""
     own = x509.load_pem_x509_certificates(forge.platform.chain)[0].extensions
     sgx = own.get_extension_for_oid(x509.ObjectIdentifier(extension.OID)).value
     assert isinstance(sgx, x509.UnrecognizedExtension)
@@ -143,7 +143,7 @@ def test_platforms_in_either_case(fmspc: str, forge: Forge) -> None:
 
 
 def test_quote_and_collateral_of_two_trusted_roots_do_not_mix(forge: Forge) -> None:
-    """Collateral under one trusted root says nothing about a quote under another."""
+    """Collateral under one trusted root is not used for a quote under another."""
     with pytest.raises(AuthenticityError) as caught:
         forge.verify(OTHER.quote(), forge.held(), anchors=forge.anchors | OTHER.anchors)
     names = [next(iter(f.anchors)).name for f in (OTHER, forge)]
@@ -194,7 +194,7 @@ def _recovered(forge: Forge, status: str) -> Collateral:
 
 @pytest.mark.parametrize("status", sorted(tcb_rules._PUBLISHED))
 def test_step_10_tells_the_status_as_published(status: str, forge: Forge) -> None:
-    """A platform's status is told, not judged: even Revoked is authentic evidence."""
+    """A platform's status is reported, not judged: even Revoked is authentic evidence."""
     tcb = forge.verify(collateral=_recovered(forge, status)).tcb
     assert (tcb.status, tcb.advisories) == (status, ("KLUIS-1",))
 
@@ -207,7 +207,7 @@ PARTS: dict[str, Callable[[Forge], Collateral]] = {
 
 @pytest.mark.parametrize("part", PARTS)
 def test_step_10_no_level_reached(part: str, forge: Forge) -> None:
-    """A platform, or a quoting enclave, that reaches no level is refused: its maker does not support it."""
+    """A platform, or a quoting enclave, below every level is refused: its vendor does not support it."""
     with pytest.raises(AuthenticityError) as caught:
         forge.verify(collateral=PARTS[part](forge))
     assert caught.value.code == "tcb_not_supported"
@@ -247,7 +247,9 @@ COLLATERAL = MUTANT.collateral()
 @PROPERTY
 @given(mutations(GOOD))
 def test_no_mutated_quote_is_verified(data: bytes) -> None:
-    """Whatever is changed in a quote, only our errors come out; what verifies says the same as before."""
+    """For any change of a quote, only our errors come out; if it verifies, the claims are the same as
+    before.
+    """
     try:
         verified: Verified[Claims] = verify(data, anchors=MUTANT.anchors, collateral=HELD, now=NOW)
     except KluisError:
@@ -302,7 +304,7 @@ REFUTED: dict[str, tuple[Callable[[Forge], bytes], str]] = {
 
 @pytest.mark.parametrize("what", REFUTED)
 def test_without_collateral_what_its_own_bytes_refute_is_refused(what: str, forge: Forge) -> None:
-    """No collateral could save a quote of an unknown root, or one that its own chain does not vouch for."""
+    """Collateral cannot help a quote under an unknown root, or one that its own chain does not cover."""
     forged, code = REFUTED[what]
     with pytest.raises(AuthenticityError) as caught:
         verify(forged(forge), anchors=forge.anchors, collateral=None, now=forge.now)
@@ -312,14 +314,14 @@ def test_without_collateral_what_its_own_bytes_refute_is_refused(what: str, forg
 def test_without_collateral_a_chain_out_of_its_time_is_refused(forge: Forge) -> None:
     """Nor could it save one whose certificates have expired."""
     verifier = Verifier(forge.anchors)
-    for _ in range(2):  # anew, and from memory
+    for _ in range(2):  # uncached, and from the cache
         with pytest.raises(FreshnessError) as caught:
             verifier.verify(forge.quote(), collateral=None, now=forge.now.replace(year=2090))
         assert caught.value.code == "cert_expired"
 
 
 def test_without_collateral_it_is_said_what_is_missing(forge: Forge) -> None:
-    """Evidence without collateral is told what it lacks, and how to get it."""
+    """For evidence without collateral the error names what is missing, and how to get it."""
     with pytest.raises(UnavailableError) as caught:
         Verifier(forge.anchors).verify(forge.quote(), collateral=None, now=NOW)
     assert str(caught.value) == "SGX quote v3: no collateral given: TCB info, QE identity and CRLs"

@@ -74,7 +74,7 @@ RUNS_WELL = {
 @pytest.mark.parametrize("launch", TcbStatus)
 @pytest.mark.parametrize("current", TcbStatus)
 def test_relaunched(launch: TcbStatus, current: TcbStatus) -> None:
-    """Launched out of date, on a module that is not, it is to be launched anew; else the worse holds."""
+    """Launched out of date, on a module that is not: relaunch is advised; else the worse status holds."""
     want = min(launch, current, key=list(TcbStatus).index)
     if launch in (S.OUT_OF_DATE, S.OUT_OF_DATE_CONFIGURATION_NEEDED) and current in RUNS_WELL:
         needy = launch in NEEDY or current in NEEDY
@@ -83,7 +83,7 @@ def test_relaunched(launch: TcbStatus, current: TcbStatus) -> None:
 
 
 def test_of_both_without_a_date() -> None:
-    """A level that its maker gave no day has none; of two, the day is that of the other."""
+    """A level without a date has none; of two, the date is that of the other."""
     day = datetime(2024, 1, 1, tzinfo=UTC)
     dated = Tcb(status=S.UP_TO_DATE, date=day, advisories=("KLUIS-1",), evaluation=20)
     bare = dataclasses.replace(dated, date=None)
@@ -130,7 +130,7 @@ def test_the_judgement_of_each_part(order: tuple[int, int, int], tdx_forge: TdxF
 
 @pytest.mark.parametrize("part", [0, 1])
 def test_revoked_is_told(part: int, tdx_forge: TdxForge) -> None:
-    """A level that its maker revoked is told as that, of a platform and of a module."""
+    """A level that its vendor revoked is reported as that, for a platform and for a module."""
 
     def change(info: dict[str, Any], identity: dict[str, Any]) -> None:
         (info, info["tdxModuleIdentities"][0])[part]["tcbLevels"][0].update(tcbStatus="Revoked")
@@ -139,7 +139,7 @@ def test_revoked_is_told(part: int, tdx_forge: TdxForge) -> None:
 
 
 def test_the_first_component_of_tdx_1_0_is_the_platforms(tdx_forge: TdxForge) -> None:
-    """Before TDX 1.5 the first component is compared, alone too."""
+    """Before TDX 1.5 the first component is compared, by itself too."""
     first = tdx_forge.quote(tdx_forge.td(tee_tcb_svn=bytes((5, 0, 2, *bytes(13)))))
     newer = tdx_forge.with_tcb_info(lambda d: d["tcbLevels"][0]["tcb"]["tdxtcbcomponents"][0].update(svn=6))
     with pytest.raises(AuthenticityError) as caught:

@@ -99,7 +99,7 @@ ALL = {**STEPS, **OWN}
 
 @pytest.mark.parametrize("name", ALL)
 def test_step(name: str, tdx_forge: TdxForge) -> None:
-    """Each step refuses the evidence in which it alone fails, and says which and why."""
+    """Each step refuses the evidence in which only it fails, and names the step and the reason."""
     case = ALL[name]
     with pytest.raises(KluisError) as caught:
         tdx_forge.verify(**case.make(tdx_forge))
@@ -118,7 +118,7 @@ def test_every_step_has_a_case() -> None:
 
 
 def test_claims(tdx_forge: TdxForge) -> None:
-    """What a good quote says is what was put into it, at the level of its anchor."""
+    """A good quote's claims have its values, at the level of its anchor."""
     claims = tdx_forge.verify()
     assert (claims.kind, claims.tee, claims.level) == ("TDX quote v4", Tee.TDX, ProtectionLevel.PROCESS)
     assert claims.measurement == Digest("sha384", MRTD)
@@ -161,13 +161,13 @@ def test_attributes_are_told_one_by_one(name: str, tdx_forge: TdxForge) -> None:
 
 @pytest.mark.parametrize("bit", range(8))
 def test_any_bit_under_debug_is_debug(bit: int, tdx_forge: TdxForge) -> None:
-    """Any bit of the lowest byte, not the first alone, opens a domain to its host: its level is none."""
+    """Any bit of the lowest byte, not only the first, opens a domain to its host: its level is none."""
     claims = tdx_forge.verify(tdx_forge.quote(tdx_forge.td(td_attributes=1 << bit)))
     assert (claims.debug, claims.level) == (True, ProtectionLevel.NONE)
 
 
 def test_reports_of_1_5(tdx_forge: TdxForge) -> None:
-    """A report of TDX 1.5 says which module runs now, and which service domain is bound to it."""
+    """A report of TDX 1.5 has the current module, and the service domain that is bound to it."""
     claims = tdx_forge.verify(tdx_forge.quote(tdx_forge.td(TdReport15, mrservicetd=b"\7" * 48)))
     vendor = claims.vendor
     assert isinstance(vendor, TdxClaims)
@@ -178,7 +178,7 @@ def test_reports_of_1_5(tdx_forge: TdxForge) -> None:
 
 
 def test_reports_of_1_5_ex(tdx_forge: TdxForge) -> None:
-    """A report of TDX 1.5-Ex says where the domain began."""
+    """A report of TDX 1.5-Ex has the domain's initial state."""
     claims = tdx_forge.verify(tdx_forge.quote(tdx_forge.td(TdReport15Ex)))
     vendor = claims.vendor
     assert isinstance(vendor, TdxClaims)
@@ -203,14 +203,14 @@ def test_a_report_of_1_0_in_a_quote_of_version_5(tdx_forge: TdxForge) -> None:
 
 @pytest.mark.parametrize("version", [3, 4, 5])
 def test_enclaves_in_quotes_of_every_version(version: int, forge: Any) -> None:
-    """An SGX enclave may be quoted in each version, and says the same of itself."""
+    """An SGX enclave may be quoted in each version, with the same claims."""
     claims = forge.verify(forge.quote_of(forge.body(), version))
     assert claims.kind == f"SGX quote v{version}"
     assert claims.measurement == forge.verify().measurement
 
 
 def test_step_11_launch_and_now(tdx_forge: TdxForge) -> None:
-    """A domain launched by an old module that runs on a new one is told to be launched anew.
+    """For a domain launched by an old module that now runs on a new one, relaunch is advised.
 
     One that was launched by a new module and runs on an old one is as old as that.
     """
@@ -330,7 +330,9 @@ HELD = MUTANT.held()
 @PROPERTY
 @given(mutations(GOOD, GOOD_15))
 def test_no_mutated_quote_is_verified(data: bytes) -> None:
-    """Whatever is changed in a quote, only our errors come out; what verifies says the same as before."""
+    """For any change of a quote, only our errors come out; if it verifies, the claims are the same as
+    before.
+    """
     try:
         claims = verify(data, anchors=MUTANT.anchors, collateral=HELD, now=NOW).value
     except KluisError:
@@ -340,6 +342,6 @@ def test_no_mutated_quote_is_verified(data: bytes) -> None:
 
 
 def test_all_kinds_of_reports_are_reports() -> None:
-    """A later report says everything that an earlier one does."""
+    """A later report has everything that an earlier one has."""
     assert issubclass(TdReport15Ex, TdReport15)
     assert issubclass(TdReport15, TdReport)

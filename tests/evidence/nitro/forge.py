@@ -1,4 +1,4 @@
-"""A forger with a Nitro PKI of its own: documents in which only what a test names is wrong."""
+"""A forger with a test Nitro PKI: documents with a single fault chosen by the test."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ CURVE = "want a key on P-384, got P-256"
 OTHER = new_key()
 SMALL = ec.generate_private_key(ec.SECP256R1())
 
-# Whose certificate, what is said of it, what is told, its code.
+# Role of the certificate, changed fields, message, code.
 CASES: list[tuple[str, dict[str, Any], str, str]] = [
     *[
         (role, change, CA, "cert_profile")
@@ -70,7 +70,7 @@ def test_step_3(role: str, change: dict[str, Any], message: str, code: str, nitr
 
 
 def test_path_lengths_may_be_larger(nitro: Forge) -> None:
-    """A path length limits what is below, and asks for nothing to be there."""
+    """A path length is a maximum, not a required number."""
     roomy = {role: nitro.issue(role, path_length=9) for role in ROLES[:4]}
     assert nitro.verify(nitro.with_certificates(**roomy))
 
@@ -92,7 +92,7 @@ def test_a_leaf_issues_nothing(nitro: Forge) -> None:
     "order", [(3, 2, 1, 0), (0, 2, 1, 3), (0, 2, 3), (0, 1, 3), (0, 1, 2), (0, 1, 2, 3, 3), (0,)], ids=str
 )
 def test_bundles_in_another_order(order: tuple[int, ...], nitro: Forge) -> None:
-    """Certificates stand root first, none missing, none twice: no issuer is searched for."""
+    """Certificates are in order, root first, none missing, none twice: issuers are not searched for."""
     chain = [der(nitro.certificates[role]) for role in ROLES]
     with pytest.raises(AuthenticityError) as caught:
         nitro.verify(nitro.document(cabundle=[chain[index] for index in order]))
@@ -116,7 +116,7 @@ def test_step_2(nitro: Forge) -> None:
 
 @pytest.mark.parametrize("level", [level for level in ProtectionLevel if level not in cabundle.LEVELS])
 def test_anchors_of_other_makers(level: ProtectionLevel, nitro: Forge) -> None:
-    """A root that the relying party believes for other evidence does not vouch for Nitro's."""
+    """A root trusted for other evidence is not trusted for Nitro's."""
     anchor = dataclasses.replace(nitro.anchors.anchors[0], level=level, name="other")
     with pytest.raises(AuthenticityError) as caught:
         nitro.verify(anchors=TrustAnchors((anchor,)))
@@ -219,7 +219,7 @@ def test_failures_are_not_kept(nitro: Forge) -> None:
 
 
 def test_memory_of_another_believer(nitro: Forge) -> None:
-    """A chain proven for one who believes its root is proven anew for one who does not."""
+    """A chain verified for a caller that trusts its root is verified again for one that does not."""
     memory = Memory()
     document = Document.parse(nitro.document())
     cabundle.verify(document, Context(nitro.anchors, OPENSSL, memory))
@@ -230,7 +230,7 @@ def test_memory_of_another_believer(nitro: Forge) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_no_certificate(role: str, nitro: Forge) -> None:
-    """What is no certificate is malformed, and told by its place."""
+    """A malformed certificate is reported by its position."""
     chain = {name: der(nitro.certificates[name]) for name in ROLES}
     chain[role] = b"\x30\x03\x02\x01\x00"
     bundle = [chain[name] for name in ROLES[:4]]

@@ -1,4 +1,4 @@
-"""Nitro documents: one forged case for each step, and what a good one says."""
+"""Nitro documents: one forged case for each step, and the claims of a good one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def ms(delta: timedelta) -> int:
 
 
 def test_good(nitro: Forge) -> None:
-    """Every claim is what the document says, and the level is the anchor's."""
+    """Every claim has the document's value, and the level is the anchor's."""
     claims = nitro.verify()
     assert (claims.kind, claims.tee) == ("Nitro document", Tee.NITRO)
     assert (claims.level, claims.debug) == (ProtectionLevel.HARDWARE_NITRO, False)
@@ -65,7 +65,7 @@ def test_good(nitro: Forge) -> None:
 
 
 def test_absent_and_null(nitro: Forge) -> None:
-    """Optional fields that are null, or not there, are None; report data is then empty."""
+    """Optional fields that are null, or absent, are None; report data is then empty."""
     for nothing in (None, ...):
         claims = nitro.verify(nitro.document(public_key=nothing, user_data=nothing, nonce=nothing))
         assert vendor(claims).public_key is vendor(claims).user_data is vendor(claims).nonce is None
@@ -81,7 +81,7 @@ def test_tag_and_indefinite_map(nitro: Forge) -> None:
 
 
 def test_nitrotpm(nitro: Forge) -> None:
-    """A NitroTPM's document is told apart, measures its boot loader, and protects as a vTPM does."""
+    """A NitroTPM's document is distinguished, measures its boot loader, and has a vTPM's protection level."""
     claims = nitro.verify(nitro.document(**TPM))
     assert (claims.kind, claims.level) == ("NitroTPM document", ProtectionLevel.VTPM)
     assert claims.measurement == Digest("sha384", PCRS[4])
@@ -105,7 +105,7 @@ def test_debug_mode(nitro: Forge) -> None:
 
 
 def test_signer_of_the_image(nitro: Forge) -> None:
-    """PCR8, where the image file was signed, says by whom."""
+    """PCR8, if the image file was signed, identifies the signer."""
     claims = nitro.verify(nitro.document(pcrs={**PCRS, 8: b"\x08" * 48}))
     assert claims.signer == Digest("sha384", b"\x08" * 48)
     assert nitro.verify(nitro.document(pcrs={0: PCRS[0]})).signer is None
@@ -114,7 +114,9 @@ def test_signer_of_the_image(nitro: Forge) -> None:
 
 
 def test_instance(nitro: Forge) -> None:
-    """PCR4, the SHA-384 of 48 zero bytes and an instance's id, says whether the module's is the measured."""
+    """PCR4, the SHA-384 of 48 zero bytes and an instance's id, shows whether the module's id is the measured
+    one.
+    """
     assert PCRS[4] == hashlib.sha384(bytes(48) + b"i-0123456789abcdef0").digest()
     other = nitro.verify(nitro.document(module_id="i-00000000000000000-enc0123456789abcdef"))
     assert vendor(other).instance_measured is False
@@ -143,7 +145,7 @@ def test_every_pcr(nitro: Forge) -> None:
     ],
 )
 def test_matches(data: bytes, matched: bool) -> None:
-    """A COSE_Sign1 is told by its first byte, or by the first two under its tag."""
+    """A COSE_Sign1 is recognised by its first byte, or by the first two under its tag."""
     assert document.matches(data + bytes(8)) is matched
 
 
@@ -249,7 +251,7 @@ def test_skew(nitro: Forge) -> None:
 
 
 def test_signed_after_the_leaf_ended(nitro: Forge) -> None:
-    """A leaf vouches for its own hours: at its last moment a later timestamp is refused all the same."""
+    """A leaf is valid for its hours: at its last moment a later timestamp is still refused."""
     end, late = NOW + timedelta(hours=2), ms(timedelta(hours=2) + SKEW)
     assert nitro.verify(nitro.document(timestamp=late), now=end)
     with pytest.raises(FreshnessError) as caught:
@@ -297,13 +299,13 @@ def test_what_another_document_says_is_not_remembered(nitro: Forge) -> None:
 
 
 def test_a_document_needs_no_collateral(nitro: Forge) -> None:
-    """Another maker's collateral is the caller's mistake."""
+    """Another vendor's collateral is the caller's mistake."""
     with pytest.raises(UsageError):
         nitro.verify(collateral=b"")
 
 
 def test_splices(nitro: Forge) -> None:
-    """A leaf of another enclave does not vouch for this one, though one authority issued both."""
+    """A leaf of another enclave does not cover this one, though one authority issued both."""
     other = new_key()
     leaf = nitro.issue("leaf", key=other.public_key())
     with pytest.raises(AuthenticityError) as caught:
@@ -320,7 +322,7 @@ CLAIMS = [FORGE.verify(each) for each in DOCUMENTS]
 @given(mutations(*DOCUMENTS, most=2))
 @PROPERTY
 def test_only_our_errors(data: bytes) -> None:
-    """A changed document is refused, by our errors alone, or says exactly what was signed."""
+    """A changed document is refused, only by our errors, or has exactly the signed claims."""
     try:
         claims = FORGE.verify(data)
     except KluisError:

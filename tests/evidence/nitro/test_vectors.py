@@ -24,7 +24,7 @@ G1_SHA256 = "641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b"
 
 pytestmark = pytest.mark.skipif(not FOUND, reason=f"no vectors in {VECTORS}: set KLUIS_VECTORS")
 
-# What may be told of each recorded negative.
+# Allowed errors of each recorded negative.
 CODES = {
     "alg confusion": {"bad_encoding", "bad_type"},
     "leaf swap": {"cert_expired", "sig_cose"},
@@ -115,7 +115,7 @@ def test_invalid(path: Path) -> None:
 
 @each("valid")
 def test_engines_agree(path: Path) -> None:
-    """AWS-LC says what OpenSSL says."""
+    """AWS-LC gives the result of OpenSSL."""
     pytest.importorskip("awscrt")
     vector = Vector(path)
     verifier = Verifier(TrustAnchors.shipped(), engine=aws_lc())

@@ -1,4 +1,4 @@
-"""A forger of GPUs, with a root of its own: evidence in which only what a test names is wrong."""
+"""A forger of GPUs, with a test root: evidence with a single fault chosen by the test."""
 
 from __future__ import annotations
 
@@ -231,12 +231,12 @@ class Forge:
         signer: tuple[x509.Certificate, Any] | None = None,
         algorithm: str = ECDSA_SHA384,
     ) -> bytes:
-        """What each of several responses says, in one that is signed by their issuer or by ``signer``.
+        """The contents of several responses, in one that is signed by their issuer or by ``signer``.
 
         Args:
             single: responses, about certificate 1.
             signer: a delegate and its key, on a curve or of RSA.
-            algorithm: what the response says that it is signed by.
+            algorithm: the signature algorithm stated in the response.
         """
         key = self.keys[2] if signer is None else signer[1]
         name, made = b"", b""

@@ -61,7 +61,7 @@ def _many(builder: ocsp.OCSPResponseBuilder, count: int = 5) -> ocsp.OCSPRespons
 
 
 def test_four_certificates(gpu: Forge) -> None:
-    """As many certificates as are read may stand in a response."""
+    """A response may contain as many certificates as are read."""
     answer = gpu.answer(change=lambda builder: _many(builder, 4))
     assert gpu.verify(ocsp=(answer,)).valid_until == NOW + DAY
 
@@ -160,7 +160,7 @@ STEPS: dict[str, tuple[Case, type[KluisError], str]] = {
 
 @pytest.mark.parametrize("step", STEPS)
 def test_step(step: str) -> None:
-    """Each rule refuses what breaks it alone."""
+    """Each rule refuses what breaks only it."""
     case, error, code = STEPS[step]
     with pytest.raises(KluisError) as caught:
         FORGE.verify(ocsp=(case(FORGE),))
@@ -169,7 +169,7 @@ def test_step(step: str) -> None:
 
 
 def test_hold_is_revoked_by_its_reason(gpu: Forge) -> None:
-    """A certificate on hold is refused as a revoked one is, and the reason is told."""
+    """A certificate on hold is refused like a revoked one, with the reason."""
     with pytest.raises(AuthenticityError) as caught:
         gpu.verify(ocsp=(gpu.answer(status=REVOKED, reason=x509.ReasonFlags.certificate_hold),))
     assert caught.value.message == "OCSP response: 'BROM' is revoked: certificateHold"
@@ -190,7 +190,7 @@ def test_status_is_judged_anew(gpu: Forge) -> None:
 
 
 def test_an_answer_that_was_seen_is_of_its_chain_alone(gpu: Forge) -> None:
-    """A response that was good for one chain says nothing of another."""
+    """A response that was good for one chain is not used for another."""
     other = Forge()
     verifier = Verifier(gpu.anchors | other.anchors)
     answer = NvidiaEndorsements(ocsp=(gpu.answer(),))
@@ -227,7 +227,7 @@ def test_one_answer_among_others(gpu: Forge) -> None:
     ],
 )
 def test_answers_of_one_response(single: str, error: type[KluisError], code: str) -> None:
-    """What says two things about a chain, or nothing, says nothing; nor does what says too much."""
+    """A contradictory, empty or excessive answer about a chain is refused."""
     good, revoked = FORGE.answer(), FORGE.answer(status=REVOKED)
     other = FORGE.answer(about=FORGE.certificate(1, serial=7))
     answers = {
@@ -262,7 +262,7 @@ def test_a_delegates_key_of_another_kind(gpu: Forge) -> None:
 
 
 def test_key_on_another_curve(gpu: Forge) -> None:
-    """A delegate's key may be on P-256, if its issuer says so."""
+    """A delegate's key may be on P-256, if its issuer signed that."""
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = gpu.certificate(1, key=key, ca=False, extensions=(_usages(OCSP_SIGNING),))
     claims = gpu.verify(ocsp=(gpu.answer(signer=(certificate, key), signed_by=hashes.SHA256()),))

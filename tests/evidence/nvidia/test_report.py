@@ -1,4 +1,4 @@
-"""NVIDIA reports: the good one passes, and each step has a case that breaks it alone."""
+"""NVIDIA reports: the good one passes, and each step has a case that breaks only it."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_claims(gpu: Forge) -> None:
 
 
 def test_more_claims(gpu: Forge) -> None:
-    """Board, feature and a byte after the signature are told."""
+    """Board, feature and a byte after the signature are reported."""
     fields = {
         Field.PROJECT: b"G520\0",
         Field.PROJECT_SKU: b"0200\0",
@@ -112,7 +112,7 @@ def test_switch(gpu: Forge) -> None:
 
 
 def test_no_firmware_id_at_all(gpu: Forge) -> None:
-    """Where neither report nor leaf says, the claim is None."""
+    """If neither report nor leaf has it, the claim is None."""
     leaf = gpu.certificate(0, extensions=(gpu.device_name(),))
     claims = gpu.verify(gpu.evidence(gpu.report(fields={Field.FWID: None}), gpu.chain(at0=leaf)))
     assert isinstance(claims.vendor, NvidiaClaims)
@@ -128,7 +128,7 @@ def test_debug(gpu: Forge, flag: int) -> None:
 
 
 def test_blackwell(gpu: Forge) -> None:
-    """The later extension's flags are told."""
+    """The later extension's flags are reported."""
     leaf = gpu.certificate(0, extensions=(gpu.device_name(b"NVIDIA:GB100:48B02D8C2C985EA1"), tcb_info()))
     claims = gpu.verify(gpu.evidence(chain=gpu.chain(at0=leaf)))
     assert isinstance(claims.vendor, NvidiaClaims)
@@ -161,7 +161,7 @@ def test_later_form(gpu: Forge) -> None:
 
 
 def test_later_form_is_signed(gpu: Forge) -> None:
-    """The header and what kind of value a field says it holds are signed as the rest is."""
+    """The header and the type of each field are signed like the rest."""
     report = gpu.report(opaque=later_form(DRIVER_VERSION=DRIVER))
     at = report.index(b"NVDAOD")
     for place in (at + 9, at + 14):
@@ -316,7 +316,7 @@ STEPS: dict[str, tuple[Case, type[KluisError], str]] = {
 
 @pytest.mark.parametrize("step", STEPS)
 def test_step(gpu: Forge, step: str) -> None:
-    """Each numbered step refuses what breaks it alone."""
+    """Each numbered step refuses what breaks only it."""
     case, error, code = STEPS[step]
     with pytest.raises(KluisError) as caught:
         case(gpu)
@@ -324,7 +324,7 @@ def test_step(gpu: Forge, step: str) -> None:
 
 
 def test_the_shortest_and_the_longest_chain(gpu: Forge) -> None:
-    """A chain has 3 to 6 certificates, whoever of them issued the next."""
+    """A chain has 3 to 6 certificates, whatever the order of issuers."""
     short = gpu.certificate(0, signer=gpu.keys[3], issuer=NAMES[3]).public_bytes(Encoding.PEM)
     key = ec.generate_private_key(ec.SECP384R1())
     more = gpu.certificate(1, key=key, signer=gpu.keys[1], issuer=NAMES[1]).public_bytes(Encoding.PEM)
@@ -438,7 +438,7 @@ def test_remembers_successes_only(gpu: Forge) -> None:
 
 
 def test_parts_in_any_order(gpu: Forge) -> None:
-    """The chain may stand before the report, and a collection may say of what type it is."""
+    """The chain may come before the report, and a collection may state its type."""
     parts = Collection.parse(gpu.evidence()).parts
     turned = Collection(dict(reversed(parts.items()))).encode()
     typed = Collection(parts, "tag:a.example").encode()
@@ -475,7 +475,7 @@ def test_unavailable_is_not_no(gpu: Forge) -> None:
 
 
 def test_matches() -> None:
-    """Collections of other makers are not ours."""
+    """Collections of other vendors are not ours."""
     assert nvidia.matches(GOOD)
     assert not nvidia.matches(Collection(LEAF_ONLY).encode())
     assert not nvidia.matches(

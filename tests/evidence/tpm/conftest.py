@@ -1,4 +1,4 @@
-"""One maker and one TPM for all tests: making keys is dear."""
+"""One vendor and one TPM for all tests: making keys is slow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.evidence.tpm.forge import Maker, Tpm, rsa_key
 
 @pytest.fixture(scope="session")
 def maker() -> Maker:
-    """A maker; tests take from it and change nothing in it."""
+    """A vendor, which tests share and do not change."""
     return Maker()
 
 

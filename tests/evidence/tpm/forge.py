@@ -1,4 +1,4 @@
-"""A TPM and its makers, made by hand: keys, certificates and quotes, each wrong in one way on request."""
+"""A TPM and its vendors, made by hand: keys, certificates and quotes, each wrong in one way on request."""
 
 from __future__ import annotations
 
@@ -195,7 +195,9 @@ def name(common: str) -> x509.Name:
 
 
 class Maker:
-    """A TPM maker: root, CA, and certificates for attestation keys, good 30 days before ``now`` and after."""
+    """A TPM vendor: root, CA, and certificates for attestation keys, good 30 days before ``now`` and
+    after.
+    """
 
     def __init__(self, now: datetime = NOW) -> None:
         self.now = now
@@ -282,7 +284,7 @@ class Maker:
     def endorse(
         self, leaf: x509.Certificate, *chain: x509.Certificate, crls: tuple[bytes, ...] = ()
     ) -> TpmEndorsements:
-        """What stands beside a quote."""
+        """The endorsements of a quote."""
         issuers = chain or (self.ca, self.root)
         return TpmEndorsements(
             certificate=leaf.public_bytes(Encoding.DER),

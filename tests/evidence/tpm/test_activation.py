@@ -55,7 +55,7 @@ def activated(maker: Maker, tpm: Tpm) -> Activated:
 
 @pytest.mark.parametrize("key", [EK, CURVED], ids=["RSA", "P-256"])
 def test_true(maker: Maker, tpm: Tpm, key: forge.PRIVATE) -> None:
-    """The TPM that holds both keys answers; then the maker of the EK vouches for what the AK quotes."""
+    """The TPM with both keys answers; then the EK's vendor is the anchor of what the AK quotes."""
     bit = "key_encipherment" if key is EK else "key_agreement"
     made = _challenge(maker, tpm, key, endorsements=maker.endorse(maker.ek(key, bit=bit)))
     assert made.credential == made.credential.parse(made.credential.encode())
@@ -89,14 +89,14 @@ def test_expected(maker: Maker, tpm: Tpm) -> None:
     ],
 )
 def test_step_1_profile(maker: Maker, tpm: Tpm, changes: dict[str, Any], message: str) -> None:
-    """A certificate of another kind of key vouches for no endorsement key."""
+    """A certificate of another kind of key is not accepted for an endorsement key."""
     with pytest.raises(AuthenticityError, match=message) as caught:
         _challenge(maker, tpm, endorsements=maker.endorse(maker.ek(EK, **changes)))
     assert caught.value.code == "cert_profile"
 
 
 def test_step_1_no_certificate(maker: Maker, tpm: Tpm) -> None:
-    """An endorsement key without its maker's certificate is nobody's: it is named, with what reads it."""
+    """An endorsement key without its vendor's certificate is refused, with the command that reads it."""
     with pytest.raises(UnavailableError) as caught:
         _challenge(maker, tpm, endorsements=replace(maker.endorse(maker.ek(EK)), certificate=None))
     assert (caught.value.code, caught.value.message) == (
@@ -107,14 +107,14 @@ def test_step_1_no_certificate(maker: Maker, tpm: Tpm) -> None:
 
 
 def test_step_1_root(maker: Maker, tpm: Tpm) -> None:
-    """A maker that nobody believes vouches for nothing."""
+    """An untrusted vendor is refused."""
     with pytest.raises(AuthenticityError) as caught:
         _challenge(maker, tpm, context=Context(Maker().anchors))
     assert caught.value.code == "root_untrusted"
 
 
 def test_step_1_revoked(maker: Maker, tpm: Tpm) -> None:
-    """An endorsement key that its maker revoked is refused."""
+    """An endorsement key that its vendor revoked is refused."""
     with pytest.raises(AuthenticityError) as caught:
         _challenge(maker, tpm, endorsements=maker.endorse(maker.ek(EK), crls=(maker.crl(9),)))
     assert caught.value.code == "cert_revoked"
@@ -209,14 +209,14 @@ def test_another_keys_quote(maker: Maker, tpm: Tpm, activated: Activated) -> Non
 
 
 def test_another_verifier(tpm: Tpm, activated: Activated) -> None:
-    """An activation endorses nothing to a verifier who does not believe the EK's maker."""
+    """An activation endorses nothing for a verifier that does not trust the EK's vendor."""
     with pytest.raises(AuthenticityError) as caught:
         verify(tpm.evidence(), anchors=Maker().anchors, collateral=activated, now=NOW)
     assert caught.value.code == "root_untrusted"
 
 
 def test_another_verifiers_level(maker: Maker, tpm: Tpm, activated: Activated) -> None:
-    """What a maker's root is worth, the verifier that is asked says, and not the one that challenged."""
+    """The level of a vendor's root is that of the appraising verifier, not of the challenging one."""
     root = maker.root.public_bytes(Encoding.PEM)
     for level in (ProtectionLevel.NONE, ProtectionLevel.VTPM):
         anchors = TrustAnchors.from_pem(root, level)

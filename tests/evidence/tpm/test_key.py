@@ -30,7 +30,7 @@ def _certified(
 
 
 def test_true_chain(maker: Maker, tpm: Tpm) -> None:
-    """A chain may stand in any order; the key is the leaf's."""
+    """A chain may be in any order; the key is the leaf's."""
     leaf = maker.ak(tpm.key)
     for chain in ((maker.ca, maker.root), (maker.root, maker.ca)):
         key = _certified(maker, maker.endorse(leaf, *chain))
@@ -94,7 +94,9 @@ def test_step_1_more_than_the_issuers(maker: Maker, tpm: Tpm) -> None:
 
 
 def test_step_2_self_made(tpm: Tpm, maker: Maker) -> None:
-    """A whole chain under an own root with the maker's names is refused: the anchor is a key, no name."""
+    """A whole chain under a private root with the vendor's names is refused: the anchor is a key, not a
+    name.
+    """
     other = Maker()
     with pytest.raises(AuthenticityError, match="got another key named 'Maker Root'") as caught:
         _certified(maker, other.endorse(other.ak(tpm.key)))
@@ -102,7 +104,7 @@ def test_step_2_self_made(tpm: Tpm, maker: Maker) -> None:
 
 
 def test_step_2_processors_root(maker: Maker, tpm: Tpm) -> None:
-    """A root that vouches for processors vouches for no TPM."""
+    """A root that is an anchor for processors is not one for TPMs."""
     anchors = TrustAnchors.from_pem(maker.root.public_bytes(Encoding.PEM), ProtectionLevel.HARDWARE_TDX)
     with pytest.raises(AuthenticityError, match="want a root for TPMs") as caught:
         _certified(maker, maker.endorse(maker.ak(tpm.key)), anchors)
@@ -118,7 +120,7 @@ def test_step_2_processors_root(maker: Maker, tpm: Tpm) -> None:
     ],
 )
 def test_step_3_usage(maker: Maker, tpm: Tpm, usages: tuple[str, ...], message: str) -> None:
-    """A certificate for servers, or of an endorsement key, is none of an attestation key."""
+    """A certificate for servers, or of an endorsement key, is refused for an attestation key."""
     with pytest.raises(AuthenticityError, match=message) as caught:
         _certified(maker, maker.endorse(maker.ak(tpm.key, usages=usages)))
     assert caught.value.code == "cert_profile"
@@ -237,7 +239,7 @@ def test_a_chain_is_known_by_all_of_it(maker: Maker, tpm: Tpm) -> None:
 
 @pytest.mark.parametrize("issuer", ["A", "Z", "A maker of many letters"])
 def test_step_1_an_issuer_of_any_name(maker: Maker, tpm: Tpm, issuer: str) -> None:
-    """An issuer that is missing is told as that, whether its name is less or greater."""
+    """A missing issuer is reported as that, whether its name is less or greater."""
     leaf = maker.ak(tpm.key, issuer=issuer)
     with pytest.raises(UnavailableError) as caught:
         _certified(maker, TpmEndorsements(certificate=leaf.public_bytes(Encoding.DER)))
@@ -245,7 +247,7 @@ def test_step_1_an_issuer_of_any_name(maker: Maker, tpm: Tpm, issuer: str) -> No
 
 
 def test_step_3_what_only_says_whether_it_is_a_ca(maker: Maker, tpm: Tpm) -> None:
-    """Without a key usage a leaf is none that is a CA, and an issuer none that is no CA."""
+    """Without a key usage a leaf must not be a CA, and an issuer must be one."""
     leaf = maker.ak(tpm.key, ca=True, usage=None)
     ca = maker.certificate("Maker CA", maker.ca_key, "Maker Root", maker.root_key, ca=False, usage=None)
     for given in (maker.endorse(leaf), maker.endorse(maker.ak(tpm.key), ca, maker.root)):
@@ -296,7 +298,7 @@ def test_a_chain_is_known_as_it_was_divided(maker: Maker, tpm: Tpm) -> None:
 
 
 def test_nothing_to_certify(maker: Maker) -> None:
-    """Endorsements without a certificate vouch for no key."""
+    """Endorsements without a certificate cover no key."""
     with pytest.raises(FormatError):
         certified(TpmEndorsements(), context=Context(maker.anchors), now=NOW)
     with pytest.raises(UnavailableError) as caught:

@@ -150,7 +150,7 @@ def test_step_4_nonce(tpm: Tpm, context: Context, nonce: bytes) -> None:
     ],
 )
 def test_step_5_selection(tpm: Tpm, context: Context, wanted: tuple[Selection, ...]) -> None:
-    """Fewer PCRs, more, or those of another bank are not the ones that were asked for."""
+    """Fewer PCRs, more, or those of another bank differ from the required ones."""
     signed = sign(tpm.key, MESSAGE)
     quote.check(MESSAGE, signed, VALUES, spki(tpm.key), context=context, selection=SELECTED)
     with pytest.raises(AuthenticityError, match="PCRs: want") as caught:
@@ -160,7 +160,7 @@ def test_step_5_selection(tpm: Tpm, context: Context, wanted: tuple[Selection, .
 
 @pytest.mark.parametrize("selections", [(), (Selection.of(HashId.SHA256),)])
 def test_step_5_selects_nothing(tpm: Tpm, context: Context, selections: tuple[Selection, ...]) -> None:
-    """A quote of no PCR is signed, and says nothing: empty means refused."""
+    """A quote of no PCR is signed, and proves nothing: empty means refused."""
     message = made(VALUES, selections).encode()
     with pytest.raises(AuthenticityError, match="selects no PCR") as caught:
         quote.check(message, sign(tpm.key, message), VALUES, spki(tpm.key), context=context)
@@ -168,7 +168,9 @@ def test_step_5_selects_nothing(tpm: Tpm, context: Context, selections: tuple[Se
 
 
 def test_step_6_values_missing(tpm: Tpm, context: Context) -> None:
-    """Every selected PCR has a value beside the quote; one too few is refused, and so is another bank's."""
+    """Every selected PCR has a value next to the quote; a missing one is refused, and so is another
+    bank's.
+    """
     signed = sign(tpm.key, MESSAGE)
     for values in ({HashId.SHA256: {0: bytes(32), 1: bytes(32)}}, {HashId.SHA1: VALUES[HashId.SHA1]}, {}):
         with pytest.raises(AuthenticityError, match="got none for") as caught:
@@ -198,7 +200,7 @@ def test_step_7_hash_is_the_signatures(tpm: Tpm, context: Context) -> None:
 
 
 def test_extra_values_are_not_believed(tpm: Tpm, context: Context) -> None:
-    """A value that the quote does not select is dropped, whatever it says."""
+    """A value that the quote does not select is dropped."""
     checked = quote.check(MESSAGE, sign(tpm.key, MESSAGE), VALUES, spki(tpm.key), context=context)
     assert 23 in VALUES[HashId.SHA256]
     assert sorted(checked.values[HashId.SHA256]) == [0, 1, 7]

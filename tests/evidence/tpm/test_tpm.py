@@ -111,7 +111,7 @@ def test_a_tpm_is_no_processor(tpm: Tpm) -> None:
 
 
 def test_certified_key(maker: Maker, tpm: Tpm) -> None:
-    """A key that a maker's chain certifies is believed, with when that ends and what was revoked."""
+    """A key certified by a vendor's chain is trusted, with its end date and the revocation status."""
     data = tpm.evidence(tpm_public=forge.area(tpm.key).encode())
     claims = _verify(data, maker.anchors, maker.endorse(maker.ak(tpm.key)))
     assert claims.level is ProtectionLevel.VTPM
@@ -168,7 +168,7 @@ def test_one_of_several_named_keys(tpm: Tpm) -> None:
 
 
 def test_bank_of_sha1(tpm: Tpm) -> None:
-    """Values of a bank of SHA-1 are told, and are nobody's registers."""
+    """Values of a SHA-1 bank are reported, but never as registers."""
     made = Tpm(tpm.key, selections=(Selection.of(HashId.SHA1, 10),))
     claims = _verify(made.evidence(), tpm.named())
     assert claims.registers == {}
@@ -216,7 +216,7 @@ def test_step_2_an_unrestricted_key_signs_anything(tpm: Tpm, attributes: int) ->
 
 
 def test_step_3_nobody_vouches(tpm: Tpm) -> None:
-    """Without a certificate or a named key nothing can be decided, and the error says what to give."""
+    """Without a certificate or a named key nothing can be decided, and the error states what to give."""
     with pytest.raises(UnavailableError, match="want a certificate, or a root that names the key") as caught:
         _verify(tpm.evidence(), SHIPPED)
     assert (caught.value.code, bool(caught.value.hint)) == ("chain_missing", True)
@@ -234,7 +234,7 @@ REFUTED: dict[str, tuple[dict[str, bytes], str]] = {
 
 @pytest.mark.parametrize("what", REFUTED)
 def test_step_3_nobody_could_vouch(what: str, tpm: Tpm) -> None:
-    """What its own bytes refute is refused, whoever vouches for its key."""
+    """Data that its own bytes refute is refused, whoever certifies its key."""
     parts, code = REFUTED[what]
     with pytest.raises((FormatError, AuthenticityError)) as caught:
         _verify(tpm.evidence(**parts), SHIPPED)
@@ -266,7 +266,7 @@ def test_step_3_another_key_is_named(tpm: Tpm) -> None:
 
 
 def test_step_3_area_of_another_key(maker: Maker, tpm: Tpm) -> None:
-    """A public area beside a certificate is of the certificate's key, or refused."""
+    """A public area next to a certificate is of the certificate's key, or refused."""
     area = forge.area(rsa_key()).encode()
     with pytest.raises(AuthenticityError, match="area is of another key") as caught:
         _verify(tpm.evidence(tpm_public=area), maker.anchors, maker.endorse(maker.ak(tpm.key)))
@@ -298,7 +298,7 @@ def test_step_4_hash_of_the_area(tpm: Tpm) -> None:
 
 
 def test_of_two_areas_the_relying_partys_is_told(tpm: Tpm) -> None:
-    """What the relying party expects of a key is told, and not what the attester sends of the same key."""
+    """The relying party's area of a key is reported, and not the attester's of the same key."""
     sent = forge.area(tpm.key, forge.ATTRIBUTES | Attribute.NO_DA).encode()
     wanted = TpmEndorsements(public=forge.area(tpm.key).encode())
     claims = _verify(tpm.evidence(tpm_public=sent), tpm.named(), wanted)
@@ -306,7 +306,7 @@ def test_of_two_areas_the_relying_partys_is_told(tpm: Tpm) -> None:
 
 
 def test_step_5_quote(tpm: Tpm) -> None:
-    """Values that were not quoted are refused; the rest of a quote's steps have tests of their own."""
+    """Values that were not quoted are refused; the rest of a quote's steps have separate tests."""
     held = VALUES[HashId.SHA256]
     swapped = pcrs.dumps({HashId.SHA256: {**held, 0: held[1], 1: held[0]}})
     with pytest.raises(AuthenticityError) as caught:
@@ -408,7 +408,7 @@ def test_step_6_failed_firmware(tpm: Tpm) -> None:
 
 
 def test_step_6_log_of_other_banks(tpm: Tpm) -> None:
-    """A log without digests of a quoted bank says nothing, and that is no match."""
+    """A log without digests of a quoted bank proves nothing, and is no match."""
     with pytest.raises(FormatError, match="want digests of") as caught:
         _verify(_booted(tpm.key, log(), HashId.SHA384).evidence(event_log=BOOT.encode()), tpm.named())
     assert caught.value.code == "event_log"
@@ -463,7 +463,7 @@ def test_changed_evidence_says_the_same_or_is_refused(data: bytes) -> None:
 @PROPERTY
 @given(mutations(ENDORSED.certificate or b"", ENDORSED.chain))
 def test_changed_endorsements(data: bytes) -> None:
-    """A changed certificate vouches for nobody; only our errors escape."""
+    """A changed certificate is refused; only our errors escape."""
     for changed in (
         TpmEndorsements(certificate=data, chain=ENDORSED.chain),
         TpmEndorsements(certificate=ENDORSED.certificate, chain=data),

@@ -16,12 +16,12 @@ from tests.evidence.tpm.forge import collection
 from tests.vectors import MISSING, Vector, found
 
 FOUND = found("tpm")
-# Nothing in these has a time of its own.
+# None of these contains a time.
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def _area(vector: Vector) -> bytes | None:
-    """The key's public area, where it stands alone beside the quote."""
+    """The key's public area, if it is recorded next to the quote."""
     if "ak_public_area" not in vector.meta or "original" not in vector:
         return None
     data = vector.part("original")

@@ -1,4 +1,4 @@
-"""dstack's attestation in SCALE: the evidence within is verified, and must bind what stands beside it."""
+"""dstack's attestation in SCALE: the evidence within is verified, and must bind the other parts."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_nitro() -> None:
 
 
 def test_certificate() -> None:
-    """In a certificate it binds the key, too; in an envelope it is what it is alone."""
+    """In a certificate it binds the key, too; in an envelope it is the same as bare."""
     bound = _tdx(dstack.key_report_data(SPKI))
     wrapper = TDX.verify(der_of(dstack.ATTESTATION_OID, octets(bound.encode()))).wrapper
     assert wrapper is not None
@@ -137,7 +137,7 @@ REFUSED: dict[str, tuple[bytes, Any, type[KluisError], str]] = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_refused(case: str) -> None:
-    """What stands beside genuine evidence, and is not bound by it, is refused."""
+    """Parts that genuine evidence does not bind are refused."""
     data, forge, error, code = REFUSED[case]
     with pytest.raises(error) as caught:
         forge.verify(data)

@@ -1,4 +1,4 @@
-"""Envelopes: the evidence within is verified, however deep, and an envelope alone vouches for nothing."""
+"""Envelopes: the evidence within is verified, at any depth, and a bare envelope proves nothing."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_sniffed(case: str) -> None:
 
 @pytest.mark.parametrize("kind", samples.REGISTERED)
 def test_every_kind(kind: str) -> None:
-    """Every maker's evidence may come in an envelope, in CBOR and in JSON."""
+    """Every vendor's evidence may come in an envelope, in CBOR and in JSON."""
     one = samples.sample(kind)
     alone = one.verify()
     for data in (
@@ -157,7 +157,7 @@ def test_every_kind(kind: str) -> None:
 
 
 def test_parts_that_belong_together() -> None:
-    """Evidence of several parts is one piece, in CBOR as in JSON, and in envelopes of its own."""
+    """Evidence of several parts is one piece, in CBOR as in JSON, and in nested envelopes."""
     parts = {label: [42, part.value] for label, part in Collection.parse(GPU.evidence()).parts.items()}
     assert GPU.verify(cbor.dumps(parts)).nonce == GPU.verify(GPU.evidence()).nonce
     assert GPU.verify(Part("application/cmw+json", GPU.evidence()).encode()).nonce is not None
@@ -203,7 +203,7 @@ def test_zeros_after_a_nonce(tee: Tee) -> None:
 
 
 def test_all_that_is_bound_is_told() -> None:
-    """Of two nonces, in one envelope or in two, the claims tell both; the same one is told once."""
+    """Of two nonces, in one envelope or in two, the claims have both; the same one is listed once."""
     longer = NONCE + b"\0"
     inner = cwt({10: longer, 273: [[42, FRESH]]})
     for data in (
@@ -284,7 +284,7 @@ def test_depth(wrap: object) -> None:
 
 
 def test_nothing_within_a_makers_wrapper() -> None:
-    """A maker's own wrapper holds evidence, and no envelope."""
+    """A vendor's own wrapper contains evidence, and no envelope."""
     with pytest.raises(KluisError):
         SGX.verify(oe.encode_report(record()))
     assert unwrap(PLAIN) is None
@@ -302,6 +302,6 @@ def test_only_our_errors(data: bytes) -> None:
 
 
 def test_parts_that_belong_together_beside_another_collection() -> None:
-    """Their label counts beside a nested collection, too: nothing is taken out alone."""
+    """Their label counts next to a nested collection, too: no part is extracted by itself."""
     nested = Nested(NESTED, Collection({"b": Part(OCTETS, PLAIN)}).encode())
     assert envelope.peel(Collection({"pcrs": Part(OCTETS, PLAIN), "a": nested}).encode()) is None

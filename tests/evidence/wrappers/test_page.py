@@ -9,7 +9,7 @@ from tests.evidence.wrappers.test_envelope import GOOD as ENVELOPES
 from tests.evidence.wrappers.test_unwrap import GOOD as WRAPPERS
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "wrappers.md"
-# Each has a test of its own, in these folders.
+# Each has a separate test, in these folders.
 ALONE = {"NVIDIA SDK evidence", "go-tpm-tools attestation", "dstack attestation"}
 ALONE |= {"go-sev-guest attestation"}
 ALONE |= {f"CoCo {name} evidence" for name in ("Azure", "CCA", "NVIDIA", "SEV-SNP", "TPM")}

@@ -1,4 +1,4 @@
-"""Wrappers: the evidence within is verified, and must bind what the wrapper says."""
+"""Wrappers: the evidence within is verified, and must bind the wrapper's other parts."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ def test_coco_azure() -> None:
 
 
 def test_coco_tpm() -> None:
-    """A TPM's evidence is verified under a key that the relying party names, and not the one beside it."""
+    """A TPM's evidence is verified under a key that the relying party names, and not the one next to it."""
     key = tpm.Tpm(tpm.rsa_key())
     parts = {label: part.value for label, part in Collection.parse(key.evidence()).parts.items()}
     data = coco_parts.tpm(parts["tpm_quote"], parts["tpm_signature"], _values())
@@ -291,7 +291,7 @@ def test_go_sev() -> None:
 
 
 def test_go_tpm() -> None:
-    """The quote of the strongest bank is taken, with key and log, and SHA-1 alone is refused."""
+    """The quote of the strongest bank is used, with key and log; evidence with only SHA-1 is refused."""
     unwrapped = unwrap(attestation(quote(4), quote(0xB)))
     assert unwrapped is not None
     parts = Collection.parse(unwrapped.inner).parts

@@ -1,4 +1,4 @@
-"""Endorsements of utility VMs: what both forms say, and what is none."""
+"""Endorsements of utility VMs: the contents of both forms, and malformed ones."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def test_only_our_errors(at: int, put: bytes) -> None:
     ],
 )
 def test_refused(data: bytes, message: str) -> None:
-    """Digests, versions and payloads that are none."""
+    """Malformed digests, versions and payloads are refused."""
     with pytest.raises((FormatError, UnsupportedError)) as refused:
         uvm.parse(data)
     assert refused.value.message == message
 
 
 def test_names_of_issuers() -> None:
-    """A name asks for a root's fingerprint and a usage; other names are not understood."""
+    """A name requires a root's fingerprint and a usage; other names are unsupported."""
     found = uvm.parse_did(BY.issuer)
     assert found.usage == USAGE
     for text in ("did:web:example", BY.issuer.replace("sha256", "sha512"), BY.issuer + "::subject:CN:x"):

@@ -75,7 +75,7 @@ def test_optional() -> None:
 
 
 def test_latest() -> None:
-    """The latest generation also says what was joined to the platform, and whose keys it starts by."""
+    """The latest generation also has the hardware joined to the platform, and the owners of its boot keys."""
     read = Platform.parse(payload(WHOLE))
     assert (read.profile, read.manufacturing_config, read.peer_signers) == (LATEST, b"made", b"peers")
     assert (read.components[0].live_activation, read.components[0].countersigners) == (
@@ -98,7 +98,7 @@ def test_latest() -> None:
 
 
 def test_latest_optional() -> None:
-    """All of that may be absent; who asked, and the digests' name, may not."""
+    """All of that may be absent, except the challenge and the digest algorithm."""
     read = Platform.parse(payload({**NEW, 2400: ...}))
     assert (read.devices, read.root_keys, read.components[0].countersigners) == ((), (), ())
     assert read.manufacturing_config is read.peer_signers is read.components[0].live_activation is None
@@ -198,7 +198,7 @@ REFUSED: list[tuple[dict[int, Any], type[FormatError], str]] = [
 
 @pytest.mark.parametrize(("change", "error", "message"), REFUSED, ids=[message for *_, message in REFUSED])
 def test_refused(change: dict[int, Any], error: type[FormatError], message: str) -> None:
-    """A claim too few or too many, of another type or out of bounds is refused by name."""
+    """A missing, additional, mistyped or out-of-range claim is refused, with its name."""
     with pytest.raises(FormatError) as caught:
         Platform.parse(payload(change))
     assert (type(caught.value), str(caught.value)) == (error, message)

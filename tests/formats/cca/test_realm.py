@@ -51,7 +51,7 @@ def test_reads(legacy: bool) -> None:
 
 
 def test_latest() -> None:
-    """The latest generation also names the realm, and says what its memory and firmware are kept by."""
+    """The latest generation also names the realm, and how its memory and firmware are protected."""
     read = Realm.parse(payload(WHOLE))
     assert (read.profile, read.instance_id, read.memory) == (LATEST, INSTANCE, "private")
     assert (read.live_activation, read.devices) == (False, b"d" * 48)
@@ -141,7 +141,7 @@ REFUSED: list[tuple[dict[int, Any], type[FormatError], str]] = [
 
 @pytest.mark.parametrize(("change", "error", "message"), REFUSED, ids=[message for *_, message in REFUSED])
 def test_refused(change: dict[int, Any], error: type[FormatError], message: str) -> None:
-    """A claim too few or too many, of another type or out of bounds is refused by name."""
+    """A missing, additional, mistyped or out-of-range claim is refused, with its name."""
     with pytest.raises(FormatError) as caught:
         Realm.parse(payload(change))
     assert (type(caught.value), str(caught.value)) == (error, message)

@@ -32,7 +32,7 @@ def test_reads() -> None:
 
 
 def test_collection() -> None:
-    """As a collection of messages, each says that it is an EAT in CBOR."""
+    """As a collection of messages, each has the type of an EAT in CBOR."""
     for first in (True, False):
         parts = {key: [263, part] for key, part in PARTS.items()}
         data = tagged(parts if first else dict(reversed(parts.items())), 907)

@@ -1,4 +1,4 @@
-"""Ledgers that others wrote, and what is known of them."""
+"""Ledgers that others wrote, and their known properties."""
 
 from __future__ import annotations
 

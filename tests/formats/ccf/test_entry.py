@@ -1,4 +1,4 @@
-"""Entries: headers, and what a leaf is made of."""
+"""Entries: headers, and the components of a leaf."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_unwritable() -> None:
 
 
 def test_leaf_by_kind() -> None:
-    """A leaf takes in the digests that its entry's kind has; the oldest kind's is the write set's alone."""
+    """A leaf covers the digests of its entry's kind; that of the oldest kind only covers the write set."""
     w, e, c = bytes(32), b"e" * 32, b"c" * 32
     assert entry.leaf_of(w, None, None) == w
     assert entry.leaf_of(w, e, None) == sha256(w + e)

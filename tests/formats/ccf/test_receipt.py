@@ -32,7 +32,7 @@ def changed(**change: Any) -> bytes:
 
 
 def test_read_and_written() -> None:
-    """A receipt is read from both vocabularies, alone and in Azure's answer."""
+    """A receipt is read with both vocabularies, bare and in Azure's answer."""
     azure = jcs.dumps(MADE.to_azure())
     assert set(json.loads(azure)) == {
         "cert", "isSignatureTransaction", "leafComponents", "nodeId", "proof", "serviceEndorsements",

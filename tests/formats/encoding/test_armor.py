@@ -39,7 +39,7 @@ DATA = bytes(range(256)) * 3
     ],
 )
 def test_kinds(text: bytes, kinds: tuple[Armor, ...]) -> None:
-    """Each way to arrive gives the same bytes, and says which way it was."""
+    """Each encoding gives the same bytes, and is reported."""
     assert open_armor(text) == (DATA, kinds)
 
 
@@ -119,7 +119,7 @@ def test_padding_of_base64url() -> None:
 
 
 def test_a_mark_before_text() -> None:
-    """The mark that some editors write before UTF-8 is none of the text; before other bytes it is theirs."""
+    """The byte order mark before UTF-8 is not part of the text; before other bytes it is kept."""
     mark = b"\xef\xbb\xbf"
     assert open_armor(mark + DATA.hex().encode() + b"\r\n") == (DATA, (Armor.HEX,))
     assert open_armor(mark + b'{"a":1}') == (b'{"a":1}', ())

@@ -127,7 +127,7 @@ def test_maps_of_indefinite_length() -> None:
     ],
 )
 def test_maps_of_indefinite_length_refused(data: str, message: str, code: str) -> None:
-    """A map of indefinite length has whole entries, keys that stand once, and an end."""
+    """A map of indefinite length has whole entries, unique keys, and an end."""
     with pytest.raises(FormatError) as caught:
         cbor.loads(bytes.fromhex(data), "thing", indefinite_maps=True)
     assert (str(caught.value), caught.value.code) == (message, code)
@@ -180,7 +180,7 @@ def test_items(data: bytes) -> None:
     ids=["lists", "a map of indefinite length", "a list", "a map"],
 )
 def test_too_many_items(data: bytes, at: str) -> None:
-    """One item more than allowed is refused where it stands, before it is read."""
+    """One item more than allowed is refused at its position, before it is read."""
     with pytest.raises(FormatError) as caught:
         cbor.loads(data, "thing", indefinite_maps=True)
     assert (str(caught.value), caught.value.code) == (f"thing at {at}: more than 4096 items", "too_large")

@@ -211,14 +211,14 @@ def test_the_last_key_twice_is_found_at_once() -> None:
 
 
 def test_a_long_key_twice_makes_no_long_message() -> None:
-    """What is told of a key is its beginning."""
+    """An error only contains the beginning of a key."""
     key = b'"' + b"k" * 100_000 + b'":0'
     with pytest.raises(FormatError, match=r"^it: key 'k{39} appears twice$"):
         jcs.loads(b"{" + key + b"," + key + b"}", "it")
 
 
 def test_numbers_that_are_no_integers_where_they_may_be() -> None:
-    """Whoever takes them says how they are read; a number that is none, and a large integer, stay refused."""
+    """The caller chooses how non-integers are read; malformed numbers, and large integers, stay refused."""
     assert jcs.loads(b'{"a":1.50,"b":[1e2],"c":1}', "x", real=lambda digits: digits) == {
         "a": "1.50",
         "b": ["1e2"],

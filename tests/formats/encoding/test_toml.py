@@ -15,7 +15,7 @@ GOOD = b'version = 1\na.b."c.d" = [1, 2]\n[[e]]\nf = { g = "1.2.3.4.5.6.7.8.9.10
 
 
 def test_reads() -> None:
-    """A document is what it says."""
+    """A document is parsed to its values."""
     assert toml.loads(GOOD, "it") == {
         "version": 1,
         "a": {"b": {"c.d": [1, 2]}},

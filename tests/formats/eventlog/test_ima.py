@@ -41,7 +41,7 @@ def test_matches() -> None:
 
 
 def test_templates() -> None:
-    """Each is read by its fields; the oldest has a digest and a name alone; an unknown one has no names."""
+    """Each is read by its fields; the oldest only has a digest and a name; an unknown one has no names."""
     found = ima.parse(LOG)
     assert written(*found) == LOG
     assert [each.name for each in found] == ["/usr/bin/bash", ".ima", "/init", "/log"]
@@ -85,7 +85,7 @@ def test_same_bytes_or_refused(at: int, put: bytes) -> None:
     ],
 )
 def test_refused(data: bytes, message: str) -> None:
-    """Registers, names and sizes that are none."""
+    """Invalid registers, names and sizes are refused."""
     with pytest.raises(FormatError) as refused:
         ima.parse(data)
     assert refused.value.message == message

@@ -80,7 +80,7 @@ W = "IMA text log, line 1"
     ],
 )  # fmt: skip
 def test_refused(text: str, error: type[FormatError], message: str) -> None:
-    """Registers, digests and fields that are none are refused by their line."""
+    """Invalid registers, digests and fields are refused, with their line."""
     with pytest.raises(error) as caught:
         ima_text.parse(text.encode())
     assert str(caught.value).startswith(message)

@@ -46,7 +46,7 @@ def test_fields(padding: bytes) -> None:
 
 
 def test_older_form() -> None:
-    """A log of SHA-1 alone has no declaration, or one that says so."""
+    """A log with only SHA-1 has no declaration, or one that lists only SHA-1."""
     parsed = event_log.parse(OLD.encode())
     assert _same(parsed, OLD)
     assert not parsed.agile
@@ -130,7 +130,7 @@ AGILE_HEAD = len(declaration().data) + 32
     ],
 )
 def test_refused(data: bytes, message: str, code: str) -> None:
-    """A bad record is an error where it stands, and never the quiet end of a log."""
+    """A bad record is an error at its position, and never the quiet end of a log."""
     with pytest.raises(FormatError, match=message) as caught:
         event_log.parse(data)
     assert caught.value.code == code

@@ -21,7 +21,7 @@ WITHIN = one(0x40010001, DEBUG + one(Sipa.VBS_HVCI_POLICY, (3).to_bytes(8, "litt
 
 
 def test_events_within_events() -> None:
-    """A container stands before what it holds."""
+    """A container comes before its contents."""
     found = sipa.events(WITHIN)
     assert [kind for kind, _ in found] == [0x40010001, Sipa.OSKERNELDEBUG, Sipa.VBS_HVCI_POLICY]
     assert sipa.number(found[2][1]) == 3

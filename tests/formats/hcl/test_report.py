@@ -130,7 +130,7 @@ KEY = {"kid": "HCLAkPub", "kty": "RSA", "e": "AQAB", "n": "_" * 342}
     ],
 )
 def test_runtime_refused(data: bytes, message: str, code: str) -> None:
-    """Exactly one attestation key, of the one kind that there is; nothing nested where values stand."""
+    """Exactly one attestation key, of the only kind; values are not nested."""
     with pytest.raises(FormatError, match=message) as caught:
         runtime.parse(data)
     assert caught.value.code == code

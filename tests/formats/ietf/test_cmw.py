@@ -34,7 +34,7 @@ def test_document() -> None:
 
 
 def test_record() -> None:
-    """A record may stand alone."""
+    """A record is accepted outside a collection."""
     part = GOOD.parts["report"]
     assert Part.parse(part.encode()) == part
     assert part.encode() == b'["application/octet-stream","AAECAwQFBg",4]'
@@ -51,7 +51,7 @@ def test_matches() -> None:
 
 
 def test_values() -> None:
-    """Whoever reads a collection names its labels: one missing or unknown is refused."""
+    """The caller names a collection's labels: a missing or unknown one is refused."""
     assert GOOD.values(["report", "cert_chain"], ["empty"])["cert_chain"] == b"-----BEGIN"
     for required, optional in ((["report"], ["empty"]), (["report", "cert_chain", "empty", "more"], [])):
         with pytest.raises(FormatError) as caught:
@@ -154,7 +154,7 @@ def test_bounds() -> None:
 
 
 def test_record_refused() -> None:
-    """A record that stands alone ends where it ends."""
+    """A bare record allows no trailing bytes."""
     with pytest.raises(FormatError, match="1 bytes after the end"):
         Part.parse(b'["b/c","AA"]]')
     with pytest.raises(FormatError, match="want a part with a media type or a content format"):

@@ -38,7 +38,7 @@ def test_record() -> None:
 
 
 def test_collection() -> None:
-    """Parts stand under labels that are text or integers; one within is its own CBOR."""
+    """Parts have labels that are text or integers; a nested collection is its own CBOR."""
     found = parse(COLLECTION)
     assert isinstance(found, Collection)
     assert found.type == "tag:example.com,2024:another-composite-attester"
@@ -52,7 +52,7 @@ def test_collection() -> None:
 
 
 def test_tagged_collection() -> None:
-    """A collection may stand under its tag, and is told from a record under another."""
+    """A collection may have its tag, and is distinguished from a record with another."""
     tagged = cbor.dumps(Tagged(tag_of(273), {"a": [42, b"x"]}))
     found = parse(tagged)
     assert isinstance(found, Collection)

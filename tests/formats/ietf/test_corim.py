@@ -63,7 +63,7 @@ def test_integrity_registers() -> None:
     ("algorithm", "size"), [(1, 32), ("sha-256", 32), (7, 48), ("sha-384", 48), (8, 64), ("sha-512", 64)]
 )
 def test_algorithms(algorithm: int | str, size: int) -> None:
-    """SHA-2 of 256 bits and more is known by number and by name, and is of its size alone."""
+    """SHA-2 of 256 bits and more is known by number and by name, and must have its size."""
     good, wrong = b"\1" * size, b"\1" * (size - 1)
     (one,) = Corim.parse(manifest(comid({1: {2: [[algorithm, good]]}}))).measurements
     assert one.digests == {good}
@@ -72,7 +72,7 @@ def test_algorithms(algorithm: int | str, size: int) -> None:
 
 
 def test_what_must_be_so_too() -> None:
-    """A version and a name tell of what digests are; whatever else stands there is a condition."""
+    """A version and a name describe the digests; any other member is a condition."""
     telling = {0: {0: "1.0.0"}, 2: [[1, DIGEST]], 11: "firmware", 14: {0: [[1, DIGEST]]}}
     (one,) = Corim.parse(manifest(comid({0: "x", 1: telling}))).measurements
     assert one.conditions == ()
@@ -82,7 +82,7 @@ def test_what_must_be_so_too() -> None:
 
 
 def test_older_shapes() -> None:
-    """A manifest under tag 500, and a measurement that stands alone, are read, too."""
+    """A manifest under tag 500, and a bare measurement, are read, too."""
     tag = {1: {0: "id"}, 4: {0: [[{0: {2: "SNP"}}, {0: 641, 1: {2: [[7, b"\2" * 48]]}}]]}}
     inner = manifest(cbor2.CBORTag(506, cbor2.dumps(tag)))
     (one,) = Corim.parse(b"\xd9\x01\xf4" + inner).measurements
@@ -145,7 +145,7 @@ def _tag(identity: Any, digest: bytes, *links: Any, version: int = 0) -> Any:
 
 
 def test_what_another_replaces_is_not_there() -> None:
-    """What a CoMID corrects, or a later version of itself, is disregarded wherever it stands."""
+    """Anything that a CoMID corrects, or a later version replaces, is ignored everywhere."""
     wrong, right = b"\1" * 32, b"\2" * 32
     replacing = _tag("new", right, {0: UUID, 1: 1})
     later = _tag(UUID, right, version=1)
@@ -169,7 +169,7 @@ def test_tags_of_other_kinds() -> None:
 
 
 def test_a_first_version_may_go_without_saying() -> None:
-    """A CoMID without a version is of version 0, and stands beside another of it."""
+    """A CoMID without a version has version 0, and is kept together with another version."""
     said = cbor2.loads(_tag(UUID, b"\1" * 32).value)
     del said[1][1]
     read = Corim.parse(manifest(_with(said), _tag(UUID, b"\2" * 32)))

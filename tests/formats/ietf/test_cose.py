@@ -268,7 +268,7 @@ def test_keys_refused(change: dict[int, Any], error: type[FormatError], text: st
 
 
 def test_keys_without_a_coordinate() -> None:
-    """A key of one coordinate is none."""
+    """A key with only one coordinate is refused."""
     with pytest.raises(FormatError) as caught:
         cose.parse_key(cbor2.dumps({1: 2, -1: 2, -2: bytes(48)}), "key")
     assert str(caught.value) == "key: y is missing"

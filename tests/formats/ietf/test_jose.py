@@ -33,7 +33,7 @@ def jwk(name: str, **changes: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", KEYS)
 def test_good(name: str) -> None:
-    """A JWK is the key that another writer wrote; what it says of its use is left alone."""
+    """A JWK is the key that another writer wrote; its usage members are ignored."""
     expected = KEYS[name].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     data = json.dumps(jwk(name, kid="1", use="enc")).encode()
     assert jose.parse_jwk(data, "key").spki == expected

@@ -15,7 +15,7 @@ BUNDLE = EvidenceBundle(b"quote", b"{}", b"[]")
 
 
 def test_a_value_of_another_class_has_the_same_three() -> None:
-    """Each class that holds evidence is made of any other, and adds what it adds."""
+    """Each class of evidence can be made from any other, and adds its own members."""
     for kind, more in (
         (EvidenceBundle, {}),
         (Evidence, {}),

@@ -28,7 +28,7 @@ TEXT = GOOD.encode()
 
 
 def test_document() -> None:
-    """The document is canonical JSON, reads back, and stands in CONFIGID by its SHA-512."""
+    """The document is canonical JSON, reads back, and CONFIGID has its SHA-512."""
     assert LaunchConfiguration.parse(TEXT) == GOOD
     assert json.loads(TEXT) == {
         "version": 1,

@@ -1,4 +1,4 @@
-"""Releases are read strictly: nothing in them is taken for something else."""
+"""Releases are read strictly: no part of them can be misread."""
 
 from __future__ import annotations
 

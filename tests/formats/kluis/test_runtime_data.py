@@ -138,7 +138,7 @@ def test_rsa_key() -> None:
 
 
 def test_okp_keys() -> None:
-    """A public key goes into a JWK and out of it, by its curve alone."""
+    """A public key converts to a JWK and back, by its curve."""
     key = okp_key("Ed25519", bytes(32))
     assert okp_public(key, "Ed25519") == bytes(32)
     for bad, message in (

@@ -41,7 +41,7 @@ def test_written_and_read(bare: x509.Certificate) -> None:
 
 
 def test_extensions_that_are_not_there(bare: x509.Certificate) -> None:
-    """A certificate without evidence says which extension it lacks."""
+    """For a certificate without evidence the error names the missing extension."""
     with pytest.raises(FormatError) as refused:
         vouched.evidence_in(bare)
     assert refused.value.message == f"vouched certificate: want extension {QUOTE_OID}, got none"
@@ -79,7 +79,7 @@ def test_same_statement_or_refused(at: int, put: bytes) -> None:
 
 
 def test_a_statement_about_something_else() -> None:
-    """An enclave that says something else of a key does not say that it signs with it."""
+    """A statement about another use of a key does not prove that the enclave signs with it."""
     with pytest.raises(UnsupportedError) as refused:
         vouched.read_statement(STATEMENT.replace(b"signing", b"another"))
     assert refused.value.message == "signing key statement.statement: want signing-key, got 'another-key'"

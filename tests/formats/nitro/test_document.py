@@ -43,7 +43,7 @@ def document(**changes: Any) -> bytes:
 
 
 def test_reads() -> None:
-    """Each field is what stands in the document."""
+    """Each field has the document's value."""
     read = Document.parse(document())
     assert read.kind is DocumentKind.ENCLAVE
     assert (read.module_id, read.timestamp, read.pcrs) == ("i-0-enc1", 1, PCRS)
@@ -147,7 +147,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
 
 @pytest.mark.parametrize(("change", "message", "code"), REFUSED, ids=[message for _, message, _ in REFUSED])
 def test_refused(change: dict[str, Any], message: str, code: str) -> None:
-    """A field too few or too many, of another type or out of bounds is refused by name."""
+    """A missing, additional, mistyped or out-of-range field is refused, with its name."""
     with pytest.raises(FormatError) as caught:
         Document.parse(document(**change))
     assert (str(caught.value), caught.value.code) == (message, code)
@@ -188,7 +188,7 @@ ENVELOPES = {
 
 @pytest.mark.parametrize("case", ENVELOPES)
 def test_envelope(case: str) -> None:
-    """ES384 alone in the protected header, nothing beside it, 96 bytes of signature, nothing after it."""
+    """Only ES384 in the protected header, no unprotected one, 96 bytes of signature, no trailing bytes."""
     data, error, message = ENVELOPES[case]
     with pytest.raises(FormatError) as caught:
         Document.parse(data)

@@ -25,7 +25,7 @@ def _new(*parts: bytes) -> Dice | None:
 
 
 def test_both_forms() -> None:
-    """Hopper has the firmware id alone, Blackwell has flags, too."""
+    """Hopper only has the firmware id, Blackwell has flags, too."""
     assert _old(OLD) == Dice(FWID, None)
     assert dice.read({dice.TCB_INFO: NEW}, "leaf") == Dice(FWID, Flag.NOT_CONFIGURED | Flag.FIXED_WIDTH)
     assert _new(der.element(0xA6, fwid())) == Dice(FWID, None)

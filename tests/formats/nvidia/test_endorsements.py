@@ -1,4 +1,4 @@
-"""What stands beside a report: OCSP responses."""
+"""The endorsements of a report: OCSP responses."""
 
 from __future__ import annotations
 

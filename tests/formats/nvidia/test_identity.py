@@ -37,7 +37,7 @@ def test_device() -> None:
     ],
 )
 def test_refused(data: bytes) -> None:
-    """Another maker, another kind of name, two names."""
+    """Another vendor, another kind of name, and two names are refused."""
     with pytest.raises(FormatError):
         _read(data)
 

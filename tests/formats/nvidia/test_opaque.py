@@ -37,14 +37,14 @@ def test_counts() -> None:
 
 
 def test_vbios_version() -> None:
-    """A GPU gives numbers of which four stand reversed, a switch gives text."""
+    """A GPU gives numbers, four of them reversed; a switch gives text."""
     assert _read((Field.VBIOS_VERSION, bytes.fromhex("00a5009601000000"))).vbios_version == "96.00.A5.00.01"
     assert _read((Field.VBIOS_VERSION, b"96.10.55.00.01")).vbios_version == "96.10.55.00.01"
     assert _read().vbios_version is None
 
 
 def test_states() -> None:
-    """States are what the device says, or None where it says nothing."""
+    """States are the device's values, or None if there is no value."""
     on = _read(
         (Field.FEATURE_FLAG, b"\2\0"),
         (Field.PROTECTED_PCIE_STATUS, b"\xaa"),
@@ -116,7 +116,7 @@ def test_later_form() -> None:
     ],
 )
 def test_later_form_refused(data: bytes, code: str) -> None:
-    """Another profile or version, bytes that nobody claims, and fields that are cut or stand twice."""
+    """Another profile or version, unknown bytes, and fields that are truncated or repeated are refused."""
     with pytest.raises(FormatError) as caught:
         Opaque.parse(data, 2)
     assert caught.value.code == code

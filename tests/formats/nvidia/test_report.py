@@ -67,7 +67,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_refused(case: str) -> None:
-    """What has no place in a report is refused, and told where."""
+    """Unknown content of a report is refused, with its position."""
     data, error, code = REFUSED[case]
     with pytest.raises(FormatError) as caught:
         Report.parse(data)

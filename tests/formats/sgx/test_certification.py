@@ -37,7 +37,7 @@ def test_other_sizes() -> None:
 
 @pytest.mark.parametrize("value", [0, 8, 65535])
 def test_unknown_types(value: int) -> None:
-    """A type that is none of the seven is unsupported."""
+    """A type outside the seven is unsupported."""
     with pytest.raises(UnsupportedError) as caught:
         certification.kind(value, "it", 0x10)
     assert str(caught.value) == f"it.certification_type at 0x10: want 1 to 7, got {value}"

@@ -77,7 +77,9 @@ def test_only_our_errors(data: bytes) -> None:
 
 
 def test_the_pck_chain_may_come_beside() -> None:
-    """A bundle may hold the platform's chain, for quotes without one; null is none."""
+    """A bundle may contain the platform's chain, for quotes without one; null means that there is no
+    chain.
+    """
     chain = b"-----BEGIN CERTIFICATE-----\n"
     with_chain = dataclasses.replace(GOOD, pck_certificate_chain=chain)
     assert Collateral.from_json(with_chain.to_json()) == with_chain
@@ -117,7 +119,7 @@ def test_crl_in_every_form(form: str) -> None:
     ids=["empty", "odd", "marker", "base64", "large"],
 )
 def test_crl_in_no_form(data: bytes, message: str) -> None:
-    """What is none of them is refused."""
+    """Anything else is refused."""
     with pytest.raises(FormatError) as caught:
         collateral.crl_der(data, "it")
     assert str(caught.value) == message

@@ -115,7 +115,7 @@ def _tdx(change: Callable[[dict[str, Any]], object]) -> bytes:
 
 
 def test_tdx() -> None:
-    """A document of TDX has levels with components of its own, and modules by their version."""
+    """A TDX document has levels with TDX components, and modules by their version."""
     info = tcb_info.parse_tcb_info(TDX)
     assert (info.tee, info.version) == ("TDX", 3)
     (level,) = info.levels
@@ -214,7 +214,7 @@ Read = Callable[[bytes], tcb_info.TcbInfo | tcb_info.Identity]
 
 
 def _outcome(read: Read, data: bytes) -> tcb_info.TcbInfo | tcb_info.Identity | str:
-    """What a reader makes of a document, or says of it."""
+    """A reader's result for a document, or its error."""
     try:
         return read(data)
     except FormatError as error:
@@ -259,7 +259,7 @@ NOT_AS_INTEL_WRITES = {
 
 @pytest.mark.parametrize("name", NOT_AS_INTEL_WRITES)
 def test_not_as_intel_writes(name: str) -> None:
-    """A document in another form of JSON is read by member, and says the same."""
+    """A document in another form of JSON is read by member, with the same result."""
     data = NOT_AS_INTEL_WRITES[name]
     assert data != TDX
     assert tcb_documents.tcb_info(data) is None
@@ -297,7 +297,7 @@ REFUSED_AS_WRITTEN = {
 
 @pytest.mark.parametrize("name", REFUSED_AS_WRITTEN)
 def test_refuses_as_written(name: str) -> None:
-    """What the typed reader would take for less than it is, is refused by name."""
+    """Values that the typed reader would truncate are refused, with their names."""
     data, message = REFUSED_AS_WRITTEN[name]
     with pytest.raises(FormatError) as caught:
         tcb_info.parse_tcb_info(data)
@@ -305,7 +305,7 @@ def test_refuses_as_written(name: str) -> None:
 
 
 def test_an_identity_whose_hex_is_none() -> None:
-    """An identity in Intel's form whose measurement is no hex is refused by name."""
+    """An identity in Intel's form whose measurement is not hex is refused, with the member's name."""
     data = re.sub(rb'"mrsigner":"..', b'"mrsigner":"zz', COLLATERAL.qe_identity)
     assert tcb_documents.identity(data) is not None
     with pytest.raises(FormatError) as caught:

@@ -36,7 +36,7 @@ def metadata(sections: tuple[tuple[int, int, int], ...] = SECTIONS, version: int
 
 
 def default_entries() -> tuple[bytes, ...]:
-    """Reset block, table of kernel hashes, and where the metadata stand."""
+    """Reset block, table of kernel hashes, and the offset of the metadata."""
     return (
         entry(firmware.HASH_TABLE, HASHES.to_bytes(4, "little") + (0x400).to_bytes(4, "little")),
         entry(firmware.METADATA, FROM_END.to_bytes(4, "little")),

@@ -1,4 +1,4 @@
-"""Reports of every version for tests, unsigned, with a value of its own in every field."""
+"""Reports of every version for tests, unsigned, with a different value in every field."""
 
 from __future__ import annotations
 

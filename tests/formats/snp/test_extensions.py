@@ -42,7 +42,7 @@ GOOD = MILAN.encode()
 
 @pytest.mark.parametrize("made", [MILAN, TURIN, VLEK], ids=["Milan", "Turin", "VLEK"])
 def test_round_trip(made: VekExtensions) -> None:
-    """What was written is read, and says which product and TCB it is of."""
+    """Written extensions read back, with their product and TCB."""
     assert extensions.parse(made.encode()) == made
 
 
@@ -155,7 +155,7 @@ REFUSED: dict[str, tuple[dict[str, bytes], str, str]] = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_refuses(name: str) -> None:
-    """A missing or malformed extension is refused by name."""
+    """A missing or malformed extension is refused, with its name."""
     values, message, code = REFUSED[name]
     with pytest.raises(FormatError) as caught:
         extensions.parse(values)
@@ -180,7 +180,7 @@ def test_text(text: str) -> None:
     ids=["long", "delete", "control", "cut"],
 )
 def test_text_refuses(value: bytes, message: str) -> None:
-    """Text that a person could not read, or too much of it, is refused by name."""
+    """Unprintable or overlong text is refused, with its name."""
     with pytest.raises(FormatError) as caught:
         extensions.parse(GOOD | {f"{ARC}.5": value})
     assert str(caught.value) == message

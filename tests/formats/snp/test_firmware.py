@@ -22,7 +22,7 @@ META = "OVMF SEV metadata"
 
 
 def test_reads() -> None:
-    """Table and sections are where the firmware says, and it ends at 4 GiB."""
+    """Table and sections are at the firmware's offsets, and it ends at 4 GiB."""
     read = firmware.parse(image())
     assert read.address == 0x1_0000_0000 - PAGES * 4096
     assert (read.reset_address, read.hash_table_address) == (images.RESET, images.HASHES)
@@ -160,7 +160,7 @@ TAIL = image()[START:]
 @PROPERTY
 @given(mutations(TAIL))
 def test_only_our_errors(tail: bytes) -> None:
-    """No foreign exception leaves the reader, whatever stands at the image's end."""
+    """No foreign exception leaves the reader, whatever is at the image's end."""
     data = image()[:START] + tail
     try:
         read = firmware.parse(data)

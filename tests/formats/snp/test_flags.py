@@ -1,4 +1,4 @@
-"""Bit fields: each bit has its name, reserved ones refuse, status bits are told."""
+"""Bit fields: each bit has its name, reserved bits are refused, status bits are reported."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def test_fields(version: int) -> None:
 
 
 def test_a_report_cut_short() -> None:
-    """A report that ends before its version says at which place of the whole, and what to look at."""
+    """For a report that is too short for its version the error states the offset, and what to check."""
     with pytest.raises(FormatError) as caught:
         report.parse(b"\3\0", base=32)
     assert str(caught.value) == "SNP report at 0x20: is 2 bytes, must be 1184"

@@ -35,14 +35,14 @@ def test_wrappers(data: bytes, header: bool, padding: int) -> None:
 
 
 def test_the_largest_table() -> None:
-    """A table may be as large as it can be, and a report stands before it."""
+    """A table of the maximum size is accepted after a report."""
     read = response.parse(REPORT + bytes(table.MAX_SIZE))
     assert read.table is not None
     assert read.table.size == table.MAX_SIZE
 
 
 def test_matches_nothing_else() -> None:
-    """Other makers' evidence, JSON and nothing at all are not SNP."""
+    """Other vendors' evidence, JSON and empty input are not SNP."""
     for other in (b"", b"\3", bytes(1184), b"\3\0\2\0" * 300, b"\4\0\2\0" * 300, b'{"a":1}', b"HCLA" * 400):
         assert not response.matches(other)
     for version in (2, 3, 5):

@@ -25,7 +25,7 @@ def test_round_trip() -> None:
 
 
 def test_build() -> None:
-    """Certificates stand one after the other behind their entries and the entry that ends them."""
+    """Certificates follow the entries and the entry that ends them."""
     assert MADE.size == 5 * 24 + 14
     assert [(blob.offset, blob.data) for blob in MADE.blobs] == [
         (120, b"vcek!"),

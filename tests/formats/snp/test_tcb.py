@@ -18,7 +18,7 @@ NEW = bytes((9, 4, 3, 24, 0, 0, 0, 219))
 
 
 def test_layouts() -> None:
-    """The same components stand in other bytes on Turin: the layout depends on the product."""
+    """The same components are in other bytes on Turin: the layout depends on the product."""
     for product in (Product.MILAN, Product.GENOA):
         tcb = TcbVersion.parse(OLD, product, "tcb")
         assert tcb == TcbVersion(boot_loader=4, tee=3, snp=24, microcode=219)
@@ -90,5 +90,5 @@ def test_order_is_by_component() -> None:
     ],
 )
 def test_products_are_ranges_of_models(family: int, model: int, product: str | None) -> None:
-    """Bergamo, Siena and Turin Dense are told by ranges; exact models would refuse them."""
+    """Bergamo, Siena and Turin Dense are recognised by ranges; exact models would refuse them."""
     assert product_of(Cpuid(family, model, 0)) == product

@@ -21,7 +21,7 @@ GOOD = MADE.encode()
 
 
 def test_places() -> None:
-    """Segments stand first, 16 bytes each; the rest where the manual has it."""
+    """Segments come first, 16 bytes each; the rest is where the manual puts it."""
     assert SaveArea.parse(GOOD) == MADE
     assert len(GOOD) == SIZE == 4096
     assert GOOD[0x10:0x20] == bytes.fromhex("00f09b00ffff00000000ffff00000000")

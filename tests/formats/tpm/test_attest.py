@@ -79,7 +79,7 @@ def _with(**changes: object) -> bytes:
     ],
 )
 def test_refused(data: bytes, message: str, code: str) -> None:
-    """Each failure says what, where, want and got."""
+    """Each error states what, where, and the expected and actual value."""
     with pytest.raises(FormatError, match=message) as caught:
         attest.parse(data)
     assert caught.value.code == code

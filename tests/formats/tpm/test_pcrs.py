@@ -33,7 +33,7 @@ TOOLS = _tools([(0x4, b"\x00\x00\x01"), (0xB, b"\x81\x00\x00")], [[b"a" * 20, b"
 
 
 def test_encodings() -> None:
-    """JSON by name or number, one bank alone, and the tools' own structure all say the same."""
+    """JSON by name or number, a single bank, and the tools' own structure all give the same."""
     assert pcrs.parse(pcrs.dumps(VALUES)) == VALUES
     assert pcrs.parse(b'{"0xb": {"0": "%s"}}' % (b"62" * 32)) == {HashId.SHA256: {0: b"b" * 32}}
     assert pcrs.parse(b'{"0": "%s"}' % (b"62" * 32)) == {HashId.SHA256: {0: b"b" * 32}}
@@ -60,7 +60,7 @@ DUMP = [v for v in found("tpm") if "pcrs" not in v and "original" in v]
 @pytest.mark.skipif(not DUMP, reason=MISSING)
 @pytest.mark.parametrize("vector", DUMP, ids=lambda vector: vector.name)
 def test_real_dump(vector: Vector) -> None:
-    """What the tools wrote beside a quote has the PCRs that the quote selects."""
+    """The tools' PCR dump for a quote has the PCRs that the quote selects."""
     values = pcrs.parse(vector.part("original"))
     assert [[f"{bank:#x}", sorted(held)] for bank, held in values.items()] == vector.known["pcr_selection"]
 
@@ -98,7 +98,7 @@ def test_real_dump(vector: Vector) -> None:
     ],
 )
 def test_refused(data: bytes, message: str, code: str) -> None:
-    """Each failure says what, where, want and got."""
+    """Each error states what, where, and the expected and actual value."""
     with pytest.raises(FormatError, match=message) as caught:
         pcrs.parse(data)
     assert caught.value.code == code

@@ -49,7 +49,7 @@ def test_same_bytes_or_refused(at: int, put: bytes) -> None:
 
 
 def test_another_tpm() -> None:
-    """A claim of a TPM 1.2 is refused, and so is one that is none."""
+    """A claim of a TPM 1.2 is refused, and so is a malformed one."""
     with pytest.raises(UnsupportedError):
         platform_claim.parse(MADE[:4] + b"\1" + MADE[5:])
     with pytest.raises(FormatError) as refused:

@@ -65,7 +65,7 @@ def test_name() -> None:
 @pytest.mark.skipif(not REAL, reason=MISSING)
 @pytest.mark.parametrize("vector", REAL, ids=lambda vector: vector.name)
 def test_real(vector: Vector) -> None:
-    """A real area has the recorded attributes, and the key that stands beside it."""
+    """A real area has the recorded attributes, and the key that is recorded with it."""
     data = vector.part("original")
     area, recorded = public.parse(data), vector.meta["ak_public_area"]
     assert area.encode() == data
@@ -105,7 +105,7 @@ KEY_AT = DATA.index(b"p" * 32) + 32
     ],
 )
 def test_refused(data: bytes, message: str, code: str) -> None:
-    """Each failure says what, where, want and got."""
+    """Each error states what, where, and the expected and actual value."""
     with pytest.raises(FormatError, match=message) as caught:
         public.parse(data)
     assert caught.value.code == code

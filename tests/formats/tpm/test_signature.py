@@ -46,7 +46,7 @@ def test_real(vector: Vector) -> None:
     ],
 )
 def test_refused(data: bytes, message: str, code: str) -> None:
-    """Each failure says what, where, want and got."""
+    """Each error states what, where, and the expected and actual value."""
     with pytest.raises(FormatError, match=message) as caught:
         signature.parse(data)
     assert caught.value.code == code
@@ -59,7 +59,7 @@ def test_unknown_hash() -> None:
 
 
 def test_raw() -> None:
-    """The bytes alone are RSASSA with SHA-256 by the transport's rule, of a length that a key has."""
+    """Bare bytes are RSASSA with SHA-256 by the transport's rule, of a length that a key has."""
     assert signature.raw_rsa(bytes(256)) == RsaSignature(RSASSA, HashId.SHA256, bytes(256))
     with pytest.raises(FormatError, match="raw RSA is 262 bytes"):
         signature.raw_rsa(bytes(262))
@@ -77,7 +77,7 @@ def test_same_bytes_or_refused(data: bytes) -> None:
 
 
 def test_either() -> None:
-    """Both forms of one transport are told apart by length alone, and nothing is tried twice."""
+    """Both forms of one transport are distinguished only by length, without trial."""
     assert signature.parse_either(PSS.encode()) == PSS
     assert signature.parse_either(bytes(384)) == RsaSignature(RSASSA, HashId.SHA256, bytes(384))
     with pytest.raises(FormatError):

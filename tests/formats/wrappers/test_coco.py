@@ -75,7 +75,7 @@ def test_report(old: bool) -> None:
 
 
 def test_turin() -> None:
-    """Where the firmware has one more part, its versions stand elsewhere."""
+    """If the firmware has one more part, its versions are at other offsets."""
     report = samples.make(5, **dict.fromkeys(coco._TCBS, TURIN_TCB))
     assert isinstance(report, ReportV5)
     made = as_json(report)
@@ -148,7 +148,7 @@ def test_quote_of_a_service(padded: bool) -> None:
 
 
 def test_token() -> None:
-    """A CCA token is numbers or base64, and stands alone."""
+    """A CCA token is numbers or base64, without other members."""
     for token in (list(b"token"), base64.b64encode(b"token").decode()):
         data = json.dumps({"token": token}, indent=1).encode()
         assert coco.matches_cca(data)
@@ -161,7 +161,7 @@ def test_token() -> None:
 
 
 def test_quote() -> None:
-    """A quote is base64 or numbers, and an event log may stand beside it."""
+    """A quote is base64 or numbers, with an optional event log."""
     for quote in (base64.b64encode(b"quote").decode(), list(b"quote")):
         data = json.dumps({"quote": quote, "cc_eventlog": base64.b64encode(b"log").decode()}).encode()
         assert coco.matches_quote(data)

@@ -76,7 +76,7 @@ def encoded(value: object) -> bytes:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_azure(form: str) -> None:
-    """Each form gives the same parts; TDX has its quote beside them, and no certificate is among them."""
+    """Each form gives the same parts; TDX also has its quote, and there is no certificate."""
     data = encoded(FORMS[form])
     assert coco_parts.matches_azure(data)
     assert not coco_parts.matches_tpm(data)

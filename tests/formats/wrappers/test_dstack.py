@@ -148,7 +148,7 @@ def _recorded() -> list[Path]:
 @pytest.mark.skipif(not VECTORS.is_dir(), reason=f"no vectors in {VECTORS}: set KLUIS_VECTORS")
 @pytest.mark.parametrize("path", _recorded(), ids=lambda path: path.parent.name)
 def test_vector(path: Path) -> None:
-    """A real log gives the registers of the quote that was made beside it."""
+    """A real log gives the registers of the quote that was made with it."""
     meta = json.loads(path.read_text(encoding="utf-8"))
     events = dstack.parse_log((path.parent / meta["files"]["event_log"]["file"]).read_bytes())
     quote = sgx_quote.parse((path.parent / meta["files"]["td_quote"]["file"]).read_bytes())

@@ -73,13 +73,13 @@ def test_log() -> None:
 
 
 def test_host_data() -> None:
-    """A SEV-SNP report binds the configuration's hash under a name of its own."""
+    """A SEV-SNP report binds the configuration's hash under a different name."""
     want = hashlib.sha256(b"dstack-mr-config-v3:" + b"\0" + b'{"version":3}').digest()
     assert (SNP.host_data, TDX.host_data) == (want, None)
 
 
 def test_matches() -> None:
-    """Other bytes that begin with zeros are none, nor is evidence of another platform."""
+    """Other bytes that begin with zeros are not recognised, nor is evidence of another platform."""
     for data in (
         b"",
         bytes(2000),

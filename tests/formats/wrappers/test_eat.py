@@ -104,7 +104,7 @@ def test_good(form: Form) -> None:
 
 
 def test_tags() -> None:
-    """A CWT may stand under its own tag, a claims set under none, and either is found again."""
+    """A CWT may have its tag, a claims set none, and both are recognised."""
     for data in (b"\xd8\x3d" + GOOD[Form.CWT], GOOD[Form.UCCS][3:], cbor.dumps({256: b"\x01" + bytes(32)})):
         assert eat.matches(data)
         assert eat.parse(data).ueid == b"\x01" + bytes(32)
@@ -112,7 +112,7 @@ def test_tags() -> None:
 
 
 def test_nonces() -> None:
-    """Text is base64url or itself, there may be several, and one that is too short decoded is text alone."""
+    """Text is base64url or literal, there may be several, and one that decodes too short is only text."""
     assert eat.parse(unsigned({10: [b"12345678", b"87654321"]})).nonces == ((b"12345678",), (b"87654321",))
     assert eat.parse(jwt({"eat_nonce": "not base64url!"})).nonces == ((b"not base64url!",),)
     assert eat.parse(jwt({"eat_nonce": "AAAAAAAA"})).nonces == ((b"AAAAAAAA",),)
@@ -127,7 +127,7 @@ def test_profile() -> None:
 
 
 def test_wrapper() -> None:
-    """A message may stand in a token as its bytes, and a collection's type anywhere in it."""
+    """A message may be in a token as its bytes, and a collection's type anywhere in it."""
     collection = {"a": [42, "AA"], "__cmwc_t": "tag:a"}
     held = eat.parse(jwt({"cmw": collection})).held["cmw"].part
     assert cmw.Collection.parse(held.value).type == "tag:a"
@@ -211,7 +211,7 @@ def test_refused(case: str) -> None:
 @PROPERTY
 @given(mutations(*GOOD.values()))
 def test_only_our_errors(data: bytes) -> None:
-    """Only our errors escape, whoever calls it a token."""
+    """Only our errors escape, for any input."""
     eat.matches(data)
     try:
         eat.parse(data)
@@ -233,7 +233,7 @@ def test_only_our_errors(data: bytes) -> None:
     ],
 )
 def test_devices(claims: dict[cbor.Key, cbor.Writable], device: str | None) -> None:
-    """A device's own evidence is told from what carries evidence, and from a service's word."""
+    """A device's own evidence is distinguished from containers of evidence, and from a service's results."""
     for data in (cose.sign1(cbor.dumps(claims), KEY), unsigned(claims)):
         assert eat.matches(data)
         assert eat.parse(data).device == device

@@ -113,7 +113,7 @@ def test_reports(version: int) -> None:
 
 
 def test_certificates() -> None:
-    """The certificates that came along stand after the report, as a host's table has them."""
+    """The given certificates follow the report, as in a host's table."""
     for data in (FORMS[1], FORMS[3], FORMS[4]):
         read = response.parse(gosev.parse(data))
         assert read.table is not None

@@ -26,7 +26,7 @@ def entry(
 
 
 def test_devices() -> None:
-    """Each device is evidence of its own; one alone can be taken out."""
+    """Each device is separate evidence; a single one can be extracted."""
     data = json.dumps([entry()]).encode()
     assert nvtrust.matches(data)
     assert nvtrust.only(nvtrust.parse(data)) == nvtrust.Device(b"report", b"chain", bytes(32))

@@ -39,7 +39,7 @@ def test_local_report_is_told_apart() -> None:
 
 
 def test_evidence() -> None:
-    """Claims follow the quote, which says how long it is."""
+    """Claims follow the quote, which has its own length."""
     assert oe.matches_evidence(EVIDENCE)
     assert oe.parse_evidence(EVIDENCE) == Evidence(oe.SGX_ECDSA, QUOTE, b"claims")
     for kind in (oe.LEGACY_REPORT, oe.RAW_QUOTE):

@@ -40,7 +40,7 @@ def test_raw_quote() -> None:
 
 @pytest.mark.parametrize(("name", "number"), [("sha256", 1), ("sha384", 7), ("sha512", 8)])
 def test_tagged(name: str, number: int) -> None:
-    """Tagged evidence binds claims, which name the key; it stands before a raw quote."""
+    """Tagged evidence binds claims, which name the key; it has precedence over a raw quote."""
     claims = _claims(name, number)
     both = {ratls.GRAMINE_OIDS[0]: b"other", ratls.DICE_OID: _tagged(claims)}
     assert ratls.read(both, SPKI) == RaTls(b"quote", claims)

@@ -31,7 +31,7 @@ def _object(**members: object) -> bytes:
 
 
 def test_objects() -> None:
-    """The files in one object: base64 or base64url, padded or not; a privilege says nothing more."""
+    """The files in one object: base64 or base64url, padded or not; a privilege level changes nothing."""
     for outblob in ("cmVwb3J0/w==", "cmVwb3J0_w==", "cmVwb3J0_w"):
         data = _object(outblob=outblob, auxblob="dGFibGU=", privilege_level="0")
         assert tsm.matches_object(data)

@@ -103,7 +103,7 @@ def test_refuses(name: str) -> None:
     ids=["P-256", "P-384", "P-521", "RSA"],
 )
 def test_kinds(own: object, digest: object, scheme: Scheme, kind: KeyKind) -> None:
-    """Keys and signatures of makers are told apart; a certificate needs no constraints to be read."""
+    """Keys and signatures of vendors are distinguished; a certificate needs no constraints to be read."""
     parsed = x509.parse(_certificate(own, digest), "it")
     assert (parsed.scheme, parsed.public_key.kind, parsed.usage, parsed.ca) == (scheme, kind, None, False)
     oracle = own.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined]

@@ -15,7 +15,7 @@ def usage(*dotted: str) -> bytes:
 
 
 def test_read() -> None:
-    """They are given as they stand."""
+    """They are returned in their order."""
     for stated in (("1.3.6.1.5.5.7.3.9",), ("2.23.133.8.3", "1.3.6.1.4.1.311.76.59.1.2")):
         assert read_usages(usage(*stated), "leaf") == stated
     assert len(read_usages(usage(*(f"1.3.6.1.{n}" for n in range(16))), "leaf")) == 16

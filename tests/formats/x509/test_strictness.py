@@ -143,7 +143,7 @@ def test_no_extensions() -> None:
     [("3000", (False, None)), ("30030101ff", (True, None)), ("30060101ff020100", (True, 0))],
 )
 def test_constraints(value: str, want: tuple[bool, int | None]) -> None:
-    """CA is false unless it says so."""
+    """CA is false by default."""
     assert certificate._constraints(bytes.fromhex(value), "it") == want
 
 

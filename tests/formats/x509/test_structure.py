@@ -1,4 +1,4 @@
-"""X.509's structures are told apart by how they begin."""
+"""X.509's structures are distinguished by how they begin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copies of a ledger with one change each, of every kind that somebody who holds its files might make."""
+"""Copies of a ledger with one change each, of every kind that a holder of its files might make."""
 
 from __future__ import annotations
 

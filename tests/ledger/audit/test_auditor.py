@@ -1,4 +1,4 @@
-"""The auditor on ledgers that others wrote, and what a report says."""
+"""Test the auditor and its reports on ledgers that others wrote."""
 
 from __future__ import annotations
 
@@ -132,6 +132,29 @@ def test_a_report() -> None:
     assert report.broken
     with pytest.raises(FormatError):
         report.require()
+
+
+@pytest.mark.parametrize("cose_only", [False, True])
+def test_where_it_was_changed(cose_only: bool) -> None:
+    """A changed entry is found at the next signature, with the entries that it may be."""
+    made = sample.make(60, datetime.now(UTC), os.urandom, cose_only=cose_only)
+    name = next(name for name in made.files if name.startswith("ledger_11-"))
+    raw = bytearray(made.files[name])
+    raw[70] ^= 1  # of the claims digest of the first entry
+    report = audited({**made.files, name: bytes(raw)})
+    (found,) = [each for each in report.failures if each.check is Check.ROOTS]
+    assert found.file == name
+    assert found.txid is not None
+    assert report.last == found.txid
+    assert f"one of the entries 10 to {found.txid.seqno - 1} is not the one that was signed" in found.message
+
+
+def test_unreadable_files_name_an_entry() -> None:
+    """A file that cannot be read is named, with the entry from which on."""
+    made = sample.make(60, datetime.now(UTC), os.urandom)
+    name = next(name for name in made.files if name.startswith("ledger_11-"))
+    (found,) = audited({**made.files, name: made.files[name][:-1]}).failures
+    assert (found.check, found.file, found.txid) == (Check.ENTRIES, name, TxId(2, 11))
 
 
 def test_no_files() -> None:

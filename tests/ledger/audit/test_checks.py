@@ -127,7 +127,7 @@ def recovered(made: Forge, **change: bytes | None) -> None:
 
 
 def test_recovered() -> None:
-    """A recovery that says what was before it passes."""
+    """A recovery that names the state before it passes."""
     made = Forge.governed()
     recovered(made)
     report = made.audit()
@@ -317,7 +317,7 @@ def test_broken(name: str) -> None:
 
 
 def test_counted_without_ballots() -> None:
-    """Votes without ballots are none."""
+    """Votes without ballots are not counted."""
     made = Forge.governed()
     proposal, writes = made.governance.propose(made.sequencer.tree.root(), actions())
     made.write(writes)

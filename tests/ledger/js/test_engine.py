@@ -375,6 +375,35 @@ def test_the_last_seconds_end_the_process() -> None:
     assert ended.stderr.startswith("Timeout (0:00:01)!")
 
 
+def test_without_writable_code() -> None:
+    """In a process that may make no memory executable, as an enclave's, scripts run and end as elsewhere."""
+    program = """
+        import ctypes
+        from kluis.ledger.js import Engine, Limits, ScriptLimit
+        PR_SET_MDWE, REFUSE_EXEC_GAIN = 65, 1
+        if ctypes.CDLL(None).prctl(PR_SET_MDWE, REFUSE_EXEC_GAIN, 0, 0, 0):
+            print("no MDWE")
+        engine = Engine(Limits(seconds=0.3))
+        engine.bind("twice", lambda data: data + data)
+        engine.evaluate("m", "export const f = (b) => twice(b); export function g() { while (true) twice(''); }")
+        print(engine.call("m", "f", b"ab"))
+        try:
+            engine.call("m", "g")
+        except ScriptLimit as error:
+            print(error.message)"""
+    printed = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    ).stdout.splitlines()
+
+    if printed[0] == "no MDWE":
+        pytest.skip("the kernel is older than 6.3")
+    assert printed == ["b'abab'", "script: took longer than 0.3 s"]
+
+
 def test_limits_are_bounded() -> None:
     """Nonsense is refused."""
     for wrong in ({"seconds": 0}, {"heap": 1}, {"stack": 5 << 20}, {"seconds": 2, "last": 1}):

@@ -1,4 +1,4 @@
-"""Files become what a verifier takes by their roles alone."""
+"""Files become a verifier's inputs only by their roles."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def forge() -> Forge:
 
 @pytest.mark.parametrize("tee", sorted(MAPPINGS))
 def test_an_unknown_role(tee: str) -> None:
-    """A file whose role a TEE does not know is none of its evidence, and is told of."""
+    """A file whose role a TEE does not know is not used as evidence, and is reported."""
     assert unknown_roles(tee, {"surprise": b"", MAPPINGS[tee].evidence[0]: b""}) == ("surprise",)
 
 
 @pytest.mark.parametrize("tee", sorted(set(MAPPINGS) - {"snp"}))
 def test_a_missing_role(tee: str) -> None:
-    """A record without the file that is its evidence is told so; of AMD, a chain may stand alone."""
+    """A record without its evidence file is reported; for AMD, a bare chain is allowed."""
     with pytest.raises(UsageError, match=f"{tee}: role '[a-z_]+' is missing"):
         case_of(tee, {})
 
@@ -64,7 +64,7 @@ def test_a_chain_beside_a_quote(forge: Forge, role: str) -> None:
 @pytest.mark.parametrize("role", ["pck_cert", "pck_certificate", "pck_leaf"])
 @pytest.mark.parametrize("der", [False, True])
 def test_a_certificate_beside_a_quote(forge: Forge, role: str, der: bool) -> None:
-    """A PCK certificate alone is joined to who issued it, and a root that stands alone is a root."""
+    """A bare PCK certificate is joined to its issuer, and a bare root is a root."""
     leaf, files = forge.leaf(), samples.files(forge)
     given = leaf.public_bytes(Encoding.DER) if der else pem(leaf)
     case = case_of("sgx", {**files, role: given, "trusted_root": pem(forge.root)})
@@ -117,7 +117,7 @@ def _jwk(point: bytes) -> bytes:
 
 
 def test_parts_of_which_one_is_missing(forge: Forge) -> None:
-    """Collateral without a part is none: what the quote's own bytes refute is still refused."""
+    """Incomplete collateral is ignored: what the quote's own bytes refute is still refused."""
     files = samples.files(forge)
     del files["qe_identity"]
     assert case_of("sgx", files).endorsements is None
@@ -126,7 +126,7 @@ def test_parts_of_which_one_is_missing(forge: Forge) -> None:
 
 
 def test_a_report_of_no_bytes_is_still_evidence() -> None:
-    """An empty report is malformed evidence; only a record without the file is a chain alone."""
+    """An empty report is malformed evidence; only a record without the file is a bare chain."""
     assert case_of("snp", {"report": b""}).evidence == b""
     assert case_of("snp", {"ark": b"x"}).evidence is None
 
@@ -142,7 +142,7 @@ def test_an_attestation_key_in_any_form() -> None:
 
 
 def test_a_chain_that_begins_with_its_root(forge: Forge) -> None:
-    """A root is known by its own name as issuer, wherever it stands in its chain."""
+    """A root is recognised by its own name as issuer, anywhere in its chain."""
     files = samples.files(forge)
     backwards = pem(forge.root, forge.ca)
     case = case_of("sgx", {**files, "pck_crl_issuer_chain": backwards})

@@ -1,4 +1,4 @@
-"""Recorded values are looked for in the claims, and what nothing is compared with is told."""
+"""Recorded values are looked for in the claims, and values without a comparison are reported."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_advisories_by_either_name_in_any_order() -> None:
 
 
 def test_a_check_that_is_recorded_to_fail() -> None:
-    """Evidence that verifies although its record says that a check fails differs."""
+    """Evidence that verifies although its record has a failed check differs."""
     claims = sample("cca.token").verify()
     good = {"rak_binding": True, "chain_ok": [True, True]}
     assert facts.differences(record("nvidia", good), claims) == ()
@@ -95,7 +95,7 @@ def test_a_check_that_is_recorded_to_fail() -> None:
 
 
 def test_a_platforms_certificate_beside_its_quote() -> None:
-    """The PCK certificate is read where it stands: in its quote, or beside one that only names it."""
+    """The PCK certificate is read in its place: in its quote, or next to a quote that only names it."""
     forge = Forge()
     leaf = forge.leaf()
     known = {"pck_not_before": leaf.not_valid_before_utc.isoformat(), "cert_data_type": 1}

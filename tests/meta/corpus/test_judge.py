@@ -1,4 +1,4 @@
-"""Each outcome is held to what it promises: a record that ends otherwise differs, in so many words."""
+"""Each outcome is checked exactly: a record that ends otherwise differs, with a message."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ def damaged(parts: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def test_a_test_root(tmp_path: Path, forge: Forge) -> None:
-    """Under a test root: refused under the makers' roots, verified under the one in its files."""
+    """Under a test root: refused under the vendors' roots, verified under the one in its files."""
     assert judged(tmp_path, samples.files(forge), "valid-under-test-root") == ()
 
 
 def test_a_test_root_that_does_not_vouch(tmp_path: Path, forge: Forge) -> None:
-    """Evidence that its own root does not vouch for differs."""
+    """Evidence that does not verify under its own root differs."""
     (said,) = judged(tmp_path, damaged(samples.files(forge)), "valid-under-test-root")
     assert said.startswith("want verified under the root in its files, got AuthenticityError sig_quote: ")
 
 
 def test_a_valid_record_that_is_refused(tmp_path: Path, forge: Forge) -> None:
-    """A record said to be valid that no maker's root vouches for differs."""
+    """A record marked valid that does not verify under a vendor's root differs."""
     (said,) = judged(tmp_path, samples.files(forge), "valid")
     assert said.startswith("want verified, got AuthenticityError root_untrusted: ")
 
@@ -59,7 +59,7 @@ def test_an_invalid_record(tmp_path: Path, forge: Forge, outcome: str) -> None:
 
 @pytest.mark.parametrize("outcome", ["indeterminate", "parse-only", "realm-only"])
 def test_what_cannot_be_decided(tmp_path: Path, forge: Forge, outcome: str) -> None:
-    """A record that cannot be decided is neither refused nor verified: a lack is named."""
+    """A record that cannot be decided is neither refused nor verified: the missing part is named."""
     quote = {"quote": forge.requote(certification_type=3)}
     assert judged(tmp_path / "a", quote, outcome) == ()
     (said,) = judged(tmp_path / "b", samples.files(forge), outcome)
@@ -67,7 +67,7 @@ def test_what_cannot_be_decided(tmp_path: Path, forge: Forge, outcome: str) -> N
 
 
 def test_a_lack_is_no_refusal(tmp_path: Path, forge: Forge) -> None:
-    """An invalid record that only lacks an endorsement differs: it was not refused."""
+    """An invalid record that only misses an endorsement differs: it was not refused."""
     (said,) = judged(tmp_path, {"quote": forge.requote(certification_type=3)}, "invalid")
     assert said.startswith("want refused, got UnavailableError ")
 
@@ -92,7 +92,7 @@ def test_an_unknown_role_is_left_aside(tmp_path: Path, forge: Forge, outcome: st
 
 
 def test_a_claim_that_differs(tmp_path: Path, forge: Forge) -> None:
-    """A recorded value that the claims do not have is told of, with want and got."""
+    """A recorded value that the claims do not have is reported, with the expected and actual value."""
     known = {"mrenclave": "00" * 32, "isvsvn": 3, "isvprodid": 7, "debug": False}
     (said,) = judged(tmp_path, samples.files(forge), "valid-under-test-root", known=known)
     assert said.startswith(f"mrenclave: want {'00' * 32}, got sha256:")
@@ -112,7 +112,7 @@ def test_no_time_is_a_time_inside_every_certificate(tmp_path: Path, forge: Forge
 
 
 def test_what_no_tee_stands_behind(tmp_path: Path) -> None:
-    """A machine without a TEE has nothing to verify, which is what its record says; a broken one differs."""
+    """A machine without a TEE has nothing to verify, as its record states; a broken one differs."""
     report = hcl_report(bytes(1184), b"{}", ReportType.VBS).encode()
     assert judged(tmp_path / "a", {"hcl_report": report}, "parse-only", tee="azure") == ()
     (said,) = judged(tmp_path / "b", {"hcl_report": report[:100]}, "parse-only", tee="azure")
@@ -122,7 +122,7 @@ def test_what_no_tee_stands_behind(tmp_path: Path) -> None:
 
 
 def test_an_empty_report_is_refused(tmp_path: Path) -> None:
-    """No bytes are no evidence, and not a chain that stands alone."""
+    """Empty input is malformed evidence, and not a bare chain."""
     (said,) = judged(tmp_path, {"report": b""}, "valid", tee="snp")
     assert said.startswith("want verified, got UnsupportedError bad_magic: ")
 

@@ -58,7 +58,7 @@ def test_a_time_inside_what_evidence_holds() -> None:
 
 
 def test_a_time_inside_what_makers_publish(forge: Forge) -> None:
-    """Documents and lists are in time as well; where they never are together, certificates alone count."""
+    """Documents and lists are valid as well; if they never are at the same time, only certificates count."""
     files = samples.files(forge)
     when = instant(files)
     info = json.loads(files["tcb_info"])["tcbInfo"]

@@ -1,4 +1,4 @@
-"""A record is what its files were when it was recorded, or it is none."""
+"""A record's files must be unchanged since it was recorded."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_file_that_was_changed(tmp_path: Path) -> None:
     ids=str,
 )
 def test_a_record_that_is_none(tmp_path: Path, change: dict[str, Any]) -> None:
-    """Metadata that lacks a member, or names a file elsewhere, are an error of format."""
+    """Metadata that misses a member, or names a file elsewhere, are an error of format."""
     folder = samples.write(tmp_path, "a", {"quote": b"x"}, outcome="valid")
     meta = json.loads((folder / "meta.json").read_text())
     (folder / "meta.json").write_text(json.dumps({**meta, **change}))

@@ -41,7 +41,7 @@ def key_of(name: str) -> rsa.RSAPrivateKey:
 
 
 class Client:
-    """One who signs by the key of a certificate.
+    """A client that signs with the key of a certificate.
 
     Args:
         name: of the client.
@@ -82,7 +82,7 @@ class Client:
         return key + self.pem
 
     def assertion(self, header: dict[str, Any] | None = None, **claims: Any) -> str:
-        """What it signs for a request; a member that is None is left out."""
+        """The assertion for a request; a member that is None is left out."""
         said = {
             "aud": ENDPOINT, "iss": self.name, "sub": self.name, "jti": str(uuid.uuid4()), "nbf": AT,
             "exp": AT + 600, **claims,

@@ -54,7 +54,9 @@ def issuer(tmp_path: Path) -> DevelopmentIssuer:
 def test_the_forms_of_clients_hold(
     issuer: DevelopmentIssuer, header: dict[str, Any], claims: dict[str, Any]
 ) -> None:
-    """MSAL's for Python, azure-identity's asynchronous one, Node's; the token says how it was known."""
+    """MSAL's for Python, azure-identity's asynchronous one, Node's; the token states the client's
+    credential.
+    """
     answer = post(issuer, form_of(CLIENT.assertion(header, **claims))).json()
     said = claims_of(answer["access_token"])
     assert (said["sub"], said["appidacr"], said["aud"]) == ("workload", "2", "https://vault.example")
@@ -187,7 +189,7 @@ def test_who_has_none_is_told_the_option(issuer: DevelopmentIssuer) -> None:
     ],
 )
 def test_one_way_at_a_time(issuer: DevelopmentIssuer, changed: dict[str, str], why: str) -> None:
-    """A secret beside an assertion, and an assertion of another kind, are refused."""
+    """A secret next to an assertion, and an assertion of another kind, are refused."""
     assert told(issuer, CLIENT.assertion(), **changed) == why
 
 
@@ -201,7 +203,7 @@ def test_one_certificate_takes_over_from_another(tmp_path: Path) -> None:
 
 
 def test_a_stale_client_is_marked_by_its_certificate_too(tmp_path: Path) -> None:
-    """A challenge's claims lead to a fresh token, by the same assertion: that is how MSAL asks."""
+    """A challenge's claims lead to a fresh token, by the same assertion, as MSAL does it."""
     client = Client("stale")
     issuer, assertion = issuer_of(tmp_path, client), client.assertion()
     claims = '{"access_token": {"nbf": {"essential": true, "value": "1"}}}'
@@ -212,7 +214,7 @@ def test_a_stale_client_is_marked_by_its_certificate_too(tmp_path: Path) -> None
 
 
 def test_a_file_with_key_and_certificate_is_read_for_the_certificate() -> None:
-    """As clients keep it; the key is left alone."""
+    """As clients keep it; the key is ignored."""
     assert Certificate.of_pem(CLIENT.both, "both.pem").sha256 == Certificate.of_pem(CLIENT.pem, "a").sha256
 
 
@@ -225,7 +227,7 @@ def test_what_is_no_certificate(data: bytes) -> None:
 
 
 def test_a_certificate_of_another_kind_of_key() -> None:
-    """Azure's clients sign by RSA alone; the refusal says how one is made."""
+    """Azure's clients sign only by RSA; the refusal shows how to make one."""
     key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
     made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
     made = made.serial_number(1).not_valid_before(NOW).not_valid_after(NOW + timedelta(days=1))

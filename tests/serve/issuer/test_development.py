@@ -52,7 +52,7 @@ def form(issuer: DevelopmentIssuer, name: str = "admin", **changed: Any) -> dict
 
 
 def test_a_service_accepts_its_tokens(issuer: DevelopmentIssuer) -> None:
-    """A token of the issuer holds under its published keys, for the resource asked for, with its roles."""
+    """A token of the issuer verifies with its published keys, for the requested resource, with its roles."""
     answer = post(issuer, form(issuer)).json()
     assert (answer["token_type"], answer["expires_in"]) == ("Bearer", 3600)
     keys = get(issuer, "/discovery/v2.0/keys")
@@ -63,7 +63,7 @@ def test_a_service_accepts_its_tokens(issuer: DevelopmentIssuer) -> None:
 
 
 def test_its_metadata_names_its_endpoints(issuer: DevelopmentIssuer) -> None:
-    """The discovery document says what a client needs, under the tenant."""
+    """The discovery document has what a client needs, under the tenant."""
     document = get(issuer, "/v2.0/.well-known/openid-configuration")
     assert document["issuer"] == issuer.issuer == f"{URL}/{TENANT}/v2.0"
     assert document["token_endpoint"] == f"{URL}/{TENANT}/oauth2/v2.0/token"
@@ -79,7 +79,7 @@ def test_its_metadata_names_its_endpoints(issuer: DevelopmentIssuer) -> None:
     ],
 )
 def test_what_others_write_of_scopes(issuer: DevelopmentIssuer, scope: str, audience: str) -> None:
-    """MSAL for Go and Java asks for a user's scopes, too; a resource's name may end with a slash."""
+    """MSAL for Go and Java also requests a user's scopes; a resource's name may end with a slash."""
     token = post(issuer, form(issuer, scope=scope)).json()["access_token"]
     assert claims_of(token)["aud"] == audience
 
@@ -112,7 +112,7 @@ def test_nobody_else_gets_one(
 
 @pytest.mark.parametrize("name", ["grant_type", "client_id", "scope"])
 def test_what_every_request_has(issuer: DevelopmentIssuer, name: str) -> None:
-    """Whoever leaves a parameter out is told which, by Entra's number, before anything else."""
+    """A missing parameter is reported first, by Entra's number."""
     answer = post(issuer, {**form(issuer), "client_secret": "guess", name: ""})
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
     assert answer.json()["error_description"].startswith("AADSTS900144: ")
@@ -120,7 +120,7 @@ def test_what_every_request_has(issuer: DevelopmentIssuer, name: str) -> None:
 
 
 def test_clients_are_the_same_at_the_next_start(issuer: DevelopmentIssuer, tmp_path: Path) -> None:
-    """Key and secrets are kept, a new client is added, and all files are this user's alone."""
+    """Key and secrets are kept, a new client is added, and all files are private to this user."""
     again = DevelopmentIssuer.load_or_create(tmp_path, URL, {**ROLES, "new": ()}, FixedClock())
     assert again.jwks() == issuer.jwks()
     assert {name: again.clients[name] for name in ROLES} == dict(issuer.clients)
@@ -134,7 +134,7 @@ def test_a_secret_is_not_shown(issuer: DevelopmentIssuer) -> None:
 
 
 def test_a_stale_clients_tokens_are_marked_until_claims_are_asked_for(tmp_path: Path) -> None:
-    """A client that is marked stale gets marked tokens, and an unmarked one when it asks as it was told."""
+    """A client that is marked stale gets marked tokens, and an unmarked one after the claims challenge."""
     issuer = DevelopmentIssuer.load_or_create(
         tmp_path, URL, {"stale": (), "other": ()}, FixedClock(), frozenset({"stale"})
     )
@@ -169,7 +169,7 @@ def test_another_tenant_is_unknown(issuer: DevelopmentIssuer) -> None:
 
 
 def test_a_body_that_is_no_form(issuer: DevelopmentIssuer) -> None:
-    """Bytes beyond ASCII are refused, and a secret in a form says how the client was known."""
+    """Bytes beyond ASCII are refused, and for a secret in a form the token states that credential."""
     path = f"/{TENANT}/oauth2/v2.0/token"
     answer = ask(issuer.application(), "POST", path, base=URL, content=b"\xff")
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
@@ -211,7 +211,7 @@ def test_clients_that_are_others(issuer: DevelopmentIssuer, tmp_path: Path, data
 
 
 def test_it_lives(issuer: DevelopmentIssuer) -> None:
-    """It says so to whoever asks."""
+    """It answers health requests of anyone."""
     assert ask(issuer.application(), "GET", "/health/live", base=URL).json() == {"status": "live"}
 
 
@@ -247,7 +247,7 @@ class Stopped(FixedClock):
 
 
 def test_a_bug_of_its_own(tmp_path: Path) -> None:
-    """It is told in the same shape, and no word of it goes out."""
+    """It is reported in the same form, without details."""
     issuer = DevelopmentIssuer.load_or_create(tmp_path, URL, ROLES, Stopped())
     transport = httpx.ASGITransport(issuer.application(), raise_app_exceptions=False)
 

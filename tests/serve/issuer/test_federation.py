@@ -1,4 +1,4 @@
-"""A client that another issuer vouches for: what holds, and what each step refuses."""
+"""A client authenticated by another issuer: what is accepted, and what each step refuses."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_clusters_token_is_used_until_it_expires(issuer: DevelopmentIssuer, au
 
 
 def test_two_subjects_of_one_issuer(tmp_path: Path) -> None:
-    """Each is its own client's; keys of two times hold side by side, and an audience of one's own."""
+    """Each is a separate client's; keys of two times, and a custom audience, are accepted."""
     newer = {"keys": [jwk_of(key_of("newer"))]}
     issuer = issuer_of(
         tmp_path,
@@ -140,7 +140,7 @@ def test_a_signature_of_another_key(issuer: DevelopmentIssuer) -> None:
     ],
 )
 def test_a_file_that_registers_nothing(changed: dict[str, Any], why: str) -> None:
-    """A file of another shape, or with keys that are none, is named with what it should be."""
+    """A file of another shape, or with malformed keys, is named, with the expected form."""
     with pytest.raises(UsageError) as caught:
         federated(**changed)
     assert caught.value.message.startswith(f"federated.json: {why}")

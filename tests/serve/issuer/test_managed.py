@@ -34,7 +34,7 @@ def machine(
     method: str = "GET",
     **asked: Any,
 ) -> httpx.Response:
-    """Ask the machine's endpoint; a parameter that is None is left out."""
+    """Call the machine's endpoint; a parameter that is None is left out."""
     parameters = {"api-version": "2018-02-01", "resource": RESOURCE, **asked}
     return ask(
         issuer.insecure_managed_identity(frozenset({HOST, "localhost:8447"})),
@@ -62,7 +62,9 @@ def _asked(
 
 
 def test_the_machines_answer_is_azures(issuer: DevelopmentIssuer) -> None:
-    """Its members are Azure's, numbers as text; the token holds, and says that nobody showed who it is."""
+    """Its members are Azure's, numbers as text; the token verifies, and states that no credential was
+    used.
+    """
     for asked in ({}, {"client_id": "workload"}):
         answer = machine(issuer, host="localhost:8447", **asked).json()
         token = answer.pop("access_token")
@@ -109,14 +111,14 @@ def test_what_the_machine_is_asked(issuer: DevelopmentIssuer, asked: dict[str, A
 
 
 def test_the_machine_is_read_only(issuer: DevelopmentIssuer) -> None:
-    """It answers GET alone, and at no other path; the issuer over TLS has no such path."""
+    """It only answers GET, and at no other path; the issuer over TLS has no such path."""
     assert machine(issuer, method="POST").status_code == 405
     assert ask(issuer.application(), "GET", PATH, base=URL, headers={"Metadata": "true"}).status_code == 404
 
 
 @pytest.mark.parametrize("name", ["workload", "reader"])
 def test_an_applications_answer(issuer: DevelopmentIssuer, name: str) -> None:
-    """The header is the secret of the client that is asked for, workload where none is named."""
+    """The header is the secret of the requested client, workload by default."""
     asked = {} if name == "workload" else {"client_id": name}
     answer = application(issuer, issuer.clients[name].secret, **asked).json()
     assert (answer["client_id"], answer["expires_on"]) == (name, str(AT + 3600))
@@ -156,7 +158,7 @@ def container(
 
 @pytest.mark.parametrize("name", ["workload", "reader"])
 def test_a_containers_answer(issuer: DevelopmentIssuer, name: str) -> None:
-    """Its header, its identity and no version of its own are taken; every member is text, as Go reads it."""
+    """Its header, its identity and any version are accepted; every member is text, as Go reads it."""
     asked = {} if name == "workload" else {"principalId": name}
     secret = issuer.clients[name].secret
     for more in ({}, {"api-version": "1.0"}):

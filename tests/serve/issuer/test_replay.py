@@ -25,7 +25,7 @@ def test_once_for_each_request(tmp_path: Path) -> None:
 
 
 def test_one_request_in_other_words(tmp_path: Path) -> None:
-    """What MSAL for Go and Java write beside a resource makes no other request of it."""
+    """Additional scopes of MSAL for Go and Java do not make it another request."""
     issuer, assertion = issuer_of(tmp_path, CLIENT), CLIENT.assertion(jti="one")
     scopes = ("https://a.example/.default", "https://a.example/.default openid profile offline_access")
     assert [told(issuer, assertion, scope=one) for one in scopes] == ["token", AGAIN]

@@ -1,4 +1,4 @@
-"""A database is named by a URL, is durable, and its failures are told as what they are."""
+"""A database is named by a URL, is durable, and its failures are reported precisely."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_urls(url: str, message: str) -> None:
 
 
 def test_a_database_that_does_not_answer(tmp_path: Path) -> None:
-    """Its failure is the host's to mend."""
+    """The host has to fix its failure."""
     with pytest.raises(UnavailableError) as refused:
         records(Database(f"sqlite:///{tmp_path / 'no' / 'folder' / 'store.db'}"), "kluis")
     assert refused.value.message == "database: unable to open database file"
@@ -56,7 +56,7 @@ def test_sqlite_is_durable(tmp_path: Path) -> None:
 
 
 def test_many_who_make_one_at_once(tmp_path: Path) -> None:
-    """A new file is everybody's: whoever comes while another prepares it waits for that."""
+    """Several processes may create a file: a later one waits while another prepares it."""
     together = threading.Barrier(8)
 
     def first(path: Path) -> int:
@@ -81,7 +81,7 @@ def test_a_broken_connection_is_replaced(database_url: str) -> None:
 
 
 def test_a_server_that_hangs(postgres: Cluster) -> None:
-    """A connection whose server has it and does not answer is given up, and what was asked is asked again."""
+    """A connection to a hanging server is given up, and the request is repeated."""
     for seconds in (1, 10, 100):  # the longer ones where a server that does not hang is slow, too
         try:
             _hangs(postgres.make(), seconds)
@@ -108,7 +108,7 @@ def _hangs(url: str, seconds: int) -> None:
 
 
 def test_a_server_that_greets_nobody() -> None:
-    """Nor is one waited for that takes a connection, as a stopped server's kernel does, and says nothing."""
+    """Nor does it wait for a server that accepts connections in the kernel, and sends nothing."""
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(UnavailableError) as refused:
         Database(f"postgresql://kluis@127.0.0.1:{silent.getsockname()[1]}/x", seconds=1.0)
     assert refused.value.message == "database: connection timeout expired"
@@ -123,7 +123,7 @@ def test_a_host_that_hangs_within_a_change(postgres: Cluster) -> None:
 
 @contextmanager
 def hung(database: Database) -> Iterator[None]:
-    """Have the server's process behind this thread's connection stand still."""
+    """Suspend the server's process behind this thread's connection."""
     pid: int = database.cursor().execute("SELECT pg_backend_pid()").fetchone()[0]
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -133,7 +133,7 @@ def hung(database: Database) -> Iterator[None]:
 
 
 def test_an_enclave_that_ended_holds_no_connections(database_url: str) -> None:
-    """Threads that serve an enclave end with it, and whoever comes next has their connections closed."""
+    """Threads that serve an enclave end with it, and later callers get their connections closed."""
 
     def ask(at: int) -> None:
         together.wait()
@@ -166,7 +166,7 @@ def cut(database: Database, url: str) -> None:
 
 
 def test_a_full_database_keeps_nothing(tmp_path: Path) -> None:
-    """A commit that does not fit is told of, and the next that does is kept."""
+    """A commit that does not fit is reported, and the next that does is kept."""
     with Database(f"sqlite:///{tmp_path / 'store.db'}") as database:
         store = SealedStore(keeping.records(database, "one"), bytes(32))
         pages = database.cursor().execute("PRAGMA page_count").fetchone()[0]

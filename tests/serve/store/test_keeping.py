@@ -63,7 +63,7 @@ def test_nothing_yet(records: KeptRecords) -> None:
 
 
 def test_commits_and_reads(records: KeptRecords) -> None:
-    """A commit puts and deletes at once; a read gives rows, and the entries after the epoch asked with."""
+    """A commit puts and deletes at once; a read gives rows, and the entries after the given epoch."""
     assert records.commit(commit(1, puts=(1, 2)))
     assert records.commit(commit(2, puts=(2, 3), deletes=(1,)))
     rows = [StoreRow(key(one), bytes([2]) * 24, bytes([2]) * 3) for one in (2, 3)]
@@ -90,7 +90,7 @@ def test_a_commit_that_does_not_follow_is_not_kept(records: KeptRecords, epoch: 
 
 
 def test_pruned_entries_are_none(records: KeptRecords) -> None:
-    """Whoever asks for entries that are pruned gets none, and not the later ones."""
+    """A request for pruned entries gets none, and not the later ones."""
     for epoch in range(1, 5):
         assert records.commit(commit(epoch, prune=max(0, epoch - 2)))
     assert records.read([], 1) == StoreAnswer(4, b"head 4", [], [])
@@ -145,7 +145,7 @@ def test_keys(records: KeptRecords) -> None:
 
 
 def test_one_of_many_writers_is_first(database_url: str) -> None:
-    """Of many who want one epoch, over connections of their own, one gets it."""
+    """Of many writers of one epoch, over separate connections, one gets it."""
     won: list[int] = []
 
     def write(me: int) -> None:

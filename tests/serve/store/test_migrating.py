@@ -42,7 +42,7 @@ for _ in range(3):
 
 
 def test_a_newer_schema_is_refused(database_url: str) -> None:
-    """A database that a later version has changed is left alone."""
+    """A database that a later version has changed is not modified."""
     Database(database_url).close()
     engine = create_engine(read_url(database_url))
     with engine.begin() as connection:

@@ -34,7 +34,7 @@ def database(database_url: str) -> Iterator[Database]:
 
 @pytest.fixture
 def records(database: Database) -> KeptRecords:
-    """A store at epoch 2, whose key is kept for two platforms; another one beside it."""
+    """A store at epoch 2, whose key is kept for two platforms, and a second store."""
     other = keeping.records(database, "other")
     assert other.commit(commit(1, puts=(1,)))
     made = keeping.records(database, "one")
@@ -102,7 +102,7 @@ def test_two_at_once(database: Database, records: KeptRecords) -> None:
 
 
 def test_a_crash_before_the_end(database: Database, records: KeptRecords) -> None:
-    """What was gathered and not finished is beside the store, and forgotten by the next who begins."""
+    """An unfinished collection is kept outside the store, and dropped by the next run."""
     records.rekey_begin()
     records.rekey_put(VERSION, PUTS)
     after = keeping.records(database, "one")
@@ -158,9 +158,9 @@ def rekeying(url: str, old: bytes, fresh: bytes) -> subprocess.Popen[bytes]:
 
 
 def kill_at_random(url: str, times: int) -> set[bytes]:
-    """Kill one who re-keys at some moment of it, again and again; how far it had come each time.
+    """Kill the re-keying process at a random moment, repeatedly; how far it had come each time.
 
-    Whenever it dies the store opens with the key that is kept, and has all that was put into it, once.
+    Whenever it dies the store opens with the kept key, and has everything that was put into it, once.
     """
     key, seen = os.urandom(32), set()
     with Database(url) as database:
@@ -187,7 +187,7 @@ def kill_at_random(url: str, times: int) -> set[bytes]:
             fresh = os.urandom(32)
             with rekeying(url, key, fresh) as process:
                 assert process.stdout is not None
-                # The end is short beside the rest: every other kill is of it.
+                # The end is short in comparison: every other kill hits it.
                 told = process.stdout.readline() if number % 2 else b""
                 took = ended - gathered if number % 2 else ended - begun
                 threading.Event().wait(took * (number + 0.5) / times)
@@ -208,7 +208,7 @@ def kill_at_random(url: str, times: int) -> set[bytes]:
 
 
 def test_killed_in_the_midst(database_url: str) -> None:
-    """Whenever one who re-keys is killed, the store is as it was or as it is to be."""
+    """Whenever the re-keying process is killed, the store is in its old or in its new state."""
     kill_at_random(database_url, 3)
 
 

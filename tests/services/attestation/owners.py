@@ -21,11 +21,11 @@ from tests.services.attestation.world import b64u
 
 
 class Owner:
-    """One who signs.
+    """A signer of policies.
 
     Args:
         name: of the certificate.
-        key: RSA or on P-256; by default an RSA key of its own.
+        key: RSA or on P-256; by default a new RSA key.
         issuer: who issues the certificate; None: the owner.
         ca: whether the certificate is a CA's.
         expired: whether it has run out.

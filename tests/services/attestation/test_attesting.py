@@ -77,7 +77,7 @@ def tdx(data: bytes = JWKS, **fields: Any) -> dict[str, Any]:
 
 
 def test_an_enclave(world: World) -> None:
-    """Every claim of Azure's own tokens is there, with the quote's own bytes; ours stand beside them."""
+    """Every claim of Azure's own tokens is there, with the quote's own bytes; ours are additional."""
     answer = world.attest("SgxEnclave", sgx())
     claims = world.token(answer)
     assert claims.pop("x-ms-sgx-collateral") == claims.pop("maa-attestationcollateral")
@@ -146,7 +146,7 @@ def test_an_open_enclave_report(world: World) -> None:
 
 
 def test_json_runtime_data(world: World) -> None:
-    """JSON stands in the token as an object, and as no held data."""
+    """JSON is in the token as an object, and not as held data."""
     claims = world.token(world.attest("SgxEnclave", sgx(JWKS, "JSON")))
     assert claims["x-ms-runtime"] == json.loads(JWKS)
     assert "x-ms-sgx-ehd" not in claims
@@ -229,7 +229,7 @@ def test_empty_data_are_none(world: World, initial: Any) -> None:
 
 
 def test_runtime_data_of_others(world: World) -> None:
-    """Data that the report is not over are refused, and both hashes are told."""
+    """Data that the report does not bind is refused, with both hashes."""
     for name, request in (("SgxEnclave", sgx()), ("SevSnpVm", snp()), ("TdxVm", tdx())):
         other = {"data": b64u(b'{"a":1}'), "dataType": "JSON"}
         status, code, message = error_of(world.attest(name, request | {"runtimeData": other}))
@@ -279,14 +279,14 @@ def test_data_in_two_spellings(world: World) -> None:
 
 
 def test_spellings_are_looked_for_where_data_are() -> None:
-    """Not within data: each level would read all below it anew, for whoever asks."""
+    """Not within data: each level would parse everything below it again, for any caller."""
     deep = b'{"runtimeData":' * 3 + b'{"DATA":"e30"}' + b"}" * 3
     for body, want in ((deep, deep), (b'{"RuntimeData":{"DATA":"e30"}}', b'{"runtimeData":{"data":"e30"}}')):
         assert respell(msgspec.json.decode(body, type=dict[str, msgspec.Raw]), AttestSgx) == want
 
 
 def test_init_time_data(world: World) -> None:
-    """Init-time data are bound by CONFIGID, HOST_DATA and MRCONFIGID, and stand in the token."""
+    """Init-time data are bound by CONFIGID, HOST_DATA and MRCONFIGID, and are in the token."""
     data = {"data": b64u(JWKS), "dataType": "JSON"}
     digest = sha256(JWKS)
     good = {
@@ -309,7 +309,7 @@ def test_init_time_data(world: World) -> None:
 
 
 def test_a_draft(world: World) -> None:
-    """A draft policy is evaluated in place of the one that is set; nobody signs what comes of it."""
+    """A draft policy is evaluated in place of the current one; its result is not signed."""
     draft = 'version=1.0; authorizationrules{=> permit();}; issuancerules{=> issue(type="d", value=7);};'
     assert world.set_policy("SgxEnclave", DENY).status_code == 200
     token = world.attest("SgxEnclave", sgx() | {"draftPolicyForAttestation": draft}).json()["token"]
@@ -363,7 +363,7 @@ def test_what_only_the_service_says(world: World, claim: str, shown: str) -> Non
 
 
 def test_repeating_the_service(world: World) -> None:
-    """A policy may repeat what the service says."""
+    """A policy may repeat the service's claims."""
     policy = (
         "version=1.0; authorizationrules{=>permit();}; "
         'issuancerules{c:[type=="x-ms-sgx-svn"] => issue(claim=c);};'
@@ -385,7 +385,7 @@ def test_old_names_of_claims(world: World) -> None:
 
 
 def test_a_policy_under_names_of_2018(storage: SealedStore) -> None:
-    """Where tokens have the names of 2018, those say what the service says, whatever a policy issues."""
+    """If tokens have the names of 2018, those are the service's claims, whatever a policy issues."""
     world = World(storage, deprecated_names=True)
     names = ("ver", "tee", "policy_hash", "maa-policyHash")
     issuing = " ".join(f'=> issue(type="{name}", value="forged");' for name in names)
@@ -395,7 +395,7 @@ def test_a_policy_under_names_of_2018(storage: SealedStore) -> None:
 
 
 def test_a_debug_enclave(world: World, storage: SealedStore) -> None:
-    """An enclave that is open to its host is attested only where the service was told to."""
+    """A debug enclave is attested only if the service is configured to."""
     request = sgx(flags=DEBUG)
     status, code, message = error_of(world.attest("SgxEnclave", request))
     assert (status, code) == (400, "InvalidParameter")
@@ -417,7 +417,7 @@ def test_a_debug_enclave(world: World, storage: SealedStore) -> None:
     ],
 )
 def test_a_policy_about_debug(world: World, kind: str, claim: str, request_: dict[str, Any]) -> None:
-    """A policy that denies debug says so itself; one that permits it gives no token, signed or not."""
+    """A policy that denies debug reports it; one that permits it gives no token, signed or not."""
     policy = 'version=1.0; authorizationrules{{[type=="{}", value=={}] => permit();}}; issuancerules{{}};'
     world.set_policy(kind, policy.format(claim, "false"))
     status, code, message = error_of(world.attest(kind, request_))
@@ -432,7 +432,7 @@ def test_a_policy_about_debug(world: World, kind: str, claim: str, request_: dic
 
 
 def test_a_root_of_no_stated_level(storage: SealedStore) -> None:
-    """A root that is neither a maker's nor an emulated platform's has the level that the service was told."""
+    """A root that is neither a vendor's nor an emulated platform's has the configured level."""
     other = AmdForge(product="Genoa")
     ark = other.ark.public_bytes(PEM)
     chain = b"".join(each.public_bytes(PEM) for each in (other.vek, other.ask)) + ark
@@ -499,7 +499,7 @@ def test_an_old_platform(storage: SealedStore) -> None:
 
 
 def test_collateral_that_is_asked_for(storage: SealedStore) -> None:
-    """A service without documents asks outside, once for a platform; what it is given is verified."""
+    """A service without documents requests them once for each platform; what it gets is verified."""
     asked: list[str] = []
 
     def give(kind: str, evidence: bytes) -> bytes:
@@ -521,7 +521,7 @@ def test_collateral_that_is_asked_for(storage: SealedStore) -> None:
 
 
 def test_a_quote_without_its_platforms_certificates(world: World) -> None:
-    """What the client alone could have brought is its fault, and no use to ask for again."""
+    """A certificate that only the client could have sent is the client's fault, and not requested again."""
     quote = INTEL.requote(certification_type=3, certification_data=b"\0" * 20)
     bundle = b64u(DOCUMENTS.to_json())
     answer = world.attest("SgxEnclave", {"quote": b64u(quote), "x-kluis-collateral": bundle})
@@ -548,7 +548,9 @@ def test_a_host_that_fails(storage: SealedStore) -> None:
 
 
 def test_a_host_that_says_why(storage: SealedStore) -> None:
-    """Why a host has no documents is in the refusal, as the host's word, with what mends it there."""
+    """The host's reason for missing documents is in the refusal, as foreign text, with the fix on that
+    host.
+    """
 
     def busy(kind: str, evidence: bytes) -> Endorsed:
         return Endorsed(b"", "PCK CRL: https://pcs.example is busy (429)\n200 OK", "kluis platform start")
@@ -570,7 +572,7 @@ def test_a_host_that_says_why(storage: SealedStore) -> None:
 
 
 def test_documents_for_a_platform_that_somebody_made_up(storage: SealedStore) -> None:
-    """A host is asked for the documents of platforms under a trusted root, and of no others."""
+    """Documents are requested for platforms under a trusted root, and for no others."""
     asked: list[str] = []
     world = World(storage, collateral=(), ask=lambda kind, _: asked.append(kind))
     other = Forge()
@@ -598,7 +600,7 @@ def test_a_draft_beside_evidence_that_does_not_hold(world: World) -> None:
 
 
 def ear_of(world: World, kind: str, request: dict[str, Any]) -> Ear:
-    """What a service says of evidence to who asks for an EAR, verified by the library."""
+    """A service's EAR for some evidence, verified by the library."""
     answer = world.attest(kind, request, headers={"Accept": "application/eat+jwt"})
     assert answer.headers["content-type"] == "application/eat+jwt"
     der = base64.b64decode(world.ask("GET", "/certs").json()["keys"][0]["x5c"][0])
@@ -606,7 +608,7 @@ def ear_of(world: World, kind: str, request: dict[str, Any]) -> Ear:
 
 
 def test_an_ear(world: World) -> None:
-    """Who asks for an EAR gets one, which says the level, and which the library verifies."""
+    """A request for an EAR gets one, which has the level, and which the library verifies."""
     ear = ear_of(world, "SgxEnclave", sgx())
     assert ear.submods["sgx"].protection == "process"
     assert ear.status == "warning"
@@ -614,7 +616,7 @@ def test_an_ear(world: World) -> None:
 
 
 def test_an_ear_says_what_the_platform_does_not_keep_out(world: World) -> None:
-    """What is known of the very product line stands there beside what its level lets in."""
+    """Known weaknesses of the product line are listed, in addition to the limits of its level."""
     found = ear_of(world, "SevSnpVm", snp()).submods["snp"]
     assert found.protection == "vm"
     assert set(MEANINGS[ProtectionLevel.VM].lets_in) < set(found.not_kept_out)
@@ -634,7 +636,7 @@ def test_what_is_asked_for_hides_nothing_configured(storage: SealedStore, truste
 
 
 def test_a_revoked_platform(world: World) -> None:
-    """A platform that its maker revoked gets no token, whatever the policy permits."""
+    """A platform that its vendor revoked gets no token, whatever the policy permits."""
     for kind, forge, request in (("SgxEnclave", INTEL, sgx()), ("TdxVm", TDX, tdx())):
         info = json.loads(forge.collateral().tcb_info)
         for level in info["tcbLevels"]:

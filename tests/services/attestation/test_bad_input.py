@@ -66,7 +66,7 @@ PUT = st.one_of(
     ],
 )
 def test_text_that_is_no_utf8(world: World, kind: str, body: bytes) -> None:
-    """Bytes that are no text, and depth without an end, wherever they stand, are the client's fault."""
+    """Invalid text and endless nesting, in any position, are the client's fault."""
     answer = world.owner("POST", f"/attest/{kind}?{VERSION}", content=body)
     assert answer.status_code == 400, answer.text
 
@@ -74,7 +74,7 @@ def test_text_that_is_no_utf8(world: World, kind: str, body: bytes) -> None:
 @given(st.sampled_from(["SgxEnclave", "SevSnpVm", "TdxVm", "AzureGuest"]), PLACES, PUT)
 @settings(max_examples=examples(300))
 def test_bodies(world: World, kind: str, at: int, put: bytes) -> None:
-    """A damaged body is refused, or says what it said before."""
+    """A damaged body is refused, or has the same meaning as before."""
     good: dict[str, Any] = {"SgxEnclave": sgx, "SevSnpVm": snp, "TdxVm": tdx}.get(
         kind, lambda: request(Vm().info())
     )()
@@ -200,7 +200,7 @@ def test_nonces_that_are_none(world: World, nonce: int) -> None:
 
 
 def test_a_host_that_is_found_out(storage: SealedStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That the store does not hold is no word about what the client brought: it is asked again later."""
+    """An invalid store is no judgement about the client's evidence: it is requested again later."""
     world = World(storage)
 
     def tampered(self: SealedStore, table: str, key: str) -> bytes | None:

@@ -1,4 +1,4 @@
-"""Who may ask for what: a token for one plane is none for the other."""
+"""Permissions: a token for one plane is not accepted by another."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OPERATIONS = "/providers/Microsoft.Attestation/operations"
 
 
 def admitted(target: str, access: str, audience: object) -> None:
-    """Ask as one who may do all, with a token for ``audience``."""
+    """Send a request with all permissions, with a token for ``audience``."""
     issuer = msgspec.structs.replace(MAKER.issuer(), audiences=(*AUDIENCES["attestation"], OWN))
     asked = Operation(
         name="Asked", method="GET", path="/", handler=lambda _: Answer(), summary="", access=access
@@ -32,7 +32,7 @@ def admitted(target: str, access: str, audience: object) -> None:
 
 @pytest.mark.parametrize("audience", [DATA, DATA + "/", OWN, [MANAGEMENT, DATA]])
 def test_the_data_plane(audience: object) -> None:
-    """Policies and signers are asked for with a token of the attestation service."""
+    """Policies and signers need a token of the attestation service."""
     admitted(POLICY, gate.WRITE, audience)
 
 
@@ -45,7 +45,7 @@ def test_the_control_plane(target: str, audience: object) -> None:
 
 @pytest.mark.parametrize("audience", [MANAGEMENT, CORE + "/", [MANAGEMENT, CORE]])
 def test_another_planes_token_changes_no_policy(audience: object) -> None:
-    """Every tool of a subscription's owner has a token for its control plane: it is none here."""
+    """Every tool of a subscription's owner has a token for its control plane: it is not accepted here."""
     with pytest.raises(Refusal, match=r"aud: want https://attest\.azure\.net, got https://man") as caught:
         admitted(POLICY, gate.WRITE, audience)
     assert (caught.value.status, caught.value.code) == (401, "Unauthorized")
@@ -72,7 +72,7 @@ def test_another_planes_token_makes_no_instance(target: str, access: str) -> Non
     ],
 )
 def test_each_plane_has_its_words(target: str, code: str) -> None:
-    """Who has no token hears so as Azure's service of that plane says it, on each of its paths."""
+    """A request without a token gets the answer of Azure's service for that plane, on each of its paths."""
     gate_of = AttestationGate(None, FixedClock(), lambda _: False)
     refusal = gate_of.unknown(target, None)
     assert (refusal.status, refusal.code) == (401, code)

@@ -56,7 +56,7 @@ def give(kind: str, evidence: bytes) -> bytes:
 @pytest.mark.parametrize("name", QUOTES)
 @pytest.mark.parametrize("asked", [True, False], ids=["fetched", "configured"])
 def test_a_revoked_platform_with_documents_of_before(storage: SealedStore, name: str, asked: bool) -> None:
-    """Documents that the service gets, or was told, are later: by them the platform is revoked."""
+    """Documents that the service fetches, or was given, are later: they show that the platform is revoked."""
     world = World(storage, collateral=(), ask=give) if asked else World(storage, collateral=(NEW.to_json(),))
     request = {"quote": b64u(QUOTES[name]()), "x-kluis-collateral": b64u(OLD.to_json())}
     status, code, message = error_of(world.attest("SgxEnclave", request))
@@ -78,7 +78,7 @@ def test_a_trust_domain_with_documents_of_before(storage: SealedStore) -> None:
 
 
 def test_an_upstream_that_is_behind_the_settings(storage: SealedStore) -> None:
-    """Documents of before from the host, too, do not outdo later ones that the service was told."""
+    """Older documents from the host, too, do not replace later ones in the settings."""
     world = World(storage, collateral=(NEW.to_json(),), ask=lambda kind, evidence: OLD.to_json())
     request = {"quote": b64u(INTEL.quote()), "x-kluis-collateral": b64u(OLD.to_json())}
     assert REVOKED in error_of(world.attest("SgxEnclave", request))[2]
@@ -103,7 +103,7 @@ def test_lists_of_one_second(storage: SealedStore) -> None:
 
 
 def test_documents_that_are_later_than_the_services(storage: SealedStore) -> None:
-    """What comes with a quote counts where it is older in nothing: it revokes, and the token tells of it."""
+    """Documents with a quote count if none of them is older: they revoke, and the token lists them."""
     kept = bundle(DAY)
     world = World(storage, collateral=(kept.to_json(),))
     request = {"quote": b64u(INTEL.quote()), "x-kluis-collateral": b64u(NEW.to_json())}

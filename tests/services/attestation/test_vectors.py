@@ -1,4 +1,4 @@
-"""Recorded evidence of real machines through the whole service: a token of its own facts, or none."""
+"""Recorded evidence of real machines through the whole service: a token with its facts, or none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.services.attestation.world import PERMIT, World, b64u, claims_of, err
 from tests.vectors import MISSING, VECTORS, Vector, found
 
 CHAIN = ("endorsement_key", "ask", "ark")
-# Chains alone, and a revoked one, are no evidence: tests/evidence/amd holds them.
+# Bare chains, and a revoked one, are not evidence: tests/evidence/amd has them.
 SNP = [vector for vector in found("snp") if "report" in vector]
 WHOLE = [vector for vector in SNP if all(role in vector for role in CHAIN)]
 BARE = [vector for vector in SNP if vector not in WHOLE]
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(not SNP, reason=MISSING)
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A service that trusts the makers' roots alone, and permits whatever is authentic."""
+    """A service that only trusts the vendors' roots, and permits everything authentic."""
     folder = tmp_path_factory.mktemp("vectors")
     with Database(f"sqlite:///{folder}/db") as database:
         made = World(

@@ -27,7 +27,7 @@ URL = "https://localhost:8443"
 VERSION = "api-version=2022-08-01"
 MAKER = TokenMaker()
 INTEL, TDX, AMD = Forge(), TdxForge(), AmdForge(emulated=True)
-# Made once: each is signed anew.
+# Made once: each is signed again.
 DOCUMENTS, TDX_DOCUMENTS = INTEL.collateral(), TDX.collateral()
 ROLES = ("Attestation Contributor", "Owner")
 PERMIT = "version=1.0; authorizationrules{=> permit();}; issuancerules{};"
@@ -51,7 +51,7 @@ def unsigned(policy: str) -> str:
 
 
 def claims_of(token: str) -> dict[str, Any]:
-    """What a token says, whoever signed it."""
+    """A token's claims, whoever signed it."""
     found: dict[str, Any] = json.loads(from_b64u(token.split(".")[1]))
     return found
 
@@ -106,7 +106,7 @@ class World:
         return ask(self.app, method, path, base=URL, **rest)
 
     def owner(self, method: str, path: str, *roles: str, **rest: Any) -> httpx.Response:
-        """One request of one who has roles; by default all of them."""
+        """One request of a caller with roles; by default all of them."""
         headers = MAKER.header(*(roles or ROLES), now=self.clock.at) | rest.pop("headers", {})
         return self.ask(method, path, headers=headers, **rest)
 

@@ -14,8 +14,8 @@ class MemoryStorage:
     """Keeps records in a dictionary.
 
     Attributes:
-        twice: whether each change runs twice, as one that lost a race does.
-        reads: how many records were asked for.
+        twice: whether each change runs twice, as after a lost race.
+        reads: how many records were read.
     """
 
     rollback = "undetected"

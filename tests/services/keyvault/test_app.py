@@ -68,7 +68,7 @@ def test_challenge_comes_first() -> None:
     ],
 )
 def test_a_token_that_does_not_hold_is_challenged(claims: dict[str, object], message: str) -> None:
-    """A token of another issuer, or for another service, is no token here, and the answer says which is."""
+    """A token of another issuer, or for another service, is refused, and the answer names the right one."""
     world = World()
     header = world.maker.header(OFFICER, **claims)
     answer = world.send("GET", "/keys", roles=(), headers=header)
@@ -88,7 +88,7 @@ def test_a_token_that_does_not_hold_is_challenged(claims: dict[str, object], mes
     ],
 )
 def test_the_challenge_is_for_the_host_that_was_asked(host: str, resource: str) -> None:
-    """A vault of another name says the resource of that name; of one that it does not have, the usual."""
+    """The challenge names the resource of the host in the request; for an unknown host, the default."""
     names = ("*.named.example", "named.example", "*.other.example")
     world = World(other_resources=("https://named.example:8443",), names=names)
     marked = world.maker.header(OFFICER, **{"x-kluis-claims-wanted": "{}"})
@@ -118,7 +118,7 @@ ELSEWHERE = "host: want localhost, 127.0.0.1 or a configured name of this vault,
     ],
 )
 def test_a_name_that_nobody_told_the_vault(host: str) -> None:
-    """What is signed carries no name of a client's own choice: they are told, before a key is made."""
+    """Signed data contains no name that a client chose: unknown names are refused, before a key is made."""
     world = World()
     asked = {"kty": "EC", "crv": "P-256"}
     refused = (421, "MisdirectedRequest", f"{ELSEWHERE}{host!r}", None)
@@ -141,7 +141,7 @@ def test_ready_is_who_has_a_store_that_answers(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_not_ready_is_who_was_replaced() -> None:
-    """Nor does an instance whose vault another start has made anew."""
+    """Nor is an instance whose vault another start has recreated."""
     world = World()
     fresh = World((PINNED,), storage=world.storage, clock=world.clock)
     assert fresh.send("GET", "/health/ready", roles=(), api=None).status_code == 200
@@ -164,7 +164,7 @@ def test_not_ready_is_who_was_replaced() -> None:
     ],
 )
 def test_names_that_are_followed(host: str, written: str) -> None:
-    """A vault is called what its client calls it, by loopback and the names that it was told, at any port."""
+    """The vault uses its client's name for it, if it is loopback or configured, at any port."""
     world = World(names=("*.vault.example", "One.example", "2001:db8::1"))
     world.exportable()
     listed = world.ok("GET", "/keys", maxresults="1", headers={"host": host})
@@ -175,7 +175,7 @@ def test_names_that_are_followed(host: str, written: str) -> None:
 
 
 def test_a_vault_with_a_url_of_its_own() -> None:
-    """Where it was told its URL, that is written: a proxy may call it anything."""
+    """If a URL is configured, that is used: a proxy may use any name."""
     world = World(url="https://keys.example")
     made = world.ok("POST", "/keys/k/create", {"kty": "EC", "crv": "P-256"}, headers={"host": "10.0.0.1"})
     assert made["key"]["kid"].startswith("https://keys.example/keys/k/")
@@ -246,7 +246,7 @@ def test_only_release_users_release() -> None:
 
 @pytest.mark.parametrize("kty", ["RSA", "EC", "oct-HSM"])
 def test_bundle(kty: str) -> None:
-    """A key is shown by its public half alone."""
+    """Only a key's public half is shown."""
     made = World().ok("POST", "/keys/Some-Key1/create", {"kty": kty, "tags": {"a": "b"}})
     at = int(NOW.timestamp())
     version = made["key"].pop("kid").removeprefix(f"{VAULT}/keys/Some-Key1/")
@@ -268,7 +268,7 @@ def test_bundle(kty: str) -> None:
     ],
 )  # fmt: skip
 def test_no_hsm_holds_a_key(api: str, platform: str | None) -> None:
-    """From version 7.5 of the API on, every view of a key says that no HSM holds it, in Azure's word."""
+    """From version 7.5 of the API on, every view of a key states that no HSM holds it, in Azure's word."""
     world = World()
     world.exportable()
 
@@ -305,7 +305,7 @@ def test_every_spelling_of_a_version(path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/keys/k//release", "/keys/k/release", "/keys/k/VERSION/release"])
 def test_release_paths(path: str) -> None:
-    """A release is asked for by three paths, and its answer says which was asked."""
+    """A release can be requested by three paths, and its answer has the requested one."""
     world = World()
     kid = world.exportable()["key"]["kid"]
     sent = path.replace("VERSION", kid[-32:])
@@ -370,7 +370,7 @@ def test_paths_with_one_slash_more() -> None:
 
 @pytest.mark.parametrize("name", ["restore", "create", "versions", "rotate", "release"])
 def test_keys_that_are_called_like_a_path(name: str) -> None:
-    """A key may have any name, also one that stands elsewhere for what is done."""
+    """A key may have any name, also one that is an action elsewhere."""
     world = World()
     world.ok("POST", f"/keys/{name}/create", {"kty": "EC"})
     world.ok("PUT", f"/keys/{name}", {"key": {"kty": "oct", "k": b64.encode_url(bytes(32))}})
@@ -384,7 +384,7 @@ def test_keys_that_are_called_like_a_path(name: str) -> None:
 
 
 def test_a_token_with_the_end_of_its_line() -> None:
-    """A token as a file has it is the token without what stands around it; what stands within is another."""
+    """White space around a token from a file is removed; within it the token is another one."""
     world = World()
     world.exportable()
     token = sign(claimed())
@@ -422,7 +422,7 @@ def test_release_needs_a_newer_api(api: str) -> None:
 
 
 def test_pages() -> None:
-    """A list comes in pages, each key once; a link's token holds for its own list alone."""
+    """A list comes in pages, each key once; a link's token is only valid for its list."""
     world = World()
     for at in range(7):
         world.ok("POST", f"/keys/n{at}/create", {"kty": "oct-HSM"})
@@ -459,7 +459,7 @@ def test_attestation_says_whose_statement_it_is() -> None:
 
 
 def test_configuration_is_shown_to_anyone() -> None:
-    """A client sees which authorities are pinned, and which only the operator vouches for."""
+    """A client sees which authorities are pinned, and which only the operator configured."""
     shown = World().ok("GET", "/configuration", roles=(), api=None)
     assert shown["authorities"] == [
         {"kind": "insecure_fetched", "type": "insecure_fetched", "url": "https://attest.example"}
@@ -485,7 +485,7 @@ def test_no_material_in_what_is_shown() -> None:
 
 
 def test_every_operation_has_a_name_of_its_own() -> None:
-    """Operations are told apart in logs and in the OpenAPI document."""
+    """Operations have unique names in logs and in the OpenAPI document."""
     world = World()
     names = [operation.name for operation in world.service.operations]
     assert len(names) == len(set(names))
@@ -526,7 +526,7 @@ def test_the_size_of_a_symmetric_key(kty: str, api: str, size: int | None) -> No
 
 
 def test_what_the_preview_has_and_this_vault_has_not() -> None:
-    """A key in another's HSM is refused, and not made as one of its own; so is what wraps for a TEE."""
+    """A key in an external HSM is refused, and not made as a local one; so is TEE wrapping."""
     world = World()
     for more in ({}, {"kty": "RSA"}):
         asked = {"attributes": {"external_key": {"id": "one"}}, **more}

@@ -114,7 +114,7 @@ bodies = values.map(lambda value: json.dumps(value).encode()) | st.binary(max_si
 @settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(PATHS), bodies)
 def test_any_body_gets_an_answer(place: tuple[str, str], body: bytes) -> None:
-    """No body makes the service fail: it does what was asked, or says in one shape what was wrong."""
+    """No body makes the service fail: it does what was requested, or returns an error in one form."""
     answer = WORLD.send(*place, body, roles=("Key Vault Administrator",))
     assert answer.status_code in (200, 400, 403, 404, 409, 413), answer.text
     if answer.status_code != 200:

@@ -19,7 +19,7 @@ NOW = datetime(2026, 6, 1, 12, 0, 0, tzinfo=UTC)
 
 @pytest.fixture
 def asking(storage: SealedStore) -> Asking:
-    """A service at level process, asked without a network."""
+    """A service at level process, called without a network."""
     return Asking(storage, NOW)
 
 

@@ -70,7 +70,7 @@ class Asking:
 
 
 class Platform:
-    """A platform that asks to be certified."""
+    """A platform that requests a certificate."""
 
     def __init__(self, ppid: bytes = bytes(range(16)), cpusvn: bytes = ONES, pcesvn: int = 1) -> None:
         self.pck = ec.generate_private_key(ec.SECP256R1())

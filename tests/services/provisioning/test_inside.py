@@ -21,7 +21,7 @@ from tests.services.web.issuer import FixedClock
 
 
 def place(storage: SealedStore, folder: Path) -> Place:
-    """What hosts it: a store, a clock, and a folder of makers' documents beside it."""
+    """Its host: a store, a clock, and a folder of vendors' documents."""
 
     def nothing(*_: Any) -> Any:
         raise AssertionError("the provisioning service asks for nothing else")
@@ -38,7 +38,7 @@ def place(storage: SealedStore, folder: Path) -> Place:
 
 
 def test_built(storage: SealedStore, tmp_path: Path) -> None:
-    """Settings as ``kluis serve`` writes them make a service, which asks its host for makers' documents."""
+    """Settings as ``kluis serve`` writes them make a service, which gets vendors' documents from its host."""
     issuer = MAKER.issuer()
     settings = {
         "issuer": {"url": issuer.url, "audiences": issuer.audiences, "keys": issuer.keys},
@@ -69,7 +69,7 @@ def test_built(storage: SealedStore, tmp_path: Path) -> None:
 def test_settings_that_cannot_be_meant(
     storage: SealedStore, tmp_path: Path, settings: bytes, message: str
 ) -> None:
-    """Settings of another shape, or of a level that no authority has, are refused by name."""
+    """Settings of another shape, or of a level that no authority has, are refused, with the member's name."""
     with pytest.raises(UsageError) as caught:
         build(settings, place(storage, tmp_path))
     assert caught.value.message == message

@@ -47,7 +47,7 @@ def test_identity_and_numbers(asking: Asking) -> None:
 
 
 def test_crls_in_each_encoding(asking: Asking) -> None:
-    """A CRL comes as hex of DER as caches give it, or as DER or PEM if asked; all are one CRL."""
+    """A CRL is returned as hex of DER, like caches do, or as DER or PEM on request; all are one CRL."""
     path = f"{SGX}/pckcrl?ca=platform"
     usual, der, pem = (asking.get(path + more) for more in ("", "&encoding=der", "&encoding=pem"))
     assert [one.headers["content-type"] for one in (usual, der, pem)] == [
@@ -72,7 +72,7 @@ def test_crls_in_each_encoding(asking: Asking) -> None:
     ],
 )
 def test_crl_by_the_address_of_the_root(asking: Asking, uri: str) -> None:
-    """The quote provider library asks with what the root names, as it is: it hears the root's CRL."""
+    """The quote provider library requests the URL in the root unchanged: it gets the root's CRL."""
     answer = asking.get(f"{SGX}/crl?uri={uri}&customParameters=e30%3D")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/pkix-crl")
     assert answer.content == asking.get("/IntelSGXRootCA.der").content
@@ -88,7 +88,7 @@ def test_crl_by_the_address_of_a_ca(asking: Asking) -> None:
 
 
 def test_fmspcs(asking: Asking) -> None:
-    """One kind of platform is certified, and it is none of Intel's."""
+    """One kind of platform is certified, and it is not one of Intel's."""
     assert asking.get(f"{SGX}/fmspcs").json() == [{"fmspc": FMSPC.upper(), "platform": "emulated"}]
     assert asking.get(f"{SGX}/fmspcs?platform=E5").json() == []
 
@@ -108,7 +108,7 @@ def test_fmspcs(asking: Asking) -> None:
             f"/tcb?fmspc={FMSPC}&update=late",
             400,
             "InvalidParameter",
-            "update: want one of early, standard, got 'late'",
+            "update: want early or standard, got 'late'",
         ),
         (
             f"/tcb?fmspc={FMSPC}&update=early&tcbEvaluationDataNumber=1",
@@ -207,7 +207,7 @@ def test_fmspcs(asking: Asking) -> None:
     ],
 )
 def test_refusals(asking: Asking, path: str, status: int, code: str, message: str) -> None:
-    """Each wrong parameter has Intel's status, says what is wrong in Intel's headers, and in our body."""
+    """Each wrong parameter has Intel's status, and the error in Intel's headers and in our body."""
     answer = asking.get(SGX + path)
     assert (answer.status_code, answer.headers["Error-Code"]) == (status, code)
     assert answer.headers["Error-Message"] == message
@@ -217,7 +217,7 @@ def test_refusals(asking: Asking, path: str, status: int, code: str, message: st
 
 @pytest.mark.parametrize("path", ["tcb?fmspc=00906ED50000", "qe/identity", "tcbevaluationdatanumbers"])
 def test_no_tdx(asking: Asking, path: str) -> None:
-    """There is no emulated TDX, and the answer says where Intel's own documents are."""
+    """There is no emulated TDX, and the answer names the place of Intel's own documents."""
     answer = asking.get(f"/tdx/certification/v4/{path}")
     assert answer.status_code == 404
     assert answer.json()["error"]["details"] == [

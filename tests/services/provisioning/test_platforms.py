@@ -27,7 +27,7 @@ def _list(asking: Asking) -> list[tuple[str, int, str]]:
 
 
 def test_who_would_notice_a_rollback(asking: Asking) -> None:
-    """The list of platforms says whether a host could set revocations back unseen."""
+    """The list of platforms states whether a host could roll back revocations unnoticed."""
     answer = asking.ask("GET", "/kluis/platforms", READER)
     assert answer.json() == {"platforms": [], "rollback": "undetected"}
 
@@ -67,7 +67,7 @@ def test_more_than_was_allowed_waits_again(asking: Asking) -> None:
 
 
 def test_many_lower_versions_wait(asking: Asking) -> None:
-    """A platform that asks for one version after another fills no list of what was revoked by itself."""
+    """A platform that requests one version after another does not fill the list of revocations."""
     platform = Platform(pcesvn=9)
     asking.enrol(platform)
     asking.order("certify", ppid=platform.ppid.hex())
@@ -102,7 +102,7 @@ def test_another_key_takes_the_place_by_the_owners_word(asking: Asking) -> None:
 
 
 def test_a_key_in_anothers_place_is_named(asking: Asking) -> None:
-    """A PPID stands in every quote, so anybody asks under it: an owner allows no other key unsaid."""
+    """A PPID is in every quote, so anybody can use it: an owner must name the key that is approved."""
     own, stranger = Platform(), Platform()
     asking.enrol(own)
     ppid = own.ppid.hex()
@@ -140,7 +140,7 @@ def test_a_key_that_waits_is_not_exchanged(asking: Asking) -> None:
 
 
 def test_a_platforms_own_key_takes_the_place_of_a_strangers(asking: Asking) -> None:
-    """Whoever asks under a certified platform's name does not keep that from asking for more."""
+    """A request with a certified platform's name does not prevent that platform's requests."""
     own, stranger = Platform(), Platform()
     asking.enrol(own)
     assert asking.order("certify", ppid=own.ppid.hex()).status_code == 200
@@ -181,7 +181,7 @@ def test_revoked_for_good(asking: Asking) -> None:
 
 
 def test_a_revoked_key_under_another_name(asking: Asking) -> None:
-    """A PPID is what whoever asks says: a revoked key is certified under none, nor in its old place."""
+    """A PPID is only claimed: a revoked key is certified under no other, nor in its old place."""
     asking.order("terms", open=True)
     platform, renewed = Platform(), Platform()
     asking.enrol(platform)
@@ -266,7 +266,7 @@ def test_recovery_and_certification_anew(asking: Asking) -> None:
 def test_refused_requests(
     asking: Asking, changes: dict[str, Any], status: int, code: str, message: str
 ) -> None:
-    """A request for another level, of another time, or of another shape, is refused by name."""
+    """A request for another level, of another time, or of another shape, is refused, with the reason."""
     request = Platform().request(asking, **changes)
     answer = asking.ask("POST", f"{SGX}/platforms", content=request)
     got = _error(answer)
@@ -375,7 +375,7 @@ def test_platforms_are_bounded(asking: Asking, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_two_at_once(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two that change one platform at once, one is told to ask again, and nothing is half done."""
+    """Of two concurrent changes of one platform, one must retry, and nothing is half done."""
     asking.order("terms", open=True)
     platform = Platform()
     own = Own.certify
@@ -394,7 +394,7 @@ def test_two_at_once(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["certify", "revoke", "refuse"])
 def test_orders_about_nobody(asking: Asking, name: str) -> None:
-    """An order about a platform that never asked, or that cannot be one, says so."""
+    """An order about an unknown platform, or an invalid name, reports that."""
     assert _error(asking.order(name, ppid="ab" * 16)) == (
         400,
         "platform_unknown",
@@ -416,13 +416,13 @@ def test_orders_about_nobody(asking: Asking, name: str) -> None:
     ],
 )
 def test_orders_that_cannot_be_meant(asking: Asking, order: str, body: dict[str, Any], message: str) -> None:
-    """An order with a TCB that is none is refused."""
+    """An order with an invalid TCB is refused."""
     assert _error(asking.order(order, **body)) == (400, "usage", message)
 
 
 @pytest.mark.parametrize("name", ["recover", "certify", "revoke", "refuse", "terms", "collateral"])
 def test_orders_are_the_owners(asking: Asking, name: str) -> None:
-    """An order of nobody in particular, or of one who may only read, is refused and changes nothing."""
+    """An order without identity, or from a reader, is refused and changes nothing."""
     before = asking.get(f"{SGX}/tcb?fmspc=e0e0e0000000").content
     assert asking.ask("POST", f"/kluis/{name}", json={}).status_code == 401
     assert asking.ask("POST", f"/kluis/{name}", READER, json={}).status_code == 403
@@ -448,7 +448,7 @@ REGISTRATION = {
     ],
 )
 def test_what_intels_tools_register(asking: Asking, headers: dict[str, str], body: Any) -> None:
-    """What the PCK ID retrieval tool posts to a cache is refused for that, and told where it belongs."""
+    """A cache registration of the PCK ID retrieval tool is refused, with the right place for it."""
     answer = asking.ask("POST", f"{SGX}/platforms", json=body, headers=headers)
     told = (
         "platforms: want the enrolment of an emulated platform, got a registration as Intel's tools send it"

@@ -1,4 +1,6 @@
-"""The makers' documents: checked when they come and when they go, given byte for byte, or refused by name."""
+"""The vendors' documents: checked when they come and when they go, returned byte for byte, or refused by
+name.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,7 @@ INTEL = "/intel/sgx/certification/v4"
 
 
 def documents(forge: Forge) -> dict[tuple[Kind, Key], Document]:
-    """A forger's collateral as its maker would publish it."""
+    """A forger's collateral as its vendor would publish it."""
     given = forge.collateral()
 
     def signed(member: str, body: bytes, signature: bytes, chain: bytes) -> Document:
@@ -122,7 +124,7 @@ def believing(storage: SealedStore) -> Asking:
 
 
 def test_what_was_uploaded_is_given(believing: Asking) -> None:
-    """Each document comes back byte for byte on its maker's path, with who signed it."""
+    """Each document comes back byte for byte on its vendor's path, with its signer."""
     assert upload(believing, GOOD).status_code == 204
     for (kind, _), one in GOOD.items():
         answer = believing.get(PATHS[kind])
@@ -143,7 +145,7 @@ def test_what_was_uploaded_is_given(believing: Asking) -> None:
 
 
 def test_what_is_beside_is_given(storage: SealedStore, tmp_path: Path) -> None:
-    """What was not uploaded comes from the folder that the host has beside the enclave."""
+    """A document that was not uploaded comes from the host's folder."""
     cache = Cache(tmp_path / "kept")
     for (kind, key), one in GOOD.items():
         cache.write(kind, key, one, NOW)
@@ -153,7 +155,7 @@ def test_what_is_beside_is_given(storage: SealedStore, tmp_path: Path) -> None:
 
 
 def test_intels_paths_without_an_authority(storage: SealedStore) -> None:
-    """A service without an authority of its own has Intel's documents where Intel has them, and no orders."""
+    """A service without its own authority has Intel's documents on Intel's paths, and no orders."""
     asking = Asking(storage, NOW, level=None, anchors=FORGE.anchors)
     upload(asking, GOOD_INTEL)
     answer = asking.get(PATHS[Kind.TCB_INFO].removeprefix("/intel"))
@@ -185,7 +187,7 @@ def test_intels_paths_without_an_authority(storage: SealedStore) -> None:
     ],
 )
 def test_what_is_missing(believing: Asking, path: str, message: str, hint: str) -> None:
-    """What is not kept is 404, and the answer says which command brings it."""
+    """A missing document is 404, and the answer names the command that brings it."""
     answer = believing.get(path)
     assert error(answer) == (404, "collateral_missing", message)
     assert answer.json()["error"]["details"] == [{"code": "Hint", "message": hint}]
@@ -215,7 +217,7 @@ def test_wrong_parameters(believing: Asking, path: str, message: str) -> None:
 
 
 def test_no_path_of_anybodys(believing: Asking) -> None:
-    """A chip's name that is none is no path of AMD's."""
+    """An invalid chip name is no path of AMD's."""
     assert error(believing.get("/vcek/v1/Milan/xyz"))[:2] == (404, "collateral_missing")
     assert asked("/sgx/certification/v4/qve/identity", {}) is None
     assert asked("/vlek/v1/Milan/" + "ab" * 64, {}) is None
@@ -245,7 +247,7 @@ SIGNATURES = {
 
 @pytest.mark.parametrize("kind", SIGNATURES, ids=str)
 def test_a_poisoned_cache(storage: SealedStore, tmp_path: Path, kind: Kind) -> None:
-    """A document that its maker did not sign is refused by name, from beside and in an upload."""
+    """A document that its vendor did not sign is refused, with its name, from the host and in an upload."""
     (key,) = [key for found, key in GOOD if found is kind]
     bad = {**GOOD, (kind, key): poisoned(kind)}
     cache = Cache(tmp_path / "kept")
@@ -259,7 +261,7 @@ def test_a_poisoned_cache(storage: SealedStore, tmp_path: Path, kind: Kind) -> N
 
 
 def test_another_makers_root(asking: Asking) -> None:
-    """Documents under a root that is no maker's are refused: the emulated ones, too."""
+    """Documents under a root that is not a vendor's are refused: the emulated ones, too."""
     answer = upload(asking, documents(FORGE))
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "root_untrusted")
 
@@ -367,7 +369,9 @@ def numbered(number: int, days: int) -> Document:
 
 
 def test_a_newer_day_of_a_lower_number_is_older(storage: SealedStore) -> None:
-    """TCB info of a later day and a lower evaluation number takes no place: not uploaded, not from beside."""
+    """TCB info of a later day and a lower evaluation number replaces nothing: not uploaded, not from the
+    host.
+    """
     name = (Kind.TCB_INFO, ("sgx", FMSPC, "standard"))
     new, old = numbered(21, days=2), numbered(20, days=1)
     folder = Folder()
@@ -418,7 +422,7 @@ def test_of_two_instances_at_once_the_newer_document_stays(storage: SealedStore,
 
 
 class Folder:
-    """What a host has beside: one document for every path, as a test sets it."""
+    """The host's folder: one document for every path, as a test sets it."""
 
     def __init__(self) -> None:
         self.document: Document | None = None

@@ -1,4 +1,4 @@
-"""The root's key is proven to be the enclave's, under the settings that it was told."""
+"""The root's key is proven to be the enclave's, under its settings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def vouched(storage: SealedStore) -> Asking:
 
 
 def test_the_root_is_the_enclaves(vouched: Asking) -> None:
-    """Whoever relies on the root finds, by evidence, the code that holds its key and what it was told."""
+    """A relying party learns by evidence the code that holds the root's key, and its settings."""
     answer = vouched.get("/kluis/root/vouched")
     assert answer.headers["content-type"] == "application/pkix-cert"
     found = vouching.check(
@@ -75,7 +75,7 @@ def test_made_anew_each_day(vouched: Asking) -> None:
 
 
 def test_a_plain_process_vouches_for_nothing(asking: Asking) -> None:
-    """Outside of an enclave there is no evidence, and the answer says so."""
+    """Outside of an enclave there is no evidence, and the answer states that."""
     answer = asking.get("/kluis/root/vouched")
     assert answer.status_code == 503
     assert answer.json()["error"]["message"] == (

@@ -37,12 +37,14 @@ class FixedClock:
         return self.at
 
     def pace(self) -> float:
-        """The same time: nobody has set this clock, but where a test says so."""
+        """The same time: nobody has set this clock, unless a test does."""
         return self.at.timestamp()
 
 
 class TokenMaker:
-    """Makes tokens, and says by which keys they hold; makers of one ``key`` number sign with the same."""
+    """Makes tokens, and publishes the keys that verify them; makers of one ``key`` number sign with the
+    same.
+    """
 
     def __init__(self, url: str = URL, audience: str = AUDIENCE, key: int = 0) -> None:
         self.url, self.audience = url, audience
@@ -53,7 +55,7 @@ class TokenMaker:
         return Issuer(self.url, (self.audience,), json.dumps({"keys": [self.key.as_dict(private=False)]}))
 
     def token(self, *roles: str, now: datetime = NOW, **claims: Any) -> str:
-        """A token of an hour; a claim that is None is left out."""
+        """A token valid for an hour; a claim that is None is left out."""
         at = int(now.timestamp())
         said = {
             "iss": self.url, "aud": self.audience, "sub": "somebody", "roles": list(roles), "nbf": at,

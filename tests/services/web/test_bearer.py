@@ -41,7 +41,7 @@ def test_a_slash_at_the_end_of_an_audience(audience: Any) -> None:
 
 
 def test_audiences_that_are_one() -> None:
-    """What differs by a slash is told once."""
+    """Audiences that differ only by a slash are listed once."""
     names = (AUDIENCE, f"{AUDIENCE}/", "https://b.example/", AUDIENCE)
     bearer = Bearer(msgspec.structs.replace(MAKER.issuer(), audiences=names))
     with pytest.raises(
@@ -115,7 +115,7 @@ def test_what_is_no_bearer_token_is_said_to_be_none(header: str) -> None:
 
 @pytest.mark.parametrize("text", ["x", "x.y.z", "....", "eyJhbGciOiJSUzI1NiJ9.e30.", "\x00.\x00.\x00"])
 def test_only_our_errors_come_of_any_text(text: str) -> None:
-    """Whatever stands for a token, one of our errors says that it is not the issuer's."""
+    """For any text in place of a token, one of our errors reports that it is not the issuer's."""
     assert type(refused(text)) is AuthenticityError
 
 

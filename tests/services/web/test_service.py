@@ -206,14 +206,14 @@ def test_a_query_that_is_no_text(service: Service) -> None:
     ],
 )
 def test_a_body_of_another_shape_is_refused(service: Service, body: bytes, message: str) -> None:
-    """What is no JSON, or JSON of another shape, is a 400 that says where."""
+    """Malformed JSON, or JSON of another shape, is a 400 with the position."""
     answer = ask(service, "POST", "/add?api-version=2022-08-01", content=body)
     assert answer.status_code == 400
     assert answer.json() == {"error": {"code": "malformed", "message": message}}
 
 
 def test_bodies_are_bounded(service: Service) -> None:
-    """One byte too many is a 413, before anything is parsed; compressed bodies are none of ours."""
+    """One byte too many is a 413, before anything is parsed; compressed bodies are unsupported."""
     full = ask(service, "POST", "/add?api-version=2022-08-01", content=b" " * 1001)
     assert (full.status_code, full.json()["error"]["message"]) == (
         413, "body: want at most 1000 bytes, got more",
@@ -225,7 +225,7 @@ def test_bodies_are_bounded(service: Service) -> None:
 
 
 def test_our_errors_keep_their_words(service: Service) -> None:
-    """A refusal carries its code, its sentence and what mends it."""
+    """A refusal has its code, its message and its fix."""
     answer = ask(service, "GET", "/deny")
     assert answer.status_code == 403
     assert answer.json() == {
@@ -267,7 +267,7 @@ def test_who_has_no_token_is_told_before_anything_is_read(service: Service) -> N
 
 
 def test_two_tokens_are_none(service: Service) -> None:
-    """Of two headers neither is passed over: whoever stands before may have looked at the other one."""
+    """Of two headers neither is ignored: a proxy may have checked the other one."""
     header = MAKER.header("Reader")["Authorization"]
     for two in ([header, header], [header, "Bearer x"], ["Bearer x", header]):
         answer = ask(
@@ -288,7 +288,7 @@ def test_a_role_must_allow_it(service: Service) -> None:
 
 
 def test_readiness_is_asked_each_time(service: Service, standing: Standing) -> None:
-    """A service that cannot work says so, and is alive."""
+    """A service that cannot work reports that, and is alive."""
     assert ask(service, "GET", "/health/ready").json() == {"status": "ready"}
     standing.fault = UnavailableError("store: the host gives nothing")
     assert ask(service, "GET", "/health/ready").status_code == 503
@@ -329,7 +329,7 @@ def test_a_clients_id_comes_back_if_it_is_one(service: Service) -> None:
 
 
 def test_a_refusal_says_what_it_was_given() -> None:
-    """Details, inner code and hint stand where Azure's clients look for them."""
+    """Details, inner code and hint are where Azure's clients look for them."""
     refusal = Refusal(403, "Forbidden", "no", inner="AccessDenied", details=[{"claim": "a"}], hint="b")
     assert refusal.body() == {
         "error": {
@@ -383,11 +383,12 @@ def test_a_body_that_its_server_refuses_is_no_bug(
     assert (line["operation"], line["status"], line["code"], line.get("bug")) == ("Add", status, code, None)
     text = ask(service, "GET", "/metrics").text
     assert f'kluis_requests_total{{operation="Add",service="sums",status="{status}"}} 1.0' in unlabelled(text)
-    assert 'kluis_requests_running{service="sums"} 1.0' in unlabelled(text)  # the one that asks
+    # the request for the metrics itself
+    assert 'kluis_requests_running{service="sums"} 1.0' in unlabelled(text)
 
 
 def test_a_request_that_is_cut_off_runs_no_more(service: Service) -> None:
-    """Whoever ends a request before its answer leaves nothing in the count of those that run."""
+    """A request ended by its client before the answer leaves nothing in the count of running ones."""
 
     async def run() -> None:
         async def receive() -> Any:

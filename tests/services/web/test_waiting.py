@@ -14,7 +14,7 @@ PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 
 
 class CertificateGate(Gate):
-    """Lets in whoever has a certificate."""
+    """Admits every caller with a certificate."""
 
     def admit_client(
         self, operation: Operation, target: str, headers: Mapping[str, str], certificates: Sequence[str]

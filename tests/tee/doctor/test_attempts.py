@@ -1,4 +1,4 @@
-"""Reading another process, against one of our own that hides nothing and one that hides its secret."""
+"""Read another process: one of ours that hides nothing, and one that hides its secret."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_process_that_hides_nothing_is_read() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to show that even root is refused")
 def test_secret_memory_is_not_read_by_root() -> None:
-    """Neither way of reading finds what stands in secret memory, and the kernel says that it refused."""
+    """Neither way of reading finds the content of secret memory, and the kernel reports a refusal."""
     with _child(SECRET) as pid:
         for read in (attempts.by_memory_file, attempts.by_memory_call):
             found = read(pid, PLANTED)

@@ -37,7 +37,7 @@ def test_examines_everything_once() -> None:
 
 
 def test_whatever_is_not_well_says_how_to_mend_it() -> None:
-    """A thing that is missing or left open has a fix beside it."""
+    """A missing or open protection has a fix."""
     for finding in examine(boot_seconds=5):
         if finding.state in {State.MISSING, State.OPEN}:
             assert finding.fix, finding.name
@@ -54,7 +54,7 @@ def test_nothing_stays_behind() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to run as somebody else")
 def test_a_small_memlock_limit_is_found() -> None:
-    """An ordinary user with Debian's default of 8 MiB is told so, with the line for limits.d."""
+    """An ordinary user with Debian's default of 8 MiB gets a finding, with the line for limits.d."""
     program = (
         "import os, resource, sys\n"
         f"sys.path[:0] = {[path for path in sys.path if path]!r}\n"
@@ -100,7 +100,7 @@ def test_the_guest_writes_its_letter_and_halts() -> None:
 
 
 def test_a_kernel_that_does_not_speak_is_found(tmp_path: Path) -> None:
-    """A program in QEMU's place that says nothing, and one that complains, are told apart."""
+    """A silent program in QEMU's place, and one that fails with a message, are distinguished."""
     silent, complaining = tmp_path / "silent", tmp_path / "complaining"
     silent.write_text("#!/bin/sh\nexec sleep 30\n")
     complaining.write_text("#!/bin/sh\necho 'could not access KVM' >&2\nexit 1\n")
@@ -143,7 +143,7 @@ def test_devices_are_found_where_they_are() -> None:
 
 
 def test_bubblewrap_is_run_not_looked_up() -> None:
-    """Where bubblewrap is, the line says that it ran a program."""
+    """If bubblewrap is installed, the line states that it ran a program."""
     if shutil.which("bwrap") is None:
         assert programs.bubblewrap().fix == "apt-get install bubblewrap"
     else:

@@ -1,4 +1,4 @@
-"""Where a function begins, told by the file itself."""
+"""The address of a function, read from the file itself."""
 
 from __future__ import annotations
 

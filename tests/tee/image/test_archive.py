@@ -42,7 +42,7 @@ def test_reads_what_was_written() -> None:
 
 
 def again(data: bytes) -> bytes:
-    """Read an image and write it anew from what was read."""
+    """Read an image and write it again from the result."""
     f = io.BytesIO(data)
     found = read_image(f)
     verify_layers(f, found)
@@ -141,7 +141,7 @@ def test_trailing_bytes() -> None:
 
 
 def test_not_an_image() -> None:
-    """Another file is told apart by its first bytes, with the command that makes an image."""
+    """Another file is recognised by its first bytes, with the command that makes an image."""
     with pytest.raises(FormatError) as caught:
         read_image(io.BytesIO(b"PK\x03\x04 a zip file"))
     assert caught.value.message == (r"image.magic at 0x0: want b'KLUIS\x00\x01\n', got b'PK\x03\x04 a z'")
@@ -149,7 +149,7 @@ def test_not_an_image() -> None:
 
 
 def test_lengths_are_bounded_before_they_are_read() -> None:
-    """A length of four gigabytes asks for no memory."""
+    """A length of four gigabytes allocates no memory."""
 
     class Counting(io.BytesIO):
         largest = 0

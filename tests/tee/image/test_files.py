@@ -14,7 +14,7 @@ from kluis.tee.image import files
 
 
 def test_replaced_whole(tmp_path: Path) -> None:
-    """The new bytes are there at once, readable, and nothing lies beside them."""
+    """The new bytes are there at once, readable, and no other file is left."""
     path = tmp_path / "a"
     path.write_bytes(b"old")
     with files.replacing(path) as f:

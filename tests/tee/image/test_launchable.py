@@ -1,4 +1,4 @@
-"""What may be launched: signed, by whom it says, and nothing in it that runs unasked."""
+"""Conditions for a launch: signed, by the stated signer, and no file that runs automatically."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def test_says_who_vouches_for_what() -> None:
 
 
 def test_debug_does_not_change_the_measurement() -> None:
-    """The debug build of an image has its measurement, and says debug."""
+    """The debug build of an image has its measurement, and the debug flag."""
     plain = launchable(read_image(io.BytesIO(samples.image(signer=samples.key()))))
     debug = launchable(read_image(io.BytesIO(samples.image(signer=samples.key(), debug=True))))
     assert debug == dataclasses.replace(plain, debug=True, flags=0x87)
 
 
 def test_unsigned() -> None:
-    """An image that nobody signed is not launchable, and the hint says how to sign."""
+    """An unsigned image is not launchable, and the hint shows how to sign."""
     with pytest.raises(AuthenticityError) as caught:
         launchable(read_image(io.BytesIO(samples.image())))
     assert caught.value.message == "SIGSTRUCT: want a signature, got none"
@@ -63,7 +63,7 @@ def test_a_signature_that_says_otherwise(changed: dict[str, object], message: st
 
 
 def test_a_signature_of_another_image() -> None:
-    """A genuine signature, moved to another image, does not vouch for it."""
+    """A genuine signature, moved to another image, is refused."""
     other = read_image(io.BytesIO(samples.image(signer=samples.key(), svn=3, threads=9)))
     found = read_image(io.BytesIO(samples.image(signer=samples.key())))
     with pytest.raises(AuthenticityError, match="SIGSTRUCT mrenclave: want "):
@@ -99,7 +99,7 @@ def test_a_signature_of_another_image() -> None:
     ],
 )
 def test_a_file_that_runs_unasked(layer: str, path: str, message: str) -> None:
-    """An author cannot slip in start-up hooks, or bytecode that no source stands beside."""
+    """An author cannot add start-up hooks, or bytecode without its source."""
     data = samples.image(samples.contents(**{layer: {path: b"x"}}), signer=samples.key())
     with pytest.raises(FormatError) as caught:
         launchable(read_image(io.BytesIO(data)))

@@ -34,7 +34,7 @@ def test_a_path_that_is_not_plain(path: str) -> None:
 
 
 def test_sorted_and_unique() -> None:
-    """Paths stand once, in the order of their characters."""
+    """Paths are unique, in the order of their characters."""
     assert refused([entry("b"), entry("a")]) == (
         "app.index: 'a': want paths sorted and unique, got it after 'b'"
     )

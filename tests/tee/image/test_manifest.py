@@ -92,7 +92,7 @@ def test_every_field_has_bounds(field: str, value: object, message: str) -> None
     ],
 )
 def test_layers_are_the_known_ones(index: int, field: str, value: object) -> None:
-    """Each layer stands once, in order, at its own mount point."""
+    """Each layer appears once, in order, at its own mount point."""
     found = list(GOOD.layers)
     found[index] = msgspec.structs.replace(found[index], **{field: value})
     with pytest.raises(FormatError, match=r"^manifest\.layers"):

@@ -1,4 +1,4 @@
-"""Keys at hand, and keys kept elsewhere: the digest goes out, the signature comes in."""
+"""Local keys, and keys kept elsewhere: the digest goes out, the signature comes in."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def elsewhere(digest: bytes, index: int = 0) -> bytes:
 
 
 def test_a_key_kept_elsewhere(image: Path) -> None:
-    """The image with a signature made from the digest alone is the one that a key at hand makes."""
+    """A signature made only from the digest gives the same image as a local key."""
     made = elsewhere(signing.digest(image))
     signer = signing.insert(image, samples.key().public_key(), made, image.parent / "b.kluis")
     assert (image.parent / "b.kluis").read_bytes() == samples.image(signer=samples.key())

@@ -66,7 +66,7 @@ def test_unsigned(tmp_path: Path) -> None:
 
 
 def test_a_changed_byte(tmp_path: Path) -> None:
-    """A file that does not hold what it says has no measurement."""
+    """A file that does not match its index has no measurement."""
     path = tmp_path / "a.kluis"
     path.write_bytes(samples.image(signer=samples.key()).replace(b"app = 1\n", b"app = 3\n"))
     with pytest.raises(AuthenticityError):

@@ -1,4 +1,4 @@
-"""A host of a platform: what it is handed is whole, or is told of as what it is."""
+"""A host of a platform gets whole answers, or a precise error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kluis.tee.platform.launching.places import Places
 
 @pytest.mark.parametrize("handed", [0, 1])
 def test_a_launch_for_which_there_are_too_few_descriptors(tmp_path: Path, handed: int) -> None:
-    """A process that may open no more files is told so; what came of the enclave is closed."""
+    """A process that may open no more files gets an error; the rest of the enclave is closed."""
     (tmp_path / "image").touch()
     places = Places(system=False, state=tmp_path, runtime=tmp_path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:

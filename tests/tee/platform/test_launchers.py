@@ -1,4 +1,4 @@
-"""What a platform asks of an image before it starts it."""
+"""A platform's checks of an image before it starts it."""
 
 from __future__ import annotations
 

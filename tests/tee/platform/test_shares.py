@@ -187,7 +187,7 @@ def test_a_layer_that_was_changed_and_is_read_again(store: Store) -> None:
 
 
 def test_a_layer_that_was_changed_and_is_not_read_again(store: Store) -> None:
-    """The spawner has set it aside: it is asked to drop nothing."""
+    """The spawner has discarded it: it gets no request to drop it."""
     layer = store.hold("a", 10, ANN)
     store.holds.forget(layer)
     store.holds.release([layer], ANN)

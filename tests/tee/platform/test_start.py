@@ -23,7 +23,7 @@ IDLE = (0.5, 5.0, 60.0)
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> places.Places:
-    """A home for a platform of this test alone."""
+    """A home for a platform of only this test."""
     home = Path("/run" if os.geteuid() == 0 else tmp_path) / f"kluis-start-{os.getpid()}"
     monkeypatch.setenv("KLUIS_HOME", str(home))
     yield places.mine()
@@ -32,7 +32,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> places.Places:
 
 
 def test_restarted_at_once(own: places.Places) -> None:
-    """The one that ends leaves the next one's socket alone, and takes its own away."""
+    """The ending platform leaves the next one's socket untouched, and removes its own."""
     pids = set()
     for _ in range(4):
         start.start()
@@ -69,7 +69,7 @@ def test_held_it_stays(own: places.Places) -> None:
 
 
 def test_started_to_stay_it_stays(own: places.Places) -> None:
-    """A platform that another command started for itself does not end when idle once one is asked to stay."""
+    """A platform that another command started for itself does not end when idle after a request to stay."""
 
     def attempt(idle_seconds: float) -> bool:
         start.start(idle_seconds=idle_seconds)
@@ -79,7 +79,7 @@ def test_started_to_stay_it_stays(own: places.Places) -> None:
         start.start()
         if start.ask(own, {"op": "status"})["pid"] != first:
             start.stop(own)
-            return False  # it had ended before it was asked to stay
+            return False  # it had ended before the request to stay
         time.sleep(idle_seconds + 1.5)
         assert start.ask(own, {"op": "status"})["pid"] == first
         return True

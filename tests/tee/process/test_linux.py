@@ -1,4 +1,4 @@
-"""What this kernel gives, as the platform asks it."""
+"""This kernel's features, as the platform tests them."""
 
 from __future__ import annotations
 
@@ -94,6 +94,6 @@ def test_root_lifts_the_limit_on_descriptors() -> None:
 
 
 def test_a_try_that_hangs_is_a_lack(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A child that does not end in time is no error of its own: the memory counts as missing."""
+    """A child that does not end in time is not a separate error: the memory counts as missing."""
     monkeypatch.setattr(linux, "TRY_SECONDS", 0.0)
     assert linux.can_touch.__wrapped__(MEBIBYTE) is False

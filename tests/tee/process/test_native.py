@@ -64,7 +64,7 @@ LOW = "kluis-launcher: the heap could not be reserved: RLIMIT_NOFILE: want a har
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, whose secret memory is not limited")
 @pytest.mark.parametrize(("limit", "low"), [(linux.DESCRIPTORS - 1, True), (linux.DESCRIPTORS, False)])
 def test_the_launcher_names_a_low_limit_on_descriptors(tmp_path: Path, limit: int, low: bool) -> None:
-    """It needs what the doctor looks for, and says so; with as much it goes on."""
+    """It needs the limit that the doctor checks, and reports it; with that limit it continues."""
     interpreter.write(tmp_path / "python", interpreter.base())
     library = tmp_path / "python" / "lib"
     line = [

@@ -31,7 +31,7 @@ def test_descriptors() -> None:
 
 
 def test_temporary_files_go_to_scratch() -> None:
-    """Where there is scratch, libraries are told so; where there is none, nothing changes."""
+    """If there is scratch, libraries are configured to use it; otherwise nothing changes."""
     without, with_some = sandbox.environment(8, 1 << 29), sandbox.environment(8, 1 << 29, 1 << 28)
 
     assert {name: with_some[name] for name in set(with_some) - set(without)} == {

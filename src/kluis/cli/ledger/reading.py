@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 
-from kluis import files
+from kluis import files, installing
+from kluis.cli import render
 from kluis.errors import FormatError, UsageError
 from kluis.formats.ccf.chunk import MAX_CHUNK
 from kluis.formats.ccf.cose_receipt import CoseReceipt
@@ -21,9 +22,11 @@ from kluis.ledger import receipts
 from kluis.ledger.audit.end import Expected
 from kluis.ledger.audit.files import Source
 from kluis.ledger.audit.governance import Replay
-from kluis.ledger.audit.own import Trust
 from kluis.ledger.secrets import LedgerSecret
 from kluis.ledger.secrets import Secrets as LedgerSecrets
+
+if TYPE_CHECKING:
+    from kluis.ledger.audit.own import Trust
 
 PREFIX: Final = "ledger_"
 MAX_FILE: Final = 16 << 20
@@ -135,12 +138,13 @@ def secrets(path: Path) -> LedgerSecrets:
 
 
 def replay() -> Replay | None:
-    """Does members' requests again; None where the engine for their scripts is not installed."""
+    """Does members' requests again; None, with a note, if the engine for their scripts is not installed."""
     try:
         from kluis.ledger.governance import replay as again
     except ModuleNotFoundError as error:
         if error.name != "jsbox":
             raise
+        render.note(f"replay is not checked: want the package jsbox: {installing.command_for('ledger')}")
         return None
     return again.Replay()
 
@@ -152,6 +156,7 @@ def trust(root: Path, collateral: Path | None) -> Trust:
         FormatError: no certificate, or no collateral.
     """
     from kluis.evidence import Collateral, TrustAnchors
+    from kluis.ledger.audit.own import Trust
 
     given = None if collateral is None else Collateral.from_json(read(collateral))
     return Trust(anchors=TrustAnchors.from_pem(read(root)), collateral=given, now=datetime.now(UTC))

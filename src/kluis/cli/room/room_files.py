@@ -13,7 +13,8 @@ from kluis.cleanroom import events
 from kluis.cleanroom.home import Home
 from kluis.cleanroom.rooms import Room
 from kluis.cleanroom.trust import Trust
-from kluis.errors import FormatError, UnavailableError, UsageError
+from kluis.cli import render
+from kluis.errors import FormatError, KluisError, UnavailableError, UsageError
 from kluis.tee.platform.client import Platform
 
 RoomArgument = Annotated[Path, typer.Argument(metavar="ROOM", help="The room's folder.")]
@@ -80,8 +81,19 @@ def trust(home: Home, roots: list[Path] | None) -> Trust:
 
 
 def record(room: Room, home: Home, kind: events.Kind, subject: str) -> None:
-    """Add a line to a room's log."""
-    events.append(room.path / "events.jsonl", room.file.room, home, kind, subject, now())
+    """Add a line to a room's log.
+
+    What it states has taken effect, and anyone with the folder can spoil the log. So a log that takes no line
+    is a warning, and no error.
+    """
+    path = room.path / "events.jsonl"
+    try:
+        torn = events.append(path, room.file.room, home, kind, subject, now())
+    except KluisError as error:
+        render.note(f"kluis: warning: the room's log has no line of {kind} {subject}: {error.message}")
+    else:
+        if torn:
+            render.note(f"kluis: warning: {path}: removed an incomplete last line of {torn} bytes")
 
 
 def now() -> datetime.datetime:

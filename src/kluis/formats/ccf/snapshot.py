@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, Self
 from kluis.errors import FormatError
 from kluis.formats.ccf.cose_receipt import CoseReceipt
 from kluis.formats.ccf.domain import Kind, read_name, read_seqno
-from kluis.formats.ccf.entry import HEADER, Entry, read_header
+from kluis.formats.ccf.entry import HEADER, SNAPSHOT_VIEW, Entry, read_header
 from kluis.formats.ccf.receipt import Receipt
 from kluis.formats.encoding.reader import Reader
 from kluis.frozen import made_quickly
@@ -33,15 +33,32 @@ _NAME: Final = re.compile(r"snapshot_([1-9][0-9]{0,18})_([1-9][0-9]{0,18})(\.com
 
 
 class Value(NamedTuple):
-    """What a snapshot has under a key.
+    """The value of a key in a snapshot.
 
     Attributes:
-        version: seqno of the entry that wrote it.
+        version: seqno of the entry that wrote it; negative if it was removed.
         value: bytes.
     """
 
     version: int
     value: bytes
+
+
+class Table(NamedTuple):
+    """A table in a snapshot.
+
+    Attributes:
+        version: of the table.
+        rows: by key, in the order of the file.
+    """
+
+    version: int
+    rows: Mapping[bytes, Value]
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a key; None if it has none, or was removed."""
+        found = self.rows.get(key)
+        return None if found is None or found.version < 0 else found.value
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,17 +100,21 @@ class Snapshot:
         seqno: of the entry whose state it has.
         root: 32 bytes, of the tree at that entry.
         views: the first seqno of each view, from view 1 on.
-        tables: the public ones, by name and key; removed keys are left out.
-        entry: the bytes that its digest covers.
-        receipt: that was appended; None where there is none yet.
+        tables: the public ones, by name.
+        tag: 16 bytes of GCM.
+        view: of the IV, its top bit set.
+        private: ciphertext of the private tables.
+        appended: bytes of the receipt; empty if there is none yet.
     """
 
     seqno: int
     root: bytes
     views: tuple[int, ...]
-    tables: Mapping[str, Mapping[bytes, Value]]
-    entry: bytes
-    receipt: Receipt | CoseReceipt | None
+    tables: Mapping[str, Table]
+    tag: bytes
+    view: int = SNAPSHOT_VIEW
+    private: bytes = b""
+    appended: bytes = b""
 
     @classmethod
     def parse(cls, data: bytes, what: str) -> Self:
@@ -116,19 +137,74 @@ class Snapshot:
         if size % 8 or size > 8 * MAX_VIEWS:
             raise FormatError(f"{what}.views: want whole numbers, got {size} bytes", code="bad_length")
         views = tuple([reader.u64("view") for _ in range(size // 8)])
+        if entry.seqno != seqno or entry.flags:
+            raise FormatError(
+                f"{what}: want seqno {seqno} and no flags, got {entry.seqno}", code="bad_encoding"
+            )
+        _receipt(data[end:], f"{what}.receipt")
         return cls(
             seqno=seqno,
             root=root,
             views=views,
             tables=_tables(reader),
-            entry=data[:end],
-            receipt=_receipt(data[end:], f"{what}.receipt"),
+            tag=entry.tag,
+            view=entry.view,
+            private=entry.private,
+            appended=data[end:],
         )
+
+    @property
+    def receipt(self) -> Receipt | CoseReceipt | None:
+        """The receipt of the entry that holds the digest; None if there is none yet."""
+        return _receipt(self.appended, "snapshot.receipt")
+
+    @property
+    def entry(self) -> bytes:
+        """The bytes that its digest covers: all but the receipt."""
+        views = b"".join(map(_u64, self.views))
+        public = b"".join(
+            (
+                bytes((Kind.SNAPSHOT,)),
+                _u64(self.seqno),
+                bytes(8),
+                _u64(len(self.root)),
+                self.root,
+                _u64(len(views)),
+                views,
+                *(_record(name, table) for name, table in self.tables.items()),
+            )
+        )
+        return Entry(
+            tag=self.tag, seqno=self.seqno, view=self.view, public=public, private=self.private
+        ).encode()
 
     @property
     def digest(self) -> bytes:
         """SHA-256 of the entry, 32 bytes: the claims digest of the entry that holds the evidence."""
         return sha256(self.entry)
+
+    def encode(self) -> bytes:
+        """Write the file: the bytes it was read from."""
+        return self.entry + self.appended
+
+
+def _record(name: str, table: Table) -> bytes:
+    raw = name.encode()
+    rows = b"".join(
+        [
+            _pad(key) + _pad(value.version.to_bytes(8, "little", signed=True) + value.value)
+            for key, value in table.rows.items()
+        ]
+    )
+    return b"".join((_u64(len(raw)), raw, _u64(table.version), _u64(len(rows)), rows))
+
+
+def _pad(data: bytes) -> bytes:
+    return _u64(len(data)) + data + bytes(-len(data) % 8)
+
+
+def _u64(number: int) -> bytes:
+    return number.to_bytes(8, "little")
 
 
 def _receipt(raw: bytes, what: str) -> Receipt | CoseReceipt | None:
@@ -144,24 +220,23 @@ def _sized(reader: Reader, field: str, want: int) -> int:
     return size
 
 
-def _tables(reader: Reader) -> dict[str, dict[bytes, Value]]:
-    found: dict[str, dict[bytes, Value]] = {}
+def _tables(reader: Reader) -> dict[str, Table]:
+    found: dict[str, Table] = {}
     while reader.left:
         name = read_name(reader)
         if name in found:
             raise FormatError(f"{reader.what}.{name}: occurs twice", code="duplicate_key")
-        reader.u64("version")
-        table, pairs = found.setdefault(name, {}), reader.sub(reader.u64("size"), name)
+        version, rows = reader.u64("version"), dict[bytes, Value]()
+        pairs = reader.sub(reader.u64("size"), name)
         while pairs.left:
             key = _padded(pairs, "key")
             value = _padded(pairs, "value")
             if len(value) < 8:
                 raise FormatError(f"{pairs.what}.value: want a version before it", code="bad_length")
-            version = int.from_bytes(value[:8], "little", signed=True)
-            if key in table:
+            if key in rows:
                 raise FormatError(f"{pairs.what}: a key occurs twice", code="duplicate_key")
-            if version >= 0:
-                table[key] = Value(version, value[8:])
+            rows[key] = Value(int.from_bytes(value[:8], "little", signed=True), value[8:])
+        found[name] = Table(version, rows)
     return found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 
@@ -22,13 +23,15 @@ from kluis.ledger.audit.governance import Governance, Replay
 from kluis.ledger.audit.identity import Identity
 from kluis.ledger.audit.keeping import Keeping
 from kluis.ledger.audit.nodes import Nodes
-from kluis.ledger.audit.own import Trust
 from kluis.ledger.audit.report import Check, Findings, Report
 from kluis.ledger.audit.signing import Broken, Certificates, Signing
 from kluis.ledger.audit.state import State
 from kluis.ledger.audit.walk import Seen, Walk
 from kluis.ledger.merkle import Tree
 from kluis.ledger.secrets import Secrets
+
+if TYPE_CHECKING:
+    from kluis.ledger.audit.own import Trust
 
 
 class Level(enum.Enum):

@@ -6,7 +6,7 @@ own verifier; here it is compared with the ledger.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from kluis.errors import KluisError
 from kluis.formats.ccf import tables
@@ -17,11 +17,12 @@ from kluis.formats.encoding.members import Members
 from kluis.formats.snp import report as snp
 from kluis.formats.x509 import parse_public_key
 from kluis.hashes import sha256
-from kluis.ledger.audit import own
-from kluis.ledger.audit.own import Trust
 from kluis.ledger.audit.report import Check, Findings
 from kluis.ledger.audit.state import State
 from kluis.ledger.audit.walk import Seen
+
+if TYPE_CHECKING:
+    from kluis.ledger.audit.own import Trust
 
 VIRTUAL: Final = "Insecure_Virtual"
 SNP: Final = "AMD_SEV_SNP_v1"
@@ -95,6 +96,8 @@ class Nodes:
         raw = state.only(tables.SERVICE_INFO)
         if raw is None or not info.endorsements:
             return None
+        from kluis.ledger.audit import own  # which loads what verifies quotes
+
         return own.judge(info, ServiceInfo.parse(raw, "service"), self._genesis, self._trust)
 
     def _virtual(self, node: str, info: NodeInfo, state: State) -> None:

@@ -99,8 +99,13 @@ class Signing:
                 self._node(NodeSignature.parse(raw, "signature"), root, seen.txid, state)
                 self.by_nodes += 1
             if (raw := writes.get(tables.COSE_SIGNATURES, {}).get(tables.ONLY)) is not None:
-                self._service(ServiceSignature.parse_value(raw, "COSE signature"), root, seen.txid, state)
+                held = self._service(
+                    ServiceSignature.parse_value(raw, "COSE signature"), root, seen.txid, state
+                )
                 self.by_service += 1
+                if not held and tables.SIGNATURES not in writes:
+                    self._findings.fail(Check.ROOTS, f"no signature of this root: {self._since(seen.txid)}")
+                    raise Broken
             if self._tree_tables:
                 self._table(writes.get(tables.TREE, {}).get(tables.ONLY))
         except KluisError as error:
@@ -113,7 +118,8 @@ class Signing:
     def _node(self, signed: NodeSignature, root: bytes, txid: TxId, state: State) -> None:
         findings = self._findings
         if signed.root != root:  # 1
-            findings.fail(Check.ROOTS, f"want root {root.hex()}, got {signed.root.hex()} signed")
+            got = signed.root.hex()
+            findings.fail(Check.ROOTS, f"want root {root.hex()}, got {got} signed: {self._since(txid)}")
             raise Broken
         if (signed.view, signed.seqno) != txid:  # 2
             findings.fail(Check.NODE_SIGNATURES, f"want one of {txid}, got {signed.view}.{signed.seqno}")
@@ -146,14 +152,20 @@ class Signing:
                 Check.NODE_SIGNATURES, f"root {root.hex()} is not signed by node {signed.node[:16]}"
             )
 
-    def _service(self, signed: ServiceSignature, root: bytes, txid: TxId, state: State) -> None:
+    def _since(self, txid: TxId) -> str:
+        """Between which entries something is not what was signed."""
+        first = 1 if self.last is None else self.last.seqno
+        return f"one of the entries {first} to {txid.seqno - 1} is not the one that was signed"
+
+    def _service(self, signed: ServiceSignature, root: bytes, txid: TxId, state: State) -> bool:
+        """Judge the service's signature; gives whether it is one of this root."""
         findings = self._findings
         if signed.txid != txid:  # 2
             findings.fail(Check.SERVICE_SIGNATURES, f"want a signature of {txid}, got {signed.txid}")
         raw = state.only(tables.SERVICE_INFO)  # 4
         if raw is None:
             findings.fail(Check.SERVICE_SIGNATURES, "there is no service yet")
-            return
+            return False
         pem = self._services.get(raw)
         if pem is None:
             pem = self._services[raw] = ServiceInfo.parse(raw, "service").certificate
@@ -164,6 +176,8 @@ class Signing:
             cose.check(signed.message.over(root), key, "root")
         except KluisError:
             findings.fail(Check.SERVICE_SIGNATURES, f"root {root.hex()} is not signed by the service")
+            return False
+        return True
 
     def _table(self, raw: bytes | None) -> None:
         if raw is None:

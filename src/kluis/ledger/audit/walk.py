@@ -75,7 +75,7 @@ class Walk:
             FormatError: the rest cannot be read; the entries yielded before remain valid.
         """
         findings = self._findings
-        findings.txid = None
+        findings.txid = TxId(self.last.view, name.first)  # where the file cannot be read: from here on
         chunk = Chunk.parse(data, findings.file, torn=name.last is None)
         if name.last is not None and len(chunk) != name.last - name.first + 1:
             raise FormatError(

@@ -8,6 +8,7 @@ Spec: CCF, "Auditing"; the replay is ours.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from kluis.formats.encoding import b64
 from kluis.formats.ietf import cose
 from kluis.hashes import sha256
 from kluis.ledger.governance import acks, documents, proposals, requests
-from kluis.ledger.governance.constitution import Rules
+from kluis.ledger.governance.constitution import OF_BALLOT, OF_CONSTITUTION, Rules
 from kluis.ledger.governance.documents import read_json, read_object, write_json
 from kluis.ledger.governance.recorded import RecordedEffects, problem_of_shares
 from kluis.ledger.governance.requests import Kind, Request
@@ -43,6 +44,11 @@ NOT_COMPARED: Final = frozenset(
         "public:ccf.internal.encrypted_ledger_secrets",
     }
 )
+# An auditor's machine may be slower than the service's, but memory and stack are the same.
+AUDIT: Final = Rules(
+    constitution=dataclasses.replace(OF_CONSTITUTION, seconds=60.0),
+    ballot=dataclasses.replace(OF_BALLOT, seconds=5.0),
+)
 _KEPT: Final = "public:ccf."
 _PASSED: Final = frozenset({tables.COSE_SIGNATURES, tables.TREE, tables.SNAPSHOT_EVIDENCE})
 _NODES: Final = "public:ccf.gov.nodes."
@@ -61,14 +67,14 @@ class Replay:
     """Replays a ledger's governance, entry by entry, from the first one on.
 
     Args:
-        rules: limits of scripts. They decide whether a slow ballot counts: give those of the service.
+        rules: limits of scripts; None: more time than a service gives them.
 
     Attributes:
         count: how many requests of members were done again.
     """
 
     def __init__(self, rules: Rules | None = None) -> None:
-        self._rules = rules or Rules()
+        self._rules = rules or AUDIT
         self._written = Written()
         self._store = Store()
         self.count = 0

@@ -107,7 +107,7 @@ def test_an_instance_on_another_platform_gets_the_key_from_one_that_runs(
 def test_another_authoritys_platform_gets_nothing(
     enclave: Launch, records: KeptRecords, other_platform: RehearsalPlatform
 ) -> None:
-    """An instance whose platform nobody vouches for here is refused by the giver."""
+    """An instance whose platform has no trusted authority here is refused by the giver."""
     giver = enclave(KEEPER, ocalls=ocalls.serving(records))
     giver.put("k", b"v")
     joiner = enclave(KEEPER, on=other_platform, ocalls=ocalls.serving(records))
@@ -134,7 +134,7 @@ def test_another_image_gets_nothing(
 def test_a_giver_of_another_image_is_refused(
     enclave: Launch, records: KeptRecords, sister: RehearsalPlatform, tmp_path: Path
 ) -> None:
-    """A host cannot give an instance a key of its own choice: the joiner judges the giver too."""
+    """A host cannot give an instance a key that it chose: the joiner judges the giver too."""
     with Database(f"sqlite:///{tmp_path / 'other.db'}") as database:
         evil = tmp_path / "app.py"
         source = KEEPER.read_text().replace(
@@ -158,7 +158,7 @@ def test_a_giver_of_another_image_is_refused(
 def test_messages_of_another_handover_are_refused(
     enclave: Launch, records: KeptRecords, sister: RehearsalPlatform
 ) -> None:
-    """A challenge serves once, and a gift answers the last request alone, unchanged."""
+    """A challenge is used once, and a gift only answers the last request, unchanged."""
     giver = enclave(KEEPER, ocalls=ocalls.serving(records))
     giver.put("k", b"v")
     joiner = enclave(KEEPER, on=sister, ocalls=ocalls.serving(records))
@@ -200,7 +200,7 @@ def test_a_joiner_is_shown_no_older_store(
 
 
 def test_a_host_that_fails(enclave: Launch, records: KeptRecords) -> None:
-    """What a host raises is told as its unavailability, and the next request is served again."""
+    """A host's exception is reported as its unavailability, and the next request is served again."""
     fails = [True]
 
     def read(ids: list[bytes], known: int) -> object:

@@ -1,4 +1,4 @@
-"""Leases: few questions to the host, and no reader behind a writer who was told that it is done."""
+"""Leases: few requests to the host, and no reader behind a writer whose change was confirmed."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_a_record_is_asked_for_once_a_lease(store: Stores, clock: list[float]) -> None:
-    """Many reads within a lease ask the host once; the next lease asks again."""
+    """Many reads within a lease request a record once from the host; the next lease requests it again."""
     kept = store()
     leases = Leases(kept)
     for _ in range(10):
@@ -69,7 +69,9 @@ def test_a_record_is_asked_for_once_a_lease(store: Stores, clock: list[float]) -
 
 
 def test_who_was_told_that_a_change_is_kept_reads_it_everywhere(store: Stores) -> None:
-    """Readers of another instance, busy all the time, have seen each change once its writer was told."""
+    """Readers of another instance, busy all the time, have seen each change once its writer got the
+    confirmation.
+    """
     writer, reader = store(), Leases(store())
     told, stop, behind = [0], threading.Event(), list[tuple[int, bytes | None]]()
 

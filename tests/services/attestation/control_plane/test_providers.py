@@ -1,4 +1,4 @@
-"""The control plane: instances of their own, each with an address, a trust model, keys and policies."""
+"""The control plane: separate instances, each with an address, a trust model, keys and policies."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_put_again(world: World) -> None:
 
 
 def test_tags_that_nobody_gave(world: World) -> None:
-    """They are no member, as in Azure's answers; null says nothing of them, `{}` takes them away."""
+    """Absent tags are no member, as in Azure's answers; null changes nothing, `{}` removes them."""
     for given in ({}, {"tags": None}):
         assert "tags" not in make(world, **given).json()
     assert make(world, tags={"a": "b"}).json()["tags"] == {"a": "b"}
@@ -171,7 +171,7 @@ def test_changed(world: World) -> None:
 
 
 def test_who_and_when(world: World) -> None:
-    """An instance says who made it and when, and who changed it last."""
+    """An instance has its creator and creation time, and those of the last change."""
     made = make(world).json()["systemData"]
     world.clock.at += timedelta(hours=1)
     headers = MAKER.header("Owner", now=world.clock.at, upn="ada@example.org", oid="o")
@@ -197,7 +197,7 @@ def test_who_and_when(world: World) -> None:
 
 
 def test_an_instance_of_before(world: World) -> None:
-    """A record that says neither who nor of changes is read, says what it knows, and learns the rest."""
+    """A record without creator and changes is read with what it has, and completed by the next change."""
     make(world)
     data = world.storage.get(TABLE, "p1")
     assert data is not None
@@ -349,7 +349,7 @@ def test_who_a_token_is_of(claims: dict[str, Any], author: Author) -> None:
     ],
 )
 def test_what_makes_none(world: World, name: str, body: dict[str, Any], message: str) -> None:
-    """A name, switch, tag or certificate that is none is refused, and nothing is made."""
+    """An invalid name, switch, tag or certificate is refused, and nothing is made."""
     status, code, told = error_of(make(world, f"{GROUP}/{name}", **body))
     assert (status, code) == (400, "InvalidParameter")
     assert message in told
@@ -393,7 +393,7 @@ def test_private_links(world: World) -> None:
 
 
 def test_operations(world: World) -> None:
-    """Anyone may ask what can be asked; each action stands there once, as Azure's roles name it."""
+    """Anyone may list the operations; each action appears once, with the name of Azure's roles."""
     found = world.ask("GET", f"/providers/Microsoft.Attestation/operations?{ARM}").json()["value"]
     providers, links = "attestationProviders", "attestationProviders/privateEndpointConnections"
     actions = [f"{kind}/{verb}" for kind in (providers, links) for verb in ("read", "write", "delete")]
@@ -435,7 +435,7 @@ def test_an_instance_that_was_never_made(world: World) -> None:
 
 
 def test_nobody_waits_for_the_store_in_the_loop(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who may send a TPM's evidence an instance says, and to read it keeps no other request waiting."""
+    """An instance states who may send a TPM's evidence, and reading that blocks no other request."""
     make(world, properties={"tpmAttestationAuthentication": "Disabled"})
     threads: list[threading.Thread] = []
     provider = Instances.provider

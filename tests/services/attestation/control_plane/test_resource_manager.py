@@ -1,4 +1,6 @@
-"""What instances are in, as Azure's command line asks for it: subscriptions, groups, lists of resources."""
+"""The containers of instances, as Azure's command line requests them: subscriptions, groups, lists of
+resources.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,7 @@ def test_a_subscription_to_begin_with(world: World) -> None:
 
 
 def test_subscriptions(three: World) -> None:
-    """Each that an instance is in stands there once, in whatever case of letters it was written."""
+    """Each subscription of an instance is listed once, whatever its case."""
     assert [each.lower() for each in listed(three, "/subscriptions", "Reader")] == [FIRST, "s", "t"]
 
 
@@ -84,7 +86,7 @@ def test_resources(three: World, query: str, names: list[str]) -> None:
 
 
 def test_resources_of_a_group(three: World) -> None:
-    """A group's alone, too."""
+    """A single group's, too."""
     assert listed(three, "/subscriptions/s/resourceGroups/rg/resources") == ["p1"]
 
 
@@ -93,7 +95,7 @@ def test_resources_of_a_group(three: World) -> None:
     ["name", "name ne 'a'", "kind eq 'a'", "name eq 'a' or name eq 'b'", "name eq 'a' and name eq 'b'"],
 )
 def test_a_filter_that_is_not_understood(three: World, text: str) -> None:
-    """It is refused: passed over, it would show what was not asked for."""
+    """It is refused: if it were ignored, unrequested resources would be listed."""
     answer = three.owner("GET", f"/subscriptions/s/resources?$filter={text}&{ARM}")
     assert error_of(answer)[:2] == (400, "InvalidParameter")
 
@@ -112,7 +114,7 @@ def test_what_is_made_here(world: World) -> None:
 
 
 def test_a_slash_more(world: World) -> None:
-    """``az resource create`` writes one where a resource above it would stand."""
+    """``az resource create`` writes a slash where a parent resource would be."""
     path = ONE.replace("Attestation/", "Attestation//")
     assert make(world, path).status_code == 201
     assert world.owner("GET", f"{path}?{ARM}").json() == world.owner("GET", f"{ONE}?{ARM}").json()

@@ -1,4 +1,4 @@
-"""Documents that a host gives, or does not: asked for in time, and never oftener than it helps."""
+"""Documents that a host gives, or does not: requested in time, and not more often than useful."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.services.attestation.world import AMD, DOCUMENTS, INTEL, World, b64u,
 
 
 class Host:
-    """What gives documents, or fails, and counts how often it is asked; on a clock that the test moves."""
+    """A host that gives documents, or fails, and counts its requests; on a clock that the test moves."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked: list[str] = []
@@ -42,7 +42,7 @@ class Host:
 def test_a_host_that_fails_is_left_alone_for_a_while(
     storage: SealedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is asked later each time, whichever of a platform's quotes comes in; and why is said meanwhile."""
+    """Retries come later each time, for all of a platform's quotes; refusals meanwhile have the reason."""
     host = Host(monkeypatch)
     world = World(storage, collateral=(), ask=host.give)
     spaced = INTEL.requote(certification_data=sgx_quote.parse(INTEL.quote()).certification_data + b"\n")
@@ -61,7 +61,7 @@ def test_a_host_that_fails_is_left_alone_for_a_while(
     for _ in range(3):
         assert world.attest("SgxEnclave", sgx()).status_code == 200
     assert len(host.asked) == 3
-    # An hour later they are asked for again; what is held serves meanwhile.
+    # An hour later they are requested again; the cached ones are used meanwhile.
     world.clock.at += timedelta(hours=1)
     host.broken = True
     for _ in range(3):
@@ -111,7 +111,7 @@ def test_a_quote_that_only_ends_as_a_platforms(
 
 
 def test_lists_of_what_amd_revoked(storage: SealedStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A report that does not hold has no list asked for; one that cannot be had is asked for soon again."""
+    """For an invalid report no CRL is requested; an unavailable one is soon requested again."""
     host = Host(monkeypatch)
     world = World(storage, ask=host.give)
     forged = json.loads(from_b64u(snp()["report"]))
@@ -132,7 +132,7 @@ def test_lists_of_what_amd_revoked(storage: SealedStore, monkeypatch: pytest.Mon
 
 
 def test_a_list_for_a_clouds_key_and_one_for_chips(storage: SealedStore) -> None:
-    """A report that names no chip has its list asked for by its key; and AMD's other list is another."""
+    """For a report without a chip id the CRL of its key is requested; AMD's other CRL is separate."""
     cloud = AmdForge(emulated=True, vlek=True)
     cloud.ark = AMD.ark
     cloud.ask = cloud.make_ask()

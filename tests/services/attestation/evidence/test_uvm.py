@@ -59,13 +59,13 @@ def flipped(data: bytes) -> bytes:
 
 
 def of_another_algorithm(data: bytes) -> bytes:
-    """One that says ES512."""
+    """An endorsement whose header has ES512."""
     named = next(b"\x01" + cbor2.dumps(known) for known in SCHEMES if b"\x01" + cbor2.dumps(known) in data)
     return data.replace(named, b"\x01" + cbor2.dumps(-36), 1)
 
 
 def test_endorsed(storage: SealedStore) -> None:
-    """The token says that the VM is compliant, and whose word that is; the newest word counts."""
+    """The token states that the VM is compliant, and the endorser; the newest endorsement counts."""
     world = world_of(storage, LISTED)
     for given, svn in (((endorsement(BY),), 104), ((older(BY),), 100), ((older(BY), endorsement(BY)), 104)):
         claims = claims_of(world, *given)
@@ -75,7 +75,7 @@ def test_endorsed(storage: SealedStore) -> None:
 
 
 def test_not_endorsed(storage: SealedStore) -> None:
-    """Another issuer, feed, launch, or a version that is too old, says nothing; nor does one unbound."""
+    """Another issuer, feed, launch, or an old version is ignored; so is an unbound endorsement."""
     world = world_of(storage, LISTED)
     for given in (
         endorsement(OTHER), endorsement(BY, feed="ConfAKS-AMD-UVM"), endorsement(BY, bytes(48)),
@@ -89,7 +89,7 @@ def test_not_endorsed(storage: SealedStore) -> None:
 
 
 def test_nobody_is_listed(storage: SealedStore) -> None:
-    """Without a list no endorsement says anything, whoever signed it, and whatever kind it is of."""
+    """Without a list every endorsement is ignored, whatever its signer and kind."""
     world = world_of(storage)
     for given in (endorsement(BY), flipped(endorsement(OTHER)), of_another_algorithm(endorsement(BY))):
         claims = claims_of(world, given)

@@ -135,7 +135,7 @@ def test_a_proof_as_an_object(guests: World) -> None:
 
 
 def test_trusted_launch(storage: SealedStore) -> None:
-    """Without isolation a certificate under a TPM's root vouches for the key, and the level is vtpm."""
+    """Without isolation a certificate under a TPM's root certifies the key, and the level is vtpm."""
     leaf = MAKER.ak(AK.public_key())
     endorsed = MAKER.endorse(leaf)
     roots = (Root(MAKER_ROOT, ProtectionLevel.VTPM),)
@@ -314,7 +314,7 @@ def test_keys_of_secure_boot(guests: World, world: World) -> None:
 
 
 def test_without_lists(world: World) -> None:
-    """A service that knows no good keys validates none, and says so where its policy wants some."""
+    """A service without known good keys validates none, and reports that if its policy requires some."""
     error = world.attest("AzureGuest", request(Vm().info())).json()["error"]
     assert error["code"] == "PolicyEvaluationError"
     assert error["details"][0]["message"] == (
@@ -334,7 +334,7 @@ def test_without_lists(world: World) -> None:
 
 
 def test_windows(guests: World) -> None:
-    """What Windows measured of itself is told, by the log and not by what it calls itself."""
+    """Windows's measurements are reported from the log and not from its own description."""
     inner = (Sipa.OSKERNELDEBUG, b"\1"), (Sipa.VBS_HVCI_POLICY, (3).to_bytes(8, "little"))
     data = b"".join(
         kind.to_bytes(4, "little") + len(value).to_bytes(4, "little") + value for kind, value in inner
@@ -353,7 +353,7 @@ def test_windows(guests: World) -> None:
 
 
 def test_policies_read_the_hardware(guests: World) -> None:
-    """A policy names what the hardware says with a dot before it."""
+    """A policy names the hardware's claims with a leading dot."""
     guests.set_policy(
         "AzureGuest",
         "version=1.0; authorizationrules{"
@@ -366,7 +366,7 @@ def test_policies_read_the_hardware(guests: World) -> None:
 
 
 def test_policies_repeat_the_hardware(guests: World) -> None:
-    """A policy may issue what the hardware says under the name that it reads it by, and nothing else."""
+    """A policy may issue a hardware claim under the name that it reads it by, and no other claim."""
     name = "x-ms-isolation-tee.x-ms-attestation-type"
     policy = (
         f'version=1.0; authorizationrules{{=> permit();}}; issuancerules{{c:[type=="{name}"] => ISSUE;}};'

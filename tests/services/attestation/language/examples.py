@@ -26,7 +26,7 @@ EVENTS = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Example:
-    """A policy, claims, and what comes of them; ``token`` None is a refusal."""
+    """A policy, claims, and the result; ``token`` None is a refusal."""
 
     name: str
     policy: str

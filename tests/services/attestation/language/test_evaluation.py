@@ -32,7 +32,7 @@ def test_examples(example: Example) -> None:
 
 
 def test_default_of_sgx() -> None:
-    """The default gives the old names beside the new ones, and asks for Azure's baseline."""
+    """The default issues the old names in addition to the new ones, and requires Azure's baseline."""
     outcome = _run(default_policy("SgxEnclave") or "", SGX)
     assert outcome.issued == {
         "is-debuggable": False,
@@ -53,14 +53,14 @@ def test_defaults_permit(name: str) -> None:
 
 
 def test_default_of_guests_denies_by_claim() -> None:
-    """The default of guests denies a machine without secure boot, and says which rule."""
+    """The default of guests denies a machine without secure boot, and names the rule."""
     outcome = _run(default_policy("AzureGuest") or "", {"secureboot": False})
     with pytest.raises(PolicyError, match=r"rule 5:2: \[type==\"secureboot\", value==false\] => deny\(\);"):
         outcome.require()
 
 
 def test_a_refusal_names_rule_and_claim() -> None:
-    """Whoever is refused reads which condition was not met, and what was there instead."""
+    """A refusal names the unmet condition, and the actual value."""
     outcome = _run('version=1.0; authorizationrules{ [type=="x-ms-sgx-svn", value>=3] => permit(); };', SGX)
     with pytest.raises(PolicyError) as caught:
         outcome.require()
@@ -93,7 +93,7 @@ def test_a_refusal_names_rule_and_claim() -> None:
     ],
 )
 def test_comparisons(test: str, value: object, holds: bool) -> None:
-    """Text, integers and booleans are never taken for one another."""
+    """Text, integers and booleans of equal spelling are different."""
     policy = f'version=1.0; authorizationrules{{ [type=="c", {test}] => permit(); }};'
     assert _run(policy, {"c": value}).permitted is holds
 
@@ -192,7 +192,7 @@ def test_what_cannot_be_asked_of_the_service(rules: str, problem: str) -> None:
 
 
 def test_configuration_comes_before_claims() -> None:
-    """What is asked of the service is the same for all evidence, as it is settled before there is any."""
+    """Configuration is the same for all evidence, since it is evaluated before there is any."""
     policy = _configured(
         '=> issueproperty(type="required_pcr_mask", value=1); '
         '[type=="c"] => issueproperty(type="required_pcr_mask", value=2); '
@@ -268,7 +268,7 @@ def test_a_query_cannot_outlast_patience(name: str) -> None:
 
 
 def test_a_refusal_shows_the_first_of_many() -> None:
-    """Of many rules that did not permit, and many values of a claim, a refusal shows some, and says so."""
+    """Of many unmet rules, and many values of a claim, a refusal shows some, and states that."""
     rules = "".join(f'[type=="c", value=={n}] => permit();' for n in range(100, 120))
     outcome = _run(f"version=1.0; authorizationrules{{{rules}}};", {"c": list(range(20))})
     with pytest.raises(PolicyError) as caught:
@@ -322,7 +322,7 @@ def test_a_query_is_short() -> None:
     ],
 )
 def test_half_a_character(function: str, value: str) -> None:
-    """JSON spells it and no token can say it: whoever brings such a policy hears so."""
+    """JSON can spell it but no token can contain it: setting such a policy is refused."""
     policy = f'version=1.2; authorizationrules{{ => permit(); => add(type="x", value={value}); }};'
     with pytest.raises(PolicyError, match=f"policy: {function}: want whole characters, got half of one$"):
         _run(policy, {})

@@ -241,7 +241,7 @@ def test_azures_words() -> None:
     ],
 )
 def test_warnings(text: str, problem: str) -> None:
-    """What published policies write otherwise than the language is accepted, and told."""
+    """Deviations of published policies from the language are accepted, with a warning."""
     assert any(warned.problem.startswith(problem) for warned in parse(text).warnings)
 
 

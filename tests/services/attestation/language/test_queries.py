@@ -1,4 +1,4 @@
-"""JMESPath in policies answers as its specification says, refuses what it cannot, and is counted."""
+"""JMESPath in policies follows its specification, refuses unsupported parts, and is limited."""
 
 from __future__ import annotations
 

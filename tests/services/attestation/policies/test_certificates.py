@@ -89,7 +89,9 @@ def test_by_a_stranger(isolated: World) -> None:
 
 
 def test_a_key_that_signs_nothing(isolated: World) -> None:
-    """A certificate whose key is not taken is not trusted: of it alone nobody could ever set a policy."""
+    """A certificate with an unsupported key is not trusted: if it were the only one, no policy could be
+    set.
+    """
     weak = Owner("weak", rsa_key(bits=1024))
     answer = change(isolated, "add", f'"{FIRST.certificate_of(weak)}"')
     assert error_of(answer) == (
@@ -136,7 +138,7 @@ def test_an_instance_without(world: World) -> None:
     ],
 )
 def test_bodies_that_are_none(isolated: World, body: str, message: str) -> None:
-    """Each says what is wrong."""
+    """Each refusal states the error."""
     status, code, told = error_of(change(isolated, "add", body))
     assert status == 400
     assert code == ("InvalidOperation" if message[:9] in ("Malformed", "Could not") else "InvalidParameter")

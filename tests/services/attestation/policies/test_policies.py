@@ -1,4 +1,4 @@
-"""Policies of instances: set, read, reset, by whoever may, in every form that Azure's tools write."""
+"""Policies of instances: set, read, reset, by authorised callers, in every form that Azure's tools write."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_azures_own_answer(world: World) -> None:
 
 @pytest.mark.parametrize("kind", ["SgxEnclave", "OpenEnclave", "SevSnpVm", "TdxVm", "AzureGuest", "Tpm"])
 def test_each_kind_has_its_own(world: World, kind: str) -> None:
-    """Every kind of attestation has a policy of its own; a TPM's has none until one is set."""
+    """Every kind of attestation has a separate policy; a TPM's has none until one is set."""
     assert (stored(world, kind) == "") is (kind == "Tpm")
     put(world, unsigned(PERMIT), kind)
     assert stored(world, kind.lower()) == PERMIT
@@ -94,7 +94,9 @@ def headers_of(signer: Owner) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("tool", ["microsoft's tool", "python", "documentation", "with a type"])
 def test_signed_policies(isolated: World, tool: str) -> None:
-    """A policy signed by a trusted key is set, whoever's tool signed it; the signer is told in both forms."""
+    """A policy signed by a trusted key is set, from any signing tool; the signer is returned in both
+    forms.
+    """
     signer = owner("trusted")
     jws = signer.policy(PERMIT, headers_of(signer)[tool])
     claims = isolated.token(put(isolated, jws))
@@ -265,7 +267,7 @@ BAD: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_what_is_no_signed_policy(isolated: World, name: str) -> None:
-    """Nothing but a signature by a trusted key is one; each refusal says why, and nothing changes."""
+    """Only a signature by a trusted key is accepted; each refusal has a reason, and nothing changes."""
     make, want = BAD[name]
     before = stored(isolated)
     status, code, message = error_of(put(isolated, make()))
@@ -302,7 +304,7 @@ def test_too_much(world: World) -> None:
     "path", ["/policies/Nothing", "/policies/SgxEnclave%2f..", "/policies/..", "/policies/"]
 )
 def test_paths_that_lead_nowhere(world: World, path: str) -> None:
-    """A kind that is none, and a path that leads elsewhere, have no policy."""
+    """An unknown kind, and an unknown path, have no policy."""
     answer = world.owner("GET", f"{path}?{VERSION}")
     assert answer.status_code in (400, 404)
     assert "error" in answer.json()

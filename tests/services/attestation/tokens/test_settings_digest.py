@@ -46,7 +46,7 @@ def test_what_its_word_depends_on(members: dict[str, Any]) -> None:
 
 
 def test_every_member_counts_but_those_that_are_named() -> None:
-    """A setting that is added counts, until somebody says that it does not."""
+    """A new setting counts, unless it is listed as not counting."""
     assert set(PLAIN.__struct_fields__) >= LEFT_OUT
     assert changed(location="elsewhere", collateral=(b"{}",)) == digest(PLAIN, ISSUER)
     assert changed(deprecated_names=True) != digest(PLAIN, ISSUER)

@@ -1,4 +1,6 @@
-"""Signing keys: made once, published before they sign, kept while their tokens live, and vouched for."""
+"""Signing keys: made once, published before they sign, kept while their tokens live, and certified by
+evidence.
+"""
 
 from __future__ import annotations
 
@@ -126,7 +128,7 @@ def test_two_services_over_one_store(storage: SealedStore) -> None:
 
 
 def test_a_private_key_is_forgotten(world: World) -> None:
-    """What signs no more is a certificate alone, in the store too."""
+    """A key that no longer signs is only a certificate, in the store too."""
     from kluis.services.attestation.tokens.settings_digest import digest
     from kluis.services.attestation.tokens.signing import TABLE
 
@@ -164,7 +166,7 @@ def vouching_on(platform: Forge) -> Callable[[bytes], Evidence]:
 
 
 def test_evidence_of_a_platform_that_was_certified_anew(storage: SealedStore) -> None:
-    """A service that starts again on a platform with another certificate vouches for its keys anew."""
+    """A service that restarts on a platform with another certificate gets new evidence for its keys."""
     (first,) = keys(World(storage, vouch=vouching_on(INTEL)))
     (same,) = keys(World(storage, vouch=vouching_on(INTEL)))
     assert same == first
@@ -188,7 +190,7 @@ def key_id_of(spki: bytes) -> str:
 
 
 def test_vouched_for_by_the_enclave(storage: SealedStore) -> None:
-    """The certificate carries the enclave's evidence, and whoever relies on the key can check it."""
+    """The certificate carries the enclave's evidence, and a relying party can check it."""
     world = World(storage, vouch=vouching_on(INTEL))
     der = base64.b64decode(keys(world)[0]["x5c"][0])
     found = vouching.check(

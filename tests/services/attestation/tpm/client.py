@@ -36,14 +36,14 @@ PERMIT = "version=1.2; authorizationrules{ => permit(); }; issuancerules{ ISSUE 
 
 
 def world_of(storage: Storage, **settings: Any) -> World:
-    """A service that trusts the TPM's maker."""
+    """A service that trusts the TPM's vendor."""
     issuers = x509.split_pem(CHAIN, "chain")
     roots = (Root(ROOT, ProtectionLevel.VTPM),)
     return World(storage, roots=roots, tpm_issuers=issuers, collateral=(), **settings)
 
 
 def jwk_text(key: rsa.RSAPrivateKey) -> str:
-    """A key's JWK, with spaces as a client of its own may write it."""
+    """A key's JWK, with spaces as another client may write it."""
     n = key.public_key().public_numbers().n
     return json.dumps({"kty": "RSA", "n": b64u(n.to_bytes(256, "big")), "e": "AQAB"})
 
@@ -56,7 +56,7 @@ def signed(header: dict[str, Any], payload: str, key: rsa.RSAPrivateKey = KEY) -
 
 
 class Client:
-    """One machine, and the service that it asks.
+    """One machine, and its attestation service.
 
     Args:
         world: the service.
@@ -95,7 +95,7 @@ class Client:
         return hashlib.sha256(jwk.encode() + b"\0" + self.challenge).digest()
 
     def attestation(self, extra: bytes, **changes: Any) -> dict[str, Any]:
-        """What the TPM says, in version 2."""
+        """The TPM's attestation, in version 2."""
         pcrs = changes.pop("pcrs_quoted", ALL)
         message, signature = self.quoted(extra, pcrs, changes.pop("clock", CLOCK))
         n = AK.public_key().public_numbers().n
@@ -116,7 +116,7 @@ class Client:
         }
 
     def data(self, said: dict[str, Any], key: str, **changes: Any) -> str:
-        """What a request says, as text: the key stands in it as it is."""
+        """A request's data, as text: the key is in it unchanged."""
         given = {
             "rp_id": "https://relying.example",
             "rp_data": "cnA",

@@ -131,7 +131,7 @@ def test_what_comes_twice(tpms: World) -> None:
 
 
 def test_an_event_that_somebody_else_hashed(tpms: World) -> None:
-    """Where the digest is over a tag's value alone, its first bytes are the log keeper's: nothing is told."""
+    """If the digest only covers a tag's value, the log keeper chose its first bytes: nothing is reported."""
     issue(tpms, 'c:[type=="events"] => issue(type="out", value=c.value);')
     kind, value = BOUNDARY
     other = event(12, EventType.EVENT_TAG, raw(kind, value), over=value, banks=(HashId.SHA256,))
@@ -223,7 +223,7 @@ def test_a_linux_log_that_does_not_replay(tpms: World) -> None:
 
 
 def test_the_boot_before(tpms: World) -> None:
-    """A machine that resumed tells of its boot as well: the same key, quoted earlier, of the same boot."""
+    """A machine that resumed reports its boot as well: the same key, quoted earlier, of the same boot."""
     issue(tpms, asked("length(Events)", "boot", "bootEvents") + asked("length(Events)", "now"))
     client = Client(tpms)
     earlier = dataclasses.replace(forge.CLOCK, milliseconds=forge.CLOCK.milliseconds - 1)

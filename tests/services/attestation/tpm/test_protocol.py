@@ -76,7 +76,7 @@ def test_challenges(tpms: World) -> None:
 
 
 def test_a_request_whose_key_is_quoted(tpms: World) -> None:
-    """The report confirms the key, repeats what the relying party gave, and says what the policy issues."""
+    """The report confirms the key, repeats the relying party's data, and has the policy's claims."""
     client = Client(tpms)
     token = client.token(client.v2())
     claims = tpms.verified(token)
@@ -121,7 +121,7 @@ def test_a_request_whose_key_is_quoted(tpms: World) -> None:
 
 
 def test_windows_modes(tpms: World) -> None:
-    """What Windows measured of its modes is told; what it did not measure is not known to be good."""
+    """Windows's measured modes are reported; unmeasured ones are not known to be good."""
     modes = sipa((Sipa.BOOTDEBUGGING, b"\0"), (Sipa.SAFEMODE, b"\0"), (Sipa.WINPE, b"\1"),
                  (Sipa.VBS_VSM_REQUIRED, b"\1"))  # fmt: skip
     client = Client(tpms, boot(b"\1", modes))
@@ -147,7 +147,7 @@ def test_version_1(tpms: World) -> None:
     assert claims["out-secureBootEnabled"] is True
     jwk = json.loads(jwk_text(KEY))
     assert claims["cnf"] == {"jwk": jwk}
-    # The quote is over the challenge alone, so nothing binds the key, and the token says so.
+    # The quote only covers the challenge, so nothing binds the key, and the token states that.
     assert claims["x-kluis-key-binding"] == "none"
     assert json.loads(claims["out-x-ms-tpm-request-key"]) == {"jwk": jwk}
     bound = client.report(client.v1(client.bound(jwk_text(KEY))))
@@ -188,7 +188,7 @@ def test_pcrs_that_a_policy_wants(tpms: World) -> None:
 
 
 def test_a_key_that_nobody_vouches_for(storage: SealedStore) -> None:
-    """It needs a certificate; where the policy asks for none, the service must be told to attest it."""
+    """It needs a certificate; if the policy requires none, the service must be configured to attest it."""
     world = world_of(storage)
     issue(world, "")
     bare: Callable[[Client], str] = lambda client: client.v2(tpm={"aik_cert": ""})  # noqa: E731
@@ -227,7 +227,7 @@ def test_pcrs_are_for_reading_only(tpms: World) -> None:
 
 
 def test_a_clients_own_claims(tpms: World) -> None:
-    """What a client says of itself is under a prefix, and of issuer CustomClaim: never the service's word."""
+    """A client's statements about itself have a prefix, and the issuer CustomClaim: never the service's."""
     claims = [{"name": "secureBootEnabled", "value": True}, {"name": "OSName", "value": "Win"}]
     issue(
         tpms,
@@ -241,7 +241,7 @@ def test_a_clients_own_claims(tpms: World) -> None:
 
 
 def test_who_may(tpms: World) -> None:
-    """A bearer token is wanted, unless the instance says that it does not matter."""
+    """A bearer token is required, unless the instance is configured not to."""
     client = Client(tpms)
     assert error_of(client.send({"request": client.v2()}, headers=False))[:2] == (401, "Unauthorized")
     group = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Attestation/attestationProviders"
@@ -264,13 +264,13 @@ def flip(name: str) -> Callable[[dict[str, Any]], None]:
 
 
 def retyped(jws: str, **header: Any) -> str:
-    """A request with another header, signed anew by its key."""
+    """A request with another header, signed again by its key."""
     payload = from_b64u(jws.split(".")[1]).decode()
     return signed({"alg": "PS256", "typ": "attReqV2", **header}, payload)
 
 
 def beside_its_certificate(said: dict[str, Any]) -> None:
-    """Quote by a key of one's own, beside another's certificate."""
+    """A quote by one key, next to the certificate of another."""
     other = rsa_key()
     said["aik_pub"] = json.loads(jwk_text(other))
     said["signature"] = b64u(sign(other, from_b64u(said["quote"])).encode())
@@ -441,7 +441,7 @@ def test_a_vbs_enclave(tpms: World, version: int) -> None:
 
 
 def test_a_kernels_key_that_came_later(tpms: World) -> None:
-    """A key that a running system measured is none of the secure kernel's, whatever the log calls the end."""
+    """A key measured by a running system is not the secure kernel's, whatever the log calls the end."""
     kernel = rsa_key()
     closed = event(12, EventType.SEPARATOR, b"WBCL", banks=(HashId.SHA256,))
     disguised = dataclasses.replace(closed, kind=EventType.EVENT_TAG)
@@ -454,7 +454,7 @@ def test_a_kernels_key_that_came_later(tpms: World) -> None:
 
 
 def test_a_kernels_key_that_somebody_else_hashed(tpms: World) -> None:
-    """Where the digest is over a tag's value alone, its first bytes are the log keeper's: no key is read."""
+    """If the digest only covers a tag's value, the log keeper chose its first bytes: no key is read."""
     kernel = rsa_key()
     kind, value = idks(kernel)
     data = kind.to_bytes(4, "little") + len(value).to_bytes(4, "little") + value
@@ -465,7 +465,7 @@ def test_a_kernels_key_that_somebody_else_hashed(tpms: World) -> None:
 
 
 def test_a_debug_enclave(tpms: World, storage: SealedStore) -> None:
-    """An enclave that its host can open is attested where the service is told to, and not else."""
+    """An enclave that its host can open is attested only if the service is configured to."""
     kernel = rsa_key()
     client = Client(tpms, boot(b"\1", sipa(idks(kernel))))
     assert client.refused(vbs_request(client, kernel, flags=4))[1] == (
@@ -477,7 +477,7 @@ def test_a_debug_enclave(tpms: World, storage: SealedStore) -> None:
 
 
 def test_other_keys(tpms: World) -> None:
-    """Keys beside the request's are told to the policy, with what the TPM promises of each."""
+    """Keys in addition to the request's are claims for the policy, with the TPM's properties of each."""
     other = rsa_key()
     issue(tpms, 'c:[type=="x-ms-tpm-other-keys"] => issue(type="others", value=c.value);')
     client = Client(tpms)

@@ -110,7 +110,7 @@ def test_keys_that_are_none(jwk: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize("exponent", [3, 17])
 def test_keys_of_another_exponent(exponent: int) -> None:
-    """A key is made with the exponent that was asked for, signs, and its signature holds."""
+    """A key is made with the requested exponent, signs, and its signature verifies."""
     made = World().ok("POST", "/keys/k/create", {"kty": "RSA-HSM", "public_exponent": exponent})
     assert b64.decode_url(made["key"]["e"], "e") == bytes([exponent])
     key = material.generate("RSA", size=None, crv=None, exponent=exponent).secret
@@ -137,7 +137,7 @@ def test_what_is_released_is_what_was_brought() -> None:
 
 
 def test_nothing_shows_its_material() -> None:
-    """Neither the repr of material nor that of a stored version says more than what kind it is."""
+    """Neither the repr of material nor that of a stored version has more than its kind."""
     made = material.generate("oct", size=256, crv=None, exponent=None)
     version = KeyVersion(
         id="0" * 32, kty="oct", secret=made.secret, public={}, size=256, key_ops=(), created=0, updated=0

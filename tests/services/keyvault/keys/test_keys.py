@@ -88,7 +88,9 @@ def test_what_is_not_made(asked: Any, message: str) -> None:
 
 
 def test_what_is_just_within_bounds() -> None:
-    """Fifteen tags, and a beginning or an end alone, are taken; a key works from its beginning to its end."""
+    """Fifteen tags, and only a beginning or an end, are accepted; a key works from its beginning to its
+    end.
+    """
     world = World()
     tags = {str(at): "v" * 256 for at in range(15)}
     assert create(world, tags=tags)["tags"] == tags
@@ -153,7 +155,7 @@ def test_a_mutable_policy_changes_for_the_name() -> None:
 
 
 def test_every_change_of_a_policy_is_on_record() -> None:
-    """A policy that comes with a new version holds of the old ones, too, and the record says so."""
+    """A policy that comes with a new version applies to the old ones, too, and the record has it."""
     world = World()
     world.exportable()
     world.exportable()

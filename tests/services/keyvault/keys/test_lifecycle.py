@@ -49,7 +49,7 @@ def test_purged_is_gone() -> None:
 
 
 def test_time_purges() -> None:
-    """Once its days are over a deleted key is gone, whoever asks, and its name is free."""
+    """Once its days are over a deleted key is gone, for every caller, and its name is free."""
     world = World(recoverable_days=7)
     made = world.ok("POST", "/keys/k/create", {"kty": "EC"})
     assert made["attributes"]["recoveryLevel"] == "CustomizedRecoverable+Purgeable"
@@ -95,7 +95,7 @@ def test_backup_brings_back_every_version() -> None:
 
 @pytest.mark.parametrize("at", [0, 8, 9, 30, -1])
 def test_a_changed_backup(at: int) -> None:
-    """A backup with one bit changed is none."""
+    """A backup with one bit changed is refused."""
     world = World()
     world.ok("POST", "/keys/k/create", {"kty": "EC"})
     blob = bytearray(b64.decode_url(world.ok("POST", "/keys/k/backup")["value"], "blob"))

@@ -79,7 +79,7 @@ def test_rotating_an_exponent_that_is_not_made_here() -> None:
 
 
 def test_a_policy_is_kept_and_gives_new_versions_their_end() -> None:
-    """What a policy says of its versions' life is what a rotated version gets."""
+    """A rotated version gets the lifetime in the policy."""
     world = World()
     world.ok("POST", "/keys/k/create", {"kty": "EC"})
     assert world.ok("GET", "/keys/k/rotationpolicy") == {
@@ -98,7 +98,7 @@ def test_a_policy_is_kept_and_gives_new_versions_their_end() -> None:
 
 
 def test_a_policy_that_says_nothing_is_the_usual_one() -> None:
-    """An empty one is; a notification of its own takes the usual one's place; who set it is on record."""
+    """An empty policy is the default; a notification replaces the default's; its author is on record."""
     world = World()
     world.ok("POST", "/keys/k/create", {"kty": "EC"})
     for empty in ({}, {"lifetimeActions": []}, {"lifetimeActions": None, "attributes": {}}):

@@ -1,4 +1,4 @@
-"""What a vault does by itself, by a clock that the test moves: on the sealed store, with instances beside."""
+"""A vault's own tasks, by a clock that the test moves: on the sealed store, with several instances."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_rotation_before_expiry(store: Open) -> None:
 
 @pytest.mark.parametrize("change", ["disable", "delete", "purge", "replace", "policy"])
 def test_what_is_not_due_any_more(change: str, store: Open) -> None:
-    """A key that was disabled or deleted is left alone; so is one that has a new version, or another rule."""
+    """A disabled or deleted key is not rotated; nor is one with a new version, or another rule."""
     world = World(storage=store())
     due(world)
     world.clock.at = NOW + timedelta(days=80)
@@ -182,7 +182,7 @@ def test_what_is_not_due_any_more(change: str, store: Open) -> None:
 
 
 def test_instances_rotate_once(store: Open) -> None:
-    """Of instances that are knocked at in one moment, one rotates each key, and one entry says so."""
+    """If several instances run their tasks at once, one rotates each key, and one entry records it."""
     worlds = [World(storage=store())]
     worlds += [World(storage=store(), maker=worlds[0].maker) for _ in range(2)]
     names = [f"k{number}" for number in range(4)]
@@ -230,7 +230,7 @@ def test_an_instance_that_saw_it_first_is_not_followed() -> None:
 
 
 def test_an_entry_that_is_not_so_any_more() -> None:
-    """What is due is the key's own affair: an entry that says so of one that is not has nothing done."""
+    """The key decides what is due: an outdated entry has no effect."""
     world = World(storage=MemoryStorage())
     for days, name in ((50, "late"), (40, "soon")):
         world.ok("POST", f"/keys/{name}/create", {"kty": "EC", "attributes": {"exp": AT + days * DAY}})
@@ -279,7 +279,7 @@ def test_a_clock_that_is_set_back(store: Open) -> None:
 
 
 def test_a_backup_brings_its_policy(store: Open) -> None:
-    """A key that comes back from a backup is due when its policy says so."""
+    """A key restored from a backup is due by its policy."""
     world = World(storage=store())
     due(world)
     blob = world.ok("POST", "/keys/k/backup")["value"]
@@ -292,7 +292,9 @@ def test_a_backup_brings_its_policy(store: Open) -> None:
 
 
 def test_a_key_that_is_about_to_expire(store: Open, caplog: pytest.LogCaptureFixture) -> None:
-    """It is told once: to the record by name, to the log and the metrics without; another expiry anew."""
+    """It is reported once: to the record by name, to the log and the metrics without; another expiry
+    again.
+    """
     caplog.set_level(logging.INFO, "kluis.services")
     world = World(storage=store())
     exp = AT + 100 * DAY
@@ -319,7 +321,7 @@ def test_a_key_that_is_about_to_expire(store: Open, caplog: pytest.LogCaptureFix
 
 
 def test_a_policy_says_when_it_is_told(store: Open) -> None:
-    """By its own time; and a key that is rotated in time is not told of."""
+    """At the policy's time; and a key that is rotated in time is not reported."""
     world = World(storage=store())
     notify = {"trigger": {"timeBeforeExpiry": "P20D"}, "action": {"type": "Notify"}}
     for name, actions in (("told", [notify]), ("turned", [notify, rotate_after("P60D")])):
@@ -334,7 +336,7 @@ def test_a_policy_says_when_it_is_told(store: Open) -> None:
 
 
 def test_one_keys_trouble_is_no_others() -> None:
-    """A record that cannot be read is told by its error's code, and the next key is rotated all the same."""
+    """An unreadable record is reported by its error's code, and the next key is still rotated."""
     world = World(storage=MemoryStorage())
     for name in ("a", "b"):
         due(world, name)
@@ -363,7 +365,7 @@ def test_a_store_that_is_away() -> None:
 
 
 def test_one_knock_at_a_time() -> None:
-    """A host that knocks while something is being done has nothing done beside it."""
+    """A second run of the tasks during the first does nothing."""
     world = World(storage=MemoryStorage())
     due(world)
     world.clock.at = NOW + timedelta(days=90)

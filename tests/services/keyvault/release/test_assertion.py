@@ -1,4 +1,4 @@
-"""Environment assertions: each step of the check refuses what breaks it alone."""
+"""Environment assertions: each step of the check refuses what breaks only it."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_step_3_keys_of_others() -> None:
 
 
 def test_step_3_a_forger_with_keys_in_the_header() -> None:
-    """Who signs with a key of their own gains nothing by handing the key along."""
+    """A key sent in the header is not used for its own signature."""
     token = sign(claims(), {"jku": f"{AUTHORITY}/certs"}, OTHER_KEY)
     assert refused(AuthenticityError, token) == "token: is not signed by the key 'one'"
 

@@ -110,7 +110,7 @@ def test_whoever_comes_while_keys_are_fetched_waits_for_them() -> None:
 
 
 def test_an_issuer_that_is_no_authority() -> None:
-    """Nothing is fetched for whoever is no authority."""
+    """Nothing is fetched for an issuer that is not an authority."""
     host = Host()
     with pytest.raises(AuthenticityError) as refused:
         ring(host).key("https://evil.example", "one", NOW)
@@ -121,7 +121,7 @@ def test_an_issuer_that_is_no_authority() -> None:
 
 
 def test_a_clock_that_goes_back() -> None:
-    """A clock that is set back makes keys be fetched again, not believed for ever."""
+    """After a clock is set back, keys are fetched again, not trusted endlessly."""
     host = Host()
     keyring = ring(host)
     keyring.key(AUTHORITY, "one", NOW)
@@ -174,7 +174,7 @@ def test_a_clock_that_goes_back() -> None:
 def test_documents_that_are_none(
     url: str, document: bytes, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An authority whose documents are not what they should be vouches for nothing, for a while."""
+    """An authority with malformed documents is not trusted, for a while."""
     host = Host()
     host.documents[url] = document
     keyring = ring(host)
@@ -230,7 +230,9 @@ def test_pinned_keys_are_never_fetched() -> None:
 
 
 def test_an_attested_authority_without_evidence() -> None:
-    """Whatever the host hands out, a key without its enclave's evidence is none of an attested authority."""
+    """Whatever the host sends, a key without its enclave's evidence is not accepted for an attested
+    authority.
+    """
     host = Host()
     keyring = ring(host, attested())
     with pytest.raises(UnavailableError) as refused:

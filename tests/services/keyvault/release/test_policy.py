@@ -77,7 +77,7 @@ def test_names_lead_into_objects(name: str, claims: dict[str, Any], met: bool) -
 
 
 def test_all_any_and_nesting() -> None:
-    """Groups nest, and each means what it says."""
+    """Groups nest, and each has its meaning."""
     a, b, c = (claim(name, "1") for name in "abc")
     nested = policy(a, {"anyOf": [b, {"allOf": [c, b]}]})
     assert meets(nested, {"a": 1, "b": 1})
@@ -265,7 +265,7 @@ def test_conditions_are_counted_across_groups() -> None:
 
 @pytest.mark.parametrize("rest", [{}, {"condition": "equals"}, {"value": "1"}])
 def test_half_a_condition(rest: dict[str, Any]) -> None:
-    """A condition without a value, in either style, is none."""
+    """A condition without a value, in either style, is refused."""
     with pytest.raises(BadParameter, match="want claim and equals, got"):
         parse(policy({"claim": "a", **rest}))
 
@@ -313,13 +313,13 @@ def test_numbers_that_are_not_whole(written: str, claimed: Any, met: bool) -> No
 
 @pytest.mark.parametrize("written", ["1e300", "1e999", "-9007199254740992.0", "NaN", "Infinity"])
 def test_numbers_that_are_none(written: str) -> None:
-    """A number so large that others are equal to it is refused, and so is what is none."""
+    """A number so large that others are equal to it is refused, and so is a malformed one."""
     with pytest.raises(BadParameter, match=r"AKV\.SKR\.1004: "):
         parse(b'{"anyOf":[{"authority":"https://a","allOf":[{"claim":"a","equals":%s}]}]}' % written.encode())
 
 
 def test_a_name_twice_is_refused() -> None:
-    """A policy that readers may read in two ways is none."""
+    """A policy that can be read in two ways is refused."""
     with pytest.raises(BadParameter):
         parse(b'{"anyOf":[{"authority":"https://a","allOf":[{"claim":"a","equals":"1","equals":"2"}]}]}')
 
@@ -351,5 +351,5 @@ def test_only_our_errors_escape(value: Any) -> None:
 
 @given(st.dictionaries(st.text(max_size=4), values, max_size=4), st.text(min_size=1, max_size=6))
 def test_any_claims_can_be_judged(claims: dict[str, Any], name: str) -> None:
-    """Whatever an authority says, it meets a policy or it does not."""
+    """For any claims, a policy is met or not met."""
     judge(parse(policy(claim(name, "1"))), AUTHORITY, claims)

@@ -1,4 +1,4 @@
-"""The key that signs releases: its certificate is its issuer's or its own, and evidence stands beside it."""
+"""The key that signs releases: its certificate is its issuer's or self-signed, with evidence."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_header_is_azures() -> None:
 
 
 def test_a_statement_is_no_release() -> None:
-    """What is said of a key has a type of its own."""
+    """A statement about a key has a different type."""
     signer = Signer(None, lambda _: None, NOW, NAME)
     assert signed(signer, signer.state({}))[0]["typ"] == "kluis-key+jwt"
 

@@ -1,4 +1,4 @@
-"""The record: chained, in one change with what it tells of, and kept whole whoever comes at once."""
+"""The record: chained, written in one change with its event, and complete with concurrent callers."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_what_is_not_kept_is_told(fault: Exception) -> None:
 
 
 def test_what_follows_is_of_the_change_that_is_kept() -> None:
-    """A change that runs twice is followed once, from its last run; who fails fails alone."""
+    """A change that runs twice is followed once, from its last run; each failure affects only one caller."""
     storage = MemoryStorage()
     storage.twice = True
     recorder, found, followed = Recorder(storage), [], []

@@ -1,4 +1,4 @@
-"""A host that sets its clock ahead ends no deleted key: a vault's own time goes by another clock."""
+"""A host that sets its clock ahead ends no deleted key: a vault's time comes from another clock."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_starting_anew_is_no_faster() -> None:
 
 
 def test_a_clock_that_was_ahead_before() -> None:
-    """What was believed of a clock set ahead counts for no key that is deleted once it was set back."""
+    """Time from a clock that was ahead does not count for a key deleted after it was set back."""
     world = _deleted(HostsClock())
     world.clock.at += 90 * DAY
     _knock(world, DAY, steps=24)

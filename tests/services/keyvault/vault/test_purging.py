@@ -56,7 +56,7 @@ def listed(world: World, name: str = "k") -> list[str]:
 
 
 def recorded(world: World) -> list[str]:
-    """What the record tells of, in order."""
+    """The events of the record, in order."""
     return [each["operation"] for each in world.ok("GET", "/audit", roles=AUDITOR)["value"]]
 
 
@@ -148,7 +148,9 @@ def nobody_has(world: World) -> None:
 @pytest.mark.parametrize("after", [1, 2, 4])
 @pytest.mark.parametrize("who", ["create", "restore", "knock"])
 def test_a_purge_that_is_cut_short(after: int, who: str) -> None:
-    """What is begun is over for the key: nobody has it back, and whoever comes a minute later ends it."""
+    """A purge that began is final for the key: it cannot be recovered, and a caller a minute later ends
+    it.
+    """
     world = World(storage=Failing())
     world.ok("POST", "/keys/k/create", {"kty": "EC"})
     fill(world, 2200)
@@ -245,7 +247,7 @@ def test_one_who_comes_while_a_key_is_brought_back(who: str) -> None:
 
 
 def test_what_was_deleted_long_ago_is_forgotten(store: SealedStore) -> None:
-    """Its days over, nothing of a key is left once the host has knocked, and the record says so."""
+    """After its days, nothing of a key is left once the tasks ran, and the record has it."""
     world = World(storage=store, recoverable_days=7)
     world.exportable()
     fill(world)

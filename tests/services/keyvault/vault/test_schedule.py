@@ -52,7 +52,7 @@ def test_durations(duration: str, seconds: int) -> None:
     "text", ["", "P", "PT", "P1", "P1DT", "1D", "p1d", "P1W", "P-1D", "P1.5D", "P1D1Y", " P1D", "P١D"]
 )
 def test_what_is_no_duration(text: str) -> None:
-    """Anything else is none."""
+    """Any other text is refused."""
     with pytest.raises(BadParameter, match="want an ISO 8601 duration"):
         schedule.seconds(text, "it")
 
@@ -69,7 +69,7 @@ def test_rotation_before_expiry() -> None:
 
 
 def test_notification() -> None:
-    """Before the expiry, by default thirty days; once told, only another expiry is told of."""
+    """Before the expiry, by default thirty days; after that, only another expiry is reported."""
     end = CREATED + 50 * DAY
     assert schedule.notify_at(record(exp=end)) == CREATED + 20 * DAY
     assert schedule.notify_at(record()) is None

@@ -62,14 +62,14 @@ def world() -> World:
 
 
 def released(world: World, name: str, key: Any = None) -> tuple[int, str]:
-    """Ask for a key by the word of whoever signs with ``key``: status, and why not."""
+    """Request a key with an assertion signed by ``key``: status, and the reason of a refusal."""
     token = sign(claims()) if key is None else sign(claims(), key=key)
     answer = world.release(token, name)
     return answer.status_code, "" if answer.status_code == 200 else json.dumps(answer.json())
 
 
 def test_no_start_alone_changes_anything(world: World) -> None:
-    """Without consent the vault starts as it was, whoever approved what else."""
+    """Without consent the vault starts unchanged, whatever else was approved."""
     with pytest.raises(PolicyError) as refused:
         again(world, OTHER)
     assert refused.value.code == "vault_trust"
@@ -99,7 +99,7 @@ def test_an_approved_set_is_adopted_once(world: World) -> None:
 
 
 def test_a_set_that_does_not_start_is_not_adopted(world: World) -> None:
-    """Keys that are none are told before a vault takes them: nobody would be left to agree to others."""
+    """Malformed keys are reported before a vault adopts them: nobody could then approve others."""
     broken = Pinned("https://elsewhere.example", '{"keys":[]}')
     approved(world, PINNED, broken)
     with pytest.raises(UsageError, match=r"authority https://elsewhere\.example: JWKS: want 1 to 32 keys"):
@@ -152,7 +152,7 @@ def test_what_an_instance_means() -> None:
 
 
 def test_a_policy_that_is_set_anew_means_what_is_there_now(world: World) -> None:
-    """An officer may set a policy anew where it can change; an immutable one keeps its meaning for ever."""
+    """An officer may set a mutable policy again; an immutable one keeps its meaning permanently."""
     approved(world, OTHER)
     new = again(world, OTHER)
     rule = {"release_policy": {"data": b64.encode_url(policy())}}
@@ -178,7 +178,7 @@ def test_the_way_back_opens_what_waited(world: World) -> None:
 
 
 def test_an_authority_that_stays_is_believed_on(world: World) -> None:
-    """Where one is added beside it, a key is released as before; the one that was added gets none."""
+    """If one is added, a key is released as before; the added one gets none."""
     approved(world, PINNED, ELSEWHERE)
     new = again(world, PINNED, ELSEWHERE)
     assert released(new, "hard")[0] == 200

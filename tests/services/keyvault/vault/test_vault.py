@@ -81,7 +81,7 @@ def test_days(days: int) -> None:
 
 
 def test_a_record_of_another_format() -> None:
-    """What was sealed here was written here: another format is a bug of ours, and says nothing to callers."""
+    """Sealed data was written by us: another format is our bug, and discloses nothing to callers."""
     storage = MemoryStorage()
     start(storage)
     (place,) = storage.rows

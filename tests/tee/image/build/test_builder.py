@@ -55,7 +55,7 @@ def files(path: Path, layer: str) -> dict[str, bytes]:
 
 
 def test_a_whole_image(tmp_path: Path, shared: Path) -> None:
-    """An image of a folder with app.py is launchable, verified, and says what it was made of."""
+    """An image of a folder with app.py is launchable, verified, and lists its contents."""
     built = made(samples.application(tmp_path / "hello"), shared)
     with built.path.open("rb") as f:
         found = read_image(f)
@@ -73,7 +73,7 @@ def test_a_whole_image(tmp_path: Path, shared: Path) -> None:
 
 
 def test_holds_no_path_of_this_machine(tmp_path: Path, shared: Path) -> None:
-    """Neither the folder, nor the cache, nor where Kluis is installed stands in the image's modules."""
+    """Neither the folder, nor the cache, nor Kluis's own location is in the image's modules."""
     built = made(samples.application(tmp_path / "hello"), shared)
     for layer in ("kluis", "app"):
         for path, data in files(built.path, layer).items():
@@ -119,7 +119,7 @@ def test_the_same_bytes_anywhere_any_day(tmp_path: Path, shared: Path) -> None:
 
 
 def test_debug_is_not_in_the_measurement(tmp_path: Path, shared: Path) -> None:
-    """The debug build measures the same, and its signature says debug."""
+    """The debug build has the same measurement, and its signature has the debug flag."""
     folder = samples.application(tmp_path / "hello")
     plain = image.measure(made(folder, shared).path)
     debug = image.measure(made(folder, shared, debug=True).path)
@@ -128,7 +128,7 @@ def test_debug_is_not_in_the_measurement(tmp_path: Path, shared: Path) -> None:
 
 
 def test_what_is_never_code(tmp_path: Path, shared: Path) -> None:
-    """Keys, images, version control, caches and what says how to build stay out, this build's too."""
+    """Keys, images, version control, caches and build settings stay out, this build's too."""
     folder = samples.application(
         tmp_path / "hello", data__txt="kept", notes__md="out", kluis__toml='exclude = ["*.md"]'
     )
@@ -154,7 +154,7 @@ def test_a_folder_of_wheels_is_no_code(tmp_path: Path, shared: Path) -> None:
 
 
 def test_a_file_that_is_left_out_for_its_name(tmp_path: Path, shared: Path) -> None:
-    """What might be a key stays out and is told, but for the key that signs and what the author excludes."""
+    """Possible keys stay out and are reported, except the signing key and what the author excludes."""
     folder = samples.application(
         tmp_path / "hello",
         kluis__toml='exclude = ["old/*"]',
@@ -201,7 +201,7 @@ def test_stale_bytecode_is_compiled_anew(tmp_path: Path, shared: Path) -> None:
     ],
 )
 def test_a_file_that_an_image_does_not_take(tmp_path: Path, shared: Path, name: str, message: str) -> None:
-    """Start-up hooks, bare bytecode and modules that can never be imported are refused by name."""
+    """Start-up hooks, bare bytecode and modules that can never be imported are refused, with their names."""
     folder = samples.application(tmp_path / "hello")
     (folder / name).write_text("")
     with pytest.raises(UsageError) as caught:
@@ -210,7 +210,7 @@ def test_a_file_that_an_image_does_not_take(tmp_path: Path, shared: Path, name: 
 
 
 def test_nothing_to_run(tmp_path: Path, shared: Path) -> None:
-    """A folder without the entry point's module says which file is wanted."""
+    """For a folder without the entry point's module the error names the missing file."""
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError) as caught:
         made(tmp_path / "empty", shared)
@@ -242,7 +242,7 @@ def test_nothing_to_run(tmp_path: Path, shared: Path) -> None:
 
 
 def test_a_failed_build_leaves_what_was_there(tmp_path: Path, shared: Path) -> None:
-    """A build that fails touches neither the image nor the key, and leaves no file beside them."""
+    """A failed build changes neither the image nor the key, and leaves no other file."""
     folder = samples.application(tmp_path / "hello")
     out, key = tmp_path / "out.kluis", tmp_path / "author.pem"
     out.write_bytes(b"the old one")

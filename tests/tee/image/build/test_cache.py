@@ -1,4 +1,4 @@
-"""The cache is the user's alone, and cleans up after builds that were killed."""
+"""The cache is private to the user, and cleans up after builds that were killed."""
 
 from __future__ import annotations
 

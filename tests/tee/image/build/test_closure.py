@@ -1,4 +1,4 @@
-"""An image carries the modules of Kluis that its application reaches, and says how much that is."""
+"""An image carries the modules of Kluis that its application reaches, and reports their size."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.tee.image import samples
 OWN = inside.layer()
 HELLO = Path(kluis.__file__).parents[2] / "examples" / "hello"
 MOST_LINES = 15_000
-"""Of Kluis, in the image of the first example: what somebody who trusts its measurement has to read."""
+"""Lines of Kluis in the image of the first example: what a person who trusts its measurement has to read."""
 
 
 def read(text: str, path: str = "a/b.py") -> dict[str, Any]:
@@ -74,7 +74,7 @@ def test_what_is_no_python(text: str) -> None:
 
 
 def graph(**modules: str) -> Graph:
-    """Modules by name, with ``__`` for a dot; one whose text says so is a package."""
+    """Modules by name, with ``__`` for a dot; one whose text has that marker is a package."""
     named = {name.replace("__", "."): text for name, text in modules.items()}
     packages = {name for name in named if any(other.startswith(f"{name}.") for other in named)}
     trusted = {
@@ -227,7 +227,7 @@ def test_a_source_takes_too_long_to_read(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_the_hello_image_is_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """``kluis measure`` says how much source an image carries; the first example's has little of Kluis."""
+    """``kluis measure`` prints the size of an image's source; the first example's has little of Kluis."""
     built = build(HELLO, tmp_path / "hello.kluis")
     assert run(["measure", str(built.path), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["source"]
@@ -276,7 +276,7 @@ def folder(path: Path, text: str, settings: str = "") -> Path:
 
 
 def test_a_module_that_is_missing(tmp_path: Path) -> None:
-    """An image that lacks a module names it, and the line that adds it; with the line it is there."""
+    """The error for a missing module names it, and the line that adds it; with the line it is there."""
     key = tmp_path / "author.pem"
     lacks = build(folder(tmp_path / "lacks", LATE), tmp_path / "lacks.kluis", key).path
     with load(lacks, insecure_allow_missing=ALLOWED) as enclave:
@@ -294,7 +294,7 @@ def test_a_module_that_is_missing(tmp_path: Path) -> None:
 
 
 def test_a_module_that_is_missing_as_it_starts(tmp_path: Path) -> None:
-    """The build says so already, where the application imports it at once."""
+    """The build reports it already, if the application imports it at once."""
     text = LATE + "\nimportlib.import_module('kluis.' + 'cleanroom')\n"
     with pytest.raises(UsageError, match=r"app:app: kluis\.cleanroom: is not in this image") as raised:
         build(folder(tmp_path / "lacks", text), tmp_path / "lacks.kluis", tmp_path / "author.pem")

@@ -51,7 +51,7 @@ def test_a_large_string_table(tmp_path: Path) -> None:
     "data", [b"", b"#!/bin/sh\n", b"\x7fELF", DATA[:4] + b"\x01" + DATA[5:], b"\x7fELF" * 30]
 )
 def test_not_for_this_loader(tmp_path: Path, data: bytes) -> None:
-    """Scripts, stubs and objects for other machines are told apart, not understood."""
+    """Scripts, stubs and objects for other machines are recognised, not parsed."""
     path = tmp_path / "x"
     path.write_bytes(data)
     assert elf.read(path) is None

@@ -44,7 +44,7 @@ def _outside(name: str) -> bool:
 
 
 def test_nothing_of_who_installed_it() -> None:
-    """Of a distribution's records, only what it says of itself goes in."""
+    """Of a distribution's records, only its own metadata goes in."""
     names = {path.split("/")[1] for path in LAYER if ".dist-info/" in path}
     assert "METADATA" in names
     assert names <= {"METADATA", "entry_points.txt", "top_level.txt", "licenses", "sboms"}
@@ -52,7 +52,7 @@ def test_nothing_of_who_installed_it() -> None:
 
 
 def test_imports_by_itself(tmp_path: Path) -> None:
-    """With the bare standard library beside it, the enclave's side imports, and reads its versions."""
+    """With only the bare standard library, the enclave's side imports, and reads its versions."""
     for path, file in LAYER.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(file.read())

@@ -1,4 +1,4 @@
-"""An application is asked for its interface with the image's own files on its path and nothing else."""
+"""An application's interface is determined with only the image's files on its path."""
 
 from __future__ import annotations
 
@@ -108,7 +108,9 @@ def test_what_it_prints_is_no_answer(tmp_path: Path) -> None:
 
 
 def test_what_mends_it(tmp_path: Path) -> None:
-    """An Enclave of another name is told how to be found; any other error, how to see it whole."""
+    """For an Enclave of another name the hint shows how to name it; for any other error, how to see it
+    whole.
+    """
     for text, hint in {
         "enclave = 1": 'call the Enclave app, or name it in kluis.toml: entry = "app:NAME"',
         "1 / 0": "python -c 'import app' in the folder shows the whole error",

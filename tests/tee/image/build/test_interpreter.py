@@ -6,6 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -101,6 +104,35 @@ def test_a_tree_that_was_changed_is_laid_out_again(tmp_path: Path) -> None:
         assert (tree / HOME / "json/__init__.py").exists()
         assert not (tree / HOME / "sitecustomize.py").exists()
         (tree / HOME / "os.py").chmod(0o644)
+
+
+def test_two_builds_at_once_extract_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second build waits and uses the first one's tree: it does not remove what the first one runs."""
+    store, write, whole = cache.at(tmp_path / "cache"), interpreter.write, interpreter._whole
+    writing, checked, written = threading.Event(), threading.Event(), []
+
+    def slow_write(folder: Path, files: Iterable[sources.Source]) -> None:
+        written.append(folder)
+        writing.set()
+        checked.wait(1)  # never set if the second build waits, as it should
+        write(folder, files)
+
+    def noticed(place: Path, want: Mapping[str, str]) -> bool:
+        if writing.is_set():
+            checked.set()
+        return whole(place, want)
+
+    def lay() -> Path:
+        with store.work() as work:
+            return interpreter.lay(store, work).tree
+
+    monkeypatch.setattr(interpreter, "write", slow_write)
+    monkeypatch.setattr(interpreter, "_whole", noticed)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(lay)
+        assert writing.wait(300)
+        assert pool.submit(lay).result() == first.result()
+    assert len(written) == 1
 
 
 @pytest.mark.parametrize("place", ["index", "data"])

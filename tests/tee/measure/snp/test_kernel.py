@@ -8,7 +8,7 @@ from kluis.tee.measure.snp import kernel
 
 
 def test_table() -> None:
-    """Command line, initrd and kernel stand in that order, under their GUIDs, at the table's place."""
+    """Command line, initrd and kernel come in that order, under their GUIDs, at the table's place."""
     page = kernel.hashes(b"kernel", b"initrd", "quiet").page(0x80FC00)
     assert len(page) == 4096
     assert page[:0xC00] == bytes(0xC00)
@@ -27,7 +27,7 @@ def test_table() -> None:
 
 
 def test_what_is_not_given_is_empty() -> None:
-    """No initrd is an empty one; no command line is its NUL alone."""
+    """A missing initrd is an empty one; a missing command line is only its NUL."""
     made = kernel.hashes(b"kernel")
     assert made.initrd == hashlib.sha256(b"").digest()
     assert made.command_line == hashlib.sha256(b"\0").digest()

@@ -28,7 +28,7 @@ def test_types(name: str, value: int) -> None:
 
 @pytest.mark.parametrize("name", ["", "epyc", "EPYC-Naples", "0x", "0x123456789", "a00f11"])
 def test_no_such_type(name: str) -> None:
-    """A type that is none is refused, with those that are."""
+    """An unknown type is refused, with a list of the known ones."""
     with pytest.raises(UsageError) as caught:
         vcpu.signature_of(name)
     assert caught.value.message.startswith("vCPU type: want one of EPYC, EPYC-v1,")

@@ -71,7 +71,7 @@ def test_more_than_this_machine_holds(tmp_path: Path) -> None:
 
 
 def test_a_refused_layer_takes_no_room(tmp_path: Path) -> None:
-    """What was refused leaves the room that it asked for."""
+    """A refused layer releases the space that it requested."""
     layer = layer_of(tmp_path / "a", "changed", b"a" * 90)
     holds = holding.Holding(lambda *_: None, dropped.append, most_bytes=100)
     (tmp_path / "a").write_bytes(b"b" * 90)

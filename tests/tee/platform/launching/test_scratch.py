@@ -90,7 +90,7 @@ def test_files(enclave: EnclaveProxy, call: str) -> None:
 
 
 def test_many_threads(enclave: EnclaveProxy) -> None:
-    """Twenty threads at once, each with files of its own and one that all share, find what they wrote."""
+    """Twenty threads at once, each with separate files and a shared one, find what they wrote."""
     assert enclave.threads(20) == 20
 
 

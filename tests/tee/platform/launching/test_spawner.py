@@ -64,7 +64,7 @@ def test_what_could_not_be_measured_ends(spawning: spawner.Spawner, monkeypatch:
 
 
 def test_a_layer_that_another_launch_found_changed(spawning: spawner.Spawner) -> None:
-    """Two launches held it, and the first one's answer set it aside: the second is told the same."""
+    """Two launches held it, and the first one's answer discarded it: the second gets the same answer."""
     spawning._files["ab" * 32] = (remeasure.File("data", "cd" * 32, 1),)
     (spawning.layers / ("ab" * 32)).mkdir()
 

@@ -1,4 +1,4 @@
-"""The emulated authority: it survives its files, and its files are its owner's alone."""
+"""The emulated authority: it survives a restart, and its files are private to its owner."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_platform_of_another_version(authority: Authority, tmp_path: Path) -> No
 
 
 def test_a_damaged_state_file(authority: Authority, tmp_path: Path) -> None:
-    """A state file with a part missing is refused by name, and nothing is made up for it."""
+    """A state file with a missing part is refused, with its name, and nothing is invented for it."""
     authority.save(tmp_path)
     state = json.loads(keyfiles.read(tmp_path / "authority.json"))
     for name in state:
@@ -104,7 +104,7 @@ def test_files_of_others(tmp_path: Path) -> None:
 
 
 def test_a_key_file_holds_a_p256_key(tmp_path: Path) -> None:
-    """Another kind of key, or noise, is refused by name alone."""
+    """Another kind of key, or noise, is refused, only with its name."""
     path = tmp_path / "pck.key"
     for data in (b"noise", b"\x30\x00"):
         files.write(path, data)

@@ -1,4 +1,4 @@
-"""Counters go up, are kept before they are told, and say that nobody witnesses them."""
+"""Counters go up, are stored before they are reported, and state that they have no witness."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_bounded(tmp_path: Path) -> None:
 
 
 def test_all_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A platform has at most so many counters, whoever's they are, and says that it is its bound."""
+    """A platform has at most so many counters, of all owners, and reports that limit."""
     monkeypatch.setattr(counters, "MOST", 2)
     mine = Counters(tmp_path / "counters")
     for owner in ("one", "two"):
@@ -89,7 +89,7 @@ def test_a_counter_of_before_there_were_users(tmp_path: Path) -> None:
 
 
 def test_advances_with_a_mark(tmp_path: Path) -> None:
-    """It goes forward to any value, keeps the mark of whoever was there first, and never goes back."""
+    """It goes forward to any value, keeps the mark of the first writer, and never goes back."""
     path = tmp_path / "counters"
     mine = Counters(path)
 

@@ -99,7 +99,7 @@ def test_heap_and_threads_do_not_matter() -> None:
 
 
 def test_platform_version() -> None:
-    """A key of an older platform can be asked for; one of a newer platform is refused."""
+    """A key of an older platform version can be requested; one of a newer version is refused."""
     older, newer = bytes(16), bytes([2]) + CPUSVN[1:]
 
     assert SECRET.seal_key(CALLER, policy="signer", svn=1, key_id=KEY_ID, cpusvn=older) != key(

@@ -25,7 +25,7 @@ REFUSAL = "SGX report: was not made on this platform for this enclave"
 
 
 def test_b_verifies_a() -> None:
-    """A report that A makes for B tells B who A is."""
+    """A report that A makes for B identifies A to B."""
     assert len(REPORT) == 432
     assert quoting.verify_report(REPORT, B, ROOT) == A
 
@@ -81,7 +81,7 @@ def test_every_report_is_new() -> None:
 
 
 def test_quotes_say_that_no_hardware_made_them() -> None:
-    """The mark stands in the header and in the family id, and the vendor is Intel's as formats demand."""
+    """The mark is in the header and in the family id, and the vendor is Intel's as formats demand."""
     parsed = sgx_quote.parse(FORGE.quote())
     assert parsed.header.user_data == b"KLUIS-NO-HARDWARE\0\0\0"
     assert parsed.body.isvfamilyid == b"KLUIS-NO-HARDWAR"
@@ -89,7 +89,7 @@ def test_quotes_say_that_no_hardware_made_them() -> None:
 
 
 def test_recertified_platform_is_the_same_platform() -> None:
-    """Certified anew, a platform keeps its keys and id, and its quotes state the new versions."""
+    """Certified again, a platform keeps its keys and id, and its quotes state the new versions."""
     newer = FORGE.platform.recertified(FORGE.authority, FORGE.now, cpusvn=bytes([7] * 16), pcesvn=8)
     assert (newer.ppid, newer.pck, newer.attestation) == (
         FORGE.platform.ppid,

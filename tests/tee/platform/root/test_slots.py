@@ -56,7 +56,7 @@ def test_a_write_cut_short_anywhere(path: Path, values: int) -> None:
 
 
 def test_a_first_write_cut_short(path: Path) -> None:
-    """A name whose first write was cut short was never told of, and its place is free."""
+    """A name whose first write was cut short was never confirmed, and its place is free."""
     data = bytearray(written(path, 1))
     data[40] ^= 1
     path.write_bytes(data)
@@ -67,7 +67,7 @@ def test_a_first_write_cut_short(path: Path) -> None:
 
 
 def test_two_damaged_slots(path: Path) -> None:
-    """No crash damages both slots of a record: it is refused, not taken for a new one."""
+    """No crash damages both slots of a record: it is refused, not treated as new."""
     data = bytearray(written(path, 2))
     data[40] ^= 1
     data[slots.SLOT + 40] ^= 1
@@ -96,7 +96,7 @@ def test_another_size(path: Path, size: int) -> None:
 
 
 def test_open_to_others(path: Path) -> None:
-    """A file that others may read is refused, with what mends it."""
+    """A file that others may read is refused, with the fix."""
     written(path, 1)
     path.chmod(0o644)
     with pytest.raises(UnavailableError) as refused:

@@ -80,8 +80,8 @@ def test_revoked_keys_are_renewed(orders: Upkeep, root: Root, tmp_path: Path) ->
 
 
 def test_all_certificates_of_a_platform_are_revoked(orders: Upkeep, root: Root, tmp_path: Path) -> None:
-    """Whoever has a key that got out shows any certificate of it: no earlier one is left, nor one of a key
-    before it, whether the platform was restarted or enrolled elsewhere meanwhile.
+    """A stolen key comes with any of its certificates: all earlier ones are revoked, and those of earlier
+    keys, even if the platform was restarted or enrolled elsewhere meanwhile.
     """
     chains = [root.keys.chain]
 
@@ -105,7 +105,7 @@ def test_all_certificates_of_a_platform_are_revoked(orders: Upkeep, root: Root, 
 
 
 def test_certified_for_the_same(orders: Upkeep, root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A certificate that says what another would stays, but for one that ends within a year."""
+    """A certificate with the same content as a new one is kept, unless it ends within a year."""
     before = root.keys.chain
     for _ in range(3):
         assert orders.answer({"op": "certify", "new_keys": False})["tcb"] == "UpToDate"
@@ -139,7 +139,7 @@ def test_certificates_that_are_remembered(
 
 
 def test_adopted(orders: Upkeep, root: Root, tmp_path: Path) -> None:
-    """What a service says is used once it verifies, kept, and left again by certification at home."""
+    """A service's documents are used once they verify, kept, and dropped again by certification at home."""
     service = Service.create("process", now())
     said = orders.answer(adoption(service, root.keys))
     assert (said["authority"], said["tcb"]) == ("https://pcs.example", "UpToDate")
@@ -203,7 +203,7 @@ def _broken(case: str, root: Root) -> tuple[dict[str, Any], str]:
     ],
 )
 def test_not_adopted(orders: Upkeep, root: Root, tmp_path: Path, case: str) -> None:
-    """Whatever does not verify, or is of another platform, is refused by name and changes nothing."""
+    """Documents that do not verify, or are of another platform, are refused, and change nothing."""
     request, code = _broken(case, root)
     before = root.keys
     with pytest.raises((AuthenticityError, FormatError)) as caught:
@@ -215,7 +215,7 @@ def test_not_adopted(orders: Upkeep, root: Root, tmp_path: Path, case: str) -> N
 
 
 def test_collateral_that_ran_out(orders: Upkeep, root: Root) -> None:
-    """A platform whose service's collateral ran out says so, until it asks again."""
+    """A platform whose service's collateral expired reports that, until it renews it."""
     service = Service.create("process", now())
     orders.answer(adoption(service, root.keys))
     held = root.enrolled
@@ -225,7 +225,7 @@ def test_collateral_that_ran_out(orders: Upkeep, root: Root) -> None:
 
 
 def test_a_request_is_signed_by_the_platform(orders: Upkeep, root: Root) -> None:
-    """What a platform asks a service is signed by its key, and names the root it asks for."""
+    """A platform's request to a service is signed by its key, and names the requested root."""
     service = Service.create("process", now())
     (certificate,) = x509.parse_pem(service.root_pem(), "root")
     mark = sha256(certificate.der)
@@ -236,7 +236,7 @@ def test_a_request_is_signed_by_the_platform(orders: Upkeep, root: Root) -> None
 
 
 def test_left_over(orders: Upkeep, root: Root, tmp_path: Path) -> None:
-    """What is left of a service, by a crash, beside a chain of the platform's own counts for nothing."""
+    """After a crash, a service's remaining documents next to the platform's own chain are ignored."""
     Enrolled(service="https://x", root=Service.create("process", now()).root_pem(), collateral=b"{}").save(
         tmp_path
     )

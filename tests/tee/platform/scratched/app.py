@@ -286,7 +286,7 @@ def libraries() -> list[str]:
 
 @app.ecall
 def backing() -> list[str]:
-    """What code inside can do with the backing itself: nothing, by the C library or beside it."""
+    """What code inside can do with the backing itself: nothing, by the C library or by system calls."""
     raw = ctypes.CDLL(None, use_errno=True).syscall
 
     def call(number: int, *arguments: int) -> None:

@@ -45,6 +45,16 @@ class Cache:
         return self.path / "scratch"
 
     @contextlib.contextmanager
+    def laying(self) -> Iterator[None]:
+        """Hold the runtimes while the ``with`` lasts: one build at a time checks and replaces them."""
+        descriptor = os.open(self.runtimes, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
     def work(self) -> Iterator[Path]:
         """Create a folder for one build and remove it after; folders of killed builds are removed, too."""
         self._sweep()

@@ -23,6 +23,8 @@ from kluis.tee.image.sources import Source
 
 ENTRY: Final = "kluis.entry"
 """What the launcher imports in every enclave."""
+_MOST: Final = bytecode.MAX_SOURCE_BYTES
+"""Bytes of a requirement's file that are looked at: no larger module is compiled."""
 _MENTIONED: Final = re.compile("|".join(("kluis", *SPARED)).encode())
 _REQUIRES: Final = re.compile(r"^Requires-Dist: ?([A-Za-z0-9._-]{1,64})", re.MULTILINE)
 
@@ -120,7 +122,7 @@ def choose(
     trusted = {
         _name(file.path): file for file in own if _is_module(file) and _top(file) in ("kluis", *SPARED)
     }
-    speaking = [file for file in site if _is_module(file) and _MENTIONED.search(file.head(file.size))]
+    speaking = [file for file in site if _is_module(file) and _MENTIONED.search(file.head(_MOST))]
     other = {_name(file.path): file for file in (*app, *speaking) if _is_module(file)}
     graph = Graph(trusted, _read(other, python, work))
     for root in roots:
@@ -166,7 +168,9 @@ def _required(site: list[Source]) -> list[str]:
     """The spared libraries that a requirement's own record names: its compiled code may load them."""
     records = (file for file in site if file.path.endswith(".dist-info/METADATA"))
     named = (
-        name.lower() for file in records for name in _REQUIRES.findall(file.read().decode("utf-8", "replace"))
+        name.lower()
+        for file in records
+        for name in _REQUIRES.findall(file.head(_MOST).decode("utf-8", "replace"))
     )
     return [name for name in named if name in SPARED]
 

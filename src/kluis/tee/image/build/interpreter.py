@@ -93,16 +93,17 @@ def lay(store: Cache, work: Path) -> Interpreter:
     files, program = base(), native.program()
     place = store.runtimes / native.runtime().digest
     want = {file.path: file.sha256 for file in files} | {"bin/python": native.runtime().program}
-    if not _whole(place, want):
-        fresh = work / "python"
-        write(fresh, files)
-        shutil.copyfile(program, fresh / "bin/python")
-        (fresh / "bin/python").chmod(layers.PROGRAM_MODE)
-        shutil.rmtree(place, ignore_errors=True)
-        try:
-            fresh.rename(place)
-        except OSError as error:
-            if not _whole(place, want):  # another build may have been first
+    # One at a time: a second build that found none would remove the one that the first runs by now.
+    with store.laying():
+        if not _whole(place, want):
+            fresh = work / "python"
+            write(fresh, files)
+            shutil.copyfile(program, fresh / "bin/python")
+            (fresh / "bin/python").chmod(layers.PROGRAM_MODE)
+            shutil.rmtree(place, ignore_errors=True)
+            try:
+                fresh.rename(place)
+            except OSError as error:
                 raise UnavailableError(f"{place}: cannot be written: {error.strerror}") from error
     return Interpreter(place)
 

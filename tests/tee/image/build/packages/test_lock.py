@@ -1,4 +1,4 @@
-"""Requirements and locks: names alone, all hashed or none, and never a lock of other requirements."""
+"""Requirements and locks: only names, all hashed or none, and never a lock of other requirements."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_reads_a_requirements_file() -> None:
     ],
 )
 def test_names_alone(line: str) -> None:
-    """An option, a path or an address in the requirements is refused: it says nothing about which bytes."""
+    """An option, a path or a URL in the requirements is refused: it does not determine the bytes."""
     with pytest.raises(UsageError) as caught:
         lock.lines(line, "r.txt")
     assert caught.value.message == f"r.txt: want a line such as polars==2.1.0, got {line!r}"

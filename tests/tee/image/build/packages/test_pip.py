@@ -19,7 +19,7 @@ SAID = [
 
 
 def test_one_line_and_then_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is fetched stands on one line, cut to the terminal; no name of a file moves the cursor."""
+    """The current download is on one line, cut to the terminal; no file name moves the cursor."""
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setattr(sys, "stderr", told := io.StringIO())
     pip._tell(SAID)

@@ -91,7 +91,7 @@ def test_an_index_that_changed_its_wheel(project: Project) -> None:
 
 
 def test_a_cache_that_changed_its_wheel(project: Project) -> None:
-    """A wheel that changed in the cache is fetched anew; it is never used."""
+    """A wheel that changed in the cache is fetched again; it is never used."""
     first = project.site("inner==1.0")
     for path in project.cache.rglob("*.whl"):
         path.write_bytes(path.read_bytes()[:-1] + b"x")

@@ -53,7 +53,7 @@ def test_unpacked_files_are_checked_again(tmp_path: Path) -> None:
     ],
 )
 def test_what_an_image_does_not_take(tmp_path: Path, files: dict[str, bytes], message: str) -> None:
-    """Start-up hooks and bare bytecode are refused by name."""
+    """Start-up hooks and bare bytecode are refused, with their names."""
     with pytest.raises(UsageError) as caught:
         wheels.unpack(samples.wheel(tmp_path, "a", {**FILES, **files}), tmp_path / "files")
     assert caught.value.message == message
@@ -128,7 +128,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 
 def test_a_changed_file(tmp_path: Path) -> None:
-    """A file that is not what RECORD says is refused, and not left in the cache."""
+    """A file that does not match RECORD is refused, and not left in the cache."""
     good = samples.wheel(tmp_path, "a", FILES)
     with zipfile.ZipFile(good) as archive:
         record = archive.read("a-1.0.dist-info/RECORD").decode()
