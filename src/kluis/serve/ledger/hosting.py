@@ -75,7 +75,10 @@ class Member:
         """
         private = folder / f"{name}_privk.pem"
         shown, public = folder / f"{name}_cert.pem", folder / f"{name}_enc_pubk.pem"
-        loaded = load_pem_private_key(keyfiles.read(private), None)
+        try:
+            loaded = load_pem_private_key(keyfiles.read(private), None)
+        except ValueError:
+            loaded = None
         if not isinstance(loaded, ec.EllipticCurvePrivateKey):
             raise FormatError(f"{private}: want a key on P-384, got another")
         return cls(loaded, keyfiles.read(shown).decode(), keyfiles.read(public).decode())
