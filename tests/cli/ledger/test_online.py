@@ -81,7 +81,7 @@ def _service(world: World) -> str:
         (("status", "--url", "https://localhost:1"), "want --service-cert or --policy, one of the two"),
         (
             ("up", "--state", "s", "--witness-every", "soon"),
-            "--witness-every: want seconds, as 1s, got 'soon'",
+            "--witness-every: want seconds, as 1s",
         ),
         (("up", "--state", "s", "--user", "x=King"), "--user: want PEM=Reader"),
         (("up", "--state", "s", "--member", "none.pem"), "none.pem"),

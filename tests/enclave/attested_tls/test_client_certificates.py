@@ -102,7 +102,7 @@ def test_a_server_that_does_not_ask_gets_none() -> None:
 
 
 def test_a_certificate_that_cannot_be_read_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OpenSSL reads more than cryptography does: the client is one without a certificate, and it is stated."""
+    """OpenSSL reads more than cryptography does: such a client has no certificate, and that is stated."""
     server, _ = _shake(_asking(), client_context())
 
     def unreadable() -> tuple[x509.Certificate, ...]:
