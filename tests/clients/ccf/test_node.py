@@ -1,4 +1,4 @@
-"""A node of ours, over TLS, and CCF's own programs: they govern it, read its files and verify its receipts."""
+"""A node of ours, over TLS, and CCF's programs: they govern it, read its files, verify its receipts."""
 
 from __future__ import annotations
 
