@@ -183,7 +183,7 @@ def test_requests_of_other_shapes(platform: Platform, data: bytes) -> None:
 
 
 def test_an_image_that_is_no_file(platform: Platform) -> None:
-    """A pipe given as the image is refused by name, and no thread of the platform waits for its bytes."""
+    """A pipe given as the image is refused, and no thread of the platform waits for its bytes."""
     reading, writing = os.pipe()
     try:
         with connected() as end:

@@ -245,7 +245,7 @@ def faults(low: int, size: int) -> int:
 
 
 def test_userfaultfd(victim: EnclaveProxy) -> None:
-    """Root serves faults only of its own memory: it cannot serve the enclave's, and none are available
+    """Root serves faults only of root's memory: it cannot serve the enclave's, and none are available
     inside.
     """
     page = mmap.mmap(-1, 1 << 16)

@@ -333,7 +333,7 @@ def test_one_person_moves_an_auc_by_less_than_the_noise_assumes(predictors: tupl
 
 @pytest.mark.parametrize("persons", [800, 40], ids=["far out in all", "rare in all"])
 def test_one_person_in_the_fit_of_many_predictors(persons: int) -> None:
-    """A co-owner's columns agree on one person only, and lean to the outcomes that it knows of the others.
+    """A co-owner's columns agree on one person only, and lean to the others' outcomes that it knows.
 
     As values they are at the person's extreme; as rare ones, where it is one of forty.
     """

@@ -51,7 +51,7 @@ ESCAPED = b"# coding: %s\napp = 1  # \\x0aapp = 2\n"
 @pytest.mark.parametrize("head", [b"", b"#!/usr/bin/python\r", b"\xef\xbb\xbf", b" \t\f"])
 @pytest.mark.parametrize("compiled", [b"app = 2\n", None])
 def test_no_encoding_hides_code(tmp_path: Path, name: str, head: bytes, compiled: bytes | None) -> None:
-    """A source in another encoding is refused by name, with bytecode and without."""
+    """A source in another encoding is refused, with its name, with bytecode and without."""
     source = head + ESCAPED % name.encode()
     files = {"app.py": source} | ({} if compiled is None else {PYC: bytes(16)})
     bad = tmp_path / "bad.kluis"

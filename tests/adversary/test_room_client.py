@@ -315,7 +315,7 @@ def test_an_older_version_of_ones_data(table: Table) -> None:
     assert table.signatures() == []
 
 
-# ---- a log that cannot be written, stops that are none ---------------------------------------------------
+# ---- a log that cannot be written, stops that are invalid ------------------------------------------------
 
 
 @pytest.mark.parametrize("spoilt", ["long", "link", "fifo"])
@@ -407,7 +407,7 @@ def test_a_home_that_others_can_enter(table: Table, mode: int) -> None:
 
 
 def test_a_home_under_another_name(table: Table) -> None:
-    """Another party's keys in the place of one's own are not used in one's name."""
+    """Another party's keys in the place of a party's own are not used in its name."""
     homes = table.folder / "homes"
     (homes / "clinic").rename(homes / "kept")
     (homes / "laboratory").rename(homes / "clinic")

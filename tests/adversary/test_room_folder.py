@@ -185,7 +185,7 @@ def test_a_room_is_made_once(table: Table) -> None:
 
 
 def huge(path: Path) -> None:
-    """A sparse file of 6 GB, which costs its maker nothing."""
+    """A sparse file of 6 GB, which costs its author nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     os.truncate(path, HUGE)

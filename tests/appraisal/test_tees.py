@@ -407,7 +407,7 @@ def test_parts_of_firmware_by_name(kinds: tuple[str | None, ...], named: bool) -
     ],
 )
 def test_what_is_not_there(tee: Tee, key: str, path: str, put: Any) -> None:
-    """A claim that the evidence does not have, or has in another type, is None."""
+    """A claim that the evidence does not have, or has in another type, gives None."""
     assert _read(_put(SAMPLES[tee], path, put))[key] is None
 
 

@@ -52,6 +52,26 @@ def test_one_form_without_a_range() -> None:
     assert values(noon) == [datetime.datetime(2026, 1, 1, 10)]
 
 
+def test_times_that_python_cannot_express() -> None:
+    """A time outside the years 1 to 9999, or that does not fit in microseconds, is missing; no other is."""
+    odd = [2**63 - 1, -(2**63) + 1, 253_402_300_800_000, -62_135_596_800_001, 0]
+    epoch = datetime.datetime(1970, 1, 1)
+    for zone in (None, "UTC", "Pacific/Auckland"):
+        kind = pl.Datetime("ms", zone)
+        assert values(pl.Series(odd, dtype=pl.Int64).cast(kind)) == [None, None, None, None, epoch]
+    ends = [253_402_300_799_999_999, -62_135_596_800_000_000]
+    assert values(pl.Series(ends, dtype=pl.Int64).cast(pl.Datetime("us"))) == [
+        datetime.datetime.max,
+        datetime.datetime.min,
+    ]
+    days = [2**31 - 1, -(2**31), 2_932_897, -719_163, 2_932_896, -719_162]
+    assert values(pl.Series(days, dtype=pl.Int32).cast(pl.Date)) == [
+        *[None] * 4,
+        datetime.date.max,
+        datetime.date.min,
+    ]
+
+
 def test_whole_numbers_of_64_bits() -> None:
     """A whole number that the engine would round is refused, with a name and without a value."""
     table = pl.DataFrame({"id": [1], "x": pl.Series([2**63], dtype=pl.UInt64)})

@@ -121,7 +121,7 @@ def _google() -> list[Case]:
 
 @pytest.mark.skipif(not _google(), reason="no quotes in a wrapper")
 def test_a_log_beside_a_wrapper_is_judged(kluis: Kluis, tmp_path: Path) -> None:
-    """--event-log is held against a quote whose wrapper has a log of its own, and not passed over."""
+    """--event-log is compared with a quote whose wrapper has its own log, and not ignored."""
     for case in _google():
         log = event_log.parse(case.file("event_log").read_bytes())
         (tmp_path / "other.bin").write_bytes(dataclasses.replace(log, events=log.events[:-1]).encode())

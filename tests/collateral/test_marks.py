@@ -84,7 +84,7 @@ def test_what_the_hint_says_mends_it(cache: Cache, forge: Forge) -> None:
 
 
 def test_crls_by_their_issuer(cache: Cache, forge: Forge) -> None:
-    """A CRL is compared with those of its own issuer: that of another authority is not its replay."""
+    """A CRL is compared with those of its issuer: that of another authority is not its replay."""
     seen(cache, ROOT, crl(forge))
     assert "2026-06-01T11:55:00Z or later" in refused(cache, ROOT, crl(forge, days_ago=3)).message
     other = crl(Forge(), days_ago=3)

@@ -18,7 +18,7 @@ from tests.corpus.same import same
 Place = str | Callable[[Claims], Any]
 
 
-# A value that is meaningless if another one says so.
+# A value that is meaningless for some value of another one.
 UNLESS: Final = {"author_key_digest": "author_key_en"}
 
 
@@ -44,7 +44,7 @@ EXPECTED: Final[Mapping[str, Place]] = {
     "tcb_date": "tcb.date",
     "debug": "debug",
     "status_detail": lambda claims: {
-        "platform": claims.vendor.platform,  # type: ignore[attr-defined]  # Intel's evidence alone has it
+        "platform": claims.vendor.platform,  # type: ignore[attr-defined]  # only Intel's evidence has it
         "qe": claims.vendor.quoting_enclave,  # type: ignore[attr-defined]
         "module": getattr(claims.vendor, "module", None),
     },

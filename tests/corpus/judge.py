@@ -121,7 +121,7 @@ def _refused_under_its_root(record: Record) -> bool:
         roots = case_of(record.tee, record.files).roots
         anchors = functools.reduce(operator.or_, map(TrustAnchors.from_pem, roots)) if roots else None
     except REFUSALS:
-        return True  # a root that is none vouches for nothing
+        return True  # an invalid root proves nothing
     return anchors is not None and isinstance(_ending(record, anchors).error, REFUSALS)
 
 

@@ -13,7 +13,7 @@ def test_every_level_says_what_it_does_not_keep_out() -> None:
 
 
 def test_worst_first() -> None:
-    """The first level is none, and software comes before hardware."""
+    """The first level is ``none``, and software comes before hardware."""
     levels = list(ProtectionLevel)
     assert levels[0] is ProtectionLevel.NONE
     assert sorted(levels, key=lambda level: level.hardware) == levels

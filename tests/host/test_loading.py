@@ -237,7 +237,7 @@ def since() -> int:
 
 
 def test_pages_are_touched_ahead_once_it_is_ready(tmp_path: Path, built: Build) -> None:
-    """A start is left alone: its pages of secret memory are touched ahead when it is over, and not before."""
+    """A start is not slowed: its pages of secret memory are touched ahead when it is over, and not before."""
     (tmp_path / "app.py").write_text(IDLE)
     with load(built(tmp_path), insecure_allow_missing=ALLOWED) as running:
         assert running.at_start() < 100

@@ -83,7 +83,7 @@ def test_any_threshold_of_them(threshold: int, more: int, seed: int) -> None:
 
 
 def test_shared_among_members() -> None:
-    """Members together, or an owner alone, open the secret; others do not."""
+    """Members together, or a single owner, open the secret; others do not."""
     keys = {name: rsa_key(number) for number, name in enumerate(("a", "b", "c"))}
     owner, secret = rsa_key(3), LedgerSecret(os.urandom(32), 7)
     made = shares.share_secret(

@@ -41,7 +41,7 @@ def test_a_row_over_its_hold_says_so() -> None:
         rounds=3,
         ours_seconds=0.0016,
         theirs_seconds=0.001,
-        beside={"first": "2 s"},
+        also={"first": "2 s"},
     )
     assert harness.as_table([row]) == (
         "what  against  ratio  hold        ours    theirs\n"

@@ -71,7 +71,7 @@ def test_a_certificate_of_another_key(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("days", "now"), [(3651, "2036-05-30"), (-1, "2026-05-31")])
 def test_an_authority_out_of_its_time(tmp_path: Path, days: int, now: str) -> None:
-    """An expired authority, or one not yet valid after a clock was set back, is refused, and not served."""
+    """An expired authority, or one not yet valid after a clock was turned back, is refused."""
     LoopbackAuthority.load_or_create(tmp_path, NOW)
     with pytest.raises(FreshnessError) as caught:
         LoopbackAuthority.load_or_create(tmp_path, NOW + timedelta(days=days))

@@ -15,7 +15,14 @@ import msgspec
 
 from kluis.cleanroom import shown
 from kluis.cleanroom.documents import Document, decode, encode, hash_of
-from kluis.cleanroom.keys import SEALING_SIZE, SIGNATURE_SIZE, SIGNING_SIZE, SigningKey, check_signature
+from kluis.cleanroom.keys import (
+    SEALING_SIZE,
+    SIGNATURE_SIZE,
+    SIGNING_SIZE,
+    SigningKey,
+    check_public,
+    check_signature,
+)
 from kluis.cleanroom.terms import ColumnName, Hex32, Identifier, Terms, Time
 from kluis.errors import AuthenticityError, PolicyError
 
@@ -194,12 +201,14 @@ class Agreement(Document, frozen=True):
         """Refuse an agreement that contradicts itself, or that cannot be shown to a person unchanged.
 
         1. Every text in it can be shown.
-        2. Parties, data sets and analyses appear once, and no two parties look alike or share a key.
+        2. Parties, data sets and analyses appear once, and no two parties look alike or share a key. Only a
+           party can sign with its key, and results can be sealed to it.
         3. The measurements are those of the named code.
         4. It ends after it begins, and everything it refers to exists, with the required role.
 
         Raises:
             PolicyError: with the first step that fails.
+            FormatError: step 2, a party's key.
         """
         shown.check(self, "agreement")  # 1
         _want_once("party", [each.id for each in self.parties])  # 2
@@ -215,6 +224,8 @@ class Agreement(Document, frozen=True):
                 raise PolicyError(
                     "agreement: want separate keys for each party, got one key for two", code="agreement"
                 )
+        for each in self.parties:
+            check_public(each.signing_key, each.sealing_key, f"party {each.id}")
         for measured in self.code.measurements:  # 3
             if measured.mrenclave != self.code.image_id:
                 raise PolicyError(

@@ -21,6 +21,11 @@ SIGNATURE_SIZE = 64
 MLKEM_PUBLIC_SIZE = 1184
 SEALING_SIZE = MLKEM_PUBLIC_SIZE + 32
 SEALING_SECRET_SIZE = 64 + 32
+_P = 2**255 - 19
+# The y of every Ed25519 point whose order divides 8, in each of its encodings (RFC 7748, section 7; Chalkias,
+# Garillot and Nikolaenko, "Taming the many EdDSAs", table 6). Under such a key anyone can sign.
+_EIGHTH = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+_SMALL_ORDER = frozenset((0, 1, _P - 1, _P, _P + 1, _EIGHTH, _P - _EIGHTH))
 _SUITE = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 
 
@@ -111,7 +116,7 @@ def seal(public: bytes, plaintext: bytes, info: bytes) -> bytes:
 
 
 def check_signature(public: bytes, signature: bytes, context: str, document: bytes, what: str) -> None:
-    """Check one signature.
+    """Check one signature. Nothing is signed by a key of small order, under which anyone can sign.
 
     Args:
         public: 32 bytes.
@@ -124,11 +129,39 @@ def check_signature(public: bytes, signature: bytes, context: str, document: byt
         AuthenticityError: this key did not sign this document for this use.
     """
     try:
+        _require_order(public)
         Ed25519PublicKey.from_public_bytes(public).verify(signature, statement(context, document))
     except (InvalidSignature, ValueError) as error:
         raise AuthenticityError(
             f"{what}: the signature is not by this key over these bytes", code="signature"
         ) from error
+
+
+def check_public(signing: bytes, sealing: bytes, what: str) -> None:
+    """Refuse public keys that others can sign under, or that nothing can be sealed to.
+
+    Args:
+        signing: 32 bytes.
+        sealing: 1216 bytes.
+        what: whose keys they are, for the error message.
+
+    Raises:
+        FormatError: names the key.
+    """
+    try:
+        _require_order(signing)
+        Ed25519PublicKey.from_public_bytes(signing)
+    except ValueError:
+        raise FormatError(f"{what}: want a signing key that only its owner can sign with") from None
+    try:
+        seal(sealing, b"", b"")
+    except FormatError:
+        raise FormatError(f"{what}: want a sealing key that can be sealed to") from None
+
+
+def _require_order(public: bytes) -> None:
+    if int.from_bytes(public, "little") % 2**255 in _SMALL_ORDER:
+        raise ValueError
 
 
 def statement(context: str, document: bytes) -> bytes:

@@ -6,6 +6,7 @@ numbers, and no value weighs more than its owner declared. Other columns keep th
 
 from __future__ import annotations
 
+import datetime
 from fractions import Fraction
 
 import polars as pl
@@ -15,6 +16,8 @@ from kluis.cleanroom.datasets import check_table
 from kluis.cleanroom.terms import Column, Scale
 
 UNIT = "u"
+# Without a zone, as the engine has times.
+_LEAST, _MOST = datetime.datetime.min, datetime.datetime.max  # noqa: DTZ901
 
 
 def column_name(number: int) -> str:
@@ -58,7 +61,10 @@ def _steps(value: pl.Expr, scale: Scale) -> pl.Expr:
 
 
 def _one_form(value: pl.Expr, kind: pl.DataType) -> pl.Expr:
-    """Normalize each value: no NaN, no -0.0, 64 bits, UTC."""
+    """Normalize each value: no NaN, no -0.0, 64 bits, UTC, years 1 to 9999.
+
+    Any value has a form: one that failed would leave the whole query without figures, for one person.
+    """
     if kind.is_float() or kind.is_decimal():
         number = value.cast(pl.Float64).fill_nan(None)
         return pl.when(number == 0).then(0.0).otherwise(number)
@@ -66,8 +72,15 @@ def _one_form(value: pl.Expr, kind: pl.DataType) -> pl.Expr:
         return value.cast(pl.Int64)
     if isinstance(kind, pl.Datetime):
         naive = value.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if kind.time_zone else value
-        return naive.cast(pl.Datetime("us"))
+        return _within(naive.cast(pl.Datetime("us"), strict=False), _LEAST, _MOST)
+    if kind == pl.Date:
+        return _within(value, _LEAST.date(), _MOST.date())
     return value
+
+
+def _within(value: pl.Expr, least: datetime.date, most: datetime.date) -> pl.Expr:
+    """The value, or NULL outside the years that Python can express."""
+    return pl.when(value.is_between(least, most)).then(value)
 
 
 def shown(steps: int, scale: Scale) -> Fraction:

@@ -26,7 +26,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_sample(made: Path, kluis: Kluis, tmp_path: Path) -> None:
-    """Chunks, the certificate, the secrets and two receipts; a folder with files is left alone."""
+    """Chunks, the certificate, the secrets and two receipts; a folder with files is not changed."""
     names = {path.name for path in made.iterdir()}
     assert {"service_cert.pem", "secrets.txt", "receipt.json", "receipt.cose"} < names
     assert len([name for name in names if name.startswith("ledger_")]) >= 3

@@ -652,7 +652,7 @@ def test_missing_endorsements() -> None:
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("lacks", [{"ask": None}, {"ark": None}, {"ask": None, "ark": None}])
 def test_refuted_without_the_chain(name: str, lacks: dict[str, None]) -> None:
-    """Data that the leaf did not sign is refused, whoever issued the leaf; for signed data the result stays
+    """Data that the leaf did not sign is refused, for any issuer; for signed data the result stays
     open.
     """
     forge = ALL[name]
@@ -810,7 +810,7 @@ def test_pem_is_as_good_as_der() -> None:
 
 
 def test_debug() -> None:
-    """A debug guest is open to its host: its level is none, and the claims state it."""
+    """A debug guest is open to its host: its level is ``none``, and the claims state it."""
     claims = MILAN.verify(MILAN.report(policy=0xB001F))
     assert (claims.debug, claims.level) == (True, ProtectionLevel.NONE)
     vendor = claims.vendor

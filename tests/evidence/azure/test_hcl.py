@@ -229,7 +229,7 @@ def test_step_4_no_endorsement(azure: AzureForge) -> None:
 
 
 def test_step_4_nobody_could_endorse(azure: AzureForge) -> None:
-    """Data that the VM's own parts refute is refused, whoever endorses its hardware."""
+    """Data that the VM's own parts refute is refused, with any endorsement of its hardware."""
     swapped = pcrs.dumps({HashId.SHA256: dict.fromkeys(range(24), bytes(32))})
     for data, code in (
         (azure.parts(azure.snp(), **azure.tpm(pcrs=swapped)), "pcr_digest"),

@@ -82,7 +82,7 @@ def test_claims(forge: Forge) -> None:
 
 
 def test_debug_has_no_protection(forge: Forge) -> None:
-    """A debug enclave is authentic, and its level is none, at any anchor level."""
+    """A debug enclave is authentic, and its level is ``none``, at any anchor level."""
     claims = forge.verify(forge.quote(forge.body(flags=DEBUG)))
     assert (claims.debug, claims.level) == (True, ProtectionLevel.NONE)
 

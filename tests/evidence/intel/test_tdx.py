@@ -161,7 +161,7 @@ def test_attributes_are_told_one_by_one(name: str, tdx_forge: TdxForge) -> None:
 
 @pytest.mark.parametrize("bit", range(8))
 def test_any_bit_under_debug_is_debug(bit: int, tdx_forge: TdxForge) -> None:
-    """Any bit of the lowest byte, not only the first, opens a domain to its host: its level is none."""
+    """Any bit of the lowest byte, not only the first, opens a domain to its host: its level is ``none``."""
     claims = tdx_forge.verify(tdx_forge.quote(tdx_forge.td(td_attributes=1 << bit)))
     assert (claims.debug, claims.level) == (True, ProtectionLevel.NONE)
 

@@ -65,7 +65,7 @@ def test_good(nitro: Forge) -> None:
 
 
 def test_absent_and_null(nitro: Forge) -> None:
-    """Optional fields that are null, or absent, are None; report data is then empty."""
+    """Optional fields that are null, or absent, become None; report data is then empty."""
     for nothing in (None, ...):
         claims = nitro.verify(nitro.document(public_key=nothing, user_data=nothing, nonce=nothing))
         assert vendor(claims).public_key is vendor(claims).user_data is vendor(claims).nonce is None

@@ -112,7 +112,7 @@ def test_switch(gpu: Forge) -> None:
 
 
 def test_no_firmware_id_at_all(gpu: Forge) -> None:
-    """If neither report nor leaf has it, the claim is None."""
+    """If neither report nor leaf has it, there is no claim."""
     leaf = gpu.certificate(0, extensions=(gpu.device_name(),))
     claims = gpu.verify(gpu.evidence(gpu.report(fields={Field.FWID: None}), gpu.chain(at0=leaf)))
     assert isinstance(claims.vendor, NvidiaClaims)

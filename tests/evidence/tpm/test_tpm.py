@@ -234,7 +234,7 @@ REFUTED: dict[str, tuple[dict[str, bytes], str]] = {
 
 @pytest.mark.parametrize("what", REFUTED)
 def test_step_3_nobody_could_vouch(what: str, tpm: Tpm) -> None:
-    """Data that its own bytes refute is refused, whoever certifies its key."""
+    """Data that its own bytes refute is refused, with any certificate of its key."""
     parts, code = REFUTED[what]
     with pytest.raises((FormatError, AuthenticityError)) as caught:
         _verify(tpm.evidence(**parts), SHIPPED)

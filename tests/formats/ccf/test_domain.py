@@ -29,7 +29,7 @@ def record(name: bytes, *rest: bytes) -> bytes:
 
 
 def test_written_and_read() -> None:
-    """A domain contains its digests and its writes; removals are None."""
+    """A domain contains its digests and its writes; a removal is stored as None."""
     read = PublicDomain.parse(GOOD, "entry 7")
     assert read == PublicDomain(seqno=7, evidence_digest=EVIDENCE, writes=WRITES)
     assert read.kind is Kind.EVIDENCE_AND_CLAIMS

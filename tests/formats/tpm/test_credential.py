@@ -59,7 +59,7 @@ def test_made_wrong() -> None:
 
 
 def test_numbers_of_no_key() -> None:
-    """A point off the curve, or an exponent that no key has, is malformed, whoever signed it."""
+    """A point off the curve, or an exponent that no key has, is malformed, even if signed."""
     rsa_area, ec_area = (forge.ek_area(KEYS[kind]) for kind in ("RSA", "P-256"))
     for area in (
         replace(rsa_area, key=replace(rsa_area.key, exponent=2)),

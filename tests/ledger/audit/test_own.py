@@ -59,7 +59,7 @@ LAUNCH = LaunchConfiguration(
 
 
 def endorsed(document: bytes | None = None, launch: bytes = LAUNCH, **body: Any) -> bytes:
-    """What stands next to the virtual quote."""
+    """The endorsements of the virtual quote."""
     document = runtime() if document is None else document
     made = FORGE.body(
         **{"report_data": report_data(document), "configid": config_id(LAUNCH), "mrenclave": IMAGE, **body}

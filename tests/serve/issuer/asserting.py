@@ -82,7 +82,7 @@ class Client:
         return key + self.pem
 
     def assertion(self, header: dict[str, Any] | None = None, **claims: Any) -> str:
-        """The assertion for a request; a member that is None is left out."""
+        """The assertion for a request; a member with value None is left out."""
         said = {
             "aud": ENDPOINT, "iss": self.name, "sub": self.name, "jti": str(uuid.uuid4()), "nbf": AT,
             "exp": AT + 600, **claims,

@@ -34,7 +34,7 @@ def machine(
     method: str = "GET",
     **asked: Any,
 ) -> httpx.Response:
-    """Call the machine's endpoint; a parameter that is None is left out."""
+    """Call the machine's endpoint; a parameter with value None is left out."""
     parameters = {"api-version": "2018-02-01", "resource": RESOURCE, **asked}
     return ask(
         issuer.insecure_managed_identity(frozenset({HOST, "localhost:8447"})),

@@ -51,7 +51,7 @@ def unsigned(policy: str) -> str:
 
 
 def claims_of(token: str) -> dict[str, Any]:
-    """A token's claims, whoever signed it."""
+    """A token's claims, with any signer."""
     found: dict[str, Any] = json.loads(from_b64u(token.split(".")[1]))
     return found
 

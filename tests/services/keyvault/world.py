@@ -65,13 +65,13 @@ def public_jwk(key: rsa.RSAPrivateKey, **members: Any) -> dict[str, Any]:
 
 
 def jwks(**members: Any) -> dict[str, Any]:
-    """The authority's JWKS, as Azure Attestation writes it; a member that is None is left out."""
+    """The authority's JWKS, as Azure Attestation writes it; a member with value None is left out."""
     made = {"kid": "one", "kty": "RSA", "x5c": [b64.encode(CERTIFICATE)], **members}
     return {"keys": [{name: value for name, value in made.items() if value is not None}]}
 
 
 def claims(**more: Any) -> dict[str, Any]:
-    """An authority's claims about the environment; a claim that is None is left out."""
+    """An authority's claims about the environment; a claim with value None is left out."""
     at = int(NOW.timestamp())
     said = {
         "iss": AUTHORITY, "iat": at, "nbf": at, "exp": at + 28800, "x-ms-attestation-type": "sevsnpvm",
@@ -82,7 +82,7 @@ def claims(**more: Any) -> dict[str, Any]:
 
 
 def sign(payload: Any, header: Mapping[str, Any] | None = None, key: Any = AUTHORITY_KEY) -> str:
-    """A JWS, even with a wrong header; a member that is None is left out."""
+    """A JWS, even with a wrong header; a member with value None is left out."""
     made = {"alg": "RS256", "kid": "one", "typ": "JWT", **(header or {})}
     made = {name: value for name, value in made.items() if value is not None}
     body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()

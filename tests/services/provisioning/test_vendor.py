@@ -1,6 +1,4 @@
-"""The vendors' documents: checked when they come and when they go, returned byte for byte, or refused by
-name.
-"""
+"""The vendors' documents: checked when they come and when they go, returned byte for byte, or refused."""
 
 from __future__ import annotations
 

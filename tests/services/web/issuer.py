@@ -42,7 +42,7 @@ class FixedClock:
 
 
 class TokenMaker:
-    """Makes tokens, and publishes the keys that verify them; makers of one ``key`` number sign with the
+    """Makes tokens, and publishes the keys that verify them; two with one ``key`` number sign with the
     same.
     """
 
@@ -55,7 +55,7 @@ class TokenMaker:
         return Issuer(self.url, (self.audience,), json.dumps({"keys": [self.key.as_dict(private=False)]}))
 
     def token(self, *roles: str, now: datetime = NOW, **claims: Any) -> str:
-        """A token valid for an hour; a claim that is None is left out."""
+        """A token valid for an hour; a claim with value None is left out."""
         at = int(now.timestamp())
         said = {
             "iss": self.url, "aud": self.audience, "sub": "somebody", "roles": list(roles), "nbf": at,

@@ -19,7 +19,7 @@ async def _turns() -> None:
 
 
 class Client:
-    """Sends a body in parts, when the test says; ``done`` ends once the request was answered."""
+    """Sends a body in parts, when the test triggers them; ``done`` ends once the request was answered."""
 
     def __init__(self, bodies: Bodies, most: int = 100) -> None:
         self._parts: asyncio.Queue[bytes | None] = asyncio.Queue()

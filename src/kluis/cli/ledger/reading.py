@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 
-from kluis import files, installing
-from kluis.cli import render
+from kluis import files
 from kluis.errors import FormatError, UsageError
 from kluis.formats.ccf.chunk import MAX_CHUNK
 from kluis.formats.ccf.cose_receipt import CoseReceipt
@@ -138,13 +137,12 @@ def secrets(path: Path) -> LedgerSecrets:
 
 
 def replay() -> Replay | None:
-    """Does members' requests again; None, with a note, if the engine for their scripts is not installed."""
+    """Does members' requests again; None if the engine for their scripts is not installed."""
     try:
         from kluis.ledger.governance import replay as again
     except ModuleNotFoundError as error:
         if error.name != "jsbox":
             raise
-        render.note(f"replay is not checked: want the package jsbox: {installing.command_for('ledger')}")
         return None
     return again.Replay()
 

@@ -121,7 +121,7 @@ def test_an_issuer_that_is_no_authority() -> None:
 
 
 def test_a_clock_that_goes_back() -> None:
-    """After a clock is set back, keys are fetched again, not trusted endlessly."""
+    """After a clock is turned back, keys are fetched again, not trusted endlessly."""
     host = Host()
     keyring = ring(host)
     keyring.key(AUTHORITY, "one", NOW)

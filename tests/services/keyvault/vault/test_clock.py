@@ -103,7 +103,7 @@ def test_starting_anew_is_no_faster() -> None:
 
 
 def test_a_clock_that_was_ahead_before() -> None:
-    """Time from a clock that was ahead does not count for a key deleted after it was set back."""
+    """Time from a clock that was ahead does not count for a key deleted after it was turned back."""
     world = _deleted(HostsClock())
     world.clock.at += 90 * DAY
     _knock(world, DAY, steps=24)

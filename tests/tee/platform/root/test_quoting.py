@@ -25,7 +25,7 @@ REFUSAL = "SGX report: was not made on this platform for this enclave"
 
 
 def test_b_verifies_a() -> None:
-    """A report that A makes for B identifies A to B."""
+    """A report by A with target B identifies A to B."""
     assert len(REPORT) == 432
     assert quoting.verify_report(REPORT, B, ROOT) == A
 
