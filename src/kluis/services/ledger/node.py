@@ -115,6 +115,7 @@ class Node:
         Raises:
             AuthenticityError: the log changed, and not as this service's nodes write it.
             UnavailableError: another node took the log meanwhile, or the host does not take the first entry.
+        PolicyError: the members did not admit this image.
         """
         if self.identity is not None:
             raise UsageError("begin: this node has begun already")
@@ -131,6 +132,7 @@ class Node:
             founded = self._genesis_writes(TxId(view, 1))
             writes = {**founded, **writes}
         else:
+            genesis.check_admitted(ledger.store.begin(), writes)
             genesis.retire_others(ledger.store.begin(), writes)
         sequencer = Sequencer(
             view=view,
