@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kluis.enclave.counters import MarkedReading
-from kluis.errors import UnavailableError
+from kluis.errors import UnavailableError, UsageError
 from kluis.serve.ledger.log import LedgerLog
+from kluis.services.ledger.genesis import Quoted
+from kluis.services.ledger.identity import NodeIdentity
 from kluis.services.ledger.running import engine
 from kluis.services.ledger.running.state import Witnessed
 from kluis.services.ledger.running.witness import CounterWitness
@@ -159,6 +162,40 @@ def test_what_a_log_may_have_taken_is_not_said_to_be_rolled_back(
                 assert status.json()["state"] == "Committed"
 
     asyncio.run(test())
+
+
+def test_a_host_that_begins_twice_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is one view, and one writer of the tree: the second call is refused."""
+    entered, goes_on, begun = threading.Event(), threading.Event(), list[str]()
+    nodes: list[str] = []
+
+    def slowly(node: NodeIdentity, service: bytes, genesis: bytes) -> Quoted:
+        nodes.append(node.id)
+        entered.set()
+        assert goes_on.wait(60)
+        return Quoted("ab" * 32, b"")
+
+    monkeypatch.setattr("tests.services.ledger.world.quote", slowly)
+    with LedgerLog(world.folder) as log:
+        node = world.node(log)
+
+        def begin() -> None:
+            try:
+                node.begin("127.0.0.1:8000")
+                begun.append("begun")
+            except UsageError:
+                begun.append("refused")
+
+        threads = [threading.Thread(target=begin) for _ in range(2)]
+        threads[0].start()
+        assert entered.wait(60)
+        entered.clear()
+        threads[1].start()
+        entered.wait(0.2)
+        goes_on.set()
+        for each in threads:
+            each.join(60)
+    assert (sorted(begun), len(nodes)) == (["begun", "refused"], 1)
 
 
 def test_the_platforms_counter_keeps_the_first_report_of_a_step() -> None:
