@@ -5,7 +5,7 @@
 3. A ballot is of a proposal there is, and is what was signed; votes are counted of ballots only.
 4. An acknowledgement is of the state digest that was offered, and nothing else makes a member active.
 5. Tables change with an accepted proposal, or by what the framework does itself: creation of a service,
-   nodes, state digests, keys of token issuers, and the steps of a recovery.
+   nodes, state digests, keys of token issuers that nodes refresh, and the steps of a recovery.
 6. A request that is done again, with its ballots and its proposal's actions, writes what the entry writes.
 """
 
@@ -28,6 +28,7 @@ from kluis.ledger.audit.report import Check, Findings
 from kluis.ledger.audit.signing import Certificates
 from kluis.ledger.audit.state import State
 from kluis.ledger.audit.walk import Seen
+from kluis.ledger.governance import documents
 from kluis.ledger.merkle import Tree
 
 MAX_REQUEST: Final = 64 << 20
@@ -40,8 +41,8 @@ _PROPOSAL: Final = "ccf.gov.msg.proposal_id"
 _OLD: Final = "public:ccf.gov.history"
 # What requests write of themselves; the rest of governance changes with an accepted proposal.
 _REQUESTS: Final = frozenset({tables.COSE_HISTORY, RECENT, tables.PROPOSALS, tables.PROPOSALS_INFO})
-# What nodes write without a member: they join and retire, and fetch the keys of token issuers.
-_BY_NODES: Final = ("public:ccf.gov.nodes.", "public:ccf.gov.jwt.")
+# What nodes write without a member: they join and retire.
+_BY_NODES: Final = "public:ccf.gov.nodes."
 
 
 class Replay(Protocol):
@@ -249,6 +250,10 @@ class Governance:
                 self._fail("a member changes without acknowledgement or proposal")
         elif name == tables.SERVICE_INFO:
             self._step(changes, state)
+        elif name == documents.JWT_KEYS:  # which nodes fetch of some issuers
+            before, issuers = state.table(name), state.table(documents.JWT_ISSUERS)
+            for issuer in documents.unsigned_keys(changes, before.get, issuers.get):
+                self._fail(f"keys of issuer {issuer[:100]!a} change without an accepted proposal")
         elif not name.startswith(_BY_NODES):
             self._fail(f"table {name} changes without an accepted proposal")
 

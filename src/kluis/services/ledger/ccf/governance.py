@@ -172,6 +172,8 @@ class Governance:
                 415, "UnsupportedContentType", f"content-type: want {COSE}, got {content_type[:80]!a}"
             )
         request = requests.parse(call.body, kind)
+        # Once more than it counts: what nobody signed neither waits for the script's thread nor ends a batch.
+        requests.authenticate(self._node.ledger.store.begin(), request, active=False)
 
         def work(state: Transaction) -> Result:
             effects = NodeEffects(self._node.knowledge(), self._now(), os.urandom)
