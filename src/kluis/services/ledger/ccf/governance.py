@@ -26,7 +26,6 @@ from kluis.services.web import Answer, Call, Operation, Refusal
 VERSION: Final = "2024-07-01"
 COSE: Final = "application/cose"
 JAVASCRIPT: Final = "text/javascript"
-PAGE: Final = 100
 TXID: Final = "x-ms-ccf-transaction-id"
 Handler = Callable[[Call], Awaitable[Answer]]
 Decide = Callable[[Transaction, Request, NodeEffects], Any]
