@@ -44,6 +44,8 @@ _REQUESTS: Final = frozenset({tables.COSE_HISTORY, RECENT, tables.PROPOSALS, tab
 # What nodes write without a member: they join and retire.
 _BY_NODES: Final = "public:ccf.gov.nodes."
 
+_BY_RECOVERY: Final = frozenset({tables.SERVICE_INFO, tables.PREVIOUS_IDENTITY})
+
 
 class Replay(Protocol):
     """Does members' requests again, as the constitution of the time has it.
@@ -101,7 +103,11 @@ class Governance:
             for problem in self._replay.entry(seen.txid.seqno, writes, self._roots()):
                 self._findings.fail(Check.REPLAY, problem)
         changed = [name for name in writes if name.startswith(tables.GOVERNANCE)]
-        if not changed or _creates(seen):
+        if not changed:
+            return
+        if _creates(seen):
+            if seen.txid.seqno > 1:
+                self._recovered(changed)
             return
         if _OLD in writes:
             self.old = True
@@ -120,6 +126,11 @@ class Governance:
         active = self._acknowledgements(acks, state)
         for name in changed:
             self._change(name, writes[name], bool(signed), accepted is not None, active, state)
+
+    def _recovered(self, changed: Iterable[str]) -> None:
+        for name in changed:
+            if name not in _BY_RECOVERY and not name.startswith(_BY_NODES):
+                self._fail(f"table {name} changes with a recovery, which no member signed")
 
     def _request(self, member: bytes, raw: bytes, seen: Seen, state: State) -> str | None:
         """Judge a signed request; gives the id of the proposal that it lets be accepted."""
