@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from kluis.ledger import certificates
+from kluis.hashes import sha256
+from kluis.ledger import certificates, receipts
+from kluis.ledger import claims as application_claims
 from kluis.serve.ledger.log import LedgerLog
 from tests.cli.quotes import Kluis
 from tests.formats.ccf import real
@@ -131,6 +133,37 @@ def test_claims(kluis: Kluis, tmp_path: Path) -> None:
     assert kluis(*words, "--claims-digest", digest).code == 0
     assert kluis(*words, "--claims", claims).code == 4
     assert kluis(*words, "--claims", claims, "--claims-digest", digest).code == 2
+
+
+def test_claims_that_come_with_a_receipt(kluis: Kluis, tmp_path: Path) -> None:
+    """They must be the entry's: a receipt with another's claims, or none in the list, is refused."""
+    digest, other = (sha256(text).hex() for text in (b"claim", b"other"))
+    claim = {"kind": "ClaimDigest", "digest": {"protocol": "P", "value": digest}}
+    claims = application_claims.claims_digest([("P", bytes.fromhex(digest))])
+    sequencer, file, service = making.sequencer(), tmp_path / "receipt.json", tmp_path / "service.pem"
+    txid = sequencer.add({"public:x": {b"k": b"v"}}, claims)
+    batch = sequencer.seal()
+    service.write_text(certificates.service_certificate(making.key(1), NOW))
+    node = certificates.node_certificate(making.key(0).public_key(), making.key(1), service.read_text(), NOW)
+    assert batch.signed.node is not None
+    made = receipts.make(sequencer.tree, txid, batch.components[0], batch.signed.node, node)
+    bare = made.to_azure()
+    words = ("ledger", "receipt", file, "--service-cert", service)
+    for value, code in (
+        (bare, 0),
+        ({"receipt": bare, "applicationClaims": [claim], "state": "Ready"}, 0),
+        ({"receipt": bare, "applicationClaims": [{**claim, "digest": {"protocol": "P", "value": other}}]}, 4),
+        ({"receipt": bare, "applicationClaims": [claim, claim]}, 4),
+        ({"receipt": bare, "applicationClaims": []}, 3),
+        ({"receipt": bare, "applicationClaims": "x"}, 3),
+    ):
+        file.write_text(json.dumps(value))
+        said = kluis(*words)
+        assert said.code == code, said
+        assert ("with these claims" in said.out) == (code == 0 and "applicationClaims" in value)
+    file.write_text(json.dumps({"receipt": bare, "applicationClaims": [claim]}))
+    assert kluis(*words, "--claims-digest", claims.hex()).code == 0
+    assert kluis(*words, "--claims-digest", other).code == 4
 
 
 def test_show(made: Path, kluis: Kluis) -> None:

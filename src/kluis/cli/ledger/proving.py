@@ -44,6 +44,7 @@ def receipt(
 ) -> None:
     """Verify a receipt: that the service committed the entry. A file is verified offline.
 
+    Application claims in the file, as Azure's answers have them, must be the entry's, too.
     With --url the receipt of an entry comes from a node, and is written once it is verified. A receipt does
     not name its ledger: it counts under the certificate that you pin, and under no other.
     """
@@ -60,7 +61,10 @@ def receipt(
     else:
         what, data, prefix = _fetched(url, service_cert, wanted, cose=cose)
     proof = reading.receipt_of(data, what)
-    root, evidence = receipts.verify_any(proof, service, what, claims_digest=digest)
+    stated = reading.stated_claims(data, what)
+    root, evidence = receipts.verify_any(proof, service, what, claims_digest=stated)
+    if digest is not None:
+        receipts.verify_any(proof, service, what, claims_digest=digest)
     entries = ", ".join(each.split(":")[1] for each in evidence) or "a signature"
     if out is not None:
         if not evidence or not all(each.startswith(prefix) for each in evidence):
@@ -68,8 +72,12 @@ def receipt(
                 f"{what}: want the receipt of entry {wanted}, got that of {entries}", code="ledger_receipt"
             )
         render.save(out, data)
-    what_for = "the entry with the claims that you gave" if digest is not None else "the entry"
-    proves = f"the service of this certificate committed {what_for}" if evidence else "the service signed it"
+    with_claims = " with these claims" if stated is not None or digest is not None else ""
+    proves = (
+        f"the service of this certificate committed the entry{with_claims}"
+        if evidence
+        else "the service signed it"
+    )
     value = {"authentic": True, "root": root.hex(), "evidence": list(evidence), "proves": proves}
     render.out(value, f"authentic: entry {entries} under root {root.hex()}\nproves: {proves}")
 

@@ -90,6 +90,26 @@ def receipt_of(data: bytes, what: str) -> Receipt | CoseReceipt:
     return CoseReceipt.parse(data, what) if data[:1] == b"\xd2" else Receipt.parse(data, what)
 
 
+def stated_claims(data: bytes, what: str) -> bytes | None:
+    """The digest of the application claims that come with a receipt, as Azure's answers have them.
+
+    Args:
+        data: the receipt's bytes, COSE or JSON.
+        what: for messages.
+
+    Returns:
+        32 bytes; None if there are no claims with it.
+
+    Raises:
+        FormatError: no JSON, or no claims.
+    """
+    if data[:1] == b"\xd2":
+        return None
+    value = jcs.loads(data, what, max_size=MAX_FILE)
+    stated = value.get("applicationClaims") if isinstance(value, dict) else None
+    return None if stated is None else application_claims.read(stated, f"{what}.applicationClaims")
+
+
 def expected(text: str) -> Expected:
     """Read what must be in a ledger: a receipt's file, or an id.
 
