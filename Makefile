@@ -63,5 +63,5 @@ format:
 
 clean:  ## everything that make made
 	rm -rf build dist site .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info
-	rm -rf $(VENV) $(VENV)-azure $(VENV)-azure-js $(VENV)-azure-cli
+	rm -rf $(VENV) $(VENV)-azure $(VENV)-azure-js $(VENV)-azure-cli $(VENV)-ledger-js
 	find src tests examples bench -name __pycache__ -type d -prune -exec rm -rf {} +

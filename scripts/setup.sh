@@ -181,28 +181,30 @@ if [ "$what" = clients ]; then
     fi
 fi
 
-# ---- Azure's clients for JavaScript, where there is Node, in a folder of their own -----------------------------------
+# ---- Azure's clients for JavaScript, where there is Node, in folders of their own ------------------------------------
 
 if [ "$what" = clients ]; then
-    pins="tests/clients/azure_js" azure="$venv-azure-js"
     if ! has node || ! has npm; then
         say "no node and npm: Azure's clients for JavaScript will be skipped"
         say "hint: sudo apt-get install nodejs npm"
     elif ! node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)'; then
         say "node: want 20 or newer, got $(node --version): Azure's clients for JavaScript will be skipped"
     else
-        want="$(node --version) $(cat "$pins/package.json" "$pins/package-lock.json" | sha256sum)"
-        if [ "$(cat "$azure/.kluis-clients" 2>/dev/null)" != "$want" ]; then
-            say "installing Azure's clients for JavaScript into $azure"
-            mkdir -p "$azure"
-            rm -f "$azure/.kluis-clients"
-            cp "$pins/package.json" "$pins/package-lock.json" "$azure/"
-            if npm ci --prefix "$azure" --ignore-scripts --no-audit --no-fund --loglevel=error >&2; then
-                printf '%s' "$want" >"$azure/.kluis-clients"
-            else
-                say "Azure's clients for JavaScript could not be installed: they will be skipped"
-                say "hint: read the words above; npm's registry must be reached once"
+        for each in azure_js:azure-js azure_ledger_js:ledger-js; do
+            pins="tests/clients/${each%:*}" azure="$venv-${each#*:}"
+            want="$(node --version) $(cat "$pins/package.json" "$pins/package-lock.json" | sha256sum)"
+            if [ "$(cat "$azure/.kluis-clients" 2>/dev/null)" != "$want" ]; then
+                say "installing Azure's clients for JavaScript of $pins into $azure"
+                mkdir -p "$azure"
+                rm -f "$azure/.kluis-clients"
+                cp "$pins/package.json" "$pins/package-lock.json" "$azure/"
+                if npm ci --prefix "$azure" --ignore-scripts --no-audit --no-fund --loglevel=error >&2; then
+                    printf '%s' "$want" >"$azure/.kluis-clients"
+                else
+                    say "Azure's clients for JavaScript could not be installed: they will be skipped"
+                    say "hint: read the words above; npm's registry must be reached once"
+                fi
             fi
-        fi
+        done
     fi
 fi

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import ssl
 import subprocess
@@ -27,10 +28,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from kluis.ledger.certificates import member_certificate
 from kluis.serve.ledger.governing import member_id
 from kluis.services.clock import SystemClock
+from tests.clients.azure.serving import STAMP
 from tests.serve.served import Served, bring_images
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
+JAVASCRIPT = HERE.parent / "azure_ledger_js"
 CLIENTS = {"1.1.1": "ledger-1", "2.0.0b2": "ledger-2"}
 VERSION = "api-version=2026-02-23"
 
@@ -141,6 +144,42 @@ def test_azures_client(version: str, running: Running) -> None:
     outcomes = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(outcomes) >= 11, done.stderr
     assert {one["name"]: one["error"] for one in outcomes if one["error"]} == {}
+
+
+def test_azures_client_for_javascript(running: Running) -> None:
+    """Each scenario ends well, by a client certificate: entries, receipts, lists, refusals."""
+    folder, node = ROOT / f"{os.environ.get('KLUIS_VENV', '.venv')}-ledger-js", shutil.which("node")
+    if node is None or not (folder / STAMP).exists():
+        pytest.skip(
+            "Azure Confidential Ledger's client for JavaScript is not installed: apt-get install nodejs npm,"
+            " then scripts/setup.sh clients, where npm's registry can be reached"
+        )
+    running.become("Contributor")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("NODE_", "AZURE_"))}
+    done = subprocess.run(
+        [node, "--no-warnings", JAVASCRIPT / "run.js"],
+        input=json.dumps(running.world()) + "\n",
+        env={**kept, "NODE_PATH": str(folder / "node_modules")},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    outcomes = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {one["name"]: one["error"] for one in outcomes if one["error"]} == {}
+    declared = (JAVASCRIPT / "run.js").read_text().count("\nscenario(")
+    assert len(outcomes) == declared >= 6, done.stderr
+
+
+def test_every_package_for_javascript_is_pinned() -> None:
+    """Each has one version and a digest of its bytes; the documentation names it."""
+    page = (ROOT / "docs/quality/azure-clients.md").read_text()
+    packages = json.loads((JAVASCRIPT / "package-lock.json").read_text())["packages"]
+    for name, version in json.loads((JAVASCRIPT / "package.json").read_text())["dependencies"].items():
+        assert packages[f"node_modules/{name}"]["version"] == version
+        assert f"`{name}` {version}" in page
+    for name, one in packages.items():
+        assert name == "" or one["integrity"].startswith("sha512-"), name
 
 
 def test_a_clients_certificate_reaches_the_enclave(running: Running) -> None:
