@@ -25,6 +25,7 @@ LAUNCHER = (
     "region.c",
     "threads.c",
     "reserve.c",
+    "certificates.c",
     "closures.c",
     *(f"scratch_{part}.c" for part in SCRATCH),
 )

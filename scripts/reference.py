@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 import kluis
-from kluis.appraisal.policy import forms
+from kluis.appraisal.policy import structured, wants
 from kluis.appraisal.policy.tees import TABLES
 from kluis.cli import codes
 from kluis.cli import main as cli
@@ -222,20 +222,25 @@ Reference values of several releases (`kluis appraise --reference`) are not mixe
 release completely (rule `release`). A policy with these values has a table `[[releases.TEE]]` for each
 release. A policy without releases keeps its id, and the names of releases do not change an id.
 """
-FORMS = {
-    forms.Hexes: "list of hex",
-    forms.Names: "list of names",
-    forms.Numbers: "list of numbers",
-    forms.Number: "number",
-    forms.Least: "minimum",
-    forms.Most: "maximum, in seconds",
-    forms.LeastVersion: "minimum version, as text",
-    forms.Allow: "true accepts it",
-    forms.Require: "true requires it",
-    forms.Bits: "`{ mask, value }` in hex",
-    forms.RegisterValues: "registers, each a list of hex",
-    forms.LeastComponents: "by product, minimum versions of its parts",
+FORMS: dict[type[wants.Stated], str] = {
+    wants.OneOf: "list of hex",
+    wants.Exactly: "number",
+    wants.AtMost: "maximum, in seconds",
+    wants.Allowed: "true accepts it",
+    wants.Required: "true requires it",
+    structured.Masked: "`{ mask, value }` in hex",
+    structured.Registers: "registers, each a list of hex",
+    structured.Components: "by product, minimum versions of its parts",
 }
+
+
+def _form(form: wants.Form) -> str:
+    """How a policy states a requirement, in words."""
+    if form.want is wants.Named:
+        return "list of names" if form.most is None else "list of numbers"
+    if form.want is wants.AtLeast:
+        return "minimum version, as text" if form.parts else "minimum"
+    return FORMS[form.want]
 
 
 def policy() -> str:
@@ -243,7 +248,7 @@ def policy() -> str:
     parts = [POLICY_HEAD]
     for tee, fields in TABLES.items():
         rows = "".join(
-            f"| `{each.key}` | {FORMS[type(each.form)]} | `{each.rule}` | {each.aspect} | {each.about} |\n"
+            f"| `{each.key}` | {_form(each.form)} | `{each.rule}` | {each.aspect} | {each.about} |\n"
             for each in fields
         )
         parts.append(

@@ -143,6 +143,30 @@ if [ "$what" = test ] || [ "$what" = slow ] || [ "$what" = clients ]; then
     fi
 fi
 
+# python_of TEST: a Python of this machine whose version passes a test, the one of the environment first
+python_of() {
+    local each
+    for each in "$python" python3.11 python3.13 python3.12 /usr/bin/python3.11 /usr/bin/python3.13 /usr/bin/python3; do
+        if has "$each" && "$each" -c "import sys, venv, ensurepip; sys.exit(not (sys.version_info[:2] $1))" 2>/dev/null; then
+            echo "$each"
+            return
+        fi
+    done
+    return 1
+}
+
+if [ "$what" = test ] || [ "$what" = slow ] || [ "$what" = clients ] || [ "$what" = bench ]; then
+    for each in "6 == (3, 11)" "7 >= (3, 12)"; do
+        version="${each%% *}"
+        if ! other="$(python_of "${each#* }")"; then
+            say "no Python ${each#* }: the tests with CCF's tools of version $version will be skipped"
+        elif ! python="$other" pinned "CCF's tools $version" "tests/clients/ccf/requirements-$version.txt" "$venv-ccf$version"; then
+            say "CCF's tools of version $version could not be installed: the tests with them will be skipped"
+            say "hint: read the words above; PyPI must be reached once"
+        fi
+    done
+fi
+
 if [ "$what" = clients ]; then
     # As much of the command line as speaks with what is here. Compiled it takes twice the room: what is used of it
     # compiles in a moment.

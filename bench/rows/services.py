@@ -83,7 +83,7 @@ def attested(take: Harness, attest: Attest, root: bytes, bundle: bytes) -> Row:
 
     return take.compare(
         "attest request, end to end over TLS kept alive",
-        "quote verification and one RSA-2048 signature, alone",
+        "one quote verification and one RSA-2048 signature",
         2.0,
         ours=lambda: many(attest.ask),
         theirs=lambda: many(alone),

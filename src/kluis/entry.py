@@ -1,4 +1,6 @@
-"""What the launcher imports in an enclave: it loads the runtime, with every import checked, and runs it."""
+"""The module that the launcher imports in an enclave: loads the runtime, with every import checked, and runs
+it.
+"""
 
 import gc
 
@@ -8,7 +10,7 @@ INDEXES = 7
 
 
 def load() -> None:
-    """Check imports from now on, and import the runtime: what stops it is still said to the host."""
+    """Check imports from now on, and import the runtime; errors are still reported to the host."""
     gc.disable()  # until the application is imported: what is loaded here stays
     measured.arm(INDEXES)
     import kluis.enclave.runtime.main  # noqa: F401 - for its effect

@@ -1,19 +1,20 @@
-"""Every error that Kluis raises on purpose, in one tree, by whose fault it is.
+"""Every error that Kluis raises on purpose, in one tree, grouped by cause.
 
     KluisError
-    |- UsageError            the caller asked for something that cannot be meant        exit 2
-    |- FormatError           the bytes are not what they should be                      exit 3
-    |  `- UnsupportedError   well formed, of a kind or version that is not handled
-    |- AuthenticityError     its signer is not trusted                             exit 4
-    |- FreshnessError        it was true once: expired, replayed, not yet valid         exit 5
-    |- PolicyError           authentic, but rejected by the policy                   exit 6
-    |- UnavailableError      this machine, or a service, cannot do it now               exit 7
-    |- EnclaveError          a call into an enclave did not return                   exit 7
-    |  |- EnclaveDied        the enclave ended, or was ended
-    |  |- CallTimeout        no answer within the time the caller gave
-    |  |- CallCancelled      the caller, or the host, cancelled the call
-    |  `- RemoteError        the code inside raised; carries the type's name
-    `- InternalError         our bug                                                    exit 70
+    |- UsageError             the request is invalid                                      exit 2
+    |  `- MissingModuleError an import of a module that the image does not contain
+    |- FormatError            the bytes are malformed                                     exit 3
+    |  `- UnsupportedError    well formed, of an unsupported kind or version
+    |- AuthenticityError      the signer is not trusted                                   exit 4
+    |- FreshnessError         expired, replayed, or not yet valid                         exit 5
+    |- PolicyError            authentic, but rejected by the policy                       exit 6
+    |- UnavailableError       this machine, or a service, cannot do it now                exit 7
+    |- EnclaveError           a call into an enclave did not return                       exit 7
+    |  |- EnclaveDied         the enclave ended, or was ended
+    |  |- CallTimeout         no answer within the caller's timeout
+    |  |- CallCancelled       the caller, or the host, cancelled the call
+    |  `- RemoteError         the code inside raised; carries the type's name
+    `- InternalError          a bug in Kluis                                              exit 70
 
 A foreign exception that leaves a parser or a verifier is a bug.
 """
@@ -22,7 +23,6 @@ from __future__ import annotations
 
 from typing import ClassVar, Final
 
-# Of a message: what is wrong with very long input can be as long as it is.
 __all__ = [
     "AuthenticityError",
     "CallCancelled",
@@ -40,19 +40,20 @@ __all__ = [
     "UsageError",
 ]
 
+# Limit for a message: an error about very long input may quote all of it.
 MOST_CHARACTERS: Final = 16 << 10
-# Of what somebody else says went wrong, within a message of ours.
+# Limit for foreign error text within our message.
 MOST_FOREIGN: Final = 300
-# Letters that show as nothing, as a space does: Hangul's fillers, Khmer's inherent vowels, Braille's blank.
+# Letters that render as blank, like a space: Hangul's fillers, Khmer's inherent vowels, Braille's blank.
 _BLANK: Final = frozenset("\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 
 
 def foreign(text: str, most: int = MOST_FOREIGN) -> str:
-    """Somebody else's words as a message of ours may carry them: bounded, on one line, obeyed by no terminal.
+    """Sanitize foreign text for use in an error message: bounded, one line, no control characters.
 
     Args:
-        text: theirs; each character that is not shown becomes a question mark.
-        most: how many of its characters are kept.
+        text: untrusted; each unprintable character becomes a question mark.
+        most: number of characters to keep.
     """
     text = text[:most]
     if text.isascii() and text.isprintable():
@@ -61,13 +62,13 @@ def foreign(text: str, most: int = MOST_FOREIGN) -> str:
 
 
 class KluisError(Exception):
-    """The root of the tree: a sentence, a stable code, and how to mend it.
+    """The root of the tree: a sentence, a stable code, and how to fix it.
 
     Args:
-        message: what was wrong, want and got; lower case, no period, no secret. Past 16,384 characters
-            its middle is left out.
-        hint: the command or change that mends it, if one is known.
-        code: a finer snake_case code than the class's own.
+        message: what was wrong, want and got; lower case, no period, no secret. The middle is left out if it
+            exceeds 16,384 characters.
+        hint: the command or change that fixes it, if one is known.
+        code: a more specific snake_case code than the class's own.
     """
 
     code: str = "error"
@@ -81,21 +82,28 @@ class KluisError(Exception):
         self.message = message
         self.hint = hint
         if hint is not None:
-            self.add_note(f"hint: {hint}")  # a traceback shows notes: a script's user is told, too
+            # tracebacks show notes, so that a script's user sees the hint, too
+            self.add_note(f"hint: {hint}")
         if code is not None:
             self.code = code
 
 
 class UsageError(KluisError):
-    """The caller asked for something that cannot be meant."""
+    """The caller's request is invalid."""
 
     code = "usage"
     exit_code = 2
     http_status = 400
 
 
+class MissingModuleError(UsageError, ModuleNotFoundError):
+    """An import of a module that the image does not carry."""
+
+    code = "module_missing"
+
+
 class FormatError(KluisError):
-    """The bytes are not what they should be."""
+    """The bytes are malformed."""
 
     code = "malformed"
     exit_code = 3
@@ -103,13 +111,13 @@ class FormatError(KluisError):
 
 
 class UnsupportedError(FormatError):
-    """Well formed, of a kind or version that is not handled."""
+    """Well formed, but of an unsupported kind or version."""
 
     code = "unsupported"
 
 
 class AuthenticityError(KluisError):
-    """Nobody we trust vouches for it."""
+    """The signer is not trusted."""
 
     code = "not_authentic"
     exit_code = 4
@@ -117,7 +125,7 @@ class AuthenticityError(KluisError):
 
 
 class FreshnessError(KluisError):
-    """It was true once: expired, replayed, or not yet valid."""
+    """It is expired, replayed, or not yet valid."""
 
     code = "stale"
     exit_code = 5
@@ -125,7 +133,7 @@ class FreshnessError(KluisError):
 
 
 class PolicyError(KluisError):
-    """Authentic, and not what the policy wants."""
+    """Authentic, but rejected by the policy."""
 
     code = "policy"
     exit_code = 6
@@ -141,7 +149,7 @@ class UnavailableError(KluisError):
 
 
 class EnclaveError(KluisError):
-    """A call into an enclave did not come back."""
+    """A call into an enclave did not return."""
 
     code = "enclave"
     exit_code = 7
@@ -155,14 +163,14 @@ class EnclaveDied(EnclaveError):
 
 
 class CallTimeout(EnclaveError):
-    """No answer within the time the caller gave."""
+    """No answer within the caller's timeout."""
 
     code = "call_timeout"
     http_status = 504
 
 
 class CallCancelled(EnclaveError):
-    """The caller, or the host, took the call back."""
+    """The caller, or the host, cancelled the call."""
 
     code = "call_cancelled"
 
@@ -171,8 +179,8 @@ class RemoteError(EnclaveError):
     """The code inside raised.
 
     Attributes:
-        type_name: the exception's class name, as the code inside raised it.
-        traceback: the traceback inside, from a debug enclave alone; else None.
+        type_name: the class name of the exception inside.
+        traceback: the traceback inside, only from a debug enclave; else None.
         inner_code: the code of the error inside, if it is one of ours; else None.
     """
 
@@ -188,7 +196,7 @@ class RemoteError(EnclaveError):
 
 
 class InternalError(KluisError):
-    """Our bug."""
+    """A bug in Kluis."""
 
     code = "internal"
 
@@ -200,4 +208,4 @@ BY_NAME: Final[dict[str, type[KluisError]]] = {
         UnavailableError,
     )
 }  # fmt: skip
-"""What another process of ours may have met, by the name that it tells: raised here with its words."""
+"""Errors that another Kluis process may report, by name; raised here with the same text."""

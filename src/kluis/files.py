@@ -1,4 +1,4 @@
-"""Files written whole or not at all, readable by their owner alone; and others', read within bounds."""
+"""Write files atomically, readable only by their owner; read others' files within bounds."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from kluis.errors import FormatError, UnavailableError
 
 
 def write(path: Path, data: bytes) -> None:
-    """Put ``data`` at ``path``, mode 0600; a crash leaves the old file or the new, never a part.
+    """Write ``data`` to ``path``, mode 0600; a crash leaves the old file or the new one, never a part.
 
-    Its folder is made, mode 0700, where there is none.
+    Its folder is created, mode 0700, if needed.
 
     Raises:
-        OSError: it cannot be written. What was at ``path`` is still there, or ``data`` is, whole, where its
-            folder alone could not be brought to the disk.
+        OSError: it cannot be written. Either ``path`` is unchanged, or it has ``data`` completely and only
+            its folder could not be flushed.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -40,10 +40,10 @@ def write(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Write a file without a name, and give it ``path``, mode 0644, once it is complete.
+    """Write a file without a name, and link it as ``path``, mode 0644, once it is complete.
 
-    Whatever happens before, a kill too, leaves what was at ``path`` and nothing next to it. (Where the
-    file system has no nameless files, a kill leaves a hidden one.)
+    If it fails or is killed before, ``path`` is unchanged and no other file is left. (If the file system has
+    no unnamed files, a kill leaves a hidden one.)
 
     Raises:
         OSError: it cannot be written.
@@ -75,10 +75,10 @@ def _nameless(folder: Path, hidden: Path) -> BinaryIO:
 
 
 def flush_folder(path: Path) -> None:
-    """Bring the names in a folder to the disk, so that a power failure takes none away.
+    """Flush the names in a folder to disk, so that a power failure loses none.
 
     Raises:
-        OSError: they cannot be brought there.
+        OSError: they cannot be flushed.
     """
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -88,22 +88,22 @@ def flush_folder(path: Path) -> None:
 
 
 def read(path: Path, most: int, folder: int | None = None) -> bytes:
-    """Read a file from a folder that others write, too.
+    """Read a file from a folder that others can write, too.
 
     Args:
-        path: of a file itself: what others put in its place is not followed, and not waited for.
-        most: bytes; no more than one byte past them is read.
-        folder: an open descriptor of its folder, where that one is in others' hands, too.
+        path: of a file itself: a link or FIFO in its place is not followed, and does not block.
+        most: bytes; at most one byte more is read.
+        folder: an open descriptor of its folder, if others can replace that, too.
 
     Raises:
-        UnavailableError: it is not there, cannot be read, or is no regular file.
+        UnavailableError: it does not exist, cannot be read, or is not a regular file.
         FormatError: it is longer.
     """
     return drained(open_regular(path, os.O_RDONLY, folder), path, most)
 
 
 def drained(descriptor: int, path: Path, most: int) -> bytes:
-    """Read an open file to its end, and close it; ``path`` is for the error, which is :func:`read`'s.
+    """Read an open file to its end, and close it; ``path`` is for the error, as in :func:`read`.
 
     Raises:
         FormatError: it is longer than ``most`` bytes.
@@ -116,15 +116,16 @@ def drained(descriptor: int, path: Path, most: int) -> bytes:
 
 
 def open_regular(path: Path, flags: int, folder: int | None = None) -> int:
-    """Open a regular file, and no link, FIFO, folder or device in its place; the descriptor is the caller's.
+    """Open only a regular file, not a link, FIFO, folder or device; the caller owns the descriptor.
 
     Args:
-        path: in a folder that others write, too.
-        flags: ``os.open``'s. A file that ``O_CREAT`` makes has mode 0666 but for the umask's bits.
-        folder: an open descriptor of its folder; then only the last name of ``path`` is looked up, in it.
+        path: in a folder that others can write, too.
+        flags: of ``os.open``. A file created with ``O_CREAT`` has mode 0666, reduced by the umask.
+        folder: an open descriptor of its folder; then only the last component of ``path`` is looked up, in
+            it.
 
     Raises:
-        UnavailableError: it is not there, cannot be opened, or is something else.
+        UnavailableError: it does not exist, cannot be opened, or is another file type.
     """
     try:
         descriptor = os.open(

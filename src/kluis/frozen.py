@@ -1,8 +1,8 @@
-"""Frozen dataclasses that are made at the price of those that are not, and are as frozen afterwards.
+"""Frozen dataclasses whose creation costs as little as that of other dataclasses.
 
-``dataclasses`` gives a frozen class an ``__init__`` that sets each field by ``object.__setattr__``, which
-costs more than all else in it. Here an instance is of a twin of its class, the same but not frozen, while
-its fields are set, and of its class from then on. See ``docs/decisions/0019-made-before-frozen.md``.
+``dataclasses`` gives a frozen class an ``__init__`` that sets each field with ``object.__setattr__``, which
+costs more than everything else in it. Here an instance has a twin of its class, the same but not frozen,
+while its fields are set, and its own class from then on. See ``docs/decisions/0019-made-before-frozen.md``.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ _SET_CLASS: Final = object.__dict__["__class__"].__set__
 
 
 def made_quickly(cls: type[T]) -> type[T]:
-    """Let instances of a frozen dataclass with slots be made quickly; nothing else about it changes.
+    """Make instances of a frozen dataclass with slots cheap to create, without any other change.
 
     Raises:
-        TypeError: when the class is made, if it is no such dataclass, or if there is more to making an
-            instance than setting its fields.
+        TypeError: at class creation, if it is not such a dataclass, or if creating an instance does more than
+            set its fields.
     """
     made: Any = cls
     fields = dataclasses.fields(made)

@@ -1,4 +1,4 @@
-"""Digests that know their algorithm, so that no digest travels as a hex string."""
+"""Digests with their algorithm, so that none is passed as a hex string."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Digest:
         value: 32, 48 or 64 bytes.
 
     Raises:
-        ValueError: the length is not the algorithm's.
+        ValueError: the length does not match the algorithm.
     """
 
     __slots__ = ("algorithm", "value")

@@ -1,7 +1,7 @@
-"""Which command adds to the Kluis that runs: one that works for how it was installed.
+"""Determine the command that installs a part of Kluis the same way as the running Kluis.
 
-Kluis comes from a folder of wheels or from a checkout, and pip keeps no record of ``--find-links``: where no
-record names the folder, the command says which folder is meant.
+Kluis comes from a folder of wheels or from a checkout, and pip keeps no record of ``--find-links``: without a
+record, the command describes the folder.
 
 Spec: PyPA, "Recording the Direct URL Origin of installed distributions"; PEP 376, "INSTALLER".
 """
@@ -18,12 +18,12 @@ from urllib import parse
 
 UNKNOWN: Final = "DIR"
 _MEANT: Final = ", where DIR has Kluis's wheels, as make dist makes them in a checkout"
-# What a checkout's own script installs for an extra.
+# Installed by a checkout's own script for an extra.
 _TARGETS: Final = {"rooms": "demo", "demo": "demo"}
 
 
 def command_for(name: str) -> str:
-    """The command that installs one of Kluis's extras next to the Kluis that runs."""
+    """The command that installs one of Kluis's extras for the running Kluis."""
     checkout = _checkout()
     if checkout is None:
         return requirement(f"kluis[{name}]")
@@ -32,7 +32,7 @@ def command_for(name: str) -> str:
 
 
 def requirement(what: str, *options: str) -> str:
-    """The command that installs ``what``, one of Kluis's own distributions, from where Kluis came from."""
+    """The command that installs ``what``, one of Kluis's own distributions, from Kluis's source."""
     folder = _folder()
     where = str(folder) if folder else UNKNOWN
     line = " ".join([_pip(), *options, "--find-links", shlex.quote(where), f"'{what}'"])
@@ -40,7 +40,7 @@ def requirement(what: str, *options: str) -> str:
 
 
 def _pip() -> str:
-    """The installer of this environment, which need not be the one on the path."""
+    """The installer of this environment, which may differ from the one on the path."""
     if (_record("INSTALLER") or "").strip() == "uv":
         return f"uv pip install --python {shlex.quote(sys.executable)}"
     return f"{shlex.quote(sys.executable)} -m pip install"
@@ -55,7 +55,7 @@ def _checkout() -> Path | None:
 
 
 def _folder() -> Path | None:
-    """The folder of the wheel that was named by its file."""
+    """The folder of the wheel file that was installed."""
     place = _path(_origin())
     return place.parent if place is not None and place.suffix == ".whl" and place.is_file() else None
 
@@ -77,7 +77,7 @@ def _origin() -> dict[str, Any]:
 def _record(name: str) -> str | None:
     """A file of the installed distribution's ``dist-info``.
 
-    A checkout's ``egg-info``, which a path may name first, is no installation and has no such file.
+    A checkout's ``egg-info``, which may come first on a path, is not an installation and has no such file.
     """
     try:
         found = (each.read_text(name) for each in metadata.distributions(name="kluis"))

@@ -1,13 +1,13 @@
-"""Holds each module against the measured index of its layer, as it is imported inside an enclave.
+"""Check each module against its layer's measured index when it is imported inside an enclave.
 
-The kernel reads a layer's files where root can write, and root can mount another file over one of them. So
-the bytes of a module are read once, measured, and only then compiled or run; a file that is not what its
-layer's index states ends the enclave. A shared library is measured, with those that it needs, and then loaded
-by its path. The spawner measures at each launch what is not here: libraries that are no modules, and large
-modules of Kluis that are loaded before the runtime hashes quickly.
+The kernel reads a layer's files from a place that root can write, and root can mount another file over one of
+them. So the bytes of a module are read once, measured, and only then compiled or run; a file that does not
+match its layer's index ends the enclave. A shared library is measured, with those that it needs, and then
+loaded by its path. The spawner measures the rest at each launch: libraries that are not modules, and large
+modules of Kluis that are loaded before the runtime has fast hashing.
 
-Imports nothing but what the interpreter has built in: what runs before :func:`arm` is not measured here.
-Reads in small parts: a page of secret memory that was never used is slow to get.
+Imports only modules built into the interpreter: code that runs before :func:`arm` is not measured here. Reads
+in small parts: the first touch of a page of secret memory is slow.
 """
 
 import _frozen_importlib_external as _importing
@@ -27,17 +27,17 @@ except ImportError:  # a processor without the instructions, or a test outside
 ROOT = "/k/"
 KLUIS = "/k/kluis"
 CHANGED = 66
-"""The status of an enclave that found a file which is not the measured one."""
-# Names for people and type checkers; the modules that have them are not loaded yet.
+"""Exit status of an enclave that found a file which is not the measured one."""
+# Names for people and type checkers; their modules are not loaded yet.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from importlib.machinery import ModuleSpec
     from types import CodeType, ModuleType
 LARGE = 1 << 20
-"""Bytes of a library of the ``kluis`` layer from which on the spawner measures it."""
+"""Minimum size in bytes of a library of the ``kluis`` layer that the spawner measures."""
 FIRST = ("ld-linux-x86-64.so.2", "libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0")
-"""Libraries of the interpreter that the launcher has mapped already."""
+"""Libraries of the interpreter that the launcher has already mapped."""
 _PART = 1 << 16
 _PATH, _DIGEST, _SIZE = b'"path":"', b'","sha256":"', b'","size":'
 _PROGRAM_LOAD, _PROGRAM_DYNAMIC, _NEEDED, _STRINGS = 1, 2, 1, 5
@@ -53,7 +53,8 @@ def arm(descriptor: int) -> None:
     """Read the layers' indexes from a memory file, close it, and check every import from now on.
 
     Args:
-        descriptor: a line ``mount size mount size ...``, then the indexes, each of its size in bytes.
+        descriptor: contains a line ``mount size mount size ...``, then the indexes, each with its size in
+            bytes.
     """
     head = posix.pread(descriptor, 4096, 0).partition(b"\n")[0]
     words = head.decode().split()
@@ -62,7 +63,7 @@ def arm(descriptor: int) -> None:
         _indexes[mount] = posix.pread(descriptor, int(size), at)
         at += int(size)
     posix.close(descriptor)
-    # A module in an archive would be read from it by other code.
+    # Other code would read a module from an archive.
     sys.path_hooks[:] = [hook for hook in sys.path_hooks if getattr(hook, "__name__", "") != "zipimporter"]
     get_data, create_module = _importing.FileLoader.get_data, _importing.ExtensionFileLoader.create_module
     get_code, compile_bytecode = _importing.SourceLoader.get_code, vars(_importing)["_compile_bytecode"]
@@ -101,10 +102,10 @@ def layers() -> dict[str, str]:
 
 
 def hash_with(sha256: object) -> None:
-    """Measure large libraries of Kluis, too, from now on; and all with a faster SHA-256, where none is here.
+    """From now on, measure large libraries of Kluis, too, and use a faster SHA-256 for all if there is one.
 
     Args:
-        sha256: makes an object that has ``update`` and ``hexdigest``, as in the standard library.
+        sha256: returns an object with ``update`` and ``hexdigest``, as in the standard library.
     """
     _hash[0] = sha256
 
@@ -143,9 +144,9 @@ def _find(path: str) -> tuple[bytes, int] | None:
 def _read_measured(
     path: str, digest: bytes, size: int, load: "Callable[[memoryview], CodeType]"
 ) -> "CodeType | None":
-    """What ``load`` makes of a measured file of bytecode; None if there is no such file.
+    """Apply ``load`` to a measured bytecode file and return the result; None if there is no such file.
 
-    One buffer serves for all: a file's own would be in pages of secret memory that were never used.
+    One buffer is reused for all: a new one for each file would touch unused pages of secret memory.
     """
     try:
         descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
@@ -171,7 +172,7 @@ def _read_measured(
 
 
 def check_library(path: str) -> None:
-    """Measure a shared library, and those that it needs, unless it was measured before.
+    """Measure a shared library, and those that it needs, unless they were measured before.
 
     Raises:
         OSError: a library of a layer cannot be opened or read.
@@ -201,7 +202,7 @@ def _measure_library(path: str) -> None:
 
 
 def _at_launch(path: str) -> bool:
-    """Whether the spawner measures it: by its index, since the file itself may have been made large since."""
+    """Whether the spawner measures it, from the index: the file itself may have grown since."""
     found = _find(path) if path.startswith(f"{KLUIS}/") else None
     return found is not None and found[1] >= LARGE
 
@@ -218,10 +219,10 @@ def _digest_file(descriptor: int) -> bytes:
 
 
 def needed_libraries(read: object) -> list[str]:
-    """The names of the libraries that a measured ELF file needs; none of another file.
+    """The names of the libraries that a measured ELF file needs; empty for another file.
 
     Args:
-        read: gives so many bytes at an offset.
+        read: returns that many bytes at an offset.
 
     Spec: ELF-64, little-endian.
     """
@@ -253,7 +254,7 @@ def needed_libraries(read: object) -> list[str]:
 
 
 def _check_named(name: str) -> None:
-    """Measure every file of that name, in whichever folder, once."""
+    """Measure every file with that name, in whichever folder, once."""
     if name not in _named:
         _named.add(name)
         try:
@@ -265,7 +266,7 @@ def _check_named(name: str) -> None:
 
 
 def _paths_of(name: str) -> list[str]:
-    """Every file of that name that an index has."""
+    """Every path with that file name in an index."""
     found, end = [], _escaped(name) + _DIGEST
     for mount, index in _indexes.items():
         at = index.find(end)
@@ -298,7 +299,9 @@ def _end(path: str) -> None:
 
 
 def _escaped(path: str) -> bytes:
-    r"""As in an index, whose canonical JSON escapes ``"`` and ``\`` only: a path's characters print."""
+    r"""Escaped as in an index, whose canonical JSON only escapes ``"`` and ``\``: a path has only printable
+    characters.
+    """
     return path.replace("\\", "\\\\").replace('"', '\\"').encode()
 
 
@@ -307,7 +310,7 @@ def _unescaped(path: bytes) -> bytes:
 
 
 def _plain(path: str) -> str:
-    """The path from the root, without ``.`` and ``..``: a layer holds no link."""
+    """The absolute path, without ``.`` and ``..``: a layer contains no links."""
     parts: list[str] = []
     for part in path.split("/"):
         if part == "..":

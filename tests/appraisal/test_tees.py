@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from kluis.appraisal import Aspect
-from kluis.appraisal.policy import forms
+from kluis.appraisal.policy.structured import Components, Masked, Registers
 from kluis.appraisal.policy.tees import TABLES
 from kluis.appraisal.policy.values import Product, Value
+from kluis.appraisal.policy.wants import Allowed, AtLeast, AtMost, Exactly, Form, Named, OneOf, Required
 from kluis.evidence.model import Claims, Tee
 from kluis.evidence.nvidia.device import Device
 from kluis.formats.cca.platform import Component
@@ -24,7 +25,7 @@ from kluis.formats.snp.tcb import TcbVersion
 from tests.appraisal.samples import NOW, SAMPLES, TDX, changed, digest
 
 HARD, KEPT, CODE, WHO = Aspect.HARDWARE, Aspect.CONFIGURATION, Aspect.EXECUTABLES, Aspect.INSTANCE_IDENTITY
-Hexes, Names, Allow, Require = forms.Hexes, forms.Names, forms.Allow(), forms.Require()
+Allow, Require = Form(Allowed), Form(Required)
 VERSIONS = {"boot_loader": 4, "tee": 0, "snp": 25, "microcode": 219}
 PARTS = ("boot_loader", "tee", "snp", "microcode")
 LINES = {"Milan": PARTS, "Genoa": PARTS, "Turin": ("fmc", *PARTS), "Venice": ("fmc", *PARTS)}
@@ -34,7 +35,7 @@ class Row(NamedTuple):
     """A key of a table: what it is, where its claim stands, what is put there, and what it reads then."""
 
     key: str
-    form: forms.Form
+    form: Form
     rule: str
     aspect: Aspect
     path: str
@@ -43,39 +44,43 @@ class Row(NamedTuple):
     drafted: bool = True
 
 
-def _same(key: str, form: forms.Form, rule: str, aspect: Aspect, path: str, put: Any) -> Row:
+def _same(key: str, form: Form, rule: str, aspect: Aspect, path: str, put: Any) -> Row:
     return Row(key, form, rule, aspect, path, put, put)
 
 
 def _measurements(*sizes: int) -> Row:
-    form = Hexes(sizes, referenced=True)
+    form = Form(OneOf, sizes=sizes, referenced=True)
     return Row("measurements", form, "measurement", CODE, "measurement", digest(77), digest(77).value)
 
 
 def _signers(size: int) -> Row:
-    return Row("signers", Hexes((size,)), "signer", CODE, "signer", digest(78), digest(78).value)
+    return Row("signers", Form(OneOf, sizes=(size,)), "signer", CODE, "signer", digest(78), digest(78).value)
 
 
 def _registers(pattern: str, drafted: str | None = None) -> Row:
-    form = forms.RegisterValues(pattern, drafted, referenced=True)
+    form = Form(Registers, pattern=pattern, drafted=drafted, referenced=True)
     return _same("registers", form, "registers", CODE, "registers", {"a": digest(79)})
 
 
 def _products(*known: str, fmspcs: bool = False) -> Row:
-    return _same("products", Names(known, fmspcs), "product", HARD, "platform.product", "another")
+    return _same(
+        "products", Form(Named, known=known, fmspcs=fmspcs), "product", HARD, "platform.product", "another"
+    )
 
 
 def _platforms(*sizes: int) -> Row:
-    return Row("platforms", Hexes(sizes), "platform", WHO, "platform.id", b"another", b"another", False)
+    return Row(
+        "platforms", Form(OneOf, sizes=sizes), "platform", WHO, "platform.id", b"another", b"another", False
+    )
 
 
-def _in(vendor: str, key: str, form: forms.Form, rule: str, aspect: Aspect, put: Any) -> Row:
+def _in(vendor: str, key: str, form: Form, rule: str, aspect: Aspect, put: Any) -> Row:
     return Row(key, form, rule, aspect, f"vendor.{vendor}", put, put)
 
 
 INTEL = (
     _products(fmspcs=True),
-    _in("pcesvn", "min_pce_svn", forms.Least(0xFFFF), "pce_svn", HARD, 99),
+    _in("pcesvn", "min_pce_svn", Form(AtLeast, most=0xFFFF), "pce_svn", HARD, 99),
     _in("smt", "smt", Allow, "smt", KEPT, None),
     _in("dynamic", "dynamic_platform", Allow, "dynamic_platform", HARD, True),
     _in("cached_keys", "cached_keys", Allow, "cached_keys", HARD, None),
@@ -85,31 +90,35 @@ ROWS: dict[Tee, tuple[Row, ...]] = {
     Tee.SGX: (
         _measurements(32),
         _signers(32),
-        _same("product_id", forms.Number(0xFFFF), "product_id", CODE, "product_id", 99),
-        _same("min_svn", forms.Least(0xFFFF), "svn", CODE, "svn", 98),
-        _same("config_ids", Hexes((64,)), "config_id", KEPT, "config_id", b"c"),
-        _same("family_ids", Hexes((16,)), "family_id", KEPT, "family_id", b"f"),
-        _in("attributes", "attributes", forms.Bits(128, mask=0x36), "attributes", KEPT, 4),
+        _same("product_id", Form(Exactly, most=0xFFFF), "product_id", CODE, "product_id", 99),
+        _same("min_svn", Form(AtLeast, most=0xFFFF), "svn", CODE, "svn", 98),
+        _same("config_ids", Form(OneOf, sizes=(64,)), "config_id", KEPT, "config_id", b"c"),
+        _same("family_ids", Form(OneOf, sizes=(16,)), "family_id", KEPT, "family_id", b"f"),
+        _in("attributes", "attributes", Form(Masked, width=128, mask=0x36), "attributes", KEPT, 4),
         *INTEL,
     ),
     Tee.TDX: (
         _measurements(48),
         _registers(r"rtmr[0-3]"),
-        _in("mrseam", "modules", Hexes((48,)), "module", HARD, b"s")._replace(drafted=False),
-        _in("mrconfigid", "config_ids", Hexes((48,)), "config_id", KEPT, b"c"),
-        _in("mrowner", "owners", Hexes((48,)), "owner", KEPT, b"o"),
-        _in("mrownerconfig", "owner_configs", Hexes((48,)), "owner_config", KEPT, b"oc"),
-        _in("mrservicetd", "service_domains", Hexes((48,)), "service_domain", KEPT, b"sd"),
+        _in("mrseam", "modules", Form(OneOf, sizes=(48,)), "module", HARD, b"s")._replace(drafted=False),
+        _in("mrconfigid", "config_ids", Form(OneOf, sizes=(48,)), "config_id", KEPT, b"c"),
+        _in("mrowner", "owners", Form(OneOf, sizes=(48,)), "owner", KEPT, b"o"),
+        _in("mrownerconfig", "owner_configs", Form(OneOf, sizes=(48,)), "owner_config", KEPT, b"oc"),
+        _in("mrservicetd", "service_domains", Form(OneOf, sizes=(48,)), "service_domain", KEPT, b"sd"),
         # Not drafted: LASS, SEPT_VE_DISABLE, PKS, KL and PERFMON.
         _in(
             "td_attributes",
             "attributes",
-            forms.Bits(64, mask=0xFFFF_FFFF_FFFF_FFFF & ~(1 << 27 | 1 << 28 | 1 << 30 | 1 << 31 | 1 << 63)),
+            Form(
+                Masked,
+                width=64,
+                mask=0xFFFF_FFFF_FFFF_FFFF & ~(1 << 27 | 1 << 28 | 1 << 30 | 1 << 31 | 1 << 63),
+            ),
             "attributes",
             KEPT,
             5,
         ),
-        _in("xfam", "xfam", forms.Bits(64, mask=0xFFFF_FFFF_FFFF_FFFF), "xfam", KEPT, 6),
+        _in("xfam", "xfam", Form(Masked, width=64, mask=0xFFFF_FFFF_FFFF_FFFF), "xfam", KEPT, 6),
         _in("migratable", "migration", Allow, "migration", KEPT, True),
         *INTEL,
     ),
@@ -118,33 +127,38 @@ ROWS: dict[Tee, tuple[Row, ...]] = {
         _signers(48),
         Row(
             "author_keys",
-            Hexes((48,)),
+            Form(OneOf, sizes=(48,)),
             "author_key",
             CODE,
             "vendor.author_key_digest",
             digest(7),
             digest(7).value,
         ),
-        _same("min_svn", forms.Least(0xFFFF_FFFF), "svn", CODE, "svn", 98),
-        _same("family_ids", Hexes((16,)), "family_id", KEPT, "family_id", b"f"),
-        _in("image_id", "image_ids", Hexes((16,)), "image_id", KEPT, b"i"),
-        _in("host_data", "host_data", Hexes((32,)), "host_data", KEPT, b"h"),
-        _in("vmpl", "vmpl", forms.Numbers(3), "vmpl", CODE, 3),
+        _same("min_svn", Form(AtLeast, most=0xFFFF_FFFF), "svn", CODE, "svn", 98),
+        _same("family_ids", Form(OneOf, sizes=(16,)), "family_id", KEPT, "family_id", b"f"),
+        _in("image_id", "image_ids", Form(OneOf, sizes=(16,)), "image_id", KEPT, b"i"),
+        _in("host_data", "host_data", Form(OneOf, sizes=(32,)), "host_data", KEPT, b"h"),
+        _in("vmpl", "vmpl", Form(Named, most=3), "vmpl", CODE, 3),
         Row(
             "signing_keys",
-            Names(("VCEK", "VLEK")),
+            Form(Named, known=("VCEK", "VLEK")),
             "signing_key",
             HARD,
             "vendor.signing_key",
             SigningKey.VCEK,
             "VCEK",
         ),
-        _in("csp_id", "csp_ids", Names(), "csp_id", HARD, "another cloud"),
+        _in("csp_id", "csp_ids", Form(Named), "csp_id", HARD, "another cloud"),
         _products("Milan", "Genoa", "Turin", "Venice"),
         Row(
             "min_tcb",
-            forms.LeastComponents(
-                {"Milan": PARTS, "Genoa": PARTS, **dict.fromkeys(("Turin", "Venice"), ("fmc", *PARTS))}
+            Form(
+                Components,
+                products={
+                    "Milan": PARTS,
+                    "Genoa": PARTS,
+                    **dict.fromkeys(("Turin", "Venice"), ("fmc", *PARTS)),
+                },
             ),
             "min_tcb",
             HARD,
@@ -154,7 +168,7 @@ ROWS: dict[Tee, tuple[Row, ...]] = {
         ),
         Row(
             "min_firmware",
-            forms.LeastVersion(3),
+            Form(AtLeast, parts=3),
             "min_firmware",
             HARD,
             "vendor.committed_version",
@@ -179,7 +193,7 @@ ROWS: dict[Tee, tuple[Row, ...]] = {
         _registers(r"pcr(?:[0-9]|[12][0-9]|3[01])", r"pcr[0128]"),
         Row(
             "max_document_age_seconds",
-            forms.Most(3_153_600_000, drafted=300),
+            Form(AtMost, most=3_153_600_000, age_seconds=300),
             "document_age",
             WHO,
             "vendor.timestamp",
@@ -187,7 +201,7 @@ ROWS: dict[Tee, tuple[Row, ...]] = {
             99,
         ),
         Row("public_key_required", Require, "public_key", KEPT, "vendor.public_key", None, False),
-        _in("module_id", "modules", Names(), "module_id", WHO, "i-1")._replace(drafted=False),
+        _in("module_id", "modules", Form(Named), "module_id", WHO, "i-1")._replace(drafted=False),
     ),
     Tee.TPM: (
         _registers(r"pcr(?:[0-9]|1[0-9]|2[0-3])"),
@@ -198,12 +212,12 @@ ROWS: dict[Tee, tuple[Row, ...]] = {
         _platforms(32),
     ),
     Tee.AZURE: (
-        Row("hardware", Names(("snp", "tdx")), "hardware", HARD, "vendor.hardware", TDX, "tdx"),
+        Row("hardware", Form(Named, known=("snp", "tdx")), "hardware", HARD, "vendor.hardware", TDX, "tdx"),
         Row("vtpm_required", Require, "vtpm", CODE, "vendor.tpm", None, False),
         _in(
             "tpm.registers",
             "registers",
-            forms.RegisterValues(r"pcr(?:[0-9]|1[0-9]|2[0-3])", referenced=True),
+            Form(Registers, pattern=r"pcr(?:[0-9]|1[0-9]|2[0-3])", referenced=True),
             "pcrs",
             CODE,
             {"pcr0": digest(79)},
@@ -212,19 +226,27 @@ ROWS: dict[Tee, tuple[Row, ...]] = {
         _in("configuration.secure-boot", "secure_boot", Require, "secure_boot", KEPT, False),
         _in("configuration.console-enabled", "console", Allow, "console", KEPT, False),
         _in("key_certified", "certified_key", Require, "ak_certified", HARD, True),
-        _in("vm_id", "vms", Names(), "vm", WHO, "another VM")._replace(drafted=False),
+        _in("vm_id", "vms", Form(Named), "vm", WHO, "another VM")._replace(drafted=False),
     ),
     Tee.NVIDIA: (
-        Row("devices", Names(tuple(Device)), "device", HARD, "vendor.device", Device.SWITCH, "switch"),
+        Row(
+            "devices",
+            Form(Named, known=tuple(Device)),
+            "device",
+            HARD,
+            "vendor.device",
+            Device.SWITCH,
+            "switch",
+        ),
         _products(),
         _measurements(48),
         _registers(r"block[1-9][0-9]{0,2}"),
-        _in("driver_version", "drivers", Names(), "driver", CODE, "1"),
-        _in("vbios_version", "vbios", Names(), "vbios", CODE, "2"),
-        _in("fwid", "firmware_ids", Hexes((48,)), "firmware_id", CODE, b"3"),
+        _in("driver_version", "drivers", Form(Named), "driver", CODE, "1"),
+        _in("vbios_version", "vbios", Form(Named), "vbios", CODE, "2"),
+        _in("fwid", "firmware_ids", Form(OneOf, sizes=(48,)), "firmware_id", CODE, b"3"),
         Row(
             "features",
-            Names(tuple(feature.name.lower() for feature in Feature)),
+            Form(Named, known=tuple(feature.name.lower() for feature in Feature)),
             "feature",
             KEPT,
             "vendor.feature",
@@ -238,11 +260,25 @@ ROWS: dict[Tee, tuple[Row, ...]] = {
     Tee.CCA: (
         _measurements(32, 48, 64),
         _registers(r"rem[0-3]"),
-        _in("personalization_value", "personalization", Hexes((64,)), "personalization", KEPT, b"p"),
-        _in("implementation_id", "implementation_ids", Hexes((32,)), "implementation_id", HARD, b"i"),
+        _in(
+            "personalization_value",
+            "personalization",
+            Form(OneOf, sizes=(64,)),
+            "personalization",
+            KEPT,
+            b"p",
+        ),
+        _in(
+            "implementation_id",
+            "implementation_ids",
+            Form(OneOf, sizes=(32,)),
+            "implementation_id",
+            HARD,
+            b"i",
+        ),
         Row(
             "firmware",
-            forms.RegisterValues(r"[A-Za-z0-9_.-]{1,64}"),
+            Form(Registers, pattern=r"[A-Za-z0-9_.-]{1,64}"),
             "firmware",
             HARD,
             "vendor.components",

@@ -7,64 +7,51 @@ import re
 from hypothesis import strategies as st
 
 from kluis.appraisal import ANY, ByTable
-from kluis.appraisal.policy import forms, wants
+from kluis.appraisal.policy import structured, wants
 from kluis.appraisal.policy.fields import Field
 from kluis.appraisal.policy.model import Release
 from kluis.appraisal.policy.tees import TABLES
-from kluis.appraisal.policy.wants import Want
+from kluis.appraisal.policy.wants import Form, Want
 
 DIGEST = st.binary(min_size=48, max_size=48)
 
 
-def of(form: forms.Form) -> st.SearchStrategy[Want]:
+def of(form: Form) -> st.SearchStrategy[Want]:
     """What a form may hold."""
     return st.just(ANY) | _stated(form) | _referenced(form)
 
 
-def _referenced(form: forms.Form) -> st.SearchStrategy[Want]:
-    return st.just(wants.REFERENCE) if getattr(form, "referenced", False) else st.nothing()
+def _referenced(form: Form) -> st.SearchStrategy[Want]:
+    return st.just(wants.REFERENCE) if form.referenced else st.nothing()
 
 
-def _stated(form: forms.Form) -> st.SearchStrategy[Want]:
-    match form:
-        case forms.Hexes(sizes=sizes):
-            size = st.sampled_from(sizes) if sizes else st.integers(0, 64)
-            value = size.flatmap(lambda n: st.binary(min_size=n, max_size=n))
-            return st.frozensets(value, min_size=1, max_size=3).map(wants.OneOf)
-        case forms.Names(known=known):
-            name = st.sampled_from(known) if known else st.text("aé 0", min_size=1)
-            return st.frozensets(name, min_size=1, max_size=3).map(wants.Named)
-        case forms.Numbers(most=most):
-            return st.frozensets(st.integers(0, most), min_size=1, max_size=3).map(wants.Named)
-        case forms.Number(most=most):
-            return st.integers(0, most).map(wants.Exactly)
-        case forms.Least(most=most):
-            return st.integers(0, most).map(wants.AtLeast)
-        case forms.Most(most=most):
-            return st.integers(0, most).map(wants.AtMost)
-        case forms.LeastVersion(parts=parts):
-            return st.tuples(*[st.integers(0, 99999)] * parts).map(wants.AtLeast)
-        case forms.Allow():
-            return st.booleans().map(wants.Allowed)
-        case forms.Require():
-            return st.booleans().map(wants.Required)
-        case forms.Bits(width=width):
-            bits = st.integers(1, (1 << width) - 1)
-            return st.tuples(bits, bits).map(lambda pair: wants.Masked(pair[0], pair[0] & pair[1]))
-        case forms.RegisterValues(pattern=pattern):
-            name = st.from_regex(re.compile(pattern, re.ASCII), fullmatch=True)
-            values = st.frozensets(DIGEST, min_size=1, max_size=2)
-            return st.dictionaries(name, values, min_size=1, max_size=3).map(wants.Registers)
-        case forms.LeastComponents(products=products):
-            return (
-                st.fixed_dictionaries(
-                    {}, optional={name: _components(parts) for name, parts in products.items()}
-                )
-                .filter(bool)
-                .map(wants.Components)
-            )
-        case _:
-            raise AssertionError(form)
+def _stated(form: Form) -> st.SearchStrategy[Want]:
+    want, most = form.want, form.most or 0
+    if want is wants.OneOf:
+        size = st.sampled_from(form.sizes) if form.sizes else st.integers(0, 64)
+        value = size.flatmap(lambda n: st.binary(min_size=n, max_size=n))
+        return st.frozensets(value, min_size=1, max_size=3).map(wants.OneOf)
+    if want is wants.Named and form.most is not None:
+        return st.frozensets(st.integers(0, most), min_size=1, max_size=3).map(wants.Named)
+    if want is wants.Named:
+        name = st.sampled_from(form.known) if form.known else st.text("aé 0", min_size=1)
+        return st.frozensets(name, min_size=1, max_size=3).map(wants.Named)
+    if want is wants.AtLeast and form.parts:
+        return st.tuples(*[st.integers(0, 99999)] * form.parts).map(wants.AtLeast)
+    if want in {wants.AtLeast, wants.AtMost, wants.Exactly}:
+        return st.integers(0, most).map(want)
+    if want in {wants.Allowed, wants.Required}:
+        return st.booleans().map(want)
+    if want is structured.Masked:
+        bits = st.integers(1, (1 << form.width) - 1)
+        return st.tuples(bits, bits).map(lambda pair: structured.Masked(pair[0], pair[0] & pair[1]))
+    if want is structured.Registers:
+        name = st.from_regex(re.compile(form.pattern, re.ASCII), fullmatch=True)
+        values = st.frozensets(DIGEST, min_size=1, max_size=2)
+        return st.dictionaries(name, values, min_size=1, max_size=3).map(structured.Registers)
+    assert want is structured.Components
+    products = {name: _components(parts) for name, parts in form.products.items()}
+    return st.fixed_dictionaries({}, optional=products).filter(bool).map(structured.Components)
 
 
 def _components(parts: tuple[str, ...]) -> st.SearchStrategy[dict[str, int]]:
@@ -78,7 +65,7 @@ def table(fields: tuple[Field, ...]) -> st.SearchStrategy[dict[str, Want]]:
 
 def releases(fields: tuple[Field, ...]) -> st.SearchStrategy[tuple[Release, ...]]:
     """What several releases have of one TEE's reference values; none where it has no field for them."""
-    stated = {each.key: _stated(each.form) for each in fields if getattr(each.form, "referenced", False)}
+    stated = {each.key: _stated(each.form) for each in fields if each.form.referenced}
     if not stated:
         return st.just(())
     held = st.fixed_dictionaries({}, optional=stated).filter(bool)

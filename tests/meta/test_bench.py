@@ -56,6 +56,6 @@ def test_the_results_are_a_list_of_rows_with_their_machine() -> None:
         assert row["machine"]["cores"] >= 1
         assert row["held"] == (row["ratio"] <= row["hold"])
     held_to = {(row["name"], row["against"], float(row["hold"])) for row in rows}
-    page = (DOCS / "reference" / "benchmarks.md").read_text().replace("`", "")
+    page = (DOCS / "quality" / "benchmarks.md").read_text().replace("`", "")
     promised = re.findall(r"^\| (.+?) \| (.+?) \| ([\d.]+) \|$", page, re.MULTILINE)
     assert held_to == {(name, against, float(hold)) for name, against, hold in promised}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import shlex
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -76,6 +77,21 @@ def test_every_test_that_is_named_exists(page: object) -> None:
             assert f"def {name}(" in (TESTS / path).read_text(), f"{path}::{name}"
 
 
+@pytest.mark.parametrize(
+    "page", [DOCS / "architecture.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name
+)
+def test_every_file_that_the_architecture_names_exists(page: Path) -> None:
+    """A file or folder in the architecture, or in what contributors read, is there under that path."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    there = {f"/{path}" for path in listed.splitlines()} | {f"/{path}/" for path in _folders(listed)}
+    named = set(re.findall(r"`((?:[\w-]+/)*[\w-]+(?:/|\.(?:py|c|md|toml|lock)))`", page.read_text()))
+    assert sorted(name for name in named if not any(path.endswith(f"/{name}") for path in there)) == []
+
+
+def _folders(listed: str) -> set[Path]:
+    return {folder for path in listed.splitlines() for folder in Path(path).parents}
+
+
 def test_every_page_is_in_the_navigation_once() -> None:
     """`make docs` fails if a page is in no menu."""
     listed = re.findall(r"- ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
@@ -84,7 +100,7 @@ def test_every_page_is_in_the_navigation_once() -> None:
 
 def test_every_pitfall_names_a_test() -> None:
     """No row of the page on other verifiers' mistakes is without a test."""
-    lines = (DOCS / "concepts" / "pitfalls.md").read_text().splitlines()
+    lines = (DOCS / "quality" / "pitfalls.md").read_text().splitlines()
     rows = [line for line in lines if line.startswith("| ") and not line.startswith("| what goes wrong")]
     assert len(rows) == 62
     assert [row for row in rows if not re.search(r"\| `tests/\w[^|]*::\w+` \|$", row)] == []
@@ -128,7 +144,7 @@ def test_the_changelog_has_verdicts() -> None:
 
 def test_the_layers_in_the_pages_are_the_ones_that_are_held() -> None:
     """How it fits lists the layers of the import contract, from below, as far as they exist."""
-    text = (DOCS / "concepts" / "how-it-fits.md").read_text()
+    text = (DOCS / "architecture.md").read_text()
     listed = re.search(r"a test holds that: `([^`]*)`", text)
     assert listed is not None
     said = [set(layer.split()) for layer in listed[1].split("|")]

@@ -12,6 +12,7 @@ from kluis.serve.start import Serving
 from tests.serve.served import bring_images, serving_here
 
 SERVICES = ("attestation", "keyvault", "provisioning")
+"""Those that tests of all services run: a ledger has tests of its own."""
 
 
 @pytest.fixture(scope="session")

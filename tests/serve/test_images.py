@@ -90,7 +90,7 @@ def built(state: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[images.ServiceI
 def test_what_is_no_service_has_no_image(tmp_path: Path) -> None:
     """Another name, or another way to seal, is refused."""
     with pytest.raises(
-        UsageError, match="service: want one of attestation, keyvault, provisioning, got bank"
+        UsageError, match="service: want one of attestation, keyvault, ledger, provisioning, got bank"
     ):
         folder_of("bank")
     with pytest.raises(UsageError, match="store key: want one of measurement, signer, got nobody"):

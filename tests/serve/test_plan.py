@@ -20,10 +20,13 @@ def plan(**changed: Any) -> Plan:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"services": ("bank",)}, "service: want one of attestation, keyvault, provisioning, got bank"),
+        (
+            {"services": ("bank",)},
+            "service: want one of attestation, keyvault, ledger, provisioning, got bank",
+        ),
         ({"services": ()}, "services: want one or more, got none"),
         ({"instances": 0}, "instances: want 1..16, got 0"),
-        ({"port": 65535}, "port: want 0..65530, got 65535"),
+        ({"port": 65535}, "port: want 0..65529, got 65535"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(changed: dict[str, Any], message: str) -> None:

@@ -159,11 +159,11 @@ def _wait_for(
     *,
     while_open: bool = False,
 ) -> T:
-    """Wait until one of these documents is there and can be read.
+    """Wait until one of these documents exists and can be read.
 
     Raises:
-        UnavailableError: none came in time, or, where that is asked, the run is no longer open.
-        FormatError: the time is over, and what is there is something else.
+        UnavailableError: none came in time, or, if checked, the run is no longer open.
+        FormatError: the time is over, and an unreadable file is in its place.
     """
     until = time.monotonic() + patience_seconds
     while True:

@@ -1,10 +1,11 @@
 """Score a logistic model of an outcome by cross-validation, for several sets of predictors.
 
-Only noisy scores leave: an AUC an arm, its differences, and two rounded counts. Coefficients, predictions,
-folds and exact scores stay inside. One person moves an exact AUC by about 1/n, n the smaller class, and the
-further the more predictors are fitted (``budget.reach``); by twice that if a co-owner chooses the columns for
-it. The noise is 3 times that, times the root of how many scores all models of the agreement publish: the more
-is asked, the coarser is each answer. docs/concepts/what-leaves.md has the reasons.
+Only noisy scores leave: an AUC for each arm, their differences, and two rounded counts. Coefficients,
+predictions, folds and exact scores stay inside. One person changes an exact AUC by about 1/n, where n is the
+size of the smaller class. The change is larger with more predictors (``budget.reach``), and twice as large if
+a co-owner chooses the columns for it. The noise is 3 times that change, times the square root of the number
+of scores that all models of the agreement publish: more scores mean more noise in each.
+docs/concepts/what-leaves.md has the reasons.
 
 There is always a result, whatever the values: an unusable row is left out, and too few persons give a result
 without scores.

@@ -18,7 +18,7 @@ from kluis.enclave import Enclave, attestation
 from kluis.enclave.inside import inside
 from kluis.errors import UsageError
 
-ANALYSIS = "kluis.cleanroom.analysis"
+_LATE = ("kluis.cleanroom.analysis",)
 
 
 def room(name: str, *, product_id: int, svn: int) -> Enclave:
@@ -45,7 +45,7 @@ def room(name: str, *, product_id: int, svn: int) -> Enclave:
         image_id = inside("begin").launch.image_id.hex()
         running.append(Session(_Runtime(), image_id, decode(agreement, SignedAgreement, "signed agreement")))
         # The analysis modules are imported while owners verify.
-        threading.Thread(target=importlib.import_module, args=(ANALYSIS,), daemon=True).start()
+        threading.Thread(target=importlib.import_module, args=_LATE, daemon=True).start()
         return running[0].run_id
 
     @app.ecall

@@ -1,11 +1,11 @@
-"""What runs inside an enclave, all of it measured: declare an app, seal, attest, count.
+"""The measured code inside an enclave: declare an app, seal, attest, count.
 
 An application is a module with an :class:`Enclave` named ``app`` and functions marked ``@app.ecall``
 (the host may call them) or ``@app.ocall`` (the host runs them).
 
-There is no file to write, but for an image whose ``kluis.toml`` says ``scratch = "4GiB"``: it finds a
-directory ``/scratch`` of that size, empty at its start and gone at its end, whose files are ciphertext
-outside. Temporary files go there by themselves, and what polars spills; DuckDB is told (``temp_directory``).
+There are no writable files, unless ``kluis.toml`` has ``scratch = "4GiB"``: then there is a directory
+``/scratch`` of that size, empty at the start and deleted at the end, whose files are ciphertext outside.
+Temporary files go there by default, and polars' spill files; DuckDB must be configured (``temp_directory``).
 """
 
 from __future__ import annotations
@@ -43,18 +43,37 @@ __all__ = [
     "sign_receipt", "target_info", "unseal", "verify_report",
 ]  # fmt: skip
 
-_HOMES = {
-    "CertifiedVault": "vaults", "Counter": "counters", "ExpectedVault": "vaults", "OpenedKey": "key_release",
-    "VaultEvidence": "vaults", "counter": "counters", "granted_socket": "grants",
-    "insecure_raw_quote": "grants", "open_released": "key_release", "release_key_offer": "key_release",
-    "seal": "sealing", "unseal": "sealing",
-}  # fmt: skip
+_LATE = {
+    "CertifiedVault": "kluis.enclave.vaults",
+    "Counter": "kluis.enclave.counters",
+    "Evidence": "kluis.enclave.attestation",
+    "ExpectedVault": "kluis.enclave.vaults",
+    "LocalReport": "kluis.enclave.attestation",
+    "OpenedKey": "kluis.enclave.key_release",
+    "Peer": "kluis.enclave.attestation",
+    "VaultEvidence": "kluis.enclave.vaults",
+    "counter": "kluis.enclave.counters",
+    "granted_socket": "kluis.enclave.grants",
+    "insecure_raw_quote": "kluis.enclave.grants",
+    "open_released": "kluis.enclave.key_release",
+    "open_sealed": "kluis.enclave.attestation",
+    "quote": "kluis.enclave.attestation",
+    "receipt_offer": "kluis.enclave.attestation",
+    "release_key_offer": "kluis.enclave.key_release",
+    "release_offer": "kluis.enclave.attestation",
+    "report": "kluis.enclave.attestation",
+    "seal": "kluis.enclave.sealing",
+    "sign_receipt": "kluis.enclave.attestation",
+    "target_info": "kluis.enclave.attestation",
+    "unseal": "kluis.enclave.sealing",
+    "verify_report": "kluis.enclave.attestation",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Load what needs cryptography when it is first named: an interface is read without it."""
-    if name not in __all__:
+    """Import modules that need cryptography on first use, because reading an interface does not need them."""
+    if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES.get(name, 'attestation')}"), name)
+    value = getattr(importlib.import_module(_LATE[name]), name)
     globals()[name] = value
     return value

@@ -1,7 +1,8 @@
-"""Enclave, ``@ecall`` and ``@ocall``: what an application declares, and nothing more may cross.
+"""Enclave, ``@ecall`` and ``@ocall``: an application's declarations, which are all that may cross the
+boundary.
 
-Outside a running enclave a decorated function is the function it was, so a unit test calls it as it
-stands; inside, an ocall goes to the host.
+Outside a running enclave a decorated function is unchanged, so a unit test can call it directly; inside, an
+ocall goes to the host.
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ MAX_TABLE_BYTES = 16 << 30
 
 
 class Router(Protocol):
-    """What carries an ocall to the host: the runtime, once the enclave runs."""
+    """Carries ocalls to the host: the runtime, once the enclave runs."""
 
     def begin(self, index: int, arguments: tuple[Any, ...]) -> Callable[[], Any]:
-        """Send the ocall declared as number ``index``, and return what waits for its result."""
+        """Send the ocall with number ``index``, and return a function that waits for its result."""
 
 
 class Declare(Protocol):
-    """A decorator that leaves a function's type as it is."""
+    """A decorator that preserves a function's type."""
 
     def __call__(self, function: Callable[P, R], /) -> Callable[P, R]:
-        """Declare ``function``, and return it or its stand-in."""
+        """Declare ``function``, and return it or its replacement."""
         ...
 
 
@@ -45,10 +46,10 @@ class Enclave:
     """An enclave: its identity, and the functions that cross its boundary.
 
     Args:
-        name: 1 to 64 characters; people see it.
-        product_id: 0..65535, ISVPRODID; which product of the signer this is.
-        svn: 0..65535, ISVSVN; raised when an older version must not be trusted any more.
-        max_message_bytes: the largest encoded call or result, tables apart.
+        name: 1 to 64 characters; shown to people.
+        product_id: 0..65535, ISVPRODID; identifies the signer's product.
+        svn: 0..65535, ISVSVN; raise it when older versions must no longer be trusted.
+        max_message_bytes: the largest encoded call or result, not including tables.
         max_table_bytes: the largest table.
 
     Raises:
@@ -96,8 +97,9 @@ class Enclave:
 
         Args:
             function: named parameters, each with a type hint, and a hinted result.
-            raises: exceptions whose messages are fit for the host to read. Of any other (KluisError
-                and MemoryError apart) only the class's name leaves: ``int("secret")`` says the secret.
+            raises: exceptions whose messages the host may read. Of any other exception (except KluisError and
+                MemoryError) only the class's name leaves: the message of ``int("secret")`` contains the
+                secret.
 
         Raises:
             UsageError: a hint is missing, or a type cannot cross the boundary.
@@ -118,12 +120,12 @@ class Enclave:
     @overload
     def ocall(self, /, *, timeout_seconds: float | None = ...) -> Declare: ...
     def ocall(self, function: Any = None, /, *, timeout_seconds: float | None = None) -> Any:
-        """Declare a function that the host runs for the enclave; what it answers is not trusted.
+        """Declare a function that the host runs for the enclave; its result is not trusted.
 
         Args:
-            function: named parameters, each with a type hint, and a hinted result. The body is what
-                a host runs that loads the image with ``ocalls=app``; other hosts give their own.
-            timeout_seconds: how long the host may take; None is for ever.
+            function: named parameters, each with a type hint, and a hinted result. A host that loads the
+                image with ``ocalls=app`` runs the body; other hosts pass their own functions.
+            timeout_seconds: of the host; None means no timeout.
 
         Raises:
             UsageError: a hint is missing, or a type cannot cross the boundary.
@@ -154,7 +156,7 @@ class Enclave:
         return outward
 
     def begin(self, ocall: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Callable[[], R]:
-        """Send an ocall, and go on while the host works.
+        """Send an ocall without waiting for the host.
 
         Args:
             ocall: declared here.
@@ -162,17 +164,17 @@ class Enclave:
             **kwargs: its arguments by name.
 
         Returns:
-            What waits for its result and returns it; to be called once, and in this thread.
+            A function that waits for the result and returns it; call it once, and in this thread.
 
         Raises:
-            UsageError: it is none of this enclave's.
+            UsageError: it is not an ocall of this enclave.
         """
         begun = self._begun.get(ocall)
         if begun is None:
             raise UsageError(f"begin: want an ocall of {self.name}, got {ocall!r}")
         waiting = begun(*args, **kwargs)
-        # Whom a socket wakes the kernel puts on the waker's own processor, for most who write wait next: the
-        # host would begin when this thread is done.
+        # A thread that a socket wakes usually runs on the waker's own processor, because most writers then
+        # wait: the host would start only when this thread is done.
         os.sched_yield()
         return waiting
 
@@ -182,7 +184,7 @@ class Enclave:
         interface.check(signature)
 
     def interface(self) -> dict[str, Any]:
-        """The interface document, as values that JSON can hold."""
+        """The interface document, as JSON values."""
         return interface.describe(
             name=self.name,
             product_id=self.product_id,
@@ -194,11 +196,11 @@ class Enclave:
         )
 
     def interface_json(self) -> bytes:
-        """The interface document's bytes, as the image holds and measures them."""
+        """The interface document's bytes, as contained in the image and measured."""
         return interface.encode(self.interface())
 
     def route(self, router: Router) -> None:
-        """Send ocalls through ``router`` from now on; the runtime does this once."""
+        """Send ocalls through ``router`` from now on; called once, by the runtime."""
         self._router = router
 
     def __repr__(self) -> str:
@@ -212,7 +214,7 @@ def _plain(function: Callable[..., Any]) -> FunctionType:
 
 
 def binder(signature: Signature) -> Callable[[tuple[Any, ...], dict[str, Any]], tuple[Any, ...]]:
-    """Make the function that lays arguments out in the signature's order, defaults filled in."""
+    """Build a function that puts arguments into the signature's order and fills in defaults."""
     names = [one.name for one in signature.parameters]
     defaults = {one.name: one.default for one in signature.parameters}
     count = len(names)

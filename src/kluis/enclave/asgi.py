@@ -1,27 +1,27 @@
-"""Serves an ASGI application inside an enclave, over a listening socket that its host hands in.
+"""Serves an ASGI application inside an enclave, over a listening socket from its host.
 
-TLS 1.3 ends inside, with a key made inside; a client asks for evidence on the same connection and knows
-whom it talks to. HTTP/1.1 is uvicorn's, over h11. In an application's module::
+TLS 1.3 ends inside, with a key generated inside. A client requests evidence on the same connection, and so
+authenticates the enclave. HTTP/1.1 is uvicorn's, over h11. In an application's module::
 
     app = Enclave("web", product_id=9, svn=1)
     asgi.host(app, web)                # web: a Starlette, FastAPI or any ASGI application
 
-declares the ecalls ``serve``, which returns when ``drain`` was called and all is done, and for clients
-that look for a name ``certificate_request`` and ``use_certificate``. The listening socket stays the host's:
-to restart without a refused connection it starts the next enclave on it first, then drains this one.
-docs/decisions/0014-uvicorn-serves-inside.md says why it is made so.
+declares the ecalls ``serve``, which returns after ``drain`` when all requests are done, and
+``certificate_request`` and ``use_certificate`` for clients that check a server's name. The listening socket
+stays the host's: to restart without refusing connections, it starts the next enclave on the socket first,
+then drains this one. docs/decisions/0014-uvicorn-serves-inside.md has the reasons.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
-import select
 import socket
 import threading
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from OpenSSL import SSL
 from uvicorn import Config
@@ -29,6 +29,14 @@ from uvicorn.lifespan.on import LifespanOn
 from uvicorn.server import ServerState
 
 from kluis.enclave.app import Enclave
+from kluis.enclave.attested_tls.accepting import (
+    ACCEPT_PAUSE_SECONDS,
+    has_client,
+    next_client,
+    pause,
+    readable,
+)
+from kluis.enclave.attested_tls.client_certificates import tls_extension
 from kluis.enclave.attested_tls.connection import Connection
 from kluis.enclave.attested_tls.evidence_requests import Application, EvidenceRequests, attested_peer
 from kluis.enclave.attested_tls.http import Http
@@ -44,12 +52,13 @@ if TYPE_CHECKING:
     from kluis.enclave.connected import Granted
 
 __all__ = [
-    "AttestedTransport", "Granted", "Judge", "Limits", "Server", "attest_self", "attested_peer", "host",
+    "AttestedTransport", "Granted", "Identity", "Judge", "Limits", "Server", "attest_self", "attested_peer",
+    "host",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    """Load the client's side, and httpx with it, when it is first named: a server does without it."""
+    """Import the client side, and httpx with it, on first use: a server does not need it."""
     if name == "AttestedTransport":
         from kluis.enclave.attested_tls.client import AttestedTransport
 
@@ -61,6 +70,20 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+class Identity(Protocol):
+    """What a server shows its clients, where the code inside decides that and not its host.
+
+    Its settings are as :func:`kluis.enclave.attested_tls.link.server_context` makes them, and are read for
+    each connection. Where they ask clients for certificates, each request's ``scope["extensions"]["tls"]``
+    has them.
+    """
+
+    @property
+    def context(self) -> SSL.Context:
+        """A server's settings."""
+        ...
+
+
 class Server:
     """Serves one application on one listening socket.
 
@@ -69,16 +92,22 @@ class Server:
 
     Args:
         application: ASGI 3.
-        peers: what is wanted of clients that attest themselves; None: none are asked to.
-        limits: what clients may take.
+        peers: requirements on clients that attest themselves; None: clients are not attested.
+        limits: for clients.
+        identity: of its TLS; None: a key generated here.
     """
 
     def __init__(
-        self, application: Application, *, peers: Judge | None = None, limits: Limits | None = None
+        self,
+        application: Application,
+        *,
+        peers: Judge | None = None,
+        limits: Limits | None = None,
+        identity: Identity | None = None,
     ) -> None:
         self._peers = peers
         self._limits = limits or Limits()
-        self.key = ServerKey()
+        self.key: Identity = identity or ServerKey()
         self._state = ServerState()
         self._open: set[Connection] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -102,7 +131,7 @@ class Server:
         """Serve until :meth:`drain`.
 
         Args:
-            listener: a listening stream socket, non-blocking; stays the caller's.
+            listener: a listening stream socket, non-blocking; owned by the caller.
 
         Raises:
             UnavailableError: the application's start-up failed.
@@ -129,10 +158,11 @@ class Server:
         await lifespan.shutdown()
 
     def drain(self, seconds: float) -> None:
-        """Accept no more, let what runs end within ``seconds``, then end; from any thread, and at once.
+        """Accept no more connections, let requests finish within ``seconds``, then end; callable from any
+        thread, returns at once.
 
         Raises:
-            UsageError: it does not serve.
+            UsageError: it is not serving.
         """
         loop, draining = self._loop, self._draining
         if loop is None or draining is None:
@@ -146,31 +176,33 @@ class Server:
             try:
                 await self._place(listener)
             except SCARCE:
-                await _pause()
+                await pause()
                 continue
             try:
                 await self._accept_one(listener, state)
             except SCARCE:  # of memory or descriptors, or the peer has gone: all pass
                 self._free.release()
-                await _pause()
+                await pause()
             except BaseException:
                 self._free.release()
                 raise
 
     async def _place(self, listener: socket.socket) -> None:
-        """Take a client's place. Where there is none, those who keep one for nothing give it to who waits."""
+        """Reserve a place for a client. If there is none, idle connections make room for waiting clients."""
         while self._free.locked():
-            await _readable(listener)
+            await readable(listener)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ACCEPT_PAUSE_SECONDS):
                     await self._free.acquire()
                     return
-            if _somebody_waits(listener):  # whom no other instance has taken meanwhile
+            if has_client(listener):  # whom no other instance has taken meanwhile
                 self._make_room()
         await self._free.acquire()
 
     def _make_room(self) -> None:
-        """End connections that wait for their clients: those that never asked, or else some that are kept."""
+        """Close connections that wait for their clients: those without any request first, then some
+        kept-alive ones.
+        """
         patient = sorted(
             (one for one in self._open if one.waits >= GIVE_WAY_SECONDS), key=lambda one: -one.waits
         )
@@ -178,9 +210,9 @@ class Server:
             one.give_way()
 
     async def _accept_one(self, listener: socket.socket, state: dict[str, Any]) -> None:
-        """Take one client; whatever is raised, nothing of it is left but its place."""
-        made = await _client(listener)
-        # A client that was let in is served: a drain, which cancels this, does not reach its beginning.
+        """Accept one client; if anything is raised, only its place remains reserved."""
+        made = await next_client(listener)
+        # An accepted client is served: a drain, which cancels this, does not interrupt its start.
         await asyncio.shield(self._begin(made, state))
 
     async def _begin(self, made: socket.socket, state: dict[str, Any]) -> None:
@@ -201,7 +233,7 @@ class Server:
 
     def _connection(self, state: dict[str, Any]) -> Connection:
         link = Link(self.key.context, Role.SERVER)
-        peer = Peer(link)
+        peer, tls = Peer(link), functools.cache(lambda: tls_extension(link))
         requests = EvidenceRequests(
             self._config.loaded_app,
             peer,
@@ -214,9 +246,12 @@ class Server:
 
         async def application(scope: Any, receive: Any, send: Any) -> None:
             made.heard()
-            # Who asks for evidence has a request to send, and loses it if this is the last answer.
+            # A client that requests evidence has a request to send, and would lose it if this were the last
+            # answer.
             last = scope["path"] != PATH
             whole = False
+            if link.asks_clients:
+                scope["extensions"] = {**scope.get("extensions", {}), "tls": tls()}
 
             async def say(message: Any) -> None:
                 nonlocal whole
@@ -230,7 +265,8 @@ class Server:
             except Exception as error:  # a framework raises what it has answered with 500
                 if not whole:
                     raise
-                # Raised on, it would have the connection closed unasked, under the client's next request.
+                # If raised further, it would close the connection without notice, under the client's next
+                # request.
                 logging.getLogger("uvicorn.error").error("Exception in ASGI application", exc_info=error)
 
         def upper() -> Http:
@@ -255,10 +291,10 @@ class Server:
             self._free.release()
 
     async def _finish(self) -> None:
-        """Answer what still comes on each connection, and close it; cut off what does not end.
+        """Answer the remaining requests on each connection, and close it; abort connections that do not end.
 
-        A client that keeps a connection may be about to use it: so its next answer says that it is the last
-        one, and only a connection that stays idle is closed unasked.
+        A client that keeps a connection may be about to use it. So its next answer announces that it is the
+        last one, and only an idle connection is closed without notice.
         """
         now = asyncio.get_running_loop().time
         end, idle = now() + self._patience, now() + min(self._patience, DRAIN_IDLE_SECONDS)
@@ -274,13 +310,13 @@ class Server:
         await asyncio.gather(*self._state.tasks, return_exceptions=True)
 
     async def _tell_time(self) -> None:
-        """Keep the ``Date`` header, whose time is the host's word."""
+        """Update the ``Date`` header, whose time comes from the host."""
         while True:
             try:
                 self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
                 await asyncio.sleep(1)
-            except MemoryError:  # the header stands still until there is some
-                await _pause()
+            except MemoryError:  # the header keeps its time until there is memory
+                await pause()
 
 
 def host(
@@ -290,22 +326,24 @@ def host(
     grant: str = "listen:web",
     peers: Judge | None = None,
     limits: Limits | None = None,
+    identity: Identity | None = None,
 ) -> Server:
-    """Declare the ecalls that serve ``application`` on a granted socket, end it, and name it to clients.
+    """Declare the ecalls that serve ``application`` on a granted socket, drain it, and certify its key.
 
     Args:
-        app: whose ecalls they become.
+        app: that declares the ecalls.
         application: ASGI 3.
-        grant: that the manifest has, and the host brings a listening socket for.
-        peers: what is wanted of clients that attest themselves; None: none are asked to.
-        limits: what clients may take.
+        grant: in the manifest, for which the host provides a listening socket.
+        peers: requirements on clients that attest themselves; None: clients are not attested.
+        limits: for clients.
+        identity: of its TLS; None: a key generated here, which the host can have certified.
     """
-    server = Server(application, peers=peers, limits=limits)
+    server = Server(application, peers=peers, limits=limits, identity=identity)
     once = threading.Lock()
 
     @app.ecall
     def serve() -> None:
-        """Serve until ``drain``; once a launch."""
+        """Serve until ``drain``; once for each launch."""
         if not once.acquire(blocking=False):
             raise UsageError("serve: serves already, or has served")
         with granted_socket(grant) as listener:
@@ -314,77 +352,41 @@ def host(
 
     @app.ecall
     def drain(seconds: float) -> None:
-        """Accept no more, let what runs end within ``seconds``, then return from ``serve``."""
+        """Accept no more connections, let requests finish within ``seconds``, then return from ``serve``."""
         server.drain(seconds)
 
-    @app.ecall
-    def certificate_request() -> bytes:
-        """A request for a certificate of the TLS key: PKCS#10, PEM."""
-        return server.key.request()
-
-    @app.ecall
-    def use_certificate(chain: bytes) -> None:
-        """Show clients this chain (PEM): it names the service by its host's word, and proves nothing more."""
-        server.key.adopt(chain)
-
+    if isinstance(server.key, ServerKey):
+        _declare_naming(app, server.key)
     return server
 
 
-async def _pause() -> None:
-    """Let others run, and end, even where there is no memory for a timer."""
-    try:
-        await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
-    except MemoryError:
-        await asyncio.sleep(0)
+def _declare_naming(app: Enclave, key: ServerKey) -> None:
+    @app.ecall
+    def certificate_request() -> bytes:
+        """A request for a certificate of the TLS key: PKCS#10, PEM."""
+        return key.request()
 
-
-async def _client(listener: socket.socket) -> socket.socket:
-    """The next client. Whoever is cancelled here has taken none, which the loop's own accept may have."""
-    while True:
-        try:
-            return listener.accept()[0]
-        except BlockingIOError:
-            await _readable(listener)
-
-
-async def _readable(listener: socket.socket) -> None:
-    """Wait for a client that waits."""
-    loop = asyncio.get_running_loop()
-    readable = loop.create_future()
-    loop.add_reader(listener, _on_done, readable)
-    try:
-        await readable
-    finally:
-        loop.remove_reader(listener)
-
-
-def _somebody_waits(listener: socket.socket) -> bool:
-    look = select.poll()
-    look.register(listener, select.POLLIN)
-    return bool(look.poll(0))
-
-
-def _on_done(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+    @app.ecall
+    def use_certificate(chain: bytes) -> None:
+        """Use this chain (PEM) for clients: its name is the host's statement, and proves nothing more."""
+        key.adopt(chain)
 
 
 def _tell_nothing(*_: object) -> None:
-    """A task's last exception is not for the host's eyes."""
+    """Discard a task's unhandled exception, which the host must not see."""
 
 
-# An exception's text may hold a secret, and standard error is the host's: only a handler that the
-# application adds itself hears of what its handlers raised.
+# An exception's text may contain a secret, and standard error is the host's. Only a logging handler that the
+# application adds receives its handlers' exceptions.
 for _name in ("uvicorn", "asyncio"):
     logging.getLogger(_name).addHandler(logging.NullHandler())
     logging.getLogger(_name).propagate = False
 
-ACCEPT_PAUSE_SECONDS: Final = 0.05
 GIVE_WAY_SECONDS: Final = 1.0
-"""How long a client may keep a place for nothing while another waits for one."""
+"""How long a client may keep an idle place while another waits for one."""
 MOST_KEPT_ENDED: Final = 16
-# What a connection's making may end in, that another's need not: OpenSSL has an error of its own for
-# memory that it does not get.
+# Errors when creating a connection that need not affect others: OpenSSL has a separate error for failed
+# allocations.
 SCARCE: Final = (OSError, MemoryError, SSL.Error)
 DRAIN_LOOK_SECONDS: Final = 0.01
 DRAIN_IDLE_SECONDS: Final = 1.0

@@ -1,9 +1,9 @@
-"""Attestation from inside: reports for a neighbour, quotes for anyone, and the keys they speak for.
+"""Attestation from inside: reports for local enclaves, quotes for remote verifiers, and attested keys.
 
-report_data is never free. Each piece of evidence carries the hash of *runtime data*, whose purpose
-the runtime sets: what an application asks for says ``app``, what its host asks for says ``cli``, and
-the purposes ``release-key`` and ``receipt`` name a key that was made here and never leaves. So nobody
-gets a genuine enclave to vouch for a key of theirs. Spec: RFC 9180 (HPKE); docs/concepts/evidence.md.
+report_data cannot be chosen freely. All evidence contains the hash of *runtime data*, whose purpose the
+runtime sets: ``app`` for an application's requests, and ``cli`` for its host's. The purposes ``release-key``,
+``receipt`` and ``ledger-node`` are for a key that was generated here and never leaves. So nobody can make a
+genuine enclave attest a foreign key. Spec: RFC 9180 (HPKE); docs/concepts/evidence.md.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ K = TypeVar("K")
 
 
 class Evidence(EvidenceBundle, frozen=True):
-    """A quote and the two documents whose hashes stand in it; may be an ecall's result."""
+    """A quote and the two documents whose hashes it contains; may be an ecall's result."""
 
 
 class LocalReport(msgspec.Struct, frozen=True):
-    """A report for one neighbour on this platform; may be an ecall's argument or result.
+    """A report for one local enclave on this platform; may be an ecall's argument or result.
 
     Attributes:
         report: 432 bytes.
@@ -46,15 +46,15 @@ class LocalReport(msgspec.Struct, frozen=True):
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """The enclave that made a report which held.
+    """The enclave that made a verified report.
 
     Attributes:
         measurement: MRENCLAVE, 32 bytes.
         signer: MRSIGNER, 32 bytes.
         product_id: 0..65535.
         svn: 0..65535.
-        debug: whether its memory is open to its host.
-        payload: what it said.
+        debug: whether its host can read its memory.
+        payload: its message.
     """
 
     measurement: bytes
@@ -66,17 +66,17 @@ class Peer(msgspec.Struct, frozen=True):
 
 
 def target_info() -> bytes:
-    """This enclave's TARGETINFO (512 bytes): give it to the neighbour who shall make a report."""
+    """This enclave's TARGETINFO (512 bytes), for the local enclave that will make a report."""
     return inside("target_info").attester.request(channel.TargetInfo(), channel.Bytes).value
 
 
 def report(target: bytes, payload: bytes = b"", *, nonce: bytes = b"") -> LocalReport:
-    """Make a report that the enclave behind ``target`` can check, and no other.
+    """Make a report that only the enclave behind ``target`` can check.
 
     Args:
-        target: its TARGETINFO, 512 bytes.
-        payload: what to say, at most 128 KiB.
-        nonce: the neighbour's, at most 64 bytes.
+        target: the other enclave's TARGETINFO, 512 bytes.
+        payload: the message, at most 128 KiB.
+        nonce: the other enclave's, at most 64 bytes.
 
     Raises:
         FormatError: an argument is out of bounds.
@@ -90,9 +90,9 @@ def report(target: bytes, payload: bytes = b"", *, nonce: bytes = b"") -> LocalR
 def verify_report(made: LocalReport, *, nonce: bytes = b"") -> Peer:
     """Check a report that was made for this enclave.
 
-    1. The platform finds its MAC made here, for this enclave.
-    2. The runtime data is what the report's data is the hash of, purpose ``app``.
-    3. It names the measurement that the report does, and carries ``nonce``.
+    1. The platform confirms that its MAC was made here, for this enclave.
+    2. The report's data is the hash of the runtime data, purpose ``app``.
+    3. The runtime data names the report's measurement, and contains ``nonce``.
 
     Raises:
         AuthenticityError: made on another platform, for another enclave, or changed; or without
@@ -122,10 +122,10 @@ def verify_report(made: LocalReport, *, nonce: bytes = b"") -> Peer:
 
 
 def quote(payload: bytes = b"", *, nonce: bytes = b"") -> Evidence:
-    """Make evidence that anyone with the platform's root can verify, of purpose ``app``.
+    """Make evidence of purpose ``app``, which anyone with the platform's root can verify.
 
     Args:
-        payload: what to say, at most 128 KiB.
+        payload: the message, at most 128 KiB.
         nonce: the verifier's, at most 64 bytes.
 
     Raises:
@@ -138,7 +138,7 @@ def release_offer(nonce: bytes, payload: bytes = b"") -> Evidence:
     """Offer this run's X25519 key, to which secrets are sealed for :func:`open_sealed`.
 
     Args:
-        nonce: the owner's, at most 64 bytes; a fresh one is asked for every release.
+        nonce: the owner's, at most 64 bytes; each release needs a new one.
         payload: at most 128 KiB.
     """
     here = inside("release_offer")
@@ -147,12 +147,12 @@ def release_offer(nonce: bytes, payload: bytes = b"") -> Evidence:
 
 
 def open_sealed(sealed: bytes, *, info: bytes = b"") -> bytes:
-    """Open what was sealed to this run's key.
+    """Open data sealed to this run's key.
 
     Args:
         sealed: HPKE base mode: 32 bytes of encapsulated key, ciphertext, tag. DHKEM(X25519,
             HKDF-SHA256), HKDF-SHA256, AES-256-GCM.
-        info: what sender and opener agree on, as an agreement's hash.
+        info: agreed between sender and opener, such as an agreement's hash.
 
     Raises:
         AuthenticityError: not sealed to this run's key with this ``info``, or changed.
@@ -176,12 +176,17 @@ def receipt_offer(nonce: bytes = b"", payload: bytes = b"") -> Evidence:
 
 
 def release_key_evidence(nonce: bytes, payload: bytes, key: Jwk) -> Evidence:
-    """Evidence of an RSA key made here; :mod:`kluis.enclave.key_release` alone calls this."""
+    """Evidence of an RSA key generated here; called only by :mod:`kluis.enclave.key_release`."""
     return _quote(inside("release_key_offer"), Purpose.RELEASE_KEY, nonce, payload, key)
 
 
+def ledger_node_evidence(payload: bytes, key: Jwk) -> Evidence:
+    """Evidence of a ledger's node and its key; :mod:`kluis.services.ledger.inside` alone calls this."""
+    return _quote(inside("ledger_node"), Purpose.LEDGER_NODE, b"", payload, key)
+
+
 def channel_evidence(nonce: bytes, binding: bytes) -> Evidence:
-    """Evidence bound to a connection that ends here; ``attested_tls.judge`` alone calls this."""
+    """Evidence bound to a connection that ends here; called only by ``attested_tls.judge``."""
     return _quote(inside("channel"), Purpose.CHANNEL, nonce, binding)
 
 
@@ -192,7 +197,7 @@ def sign_receipt(receipt: bytes) -> bytes:
 
 
 def host_evidence(nonce: bytes, app_data: bytes) -> Evidence:
-    """Answer the host's own request for evidence, of purpose ``cli``; the runtime alone calls this."""
+    """Answer the host's own request for evidence, of purpose ``cli``; called only by the runtime."""
     return _quote(inside("attest"), Purpose.CLI, nonce, app_data)
 
 
@@ -209,10 +214,10 @@ def _document(here: Inside, purpose: Purpose, nonce: bytes, payload: bytes, *key
 
 
 class RunKey(Generic[K]):
-    """A key of this run, made when it is first needed, and gone with it.
+    """A key of this run, generated on first use, and lost at its end.
 
     Args:
-        make: the key.
+        make: generates the key.
     """
 
     def __init__(self, make: Callable[[], K]) -> None:

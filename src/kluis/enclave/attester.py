@@ -1,4 +1,4 @@
-"""What attests an enclave: the platform process today, a driver of hardware where there is one."""
+"""The interface of what attests an enclave: the platform process, or a driver of hardware."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Attester(Protocol):
 
         Args:
             message: the request.
-            want: the kind of answer that belongs to it.
+            want: the type of the answer.
 
         Raises:
-            EnclaveError: nothing attests this enclave any more; it must end.
-            KluisError: the request is refused; the class says why.
+            EnclaveError: the session has ended, and with it the attestation; the enclave must end.
+            KluisError: the request is refused, with the class of its error.
         """

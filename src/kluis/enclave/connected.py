@@ -1,10 +1,10 @@
-"""An attested client inside an enclave: its connection is a socket that the host brought.
+"""An attested client inside an enclave, over a connected socket from the host.
 
 transport = AttestedTransport(judge, present=attest_self, backend=Granted("connect:records"))
 client = httpx.Client(transport=transport)
 
-The host carries ciphertext, and may have connected the socket to anybody: whom one speaks to, the evidence
-says, and not the address.
+The host carries ciphertext, and may have connected the socket to anyone: the evidence identifies the peer,
+not the address.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kluis.enclave.grants import granted_socket
 
 
 class Granted(httpcore.NetworkBackend):
-    """Connects once, by a granted socket; for another connection the host brings another socket.
+    """Connects once, with a granted socket; for another connection the host must provide another socket.
 
     Args:
         grant: such as ``connect:records``.
@@ -34,7 +34,7 @@ class Granted(httpcore.NetworkBackend):
         """Take the socket, whatever the address.
 
         Raises:
-            PolicyError, UsageError: as :func:`kluis.enclave.grants.granted_socket`: the second time, too.
+            PolicyError, UsageError: as for :func:`kluis.enclave.grants.granted_socket`; also the second time.
         """
         return _Stream(granted_socket(self._grant))
 

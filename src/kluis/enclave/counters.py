@@ -1,4 +1,4 @@
-"""Monotonic counters, with an honest label: who would notice if the platform's store were set back."""
+"""Monotonic counters, with a label for what would detect a rollback of the platform's store."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class Reading(NamedTuple):
-    """What a counter said: its value, and its witness (``unwitnessed`` where there is none)."""
+    """A counter's value and its witness (``unwitnessed`` if there is none)."""
 
     value: int
     witness: str
 
 
 class MarkedReading(NamedTuple):
-    """What a counter said, and the mark that came with its value; empty where none did."""
+    """A counter's value, witness and mark; the mark is empty if there is none."""
 
     value: int
     witness: str
@@ -29,14 +29,14 @@ class MarkedReading(NamedTuple):
 
 
 class Counter:
-    """A counter that only goes up, of this very image or of its signer and product.
+    """A counter that only increases, of this exact image or of its signer and product.
 
     The platform detects a rollback while it runs, and across its restarts only with a witness.
 
     Args:
-        name: 1 to 256 characters; the same name is the same counter.
-        policy: whose it is, as of :func:`seal`: ``measurement``, this very image, or ``signer``, any image of
-            its signer and product. Use the policy that the data is sealed with. A host can sign an image
+        name: 1 to 256 characters; identifies the counter.
+        policy: of its owner, as for :func:`seal`: ``measurement``, this exact image, or ``signer``, any image
+            of its signer and product. Use the policy that the data is sealed with. A host can sign an image
             again with its own key: data sealed to the measurement opens then, and a counter of the signer
             starts at 0.
 
@@ -58,7 +58,7 @@ class Counter:
         return Reading(*self._ask("read")[:2])
 
     def read_marked(self) -> MarkedReading:
-        """Read it, and the mark that :meth:`advance` left."""
+        """Read it, with the mark that :meth:`advance` stored."""
         return self._ask("read")
 
     def increment(self) -> Reading:
@@ -70,10 +70,11 @@ class Counter:
 
         Args:
             to: 1..2^53-1.
-            mark: what to remember with it, at most 32 bytes. Of two that reach one value, the first's stays.
+            mark: to store with it, at most 32 bytes. If two calls reach one value, the first one's mark is
+                kept.
 
         Returns:
-            What it has then: ``to`` and ``mark``, or what was there, which is as high or higher.
+            Its new state: ``to`` and ``mark``, or the existing state, which is as high or higher.
 
         Raises:
             UsageError: an argument is out of bounds.
@@ -88,7 +89,7 @@ class Counter:
 
 
 def counter(name: str, *, policy: Policy) -> Counter:
-    """The counter called ``name``, of this very image or of its signer and product."""
+    """The counter called ``name``, of this exact image or of its signer and product."""
     return Counter(name, policy=policy)
 
 

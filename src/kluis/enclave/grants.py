@@ -1,7 +1,7 @@
-"""What an image was granted beyond nothing: sockets that the host brought, and raw report data.
+"""An image's grants: sockets from the host, and raw report data.
 
-An enclave makes no socket. One that its manifest grants, and that the host handed over at the launch,
-is found here by the grant's name; TLS ends inside, so the host carries ciphertext.
+An enclave cannot create sockets. A socket that its manifest grants, and that the host passed at launch, is
+found here by the grant's name; TLS ends inside, so the host carries ciphertext.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ RAW = "insecure_raw_report_data"
 
 
 def granted_socket(grant: str) -> socket.socket:
-    """The socket of a grant such as ``listen:web`` or ``connect:database``, once: the caller owns it.
+    """Take the socket of a grant such as ``listen:web`` or ``connect:database``, once: the caller owns it.
 
     Raises:
         PolicyError: the image has no such grant.
-        UsageError: the host brought no socket for it, or it was taken already.
+        UsageError: the host provided no socket for it, or it was already taken.
     """
     launch = inside("granted_socket").launch
     if grant not in launch.grants:
@@ -35,7 +35,7 @@ def granted_socket(grant: str) -> socket.socket:
 
 
 def insecure_raw_quote(report_data: bytes) -> bytes:
-    """Quote bytes that say nothing of what they are for: a relay's key would look like this one's.
+    """Quote raw bytes without a purpose: a relay's key would look like this enclave's.
 
     Args:
         report_data: 64 bytes.
@@ -44,7 +44,7 @@ def insecure_raw_quote(report_data: bytes) -> bytes:
         A DCAP v3 quote.
 
     Raises:
-        PolicyError: the image lacks the grant ``insecure_raw_report_data``.
+        PolicyError: the image does not have the grant ``insecure_raw_report_data``.
         UsageError: another length.
     """
     here = inside("insecure_raw_quote")

@@ -1,4 +1,4 @@
-"""Where this code runs: the launch document and what attests it, once the runtime has both."""
+"""The running enclave: its launch document and its attester, set by the runtime."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ MAX_LAUNCH_BYTES = 1 << 20
 
 
 class Launch(msgspec.Struct, frozen=True):
-    """What was launched, and how; the platform vouches for the hashes of both.
+    """The launched code and its options; the platform certifies the hashes of both.
 
     Attributes:
         entry: ``module:attribute`` of the Enclave.
         argv: measured arguments, without the program's name.
         interface: SHA-256 of the interface document, 32 bytes.
         threads: of the runtime: the one that serves, the one that listens, and workers. One call fewer than
-            threads may run at once, and two at least.
+            threads may run at once, and at least two.
         svn: ISVSVN, 0..65535.
-        grants: what the manifest grants beyond nothing.
+        grants: in the manifest.
         image_id: 32 bytes.
         launch_configuration: canonical JSON, whose SHA-512 is CONFIGID.
         level: the protection level of this launch.
-        debug: whether host and people may look in.
-        sockets: grants such as ``listen:web`` that the host brought a socket for, and its descriptor.
+        debug: whether the host can read its memory.
+        sockets: descriptors from the host by grant, such as ``listen:web``.
         layers: SHA-256 of each layer's index, hex, by its mount point.
         platform: the platform's X25519 key for this launch's session, 32 bytes.
     """
@@ -55,7 +55,7 @@ class Launch(msgspec.Struct, frozen=True):
         """Read the launch document from its sealed memory file, and close it.
 
         Raises:
-            FormatError: not the document.
+            FormatError: not a launch document.
             AuthenticityError: its image id is not the manifest's.
         """
         try:
@@ -86,11 +86,11 @@ class Launch(msgspec.Struct, frozen=True):
 
 
 class Inside:
-    """This enclave, seen from inside.
+    """The running enclave.
 
     Attributes:
-        launch: what was launched.
-        attester: what attests it.
+        launch: the launch document.
+        attester: answers its requests for evidence, keys and counters.
     """
 
     def __init__(self, launch: Launch, attester: Attester) -> None:
@@ -99,14 +99,14 @@ class Inside:
         self._platform: Platform | None = None
 
     def platform(self) -> Platform:
-        """What the platform says it is; asked once."""
+        """The platform's description; requested once."""
         if self._platform is None:
             self._platform = self.attester.request(Info(), Platform)
         return self._platform
 
 
 def enter(here: Inside | None) -> None:
-    """Say that this process is the enclave ``here``; the runtime's first act."""
+    """Declare that this process is the enclave ``here``; the runtime's first step."""
     global _here  # noqa: PLW0603 - a process is one enclave
     _here = here
 
@@ -115,7 +115,7 @@ def inside(what: str) -> Inside:
     """This enclave.
 
     Args:
-        what: the function that needs one, for the error.
+        what: the function that needs an enclave, for the error.
 
     Raises:
         UsageError: this process is not an enclave.
@@ -145,7 +145,7 @@ class _Manifest(msgspec.Struct):
 
 
 class _Document(msgspec.Struct):
-    """The launch document; being canonical JSON, each part of it is too, as it stands."""
+    """The launch document; because it is canonical JSON, each part of its bytes is too."""
 
     manifest: msgspec.Raw
     image_id: str

@@ -1,9 +1,9 @@
-"""Keys released to this run: offer an RSA key made inside, and open what a key service wrapped to it.
+"""Receive keys from a key service: offer an RSA key generated inside, and open what was wrapped to it.
 
-The offer is evidence of purpose ``release-key`` whose runtime data carries the key as a JWK: an attestation
-service copies it to ``x-ms-runtime.keys`` of its token, and a key service wraps to it. Whatever the host
-brings back is checked before it is opened: it must be of the vault that the application expects, and for
-this run, so that nobody hands in a key of their own for the enclave to work with.
+The offer is evidence of purpose ``release-key`` whose runtime data contains the key as a JWK. An attestation
+service copies it to ``x-ms-runtime.keys`` of its token, and a key service wraps to it. The host's response is
+checked before it is opened: it must come from the vault that the application expects, and be for this run. So
+nobody can make the enclave use a key of their choice.
 
 Spec: Azure Key Vault, "Secure Key Release"; PKCS #11 v3.0, "CKM_RSA_AES_KEY_WRAP"; RFC 8017; RFC 5649.
 """
@@ -37,13 +37,13 @@ _WHAT: Final = "released key"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OpenedKey:
-    """A key that was released to this run.
+    """A key released to this run.
 
     Attributes:
         name: in its vault.
         version: in its vault.
         kty: ``oct``, ``RSA`` or ``EC``.
-        material: of an oct key its bytes, else PKCS#8, DER.
+        material: the bytes of an oct key, else PKCS#8, DER.
     """
 
     name: str
@@ -63,10 +63,10 @@ class OpenedKey:
 
 
 def release_key_offer(nonce: bytes = b"", payload: bytes = b"") -> Evidence:
-    """Offer this run's RSA key, of 3072 bits, which a key service wraps a released key to.
+    """Offer this run's RSA key, of 3072 bits, to which a key service wraps a released key.
 
     Args:
-        nonce: of whoever verifies, at most 64 bytes; an attestation service asks for none.
+        nonce: the verifier's, at most 64 bytes; an attestation service requires none.
         payload: at most 128 KiB.
 
     Raises:
@@ -86,31 +86,31 @@ def open_released(
     version: str | None = None,
     nonce: str | None = None,
 ) -> OpenedKey:
-    """Open a key that was released to this run.
+    """Open a key released to this run.
 
-    1. The release is of the expected vault, by a signing key that is the vault's.
+    1. The release comes from the expected vault, with a signing key of that vault.
     2. That key signed it.
-    3. It is of the key that is wanted, of the version and for the nonce where these are given.
+    3. It contains the wanted key, with the version and nonce if given.
     4. It is wrapped to this run's key, and opens.
-    5. An RSA or EC key is the private half of the public key that the vault shows.
+    5. An RSA or EC key is the private half of the public key in the release.
 
-    A host may keep a release and bring it again to the same run: a ``nonce`` made inside, which the host
-    hands to the vault, tells a new one from an old one.
+    A host may store a release and present it again to the same run: a ``nonce`` generated inside, which the
+    host passes to the vault, distinguishes a new one from an old one.
 
     Args:
         release: a JWS, as a release of Key Vault's API answers.
-        vault: the one that the key is expected from; of the application, never of the host.
-        brought: evidence of the vault's, from the host.
-        key: its name.
-        now: aware; by the host's word, where the host has the only clock.
-        version: of the key; None takes any.
-        nonce: that the release was asked with; None takes any.
+        vault: the expected vault; chosen by the application, never by the host.
+        brought: evidence of the vault, from the host.
+        key: name.
+        now: aware; from the host, if it has the only clock.
+        version: of the key; None accepts any.
+        nonce: of the release request; None accepts any.
 
     Raises:
         FormatError: not a release, or not evidence.
         AuthenticityError: a step fails.
-        FreshnessError: another nonce, or evidence out of its time.
-        PolicyError: the vault's enclave is not what was expected; names each rule.
+        FreshnessError: another nonce, or evidence that is expired or not yet valid.
+        PolicyError: the vault's enclave does not meet the policy; lists each rule.
     """
     inside("open_released")
     read = ReleasedKey.parse(release)

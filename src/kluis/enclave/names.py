@@ -1,7 +1,7 @@
-"""What an interface may name, and how much it may hold: the same where one is made and where one is read.
+"""Limits on an interface's names and sizes, the same for writers and readers.
 
-The side that reads an interface did not make it, and makes classes and fields of its names. A name is
-therefore an identifier and nothing else, and no part of an interface is ever evaluated.
+The reader of an interface did not generate it, and creates classes and fields with its names. So a name is an
+identifier and nothing else, and no part of an interface is ever evaluated.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from typing import Final
 
 MAX_NAME: Final = 128
 MAX_ITEMS: Final = 1024
-"""Of each list: calls, parameters, classes, fields, members, values and alternatives."""
+"""For each list: calls, parameters, classes, fields, members, values and alternatives."""
 LARGEST_MESSAGE: Final = 1 << 32
-"""Bytes: what one string of MessagePack can hold."""
+"""Bytes in one MessagePack string."""
 LARGEST_TABLE: Final = 1 << 40
 """Bytes."""
 MAX_NODES: Final = 1 << 15
-"""Types in one interface, those inside others included, and the fields and values that they list."""
+"""Types in one interface, including nested ones, and the fields and values that they list."""
 
 
 def name_problem(name: object) -> str | None:
-    """Say why something cannot be the name of a call, parameter, field or member; None if it can.
+    """Why a name of a call, parameter, field or member is invalid; None if it is valid.
 
-    A name is an identifier of at most 128 characters, none past U+FFFF, in the form that Python gives it
-    (NFKC). It is not a keyword, and does not begin with two underscores: those are Python's own.
+    A name is an identifier of at most 128 characters, none above U+FFFF, in Python's normal form (NFKC). It
+    is not a keyword, and does not begin with two underscores, which Python reserves.
     """
     if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME:
         return f"want a name of 1 to {MAX_NAME} characters, got {str(name)[:40]!a}"
@@ -39,18 +39,20 @@ def name_problem(name: object) -> str | None:
 
 
 def class_problem(name: object) -> str | None:
-    """Say why something cannot be the name of a class: such names joined by dots, as ``Outer.Inner``."""
+    """Why a class name is invalid: such names joined by dots, such as ``Outer.Inner``; None if it is
+    valid.
+    """
     if not isinstance(name, str) or len(name) > MAX_NAME:
         return name_problem(name)
     return next((problem for part in name.split(".") if (problem := name_problem(part))), None)
 
 
 def count_problem(items: Sized, what: str) -> str | None:
-    """Say that a list of the interface holds too many ``what``; None if it does not."""
+    """The problem of an interface list with too many ``what``; None if it is within the limit."""
     return f"want at most {MAX_ITEMS} {what}, got {len(items)}" if len(items) > MAX_ITEMS else None
 
 
 def _normal(name: str) -> bool:
-    import unicodedata  # an enclave whose names are ASCII needs none of it
+    import unicodedata  # an enclave with ASCII names does not need it
 
     return unicodedata.is_normalized("NFKC", name)

@@ -1,4 +1,5 @@
-"""The inside view of the platform: one handshake before any application code, then sealed requests.
+"""The enclave's session with its platform: one handshake before any application code, then encrypted
+requests.
 
 Spec: :mod:`kluis.formats.kluis.channel`.
 """
@@ -23,7 +24,9 @@ from kluis.formats.kluis import channel
 
 
 class PlatformGone(EnclaveError):
-    """The platform hung up, or what came was not its next frame: this enclave can prove nothing more."""
+    """The platform closed the session, or sent an unexpected frame: this enclave can no longer attest
+    itself.
+    """
 
     code = "platform_gone"
 
@@ -32,8 +35,8 @@ class Session:
     """This enclave's session with its platform; safe to use from several threads.
 
     Args:
-        sock: SOCK_SEQPACKET, to the platform; becomes the session's.
-        sealed: the channel that the handshake made.
+        sock: SOCK_SEQPACKET, to the platform; owned by the session.
+        sealed: the channel from the handshake.
     """
 
     def __init__(self, sock: socket.socket, sealed: channel.Channel) -> None:
@@ -44,18 +47,19 @@ class Session:
 
     @classmethod
     def initiate(cls, sock: socket.socket, named: int, public_key: bytes) -> Self:
-        """Do the handshake; the platform accepts one a launch.
+        """Do the handshake; the platform accepts one for each launch.
 
         Args:
             sock: to the platform.
-            named: a Unix socket without a name, a descriptor; closed here. It is named after the hello and
-                the platform's challenge, listened on, and goes to the platform, which the kernel shows both:
-                who listens, and the name.
+            named: the descriptor of an unnamed Unix socket; closed here. It is bound to a name from the hello
+                and the platform's challenge, listens, and is sent to the platform, to which the kernel shows
+                both the listener and the name.
             public_key: the platform's for this launch, 32 bytes.
 
         Raises:
-            PlatformGone: the platform hung up, another process has named the socket, or another answered.
-            FormatError: its answer is no handshake.
+            PlatformGone: the platform closed the session, another process has bound the socket, or another
+                process answered.
+            FormatError: its answer is not a handshake.
         """
         offer = channel.Offer()
         try:
@@ -73,15 +77,15 @@ class Session:
             raise PlatformGone(error.message, code=error.code) from None
 
     def request(self, message: channel.Request, want: type[T]) -> T:
-        """Ask the platform one thing.
+        """Send one request to the platform.
 
         Args:
             message: the request.
-            want: the kind of answer that belongs to it.
+            want: the type of the answer.
 
         Raises:
             PlatformGone: the session is over; the enclave must end.
-            KluisError: the platform refuses; the class says why.
+            KluisError: the platform refuses, with the class of its error.
         """
         with self._turn:
             reply = self._exchange(message)

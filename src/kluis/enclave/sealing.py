@@ -1,12 +1,12 @@
-"""Sealing: data that only this enclave, or a later one of its signer, can open again.
+"""Sealing: encrypt data that only this enclave, or a later one of its signer, can open again.
 
     blob = "KLUISEAL" 1 || policy (1) || svn (2, little-endian) || cpusvn (16) || key id (32)
            || level size (1) || level || nonce (12) || AES-256-GCM ciphertext and tag
 
-Everything before the ciphertext, then the caller's own associated data, is authenticated. The key is
-the platform's for (policy, svn, cpusvn, key id), which also mixes in debug, level and launch
-configuration: a launch protected less never gets the key of one protected more. One key id serves a
-run and policy, with a random nonce a blob. Spec: NIST SP 800-38D.
+Everything before the ciphertext, followed by the caller's associated data, is authenticated. The key is the
+platform's for (policy, svn, cpusvn, key id), which also depends on debug, level and launch configuration: a
+launch with less protection never gets the key of one with more. One key id serves a run and policy, with a
+random nonce for each blob. Spec: NIST SP 800-38D.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def seal(data: bytes, *, policy: Policy = "measurement", associated: bytes = b""
 
     Args:
         data: any length.
-        policy: who may open it: ``measurement`` this very image, ``signer`` any image of the same
-            signer and product id whose svn is no lower. Both under the same launch configuration.
-        associated: authenticated beside it, and needed again to open it; not kept in the blob.
+        policy: who may open it: ``measurement``, this exact image; or ``signer``, any image of the same
+            signer and product id with at least this svn. Both under the same launch configuration.
+        associated: authenticated with it, and needed again to open it; not stored in the blob.
 
     Raises:
         UsageError: outside an enclave, or an unknown policy.
@@ -52,12 +52,12 @@ def unseal(blob: bytes, *, associated: bytes = b"") -> bytes:
 
     Args:
         blob: from :func:`seal`.
-        associated: what was given to seal it.
+        associated: as passed to :func:`seal`.
 
     Raises:
-        FormatError: it is no sealed blob.
-        AuthenticityError: this enclave cannot open it: another image, signer, level or machine, a
-            later svn, or a changed bit. It does not say which.
+        FormatError: not a sealed blob.
+        AuthenticityError: this enclave cannot open it: another image, signer, level or machine, a later svn,
+            or a changed bit. The error does not state which.
         UsageError: outside an enclave.
     """
     here = inside("unseal")
@@ -89,11 +89,11 @@ class _Header(NamedTuple):
 class _Fresh(NamedTuple):
     header: _Header
     left: int = 1 << 24
-    """Blobs under one key: far below the 2^32 random nonces that SP 800-38D allows."""
+    """Blobs under one key: far below the limit of 2^32 random nonces in SP 800-38D."""
 
 
 def _own_header(here: Inside, policy: Policy) -> _Header:
-    """The header, and so the key, that this run seals under; another after very many blobs."""
+    """The header, and so the key, that this run seals under; replaced after very many blobs."""
     with _lock:
         if (fresh := _own.get(policy)) is None or fresh.left == 0:
             fresh = _Fresh(
@@ -104,7 +104,7 @@ def _own_header(here: Inside, policy: Policy) -> _Header:
 
 
 def _parse(blob: bytes) -> tuple[_Header, int]:
-    """Read what stands before the ciphertext; the size counts the nonce in."""
+    """Parse the part before the ciphertext; its size includes the nonce."""
     reader = Reader(blob, "sealed blob")
     if reader.take(len(MAGIC), "magic") != MAGIC:
         raise FormatError("sealed blob: does not begin as one")

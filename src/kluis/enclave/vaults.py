@@ -1,13 +1,13 @@
-"""Which vault a key is expected from: what an application has in its image, so that no host can choose it.
+"""The vault that an application expects keys from, fixed in its image, so that no host can choose it.
 
-A key that anybody handed in is worth nothing: the host would know it, and read whatever is encrypted
-under it. So an application names its vault, and knows a release of it by one of two ways:
+A key from an unknown source is worthless: the host could know it, and read everything encrypted with it. So
+an application names its vault, and verifies its releases in one of two ways:
 
-- :class:`ExpectedVault`, of Kluis's key service: the release's signing key is vouched for by the evidence
-  of the enclave that made it, and the release names the vault, of all that such enclaves keep. The
-  vault's operator is not believed.
-- :class:`CertifiedVault`, of any other: its signing certificate chains to a pinned root and is made out
-  to the vault's host. Whoever has the root's key, or the vault's, is believed.
+- :class:`ExpectedVault`, for Kluis's key service: the evidence of the enclave that generated the release's
+  signing key certifies it, and the release names the vault, of all that such enclaves keep. The vault's
+  operator is not trusted.
+- :class:`CertifiedVault`, for any other: its signing certificate chains to a pinned root and names the
+  vault's host. Everyone who has the root's key, or the vault's, is trusted.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _WHAT: Final = "expected vault"
 
 
 class VaultEvidence(msgspec.Struct, frozen=True):
-    """What the host brings along with a release; it may bring anything. May be an ecall's argument.
+    """The host's evidence for a release; untrusted. May be an ecall's argument.
 
     Attributes:
-        certificate: DER, ``signingCertificate`` of the vault's ``/configuration``; not looked at where the
-            release has the one of the enclave that signed it.
-        collateral: JSON in the shape that ``dcap-qvl`` reads, for the quote in the certificate; empty
-            where its maker publishes none.
+        certificate: DER, ``signingCertificate`` of the vault's ``/configuration``; ignored if the release
+            contains that of the enclave that signed it.
+        collateral: JSON in the format of ``dcap-qvl``, for the quote in the certificate; empty if its vendor
+            publishes none.
     """
 
     certificate: bytes = b""
@@ -47,30 +47,31 @@ class VaultEvidence(msgspec.Struct, frozen=True):
 
 
 class Vault(Protocol):
-    """A vault that is expected."""
+    """An expected vault."""
 
     def signing_key(self, released: ReleasedKey, brought: VaultEvidence, now: datetime) -> bytes:
-        """The key that this vault signs releases with: DER of the SubjectPublicKeyInfo.
+        """The key with which this vault signs releases: DER of the SubjectPublicKeyInfo.
 
         Raises:
-            AuthenticityError, FreshnessError, FormatError, PolicyError: it is none of this vault's.
+            AuthenticityError, FreshnessError, FormatError, PolicyError: the release's key is not this
+                vault's.
         """
         ...
 
 
 class ExpectedVault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One vault of Kluis's key service, known by its enclave and by its name.
+    """A vault of Kluis's key service, identified by its enclave and its name.
 
-    ``kluis vault meet`` meets a vault and writes this down, as JSON.
+    ``kluis vault meet`` verifies a vault and writes this down, as JSON.
 
     Attributes:
-        vault: its name, hex of 32 bytes: random, and its own for as long as its store lives.
+        vault: name, hex of 32 bytes: random, and constant for the lifetime of its store.
         roots: PEM of the roots that its enclave's evidence may chain to.
-        images: hex of the image ids that will do; or else:
-        signer: who signed its image, hex of 32 bytes, with ``product_id`` and ``min_svn``.
-        levels: protection levels that will do.
-        missing: protections that its machine may lack.
-        counters: how its state may be witnessed.
+        images: hex of the accepted image ids; or else:
+        signer: of its image, hex of 32 bytes, with ``product_id`` and ``min_svn``.
+        levels: accepted protection levels.
+        missing: protections that its machine may do without.
+        counters: accepted witnesses of its state.
     """
 
     version: int = 1
@@ -86,10 +87,10 @@ class ExpectedVault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        """Read what :meth:`encode` writes.
+        """Parse the output of :meth:`encode`.
 
         Raises:
-            FormatError: it is something else.
+            FormatError: another format.
         """
         jcs.loads(data, _WHAT, max_size=MAX_SIZE, max_depth=4)
         try:
@@ -100,28 +101,28 @@ class ExpectedVault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         return document
 
     def encode(self) -> bytes:
-        """As JSON, for people too."""
+        """Write it as JSON, readable for people."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
 
     def anchors(self) -> TrustAnchors:
         """The roots.
 
         Raises:
-            FormatError: one is none.
+            FormatError: one is invalid.
         """
         return TrustAnchors(
             tuple(anchor for each in self.roots for anchor in TrustAnchors.from_pem(each.encode()))
         )
 
     def policy(self, purpose: Purpose, *, nonce: bool = False) -> Policy:
-        """What the enclave must be.
+        """The policy for its enclave.
 
         Args:
             purpose: of its evidence.
             nonce: whether it was made for a nonce.
 
         Raises:
-            FormatError: a member cannot be meant.
+            FormatError: an invalid member.
         """
         try:
             bytes.fromhex(self.vault)
@@ -148,9 +149,9 @@ class ExpectedVault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         return dataclasses.replace(made, binding=dataclasses.replace(made.binding, nonce=nonce))
 
     def signing_key(self, released: ReleasedKey, brought: VaultEvidence, now: datetime) -> bytes:
-        """See :class:`Vault`: the key in the release's own certificate, if the evidence there holds.
+        """Return the key in the release's own certificate, if its evidence is valid.
 
-        A release that has none is held to the certificate that the host brought.
+        A release without one is checked against the certificate from the host.
         """
         if released.vault is None or not hmac.compare_digest(released.vault.hex(), self.vault):
             got = "none" if released.vault is None else released.vault.hex()
@@ -167,10 +168,10 @@ class ExpectedVault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CertifiedVault:
-    """A vault known by its certificate alone, as Azure Key Vault is.
+    """A vault identified only by its certificate, such as Azure Key Vault.
 
     Attributes:
-        url: ``https://HOST[:PORT]``; its certificate is made out to the host.
+        url: ``https://HOST[:PORT]``; its certificate names the host.
         roots: PEM of the roots that the certificate may chain to.
     """
 
@@ -178,7 +179,7 @@ class CertifiedVault:
     roots: bytes
 
     def signing_key(self, released: ReleasedKey, brought: VaultEvidence, now: datetime) -> bytes:
-        """See :class:`Vault`: the key of the release's own certificate, if it is this vault's."""
+        """Return the key of the release's own certificate, if it is this vault's."""
         from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
         from cryptography.x509 import DNSName, load_der_x509_certificate, load_pem_x509_certificates
         from cryptography.x509.verification import PolicyBuilder, Store, VerificationError

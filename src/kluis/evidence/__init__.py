@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 # Vendor-specific modules are loaded on first use, so verifying one vendor's evidence does not load the
 # others.
-_BY_MAKER: Final = {
+_LATE: Final = {
     "AzureClaims": ("kluis.evidence.azure.claims", "AzureClaims"),
     "AzureEndorsements": ("kluis.formats.hcl.endorsements", "AzureEndorsements"),
     "SnpClaims": ("kluis.evidence.amd.claims", "SnpClaims"),
@@ -85,7 +85,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _BY_MAKER:
+    if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, attribute = _BY_MAKER[name]
+    module, attribute = _LATE[name]
     return getattr(import_module(module), attribute)

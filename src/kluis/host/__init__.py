@@ -1,7 +1,7 @@
-"""What runs outside and is not trusted: start an enclave, call it, serve its ocalls, have it attest.
+"""The untrusted host side: start an enclave, call it, serve its ocalls, and attest it.
 
-The host carries ciphertext. What it passes in plain is public to it: an argument, a Table and a
-result are seen here, and only what was sealed to a key made inside is not.
+The host carries ciphertext. Anything that it passes in plaintext is visible to it: arguments, Tables and
+results. Only data sealed to a key generated inside is not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A client of a service inside an enclave, under a policy: transports for ``httpx``.
+"""``httpx`` transports for a service inside an enclave, under a policy.
 
 ::
 
@@ -25,13 +25,13 @@ __all__ = ["async_transport", "attestation", "judge", "transport"]
 def transport(
     policy: Policy | Path | str, *, root: bytes | None = None, collateral: bytes | None = None
 ) -> AttestedTransport:
-    """For ``httpx.Client(transport=...)``: every connection's enclave is judged before it hears a request.
+    """For ``httpx.Client(transport=...)``: judges every connection's enclave before it gets a request.
 
     Args:
-        policy: of purpose ``channel``, with a nonce; or the TOML file that holds it.
-        root: PEM of the root to trust; None trusts this machine's platform, which proves no more than
-            that this machine's operator runs it.
-        collateral: JSON in the shape that ``dcap-qvl`` reads; None asks this machine's platform.
+        policy: of purpose ``channel``, with a nonce; or its TOML file.
+        root: PEM of the root to trust; None trusts this machine's platform, which only proves that this
+            machine's operator runs it.
+        collateral: JSON in the format of ``dcap-qvl``; None uses this machine's platform.
 
     Raises:
         UsageError: the policy is for another purpose.
@@ -42,14 +42,14 @@ def transport(
 def async_transport(
     policy: Policy | Path | str, *, root: bytes | None = None, collateral: bytes | None = None
 ) -> AsyncAttestedTransport:
-    """For ``httpx.AsyncClient(transport=...)``; as :func:`transport`."""
+    """For ``httpx.AsyncClient(transport=...)``; like :func:`transport`."""
     return AsyncAttestedTransport(judge(policy, root=root, collateral=collateral))
 
 
 def judge(
     policy: Policy | Path | str, *, root: bytes | None = None, collateral: bytes | None = None
 ) -> Judge:
-    """What :func:`transport` judges by, which asks this machine's platform anew for each connection."""
+    """The judge of :func:`transport`, which queries this machine's platform again for each connection."""
     return Judge(read_policy(policy), _standing(root, collateral))
 
 

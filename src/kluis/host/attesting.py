@@ -1,4 +1,4 @@
-"""``attest``: from evidence that the enclave makes now to a judgement under the caller's policy."""
+"""``attest``: request fresh evidence from the enclave and judge it under the caller's policy."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def judge(
     root: bytes | None,
     collateral: bytes | None,
 ) -> AttestationResult:
-    """Verify evidence and appraise it, or raise what the first failed rule stands for.
+    """Verify evidence and appraise it, or raise the error of the first failed rule.
 
     Args:
         made: the evidence.
-        policy: what is wanted of it.
-        nonce: that this caller made for it.
-        root: PEM of the root to trust; None trusts this machine's platform, which proves no more than
-            that this machine's operator runs it.
-        collateral: JSON in the shape that ``dcap-qvl`` reads; None asks this machine's platform.
+        policy: the requirements.
+        nonce: that this caller generated for it.
+        root: PEM of the root to trust; None trusts this machine's platform, which only proves that this
+            machine's operator runs it.
+        collateral: JSON in the format of ``dcap-qvl``; None uses this machine's platform.
 
     Raises:
         AuthenticityError, FreshnessError, FormatError: it is not authentic.
@@ -62,7 +62,7 @@ def judge(
 
 
 def read_policy(policy: Policy | Path | str) -> Policy:
-    """Take a policy, or read the TOML file that holds one."""
+    """Take a policy, or read it from a TOML file."""
     if isinstance(policy, Policy):
         return policy
     with Path(policy).open("rb") as file:
@@ -70,5 +70,5 @@ def read_policy(policy: Policy | Path | str) -> Policy:
 
 
 def fresh_nonce() -> bytes:
-    """A nonce of this caller's: 32 bytes."""
+    """A new nonce: 32 bytes."""
     return os.urandom(NONCE_BYTES)

@@ -1,11 +1,12 @@
-"""``interface.json`` back to signatures: the host's side of the boundary, from the document alone.
+"""Convert ``interface.json`` back to signatures: the host's side of the boundary, from the document only.
 
-The host has none of the enclave's classes. It makes its own, of the same names and fields, so a
-result reads as it does inside; an argument may be any object with those fields.
+The host has none of the enclave's classes. It creates its own, with the same names and fields, so a result
+looks the same as inside; an argument may be any object with those fields.
 
-The document comes with the image, and anyone can write an image: it is read before any signature is checked.
-Names are held to :mod:`kluis.enclave.names`, a reference is the class that it names, never text for Python to
-resolve, and no regular expression of the document runs here: the enclave enforces its own patterns.
+The document comes with the image, and anyone can write an image: it is parsed before any signature is
+checked. Names must be valid for :mod:`kluis.enclave.names`. A reference is the class that it names, never
+text for Python to resolve. No regular expression of the document runs here: the enclave enforces its own
+patterns.
 """
 
 from __future__ import annotations
@@ -39,15 +40,15 @@ MAX_BYTES = 4 << 20
 
 
 class Interface(NamedTuple):
-    """What crosses the boundary of an image.
+    """The interface of an image.
 
     Attributes:
-        name: the enclave's.
-        limits: bounds of messages and tables.
+        name: of the enclave.
+        limits: of messages and tables.
         ecalls: in the order of their numbers.
-        ocalls: likewise.
+        ocalls: in the order of their numbers.
         types: the host's classes, by name.
-        document: the document that all this was read from.
+        document: from which this was parsed.
     """
 
     name: str
@@ -59,11 +60,11 @@ class Interface(NamedTuple):
 
 
 def parse(data: bytes) -> Interface:
-    """Read an interface document.
+    """Parse an interface document.
 
     Raises:
-        FormatError: it is none.
-        UnsupportedError: of a later format.
+        FormatError: not an interface document.
+        UnsupportedError: a later format.
     """
     document = jcs.loads(data, "interface", max_size=MAX_BYTES)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
@@ -110,10 +111,10 @@ class _Document(msgspec.Struct):
 
 
 class _Types:
-    """Makes hints of nodes, and one class for each named type.
+    """Converts nodes to hints, and creates one class for each named type.
 
-    Classes may name each other in circles. So each is made with fields of no type first, and gets the types
-    of its fields when every class is there. msgspec reads them later, when a decoder is made.
+    Classes may reference each other in cycles. So each is created with untyped fields first, and gets the
+    types of its fields when every class exists. msgspec reads them later, when a decoder is created.
     """
 
     def __init__(self, nodes: dict[str, Node]) -> None:
@@ -186,7 +187,7 @@ class _Types:
                 members = self._few(node["members"], "members").items()
                 return enum.Enum(name, {_name(member): _scalar(value) for member, value in members})
             case "namedtuple":
-                # Of the class, without those around it: a named tuple's name has no dot.
+                # The class name without enclosing ones: a named tuple's name has no dot.
                 return NamedTuple(name.rpartition(".")[2], [(field, Any) for field in self._names(node)])
             case "struct":
                 self._names(node)
@@ -218,7 +219,7 @@ class _Types:
 
 
 def _untyped(node: Node) -> Any:
-    """A field as a class is made with it: its name and default, and no type yet."""
+    """A field at the creation of its class: name and default, but no type yet."""
     default = _default(node)
     if default is msgspec.UNSET and not node.get("optional"):
         return node["name"], Any
@@ -260,7 +261,7 @@ def _scalar(value: Any) -> Any:
 
 
 def _bound(value: Any) -> Any:
-    """A bound of a type. msgspec holds those of 64 bits, and fails without a word on some longer ones."""
+    """A limit of a type. msgspec supports those of 64 bits, and fails silently for some longer ones."""
     read = _scalar(value)
     if type(read) is int and abs(read) >= 1 << 63:
         raise FormatError("interface: want bounds of at most 64 bits, got a longer one")
@@ -276,7 +277,7 @@ def _default(node: Node) -> Any:
 
 
 BOUNDS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "tz")
-"""All that the host enforces; a ``pattern`` could run for ever, and is enforced inside."""
+"""Everything that the host enforces; a ``pattern`` could run indefinitely, and is enforced inside."""
 
 SCALARS: dict[str, Any] = {
     "none": None,

@@ -1,9 +1,9 @@
-"""The host's end of a running enclave: calls out, answers in, from any number of threads.
+"""The host's end of a running enclave: sends calls and receives answers, from any number of threads.
 
-There is no reader thread. Whoever waits for an answer and finds the calls socket free reads it, keeps
-its own answer and hands the others theirs; on leaving, it wakes one of them to read on. A call that
-finds the enclave's waiting thread free goes to it directly, any other by the control socket.
-Spec: :mod:`kluis.enclave.boundary.frames`.
+There is no reader thread. A thread that waits for an answer and finds the calls socket free reads it, keeps
+its own answer and delivers the others; when it leaves, it wakes one of them to continue reading. If the
+enclave's waiting thread is free, a call goes to it directly, otherwise through the control socket. Spec:
+:mod:`kluis.enclave.boundary.frames`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from kluis.formats.encoding.unreadable import UNREADABLE
 
 
 class _Waiter:
-    """One call that waits: filled with its answer, or woken to read for everybody."""
+    """One waiting call: filled with its answer, or woken to read for all."""
 
     __slots__ = ("parcel", "turn")
 
@@ -47,9 +47,9 @@ class Link:
     Args:
         calls: SOCK_SEQPACKET.
         control: SOCK_SEQPACKET.
-        max_bytes: the largest frame that is accepted from the enclave.
-        on_ocall: given each ocall, in whatever thread reads; must not block.
-        last_words: says why the enclave ended.
+        max_bytes: the largest frame accepted from the enclave.
+        on_ocall: called with each ocall, in any reading thread; must not block.
+        last_words: returns why the enclave ended.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Link:
         self._end: EnclaveError | None = None
 
     def quick(self, call: int, frame: Frame, codec: Codec) -> Any:
-        """Make a call without files and without a timeout, in the fewest steps if nobody else calls.
+        """Make a call without files and without a timeout, in the fewest steps if no other thread calls.
 
         Args:
             call: from ``ids``.
@@ -82,7 +82,7 @@ class Link:
             codec: the ecall's.
 
         Returns:
-            The result; or, where it took more than those steps, the answer as a :class:`Parcel`.
+            The result; or, if it took more than those steps, the answer as a :class:`Parcel`.
 
         Raises:
             EnclaveDied, EnclaveError: as for :meth:`exchange`.
@@ -126,14 +126,14 @@ class Link:
         Args:
             call: from ``ids``.
             frame: its encoding.
-            files: descriptors that go with it, and stay the caller's.
-            timeout_seconds: None waits for ever.
+            files: descriptors sent with it, which the caller keeps.
+            timeout_seconds: None means no timeout.
             what: the ecall's name, for errors.
 
         Raises:
-            CallTimeout: no answer in time; the enclave is told to stop.
+            CallTimeout: no answer in time; the call is cancelled.
             EnclaveDied: the enclave ended first.
-            EnclaveError: it broke the protocol, and was cut off.
+            EnclaveError: it violated the protocol, and was disconnected.
         """
         if self._end is not None:
             self._fail()
@@ -154,21 +154,21 @@ class Link:
         return parcel
 
     def cancel(self, call: int) -> None:
-        """Ask the enclave to stop a call; it answers that call all the same."""
+        """Request cancellation of a call; the enclave still answers that call."""
         try:
             frames.send_parcel(self._control, call, frames.encode(frames.Cancel(call)))
         except OSError:
             return
 
     def answer_ocall(self, ocall: int, frame: Frame, files: tuple[int, ...]) -> None:
-        """Send the answer to an ocall; an enclave that is gone wants none."""
+        """Send the answer to an ocall; nothing if the enclave has ended."""
         try:
             frames.send_parcel(self._control, ocall, frame, files)
         except OSError:
             return
 
     def close(self) -> None:
-        """Hang up, which ends the enclave; calls that wait raise EnclaveDied."""
+        """Close the sockets, which ends the enclave; waiting calls raise EnclaveDied."""
         if self._end is None:
             self._end = EnclaveDied("the enclave was closed")
         for sock in (self._calls, self._control):
@@ -203,7 +203,7 @@ class Link:
                 raise _TooLate
 
     def _read(self, call: int, waiter: _Waiter, deadline: float | None) -> Parcel:
-        """Read for everybody until the answer to ``call`` is there."""
+        """Read for all threads until the answer to ``call`` arrives."""
         while waiter.parcel is None:
             if deadline is not None and not _readable(self._calls, _left(deadline)):
                 raise _TooLate
@@ -216,7 +216,7 @@ class Link:
         return waiter.parcel
 
     def _take(self, call: int, data: bytes) -> Parcel | None:
-        """Take what was read: the answer to ``call``, or somebody else's, who gets it."""
+        """Process a read answer: that to ``call``, or another call's, which gets it."""
         if not data:
             self._died()
         try:
@@ -264,7 +264,7 @@ class Link:
         self._pass_on()
 
     def _pass_on(self) -> None:
-        """Wake one of those who wait, to read for everybody, unless somebody reads already."""
+        """Wake a waiting thread to read for all, unless one is already reading."""
         if not self._reading.locked():
             for waiter in list(self._waiters.values())[:1]:
                 waiter.wake()

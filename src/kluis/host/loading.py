@@ -1,4 +1,4 @@
-"""``load``: start an image on this machine's platform and hand back the running enclave."""
+"""``load``: start an image on this machine's platform and return the running enclave."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ def load(
     """Start an image, and wait until its application is loaded.
 
     Args:
-        path: a ``.kluis`` file, as ``kluis build`` makes it.
-        ocalls: what this host serves: a mapping from names to functions, an object with methods of
-            those names, or the application's own Enclave (its bodies then run here, outside).
-        timeout_seconds: of each call; None is for ever. ``enclave.name.within(s)`` is for one call.
-        start_seconds: how long the start may take.
-        insecure_allow_missing: protections that this machine may lack; written into the evidence.
+        path: a ``.kluis`` file from ``kluis build``.
+        ocalls: the host's functions: a mapping from names to functions, an object with methods of those
+            names, or the application's own Enclave (its bodies then run here, outside).
+        timeout_seconds: of each call; None means no timeout. ``enclave.name.within(s)`` is for one call.
+        start_seconds: timeout of the start.
+        insecure_allow_missing: protections that this machine may do without; written into the evidence.
         sockets: by grant, such as ``listen:web``: open sockets that the enclave gets a duplicate of.
-        platform: whose enclave it becomes; by default this machine's, started if none runs.
+        platform: that launches it; by default this machine's, started if none is running.
 
     Returns:
         The enclave; close it, or use it in a ``with``.
 
     Raises:
         UsageError: there is no such file, or an ocall has a name that the image does not declare.
-        FormatError, AuthenticityError: it is no image, or not what was signed.
-        PolicyError: the operator of the platform does not let it run.
-        UnavailableError: no platform, or it lacks a protection.
+        FormatError, AuthenticityError: not an image, or not the signed one.
+        PolicyError: the platform's operator does not allow it.
+        UnavailableError: there is no platform, or it does not have a protection.
         RemoteError: the application cannot be imported; with the reason.
     """
     manifest, document = _read(Path(path))
@@ -73,17 +73,19 @@ def load(
 
 
 def interface_of(path: Path | str) -> interface.Interface:
-    """Read what crosses the boundary of an image, without starting it; its signature is not checked.
+    """Read the interface of an image, without starting it; its signature is not checked.
 
     Raises:
         UsageError: there is no such file.
-        FormatError: it is no image.
+        FormatError: not an image.
     """
     return interface.parse(_read(Path(path))[1])
 
 
 def _read(path: Path) -> tuple[bytes, bytes]:
-    """The manifest and interface of an image: its head alone, since the platform measures the whole."""
+    """The manifest and interface of an image: only its head is read, because the platform measures the
+    whole.
+    """
     try:
         with path.open("rb") as file:
             if file.read(len(archive.MAGIC)) != archive.MAGIC:

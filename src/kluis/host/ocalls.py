@@ -1,4 +1,4 @@
-"""Ocalls on the host: functions that this host gives, run in threads of their own, for the enclave."""
+"""Ocalls on the host: functions of this host, run in separate threads, for the enclave."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_THREADS = 16
 
 
 def functions_of(given: object) -> Functions:
-    """Take the functions out of what ``load`` was given.
+    """Extract the functions from the argument of ``load``.
 
     Args:
         given: a mapping of names, an Enclave (its own bodies), None, or any object with methods.
@@ -42,11 +42,11 @@ class Ocalls:
     """The ocalls of one enclave.
 
     Args:
-        interface: which there are.
-        functions: which of them this host serves.
+        interface: declares them.
+        functions: those that this host serves.
 
     Raises:
-        UsageError: a function has the name of no ocall.
+        UsageError: a function does not have the name of an ocall.
     """
 
     def __init__(self, interface: Interface, functions: Functions) -> None:
@@ -63,7 +63,7 @@ class Ocalls:
         self._answer: Callable[[int, Frame, tuple[int, ...]], None] = lambda *_: None
 
     def connect(self, answer: Callable[[int, Frame, tuple[int, ...]], None]) -> None:
-        """Say where answers go."""
+        """Set where answers are sent."""
         self._answer = answer
 
     def give(self, name: str, function: Callable[..., Any]) -> None:
@@ -77,7 +77,7 @@ class Ocalls:
         self._functions[name] = function
 
     def take(self, parcel: Parcel) -> None:
-        """Run the ocall in ``parcel`` in a thread of its own, and answer it."""
+        """Run the ocall in ``parcel`` in a separate thread, and answer it."""
         with self._lock:
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="kluis-ocall")
@@ -88,7 +88,7 @@ class Ocalls:
             parcel.close()
 
     def close(self) -> None:
-        """Start no more; those that run are left to end."""
+        """Start no more ocalls; running ones continue."""
         with self._lock:
             if self._threads is not None:
                 self._threads.shutdown(wait=False, cancel_futures=True)
@@ -99,7 +99,7 @@ class Ocalls:
         files: tuple[int, ...] = ()
         try:
             frame, files = self._call(head, parcel)
-        except Exception as error:  # noqa: BLE001 - what the host's function raises is told inside
+        except Exception as error:  # noqa: BLE001 - what the host's function raises is reported inside
             frame = frames.encode(frames.OcallRaised(head.id, type(error).__name__, str(error)))
         finally:
             parcel.close()

@@ -1,4 +1,4 @@
-"""Pool: several enclaves of one image, as an executor. A call goes to one that is free."""
+"""Pool: several enclaves of one image, as an executor. A call goes to a free one."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ MOST: Final = 256
 
 
 class Pool(Executor):
-    """Enclaves of one image; each is started when it is needed, and makes one call at a time.
+    """Enclaves of one image; each is started when needed, and executes one call at a time.
 
         with Pool("cohort.kluis", 4, prepare=lambda enclave: enclave.attest(policy)) as pool:
             ages = list(pool.map("mean_age", files))
 
-    An enclave that dies takes the call with it that it was making: whether that had an effect, nobody
-    knows, so it is not made again. The next call starts another enclave.
+    If an enclave dies, its running call fails: whether that had an effect is unknown, so it is not repeated.
+    The next call starts another enclave.
 
     Args:
         path: a ``.kluis`` file.
-        size: how many enclaves at most, 1..256.
-        prepare: what is done with every enclave before its first call: attest it, give it keys.
-        options: as :func:`kluis.host.load` takes them.
+        size: maximum number of enclaves, 1..256.
+        prepare: called with every enclave before its first call: attest it, send it keys.
+        options: as for :func:`kluis.host.load`.
 
     Raises:
         UsageError: ``size`` is out of range.
@@ -56,10 +56,10 @@ class Pool(Executor):
         self._threads = ThreadPoolExecutor(size, thread_name_prefix="kluis-pool")
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Call an ecall by its name, or a function that is given the enclave first.
+        """Call an ecall by its name, or a function that takes the enclave as its first argument.
 
         Raises:
-            UsageError: ``fn`` is neither.
+            UsageError: ``fn`` is neither of them.
             RuntimeError: the pool was shut down.
         """
         if not isinstance(fn, str) and not callable(fn):
@@ -67,7 +67,9 @@ class Pool(Executor):
         return self._threads.submit(self._call, fn, args, kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the pool: calls that wait are made first, or cancelled; then every enclave is closed."""
+        """Shut the pool down: waiting calls are completed first, or cancelled; then every enclave is
+        closed.
+        """
         self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
         with self._lock:
             enclaves, self._all = self._all, set()

@@ -1,4 +1,4 @@
-"""A running enclave as the host sees it: its ecalls as methods, its evidence, its end."""
+"""A running enclave for the host: its ecalls as methods, its evidence, its end."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class Call(Future[Any]):
-    """A call that runs: a future whose ``cancel`` reaches into the enclave.
+    """A running call: a future whose ``cancel`` also stops the code in the enclave.
 
     Attributes:
         number: the call's id on the link.
@@ -46,10 +46,10 @@ class Call(Future[Any]):
         self.number = number
 
     def cancel(self) -> bool:
-        """Take the call back: waiting for it raises CallCancelled at once, and the code inside is stopped.
+        """Cancel the call: waiting for it raises CallCancelled at once, and the code inside is stopped.
 
         Returns:
-            False if it had ended already.
+            False if it had already ended.
         """
         try:
             self.set_exception(CallCancelled("the call was taken back"))
@@ -60,13 +60,13 @@ class Call(Future[Any]):
 
 
 class Ecall:
-    """One function inside, called from outside.
+    """One ecall, called from outside.
 
     Args:
         link: the enclave's.
         signature: from the interface.
         codec: of that signature.
-        timeout_seconds: of each call; None is for ever.
+        timeout_seconds: of each call; None means no timeout.
     """
 
     def __init__(self, link: Link, signature: Signature, codec: Codec, timeout_seconds: float | None) -> None:
@@ -97,7 +97,7 @@ class Ecall:
         return self._read(answer) if type(answer) is Parcel else answer
 
     def submit(self, *args: Any, **kwargs: Any) -> Call:
-        """Start a call in a thread of its own; errors of its arguments are raised here."""
+        """Start a call in a separate thread; errors of its arguments are raised here."""
         call = Call(self._link, next(self._link.ids))
         arguments = self._bind(args, kwargs)
 
@@ -113,7 +113,7 @@ class Ecall:
         return call
 
     def within(self, seconds: float) -> Ecall:
-        """The same function, each call of which must answer within ``seconds``."""
+        """The same function with a timeout of ``seconds`` for each call."""
         return Ecall(self._link, self._signature, self._codec, seconds)
 
     def _exchange(self, number: int, arguments: tuple[Any, ...]) -> Any:
@@ -139,13 +139,13 @@ class EnclaveProxy:
     """A running enclave: its ecalls are its methods. Close it, or use it in a ``with``.
 
     Attributes:
-        interface: what crosses its boundary.
+        interface: of the enclave.
 
     Args:
         process: the enclave's.
-        interface: what crosses its boundary.
+        interface: of the enclave.
         functions: ocalls that this host serves.
-        timeout_seconds: of each call, unless ``within`` says otherwise; None is for ever.
+        timeout_seconds: of each call, unless ``within`` overrides it; None means no timeout.
     """
 
     def __init__(
@@ -176,12 +176,12 @@ class EnclaveProxy:
 
     @property
     def image_id(self) -> bytes:
-        """Which code it is: 32 bytes."""
+        """The image id of its code: 32 bytes."""
         return self._process.image_id
 
     @property
     def level(self) -> str:
-        """The protection level that the platform states; :meth:`attest` proves one."""
+        """The protection level that the platform states; :meth:`attest` proves it."""
         return self._process.level
 
     @property
@@ -191,7 +191,7 @@ class EnclaveProxy:
 
     @property
     def debug(self) -> bool:
-        """Whether it is open to its host."""
+        """Whether its host can read its memory."""
         return self._process.debug
 
     @property
@@ -209,7 +209,7 @@ class EnclaveProxy:
         return [*super().__dir__(), *self._ecalls]
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        """Call the ecall ``name``; errors as for :class:`Ecall`.
+        """Call the ecall ``name``; raises the errors of :class:`Ecall`.
 
         Raises:
             UsageError: there is no such ecall.
@@ -217,7 +217,7 @@ class EnclaveProxy:
         return self._ecall(name)(*args, **kwargs)
 
     def submit(self, name: str, *args: Any, **kwargs: Any) -> Call:
-        """Start the ecall ``name`` in a thread of its own; errors as for :meth:`call`."""
+        """Start the ecall ``name`` in a separate thread; raises the errors of :meth:`call`."""
         return self._ecall(name).submit(*args, **kwargs)
 
     def _ecall(self, name: str) -> Ecall:
@@ -238,7 +238,7 @@ class EnclaveProxy:
         return function
 
     def evidence(self, nonce: bytes, app_data: bytes = b"") -> Evidence:
-        """Ask the runtime for evidence of purpose ``cli``.
+        """Request evidence of purpose ``cli`` from the runtime.
 
         Args:
             nonce: the verifier's, at most 64 bytes.
@@ -261,20 +261,20 @@ class EnclaveProxy:
     def attest(
         self, policy: Policy | Path | str, *, root: bytes | None = None, collateral: bytes | None = None
     ) -> AttestationResult:
-        """Have the enclave prove, over a nonce made here, that it is what ``policy`` wants.
+        """Verify with fresh evidence, over a nonce generated here, that the enclave meets ``policy``.
 
         Args:
-            policy: or the path of its TOML file; its binding takes purpose ``cli``.
-            root: PEM of the root to trust. None trusts this machine's platform, which is its
-                operator's word; an owner elsewhere gives the root that the owner has.
-            collateral: JSON, as ``kluis platform collateral`` prints it; None asks this machine's platform.
+            policy: or the path of its TOML file; its binding has the purpose ``cli``.
+            root: PEM of the root to trust. None trusts this machine's platform, and so its operator; an owner
+                elsewhere passes the root that the owner has.
+            collateral: JSON, as ``kluis platform collateral`` prints it; None uses this machine's platform.
 
         Returns:
-            The result, every rule of it met.
+            The result, with every rule met.
 
         Raises:
             AuthenticityError, FreshnessError, FormatError: the evidence is not authentic.
-            PolicyError: it is, and not what the policy wants; names each claim that failed.
+            PolicyError: it is authentic, but does not meet the policy; lists each failed claim.
         """
         from kluis.host import attesting
 
@@ -289,7 +289,7 @@ class EnclaveProxy:
         self._process.kill()
 
     def close(self) -> None:
-        """Hang up and see the enclave end; calls that still wait raise EnclaveDied."""
+        """Close the connection and wait for the enclave's end; waiting calls raise EnclaveDied."""
         self._link.close()
         self._ocalls.close()
         self._process.kill()
@@ -316,7 +316,7 @@ class EnclaveProxy:
 
 
 def raised(parcel: Parcel) -> EnclaveError:
-    """The error that an answer stands for."""
+    """The error in an answer."""
     parcel.close()
     try:
         told = _raised(parcel.frame)

@@ -1,4 +1,4 @@
-"""From a process that was just started to an enclave that is ready: wait, and check what it says it is."""
+"""Wait until a just started enclave is ready, and check its interface."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ENDING_SECONDS = 60.0
 
 
 def describe_end(status: int) -> str:
-    """How an enclave ended: its exit status, or a signal where that is below zero, and what it means."""
+    """Describe how an enclave ended: its exit status, or a signal if that is negative, and its meaning."""
     how = f"signal {-status}" if status < 0 else f"status {status}"
     if status == sandbox.SCRATCH_CHANGED:
         how += ", as of one whose scratch was changed from outside"
@@ -28,19 +28,19 @@ def describe_end(status: int) -> str:
 
 
 def await_ready(process: Running, interface: bytes, timeout_seconds: float) -> None:
-    """Wait for the runtime's first word.
+    """Wait for the runtime's first message.
 
     Args:
         process: the enclave's.
-        interface: SHA-256 of the interface document that the host reads, 32 bytes.
-        timeout_seconds: how long the application's import may take.
+        interface: SHA-256 of the interface document that the host uses, 32 bytes.
+        timeout_seconds: for importing the application.
 
     Raises:
         RemoteError: the application cannot be started; with the reason.
         EnclaveDied: it ended first.
-        CallTimeout: it did not say anything in time.
-        AuthenticityError: it runs another interface.
-        EnclaveError: it broke the protocol.
+        CallTimeout: no message in time.
+        AuthenticityError: it has another interface.
+        EnclaveError: it violated the protocol.
     """
     poll = select.poll()
     poll.register(process.control, select.POLLIN)

@@ -1,6 +1,6 @@
-"""What a host brings along when it hands an enclave a released key: the vault's evidence.
+"""Fetch a vault's evidence, which a host passes to an enclave with a released key.
 
-None of it is secret, and the enclave checks all of it: a host that brings another is refused inside.
+None of it is secret, and the enclave checks all of it: other evidence is refused inside.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["vault_evidence"]
 
 
 class _Configuration(msgspec.Struct):
-    """What is read of a vault's configuration."""
+    """The parts read from a vault's configuration."""
 
     signingCertificate: bytes  # noqa: N815 - as it is on the wire; base64 in JSON
 
@@ -28,19 +28,19 @@ class _Configuration(msgspec.Struct):
 def vault_evidence(
     url: str, *, ca: Path | str | None = None, collateral: bytes | None = None
 ) -> VaultEvidence:
-    """Fetch a vault's evidence: the certificate of its signing key, and what endorses the quote in it.
+    """Fetch a vault's evidence: the certificate of its signing key, and the endorsements of the quote in it.
 
-    A release has the certificate of the enclave that signed it, which may be another of the vault's.
+    A release contains the certificate of the enclave that signed it, which may be another of the vault's.
 
     Args:
         url: ``https://host[:port]``.
-        ca: the authority of its TLS certificate, PEM; None for the usual ones.
-        collateral: for the evidence, JSON; None asks this machine's platform.
+        ca: the authority of its TLS certificate, PEM; None for the system's.
+        collateral: for the evidence, JSON; None uses this machine's platform.
 
     Raises:
         UsageError: the authority cannot be read.
-        UnavailableError: the vault, or the platform, does not answer.
-        FormatError: what answers is no vault of Kluis's.
+        UnavailableError: the vault, or the platform, is unreachable.
+        FormatError: the response is not from a Kluis vault.
     """
     try:
         trust = None if ca is None else ssl.create_default_context(cafile=str(ca))

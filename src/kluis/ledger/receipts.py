@@ -180,7 +180,8 @@ def verify(
         receipt: as it was read.
         service: the certificate whose key the caller pins.
         what: for messages.
-        claims_digest: 32 bytes, computed from what the caller was told; None: the receipt's own counts.
+        claims_digest: 32 bytes, computed from the response that the caller got; None: the receipt's own is
+            used.
 
     Returns:
         The root, 32 bytes.
@@ -228,7 +229,8 @@ def verify_cose(
         receipt: as it was read.
         key: the service's, which the caller pins.
         what: for messages.
-        claims_digest: 32 bytes, computed from what the caller was told; None: the receipt's own counts.
+        claims_digest: 32 bytes, computed from the response that the caller got; None: the receipt's own is
+            used.
 
     Returns:
         The root, 32 bytes.
@@ -247,6 +249,30 @@ def verify_cose(
     (root,) = roots
     cose.check(receipt.signed.message.over(root), key, what)  # 3
     return root
+
+
+def verify_any(
+    receipt: Receipt | CoseReceipt,
+    service: x509.Certificate,
+    what: str = "receipt",
+    *,
+    claims_digest: bytes | None = None,
+) -> tuple[bytes, tuple[str, ...]]:
+    """Verify a receipt of either form, by :func:`verify` or :func:`verify_cose`.
+
+    Returns:
+        The root, 32 bytes, and the commit evidence of each entry that is proved.
+
+    Raises:
+        FormatError: a certificate cannot be read.
+        AuthenticityError: a step does not hold.
+    """
+    if isinstance(receipt, Receipt):
+        root = verify(receipt, service, what, claims_digest=claims_digest)
+        components = receipt.components
+        return root, () if components is None else (components.evidence,)
+    root = verify_cose(receipt, curve_key(service), what, claims_digest=claims_digest)
+    return root, tuple([each.components.evidence for each in receipt.proofs])
 
 
 def spki(key: ec.EllipticCurvePublicKey) -> bytes:

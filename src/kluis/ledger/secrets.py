@@ -55,7 +55,7 @@ class LedgerSecret:
         return self._key
 
     def evidence(self, txid: TxId) -> str:
-        """The commit evidence of an entry: to be told only once the entry is committed."""
+        """The commit evidence of an entry: to be disclosed only once the entry is committed."""
         text = str(txid)
         return f"ce:{text}:{hmac.digest(self.commit_secret, text.encode(), 'sha256').hex()}"
 

@@ -125,7 +125,7 @@ class Sequencer:
             new_chunk: whether a chunk must begin with it.
 
         Returns:
-            Its id. Nothing else is known of it before its batch is sealed and written.
+            Its transaction id. The entry exists only once its batch is sealed and written.
 
         Raises:
             UsageError: a digest of another size, or an entry of more than 1 GiB.
@@ -208,9 +208,10 @@ class Sequencer:
 def seal_entries(
     pending: list[_Pending], view: int, first: int, secrets: Secrets
 ) -> tuple[list[bytes], list[bytes], list[Components]]:
-    """Make entries: their bytes, leaves, and what the leaves are made of.
+    """Make entries: their bytes, leaves, and the components of the leaves.
 
-    This is ``Entry``, ``PublicDomain`` and ``LedgerSecret`` in one loop, for speed; a test holds it to them.
+    This does the work of ``Entry``, ``PublicDomain`` and ``LedgerSecret`` in one loop, for speed; a test
+    checks that the results are equal.
     """
     entries, leaves, components = [], [], []
     hashed, mac = hashlib.sha256, hmac.digest

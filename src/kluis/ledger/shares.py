@@ -1,7 +1,7 @@
 """Recovery shares: a key that wraps the ledger secret, split among members.
 
 The key's ten numbers are the constants of ten polynomials over 2^31-1, each of a degree one below the
-threshold; a share is a point on each. Whoever owns the share at x = 0 has the key without others.
+threshold; a share is a point on each. The owner of the share at x = 0 has the key without others.
 
 Spec: CCF, ``src/crypto/sharing.cpp``, ``src/node/share_manager.h``.
 """

@@ -1,4 +1,4 @@
-"""Where an entry stands: views, and what a node may say about a transaction id.
+"""The status of an entry: views, and what a node may report about a transaction id.
 
 Spec: CCF, "Transaction Status"; ``src/node/rpc/common_endpoint_registry.h``.
 """
@@ -19,7 +19,7 @@ RECOVERY_STEP: Final = 2
 
 
 class Status(enum.Enum):
-    """What is known of a transaction id. ``COMMITTED`` and ``INVALID`` never change."""
+    """The known status of a transaction id. ``COMMITTED`` and ``INVALID`` never change."""
 
     UNKNOWN = "Unknown"
     PENDING = "Pending"

@@ -20,12 +20,22 @@ class Fleet:
         service: name.
         start: starts one instance.
         count: of instances.
+        begin: where only one may be at work: makes one serve that ``start`` prepared. A new one then begins
+            after the old one has ended; clients wait in the socket's queue meanwhile. None: those that were
+            started serve.
     """
 
-    def __init__(self, service: str, start: Callable[[], Instance], count: int) -> None:
+    def __init__(
+        self,
+        service: str,
+        start: Callable[[], Instance],
+        count: int,
+        begin: Callable[[Instance], None] | None = None,
+    ) -> None:
         self.service = service
         self._start = start
         self._count = count
+        self._begin = begin
         self._lock = threading.Lock()
         self._instances: list[Instance] = []
         self._ended: list[KluisError] = []
@@ -42,7 +52,7 @@ class Fleet:
             KluisError: one did not start; the started ones are ended.
         """
         with self._lock:
-            self._instances = self._start_many(self._count)
+            self._instances = self._begin_all(self._start_many(self._count))
 
     def replace(self) -> None:
         """Start new instances alongside the old ones, then drain the old ones: no client is refused.
@@ -52,8 +62,10 @@ class Fleet:
         """
         with self._lock:
             fresh = self._start_many(self._count)
-            old, self._instances = self._instances, fresh
+            old, self._instances = self._instances, fresh if self._begin is None else []
             self._end(old, DRAIN_SECONDS)
+            if self._begin is not None:
+                self._instances = self._begin_all(fresh)
 
     def mend(self) -> list[KluisError]:
         """Start a replacement for each instance that ended by itself.
@@ -70,7 +82,7 @@ class Fleet:
                 self._instances.remove(one)
                 self._ended.append(fault)
                 one.drain(0.0)
-            self._instances += self._start_many(self._count - len(self._instances))
+            self._instances += self._begin_all(self._start_many(self._count - len(self._instances)))
             ended, self._ended = self._ended, []
             return ended
 
@@ -103,6 +115,17 @@ class Fleet:
             self._end(made, 0.0)
             raise
         return made
+
+    def _begin_all(self, prepared: list[Instance]) -> list[Instance]:
+        """Those that were prepared, serving; or none of them."""
+        if self._begin is not None:
+            try:
+                for one in prepared:
+                    self._begin(one)
+            except BaseException:
+                self._end(prepared, 0.0)
+                raise
+        return prepared
 
     def _end(self, instances: list[Instance], seconds: float) -> None:
         if not instances:

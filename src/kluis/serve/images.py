@@ -17,7 +17,7 @@ from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.hashes import sha256
 from kluis.tee.image.build import builder, inside
 
-SERVICES: Final = ("attestation", "keyvault", "provisioning")
+SERVICES: Final = ("attestation", "keyvault", "ledger", "provisioning")
 STORE_KEYS: Final = ("measurement", "signer")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, TimeoutError  # noqa: A004 - a future's own
 from typing import Any, Final, Self
 
@@ -46,70 +46,86 @@ def own(error: KluisError) -> KluisError:
 
 
 class Instance:
-    """One serving enclave; end it with :meth:`drain`.
+    """One enclave that serves, or is prepared to; end it with :meth:`drain`.
 
     Attributes:
         enclave: the enclave.
     """
 
-    def __init__(self, enclave: EnclaveProxy, serving: Call) -> None:
+    def __init__(self, enclave: EnclaveProxy, *, named: bool = True) -> None:
         self.enclave = enclave
-        self._serving = serving
+        self._named = named
+        self._serving: Call | None = None
         self._tending: Call | None = None
 
     @classmethod
-    def start(
+    def prepare(
         cls,
         image: ServiceImage,
         listener: socket.socket,
         *,
         ocalls: Mapping[str, Callable[..., Any]],
         settings: bytes,
-        name: Callable[[bytes], bytes],
         opened: Callable[[EnclaveProxy], None] = lambda enclave: None,
         insecure_allow_missing: frozenset[str] = frozenset(),
+        named: bool = True,
+        seconds: float = START_SECONDS,
     ) -> Self:
-        """Start one on a listening socket, which the caller owns.
+        """Start one on a listening socket, which the caller owns; it serves nobody yet.
 
         Args:
             image: the service's.
             listener: socket for clients.
             ocalls: the host's functions.
             settings: the service's, JSON.
-            name: converts a certificate request to a chain, both PEM.
             opened: opens the enclave's store, before it is configured.
             insecure_allow_missing: protections that this machine may do without; written into the evidence.
+            named: whether it uses a certificate that the host issues, and so can be renamed.
+            seconds: that its configuration may take.
 
         Raises:
             KluisError: it did not start, or does not take these settings; with the reason.
         """
         enclave = load_instance(image, listener, ocalls, insecure_allow_missing)
-        try:
+        with _closing(enclave):
             opened(enclave)
-            enclave.configure.within(START_SECONDS)(settings)
-            _rename(enclave, name, START_SECONDS)
-            return cls(enclave, enclave.submit("serve"))
-        except BaseException as error:
-            enclave.close()
-            if isinstance(error, RemoteError):
-                raise own(error) from None
-            raise
+            enclave.configure.within(seconds)(settings)
+        return cls(enclave, named=named)
+
+    def serve_named(self, name: Callable[[bytes], bytes]) -> None:
+        """Have it serve, with a certificate.
+
+        Args:
+            name: from a request for a certificate to a chain, both PEM.
+        """
+        self.serve(lambda enclave: _rename(enclave, name, START_SECONDS))
+
+    def serve(self, first: Callable[[EnclaveProxy], None]) -> None:
+        """Have it serve, once ``first`` has returned; where that raises, it is ended.
+
+        Raises:
+            KluisError: it does not begin; says why.
+        """
+        with _closing(self.enclave):
+            first(self.enclave)
+            self._serving = self.enclave.submit("serve")
 
     @property
     def running(self) -> bool:
         """Whether it serves."""
-        return not self._serving.done()
+        return self._serving is not None and not self._serving.done()
 
     def fault(self) -> KluisError | None:
         """Why it no longer serves, if it ended by itself."""
-        if self.running:
+        if self.running or self._serving is None:
             return None
         error = self._serving.exception()
         return own(error) if isinstance(error, KluisError) else EnclaveError("it stopped serving")
 
     def rename(self, name: Callable[[bytes], bytes]) -> None:
         """Make it use a new certificate, before the old one expires."""
-        _rename(self.enclave, name, ANSWER_SECONDS)
+        if self._named:
+            _rename(self.enclave, name, ANSWER_SECONDS)
 
     def tend(self) -> KluisError | None:
         """Trigger its upkeep without waiting; nothing if the previous run continues.
@@ -127,9 +143,22 @@ class Instance:
     def drain(self, seconds: float) -> None:
         """Let requests finish within ``seconds``, then end it; if it does not respond, end it at once."""
         with contextlib.suppress(KluisError, CancelledError, TimeoutError):
-            self.enclave.drain.within(ANSWER_SECONDS)(seconds)
-            self._serving.result(timeout=seconds + 5.0)
+            if self._serving is not None:
+                self.enclave.drain.within(ANSWER_SECONDS)(seconds)
+                self._serving.result(timeout=seconds + 5.0)
         self.enclave.close()
+
+
+@contextlib.contextmanager
+def _closing(enclave: EnclaveProxy) -> Iterator[None]:
+    """Close an enclave whose beginning fails, and say why as an error of this process."""
+    try:
+        yield
+    except BaseException as error:
+        enclave.close()
+        if isinstance(error, RemoteError):
+            raise own(error) from None
+        raise
 
 
 def _rename(enclave: EnclaveProxy, name: Callable[[bytes], bytes], seconds: float) -> None:

@@ -18,7 +18,8 @@ from kluis.serve.issuer import Registered
 HOST: Final = "127.0.0.1"
 ISSUER: Final = "issuer"
 MANAGED_IDENTITY: Final = "insecure_managed_identity"
-ORDER: Final = (*SERVICES, ISSUER, MANAGED_IDENTITY)
+# Of ports, from the first: what came later is last.
+ORDER: Final = ("attestation", "keyvault", "provisioning", ISSUER, MANAGED_IDENTITY, "ledger")
 MOST_INSTANCES: Final = 16
 
 
@@ -27,11 +28,11 @@ class Plan:
     """The services to run, and their configuration.
 
     Attributes:
-        services: one or more of ``attestation``, ``keyvault``, ``provisioning``.
+        services: one or more of ``attestation``, ``keyvault``, ``ledger``, ``provisioning``.
         state: a folder that only this user can read: keys of the loopback authority and the issuer, images.
         database: an SQLAlchemy URL; None: SQLite in ``state``.
         port: of the first service; the others follow. 0: any free port.
-        instances: enclaves of each service, on one socket and one database.
+        instances: enclaves of each service, on one socket and one database; a ledger has one.
         names: further DNS names and addresses that clients use.
         store_key: what the key of a service's store is sealed to, ``measurement`` or ``signer``.
         insecure_allow_missing: protections that this machine may do without.

@@ -11,6 +11,8 @@ import msgspec
 from kluis.errors import UsageError
 from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.serve.images import ServiceImage
+from kluis.serve.issuer.signing import object_id
+from kluis.serve.ledger.hosting import Member
 from kluis.services import issuers
 from kluis.services.attestation.settings import AttestationSettings
 from kluis.services.attestation.tokens.settings_digest import digest
@@ -26,6 +28,7 @@ AUDIENCES: Final[Mapping[str, tuple[str, ...]]] = {
         "https://management.core.windows.net",
     ),
     "keyvault": ("https://vault.azure.net", "https://managedhsm.azure.net"),
+    "ledger": ("https://confidential-ledger.azure.com",),
     "provisioning": ("https://provisioning.kluis",),
 }
 # The development issuer's clients and their roles.
@@ -43,6 +46,12 @@ ROLES: Final[Mapping[str, tuple[str, ...]]] = {
     "stale": ("Key Vault Reader",),
     "auditor": ("Kluis Auditor",),
     "administrator": ("Key Vault Administrator",),
+}
+# Their roles in a ledger, which stores them.
+LEDGER_ROLES: Final[Mapping[str, tuple[str, ...]]] = {
+    "admin": ("Administrator",),
+    "reader": ("Reader",),
+    "workload": ("Contributor",),
 }
 # The key service requires a newer token from them once, so that a client's reaction can be tested.
 STALE: Final = frozenset({"stale"})
@@ -64,6 +73,7 @@ class Deployment:
         authorities: of the vault, in addition to the attestation service that runs here.
         missing: protections that this machine may do without, allowed by the operator.
         names: of the services for clients; those with a ``*`` are for all of them.
+        member: the first member of a ledger, if one runs.
     """
 
     addresses: Mapping[str, str]
@@ -77,6 +87,7 @@ class Deployment:
     authorities: tuple[Mapping[str, Any], ...] = ()
     missing: frozenset[str] = frozenset()
     names: tuple[str, ...] = ()
+    member: Member | None = None
 
 
 def settings_of(service: str, deployment: Deployment) -> bytes:
@@ -99,6 +110,8 @@ def settings_of(service: str, deployment: Deployment) -> bytes:
             "authorities": _authorities(deployment),
             **given,
         }
+    elif service == "ledger":
+        made = {**_ledger(deployment), **given}
     else:
         made = {"issuer": issuer, "level": deployment.level, **given}
     return msgspec.json.encode(made)
@@ -148,6 +161,24 @@ def attestation_digest(deployment: Deployment) -> bytes:
         raise UsageError(f"attestation settings: {error}") from None
     changing = settings.insecure_changing_issuer
     return digest(settings, issuers.canonical(_issuer("attestation", deployment), changing=changing))
+
+
+def _ledger(deployment: Deployment) -> dict[str, Any]:
+    """A ledger of one member, whose users are the issuer's clients."""
+    member, url = deployment.member, deployment.addresses["ledger"]
+    founding = (
+        []
+        if member is None
+        else [{"certificate": member.certificate, "encryption_key": member.encryption_key}]
+    )
+    return {
+        "names": deployment.names,
+        "ledger_id": url.removeprefix("https://"),
+        "audiences": [url],
+        "members": founding,
+        "issuers": [{"url": deployment.issuer.url, "keys": deployment.issuer.keys}],
+        "principals": [{"id": object_id(name), "roles": roles} for name, roles in LEDGER_ROLES.items()],
+    }
 
 
 def _authorities(deployment: Deployment) -> list[Any]:

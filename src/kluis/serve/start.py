@@ -25,6 +25,7 @@ from kluis.serve.host_calls import HostCalls, write
 from kluis.serve.images import ServiceImage, image_of
 from kluis.serve.instance import START_SECONDS, Instance
 from kluis.serve.issuer import IDENTITY, DevelopmentIssuer
+from kluis.serve.ledger.hosting import BEGIN_SECONDS, HostedLedger
 from kluis.serve.plan import HOST, ISSUER, MANAGED_IDENTITY, Plan, listening
 from kluis.serve.presence import Presence, Stores
 from kluis.serve.settings import ROLES, STALE, Deployment, attestation_digest, settings_of
@@ -38,6 +39,7 @@ from kluis.services.web import Issuer
 from kluis.tee.platform.client import Platform
 
 BESIDE_SECONDS: Final = 5.0
+LEDGER: Final = "ledger"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +164,9 @@ def serving(
         root, level = platform.root_pem(), str(platform.status()["level"])
         url = plan.database or f"sqlite:///{plan.state / 'services.db'}"
         database = stack.enter_context(Database(url))
+        ledger = None
+        if LEDGER in plan.services:
+            ledger = stack.enter_context(HostedLedger.opened(plan.state, clock.now()))
         deployment = Deployment(
             addresses=addresses,
             issuer=Issuer(issuer.issuer, (), json.dumps(issuer.jwks())),
@@ -174,6 +179,7 @@ def serving(
             authorities=plan.authorities,
             missing=plan.insecure_allow_missing,
             names=plan.server_names,
+            member=None if ledger is None else ledger.member,
         )
 
         def name(request: bytes) -> bytes:
@@ -203,7 +209,9 @@ def serving(
                 hold.share()
         stack.enter_context(_present(database, stores, clock))
         fleets = tuple(
-            _fleet(plan, each, images[each], sockets[each], deployment, host_calls, database, name, say)
+            _fleet(
+                plan, each, images[each], sockets[each], deployment, host_calls, database, name, say, ledger
+            )
             for each in plan.services
         )
         stack.callback(_stop, fleets)
@@ -211,6 +219,8 @@ def serving(
             say(f"starting {fleet.service}")
             try:
                 fleet.start()
+                if ledger is not None and fleet.service == LEDGER:
+                    ledger.open_service(addresses[LEDGER])
             except PolicyError as error:
                 if error.code == "vault_trust":
                     raise proposal.refusal(error, settings_of("keyvault", deployment), plan.state) from None
@@ -332,22 +342,35 @@ def _fleet(
     database: Database,
     name: Callable[[bytes], bytes],
     say: Callable[[str], None],
+    hosted: HostedLedger | None,
 ) -> Fleet:
+    ledger = hosted if service == LEDGER else None
     settings = settings_of(service, deployment)
     functions = host_calls.functions()
     store_log = StoreLog(service, functions["log"])
 
-    def start() -> Instance:
+    def prepare() -> Instance:
         records = keeping.records(database, service)
-        return Instance.start(
+        kept = {} if ledger is None else ledger.functions()
+        return Instance.prepare(
             image,
             listener,
-            ocalls={**functions, **store_log.functions(records)},
+            ocalls={**functions, **store_log.functions(records), **kept},
             settings=settings,
-            name=name,
             opened=lambda enclave: _open(enclave, database, records, say),
             insecure_allow_missing=plan.insecure_allow_missing,
+            named=ledger is None,
+            seconds=BEGIN_SECONDS,
         )
+
+    if ledger is not None:
+        address, begin = deployment.addresses[service].removeprefix("https://"), ledger.begin
+        return Fleet(service, prepare, 1, lambda one: one.serve(lambda enclave: begin(enclave, address)))
+
+    def start() -> Instance:
+        made = prepare()
+        made.serve_named(name)
+        return made
 
     return Fleet(service, start, plan.instances)
 

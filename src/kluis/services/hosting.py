@@ -103,13 +103,17 @@ def read_settings(document: bytes, kind: type[T], service: str) -> T:
         raise UsageError(f"{service} settings: {error}") from None
 
 
-def host(app: Enclave, build: Build) -> None:
+def host(app: Enclave, build: Build, identity: asgi.Identity | None = None) -> asgi.Server:
     """Declare all ecalls and ocalls of a service's enclave.
 
     Args:
         app: that declares them.
         build: creates the service's ASGI application from its settings (JSON) and its environment; raises one
             of our errors for invalid settings.
+        identity: of its TLS, if the code inside chooses it; None: a key whose certificate the host issues.
+
+    Returns:
+        The server.
     """
     clock = SystemClock()
     kept = custody.declare(app, now=clock.now)
@@ -170,7 +174,7 @@ def host(app: Enclave, build: Build) -> None:
         if later.application is not None:
             later.application.tend()
 
-    asgi.host(app, later, grant=GRANT, limits=LIMITS)
+    return asgi.host(app, later, grant=GRANT, limits=LIMITS, identity=identity)
 
 
 def endorsement(endorse: Callable[[str, bytes], Endorsed], kind: str, evidence: bytes) -> bytes:

@@ -1,1 +1,1 @@
-"""The attester: who measures, isolates and vouches."""
+"""The attester: measures and isolates enclaves, and signs evidence of them."""

@@ -1,7 +1,7 @@
-"""What a host asks of whatever launches enclaves, and of an enclave that it launched.
+"""Interfaces of a backend that launches enclaves, and of a launched enclave.
 
-A backend launches images and states its root; it knows nothing of how its evidence is verified, and a
-verifier knows nothing of backends.
+A backend launches images and states its root. It does not depend on the verification of its evidence, and a
+verifier does not depend on backends.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any, Protocol
 
 
 class Running(Protocol):
-    """An enclave that runs, as its launcher sees it.
+    """A running enclave.
 
     Attributes:
         image_id: 32 bytes.
         level: protection level of this launch.
         launch_configuration: canonical JSON; its SHA-512 is CONFIGID in evidence.
-        debug: whether its memory may be read from outside.
+        debug: whether its memory can be read from outside.
         pid: of its process, on the machine where it runs.
         calls, control: connections to it.
     """
@@ -36,7 +36,7 @@ class Running(Protocol):
         """End it now."""
 
     def wait(self, timeout: float | None = None) -> tuple[int, str] | None:
-        """Wait for its end: exit status and last words, or None after ``timeout`` seconds."""
+        """Wait for its end; return exit status and last output, or None after ``timeout`` seconds."""
 
 
 class Backend(Protocol):
@@ -53,7 +53,7 @@ class Backend(Protocol):
 
         Args:
             path: of the image.
-            allow_missing: names of protections that the machine may lack.
+            allow_missing: names of protections that the machine may do without.
             sockets: by grant, such as ``listen:web``; the enclave gets a duplicate of each.
 
         Raises:
@@ -61,10 +61,10 @@ class Backend(Protocol):
         """
 
     def root_pem(self) -> bytes:
-        """The root certificate of what vouches for its enclaves, PEM."""
+        """The root certificate for its enclaves' evidence, PEM."""
 
     def collateral(self) -> bytes:
-        """Fresh collateral, JSON in the shape that ``dcap-qvl`` reads."""
+        """Fresh collateral, JSON in the format of ``dcap-qvl``."""
 
     def status(self) -> dict[str, Any]:
-        """What it reports of itself: level, version, missing protections, enclaves."""
+        """Its status: level, version, missing protections, enclaves."""

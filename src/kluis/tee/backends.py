@@ -1,4 +1,4 @@
-"""The backends by name, and the one that is used if none is named."""
+"""The backends by name, and the default one."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from kluis.tee.platform.client import Platform
 
 
 def default() -> Backend:
-    """This machine's platform, started if none runs.
+    """This machine's platform, started if none is running.
 
     Raises:
-        UnavailableError: none runs, and none could be started.
+        UnavailableError: none is running, and none could be started.
     """
     return Platform.connect()

@@ -1,4 +1,4 @@
-"""SGX SIGSTRUCT: who signed an enclave, and what they vouch for. Made, read and verified here.
+"""Make, parse and verify SGX SIGSTRUCT, the signature structure of an enclave.
 
 Spec: Intel SDM vol. 3D, "SIGSTRUCT" and "EINIT"; the signature is RSA-3072 with exponent 3,
 PKCS #1 v1.5 over SHA-256 (RFC 8017, section 9.2). Integers are little-endian, the RSA ones too.
@@ -26,7 +26,8 @@ HEADER: Final = bytes.fromhex("06000000e10000000000010000000000")
 HEADER2: Final = bytes.fromhex("01010000600000006000000001000000")
 FLAGS: Final = Flag.INIT | Flag.MODE64 | Flag.KSS
 XFRM: Final = 0xE7
-# Every flag is enforced, debug above all; of XFRM, what a processor may lack (AVX, AVX-512) is not.
+# Every flag is enforced, debug above all; of XFRM, features that a processor may not have (AVX, AVX-512) are
+# not.
 FLAGS_MASK: Final = 0xFFFF_FFFF_FFFF_FFFF
 XFRM_MASK: Final = 0xFFFF_FFFF_FFFF_FF1B
 MISC_MASK: Final = 0xFFFF_FFFF
@@ -64,21 +65,21 @@ class SigStruct(Struct):
 
     @property
     def mrsigner(self) -> bytes:
-        """SHA-256 of the modulus as it lies here: 32 bytes."""
+        """SHA-256 of the modulus in the structure's byte order: 32 bytes."""
         return sha256(self.modulus)
 
     @property
     def debug(self) -> bool:
-        """Whether the signer lets the host look inside."""
+        """Whether the signer allows the host to read the enclave's memory."""
         return bool(self.flags & Flag.DEBUG)
 
     @property
     def signed(self) -> bool:
-        """Whether a key has signed it at all; says nothing of whether the signature holds."""
+        """Whether a key has signed it at all; the signature itself is not checked."""
         return any(self.modulus)
 
     def message(self) -> bytes:
-        """The 256 bytes that are signed: 0..127, and 900..1027."""
+        """The 256 signed bytes: 0..127, and 900..1027."""
         data = self.encode()
         return data[:128] + data[900:1028]
 
@@ -90,7 +91,7 @@ def unsigned(enclavehash: bytes, *, product_id: int, svn: int, date: str, debug:
         enclavehash: MRENCLAVE, 32 bytes.
         product_id: ISVPRODID, 0..65535.
         svn: ISVSVN, 0..65535.
-        date: eight digits, YYYYMMDD; kept as BCD.
+        date: eight digits, YYYYMMDD; encoded as BCD.
         debug: whether the DEBUG attribute is set.
 
     Raises:
@@ -127,7 +128,7 @@ def unsigned(enclavehash: bytes, *, product_id: int, svn: int, date: str, debug:
 
 
 def sign(struct: SigStruct, key: rsa.RSAPrivateKey) -> SigStruct:
-    """Sign with a key that is at hand: RSA-3072, exponent 3."""
+    """Sign with a local key: RSA-3072, exponent 3."""
     from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
     from cryptography.hazmat.primitives.hashes import SHA256
 
@@ -136,12 +137,12 @@ def sign(struct: SigStruct, key: rsa.RSAPrivateKey) -> SigStruct:
 
 
 def with_signature(struct: SigStruct, public: rsa.RSAPublicKey, signature: bytes) -> SigStruct:
-    """Put in a signature that was made elsewhere, and check it.
+    """Insert an externally made signature, and check it.
 
     Args:
-        struct: what was signed.
+        struct: the signed structure.
         public: the signer's key.
-        signature: 384 bytes, big-endian, as PKCS #1 and OpenSSL write it.
+        signature: 384 bytes, big-endian, in the form of PKCS #1 and OpenSSL.
 
     Raises:
         UsageError: the key or the signature is of another size.
@@ -165,16 +166,16 @@ def with_signature(struct: SigStruct, public: rsa.RSAPublicKey, signature: bytes
 
 
 def quotients(s: int, n: int) -> tuple[int, int]:
-    """Compute Q1 and Q2, which spare the processor its divisions: s^2 // n, and s * (s^2 mod n) // n."""
+    """Compute Q1 and Q2, which save the processor divisions: s^2 // n, and s * (s^2 mod n) // n."""
     q1 = s * s // n
     return q1, s * (s * s - q1 * n) // n
 
 
 def parse(data: bytes) -> SigStruct:
-    """Read 1808 bytes. Nothing is verified, but the two header constants must stand.
+    """Parse 1808 bytes. Nothing is verified, except the two header constants.
 
     Raises:
-        FormatError: another length, a header that is not a SIGSTRUCT's, a reserved byte not zero.
+        FormatError: another length, a wrong header, or a reserved byte that is not zero.
     """
     made = SigStruct.parse(data)
     for name, offset, want, got in (
@@ -195,7 +196,7 @@ def verify(struct: SigStruct) -> bytes:
     4. The signature opens to PKCS #1 v1.5 padding of the SHA-256 of the signed bytes, and nothing else.
 
     Raises:
-        AuthenticityError: a step fails; nothing in the structure may then be believed.
+        AuthenticityError: a step fails; nothing in the structure may then be trusted.
     """
     if not struct.signed:
         raise AuthenticityError(
@@ -219,7 +220,8 @@ def verify(struct: SigStruct) -> bytes:
 
 
 def check_attributes(struct: SigStruct) -> None:
-    """Hold a signature to the attributes of a Kluis enclave, DEBUG or not, and to a mask that enforces them.
+    """Check that a signature has the attributes of a Kluis enclave, DEBUG or not, and a mask that enforces
+    them.
 
     Raises:
         AuthenticityError: another attribute is set or missing, or the mask leaves one free.
@@ -247,7 +249,7 @@ def load_key(pem: bytes, what: str = "key") -> rsa.RSAPrivateKey:
     """Read an author's private key from PEM.
 
     Raises:
-        UsageError: not PEM, encrypted, or not RSA-3072 with exponent 3. The key is never quoted.
+        UsageError: not PEM, encrypted, or not RSA-3072 with exponent 3. The message never contains the key.
     """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
@@ -286,7 +288,7 @@ def load_public(pem: bytes, what: str = "public key") -> rsa.RSAPublicKey:
 
 
 def check_public(key: rsa.RSAPublicKey, what: str = "key") -> None:
-    """Refuse a key that SGX does not take.
+    """Refuse a key that SGX does not support.
 
     Raises:
         UsageError: not 3072 bits, or another exponent than 3.
@@ -300,7 +302,7 @@ def check_public(key: rsa.RSAPublicKey, what: str = "key") -> None:
 
 
 def bcd(date: str) -> int:
-    """Write YYYYMMDD as SIGSTRUCT's date: one decimal digit in each four bits.
+    """Encode YYYYMMDD as SIGSTRUCT's date: one decimal digit in each four bits.
 
     Raises:
         UsageError: not eight digits, or no such day.

@@ -1,1 +1,1 @@
-"""Help for testing applications: rehearsals that start at once, and hosts that misbehave."""
+"""Test helpers for applications: rehearsals that start at once, and malicious hosts."""

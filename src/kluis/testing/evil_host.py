@@ -1,4 +1,4 @@
-"""A malicious host: both sockets of a running enclave, and no manners."""
+"""A malicious host that can send anything on both sockets of a running enclave."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from kluis.tee.backend import Running
 
 
 class EvilHost:
-    """Says anything to an enclave, and hears what it answers.
+    """Sends arbitrary messages to an enclave, and receives its answers.
 
     Args:
         process: started, and ready.
-        interface: its own.
+        interface: of the enclave.
     """
 
     def __init__(self, process: Running, interface: Interface) -> None:

@@ -1,4 +1,4 @@
-"""Real images for tests: built once a session, started in the process TEE of this machine."""
+"""Fixtures for real images: built once a session, started in this machine's process TEE."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 from kluis.tee.image.build import builder
 
 ALLOWED = frozenset() if os.geteuid() == 0 else frozenset({"secret-memory"})
-"""What may be missing: nothing for root; what an ordinary user's limits withhold for others."""
+"""Protections that may be missing: none for root; for other users, those that their limits prevent."""
 
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
-    """Builds a folder into an image, once: ``built(folder)``; all are signed by one author."""
+    """Builds a folder into an image, once: ``built(folder)``; one author signs all images."""
     if shutil.which("bwrap") is None:
         pytest.skip("bubblewrap is not installed: apt-get install bubblewrap")
     place = tmp_path_factory.mktemp("images")

@@ -1,4 +1,4 @@
-"""The pytest plug-in: enclaves for tests, honest hosts and others.
+"""The pytest plug-in: fixtures for enclaves, honest hosts and malicious ones.
 
 In a ``conftest.py``: ``from kluis.testing.plugin import *`` or ``pytest_plugins = ["kluis.testing.plugin"]``.
 The enclaves are rehearsals: they start in a tenth of a second, and protect nothing.
@@ -38,13 +38,13 @@ def rehearsal_platform(tmp_path_factory: pytest.TempPathFactory) -> RehearsalPla
 
 @pytest.fixture(scope="session")
 def other_platform(tmp_path_factory: pytest.TempPathFactory) -> RehearsalPlatform:
-    """Another platform, with keys of its own."""
+    """Another platform, with separate keys."""
     return RehearsalPlatform(tmp_path_factory.mktemp("other-platform"), datetime.now(UTC))  # noqa: TID251 - its certificates begin now
 
 
 @pytest.fixture
 def enclave(rehearsal_platform: RehearsalPlatform) -> Iterator[Launch]:
-    """Starts an application: ``enclave(path, ocalls=...)``, as :meth:`RehearsalPlatform.launch` does."""
+    """Starts an application: ``enclave(path, ocalls=...)``, like :meth:`RehearsalPlatform.launch`."""
     started: list[EnclaveProxy] = []
 
     def launch(app: Path, *, on: RehearsalPlatform = rehearsal_platform, **options: Any) -> EnclaveProxy:
@@ -58,7 +58,7 @@ def enclave(rehearsal_platform: RehearsalPlatform) -> Iterator[Launch]:
 
 @pytest.fixture
 def evil_host(rehearsal_platform: RehearsalPlatform) -> Iterator[Attack]:
-    """Starts an application under a host that says anything: ``evil_host(path)``."""
+    """Starts an application under a malicious host: ``evil_host(path)``."""
     started: list[EvilHost] = []
 
     def attack(app: Path, **options: Any) -> EvilHost:
@@ -75,7 +75,7 @@ def evil_host(rehearsal_platform: RehearsalPlatform) -> Iterator[Attack]:
 
 @pytest.fixture
 def storage(tmp_path: Path) -> Iterator[SealedStore]:
-    """A sealed store in a database of the test's own, with a key of its own; no enclave is needed."""
+    """A sealed store in a separate database and with a separate key for each test; no enclave is needed."""
     from kluis.enclave.store import SealedStore
     from kluis.serve.store import Database
 

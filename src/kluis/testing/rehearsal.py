@@ -1,8 +1,8 @@
 """A rehearsal: an application run by the real runtime in a plain process, for tests that start at once.
 
-No image, no isolation, nothing kept out: the identity it is given has the debug attribute, so evidence
-from it says level ``none``. Calls, ocalls, bounds, sealing, reports and quotes are the real ones, with
-a platform of its own whose keys live in a folder of the test's.
+There is no image and no isolation: its identity has the debug attribute, so its evidence has level ``none``.
+Calls, ocalls, limits, sealing, reports and quotes are the real ones. The platform is separate, with its keys
+in a folder of the test.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FIRST = 7  # descriptor of the first socket: 3 to 6 are the runtime's own
 
 
 class Process:
-    """A plain process in an enclave's place.
+    """A plain process in place of an enclave.
 
     Attributes:
         calls, control: the host's ends.
@@ -65,7 +65,7 @@ class Process:
         self._child.kill()
 
     def wait(self, timeout: float | None = None) -> tuple[int, str] | None:
-        """Wait for its end: exit status and no last words, or None after ``timeout`` seconds."""
+        """Wait for its end; return exit status without output, or None after ``timeout`` seconds."""
         try:
             return self._child.wait(timeout), ""
         except subprocess.TimeoutExpired:
@@ -76,9 +76,9 @@ class RehearsalPlatform:
     """A platform in this process, with keys and counters under ``state``.
 
     Args:
-        state: a folder of the test's own.
+        state: a folder of the test.
         now: when its certificates are made.
-        authority: that certifies it; None: one of its own.
+        authority: that certifies it; None: a separate one.
     """
 
     def __init__(self, state: Path, now: datetime, authority: Authority | None = None) -> None:
@@ -105,7 +105,7 @@ class RehearsalPlatform:
         sockets: Mapping[str, socket.socket] | None = None,
         argv: Sequence[str] = (),
     ) -> EnclaveProxy:
-        """Run the ``app.py`` at ``app``, and see it ready.
+        """Run the ``app.py`` at ``app``, and wait until it is ready.
 
         Args:
             app: the file; its folder is on the path inside.
@@ -114,7 +114,7 @@ class RehearsalPlatform:
             threads: as in a manifest.
             signer: MRSIGNER, 32 bytes.
             timeout_seconds: of each call.
-            sockets: by grant, such as ``listen:web``, which it has by bringing one.
+            sockets: by grant, such as ``listen:web``; providing one also grants it.
             argv: the measured arguments.
 
         Raises:
@@ -143,7 +143,7 @@ class RehearsalPlatform:
         sockets: Mapping[str, socket.socket] | None = None,
         argv: Sequence[str] = (),
     ) -> Process:
-        """Start the process, and no more: nobody has waited for it, and its sockets are free to abuse."""
+        """Start the process without waiting for it, so that its sockets can be abused."""
         manifest: dict[str, Any] = {
             "entry": f"{app.stem}:app",
             "argv": list(argv),
@@ -202,7 +202,7 @@ class RehearsalPlatform:
 
 
 def interface_of(app: Path) -> tuple[Interface, bytes]:
-    """Ask an application for its interface, in a process of its own.
+    """Get an application's interface, in a separate process.
 
     Returns:
         The interface, and its document's SHA-256.

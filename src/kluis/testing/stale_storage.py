@@ -1,4 +1,4 @@
-"""A host that sets its database back: it keeps a copy, and serves it when it likes."""
+"""A host that rolls its database back: it keeps copies, and serves an old one on request."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from kluis.serve.store import Database, keeping
 
 
 class SwitchedRecords:
-    """Records that are others at the host's will.
+    """Records that the host can switch.
 
     Attributes:
-        now: what answers.
+        now: the current records.
     """
 
     def __init__(self, now: HostSide) -> None:
@@ -56,14 +56,14 @@ class SwitchedRecords:
 
 
 class StaleStorage:
-    """A store whose host keeps older states of it.
+    """A store whose host keeps older copies of it.
 
     Args:
-        folder: the test's own.
-        witness: makes what the store's instances ask beside their host; None: they have none.
+        folder: of the test.
+        witness: creates the witness of the store's instances; None: they have none.
 
     Attributes:
-        records: the host's side, of every instance.
+        records: the host's side, for every instance.
         storage: the first instance, running.
     """
 
@@ -77,12 +77,12 @@ class StaleStorage:
         self.storage = self.start()
 
     def start(self) -> SealedStore:
-        """Start another instance of the same identity, on what the host serves now."""
+        """Start another instance of the same identity, on the copy that the host serves now."""
         witness = None if self._witness is None else self._witness()
         return SealedStore(self.records, self._key, witness=witness)
 
     def keep(self) -> str:
-        """Copy the database as it is now; the copy's name."""
+        """Copy the database; return the copy's name."""
         import sqlite3
 
         self._kept += 1

@@ -313,7 +313,7 @@ def _record(part: Part) -> Fields:
 
 
 def is_result(value: object) -> bool:
-    """Whether something is what a service or a verifier found: a token that no evidence stands in."""
+    """Whether a value is a result of a service or a verifier: a token without evidence in it."""
     if isinstance(value, Eat):
         return not value.held and isinstance(value.profile, str) and _EAR in value.profile
     return isinstance(value, Jwt)

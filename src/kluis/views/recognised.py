@@ -16,7 +16,7 @@ _MOST_ITEMS: Final = 64
 
 
 def value(found: Found) -> Fields:
-    """What was recognised, for JSON: its fields stand beside what it is."""
+    """What was recognised, for JSON: its type and its fields in one object."""
     return {
         "kind": found.name,
         "size": found.size,

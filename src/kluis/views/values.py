@@ -1,4 +1,4 @@
-"""Evidence, claims and results as values, which ``--json`` prints and a page is made of."""
+"""Evidence, claims and results as values, for ``--json`` and for pages."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def claims(value: Claims) -> dict[str, Any]:
 
 
 def plain(value: object) -> Any:
-    """A maker's typed claims as JSON: bytes in hex, digests and times as text."""
+    """A vendor's typed claims as JSON: bytes in hex, digests and times as text."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {each.name: plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
     if isinstance(value, bytes):

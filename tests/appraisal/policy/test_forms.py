@@ -8,49 +8,49 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kluis.appraisal.policy import forms, wants
+from kluis.appraisal.policy import structured, wants
 from kluis.appraisal.policy.tees import TABLES
 from kluis.appraisal.policy.toml_tables import Table
 from kluis.appraisal.policy.values import Product, Value
-from kluis.appraisal.policy.wants import ANY, Named, Want
+from kluis.appraisal.policy.wants import ANY, Form, Named, Want
 from kluis.errors import KluisError
 from kluis.evidence import Tee
 from tests.appraisal import wanted
 from tests.appraisal.samples import digest
 from tests.strategies import PROPERTY
 
-FORMS: list[forms.Form] = [
-    forms.Hexes((32, 48)),
-    forms.Hexes(),
-    forms.Names(("VCEK", "VLEK")),
-    forms.Names(),
-    forms.Numbers(3),
-    forms.Number(0xFFFF),
-    forms.Least(0xFFFF),
-    forms.Most(86400, drafted=300),
-    forms.LeastVersion(3),
-    forms.Allow(),
-    forms.Require(),
-    forms.Bits(64, 0xFF),
-    forms.RegisterValues(r"pcr[0-7]"),
-    forms.LeastComponents({"Milan": ("boot_loader", "tee", "snp", "microcode")}),
+FORMS: list[Form] = [
+    Form(wants.OneOf, sizes=(32, 48)),
+    Form(wants.OneOf),
+    Form(wants.Named, known=("VCEK", "VLEK")),
+    Form(wants.Named),
+    Form(wants.Named, most=3),
+    Form(wants.Exactly, most=0xFFFF),
+    Form(wants.AtLeast, most=0xFFFF),
+    Form(wants.AtMost, most=86400, age_seconds=300),
+    Form(wants.AtLeast, parts=3),
+    Form(wants.Allowed),
+    Form(wants.Required),
+    Form(structured.Masked, width=64, mask=0xFF),
+    Form(structured.Registers, pattern=r"pcr[0-7]"),
+    Form(structured.Components, products={"Milan": ("boot_loader", "tee", "snp", "microcode")}),
 ]
 
 
-def _read(form: forms.Form, text: str) -> Want:
+def _read(form: Form, text: str) -> Want:
     return form.read(Table(tomllib.loads(f"key = {text}"), "policy.snp", "hint"), "key")
 
 
 @PROPERTY
 @given(st.sampled_from(FORMS).flatmap(lambda form: wanted.of(form).map(lambda want: (form, want))))
-def test_what_is_written_is_read(case: tuple[forms.Form, Want]) -> None:
+def test_what_is_written_is_read(case: tuple[Form, Want]) -> None:
     """A want of every form, written, reads as itself."""
     form, want = case
     assert _read(form, want.toml()) == want
 
 
-@pytest.mark.parametrize("form", FORMS, ids=lambda form: type(form).__name__)
-def test_any_is_said(form: forms.Form) -> None:
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.want.__name__)
+def test_any_is_said(form: Form) -> None:
     """Every form takes any where it is written out, and not where nothing is."""
     assert _read(form, '"any"') == ANY
     with pytest.raises(KluisError) as caught:
@@ -61,8 +61,8 @@ def test_any_is_said(form: forms.Form) -> None:
 def test_names_in_small_letters() -> None:
     """An FMSPC is the same in capitals and in small letters; other names are compared as they stand."""
     small = '["00806f050000", "00906ED50000"]'
-    assert _read(forms.Names(fmspcs=True), small) == Named(frozenset({"00806F050000", "00906ED50000"}))
-    assert _read(forms.Names(), small) == Named(frozenset({"00806f050000", "00906ED50000"}))
+    assert _read(Form(Named, fmspcs=True), small) == Named(frozenset({"00806F050000", "00906ED50000"}))
+    assert _read(Form(Named), small) == Named(frozenset({"00806f050000", "00906ED50000"}))
     for tee in (Tee.SGX, Tee.TDX):
         form = {field.key: field.form for field in TABLES[tee]}["products"]
         assert _read(form, small).meets("00806F050000")
@@ -152,7 +152,10 @@ def test_refuses(name: str) -> None:
 
 def test_references() -> None:
     """A reference value is wanted where there may be one, in so many words."""
-    for form in (forms.Hexes(referenced=True), forms.RegisterValues(r"pcr[0-7]", referenced=True)):
+    for form in (
+        Form(wants.OneOf, referenced=True),
+        Form(structured.Registers, pattern=r"pcr[0-7]", referenced=True),
+    ):
         assert _read(form, '"reference"') == wants.REFERENCE
 
 
@@ -160,8 +163,8 @@ def test_the_most_of_a_part_and_digits_of_any_number() -> None:
     """A part's version may be 255; bits are written in as many digits as they need."""
     parts = {"boot_loader": 255, "tee": 0, "snp": 255, "microcode": 255}
     text = ", ".join(f"{name} = {svn}" for name, svn in parts.items())
-    assert _read(FORMS[13], f"{{ Milan = {{ {text} }} }}") == wants.Components({"Milan": parts})
-    assert _read(FORMS[11], '{ mask = "1f7", value = "7" }') == wants.Masked(0x1F7, 7)
+    assert _read(FORMS[13], f"{{ Milan = {{ {text} }} }}") == structured.Components({"Milan": parts})
+    assert _read(FORMS[11], '{ mask = "1f7", value = "7" }') == structured.Masked(0x1F7, 7)
 
 
 VALUES: list[Value] = [
@@ -183,7 +186,7 @@ VALUES: list[Value] = [
 
 
 @pytest.mark.parametrize("pair", list(zip(FORMS, VALUES, strict=True)), ids=lambda p: type(p[0]).__name__)
-def test_draft(pair: tuple[forms.Form, Value]) -> None:
+def test_draft(pair: tuple[Form, Value]) -> None:
     """A draft is met by what it was drafted from; of what is not there it is any."""
     form, value = pair
     want = form.draft(value)
@@ -193,19 +196,19 @@ def test_draft(pair: tuple[forms.Form, Value]) -> None:
     assert form.draft(None) == ANY
 
 
-@pytest.mark.parametrize("form", FORMS, ids=lambda form: type(form).__name__)
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.want.__name__)
 @pytest.mark.parametrize("value", [None, b"", "", True, 7, "text", b"x", (1,), {}, {"pcr0": 1}])
-def test_draft_of_what_is_not_there(form: forms.Form, value: Value) -> None:
+def test_draft_of_what_is_not_there(form: Form, value: Value) -> None:
     """Of a value of another kind, or an empty one, the draft is any, and no want that nothing meets."""
     drafted = form.draft(value)
-    assert drafted == ANY or drafted.meets(value) or isinstance(form, forms.Most)
-    if not value or (value is True and not isinstance(form, forms.Allow | forms.Require)):
+    assert drafted == ANY or drafted.meets(value) or form.want is wants.AtMost
+    if not value or (value is True and form.want not in {wants.Allowed, wants.Required}):
         assert drafted == ANY
 
 
 def test_draft_of_some_registers() -> None:
     """A form may draft some registers alone; of none it drafts any."""
-    form = forms.RegisterValues(r"pcr[0-9]", drafted=r"pcr[4-7]")
+    form = Form(structured.Registers, pattern=r"pcr[0-9]", drafted=r"pcr[4-7]")
     registers = {"pcr0": digest(1), "pcr4": digest(2)}
-    assert form.draft(registers) == wants.Registers({"pcr4": frozenset({b"\2" * 48})})
+    assert form.draft(registers) == structured.Registers({"pcr4": frozenset({b"\2" * 48})})
     assert form.draft({"pcr0": digest(1)}) == ANY

@@ -25,10 +25,11 @@ from kluis.appraisal import (
     loads,
     strict,
 )
+from kluis.appraisal.policy.structured import Masked
 from kluis.appraisal.policy.tees import TABLES
 from kluis.appraisal.policy.toml_reader import HINT
 from kluis.appraisal.policy.toml_tables import MISSPELT
-from kluis.appraisal.policy.wants import Allowed, Masked, OneOf
+from kluis.appraisal.policy.wants import Allowed, OneOf
 from kluis.errors import FormatError, KluisError, UnsupportedError, UsageError
 from kluis.evidence import ProtectionLevel, TcbStatus, Tee
 from kluis.formats.kluis.runtime_data import Purpose

@@ -9,8 +9,9 @@ import pytest
 
 from kluis.appraisal import BySigner, ByTable, Policy, ReportDataBinding, dumps, loads
 from kluis.appraisal.policy.model import Release
+from kluis.appraisal.policy.structured import Registers
 from kluis.appraisal.policy.toml_writer import identified
-from kluis.appraisal.policy.wants import OneOf, Registers
+from kluis.appraisal.policy.wants import OneOf
 from kluis.evidence.model import Tee
 from tests.appraisal.policy.test_reference import A, B, _wanting
 from tests.appraisal.policy.test_toml_reader import GOOD, RELEASES, WHOLE

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from kluis.appraisal.policy import values, wants
+from kluis.appraisal.policy import structured, values, wants
 from kluis.appraisal.policy.values import Product, Value
 from kluis.appraisal.policy.wants import ANY, Want
 from kluis.errors import UsageError
@@ -42,28 +42,28 @@ CASES: list[tuple[Want, str, list[Value], list[Value]]] = [
     (wants.Allowed(True), "yes or no", [False, True], [None, 1]),
     (wants.Required(True), "yes", [True], [False, None, 1]),
     (wants.Required(False), "yes or no", [False, True], [None, 0]),
-    (wants.Masked(0x6, 0x4), "0x4 under 0x6", [0x4, 0xD], [0x6, 0x0, None, True]),
-    (wants.Masked(0x1, 0x1), "0x1 under 0x1", [1, 3], [0, True]),
+    (structured.Masked(0x6, 0x4), "0x4 under 0x6", [0x4, 0xD], [0x6, 0x0, None, True]),
+    (structured.Masked(0x1, 0x1), "0x1 under 0x1", [1, 3], [0, True]),
     (
-        wants.Registers({"pcr0": frozenset({A})}),
+        structured.Registers({"pcr0": frozenset({A})}),
         "pcr0 aaaaaaaa..aaaa",
         [{"pcr0": digest(0xAA, 32), "pcr1": digest(1)}],
         [{}, {"pcr0": digest(0xBB, 32)}, {"pcr1": digest(0xAA, 32)}, {"pcr0": 1}, None, A],
     ),
     (
-        wants.Registers({"pcr1": frozenset({A}), "pcr0": frozenset({B})}),
+        structured.Registers({"pcr1": frozenset({A}), "pcr0": frozenset({B})}),
         "pcr0 bbbbbbbb..bbbb, pcr1 aaaaaaaa..aaaa",
         [{"pcr0": digest(0xBB, 32), "pcr1": digest(0xAA, 32)}],
         [{"pcr0": digest(0xAA, 32), "pcr1": digest(0xBB, 32)}, {"pcr0": digest(0xBB, 32)}],
     ),
     (
-        wants.Components({"Milan": {"snp": 0}, "Genoa": {"snp": 1, "tee": 0}}),
+        structured.Components({"Milan": {"snp": 0}, "Genoa": {"snp": 1, "tee": 0}}),
         "Genoa snp 1, tee 0 or Milan snp 0",
         [Product("Milan", {"snp": 0}), Product("Genoa", {"snp": 1, "tee": 0})],
         [Product("Milan", {"tee": 1}), Product("Genoa", {"snp": 1}), Product("Genoa", {"snp": 0, "tee": 1})],
     ),
     (
-        wants.Components({"Milan": {"snp": 8, "microcode": 209}}),
+        structured.Components({"Milan": {"snp": 8, "microcode": 209}}),
         "Milan microcode 209, snp 8",
         [MILAN, Product("Milan", {"snp": 255, "microcode": 209})],
         [
@@ -91,10 +91,10 @@ def test_want(case: tuple[Want, str, list[Value], list[Value]]) -> None:
     [
         lambda: wants.OneOf(frozenset()),
         lambda: wants.Named(frozenset()),
-        lambda: wants.Registers({}),
-        lambda: wants.Registers({"pcr0": frozenset()}),
-        lambda: wants.Components({}),
-        lambda: wants.Components({"Milan": {}}),
+        lambda: structured.Registers({}),
+        lambda: structured.Registers({"pcr0": frozenset()}),
+        lambda: structured.Components({}),
+        lambda: structured.Components({"Milan": {}}),
     ],
 )
 def test_an_empty_expected_set_is_refused(make: object) -> None:
@@ -108,12 +108,12 @@ def test_an_empty_expected_set_is_refused(make: object) -> None:
 def test_bits_that_no_mask_looks_at(mask: int, value: int) -> None:
     """A mask without bits wants nothing, and a value outside it is never met: neither makes a want."""
     with pytest.raises(UsageError, match="want a mask with bits, and a value within it"):
-        wants.Masked(mask, value)
+        structured.Masked(mask, value)
 
 
 def test_registers_that_fail_are_told_in_order() -> None:
     """Of registers, those that fail are told, sorted."""
-    want = wants.Registers({f"pcr{index}": frozenset({A}) for index in (7, 0, 4)})
+    want = structured.Registers({f"pcr{index}": frozenset({A}) for index in (7, 0, 4)})
     assert want.failing({"pcr0": digest(0xAA, 32)}) == ["pcr4", "pcr7"]
 
 
@@ -173,7 +173,7 @@ def test_written() -> None:
     [
         lambda: wants.Named("process-user"),  # type: ignore[arg-type]
         lambda: wants.OneOf(A),  # type: ignore[arg-type]
-        lambda: wants.Registers({"pcr0": A}),  # type: ignore[dict-item]
+        lambda: structured.Registers({"pcr0": A}),  # type: ignore[dict-item]
     ],
 )
 def test_text_is_no_list(make: Callable[[], Want]) -> None:
@@ -186,6 +186,6 @@ def test_registers_stand_as_people_count() -> None:
     """PCR 2 comes before PCR 10, in a policy and in what a rule says."""
     value = digest(0xAA)
     names = [f"pcr{index}" for index in (10, 2, 1)]
-    want = wants.Registers({name: frozenset({value.value}) for name in names})
+    want = structured.Registers({name: frozenset({value.value}) for name in names})
     for text in (str(want), want.toml(), values.shown(dict.fromkeys(names, value))):
         assert sorted(names, key=lambda name: text.index(f"{name} ")) == ["pcr1", "pcr2", "pcr10"]

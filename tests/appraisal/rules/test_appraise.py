@@ -26,9 +26,9 @@ from kluis.appraisal import (
     loads,
     strict,
 )
+from kluis.appraisal.policy.structured import Masked, Registers
 from kluis.appraisal.policy.tees import TABLES
 from kluis.appraisal.policy.values import short
-from kluis.appraisal.policy.wants import Masked, Registers
 from kluis.appraisal.rules.platform import platform_rules, shown
 from kluis.errors import FreshnessError, PolicyError, UsageError
 from kluis.evidence import Claims, Collateral, ProtectionLevel, TcbStatus, Tee, Verified, denylist, verify

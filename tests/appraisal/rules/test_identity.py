@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kluis.appraisal import ANY, Aspect, ByImage, ByTable, Policy, strict
-from kluis.appraisal.policy import forms, wants
+from kluis.appraisal.policy import structured, wants
 from kluis.appraisal.policy.fields import Field
 from kluis.appraisal.policy.model import Identity, Release
 from kluis.appraisal.policy.tees import TABLES
@@ -29,7 +29,7 @@ from tests.strategies import PROPERTY
 
 FIELDS = [(tee, field) for tee, fields in TABLES.items() for field in fields]
 # What is true or false has no other value that a want could name: tests of wants have those.
-MANY = [(tee, field) for tee, field in FIELDS if not isinstance(field.form, forms.Allow | forms.Require)]
+MANY = [(tee, field) for tee, field in FIELDS if field.form.want not in {wants.Allowed, wants.Required}]
 IDS = [f"{tee}.{field.key}" for tee, field in FIELDS]
 
 
@@ -58,15 +58,15 @@ def _other(want: Want) -> Want:
             return wants.AtMost(0)
         case wants.Exactly(value=value):
             return wants.Exactly(value + 1)
-        case wants.Masked(mask=mask, value=value):
-            return wants.Masked(mask, value ^ mask)
-        case wants.Registers(values=values):
+        case structured.Masked(mask=mask, value=value):
+            return structured.Masked(mask, value ^ mask)
+        case structured.Registers(values=values):
             name, held = next(iter(values.items()))
-            return wants.Registers({**values, name: frozenset(bytes(len(each)) for each in held)})
-        case wants.Components(products=products):
+            return structured.Registers({**values, name: frozenset(bytes(len(each)) for each in held)})
+        case structured.Components(products=products):
             (name, parts), *_ = products.items()
             part = next(iter(parts))
-            return wants.Components({name: {**parts, part: parts[part] + 1}})
+            return structured.Components({name: {**parts, part: parts[part] + 1}})
         case _:
             raise AssertionError(want)
 
@@ -154,7 +154,7 @@ def test_the_rules_of_a_tee_have_names_of_their_own() -> None:
 
 def test_registers_that_are_not_there() -> None:
     """Without a vTPM there are no registers, and a want of some is not met."""
-    wanted = wants.Registers({"pcr0": frozenset({bytes(32)})})
+    wanted = structured.Registers({"pcr0": frozenset({bytes(32)})})
     table = _table(Tee.AZURE, registers=wanted)
     rules = {rule.name: rule for rule in identity_rules(changed(SAMPLES[Tee.AZURE], tpm=None), table)}
     assert (rules["pcrs"].ok, rules["pcrs"].want, rules["pcrs"].got) == (False, str(wanted), "none")
@@ -163,7 +163,7 @@ def test_registers_that_are_not_there() -> None:
 def test_registers_tell_the_failing_ones_alone() -> None:
     """Of many registers, those that fail are told."""
     claims = dataclasses.replace(SGX, registers={"pcr0": digest(1), "pcr1": digest(2)})
-    held = wants.Registers(
+    held = structured.Registers(
         {f"pcr{i}": frozenset({each}) for i, each in enumerate((b"\1" * 48, b"\3" * 48, b"\4" * 48))}
     )
     assert held.failing(claims.registers) == ["pcr1", "pcr2"]
@@ -195,7 +195,7 @@ def test_firmware_that_two_parts_claim_to_be_is_none() -> None:
 
 def test_bits_are_told_as_they_are_wanted() -> None:
     """A number of which some bits are wanted is told in hex, as the policy has it."""
-    rule = _judge("attributes", wants.Masked(0xF0, 0x10), 0x10000010, fix="none")
+    rule = _judge("attributes", structured.Masked(0xF0, 0x10), 0x10000010, fix="none")
     assert (rule.ok, rule.want, rule.got) == (True, "0x10 under 0xf0", "0x10000010")
 
 
@@ -269,7 +269,7 @@ def test_who_waits_for_reference_values(identity: Identity, referenced: bool) ->
 
 M = {name: wants.OneOf(frozenset({byte * 48})) for name, byte in (("1", b"\1"), ("2", b"\2"))}
 R = {
-    f"{name}={byte}": wants.Registers({name: frozenset({bytes([byte]) * 48})})
+    f"{name}={byte}": structured.Registers({name: frozenset({bytes([byte]) * 48})})
     for name in ("pcr0", "pcr1")
     for byte in (1, 2)
 }

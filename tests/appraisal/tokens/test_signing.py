@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from kluis import __version__
 from kluis.appraisal import ANY, Aspect, AttestationResult, ByTable, ReportDataBinding, Tier, dumps
 from kluis.appraisal.policy.model import Release
+from kluis.appraisal.policy.structured import Registers
 from kluis.appraisal.policy.tees import TABLES
-from kluis.appraisal.policy.wants import OneOf, Registers
+from kluis.appraisal.policy.wants import OneOf
 from kluis.appraisal.tokens import ear, ear_claims, signing
 from kluis.appraisal.tokens.ear import Appraisal, Ear
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError, PolicyError, UsageError

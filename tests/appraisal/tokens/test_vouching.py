@@ -160,3 +160,25 @@ def test_a_policy_for_something_else(forge: Forge, binding: dict[str, Any]) -> N
     with pytest.raises(UsageError) as refused:
         check(forge, b"", policy=wanted(**binding))
     assert refused.value.message == "policy.binding: want purpose app without a nonce"
+
+
+def test_the_policy_of_a_relying_party() -> None:
+    """It is strict, of the purpose ``app``, and needs no nonce."""
+    made = vouching.wanted(
+        ByImage(image_ids=frozenset({IMAGE})),
+        protection=frozenset({ProtectionLevel.PROCESS}),
+        counters=frozenset({"unwitnessed"}),
+        missing=frozenset(),
+    )
+    assert made == wanted()
+
+
+def test_settings(forge: Forge) -> None:
+    """One of the accepted digests goes on; another one is refused, and so is none."""
+    found = check(forge, certificate(vouch(forge, vouched.statement(spki(KEY))), forge))
+    accepted = "ab" * 32
+    dataclasses.replace(found, settings=b"\xab" * 32).require_settings([accepted])
+    for settings, got in ((None, "none"), (bytes(32), "00" * 32)):
+        with pytest.raises(AuthenticityError) as refused:
+            dataclasses.replace(found, settings=settings).require_settings([accepted])
+        assert refused.value.message == f"settings: want {accepted}, got {got}"

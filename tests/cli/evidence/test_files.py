@@ -17,8 +17,7 @@ from tests.evidence.tpm import forge as tpm
 from tests.formats.snp import samples
 
 EVIDENCE_FIRST = (
-    "kluis: hint: pass only the evidence as the argument, its collateral in --collateral, and the"
-    " policy in --policy\n"
+    "kluis: hint: pass only evidence here, its collateral in --collateral, the policy in --policy\n"
 )
 LATER = "2027-06-01T00:00:00Z"
 

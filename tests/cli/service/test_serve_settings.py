@@ -47,7 +47,7 @@ def test_settings_of_a_file_and_of_options(tmp_path: Path) -> None:
         ),
         ('{"keyvault": {"x": 1}}', "keyvault.x: want one of "),
         ('{"provisioning": {"x": 1}}', "provisioning.x: want one of "),
-        ('{"bank": {}}', "want settings of attestation, keyvault, provisioning, got 'bank'"),
+        ('{"bank": {}}', "want settings of attestation, keyvault, ledger, provisioning, got 'bank'"),
     ],
 )
 def test_settings_that_are_none(tmp_path: Path, text: str, message: str) -> None:

@@ -16,7 +16,7 @@ from tests.clients.azure.suite import ended_well, outcomes_of
 from tests.clients.azure_js.listing import FOLDER, declared, environment, runner
 
 SCENARIOS = declared()
-DOCUMENT = ROOT / "docs" / "concepts" / "azure-clients.md"
+DOCUMENT = ROOT / "docs" / "quality" / "azure-clients.md"
 
 
 @pytest.fixture(scope="session")

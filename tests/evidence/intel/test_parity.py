@@ -22,7 +22,7 @@ from tests.evidence.test_vectors import FOUND, SHIPPED, VECTORS, Vector, verify
 dcap_qvl = pytest.importorskip("dcap_qvl")
 pytestmark = pytest.mark.skipif(not FOUND, reason=f"no vectors in {VECTORS}: set KLUIS_VECTORS")
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "concepts" / "parity.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "quality" / "parity.md"
 MUTATIONS = 2000
 TEXTS = (
     "pck_crl_issuer_chain",

@@ -52,7 +52,8 @@ REFUSED = {
     "version that is true": (_changed(version=True), "runtime data.version: want one of [1], got a boolean"),
     "purpose": (
         _changed(purpose="all"),
-        "runtime data.purpose: want one of ['app', 'cli', 'channel', 'release-key', 'receipt'], got 'all'",
+        "runtime data.purpose: want one of ['app', 'cli', 'channel', 'release-key', 'receipt',"
+        " 'ledger-node'], got 'all'",
     ),
     "image id": (_changed(image_id="00"), "runtime data.image_id: want size 32..32, got 1"),
     "image id in capitals": (_changed(image_id="AA" * 32), "runtime data.image_id: is not lower-case hex"),

@@ -34,6 +34,12 @@ def test_says_all_of_it(tmp_path: Path) -> None:
         "bytecode": "compared" if interpreter.version() == "3.11.7" else "not compared",
         "debug": False,
         "native_objects": [],
+        "source": {
+            "kluis": {"files": 2, "lines": 1},
+            "interpreter": {"files": 1, "lines": 1},
+            "libraries": {"files": 0, "lines": 0},
+            "application": {"files": 1, "lines": 1},
+        },
         "measurements": {"process": found.image_id.hex()},
         "interface": sha256(samples.INTERFACE).hex(),
         "kluis": "0.1.0",

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from kluis.appraisal.aspects import Aspect
-from kluis.appraisal.policy.forms import Form
 from kluis.appraisal.policy.values import Value
+from kluis.appraisal.policy.wants import Form
 from kluis.evidence.model import Claims, VendorClaims
 
 V = TypeVar("V", bound=VendorClaims)

@@ -14,8 +14,9 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
+from kluis.appraisal.policy.structured import Registers
 from kluis.appraisal.policy.tees import TABLES
-from kluis.appraisal.policy.wants import ANY, Any, OneOf, Referenced, Registers, Want, some
+from kluis.appraisal.policy.wants import ANY, Any, OneOf, Referenced, Want, some
 from kluis.errors import UsageError
 from kluis.evidence.levels import ProtectionLevel
 from kluis.evidence.model import TcbStatus, Tee
@@ -108,7 +109,7 @@ class ByTable:
         for tee, releases in self.releases.items():
             if tee not in self.tables:
                 raise UsageError(f"policy.releases.{tee}: want also a table of that TEE, got no table")
-            known = {field.key for field in TABLES[tee] if getattr(field.form, "referenced", False)}
+            known = {field.key for field in TABLES[tee] if field.form.referenced}
             if unknown := sorted({key for each in releases for key in each.wants} - known):
                 raise UsageError(f"policy.releases.{tee}.{unknown[0]}: has no reference values")
         held = {tee: MappingProxyType(dict(wants)) for tee, wants in self.tables.items()}

@@ -25,8 +25,9 @@ from typing import Final, Self
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from kluis.appraisal.policy.model import ByTable, Policy, Release
+from kluis.appraisal.policy.structured import Registers
 from kluis.appraisal.policy.toml_tables import Table, parse
-from kluis.appraisal.policy.wants import OneOf, Referenced, Registers, Want
+from kluis.appraisal.policy.wants import OneOf, Referenced, Want
 from kluis.errors import FormatError, FreshnessError, UnsupportedError, UsageError
 from kluis.evidence.model import Tee
 from kluis.formats.ietf import cose

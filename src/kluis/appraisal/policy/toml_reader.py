@@ -8,9 +8,9 @@ Version 2 is for any TEE:
     [tcb]          statuses = ["NotJudged"]   advisories = []   min_evaluation = "any"   min_tcb_date = "any"
     [binding]      report_data = "<hex>", "given", "nonce" or "any"; or purpose = "cli" for a Kluis enclave
     [launch]       missing = []   counters = ["unwitnessed"]   insecure = []  (with a purpose)
-    [snp]          the fields of its table, and so for every TEE that is accepted: at least one
-    [[releases.snp]]   name = "4.2"   and of that table's fields those that reference values may have, as one
-                   release has them: evidence must fit one whole. Where there is none, nothing is asked
+    [snp]          the fields of its table; one table for each accepted TEE, at least one
+    [[releases.snp]]   name = "4.2"   and the release's values for fields of that table that allow reference
+                   values; evidence must match one release in full. Without releases there is no such rule
 
 Version 1 is only for SGX, and has fewer keys:
 
@@ -45,9 +45,10 @@ from kluis.appraisal.policy.model import (
     RuntimeBinding,
     Session,
 )
+from kluis.appraisal.policy.structured import Registers
 from kluis.appraisal.policy.tees import TABLES
 from kluis.appraisal.policy.toml_tables import Table, from_hex, parse
-from kluis.appraisal.policy.wants import ANY, Any, OneOf, Registers
+from kluis.appraisal.policy.wants import ANY, Any, OneOf
 from kluis.errors import FormatError, UnsupportedError, UsageError
 from kluis.evidence.levels import ProtectionLevel
 from kluis.evidence.model import TcbStatus, Tee
@@ -162,7 +163,7 @@ def _releases(top: Table) -> dict[Tee, tuple[Release, ...]]:
 def _release(table: Table, fields: Sequence[Field]) -> Release:
     name, wants = table.take("name", str), dict[str, OneOf | Registers]()
     for field in fields:
-        if field.key in table and getattr(field.form, "referenced", False):
+        if field.key in table and field.form.referenced:
             want = field.form.read(table, field.key)
             if not isinstance(want, OneOf | Registers):
                 raise FormatError(

@@ -1,332 +1,343 @@
-"""Requirements on one claim; each kind can judge a value, be shown, and be written as TOML.
+"""Requirements on one claim: each kind is read from a policy, judges a value, and is written as TOML.
 
 ``ANY`` is a requirement like the others: a policy states it explicitly, or does not load. An allow-list is
-never empty. If the evidence does not have a claim, only ``ANY`` is met.
+never empty. If the evidence does not have a claim, only ``ANY`` is met. What one key of a policy may hold is
+a :class:`Form`; requirements of several parts are in :mod:`kluis.appraisal.policy.structured`.
 """
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import hmac
-from collections.abc import Iterable, Mapping
-from typing import Final, TypeAlias
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, Self, TypeGuard, TypeVar
 
-from kluis.appraisal.policy.values import Product, Value, either, listed, ordered, short, shown, table
-from kluis.appraisal.policy.values import parts as parts_of
-from kluis.errors import UsageError
-from kluis.hashes import Digest
+from kluis.appraisal.policy.toml_tables import Table
+from kluis.appraisal.policy.values import Value, either, listed, short, shown
+from kluis.errors import FormatError, UsageError
+
+T = TypeVar("T")
+
+_VERSION: Final = re.compile(r"(0|[1-9][0-9]{0,4})(\.(0|[1-9][0-9]{0,4})){0,7}", re.ASCII)
+_FMSPC: Final = re.compile(r"[0-9A-Fa-f]{12}")
+
+
+class Want(abc.ABC):
+    """A requirement on one claim; ``str`` shows it to people."""
+
+    __slots__ = ()
+
+    @abc.abstractmethod
+    def meets(self, got: Value) -> bool:
+        """Whether ``got`` meets it."""
+
+    @abc.abstractmethod
+    def toml(self) -> str:
+        """The requirement as a policy states it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Any:
+class Any(Want):
     """Accepts every value, and no value."""
 
     def meets(self, got: Value) -> bool:
-        """True."""
         return True
 
     def __str__(self) -> str:
         return "any"
 
     def toml(self) -> str:
-        """In a policy's form."""
         return '"any"'
 
 
-ANY: Final = Any()
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
-class Referenced:
+class Referenced(Want):
     """A reference value, which is supplied separately; not met until then."""
 
     def meets(self, got: Value) -> bool:
-        """False: no reference value was given for this TEE."""
         return False
 
     def __str__(self) -> str:
         return "a reference value, and none was given"
 
     def toml(self) -> str:
-        """In a policy's form."""
         return '"reference"'
 
 
+ANY: Final = Any()
 REFERENCE: Final = Referenced()
 
 
+class Stated(Want):
+    """A requirement that a policy states by a value."""
+
+    __slots__ = ()
+
+    @classmethod
+    @abc.abstractmethod
+    def read(cls, form: Form, table: Table, key: str) -> Self:
+        """Parse the requirement of ``key``, within the bounds of ``form``.
+
+        Raises:
+            FormatError: missing, or in another form.
+            UsageError: an empty list.
+        """
+
+    @classmethod
+    @abc.abstractmethod
+    def draft(cls, form: Form, got: Value) -> Self | None:
+        """The strictest requirement that ``got`` meets; None if it is no value of this kind."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
-class OneOf:
-    """One of these byte strings, compared in full.
+class Form:
+    """What one key of a policy may hold: requirements of one kind within bounds, or ``"any"``.
 
     Attributes:
-        values: at least one.
+        want: the kind.
+        sizes: of a byte string; empty allows every size.
+        known: the valid names; empty allows every name.
+        fmspcs: whether names are FMSPCs, whose hex is in capitals in evidence and in any case in a policy.
+        most: the greatest number; None if the values are no numbers.
+        parts: number of the parts of a version.
+        width: of a number whose bits are compared, in bits.
+        mask: the bits that a draft requires.
+        pattern: of names of registers.
+        drafted: of the registers in a draft; None drafts all.
+        age_seconds: in a draft, whatever the evidence has.
+        products: the parts of each product, all of which must be stated.
+        referenced: whether reference values are allowed.
     """
+
+    want: type[Stated]
+    _: dataclasses.KW_ONLY
+    sizes: tuple[int, ...] = ()
+    known: tuple[str, ...] = ()
+    fmspcs: bool = False
+    most: int | None = None
+    parts: int = 0
+    width: int = 0
+    mask: int = 0
+    pattern: str = ""
+    drafted: str | None = None
+    age_seconds: int = 0
+    products: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    referenced: bool = False
+
+    def read(self, table: Table, key: str) -> Want:
+        """Parse the requirement of ``key``.
+
+        Raises:
+            FormatError: missing, or in another form.
+            UsageError: an empty list.
+        """
+        if table.any(key):
+            return ANY
+        if self.referenced and table.any(key, "reference"):
+            return REFERENCE
+        return self.want.read(self, table, key)
+
+    def draft(self, got: Value) -> Want:
+        """The strictest requirement that ``got`` meets; ``any`` if the evidence has no value."""
+        return self.want.draft(self, got) or ANY
+
+    def number(self, table: Table, key: str) -> int:
+        """Parse a whole number, 0..``most``.
+
+        Raises:
+            FormatError: missing, another kind of value, or out of bounds.
+        """
+        return table.number(key, self.most or 0)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OneOf(Stated):
+    """One of these byte strings, at least one, compared in full."""
 
     values: frozenset[bytes]
 
     def __post_init__(self) -> None:
         some(self.values)
 
+    @classmethod
+    def read(cls, form: Form, table: Table, key: str) -> Self:
+        values, name = table.hexes(key), f"{table.name}.{key}"
+        for value in values:
+            if form.sizes and len(value) not in form.sizes:
+                sizes = " or ".join(map(str, form.sizes))
+                raise UsageError(f"{name}: want {sizes} bytes, got {len(value)}")
+        return named(name, lambda: cls(values))
+
+    @classmethod
+    def draft(cls, form: Form, got: Value) -> Self | None:
+        return cls(frozenset({got})) if isinstance(got, bytes) and got else None
+
     def meets(self, got: Value) -> bool:
-        """Whether ``got`` is one of them."""
         return isinstance(got, bytes) and any(hmac.compare_digest(got, each) for each in self.values)
 
     def __str__(self) -> str:
         return either(map(short, self.values))
 
     def toml(self) -> str:
-        """In a policy's form."""
         return listed(each.hex() for each in self.values)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Named:
-    """One of these names, or numbers.
-
-    Attributes:
-        values: at least one.
-    """
+class Named(Stated):
+    """One of these names, or numbers; at least one."""
 
     values: frozenset[str] | frozenset[int]
 
     def __post_init__(self) -> None:
         some(self.values)
 
+    @classmethod
+    def read(cls, form: Form, table: Table, key: str) -> Self:
+        name = f"{table.name}.{key}"
+        if form.most is not None:
+            numbers = table.numbers(key, form.most)
+            return named(name, lambda: cls(numbers))
+        values = table.known(key, form.known) if form.known else table.texts(key)
+        if form.fmspcs:
+            values = frozenset(each.upper() if _FMSPC.fullmatch(each) else each for each in values)
+        return named(name, lambda: cls(values))
+
+    @classmethod
+    def draft(cls, form: Form, got: Value) -> Self | None:
+        if form.most is not None:
+            return cls(frozenset({got})) if _is_number(got) else None
+        return cls(frozenset({got})) if isinstance(got, str) and got else None
+
     def meets(self, got: Value) -> bool:
-        """Whether ``got`` is one of them."""
         return not isinstance(got, bool) and isinstance(got, str | int) and got in self.values
 
     def __str__(self) -> str:
         return either(self.values)
 
     def toml(self) -> str:
-        """In a policy's form."""
         return listed(self.values)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class AtLeast:
-    """The least number or version: ``1.55.21`` has three parts, of which the first is the most significant.
-
-    Attributes:
-        value: the least.
-    """
+class AtLeast(Stated):
+    """The least number or version: ``1.55.21`` has three parts, the first is the most significant."""
 
     value: int | tuple[int, ...]
 
+    @classmethod
+    def read(cls, form: Form, table: Table, key: str) -> Self:
+        if not form.parts:
+            return cls(form.number(table, key))
+        text = table.take(key, str)
+        if not _VERSION.fullmatch(text) or text.count(".") != form.parts - 1:
+            raise FormatError(
+                f"{table.name}.{key}: want a version of {form.parts} numbers, got {text[:64]!a}",
+                code="bad_encoding",
+            )
+        return cls(tuple(map(int, text.split("."))))
+
+    @classmethod
+    def draft(cls, form: Form, got: Value) -> Self | None:
+        if form.parts:
+            return cls(got) if isinstance(got, tuple) else None
+        return cls(got) if _is_number(got) else None
+
     def meets(self, got: Value) -> bool:
-        """Whether ``got`` is at least the value; versions must have the same number of parts."""
         if isinstance(self.value, tuple):
             return isinstance(got, tuple) and len(got) == len(self.value) and got >= self.value
-        return isinstance(got, int) and not isinstance(got, bool) and got >= self.value
+        return _is_number(got) and got >= self.value
 
     def __str__(self) -> str:
         return f"at least {shown(self.value)}"
 
     def toml(self) -> str:
-        """In a policy's form."""
         return str(self.value) if isinstance(self.value, int) else f'"{shown(self.value)}"'
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class AtMost:
-    """The greatest number, such as an age in seconds.
-
-    Attributes:
-        value: the most.
-    """
-
+class _Number(Stated):
     value: int
 
+    @classmethod
+    def read(cls, form: Form, table: Table, key: str) -> Self:
+        return cls(form.number(table, key))
+
+    def toml(self) -> str:
+        return str(self.value)
+
+
+class AtMost(_Number):
+    """The greatest number, such as an age in seconds."""
+
+    __slots__ = ()
+
+    @classmethod
+    def draft(cls, form: Form, got: Value) -> Self | None:
+        return cls(form.age_seconds) if _is_number(got) else None
+
     def meets(self, got: Value) -> bool:
-        """Whether ``got`` is at most the value, and not negative."""
-        return isinstance(got, int) and not isinstance(got, bool) and 0 <= got <= self.value
+        return _is_number(got) and 0 <= got <= self.value
 
     def __str__(self) -> str:
         return f"at most {self.value} s"
 
-    def toml(self) -> str:
-        """In a policy's form."""
-        return str(self.value)
 
+class Exactly(_Number):
+    """One number."""
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Exactly:
-    """One number.
+    __slots__ = ()
 
-    Attributes:
-        value: the number.
-    """
-
-    value: int
+    @classmethod
+    def draft(cls, form: Form, got: Value) -> Self | None:
+        return cls(got) if _is_number(got) else None
 
     def meets(self, got: Value) -> bool:
-        """Whether ``got`` equals it."""
         return not isinstance(got, bool) and got == self.value
 
     def __str__(self) -> str:
         return str(self.value)
 
-    def toml(self) -> str:
-        """In a policy's form."""
-        return str(self.value)
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Allowed:
-    """Whether a weakness is accepted; met in any case if the weakness is absent.
-
-    Attributes:
-        value: true accepts it.
-    """
-
+class _Flag(Stated):
     value: bool
 
+    @classmethod
+    def read(cls, form: Form, table: Table, key: str) -> Self:
+        return cls(table.take(key, bool))
+
+    @classmethod
+    def draft(cls, form: Form, got: Value) -> Self | None:
+        return cls(got) if isinstance(got, bool) else None
+
+    def toml(self) -> str:
+        return "true" if self.value else "false"
+
+
+class Allowed(_Flag):
+    """Whether a weakness is accepted; met in any case if the weakness is absent."""
+
+    __slots__ = ()
+
     def meets(self, got: Value) -> bool:
-        """Whether ``got`` is false, or accepted."""
         return got is False or (self.value and got is True)
 
     def __str__(self) -> str:
         return "yes or no" if self.value else "no"
 
-    def toml(self) -> str:
-        """In a policy's form."""
-        return "true" if self.value else "false"
 
+class Required(_Flag):
+    """Whether a strength is required; met in any case if the strength is present."""
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Required:
-    """Whether a strength is required; met in any case if the strength is present.
-
-    Attributes:
-        value: true requires it.
-    """
-
-    value: bool
+    __slots__ = ()
 
     def meets(self, got: Value) -> bool:
-        """Whether ``got`` is true, or not required."""
         return got is True or (not self.value and got is False)
 
     def __str__(self) -> str:
         return "yes" if self.value else "yes or no"
-
-    def toml(self) -> str:
-        """In a policy's form."""
-        return "true" if self.value else "false"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Masked:
-    """Some bits of a number of 64 or 128 bits.
-
-    Attributes:
-        mask: the compared bits, at least one.
-        value: the required bits.
-    """
-
-    mask: int
-    value: int
-
-    def __post_init__(self) -> None:
-        if not self.mask or self.value & ~self.mask:
-            raise UsageError(
-                f"want a mask with bits, and a value within it, got {self.mask:#x}, {self.value:#x}"
-            )
-
-    def meets(self, got: Value) -> bool:
-        """Whether those bits of ``got`` match."""
-        return not isinstance(got, bool) and isinstance(got, int) and got & self.mask == self.value
-
-    def __str__(self) -> str:
-        return f"{self.value:#x} under {self.mask:#x}"
-
-    def toml(self) -> str:
-        """In a policy's form."""
-        return f'{{ mask = "{self.mask:x}", value = "{self.value:x}" }}'
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Registers:
-    """Registers by name, each with its accepted values; others are ignored.
-
-    Attributes:
-        values: at least one register, each with at least one value.
-    """
-
-    values: Mapping[str, frozenset[bytes]]
-
-    def __post_init__(self) -> None:
-        some(self.values)
-        for name, each in self.values.items():
-            some(each, name)
-
-    def meets(self, got: Value) -> bool:
-        """Whether every named register is present with an accepted value."""
-        return isinstance(got, Mapping) and not self.failing(got)
-
-    def failing(self, got: Mapping[str, int] | Mapping[str, Digest]) -> list[str]:
-        """The registers that are missing, or have another value."""
-        wrong = []
-        for name, values in ordered(self.values):
-            found = got.get(name)
-            if not isinstance(found, Digest) or not OneOf(values).meets(found.value):
-                wrong.append(name)
-        return wrong
-
-    def __str__(self) -> str:
-        return ", ".join(f"{name} {OneOf(each)}" for name, each in ordered(self.values))
-
-    def toml(self) -> str:
-        """In a policy's form."""
-        return table(self.values, lambda each: OneOf(each).toml())
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Components:
-    """The least security versions of a product's parts; a product that is not listed is refused.
-
-    Attributes:
-        products: at least one, each with at least one part.
-    """
-
-    products: Mapping[str, Mapping[str, int]]
-
-    def __post_init__(self) -> None:
-        some(self.products)
-        for name, parts in self.products.items():
-            some(parts, name)
-
-    def meets(self, got: Value) -> bool:
-        """Whether every part of the product in ``got`` has reached its version, compared one by one."""
-        if not isinstance(got, Product):
-            return False
-        least = self.products.get(got.name)
-        return least is not None and all(got.get(part, -1) >= svn for part, svn in least.items())
-
-    def __str__(self) -> str:
-        return " or ".join(f"{name} {parts_of(parts)}" for name, parts in sorted(self.products.items()))
-
-    def toml(self) -> str:
-        """In a policy's form."""
-        return table(self.products, lambda parts: table(parts, str))
-
-
-Want: TypeAlias = (
-    Any
-    | Referenced
-    | OneOf
-    | Named
-    | AtLeast
-    | AtMost
-    | Exactly
-    | Allowed
-    | Required
-    | Masked
-    | Registers
-    | Components
-)
 
 
 def some(values: Iterable[object], name: str = "") -> None:
@@ -341,3 +352,15 @@ def some(values: Iterable[object], name: str = "") -> None:
             f"{name + ': ' if name else ''}want at least 1, got 0",
             hint='an empty list accepts nothing; "any" must be written out',
         )
+
+
+def named(name: str, make: Callable[[], T]) -> T:
+    """Build a requirement; if it is refused, name its place in the policy."""
+    try:
+        return make()
+    except UsageError as error:
+        raise UsageError(f"{name}: {error.message}", hint=error.hint) from None
+
+
+def _is_number(got: Value) -> TypeGuard[int]:
+    return isinstance(got, int) and not isinstance(got, bool)

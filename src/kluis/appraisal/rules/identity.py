@@ -8,19 +8,10 @@ from typing import Final
 from kluis.appraisal.aspects import Aspect
 from kluis.appraisal.policy.fields import Field
 from kluis.appraisal.policy.model import ByImage, BySigner, Identity, Release
+from kluis.appraisal.policy.structured import Masked, Registers
 from kluis.appraisal.policy.tees import TABLES
 from kluis.appraisal.policy.values import Value, either, shown
-from kluis.appraisal.policy.wants import (
-    REFERENCE,
-    Any,
-    AtLeast,
-    AtMost,
-    Exactly,
-    Masked,
-    OneOf,
-    Registers,
-    Want,
-)
+from kluis.appraisal.policy.wants import REFERENCE, Any, AtLeast, AtMost, Exactly, OneOf, Want
 from kluis.appraisal.results.rule import Rule
 from kluis.evidence.model import Claims
 from kluis.hashes import Digest

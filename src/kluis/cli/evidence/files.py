@@ -72,9 +72,7 @@ def read(path: Path) -> bytes:
             with path.open("rb") as file:
                 data = file.read(MAX_FILE + 1)
     except OSError as error:
-        several = (
-            "name its files one by one; kluis collateral bundle combines a vendor's documents in one file"
-        )
+        several = "name its files one by one; kluis collateral bundle combines a vendor's documents"
         hint = several if isinstance(error, IsADirectoryError) else None
         raise UsageError(f"{path}: cannot be read: {error.strerror}", hint=hint) from None
     if len(data) > MAX_FILE:
@@ -307,10 +305,7 @@ def policy(path: Path) -> Policy:
         if error.code == "bad_encoding" and (name := known(data)) is not None:
             raise FormatError(
                 f"{path}: want a policy (TOML), got {name}",
-                hint=(
-                    "pass only the evidence as the argument, its collateral in --collateral, and the"
-                    " policy in --policy"
-                ),
+                hint=("pass only evidence here, its collateral in --collateral, the policy in --policy"),
                 code="bad_encoding",
             ) from None
         raise

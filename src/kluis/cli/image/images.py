@@ -11,7 +11,7 @@ from kluis.cli import render
 from kluis.cli.image import guests
 from kluis.errors import AuthenticityError, UsageError
 from kluis.tee import sigstruct
-from kluis.tee.image import files, signing
+from kluis.tee.image import composition, files, signing
 from kluis.tee.image.build import builder, changes, recompiled
 from kluis.tee.measure import image as measure
 from kluis.tee.measure import rebuild
@@ -155,12 +155,17 @@ def measure_(
         ("kluis", manifest.kluis),
         ("python", manifest.python),
         ("bytecode", "what its source compiles to" if found.bytecode else _uncompared(manifest.python)),
+        *((f"source of {kind}", _source(each)) for kind, each in found.sources.items()),
         ("native objects", _native(len(found.native_objects))),
         ("interface", manifest.interface),
         *((f"measurement {backend}", value.hex()) for backend, value in found.measurements.items()),
         *((f"layer {layer.name}", layer.digest.hex()) for layer in found.layers),
     ]
     render.out(found.document(), render.table(rows))
+
+
+def _source(found: composition.Source) -> str:
+    return f"{found.lines:,} lines in {found.files:,} file{'s' * (found.files != 1)}"
 
 
 def _native(count: int) -> str:

@@ -55,11 +55,13 @@ def _check_members(members: dict[str, Any], service: str, path: Path | None) -> 
     """Refuse now what the service's enclave would refuse once it runs, some twenty seconds later."""
     from kluis.services.attestation.settings import AttestationSettings
     from kluis.services.keyvault.settings import Settings as KeyVaultSettings
+    from kluis.services.ledger.settings import Settings as LedgerSettings
     from kluis.services.provisioning.app import Settings as ProvisioningSettings
 
     kinds: dict[str, type[msgspec.Struct]] = {
         "attestation": AttestationSettings,
         "keyvault": KeyVaultSettings,
+        "ledger": LedgerSettings,
         "provisioning": ProvisioningSettings,
     }
     try:

@@ -1,4 +1,4 @@
-"""What an authority outside gave for a key that was made inside: a chain, and of that key."""
+"""Check certificate chains from an outside authority for a key that was generated inside."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ MOST: Final = 64 * 1024
 
 
 def chain_of(chain: bytes, key: CertificatePublicKeyTypes, whose: str) -> list[x509.Certificate]:
-    """The certificates of a chain that somebody not trusted gave.
+    """Parse the certificates of an untrusted chain.
 
     Args:
-        chain: PEM, this key's certificate first, its issuers after it.
-        key: that it must be for.
-        whose: the key is, for the message.
+        chain: PEM, this key's certificate first, followed by its issuers.
+        key: that the chain must be for.
+        whose: description of the key, for messages.
 
     Raises:
-        FormatError: it is no chain of certificates.
+        FormatError: not a chain of certificates.
         UsageError: its first certificate is for another key.
     """
     if len(chain) > MOST:

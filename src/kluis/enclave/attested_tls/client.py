@@ -1,10 +1,10 @@
-"""``httpx`` transports that know the enclave at the other end before they say a word to it.
+"""``httpx`` transports that verify the enclave at the other end before they send a request.
 
-For each connection: the TLS 1.3 handshake, a question with a nonce of this side's, the server's evidence,
-its judgement; only then does the first byte of the application's request leave. A connection is kept for as
-long as its judge believes the other end; the next request has another made. Pool, keep-alive and HTTP/1.1
-are httpcore's. The certificate is not looked at: it proves nothing that the evidence does not.
-Spec: :mod:`kluis.formats.kluis.attested_tls`.
+For each connection there is the TLS 1.3 handshake, a question with this side's nonce, the server's evidence,
+and its judgement. Only then is the first byte of the application's request sent. A connection is kept as long
+as its judge trusts the other end; then the next request opens another. Pool, keep-alive and HTTP/1.1 are
+httpcore's. The certificate is ignored, because it proves nothing beyond the evidence. Spec:
+:mod:`kluis.formats.kluis.attested_tls`.
 """
 
 from __future__ import annotations
@@ -28,12 +28,11 @@ from kluis.errors import AuthenticityError, UsageError
 from kluis.formats.kluis.attested_tls import MAX_ANSWER_BYTES, NONCE_BYTES, PATH, Answer, Question, Role
 
 Present = Callable[[Link, bytes], Answer]
-"""Makes this end's own evidence over the server's challenge:
-``judge.attest_self``."""
+"""Makes this end's evidence over the server's challenge: ``judge.attest_self``."""
 
 
 def attestation(response: httpx.Response) -> AttestationResult:
-    """The judgement of the enclave that made a response.
+    """The judgement of the enclave that sent a response.
 
     Raises:
         UsageError: the response came through another transport.
@@ -49,12 +48,12 @@ class AttestedTransport(PoolTransport):
     """For ``httpx.Client(transport=...)``.
 
     Args:
-        judge: what is wanted of the server.
-        present: where this end is an enclave too, and attests itself: makes its evidence.
+        judge: requirements on the server.
+        present: makes this end's evidence, if it is an enclave that attests itself.
         limits: of the pool of connections.
-        backend: what connects; by default TCP.
+        backend: opens connections; TCP by default.
 
-    A request then raises, beside httpx's own errors, the KluisError of the rule that failed.
+    In addition to httpx's own errors, a request raises the KluisError of a failed rule.
     """
 
     def __init__(
@@ -69,7 +68,7 @@ class AttestedTransport(PoolTransport):
         super().__init__(_Backend(below, _End(judge, present)), limits)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request to an enclave that is known.
+        """Send a request to a verified enclave.
 
         Raises:
             UsageError: the address does not begin with https.
@@ -93,7 +92,7 @@ class AsyncAttestedTransport(AsyncPoolTransport):
         super().__init__(_AsyncBackend(below, _End(judge, present)), limits)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request to an enclave that is known.
+        """Send a request to a verified enclave.
 
         Raises:
             UsageError: the address does not begin with https.
@@ -103,7 +102,9 @@ class AsyncAttestedTransport(AsyncPoolTransport):
 
 
 class _End:
-    """This side of every connection, without a socket: what to send, and what to do with what comes."""
+    """This side of a connection, without a socket: produces the bytes to send, and consumes those
+    received.
+    """
 
     def __init__(self, judge: Judge, present: Present | None) -> None:
         self._judge = judge
@@ -117,7 +118,9 @@ class _End:
         return elapsed() + self._judge.believed_seconds
 
     def introduce(self, link: Link) -> Generator[bool, bytes, AttestationResult]:
-        """Shake hands and exchange evidence: yields whether bytes are wanted, after what is pending went."""
+        """Do the handshake and exchange evidence: yields whether it needs input, after pending output was
+        sent.
+        """
         while not link.handshake():
             link.feed((yield True))
         nonce = os.urandom(NONCE_BYTES)
@@ -136,7 +139,7 @@ class _End:
 def _exchange(
     link: Link, http: h11.Connection, method: str, body: bytes, want: int
 ) -> Generator[bool, bytes, bytes]:
-    """One request of ours, before any of the application's."""
+    """Send one request of the protocol, before any of the application's."""
     headers = [("host", "enclave"), ("content-length", str(len(body)))]
     for sent in (
         h11.Request(method=method, target=PATH, headers=headers),
@@ -185,7 +188,7 @@ _NO_EVIDENCE: Final = "evidence: want an answer, got {}"
 
 
 class _Stream(httpcore.NetworkStream):
-    """Plain bytes over a link over a stream of the backend's."""
+    """A plaintext stream over a link over a stream of the backend."""
 
     def __init__(self, below: httpcore.NetworkStream, end: _End) -> None:
         self._below = below
@@ -241,7 +244,7 @@ class _Stream(httpcore.NetworkStream):
 
 
 class _AsyncStream(httpcore.AsyncNetworkStream):
-    """As :class:`_Stream`."""
+    """Like :class:`_Stream`."""
 
     def __init__(self, below: httpcore.AsyncNetworkStream, end: _End) -> None:
         self._below = below
@@ -329,12 +332,14 @@ class _AsyncBackend(httpcore.AsyncNetworkBackend):
 
 
 def _end_of(timeout: float | None) -> float:
-    """By when a server must be known, in which each step may take so many seconds."""
+    """The deadline for verifying a server, from the timeout of each step."""
     return math.inf if timeout is None else time.monotonic() + STEPS * timeout
 
 
 def _time_left(timeout: float | None, end: float) -> float | None:
-    """Seconds for the next read or write: a peer that trickles would begin its time anew with each byte."""
+    """Seconds for the next read or write: otherwise a peer that sends slowly would restart the timeout with
+    each byte.
+    """
     if timeout is None:
         return None
     if (left := end - time.monotonic()) <= 0:
@@ -367,5 +372,5 @@ def _only_tls(request: httpx.Request) -> None:
 
 
 STEPS: Final = 4
-"""Of a connection that becomes known: the handshake's two, evidence of the server, and of the client."""
+"""Steps of verifying a connection: the handshake's two, evidence of the server, and of the client."""
 RESULT: Final = "kluis.attestation"

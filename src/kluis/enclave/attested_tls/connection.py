@@ -1,7 +1,7 @@
-"""One connection to an enclave: TLS at the bottom, an HTTP protocol of uvicorn's on top.
+"""One connection to an enclave: TLS at the bottom, uvicorn's HTTP protocol on top.
 
-The bottom is an asyncio protocol that the socket's transport feeds with ciphertext; to the top it is a
-transport. A peer that is slow to finish its handshake or its request's head is cut off.
+The bottom is an asyncio protocol that receives ciphertext from the socket's transport; to the top it is a
+transport. A peer that is slow to finish its handshake or its request's head is disconnected.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from kluis.errors import AuthenticityError
 
 
 class Connection(asyncio.Protocol):
-    """Ends TLS for one socket.
+    """The server side of TLS for one socket.
 
     Args:
         link: the server's end.
-        upper: makes the HTTP protocol, once the handshake is done.
-        lost: told when the socket has closed.
+        upper: creates the HTTP protocol, once the handshake is done.
+        lost: called when the socket has closed.
         handshake_seconds: for the handshake.
         head_seconds: between a connection's first byte of a request and its handler's start.
-        stall_seconds: that the client may leave what is sent to it lying.
+        stall_seconds: how long the client may leave sent data unread.
         idle_seconds: between the handshake and the first byte of a request.
     """
 
@@ -57,15 +57,15 @@ class Connection(asyncio.Protocol):
         self._unsealed: list[bytes] = []
         self._unsealed_bytes = 0
 
-    # What the socket's transport calls.
+    # Called by the socket's transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin: the client speaks first."""
+        """Start: the client sends first."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for mypy: a stream socket has no other
         self._below = transport
 
     def data_received(self, data: bytes) -> None:
-        """Open what came and hand it on."""
+        """Decrypt received data and pass it on."""
         try:
             self._link.feed(data)
             if self.upper is None:
@@ -84,7 +84,7 @@ class Connection(asyncio.Protocol):
             self.abort()
 
     def eof_received(self) -> None:
-        """The socket's other end closed: without TLS's goodbye too, the connection ends."""
+        """The socket's other end closed: even without TLS's closing alert, the connection ends."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
@@ -97,21 +97,21 @@ class Connection(asyncio.Protocol):
         self._lost(self)
 
     def pause_writing(self) -> None:
-        """The socket takes no more for now: its other end has so long to read on."""
+        """The socket's buffer is full: its other end must read within the timeout."""
         self._stalled = self._loop.call_later(self._stall_seconds, self.abort)
         if self.upper is not None:
             self.upper.pause_writing()
 
     def resume_writing(self) -> None:
-        """The socket takes more again."""
+        """The socket accepts data again."""
         self._read_on()
         if self.upper is not None:
             self.upper.resume_writing()
 
-    # What the HTTP protocol calls: this is its transport.
+    # Called by the HTTP protocol, for which this is the transport.
 
     def write(self, data: bytes) -> None:
-        """Seal and send, together with what else is written in this turn of the loop."""
+        """Encrypt and send, together with everything else written in this turn of the loop."""
         if self._closing or self._below is None:
             return
         if not self._unsealed:
@@ -123,7 +123,7 @@ class Connection(asyncio.Protocol):
             self._seal()
 
     def close(self) -> None:
-        """Say goodbye and close, once all is sent."""
+        """Send the closing alert and close, once all is sent."""
         if not self._closing and self._below is not None:
             self._seal()
             self._closing = True
@@ -131,7 +131,7 @@ class Connection(asyncio.Protocol):
             self._link.close()
             self._flush()
             self._below.close()
-            # A peer that takes nothing must not hold its connection for ever.
+            # A peer that does not read must not hold its connection indefinitely.
             self._deadline = self._loop.call_later(self._head_seconds, self.abort)
 
     def abort(self) -> None:
@@ -146,13 +146,13 @@ class Connection(asyncio.Protocol):
         return self._closing
 
     def pause_reading(self) -> None:
-        """Take no more from the socket."""
+        """Stop reading from the socket."""
         self._paused = True
         if self._below is not None and not self._closing:
             self._below.pause_reading()
 
     def resume_reading(self) -> None:
-        """Go on."""
+        """Continue reading."""
         self._paused = False
         if self._below is not None and not self._closing:
             self._below.resume_reading()
@@ -161,14 +161,14 @@ class Connection(asyncio.Protocol):
                 self.upper.data_received(part)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """As of the socket's transport; ``sslcontext`` is true: this is TLS."""
+        """From the socket's transport; ``sslcontext`` is true, because this is TLS."""
         if name == "sslcontext":
             return True
         return default if self._below is None else self._below.get_extra_info(name, default)
 
     @property
     def idle(self) -> bool:
-        """Whether it is between two requests, and nothing of the next one has come."""
+        """Whether it is between two requests, and no data of the next one has arrived."""
         if self.upper is None or self._closing or self._deadline is not None:
             return False
         cycle = self.upper.cycle
@@ -176,24 +176,26 @@ class Connection(asyncio.Protocol):
 
     @property
     def waits(self) -> float:
-        """Seconds that it has waited for its client's handshake, or a request's head; 0 if it does not."""
+        """Seconds that it has waited for its client's handshake, or a request's head; 0 if it is not
+        waiting.
+        """
         waiting = self.upper is None or self._deadline is not None or self.idle
         return self._loop.time() - self._since if waiting and not self._closing else 0.0
 
     @property
     def asked(self) -> bool:
-        """Whether a whole head of a request has ever come."""
+        """Whether a complete request head has ever arrived."""
         return self.upper is not None and self.upper.cycle is not None
 
     def give_way(self) -> None:
-        """End for the sake of another client: nothing that was asked here goes unanswered."""
+        """Close to make room for another client: no received request goes unanswered."""
         if self.idle:
             self.close()
         else:
             self.abort()
 
     def heard(self) -> None:
-        """The HTTP protocol has the whole head of a request: its time is its own."""
+        """The HTTP protocol has a complete request head: its timeout no longer applies."""
         self._settle()
 
     def _deliver(self) -> None:
@@ -211,7 +213,7 @@ class Connection(asyncio.Protocol):
                 self.upper.data_received(plain)
 
     def _await_head(self) -> None:
-        """Give a request that begins so long to show its head."""
+        """Start the timeout for the head of a request."""
         self._break_silence()
         cycle = self.upper.cycle
         if self._deadline is None and (cycle is None or cycle.response_complete):

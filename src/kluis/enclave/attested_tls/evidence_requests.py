@@ -1,7 +1,7 @@
-"""An ASGI application around another: answers requests for evidence, bounds bodies, names the peer.
+"""ASGI middleware that answers requests for evidence, limits bodies, and identifies the peer.
 
-Each connection gets one of its own, so what is answered is of that connection. The application finds the
-peer in ``scope["extensions"]["kluis.peer"]``; :func:`attested_peer` is the dependency that asks for it.
+Each connection has its own instance, so its answers are bound to that connection. The application finds the
+peer in ``scope["extensions"]["kluis.peer"]``; :func:`attested_peer` is the dependency that reads it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kluis.formats.kluis.attested_tls import MAX_ANSWER_BYTES, MAX_QUESTION_BYTE
 try:
     from starlette.requests import HTTPConnection
 except ModuleNotFoundError:  # the application is of another framework
-    HTTPConnection = Any  # type: ignore[assignment,misc]  # then nobody asks for its type
+    HTTPConnection = Any  # type: ignore[assignment,misc]  # then its type is not used
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -32,20 +32,22 @@ SAID_TWICE: Final = "body: want its length said once, got content-length and tra
 
 
 def attested_peer(connection: HTTPConnection) -> AttestationResult:
-    """The judgement of the client's evidence: FastAPI's ``Depends``; Starlette's handlers call it.
+    """The judgement of the client's evidence: for FastAPI's ``Depends``; Starlette's handlers call it.
 
     Args:
-        connection: anything with an ASGI ``scope``, as ``starlette.requests.Request``.
+        connection: anything with an ASGI ``scope``, such as ``starlette.requests.Request``.
 
     Raises:
-        starlette.exceptions.HTTPException: 403, the client presented no evidence that held, or too long ago.
+        starlette.exceptions.HTTPException: 403, the client presented no valid evidence, or did so too long
+            ago.
     """
     peer = connection.scope.get("extensions", {}).get(PEER)
-    if isinstance(peer, Peer) and (result := peer.result) is not None:  # asked once: it ends at any moment
+    # read once: it can expire at any moment
+    if isinstance(peer, Peer) and (result := peer.result) is not None:
         return result
     from starlette.exceptions import HTTPException
 
-    # A client that believes this end for longer would be refused on the connection that it keeps.
+    # Otherwise a client that trusts this end for longer would be refused on a connection that it keeps.
     raise HTTPException(
         403,
         "this needs a client that has attested itself, and not too long ago",
@@ -54,15 +56,15 @@ def attested_peer(connection: HTTPConnection) -> AttestationResult:
 
 
 class EvidenceRequests:
-    """One connection's application.
+    """The middleware of one connection.
 
     Args:
-        inner: the application, reached by everything but requests for evidence.
-        peer: the connection.
-        judge: of clients that attest themselves; None: no client is asked to.
+        inner: the application, which gets all other requests.
+        peer: the other end of the connection.
+        judge: of clients that attest themselves; None: clients are not attested.
         max_body_bytes: of a request.
         stall_seconds: for the next piece of a body.
-        slowest_body: bytes a second that one comes at, over all the time beyond ``stall_seconds``.
+        slowest_body: minimum bytes a second of a body, over the time beyond ``stall_seconds``.
     """
 
     def __init__(
@@ -91,7 +93,7 @@ class EvidenceRequests:
             await _answer(send, 505, got, (b"connection", b"close"))
             return
         if b"transfer-encoding" in headers and b"content-length" in headers:
-            # RFC 9112, "Message Body Length": somebody before may have read another end of this request.
+            # RFC 9112, "Message Body Length": an intermediary may have read another end of this request.
             await _answer(send, 400, fault("malformed", SAID_TWICE), (b"connection", b"close"))
             return
         if scope["path"] == PATH:
@@ -134,12 +136,12 @@ class EvidenceRequests:
 
 
 class RefusedBody(Exception):
-    """The body goes on beyond its bound, or does not go on; who gets this lets it pass, to be answered above.
+    """The body exceeds its limit, or stalls; do not catch it, so that the middleware can answer.
 
     Attributes:
         status: of the answer.
-        code: of the error in it.
-        message: likewise.
+        code: of the answer's error.
+        message: of the answer's error.
     """
 
     def __init__(self, status: int, code: str, message: str) -> None:
@@ -150,7 +152,7 @@ class RefusedBody(Exception):
 
 
 class _Bounded:
-    """Counts a request's body, waits for it so long, and notes whether its answer has begun."""
+    """Counts a request's body, limits its time, and records whether its answer has begun."""
 
     def __init__(self, receive: Receive, send: Send, most: int, stall_seconds: float, slowest: int) -> None:
         self._receive = receive
@@ -181,7 +183,7 @@ class _Bounded:
         return message
 
     def _patience(self) -> float | None:
-        """Seconds to wait for the next piece: none are too many for the connection's end, after the last."""
+        """Seconds to wait for the next piece; no limit for the end of the connection, after the last one."""
         if self._whole:
             return None
         earned = (self._most - self._left) / self._slowest

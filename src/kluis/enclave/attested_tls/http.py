@@ -1,4 +1,4 @@
-"""HTTP/1.1 inside: uvicorn's, over h11; what is no HTTP is refused in the shape of every other refusal.
+"""HTTP/1.1 inside: uvicorn's, over h11; refusals of malformed HTTP have the form of all other refusals.
 
 Spec: RFC 9112; RFC 9110, "Status Codes".
 """
@@ -20,17 +20,17 @@ from kluis.formats.encoding import jcs
 
 MOST_HEAD: Final = 16 << 10
 MOST_HEADERS: Final = 100
-"""Fields of a head, and of a trailer."""
+"""Fields in a head, and in a trailer."""
 FRAMING_EACH: Final = 16
-"""Bytes of chunk sizes and line ends that come with each byte of a body, at most, beyond a head's worth."""
+"""Bytes of chunk sizes and line ends allowed for each byte of a body, beyond a head's worth."""
 MOST_MESSAGE: Final = 200
-# Scheme, authority, and what an origin-form has; RFC 3986, "Syntax Components".
+# Scheme, authority, and the rest of the origin form; RFC 3986, "Syntax Components".
 ABSOLUTE: Final = re.compile(rb"https?://([^/?#@]+)([/?].*)?", re.IGNORECASE | re.DOTALL)
 CODES: Final = {431: "too_large", 501: "unsupported"}
 
 
 def fault(code: str, message: str) -> bytes:
-    """The body of a refusal: JSON, as the clients of our services read it."""
+    """The body of a refusal: JSON, in the form that our services' clients read."""
     return jcs.dumps({"error": {"code": code, "message": message}})
 
 
@@ -49,10 +49,10 @@ class Http(H11Protocol):
         self.conn = self._events
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP/1.1, and close: where it ends, and another request begins, nobody knows."""
+        """Refuse malformed HTTP/1.1, and close: the start of the next request cannot be determined."""
         cycle: Any = self.cycle
         if cycle is not None and not cycle.response_complete:
-            cycle.disconnected = True  # whoever answers it now speaks to nobody
+            cycle.disconnected = True  # an answer sent now has no receiver
             cycle.message_event.set()
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             error = sys.exception()
@@ -78,13 +78,14 @@ class Http(H11Protocol):
 
 
 class _Events(h11.Connection):
-    """A client's events, each request as one to an origin server.
+    """A client's events, each request in the form for an origin server.
 
     Attributes:
         method: of the last request.
 
-    h11 bounds what it waits for, and not what came whole at once. So what each event took of its buffer is
-    counted here: a head, and all of a body that is not its data, as chunk sizes, extensions and trailers are.
+    h11 limits what it waits for, but not what arrived completely at once. So the bytes that each event took
+    from its buffer are counted here: a head, and everything in a body that is not data, such as chunk sizes,
+    extensions and trailers.
     """
 
     def __init__(self, role: type[h11.CLIENT] | type[h11.SERVER], most_head: int) -> None:
@@ -94,10 +95,10 @@ class _Events(h11.Connection):
         self._framing_left = 0
 
     def next_event(self) -> Any:
-        """The next one; a target in absolute form is read as its host and its path.
+        """Return the next event; a target in absolute form is split into host and path.
 
         Raises:
-            h11.RemoteProtocolError: it is not HTTP/1.1, or larger than the limits.
+            h11.RemoteProtocolError: not HTTP/1.1, or above the limits.
         """
         held = len(self._receive_buffer)
         event = super().next_event()
@@ -115,7 +116,7 @@ class _Events(h11.Connection):
             if isinstance(event, h11.EndOfMessage):
                 _hold_count(event.headers)
         if isinstance(event, h11.Request) and (absolute := ABSOLUTE.fullmatch(event.target)):
-            # RFC 9112, "absolute-form": what the Host header says besides is not looked at.
+            # RFC 9112, "absolute-form": a Host header is ignored.
             others = [(name, value) for name, value in event.headers if name != b"host"]
             host, rest = absolute[1], absolute[2] or b""
             return h11.Request(

@@ -1,9 +1,8 @@
-"""Attested TLS at either end: make evidence of this end of a connection, judge evidence of the other.
+"""Make evidence of this end of an attested TLS connection, and judge the other end's.
 
-The evidence of an end is bound to its connection by the exporter, so evidence that a relay forwards
-from another connection is refused. A host cannot ask for it: what a host, or an application, has quoted
-carries the purposes ``cli`` and ``app``, and this one is ``channel``.
-Spec: :mod:`kluis.formats.kluis.attested_tls`.
+The exporter binds an end's evidence to its connection, so evidence that a relay forwards from another
+connection is refused. A host cannot request it: evidence for a host or an application has the purposes
+``cli`` and ``app``, and this one is ``channel``. Spec: :mod:`kluis.formats.kluis.attested_tls`.
 """
 
 from __future__ import annotations
@@ -28,18 +27,17 @@ from kluis.formats.kluis.runtime_data import Purpose
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Judge:
-    """What one end wants of the other.
+    """One end's requirements on the other.
 
     Args:
-        policy: its binding has the purpose ``channel`` and asks for a nonce.
-        standing: for each connection, the roots trusted, the collateral in hand and the time; inside an
-            enclave the clock is the host's word, and how old collateral may be rests on it.
-        believed_seconds: how long the other end is believed on one connection, 0 or more. What was current
-            when it was judged may be revoked since: a client of ours then makes another connection, and has
-            that judged.
+        policy: its binding has the purpose ``channel`` and requires a nonce.
+        standing: returns the trusted roots, the available collateral and the time, for each connection.
+            Inside an enclave the time comes from the host, and the allowed age of collateral depends on it.
+        believed_seconds: how long the other end is trusted on one connection, 0 or more. Something may have
+            been revoked since the judgement: then our client opens another connection, and judges that one.
 
     Raises:
-        UsageError: the policy is for evidence of another purpose, or the time is none.
+        UsageError: the policy is for evidence of another purpose, or the time is invalid.
     """
 
     policy: Policy
@@ -56,21 +54,21 @@ class Judge:
             )
         if not binding.nonce:
             raise UsageError("policy.binding.nonce: want true, got false", hint="attested TLS makes its own")
-        if not self.believed_seconds >= 0:  # which no number that is none is
+        if not self.believed_seconds >= 0:  # also refuses NaN
             raise UsageError(f"believed_seconds: want 0 or more, got {self.believed_seconds}")
 
     def judge(self, answer: Answer, link: Link, nonce: bytes) -> AttestationResult:
-        """Judge what the other end of ``link`` answered.
+        """Judge the answer of the other end of ``link``.
 
         1. The evidence is authentic.
-        2. It is what the policy wants, over ``nonce``, for the purpose ``channel``.
-        3. It was made for this connection: the exporters are one.
-        4. It was made by the other end of it, and is not this end's own, handed back.
+        2. It meets the policy, over ``nonce``, for the purpose ``channel``.
+        3. It was made for this connection: the exporters are equal.
+        4. It was made by the other end of it, and is not this end's own, sent back.
 
         Raises:
             AuthenticityError, FreshnessError, FormatError: it is not authentic.
-            PolicyError, FreshnessError: a rule failed; names each.
-            AuthenticityError: of another connection (``channel_exporter``), or role (``channel_role``).
+            PolicyError, FreshnessError: a rule failed; lists each.
+            AuthenticityError: for another connection (``channel_exporter``), or role (``channel_role``).
         """
         anchors, collateral, now = self.standing()
         verified = evidence.verify(answer.quote, anchors=anchors, collateral=collateral, now=now)  # 1
@@ -98,7 +96,7 @@ class Judge:
 
 
 class Peer:
-    """What is known of the client at the other end of one connection.
+    """The state of the client's attestation on one connection.
 
     Attributes:
         link: the connection, at this end.
@@ -112,11 +110,11 @@ class Peer:
 
     @property
     def result(self) -> AttestationResult | None:
-        """The judgement of its evidence; None unless some that held came, and not too long ago."""
+        """The judgement of its evidence; None unless valid evidence arrived, and not too long ago."""
         return self._result if elapsed() < self._until else None
 
     def challenge(self) -> bytes:
-        """A new nonce for the client's evidence; the one before is void."""
+        """A new nonce for the client's evidence; the previous one is void."""
         self._challenge = os.urandom(NONCE_BYTES)
         return self._challenge
 
@@ -125,23 +123,24 @@ class Peer:
 
         Raises:
             UsageError: there is no challenge.
-            KluisError: as :meth:`Judge.judge`.
+            KluisError: as for :meth:`Judge.judge`.
         """
         nonce, self._challenge, self._result = self._challenge, None, None
         if nonce is None:
             raise UsageError("evidence: want a challenge first, got none", hint="ask this server for its own")
         self._result = judge.judge(answer, self.link, nonce)
-        # A client that believes this end as long, and asked before it was asked, comes anew before.
+        # A client that trusts this end for the same time, and requested evidence first, reconnects before
+        # this expires.
         self._until = elapsed() + judge.believed_seconds + LEEWAY_SECONDS
 
 
 LEEWAY_SECONDS: Final = 60.0
-# Linux alone has a clock that goes on while the machine sleeps.
+# Only Linux has a clock that continues while the machine sleeps.
 _CLOCK: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def elapsed() -> float:
-    """Seconds since some moment, those that the machine slept among them: a judgement ages meanwhile."""
+    """Seconds since some moment, including time the machine slept: a judgement ages meanwhile."""
     return time.clock_gettime(_CLOCK)
 
 
@@ -151,7 +150,7 @@ def attest_self(link: Link, nonce: bytes, challenge: bytes = b"") -> Answer:
     Args:
         link: its handshake is done.
         nonce: the other end's, 32 bytes.
-        challenge: this end's own, for the other's evidence.
+        challenge: this end's own, for the other end's evidence.
     """
     binding = Binding(link.role, link.exporter())
     made = channel_evidence(nonce, binding.encode())

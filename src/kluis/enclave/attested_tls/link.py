@@ -1,14 +1,14 @@
-"""TLS 1.3 without a socket: ciphertext in, plain bytes out, and the connection's exporter.
+"""TLS 1.3 without a socket: ciphertext in, plaintext out, and the connection's exporter.
 
-Over pyOpenSSL, because Python's own ``ssl`` has no exporter; never with a Python callback, which would
-need writable code (an enclave has none). The certificate is made here and says nothing, unless the host
-has an authority of its own sign one for the same key, for clients that look for a name: whoever wants to
-know the other end asks it for evidence. No session is resumed and nothing is sent early.
-Spec: RFC 8446; RFC 9266.
+It uses pyOpenSSL, because Python's own ``ssl`` has no exporter; never with a Python callback, which would
+need writable code (an enclave has none). The certificate is generated here and proves nothing. The host's
+authority may sign another for the same key, for clients that check a server's name; to authenticate the other
+end, request evidence. Sessions are not resumed and there is no early data. Spec: RFC 8446; RFC 9266.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -20,17 +20,18 @@ from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 
 from kluis.enclave.attested_tls.certificates import chain_of
+from kluis.enclave.attested_tls.client_certificates import accept_any_certificate
 from kluis.errors import AuthenticityError, UsageError
 from kluis.formats.kluis.attested_tls import EXPORTER_BYTES, LABEL, Role
 
 CHUNK: Final = 64 * 1024
-# Of no meaning, and without a clock: RFC 5280 section 4.1.2.5, "no well-defined expiration date".
+# Without meaning, and without a clock: RFC 5280 section 4.1.2.5, "no well-defined expiration date".
 BEGIN: Final = datetime(2026, 1, 1, tzinfo=UTC)
 END: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
 def make_certificate() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    """A new P-256 key and a certificate that it signed itself."""
+    """A new P-256 key and its self-signed certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Kluis enclave (ask it for evidence)")])
     certificate = (
@@ -47,10 +48,10 @@ def make_certificate() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
 
 
 class ServerKey:
-    """A server's key, made here, and the certificate that it shows for it.
+    """A server's key, generated here, and its certificate.
 
     Attributes:
-        context: a server's settings; another one once a certificate was adopted.
+        context: a server's settings; replaced when a certificate is adopted.
     """
 
     def __init__(self) -> None:
@@ -58,39 +59,61 @@ class ServerKey:
         self.context = self._settings([certificate])
 
     def request(self) -> bytes:
-        """A request for a certificate of this key: PKCS#10, PEM; the authority says for which names."""
+        """A request for a certificate of this key: PKCS#10, PEM; the authority chooses the names."""
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Kluis enclave")])
         made = x509.CertificateSigningRequestBuilder().subject_name(name).sign(self._key, hashes.SHA256())
         return made.public_bytes(Encoding.PEM)
 
     def adopt(self, chain: bytes) -> None:
-        """Show ``chain`` to clients from now on; connections that are open keep what they have.
+        """Use ``chain`` for new connections; existing ones keep theirs.
 
         Args:
-            chain: PEM, this key's certificate first, its issuers after it.
+            chain: PEM, this key's certificate first, followed by its issuers.
 
         Raises:
-            FormatError: it is no chain of certificates.
+            FormatError: not a chain of certificates.
             UsageError: its first certificate is for another key.
         """
         self.context = self._settings(chain_of(chain, self._key.public_key(), "enclave"))
 
     def _settings(self, chain: list[x509.Certificate]) -> SSL.Context:
-        context = _only_1_3(SSL.Context(SSL.TLS_SERVER_METHOD))
-        context.use_certificate(chain[0])
-        for issuer in chain[1:]:
-            context.add_extra_chain_cert(issuer)
-        context.use_privatekey(self._key)
-        return context
+        return server_context(self._key, chain)
+
+
+def server_context(
+    key: ec.EllipticCurvePrivateKey, chain: Sequence[x509.Certificate], *, ask_clients: bool = False
+) -> SSL.Context:
+    """A server's settings.
+
+    Args:
+        key: of its TLS.
+        chain: its certificate first, its issuers after it.
+        ask_clients: whether a client is asked for a certificate. One that sends none is let in, and so is any
+            certificate whose key the client proves to have: :meth:`Link.client_certificates` returns it, and
+            nothing of it is verified.
+    """
+    context = _only_1_3(SSL.Context(SSL.TLS_SERVER_METHOD))
+    context.use_certificate(chain[0])
+    for issuer in chain[1:]:
+        context.add_extra_chain_cert(issuer)
+    context.use_privatekey(key)
+    if ask_clients:
+        accept_any_certificate(context)
+    return context
 
 
 def client_context() -> SSL.Context:
-    """A client's settings; the certificate is not looked at, the evidence is."""
+    """A client's settings; the certificate is ignored, and the evidence is judged instead."""
     return _only_1_3(SSL.Context(SSL.TLS_CLIENT_METHOD))
 
 
 class Link:
     """One end of one connection.
+
+    Attributes:
+        role: which end.
+        established: whether the handshake is done.
+        asks_clients: whether a server asks its client for a certificate.
 
     Args:
         context: shared by every connection of this end.
@@ -101,19 +124,20 @@ class Link:
         self.role = role
         self.established = False
         self._connection = SSL.Connection(context, None)
+        self.asks_clients = role is Role.SERVER and context.get_verify_mode() != SSL.VERIFY_NONE
         if role is Role.SERVER:
             self._connection.set_accept_state()
         else:
             self._connection.set_connect_state()
 
     def handshake(self) -> bool:
-        """Go on with the handshake, as far as what was fed allows.
+        """Continue the handshake, as far as the input allows.
 
         Returns:
             Whether it is done.
 
         Raises:
-            AuthenticityError: what came is no TLS 1.3 handshake.
+            AuthenticityError: the input is not a TLS 1.3 handshake.
         """
         if not self.established:
             try:
@@ -126,13 +150,13 @@ class Link:
         return True
 
     def feed(self, ciphertext: bytes) -> None:
-        """Take what came from the other end."""
+        """Process input from the other end."""
         view = memoryview(ciphertext)
         while view:
             view = view[self._connection.bio_write(bytes(view[:CHUNK])) :]
 
     def pending(self) -> bytes:
-        """What is to be sent to the other end now; empty if there is nothing."""
+        """The output for the other end; empty if there is none."""
         parts = []
         while True:
             try:
@@ -141,10 +165,10 @@ class Link:
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def read(self) -> bytes | None:
-        """The next plain bytes; empty when more must be fed first, None once the other end has closed.
+        """The next plaintext; empty if more input is needed, None once the other end has closed.
 
         Raises:
-            AuthenticityError: a record does not open.
+            AuthenticityError: a record cannot be decrypted.
         """
         try:
             return self._connection.recv(CHUNK)
@@ -156,20 +180,31 @@ class Link:
             raise AuthenticityError(f"TLS record: {_reason(error)}", code="tls") from None
 
     def write(self, plain: bytes) -> None:
-        """Seal plain bytes; :meth:`pending` has the records."""
+        """Encrypt plaintext; :meth:`pending` returns the records."""
         if plain:
             self._connection.sendall(plain)
 
     def close(self) -> None:
-        """Say goodbye; :meth:`pending` has the alert."""
+        """Close the connection; :meth:`pending` returns the alert."""
         if self.established:
             try:
                 self._connection.shutdown()
             except SSL.Error:
                 return
 
+    def client_certificates(self) -> tuple[x509.Certificate, ...]:
+        """What a client that was asked for a certificate sent: its own first; empty if it sent none.
+
+        The client has the first one's key. Nothing else is verified: not who signed it, nor its dates.
+        """
+        first = self._connection.get_peer_certificate(as_cryptography=True)
+        if first is None:
+            return ()
+        rest = self._connection.get_peer_cert_chain(as_cryptography=True) or ()
+        return (first, *(one for one in rest if one != first))
+
     def exporter(self) -> bytes:
-        """What only the two ends of this connection know: 32 bytes.
+        """The exporter, which only the two ends of this connection have: 32 bytes.
 
         Raises:
             UsageError: the handshake is not done.
@@ -188,7 +223,7 @@ def _only_1_3(context: SSL.Context) -> SSL.Context:
 
 
 def _reason(error: SSL.Error) -> str:
-    """OpenSSL's words, which carry nothing of what was sent."""
+    """OpenSSL's error text, which contains no transmitted data."""
     reason = error.args[0] if error.args else None
     if isinstance(reason, list) and reason:
         return str(reason[0][-1])

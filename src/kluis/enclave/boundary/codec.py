@@ -1,8 +1,8 @@
-"""One function's side of the boundary: its calls and results, to frames and back, typed and bounded.
+"""Encode and decode one function's calls and results, typed and bounded.
 
-Both sides use this: inside it is made from the application's hints, outside from ``interface.json``.
-What arrives is decoded straight into the hinted types; nothing of another type, with an item more or
-less, or past a bound gets through.
+Both sides use this: inside it is built from the application's hints, outside from ``interface.json``. Input
+is decoded directly into the hinted types. Values of another type, with an item more or less, or above a limit
+are refused.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ FileIndex = Annotated[int, msgspec.Meta(ge=0, lt=frames.MAX_FILES)]
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """The bounds of an enclave: bytes of an encoded message, and of a table."""
+    """The limits of an enclave: bytes of an encoded message, and of a table."""
 
     message_bytes: int
     table_bytes: int
 
 
 class Codec:
-    """Frames of one function.
+    """Encodes and decodes the frames of one function.
 
     Attributes:
-        frame: the type of its call frames, ``(call, arguments...)``; None if they carry tables.
-        read_result: reads a result frame, ``(call, p0)``; None if it is a table.
+        frame: the type of its call frames, ``(call, arguments...)``; None if they contain tables.
+        read_result: decodes a result frame, ``(call, p0)``; None if it is a table.
         returns_none: whether it has no result.
 
     Args:
         signature: with resolved hints.
         kind: the first item of its call frames.
         result_kind: the first item of its result frames.
-        limits: the enclave's bounds.
+        limits: of the enclave.
 
     Raises:
-        UsageError: msgspec cannot tell the types of a union apart on the wire.
+        UsageError: msgspec cannot distinguish the types of a union on the wire.
     """
 
     def __init__(self, signature: Signature, kind: int, result_kind: int, limits: Limits) -> None:
@@ -78,7 +78,7 @@ class Codec:
         self._result_check = _decoder(self.name, _frame(self.name, result_kind, [_by_reference(returns)]))
 
     def encode_plain(self, call: int, arguments: tuple[Any, ...]) -> frames.Frame:
-        """Write a call without tables and hold it against its types; errors as :meth:`check_call`'s."""
+        """Encode a call without tables and check its types; raises the errors of :meth:`check_call`."""
         if not arguments:
             return frames.encode_short((self._kind, call))
         frame = self._encode((self._kind, call, *arguments), self.name)
@@ -86,10 +86,10 @@ class Codec:
         return frame
 
     def encode_call(self, call: int, arguments: tuple[Any, ...]) -> tuple[frames.Frame, tuple[int, ...]]:
-        """Write a call.
+        """Encode a call.
 
         Returns:
-            The frame, and descriptors of its tables, which the caller closes.
+            The frame, and descriptors of its tables, which the caller must close.
 
         Raises:
             UsageError: an argument is of another type, or too large.
@@ -104,7 +104,7 @@ class Codec:
             raise
 
     def check_call(self, frame: frames.Frame) -> None:
-        """Hold a call that was just written against the types, before it is sent.
+        """Check an encoded call against the types, before it is sent.
 
         Raises:
             UsageError: names the argument, want and got.
@@ -115,7 +115,7 @@ class Codec:
             raise UsageError(self._explain_call(error), code="argument") from None
 
     def decode_call(self, parcel: frames.Parcel) -> tuple[Any, ...]:
-        """Read a call's arguments. The parcel's descriptors are closed, whatever happens.
+        """Decode a call's arguments. The parcel's descriptors are always closed.
 
         Raises:
             FormatError: names the argument, want and got.
@@ -131,9 +131,9 @@ class Codec:
             parcel.close()
 
     def encode_result(self, call: int, value: Any) -> tuple[frames.Frame, tuple[int, ...]]:
-        """Write a result, and hold it against its type: what was not declared does not leave.
+        """Encode a result, and check its type: undeclared values do not leave.
 
-        Returns and errors are those of :meth:`encode_call`.
+        Returns and raises the same as :meth:`encode_call`.
         """
         what = f"{self.name} result"
         files: tuple[int, ...] = ()
@@ -152,7 +152,7 @@ class Codec:
         return frame, files
 
     def decode_result(self, parcel: frames.Parcel) -> Any:
-        """Read a result. The parcel's descriptors are closed, whatever happens.
+        """Decode a result. The parcel's descriptors are always closed.
 
         Raises:
             FormatError: want and got.
@@ -226,11 +226,11 @@ class Codec:
 
 
 def explain(error: Exception, what: str, items: Sequence[str]) -> str:
-    """Say what msgspec found, as ``what.item: want X, got Y``.
+    """Rewrite msgspec's error as ``what.item: want X, got Y``.
 
     Args:
-        error: msgspec's.
-        what: the function.
+        error: from msgspec.
+        what: name of the function.
         items: the names of the frame's items, in order.
     """
     if isinstance(error, RecursionError):
@@ -257,7 +257,7 @@ def close(files: Sequence[int]) -> None:
 
 
 def _by_reference(hint: Any) -> Any:
-    """Stand-in for a hint where values are only looked at: long bytes are not copied."""
+    """A replacement for a hint where values are only inspected: long bytes are not copied."""
     return memoryview if hint is bytes else hint
 
 

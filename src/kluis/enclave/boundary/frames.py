@@ -1,6 +1,6 @@
-"""Frames: how calls travel between host and enclave, on two SOCK_SEQPACKET sockets.
+"""Frames: the messages of calls between host and enclave, on two SOCK_SEQPACKET sockets.
 
-A frame is one MessagePack array. Its first item says what it is, its second whose it is:
+A frame is one MessagePack array. Its first item is its kind, its second the id of its call:
 
 | to the enclave                     | to the host                                           |
 |------------------------------------|-------------------------------------------------------|
@@ -10,12 +10,12 @@ A frame is one MessagePack array. Its first item says what it is, its second who
 | ``[-3, call]`` cancel              | ``[2, 0, interface digest]`` ready                    |
 | ``[-4, call, nonce, app_data]``    | ``[3, 0, type, message, traceback]`` will not start   |
 
-The *calls* socket carries one call at a time to one waiting thread, and every answer; it never
-carries descriptors. The *control* socket carries whatever else the host sends: calls beside a running
-one, answers to ocalls, cancellations, and frames with descriptors. A frame of more than ``INLINE``
-bytes is put into a sealed memory file, and ``LARGE`` and the call's id are sent in its place; the file
-comes first among the descriptors, tables after it. To the host such a frame goes on the control
-socket, and the byte ``LARGE`` on the calls socket says that it is there.
+The *calls* socket carries one call at a time to one waiting thread, and every answer; it never carries
+descriptors. The *control* socket carries everything else from the host: concurrent calls, answers to ocalls,
+cancellations, and frames with descriptors. A frame of more than ``INLINE`` bytes is put into a sealed memory
+file, and ``LARGE`` and the call's id are sent instead; the file comes first among the descriptors, followed
+by tables. To the host such a frame goes on the control socket, and the byte ``LARGE`` on the calls socket
+announces it.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ Frame: TypeAlias = bytes | bytearray
 
 _encoder = msgspec.msgpack.Encoder()
 encode_short = _encoder.encode
-"""Encode what surely takes less than 32 bytes."""
+"""Encode a frame known to be less than 32 bytes."""
 
 
 def encode(items: object) -> bytearray:
     """Encode a frame.
 
-    Into a buffer of our own: msgspec 0.22's ``encode`` crashes the process where its buffer cannot grow.
+    Into an own buffer: msgspec 0.22's ``encode`` crashes the process if its buffer cannot grow.
     """
     buffer = bytearray(128)
     _encoder.encode_into(items, buffer)
@@ -64,7 +64,7 @@ def encode(items: object) -> bytearray:
 
 
 class Head(msgspec.Struct, array_like=True, frozen=True):
-    """The first two items of any frame; the rest is not looked at."""
+    """The first two items of any frame; the rest is ignored."""
 
     kind: int
     id: int
@@ -74,7 +74,7 @@ head = msgspec.msgpack.Decoder(Head).decode
 
 
 class Raised(msgspec.Struct, array_like=True, tag=RAISED, tag_field="kind", forbid_unknown_fields=True):
-    """A call ended in an exception, of which the boundary lets this much out."""
+    """A call ended in an exception, reduced to what may leave the enclave."""
 
     id: int
     type: str
@@ -112,7 +112,7 @@ class OcallRaised(
 
 
 class Cancel(msgspec.Struct, array_like=True, tag=CANCEL, tag_field="kind", forbid_unknown_fields=True):
-    """The host takes a call back."""
+    """The host cancels a call."""
 
     id: int
 
@@ -120,7 +120,7 @@ class Cancel(msgspec.Struct, array_like=True, tag=CANCEL, tag_field="kind", forb
 class EvidenceRequest(
     msgspec.Struct, array_like=True, tag=EVIDENCE, tag_field="kind", forbid_unknown_fields=True
 ):
-    """The host asks for evidence with purpose ``cli``: nonce of 0..64 bytes, payload up to 128 KiB."""
+    """The host requests evidence with purpose ``cli``: nonce of 0..64 bytes, payload up to 128 KiB."""
 
     id: int
     nonce: bytes
@@ -128,13 +128,13 @@ class EvidenceRequest(
 
 
 class Parcel:
-    """A frame and the descriptors that came with it, which the receiver must close.
+    """A frame and its descriptors, which the receiver must close.
 
     Attributes:
         frame: encoded.
         files: descriptors.
-        held: arguments made of both, which are let go of after the answer: a mapped table's pages take
-            longer to give back than a small answer takes to arrive.
+        held: arguments decoded from both, which are released after the answer: unmapping a table takes longer
+            than sending a small answer.
     """
 
     __slots__ = ("files", "frame", "held")
@@ -145,7 +145,7 @@ class Parcel:
         self.held: object = None
 
     def close(self) -> None:
-        """Close the descriptors; once is enough."""
+        """Close the descriptors; safe to repeat."""
         files, self.files = self.files, ()
         for descriptor in files:
             os.close(descriptor)
@@ -155,7 +155,7 @@ class LostFrame(FormatError):
     """A frame that cannot be opened.
 
     Attributes:
-        call: whose it was, as its sender says, or 0.
+        call: its id as stated by the sender, or 0.
     """
 
     def __init__(self, parcel: Parcel, problem: str) -> None:
@@ -168,16 +168,16 @@ class LostFrame(FormatError):
 
 
 def send_parcel(sock: socket.socket, call: int, frame: Frame, files: Sequence[int] = ()) -> None:
-    """Send a frame of any size, with descriptors that stay the caller's.
+    """Send a frame of any size, with descriptors that the caller keeps.
 
     Args:
         sock: a control socket.
-        call: whose frame it is, for a receiver who cannot open it.
+        call: its id, for a receiver that cannot open the frame.
         frame: encoded.
         files: of its tables.
 
     Raises:
-        OSError: the other side is gone, or no memory file can be made.
+        OSError: the other side has closed, or no memory file can be created.
     """
     if len(frame) <= INLINE:
         _send(sock, frame, files)
@@ -194,7 +194,7 @@ def receive_parcel(sock: socket.socket, max_bytes: int, flags: int = 0) -> Parce
 
     Args:
         sock: a control socket.
-        max_bytes: the largest frame that is accepted.
+        max_bytes: the largest accepted frame.
         flags: MSG_DONTWAIT, or 0.
 
     Returns:
@@ -202,7 +202,7 @@ def receive_parcel(sock: socket.socket, max_bytes: int, flags: int = 0) -> Parce
 
     Raises:
         LostFrame: too large, cut short, or its memory file is not sealed; the descriptors are closed.
-        OSError: the other side is gone.
+        OSError: the other side has closed.
     """
     parcel = receive_sealed(sock, flags)
     if parcel is None:
@@ -216,7 +216,7 @@ def receive_parcel(sock: socket.socket, max_bytes: int, flags: int = 0) -> Parce
 
 
 def receive_sealed(sock: socket.socket, flags: int = 0) -> Parcel | None:
-    """Receive what was sent, and look into no memory file yet; errors as :func:`receive_parcel`'s."""
+    """Receive a frame without opening a memory file; raises the errors of :func:`receive_parcel`."""
     data, ancillary, message_flags, _ = sock.recvmsg(INLINE, ANCILLARY, flags | socket.MSG_CMSG_CLOEXEC)
     if not data and not ancillary:
         return None
@@ -235,11 +235,11 @@ def receive_sealed(sock: socket.socket, flags: int = 0) -> Parcel | None:
 
 
 def open_parcel(parcel: Parcel, max_bytes: int) -> None:
-    """Put the content of its memory file in a frame's place, if that is what was sent.
+    """Replace a frame by the content of its memory file, if it has one.
 
     Raises:
         LostFrame: the file is missing, not sealed or too large.
-        MemoryError: there is no room for it now; it may be tried again.
+        MemoryError: there is not enough memory now; a retry may succeed.
     """
     if parcel.frame[:1] != LARGE:
         return

@@ -1,8 +1,8 @@
-"""The interface: every function that crosses the boundary, with its types and bounds, as one document.
+"""The interface document: every function that crosses the boundary, with its types and limits.
 
-``interface.json`` is generated from the type hints, kept in the image and measured. The runtime makes
-it again from the code it loaded and refuses to start on a difference, so what was reviewed is what
-runs; the host builds its side from the document alone. docs/guides/develop.md has the types.
+``interface.json`` is generated from the type hints, and is part of the image and its measurement. The runtime
+generates it again from the loaded code and refuses to start on a difference, so the reviewed interface is the
+one that runs. The host builds its side only from the document. docs/guides/develop.md has the types.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RESERVED = frozenset({
     "attest", "call", "close", "debug", "evidence", "identity", "image_id", "interface", "kill",
     "launch_configuration", "level", "ocall", "pid", "submit", "within",
 })  # fmt: skip
-"""Names that the host's proxy has for itself."""
+"""Names used by the host's proxy itself."""
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -34,7 +34,7 @@ class Parameter(msgspec.Struct, frozen=True):
 
 
 class Signature(msgspec.Struct, frozen=True):
-    """What crosses for one function.
+    """The interface of one function.
 
     Attributes:
         name: the function's own name.
@@ -42,7 +42,7 @@ class Signature(msgspec.Struct, frozen=True):
         returns: the resolved hint of the result.
         raises: exception classes whose messages may leave the enclave.
         doc: the first line of the docstring.
-        timeout_seconds: how long an ocall may take; None is for ever.
+        timeout_seconds: of an ocall; None means no timeout.
     """
 
     name: str
@@ -102,7 +102,7 @@ def describe(
     ecalls: typing.Iterable[Signature],
     ocalls: typing.Iterable[Signature],
 ) -> dict[str, Any]:
-    """Make the interface document of an enclave.
+    """Generate the interface document of an enclave.
 
     Raises:
         UsageError: a type cannot cross the boundary.
@@ -128,15 +128,15 @@ def check(signature: Signature) -> None:
     """Refuse a signature with a type that cannot cross the boundary.
 
     Raises:
-        UsageError: which type, and where.
+        UsageError: names the type and its place.
     """
     _call(signature, Schemas())
 
 
 def encode(interface: dict[str, Any]) -> bytes:
-    """Write the document as the image holds and measures it: canonical JSON (RFC 8785).
+    """Write the document in the image's form: canonical JSON (RFC 8785).
 
-    msgspec sorts keys as UTF-8 and RFC 8785 as UTF-16; they agree up to U+FFFF, past which no name goes.
+    msgspec sorts keys as UTF-8 and RFC 8785 as UTF-16; these agree up to U+FFFF, which no name exceeds.
     """
     return msgspec.json.encode(interface, order="sorted")
 

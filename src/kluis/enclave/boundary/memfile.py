@@ -1,8 +1,8 @@
-"""Memory files: what is too large for a frame, or a table, crosses in one, sealed before it is read.
+"""Memory files: large frames, and tables, cross the boundary in one, sealed before it is read.
 
-Whoever receives one checks the seals first. With write, shrink, grow and seal in force nobody, the
-sender included, can change a byte or cut the file under the reader's feet, so it is mapped and not
-copied. Spec: fcntl(2) "File Sealing", memfd_create(2).
+The receiver checks the seals first. With write, shrink, grow and seal set, nobody, not even the sender, can
+change a byte or truncate the file while it is read, so it is mapped and not copied. Spec: fcntl(2) "File
+Sealing", memfd_create(2).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kluis.enclave.boundary.table import Table
 from kluis.errors import FormatError
 
 if TYPE_CHECKING:
-    # Python 3.12 has it; the checker, which reads for 3.11, need not.
+    # Python 3.12 has it; the type checker, which checks for 3.11, does not.
     from collections.abc import Buffer  # type: ignore[attr-defined,unused-ignore]  # since 3.12
 
     import pyarrow as pa
@@ -27,7 +27,7 @@ def of_bytes(data: bytes | bytearray | memoryview) -> int:
     """Put ``data`` into a sealed memory file.
 
     Returns:
-        A descriptor that the caller closes.
+        A descriptor that the caller must close.
     """
     descriptor = _create()
     try:
@@ -43,7 +43,7 @@ def of_table(table: Table) -> int:
     """Put a table into a sealed memory file, as an Arrow IPC stream.
 
     Returns:
-        A descriptor that the caller closes.
+        A descriptor that the caller must close.
     """
     import pyarrow as pa
 
@@ -60,12 +60,12 @@ def of_table(table: Table) -> int:
 
 
 def map_bytes(descriptor: int, max_bytes: int, what: str) -> memoryview:
-    """Map a memory file, once its seals are seen.
+    """Map a memory file, after checking its seals.
 
     Args:
-        descriptor: stays the caller's, who may close it at once.
-        max_bytes: the largest file that is accepted.
-        what: names it in errors.
+        descriptor: owned by the caller, who may close it at once.
+        max_bytes: the largest accepted file.
+        what: name for errors.
 
     Raises:
         FormatError: not a memory file, not sealed, empty or too large.
@@ -99,15 +99,15 @@ def _check_seals(descriptor: int, what: str) -> None:
 
 
 def map_table(descriptor: int, max_bytes: int, what: str) -> Table:
-    """Map a table and validate it whole: offsets, lengths, UTF-8 and dictionary indices.
+    """Map a table and validate it completely: offsets, lengths, UTF-8 and dictionary indices.
 
     Args:
-        descriptor: stays the caller's, who may close it at once.
-        max_bytes: the largest file that is accepted.
-        what: names it in errors.
+        descriptor: owned by the caller, who may close it at once.
+        max_bytes: the largest accepted file.
+        what: name for errors.
 
     Raises:
-        FormatError: the file as in :func:`map_bytes`; or it holds no valid table.
+        FormatError: the file, as for :func:`map_bytes`; or it contains no valid table.
     """
     import pyarrow as pa
 
@@ -132,7 +132,7 @@ def _read_stream(data: memoryview, what: str) -> pa.Table:
 
 
 def write_all(descriptor: int, data: Any) -> int:
-    """Write all of ``data``, whatever write(2) takes at a time."""
+    """Write all of ``data``, however many bytes write(2) accepts at a time."""
     view = memoryview(data).cast("B")
     done = 0
     while done < len(view):
@@ -141,7 +141,7 @@ def write_all(descriptor: int, data: Any) -> int:
 
 
 class _Sink:
-    """The few methods that Arrow wants of a file it writes."""
+    """The few methods that Arrow needs of a file for writing."""
 
     closed = False
 
@@ -158,10 +158,10 @@ class _Sink:
         return self._position
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Does nothing: nothing is buffered."""
 
     def close(self) -> None:
-        """The descriptor is closed by whoever opened it."""
+        """Does nothing: the opener closes the descriptor."""
 
 
 def _create() -> int:

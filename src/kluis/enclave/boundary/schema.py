@@ -1,8 +1,8 @@
-"""Python types to the interface's own type language, and the few that may not cross.
+"""Convert Python types to the interface's type language, and refuse those that may not cross.
 
-A type is a JSON object: ``{"kind": "int", "ge": 0}``, ``{"kind": "list", "items": ...}``, or
-``{"ref": "Person"}`` with the class under the interface's ``types``. It says all that the boundary
-enforces, so that a reviewer reads there what the code inside will accept.
+A type is a JSON object: ``{"kind": "int", "ge": 0}``, ``{"kind": "list", "items": ...}``, or ``{"ref":
+"Person"}`` with the class under the interface's ``types``. It contains everything that the boundary enforces,
+so that a reviewer sees what the code inside accepts.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ Node = dict[str, Any]
 
 
 def is_table(hint: object) -> bool:
-    """Whether a hint is ``Table``, which travels as a memory file of its own."""
+    """Whether a hint is ``Table``, which travels as a separate memory file."""
     return hint is Table
 
 
 class Schemas:
-    """Turns hints into nodes, and collects the classes they name.
+    """Converts hints to nodes, and collects the classes they name.
 
     Attributes:
-        types: name to node, for every class met so far.
+        types: name to node, for every class seen so far.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Schemas:
 
         Args:
             hint: a resolved type hint.
-            where: names the place for the error, as ``mean_age.cohort``.
+            where: the place for the error, such as ``mean_age.cohort``.
 
         Raises:
             UsageError: the type cannot cross the boundary.
@@ -138,10 +138,10 @@ class Schemas:
 
 
 def check_name(name: object, where: str) -> None:
-    """Refuse what cannot be the name of a call, parameter, field or member.
+    """Refuse an invalid name of a call, parameter, field or member.
 
     Raises:
-        UsageError: says why.
+        UsageError: with the reason.
     """
     _refuse(name_problem(name), where)
 
@@ -158,19 +158,19 @@ def check_count(items: Sized, what: str, where: str) -> None:
 
 
 def json_default(value: object) -> bool:
-    """Whether a default can stand in the interface: None, bool, int, float or str."""
+    """Whether a default can be in the interface: None, bool, int, float or str."""
     return value is None or type(value) in {bool, int, float, str}
 
 
 def write_value(value: Any) -> Any:
-    """Write a default or bound for canonical JSON, which has no floats and no long integers."""
+    """Convert a default or limit for canonical JSON, which has no floats and no long integers."""
     if type(value) is float or (type(value) is int and abs(value) > MAX_INTEGER):
         return {type(value).__name__: repr(value)}
     return value
 
 
 def read_value(value: Any) -> Any:
-    """Read what :func:`write_value` wrote."""
+    """Convert the output of :func:`write_value` back."""
     match value:
         case {"float": str(text)}:
             return float(text)
@@ -200,7 +200,7 @@ def _enum(cls: Any, where: str) -> Node:
 
 
 MAX_INTEGER = (1 << 53) - 1
-"""The largest integer that every reader of JSON holds. Spec: RFC 8785, appendix D."""
+"""The largest integer that every JSON parser represents exactly. Spec: RFC 8785, appendix D."""
 
 BOUNDS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern", "tz")
 

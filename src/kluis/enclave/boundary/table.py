@@ -1,7 +1,7 @@
 """Table: Arrow data that crosses the boundary in a memory file, mapped and not copied.
 
-Arrow itself (pyarrow) is loaded only when a table is made or met. Spec: Arrow Columnar Format,
-"IPC Streaming Format".
+Arrow itself (pyarrow) is loaded only when a table is created or received. Spec: Arrow Columnar Format, "IPC
+Streaming Format".
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Table:
             return NotImplemented
         return bool(self.arrow.equals(other.arrow))
 
-    # Equal by content, and that may be large: a table is no key.
+    # Equality compares contents, which may be large: a table is not hashable.
     __hash__ = None  # type: ignore[assignment]  # object has a method here, a table has none
 
     def __repr__(self) -> str:

@@ -1,8 +1,8 @@
-"""Answers to the host: sent whole, or told why not, also from an enclave whose heap is full.
+"""Send answers to the host: complete, or an error instead, even if the enclave's heap is full.
 
-Where there is no memory to write an answer in, what was kept for this is given up, and the answer is
-tried again while other calls fail and give up what they hold. If that does not help in ten seconds
-the enclave ends, so that its host hears of it one way or the other.
+If there is no memory for an answer, a reserve is released, and the answer is retried while other calls fail
+and release memory. If that does not help within ten seconds, the enclave ends, so that its host notices in
+any case.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ try:
 except ImportError:  # a rehearsal, in an interpreter without the launcher
 
     def set_aside(size: int) -> None:
-        """There is no bounded heap of which anything could be kept."""
+        """Does nothing: outside an enclave there is no bounded heap to reserve memory in."""
 
 
 ATTEMPTS, PAUSE_SECONDS = range(1000), 0.01
 RESERVE_BYTES = 4 << 20
-"""Of the heap; counted, and not touched: a page of secret memory is slow to get."""
+"""Reserved in the heap; counted, but not touched: the first touch of a page of secret memory is slow."""
 EXIT_NO_MEMORY = 71
 GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF, errno.ESHUTDOWN})
-"""What a socket says when nobody is there any more."""
+"""Errors of a socket whose other end has closed."""
 
 
 class Answers:
-    """The way out.
+    """Sends answers.
 
     Args:
         calls: the calls socket.
         control: the control socket.
-        debug: whether the enclave is a debug one, which tells more of its errors.
+        debug: whether the enclave is a debug one, which reports more about its errors.
     """
 
     def __init__(self, calls: socket.socket, control: socket.socket, debug: bool) -> None:
@@ -51,7 +51,7 @@ class Answers:
         set_aside(RESERVE_BYTES)
 
     def send(self, call: int, frame: Frame, files: tuple[int, ...]) -> None:
-        """Send a frame of any size; the enclave ends if nobody is there to take it.
+        """Send a frame of any size; the enclave ends if the other end has closed.
 
         Raises:
             OSError, MemoryError: it cannot be put into a memory file now.
@@ -69,7 +69,9 @@ class Answers:
             raise
 
     def finish(self, call: int, answer: Frame | None, files: tuple[int, ...] = ()) -> None:
-        """Send an answer, or why it cannot be sent; None is answered as lack of memory. Closes ``files``."""
+        """Send an answer, or the error if it cannot be sent; None becomes an out-of-memory error. Closes
+        ``files``.
+        """
         for _ in ATTEMPTS:
             try:
                 if answer is None:
@@ -91,7 +93,7 @@ class Answers:
     def error_frame(
         self, call: int, error: BaseException, raises: tuple[type[Exception], ...] = ()
     ) -> Frame | None:
-        """The frame that reports an error; None where there is no memory to write it in."""
+        """The frame that reports an error; None if there is no memory for it."""
         try:
             return failure(error, raises, self._debug).frame(call)
         except MemoryError:
@@ -102,7 +104,7 @@ class Answers:
         self.finish(call, self.error_frame(call, error))
 
     def wait_for_memory(self) -> None:
-        """Give up what was kept, and wait a little for what others give up."""
+        """Release the reserve, and wait briefly for other calls to release memory."""
         self._reserved = False
         set_aside(0)
         time.sleep(PAUSE_SECONDS)

@@ -1,7 +1,7 @@
-"""Calls inside: the calls socket answered by one thread, workers for those beside it, and ocalls out.
+"""Calls inside: one thread serves the calls socket, workers serve concurrent calls, and ocalls go out.
 
-Whatever a host sends ends in an answer or is dropped; nothing that it sends stops the enclave, but
-hanging up does. Spec: :mod:`kluis.enclave.boundary.frames`.
+Every message from a host is answered or dropped; only closing the sockets ends the enclave. Spec:
+:mod:`kluis.enclave.boundary.frames`.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ EXIT_DEAF = 70
 
 
 Answer: TypeAlias = tuple[Frame | None, tuple[int, ...]]
-"""A frame and the files that go with it; no frame where there was no memory to write it in."""
+"""A frame and its files; no frame if there was no memory for it."""
 
 
 class Ecall:
-    """One function that the host may call, and the exceptions whose messages may leave it."""
+    """One ecall, and the exceptions whose messages may leave."""
 
     __slots__ = ("codec", "function", "raises")
 
@@ -60,13 +60,13 @@ class Calls:
     """Serves an application's ecalls and carries its ocalls.
 
     Args:
-        app: the application; its ocalls go through here from now on.
-        launch: how many threads there may be, and whether the enclave is a debug one.
+        app: the application, whose ocalls are routed through here.
+        launch: has the number of threads, and whether the enclave is a debug one.
         calls: the calls socket.
         control: the control socket.
 
     Raises:
-        UsageError: a declared type has no wire form.
+        UsageError: a declared type cannot be encoded.
     """
 
     def __init__(self, app: Enclave, launch: Launch, calls: socket.socket, control: socket.socket) -> None:
@@ -97,7 +97,7 @@ class Calls:
         threading.Thread(target=self._listen, name="kluis-control", daemon=True).start()
 
     def serve(self) -> None:
-        """Answer the calls socket in this thread, until the host hangs up."""
+        """Serve the calls socket in this thread, until the host closes it."""
         receive, serve = self._calls.recv_into, self._serve_plain
         buffer = bytearray(frames.INLINE)  # once: a full heap must not keep a call from being heard
         view = memoryview(buffer)
@@ -111,7 +111,9 @@ class Calls:
                 return
 
     def _serve_plain(self, frame: memoryview) -> None:
-        """Answer a frame that is most often a plain call: one decode says which, and holds its arguments."""
+        """Serve a frame that is usually a plain call: one decode determines this, and returns its
+        arguments.
+        """
         try:
             read = self._decode(frame)
         except UNREAD:
@@ -129,9 +131,9 @@ class Calls:
         """Send ocall number ``index``.
 
         Returns:
-            What waits, in this thread, for the host's answer, which is not trusted. It raises RemoteError
-            (the host's function raised), CallTimeout (it did not answer in the time that the declaration
-            gives it), or FormatError (its answer is of another type).
+            A function that waits, in this thread, for the host's answer, which is not trusted. It raises
+            RemoteError (the host's function raised), CallTimeout (no answer within the declared timeout), or
+            FormatError (an answer of another type).
 
         Raises:
             UsageError: an argument is of another type.
@@ -175,14 +177,14 @@ class Calls:
             os._exit(EXIT_DEAF)  # an enclave that hears nothing more is better ended
 
     def _route(self) -> None:
-        """Read the control socket: answers to their ocalls, cancellations, calls to the workers."""
+        """Read the control socket: route answers to their ocalls, cancellations, and calls to the workers."""
         while True:
             parcel = self._receive()
             if parcel is not None:
                 self._dispatch_retrying(parcel)
 
     def _receive(self) -> Parcel | None:
-        """The next parcel, unopened; None where there is none to be had yet."""
+        """The next parcel, unopened; None if there is none yet."""
         try:
             parcel = frames.receive_sealed(self._control)
             if parcel is not None:
@@ -200,7 +202,7 @@ class Calls:
         os._exit(0)  # the host has hung up
 
     def _dispatch_retrying(self, parcel: Parcel) -> None:
-        """Dispatch a parcel, trying again while other calls hold all memory."""
+        """Dispatch a parcel, retrying while other calls use all memory."""
         for _ in ATTEMPTS:
             try:
                 head = self._open(parcel)
@@ -212,7 +214,7 @@ class Calls:
         os._exit(EXIT_NO_MEMORY)
 
     def _open(self, parcel: Parcel) -> frames.Head | None:
-        """Open a parcel and read its head; None if it was refused."""
+        """Open a parcel and decode its head; None if it was refused."""
         try:
             frames.open_parcel(parcel, self._max_bytes)
             return frames.head(parcel.frame)
@@ -238,7 +240,7 @@ class Calls:
             self._queue(head.id, parcel)
 
     def _queue(self, call: int, parcel: Parcel) -> None:
-        """Have a worker make a call; after a MemoryError it may be tried again."""
+        """Queue a call for a worker; after a MemoryError it may be retried."""
         self._queued[call] = parcel
         try:
             if self._workers.put(functools.partial(self._run_queued, call)):
@@ -257,7 +259,7 @@ class Calls:
             return
         try:
             self._serve(parcel)
-        except BaseException:  # noqa: BLE001 - a call that gets no answer must not wait for ever
+        except BaseException:  # noqa: BLE001 - a call without an answer must not wait indefinitely
             os._exit(EXIT_DEAF)
 
     def _cancel(self, call: int) -> None:
@@ -271,7 +273,7 @@ class Calls:
             self._slots.interrupt(thread)
 
     def _serve(self, parcel: Parcel) -> None:
-        """Make the call in ``parcel`` and send its answer; raises nothing."""
+        """Execute the call in ``parcel`` and send its answer; raises nothing."""
         head = self._head(parcel)
         call = head if isinstance(head, int) else head.id
         answer, files = self._dispatch_call(head, parcel)
@@ -290,7 +292,7 @@ class Calls:
         os._exit(EXIT_NO_MEMORY)
 
     def _dispatch_call(self, head: frames.Head | int, parcel: Parcel) -> Answer:
-        """Make a call and write its answer; no frame where there is no memory for one."""
+        """Execute a call and encode its answer; no frame if there is no memory for one."""
         try:
             try:
                 return self._route_call(head, parcel)
@@ -304,9 +306,9 @@ class Calls:
             return None, ()
 
     def _route_call(self, head: frames.Head | int, parcel: Parcel) -> Answer:
-        """Find what is called, and call it."""
+        """Find the called function, and call it."""
         if isinstance(head, int):
-            head = frames.head(parcel.frame)  # says what is wrong with it
+            head = frames.head(parcel.frame)  # raises with the problem
         kind, call = head.kind, head.id
         if call < 1 or call in self._running.threads:
             raise FormatError(f"call: want an id that no call has, got {call}")
@@ -317,7 +319,7 @@ class Calls:
         raise FormatError(f"call: want an ecall 0..{len(self._ecalls) - 1}, got {kind}")
 
     def _invoke(self, call: int, ecall: Ecall, request: msgspec.Struct | Parcel) -> Answer:
-        """Make one call and write its answer, whatever the application does."""
+        """Execute one call and encode its answer, whatever the application does."""
         running = self._running
         try:
             running.threads[call] = get_ident()
@@ -331,7 +333,8 @@ class Calls:
             raise CancelInterrupt
         except CancelInterrupt:  # in the application's code, before it, or after
             self._end_call(call)
-        except MemoryError:  # the exception that could not be told, and all that it held, is gone by now
+        # the exception that could not be reported, and everything it referenced, is released by now
+        except MemoryError:
             self._end_call(call)
             return None, ()
         return self._out.error_frame(call, CancelInterrupt()), ()
@@ -347,11 +350,11 @@ class Calls:
             if result is None and codec.returns_none:
                 return encode_short((frames.RETURN, call, None)), ()
             return codec.encode_result(call, result)
-        except BaseException as error:  # noqa: BLE001 - whatever the application raises ends its call alone
+        except BaseException as error:  # noqa: BLE001 - whatever the application raises ends only its call
             return self._out.error_frame(call, error, ecall.raises), ()
 
     def _end_call(self, call: int) -> None:
-        """See to it that no interrupt comes for ``call`` any more."""
+        """Ensure that no interrupt reaches ``call`` any more."""
         if self._running.threads.pop(call, None) is None:
             self._running.absorb(call)
 

@@ -1,8 +1,7 @@
-"""Cancellation: an exception raised in another thread's call, once, and never in the call after it.
+"""Cancellation: raise an exception in another thread's call, once, and never in the next call.
 
-The call's end and its cancellation race for one dictionary entry. Whoever takes it wins: a call that
-finds it gone waits until the exception is set, and takes it before it answers.
-Spec: CPython C API, ``PyThreadState_SetAsyncExc``.
+The call's end and its cancellation race for one dictionary entry. If the call finds it gone, it waits until
+the exception is set, and absorbs it before it answers. Spec: CPython C API, ``PyThreadState_SetAsyncExc``.
 """
 
 from __future__ import annotations
@@ -13,10 +12,10 @@ from kluis.enclave.runtime.failures import CancelInterrupt
 
 
 class Running:
-    """The calls that run now, and the threads they run in.
+    """The running calls and their threads.
 
-    A call begins by putting its thread under ``threads``, and then calls ``recall`` if ``early`` holds
-    anything. It ends by taking its entry away; where that is gone, it calls ``absorb``.
+    A call begins by storing its thread in ``threads``, and then calls ``recall`` if ``early`` is not empty.
+    It ends by removing its entry; if that is gone, it calls ``absorb``.
 
     Attributes:
         threads: thread by call.
@@ -38,7 +37,7 @@ class Running:
             raise CancelInterrupt
 
     def absorb(self, call: int) -> None:
-        """Take the interrupt of a call that found its entry gone; after this, none comes for it."""
+        """Absorb the interrupt of a call that found its entry gone; after this, none arrives for it."""
         handed = self._handed.get(call)
         if handed is None:
             return
@@ -51,10 +50,10 @@ class Running:
         self._handed.pop(call, None)
 
     def cancel(self, call: int) -> int | None:
-        """Raise CancelInterrupt in the thread of ``call``, now or when it begins; for one thread's use.
+        """Raise CancelInterrupt in the thread of ``call``, now or when it begins; used by one thread.
 
         Returns:
-            The thread, or None if no such call runs.
+            The thread, or None if no such call is running.
         """
         if call in self._handed:
             return None
@@ -79,14 +78,14 @@ class Running:
 
 
 def held_lock() -> threading.Lock:
-    """A lock that is held already.
+    """Create a lock in the locked state.
 
     Raises:
-        MemoryError: there is no room for one.
+        MemoryError: there is no memory for it.
     """
     try:
         lock = threading.Lock()
-    except RuntimeError:  # how the interpreter says so
+    except RuntimeError:  # raised by the interpreter in this case
         raise MemoryError from None
     lock.acquire()
     return lock

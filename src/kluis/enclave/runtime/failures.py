@@ -1,8 +1,8 @@
-"""What an exception inside may say outside: as a rule its class's name, and nothing it carries.
+"""Reduce exceptions inside to what may leave: usually only the class's name.
 
-A message is data: ``int("Jansen")`` says the name. So it leaves only where the author meant it to: for
-a KluisError, for a class that the ecall declares in ``raises``, and from a debug enclave, which adds
-the traceback. Running out of memory has one fixed message.
+A message contains data: that of ``int("Jansen")`` contains the name. So it leaves only if the author allowed
+it: for a KluisError, for a class that the ecall declares in ``raises``, and from a debug enclave, which adds
+the traceback. Out of memory has one fixed message.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ try:
 except ImportError:  # a rehearsal, in an interpreter without the launcher
 
     def code_was_refused() -> bool:
-        """No library is refused anything here."""
+        """Outside an enclave no library is refused anything."""
         return False
 
 
@@ -27,11 +27,11 @@ MAX_TRACEBACK = 32 * 1024
 
 
 class CancelInterrupt(BaseException):
-    """The host took the running call back; raised in the call's own thread."""
+    """The host cancelled the running call; raised in the call's own thread."""
 
 
 class Failure(NamedTuple):
-    """The part of an exception that leaves."""
+    """The part of an exception that may leave."""
 
     type: str
     message: str = ""
@@ -40,16 +40,16 @@ class Failure(NamedTuple):
     hint: str | None = None
 
     def frame(self, call: int) -> bytearray:
-        """Write it as the answer to ``call``."""
+        """Encode it as the answer to ``call``."""
         return frames.encode((frames.RAISED, call, *self))
 
 
 def failure(error: BaseException, raises: tuple[type[Exception], ...], debug: bool) -> Failure:
-    """Let out of an exception what may leave.
+    """Extract from an exception what may leave.
 
     Args:
-        error: what the application raised.
-        raises: classes whose messages the ecall declares fit to leave.
+        error: from the application.
+        raises: classes whose messages may leave, as declared by the ecall.
         debug: whether the enclave is a debug one.
     """
     if isinstance(error, MemoryError):
@@ -82,7 +82,9 @@ def _failure(error: BaseException, raises: tuple[type[Exception], ...], debug: b
 
 
 def _lack(error: BaseException) -> str:
-    """What an enclave has not, that often is the cause: said by the class alone, which leaves anyway."""
+    """A feature that enclaves do not have and that often is the cause: determined by the class, which leaves
+    anyway.
+    """
     match error:
         case ImportError():
             return "; inside are the libraries that requirements in kluis.toml name"
@@ -96,10 +98,11 @@ def _lack(error: BaseException) -> str:
 
 
 def _asked_for_code(error: BaseException) -> bool:
-    """Whether an error may come of code that was to be generated: the launcher saw it refused, or the loader.
+    """Whether an error may result from refused code generation: the launcher saw the refusal, or the loader
+    did.
 
-    The loader opens a library's own code for writing where it is not position-independent, and its message
-    is the only trace of that.
+    The loader maps a library's own code writable if it is not position-independent, and its message is the
+    only trace of that.
     """
     return code_was_refused() or (isinstance(error, ImportError) and TEXT_RELOCATION in str(error))
 

@@ -1,10 +1,10 @@
-"""The runtime: what the launcher calls. Handshake, application, then calls until the host hangs up.
+"""The runtime's entry point: handshake, application, then calls until the host closes the sockets.
 
 Descriptors: 3 calls, 4 control, 5 platform (all SOCK_SEQPACKET), 6 the launch document, 7 the layers'
-indexes, which :mod:`kluis.measured` has taken by then, 18 a socket that proves who speaks. The
-thread that calls :func:`main` answers the calls socket itself, with no other thread in between; calls that
-come beside a running one arrive on the control socket and go to workers. When either side hangs up
-the process ends at once. Spec: :mod:`kluis.enclave.boundary.frames`.
+indexes, which :mod:`kluis.measured` has read by then, 18 a socket that authenticates this process. The thread
+that calls :func:`main` serves the calls socket itself, with no other thread in between; concurrent calls
+arrive on the control socket and go to workers. When either side closes the sockets the process ends at once.
+Spec: :mod:`kluis.enclave.boundary.frames`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from cryptography.hazmat.primitives.hashes import SHA256, Hash
 
-from kluis import measured
+from kluis import measured, missing
 from kluis.enclave.app import Enclave
 from kluis.enclave.boundary import frames
 from kluis.enclave.inside import Inside, Launch, enter
@@ -33,7 +33,7 @@ EXIT_OK, EXIT_NO_APP, EXIT_NO_PLATFORM = 0, 1, 7
 
 
 def main() -> NoReturn:
-    """Run the enclave that the launch document names, until the host hangs up."""
+    """Run the enclave that the launch document names, until the host closes the sockets."""
     calls, control = socket.socket(fileno=CALLS), socket.socket(fileno=CONTROL)
     threading.excepthook = sys.unraisablehook = _tell_nothing
     launch = Launch.read(LAUNCH)
@@ -49,7 +49,7 @@ def main() -> NoReturn:
         app = _load(launch)
         served = Calls(app, launch, calls, control)
         served.start()
-    except BaseException as error:  # noqa: BLE001 - whatever stops the application is told to its host
+    except BaseException as error:  # noqa: BLE001 - whatever stops the application is reported to its host
         _refuse(control, error, launch)
     gc.freeze()
     frames.send_parcel(control, 0, frames.encode(frames.Ready(0, launch.interface)))
@@ -58,9 +58,10 @@ def main() -> NoReturn:
 
 
 def _load(launch: Launch) -> Enclave:
-    """Import the application and hold its interface against the measured one."""
+    """Import the application and compare its interface with the measured one."""
     module, _, attribute = launch.entry.partition(":")
     sys.argv = [module, *launch.argv]
+    missing.install()
     app = getattr(importlib.import_module(module), attribute or "app", None)
     if not isinstance(app, Enclave):
         raise UsageError(f"{launch.entry}: want an Enclave, got {type(app).__name__}")
@@ -77,14 +78,16 @@ def _load(launch: Launch) -> Enclave:
 
 
 def _check_layers(launch: Launch) -> None:
-    """Hold the indexes that imports are checked by against the manifest, and check what follows quickly."""
+    """Compare the indexes that imports are checked against with the manifest, and enable fast checks."""
     if measured.layers() != launch.layers:
         raise AuthenticityError("layers: their indexes are not the manifest's", code="layer_changed")
     measured.hash_with(_QuickHash)
 
 
 class _QuickHash:
-    """SHA-256 that uses the processor's own; kluis.hashes would load a second OpenSSL, which few need."""
+    """SHA-256 with the processor's instructions; kluis.hashes would load a second OpenSSL, which few enclaves
+    need.
+    """
 
     def __init__(self) -> None:
         self._hash = Hash(SHA256())
@@ -95,7 +98,7 @@ class _QuickHash:
 
 
 def _refuse(control: socket.socket, error: BaseException, launch: Launch) -> NoReturn:
-    """Tell why there is no application. No secret has entered yet, so the message may leave."""
+    """Report why there is no application. No secret has entered yet, so the message may leave."""
     failed = failure(error, (type(error),) if isinstance(error, Exception) else (), launch.debug)
     hint = failed.hint if isinstance(error, Exception) else None
     frame = frames.encode(frames.Failed(0, failed.type, failed.message, failed.traceback, hint))
@@ -106,4 +109,4 @@ def _refuse(control: socket.socket, error: BaseException, launch: Launch) -> NoR
 
 
 def _tell_nothing(_: object) -> None:
-    """A thread's last exception, or one that nobody can catch, is not for the host's eyes."""
+    """Discard a thread's unhandled exception, which the host must not see."""

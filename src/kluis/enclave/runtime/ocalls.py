@@ -1,4 +1,4 @@
-"""Ocalls that wait for the host: each has one place, filled at most once, by whoever answers first."""
+"""Waiting ocalls: each has one slot, filled at most once, by the first answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kluis.errors import CallTimeout
 
 
 class Slot:
-    """The place of one ocall's answer."""
+    """The slot for one ocall's answer."""
 
     __slots__ = ("_filled", "_interrupted", "_parcel", "id", "thread")
 
@@ -23,12 +23,12 @@ class Slot:
         self._filled = held_lock()
 
     def fill(self, parcel: Parcel) -> None:
-        """Put the answer in and wake the thread that waits."""
+        """Store the answer and wake the waiting thread."""
         self._parcel = parcel
         self._filled.release()
 
     def interrupt(self) -> None:
-        """Wake the thread that waits, with nothing."""
+        """Wake the waiting thread without an answer."""
         self._interrupted = True
         self._filled.release()
 
@@ -46,29 +46,29 @@ class Slot:
         return self._parcel
 
     def discard(self) -> None:
-        """Throw away an answer that was put in, or is being put in, after the waiting ended."""
+        """Discard an answer that was stored, or is being stored, after the wait ended."""
         self._filled.acquire(timeout=FILLING_SECONDS)
         if self._parcel is not None:
             self._parcel.close()
 
 
 class Slots:
-    """All ocalls that wait, by id."""
+    """All waiting ocalls, by id."""
 
     def __init__(self) -> None:
         self._slots: dict[int, Slot] = {}
 
     def add(self, slot: Slot) -> None:
-        """Expect an answer."""
+        """Register an ocall."""
         self._slots[slot.id] = slot
 
     def drop(self, slot: Slot) -> None:
-        """Expect it no more; an answer that comes later, or came just now, is thrown away."""
+        """Unregister it; an answer that arrives later, or just now, is discarded."""
         if self._slots.pop(slot.id, None) is None:
             slot.discard()
 
     def fill(self, id: int, parcel: Parcel) -> None:  # noqa: A002 - the frame's own word
-        """Give an answer to whoever waits for it; one that nobody waits for is thrown away."""
+        """Deliver an answer to the waiting ocall; without one, the answer is discarded."""
         slot = self._slots.pop(id, None)
         if slot is None:
             parcel.close()
@@ -76,7 +76,7 @@ class Slots:
             slot.fill(parcel)
 
     def interrupt(self, thread: int) -> None:
-        """Wake a thread that waits for the host."""
+        """Wake a thread that is waiting for the host."""
         for id, slot in list(self._slots.items()):  # noqa: A001 - the frame's own word
             if slot.thread == thread and self._slots.pop(id, None) is not None:
                 slot.interrupt()

@@ -1,4 +1,4 @@
-"""Worker threads, started when there is work that no idle one can take, and never more than allowed."""
+"""Worker threads, started when there is work and no idle thread, up to a limit."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from _queue import SimpleQueue  # queue itself would load more than it
 from collections.abc import Callable
 
 STACK_BYTES = 4 << 20
-"""Deep enough for the deepest message that the interpreter's recursion limit lets a decoder follow."""
+"""Enough for the deepest message that a decoder follows within the interpreter's recursion limit."""
 BEGIN_SECONDS = 5.0
-"""How long a thread is given to begin; one that begins later is one more."""
+"""How long to wait for a thread's start; one that starts later is an extra one."""
 
 
 class Workers:
@@ -18,7 +18,7 @@ class Workers:
 
     Args:
         most: threads at once, at least 1.
-        queued: jobs that may wait for one.
+        queued: limit of waiting jobs.
     """
 
     def __init__(self, most: int, queued: int) -> None:
@@ -30,10 +30,10 @@ class Workers:
         self._open = 0
 
     def put(self, job: Callable[[], None]) -> bool:
-        """Have ``job`` run in a worker.
+        """Run ``job`` in a worker.
 
         Returns:
-            False if as many jobs wait as may, or no thread can be started.
+            False if the queue is full, or no thread can be started.
         """
         with self._lock:
             if self._open >= self._most + self._queued:
@@ -51,7 +51,8 @@ class Workers:
         begun.acquire()
         before = threading.stack_size(STACK_BYTES)
         try:
-            # threading.Thread waits for ever for one that ends before it begins, as where memory runs out.
+            # threading.Thread waits without timeout for a thread that ends before it starts, as when memory
+            # runs out.
             _thread.start_new_thread(self._work, (begun,))
         except (RuntimeError, MemoryError):
             return False

@@ -1,4 +1,6 @@
-"""A sealed map that the host keeps: it sees neither keys nor values, and cannot change or set back one."""
+"""A sealed key-value store kept by the host, which cannot read keys or values, or change or roll back a
+record.
+"""
 
 from __future__ import annotations
 

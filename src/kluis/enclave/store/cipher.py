@@ -1,8 +1,9 @@
-"""What a store's key makes: ids, sealed records, the journal's chain, and the set hash of all records.
+"""Everything derived from a store's key: ids, sealed records, the journal's chain, and the set hash of all
+records.
 
-From the 32-byte storage key HKDF-SHA-256 derives one key for each purpose: ``id`` (HMAC over table and
-key), ``set`` and ``chain`` (HMAC), and for sealing one AES-256-GCM key for each purpose and 2^20 epochs, so
-that random nonces stay far from the bound of SP 800-38D. Associated data names what a sealed thing is:
+From the 32-byte storage key, HKDF-SHA-256 derives one key for each purpose: ``id`` (HMAC over table and key),
+``set`` and ``chain`` (HMAC). For sealing there is one AES-256-GCM key for each purpose and 2^20 epochs, so
+that random nonces stay far below the limit of SP 800-38D. Associated data identify a sealed value:
 
 | sealed        | associated data                                                     |
 |---------------|---------------------------------------------------------------------|
@@ -11,7 +12,7 @@ that random nonces stay far from the bound of SP 800-38D. Associated data names 
 | head          | format (1) || ``head`` || epoch (8)                                 |
 
 A version is the epoch (8, big-endian) and 16 random bytes of the commit: two commits that a forking host
-got for one epoch are two versions. Spec: RFC 5869, RFC 2104, NIST SP 800-38D.
+received for one epoch have two versions. Spec: RFC 5869, RFC 2104, NIST SP 800-38D.
 """
 
 from __future__ import annotations
@@ -39,14 +40,14 @@ MAX_SEALERS: Final = 64
 
 
 class HeadContent(msgspec.Struct, array_like=True, frozen=True):
-    """What a head says: the set hash of all records and the journal's chain, after its commit."""
+    """The content of a head: the set hash of all records and the journal's chain, after its commit."""
 
     records: bytes
     chain: bytes
 
 
 class Change(msgspec.Struct, array_like=True, frozen=True):
-    """A record that a commit put, or deleted."""
+    """A record that a commit put or deleted."""
 
     table: str
     key: str
@@ -55,7 +56,7 @@ class Change(msgspec.Struct, array_like=True, frozen=True):
 
 
 class EntryContent(msgspec.Struct, array_like=True, frozen=True):
-    """What a journal entry says: the version its commit gave, and every change."""
+    """The content of a journal entry: its commit's version, and every change."""
 
     version: bytes
     changes: list[Change]
@@ -70,12 +71,12 @@ class Label(msgspec.Struct, array_like=True, frozen=True):
 
 
 def make_version(epoch: int) -> bytes:
-    """A version that no other commit has: 24 bytes."""
+    """A unique version for a commit: 24 bytes."""
     return epoch.to_bytes(8, "big") + os.urandom(16)
 
 
 def epoch_of(version: bytes) -> int:
-    """The epoch of the commit that gave ``version`` (24 bytes)."""
+    """The epoch of the commit with ``version`` (24 bytes)."""
     return int.from_bytes(version[:8], "big")
 
 
@@ -102,16 +103,16 @@ class Cipher:
         return "<Cipher>"
 
     def name(self) -> bytes:
-        """A public name of the key, 32 bytes, that says nothing of it."""
+        """A public name of the key, 32 bytes, that reveals nothing about it."""
         return self._derive(b"name")
 
     def id(self, table: str, key: str) -> bytes:
-        """What the host knows a record by, 32 bytes."""
+        """The host's identifier of a record, 32 bytes."""
         named = table.encode()
         return hmac.digest(self._id_key, len(named).to_bytes(2, "big") + named + key.encode(), "sha256")
 
     def member(self, record: bytes, version: bytes) -> int:
-        """A record's part of the set hash: 256 bits, added and taken away by exclusive or."""
+        """A record's part of the set hash: 256 bits, added and removed by exclusive or."""
         return int.from_bytes(hmac.digest(self._set_key, record + version, "sha256"), "big")
 
     def link(self, chain: bytes, entry: bytes) -> bytes:
@@ -123,7 +124,7 @@ class Cipher:
         return self._seal(b"value", epoch_of(version), record + version, value)
 
     def open_value(self, record: bytes, version: bytes, sealed: bytes) -> bytes:
-        """Open a value; AuthenticityError if it is not the one of this record and version."""
+        """Open a value; AuthenticityError if it is not that of this record and version."""
         return self._open(b"value", epoch_of(version), record + version, sealed, "record")
 
     def seal_label(self, record: bytes, version: bytes, label: Label) -> bytes:
@@ -131,7 +132,7 @@ class Cipher:
         return self._seal(b"label", epoch_of(version), record + version, _encode(label))
 
     def open_label(self, record: bytes, version: bytes, sealed: bytes) -> Label:
-        """Open a record's names; errors as :meth:`open_value`."""
+        """Open a record's names; raises the errors of :meth:`open_value`."""
         return _label(self._open(b"label", epoch_of(version), record + version, sealed, "record"))
 
     def seal_entry(self, epoch: int, chain: bytes, entry: EntryContent) -> bytes:
@@ -139,7 +140,7 @@ class Cipher:
         return self._seal(b"entry", epoch, epoch.to_bytes(8, "big") + chain, _encode(entry))
 
     def open_entry(self, epoch: int, chain: bytes, sealed: bytes) -> EntryContent:
-        """Open a journal entry; AuthenticityError if it is not the one of ``epoch`` after ``chain``."""
+        """Open a journal entry; AuthenticityError if it is not that of ``epoch`` after ``chain``."""
         try:
             plain = self._open(b"entry", epoch, epoch.to_bytes(8, "big") + chain, sealed, "journal")
         except AuthenticityError:
@@ -155,7 +156,7 @@ class Cipher:
         return self._seal(b"head", epoch, epoch.to_bytes(8, "big"), _encode(head))
 
     def open_head(self, epoch: int, sealed: bytes) -> HeadContent:
-        """Open a head; AuthenticityError if it is not one of ``epoch`` and this key."""
+        """Open a head; AuthenticityError if it is not of ``epoch`` and this key."""
         return _head(self._open(b"head", epoch, epoch.to_bytes(8, "big"), sealed, f"head of epoch {epoch}"))
 
     def _derive(self, purpose: bytes) -> bytes:

@@ -1,7 +1,8 @@
-"""Committing: what several threads want kept becomes one sealed commit, kept only if nobody else was first.
+"""Committing: combine several threads' transactions into one sealed commit, stored only if no other came
+first.
 
-A disk answers one flush at a time, so whoever waits while a commit is on its way goes into the next one
-together with all others who wait, unless one has read what another changes.
+A disk does one flush at a time. So transactions that wait during a commit share the next one, unless one has
+read what another changes.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ class Committer:
     """Commits transactions. Thread-safe.
 
     Args:
-        host: keeps the records.
+        host: stores the records.
         cipher: has the store's key.
-        view: what this instance knows.
+        view: this instance's state of the store.
     """
 
     def __init__(self, host: Host, cipher: Cipher, view: View) -> None:
@@ -39,18 +40,18 @@ class Committer:
         self._waiting: deque[_Waiting] = deque()
 
     def commit(self, transaction: Transaction, meanwhile: Callable[[], None] | None = None) -> bool:
-        """Keep what a transaction changed.
+        """Commit a transaction's changes.
 
         Args:
-            transaction: has changes.
+            transaction: with changes.
             meanwhile: runs once, in this thread, while the host writes or others wait for it.
 
         Returns:
-            Whether it is kept; if not, what it has read was changed by others and it must run again.
+            Whether it is committed; if not, others changed what it has read, and it must run again.
 
         Raises:
-            AuthenticityError: the host is found out.
-            UnavailableError: it keeps nothing, or nobody knows whether it did.
+            AuthenticityError: the host's answer is not authentic.
+            UnavailableError: the host does not store it, or it is unknown whether it did.
         """
         mine = _Waiting(transaction)
         self._waiting.append(mine)
@@ -69,7 +70,7 @@ class Committer:
         return bool(mine.committed)
 
     def _next(self) -> list[_Waiting]:
-        """Those who wait, as many as fit one commit; at least one."""
+        """The waiting transactions that fit one commit; at least one."""
         taken: list[_Waiting] = []
         changes = size = 0
         while self._waiting:
@@ -98,7 +99,9 @@ class Committer:
             raise
 
     def _merge(self, batch: list[_Waiting]) -> _Base | None:
-        """What a commit of the whole batch changes; None if nothing. Who must run again is told so."""
+        """The changes of the whole batch; None if there are none. Transactions that must run again are
+        marked.
+        """
         view = self._view
         if not view.directory.whole:
             view.ask([])
@@ -126,7 +129,7 @@ class Committer:
             return _Base(epoch, version, directory.chain, members, changes, entry_changes)
 
     def _seal(self, base: _Base) -> tuple[StoreCommit, bytes]:
-        """Seal a commit; the chain after it beside it."""
+        """Seal a commit; return it with the chain after it."""
         cipher, epoch, version = self._cipher, base.epoch, base.version
         puts, deletes = [], []
         for name, put in base.changes.items():
@@ -142,7 +145,7 @@ class Committer:
         return StoreCommit(epoch, version, head, entry, puts, deletes, max(0, epoch - KEPT_EPOCHS)), chain
 
     def _offer(self, base: _Base, commit: StoreCommit, chain: bytes, aside: _Aside) -> bool:
-        """Have the host keep it, and find out whether it did, whatever it says."""
+        """Send it to the host, and determine whether it was stored, whatever the host answers."""
         try:
             answer = self._host.begin_commit(commit)
             aside.run()
@@ -174,7 +177,7 @@ class Committer:
 
 
 class _Aside:
-    """What runs once while others work; what it raises is told at the end."""
+    """Work that runs once while others work; its exception is raised at the end."""
 
     __slots__ = ("_error", "_work")
 
@@ -193,14 +196,14 @@ class _Aside:
             self._error = error
 
     def end(self) -> None:
-        """Raise what it raised."""
+        """Raise its exception, if any."""
         self.run()
         if self._error is not None:
             raise self._error
 
 
 class _Waiting:
-    """A transaction that waits: committed, to run again, or failed."""
+    """A waiting transaction: committed, to run again, or failed."""
 
     __slots__ = ("committed", "error", "transaction")
 
@@ -211,7 +214,7 @@ class _Waiting:
 
 
 class _Base(NamedTuple):
-    """What a commit is made from."""
+    """The state that a commit is based on."""
 
     epoch: int
     version: bytes

@@ -1,8 +1,8 @@
-"""The directory: which records there are, and which version of each, as of one commit; held inside.
+"""The directory inside: which records exist, and the version of each, as of one commit.
 
-It grows by surveying every record once, and then by following the journal, entry by entry. Whatever the
-host says later is held against it: a record is right only in the version that stands here, and missing
-only where nothing does. It costs about 400 bytes a record, beside its names.
+It is built by surveying every record once, and updated from the journal, entry by entry. All later answers of
+the host are compared with it: a record is right only in the version listed here, and missing only if it is
+not listed. It costs about 400 bytes for each record, in addition to its names.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from kluis.errors import AuthenticityError
 
 
 class Name(NamedTuple):
-    """Where a record is."""
+    """The name of a record."""
 
     table: str
     key: str
 
 
 class Held(msgspec.Struct, frozen=True, gc=False):
-    """What is known of a record: its version (24 bytes) and its index."""
+    """The directory's entry for a record: its version (24 bytes) and its index."""
 
     version: bytes
     index: str
@@ -36,10 +36,10 @@ class Directory:
     """Every record as of :attr:`epoch`. Not thread-safe.
 
     Attributes:
-        epoch: of the last commit followed.
+        epoch: of the last applied commit.
         chain: of the journal after it, 32 bytes.
         members: the set hash of all records.
-        whole: False if a change was cut short, as by a call taken back: nothing here is to be believed then.
+        whole: False if a change was interrupted, as by a cancelled call: then nothing here is valid.
     """
 
     def __init__(self, cipher: Cipher, epoch: int = 0, chain: bytes = GENESIS) -> None:
@@ -54,7 +54,7 @@ class Directory:
         self._changes: deque[list[Change]] = deque(maxlen=KEPT_EPOCHS)
 
     def find(self, name: Name) -> Held | None:
-        """What is known of a record; None where there is none."""
+        """The entry of a record; None if there is none."""
         table = self._tables.get(name.table)
         return None if table is None else table.get(name.key)
 
@@ -70,19 +70,19 @@ class Directory:
         ]
 
     def chain_at(self, epoch: int) -> bytes | None:
-        """The chain after an earlier epoch; None for one too long ago, or still to come."""
+        """The chain after an earlier epoch; None if it is too old, or in the future."""
         back = self.epoch - epoch
         return self._chains[-1 - back] if 0 <= back < len(self._chains) else None
 
     def changes_since(self, epoch: int) -> Iterable[Change] | None:
-        """Every change after ``epoch``; None if that is too long ago."""
+        """Every change after ``epoch``; None if that is too old."""
         count = self.epoch - epoch
         if count > len(self._changes):
             return None
         return (change for at in range(-count, 0) for change in self._changes[at])
 
     def put(self, name: Name, record: bytes, held: Held) -> None:
-        """Enter a record, in place of what is known of it."""
+        """Add or replace a record's entry."""
         self.drop(name, record)
         self._tables.setdefault(name.table, {})[name.key] = held
         if held.index:
@@ -90,7 +90,7 @@ class Directory:
         self.members ^= self._cipher.member(record, held.version)
 
     def drop(self, name: Name, record: bytes) -> None:
-        """Forget a record, if there is one."""
+        """Remove a record's entry, if there is one."""
         table = self._tables.get(name.table, {})
         known = table.pop(name.key, None)
         if known is None:
@@ -108,7 +108,7 @@ class Directory:
         """Apply the journal entry of the next epoch.
 
         Raises:
-            AuthenticityError: it does not follow what was applied last.
+            AuthenticityError: it does not follow the last applied entry.
         """
         epoch = self.epoch + 1
         entry = self._cipher.open_entry(epoch, self.chain, sealed)
@@ -131,7 +131,7 @@ class Directory:
         self.whole = True
 
     def members_after(self, version: bytes, changes: Iterable[Change]) -> int:
-        """The set hash as it will be after a commit of ``changes``, one a record, that gives ``version``."""
+        """The set hash after a commit of ``changes``, one for each record, with ``version``."""
         members = self.members
         for change in changes:
             name = Name(change.table, change.key)

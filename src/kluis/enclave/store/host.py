@@ -1,4 +1,4 @@
-"""Asking the host: whatever goes wrong on its side is told as one of two errors."""
+"""The host's side of the store, with its failures mapped to UnavailableError or AuthenticityError."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ R = TypeVar("R")
 
 @runtime_checkable
 class Begins(Protocol):
-    """Records that are somewhere else: one can go on while they are written there."""
+    """Records on another process: the enclave can continue while they are written there."""
 
     def begin_commit(self, commit: StoreCommit) -> Callable[[], bool]:
-        """Send a commit, and return what waits for the answer."""
+        """Send a commit, and return a function that waits for the answer."""
         ...
 
 
@@ -38,18 +38,18 @@ class Host:
         return ask_host(self._records.survey, after)
 
     def begin_commit(self, commit: StoreCommit) -> Callable[[], bool]:
-        """Send what :meth:`Records.commit` is to keep, and return what waits for its answer."""
+        """Send a commit for :meth:`Records.commit`, and return a function that waits for its answer."""
         if self._begins is not None:
             return functools.partial(ask_host, ask_host(self._begins, commit))
         return functools.partial(ask_host, self._records.commit, commit)
 
 
 def ask_host(ask: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Ask the host one thing.
+    """Send one request to the host.
 
     Raises:
-        AuthenticityError: its answer is of another shape.
-        UnavailableError: it gives none.
+        AuthenticityError: its answer has another shape.
+        UnavailableError: it does not answer.
     """
     try:
         return ask(*args, **kwargs)

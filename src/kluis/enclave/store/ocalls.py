@@ -1,4 +1,4 @@
-"""How a store's requests leave the enclave: eight ocalls, declared on an application with one call.
+"""A store's requests as ocalls: eight of them, declared on an application with one call.
 
 app = Enclave("ledger")
 records = ocalls.declare(app)            # inside: what a SealedStore is made with
@@ -37,14 +37,14 @@ REKEY_SECONDS: Final = 1800.0
 
 
 class KeptKeys(Protocol):
-    """The host's side of a storage key's life: sealed copies, by where they open."""
+    """The host's storage of a storage key: sealed copies, by the platform where they open."""
 
     def keys(self, platform: bytes) -> StoreKeys:
         """The copy for ``platform`` (32 bytes), and whether there is one for any."""
         ...
 
     def keep_key(self, platform: bytes, sealed: bytes, first: bool) -> bool:
-        """Keep a copy, on disk by the return, where there is none for ``platform``.
+        """Store a copy, on disk by the return, unless there is one for ``platform``.
 
         Args:
             platform: 32 bytes.
@@ -52,13 +52,13 @@ class KeptKeys(Protocol):
             first: only if there is none at all.
 
         Returns:
-            Whether it is kept.
+            Whether it was stored.
         """
         ...
 
 
 class HostSide(Records, KeptKeys, Rekeys, Protocol):
-    """Everything that a store asks of its host."""
+    """All requests of a store to its host."""
 
 
 class OcallRecords:
@@ -81,12 +81,12 @@ class OcallRecords:
 
 
 def declare(app: Enclave) -> OcallRecords:
-    """Declare a store's ocalls on an application, and give its records inside."""
+    """Declare a store's ocalls on an application, and return its records inside."""
     return OcallRecords(app)
 
 
 def serving(records: HostSide) -> Mapping[str, Callable[..., Any]]:
-    """What a host gives to ``load(ocalls=...)`` for a store to be kept in ``records``."""
+    """The host's functions for ``load(ocalls=...)``, which store into ``records``."""
     return {
         "store_read": records.read,
         "store_survey": records.survey,
@@ -105,7 +105,7 @@ def _declare(app: Enclave, function: Callable[..., Any], seconds: float) -> Call
 
 
 def store_read(ids: Ids, known: Known) -> StoreAnswer:
-    """Read records, and what was committed since."""
+    """Read records, and the commits since."""
     _not_served()
 
 
@@ -115,7 +115,7 @@ def store_survey(after: bytes) -> StoreSurvey:
 
 
 def store_commit(commit: StoreCommit) -> bool:
-    """Keep a commit, if nobody else was first."""
+    """Store a commit, if no other came first."""
     _not_served()
 
 
@@ -125,22 +125,22 @@ def store_keys(platform: Id) -> StoreKeys:
 
 
 def store_keep_key(platform: Id, sealed: SealedKey, first: bool) -> bool:
-    """Keep a sealed copy of the storage key."""
+    """Store a sealed copy of the storage key."""
     _not_served()
 
 
 def store_rekey_begin() -> None:
-    """Begin to gather records under another key."""
+    """Begin to collect records under another key."""
     _not_served()
 
 
 def store_rekey_put(version: Version, puts: Puts) -> None:
-    """Gather records."""
+    """Collect records."""
     _not_served()
 
 
 def store_rekey_finish(last: StoreRekey) -> bool:
-    """Put what was gathered in the store's place."""
+    """Replace the store with the collected records."""
     _not_served()
 
 

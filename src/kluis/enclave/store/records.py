@@ -1,9 +1,9 @@
-"""What a store asks of its host: three batch requests, of opaque bytes, that one ocall each can carry.
+"""A store's requests to its host: batches of opaque bytes, each carried by one ocall.
 
-To the host a record is ``(id, version, label, value)``: a keyed hash of table and key; which commit wrote
-it; its names, sealed; its value, sealed. Beside the records it keeps one sealed head, replaced with every
-commit, and a journal of sealed entries, one a commit. :mod:`kluis.serve.store` keeps them in a
-database; :mod:`kluis.enclave.store.ocalls` carries them out of an enclave. Nothing here is trusted.
+To the host a record is ``(id, version, label, value)``: a keyed hash of table and key; the commit that wrote
+it; its sealed names; its sealed value. It also stores one sealed head, replaced with every commit, and a
+journal of sealed entries, one for each commit. :mod:`kluis.serve.store` stores them in a database;
+:mod:`kluis.enclave.store.ocalls` carries them out of an enclave. Nothing here is trusted.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ MAX_COMMIT_BYTES: Final = 64 << 20
 MAX_IDS: Final = 256
 MAX_ENTRIES: Final = 256
 MAX_ANSWER_BYTES: Final = 8 << 20
-"""After so many bytes of rows or entries a host stops adding more; one alone may be larger."""
+"""After this many bytes of rows or entries a host stops adding more; a single one may be larger."""
 MAX_LABELS: Final = 2048
 KEPT_EPOCHS: Final = 4096
 """Journal entries that a host keeps at least."""
 SEALING_BYTES: Final = 28
-"""What sealing adds: a nonce of 12 and a tag of 16."""
+"""Bytes added by sealing: a nonce of 12 and a tag of 16."""
 
 Id = Annotated[bytes, msgspec.Meta(min_length=ID_BYTES, max_length=ID_BYTES)]
 Version = Annotated[bytes, msgspec.Meta(min_length=VERSION_BYTES, max_length=VERSION_BYTES)]
@@ -42,7 +42,7 @@ SealedKey = Annotated[bytes, msgspec.Meta(max_length=1024)]
 
 
 class StoreRow(msgspec.Struct, array_like=True, frozen=True):
-    """A record's value, as some commit wrote it."""
+    """A record's value, written by some commit."""
 
     id: Id
     version: Version
@@ -50,14 +50,14 @@ class StoreRow(msgspec.Struct, array_like=True, frozen=True):
 
 
 class StoreAnswer(msgspec.Struct, array_like=True, frozen=True):
-    """What the host has, at one moment.
+    """The host's state at one moment.
 
     Attributes:
-        epoch: of the last commit; 0 where there was none.
-        head: the sealed head of that commit, empty where there was none or the asker knows it.
-        entries: of the journal, in order, from the one after the epoch that the asker knows; fewer than
-            there are if they are many, none if that one is pruned.
-        rows: those of the asked ids that there are; fewer if they are large.
+        epoch: of the last commit; 0 if there was none.
+        head: the sealed head of that commit, empty if there was none or the requester has it.
+        entries: of the journal, in order, from the one after the requester's epoch; fewer if there are many,
+            none if that one is pruned.
+        rows: the existing ones of the requested ids; fewer if they are large.
     """
 
     epoch: Epoch
@@ -75,13 +75,13 @@ class StoreLabel(msgspec.Struct, array_like=True, frozen=True):
 
 
 class StoreSurvey(msgspec.Struct, array_like=True, frozen=True):
-    """The next records in order of id; there are no more where there are none here."""
+    """The next records in order of id; empty at the end."""
 
     labels: Annotated[list[StoreLabel], msgspec.Meta(max_length=MAX_LABELS)]
 
 
 class StorePut(msgspec.Struct, array_like=True, frozen=True):
-    """A record to keep, in place of the one with its id."""
+    """A record to store, replacing the one with its id."""
 
     id: Id
     label: Label
@@ -89,16 +89,16 @@ class StorePut(msgspec.Struct, array_like=True, frozen=True):
 
 
 class StoreCommit(msgspec.Struct, array_like=True, frozen=True):
-    """One commit: all of it is kept, or nothing.
+    """One commit: all of it is stored, or nothing.
 
     Attributes:
-        epoch: of this commit; the host keeps it only if the epoch before is its last.
+        epoch: of this commit; the host stores it only if the previous epoch is its last.
         version: of the records put.
-        head: sealed, in place of the one before.
+        head: sealed, replacing the previous one.
         entry: sealed, added to the journal.
-        puts: records to keep.
-        deletes: ids to forget.
-        prune: journal entries up to this epoch may go.
+        puts: records to store.
+        deletes: ids to delete.
+        prune: journal entries up to this epoch may be deleted.
     """
 
     epoch: Epoch
@@ -111,10 +111,10 @@ class StoreCommit(msgspec.Struct, array_like=True, frozen=True):
 
 
 class StoreKeys(msgspec.Struct, array_like=True, frozen=True):
-    """The sealed copies of a storage key that the host has.
+    """The host's sealed copies of a storage key.
 
     Attributes:
-        sealed: the one for the platform asked about; empty if there is none.
+        sealed: the one for the requested platform; empty if there is none.
         any: whether there is one for any platform.
     """
 
@@ -123,14 +123,14 @@ class StoreKeys(msgspec.Struct, array_like=True, frozen=True):
 
 
 class StoreRekey(msgspec.Struct, array_like=True, frozen=True):
-    """The end of a re-keying: what was gathered takes the store's place, or nothing changes.
+    """The end of a re-keying: the collected records replace the store, or nothing changes.
 
     Attributes:
-        epoch: of the store from then on; only if the epoch before is its last.
-        head: sealed, in place of the one before.
-        count: of the records that were gathered.
+        epoch: of the store from then on; only if the previous epoch is its last.
+        head: sealed, replacing the previous one.
+        count: of the collected records.
         platform: where the key opens.
-        sealed: the key, in place of every copy of the one before.
+        sealed: the key, replacing every copy of the previous one.
     """
 
     epoch: Epoch
@@ -144,30 +144,30 @@ Puts = Annotated[list[StorePut], msgspec.Meta(max_length=MAX_IDS)]
 
 
 class Rekeys(Protocol):
-    """The host's side of a re-keying. Every method may raise what the host likes."""
+    """The host's side of a re-keying. Methods may raise any exception."""
 
     def rekey_begin(self) -> None:
-        """Begin to gather, beside the store; what others gathered and did not finish is forgotten."""
+        """Begin to collect records, alongside the store; unfinished records of others are deleted."""
         ...
 
     def rekey_put(self, version: bytes, puts: list[StorePut]) -> None:
-        """Gather records of ``version`` (24 bytes)."""
+        """Collect records of ``version`` (24 bytes)."""
         ...
 
     def rekey_finish(self, last: StoreRekey) -> bool:
-        """Put what was gathered in the store's place, on disk by the return; False, and nothing changed."""
+        """Replace the store with the collected records, on disk by the return; False if nothing changed."""
         ...
 
 
 class Records(Protocol):
-    """The host's side of a store. Every method may raise what the host likes."""
+    """The host's side of a store. Methods may raise any exception."""
 
     def read(self, ids: list[bytes], known: int) -> StoreAnswer:
-        """Rows, and what was committed after epoch ``known``, as of one moment.
+        """Rows, and the commits after epoch ``known``, as of one moment.
 
         Args:
             ids: at most ``MAX_IDS``.
-            known: the last epoch the asker knows; -1 for one that wants the head and no entries.
+            known: the requester's last epoch; -1 to get the head and no entries.
         """
         ...
 
@@ -176,5 +176,5 @@ class Records(Protocol):
         ...
 
     def commit(self, commit: StoreCommit) -> bool:
-        """Keep a commit, on disk by the return; False, and nothing kept, if another was first."""
+        """Store a commit, on disk by the return; False, and nothing stored, if another came first."""
         ...

@@ -1,12 +1,13 @@
-"""Re-keying: every record is sealed anew under a fresh key, and the old key opens nothing that is taken.
+"""Re-keying: seal every record under a fresh key, after which the old key opens no current data.
 
-The host gathers what is sealed anew beside the store, and puts it in the store's place in one transaction
-of its database, with the sealed copy of the fresh key and without any of the old one: a crash leaves the
-store as it was, or as it is to be. It does so only if nobody committed meanwhile, as for every commit.
+The host collects the re-sealed records alongside the store, and replaces the store in one transaction of its
+database, with the sealed copy of the fresh key and without those of the old one. After a crash the store is
+either unchanged or completely re-keyed. The replacement only succeeds if nobody committed meanwhile, as for
+every commit.
 
-The new store goes on at the epoch after the old one's, with an empty journal. It holds the public name of
-each key that it had: whoever opens it tells their platform's counter of that store that it is over, so that
-an old copy of the records, with an old copy of the key, is a store that was set back.
+The new store continues at the epoch after the old one's, with an empty journal. It contains the public name
+of each key that it had. Every instance that opens it marks that store as ended in its platform's counter, so
+an old copy of the records, with an old copy of the key, is detected as a rollback.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ BATCH_BYTES: Final = 4 << 20
 
 
 class Moved(NamedTuple):
-    """A store as its host has it beside the old one.
+    """A re-keyed store that the host has alongside the old one.
 
     Attributes:
-        epoch: of it.
+        epoch: of the new store.
         head: sealed.
         chain: at that epoch.
-        size: how many records it has.
+        size: number of records.
     """
 
     epoch: int
@@ -42,17 +43,17 @@ class Moved(NamedTuple):
 
 
 def copy(records: Rekeys, view: View, old: Cipher, fresh: Cipher) -> Moved:
-    """Have the host gather every record, sealed under another key.
+    """Have the host collect every record, sealed under another key.
 
     Args:
         records: the host's side.
-        view: of the store as it is.
-        old: its key's.
-        fresh: the other key's.
+        view: of the current store.
+        old: the current key's cipher.
+        fresh: the other key's cipher.
 
     Raises:
-        AuthenticityError: the host is found out.
-        UnavailableError: it gives nothing, or somebody writes meanwhile.
+        AuthenticityError: the host's answer is not authentic.
+        UnavailableError: it does not answer, or another instance writes meanwhile.
     """
     view.ask([])
     with view.lock:
@@ -78,7 +79,7 @@ def copy(records: Rekeys, view: View, old: Cipher, fresh: Cipher) -> Moved:
 
 
 def _values(view: View, listed: list[tuple[Name, Held]], old: Cipher) -> Iterator[tuple[Name, str, bytes]]:
-    """Every record with its index, and at the end the name of the key that is given up."""
+    """Every record with its index, and at the end the name of the old key."""
     for at in range(0, len(listed), MAX_IDS):
         page = listed[at : at + MAX_IDS]
         values, _ = view.read([name for name, _ in page])

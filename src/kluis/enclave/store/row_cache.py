@@ -1,8 +1,8 @@
-"""Sealed rows that this enclave has seen: what the host would give again, without asking it.
+"""A cache of sealed rows, which saves requests to the host.
 
-A row is kept as the host has it, sealed, and counts only while the directory names its version: so no
-secret lies here, and nothing older than this instance has heard of. It may be older than what another
-instance has written since: whoever reads from here must have it proven by a commit, or by asking the host.
+A row is cached in sealed form, and is valid only while the directory lists its version: so the cache contains
+no secret, and nothing older than this instance has seen. Another instance may have written since: a reader
+must confirm it by a commit, or by a request to the host.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from kluis.enclave.store.directory import Name
 MOST_BYTES: Final = 4 << 20
 MOST_ROW: Final = 64 << 10
 ROW_BYTES: Final = 512
-"""What a row costs beside its value, about."""
+"""Approximate cost of a row in addition to its value."""
 
 
 class Remembered:
-    """Rows by name, the least used of which go first. Not thread-safe."""
+    """Rows by name, evicted in order of least use. Not thread-safe."""
 
     def __init__(self) -> None:
         self._rows: OrderedDict[Name, tuple[bytes, bytes]] = OrderedDict()
         self._bytes = 0
 
     def keep(self, name: Name, version: bytes, sealed: bytes) -> None:
-        """Remember a row, in place of what is remembered of its name."""
+        """Store a row, replacing an older one of its name."""
         self.forget(name)
         if len(sealed) > MOST_ROW:
             return
@@ -45,7 +45,7 @@ class Remembered:
         return row[1]
 
     def forget(self, name: Name) -> None:
-        """Forget what is remembered of a name."""
+        """Drop the row of a name."""
         row = self._rows.pop(name, None)
         if row is not None:
             self._bytes -= len(row[1]) + ROW_BYTES

@@ -1,8 +1,8 @@
-"""The sealed store: records that an untrusted host keeps, for code inside an enclave.
+"""The sealed store: records on an untrusted host, for code inside an enclave.
 
-See :mod:`kluis.enclave.store.model` for what it does, :mod:`~kluis.enclave.store.cipher` for what is sealed
-how, and docs/concepts/store.md for what a host still sees: how many records there are, how large, which
-were read and written together, and when.
+:mod:`kluis.enclave.store.model` describes its interface, and :mod:`~kluis.enclave.store.cipher` what is
+sealed and how. docs/concepts/store.md lists what a host still sees: how many records there are, how large,
+which were read and written together, and when.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ class SealedStore:
 
     Args:
         records: the host's side.
-        key: 32 bytes; whoever has it reads and writes the store.
-        witness: remembers the last commit beyond the host's reach; None: nobody does, and a host
-            that sets everything back is noticed only by the instances that run.
+        key: 32 bytes; anyone who has it can read and write the store.
+        witness: stores the last commit beyond the host's reach; None: a complete rollback by the host is only
+            detected by running instances.
 
     Attributes:
-        rollback: who would notice if the host set everything back; ``undetected``, or by what.
+        rollback: what would detect a complete rollback by the host: its name, or ``undetected``.
 
     Raises:
-        AuthenticityError: what the host has is not this store, whole and as it was left.
-        UnavailableError: the host gives nothing.
+        AuthenticityError: the host's data are not this store, complete and current.
+        UnavailableError: the host does not answer.
     """
 
     def __init__(self, records: Records, key: bytes, *, witness: Witness | None = None) -> None:
@@ -56,23 +56,23 @@ class SealedStore:
 
     @property
     def epoch(self) -> int:
-        """The number of commits, as far as this instance has heard."""
+        """The number of commits that this instance has seen."""
         return self._view.last().epoch
 
     def last(self) -> Witnessed:
-        """The last commit that this instance has heard of, for another to hold its host's answers against."""
+        """The last commit that this instance has seen, for another to compare its host's answers with."""
         return self._view.last()
 
     def copy_under(self, records: Rekeys, key: bytes) -> Moved:
-        """Have the host gather all of it, sealed under another key (32 bytes), beside what there is.
+        """Have the host collect all of it, sealed under another key (32 bytes), alongside the existing store.
 
         Raises:
-            AuthenticityError, UnavailableError: as :func:`kluis.enclave.store.rekeying.copy`.
+            AuthenticityError, UnavailableError: as for :func:`kluis.enclave.store.rekeying.copy`.
         """
         return copy(records, self._view, self._cipher, Cipher(key))
 
     def former_keys(self) -> list[bytes]:
-        """The public names, 32 bytes each, of the keys that it had before this one."""
+        """The public names, 32 bytes each, of its earlier keys."""
         return [bytes.fromhex(name.key) for name in self._view.names(FORMER_KEYS, "")[0]]
 
     def get(self, table: str, key: str) -> bytes | None:
@@ -101,8 +101,8 @@ class SealedStore:
     def update(self, work: Callable[[Writing], T], meanwhile: Callable[[], None] | None = None) -> T:
         """As :meth:`kluis.enclave.store.model.Storage.update`.
 
-        What was read in the transaction needs no word of the host before the commit: one that others were
-        ahead of is not kept, and the witness tells of a store that was set back.
+        Cached reads in the transaction are not confirmed by the host before the commit. If others committed
+        first, the commit is refused, and the witness detects a store that was rolled back.
         """
         for attempt in range(TRIES):
             transaction = Transaction(self._view)
@@ -127,6 +127,6 @@ class SealedStore:
 
 
 def _wait(attempt: int) -> None:
-    """Wait, longer each time, for a part of it that no other instance picks."""
+    """Wait for a random part of a growing time, so that instances do not retry together."""
     most = min(LONGEST_WAIT_SECONDS, 0.001 * 2**attempt)
     threading.Event().wait(most * int.from_bytes(os.urandom(2), "big") / 0xFFFF)

@@ -1,9 +1,9 @@
-"""Surveying: how an instance that knows nothing, or too little, learns what there is.
+"""Survey a store: how a new or outdated instance learns which records exist.
 
-The host lists every record's id, version and label, page by page, while others may commit. The journal from
-the first page on is then followed over it, which repairs what changed on the way, and the set hash
-of the outcome must be the one in the sealed head: so a record hidden, added or set back is seen before
-anything is served.
+The host lists every record's id, version and label, page by page, while others may commit. Then the journal
+from the first page on is applied, which corrects what changed meanwhile, and the resulting set hash must
+equal the one in the sealed head. So a record that is hidden, added or rolled back is detected before anything
+is served.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from kluis.errors import AuthenticityError, UnavailableError
 
 
 def survey(host: Host, cipher: Cipher, witnessed: Witnessed | None) -> Directory:
-    """Learn what there is.
+    """Build the directory from a survey.
 
-    1. The head opens under this store's key; there is none only where nothing was ever committed.
+    1. The head opens under this store's key; there is none only if nothing was ever committed.
     2. Each record's label opens as its id and version; ids rise.
     3. The journal from the head on follows it.
-    4. The set hash of the outcome is the last head's, and so is the chain.
-    5. What the witness remembers is of this history, and no later than the last head.
+    4. The resulting set hash and chain are the last head's.
+    5. The witness's record belongs to this history, and is no later than the last head.
 
     Args:
         host: the host.
         cipher: has the store's key.
-        witnessed: what the witness remembered before the host was asked; None without one.
+        witnessed: the witness's record from before the host was queried; None without one.
 
     Raises:
-        AuthenticityError: the host set the store back, hides or changed something, or keeps another's.
-        UnavailableError: it gives nothing.
+        AuthenticityError: the host rolled the store back, hides or changed something, or has another store.
+        UnavailableError: it does not answer.
     """
     first = host.read([], -1)
     directory = _begin(cipher, first, witnessed)  # 1
@@ -73,7 +73,7 @@ def _collect(host: Host, cipher: Cipher, directory: Directory) -> None:
 
 
 def _catch_up(host: Host, directory: Directory, last: StoreAnswer) -> StoreAnswer:
-    """Follow the journal to its end; the answer that told of it has its head."""
+    """Apply the journal to its end; the answer with the last entry contains its head."""
     while True:
         answer = host.read([], directory.epoch)
         if answer.epoch < last.epoch:
@@ -85,7 +85,7 @@ def _catch_up(host: Host, directory: Directory, last: StoreAnswer) -> StoreAnswe
 
 
 def _descend(host: Host, cipher: Cipher, directory: Directory, witnessed: Witnessed, surveyed: int) -> None:
-    """What was witnessed must stand in the history that leads to the surveyed head."""
+    """Check that the witnessed commit is in the history of the surveyed head."""
     if witnessed.epoch == 0:
         return
     if witnessed.epoch < surveyed:
@@ -105,10 +105,10 @@ def follow(directory: Directory, answer: StoreAnswer, known: int, until: int | N
     """Apply an answer's journal entries that the directory does not have yet.
 
     Args:
-        directory: grows.
+        directory: extended.
         answer: the host's.
-        known: the epoch that was asked with.
-        until: no further than this epoch; None: to the answer's own.
+        known: the epoch in the request.
+        until: last epoch to apply; None: the answer's own.
 
     Raises:
         AuthenticityError: they do not follow, or the first is missing.
@@ -130,7 +130,7 @@ def follow(directory: Directory, answer: StoreAnswer, known: int, until: int | N
 
 
 def set_back(want: int, got: int) -> AuthenticityError:
-    """The host shows an epoch before one that is known."""
+    """The error if the host shows an epoch before a known one."""
     return AuthenticityError(
         f"store: last commit: want epoch {want} or later, got {got}",
         hint="the host set the store back, or withholds what was written since",
@@ -139,7 +139,7 @@ def set_back(want: int, got: int) -> AuthenticityError:
 
 
 def forked_history(epoch: int) -> AuthenticityError:
-    """The host shows another history than the one that was witnessed."""
+    """The error if the host shows another history than the witnessed one."""
     return AuthenticityError(
         f"store: commit {epoch}: is not the one that was witnessed",
         hint="the host shows its enclaves different histories",

@@ -1,4 +1,4 @@
-"""A transaction: what one run of an update's work has read, and what it wants kept."""
+"""A transaction: the reads and changes of one run of an update's work."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from kluis.errors import UsageError
 
 
 class MovedInterrupt(BaseException):
-    """What the work has read is not what is there any more: it must run again. Not for the work to catch."""
+    """The data that the work has read has changed: it must run again. The work must not catch it."""
 
 
 class Put(msgspec.Struct, frozen=True):
-    """A value to keep, and its index."""
+    """A value to store, and its index."""
 
     value: bytes
     index: str
 
 
 class Source(Protocol):
-    """What a transaction reads from."""
+    """The source of a transaction's reads."""
 
     def read(self, names: list[Name]) -> tuple[dict[Name, bytes], int]:
-        """Values of those names that there are, and the epoch from which on they are right."""
+        """Values of the existing ones of these names, and the epoch from which on they are right."""
         ...
 
     def recall(self, names: list[Name]) -> tuple[dict[Name, bytes], int] | None:
-        """As :meth:`read`, from what is known here, or None: then there may be later epochs."""
+        """Like :meth:`read`, from the cache, or None; there may be later epochs."""
         ...
 
     def names(self, table: str, index: str, after: str) -> tuple[list[Name], Mapping[Name, bytes], int]:
@@ -44,13 +44,13 @@ class Source(Protocol):
 
 
 class Transaction:
-    """Reads as of one moment, and collects changes. Of one thread.
+    """Reads as of one moment, and collects changes. Not thread-safe.
 
     Attributes:
-        epoch: what was read is right as of it; None before anything was read.
-        changes: what to keep, by name; None is to be deleted.
-        bytes: of all values to keep.
-        recalled: whether it has read something without asking the host.
+        epoch: of the reads; None before the first one.
+        changes: values to store, by name; None deletes.
+        bytes: total size of the values to store.
+        recalled: whether it has read something without a request to the host.
     """
 
     def __init__(self, source: Source) -> None:
@@ -109,13 +109,13 @@ class Transaction:
         )
 
     def reads_any(self, changes: Mapping[Name, Put | None]) -> bool:
-        """Whether what it has read is among ``changes``."""
+        """Whether its reads include one of ``changes``."""
         return bool(self._names or self._scans) and any(
             self._reads(name, put.index if put else "") for name, put in changes.items()
         )
 
     def _reads(self, name: Name, index: str) -> bool:
-        # A record that left an index is among the names that the scan of the index read.
+        # A record that left an index is among the names that the scan of the index returned.
         return name in self._names or not self._scans.isdisjoint({(name.table, ""), (name.table, index)})
 
     def _read(self, names: list[Name]) -> dict[Name, bytes]:
@@ -127,7 +127,7 @@ class Transaction:
         return values
 
     def _settle(self, epoch: int) -> None:
-        """Everything read so far must be right as of one epoch: the first read's."""
+        """Ensure that all reads so far are right as of one epoch: the first read's."""
         if self.epoch is None:
             self.epoch = epoch
         if self._source.moved(self):
@@ -179,6 +179,6 @@ def name_of(table: str, key: str, index: str = "") -> Name:
 
 
 FORMER_KEYS: Final = "kluis.former-keys"
-"""The table of the public names of the keys that a store had, hex."""
+"""The table of the public names of a store's earlier keys, hex."""
 MAX_TABLE: Final = 64
 MAX_KEY: Final = 512

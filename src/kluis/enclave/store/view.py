@@ -1,4 +1,4 @@
-"""The view: what an instance knows of the store, kept up with the journal, and every read held against it."""
+"""The view: an instance's state of the store, updated from the journal, and checks on every read."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ TRIES: Final = 64
 
 
 class View:
-    """What one instance knows. Thread-safe.
+    """One instance's state of the store. Thread-safe.
 
     Args:
-        host: keeps the records.
+        host: stores the records.
         cipher: has the store's key.
-        witness: None: a store that was set back whole is not noticed by an instance that starts then.
+        witness: None: an instance that starts after a complete rollback does not detect it.
 
     Attributes:
         lock: guards :attr:`directory`.
-        directory: as of the last commit heard of.
+        directory: as of the last commit seen.
     """
 
     def __init__(self, host: Host, cipher: Cipher, witness: Witness | None) -> None:
@@ -45,14 +45,15 @@ class View:
             self.vouch(witnessed)
 
     def read(self, names: list[Name]) -> tuple[dict[Name, bytes], int]:
-        """Values of those of ``names`` that there are, and the epoch from which on they are right.
+        """Values of the existing ones of ``names``, and the epoch from which on they are right.
 
         Args:
             names: at most ``MAX_IDS``, all different.
 
         Raises:
-            AuthenticityError: a record is changed, older, hidden, or was deleted; or all are set back.
-            UnavailableError: the host gives nothing, or others write faster than it answers.
+            AuthenticityError: a record is changed, older, hidden, or was deleted; or the store is rolled
+                back.
+            UnavailableError: the host does not answer, or others write faster than it answers.
         """
         ids = {name: self._cipher.id(*name) for name in names}
         values: dict[Name, bytes] = {}
@@ -64,7 +65,7 @@ class View:
                 epoch = self.directory.epoch
                 held = {name: self.directory.find(name) for name in names if name not in values}
             since = epoch if since is None else since
-            late = answer.epoch < epoch  # another thread has heard of a later commit by now
+            late = answer.epoch < epoch  # another thread has seen a later commit by now
             progress = False
             left: list[Name] = []
             for name, known in held.items():
@@ -87,10 +88,11 @@ class View:
         raise UnavailableError("store: others write faster than the host answers", code="store_busy")
 
     def recall(self, names: list[Name]) -> tuple[dict[Name, bytes], int] | None:
-        """As :meth:`read`, without asking the host: right as of the epoch, but there may be later ones.
+        """Like :meth:`read`, without a request to the host: right as of the epoch, but there may be later
+        ones.
 
         Returns:
-            None if not every one of these rows is known here.
+            None if not every one of these rows is cached.
         """
         values: dict[Name, bytes] = {}
         with self.lock:
@@ -107,17 +109,17 @@ class View:
             return values, self.directory.epoch
 
     def proves(self, transaction: Transaction) -> bool:
-        """Whether what ``transaction`` has read is there still; the host is asked if it was not before.
+        """Whether ``transaction``'s reads are still right; queries the host if they were cached.
 
         Raises:
-            AuthenticityError, UnavailableError: as :meth:`ask`.
+            AuthenticityError, UnavailableError: as for :meth:`ask`.
         """
         if transaction.recalled:
             self.ask([])
         return not self.moved(transaction)
 
     def wrote(self, commit: StoreCommit, names: Iterable[Name]) -> None:
-        """Remember the rows of a commit that is kept, whose names these are, in its order."""
+        """Cache the rows of a successful commit with these names, in its order."""
         with self.lock:
             for name, put in zip(names, commit.puts, strict=True):
                 self._remembered.keep(name, commit.version, put.value)
@@ -126,7 +128,7 @@ class View:
         """The names of a table or index in order, the values of the first of them, and the epoch of both.
 
         Args:
-            table: whose.
+            table: to list.
             index: "" is all.
             after: only keys that come after it.
         """
@@ -143,11 +145,11 @@ class View:
             return transaction.touched_by(self.directory)
 
     def ask(self, ids: list[bytes]) -> StoreAnswer:
-        """Ask the host for rows, and follow what it tells of commits, the witness being asked first.
+        """Request rows from the host, and apply its newer commits; the witness is queried first.
 
         Raises:
-            AuthenticityError: the host tells another history than is known, or an older one.
-            UnavailableError: it tells nothing.
+            AuthenticityError: the host's history differs from the known one, or is older.
+            UnavailableError: it does not answer.
         """
         witnessed = self._read_witness()
         with self.lock:
@@ -164,10 +166,10 @@ class View:
         return answer
 
     def vouch(self, witnessed: Witnessed) -> None:
-        """Hold what the witness remembers against what is known, and tell it of what is newer.
+        """Compare the witness's record with the known history, and update it with newer commits.
 
         Raises:
-            AuthenticityError: it remembers a later commit than the host tells of, or another.
+            AuthenticityError: its record is later than the host's last commit, or differs.
         """
         mine = self.last()
         with self.lock:
@@ -184,12 +186,12 @@ class View:
                 self.ask([])  # another instance is further, with this commit in its history or not
 
     def vouch_mine(self) -> None:
-        """Tell the witness of the last commit known; errors as :meth:`vouch`."""
+        """Update the witness with the last known commit; raises the errors of :meth:`vouch`."""
         if self._witness is not None:
             self.vouch(Witnessed(0, b""))
 
     def holds(self, name: Name, index: str) -> bool:
-        """Whether there is a record of this name, with ``index`` unless that is empty."""
+        """Whether a record has this name, and ``index`` unless that is empty."""
         with self.lock:
             known = self.directory.find(name)
         return known is not None and (not index or known.index == index)
@@ -222,19 +224,19 @@ class View:
             answer = self._host.read([], known)
 
     def _check_reached(self, epoch: int) -> None:
-        """A host that told of a commit must show it."""
+        """Check that a host that announced a commit also returns it."""
         with self.lock:
             known = self.directory.epoch
         if known < epoch:
             raise set_back(epoch, known)
 
     def last(self) -> Witnessed:
-        """The last commit known: what another instance can hold its host's answers against."""
+        """The last known commit, for another instance to compare its host's answers with."""
         with self.lock:
             return Witnessed(self.directory.epoch, self.directory.chain)
 
     def _survey_again(self) -> None:
-        """This instance fell behind what the host keeps of the journal."""
+        """Survey again: this instance is older than the host's journal."""
         with self._surveying:
             fresh = survey(self._host, self._cipher, self._read_witness())
             with self.lock:

@@ -1,9 +1,9 @@
-"""The witness of a store: a counter of the platform, which remembers the last commit it was told of.
+"""The witness of a store: a platform counter that records the store's last commit.
 
-The host keeps every record, and so can set all of them back at once: the head is then as genuine as it was.
-A platform counter remembers, for each store, the epoch of its last commit and the chain that stood there, so
-a set-back store is seen, and so is one whose history forked. It is one platform's, and a platform keeps
-it in a file: see :attr:`Witness.label`.
+The host keeps every record, and so can roll all of them back at once: the old head is authentic. A platform
+counter records, for each store, the epoch of its last commit and the chain after it. So a rolled back store
+is detected, and so is a forked history. The counter belongs to one platform, which keeps it in a file: see
+:attr:`Witness.label`.
 """
 
 from __future__ import annotations
@@ -16,49 +16,50 @@ from kluis.enclave.store.cipher import Cipher
 
 UNDETECTED: Final = "undetected"
 OVER: Final = (1 << 53) - 1
-"""The epoch that a store is at whose key was changed: no commit has it."""
+"""The epoch of a store whose key was replaced: no commit has it."""
 
 
 class Witnessed(NamedTuple):
-    """The last commit that a witness was told of: its epoch, and the chain after it (empty at epoch 0)."""
+    """The last commit that a witness recorded: its epoch, and the chain after it (empty at epoch 0)."""
 
     epoch: int
     chain: bytes
 
 
 class Witness(Protocol):
-    """Remembers, beyond the host's reach.
+    """Records commits beyond the host's reach.
 
     Attributes:
-        label: who would notice if the host set the store back.
+        label: what would detect a rollback by the host.
     """
 
     label: str
 
     def read(self) -> Witnessed:
-        """The last commit that it was told of."""
+        """The last recorded commit."""
         ...
 
     def advance(self, to: Witnessed) -> Witnessed:
-        """Tell it of a commit, durably; it never goes back.
+        """Record a commit, durably; it never goes back.
 
         Returns:
-            What it remembers then: ``to``, a later one, or another that it was told of with this epoch.
+            The new record: ``to``, a later one, or an earlier recorded one with this epoch.
         """
         ...
 
 
 class CounterWitness:
-    """The platform's counter as a witness: of the store that ``key`` opens, on this platform.
+    """The platform's counter as a witness for the store that ``key`` opens, on this platform.
 
     Args:
-        key: the storage key, 32 bytes. The counter's name is made from it, so a store with another key is
-            another store: a host that drops everything, sealed key and all, has a new and empty one.
-        policy: what the key is sealed to. The counter is of the same: all that can open the key share it.
+        key: the storage key, 32 bytes. The counter's name is derived from it, so a store with another key is
+            another store: a host that deletes everything, including the sealed key, has a new and empty one.
+        policy: that the key is sealed to. The counter has the same policy: all enclaves that can open the key
+            share it.
     """
 
     label: str = "detected while the platform runs"
-    """The platform keeps its counters in a file, which its operator could set back while it is stopped."""
+    """The platform keeps its counters in a file, which its operator could roll back while it is stopped."""
 
     def __init__(self, key: bytes, policy: Policy) -> None:
         self._counter = _counter(Cipher(key).name(), policy)
@@ -75,11 +76,11 @@ class CounterWitness:
 
 
 def end(name: bytes, policy: Policy) -> None:
-    """Have this platform remember that the store whose key has this public name (32 bytes) is over.
+    """Record on this platform that the store whose key has this public name (32 bytes) has ended.
 
     Args:
         name: of the key.
-        policy: what the key was sealed to.
+        policy: that the key was sealed to.
     """
     counter = _counter(name, policy)
     if counter.read_marked().value < OVER:

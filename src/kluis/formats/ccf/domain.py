@@ -26,7 +26,7 @@ Writes: TypeAlias = Mapping[str, Mapping[bytes, bytes | None]]
 
 
 class Kind(enum.IntEnum):
-    """What an entry commits to beside its writes. A service of today writes the last kind only."""
+    """What an entry commits to in addition to its writes. A current service writes only the last kind."""
 
     WRITES = 0
     SNAPSHOT = 1

@@ -48,12 +48,13 @@ class Step(NamedTuple):
 
 
 class Components(NamedTuple):
-    """What an entry's leaf is made of.
+    """The components of an entry's leaf.
 
     Attributes:
         write_set_digest: 32 bytes.
         evidence: the commit evidence.
-        claims_digest: 32 bytes, zeros for none; None where the application wants it computed from the claims.
+        claims_digest: 32 bytes, zeros for none; None if the application requires it to be computed from the
+            claims.
     """
 
     write_set_digest: bytes
@@ -86,7 +87,7 @@ class Receipt:
 
     @classmethod
     def parse(cls, data: bytes, what: str) -> Self:
-        """Read a receipt, in the words of CCF or of Azure, alone or in an object as ``receipt``.
+        """Read a receipt, with CCF's or Azure's member names, bare or as ``receipt`` in an object.
 
         Raises:
             FormatError: a member is missing, of another kind or too large.

@@ -16,6 +16,8 @@ import enum
 from collections.abc import Mapping
 from typing import Final, Self, TypeAlias, cast
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.encoding import b64, jcs
 from kluis.formats.encoding.members import Members
@@ -40,6 +42,7 @@ class Purpose(enum.StrEnum):
     CHANNEL = "channel"
     RELEASE_KEY = "release-key"
     RECEIPT = "receipt"
+    LEDGER_NODE = "ledger-node"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +133,14 @@ def rsa_key(modulus: int, exponent: int) -> dict[str, str | list[str]]:
     # Key services look for one of the two: ``use``, as in RFC 7517, or ``key_ops``, as Azure's guests write
     # it.
     return {"kty": "RSA", "kid": thumbprint, "use": "enc", "key_ops": ["encrypt"], **numbers}
+
+
+def ec_key(curve: ec.EllipticCurve, x: int, y: int) -> dict[str, str | list[str]]:
+    """Write a public key on P-256 or P-384 as a JWK. Spec: RFC 7518, "Parameters for Elliptic Curve Keys"."""
+    size = (curve.key_size + 7) // 8
+    name = {256: "P-256", 384: "P-384"}[curve.key_size]
+    point = {"x": b64.encode_url(x.to_bytes(size, "big")), "y": b64.encode_url(y.to_bytes(size, "big"))}
+    return {"kty": "EC", "crv": name, **point}
 
 
 def okp_public(key: Jwk, curve: str) -> bytes:

@@ -20,7 +20,7 @@ class Structure(enum.Enum):
 
 
 def structure_of(data: bytes) -> Structure | None:
-    """The X.509 structure that DER looks like; None if it is none of them."""
+    """The X.509 structure that DER looks like; None if it is another kind of data."""
     try:
         start, end = der.within(data, 0, len(data), der.SEQUENCE, "DER")
         inner, inner_end = der.within(data, start, end, der.SEQUENCE, "DER")

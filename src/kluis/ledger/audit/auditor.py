@@ -1,7 +1,7 @@
-"""The auditor: every check of a ledger that its files alone show, and what receipts show beyond them.
+"""Audit a ledger: every check that its files allow, and what receipts show beyond them.
 
-What no ledger shows by itself: whether its last entries were taken away, and whether the bytes after its
-last signed root are what the service wrote. A receipt of an entry that must be there shows the first.
+A ledger cannot show by itself whether its last entries were removed, or whether the bytes after its last
+signed root are what the service wrote. A receipt of an entry that must be in the ledger shows the first.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def audit(
         service: the certificate that the caller pins; None: the ledger's own is believed, and named.
         expected: what must be in the ledger.
         secrets: the ledger's; None: private parts stay closed.
-        replay: applies proposals again; None: that check is not made.
+        replay: does members' requests again; None: that check is not made.
         own: judges evidence of our platforms; None: it is left unjudged.
 
     Returns:
@@ -110,7 +110,7 @@ class _Audit:
             check_expected(each, self.tree, self.walk, self.identity, service, findings)
         self._end()
         return Report(
-            findings=findings.conclude(self._held(len(files.main), bool(expected))),
+            findings=findings.conclude(self._held(len(files.main), bool(expected), service is not None)),
             entries=self.tree.size - 1,
             signatures=self.signing.count,
             verified=self.signing.last,
@@ -216,7 +216,7 @@ class _Audit:
             pem = self.identity.starts[-1][1]
             findings.note(Check.IDENTITY, f"the service's certificate has SHA-256 {fingerprint(pem)}")
 
-    def _held(self, files: int, expected: bool) -> dict[Check, str]:
+    def _held(self, files: int, expected: bool, pinned: bool) -> dict[Check, str]:
         signing, walk = self.signing, self.walk
         held = {
             Check.FILES: f"{files} files, one after another",
@@ -226,6 +226,10 @@ class _Audit:
             Check.SERVICE_SIGNATURES: f"{signing.by_service} by the service's key",
             Check.SERVICE: f"{len(self.identity.starts)} identities, each status in its order",
         }
+        if pinned:
+            held[Check.IDENTITY] = "the service is the pinned one"
+        if expected:
+            held[Check.RECEIPTS] = "all that is expected is in the ledger"
         if not self.beyond:
             return held
         held |= {
@@ -241,11 +245,9 @@ class _Audit:
             Check.CLAIMS: f"{self.keeping.claims} digests of snapshots",
         }
         if self.replays:
-            held[Check.REPLAY] = f"{self.governance.replayed} proposals change what they changed"
+            held[Check.REPLAY] = f"{self.governance.replayed} requests, done again, write what they wrote"
         if self.keeping.opened:
             held[Check.PRIVATE] = f"{self.keeping.opened} entries opened, each with its own evidence"
-        if expected:
-            held[Check.RECEIPTS] = "all that is expected is in the ledger"
         return held
 
 

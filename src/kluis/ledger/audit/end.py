@@ -30,17 +30,6 @@ class Expected(NamedTuple):
     name: str
     proof: Receipt | CoseReceipt | TxId
 
-    @classmethod
-    def parse(cls, data: bytes, name: str) -> Expected:
-        """Read a receipt, COSE or JSON.
-
-        Raises:
-            FormatError: neither.
-        """
-        if data[:1] == b"\xd2":
-            return cls(name, CoseReceipt.parse(data, name))
-        return cls(name, Receipt.parse(data, name))
-
 
 def check_pinned(identity: Identity, service: x509.Certificate | None, findings: Findings) -> None:
     """Check that the ledger's service is the pinned one, or a later identity that it leads to."""

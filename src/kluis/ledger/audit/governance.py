@@ -6,12 +6,12 @@
 4. An acknowledgement is of the state digest that was offered, and nothing else makes a member active.
 5. Tables change with an accepted proposal, or by what the framework does itself: creation of a service,
    nodes, state digests, keys of token issuers, and the steps of a recovery.
-6. An accepted proposal, applied again, changes what the entry changes.
+6. A request that is done again, with its ballots and its proposal's actions, writes what the entry writes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Protocol
 
 from kluis.errors import FormatError, KluisError
@@ -45,23 +45,24 @@ _BY_NODES: Final = ("public:ccf.gov.nodes.", "public:ccf.gov.jwt.")
 
 
 class Replay(Protocol):
-    """Applies accepted proposals again, as the constitution of the time has it."""
+    """Does members' requests again, as the constitution of the time has it.
 
-    def apply(
-        self,
-        state: Mapping[str, Mapping[bytes, bytes]],
-        proposal: bytes,
-        proposal_id: str,
-    ) -> Writes | None:
-        """What a proposal changes.
+    Attributes:
+        count: how many it did.
+    """
+
+    count: int
+
+    def entry(self, seqno: int, writes: Writes, roots: Iterable[bytes]) -> list[str]:
+        """Do the request of an entry again, and compare; every entry is given, in order.
 
         Args:
-            state: the tables before the entry.
-            proposal: its text.
-            proposal_id: its id.
+            seqno: of the entry.
+            writes: its public writes.
+            roots: of the tree: over all entries before this one, then over one less, and so on.
 
         Returns:
-            Writes by table, without those of the proposal itself; None if it cannot be applied here.
+            What differs, a sentence each.
         """
         ...
 
@@ -84,12 +85,14 @@ class Governance:
         self._certificates = certificates
         self._replay = replay
         self.requests = 0
-        self.replayed = 0
         self.old = False
 
     def judge(self, seen: Seen, state: State) -> None:
         """Judge an entry that is not yet part of ``state``."""
         writes = seen.domain.writes
+        if self._replay is not None:
+            for problem in self._replay.entry(seen.txid.seqno, writes, self._roots()):
+                self._findings.fail(Check.REPLAY, problem)
         changed = [name for name in writes if name.startswith(tables.GOVERNANCE)]
         if not changed or _creates(seen):
             return
@@ -110,8 +113,6 @@ class Governance:
         active = self._acknowledgements(acks, state)
         for name in changed:
             self._change(name, writes[name], bool(signed), accepted is not None, active, state)
-        if accepted is not None and self._replay is not None:
-            self._again(accepted, seen, state)
 
     def _request(self, member: bytes, raw: bytes, seen: Seen, state: State) -> str | None:
         """Judge a signed request; gives the id of the proposal that it lets be accepted."""
@@ -183,7 +184,7 @@ class Governance:
         if text != message.payload:
             self._fail(f"proposal {proposal[:16]}: want the text that was signed, got another")
         size = self._tree.size
-        for at in range(size, max(size - MAX_LAG, 0), -1):
+        for at in range(size, max(size - MAX_LAG, 1), -1):
             if sha256(self._tree.root(at) + digest).hex() == proposal:
                 break
         else:
@@ -246,7 +247,7 @@ class Governance:
             self._fail(f"table {name} changes without an accepted proposal")
 
     def _step(self, changes: Mapping[bytes, bytes | None], state: State) -> None:
-        """A step of the service's life without a proposal: the end of a recovery, caused by shares."""
+        """A step of the service's life without a proposal: the end of a recovery, by shares."""
         raw, before = changes.get(tables.ONLY), state.only(tables.SERVICE_INFO)
         if raw is None or before is None:
             self._fail("the service changes without an accepted proposal")
@@ -258,32 +259,17 @@ class Governance:
                     Check.GOVERNANCE, "the service changes, and has no members who govern it", here=True
                 )
 
-    def _again(self, proposal: str, seen: Seen, state: State) -> None:  # 6
-        text = state.table(tables.PROPOSALS).get(proposal.encode())
-        text = text or seen.domain.writes.get(tables.PROPOSALS, {}).get(proposal.encode())
-        if text is None or self._replay is None:
-            return
-        try:
-            wanted = self._replay.apply(state.tables(), text, proposal)
-        except KluisError as error:
-            self._findings.fail(Check.REPLAY, f"proposal {proposal[:16]}: {error.message}")
-            return
-        if wanted is None:
-            return
-        self.replayed += 1
-        for name in sorted({*wanted, *(each for each in seen.domain.writes if _replayable(each))}):
-            if dict(wanted.get(name, {})) != dict(seen.domain.writes.get(name, {})):
-                self._findings.fail(
-                    Check.REPLAY, f"proposal {proposal[:16]}: table {name} is not what it changes"
-                )
+    def _roots(self) -> Iterator[bytes]:  # 6
+        size = self._tree.size
+        return (self._tree.root(at) for at in range(size, max(size - MAX_LAG, 0), -1))
+
+    @property
+    def replayed(self) -> int:
+        """How many requests were done again."""
+        return 0 if self._replay is None else self._replay.count
 
     def _fail(self, message: str) -> None:
         self._findings.fail(Check.GOVERNANCE, message)
-
-
-def _replayable(name: str) -> bool:
-    """Whether a proposal's own code writes a table, and not the framework along with it."""
-    return name.startswith(tables.GOVERNANCE) and name not in _REQUESTS and "bytecode" not in name
 
 
 def _creates(seen: Seen) -> bool:

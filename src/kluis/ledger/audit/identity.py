@@ -84,12 +84,15 @@ class Identity:
 
     def _service(self, info: ServiceInfo, seen: Seen, state: State) -> None:
         findings, before = self._findings, self.service
+        self._certificates.load(info.certificate)  # or it is no certificate, and nothing comes of it
         status = None if before is None else before.status
         if before is None or info.status is not before.status or info.certificate != before.certificate:  # 1
             renewed = before is not None and info.status is before.status and self._same_key(info, before)
             if info.status is not _S.OPENING and info.status not in _NEXT[status] and not renewed:
                 was = "none" if status is None else status.value
                 findings.fail(Check.SERVICE, f"status {info.status.value} does not follow {was}")
+        if self._beyond and before is not None and info.status is _S.OPENING is not before.status:
+            findings.fail(Check.SERVICE, "a service that was there before begins again")
         created = info.created is not None and info.created == seen.txid
         if before is None or (info.certificate != before.certificate and not self._same_key(info, before)):
             if before is not None and not created and info.created is not None:
@@ -124,11 +127,19 @@ class Identity:
         except KluisError:
             self._findings.fail(Check.CERTIFICATES, f"node {node[:16]}: is not signed by the service")
             return
-        if certificate.issuer != service.subject:
-            self._findings.fail(Check.CERTIFICATES, f"node {node[:16]}: names another issuer")
         if own != node:
             self._findings.fail(Check.CERTIFICATES, f"node {node[:16]}: has the key of {own[:16]}")
-        if _is_ca(certificate):
+        issued, authority = False, False
+        try:
+            issued = certificate.issuer == service.subject
+            authority = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        except x509.ExtensionNotFound:
+            authority = False
+        except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+            issued, authority = False, False
+        if not issued:
+            self._findings.fail(Check.CERTIFICATES, f"node {node[:16]}: names another issuer")
+        if authority:
             self._findings.fail(Check.CERTIFICATES, f"node {node[:16]}: may issue certificates")
 
     def _new_view(self, seen: Seen, state: State) -> None:  # 4
@@ -205,10 +216,3 @@ class Identity:
 def fingerprint(pem: str) -> str:
     """SHA-256 of a certificate, in hexadecimal: what people compare."""
     return sha256(receipts.load_certificate(pem, "certificate").public_bytes(Encoding.DER)).hex()
-
-
-def _is_ca(certificate: x509.Certificate) -> bool:
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (x509.ExtensionNotFound, ValueError):
-        return False

@@ -137,7 +137,7 @@ class Keeping:
 
 
 def _rsa_bytes(pem: bytes) -> int:
-    """The size of a member's key in bytes; 0 if it is none."""
+    """The size of a member's key in bytes; 0 if it is not an RSA key."""
     try:
         key = load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm):

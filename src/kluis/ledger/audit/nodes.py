@@ -1,7 +1,7 @@
-"""Checks of the nodes' own evidence: the quote is of the node's key, and of code that the tables allow.
+"""Check the nodes' own evidence: the quote covers the node's key, and code that the tables allow.
 
-A virtual quote says nothing of any hardware, and a report states so. What a hardware quote is worth is
-judged by its own verifier; here it is held against the ledger.
+A virtual quote is no evidence of any hardware, and the report states that. A hardware quote is judged by its
+own verifier; here it is compared with the ledger.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SNP: Final = "AMD_SEV_SNP_v1"
 
 
 class NodeJudge(Protocol):
-    """Judges evidence that a platform of ours gave, from what a node has beside its quote."""
+    """Judges evidence from one of our platforms, which a node has in addition to its quote."""
 
     def judge(self, info: NodeInfo, key: bytes, state: State) -> str | None:
         """What the evidence shows, in words.
@@ -87,7 +87,7 @@ class Nodes:
             self._virtual(node, info, state)
             shown = self._own.judge(info, key, state) if self._own is not None else None
             if shown is None:
-                worth = "no hardware attests it" if info.quote else "it has no quote"
+                worth = "no hardware signs its evidence" if info.quote else "it has no quote"
                 self._note(node, f"is virtual: {worth}")
             else:
                 self._note(node, shown)

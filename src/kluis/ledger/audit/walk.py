@@ -72,7 +72,7 @@ class Walk:
         """Read one file.
 
         Raises:
-            FormatError: it cannot be read on; what was given before stands.
+            FormatError: the rest cannot be read; the entries yielded before remain valid.
         """
         findings = self._findings
         findings.txid = None

@@ -1,5 +1,5 @@
 """A whole ledger, made at once: for tools, tests and benchmarks that need one."""
 
-from kluis.ledger.sample.ledger import LEAST, Sample, make
+from kluis.ledger.sample.ledger import LEAST, Sample, extras, make
 
-__all__ = ["LEAST", "Sample", "make"]
+__all__ = ["LEAST", "Sample", "extras", "make"]

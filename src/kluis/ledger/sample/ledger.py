@@ -10,10 +10,13 @@ from typing import Final
 from kluis.errors import UsageError
 from kluis.formats.ccf import chunk, tables
 from kluis.formats.ccf.domain import NO_CLAIMS
+from kluis.formats.ccf.receipt import Components
+from kluis.formats.ccf.signature import ServiceSignature
 from kluis.formats.ccf.txid import TxId
 from kluis.formats.encoding import jcs
 from kluis.formats.encoding.jcs import Writable
 from kluis.hashes import sha256
+from kluis.ledger import receipts
 from kluis.ledger.merkle import Tree
 from kluis.ledger.sample.governance import Governance, Writes, genesis
 from kluis.ledger.sample.parties import Parties
@@ -147,6 +150,27 @@ class _Maker:
             self.sequencer.close_chunk()
         self.batches.append(self.sequencer.seal())
         return self.batches[-1]
+
+
+def extras(sample: Sample) -> dict[str, bytes]:
+    """What goes with a sample, by name: its certificate, its secrets, receipts of its eleventh entry."""
+    tree, last = Tree(), sample.batches[-1]
+    components: dict[TxId, Components] = {}
+    for batch in sample.batches:
+        tree.extend(batch.leaves)
+        components.update(zip(batch.txids, batch.components, strict=True))
+    txid = TxId(FIRST_VIEW, 11)
+    signed = ServiceSignature.parse(last.signed.service, "signature")
+    secrets = "".join(f"{each.version} {each.reveal().hex()}\n" for each in sample.secrets.all)
+    found = {
+        "service_cert.pem": sample.parties.service.encode(),
+        "secrets.txt": secrets.encode(),
+        "receipt.cose": receipts.make_cose(tree, txid, components[txid], signed),
+    }
+    if last.signed.node is not None:
+        made = receipts.make(tree, txid, components[txid], last.signed.node, sample.parties.node)
+        found["receipt.json"] = made.encode()
+    return found
 
 
 def transaction(number: int, random: Callable[[int], bytes]) -> tuple[Writes, bytes]:

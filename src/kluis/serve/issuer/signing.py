@@ -83,6 +83,7 @@ class Signer:
             "iss": self.issuer,
             "aud": audience,
             "sub": client.id,
+            "oid": object_id(client.id),
             "appid": client.id,
             "appidacr": proof.value,
             "tid": TENANT,
@@ -98,6 +99,11 @@ class Signer:
             )
         made = jwt.encode({"alg": "RS256", "kid": self._key.kid}, claims, self._key)
         return made, at + TOKEN_SECONDS
+
+
+def object_id(client: str) -> str:
+    """The id of a client's object in its directory: always the same, and a GUID as in Entra."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"kluis:client:{client}"))
 
 
 def load_or_create(path: Path) -> RSAKey:

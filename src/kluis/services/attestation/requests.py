@@ -81,7 +81,7 @@ def respell(members: dict[str, msgspec.Raw], kind: type[msgspec.Struct]) -> byte
 
     Raises:
         FormatError: data within it are no JSON object.
-        InvalidParameter: a member stands in two spellings.
+        InvalidParameter: a member occurs in two spellings.
     """
     made = _respell_members(members, kind, "body")
     for name in _HELD & made.keys():

@@ -36,7 +36,9 @@ def document(title: str, operations: tuple[Operation, ...], version: str) -> dic
     named = dict(zip(map(id, typed), schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for one in operations:
-        paths.setdefault(one.path, {})[one.method.lower()] = _operation(one, named, version)
+        paths.setdefault(one.path.replace("*}", "}"), {})[one.method.lower()] = _operation(
+            one, named, version
+        )
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": kluis.__version__},
@@ -78,7 +80,11 @@ def _operation(one: Operation, named: dict[int, dict[str, Any]], version: str) -
 def _parameters(one: Operation, version: str) -> list[dict[str, Any]]:
     made: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-        for name in re.findall(r"\{(\w+)\}", one.path)
+        for name in re.findall(r"\{(\w+)\*?\}", one.path)
+    ]
+    made += [
+        {"name": name, "in": "query", "required": required, "schema": {"type": "string"}}
+        for name, required in one.query.items()
     ]
     if one.versioned:
         made.append({

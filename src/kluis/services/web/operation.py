@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
@@ -23,11 +23,13 @@ class Operation:
         name: in the service's specification; for logs, metrics and the OpenAPI document.
         method: ``GET`` and the like.
         path: literal segments, in any case, and ``{parameter}`` segments, which may end in a literal verb:
-            ``/policies/{type}:reset``. Empty segments count.
-        handler: returns the response; runs in a thread.
+            ``/policies/{type}:reset``. Empty segments count. A parameter contains no colon, unless it ends in
+            a star: ``/users/{id*}``.
+        handler: returns the response; runs in a thread, unless it is a coroutine function.
         summary: a sentence.
         access: that the caller's roles must allow; None: anyone may call it.
         versioned: whether ``api-version`` is required.
+        query: names of query parameters, and whether each is required; for the OpenAPI document only.
         body: the type of its JSON body, or ``str`` for text; None: it has none.
         result: the type of its JSON response; None: not stated.
         status: of the successful response.
@@ -37,10 +39,11 @@ class Operation:
     name: str
     method: str
     path: str
-    handler: Callable[[Call], Answer]
+    handler: Callable[[Call], Answer | Awaitable[Answer]]
     summary: str
     access: str | None = None
     versioned: bool = True
+    query: Mapping[str, bool] = dataclasses.field(default_factory=dict)
     body: Any = None
     result: Any = None
     status: int = 200
@@ -135,9 +138,9 @@ def _pattern(path: str) -> tuple[re.Pattern[str], tuple[str, ...]]:
         if match[1] is None:
             return re.escape(match[0]).replace(":", "(?::|%3A)")
         names.append(match[1])
-        return "([^/:?#]+)"
+        return "([^/?#]+)" if match[2] else "([^/:?#]+)"
 
-    return re.compile(re.sub(r"\{(\w+)\}|[^{]+", part, path), re.IGNORECASE), tuple(names)
+    return re.compile(re.sub(r"\{(\w+)(\*?)\}|[^{]+", part, path), re.IGNORECASE), tuple(names)
 
 
 def _odd(value: str) -> bool:

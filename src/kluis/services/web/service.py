@@ -7,14 +7,15 @@ a thread. So an unauthorized caller cannot probe which resources exist.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.requests import ClientDisconnect, Request
@@ -65,6 +66,19 @@ class Gate:
         if not any(operation.access in self._roles.get(role, frozenset()) for role in caller.roles):
             raise self.forbidden(operation, target, caller)
         return caller
+
+    def admit_client(
+        self, operation: Operation, target: str, headers: Mapping[str, str], certificates: Sequence[str]
+    ) -> Caller | None:
+        """As :meth:`admit`; a service that knows its callers by certificates looks at those, too.
+
+        Args:
+            operation: that is asked for.
+            target: the path as sent.
+            headers: by lower-case name.
+            certificates: the client's of TLS, PEM; of the first it has the key, the rest is unverified.
+        """
+        return self.admit(operation, target, headers)
 
     def waits(self, operation: Operation) -> bool:
         """Whether :meth:`admit` may wait for the store, and so must not run in the shared event loop."""
@@ -118,7 +132,7 @@ class Service:
         clock: the time for the log.
         ready: raises one of our errors while the service is not ready.
         refusal_of: converts one of our errors into a refusal.
-        headers: of every response.
+        headers: of every response; a function returns them for each.
         bad_request: the code of the error for a missing or invalid ``api-version``.
         version: an example of a valid one, for messages; if it is a number, others may be numbers, not only
             dates.
@@ -138,7 +152,7 @@ class Service:
         clock: Clock,
         ready: Callable[[], None],
         refusal_of: Callable[[KluisError], Refusal] = Refusal.of,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | Callable[[], Mapping[str, str]] | None = None,
         bad_request: str = "BadRequest",
         version: str = "2022-08-01",
         threads: int = THREADS,
@@ -152,7 +166,8 @@ class Service:
         self._clock = clock
         self._ready = ready
         self._refusal_of = refusal_of
-        self._headers = dict(headers or {})
+        fixed = {} if headers is None or callable(headers) else dict(headers)
+        self._headers = headers if callable(headers) else lambda: fixed
         self._telemetry = Telemetry(name)
         self._bad_request = bad_request
         self._version = version
@@ -243,7 +258,8 @@ class Service:
     async def _handle(
         self, operation: Operation, match: Match, request: Request, headers: dict[str, str], request_id: str
     ) -> Answer:
-        caller = await self._admit(operation, match.target, headers)
+        certificates = tuple(request.scope.get("extensions", {}).get("tls", {}).get("client_cert_chain", ()))
+        caller = await self._admit(operation, match.target, headers, certificates)
         items = reversed(request.query_params.multi_items())
         # Azure's services match names in any case; Intel's and AMD's, which require no version, do not.
         query = {name.lower() if operation.versioned else name: value for name, value in items}
@@ -261,14 +277,22 @@ class Service:
                 body=body,
                 caller=caller,
                 request_id=request_id,
+                certificates=certificates,
             )
-            return await asyncio.get_running_loop().run_in_executor(self._threads, operation.handler, call)
+            if inspect.iscoroutinefunction(operation.handler):
+                waited: Answer = await operation.handler(call)
+                return waited
+            handler: Callable[[Call], Any] = operation.handler
+            answered: Answer = await asyncio.get_running_loop().run_in_executor(self._threads, handler, call)
+            return answered
 
-    async def _admit(self, operation: Operation, target: str, headers: dict[str, str]) -> Caller | None:
+    async def _admit(
+        self, operation: Operation, target: str, headers: dict[str, str], certificates: Sequence[str]
+    ) -> Caller | None:
         if not self._gate.waits(operation):
-            return self._gate.admit(operation, target, headers)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._gate.admit, operation, target, headers)
+            return self._gate.admit_client(operation, target, headers, certificates)
+        loop, admit = asyncio.get_running_loop(), self._gate.admit_client
+        return await loop.run_in_executor(self._threads, admit, operation, target, headers, certificates)
 
     def _check_version(self, version: str | None) -> None:
         if version is None:
@@ -281,7 +305,12 @@ class Service:
 
     def _response(self, answer: Answer, headers: Mapping[str, str], request_id: str) -> Response:
         body, kind = answer.encode()
-        made = {**self._headers, "x-ms-request-id": request_id, "cache-control": "no-cache", **answer.headers}
+        made = {
+            **self._headers(),
+            "x-ms-request-id": request_id,
+            "cache-control": "no-cache",
+            **answer.headers,
+        }
         if kind is not None:
             made["content-type"] = kind
         client_id = headers.get("x-ms-client-request-id", "")

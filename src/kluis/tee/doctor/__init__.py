@@ -1,4 +1,4 @@
-"""What this machine gives an enclave, what it leaves open to root, and how to change it."""
+"""Examine this machine: what it offers enclaves, what root can access, and how to change it."""
 
 from kluis.tee.doctor.examine import examine
 from kluis.tee.doctor.finding import Finding, Part, State

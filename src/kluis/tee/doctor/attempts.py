@@ -1,7 +1,7 @@
-"""Trying to read a process as its host or as root would: the memory file, the memory calls, a debugger.
+"""Attempts to read a process as its host or root could: memory file, memory calls, debugger.
 
-Used against an enclave that this machine has just started, to see with one's own eyes what is kept out. Each
-attempt is the kernel's plain interface, no tool; nothing is changed in the process that is tried.
+Used on an enclave that was just started on this machine, to show what is kept out. Each attempt uses the
+kernel's interface directly; the process is not changed.
 
 Spec: proc_pid_mem(5), process_vm_readv(2), ptrace(2).
 """
@@ -24,12 +24,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one way of reading brought.
+    """The result of one way of reading.
 
     Attributes:
-        read_bytes: how much of the process it got.
-        copies: how often the planted bytes were in it.
-        refused: what the kernel said where it refused; None if it never did.
+        read_bytes: bytes of the process that were read.
+        copies: occurrences of the planted bytes in them.
+        refused: the kernel's error if it refused; None if it never did.
     """
 
     read_bytes: int
@@ -42,7 +42,7 @@ class _Span(ctypes.Structure):
 
 
 def by_memory_file(pid: int, planted: bytes) -> Reading:
-    """Read everything that /proc/PID/mem gives."""
+    """Read everything that /proc/PID/mem returns."""
     try:
         memory = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -54,7 +54,7 @@ def by_memory_file(pid: int, planted: bytes) -> Reading:
 
 
 def by_memory_call(pid: int, planted: bytes) -> Reading:
-    """Read everything that process_vm_readv gives."""
+    """Read everything that process_vm_readv returns."""
     buffer = ctypes.create_string_buffer(CHUNK_BYTES)
 
     def read(at: int, size: int) -> bytes:
@@ -68,10 +68,10 @@ def by_memory_call(pid: int, planted: bytes) -> Reading:
 
 
 def by_debugger(pid: int) -> str | None:
-    """Attach as a debugger does, and let go at once.
+    """Attach like a debugger, and detach at once.
 
     Returns:
-        What the kernel said; None if it let us.
+        The kernel's error; None if it allowed it.
     """
     if _libc.ptrace(PTRACE_SEIZE, pid, None, None) < 0:
         return os.strerror(ctypes.get_errno()).lower()
@@ -100,7 +100,7 @@ def _gather(pid: int, planted: bytes, read: Callable[[int, int], bytes]) -> Read
 
 
 def _spans(pid: int) -> Iterator[tuple[int, int]]:
-    """The parts of its map that a process may itself read."""
+    """The mappings that a process may read itself."""
     for line in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace").splitlines():
         where, mode, *rest = line.split(maxsplit=5)
         if mode.startswith("r") and (not rest or rest[-1].strip() not in UNREADABLE):

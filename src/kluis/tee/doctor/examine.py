@@ -1,4 +1,4 @@
-"""The whole examination, in the order of the table."""
+"""Run the whole examination, in the order of the table."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from kluis.tee.doctor.finding import Finding, Part
 
 
 def examine(*, boot_seconds: int = 20) -> list[Finding]:
-    """Look for everything once; nothing stays behind.
+    """Examine everything once, without leaving traces.
 
     Args:
-        boot_seconds: how long a kernel may take to say its first word under KVM.
+        boot_seconds: timeout for a kernel's first output under KVM.
 
     Returns:
-        One finding a thing looked for, grouped by part, in the order of :class:`Part`.
+        One finding for each check, grouped by part, in the order of :class:`Part`.
     """
     found = [
         *kernel.probe(),

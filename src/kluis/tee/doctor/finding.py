@@ -1,4 +1,4 @@
-"""One thing that was looked for on this machine: what was seen, whether it suffices, and how to mend it."""
+"""One finding about this machine: what was seen, whether it suffices, and how to fix it."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pathlib import Path
 
 
 class State(StrEnum):
-    """Worst first."""
+    """The states of a finding, worst first."""
 
     MISSING = "missing"
-    """An enclave of this user cannot start without it, or starts with the lack in its evidence."""
+    """An enclave of this user cannot start without it, or its evidence states that it is missing."""
 
     OPEN = "open"
-    """Left open to root, or to everyone; an enclave starts all the same."""
+    """Accessible to root, or to everyone; enclaves start anyway."""
 
     ABSENT = "absent"
-    """Not here, and not needed for process enclaves."""
+    """Not present, and not needed for process enclaves."""
 
     PARTIAL = "partial"
-    """Here, and not whole."""
+    """Present, but incomplete."""
 
     OK = "ok"
-    """Here, tried, works; or closed."""
+    """Present, tested and working; or closed."""
 
 
 class Part(StrEnum):
@@ -42,11 +42,11 @@ class Finding:
     """One line of the doctor's table.
 
     Attributes:
-        part: where it stands in the table.
-        name: what was looked for.
-        state: what to make of it.
-        seen: what was found, in words, with numbers where there are some.
-        fix: the command or file that changes it; None where nothing needs to, or nothing can.
+        part: of the table.
+        name: of the check.
+        state: the result.
+        seen: what was found, in words and numbers.
+        fix: the command or file that changes it; None if nothing needs to be changed, or nothing can.
     """
 
     part: Part
@@ -57,7 +57,7 @@ class Finding:
 
 
 def setting(path: str) -> str | None:
-    """Read one line of a kernel setting; None where it is not there or may not be read."""
+    """Read one line of a kernel setting; None if it does not exist or cannot be read."""
     try:
         return Path(path).read_text(encoding="ascii", errors="replace").strip()
     except OSError:
@@ -65,5 +65,5 @@ def setting(path: str) -> str | None:
 
 
 def is_root() -> bool:
-    """Tell whether this process runs as root."""
+    """Whether this process runs as root."""
     return os.geteuid() == 0

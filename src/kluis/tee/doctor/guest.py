@@ -1,6 +1,6 @@
 """A guest of eleven bytes for /dev/kvm: writes one letter to the serial port and halts.
 
-Run as a program, by file name, in a child that may be killed; it needs nothing but the standard library.
+Run as a program, by file name, in a child process that may be killed; it needs only the standard library.
 
 Spec: Documentation/virt/kvm/api.rst, sections 4.1 to 4.35.
 """
@@ -50,10 +50,10 @@ def run() -> bytes:
     """Run the guest until it halts.
 
     Returns:
-        What it wrote to the serial port: one byte.
+        The byte it wrote to the serial port.
 
     Raises:
-        OSError: KVM refused a step, or the guest left for another reason than a write or a halt.
+        OSError: KVM refused a step, or the guest exited for another reason than a write or a halt.
     """
     kvm = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
     if fcntl.ioctl(kvm, KVM_GET_API_VERSION) != 12:

@@ -1,4 +1,4 @@
-"""Which TEEs and security chips the hardware shows: device nodes and processor flags, opened by nobody here.
+"""Detect TEEs and security chips from device nodes and processor flags, without opening a device.
 
 Spec: Documentation/arch/x86/{sgx,tdx,amd-memory-encryption}.rst; ABI/testing/configfs-tsm-report.
 """
@@ -13,7 +13,7 @@ YES = ("1", "Y")
 
 
 def probe() -> list[Finding]:
-    """Look for each TEE and for a TPM."""
+    """Detect each TEE and a TPM."""
     return [
         _device(
             "SGX", ("/dev/sgx_enclave",), cpu="sgx", driver="the processor has SGX: enable it in the firmware"
@@ -29,7 +29,7 @@ def probe() -> list[Finding]:
 
 
 def flags() -> frozenset[str]:
-    """The processor's flags, as the kernel shows them."""
+    """The processor's flags, as reported by the kernel."""
     for line in (setting("/proc/cpuinfo") or "").splitlines():
         if line.startswith("flags"):
             return frozenset(line.partition(":")[2].split())
@@ -37,7 +37,7 @@ def flags() -> frozenset[str]:
 
 
 def tpm() -> Finding:
-    """Look for a TPM and its version."""
+    """Detect a TPM and its version."""
     for path in ("/dev/tpmrm0", "/dev/tpm0"):
         if Path(path).exists():
             major = setting("/sys/class/tpm/tpm0/tpm_version_major") or "of unknown version"

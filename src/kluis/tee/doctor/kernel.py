@@ -1,4 +1,4 @@
-"""What the kernel gives a process enclave, each thing tried and not read off a version number.
+"""Test the kernel features for process enclaves; each is tried, not derived from a version number.
 
 Spec: memfd_secret(2), landlock(7), seccomp(2), PR_SET_MDWE(2const), user_namespaces(7), getrlimit(2).
 """
@@ -19,7 +19,7 @@ PR_SET_SECCOMP = 22
 SECCOMP_MODE_FILTER = 2
 DEFAULT_HEAP_BYTES = 512 << 20
 TOUCHED_BYTES = 16 << 20
-"""Twice what Debian lets a process lock."""
+"""Twice the amount that Debian allows a process to lock."""
 TRY_SECONDS = 60
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -31,9 +31,10 @@ def probe() -> list[Finding]:
 
 
 def memfd_secret() -> Finding:
-    """Make secret memory and write to each page: as much as Debian's limit, and more where more is allowed.
+    """Create secret memory and write to each page: as much as Debian's limit, and more if allowed.
 
-    A kernel may map what it does not give, and end the process that touches it: one page proves nothing.
+    A kernel may map memory that it cannot provide, and kill the process that touches it: one page proves
+    nothing.
     """
     if not linux.has_memfd_secret():
         return _process(
@@ -50,7 +51,7 @@ def memfd_secret() -> Finding:
 
 
 def memlock() -> Finding:
-    """Compare what may be locked with the heap of an image that does not say how much it wants."""
+    """Compare the memory lock limit with the default heap of an image."""
     linux.raise_limits()  # as the platform does for what it starts
     limit = linux.lockable_bytes()
     if limit is None:
@@ -62,7 +63,7 @@ def memlock() -> Finding:
 
 
 def descriptors() -> Finding:
-    """Compare the hard limit on descriptors with what the launcher needs to make secret memory."""
+    """Compare the hard limit on descriptors with what the launcher needs to create secret memory."""
     linux.raise_limits()  # as the platform does for what it starts
     _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY or limit >= linux.DESCRIPTORS:
@@ -85,7 +86,7 @@ def _limit_fix(item: str, value: int, unit: str) -> str:
 
 
 def user_namespaces() -> Finding:
-    """Enter a user namespace in a child, which an enclave that root did not start needs."""
+    """Enter a user namespace in a child, which an enclave needs unless root started it."""
     unshare = shutil.which("unshare")
     if unshare is None:
         return _process(
@@ -114,14 +115,14 @@ def user_namespaces() -> Finding:
 
 
 def landlock() -> Finding:
-    """Ask for Landlock's ABI version."""
+    """Query Landlock's ABI version."""
     if abi := linux.landlock_abi():
         return _process("Landlock", State.OK, f"ABI {abi}")
     return _process("Landlock", State.MISSING, "the kernel has none", linux.FIXES["landlock"])
 
 
 def seccomp() -> Finding:
-    """Offer the kernel no filter at all: one that has filters complains of the address, not of the mode."""
+    """Pass the kernel an invalid filter: one that supports filters reports a bad address, not a bad mode."""
     _libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, None)
     if ctypes.get_errno() == errno.EFAULT:
         return _process("seccomp", State.OK, "filters")
@@ -134,7 +135,7 @@ def seccomp() -> Finding:
 
 
 def mdwe() -> Finding:
-    """Ask whether memory can be kept from turning into code."""
+    """Query whether memory can be prevented from becoming code."""
     if linux.has_mdwe():
         return _process("PR_SET_MDWE", State.OK, "memory cannot turn into code")
     return _process("PR_SET_MDWE", State.MISSING, "the kernel has none", linux.FIXES["mdwe"])

@@ -1,7 +1,7 @@
-"""Whether KVM really boots a kernel: a device node is not enough, and neither is a guest of eleven bytes.
+"""Test whether KVM really boots a kernel: a device node is not enough, nor is a guest of eleven bytes.
 
-Three trials, each in a child with a time limit, since a bad KVM hangs where a missing one fails: the device
-opens; a few bytes of real-mode code run and halt; a Linux kernel under QEMU says its first word.
+There are three trials, each in a child with a timeout, because a broken KVM hangs where a missing one fails.
+The device opens; a few bytes of real-mode code run and halt; a Linux kernel under QEMU produces output.
 
 Spec: Documentation/virt/kvm/api.rst.
 """
@@ -52,7 +52,7 @@ def halts() -> str | None:
     """Run a guest of eleven bytes in a child.
 
     Returns:
-        What went wrong; None if the guest wrote its letter and halted.
+        The problem; None if the guest wrote its letter and halted.
     """
     command = [sys.executable, "-I", "-c", _CHILD, str(Path(__file__).with_name("guest.py"))]
     try:
@@ -68,16 +68,16 @@ _CHILD = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')"
 
 
 def stock_kernel() -> Path | None:
-    """The newest kernel in /boot that may be read."""
+    """The newest readable kernel in /boot."""
     kernels = [path for path in Path(BOOT).glob("vmlinuz-*") if os.access(path, os.R_OK)]
     return max(kernels, default=None)
 
 
 def boots(qemu: str, kernel: Path, seconds: int) -> str | None:
-    """Start a kernel under KVM and wait for its first word on the serial line.
+    """Start a kernel under KVM and wait for its first output on the serial line.
 
     Returns:
-        What went wrong; None if it spoke.
+        The problem; None if it produced output.
     """
     command = [
         *[

@@ -1,6 +1,6 @@
-"""What this machine leaves open to root, and to everyone: how far isolation in software carries.
+"""Check what this machine leaves accessible to root and to everyone: the limits of isolation in software.
 
-None of these is attested: a host that lies about them lies about its kernel too. They are advice to its
+None of these is attested: a host that falsifies them can falsify its kernel too. They are advice to its
 owner.
 
 Spec: Documentation/admin-guide/sysctl/kernel.rst; Documentation/admin-guide/LSM/Yama.rst; kernel_lockdown(7).
@@ -21,7 +21,7 @@ def probe() -> list[Finding]:
 
 
 def perf() -> Finding:
-    """Who may sample other processes' stacks and registers; root always may, short of lockdown."""
+    """Who may sample other processes' stacks and registers; root always may, unless in lockdown."""
     level = setting(f"{KERNEL}/perf_event_paranoid")
     if level is None:
         return _closed("perf_event_paranoid", "the kernel has no perf events")
@@ -33,7 +33,7 @@ def perf() -> Finding:
 
 
 def bpf() -> Finding:
-    """Who may load eBPF programs; root always may, short of lockdown=confidentiality."""
+    """Who may load eBPF programs; root always may, unless lockdown=confidentiality."""
     off = setting(f"{KERNEL}/unprivileged_bpf_disabled")
     if off is None:
         return _closed("unprivileged BPF", "the kernel has no bpf for ordinary users")
@@ -43,7 +43,7 @@ def bpf() -> Finding:
 
 
 def lockdown() -> Finding:
-    """Whether the kernel is kept from its own root: kprobes, uprobes' reads, /dev/mem, unsigned modules."""
+    """Whether the kernel restricts root: kprobes, reads by uprobes, /dev/mem, unsigned modules."""
     mode = setting("/sys/kernel/security/lockdown")
     fix = "boot with lsm=lockdown,... lockdown=confidentiality"
     if mode is None:
@@ -55,7 +55,7 @@ def lockdown() -> Finding:
 
 
 def yama() -> Finding:
-    """Who may trace whom; 3 would refuse the guardian too."""
+    """Who may trace other processes; 3 would refuse the guardian too."""
     scope = setting(f"{KERNEL}/yama/ptrace_scope")
     if scope is None:
         return _open(
@@ -92,7 +92,7 @@ def modules() -> Finding:
 
 
 def kexec() -> Finding:
-    """Whether root can start another kernel, which finds this one's memory."""
+    """Whether root can start another kernel, which can read this one's memory."""
     off = setting(f"{KERNEL}/kexec_load_disabled")
     if off is None or off == "1":
         return _closed("kexec", "off")
@@ -100,7 +100,7 @@ def kexec() -> Finding:
 
 
 def core() -> Finding:
-    """Where cores go; an enclave makes none, and its secret memory is in none."""
+    """Where core dumps go; an enclave produces none, and its secret memory is in none."""
     pattern = setting(f"{KERNEL}/core_pattern") or ""
     where = "piped to a program" if pattern.startswith("|") else f"written as {pattern!r}"
     return _closed("core dumps", f"{where}; enclaves make none")

@@ -1,6 +1,6 @@
-"""How root watches a function of a running process: where it lies in its file, and a uprobe on it.
+"""Locate a function in an ELF file, and observe it in running processes with a uprobe.
 
-What the demo and the tests of this level's limits share. Spec: Linux, "Uprobe-tracer: Uprobe-based Event
+Shared by the demo and the tests of this level's limits. Spec: Linux, "Uprobe-tracer: Uprobe-based Event
 Tracing"; ELF-64, "Symbol Table", "Program Header".
 """
 
@@ -18,10 +18,10 @@ TRACING = Path("/sys/kernel/tracing")
 
 
 def offset(file: str, function: str) -> int:
-    """Where a function begins in an ELF file, bytes from its start.
+    """The offset of a function in an ELF file, in bytes.
 
     Raises:
-        LookupError: it is not there, or readelf is not installed.
+        LookupError: it does not exist, or readelf is not installed.
     """
     symbols = _readelf("--dyn-syms", file)
     line = rf"^\s*\d+: ([0-9a-f]+)\s+\d+ I?FUNC\s.*\s{function}(?:@.*)?$"
@@ -37,17 +37,17 @@ def offset(file: str, function: str) -> int:
 
 @contextlib.contextmanager
 def uprobe(event: str, file: str, function: str, fetch: str, condition: str = "") -> Iterator[Path]:
-    """Put a probe where a function begins; the kernel's trace, to be read before this ends.
+    """Set a probe at the start of a function; yields the kernel's trace, to be read before this ends.
 
     Args:
-        event: a name of one's own, ``group/name``.
-        file: as this process sees it.
+        event: a unique name, ``group/name``.
+        file: path as this process sees it.
         function: in it.
-        fetch: what the kernel copies at each hit, in its own notation.
-        condition: which hits count; empty: all.
+        fetch: what the kernel records at each hit, in its notation.
+        condition: filters hits; empty: all.
 
     Raises:
-        OSError, subprocess.CalledProcessError: the kernel does not let it.
+        OSError, subprocess.CalledProcessError: the kernel refuses.
         LookupError: no such function.
     """
     at = offset(file, function)
@@ -73,7 +73,7 @@ def uprobe(event: str, file: str, function: str, fetch: str, condition: str = ""
 
 
 def _tell(line: str) -> None:
-    """Append to a file of the kernel's that cannot seek, which Python's own append mode does."""
+    """Append to a kernel file that cannot seek, which Python's append mode does."""
     events = os.open(TRACING / "uprobe_events", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     try:
         os.write(events, line.encode() + b"\n")

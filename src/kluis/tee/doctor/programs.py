@@ -1,4 +1,4 @@
-"""The programs that isolation uses: our own two, bubblewrap, and a virtual machine's."""
+"""Check the programs that isolation uses: our own two, bubblewrap, and a virtual machine's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TRY_SECONDS = 60
 
 
 def probe() -> list[Finding]:
-    """Look for each program; run the ones that process enclaves need."""
+    """Find each program; run the ones that process enclaves need."""
     return [
         installed(),
         bubblewrap(),
@@ -25,7 +25,7 @@ def probe() -> list[Finding]:
 
 
 def installed() -> Finding:
-    """Look for the runtime: CPython for images, launcher and guardian."""
+    """Find the runtime: CPython for images, launcher and guardian."""
     try:
         native.guardian()
         native.program()

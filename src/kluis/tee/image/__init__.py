@@ -1,7 +1,7 @@
-"""The image: what code is, as a deterministic archive of layers, and who signed it.
+"""The image format: a deterministic archive of code layers, with a signature.
 
-Reading is what every launch does, and is imported here. Building is an author's
-(:mod:`kluis.tee.image.build`), and comparing too (:mod:`kluis.tee.image.build.changes`).
+Every launch reads images, so the reader is imported here. Authors build images (:mod:`kluis.tee.image.build`)
+and compare them (:mod:`kluis.tee.image.build.changes`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-r"""The ``.kluis`` file: read it without trust, write it without a choice.
+r"""Reads untrusted ``.kluis`` files; writes the one canonical encoding.
 
     magic       b"KLUIS\x00\x01\n"
     manifest    u32 length, canonical JSON
@@ -6,8 +6,8 @@ r"""The ``.kluis`` file: read it without trust, write it without a choice.
     interface   u32 length, canonical JSON
     each layer  u64 length, index; u64 length, data      (in the manifest's order)
 
-Integers are little-endian. Every length is bounded before anything of that length is read; data
-is hashed as a stream. One image has one file: a reader that accepts it accepts no other spelling.
+Integers are little-endian. Every length is checked before that many bytes are read; data is hashed as a
+stream. Each image has one file: the reader accepts no other encoding.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _ZEROS: Final = bytes(layers.ALIGNMENT)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Image:
-    """An image as read: its layers' data stays in the file. Read, which is not yet verified.
+    """A parsed image, not yet verified; its layers' data stays in the file.
 
     Attributes:
         manifest_bytes: canonical JSON, whose SHA-256 is the image id.
         sigstruct: 1808 bytes; ``launchable`` verifies them.
-        sigstruct_offset: where they lie in the file.
-        interface: canonical JSON; its SHA-256 stands in the manifest.
+        sigstruct_offset: in the file.
+        interface: canonical JSON; the manifest contains its SHA-256.
     """
 
     manifest: Manifest
@@ -60,15 +60,15 @@ class Image:
 
 
 def read_image(f: BinaryIO, known: Mapping[bytes, tuple[Entry, ...]] | None = None) -> Image:
-    """Read everything but the layers' data. The file may be hostile.
+    """Read everything except the layers' data. The file is untrusted.
 
     Args:
-        f: seekable; read from its start to its end.
-        known: files of layers by their digest, 32 bytes, as read before: their indexes are passed over,
-            and what the file says of them does not matter.
+        f: seekable; read from start to end.
+        known: files of layers read before, by digest, 32 bytes: their indexes are skipped, and the file's
+            content there does not matter.
 
     Raises:
-        FormatError: any byte is not what the format says.
+        FormatError: any byte violates the format.
     """
     head = read_head(f)
     size = f.seek(0, 2)
@@ -113,14 +113,14 @@ class Head(NamedTuple):
 
 
 def read_head(f: BinaryIO, what: str = "image") -> Head:
-    """Read what an image begins with. The file may be hostile.
+    """Read the head of an image. The file is untrusted.
 
     Args:
         f: seekable; read from its start.
         what: names the image in errors.
 
     Raises:
-        FormatError: any byte is not what the format says.
+        FormatError: any byte violates the format.
     """
     size = f.seek(0, 2)
     f.seek(0)
@@ -193,7 +193,7 @@ def verify_layers(f: BinaryIO, image: Image) -> None:
     """Hash every file of every layer, in file order, in bounded memory.
 
     Raises:
-        AuthenticityError: a file is not what its index says, or bytes lie between files.
+        AuthenticityError: a file does not match its index, or bytes lie between files.
         FormatError: the file ends early.
     """
     for layer in image.layers:
@@ -217,7 +217,7 @@ def read_file(f: BinaryIO, layer: Layer, entry: Entry) -> bytes:
     """Read one file of a layer and check its hash.
 
     Raises:
-        AuthenticityError: it is not what the index says.
+        AuthenticityError: it does not match the index.
     """
     f.seek(layer.data_offset + entry.offset)
     data = f.read(entry.size)
@@ -227,9 +227,9 @@ def read_file(f: BinaryIO, layer: Layer, entry: Entry) -> bytes:
 
 
 def native_objects(f: BinaryIO, image: Image) -> list[str]:
-    """Files of the ``app`` layer that are machine code, by path: ELF, or named as an extension module.
+    """Files of the ``app`` layer that are machine code, by path: ELF, or named like an extension module.
 
-    The interpreter imports ``app.so`` before ``app.py``, and no source of it is in an image.
+    The interpreter imports ``app.so`` before ``app.py``, and its source is not in an image.
     """
     layer = image.layer("app")
     found = []
@@ -260,14 +260,14 @@ def write_image(
     """Write an image, streaming each layer's data.
 
     Args:
-        out: where to write, from its position.
+        out: file to write to, at its position.
         manifest_bytes: canonical JSON.
         signature: 1808 bytes of SIGSTRUCT.
         interface: canonical JSON.
         contents: index, data size and files of each layer, in the manifest's order.
 
     Raises:
-        AuthenticityError: a file changed after its layer's index was made.
+        AuthenticityError: a file changed after its layer's index was built.
     """
     out.write(MAGIC)
     for block in (manifest_bytes, signature, interface):

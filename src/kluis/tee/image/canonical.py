@@ -1,7 +1,7 @@
-"""Canonical JSON (RFC 8785) of typed records: one value, one sequence of bytes.
+"""Canonical JSON (RFC 8785) for typed records: each value has one encoding.
 
-For plain values see ``formats.jcs``; an index may be 64 MiB, so records go through msgspec.
-Keys of records, and of the maps in them, are ASCII: there code points sort as UTF-16 units do.
+For plain values use ``formats.jcs``; an index may be 64 MiB, so records use msgspec. Keys of records, and of
+the maps in them, are ASCII: for these, code points sort like UTF-16 units.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _encoder: Final = msgspec.json.Encoder(order="sorted")
 
 
 def encode(record: object) -> bytes:
-    """Write a record, or a list of records, in the one canonical form."""
+    """Write a record, or a list of records, in canonical form."""
     return _encoder.encode(record)
 
 
 def decode(data: bytes, kind: type[T], what: str) -> T:
-    """Read what ``encode`` wrote, as ``kind``; any other spelling of the same value is refused.
+    """Parse the output of ``encode`` as ``kind``; any other encoding of the same value is refused.
 
     Raises:
         FormatError: not JSON, not of this shape, or not canonical.

@@ -1,4 +1,4 @@
-"""Files of the user's: read whole, or replaced whole."""
+"""Read and replace a user's files, atomically."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kluis.errors import UnavailableError, UsageError
 
 
 def read(path: Path) -> bytes:
-    """Read a small file that the user named.
+    """Read a small file whose path comes from the user.
 
     Raises:
         UsageError: it cannot be read.
@@ -24,7 +24,7 @@ def read(path: Path) -> bytes:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Put ``data`` at ``path``, whole or not at all.
+    """Write ``data`` to ``path``, atomically.
 
     Raises:
         UnavailableError: it cannot be written.

@@ -1,4 +1,4 @@
-"""May an image be launched as what it says it is? Its signature, and what its layers must hold."""
+"""Check whether an image may be launched: its signature, and the required contents of its layers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kluis.tee.sigstruct import SigStruct
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Signed:
-    """Who vouches for an image: MRSIGNER (32 bytes), and what they vouch for."""
+    """The signer of an image: MRSIGNER (32 bytes), and the signed statement."""
 
     mrenclave: bytes
     mrsigner: bytes
@@ -26,13 +26,13 @@ class Signed:
 
 
 def launchable(image: Image) -> Signed:
-    """Check that an image is signed, and whole enough to start. Its layers' bytes are for ``verify_layers``.
+    """Check that an image is signed and complete enough to start. ``verify_layers`` checks its layers' bytes.
 
     1. The signature structure verifies under its own key.
     2. It names this manifest: MRENCLAVE, product id, SVN and date.
     3. Its attributes are INIT, MODE64 and KSS, with or without DEBUG, and its mask enforces them.
-    4. The layers hold the launcher, the loader, Kluis and the application.
-    5. No file is one that an interpreter runs unasked, and no bytecode is without its source.
+    4. The layers contain the launcher, the loader, Kluis and the application.
+    5. No file is one that an interpreter runs automatically, and no bytecode is without its source.
 
     Raises:
         AuthenticityError: 1 to 3.
@@ -56,7 +56,7 @@ def check_manifest(image: Image, struct: SigStruct) -> None:
     """Check that a SIGSTRUCT, signed or not, describes this image.
 
     Raises:
-        AuthenticityError: it describes another.
+        AuthenticityError: it describes another image.
     """
     manifest = image.manifest
     for field, want, got in (

@@ -1,4 +1,4 @@
-"""A layer of an image: its index of files, and where their bytes lie.
+"""A layer of an image: its index of files, and their offsets.
 
 An index is a canonical JSON list of ``{mode, offset, path, sha256, size}``, sorted by path;
 directories are implied. The layer's digest is the SHA-256 of its index, which pins every file.
@@ -22,7 +22,7 @@ ALIGNMENT: Final = 4096
 MAX_INDEX_BYTES: Final = 64 << 20
 MAX_FILES: Final = 200_000
 MAX_FOLDERS: Final = 50_000
-"""Of a layer. A path of 1024 bytes names up to 511, so a short index could name millions."""
+"""Limit for a layer. A path of 1024 bytes names up to 511, so a short index could name millions."""
 MAX_PATH_BYTES: Final = 1024
 MAX_DATA_BYTES: Final = 1 << 40
 FILE_MODE: Final = 0o444
@@ -42,11 +42,11 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer of an image that was read; the data itself stays in the file.
+    """One layer of a parsed image; the data itself stays in the file.
 
     Attributes:
         digest: SHA-256 of the index, 32 bytes.
-        data_offset: where the data starts in the ``.kluis`` file.
+        data_offset: of the data in the ``.kluis`` file.
         data_size: bytes of data, from the first file's start to the last one's end.
     """
 
@@ -59,12 +59,12 @@ class Layer:
 
 
 def aligned(offset: int) -> int:
-    """Round up to where a file may start."""
+    """Round up to an allowed start of a file."""
     return -(-offset // ALIGNMENT) * ALIGNMENT
 
 
 def encode_index(files: Iterable[tuple[str, int, int, str]]) -> tuple[bytes, int]:
-    """Lay files out and write their index.
+    """Lay files out and encode their index.
 
     Args:
         files: path, mode, size in bytes and SHA-256 (hex) of each, in any order.
@@ -73,7 +73,7 @@ def encode_index(files: Iterable[tuple[str, int, int, str]]) -> tuple[bytes, int
         The index, and the size of the data in bytes.
 
     Raises:
-        FormatError: two files of one path, or anything else that ``parse_index`` would refuse.
+        FormatError: two files with one path, or anything else that ``parse_index`` would refuse.
     """
     entries, end = [], 0
     for path, mode, size, digest in sorted(files):
@@ -86,16 +86,16 @@ def encode_index(files: Iterable[tuple[str, int, int, str]]) -> tuple[bytes, int
 
 
 def parse_index(data: bytes, data_size: int, what: str) -> tuple[Entry, ...]:
-    """Read an index, strictly.
+    """Parse an index, strictly.
 
     Args:
         data: the index, at most 64 MiB.
-        data_size: bytes of data that the index must account for, all of them.
+        data_size: bytes of data, all of which the index must describe.
         what: the layer's name, for messages.
 
     Raises:
-        FormatError: not canonical, not sorted, a path that is not plain and relative, a file that
-            is also a directory, or a layout with overlaps or room to spare.
+        FormatError: not canonical, not sorted, a path that is not plain and relative, a file that is also a
+            directory, or a layout with overlaps or gaps.
     """
     if len(data) > MAX_INDEX_BYTES:
         raise FormatError(f"{what}.index: want at most {MAX_INDEX_BYTES} bytes, got {len(data)}")

@@ -1,6 +1,6 @@
-"""The manifest of an image: everything its identity covers. Its SHA-256 is the image id.
+"""The manifest of an image: everything that its identity includes. Its SHA-256 is the image id.
 
-Canonical JSON (RFC 8785). Whether the enclave is a debug one stands in the signature alone.
+Canonical JSON (RFC 8785). Only the signature states whether the enclave is a debug one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from kluis.tee.image import canonical
 
 FORMAT: Final = "kluis-image/1"
 MOUNTS: Final = {"python": "/k/python", "kluis": "/k/kluis", "site": "/k/site", "app": "/k/app"}
-# Two programs of the python layer: what the platform starts, and what loads it.
+# Two programs of the python layer: one that the platform starts, and the loader that it runs under.
 LAUNCHER: Final = "bin/kluis-launcher"
 LOADER: Final = "lib/ld-linux-x86-64.so.2"
 MAX_MANIFEST_BYTES: Final = 1 << 20
@@ -44,10 +44,10 @@ class LayerReference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What an image is: 0..65535 for ``product_id`` and ``svn``, ``date`` as YYYYMMDD.
+    """The content of a manifest: 0..65535 for ``product_id`` and ``svn``, ``date`` as YYYYMMDD.
 
-    ``scratch_bytes`` is the size of encrypted scratch. An image without any does not name it, so that its
-    id is what it was before there was scratch.
+    ``scratch_bytes`` is the size of encrypted scratch. An image without scratch does not contain it, so that
+    older image ids stay valid.
     """
 
     argv: list[str]
@@ -73,7 +73,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
 
 def parse(data: bytes) -> Manifest:
-    """Read a manifest, strictly.
+    """Parse a manifest, strictly.
 
     Raises:
         FormatError: not canonical, an unknown field, or a value out of bounds.
@@ -89,7 +89,7 @@ def check(manifest: Manifest) -> None:
     """Refuse a manifest with a value out of bounds.
 
     Raises:
-        FormatError: naming the field, what is wanted and what it holds.
+        FormatError: names the field, want and got.
     """
     m = manifest
     _want(m.format == FORMAT, "format", f"{FORMAT!r}", m.format)
@@ -126,7 +126,7 @@ def check(manifest: Manifest) -> None:
 
 
 def check_grant(grant: str) -> None:
-    """Refuse a grant that no launcher knows.
+    """Refuse an unknown grant.
 
     Raises:
         FormatError: not one of the known grants.

@@ -1,19 +1,21 @@
-"""Where a module's bytecode lies, and whose bytecode a file is (PEP 3147)."""
+"""Map modules to their bytecode files and back (PEP 3147)."""
 
 from __future__ import annotations
 
 
 def pyc_path(path: str, tag: str) -> str:
-    """Where the interpreter with this tag, such as ``cpython-311``, looks for the bytecode of ``path``."""
+    """The path where an interpreter with this tag, such as ``cpython-311``, looks for the bytecode of
+    ``path``.
+    """
     folder, slash, name = path.rpartition("/")
     return f"{folder}{slash}__pycache__/{name[:-3]}.{tag}.pyc"
 
 
 def source_path(path: str) -> str | None:
-    """The module that a file in ``__pycache__`` is the bytecode of, as its name states; None of any other.
+    """The source path for a file name in ``__pycache__``; None for any other file.
 
-    ``a/__pycache__/b.c.cpython-311.pyc`` is of ``a/b.c.py``. A name with an optimization level names a module
-    too (``opt-1`` after the tag), for whatever it is compared with.
+    ``a/__pycache__/b.c.cpython-311.pyc`` belongs to ``a/b.c.py``. A name with an optimization level
+    (``opt-1`` after the tag) maps to a module too.
     """
     folder, _, name = path.rpartition("/")
     parent, _, last = folder.rpartition("/")

@@ -1,7 +1,7 @@
-"""Sign an image that is already built: with a key at hand, or with one that is kept elsewhere.
+"""Sign an existing image, with a local key or with one that is kept elsewhere.
 
-For a key kept elsewhere the digest goes out (32 bytes, SHA-256), and the signature comes in: RSA PKCS #1
-v1.5 over that digest, which every HSM, smart card and key service can make.
+For a key kept elsewhere, the digest is exported (32 bytes, SHA-256), and the signature is imported: RSA PKCS
+#1 v1.5 over that digest, which every HSM, smart card and key service supports.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def digest(path: Path) -> bytes:
     """The digest to sign: SHA-256 of the signed bytes of the image's SIGSTRUCT, 32 bytes.
 
     Raises:
-        FormatError: not an image, or its SIGSTRUCT is another's.
+        FormatError: not an image, or its SIGSTRUCT belongs to another.
         UsageError: it cannot be read.
     """
     return sha256(_read(path)[1].message())
@@ -38,7 +38,7 @@ def sign(path: Path, key: rsa.RSAPrivateKey, out: Path) -> bytes:
 
 
 def insert(path: Path, public: rsa.RSAPublicKey, signature: bytes, out: Path) -> bytes:
-    """Put a signature made elsewhere (384 bytes, big-endian) into ``out``; return MRSIGNER, 32 bytes.
+    """Put an externally made signature (384 bytes, big-endian) into ``out``; return MRSIGNER, 32 bytes.
 
     Raises:
         AuthenticityError: ``public`` did not sign this image.
@@ -51,13 +51,13 @@ def author_key(path: Path) -> rsa.RSAPrivateKey:
     """Read an author's key.
 
     Raises:
-        UsageError: it cannot be read, or is not a key that SGX takes.
+        UsageError: it cannot be read, or is not a key that SGX supports.
     """
     return sigstruct.load_key(files.read(path), str(path))
 
 
 def ensure_key(path: Path) -> bool:
-    """Make an author's key at ``path``, mode 0600, if there is none; tell whether it was made.
+    """Create an author's key at ``path``, mode 0600, if there is none; return whether it was created.
 
     Raises:
         UnavailableError: it cannot be written.

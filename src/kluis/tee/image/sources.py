@@ -1,4 +1,4 @@
-"""Where a layer's files come from: a path inside, and bytes outside that were hashed once."""
+"""Sources of a layer's files: a path inside the layer, and bytes outside that were hashed once."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from kluis.hashes import sha256
 from kluis.tee.image import layers
 
 CHUNK: Final = 1 << 20
-# These would run code that nobody asked for, if an interpreter with its site module ever met them.
+# An interpreter with its site module would run these files automatically.
 HOOKS: Final = frozenset({"sitecustomize", "usercustomize"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Source:
-    """One file to be: ``path`` inside its layer, and its bytes, in memory or in part of a file.
+    """One file of a layer: ``path`` inside it, and its bytes, in memory or in part of a file.
 
     Attributes:
-        sha256: hex, taken when the source was made; ``copy`` holds the bytes to it.
+        sha256: hex, computed when the source was created; ``copy`` checks the bytes against it.
         offset: where the bytes start in ``origin``, if that is a file.
-        tree: a folder that holds ``origin`` at ``path``, and beside it only files of the same layer.
+        tree: a folder that contains ``origin`` at ``path``, and otherwise only files of the same layer.
     """
 
     path: str
@@ -38,10 +38,10 @@ class Source:
     tree: Path | None = None
 
     def copy(self, sink: Callable[[bytes], object]) -> None:
-        """Hand the bytes to ``sink`` in pieces.
+        """Pass the bytes to ``sink`` in pieces.
 
         Raises:
-            AuthenticityError: they are no longer what was hashed.
+            AuthenticityError: they have changed since they were hashed.
             UnavailableError: they cannot be read.
         """
         if isinstance(self.origin, bytes):
@@ -61,7 +61,7 @@ class Source:
             raise AuthenticityError(f"{self.origin}: changed while the image was built")
 
     def read(self) -> bytes:
-        """Read it whole, and check it as ``copy`` does."""
+        """Read it completely, with the checks of ``copy``."""
         parts: list[bytes] = []
         self.copy(parts.append)
         return b"".join(parts)
@@ -92,7 +92,7 @@ def _hand(chunk: bytes, sink: Callable[[bytes], object]) -> None:
 
 
 def of_bytes(path: str, data: bytes, mode: int = layers.FILE_MODE) -> Source:
-    """A file whose bytes are at hand."""
+    """A file with bytes in memory."""
     layers.check_path(path, path)
     return Source(path, mode, len(data), sha256(data).hex(), data)
 
@@ -101,7 +101,7 @@ def of_file(path: str, origin: Path, mode: int = layers.FILE_MODE) -> Source:
     """A file on disk; it is read and hashed here.
 
     Raises:
-        UsageError: not a regular file, or its name cannot stand in an index.
+        UsageError: not a regular file, or its name is not allowed in an index.
         UnavailableError: it cannot be read.
     """
     try:
@@ -120,7 +120,7 @@ def of_file(path: str, origin: Path, mode: int = layers.FILE_MODE) -> Source:
 
 
 def held(path: str, origin: Path) -> Source:
-    """A small file on disk, read once and kept: an edit during the build cannot tear it.
+    """A small file on disk, read once into memory: a concurrent edit cannot corrupt it.
 
     Raises:
         UnavailableError: it cannot be read.
@@ -134,15 +134,16 @@ def held(path: str, origin: Path) -> Source:
 def walk(root: Path, keep: Callable[[str, bool], bool]) -> Iterator[tuple[str, Path]]:
     """Every file below ``root`` in order of path, as path inside and path outside.
 
-    Links to files are followed, for their bytes are what is measured; links to directories are
-    refused, for they could lead anywhere and round in circles.
+    Links to files are followed, because their bytes are measured; links to directories are refused, because
+    they could lead anywhere and form cycles.
 
     Args:
-        root: where to look.
-        keep: given a path relative to ``root`` and whether it is a directory, says whether to take it.
+        root: folder to walk.
+        keep: called with a path relative to ``root`` and whether it is a directory; returns whether to
+            include it.
 
     Raises:
-        UsageError: a kept directory is a link.
+        UsageError: an included directory is a link.
         UnavailableError: a directory cannot be read.
     """
 
@@ -164,13 +165,13 @@ def walk(root: Path, keep: Callable[[str, bool], bool]) -> Iterator[tuple[str, P
 
 
 class HookError(UsageError):
-    """A file that an interpreter would run unasked, or bytecode that came with no source."""
+    """A file that an interpreter would run automatically, or bytecode without source."""
 
     code = "unmeasured_code"
 
 
 def refuse_hooks(path: str, where: str) -> None:
-    """Refuse what makes an interpreter run code on its own, and bytecode that came with no source.
+    """Refuse files that an interpreter runs automatically, and bytecode without source.
 
     Raises:
         HookError: a ``.pth`` file, sitecustomize, usercustomize, or bytecode.

@@ -1,4 +1,4 @@
-"""What an image measures to: its image id, the measurement of each TEE, and its signer."""
+"""Measure an image: its image id, the measurement of each TEE, and its signer."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from typing import Any
 
 from kluis.errors import UsageError
 from kluis.tee import sigstruct
-from kluis.tee.image import Image, archive, check_manifest
+from kluis.tee.image import Image, archive, check_manifest, composition
 from kluis.tee.image.build import recompiled
 from kluis.tee.image.layers import Layer
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Measured:
-    """What ``measure`` found; digests are 32 bytes.
+    """The result of ``measure``; digests are 32 bytes.
 
     Attributes:
-        mrenclave: what the process TEE and SGX-shaped evidence report: the image id.
-        mrsigner: None of an image that nobody has signed.
-        bytecode: whether the image's bytecode was compared with what its source compiles to, and is the same;
-            False: it is for another version of Python, so that nothing is known.
-        native_objects: files of the app layer that are machine code, which no source is compared with.
+        mrenclave: as reported by the process TEE and in SGX-shaped evidence: the image id.
+        mrsigner: None for an unsigned image.
+        bytecode: whether the image's bytecode was compared with its compiled source, and is equal; False: it
+            is for another version of Python, and was not compared.
+        native_objects: files of the app layer that are machine code, which is not compared with a source.
+        sources: how much source the image contains, by origin.
     """
 
     image: Image
@@ -32,6 +33,7 @@ class Measured:
     debug: bool
     bytecode: bool
     native_objects: tuple[str, ...]
+    sources: dict[str, composition.Source]
 
     @property
     def measurements(self) -> dict[str, bytes]:
@@ -56,6 +58,9 @@ class Measured:
             "debug": self.debug,
             "bytecode": "compared" if self.bytecode else "not compared",
             "native_objects": list(self.native_objects),
+            "source": {
+                kind: {"files": found.files, "lines": found.lines} for kind, found in self.sources.items()
+            },
             "measurements": {backend: value.hex() for backend, value in self.measurements.items()},
             "interface": manifest.interface,
             "kluis": manifest.kluis,
@@ -75,15 +80,15 @@ class Measured:
 
 
 def measure(path: Path) -> Measured:
-    """Measure the image at ``path``, every byte of it, and check its signature if it has one.
+    """Measure every byte of the image at ``path``, and check its signature if it has one.
 
-    The source of every module is compiled, and held against the bytecode that the image has of it.
+    The source of every module is compiled, and compared with its bytecode in the image.
 
     Raises:
-        FormatError: it is not an image; or a source takes more time or memory to compile than any needs (code
+        FormatError: not an image; or a source exceeds the time or memory limit of compilation (code
             ``compile_limit``), or is not in UTF-8 (code ``source_encoding``).
-        AuthenticityError: a layer is not what the manifest says, or the signature does not hold; or bytecode
-            is not what its source compiles to (code ``bytecode``).
+        AuthenticityError: a layer does not match the manifest, or the signature is wrong; or bytecode does
+            not match its source (code ``bytecode``).
         UsageError: the file cannot be read.
     """
     try:
@@ -92,9 +97,12 @@ def measure(path: Path) -> Measured:
             archive.verify_layers(f, image)
             compared = recompiled.check(f, image)
             native = tuple(archive.native_objects(f, image))
+            sources = composition.sources(f, image)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     struct = sigstruct.parse(image.sigstruct)
     mrsigner = sigstruct.verify(struct) if struct.signed else None
     check_manifest(image, struct)
-    return Measured(image, image.image_id, struct.enclavehash, mrsigner, struct.debug, compared, native)
+    return Measured(
+        image, image.image_id, struct.enclavehash, mrsigner, struct.debug, compared, native, sources
+    )

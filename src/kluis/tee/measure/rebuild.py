@@ -1,7 +1,7 @@
-"""Build an image's source again, and compare: does this code measure to that image id?
+"""Rebuild an image from its source and compare: does this code have that image id?
 
-The author's key is not needed, since a signature is not measured. The source may be hostile: its application
-is imported within walls (:mod:`kluis.tee.image.build.walls`).
+The author's key is not needed, because a signature is not measured. The source may be hostile: its
+application is imported in a sandbox (:mod:`kluis.tee.image.build.walls`).
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ UNMEASURED: Final = ("signature", "uncompared", "native")
 
 
 def rebuild(image: Path, directory: Path, say: Callable[[str], None]) -> tuple[bytes, list[Change]]:
-    """Build ``directory`` again, and compare it with ``image``, whose every byte is checked first.
+    """Rebuild ``directory`` and compare it with ``image``, whose every byte is checked first.
 
     Returns:
-        The image id that the directory has, 32 bytes, and what moves it; nothing, if the ids are the same.
+        The image id of the directory, 32 bytes, and the differences that change it; empty if the ids are
+        equal.
 
     Raises:
-        AuthenticityError: the image's bytes are not what its manifest names.
-        UnavailableError: bubblewrap, within whose walls the application is imported, is missing or refused.
-        UsageError: it was built by another Kluis, or the directory has no lock of its requirements, or a link
-            that leads out of it.
+        AuthenticityError: the image's bytes do not match its manifest.
+        UnavailableError: bubblewrap, in which the application is imported, is missing or refused.
+        UsageError: another Kluis built it, the directory has no lock of its requirements, or a link leads out
+            of it.
     """
     found = measure.measure(image).image
     if found.manifest.kluis != kluis.__version__:
@@ -57,7 +58,7 @@ def rebuild(image: Path, directory: Path, say: Callable[[str], None]) -> tuple[b
 
 
 def _check_links(directory: Path) -> None:
-    """A link out of somebody else's folder would put a file of this machine into the image."""
+    """A link out of an untrusted folder would put a file of this machine into the image."""
     root = directory.resolve()
     for folder, folders, names in os.walk(root):
         for path in (Path(folder, name) for name in (*folders, *names)):

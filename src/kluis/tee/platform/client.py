@@ -1,4 +1,4 @@
-"""The host's view of the platform: launch an image, get the root, the collateral, the state."""
+"""Client of the platform, for hosts: launch an image, get the root, the collateral, the status."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SOCKETS = 2
 
 @dataclass(slots=True)
 class Launched:
-    """An enclave that this process started, and whose life hangs on this object.
+    """An enclave that this process started, and that lives as long as this object.
 
     Attributes:
         calls, control: SEQPACKET sockets to the enclave.
@@ -49,8 +49,8 @@ class Launched:
     _ends: queue.SimpleQueue[tuple[int, str]] = field(default_factory=queue.SimpleQueue)
 
     def kill(self) -> None:
-        """End the enclave now; :meth:`wait` tells when it is gone."""
-        # The platform ends what hangs on a connection that says no more, and then says how it ended.
+        """End the enclave now; :meth:`wait` returns when it has ended."""
+        # When a connection is shut down, the platform ends its enclaves, and then reports how they ended.
         with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_WR)
         for end in (self.calls, self.control):
@@ -60,7 +60,7 @@ class Launched:
         """Wait for the enclave's end.
 
         Returns:
-            Its exit status and the launcher's last words, or None after ``timeout`` seconds. A negative
+            Its exit status and the launcher's last output, or None after ``timeout`` seconds. A negative
             status is the signal that ended it.
         """
         try:
@@ -92,10 +92,10 @@ class Platform:
 
     @classmethod
     def connect(cls, *, start: bool = True) -> Self:
-        """Find the system's platform, else this user's; start one where there is none.
+        """Connect to the system's platform, else this user's; start one if there is none.
 
         Raises:
-            UnavailableError: none runs, and none could be started.
+            UnavailableError: none is running, and none could be started.
         """
         for candidate in where.candidates():
             if starting.answers(candidate):
@@ -115,12 +115,12 @@ class Platform:
 
         Args:
             path: of the image.
-            allow_missing: names of protections that this machine may lack.
+            allow_missing: names of protections that this machine may do without.
             sockets: by grant, such as ``listen:web``; the enclave gets a duplicate of each.
 
         Raises:
-            KluisError: as ``kluis.tee.platform.launching.launch.Launcher.launch``; UsageError where no file
-            is.
+            KluisError: as for ``kluis.tee.platform.launching.launch.Launcher.launch``; UsageError if the file
+            does not exist.
         """
         try:
             image = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -166,20 +166,20 @@ class Platform:
         return str(self._ask("root")["root"]).encode()
 
     def collateral(self) -> bytes:
-        """Fresh collateral, JSON in the shape that ``dcap-qvl`` reads."""
+        """Fresh collateral, JSON in the format of ``dcap-qvl``."""
         return str(self._ask("collateral")["collateral"]).encode()
 
     def status(self) -> dict[str, Any]:
-        """What it says of itself: level, version, missing, enclaves."""
+        """Its status: level, version, missing protections, enclaves."""
         answer = self._ask("status")
         answer.pop("event", None)
         return {**answer, "socket": str(self.places.socket), "state": str(self.places.state)}
 
     def order(self, op: str, **order: Any) -> dict[str, Any]:
-        """Have certificates kept up: ``recover``, ``revoke``, ``certify``, ``enrolment`` or ``adopt``.
+        """Manage certificates: ``recover``, ``revoke``, ``certify``, ``enrolment`` or ``adopt``.
 
         Raises:
-            KluisError: as :class:`kluis.tee.platform.root.upkeep.Upkeep`; PolicyError for another user.
+            KluisError: as for :class:`kluis.tee.platform.root.upkeep.Upkeep`; PolicyError for another user.
         """
         with self._connect() as connection, tempfile.TemporaryFile() as file:
             file.write(json.dumps(order).encode())
@@ -193,7 +193,7 @@ class Platform:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Keep one that ends when it has nothing to do from ending, for as long as the ``with`` lasts."""
+        """Keep an idle platform from ending, for as long as the ``with`` lasts."""
         with self._connect():
             yield
 
@@ -238,7 +238,7 @@ def _gone() -> UnavailableError:
 
 @contextlib.contextmanager
 def _its_end() -> Iterator[None]:
-    """A platform that ends with a request unread resets the connection: it hung up, too."""
+    """A platform that ends with an unread request resets the connection: treat this as closed, too."""
     try:
         yield
     except ConnectionError:
@@ -246,10 +246,10 @@ def _its_end() -> Iterator[None]:
 
 
 def _check_whole(descriptors: Sequence[int]) -> None:
-    """See that both of an enclave's sockets came: the kernel leaves out those that a process may not have.
+    """Check that both of an enclave's sockets arrived: the kernel drops descriptors above a process's limit.
 
     Raises:
-        UnavailableError: one did not.
+        UnavailableError: one is missing.
     """
     if len(descriptors) != SOCKETS:
         for each in descriptors:

@@ -1,11 +1,11 @@
-"""``kluis-platformd``: the root of trust, as a process of its own.
+"""``kluis-platformd``: the root of trust, as a separate process.
 
-It runs under the launcher and the guardian like an enclave: secret memory, not dumpable, filtered,
-in a network namespace with nothing in it, its state directory the only place it can write. It finds
-descriptor 3 listening for hosts and descriptor 4 leading to the spawner.
+It runs under the launcher and the guardian like an enclave: secret memory, not dumpable, filtered, in an
+empty network namespace, with its state directory as the only writable place. Descriptor 3 listens for hosts,
+and descriptor 4 leads to the spawner.
 
-A host's requests are JSON datagrams; a launch brings the image as a descriptor and takes the host's
-ends of the enclave's channels away. The connection that launched an enclave is its life line.
+A host's requests are JSON datagrams. A launch passes the image as a descriptor and returns the host's ends of
+the enclave's channels. When the connection that launched an enclave closes, the enclave ends.
 """
 
 from __future__ import annotations
@@ -37,15 +37,17 @@ LISTEN_FD, ORDERS_FD = 3, 4
 CREDENTIALS = 12
 MOST_CONNECTIONS = 384
 MOST_EACH = 128
-"""Connections at once, of all users and of one: each is a thread, and without threads nobody is served."""
+"""Concurrent connections of all users and of one: each is a thread, and without free threads no host is
+served.
+"""
 STACK_BYTES = 1 << 20
 
 
 def load_root(state: Path, level: str, version: bytes) -> Root:
-    """Read the platform's state, or make it at first use.
+    """Read the platform's state, or create it on first use.
 
     Raises:
-        UnavailableError: a file of it is another user's, or open to others; names it.
+        UnavailableError: one of its files is another user's, or accessible to others; names it.
     """
     now = datetime.now(UTC)
     secret = Secret.load_or_create(state / "platform.secret")
@@ -65,7 +67,7 @@ def load_root(state: Path, level: str, version: bytes) -> Root:
 
 
 class Daemon:
-    """Serves hosts until told to stop, or, for one user, until idle."""
+    """Serves hosts until stopped, or, for one user, until idle."""
 
     def __init__(
         self, listener: socket.socket, launcher: Launcher, root: Root, lacks: frozenset[str], state: Path
@@ -82,7 +84,7 @@ class Daemon:
         self._started = datetime.now(UTC)
 
     def serve(self, idle_seconds: float | None) -> None:
-        """Accept hosts; return when told to stop, or after ``idle_seconds`` without any; None: stay."""
+        """Accept hosts; return when stopped, or after ``idle_seconds`` without any; None: never."""
         self._idle_seconds = idle_seconds
         poll = select.poll()
         poll.register(self._listener, select.POLLIN)
@@ -97,7 +99,7 @@ class Daemon:
                     return
 
     def _accept(self) -> None:
-        """Serve one more host in a thread of its own, or hang up on one too many."""
+        """Serve one more host in a separate thread, or close the connection if there are too many."""
         try:
             connection, _ = self._listener.accept()
         except OSError:  # no descriptor is left, or the host is gone again

@@ -1,4 +1,4 @@
-"""One host's connection to the platform: its requests, and the enclaves whose life line it is."""
+"""One host's connection to the platform: its requests, and its enclaves, which end with it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Host:
     """A connected host.
 
     Args:
-        connection: SEQPACKET; a request a datagram, with its descriptors.
-        user: who it is, as the kernel says.
+        connection: SEQPACKET; one request for each datagram, with its descriptors.
+        user: the host's user id, from the kernel.
         launcher: starts enclaves.
         answer: answers every other request, with its descriptors, for the user.
     """
@@ -48,7 +48,7 @@ class Host:
         self._ends: list[bytes] = []
 
     def serve(self) -> None:
-        """Answer until the host hangs up, or says what cannot be a request."""
+        """Answer requests until the host closes the connection, or sends an invalid one."""
         with contextlib.suppress(OSError, ValueError):
             while True:
                 data, descriptors, _, _ = socket.recv_fds(self._connection, MAX_REQUEST, 1 + MOST_GRANTED)
@@ -61,7 +61,7 @@ class Host:
                         os.close(fd)
 
     def close(self) -> None:
-        """End the enclaves that hang on this connection, and see them gone: the host is told of each."""
+        """End the enclaves of this connection, and wait for their end; each is reported to the host."""
         for running in self._running:
             self._launcher.kill(running.name)
         for _ in self._running:
@@ -116,7 +116,7 @@ class Host:
         self._left.release()
 
     def _send(self, event: bytes) -> None:
-        # The thread that reports ends reports every enclave's: it waits for no host to read.
+        # One thread reports the ends of all enclaves: it must not wait for a host to read.
         with contextlib.suppress(OSError):
             self._connection.send(event, socket.MSG_DONTWAIT)
 
@@ -142,7 +142,7 @@ def _names(request: dict[str, Any], field: str) -> list[str]:
 
 
 def _parse(data: bytes) -> dict[str, Any]:
-    """Read a request; ValueError where it is no JSON object."""
+    """Parse a request; ValueError if it is not a JSON object."""
     try:
         request = jcs.loads(data, "request")
     except FormatError as error:

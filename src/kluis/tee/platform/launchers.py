@@ -1,4 +1,4 @@
-"""Whether an image was built with the launcher that this platform vouches for."""
+"""Check that an image was built with this platform's launcher."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from kluis.tee.process import native
 
 
 def check_launcher(read: images.Image) -> None:
-    """The image's launcher must be this platform's own: the platform vouches for the doors it shuts.
+    """Check that the image's launcher is this platform's own: its attestation depends on the launcher's
+    restrictions.
 
     Raises:
-        UnavailableError: it is another; names the runtimes of both.
+        UnavailableError: it is another one; names the runtimes of both.
     """
     runtime, stated = native.runtime(), read.manifest
     layer = read.layer("python")
@@ -29,7 +30,7 @@ def check_launcher(read: images.Image) -> None:
 
 
 def _other_runtime(own: str, other: str) -> str:
-    """What fixes an image of another runtime: a build or a platform, by the Python that it takes."""
+    """How to fix an image for another runtime: by another build or platform, depending on its Python."""
     mine, its = (".".join(each.split(".")[:2]) for each in (own, other))
     build = f"build it again: kluis build DIR -o FILE, with a kluis of Python {mine} as this platform is"
     if mine == its:

@@ -1,6 +1,6 @@
-"""What one user may take of something that all users share: half of what the others leave.
+"""Limit each user's share of a shared resource: half of what the others leave.
 
-So the next user always finds some, whoever came first; root and the platform's own user, who are its
+So the next user always finds some, even if others came first. Root and the platform's own user, who are its
 operators, may take all that is left.
 """
 
@@ -14,7 +14,7 @@ from kluis.errors import PolicyError
 
 
 def share(total: int, others: int, user: int) -> int:
-    """How much of ``total`` a user may have, where others have ``others``."""
+    """The share of ``total`` for a user, if others have ``others``."""
     left = max(total - others, 0)
     return left if is_operator(user) else (left + 1) // 2
 
@@ -25,11 +25,11 @@ def is_operator(user: int) -> bool:
 
 
 class Taken:
-    """How much of one thing each user has. Thread-safe.
+    """Each user's share of one resource. Thread-safe.
 
     Args:
-        rule: the name of what bounds it, for messages.
-        fix: what an operator can do where there is too little.
+        rule: name of the limit, for messages.
+        fix: what an operator can do if there is too little.
     """
 
     def __init__(self, rule: str, fix: str) -> None:
@@ -42,7 +42,7 @@ class Taken:
         """Take ``amount`` of ``total`` for a user.
 
         Raises:
-            PolicyError: there is too little left for anybody, or for this user.
+            PolicyError: there is too little left for anyone, or for this user.
         """
         with self._lock:
             others = self._each.total() - self._each[user]

@@ -1,4 +1,4 @@
-"""Start and stop a platform: the machine's as root, one user's otherwise."""
+"""Start and stop a platform: as root the machine's, otherwise one user's."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ START_LOCK: Final = "start.lock"
 
 
 def start(*, idle_seconds: float | None = None) -> Places:
-    """Start a platform, unless it runs: the machine's where this is root, else this user's.
+    """Start a platform, unless it is running: as root the machine's, else this user's.
 
     Args:
-        idle_seconds: end after so long without hosts; None: stay.
+        idle_seconds: end after this time without hosts; None: never.
 
     Raises:
-        UnavailableError: something is missing; says what brings it.
+        UnavailableError: something is missing; with the command that installs it.
     """
     places = where.mine()
     uid, gid = _ids() if places.system else (os.geteuid(), os.getegid())
@@ -51,7 +51,7 @@ def start(*, idle_seconds: float | None = None) -> Places:
         if not answers(places):
             _spawn(places, uid, gid, idle_seconds)
         elif idle_seconds is None:
-            # Another command may have started it for itself alone, and it would end with the last one.
+            # Another command may have started it only for itself, and it would end with the last one.
             ask(places, {"op": "stay"})
     return places
 
@@ -79,7 +79,7 @@ def _ids() -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _only_one(places: Places) -> Iterator[None]:
-    # Who may open it may hold it, and keep every start waiting: so its owner alone.
+    # Anyone who can open it can lock it, and block every start: so only its owner may.
     with open(places.runtime / START_LOCK, "w") as lock:
         os.fchmod(lock.fileno(), 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -98,7 +98,7 @@ def ask(places: Places, request: dict[str, Any]) -> dict[str, Any]:
     """Send one request without descriptors and read its answer.
 
     Raises:
-        OSError: nobody listens there.
+        OSError: nothing listens there.
         UnavailableError: it hung up.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
@@ -191,7 +191,7 @@ def _last_words(log: Path) -> str:
 
 
 def stop(places: Places) -> None:
-    """Stop a platform and every enclave it runs, and see it gone; one that does not run is no error."""
+    """Stop a platform and its enclaves, and wait for its end; no error if it is not running."""
     its = where.mark(places.socket)
     try:
         ask(places, {"op": "stop"})

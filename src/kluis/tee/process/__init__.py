@@ -1,1 +1,1 @@
-"""Isolation by Linux: launcher, sandbox, secret memory, guardian."""
+"""Isolation with Linux: launcher, sandbox, secret memory, guardian."""

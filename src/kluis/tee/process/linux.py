@@ -1,4 +1,4 @@
-"""The few Linux calls that the standard library does not have, and what this kernel gives.
+"""Linux calls that are not in the standard library, and detection of this kernel's features.
 
 Spec: memfd_secret(2), landlock(7), PR_SET_MDWE(2const), mount(2).
 """
@@ -22,25 +22,25 @@ MS_NOSUID_NODEV = 2 | 4
 DESCRIPTORS = 16_448
 """Hard limit that the launcher needs to make secret memory (REGION_DESCRIPTORS of native/memory.h)."""
 SLACK_BYTES = 1 << 20
-"""How far beyond the limit is tried."""
+"""How far beyond the limit to test."""
 TRY_SECONDS = 60.0
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def landlock_abi() -> int:
-    """The Landlock ABI of this kernel; 0 where there is none."""
+    """The Landlock ABI of this kernel; 0 if there is none."""
     abi: int = _libc.syscall(SYS_LANDLOCK_CREATE_RULESET, None, 0, LANDLOCK_CREATE_RULESET_VERSION)
     return max(abi, 0)
 
 
 def has_mdwe() -> bool:
-    """Whether the kernel can deny that data becomes code (PR_SET_MDWE, Linux 6.3)."""
+    """Whether the kernel can prevent data from becoming code (PR_SET_MDWE, Linux 6.3)."""
     return bool(_libc.prctl(PR_GET_MDWE, 0, 0, 0, 0) >= 0)
 
 
 def has_memfd_secret() -> bool:
-    """Whether the kernel gives secret memory at all."""
+    """Whether the kernel supports secret memory at all."""
     descriptor: int = _libc.syscall(SYS_MEMFD_SECRET, os.O_CLOEXEC)
     if descriptor < 0:
         return False
@@ -51,8 +51,8 @@ def has_memfd_secret() -> bool:
 def lockable_bytes() -> int | None:
     """How much secret memory one process of this user may have, bytes; None: any amount.
 
-    A user namespace does not help: the limit is checked against the initial one. Whether root is held to the
-    limit depends on the kernel, so it is tried: secret memory just above the limit is made and touched.
+    A user namespace does not help: the limit is checked against the initial one. Whether the limit applies to
+    root depends on the kernel, so it is tested: secret memory just above the limit is created and touched.
     """
     _, limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     if limit == resource.RLIM_INFINITY:
@@ -63,10 +63,10 @@ def lockable_bytes() -> int | None:
 
 
 def raise_limits() -> None:
-    """Lift this process's limits on locked memory and descriptors, and so those of what it starts, if it may.
+    """Raise this process's limits on locked memory and descriptors, which its children inherit, if allowed.
 
-    Some kernels hold root to the limit too: the mapping succeeds there, and the first touch beyond the
-    limit ends the process (SIGBUS). Only CAP_SYS_RESOURCE lifts it; without, up to the hard limit.
+    Some kernels apply the limit to root too: the mapping succeeds there, and the first touch beyond the limit
+    ends the process (SIGBUS). Only CAP_SYS_RESOURCE removes it; otherwise raise up to the hard limit.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     for limit in (resource.RLIM_INFINITY, hard):
@@ -84,7 +84,7 @@ def raise_limits() -> None:
 
 @functools.cache
 def can_touch(size: int) -> bool:
-    """Whether a process here can write to ``size`` bytes of secret memory, page by page; tried in a child.
+    """Whether a process here can write to ``size`` bytes of secret memory, page by page; tested in a child.
 
     A child that takes longer than a minute counts as one that cannot.
     """
@@ -107,7 +107,7 @@ def mount_tmpfs(path: str, mode: int) -> None:
     """Mount a tmpfs of ``mode`` on ``path``.
 
     Raises:
-        OSError: the kernel's.
+        OSError: from the kernel.
     """
     if _libc.mount(b"kluis", path.encode(), b"tmpfs", MS_NOSUID_NODEV, f"mode={mode:o}".encode()):
         number = ctypes.get_errno()
@@ -115,7 +115,9 @@ def mount_tmpfs(path: str, mode: int) -> None:
 
 
 def missing(heap_bytes: int) -> frozenset[str]:
-    """What this machine lacks for an enclave of ``heap_bytes``, by name, as in the launch configuration."""
+    """Names of the protections that this machine does not have for an enclave of ``heap_bytes``, as in the
+    launch configuration.
+    """
     lacks = set()
     limit = lockable_bytes()
     if not has_memfd_secret() or (limit is not None and limit < heap_bytes):
@@ -136,4 +138,4 @@ FIXES = {
     "landlock": "needs a kernel with CONFIG_SECURITY_LANDLOCK and landlock in the lsm= boot parameter",
     "mdwe": "needs Linux 6.3 or newer",
 }
-"""What brings each missing thing, for people."""
+"""How to install each missing protection, for people."""

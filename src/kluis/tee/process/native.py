@@ -1,8 +1,8 @@
-"""The runtime that is installed here: the distribution ``kluis-runtime``, which is data only.
+"""The installed runtime: the distribution ``kluis-runtime``, which is data only.
 
-It holds the base layer of every image (CPython, its libraries, the launcher), the libraries that Kluis's
-inside part uses, the guardian, and a plain interpreter on the base layer for builds. It is built from
-pinned inputs, so one release of it has the same bytes everywhere. One runtime belongs to one CPython.
+It contains the base layer of every image (CPython, its libraries, the launcher), the libraries that Kluis's
+inside part uses, the guardian, and a plain interpreter on the base layer for builds. It is built from pinned
+inputs, so one release of it has the same bytes everywhere. One runtime belongs to one CPython.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from kluis.errors import AuthenticityError, UnavailableError
 
 PYTHON: Final = "/k/python"  # where an enclave finds its interpreter
 INSIDE: Final = f"{PYTHON}/lib"
-"""Where the loader and the shared libraries are, inside an enclave."""
+"""Path of the loader and the shared libraries inside an enclave."""
 
 
 def reinstall() -> str:
-    """The command that installs the runtime of this Kluis again."""
+    """The command that reinstalls the runtime of this Kluis."""
     return installing.requirement(f"kluis-runtime=={kluis.__version__}", "--force-reinstall", "--no-deps")
 
 
 class Runtime(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What ``runtime.json`` of the distribution states; digests are 64 hex digits of SHA-256.
+    """The content of the distribution's ``runtime.json``; digests are 64 hex digits of SHA-256.
 
     Attributes:
-        digest: the base layer's, as images name it.
+        digest: of the base layer, as named in images.
         guardian, launcher, program: of the files; ``program`` is the plain interpreter.
         inside: the digest of the layer of libraries for Kluis's inside part.
         inside_versions: those libraries, name to version.
@@ -55,7 +55,7 @@ class Runtime(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def folder() -> Path:
-    """Where the runtime lies.
+    """The folder of the runtime.
 
     Raises:
         UnavailableError: it is not installed.
@@ -71,7 +71,7 @@ def folder() -> Path:
 
 
 def runtime() -> Runtime:
-    """What the installed runtime states about itself.
+    """The installed runtime's description.
 
     Raises:
         UnavailableError: none is installed, or it belongs to another Kluis or another Python.
@@ -99,17 +99,17 @@ def _read(where: Path) -> Runtime:
 
 
 def base_layer() -> Path:
-    """The base layer, as it is in an image: its index, then its data."""
+    """The base layer in the form of an image: its index, then its data."""
     return folder() / "python.layer"
 
 
 def inside_layer() -> Path:
-    """The libraries of Kluis's inside part, likewise."""
+    """The libraries of Kluis's inside part, in the form of an image."""
     return folder() / "inside.layer"
 
 
 def program() -> Path:
-    """The plain interpreter, which runs on a base layer that was laid out; raises as :func:`guardian`."""
+    """The plain interpreter, which runs on an unpacked base layer; raises the errors of :func:`guardian`."""
     return _checked("python", runtime().program)
 
 
@@ -117,14 +117,14 @@ def guardian() -> Path:
     """The guardian, a static ELF program.
 
     Raises:
-        AuthenticityError: it is not the one that the runtime names.
-        UnavailableError: as :func:`runtime`.
+        AuthenticityError: it is not the one in the runtime's description.
+        UnavailableError: as for :func:`runtime`.
     """
     return _checked("kluis-guardian", runtime().guardian)
 
 
 def version() -> bytes:
-    """SHA-256 over the launcher's and the guardian's digests: the version of what isolates, 32 bytes."""
+    """SHA-256 over the launcher's and the guardian's digests: the version of the isolation, 32 bytes."""
     return hashlib.sha256(f"{runtime().launcher}\n{runtime().guardian}".encode()).digest()
 
 

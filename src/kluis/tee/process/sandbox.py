@@ -1,8 +1,8 @@
-"""The walls around a process enclave: what bubblewrap builds before the guardian starts.
+"""The sandbox of a process enclave, which bubblewrap builds before the guardian starts.
 
-Fresh mount, pid, net, ipc, uts and cgroup namespaces; a root file system that holds the measured
-layers, read-only, ``/dev/null`` and ``/dev/urandom``; no ``/proc``, no ``/sys``, no network but an
-unconfigured loopback; only the environment given here.
+Fresh mount, pid, net, ipc, uts and cgroup namespaces; a root file system with the measured layers, read-only,
+``/dev/null`` and ``/dev/urandom``; no ``/proc``, no ``/sys``, no network except an unconfigured loopback;
+only the environment given here.
 """
 
 from __future__ import annotations
@@ -17,23 +17,24 @@ from kluis.tee.process import native
 
 MEBIBYTE = 1 << 20
 RESERVE = 256 * MEBIBYTE
-"""Address space beside the heap, bytes: libraries reserve much that they never touch."""
+"""Address space in addition to the heap, bytes: libraries reserve much that they never touch."""
 
 ENCLAVE_UIDS = 0x4B4C0000
-"""Least of the user ids that enclaves run under."""
+"""Lowest of the user ids that enclaves run under."""
 
 CAPABILITIES = ("CAP_SETUID", "CAP_SETGID", "CAP_IPC_LOCK")
 CALLS_FD, CONTROL_FD, PLATFORM_FD, LAUNCH_FD, INDEXES_FD = 3, 4, 5, 6, 7
 SCRATCH_FD = 9
 SCRATCH = "/scratch"
 SCRATCH_CHANGED, CODE_CHANGED = 65, 66
-"""The status of an enclave that read in its scratch what it had not written; of one that imported what was
-not measured."""
+"""Exit status of an enclave that read changed data from its scratch, and of one that imported an unmeasured
+file.
+"""
 DEVICES = ("/dev/null", "/dev/urandom")
-"""All that an enclave has of this machine's devices; the launcher checks that the second is the kernel's."""
+"""The only devices of this machine in an enclave; the launcher checks that the second is the kernel's."""
 FIRST_GRANTED_FD = 10
 MOST_GRANTED = 8
-"""Sockets that a host may hand to one enclave at its launch."""
+"""Sockets that a host may pass to one enclave at its launch."""
 
 MAX_THREADS_BESIDE = 48
 """Threads beyond the manifest's: the pools of numerical libraries, the router, the warmer."""
@@ -41,15 +42,15 @@ MAX_THREADS_BESIDE = 48
 
 @dataclass(frozen=True, slots=True)
 class Walls:
-    """One launch, as the spawner is asked for it.
+    """One launch, as sent to the spawner.
 
     Attributes:
         mounts: (directory on this machine, mount point inside) of each layer.
         python: ``python3.11``: the name of the standard library's directory.
         paths: ``sys.path`` inside, in order.
-        heap_bytes, region_bytes: what may be asked for; what is reserved.
+        heap_bytes, region_bytes: limit of allocations; reserved address space.
         threads: the manifest's.
-        without: names of what this machine lacks and the operator granted to lack.
+        without: names of missing protections that the operator allowed to be missing.
         options: the launcher's letters: ``j`` generated code, ``d`` debug, ``s`` encrypted scratch.
         environment: the whole environment inside.
         uid: the enclave's user id; 0 keeps the caller's.
@@ -73,12 +74,12 @@ def inside_descriptors(count: int, *, scratch: bool = False) -> tuple[int, ...]:
 
 
 def environment(threads: int, heap_bytes: int, scratch_bytes: int = 0) -> dict[str, str]:
-    """What every enclave finds in its environment beside what its manifest names.
+    """The environment of every enclave, in addition to what its manifest names.
 
-    The pools of numerical libraries get as many threads as the manifest allows and the machine has;
-    mimalloc keeps what it has, since the kernel's first touch of a secret page is dear; polars, which
-    finds no memory size inside, is told the heap's, or it would compress what it holds to spill it.
-    Where there is scratch, temporary files go there, and what polars spills.
+    The pools of numerical libraries get as many threads as the manifest allows and the machine has. mimalloc
+    keeps its memory, because the kernel's first touch of a secret page is slow. polars, which finds no memory
+    size inside, gets the heap's size; otherwise it would compress data to spill it. If there is scratch,
+    temporary files and polars' spill files go there.
     """
     pool = str(min(threads, len(os.sched_getaffinity(0))))
     pools = (
@@ -127,12 +128,12 @@ PLATFORM_HEAP = 256 * MEBIBYTE
 
 @dataclass(frozen=True, slots=True)
 class PlatformWalls:
-    """The platform's own start.
+    """The sandbox of the platform itself.
 
     Attributes:
         state: its state directory, writable, its working directory inside.
-        uid, gid: the ids it runs under; 0 keeps the caller's.
-        without: names of what this machine lacks.
+        uid, gid: its ids; 0 keeps the caller's.
+        without: names of protections that this machine does not have.
         settings: JSON for the daemon.
     """
 
@@ -145,10 +146,10 @@ class PlatformWalls:
 
 
 def platform_command(walls: PlatformWalls, *, bwrap: str, guardian: Path, base: Path) -> list[str]:
-    """The command line that starts ``kluis-platformd``: Kluis as installed here, read-only, and its state.
+    """The command line that starts ``kluis-platformd``, with the installed Kluis read-only, and its state.
 
-    It runs on the runtime's interpreter and libraries, as enclaves do: ``base`` is that layer, laid out.
-    The pid namespace stays the machine's, because the kernel names enclaves by pid to the daemon.
+    It runs on the runtime's interpreter and libraries, like enclaves: ``base`` is that layer, unpacked. The
+    pid namespace is the machine's, because the kernel identifies enclaves to the daemon by pid.
     """
     own = {os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")}
     own |= {f"{folder}/lib-dynload" for folder in own}
@@ -162,7 +163,7 @@ def platform_command(walls: PlatformWalls, *, bwrap: str, guardian: Path, base: 
     line += ["--setenv", "LANG", "C.UTF-8", "--setenv", "LD_LIBRARY_PATH", native.INSIDE]
     line += ["--setenv", "KLUIS_PLATFORM_SETTINGS", walls.settings]
     line += ["--dir", "/dev", "--dev-bind", "/dev/null", "/dev/null"]
-    # bubblewrap's own directories on the way to a mount are root's alone; made by name they are open.
+    # bubblewrap creates parent directories of a mount for root only; created explicitly they are accessible.
     for directory in sorted(
         {str(parent) for entry in (*paths, "/k/x") for parent in Path(entry).parents} - {"/"}
     ):

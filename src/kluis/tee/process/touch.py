@@ -1,6 +1,6 @@
-"""Writes to every page of so many bytes of secret memory, as a program of its own: a refusal may be a SIGBUS.
+"""Write to every page of some secret memory, as a separate program, because a refusal may be a SIGBUS.
 
-Exits with 0 if all could be written. Spec: memfd_secret(2).
+Exits with 0 if all pages could be written. Spec: memfd_secret(2).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ SYS_MEMFD_SECRET = 447
 
 
 def touch(size: int) -> None:
-    """Make ``size`` bytes of secret memory and write to each page.
+    """Create ``size`` bytes of secret memory and write to each page.
 
     Raises:
-        OSError: the kernel gives none, or not so much.
+        OSError: the kernel provides none, or not that much.
     """
     descriptor: int = ctypes.CDLL(None, use_errno=True).syscall(SYS_MEMFD_SECRET, os.O_CLOEXEC)
     if descriptor < 0:

@@ -26,6 +26,7 @@ def test_defaults(tmp_path: Path) -> None:
         grants=(),
         date="20260101",
         exclude=(),
+        modules=(),
         requirements_exclude=("*/tests/*", "*.h", "*.hpp", "*.pxd", "*.pyi"),
         argv=(),
         env={},
@@ -41,6 +42,7 @@ def test_everything(tmp_path: Path) -> None:
         'entry = "cohort.main:room"\nrequirements = ["polars==2.1.0"]\nheap = "2GiB"\nscratch = "4GiB"\n'
         "threads = 16\n"
         'grants = ["table", "insecure_jit", "table"]\ndate = 20270228\nexclude = ["tests/*"]\n'
+        'modules = ["kluis.evidence", "own.part"]\n'
         'requirements_exclude = ["*/benchmarks/*"]\n'
         'wheels = "own/wheels/"\n'
         'argv = ["--fast"]\n[env]\nTZ = "UTC"\n',
@@ -54,6 +56,7 @@ def test_everything(tmp_path: Path) -> None:
         grants=("insecure_jit", "table"),
         date="20270228",
         exclude=("tests/*",),
+        modules=("kluis.evidence", "own.part"),
         requirements_exclude=("*/benchmarks/*",),
         argv=("--fast",),
         env={"TZ": "UTC"},
@@ -109,6 +112,6 @@ def test_a_misspelt_key(tmp_path: Path) -> None:
         load(tmp_path, "thread = 8")
     assert caught.value.message == (
         "kluis.toml: thread: want one of entry, requirements, wheels, heap, scratch, threads, grants, date, "
-        "exclude, requirements_exclude, argv, env"
+        "exclude, modules, requirements_exclude, argv, env"
     )
     assert caught.value.hint == "did you mean threads"

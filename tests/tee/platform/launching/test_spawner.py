@@ -41,14 +41,19 @@ def spawning(tmp_path: Path) -> Iterator[spawner.Spawner]:
 def test_what_could_not_be_measured_ends(spawning: spawner.Spawner, monkeypatch: pytest.MonkeyPatch) -> None:
     """The layers of a launch cannot be measured: what was started meanwhile ends, since nobody counts it."""
 
-    def begin(order: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:
+    def begin(order: dict[str, Any], _descriptors: list[int]) -> int:
         reading, writing = os.pipe()
         pid = os.posix_spawn("/bin/sleep", ["sleep", "1000"], {})
         os.close(writing)
         spawning.children[order["id"]] = children.Child(pid, reading, 0)
-        return {"guardian": pid, "enclave": pid, "uid": 0}
+        return os.open(os.devnull, os.O_RDONLY)
+
+    def found(child: children.Child, info: int) -> dict[str, Any]:
+        os.close(info)
+        return {"guardian": child.pid, "enclave": child.pid, "uid": 0}
 
     monkeypatch.setattr(spawning, "_begin", begin)
+    monkeypatch.setattr(spawning, "_found", found)
     spawning._files["ab" * 32] = (remeasure.File("data", "cd" * 32, 1),)  # of a folder that is not there
     answer = spawning._launch(ORDER, [])
 

@@ -9,6 +9,17 @@ from typing import Final
 from kluis.appraisal.policy.fields import Field
 from kluis.evidence.model import Tee
 
+_LATE: Final = (
+    "kluis.appraisal.policy.tees.azure",
+    "kluis.appraisal.policy.tees.cca",
+    "kluis.appraisal.policy.tees.nitro",
+    "kluis.appraisal.policy.tees.nvidia",
+    "kluis.appraisal.policy.tees.sgx",
+    "kluis.appraisal.policy.tees.snp",
+    "kluis.appraisal.policy.tees.tdx",
+    "kluis.appraisal.policy.tees.tpm",
+)
+
 
 class _Tables(Mapping[Tee, tuple[Field, ...]]):
     """Loads a TEE's table on first use, like its verifier."""

@@ -12,8 +12,9 @@ from typing import Final
 
 from kluis.appraisal.aspects import Aspect
 from kluis.appraisal.policy.fields import Field, of
-from kluis.appraisal.policy.forms import Allow, Names, RegisterValues, Require
+from kluis.appraisal.policy.structured import Registers
 from kluis.appraisal.policy.values import Value
+from kluis.appraisal.policy.wants import Allowed, Form, Named, Required
 from kluis.evidence.azure.claims import AzureClaims
 from kluis.evidence.model import Claims, Tee
 from kluis.evidence.tpm.claims import TpmClaims
@@ -37,7 +38,7 @@ def _pcrs(claims: Claims) -> Value:
 FIELDS: Final = (
     Field(
         key="hardware",
-        form=Names((Tee.SNP.value, Tee.TDX.value)),
+        form=Form(Named, known=(Tee.SNP.value, Tee.TDX.value)),
         claim=of(AzureClaims, lambda c: c.hardware.tee.value),
         about="whose table below judges the hardware",
         rule="hardware",
@@ -46,7 +47,7 @@ FIELDS: Final = (
     ),
     Field(
         key="vtpm_required",
-        form=Require(),
+        form=Form(Required),
         claim=of(AzureClaims, lambda c: c.tpm is not None),
         about="whether a quote of the vTPM must be there: without it nothing is fresh",
         rule="vtpm",
@@ -55,7 +56,7 @@ FIELDS: Final = (
     ),
     Field(
         key="registers",
-        form=RegisterValues(r"pcr(?:[0-9]|1[0-9]|2[0-3])", referenced=True),
+        form=Form(Registers, pattern=r"pcr(?:[0-9]|1[0-9]|2[0-3])", referenced=True),
         claim=_pcrs,
         about="PCRs of the vTPM: which operating system runs",
         rule="pcrs",
@@ -64,7 +65,7 @@ FIELDS: Final = (
     ),
     Field(
         key="event_log_required",
-        form=Require(),
+        form=Form(Required),
         claim=of(AzureClaims, _logged),
         about="whether a log must explain the PCRs, of which one at least is firmware's (0 to 7)",
         rule="event_log",
@@ -73,7 +74,7 @@ FIELDS: Final = (
     ),
     Field(
         key="secure_boot",
-        form=Require(),
+        form=Form(Required),
         claim=of(AzureClaims, lambda c: _flag(c, "secure-boot")),
         about="whether the VM must be configured with secure boot, as the hardware measured",
         rule="secure_boot",
@@ -82,7 +83,7 @@ FIELDS: Final = (
     ),
     Field(
         key="console",
-        form=Allow(),
+        form=Form(Allowed),
         claim=of(AzureClaims, lambda c: _flag(c, "console-enabled")),
         about="a serial console for the VM's administrator",
         rule="console",
@@ -91,7 +92,7 @@ FIELDS: Final = (
     ),
     Field(
         key="certified_key",
-        form=Require(),
+        form=Form(Required),
         claim=of(AzureClaims, lambda c: c.key_certified),
         about="whether the vTPM's key also needs a certificate from Azure",
         rule="ak_certified",
@@ -100,7 +101,7 @@ FIELDS: Final = (
     ),
     Field(
         key="vms",
-        form=Names(),
+        form=Form(Named),
         claim=of(AzureClaims, lambda c: c.vm_id),
         about="unique ids of single VMs",
         rule="vm",

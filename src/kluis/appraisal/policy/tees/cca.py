@@ -10,9 +10,10 @@ from typing import Final
 
 from kluis.appraisal.aspects import Aspect
 from kluis.appraisal.policy.fields import Field, of
-from kluis.appraisal.policy.forms import DIGESTS, Hexes, RegisterValues
+from kluis.appraisal.policy.structured import DIGESTS, Registers
 from kluis.appraisal.policy.tees import shared
 from kluis.appraisal.policy.values import Value
+from kluis.appraisal.policy.wants import Form, OneOf
 from kluis.evidence.cca.token import CcaClaims
 from kluis.hashes import Algorithm, Digest
 
@@ -35,7 +36,7 @@ FIELDS: Final = (
     shared.registers("REMs: what it extended", r"rem[0-3]"),
     Field(
         key="personalization",
-        form=Hexes((64,)),
+        form=Form(OneOf, sizes=(64,)),
         claim=of(CcaClaims, lambda c: c.personalization_value),
         about="RPV, 64 bytes that the host chose",
         rule="personalization",
@@ -44,7 +45,7 @@ FIELDS: Final = (
     ),
     Field(
         key="implementation_ids",
-        form=Hexes((32,)),
+        form=Form(OneOf, sizes=(32,)),
         claim=of(CcaClaims, lambda c: c.implementation_id),
         about="kinds of platform",
         rule="implementation_id",
@@ -53,7 +54,7 @@ FIELDS: Final = (
     ),
     Field(
         key="firmware",
-        form=RegisterValues(NAME),
+        form=Form(Registers, pattern=NAME),
         claim=of(CcaClaims, _components),
         about="measurements of the platform's firmware, by what each part is",
         rule="firmware",

@@ -9,8 +9,8 @@ from typing import Final
 
 from kluis.appraisal.aspects import Aspect
 from kluis.appraisal.policy.fields import Field, of
-from kluis.appraisal.policy.forms import Allow, Least
 from kluis.appraisal.policy.tees import shared
+from kluis.appraisal.policy.wants import Allowed, AtLeast, Form
 from kluis.evidence.intel.claims import IntelClaims
 
 FIELDS: Final = (
@@ -18,7 +18,7 @@ FIELDS: Final = (
     shared.products("FMSPCs: kinds of platform", fmspcs=True),
     Field(
         key="min_pce_svn",
-        form=Least(0xFFFF),
+        form=Form(AtLeast, most=0xFFFF),
         claim=of(IntelClaims, lambda c: c.pcesvn),
         about="of the enclave that certifies the platform's keys; the TCB status judges it, too",
         rule="pce_svn",
@@ -27,7 +27,7 @@ FIELDS: Final = (
     ),
     Field(
         key="smt",
-        form=Allow(),
+        form=Form(Allowed),
         claim=of(IntelClaims, lambda c: c.smt),
         about="hyper-threading, which lets a neighbour thread measure caches",
         rule="smt",
@@ -36,7 +36,7 @@ FIELDS: Final = (
     ),
     Field(
         key="dynamic_platform",
-        form=Allow(),
+        form=Form(Allowed),
         claim=of(IntelClaims, lambda c: c.dynamic),
         about="processors may be added to it",
         rule="dynamic_platform",
@@ -45,7 +45,7 @@ FIELDS: Final = (
     ),
     Field(
         key="cached_keys",
-        form=Allow(),
+        form=Form(Allowed),
         claim=of(IntelClaims, lambda c: c.cached_keys),
         about="Intel keeps the platform's root keys",
         rule="cached_keys",

@@ -9,8 +9,8 @@ from typing import Final
 
 from kluis.appraisal.aspects import Aspect
 from kluis.appraisal.policy.fields import Field, of
-from kluis.appraisal.policy.forms import Most, Names, Require
 from kluis.appraisal.policy.tees import shared
+from kluis.appraisal.policy.wants import AtMost, Form, Named, Required
 from kluis.evidence.model import Claims
 from kluis.evidence.nitro.document import PRODUCTS, NitroClaims
 
@@ -34,7 +34,7 @@ FIELDS: Final = (
     ),
     Field(
         key="max_document_age_seconds",
-        form=Most(3_153_600_000, drafted=300),
+        form=Form(AtMost, most=3_153_600_000, age_seconds=300),
         claim=_age,
         about="by the module's clock; anyone who steals its key can backdate it",
         rule="document_age",
@@ -43,7 +43,7 @@ FIELDS: Final = (
     ),
     Field(
         key="public_key_required",
-        form=Require(),
+        form=Form(Required),
         claim=of(NitroClaims, lambda c: c.public_key is not None),
         about="whether it must hold a public key, to encrypt an answer to",
         rule="public_key",
@@ -52,7 +52,7 @@ FIELDS: Final = (
     ),
     Field(
         key="modules",
-        form=Names(),
+        form=Form(Named),
         claim=of(NitroClaims, lambda c: c.module_id),
         about="module ids: single instances",
         rule="module_id",

@@ -9,8 +9,8 @@ from typing import Final
 
 from kluis.appraisal.aspects import Aspect
 from kluis.appraisal.policy.fields import Field, of
-from kluis.appraisal.policy.forms import Allow, Hexes, Names, Require
 from kluis.appraisal.policy.tees import shared
+from kluis.appraisal.policy.wants import Allowed, Form, Named, OneOf, Required
 from kluis.evidence.nvidia.device import Device
 from kluis.evidence.nvidia.report import NvidiaClaims
 from kluis.formats.nvidia.opaque import Feature
@@ -18,7 +18,7 @@ from kluis.formats.nvidia.opaque import Feature
 FIELDS: Final = (
     Field(
         key="devices",
-        form=Names(tuple(Device)),
+        form=Form(Named, known=tuple(Device)),
         claim=of(NvidiaClaims, lambda c: str(c.device)),
         about="a GPU, or a switch between them",
         rule="device",
@@ -30,7 +30,7 @@ FIELDS: Final = (
     shared.registers("single measurements, as in the vendor's reference values", r"block[1-9][0-9]{0,2}"),
     Field(
         key="drivers",
-        form=Names(),
+        form=Form(Named),
         claim=of(NvidiaClaims, lambda c: c.driver_version),
         about="versions of the driver that requested the report; not for a switch",
         rule="driver",
@@ -39,7 +39,7 @@ FIELDS: Final = (
     ),
     Field(
         key="vbios",
-        form=Names(),
+        form=Form(Named),
         claim=of(NvidiaClaims, lambda c: c.vbios_version),
         about="versions of the device's firmware",
         rule="vbios",
@@ -48,7 +48,7 @@ FIELDS: Final = (
     ),
     Field(
         key="firmware_ids",
-        form=Hexes((48,)),
+        form=Form(OneOf, sizes=(48,)),
         claim=of(NvidiaClaims, lambda c: c.fwid),
         about="FWIDs: digests of the firmware that owns the signing key",
         rule="firmware_id",
@@ -57,7 +57,7 @@ FIELDS: Final = (
     ),
     Field(
         key="features",
-        form=Names(tuple(feature.name.lower() for feature in Feature)),
+        form=Form(Named, known=tuple(feature.name.lower() for feature in Feature)),
         claim=of(NvidiaClaims, lambda c: None if c.feature is None else c.feature.name.lower()),
         about="how the device is passed through",
         rule="feature",
@@ -66,7 +66,7 @@ FIELDS: Final = (
     ),
     Field(
         key="clear_links",
-        form=Allow(),
+        form=Form(Allowed),
         claim=of(NvidiaClaims, lambda c: c.protected_pcie),
         about="links to other devices run in the clear",
         rule="clear_links",
@@ -75,7 +75,7 @@ FIELDS: Final = (
     ),
     Field(
         key="revocation_required",
-        form=Require(),
+        form=Form(Required),
         claim=of(NvidiaClaims, lambda c: c.revocation_checked),
         about="whether NVIDIA must have said that no certificate is revoked",
         rule="revocation",

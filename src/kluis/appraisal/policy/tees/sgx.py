@@ -9,8 +9,9 @@ from typing import Final
 
 from kluis.appraisal.aspects import Aspect
 from kluis.appraisal.policy.fields import Field, of
-from kluis.appraisal.policy.forms import Bits, Number
+from kluis.appraisal.policy.structured import Masked
 from kluis.appraisal.policy.tees import intel, shared
+from kluis.appraisal.policy.wants import Exactly, Form
 from kluis.evidence.intel.sgx import SgxClaims
 
 FIELDS: Final = (
@@ -18,7 +19,7 @@ FIELDS: Final = (
     shared.signers("MRSIGNER", 32),
     Field(
         key="product_id",
-        form=Number(0xFFFF),
+        form=Form(Exactly, most=0xFFFF),
         claim=lambda claims: claims.product_id,
         about="ISVPRODID, the signer's own number for it",
         rule="product_id",
@@ -30,7 +31,7 @@ FIELDS: Final = (
     shared.family_ids("ISVFAMILYID, likewise", 16),
     Field(
         key="attributes",
-        form=Bits(128, mask=0x36),
+        form=Form(Masked, width=128, mask=0x36),
         claim=of(SgxClaims, lambda claims: claims.attributes),
         about="flags, and above their 64 bits XFRM; debug is judged in [accept]",
         rule="attributes",

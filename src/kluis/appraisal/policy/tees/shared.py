@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from kluis.appraisal.aspects import Aspect
 from kluis.appraisal.policy.fields import Field
-from kluis.appraisal.policy.forms import Hexes, Least, Names, RegisterValues
+from kluis.appraisal.policy.structured import Registers
+from kluis.appraisal.policy.wants import AtLeast, Form, Named, OneOf
 
 
 def measurements(about: str, *sizes: int) -> Field:
     """The accepted code."""
     return Field(
         key="measurements",
-        form=Hexes(sizes, referenced=True),
+        form=Form(OneOf, sizes=sizes, referenced=True),
         claim=lambda claims: claims.measurement.value,
         about=about,
         rule="measurement",
@@ -24,7 +25,7 @@ def signers(about: str, *sizes: int) -> Field:
     """The accepted signers of the code."""
     return Field(
         key="signers",
-        form=Hexes(sizes),
+        form=Form(OneOf, sizes=sizes),
         claim=lambda claims: claims.signer.value if claims.signer else None,
         about=about,
         rule="signer",
@@ -37,7 +38,7 @@ def min_svn(about: str, most: int) -> Field:
     """The code's security version."""
     return Field(
         key="min_svn",
-        form=Least(most),
+        form=Form(AtLeast, most=most),
         claim=lambda claims: claims.svn,
         about=about,
         rule="svn",
@@ -50,7 +51,7 @@ def registers(about: str, pattern: str, drafted: str | None = None) -> Field:
     """The accepted values of registers extended at run time."""
     return Field(
         key="registers",
-        form=RegisterValues(pattern, drafted, referenced=True),
+        form=Form(Registers, pattern=pattern, drafted=drafted, referenced=True),
         claim=lambda claims: claims.registers,
         about=about,
         rule="registers",
@@ -63,7 +64,7 @@ def config_ids(about: str, *sizes: int) -> Field:
     """The accepted launch configurations."""
     return Field(
         key="config_ids",
-        form=Hexes(sizes),
+        form=Form(OneOf, sizes=sizes),
         claim=lambda claims: claims.config_id,
         about=about,
         rule="config_id",
@@ -76,7 +77,7 @@ def family_ids(about: str, *sizes: int) -> Field:
     """The accepted product families, as named by the signer."""
     return Field(
         key="family_ids",
-        form=Hexes(sizes),
+        form=Form(OneOf, sizes=sizes),
         claim=lambda claims: claims.family_id,
         about=about,
         rule="family_id",
@@ -89,7 +90,7 @@ def products(about: str, *known: str, fmspcs: bool = False) -> Field:
     """The accepted product lines of hardware."""
     return Field(
         key="products",
-        form=Names(known, fmspcs),
+        form=Form(Named, known=known, fmspcs=fmspcs),
         claim=lambda claims: claims.platform.product,
         about=about,
         rule="product",
@@ -102,7 +103,7 @@ def platforms(about: str, *sizes: int) -> Field:
     """The accepted single machines."""
     return Field(
         key="platforms",
-        form=Hexes(sizes),
+        form=Form(OneOf, sizes=sizes),
         claim=lambda claims: claims.platform.id,
         about=about,
         rule="platform",

@@ -13,9 +13,10 @@ from typing import Final
 
 from kluis.appraisal.aspects import Aspect
 from kluis.appraisal.policy.fields import Field, of
-from kluis.appraisal.policy.forms import Allow, Hexes, LeastComponents, LeastVersion, Names, Numbers, Require
+from kluis.appraisal.policy.structured import Components
 from kluis.appraisal.policy.tees import shared
 from kluis.appraisal.policy.values import Product, Value
+from kluis.appraisal.policy.wants import Allowed, AtLeast, Form, Named, OneOf, Required
 from kluis.evidence.amd.claims import SnpClaims
 from kluis.formats.snp import tcb
 from kluis.formats.snp.flags import SigningKey
@@ -36,7 +37,7 @@ FIELDS: Final = (
     shared.signers("digests of the keys that signed the id block", 48),
     Field(
         key="author_keys",
-        form=Hexes((48,)),
+        form=Form(OneOf, sizes=(48,)),
         claim=of(SnpClaims, lambda c: c.author_key_digest.value if c.author_key_digest else None),
         about="digests of the keys that signed the id keys",
         rule="author_key",
@@ -47,7 +48,7 @@ FIELDS: Final = (
     shared.family_ids("FAMILY_ID, of the id block", 16),
     Field(
         key="image_ids",
-        form=Hexes((16,)),
+        form=Form(OneOf, sizes=(16,)),
         claim=of(SnpClaims, lambda c: c.image_id),
         about="IMAGE_ID, of the id block",
         rule="image_id",
@@ -56,7 +57,7 @@ FIELDS: Final = (
     ),
     Field(
         key="host_data",
-        form=Hexes((32,)),
+        form=Form(OneOf, sizes=(32,)),
         claim=of(SnpClaims, lambda c: c.host_data),
         about="HOST_DATA, set by the host at launch: often the hash of a policy",
         rule="host_data",
@@ -65,7 +66,7 @@ FIELDS: Final = (
     ),
     Field(
         key="vmpl",
-        form=Numbers(3),
+        form=Form(Named, most=3),
         claim=of(SnpClaims, lambda c: c.vmpl),
         about=(
             "privilege levels that may request the report; a report that the host requested has no such level"
@@ -76,7 +77,7 @@ FIELDS: Final = (
     ),
     Field(
         key="signing_keys",
-        form=Names((SigningKey.VCEK.name, SigningKey.VLEK.name)),
+        form=Form(Named, known=(SigningKey.VCEK.name, SigningKey.VLEK.name)),
         claim=of(SnpClaims, lambda c: c.signing_key.name),
         about="VCEK is the chip's own, VLEK a cloud's for all its chips",
         rule="signing_key",
@@ -85,7 +86,7 @@ FIELDS: Final = (
     ),
     Field(
         key="csp_ids",
-        form=Names(),
+        form=Form(Named),
         claim=of(SnpClaims, lambda c: c.csp_id),
         about="clouds that a VLEK may be lent to",
         rule="csp_id",
@@ -95,7 +96,7 @@ FIELDS: Final = (
     shared.products("lines of processors", *map(str, tcb.Product)),
     Field(
         key="min_tcb",
-        form=LeastComponents(PARTS),
+        form=Form(Components, products=PARTS),
         claim=of(SnpClaims, _reported),
         about="least security versions, part by part; a line that is not named is refused",
         rule="min_tcb",
@@ -104,7 +105,7 @@ FIELDS: Final = (
     ),
     Field(
         key="min_firmware",
-        form=LeastVersion(3),
+        form=Form(AtLeast, parts=3),
         claim=of(SnpClaims, lambda c: tuple(c.committed_version)),
         about="least firmware that cannot be rolled back",
         rule="min_firmware",
@@ -113,7 +114,7 @@ FIELDS: Final = (
     ),
     Field(
         key="provisional_firmware",
-        form=Allow(),
+        form=Form(Allowed),
         claim=of(SnpClaims, lambda c: c.provisional_firmware),
         about="firmware that runs and is not committed: it can be rolled back",
         rule="provisional_firmware",
@@ -122,7 +123,7 @@ FIELDS: Final = (
     ),
     Field(
         key="crl_required",
-        form=Require(),
+        form=Form(Required),
         claim=of(SnpClaims, lambda c: c.crl_checked),
         about="whether AMD's revocation list must have been looked at",
         rule="crl",
@@ -131,7 +132,7 @@ FIELDS: Final = (
     ),
     Field(
         key="alias_check",
-        form=Require(),
+        form=Form(Required),
         claim=of(SnpClaims, lambda c: c.platform_info.alias_check_complete),
         about="whether memory was checked for aliases (BadRAM)",
         rule="alias_check",
@@ -140,7 +141,7 @@ FIELDS: Final = (
     ),
     Field(
         key="migration",
-        form=Allow(),
+        form=Form(Allowed),
         claim=of(SnpClaims, lambda c: c.migratable),
         about="a migration agent may move the guest, and its secrets",
         rule="migration",
@@ -149,7 +150,7 @@ FIELDS: Final = (
     ),
     Field(
         key="smt",
-        form=Allow(),
+        form=Form(Allowed),
         claim=of(SnpClaims, lambda c: c.platform_info.smt),
         about="hyper-threading, which lets a neighbour thread measure caches",
         rule="smt",
@@ -158,7 +159,7 @@ FIELDS: Final = (
     ),
     Field(
         key="cxl",
-        form=Allow(),
+        form=Form(Allowed),
         claim=of(SnpClaims, lambda c: c.policy.cxl),
         about="the guest may have CXL devices and memory",
         rule="cxl",
@@ -167,7 +168,7 @@ FIELDS: Final = (
     ),
     Field(
         key="single_socket",
-        form=Require(),
+        form=Form(Required),
         claim=of(SnpClaims, lambda c: c.policy.single_socket),
         about="whether the guest policy must keep it on one socket",
         rule="single_socket",
@@ -176,7 +177,7 @@ FIELDS: Final = (
     ),
     Field(
         key="ciphertext_hiding",
-        form=Require(),
+        form=Form(Required),
         claim=of(SnpClaims, lambda c: c.policy.ciphertext_hiding),
         about="whether the guest policy must hide even ciphertext from the host",
         rule="ciphertext_hiding",
@@ -185,7 +186,7 @@ FIELDS: Final = (
     ),
     Field(
         key="rapl_disabled",
-        form=Require(),
+        form=Form(Required),
         claim=of(SnpClaims, lambda c: c.policy.rapl_disabled),
         about="whether the guest policy must keep power meters off, which measure what it does",
         rule="rapl_disabled",

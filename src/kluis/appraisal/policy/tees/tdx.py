@@ -10,9 +10,10 @@ from typing import Final
 
 from kluis.appraisal.aspects import Aspect
 from kluis.appraisal.policy.fields import Field, of
-from kluis.appraisal.policy.forms import Allow, Bits, Hexes
+from kluis.appraisal.policy.structured import Masked
 from kluis.appraisal.policy.tees import intel, shared
 from kluis.appraisal.policy.values import Value
+from kluis.appraisal.policy.wants import Allowed, Form, OneOf
 from kluis.evidence.intel.tdx import TdxClaims
 from kluis.formats.tdx.report import Attribute
 
@@ -24,7 +25,7 @@ ALL: Final = (1 << 64) - 1
 def _measured(*, key: str, rule: str, about: str, fix: str, read: Callable[[TdxClaims], Value]) -> Field:
     return Field(
         key=key,
-        form=Hexes((48,)),
+        form=Form(OneOf, sizes=(48,)),
         claim=of(TdxClaims, read),
         about=about,
         rule=rule,
@@ -38,7 +39,7 @@ FIELDS: Final = (
     shared.registers("RTMRs: firmware, loader, kernel, and what they extended", r"rtmr[0-3]"),
     Field(
         key="modules",
-        form=Hexes((48,)),
+        form=Form(OneOf, sizes=(48,)),
         claim=of(TdxClaims, lambda c: c.mrseam),
         about="MRSEAM: the TDX module, which changes with every release; its signer is always checked",
         rule="module",
@@ -76,7 +77,7 @@ FIELDS: Final = (
     ),
     Field(
         key="attributes",
-        form=Bits(64, mask=ALL & ~int(CHOICES)),
+        form=Form(Masked, width=64, mask=ALL & ~int(CHOICES)),
         claim=of(TdxClaims, lambda c: c.td_attributes),
         about="ATTRIBUTES; debug is judged in [accept]",
         rule="attributes",
@@ -85,7 +86,7 @@ FIELDS: Final = (
     ),
     Field(
         key="xfam",
-        form=Bits(64, mask=ALL),
+        form=Form(Masked, width=64, mask=ALL),
         claim=of(TdxClaims, lambda c: c.xfam),
         about="XFAM, extended features of the processor",
         rule="xfam",
@@ -94,7 +95,7 @@ FIELDS: Final = (
     ),
     Field(
         key="migration",
-        form=Allow(),
+        form=Form(Allowed),
         claim=of(TdxClaims, lambda c: c.migratable),
         about="a service domain may move it, and its secrets, to another machine",
         rule="migration",

@@ -9,8 +9,8 @@ from typing import Final
 
 from kluis.appraisal.aspects import Aspect
 from kluis.appraisal.policy.fields import Field, of
-from kluis.appraisal.policy.forms import Require
 from kluis.appraisal.policy.tees import shared
+from kluis.appraisal.policy.wants import Form, Required
 from kluis.evidence.tpm.claims import TpmClaims
 
 FIELDS: Final = (
@@ -20,7 +20,7 @@ FIELDS: Final = (
     ),
     Field(
         key="event_log_required",
-        form=Require(),
+        form=Form(Required),
         claim=of(TpmClaims, lambda c: c.log is not None and c.log.tells_of_firmware),
         about="whether a log must explain the PCRs, of which one at least is firmware's (0 to 7)",
         rule="event_log",
@@ -29,7 +29,7 @@ FIELDS: Final = (
     ),
     Field(
         key="secure_boot",
-        form=Require(),
+        form=Form(Required),
         claim=of(TpmClaims, lambda c: c.secure_boot),
         about="whether the log must prove that firmware enforced signatures; without a log nothing does",
         rule="secure_boot",
@@ -38,7 +38,7 @@ FIELDS: Final = (
     ),
     Field(
         key="certified_key",
-        form=Require(),
+        form=Form(Required),
         claim=of(TpmClaims, lambda c: c.key_certified),
         about="whether the attestation key needs a certificate; otherwise you trust the key itself",
         rule="ak_certified",
@@ -47,7 +47,7 @@ FIELDS: Final = (
     ),
     Field(
         key="revocation_required",
-        form=Require(),
+        form=Form(Required),
         claim=of(TpmClaims, lambda c: c.revocation_checked),
         about="whether every issuer's revocation list must have been looked at",
         rule="revocation",

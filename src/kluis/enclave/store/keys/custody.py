@@ -1,10 +1,10 @@
-"""Custody: a service's store, and the life of its key, declared on an application with one call.
+"""Custody: a service's store and the life of its key, declared on an application with one call.
 
-The first instance makes the key inside and has its host keep it, sealed to the same image on the same
-platform; a later instance there unseals it. An instance on another platform finds no copy that it can open,
-and gets the key from one that runs (:mod:`kluis.enclave.store.keys.handover`), by four ecalls that a host
-makes: ``store_key_challenge`` and ``store_key_give`` of the giver, ``store_key_ask`` and ``store_key_take``
-of the joiner. The key itself never leaves but sealed. ``store_rekey`` puts a fresh one in its place.
+The first instance generates the key inside. Its host stores it, sealed to the same image on the same
+platform, where a later instance unseals it. An instance on another platform finds no copy that it can open,
+and gets the key from a running one (:mod:`kluis.enclave.store.keys.handover`). A host makes four ecalls for
+this: ``store_key_challenge`` and ``store_key_give`` of the giver, ``store_key_ask`` and ``store_key_take`` of
+the joiner. The key leaves only sealed. ``store_rekey`` replaces it by a fresh one.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ TRIES: Final = 4
 
 
 class Custody:
-    """A store that opens when it is first used, and its key. Thread-safe.
+    """A store that opens on first use, and its key. Thread-safe.
 
     Args:
         records: the host's side.
-        standing: what another instance's evidence is held against.
+        standing: returns the inputs for judging another instance's evidence.
     """
 
     def __init__(self, records: ocalls.HostSide, standing: Standing) -> None:
@@ -63,9 +63,9 @@ class Custody:
         """The store.
 
         Raises:
-            UnavailableError: its key is on other platforms alone, and must be handed over first
-                (``store_waiting``); or the host keeps nothing.
-            AuthenticityError: what the host has is not this store, whole and as it was left.
+            UnavailableError: only other platforms have its key, which must be handed over first
+                (``store_waiting``); or the host's store is unreachable.
+            AuthenticityError: the host's data are not this store, complete and current.
         """
         with self._lock:
             if self._storage is None:
@@ -88,10 +88,10 @@ class Custody:
         return self._both()[1].ask(challenge)
 
     def take(self, gift: KeyGift) -> None:
-        """As :meth:`Joiner.take`; the store is open then, and the key kept for this platform.
+        """Like :meth:`Joiner.take`; the store is open then, and the key stored for this platform.
 
-        The giver tells how far the store has come, and this platform's witness hears of it first: a host
-        that shows the joiner an older state, or an empty one, is found out.
+        The giver states the store's last commit, and this platform's witness records it first. So a host that
+        shows the joiner an older or empty state is detected.
         """
         handed = _handed(self._both()[1].take(gift))
         with self._lock:
@@ -103,20 +103,20 @@ class Custody:
             self._keep(handed.key, first=False)
 
     def rekey(self) -> int:
-        """Seal everything under a fresh key, and let go of the old one; no other instance may run.
+        """Re-key: seal everything under a fresh key, and delete the old one; no other instance may run.
 
         Returns:
-            How many records there are.
+            The number of records.
 
         Raises:
             UnavailableError: another instance wrote meanwhile (``store_busy``), or the host does not answer:
-                then the store is as it was, or is done, and opens either way.
-            AuthenticityError: the host is found out.
+                then the store is unchanged, or is re-keyed, and opens in both cases.
+            AuthenticityError: the host's answer is not authentic.
         """
         before, fresh = self.storage, os.urandom(KEY_BYTES)
         with self._lock:
             moved = before.copy_under(self._records, fresh)
-            # Heard of before the host has it: it could show an empty store under the fresh key otherwise.
+            # Recorded before the host has it: otherwise it could show an empty store under the fresh key.
             CounterWitness(fresh, seal_policy()).advance(Witnessed(moved.epoch, moved.chain))
             name, sealed = self._seal(fresh)
             last = StoreRekey(moved.epoch, moved.head, moved.size, name, sealed)
@@ -165,7 +165,7 @@ class Custody:
         return ask_host(self._records.keep_key, *self._seal(key), first)
 
     def _seal(self, key: bytes) -> tuple[bytes, bytes]:
-        """Where a key opens again, and the key sealed so."""
+        """The name of the platform where a key opens, and the key sealed there."""
         name = platform_name()
         return name, sealing.seal(key, policy=seal_policy(), associated=LABEL + name)
 
@@ -182,20 +182,20 @@ def declare(app: Enclave, *, now: Callable[[], datetime], standing: Standing | N
 
     Args:
         app: the application.
-        now: the time, as the service takes it to be.
-        standing: what another instance's evidence is held against; None: this platform's own root and
-            collateral, so that instances on platforms of one authority know each other.
+        now: returns the time that the service uses.
+        standing: returns the inputs for judging another instance's evidence; None: this platform's own root
+            and collateral, so that instances on platforms of one authority trust each other.
     """
     custody = Custody(ocalls.declare(app), standing or _own_standing(now))
 
     @app.ecall
     def store_open() -> str:
-        """Open the store, and say who would notice if the host set it back."""
+        """Open the store, and return what would detect a rollback by the host."""
         return custody.storage.rollback
 
     @app.ecall
     def store_rekey() -> int:
-        """Seal everything under a fresh key; says how many records there are."""
+        """Seal everything under a fresh key; return the number of records."""
         return custody.rekey()
 
     @app.ecall
@@ -205,24 +205,24 @@ def declare(app: Enclave, *, now: Callable[[], datetime], standing: Standing | N
 
     @app.ecall
     def store_key_ask(challenge: Nonce) -> KeyRequest:
-        """Ask another instance for the store's key."""
+        """Request the store's key from another instance."""
         return custody.ask(challenge)
 
     @app.ecall
     def store_key_give(request: KeyRequest) -> KeyGift:
-        """Seal the store's key to an instance like this one."""
+        """Seal the store's key to an equivalent instance."""
         return custody.give(request)
 
     @app.ecall
     def store_key_take(gift: KeyGift) -> None:
-        """Open the store with the key that another instance gave."""
+        """Open the store with the key from another instance."""
         custody.take(gift)
 
     return custody
 
 
 class _Handed(msgspec.Struct, array_like=True, frozen=True):
-    """What goes from instance to instance: the key, and the last commit that the giver has heard of."""
+    """The message between instances: the key, and the last commit that the giver has seen."""
 
     key: bytes
     epoch: int
@@ -230,7 +230,7 @@ class _Handed(msgspec.Struct, array_like=True, frozen=True):
 
 
 def seal_policy() -> sealing.Policy:
-    """Who may open the key: this very image, unless its measured arguments say its signer's."""
+    """What the key is sealed to: this exact image, unless its measured arguments select its signer."""
     return "signer" if SIGNER_ARGUMENT in inside("store").launch.argv else "measurement"
 
 

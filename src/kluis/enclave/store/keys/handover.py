@@ -1,18 +1,18 @@
-"""Handover: a store's key goes from one instance to another of the same code, on any platform.
+"""Handover: send a store's key from one instance to another of the same code, on any platform.
 
-The host carries three messages; each instance proves itself to the other, over a nonce of the other's:
+The host carries three messages; each instance attests itself to the other, over the other's nonce:
 
-1. giver: ``challenge()`` gives nonce ``g``.
-2. joiner: ``ask(g)`` gives evidence of purpose ``release-key`` over ``g``: a key made here, and nonce ``j``.
-3. giver: ``give`` judges it, and answers with the key, and how far the store has come, sealed by HPKE to the
+1. giver: ``challenge()`` returns nonce ``g``.
+2. joiner: ``ask(g)`` returns evidence of purpose ``release-key`` over ``g``: a key generated here, and nonce
+   ``j``.
+3. giver: ``give`` judges it, and answers with the key and the store's last commit, sealed by HPKE to the
    joiner's (``info`` = a label, ``g`` and ``j``), and evidence of purpose ``app`` over ``j`` that names the
-   hash of what is sealed.
-4. joiner: ``take`` judges that evidence, and only then opens the key: or its host could give it a key of its
-   own choice, and read all that it writes.
+   hash of the sealed data.
+4. joiner: ``take`` judges that evidence, and only then opens the key. Otherwise its host could send it a key
+   of the host's choice, and read everything that it writes.
 
-Like each other are two enclaves of one image (or of one signer and product, where the image's measured
-arguments say so), neither protected less than the other, both open to their hosts or neither.
-Spec: RFC 9180 (HPKE).
+Two enclaves are equivalent if they have one image (or one signer and product, if the image's measured
+arguments select this), and equal protection and debug mode. Spec: RFC 9180 (HPKE).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from kluis.formats.sgx.report import Report
 from kluis.hashes import sha256
 
 Standing: TypeAlias = Callable[[], tuple[TrustAnchors, Collateral, datetime]]
-"""The roots trusted, the collateral in hand and the time, asked for at each handover."""
+"""Returns the trusted roots, the available collateral and the time; called at each handover."""
 
 Document = Annotated[bytes, msgspec.Meta(max_length=256 << 10)]
 
@@ -50,7 +50,7 @@ LABEL: Final = b"kluis store handover 1\x00"
 
 
 class KeyRequest(EvidenceBundle, frozen=True):
-    """What a joiner asks with: evidence of purpose ``release-key``.
+    """A joiner's request: evidence of purpose ``release-key``.
 
     The payload of its runtime data is the label and the joiner's nonce.
     """
@@ -61,10 +61,10 @@ class KeyRequest(EvidenceBundle, frozen=True):
 
 
 class KeyGift(EvidenceBundle, frozen=True):
-    """What a giver answers: the key, and evidence of purpose ``app`` that names its hash.
+    """A giver's answer: the key, and evidence of purpose ``app`` that names its hash.
 
     Attributes:
-        sealed: HPKE, as :func:`kluis.enclave.open_sealed` opens it.
+        sealed: HPKE, for :func:`kluis.enclave.open_sealed`.
     """
 
     quote: Document
@@ -77,8 +77,8 @@ class Giver:
     """The side that has the key. Thread-safe.
 
     Args:
-        standing: what the other's evidence is held against.
-        policy: who is like this enclave.
+        standing: returns the inputs for judging the other's evidence.
+        policy: which enclaves are equivalent.
     """
 
     def __init__(self, standing: Standing, policy: SealPolicy) -> None:
@@ -88,19 +88,19 @@ class Giver:
         self._lock = threading.Lock()
 
     def challenge(self) -> bytes:
-        """A nonce for one request, 32 bytes; the oldest of more than 16 is void."""
+        """A nonce for one request, 32 bytes; if there are more than 16, the oldest is void."""
         nonce = os.urandom(NONCE_BYTES)
         with self._lock:
             self._open.append(nonce)
         return nonce
 
     def give(self, request: KeyRequest, secret: bytes) -> KeyGift:
-        """Seal ``secret`` (at most 128 bytes) to a joiner that is like this enclave.
+        """Seal ``secret`` (at most 128 bytes) to an equivalent joiner.
 
         Raises:
-            AuthenticityError, FreshnessError, FormatError: the evidence is not authentic, or over no nonce
-                of this giver's that is still open.
-            PolicyError: the joiner is not like this enclave; names each rule.
+            AuthenticityError, FreshnessError, FormatError: the evidence is not authentic, or not over an open
+                nonce of this giver.
+            PolicyError: the joiner is not equivalent; lists each rule.
         """
         message = RuntimeData.parse(request.runtime_data)
         with self._lock:
@@ -118,11 +118,11 @@ class Giver:
 
 
 class Joiner:
-    """The side that wants the key. Thread-safe.
+    """The side that needs the key. Thread-safe.
 
     Args:
-        standing: what the other's evidence is held against.
-        policy: who is like this enclave.
+        standing: returns the inputs for judging the other's evidence.
+        policy: which enclaves are equivalent.
     """
 
     def __init__(self, standing: Standing, policy: SealPolicy) -> None:
@@ -132,7 +132,7 @@ class Joiner:
         self._lock = threading.Lock()
 
     def ask(self, challenge: bytes) -> KeyRequest:
-        """Ask for the key; the request before is void.
+        """Request the key; the previous request is void.
 
         Args:
             challenge: the giver's, 32 bytes.
@@ -144,12 +144,12 @@ class Joiner:
         return KeyRequest.of(made)
 
     def take(self, gift: KeyGift) -> bytes:
-        """What a giver that is like this enclave has sealed to it.
+        """Open the secret that an equivalent giver has sealed to it.
 
         Raises:
             AuthenticityError, FreshnessError, FormatError: the evidence is not authentic, or not over the
-                nonce of the last request; or the sealed key is another than it names.
-            PolicyError: the giver is not like this enclave; names each rule.
+                nonce of the last request; or it does not name the sealed key.
+            PolicyError: the giver is not equivalent; lists each rule.
         """
         with self._lock:
             asked, self._asked = self._asked, None
@@ -163,12 +163,12 @@ class Joiner:
 
 
 def alike(policy: SealPolicy, purpose: Purpose) -> Policy:
-    """A policy that accepts enclaves like this one, no lower protected.
+    """A policy that accepts equivalent enclaves, with at least equal protection.
 
     Args:
-        policy: ``measurement``: of this very image; ``signer``: any of its signer and product. To one of a
-            lower svn no key is given; from one it is taken, as it is unsealed when such a one sealed it.
-        purpose: of the evidence: ``release-key`` of who wants the key, ``app`` of who gives it.
+        policy: ``measurement``: of this exact image; ``signer``: any of its signer and product. No key is
+            sent to one with a lower svn; but a key from such a one is accepted, like one that it sealed.
+        purpose: of the evidence: ``release-key`` for the joiner, ``app`` for the giver.
     """
     here = inside("handover")
     launch = LaunchConfiguration.parse(here.launch.launch_configuration)

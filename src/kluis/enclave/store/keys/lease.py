@@ -1,9 +1,9 @@
-"""Leases: a record that is read with every request is asked for a few times a second, and is never stale.
+"""Leases: cache a frequently read record for a fraction of a second, without stale reads.
 
-A reader uses what it read for a twentieth of a second, counted from before it asked. A writer acknowledges
-a change only a twentieth of a second after it was kept: by then whoever read the record before the change
-has asked again. So nobody who waited for the acknowledgement meets the old record, at any instance.
-For records that are no secrets: they are held in plain.
+A reader caches a record for a twentieth of a second, counted from before its request. A writer acknowledges a
+change only a twentieth of a second after it was stored: by then every reader of the old record has read it
+again. So a client that waited for the acknowledgement never sees the old record, at any instance. Only for
+records that are not secret: they are cached in plaintext.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 from kluis.enclave.store.model import Storage
 
 LEASE_SECONDS: Final = 0.05
-# Two clocks that count seconds do not count them quite alike.
+# Two clocks that count seconds do not run at exactly the same rate.
 MARGIN_SECONDS: Final = 0.005
 MOST_HELD: Final = 1024
 
@@ -32,7 +32,7 @@ class Leases:
         self._held: dict[tuple[str, str], tuple[float, bytes | None]] = {}
 
     def get(self, table: str, key: str) -> bytes | None:
-        """As :meth:`kluis.enclave.store.model.Reading.get`, or as it was within the last lease."""
+        """Like :meth:`kluis.enclave.store.model.Reading.get`, or the value within the last lease."""
         name, now = (table, key), time.monotonic()
         lease = self._held.get(name)
         if lease is not None and now < lease[0]:
@@ -44,5 +44,7 @@ class Leases:
         return value
 
     def settle(self) -> None:
-        """Wait, after an update and before it is acknowledged, until every lease of its records is over."""
+        """Wait, after an update and before it is acknowledged, until every lease of its records has
+        expired.
+        """
         threading.Event().wait(LEASE_SECONDS + MARGIN_SECONDS)

@@ -38,7 +38,7 @@ _BLANK: Final = " \t\r\n"
 MAX_NONCE: Final = 1024
 UNVERIFIED: Final = "Target environment attestation statement cannot be verified."
 # A policy names its authority; what the name refers to is another matter (decision 0018).
-CHANGED: Final = "want the authority that the policy meant when it was set, got another: set the policy again"
+CHANGED: Final = "want the authority that the policy was set with, got another: set the policy again"
 UNMET: Final = "Target environment attestation does not meet key release policy requirements."
 
 

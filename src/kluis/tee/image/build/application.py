@@ -1,4 +1,4 @@
-"""The ``app`` layer: the author's own folder, and the check that nothing in it is hidden by another layer."""
+"""Collect the ``app`` layer: the author's folder, checked so that no other layer hides one of its modules."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from kluis.tee.image.build.packages import lock
 from kluis.tee.image.sources import Source
 
 KEYS: Final = ("*.pem", "*.key", "*.sig")
-# Never code: keys and images, what editors and version control keep, and what says how to build.
+# Never packed: keys and images, files of editors and version control, and build settings.
 LEFT_OUT: Final = (".*", "__pycache__", "*.kluis", *KEYS, config.NAME, lock.PATTERN)
 
 
 def layer(directory: Path, settings: config.Config, apart: Collection[Path] = ()) -> list[Source]:
-    """The folder's files, less those that are never code and those excluded.
+    """The folder's files, without those that are never packed and those excluded.
 
     Args:
         directory: the application's.
-        settings: says the entry point, and what to exclude.
-        apart: files that are not the application's wherever they lie: the key, the image.
+        settings: has the entry point, and what to exclude.
+        apart: files to leave out wherever they are: the key, the image.
 
     Raises:
-        UsageError: nothing to run, or a file that an interpreter would run unasked.
+        UsageError: nothing to run, or a file that an interpreter would run automatically.
     """
     patterns = (*LEFT_OUT, *settings.exclude)
     listed = settings.requirements if isinstance(settings.requirements, str) else None
@@ -54,7 +54,7 @@ def layer(directory: Path, settings: config.Config, apart: Collection[Path] = ()
 
 
 def _entry_hint(directory: Path, found: list[Source], module: str) -> str:
-    """What to type, where the file of the entry point is not there."""
+    """The hint if the entry point's file does not exist."""
     below = sorted(path.parent.name for path in directory.glob(f"*/{module}.py"))
     if below:
         return f"{module}.py is in a folder below: kluis build {directory / below[0]} ..."
@@ -66,7 +66,9 @@ def _entry_hint(directory: Path, found: list[Source], module: str) -> str:
 
 
 def named_as_keys(directory: Path, settings: config.Config, apart: Collection[Path] = ()) -> list[str]:
-    """What :func:`layer` leaves out for its name alone, as a key's: a certificate may be meant to go in."""
+    """Files that :func:`layer` leaves out only because their names are those of keys: a certificate may be
+    wanted in the image.
+    """
     others = (*(pattern for pattern in LEFT_OUT if pattern not in KEYS), *settings.exclude)
     never = {path.resolve() for path in apart}
 
@@ -86,9 +88,9 @@ def _matches(path: str, patterns: Iterable[str]) -> bool:
 
 
 def refuse_shadows(own: list[Source], site: list[Source], app: list[Source]) -> None:
-    """Refuse a module that can never be imported, since one of its name comes before it.
+    """Refuse a module that can never be imported, since an earlier layer has one with its name.
 
-    Modules are looked for in the standard library, Kluis, the requirements, the application.
+    The import order is the standard library, Kluis, the requirements, the application.
 
     Raises:
         UsageError: a module that an earlier layer hides.

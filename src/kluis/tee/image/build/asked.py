@@ -1,13 +1,15 @@
-"""Asks an application for its interface: a program that the base layer's interpreter runs within walls.
+"""Import an application and write its interface: a program that the base layer's interpreter runs in a
+sandbox.
 
-It imports only the standard library. The walls outside are bubblewrap's (:mod:`kluis.tee.image.build.walls`);
-this program adds what holds for one process, and only then imports the application, which may be hostile:
-limits, a user id of its own where root builds, and a filter of system calls. As in an enclave, the process
-cannot start another process or program, so its own limits bound all of it.
+It imports only the standard library. The outer sandbox is bubblewrap's (:mod:`kluis.tee.image.build.walls`).
+Before it imports the application, which may be hostile, this program adds limits for its own process:
+resource limits, a separate user id if root builds, and a filter of system calls. As in an enclave, the
+process cannot start another process or program, so its own limits bound all of it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import importlib
@@ -36,19 +38,20 @@ REFUSED: Final = {
     "userfaultfd": 323, "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427,
     "fanotify_init": 300, "syslog": 103, "modify_ldt": 154, "init_module": 175, "finit_module": 313,
 }  # fmt: skip
-"""System calls on x86-64 that end with EPERM: new processes, memory that no limit counts, others' memory and
-keys, new namespaces and mounts, and parts of the kernel that no import needs."""
+"""System calls on x86-64 that fail with EPERM: new processes, memory that no limit counts, other processes'
+memory and keys, new namespaces and mounts, and parts of the kernel that no import needs.
+"""
 
 
 def confine(limits: dict[str, int], own_id: int) -> None:
-    """Confine this process for good.
+    """Confine this process irrevocably.
 
     Args:
         limits: of ``resource``, by name, such as ``RLIMIT_AS``.
-        own_id: the user and group id to take; 0 keeps those that it has.
+        own_id: the user and group id to switch to; 0 keeps the current ones.
 
     Raises:
-        OSError: the kernel refuses one of them.
+        OSError: the kernel refuses a step.
     """
     for name, most in {**limits, "RLIMIT_CORE": 0}.items():
         kind = int(vars(resource)[name])
@@ -64,14 +67,14 @@ def confine(limits: dict[str, int], own_id: int) -> None:
     head = (len(code) // 8).to_bytes(8, "little") + ctypes.addressof(held).to_bytes(8, "little")
     filter_ = ctypes.create_string_buffer(head)
     libc = ctypes.CDLL(None, use_errno=True)
-    # PR_SET_NO_NEW_PRIVS, without which an ordinary user sets no filter; PR_SET_SECCOMP, as a filter.
+    # PR_SET_NO_NEW_PRIVS, which an ordinary user needs to set a filter; PR_SET_SECCOMP, as a filter.
     for arguments in ((38, 1, 0, 0, 0), (22, 2, ctypes.addressof(filter_), 0, 0)):
         if libc.prctl(*(ctypes.c_ulong(each) for each in arguments)):
             raise OSError(ctypes.get_errno(), "prctl")
 
 
 def program() -> bytes:
-    """The filter of system calls, as BPF: 8 bytes an instruction."""
+    """The filter of system calls, as BPF: 8 bytes per instruction."""
     lines = [
         (_LOAD, 0, 0, _MACHINE_AT), (_EQUAL, 1, 0, _X86_64), (_RETURN, 0, 0, _KILL),
         (_LOAD, 0, 0, _NUMBER_AT), (_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, _KILL),
@@ -93,7 +96,7 @@ def program() -> bytes:
 
 
 def main() -> None:
-    """Confine this process, say so with a byte, import the application, and write its answer."""
+    """Confine this process, report that with a byte, import the application, and write its answer."""
     settings: dict[str, Any] = json.loads(sys.argv[1])
     out: int = settings["out"]
     confine(settings["limits"], settings["own_id"])
@@ -103,6 +106,8 @@ def main() -> None:
     sys.path.extend(settings["paths"])
     answer: dict[str, Any]
     try:
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module("kluis.missing").install()
         app = getattr(importlib.import_module(settings["module"]), settings["attribute"])
         answer = {
             "interface": app.interface(),
@@ -111,7 +116,7 @@ def main() -> None:
             "svn": app.svn,
         }
     except Exception as error:
-        if type(error).__module__ != "kluis.errors":  # one of Kluis's own says what mends it
+        if type(error).__module__ != "kluis.errors":  # Kluis's own errors already have a hint
             raise
         answer = {"refused": str(error), "hint": getattr(error, "hint", None)}
     with open(out, "w", encoding="utf-8") as f:

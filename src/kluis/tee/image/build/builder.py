@@ -1,4 +1,4 @@
-"""A folder becomes an image: gather the layers, ask for the interface, write the manifest, sign."""
+"""Build an image from a folder: gather the layers, get the interface, write the manifest, sign."""
 
 from __future__ import annotations
 
@@ -13,25 +13,35 @@ import kluis
 from kluis.errors import FormatError, UnavailableError, UsageError
 from kluis.hashes import sha256
 from kluis.tee import sigstruct
-from kluis.tee.image import archive, files, layers, manifest, signing
-from kluis.tee.image.build import application, bytecode, cache, config, inside, interface, interpreter
+from kluis.tee.image import archive, files, layers, manifest, pyc, signing
+from kluis.tee.image.build import (
+    application,
+    bytecode,
+    cache,
+    closure,
+    config,
+    inside,
+    interface,
+    interpreter,
+)
 from kluis.tee.image.build.interface import Answer
 from kluis.tee.image.build.packages import requirements
 from kluis.tee.image.sources import Source
+from kluis.tee.process import native
 
-# The loader passes over a program's RPATH for libraries that have a RUNPATH, as many in wheels do.
+# The loader ignores a program's RPATH for libraries that have a RUNPATH, as many in wheels do.
 LOADER_ENV: Final = {"LD_LIBRARY_PATH": f"{manifest.MOUNTS['python']}/lib"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Built:
-    """What a build made.
+    """The result of a build.
 
     Attributes:
         image_id: 32 bytes.
-        mrsigner: 32 bytes; None of an image that waits for its signature.
-        key_made: whether the author's key was made by this build.
-        notes: what the author should know, a line each.
+        mrsigner: 32 bytes; None for an image that still has no signature.
+        key_made: whether this build created the author's key.
+        notes: warnings for the author, one per line.
     """
 
     path: Path
@@ -53,16 +63,16 @@ def build(
     """Build the application in ``directory`` into the image ``out``.
 
     Args:
-        directory: holds ``app.py``, or a ``kluis.toml`` that names another entry point.
-        out: replaced whole once the image is complete, and left alone if anything fails.
-        key_path: the author's RSA-3072 key, PEM; made if absent. None leaves the image unsigned.
+        directory: contains ``app.py``, or a ``kluis.toml`` that names another entry point.
+        out: replaced atomically once the image is complete, and unchanged if anything fails.
+        key_path: the author's RSA-3072 key, PEM; created if absent. None leaves the image unsigned.
         debug: sign a debug enclave, whose memory its host may read.
-        cache_folder: where to keep what is dear to make; by default the user's.
-        say: told, a line at a time, of what may take more than a second.
+        cache_folder: where to keep wheels and bytecode for later builds; by default the user's.
+        say: called with one line before each step that may take more than a second.
 
     Raises:
-        UsageError: the folder's content cannot be an image; says which file or setting, and why.
-        UnavailableError: this machine lacks something; says what.
+        UsageError: the folder's content cannot be an image; names the file or setting, and why.
+        UnavailableError: this machine does not have something that the build needs; names it.
     """
     if not directory.is_dir():
         raise UsageError(
@@ -77,21 +87,26 @@ def build(
                 f"{path}: want a folder to write it to, got none", hint=f"mkdir -p {path.parent}"
             )
     settings = config.load(directory)
-    # A key that does not fit is said before the work, not after it.
+    # An unsuitable key is reported before the work, not after it.
     key = signing.author_key(key_path) if key_path is not None and key_path.exists() else None
     store = cache.at(cache_folder) if cache_folder else cache.of_user()
     try:
         with store.work() as work:
             apart = [path for path in (out, key_path) if path is not None]
             python = interpreter.lay(store, work)
-            contents, notes = _gather(directory, settings, python, store, work, apart, say)
+            own = inside.layer()
+            contents, notes = _gather(directory, settings, own, python, store, work, apart, say)
             say(f"asking {settings.entry} for its interface")
             answer = interface.ask(settings.entry, contents, settings.env, python, work)
             _check_tables(settings, contents, answer)
             for name, found in contents.items():
                 if name != "python":  # whose bytecode the runtime brings
                     mount = manifest.MOUNTS[name]
-                    found.extend(bytecode.layer(found, mount, store.bytecode, work, python, say))
+                    # Kluis's part is compiled whole: all images share what is kept of it.
+                    whole = own if name == "kluis" else found
+                    made = bytecode.layer(whole, mount, store.bytecode, work, python, say)
+                    paths = {pyc.pyc_path(file.path, native.runtime().tag) for file in found}
+                    found.extend(file for file in made if file.path in paths)
             say(f"writing {out}")
             return _write(out, key_path, key, debug, settings, contents, answer, notes)
     except OSError as error:
@@ -104,20 +119,22 @@ def build(
 def _gather(
     directory: Path,
     settings: config.Config,
+    own: list[Source],
     python: interpreter.Interpreter,
     store: cache.Cache,
     work: Path,
     apart: list[Path],
     say: Callable[[str], None],
 ) -> tuple[dict[str, list[Source]], list[str]]:
-    """Every layer's files but the bytecode, in the order of the manifest, and notes for the author."""
-    own = inside.layer()
+    """Every layer's files except the bytecode, in the order of the manifest, and notes for the author."""
     app = application.layer(directory, settings, apart)
     site, left_out = requirements.site(
         directory, settings, inside.versions(), store.wheels, work, python, say
     )
     application.refuse_shadows(own, site, app)
-    contents = {"python": interpreter.base(), "kluis": own, "site": site, "app": app}
+    roots = (settings.entry.partition(":")[0], *settings.modules)
+    reached = closure.choose(own, site, app, roots, python, work)
+    contents = {"python": interpreter.base(), "kluis": reached, "site": site, "app": app}
     objects = {
         f"{name}/{file.path}": file.origin
         for name, found in (("site", site), ("app", app))
@@ -135,7 +152,7 @@ def _gather(
 
 
 def _check_tables(settings: config.Config, contents: dict[str, list[Source]], answer: Answer) -> None:
-    """A Table is Arrow's: an application that takes one carries pyarrow."""
+    """A Table needs Arrow: an application that takes one must include pyarrow."""
     wants = "table" in settings.grants or b'{"kind":"table"}' in answer.interface
     if wants and not any(file.path == "pyarrow/__init__.py" for file in contents.get("site", [])):
         raise UsageError(

@@ -20,21 +20,21 @@ from kluis.tee.process import native
 
 _FORMAT: Final = b"kluis-bytecode/2"
 MAX_SOURCE_BYTES: Final = 16 << 20
-"""A larger module is not compiled: a few bytes of its image could hold it, as a hole in a sparse file."""
+"""A larger module is not compiled: a small image can claim a huge module, as a hole in a sparse file."""
 BATCH_BYTES: Final = 16 << 20
-"""Of source that one process compiles, and the module with which they are reached."""
+"""Bytes of source per process; the module that exceeds it is still included."""
 MOST_SECONDS: Final = 30
-"""Of processor time that one process may take, and one more for each ``LEAST_BYTES_A_SECOND`` of source."""
+"""Processor seconds per process, plus one for each ``LEAST_BYTES_A_SECOND`` of source."""
 LEAST_BYTES_A_SECOND: Final = 256 << 10
 MOST_MEMORY_BYTES: Final = 4 << 30
-"""Of address space that one process may take: a table of a million numbers needs 1 GiB."""
+"""Address space per process: a table of a million numbers needs 1 GiB."""
 MOST_OUTPUT_BYTES: Final = 512 << 20
 _KEPT_PACKS: Final = 64
 _PACK_HEADER: Final = 40
 
 
 def check_encoding(data: bytes, path: str) -> None:
-    """Refuse a source that is not declared as UTF-8, or as nothing; ``data`` is it, or its head.
+    """Refuse a source that declares an encoding other than UTF-8; ``data`` is the source, or its head.
 
     Raises:
         FormatError: names the file and the encoding; code ``source_encoding``.
@@ -48,23 +48,26 @@ def check_encoding(data: bytes, path: str) -> None:
         )
 
 
-def compile_all(modules: Iterable[tuple[str, bytes]], python: Interpreter, work: Path) -> Iterator[bytes]:
-    """Compile modules with the base layer's interpreter, whatever Python this is.
+def compile_all(
+    modules: Iterable[tuple[str, bytes]], python: Interpreter, work: Path, program: str = compiler.__file__
+) -> Iterator[bytes]:
+    """Compile modules with the base layer's interpreter, whatever Python runs this.
 
-    Each of its processes compiles some megabytes of source, and is bounded in time, memory and output.
+    Each process compiles some megabytes of source, with limits on time, memory and output.
 
     Args:
         modules: absolute path in the enclave, and source, at most ``MAX_SOURCE_BYTES``; may be hostile.
-        python: compiles.
-        work: a folder for the length of the build.
+        python: the interpreter that compiles.
+        work: a folder that exists for this build.
+        program: what to run on them instead; it takes the same arguments.
 
     Returns:
         The ``.pyc`` of each, in order; empty where the module cannot be compiled.
 
     Raises:
-        FormatError: names the module that takes more time or memory than any needs, code ``compile_limit``;
-            or is not in UTF-8, code ``source_encoding``.
-        KeyboardInterrupt: Ctrl-C ended the interpreter, whoever handles it here.
+        FormatError: names a module that takes unreasonable time or memory, code ``compile_limit``; or one
+            that is not in UTF-8, code ``source_encoding``.
+        KeyboardInterrupt: Ctrl-C ended the interpreter, even if no handler runs here.
         UnavailableError: the interpreter does not run.
     """
     left = iter(modules)
@@ -82,9 +85,7 @@ def compile_all(modules: Iterable[tuple[str, bytes]], python: Interpreter, work:
             seconds = MOST_SECONDS + given.tell() // LEAST_BYTES_A_SECOND
             given.seek(0)
             done = subprocess.run(
-                python.command(
-                    compiler.__file__, str(seconds), str(MOST_MEMORY_BYTES), str(MOST_OUTPUT_BYTES)
-                ),
+                python.command(program, str(seconds), str(MOST_MEMORY_BYTES), str(MOST_OUTPUT_BYTES)),
                 env={},
                 stdin=given,
                 stdout=compiled,
@@ -99,7 +100,7 @@ def compile_all(modules: Iterable[tuple[str, bytes]], python: Interpreter, work:
 
 
 def _failure(done: subprocess.CompletedProcess[bytes], names: list[str], compiled: BinaryIO) -> BaseException:
-    """What a process that failed is reported as: of its modules, the first without a result ended it."""
+    """The error for a process that failed: the first of its modules without a result caused it."""
     if done.returncode == -signal.SIGINT:  # Ctrl-C at a terminal is for the whole group
         return KeyboardInterrupt()
     if done.returncode > 0 and done.returncode != compiler.EXCEEDED:
@@ -129,16 +130,17 @@ def layer(
     python: Interpreter,
     say: Callable[[str], None],
 ) -> list[Source]:
-    """Compile every module of a layer, or take the pack that an earlier build of the same files left.
+    """Compile every module of a layer, or use the pack that an earlier build of the same files left.
 
     Args:
         files: the layer's files; those that end in ``.py`` are compiled.
-        mount: the layer's mount point, in the names of the code.
-        cache: the folder of packs. A pack is named by all that goes into it, and its bytes are
-            checked before they are used: a stale or damaged one is made again.
-        work: a folder for the length of the build, on the cache's file system.
-        python: compiles; the base layer's, so that this machine's Python changes no byte.
-        say: told of what may take more than a second.
+        mount: the layer's mount point, for the file names in the code.
+        cache: the folder of packs. A pack's name is a hash of all its inputs, and its bytes are checked
+            before use: a stale or damaged one is rebuilt.
+        work: a folder that exists for this build, on the cache's file system.
+        python: the interpreter that compiles: the base layer's, so that this machine's Python changes no
+            byte.
+        say: called before steps that may take more than a second.
 
     Raises:
         FormatError: as :func:`compile_all` raises it.
@@ -196,7 +198,9 @@ def _read_pack(pack: Path) -> list[Source] | None:
 
 
 def _write_pack(pack: Path, files: Iterable[Source], work: Path) -> None:
-    """Write a pack beside its place and move it there; the oldest packs make room."""
+    """Write a pack to a temporary name in its folder and rename it; the oldest packs are deleted to make
+    room.
+    """
     with tempfile.TemporaryFile(dir=work) as data:
         made, end = [], 0
         for file in files:

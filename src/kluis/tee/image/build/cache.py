@@ -1,6 +1,6 @@
-"""Where builds keep what is dear to make again: wheels, and bytecode.
+"""The cache of builds: wheels, and bytecode.
 
-The folder is the user's alone. Wheels and their files are checked against the lock each time they are
+The folder is private to the user. Wheels and their files are checked against the lock each time they are
 used; bytecode is found by the hash of its sources, and checked for damage.
 """
 
@@ -20,7 +20,7 @@ from kluis.errors import UnavailableError
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cache:
-    """A folder of the user's own, mode 0700, and its four parts."""
+    """A private folder of the user, mode 0700, and its four parts."""
 
     path: Path
 
@@ -36,7 +36,7 @@ class Cache:
 
     @property
     def runtimes(self) -> Path:
-        """Base layers laid out to run during builds, by their digest."""
+        """Base layers extracted to run during builds, by their digest."""
         return self.path / "runtimes"
 
     @property
@@ -46,7 +46,7 @@ class Cache:
 
     @contextlib.contextmanager
     def work(self) -> Iterator[Path]:
-        """A folder for the length of one build; those of builds that were killed are removed on the way."""
+        """Create a folder for one build and remove it after; folders of killed builds are removed, too."""
         self._sweep()
         path, descriptor = self._locked()
         try:
@@ -63,7 +63,7 @@ class Cache:
                 fcntl.flock(descriptor, fcntl.LOCK_SH)
                 if path.exists():
                     return path, descriptor
-                # Another build took it for a dead one's, between its making and its lock.
+                # Another build took this folder for an abandoned one, before it was locked.
                 os.close(descriptor)
 
     def _sweep(self) -> None:
@@ -78,10 +78,10 @@ class Cache:
 
 
 def of_user() -> Cache:
-    """The user's cache, below ``XDG_CACHE_HOME`` or ``~/.cache``; made if absent.
+    """The user's cache, in ``XDG_CACHE_HOME`` or ``~/.cache``; created if absent.
 
     Raises:
-        UnavailableError: it belongs to someone else, or cannot be made.
+        UnavailableError: it belongs to another user, or cannot be created.
     """
     root = os.environ.get("XDG_CACHE_HOME", "")
     home = os.environ.get("HOME", "")
@@ -93,7 +93,7 @@ def of_user() -> Cache:
 
 
 def at(path: Path) -> Cache:
-    """The cache at ``path``; made if absent.
+    """The cache at ``path``; created if absent.
 
     Raises:
         UnavailableError: as ``of_user``.

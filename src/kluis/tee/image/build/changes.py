@@ -1,4 +1,4 @@
-"""What changed between two images: every setting, interface line and file that moved a measurement."""
+"""Compare two images: every setting, interface line and file that changed a measurement."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kluis.tee.image.build import recompiled
 from kluis.tee.image.layers import Entry
 
 MOST_PARTS: Final = 1 << 18
-"""Members and items of an interface that are compared one by one."""
+"""Members and items of an interface that are compared individually."""
 _SETTINGS: Final = {
     "kluis": "kluis release",
     "python": "python",
@@ -34,15 +34,15 @@ _SETTINGS: Final = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that differs.
+    """One difference between two images.
 
     Attributes:
-        kind: ``setting``, ``interface``, ``package``, ``file``, ``bytecode``, or ``signature``; all but
-            the last move the measurement. ``hidden``: bytecode in the second image that is not what its
-            source compiles to; ``uncompared``: that cannot be known with this version of Python; ``native``:
-            how many files of its app layer are machine code, if any are. The last two move nothing.
+        kind: ``setting``, ``interface``, ``package``, ``file``, ``bytecode``, or ``signature``; all but the
+            last change the measurement. ``hidden``: bytecode in the second image that does not match its
+            source; ``uncompared``: bytecode that this version of Python cannot check; ``native``: the number
+            of machine code files in its app layer, if any. The last two do not change the measurement.
         what: the setting, the line of the interface, or the file's path in the image.
-        before: its value in the first image, or None where it is new; likewise ``after``.
+        before: its value in the first image, or None if it is new; likewise ``after``.
     """
 
     kind: str
@@ -68,14 +68,14 @@ def _value(change: Change) -> str:
 
 
 def diff(a: Path, b: Path) -> list[Change]:
-    """Say what changed from image ``a`` to image ``b``; nothing, if they are one.
+    """List what changed from image ``a`` to image ``b``; empty if they are identical.
 
-    An index names each file's hash, so little of the layers' data is read: bytecode of ``b`` that ``a`` does
-    not have, or that it has for another source, is held against what its source compiles to.
+    An index has each file's hash, so little of the layers' data is read. Bytecode of ``b`` is recompiled and
+    compared if ``a`` does not have it, or has it for another source.
 
     Raises:
         FormatError: one of them is not an image; or as :func:`recompiled.differing` raises it.
-        AuthenticityError: a file that was read is not what its index says.
+        AuthenticityError: a file that was read does not match its index.
         UsageError: one of them cannot be read.
     """
     before, after = _read(a), _read(b)
@@ -88,7 +88,7 @@ def diff(a: Path, b: Path) -> list[Change]:
 
 
 def compare(before: Image, after: Image) -> list[Change]:
-    """Say what changed between two images that were read."""
+    """List what changed between two images that were already read."""
     measured = [
         *_settings(before, after),
         *_interface(before, after),
@@ -135,7 +135,7 @@ def _interface(before: Image, after: Image) -> Iterator[Change]:
 
 
 def _json(image: Image) -> Any:
-    """The interface as it is read everywhere; the hash of one that would be refused there."""
+    """The interface, parsed; its hash if it cannot be parsed."""
     if image.interface.count(b",") > MOST_PARTS:  # a load refuses it for its types, and each is a line here
         return {"unreadable": image.manifest.interface}
     try:
@@ -145,7 +145,7 @@ def _json(image: Image) -> Any:
 
 
 def _lines(value: Any, path: str) -> Iterator[tuple[str, str]]:
-    """Every leaf of a JSON value, by its own path, which has the names of list items where they have one."""
+    """Every leaf of a JSON value, by its path; list items that have a name are identified by it."""
     match value:
         case dict() if value:
             for key, item in value.items():
@@ -210,7 +210,7 @@ def _files(before: Image, after: Image) -> Iterator[Change]:
 
 
 def _hidden(f: BinaryIO, before: Image, after: Image) -> Iterator[Change]:
-    """Bytecode that is new, or whose source is new or missing, and is not what that compiles to."""
+    """Bytecode that is new, or whose source is new or missing, and does not match its source."""
     fresh = set()
     uncompiled = False
     for layer in after.layers:

@@ -1,15 +1,15 @@
-"""Compiles modules: a program that the base layer's interpreter runs. It imports only the standard library.
+"""Compile modules: a program that the base layer's interpreter runs, with only the standard library.
 
-It reads modules from standard input, each a name and its source, and writes what each became to standard
-output; each of these is a u32 length, little-endian, and the bytes. A module that the interpreter cannot
-compile, as with templates and modules for other versions, becomes empty.
+It reads modules from standard input, each a name and its source, and writes each result to standard output;
+each of these is a u32 length, little-endian, and the bytes. If the interpreter cannot compile a module (a
+template, or for another Python version), its result is empty.
 
 A source may be hostile: a megabyte of f-strings takes minutes, two megabytes of semicolons take a gigabyte.
-So the program bounds itself before it reads one: processor time, memory and output, in its arguments. A
-module that goes past a bound ends it, and is the first one that has no result.
+So the program first limits its own processor time, memory and output, as given in its arguments. A module
+that exceeds a limit ends it, and is the first one without a result.
 
-Sources are UTF-8, whatever their first lines declare: in another encoding, as ``unicode_escape``, a comment
-can hold code that no reader sees.
+Sources are UTF-8, whatever their first lines declare: in another encoding, such as ``unicode_escape``, a
+comment can contain code that no reader sees.
 
 Spec: PEP 552, unchecked hash-based pycs. Marshal version 2 is written: from version 3 on the bytes
 depend on how often an object happens to be referenced in the process that writes them. The code's
@@ -25,13 +25,14 @@ import re
 import resource
 import sys
 import warnings
+from collections.abc import Callable
 from typing import BinaryIO, Final
 
 EXCEEDED: Final = 3
-"""The exit code of a module that takes more memory, or becomes more bytes, than the bounds allow."""
+"""The exit code if a module takes more memory, or its result is larger, than the limits allow."""
 MARSHAL_VERSION: Final = 2
 HEAD_BYTES: Final = 1 << 16
-"""Of a source, in which its encoding is declared if it is."""
+"""Bytes of a source in which its encoding may be declared."""
 _BOM: Final = b"\xef\xbb\xbf"
 _UNCHECKED_HASH: Final = (1).to_bytes(4, "little")
 
@@ -65,17 +66,17 @@ def compile_source(data: bytes, inside: str) -> bytes:
 
 
 def other_encoding(data: bytes) -> str | None:
-    """The encoding that a source declares, if an image does not take it: any but UTF-8.
+    """The encoding that a source declares, if it is not UTF-8 and so refused in an image.
 
-    The interpreter looks in the first two lines (PEP 263), the second one only if the first is no code; here
-    both always count.
+    The interpreter looks at the first two lines (PEP 263), and at the second one only if the first has no
+    code; here both always count.
 
     Args:
         data: the source, or at least its first ``HEAD_BYTES`` and one more.
 
     Returns:
-        None of UTF-8, declared or not; the name, lower case; or ``unknown`` where a comment or a blank line
-        is longer than ``HEAD_BYTES``.
+        None for UTF-8, declared or not; the name, lower case; or ``unknown`` if a comment or a blank line is
+        longer than ``HEAD_BYTES``.
     """
     head = data[:HEAD_BYTES].removeprefix(_BOM)
     lines = re.split(rb"\r\n?|\n", head, maxsplit=2)
@@ -89,10 +90,10 @@ def other_encoding(data: bytes) -> str | None:
 
 
 def bound(seconds: int, memory: int, output: int) -> None:
-    """Bound this process for good.
+    """Limit this process irrevocably.
 
     Args:
-        seconds: of processor time, after which it is killed.
+        seconds: of processor time; then it is killed.
         memory: bytes of address space.
         output: bytes of a file that it writes.
     """
@@ -108,7 +109,7 @@ def bound(seconds: int, memory: int, output: int) -> None:
 
 
 def _near_bound() -> bool:
-    """Whether memory was used as it is where none is left: a table that grows asks for twice what it has."""
+    """Whether memory use is near the limit: a growing table allocates twice its size."""
     most = resource.getrlimit(resource.RLIMIT_AS)[0]
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return most != resource.RLIM_INFINITY and used > most // 4
@@ -121,18 +122,18 @@ def write_block(out: BinaryIO, data: bytes) -> None:
 
 
 def read_block(source: BinaryIO) -> bytes | None:
-    """Read what ``write_block`` wrote; None at the end."""
+    """Read what ``write_block`` wrote; None at the end of input."""
     length = source.read(4)
     return source.read(int.from_bytes(length, "little")) if len(length) == 4 else None
 
 
-def main() -> None:
-    """Compile everything on standard input."""
+def main(make: Callable[[bytes, str], bytes] = compile_source) -> None:
+    """Compile everything from standard input, or apply ``make`` to each module's source and name."""
     bound(*map(int, sys.argv[1:]))
     try:
         while (name := read_block(sys.stdin.buffer)) is not None:
             source = read_block(sys.stdin.buffer)
-            write_block(sys.stdout.buffer, compile_source(source or b"", name.decode()))
+            write_block(sys.stdout.buffer, make(source or b"", name.decode()))
             sys.stdout.buffer.flush()
     except MemoryError:
         sys.exit(EXCEEDED)

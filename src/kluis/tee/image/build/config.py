@@ -1,4 +1,4 @@
-"""``kluis.toml``: what an application's folder says about its image. Without one, defaults.
+"""Read ``kluis.toml``: an application's settings for its image. Without one, defaults apply.
 
 ::
 
@@ -11,6 +11,7 @@
     grants = ["table"]
     date = "20260101"                # the signature's date; fixed, so that builds repeat
     exclude = ["tests/*"]
+    modules = ["kluis.evidence"]     # what the application imports by a name that it makes at run time
     requirements_exclude = ["*/tests/*", "*.h", "*.hpp", "*.pxd", "*.pyi"]  # this is the default
     argv = []
     [env]
@@ -33,9 +34,9 @@ from kluis.tee import sigstruct
 from kluis.tee.image import manifest
 
 NAME: Final = "kluis.toml"
-# The loader's and the interpreter's own variables decide what code runs: the launcher sets those.
+# Variables of the loader and the interpreter decide what code runs: only the launcher sets those.
 _REFUSED_ENV: Final = ("LD_", "PYTHON", "GLIBC_TUNABLES", "MALLOC_", "GCONV_PATH", "KLUIS_", "OPENSSL_")
-# Half of the files of a scientific wheel, and nothing that a running program opens.
+# Half of the files of a scientific wheel, none of which a running program opens.
 NOT_RUN: Final = ("*/tests/*", "*.h", "*.hpp", "*.pxd", "*.pyi")
 _SCRATCH_TO_HEAP: Final = 64
 _UNITS: Final = {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
@@ -51,6 +52,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     grants: list[str] = []
     date: str | int = "20260101"
     exclude: list[str] = []
+    modules: list[str] = []
     requirements_exclude: list[str] = msgspec.field(default_factory=lambda: list(NOT_RUN))
     argv: list[str] = []
     env: dict[str, str] = {}
@@ -58,13 +60,14 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Config:
-    """What goes into an image, bounds checked.
+    """The settings of an image, with bounds checked.
 
     Attributes:
-        requirements: lines for pip; or the name of a file of them, relative to the folder.
-        wheels: a folder of wheels, below the application's; None: all come from pip's index.
+        requirements: lines for pip; or the name of a requirements file, relative to the folder.
+        wheels: a folder of wheels, in the application's; None: all come from pip's index.
         scratch_bytes: size of encrypted scratch; 0: none.
         exclude: shell patterns of paths that the app layer leaves out.
+        modules: dotted names of modules that the image carries though no import in its source names them.
         requirements_exclude: the same for the site layer; by default tests, headers and stubs.
     """
 
@@ -77,13 +80,14 @@ class Config:
     grants: tuple[str, ...]
     date: str
     exclude: tuple[str, ...]
+    modules: tuple[str, ...]
     requirements_exclude: tuple[str, ...]
     argv: tuple[str, ...]
     env: dict[str, str]
 
 
 def load(directory: Path) -> Config:
-    """Read ``kluis.toml`` of a folder, or take the defaults.
+    """Read ``kluis.toml`` of a folder, or use the defaults.
 
     Raises:
         UsageError: not TOML, an unknown key, or a value out of bounds; names the key.
@@ -164,6 +168,7 @@ def _checked(file: _File, wheels: Path | None) -> Config:
         grants=tuple(sorted(set(file.grants))),
         date=date,
         exclude=tuple(file.exclude),
+        modules=tuple(file.modules),
         requirements_exclude=tuple(file.requirements_exclude),
         argv=tuple(file.argv),
         env=dict(sorted(file.env.items())),

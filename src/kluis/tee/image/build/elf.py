@@ -1,7 +1,7 @@
-"""What an ELF file asks of the loader: the libraries it needs and where it looks for them.
+"""Read the dynamic section of an ELF file: the libraries it needs and where the loader looks for them.
 
-Spec: System V ABI, "Object Files" and "Program Loading and Dynamic Linking"; x86-64 psABI.
-Only 64-bit little-endian x86-64 is read; other files are told apart, not understood.
+Spec: System V ABI, "Object Files" and "Program Loading and Dynamic Linking"; x86-64 psABI. Only 64-bit
+little-endian x86-64 is read; other files are recognised, not parsed.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _PROGRAM: Final = 56
 _PT_LOAD, _PT_DYNAMIC = 1, 2
 _DT_NEEDED, _DT_STRTAB, _DT_STRSZ, _DT_RPATH, _DT_RUNPATH = 1, 5, 10, 15, 29
 _MAX_DYNAMIC: Final = 1 << 20
-# One name or search path. The table that holds it is not read whole: TensorFlow's has 82 MB.
+# One name or search path. The string table is not read whole: TensorFlow's has 82 MB.
 _MAX_STRING: Final = 64 << 10
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Dynamic:
-    """What one object needs, by name, and its search paths as they are written (``$ORIGIN`` kept)."""
+    """The libraries that one object needs, by name, and its search paths as written (``$ORIGIN`` kept)."""
 
     needed: tuple[str, ...]
     rpath: tuple[str, ...]
@@ -37,7 +37,7 @@ def read(path: Path) -> Dynamic | None:
     """Read one file; None if it is not an x86-64 ELF object that the loader could load.
 
     Raises:
-        FormatError: it says it is one, and its tables do not hold together.
+        FormatError: it has such a header, and inconsistent tables.
         OSError: it cannot be read.
     """
     with path.open("rb") as f:

@@ -1,4 +1,4 @@
-"""The ``kluis`` layer: the part of Kluis that runs inside, and the libraries it stands on."""
+"""Collect the ``kluis`` layer: the part of Kluis that runs inside, and the libraries that it needs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ PACKAGES: Final = (
     "services",
 )  # fmt: skip
 MODULES: Final = (
-    "__init__.py", "entry.py", "errors.py", "files.py", "frozen.py", "hashes.py", "measured.py", "py.typed",
+    "__init__.py", "entry.py", "errors.py", "files.py", "frozen.py", "hashes.py", "measured.py", "missing.py",
+    "py.typed",
 )  # fmt: skip
-# Who installed a package, from where and when, is this machine's business and differs on the next.
+# Who installed a package, from where and when, depends on this machine and would change the image.
 _KEPT_METADATA: Final = frozenset({"METADATA", "entry_points.txt", "top_level.txt", "licenses", "sboms"})
 
 
@@ -41,12 +42,12 @@ def layer() -> list[Source]:
 
 
 def versions() -> dict[str, str]:
-    """The distributions that the layer holds, and their versions."""
+    """The distributions in the layer, and their versions."""
     return native.runtime().inside_versions
 
 
 def kept_metadata(path: str) -> bool:
-    """Whether a file of a ``dist-info`` folder goes into an image; true of every other file."""
+    """Whether a file of a ``dist-info`` folder goes into an image; True for every other file."""
     folder, _, rest = path.partition("/")
     return not folder.endswith(".dist-info") or rest.partition("/")[0] in _KEPT_METADATA
 

@@ -1,4 +1,4 @@
-"""Ask an application for its interface, within walls, with the image's own files and nothing else."""
+"""Get an application's interface by importing it in a sandbox that contains only the image's files."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ TIMEOUT_SECONDS: Final = 300
 _ASKED: Final = ("kluis", "site", "app")
 """Layers on the interpreter's path, in order."""
 MOST_BINDS: Final = 500
-"""Packages that are mounted where they lie; bubblewrap takes some thousand. More are copied."""
+"""Packages that are mounted where they are; bubblewrap accepts a few thousand. More are copied."""
 _SHOWN: Final = 64 << 10
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
-    """What the application says of itself; ``interface`` is canonical JSON."""
+    """The application's answer; ``interface`` is canonical JSON."""
 
     name: str
     product_id: int
@@ -40,21 +40,23 @@ class Answer:
 def ask(
     entry: str, contents: Mapping[str, list[Source]], env: Mapping[str, str], python: Interpreter, work: Path
 ) -> Answer:
-    """Import ``entry`` in a fresh interpreter, within walls, and take its interface.
+    """Import ``entry`` in a fresh interpreter, in a sandbox, and return its interface.
 
-    The interpreter sees the layers where the enclave will, read-only, and nothing else of this machine.
+    The interpreter sees the layers at their paths in the enclave, read-only, and nothing else of this
+    machine.
 
     Args:
         entry: ``module:attribute``.
         contents: files of each layer by layer name.
         env: the image's environment.
         python: the base layer's.
-        work: a folder for the length of the build.
+        work: a folder that exists for this build.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C ended the interpreter, whoever handles it here.
-        UnavailableError: bubblewrap is not here (code ``no_bwrap``) or may not build walls (``no_walls``).
-        UsageError: the application cannot be imported, or has no such interface; says why.
+        KeyboardInterrupt: Ctrl-C ended the interpreter, even if no handler runs here.
+        UnavailableError: bubblewrap is not installed (code ``no_bwrap``) or may not create namespaces
+            (``no_walls``).
+        UsageError: the application cannot be imported, or has no such interface; states why.
     """
     module, _, attribute = entry.partition(":")
     own_id = walls.own_id()
@@ -99,7 +101,7 @@ def ask(
             started, answer = out.read(1), out.read(archive.MAX_INTERFACE_BYTES + 1)
         printed.seek(max(0, printed.seek(0, os.SEEK_END) - _SHOWN))
         words = printed.read(_SHOWN)
-    # Ctrl-C at a terminal is for the whole group; bubblewrap hands on the signal that ended its child.
+    # Ctrl-C at a terminal signals the whole group; bubblewrap reports the signal that ended its child.
     if done.returncode in (-signal.SIGINT, 128 + signal.SIGINT):
         raise KeyboardInterrupt
     if not started:
@@ -121,19 +123,19 @@ def _answer(entry: str, data: bytes) -> Answer:
 
 
 def _lay(folder: Path, mount: str, files: list[Source], most: int) -> list[tuple[Path, str]]:
-    """Lay the files of a layer out: by copying them, each checked on the way, or by naming what to mount.
+    """Prepare a layer's files for mounting: copy each with a check, or mount whole packages where they are.
 
-    A top-level package whose files all come from one tree is mounted from there: thousands of copies cost
+    A top-level package whose files all come from one tree is mounted from there: thousands of copies take
     seconds.
 
     Args:
-        folder: is made.
+        folder: is created.
         mount: the layer's mount point.
         files: the layer's.
-        most: mounts at most.
+        most: maximum number of mounts.
 
     Returns:
-        Folders outside and mount points inside, the layer's own first.
+        Folders outside and mount points inside; the layer's own first.
     """
     folder.mkdir()
     mounts = [(folder, mount)]

@@ -1,6 +1,6 @@
-"""The ``python`` layer of every image, and its interpreter at work during a build.
+"""The ``python`` layer of every image, and its interpreter, which builds run.
 
-Both come from the installed runtime: nothing of this machine's Python, C library or compiler is in an image.
+Both come from the installed runtime: no Python, C library or compiler of this machine goes into an image.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ def base() -> list[Source]:
     """Every file of the base layer.
 
     Raises:
-        AuthenticityError: it is not the layer that the runtime names.
+        AuthenticityError: it does not match the runtime's digest.
         UnavailableError: there is no runtime.
     """
     return _read(native.base_layer(), native.runtime().digest)
 
 
 def inside() -> list[Source]:
-    """Every file of the libraries that Kluis's inside part uses; raises as :func:`base`."""
+    """Every file of the libraries that Kluis uses inside an enclave; raises as :func:`base`."""
     return _read(native.inside_layer(), native.runtime().inside)
 
 
 def _read(path: Path, want: str) -> list[Source]:
-    """Read a layer's index; each file is held to its hash when it is copied."""
+    """Read a layer's index; each file is checked against its hash when it is copied."""
     try:
         with path.open("rb") as f:
             index = f.read(min(int.from_bytes(f.read(8), "little"), layers.MAX_INDEX_BYTES))
@@ -61,7 +61,7 @@ def _read(path: Path, want: str) -> list[Source]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Interpreter:
-    """The base layer's interpreter, laid out in a folder so that a build can run it."""
+    """The base layer's interpreter, extracted to a folder so that a build can run it."""
 
     tree: Path
 
@@ -81,11 +81,11 @@ class Interpreter:
 
 
 def lay(store: Cache, work: Path) -> Interpreter:
-    """Lay the base layer out in the cache, unless an earlier build left it there whole.
+    """Extract the base layer into the cache, unless an earlier build left a complete one there.
 
     Args:
-        store: where it is kept; every file is checked each time.
-        work: a folder for the length of the build, on the cache's file system.
+        store: the folder for it; every file is checked each time.
+        work: a folder that exists for this build, on the cache's file system.
 
     Raises:
         UnavailableError: there is no runtime, or the cache cannot be written.
@@ -108,7 +108,7 @@ def lay(store: Cache, work: Path) -> Interpreter:
 
 
 def write(folder: Path, files: Iterable[Source]) -> None:
-    """Write the files of a layer into a folder, each checked on the way."""
+    """Write the files of a layer into a folder, each checked as it is copied."""
     made = set()
     for file in files:
         path = folder / file.path
@@ -135,10 +135,10 @@ def _whole(place: Path, want: Mapping[str, str]) -> bool:
 
 
 def missing(objects: Mapping[str, Path], base_files: Iterable[Source]) -> dict[str, list[str]]:
-    """Libraries that ``objects`` need and no layer has: name, and the files that need it.
+    """Libraries that ``objects`` need and that are in no layer: name, and the files that need it.
 
     Args:
-        objects: ELF files of all other layers, path inside to path outside; others are passed over.
+        objects: ELF files of all other layers, path inside to path outside; other files are ignored.
         base_files: the base layer.
 
     Raises:

@@ -1,8 +1,8 @@
-"""Is an image's bytecode what its source compiles to? Interpreters run the one, and people read the other.
+"""Check that an image's bytecode matches its source: interpreters run the first, people read the second.
 
-Bytecode is made the same way everywhere (:mod:`kluis.tee.image.build.bytecode`), so it is compiled again and
-compared byte for byte. That takes the interpreter that made it, which the installed runtime brings:
-of an image for another one nothing is known.
+Bytecode is reproducible (:mod:`kluis.tee.image.build.bytecode`), so it is compiled again and compared byte
+for byte. That needs the same version of the interpreter, which the installed runtime contains: an image for
+another version cannot be checked.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from kluis.tee.process import native
 
 
 def comparable(image: Image) -> bool:
-    """Whether the installed runtime is of the version that the image's bytecode is for."""
+    """Whether the installed runtime has the Python version of the image's bytecode."""
     return image.manifest.python == version()
 
 
 def version() -> str:
-    """The version of Python that this installation compares; ``none`` without a runtime."""
+    """The version of Python that this installation can compare; ``none`` without a runtime."""
     try:
         return interpreter.version()
     except UnavailableError:
@@ -34,17 +34,17 @@ def version() -> str:
 
 
 def differing(f: BinaryIO, image: Image, among: Collection[str] | None = None) -> Iterator[str]:
-    """Bytecode that its source, in the same image, does not compile to: ``layer/path`` of each.
+    """Bytecode that does not match its source in the same image: ``layer/path`` of each.
 
     Args:
-        f: the image's file; its layers are read, and each file that is read is held to its hash.
+        f: the image's file; its layers are read, and each file read is checked against its hash.
         image: as read from it; ``comparable``.
-        among: of which ``layer/path`` only; None: of all.
+        among: check only these ``layer/path``; None: all.
 
     Raises:
-        AuthenticityError: a file is not what its layer's index says.
-        FormatError: a source takes more time or memory than any needs, code ``compile_limit``; or is not in
-            UTF-8, code ``source_encoding``.
+        AuthenticityError: a file does not match its layer's index.
+        FormatError: a source takes unreasonable time or memory, code ``compile_limit``; or is not in UTF-8,
+            code ``source_encoding``.
     """
     base = native.runtime().digest
     store = cache.of_user()
@@ -56,13 +56,13 @@ def differing(f: BinaryIO, image: Image, among: Collection[str] | None = None) -
 
 
 def check(f: BinaryIO, image: Image) -> bool:
-    """Refuse an image whose bytecode its source does not compile to.
+    """Refuse an image whose bytecode does not match its source.
 
     Returns:
-        False if that cannot be known here: the image is for another version of Python.
+        False if this cannot be checked here: the image is for another version of Python.
 
     Raises:
-        AuthenticityError: names the first one; code ``bytecode``.
+        AuthenticityError: names the first mismatch; code ``bytecode``.
         FormatError: as :func:`differing` raises it.
     """
     if not comparable(image):
@@ -103,7 +103,7 @@ def _differing(
 
 
 def _head(f: BinaryIO, layer: Layer, entry: Entry) -> bytes:
-    """Enough of a source to see its encoding; a small one is held to its hash."""
+    """Enough of a source to see its encoding; a small one is checked against its hash."""
     if entry.size <= bytecode.MAX_SOURCE_BYTES:
         return archive.read_file(f, layer, entry)
     f.seek(layer.data_offset + entry.offset)

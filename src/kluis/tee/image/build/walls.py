@@ -1,10 +1,10 @@
-"""The walls around an application that a build imports: it is somebody's code, and runs as the user.
+"""Sandbox an application that a build imports: its code may be hostile, and runs as the user.
 
-bubblewrap builds them, as it does an enclave's: fresh mount, pid, net, ipc and uts namespaces; a root that
-holds the interpreter and the layers, read-only, ``/dev/null``, ``/dev/urandom`` and an empty ``/tmp``; no
-``/proc``, no home, no environment of the user's. An ordinary user's build gets a user namespace; root's a
-user id that owns nothing. The limits, and what the process may ask of the kernel, are in
-:mod:`kluis.tee.image.build.asked`.
+bubblewrap builds the sandbox, as it does an enclave's: fresh mount, pid, net, ipc and uts namespaces; a root
+that contains the interpreter and the layers, read-only, ``/dev/null``, ``/dev/urandom`` and an empty
+``/tmp``; no ``/proc``, no home, no environment of the user's. An ordinary user's build gets a user namespace;
+root's gets a user id that owns nothing. :mod:`kluis.tee.image.build.asked` sets the resource limits and
+filters the system calls.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from kluis.tee.image.build.interpreter import Interpreter
 from kluis.tee.process import native, sandbox
 
 MOST_MEMORY_BYTES: Final = 8 << 30
-"""Of address space."""
+"""Address space."""
 MOST_OUTPUT_BYTES: Final = 64 << 20
-"""Of each file that is written, of what is printed, and of ``/tmp``."""
+"""Bytes of each file that is written, of standard output, and of ``/tmp``."""
 MOST_OPEN_FILES: Final = 256
 MOST_THREADS: Final = 64
 IDS: Final = 0x4B4D0000
-"""Least of the 65,536 user ids that root's builds run under."""
+"""First of the 65,536 user ids for builds by root."""
 NOBODY: Final = 65534
 PROGRAM: Final = "/k/asked.py"
 
 
 def bubblewrap() -> str:
-    """Where bubblewrap is.
+    """The path of bubblewrap.
 
     Raises:
         UnavailableError: it is not on the PATH; code ``no_bwrap``.
@@ -49,7 +49,7 @@ def bubblewrap() -> str:
 
 
 def own_id() -> int:
-    """The user id for this process's build, where root may choose one; 0: use a user namespace."""
+    """The user id for this process's build if root may choose one; 0: use a user namespace."""
     if os.geteuid() != 0:
         return 0
     for wanted in (IDS + os.getpid() % (1 << 16), NOBODY):
@@ -66,7 +66,7 @@ def _mapped(wanted: int, kind: str) -> bool:
 
 
 def limits(seconds: int) -> dict[str, int]:
-    """What one process within the walls may use, by the names that ``resource`` has."""
+    """The limits of one process in the sandbox, by their names in ``resource``."""
     return {
         "RLIMIT_AS": MOST_MEMORY_BYTES,
         "RLIMIT_CPU": seconds,
@@ -79,12 +79,12 @@ def limits(seconds: int) -> dict[str, int]:
 def command(
     mounts: Iterable[tuple[Path, str]], python: Interpreter, program: Path, settings: str, own_id: int
 ) -> list[str]:
-    """The command line that runs ``program`` within walls.
+    """The command line that runs ``program`` in the sandbox.
 
     Args:
         mounts: (folder outside, mount point inside) of each, read-only; in order, the outer ones first.
         python: the interpreter that runs it.
-        program: a file of Python.
+        program: a Python file.
         settings: its argument.
         own_id: as :func:`own_id` chose it.
 
@@ -117,9 +117,9 @@ def command(
 
 
 def open_to_all(folders: Iterable[Path]) -> None:
-    """Let every user read what is in folders of root's: a build's own user id is a stranger to them.
+    """Let every user read what is in root's folders: a build's separate user id has no other access.
 
-    What lies above them stays root's alone, so nobody outside gets there.
+    The folders above stay private to root, so nobody outside can reach them.
     """
     for folder in folders:
         for parent, _, names in os.walk(folder):
@@ -131,7 +131,7 @@ def open_to_all(folders: Iterable[Path]) -> None:
 
 
 def refused(words: str) -> UnavailableError:
-    """What a build that got no walls reports; ``words`` are bubblewrap's."""
+    """The error if a build got no sandbox; ``words`` is bubblewrap's output."""
     return UnavailableError(
         f"bubblewrap: cannot build walls around the application: {words}",
         hint="as root, or with the command that kluis doctor prints at 'user namespaces'; in a container,"

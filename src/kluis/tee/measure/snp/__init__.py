@@ -1,1 +1,1 @@
-"""What starts a SEV-SNP guest, and what that measures to."""
+"""Compute launch measurements of SEV-SNP guests."""

@@ -1,4 +1,4 @@
-"""The table of hashes by which a firmware knows kernel, initrd and command line.
+"""The table of hashes with which a firmware checks kernel, initrd and command line.
 
 Spec: QEMU, target/i386/sev.c, sev_add_kernel_loader_hashes; EDK II,
 OvmfPkg/AmdSev/BlobVerifierLibSevHashes. Integers are little-endian.
@@ -33,10 +33,10 @@ class KernelHashes:
     command_line: bytes
 
     def page(self, address: int) -> bytes:
-        """The page that holds the table at ``address``, 4096 bytes.
+        """The page with the table at ``address``, 4096 bytes.
 
         Raises:
-            UsageError: the table would pass the page's end.
+            UsageError: the table would exceed the page.
         """
         entries = ((_COMMAND_LINE, self.command_line), (_INITRD, self.initrd), (_KERNEL, self.kernel))
         table = _TABLE + _SIZE.to_bytes(2, "little")
@@ -49,5 +49,5 @@ class KernelHashes:
 
 
 def hashes(kernel: bytes, initrd: bytes = b"", command_line: str = "") -> KernelHashes:
-    """Hash what QEMU is given as ``-kernel``, ``-initrd`` and ``-append``."""
+    """Hash the files and text of QEMU's ``-kernel``, ``-initrd`` and ``-append``."""
     return KernelHashes(sha256(kernel), sha256(initrd), sha256(command_line.encode() + b"\0"))

@@ -1,4 +1,4 @@
-"""The launch measurement of a SEV-SNP guest, as the secure processor computes it.
+"""Compute the launch measurement of a SEV-SNP guest, like the secure processor.
 
 Spec: AMD 56860, SEV-SNP Firmware ABI, "Launch Digest" and "SNP_LAUNCH_UPDATE": the digest so far and
 each page's PAGE_INFO, hashed with SHA-384, in the order in which the monitor adds pages.
@@ -26,15 +26,15 @@ _VMSA_ADDRESS: Final = 0xFFFFFFFFF000
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Guest:
-    """What is launched.
+    """The launch parameters of a guest.
 
     Attributes:
         firmware: the OVMF image.
         vcpus: 1..4096.
         cpu: CPUID signature of every virtual processor.
-        kernel: hashes of kernel, initrd and command line, where the monitor loads them; else None.
+        kernel: hashes of kernel, initrd and command line, if the monitor loads them; else None.
         features: SEV features, 64 bits.
-        monitor: who launches it.
+        monitor: that launches it.
     """
 
     firmware: Firmware
@@ -46,7 +46,7 @@ class Guest:
 
 
 class LaunchDigest:
-    """The digest as it grows, page by page."""
+    """The digest, extended page by page."""
 
     __slots__ = ("value",)
 
@@ -54,7 +54,7 @@ class LaunchDigest:
         self.value = _NOTHING
 
     def add(self, kind: PageType, address: int, contents: bytes | None = None) -> None:
-        """Add one page at a guest physical address; without contents only its place counts."""
+        """Add one page at a guest physical address; without contents only its address is included."""
         info = PageInfo(
             digest=self.value,
             contents=_NOTHING if contents is None else Digest.of("sha384", contents).value,
@@ -70,11 +70,11 @@ class LaunchDigest:
 
 
 def measure(guest: Guest) -> Digest:
-    """Compute the measurement that a report of ``guest`` carries (SHA-384).
+    """Compute the measurement in reports of ``guest`` (SHA-384).
 
     Raises:
-        UsageError: more virtual processors than can be, or a kernel that the firmware does not check.
-        FormatError: the firmware lacks an address that is needed.
+        UsageError: too many virtual processors, or a kernel that the firmware does not check.
+        FormatError: the firmware does not have a needed address.
     """
     if not 1 <= guest.vcpus <= MAX_VCPUS:
         raise UsageError(f"vCPUs: want 1..{MAX_VCPUS}, got {guest.vcpus}")

@@ -1,4 +1,4 @@
-"""What a virtual processor of a SEV-SNP guest starts from, by monitor and by type.
+"""The initial state of a virtual processor of a SEV-SNP guest, by monitor and by type.
 
 Spec: AMD 25481, CPUID, "Fn0000_0001_EAX Family, Model, Stepping Identifiers"; QEMU, builtin_x86_defs
 in target/i386/cpu.c; Linux, init_vmcb in arch/x86/kvm/svm/svm.c.
@@ -20,7 +20,7 @@ _AMAZON_DX: Final = 0x600
 
 
 class Monitor(enum.StrEnum):
-    """Whose monitor launches the guest; they set registers differently."""
+    """The monitor that launches the guest; monitors set registers differently."""
 
     QEMU = "qemu"
     EC2 = "ec2"
@@ -49,7 +49,7 @@ _HEX: Final = re.compile(r"0x[0-9a-fA-F]{1,8}", re.ASCII)
 
 
 def signature_of(name: str) -> int:
-    """The signature that QEMU's processor type has, or ``0x...`` itself.
+    """The signature of QEMU's processor type, or of ``0x...`` itself.
 
     Raises:
         UsageError: no such type.
@@ -65,13 +65,13 @@ def signature_of(name: str) -> int:
 
 
 def save_area(address: int, cpu: int, features: int, monitor: Monitor) -> SaveArea:
-    """A processor's first state.
+    """A processor's initial state.
 
     Args:
         address: its first instruction, 32 bits.
         cpu: its CPUID signature.
-        features: the guest's SEV features; 1 is SNP alone.
-        monitor: who launches it.
+        features: the guest's SEV features; 1 is only SNP.
+        monitor: that launches it.
     """
     qemu, ec2 = monitor is Monitor.QEMU, monitor is Monitor.EC2
     code = 0x9A if ec2 and address == RESET_ADDRESS else 0x9B

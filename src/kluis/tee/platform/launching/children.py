@@ -1,4 +1,4 @@
-"""An enclave as the spawner sees it: bubblewrap's process, its guardian, and the process that is guarded."""
+"""An enclave's processes for the spawner: bubblewrap, the guardian, and the guarded process."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ STDERR_BOUND = 16 * 1024
 LAST_READS = 32
 LOST_SECONDS = 10.0
 FORKED_SECONDS = 60.0
-"""How long a guardian that lives may take to have its child: only one that somebody stopped takes so long."""
+"""How long a running guardian may take to fork its child: only a stopped one takes this long."""
 
 
 class Child:
-    """An enclave: bubblewrap's process, its guardian's pidfd, and what it said before Python ran.
+    """An enclave: bubblewrap's process, its guardian's pidfd, and its output before Python ran.
 
     Attributes:
-        enclave: its own pid; 0 until it is known.
+        enclave: its pid; 0 until it is known.
         launcher: the program that it must execute.
     """
 
@@ -40,7 +40,7 @@ class Child:
         os.set_blocking(stderr, False)
 
     def read_words(self) -> bool:
-        """Take what the launcher said, bounded, and close at its end; whether more may be there."""
+        """Read the launcher's output, bounded, and close at its end; return whether there may be more."""
         if self.stderr < 0:
             return False
         try:
@@ -53,7 +53,9 @@ class Child:
         return bool(data)
 
     def last_words(self) -> None:
-        """Take what is there and close: the other end may have been passed on, and outlive the child."""
+        """Read the available output and close: the other end may have been passed on, and outlive the
+        child.
+        """
         for _ in range(LAST_READS):
             if not self.read_words():
                 break
@@ -66,7 +68,7 @@ class Child:
             self.stderr = -1
 
     def kill(self) -> None:
-        """End the enclave. Its guardian is the first process of the namespace, and gone when all of it is."""
+        """End the enclave. Its guardian is the first process of the namespace, and ends last."""
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.guardian if self.guardian >= 0 else self.pidfd, signal.SIGKILL)
 
@@ -77,7 +79,7 @@ class Child:
         return self.words.decode("utf-8", "replace").strip() or "the sandbox did not start"
 
     def await_enclave(self, guardian: int) -> None:
-        """Wait for the one child of a guardian's pid; there is none where the guardian ended."""
+        """Wait for the only child of a guardian's pid; there is none if the guardian ended."""
         poll, until = select.poll(), time.monotonic() + FORKED_SECONDS
         if self.guardian >= 0:
             poll.register(self.guardian, select.POLLIN)
@@ -89,17 +91,17 @@ class Child:
                 self.enclave = int(found[0]) if found else 0
 
     def executes_launcher(self) -> bool:
-        """Whether the enclave executes the launcher of its layer, and that file is the measured one.
+        """Whether the enclave executes its layer's launcher, and that file is the measured one.
 
         Raises:
-            OSError: it is gone.
+            OSError: it has ended.
         """
         program = Path(f"/proc/{self.enclave}/exe")
         return program.samefile(self.launcher) and remeasure.digest(program) == native.runtime().launcher
 
 
 def guardian_pid(info: int) -> int:
-    """The guardian's pid on this machine, from bubblewrap's information pipe; 0 where it failed."""
+    """The guardian's pid on this machine, from bubblewrap's information pipe; 0 if it failed."""
     with open(info, "rb") as pipe:
         text = pipe.read(4096)
     return int(json.loads(text)["child-pid"]) if text.strip() else 0

@@ -1,8 +1,9 @@
-"""Layers held: read once into sealed memory files, measured there, unpacked from there.
+"""Cached layers: read once into sealed memory files, measured and unpacked from there.
 
-What is measured is what is used: nothing is read a second time from a file that others can change. A layer
-is held by its digest, so the next launch reads only the manifest. It stays while an enclave uses it, and
-:data:`IDLE_SECONDS` after that, unless its memory is needed earlier: the one used last goes last.
+The measured bytes are the used bytes: nothing is read twice from a file that others can change. Layers are
+cached by digest, so the next launch reads only the manifest. A layer is kept while an enclave uses it, and
+:data:`IDLE_SECONDS` after that, unless its memory is needed earlier; the least recently used one is dropped
+first.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from kluis.tee.platform.shares import share
 SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 CHUNK: Final = 64 << 20
 IDLE_SECONDS: Final = 600.0
-"""How long a layer that no enclave uses is kept."""
+"""How long an unused layer is kept."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -42,13 +43,13 @@ class _Held:
 
 
 class Holding:
-    """The layers of this platform. Thread-safe.
+    """The cached layers of this platform. Thread-safe.
 
     Args:
-        unpack: gives a measured layer to the spawner: the layer; a descriptor of its data, followed by its
+        unpack: passes a measured layer to the spawner: the layer; a descriptor of its data, followed by its
             index; the index's size.
-        drop: has the spawner forget a layer, by its digest.
-        most_bytes: of all layers together; what a sparse file says of itself costs nothing to say.
+        drop: makes the spawner delete a layer, by its digest.
+        most_bytes: of all layers together; limits what a sparse file can claim.
     """
 
     def __init__(
@@ -65,21 +66,21 @@ class Holding:
         self._lock = threading.Lock()
 
     def files(self) -> dict[bytes, tuple[Entry, ...]]:
-        """The files of each layer that is held now, by its digest."""
+        """The files of each cached layer, by its digest."""
         with self._lock:
             return {digest: held.files for digest, held in self._held.items()}
 
     def hold(self, image: int, layer: Layer, user: int) -> bytes:
-        """Make sure that ``layer`` of the open file ``image`` is held until ``user`` releases it.
+        """Cache ``layer`` of the open file ``image`` until ``user`` releases it.
 
         Returns:
             Its index.
 
         Raises:
-            AuthenticityError: a file of it is not what its index says.
-            FormatError: the file is shorter than it said.
-            UnavailableError: this machine's memory does not hold it beside those in use, or the user has
-                as much as one user may.
+            AuthenticityError: one of its files does not match its index.
+            FormatError: the file is shorter than stated.
+            UnavailableError: this machine's memory is too small for it and those in use, or the user's share
+                is used up.
         """
         with self._lock:
             if (found := self._held.get(layer.digest)) and not found.changed:
@@ -97,7 +98,7 @@ class Holding:
                 self._copied[user] -= layer.data_size
 
     def release(self, digests: Iterable[bytes], user: int) -> None:
-        """Give back what :meth:`hold` gave."""
+        """Release a layer from :meth:`hold`."""
         with self._lock:
             for digest in digests:
                 if held := self._held.get(digest):
@@ -106,13 +107,15 @@ class Holding:
                     held.left_at = time.monotonic()
 
     def forget(self, digest: bytes) -> None:
-        """Use a layer for no further launch: the next reads it again. Those that run with it still count."""
+        """Use a layer for no further launch: the next one reads it again. Running enclaves still count as
+        users.
+        """
         with self._lock:
             if held := self._held.get(digest):
                 held.changed = True
 
     def tidy(self, idle_seconds: float = IDLE_SECONDS) -> None:
-        """Drop the layers that nobody has used for so long; one that cannot be dropped keeps no other."""
+        """Drop the layers unused for that long; a failure for one does not affect the others."""
         until = time.monotonic() - idle_seconds
         with self._lock:
             for digest in [d for d, held in self._held.items() if not held.used_by and held.left_at <= until]:
@@ -145,11 +148,11 @@ class Holding:
                 self._drop(digest)
 
     def _hold(self, image: int, layer: Layer, user: int) -> bytes:
-        """Copy, measure, unpack, unless an earlier one like it was unpacked meanwhile."""
+        """Copy, measure and unpack, unless another thread has unpacked it meanwhile."""
         blob = os.memfd_create(f"layer-{layer.name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
-            # Not under the lock: the file may lie on a file system of its owner's own, which answers when
-            # it likes, and others launch meanwhile.
+            # Not under the lock: the file may be on its owner's file system, which may be slow, while others
+            # launch.
             index = canonical.encode(list(layer.files))
             _copy(image, blob, layer.data_offset, layer.data_size, layer.name)
             os.lseek(blob, 0, os.SEEK_END)
@@ -175,12 +178,12 @@ class Holding:
 
 
 def half_of_memory() -> int:
-    """Half of this machine's memory, bytes: what a tmpfs holds unless told otherwise."""
+    """Half of this machine's memory, bytes: a tmpfs's default limit."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def seal(memory_file: int) -> None:
-    """Make a memory file unchangeable for good, for everybody."""
+    """Make a memory file permanently unchangeable, for everyone."""
     fcntl.fcntl(memory_file, fcntl.F_ADD_SEALS, SEALS)
 
 
@@ -194,7 +197,9 @@ def _copy(source: int, target: int, offset: int, size: int, name: str) -> None:
 
 
 def _measure(data: memoryview, layer: Layer) -> None:
-    """Hash every file, and see that nothing hides between them; two threads, since hashing holds no lock."""
+    """Hash every file, and check that nothing is hidden between them; two threads, because hashing releases
+    the lock.
+    """
     halves: tuple[list[Entry], list[Entry]] = ([], [])
     sizes = [0, 0]
     for entry in layer.files:

@@ -1,9 +1,9 @@
 """A launch: from an open image file to a running enclave with a session.
 
-1. The image is read and its signature checked; the operator's launch policy is asked.
-2. Every layer is held: copied into sealed memory, measured there.
-3. What this machine lacks is refused, or written into the launch configuration where granted.
-4. The spawner starts it; the first hello on the channel must come from that very process, which must be
+1. The image is read and its signature checked, and the operator's launch policy is applied.
+2. Every layer is cached: copied into sealed memory, measured there.
+3. Missing protections of this machine are refused, or written into the launch configuration if allowed.
+4. The spawner starts it; the first hello on the channel must come from that exact process, which must be
    executing the launcher by then.
 """
 
@@ -45,13 +45,13 @@ TIDY_SECONDS = 30.0
 
 @dataclasses.dataclass(slots=True)
 class Running:
-    """An enclave that runs.
+    """A running enclave.
 
     Attributes:
-        calls, control: the host's ends, to be handed over.
+        calls, control: the host's ends, to be passed to it.
         enclave, guardian: pids on this machine.
         gone: set once it has ended.
-        user: who launched it.
+        user: that launched it.
     """
 
     name: str
@@ -70,9 +70,9 @@ class Launcher:
     """Launches enclaves on this platform.
 
     Args:
-        root: what the platform holds.
-        lacks: what this machine lacks whatever the heap, by name.
-        lockable: bytes of secret memory one enclave may have; None: any.
+        root: the platform's keys and state.
+        ``lacks``: protections that this machine does not have, whatever the heap, by name.
+        lockable: bytes of secret memory for one enclave; None: any.
     """
 
     def __init__(
@@ -128,15 +128,15 @@ class Launcher:
 
         Args:
             image: a descriptor; read here, and not kept.
-            user: who asks, as the kernel says.
+            user: the requester's user id, from the kernel.
             allow_missing: names of protections that may be missing.
-            granted: grants such as ``listen:web``, each with the socket that the host hands over.
-            ended: called with exit status and the launcher's last words.
+            granted: grants such as ``listen:web``, each with a socket from the host.
+            ended: called with exit status and the launcher's last output.
 
         Raises:
-            FormatError, AuthenticityError: it is no image, or not what was signed.
-            PolicyError: the operator does not let it run.
-            UnavailableError: this machine lacks something that was not granted to lack.
+            FormatError, AuthenticityError: not an image, or not the signed one.
+            PolicyError: the operator's policy refuses it.
+            UnavailableError: a protection is missing that may not be missing.
         """
         if not stat.S_ISREG(os.fstat(image).st_mode):
             raise UsageError("image: want a regular file", hint="kluis build DIR -o FILE makes one")
@@ -198,9 +198,10 @@ class Launcher:
             raise
 
     def _take(self, user: int, heap_bytes: int, scratch_bytes: int) -> Callable[[], None]:
-        """Take a place, a heap and scratch for a user, or nothing of it; what gives them back.
+        """Reserve a place, a heap and scratch for a user, or none of them; return a function that releases
+        them.
 
-        Root's heaps are bounded by ``max_heap`` and ``max_enclaves``: not all of a heap is ever used.
+        Root's heaps are limited by ``max_heap`` and ``max_enclaves``: a heap is never used completely.
         """
         memory = 2 * holding.half_of_memory() if not shares.is_operator(user) else sys.maxsize
         wanted = (
@@ -310,7 +311,8 @@ class Launcher:
             user,
         )
         with self._lock:
-            # Its end may have been told before this thread ran again: it would count as running for ever.
+            # Its end may have been reported before this thread continued: it would count as running
+            # indefinitely.
             if not gone.is_set():
                 self.running[name] = running
         try:
@@ -350,7 +352,8 @@ class Launcher:
             end.settimeout(None)
             session.serve(end, sealed, running.who, self._root, running.user)
         except (KluisError, OSError) as error:
-            # One that hung up is ending, and its own status says why; on a loaded machine that takes a while.
+            # An enclave that closed its session is ending, and its exit status has the reason; on a loaded
+            # machine that takes a while.
             if not (isinstance(error, KluisError) and error.code == "enclave_died"):
                 patience = BROKEN_SECONDS
         finally:
@@ -359,12 +362,14 @@ class Launcher:
                 self.kill(running.name)
 
     def _executing(self, running: Running) -> int:
-        """The enclave's pid, once the spawner has seen that it executes the launcher; it ends otherwise."""
+        """The enclave's pid, once the spawner has confirmed that it executes the launcher; otherwise it is
+        ended.
+        """
         self._orders.send({"op": "check", "id": running.name})
         return running.enclave
 
     def kill(self, name: str) -> None:
-        """End an enclave; one that is gone is no error."""
+        """End an enclave; no error if it has already ended."""
         try:
             self._orders.send({"op": "kill", "id": name})
         except UnavailableError:
@@ -372,13 +377,13 @@ class Launcher:
 
 
 def _index_file(indexes: dict[str, bytes]) -> int:
-    """The layers' indexes by mount point, as :func:`kluis.measured.arm` reads them."""
+    """The layers' indexes by mount point, in the form for :func:`kluis.measured.arm`."""
     head = " ".join(f"{mount} {len(index)}" for mount, index in indexes.items())
     return _sealed("indexes", b"\n".join((head.encode(), b"".join(indexes.values()))))
 
 
 def _sealed(name: str, data: bytes) -> int:
-    """A sealed memory file, read from its start."""
+    """A sealed memory file, positioned at its start."""
     made = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     with open(os.dup(made), "wb") as file:
         file.write(data)

@@ -1,4 +1,4 @@
-"""The platform's side of the spawner: orders go out, answers and ends of enclaves come back."""
+"""The platform's side of the spawner: sends orders, receives answers and reports of ended enclaves."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ MAX_REPORT = 128 * 1024
 
 
 class ChangedLayerError(AuthenticityError):
-    """A held layer is not what was measured.
+    """A cached layer has changed since it was measured.
 
     Attributes:
-        layer: its digest; empty where it is the guardian that was changed.
+        layer: its digest; empty if the guardian was changed.
     """
 
     layer: bytes = b""
 
 
 class Orders:
-    """Sends one order at a time and tells whoever waits that an enclave ended.
+    """Sends one order at a time, and reports the ends of enclaves.
 
     Args:
         spawner: the platform's end of the order socket.
-        lost: called when the spawner hangs up.
+        lost: called when the spawner closes the socket.
     """
 
     def __init__(self, spawner: socket.socket, lost: Callable[[], None]) -> None:
@@ -42,7 +42,7 @@ class Orders:
         threading.Thread(target=self._listen, name="orders", daemon=True).start()
 
     def _listen(self) -> None:
-        # A spawner that was killed with orders unread resets the connection: that is its end too.
+        # A spawner that was killed with unread orders resets the connection: treat this as its end, too.
         with contextlib.suppress(OSError):
             while data := self._socket.recv(MAX_REPORT):
                 report = json.loads(data)
@@ -54,11 +54,11 @@ class Orders:
         self._lost()
 
     def send(self, order: dict[str, Any], descriptors: list[int] | None = None) -> dict[str, Any]:
-        """Give one order and wait for its answer.
+        """Send one order and wait for its answer.
 
         Raises:
             UnavailableError: the spawner could not carry it out; with the reason.
-            ChangedLayerError: what was measured is not what is there now: code ``layer_changed``.
+            ChangedLayerError: measured files have changed: code ``layer_changed``.
         """
         with self._turn:
             try:
@@ -80,9 +80,9 @@ class Orders:
         return answer
 
     def on_end(self, name: str, ended: Callable[[int, str], None]) -> None:
-        """Have ``ended(status, words)`` called when the enclave ``name`` is gone."""
+        """Register ``ended(status, words)`` to be called when the enclave ``name`` has ended."""
         self._ended[name] = ended
 
     def forget_end(self, name: str) -> None:
-        """Tell nobody of the end of an enclave whose launch failed."""
+        """Do not report the end of an enclave whose launch failed."""
         self._ended.pop(name, None)

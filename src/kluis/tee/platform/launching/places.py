@@ -1,4 +1,4 @@
-"""Where a platform keeps its state, its socket and its layers: the system's, or one user's."""
+"""Paths of a platform's state, socket and layers: the system's, or one user's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kluis.errors import UnavailableError
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """The places of one platform.
+    """The paths of one platform.
 
     Attributes:
         state: secrets, authority, counters, ``launch.toml``; mode 0700.
@@ -25,12 +25,12 @@ class Places:
 
     @property
     def socket(self) -> Path:
-        """Where hosts connect."""
+        """The socket for hosts."""
         return self.runtime / "platform.sock"
 
     @property
     def layers(self) -> Path:
-        """Mount point of the private tmpfs; empty for everybody but the platform."""
+        """Mount point of the private tmpfs; empty for everyone except the platform."""
         return self.runtime / "layers"
 
 
@@ -39,7 +39,7 @@ SYSTEM = Places(True, Path("/var/lib/kluis"), Path("/run/kluis"))
 
 
 def mine() -> Places:
-    """The platform that this process would start: the machine's as root, else this user's.
+    """The paths of the platform that this process would start: as root the machine's, else this user's.
 
     The environment variable ``KLUIS_HOME`` names another directory for it.
     """
@@ -53,12 +53,12 @@ def mine() -> Places:
 
 
 def candidates() -> list[Places]:
-    """The platforms a host may talk to, the machine's first; ``KLUIS_HOME`` names one alone."""
+    """The platforms a host may use, the machine's first; ``KLUIS_HOME`` names a single one."""
     return [mine()] if os.environ.get("KLUIS_HOME") else list(dict.fromkeys((SYSTEM, mine())))
 
 
 def mark(path: Path) -> list[int]:
-    """What tells the file at ``path`` from any that stood or will stand there; empty where none does."""
+    """Distinguishes the file at ``path`` from any earlier or later one; empty if there is none."""
     try:
         found = path.lstat()
     except FileNotFoundError:
@@ -67,10 +67,11 @@ def mark(path: Path) -> list[int]:
 
 
 def prepare(places: Places, uid: int, gid: int) -> None:
-    """Make the directories, and refuse ones that others could have prepared.
+    """Create the directories, and refuse existing ones that others could have prepared.
 
     Raises:
-        UnavailableError: a directory is another's, or open to others; says the command that mends it.
+        UnavailableError: a directory is another user's, or accessible to others; with the command that fixes
+            it.
     """
     for directory, mode, owner, group in (
         (places.state, 0o700, uid, gid),

@@ -1,4 +1,5 @@
-"""The launch policy: what the operator lets run here. A control for the operator, no claim to anyone else.
+"""The launch policy: which enclaves the operator allows here. It is a control for the operator, not a claim
+to others.
 
 ``launch.toml`` in the platform's state directory:
 
@@ -24,7 +25,7 @@ _UNITS = {"B": 0, "KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40}
 
 
 class LaunchPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What may be launched on this platform; see the module."""
+    """The rules for launches on this platform; see the module."""
 
     max_heap: str = "16GiB"
     max_scratch: str = "64GiB"
@@ -36,10 +37,10 @@ class LaunchPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def check(
         self, *, signer: bytes, debug: bool, heap_bytes: int, scratch_bytes: int = 0, user: int
     ) -> None:
-        """Refuse a launch that the operator does not want.
+        """Refuse a launch that violates the policy.
 
         Raises:
-            PolicyError: naming the rule, what it wants and what it got.
+            PolicyError: names the rule, want and got.
         """
         if debug and not self.debug:
             raise PolicyError("launch policy: debug: want off, got on", hint="build without --debug")
@@ -66,7 +67,7 @@ def size(text: str) -> int:
     """Read a size such as ``512MiB``: bytes.
 
     Raises:
-        FormatError: it is none.
+        FormatError: not a size.
     """
     found = re.fullmatch(r"(\d{1,9})(B|KiB|MiB|GiB|TiB)", text)
     if not found:
@@ -75,10 +76,10 @@ def size(text: str) -> int:
 
 
 def load(path: Path) -> LaunchPolicy:
-    """Read ``launch.toml``; where there is none, the defaults.
+    """Read ``launch.toml``; without one, use the defaults.
 
     Raises:
-        FormatError: an unknown field, or a wrong type, named.
+        FormatError: an unknown field, or a wrong type; names it.
     """
     try:
         text = path.read_text("utf-8")

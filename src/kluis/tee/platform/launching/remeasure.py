@@ -1,9 +1,9 @@
-"""Held layers, measured again at each launch: root can write where they are unpacked.
+"""Measure cached layers again at each launch, because root can write to the unpacked files.
 
-Modules are measured inside, as they are imported (:mod:`kluis.measured`). Here is all the rest: the launcher,
-the loader, every library that is no module, what is imported before that check is on, and data. A library
-may be opened by another one, which no import shows. A file more is found too: the loader looks for a library
-in ``glibc-hwcaps`` first. Nothing of an image is parsed here. Standard library only.
+Modules are measured inside, as they are imported (:mod:`kluis.measured`). This module measures the rest: the
+launcher, the loader, every library that is not a module, modules imported before that check is active, and
+data. A library may be opened by another one, which no import shows. An added file is detected too: the loader
+looks for a library in ``glibc-hwcaps`` first. Nothing of an image is parsed here. Standard library only.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class File(NamedTuple):
 
 
 class Watched(NamedTuple):
-    """What is measured of a layer at each launch.
+    """The files of a layer to measure at each launch.
 
     Attributes:
-        names: every file that there may be.
+        names: every allowed file.
         files: those to measure.
     """
 
@@ -44,16 +44,16 @@ class Watched(NamedTuple):
 
 
 def watched(directory: Path, mount: str, files: tuple[File, ...]) -> Watched:
-    """Choose what to measure of a layer at each launch."""
+    """Choose the files of a layer to measure at each launch."""
     names = frozenset(file.path for file in files)
     return Watched(directory, names, tuple(file for file in files if not _measured_inside(mount, file)))
 
 
 def changed(layers: list[Watched]) -> tuple[Path, str] | None:
-    """Find a file of the layers that is missing, is changed, or was added.
+    """Find a file of the layers that is missing, changed or added.
 
     Returns:
-        The layer's directory and the file's path in it; None where all is as measured.
+        The layer's directory and the file's path in it; None if nothing has changed.
     """
     buffer = bytearray(_PART)
     for directory, names, files in layers:

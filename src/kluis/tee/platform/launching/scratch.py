@@ -1,8 +1,8 @@
-"""The backing of an enclave's encrypted scratch: a file without a name in the platform's state.
+"""The backing file of an enclave's encrypted scratch: a nameless file in the platform's state directory.
 
-The enclave alone has the key, so what lies here is noise: on the disk, in the page cache, to root. A file,
-not memory: scratch is for what memory does not hold. Its space is taken at once, so that a full disk
-refuses a launch and never ends an enclave that runs.
+Only the enclave has the key, so its contents are noise on the disk, in the page cache, and to root. It is a
+file because scratch is for more data than fits in memory. Its space is allocated at once, so that a full disk
+refuses a launch and never ends a running enclave.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from kluis.errors import UnavailableError
 
 
 def free_bytes() -> int:
-    """How much the disk of the working directory has left for ordinary users, bytes."""
+    """Free space for ordinary users on the working directory's disk, bytes."""
     disk = os.statvfs(".")
     return disk.f_bavail * disk.f_frsize
 
 
 def backing(name: str, size_bytes: int) -> int:
-    """Make the backing of the enclave ``name``, ``size_bytes`` large, in the working directory: a descriptor.
+    """Create the backing file of the enclave ``name``, ``size_bytes`` large, in the working directory; return
+    a descriptor.
 
     Raises:
-        UnavailableError: the disk does not hold it.
+        UnavailableError: the disk is too full.
     """
     path, made = f"scratch-{name}", -1
     try:

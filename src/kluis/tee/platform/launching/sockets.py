@@ -1,7 +1,7 @@
-"""Sockets that a host hands to an enclave: the network of a process that can make no socket itself.
+"""Check the sockets that a host passes to an enclave, which cannot create sockets itself.
 
-The manifest grants each by name: ``listen:NAME`` for one that listens, ``connect:NAME`` for one that is
-connected. The host opens it, the enclave accepts and speaks on it, and ends its TLS inside.
+The manifest grants each by name: ``listen:NAME`` for a listening one, ``connect:NAME`` for a connected one.
+The host opens it; the enclave accepts on it, sends and receives, and ends its TLS inside.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 
 def check(given: Sequence[tuple[str, int]], grants: frozenset[str]) -> None:
-    """Refuse sockets that the manifest does not grant, or that are of another kind than it says.
+    """Refuse sockets that the manifest does not grant, or of another kind than granted.
 
     Args:
         given: grant and descriptor of each.
         grants: the manifest's.
 
     Raises:
-        PolicyError: the manifest grants no such name.
-        UsageError: no stream socket, or one that listens where it should be connected, or too many.
+        PolicyError: the manifest does not grant this name.
+        UsageError: not a stream socket, a listening one instead of a connected one, or too many.
     """
     names = [name for name, _ in given]
     if len(given) > MOST_GRANTED or len(set(names)) != len(names):

@@ -1,12 +1,12 @@
-"""The spawner: the one part of the platform that may make namespaces and change user ids.
+"""The spawner: the only part of the platform that may create namespaces and change user ids.
 
-It is the parent of ``kluis-platformd``, takes its orders over one socket and knows no secret. It
-runs in a mount namespace of its own, whose tmpfs holds the layers that the platform measured;
-enclaves get these read-only. When the platform ends, it ends every enclave and itself.
+It is the parent of ``kluis-platformd``, takes its orders over one socket and has no secrets. It runs in a
+separate mount namespace, whose tmpfs contains the measured layers; enclaves get these read-only. When the
+platform ends, it ends every enclave and itself.
 
-Orders are JSON datagrams with descriptors: ``hold`` a layer, ``drop`` it, ``launch``, ``check`` which program
-an enclave executes, ``kill``. Reports go back the same way: the answer to each order, and ``exited`` for each
-enclave that ended. It uses the standard library only.
+Orders are JSON datagrams with descriptors: ``hold`` a layer, ``drop`` it, ``launch``, ``check`` the program
+that an enclave executes, ``kill``. Reports use the same socket: the answer to each order, and ``exited`` for
+each enclave that ended. It uses only the standard library.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import signal
 import socket
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +35,16 @@ ORDER_DESCRIPTORS = 6 + sandbox.MOST_GRANTED
 INFO_FD = 8
 OTHER_PROGRAM = b"kluis: another program was executed in the launcher's place: see /proc/sys/fs/binfmt_misc\n"
 _FAILURES = (OSError, ValueError, KeyError, OverflowError, MemoryError, KluisError)
-"""What one order may come to without an end of the spawner, and so of every enclave."""
+"""Exceptions of one order that must not end the spawner, and so every enclave."""
 
 
 class Spawner:
-    """Carries out the platform's orders until it hangs up.
+    """Carries out the platform's orders until the platform closes the socket.
 
     Args:
         platform: the platform's end of the order socket.
         layers: directory of a private tmpfs.
-        own_uids: give each enclave a user id of its own (root's platform).
+        own_uids: give each enclave a separate user id (root's platform).
     """
 
     def __init__(self, platform: socket.socket, layers: Path, *, own_uids: bool) -> None:
@@ -59,10 +58,9 @@ class Spawner:
         self._watched: dict[tuple[str, str], remeasure.Watched] = {}
         self._guardian = native.guardian()
         self._guardian_digest = remeasure.digest(self._guardian)
-        self._measuring = ThreadPoolExecutor(1)
 
     def serve(self) -> None:
-        """Serve until the platform hangs up; leaves no process behind."""
+        """Serve until the platform closes the socket; leaves no process running."""
         try:
             while self._turn():
                 pass
@@ -168,7 +166,7 @@ class Spawner:
         return {}
 
     def _drop(self, order: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:
-        """Forget a layer that no enclave uses."""
+        """Delete a layer that no enclave uses."""
         digest = bytes.fromhex(order["digest"]).hex()
         self._forget(digest)
         if digest != native.runtime().digest:  # the platform itself runs on its base layer
@@ -181,7 +179,7 @@ class Spawner:
             del self._watched[key]
 
     def _changed(self, mounts: list[list[str]]) -> dict[str, Any] | None:
-        """Measure what a launch uses; what is changed is set aside, since enclaves may run from it."""
+        """Measure the files of a launch; a changed layer is set aside, because enclaves may run from it."""
         if remeasure.digest(self._guardian) != self._guardian_digest:
             return {"changed": "kluis-guardian", "layer": ""}
         for digest, mount in mounts:
@@ -200,22 +198,27 @@ class Spawner:
         return {"changed": path, "layer": directory.name}
 
     def _launch(self, order: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
-        # While the sandbox starts: until this launch is answered nobody speaks to what it starts.
-        changed = self._measuring.submit(self._changed, order["layers"])
         try:
-            answer = self._begin(order, descriptors)
+            info = self._begin(order, descriptors)
+        except _FAILURES as error:
+            return _failed(error)
+        # While the sandbox starts: until this launch is answered, nothing talks to the process.
+        try:
+            changed = self._changed(order["layers"])
+        except _FAILURES as error:
+            changed = _failed(error)
+        try:
+            answer = self._found(self.children[order["id"]], info)
         except _FAILURES as error:
             answer = _failed(error)
-        try:
-            answer = changed.result() or answer
-        except _FAILURES as error:
-            answer = _failed(error)
-        # Nobody counts an enclave whose launch was answered otherwise, so it ends.
+        answer = changed or answer
+        # An enclave whose launch was answered with an error is not counted, so it is ended.
         if "guardian" not in answer and (child := self.children.get(order["id"])):
             child.kill()
         return answer
 
-    def _begin(self, order: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+    def _begin(self, order: dict[str, Any], descriptors: list[int]) -> int:
+        """Start bubblewrap; the pipe on which it says which process it made."""
         uid = self._free_uid() if self.own_uids else 0
         walls = sandbox.Walls(
             mounts=tuple((self.layers / bytes.fromhex(d).hex(), mount) for d, mount in order["layers"]),
@@ -231,7 +234,7 @@ class Spawner:
         info_read, info_write = os.pipe()
         err_read, err_write = os.pipe()
         line = sandbox.command(walls, bwrap=self.bwrap, guardian=self._guardian, info_fd=INFO_FD)
-        # Sources first move above every target, or one dup2 would overwrite the next one's source.
+        # Sources first move above every target; otherwise one dup2 would overwrite the next one's source.
         sources = [_high(fd) for fd in (*descriptors, err_write, info_write)]
         inside = sandbox.inside_descriptors(len(descriptors), scratch="s" in order["options"])
         targets = (*inside, 2, INFO_FD)
@@ -260,19 +263,24 @@ class Spawner:
             raise
         self._uids.add(uid)
         self.children[order["id"]] = child
-        guardian = children.guardian_pid(info_read)
+        return info_read
+
+    def _found(self, child: children.Child, info: int) -> dict[str, Any]:
+        """What bubblewrap started: the guardian, and the enclave."""
+        guardian = children.guardian_pid(info)
         with contextlib.suppress(ProcessLookupError):
             child.guardian = os.pidfd_open(guardian) if guardian else -1
         if not guardian:
             return {"error": child.lost()}
         child.await_enclave(guardian)
-        return {"guardian": guardian, "enclave": child.enclave, "uid": uid}
+        return {"guardian": guardian, "enclave": child.enclave, "uid": child.uid}
 
     def _check(self, order: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:
-        """See that an enclave executes the launcher of its layer; one that executes something else ends.
+        """Check that an enclave executes its layer's launcher; otherwise end it.
 
-        The kernel may have been told to execute another program (binfmt_misc), or root may have mounted one
-        over the launcher. The guardian lets the enclave execute one program only, so it never was another.
+        The kernel may be configured to execute another program (binfmt_misc), or root may have mounted one
+        over the launcher. The guardian lets the enclave execute only one program, so it cannot have executed
+        another before.
         """
         child = self.children[order["id"]]
         if not child.executes_launcher():
@@ -302,7 +310,7 @@ def _high(fd: int) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Entry of the spawner process: settings as JSON, and the listening descriptor in them."""
+    """Entry of the spawner process: settings as JSON, including the listening descriptor."""
     settings = json.loads(arguments[0])
     layers = Path(settings["layers"])
     linux.mount_tmpfs(str(layers), 0o755)
@@ -337,14 +345,14 @@ def main(arguments: list[str]) -> int:
 
 
 def _lay_base(layers: Path) -> Path:
-    """Lay the runtime's base layer out, each file checked: the platform runs on it, and so do enclaves."""
+    """Unpack the runtime's base layer, checking each file: the platform runs on it, and so do enclaves."""
     place = layers / native.runtime().digest
     interpreter.write(place, interpreter.base())
     return place
 
 
 def _unlink_own(path: Path, its: list[int], lock: str) -> None:
-    """Remove the socket, unless the next platform has put its own there already."""
+    """Remove the socket, unless the next platform has already created its own there."""
     with contextlib.suppress(FileNotFoundError), open(lock, "rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         if places.mark(path) == its:

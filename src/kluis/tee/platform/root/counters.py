@@ -1,13 +1,13 @@
 """Monotonic counters: they never go back while the platform runs.
 
-A counter may carry a mark, some bytes that came with its value: of two who each reach one value with a
-mark of their own, the first is remembered, and the second learns of it.
+A counter can have a mark, some bytes stored with its value. If two enclaves reach the same value with
+different marks, the first mark is kept, and the second enclave gets it.
 
-A user may make half of the counters that the others leave, so the next user always finds some. Root may make
-all that are left.
+A user may create half of the counters that the others leave, so the next user always finds some. Root may
+create all that are left.
 
-Across restarts they are a file, and whoever restores an older state directory sets them back: so
-every value comes with its witness, which is ``unwitnessed`` until something outside keeps it.
+Across restarts they are a file, and anyone who restores an older state directory rolls them back. So every
+value comes with its witness, which is ``unwitnessed`` until something outside records it.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ MARK_BYTES: Final = 32
 
 
 class Counters:
-    """All counters of a platform, kept in one file, written before a change is answered.
+    """All counters of a platform, in one file, written before a change is answered.
 
     Args:
         path: the file; see :mod:`kluis.tee.platform.root.slots`.
 
     Raises:
-        UnavailableError: it is another user's, or open to others.
+        UnavailableError: it is another user's, or accessible to others.
         FormatError: it is damaged.
     """
 
@@ -46,17 +46,17 @@ class Counters:
         self._values = self._slots.values
 
     def read(self, owner: str, counter: bytes) -> tuple[int, str, bytes]:
-        """The value, 0 for one never changed; its witness; its mark, empty where it has none."""
+        """The value, 0 for one never changed; its witness; its mark, empty if there is none."""
         with self._lock:
             value, mark, _ = self._values.get(f"{owner}/{counter.hex()}", NONE)
             return value, UNWITNESSED, mark
 
     def increment(self, owner: str, counter: bytes, user: int = 0) -> tuple[int, str, bytes]:
-        """Add one and return the new value, on disk by then, and its witness; it has no mark.
+        """Add one and return the new value, which is on disk by then, and its witness; there is no mark.
 
         Raises:
             PolicyError: it, its user, or the platform has too many counters: code ``counters``; or this one
-                is at its end, 2^53-1: ``counter_end``.
+                has reached its end, 2^53-1: ``counter_end``.
         """
         with self._lock:
             value = self._values.get(f"{owner}/{counter.hex()}", NONE)[0] + 1
@@ -67,14 +67,14 @@ class Counters:
     def advance(
         self, owner: str, counter: bytes, to: int, mark: bytes, user: int = 0
     ) -> tuple[int, str, bytes]:
-        """Set it to ``to`` and ``mark`` if that is higher than its value, and return what it has then.
+        """Set it to ``to`` and ``mark`` if that is higher than its value, and return its new state.
 
         Args:
-            owner: whose it is.
+            owner: of the counter.
             counter: its id, 32 bytes.
             to: 1..2^53-1.
             mark: at most 32 bytes.
-            user: who launched the enclave that asks.
+            user: that launched the requesting enclave.
 
         Raises:
             UsageError: an argument is out of bounds.
@@ -95,7 +95,7 @@ class Counters:
     ) -> tuple[int, str, bytes]:
         name = f"{owner}/{counter.hex()}"
         if found := self._values.get(name):
-            user = found.user  # whoever made it
+            user = found.user  # its creator
         else:
             users = sum(1 for held in self._values.values() if held.user == user)
             mine = sum(1 for other in self._values if other.startswith(f"{owner}/"))

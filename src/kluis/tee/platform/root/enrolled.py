@@ -1,7 +1,7 @@
-"""What a platform has of a provisioning service that certified it: its root, and collateral for quotes.
+"""A platform's certification by a provisioning service: the service's root, and collateral for quotes.
 
-The platform has no network: who asked the service brings what it said, and nothing of it is used before a
-quote under it verifies here as it will at a relying party.
+The platform has no network: a host fetches the service's response. Nothing of it is used before a quote under
+it verifies here as it will at a relying party.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ MAX_SERVICE: Final = 256
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolled:
-    """Where a platform stands that is certified by a service.
+    """The certification of a platform by a service.
 
     Attributes:
-        service: where it was asked, for people.
-        root: PEM; what relying parties name.
-        collateral: JSON in the shape that ``dcap-qvl`` reads.
+        service: its address, for messages.
+        root: PEM; named by relying parties.
+        collateral: JSON in the format of ``dcap-qvl``.
     """
 
     service: str
@@ -46,18 +46,18 @@ class Enrolled:
         return x509.split_pem(keys.chain, "PCK chain")[-1:] == x509.split_pem(self.root, "root")
 
     def check(self, keys: PlatformKeys, level: str, now: datetime) -> Claims:
-        """Verify a quote by ``keys`` as a relying party does that names this root.
+        """Verify a quote with ``keys``, like a relying party that trusts this root.
 
         Args:
             keys: under the service's chain.
-            level: that this platform gives.
+            level: of this platform.
             now: aware.
 
         Returns:
-            What is proven of it; its TCB may be out of date.
+            The proven claims; the TCB may be out of date.
 
         Raises:
-            FormatError, AuthenticityError, FreshnessError: the service's word does not hold.
+            FormatError, AuthenticityError, FreshnessError: the service's response is not valid.
         """
         # A platform under its own authority starts, and starts enclaves, without a verifier.
         from kluis.evidence import Collateral, ProtectionLevel, TrustAnchors, verify
@@ -83,7 +83,7 @@ class Enrolled:
         return verify(make_quote(body, keys), collateral=collateral, anchors=anchors, now=now).value
 
     def status(self, keys: PlatformKeys, level: str, now: datetime) -> str:
-        """The TCB status that relying parties find, or the code of why they find none."""
+        """The TCB status for relying parties, or the code of the error that prevents it."""
         try:
             return str(self.check(keys, level, now).tcb.status)
         except KluisError as error:
@@ -91,11 +91,11 @@ class Enrolled:
 
     @classmethod
     def load(cls, state: Path) -> Self | None:
-        """Read what ``save`` wrote; None where there is nothing.
+        """Load the output of ``save``; None if there is none.
 
         Raises:
-            UnavailableError: the file is another user's, or open to others.
-            FormatError: it is not what ``save`` writes.
+            UnavailableError: the file is another user's, or accessible to others.
+            FormatError: it is damaged.
         """
         if not (state / FILE).exists():
             return None
@@ -108,7 +108,7 @@ class Enrolled:
         )
 
     def save(self, state: Path) -> None:
-        """Write it into ``state``, mode 0600, whole or not at all."""
+        """Write it into ``state``, mode 0600, atomically."""
         document: dict[str, jcs.Writable] = {
             "version": 1,
             "service": self.service,
@@ -119,10 +119,10 @@ class Enrolled:
 
 
 def read(value: Members) -> Enrolled:
-    """Read what a host brings.
+    """Parse the response from a host.
 
     Raises:
-        FormatError: a member is missing, or no text.
+        FormatError: a member is missing, or not text.
     """
     service = value.text("service", limit=MAX_SERVICE)
     if not service.isprintable():

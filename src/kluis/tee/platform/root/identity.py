@@ -1,4 +1,4 @@
-"""Who an enclave is, as the platform launched it: what reports, quotes and sealing keys are made from."""
+"""The identity of a launched enclave, from which reports, quotes and sealing keys are derived."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Identity:
     Attributes:
         mrenclave: 32 bytes, the image id.
         mrsigner: 32 bytes.
-        flags: attribute flags as in ``kluis.formats.sgx.report.Flag``.
+        flags: attribute flags, as in ``kluis.formats.sgx.report.Flag``.
         cpusvn: 16 bytes, the platform's component SVNs at launch.
     """
 

@@ -1,4 +1,4 @@
-"""Small secret files: read where they are their owner's alone. ``kluis.files`` writes them."""
+"""Small secret files: read only if no other user can access them. ``kluis.files`` writes them."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def read(path: Path) -> bytes:
     """Read the file at ``path``, at most 1 MiB.
 
     Raises:
-        UnavailableError: it is missing, not this user's, or open to others.
+        UnavailableError: it is missing, not this user's, or accessible to others.
         FormatError: it is larger.
     """
     return files.drained(open_checked(path, os.O_RDONLY), path, MAX_SIZE)
 
 
 def open_checked(path: Path, flags: int) -> int:
-    """Open a secret file of this user's, which is open to nobody else; the descriptor is the caller's.
+    """Open a secret file that only this user can access; the caller owns the descriptor.
 
     Raises:
-        UnavailableError: it is missing, no regular file, not this user's, or open to others.
+        UnavailableError: it is missing, not a regular file, not this user's, or accessible to others.
     """
     descriptor = files.open_regular(path, flags)
     try:
@@ -56,16 +56,16 @@ def _check(path: Path, state: os.stat_result) -> None:
 
 
 def save_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
-    """Put a private key at ``path``, PKCS#8 DER in the clear: the file's mode is its protection."""
+    """Write a private key to ``path``, PKCS#8 DER unencrypted: the file's mode protects it."""
     files.write(path, key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
 
 
 def load_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """Read a P-256 private key that ``save_key`` wrote.
+    """Load a P-256 private key from the output of ``save_key``.
 
     Raises:
-        UnavailableError: as ``read``.
-        FormatError: it is not such a key.
+        UnavailableError: as for ``read``.
+        FormatError: not such a key.
     """
     try:
         key = load_der_private_key(read(path), None)

@@ -1,4 +1,4 @@
-"""The platform's secret, and the keys that enclaves get from it.
+"""The platform's secret, and the keys that enclaves derive from it.
 
 Spec: after Intel SDM vol. 3D, "EGETKEY", key names SEAL and REPORT; RFC 5869 (HKDF).
 """
@@ -24,12 +24,12 @@ SECRET_SIZE: Final = 32
 CPUSVN: Final = bytes([1, 1, 1, 1]) + bytes([1]) * 12
 """Security versions of launcher, filters, memory library and guardian, then eight that stay at 1.
 
-Raised by hand when a weakness in that part is mended, so that a verifier sees an old platform.
+Raised by hand when a weakness in that part is fixed, so that a verifier recognizes an old platform.
 """
 
 
 class Secret:
-    """The 32 bytes that everything sealed on this platform hangs on. Never printed."""
+    """The 32 bytes that protect everything sealed on this platform. Never printed."""
 
     __slots__ = ("_report_root", "_seal_root")
 
@@ -44,10 +44,10 @@ class Secret:
 
     @classmethod
     def load_or_create(cls, path: Path) -> Self:
-        """Read the secret at ``path`` (mode 0600), or make it.
+        """Load the secret at ``path`` (mode 0600), or create it.
 
         Raises:
-            UnavailableError: it is another user's, or open to others.
+            UnavailableError: it is another user's, or accessible to others.
         """
         if not path.exists():
             files.write(path, os.urandom(SECRET_SIZE))
@@ -55,18 +55,18 @@ class Secret:
 
     @property
     def report_root(self) -> bytes:
-        """32 bytes that local reports are made under."""
+        """32 bytes, the root key of local reports."""
         return self._report_root
 
     def seal_key(self, caller: Identity, *, policy: str, svn: int, key_id: bytes, cpusvn: bytes) -> bytes:
         """Derive a sealing key for ``caller``: 32 bytes.
 
-        Debug, protection level, lacks and insecure grants are always mixed in, so a launch that is
-        protected less never reaches the key of one that is protected more.
+        Debug, protection level, missing protections and insecure grants are always mixed in, so a launch with
+        less protection never gets the key of one with more.
 
         Args:
-            caller: the enclave that asks.
-            policy: ``measurement`` (this very code) or ``signer`` (its author's product).
+            caller: the requesting enclave.
+            policy: ``measurement`` (this exact code) or ``signer`` (its author's product).
             svn: 0..65535, at most the caller's own.
             key_id: 32 bytes.
             cpusvn: 16 bytes, no component above the platform's own.
@@ -107,7 +107,9 @@ class Secret:
 
 
 def _protection(configuration: LaunchConfiguration) -> dict[str, jcs.Writable]:
-    """What lowers or raises protection. Heap and threads are not in it: a new release may change them."""
+    """The parts that lower or raise protection. Heap and threads are excluded: a new release may change
+    them.
+    """
     weak = [grant for grant in configuration.grants if grant.startswith("insecure_")]
     return {"level": configuration.level, "missing": list(configuration.missing), "insecure": list(weak)}
 

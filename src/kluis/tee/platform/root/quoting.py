@@ -1,7 +1,7 @@
-"""Reports and quotes as an SGX processor and Intel's quoting enclave make them, without either.
+"""Make reports and quotes like an SGX processor and Intel's quoting enclave, without either.
 
-The bytes are exact DCAP version 3. What the processor would fuse is derived from the platform's
-own secrets; "KLUIS-NO-HARDWARE" stands where the formats leave room for it.
+The bytes are exact DCAP version 3. Values that the processor would fuse are derived from the platform's own
+secrets; fields that allow it contain "KLUIS-NO-HARDWARE".
 
 Spec: Intel SDM vol. 3D, "EREPORT", "EGETKEY"; Intel "SGX ECDSA QuoteLibReference DCAP API",
 "Quote Format"; NIST SP 800-38B (CMAC); RFC 5869 (HKDF).
@@ -53,19 +53,19 @@ QE_MRENCLAVE: Final = sha256(b"Kluis emulated quoting enclave 1 (no hardware)")
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PlatformKeys:
-    """One platform's keys: the PCK, and the attestation key that it vouches for.
+    """One platform's keys: the PCK, and the attestation key that it certifies.
 
     Attributes:
         pck: private, P-256; certified by the authority.
         attestation: private, P-256; signs quotes.
         chain: PEM: PCK certificate, platform CA, root.
-        ppid: 16 bytes, names the platform.
+        ppid: 16 bytes, identifies the platform.
         cpusvn: 16 bytes, one component SVN each.
         pcesvn: 0..65535.
-        qe_report: 384 bytes, made once: binds the attestation key.
+        qe_report: 384 bytes, created once: binds the attestation key.
         qe_signature: 64 bytes, the PCK's over ``qe_report``.
         auth_data: 32 bytes.
-        earlier: serial numbers of the certificates that this platform had before, under these keys or others.
+        earlier: serial numbers of this platform's earlier certificates, under these keys or others.
     """
 
     pck: ec.EllipticCurvePrivateKey
@@ -88,7 +88,7 @@ class PlatformKeys:
         cpusvn: bytes = CPUSVN,
         pcesvn: int = PCESVN,
     ) -> Self:
-        """Make a platform's keys and have ``ca`` certify them at this TCB."""
+        """Generate a platform's keys and have ``ca`` certify them at this TCB."""
         pck, ppid = ec.generate_private_key(ec.SECP256R1()), os.urandom(16)
         return cls.of(
             ca.certify(pck.public_key(), ppid=ppid, cpusvn=cpusvn, pcesvn=pcesvn, now=now),
@@ -111,7 +111,7 @@ class PlatformKeys:
         pcesvn: int,
         earlier: tuple[int, ...] = (),
     ) -> Self:
-        """A platform's keys under a chain that certifies the PCK for this platform and TCB."""
+        """A platform's keys with a chain that certifies the PCK for this platform and TCB."""
         auth_data = os.urandom(32)
         qe_report = make_report_body(
             cpusvn=cpusvn,
@@ -138,11 +138,11 @@ class PlatformKeys:
         )
 
     def serials(self) -> tuple[int, ...]:
-        """Of every certificate that this platform has, or had: to revoke it is to revoke them all."""
+        """Serial numbers of all current and earlier certificates: revoking the platform revokes them all."""
         return (*self.earlier, serial_of(self.chain)) if self.chain else self.earlier
 
     def under(self, chain: bytes, *, cpusvn: bytes, pcesvn: int) -> Self:
-        """The same keys under another chain, which certifies them for this TCB."""
+        """The same keys with another chain, which certifies them for this TCB."""
         now = serial_of(chain)
         return self.of(
             chain,
@@ -155,7 +155,7 @@ class PlatformKeys:
         )
 
     def renewed(self) -> Self:
-        """The same platform with new keys, which nobody has certified yet."""
+        """The same platform with new keys, not yet certified."""
         return self.of(
             b"",
             pck=ec.generate_private_key(ec.SECP256R1()),
@@ -173,11 +173,11 @@ class PlatformKeys:
 
     @classmethod
     def load(cls, directory: Path) -> Self:
-        """Read the keys that ``save`` wrote.
+        """Load the keys from the output of ``save``.
 
         Raises:
-            UnavailableError: a file is missing, another user's, or open to others.
-            FormatError: a file is not what ``save`` writes.
+            UnavailableError: a file is missing, another user's, or accessible to others.
+            FormatError: a file is damaged.
         """
         value = jcs.loads_canonical(keyfiles.read(directory / "platform.json"), "platform.json")
         stored = Members(value, "platform.json")
@@ -192,7 +192,7 @@ class PlatformKeys:
         )
 
     def save(self, directory: Path) -> None:
-        """Write the keys into ``directory``, each file 0600, whole or not at all."""
+        """Write the keys into ``directory``, each file 0600, atomically."""
         keyfiles.save_key(directory / "pck.key", self.pck)
         keyfiles.save_key(directory / "attestation.key", self.attestation)
         stored = {name: getattr(self, name).hex() for name in _STORED}
@@ -204,10 +204,10 @@ class PlatformKeys:
 
 
 def _serials(stored: Members) -> tuple[int, ...]:
-    """Serial numbers of earlier certificates; a Kluis that did not remember them wrote none.
+    """Serial numbers of earlier certificates; an older Kluis did not record them.
 
     Raises:
-        FormatError: something else is written.
+        FormatError: anything else.
     """
     found = stored.texts("earlier", most=MAX_EARLIER) if "earlier" in stored else ()
     try:
@@ -232,7 +232,7 @@ def make_report_body(
     isvfamilyid: bytes = FAMILY_ID,
     xfrm: int = XFRM,
 ) -> ReportBody:
-    """Say who an enclave is; the family id says by default that no hardware does.
+    """Build an enclave's report body; by default the family id states that there is no hardware.
 
     Args:
         cpusvn: 16 bytes.
@@ -294,8 +294,8 @@ def make_report(body: ReportBody, target: TargetInfo, report_root: bytes) -> byt
     """Make the local report of ``body`` for the enclave ``target``: 432 bytes.
 
     Args:
-        body: who the reporting enclave is; its CPUSVN is the platform's.
-        target: who may check it.
+        body: of the reporting enclave; its CPUSVN is the platform's.
+        target: the enclave that can check it.
         report_root: 32 secret bytes of the platform.
     """
     key_id = os.urandom(32)
@@ -308,7 +308,7 @@ def verify_report(data: bytes, verifier: ReportBody, report_root: bytes) -> Repo
     """Check that a local report was made on this platform, for the enclave ``verifier``.
 
     Args:
-        data: 432 bytes, from anybody.
+        data: 432 bytes, untrusted.
         verifier: the checking enclave's own body; its CPUSVN is the platform's.
         report_root: 32 secret bytes of the platform.
 
@@ -316,8 +316,8 @@ def verify_report(data: bytes, verifier: ReportBody, report_root: bytes) -> Repo
         The body of the enclave that made the report.
 
     Raises:
-        FormatError: it is not a report.
-        AuthenticityError: another platform made it, or for another enclave, or it was changed.
+        FormatError: not a report.
+        AuthenticityError: made on another platform, or for another enclave, or changed.
     """
     report = Report.parse(data)
     key = report_key(target_of(verifier), report_root, cpusvn=verifier.cpusvn, key_id=report.key_id)
@@ -329,7 +329,7 @@ def verify_report(data: bytes, verifier: ReportBody, report_root: bytes) -> Repo
 
 
 def report_key(target: TargetInfo, report_root: bytes, *, cpusvn: bytes, key_id: bytes) -> bytes:
-    """Derive the 16-byte key that only reports for ``target`` on this platform are MACed with."""
+    """Derive the 16-byte MAC key for reports to ``target`` on this platform."""
     info = b"kluis sgx report key 1\0" + target.encode() + cpusvn + key_id
     return HKDF(algorithm=SHA256(), length=16, salt=None, info=info).derive(report_root)
 

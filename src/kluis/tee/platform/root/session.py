@@ -1,9 +1,10 @@
-"""One enclave's session with its platform: one handshake, then a sealed answer for each request.
+"""One enclave's session with its platform: one handshake, then an encrypted answer for each request.
 
-The kernel shows which process the hello comes from: it brings a socket that is named after it and that
-this process listens on. Root can duplicate a descriptor and speak first, and can send with any process's
-credentials (SCM_CREDENTIALS); it cannot listen as another process. The name contains a challenge that is sent
-once the process was seen to execute the launcher, so no program that it executed before has prepared it.
+The kernel proves which process sent the hello: the hello comes with a listening socket that is bound to a
+name derived from it. Root can duplicate a descriptor and send first, and can send with any process's
+credentials (SCM_CREDENTIALS), but it cannot listen as another process. The name includes a challenge that is
+sent only after the process was confirmed to execute the launcher, so an earlier program of that process
+cannot have prepared it.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ CREDENTIALS_SIZE = 12
 
 @dataclasses.dataclass(slots=True)
 class Root:
-    """What the platform holds: everything an answer is made from.
+    """The platform's keys and state, from which answers are made.
 
     Attributes:
         version: SHA-256 over launcher and guardian, 32 bytes.
-        enrolled: what a provisioning service gave that certified it; None under its own authority.
+        enrolled: certification by a provisioning service; None under its own authority.
     """
 
     level: str
@@ -49,27 +50,27 @@ class Root:
     enrolled: Enrolled | None = None
 
     def root_pem(self) -> bytes:
-        """The root certificate of whoever certified it."""
+        """The root certificate of the platform's certifier."""
         return self.enrolled.root if self.enrolled else self.authority.root_pem()
 
     def collateral(self) -> bytes:
-        """Signed collateral, JSON in the shape that ``dcap-qvl`` reads: fresh, or as the service gave it."""
+        """Signed collateral, JSON in the format of ``dcap-qvl``: fresh, or from the service."""
         if self.enrolled is not None:
             return self.enrolled.collateral
         return json.dumps(self.authority.collateral(datetime.now(UTC)), indent=1).encode()
 
 
 def accept(end: socket.socket, answer: channel.Answer, enclave: Callable[[], int]) -> channel.Channel:
-    """Answer the one hello of a launch.
+    """Answer the only hello of a launch.
 
     Args:
         end: the platform's end.
-        answer: the launch's, whose public key the enclave was given.
-        enclave: gives the enclave's pid on this machine, once it was seen to execute the launcher.
+        answer: of the launch, whose public key the enclave received.
+        enclave: returns the enclave's pid on this machine, once it was confirmed to execute the launcher.
 
     Raises:
-        AuthenticityError: another process spoke.
-        FormatError: it was no hello.
+        AuthenticityError: another process sent it.
+        FormatError: not a hello.
     """
     if not (first := end.recv(channel.MAX_FRAME)):
         raise AuthenticityError("channel handshake: the enclave ended before it", code="enclave_died")
@@ -94,10 +95,11 @@ def accept(end: socket.socket, answer: channel.Answer, enclave: Callable[[], int
 
 
 def _sender(descriptor: int, hello: bytes, challenge: bytes) -> int:
-    """Whose hello it is, by a socket that came with it: its pid; 0 where the socket shows nothing.
+    """The sender's pid, from the listening socket that came with the hello; 0 if the socket does not prove
+    it.
 
-    The kernel keeps who called listen(2) on a socket, and a name is given once. A socketpair keeps who made
-    it, and anybody may name its ends: so only one that is listened on counts.
+    The kernel records who called listen(2) on a socket, and a name can be bound once. For a socketpair it
+    records the creator, and anyone may name its ends: so only a listening socket counts.
     """
     try:
         proof = socket.socket(fileno=descriptor)
@@ -119,14 +121,14 @@ def _sender(descriptor: int, hello: bytes, challenge: bytes) -> int:
 
 
 def serve(end: socket.socket, sealed: channel.Channel, who: Identity, root: Root, user: int = 0) -> None:
-    """Answer requests until the enclave hangs up.
+    """Answer requests until the enclave closes the session.
 
     Args:
         end: the platform's end.
-        sealed: the session's.
-        who: the enclave.
-        root: what the platform holds.
-        user: who launched it, and takes its counters.
+        sealed: the session's channel.
+        who: identity of the enclave.
+        root: the platform's keys and state.
+        user: that launched it, and is charged for its counters.
 
     Raises:
         AuthenticityError: a frame that is not the session's next: the enclave must end.
@@ -187,10 +189,10 @@ def _count(request: channel.Counter, who: Identity, root: Root, user: int) -> ch
 
 
 def _owner(who: Identity, policy: str) -> str:
-    """Whose a counter is: all that can have the sealing key of the same policy share it.
+    """The owner of a counter: all enclaves that can derive the sealing key of the same policy share it.
 
-    Anyone can sign an image again. A counter of its signer would be another one then, at 0, where the key of
-    its measurement is the same.
+    Anyone can sign an image again. A counter of its signer would then be another one, at 0, although the key
+    of its measurement is the same.
     """
     debug = "debug" if who.flags & Flag.DEBUG else "release"
     if policy == "signer":

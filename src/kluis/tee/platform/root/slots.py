@@ -1,8 +1,8 @@
-"""A file of small named numbers, each of which is written in place and is whole after a crash.
+"""A file of small named numbers, each updated in place and crash-safe.
 
-A record is two slots of 512 bytes. A change goes into the one that does not hold the newest value, and is
-flushed before it is told: a write that a crash cut short damages what nobody was told of. The file
-is grown ahead, so that a change flushes its own block and no file system's journal.
+A record is two slots of 512 bytes. A change goes into the slot without the newest value, and is flushed
+before it is reported: a write that a crash interrupted damages only an unreported value. The file is grown
+ahead, so that a change flushes its own block and no file system's journal.
 
     slot = SHA-256 of what follows (32) || size (2, big-endian) || canonical JSON || zeros
 """
@@ -30,7 +30,7 @@ EMPTY: Final = bytes(SLOT)
 
 
 class Held(NamedTuple):
-    """A number, what came with it, and the user who made it; 0 in records of before there were users."""
+    """A number, its mark, and the user who created it; 0 in records from before there were users."""
 
     value: int
     mark: bytes
@@ -38,17 +38,17 @@ class Held(NamedTuple):
 
 
 class Slots:
-    """Numbers that only go up, by name. Not thread-safe.
+    """Numbers that only increase, by name. Not thread-safe.
 
     Args:
-        path: the file, mode 0600; made where there is none.
+        path: the file, mode 0600; created if needed.
 
     Attributes:
-        values: all there are.
+        values: all of them.
 
     Raises:
-        UnavailableError: the file is another user's, or open to others; or the disk does not take it.
-        FormatError: it is damaged as no crash damages it.
+        UnavailableError: the file is another user's, or accessible to others; or the disk is full.
+        FormatError: it is damaged in a way that a crash cannot cause.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,7 +57,8 @@ class Slots:
             files.write(path, bytes(GROWTH))
         self._file = keyfiles.open_checked(path, os.O_RDWR)
         with self._told():
-            # A process that was ended in the midst may have left what is not flushed: none may follow it.
+            # A process that ended in the middle may have left unflushed data: flush it before anything
+            # follows.
             os.fdatasync(self._file)
         self._size = os.fstat(self._file).st_size
         if self._size % RECORD or self._size > MOST_BYTES:
@@ -71,10 +72,10 @@ class Slots:
             self._read(at)
 
     def write(self, name: str, held: Held) -> None:
-        """Keep a value that is higher than the one there is, on disk by the return.
+        """Store a value that is higher than the existing one, on disk by the return.
 
         Raises:
-            UnavailableError: the disk does not take it; what was there is kept.
+            UnavailableError: the disk write failed; the old value is kept.
         """
         with self._told():
             if name not in self._places and not self._free:
@@ -124,7 +125,7 @@ def _encode(name: str, held: Held) -> bytes:
 
 
 def _decode(slot: bytes) -> tuple[str, Held] | None:
-    """What a slot holds; None if it is empty or was not written whole."""
+    """The content of a slot; None if it is empty or incomplete."""
     filled = slot[32:]
     if slot[:32] != sha256(filled):
         return None

@@ -1,7 +1,7 @@
-"""Upkeep of a platform's certificates: TCB recovery, revocation, certification anew, enrolment elsewhere.
+"""Manage a platform's certificates: TCB recovery, revocation, re-certification, enrolment elsewhere.
 
-Orders of root and of the platform's own user alone. Each changes the files first and then what runs, so a
-crash between the two is mended by the next start.
+Only root and the platform's own user may send these orders. Each changes the files first and then the running
+platform, so the next start completes what a crash interrupted.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Upkeep:
     """Carries out orders about a platform's certificates.
 
     Args:
-        root: what the platform holds; changed.
-        state: the folder that it is kept in.
+        root: the platform's keys and state; changed.
+        state: their folder.
     """
 
     def __init__(self, root: Root, state: Path) -> None:
@@ -67,8 +67,8 @@ class Upkeep:
         """Carry out one order.
 
         Args:
-            request: its ``op`` is one of those that are in here.
-            descriptors: of an open file with the rest of the order, JSON, where it is a large one.
+            request: its ``op`` is one of the orders here.
+            descriptors: an open file with the rest of the order, JSON, if it is large.
 
         Raises:
             KluisError: it cannot be carried out; nothing is changed.
@@ -79,7 +79,7 @@ class Upkeep:
             return self._orders[op](Members(order, op))
 
     def status(self) -> dict[str, Any]:
-        """Who vouches for the platform, under which name, and how its TCB stands."""
+        """The platform's certifier, its key's name, and its TCB status."""
         keys = self._root.keys
         return {
             "authority": self._root.enrolled.service if self._root.enrolled else "its own",
@@ -112,7 +112,7 @@ class Upkeep:
 
     def _revoke(self, _: Members) -> dict[str, Any]:
         self._own("revoke")
-        # All that its key was certified by, and its keys before: whoever has one shows any of them.
+        # All certificates of its key, and its earlier keys: anyone who has one could present any of them.
         self._root.authority.revoke_serials(self._root.keys.serials(), _now())
         self._root.authority.save(self._state / AUTHORITY)
         return self.status()
@@ -122,7 +122,7 @@ class Upkeep:
         fresh = order.flag("new_keys") or (root.enrolled is None and own.revoked(root.keys.chain))
         pcesvn = own.state.levels[0].pcesvn
         if not fresh and root.enrolled is None and _lasts(root.keys, pcesvn):
-            return self.status()  # another certificate that says the same would be one more to revoke
+            return self.status()  # an equal certificate would only be one more to revoke
         keys = root.keys.renewed() if fresh else root.keys
         keys = self._remembered(keys.recertified(own, _now(), cpusvn=CPUSVN, pcesvn=pcesvn))
         keys.save(self._state / NEXT)
@@ -165,10 +165,10 @@ class Upkeep:
         return self.status()
 
     def _remembered(self, keys: PlatformKeys) -> PlatformKeys:
-        """Keys that remember no certificate which is revoked already.
+        """Keys without the earlier certificates that are already revoked.
 
         Raises:
-            UsageError: there are more than can be remembered.
+            UsageError: too many to record.
         """
         earlier = self._root.authority.unrevoked(keys.earlier)
         if len(earlier) > MAX_EARLIER:
@@ -188,15 +188,15 @@ class Upkeep:
 
 
 def _lasts(keys: PlatformKeys, pcesvn: int) -> bool:
-    """Whether what certifies a platform's keys says what another certificate would, for a year yet."""
+    """Whether the current certificate equals a new one, and is valid for another year."""
     end = load_pem_x509_certificates(keys.chain)[0].not_valid_after_utc
     return (keys.cpusvn, keys.pcesvn) == (CPUSVN, pcesvn) and end - _now() > LASTING
 
 
 def settle(state: Path) -> None:
-    """Put new keys in the place of the old, all or none; those that were whole before a crash, too."""
+    """Replace the old keys with new ones, all or none; also those that were complete before a crash."""
     made = state / NEXT
-    # Written last, moved last: while it is there, all are there or have been moved.
+    # Written last, moved last: while it exists, all others exist or have been moved.
     if (made / "platform.json").exists():
         for name in ("pck.key", "attestation.key", "platform.json"):
             if (made / name).exists():
@@ -216,7 +216,7 @@ def _read(descriptor: int, what: str) -> dict[str, Any]:
 
 
 def _said(chain: bytes) -> extension.SgxExtension:
-    """What a chain's PCK certificate says of its platform; nothing is verified."""
+    """The platform's description in a chain's PCK certificate; nothing is verified."""
     for certificate in x509.parse_pem(chain, "PCK chain"):
         if extension.OID in certificate.extensions:
             return extension.parse(certificate.extensions[extension.OID])

@@ -37,6 +37,9 @@ def test_reads_a_requirements_file() -> None:
         "git+https://evil.example/a",
         "a==1 --config-settings=x",
         "$(HOME)",
+        "a>=",
+        "a; python_version",
+        "a==1..2",
     ],
 )
 def test_names_alone(line: str) -> None:

@@ -1,7 +1,7 @@
 """Requirements, and the lock that pins each of them to the hash of one wheel.
 
-A lock is a requirements file of pip's, in hash-checking mode, with a first line that says what it was
-made from: ``# kluis lock for cpython-311: sha256:...`` over the requirements.
+A lock is a pip requirements file in hash-checking mode. Its first line states the requirements it was made
+from: ``# kluis lock for cpython-311: sha256:...`` over the requirements.
 
 Spec: PEP 508, and pip's "Secure installs" (hash-checking mode) and "Installation report", version 1.
 """
@@ -18,6 +18,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
 from kluis.errors import FormatError, UnavailableError, UsageError
 from kluis.hashes import sha256
 from kluis.tee.image.build.interpreter import Interpreter
@@ -25,17 +28,13 @@ from kluis.tee.image.build.packages import pip
 
 PATTERN: Final = "requirements*.lock"
 MAX_BYTES: Final = 4 << 20
-_NAME: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
-_REQUIREMENT: Final = re.compile(
-    rf"(?P<name>{_NAME})\s*(?:\[[A-Za-z0-9._, -]*\])?\s*(?P<rest>(?:[<>=!~]=?=?[^;#]*)?(?:;[^#]*)?)"
-)
+_PINNED: Final = re.compile(r"===?([A-Za-z0-9.!+_-]+)")
 _HASH: Final = re.compile(r"--hash[= ]sha256:([0-9a-f]{64})(?=\s|\Z)")
-_PINNED: Final = re.compile(r"===?\s*([A-Za-z0-9.!+_-]+)\s*(?:;.*)?")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pin:
-    """One requirement at one version, and the SHA-256 (hex) of each wheel that may stand for it."""
+    """One requirement at one version, and the SHA-256 (hex) of each wheel that matches it."""
 
     name: str
     version: str
@@ -44,28 +43,22 @@ class Pin:
 
 
 def name() -> str:
-    """The lock's file name for the running interpreter: wheels are for one, so locks are too."""
+    """The lock's file name for the running interpreter: wheels depend on it, so locks do, too."""
     return f"requirements.{sys.implementation.cache_tag}.lock"
 
 
-def normal(text: str) -> str:
-    """A distribution's name in its normal form. Spec: PEP 503, "Normalized Names"."""
-    return re.sub(r"[-_.]+", "-", text).lower()
-
-
 def lines(text: str, what: str) -> list[str]:
-    """Read a requirements file into one requirement a line, hashes and all.
+    """Read a requirements file into one requirement per line, with hashes.
 
     Raises:
-        UsageError: an option, a path or an address in it: what a build takes is names.
+        UsageError: an option, a path or a URL in it: a build takes only names.
     """
     found = []
     for raw in text.replace("\\\r\n", " ").replace("\\\n", " ").splitlines():
         line = re.sub(r"(^|\s)#.*\Z", "", raw).strip()
         if not line:
             continue
-        bare = _HASH.sub("", line).strip()
-        if not _REQUIREMENT.fullmatch(bare) or "--" in bare:
+        if _parse(line) is None:
             raise UsageError(f"{what}: want a line such as polars==2.1.0, got {line[:120]!r}")
         found.append(" ".join(line.split()))
     return found
@@ -79,29 +72,36 @@ def pins(requirements: Iterable[str], what: str) -> list[Pin]:
     """
     found: dict[str, Pin] = {}
     for line in requirements:
-        bare = _HASH.sub("", line).strip()
-        match = _REQUIREMENT.fullmatch(bare)
-        pinned = _PINNED.fullmatch(match["rest"].strip()) if match else None
-        hashes = frozenset(_HASH.findall(line))
-        if match is None or pinned is None or not hashes:
+        required, hashes = _parse(line), frozenset(_HASH.findall(line))
+        pinned = _PINNED.fullmatch(str(required.specifier)) if required else None
+        if required is None or pinned is None or not hashes:
             raise UsageError(
                 f"{what}: want name==version --hash=sha256:..., got {line[:120]!r}",
                 hint="hash every requirement or none; with none, kluis build locks them",
             )
-        pin = Pin(normal(match["name"]), pinned[1], hashes, line)
+        pin = Pin(canonicalize_name(required.name), pinned[1], hashes, line)
         if pin.name in found:
             raise UsageError(f"{what}: {pin.name} appears twice")
         found[pin.name] = pin
     return list(found.values())
 
 
+def _parse(line: str) -> Requirement | None:
+    """A requirement without its hashes; None of an address, an option, or what is no requirement."""
+    try:
+        required = Requirement(_HASH.sub("", line).strip())
+    except InvalidRequirement:
+        return None
+    return None if required.url else required
+
+
 def hashed(requirements: Iterable[str]) -> bool:
-    """Whether any requirement carries a hash, and so all of them must."""
+    """Whether any requirement has a hash, so that all must have one."""
     return any("--hash" in line for line in requirements)
 
 
 def digest(requirements: Iterable[str]) -> str:
-    """What a lock was made from, in 64 hex digits."""
+    """The digest of the requirements that a lock was made from, 64 hex digits."""
     return sha256("\n".join(sorted(requirements)).encode()).hex()
 
 
@@ -136,11 +136,11 @@ def make(
 ) -> list[Pin]:
     """Let pip choose versions and wheels, and write the lock.
 
-    Distributions of Kluis's own layer are held at the versions there, and left out. A distribution that has
-    wheels in ``local`` comes from there: an index cannot put another wheel of that name in its place.
+    Distributions of Kluis's own layer are fixed at its versions, and left out. A distribution that has wheels
+    in ``local`` comes from there: an index cannot replace it with another wheel of that name.
 
     Raises:
-        UnavailableError: pip found no wheels that fit together, or no index.
+        UnavailableError: pip found no consistent set of wheels, or no index.
         UsageError: pip chose a wheel from an index although ``local`` has that distribution; names it.
     """
     with tempfile.TemporaryDirectory(dir=work) as folder:
@@ -167,12 +167,12 @@ def make(
 
 
 def _hold_to(local: Path | None, chosen: list[tuple[str, str, str]]) -> None:
-    """Refuse a wheel from elsewhere under the name of one in ``local``."""
+    """Refuse a wheel from elsewhere that has the name of one in ``local``."""
     here: dict[str, set[str]] = {}
     for wheel in sorted(local.glob("*.whl")) if local else []:
         with wheel.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        here.setdefault(normal(wheel.name.partition("-")[0]), set()).add(digest)
+        here.setdefault(canonicalize_name(wheel.name.partition("-")[0]), set()).add(digest)
     for name, version, digest in chosen:
         if name in here and digest not in here[name]:
             raise UsageError(
@@ -190,7 +190,7 @@ def _chosen(report: Path) -> list[tuple[str, str, str]]:
     try:
         return [
             (
-                normal(item["metadata"]["name"]),
+                canonicalize_name(item["metadata"]["name"]),
                 item["metadata"]["version"],
                 item["download_info"]["archive_info"]["hashes"]["sha256"],
             )

@@ -1,4 +1,4 @@
-"""pip, run as a program of its own: the one way wheels come in."""
+"""Run pip as a separate program: the only way that wheels come in."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ _FETCHES: Final = re.compile(r"\s*(?:Downloading|Using cached) (\S+ \([^()]+\))\
 
 
 def run(arguments: list[str], what: str, folder: Path, python: Interpreter) -> None:
-    """Run one command of pip's with wheels alone: no code of a package runs.
+    """Run one pip command with wheels only: no code of a package runs.
 
-    pip is this environment's, and runs under the base layer's interpreter: that one's version and C library
-    decide which wheels fit, whatever this machine has.
+    pip is this environment's, and runs under the base layer's interpreter: its version and C library decide
+    which wheels fit, whatever this machine has.
 
     Args:
         arguments: the command and its options.
-        what: what it is for, for messages.
-        folder: where it runs; a module called pip beside the user's files is not pip.
+        what: the purpose, for messages.
+        folder: its working directory; a module called pip among the user's files is not run.
         python: the base layer's interpreter.
 
     Raises:
-        UnavailableError: there is no pip, or it did not succeed; carries its last words.
+        UnavailableError: there is no pip, or it failed; contains its last output.
     """
     spec = importlib.util.find_spec("pip")
     if spec is None or spec.origin is None:
@@ -89,12 +89,12 @@ def run(arguments: list[str], what: str, folder: Path, python: Interpreter) -> N
 
 
 def places(local: Path | None) -> list[str]:
-    """Options that make pip look into a folder of wheels too, beside its index."""
+    """Options that make pip use a folder of wheels in addition to its index."""
     return ["--find-links", str(local)] if local else []
 
 
 def _tell(lines: Iterable[str]) -> None:
-    """Tell a person at a terminal what is being fetched, on one line that is gone once all is here."""
+    """Show what is being fetched at a terminal, on one line that is erased at the end."""
     told = False
     for line in lines:
         if fetched := _FETCHES.match(line.rstrip("\n")):

@@ -1,4 +1,6 @@
-"""The ``site`` layer: an application's own dependencies, each file of a wheel that was locked by hash."""
+"""Collect the ``site`` layer: an application's dependencies, each file from a wheel that was locked by
+hash.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,8 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from packaging.utils import canonicalize_name
 
 from kluis.errors import AuthenticityError, UnavailableError, UsageError
 from kluis.hashes import sha256
@@ -27,24 +31,24 @@ def site(
     python: Interpreter,
     say: Callable[[str], None],
 ) -> tuple[list[Source], list[str]]:
-    """Every file of the layer, none without requirements; and notes on what the layer does not take.
+    """Every file of the layer (empty without requirements), and notes on what was left out.
 
     Args:
-        directory: the application's; a lock is read from here, or made and left here.
+        directory: the application's; a lock is read from here, or made and written here.
         settings: names the requirements, or a file of them in ``directory``, and what to leave out of them.
         own: distributions of the ``kluis`` layer, and their versions.
         cache: where wheels are kept.
-        work: a folder for the length of the build, on the cache's file system.
+        work: a folder that exists for this build, on the cache's file system.
         python: the base layer's interpreter, which decides what wheels fit.
-        say: told of what may take more than a second.
+        say: called before steps that may take more than a second.
 
     Raises:
-        UsageError: a requirement or a wheel that an image does not take; says which.
+        UsageError: a requirement or a wheel that an image does not accept; names it.
         UnavailableError: pip cannot get a wheel.
     """
     local = settings.wheels
     locked = _without_own(_locked(directory, settings.requirements, local, own, work, python, say), own)
-    # What is left out differs from application to application; what lies in one tree does not.
+    # The files left out differ between applications; the files in one tree do not.
     tree = sha256("\0".join(settings.requirements_exclude).encode()).hex()[:16]
     found: dict[str, Source] = {}
     notes: list[str] = []
@@ -104,7 +108,7 @@ def _fetch(
     python: Interpreter,
     say: Callable[[str], None],
 ) -> list[Path]:
-    """Every pin's wheel, by its hash: from the cache, or by pip."""
+    """Every pin's wheel, by its hash: from the cache, or from pip."""
     text = "".join(f"{pin.line}\n" for pin in sorted(pins, key=lambda pin: pin.name))
     choice = cache / f"{sha256((lock.name() + text).encode()).hex()}.json"
     if (held := _held(choice, pins, cache)) is not None:
@@ -145,7 +149,7 @@ def _fetch(
 
 
 def _held(choice: Path, pins: list[Pin], cache: Path) -> list[Path] | None:
-    """The wheels that an earlier download chose for this very lock, each checked against it; or None."""
+    """The wheels that an earlier download chose for this lock, each checked against it; or None."""
     try:
         chosen = json.loads(choice.read_bytes())
         found = []
@@ -161,12 +165,12 @@ def _held(choice: Path, pins: list[Pin], cache: Path) -> list[Path] | None:
 
 
 def _owner(digest: str, pins: list[Pin], what: str) -> Pin:
-    """The pin that a wheel of this hash stands for.
+    """The pin with this wheel's hash.
 
     Raises:
-        AuthenticityError: none; the wheel is not one that was locked.
+        AuthenticityError: no pin has it; the wheel was not locked.
     """
-    named = lock.normal(what.partition("-")[0])
+    named = canonicalize_name(what.partition("-")[0])
     for pin in pins:
         if digest in pin.hashes and pin.name == named:
             return pin

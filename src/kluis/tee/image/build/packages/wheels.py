@@ -1,4 +1,4 @@
-"""A wheel, read strictly: every file is in its RECORD, every line of RECORD is a file, no code runs unasked.
+"""Read a wheel strictly: its files are exactly those of its RECORD, and no code runs automatically.
 
 Spec: PyPA, "Binary distribution format" (wheel 1.0) and "Recording installed projects" (RECORD).
 """
@@ -33,7 +33,7 @@ CHUNK: Final = 1 << 20
 NEVER_READ: Final = "the interpreter inside reads no .pth file"
 NOT_UTF8: Final = "an image takes source in UTF-8 only"
 OUTSIDE: Final = "an image has a place for packages only"
-# What an installer places elsewhere. Spec: PyPA, "Binary distribution format", the .data folder.
+# Files that an installer puts elsewhere. Spec: PyPA, "Binary distribution format", the .data folder.
 _INSTALLED: Final = ("scripts", "headers", "data")
 _SIGNATURES: Final = ("RECORD", "RECORD.jws", "RECORD.p7s")
 
@@ -50,11 +50,11 @@ def hash_of(path: Path) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Unpacked:
-    """What an image takes of a wheel.
+    """The files of a wheel that go into an image.
 
     Attributes:
         files: in the order of RECORD.
-        notes: what it does not take that its author may miss, a line each.
+        notes: what was left out and may be missed by the author, one per line.
     """
 
     files: list[Source]
@@ -64,15 +64,15 @@ class Unpacked:
 def unpack(wheel: Path, folder: Path, left_out: tuple[str, ...] = ()) -> Unpacked:
     """Unpack a wheel whose hash was checked into ``folder``, and list what goes into an image.
 
-    Files whose path matches one of ``left_out`` (shell patterns) are checked and not taken. Nor are
-    ``.pth`` files, which the interpreter inside never reads, files that an installer would place outside the
-    packages, and modules in another encoding than UTF-8; notes report them. Files that an earlier build left
-    there are used only if they still have RECORD's hash.
+    Files whose path matches one of ``left_out`` (shell patterns) are checked and left out. So are ``.pth``
+    files, which the interpreter inside never reads, files that an installer would put outside the packages,
+    and modules in another encoding than UTF-8; notes report them. Files that an earlier build left there are
+    used only if they still have RECORD's hash.
 
     Raises:
-        UsageError: the wheel holds what an image does not take; names the file.
+        UsageError: the wheel has a file that an image does not accept; names it.
         FormatError: it is not a wheel, or its RECORD and its files differ.
-        AuthenticityError: a file is not what RECORD says.
+        AuthenticityError: a file does not match RECORD.
     """
     what = wheel.name
     try:
@@ -189,7 +189,7 @@ def _record(
 
 
 def _target(path: str, stem: str, what: str) -> str | None:
-    """Where a file of the wheel goes in the layer; None of what an image leaves out."""
+    """Where a file of the wheel goes in the layer; None if an image leaves it out."""
     top, _, rest = path.partition("/")
     if not top.endswith(".data"):
         return path
@@ -204,7 +204,7 @@ def _target(path: str, stem: str, what: str) -> str | None:
 
 
 def _prune(folder: Path, kept: set[Path]) -> None:
-    """Remove from ``folder`` whatever this wheel did not put there."""
+    """Remove from ``folder`` each file that is not from this wheel."""
     for place, folders, names in os.walk(folder):
         for name in [*names, *(name for name in folders if os.path.islink(os.path.join(place, name)))]:
             path = Path(place) / name

@@ -1,0 +1,145 @@
+"""``kluis ledger explain``: what a proposal would change, found on a ledger's files before anybody votes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kluis.cli import render
+from kluis.cli.ledger import reading
+from kluis.cli.render import Json
+from kluis.errors import FormatError, UsageError
+
+if TYPE_CHECKING:
+    from kluis.ledger.audit import Source
+    from kluis.ledger.governance.explain import Change, Explanation
+    from kluis.ledger.store import Store
+
+_REFUSED = 6
+_SHOWN = 200
+
+
+def explain(
+    proposal: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROPOSAL",
+            help="A proposal's file, JSON or a signed request; or the id of one that is in the ledger.",
+            show_default=False,
+        ),
+    ],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The ledger's folder.", show_default=False)],
+    json: Json = False,
+) -> None:
+    """Print what a proposal would change if it were accepted now, and what the node would do besides.
+
+    The ledger's own constitution is run on a copy of its public tables. The files are read and not checked:
+    run `kluis ledger verify` first.
+    """
+    from kluis.ledger.governance.explain import explain as explained
+
+    store = tables(reading.sources(folder))
+    found = explained(store, _text(proposal, store))
+    render.out(_value(found), _lines(found))
+    if found.invalid is not None or found.failure is not None:
+        raise typer.Exit(_REFUSED)
+
+
+def tables(sources: Sequence[Source]) -> Store:
+    """The public tables of the framework and of governance after a ledger's last entry.
+
+    Raises:
+        FormatError: a file is not one of a ledger, or they do not follow each other.
+    """
+    from kluis.formats.ccf.chunk import Chunk
+    from kluis.formats.ccf.domain import PublicDomain
+    from kluis.formats.ccf.entry import Entry
+    from kluis.ledger.audit.files import plan
+    from kluis.ledger.audit.report import Findings
+    from kluis.ledger.store import Store
+
+    findings, store = Findings(), Store()
+    planned = plan(sources, findings)
+    if failures := [each for each in findings.conclude({}) if each.result.value == "fail"]:
+        raise FormatError(f"ledger: {failures[0].message}", hint="kluis ledger verify names each fault")
+    for name, source in planned.main:
+        chunk = Chunk.parse(source.read(), source.name, torn=name.last is None)
+        for raw in chunk.entries():
+            domain = PublicDomain.parse(Entry.parse(raw, source.name).public, source.name)
+            store.apply(
+                domain.seqno, {n: rows for n, rows in domain.writes.items() if n.startswith("public:")}
+            )
+            store.compact(domain.seqno)
+    return store
+
+
+def _text(proposal: str, store: Store) -> str:
+    from kluis.ledger.governance import proposals, requests
+
+    if requests.is_id(proposal):
+        transaction = store.begin()
+        proposals.find(transaction, proposal)
+        return proposals.content(transaction, proposal)
+    data = reading.read(Path(proposal))
+    if data[:1] == b"\xd2":
+        data = requests.parse(data, requests.Kind.PROPOSAL).payload
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise UsageError(f"{proposal}: want JSON or a signed request, got something else") from None
+
+
+def _value(found: Explanation) -> dict[str, Any]:
+    return {
+        "valid": found.invalid is None,
+        "problem": found.invalid or found.failure,
+        "changes": [
+            {
+                "table": each.table,
+                "key": _shown(each.key),
+                "before": _shown(each.before),
+                "after": _shown(each.after),
+            }
+            for each in found.changes
+        ],
+        "effects": list(found.effects),
+    }
+
+
+def _lines(found: Explanation) -> str:
+    if found.invalid is not None:
+        return f"FAIL  not a proposal: {found.invalid}"
+    if found.failure is not None:
+        return f"FAIL  would not be applied: {found.failure}"
+    lines = []
+    for each in found.changes:
+        lines += [f"{each.table}", f"    {_verb(each)} {_short(each.key)}"]
+        lines += [f"        from {_short(each.before)}"] if each.before is not None else []
+        lines += [f"        to   {_short(each.after)}"] if each.after is not None else []
+    lines += [f"also  {each}" for each in found.effects]
+    return "\n".join(lines or ["it would change nothing"])
+
+
+def _verb(change: Change) -> str:
+    if change.after is None:
+        return "removes"
+    return "adds   " if change.before is None else "changes"
+
+
+def _shown(value: bytes | None) -> str | None:
+    if value is None:
+        return None
+    if value == bytes(8):
+        return "(eight zero bytes)"
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return f"0x{value.hex()}"
+
+
+def _short(value: bytes | None) -> str:
+    text = _shown(value) or ""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}.. ({len(text)} characters)"

@@ -1,0 +1,17 @@
+"""``kluis ledger``: a confidential ledger, from its files and, where it runs, from its node."""
+
+from __future__ import annotations
+
+import typer
+
+from kluis.cli.ledger import explain, offline
+
+HELP = "A confidential ledger: check it, read it, prove its entries."
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the commands."""
+    ledger = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+    for command in (*offline.COMMANDS, explain.explain):
+        ledger.command()(command)
+    app.add_typer(ledger, name="ledger", help=HELP)

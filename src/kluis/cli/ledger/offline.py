@@ -1,0 +1,173 @@
+"""The commands that need a ledger's files only: verify, show, receipt, sample."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from kluis.cli import render
+from kluis.cli.ledger import reading
+from kluis.cli.render import Json
+from kluis.errors import UsageError
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The ledger's folder.", show_default=False)]
+Service = Annotated[
+    Path | None,
+    typer.Option("--service-cert", metavar="PEM", help="The service's certificate, which you pin."),
+]
+Secrets = Annotated[
+    Path | None,
+    typer.Option(
+        "--secrets", metavar="FILE", help="The ledger's secrets: a version and a key in hex a line."
+    ),
+]
+_MALFORMED: Final = 3
+_NOT_AUTHENTIC: Final = 4
+
+
+def verify(
+    folder: Folder,
+    expect_at_least: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--expect-at-least",
+            metavar="RECEIPT",
+            help="A receipt's file, or an id such as 2.35, that must be in the ledger; may be repeated.",
+        ),
+    ] = None,
+    service_cert: Service = None,
+    root: Annotated[
+        Path | None,
+        typer.Option("--root", metavar="PEM", help="The platform's root, to judge the nodes' evidence with."),
+    ] = None,
+    secrets: Secrets = None,
+    level: Annotated[
+        str, typer.Option("--level", metavar="full|all", help="What CCF's tools check, or all there is.")
+    ] = "all",
+    committed: Annotated[
+        bool, typer.Option("--committed", help="Read files only that are named committed.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Check a ledger from its files: one line for each check, with the file and entry where it fails.
+
+    Entries that were taken from the end leave no trace in a ledger: give receipts to find them missing.
+    """
+    from kluis.ledger import audit
+
+    if level not in ("full", "all"):
+        raise UsageError(f"--level: want full or all, got {level[:32]!a}")
+    report = audit.audit(
+        reading.sources(folder),
+        level=audit.Level(level),
+        committed_only=committed,
+        service=None if service_cert is None else reading.certificate(service_cert),
+        expected=[reading.expected(each) for each in expect_at_least or ()],
+        secrets=None if secrets is None else reading.secrets(secrets),
+        replay=reading.replay(),
+        own=None if root is None else reading.judge(root),
+    )
+    render.out(_shown(report), "\n".join(map(str, report.findings)))
+    if report.failures:
+        raise typer.Exit(_MALFORMED if report.broken else _NOT_AUTHENTIC)
+
+
+def _shown(report: Any) -> dict[str, Any]:
+    return {
+        "ok": report.ok,
+        "entries": report.entries,
+        "signatures": report.signatures,
+        "verified_until": None if report.verified is None else str(report.verified),
+        "last": None if report.last is None else str(report.last),
+        "root": None if report.root is None else report.root.hex(),
+        "findings": [
+            {
+                "check": each.check.value,
+                "result": each.result.value,
+                "file": each.file or None,
+                "entry": None if each.txid is None else str(each.txid),
+                "message": each.message,
+            }
+            for each in report.findings
+        ],
+    }
+
+
+def show(
+    folder: Folder,
+    entry: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="One entry, such as 2.35; by default a list of all.")
+    ] = None,
+    secrets: Secrets = None,
+    json: Json = False,
+) -> None:
+    """Print a ledger's entries as its files have them; nothing is verified."""
+    from kluis.cli.ledger import showing
+
+    known = None if secrets is None else reading.secrets(secrets)
+    value, text = showing.shown(reading.sources(folder), entry, known)
+    render.out(value, text)
+
+
+def receipt(
+    file: Annotated[Path, typer.Argument(metavar="RECEIPT", help="JSON or COSE.", show_default=False)],
+    service_cert: Annotated[
+        Path, typer.Option("--service-cert", metavar="PEM", help="The service's certificate, which you pin.")
+    ],
+    claims: Annotated[
+        Path | None,
+        typer.Option("--claims", metavar="JSON", help="Application claims that the receipt must be of."),
+    ] = None,
+    claims_digest: Annotated[
+        str | None, typer.Option("--claims-digest", metavar="HEX", help="Or their digest, 64 hex digits.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Verify a receipt, offline: that the service committed the entry.
+
+    A receipt does not name its ledger: it counts under the certificate that you pin, and under no other.
+    """
+    from kluis.ledger import receipts
+
+    proof = reading.receipt(file)
+    service, digest = reading.certificate(service_cert), reading.claims(claims, claims_digest)
+    root, evidence = receipts.verify_any(proof, service, file.name, claims_digest=digest)
+    value = {"authentic": True, "root": root.hex(), "evidence": list(evidence)}
+    entries = ", ".join(each.split(":")[1] for each in evidence) or "a signature"
+    render.out(value, f"authentic: entry {entries} under root {root.hex()}")
+
+
+def sample(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A new or empty folder.")],
+    entries: Annotated[
+        int, typer.Option("--entries", metavar="N", help="How many entries it has, signatures included.")
+    ] = 1000,
+    cose_only: Annotated[
+        bool, typer.Option("--cose-only", help="Without the nodes' signatures, which older clients need.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Write a ledger to try tools on: mixed entries, signed, in whole chunks.
+
+    Its secrets and receipts are put next to it: there is nothing in it that is worth a secret.
+    """
+    from kluis.ledger import sample as making
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out}: want a new or empty folder, got one with files")
+    made = making.make(entries, datetime.now(UTC), os.urandom, cose_only=cose_only)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{out}: cannot be made: {error.strerror}") from None
+    for name, data in {**made.files, **making.extras(made)}.items():
+        render.save(out / name, data)
+    value = {"last": str(made.last), "files": list(made.files), "service_certificate": "service_cert.pem"}
+    render.out(value, f"{out}: {len(made.files)} chunks, entries 2.1 to {made.last}")
+
+
+COMMANDS = (verify, show, receipt, sample)

@@ -1,0 +1,149 @@
+"""What the commands of a ledger read: its folder, certificates, receipts, secrets."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+
+from kluis import files
+from kluis.errors import FormatError, UsageError
+from kluis.formats.ccf.chunk import MAX_CHUNK
+from kluis.formats.ccf.cose_receipt import CoseReceipt
+from kluis.formats.ccf.receipt import Receipt
+from kluis.formats.ccf.txid import TxId
+from kluis.formats.encoding import jcs
+from kluis.ledger import claims as application_claims
+from kluis.ledger import receipts
+from kluis.ledger.audit.end import Expected
+from kluis.ledger.audit.files import Source
+from kluis.ledger.audit.governance import Replay
+from kluis.ledger.audit.nodes import NodeJudge
+from kluis.ledger.secrets import LedgerSecret
+from kluis.ledger.secrets import Secrets as LedgerSecrets
+
+PREFIX: Final = "ledger_"
+MAX_FILE: Final = 16 << 20
+
+
+def sources(folder: Path) -> list[Source]:
+    """Every file of a folder whose name begins as a ledger's do.
+
+    Raises:
+        UsageError: no folder, or none of a ledger.
+    """
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.name.startswith(PREFIX))
+    except OSError as error:
+        raise UsageError(f"{folder}: want a ledger's folder: {error.strerror}") from None
+    if not paths:
+        raise UsageError(f"{folder}: want files named {PREFIX}..., got none")
+    return [Source(path.name, functools.partial(files.read, path, MAX_CHUNK)) for path in paths]
+
+
+def read(path: Path) -> bytes:
+    """Read a small file.
+
+    Raises:
+        UsageError: it cannot be read.
+        FormatError: more than 16 MiB.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE + 1)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(data) > MAX_FILE:
+        raise FormatError(f"{path}: want at most {MAX_FILE} bytes, got more", code="too_large")
+    return data
+
+
+def certificate(path: Path) -> x509.Certificate:
+    """Read a service's certificate.
+
+    Raises:
+        FormatError: no certificate of a key on a curve.
+    """
+    return receipts.load_certificate(read(path).decode("utf-8", "replace"), str(path))
+
+
+def receipt(path: Path) -> Receipt | CoseReceipt:
+    """Read a receipt, COSE or JSON.
+
+    Raises:
+        FormatError: neither.
+    """
+    data = read(path)
+    return CoseReceipt.parse(data, path.name) if data[:1] == b"\xd2" else Receipt.parse(data, path.name)
+
+
+def expected(text: str) -> Expected:
+    """Read what must be in a ledger: a receipt's file, or an id.
+
+    Raises:
+        UsageError: no such file.
+        FormatError: no receipt.
+    """
+    try:
+        return Expected(text, TxId.parse(text))
+    except FormatError:
+        return Expected(text, receipt(Path(text)))
+
+
+def claims(path: Path | None, digest: str | None) -> bytes | None:
+    """The claims digest that a receipt must have, from claims or as it is given; None for neither.
+
+    Raises:
+        UsageError: both, or no digest.
+        FormatError: no claims.
+    """
+    if path is not None and digest is not None:
+        raise UsageError("--claims and --claims-digest: want one of them, got both")
+    if path is not None:
+        value = jcs.loads(read(path), path.name, max_size=MAX_FILE)
+        return application_claims.read(value, path.name)
+    if digest is None:
+        return None
+    try:
+        found = bytes.fromhex(digest)
+    except ValueError:
+        found = b""
+    if len(found) != 32:
+        raise UsageError(f"--claims-digest: want 64 hex digits, got {digest[:80]!a}")
+    return found
+
+
+def secrets(path: Path) -> LedgerSecrets:
+    """Read a ledger's secrets: lines of a version and a key of 64 hex digits.
+
+    Raises:
+        FormatError: another form; what the file has is not shown.
+    """
+    found = []
+    for number, line in enumerate(read(path).decode("utf-8", "replace").splitlines(), 1):
+        version, _, key = line.partition(" ")
+        try:
+            found.append(LedgerSecret(bytes.fromhex(key), int(version)))
+        except (ValueError, UsageError):
+            raise FormatError(
+                f"{path} line {number}: want a version and 64 hex digits", code="bad_encoding"
+            ) from None
+    return LedgerSecrets(found)
+
+
+def replay() -> Replay | None:
+    """Does members' requests again; None where the engine for their scripts is not installed."""
+    try:
+        from kluis.ledger.governance import replay as again
+    except ModuleNotFoundError as error:
+        if error.name != "jsbox":
+            raise
+        return None
+    return again.Replay()
+
+
+def judge(path: Path) -> NodeJudge:
+    """Judges nodes' evidence under a platform's root."""
+    raise UsageError(f"{path}: evidence of nodes is not judged yet")

@@ -1,0 +1,1 @@
+"""Governance of a ledger: members, signed requests, proposals, ballots, and the constitution that decides."""

@@ -1,0 +1,193 @@
+"""The constitution: one JavaScript module that validates proposals, resolves their ballots, and applies them.
+
+    validate(proposal) -> {valid, description}
+    resolve(proposal, proposerId, votes, proposalId) -> state
+    apply(proposal, proposalId)
+
+Each call has its own engine. A script sees no clock and no entropy, so an auditor gets the same from the same
+tables. Ballots are modules that export ``vote(proposal, proposerId, proposalId)``.
+
+Spec: CCF, "Governance", "Constitution".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.resources
+from typing import Any, Final
+
+from kluis.errors import KluisError
+from kluis.formats.ccf import tables
+from kluis.ledger.governance.access import Phase
+from kluis.ledger.governance.bindings import Bindings
+from kluis.ledger.governance.documents import read_json
+from kluis.ledger.governance.effects import Effects
+from kluis.ledger.governance.faults import ConstitutionFailed
+from kluis.ledger.js import Engine, HostFault, Limits, ScriptError, ScriptLimit, ScriptThrew, Value
+from kluis.ledger.store import Transaction
+
+OF_CONSTITUTION: Final = Limits(seconds=5.0, heap=64 << 20)
+OF_BALLOT: Final = Limits(seconds=0.5, heap=8 << 20, stack=512 << 10)
+EXPORTS: Final = ("validate", "resolve", "apply")
+_TOO_LONG: Final = "Operation took too long to complete."
+_GLOBALS: Final = importlib.resources.files(__package__).joinpath("globals.js").read_text(encoding="utf-8")
+
+
+def ours() -> str:
+    """The constitution that a service has unless it is founded with another one."""
+    return importlib.resources.files(__package__).joinpath("constitution.js").read_text(encoding="utf-8")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a script did not answer: the reason, and where, in the script's own words."""
+
+    reason: str
+    trace: str | None
+
+    def value(self) -> dict[str, Any]:
+        """As the ledger has it."""
+        return {"reason": self.reason} if self.trace is None else {"reason": self.reason, "trace": self.trace}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """The limits of scripts, of which a node chooses.
+
+    Attributes:
+        constitution: of each call of the constitution.
+        ballot: of each ballot.
+    """
+
+    constitution: Limits = OF_CONSTITUTION
+    ballot: Limits = OF_BALLOT
+
+
+class Constitution:
+    """The constitution that a transaction sees.
+
+    Args:
+        transaction: that its scripts read, and ``apply`` writes.
+        rules: limits.
+        source: of it; None: the one in the tables.
+    """
+
+    def __init__(self, transaction: Transaction, rules: Rules, source: str | None = None) -> None:
+        self._transaction = transaction
+        self._rules = rules
+        if source is None:
+            data = transaction.get(tables.CONSTITUTION, tables.ONLY)
+            source = None if data is None else read_json(data, tables.CONSTITUTION)
+            if not isinstance(source, str):
+                raise ConstitutionFailed("constitution: there is none in the tables")
+        self._source = source
+
+    def validate(self, proposal: str) -> str | None:
+        """Why a proposal is not one; None if it is.
+
+        Raises:
+            ConstitutionFailed: ``validate`` gave no answer of its form.
+        """
+        try:
+            found = self._call(Phase.JUDGE, None, b"", "validate", proposal)
+        except ScriptThrew as error:
+            return error.reason or "the proposal cannot be read"
+        except ScriptLimit:
+            return _TOO_LONG
+        if not isinstance(found, dict) or type(found.get("valid")) is not bool:
+            raise ConstitutionFailed("constitution: validate() gave no object with valid and description")
+        return None if found["valid"] else str(found.get("description", ""))
+
+    def resolve(
+        self, proposal: str, proposer: str, votes: list[tuple[str, bool]], proposal_id: str
+    ) -> tuple[str, Failure | None]:
+        """The state that votes give a proposal, and why it failed, if ``resolve`` did.
+
+        Args:
+            proposal: as it was submitted.
+            proposer: the member's id.
+            votes: member ids and their votes.
+            proposal_id: of it.
+        """
+        given: list[Value] = [{"member_id": member, "vote": vote} for member, vote in votes]
+        try:
+            found = self._call(
+                Phase.JUDGE, None, proposal_id.encode(), "resolve", proposal, proposer, given, proposal_id
+            )
+        except ScriptError as error:
+            return "Failed", _failure(error, "Failed to resolve(): ")
+        if not isinstance(found, str):
+            return "Failed", Failure("Failed to resolve(): the result is no text", None)
+        return found, None
+
+    def apply(self, proposal: str, proposal_id: str, effects: Effects) -> None:
+        """Do what an accepted proposal says; the transaction is to be dropped if this raises.
+
+        Raises:
+            ConstitutionFailed: ``apply`` threw or did not end.
+        """
+        try:
+            self._call(Phase.APPLY, effects, proposal_id.encode(), "apply", proposal, proposal_id)
+        except ScriptError as error:
+            failure = _failure(error, "Failed to apply(): ")
+            raise ConstitutionFailed(f"proposal {proposal_id}: {failure.reason}") from None
+
+    def vote(
+        self, ballot: str, proposal: str, proposer: str, proposal_id: str, member: str
+    ) -> bool | Failure:
+        """What a member's ballot says of a proposal."""
+        bindings = Bindings(self._transaction, Phase.JUDGE, None, self._refuse)
+        seed = f"{proposal_id} {member}".encode()
+        try:
+            with Engine(self._rules.ballot, seed=seed, plain=True) as engine:
+                engine.bind("__ccf", bindings)
+                engine.evaluate("ccf", _GLOBALS)
+                engine.evaluate("ballot", ballot)
+                # What counts as true does so by the rules of the ballot's language.
+                engine.evaluate(
+                    "truth", "import {vote} from 'ballot'; export const f = (...a) => !!vote(...a);"
+                )
+                return engine.call("truth", "f", proposal, proposer, proposal_id) is True
+        except ScriptError as error:
+            return _failure(error, "")
+
+    def _call(
+        self, phase: Phase, effects: Effects | None, seed: bytes, function: str, *arguments: Value
+    ) -> Value:
+        bindings = Bindings(self._transaction, phase, effects, lambda source: check(source, self._rules))
+        with Engine(self._rules.constitution, seed=seed) as engine:
+            engine.bind("__ccf", bindings)
+            engine.evaluate("ccf", _GLOBALS)
+            engine.evaluate("constitution", self._source)
+            return engine.call("constitution", function, *arguments)
+
+    def _refuse(self, source: str) -> None:
+        raise HostFault("a ballot cannot check a constitution", "TypeError")
+
+
+def check(source: str, rules: Rules | None = None) -> None:
+    """Check that a text is a constitution: a module that exports the three functions.
+
+    It is evaluated without tables, and as a script of one person: nobody accepted it yet.
+
+    Raises:
+        HostFault: it is not.
+    """
+    try:
+        with Engine((rules or Rules()).ballot, plain=True) as engine:
+            exports = engine.evaluate("constitution", source)
+    except ScriptError as error:
+        raise HostFault(f"the constitution is not valid: {_failure(error, '').reason}") from None
+    except KluisError as error:
+        raise HostFault(f"the constitution is not valid: {error.message}") from None
+    if missing := [name for name in EXPORTS if name not in exports]:
+        raise HostFault(f"the constitution does not export {', '.join(missing)}")
+
+
+def _failure(error: ScriptError, prefix: str) -> Failure:
+    if isinstance(error, ScriptThrew):
+        return Failure(
+            f"{prefix}{error.name}: {error.reason}" if error.name else prefix + error.reason,
+            error.trace or None,
+        )
+    return Failure(prefix + (_TOO_LONG if "took longer" in error.message else error.message), None)

@@ -1,0 +1,178 @@
+"""Values of the governance tables: JSON as CCF writes it, and what governance itself reads and changes.
+
+Spec: CCF, "Built-in Maps", ``include/ccf/service/tables``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from kluis.errors import FormatError, InternalError
+from kluis.formats.ccf import tables
+from kluis.formats.encoding import jcs
+from kluis.hashes import sha256
+from kluis.ledger.store import Transaction
+
+RECENT: Final = "public:ccf.gov.cose_recent_proposals"
+USER_CERTIFICATES: Final = "public:ccf.gov.users.certs"
+USERS: Final = "public:ccf.gov.users.info"
+JWT_ISSUERS: Final = "public:ccf.gov.jwt.issuers"
+JWT_KEYS: Final = "public:ccf.gov.jwt.public_signing_keys_metadata_v2"
+BYTECODE: Final = "public:ccf.gov.modules_quickjs_bytecode"
+BYTECODE_VERSION: Final = "public:ccf.gov.modules_quickjs_version"
+SUBMITTED_SHARES: Final = "public:ccf.internal.encrypted_submitted_shares"
+MAX_VALUE: Final = 4 << 20
+MAX_DEPTH: Final = 64
+
+
+def write_json(value: Any) -> bytes:
+    """JSON as CCF's services write it: without spaces, keys sorted."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
+
+
+def read_json(data: bytes, what: str) -> Any:
+    """Read a JSON value of a table or a request; numbers may be real.
+
+    Raises:
+        FormatError: not JSON, a key twice, too large or deep.
+    """
+    return jcs.loads(data, what, max_size=MAX_VALUE, max_depth=MAX_DEPTH, real=float)  # type: ignore[arg-type]
+
+
+def read_object(data: bytes, what: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        FormatError: as :func:`read_json`, or another value.
+    """
+    value = read_json(data, what)
+    if not isinstance(value, dict):
+        raise FormatError(f"{what}: want an object, got something else", code="bad_type")
+    return value
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Member:
+    """A member of the consortium.
+
+    Attributes:
+        id: SHA-256 of the certificate, in hexadecimal.
+        info: status, and what else the table has.
+        encryption_key: PEM; None for a member without one.
+    """
+
+    id: str
+    info: Mapping[str, Any]
+    encryption_key: bytes | None
+
+    @property
+    def active(self) -> bool:
+        """Whether the member acknowledged the state, and may propose and vote."""
+        return self.info.get("status") == "Active"
+
+    @property
+    def recovery_role(self) -> str:
+        """``Participant``, ``Owner`` or ``NonParticipant``."""
+        if self.encryption_key is None:
+            return "NonParticipant"
+        return str(self.info.get("recovery_role") or "Participant")
+
+
+def member(transaction: Transaction, member_id: str) -> Member | None:
+    """The member with an id; None if there is none."""
+    key = member_id.encode()
+    if (data := transaction.get(tables.MEMBERS, key)) is None:
+        return None
+    return Member(
+        member_id, read_object(data, f"member {member_id}"), transaction.get(tables.MEMBER_KEYS, key)
+    )
+
+
+def members(transaction: Transaction) -> list[Member]:
+    """All members, by id."""
+    return [
+        Member(key.decode(), read_object(data, "member"), transaction.get(tables.MEMBER_KEYS, key))
+        for key, data in transaction.items(tables.MEMBERS)
+    ]
+
+
+def recovery_keys(
+    transaction: Transaction,
+) -> tuple[dict[str, rsa.RSAPublicKey], dict[str, rsa.RSAPublicKey]]:
+    """The encryption keys of the active members who share the ledger secret, and of those who own it.
+
+    Raises:
+        FormatError: a key is no RSA key in PEM.
+    """
+    found: dict[str, dict[str, rsa.RSAPublicKey]] = {"Participant": {}, "Owner": {}}
+    for each in members(transaction):
+        if each.active and each.encryption_key is not None and each.recovery_role in found:
+            found[each.recovery_role][each.id] = rsa_key(each.encryption_key, f"member {each.id}")
+    return found["Participant"], found["Owner"]
+
+
+def rsa_key(pem: bytes, what: str) -> rsa.RSAPublicKey:
+    """Read a member's encryption key.
+
+    Raises:
+        FormatError: not PEM of an RSA key of at least 2,048 bits.
+    """
+    try:
+        key = serialization.load_pem_public_key(pem)
+    except ValueError:
+        key = None
+    if not isinstance(key, rsa.RSAPublicKey) or key.key_size < 2048:
+        raise FormatError(f"{what}: want an RSA key of 2048 bits or more in PEM, got something else")
+    return key
+
+
+def certificate_id(pem: bytes, what: str) -> str:
+    """The id of whoever has a certificate: SHA-256 of its DER, in hexadecimal.
+
+    Raises:
+        FormatError: not one certificate in PEM.
+    """
+    return sha256(load_certificate(pem, what).public_bytes(serialization.Encoding.DER)).hex()
+
+
+def load_certificate(pem: bytes, what: str) -> x509.Certificate:
+    """Read one certificate.
+
+    Raises:
+        FormatError: not one certificate in PEM.
+    """
+    try:
+        return x509.load_pem_x509_certificate(pem)
+    except ValueError:
+        raise FormatError(f"{what}: is not a certificate in PEM", code="bad_encoding") from None
+
+
+def service_info(transaction: Transaction) -> dict[str, Any]:
+    """The service's status and certificate.
+
+    Raises:
+        InternalError: the ledger has no genesis.
+    """
+    return _only(transaction, tables.SERVICE_INFO)
+
+
+def service_config(transaction: Transaction) -> dict[str, Any]:
+    """The service's configuration, as ``recovery_threshold``.
+
+    Raises:
+        InternalError: the ledger has no genesis.
+    """
+    return _only(transaction, tables.SERVICE_CONFIG)
+
+
+def _only(transaction: Transaction, table: str) -> dict[str, Any]:
+    if (data := transaction.get(table, tables.ONLY)) is None:
+        raise InternalError(f"table {table}: is empty, and every ledger's first entry fills it")
+    return read_object(data, table)

@@ -1,0 +1,57 @@
+"""Recent proposals: no signed request counts twice, and none that is older than half of the last hundred.
+
+A key is the request's time in ten digits, a colon, and the digest of its signature. A request of a later
+time than now is refused as well: a few would move the middle so far that no other proposal is recent.
+
+Spec: CCF, "Governance", "Replay protection"; the bound above is ours.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kluis.hashes import sha256
+from kluis.ledger.governance.documents import RECENT, read_json, service_config, write_json
+from kluis.ledger.governance.faults import InvalidCreatedAt, ProposalReplay, ProposalTooOld
+from kluis.ledger.governance.requests import Request
+from kluis.ledger.store import Transaction
+
+WINDOW: Final = 100
+MOST_WINDOW: Final = 10_000
+AHEAD: Final = 600
+"""By how many seconds a member's clock may be ahead of the service's."""
+
+
+def remember(transaction: Transaction, request: Request, proposal_id: str, now: int | None) -> None:
+    """Note a proposal's request.
+
+    Args:
+        transaction: of the proposal.
+        request: signed.
+        proposal_id: of it.
+        now: seconds since 1970; None for a proposal of the past.
+
+    Raises:
+        ProposalReplay: it was noted before.
+        ProposalTooOld: it is older than the middle one of those that are kept.
+        InvalidCreatedAt: it is of a later time than now.
+    """
+    if now is not None and request.created_at > now + AHEAD:
+        raise InvalidCreatedAt(
+            f"proposal: was created at {request.created_at}, and it is {now} now",
+            hint="correct the clock of the machine that signs",
+        )
+    key = f"{request.created_at:010}:{sha256(request.message.signature).hex()}".encode()
+    if (before := transaction.get(RECENT, key)) is not None:
+        raise ProposalReplay(f"proposal: already exists as proposal {read_json(before, RECENT)}")
+    kept = [each for each, _ in transaction.items(RECENT)]
+    if kept and key.partition(b":")[0] < kept[len(kept) // 2].partition(b":")[0]:
+        raise ProposalTooOld(
+            f"proposal: was created at {request.created_at}, before the middle one of the recent ones",
+            hint="sign it again",
+        )
+    window = service_config(transaction).get("recent_cose_proposals_window_size", WINDOW)
+    window = min(max(window, 1), MOST_WINDOW) if type(window) is int else WINDOW
+    for each in kept[: max(len(kept) - (window - 1), 0)]:
+        transaction.remove(RECENT, each)
+    transaction.put(RECENT, key, write_json(proposal_id))

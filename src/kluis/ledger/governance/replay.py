@@ -1,0 +1,220 @@
+"""Governance done again: a signed request, its ballots and ``apply()`` must give an entry's writes.
+
+What nobody can give again, because it is random or needs the service's key (shares, issued certificates), is
+taken from the entry and held against what it must be.
+
+Spec: CCF, "Auditing"; the replay is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from kluis.errors import FormatError, KluisError
+from kluis.formats.ccf import tables
+from kluis.formats.ccf.domain import Writes
+from kluis.formats.encoding import b64
+from kluis.formats.ietf import cose
+from kluis.hashes import sha256
+from kluis.ledger.governance import acks, documents, proposals, requests
+from kluis.ledger.governance.constitution import Rules
+from kluis.ledger.governance.documents import read_json, read_object, write_json
+from kluis.ledger.governance.recorded import RecordedEffects, problem_of_shares
+from kluis.ledger.governance.requests import Kind, Request
+from kluis.ledger.governance.service import Written
+from kluis.ledger.store import Store, Transaction
+
+# Written by a node without a request of a member: joins, renewals, recovery, refreshed keys of issuers.
+BY_NODES: Final = frozenset(
+    {
+        tables.NODES,
+        tables.NODE_CERTIFICATES,
+        tables.SERVICE_INFO,
+        tables.PREVIOUS_IDENTITY,
+        documents.JWT_KEYS,
+    }
+)
+# What a compiler made, and what is encrypted for nodes: neither follows from the tables.
+NOT_COMPARED: Final = frozenset(
+    {
+        documents.BYTECODE,
+        documents.BYTECODE_VERSION,
+        "public:ccf.internal.encrypted_ledger_secrets",
+    }
+)
+_KEPT: Final = "public:ccf."
+_PASSED: Final = frozenset({tables.COSE_SIGNATURES, tables.TREE, tables.SNAPSHOT_EVIDENCE})
+_NODES: Final = "public:ccf.gov.nodes."
+# Of tables that an entry may write for other reasons than governance.
+_OTHERS: Final = (
+    tables.SIGNATURES,
+    tables.COSE_SIGNATURES,
+    tables.TREE,
+    tables.SNAPSHOT_EVIDENCE,
+    documents.SUBMITTED_SHARES,
+    tables.LAST_SIGNED_ROOT,
+)
+
+
+class Replay:
+    """Replays a ledger's governance, entry by entry, from the first one on.
+
+    Args:
+        rules: limits of scripts. They decide whether a slow ballot counts: give those of the service.
+
+    Attributes:
+        count: how many requests of members were done again.
+    """
+
+    def __init__(self, rules: Rules | None = None) -> None:
+        self._rules = rules or Rules()
+        self._written = Written()
+        self._store = Store()
+        self.count = 0
+
+    def entry(self, seqno: int, writes: Writes, roots: Iterable[bytes]) -> list[str]:
+        """Check one entry, and go on to the next.
+
+        Args:
+            seqno: of the entry.
+            writes: its public writes.
+            roots: of the tree, 32 bytes each: over all entries before this one, then over one less, and so
+                on. A proposal's id is made of one of them.
+
+        Returns:
+            what is wrong with it, a sentence each; empty if nothing is.
+        """
+        try:
+            if not any(name.startswith(tables.GOVERNANCE) for name in writes):
+                return []
+            return list(self._check(self._store.begin(), writes, roots))
+        except KluisError as error:
+            return [f"governance: {error.message}"]
+        finally:
+            self.skip(seqno, writes)
+
+    def skip(self, seqno: int, writes: Writes) -> None:
+        """Go on to the next entry without a check."""
+        kept = {name: rows for name, rows in writes.items() if name.startswith(_KEPT) and name not in _PASSED}
+        if kept:
+            self._store.apply(seqno, kept)
+            self._store.compact(seqno)
+            self._written.note(seqno, kept)
+
+    def _check(self, transaction: Transaction, writes: Writes, roots: Iterable[bytes]) -> Iterator[str]:
+        governed = {name for name in writes if name.startswith(tables.GOVERNANCE)}
+        if not governed or transaction.get(tables.SERVICE_INFO, tables.ONLY) is None:
+            return
+        if tables.COSE_HISTORY in writes:
+            self.count += 1
+            yield from self._requested(transaction, writes, roots)
+        elif tables.MEMBER_ACKS in writes:
+            yield from self._acknowledged(transaction, writes)
+        elif _creates(writes):
+            for name in sorted(governed):
+                if name not in BY_NODES and not name.startswith(_NODES):
+                    yield f"table {name}: is changed by a recovery, which has no member's signed request"
+        else:
+            for name in sorted(governed - BY_NODES):
+                yield f"table {name}: is changed without a member's signed request"
+            if tables.SERVICE_INFO in writes and documents.SUBMITTED_SHARES not in writes:
+                yield f"table {tables.SERVICE_INFO}: is changed without a member's signed request"
+
+    def _requested(self, transaction: Transaction, writes: Writes, roots: Iterable[bytes]) -> Iterator[str]:
+        history = writes[tables.COSE_HISTORY]
+        if len(history) != 1:
+            yield f"table {tables.COSE_HISTORY}: want one request in an entry, got {len(history)}"
+            return
+        ((key, value),) = history.items()
+        request = _request(value)
+        if request.claimed.encode() != key:
+            yield f"table {tables.COSE_HISTORY}: holds a request of {request.claimed} as another member's"
+        effects = RecordedEffects(writes, self._written)
+        match request.kind:
+            case Kind.PROPOSAL:
+                root = _root_of(request, writes, roots)
+                proposals.propose(transaction, request, root, effects, self._rules, now=None)
+            case Kind.BALLOT:
+                proposals.vote(
+                    transaction, request, str(request.proposal_id), request.claimed, effects, self._rules
+                )
+            case Kind.WITHDRAWAL:
+                proposals.withdraw(transaction, request, str(request.proposal_id))
+            case _:
+                yield f"table {tables.COSE_HISTORY}: a request of type {request.kind.value} is not kept there"
+        yield from effects.problems
+        yield from differences(transaction.writes, writes)
+        yield from problem_of_shares(transaction, writes)
+
+    def _acknowledged(self, transaction: Transaction, writes: Writes) -> Iterator[str]:
+        ((key, value), *more) = writes[tables.MEMBER_ACKS].items()
+        if more or value is None:
+            yield f"table {tables.MEMBER_ACKS}: is changed for several members, or emptied, by no proposal"
+            return
+        stated = read_object(value, tables.MEMBER_ACKS)
+        signed = transaction.get(tables.SIGNATURES, tables.ONLY)
+        if (raw := stated.get("cose_sign1_req")) is None:
+            transaction.put(tables.MEMBER_ACKS, key, write_json({"state_digest": stated.get("state_digest")}))
+            if signed is not None and read_object(signed, tables.SIGNATURES)["root"] != stated.get(
+                "state_digest"
+            ):
+                yield f"table {tables.MEMBER_ACKS}: a member was given another digest than the signed one"
+        else:
+            effects = RecordedEffects(writes, self._written)
+            request = requests.parse(b64.decode(str(raw), "acknowledgement"), Kind.ACK)
+            acks.acknowledge(transaction, request, key.decode(), effects)
+            yield from effects.problems
+        yield from differences(transaction.writes, writes)
+        yield from problem_of_shares(transaction, writes)
+
+
+def differences(given: Writes, recorded: Writes) -> Iterator[str]:
+    """In what an entry's public writes differ from those that its request gives, a sentence each."""
+    for table in sorted({*given, *recorded} - NOT_COMPARED - {*_OTHERS}):
+        if not tables.is_public(table):
+            continue
+        ours, theirs = given.get(table, {}), recorded.get(table, {})
+        for key in sorted({*ours, *theirs}):
+            if key not in theirs:
+                yield f"table {table}: key {_shown(key)} is not written, and its request writes it"
+            elif key not in ours:
+                yield f"table {table}: key {_shown(key)} is written, and its request does not write it"
+            elif ours[key] != theirs[key]:
+                yield (
+                    f"table {table}: key {_shown(key)} is {_shown(theirs[key])}, and its request gives "
+                    f"{_shown(ours[key])}"
+                )
+
+
+def _root_of(request: Request, writes: Writes, roots: Iterable[bytes]) -> bytes:
+    """The root that a recorded proposal's id is made of; any other where none is, for the ids to differ."""
+    digest, recorded = sha256(request.message.signature), writes.get(tables.PROPOSALS_INFO, {})
+    found = (root for root in roots if sha256(root + digest).hex().encode() in recorded)
+    return next(found, bytes(32))
+
+
+def _creates(writes: Writes) -> bool:
+    """Whether an entry begins a service again, as a recovery does. Its node, not a member, wrote it."""
+    info = writes.get(tables.SERVICE_INFO, {}).get(tables.ONLY)
+    return info is not None and read_object(info, tables.SERVICE_INFO).get("status") == "Recovering"
+
+
+def _request(value: bytes | None) -> Request:
+    text = None if value is None else read_json(value, tables.COSE_HISTORY)
+    if not isinstance(text, str):
+        raise FormatError(f"{tables.COSE_HISTORY}: want a request in base64, got something else")
+    raw = b64.decode(text, tables.COSE_HISTORY)
+    named: Any = cose.Sign1.parse(raw, "request", max_size=requests.MAX_SIZE).headers.get(requests.TYPE)
+    for kind in Kind:
+        if kind.value == named:
+            return requests.parse(raw, kind)
+    raise FormatError(f"{tables.COSE_HISTORY}: holds a request of an unknown type")
+
+
+def _shown(value: bytes | None) -> str:
+    return "removed" if value is None else f"{value[:80]!r}{'..' if len(value) > 80 else ''}"
+
+
+def _root(signature: bytes) -> object:
+    return read_object(signature, tables.SIGNATURES).get("root")

@@ -1,0 +1,160 @@
+// What every runtime of ours runs before any script. It makes scripts repeatable (no clock, no entropy, no time
+// zone, no garbage collector that can be observed), and lets the time limit end long native operations in a loop.
+// `host(0)` gives the arguments of a call, and `host(1)` gives [four 32-bit seeds, milliseconds since 1970, whether
+// code from text and large integers are refused].
+"use strict";
+(() => {
+  const host = globalThis.__host;
+  delete globalThis.__host;
+  const [a0, b0, c0, d0, now, plain] = host(1);
+  const { apply, construct, ownKeys, getOwnPropertyDescriptor } = Reflect;
+  const { defineProperty, getPrototypeOf } = Object;
+  const isArray = Array.isArray, isView = ArrayBuffer.isView;
+  const set = (object, name, value) =>
+    defineProperty(object, name, { value, writable: true, enumerable: false, configurable: true });
+
+  // ---- no clock and no entropy ----
+  for (const name of ["performance", "Atomics", "SharedArrayBuffer", "WeakRef", "FinalizationRegistry"]) {
+    delete globalThis[name];
+  }
+  let [a, b, c, d] = [a0 | 0, b0 | 0, c0 | 0, d0 | 0];
+  const word = () => { // sfc32
+    const t = (((a + b) | 0) + d) | 0;
+    d = (d + 1) | 0;
+    a = b ^ (b >>> 9);
+    b = (c + (c << 3)) | 0;
+    c = (((c << 21) | (c >>> 11)) + t) | 0;
+    return t >>> 0;
+  };
+  for (let i = 0; i < 12; i++) word();
+  set(Math, "random", function random() { return ((word() >>> 5) * 67108864 + (word() >>> 6)) / 9007199254740992; });
+
+  // ---- one time zone, UTC ----
+  const NativeDate = Date;
+  const dates = NativeDate.prototype;
+  const offset = dates.getTimezoneOffset, { UTC, parse } = NativeDate;
+  const zoned = /(?:Z|[+-]\d\d:?\d\d|\bGMT\b.*|\bUTC\b.*|^[+-]?\d{4,6}(?:-\d\d){0,2})\s*(?:\(.*\))?$/;
+  const read = (text) => {
+    const at = parse(text);
+    return at !== at || zoned.test(text) ? at : at - apply(offset, new NativeDate(at), []) * 60000;
+  };
+  const at = (values) => {
+    if (values.length === 0) return now;
+    if (values.length > 1) return apply(UTC, null, values);
+    const [value] = values;
+    if (value instanceof NativeDate) return value.getTime();
+    const plain = typeof value === "object" && value !== null ? value[Symbol.toPrimitive]?.("default") ?? value.valueOf() : value;
+    return typeof plain === "string" ? read(plain) : Number(plain);
+  };
+  const text = (date) => apply(dates.toUTCString, date, []);
+  const OurDate = function Date(...values) {
+    const made = construct(NativeDate, [at(values)], new.target ?? NativeDate);
+    return new.target === undefined ? text(made) : made;
+  };
+  defineProperty(OurDate, "length", { value: 7 });
+  defineProperty(OurDate, "prototype", { value: dates, writable: false });
+  set(OurDate, "now", function () { return now; });
+  set(OurDate, "UTC", UTC);
+  set(OurDate, "parse", function (value) { return read(String(value)); });
+  for (const name of ownKeys(dates)) {
+    if (typeof name !== "string") continue;
+    const local = /^([gs]et)UTC(.*)$/.exec(name);
+    if (local !== null) set(dates, local[1] + local[2], dates[name]);
+  }
+  set(dates, "getTimezoneOffset", function () { return 0; });
+  for (const name of ["toString", "toLocaleString"]) set(dates, name, function () { return text(this); });
+  for (const name of ["toDateString", "toLocaleDateString"]) set(dates, name, function () { return text(this).slice(0, 16); });
+  for (const name of ["toTimeString", "toLocaleTimeString"]) set(dates, name, function () { return text(this).slice(17); });
+  set(dates, "getYear", function () { return this.getUTCFullYear() - 1900; });
+  set(dates, "constructor", OurDate);
+  set(globalThis, "Date", OurDate);
+
+  // ---- the time limit within native operations ----
+  // The engine looks at its limit once in some thousand steps of its own, and a step may be a native operation on
+  // all of the heap. So each of those counts what it touches, and then takes so many steps that the limit is seen.
+  const MOST = 1e8, EACH = 1e6, STEPS = 20000;
+  let work = 0;
+  const size = (value) =>
+    typeof value === "string" ? value.length
+    : typeof value === "number" ? (value > 0 && value < 67108864 ? value : 0)
+    : typeof value === "object" && value !== null && (isArray(value) || isView(value)) ? value.length | 0
+    : 0;
+  const charge = (self, values) => {
+    work += 16 + size(self);
+    for (let i = 0; i < values.length; i++) work += size(values[i]);
+    if (work > EACH) { work = 0; for (let i = 0; i < STEPS; i++); }
+  };
+  const counted = {
+    apply(native, self, values) { charge(self, values); return apply(native, self, values); },
+    construct(native, values, target) { charge(null, values); return construct(native, values, target); },
+  };
+  const searching = {
+    apply(native, self, values) {
+      const needle = values[0];
+      if (typeof needle === "string" || typeof needle === "object") {
+        const long = size(String(self)), short = typeof needle === "string" ? needle.length : 0;
+        if ((long - short) * short > MOST) throw new RangeError("the search takes too long: both strings are long");
+      }
+      charge(self, values);
+      return apply(native, self, values);
+    },
+  };
+  const multiplying = {
+    apply(native, self, values) { work += size(self) * size(values[0]); charge(self, values); return apply(native, self, values); },
+  };
+  const SEARCHES = new Set(["indexOf", "lastIndexOf", "includes", "split", "replace", "replaceAll"]);
+  const QUICK = new Set(["constructor", "push", "pop", "at", "charAt", "charCodeAt", "codePointAt", "values", "keys", "entries",
+    "isArray", "valueOf", "of", "is", "prototype"]);
+  const guard = (object, quick = QUICK) => {
+    for (const name of ownKeys(object)) {
+      const found = getOwnPropertyDescriptor(object, name);
+      if (typeof name !== "string" || quick.has(name) || typeof found.value !== "function" || !found.configurable) continue;
+      const how = object !== String.prototype ? counted : SEARCHES.has(name) ? searching : name === "repeat" ? multiplying : counted;
+      set(object, name, new Proxy(found.value, how));
+    }
+  };
+  const views = getPrototypeOf(Uint8Array);
+  const none = new Set(["constructor"]);
+  for (const object of [String.prototype, Array.prototype, Array, views.prototype, views, ArrayBuffer.prototype,
+    BigInt.prototype, TextEncoder.prototype, TextDecoder.prototype]) guard(object);
+  for (const object of [JSON, Object, Reflect]) guard(object, new Set(["prototype", "is", "apply", "construct", "get", "has"]));
+  for (const name of ["btoa", "atob", "encodeURI", "encodeURIComponent", "decodeURI", "decodeURIComponent", "escape",
+    "unescape", "parseInt", "parseFloat"]) set(globalThis, name, new Proxy(globalThis[name], counted));
+  for (const name of ownKeys(globalThis)) {
+    const kind = globalThis[name];
+    if (name !== "ArrayBuffer" && !(typeof kind === "function" && getPrototypeOf(kind) === views)) continue;
+    const guarded = new Proxy(kind, counted);
+    set(kind.prototype, "constructor", guarded);
+    set(globalThis, name, guarded);
+  }
+
+  // ---- what one member alone wrote ----
+  // Arithmetic on large integers is no function that could count, and code from text could hold any.
+  if (plain) {
+    const refuse = function () { throw new TypeError("code from text is refused here"); };
+    for (const of of [function () {}, async function () {}, function* () {}, async function* () {}]) {
+      set(getPrototypeOf(of), "constructor", refuse);
+    }
+    refuse.prototype = getPrototypeOf(refuse);
+    set(globalThis, "Function", refuse);
+    set(globalThis, "eval", refuse);
+    for (const name of ["BigInt", "BigInt64Array", "BigUint64Array"]) delete globalThis[name];
+    // Spreading is no call of a function of ours, unless each step of an iterator is one.
+    for (const list of [[], "", new Map(), new Set()]) {
+      const steps = getPrototypeOf(list[Symbol.iterator]()), native = steps.next;
+      set(steps, "next", function next() { return apply(native, this, []); });
+    }
+    for (const name of ["getBigInt64", "getBigUint64"]) delete DataView.prototype[name];
+  }
+
+  // ---- how the host calls ----
+  const hidden = (name, value) =>
+    defineProperty(globalThis, name, { value, writable: false, enumerable: false, configurable: false });
+  const exported = ownKeys;
+  hidden("__exports", (name) => import(name).then((module) => exported(module).filter((key) => typeof key === "string")));
+  hidden("__call", (name, key) => import(name).then((module) => {
+    const target = module[key];
+    if (typeof target !== "function") throw new TypeError(`${key} is not an exported function`);
+    return apply(target, undefined, host(0));
+  }));
+})();

@@ -1,0 +1,5 @@
+"""The ledger, as its image starts it."""
+
+from kluis.services.ledger.inside import app
+
+__all__ = ["app"]

@@ -1,0 +1,159 @@
+"""A member's side of governance: requests that it signs, and sends to a ledger.
+
+Spec: CCF, "Governance API", ``2024-07-01``; "Signing Governance Requests".
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any, Final
+
+import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from kluis.errors import FormatError, PolicyError, UnavailableError, foreign
+from kluis.formats.encoding import jcs
+from kluis.formats.encoding.cbor import Key, Writable
+from kluis.formats.ietf import cose
+from kluis.hashes import sha256
+from kluis.ledger.governance.requests import CREATED_AT, PROPOSAL_ID, TYPE, Kind
+from kluis.services.clock import Clock, SystemClock
+
+VERSION: Final = "2024-07-01"
+SECONDS: Final = 60.0
+IN_FAVOUR: Final = "export function vote (proposal, proposerId) { return true }"
+MOST_ANSWER: Final = 4 << 20
+
+
+class Governor:
+    """A member, and a connection to a ledger.
+
+    Args:
+        url: ``https://host:port``.
+        service: the service's certificate, PEM, which alone is trusted.
+        key: the member's, P-384 or P-256; None for one who only reads.
+        certificate: the member's, PEM; None likewise.
+        clock: for the time that requests state; None: this machine's.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        service: str,
+        key: ec.EllipticCurvePrivateKey | None = None,
+        certificate: str | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.url = url
+        self._key = key
+        self._clock = clock or SystemClock()
+        self.member = "" if certificate is None else member_id(certificate)
+        context = ssl.create_default_context(cadata=service)
+        self._client = httpx.Client(base_url=url, verify=context, timeout=SECONDS)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def get(self, path: str) -> Any:
+        """Read something of the governance API, or of a node.
+
+        Raises:
+            UnavailableError: the ledger does not answer.
+            PolicyError: it refuses; with its words.
+        """
+        return self._ask("GET", path, None)
+
+    def acknowledge(self) -> None:
+        """Acknowledge the present state: the member is active from then on."""
+        digests = f"/gov/members/state-digests/{self.member}"
+        given = self._sign("POST", f"{digests}:update", Kind.STATE_DIGEST, b"")
+        body = jcs.dumps({"memberId": self.member, "stateDigest": str(given["stateDigest"])})
+        self._sign("POST", f"{digests}:ack", Kind.ACK, body)
+
+    def propose(self, document: bytes) -> Any:
+        """Submit a proposal, JSON; gives its id and state."""
+        return self._sign("POST", "/gov/members/proposals:create", Kind.PROPOSAL, document)
+
+    def vote(self, proposal: str, ballot: str) -> Any:
+        """Submit a ballot, JavaScript; gives the proposal's state."""
+        path = f"/gov/members/proposals/{proposal}/ballots/{self.member}:submit"
+        return self._sign("POST", path, Kind.BALLOT, jcs.dumps({"ballot": ballot}), proposal)
+
+    def withdraw(self, proposal: str) -> Any:
+        """Withdraw a proposal of the member's."""
+        return self._sign(
+            "POST", f"/gov/members/proposals/{proposal}:withdraw", Kind.WITHDRAWAL, b"", proposal
+        )
+
+    def open_service(self) -> bool:
+        """Open the service, if it is not, as its only member: acknowledge, propose, and vote.
+
+        Returns:
+            Whether it is open now.
+        """
+        info = self.get("/gov/service/info")
+        if info["status"] == "Opening":
+            if self.get(f"/gov/service/members/{self.member}")["status"] != "Active":
+                self.acknowledge()
+            action: dict[str, jcs.Writable] = {
+                "name": "transition_service_to_open",
+                "args": {"next_service_identity": info["certificate"]},
+            }
+            proposed = self.propose(jcs.dumps({"actions": [action]}))
+            if proposed["proposalState"] == "Open":
+                proposed = self.vote(proposed["proposalId"], IN_FAVOUR)
+            return bool(proposed["proposalState"] == "Accepted")
+        return bool(info["status"] == "Open")
+
+    def _sign(self, method: str, path: str, kind: Kind, body: bytes, proposal: str | None = None) -> Any:
+        if self._key is None:
+            raise PolicyError(f"{kind.value}: want a member's key, got none")
+        headers: dict[Key, Writable] = {cose.KEY_ID: self.member.encode(), TYPE: kind.value}
+        if proposal is not None:
+            headers[PROPOSAL_ID] = proposal
+        headers[CREATED_AT] = int(self._clock.now().timestamp())
+        return self._ask(method, path, cose.sign1(body, self._key, headers))
+
+    def _ask(self, method: str, path: str, signed: bytes | None) -> Any:
+        query = f"{'&' if '?' in path else '?'}api-version={VERSION}" if path.startswith("/gov") else ""
+        headers = {} if signed is None else {"content-type": "application/cose"}
+        try:
+            answer = self._client.request(method, path + query, content=signed, headers=headers)
+        except httpx.HTTPError as error:
+            raise UnavailableError(f"{self.url}: does not answer: {type(error).__name__}") from None
+        if len(answer.content) > MOST_ANSWER:
+            raise FormatError(f"{self.url}: want at most {MOST_ANSWER} bytes, got {len(answer.content)}")
+        if answer.status_code >= 300:
+            raise PolicyError(
+                f"{self.url}{path}: {answer.status_code}: {_words(answer)}", code="ledger_refused"
+            )
+        if answer.status_code == 204 or not answer.content:
+            return None
+        if not answer.headers.get("content-type", "").startswith("application/json"):
+            return answer.text
+        return jcs.loads(answer.content, self.url, max_size=MOST_ANSWER, real=float)  # type: ignore[arg-type] # as they come
+
+
+def member_id(certificate: str) -> str:
+    """A member's id: SHA-256 of its certificate, hexadecimal.
+
+    Raises:
+        FormatError: it is not one certificate in PEM.
+    """
+    try:
+        loaded = x509.load_pem_x509_certificate(certificate.encode())
+    except ValueError:
+        raise FormatError("member: want a certificate in PEM, got something else") from None
+    return sha256(loaded.public_bytes(Encoding.DER)).hex()
+
+
+def _words(answer: httpx.Response) -> str:
+    """What a refusal says, as somebody else's words."""
+    try:
+        error = answer.json()["error"]
+        return foreign(f"{error['code']}: {error['message']}")
+    except (ValueError, KeyError, TypeError):
+        return "no reason"

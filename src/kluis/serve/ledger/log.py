@@ -1,0 +1,303 @@
+"""A ledger's log on its host's disk: ciphertext in chunk files, appended a batch at a time.
+
+A batch is one write and one ``fdatasync``; a chunk that is whole gets its table and is renamed. Nothing here
+is trusted: the node holds what it reads against its leaves, and nothing here decides what is committed.
+
+``ledger_17``  is open; its header is 0
+``ledger_1-16.committed``  is whole
+
+Next to the folder, since CCF's tools read every file in it: ``FOLDER.lock`` is held by the process that
+writes, and ``FOLDER.torn`` has what crashes left after a chunk's last signature.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+from array import array
+from pathlib import Path
+from typing import Final, Self
+
+from kluis import files
+from kluis.errors import FormatError, UnavailableError, UsageError
+from kluis.formats.ccf.chunk import MAX_CHUNK, START, ChunkName, table_of
+from kluis.formats.ccf.entry import CHUNK_AFTER, CHUNK_BEFORE, HEADER, read_header
+from kluis.formats.encoding.reader import Reader
+from kluis.hashes import sha256
+from kluis.serve.ledger.chunks import Committed, whole_until_signature
+
+EMPTY: Final = bytes(40)
+"""The head of a log without an entry."""
+MOST_BATCH: Final = 64 << 20
+MOST_READ: Final = 4 << 20
+Answer = str
+"""``ok``, ``fenced`` or ``unknown``."""
+
+
+def head_of(seqno: int, entry: bytes) -> bytes:
+    """The head of a log, 40 bytes: its last seqno, and SHA-256 of that entry."""
+    return seqno.to_bytes(8, "big") + sha256(entry)
+
+
+class LedgerLog:
+    """A log, for as long as the ``with`` lasts. Thread-safe.
+
+    Attributes:
+        folder: of its files, and of nothing else.
+
+    Args:
+        folder: made if it is not there.
+
+    Raises:
+        UnavailableError: another process writes it, or the folder cannot be used.
+        FormatError: a chunk is missing, overlaps another, or is damaged before its last signature.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._writing = threading.Lock()
+        self._state = threading.Lock()
+        self._committed: list[Committed] = []
+        # The open chunk: its first seqno, where its entries begin, and its file, which its first batch makes.
+        self._first, self._offsets, self._file = 1, array("Q", [START]), -1
+        self._head = EMPTY
+        self._damaged = False
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = _hold(folder.with_name(f"{folder.name}.lock"))
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        """Use it."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let go of it."""
+        self.close()
+
+    def close(self) -> None:
+        """Let go of it, once what is being written is written."""
+        with self._writing:
+            if self._lock >= 0:
+                for one in self._committed:
+                    one.close()
+                for file in {self._file, self._lock} - {-1}:
+                    os.close(file)
+                self._lock = self._file = -1
+
+    def head(self) -> bytes:
+        """Its head, 40 bytes; :data:`EMPTY` if there is no entry."""
+        with self._state:
+            return self._head
+
+    def append(self, previous: bytes, batch: bytes) -> Answer:
+        """Append entries, if nobody else was first.
+
+        Args:
+            previous: the head that they come after.
+            batch: entries, back to back; the last one is a signature.
+
+        Returns:
+            ``ok``: they are on the disk. ``fenced``: the head is another. ``unknown``: the disk did not take
+            them; the same call again is safe, and answers ``ok`` once it does.
+
+        Raises:
+            FormatError: the batch is not entries.
+            UsageError: it is larger than 64 MiB.
+        """
+        if not 0 < len(batch) <= MOST_BATCH:
+            raise UsageError(f"batch: want 1..{MOST_BATCH} bytes, got {len(batch)}")
+        sizes, flags = _sizes(batch)
+        with self._writing:
+            if self._lock < 0:
+                return "unknown"
+            if previous != self._head:
+                return "ok" if sha256(batch[-sizes[-1] :]) == self._head[8:] else "fenced"
+            try:
+                return self._write(batch, sizes, flags)
+            except OSError:
+                self._damaged = True
+                return "unknown"
+
+    def read(self, first: int, most: int) -> bytes:
+        """Entries from ``first`` on, back to back: at least one if there is one, all of one chunk.
+
+        Args:
+            first: a seqno, 1 or more.
+            most: bytes, unless the first entry alone has more.
+
+        Raises:
+            UnavailableError: the disk does not give them.
+        """
+        if first < 1:
+            raise UsageError(f"seqno: want 1 or more, got {first}")
+        most = min(most, MOST_READ)
+        try:
+            with self._state:
+                if first >= self._first:
+                    offsets, base, file = self._offsets, first - self._first, self._file
+                    if base >= len(offsets) - 1:
+                        return b""
+                    return _read(file, offsets, base, most)
+                chunk = next((one for one in self._committed if one.name.first <= first <= one.last), None)
+            return b"" if chunk is None else chunk.read(first, most)
+        except OSError as error:
+            raise UnavailableError(f"ledger: {error.strerror}", hint="see the disk of its folder") from None
+
+    def _write(self, batch: bytes, sizes: list[int], flags: tuple[int, int]) -> Answer:
+        if self._damaged:
+            self._repair()
+        if flags[0] & CHUNK_BEFORE and len(self._offsets) > 1:
+            self._finish_chunk()
+        if self._offsets[-1] + len(batch) > MAX_CHUNK:
+            self._finish_chunk()
+        at = self._offsets[-1]
+        if self._file < 0:
+            self._file = _create(self.folder / str(ChunkName(self._first)))
+            _sync_folder(self.folder)
+        if at == START:
+            _write_all(self._file, bytes(START) + batch, 0)
+        else:
+            _write_all(self._file, batch, at)
+        os.fdatasync(self._file)
+        with self._state:
+            for size in sizes:
+                at += size
+                self._offsets.append(at)
+            self._head = head_of(self._first + len(self._offsets) - 2, batch[-sizes[-1] :])
+        if flags[1] & CHUNK_AFTER:
+            with contextlib.suppress(OSError):  # the batch is on the disk; the next one tries again
+                self._finish_chunk()
+        return "ok"
+
+    def _repair(self) -> None:
+        """Forget what a write left that failed: cut the file after the entries that it is known to have."""
+        end = self._offsets[-1]
+        if self._file >= 0:
+            os.ftruncate(self._file, end if end > START else 0)
+        if end > START:
+            _write_all(self._file, bytes(START), 0)
+        self._damaged = False
+
+    def _finish_chunk(self) -> None:
+        """Give the open chunk its table, and rename it; the next batch begins another."""
+        end, sizes = (
+            self._offsets[-1],
+            [b - a for a, b in zip(self._offsets, self._offsets[1:], strict=False)],
+        )
+        last = self._first + len(sizes) - 1
+        _write_all(self._file, table_of(sizes), end)
+        os.fdatasync(self._file)
+        _write_all(self._file, end.to_bytes(START, "little"), 0)
+        os.fdatasync(self._file)
+        name = ChunkName(self._first, last, "committed")
+        done = Committed(self.folder / str(ChunkName(self._first)), name)
+        (self.folder / str(ChunkName(self._first))).rename(self.folder / str(name))
+        with self._state:
+            self._committed.append(done)
+            old, self._file = self._file, -1
+            self._first, self._offsets = last + 1, array("Q", [START])
+        os.close(old)
+        _sync_folder(self.folder)
+
+    def _open(self) -> None:
+        names = [
+            ChunkName.parse(path.name) for path in self.folder.iterdir() if path.name.startswith("ledger_")
+        ]
+        whole = sorted((one for one in names if one.committed), key=lambda one: one.first)
+        for name in whole:
+            if name.first != self._first:
+                raise FormatError(
+                    f"{self.folder}: want a chunk that begins at {self._first}, got {name}", code="ledger_gap"
+                )
+            self._committed.append(Committed(self.folder / str(name), name))
+            self._first = self._committed[-1].last + 1
+        open_ones = [one for one in names if one.last is None and not one.suffix]
+        if any(one.first != self._first for one in open_ones):
+            others = ", ".join(str(one) for one in open_ones if one.first != self._first)
+            raise FormatError(
+                f"{self.folder}: want an open chunk ledger_{self._first}, got {others}", code="ledger_gap"
+            )
+        path = self.folder / str(ChunkName(self._first))
+        if self._committed:
+            self._head = self._committed[-1].head()
+        if open_ones:
+            self._file = _create(path)
+            self._take_in(self._file, path)
+
+    def _take_in(self, file: int, path: Path) -> None:
+        """Read the open chunk; what a crash left after its last signature goes into a file next to it."""
+        data = path.read_bytes()
+        offsets, last = whole_until_signature(data, path.name)
+        end = offsets[-1]
+        if len(data) > max(end, START):
+            torn = self.folder.with_name(f"{self.folder.name}.torn")
+            torn.mkdir(mode=0o700, exist_ok=True)
+            files.write(torn / f"{self._first}_at_{end}", data[end:])
+        if len(data) != end:
+            os.ftruncate(file, end if end > START else 0)
+        if end > START:
+            if data[:START] != bytes(START):  # its table was written, and it was not renamed
+                _write_all(file, bytes(START), 0)
+            os.fdatasync(file)
+            self._offsets = array("Q", offsets)
+            self._head = head_of(self._first + len(offsets) - 2, last)
+
+
+def _sizes(batch: bytes) -> tuple[list[int], tuple[int, int]]:
+    """Sizes of the entries of a batch, and the flags of its first and its last."""
+    sizes, at = [], 0
+    while at < len(batch):
+        size = HEADER + read_header(Reader(batch[at : at + HEADER], "batch", at))
+        if at + size > len(batch):
+            raise FormatError(
+                f"batch at {at:#x}: needs {size} bytes, {len(batch) - at} left", code="truncated"
+            )
+        sizes.append(size)
+        at += size
+    return sizes, (batch[1], batch[at - sizes[-1] + 1])
+
+
+def _read(file: int, offsets: array[int], base: int, most: int) -> bytes:
+    start, end = offsets[base], base + 1
+    while end + 1 < len(offsets) and offsets[end + 1] - start <= most:
+        end += 1
+    return os.pread(file, offsets[end] - start, start)
+
+
+def _write_all(file: int, data: bytes, at: int) -> None:
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(file, view, at)
+        view, at = view[count:], at + count
+
+
+def _create(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _hold(path: Path) -> int:
+    file = _create(path)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        raise UnavailableError(
+            f"{path.with_suffix('')}: another process writes this ledger",
+            hint="stop the other kluis serve, or name another folder with --state",
+            code="ledger_held",
+        ) from None
+    return file
+
+
+def _sync_folder(folder: Path) -> None:
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

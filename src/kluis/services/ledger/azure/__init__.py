@@ -1,0 +1,1 @@
+"""Azure Confidential Ledger's REST, in the shape of each of its versions."""

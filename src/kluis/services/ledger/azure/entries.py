@@ -1,0 +1,356 @@
+"""Entries of Azure Confidential Ledger: written, listed, read back, and proven by receipts.
+
+An answer to a write comes after its commit, so a receipt is ready with it, and no client ever sees Loading.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+
+from kluis.errors import AuthenticityError, FormatError
+from kluis.formats.ccf.domain import Writes
+from kluis.formats.ccf.txid import TxId
+from kluis.hashes import sha256
+from kluis.ledger import claims
+from kluis.ledger.status import Status
+from kluis.ledger.store import Transaction
+from kluis.services.clock import Clock
+from kluis.services.ledger.azure.versions import GA, NEWEST, PREVIEW, STABLE, at_least, since
+from kluis.services.ledger.engine import Result
+from kluis.services.ledger.log import HostLog
+from kluis.services.ledger.node import Node
+from kluis.services.ledger.receipts import prove
+from kluis.services.ledger.tables import ENTRIES, PUBLIC_ENTRIES, REQUESTS, Stored
+from kluis.services.ledger.transactions import committed, named, read_many
+from kluis.services.web import Answer, Call, Operation, Refusal
+
+DEFAULT: Final = "subledger:0"
+PAGE: Final = 100
+COLLECTIONS_PAGE: Final = 1000
+MOST_CONTENTS: Final = 8192
+MOST_COLLECTION: Final = 256
+MOST_COLLECTIONS: Final = 5000
+MOST_TAG: Final = 64
+MOST_TAGS: Final = 10_000
+MOST_TAGS_OF_ENTRY: Final = 32
+MOST_BODY: Final = 1 << 20
+REMEMBERED_SECONDS: Final = 600
+REQUEST_ID: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
+TXID: Final = "x-ms-ccf-transaction-id"
+
+
+class Entry(msgspec.Struct):
+    """What a client writes; members that the type does not have are passed over."""
+
+    contents: str
+    preHooks: list[Any] | None = None  # noqa: N815 - the API's own word
+    postHooks: list[Any] | None = None  # noqa: N815 - the API's own word
+
+
+class Entries:
+    """The operations on entries.
+
+    Args:
+        node: the ledger's.
+        log: the host's.
+        clock: the host's word for the time.
+    """
+
+    def __init__(self, node: Node, log: HostLog, clock: Clock) -> None:
+        self._node = node
+        self._ledger = node.ledger
+        self._log = log
+        self._clock = clock
+
+    def operations(self) -> tuple[Operation, ...]:
+        """What can be asked."""
+        one, many = "/app/transactions/{transactionId}", "/app/transactions"
+        ranged = dict.fromkeys(("collectionId", "fromTransactionId", "toTransactionId", "tag"), False)
+        writes = dict.fromkeys(("collectionId", "tags", "waitForCommit"), False)
+        of, read = {"collectionId": False}, "/content/read"
+        return (
+            _op("CreateLedgerEntry", "POST", many, STABLE, self.create, "/content/write", writes, Entry),
+            _op("ListLedgerEntries", "GET", many, STABLE, self.page, read, ranged),
+            _op("GetCurrentLedgerEntry", "GET", f"{many}/current", STABLE, self.current, read, of),
+            _op("GetLedgerEntry", "GET", one, STABLE, self.get, read, of),
+            _op("GetReceipt", "GET", f"{one}/receipt", STABLE, self.receipt, read),
+            _op("GetTransactionStatus", "GET", f"{one}/status", STABLE, self.status, read),
+            _op("ListCollections", "GET", "/app/collections", STABLE, self.collections, read),
+            _op("ListTags", "GET", "/app/collections/tags", GA, self.tags, read, of),
+        )
+
+    async def create(self, call: Call) -> Answer:
+        """Write an entry."""
+        entry = call.json(Entry)
+        if entry.preHooks or entry.postHooks:
+            raise Refusal(
+                400,
+                "NotImplemented",
+                "preHooks, postHooks: user-defined functions are not served by this ledger",
+            )
+        collection, tags = _collection(call), self._tags(call)
+        size = len(entry.contents.encode())
+        if size > MOST_CONTENTS:
+            raise Refusal(
+                400,
+                "EntrySizeCapacityExceeded",
+                f"Entry contents of {size} bytes exceed the limit of {MOST_CONTENTS} bytes.",
+            )
+        secret = os.urandom(32)
+        stored = Stored(entry.contents, base64.b64encode(secret).decode(), tags)
+        digest = claims.entry_digest(collection, entry.contents, secret)
+        request = self._request(call, collection, entry.contents, tags)
+
+        def work(state: Transaction) -> Result:
+            if request is not None and (known := self._ledger.index.requests.get(request)) is not None:
+                return Result(known)
+            self._check_room(collection, tags)
+            table = PUBLIC_ENTRIES if self._node.public else ENTRIES
+            state.put(table, collection.encode(), msgspec.json.encode(stored))
+            if request is not None:
+                self._remember(state, request)
+            return Result(None, claims.claims_digest([(claims.LEDGER_ENTRY, digest)]))
+
+        written = await self._node.engine.write(work)
+        txid = written.txid
+        if written.value is not None:
+            txid = TxId(self._ledger.views.of(written.value), written.value)
+        body: dict[str, Any] = {"collectionId": collection}
+        if at_least(call, NEWEST) and _flag(call, "waitForCommit"):
+            body |= {"state": "Committed", **await self._receipt(txid)}
+        return Answer(body, headers={TXID: str(txid)})
+
+    async def get(self, call: Call) -> Answer:
+        """One entry, by the id of its transaction."""
+        txid = committed(self._ledger, call.path["transactionId"])
+        [(_, writes, _)] = await self._read([txid.seqno])
+        found = _find(writes, call.query.get("collectionId"))
+        if found is None:
+            raise Refusal(404, "EntryNotFound", f"Transaction {txid} has no entry of this collection.")
+        return Answer({"state": "Ready", "entry": _shown(txid, *found)}, headers={TXID: str(txid)})
+
+    async def status(self, call: Call) -> Answer:
+        """Whether a transaction is committed."""
+        txid = named(call.path["transactionId"])
+        state = self._ledger.status(txid)
+        if state is not Status.PENDING or not txid.seqno:
+            committed(self._ledger, str(txid))
+        return Answer({"state": state.value, "transactionId": str(txid)})
+
+    async def receipt(self, call: Call) -> Answer:
+        """The receipt of an entry, with its claims."""
+        txid = committed(self._ledger, call.path["transactionId"])
+        made = await self._receipt(txid)
+        return Answer({**made, "state": "Ready", "transactionId": str(txid)})
+
+    async def current(self, call: Call) -> Answer:
+        """The latest entry of a collection."""
+        collection = _collection(call)
+
+        def work(state: Transaction) -> bytes | None:
+            key = collection.encode()
+            return state.get(ENTRIES, key) or state.get(PUBLIC_ENTRIES, key)
+
+        read = await self._node.engine.read(work)
+        if read.value is None:
+            raise Refusal(404, "EntryNotFound", f"Collection {collection[:200]!a} has no entry.")
+        return Answer(_shown(read.txid, collection, read.value), headers={TXID: str(read.txid)})
+
+    async def page(self, call: Call) -> Answer:
+        """The entries of a collection, in order, page by page."""
+        collection, tag = _collection(call), call.query.get("tag")
+        first = self._bound(call, "fromTransactionId", 1)
+        last = min(self._bound(call, "toTransactionId", 1 << 62), self._ledger.committed.seqno)
+        found: list[int] = []
+        following = None
+        for seqno in self._ledger.index.find(collection, tag, first, last):
+            if len(found) == PAGE:
+                following = seqno
+                break
+            found.append(seqno)
+        entries = []
+        for seqno, writes, _ in await self._read(found):
+            value = _find(writes, collection)
+            if value is not None:
+                entries.append(_shown(TxId(self._ledger.views.of(seqno), seqno), *value))
+        body: dict[str, Any] = {"state": "Ready", "entries": entries}
+        if following is not None:
+            begin = TxId(self._ledger.views.of(following), following)
+            body["nextLink"] = _link(call, {"fromTransactionId": str(begin)})
+        return Answer(body)
+
+    async def collections(self, call: Call) -> Answer:
+        """The ids of all collections."""
+        page, following = _page(call, self._ledger.index.collections())
+        return Answer({"collections": [{"collectionId": one} for one in page], **following})
+
+    async def tags(self, call: Call) -> Answer:
+        """The tags of a collection."""
+        page, following = _page(call, self._ledger.index.tags(_collection(call)))
+        return Answer({"tags": page, **following})
+
+    async def _receipt(self, txid: TxId) -> dict[str, Any]:
+        proven = await self._node.engine.in_thread(prove, self._ledger, self._log, txid)
+        made: dict[str, Any] = {"receipt": proven.receipt(self._ledger).to_azure()}
+        if not proven.is_signature:
+            part = proven.part
+            writes = self._ledger.writes_of(part.entry, part.domain, f"entry {txid.seqno}")
+            found = _find(writes, None)
+            if found is not None:
+                made["applicationClaims"] = [_claim(*found)]
+        return made
+
+    async def _read(self, seqnos: list[int]) -> list[tuple[int, Writes, Any]]:
+        def read() -> list[tuple[int, Writes, Any]]:
+            return list(read_many(self._ledger, self._log, seqnos))
+
+        found: list[tuple[int, Writes, Any]] = await self._node.engine.in_thread(read)
+        return found
+
+    def _bound(self, call: Call, name: str, otherwise: int) -> int:
+        text = call.query.get(name)
+        if text is None:
+            return otherwise
+        txid = named(text, name)
+        if self._ledger.status(txid) is Status.INVALID and txid.seqno:
+            raise Refusal(404, "TransactionInvalid", f"{name}: transaction {txid} is not valid.")
+        return txid.seqno
+
+    def _tags(self, call: Call) -> tuple[str, ...]:
+        text = call.query.get("tags", "")
+        if not text or not at_least(call, PREVIEW):
+            return ()
+        tags = tuple(dict.fromkeys(one.strip() for one in text.split(",")))
+        for tag in tags:
+            if not 0 < len(tag) <= MOST_TAG:
+                raise Refusal(
+                    400, "InvalidTag", f"tags: want 1..{MOST_TAG} characters each, got {tag[:80]!a}"
+                )
+        if len(tags) > MOST_TAGS_OF_ENTRY:
+            raise Refusal(
+                400, "TagCapacityExceeded", f"tags: want at most {MOST_TAGS_OF_ENTRY}, got {len(tags)}"
+            )
+        return tags
+
+    def _check_room(self, collection: str, tags: tuple[str, ...]) -> None:
+        index = self._ledger.index
+        if not index.has(collection) and index.count_collections() >= MOST_COLLECTIONS:
+            raise Refusal(400, "CollectionCapacityExceeded", f"collections: want at most {MOST_COLLECTIONS}")
+        if tags and index.count_tags() + len(tags) > MOST_TAGS:
+            raise Refusal(400, "TagCapacityExceeded", f"tags: want at most {MOST_TAGS} in all")
+
+    def _request(self, call: Call, collection: str, contents: str, tags: tuple[str, ...]) -> bytes | None:
+        """What a retry of this request has in common with it, and no other request has."""
+        text = call.headers.get("x-ms-client-request-id", "")
+        if call.caller is None or REQUEST_ID.fullmatch(text) is None:
+            return None
+        said = msgspec.json.encode([call.caller.subject, text, collection, contents, *tags])
+        return sha256(said)
+
+    def _remember(self, state: Transaction, request: bytes) -> None:
+        now = int(self._clock.now().timestamp())
+        state.put(REQUESTS, request, str(now).encode())
+        for old in [one for one, _ in zip(self._ledger.index.requests, range(2), strict=False)]:
+            since_then = state.get(REQUESTS, old)
+            if since_then is not None and int(since_then) < now - REMEMBERED_SECONDS:
+                state.remove(REQUESTS, old)
+
+
+def _op(
+    name: str,
+    method: str,
+    path: str,
+    version: str,
+    handler: Any,
+    access: str,
+    query: Mapping[str, bool] | None = None,
+    body: Any = None,
+) -> Operation:
+    return Operation(
+        name=name,
+        method=method,
+        path=path,
+        handler=since(version, handler),
+        summary=handler.__doc__,
+        access=access,
+        versioned=False,
+        query={"api-version": True, **(query or {})},
+        body=body,
+        most_bytes=MOST_BODY,
+    )
+
+
+def _collection(call: Call) -> str:
+    collection = call.query.get("collectionId", DEFAULT)
+    size = len(collection.encode("utf-8", "replace"))
+    if size > MOST_COLLECTION:
+        raise Refusal(
+            400, "CollectionIdTooLong", f"collectionId: want at most {MOST_COLLECTION} bytes, got {size}"
+        )
+    if not collection or not collection.isprintable() or "\ufffd" in collection:
+        raise Refusal(400, "InvalidCollectionId", f"collectionId: want printable text, got {collection!a}")
+    return collection
+
+
+def _flag(call: Call, name: str) -> bool:
+    text = call.query.get(name, "false").lower()
+    if text not in ("true", "false"):
+        raise Refusal(400, "InvalidQueryParameterValue", f"{name}: want true or false, got {text[:40]!a}")
+    return text == "true"
+
+
+def _find(writes: Writes, collection: str | None) -> tuple[str, bytes] | None:
+    for table in (ENTRIES, PUBLIC_ENTRIES):
+        for key, value in writes.get(table, {}).items():
+            if value is not None and collection in (None, key.decode()):
+                return key.decode(), value
+    return None
+
+
+def _decode(value: bytes) -> Stored:
+    try:
+        return msgspec.json.decode(value, type=Stored)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise AuthenticityError("entry: is of another version of Kluis", code="ledger_leaf") from None
+
+
+def _shown(txid: TxId, collection: str, value: bytes) -> dict[str, str]:
+    contents = _decode(value).contents
+    return {"contents": contents, "collectionId": collection, "transactionId": str(txid)}
+
+
+def _claim(collection: str, value: bytes) -> dict[str, Any]:
+    stored = _decode(value)
+    return {
+        "kind": "LedgerEntry",
+        "ledgerEntry": {
+            "collectionId": collection,
+            "contents": stored.contents,
+            "protocol": claims.LEDGER_ENTRY,
+            "secretKey": stored.secretKey,
+        },
+    }
+
+
+def _page(call: Call, names: list[str]) -> tuple[list[str], dict[str, str]]:
+    try:
+        start = int(call.query.get("skip", "0"))
+        if not 0 <= start <= 1 << 31:
+            raise FormatError("skip")
+    except (ValueError, FormatError):
+        raise Refusal(400, "InvalidQueryParameterValue", "skip: want a number, 0 or more") from None
+    page = names[start : start + COLLECTIONS_PAGE]
+    more = start + COLLECTIONS_PAGE < len(names)
+    return page, {"nextLink": _link(call, {"skip": str(start + COLLECTIONS_PAGE)})} if more else {}
+
+
+def _link(call: Call, changed: Mapping[str, str]) -> str:
+    query = {**call.query, **changed}
+    return f"{call.target}?" + "&".join(f"{quote(name)}={quote(text)}" for name, text in query.items())

@@ -1,0 +1,218 @@
+"""Who asks a ledger: a client's certificate, or a token of a registered issuer; and what they may.
+
+Azure Confidential Ledger knows users by an object id, or by the fingerprint of a certificate, and gives
+them roles; CCF knows members and users by certificates that are in its tables. A request is of one dialect.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from kluis.errors import AuthenticityError, FreshnessError, KluisError
+from kluis.formats.ccf import tables
+from kluis.formats.encoding.unreadable import UNREADABLE
+from kluis.ledger.store import Transaction
+from kluis.services.clock import Clock
+from kluis.services.ledger import tokens
+from kluis.services.ledger.tables import JWT_KEYS, ROLES, USER_CERTIFICATES, USERS
+from kluis.services.web import Caller, Gate, Operation, Refusal
+
+AUDIENCE: Final = "https://confidential-ledger.azure.com"
+ANY: Final = "ccf:any"
+"""The access of an operation of CCF's dialect: anyone whose identity is known to the ledger."""
+PREFIX: Final = "Microsoft.ConfidentialLedger/ledger"
+READ: Final = frozenset({"/content/read", "/governance/read"})
+WRITE: Final = frozenset({"/content/write"})
+ADMINISTER: Final = frozenset({"/users/read", "/users/write", "/roles/read", "/roles/write"})
+BUILT_IN: Final[Mapping[str, frozenset[str]]] = {
+    "Reader": READ,
+    "Contributor": READ | WRITE,
+    "Administrator": READ | WRITE | ADMINISTER,
+}
+
+
+class User(msgspec.Struct, frozen=True):
+    """A user of Azure's dialect, as it is kept."""
+
+    assignedRoles: tuple[str, ...]  # noqa: N815 - the API's own word
+
+
+class Role(msgspec.Struct, frozen=True):
+    """A role that users defined, as Azure's clients write it."""
+
+    roleName: str  # noqa: N815 - the API's own word
+    roleActions: tuple[str, ...]  # noqa: N815 - the API's own word
+
+
+class Roles(msgspec.Struct, frozen=True):
+    """Several."""
+
+    roles: tuple[Role, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LedgerCaller(Caller):
+    """One whose identity was verified.
+
+    Attributes:
+        kinds: ``jwt``, ``certificate``, ``member`` and ``user``, those that are so.
+        certificate_id: SHA-256 of the certificate, hexadecimal: a member's or user's id; empty for a token.
+    """
+
+    kinds: frozenset[str] = frozenset()
+    certificate_id: str = ""
+
+
+class LedgerGate(Gate):
+    """Who may ask a ledger for what.
+
+    Args:
+        begin: begins a transaction over the present state.
+        clock: the host's word for the time.
+        audiences: that tokens must name in Azure's dialect.
+    """
+
+    def __init__(self, begin: Callable[[], Transaction], clock: Clock, audiences: Sequence[str] = ()) -> None:
+        super().__init__(None, {}, clock)
+        self._begin = begin
+        self._time = clock
+        self._audiences = frozenset(one.removesuffix("/") for one in (AUDIENCE, *audiences))
+
+    def admit_client(
+        self, operation: Operation, target: str, headers: Mapping[str, str], certificates: Sequence[str]
+    ) -> Caller | None:
+        """Let one in who is known, and whose roles allow the operation.
+
+        Raises:
+            Refusal: 401, nobody who is known; 403, it is not allowed.
+        """
+        if operation.access is None:
+            return None
+        state = self._begin()
+        azure = operation.access != ANY
+        caller = self.recognise(state, headers, certificates, self._audiences if azure else None)
+        if azure and not any(operation.access in actions(state, role) for role in caller.roles):
+            path = target[:200]
+            raise Refusal(403, "NotAllowed", f"Not allowed to call {operation.method} {path}")
+        return caller
+
+    def recognise(
+        self,
+        state: Transaction,
+        headers: Mapping[str, str],
+        certificates: Sequence[str],
+        audiences: frozenset[str] | None,
+    ) -> LedgerCaller:
+        """Say who asks.
+
+        Raises:
+            Refusal: 401, neither a token nor a certificate that holds.
+        """
+        now, said = self._time.now(), []
+        if "authorization" in headers:
+            try:
+                claims = tokens.check(
+                    headers["authorization"], lambda kid: state.get(JWT_KEYS, kid.encode()), now, audiences
+                )
+                subject = str(claims.get("oid") or claims.get("sub") or "")[:256]
+                kinds = frozenset({"jwt"})
+                return LedgerCaller(subject, roles_of(state, subject), claims, frozenset(), kinds)
+            except KluisError as error:
+                said.append(("jwt", error.message))
+        elif certificates:
+            try:
+                return self._by_certificate(state, certificates[0], now)
+            except KluisError as error:
+                said.append(("user_cert", error.message))
+        else:
+            said += [("user_cert", "No caller certificate"), ("jwt", "Authorization header is missing")]
+        code = "InvalidAuthenticationInfo"
+        raise Refusal(
+            401,
+            code,
+            f"Invalid authentication credentials. {said[0][1]}",
+            details=[{"auth_policy": policy, "code": code, "message": why} for policy, why in said],
+            headers={"WWW-Authenticate": 'Bearer realm="JWT bearer token access", error="invalid_token"'},
+        )
+
+    def _by_certificate(self, state: Transaction, pem: str, now: datetime) -> LedgerCaller:
+        shown = _read(pem)
+        if not shown.begin <= now:
+            raise FreshnessError(f"certificate: not valid before {shown.begin:%Y-%m-%d %H:%M} UTC")
+        if now > shown.end:
+            raise FreshnessError(f"certificate: expired on {shown.end:%Y-%m-%d %H:%M} UTC")
+        kinds = {"certificate"}
+        if state.has(tables.MEMBER_CERTIFICATES, shown.id.encode()):
+            kinds.add("member")
+        if state.has(USER_CERTIFICATES, shown.id.encode()):
+            kinds.add("user")
+        roles = roles_of(state, shown.fingerprint)
+        return LedgerCaller(shown.fingerprint, roles, {}, frozenset(), frozenset(kinds), shown.id)
+
+
+def roles_of(state: Transaction, user: str) -> frozenset[str]:
+    """The roles of a user, by the id that the ledger keeps."""
+    found = state.get(USERS, canonical_id(user).encode())
+    if found is None:
+        return frozenset()
+    try:
+        return frozenset(msgspec.json.decode(found, type=User).assignedRoles)
+    except UNREADABLE:
+        return frozenset()
+
+
+def actions(state: Transaction, role: str) -> frozenset[str]:
+    """What a role allows."""
+    if role in BUILT_IN:
+        return BUILT_IN[role]
+    found = state.get(ROLES, role.encode())
+    if found is None:
+        return frozenset()
+    try:
+        listed = msgspec.json.decode(found, type=Role).roleActions
+    except UNREADABLE:
+        return frozenset()
+    return frozenset(one.removeprefix(PREFIX) for one in listed)
+
+
+def canonical_id(user: str) -> str:
+    """A user's id as it is kept: a fingerprint in upper case with colons, an object id in lower case."""
+    bare = user.replace(":", "")
+    if len(bare) == 64 and all(one in "0123456789abcdefABCDEF" for one in bare):
+        upper = bare.upper()
+        return ":".join(upper[at : at + 2] for at in range(0, 64, 2))
+    return user.lower()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Shown:
+    id: str
+    fingerprint: str
+    begin: datetime
+    end: datetime
+
+
+@functools.lru_cache(256)
+def _read(pem: str) -> _Shown:
+    certificate = x509.load_pem_x509_certificate(pem.encode())
+    try:
+        key: Any = certificate.public_key()
+    except ValueError:
+        key = None
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(
+        key.curve, ec.SECP256R1 | ec.SECP384R1
+    ):
+        raise AuthenticityError("certificate: want a key on P-256 or P-384, got another")
+    digest = certificate.fingerprint(hashes.SHA256()).hex()
+    return _Shown(
+        digest, canonical_id(digest), certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    )

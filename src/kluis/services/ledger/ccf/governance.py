@@ -1,0 +1,223 @@
+"""Governance of CCF over HTTP: proposals and ballots, acknowledgements, and recovery shares.
+
+A request is a COSE_Sign1 message; the signature in it says who asks, and not the connection. Each runs alone,
+in the thread for scripts: the root that a proposal's id is made of covers all entries before it.
+Spec: CCF, "Governance API", ``2024-07-01``; ``src/node/gov/handlers``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from kluis.formats.encoding import b64
+from kluis.ledger.governance import acks, proposals, recovery, requests
+from kluis.ledger.governance.constitution import Rules
+from kluis.ledger.governance.proposals import Proposal
+from kluis.ledger.governance.requests import Kind, Request
+from kluis.ledger.governance.service import NodeEffects
+from kluis.ledger.store import Transaction
+from kluis.services.clock import Clock
+from kluis.services.ledger.engine import Result, Written
+from kluis.services.ledger.node import Node
+from kluis.services.web import Answer, Call, Operation, Refusal
+
+VERSION: Final = "2024-07-01"
+COSE: Final = "application/cose"
+JAVASCRIPT: Final = "text/javascript"
+PAGE: Final = 100
+TXID: Final = "x-ms-ccf-transaction-id"
+Handler = Callable[[Call], Awaitable[Answer]]
+Decide = Callable[[Transaction, Request, NodeEffects], Any]
+
+
+class Governance:
+    """The operations under ``/gov/members`` and ``/gov/recovery``.
+
+    Args:
+        node: the ledger's.
+        clock: the host's time.
+        rules: limits of scripts.
+    """
+
+    def __init__(self, node: Node, clock: Clock, rules: Rules | None = None) -> None:
+        self._node = node
+        self._clock = clock
+        self._rules = rules or Rules()
+
+    def operations(self) -> tuple[Operation, ...]:
+        """What can be asked."""
+        many = "/gov/members/proposals"
+        one, digests = f"{many}/{{proposalId}}", "/gov/members/state-digests/{memberId}"
+        ballots = f"{one}/ballots/{{memberId}}"
+        return (
+            operation("GovProposals", "GET", many, self.listed),
+            operation("GovPropose", "POST", f"{many}:create", self.propose),
+            operation("GovProposal", "GET", one, self.proposal),
+            operation("GovActions", "GET", f"{one}/actions", self.actions),
+            operation("GovWithdraw", "POST", f"{one}:withdraw", self.withdraw),
+            operation("GovBallot", "GET", ballots, self.ballot),
+            operation("GovVote", "POST", f"{ballots}:submit", self.vote),
+            operation("GovStateDigest", "GET", digests, self.digest),
+            operation("GovUpdateDigest", "POST", f"{digests}:update", self.update_digest),
+            operation("GovAck", "POST", f"{digests}:ack", self.acknowledge),
+            operation("GovShare", "GET", "/gov/recovery/encrypted-shares/{memberId}", self.share),
+            operation("GovRecover", "POST", "/gov/recovery/members/{memberId}:recover", self.recover),
+        )
+
+    async def listed(self, call: Call) -> Answer:
+        """All proposals of the tables."""
+        read = await self._node.engine.read(proposals.proposals)
+        return Answer({"value": [one.answer() for one in read.value]})
+
+    async def proposal(self, call: Call) -> Answer:
+        """One proposal."""
+        read = await self._node.engine.read(lambda state: proposals.find(state, call.path["proposalId"]))
+        return Answer(read.value.answer())
+
+    async def actions(self, call: Call) -> Answer:
+        """What a proposal would do."""
+        read = await self._node.engine.read(lambda state: proposals.actions(state, call.path["proposalId"]))
+        return Answer({"actions": read.value})
+
+    async def ballot(self, call: Call) -> Answer:
+        """A member's ballot."""
+        proposal, member = call.path["proposalId"], call.path["memberId"]
+        read = await self._node.engine.read(lambda state: proposals.ballot(state, proposal, member))
+        return Answer(read.value, content_type=JAVASCRIPT)
+
+    async def propose(self, call: Call) -> Answer:
+        """Submit a proposal."""
+
+        def decide(state: Transaction, request: Request, effects: NodeEffects) -> Proposal:
+            root = self._node.ledger.tree.root()
+            return proposals.propose(state, request, root, effects, self._rules, now=self._now())
+
+        written = await self._decide(call, Kind.PROPOSAL, decide)
+        return _answered(written.value.answer(), written)
+
+    async def vote(self, call: Call) -> Answer:
+        """Submit a ballot."""
+        proposal, member = call.path["proposalId"], call.path["memberId"]
+
+        def decide(state: Transaction, request: Request, effects: NodeEffects) -> Proposal:
+            return proposals.vote(state, request, proposal, member, effects, self._rules)
+
+        written = await self._decide(call, Kind.BALLOT, decide)
+        return _answered(written.value.answer(), written)
+
+    async def withdraw(self, call: Call) -> Answer:
+        """Withdraw a proposal."""
+        proposal = call.path["proposalId"]
+
+        def decide(state: Transaction, request: Request, effects: NodeEffects) -> Proposal | None:
+            return proposals.withdraw(state, request, proposal)
+
+        written = await self._decide(call, Kind.WITHDRAWAL, decide)
+        return _answered(None if written.value is None else written.value.answer(), written)
+
+    async def digest(self, call: Call) -> Answer:
+        """The state digest that a member was last given."""
+        member = call.path["memberId"]
+        read = await self._node.engine.read(lambda state: acks.digest(state, member))
+        return Answer({"memberId": member, "stateDigest": read.value})
+
+    async def update_digest(self, call: Call) -> Answer:
+        """Give a member the digest of the present state."""
+        member, ledger = call.path["memberId"], self._node.ledger
+
+        def decide(state: Transaction, request: Request, effects: NodeEffects) -> str:
+            return acks.update(state, request, member, ledger.tree.root(ledger.last_signature()))
+
+        written = await self._decide(call, Kind.STATE_DIGEST, decide)
+        return _answered({"memberId": member, "stateDigest": written.value}, written)
+
+    async def acknowledge(self, call: Call) -> Answer:
+        """Acknowledge a state digest; the member is active from then on."""
+        member = call.path["memberId"]
+
+        def decide(state: Transaction, request: Request, effects: NodeEffects) -> None:
+            acks.acknowledge(state, request, member, effects)
+
+        return _answered(None, await self._decide(call, Kind.ACK, decide))
+
+    async def share(self, call: Call) -> Answer:
+        """A member's recovery share, encrypted with the member's key."""
+        member = call.path["memberId"]
+        read = await self._node.engine.read(lambda state: recovery.encrypted_share(state, member))
+        return Answer({"encryptedShare": b64.encode(read.value)})
+
+    async def recover(self, call: Call) -> Answer:
+        """Submit a recovery share: no service of one node waits for any."""
+        member, secrets = call.path["memberId"], self._node.ledger.secrets
+
+        def decide(state: Transaction, request: Request, effects: NodeEffects) -> recovery.Submitted:
+            latest = secrets.latest
+            return recovery.submit(state, request, member, latest, latest.version, os.urandom)
+
+        submitted = (await self._decide(call, Kind.RECOVERY_SHARE, decide)).value
+        body = {
+            "message": f"{submitted.count}/{submitted.threshold} recovery shares submitted.",
+            "submittedCount": submitted.count,
+            "recoveryThreshold": submitted.threshold,
+        }
+        return Answer(body)
+
+    async def _decide(self, call: Call, kind: Kind, decide: Decide) -> Written:
+        """Run a member's request, and what it has the node do, as one entry."""
+        content_type = call.headers.get("content-type", "").partition(";")[0].strip()
+        if content_type != COSE:
+            raise Refusal(
+                415, "UnsupportedContentType", f"content-type: want {COSE}, got {content_type[:80]!a}"
+            )
+        request = requests.parse(call.body, kind)
+
+        def work(state: Transaction) -> Result:
+            effects = NodeEffects(self._node.knowledge(), self._now(), os.urandom)
+            value = decide(state, request, effects)
+            return Result(value, after=lambda txid: self._node.carry_out(effects))
+
+        return await self._node.engine.write(work, alone=True)
+
+    def _now(self) -> int:
+        return int(self._clock.now().timestamp())
+
+
+def operation(name: str, method: str, path: str, handler: Any) -> Operation:
+    """An operation of the governance API, which wants its version."""
+    return Operation(
+        name=name,
+        method=method,
+        path=path,
+        handler=_versioned(handler),
+        summary=handler.__doc__,
+        versioned=False,
+        query={"api-version": True},
+        status=204 if name == "GovAck" else 200,
+    )
+
+
+def _versioned(handler: Handler) -> Handler:
+    async def check(call: Call) -> Answer:
+        asked = call.query.get("api-version")
+        if asked is None:
+            raise Refusal(
+                400,
+                "MissingApiVersionParameter",
+                "The api-version query parameter (?api-version=) is required for all requests.",
+                hint=f"add ?api-version={VERSION}",
+            )
+        if asked != VERSION:
+            raise Refusal(
+                400,
+                "UnsupportedApiVersionValue",
+                f"Unsupported api-version {asked[:40]!a}. The supported api-versions are: {VERSION}",
+            )
+        return await handler(call)
+
+    return check
+
+
+def _answered(body: Any, written: Written) -> Answer:
+    return Answer(body, 204 if body is None else 200, headers={TXID: str(written.txid)})

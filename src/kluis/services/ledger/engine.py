@@ -1,0 +1,367 @@
+"""The node's engine: requests become entries, entries become signed batches, and answers wait for the log.
+
+One task runs all that writes, in the order in which it came. It executes what waits, seals it with a
+signature in a thread, has the host append it, tells the witness, and only then lets the answers go. What
+came meanwhile is the next batch. Nothing that is not on the disk is ever answered, and no batch that failed
+is encrypted twice: the same bytes are appended until the host takes them, or another node has the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, NamedTuple
+
+from kluis.errors import KluisError, UnavailableError
+from kluis.formats.ccf.domain import NO_CLAIMS, Writes
+from kluis.formats.ccf.txid import TxId
+from kluis.ledger.sequencer import Batch, Sequencer
+from kluis.ledger.store import Transaction
+from kluis.services.ledger.log import HostLog
+from kluis.services.ledger.state import Ledger, Witness, Witnessed
+from kluis.services.web import Refusal
+
+MOST_WAITING: Final = 10_000
+MOST_BATCH: Final = 1000
+MOST_BATCH_BYTES: Final = 512 << 10
+AGAIN_SECONDS: Final = 0.25
+UNKNOWN_SECONDS: Final = 5.0
+"""How long an answer waits for a log that does not take its batch, before it says that nobody knows."""
+
+
+class Result(NamedTuple):
+    """What work comes to.
+
+    Attributes:
+        value: for its caller.
+        claims_digest: 32 bytes, of what its entry claims; zeros for nothing.
+        after: called with the entry's id, in the order of entries, before the next work runs.
+    """
+
+    value: Any
+    claims_digest: bytes = NO_CLAIMS
+    after: Callable[[TxId], None] | None = None
+
+
+class Written(NamedTuple):
+    """What was written, or read.
+
+    Attributes:
+        value: of the work.
+        txid: of its entry; of the state that it read, where it wrote nothing.
+    """
+
+    value: Any
+    txid: TxId
+
+
+Work = Callable[[Transaction], Result]
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class _Job:
+    work: Work
+    done: asyncio.Future[Written]
+    alone: bool
+    written: Written | None = None
+
+
+class Engine:
+    """Runs one node's ledger, in one event loop.
+
+    Attributes:
+        ledger: what the node knows.
+        ended: why it runs no more, if by itself.
+
+    Args:
+        ledger: replayed.
+        log: the host's.
+        witness: hears of each batch before its answers go.
+        witness_seconds: the least time between two words to the witness; 0: after each batch.
+        pace: seconds of a clock that nobody sets.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        log: HostLog,
+        witness: Witness,
+        *,
+        witness_seconds: float = 0.0,
+        pace: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.ledger = ledger
+        self.ended: KluisError | None = None
+        self._log = log
+        self._witness = witness
+        self._witness_seconds = witness_seconds
+        self._witnessed = -witness_seconds
+        self._pace = pace
+        self._sequencer: Sequencer | None = None
+        self._jobs: deque[_Job] = deque()
+        self._wake = asyncio.Event()
+        self._committing: asyncio.Event = asyncio.Event()
+        self._stuck = threading.Event()
+        self._stopping = False
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="kluis-ledger")
+        self._scripts = ThreadPoolExecutor(1, thread_name_prefix="kluis-script")
+
+    @property
+    def sequencer(self) -> Sequencer:
+        """Of this node's view.
+
+        Raises:
+            UnavailableError: the node has no view yet.
+        """
+        if self._sequencer is None:
+            raise UnavailableError("ledger: this node has no view yet", code="ledger_starting")
+        return self._sequencer
+
+    def begin(self, sequencer: Sequencer, first: list[tuple[Writes, bool]]) -> None:
+        """Open a view: append its first entries, with a signature, before anything else.
+
+        Args:
+            sequencer: of a view that no other process has.
+            first: writes of each entry, and whether a chunk begins with it; may be empty.
+
+        Raises:
+            UnavailableError: the host does not take them, or another node has the log.
+        """
+        self._sequencer = sequencer
+        for writes, new_chunk in first:
+            txid = sequencer.add(writes, new_chunk=new_chunk)
+            self.ledger.apply(txid, writes)
+        batch = sequencer.seal()
+        answer = self._log.append(self.ledger.head, batch.entries)
+        if answer != "ok":
+            raise UnavailableError(
+                f"ledger: the log does not take the first entries of view {sequencer.view}: {answer}",
+                hint="see the disk of the ledger's folder, and that nothing else serves it",
+                code="ledger_log",
+            )
+        self._tell(batch)
+        self.ledger.commit(batch)
+
+    async def write(self, work: Work, *, alone: bool = False) -> Written:
+        """Run work in its turn, and answer once what it wrote is committed.
+
+        Args:
+            work: reads and writes a transaction; whatever it raises is raised, and nothing is written.
+            alone: whether it runs in the thread for scripts, while the loop goes on, once every entry before
+                it is signed; it is the last of its batch.
+
+        Raises:
+            Refusal: 503, nothing was written: too much waits, or the log takes nothing at present; or 502,
+                nobody knows whether it was.
+        """
+        if self.ended is not None or self._stopping:
+            raise _busy("this node has ended")
+        if len(self._jobs) >= MOST_WAITING:
+            raise Refusal(
+                503,
+                "TooManyPendingTransactions",
+                f"ledger: {MOST_WAITING} transactions wait already; nothing was written",
+                headers={"Retry-After": "1"},
+            )
+        if self._stuck.is_set():
+            raise _busy("the log takes nothing at present; nothing was written")
+        job = _Job(work, asyncio.get_running_loop().create_future(), alone)
+        self._jobs.append(job)
+        self._wake.set()
+        return await job.done
+
+    async def read(self, work: Callable[[Transaction], Any]) -> Written:
+        """Read the present state, and answer once all of it is committed."""
+        transaction = self.ledger.store.begin()
+        value = work(transaction)
+        version = transaction.read_version
+        await self.wait_for(version)
+        return Written(value, TxId(self.ledger.views.of(version), version))
+
+    async def wait_for(self, seqno: int) -> None:
+        """Return once an entry that is in the store is committed.
+
+        Raises:
+            Refusal: 502, nobody knows whether it will be; or 503, the node has ended.
+        """
+        waits_until = self._pace() + UNKNOWN_SECONDS
+        while self.ledger.committed.seqno < seqno:
+            if self.ended is not None:
+                raise _busy("this node has ended")
+            committing = self._committing
+            try:
+                async with asyncio.timeout(max(0.01, waits_until - self._pace())):
+                    await committing.wait()
+            except TimeoutError:
+                if self._stuck.is_set():
+                    raise _busy("the log takes nothing at present") from None
+                waits_until = self._pace() + UNKNOWN_SECONDS
+
+    async def in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Ask the host something, while the loop goes on."""
+        return await asyncio.get_running_loop().run_in_executor(None, function, *arguments)
+
+    async def run(self) -> None:
+        """Run until :meth:`stop`; then what waits is done first.
+
+        Raises:
+            KluisError: the node can go on no more.
+        """
+        try:
+            while not (self._stopping and not self._jobs):
+                await self._wake.wait()
+                self._wake.clear()
+                while self._jobs:
+                    await self._batch()
+        except KluisError as error:
+            self.ended = error
+            raise
+        finally:
+            self._committing.set()
+            for job in self._jobs:
+                _fail(job, _busy("this node has ended"))
+            self._jobs.clear()
+            self._threads.shutdown(wait=False)
+            self._scripts.shutdown(wait=False)
+
+    def stop(self) -> None:
+        """Take no more work, and end once what waits is done."""
+        self._stopping = True
+        self._wake.set()
+
+    async def _batch(self) -> None:
+        """Execute what waits, and commit it."""
+        sequencer = self.sequencer
+        wrote: list[_Job] = []
+        while self._jobs and len(wrote) < MOST_BATCH and sequencer.pending[1] < MOST_BATCH_BYTES:
+            if self._jobs[0].alone and sequencer.pending[0]:
+                break
+            job = self._jobs.popleft()
+            if not job.done.cancelled():
+                await self._execute(job)
+                if job.written is not None:
+                    wrote.append(job)
+            if job.alone:
+                break
+        if sequencer.pending[0]:
+            await self._commit(sequencer, wrote)
+
+    async def _execute(self, job: _Job) -> None:
+        transaction = self.ledger.store.begin()
+        try:
+            if job.alone:
+                loop = asyncio.get_running_loop()
+                result = await loop.run_in_executor(self._scripts, job.work, transaction)
+            else:
+                result = job.work(transaction)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is its caller's
+            _fail(job, error)
+            return
+        writes = {name: dict(changes) for name, changes in transaction.writes.items() if changes}
+        if not writes:
+            version = transaction.read_version
+            value = Written(result.value, TxId(self.ledger.views.of(version), version))
+            if version <= self.ledger.committed.seqno:
+                _finish(job, value)
+            else:  # what it read is in this batch
+                job.written = value
+            return
+        txid = self.sequencer.add(writes, result.claims_digest)
+        self.ledger.apply(txid, writes)
+        job.written = Written(result.value, txid)
+        if result.after is not None:
+            result.after(txid)
+
+    async def _commit(self, sequencer: Sequencer, wrote: list[_Job]) -> None:
+        loop = asyncio.get_running_loop()
+        previous = self.ledger.head
+        appended: Awaitable[tuple[Batch, bool]] = loop.run_in_executor(
+            self._threads, self._seal_and_append, sequencer, previous
+        )
+        task = asyncio.ensure_future(appended)
+        done, _ = await asyncio.wait({task}, timeout=UNKNOWN_SECONDS)
+        if not done:  # the answers go, and say that nobody knows; the batch is tried again
+            for job in wrote:
+                _fail(job, _unknown(job))
+        batch, sure = await task
+        if not sure:
+            for job in wrote:
+                _fail(job, _rolled_back(job) if done else _unknown(job))
+            raise UnavailableError("ledger: another node has the log", code="ledger_fenced")
+        self.ledger.commit(batch)
+        before, self._committing = self._committing, asyncio.Event()
+        before.set()
+        for job in wrote:
+            if job.written is not None:
+                _finish(job, job.written)
+
+    def _seal_and_append(self, sequencer: Sequencer, previous: bytes) -> tuple[Batch, bool]:
+        """In a thread: sign, append until the host takes it, and tell the witness."""
+        batch = sequencer.seal()
+        while True:
+            try:
+                answer = self._log.append(previous, batch.entries)
+            except KluisError:
+                answer = "unknown"
+            if answer == "ok":
+                self._stuck.clear()
+                self._tell(batch)
+                return batch, True
+            if answer == "fenced":
+                return batch, False
+            self._stuck.set()
+            if self._stopping:
+                raise UnavailableError("ledger: the log takes nothing", code="ledger_log")
+            time.sleep(AGAIN_SECONDS)
+
+    def _tell(self, batch: Batch) -> None:
+        now = self._pace()
+        if now - self._witnessed < self._witness_seconds:
+            return
+        said = Witnessed(batch.signature.seqno, batch.root)
+        if self._witness.advance(said) != said:
+            raise UnavailableError("ledger: the witness knows of a later node", code="ledger_fenced")
+        self._witnessed = now
+
+
+def _busy(why: str) -> Refusal:
+    return Refusal(503, "ServiceUnavailable", f"ledger: {why}", headers={"Retry-After": "1"})
+
+
+def _rolled_back(job: _Job) -> Refusal:
+    return Refusal(
+        503,
+        "TransactionRolledBack",
+        "The transaction could not be committed and was rolled back, please retry.",
+        headers=_id_of(job),
+    )
+
+
+def _unknown(job: _Job) -> Refusal:
+    # Not 503: clients of Azure write an entry again by themselves that was answered so.
+    return Refusal(
+        502,
+        "TransactionOutcomeUnknown",
+        "ledger: the log did not answer; the transaction's id settles as Committed or Invalid",
+        headers=_id_of(job),
+        hint="query the status of x-ms-ccf-transaction-id",
+    )
+
+
+def _id_of(job: _Job) -> dict[str, str]:
+    return {"x-ms-ccf-transaction-id": str(job.written.txid)} if job.written is not None else {}
+
+
+def _finish(job: _Job, written: Written) -> None:
+    if not job.done.done():
+        job.done.set_result(written)
+
+
+def _fail(job: _Job, error: BaseException) -> None:
+    if not job.done.done():
+        job.done.set_exception(error)

@@ -1,0 +1,76 @@
+"""Where entries are: by collection, by tag, and by the request that wrote them. Rebuilt at each start."""
+
+from __future__ import annotations
+
+import bisect
+from array import array
+from collections.abc import Iterator
+
+import msgspec
+
+from kluis.formats.ccf.domain import Writes
+from kluis.formats.encoding.unreadable import UNREADABLE
+from kluis.services.ledger.tables import ENTRIES, PUBLIC_ENTRIES, REQUESTS, Stored
+
+_stored = msgspec.json.Decoder(Stored)
+
+
+class Index:
+    """Seqnos of entries, each list rising.
+
+    Attributes:
+        requests: the seqno of each request that is remembered.
+    """
+
+    def __init__(self) -> None:
+        self._collections: dict[str, array[int]] = {}
+        self._tags: dict[tuple[str, str], array[int]] = {}
+        self.requests: dict[bytes, int] = {}
+
+    def note(self, seqno: int, writes: Writes) -> None:
+        """Note what an entry wrote."""
+        for table in (ENTRIES, PUBLIC_ENTRIES):
+            for key, value in writes.get(table, {}).items():
+                if value is not None:
+                    self._note_entry(key.decode(), value, seqno)
+        for key, value in writes.get(REQUESTS, {}).items():
+            if value is None:
+                self.requests.pop(key, None)
+            else:
+                self.requests[key] = seqno
+
+    def _note_entry(self, collection: str, value: bytes, seqno: int) -> None:
+        self._collections.setdefault(collection, array("Q")).append(seqno)
+        try:
+            tags = _stored.decode(value).tags
+        except UNREADABLE:
+            return
+        for tag in tags:
+            self._tags.setdefault((collection, tag), array("Q")).append(seqno)
+
+    def collections(self) -> list[str]:
+        """The ids of all collections, sorted."""
+        return sorted(self._collections)
+
+    def count_collections(self) -> int:
+        """How many collections there are."""
+        return len(self._collections)
+
+    def tags(self, collection: str) -> list[str]:
+        """The tags of a collection's entries, sorted."""
+        return sorted(tag for where, tag in self._tags if where == collection)
+
+    def count_tags(self) -> int:
+        """How many tags there are in all collections."""
+        return len(self._tags)
+
+    def has(self, collection: str) -> bool:
+        """Whether a collection has an entry."""
+        return collection in self._collections
+
+    def find(self, collection: str, tag: str | None, first: int, last: int) -> Iterator[int]:
+        """The seqnos of a collection's entries from ``first`` to ``last``, rising."""
+        found = self._collections.get(collection) if tag is None else self._tags.get((collection, tag))
+        if found is not None:
+            for at in range(bisect.bisect_left(found, first), bisect.bisect_right(found, last)):
+                yield found[at]

@@ -1,0 +1,82 @@
+"""What a ledger's service keeps in its sealed store: its key, its secrets, and the last view that was taken.
+
+Each process takes a view of its own before it writes anything, durably: a nonce is a view and a seqno, so no
+two processes, however they ended, use one twice.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from kluis.enclave.store.model import Storage, Writing
+from kluis.errors import UnavailableError
+from kluis.formats.encoding.unreadable import UNREADABLE
+from kluis.ledger.secrets import LedgerSecret, Secrets
+from kluis.ledger.status import FIRST_VIEW
+from kluis.services.ledger.identity import ServiceIdentity
+
+TABLE: Final = "ledger"
+SERVICE: Final = "service"
+VIEW: Final = "view"
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A service, as it is kept.
+
+    Attributes:
+        key: PKCS#8 DER.
+        certificate: PEM.
+        secrets: version and key of each ledger secret.
+        genesis: SHA-256 of what the genesis writes, but for its node, 32 bytes.
+    """
+
+    key: bytes
+    certificate: str
+    secrets: tuple[tuple[int, bytes], ...]
+    genesis: bytes
+
+    def __repr__(self) -> str:
+        return f"Kept(genesis={self.genesis.hex()})"
+
+    def service(self) -> ServiceIdentity:
+        """Its key and certificate."""
+        return ServiceIdentity.load(self.key, self.certificate)
+
+    def ledger_secrets(self) -> Secrets:
+        """Its secrets."""
+        return Secrets([LedgerSecret(key, version) for version, key in self.secrets])
+
+
+def find(storage: Storage) -> Kept | None:
+    """The service that is kept, if there is one.
+
+    Raises:
+        UnavailableError: what is kept is not of this version.
+    """
+    found = storage.get(TABLE, SERVICE)
+    if found is None:
+        return None
+    try:
+        return msgspec.msgpack.decode(found, type=Kept)
+    except UNREADABLE:
+        raise UnavailableError("ledger: its store is of another version of Kluis") from None
+
+
+def keep(storage: Storage, kept: Kept) -> None:
+    """Keep a service, in place of what was kept."""
+    encoded = msgspec.msgpack.encode(kept)
+    storage.update(lambda writing: writing.put(TABLE, SERVICE, encoded))
+
+
+def take_view(storage: Storage, last: int) -> int:
+    """Take a view that no process had: later than any that was taken, and than ``last``, the log's."""
+
+    def work(writing: Writing) -> int:
+        before = int(writing.get(TABLE, VIEW) or b"0")
+        view = max(before, last, FIRST_VIEW - 1) + 1
+        writing.put(TABLE, VIEW, str(view).encode())
+        return view
+
+    return storage.update(work)

@@ -1,0 +1,146 @@
+"""A node's end of its log: appends that are fenced, and reads that are held against the tree.
+
+The host keeps ciphertext, and may lose, swap, repeat or withhold it. What it gives back is hashed and
+compared with the leaf that the node has; what it lost is refused, since a witness remembers how far the
+ledger came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from kluis.enclave.app import Enclave
+from kluis.errors import AuthenticityError, FormatError, UnavailableError
+from kluis.formats.ccf.domain import PublicDomain
+from kluis.formats.ccf.entry import HEADER, Entry, leaf_of, read_header, write_set_digest
+from kluis.formats.encoding.reader import Reader
+from kluis.hashes import sha256
+from kluis.ledger.merkle import Tree
+
+EMPTY: Final = bytes(40)
+"""The head of a log without an entry."""
+APPEND_SECONDS: Final = 60.0
+READ_SECONDS: Final = 30.0
+MOST_READ: Final = 4 << 20
+
+
+class HostLog(Protocol):
+    """What a host does for a ledger."""
+
+    def head(self) -> bytes:
+        """The head, 40 bytes: the last seqno, and SHA-256 of that entry; zeros if there is none."""
+        ...
+
+    def append(self, previous: bytes, batch: bytes) -> str:
+        """Append entries: ``ok``, ``fenced`` if the head is another, or ``unknown``."""
+        ...
+
+    def read(self, first: int, most: int) -> bytes:
+        """Entries from ``first`` on, back to back; empty if there is none."""
+        ...
+
+
+class OcallLog:
+    """The host's log, through ocalls of an application."""
+
+    def __init__(self, app: Enclave) -> None:
+        @app.ocall(timeout_seconds=READ_SECONDS)
+        def ledger_head() -> bytes:
+            """The head of the log."""
+            raise UnavailableError("ledger_head: this host keeps no log")
+
+        @app.ocall(timeout_seconds=APPEND_SECONDS)
+        def ledger_append(previous: bytes, batch: bytes) -> str:
+            """Append a batch."""
+            raise UnavailableError("ledger_append: this host keeps no log")
+
+        @app.ocall(timeout_seconds=READ_SECONDS)
+        def ledger_read(first: int, most: int) -> bytes:
+            """Read entries."""
+            raise UnavailableError("ledger_read: this host keeps no log")
+
+        self.head: Callable[[], bytes] = ledger_head
+        self.append: Callable[[bytes, bytes], str] = ledger_append
+        self.read: Callable[[int, int], bytes] = ledger_read
+
+
+def declare(app: Enclave) -> OcallLog:
+    """Declare a log's ocalls on an application."""
+    return OcallLog(app)
+
+
+def head_of(seqno: int, entry: bytes) -> bytes:
+    """The head of a log whose last entry this is, 40 bytes."""
+    return seqno.to_bytes(8, "big") + sha256(entry)
+
+
+def entries_of(data: bytes, first: int) -> list[bytes]:
+    """Take apart what a host gave: entries, back to back.
+
+    Raises:
+        FormatError: it is something else.
+    """
+    found: list[bytes] = []
+    at = 0
+    while at < len(data):
+        what = f"entry {first + len(found)}"
+        size = HEADER + read_header(Reader(data[at : at + HEADER], what))
+        if at + size > len(data):
+            raise FormatError(f"{what}: needs {size} bytes, {len(data) - at} left", code="truncated")
+        found.append(data[at : at + size])
+        at += size
+    return found
+
+
+class Part:
+    """An entry that the host gave, and that is the one that the tree has.
+
+    Attributes:
+        entry: parsed.
+        domain: its public domain.
+        write_set: its write-set digest, 32 bytes.
+    """
+
+    __slots__ = ("domain", "entry", "write_set")
+
+    def __init__(self, entry: Entry, domain: PublicDomain, write_set: bytes) -> None:
+        self.entry = entry
+        self.domain = domain
+        self.write_set = write_set
+
+    @classmethod
+    def check(cls, raw: bytes, seqno: int, tree: Tree) -> Part:
+        """Hold an entry against its leaf.
+
+        Raises:
+            AuthenticityError: it is another.
+        """
+        what = f"entry {seqno}"
+        try:
+            entry = Entry.parse(raw, what)
+            domain = PublicDomain.parse(entry.public, what)
+            write_set = write_set_digest(raw)
+            found = leaf_of(write_set, domain.evidence_digest, domain.claims_digest)
+        except FormatError:
+            raise AuthenticityError(f"{what}: the host gave something else", code="ledger_leaf") from None
+        if found != tree.leaf(seqno):
+            raise AuthenticityError(f"{what}: the host gave another entry", code="ledger_leaf")
+        return cls(entry, domain, write_set)
+
+
+def read_entry(log: HostLog, seqno: int, tree: Tree) -> Part:
+    """Read one entry.
+
+    Raises:
+        UnavailableError: the host does not give it.
+        AuthenticityError: it gives another.
+    """
+    raw = log.read(seqno, 0)
+    if not raw:
+        raise UnavailableError(f"entry {seqno}: the host does not have it", code="ledger_missing")
+    try:
+        first = entries_of(raw, seqno)[0]
+    except FormatError:
+        raise AuthenticityError(f"entry {seqno}: the host gave something else", code="ledger_leaf") from None
+    return Part.check(first, seqno, tree)

@@ -1,0 +1,228 @@
+"""One node, from its sealed store and its log: replayed first, then given a view, then serving.
+
+It reads the log while another node may still write it. ``begin`` reads the rest, takes a view that no process
+had, records the node as trusted in the view's first entry, and signs. From then on the log is this node's:
+another's appends are fenced.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import structs
+
+from kluis.enclave.store.model import Storage
+from kluis.errors import UnavailableError, UsageError
+from kluis.formats.ccf import tables
+from kluis.formats.ccf.txid import TxId
+from kluis.formats.encoding import jcs
+from kluis.ledger.governance.service import Identity, NodeEffects
+from kluis.ledger.secrets import LedgerSecret
+from kluis.ledger.sequencer import Sequencer
+from kluis.ledger.signer import Signer, key_id
+from kluis.ledger.status import FIRST_VIEW
+from kluis.services.clock import Clock
+from kluis.services.ledger import genesis, kept
+from kluis.services.ledger.engine import Engine
+from kluis.services.ledger.genesis import Quoted, Writes
+from kluis.services.ledger.identity import NodeIdentity, ServiceIdentity, Shown
+from kluis.services.ledger.kept import Kept
+from kluis.services.ledger.log import EMPTY, HostLog
+from kluis.services.ledger.settings import Settings
+from kluis.services.ledger.state import Ledger, Witness, replay
+
+Quote = Callable[[NodeIdentity, bytes, bytes], Quoted]
+"""Makes evidence of a node, its service certificate's digest and its genesis' digest, 32 bytes each."""
+CHOICES: Final = "public:app.ledger"
+"""What was chosen at genesis."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a node is given.
+
+    Attributes:
+        storage: sealed.
+        log: the host's.
+        witness: of a service, by the id of its key.
+        clock: the host's word for the time.
+        quote: makes the node's evidence.
+    """
+
+    storage: Storage
+    log: HostLog
+    witness: Callable[[str], Witness]
+    clock: Clock
+    quote: Quote
+
+
+class Node:
+    """A node.
+
+    Attributes:
+        settings: the operator's.
+        service: its service.
+        ledger: what it knows.
+        engine: runs it.
+        identity: its own; None before :meth:`begin`.
+        shown: what its listener shows.
+        public: whether the log's files show entries to anybody; known once it has begun.
+
+    Args:
+        settings: checked.
+        around: what it is given.
+
+    Raises:
+        UsageError: a setting that cannot be meant.
+        AuthenticityError: the log is not this service's, whole and as it was left.
+        UnavailableError: the host gives nothing, or there is a log and no service for it.
+    """
+
+    def __init__(self, settings: Settings, around: Surroundings, shown: Shown) -> None:
+        settings.check()
+        self.settings = settings
+        self.shown = shown
+        self.identity: NodeIdentity | None = None
+        self.public = False
+        self._around = around
+        self._kept = kept.find(around.storage) or self._found()
+        self.service = self._kept.service()
+        self.ledger = Ledger(self._kept.ledger_secrets())
+        self._witness = around.witness(key_id(self.service.key.public_key()))
+        replay(self.ledger, around.log, self.service, self._witness)
+        self.engine = Engine(
+            self.ledger,
+            around.log,
+            self._witness,
+            witness_seconds=settings.witness_seconds,
+            pace=around.clock.pace,
+        )
+
+    @property
+    def genesis(self) -> bytes:
+        """The digest of its genesis, 32 bytes."""
+        return self._kept.genesis
+
+    def begin(self, address: str) -> None:
+        """Take a view, and the log with it.
+
+        Args:
+            address: ``host:port`` that clients use, for the ledger's record of the node.
+
+        Raises:
+            AuthenticityError: the log changed, and not as this service's nodes write it.
+            UnavailableError: another node took the log meanwhile, or the host does not take the first entry.
+        """
+        if self.identity is not None:
+            raise UsageError("begin: this node has begun already")
+        ledger, around = self.ledger, self._around
+        replay(ledger, around.log, self.service, self._witness)
+        self._drop_unused_secrets()
+        now = around.clock.now()
+        node = NodeIdentity(self.service, self.settings.names, now, self.settings.node_days)
+        view = kept.take_view(around.storage, ledger.committed.view)
+        quoted = around.quote(node, self.service.digest, self.genesis)
+        writes = genesis.node_writes(node, quoted, address)
+        begun = ledger.head != EMPTY
+        if not begun:
+            founded = self._genesis_writes(TxId(view, 1))
+            writes = {**founded, **writes}
+        else:
+            genesis.retire_others(ledger.store.begin(), writes)
+        sequencer = Sequencer(
+            view=view,
+            tree=ledger.tree,
+            secrets=ledger.secrets,
+            signer=Signer(
+                node.key,
+                node.certificate,
+                self.service.key,
+                issuer=self.settings.ledger_id,
+                cose_only=self._chosen("cose_only") if begun else self.settings.cose_only,
+            ),
+            clock=lambda: int(around.clock.now().timestamp()),
+            last_signature=ledger.last_signature(),
+        )
+        self.engine.begin(sequencer, [(writes, begun)])
+        self.public = self._chosen("public")
+        self.identity = node
+        self.shown.show(node)
+
+    def knowledge(self) -> Identity:
+        """What governance needs of the node."""
+        return Identity(
+            key=self.service.key,
+            certificate=self.service.certificate,
+            secrets=self.ledger.secrets,
+            written=self.ledger.written,
+        )
+
+    def carry_out(self, effects: NodeEffects) -> None:
+        """Do what governance decided, with the entry that records it.
+
+        Raises:
+            UnavailableError: the store does not keep it: then the node ends, and the entry is never written.
+        """
+        sequencer = self.engine.sequencer
+        if effects.rekeyed is not None:
+            version = sequencer.last.seqno + 1
+            secrets = (*self._kept.secrets, (version, effects.rekeyed))
+            self._keep(structs.replace(self._kept, secrets=secrets))
+            sequencer.rekey(LedgerSecret(effects.rekeyed, version))
+        if effects.renewed is not None:
+            self._keep(structs.replace(self._kept, certificate=effects.renewed))
+            self.service = self._kept.service()
+        if effects.closes_chunk:
+            sequencer.close_chunk()
+
+    def _found(self) -> Kept:
+        """Found a service: its key and first secret are on the disk, sealed, before it writes anything."""
+        around = self._around
+        if around.log.head() != EMPTY:
+            raise UnavailableError(
+                "ledger: there is a log, and no service in the store whose it could be",
+                hint="give back the database that belongs to it, or name an empty folder",
+                code="ledger_foreign",
+            )
+        service = ServiceIdentity.make(self.settings.name, around.clock.now(), self.settings.service_days)
+        made = Kept(service.private_bytes(), service.certificate, ((1, os.urandom(32)),), bytes(32))
+        writes = self._writes_of(service, TxId(FIRST_VIEW, 1))
+        made = structs.replace(made, genesis=genesis.digest_of(writes))
+        kept.keep(around.storage, made)
+        return made
+
+    def _writes_of(self, service: ServiceIdentity, created: TxId) -> Writes:
+        writes = genesis.service_writes(self.settings, service, created)
+        chosen: dict[str, jcs.Writable] = {
+            "cose_only": self.settings.cose_only,
+            "public": self.settings.public,
+        }
+        writes[CHOICES] = {tables.ONLY: jcs.dumps(chosen)}
+        return writes
+
+    def _genesis_writes(self, created: TxId) -> Writes:
+        """The genesis, if it is still the one that was kept: it may have been cut short, and come again."""
+        writes = self._writes_of(self.service, created)
+        digest = genesis.digest_of(writes)
+        if digest != self.genesis:
+            self._keep(structs.replace(self._kept, genesis=digest))
+        return writes
+
+    def _chosen(self, name: str) -> bool:
+        found = self.ledger.store.begin().get(CHOICES, tables.ONLY)
+        chosen = jcs.loads(found, CHOICES) if found is not None else None
+        return isinstance(chosen, dict) and chosen.get(name) is True
+
+    def _drop_unused_secrets(self) -> None:
+        """Forget a secret whose rekey never reached the log: no entry was acknowledged under it."""
+        used = tuple(one for one in self._kept.secrets if one[0] <= max(1, self.ledger.last))
+        if used != self._kept.secrets:
+            self._keep(structs.replace(self._kept, secrets=used))
+            self.ledger.secrets = self._kept.ledger_secrets()
+
+    def _keep(self, changed: Kept) -> None:
+        kept.keep(self._around.storage, changed)
+        self._kept = changed

@@ -1,0 +1,123 @@
+"""Receipts of committed entries, made from what the host gives back and the tree confirms.
+
+The commit evidence in them is known to nodes alone, and given for nothing that is not committed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+from kluis.errors import AuthenticityError, FormatError, UnavailableError
+from kluis.formats.ccf import tables
+from kluis.formats.ccf.domain import NO_CLAIMS
+from kluis.formats.ccf.receipt import Components, Receipt
+from kluis.formats.ccf.signature import NodeSignature, ServiceSignature
+from kluis.formats.ccf.txid import TxId
+from kluis.ledger import receipts
+from kluis.services.ledger.log import HostLog, Part, entries_of
+from kluis.services.ledger.state import Ledger, missing
+
+TOGETHER: Final = 64 << 10
+"""Bytes that are read at once: most entries have their signature within them."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Proven:
+    """A committed entry, and the signatures over it.
+
+    Attributes:
+        txid: of the entry.
+        part: the entry itself.
+        components: of its leaf.
+        node: the node's signature; None where the service alone signs.
+        service: the service's.
+    """
+
+    txid: TxId
+    part: Part
+    components: Components
+    node: NodeSignature | None
+    service: ServiceSignature
+
+    @property
+    def is_signature(self) -> bool:
+        """Whether the entry holds the signature itself."""
+        return self.service.txid == self.txid
+
+    def receipt(self, ledger: Ledger) -> Receipt:
+        """The receipt by the node's signature.
+
+        Raises:
+            UnavailableError: only the service signs here.
+        """
+        if self.node is None:
+            raise UnavailableError(
+                "receipt: this ledger is signed by its service alone",
+                hint="read the receipt in COSE: GET /receipt/cose",
+                code="receipt",
+            )
+        certificate = self.node.certificate or ""
+        if self.is_signature:
+            return receipts.make_of_signature(self.node, certificate)
+        return receipts.make(ledger.tree, self.txid, self.components, self.node, certificate)
+
+    def cose(self, ledger: Ledger) -> bytes:
+        """The receipt by the service's signature.
+
+        Raises:
+            UnavailableError: the entry holds the signature itself.
+        """
+        if self.is_signature:
+            raise UnavailableError("receipt: a signature has none of its own in COSE", code="receipt")
+        return receipts.make_cose(ledger.tree, self.txid, self.components, self.service)
+
+
+def prove(ledger: Ledger, log: HostLog, txid: TxId) -> Proven:
+    """Read a committed entry and the signature over it; may wait for the host.
+
+    Raises:
+        UnavailableError: the host does not give them.
+        AuthenticityError: it gives others.
+    """
+    seqno, at = txid.seqno, ledger.signature_after(txid.seqno)
+    if at is None:
+        raise UnavailableError(f"receipt: {txid} is not signed yet", code="receipt")
+    found = _read(log, seqno, TOGETHER)
+    part = Part.check(found[0], seqno, ledger.tree)
+    if at == seqno:
+        holder = part
+    elif at - seqno < len(found):
+        holder = Part.check(found[at - seqno], at, ledger.tree)
+    else:
+        holder = Part.check(_read(log, at, 0)[0], at, ledger.tree)
+    evidence = ledger.secrets.at(seqno).evidence(txid)
+    claims = part.domain.claims_digest or NO_CLAIMS
+    node, service = _signatures(holder, at)
+    return Proven(
+        txid=txid,
+        part=part,
+        components=Components(part.write_set, evidence, claims),
+        node=node,
+        service=service,
+    )
+
+
+def _read(log: HostLog, seqno: int, most: int) -> list[bytes]:
+    raw = log.read(seqno, most)
+    if not raw:
+        raise missing(seqno)
+    try:
+        return entries_of(raw, seqno)
+    except FormatError:
+        raise AuthenticityError(f"entry {seqno}: the host gave something else", code="ledger_leaf") from None
+
+
+def _signatures(holder: Part, seqno: int) -> tuple[NodeSignature | None, ServiceSignature]:
+    what, only = f"signature {seqno}", tables.ONLY
+    node = holder.domain.writes.get(tables.SIGNATURES, {}).get(only)
+    service = holder.domain.writes.get(tables.COSE_SIGNATURES, {}).get(only)
+    if service is None:
+        raise UnavailableError(f"{what}: the service did not sign", code="receipt")
+    parsed = None if node is None else NodeSignature.parse(node, what)
+    return parsed, ServiceSignature.parse_value(service, what)

@@ -1,0 +1,220 @@
+"""What a node knows of its ledger: tables, tree, views, secrets, and what is committed.
+
+At a start it is read from the log. Each entry is decrypted, which its tag allows only as it was written, and
+hashed into the tree; each root is compared with the one that was signed; the last signature is verified with
+the service's key, and covers all before it. A witness then says whether the log goes as far as it did.
+"""
+
+from __future__ import annotations
+
+import bisect
+from array import array
+from typing import Final, NamedTuple, Protocol
+
+from kluis.errors import AuthenticityError, FormatError, UnavailableError
+from kluis.formats.ccf import tables
+from kluis.formats.ccf.domain import PublicDomain, Writes, parse_writes
+from kluis.formats.ccf.entry import Entry, leaf_of, write_set_digest
+from kluis.formats.ccf.signature import NodeSignature, ServiceSignature
+from kluis.formats.ccf.txid import TxId
+from kluis.formats.ietf import cose
+from kluis.ledger.governance.service import Written
+from kluis.ledger.merkle import Tree
+from kluis.ledger.secrets import Secrets
+from kluis.ledger.sequencer import Batch
+from kluis.ledger.status import Status, Views, status_of
+from kluis.ledger.store import Store
+from kluis.services.ledger.identity import ServiceIdentity
+from kluis.services.ledger.index import Index
+from kluis.services.ledger.log import EMPTY, MOST_READ, HostLog, entries_of, head_of
+
+NOTHING: Final = TxId(0, 0)
+
+
+class Witnessed(NamedTuple):
+    """The last signature that a witness heard of: its seqno, and the root that it signs."""
+
+    seqno: int
+    root: bytes
+
+
+class Witness(Protocol):
+    """Remembers how far a ledger came, beyond its host's reach."""
+
+    def read(self) -> Witnessed:
+        """The last that it heard of; seqno 0 if nothing."""
+        ...
+
+    def advance(self, to: Witnessed) -> Witnessed:
+        """Tell it of a signature, durably; gives what it remembers then."""
+        ...
+
+
+class Ledger:
+    """All that a node knows.
+
+    Attributes:
+        store: the tables, with entries that are not committed yet.
+        tree: over all entries.
+        views: which entry is of which.
+        secrets: of the private tables.
+        index: where entries are.
+        written: which entry last wrote what later ones name.
+        signatures: seqnos of the entries that hold signatures, rising.
+        committed: the last entry that is: always a signature.
+        head: of the log.
+    """
+
+    def __init__(self, secrets: Secrets) -> None:
+        self.store = Store()
+        self.tree = Tree()
+        self.views = Views()
+        self.secrets = secrets
+        self.index = Index()
+        self.written = Written()
+        self.signatures = array("Q")
+        self.committed = NOTHING
+        self.head = EMPTY
+
+    @property
+    def last(self) -> int:
+        """The seqno of the last entry in the tree."""
+        return self.tree.size - 1
+
+    def status(self, txid: TxId) -> Status:
+        """What may be said of a transaction."""
+        return status_of(
+            txid, self.views.of(txid.seqno) if txid.seqno <= self.store.version else 0, self.committed
+        )
+
+    def signature_after(self, seqno: int) -> int | None:
+        """The first signature over an entry; None if there is none yet."""
+        at = bisect.bisect_right(self.signatures, seqno)
+        if at and self.signatures[at - 1] == seqno:
+            at -= 1
+        return self.signatures[at] if at < len(self.signatures) else None
+
+    def last_signature(self) -> int:
+        """The seqno of the last entry that holds a signature; 0 if there is none."""
+        return self.signatures[-1] if self.signatures else 0
+
+    def apply(self, txid: TxId, writes: Writes) -> None:
+        """Make an entry's writes the present state, before it is committed."""
+        if self.views.of(txid.seqno) != txid.view:
+            self.views.begin(txid)
+        self.store.apply(txid.seqno, writes)
+        self.index.note(txid.seqno, writes)
+        self.written.note(txid.seqno, writes)
+
+    def commit(self, batch: Batch) -> None:
+        """Note that a batch is in the log."""
+        signature = batch.signature
+        if self.store.version < signature.seqno:
+            self.apply(signature, {})
+        self.signatures.append(signature.seqno)
+        self.committed = signature
+        self.store.compact(signature.seqno)
+        self.head = head_of(signature.seqno, batch.entries[-batch.sizes[-1] :])
+
+    def writes_of(self, entry: Entry, domain: PublicDomain, what: str) -> Writes:
+        """What an entry wrote, with its private tables.
+
+        Raises:
+            AuthenticityError: its tag does not hold.
+        """
+        secret = self.secrets.at(entry.seqno)
+        private = secret.open(entry.tag, entry.iv, entry.public, entry.private, what)
+        return {**domain.writes, **parse_writes(private, what)} if private else domain.writes
+
+    def take(self, raw: bytes) -> ServiceSignature | None:
+        """Take in the next entry of the log; gives the service's signature where it holds one.
+
+        Raises:
+            AuthenticityError: it is not what was written there, or its root is not the one that was signed.
+        """
+        seqno = self.tree.size
+        what = f"entry {seqno}"
+        try:
+            entry = Entry.parse(raw, what)
+            domain = PublicDomain.parse(entry.public, what)
+        except FormatError as error:
+            raise AuthenticityError(f"log: {error.message}", code="ledger_log") from None
+        if entry.seqno != seqno or domain.seqno != seqno:
+            raise AuthenticityError(f"log: want entry {seqno}, got {entry.seqno}", code="ledger_log")
+        writes = self.writes_of(entry, domain, what)
+        signed = self._signed(domain.writes, what)
+        self.apply(TxId(entry.view, seqno), writes)
+        self.tree.append(leaf_of(write_set_digest(raw), domain.evidence_digest, domain.claims_digest))
+        self.head = head_of(seqno, raw)
+        if signed is not None:
+            self.signatures.append(seqno)
+            self.committed = TxId(entry.view, seqno)
+            self.store.compact(seqno)
+        return signed
+
+    def _signed(self, writes: Writes, what: str) -> ServiceSignature | None:
+        value = writes.get(tables.COSE_SIGNATURES, {}).get(tables.ONLY)
+        if value is None:
+            return None
+        node = writes.get(tables.SIGNATURES, {}).get(tables.ONLY)
+        root = self.tree.root()
+        try:
+            if node is not None and NodeSignature.parse(node, what).root != root:
+                raise AuthenticityError(f"log: {what}: signs another root", code="ledger_root")
+            return ServiceSignature.parse_value(value, what)
+        except FormatError as error:
+            raise AuthenticityError(f"log: {error.message}", code="ledger_log") from None
+
+
+def replay(ledger: Ledger, log: HostLog, service: ServiceIdentity, witness: Witness) -> None:
+    """Read a log into a ledger, from where the ledger is.
+
+    Raises:
+        AuthenticityError: the log is not this service's, whole and as it was left: names the entries.
+        UnavailableError: the host gives nothing.
+    """
+    # Read first: while another node writes, its log goes on, and the witness after it.
+    witnessed = witness.read()
+    last: ServiceSignature | None = None
+    root = b""
+    while raw := log.read(ledger.last + 1, MOST_READ):
+        try:
+            entries = entries_of(raw, ledger.last + 1)
+        except FormatError as error:
+            raise AuthenticityError(f"log: {error.message}", code="ledger_log") from None
+        for entry in entries:
+            before = ledger.tree.size
+            if (signed := ledger.take(entry)) is not None:
+                last, root = signed, ledger.tree.root(before)
+    if ledger.last != ledger.committed.seqno:
+        raise AuthenticityError(f"log: ends with {ledger.last}, which is no signature", code="ledger_log")
+    if last is not None:
+        _check_signature(last, root, ledger.committed, service)
+    _check_witness(ledger, witnessed)
+
+
+def _check_signature(signed: ServiceSignature, root: bytes, at: TxId, service: ServiceIdentity) -> None:
+    what = f"log: signature {at}"
+    if signed.txid != at:
+        raise AuthenticityError(f"{what}: is of {signed.txid}", code="ledger_log")
+    cose.check(signed.message.over(root), service.key.public_key(), what)
+
+
+def _check_witness(ledger: Ledger, witnessed: Witnessed) -> None:
+    if witnessed.seqno > ledger.last:
+        first = ledger.last + 1
+        raise AuthenticityError(
+            f"log: ends with {ledger.last}, and the witness knows of {witnessed.seqno}: entries {first} to"
+            f" {witnessed.seqno} are missing",
+            hint="give the ledger's folder back its last files; no service can go on without them",
+            code="ledger_behind",
+        )
+    if witnessed.seqno and ledger.tree.root(witnessed.seqno) != witnessed.root:
+        raise AuthenticityError(
+            f"log: another ledger than the witness knows, at or before {witnessed.seqno}", code="ledger_fork"
+        )
+
+
+def missing(seqno: int) -> UnavailableError:
+    """The refusal of an entry that the host does not give."""
+    return UnavailableError(f"entry {seqno}: the host does not have it", code="ledger_missing")

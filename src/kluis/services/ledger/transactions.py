@@ -1,0 +1,70 @@
+"""Transactions that are named by a client: whether they are committed, and what they wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from kluis.errors import FormatError
+from kluis.formats.ccf.domain import Writes
+from kluis.formats.ccf.txid import TxId
+from kluis.ledger.status import Status
+from kluis.services.ledger.log import MOST_READ, HostLog, Part, entries_of
+from kluis.services.ledger.state import Ledger, missing
+from kluis.services.web import Refusal
+
+
+def named(text: str, what: str = "transaction id") -> TxId:
+    """The id that a client wrote.
+
+    Raises:
+        Refusal: 400, it is none.
+    """
+    try:
+        return TxId.parse(text, what)
+    except FormatError:
+        raise Refusal(400, "InvalidTransactionId", f"{what}: want VIEW.SEQNO, got {text[:60]!a}") from None
+
+
+def committed(ledger: Ledger, text: str) -> TxId:
+    """A committed transaction that a client names.
+
+    Raises:
+        Refusal: 400, it is no id; 404, it is not committed, or never will be.
+    """
+    txid = named(text)
+    status = ledger.status(txid)
+    if status is Status.COMMITTED and txid.seqno:
+        return txid
+    if status is Status.INVALID or not txid.seqno:
+        raise Refusal(404, "TransactionInvalid", f"Transaction {txid} is not valid.")
+    raise Refusal(
+        404,
+        "TransactionPendingOrUnknown",
+        f"Transaction {txid} is not available.",
+        headers={"cache-control": "no-cache"},
+    )
+
+
+def read_many(ledger: Ledger, log: HostLog, seqnos: Iterable[int]) -> Iterator[tuple[int, Writes, Part]]:
+    """Read committed entries, and what they wrote with their private tables; may wait for the host.
+
+    Args:
+        ledger: has their leaves and secrets.
+        log: the host's.
+        seqnos: rising.
+
+    Raises:
+        UnavailableError: the host does not give one.
+        AuthenticityError: it gives another.
+    """
+    first, held = 0, list[bytes]()
+    wanted = list(seqnos)
+    span = wanted[-1] - wanted[0] + 1 if wanted else 0
+    for seqno in wanted:
+        if not first <= seqno < first + len(held):
+            raw = log.read(seqno, MOST_READ if span <= 4 * len(wanted) else 0)
+            first, held = seqno, entries_of(raw, seqno)
+            if not held:
+                raise missing(seqno)
+        part = Part.check(held[seqno - first], seqno, ledger.tree)
+        yield seqno, ledger.writes_of(part.entry, part.domain, f"entry {seqno}"), part

@@ -1,0 +1,159 @@
+"""A log keeps batches as they are, whatever its process or its disk does."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from kluis.errors import FormatError, UnavailableError
+from kluis.formats.ccf.chunk import Chunk
+from kluis.formats.ccf.entry import Entry
+from kluis.ledger.sequencer import Batch
+from kluis.serve.ledger.log import EMPTY, LedgerLog, head_of
+from tests.serve.ledger.batches import Writer
+
+
+def _head(batch: Batch) -> bytes:
+    return head_of(batch.signature.seqno, batch.entries[-batch.sizes[-1] :])
+
+
+def _fill(log: LedgerLog, batches: list[Batch]) -> None:
+    for batch in batches:
+        assert log.append(log.head(), batch.entries) == "ok"
+
+
+def _all(log: LedgerLog) -> bytes:
+    found, first = b"", 1
+    while part := log.read(first, 500):
+        found += part
+        at = 0
+        while at < len(part):
+            at += 8 + int.from_bytes(part[at + 2 : at + 8], "little")
+            first += 1
+    return found
+
+
+def test_what_was_appended_is_read_in_order(tmp_path: Path) -> None:
+    """Through open and whole chunks, in pieces, and by another process later."""
+    writer = Writer(chunk_size=4000)
+    batches = [writer.batch(5) for _ in range(12)]
+    with LedgerLog(tmp_path / "ledger") as log:
+        assert log.head() == EMPTY
+        assert log.read(1, 1000) == b""
+        _fill(log, batches)
+        assert log.head() == _head(batches[-1])
+        assert _all(log) == b"".join(one.entries for one in batches)
+        with pytest.raises(UnavailableError, match="another process writes this ledger"):
+            LedgerLog(tmp_path / "ledger")
+    whole = sorted(tmp_path.glob("ledger/*.committed"))
+    assert len(whole) > 2
+    for path in whole:
+        assert Chunk.parse(path.read_bytes(), path.name).complete
+    with LedgerLog(tmp_path / "ledger") as log:
+        assert log.head() == _head(batches[-1])
+        assert _all(log) == b"".join(one.entries for one in batches)
+        assert Entry.parse(log.read(7, 0), "entry").seqno == 7
+
+
+def test_one_of_two_writers_is_fenced_and_the_same_call_may_be_made_again(tmp_path: Path) -> None:
+    """A batch that the log has already is acknowledged again; another on the same head is not."""
+    writer, other = Writer(), Writer(view=3)
+    first, second = writer.batch(), writer.batch()
+    rival = other.batch(), other.batch()
+    with LedgerLog(tmp_path / "ledger") as log:
+        assert log.append(EMPTY, first.entries) == "ok"
+        assert log.append(EMPTY, first.entries) == "ok"
+        assert log.append(EMPTY, rival[0].entries) == "fenced"
+        assert log.append(_head(rival[0]), rival[1].entries) == "fenced"
+        assert log.append(_head(first), second.entries) == "ok"
+        assert log.head() == _head(second)
+
+
+@pytest.mark.parametrize("cut", ["entry", "batch", "header", "table", "name"])
+def test_a_torn_tail_ends_at_the_last_signature(tmp_path: Path, cut: str) -> None:
+    """What a crash left is moved aside, byte for byte, and the log goes on after the last signature."""
+    writer = Writer()
+    batches = [writer.batch() for _ in range(3)]
+    folder = tmp_path / "ledger"
+    with LedgerLog(folder) as log:
+        _fill(log, batches[:2])
+    path = folder / "ledger_1"
+    good, after = path.read_bytes(), batches[2].entries
+    tail = {
+        "entry": after[: batches[2].sizes[0] - 5],
+        "batch": after[: sum(batches[2].sizes[:2])],
+        "header": after[:5],
+        "table": (8).to_bytes(4, "little") * 3,
+        "name": b"",
+    }[cut]
+    begin = len(good).to_bytes(8, "little") if cut == "name" else good[:8]
+    path.write_bytes(begin + good[8:] + tail)
+    with LedgerLog(folder) as log:
+        assert log.head() == _head(batches[1])
+        assert path.read_bytes() == good
+        assert [one.read_bytes() for one in tmp_path.glob("ledger.torn/*")] == ([tail] if tail else [])
+        _fill(log, batches[2:])
+        assert _all(log) == b"".join(one.entries for one in batches)
+
+
+def test_an_open_chunk_without_a_signature_begins_again(tmp_path: Path) -> None:
+    """The first batch of all was torn: nothing of it was acknowledged."""
+    batch, folder = Writer().batch(), tmp_path / "ledger"
+    folder.mkdir()
+    (folder / "ledger_1").write_bytes(bytes(8) + batch.entries[: batch.sizes[0]])
+    with LedgerLog(folder) as log:
+        assert log.head() == EMPTY
+        _fill(log, [batch])
+        assert _all(log) == batch.entries
+
+
+@pytest.mark.parametrize("failing", ["pwrite", "fdatasync"])
+def test_a_full_disk_acknowledges_nothing_and_is_ready_again_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """The same batch is taken once there is room; half of it on the disk does no harm."""
+    writer = Writer()
+    batches = [writer.batch() for _ in range(2)]
+    with LedgerLog(tmp_path / "ledger") as log:
+        _fill(log, batches[:1])
+        real = getattr(os, failing)
+
+        def full(file: int, *rest: object) -> int:
+            if failing == "pwrite":
+                data, at = rest
+                real(file, bytes(data)[:50], at)  # type: ignore[call-overload] # bytes and an offset
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, failing, full)
+            for _ in range(2):
+                assert log.append(log.head(), batches[1].entries) == "unknown"
+        assert log.head() == _head(batches[0])
+        assert log.append(log.head(), batches[1].entries) == "ok"
+        assert _all(log) == b"".join(one.entries for one in batches)
+    with LedgerLog(tmp_path / "ledger") as log:
+        assert _all(log) == b"".join(one.entries for one in batches)
+
+
+def test_a_missing_chunk_is_named(tmp_path: Path) -> None:
+    """A log with a gap does not open: nothing can be appended to it."""
+    writer = Writer(chunk_size=1)
+    folder = tmp_path / "ledger"
+    with LedgerLog(folder) as log:
+        _fill(log, [writer.batch() for _ in range(3)])
+    (folder / "ledger_5-8.committed").unlink()
+    with pytest.raises(FormatError, match=r"want a chunk that begins at 5, got ledger_9-12\.committed"):
+        LedgerLog(folder)
+
+
+def test_a_batch_that_is_not_entries_is_refused(tmp_path: Path) -> None:
+    """A log holds entries, and no other bytes of an enclave's."""
+    with LedgerLog(tmp_path / "ledger") as log:
+        for wrong in (b"x" * 100, Writer().batch().entries[:-1]):
+            with pytest.raises(FormatError):
+                log.append(EMPTY, wrong)
+        assert log.head() == EMPTY
+        assert log.read(1, 10) == b""
