@@ -1,4 +1,4 @@
-"""How a ratio is taken: on a quiet machine, ours and theirs in turn, the median of the rounds' ratios."""
+"""Measure ratios: on a quiet machine, ours and theirs alternating, the median of the rounds' ratios."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ QUIET_BUSY = 0.10
 QUIET_LOOK_SECONDS = 1.0
 
 Measure = Callable[[], float]
-"""Runs something once and returns its seconds."""
+"""Runs a measured task once and returns its seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One line of the table: ours over theirs, so less is better, and the most that is allowed.
+    """One line of the table: ours over theirs, so less is better, and the maximum allowed.
 
     Attributes:
         rounds: how many times each was run; the ratio is the median of the rounds' ratios.
         ours_seconds: the median of ours.
         theirs_seconds: the median of theirs.
-        beside: other figures of the same run, in words.
-        noisy: the machine was never quiet while this row waited for it.
+        also: other figures of the same run, in words.
+        noisy: the machine never became quiet while this row waited for it.
     """
 
     name: str
@@ -38,20 +38,20 @@ class Row:
     rounds: int
     ours_seconds: float
     theirs_seconds: float
-    beside: dict[str, str] = field(default_factory=dict)
+    also: dict[str, str] = field(default_factory=dict)
     noisy: bool = False
 
     @property
     def held(self) -> bool:
-        """Whether the ratio is at most what is allowed."""
+        """Whether the ratio is at most the allowed one."""
         return self.ratio <= self.hold
 
 
 class Harness:
-    """Takes ratios.
+    """Measures ratios.
 
     Args:
-        rounds: how often each side runs; a row may ask for another number.
+        rounds: how often each side runs; a row may set another number.
         patience_seconds: how long to wait for a quiet machine before each row.
     """
 
@@ -68,18 +68,18 @@ class Harness:
         ours: Measure,
         theirs: Measure,
         rounds: int | None = None,
-        beside: Callable[[], dict[str, str]] | None = None,
+        also: Callable[[], dict[str, str]] | None = None,
     ) -> Row:
-        """Run both sides in turn, each first every other round.
+        """Run both sides alternately; each goes first in every other round.
 
         Args:
             name: what is measured.
-            against: what it is measured against, run here and now.
-            hold: the most that is allowed.
+            against: the peer that it is measured against, run here and now.
+            hold: the maximum allowed ratio.
             ours: runs ours once.
             theirs: runs theirs once.
             rounds: instead of the harness's own.
-            beside: figures to report with the row, asked for when all rounds are done.
+            also: additional figures for the row, computed after all rounds.
         """
         noisy = not wait_for_quiet(self.patience_seconds)
         pairs = []
@@ -97,7 +97,7 @@ class Harness:
             rounds=len(pairs),
             ours_seconds=statistics.median(mine for mine, _ in pairs),
             theirs_seconds=statistics.median(other for _, other in pairs),
-            beside=beside() if beside else {},
+            also=also() if also else {},
             noisy=noisy,
         )
 
@@ -147,7 +147,7 @@ PACKAGES = (
 
 
 def machine() -> dict[str, object]:
-    """What this machine is, as far as it bears on speed."""
+    """Describe this machine, as far as it affects speed."""
     info = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     names = [line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")]
     memory = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()[0].split()[1]
@@ -172,12 +172,12 @@ def _installed(name: str) -> bool:
 
 
 def as_json(row: Row, description: dict[str, object]) -> dict[str, object]:
-    """A row as it stands in the results, with the machine it was taken on."""
+    """A row as JSON, with the machine it was measured on."""
     return {**asdict(row), "held": row.held, "machine": description}
 
 
 def as_table(rows: list[Row]) -> str:
-    """The rows for a person."""
+    """The rows as a text table."""
     head = ("what", "against", "ratio", "hold", "", "ours", "theirs")
     lines = [
         (
@@ -197,12 +197,12 @@ def as_table(rows: list[Row]) -> str:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         text.append("  ".join(cells).rstrip())
         if row:
-            text += [f"    {what}: {figure}" for what, figure in row.beside.items()]
+            text += [f"    {what}: {figure}" for what, figure in row.also.items()]
     return "\n".join(text)
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person reads them."""
+    """Seconds, formatted for people."""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"

@@ -1,4 +1,4 @@
-"""The benchmark's own images, built from bench/apps when they are needed, into build/bench."""
+"""Build the benchmark's own images, from bench/apps when they are needed, into build/bench."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SETTINGS: dict[str, tuple[str, tuple[str, ...], str]] = {
 
 @functools.cache
 def image(name: str) -> Path:
-    """Build an image once a run, from a copy of its folder with the versions that are installed here."""
+    """Build an image once per run, from a copy of its folder with the versions that are installed here."""
     heap, requirements, more = SETTINGS[name]
     folder = BUILD / name
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,6 @@
-"""Peers that serve: an application under uvicorn as it comes, with TLS by Python's ssl, in no enclave."""
+"""Run peers that serve: an application under uvicorn with default settings, with TLS by Python's ssl, without
+an enclave.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +26,13 @@ START_SECONDS = 120.0
 def outside(folder: Path, application: str, **environment: str) -> Iterator[str]:
     """Serve ``application`` of the module in ``folder``; yields its address.
 
-    It opens its port itself: on a socket that it is handed, asyncio leaves Nagle's algorithm on, and a
-    request takes 44 ms.
+    It opens its port itself: on an inherited socket asyncio leaves Nagle's algorithm on, and a request takes
+    44 ms.
 
     Args:
-        folder: where its module lies.
-        application: as uvicorn names one: ``app:web``.
-        environment: more of it.
+        folder: the folder of its module.
+        application: in uvicorn's notation: ``app:web``.
+        environment: additional variables.
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -56,14 +58,14 @@ def outside(folder: Path, application: str, **environment: str) -> Iterator[str]
 
 
 def unchecked() -> ssl.SSLContext:
-    """TLS that believes anybody, for a peer on loopback whose certificate nobody signed."""
+    """TLS without verification, for a peer on loopback with a self-signed certificate."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context
 
 
 def wait_for(port: int) -> None:
-    """Wait until somebody listens on ``port``."""
+    """Wait until a server listens on ``port``."""
     end = time.monotonic() + START_SECONDS
     while True:
         try:

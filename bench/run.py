@@ -1,11 +1,11 @@
-"""Measures Kluis against its peers and writes the rows.
+"""Measure Kluis against its peers and write the rows.
 
     python bench/run.py                    every row
     python bench/run.py calls quotes       some groups of rows
     python bench/run.py --rounds 5 --patience 0
 
-The table goes to stdout; the rows, as a JSON list, to bench/results/rows.json. The platform is one of the
-benchmark's own, in a home of its own, and ends with it.
+The table goes to stdout; the rows, as a JSON list, to bench/results/rows.json. The benchmark starts its own
+platform, in its own home, and stops it at the end.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ RESULTS = HERE / "results" / "rows.json"
 
 
 def main() -> int:
-    """Run the groups that were asked for.
+    """Run the requested groups.
 
     Returns:
-        0, also where a ratio is over its hold: shared machines are noisy; 1 if a group could not be run.
+        0, even if a ratio exceeds its limit: shared machines are noisy; 1 if a group could not be run.
     """
     parser = argparse.ArgumentParser(description="Measure Kluis against its peers.")
     parser.add_argument("groups", nargs="*", choices=[*GROUPS, []], help="which rows; all if none is named")
@@ -95,7 +95,7 @@ def own_platform() -> Iterator[None]:
 
 
 def write(rows: list[harness.Row], description: dict[str, object]) -> None:
-    """Put these rows into the results, in the place of older ones of the same name."""
+    """Write these rows to the results; they replace older ones of the same name."""
     RESULTS.parent.mkdir(exist_ok=True)
     older = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     names = {row.name for row in rows}

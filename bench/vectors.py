@@ -1,7 +1,7 @@
-"""Evidence that rows verify: recorded, of ``$KLUIS_VECTORS`` or the folder beside the checkout; or forged.
+"""Provide evidence for rows: recorded, from ``$KLUIS_VECTORS`` or the folder next to the checkout; or forged.
 
-Where nothing is recorded, the forgers of this project's own tests make the evidence. A row says so: forged
-evidence has the form and the number of signatures of genuine evidence, and not its size in every part.
+If nothing is recorded, the forgers of this project's own tests make the evidence. The row states that: forged
+evidence has the form and the number of signatures of genuine evidence, but not the size of each part.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ FORGED: Final = "forged by this project's tests: no recorded evidence in $KLUIS_
 
 
 def genuine(tee: str, *roles: str) -> list[tuple[dict[str, Any], dict[str, bytes]]]:
-    """What is recorded of a TEE as valid, with a file for each role: its facts, and its files by role."""
+    """A record of a valid piece of evidence of a TEE, with a file for each role: its facts, and its files by
+    role.
+    """
     found = []
     for path in (VECTORS / tee).glob("*/meta.json"):
         meta = json.loads(path.read_text(encoding="utf-8"))
@@ -33,7 +35,7 @@ def genuine(tee: str, *roles: str) -> list[tuple[dict[str, Any], dict[str, bytes
 
 
 def forged(kind: str) -> Sample:
-    """Evidence of a kind, such as ``amd.snp``, with all that verifies it."""
+    """Evidence of a kind, such as ``amd.snp``, with everything needed to verify it."""
     our_tests()
     from tests.evidence.samples import sample
 
@@ -41,5 +43,5 @@ def forged(kind: str) -> Sample:
 
 
 def origin(is_forged: bool) -> Callable[[], dict[str, str]]:
-    """What a row says of its evidence."""
+    """A row's statement about the origin of its evidence."""
     return lambda: {"evidence": FORGED} if is_forged else {}

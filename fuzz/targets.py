@@ -150,12 +150,13 @@ def _results() -> Iterator[Target]:
 
 
 def _services() -> Iterator[Target]:
-    """What clients of the services send."""
+    """What clients of the services, and members of a ledger, send."""
+    from fuzz import governance, services
     from fuzz.pool import our_tests
-    from fuzz.services import readers
 
     our_tests()
-    yield from (Target(name, read, starts=starts) for name, read, starts in readers())
+    for readers in (services.readers, governance.readers):
+        yield from (Target(name, read, starts=starts) for name, read, starts in readers())
 
 
 def _written(found: Any) -> bytes | None:

@@ -1,11 +1,11 @@
-/* System calls by who may make them, whatever their arguments. */
+/* System calls grouped by the processes that may make them, with any arguments. */
 #ifndef KLUIS_CALLS_H
 #define KLUIS_CALLS_H
 #include <stdint.h>
 #include <sys/syscall.h>
 
 /* A socket without a name, made under the enclave's pid. The enclave names it after its first message to the
- * platform and listens on it, once: the kernel attests both to the platform, and root cannot forge either. */
+ * platform and listens on it, once: the kernel certifies both to the platform; root cannot forge either. */
 enum { NAMED_FD = 18 };
 
 #ifndef SYS_memfd_secret
@@ -31,15 +31,15 @@ static const uint32_t FREE_CALLS[] = {
     SYS_getpeername, SYS_getsockopt, SYS_setsockopt, SYS_exit, SYS_exit_group, SYS_set_tid_address,
 };
 
-/* The platform, beside them: it keeps state in files. */
+/* The platform, in addition: it keeps state in files. */
 static const uint32_t PLATFORM_CALLS[] = {
     SYS_rename, SYS_renameat, SYS_renameat2, SYS_unlink, SYS_unlinkat, SYS_mkdir, SYS_mkdirat, SYS_fsync,
     SYS_fdatasync, SYS_flock, SYS_fchmod, SYS_fchmodat, SYS_chmod, SYS_umask, SYS_pidfd_open, SYS_sendfile,
     SYS_copy_file_range, SYS_fallocate, SYS_statfs,
 };
 
-/* What an image's own loader and the launcher need, beside both, until the launcher closes the rest:
- * those that are bounded by their arguments later, and those that take rights away. */
+/* Calls that an image's loader and the launcher need in addition, until the launcher forbids the rest: those
+ * whose arguments are restricted later, and those that drop rights. */
 static const uint32_t THRESHOLD_CALLS[] = {
     SYS_execve, SYS_arch_prctl, SYS_brk, SYS_mmap, SYS_mprotect, SYS_prctl, SYS_prlimit64, SYS_setrlimit,
     SYS_fcntl, SYS_ioctl, SYS_tgkill, SYS_socketpair, SYS_chdir, SYS_close_range, SYS_capget, SYS_capset,

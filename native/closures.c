@@ -1,9 +1,9 @@
 /* Callbacks without writable code: what C calls when it calls back into Python (ctypes, cffi).
  *
- * libffi writes a few instructions for each callback, which needs memory that is written and then run.
- * Here the instructions are part of the launcher, in as many copies as there may be callbacks at once. Copy
- * i jumps where libffi wrote that closure i shall go; the closure itself is data, and stays data. These two
- * functions stand in front of libffi's own of the same name; everything else of libffi is used as it is.
+ * libffi writes a few instructions for each callback, which needs memory that is written and then executed.
+ * Here the instructions are part of the launcher, in as many copies as there may be callbacks at once. Copy i
+ * jumps to the address that libffi wrote as target of closure i; the closure itself remains data. These two
+ * functions replace libffi's functions of the same names; everything else of libffi is used unchanged.
  *
  * libffi's closure on x86-64 begins with the instructions that it would have run, and their target follows.
  * Spec: libffi, src/x86/ffi64.c, ffi_prep_closure_loc; the psABI's r10 is the static chain.
@@ -23,7 +23,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 extern const char kluis_stubs[];
 
-/* r11, and r10 until libffi reads it, are nobody's. A closure of another layout ends the enclave. */
+/* r11 is free, and so is r10 until libffi reads it. A closure of another layout ends the enclave. */
 __asm__(
     ".text\n"
     ".balign 16\n"

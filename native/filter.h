@@ -50,7 +50,7 @@ static inline void allow_all(struct filter *f, const uint32_t *numbers, unsigned
     for (unsigned i = 0; i < count; i++) allow(f, numbers[i]);
 }
 
-/* Answer nr with what where the low half of argument i is value; else look on. */
+/* Return what for nr if the low half of argument i is value; else continue. */
 static inline void refuse_value(struct filter *f, uint32_t nr, unsigned i, uint32_t value, uint32_t what) {
     emit(f, BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 4);
     load(f, ARG_LOW(i));
@@ -59,7 +59,7 @@ static inline void refuse_value(struct filter *f, uint32_t nr, unsigned i, uint3
     load(f, offsetof(struct seccomp_data, nr));
 }
 
-/* Allow nr where the low half of argument i is one of the values; else answer otherwise. */
+/* Allow nr if the low half of argument i is one of the values; else return otherwise. */
 static inline void allow_values(struct filter *f, uint32_t nr, unsigned i, const uint32_t *values, unsigned count,
                                 uint32_t otherwise) {
     emit(f, BPF_JMP | BPF_JEQ | BPF_K, nr, 0, (uint8_t)(2 * count + 2));
@@ -71,7 +71,7 @@ static inline void allow_values(struct filter *f, uint32_t nr, unsigned i, const
     verdict(f, otherwise);
 }
 
-/* Allow nr where all the bits of mask are set in the low half of argument i; else answer otherwise. */
+/* Allow nr if all bits of mask are set in the low half of argument i; else return otherwise. */
 static inline void allow_bits(struct filter *f, uint32_t nr, unsigned i, uint32_t mask, uint32_t otherwise) {
     emit(f, BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 5);
     load(f, ARG_LOW(i));

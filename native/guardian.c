@@ -1,20 +1,19 @@
-/* The guardian: parent and tracer of an enclave, for all of its life.
+/* The guardian: parent and tracer of an enclave for its whole life.
  *
  *   kluis-guardian UID GID REGION WITHOUT PROGRAM ARGUMENTS...
  *
- * A process has one tracer, so no other debugger gets in; the tracer's end is the enclave's end
- * (EXITKILL). The enclave traces the guardian in turn, so no debugger gets in there either: a debugger
- * of the guardian could suspend its filter (PTRACE_O_SUSPEND_SECCOMP). The enclave never waits for
- * the guardian, so the guardian blocks every signal that it can: one that arrived would stop it.
- * Code that root writes into the guardian's memory may continue the tracee and do nothing else: the
- * filter ends the guardian, and the enclave with it, at the first other call.
- * The enclave executes one program, the launcher. A second execve ends both: what the platform learns of the
- * program that runs (/proc/PID/exe) is true of all that this process ever was.
+ * A process has one tracer, so no other debugger can attach. If the tracer ends, the enclave ends (EXITKILL).
+ * The enclave traces the guardian in turn, so no debugger can attach there either: a debugger of the guardian
+ * could suspend its filter (PTRACE_O_SUSPEND_SECCOMP). The enclave never waits for the guardian, so the
+ * guardian blocks every signal that it can: a signal that arrived would stop it. Code that root writes into
+ * the guardian's memory can only continue the tracee: the filter ends the guardian, and the enclave with it,
+ * at any other call. The enclave executes one program, the launcher. A second execve ends both: so the
+ * program that the platform sees in /proc/PID/exe is the only one that this process ever ran.
  *
- * UID 0 keeps the ids it has (an ordinary user's enclave). REGION is bytes of secret memory, which the
- * launcher makes: its size is passed in the environment, see region.c.
- * WITHOUT names what the machine lacks, for example "secret-memory": a plain memory file then; with
- * "guardian" (a debug enclave) nobody is kept out.
+ * UID 0 keeps the current ids (an ordinary user's enclave). REGION is the size in bytes of the secret memory
+ * that the launcher makes: it is passed in the environment, see region.c. WITHOUT names what the machine does
+ * not have, for example "secret-memory": a plain memory file is used then; with "guardian" (a debug enclave)
+ * debuggers are not kept out.
  */
 #define _GNU_SOURCE
 #include "calls.h"
@@ -41,7 +40,7 @@ static void refuse(const char *what) {
     _exit(70);
 }
 
-/* Drop every capability but the right to lock memory, and that one too unless keep says so. */
+/* Drop every capability except the right to lock memory, and that one too unless keep is set. */
 static void only_lock(int keep) {
     struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
     struct __user_cap_data_struct caps[2] = {{0}};
@@ -70,9 +69,9 @@ static void make_named(void) {
     if (fd != NAMED_FD) close(fd);
 }
 
-/* The image's loader and libraries run before the launcher has closed anything. They are measured, which
- * tells an owner what they are; the machine's operator need not believe them: no process, no socket, no
- * namespace and no debugger from the first instruction. */
+/* The image's loader and libraries run before the launcher applies its restrictions. They are measured, so an
+ * owner knows them; the machine's operator need not trust them: from the first instruction they can create no
+ * process, no socket, no namespace and no debugger. */
 static void threshold(void) {
     static struct filter f;
     const uint32_t denied = SECCOMP_RET_ERRNO | EPERM, named[] = {NAMED_FD};
@@ -133,8 +132,9 @@ int main(int argc, char **argv) {
     const long options = PTRACE_O_EXITKILL | PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC;
     if (guarded && ptrace(PTRACE_SEIZE, child, 0, options)) refuse("guard");
     only_lock(0);
-    /* A change of rights undid what bubblewrap had set: the sandbox's end is the guardian's. It keeps
-     * bubblewrap's user id, because the kernel asks whether the dying parent may signal its child. */
+    /* A change of credentials reset the death signal that bubblewrap had set: it is set again here. The
+     * guardian keeps bubblewrap's user id, because the kernel checks whether the dying parent may signal its
+     * child. */
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)) refuse("harden");
     if (write(gate[1], "g", 1) != 1) refuse("gate");
     syscall(SYS_close_range, 0, ~0U, 0);

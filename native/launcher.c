@@ -1,16 +1,16 @@
-/* The launcher: the first measured code of an enclave. It shuts every door, then starts CPython.
+/* The launcher: the first measured code of an enclave. It restricts the process, then starts CPython.
  *
  *   kluis-launcher PYTHON HEAP THREADS WITHOUT OPTIONS ENTRY PATH...
  *
  *   PYTHON   home of the interpreter's library, for example /k/python
- *   HEAP     bytes that may be asked for        THREADS  most threads at once
- *   WITHOUT  comma list of what this machine lacks and the operator has granted to lack:
+ *   HEAP     bytes that may be allocated        THREADS  most threads at once
+ *   WITHOUT  comma list of what this machine does not have and the operator has permitted to be missing:
  *            secret-memory landlock mdwe
  *   OPTIONS  letters: j code may be generated (grant insecure_jit), d debug enclave,
  *            s encrypted scratch, backed by descriptor 9, p the platform itself, which also writes its state
- *   ENTRY    module whose load(), where it has one, and main() are called      PATH...  sys.path, in order
+ *   ENTRY    module whose load(), if it has one, and main() are called      PATH...  sys.path, in order
  *
- * Order matters: not dumpable first (exec reset it), the heap taken before capabilities go, the
+ * Order matters: not dumpable first (exec reset it), the heap reserved before capabilities are dropped, the
  * filter last. All of it before the first line of Python.
  */
 #define _GNU_SOURCE
@@ -85,7 +85,7 @@ static void drop_capabilities(void) {
     if (syscall(SYS_capset, &header, none)) refuse("drop capabilities");
 }
 
-/* Files: read and execute below PATH and the interpreter's home, and read the kernel's random numbers; the
+/* Files: read and execute in PATH and the interpreter's home, and read the kernel's random numbers; the
  * platform also reads the rest of its root file system and writes its state. Nothing else. */
 static void beneath(int ruleset, const char *path, uint64_t access) {
     struct landlock_path_beneath_attr rule = {access, open(path, O_PATH | O_CLOEXEC)};
@@ -94,8 +94,8 @@ static void beneath(int ruleset, const char *path, uint64_t access) {
     close(rule.parent_fd);
 }
 
-/* Libraries that do not use getrandom(2) read this file. It is the same generator, or the enclave does not
- * start: random numbers from a file that the host wrote would be the host's. */
+/* Libraries that do not use getrandom(2) read this file. It must be the kernel's generator, or the enclave
+ * does not start: the host could choose the random numbers in another file. */
 static void only_random(void) {
     struct stat st;
     errno = 0;
@@ -126,8 +126,8 @@ static void close_files(void) {
     close(ruleset);
 }
 
-/* Allow mprotect, but opening for writing only inside the region: its first argument, 64 bits, is
- * compared in two halves. */
+/* Allow mprotect, but write permission only inside the region: its first argument, 64 bits, is compared in
+ * two halves. */
 static void only_inside(struct filter *f, uint32_t nr, struct region region) {
     uint64_t from = (uint64_t)(uintptr_t)region.base, to = from + region.size;
     uint32_t high = ARG_LOW(0) + 4;
@@ -148,8 +148,8 @@ static void only_inside(struct filter *f, uint32_t nr, struct region region) {
     verdict(f, SECCOMP_RET_ERRNO | ENOMEM);
 }
 
-/* The backing of scratch may be read and written at a place, and nothing else be done with it: not closed,
- * not resized, not mapped, no other put in its stead. Nor in the stead of the descriptor of nothing. */
+/* The backing of scratch may only be read and written at an offset: not closed, resized, mapped or replaced
+ * by another descriptor. SCRATCH_NOTHING cannot be replaced either. */
 static void only_places(struct filter *f) {
     static const uint32_t first[] = {
         SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_lseek, SYS_close, SYS_ftruncate, SYS_dup, SYS_dup2, SYS_dup3,
@@ -178,11 +178,12 @@ static void close_calls(void) {
     if (has('s')) only_places(&f);
     allow_all(&f, FREE_CALLS, sizeof FREE_CALLS / sizeof *FREE_CALLS);
     if (has('p')) allow_all(&f, PLATFORM_CALLS, sizeof PLATFORM_CALLS / sizeof *PLATFORM_CALLS);
-    /* Threads, never processes. clone3 hides its flags in memory, so callers must fall back. */
+    /* Threads, never processes. clone3 passes its flags in memory, where a filter cannot check them, so
+     * callers must fall back to clone. */
     answer(&f, SYS_clone3, SECCOMP_RET_ERRNO | ENOSYS);
     allow_bits(&f, SYS_clone, 0, CLONE_THREAD | CLONE_VM | CLONE_SIGHAND, denied);
-    /* Anonymous memory that can be written comes from the region. The loader alone maps some, fixed
-     * beside a library; and what is reserved closed elsewhere cannot be opened for writing later. */
+    /* Anonymous writable memory comes from the region. Only the loader maps some, fixed next to a library;
+     * and memory reserved elsewhere without access cannot be made writable later. */
     emit(&f, BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 0, 8);
     load(&f, ARG_LOW(3));
     emit(&f, BPF_ALU | BPF_AND | BPF_K, MAP_ANONYMOUS | MAP_FIXED, 0, 0);
@@ -195,7 +196,7 @@ static void close_calls(void) {
     if (has('j')) allow(&f, SYS_mprotect);
     else only_inside(&f, SYS_mprotect, memory_region());
     answer(&f, SYS_brk, SECCOMP_RET_ERRNO | ENOMEM);
-    /* Who copies a file asks for its attributes, and goes on where there are none. */
+    /* Programs that copy a file request its attributes, and continue if there are none. */
     answer(&f, SYS_listxattr, SECCOMP_RET_ERRNO | ENOTSUP);
     answer(&f, SYS_llistxattr, SECCOMP_RET_ERRNO | ENOTSUP);
     allow_values(&f, SYS_tgkill, 0, me, 1, denied);
@@ -205,7 +206,7 @@ static void close_calls(void) {
     allow_values(&f, SYS_prctl, 0, names, 3, denied);
     allow_values(&f, SYS_ioctl, 1, controls, 6, SECCOMP_RET_ERRNO | ENOTTY);
     allow_values(&f, SYS_fcntl, 1, descriptors, 11, SECCOMP_RET_ERRNO | EINVAL);
-    /* A limit may be read, none set: both halves of the third argument are zero. */
+    /* Limits may be read, but not set: both halves of the third argument are zero. */
     emit(&f, BPF_JMP | BPF_JEQ | BPF_K, SYS_prlimit64, 0, 6);
     load(&f, ARG_LOW(2));
     emit(&f, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 3);
@@ -255,15 +256,14 @@ static void *python(void *unused) {
     status = Py_InitializeFromConfig(&config);
     if (PyStatus_Exception(status)) die_of(status);
     PyConfig_Clear(&config);
-    memory_warm();
 
     PyObject *module = PyImport_ImportModule(self.entry), *result = NULL;
     int loads = module && PyObject_HasAttrString(module, "load");
     if (loads && !PyObject_CallMethod(module, "load", NULL)) module = NULL;
     if (module) {
         if (!has('d') && !has('p')) {
-            /* Descriptor 0 is /dev/null, for writing too. Left closed, 1 and 2 would be the next sockets, and
-             * what is printed would go to their peers. */
+            /* Descriptors 0, 1 and 2 are /dev/null. If 1 and 2 were closed, they would be the next sockets,
+             * and printed text would go to their peers. */
             if (dup2(STDIN_FILENO, STDOUT_FILENO) < 0 || dup2(STDIN_FILENO, STDERR_FILENO) < 0) {
                 refuse("standard output");
             }
@@ -274,7 +274,7 @@ static void *python(void *unused) {
         PyErr_Print();
         _exit(70);
     }
-    /* Threads of libraries may still run: nothing is finalised, the process ends. */
+    /* Threads of libraries may still run: nothing is finalised, the process exits. */
     _exit(PyLong_Check(result) ? (int)PyLong_AsLong(result) : 0);
 }
 
@@ -303,7 +303,7 @@ int main(int argc, char **argv) {
     close_files();
     close_calls();
 
-    /* The interpreter's own stack is secret too, so it is not this one. */
+    /* The interpreter's stack is secret, too, so it cannot be this one. */
     pthread_t thread;
     pthread_attr_t attr;
     pthread_attr_init(&attr);

@@ -1,9 +1,9 @@
-/* Secret memory for a whole process: every anonymous mapping comes from one region of
- * memfd_secret(2) pages, which the kernel removes from its own map, so that neither
- * /proc/PID/mem nor process_vm_readv, ptrace or a core dump reads them, root's included.
+/* Secret memory for a whole process: every anonymous mapping comes from one region of memfd_secret(2) pages.
+ * The kernel removes them from its own map, so that neither /proc/PID/mem nor process_vm_readv, ptrace or a
+ * core dump can read them, even as root.
  *
- * region.c makes the region at the first mapping, pages.c keeps its pages, threads.c gives threads their
- * stacks. This file stands in front of the C library's mmap family:
+ * region.c makes the region at the first mapping, pages.c manages its pages, threads.c gives threads their
+ * stacks. This file replaces the C library's mmap family:
  *
  *   mmap      anonymous: pages of the region; of a scratch file: such pages with what it holds; of any
  *             other file: the kernel. Code: refused, whatever it is of, but with the grant insecure_jit
@@ -34,8 +34,8 @@ static _Atomic int code_refused;
 void memory_allow_code(void) { code_allowed = 1; }
 int memory_refused_code(void) { return atomic_load(&code_refused); }
 
-/* The loader maps libraries by itself; what comes here to be run was made by a program. Not ENOMEM: callers
- * would say that the heap is full. */
+/* The loader maps libraries by itself; an executable mapping requested here comes from a program. Not ENOMEM:
+ * callers would report that the heap is full. */
 static int refuses_code(int prot) {
     if (!(prot & PROT_EXEC) || code_allowed || !memory_region().base) return 0;
     atomic_store(&code_refused, 1);
@@ -112,8 +112,8 @@ EXPORT void *mremap(void *at, size_t old, size_t n, int flags, ...) {
     return MAP_FAILED;
 }
 
-/* jemalloc and others look pthread_create up as the next one after themselves, which is the C
- * library's; they get this one. Any other look-up jumps on with its caller's address in place. */
+/* jemalloc and others look up the next pthread_create after their own, which is the C library's; they get
+ * this one. Any other look-up jumps on with its caller's address in place. */
 static void *(*real_dlsym)(void *, const char *);
 static pthread_once_t dlsym_once = PTHREAD_ONCE_INIT;
 static void find_dlsym(void) {

@@ -9,7 +9,7 @@
 
 #include <unistd.h>
 
-#define PART 16384 /* bytes: they are read to the stack, whose pages are dear */
+#define PART 16384 /* bytes: they are read to the stack, whose pages are expensive */
 
 static PyObject *refused_code(PyObject *module, PyObject *unused) {
     (void)module;
@@ -22,6 +22,13 @@ static PyObject *set_aside(PyObject *module, PyObject *bytes) {
     size_t n = PyLong_AsSize_t(bytes);
     if (n == (size_t)-1 && PyErr_Occurred()) return NULL;
     pages_set_aside(n);
+    Py_RETURN_NONE;
+}
+
+static PyObject *warm(PyObject *module, PyObject *unused) {
+    (void)module;
+    (void)unused;
+    memory_warm();
     Py_RETURN_NONE;
 }
 
@@ -62,8 +69,9 @@ static PyObject *sha256_file(PyObject *module, PyObject *descriptor) {
 
 static PyObject *create(void) {
     static PyMethodDef methods[] = {
-        {"refused_code", refused_code, METH_NOARGS, "Whether a library asked for code of its own and was refused."},
-        {"set_aside", set_aside, METH_O, "Keep so many bytes of the heap from everybody; 0 gives them back."},
+        {"refused_code", refused_code, METH_NOARGS, "Whether a library requested executable memory and was refused."},
+        {"set_aside", set_aside, METH_O, "Reserve so many bytes of the heap; 0 frees them."},
+        {"warm", warm, METH_NOARGS, "Touch pages of the heap ahead of their use, from now on, in a thread."},
         {NULL, NULL, 0, NULL},
     };
     static PyMethodDef hashing[] = {

@@ -1,7 +1,7 @@
-/* What the runtime asks its launcher: the built-in module kluis_launcher. */
+/* The built-in module kluis_launcher: the launcher's functions for the runtime. */
 #ifndef KLUIS_MODULE_H
 #define KLUIS_MODULE_H
 
-/* Have the interpreter know the module; before it is initialised. Not 0 where there is no memory for it. */
+/* Register the module with the interpreter, before its initialisation. Not 0 if memory is exhausted. */
 int module_install(void);
 #endif

@@ -1,6 +1,6 @@
-/* The region's pages: a few bits each, one lock, first fit.
+/* The region's pages: a few bits for each, one lock, first fit.
  *
- * What is given back is zeroed and kept, never back to the kernel, whose first touch of a secret page costs 15
+ * Freed pages are zeroed and kept, never returned to the kernel, whose first touch of a secret page costs 15
  * to 27 microseconds. A thread touches pages ahead of their use (memory_warm).
  */
 #define _GNU_SOURCE
@@ -18,16 +18,16 @@
 #include <unistd.h>
 
 static struct region region;
-static size_t heap_pages;         /* what the manifest allows; the region is larger, for reservations */
-static size_t aside_pages;        /* of the heap, kept from everybody just now */
-static size_t pages, open_pages;  /* open: handed out, and not reserved closed */
-static uint64_t *used;            /* a bit a page: handed out */
-static uint64_t *odd;             /* a bit a page: not readable and writable just now */
-static uint64_t *closed;          /* a bit a page: of the odd ones, PROT_NONE */
-static uint64_t *replaced;        /* a bit a page: plain memory in its place: generated code, or a file */
-static size_t last_resident;      /* as last counted; 0 since something was given back */
-static size_t high_water;         /* one past the highest page ever handed out */
-static size_t lowest_free;        /* no free page lies below this one */
+static size_t heap_pages;         /* the manifest's limit; the region is larger, for reservations */
+static size_t aside_pages;        /* of the heap, temporarily reserved */
+static size_t pages, open_pages;  /* open: allocated, and not PROT_NONE */
+static uint64_t *used;            /* one bit per page: allocated */
+static uint64_t *odd;             /* one bit per page: currently not readable and writable */
+static uint64_t *closed;          /* one bit per page: of the odd ones, PROT_NONE */
+static uint64_t *replaced;        /* one bit per page: plain memory in its place: generated code, or a file */
+static size_t last_resident;      /* at the last count; 0 since a page was freed */
+static size_t high_water;         /* one past the highest page ever allocated */
+static size_t lowest_free;        /* no page below this one is free */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static _Atomic size_t warm_until;  /* pages below this one have been touched */
@@ -98,7 +98,7 @@ size_t pages_of(size_t bytes) { return bytes > SIZE_MAX - PAGE ? 0 : (bytes + PA
 
 int pages_within(size_t from, size_t n) { return from <= pages && n <= pages - from; }
 
-/* How many handed-out pages are really there. */
+/* The number of allocated pages that are resident. */
 static size_t resident(void) {
     static unsigned char there[8192];
     size_t n = 0;
@@ -110,7 +110,7 @@ static size_t resident(void) {
     return n;
 }
 
-/* Zero what was touched of these pages; untouched ones are zero already, and touching is dear. */
+/* Zero those of these pages that were touched; the others are zero already, and touching is expensive. */
 static void wipe(size_t from, size_t n) {
     unsigned char there[2048];
     for (size_t i = from; i < from + n; i += sizeof there) {
@@ -126,19 +126,19 @@ static void wipe(size_t from, size_t n) {
     }
 }
 
-/* How many of these pages count: handed out, and open. */
+/* The number of these pages that are allocated and open. */
 static size_t counted(size_t from, size_t n) {
     size_t sum = 0;
     for (size_t i = from; i < from + n; i++) sum += (size_t)(bit(used, i) && !bit(closed, i));
     return sum;
 }
 
-/* May n more pages be open? Libraries ask for more than they touch, so what is there decides. */
+/* Whether n more pages may be open. Libraries allocate more than they touch, so resident pages decide. */
 static int admits(size_t n) {
     size_t most = heap_pages - aside_pages;
     if (open_pages + n <= most) return 1;
-    /* What is there only grows until something is given back: a full heap is counted once, not at
-     * every request that it refuses. */
+    /* The resident count only grows until a page is freed: a full heap is counted once, not at every request
+     * that it refuses. */
     if (last_resident + n > most) return 0;
     last_resident = resident();
     return last_resident + n <= most;
@@ -177,7 +177,7 @@ static void free_pages(size_t from, size_t n) {
     if (from < lowest_free) lowest_free = from;
 }
 
-/* First fit from below, so that pages already touched are used again. */
+/* First fit from below, so that pages already touched are reused. */
 static size_t find(size_t n) {
     size_t run = 0;
     for (size_t i = lowest_free; i < pages;) {
@@ -229,7 +229,7 @@ int pages_replace(size_t from, size_t n, int prot) {
     int error = (prot != PROT_NONE && !admits_open(from, n)) || make_plain(from, n) ? -1 : 0;
     if (!error) {
         wipe(from, n);
-        /* Pages that were given back in between are handed out by this, or somebody else would get them too. */
+        /* Allocate pages in between that were freed; another caller could get them otherwise. */
         hand_out(from, n);
         error = set_prot(from, n, prot);
     }
@@ -322,13 +322,13 @@ int pages_drop_plain(size_t from, size_t n) {
 /* ---- warming ---------------------------------------------------------------------------------- */
 
 #define AHEAD (48 * MIB / PAGE)
-/* Nanoseconds. Each new secret page interrupts every core: a start that is warmed at once takes a
- * third longer than one that is left alone until it is over. */
+/* Nanoseconds. Each new secret page interrupts every core, so warming begins after the start: the runtime
+ * requests it, and the first call comes before it. */
 #define WARM_AFTER 200000000
 
-/* A thread that touches pages ahead of the highest one handed out. A futex call that cannot wait
- * reads its word in the kernel: it faults the page in, and answers EFAULT, with no signal, where
- * somebody took the page and closed it meanwhile. */
+/* A thread that touches pages ahead of the highest allocated one. A futex call that cannot wait reads its
+ * word in the kernel: it faults the page in, and returns EFAULT, without a signal, if the page was allocated
+ * and closed meanwhile. */
 static void *warm(void *unused) {
     struct timespec pause = {0, WARM_AFTER}, none = {0, 0};
     (void)unused;

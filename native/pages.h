@@ -1,5 +1,5 @@
-/* The pages of the region: which are handed out, and what may be done with each. Pages are numbered from the
- * region's base. Where a function gives an int, 0 is done, and -1 is not done, with errno. */
+/* The pages of the region: which are allocated, and with which access. Pages are numbered from the region's
+ * base. Functions that return int return 0 for success, and -1 with errno for failure. */
 #ifndef KLUIS_PAGES_H
 #define KLUIS_PAGES_H
 #include "memory.h"
@@ -9,38 +9,38 @@
 #define PAGE 4096UL
 #define MIB (1024UL * 1024UL)
 
-/* Whether an address is in the region; false for all where there is none. */
+/* Whether an address is in the region; false if there is no region. */
 int pages_hold(const void *p);
 /* The number of the page that an address of the region is in. */
 size_t pages_number(const void *p);
-/* How many pages so many bytes take; 0 where the sum does not fit. */
+/* The number of pages for that many bytes; 0 if the sum overflows. */
 size_t pages_of(size_t bytes);
 /* Whether these pages are all in the region. */
 int pages_within(size_t from, size_t n);
 
-/* How much may be open at once. */
+/* The maximum of memory that may be open at once. */
 void pages_limit(size_t bytes);
-/* Keep so much of it from everybody, untouched, until this is called with less. */
+/* Reserve that much of it, untouched, until the next call with less. */
 void pages_set_aside(size_t bytes);
-/* New pages, zero; or MAP_FAILED and errno. */
+/* Allocate pages of zeros; MAP_FAILED and errno on failure. */
 void *pages_take(size_t bytes, int prot);
-/* Zero what was touched, and hand it out again from now on. */
+/* Zero touched pages, and make all available again. */
 int pages_give_back(size_t from, size_t n);
-/* Zero these pages, whoever has them, and have them handed out with these rights. */
+/* Zero these pages, allocated or not, and allocate them with this access. */
 int pages_replace(size_t from, size_t n, int prot);
 int pages_protect(size_t from, size_t n, int prot);
-/* Zero these pages; their rights stay. */
+/* Zero these pages; their access stays. */
 int pages_zero(size_t from, size_t n);
 
-/* ---- plain memory in the place of pages: code, since the kernel runs no secret page, or a file that a
- * program maps there. It never goes back to the pool, which hands out secret pages only. */
+/* ---- plain memory in the place of pages: code, since the kernel executes no secret page, or a file that a
+ * program maps there. It is never returned to the pool, which only has secret pages. */
 int pages_are_plain(size_t from, size_t n);
-/* How many pages from this one on, and before the end, are plain as it is, or secret as it is. */
+/* The number of pages from this one on, and before the end, of its kind (plain or secret). */
 size_t pages_alike(size_t from, size_t end);
-/* Make plain memory of these secret pages, with what they hold and these rights. */
+/* Replace these secret pages with plain memory that has the same content and this access. */
 int pages_become_plain(size_t from, size_t n, int prot);
-/* Put a mapping of the kernel's in the place of these pages. */
+/* Replace these pages with a mapping of the kernel's. */
 int pages_map_plain(size_t from, size_t n, int prot, int flags, int fd, long off);
-/* End what is there; its addresses are never used again. */
+/* Unmap these pages; their addresses are never used again. */
 int pages_drop_plain(size_t from, size_t n);
 #endif

@@ -1,18 +1,18 @@
 /* The region of secret memory: made, mapped and closed before anybody can find its descriptor.
  *
- * Root may duplicate any descriptor of any process (pidfd_getfd) and map what it leads to. memfd_secret
- * gives memory only by a descriptor, so for about a microsecond there is one to take. Four things make
- * that moment of little use:
+ * Root may duplicate any descriptor of any process (pidfd_getfd) and map its memory. memfd_secret gives
+ * memory only by a descriptor, so for about a microsecond a descriptor exists. Four measures make that moment
+ * of little use:
  *
- *   - It is as short as it can be: three calls, from close(hole) on without a branch to other code.
+ *   - It is as short as possible: three calls, from close(hole) on without a branch to other code.
  *   - The descriptor's number is drawn in that moment. All numbers below the limit are taken first, by
  *     copies of descriptor 0; one is drawn and closed, so the kernel gives just that one.
  *   - The number stays in a register; memory, which root can read, never holds it.
- *   - Its length is measured by the processor's clock. A process that was stopped, frozen or slowed in
+ *   - Its duration is measured by the processor's clock. A process that was stopped, frozen or slowed in
  *     it drops the region, empty as it is, and makes another; after TRIES of them it does not start.
  *
- * Who looks blindly tries one number in a third of a microsecond, of SLOTS. Root that traces the
- * kernel reads the number as it is drawn: threats.md states what is left.
+ * An attacker without further knowledge can try one number in a third of a microsecond, of SLOTS. If root
+ * traces the kernel, it can read the number as it is drawn: threats.md states the remaining risk.
  */
 #define _GNU_SOURCE
 #include "memory.h"
@@ -36,8 +36,8 @@
 #define TRIES 16
 _Static_assert(FIRST_SLOT + SLOTS == REGION_DESCRIPTORS, "memory.h and the doctor state it");
 
-/* Public, in ld.so: where the kernel put the count of arguments, the arguments and the environment. The
- * C library has not started yet when the first memory is asked for, so getenv finds nothing. */
+/* Public, in ld.so: where the kernel put the argument count, the arguments and the environment. The C library
+ * has not started yet at the first memory request, so getenv finds nothing. */
 extern void *__libc_stack_end;
 
 static const char *announced(void) {
@@ -70,7 +70,7 @@ static inline __attribute__((always_inline)) uint64_t draw(int random, uint64_t 
     return value ^ cycles * 0x9e3779b97f4a7c15UL >> 20;
 }
 
-/* One attempt: its address, or a negative errno; how long it took goes to took. */
+/* One attempt: returns its address, or a negative errno; its duration goes to took. */
 static __attribute__((noinline)) long attempt(size_t size, int random, uint64_t *took) {
     uint64_t began = clock_cycles();
     long fd = (long)(FIRST_SLOT + (draw(random, began) & (SLOTS - 1)));
@@ -84,8 +84,8 @@ static __attribute__((noinline)) long attempt(size_t size, int random, uint64_t 
     return at;
 }
 
-/* How long the moment may last on this processor. Only what it says of itself decides: a measurement could be
- * slowed by whoever wants the moment to be long. */
+/* The maximum duration of the moment on this processor. Only the processor's identification decides: an
+ * attacker who wants the moment to be long could slow down a measurement. */
 static uint64_t most_cycles(void) {
     unsigned a, b, c = 0, d;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & 1U << 31)) return CYCLES; /* no hypervisor */
@@ -112,7 +112,7 @@ static struct region secret(size_t size) {
         uint64_t took = UINT64_MAX;
         long last;
         while ((last = call(SYS_dup, 0, 0, 0, 0, 0, 0)) >= 0) {}
-        if (last != -EMFILE) break; /* numbers are left, and the kernel would give the lowest of them */
+        if (last != -EMFILE) break; /* numbers are left, and the kernel would use the lowest of them */
         long at = attempt(size, random, &took);
         if (failed(at)) break;
         if (took < most) return (struct region){(char *)at, size};

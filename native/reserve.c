@@ -1,9 +1,9 @@
-/* A little memory for when there is none: what the interpreter needs to say so.
+/* A small memory reserve that lets the interpreter report an exhausted heap.
  *
  * While CPython unwinds to a handler it makes an integer of 32 bytes; if it cannot, it starts to unwind
- * anew, for ever (exception_unwind). So small requests that the full heap refuses are met from here,
- * and given back as the exception is let go of. A request that not even this can meet ends the enclave,
- * which is better than one that hangs.
+ * again, endlessly (exception_unwind). So small requests that the full heap refuses are served from here, and
+ * freed when the exception is released. A request that exceeds even the reserve ends the enclave, which is
+ * better than an enclave that hangs.
  */
 #define _GNU_SOURCE
 #include <Python.h>
@@ -28,8 +28,8 @@ static int reserved(const void *p) {
     return (uintptr_t)p >= (uintptr_t)slots && (uintptr_t)p < (uintptr_t)(slots + SLOTS);
 }
 
-/* Every other request that the heap refuses is met: the first raises MemoryError, the next one lets it be
- * told. So what asks again and again is refused, and what unwinds gets on. */
+/* Every other request that the heap refuses is served: the first raises MemoryError, the next one lets it be
+ * raised. So a loop of requests is refused, and unwinding continues. */
 static _Thread_local int refused;
 
 static void *small(size_t n) {

@@ -1,7 +1,7 @@
-/* A little memory for when there is none: what the interpreter needs to say so. */
+/* A small memory reserve that lets the interpreter report an exhausted heap. */
 #ifndef KLUIS_RESERVE_H
 #define KLUIS_RESERVE_H
 
-/* Put the reserve below the interpreter's raw allocator; before the interpreter starts. */
+/* Install the reserve in the interpreter's raw allocator; before the interpreter starts. */
 void reserve_install(void);
 #endif

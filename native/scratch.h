@@ -1,6 +1,6 @@
-/* Encrypted scratch: files under /scratch that the kernel never sees, kept as ciphertext in one
- * descriptor that the platform hands over. blocks: what is in the descriptor. files: names and bytes.
- * calls, transfers, paths, streams: the C library's calls, served for these files and passed on for all others. */
+/* Encrypted scratch: files under /scratch that the kernel never sees, kept as ciphertext in one descriptor
+ * that the platform provides. blocks: content of the descriptor. files: names and bytes. calls, transfers,
+ * paths, streams: the C library's calls, served for these files and passed on for all others. */
 #ifndef KLUIS_SCRATCH_H
 #define KLUIS_SCRATCH_H
 #include <errno.h>
@@ -11,31 +11,32 @@
 #include <sys/types.h>
 #include <time.h>
 
-/* The backing; what a scratch descriptor is to the kernel; the status of an enclave whose backing changed. */
+/* The backing; the kernel's view of a scratch descriptor; the exit status of an enclave whose backing was
+ * changed. */
 enum { SCRATCH_FD = 9, SCRATCH_NOTHING = 8, SCRATCH_CHANGED = 65 };
 #define SCRATCH "/scratch"
 #define SCRATCH_BLOCK 4096UL
-#define SCRATCH_RUN 64U          /* blocks that travel together */
+#define SCRATCH_RUN 64U          /* blocks per transfer */
 #define SCRATCH_DEVICE 0x4b4cUL
 #define EXPORT __attribute__((visibility("default")))
-/* The same code under a second name: 64-bit offsets are the only ones here. */
+/* The same code under a second name: only 64-bit offsets exist here. */
 #define SAME(name, other) __asm__(".globl " #name "\n\t.set " #name ", " #other)
 
-/* Take the backing, make a key, load AES. NULL, or what could not be done. Runs on a secret stack. */
+/* Open the backing, make a key, load AES. Returns NULL, or the step that failed. Runs on a secret stack. */
 const char *scratch_start(void);
 
-/* ---- blocks: numbered from 1; 0 is a hole. Whoever reads and writes one block does not do both at once. */
+/* ---- blocks: numbered from 1; 0 is a hole. A caller must not read and write one block concurrently. */
 const char *blocks_start(void);
-unsigned blocks_take(uint32_t *block, unsigned n);       /* how many were free */
+unsigned blocks_take(uint32_t *block, unsigned n);       /* returns how many were free */
 void blocks_give_back(uint32_t block);
 void blocks_read(const uint32_t *block, unsigned n, unsigned char *to);
 void blocks_write(const uint32_t *block, unsigned n, const unsigned char *from);
 void blocks_count(uint64_t *all, uint64_t *left);
 
-/* ---- files: a result below zero is an errno. A path is below /scratch, normal, "" for itself. */
+/* ---- files: a negative result is an errno. A path is relative to /scratch, normal, "" for /scratch. */
 struct node {
     struct node *parent, *sibling, *children, *next; /* next: in its bucket */
-    char *name;                                      /* NULL: it has none any more */
+    char *name;                                      /* NULL: unlinked */
     ino_t id;
     mode_t mode;
     unsigned users;                                  /* calls and descriptors; under the lock of names */
@@ -55,10 +56,10 @@ int files_directory(const char *path, mode_t mode);
 int files_remove(const char *path, int directory);
 int files_rename(const char *from, const char *to, int keep);
 int files_path(struct node *node, char *to, size_t size);
-/* What a directory holds now, . and .. first; the caller frees it. */
+/* The directory's entries, . and .. first; the caller frees the result. */
 ssize_t files_list(struct node *directory, struct entry **list);
 
-/* ---- bytes: what a file holds */
+/* ---- bytes: content of a file */
 ssize_t bytes_read(struct node *node, void *to, size_t n, off_t at);
 ssize_t bytes_write(struct node *node, const void *from, size_t n, off_t at);
 ssize_t bytes_append(struct node *node, const void *from, size_t n, off_t *end);
@@ -69,28 +70,28 @@ void bytes_free(struct node *node, uint64_t first);
 void bytes_stat(struct node *node, struct stat *to);
 void bytes_times(struct node *node, const struct timespec times[2]);
 
-/* ---- calls: descriptors. One is held while a call uses it. */
+/* ---- calls: descriptors. A call holds its descriptor while it runs. */
 struct opened {
     struct node *node;
     pthread_mutex_t lock;    /* of the offset */
     off_t offset;
     int flags;               /* under the table's lock, like the two below */
     int locked;              /* by flock */
-    unsigned users;          /* descriptors, and calls under way */
+    unsigned users;          /* descriptors, and running calls */
 };
 const char *calls_start(void);
-/* Take SCRATCH_NOTHING before a library is opened: the filter lets nobody close that number again. */
+/* Reserve SCRATCH_NOTHING before a library is opened: the filter then prevents closing that number. */
 const char *calls_reserve(void);
-/* Whether a descriptor is the backing, which is for blocks only. */
+/* Whether a descriptor is the backing, which only the blocks may use. */
 int calls_keep(int fd);
 struct opened *calls_hold(int fd);
 void calls_let_go(struct opened *opened);
 /* A descriptor for a path below /scratch; or -1 and errno. */
 int calls_open(const char *path, int flags, mode_t mode);
-/* Pages that hold what an open file holds now; NULL where fd is none of ours. */
+/* Pages with the content of an open file; NULL if fd is not a scratch descriptor. */
 void *calls_map(int fd, size_t n, int prot, int flags, off_t at);
 
-/* ---- paths: 1 and the path below /scratch, 0 if it is none of ours, or an errno below zero. */
+/* ---- paths: 1 and the path relative to /scratch, 0 if it is elsewhere, or a negative errno. */
 #define SCRATCH_PATH 4096
 int paths_resolve(int directory, const char *path, char inside[SCRATCH_PATH]);
 

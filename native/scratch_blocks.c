@@ -1,8 +1,8 @@
-/* The blocks of scratch: 4 KiB each, AES-256-GCM under a key made here and never told.
+/* The blocks of scratch: 4 KiB each, AES-256-GCM under a key made here and never disclosed.
  *
- * Each write of a block takes the next number as its nonce; nonce and tag stay in secret memory. So a
- * block that somebody changed, moved, or put back as it was is seen when it is read, and ends the
- * enclave. The key's end is the process's: what the disk still holds then is noise.
+ * Each write of a block takes the next number as its nonce; nonce and tag stay in secret memory. So a block
+ * that was changed, moved or replaced with an older version is detected when it is read, and ends the
+ * enclave. The key exists only while the process runs: afterwards the disk's content cannot be decrypted.
  *
  * Spec: NIST SP 800-38D; the cipher is OpenSSL's, from the measured image.
  */
@@ -24,11 +24,11 @@
 #define KEY 32
 #define GET_TAG 0x10  /* EVP_CTRL_AEAD_GET_TAG */
 #define SET_TAG 0x11
-#define NO_CONFIG 0x80ULL /* OPENSSL_INIT_NO_LOAD_CONFIG: a file that nobody measured */
+#define NO_CONFIG 0x80ULL /* OPENSSL_INIT_NO_LOAD_CONFIG: the file is not measured */
 
 struct proof { uint64_t nonce; unsigned char tag[TAG]; };
 
-/* One user at a time: a cipher each way, and the bytes on their way to or from the backing. */
+/* One user at a time: a cipher for each direction, and the bytes on their way to or from the backing. */
 struct lane {
     struct lane *next;
     void *seal, *open;
@@ -51,14 +51,14 @@ static struct {
 
 static unsigned char *key;
 static struct proof *proofs;       /* by block; nonce 0: never written, so all zeros */
-static uint64_t *taken;            /* a bit a block */
+static uint64_t *taken;            /* one bit per block */
 static uint64_t blocks, left;
-static uint64_t cursor = 1;        /* where to look next: what is written together lies together */
+static uint64_t cursor = 1;        /* where to search next: blocks written together are adjacent */
 static _Atomic uint64_t last_nonce;
 static struct lane *idle;
 static pthread_mutex_t space = PTHREAD_MUTEX_INITIALIZER, lanes = PTHREAD_MUTEX_INITIALIZER;
 
-/* The backing is not what was written, or cannot be reached: whoever did that is not answered. */
+/* The backing does not have what was written, or cannot be reached: the enclave ends. */
 static void end(void) { _exit(SCRATCH_CHANGED); }
 
 static struct lane *new_lane(void) {
@@ -83,7 +83,7 @@ static struct lane *take_lane(void) {
         if (lane) idle = lane->next;
         pthread_mutex_unlock(&lanes);
         if (lane || (lane = new_lane())) return lane;
-        usleep(100); /* no memory for another: one that works comes back */
+        usleep(100); /* no memory for another one: wait for one in use */
     }
 }
 
@@ -106,7 +106,7 @@ static const char *load_cipher(void) {
     void *library = dlopen("libcrypto.so.3", RTLD_NOW | RTLD_LOCAL);
     if (!library) return "scratch: libcrypto.so.3 is not in the image";
     for (unsigned i = 0; i < sizeof wanted / sizeof *wanted; i++) {
-        if (!(*wanted[i].at = dlsym(library, wanted[i].name))) return "scratch: libcrypto.so.3 lacks AES-256-GCM";
+        if (!(*wanted[i].at = dlsym(library, wanted[i].name))) return "scratch: libcrypto.so.3 has no AES-256-GCM";
     }
     return evp.init(NO_CONFIG, NULL) == 1 ? NULL : "scratch: libcrypto.so.3 does not start";
 }
@@ -171,7 +171,7 @@ void blocks_count(uint64_t *all, uint64_t *free_ones) {
     pthread_mutex_unlock(&space);
 }
 
-/* How many of these lie one after the other, and so travel in one call. */
+/* The number of adjacent blocks, which one call can transfer. */
 static unsigned together(const uint32_t *block, unsigned n) {
     unsigned k = 1;
     while (k < n && k < SCRATCH_RUN && block[k] == block[0] + k) k++;

@@ -1,5 +1,5 @@
-/* What the files of scratch hold: a map from a file's blocks to the backing's. Bytes of its last block
- * beyond a file's end are zero. */
+/* The content of scratch files: a map from a file's blocks to the backing's. Bytes of its last block beyond a
+ * file's end are zero. */
 #define _GNU_SOURCE
 #include "scratch.h"
 
@@ -22,7 +22,7 @@ static uint32_t mapped(const struct node *node, uint64_t i) {
     return i / LEAF < node->leaf_count && node->leaves[i / LEAF] ? node->leaves[i / LEAF][i % LEAF] : 0;
 }
 
-/* Where the number of a file's block is written; NULL where there is no memory for it. */
+/* Where the number of a file's block is stored; NULL if memory is exhausted. */
 static uint32_t *slot(struct node *node, uint64_t i) {
     size_t leaf = i / LEAF;
     if (leaf >= node->leaf_count) {
@@ -37,7 +37,7 @@ static uint32_t *slot(struct node *node, uint64_t i) {
     return &node->leaves[leaf][i % LEAF];
 }
 
-/* The backing's numbers for n blocks of a file, taken where it has none yet; how many there are. */
+/* The backing's numbers for n blocks of a file, allocated if missing; returns how many there are. */
 static unsigned secure(struct node *node, uint64_t first, unsigned n, uint32_t *block) {
     uint32_t fresh[SCRATCH_RUN];
     unsigned wanted = 0, got, used = 0, i;
@@ -55,7 +55,7 @@ static unsigned secure(struct node *node, uint64_t first, unsigned n, uint32_t *
     return i;
 }
 
-/* Put n bytes into one block, skip bytes from its start. */
+/* Write n bytes into one block, at offset skip. */
 static int patch(struct node *node, uint64_t i, size_t skip, const unsigned char *from, size_t n) {
     unsigned char whole[SCRATCH_BLOCK];
     uint32_t block = mapped(node, i);

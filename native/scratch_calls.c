@@ -1,8 +1,8 @@
-/* The C library's calls on descriptors, in front of every library: a descriptor of a scratch file is
- * served here, any other goes to the kernel as it came.
+/* The C library's calls on descriptors, as every library sees them: a descriptor of a scratch file is served
+ * here, any other is passed to the kernel unchanged.
  *
- * To the kernel a scratch descriptor is one that only names /dev/null (O_PATH): its number is nobody
- * else's, and a call that does not come by here fails with EBADF.
+ * For the kernel a scratch descriptor only names /dev/null (O_PATH): no other file gets its number, and a
+ * call that bypasses this file fails with EBADF.
  */
 #define _GNU_SOURCE
 #include "scratch.h"
@@ -66,9 +66,9 @@ void calls_let_go(struct opened *opened) {
     free(opened);
 }
 
-/* A new descriptor for what is open; its use is the descriptor's. */
+/* A new descriptor for an open file; it takes over the reference. */
 static int bind(struct opened *opened, int least) {
-    /* Never a standard stream: what prints would print into it, and SQLite refuses such a number. */
+    /* Never a standard stream: printed text would go into it, and SQLite refuses such a number. */
     if (least <= STDERR_FILENO) least = STDERR_FILENO + 1;
     int fd = (int)syscall(SYS_fcntl, SCRATCH_NOTHING, F_DUPFD_CLOEXEC, least);
     if (fd >= MOST_DESCRIPTORS) {
@@ -84,7 +84,7 @@ static int bind(struct opened *opened, int least) {
     return fd;
 }
 
-/* Take a descriptor from its file, before its number goes back. */
+/* Detach a descriptor from its file before its number is freed. */
 static void unbind(int fd) {
     if (!at(fd)) return;
     pthread_mutex_lock(&lock);
@@ -188,7 +188,7 @@ EXPORT int fcntl(int fd, int command, ...) {
         opened->flags = (opened->flags & ~(O_APPEND | O_NONBLOCK)) | (number & (O_APPEND | O_NONBLOCK));
         pthread_mutex_unlock(&lock);
         break;
-    /* Record locks are a process's, and this is the only process there is. */
+    /* Record locks belong to a process, and this is the only process. */
     case F_SETLK: case F_SETLKW: break;
     case F_GETLK: ((struct flock *)argument)->l_type = F_UNLCK; break;
     default: result = (int)scratch_answer(-EINVAL);
@@ -198,7 +198,7 @@ EXPORT int fcntl(int fd, int command, ...) {
 }
 SAME(fcntl64, fcntl);
 
-/* Is this file locked by another, in a way that keeps this lock out? */
+/* Whether another descriptor's lock on this file conflicts with this lock. */
 static int conflicts(const struct opened *mine, int kind) {
     for (int fd = 0; fd < MOST_DESCRIPTORS; fd++) {
         const struct opened *other = at(fd);
@@ -249,7 +249,7 @@ EXPORT int fallocate(int fd, int mode, off_t offset, off_t n) {
 }
 SAME(fallocate64, fallocate);
 
-/* Nothing of scratch is to outlive the process: there is nothing to push out. */
+/* Scratch need not outlive the process: there is nothing to flush. */
 static int settled(int fd, int nr) {
     struct opened *opened = calls_hold(fd);
     if (!opened) return (int)syscall(nr, fd);
@@ -266,7 +266,8 @@ EXPORT int posix_fadvise(int fd, off_t offset, off_t n, int advice) {
 }
 SAME(posix_fadvise64, posix_fadvise);
 
-/* A mapping is a copy: private to write, or read-only as it is now. Shared and writable there is none. */
+/* A mapping is a copy: private and writable, or read-only with the current content. Shared writable mappings
+ * do not exist. */
 void *calls_map(int fd, size_t n, int prot, int flags, off_t offset) {
     struct opened *opened = calls_hold(fd);
     if (!opened) return NULL;

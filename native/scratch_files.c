@@ -1,5 +1,5 @@
-/* The files of scratch: names, sizes and which blocks hold what. All of it in secret memory, and
- * bounded: so many names, so many bytes. */
+/* The files of scratch: names, sizes and their blocks. All of it is in secret memory, and limited in names
+ * and bytes. */
 #define _GNU_SOURCE
 #include "scratch.h"
 
@@ -48,7 +48,7 @@ static struct node *make(mode_t mode) {
     return node;
 }
 
-/* The name is the node's from here on. */
+/* The node owns the name from here on. */
 static void attach(struct node *node, struct node *parent, char *name) {
     struct node **slot = bucket(parent, name, strlen(name));
     node->name = name;
@@ -83,7 +83,7 @@ static void bury(struct node *node) {
     nodes--;
 }
 
-/* The directory that a path's last name is in, and that name. */
+/* The directory of a path's last component, and that component. */
 static int walk(const char *path, struct node **parent, const char **last) {
     struct node *at = top;
     for (;;) {
@@ -116,7 +116,7 @@ const char *files_start(void) {
     return top ? NULL : "scratch: the heap does not hold its names";
 }
 
-/* A new node under a path that is not there yet. */
+/* A new node for a path that does not exist yet. */
 static int add(const char *path, mode_t mode, struct node **node) {
     struct node *parent;
     const char *last;
@@ -173,7 +173,7 @@ int files_directory(const char *path, mode_t mode) {
     return error;
 }
 
-/* May this be removed, as a directory or as a file? */
+/* Whether this may be removed, as a directory or as a file. */
 static int removable(const struct node *node, int directory) {
     if (node == top) return -EBUSY;
     if (directory) return !S_ISDIR(node->mode) ? -ENOTDIR : node->children ? -ENOTEMPTY : 0;

@@ -1,5 +1,5 @@
-/* The C library's calls on paths, in front of every library: what is below /scratch is served here,
- * any other path goes to the kernel as it came. An enclave's working directory is always /. */
+/* The C library's calls on paths, as every library sees them: a path in /scratch is served here, any other is
+ * passed to the kernel unchanged. An enclave's working directory is always /. */
 #define _GNU_SOURCE
 #include "scratch.h"
 
@@ -21,7 +21,7 @@ const char *scratch_start(void) {
     return error;
 }
 
-/* Put the names of a path after what is there: n bytes of a path without a first slash. */
+/* Append the components of a path: n bytes of a path without a first slash. */
 static int join(char *to, size_t n, const char *path) {
     while (*path) {
         size_t k = strcspn(path, "/");
@@ -42,7 +42,7 @@ static int join(char *to, size_t n, const char *path) {
 
 int paths_resolve(int directory, const char *path, char inside[SCRATCH_PATH]) {
     static const char name[] = SCRATCH;
-    const size_t own = sizeof name - 2;    /* without the slash and the end */
+    const size_t own = sizeof name - 2;    /* without the slash and the terminator */
     if (!on || !path || !*path) return 0;
     size_t n = 0;
     if (*path != '/' && directory != AT_FDCWD) {
@@ -64,7 +64,7 @@ int paths_resolve(int directory, const char *path, char inside[SCRATCH_PATH]) {
     return 1;
 }
 
-/* What a call on a path below /scratch starts with: its path, and leaving where it is none of ours. */
+/* The beginning of a call on a path: get the path in /scratch, or return if it is elsewhere. */
 #define OURS(directory, path, kernel)                                          \
     char inside[SCRATCH_PATH];                                                 \
     int mine_ = paths_resolve(directory, path, inside);                        \
@@ -106,7 +106,7 @@ EXPORT int creat(const char *path, mode_t mode) {
 }
 SAME(creat64, creat);
 
-/* ---- what is there --------------------------------------------------------------------------- */
+/* ---- queries --------------------------------------------------------------------------------- */
 
 static int status_of(const char *inside, struct stat *to) {
     struct node *node;
@@ -136,7 +136,7 @@ SAME(stat64, stat);
 EXPORT int lstat(const char *path, struct stat *to) { return fstatat(AT_FDCWD, path, to, AT_SYMLINK_NOFOLLOW); }
 SAME(lstat64, lstat);
 
-/* As wheels for older C libraries call them: the first argument is a version, and there is one. */
+/* As wheels for older C libraries call them: the first argument is a version, and there is only one. */
 EXPORT int __xstat(int version, const char *path, struct stat *to) { return (void)version, stat(path, to); }
 SAME(__xstat64, __xstat);
 EXPORT int __lxstat(int version, const char *path, struct stat *to) { return (void)version, lstat(path, to); }
@@ -185,10 +185,10 @@ EXPORT int access(const char *path, int mode) { return faccessat(AT_FDCWD, path,
 EXPORT int euidaccess(const char *path, int mode) { return faccessat(AT_FDCWD, path, mode, AT_EACCESS); }
 SAME(eaccess, euidaccess);
 
-/* There are no links, symbolic or other, and no attributes beside mode and times. */
+/* There are no links, symbolic or other, and no attributes except mode and times. */
 EXPORT ssize_t readlinkat(int directory, const char *path, char *to, size_t n) {
-    /* There is no /proc. TensorFlow looks for the name of its own program, and ends where there is none; where
-     * the name has "python" in it, it goes on to look for the command line. */
+    /* There is no /proc. TensorFlow looks for the name of its program, and exits if there is none; if the
+     * name contains "python", it also looks for the command line. */
     static const char program[] = "/k/launcher";
     if (path && !strcmp(path, "/proc/self/exe")) {
         size_t k = sizeof program - 1 < n ? sizeof program - 1 : n;

@@ -1,5 +1,5 @@
-/* Streams, listings and other calls inside which the C library calls itself: for scratch files they are
- * built here upon the plain calls; for all others they are the C library's own. */
+/* Streams, listings and other calls inside which the C library calls itself: for scratch files they are built
+ * here from the plain calls; for all others they are the C library's own. */
 #define _GNU_SOURCE
 #include "scratch.h"
 
@@ -15,7 +15,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-/* The C library's own function of this name, looked for once. */
+/* The C library's own function of this name, looked up once. */
 #define REAL(name)                                                             \
     ({                                                                         \
         static void *_Atomic found_;                                           \
@@ -55,7 +55,7 @@ static int stream_close(void *fd) { return close((int)(intptr_t)fd); }
 static FILE *stream(int fd, const char *mode) {
     static const cookie_io_functions_t calls = {stream_read, stream_write, stream_seek, stream_close};
     FILE *made = fopencookie((void *)(intptr_t)fd, mode, calls);
-    if (made) made->_fileno = fd; /* for fileno, by which libstdc++ and numpy go on */
+    if (made) made->_fileno = fd; /* for fileno, which libstdc++ and numpy use */
     return made;
 }
 
@@ -172,8 +172,8 @@ SAME(posix_fallocate64, posix_fallocate);
 
 /* ---- listings -------------------------------------------------------------------------------- */
 
-/* A directory as it was when it was opened. The C library's DIR begins with its descriptor too, so
- * that dirfd works on both. */
+/* A directory as it was when it was opened. Like the C library's DIR it begins with its descriptor, so that
+ * dirfd works on both. */
 struct listing {
     int fd;
     size_t at, count;

@@ -1,5 +1,5 @@
-/* Reading and writing, in front of every library: of a scratch file here, of any other descriptor by the
- * kernel. The backing is read and written by scratch_blocks.c, and by nobody else.
+/* Reading and writing, as every library sees them: for a scratch file here, for any other descriptor by the
+ * kernel. Only scratch_blocks.c reads and writes the backing.
  */
 #define _GNU_SOURCE
 #include "scratch.h"
@@ -11,7 +11,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define CURRENT (-1)   /* the offset that the descriptor keeps */
+#define CURRENT (-1)   /* the descriptor's own offset */
 
 static ssize_t transfer(struct opened *opened, const struct iovec *part, int count, off_t offset, int writes) {
     int mode = opened->flags & O_ACCMODE, append = writes && opened->flags & O_APPEND;

@@ -1,4 +1,4 @@
-/* Spec: FIPS 180-4, and Intel's SHA extensions. Two of the 64 rounds go with each instruction. */
+/* Spec: FIPS 180-4, and Intel's SHA extensions. Each instruction does two of the 64 rounds. */
 #include "sha256.h"
 
 #include <cpuid.h>

@@ -1,4 +1,4 @@
-/* Threads on secret stacks, in front of the C library's own calls.
+/* Threads on secret stacks; replaces the C library's calls.
  *
  *   pthread_create   stacks from the region, taken back when the thread is gone
  *   pthread_join     polls: a shared futex cannot wait on a secret page
@@ -51,7 +51,7 @@ static void *begin(void *p) {
     return s->run(s->argument);
 }
 
-/* Take back the stacks of threads that nobody can join any more and that the kernel has buried. */
+/* Free the stacks of threads that can no longer be joined and that have ended in the kernel. */
 static unsigned sweep(void) {
     unsigned alive = 0;
     pid_t self = getpid();

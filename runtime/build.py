@@ -39,11 +39,11 @@ from kluis.tee.image.build.packages import wheels  # noqa: E402
 from kluis.tee.image.manifest import LAUNCHER  # noqa: E402
 
 PYTHONS = ("3.11", "3.13")
-# What of Kluis's own shapes the layers, beside the scripts here and the C sources.
+# The parts of Kluis that shape the layers, in addition to the scripts here and the C sources.
 SHAPING = (bytecode, canonical, compiler, elf, image_layers, interpreter, pyc, sources, wheels)
 INSIDE = ("cffi", "cryptography", "msgspec", "pycparser")
 PLATFORM = "manylinux_2_17_x86_64"
-"""The runtime brings its own C library: the tag names what pip must know, and no more."""
+"""The runtime contains its own C library: the tag has only what pip must know."""
 
 
 def main(arguments: list[str]) -> int:
@@ -94,7 +94,7 @@ def cache_folder() -> Path:
 
 
 def wheel_of(lock: inputs.Lock, out: Path | None, *, again: bool = False) -> Path:
-    """The wheel of one Python, built if the cache has none from these inputs."""
+    """The wheel of one Python version, built if the cache has none from these inputs."""
     cache = cache_folder()
     name = f"kluis_runtime-{kluis.__version__}-{lock.tag}-{lock.tag}-{PLATFORM}.whl"
     place = cache / "wheels" / key(lock) / name
@@ -111,7 +111,7 @@ def wheel_of(lock: inputs.Lock, out: Path | None, *, again: bool = False) -> Pat
 
 
 def key(lock: inputs.Lock) -> str:
-    """SHA-256, hex, of everything that the wheel is made from."""
+    """SHA-256, hex, of all inputs of the wheel."""
     got = hashlib.sha256(f"{kluis.__version__}\n{inputs.text(lock)}".encode())
     own = [*HERE.glob("*.py"), *HERE.glob("*.c"), *native.SOURCES.iterdir()]
     own += [Path(module.__file__) for module in SHAPING if module.__file__]
@@ -160,7 +160,7 @@ def build(lock: inputs.Lock, found: Mapping[str, Path], cache: Path, work: Path)
 
 
 def metadata(lock: inputs.Lock, found: Mapping[str, Path], root: Path) -> None:
-    """Write the dist-info folder, with the licence of every Debian package that is inside."""
+    """Write the dist-info folder, with the licence of every included Debian package."""
     info = root / f"kluis_runtime-{kluis.__version__}.dist-info"
     licences = info / "licenses"
     licences.mkdir(parents=True)
@@ -184,7 +184,7 @@ def metadata(lock: inputs.Lock, found: Mapping[str, Path], root: Path) -> None:
 
 
 def python_version(tree: Path) -> str:
-    """The interpreter's whole version, as it states it."""
+    """The interpreter's full version, as it reports it."""
     line = interpreter.Interpreter(tree).command("-c", "import platform; print(platform.python_version())")
     return subprocess.run(line, capture_output=True, text=True, check=True).stdout.strip()
 

@@ -1,7 +1,7 @@
 """The pinned inputs of the runtime: Debian packages and wheels, each by version and SHA-256.
 
 A lock is TOML: ``python``, ``suite``, and tables ``debian`` and ``wheels`` of name to version and SHA-256.
-apt-get and pip fetch; what they bring is used only if it has the hash in the lock.
+apt-get and pip fetch; a fetched file is used only if it has the hash in the lock.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ GLIBC = {"bookworm": 36, "trixie": 41}
 
 
 class InputError(Exception):
-    """An input that cannot be had as the lock names it; the message is for a person."""
+    """An input that cannot be fetched as the lock names it; the message is for a person."""
 
 
 class GoneError(InputError):
-    """Debian has other versions now than the lock names."""
+    """Debian now has other versions than the lock names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """What a runtime is built from.
+    """The inputs of a runtime.
 
     Attributes:
         python: the interpreter, ``3.11``.
@@ -76,7 +76,7 @@ def load(path: Path) -> Lock:
     """Read a lock.
 
     Raises:
-        InputError: it is not one.
+        InputError: it is not a valid lock.
     """
     try:
         table = tomllib.loads(path.read_text("utf-8"))
@@ -96,7 +96,7 @@ def _pins(table: Mapping[str, Mapping[str, str]], path: Path) -> tuple[Pin, ...]
 
 
 def text(lock: Lock) -> str:
-    """A lock, in the one form that it has."""
+    """A lock as text, in canonical form."""
     lines = [f'python = "{lock.python}"', f'suite = "{lock.suite}"']
     for kind, pins in (("debian", lock.debian), ("wheels", lock.wheels)):
         lines += ["", f"[{kind}]"]
@@ -111,7 +111,7 @@ def fetch(lock: Lock, cache: Path) -> dict[str, Path]:
     """Every input by name, from the cache, or by apt-get and pip into it.
 
     Raises:
-        InputError: one is not to be had, or is not what the lock names.
+        InputError: one cannot be fetched, or does not match the lock.
     """
     cache.mkdir(parents=True, exist_ok=True)
     found = {pin.name: _cached(pin, cache) for pin in (*lock.debian, *lock.wheels)}
@@ -142,10 +142,10 @@ def fetch(lock: Lock, cache: Path) -> dict[str, Path]:
 def pin(lock: Lock) -> Lock:
     """The same names at the versions that the suite and the index have now.
 
-    A wheel's version in the lock is held: what runs inside is updated by hand.
+    A wheel's version in the lock stays: what runs inside is updated by hand.
 
     Raises:
-        InputError: one is not to be had.
+        InputError: one cannot be fetched.
     """
     with tempfile.TemporaryDirectory() as work, _apt(lock.suite) as apt:
         debian = []
@@ -194,7 +194,9 @@ def _pip(lock: Lock, arguments: Iterable[str], folder: Path) -> None:
 
 @contextmanager
 def _apt(suite: str) -> Iterator[dict[str, str]]:
-    """An apt of its own, for one suite, with the mirrors of this machine's; the environment to run it in."""
+    """A separate apt state for one suite, with this machine's mirrors; yields the environment to run it
+    in.
+    """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for part in ("lists/partial", "cache/archives/partial"):
@@ -222,7 +224,7 @@ def _apt(suite: str) -> Iterator[dict[str, str]]:
 
 
 def _mirrors() -> list[tuple[str, str]]:
-    """(address, ending of the suite's name) of a Debian mirror and of its security updates."""
+    """(address, suffix of the suite's name) of a Debian mirror and of its security updates."""
     if named := os.environ.get("KLUIS_DEBIAN_MIRROR"):
         return [(named, ""), (f"{named.rstrip('/')}-security", "-security")]
     if shutil.which("apt-get") is None:

@@ -1,4 +1,6 @@
-"""The two layers of the runtime: the base that every image has, and what Kluis's inside part stands on."""
+"""Collect the two layers of the runtime: the base of every image, and the libraries that Kluis needs
+inside.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from kluis.tee.image.build.packages import wheels
 from kluis.tee.image.manifest import LAUNCHER, LOADER, MOUNTS
 from kluis.tee.image.sources import Source
 
-# What tests, drives a screen or a terminal, installs packages, or belongs to the machine it came from.
+# Left out: tests, modules for a screen or a terminal, package installers, and files specific to a machine.
 _FOLDERS = frozenset(
     {"test", "idlelib", "tkinter", "turtledemo", "ensurepip", "site-packages", "dist-packages", "__pycache__"}
     | {"lib2to3/tests", "distutils/tests", "unittest/test", "ctypes/test", "sqlite3/test", "pydoc_data"}
@@ -27,7 +29,7 @@ _EXTENSIONS = frozenset(
     {"_tkinter", "_curses", "_curses_panel", "readline", "_gdbm", "_dbm", "ossaudiodev", "nis"}
     | {"_ctypes_test", "_xxtestfuzz", "xxlimited", "xxlimited_35", "xxsubtype", "_xxsubinterpreters"}
 )
-# What wheels count on finding anywhere, or the loader reads by name while a program runs.
+# Libraries that wheels expect on any machine, or that the loader reads by name at run time.
 LIBRARIES = (
     "ld-linux-x86-64.so.2",
     "libc.so.6",
@@ -55,10 +57,10 @@ def base(root: Path, python: str, launcher: Path, program: Path, work: Path) -> 
         python: the interpreter, ``3.11``.
         launcher: the compiled program.
         program: a plain interpreter on the same libpython, which compiles the bytecode.
-        work: a folder of this build's.
+        work: a folder for this build.
 
     Raises:
-        InputError: a library is in none of the packages.
+        InputError: no package has a library.
     """
     library = root / f"usr/lib/python{python}"
     found = [sources.of_file(f"lib/python{python}/{p}", o) for p, o in sources.walk(library, _keep)]
@@ -73,7 +75,7 @@ def base(root: Path, python: str, launcher: Path, program: Path, work: Path) -> 
 
 
 def inside(paths: Mapping[str, Path], work: Path) -> list[Source]:
-    """Every file of the wheels that Kluis's inside part stands on."""
+    """Every file of the wheels that Kluis needs inside."""
     found = []
     for name, path in sorted(paths.items()):
         found += wheels.unpack(path, work / name).files
@@ -81,7 +83,9 @@ def inside(paths: Mapping[str, Path], work: Path) -> list[Source]:
 
 
 def pack(files: Iterable[Source], out: Path) -> bytes:
-    """Write a layer as an image has it: u64 length, index, u64 length, data. Returns its digest, 32 bytes."""
+    """Write a layer in the image format: u64 length, index, u64 length, data. Returns its digest, 32
+    bytes.
+    """
     ordered = sorted(files, key=lambda file: file.path)
     index, size = layers.encode_index((file.path, file.mode, file.size, file.sha256) for file in ordered)
     with out.open("wb") as f:

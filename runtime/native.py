@@ -1,6 +1,6 @@
 """Compile the C parts with the pinned compiler: launcher, guardian, and a plain interpreter for builds.
 
-The compiler is zig's clang, with the C library headers that it brings: nothing of this machine goes in.
+The compiler is zig's clang, with its own C library headers: no file of this machine is used.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ LAUNCHER = (
     *(f"scratch_{part}.c" for part in SCRATCH),
 )
 FLAGS = ("-Wall", "-Wextra", "-O2", "-fstack-protector-strong", "-fno-sanitize=all", "-s")
-# The launcher's own symbols need no newer glibc than the oldest base layer has.
+# The launcher's own symbols need no newer glibc than that of the oldest base layer.
 GLIBC_TARGET = "x86_64-linux-gnu.2.36"
 STATIC_TARGET = "x86_64-linux-musl"
-# One processor for all: zig otherwise takes what it runs on.
+# One target processor: zig otherwise uses the build machine's.
 PROCESSOR = "-mcpu=x86_64"
 
 
@@ -51,13 +51,13 @@ def build(zig: Path, root: Path, mimalloc: Path, python: str, out: Path) -> Mapp
         ``launcher``, ``guardian`` and ``python``.
 
     Raises:
-        InputError: the compiler refuses; carries its words.
+        InputError: the compiler failed; contains its output.
     """
     made = {name: out / name for name in ("launcher", "guardian", "python")}
     # pyconfig.h is included by a path that starts at usr/include, where the lock has only Python's headers.
     include = [f"-I{root}/usr/include/python{python}", f"-I{root}/usr/include"]
     library = root / f"usr/lib/x86_64-linux-gnu/libpython{python}.so.1.0"
-    # Symbols of newer glibc in libpython are its own business: the layer brings that glibc.
+    # Symbols of newer glibc in libpython are allowed: the layer contains that glibc.
     link = [str(library), "-Wl,--allow-shlib-undefined", "-lpthread", "-ldl", "-lm"]
     # libpython has the name by which the loader looks for it; only the layer's folder is searched.
     inside = [f"-Wl,-rpath,{INSIDE}", f"-Wl,--dynamic-linker={INSIDE}/ld-linux-x86-64.so.2"]

@@ -1,4 +1,4 @@
-/* A plain interpreter on the base layer's libpython: what compiles modules and reads interfaces at build. */
+/* A plain interpreter on the base layer's libpython: compiles modules and reads interfaces during builds. */
 #include <Python.h>
 
 int main(int argc, char **argv) { return Py_BytesMain(argc, argv); }

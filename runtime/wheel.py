@@ -1,6 +1,6 @@
-"""Write a wheel, as a program run by the runtime's interpreter: its zlib is pinned, and so are the bytes.
+"""Write a wheel with the runtime's interpreter: its zlib is pinned, so the bytes are reproducible.
 
-Usage: wheel.py ROOT OUT. Every file below ROOT goes in, in order of name; RECORD is added.
+Usage: wheel.py ROOT OUT. Adds every file in ROOT, sorted by name, and RECORD.
 
 Spec: PyPA, "Binary distribution format" (wheel 1.0).
 """
@@ -38,7 +38,7 @@ def main(root: str, out: str) -> None:
 
 
 def add(wheel: zipfile.ZipFile, path: str, data: bytes, mode: int) -> None:
-    """Add one file without this moment, this user and this system in it."""
+    """Add one file without the current time, user and system."""
     entry = zipfile.ZipInfo(path, MOMENT)
     entry.create_system = 3
     entry.external_attr = (0o100000 | mode) << 16

@@ -1,7 +1,7 @@
-"""What `make clients` runs: each scenario with Azure's own clients, its call, and how it ended.
+"""Run `make clients`: each scenario with Azure's own clients; print its call, and how it ended.
 
-``clients.py NAME ...`` runs these alone; those of the clients for JavaScript are called ``js:NAME``, and
-those of Azure's command line ``az:NAME``.
+``clients.py NAME ...`` runs only these; those of the clients for JavaScript are called ``js:NAME``, and those
+of Azure's command line ``az:NAME``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
-# A package that others install is called tests, too: ours is the one beside this script.
+# Another installed package is called tests, too: ours is the one next to this script.
 sys.modules["tests"] = ModuleType("tests")
 sys.modules["tests"].__path__ = [str(ROOT / "tests")]
 
@@ -38,8 +38,8 @@ class Suite(NamedTuple):
 
     Attributes:
         prefix: before their names.
-        names: of those that are wanted.
-        folder: where the clients are installed; None: they are not.
+        names: of the requested ones.
+        folder: where the clients are installed; None if they are not.
     """
 
     prefix: str
@@ -47,7 +47,7 @@ class Suite(NamedTuple):
     folder: Path | None
 
     def runner(self, told: dict[str, Any]) -> serving.Runner:
-        """What runs them."""
+        """The runner of the scenarios."""
         assert self.folder is not None
         if self.prefix == JS:
             return javascript.runner(self.folder, told)
@@ -55,7 +55,7 @@ class Suite(NamedTuple):
 
 
 def main() -> int:
-    """Run them, all or those that are named; 1 where one of them fails."""
+    """Run them, all or those that are named; 1 if one of them fails."""
     folder = serving.environment()
     if folder is None:
         print(f"clients: want the environment of Azure's clients, got none\nhint: {HINT}", file=sys.stderr)

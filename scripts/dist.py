@@ -1,9 +1,9 @@
-"""Build what people install: the wheel and sdist of ``kluis``, and the wheels of ``kluis-runtime``.
+"""Build the distributions: the wheel and sdist of ``kluis``, and the wheels of ``kluis-runtime``.
 
     python scripts/dist.py OUT [PYTHON...]    without a PYTHON: 3.11 and 3.13
 
-``kluis`` is built from a copy of this tree without anything that was made in it, so what an earlier
-build left here is in neither.
+``kluis`` is built from a copy of this tree without generated files, so that nothing from an earlier build is
+in it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writes the pages of the reference that are generated: commands, errors, public names.
+"""Write the generated pages of the reference: commands, errors, public names.
 
 python scripts/reference.py          write them
 python scripts/reference.py --check  print which differ, and exit with 1 if any does
@@ -87,7 +87,7 @@ tables below.
 
 
 def help_pages() -> dict[str, str]:
-    """What ``--help`` prints, for the program and each command and subcommand, by its words."""
+    """The output of ``--help``, for the program and each command and subcommand, by its words."""
     pages = {"kluis": _help(["--help"])}
     for name in cli.COMMANDS:
         command = cli.load(name)
@@ -113,7 +113,7 @@ def command_line() -> str:
 
 
 def error_classes() -> list[type[KluisError]]:
-    """Every error class of the package, a kind before its finer ones."""
+    """Every error class of the package, each before its subclasses."""
     for module in pkgutil.walk_packages(kluis.__path__, "kluis."):
         if module.name.endswith("__main__"):
             continue
@@ -279,7 +279,7 @@ class Package(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def tried_packages() -> dict[str, Package]:
-    """The packages that were tried inside, in the order of the list."""
+    """The packages that were tested inside, in the order of the list."""
     return msgspec.convert(tomllib.loads((TRIED / "packages.toml").read_text()), dict[str, Package])
 
 
@@ -303,7 +303,7 @@ PAGES: dict[str, Any] = {
 
 
 def differing() -> list[str]:
-    """The pages that differ from what the program prints."""
+    """The pages that differ from the generated ones."""
     return [
         name
         for name, page in PAGES.items()

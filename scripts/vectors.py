@@ -1,4 +1,4 @@
-"""Runs every recorded piece of evidence: which end otherwise than recorded, and which files were left aside.
+"""Verify every recorded piece of evidence: report results that differ from the record, and files left out.
 
 python scripts/vectors.py [FOLDER] [--unasked]
 
@@ -31,7 +31,7 @@ def folder(given: str | None) -> Path:
 
 
 def problems(path: Path, unasked: Counter[str]) -> tuple[str, ...]:
-    """Run one record; whatever is raised that is not ours differs, and is our bug."""
+    """Run one record; any foreign exception counts as a difference, and is our bug."""
     try:
         record = read(path)
         for role in unknown_roles(record.tee, record.files):
@@ -42,7 +42,7 @@ def problems(path: Path, unasked: Counter[str]) -> tuple[str, ...]:
         return judge(record)
     except KluisError as error:
         return (f"{type(error).__name__} {error.code}: {error.message}",)
-    except Exception as bug:  # noqa: BLE001 - every record is run, and a foreign exception is told of
+    except Exception as bug:  # noqa: BLE001 - every record is run, and a foreign exception is reported
         return (f"{type(bug).__name__}: {bug}: {traceback.extract_tb(bug.__traceback__)[-1]}",)
 
 

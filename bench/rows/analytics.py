@@ -19,7 +19,7 @@ OUTSIDE = "import json, workload; print(json.dumps(workload.group_by({rows}, {th
 
 
 def rows(take: Harness) -> list[Row]:
-    """One row: the median of the runs after the first, of each side over a table that it made itself."""
+    """One row: the median of the runs after the first, of each side over its own table."""
     first: list[float] = []
     with load(image("science")) as enclave:
 
@@ -35,13 +35,13 @@ def rows(take: Harness) -> list[Row]:
             ours=inside,
             theirs=outside,
             rounds=max(3, take.rounds // 2),
-            beside=lambda: {"first run inside": duration(statistics.median(first))},
+            also=lambda: {"first run inside": duration(statistics.median(first))},
         )
     return [row]
 
 
 def outside() -> float:
-    """The same work in a plain Python."""
+    """The same work in a plain Python process."""
     program = OUTSIDE.format(rows=ROWS, threads=THREADS)
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=APP, capture_output=True, text=True, check=True

@@ -29,8 +29,8 @@ while data := peer.recv(4096):
 def rows(take: Harness) -> list[Row]:
     """One row: the median of many calls, in rounds.
 
-    Both pairs run on one core: left alone, the scheduler puts a pair on one or on two, where a wake-up
-    costs five times as much, and the ratio tells only which pair it favoured.
+    Both pairs run on one core: otherwise the scheduler puts a pair on one or on two, where a wake-up costs
+    five times as much, and the ratio only shows the scheduler's choice.
     """
     everywhere = os.sched_getaffinity(0)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -52,7 +52,7 @@ def rows(take: Harness) -> list[Row]:
             1.5,
             ours=lambda: median_of(enclave.nothing),
             theirs=lambda: median_of(echoed),
-            beside=lambda: {"an empty ecall where the scheduler put it": duration(unpinned)},
+            also=lambda: {"an empty ecall where the scheduler put it": duration(unpinned)},
         )
         os.sched_setaffinity(0, everywhere)
         ours.shutdown(socket.SHUT_RDWR)
@@ -61,14 +61,14 @@ def rows(take: Harness) -> list[Row]:
 
 
 def pin(pid: int) -> None:
-    """Keep a process, every thread of it, on the first core that this one may use."""
+    """Keep a process, with all its threads, on the first core that this one may use."""
     core = {min(os.sched_getaffinity(0))}
     for task in Path(f"/proc/{pid}/task").iterdir():
         os.sched_setaffinity(int(task.name), core)
 
 
 def median_of(call: Callable[[], object]) -> float:
-    """The median seconds of one call, over CALLS of them after a few that warm up."""
+    """The median seconds of one call, over CALLS of them after a few for warm-up."""
     clock = time.perf_counter_ns
     for _ in range(50):
         call()

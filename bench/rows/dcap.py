@@ -1,8 +1,8 @@
-"""Verifying genuine SGX and TDX quotes: nothing known, collateral held, platform seen before.
+"""Verify genuine SGX and TDX quotes: nothing known, collateral held, platform seen before.
 
-The quotes and their collateral are the newest recorded ones in ``$KLUIS_VECTORS`` that dcap-qvl, run
-here and now on the same bytes, accepts too; where none are recorded they are forged. Seconds are of one
-core's processor time. dcap-qvl's collateral is always an object of its own; Kluis's is bytes, or held.
+The quotes and their collateral are the newest recorded ones in ``$KLUIS_VECTORS`` that dcap-qvl, run here and
+now on the same bytes, accepts too; if none are recorded they are forged. Seconds are one core's processor
+time. dcap-qvl's collateral is always a parsed object; Kluis's is bytes, or held.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SHIPPED = TrustAnchors.shipped()
 
 
 class Recorded(NamedTuple):
-    """A quote, its collateral, and the time to judge at; a forged one with its root, in DER."""
+    """A quote, its collateral, and the time of verification; for a forged one also its root, in DER."""
 
     quote: bytes
     collateral: Collateral
@@ -114,7 +114,7 @@ def _rows_of(take: Harness, one: Recorded) -> list[Row]:
                 ours=lambda ours=ours: _processor(ours) / TIMES,
                 theirs=lambda: _processor(theirs) / TIMES,
                 rounds=ROUNDS,
-                beside=origin(one.forged),
+                also=origin(one.forged),
             )
         )
     return made
@@ -157,7 +157,7 @@ def _threads(take: Harness, recorded: list[Recorded]) -> Row:
         ours=lambda: timed(two),
         theirs=lambda: timed(lambda: work(QUOTES)),
         rounds=3,
-        beside=memory,
+        also=memory,
     )
 
 
@@ -173,7 +173,7 @@ def _recorded() -> list[Recorded]:
 
 
 def _forgeries() -> Iterator[Recorded]:
-    """Quotes of platforms that the tests' forger makes, each under a root of its own."""
+    """Quotes of platforms that the tests' forger makes, each under its own root."""
     our_tests()
     from tests.evidence.forge import Forge
     from tests.evidence.intel.forge import TdxForge
@@ -221,7 +221,7 @@ def _one_core() -> Iterator[None]:
 
 
 def _processor(work: Callable[[], object]) -> float:
-    """The seconds of processor that one call takes: what else runs on a shared core is not counted."""
+    """The processor seconds of one call: other work on a shared core is not counted."""
     start = time.process_time()
     work()
     return time.process_time() - start

@@ -1,8 +1,8 @@
-"""Verifying Nitro documents and CCA tokens whose endorsement was seen before, against P-384 alone.
+"""Verify Nitro documents and CCA tokens whose endorsement was seen before, compared with plain P-384.
 
-Both are recorded ones in ``$KLUIS_VECTORS``, or forged. A Nitro document is one signature once its chain is
-proven. A CCA token is two: the platform's part, which stays the same bytes for a realm's life and is
-proven once, and the realm's part, which is made for each challenge.
+Both are recorded ones in ``$KLUIS_VECTORS``, or forged. A Nitro document needs one signature check once its
+chain is verified. A CCA token needs two: the platform's part, which stays the same for a realm's life and is
+verified once, and the realm's part, which is made for each challenge.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ AGAINST = "one P-384 verification by cryptography"
 
 
 def rows(take: Harness) -> list[Row]:
-    """Four rows: both kinds of evidence, by each engine, by a verifier that keeps what it proved."""
+    """Four rows: both kinds of evidence, by each engine, by a verifier that caches what it verified."""
     found = []
     for name, (anchors, data, collateral, now), made in (
         ("nitro document", *(_nitro() or _forged("nitro.document"))),
@@ -43,9 +43,9 @@ def rows(take: Harness) -> list[Row]:
         for engine, suffix, hold in ((OPENSSL, "", 1.15), (aws_lc(), ", AWS-LC", 0.5)):
             ours = _ours(anchors, engine, data, collateral, now)
             label = f"{name}, endorsement seen before{suffix}"
-            beside = origin(made)
+            also = origin(made)
             found.append(
-                take.compare(label, AGAINST, hold, ours=ours, theirs=theirs, rounds=ROUNDS, beside=beside)
+                take.compare(label, AGAINST, hold, ours=ours, theirs=theirs, rounds=ROUNDS, also=also)
             )
     return found
 
@@ -94,7 +94,7 @@ def _ours(
 
 
 def _alone(data: bytes) -> Callable[[], float]:
-    """One signature over as many bytes, by a key that is loaded."""
+    """One signature over the same number of bytes, by a key that is already loaded."""
     private, algorithm = ec.generate_private_key(ec.SECP384R1()), ec.ECDSA(hashes.SHA384())
     signature, key = private.sign(data, algorithm), private.public_key()
 

@@ -1,7 +1,7 @@
-"""Verifying NVIDIA reports whose chain was seen before, against one P-384 verification alone.
+"""Verify NVIDIA reports whose chain was seen before, compared with one plain P-384 verification.
 
-The report and its chain are genuine, the largest recorded ones in ``$KLUIS_VECTORS``, or forged. The
-evidence is the collection of both, in base64, as a verifier is handed it.
+The report and its chain are genuine, the largest recorded ones in ``$KLUIS_VECTORS``, or forged. The evidence
+is the collection of both, in base64, as a verifier receives it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
 
 def rows(take: Harness) -> list[Row]:
-    """Two rows: by each engine, one verifier that keeps the chain it proved."""
+    """Two rows: by each engine, one verifier that caches the verified chain."""
     report, chain, evidence, anchors, now, made = _largest()
 
     def ours(engine: Engine) -> Callable[[], float]:
@@ -42,9 +42,7 @@ def rows(take: Harness) -> list[Row]:
 
     theirs = _alone(report, chain)
     return [
-        take.compare(
-            name, AGAINST, hold, ours=ours(engine), theirs=theirs, rounds=ROUNDS, beside=origin(made)
-        )
+        take.compare(name, AGAINST, hold, ours=ours(engine), theirs=theirs, rounds=ROUNDS, also=origin(made))
         for name, hold, engine in (
             ("nvidia report, endorsement seen before", 1.15, OPENSSL),
             ("nvidia report, endorsement seen before, AWS-LC", 0.5, aws_lc()),
@@ -53,7 +51,7 @@ def rows(take: Harness) -> list[Row]:
 
 
 def _largest() -> tuple[bytes, bytes, bytes, TrustAnchors, datetime, bool]:
-    """A report, its chain, both in one collection, under what, when; and whether they are forged."""
+    """The report, its chain, the collection of both, the root, the time; and whether they are forged."""
     recorded = genuine("nvidia", "report", "cert_chain")
     if not recorded:
         one = forged("nvidia.report")
@@ -67,7 +65,7 @@ def _largest() -> tuple[bytes, bytes, bytes, TrustAnchors, datetime, bool]:
 
 
 def _alone(report: bytes, chain: bytes) -> Callable[[], float]:
-    """The same signature by the same key, everything about it made ready."""
+    """The same signature by the same key, with all inputs prepared."""
     key = load_pem_x509_certificates(chain)[0].public_key()
     assert isinstance(key, ec.EllipticCurvePublicKey)
     parsed = Report.parse(report)

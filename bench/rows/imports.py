@@ -1,4 +1,4 @@
-"""Importing the verifier, against importing the library's own reader of certificates."""
+"""Import the verifier, compared with importing the library's own certificate reader."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TIMED = "import time; start = time.perf_counter(); {}; print(time.perf_counter()
 
 
 def rows(take: Harness) -> list[Row]:
-    """One row: what a program waits for before it can verify."""
+    """One row: the waiting time of a program before it can verify."""
     return [
         take.compare(
             "import kluis.evidence",
@@ -26,6 +26,6 @@ def rows(take: Harness) -> list[Row]:
 
 
 def _seconds(what: str) -> float:
-    # The interpreter's own start is neither's.
+    # The interpreter's own start is in neither.
     argv = [sys.executable, "-I", "-c", TIMED.format(what)]
     return float(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)

@@ -1,4 +1,4 @@
-"""Verifying a DCAP quote with its collateral held, against dcap-qvl on the same quote."""
+"""Verify a DCAP quote with its collateral held, compared with dcap-qvl on the same quote."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIMES = 200
 
 
 def rows(take: Harness) -> list[Row]:
-    """One row: a genuine quote of this platform, checked by both."""
+    """One row: a genuine quote of this platform, verified by both."""
     platform = Platform.connect()
     root = platform.root_pem()
     collateral = platform.collateral()

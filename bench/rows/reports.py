@@ -1,4 +1,4 @@
-"""Verifying SNP reports whose endorsement was seen before, against one P-384 verification alone.
+"""Verify SNP reports whose endorsement was seen before, compared with one plain P-384 verification.
 
 The report, its certificates and its CRL are genuine, the newest recorded one in ``$KLUIS_VECTORS``; or all
 are forged, without a CRL.
@@ -25,7 +25,9 @@ AGAINST = "one P-384 verification by cryptography"
 
 
 def rows(take: Harness) -> list[Row]:
-    """Two rows: by each engine, one verifier that keeps what it proved and checks the CRL at every call."""
+    """Two rows: by each engine, one verifier that caches what it verified and checks the CRL at every
+    call.
+    """
     report, endorsements, anchors, now, made = _newest()
 
     def ours(engine: Engine) -> Callable[[], float]:
@@ -40,9 +42,7 @@ def rows(take: Harness) -> list[Row]:
 
     theirs = _alone(endorsements.vek or b"", report)
     return [
-        take.compare(
-            name, AGAINST, hold, ours=ours(engine), theirs=theirs, rounds=ROUNDS, beside=origin(made)
-        )
+        take.compare(name, AGAINST, hold, ours=ours(engine), theirs=theirs, rounds=ROUNDS, also=origin(made))
         for name, hold, engine in (
             ("snp report, endorsement seen before", 1.15, OPENSSL),
             ("snp report, endorsement seen before, AWS-LC", 0.5, aws_lc()),
@@ -51,7 +51,7 @@ def rows(take: Harness) -> list[Row]:
 
 
 def _newest() -> tuple[bytes, SnpEndorsements, TrustAnchors, datetime, bool]:
-    """The report of the newest version that has a CRL recorded with it, and whether it is forged."""
+    """The newest version's report that has a recorded CRL, and whether it is forged."""
     recorded = genuine("snp", "report", "ark_crl")
     if not recorded:
         one = forged("amd.snp")
@@ -65,7 +65,7 @@ def _newest() -> tuple[bytes, SnpEndorsements, TrustAnchors, datetime, bool]:
 
 
 def _alone(vek: bytes, report: bytes) -> Callable[[], float]:
-    """The same signature by the same key, everything about it made ready."""
+    """The same signature by the same key, with all inputs prepared."""
     key = load_der_public_key(x509.parse(vek, "VEK certificate").spki)
     assert isinstance(key, ec.EllipticCurvePublicKey)
     r = int.from_bytes(report[0x2A0:0x2E8], "little")

@@ -1,4 +1,4 @@
-"""A sealed Parquet file in, a query, a sealed answer out, against DuckDB over the plain file."""
+"""A sealed Parquet file in, a query, a sealed answer out, compared with DuckDB over the plain file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ APP = Path(__file__).resolve().parents[1] / "apps" / "science"
 
 
 def rows(take: Harness) -> list[Row]:
-    """One row: the whole call with a warm heap; the first, cold, is reported beside it."""
+    """One row: the whole call with a warm heap; the first, cold one is an additional figure."""
     os.environ["POLARS_MAX_THREADS"] = "2"
     workload = _workload()
     key = os.urandom(32)
@@ -39,13 +39,13 @@ def rows(take: Harness) -> list[Row]:
             1.35,
             ours=lambda: timed(lambda: enclave.sealed_query(as_table(sealed), key)),
             theirs=lambda: timed(lambda: workload.plain_query(str(plain))),
-            beside=lambda: {"cold": duration(cold), "sealed file": f"{len(sealed) / 1e6:.0f} MB"},
+            also=lambda: {"cold": duration(cold), "sealed file": f"{len(sealed) / 1e6:.0f} MB"},
         )
     return [row]
 
 
 def as_table(data: bytes) -> Table:
-    """One value in one column, over the bytes as they lie."""
+    """One value in one column, over the bytes without a copy."""
     offsets = pyarrow.py_buffer(bytes(8) + len(data).to_bytes(8, "little"))
     file = pyarrow.Array.from_buffers(pyarrow.large_binary(), 1, [None, offsets, pyarrow.py_buffer(data)])
     return Table(pyarrow.table({"file": file}))

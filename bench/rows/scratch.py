@@ -1,7 +1,7 @@
-"""1 GiB written to encrypted scratch and read back, against a plain tmpfs outside.
+"""1 GiB written to encrypted scratch and read back, compared with a plain tmpfs outside.
 
-Both write over a file that is there already, so that no page is new to either; how long the first time takes,
-when the kernel makes the pages, is reported beside. Both run the same Python.
+Both overwrite an existing file, so that no page is new to either; an additional figure is the time of the
+first write, when the kernel makes the pages. Both run the same Python.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ SMALL = 8 << 10
 
 
 def rows(take: Harness) -> list[Row]:
-    """One row: writing and reading, in pieces of 1 MiB; beside it, each alone, and pieces of 8 KiB."""
+    """One row: writing and reading, in pieces of 1 MiB; additional figures: each separately, and pieces of 8
+    KiB.
+    """
     plain = tempfile.mkdtemp(prefix="kluis-bench-", dir="/dev/shm")
     try:
         with load(image("scratch")) as enclave:
@@ -34,7 +36,7 @@ def rows(take: Harness) -> list[Row]:
                 2.0,
                 ours=lambda: sum(enclave.write_and_read(TOTAL, PIECE)),
                 theirs=lambda: sum(workload.write_and_read(plain, TOTAL, PIECE)),
-                beside=lambda: {
+                also=lambda: {
                     **first,
                     "inside": rates(enclave.write_and_read(TOTAL, PIECE)),
                     "tmpfs": rates(workload.write_and_read(plain, TOTAL, PIECE)),
@@ -48,6 +50,6 @@ def rows(take: Harness) -> list[Row]:
 
 
 def rates(seconds: list[float]) -> str:
-    """Gibibytes a second, each way."""
+    """Gibibytes per second, in each direction."""
     written, read = (TOTAL / (1 << 30) / one for one in seconds)
     return f"{written:.1f} GiB/s written, {read:.1f} GiB/s read"

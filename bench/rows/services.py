@@ -1,4 +1,6 @@
-"""Requests to the services in their enclaves, end to end over TLS kept alive, against what they compute."""
+"""Requests to the services in their enclaves, end to end over one TLS connection, compared with their
+computation.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,7 @@ PLAIN_VAULT: Final = Path(__file__).resolve().parents[1] / "apps" / "plain_vault
 
 
 def rows(take: Harness) -> list[Row]:
-    """Three rows: attest, release, and what a second instance on one database costs."""
+    """Three rows: attest, release, and the cost of a second instance on one database."""
     root, bundle = Platform.connect().root_pem(), Platform.connect().collateral()
     with load(image("release")) as environment:
         made: Evidence = environment.offer()
@@ -59,7 +61,7 @@ def rows(take: Harness) -> list[Row]:
 
 
 def attested(take: Harness, attest: Attest, root: bytes, bundle: bytes) -> Row:
-    """A quote to a token, against the verification of the quote and one signature."""
+    """A quote to a token, compared with the verification of the quote and one signature."""
     anchors, collateral = TrustAnchors.from_pem(root), Collateral.from_json(bundle)
     key, held, verifier = (
         rsa.generate_private_key(65537, 2048),
@@ -75,7 +77,7 @@ def attested(take: Harness, attest: Attest, root: bytes, bundle: bytes) -> Row:
         verifier.verify(attest.made.quote, collateral=held, now=datetime.now(UTC))
         key.sign(bytes(3000), padding.PKCS1v15(), hashes.SHA256())
 
-    def beside() -> dict[str, str]:
+    def also() -> dict[str, str]:
         ours, theirs = (sorted(many(work) for _ in range(5))[2] for work in (attest.ask, again))
         return {
             "against a verifier that has seen this platform and collateral before": f"{ours / theirs:.2f}"
@@ -87,12 +89,14 @@ def attested(take: Harness, attest: Attest, root: bytes, bundle: bytes) -> Row:
         2.0,
         ours=lambda: many(attest.ask),
         theirs=lambda: many(alone),
-        beside=beside,
+        also=also,
     )
 
 
 def released(take: Harness, release: Release) -> Row:
-    """A token to a released key, against a vault without an enclave; beside it, the public-key work of it."""
+    """A token to a released key, compared with a vault without an enclave; additional figure: its public-key
+    operations.
+    """
     keys = KeySet.import_key_set(release.attest.published())
 
     def unwrapping(bits: int) -> Callable[[], bytes]:
@@ -115,7 +119,7 @@ def released(take: Harness, release: Release) -> Row:
         release.ask()
         own()
 
-    def beside() -> dict[str, str]:
+    def also() -> dict[str, str]:
         taken = [(many(release.ask), many(ask), many(alone)) for _ in range(5)]
         ratios = (
             [ours / theirs for ours, _, theirs in taken],
@@ -138,12 +142,12 @@ def released(take: Harness, release: Release) -> Row:
             2.0,
             ours=lambda: many(release.ask),
             theirs=lambda: many(ask),
-            beside=beside,
+            also=also,
         )
 
 
 def at_once(release: Release) -> float:
-    """How many releases a second several clients get, each on a connection of its own."""
+    """Releases per second to several clients, each on its own connection."""
     clients = [release.again() for _ in range(CLIENTS)]
     threads = [threading.Thread(target=many, args=(client.ask,)) for client in clients]
 
@@ -158,7 +162,7 @@ def at_once(release: Release) -> float:
 
 @contextmanager
 def plain_vault(release: Release) -> Iterator[Callable[[], object]]:
-    """Asks a vault that protects nothing for a key, with the same token and over the same client."""
+    """Request a key from an unprotected vault, with the same token and the same client."""
     with tempfile.TemporaryDirectory() as made:
         state = Path(made)
         (state / "keys.json").write_text(json.dumps(release.attest.published()), encoding="utf-8")
@@ -173,7 +177,7 @@ def plain_vault(release: Release) -> Iterator[Callable[[], object]]:
 
 
 def doubled(take: Harness, folder: Path, root: bytes, one: Serving, made: Evidence) -> Row:
-    """Processor seconds a request of two instances on one database, against one instance."""
+    """Processor seconds per request of two instances on one database, compared with one instance."""
     with running(folder, root, 2) as two:
         return take.compare(
             "processor seconds a request, two instances on one database",
@@ -186,11 +190,11 @@ def doubled(take: Harness, folder: Path, root: bytes, one: Serving, made: Eviden
 
 
 class HungUp(RuntimeError):
-    """A connection ended before an answer did."""
+    """The connection ended before an answer was complete."""
 
 
 class Kept:
-    """A client with one connection, and as little else as there can be."""
+    """A minimal client with one connection."""
 
     def __init__(self, url: str, context: ssl.SSLContext) -> None:
         self._host, _, port = url.removeprefix("https://").partition(":")
@@ -209,7 +213,7 @@ class Kept:
         return "\r\n".join([*lines, "", ""]).encode() + body
 
     def send(self, request: bytes) -> bytes:
-        """Send it, and read the answer's body; on a new connection where the kept one was closed."""
+        """Send it, and read the answer's body; on a new connection if the old one was closed."""
         try:
             self._socket.sendall(request)
             data = self._read()
@@ -235,7 +239,7 @@ class Kept:
 
 
 class Attest:
-    """One quote, asked about again and again."""
+    """One quote, attested repeatedly."""
 
     def __init__(self, running: Serving, made: Evidence) -> None:
         self.made = made
@@ -250,7 +254,7 @@ class Attest:
         self._request = self._client.request("POST", path, body, {"Content-Type": "application/json"})
 
     def ask(self) -> str:
-        """A token."""
+        """Request a token."""
         return str(json.loads(self._client.send(self._request))["token"])
 
     def published(self) -> dict[str, Any]:
@@ -262,7 +266,7 @@ class Attest:
 
 
 class Release:
-    """One key, released again and again to one environment."""
+    """One key, released repeatedly to one environment."""
 
     def __init__(self, running: Serving, attest: Attest) -> None:
         self.attest, self.token = attest, attest.ask()
@@ -288,7 +292,7 @@ class Release:
         self._client.send(self._request)
 
     def again(self) -> Release:
-        """The same, on a connection of its own."""
+        """The same, on a new connection."""
         other = copy.copy(self)
         other._client = self._connected()
         return other
@@ -304,13 +308,13 @@ class Release:
 
 
 def many(work: Any) -> float:
-    """The mean time of many, one after the other."""
+    """The mean time of many calls, one after the other."""
     work()
     return timed(lambda: [work() for _ in range(REQUESTS)]) / REQUESTS
 
 
 def processor_seconds(running: Serving, made: Evidence) -> float:
-    """What the enclaves and this process spend on a request, of several clients at once."""
+    """Processor time of the enclaves and this process per request, with several clients at once."""
     pids = [one.enclave.pid for one in running.fleets[0].instances]
     clients = [Attest(running, made) for _ in range(CLIENTS)]
     before = sum(map(spent, pids))
@@ -345,7 +349,7 @@ def state() -> Iterator[Path]:
 
 @contextmanager
 def running(folder: Path, root: bytes, instances: int) -> Iterator[Serving]:
-    """Attestation and key release, on a database of their own."""
+    """Attestation and key release, on their own database."""
     plan = Plan(
         services=("attestation", "keyvault"),
         state=folder,
@@ -359,7 +363,7 @@ def running(folder: Path, root: bytes, instances: int) -> Iterator[Serving]:
 
 
 def believing(running: Serving) -> ssl.SSLContext:
-    """TLS that believes the services' authority alone."""
+    """TLS that trusts only the services' authority."""
     return ssl.create_default_context(cadata=running.authority.root_pem().decode())
 
 
@@ -377,7 +381,7 @@ def bearer(running: Serving) -> str:
 
 
 def numbers(jwk: dict[str, Any]) -> dict[str, str]:
-    """``n`` and ``e`` of a key that is published as a certificate alone."""
+    """``n`` and ``e`` of a key that is published only as a certificate."""
     from cryptography import x509
 
     key = x509.load_der_x509_certificate(base64.b64decode(jwk["x5c"][0])).public_key()

@@ -1,4 +1,6 @@
-"""An ASGI application inside, over attested TLS kept alive, against the same under uvicorn outside."""
+"""An ASGI application inside, over one attested TLS connection, compared with the same under uvicorn
+outside.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,7 @@ def rows(take: Harness) -> list[Row]:
                     1.4,
                     ours=lambda: requests(ours, url),
                     theirs=lambda: requests(theirs, other),
-                    beside=lambda: {
+                    also=lambda: {
                         "first request: handshake, quote, verification and policy": duration(
                             statistics.median(connect() for _ in range(9))
                         )
@@ -61,7 +63,7 @@ def rows(take: Harness) -> list[Row]:
 
 
 def requests(client: httpx.Client, url: str) -> float:
-    """The mean of many requests, one after the other."""
+    """The mean time of many requests, one after the other."""
     client.post(url, content=BODY).raise_for_status()
     return (
         timed(lambda: [client.post(url, content=BODY).raise_for_status() for _ in range(REQUESTS)]) / REQUESTS

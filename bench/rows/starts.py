@@ -1,4 +1,4 @@
-"""Starting an enclave against starting Python, and against importing the same libraries outside."""
+"""Start an enclave, compared with starting Python, and with importing the same libraries outside."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ IMPORTS = "import numpy, polars, duckdb, sklearn, pyarrow"
 
 
 def rows(take: Harness) -> list[Row]:
-    """Two rows, each with the first start of a fresh platform beside it."""
+    """Two rows, each with the first start of a fresh platform as an additional figure."""
     bare = [sys.executable, "-I", "-S", "-c", "pass"]
     imports = [sys.executable, "-I", "-c", IMPORTS]
     return [
@@ -55,5 +55,5 @@ def _starts(take: Harness, name: str, what: str, against: str, command: list[str
         hold,
         ours=start,
         theirs=lambda: timed(lambda: subprocess.run(command, check=True)),
-        beside=lambda: {"first start, platform fresh": duration(first)},
+        also=lambda: {"first start, platform fresh": duration(first)},
     )

@@ -1,8 +1,7 @@
-"""An ecall with a table of 100 MB against memcpy of 100 MB to a fresh destination.
+"""An ecall with a table of 100 MB, compared with memcpy of 100 MB to a fresh destination.
 
-The peer is malloc and memcpy, as C has them: pages of 4 KiB. numpy's own copy asks for huge pages, which this
-kind of memory gets and a memory file does not unless /sys/kernel/mm/transparent_hugepage/shmem_enabled says
-so; it is reported beside.
+The peer is malloc and memcpy, as in C, with pages of 4 KiB. numpy's own copy uses huge pages, which a memory
+file only gets if /sys/kernel/mm/transparent_hugepage/shmem_enabled allows them; it is an additional figure.
 """
 
 from __future__ import annotations
@@ -36,8 +35,6 @@ def rows(take: Harness) -> list[Row]:
             ours=lambda: timed(lambda: enclave.rows(table)),
             theirs=lambda: timed(lambda: bytes(view)),
             rounds=take.rounds * 2,
-            beside=lambda: {
-                "numpy's copy, in huge pages": duration(min(timed(source.copy) for _ in range(5)))
-            },
+            also=lambda: {"numpy's copy, in huge pages": duration(min(timed(source.copy) for _ in range(5)))},
         )
     return [row]

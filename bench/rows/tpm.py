@@ -1,6 +1,6 @@
-"""Verifying a TPM quote under a maker's certificates, against the public-key operations that it takes.
+"""Verify a TPM quote under a vendor's certificates, compared with the public-key operations that it needs.
 
-Makers' roots are on P-384 and attestation keys RSA: so are these, which are made here and thrown away.
+Vendors' roots are on P-384 and attestation keys are RSA: so are these, which are made here for one run.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ AK_CERTIFICATE = ObjectIdentifier("2.23.133.8.3")
 
 
 def rows(take: Harness) -> list[Row]:
-    """One row: nothing held; what a held key saves stands beside it."""
+    """One row: nothing held; an additional figure is what a held key saves."""
     root, ca, ak = _curve(), _curve(), rsa.generate_private_key(public_exponent=65537, key_size=2048)
     certificates = (
         _certificate("AK", ak, "CA", ca, ca_length=None),
@@ -61,7 +61,7 @@ def rows(take: Harness) -> list[Row]:
     one = load_der_public_key(_spki(ak))
     assert isinstance(one, rsa.RSAPublicKey)
 
-    def beside() -> dict[str, str]:
+    def also() -> dict[str, str]:
         alone = min(timed(lambda: _check(one, signature, message)) for _ in range(ROUNDS))
         mine = min(timed(ours_held) / TIMES for _ in range(ROUNDS))
         return {"key named and held": f"{duration(mine)}, of them {duration(alone)} for one RSA-2048 check"}
@@ -74,7 +74,7 @@ def rows(take: Harness) -> list[Row]:
             ours=lambda: timed(ours) / TIMES,
             theirs=lambda: timed(theirs) / TIMES,
             rounds=ROUNDS,
-            beside=beside,
+            also=also,
         )
     ]
 
@@ -111,7 +111,7 @@ def _certificate(
 
 
 def _quote(ak: rsa.RSAPrivateKey) -> tuple[bytes, bytes, bytes]:
-    """The evidence, and what of it was signed by which signature."""
+    """The evidence, and which part of it each signature covers."""
     values = {HashId.SHA256: {index: bytes([index]) * 32 for index in range(24)}}
     message = Quote(
         qualified_signer=b"\x00\x0b" + bytes(32),

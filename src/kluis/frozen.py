@@ -47,6 +47,6 @@ def made_quickly(cls: type[T]) -> type[T]:
             "self.__class__ = frozen",
         )
     )
-    exec(source, names)  # noqa: S102  # of names of fields alone, as dataclasses does
+    exec(source, names)  # noqa: S102  # made only of field names, as in dataclasses
     made.__init__ = functools.update_wrapper(names["__init__"], made.__init__)
     return cls

@@ -15,7 +15,7 @@ SPARED = ("cffi", "pycparser")
 
 
 class _Finder:
-    """The last finder: it is asked for what no other one found."""
+    """The last finder: it gets only modules that no other finder found."""
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> None:
@@ -33,5 +33,5 @@ class _Finder:
 
 
 def install() -> None:
-    """Say from now on what an image lacks."""
+    """From now on, report modules that an image does not have."""
     sys.meta_path.append(_Finder)

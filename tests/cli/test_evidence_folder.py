@@ -60,7 +60,7 @@ def test_another_folder_is_refused(kluis: Kluis, report: Path) -> None:
         assert (said.code, said.err) == (
             2,
             f"kluis: error: {report}: want a folder of configfs-tsm, with provider and outblob, got no"
-            " outblob\nkluis: hint: name a file; kluis collateral bundle combines of a vendor's"
+            " outblob\nkluis: hint: name a file; kluis collateral bundle makes one file of a vendor's"
             " documents\n" + ends("usage"),
         )
     os.mkfifo(report / "outblob")

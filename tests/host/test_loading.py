@@ -207,3 +207,39 @@ def test_changed_image(built: Build, tmp_path: Path) -> None:
         load(changed, insecure_allow_missing=ALLOWED)
     with load(image, insecure_allow_missing=ALLOWED) as whole:
         assert whole.add(1) == 3
+
+
+IDLE = """
+import resource, time
+from kluis.enclave import Enclave
+
+app = Enclave("idle")
+
+
+def touched() -> int:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    time.sleep(1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+AT_START = touched()
+
+
+@app.ecall
+def at_start() -> int:
+    return AT_START
+
+
+@app.ecall
+def since() -> int:
+    return touched()
+"""
+
+
+def test_pages_are_touched_ahead_once_it_is_ready(tmp_path: Path, built: Build) -> None:
+    """A start is left alone: its pages of secret memory are touched ahead when it is over, and not before."""
+    (tmp_path / "app.py").write_text(IDLE)
+    with load(built(tmp_path), insecure_allow_missing=ALLOWED) as running:
+        assert running.at_start() < 100
+        while running.since() < 100:
+            pass

@@ -53,6 +53,7 @@ def test_help_loads_no_room() -> None:
         "kluis.cli",
         "kluis.cli.main",
         "kluis.cli.render",
+        "kluis.cli.terminal",
         "kluis.errors",
         "kluis.views",
         "kluis.views.printable",

@@ -24,6 +24,7 @@ CLEAN = [
     "docs/glossary.md",
     "docs/guides",
     "docs/index.md",
+    "docs/quality",
     "docs/reference/cli.md",
     "docs/reference/packages.md",
     "docs/reference/wrappers.md",

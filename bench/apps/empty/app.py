@@ -1,4 +1,4 @@
-"""The least that can be called."""
+"""The smallest application that can be called."""
 
 from kluis.enclave import Enclave
 
@@ -7,4 +7,4 @@ app = Enclave("bench-empty", product_id=101, svn=1)
 
 @app.ecall
 def nothing() -> None:
-    """Do nothing, as quickly as the boundary allows."""
+    """Do nothing, to measure the cost of a call."""

@@ -1,7 +1,7 @@
-"""A vault without an enclave: it checks a token, wraps a key, signs its answer, and has it on record first.
+"""A vault without an enclave: it checks a token, wraps a key, signs its answer, and records it first.
 
-``VAULT_STATE`` names a folder with ``keys.json``, those that sign tokens, and ``recipient.pem``. The record
-is a table of SQLite, on disk before the answer goes.
+``VAULT_STATE`` names a folder with ``keys.json``, the token signing keys, and ``recipient.pem``. The record
+is a table of SQLite, on disk before the answer is sent.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ record.execute("CREATE TABLE released (id INTEGER PRIMARY KEY, issuer TEXT)")
 
 
 async def release(request: Request) -> Response:
-    """Release the key to whom the token names."""
+    """Release the key to the token's environment."""
     token = jwt.decode((await request.json())["target"], KEYS, algorithms=["RS256"])
     inner = os.urandom(32)
     wrapped = RECIPIENT.encrypt(inner, OAEP) + keywrap.aes_key_wrap_with_padding(inner, PLAIN)

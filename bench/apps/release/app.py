@@ -1,4 +1,4 @@
-"""An environment that keys are released to."""
+"""An environment that receives released keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people bring: numpy, polars, DuckDB and scikit-learn, imported at start."""
+"""A typical scientific application: numpy, polars, DuckDB and scikit-learn, imported at start."""
 
 import json
 
@@ -19,12 +19,12 @@ def group_by(rows: int, threads: int) -> list[float]:
 def sealed_query(sealed: Table, key: bytes) -> bytes:
     """Decrypt a Parquet file, query it, and seal the answer under the same key.
 
-    The file is the one value of a table's one column: a table crosses in one copy, bytes in two.
+    The file is the one value of a table's one column: a table is copied once, bytes twice.
     """
     return workload.sealed_query(sealed.arrow.column(0).chunk(0).buffers()[2].to_pybytes(), key)
 
 
 @app.ecall
 def versions() -> str:
-    """The versions of what was imported."""
+    """The versions of the imported libraries."""
     return json.dumps(workload.versions())

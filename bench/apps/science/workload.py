@@ -1,4 +1,4 @@
-"""The work itself, the same file inside and outside."""
+"""The measured work, the same file inside and outside."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ QUERY = (
 
 
 def versions() -> dict[str, str]:
-    """The versions of what was imported."""
+    """The versions of the imported libraries."""
     return {one.__name__: one.__version__ for one in (duckdb, numpy, polars, sklearn)}
 
 
 def connect(threads: int) -> duckdb.DuckDBPyConnection:
-    """A database in memory that spills nowhere."""
+    """An in-memory database that spills nothing to disk."""
     connection = duckdb.connect(":memory:")
     connection.execute(f"SET threads = {int(threads)}")
     connection.execute("SET temp_directory = ''")
@@ -69,15 +69,15 @@ def sealed(frame: polars.DataFrame, key: bytes) -> bytes:
     """The table as Parquet with modular encryption (AES-256-GCM)."""
     out = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # polars says that the interface may change
+        warnings.simplefilter("ignore")  # polars warns that the interface may change
         frame.write_parquet(out, encryption=polars.ParquetEncryptionProperties(footer_key=key))
     return out.getvalue()
 
 
 def sealed_query(data: bytes, key: bytes) -> bytes:
-    """Decrypt, query, seal the answer: what a room does, without its rules."""
+    """Decrypt, query, seal the answer: the work of a room, without its rules."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # polars says that the interface may change
+        warnings.simplefilter("ignore")  # polars warns that the interface may change
         t = polars.read_parquet(
             io.BytesIO(data),
             decryption=polars.ParquetDecryptionProperties(footer_key=key),

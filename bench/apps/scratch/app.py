@@ -1,4 +1,4 @@
-"""Files are written and read back, in encrypted scratch."""
+"""Write files and read them back, in encrypted scratch."""
 
 import workload
 

@@ -1,4 +1,4 @@
-"""The work itself, the same file inside and outside."""
+"""The measured work, the same file inside and outside."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 def write_and_read(folder: str, total: int, piece: int) -> list[float]:
     """Seconds to write ``total`` bytes in pieces to a file in ``folder``, and to read them back.
 
-    The file stays, and the next run writes over it: the kernel has its pages then, on either side.
+    The file stays, and the next run overwrites it: its pages then exist in both cases.
     """
     written, into = os.urandom(piece), bytearray(piece)
     path = f"{folder}/flow"

@@ -1,4 +1,4 @@
-"""A table goes in, and its number of rows comes out."""
+"""Take a table and return its number of rows."""
 
 from kluis.enclave import Enclave, Table
 
@@ -7,5 +7,5 @@ app = Enclave("bench-table", product_id=102, svn=1)
 
 @app.ecall
 def rows(table: Table) -> int:
-    """Count rows; the table has been mapped, checked and validated whole by then."""
+    """Count rows; by then the table has been mapped, checked and fully validated."""
     return table.num_rows

@@ -7,7 +7,7 @@ from starlette.routing import Route
 
 
 async def echo(request: Request) -> Response:
-    """Answer with the size of what came."""
+    """Answer with the size of the request body."""
     return JSONResponse({"bytes": len(await request.body())})
 
 

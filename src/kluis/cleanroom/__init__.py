@@ -9,6 +9,7 @@ its recipients (``results``) and signs a receipt that is checked offline (``rece
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,10 +18,13 @@ if TYPE_CHECKING:
 __all__ = ["room"]
 
 
-def __getattr__(name: str) -> Any:
-    """Load what runs inside when it is first named: an owner's client does without it."""
-    if name != "room":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from kluis.cleanroom.runner import room
+_LATE = {
+    "room": "kluis.cleanroom.runner",
+}
 
-    return room
+
+def __getattr__(name: str) -> Any:
+    """Load what runs inside on first use: an owner's client does without it."""
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LATE[name]), name)

@@ -1,1 +1,1 @@
-"""The command line: one module a room, mounted by name and loaded when used."""
+"""The command line: one module per command group, listed by name and loaded when used."""

@@ -1,4 +1,4 @@
-"""What there is to say of each code of an error or a rule, and of each word of a verdict.
+"""Look up the explanation of each error or rule code, and of each word of a verdict.
 
 Errors and ``kluis explain`` read the same catalogue: ``codes.toml`` and ``words.toml``.
 """
@@ -37,7 +37,7 @@ WORDS = {
 
 
 class Word(NamedTuple):
-    """What there is to say about a word of a verdict or a claim."""
+    """The explanation of a word of a verdict or a claim."""
 
     word: str
     kind: str
@@ -46,7 +46,7 @@ class Word(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What there is to say about one code."""
+    """The explanation of one code."""
 
     code: str
     group: str
@@ -56,7 +56,7 @@ class Entry(NamedTuple):
 
 @functools.cache
 def entries() -> Mapping[str, Entry]:
-    """Every code, in the order of the catalogue; one that ends in ``*`` stands for all that begin so."""
+    """Every code, in the order of the catalogue; one that ends in ``*`` covers all codes with that prefix."""
     return {
         code: Entry(code, group, each["cause"], each["fix"])
         for group, codes in _catalogue().items()
@@ -66,7 +66,7 @@ def entries() -> Mapping[str, Entry]:
 
 @functools.cache
 def words() -> Mapping[str, Word]:
-    """Every word of a verdict or a claim, by itself in small letters."""
+    """Every word of a verdict or a claim, lower case, with its explanation."""
     from kluis.evidence.levels import MEANINGS  # which errors, whose fixes come from here, do without
 
     data = resources.files("kluis.cli").joinpath("words.toml").read_bytes()
@@ -92,7 +92,7 @@ def words() -> Mapping[str, Word]:
 
 
 def _both(one: Word, other: Word) -> Word:
-    """A word of two kinds, with what it means as each."""
+    """A word of two kinds, with its meaning as each."""
     return other._replace(
         means=f"as {WORDS[one.kind]}: {one.means}; as {WORDS[other.kind]}: {other.means}",
         then=f"{one.then}; {other.then}",
@@ -107,7 +107,7 @@ def _catalogue() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
 
 @functools.cache
 def _others() -> Mapping[str, str]:
-    """What else codes are looked up by: the situation under a name that is no code here."""
+    """Other names to look up codes by: names of situations that are no codes here."""
     return {
         other: code
         for codes in _catalogue().values()
@@ -117,7 +117,7 @@ def _others() -> Mapping[str, str]:
 
 
 def find(code: str) -> Entry:
-    """The entry of a code, or of the one that tells what ``code`` names.
+    """The entry of a code, or of the code that covers ``code``.
 
     Raises:
         UsageError: no such code; the hint names the nearest.
@@ -141,7 +141,7 @@ def find(code: str) -> Entry:
 
 @functools.cache
 def _broken() -> Mapping[str, Entry]:
-    """What there is to say of each product line that a dated list names."""
+    """The explanation of each product line that a dated list names."""
     from kluis.evidence import denylist  # which errors, whose fixes come from here, do without
 
     return {
@@ -156,6 +156,6 @@ def _broken() -> Mapping[str, Entry]:
 
 
 def offered() -> list[tuple[str, str]]:
-    """Each code with its cause and each word with its meaning, for a shell to offer."""
+    """Each code with its cause and each word with its meaning, for shell completion."""
     codes = [(code, entry.cause) for code, entry in {**entries(), **_broken()}.items()]
     return codes + [(each.word, each.means) for each in words().values()]

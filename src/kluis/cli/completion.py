@@ -1,4 +1,4 @@
-"""The words that a shell offers where an option or an argument takes one of a few."""
+"""Shell completion for options and arguments that take one of a few words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from kluis.evidence import ProtectionLevel
 
 
 def words(choices: Iterable[str]) -> Callable[[], list[str]]:
-    """Offer ``choices``, the same that the parameter's own check reads; Typer keeps those that match."""
+    """Offer ``choices``, the same values that the parameter's own check accepts; Typer keeps those that
+    match.
+    """
     offered = [str(choice) for choice in choices]
     return lambda: list(offered)
 
@@ -17,7 +19,7 @@ levels = words(level for level in ProtectionLevel if level is not ProtectionLeve
 
 
 def protections() -> list[str]:
-    """The protections that a machine may lack, as ``kluis doctor`` names them."""
+    """The protections that a machine may not have, as ``kluis doctor`` names them."""
     from kluis.tee.process import linux  # the verifier's commands load no part of the attester
 
     return sorted(linux.FIXES)

@@ -1,8 +1,8 @@
-"""The command line's front door: names every command, loads the one that was asked for.
+"""The command line's entry point: lists every command, and loads only the one that runs.
 
-Help is answered from the table below without importing a room; ``tests/meta`` holds the two equal.
-Exit codes: 0 yes, 2 usage, 3 format, 4 not authentic, 5 stale, 6 policy says no, 7 unavailable, 70 our bug,
-130 stopped, 141 nobody reads what it says.
+Help comes from the table below without importing a command's module; ``tests/meta`` checks that the two are
+equal. Exit codes: 0 yes, 2 usage, 3 format, 4 not authentic, 5 stale, 6 rejected by policy, 7 unavailable, 70
+our bug, 130 interrupted, 141 nobody reads the output.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ import kluis
 from kluis.cli import render
 from kluis.errors import InternalError, KluisError, UnavailableError, UsageError
 
-# Typer carries its parser inside or beside it, by version; its exceptions are found through a public one.
+# Depending on its version, Typer contains its parser or depends on it; the exceptions are found through a
+# public one.
 _parser_errors: Any = importlib.import_module(typer.BadParameter.__module__)
 
 
@@ -69,13 +70,13 @@ COMMANDS: dict[str, Entry] = {
 }
 
 
-# What Ctrl-C exits with, as shells have it: 128 and the signal's number.
+# Exit code after Ctrl-C, as in shells: 128 plus the signal's number.
 STOPPED = 130
-# Likewise of SIGPIPE, where the reader went away (``| head``), as cat and grep end. Not 0: that is a yes, and
-# `set -o pipefail` must not take what nobody read for one. Not by the signal itself: left to kill, it
-# would do so at a write to any socket or enclave whose other end is gone, and with nothing put in order.
+# Likewise for SIGPIPE, if the reader closed the pipe (``| head``), like cat and grep. Not 0: that means yes,
+# and `set -o pipefail` must not count unread output as a yes. The signal itself is not used: with its default
+# action it would kill us at a write to any closed socket or enclave channel, without cleanup.
 UNREAD = 141
-# What any write may meet, wherever it is: the machine's state, and no bug.
+# Errors that any write may meet, wherever it is: caused by the machine, not by a bug.
 MACHINES = {
     errno.ENOSPC: "free some space, or name a folder on another disk: df -h shows which is full",
     errno.EDQUOT: "free some space, or name a folder on another disk: quota shows your limit",
@@ -88,7 +89,7 @@ MACHINES = {
 
 
 def load(name: str) -> Any:
-    """Import the room that has a command, and return the command; needs no package of an extra."""
+    """Import the module of a command, and return the command; needs no package of an extra."""
     module = importlib.import_module(f"kluis.cli.{COMMANDS[name].module}")
     room = typer.Typer(rich_markup_mode=None, add_completion=False)
     module.register(room)
@@ -158,7 +159,7 @@ def run(argv: list[str]) -> int:
         code = _run(argv)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Both lead nowhere from here, so that the interpreter's last flush is quiet.
+        # Both point nowhere from here, so that the interpreter's last flush is quiet.
         for stream in (sys.stdout, sys.stderr):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return UNREAD
@@ -166,10 +167,10 @@ def run(argv: list[str]) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    """Run one command line, and say its fault.
+    """Run one command line, and report its error.
 
     Raises:
-        BrokenPipeError: whoever read our output, or our faults, is gone.
+        BrokenPipeError: the reader of our output or error output is gone.
     """
     command = typer.main.get_command(app)
     try:
@@ -179,7 +180,7 @@ def _run(argv: list[str]) -> int:
             if isinstance(ended.__context__, BrokenPipeError):
                 raise ended.__context__ from None
             raise
-        if result == STOPPED:  # Typer makes a number of Ctrl-C, and says nothing
+        if result == STOPPED:  # Typer turns Ctrl-C into an exit code, and prints nothing
             raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
     except KluisError as fault:
@@ -198,7 +199,7 @@ def _run(argv: list[str]) -> int:
         shown = "\n" if sys.stderr.isatty() else ""  # a terminal shows ^C where its line stood
         render.note(f"{shown}kluis: stopped")
         return STOPPED
-    except Exception as bug:  # the last line of defence: whatever is left is our bug, and says so
+    except Exception as bug:  # the last line of defence: any other exception is our bug
         if isinstance(bug, BrokenPipeError) and _unread():
             raise
         if os.environ.get("KLUIS_TRACEBACK"):
@@ -217,7 +218,7 @@ def _run(argv: list[str]) -> int:
 
 
 def _lacking(argv: list[str], bug: Exception) -> UnavailableError | None:
-    """The extra that a command wants, where a package that it installs is missing."""
+    """The extra that a command needs if a package of it is missing."""
     name = next((word for word in argv if word in COMMANDS), "")
     extra = COMMANDS[name].extra if name else None
     if extra is None or not isinstance(bug, ModuleNotFoundError):
@@ -232,7 +233,7 @@ def _lacking(argv: list[str], bug: Exception) -> UnavailableError | None:
 
 
 def _unread() -> bool:
-    """Whether it is our own output whose reader is gone, and not a socket's or an enclave's other end."""
+    """Whether the closed pipe is our own output, and not a socket or an enclave's channel."""
     if not hasattr(select, "poll"):  # Windows: there are no enclaves there
         return True
     streams = select.poll()
@@ -242,14 +243,16 @@ def _unread() -> bool:
 
 
 def _meant(message: str) -> str | None:
-    """The command whose name is nearest to one that there is not."""
+    """The existing command whose name is nearest to an unknown one."""
     said = re.fullmatch(r"No such command '(\w{1,32})'", message)
     near = difflib.get_close_matches(said[1], COMMANDS, n=1) if said else []
     return f"kluis {near[0]} --help" if near else None
 
 
 def _open() -> None:
-    """Have a closed standard stream lead nowhere, or a file that is opened next would be written as it is."""
+    """Open a closed standard stream on nothing; a file opened later would otherwise get its number and our
+    output.
+    """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
@@ -260,6 +263,6 @@ def _open() -> None:
 
 
 def main() -> None:
-    """Run the command line of this process, and end it."""
+    """Run the command line of this process, and exit."""
     _open()
     sys.exit(run(sys.argv[1:]))

@@ -1,7 +1,8 @@
-"""How the command line speaks: data to stdout, everything else to stderr, an exit code by the kind of error.
+"""Print the command line's output: data to stdout, everything else to stderr, an exit code by the kind of
+error.
 
-A command takes ``json: Json = False`` and calls ``out(value, text)`` once; whoever asked for JSON gets the
-value, whoever did not gets the text. Meaning is never carried by colour.
+A command takes ``json: Json = False`` and calls ``out(value, text)`` once; with ``--json`` the value is
+printed, else the text. Colour only repeats what words state.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import json
 import re
 import shutil
 import sys
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,12 @@ from typing import Annotated, Any, Final, TextIO
 import msgspec
 import typer
 
+from kluis.cli.terminal import painted, width
 from kluis.errors import KluisError, UsageError, foreign
 from kluis.views.printable import harmless
 
 _BEGUN: Final = re.compile(r"\n(?=\S)")
-# Between two columns.
+# Space between two columns.
 _GAP: Final = re.compile(r"(?<=\S) {2,}(?=\S)")
 _WORD: Final = re.compile(r"\s*\S+")
 
@@ -47,12 +48,12 @@ Json = Annotated[bool, typer.Option("--json", callback=_ask_json, is_eager=True,
 
 
 def wants_json() -> bool:
-    """Tell whether ``--json`` was given anywhere on the command line."""
+    """Return whether ``--json`` was given anywhere on the command line."""
     return _mode.json
 
 
 def reset(*, json: bool = False) -> None:
-    """Start a command line anew: text unless ``json``."""
+    """Reset the state for a new command line: text unless ``json``."""
     _mode.json = json
 
 
@@ -64,12 +65,16 @@ def out(value: Any, text: str) -> None:
         text: what a person reads, without the last newline.
     """
     line = msgspec.json.format(_json(value), indent=2).decode() if _mode.json else text
-    sys.stdout.write(harmless(line, json.dumps if _mode.json else ascii) + "\n")
+    sys.stdout.write(_shown(line, sys.stdout) + "\n")
     sys.stdout.flush()
 
 
+def _shown(text: str, stream: TextIO) -> str:
+    return harmless(text, json.dumps) if _mode.json else painted(harmless(text), stream)
+
+
 def _json(value: Any) -> bytes:
-    """JSON, in which halves of characters, as a file name that is not UTF-8 has, are written out."""
+    """JSON, in which lone surrogates, as in a file name that is not UTF-8, are escaped."""
     try:
         return msgspec.json.encode(value)
     except UnicodeEncodeError:
@@ -89,20 +94,20 @@ def _whole(value: Any) -> Any:
 
 
 def note(text: str) -> None:
-    """Say something to the person, on stderr, which is never part of the result."""
-    sys.stderr.write(harmless(text, json.dumps if _mode.json else ascii) + "\n")
+    """Print a message for the person to stderr; it is never part of the result."""
+    sys.stderr.write(_shown(text, sys.stderr) + "\n")
     sys.stderr.flush()
 
 
-def save(path: Path, data: bytes, *, anew: bool = False) -> None:
+def save(path: Path, data: bytes, *, must_be_new: bool = False) -> None:
     """Write a file in place: a device or a link stays what it is, and a file keeps its mode.
 
-    Of one that was not there before, no half stays where a disk is full.
+    If the disk is full, no part of a new file is left.
 
     Args:
         path: where.
         data: its bytes.
-        anew: whether nothing may stand there, a link that leads nowhere included.
+        must_be_new: whether the path must be free; even a dangling link is refused.
 
     Raises:
         UsageError: it cannot be written.
@@ -115,7 +120,7 @@ def save(path: Path, data: bytes, *, anew: bool = False) -> None:
             file = path.open("xb")
             made = True
         except FileExistsError:
-            if anew:
+            if must_be_new:
                 raise
             file = path.open("wb")
         with file:
@@ -130,10 +135,11 @@ def save(path: Path, data: bytes, *, anew: bool = False) -> None:
 
 
 def folded(text: str, stream: TextIO | None = None) -> str:
-    """Lines as wide as the terminal, what goes on set in below where its text begins; elsewhere as they are.
+    """Fold lines to the terminal's width and indent continuations to where the text begins; elsewhere
+    unchanged.
 
-    A word that has no room there, such as a digest, has a line of its own, and is never cut: where even that
-    is too short it is left to the terminal, from which it is copied whole.
+    A word that does not fit there, such as a digest, gets its own line, and is never cut: if it is still too
+    long, the terminal wraps it, so that it can be copied whole.
 
     Args:
         text: of lines.
@@ -147,47 +153,41 @@ def folded(text: str, stream: TextIO | None = None) -> str:
 
 def _fold(line: str, columns: int) -> str:
     line = line.rstrip()
-    if _width(line) <= columns:
+    if width(line) <= columns:
         return line
     margin = len(line) - len(line.lstrip())
     begins = [gap.end() for gap in _GAP.finditer(line, margin, columns * 2 // 3)]
     label = line[: begins[-1] if begins else margin]
-    column = _width(label)
+    column = width(label)
     lines = _wrapped(line[len(label) :], columns, column, column if begins else margin + 2)
-    whole = [each if _width(each) <= columns else _alone(each.strip(), margin, columns) for each in lines]
+    whole = [each if width(each) <= columns else _alone(each.strip(), margin, columns) for each in lines]
     if whole[0] == lines[0]:
         return "\n".join([label + whole[0][column:], *whole[1:]])
     return "\n".join([label.rstrip(), *whole] if label.strip() else whole)
 
 
 def _alone(word: str, margin: int, columns: int) -> str:
-    """A word on a line of its own, two columns in, or less where only so it is whole."""
-    room = columns - _width(word)
+    """A word on its own line, indented by two columns, or less if only that keeps it whole."""
+    room = columns - width(word)
     return " " * (margin + 2 if room < 0 else min(margin + 2, room)) + word
 
 
 def _wrapped(text: str, columns: int, first: int, later: int) -> list[str]:
-    """Lines of whole words, set in by so many columns; where one ends no blank is left to begin the next."""
+    """Lines of whole words, indented by that many columns; no line begins with a blank."""
     lines: list[str] = []
     taken = columns
     for word in _WORD.findall(text):
-        taken += _width(word)
+        taken += width(word)
         if lines and taken <= columns:
             lines[-1] += word
         else:
             lines.append(" " * (later if lines else first) + word.lstrip())
-            taken = _width(lines[-1])
+            taken = width(lines[-1])
     return lines
 
 
-def _width(text: str) -> int:
-    """How many columns text takes: signs of the far east take two each."""
-    wide = 0 if text.isascii() else sum(unicodedata.east_asian_width(sign) in "WF" for sign in text)
-    return len(text) + wide
-
-
 def _set_in(text: str) -> str:
-    """Text whose later lines cannot be taken for lines of ours: a file's name may hold any."""
+    """Text whose later lines cannot imitate ours: a file's name may contain anything."""
     return _BEGUN.sub("\n  ", text)
 
 
@@ -198,16 +198,17 @@ def table(rows: Sequence[tuple[str, ...]], head: tuple[str, ...] | None = None) 
         return ""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        "  ".join(cell.ljust(most) for cell, most in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
 
 
 def fitted(rows: Sequence[tuple[str, ...]], head: tuple[str, ...]) -> str:
-    """A table, or where the terminal is too narrow for one, a block a row with a line a column."""
+    """A table, or, if the terminal is too narrow, a block for each row with a line for each column."""
     whole = table(rows, head)
-    width = max(map(_width, whole.split("\n")))
-    if _mode.json or not sys.stdout.isatty() or width <= shutil.get_terminal_size().columns:
+    if _mode.json or not sys.stdout.isatty():
+        return whole
+    if max(map(width, whole.split("\n"))) <= shutil.get_terminal_size().columns:
         return whole
     return "\n\n".join(
         table([(name, cell) for name, cell in zip(head, row, strict=True) if cell]) for row in rows
@@ -233,8 +234,10 @@ def error(fault: KluisError) -> int:
 
 
 def _fix(code: str) -> str | None:
-    """What mends a code of its own, for an error that has no better word; a class's code says too little."""
-    from kluis.cli import codes  # which an error alone needs
+    """The fix of the error's code, if the error has no hint; a class's default code is too general for
+    one.
+    """
+    from kluis.cli import codes  # needed only for an error
 
     try:
         entry = codes.find(code)

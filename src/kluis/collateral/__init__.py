@@ -7,6 +7,7 @@ the other modules do not.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from kluis.collateral.cache import Cache, Cached, Entry
@@ -37,14 +38,14 @@ __all__ = [
 ]
 
 
+_LATE = {
+    "Kds": "kluis.collateral.amd",
+    "Pcs": "kluis.collateral.intel",
+}
+
+
 def __getattr__(name: str) -> Any:
-    """Load a client, and HTTP with it, when it is first named."""
-    if name == "Kds":
-        from kluis.collateral.amd import Kds
-
-        return Kds
-    if name == "Pcs":
-        from kluis.collateral.intel import Pcs
-
-        return Pcs
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Load a client, and HTTP with it, on first use."""
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LATE[name]), name)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import importlib
 import logging
 import socket
 import threading
@@ -57,17 +58,17 @@ __all__ = [
 ]  # fmt: skip
 
 
+_LATE = {
+    "AttestedTransport": "kluis.enclave.attested_tls.client",
+    "Granted": "kluis.enclave.connected",
+}
+
+
 def __getattr__(name: str) -> Any:
-    """Import the client side, and httpx with it, on first use: a server does not need it."""
-    if name == "AttestedTransport":
-        from kluis.enclave.attested_tls.client import AttestedTransport
-
-        return AttestedTransport
-    if name == "Granted":
-        from kluis.enclave.connected import Granted
-
-        return Granted
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Load the client's side, and httpx with it, on first use: a server does without it."""
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LATE[name]), name)
 
 
 class Identity(Protocol):

@@ -181,7 +181,7 @@ def release_key_evidence(nonce: bytes, payload: bytes, key: Jwk) -> Evidence:
 
 
 def ledger_node_evidence(payload: bytes, key: Jwk) -> Evidence:
-    """Evidence of a ledger's node and its key; :mod:`kluis.services.ledger.inside` alone calls this."""
+    """Evidence of a ledger's node and its key; only :mod:`kluis.services.ledger.inside` calls this."""
     return _quote(inside("ledger_node"), Purpose.LEDGER_NODE, b"", payload, key)
 
 

@@ -101,10 +101,10 @@ class Instance:
         self.serve(lambda enclave: _rename(enclave, name, START_SECONDS))
 
     def serve(self, first: Callable[[EnclaveProxy], None]) -> None:
-        """Have it serve, once ``first`` has returned; where that raises, it is ended.
+        """Start serving once ``first`` has returned; if that raises, the instance is ended.
 
         Raises:
-            KluisError: it does not begin; says why.
+            KluisError: it does not start; states why.
         """
         with _closing(self.enclave):
             first(self.enclave)

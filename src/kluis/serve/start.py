@@ -166,7 +166,7 @@ def serving(
         database = stack.enter_context(Database(url))
         ledger = None
         if LEDGER in plan.services:
-            ledger = stack.enter_context(HostedLedger.opened(plan.state, clock.now()))
+            ledger = stack.enter_context(HostedLedger.opened(plan.state, clock.now(), alone=_founds(plan)))
         deployment = Deployment(
             addresses=addresses,
             issuer=Issuer(issuer.issuer, (), json.dumps(issuer.jwks())),
@@ -373,6 +373,11 @@ def _fleet(
         return made
 
     return Fleet(service, start, plan.instances)
+
+
+def _founds(plan: Plan) -> bool:
+    """Whether the ledger's first member is made here: no others are named."""
+    return "members" not in plan.given.get(LEDGER, {})
 
 
 def _make(state: Path) -> None:

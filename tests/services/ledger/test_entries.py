@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import asyncio
+import json
 
 import pytest
+from cryptography import x509
 
-from tests.services.ledger.world import READER, Served, World, run
+from kluis.errors import AuthenticityError
+from kluis.formats.ccf.cose_receipt import CoseReceipt
+from kluis.formats.ccf.receipt import Receipt
+from kluis.ledger import claims, receipts
+from tests.services.ledger.world import NOBODY, READER, WRITER, Served, World, run
 
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    """A ledger of its own."""
-    return World(tmp_path / "ledger")
+TRANSACTIONS = "/app/transactions"
 
 
 def test_what_is_written_is_read_and_committed(world: World) -> None:
@@ -20,14 +22,236 @@ def test_what_is_written_is_read_and_committed(world: World) -> None:
 
     async def test(served: Served) -> None:
         txid = await served.write("Hello world")
-        status = await served.ask("GET", f"/app/transactions/{txid}/status")
+        status = await served.ask("GET", f"{TRANSACTIONS}/{txid}/status")
         assert status.json() == {"state": "Committed", "transactionId": txid}
-        entry = (await served.ask("GET", f"/app/transactions/{txid}")).json()
+        entry = (await served.ask("GET", f"{TRANSACTIONS}/{txid}")).json()
         assert entry == {
             "state": "Ready",
             "entry": {"contents": "Hello world", "collectionId": "subledger:0", "transactionId": txid},
         }
-        current = (await served.ask("GET", "/app/transactions/current", READER)).json()
+        current = (await served.ask("GET", f"{TRANSACTIONS}/current", READER)).json()
         assert current["contents"] == "Hello world"
+        assert served.node.ledger.committed.seqno >= int(txid.partition(".")[2])
+
+    run(world, test)
+
+
+def test_a_receipt_is_ready_with_the_answer_and_verifies(world: World) -> None:
+    """With its claims, under the service's certificate; as JSON and as COSE, and not with other claims."""
+
+    async def test(served: Served) -> None:
+        txid = await served.write("Hello world")
+        answer = (await served.ask("GET", f"{TRANSACTIONS}/{txid}/receipt")).json()
+        service = x509.load_pem_x509_certificate(served.node.service.certificate.encode())
+        digest = claims.read(answer["applicationClaims"], "claims")
+        receipt = Receipt.of(answer["receipt"], "receipt")
+        receipts.verify(receipt, service, claims_digest=digest)
+        answer["applicationClaims"][0]["ledgerEntry"]["contents"] = "Goodbye"
+        with pytest.raises(AuthenticityError, match="want claims digest"):
+            receipts.verify(
+                receipt, service, claims_digest=claims.read(answer["applicationClaims"], "claims")
+            )
+        path = f"/receipt?transaction_id={txid}"
+        ccf = await served.ask("GET", f"/app{path}", None, version=False)
+        assert Receipt.parse(ccf.content, "receipt").components == receipt.components
+        cose = await served.ask("GET", f"/node/receipt/cose?transaction_id={txid}", None, version=False)
+        assert cose.headers["content-type"] == "application/cose"
+        key = service.public_key()
+        receipts.verify_cose(CoseReceipt.parse(cose.content, "receipt"), key, claims_digest=digest)  # type: ignore[arg-type] # P-384
+
+    run(world, test)
+
+
+def test_wait_for_commit_gives_receipt_and_claims_with_the_answer(world: World) -> None:
+    """In the newest preview alone; others pass the parameter over."""
+
+    async def test(served: Served) -> None:
+        body, query = {"contents": "now"}, "waitForCommit=true&api-version="
+        newest = await served.ask(
+            "POST", f"{TRANSACTIONS}?{query}2026-07-31-preview", json=body, version=False
+        )
+        assert newest.json()["state"] == "Committed"
+        assert set(newest.json()) == {"collectionId", "state", "receipt", "applicationClaims"}
+        stable = await served.ask("POST", f"{TRANSACTIONS}?{query}2026-02-23", json=body, version=False)
+        assert stable.json() == {"collectionId": "subledger:0"}
+
+    run(world, test)
+
+
+def test_lists_are_of_one_collection_in_order_and_in_pages(world: World) -> None:
+    """A range is inclusive at both ends; a page names the next one, and a tag finds its entries alone."""
+
+    async def test(served: Served) -> None:
+        wrote = [
+            await served.write(
+                str(number), f"collectionId=c{number % 2}&tags={'odd' if number % 2 else 'even'}"
+            )
+            for number in range(210)
+        ]
+        path, found, pages = f"{TRANSACTIONS}?collectionId=c1", [], 0
+        while path:
+            page = (await served.ask("GET", path, version="api-version" not in path)).json()
+            found += [one["contents"] for one in page["entries"]]
+            path, pages = page.get("nextLink", ""), pages + 1
+        assert found == [str(number) for number in range(1, 210, 2)]
+        assert pages == 2
+        ranged = f"{TRANSACTIONS}?collectionId=c0&fromTransactionId={wrote[4]}&toTransactionId={wrote[8]}"
+        page = (await served.ask("GET", ranged)).json()
+        assert [one["transactionId"] for one in page["entries"]] == wrote[4:9:2]
+        assert not (await served.ask("GET", f"{TRANSACTIONS}?collectionId=c0&tag=odd")).json()["entries"]
+        collections = (await served.ask("GET", "/app/collections")).json()
+        assert collections == {"collections": [{"collectionId": "c0"}, {"collectionId": "c1"}]}
+        assert (await served.ask("GET", "/app/collections/tags?collectionId=c0")).json() == {"tags": ["even"]}
+
+    run(world, test)
+
+
+def test_a_retry_of_a_request_is_the_same_entry(world: World) -> None:
+    """Also at the same time, and after a restart; the same id with other contents is another entry."""
+    header = {"x-ms-client-request-id": "4b1c0f6e-0000-4000-8000-000000000001"}
+    ids: list[str] = []
+
+    async def post(served: Served, contents: str) -> str:
+        answer = await served.ask("POST", TRANSACTIONS, json={"contents": contents}, headers=header)
+        assert answer.status_code == 200
+        return answer.headers["x-ms-ccf-transaction-id"]
+
+    async def first(served: Served) -> None:
+        ids.extend(await asyncio.gather(*(post(served, "once") for _ in range(8))))
+
+    async def second(served: Served) -> None:
+        assert await post(served, "once") == ids[0]
+        assert await post(served, "twice") != ids[0]
+        listed = (await served.ask("GET", TRANSACTIONS)).json()["entries"]
+        assert [one["contents"] for one in listed] == ["once", "twice"]
+
+    run(world, first)
+    assert len(set(ids)) == 1
+    run(world, second)
+
+
+def test_a_request_is_forgotten_after_ten_minutes(world: World) -> None:
+    """The table of requests does not grow with the ledger."""
+
+    async def test(served: Served) -> None:
+        for number in range(6):
+            header = {"x-ms-client-request-id": f"request-{number}"}
+            await served.ask("POST", TRANSACTIONS, json={"contents": "x"}, headers=header)
+            world.clock.pass_(601)
+        assert len(served.node.ledger.index.requests) <= 2
+
+    run(world, test)
+
+
+@pytest.mark.parametrize(
+    ("query", "body", "code"),
+    [
+        ("", {"contents": "x" * 8193}, "EntrySizeCapacityExceeded"),
+        ("", {"contents": "\u20ac" * 3000}, "EntrySizeCapacityExceeded"),
+        (f"collectionId={'c' * 257}", {"contents": "x"}, "CollectionIdTooLong"),
+        ("collectionId=", {"contents": "x"}, "InvalidCollectionId"),
+        ("collectionId=a%00b", {"contents": "x"}, "InvalidCollectionId"),
+        (f"tags={'t' * 65}", {"contents": "x"}, "InvalidTag"),
+        ("tags=a,,b", {"contents": "x"}, "InvalidTag"),
+        ("", {"contents": 7}, "InvalidInput"),
+        ("", {}, "InvalidInput"),
+        ("", {"contents": "x", "preHooks": [{"functionId": "f"}]}, "NotImplemented"),
+    ],
+)
+def test_what_cannot_be_written_is_refused(world: World, query: str, body: object, code: str) -> None:
+    """With a code, and nothing is written."""
+
+    async def test(served: Served) -> None:
+        before = served.node.ledger.committed
+        answer = await served.ask("POST", f"{TRANSACTIONS}?{query}", json=body)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, code)
+        assert served.node.ledger.committed == before
+
+    run(world, test)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("2.999999/status", 404, "TransactionPendingOrUnknown"),
+        ("1.3/status", 404, "TransactionInvalid"),
+        ("3.3", 404, "TransactionInvalid"),
+        ("2.0", 404, "TransactionInvalid"),
+        ("x", 400, "InvalidTransactionId"),
+        ("2.3.4/receipt", 400, "InvalidTransactionId"),
+        ("02.3/receipt", 400, "InvalidTransactionId"),
+        ("2.99999999999999999999", 400, "InvalidTransactionId"),
+        ("2.1", 404, "EntryNotFound"),
+        ("2.1?collectionId=none", 404, "EntryNotFound"),
+        ("current?collectionId=none", 404, "EntryNotFound"),
+    ],
+)
+def test_ids_that_are_not_committed(world: World, path: str, status: int, code: str) -> None:
+    """Pollers go on only where there may be an entry some day, and no evidence is given before a commit."""
+
+    async def test(served: Served) -> None:
+        answer = await served.ask("GET", f"{TRANSACTIONS}/{path}")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+        assert "ce:" not in answer.text
+
+    run(world, test)
+
+
+@pytest.mark.parametrize(
+    ("version", "status", "code"),
+    [
+        ("", 400, "MissingApiVersionParameter"),
+        ("?api-version=2031-01-01", 400, "UnsupportedApiVersionValue"),
+        ("?api-version=2022-05-13", 404, "ResourceNotFound"),
+        ("?api-version=2024-12-09-preview", 404, "ResourceNotFound"),
+        ("?api-version=2026-02-23", 200, ""),
+        ("?api-version=2026-07-31-preview", 200, ""),
+    ],
+)
+def test_each_version_has_what_came_with_it(world: World, version: str, status: int, code: str) -> None:
+    """Tags are listed since 2026."""
+
+    async def test(served: Served) -> None:
+        answer = await served.ask("GET", f"/app/collections/tags{version}", version=False)
+        assert (answer.status_code, answer.json().get("error", {}).get("code", "")) == (status, code)
+
+    run(world, test)
+
+
+def test_contents_are_in_no_file(world: World) -> None:
+    """Of a private ledger; whoever has the files reads those of a public one, and both list their entries."""
+    secret = "a marker of thirty-two characters"
+
+    async def test(served: Served) -> None:
+        await served.write(secret)
+        assert (await served.ask("GET", TRANSACTIONS)).json()["entries"][0]["contents"] == secret
+
+    run(world, test)
+    shown = b"".join(path.read_bytes() for path in world.folder.iterdir())
+    assert secret.encode() not in shown
+    public = World(world.folder.with_name("public"), settings={"public": True})
+    run(public, test)
+    assert secret.encode() in b"".join(path.read_bytes() for path in public.folder.iterdir())
+
+
+def test_who_may_ask(world: World) -> None:
+    """A reader does not write, one who is nobody does nothing, and refusals name what was refused."""
+
+    async def test(served: Served) -> None:
+        body = json.dumps({"contents": "x"}).encode()
+        for who, status, code in (
+            (READER, 403, "NotAllowed"),
+            (NOBODY, 403, "NotAllowed"),
+            (None, 401, None),
+        ):
+            answer = await served.ask("POST", TRANSACTIONS, who, content=body)
+            assert answer.status_code == status
+            if code:
+                assert answer.json()["error"]["message"] == "Not allowed to call POST /app/transactions"
+            else:
+                assert "Bearer" in answer.headers["www-authenticate"]
+        assert (await served.ask("GET", TRANSACTIONS, READER)).status_code == 200
+        assert (await served.ask("GET", TRANSACTIONS, NOBODY)).status_code == 403
+        assert (await served.ask("GET", "/app/users", WRITER)).status_code == 403
 
     run(world, test)

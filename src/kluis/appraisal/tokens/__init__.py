@@ -5,6 +5,7 @@ A relying party needs :func:`verify_jwt` or :func:`verify_cwt`, the verifier's p
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,10 +14,18 @@ if TYPE_CHECKING:
 __all__ = ["jwk", "key_id", "sign_cwt", "sign_jwt", "verify_cwt", "verify_jwt"]
 
 
-def __getattr__(name: str) -> Any:
-    """Load the library of signed tokens when a name is first used: other tokens do without it."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from kluis.appraisal.tokens import signing
+_LATE = {
+    "jwk": "kluis.appraisal.tokens.signing",
+    "key_id": "kluis.appraisal.tokens.signing",
+    "sign_cwt": "kluis.appraisal.tokens.signing",
+    "sign_jwt": "kluis.appraisal.tokens.signing",
+    "verify_cwt": "kluis.appraisal.tokens.signing",
+    "verify_jwt": "kluis.appraisal.tokens.signing",
+}
 
-    return getattr(signing, name)
+
+def __getattr__(name: str) -> Any:
+    """Load the library of signed tokens on first use: other tokens do without it."""
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LATE[name]), name)

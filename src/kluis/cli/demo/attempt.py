@@ -16,13 +16,13 @@ HANG_SECONDS: Final = 120
 
 @dataclass(frozen=True)
 class Attempt:
-    """An attempt that was really made, or that could not be, and why.
+    """One attack: really made, or impossible here and why.
 
     Attributes:
         who: the attacker.
         tried: what it did.
-        happened: what came of it, seen or told.
-        refused: None where it could not be tried here.
+        happened: the outcome, observed or reported.
+        refused: None if it could not be tried here.
     """
 
     who: str
@@ -32,12 +32,12 @@ class Attempt:
 
 
 def expect_refusal(who: str, tried: str, plain: str, act: Callable[[], object]) -> Attempt:
-    """Try what must be refused by an error of ours.
+    """Try something that must fail with one of our errors.
 
     Args:
         who: the attacker.
         tried: what it does.
-        plain: what the refusal means; the error's own words follow it.
+        plain: what the refusal means; the error message follows it.
         act: does it.
     """
     try:
@@ -55,8 +55,8 @@ def tool(who: str, tried: str, line: list[str], judge: Callable[[int, str], tupl
     Args:
         who: the attacker.
         tried: what it does.
-        line: the command; a tool that is missing is said to be.
-        judge: given its exit code and all it said, whether it was refused, and the words for it.
+        line: the command; a missing tool is reported.
+        judge: takes its exit code and output; returns whether the attack was refused, and an explanation.
     """
     if shutil.which(line[0]) is None:
         return Attempt(who, tried, f"{line[0]} is not installed here", None)
@@ -71,7 +71,7 @@ def tool(who: str, tried: str, line: list[str], judge: Callable[[int, str], tupl
 
 
 def said(text: str, *needles: str) -> str:
-    """The line of a tool's words that holds one of these, without its prefix; or its last line."""
+    """The first line of a tool's output that contains one of these, without its prefix; or its last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for line in (line for needle in needles for line in lines if needle.lower() in line.lower()):
         return line.rpartition(": ")[2].rstrip(".").lower() if ": " in line else line.lower()

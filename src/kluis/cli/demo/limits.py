@@ -1,7 +1,7 @@
-"""What this protection level does not keep out: an active root, run and seen to succeed.
+"""Attacks that this protection level does not prevent: an active root, run and seen to succeed.
 
-Each function really does it, to an enclave that opens the owners' data meanwhile, and says what it got. A
-hardware TEE is what keeps these out.
+Each function really attacks an enclave while it opens the owners' data, and reports what it got. A hardware
+TEE prevents these.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _WORDS = re.compile(r"size=(\d+) a=(0x[0-9a-f]+) b=(0x[0-9a-f]+) c=(0x[0-9a-f]+)
 
 @dataclass
 class Seen:
-    """What root's tools wrote down while the enclave computed."""
+    """What root's tools recorded while the enclave computed."""
 
     perf: Path | None = None
     probed: list[bytes] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Seen:
 
 
 def attempts(stage: Stage) -> Iterator[Attempt]:
-    """Run the room once more, with root's tools on it, and say what each got."""
+    """Run the room once more under root's tools, and report what each got."""
     if os.geteuid() != 0:
         with stage.start() as enclave:
             conduct.conduct(Calls(enclave), stage.room, stage.participants(), stage.platform.collateral())
@@ -83,7 +83,7 @@ def perf(stage: Stage, seen: Seen) -> Attempt:
 
 
 def uprobe(stage: Stage, seen: Seen) -> Attempt:
-    """Try every 32 bytes that the probe saw as the key of the clinic's file."""
+    """Try every 32 bytes that the probe recorded as the key of the clinic's file."""
     tried = f"a uprobe on {PROBED} reads a data key"
     if seen.lacking:
         return Attempt("root", tried, seen.lacking, None)
@@ -96,7 +96,7 @@ def uprobe(stage: Stage, seen: Seen) -> Attempt:
 
 
 def forged(stage: Stage, launch: bytes) -> Attempt:
-    """Read the platform's own keys, and sign evidence for a key of one's own."""
+    """Read the platform's own keys, and sign evidence for the attacker's key."""
     tried = "reads the platform's key files, and forges evidence"
     copy = stage.folder / "platform"
     shutil.copytree(stage.platform.places.state / "platform", copy)  # the copies are root's own
@@ -137,7 +137,7 @@ def forged(stage: Stage, launch: bytes) -> Attempt:
 
 
 def patched_page(enclave: EnclaveProxy) -> Attempt:
-    """Overwrite a function of the running enclave, which goes on, and attests as before."""
+    """Overwrite a function of the running enclave, which keeps running and attests as before."""
     tried = "writes over a function of the running code"
     try:
         start = _mapped(enclave.pid, "libc.so.6", "labs")
@@ -201,7 +201,7 @@ def _probe(pid: int, seen: Seen) -> Iterator[None]:
 
 
 def _interpreter(pid: int) -> str:
-    """The file of the enclave that holds the probed function of the interpreter."""
+    """The file of the enclave that contains the probed function of the interpreter."""
     root = Path(f"/proc/{pid}/root")
     for file in [*(root / "k/python/lib").glob("libpython3*.so*"), *(root / "k/python/bin").iterdir()]:
         with contextlib.suppress(LookupError):

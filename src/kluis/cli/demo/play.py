@@ -1,4 +1,4 @@
-"""What ``kluis demo`` plays: the main job on real patients, then everyone who tries to get at them."""
+"""Run ``kluis demo``: the main job on real patients, then attacks by everyone who tries to get at them."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ left out."""
 
 
 def play(brief: bool) -> None:
-    """Run it and say each step.
+    """Run the demo and print each step.
 
     Args:
-        brief: the main job alone, without the attackers.
+        brief: only the main job, without the attackers.
 
     Raises:
-        InternalError: an attacker got what is kept out.
+        InternalError: an attack succeeded that must not.
     """
     began = time.monotonic()
     found: dict[str, Any] = {}
@@ -167,7 +167,7 @@ class _Witnessed:
 
 
 def _each(made: Iterable[Attempt], *, limit: bool = False) -> list[Attempt]:
-    """Say each attempt as it ends."""
+    """Print each attempt as it ends."""
     found = []
     for one in made:
         _say(demo_text.attempt(one, limit=limit))

@@ -1,6 +1,6 @@
 """Attackers on the machine where the enclave runs: other users, the host, root and root's ordinary tools.
 
-The enclave has opened both tables and holds them in memory while these try.
+The enclave has opened both tables and has them in memory during these attacks.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ except OSError as error:
 
 
 def attempts(stage: Stage, enclave: EnclaveProxy) -> Iterator[Attempt]:
-    """Every attempt of these attackers, one by one; after the last the enclave is gone."""
+    """Every attempt of these attackers, one by one; the last one ends the enclave."""
     pid = enclave.pid
     yield another_user(pid)
     if enclave.level != "process-user":  # there, it is among the limits
@@ -149,7 +149,7 @@ def memory_calls(pid: int) -> Attempt:
 
 
 def scan(stage: Stage, pid: int) -> Attempt:
-    """Everything that /proc/PID/mem gives, and the same of an ordinary Python that holds the same table."""
+    """Search /proc/PID/mem, and that of an ordinary Python process with the same table."""
     inside = ways.by_memory_file(pid, MARK.encode())
     outside = plain_process(stage, lambda other: ways.by_memory_file(other, MARK.encode()).copies)
     words = f"{inside.copies} patients in {inside.read_bytes / 1e6:.0f} MB; "
@@ -158,7 +158,9 @@ def scan(stage: Stage, pid: int) -> Attempt:
 
 
 def stolen_descriptor(enclave: EnclaveProxy) -> Attempt:
-    """Root duplicates the enclave's end of its channel, and asks the platform for a quote in its name."""
+    """Root duplicates the enclave's end of its channel, and requests a quote from the platform in its
+    name.
+    """
     who, tried = "root", "steals its channel to the platform and requests a quote"
     pidfd = os.pidfd_open(enclave.pid)
     try:

@@ -1,4 +1,4 @@
-"""Attackers who have the files, the network and the enclave's own willingness, but not its memory."""
+"""Attackers who have the files, the network and the enclave's cooperation, but not its memory."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def attempts(stage: Stage, enclave: EnclaveProxy, answered: Offer) -> Iterator[A
 
 
 def opens_files(stage: Stage) -> Attempt:
-    """The operator reads every file that passes through the operator's hands."""
+    """The operator reads every file that passes through."""
     read, found = 0, 0
     for path in stage.room.path.rglob("*"):
         if path.is_file():
@@ -86,7 +86,7 @@ def changed_byte(stage: Stage) -> Attempt:
 
 
 def another_signer(stage: Stage) -> Attempt:
-    """Somebody else signs the same code and asks for the data."""
+    """Another signer signs the same code and requests the data."""
     path = stage.folder / "other.kluis"
     signing.sign(stage.image, sigstruct.generate_key(), path)
     try:
@@ -124,7 +124,7 @@ def debug_build(stage: Stage) -> Attempt:
 
 
 def swapped_data(stage: Stage) -> Attempt:
-    """The operator passes one sealed file for another."""
+    """The operator replaces one sealed file with another."""
 
     def act() -> None:
         with stage.start() as enclave:
@@ -137,7 +137,7 @@ def swapped_data(stage: Stage) -> Attempt:
 
 
 def replayed(stage: Stage, answered: Offer) -> Attempt:
-    """The operator plays evidence that was answered once to the clinic again."""
+    """The operator replays evidence that was already answered once."""
     return expect_refusal(
         "operator",
         "replays evidence that got the keys before",
@@ -147,7 +147,7 @@ def replayed(stage: Stage, answered: Offer) -> Attempt:
 
 
 def relay(stage: Stage, enclave: EnclaveProxy) -> Attempt:
-    """The operator has the genuine enclave vouch for a key of the operator's own."""
+    """The operator lets the genuine enclave attest a key of the operator."""
 
     def act() -> None:
         owner = stage.owner("clinic")

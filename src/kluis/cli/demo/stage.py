@@ -1,4 +1,6 @@
-"""The demo's stage: a temporary folder with two owners, a room, an image and an enclave; gone at the end."""
+"""The demo's setup: a temporary folder with two owners, a room, an image and an enclave; removed at the
+end.
+"""
 
 from __future__ import annotations
 
@@ -38,10 +40,10 @@ OWNERS = {"clinic": "The clinic", "laboratory": "The laboratory"}
 
 
 class Stage:
-    """Everything that the demo makes.
+    """Everything that the demo creates.
 
     Attributes:
-        lacks: protections that this machine lacks; they are written into evidence and agreement.
+        ``lacks``: protections that this machine does not have; evidence and agreement state them.
     """
 
     def __init__(self) -> None:
@@ -61,7 +63,7 @@ class Stage:
         self.agreement: Agreement
 
     def close(self, *, stop: bool) -> None:
-        """Remove what was made; and stop the platform, unless somebody else's enclave runs on it."""
+        """Remove what was created; stop the platform, unless another user's enclave runs on it."""
         shutil.rmtree(self.folder, ignore_errors=True)
         until = time.monotonic() + ENDING_SECONDS
         while any(map(_lives, self._started)) and time.monotonic() < until:
@@ -71,7 +73,7 @@ class Stage:
             self.platform.stop()
 
     def build(self) -> builder.Built:
-        """Build the code that will run inside, and learn what this machine cannot give it."""
+        """Build the code that will run inside, and determine which protections this machine does not have."""
         shutil.copytree(example(), self.example)
         built = builder.build(self.example, self.image, self.folder / "author.pem")
         possible = frozenset({*self.platform.status()["missing"], "secret-memory"})
@@ -80,7 +82,7 @@ class Stage:
         return built
 
     def seal(self) -> dict[str, tuple[int, int]]:
-        """Each owner makes keys and seals its table: bytes in clear, bytes sealed, by data set."""
+        """Each owner makes keys and seals its table: plain bytes and sealed bytes, by data set."""
         self.room = Room.create(
             self.folder / "room",
             "Five years with a fatty liver",
@@ -115,7 +117,7 @@ class Stage:
         return sizes
 
     def _compare(self) -> None:
-        """Each owner confirms the other's fingerprint: the other's own folder has it, and not the room's."""
+        """Each owner confirms the other's fingerprint: from the other's own folder, not the room's."""
         self.fingerprints = {
             party: fingerprint.of(home.public(party, ("owner",))) for party, home in self.homes.items()
         }
@@ -167,7 +169,7 @@ class Stage:
 
 
 class Calls:
-    """The enclave's calls, typed as ``conduct`` wants them."""
+    """The enclave's calls, with the types that ``conduct`` needs."""
 
     def __init__(self, enclave: EnclaveProxy) -> None:
         self._enclave = enclave
@@ -207,7 +209,7 @@ def example() -> Path:
 
 
 def plain_process(stage: Stage, look: Callable[[int], int]) -> int:
-    """Have an ordinary Python hold the clinic's table, and look at it as an attacker would."""
+    """Let an ordinary Python process load the clinic's table, and inspect it as an attacker would."""
     path = stage.folder / "plain.parquet"
     stage.tables["people"].write_parquet(path)
     code = "import polars,sys; t=polars.read_parquet(sys.argv[1]); print(len(t),flush=True); sys.stdin.read()"
@@ -231,5 +233,5 @@ def _lives(pid: int) -> bool:
 
 
 def now() -> datetime.datetime:
-    """The time on this machine."""
+    """The current time on this machine."""
     return datetime.datetime.now(datetime.UTC)

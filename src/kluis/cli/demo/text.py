@@ -60,7 +60,7 @@ def attempt(made: Attempt, *, limit: bool = False) -> str:
 
 
 def agreement(agreed: Agreement) -> list[str]:
-    """What both signed, in a few lines."""
+    """The agreement that both signed, in a few lines."""
     uses = sorted(
         {use for dataset in agreed.datasets for column in dataset.terms.columns for use in column.allow}
     )
@@ -79,7 +79,7 @@ def agreement(agreed: Agreement) -> list[str]:
 
 
 def level(name: str) -> list[str]:
-    """What a protection level keeps out and what it does not."""
+    """What a protection level prevents and what it does not."""
     meaning = MEANINGS[ProtectionLevel(name)]
     return [
         fact("level", ABSENT.format(level=name)),
@@ -89,7 +89,7 @@ def level(name: str) -> list[str]:
 
 
 def closing(name: str, k: int) -> str:
-    """What it was and what it was not, for a level."""
+    """A closing summary of the demo and its limits, for a level."""
     meaning = MEANINGS[ProtectionLevel(name)]
     out = {ProtectionLevel.PROCESS_USER: "this user's other programs, or from root"}
     lets_in = out.get(ProtectionLevel(name), "this machine's own root")
@@ -97,5 +97,5 @@ def closing(name: str, k: int) -> str:
 
 
 def lines(parts: Iterable[str]) -> str:
-    """Join what was said."""
+    """Join lines of text."""
     return "\n".join(parts)

@@ -1,4 +1,4 @@
-"""``kluis collateral``: what the makers publish about a platform, fetched, put together, and shown."""
+"""``kluis collateral``: fetch, bundle and show the documents that vendors publish about a platform."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def _makers(
 
 
 def _refuse_older(path: Path, lines: tuple[Line, ...]) -> None:
-    """Refuse to replace a bundle by one of older documents of the same makers about the same."""
+    """Refuse to replace a bundle with one of older documents of the same vendors for the same platform."""
     try:
         before = {_subject(line): line for line in bundle.describe(bundle.parse(files.read(path)))}
     except KluisError:  # another file: nothing older can take its place

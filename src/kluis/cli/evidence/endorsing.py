@@ -1,4 +1,6 @@
-"""What endorses evidence, from files in any order: a bundle, or what the maker's service gave, recognised."""
+"""Recognise what endorses evidence, from files in any order: a bundle, or documents from the vendor's
+service.
+"""
 
 from __future__ import annotations
 
@@ -28,17 +30,17 @@ _INTEL: Final = (b'{"tcbInfo":', b'{"enclaveIdentity":')
 
 
 def of_files(kind: Kind, files: Sequence[tuple[str, bytes]]) -> Any:
-    """What endorses evidence of a kind; None where there is no file.
+    """What endorses evidence of a kind; None if there is no file.
 
     Args:
         kind: of the evidence.
-        files: names and bytes, in any order: JSON of a bundle or of the maker's service, PEM or DER; hex and
+        files: names and bytes, in any order: JSON of a bundle or of the vendor's service, PEM or DER; hex and
             base64 of these.
 
     Raises:
-        FormatError: a file is nothing that endorses this kind.
-        UsageError: two files play one part, or the kind takes none.
-        UnavailableError: a part of Intel's is missing.
+        FormatError: a file is not a document that endorses this kind.
+        UsageError: two files have the same role, or the kind takes none.
+        UnavailableError: one of Intel's documents is missing.
     """
     if not files:
         return None
@@ -71,12 +73,12 @@ def of_files(kind: Kind, files: Sequence[tuple[str, bytes]]) -> Any:
 
 
 def _opened(data: bytes, name: str) -> bytes:
-    """What stands in hex or base64; PEM as it is, which says what it is by its own label."""
+    """The content of hex or base64; PEM unchanged, since its label identifies it."""
     return data if data.lstrip()[:5] == b"-----" else open_armor(data, name).data
 
 
 def is_fetched(kind: Kind) -> bool:
-    """Whether a service of the maker's gives what endorses evidence of a kind."""
+    """Whether the vendor has a service that provides the endorsements of a kind."""
     return bool({Collateral, SnpEndorsements} & set(kind.endorsements))
 
 

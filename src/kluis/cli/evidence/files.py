@@ -1,6 +1,6 @@
-"""Evidence and what stands beside it, from files, from stdin and from parts: read, bounded, recognised.
+"""Read evidence and its documents from files, stdin and parts, with bounded sizes, and recognise them.
 
-The documents beside a piece of evidence are looked for beside it: ``quote.bin.runtime.json``,
+Documents of a piece of evidence are looked for in its folder: ``quote.bin.runtime.json``,
 ``quote.bin.launch.json`` and ``quote.bin.collateral.json``. A root never is.
 """
 
@@ -60,7 +60,7 @@ def read(path: Path) -> bytes:
     """Read a file, or stdin for ``-``.
 
     Raises:
-        UsageError: it cannot be read, or stdin gives nothing, as when it is named a second time.
+        UsageError: it cannot be read, or stdin is empty, as when it is named a second time.
         FormatError: more than 16 MiB.
     """
     try:
@@ -83,7 +83,7 @@ def read(path: Path) -> bytes:
 
 
 def filled(path: Path) -> bytes:
-    """Read a file in which something must stand.
+    """Read a file that must not be empty.
 
     Raises:
         FormatError: it is empty, or too large.
@@ -102,7 +102,7 @@ def evidence(path: Path | None, parts: Sequence[str]) -> bytes:
 
     Raises:
         UsageError: neither, both, or a part that is not ``NAME=FILE``.
-        UnsupportedError: a token that carries none.
+        UnsupportedError: a token that contains no evidence.
     """
     if (path is None) == (not parts):
         both = "both" if parts else "neither"
@@ -131,14 +131,14 @@ def evidence(path: Path | None, parts: Sequence[str]) -> bytes:
                 hint="as --part tpm_quote=FILE --part tpm_signature=FILE --part pcrs=FILE",
             )
         data = filled(Path(file))
-        # A chain of certificates is a part as it stands.
+        # A chain of certificates is a part, unchanged.
         part_data = data if data.startswith(b"-----BEGIN ") else opened(data, file)
         held[name] = cmw.Part(cmw.OCTETS, part_data)
     return cmw.Collection(held).encode()
 
 
 def digests(data: bytes, parts: Sequence[str]) -> dict[str, str]:
-    """SHA-256 of evidence, in hex, without what armored it; of each part by its name, where it has parts."""
+    """SHA-256 of evidence, in hex, without its armor; of each part by its name, if it has parts."""
     held = cmw.Collection.parse(data).parts if parts else {}
     return {name: sha256(part.value).hexdigest() for name, part in held.items()} or {
         "evidence": sha256(data).hexdigest()
@@ -146,12 +146,12 @@ def digests(data: bytes, parts: Sequence[str]) -> dict[str, str]:
 
 
 def opened(data: bytes, what: str) -> bytes:
-    """The bytes within hex, base64 or PEM, or as they are."""
+    """The bytes decoded from hex, base64 or PEM; else unchanged."""
     return open_armor(data, what).data
 
 
 def with_event_log(data: bytes, log: bytes) -> bytes:
-    """A collection of a TPM's parts with its event log; other evidence as it is.
+    """A collection of a TPM's parts with its event log; other evidence unchanged.
 
     Raises:
         UsageError: the collection has a log.
@@ -165,12 +165,12 @@ def with_event_log(data: bytes, log: bytes) -> bytes:
 
 
 def hold_log(claims: Claims, log: bytes) -> LogClaims | None:
-    """Hold an event log against the registers that evidence proves: a TPM's, or those of a TDX domain.
+    """Check an event log against the registers that evidence proves: those of a TPM or of a TDX domain.
 
-    A quote in a wrapper may bring a log of its own, which was judged with it: the one that is given is, too.
+    A quote in a wrapper may have its own log, which was judged with it; the given one is checked, too.
 
     Raises:
-        AuthenticityError: the log does not explain the registers that firmware closes.
+        AuthenticityError: the log does not match the registers that firmware closes.
         FormatError: it is malformed, or has no digests of a bank that was quoted.
         UsageError: the evidence has no such registers.
     """
@@ -192,10 +192,10 @@ def hold_log(claims: Claims, log: bytes) -> LogClaims | None:
 
 
 def anchors(roots: Sequence[Path], level: str | None, emulated: Iterable[Path] = ()) -> TrustAnchors:
-    """Whom to believe: the roots that are named, or else the shipped ones and those of a policy.
+    """The trusted roots: those given, or else the shipped ones and those of a policy.
 
     Raises:
-        UsageError: a level that there is not, or one without a root.
+        UsageError: an unknown level, or one without a root.
     """
     stated = _level(level)
     if stated is not None and not roots:
@@ -233,10 +233,10 @@ def _level(value: str | None) -> ProtectionLevel | None:
 def verified(
     data: bytes, trusted: TrustAnchors, files: Sequence[Path], beside: Path | None, now: datetime
 ) -> Verified[Claims]:
-    """Verify evidence with the collateral that is given, or that stands beside it.
+    """Verify evidence with the collateral that is given, or that is in its folder.
 
     Raises:
-        UnavailableError: none is given, none stands beside it, and its kind needs some.
+        UnavailableError: its kind needs collateral; none is given, and none is in its folder.
     """
     paths = list(files)
     if not paths and beside is not None and (found := beside_of(beside, "collateral")):
@@ -274,17 +274,17 @@ def verified(
 
 
 def _address(hint: str | None) -> str | None:
-    """Where the maker has what is missing, for whoever fetches it on another machine."""
+    """The vendor's URL of a missing document, so that the user can fetch it on another machine."""
     found = re.search(r"https://\S+", hint or "")
     return f"its certificate is {found[0]}" if found else None
 
 
 def policy(path: Path) -> Policy:
-    """What is wanted, from the file that a person wrote.
+    """The policy, from a file that a person wrote.
 
     Raises:
         FormatError: it cannot be read as a policy, or is of another kind, such as evidence.
-        UsageError: it is not there, or contradicts itself.
+        UsageError: it does not exist, or contradicts itself.
     """
     if not _is_there(path):
         raise UsageError(
@@ -312,7 +312,7 @@ def policy(path: Path) -> Policy:
 
 
 def beside_of(path: Path, name: str) -> Path | None:
-    """The document of this name beside a file, if it is there."""
+    """The document of this name in a file's folder, if it exists."""
     if path == STDIN or not path.name:  # a folder may be named by dots
         return None
     found = path.with_name(f"{path.name}.{name}.json")
@@ -322,7 +322,7 @@ def beside_of(path: Path, name: str) -> Path | None:
 def _is_there(path: Path) -> bool:
     try:
         return path == STDIN or path.exists()
-    except OSError:  # no disk has room for its name, or nobody may look: reading it says so
+    except OSError:  # the name is too long for the file system, or access is denied: reading it reports that
         return True
 
 
@@ -334,7 +334,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def _is_file(path: Path) -> bool:
-    """Whether a file is there; one whose name no disk has room for is not."""
+    """Whether a file exists; False if the file system cannot hold its name."""
     try:
         return path.is_file()
     except OSError:
@@ -342,13 +342,13 @@ def _is_file(path: Path) -> bool:
 
 
 def optional(given: Path | None, beside: Path | None, name: str) -> bytes | None:
-    """A document that is given, or stands beside the evidence, or is not there."""
+    """A document that is given, or is in the evidence's folder; None if there is none."""
     path = given or (beside_of(beside, name) if beside is not None else None)
     return read(path) if path else None
 
 
 def from_hex(value: str, name: str) -> bytes:
-    """An option's bytes; colons may stand between them.
+    """An option's bytes; colons between them are allowed.
 
     Raises:
         UsageError: not hex.
@@ -366,10 +366,10 @@ def from_hex(value: str, name: str) -> bytes:
 
 
 def time(value: str | None) -> datetime:
-    """``--now``, or the time that it is.
+    """``--now``, or the current time.
 
     Raises:
-        UsageError: no time with a zone.
+        UsageError: not a time with a zone.
     """
     if value is None:
         return datetime.now(UTC)
@@ -377,7 +377,7 @@ def time(value: str | None) -> datetime:
         when = datetime.fromisoformat(value)
     except ValueError:
         when = None
-    # A day from either end of what a calendar holds, there is no time in another zone, nor a minute later.
+    # Within a day of either end of the calendar, conversion to another zone, or adding a minute, fails.
     if when is None or when.tzinfo is None or not MIN_YEAR <= when.year <= MAX_YEAR:
         raise UsageError(f"--now: want a time like 2026-01-31T00:00:00Z, got {value[:32]!a}")
     return when.astimezone(UTC)

@@ -1,4 +1,4 @@
-"""What image files measure to, for the options that name code by its image."""
+"""Measure image files, for the options that name code by its image."""
 
 from __future__ import annotations
 

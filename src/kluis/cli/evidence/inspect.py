@@ -1,6 +1,6 @@
-"""``kluis inspect``: what bytes are and what they say, whatever they are and however they arrive.
+"""``kluis inspect``: recognise bytes of any kind and print their contents.
 
-Nothing is verified. Beside a file, ``FILE.runtime.json`` and ``FILE.launch.json`` are shown with it; a
+Nothing is verified. ``FILE.runtime.json`` and ``FILE.launch.json`` in a file's folder are shown with it; a
 folder is one of configfs-tsm's, with ``provider``, ``outblob`` and ``auxblob``.
 """
 

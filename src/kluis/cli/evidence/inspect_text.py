@@ -1,6 +1,6 @@
-"""What was recognised, as lines for people; :mod:`kluis.views.recognised` has the same for ``--json``.
+"""Format recognised data as lines for people; :mod:`kluis.views.recognised` does it for ``--json``.
 
-Bytes are shown as hex, times in UTC, and nothing that could steer a terminal.
+Bytes are shown as hex, times in UTC, and no control character reaches the terminal.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ZEROS: Final = re.compile(r"(?:00){8,}")
 
 
 def lines(found: Found, label: str = "", indent: int = 0) -> Iterator[str]:
-    """What was recognised, for people: one field a line, parts set in below."""
+    """Recognised data, for people: one field per line, parts indented."""
     pad = " " * indent
     rows = [("kind", found.name), ("size", f"{found.size} bytes")]
     if found.armor:
@@ -27,7 +27,7 @@ def lines(found: Found, label: str = "", indent: int = 0) -> Iterator[str]:
     if label:
         yield f"{pad}{foreign(label, len(label))}:"
         indent, pad = indent + 2, pad + "  "
-    # Names are others' words, too: of a token's claims, of a collection's parts.
+    # Names come from outside, too: of a token's claims, of a collection's parts.
     rows += [(foreign(name, len(name)), _shown(item)) for name, item in _flat(fields(found.value))]
     width = min(max(len(name) for name, _ in rows), _MOST_NAME)
     for name, text in rows:
@@ -63,5 +63,5 @@ def _shown(item: Any) -> str:
 
 
 def _row(name: str, text: str, pad: str, width: int) -> str:
-    """A name and what it says, on one line; where the terminal is narrower, ``render.folded`` folds it."""
+    """A name and its value, on one line; ``render.folded`` folds it if the terminal is narrower."""
     return f"{pad}{name:<{width}}  {foreign(text, len(text))}".rstrip()

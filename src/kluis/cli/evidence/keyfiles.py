@@ -1,4 +1,4 @@
-"""Keys and reference values that a command line names: read, and refused by what they should be."""
+"""Read keys and reference values that a command line names; refuse those of another kind."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def private_key(path: Path) -> EllipticCurvePrivateKey:
     """A private key on P-256 or P-384, in PEM without a password.
 
     Raises:
-        UsageError: it is not that.
+        UsageError: it is not such a key.
     """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -46,7 +46,7 @@ def public_key(path: Path) -> EllipticCurvePublicKey:
     """A public key on P-256 or P-384, in PEM.
 
     Raises:
-        UsageError: it is not that.
+        UsageError: it is not such a key.
     """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -62,10 +62,10 @@ def public_key(path: Path) -> EllipticCurvePublicKey:
 
 
 def references(names: Sequence[str], key: Path | None, now: datetime) -> ReferenceValues:
-    """Reference values of all files: TOML and unsigned CoRIM as they are; with a key, what it signed alone.
+    """Reference values of all files: TOML and unsigned CoRIM are accepted; with a key, only what it signed.
 
     Raises:
-        UsageError: a TEE that there is not, or a key that nothing needs.
+        UsageError: an unknown TEE, or a key that nothing needs.
     """
     found = ReferenceValues(MappingProxyType({}))
     signer = public_key(key) if key is not None else None
@@ -77,7 +77,7 @@ def references(names: Sequence[str], key: Path | None, now: datetime) -> Referen
             found |= ReferenceValues.from_corim(data, key=signer, now=now, tee=whose)
             continue
         if signer is not None:
-            # Whoever may put another file in its place would put an unsigned one.
+            # An attacker who may replace the file would put an unsigned one in its place.
             raise UsageError(
                 f"--reference-key: want only signed CoRIMs with it, got {name}, which is unsigned",
                 hint="state the values in the policy itself",

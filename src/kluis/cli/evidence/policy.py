@@ -1,4 +1,4 @@
-"""``kluis policy``: a policy to begin with, for a Kluis enclave or from any evidence that is at hand."""
+"""``kluis policy``: write a first policy, for a Kluis enclave or from any evidence."""
 
 from __future__ import annotations
 
@@ -157,12 +157,12 @@ def policy_init(
             frozenset(missing or ()),
             beside,
         )
-    render.save(output, appraisal.dumps(made).encode(), anew=True)
+    render.save(output, appraisal.dumps(made).encode(), must_be_new=True)
     render.out({"policy": str(output)}, f"written: {output}")
 
 
 def _behind(claims: Claims) -> Iterator[str]:
-    """What a draft of a platform that is not up to date lets pass."""
+    """What a draft permits because its platform is not up to date."""
     tcb = claims.tcb
     if tcb.status in (TcbStatus.UP_TO_DATE, TcbStatus.NOT_JUDGED):
         return
@@ -173,7 +173,7 @@ def _behind(claims: Claims) -> Iterator[str]:
 
 
 def _told(log: LogClaims | None, made: appraisal.Policy) -> Iterator[str]:
-    """What a log was found to explain, and whether a rule of the draft wants one."""
+    """What a log explains, and whether a rule of the draft needs one."""
     yield from text.log(log)
     if log is None:
         return
@@ -189,7 +189,7 @@ def _told(log: LogClaims | None, made: appraisal.Policy) -> Iterator[str]:
 
 
 def _beside(policy: Path, roots: Sequence[Path]) -> tuple[str, ...]:
-    """The roots as whoever appraises by the policy finds them: from its folder."""
+    """The roots as paths relative to the policy's folder, where an appraisal will look for them."""
     return tuple(sorted(os.path.relpath(root, policy.parent) for root in roots))
 
 

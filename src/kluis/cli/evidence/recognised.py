@@ -1,4 +1,4 @@
-"""What a file is that a person gave as evidence, and where it goes if it is none."""
+"""Recognise what a user gave as evidence, and name the right command if it is something else."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from kluis.evidence.registry import Kind, kind_of
 
 
 def known_kind(data: bytes) -> Kind:
-    """The kind of evidence; what is known to be none is refused by its name.
+    """The kind of evidence; a file of another known format is refused by that format's name.
 
     Raises:
-        UnsupportedError: it is of no kind of evidence.
+        UnsupportedError: it is not evidence of any kind.
     """
     try:
         return kind_of(data)
@@ -46,7 +46,7 @@ _ALONE: Final = {
 
 
 def known(data: bytes) -> str | None:
-    """What bytes are by any reader that there is; None where none knows them."""
+    """The format of bytes according to all readers; None if no reader recognises them."""
     from kluis.evidence.sniff import sniff  # every reader
 
     try:

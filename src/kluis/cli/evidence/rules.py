@@ -1,7 +1,7 @@
 """``kluis policy lint``, ``eval``, ``test``: the attestation service's policies, offline.
 
-These are policies in Azure Attestation's language, which a service evaluates over claims; what
-``kluis appraise`` reads is another thing (``kluis policy init``).
+These are policies in Azure Attestation's language, which a service evaluates over claims; ``kluis appraise``
+reads another kind (``kluis policy init``).
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _CLAIMS = (
     "false, objects, or lists of these"
 )
 _KINDS = {str: "text", dict: "a table", bool: "true or false", int: "an integer", list: "a list"}
-# The other kind of policy: TOML, whose version is a whole number, whose line has no semicolon, and in whose
-# brackets nothing is compared.
+# The other kind of policy: TOML, whose version is a whole number, whose line has no semicolon, and whose
+# brackets contain no comparison.
 _APPRAISAL = re.compile(r"(?:\s|#.*\n)*(?:version\s*=\s*\d+\s*(?:#.*)?\n|\[[^<=>\n]*\]\s*(?:#.*)?(?:\n|\Z))")
 
 
@@ -61,7 +61,7 @@ def lint(policy: PolicyFile, json: Json = False) -> None:
 
 
 def _never(policy: Policy) -> Iterator[Warned]:
-    """What a service takes, and what comes to nothing whatever the claims are."""
+    """Warnings about what a service accepts and what never has an effect, whatever the claims are."""
     from kluis.services.attestation.language import queries
     from kluis.services.attestation.language.syntax import Call, Literal, Place, Section, Verb, Warned
 
@@ -219,7 +219,9 @@ def _run(policy: Policy, claims: dict[str, Any], custom: dict[str, Any]) -> Outc
 
 
 def _typed(value: Any) -> Any:
-    """A value that is equal to another where text, integers and booleans are, each to its own kind."""
+    """A value such that equal values of different types (text, integers and booleans) compare as
+    different.
+    """
     match value:
         case dict():
             return {key: _typed(each) for key, each in value.items()}

@@ -1,4 +1,6 @@
-"""Evidence, claims and results as lines for people; :mod:`kluis.views.values` has the same for ``--json``."""
+"""Format evidence, claims and results as lines for people; :mod:`kluis.views.values` does it for
+``--json``.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,14 @@ from kluis.evidence.model import TcbStatus
 from kluis.hashes import Digest
 from kluis.views.values import explained, zulu
 
-# Of keys that a machine's own operator made.
+# Note for keys that a machine's own operator made.
 _EMULATED: Final = {ProtectionLevel.PROCESS_USER, ProtectionLevel.PROCESS, ProtectionLevel.VM}
-# In the midst of what a rule shows of a long value.
+# Marks omitted text in the middle of a long value.
 _CUT: Final = ".."
 
 
 def authentic(value: Claims) -> list[str]:
-    """What verification proved, one line a claim."""
+    """What verification proved, one line per claim."""
     tcb = value.tcb
     issued = f"issued {zulu(value.collateral_issued)}, " if value.collateral_issued else ""
     rows = [
@@ -48,7 +50,7 @@ def authentic(value: Claims) -> list[str]:
     if value.platform.product:
         rows.append(("platform", f"{value.platform.product} {value.platform.id.hex()}".rstrip()))
     rows.append(("debug", "on: open to its host" if value.debug else "off"))
-    # True, and nothing that anybody should read as well: whether it is accepted is the policy's to say.
+    # True, but it must not be read as a verdict: only the policy decides whether the evidence is accepted.
     noted = {"debug"} if value.debug else set()
     if tcb.status not in (TcbStatus.UP_TO_DATE, TcbStatus.NOT_JUDGED):
         noted.add("tcb")
@@ -56,23 +58,23 @@ def authentic(value: Claims) -> list[str]:
 
 
 def _digest(value: Digest) -> str:
-    """A digest as a person copies it: the hex that a policy wants is a word of its own."""
+    """A digest for copying: the hex that a policy takes is one word."""
     return f"{value.algorithm} {value.value.hex()}"
 
 
 def one_line(text: str) -> str:
-    """What evidence says, on the one line that it has: it can begin none that look like ours."""
+    """Text from evidence on a single line, so that it cannot imitate one of our lines."""
     return foreign(text, len(text))
 
 
 def log(value: LogClaims | None) -> Iterator[str]:
-    """What an event log was found to explain."""
+    """What an event log explains."""
     if (said := explained(value)) is not None:
         yield f"ok    {'event log':<21} {said}"
 
 
 def level(value: Claims) -> Iterator[str]:
-    """What the protection level is worth, and what neither it nor this platform keeps out."""
+    """What the protection level is worth, and the attacks that neither it nor this platform prevents."""
     meaning = MEANINGS[value.level]
     yield f"protection {value.level}: keys made by {meaning.keys}; keeps out {meaning.keeps_out}"
     yield "not kept out:"
@@ -81,7 +83,7 @@ def level(value: Claims) -> Iterator[str]:
 
 
 def result_lines(value: AttestationResult) -> Iterator[str]:
-    """An attestation result: one check a line, the verdict, and what the level does not keep out."""
+    """An attestation result: one check per line, the verdict, and what the level does not prevent."""
     yield from map(one_line, _result_lines(value))
 
 

@@ -1,7 +1,7 @@
-"""``kluis token``: an attestation service's token, held against keys, issuer and the service's own evidence.
+"""``kluis token``: check an attestation service's token against keys, issuer and the service's own evidence.
 
-Nothing is asked of anybody. The keys are a file that the relying party has; with ``--root`` even that file
-need not be believed, for the signing key's certificate carries evidence of the enclave that made the key.
+Nothing is fetched. The keys are a file that the relying party has; with ``--root`` even that file need not be
+trusted, since the signing key's certificate carries evidence of the enclave that made the key.
 """
 
 from __future__ import annotations
@@ -169,10 +169,10 @@ def _keys(data: bytes) -> Sequence[TrustedKey]:
 
 
 def _identity(image_ids: Sequence[str], settings: Sequence[str], any_settings: bool) -> ByImage:
-    """What the service's enclave must be.
+    """The required identity of the service's enclave.
 
     Raises:
-        UsageError: it is not said, or no digest.
+        UsageError: none is given, or it is not a digest.
     """
     for option, digests in (("--image-id", image_ids), ("--settings", settings)):
         for each in digests:
@@ -204,9 +204,9 @@ def _signer(
     """The enclave that made the key, by the evidence in its certificate.
 
     Raises:
-        KluisError: it is not what is wanted.
+        KluisError: it is not the required one.
     """
-    from kluis.appraisal.tokens import vouching  # for those alone who have a root
+    from kluis.appraisal.tokens import vouching  # imported only if there is a root
 
     if key.certificate is None:
         raise UsageError(
@@ -226,7 +226,7 @@ def _signer(
 
 
 def _value(held: Token, signer: SigningKey | None) -> dict[str, Any]:
-    """What was found, for JSON."""
+    """The findings, for JSON."""
     return {
         "authentic": True,
         "form": str(held.form),
@@ -246,7 +246,7 @@ def _value(held: Token, signer: SigningKey | None) -> dict[str, Any]:
 
 
 def _lines(held: Token, signer: SigningKey | None) -> list[str]:
-    """What was found, for people."""
+    """The findings, for people."""
     certificate = held.key.certificate
     name = f"key {held.key.kid}" if held.key.kid else "the key that was given"
     rows = [("authentic", f"{held.form}, signed by {name}")]
@@ -265,7 +265,7 @@ def _lines(held: Token, signer: SigningKey | None) -> list[str]:
         lines.append(f"tier  {held.ear.status}")
         for label, appraised in sorted(held.ear.submods.items()):
             lines += ["", f"{_line(label)}: {appraised.status}", *_appraised(appraised)]
-        # Each attester's stand above, line by line: CBOR's are numbers there, and JSON's one long line.
+        # Each attester is printed above, line by line: in CBOR they are numbers, in JSON one long line.
         others.pop("submods", None)
         others.pop(str(LABELS["submods"]), None)
     lines += ["", *(f"      {_line(claim)}: {_line(value)}" for claim, value in others.items()), ""]
@@ -277,7 +277,7 @@ def _lines(held: Token, signer: SigningKey | None) -> list[str]:
 
 
 def _appraised(found: Appraisal) -> Iterator[str]:
-    """What a verifier found of one attester: what it is worth, what it says, and which rules it fails."""
+    """A verifier's findings about one attester: its tier, its claims, and the rules that it fails."""
     claims = {**found.attester, **found.verifier}
     rules = claims.pop("rules", None)
     claims.pop("not_kept_out", None)
@@ -285,7 +285,7 @@ def _appraised(found: Appraisal) -> Iterator[str]:
         (str(aspect), f"{number} ({trustworthiness.tier(number)})") for aspect, number in found.vector.items()
     ]
     for name, value in claims.items():
-        # Two tables may have rows of one name: a nonce of the evidence's is not the one that was given.
+        # Two tables may have rows of one name: the evidence's nonce is not the given one.
         parts = {f"{name}.{label}": part for label, part in value.items()} if isinstance(value, dict) else {}
         rows += [
             (label, _said(part)) for label, part in (parts or {name: value}).items() if part not in (None, [])
@@ -304,7 +304,7 @@ def _appraised(found: Appraisal) -> Iterator[str]:
 
 
 def _said(value: object) -> str:
-    """What a verifier says, whole where it is text: a digest is of use to nobody in part."""
+    """A verifier's value, whole if it is text: part of a digest is useless."""
     if isinstance(value, list):
         return ", ".join(map(_said, value))
     return value if isinstance(value, str) else _line(value)

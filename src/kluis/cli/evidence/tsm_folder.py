@@ -1,4 +1,6 @@
-"""A folder of configfs-tsm, as the kernel shows one report: ``provider``, ``outblob`` and ``auxblob``."""
+"""Read a folder of configfs-tsm, as the kernel presents one report: ``provider``, ``outblob`` and
+``auxblob``.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ def read(folder: Path, read_file: Callable[[Path], bytes]) -> bytes:
         FormatError: a file is too large.
     """
     for name in (*tsm.PARTS, *tsm.OPTIONAL):
-        # The author of a folder could leave a pipe there, and reading it would never end.
+        # The author of a folder could put a pipe there, and reading it would never end.
         if (folder / name).exists() and not (folder / name).is_file():
             raise UsageError(f"{folder / name}: want a file, got another kind")
     if missing := [name for name in tsm.PARTS if not (folder / name).exists()]:

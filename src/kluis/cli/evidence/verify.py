@@ -1,8 +1,8 @@
-"""``kluis verify`` and ``appraise``: whether to believe what evidence says.
+"""``kluis verify`` and ``appraise``: decide whether evidence is authentic and meets a policy.
 
-The documents beside a piece of evidence are looked for beside it: ``quote.bin.runtime.json``,
-``quote.bin.launch.json`` and ``quote.bin.collateral.json``. A root never is: an emulated one is
-trusted only where ``--root`` or the policy names its file.
+Documents of a piece of evidence are looked for in its folder: ``quote.bin.runtime.json``,
+``quote.bin.launch.json`` and ``quote.bin.collateral.json``. A root never is: an emulated one is trusted only
+if ``--root`` or the policy names its file.
 """
 
 from __future__ import annotations
@@ -117,8 +117,8 @@ class Checked(NamedTuple):
 
     Attributes:
         proven: its claims.
-        log: what its event log was found to explain, where one was given.
-        sha256: in hex, of the evidence and the log, by their names: a record of the verdict names them.
+        log: what its event log explains, if one was given.
+        sha256: in hex, of the evidence and the log, by their names, for a record of the verdict.
     """
 
     proven: Verified[Claims]
@@ -134,10 +134,10 @@ def verified(
     collateral: Sequence[Path],
     when: datetime,
 ) -> Checked:
-    """Verify evidence, and hold a log against it where one is given.
+    """Verify evidence, and check a log against it if one is given.
 
     Raises:
-        KluisError: as :mod:`kluis.cli.evidence.files` has it.
+        KluisError: as in :mod:`kluis.cli.evidence.files`.
     """
     data = files.evidence(evidence, parts)
     given = files.digests(data, parts)
@@ -269,7 +269,7 @@ def appraise(
 def _asked_for(
     policy: Policy, *, nonce: bool, report_data: bool, documents: Sequence[str], reference: bool
 ) -> None:
-    """Refuse what is given and the policy does not ask for: whoever gives it thinks that it is judged.
+    """Refuse an option that the policy does not use: the user would think that it is judged.
 
     Raises:
         UsageError: an option that would change nothing.
@@ -298,7 +298,9 @@ def _asked_for(
 def _signer(
     kind: str | None, key: Path | None, output: Path | None
 ) -> Callable[[AttestationResult], bytes] | None:
-    """How to sign the result, if it is to be; what is missing for it is said before anything is judged."""
+    """The signer of the result, if it is to be signed; a missing key is reported before anything is
+    judged.
+    """
     if kind is None and key is None and output is None:
         return None
     if kind not in EAR_FORMS or key is None or output is None:

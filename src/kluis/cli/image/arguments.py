@@ -1,4 +1,4 @@
-"""Words of a command line to an ecall's arguments, and its result to words."""
+"""Convert words of a command line to an ecall's arguments, and its result to text."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from kluis.errors import UsageError
 def parse(signature: Signature, words: list[str]) -> list[Any]:
     """Read one word for each parameter; defaults may be left off at the end.
 
-    JSON, as the parameter's type wants it; ``@FILE`` for bytes; the path of a Parquet file for a Table;
-    for a string also the plain word.
+    JSON of the parameter's type; ``@FILE`` for bytes; the path of a Parquet file for a Table; for a string
+    also the plain word.
 
     Raises:
         UsageError: names the parameter, want and got.
@@ -46,7 +46,7 @@ def signature_line(signature: Signature) -> str:
 
 
 def written(result: Any, out: Path | None) -> tuple[Any, str]:
-    """A result for JSON and for people; bytes and tables go to ``out`` where it is given.
+    """A result for JSON and for people; bytes and tables are written to ``out`` if it is given.
 
     Raises:
         UsageError: ``out`` cannot be written.

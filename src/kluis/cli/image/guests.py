@@ -1,4 +1,4 @@
-"""``kluis measure --snp``: what a SEV-SNP guest measures to, before anybody starts it."""
+"""``kluis measure --snp``: compute the measurement of a SEV-SNP guest before it is started."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kluis.tee.measure.snp.vcpu import Monitor
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the command line says of the guest."""
+    """The command line's options for the guest."""
 
     ovmf: Path | None
     kernel: Path | None
@@ -32,7 +32,7 @@ def measure(options: Options) -> None:
 
     Raises:
         UsageError: options that do not fit together.
-        FormatError: the firmware is none.
+        FormatError: the firmware is not a valid one.
     """
     if options.ovmf is None:
         raise UsageError("measure: want --ovmf with --snp", hint="--ovmf /usr/share/OVMF/OVMF_CODE_4M.fd")

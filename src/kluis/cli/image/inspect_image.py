@@ -1,4 +1,4 @@
-"""A ``.kluis`` image as ``kluis inspect`` shows it: what its manifest states, and nothing is verified."""
+"""Show a ``.kluis`` image for ``kluis inspect``: the contents of its manifest, unverified."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CLOSING: Final = "\n\nnothing above is verified: kluis measure {file} checks ev
 
 
 class Shown(NamedTuple):
-    """What there is to say about an image, for ``--json`` and as rows for people."""
+    """The description of an image, for ``--json`` and as rows for people."""
 
     value: dict[str, Any]
     rows: list[tuple[str, str]]
@@ -46,12 +46,12 @@ def is_image(path: Path) -> bool:
 
 
 def shown(path: Path) -> Shown:
-    """What an image states about itself.
+    """The contents of an image's manifest.
 
     Raises:
-        FormatError: a byte is not what the format says.
+        FormatError: it is not in the image format.
     """
-    # The verifier's commands load no part of the attester, unless a person gives them an image.
+    # The verifier's commands load no part of the attester, unless the user gives them an image.
     from kluis.tee import sigstruct
     from kluis.tee.image.archive import read_image
 

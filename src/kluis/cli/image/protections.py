@@ -1,4 +1,4 @@
-"""``--insecure-allow-missing``: protections that a machine may lack, named as ``kluis doctor`` has them."""
+"""``--insecure-allow-missing``: protections that a machine may not have, named as in ``kluis doctor``."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from kluis.tee.process import linux
 
 
 def allowed(given: list[str] | None) -> frozenset[str]:
-    """Names as they were given: each option has one, or several between commas.
+    """The names given: each option has one, or several separated by commas.
 
     Raises:
-        UsageError: a name is no protection's: what was meant would not be allowed.
+        UsageError: a name is not a protection: the intended one would not be allowed.
     """
     names = frozenset(name for one in given or () for name in one.split(",") if name)
     if more := sorted(names - set(linux.FIXES)):

@@ -125,7 +125,7 @@ def attest(
 
 
 def meant(ecall: str, error: RemoteError) -> str | None:
-    """What to do about an error that says nothing of it; None where the code's own fix does."""
+    """A hint for an error that has none; None if the code's own fix suffices."""
     if error.traceback:
         return "fix the code where the traceback ends; a debug enclave is for data that is not secret"
     if error.inner_code is None:
@@ -134,7 +134,7 @@ def meant(ecall: str, error: RemoteError) -> str | None:
 
 
 def _tell(name: str) -> Callable[..., None]:
-    """Serve an ocall that wants no answer: by showing it."""
+    """Serve an ocall that needs no answer by printing it."""
     return lambda *arguments: render.note(
         f"ocall {name}: {msgspec.json.encode(arguments).decode()}"[:MAX_SHOWN]
     )

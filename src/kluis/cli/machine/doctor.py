@@ -1,4 +1,4 @@
-"""``kluis doctor``: what this machine protects, what it leaves to root, and how to mend what it lacks."""
+"""``kluis doctor``: report what this machine protects, what root can still do, and how to fix gaps."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def doctor(
 
 
 def text(found: list[Finding]) -> str:
-    """Lay out the findings for a person: a part, its lines, under each what mends it."""
+    """Lay out the findings for a person: a part, its lines, under each its fix."""
     name_width = max(len(finding.name) for finding in found)
     state_width = max(len(state) for state in State)
     lines: list[str] = []

@@ -1,4 +1,4 @@
-"""Enrolment from the command line: between the platform, which has no network, and the service."""
+"""Enrol from the command line: relay between the platform, which has no network, and the service."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kluis.tee.platform.client import Platform
 
 
 def enrolled(platform: Platform, url: str, root: Path, ca: Path | None) -> dict[str, Any]:
-    """Have the service at ``url`` certify ``platform``.
+    """Let the service at ``url`` certify ``platform``.
 
     Args:
         platform: of this machine.
@@ -29,12 +29,12 @@ def enrolled(platform: Platform, url: str, root: Path, ca: Path | None) -> dict[
         ca: file of its TLS authority; None for the usual ones.
 
     Returns:
-        What the platform says of itself afterwards.
+        The platform's status afterwards.
 
     Raises:
-        UnavailableError: the service cannot be asked, or its owner must allow the platform first.
+        UnavailableError: the service cannot be reached, or its owner must approve the platform first.
         PolicyError: the service refuses.
-        AuthenticityError: what it says does not hold under ``root``.
+        AuthenticityError: its documents do not verify under ``root``.
     """
     try:
         from kluis.collateral.enrolment import Enrolling

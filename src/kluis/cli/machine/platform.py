@@ -1,4 +1,4 @@
-"""``kluis platform``: the local root of trust, started, stopped and asked for what relying parties need."""
+"""``kluis platform``: start and stop the local root of trust, and get what relying parties need from it."""
 
 from __future__ import annotations
 

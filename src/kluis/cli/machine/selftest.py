@@ -1,7 +1,7 @@
-"""The doctor's self-test: build an enclave, start it, plant something in it, and try to read it.
+"""The doctor's self-test: build an enclave, start it, put a secret in it, and try to read it.
 
-What is planted is made inside, from a nonce, so that no pipe and no frame ever held it; this process makes
-the same bytes to know what to look for.
+The secret is derived inside, from a nonce, so that no pipe and no frame ever contained it; this process
+derives the same bytes to search for them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SETTINGS: Final = f"heap = {HEAP_BYTES}\n"
 
 
 def run() -> list[Finding]:
-    """Build, start, plant, try to read; nothing stays behind.
+    """Build an enclave, start it, put a secret in it, try to read that; remove everything.
 
     Returns:
         One finding for the start, and one for each way of reading.

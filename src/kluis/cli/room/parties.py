@@ -1,4 +1,4 @@
-"""Which party a command of a room acts as, and where that party's keys are."""
+"""Determine which party a room command acts as, and where that party's keys are."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ Homes = Annotated[
 
 
 def check_name(option: str, party: str) -> str:
-    """A party's short name, as an option has it.
+    """Check a party's short name, given as an option.
 
     Raises:
-        UsageError: it is no short name.
+        UsageError: it is not a valid short name.
     """
     if not _NAME.fullmatch(party):
         raise UsageError(f"{option}: want 1 to 63 of a-z 0-9 _ -, with a letter first, got {party[:80]!a}")
@@ -42,13 +42,13 @@ def home(homes: Path | None, party: str, *, make: bool = False) -> Home:
     """A party's own folder.
 
     Args:
-        homes: where parties keep their keys; None where the user has it.
+        homes: where parties keep their keys; None for the user's default.
         party: its short name.
-        make: whether to make one, with keys, where there is none.
+        make: whether to create one, with keys, if there is none.
 
     Raises:
-        UsageError: it is no short name; it would lead to another folder.
-        UnavailableError: there is none, others can enter it, or it has the keys of another party.
+        UsageError: it is not a valid short name; it would lead to another folder.
+        UnavailableError: it does not exist, others can enter it, or it has the keys of another party.
     """
     check_name("--as", party)
     data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")

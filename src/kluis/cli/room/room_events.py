@@ -1,4 +1,4 @@
-"""``kluis room events``: what a room's log says, by whose keys, and what that proves."""
+"""``kluis room events``: show a room's log, the keys of its signers, and what it proves."""
 
 from __future__ import annotations
 
@@ -89,11 +89,11 @@ def events(
 
 
 def table(found: Sequence[log.Event], words: dict[str, Word]) -> str:
-    """Events in 80 columns: a name that is too long goes on below, and of a hash its first digits stand.
+    """Events in 80 columns: a long name is wrapped, and a hash is shown by its first digits.
 
     Args:
         found: at least one.
-        words: on whose word the key of each actor is its own.
+        words: by whose statement the key of each actor is known to be its own.
     """
     marks = ["note" if words[each.actor] == "folder" else "ok" for each in found]
     named = min(_MOST_NAME, max(len(each.actor) for each in found))

@@ -1,4 +1,4 @@
-"""What the commands of a room read from files that a user names, and what they write into its log."""
+"""Read files that a user names for room commands, and write to the room's log."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def text(path: Path) -> str:
 
     Raises:
         UsageError: it cannot be read.
-        FormatError: it is no UTF-8, or longer than 4 MiB.
+        FormatError: it is not UTF-8, or longer than 4 MiB.
     """
     try:
         return read(path, MAX_TEXT).decode()
@@ -72,7 +72,7 @@ def text(path: Path) -> str:
 
 
 def trust(home: Home, roots: list[Path] | None) -> Trust:
-    """What a party knows: its record, the roots that it names, and this machine's platform if one runs."""
+    """A party's trust: its record, the roots that it names, and this machine's platform if one runs."""
     here = [read(path, MAX_TEXT) for path in roots or ()]
     with contextlib.suppress(UnavailableError):  # no platform runs here: its root is unknown like any other
         here.append(Platform.connect(start=False).root_pem())
@@ -85,5 +85,5 @@ def record(room: Room, home: Home, kind: events.Kind, subject: str) -> None:
 
 
 def now() -> datetime.datetime:
-    """The time on this machine."""
+    """The current time on this machine."""
     return datetime.datetime.now(datetime.UTC)

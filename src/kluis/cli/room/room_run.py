@@ -146,7 +146,7 @@ def open_(
     ]
     if not mine:
         raise PolicyError(f"run {chosen[:16]}: no result of it is sealed to {party}", code="recipient")
-    # The folder's word decides which run is the newest, so the one that was opened is stated.
+    # The folder determines which run is the newest, so the opened run is stated.
     values, texts = {}, [f"run {chosen[:16]} of {checked.statement.time:%Y-%m-%d %H:%M:%S} UTC"]
     for name in mine:
         sealed = opened.sealed_result(chosen, name)
@@ -214,7 +214,7 @@ def receipt(
 
 
 def _own_record(home: Home, file: ReceiptFile) -> str:
-    """The agreement's hash, if this party signed it by its own record; the room's word is not enough."""
+    """The agreement's hash, if this party signed it by its own record; the room's copy is not enough."""
     found = check_signed(file.agreement)
     name = found.hash
     if not home.agreed(name):
@@ -227,7 +227,7 @@ def _own_record(home: Home, file: ReceiptFile) -> str:
 
 
 def _check_place(checked: CheckedReceipt, room: Room, run: str) -> None:
-    """Refuse a receipt that stands in the place of another: of another room, or under another run's name."""
+    """Refuse a misplaced receipt: one of another room, or under another run's name."""
     for what, want, got in (
         ("room", room.file.room, checked.agreement.room),
         ("run", run, checked.statement.run),
@@ -237,7 +237,7 @@ def _check_place(checked: CheckedReceipt, room: Room, run: str) -> None:
 
 
 def _write(path: Path, plain: bytes) -> None:
-    """Write a result, whole, for this user only: it was sealed to one party."""
+    """Write a result atomically, readable only by this user: it was sealed to one party."""
     try:
         files.write(path, plain)
     except OSError as error:

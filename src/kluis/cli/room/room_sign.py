@@ -1,4 +1,4 @@
-"""``kluis room``: fingerprint, show, approve; and how a party checks what it signs against its own record."""
+"""``kluis room``: fingerprint, show, approve; a party checks what it signs against its own record."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def register(room: typer.Typer) -> None:
 
 
 def fingerprint_(party: parties.As, homes: parties.Homes = None, json: render.Json = False) -> None:
-    """Print the fingerprint of your own keys, for others to confirm; it comes from your own record."""
+    """Print the fingerprint of your keys, for others to confirm; it comes from your own record."""
     printed = fingerprint.of(parties.home(homes, party).public(party, ("owner",)))
     render.out({"party": party, "fingerprint": printed}, printed)
 
@@ -123,8 +123,8 @@ def confirm_given(trust: Trust, named: Iterable[Party], given: Sequence[str] | N
         given: the option's values.
 
     Raises:
-        UsageError: a party is confirmed that the document does not name.
-        AuthenticityError: keys are other than those that were confirmed.
+        UsageError: a confirmed party is not in the document.
+        AuthenticityError: a party's keys differ from the confirmed ones.
     """
     known = {party.id: party for party in named}
     for name, digits in read_confirmations(given or ()).items():
@@ -134,14 +134,14 @@ def confirm_given(trust: Trust, named: Iterable[Party], given: Sequence[str] | N
 
 
 def confirm_parties(trust: Trust, named: Iterable[Party]) -> None:
-    """Refuse parties that are not confirmed; at a terminal, ask for their fingerprints first.
+    """Refuse parties that are not confirmed; at a terminal, prompt for their fingerprints first.
 
     Args:
         trust: the party's own.
         named: the parties, as a document gives them.
 
     Raises:
-        AuthenticityError: keys are other than those that were confirmed.
+        AuthenticityError: a party's keys differ from the confirmed ones.
         PolicyError: a party is not confirmed.
     """
     parties = tuple(named)
@@ -153,19 +153,19 @@ def confirm_parties(trust: Trust, named: Iterable[Party]) -> None:
 
 
 def check_against_record(home: Home, trust: Trust, agreement: Agreement) -> None:
-    """Hold an agreement to what its signer knows: its own keys and data, the roots, what it amends.
+    """Check an agreement against its signer's record: own keys and data, the roots, what it amends.
 
     Raises:
-        PolicyError: it has another's terms, files, root or parent.
-        AuthenticityError: it gives a party other keys than those that were confirmed.
+        PolicyError: it has other terms, files, root or parent.
+        AuthenticityError: it gives a party keys other than the confirmed ones.
     """
     trust.require_parties(agreement.parties)
     trust.require_roots(agreement.code.roots)
     trust.require_parent(agreement)
-    policy_of(agreement.code, Purpose.RELEASE_KEY)  # which it refuses to be made of unknown levels
+    policy_of(agreement.code, Purpose.RELEASE_KEY)  # which refuses unknown levels
     for dataset in agreement.owned_by(home.party):
         kept = home.key(agreement.room, dataset.id, dataset.version)
-        # Who holds the folder can take a later version away, and its stricter terms with it.
+        # Anyone who controls the folder can remove a later version, and its stricter terms with it.
         newest = home.next_version(agreement.room, dataset.id) - 1
         if dataset.version != newest:
             raise PolicyError(
@@ -179,13 +179,15 @@ def check_against_record(home: Home, trust: Trust, agreement: Agreement) -> None
 
 
 def remember(home: Home, trust: Trust, agreement: Agreement) -> None:
-    """Put an agreement into its signer's own record, before anybody else can see the signature."""
+    """Save an agreement in its signer's own record before the signature becomes visible to others."""
     trust.remember_roots(agreement.code.roots)
     home.agree(agreement)
 
 
 def _stop(room: Path, home: Home, agreement_hash: str | None) -> None:
-    """Stop what a party signed, by its own record; then let the folder know, if it can be reached."""
+    """Withdraw what a party signed, in its own record; then record it in the folder, if that can be
+    reached.
+    """
     problems: list[str] = []
     opened = None
     try:

@@ -1,4 +1,4 @@
-"""How results and receipts of a room read."""
+"""Format a room's results and receipts as text."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def shown(kind: results.Format, plain: bytes) -> tuple[Any, str]:
 
 
 def told(checked: CheckedReceipt, *, limits: bool = True) -> str:
-    """What a receipt proves, a line each; and what its level does not keep out."""
+    """What a receipt proves, one line each; and what its level does not prevent."""
     statement, verdict = checked.statement, checked.verdict
     rows = [
         ("ok", "agreement", f"{statement.agreement[:32]}.., signed by all {len(checked.agreement.parties)}"),

@@ -1,4 +1,4 @@
-"""``kluis serve``: the services, inside enclaves of this machine, on loopback."""
+"""``kluis serve``: run the services in enclaves of this machine, on loopback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``kluis serve`` is given of the development issuer's clients, read from its options' files."""
+"""Read the clients of the development issuer from the files of ``kluis serve``'s options."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from kluis.serve.issuer import Certificate, Federated, Registered
 
 
 def registered(certificates: Sequence[str] | None, federated: Sequence[Path] | None) -> Registered:
-    """What clients may show instead of their secrets.
+    """The credentials that clients may use instead of their secrets.
 
     Args:
         certificates: each ``CLIENT=PEM``.
         federated: files, JSON.
 
     Raises:
-        UsageError: a file is not what it should be; names it.
+        UsageError: a file is malformed; names it.
     """
     found = []
     for given in certificates or ():

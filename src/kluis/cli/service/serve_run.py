@@ -1,4 +1,4 @@
-"""What ``kluis serve`` does until it is stopped: start, keep up, start anew, drain."""
+"""Run ``kluis serve`` until it is stopped: start, keep running, restart, drain."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from kluis.serve.start import Serving, serving
 from kluis.services.clock import SystemClock
 
 LOOK_SECONDS: Final = 1.0
-# How often services are asked to do what is due: what that is, they know by themselves.
+# Interval at which services do their due tasks: each decides itself what is due.
 TEND_SECONDS: Final = 10.0
-# So many turns in which enclaves end, in so long, are no accident.
+# This number of turns with ended enclaves, in this time, is not accidental.
 MOST_FAULTS: Final = 5
 FAULT_SECONDS: Final = 300.0
-# Certificates are made out for 90 days.
+# Certificates are valid for 90 days.
 RENEW_SECONDS: Final = 30 * 24 * 3600.0
 
 
 def run(plan: Plan) -> None:
-    """Start what is planned, say how clients reach it, and keep it up until a signal stops it."""
+    """Start the plan, print how clients reach it, and keep it running until a signal stops it."""
     wake, asked = threading.Event(), _Asked()
 
     def hear(number: int, frame: FrameType | None) -> None:
@@ -54,7 +54,7 @@ def run(plan: Plan) -> None:
 
 
 class _Asked:
-    """What signals asked for; ``ready`` once there is what a stop has to finish."""
+    """What signals requested; ``ready`` once there is something for a stop to finish."""
 
     ready = False
     stop = False
@@ -68,15 +68,15 @@ class _Asked:
 
 
 def _watch(running: Serving, wake: threading.Event, asked: _Asked) -> None:
-    """Keep the instances up until asked to stop.
+    """Keep the instances running until a stop is requested.
 
-    A database or a platform that is away for a while is told of, and ends nothing that still serves; nor
-    does it keep what can be done meanwhile from being done.
+    If a database or a platform is temporarily unavailable, this is reported; it ends no instance that still
+    serves, and other tasks go on.
 
     Raises:
-        KluisError: they end again and again; says why the last one did.
+        KluisError: they end repeatedly; states why the last one did.
     """
-    # Turns in which some ended: with their platform all of them end, at once, and that is one end.
+    # Turns in which some ended: if the platform ends, all end at once, and that counts as one.
     recent: collections.deque[float] = collections.deque(maxlen=MOST_FAULTS)
     renewed, tended = time.monotonic(), float("-inf")
     told: frozenset[str] = frozenset()
@@ -103,7 +103,7 @@ def _watch(running: Serving, wake: threading.Event, asked: _Asked) -> None:
 
 
 def _attempt(step: Callable[[], None]) -> KluisError | None:
-    """Take a step; what it failed in."""
+    """Run a step; return its error, if it failed."""
     try:
         step()
     except KluisError as error:
@@ -118,7 +118,7 @@ def _mend(running: Serving, faults: list[KluisError]) -> None:
 
 
 def _tell(failed: list[KluisError | None], before: frozenset[str]) -> frozenset[str]:
-    """Say what failed, but for what was said the time before; what is not to be said again."""
+    """Report what failed, except what the last turn already reported; return what is not to be repeated."""
     now = {error.message: error for error in failed if error is not None}
     for message, error in now.items():
         if message not in before:
@@ -127,7 +127,7 @@ def _tell(failed: list[KluisError | None], before: frozenset[str]) -> frozenset[
 
 
 def _tend(running: Serving, before: list[str]) -> list[str]:
-    """Have the services do what is due; what they could not do the time before is told once."""
+    """Let the services do what is due; report repeated failures once."""
     waits = [f"kluis: {service}: what is due waits: {fault.message}" for service, fault in running.tend()]
     for line in dict.fromkeys(waits):
         if line not in before:
@@ -147,12 +147,12 @@ def _replace(running: Serving) -> None:
 
 
 def _note(text: str) -> None:
-    """Say something; a log whose disk is full, or that nobody reads any more, ends no service."""
+    """Print a message; a full disk or a closed pipe ends no service."""
     with contextlib.suppress(OSError):
         render.note(text)
 
 
 def _error(error: KluisError) -> None:
-    """Likewise of an error."""
+    """The same for an error."""
     with contextlib.suppress(OSError):
         render.error(error)

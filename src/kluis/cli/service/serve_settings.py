@@ -1,4 +1,4 @@
-"""What the options of ``kluis serve`` tell each service: the settings' members that they make."""
+"""Turn the options of ``kluis serve`` into the settings of each service."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from kluis.serve.images import SERVICES
 
 
 def given(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
-    """Settings of a file, by service, with those that options make: lists of both, and else the option's.
+    """Settings of a file, by service, merged with those from options: lists are joined, else the option wins.
 
     Args:
-        path: JSON, an object a service; None for no file.
-        options: what options make, by service.
+        path: JSON, one object for each service; None for no file.
+        options: settings from options, by service.
 
     Raises:
-        UsageError: the file cannot be read, is of another shape, or is of a service that there is not; or a
-            root is named under which nothing would be attested.
+        UsageError: the file cannot be read, has another shape, or names an unknown service; or a root is
+            named under which nothing would be attested.
     """
     try:
         read = {} if path is None else json.loads(files.read(path))
@@ -52,7 +52,7 @@ def given(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> Mappin
 
 
 def _check_members(members: dict[str, Any], service: str, path: Path | None) -> None:
-    """Refuse now what the service's enclave would refuse once it runs, some twenty seconds later."""
+    """Refuse now what the service's enclave would refuse only some twenty seconds later."""
     from kluis.services.attestation.settings import AttestationSettings
     from kluis.services.keyvault.settings import Settings as KeyVaultSettings
     from kluis.services.ledger.settings import Settings as LedgerSettings
@@ -71,14 +71,14 @@ def _check_members(members: dict[str, Any], service: str, path: Path | None) -> 
 
 
 def _check_levels(roots: object) -> None:
-    """Refuse a root that is nobody's: the service would refuse all evidence under it, each time anew."""
+    """Refuse an unusable root: the service would refuse all evidence under it, every time."""
     for root in roots if isinstance(roots, list) else ():
         try:
             given = ProtectionLevel(root["level"]) if root["level"] is not None else None
             (anchor,) = TrustAnchors.from_pem(b64.decode(root["pem"], "root"), given)
         except (KluisError, ValueError, KeyError, TypeError):
-            continue  # the service's enclave says what is wrong with it
-        if anchor.level is ProtectionLevel.NONE:  # neither a maker's nor an emulated one's is
+            continue  # the service's enclave reports what is wrong with it
+        if anchor.level is ProtectionLevel.NONE:  # neither a vendor's root nor an emulated one has this level
             raise UsageError(
                 f"root {anchor.name[:64]!a}: want a level, because the root is neither a vendor's nor"
                 " emulated, got no level",
@@ -95,18 +95,18 @@ def attestation(
     token_seconds: int | None,
     unprotected: bool,
 ) -> Mapping[str, Any]:
-    """Settings of the attestation service, as its options say them; without those that were not given.
+    """Settings of the attestation service from its options, without those that were not given.
 
     Args:
-        roots: files of roots, PEM, each alone or with ``=LEVEL``.
+        roots: files of roots, PEM, each only a path or with ``=LEVEL``.
         bundles: files of Intel's documents, JSON.
         signers: files of certificates, PEM, whose keys sign policies.
-        issuers: files of those who certify TPMs' keys, PEM.
-        token_seconds: life of a token.
+        issuers: files of the CAs that certify TPMs' keys, PEM.
+        token_seconds: lifetime of a token.
         unprotected: whether evidence of level ``none`` is attested.
 
     Raises:
-        UsageError: a file cannot be read, or is not what it should be; names it.
+        UsageError: a file cannot be read, or is malformed; names it.
     """
     made: dict[str, Any] = {}
     if roots:
@@ -133,14 +133,14 @@ def _root(given: str) -> dict[str, Any]:
         raise UsageError(f"--root: {path}: want a level of {', '.join(STATED_LEVELS)}, got {level[:32]!a}")
     pem = files.read(Path(path))
     try:
-        TrustAnchors.from_pem(pem)  # or an enclave says so, half a minute later
+        TrustAnchors.from_pem(pem)  # otherwise an enclave reports it half a minute later
     except KluisError as error:
         raise UsageError(f"{path}: want a root certificate, PEM: {error.message}") from None
     return {"pem": b64.encode(pem), "level": level if equals else None}
 
 
 def _certificates(path: Path) -> list[bytes]:
-    """One certificate or more of a file, DER."""
+    """One or more certificates of a file, DER."""
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -152,14 +152,14 @@ def _certificates(path: Path) -> list[bytes]:
 
 
 def authorities(documents: list[Path] | None, insecure: list[str] | None) -> tuple[Mapping[str, Any], ...]:
-    """The vault's further authorities.
+    """The vault's additional authorities.
 
     Args:
         documents: files of one each, JSON.
         insecure: URLs of those whose keys the host fetches.
 
     Raises:
-        UsageError: a file cannot be read, or is no JSON; names it.
+        UsageError: a file cannot be read, or is not JSON; names it.
     """
     found = []
     for path in documents or ():

@@ -1,6 +1,6 @@
-"""What ``kluis serve`` says once all is ready: Python that points clients at each service, to paste.
+"""Print what clients need once ``kluis serve`` is ready: Python for each service, to paste.
 
-Beside it, as comments: what other clients of Azure's are told.
+Comments in it have the settings for Azure's other clients.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from kluis.serve.start import Serving
 
 
 def lines_of(plan: Plan, running: Serving) -> str:
-    """Python for Azure's own clients; it reads the secret of the client ``admin`` from where it lies."""
+    """Python for Azure's own clients; it reads the secret of the client ``admin`` from its file."""
     parts = [PACKAGES]
     url, tenant = running.authorization_parts()
     parts.append(CREDENTIAL.format(state=plan.state, url=url, tenant=tenant))
@@ -42,7 +42,7 @@ def lines_of(plan: Plan, running: Serving) -> str:
 
 
 def told(plan: Plan, running: Serving) -> dict[str, Any]:
-    """The same for machines."""
+    """The same for ``--json``."""
     return {
         "addresses": dict(running.addresses),
         "ca": str(plan.state / "ca" / "root.pem"),

@@ -1,4 +1,4 @@
-"""``kluis vault``: meet a key service and write down who it is; approve whom it may believe next."""
+"""``kluis vault``: identify a key service and save its identity; approve its next authorities."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from kluis.tee.platform.client import Platform
 if TYPE_CHECKING:
     import httpx
 
-UNNAMED: Final = "00" * 32  # until the vault has said its name, to one who knows that it is a vault
+UNNAMED: Final = "00" * 32  # until the vault has reported its name to a client that has verified it
 _NAME_IT: Final = "--image STATE/images/keyvault/keyvault.kluis; kluis measure prints its image_id"
 _IMAGE_ID: Final = re.compile(r"[0-9A-Fa-f]{64}")
 NEXT: Final = "/configuration/next"
@@ -184,7 +184,7 @@ def withdraw(
 
 
 def _bearer(token: Path) -> dict[str, str]:
-    """The header that says who asks; the token itself is in no message."""
+    """The header that authenticates the caller; the token itself is in no message."""
     text = files.read(token).decode("ascii", "replace").strip()
     if not text or not text.isprintable() or " " in text:
         raise UsageError(f"--token: want a bearer token and nothing else in {token}, got another")
@@ -192,7 +192,7 @@ def _bearer(token: Path) -> dict[str, str]:
 
 
 def _said(url: str, answer: httpx.Response) -> Any:
-    """What the vault answered.
+    """The vault's answer.
 
     Raises:
         PolicyError, UsageError, UnavailableError: it refuses; with the reason.
@@ -212,10 +212,10 @@ def _said(url: str, answer: httpx.Response) -> Any:
 
 
 def _image_ids(paths: list[Path] | None, given: list[str] | None) -> tuple[str, ...]:
-    """What the vault's image may measure to, in hex.
+    """The image ids that the vault may have, in hex.
 
     Raises:
-        UsageError: none is named, a word is no digest, or a file is no image.
+        UsageError: none is named, a word is not a digest, or a file is not an image.
     """
     for each in given or ():
         if not _IMAGE_ID.fullmatch(each):
@@ -234,7 +234,7 @@ def _wanted(
     protection: list[ProtectionLevel] | None,
     missing: list[str] | None,
 ) -> ExpectedVault:
-    """What the vault's enclave must be.
+    """The required identity of the vault's enclave.
 
     Raises:
         UsageError: a word that names no vault.
@@ -256,11 +256,11 @@ def _endorsed(collateral: Path | None) -> bytes:
 
 @contextlib.contextmanager
 def _client(url: str, wanted: ExpectedVault, collateral: bytes) -> Iterator[httpx.Client]:
-    """One who hears and is heard by the enclave that is wanted, and by nothing else.
+    """A client whose connection ends only inside the required enclave.
 
     Raises:
-        UnavailableError: nobody answers there.
-        KluisError: it is not what was wanted.
+        UnavailableError: no service answers there.
+        KluisError: it is not the required enclave.
     """
     import httpx  # which the extra brings
 
@@ -276,11 +276,11 @@ def _client(url: str, wanted: ExpectedVault, collateral: bytes) -> Iterator[http
 
 
 def _met(url: str, wanted: ExpectedVault, collateral: bytes) -> ExpectedVault:
-    """What the vault says of itself, to one who knows the enclave that says it.
+    """The vault's description of itself, over a connection that verifies its enclave.
 
     Raises:
-        UnavailableError: nobody answers there.
-        KluisError: it is not what was wanted, or says something else.
+        UnavailableError: no service answers there.
+        KluisError: it is not the required enclave, or reports something else.
     """
     with _client(url, wanted, collateral) as client:
         answer = client.get(f"{url.rstrip('/')}/configuration")

@@ -1,4 +1,4 @@
-"""Certificates of clients: asked for, taken as they are, and handed on as ASGI's TLS extension has them.
+"""Request certificates from clients without verification, and pass them on in ASGI's TLS extension.
 
 OpenSSL refuses a certificate that no trusted authority signed, unless a callback accepts it. A callback in
 Python needs code that is written at run time, which an enclave does not have: the launcher has one, in C.

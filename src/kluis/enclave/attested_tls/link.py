@@ -88,9 +88,9 @@ def server_context(
     Args:
         key: of its TLS.
         chain: its certificate first, its issuers after it.
-        ask_clients: whether a client is asked for a certificate. One that sends none is let in, and so is any
-            certificate whose key the client proves to have: :meth:`Link.client_certificates` returns it, and
-            nothing of it is verified.
+        ask_clients: whether to request a certificate from the client. A client without one is accepted, and
+            so is any certificate whose private key the client proves to have:
+            :meth:`Link.client_certificates` returns it, otherwise unverified.
     """
     context = _only_1_3(SSL.Context(SSL.TLS_SERVER_METHOD))
     context.use_certificate(chain[0])
@@ -113,7 +113,7 @@ class Link:
     Attributes:
         role: which end.
         established: whether the handshake is done.
-        asks_clients: whether a server asks its client for a certificate.
+        asks_clients: whether a server requests a certificate from its client.
 
     Args:
         context: shared by every connection of this end.
@@ -193,9 +193,10 @@ class Link:
                 return
 
     def client_certificates(self) -> tuple[x509.Certificate, ...]:
-        """What a client that was asked for a certificate sent: its own first; empty if it sent none.
+        """The certificates that a client sent on request: its own first; empty if it sent none.
 
-        The client has the first one's key. Nothing else is verified: not who signed it, nor its dates.
+        The client has the first one's private key. Nothing else is verified: neither its signer nor its
+        dates.
         """
         first = self._connection.get_peer_certificate(as_cryptography=True)
         if first is None:

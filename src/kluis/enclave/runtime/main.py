@@ -28,6 +28,14 @@ from kluis.enclave.runtime.calls import Calls
 from kluis.enclave.runtime.failures import failure
 from kluis.errors import AuthenticityError, UsageError
 
+try:
+    from kluis_launcher import warm  # type: ignore[import-not-found]
+except ImportError:  # a rehearsal, in an interpreter without the launcher
+
+    def warm() -> None:
+        """There is no secret memory whose pages could be touched ahead."""
+
+
 CALLS, CONTROL, PLATFORM, LAUNCH, NAMED = 3, 4, 5, 6, 18
 EXIT_OK, EXIT_NO_APP, EXIT_NO_PLATFORM = 0, 1, 7
 
@@ -53,6 +61,7 @@ def main() -> NoReturn:
         _refuse(control, error, launch)
     gc.freeze()
     frames.send_parcel(control, 0, frames.encode(frames.Ready(0, launch.interface)))
+    warm()
     served.serve()
     os._exit(EXIT_OK)
 

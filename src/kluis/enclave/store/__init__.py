@@ -4,6 +4,7 @@ record.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from kluis.enclave.store.model import Reading, Storage, Writing
@@ -17,10 +18,13 @@ if TYPE_CHECKING:
 __all__ = ["Reading", "Records", "SealedStore", "Storage", "Witness", "Writing", "declare"]
 
 
-def __getattr__(name: str) -> Any:
-    """Load what hands keys over when it is first named: hosts of stores do without it."""
-    if name != "declare":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from kluis.enclave.store.keys.custody import declare
+_LATE = {
+    "declare": "kluis.enclave.store.keys.custody",
+}
 
-    return declare
+
+def __getattr__(name: str) -> Any:
+    """Load what hands keys over on first use: hosts of stores do without it."""
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LATE[name]), name)

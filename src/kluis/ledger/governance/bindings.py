@@ -1,4 +1,4 @@
-"""The host's side of the object ``ccf`` (``globals.js``): each operation that a script asks for."""
+"""The host's side of the object ``ccf`` (``globals.js``): each operation that a script can call."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _TCB: Final = {
 
 
 class Bindings:
-    """What a script of one phase may ask for, over one transaction.
+    """The operations of a script in one phase, over one transaction.
 
     Args:
         transaction: that it reads and writes.
         phase: of the script.
         effects: the node's side; None where no script applies anything.
-        check_constitution: evaluates a constitution, and raises :class:`HostFault` if it is none.
+        check_constitution: evaluates a constitution, and raises :class:`HostFault` if it is not valid.
     """
 
     def __init__(
@@ -76,10 +76,10 @@ class Bindings:
         }
 
     def __call__(self, operation: Value, *arguments: Value) -> Value:
-        """Do what the script asks for.
+        """Run the operation that a script calls.
 
         Raises:
-            HostFault: it is not allowed, or the arguments are not of its kind.
+            HostFault: it is not allowed, or the arguments have the wrong type.
         """
         found = self._operations.get(operation) if isinstance(operation, str) else None
         if found is None:

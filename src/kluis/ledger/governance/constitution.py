@@ -121,7 +121,7 @@ class Constitution:
         return found, None
 
     def apply(self, proposal: str, proposal_id: str, effects: Effects) -> None:
-        """Do what an accepted proposal says; the transaction is to be dropped if this raises.
+        """Run an accepted proposal; the transaction is to be dropped if this raises.
 
         Raises:
             ConstitutionFailed: ``apply`` threw or did not end.
@@ -135,7 +135,7 @@ class Constitution:
     def vote(
         self, ballot: str, proposal: str, proposer: str, proposal_id: str, member: str
     ) -> bool | Failure:
-        """What a member's ballot says of a proposal."""
+        """The vote of a member's ballot on a proposal."""
         bindings = Bindings(self._transaction, Phase.JUDGE, None, self._refuse)
         seed = f"{proposal_id} {member}".encode()
         try:

@@ -134,7 +134,7 @@ def rsa_key(pem: bytes, what: str) -> rsa.RSAPublicKey:
 
 
 def certificate_id(pem: bytes, what: str) -> str:
-    """The id of whoever has a certificate: SHA-256 of its DER, in hexadecimal.
+    """The id of a certificate's owner: SHA-256 of its DER, in hexadecimal.
 
     Raises:
         FormatError: not one certificate in PEM.

@@ -89,7 +89,7 @@ def explain(store: Store, proposal: str, rules: Rules | None = None) -> Explanat
 
 
 class _Described:
-    """The node's side of a proposal that is only explained: it says what the node would do."""
+    """The node's side of a proposal that is only explained: it describes what the node would do."""
 
     def __init__(self) -> None:
         self.told: list[str] = []

@@ -83,7 +83,7 @@ def genesis(
 
     Raises:
         UsageError: no members, one twice, a threshold that its participants do not reach, or no constitution.
-        FormatError: a certificate or key is none.
+        FormatError: a certificate or key is malformed.
     """
     source = constitution.ours() if source is None else source
     try:

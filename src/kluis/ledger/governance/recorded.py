@@ -32,7 +32,7 @@ class RecordedEffects:
         written: of the entries before.
 
     Attributes:
-        problems: what the entry lacks, a sentence each.
+        problems: what the entry does not have, one sentence each.
     """
 
     def __init__(self, writes: Writes, written: Written) -> None:
@@ -76,7 +76,7 @@ class RecordedEffects:
         self._take(transaction, tables.RECOVERY_SHARES)
 
     def endorse_node(self, request: str, valid_from: str, days: int) -> str:
-        """The certificate of the entry that is of the request's key, and valid as asked for."""
+        """The entry's certificate for the request's key, with the requested validity."""
         try:
             wanted = x509.load_pem_x509_csr(request.encode()).public_key()
         except ValueError:
@@ -114,10 +114,10 @@ class RecordedEffects:
         return 0
 
     def close_chunk(self) -> None:
-        """Nothing in the tables tells of it."""
+        """The tables do not record this."""
 
     def snapshot(self) -> None:
-        """Nothing in the tables tells of it."""
+        """The tables do not record this."""
 
     def version(self, table: str, key: bytes) -> int | None:
         """As the node had it."""

@@ -80,7 +80,7 @@ class Replay:
             seqno: of the entry.
             writes: its public writes.
             roots: of the tree, 32 bytes each: over all entries before this one, then over one less, and so
-                on. A proposal's id is made of one of them.
+                on. A proposal's id is computed from one of them.
 
         Returns:
             what is wrong with it, a sentence each; empty if nothing is.
@@ -188,7 +188,9 @@ def differences(given: Writes, recorded: Writes) -> Iterator[str]:
 
 
 def _root_of(request: Request, writes: Writes, roots: Iterable[bytes]) -> bytes:
-    """The root that a recorded proposal's id is made of; any other where none is, for the ids to differ."""
+    """The root that a recorded proposal's id is computed from; if none matches, any other, so that the ids
+    differ.
+    """
     digest, recorded = sha256(request.message.signature), writes.get(tables.PROPOSALS_INFO, {})
     found = (root for root in roots if sha256(root + digest).hex().encode() in recorded)
     return next(found, bytes(32))

@@ -44,7 +44,7 @@ _WHAT: Final = "request"
 
 
 class Kind(enum.Enum):
-    """What a member asks for."""
+    """The kinds of members' requests."""
 
     PROPOSAL = "proposal"
     BALLOT = "ballot"
@@ -60,12 +60,12 @@ _OF_PROPOSALS: Final = (Kind.BALLOT, Kind.WITHDRAWAL)
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A request as it came. Only :func:`authenticate` says who signed it.
+    """A request as received. Only :func:`authenticate` determines its signer.
 
     Attributes:
         raw: the message.
         message: parsed.
-        kind: what it asks for.
+        kind: of the request.
         claimed: the id of the member that it states.
         created_at: seconds since 1970, by the member's clock.
         proposal_id: that it is about; None for other kinds.

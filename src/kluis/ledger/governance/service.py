@@ -226,7 +226,7 @@ class NodeEffects:
 
 
 def _from(valid_from: str) -> datetime:
-    # Certificates are made valid a little early; here somebody says from when.
+    # Certificates usually become valid a little earlier; here the caller gives the start.
     return instant(valid_from) + certificates.EARLY
 
 

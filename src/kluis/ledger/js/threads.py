@@ -1,8 +1,8 @@
 """Runtimes of the engine, each kept by the thread that made it.
 
 A runtime that another thread touches or drops panics: with a ``BaseException``, and a message on standard
-error. So each thread keeps its runtimes in a table of its own, and an engine holds a number. A garbage
-collector in another thread drops a number; the thread frees the runtime when it next makes one, or ends.
+error. So each thread keeps its runtimes in its own table, and an engine holds a number. A garbage collector
+in another thread drops a number; the thread frees the runtime when it next makes one, or ends.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Spec: CCF, "Governance API", ``2024-07-01``; "Signing Governance Requests".
 from __future__ import annotations
 
 import ssl
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import httpx
 from cryptography import x509
@@ -32,26 +32,39 @@ class Governor:
 
     Args:
         url: ``https://host:port``.
-        service: the service's certificate, PEM, which alone is trusted.
-        key: the member's, P-384 or P-256; None for one who only reads.
+        service: the service's certificate, PEM, the only trusted one.
+        key: the member's, P-384 or P-256; None for reading only.
         certificate: the member's, PEM; None likewise.
         clock: for the time that requests state; None: this machine's.
+        transport: that judges the other end itself, as attested TLS does; ``service`` is not looked at then.
     """
 
     def __init__(
         self,
         url: str,
-        service: str,
+        service: str = "",
         key: ec.EllipticCurvePrivateKey | None = None,
         certificate: str | None = None,
         clock: Clock | None = None,
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.url = url
         self._key = key
         self._clock = clock or SystemClock()
         self.member = "" if certificate is None else member_id(certificate)
-        context = ssl.create_default_context(cadata=service)
-        self._client = httpx.Client(base_url=url, verify=context, timeout=SECONDS)
+        if transport is None:
+            context = ssl.create_default_context(cadata=service)
+            self._client = httpx.Client(base_url=url, verify=context, timeout=SECONDS)
+        else:
+            self._client = httpx.Client(base_url=url, transport=transport, timeout=SECONDS)
+
+    def __enter__(self) -> Self:
+        """Use it."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
 
     def close(self) -> None:
         """Close the connection."""
@@ -151,7 +164,7 @@ def member_id(certificate: str) -> str:
 
 
 def _words(answer: httpx.Response) -> str:
-    """What a refusal says, as somebody else's words."""
+    """The reason of a refusal, sanitized as foreign text."""
     try:
         error = answer.json()["error"]
         return foreign(f"{error['code']}: {error['message']}")

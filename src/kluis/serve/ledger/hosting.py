@@ -63,10 +63,22 @@ class Member:
             files.write(secret, _private(opener))
             files.write(public, pem)
             files.write(private, _private(key))  # last: a member is there once it is
+        return cls.load(folder, name)
+
+    @classmethod
+    def load(cls, folder: Path, name: str) -> Member:
+        """The member in ``folder``.
+
+        Raises:
+            UnavailableError: a file is missing, another user's, or open to others.
+            FormatError: a file is not what was written.
+        """
+        private = folder / f"{name}_privk.pem"
+        shown, public = folder / f"{name}_cert.pem", folder / f"{name}_enc_pubk.pem"
         loaded = load_pem_private_key(keyfiles.read(private), None)
         if not isinstance(loaded, ec.EllipticCurvePrivateKey):
             raise FormatError(f"{private}: want a key on P-384, got another")
-        return cls(loaded, shown.read_text(), public.read_text())
+        return cls(loaded, keyfiles.read(shown).decode(), keyfiles.read(public).decode())
 
 
 class HostedLedger:
@@ -75,24 +87,29 @@ class HostedLedger:
     Attributes:
         log: on the disk.
         certificate: where the service's certificate is written, PEM, once a node has begun.
-        member: that the ledger begins with.
+        member: that the ledger begins with, made here; None where others found it.
     """
 
-    def __init__(self, log: LedgerLog, certificate: Path, member: Member) -> None:
+    def __init__(self, log: LedgerLog, certificate: Path, member: Member | None) -> None:
         self.log = log
         self.certificate = certificate
         self.member = member
 
     @classmethod
     @contextlib.contextmanager
-    def opened(cls, state: Path, now: datetime) -> Iterator[HostedLedger]:
+    def opened(cls, state: Path, now: datetime, *, alone: bool) -> Iterator[HostedLedger]:
         """The ledger of a state folder, while the ``with`` lasts.
+
+        Args:
+            state: the folder.
+            now: the time.
+            alone: whether a member that is made here founds it.
 
         Raises:
             UnavailableError: another process writes its log.
             FormatError: a file of it is not what was written.
         """
-        member = Member.load_or_create(state / "members", now)
+        member = Member.load_or_create(state / "members", now) if alone else None
         with LedgerLog(state / "ledger") as log:
             yield cls(log, state / "service_cert.pem", member)
 
@@ -105,33 +122,32 @@ class HostedLedger:
         }
 
     def begin(self, enclave: EnclaveProxy, address: str) -> None:
-        """Have a node take the log.
+        """Let a node open the log.
 
         Args:
             enclave: which took its settings.
             address: ``host:port`` that clients use.
 
         Raises:
-            KluisError: it does not; says why.
+            KluisError: it does not; states why.
         """
         pem: str = enclave.begin.within(BEGIN_SECONDS)(address)
         files.write(self.certificate, pem.encode())
 
     def open_service(self, address: str) -> None:
-        """Have the only member open the service, if it is not open.
+        """Open the service by the member that was created here, if it is not open.
 
         Args:
             address: ``https://host:port`` of a node that serves.
 
         Raises:
-            KluisError: it is not opened; says why.
+            KluisError: it is not opened; states why.
         """
         member = self.member
-        governor = Governor(address, self.certificate.read_text(), member.key, member.certificate)
-        try:
-            governor.open_service()
-        finally:
-            governor.close()
+        if member is not None:
+            service = self.certificate.read_text()
+            with Governor(address, service, member.key, member.certificate) as governor:
+                governor.open_service()
 
 
 def _private(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:

@@ -129,7 +129,7 @@ class LedgerLog:
 
         Args:
             first: a seqno, 1 or more.
-            most: bytes, unless the first entry alone has more.
+            most: bytes, unless the first entry already has more.
 
         Raises:
             UnavailableError: the disk does not give them.

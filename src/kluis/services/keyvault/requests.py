@@ -18,9 +18,7 @@ class Trust(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Attributes(msgspec.Struct, frozen=True):
-    """The attributes that a client can set; ``external_key`` names a key in an external HSM, of which there
-    is none.
-    """
+    """The attributes that a client can set; ``external_key`` names a key in an external HSM: refused."""
 
     enabled: bool | None = None
     nbf: int | None = None

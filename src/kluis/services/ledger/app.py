@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from kluis.errors import FormatError, KluisError, UnavailableError
+from kluis.errors import AuthenticityError, FormatError, KluisError, UnavailableError
 from kluis.ledger.governance.faults import GovernanceError
 from kluis.services.clock import Clock
 from kluis.services.ledger.azure.about import About
@@ -106,7 +106,7 @@ class LedgerApplication:
         """Do what is due by now.
 
         Raises:
-            KluisError: the engine ended by itself; says why.
+            KluisError: the engine ended by itself; states why.
         """
         if self.node.engine.ended is not None:
             raise self.node.engine.ended
@@ -128,6 +128,8 @@ class LedgerApplication:
 
 def refusal_of(error: KluisError) -> Refusal:
     """The refusal for an error of this service."""
+    if isinstance(error, AuthenticityError) and error.code.startswith("ledger_"):  # what the host did
+        return Refusal(503, error.code, error.message, hint=error.hint)
     if isinstance(error, GovernanceError):
         return Refusal(error.http_status, error.odata, error.message, hint=error.hint)
     if isinstance(error, FormatError):

@@ -1,7 +1,9 @@
-"""Who asks a ledger: a client's certificate, or a token of a registered issuer; and what they may.
+"""Identify a ledger's caller by a client certificate or a registered issuer's token, and determine its
+permissions.
 
-Azure Confidential Ledger knows users by an object id, or by the fingerprint of a certificate, and gives
-them roles; CCF knows members and users by certificates that are in its tables. A request is of one dialect.
+Azure Confidential Ledger identifies users by an object id, or by the fingerprint of a certificate, and gives
+them roles; CCF identifies members and users by certificates that are in its tables. A request is of one
+dialect.
 """
 
 from __future__ import annotations
@@ -90,10 +92,10 @@ class LedgerGate(Gate):
     def admit_client(
         self, operation: Operation, target: str, headers: Mapping[str, str], certificates: Sequence[str]
     ) -> Caller | None:
-        """Let one in who is known, and whose roles allow the operation.
+        """Admit a known caller whose roles allow the operation.
 
         Raises:
-            Refusal: 401, nobody who is known; 403, it is not allowed.
+            Refusal: 401, the caller is unknown; 403, it is not allowed.
         """
         if operation.access is None:
             return None
@@ -112,10 +114,10 @@ class LedgerGate(Gate):
         certificates: Sequence[str],
         audiences: frozenset[str] | None,
     ) -> LedgerCaller:
-        """Say who asks.
+        """Identify the caller.
 
         Raises:
-            Refusal: 401, neither a token nor a certificate that holds.
+            Refusal: 401, neither a valid token nor a valid certificate.
         """
         now, said = self._time.now(), []
         if "authorization" in headers:

@@ -31,7 +31,7 @@ MOST_BATCH: Final = 1000
 MOST_BATCH_BYTES: Final = 512 << 10
 AGAIN_SECONDS: Final = 0.25
 UNKNOWN_SECONDS: Final = 5.0
-"""How long an answer waits for a log that does not take its batch, before it says that nobody knows."""
+"""How long an answer waits for a log that does not accept its batch, before it reports an unknown outcome."""
 
 
 class Result(NamedTuple):
@@ -150,10 +150,9 @@ class Engine:
     async def write(self, work: Work, *, alone: bool = False) -> Written:
         """Run work in its turn, and answer once what it wrote is committed.
 
-        Args:
-            work: reads and writes a transaction; whatever it raises is raised, and nothing is written.
-            alone: whether it runs in the thread for scripts, while the loop goes on, once every entry before
-                it is signed; it is the last of its batch.
+        ``work`` reads and writes a transaction; if it raises, nothing is written. With ``alone`` it runs in
+        the thread for scripts, while the loop goes on, once every entry before it is signed; it is the last
+        of its batch.
 
         Raises:
             Refusal: 503, nothing was written: too much waits, or the log takes nothing at present; or 502,

@@ -70,7 +70,7 @@ class ServiceIdentity:
         return f"<ServiceIdentity {self.digest.hex()}>"
 
     def private_bytes(self) -> bytes:
-        """The key, PKCS#8 DER: for the sealed store alone."""
+        """The key, PKCS#8 DER: only for the sealed store."""
         return self.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
 
     @property
@@ -96,7 +96,7 @@ class NodeIdentity:
         days: that the certificate is valid.
 
     Raises:
-        UsageError: too many names, or one that is none.
+        UsageError: too many names, or an invalid one.
     """
 
     def __init__(self, service: ServiceIdentity, names: Sequence[str], now: datetime, days: int) -> None:

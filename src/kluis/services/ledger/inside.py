@@ -28,11 +28,11 @@ _built: list[LedgerApplication] = []
 
 
 def build(document: bytes, place: Place) -> LedgerApplication:
-    """The ledger, as its settings (JSON) say, with all of its log read.
+    """Build the ledger from its settings (JSON), with all of its log read.
 
     Raises:
-        UsageError: the settings are of another shape; says where.
-        AuthenticityError: the log is not this ledger's, whole and as it was left.
+        UsageError: the settings have another shape; states where.
+        AuthenticityError: the log is not this ledger's complete and unchanged log.
     """
     settings = read_settings(document, Settings, "ledger")
     policy = seal_policy()

@@ -1,7 +1,7 @@
-"""What a ledger's service keeps in its sealed store: its key, its secrets, and the last view that was taken.
+"""The sealed store of a ledger's service: its key, its secrets, and the last view that was taken.
 
-Each process takes a view of its own before it writes anything, durably: a nonce is a view and a seqno, so no
-two processes, however they ended, use one twice.
+Each process durably takes a new view before it writes anything: a nonce is a view and a seqno, so no two
+processes use the same one, however they ended.
 """
 
 from __future__ import annotations

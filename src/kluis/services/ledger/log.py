@@ -129,18 +129,17 @@ class Part:
         return cls(entry, domain, write_set)
 
 
-def read_entry(log: HostLog, seqno: int, tree: Tree) -> Part:
-    """Read one entry.
+def read_entries(log: HostLog, seqno: int, most: int) -> list[bytes]:
+    """Read entries from a seqno on: that one, and as many more as ``most`` bytes hold.
 
     Raises:
-        UnavailableError: the host does not give it.
-        AuthenticityError: it gives another.
+        UnavailableError: the host does not give them.
+        AuthenticityError: it gives something else.
     """
-    raw = log.read(seqno, 0)
+    raw = log.read(seqno, most)
     if not raw:
         raise UnavailableError(f"entry {seqno}: the host does not have it", code="ledger_missing")
     try:
-        first = entries_of(raw, seqno)[0]
+        return entries_of(raw, seqno)
     except FormatError:
         raise AuthenticityError(f"entry {seqno}: the host gave something else", code="ledger_leaf") from None
-    return Part.check(first, seqno, tree)

@@ -1,6 +1,6 @@
-"""Receipts of committed entries, made from what the host gives back and the tree confirms.
+"""Receipts of committed entries, made from data that the host returns and the tree confirms.
 
-The commit evidence in them is known to nodes alone, and given for nothing that is not committed.
+Only nodes know the commit evidence in them, and give it only for committed entries.
 """
 
 from __future__ import annotations
@@ -8,15 +8,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
-from kluis.errors import AuthenticityError, FormatError, UnavailableError
+from kluis.errors import UnavailableError
 from kluis.formats.ccf import tables
 from kluis.formats.ccf.domain import NO_CLAIMS
 from kluis.formats.ccf.receipt import Components, Receipt
 from kluis.formats.ccf.signature import NodeSignature, ServiceSignature
 from kluis.formats.ccf.txid import TxId
 from kluis.ledger import receipts
-from kluis.services.ledger.log import HostLog, Part, entries_of
-from kluis.services.ledger.state import Ledger, missing
+from kluis.services.ledger.log import HostLog, Part, read_entries
+from kluis.services.ledger.state import Ledger
 
 TOGETHER: Final = 64 << 10
 """Bytes that are read at once: most entries have their signature within them."""
@@ -30,7 +30,7 @@ class Proven:
         txid: of the entry.
         part: the entry itself.
         components: of its leaf.
-        node: the node's signature; None where the service alone signs.
+        node: the node's signature; None if only the service signs.
         service: the service's.
     """
 
@@ -83,14 +83,14 @@ def prove(ledger: Ledger, log: HostLog, txid: TxId) -> Proven:
     seqno, at = txid.seqno, ledger.signature_after(txid.seqno)
     if at is None:
         raise UnavailableError(f"receipt: {txid} is not signed yet", code="receipt")
-    found = _read(log, seqno, TOGETHER)
+    found = read_entries(log, seqno, TOGETHER)
     part = Part.check(found[0], seqno, ledger.tree)
     if at == seqno:
         holder = part
     elif at - seqno < len(found):
         holder = Part.check(found[at - seqno], at, ledger.tree)
     else:
-        holder = Part.check(_read(log, at, 0)[0], at, ledger.tree)
+        holder = Part.check(read_entries(log, at, 0)[0], at, ledger.tree)
     evidence = ledger.secrets.at(seqno).evidence(txid)
     claims = part.domain.claims_digest or NO_CLAIMS
     node, service = _signatures(holder, at)
@@ -101,16 +101,6 @@ def prove(ledger: Ledger, log: HostLog, txid: TxId) -> Proven:
         node=node,
         service=service,
     )
-
-
-def _read(log: HostLog, seqno: int, most: int) -> list[bytes]:
-    raw = log.read(seqno, most)
-    if not raw:
-        raise missing(seqno)
-    try:
-        return entries_of(raw, seqno)
-    except FormatError:
-        raise AuthenticityError(f"entry {seqno}: the host gave something else", code="ledger_leaf") from None
 
 
 def _signatures(holder: Part, seqno: int) -> tuple[NodeSignature | None, ServiceSignature]:

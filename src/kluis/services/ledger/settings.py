@@ -1,4 +1,4 @@
-"""What an operator configures of a ledger; what counts at its genesis alone is marked so.
+"""The operator's settings of a ledger; those that only count at its genesis are marked.
 
 A host gives all of this, and is not trusted: the node's evidence names the genesis, and a relying party that
 expects certain members or a certain constitution compares them in the ledger itself.
@@ -68,7 +68,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         principals: first users; at genesis.
         issuers: first issuers of tokens; at genesis.
         public: whether anybody who has the files reads the entries; at genesis.
-        cose_only: whether the service alone signs, and no node; at genesis. Azure's clients then verify
+        cose_only: whether only the service signs, and no node; at genesis. Azure's clients then verify
             nothing.
         name: common name of the service's certificate; at genesis.
         service_days: that certificate's validity; at genesis.
@@ -91,10 +91,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     node_days: int = 365
 
     def check(self) -> None:
-        """Refuse what cannot be meant.
+        """Refuse invalid settings.
 
         Raises:
-            UsageError: says what.
+            UsageError: states which.
         """
         if not 0 <= self.witness_seconds <= 60:
             raise UsageError(f"witness_seconds: want 0..60, got {self.witness_seconds}")

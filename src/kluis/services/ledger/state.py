@@ -1,8 +1,8 @@
-"""What a node knows of its ledger: tables, tree, views, secrets, and what is committed.
+"""A node's state of its ledger: tables, tree, views, secrets, and what is committed.
 
-At a start it is read from the log. Each entry is decrypted, which its tag allows only as it was written, and
-hashed into the tree; each root is compared with the one that was signed; the last signature is verified with
-the service's key, and covers all before it. A witness then says whether the log goes as far as it did.
+At a start it is read from the log. Each entry is decrypted, which its tag allows only if it is unchanged, and
+hashed into the tree; each root is compared with the signed one; the last signature is verified with the
+service's key, and covers all before it. Then a witness confirms that the log is not shorter than before.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import bisect
 from array import array
 from typing import Final, NamedTuple, Protocol
 
-from kluis.errors import AuthenticityError, FormatError, UnavailableError
+from kluis.errors import AuthenticityError, FormatError
 from kluis.formats.ccf import tables
 from kluis.formats.ccf.domain import PublicDomain, Writes, parse_writes
 from kluis.formats.ccf.entry import Entry, leaf_of, write_set_digest
@@ -32,7 +32,7 @@ NOTHING: Final = TxId(0, 0)
 
 
 class Witnessed(NamedTuple):
-    """The last signature that a witness heard of: its seqno, and the root that it signs."""
+    """The last signature reported to a witness: its seqno, and the root that it signs."""
 
     seqno: int
     root: bytes
@@ -42,7 +42,7 @@ class Witness(Protocol):
     """Remembers how far a ledger came, beyond its host's reach."""
 
     def read(self) -> Witnessed:
-        """The last that it heard of; seqno 0 if nothing."""
+        """The last report; seqno 0 if there is none."""
         ...
 
     def advance(self, to: Witnessed) -> Witnessed:
@@ -213,8 +213,3 @@ def _check_witness(ledger: Ledger, witnessed: Witnessed) -> None:
         raise AuthenticityError(
             f"log: another ledger than the witness knows, at or before {witnessed.seqno}", code="ledger_fork"
         )
-
-
-def missing(seqno: int) -> UnavailableError:
-    """The refusal of an entry that the host does not give."""
-    return UnavailableError(f"entry {seqno}: the host does not have it", code="ledger_missing")

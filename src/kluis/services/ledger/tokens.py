@@ -1,6 +1,6 @@
-"""Bearer tokens of issuers that the ledger's members registered, by keys that are in the ledger alone.
+"""Verify bearer tokens of issuers that the ledger's members registered, only with keys in the ledger.
 
-What a token says of its own keys counts for nothing. Spec: RFC 7515; RFC 7519; CCF, "JWT Authentication".
+A token's own statements about its keys are ignored. Spec: RFC 7515; RFC 7519; CCF, "JWT Authentication".
 """
 
 from __future__ import annotations
@@ -151,9 +151,9 @@ def _load(public: str) -> Any:
 
 
 def _may_say(key: SigningKey, claims: Mapping[str, Any]) -> bool:
-    """Whether a token's ``iss`` and ``tid`` are an issuer's, by CCF's rules.
+    """Whether an issuer may use a token's ``iss`` and ``tid``, by CCF's rules.
 
-    A key without a constraint says nothing of ``iss`` there; here it must be the issuer that was registered.
+    In CCF a key without a constraint accepts any ``iss``; here it must be the registered issuer.
     """
     issuer, tenant = claims.get("iss"), claims.get("tid")
     if not isinstance(issuer, str):

@@ -8,16 +8,16 @@ from kluis.errors import FormatError
 from kluis.formats.ccf.domain import Writes
 from kluis.formats.ccf.txid import TxId
 from kluis.ledger.status import Status
-from kluis.services.ledger.log import MOST_READ, HostLog, Part, entries_of
-from kluis.services.ledger.state import Ledger, missing
+from kluis.services.ledger.log import MOST_READ, HostLog, Part, read_entries
+from kluis.services.ledger.state import Ledger
 from kluis.services.web import Refusal
 
 
 def named(text: str, what: str = "transaction id") -> TxId:
-    """The id that a client wrote.
+    """Parse the transaction id that a client sent.
 
     Raises:
-        Refusal: 400, it is none.
+        Refusal: 400, it is malformed.
     """
     try:
         return TxId.parse(text, what)
@@ -62,9 +62,6 @@ def read_many(ledger: Ledger, log: HostLog, seqnos: Iterable[int]) -> Iterator[t
     span = wanted[-1] - wanted[0] + 1 if wanted else 0
     for seqno in wanted:
         if not first <= seqno < first + len(held):
-            raw = log.read(seqno, MOST_READ if span <= 4 * len(wanted) else 0)
-            first, held = seqno, entries_of(raw, seqno)
-            if not held:
-                raise missing(seqno)
+            first, held = seqno, read_entries(log, seqno, MOST_READ if span <= 4 * len(wanted) else 0)
         part = Part.check(held[seqno - first], seqno, ledger.tree)
         yield seqno, ledger.writes_of(part.entry, part.domain, f"entry {seqno}"), part

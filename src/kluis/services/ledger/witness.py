@@ -1,4 +1,4 @@
-"""The witness of a ledger: a counter of the platform, which remembers the last signature it heard of."""
+"""The witness of a ledger: a counter of the platform, which remembers the last signature reported to it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class CounterWitness:
         self._counter = Counter(f"ledger {service}", policy=policy)
 
     def read(self) -> Witnessed:
-        """The last that it heard of; seqno 0 if nothing."""
+        """The last report; seqno 0 if there is none."""
         reading = self._counter.read_marked()
         return Witnessed(reading.value, reading.mark)
 

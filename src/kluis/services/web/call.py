@@ -28,8 +28,8 @@ class Call:
         headers: by lower-case name; several of one name are joined with commas.
         body: bytes, within the operation's limit; not shown in a ``repr``.
         caller: verified; None if anyone may call.
-        certificates: the client's TLS certificates, PEM, if it was asked for one: it has the first one's key,
-            and nothing else of them is verified.
+        certificates: the client's TLS certificates, PEM, if one was requested: the client has the first one's
+            private key, and nothing else of them is verified.
         request_id: of this request, for the log.
     """
 

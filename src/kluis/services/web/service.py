@@ -70,10 +70,10 @@ class Gate:
     def admit_client(
         self, operation: Operation, target: str, headers: Mapping[str, str], certificates: Sequence[str]
     ) -> Caller | None:
-        """As :meth:`admit`; a service that knows its callers by certificates looks at those, too.
+        """Like :meth:`admit`; a service that identifies callers by certificates also checks those.
 
         Args:
-            operation: that is asked for.
+            operation: the requested one.
             target: the path as sent.
             headers: by lower-case name.
             certificates: the client's of TLS, PEM; of the first it has the key, the rest is unverified.

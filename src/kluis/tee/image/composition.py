@@ -1,4 +1,4 @@
-"""How much source an image carries, and whose: what somebody who trusts its measurement has to read."""
+"""Count an image's source by origin: what a person who trusts its measurement has to read."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ def _configured(rules: str) -> str:
         ),
         (
             '=> issueproperty(type=AppendString("required_", "mask"), value=1);',
-            "rule 1:34: .*: configuration property 'required_mask' is none of require_valid_aik_cert",
+            "rule 1:34: .*: configuration property 'required_mask' is not one of require_valid_aik_cert",
         ),
         (
             '=> issueproperty(type="required_pcr_mask", value=JsonToClaimValue("true"));',

@@ -21,20 +21,20 @@ def _rules(text: str, version: str = "1.0", section: str = "authorizationrules")
 VERSION = "policy > versionInfo"
 REFUSED: dict[str, tuple[Any, ...]] = {
     "version's end": ("version=1.0\n[", "mismatched input '[' expecting ';'", (2, 1), VERSION),
-    "unknown version": ("version=1.3;", "version 1.3 is none of 1.0, 1.1, 1.2", (1, 9), VERSION),
+    "unknown version": ("version=1.3;", "version 1.3 is not one of 1.0, 1.1, 1.2", (1, 9), VERSION),
     "unknown version below": (
         "// one\n\n version =\n  2.0;",
-        "version 2.0 is none of 1.0, 1.1, 1.2",
+        "version 2.0 is not one of 1.0, 1.1, 1.2",
         (4, 3),
         VERSION,
     ),
     "a version of many digits": (
         "version=1.0000000001;",
-        "version 1.0000000001 is none of 1.0, 1.1, 1.2",
+        "version 1.0000000001 is not one of 1.0, 1.1, 1.2",
         (1, 9),
         VERSION,
     ),
-    "a version that is nearly one": ("version=1.02;", "version 1.02 is none of", (1, 9), VERSION),
+    "a version that is nearly one": ("version=1.02;", "version 1.02 is not one of", (1, 9), VERSION),
     "no version": ("authorizationrules{};", "mismatched input '{' expecting '='", (1, 19), VERSION),
     "another word": ("verson=1.0;", "mismatched input 'verson' expecting 'version'", (1, 1), VERSION),
     "no semicolon": (_rules("=> permit()"), "mismatched input '}' expecting ';'", (1, 45)),
@@ -65,7 +65,7 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     ),
     "configuration that is none": (
         _rules('=> issueproperty(type="require_valid_aik_certs", value=true);', "1.1", "configurationrules"),
-        "configuration property 'require_valid_aik_certs' is none of require_valid_aik_cert, required",
+        "configuration property 'require_valid_aik_certs' is not one of require_valid_aik_cert, required",
         (1, 36),
         "policy > configurationrules",
     ),
@@ -103,22 +103,22 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     ),
     "no such function": (
         _rules('=> add(type="x", value=Sum(1));', "1.2"),
-        "function 'Sum' is none of JmesPath",
+        "function 'Sum' is not one of JmesPath",
     ),
     "arity": (_rules('=> add(type="x", value=JmesPath("a"));', "1.2"), "JmesPath: want 2 arguments, got 1"),
     "no such property": (
         _rules('[kind=="x"] => permit();'),
-        "property 'kind' is none of type, value",
+        "property 'kind' is not one of type, value",
         (1, 34),
     ),
     "no such property of a claim": (
         _rules('=> add(type="x",\n value=1,\n kind="y");'),
-        "property 'kind' is none of",
+        "property 'kind' is not one of",
         (3, 2),
     ),
     "no such property of a reference": (
         _rules('c:[type=="x"] => add(type="x", value=c.kind);'),
-        "property 'kind' is none of",
+        "property 'kind' is not one of",
     ),
     "unbound": (_rules('=> add(type="x", value=c.value);'), "identifier 'c' is not bound by this rule"),
     "unbound copy": (

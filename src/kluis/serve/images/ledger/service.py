@@ -1,5 +1,3 @@
 """The ledger, as its image starts it."""
 
-from kluis.services.ledger.inside import app
-
-__all__ = ["app"]
+from kluis.services.ledger.inside import app as app

@@ -111,7 +111,7 @@ def canonical(authorities: Sequence[Authority]) -> bytes:
         if url in known:
             raise UsageError(f"authorities: want one of {url}, got two")
         known[url] = msgspec.to_builtins(each)
-    return jcs.dumps([known[url] for url in sorted(known)])  # type: ignore[misc]  # builtins of our own types
+    return jcs.dumps([known[url] for url in sorted(known)])  # type: ignore[misc]  # builtins of our types
 
 
 def service_of(issuer: str) -> str | None:

@@ -1,4 +1,6 @@
-"""What Azure Confidential Ledger tells of itself, and what of its interface is not served here."""
+"""Azure Confidential Ledger's operations about itself, and those of its interface that are not served
+here.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ NOT_SERVED: Final = (
 
 
 class About:
-    """The operations that tell of the ledger.
+    """The operations that describe the ledger.
 
     Args:
         node: the ledger's.
@@ -38,7 +40,7 @@ class About:
         self._node = node
 
     def operations(self) -> tuple[Operation, ...]:
-        """What can be asked."""
+        """The operations."""
         governance = "/app/governance"
         refused = [
             _op(f"NotServed{number}{method}", method, path, PREVIEW, _refuse(what))

@@ -70,7 +70,7 @@ class Entries:
         self._clock = clock
 
     def operations(self) -> tuple[Operation, ...]:
-        """What can be asked."""
+        """The operations."""
         one, many = "/app/transactions/{transactionId}", "/app/transactions"
         ranged = dict.fromkeys(("collectionId", "fromTransactionId", "toTransactionId", "tag"), False)
         writes = dict.fromkeys(("collectionId", "tags", "waitForCommit"), False)

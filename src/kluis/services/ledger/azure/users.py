@@ -51,7 +51,7 @@ class Users:
         self._node = node
 
     def operations(self) -> tuple[Operation, ...]:
-        """What can be asked."""
+        """The operations."""
         one, many, roles = "/app/users/{userId*}", "/app/ledgerUsers/{userId*}", "/app/roles"
         read, write, define = "/users/read", "/users/write", "/roles/write"
         return (

@@ -1,1 +1,1 @@
-"""CCF's REST: what every actor answers, what a node tells of itself, and governance."""
+"""CCF's REST: what every actor answers, a node's information about itself, and governance."""

@@ -33,7 +33,7 @@ class Common:
         self._document = document
 
     def operations(self) -> tuple[Operation, ...]:
-        """What can be asked, of each actor."""
+        """The operations of each actor."""
         txid = {"transaction_id": True}
         since = {"view_history": False, "view_history_since": False}
         made: list[Operation] = []

@@ -1,8 +1,8 @@
 """Governance of CCF over HTTP: proposals and ballots, acknowledgements, and recovery shares.
 
-A request is a COSE_Sign1 message; the signature in it says who asks, and not the connection. Each runs alone,
-in the thread for scripts: the root that a proposal's id is made of covers all entries before it.
-Spec: CCF, "Governance API", ``2024-07-01``; ``src/node/gov/handlers``.
+A request is a COSE_Sign1 message; its signature identifies the caller, not the connection. Requests run one
+at a time, in the thread for scripts: the root in a proposal's id covers all entries before it. Spec: CCF,
+"Governance API", ``2024-07-01``; ``src/node/gov/handlers``.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Governance:
         self._rules = rules or Rules()
 
     def operations(self) -> tuple[Operation, ...]:
-        """What can be asked."""
+        """The operations."""
         many = "/gov/members/proposals"
         one, digests = f"{many}/{{proposalId}}", "/gov/members/state-digests/{memberId}"
         ballots = f"{one}/ballots/{{memberId}}"

@@ -1,4 +1,4 @@
-"""What a node of CCF tells of itself and of its network.
+"""Information about a node of CCF and its network.
 
 Spec: CCF, ``doc/schemas/node_openapi.json``.
 """
@@ -30,7 +30,7 @@ class Nodes:
         self._node = node
 
     def operations(self) -> tuple[Operation, ...]:
-        """What can be asked."""
+        """The operations."""
         nodes = "/node/network/nodes"
         return (
             _op("Network", "/node/network", self.network),

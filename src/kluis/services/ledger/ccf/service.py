@@ -1,4 +1,4 @@
-"""What CCF's governance API tells of the service: constitution, members, users, nodes, and who may join.
+"""CCF's governance API about the service: constitution, members, users, nodes, and join policy.
 
 Spec: CCF, "Governance API", ``2024-07-01``; ``src/node/gov/handlers/service_state.h``.
 """
@@ -33,7 +33,7 @@ class ServiceState:
         self._node = node
 
     def operations(self) -> tuple[Operation, ...]:
-        """What can be asked."""
+        """The operations."""
         at = "/gov/service"
         return (
             operation("GovConstitution", "GET", f"{at}/constitution", self.constitution),

@@ -1,7 +1,7 @@
-"""What a module imports, read from its source alone; nothing is run.
+"""Find a module's imports from its source, without running it.
 
 Also a program, as :mod:`kluis.tee.image.build.compiler` is: with it the base layer's interpreter reads
-sources that may be hostile, within the same bounds. So it imports only the standard library.
+sources that may be hostile, within the same limits. So it imports only the standard library.
 """
 
 from __future__ import annotations

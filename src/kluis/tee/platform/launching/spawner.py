@@ -218,7 +218,7 @@ class Spawner:
         return answer
 
     def _begin(self, order: dict[str, Any], descriptors: list[int]) -> int:
-        """Start bubblewrap; the pipe on which it says which process it made."""
+        """Start bubblewrap; return the pipe on which it reports the process it made."""
         uid = self._free_uid() if self.own_uids else 0
         walls = sandbox.Walls(
             mounts=tuple((self.layers / bytes.fromhex(d).hex(), mount) for d, mount in order["layers"]),

@@ -1,0 +1,293 @@
+"""The commands that speak with a ledger's node: init, up, status, ack, propose, vote, rekey."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kluis.cli import render
+from kluis.cli.image import protections
+from kluis.cli.render import Json
+from kluis.errors import UsageError
+
+if TYPE_CHECKING:
+    from kluis.serve.ledger.governing import Governor
+
+Url = Annotated[
+    str, typer.Option("--url", metavar="URL", help="A node, https://host:port.", show_default=False)
+]
+Service = Annotated[
+    Path,
+    typer.Option(
+        "--service-cert", metavar="PEM", help="The service's certificate, which you pin.", show_default=False
+    ),
+]
+As = Annotated[
+    Path,
+    typer.Option(
+        "--as",
+        metavar="PREFIX",
+        help="Your member's files, as kluis ledger init made them: bank1/bank1.",
+        show_default=False,
+    ),
+]
+
+
+def init(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the member.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where its files go; else a folder NAME.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make a member's keys and certificate: NAME_cert.pem and NAME_enc_pubk.pem are for the others."""
+    from kluis.serve.ledger.governing import member_id
+    from kluis.serve.ledger.hosting import Member
+
+    if not name.replace("-", "").replace("_", "").isalnum() or len(name) > 64:
+        raise UsageError(f"name: want letters, digits, - and _, at most 64, got {name[:80]!a}")
+    folder = out or Path(name)
+    if (folder / f"{name}_privk.pem").exists():
+        raise UsageError(f"{folder}: has keys of {name} already")
+    member = Member.load_or_create(folder, datetime.now(UTC), name)
+    shown = {"member": member_id(member.certificate), "folder": str(folder)}
+    render.out(shown, f"member {shown['member']}\nfiles  {folder}/{name}_*.pem; keep those called privk")
+
+
+def up(
+    state: Annotated[
+        Path,
+        typer.Option("--state", metavar="DIR", help="Where keys, the image and the log are kept."),
+    ],
+    member: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--member",
+            metavar="PEM",
+            help="A founding member's certificate, NAME_cert.pem; NAME_enc_pubk.pem next to it gives it a"
+            " recovery share. May be repeated. Counts for a new ledger only.",
+        ),
+    ] = None,
+    threshold: Annotated[
+        int, typer.Option("--threshold", metavar="N", help="Recovery shares that open the ledger's secret.")
+    ] = 1,
+    constitution: Annotated[
+        Path | None,
+        typer.Option("--constitution", metavar="JS", help="Another constitution than that of Kluis."),
+    ] = None,
+    witness_every: Annotated[
+        str,
+        typer.Option(
+            "--witness-every",
+            metavar="TIME",
+            help="How often the platform's counter hears of the log, as 1s; 0: before each answer.",
+        ),
+    ] = "0",
+    cose_only: Annotated[
+        bool,
+        typer.Option("--cose-only", help="The service alone signs: clients of Azure then verify no receipt."),
+    ] = False,
+    public: Annotated[
+        bool, typer.Option("--public", help="Whoever has the files reads the entries.")
+    ] = False,
+    port: Annotated[int, typer.Option("--port", metavar="N", help="0 takes a free one.")] = 0,
+    name: Annotated[
+        list[str] | None,
+        typer.Option("--name", metavar="NAME", help="Another name or address that clients use."),
+    ] = None,
+    missing: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--insecure-allow-missing", metavar="NAME", help="Protections that this machine may do without."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Run a ledger of one node on loopback until stopped; a new one is founded by its members.
+
+    Without --member it has one, made here, who opens it. Stop it with Ctrl-C; SIGHUP replaces the node.
+    """
+    from kluis.cli.service import serve_run
+    from kluis.serve.plan import Plan
+
+    given: dict[str, Any] = {
+        "recovery_threshold": threshold,
+        "witness_seconds": _seconds(witness_every),
+        "cose_only": cose_only,
+        "public": public,
+    }
+    if cose_only:
+        render.note("kluis: the service alone signs: receipts are COSE, and Azure's clients verify none")
+    if constitution is not None:
+        given["constitution"] = _text(constitution)
+    if member:
+        given["members"] = [_founder(path) for path in member]
+    plan = Plan(
+        services=("ledger",),
+        state=state.absolute(),
+        port=port,
+        names=tuple(name or ()),
+        insecure_allow_missing=protections.allowed(missing),
+        given={"ledger": given},
+    )
+    serve_run.run(plan)
+
+
+def status(
+    url: Url,
+    service_cert: Annotated[
+        Path | None,
+        typer.Option("--service-cert", metavar="PEM", help="The service's certificate, which you pin."),
+    ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            "--policy",
+            metavar="FILE",
+            help="Believe the certificate that the enclave states over attested TLS, under this policy.",
+        ),
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option("--root", metavar="PEM", help="The platform's root; else this machine's.")
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option("--save", metavar="PEM", help="Write the service's certificate here.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Print a ledger's state: its service, members and last commit, from a node that is believed.
+
+    A node is believed by its service's certificate, or by its enclave's evidence under a policy.
+    """
+    from kluis.serve.ledger.governing import Governor
+
+    if (service_cert is None) == (policy is None):
+        raise UsageError("status: want --service-cert or --policy, one of the two")
+    if policy is not None:
+        from kluis.host.attested import transport
+
+        by = transport(policy, root=None if root is None else root.read_bytes())
+        governor = Governor(url, transport=by)
+    else:
+        governor = Governor(url, _text(service_cert) if service_cert else "")
+    try:
+        info, commit = governor.get("/gov/service/info"), governor.get("/app/commit")
+        members = governor.get("/gov/service/members")["value"]
+    finally:
+        governor.close()
+    if save is not None:
+        save.write_text(info["certificate"])
+    shown = {"status": info["status"], "committed": commit["transaction_id"], "members": members}
+    lines = [f"service   {info['status']}", f"committed {commit['transaction_id']}"]
+    lines += [f"member    {one['memberId']} {one['status']}" for one in members]
+    render.out({**shown, "certificate": info["certificate"]}, "\n".join(lines))
+
+
+def ack(url: Url, service_cert: Service, member: As, json: Json = False) -> None:
+    """Acknowledge the ledger's state: you are an active member from then on."""
+    with _governing(url, service_cert, member) as governor:
+        governor.acknowledge()
+        render.out({"member": governor.member, "status": "Active"}, f"member {governor.member} is active")
+
+
+def propose(
+    document: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help='Actions, JSON: {"actions": [...]}; or the word open.', show_default=False
+        ),
+    ],
+    url: Url,
+    service_cert: Service,
+    member: As,
+    json: Json = False,
+) -> None:
+    """Submit a proposal; open proposes that the service opens for its users."""
+    from kluis.formats.encoding import jcs
+
+    with _governing(url, service_cert, member) as governor:
+        if document == "open":
+            action: dict[str, jcs.Writable] = {
+                "name": "transition_service_to_open",
+                "args": {"next_service_identity": _text(service_cert)},
+            }
+            body = jcs.dumps({"actions": [action]})
+        else:
+            body = _text(Path(document)).encode()
+        _show(governor.propose(body))
+
+
+def vote(
+    proposal: Annotated[str, typer.Argument(metavar="ID", help="Of the proposal.", show_default=False)],
+    url: Url,
+    service_cert: Service,
+    member: As,
+    ballot: Annotated[
+        Path | None, typer.Option("--ballot", metavar="JS", help="A script that votes; else in favour.")
+    ] = None,
+    against: Annotated[bool, typer.Option("--against", help="Vote against it.")] = False,
+    json: Json = False,
+) -> None:
+    """Vote for a proposal, against it, or by a script of yours."""
+    from kluis.serve.ledger.governing import IN_FAVOUR
+
+    if ballot is not None and against:
+        raise UsageError("vote: want --ballot or --against, got both")
+    script = IN_FAVOUR.replace("true", "false") if against else IN_FAVOUR
+    with _governing(url, service_cert, member) as governor:
+        _show(governor.vote(proposal, script if ballot is None else _text(ballot)))
+
+
+def rekey(url: Url, service_cert: Service, member: As, json: Json = False) -> None:
+    """Propose another ledger secret, and vote for it; entries from then on are encrypted with it."""
+    from kluis.serve.ledger.governing import IN_FAVOUR
+
+    with _governing(url, service_cert, member) as governor:
+        proposed = governor.propose(b'{"actions":[{"name":"trigger_ledger_rekey","args":null}]}')
+        if proposed["proposalState"] == "Open":
+            proposed = governor.vote(proposed["proposalId"], IN_FAVOUR)
+        _show(proposed)
+
+
+COMMANDS = (init, up, status, ack, propose, vote, rekey)
+
+
+def _governing(url: str, service_cert: Path, member: Path) -> Governor:
+    from kluis.serve.ledger.governing import Governor
+    from kluis.serve.ledger.hosting import Member
+
+    found = Member.load(member.parent, member.name)
+    return Governor(url, _text(service_cert), found.key, found.certificate)
+
+
+def _show(proposal: Any) -> None:
+    ident, state = str(proposal["proposalId"]), str(proposal["proposalState"])
+    render.out({"proposal": ident, "state": state}, f"proposal {ident}\nstate    {state}")
+
+
+def _founder(path: Path) -> dict[str, str]:
+    key = path.with_name(path.name.removesuffix("_cert.pem") + "_enc_pubk.pem")
+    found = {"certificate": _text(path)}
+    if path.name.endswith("_cert.pem") and key.exists():
+        found["encryption_key"] = _text(key)
+    return found
+
+
+def _text(path: Path) -> str:
+    from kluis.cli.evidence import files
+
+    try:
+        return files.filled(path).decode()
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: want text, got other bytes") from None
+
+
+def _seconds(text: str) -> float:
+    number = text.removesuffix("s")
+    try:
+        return float(number)
+    except ValueError:
+        raise UsageError(f"--witness-every: want seconds, as 1s, got {text[:40]!a}") from None

@@ -1,0 +1,199 @@
+"""The engine: order, batches, and a log that does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from kluis.serve.ledger.log import LedgerLog
+from kluis.services.ledger import engine
+from kluis.services.ledger.engine import Result
+from kluis.services.web import Refusal
+from tests.services.ledger.world import World
+
+
+class Gated:
+    """A log whose appends a test lets through."""
+
+    def __init__(self, log: LedgerLog) -> None:
+        self.log = log
+        self.open = threading.Event()
+        self.open.set()
+        self.answers: list[str] = []
+        self.batches: list[bytes] = []
+
+    def head(self) -> bytes:
+        """As the log's."""
+        return self.log.head()
+
+    def append(self, previous: bytes, batch: bytes) -> str:
+        """Once it is open; the answer that was set first."""
+        assert self.open.wait(60)
+        self.batches.append(batch)
+        if self.answers:
+            answer = self.answers.pop(0)
+            if answer == "lost":
+                self.log.append(previous, batch)
+                return "unknown"
+            return answer
+        return self.log.append(previous, batch)
+
+    def read(self, first: int, most: int) -> bytes:
+        """As the log's."""
+        return self.log.read(first, most)
+
+
+def _serve(world: World, test: Any) -> None:
+    async def whole() -> None:
+        with LedgerLog(world.folder) as log:
+            gated = Gated(log)
+            async with world.serving(gated) as served:
+                await test(served, gated)
+
+    asyncio.run(whole())
+
+
+def test_no_answer_goes_before_the_disk_has_it(world: World) -> None:
+    """A read of what is not committed yet waits, too; what came meanwhile is one batch."""
+
+    async def test(served: Any, log: Gated) -> None:
+        log.open.clear()
+        first = asyncio.create_task(served.write("first"))
+        await asyncio.sleep(0.05)
+        others = [asyncio.create_task(served.write(f"{number}")) for number in range(5)]
+        read = asyncio.create_task(served.ask("GET", "/app/transactions/current"))
+        await asyncio.sleep(0.05)
+        assert not any(one.done() for one in (first, *others, read))
+        before = len(log.batches)
+        log.open.set()
+        ids = await asyncio.gather(first, *others)
+        assert len({one.partition(".")[2] for one in ids}) == 6
+        assert (await read).json()["contents"] == "first"
+        assert len(log.batches) - before == 2
+
+    _serve(world, test)
+
+
+def test_a_full_disk_acknowledges_nothing_and_is_ready_again_after(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same bytes are appended again; meanwhile nothing more is taken, and it is said so."""
+    monkeypatch.setattr(engine, "AGAIN_SECONDS", 0.01)
+
+    async def test(served: Any, log: Gated) -> None:
+        log.open.clear()
+        log.answers = ["unknown"] * 5
+        writing = asyncio.create_task(served.write("kept"))
+        log.open.set()
+        while log.answers:
+            await asyncio.sleep(0.005)
+        txid = await writing
+        assert len(set(log.batches[-6:])) == 1
+        status = (await served.ask("GET", f"/app/transactions/{txid}/status")).json()
+        assert status["state"] == "Committed"
+        assert (await served.write("after")) != txid
+
+    _serve(world, test)
+
+
+def test_what_nobody_knows_is_said_to_be_unknown_and_settles(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients of Azure write again by themselves after 503, and not after 502."""
+    monkeypatch.setattr(engine, "UNKNOWN_SECONDS", 0.2)
+    monkeypatch.setattr(engine, "AGAIN_SECONDS", 0.01)
+
+    async def test(served: Any, log: Gated) -> None:
+        log.answers = ["unknown"] * 10_000
+        answer = await served.ask("POST", "/app/transactions", json={"contents": "perhaps"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (502, "TransactionOutcomeUnknown")
+        txid = answer.headers["x-ms-ccf-transaction-id"]
+        pending = (await served.ask("GET", f"/app/transactions/{txid}/status")).json()
+        assert pending["state"] == "Pending"
+        refused = await served.ask("POST", "/app/transactions", json={"contents": "not now"})
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        log.answers.clear()
+        while (await served.ask("GET", f"/app/transactions/{txid}/status")).json()["state"] != "Committed":
+            await asyncio.sleep(0.01)
+        listed = (await served.ask("GET", "/app/transactions")).json()["entries"]
+        assert [one["contents"] for one in listed] == ["perhaps"]
+
+    _serve(world, test)
+
+
+def test_an_append_whose_answer_was_lost_is_acknowledged_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host had it: the second time it says so, and there is one entry."""
+    monkeypatch.setattr(engine, "AGAIN_SECONDS", 0.01)
+
+    async def test(served: Any, log: Gated) -> None:
+        log.answers = ["lost"]
+        await served.write("once")
+        listed = (await served.ask("GET", "/app/transactions")).json()["entries"]
+        assert [one["contents"] for one in listed] == ["once"]
+
+    _serve(world, test)
+
+
+def test_too_much_at_once_is_refused_and_not_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a status after which a client may write it again."""
+    monkeypatch.setattr(engine, "MOST_WAITING", 3)
+
+    async def test(served: Any, log: Gated) -> None:
+        log.open.clear()
+        tasks = [
+            asyncio.create_task(served.ask("POST", "/app/transactions", json={"contents": f"{number}"}))
+            for number in range(12)
+        ]
+        await asyncio.sleep(0.2)
+        log.open.set()
+        answers = await asyncio.gather(*tasks)
+        refused = [one for one in answers if one.status_code == 503]
+        assert refused
+        assert {one.json()["error"]["code"] for one in refused} == {"TooManyPendingTransactions"}
+        listed = (await served.ask("GET", "/app/transactions")).json()["entries"]
+        assert len(listed) == len(answers) - len(refused)
+
+    _serve(world, test)
+
+
+def test_work_that_raises_writes_nothing(world: World) -> None:
+    """Its caller gets what it raised, and the next one is served."""
+
+    async def test(served: Any, log: Gated) -> None:
+        def work(state: Any) -> Result:
+            state.put("app.x", b"k", b"v")
+            raise Refusal(400, "No", "no")
+
+        before = served.node.ledger.committed
+        for alone in (False, True):
+            with pytest.raises(Refusal, match="no"):
+                await served.node.engine.write(work, alone=alone)
+        assert served.node.ledger.committed == before
+        assert not served.node.ledger.store.begin().has("app.x", b"k")
+
+    _serve(world, test)
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0.0, 6), (10.0, 2)])
+def test_the_witness_hears_of_each_batch_or_as_often_as_was_chosen(
+    world: World, seconds: float, words: int
+) -> None:
+    """Before the answers; by choice at most once in so many seconds."""
+    world.settings = {"witness_seconds": seconds}
+
+    async def test(served: Any, log: Gated) -> None:
+        before = world.witness.count
+        for number in range(5):
+            await served.write(str(number))
+            if not seconds:
+                assert world.witness.said.seqno == served.node.ledger.committed.seqno
+        world.clock.pass_(11)
+        await served.write("later")
+        assert world.witness.count - before == words - (1 if seconds else 0)
+
+    _serve(world, test)

@@ -1,0 +1,251 @@
+"""CCF's governance over HTTP: a service is opened, members are added, the ledger is rekeyed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from kluis.formats.encoding import b64
+from kluis.formats.encoding.cbor import Key, Writable
+from kluis.formats.ietf import cose
+from kluis.hashes import sha256
+from tests.services.ledger.world import ADMIN, MEMBER, MEMBER_RSA, Identity, Served, World, run
+
+VOTE = "export function vote (proposal, proposerId) { return true }"
+QUERY = "api-version=2024-07-01"
+
+
+@pytest.fixture
+def world(tmp_path: Any) -> World:
+    """A ledger that nobody has opened."""
+    return World(tmp_path / "ledger", open=False)
+
+
+class Member:
+    """A member that signs."""
+
+    def __init__(self, served: Served, who: Identity = MEMBER) -> None:
+        self.served = served
+        self.who = who
+
+    async def send(self, path: str, kind: str, body: bytes, proposal: str | None = None, **more: Any) -> Any:
+        """One signed request."""
+        now = int(self.served.node._around.clock.now().timestamp())  # as the service's clock
+        headers: dict[Key, Writable] = {
+            cose.KEY_ID: self.who.id.encode(),
+            "ccf.gov.msg.type": kind,
+            **({"ccf.gov.msg.proposal_id": proposal} if proposal else {}),
+            "ccf.gov.msg.created_at": more.get("at", now),
+        }
+        signed = more.get("signed") or cose.sign1(body, self.who.key, headers)
+        content = {"content-type": more.get("content_type", "application/cose")}
+        return await self.served.ask(
+            "POST", f"/gov/{path}?{QUERY}", None, version=False, content=signed, headers=content
+        )
+
+    async def acknowledge(self) -> Any:
+        """Become active."""
+        digests = f"members/state-digests/{self.who.id}"
+        given = (await self.send(f"{digests}:update", "state_digest", b"")).json()["stateDigest"]
+        return await self.send(f"{digests}:ack", "ack", json.dumps({"stateDigest": given}).encode())
+
+    async def decide(self, name: str, **arguments: Any) -> Any:
+        """Propose one action, and vote for it."""
+        body = json.dumps({"actions": [{"name": name, "args": arguments}]}).encode()
+        proposed = await self.send("members/proposals:create", "proposal", body)
+        assert proposed.status_code == 200, proposed.text
+        return await self.vote(proposed.json()["proposalId"])
+
+    async def vote(self, proposal: str) -> Any:
+        """Vote for a proposal."""
+        path = f"members/proposals/{proposal}/ballots/{self.who.id}:submit"
+        return await self.send(path, "ballot", json.dumps({"ballot": VOTE}).encode(), proposal)
+
+
+async def _get(served: Served, path: str) -> Any:
+    return await served.ask("GET", f"/gov/{path}?{QUERY}", None, version=False)
+
+
+async def _open(served: Served) -> Member:
+    member = Member(served)
+    assert (await member.acknowledge()).status_code == 204
+    certificate = served.node.service.certificate
+    decided = await member.decide("transition_service_to_open", next_service_identity=certificate)
+    assert decided.json()["proposalState"] == "Accepted", decided.text
+    return member
+
+
+def test_a_service_is_opened_by_its_member(world: World) -> None:
+    """Users are told that it is not open until then."""
+
+    async def test(served: Served) -> None:
+        refused = await served.ask("POST", "/app/transactions", json={"contents": "early"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (404, "FrontendNotOpen")
+        assert (await served.ask("GET", "/node/ready/app", None)).status_code == 503
+        assert (await _get(served, "service/info")).json()["status"] == "Opening"
+        await _open(served)
+        assert (await _get(served, "service/info")).json()["status"] == "Open"
+        assert (await served.ask("GET", "/node/ready/app", None)).status_code == 204
+        await served.write("now")
+
+    run(world, test)
+
+
+def test_a_proposals_id_is_made_of_the_root_before_it_and_its_signature(world: World) -> None:
+    """So anybody with the ledger computes it; entries that were written at the same time are before it."""
+
+    async def test(served: Served) -> None:
+        member = await _open(served)
+        await served.write("one")
+        root = served.node.ledger.tree.root()
+        body = json.dumps({"actions": [{"name": "set_user", "args": {"cert": ADMIN.pem}}]}).encode()
+        headers: dict[Key, Writable] = {
+            cose.KEY_ID: MEMBER.id.encode(),
+            "ccf.gov.msg.type": "proposal",
+            "ccf.gov.msg.created_at": int(world.clock.now().timestamp()),
+        }
+        signed = cose.sign1(body, MEMBER.key, headers)
+        made = (await member.send("members/proposals:create", "proposal", body, signed=signed)).json()
+        signature = cose.Sign1.parse(signed, "request").signature
+        assert made["proposalId"] == sha256(root + sha256(signature)).hex()
+        assert (await _get(served, f"members/proposals/{made['proposalId']}")).json() == made
+        actions = (await _get(served, f"members/proposals/{made['proposalId']}/actions")).json()
+        assert actions["actions"][0]["name"] == "set_user"
+        decided = (await member.vote(made["proposalId"])).json()
+        assert decided["finalVotes"] == {MEMBER.id: True}
+        ballot = await _get(served, f"members/proposals/{made['proposalId']}/ballots/{MEMBER.id}")
+        assert (ballot.text, ballot.headers["content-type"]) == (VOTE, "text/javascript")
+        users = (await _get(served, "service/users")).json()["value"]
+        assert [one["userId"] for one in users] == [ADMIN.id]
+        again = await member.send("members/proposals:create", "proposal", body, signed=signed)
+        assert again.json()["error"]["code"] == "ProposalReplay"
+
+    run(world, test)
+
+
+def test_a_rekey_changes_the_secret_and_a_restart_reads_both(world: World) -> None:
+    """Entries before and after are read, and members' shares open the latest secret."""
+    ids: list[str] = []
+
+    async def first(served: Served) -> None:
+        member = await _open(served)
+        ids.append(await served.write("before"))
+        assert (await member.decide("trigger_ledger_rekey")).json()["proposalState"] == "Accepted"
+        ids.append(await served.write("after"))
+        versions = [one.version for one in served.node.ledger.secrets.all]
+        assert len(versions) == 2
+        assert versions[1] <= int(ids[1].partition(".")[2])
+        share = (await _get(served, f"recovery/encrypted-shares/{MEMBER.id}")).json()["encryptedShare"]
+        oaep = padding.OAEP(padding.MGF1(SHA256()), SHA256(), None)
+        assert len(MEMBER_RSA.decrypt(b64.decode(share, "share"), oaep)) == 44
+        late = await member.send(f"recovery/members/{MEMBER.id}:recover", "recovery_share", b'{"share":"x"}')
+        assert late.json()["error"]["code"] == "ServiceNotWaitingForRecoveryShares"
+
+    async def second(served: Served) -> None:
+        assert len(served.node.ledger.secrets.all) == 2
+        for txid, contents in zip(ids, ("before", "after"), strict=True):
+            found = (await served.ask("GET", f"/app/transactions/{txid}")).json()
+            assert found["entry"]["contents"] == contents
+
+    run(world, first)
+    run(world, second)
+
+
+def test_a_second_member_must_agree_then(world: World) -> None:
+    """Two members: one ballot leaves a proposal open, and another's request is not one's own."""
+    other = Identity("member1")
+
+    async def test(served: Served) -> None:
+        member = await _open(served)
+        assert (await member.decide("set_member", cert=other.pem)).json()["proposalState"] == "Accepted"
+        second = Member(served, other)
+        assert (await second.acknowledge()).status_code == 204
+        undecided = (await member.decide("set_user", cert=ADMIN.pem)).json()
+        assert undecided["proposalState"] == "Open"
+        wrong = await second.send(
+            f"members/proposals/{undecided['proposalId']}/ballots/{MEMBER.id}:submit",
+            "ballot",
+            json.dumps({"ballot": VOTE}).encode(),
+            undecided["proposalId"],
+        )
+        assert (wrong.status_code, wrong.json()["error"]["code"]) == (400, "InvalidAuthenticationInfo")
+        assert (await second.vote(undecided["proposalId"])).json()["proposalState"] == "Accepted"
+        late = await second.vote(undecided["proposalId"])
+        assert late.status_code == 200  # the same ballot again
+        members = (await _get(served, "service/members")).json()["value"]
+        assert {one["memberId"]: one["status"] for one in members} == {
+            MEMBER.id: "Active",
+            other.id: "Active",
+        }
+
+    run(world, test)
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code"),
+    [
+        ({"content_type": "application/json"}, 415, "UnsupportedContentType"),
+        ({"signed": b"rubbish"}, 400, "InvalidInput"),
+        ({"at": 99_999_999_999}, 400, "InvalidCreatedAt"),
+        ({"at": 9_999_999_999}, 400, "InvalidCreatedAt"),
+    ],
+)
+def test_requests_that_are_none_are_refused(
+    world: World, change: dict[str, Any], status: int, code: str
+) -> None:
+    """With CCF's codes, and nothing is written."""
+
+    async def test(served: Served) -> None:
+        member = await _open(served)
+        before = served.node.ledger.committed
+        answer = await member.send("members/proposals:create", "proposal", b'{"actions":[]}', **change)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+        assert served.node.ledger.committed == before
+
+    run(world, test)
+
+
+def test_nobody_else_governs(world: World) -> None:
+    """Neither a user, nor a member who is not active yet, nor an unknown version of the API."""
+
+    async def test(served: Served) -> None:
+        stranger = await Member(served, ADMIN).send("members/proposals:create", "proposal", b'{"actions":[]}')
+        assert stranger.status_code == 401
+        early = await Member(served).send("members/proposals:create", "proposal", b'{"actions":[]}')
+        assert (early.status_code, early.json()["error"]["code"]) == (403, "AuthorizationFailed")
+        for query, code in (
+            ("", "MissingApiVersionParameter"),
+            ("?api-version=1", "UnsupportedApiVersionValue"),
+        ):
+            answer = await served.ask("GET", f"/gov/service/info{query}", None, version=False)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, code)
+
+    run(world, test)
+
+
+def test_what_the_service_tells_of_itself(world: World) -> None:
+    """Constitution, nodes, who may join: as CCF's schemas have it."""
+
+    async def test(served: Served) -> None:
+        script = await _get(served, "service/constitution")
+        assert "transition_service_to_open" in script.text
+        azure = (await served.ask("GET", "/node/network", None, version=False)).json()
+        assert azure["service_certificate"] == served.node.service.certificate
+        assert (azure["current_view"], azure["recovery_count"], azure["service_status"]) == (2, 0, "Opening")
+        nodes = (await _get(served, "service/nodes")).json()["value"]
+        assert [one["status"] for one in nodes] == ["Trusted"]
+        policy = (await _get(served, "service/join-policy")).json()
+        assert policy["virtual"]["measurements"] == ["ab" * 32]
+        assert (await _get(served, "service/jwk")).json()["issuers"] == {}
+        quotes = (await served.ask("GET", "/node/quotes", None, version=False)).json()["quotes"]
+        assert [one["format"] for one in quotes] == ["Insecure_Virtual"]
+        unknown = await _get(served, f"members/proposals/{'0' * 64}")
+        assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "ProposalNotFound")
+        status = (await _get(served, "service/transactions/2.1")).json()
+        assert status == {"transactionId": "2.1", "status": "Committed"}
+
+    run(world, test)
