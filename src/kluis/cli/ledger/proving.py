@@ -10,7 +10,10 @@ import typer
 from kluis.cli import render
 from kluis.cli.ledger import reading
 from kluis.cli.render import Json
-from kluis.errors import AuthenticityError, UsageError
+from kluis.errors import AuthenticityError, UsageError, foreign
+
+MOST_SHOWN = 400
+"""Characters of an entry; ``--json`` prints all."""
 
 
 def receipt(
@@ -68,10 +71,15 @@ def receipt(
                 f"{what}: want the receipt of entry {wanted}, got that of {entries}", code="ledger_receipt"
             )
         render.save(out, data)
-    what_for = "the entry with the claims that you gave" if digest is not None else "the entry"
+    stated = reading.contents_of(data, what)
+    claimed = "the entry with the claims that you gave" if digest is not None else "the entry"
+    what_for = "the entry, which has these claims" if stated else claimed
     proves = f"the service of this certificate committed {what_for}" if evidence else "the service signed it"
     value = {"authentic": True, "root": root.hex(), "evidence": list(evidence), "proves": proves}
-    render.out(value, f"authentic: entry {entries} under root {root.hex()}\nproves: {proves}")
+    value["claims"] = [{"collectionId": collection, "contents": text} for collection, text in stated]
+    lines = [f"authentic: entry {entries} under root {root.hex()}", f"proves: {proves}"]
+    lines += [f"  {foreign(collection)}: {foreign(text, MOST_SHOWN)}" for collection, text in stated]
+    render.out(value, "\n".join(lines))
 
 
 def _fetched(url: str, service_cert: Path, wanted: str, *, cose: bool) -> tuple[str, bytes, str]:
