@@ -29,9 +29,10 @@ coverage:  ## every branch of the verifier and of appraisal is reached by their 
 	@scripts/setup.sh test
 	@HYPOTHESIS_PROFILE=full $(PY) -m pytest -n $(PROCESSES) -q tests/evidence tests/appraisal --cov
 
-clients:  ## every service with Azure's own clients, as a table: scenario, call, outcome
+clients:  ## every service with Azure's own clients, as a table: scenario, call, outcome; then CCF's tools
 	@scripts/setup.sh clients
 	@$(PY) scripts/clients.py
+	@$(PY) -m pytest -q tests/clients/ccf
 
 vectors:  ## every recorded piece of evidence in $$KLUIS_VECTORS: which end otherwise than recorded
 	@scripts/setup.sh check

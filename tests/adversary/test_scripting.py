@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kluis.errors import EnclaveDied
 from kluis.host import load
 from kluis.host.proxy import EnclaveProxy
 from kluis.tee.image.build.builder import build
@@ -18,13 +19,16 @@ MEMORY = "script_limit: script: ran out of its memory"
 
 
 @pytest.fixture(scope="module")
-def enclave(
-    platform: Platform, tmp_path_factory: pytest.TempPathFactory, allowed: frozenset[str]
-) -> Iterator[EnclaveProxy]:
-    """An enclave without ``insecure_jit`` that runs scripts."""
+def image(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The image of an enclave without ``insecure_jit`` that runs scripts."""
     place = tmp_path_factory.mktemp("scripting")
     shutil.copytree(HERE / "scripting", place / "scripting")
-    image = build(place / "scripting", place / "scripting.kluis", place / "author.pem", debug=False).path
+    return build(place / "scripting", place / "scripting.kluis", place / "author.pem", debug=False).path
+
+
+@pytest.fixture(scope="module")
+def enclave(image: Path, allowed: frozenset[str]) -> Iterator[EnclaveProxy]:
+    """An enclave of that image."""
     with load(image, insecure_allow_missing=allowed) as loaded:
         yield loaded
 
@@ -73,3 +77,9 @@ def test_many(enclave: EnclaveProxy) -> None:
     """10,000 engines fit where one does: what each used is used again."""
     assert enclave.many(10_000) == 10_000
     assert enclave.run("export const f = (x) => x;", b"alive", 2 << 20, 1.0) == "b'alive'"
+
+
+def test_the_last_seconds(image: Path, allowed: frozenset[str]) -> None:
+    """A script that cannot be interrupted ends its enclave, and the caller is informed."""
+    with load(image, insecure_allow_missing=allowed) as enclave, pytest.raises(EnclaveDied):
+        enclave.overrun()

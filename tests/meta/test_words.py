@@ -26,6 +26,12 @@ CLEAN = [
     "runtime",
     "scripts",
     "src",
+    "tests/authority",
+    "tests/conftest.py",
+    "tests/ledger",
+    "tests/packages",
+    "tests/testing",
+    "tests/views",
 ]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")]
 MOST_WORDS = 25  # in a page's average sentence

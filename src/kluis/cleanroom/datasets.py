@@ -27,6 +27,7 @@ from kluis.errors import AuthenticityError, FormatError, KluisError, PolicyError
 from kluis.hashes import sha256
 
 KEY_SIZE = 32
+_ENCRYPTED = b"PARE"  # at both ends of a file whose footer is encrypted; polars opens others without the key
 
 
 class Stream:
@@ -185,6 +186,8 @@ def open_parts(files: Sequence[bytes], key: bytes, room: str, dataset: Dataset) 
 
 
 def _open_part(data: bytes, key: bytes, room: str, dataset: Dataset, number: int) -> pl.DataFrame:
+    if not data.startswith(_ENCRYPTED) or not data.endswith(_ENCRYPTED):
+        raise FormatError(f"data set {dataset.id} part {number}: want an encrypted file")
     prefix = aad_prefix(room, dataset.id, dataset.version, number, dataset.terms)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as in seal

@@ -9,9 +9,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import hmac
+import itertools
 from binascii import hexlify
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from kluis.errors import UsageError
 from kluis.formats.ccf import signature, tables
@@ -61,11 +62,8 @@ class Batch(NamedTuple):
         return self.txids[-1]
 
 
-class _Pending(NamedTuple):
-    flags: int
-    public: bytes
-    private: bytes
-    claims_digest: bytes
+# Flags, public and private records, and the claims digest of an entry that waits for its batch.
+_Pending: TypeAlias = tuple[int, bytes, bytes, bytes]
 
 
 class Sequencer:
@@ -108,13 +106,14 @@ class Sequencer:
         self._chunk_bytes = chunk_bytes
         self._chunk_size = chunk_size
         self._close_chunk = False
+        self._seqno = tree.size - 1
         self._pending: list[_Pending] = []
         self._pending_bytes = 0
 
     @property
     def last(self) -> TxId:
         """The last entry that has its place, signed or not."""
-        return TxId(self.view, self.tree.size - 1 + len(self._pending))
+        return TxId(self.view, self._seqno)
 
     @property
     def pending(self) -> tuple[int, int]:
@@ -157,9 +156,10 @@ class Sequencer:
         size = LEAST_SIZE + _FIXED + len(public) + len(private)
         if size > MAX_SIZE:
             raise UsageError(f"entry: want at most {MAX_SIZE} bytes, got {size}")
-        self._pending.append(_Pending(CHUNK_BEFORE if new_chunk else 0, public, private, claims_digest))
+        self._pending.append((CHUNK_BEFORE if new_chunk else 0, public, private, claims_digest))
         self._pending_bytes += size
-        return self.last
+        self._seqno += 1
+        return TxId(self.view, self._seqno)
 
     def rekey(self, secret: LedgerSecret) -> None:
         """Encrypt later entries with another secret, whose version is the next entry's seqno.
@@ -191,19 +191,19 @@ class Sequencer:
         signed = self.signer.sign(root, signature_id, self._clock())
         closes = self._close_chunk or self._chunk_bytes >= self._chunk_size
         written = encode_writes(self._signature_writes(signed, signature_id.seqno))
-        last = _Pending(CHUNK_AFTER if closes else 0, written, b"", NO_CLAIMS)
+        last = (CHUNK_AFTER if closes else 0, written, b"", NO_CLAIMS)
         sealed = seal_entries([last], view, signature_id.seqno, self.secrets)
         entries += sealed[0]
         leaves += sealed[1]
         components += sealed[2]
         self.tree.extend(sealed[1])
-        self.last_signature = signature_id.seqno
+        self.last_signature = self._seqno = signature_id.seqno
         self._close_chunk = False
         self._chunk_bytes = 0 if closes else self._chunk_bytes + len(sealed[0][0])
         return Batch(
             entries=b"".join(entries),
             sizes=tuple(map(len, entries)),
-            txids=tuple([TxId(view, seqno) for seqno in range(first, self.tree.size)]),
+            txids=tuple(map(TxId, itertools.repeat(view), range(first, self.tree.size))),
             leaves=tuple(leaves),
             components=tuple(components),
             root=root,
@@ -240,7 +240,7 @@ def seal_entries(
     checks that the results are equal.
     """
     entries, leaves, components = [], [], []
-    hashed, mac = hashlib.sha256, hmac.digest
+    hashed, mac, new = hashlib.sha256, hmac.digest, tuple.__new__
     view_bytes, zeros = view.to_bytes(4, "little"), bytes(8)
     secret, until = secrets.span(first)
     encrypt, commit = secret.aead.encrypt, secret.commit_secret
@@ -270,5 +270,5 @@ def seal_entries(
         write_set = hashed(entry).digest()
         entries.append(entry)
         leaves.append(hashed(write_set + evidence_digest + claims).digest())
-        components.append(Components(write_set, evidence.decode(), claims))
+        components.append(new(Components, (write_set, evidence.decode(), claims)))
     return entries, leaves, components

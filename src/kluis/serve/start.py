@@ -223,7 +223,7 @@ def serving(
             try:
                 fleet.start()
                 if ledger is not None and fleet.service == LEDGER:
-                    ledger.open_service(addresses[LEDGER])
+                    ledger.open_service(addresses[LEDGER], deployment.issuer.url, deployment.issuer.keys)
             except PolicyError as error:
                 if error.code == "vault_trust":
                     raise proposal.refusal(error, settings_of("keyvault", deployment), plan.state) from None

@@ -60,3 +60,11 @@ def elsewhere() -> str:
     thread.start()
     thread.join()
     return found[0]
+
+
+@app.ecall
+def overrun() -> None:
+    """A loop of one native operation on large integers, which no time limit of the engine interrupts."""
+    engine = Engine(Limits(seconds=0.1, last=2.0))
+    engine.evaluate("m", "export function f() { const x = (1n << 400000n) - 1n; while (true) x * x; }")
+    engine.call("m", "f")

@@ -85,8 +85,13 @@ def test_a_dropped_suffix(made: Path, kluis: Kluis, tmp_path: Path) -> None:
     shutil.copytree(made, folder)
     max(folder.glob("ledger_*"), key=lambda path: int(path.name.split("_")[1].split("-")[0])).unlink()
     assert kluis("ledger", "verify", folder).code == 0
+    assert kluis("ledger", "verify", folder, "2.60").code == 2
+    both = kluis("ledger", "verify", folder, "--expect-at-least", "2.1", "2.60")
     said = kluis("ledger", "verify", folder, "--expect-at-least", "2.60")
-    assert said.code == 4
+    assert (both.code, said.code) == (4, 4)
+    assert [line for line in both.out.splitlines() if line.startswith("FAIL")] == [
+        line for line in said.out.splitlines() if line.startswith("FAIL")
+    ]
     assert "2.60: want entry 2.60, got a ledger that ends with 2." in said.out
 
 

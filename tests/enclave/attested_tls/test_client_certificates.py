@@ -99,3 +99,15 @@ def test_a_server_that_does_not_ask_gets_none() -> None:
     server, _ = _shake(ServerKey().context, _client(key, [_certificate(key)]))
     assert not server.asks_clients
     assert server.client_certificates() == ()
+
+
+def test_a_certificate_that_cannot_be_read_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenSSL reads more than cryptography does: such a client has no certificate, and that is stated."""
+    server, _ = _shake(_asking(), client_context())
+
+    def unreadable() -> tuple[x509.Certificate, ...]:
+        raise ValueError("a time of no calendar")
+
+    monkeypatch.setattr(server, "client_certificates", unreadable)
+    told = tls_extension(server)
+    assert (told["client_cert_chain"], told["client_cert_error"]) == ([], "the certificate cannot be read")

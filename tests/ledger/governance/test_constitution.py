@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from typing import Any
@@ -14,11 +15,13 @@ from kluis.formats.ccf import tables
 from kluis.formats.encoding import b64
 from kluis.hashes import sha256
 from kluis.ledger.governance import constitution, documents
-from kluis.ledger.governance.constitution import Constitution, Rules
+from kluis.ledger.governance.constitution import IN_A_NODE, OF_BALLOT, OF_CONSTITUTION, Constitution, Rules
 from kluis.ledger.governance.documents import write_json
 from kluis.ledger.governance.faults import ConstitutionFailed
+from kluis.ledger.governance.replay import AUDIT
 from kluis.ledger.js import HostFault
 from kluis.ledger.store import Store
+from kluis.services.ledger.ccf.governance import Governance
 from tests.ledger.governance import real
 from tests.ledger.governance.consortium import Consortium, Party, opened
 
@@ -330,3 +333,12 @@ def test_buffers() -> None:
         "ä€", 2, {"b": 1, "a": [None]}, True, "undefined", True, True, "undefined",
         "TypeError", "TypeError", "TypeError", "TypeError", "RangeError", "TypeError",
     ]  # fmt: skip
+
+
+def test_a_node_ends_with_a_script_that_nothing_interrupts() -> None:
+    """Its rules are the ordinary ones, and a last bound; an auditor's and a library's have none."""
+    assert IN_A_NODE.ballot == dataclasses.replace(OF_BALLOT, last=60.0)
+    assert IN_A_NODE.constitution == dataclasses.replace(OF_CONSTITUTION, last=60.0)
+    assert {each.last for rules in (Rules(), AUDIT) for each in (rules.ballot, rules.constitution)} == {None}
+    default = Governance(None, None)  # type: ignore[arg-type] # neither is used to begin with
+    assert default.rules is IN_A_NODE

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from kluis.errors import AuthenticityError, UnavailableError
+from kluis.errors import AuthenticityError, PolicyError, UnavailableError
+from kluis.formats.ccf import tables
 from kluis.formats.ccf.chunk import Chunk
+from kluis.formats.ccf.domain import PublicDomain
 from kluis.formats.ccf.entry import Entry
 from kluis.serve.ledger.log import LedgerLog
+from kluis.services.ledger.running.log import read_entries
 from tests.services.ledger.world import ADMIN, NOBODY, Served, World, run
 
 
@@ -55,6 +58,23 @@ def test_a_restart_is_a_new_node_in_the_next_view_of_the_same_service(world: Wor
     assert (len(certificates), len(nodes)) == (1, 4)
     nonces = _nonces(world.folder)
     assert len(nonces) == len(set(nonces))
+
+
+def test_another_image_needs_its_members_vote(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node whose code nobody admitted does not take the log; a restart writes nothing of who may join."""
+    _write(world, "one")
+    with LedgerLog(world.folder) as log:
+        last = int.from_bytes(log.head()[:8], "big")
+    _write(world, "two")
+    with LedgerLog(world.folder) as log:
+        node, head = world.node(log), log.head()
+        first = read_entries(log, last + 1, 0)[0]
+        writes = PublicDomain.parse(Entry.parse(first, "entry").public, "entry").writes
+        assert set(writes) == {tables.NODES, tables.NODE_CERTIFICATES}
+        monkeypatch.setattr("tests.services.ledger.world.MEASUREMENT", "cd" * 32)
+        with pytest.raises(PolicyError, match="its members did not admit the image cdcd"):
+            node.begin("localhost:1")
+        assert log.head() == head
 
 
 def test_users_and_roles_survive(world: World) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import uuid
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.services.ledger.world import ADMIN, NOBODY, VERSION, Identity, Served, World, run
+from tests.services.ledger.world import ADMIN, NOBODY, NOW, VERSION, Identity, Served, World, run
 
 LOWER = NOBODY.id
 
@@ -156,5 +159,26 @@ def test_users_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
             found += [one["userId"] for one in page["ledgerUsers"]]
             path = page.get("nextLink", "")
         assert len(found) == len(set(found)) == 3
+
+    run(world, test)
+
+
+@pytest.mark.parametrize(
+    "pem", ["", "rubbish", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
+def test_a_certificate_that_cannot_be_read_is_nobodys(world: World, pem: str) -> None:
+    """And neither is one whose key is on no curve of ours."""
+
+    async def test(served: Served) -> None:
+        other = Identity("other")
+        other.pem = pem
+        answer = await served.ask("GET", "/app/users", other)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "InvalidAuthenticationInfo")
+        key = ed25519.Ed25519PrivateKey.generate()
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "edwards")])
+        made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        made = made.serial_number(7).not_valid_before(NOW).not_valid_after(NOW.replace(year=2027))
+        other.pem = made.sign(key, None).public_bytes(Encoding.PEM).decode()
+        assert (await served.ask("GET", "/app/users", other)).status_code == 401
 
     run(world, test)

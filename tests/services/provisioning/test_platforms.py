@@ -210,7 +210,7 @@ def test_one_key_is_of_one_platform(asking: Asking) -> None:
         403,
         "enrolment_held",
         f"platform {second.ppid.hex()}: want its own key, got {_name(platform)}, which belongs to"
-        f" platform {platform.ppid.hex()}'s",
+        f" platform {platform.ppid.hex()}",
     )
     assert _error(asking.order("certify", ppid=second.ppid.hex())) == refused
     asking.order("terms", open=True)

@@ -55,7 +55,7 @@ def test_a_name_that_cannot_stand_in_an_index(tmp_path: Path, name: bytes) -> No
     """A file whose name is no printable text is refused, not dropped."""
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
     path.write_bytes(b"")
-    with pytest.raises(UsageError, match="its name cannot stand in an image"):
+    with pytest.raises(UsageError, match="its name is not allowed in an image"):
         sources.of_file(path.name, path)
 
 

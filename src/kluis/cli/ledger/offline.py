@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from kluis.cli import render
+from kluis.cli import completion, render
 from kluis.cli.ledger import reading
 from kluis.cli.render import Json
 from kluis.errors import UsageError
@@ -31,6 +31,10 @@ _NOT_AUTHENTIC: Final = 4
 
 def verify(
     folder: Folder,
+    receipts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RECEIPT]...", help="Further ones, after --expect-at-least."),
+    ] = None,
     expect_at_least: Annotated[
         list[str] | None,
         typer.Option(
@@ -50,7 +54,13 @@ def verify(
     ] = None,
     secrets: Secrets = None,
     level: Annotated[
-        str, typer.Option("--level", metavar="full|all", help="What CCF's tools check, or all there is.")
+        str,
+        typer.Option(
+            "--level",
+            metavar="full|all",
+            help="What CCF's tools check, or all there is.",
+            autocompletion=completion.words(("full", "all")),
+        ),
     ] = "all",
     committed: Annotated[
         bool, typer.Option("--committed", help="Read files only that are named committed.")
@@ -65,12 +75,14 @@ def verify(
 
     if level not in ("full", "all"):
         raise UsageError(f"--level: want full or all, got {level[:32]!a}")
+    if receipts and not expect_at_least:
+        raise UsageError(f"{receipts[0][:80]!a}: want --expect-at-least before a receipt")
     report = audit.audit(
         reading.sources(folder),
         level=audit.Level(level),
         committed_only=committed,
         service=None if service_cert is None else reading.certificate(service_cert),
-        expected=[reading.expected(each) for each in expect_at_least or ()],
+        expected=[reading.expected(each) for each in (*(expect_at_least or ()), *(receipts or ()))],
         secrets=None if secrets is None else reading.secrets(secrets),
         replay=reading.replay() if level == "all" else None,
         trust=None if root is None else reading.trust(root, collateral),

@@ -11,12 +11,14 @@ from __future__ import annotations
 import ctypes
 from typing import Any, Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.bindings.openssl.binding import Binding
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 
 ACCEPT: Final = "kluis_accept_certificate"
 TLS_1_3: Final = 0x0304
+UNREADABLE: Final = "the certificate cannot be read"
 
 
 def accept_any_certificate(context: SSL.Context) -> None:
@@ -38,12 +40,19 @@ def tls_extension(link: Any) -> dict[str, Any]:
     Args:
         link: a :class:`kluis.enclave.attested_tls.link.Link` whose handshake is done.
     """
-    chain = link.client_certificates()
+    chain: list[str] = []
+    name = error = None
+    try:
+        found = link.client_certificates()
+        chain = [one.public_bytes(Encoding.PEM).decode() for one in found]
+        name = found[0].subject.rfc4514_string() if found else None
+    except (ValueError, UnsupportedAlgorithm):  # OpenSSL reads more than cryptography does
+        error = UNREADABLE
     return {
         "server_cert": None,
-        "client_cert_chain": [one.public_bytes(Encoding.PEM).decode() for one in chain],
-        "client_cert_name": chain[0].subject.rfc4514_string() if chain else None,
-        "client_cert_error": None,
+        "client_cert_chain": [] if error else chain,
+        "client_cert_name": name,
+        "client_cert_error": error,
         "tls_version": TLS_1_3,
         "cipher_suite": None,
     }

@@ -91,7 +91,7 @@ def check_expected(
         if components is None:
             # It names no entry: what it proves is a root that the service signed.
             if isinstance(proof, Receipt) and proof.leaf not in roots:
-                fail(f"proves a signed root that the ledger lacks, which ends with {walk.last}")
+                fail(f"proves a signed root that is not in the ledger, which ends with {walk.last}")
             continue
         txid = _named(components)
         if txid is None:

@@ -64,6 +64,14 @@ class Rules:
     ballot: Limits = OF_BALLOT
 
 
+LAST: Final = 60.0
+IN_A_NODE: Final = Rules(
+    constitution=dataclasses.replace(OF_CONSTITUTION, last=LAST),
+    ballot=dataclasses.replace(OF_BALLOT, last=LAST),
+)
+"""For a process that runs scripts in one thread: one that nothing interrupts ends the process."""
+
+
 class Constitution:
     """The constitution that a transaction sees.
 

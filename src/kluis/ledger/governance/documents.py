@@ -21,8 +21,6 @@ from kluis.hashes import sha256
 from kluis.ledger.store import Transaction
 
 RECENT: Final = "public:ccf.gov.cose_recent_proposals"
-USER_CERTIFICATES: Final = "public:ccf.gov.users.certs"
-USERS: Final = "public:ccf.gov.users.info"
 JWT_ISSUERS: Final = "public:ccf.gov.jwt.issuers"
 JWT_KEYS: Final = "public:ccf.gov.jwt.public_signing_keys_metadata_v2"
 BYTECODE: Final = "public:ccf.gov.modules_quickjs_bytecode"

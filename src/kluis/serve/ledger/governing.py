@@ -121,6 +121,26 @@ class Governor:
             return bool(proposed["proposalState"] == "Accepted")
         return bool(info["status"] == "Open")
 
+    def register_issuer(self, url: str, keys: str) -> bool:
+        """Register an issuer of tokens, if it is not, as the only member: propose, and vote.
+
+        Args:
+            url: as its tokens have it for their ``iss``.
+            keys: its JWKS document, JSON.
+
+        Returns:
+            Whether it is registered now.
+        """
+        if url in self.get("/gov/service/jwk")["issuers"]:
+            return True
+        jwks = jcs.loads(keys.encode(), "issuer")
+        arguments: dict[str, jcs.Writable] = {"issuer": url, "auto_refresh": False, "jwks": jwks}
+        action: dict[str, jcs.Writable] = {"name": "set_jwt_issuer", "args": arguments}
+        proposed = self.propose(jcs.dumps({"actions": [action]}))
+        if proposed["proposalState"] == "Open":
+            proposed = self.vote(proposed["proposalId"], IN_FAVOUR)
+        return bool(proposed["proposalState"] == "Accepted")
+
     def _sign(self, method: str, path: str, kind: Kind, body: bytes, proposal: str | None = None) -> Any:
         if self._key is None:
             raise PolicyError(f"{kind.value}: want a member's key, got none")

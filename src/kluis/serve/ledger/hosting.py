@@ -75,7 +75,10 @@ class Member:
         """
         private = folder / f"{name}_privk.pem"
         shown, public = folder / f"{name}_cert.pem", folder / f"{name}_enc_pubk.pem"
-        loaded = load_pem_private_key(keyfiles.read(private), None)
+        try:
+            loaded = load_pem_private_key(keyfiles.read(private), None)
+        except ValueError:
+            loaded = None
         if not isinstance(loaded, ec.EllipticCurvePrivateKey):
             raise FormatError(f"{private}: want a key on P-384, got another")
         return cls(loaded, keyfiles.read(shown).decode(), keyfiles.read(public).decode())
@@ -134,11 +137,15 @@ class HostedLedger:
         pem: str = enclave.begin.within(BEGIN_SECONDS)(address)
         files.write(self.certificate, pem.encode())
 
-    def open_service(self, address: str) -> None:
-        """Open the service by the member that was created here, if it is not open.
+    def open_service(self, address: str, issuer: str, keys: str) -> None:
+        """Have the member that was made here open the service, and register the issuer of tokens that runs.
+
+        The issuer's address changes with the command's port.
 
         Args:
             address: ``https://host:port`` of a node that serves.
+            issuer: address of the development issuer.
+            keys: its JWKS document, JSON.
 
         Raises:
             KluisError: it is not opened; states why.
@@ -147,7 +154,8 @@ class HostedLedger:
         if member is not None:
             service = self.certificate.read_text()
             with Governor(address, service, member.key, member.certificate) as governor:
-                governor.open_service()
+                if governor.open_service():
+                    governor.register_issuer(issuer, keys)
 
 
 def _private(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:

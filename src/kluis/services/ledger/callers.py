@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -230,16 +231,15 @@ class _Shown:
 
 @functools.lru_cache(256)
 def _read(pem: str) -> _Shown:
-    certificate = x509.load_pem_x509_certificate(pem.encode())
     try:
+        certificate = x509.load_pem_x509_certificate(pem.encode())
         key: Any = certificate.public_key()
-    except ValueError:
-        key = None
+        begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    except (ValueError, UnsupportedAlgorithm):
+        raise AuthenticityError("certificate: cannot be read") from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(
         key.curve, ec.SECP256R1 | ec.SECP384R1
     ):
         raise AuthenticityError("certificate: want a key on P-256 or P-384, got another")
     digest = certificate.fingerprint(hashes.SHA256()).hex()
-    return _Shown(
-        digest, canonical_id(digest), certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    )
+    return _Shown(digest, canonical_id(digest), begin, end)

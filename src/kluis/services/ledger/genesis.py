@@ -11,7 +11,7 @@ import msgspec
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from kluis.errors import FormatError, UsageError
+from kluis.errors import FormatError, PolicyError, UsageError
 from kluis.formats.ccf import tables
 from kluis.formats.ccf.domain import encode_writes
 from kluis.formats.ccf.txid import TxId
@@ -128,6 +128,22 @@ def node_writes(node: NodeIdentity, quoted: Quoted, address: str) -> Writes:
         HOST_DATA: {NO_HOST_DATA.encode(): bytes(8)},
         MEASUREMENTS: {quoted.measurement.encode(): jcs.dumps("AllowedToJoin")},
     }
+
+
+def check_admitted(state: Transaction, writes: Writes) -> None:
+    """Check that members admitted a later node's code, and leave the tables of that as they are.
+
+    Raises:
+        PolicyError: they did not: another image needs their vote first.
+    """
+    admitted, _ = writes.pop(MEASUREMENTS), writes.pop(HOST_DATA)
+    for key in admitted:
+        if not state.has(MEASUREMENTS, key):
+            raise PolicyError(
+                f"ledger: its members did not admit the image {key.decode()}",
+                hint="with the old image, propose add_virtual_measurement for the new one, and vote",
+                code="ledger_code",
+            )
 
 
 def retire_others(state: Transaction, writes: Writes) -> None:

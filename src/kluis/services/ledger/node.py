@@ -117,6 +117,7 @@ class Node:
         Raises:
             AuthenticityError: the log changed, and not as this service's nodes write it.
             UnavailableError: another node took the log meanwhile, or the host does not take the first entry.
+        PolicyError: the members did not admit this image.
         """
         with self._beginning:  # a host may call it twice at once
             if self.identity is not None:
@@ -137,6 +138,7 @@ class Node:
             founded = self._genesis_writes(TxId(view, 1))
             writes = {**founded, **writes}
         else:
+            genesis.check_admitted(ledger.store.begin(), writes)
             genesis.retire_others(ledger.store.begin(), writes)
         sequencer = Sequencer(
             view=view,

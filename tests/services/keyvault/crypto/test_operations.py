@@ -108,7 +108,7 @@ def test_cbc(world: World, bits: int) -> None:
         made = use(world, name, "encrypt", alg=alg, value=plain, iv=vector)
         opened = use(world, name, "decrypt", alg=alg, value=octets(made["value"]), iv=vector)
         assert octets(opened["value"]) == plain
-        assert refused(world, name, "encrypt", alg=alg, value=plain) == "iv: want 16 bytes, got none"
+        assert refused(world, name, "encrypt", alg=alg, value=plain) == "iv: want 16 bytes, got no iv"
         assert refused(world, name, "encrypt", alg=alg, value=plain, iv=vector, aad=b"x") == (
             f"aad, tag: want none for {alg}, got some"
         )
@@ -201,7 +201,7 @@ def test_hmac(world: World, algorithm: str) -> None:
         ("rsa", "sign", {"alg": "RS256", "value": b"short"},
          "value: want a digest of 32 bytes for RS256, got 5"),
         ("rsa", "sign", {"value": b""}, "alg: want one, got none"),
-        ("rsa", "sign", {"alg": "RS256"}, "value: want base64url, got none"),
+        ("rsa", "sign", {"alg": "RS256"}, "value: want base64url, got nothing"),
         ("rsa", "sign", {"alg": "RS256", "value": "!!"}, "value: want base64url, got something else"),
         ("rsa", "encrypt", {"alg": "RSA1_5", "value": bytes(300)},
          "value: want what fits RSA1_5, got 300 bytes"),

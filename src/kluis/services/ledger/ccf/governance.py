@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from kluis.formats.encoding import b64
 from kluis.ledger.governance import acks, proposals, recovery, requests
-from kluis.ledger.governance.constitution import Rules
+from kluis.ledger.governance.constitution import IN_A_NODE, Rules
 from kluis.ledger.governance.proposals import Proposal
 from kluis.ledger.governance.requests import Kind, Request
 from kluis.ledger.governance.service import NodeEffects
@@ -26,7 +26,6 @@ from kluis.services.web import Answer, Call, Operation, Refusal
 VERSION: Final = "2024-07-01"
 COSE: Final = "application/cose"
 JAVASCRIPT: Final = "text/javascript"
-PAGE: Final = 100
 TXID: Final = "x-ms-ccf-transaction-id"
 Handler = Callable[[Call], Awaitable[Answer]]
 Decide = Callable[[Transaction, Request, NodeEffects], Any]
@@ -38,13 +37,13 @@ class Governance:
     Args:
         node: the ledger's.
         clock: the host's time.
-        rules: limits of scripts.
+        rules: limits of scripts; None: those that end the process with a script that nothing interrupts.
     """
 
     def __init__(self, node: Node, clock: Clock, rules: Rules | None = None) -> None:
         self._node = node
         self._clock = clock
-        self._rules = rules or Rules()
+        self.rules = rules or IN_A_NODE
 
     def operations(self) -> tuple[Operation, ...]:
         """The operations."""
@@ -92,7 +91,7 @@ class Governance:
 
         def decide(state: Transaction, request: Request, effects: NodeEffects) -> Proposal:
             root = self._node.ledger.tree.root()
-            return proposals.propose(state, request, root, effects, self._rules, now=self._now())
+            return proposals.propose(state, request, root, effects, self.rules, now=self._now())
 
         written = await self._decide(call, Kind.PROPOSAL, decide)
         return _answered(written.value.answer(), written)
@@ -102,7 +101,7 @@ class Governance:
         proposal, member = call.path["proposalId"], call.path["memberId"]
 
         def decide(state: Transaction, request: Request, effects: NodeEffects) -> Proposal:
-            return proposals.vote(state, request, proposal, member, effects, self._rules)
+            return proposals.vote(state, request, proposal, member, effects, self.rules)
 
         written = await self._decide(call, Kind.BALLOT, decide)
         return _answered(written.value.answer(), written)

@@ -337,7 +337,8 @@ class Engine:
     def _tell(self, batch: Batch) -> None:
         """Tell the witness, one step after the last one, and only after one of this ledger's own signatures.
 
-        Another node's report that this ledger lacks ends this node: else a longer batch would go past it.
+        A report of another node that is not in this ledger ends this node. Otherwise a longer batch would
+        hide it.
         """
         now = self._pace()
         if now - self._witnessed < self._witness_seconds:
