@@ -138,7 +138,7 @@ def test_a_receipt_of_a_signature_finds_what_was_dropped() -> None:
     del made.chunks[-1][whole:]
     ((check, _, _, message),) = failed(made.audit(**options))
     assert check is Check.RECEIPTS
-    assert message.startswith("receipt: proves a signed root that the ledger lacks")
+    assert message.startswith("receipt: proves a signed root that ")
 
 
 def _keys(raw: bytes) -> list[jcs.Writable]:
