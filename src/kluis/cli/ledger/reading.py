@@ -78,8 +78,16 @@ def receipt(path: Path) -> Receipt | CoseReceipt:
     Raises:
         FormatError: neither.
     """
-    data = read(path)
-    return CoseReceipt.parse(data, path.name) if data[:1] == b"\xd2" else Receipt.parse(data, path.name)
+    return receipt_of(read(path), path.name)
+
+
+def receipt_of(data: bytes, what: str) -> Receipt | CoseReceipt:
+    """Read a receipt from its bytes, COSE or JSON.
+
+    Raises:
+        FormatError: neither.
+    """
+    return CoseReceipt.parse(data, what) if data[:1] == b"\xd2" else Receipt.parse(data, what)
 
 
 def expected(text: str) -> Expected:
