@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Final, Self
 
-from kluis.errors import AuthenticityError, UsageError
+from kluis.errors import UsageError
 from kluis.formats.ccf.receipt import Step
 from kluis.formats.ccf.tree import TreeTable
 from kluis.hashes import sha256
@@ -196,14 +196,3 @@ class Tree:
                 node = sha256(peak + node) if node else peak
                 at -= 1 << level
         return node
-
-
-def check_proof(leaf: bytes, proof: Iterable[Step], root: bytes, what: str) -> None:
-    """Check that a leaf is under a root.
-
-    Raises:
-        AuthenticityError: it is not.
-    """
-    found = fold(leaf, proof)
-    if found != root:
-        raise AuthenticityError(f"{what}: want root {root.hex()}, got {found.hex()}", code="ledger_root")

@@ -14,8 +14,6 @@ from kluis.errors import UsageError
 from kluis.formats.ccf.txid import TxId
 
 FIRST_VIEW: Final = 2
-RECOVERY_STEP: Final = 2
-"""By how much a disaster recovery raises the view."""
 
 
 class Status(enum.Enum):

@@ -58,7 +58,7 @@ class MemoryWitness:
     """Remembers in this process."""
 
     def __init__(self) -> None:
-        self.said = Witnessed(0, b"")
+        self.said = Witnessed(0, b"", 0)
         self.count = 0
 
     def read(self) -> Witnessed:
@@ -68,7 +68,7 @@ class MemoryWitness:
     def advance(self, to: Witnessed) -> Witnessed:
         """Never back."""
         self.count += 1
-        if to.seqno > self.said.seqno:
+        if to.step > self.said.step:
             self.said = to
         return self.said
 

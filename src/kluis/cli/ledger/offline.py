@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from kluis.cli import render
+from kluis.cli import completion, render
 from kluis.cli.ledger import reading
 from kluis.cli.render import Json
 from kluis.errors import UsageError
@@ -54,7 +54,13 @@ def verify(
     ] = None,
     secrets: Secrets = None,
     level: Annotated[
-        str, typer.Option("--level", metavar="full|all", help="What CCF's tools check, or all there is.")
+        str,
+        typer.Option(
+            "--level",
+            metavar="full|all",
+            help="What CCF's tools check, or all there is.",
+            autocompletion=completion.words(("full", "all")),
+        ),
     ] = "all",
     committed: Annotated[
         bool, typer.Option("--committed", help="Read files only that are named committed.")

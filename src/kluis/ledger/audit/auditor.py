@@ -111,8 +111,9 @@ class _Audit:
             self._others(files.others, files.main)
         findings.txid, findings.file = None, ""
         check_pinned(self.identity, service, findings)
+        roots = frozenset(self.signing.roots.values())
         for each in expected:
-            check_expected(each, self.tree, self.walk, self.identity, service, findings)
+            check_expected(each, self.tree, self.walk, self.identity, service, findings, roots)
         self._end()
         return Report(
             findings=findings.conclude(self._held(len(files.main), bool(expected), service is not None)),

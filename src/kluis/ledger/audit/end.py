@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import NamedTuple
 
 from cryptography import x509
@@ -45,7 +46,13 @@ def check_pinned(identity: Identity, service: x509.Certificate | None, findings:
     elif keys[-1] != wanted:
         position = keys.index(wanted)
         later = [pem for _, pem in identity.starts[position:-1]]
-        if any(pem not in identity.endorsed for pem in later):
+        if any(key not in identity.accepted for key in keys[position + 1 :]):
+            findings.fail(
+                Check.IDENTITY,
+                "the pinned service was replaced, and no members accepted its successor",
+                here=False,
+            )
+        elif any(pem not in identity.endorsed for pem in later):
             findings.fail(
                 Check.IDENTITY,
                 "the pinned service was replaced, and did not endorse its successor",
@@ -62,6 +69,7 @@ def check_expected(
     identity: Identity,
     service: x509.Certificate | None,
     findings: Findings,
+    roots: Container[bytes],
 ) -> None:
     """Check that a ledger has what a receipt proves, or the entry of an id."""
     proof, name = expected.proof, expected.name
@@ -81,7 +89,9 @@ def check_expected(
     leaves = [proof.components] if isinstance(proof, Receipt) else [each.components for each in proof.proofs]
     for components in leaves:
         if components is None:
-            findings.note(Check.RECEIPTS, f"{name}: is of a signature, and names no entry")
+            # It names no entry: what it proves is a root that the service signed.
+            if isinstance(proof, Receipt) and proof.leaf not in roots:
+                fail(f"proves a signed root that is not in the ledger, which ends with {walk.last}")
             continue
         txid = _named(components)
         if txid is None:

@@ -5,7 +5,7 @@
 3. A ballot is of a proposal there is, and is what was signed; votes are counted of ballots only.
 4. An acknowledgement is of the state digest that was offered, and nothing else makes a member active.
 5. Tables change with an accepted proposal, or by what the framework does itself: creation of a service,
-   nodes, state digests, keys of token issuers, and the steps of a recovery.
+   nodes, state digests, keys of token issuers that nodes refresh, and the steps of a recovery.
 6. A request that is done again, with its ballots and its proposal's actions, writes what the entry writes.
 """
 
@@ -28,6 +28,7 @@ from kluis.ledger.audit.report import Check, Findings
 from kluis.ledger.audit.signing import Certificates
 from kluis.ledger.audit.state import State
 from kluis.ledger.audit.walk import Seen
+from kluis.ledger.governance import documents
 from kluis.ledger.merkle import Tree
 
 MAX_REQUEST: Final = 64 << 20
@@ -40,8 +41,10 @@ _PROPOSAL: Final = "ccf.gov.msg.proposal_id"
 _OLD: Final = "public:ccf.gov.history"
 # What requests write of themselves; the rest of governance changes with an accepted proposal.
 _REQUESTS: Final = frozenset({tables.COSE_HISTORY, RECENT, tables.PROPOSALS, tables.PROPOSALS_INFO})
-# What nodes write without a member: they join and retire, and fetch the keys of token issuers.
-_BY_NODES: Final = ("public:ccf.gov.nodes.", "public:ccf.gov.jwt.")
+# What nodes write without a member: they join and retire.
+_BY_NODES: Final = "public:ccf.gov.nodes."
+
+_BY_RECOVERY: Final = frozenset({tables.SERVICE_INFO, tables.PREVIOUS_IDENTITY})
 
 
 class Replay(Protocol):
@@ -100,7 +103,11 @@ class Governance:
             for problem in self._replay.entry(seen.txid.seqno, writes, self._roots()):
                 self._findings.fail(Check.REPLAY, problem)
         changed = [name for name in writes if name.startswith(tables.GOVERNANCE)]
-        if not changed or _creates(seen):
+        if not changed:
+            return
+        if _creates(seen):
+            if seen.txid.seqno > 1:
+                self._recovered(changed)
             return
         if _OLD in writes:
             self.old = True
@@ -119,6 +126,11 @@ class Governance:
         active = self._acknowledgements(acks, state)
         for name in changed:
             self._change(name, writes[name], bool(signed), accepted is not None, active, state)
+
+    def _recovered(self, changed: Iterable[str]) -> None:
+        for name in changed:
+            if name not in _BY_RECOVERY and not name.startswith(_BY_NODES):
+                self._fail(f"table {name} changes with a recovery, which no member signed")
 
     def _request(self, member: bytes, raw: bytes, seen: Seen, state: State) -> str | None:
         """Judge a signed request; gives the id of the proposal that it lets be accepted."""
@@ -249,6 +261,10 @@ class Governance:
                 self._fail("a member changes without acknowledgement or proposal")
         elif name == tables.SERVICE_INFO:
             self._step(changes, state)
+        elif name == documents.JWT_KEYS:  # which nodes fetch of some issuers
+            before, issuers = state.table(name), state.table(documents.JWT_ISSUERS)
+            for issuer in documents.unsigned_keys(changes, before.get, issuers.get):
+                self._fail(f"keys of issuer {issuer[:100]!a} change without an accepted proposal")
         elif not name.startswith(_BY_NODES):
             self._fail(f"table {name} changes without an accepted proposal")
 

@@ -62,6 +62,8 @@ class Identity:
         """The last signature of each identity but the last, and its root."""
         self.endorsed: set[str] = set()
         """PEM of the certificates that a later identity endorsed."""
+        self.accepted: set[str] = set()
+        """Ids of the keys that members accepted as the service's: anybody can begin a recovery of files."""
         self._view = 0
         self._written = 0
 
@@ -82,7 +84,9 @@ class Identity:
 
     def _service(self, info: ServiceInfo, seen: Seen, state: State) -> None:
         findings, before = self._findings, self.service
-        self._certificates.load(info.certificate)  # or it is no certificate, and nothing comes of it
+        own = self._certificates.load(info.certificate)[2]  # or it is no certificate, and nothing comes of it
+        if info.status in (_S.OPEN, _S.WAITING):
+            self.accepted.add(own)
         status = None if before is None else before.status
         if before is None or info.status is not before.status or info.certificate != before.certificate:  # 1
             renewed = before is not None and info.status is before.status and self._same_key(info, before)

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from kluis.errors import FormatError
 from kluis.formats.ccf.chunk import Chunk, ChunkName
-from kluis.formats.ccf.domain import Kind, PublicDomain
+from kluis.formats.ccf.domain import PublicDomain
 from kluis.formats.ccf.entry import Entry, leaf_of
 from kluis.formats.ccf.txid import TxId
 from kluis.ledger.audit.report import Check, Findings
@@ -138,8 +138,3 @@ class Walk:
         digest = hashlib.sha256(raw).digest()
         leaf = leaf_of(digest, domain.evidence_digest, domain.claims_digest)
         return Seen(txid, entry.flags, domain, raw, leaf)
-
-
-def is_old(domain: PublicDomain) -> bool:
-    """Whether an entry is of a kind that today's services no longer write."""
-    return domain.kind is not Kind.EVIDENCE_AND_CLAIMS

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from cryptography import x509
@@ -21,8 +21,6 @@ from kluis.hashes import sha256
 from kluis.ledger.store import Transaction
 
 RECENT: Final = "public:ccf.gov.cose_recent_proposals"
-USER_CERTIFICATES: Final = "public:ccf.gov.users.certs"
-USERS: Final = "public:ccf.gov.users.info"
 JWT_ISSUERS: Final = "public:ccf.gov.jwt.issuers"
 JWT_KEYS: Final = "public:ccf.gov.jwt.public_signing_keys_metadata_v2"
 BYTECODE: Final = "public:ccf.gov.modules_quickjs_bytecode"
@@ -170,6 +168,39 @@ def service_config(transaction: Transaction) -> dict[str, Any]:
         InternalError: the ledger has no genesis.
     """
     return _only(transaction, tables.SERVICE_CONFIG)
+
+
+def unsigned_keys(
+    changes: Mapping[bytes, bytes | None],
+    keys: Callable[[bytes], bytes | None],
+    issuers: Callable[[bytes], bytes | None],
+) -> Iterator[str]:
+    """The issuers whose keys for tokens a node may not change by itself: all but those that it refreshes.
+
+    Args:
+        changes: of :data:`JWT_KEYS`.
+        keys: that table before.
+        issuers: :data:`JWT_ISSUERS`.
+
+    Raises:
+        FormatError: a value is not what these tables hold.
+    """
+    for key, value in changes.items():
+        before, after = (_keys(each) for each in (keys(key), value))
+        for entry in [each for each in before if each not in after] + [
+            each for each in after if each not in before
+        ]:
+            issuer = str(entry.get("issuer"))
+            found = issuers(issuer.encode())
+            if found is None or read_object(found, JWT_ISSUERS).get("auto_refresh") is not True:
+                yield issuer
+
+
+def _keys(data: bytes | None) -> list[dict[str, Any]]:
+    found = [] if data is None else read_json(data, JWT_KEYS)
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise FormatError(f"{JWT_KEYS}: want a list of keys, got something else")
+    return found
 
 
 def _only(transaction: Transaction, table: str) -> dict[str, Any]:

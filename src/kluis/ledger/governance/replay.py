@@ -9,6 +9,7 @@ Spec: CCF, "Auditing"; the replay is ours.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
@@ -119,11 +120,20 @@ class Replay:
             yield from self._acknowledged(transaction, writes)
         elif _creates(writes):
             for name in sorted(governed):
-                if name not in BY_NODES and not name.startswith(_NODES):
+                if name == documents.JWT_KEYS or (name not in BY_NODES and not name.startswith(_NODES)):
                     yield f"table {name}: is changed by a recovery, which has no member's signed request"
         else:
             for name in sorted(governed - BY_NODES):
                 yield f"table {name}: is changed without a member's signed request"
+            for issuer in documents.unsigned_keys(
+                writes.get(documents.JWT_KEYS, {}),
+                functools.partial(transaction.get, documents.JWT_KEYS),
+                functools.partial(transaction.get, documents.JWT_ISSUERS),
+            ):
+                yield (
+                    f"table {documents.JWT_KEYS}: a key of {issuer[:100]!a}, which nodes do not refresh, is"
+                    " changed without a member's signed request"
+                )
             if tables.SERVICE_INFO in writes and documents.SUBMITTED_SHARES not in writes:
                 yield f"table {tables.SERVICE_INFO}: is changed without a member's signed request"
 

@@ -34,6 +34,7 @@ CCF: Final = "ccf:"
 """How the access of CCF's dialect begins; kinds of callers follow, with commas."""
 ANY: Final = f"{CCF}any"
 """The access of an operation of CCF's dialect: anyone whose identity is known to the ledger."""
+MOST_SUBJECT: Final = 256
 PREFIX: Final = "Microsoft.ConfidentialLedger/ledger"
 READ: Final = frozenset({"/content/read", "/governance/read"})
 WRITE: Final = frozenset({"/content/write"})
@@ -134,7 +135,7 @@ class LedgerGate(Gate):
                 claims = tokens.check(
                     headers["authorization"], lambda kid: state.get(JWT_KEYS, kid.encode()), now, audiences
                 )
-                subject = str(claims.get("oid") or claims.get("sub") or "")[:256]
+                subject = _subject(claims)
                 kinds = frozenset({"jwt"})
                 return LedgerCaller(subject, roles_of(state, subject), claims, frozenset(), kinds)
             except KluisError as error:
@@ -202,6 +203,22 @@ def canonical_id(user: str) -> str:
         upper = bare.upper()
         return ":".join(upper[at : at + 2] for at in range(0, 64, 2))
     return user.lower()
+
+
+def _subject(claims: Mapping[str, Any]) -> str:
+    """The user whom a token names; empty if it names none. A certificate's user shows that, and no token.
+
+    Raises:
+        AuthenticityError: it is no text of this size, or the fingerprint of a certificate.
+    """
+    subject = claims.get("oid") or claims.get("sub") or ""
+    if not isinstance(subject, str) or len(subject) > MOST_SUBJECT:
+        raise AuthenticityError(
+            f"bearer token: want an oid or a sub of at most {MOST_SUBJECT} characters", code="bearer"
+        )
+    if canonical_id(subject) != subject.lower():
+        raise AuthenticityError("bearer token: names a certificate's fingerprint as its user", code="bearer")
+    return subject
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import threading
 from collections.abc import Callable
 from typing import Final
 
@@ -87,6 +88,7 @@ class Node:
         self.shown = shown
         self.identity: NodeIdentity | None = None
         self.public = False
+        self._beginning = threading.Lock()
         self._around = around
         self._kept = kept.find(around.storage) or self._found()
         self.service = self._kept.service()
@@ -117,8 +119,12 @@ class Node:
             UnavailableError: another node took the log meanwhile, or the host does not take the first entry.
         PolicyError: the members did not admit this image.
         """
-        if self.identity is not None:
-            raise UsageError("begin: this node has begun already")
+        with self._beginning:  # a host may call it twice at once
+            if self.identity is not None:
+                raise UsageError("begin: this node has begun already")
+            self._begin(address)
+
+    def _begin(self, address: str) -> None:
         ledger, around = self.ledger, self._around
         replay(ledger, around.log, self.service, self._witness)
         self._drop_unused_secrets()

@@ -26,7 +26,6 @@ from kluis.services.web import Answer, Call, Operation, Refusal
 VERSION: Final = "2024-07-01"
 COSE: Final = "application/cose"
 JAVASCRIPT: Final = "text/javascript"
-PAGE: Final = 100
 TXID: Final = "x-ms-ccf-transaction-id"
 Handler = Callable[[Call], Awaitable[Answer]]
 Decide = Callable[[Transaction, Request, NodeEffects], Any]
@@ -172,6 +171,8 @@ class Governance:
                 415, "UnsupportedContentType", f"content-type: want {COSE}, got {content_type[:80]!a}"
             )
         request = requests.parse(call.body, kind)
+        # Once more than it counts: what nobody signed neither waits for the script's thread nor ends a batch.
+        requests.authenticate(self._node.ledger.store.begin(), request, active=False)
 
         def work(state: Transaction) -> Result:
             effects = NodeEffects(self._node.knowledge(), self._now(), os.urandom)

@@ -17,19 +17,21 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
 
-from kluis.errors import KluisError, UnavailableError
+from kluis.errors import InternalError, KluisError, UnavailableError
 from kluis.formats.ccf.domain import NO_CLAIMS, Writes
 from kluis.formats.ccf.txid import TxId
 from kluis.ledger.sequencer import Batch, Sequencer
 from kluis.ledger.store import Transaction
 from kluis.services.ledger.running.log import HostLog
-from kluis.services.ledger.running.state import Ledger, Witness, Witnessed
+from kluis.services.ledger.running.state import MARK_ROOT, Ledger, Witness, Witnessed
 from kluis.services.web import Refusal
 
 MOST_WAITING: Final = 10_000
 MOST_BATCH: Final = 1000
 MOST_BATCH_BYTES: Final = 512 << 10
 AGAIN_SECONDS: Final = 0.25
+MOST_TOLD: Final = 8
+"""How often a report to the witness is tried again: each time another node's came first."""
 UNKNOWN_SECONDS: Final = 5.0
 """How long an answer waits for a log that does not accept its batch, before it reports an unknown outcome."""
 
@@ -101,6 +103,7 @@ class Engine:
         self._witness = witness
         self._witness_seconds = witness_seconds
         self._witnessed = -witness_seconds
+        self._step: int | None = None
         self._pace = pace
         self._sequencer: Sequencer | None = None
         self._jobs: deque[_Job] = deque()
@@ -220,6 +223,9 @@ class Engine:
         except KluisError as error:
             self.ended = error
             raise
+        except Exception as error:
+            self.ended = InternalError("ledger: the engine failed")
+            raise self.ended from error
         finally:
             self._committing.set()
             for job in self._jobs:
@@ -235,16 +241,21 @@ class Engine:
 
     async def _batch(self) -> None:
         """Execute what waits, and commit it."""
-        sequencer = self.sequencer
         wrote: list[_Job] = []
+        try:
+            await self._execute_and_commit(self.sequencer, wrote)
+        finally:
+            for job in wrote:  # whatever happened, nobody waits for it any longer
+                _fail(job, _unknown(job))
+
+    async def _execute_and_commit(self, sequencer: Sequencer, wrote: list[_Job]) -> None:
         while self._jobs and len(wrote) < MOST_BATCH and sequencer.pending[1] < MOST_BATCH_BYTES:
             if self._jobs[0].alone and sequencer.pending[0]:
                 break
             job = self._jobs.popleft()
             if not job.done.cancelled():
+                wrote.append(job)
                 await self._execute(job)
-                if job.written is not None:
-                    wrote.append(job)
             if job.alone:
                 break
         if sequencer.pending[0]:
@@ -279,7 +290,7 @@ class Engine:
     async def _commit(self, sequencer: Sequencer, wrote: list[_Job]) -> None:
         loop = asyncio.get_running_loop()
         previous = self.ledger.head
-        appended: Awaitable[tuple[Batch, bool]] = loop.run_in_executor(
+        appended: Awaitable[tuple[Batch, str]] = loop.run_in_executor(
             self._threads, self._seal_and_append, sequencer, previous
         )
         task = asyncio.ensure_future(appended)
@@ -287,10 +298,10 @@ class Engine:
         if not done:  # the answers go, and say that nobody knows; the batch is tried again
             for job in wrote:
                 _fail(job, _unknown(job))
-        batch, sure = await task
-        if not sure:
+        batch, answer = await task
+        if answer != "ok":
             for job in wrote:
-                _fail(job, _rolled_back(job) if done else _unknown(job))
+                _fail(job, _rolled_back(job) if answer == "fenced" else _unknown(job))
             raise UnavailableError("ledger: another node has the log", code="ledger_fenced")
         self.ledger.commit(batch)
         before, self._committing = self._committing, asyncio.Event()
@@ -299,9 +310,13 @@ class Engine:
             if job.written is not None:
                 _finish(job, job.written)
 
-    def _seal_and_append(self, sequencer: Sequencer, previous: bytes) -> tuple[Batch, bool]:
-        """In a thread: sign, append until the host takes it, and tell the witness."""
-        batch = sequencer.seal()
+    def _seal_and_append(self, sequencer: Sequencer, previous: bytes) -> tuple[Batch, str]:
+        """In a thread: sign, append until the host takes it, and tell the witness.
+
+        Gives ``fenced`` only if the host refused it at once: after another answer it may be in the log that
+        another node has now.
+        """
+        batch, fenced = sequencer.seal(), "fenced"
         while True:
             try:
                 answer = self._log.append(previous, batch.entries)
@@ -310,22 +325,36 @@ class Engine:
             if answer == "ok":
                 self._stuck.clear()
                 self._tell(batch)
-                return batch, True
+                return batch, "ok"
             if answer == "fenced":
-                return batch, False
+                return batch, fenced
+            fenced = "unknown"
             self._stuck.set()
             if self._stopping:
                 raise UnavailableError("ledger: the log takes nothing", code="ledger_log")
             time.sleep(AGAIN_SECONDS)
 
     def _tell(self, batch: Batch) -> None:
+        """Tell the witness, one step after the last one, and only after one of this ledger's own signatures.
+
+        A report of another node that is not in this ledger ends this node. Otherwise a longer batch would
+        hide it.
+        """
         now = self._pace()
         if now - self._witnessed < self._witness_seconds:
             return
-        said = Witnessed(batch.signature.seqno, batch.root)
-        if self._witness.advance(said) != said:
-            raise UnavailableError("ledger: the witness has a later node", code="ledger_fenced")
-        self._witnessed = now
+        heard = self._witness.read() if self._step is None else None
+        for _ in range(MOST_TOLD):
+            if heard is not None:
+                if not self.ledger.continues(heard):
+                    break
+                self._step = heard.step
+            said = Witnessed(batch.signature.seqno, batch.root[:MARK_ROOT], (self._step or 0) + 1)
+            heard = self._witness.advance(said)
+            if heard == said:
+                self._step, self._witnessed = said.step, now
+                return
+        raise UnavailableError("ledger: the witness has another node", code="ledger_fenced")
 
 
 def _busy(why: str) -> Refusal:

@@ -34,11 +34,22 @@ from kluis.services.ledger.running.log import EMPTY, MOST_READ, HostLog, entries
 NOTHING: Final = TxId(0, 0)
 
 
+MARK_ROOT: Final = 24
+"""Bytes of a root that a witness remembers."""
+
+
 class Witnessed(NamedTuple):
-    """The last signature reported to a witness: its seqno, and the root that it signs."""
+    """The last signature reported to a witness.
+
+    Attributes:
+        seqno: of the signature; 0 if there is none.
+        root: that it signs, its first 24 bytes.
+        step: how many reports there were. Nodes that report to one witness agree on what each step is.
+    """
 
     seqno: int
     root: bytes
+    step: int
 
 
 class Witness(Protocol):
@@ -49,7 +60,7 @@ class Witness(Protocol):
         ...
 
     def advance(self, to: Witnessed) -> Witnessed:
-        """Tell it of a signature, durably; gives what it remembers then."""
+        """Tell it of a signature, durably; gives what it remembers then: a step that is there stays."""
         ...
 
 
@@ -97,6 +108,11 @@ class Ledger:
         if at and self.signatures[at - 1] == seqno:
             at -= 1
         return self.signatures[at] if at < len(self.signatures) else None
+
+    def continues(self, witnessed: Witnessed) -> bool:
+        """Whether the last signature reported to a witness is one of this ledger, up to its last entry."""
+        seqno = witnessed.seqno
+        return not seqno or (seqno <= self.last and self.tree.root(seqno)[:MARK_ROOT] == witnessed.root)
 
     def last_signature(self) -> int:
         """The seqno of the last entry that holds a signature; 0 if there is none."""
@@ -234,7 +250,7 @@ def _check_witness(ledger: Ledger, witnessed: Witnessed) -> None:
             hint="give the ledger's folder back its last files; no service can go on without them",
             code="ledger_behind",
         )
-    if witnessed.seqno and ledger.tree.root(witnessed.seqno) != witnessed.root:
+    if not ledger.continues(witnessed):
         raise AuthenticityError(
             f"log: another ledger than the witness knows, at or before {witnessed.seqno}", code="ledger_fork"
         )

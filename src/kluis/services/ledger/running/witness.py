@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from kluis.enclave.counters import Counter
+from typing import Final
+
+from kluis.enclave.counters import Counter, MarkedReading
 from kluis.enclave.sealing import Policy
-from kluis.services.ledger.running.state import Witnessed
+from kluis.services.ledger.running.state import MARK_ROOT, Witnessed
+
+_SEQNO: Final = 8
 
 
 class CounterWitness:
-    """A counter whose value is a seqno, and whose mark is the root that was signed there.
+    """A counter whose value is a step, and whose mark is a seqno and the start of the root signed there.
+
+    The counter keeps the first mark of a step. So of two nodes that a host separates, one has each step, and
+    the other hears of it, however many entries its next batch has.
 
     Args:
         service: the id of the service's key: another service is another ledger.
@@ -20,10 +27,13 @@ class CounterWitness:
 
     def read(self) -> Witnessed:
         """The last report; seqno 0 if there is none."""
-        reading = self._counter.read_marked()
-        return Witnessed(reading.value, reading.mark)
+        return _of(self._counter.read_marked())
 
     def advance(self, to: Witnessed) -> Witnessed:
-        """Tell it of a signature, durably; gives what it remembers then."""
-        reading = self._counter.advance(to.seqno, to.root)
-        return Witnessed(reading.value, reading.mark)
+        """Tell it of a signature, durably; gives what it remembers then: a step that is there stays."""
+        mark = to.seqno.to_bytes(_SEQNO, "big") + to.root[:MARK_ROOT]
+        return _of(self._counter.advance(to.step, mark))
+
+
+def _of(reading: MarkedReading) -> Witnessed:
+    return Witnessed(int.from_bytes(reading.mark[:_SEQNO], "big"), reading.mark[_SEQNO:], reading.value)

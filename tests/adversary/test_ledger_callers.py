@@ -1,0 +1,211 @@
+"""Callers of a ledger who want to be somebody else, or more than they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from kluis.services.ledger.settings import Issuer, Principal
+from tests.services.ledger.world import ADMIN, NOBODY, NOW, READER, WRITER, Served, World, run
+from tests.services.web.issuer import TokenMaker
+
+URL = "https://issuer.example/tenant"
+OID = "11111111-2222-4333-8444-555555555555"
+MAKER = TokenMaker(URL, "https://confidential-ledger.azure.com")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """A ledger with an issuer of tokens."""
+    made = World(tmp_path / "ledger", issuers=(Issuer(URL, MAKER.issuer().keys),))
+    made.settings = {
+        "principals": (
+            Principal(ADMIN.user, ("Administrator",)),
+            Principal(WRITER.user, ("Contributor",)),
+            Principal(READER.user, ("Reader",)),
+            Principal(OID, ("Contributor",)),
+        )
+    }
+    return made
+
+
+def _bearer(**claims: Any) -> dict[str, str]:
+    return {"authorization": f"Bearer {MAKER.token(now=NOW, **claims)}"}
+
+
+@pytest.mark.parametrize("claim", ["oid", "sub"])
+@pytest.mark.parametrize("form", ["canonical", "lower", "bare"])
+def test_a_token_is_never_the_owner_of_a_certificate(world: World, claim: str, form: str) -> None:
+    """Many issuers let a user choose a sub: the fingerprint of an administrator gives nothing."""
+    named = {"canonical": ADMIN.user, "lower": ADMIN.user.lower(), "bare": ADMIN.id}[form]
+
+    async def test(served: Served) -> None:
+        header = _bearer(**{"oid": None, "sub": None, claim: named})
+        for path in ("/app/users", "/app/transactions", "/app/whoami"):
+            answer = await served.ask("GET", path, None, headers=header)
+            assert answer.status_code == 401, answer.text
+
+    run(world, test)
+
+
+@pytest.mark.parametrize("oid", [["a"], {"a": "b"}, 7, "x" * 300])
+def test_a_token_whose_user_is_no_text_of_a_users_size_is_refused(world: World, oid: object) -> None:
+    """It is not cut, or written as text, to what somebody else may be called."""
+
+    async def test(served: Served) -> None:
+        answer = await served.ask("GET", "/app/whoami", None, headers=_bearer(oid=oid))
+        assert answer.status_code == 401, answer.text
+
+    run(world, test)
+
+
+def test_a_request_id_is_its_users(world: World) -> None:
+    """The same id and body by another user is another entry: nobody gets another's transaction by an id."""
+
+    async def test(served: Served) -> None:
+        body, ids = {"contents": "x"}, {"x-ms-client-request-id": "one"}
+        by = [
+            await served.ask("POST", "/app/transactions", who, json=body, headers={**ids, **header})
+            for who, header in ((WRITER, {}), (ADMIN, {}), (None, _bearer(oid=OID)), (WRITER, {}))
+        ]
+        assert [one.status_code for one in by] == [200] * 4
+        txids = [one.headers["x-ms-ccf-transaction-id"] for one in by]
+        assert len(set(txids)) == 3
+        assert txids[0] == txids[3]
+        refused = await served.ask("POST", "/app/transactions", READER, json=body, headers=ids)
+        assert refused.status_code == 403
+
+    run(world, test)
+
+
+def test_a_reader_reads(world: World) -> None:
+    """Every operation that changes something refuses a reader, and everything refuses a stranger."""
+    changes = [
+        ("POST", "/app/transactions", {"contents": "x"}),
+        ("PATCH", f"/app/users/{READER.user}", {"assignedRole": "Administrator"}),
+        ("PATCH", f"/app/ledgerUsers/{READER.user}", {"assignedRoles": ["Administrator"]}),
+        ("PATCH", f"/app/ledgerUsers/{quote(READER.user, safe='')}", {"assignedRoles": ["Administrator"]}),
+        ("DELETE", f"/app/users/{ADMIN.user}", None),
+        ("DELETE", f"/app/ledgerUsers/{ADMIN.user}", None),
+        ("PUT", "/app/roles", {"roles": [{"roleName": "r", "roleActions": ["/users/write"]}]}),
+        ("PATCH", "/app/roles", {"roles": [{"roleName": "r", "roleActions": ["/users/write"]}]}),
+        ("DELETE", "/app/roles?roleName=r", None),
+    ]
+
+    async def test(served: Served) -> None:
+        for method, path, body in changes:
+            for slash in ("", "/"):
+                where = path + slash if "?" not in path else path
+                answer = await served.ask(method, where, READER, json=body)
+                assert answer.status_code == 403, (where, answer.text)
+                assert (await served.ask(method, where, NOBODY, json=body)).status_code == 403
+                assert (await served.ask(method, where, None, json=body)).status_code == 401
+        assert (await served.ask("GET", "/app/users", READER)).status_code == 403
+        assert (await served.ask("GET", "/app/transactions", READER)).status_code == 200
+
+    run(world, test)
+
+
+def test_the_last_administrator_stays(world: World) -> None:
+    """Whatever the form of its id, and by whichever path."""
+
+    async def test(served: Served) -> None:
+        for name in (ADMIN.user, ADMIN.user.lower(), ADMIN.id, ADMIN.id.upper(), quote(ADMIN.user, safe="")):
+            for path in (f"/app/users/{name}", f"/app/ledgerUsers/{name}"):
+                answer = await served.ask("DELETE", path, ADMIN)
+                assert (answer.status_code, answer.json()["error"]["code"]) == (400, "LastAdministrator")
+            answer = await served.ask("PATCH", f"/app/users/{name}", ADMIN, json={"assignedRole": "Reader"})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "LastAdministrator")
+            answer = await served.ask(
+                "PATCH", f"/app/ledgerUsers/{name}", ADMIN, json={"assignedRoles": ["Contributor"]}
+            )
+            assert answer.status_code == 400
+
+    run(world, test)
+
+
+TABLES = [
+    "public:ccf.gov.members.info",
+    "app.users",
+    "public:app.users",
+    "../app.users",
+    "a'; --",
+    "%00",
+    "\x00",
+]
+
+
+@pytest.mark.parametrize("collection", TABLES)
+def test_a_collection_is_no_table(world: World, collection: str) -> None:
+    """A collection's id is a key: it reaches no table of governance or of users."""
+
+    async def test(served: Served) -> None:
+        query = f"collectionId={quote(collection, safe='')}"
+        before = (await served.ask("GET", "/app/users", ADMIN)).text
+        answer = await served.ask("GET", f"/app/transactions/current?{query}", READER)
+        assert answer.status_code in (400, 404), answer.text
+        answer = await served.ask("POST", f"/app/transactions?{query}", json={"contents": "x"})
+        assert answer.status_code == (400 if collection == "\x00" else 200)
+        assert (await served.ask("GET", "/app/users", ADMIN)).text == before
+        assert not served.node.ledger.store.begin().has("public:ccf.gov.members.info", b"x")
+        for seqno in (1, 2):
+            got = await served.ask(
+                "GET", f"/app/transactions/{served.node.engine.sequencer.view}.{seqno}?{query}"
+            )
+            assert got.status_code == 404, got.text
+
+    run(world, test)
+
+
+PATHS = [
+    "/app/transactions/2.1%2F..%2Fusers", "/app/transactions/2.1%00", "/app/transactions/2.1%252Freceipt",
+    "/app/transactions/%2e%2e/users", "/app//users", "/app/users//", "/app/./users",
+    "/app/transactions/2.1;x", "/app/transactions/2.99999999999999999999",
+    "/app/transactions/02.1", "/app/transactions/2.1.1", "/app/transactions/-2.1",
+    "/app/transactions/\N{ARABIC-INDIC DIGIT TWO}.1", "/app%2Fusers", "/APP/USERS",
+    "/app/ledgerUsers/..%2f..",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_tricks_in_paths_reach_nothing(world: World, path: str) -> None:
+    """No other operation than the one that was checked, and no failure of the service."""
+
+    async def test(served: Served) -> None:
+        for who in (READER, NOBODY, None):
+            answer = await served.ask("GET", path, who)
+            assert answer.status_code in (400, 401, 403, 404), (path, answer.text)
+
+    run(world, test)
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["", "api-version=", "api-version=9999-01-01", "API-VERSION=2026-02-23", "api-version=2026-02-23%00"],
+)
+def test_no_version_is_a_way_around_the_gate(world: World, query: str) -> None:
+    """A stranger is refused before the version is looked at."""
+
+    async def test(served: Served) -> None:
+        answer = await served.ask("GET", f"/app/users?{query}", NOBODY, version=False)
+        assert answer.status_code == 403
+        answer = await served.ask("GET", f"/app/users?{query}", ADMIN, version=False)
+        assert answer.status_code == 400
+
+    run(world, test)
+
+
+def test_two_tokens_in_one_request_are_no_token(world: World) -> None:
+    """Which of two headers counts is not left to chance: neither does."""
+
+    async def test(served: Served) -> None:
+        good = _bearer(oid=OID)["authorization"]
+        for pair in ((good, "Bearer a.b.c"), ("Bearer a.b.c", good)):
+            headers = [("authorization", one) for one in pair]
+            answer = await served.ask("GET", "/app/transactions", None, headers=headers)
+            assert answer.status_code in (400, 401), answer.text
+
+    run(world, test)

@@ -1,0 +1,161 @@
+"""Members and strangers who send a ledger what is signed, and what only looks like it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kluis.formats.ccf import tables
+from kluis.ledger.governance.documents import RECENT
+from kluis.ledger.governance.faults import ProposalReplay, ProposalTooOld
+from kluis.ledger.governance.requests import Kind
+from tests.ledger.governance.consortium import NOW, Consortium, opened
+from tests.services.ledger.test_governance import Member
+from tests.services.ledger.world import NOBODY, Identity, Served, World, run
+
+SNAPSHOT = {"actions": [{"name": "trigger_snapshot"}]}
+
+
+def test_a_small_window_takes_no_request_twice() -> None:
+    """A proposal that left the window within its second is not taken again."""
+    consortium = opened()
+    change = {"name": "set_service_configuration", "args": {"recent_cose_proposals_window_size": 1}}
+    consortium.accept(change, created_at=NOW + 1)
+    sent = [
+        consortium.members[0].sign(Kind.PROPOSAL, {**SNAPSHOT, "note": number}, created_at=NOW + 2)
+        for number in range(6)
+    ]
+    for raw in sent:
+        try:
+            consortium.submit(raw, now=NOW + 2)
+        except ProposalTooOld:
+            continue
+    assert len(list(consortium.store.begin().items(RECENT))) == 1
+    for raw in sent:
+        with pytest.raises((ProposalReplay, ProposalTooOld)):
+            consortium.submit(raw, now=NOW + 2)
+
+
+def test_what_no_member_signed_waits_for_nothing(tmp_path: Path) -> None:
+    """It is refused at once, also while the log takes nothing: strangers neither queue nor end batches."""
+    world = World(tmp_path / "ledger", open=False)
+
+    async def test(served: Served) -> None:
+        engine = served.node.engine
+        queued: list[Any] = []
+        monitored = engine.write
+
+        async def write(*arguments: Any, **more: Any) -> Any:
+            queued.append(arguments)
+            return await monitored(*arguments, **more)
+
+        engine.write = write  # type: ignore[method-assign]
+        stranger = Member(served, NOBODY)
+        body = json.dumps(SNAPSHOT).encode()
+        for path, kind in (
+            ("members/proposals:create", "proposal"),
+            (f"members/state-digests/{NOBODY.id}:update", "state_digest"),
+            (f"members/state-digests/{NOBODY.id}:ack", "ack"),
+            (f"recovery/members/{NOBODY.id}:recover", "recovery_share"),
+        ):
+            answer = await asyncio.wait_for(stranger.send(path, kind, body), 60)
+            assert answer.status_code == 401, answer.text
+        assert queued == []
+
+    run(world, test)
+
+
+BALLOTS = {
+    "pollutes prototypes": """
+        Object.prototype.vote = () => true; Array.prototype.filter = function () { return [1, 2, 3, 4, 5]; };
+        Object.defineProperty(Object.prototype, "vote", {get() { return true; }, set() {}});
+        JSON.parse = () => ({actions: []}); ccf.kv = {}; globalThis.ccf = undefined;
+        export const vote = () => false;""",
+    "votes for others": """
+        export const vote = (p, proposer, id) => ({member_id: 'other', vote: true}) && false;""",
+    "imports the constitution": "import {resolve} from 'constitution'; export const vote = () => true;",
+    "writes a table": """
+        export const vote = () => {
+          ccf.kv['public:ccf.gov.members.info'].clear(); return true; }""",
+    "writes an application's": """
+        export const vote = () => {
+          ccf.kv['app.users'].set(new ArrayBuffer(1), new ArrayBuffer(1)); return true; }""",
+    "reads an application's": "export const vote = () => ccf.kv['app.entries'].size > -1;",
+    "reads a private one of the service": "export const vote = () => ccf.kv['ccf.x'].size > -1;",
+    "throws": "export const vote = () => { throw {get message() { return 'x'.repeat(1e7); }}; };",
+    "throws a proxy": "export const vote = () => { throw new Proxy({}, {get() { throw 1; }}); };",
+    "never ends": "export const vote = () => { for (;;); };",
+    "never ends at its evaluation": "for (;;); export const vote = () => true;",
+    "recurses": "export const vote = () => vote();",
+    "grows": "export const vote = () => { const a = []; for (;;) a.push('x'.repeat(1e5)); };",
+    "grows a text": "export const vote = () => { let a = 'x'; for (;;) a += a; };",
+    "makes a constitution valid": """
+        export const vote = () => {
+          ccf.gov.validateConstitution('x'); return true; }""",
+    "opens the service": "export const vote = () => { ccf.node.transitionServiceToOpen(); return true; }",
+    "rekeys": "export const vote = () => { ccf.node.triggerLedgerRekey(); return true; }",
+    "calls the host": "export const vote = () => __ccf('put', 'public:ccf.gov.x', 'a', 'b') || true;",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def voting() -> Consortium:
+    """Three members."""
+    return opened(3)
+
+
+@pytest.mark.parametrize("name", BALLOTS)
+def test_a_ballot_is_one_vote_at_most(voting: Consortium, name: str) -> None:
+    """Whatever it does: it changes no table, no other member's vote, and not what resolve sees."""
+    at = NOW + 10 + list(BALLOTS).index(name)
+    proposal = voting.propose({"name": "trigger_snapshot"}, created_at=at)
+    before = {
+        table: dict(voting.store.begin().items(table))
+        for table in voting.store.tables()
+        if table not in (tables.PROPOSALS_INFO, tables.COSE_HISTORY)
+    }
+    one, two, three = voting.members
+    after = voting.vote(proposal, one, BALLOTS[name])
+    assert after.state == "Open", after.info
+    for table, rows in before.items():
+        assert dict(voting.store.begin().items(table)) == rows
+    after = voting.vote(proposal, two, "export const vote = () => false;")
+    if after.state == "Open":
+        after = voting.vote(proposal, three, "export const vote = () => false;")
+    assert after.state == "Rejected", after.info
+    assert one.id not in [member for member, vote in after.info["final_votes"].items() if vote]
+
+
+def test_members_of_one_key_are_one_member(tmp_path: Path) -> None:
+    """A removed member's requests count no more, those that were signed before included."""
+    world = World(tmp_path / "ledger", open=False)
+    second = Identity("member1")
+
+    async def test(served: Served) -> None:
+        first = Member(served)
+        assert (await first.acknowledge()).status_code == 204
+        certificate = served.node.service.certificate
+        await first.decide("transition_service_to_open", next_service_identity=certificate)
+        await first.decide("set_member", cert=second.pem)
+        other = Member(served, second)
+        assert (await other.acknowledge()).status_code == 204
+        world.clock.pass_(2)
+        body = json.dumps({"actions": [{"name": "remove_member", "args": {"member_id": second.id}}]}).encode()
+        proposal = (await first.send("members/proposals:create", "proposal", body)).json()["proposalId"]
+        await first.vote(proposal)
+        decided = await other.vote(proposal)
+        assert decided.json()["proposalState"] == "Accepted", decided.text
+        world.clock.pass_(2)
+        for answer in (
+            await other.vote(proposal),
+            await other.send("members/proposals:create", "proposal", json.dumps(SNAPSHOT).encode()),
+            await other.send(f"members/state-digests/{second.id}:update", "state_digest", b""),
+            await other.send(f"recovery/members/{second.id}:recover", "recovery_share", b'{"share":"AA=="}'),
+        ):
+            assert answer.status_code == 401, answer.text
+
+    run(world, test)
