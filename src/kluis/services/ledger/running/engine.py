@@ -29,6 +29,8 @@ from kluis.services.web import Refusal
 MOST_WAITING: Final = 10_000
 MOST_BATCH: Final = 1000
 MOST_BATCH_BYTES: Final = 512 << 10
+MOST_ENTRY_BYTES: Final = 8 << 20
+"""Of an entry's keys and values. A batch that no host can take would be tried again for ever."""
 AGAIN_SECONDS: Final = 0.25
 MOST_TOLD: Final = 8
 """How often a report to the witness is tried again: each time another node's came first."""
@@ -281,6 +283,9 @@ class Engine:
             else:  # what it read is in this batch
                 job.written = value
             return
+        if (size := _size(writes)) > MOST_ENTRY_BYTES:
+            _fail(job, _too_large(size))
+            return
         txid = self.sequencer.add(writes, result.claims_digest)
         self.ledger.apply(txid, writes)
         job.written = Written(result.value, txid)
@@ -296,13 +301,18 @@ class Engine:
         task = asyncio.ensure_future(appended)
         done, _ = await asyncio.wait({task}, timeout=UNKNOWN_SECONDS)
         if not done:  # the answers go, and say that nobody knows; the batch is tried again
+            self._stuck.set()
             for job in wrote:
                 _fail(job, _unknown(job))
+            for job in self._jobs:
+                _fail(job, _busy("the log takes nothing at present; nothing was written"))
+            self._jobs.clear()
         batch, answer = await task
         if answer != "ok":
             for job in wrote:
                 _fail(job, _rolled_back(job) if answer == "fenced" else _unknown(job))
             raise UnavailableError("ledger: another node has the log", code="ledger_fenced")
+        self._stuck.clear()
         self.ledger.commit(batch)
         before, self._committing = self._committing, asyncio.Event()
         before.set()
@@ -323,7 +333,6 @@ class Engine:
             except KluisError:
                 answer = "unknown"
             if answer == "ok":
-                self._stuck.clear()
                 self._tell(batch)
                 return batch, "ok"
             if answer == "fenced":
@@ -355,6 +364,18 @@ class Engine:
                 self._step, self._witnessed = said.step, now
                 return
         raise UnavailableError("ledger: the witness has another node", code="ledger_fenced")
+
+
+def _size(writes: Writes) -> int:
+    return sum(len(key) + len(value or b"") for changes in writes.values() for key, value in changes.items())
+
+
+def _too_large(size: int) -> Refusal:
+    return Refusal(
+        413,
+        "EntryTooLarge",
+        f"ledger: a transaction writes {size} bytes, must be at most {MOST_ENTRY_BYTES}; nothing was written",
+    )
 
 
 def _busy(why: str) -> Refusal:
