@@ -224,6 +224,19 @@ def test_an_entry_that_only_looks_signed() -> None:
                 ]
 
 
+def test_an_entry_that_nothing_signs_meets_no_expectation() -> None:
+    """Who removed the last entries can append others of their ids."""
+    made = Forge.governed()
+    files, at = made.files(), made.sequencer.last.seqno + 1
+    nobody = Secrets([LedgerSecret(bytes(32), 1)])
+    ((entry,), _, _) = seal_entries([(0, b"", b"", NO_CLAIMS)], 2, at, nobody)
+    files[f"ledger_{at}"] = bytes(8) + entry
+    assert audited(files, expected=[Expected("signed", TxId(2, at - 1))]).ok
+    assert [each.message for each in audited(files, expected=[Expected("later", TxId(2, at))]).failures] == [
+        f"later: want entry 2.{at}, got a ledger that is signed until 2.{at - 1}"
+    ]
+
+
 def test_notes_of_junk_hide_no_failure() -> None:
     """Anyone can put files in the folder: what is expected of the ledger is judged after them."""
     files = dict(Forge.governed().files())
