@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from kluis.formats.ccf.txid import TxId
+from kluis.serve.ledger.governing import Governor
 from kluis.services.clock import SystemClock
 from kluis.services.ledger.settings import Member
 from tests.cli.quotes import Kluis
@@ -74,6 +76,50 @@ def _service(world: World) -> str:
     return found.certificate
 
 
+def test_a_receipt_is_verified_before_it_is_written(
+    tmp_path: Path, kluis: Kluis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a node, JSON or COSE; another entry's, a signature's and a changed one leave no file."""
+    world, service, out = _founded(tmp_path, kluis, "one"), tmp_path / "service.pem", tmp_path / "r"
+    with listening(world) as url:
+        service.write_text(_service(world))
+        at = ("--url", url, "--service-cert", service, "-o", out)
+        for more in ((), ("--cose",)):
+            said = kluis("ledger", "receipt", "2.1", *at, *more)
+            assert said.code == 0, said.err
+            assert said.out.startswith("authentic: entry 2.1 under root ")
+            assert "proves: the service of this certificate committed the entry\n" in said.out
+            assert (out.read_bytes()[:1] == b"\xd2") == bool(more)
+            assert kluis("ledger", "receipt", out, "--service-cert", service).out == said.out
+            out.unlink()
+        signature = kluis("ledger", "receipt", "2.2", *at)
+        assert (signature.code, out.exists()) == (4, False)
+        assert "receipt of 2.2: want the receipt of entry 2.2, got that of a signature" in signature.err
+        for wanted in ("9.1", "2.99"):
+            said = kluis("ledger", "receipt", wanted, *at)
+            assert (said.code, out.exists(), "ledger_refused" in said.err) == (6, False, True), said.err
+        assert kluis("ledger", "receipt", "2.1", *at, "--claims-digest", "ab" * 32).code == 4
+        real = Governor.receipt
+
+        def another(node: Governor, txid: TxId, *, cose: bool = False) -> bytes:
+            return real(node, TxId(2, 1), cose=cose)
+
+        monkeypatch.setattr(Governor, "receipt", another)
+        swapped = kluis("ledger", "receipt", "2.3", *at)
+        assert (swapped.code, out.exists()) == (4, False)
+        assert "want the receipt of entry 2.3, got that of 2.1" in swapped.err
+
+        def changed(node: Governor, txid: TxId, *, cose: bool = False) -> bytes:
+            return real(node, txid, cose=cose).replace(b"ce:2.1:", b"ce:2.3:")
+
+        monkeypatch.setattr(Governor, "receipt", changed)
+        for more in ((), ("--cose",)):
+            said = kluis("ledger", "receipt", "2.1", *at, *more)
+            assert (said.code, out.exists(), "ledger_receipt" in said.err) == (4, False, bool(not more)), (
+                said.err
+            )
+
+
 @pytest.mark.parametrize(
     ("argv", "problem"),
     [
@@ -83,6 +129,9 @@ def _service(world: World) -> str:
             ("up", "--state", "s", "--witness-every", "soon"),
             "--witness-every: want seconds, as 1s",
         ),
+        (("receipt", "2.1", "--service-cert", "s.pem", "--url", "https://localhost:1"), "--url: want --out"),
+        (("receipt", "r", "--service-cert", "s.pem", "--cose"), "--cose: want --url"),
+        (("receipt", "r", "--service-cert", "s.pem", "-o", "x"), "--out: want --url"),
         (("up", "--state", "s", "--user", "x=King"), "--user: want PEM=Reader"),
         (("up", "--state", "s", "--member", "none.pem"), "none.pem"),
     ],

@@ -1,4 +1,4 @@
-"""The commands that need a ledger's files only: verify, show, receipt, sample."""
+"""The commands that need a ledger's files only: verify, show, sample."""
 
 from __future__ import annotations
 
@@ -129,34 +129,6 @@ def show(
     render.out(value, text)
 
 
-def receipt(
-    file: Annotated[Path, typer.Argument(metavar="RECEIPT", help="JSON or COSE.", show_default=False)],
-    service_cert: Annotated[
-        Path, typer.Option("--service-cert", metavar="PEM", help="The service's certificate, which you pin.")
-    ],
-    claims: Annotated[
-        Path | None,
-        typer.Option("--claims", metavar="JSON", help="Application claims that the receipt must be of."),
-    ] = None,
-    claims_digest: Annotated[
-        str | None, typer.Option("--claims-digest", metavar="HEX", help="Or their digest, 64 hex digits.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Verify a receipt, offline: that the service committed the entry.
-
-    A receipt does not name its ledger: it counts under the certificate that you pin, and under no other.
-    """
-    from kluis.ledger import receipts
-
-    proof = reading.receipt(file)
-    service, digest = reading.certificate(service_cert), reading.claims(claims, claims_digest)
-    root, evidence = receipts.verify_any(proof, service, file.name, claims_digest=digest)
-    value = {"authentic": True, "root": root.hex(), "evidence": list(evidence)}
-    entries = ", ".join(each.split(":")[1] for each in evidence) or "a signature"
-    render.out(value, f"authentic: entry {entries} under root {root.hex()}")
-
-
 def sample(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A new or empty folder.")],
     entries: Annotated[
@@ -186,4 +158,4 @@ def sample(
     render.out(value, f"{out}: {len(made.files)} chunks, entries 2.1 to {made.last}")
 
 
-COMMANDS = (verify, show, receipt, sample)
+COMMANDS = (verify, show, sample)

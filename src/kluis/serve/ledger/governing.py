@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kluis.errors import FormatError, PolicyError, UnavailableError, foreign
+from kluis.formats.ccf.txid import TxId
 from kluis.formats.encoding import jcs
 from kluis.formats.encoding.cbor import Key, Writable
 from kluis.formats.ietf import cose
@@ -78,6 +79,17 @@ class Governor:
             PolicyError: it refuses; with its words.
         """
         return self._ask("GET", path, None)
+
+    def receipt(self, txid: TxId, *, cose: bool = False) -> bytes:
+        """Get the receipt of a committed entry, JSON or COSE, as the node sends it; it is not verified.
+
+        Raises:
+            UnavailableError: the ledger does not answer.
+            PolicyError: it refuses, with its reason.
+            FormatError: the answer is longer than 4 MiB.
+        """
+        path = f"/app/receipt{'/cose' if cose else ''}?transaction_id={txid}"
+        return self._exchange("GET", path, None, {}).content
 
     def acknowledge(self) -> None:
         """Acknowledge the present state: the member is active from then on."""
@@ -153,21 +165,35 @@ class Governor:
     def _ask(self, method: str, path: str, signed: bytes | None) -> Any:
         query = f"{'&' if '?' in path else '?'}api-version={VERSION}" if path.startswith("/gov") else ""
         headers = {} if signed is None else {"content-type": "application/cose"}
-        try:
-            answer = self._client.request(method, path + query, content=signed, headers=headers)
-        except httpx.HTTPError as error:
-            raise UnavailableError(f"{self.url}: does not answer: {type(error).__name__}") from None
-        if len(answer.content) > MOST_ANSWER:
-            raise FormatError(f"{self.url}: want at most {MOST_ANSWER} bytes, got {len(answer.content)}")
-        if answer.status_code >= 300:
-            raise PolicyError(
-                f"{self.url}{path}: {answer.status_code}: {_words(answer)}", code="ledger_refused"
-            )
+        answer = self._exchange(method, path + query, signed, headers)
         if answer.status_code == 204 or not answer.content:
             return None
         if not answer.headers.get("content-type", "").startswith("application/json"):
             return answer.text
         return jcs.loads(answer.content, self.url, max_size=MOST_ANSWER, real=float)  # type: ignore[arg-type] # as they come
+
+    def _exchange(
+        self, method: str, path: str, content: bytes | None, headers: dict[str, str]
+    ) -> httpx.Response:
+        """Send a request; gives the answer, read whole, if it is not a refusal."""
+        try:
+            plain = {**headers, "accept-encoding": "identity"}
+            with self._client.stream(method, path, content=content, headers=plain) as stream:
+                body = bytearray()
+                for part in stream.iter_raw():
+                    body += part
+                    if len(body) > MOST_ANSWER:
+                        raise FormatError(f"{self.url}: want at most {MOST_ANSWER} bytes, got more")
+                kept = {"content-type": stream.headers.get("content-type", "")}
+                answer = httpx.Response(stream.status_code, headers=kept, content=bytes(body))
+        except httpx.HTTPError as error:
+            raise UnavailableError(f"{self.url}: does not answer: {type(error).__name__}") from None
+        if answer.status_code >= 300:
+            where = path.partition("?")[0]
+            raise PolicyError(
+                f"{self.url}{where}: {answer.status_code}: {_words(answer)}", code="ledger_refused"
+            )
+        return answer
 
 
 def member_id(certificate: str) -> str:

@@ -1,0 +1,93 @@
+"""``kluis ledger receipt``: verify a receipt, from a file or from a node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kluis.cli import render
+from kluis.cli.ledger import reading
+from kluis.cli.render import Json
+from kluis.errors import AuthenticityError, UsageError, foreign
+
+MOST_SHOWN = 400
+"""Characters of an entry; ``--json`` prints all."""
+
+
+def receipt(
+    wanted: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECEIPT",
+            help="A file, JSON or COSE; with --url the id of an entry, such as 2.35.",
+            show_default=False,
+        ),
+    ],
+    service_cert: Annotated[
+        Path, typer.Option("--service-cert", metavar="PEM", help="The service's certificate, which you pin.")
+    ],
+    url: Annotated[
+        str | None,
+        typer.Option("--url", metavar="URL", help="A node to get the receipt from, https://host:port."),
+    ] = None,
+    cose: Annotated[bool, typer.Option("--cose", help="Get it as COSE; else as JSON.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where the receipt is written.")
+    ] = None,
+    claims: Annotated[
+        Path | None,
+        typer.Option("--claims", metavar="JSON", help="Application claims that the receipt must be of."),
+    ] = None,
+    claims_digest: Annotated[
+        str | None, typer.Option("--claims-digest", metavar="HEX", help="Or their digest, 64 hex digits.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Verify a receipt: that the service committed the entry. A file is verified offline.
+
+    With --url the receipt of an entry comes from a node, and is written once it is verified. A receipt does
+    not name its ledger: it counts under the certificate that you pin, and under no other.
+    """
+    from kluis.ledger import receipts
+
+    if url is None and (cose or out is not None):
+        raise UsageError(f"{'--cose' if cose else '--out'}: want --url, the node to get the receipt from")
+    if url is not None and out is None:
+        raise UsageError("--url: want --out, the file for the receipt")
+    service, digest = reading.certificate(service_cert), reading.claims(claims, claims_digest)
+    if url is None:
+        path = Path(wanted)
+        what, data, prefix = path.name, reading.read(path), ""
+    else:
+        what, data, prefix = _fetched(url, service_cert, wanted, cose=cose)
+    proof = reading.receipt_of(data, what)
+    root, evidence = receipts.verify_any(proof, service, what, claims_digest=digest)
+    entries = ", ".join(each.split(":")[1] for each in evidence) or "a signature"
+    if out is not None:
+        if not evidence or not all(each.startswith(prefix) for each in evidence):
+            raise AuthenticityError(
+                f"{what}: want the receipt of entry {wanted}, got that of {entries}", code="ledger_receipt"
+            )
+        render.save(out, data)
+    stated = reading.contents_of(data, what)
+    claimed = "the entry with the claims that you gave" if digest is not None else "the entry"
+    what_for = "the entry, which has these claims" if stated else claimed
+    proves = f"the service of this certificate committed {what_for}" if evidence else "the service signed it"
+    value = {"authentic": True, "root": root.hex(), "evidence": list(evidence), "proves": proves}
+    value["claims"] = [{"collectionId": collection, "contents": text} for collection, text in stated]
+    lines = [f"authentic: entry {entries} under root {root.hex()}", f"proves: {proves}"]
+    lines += [f"  {foreign(collection)}: {foreign(text, MOST_SHOWN)}" for collection, text in stated]
+    render.out(value, "\n".join(lines))
+
+
+def _fetched(url: str, service_cert: Path, wanted: str, *, cose: bool) -> tuple[str, bytes, str]:
+    """A receipt's name for messages, its bytes, and how the commit evidence of its entry begins."""
+    from kluis.formats.ccf.txid import TxId
+    from kluis.serve.ledger.governing import Governor
+
+    txid = TxId.parse(wanted)
+    pinned = reading.read(service_cert).decode("utf-8", "replace")
+    with Governor(url, pinned) as node:
+        return f"receipt of {txid}", node.receipt(txid, cose=cose), f"ce:{txid}:"
