@@ -22,6 +22,7 @@ class Gated:
         self.log = log
         self.open = threading.Event()
         self.open.set()
+        self.waiting = threading.Event()
         self.answers: list[str] = []
         self.batches: list[bytes] = []
 
@@ -31,6 +32,8 @@ class Gated:
 
     def append(self, previous: bytes, batch: bytes) -> str:
         """Once it is open; the answer that was set first."""
+        if not self.open.is_set():
+            self.waiting.set()
         assert self.open.wait(60)
         self.batches.append(batch)
         if self.answers:
@@ -120,6 +123,50 @@ def test_what_nobody_knows_is_said_to_be_unknown_and_settles(
             await asyncio.sleep(0.01)
         listed = (await served.ask("GET", "/app/transactions")).json()["entries"]
         assert [one["contents"] for one in listed] == ["perhaps"]
+
+    _serve(world, test)
+
+
+def test_what_waits_behind_a_log_that_does_not_answer_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it was written, and nobody knows for how long it would wait."""
+    monkeypatch.setattr(engine, "UNKNOWN_SECONDS", 0.2)
+
+    async def test(served: Any, log: Gated) -> None:
+        log.open.clear()
+        body = {"contents": "perhaps"}
+        first = asyncio.create_task(served.ask("POST", "/app/transactions", json=body))
+        while not log.waiting.is_set():
+            await asyncio.sleep(0.01)
+        second = asyncio.create_task(served.ask("POST", "/app/transactions", json={"contents": "behind"}))
+        assert (await first).status_code == 502
+        assert (await asyncio.wait_for(second, 60)).status_code == 503
+        assert (await served.ask("POST", "/app/transactions", json={"contents": "later"})).status_code == 503
+        log.open.set()
+        txid = (await first).headers["x-ms-ccf-transaction-id"]
+        while (await served.ask("GET", f"/app/transactions/{txid}/status")).json()["state"] != "Committed":
+            await asyncio.sleep(0.01)
+        await served.write("after")
+        listed = (await served.ask("GET", "/app/transactions")).json()["entries"]
+        assert [one["contents"] for one in listed] == ["perhaps", "after"]
+
+    _serve(world, test)
+
+
+def test_a_transaction_that_no_host_can_take_is_refused(world: World) -> None:
+    """It would be appended again and again, and nothing after it."""
+
+    async def test(served: Any, log: Gated) -> None:
+        def work(state: Any) -> Result:
+            state.put("app.x", b"k", bytes(engine.MOST_ENTRY_BYTES))
+            return Result(None)
+
+        with pytest.raises(Refusal, match="nothing was written") as caught:
+            await served.node.engine.write(work)
+        assert (caught.value.status, caught.value.code) == (413, "EntryTooLarge")
+        assert not served.node.ledger.store.begin().has("app.x", b"k")
+        await served.write("after")
 
     _serve(world, test)
 

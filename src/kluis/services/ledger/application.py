@@ -6,7 +6,7 @@ In an image's module::
 
     class Transfer(msgspec.Struct):
         to: str
-        amount: int
+        amount: Annotated[int, msgspec.Meta(gt=0)]
 
     @application.endpoint("POST /transfer", auth=("user", "member"), mode="write")
     def transfer(state: State, caller: LedgerCaller, body: Transfer) -> Balance:
