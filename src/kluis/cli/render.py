@@ -69,6 +69,12 @@ def out(value: Any, text: str) -> None:
     sys.stdout.flush()
 
 
+def out_row(value: Any, text: str) -> None:
+    """Print one of many results to stdout, at once: with ``--json`` one line of JSON, else the text."""
+    sys.stdout.write(_shown(_json(value).decode() if _mode.json else text, sys.stdout) + "\n")
+    sys.stdout.flush()
+
+
 def _shown(text: str, stream: TextIO) -> str:
     return harmless(text, json.dumps) if _mode.json else painted(harmless(text), stream)
 

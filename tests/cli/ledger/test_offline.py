@@ -1,24 +1,34 @@
-"""``kluis ledger`` on files: sample, verify, show, receipt."""
+"""``kluis ledger`` on files: sample, verify, show, receipt, tail."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from kluis.formats.encoding import b64
+from kluis.hashes import sha256
 from kluis.ledger import certificates, claims, receipts
+from kluis.ledger import claims as application_claims
 from kluis.ledger.merkle import Tree
 from kluis.ledger.sample.parties import Parties
 from kluis.ledger.secrets import LedgerSecret, Secrets
 from kluis.ledger.sequencer import Sequencer
 from kluis.ledger.signer import Signer
+from kluis.serve.ledger.log import LedgerLog
 from tests.cli.quotes import Kluis
 from tests.formats.ccf import real
 from tests.ledger import making
 from tests.ledger.audit.forge import NOW
+from tests.serve.ledger.batches import Writer
+
+MAIN = "from kluis.cli.main import main; main()"
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +171,7 @@ def test_claims_next_to_a_receipt(made: Path, kluis: Kluis, tmp_path: Path) -> N
     words = ("ledger", "receipt", path, "--service-cert", tmp_path / "service_cert.pem")
     said = kluis(*words)
     assert said.code == 0
-    assert "proves: the service of this certificate committed the entry, which has these claims" in said.out
+    assert "proves: the service of this certificate committed the entry with these claims" in said.out
     assert '  subledger:0: {"amount": 100}?[2J\n' in said.out
     assert json.loads(kluis(*words, "--json").out)["claims"][0]["contents"] == '{"amount": 100}\x1b[2J'
 
@@ -172,6 +182,37 @@ def test_claims_next_to_a_receipt(made: Path, kluis: Kluis, tmp_path: Path) -> N
     assert kluis("ledger", "verify", made, "--expect-at-least", path).code == 4
     path.write_text(path.read_text().replace("900", "100"))
     assert kluis(*words).code == 0
+
+
+def test_claims_that_come_with_a_receipt(kluis: Kluis, tmp_path: Path) -> None:
+    """They must be the entry's: a receipt with another's claims, or none in the list, is refused."""
+    digest, other = (sha256(text).hex() for text in (b"claim", b"other"))
+    claim = {"kind": "ClaimDigest", "digest": {"protocol": "P", "value": digest}}
+    claims = application_claims.claims_digest([("P", bytes.fromhex(digest))])
+    sequencer, file, service = making.sequencer(), tmp_path / "receipt.json", tmp_path / "service.pem"
+    txid = sequencer.add({"public:x": {b"k": b"v"}}, claims)
+    batch = sequencer.seal()
+    service.write_text(certificates.service_certificate(making.key(1), NOW))
+    node = certificates.node_certificate(making.key(0).public_key(), making.key(1), service.read_text(), NOW)
+    assert batch.signed.node is not None
+    made = receipts.make(sequencer.tree, txid, batch.components[0], batch.signed.node, node)
+    bare = made.to_azure()
+    words = ("ledger", "receipt", file, "--service-cert", service)
+    for value, code in (
+        (bare, 0),
+        ({"receipt": bare, "applicationClaims": [claim], "state": "Ready"}, 0),
+        ({"receipt": bare, "applicationClaims": [{**claim, "digest": {"protocol": "P", "value": other}}]}, 4),
+        ({"receipt": bare, "applicationClaims": [claim, claim]}, 4),
+        ({"receipt": bare, "applicationClaims": []}, 3),
+        ({"receipt": bare, "applicationClaims": "x"}, 3),
+    ):
+        file.write_text(json.dumps(value))
+        said = kluis(*words)
+        assert said.code == code, said
+        assert ("with these claims" in said.out) == (code == 0 and "applicationClaims" in value)
+    file.write_text(json.dumps({"receipt": bare, "applicationClaims": [claim]}))
+    assert kluis(*words, "--claims-digest", claims.hex()).code == 0
+    assert kluis(*words, "--claims-digest", other).code == 4
 
 
 def test_show(made: Path, kluis: Kluis) -> None:
@@ -200,3 +241,55 @@ def test_what_is_missing(kluis: Kluis, tmp_path: Path) -> None:
     (tmp_path / "secrets").write_text("1 zz\n")
     said = kluis("ledger", "verify", tmp_path, "--secrets", tmp_path / "secrets")
     assert (said.code, "zz" in said.err) == (3, False)
+
+
+def test_tail(made: Path, kluis: Kluis) -> None:
+    """The last entries, as many as wanted, as text or a line of JSON each."""
+    lines = kluis("ledger", "tail", made).out.splitlines()
+    assert [line.split()[0] for line in lines] == [f"2.{number}" for number in range(51, 61)]
+    assert "ccf.internal.signatures" in lines[-1]
+    sizes = {
+        line.split()[1]: int(line.split()[2]) for line in kluis("ledger", "show", made).out.splitlines()[1:]
+    }
+    assert {line.split()[0]: int(line.split()[1]) for line in lines}.items() <= sizes.items()
+    assert kluis("ledger", "tail", made, "-n", "0").out == ""
+    assert len(kluis("ledger", "tail", made, "--lines", "1000").out.splitlines()) == 60
+    (value,) = map(json.loads, kluis("ledger", "tail", made, "-n", "1", "--json").out.splitlines())
+    assert (value["entry"], value["bytes"]) == ("2.60", sizes["2.60"])
+    for wrong in ("-1", "10001"):
+        said = kluis("ledger", "tail", made, "--lines", wrong)
+        assert (said.code, f"--lines: want 0 to 10000, got {wrong}" in said.err) == (2, True)
+
+
+def test_tail_shows_names_that_a_terminal_obeys(kluis: Kluis, tmp_path: Path) -> None:
+    """Names of tables are a ledger's own words: they change no screen and no line."""
+    writer = Writer()
+    writer.sequencer.add({f"public:{'a' * 300}": {b"k": b"v"}})
+    writer.sequencer.add({"public:\x1b[2J\n9.9": {b"k": b"v"}})
+    (tmp_path / "ledger_1").write_bytes(bytes(8) + writer.sequencer.seal().entries)
+    long, screen, _ = kluis("ledger", "tail", tmp_path).out.splitlines()
+    assert long.endswith(f"{'a' * 200}.. (1 tables)")
+    assert screen.endswith("\\x1b[2J 9.9")
+
+
+def test_tail_follows_until_it_is_stopped(tmp_path: Path) -> None:
+    """New entries are printed as they are signed; Ctrl-C ends it without an error."""
+    writer = Writer()
+    with LedgerLog(tmp_path) as log:
+        assert log.append(log.head(), writer.batch(2).entries) == "ok"
+        command = [sys.executable, "-c", MAIN, "ledger", "tail", str(tmp_path), "--follow"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as tailing:
+            hung = threading.Timer(300, tailing.kill)
+            hung.start()
+            try:
+                assert tailing.stdout is not None
+                shown = [tailing.stdout.readline().split()[0] for _ in range(3)]
+                assert log.append(log.head(), writer.batch(1).entries) == "ok"
+                shown += [tailing.stdout.readline().split()[0] for _ in range(2)]
+                tailing.send_signal(signal.SIGINT)
+                rest, errors = tailing.communicate(timeout=120)
+            finally:
+                hung.cancel()
+                tailing.kill()
+    assert shown == ["2.1", "2.2", "2.3", "2.4", "2.5"]
+    assert (tailing.returncode, rest, errors) == (0, "", "")

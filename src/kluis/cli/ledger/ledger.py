@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from kluis.cli.ledger import explain, offline, online, proving
+from kluis.cli.ledger import explain, offline, online, proving, tailing
 
 HELP = "A confidential ledger: check it, read it, prove its entries."
 
@@ -12,6 +12,6 @@ HELP = "A confidential ledger: check it, read it, prove its entries."
 def register(app: typer.Typer) -> None:
     """Mount the commands."""
     ledger = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
-    for command in (*online.COMMANDS, *offline.COMMANDS, proving.receipt, explain.explain):
+    for command in (*online.COMMANDS, *offline.COMMANDS, proving.receipt, tailing.tail, explain.explain):
         ledger.command()(command)
     app.add_typer(ledger, name="ledger", help=HELP)

@@ -47,6 +47,7 @@ def receipt(
 ) -> None:
     """Verify a receipt: that the service committed the entry. A file is verified offline.
 
+    Application claims in the file, as Azure's answers have them, must be the entry's, too.
     With --url the receipt of an entry comes from a node, and is written once it is verified. A receipt does
     not name its ledger: it counts under the certificate that you pin, and under no other.
     """
@@ -72,13 +73,12 @@ def receipt(
             )
         render.save(out, data)
     stated = reading.contents_of(data, what)
-    claimed = "the entry with the claims that you gave" if digest is not None else "the entry"
-    what_for = "the entry, which has these claims" if stated else claimed
+    what_for = "the entry" if stated is None and digest is None else "the entry with these claims"
     proves = f"the service of this certificate committed {what_for}" if evidence else "the service signed it"
     value = {"authentic": True, "root": root.hex(), "evidence": list(evidence), "proves": proves}
-    value["claims"] = [{"collectionId": collection, "contents": text} for collection, text in stated]
+    value["claims"] = [{"collectionId": collection, "contents": text} for collection, text in stated or ()]
     lines = [f"authentic: entry {entries} under root {root.hex()}", f"proves: {proves}"]
-    lines += [f"  {foreign(collection)}: {foreign(text, MOST_SHOWN)}" for collection, text in stated]
+    lines += [f"  {foreign(collection)}: {foreign(text, MOST_SHOWN)}" for collection, text in stated or ()]
     render.out(value, "\n".join(lines))
 
 

@@ -110,12 +110,12 @@ def receipt_of(data: bytes, what: str) -> Receipt | CoseReceipt:
     return dataclasses.replace(proof, components=components._replace(claims_digest=digest))
 
 
-def contents_of(data: bytes, what: str) -> list[tuple[str, str]]:
-    """The collection and contents of each entry that is claimed next to a receipt; empty if there is none."""
+def contents_of(data: bytes, what: str) -> list[tuple[str, str]] | None:
+    """The collection and contents of each entry in the claims next to a receipt; None if it has no claims."""
     if data[:1] == b"\xd2":
-        return []
+        return None
     stated = application_claims.next_to(jcs.loads(data, what, max_size=MAX_FILE))
-    return [] if stated is None else application_claims.contents(stated, what)
+    return None if stated is None else application_claims.contents(stated, what)
 
 
 def expected(text: str) -> Expected:
