@@ -72,7 +72,7 @@ IN_A_NODE: Final = Rules(
 """For a process that runs scripts in one thread: one that nothing interrupts ends the process."""
 
 
-# A value counts as true by the rules of the ballot's language, but a promise, which is always true, is no vote.
+# What counts as true does so by the rules of the language, but a promise, which is always true, is no vote.
 _TRUTH: Final = """import {vote} from 'ballot';
 export const f = (...values) => {
   const found = vote(...values);
