@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
+from kluis.services.ledger.application import State
+from kluis.services.ledger.running.engine import Result
 from kluis.services.ledger.settings import Issuer, Principal
+from kluis.services.ledger.tables import USER_CERTIFICATES
 from tests.services.ledger.world import ADMIN, NOBODY, NOW, READER, WRITER, Served, World, run
 from tests.services.web.issuer import TokenMaker
 
@@ -105,6 +109,78 @@ def test_a_reader_reads(world: World) -> None:
                 assert (await served.ask(method, where, None, json=body)).status_code == 401
         assert (await served.ask("GET", "/app/users", READER)).status_code == 403
         assert (await served.ask("GET", "/app/transactions", READER)).status_code == 200
+
+    run(world, test)
+
+
+async def _late(contents: bytes, between: Any) -> AsyncIterator[bytes]:
+    yield contents[:1]
+    await between()
+    yield contents[1:]
+
+
+def test_a_body_that_comes_late_is_judged_when_it_counts(world: World) -> None:
+    """A user who is removed after its headers were admitted writes nothing with the rest of its body."""
+
+    async def test(served: Served) -> None:
+        async def remove() -> None:
+            gone = await served.ask("DELETE", f"/app/users/{WRITER.user}", ADMIN)
+            assert gone.status_code == 204
+
+        body = _late(b'{"contents": "late"}', remove)
+        headers = {"content-type": "application/json"}
+        answer = await served.ask("POST", "/app/transactions", content=body, headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "NotAllowed")
+
+        async def demote() -> None:
+            named = f"/app/users/{NOBODY.user}"
+            assert (
+                await served.ask("PATCH", named, ADMIN, json={"assignedRole": "Administrator"})
+            ).status_code == 200
+            demoted = f"/app/users/{ADMIN.user}"
+            assert (
+                await served.ask("PATCH", demoted, NOBODY, json={"assignedRole": "Reader"})
+            ).status_code == 200
+
+        body = _late(b'{"assignedRole": "Administrator"}', demote)
+        answer = await served.ask("PATCH", f"/app/users/{ADMIN.user}", ADMIN, content=body, headers=headers)
+        assert answer.status_code == 403
+        listed = (await served.ask("GET", "/app/transactions", READER)).json()["entries"]
+        assert listed == []
+
+    run(world, test)
+
+
+def test_an_endpoints_caller_is_judged_when_it_counts(world: World) -> None:
+    """A user whom the members removed after its headers were admitted calls no endpoint that writes."""
+
+    @world.application.endpoint("POST /note", auth="user", mode="write")
+    def note(state: State, body: dict[str, str]) -> None:
+        state.put("notes", b"k", body["text"].encode())
+
+    async def test(served: Served) -> None:
+        def change(value: bytes | None) -> Any:
+            def work(state: Any) -> Result:
+                if value is None:
+                    state.remove(USER_CERTIFICATES, NOBODY.id.encode())
+                else:
+                    state.put(USER_CERTIFICATES, NOBODY.id.encode(), value)
+                return Result(None)
+
+            return served.node.engine.write(work)
+
+        async def remove() -> None:
+            await change(None)
+
+        await change(NOBODY.pem.encode())
+        headers = {"content-type": "application/json"}
+        body = {"text": "early"}
+        answer = await served.ask("POST", "/app/note", NOBODY, version=False, json=body)
+        assert answer.status_code == 204, answer.text
+        late = _late(b'{"text": "late"}', remove)
+        answer = await served.ask("POST", "/app/note", NOBODY, version=False, content=late, headers=headers)
+        assert answer.status_code == 401, answer.text
+        assert served.node.ledger.store.begin().get("notes", b"k") == b"early"
 
     run(world, test)
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from kluis.cleanroom.exchange import ReleaseStatement
-from kluis.cleanroom.home import Home, write_once
+from kluis.cleanroom.home import DataKey, Home, Secrets, write_once
 from kluis.errors import PolicyError, UnavailableError, UsageError
 from tests.cleanroom import samples
 
@@ -27,6 +27,13 @@ def statement(run: str) -> ReleaseStatement:
         rules=(),
         keys=(),
     )
+
+
+def test_keys_are_not_shown() -> None:
+    """Neither a party's private keys nor a data set's key are in what is shown of them."""
+    key = DataKey(room="aa" * 32, dataset="d", version=2, terms="bb" * 32, parts=(), key=b"K" * 32)
+    assert repr(key) == "DataKey('d', 2)"
+    assert repr(Secrets(party="clinic", signing=b"S" * 32, sealing=b"E" * 32)) == "Secrets('clinic')"
 
 
 def test_keys_stay(tmp_path: Path) -> None:

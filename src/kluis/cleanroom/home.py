@@ -33,6 +33,9 @@ class Secrets(Document, frozen=True):
     signing: Annotated[bytes, msgspec.Meta(min_length=SIGNING_SIZE, max_length=SIGNING_SIZE)]
     sealing: Annotated[bytes, msgspec.Meta(min_length=SEALING_SECRET_SIZE, max_length=SEALING_SECRET_SIZE)]
 
+    def __repr__(self) -> str:
+        return f"Secrets({self.party!r})"
+
 
 class DataKey(Document, frozen=True):
     """The key of one version of one data set, and the terms that it is sealed under."""
@@ -43,6 +46,9 @@ class DataKey(Document, frozen=True):
     terms: Hex32
     parts: tuple[Hex32, ...]
     key: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+
+    def __repr__(self) -> str:
+        return f"DataKey({self.dataset!r}, {self.version})"
 
 
 class Pin(Document, frozen=True):

@@ -19,7 +19,7 @@ from kluis.errors import PolicyError
 from kluis.hashes import sha256
 
 WIDTH: Final = 80
-# : Fields of multi-line text; all other fields have one line.
+#: Fields of multi-line text; all other fields have one line.
 BLOCKS: Final = frozenset({"query", "table", "roots"})
 MOST_LINE: Final = 1000
 MOST_BLANKS: Final = 64

@@ -66,7 +66,7 @@ COMMANDS: dict[str, Entry] = {
     "serve": Entry("service.serve", "services", "Run the services on loopback, each in an enclave."),
     "vault": Entry("service.vault", "enclave", "Identify a vault; approve a change of what it trusts."),
     "ledger": Entry(
-        "ledger.ledger", "ledger", "A confidential ledger: check it, read it, prove its entries."
+        "ledger.ledger", "services", "A confidential ledger: check it, read it, prove its entries."
     ),
     "room": Entry("room.room", "rooms", "Clean rooms: several owners, one computation."),
 }

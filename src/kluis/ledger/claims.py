@@ -16,6 +16,7 @@ from kluis.formats.encoding.members import Members
 from kluis.hashes import sha256
 
 LEDGER_ENTRY: Final = "LedgerEntryV1"
+MEMBER: Final = "applicationClaims"
 MAX_CLAIMS: Final = 64
 MAX_CONTENTS: Final = 16 << 20
 
@@ -40,6 +41,22 @@ def claims_digest(digests: Sequence[tuple[str, bytes]]) -> bytes:
     """
     claims = b"".join([sha256(protocol.encode() + digest) for protocol, digest in digests])
     return sha256(len(digests).to_bytes(4, "little") + claims)
+
+
+def next_to(value: Json) -> Json:
+    """The claims in a document that also has their receipt; None if there are none."""
+    return value.get(MEMBER) if isinstance(value, dict) else None
+
+
+def contents(value: Json, what: str) -> list[tuple[str, str]]:
+    """The collection and contents of each ledger entry among claims.
+
+    Raises:
+        FormatError: another form.
+    """
+    claims = Members({"claims": value}, what).objects("claims", most=MAX_CLAIMS)
+    entries = [each.object("ledgerEntry") for each in claims if each.text("kind", limit=32) == "LedgerEntry"]
+    return [(entry.text("collectionId"), entry.text("contents", limit=MAX_CONTENTS)) for entry in entries]
 
 
 def read(value: Json, what: str) -> bytes:

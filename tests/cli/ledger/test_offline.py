@@ -12,9 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from kluis.formats.encoding import b64
 from kluis.hashes import sha256
-from kluis.ledger import certificates, receipts
+from kluis.ledger import certificates, claims, receipts
 from kluis.ledger import claims as application_claims
+from kluis.ledger.merkle import Tree
+from kluis.ledger.sample.parties import Parties
+from kluis.ledger.secrets import LedgerSecret, Secrets
+from kluis.ledger.sequencer import Sequencer
+from kluis.ledger.signer import Signer
 from kluis.serve.ledger.log import LedgerLog
 from tests.cli.quotes import Kluis
 from tests.formats.ccf import real
@@ -133,6 +139,49 @@ def test_claims(kluis: Kluis, tmp_path: Path) -> None:
     assert kluis(*words, "--claims-digest", digest).code == 0
     assert kluis(*words, "--claims", claims).code == 4
     assert kluis(*words, "--claims", claims, "--claims-digest", digest).code == 2
+
+
+def with_claims(folder: Path, contents: str) -> Path:
+    """A receipt as Azure Confidential Ledger answers it, with its claims, and its service's certificate."""
+    parties = Parties.make(NOW)
+    signer = Signer(parties.node_key, parties.node, parties.service_key)
+    grown, secrets = Tree(), Secrets([LedgerSecret(bytes(32), 1)])
+    sequencer = Sequencer(view=2, tree=grown, secrets=secrets, signer=signer, clock=lambda: 0)
+    key = bytes(range(32))
+    digest = claims.entry_digest("subledger:0", contents, key)
+    sequencer.add({"app": {b"k": b"v"}}, claims.claims_digest([(claims.LEDGER_ENTRY, digest)]))
+    batch = sequencer.seal()
+    assert batch.signed.node is not None
+    made = receipts.make(grown, batch.txids[0], batch.components[0], batch.signed.node, parties.node)
+    entry = {
+        "collectionId": "subledger:0",
+        "contents": contents,
+        "protocol": claims.LEDGER_ENTRY,
+        "secretKey": b64.encode(key),
+    }
+    body = {"applicationClaims": [{"kind": "LedgerEntry", "ledgerEntry": entry}], "receipt": made.to_azure()}
+    (folder / "receipt.json").write_text(json.dumps(body))
+    (folder / "service_cert.pem").write_text(parties.service)
+    return folder / "receipt.json"
+
+
+def test_claims_next_to_a_receipt(made: Path, kluis: Kluis, tmp_path: Path) -> None:
+    """They are verified and shown; changed ones are refused, also as what a ledger must have."""
+    path = with_claims(tmp_path, '{"amount": 100}\x1b[2J')
+    words = ("ledger", "receipt", path, "--service-cert", tmp_path / "service_cert.pem")
+    said = kluis(*words)
+    assert said.code == 0
+    assert "proves: the service of this certificate committed the entry with these claims" in said.out
+    assert '  subledger:0: {"amount": 100}?[2J\n' in said.out
+    assert json.loads(kluis(*words, "--json").out)["claims"][0]["contents"] == '{"amount": 100}\x1b[2J'
+
+    path.write_text(path.read_text().replace("100", "900"))
+    said = kluis(*words)
+    assert said.code == 4
+    assert "want a receipt of the applicationClaims next to it, got one of other claims" in said.err
+    assert kluis("ledger", "verify", made, "--expect-at-least", path).code == 4
+    path.write_text(path.read_text().replace("900", "100"))
+    assert kluis(*words).code == 0
 
 
 def test_claims_that_come_with_a_receipt(kluis: Kluis, tmp_path: Path) -> None:

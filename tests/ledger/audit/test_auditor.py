@@ -9,12 +9,16 @@ import pytest
 from cryptography import x509
 
 from kluis.errors import AuthenticityError, FormatError
+from kluis.formats.ccf import tables
 from kluis.formats.ccf.cose_receipt import CoseReceipt
+from kluis.formats.ccf.domain import NO_CLAIMS, Writes, encode_writes
 from kluis.formats.ccf.receipt import Receipt
 from kluis.formats.ccf.txid import TxId
 from kluis.ledger import certificates, sample
 from kluis.ledger.audit import Check, Expected, Level, Result
+from kluis.ledger.audit.report import MAX_FINDINGS
 from kluis.ledger.secrets import LedgerSecret, Secrets
+from kluis.ledger.sequencer import seal_entries
 from tests.formats.ccf import real
 from tests.ledger import making
 from tests.ledger.audit.forge import NOW, Forge, audited, failed, parties
@@ -200,3 +204,46 @@ def test_leftovers() -> None:
 def test_parties_are_kept() -> None:
     """The forge's parties are the same for the same number."""
     assert parties() is parties()
+
+
+def test_an_entry_that_only_looks_signed() -> None:
+    """Anyone can append an entry that removes a signature and has the right tree: it verifies nothing."""
+    made = Forge.governed()
+    files, tree, at = made.files(), made.sequencer.tree, made.sequencer.last.seqno + 1
+    forged: Writes = {tables.TREE: {tables.ONLY: tree.table(made.sequencer.last_signature).encode()}}
+    nobody = Secrets([LedgerSecret(bytes(32), 1)])
+    for name in (tables.SIGNATURES, tables.COSE_SIGNATURES):
+        for changes in ({tables.ONLY: None}, {b"other": b"x"}):
+            records = encode_writes({name: changes, **forged})
+            ((entry,), _, _) = seal_entries([(0, records, b"", NO_CLAIMS)], 2, at, nobody)
+            for level in Level:
+                report = audited({**files, f"ledger_{at}": bytes(8) + entry}, level=level)
+                assert report.verified == audited(files, level=level).verified
+                assert [(each.check, each.message) for each in report.failures] == [
+                    (Check.ROOTS, "changes a table of signatures, and holds none")
+                ]
+
+
+def test_an_entry_that_nothing_signs_meets_no_expectation() -> None:
+    """Who removed the last entries can append others of their ids."""
+    made = Forge.governed()
+    files, at = made.files(), made.sequencer.last.seqno + 1
+    nobody = Secrets([LedgerSecret(bytes(32), 1)])
+    ((entry,), _, _) = seal_entries([(0, b"", b"", NO_CLAIMS)], 2, at, nobody)
+    files[f"ledger_{at}"] = bytes(8) + entry
+    assert audited(files, expected=[Expected("signed", TxId(2, at - 1))]).ok
+    assert [each.message for each in audited(files, expected=[Expected("later", TxId(2, at))]).failures] == [
+        f"later: want entry 2.{at}, got a ledger that is signed until 2.{at - 1}"
+    ]
+
+
+def test_notes_of_junk_hide_no_failure() -> None:
+    """Anyone can put files in the folder: what is expected of the ledger is judged after them."""
+    files = dict(Forge.governed().files())
+    files |= {f"ledger_{number}-{number}.ignored": b"junk" for number in range(1, MAX_FINDINGS + 50)}
+    assert audited(files).ok
+    report = audited(files, expected=[Expected("9.9", TxId(9, 9))])
+    assert [each.check for each in report.failures] == [Check.RECEIPTS]
+    assert {"entries taken from the end leave no trace in a ledger: --expect-at-least finds them"} <= {
+        each.message for each in report.findings
+    }

@@ -130,6 +130,7 @@ def test_ballots_again() -> None:
         ("export const vote = () => ccf.node.triggerLedgerRekey();", None),
         ("export const vote = () => __ccf('rekey');", None),
         ("export const vote = () => 1n < 2n;", None),
+        ("export async function vote() { return false; }", "TypeError: vote() returned a promise"),
     ],
 )  # fmt: skip
 def test_a_ballot_that_fails(script: str, reason: str | None) -> None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import subprocess
 import sys
 import textwrap
@@ -373,6 +374,15 @@ def test_the_last_seconds_end_the_process() -> None:
 
     assert ended.returncode == 1
     assert ended.stderr.startswith("Timeout (0:00:01)!")
+
+
+@pytest.mark.parametrize("stream", [None, io.StringIO()])
+def test_the_last_seconds_need_no_stream(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO | None) -> None:
+    """A process whose standard error is replaced runs scripts as another does."""
+    monkeypatch.setattr(sys, "stderr", stream)
+    with Engine(Limits(seconds=60.0, last=3600.0)) as engine:
+        engine.evaluate("m", "export const f = () => 7;")
+        assert engine.call("m", "f") == 7
 
 
 def test_without_writable_code() -> None:

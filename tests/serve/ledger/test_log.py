@@ -138,6 +138,66 @@ def test_a_full_disk_acknowledges_nothing_and_is_ready_again_after(
         assert _all(log) == b"".join(one.entries for one in batches)
 
 
+@pytest.mark.parametrize("failing", ["pwrite", "fdatasync", "rename"])
+@pytest.mark.parametrize("step", range(3))
+def test_a_chunk_that_could_not_be_ended_ends_with_the_next_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str, step: int
+) -> None:
+    """The batch is acknowledged, since it is on the disk; the chunk is whole before the next one follows."""
+    writer = Writer(chunk_size=1)
+    batches, folder = [writer.batch() for _ in range(2)], tmp_path / "ledger"
+    with LedgerLog(folder) as log:
+        owner = Path if failing == "rename" else os
+        real, calls = getattr(owner, failing), list[object]()
+
+        def full(*arguments: object) -> object:
+            calls.append(arguments)
+            if len(calls) > step + (failing != "rename"):  # the first one is the batch's
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return real(*arguments)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, failing, full)
+            assert log.append(EMPTY, batches[0].entries) == "ok"
+        _fill(log, batches[1:])
+        assert _all(log) == b"".join(one.entries for one in batches)
+    assert [path.name for path in sorted(folder.iterdir())] == [
+        "ledger_1-4.committed",
+        "ledger_5-8.committed",
+    ]
+    for path, batch in zip(sorted(folder.iterdir()), batches, strict=True):
+        chunk = Chunk.parse(path.read_bytes(), path.name)
+        assert chunk.complete
+        assert b"".join(chunk.entries()) == batch.entries
+
+
+def test_whole_chunks_take_no_descriptors(tmp_path: Path) -> None:
+    """A log has as many chunks as its disk holds, and a process few files."""
+    writer, folder = Writer(chunk_size=1), tmp_path / "ledger"
+    with LedgerLog(folder) as log:
+        _fill(log, [writer.batch(1) for _ in range(3)])
+        few = len(os.listdir("/proc/self/fd"))
+        _fill(log, [writer.batch(1) for _ in range(20)])
+        assert len(os.listdir("/proc/self/fd")) == few
+    with LedgerLog(folder) as log:
+        assert len(log.read(1, 0)) > 0
+        assert len(os.listdir("/proc/self/fd")) <= few
+
+
+def test_a_table_that_was_cut_after_the_start_is_named(tmp_path: Path) -> None:
+    """What is no longer on the disk is an error that says so."""
+    writer, folder = Writer(chunk_size=1), tmp_path / "ledger"
+    with LedgerLog(folder) as log:
+        _fill(log, [writer.batch() for _ in range(2)])
+        path = folder / "ledger_1-4.committed"
+        os.truncate(path, path.stat().st_size - 2)
+        with pytest.raises(FormatError, match=r"ledger_1-4\.committed\.table: is cut short"):
+            log.read(1, 0)
+        path.unlink()
+        with pytest.raises(UnavailableError, match="No such file"):
+            log.read(1, 0)
+
+
 def test_a_missing_chunk_is_named(tmp_path: Path) -> None:
     """A log with a gap does not open: nothing can be appended to it."""
     writer = Writer(chunk_size=1)

@@ -22,6 +22,7 @@ class Gated:
         self.log = log
         self.open = threading.Event()
         self.open.set()
+        self.waiting = threading.Event()
         self.answers: list[str] = []
         self.batches: list[bytes] = []
 
@@ -31,7 +32,9 @@ class Gated:
 
     def append(self, previous: bytes, batch: bytes) -> str:
         """Once it is open; the answer that was set first."""
-        assert self.open.wait(60)
+        if not self.open.is_set():
+            self.waiting.set()
+        assert self.open.wait(600)
         self.batches.append(batch)
         if self.answers:
             answer = self.answers.pop(0)
@@ -46,6 +49,12 @@ class Gated:
         return self.log.read(first, most)
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that waits for its log as long as a slow machine needs."""
+    monkeypatch.setattr(engine, "UNKNOWN_SECONDS", 600.0)
+
+
 def _serve(world: World, test: Any) -> None:
     async def whole() -> None:
         with LedgerLog(world.folder) as log:
@@ -56,16 +65,18 @@ def _serve(world: World, test: Any) -> None:
     asyncio.run(whole())
 
 
-def test_no_answer_goes_before_the_disk_has_it(world: World) -> None:
+def test_no_answer_goes_before_the_disk_has_it(world: World, patient: None) -> None:
     """A read of what is not committed yet waits, too; what came meanwhile is one batch."""
 
     async def test(served: Any, log: Gated) -> None:
         log.open.clear()
         first = asyncio.create_task(served.write("first"))
-        await asyncio.sleep(0.05)
-        others = [asyncio.create_task(served.write(f"{number}")) for number in range(5)]
+        while not log.waiting.is_set():
+            await asyncio.sleep(0.01)
         read = asyncio.create_task(served.ask("GET", "/app/transactions/current"))
-        await asyncio.sleep(0.05)
+        others = [asyncio.create_task(served.write(f"{number}")) for number in range(5)]
+        while len(served.node.engine._jobs) < len(others):
+            await asyncio.sleep(0.01)
         assert not any(one.done() for one in (first, *others, read))
         before = len(log.batches)
         log.open.set()
@@ -78,7 +89,7 @@ def test_no_answer_goes_before_the_disk_has_it(world: World) -> None:
 
 
 def test_a_full_disk_acknowledges_nothing_and_is_ready_again_after(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, patient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same bytes are appended again; meanwhile nothing more is taken, and it is said so."""
     monkeypatch.setattr(engine, "AGAIN_SECONDS", 0.01)
@@ -107,7 +118,7 @@ def test_what_nobody_knows_is_said_to_be_unknown_and_settles(
     monkeypatch.setattr(engine, "AGAIN_SECONDS", 0.01)
 
     async def test(served: Any, log: Gated) -> None:
-        log.answers = ["unknown"] * 10_000
+        log.answers = ["unknown"] * 1_000_000
         answer = await served.ask("POST", "/app/transactions", json={"contents": "perhaps"})
         assert (answer.status_code, answer.json()["error"]["code"]) == (502, "TransactionOutcomeUnknown")
         txid = answer.headers["x-ms-ccf-transaction-id"]
@@ -124,8 +135,53 @@ def test_what_nobody_knows_is_said_to_be_unknown_and_settles(
     _serve(world, test)
 
 
-def test_an_append_whose_answer_was_lost_is_acknowledged_once(
+def test_what_waits_behind_a_log_that_does_not_answer_is_refused(
     world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it was written, and nobody knows for how long it would wait."""
+    monkeypatch.setattr(engine, "UNKNOWN_SECONDS", 0.2)
+
+    async def test(served: Any, log: Gated) -> None:
+        log.open.clear()
+        body = {"contents": "perhaps"}
+        first = asyncio.create_task(served.ask("POST", "/app/transactions", json=body))
+        while not log.waiting.is_set():
+            await asyncio.sleep(0.01)
+        second = asyncio.create_task(served.ask("POST", "/app/transactions", json={"contents": "behind"}))
+        assert (await first).status_code == 502
+        assert (await asyncio.wait_for(second, 600)).status_code == 503
+        assert (await served.ask("POST", "/app/transactions", json={"contents": "later"})).status_code == 503
+        monkeypatch.setattr(engine, "UNKNOWN_SECONDS", 600.0)
+        log.open.set()
+        txid = (await first).headers["x-ms-ccf-transaction-id"]
+        while (await served.ask("GET", f"/app/transactions/{txid}/status")).json()["state"] != "Committed":
+            await asyncio.sleep(0.01)
+        await served.write("after")
+        listed = (await served.ask("GET", "/app/transactions")).json()["entries"]
+        assert [one["contents"] for one in listed] == ["perhaps", "after"]
+
+    _serve(world, test)
+
+
+def test_a_transaction_that_no_host_can_take_is_refused(world: World) -> None:
+    """It would be appended again and again, and nothing after it."""
+
+    async def test(served: Any, log: Gated) -> None:
+        def work(state: Any) -> Result:
+            state.put("app.x", b"k", bytes(engine.MOST_ENTRY_BYTES))
+            return Result(None)
+
+        with pytest.raises(Refusal, match="nothing was written") as caught:
+            await served.node.engine.write(work)
+        assert (caught.value.status, caught.value.code) == (413, "EntryTooLarge")
+        assert not served.node.ledger.store.begin().has("app.x", b"k")
+        await served.write("after")
+
+    _serve(world, test)
+
+
+def test_an_append_whose_answer_was_lost_is_acknowledged_once(
+    world: World, patient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The host had it: it acknowledges the second call, and there is one entry."""
     monkeypatch.setattr(engine, "AGAIN_SECONDS", 0.01)
@@ -139,7 +195,9 @@ def test_an_append_whose_answer_was_lost_is_acknowledged_once(
     _serve(world, test)
 
 
-def test_too_much_at_once_is_refused_and_not_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_much_at_once_is_refused_and_not_written(
+    world: World, patient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With a status after which a client may write it again."""
     monkeypatch.setattr(engine, "MOST_WAITING", 3)
 
@@ -149,7 +207,8 @@ def test_too_much_at_once_is_refused_and_not_written(world: World, monkeypatch: 
             asyncio.create_task(served.ask("POST", "/app/transactions", json={"contents": f"{number}"}))
             for number in range(12)
         ]
-        await asyncio.sleep(0.2)
+        while not any(each.done() for each in tasks):
+            await asyncio.sleep(0.01)
         log.open.set()
         answers = await asyncio.gather(*tasks)
         refused = [one for one in answers if one.status_code == 503]

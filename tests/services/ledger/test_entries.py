@@ -12,9 +12,15 @@ from kluis.errors import AuthenticityError
 from kluis.formats.ccf.cose_receipt import CoseReceipt
 from kluis.formats.ccf.receipt import Receipt
 from kluis.ledger import claims, receipts
+from kluis.services.ledger.tables import Stored
 from tests.services.ledger.world import NOBODY, READER, WRITER, Served, World, run
 
 TRANSACTIONS = "/app/transactions"
+
+
+def test_a_stored_entry_does_not_show_itself() -> None:
+    """Its contents are private, and its secret key hides them in the claim's digest."""
+    assert repr(Stored("PRIVATE", "SECRET", ("a",))) == "Stored(tags=('a',))"
 
 
 def test_what_is_written_is_read_and_committed(world: World) -> None:

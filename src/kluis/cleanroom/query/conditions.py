@@ -31,7 +31,7 @@ _COMPARISONS: dict[type[exp.Expression], Operator] = {
 }  # fmt: skip
 _MIRRORED: dict[Operator, Operator] = {"<": ">", "<=": ">=", "=": "=", ">=": "<=", ">": "<"}
 
-# : The meaning of a name: a column that allows the use, or a source's privacy unit.
+#: The meaning of a name: a column that allows the use, or a source's privacy unit.
 Resolve = Callable[[exp.Column], Column | Present]
 
 

@@ -10,7 +10,10 @@ import typer
 from kluis.cli import render
 from kluis.cli.ledger import reading
 from kluis.cli.render import Json
-from kluis.errors import AuthenticityError, UsageError
+from kluis.errors import AuthenticityError, UsageError, foreign
+
+MOST_SHOWN = 400
+"""Characters of an entry; ``--json`` prints all."""
 
 
 def receipt(
@@ -61,10 +64,7 @@ def receipt(
     else:
         what, data, prefix = _fetched(url, service_cert, wanted, cose=cose)
     proof = reading.receipt_of(data, what)
-    stated = reading.stated_claims(data, what)
-    root, evidence = receipts.verify_any(proof, service, what, claims_digest=stated)
-    if digest is not None:
-        receipts.verify_any(proof, service, what, claims_digest=digest)
+    root, evidence = receipts.verify_any(proof, service, what, claims_digest=digest)
     entries = ", ".join(each.split(":")[1] for each in evidence) or "a signature"
     if out is not None:
         if not evidence or not all(each.startswith(prefix) for each in evidence):
@@ -72,14 +72,14 @@ def receipt(
                 f"{what}: want the receipt of entry {wanted}, got that of {entries}", code="ledger_receipt"
             )
         render.save(out, data)
-    with_claims = " with these claims" if stated is not None or digest is not None else ""
-    proves = (
-        f"the service of this certificate committed the entry{with_claims}"
-        if evidence
-        else "the service signed it"
-    )
+    stated = reading.contents_of(data, what)
+    what_for = "the entry" if stated is None and digest is None else "the entry with these claims"
+    proves = f"the service of this certificate committed {what_for}" if evidence else "the service signed it"
     value = {"authentic": True, "root": root.hex(), "evidence": list(evidence), "proves": proves}
-    render.out(value, f"authentic: entry {entries} under root {root.hex()}\nproves: {proves}")
+    value["claims"] = [{"collectionId": collection, "contents": text} for collection, text in stated or ()]
+    lines = [f"authentic: entry {entries} under root {root.hex()}", f"proves: {proves}"]
+    lines += [f"  {foreign(collection)}: {foreign(text, MOST_SHOWN)}" for collection, text in stated or ()]
+    render.out(value, "\n".join(lines))
 
 
 def _fetched(url: str, service_cert: Path, wanted: str, *, cose: bool) -> tuple[str, bytes, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from cryptography import x509
 
 from kluis import files
-from kluis.errors import FormatError, UsageError
+from kluis.errors import AuthenticityError, FormatError, UsageError
 from kluis.formats.ccf.chunk import MAX_CHUNK
 from kluis.formats.ccf.cose_receipt import CoseReceipt
 from kluis.formats.ccf.receipt import Receipt
@@ -82,32 +83,39 @@ def receipt(path: Path) -> Receipt | CoseReceipt:
 
 
 def receipt_of(data: bytes, what: str) -> Receipt | CoseReceipt:
-    """Read a receipt from its bytes, COSE or JSON.
+    """Read a receipt from its bytes, COSE or JSON, with the claims that are next to it.
+
+    Azure Confidential Ledger returns ``applicationClaims`` with a receipt. They are trusted only if the
+    receipt contains their digest.
 
     Raises:
         FormatError: neither.
-    """
-    return CoseReceipt.parse(data, what) if data[:1] == b"\xd2" else Receipt.parse(data, what)
-
-
-def stated_claims(data: bytes, what: str) -> bytes | None:
-    """The digest of the application claims that come with a receipt, as Azure's answers have them.
-
-    Args:
-        data: the receipt's bytes, COSE or JSON.
-        what: for messages.
-
-    Returns:
-        32 bytes; None if there are no claims with it.
-
-    Raises:
-        FormatError: no JSON, or no claims.
+        AuthenticityError: the receipt is of other claims than those next to it.
     """
     if data[:1] == b"\xd2":
-        return None
+        return CoseReceipt.parse(data, what)
     value = jcs.loads(data, what, max_size=MAX_FILE)
-    stated = value.get("applicationClaims") if isinstance(value, dict) else None
-    return None if stated is None else application_claims.read(stated, f"{what}.applicationClaims")
+    proof = Receipt.of(value, what)
+    stated = application_claims.next_to(value)
+    if stated is None:
+        return proof
+    digest = application_claims.read(stated, f"{what}.{application_claims.MEMBER}")
+    components = proof.components
+    if components is None or components.claims_digest not in (None, digest):
+        got = "a signature" if components is None or components.claims_digest is None else "other claims"
+        raise AuthenticityError(
+            f"{what}: want a receipt of the {application_claims.MEMBER} next to it, got one of {got}",
+            code="ledger_receipt",
+        )
+    return dataclasses.replace(proof, components=components._replace(claims_digest=digest))
+
+
+def contents_of(data: bytes, what: str) -> list[tuple[str, str]] | None:
+    """The collection and contents of each entry in the claims next to a receipt; None if it has no claims."""
+    if data[:1] == b"\xd2":
+        return None
+    stated = application_claims.next_to(jcs.loads(data, what, max_size=MAX_FILE))
+    return None if stated is None else application_claims.contents(stated, what)
 
 
 def expected(text: str) -> Expected:

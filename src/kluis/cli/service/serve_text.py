@@ -130,7 +130,7 @@ from azure.confidentialledger import ConfidentialLedgerClient
 url = "{url}"
 ledger = ConfidentialLedgerClient(
     url, credential, ledger_certificate_path=state + "/service_cert.pem")
-# its member's keys are in state + "/members"; with them:
+# members govern it: the one in STATE/members, or those of --member:
 # kluis ledger propose FILE --url URL --as STATE/members/member0 \\
 #     --service-cert STATE/service_cert.pem
 # kluis ledger status --url URL --policy FILE, of purpose channel

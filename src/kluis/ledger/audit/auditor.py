@@ -113,7 +113,8 @@ class _Audit:
         check_pinned(self.identity, service, findings)
         roots = frozenset(self.signing.roots.values())
         for each in expected:
-            check_expected(each, self.tree, self.walk, self.identity, service, findings, roots)
+            verified = self.signing.last
+            check_expected(each, self.tree, self.walk, self.identity, service, findings, roots, verified)
         self._end()
         return Report(
             findings=findings.conclude(self._held(len(files.main), bool(expected), service is not None)),

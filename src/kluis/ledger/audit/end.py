@@ -70,8 +70,12 @@ def check_expected(
     service: x509.Certificate | None,
     findings: Findings,
     roots: Container[bytes],
+    verified: TxId | None,
 ) -> None:
-    """Check that a ledger has what a receipt proves, or the entry of an id."""
+    """Check that a ledger has what a receipt proves, or the entry of an id, up to its last signed root.
+
+    Anyone can append entries that nothing signs, of any id.
+    """
     proof, name = expected.proof, expected.name
 
     def fail(message: str) -> None:
@@ -80,6 +84,8 @@ def check_expected(
     if isinstance(proof, TxId):
         if not _has(proof, walk):
             fail(f"want entry {proof}, got a ledger that ends with {walk.last}")
+        elif verified is None or proof.seqno > verified.seqno:
+            fail(f"want entry {proof}, got a ledger that is signed until {verified or 'nowhere'}")
         return
     certificates = [receipts.load_certificate(pem, "service") for _, pem in identity.starts]
     trusted = [service] if service is not None else certificates

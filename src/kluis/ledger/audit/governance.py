@@ -110,7 +110,7 @@ class Governance:
                 self._recovered(changed)
             return
         if _OLD in writes:
-            self.old = True
+            self._older()
             return
         accepted = None
         signed = {key: raw for key, raw in writes.get(tables.COSE_HISTORY, {}).items() if raw is not None}
@@ -126,6 +126,13 @@ class Governance:
         active = self._acknowledgements(acks, state)
         for name in changed:
             self._change(name, writes[name], bool(signed), accepted is not None, active, state)
+
+    def _older(self) -> None:
+        """A request in the older form, which is not checked: after one in COSE there is none."""
+        if self.requests:
+            self._fail("holds a request in the older form, signed over HTTP, after requests in COSE")
+        else:
+            self.old = True
 
     def _recovered(self, changed: Iterable[str]) -> None:
         for name in changed:
@@ -226,7 +233,8 @@ class Governance:
                 continue
             ack = Members(jcs.loads(raw, "acknowledgement", max_size=MAX_REQUEST), "acknowledgement")
             if "cose_sign1_req" not in ack:
-                self.old = self.old or "signed_req" in ack
+                if "signed_req" in ack:
+                    self._older()
                 continue
             request = b64.decode(ack.text("cose_sign1_req"), "acknowledgement")
             message = self._signed(member, request, state, ("ack",))

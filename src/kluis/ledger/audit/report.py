@@ -126,21 +126,25 @@ class Findings:
         self.broken = False
         self.file = ""
         self.txid: TxId | None = None
-        self._dropped = 0
+        self.failures = 0
+        """How many there were, listed or not."""
+        self._notes = 0
 
     def fail(self, check: Check, message: str, *, here: bool = True) -> None:
         """Note a failure, at the present entry."""
-        if len(self.all) >= MAX_FINDINGS:
-            self._dropped += 1
+        self.failures += 1
+        if self.failures > MAX_FINDINGS:
             return
         place = (self.file, self.txid) if here else ("", None)
         self.all.append(Finding(check, Result.FAIL, message, *place))
 
     def note(self, check: Check, message: str, *, here: bool = False) -> None:
         """Note what the reader should know."""
-        if len(self.all) < MAX_FINDINGS:
-            place = (self.file, self.txid) if here else ("", None)
-            self.all.append(Finding(check, Result.NOTE, message, *place))
+        self._notes += here
+        if here and self._notes > MAX_FINDINGS:  # apart from failures: notes of junk must not crowd them out
+            return
+        place = (self.file, self.txid) if here else ("", None)
+        self.all.append(Finding(check, Result.NOTE, message, *place))
 
     def failed(self, check: Check) -> bool:
         """Whether a check failed so far."""
@@ -153,7 +157,7 @@ class Findings:
         ]
         order = {check: position for position, check in enumerate(Check)}
         found = sorted([*done, *self.all], key=lambda each: order[each.check])
-        if self._dropped:
-            message = f"{self._dropped} further failures are not listed"
+        if (dropped := self.failures - MAX_FINDINGS) > 0:
+            message = f"{dropped} further failures are not listed"
             found.append(Finding(Check.END, Result.NOTE, message))
         return tuple(found)

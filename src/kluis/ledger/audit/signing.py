@@ -93,7 +93,10 @@ class Signing:
             Broken: its root is not the one of the entries before it.
         """
         writes, root = seen.domain.writes, self._tree.root()
-        before = len(self._findings.all)
+        if not any(writes.get(name, {}).get(tables.ONLY) for name in _TABLES):
+            self._findings.fail(Check.ROOTS, "changes a table of signatures, and holds none")
+            return
+        before = self._findings.failures
         try:
             if (raw := writes.get(tables.SIGNATURES, {}).get(tables.ONLY)) is not None:
                 self._node(NodeSignature.parse(raw, "signature"), root, seen.txid, state)
@@ -110,7 +113,7 @@ class Signing:
                 self._table(writes.get(tables.TREE, {}).get(tables.ONLY))
         except KluisError as error:
             self._findings.fail(Check.ROOTS, error.message)
-        if len(self._findings.all) == before:
+        if self._findings.failures == before:
             self.count += 1
             self.last = seen.txid
             self.roots[seen.txid.seqno] = root

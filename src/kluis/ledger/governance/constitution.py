@@ -72,6 +72,15 @@ IN_A_NODE: Final = Rules(
 """For a process that runs scripts in one thread: one that nothing interrupts ends the process."""
 
 
+# What counts as true does so by the rules of the language, but a promise, which is always true, is no vote.
+_TRUTH: Final = """import {vote} from 'ballot';
+export const f = (...values) => {
+  const found = vote(...values);
+  if (typeof found?.then === "function") throw new TypeError("vote() returned a promise");
+  return !!found;
+};"""
+
+
 class Constitution:
     """The constitution that a transaction sees.
 
@@ -152,10 +161,7 @@ class Constitution:
                 engine.bind("__ccf", bindings)
                 engine.evaluate("ccf", _GLOBALS)
                 engine.evaluate("ballot", ballot)
-                # What counts as true does so by the rules of the ballot's language.
-                engine.evaluate(
-                    "truth", "import {vote} from 'ballot'; export const f = (...a) => !!vote(...a);"
-                )
+                engine.evaluate("truth", _TRUTH)
                 return engine.call("truth", "f", proposal, proposer, proposal_id) is True
         except ScriptError as error:
             return _failure(error, "")

@@ -12,6 +12,8 @@ from kluis.errors import UsageError
 
 LEAST_HEAP: Final = 1 << 20
 MOST_STACK: Final = 4 << 20
+STANDARD_ERROR: Final = 2
+"""Its number: what ``sys.stderr`` is at the time may be no file, or be missing."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,7 @@ def ending_the_process(limits: Limits) -> Iterator[None]:
     if limits.last is None:
         yield
         return
-    faulthandler.dump_traceback_later(limits.last, exit=True)
+    faulthandler.dump_traceback_later(limits.last, exit=True, file=STANDARD_ERROR)
     try:
         yield
     finally:

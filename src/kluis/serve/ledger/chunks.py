@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from array import array
 from pathlib import Path
+from typing import Self
 
 from kluis.errors import FormatError
 from kluis.formats.ccf import tables
@@ -16,56 +17,65 @@ from kluis.hashes import sha256
 
 
 class Committed:
-    """A whole chunk.
+    """A whole chunk. Its file is open only while it is read: a log may have more chunks than a process may
+    have files.
 
     Attributes:
         name: of its file.
         last: its last seqno.
 
-    Raises:
-        FormatError: its table does not fit its name or its size.
+    Args:
+        folder: of its file.
+        name: of its file.
+        table: offset of its table.
     """
 
-    def __init__(self, path: Path, name: ChunkName) -> None:
+    def __init__(self, folder: Path, name: ChunkName, table: int) -> None:
         self.name = name
         self.last = name.last or name.first
-        self._path = path
-        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            count, size = self.last - name.first + 1, os.fstat(self._file).st_size
-            self._table = int.from_bytes(os.pread(self._file, START, 0), "little")
-            if self._table + 4 * count != size:
-                raise FormatError(
-                    f"{path.name}.table at 0x0: want {size - 4 * count}, for {count} entries, got"
-                    f" {self._table}",
-                    code="bad_length",
-                )
-        except BaseException:
-            self.close()
-            raise
+        self._path = folder / str(name)
+        self._table = table
 
-    def close(self) -> None:
-        """Close its file."""
-        os.close(self._file)
+    @classmethod
+    def open(cls, folder: Path, name: ChunkName) -> Self:
+        """The chunk of a file that was there before.
+
+        Raises:
+            FormatError: its table does not fit its name or its size.
+        """
+        with (folder / str(name)).open("rb") as file:
+            size, table = os.fstat(file.fileno()).st_size, int.from_bytes(file.read(START), "little")
+        chunk = cls(folder, name, table)
+        count = chunk.last - name.first + 1
+        if table + 4 * count != size:
+            raise FormatError(
+                f"{name}.table at 0x0: want {size - 4 * count}, for {count} entries, got {table}",
+                code="bad_length",
+            )
+        return chunk
 
     def read(self, first: int, most: int) -> bytes:
         """Entries from ``first`` on: at least one, and as many as ``most`` bytes hold.
 
         Raises:
             FormatError: the table is not one.
+            OSError: the file cannot be read.
         """
         base = first - self.name.first
         count = self.last - first + 1
-        raw = os.pread(self._file, 4 * count, self._table + 4 * base)
-        offsets = array("I", raw)
-        offsets.append(self._table)
-        end = 1
-        while end < count and offsets[end + 1] - offsets[0] <= most:
-            end += 1
-        size = offsets[end] - offsets[0]
-        if not START <= offsets[0] < self._table or not 0 < size <= self._table:
-            raise FormatError(f"{self.name}.table: offsets of {first} do not rise", code="bad_encoding")
-        return os.pread(self._file, size, offsets[0])
+        with self._path.open("rb") as file:
+            raw = os.pread(file.fileno(), 4 * count, self._table + 4 * base)
+            if len(raw) != 4 * count:
+                raise FormatError(f"{self.name}.table: is cut short", code="truncated")
+            offsets = array("I", raw)
+            offsets.append(self._table)
+            end = 1
+            while end < count and offsets[end + 1] - offsets[0] <= most:
+                end += 1
+            size = offsets[end] - offsets[0]
+            if not START <= offsets[0] < self._table or not 0 < size <= self._table:
+                raise FormatError(f"{self.name}.table: offsets of {first} do not rise", code="bad_encoding")
+            return os.pread(file.fileno(), size, offsets[0])
 
     def head(self) -> bytes:
         """The head of a log that ends with this chunk, 40 bytes."""

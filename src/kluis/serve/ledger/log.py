@@ -12,7 +12,6 @@ writes, and ``FOLDER.torn`` has what crashes left after a chunk's last signature
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import threading
@@ -63,7 +62,8 @@ class LedgerLog:
         # The open chunk: its first seqno, where its entries begin, and its file, which its first batch makes.
         self._first, self._offsets, self._file = 1, array("Q", [START]), -1
         self._head = EMPTY
-        self._damaged = False
+        # What a write that failed left is cut off first; a chunk that should have ended is ended first.
+        self._damaged = self._ends_chunk = False
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = _hold(folder.with_name(f"{folder.name}.lock"))
         try:
@@ -84,8 +84,6 @@ class LedgerLog:
         """Let go of it, once what is being written is written."""
         with self._writing:
             if self._lock >= 0:
-                for one in self._committed:
-                    one.close()
                 for file in {self._file, self._lock} - {-1}:
                     os.close(file)
                 self._lock = self._file = -1
@@ -152,7 +150,7 @@ class LedgerLog:
     def _write(self, batch: bytes, sizes: list[int], flags: tuple[int, int]) -> Answer:
         if self._damaged:
             self._repair()
-        if flags[0] & CHUNK_BEFORE and len(self._offsets) > 1:
+        if (self._ends_chunk or flags[0] & CHUNK_BEFORE) and len(self._offsets) > 1:
             self._finish_chunk()
         if self._offsets[-1] + len(batch) > MAX_CHUNK:
             self._finish_chunk()
@@ -171,8 +169,11 @@ class LedgerLog:
                 self._offsets.append(at)
             self._head = head_of(self._first + len(self._offsets) - 2, batch[-sizes[-1] :])
         if flags[1] & CHUNK_AFTER:
-            with contextlib.suppress(OSError):  # the batch is on the disk; the next one tries again
+            self._ends_chunk = True
+            try:
                 self._finish_chunk()
+            except OSError:  # the batch is on the disk; the next one ends the chunk first
+                self._damaged = True
         return "ok"
 
     def _repair(self) -> None:
@@ -196,12 +197,12 @@ class LedgerLog:
         _write_all(self._file, end.to_bytes(START, "little"), 0)
         os.fdatasync(self._file)
         name = ChunkName(self._first, last, "committed")
-        done = Committed(self.folder / str(ChunkName(self._first)), name)
         (self.folder / str(ChunkName(self._first))).rename(self.folder / str(name))
         with self._state:
-            self._committed.append(done)
+            self._committed.append(Committed(self.folder, name, end))
             old, self._file = self._file, -1
             self._first, self._offsets = last + 1, array("Q", [START])
+        self._ends_chunk = False
         os.close(old)
         _sync_folder(self.folder)
 
@@ -215,7 +216,7 @@ class LedgerLog:
                 raise FormatError(
                     f"{self.folder}: want a chunk that begins at {self._first}, got {name}", code="ledger_gap"
                 )
-            self._committed.append(Committed(self.folder / str(name), name))
+            self._committed.append(Committed.open(self.folder, name))
             self._first = self._committed[-1].last + 1
         open_ones = [one for one in names if one.last is None and not one.suffix]
         if any(one.first != self._first for one in open_ones):

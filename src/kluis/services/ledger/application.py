@@ -6,7 +6,7 @@ In an image's module::
 
     class Transfer(msgspec.Struct):
         to: str
-        amount: int
+        amount: Annotated[int, msgspec.Meta(gt=0)]
 
     @application.endpoint("POST /transfer", auth=("user", "member"), mode="write")
     def transfer(state: State, caller: LedgerCaller, body: Transfer) -> Balance:
@@ -27,7 +27,7 @@ from kluis.errors import UsageError
 from kluis.formats.ccf.domain import NO_CLAIMS
 from kluis.hashes import sha256
 from kluis.ledger.store import Transaction
-from kluis.services.ledger.callers import CCF
+from kluis.services.ledger.callers import CCF, require_kind
 from kluis.services.ledger.running.engine import Result
 from kluis.services.web import Answer, Call, Operation, Refusal
 
@@ -178,6 +178,8 @@ class _Endpoint:
         body = call.json(self._body) if self._body is not None else None
 
         def run(transaction: Transaction) -> Result:
+            if self._writes:
+                require_kind(transaction, call.caller, self._kinds)
             state = State(transaction, writes=self._writes)
             given = {**call.path, "state": state, "caller": call.caller, "body": body}
             value = self._function(**{name: given[name] for name in self._wants})

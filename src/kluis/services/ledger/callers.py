@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -169,6 +169,32 @@ class LedgerGate(Gate):
             kinds.add("user")
         roles = roles_of(state, shown.fingerprint)
         return LedgerCaller(shown.fingerprint, roles, {}, frozenset(), frozenset(kinds), shown.id)
+
+
+def require_role(state: Transaction, caller: Caller | None, action: str) -> None:
+    """Check a caller's roles again, in the transaction that writes: its body may come long after its headers.
+
+    Raises:
+        Refusal: 403, its roles do not allow the action any more.
+    """
+    if caller is None or not any(action in actions(state, role) for role in roles_of(state, caller.subject)):
+        raise Refusal(403, "NotAllowed", "Not allowed: the roles of the caller have changed")
+
+
+def require_kind(state: Transaction, caller: Caller | None, kinds: Collection[str]) -> None:
+    """Check in the transaction that writes that a caller is still one of these kinds.
+
+    Raises:
+        Refusal: 401, it was a member or a user when it was admitted, and is not any more.
+    """
+    if "none" in kinds:
+        return
+    found = caller.kinds & frozenset(kinds) if isinstance(caller, LedgerCaller) else frozenset()
+    for kind, table in (("member", tables.MEMBER_CERTIFICATES), ("user", USER_CERTIFICATES)):
+        if isinstance(caller, LedgerCaller) and not state.has(table, caller.certificate_id.encode()):
+            found -= {kind}
+    if not found:
+        raise Refusal(401, "InvalidAuthenticationInfo", "The caller is not known to the ledger any more.")
 
 
 def roles_of(state: Transaction, user: str) -> frozenset[str]:

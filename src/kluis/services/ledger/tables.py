@@ -33,3 +33,6 @@ class Stored(msgspec.Struct, frozen=True, omit_defaults=True):
     contents: str
     secretKey: str  # noqa: N815 - the claim's own word
     tags: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Stored(tags={self.tags!r})"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kluis.enclave.store import ocalls
+from kluis.enclave.store.keys import custody
 from kluis.errors import RemoteError
 from kluis.host.proxy import EnclaveProxy
 from kluis.serve.store import Database, keeping
@@ -40,6 +41,11 @@ def hand_over(giver: EnclaveProxy, joiner: EnclaveProxy) -> None:
     """What an honest host carries."""
     request = joiner.store_key_ask(giver.store_key_challenge())
     joiner.store_key_take(giver.store_key_give(request))
+
+
+def test_the_message_between_instances_does_not_show_its_key() -> None:
+    """Whatever is logged or raised around it."""
+    assert repr(custody._Handed(b"KEY", 7, b"chain")) == "_Handed(epoch=7)"
 
 
 def test_instances_of_one_platform_share_the_store(enclave: Launch, records: KeptRecords) -> None:

@@ -152,6 +152,8 @@ def test_never_shown(world: World) -> None:
     key = made.current("default", URL, world.clock.at)
     assert repr(key) == f"SigningKey({key.kid!r})"
     assert "PRIVATE" not in repr(Tokens(world.settings, made))
+    stored = signing._Kept("k", b"certificate", b"PRIVATE", 0, 0)
+    assert repr(signing._Ring(1, (stored,))) == "_Ring(version=1, keys=(_Kept('k'),))"
 
 
 def vouching_on(platform: Forge) -> Callable[[bytes], Evidence]:

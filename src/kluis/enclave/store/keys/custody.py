@@ -228,6 +228,9 @@ class _Handed(msgspec.Struct, array_like=True, frozen=True):
     epoch: int
     chain: bytes
 
+    def __repr__(self) -> str:
+        return f"_Handed(epoch={self.epoch})"
+
 
 def seal_policy() -> sealing.Policy:
     """What the key is sealed to: this exact image, unless its measured arguments select its signer."""

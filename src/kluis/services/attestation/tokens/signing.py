@@ -51,6 +51,9 @@ class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signs_from: int
     published_until: int | None = None
 
+    def __repr__(self) -> str:
+        return f"_Kept({self.kid!r})"
+
 
 class _Ring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An instance's keys in the store, oldest first."""

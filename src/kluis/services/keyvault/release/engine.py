@@ -131,8 +131,8 @@ class Releases:
         return _Going(record, key, self._recipient(vouched), vouched.issuer)  # 4
 
     def _check(self, name: str, target: str, now: datetime) -> Assertion | Forbidden:
-        """The claims of the token; or the refusal, except to a caller who may first learn that the key does
-        not exist.
+        """The claims of the token; or the refusal, returned and not raised: a caller first learns if the key
+        does not exist.
         """
         authority_keys = _Keys(self.keyring, lambda: self._named_authorities(name, int(now.timestamp())))
         try:

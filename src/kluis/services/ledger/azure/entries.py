@@ -23,6 +23,7 @@ from kluis.ledger.status import Status
 from kluis.ledger.store import Transaction
 from kluis.services.clock import Clock
 from kluis.services.ledger.azure.versions import GA, NEWEST, PREVIEW, STABLE, at_least, since
+from kluis.services.ledger.callers import require_role
 from kluis.services.ledger.node import Node
 from kluis.services.ledger.running.engine import Result
 from kluis.services.ledger.running.log import HostLog
@@ -109,6 +110,7 @@ class Entries:
         request = self._request(call, collection, entry.contents, tags)
 
         def work(state: Transaction) -> Result:
+            require_role(state, call.caller, "/content/write")
             if request is not None and (known := self._ledger.index.requests.get(request)) is not None:
                 return Result(known)
             self._check_room(collection, tags)

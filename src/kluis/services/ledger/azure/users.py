@@ -10,7 +10,7 @@ import msgspec
 
 from kluis.ledger.store import Transaction
 from kluis.services.ledger.azure.versions import GA, PREVIEW, STABLE, at_least, since
-from kluis.services.ledger.callers import BUILT_IN, PREFIX, Role, Roles, User, canonical_id
+from kluis.services.ledger.callers import BUILT_IN, PREFIX, Role, Roles, User, canonical_id, require_role
 from kluis.services.ledger.node import Node
 from kluis.services.ledger.running.engine import Result
 from kluis.services.ledger.tables import ROLES, USERS
@@ -106,6 +106,7 @@ class Users:
         user = _id(call)
 
         def work(state: Transaction) -> Result:
+            require_role(state, call.caller, "/users/write")
             if state.has(USERS, user.encode()):
                 _keep_an_administrator(state, user, ())
                 state.remove(USERS, user.encode())
@@ -147,6 +148,7 @@ class Users:
         _refuse_built_in(name)
 
         def work(state: Transaction) -> Result:
+            require_role(state, call.caller, "/roles/write")
             state.remove(ROLES, name.encode())
             return Result(None)
 
@@ -192,6 +194,7 @@ class Users:
             raise Refusal(400, "InvalidRole", f"roles: want 1..{MOST_ROLES}, got {len(roles)}")
 
         def work(state: Transaction) -> Result:
+            require_role(state, call.caller, "/users/write")
             for role in roles:
                 if role not in BUILT_IN and not state.has(ROLES, role.encode()):
                     raise Refusal(
@@ -214,6 +217,7 @@ class Users:
             _check_role(role)
 
         def work(state: Transaction) -> Result:
+            require_role(state, call.caller, "/roles/write")
             for role in defined.roles:
                 if there and not state.has(ROLES, role.roleName.encode()):
                     raise Refusal(404, "RoleNotFound", f"role {role.roleName}: there is none")

@@ -22,6 +22,7 @@ from kluis.formats.ccf.domain import NO_CLAIMS, Writes
 from kluis.formats.ccf.txid import TxId
 from kluis.ledger.sequencer import Batch, Sequencer
 from kluis.ledger.store import Transaction
+from kluis.services.ledger.running import refusals
 from kluis.services.ledger.running.log import HostLog
 from kluis.services.ledger.running.state import MARK_ROOT, Ledger, Witness, Witnessed
 from kluis.services.web import Refusal
@@ -29,6 +30,8 @@ from kluis.services.web import Refusal
 MOST_WAITING: Final = 10_000
 MOST_BATCH: Final = 1000
 MOST_BATCH_BYTES: Final = 512 << 10
+MOST_ENTRY_BYTES: Final = 8 << 20
+"""Of an entry's keys and values. A batch that no host can take would be tried again without end."""
 AGAIN_SECONDS: Final = 0.25
 MOST_TOLD: Final = 8
 """How often a report to the witness is tried again: each time another node's came first."""
@@ -71,6 +74,10 @@ class _Job:
     done: asyncio.Future[Written]
     alone: bool
     written: Written | None = None
+
+    @property
+    def txid(self) -> TxId | None:
+        return None if self.written is None else self.written.txid
 
 
 class Engine:
@@ -162,7 +169,7 @@ class Engine:
                 nobody knows whether it was.
         """
         if self.ended is not None or self._stopping:
-            raise _busy("this node has ended")
+            raise refusals.busy("this node has ended")
         if len(self._jobs) >= MOST_WAITING:
             raise Refusal(
                 503,
@@ -171,7 +178,7 @@ class Engine:
                 headers={"Retry-After": "1"},
             )
         if self._stuck.is_set():
-            raise _busy("the log takes nothing at present; nothing was written")
+            raise refusals.busy("the log takes nothing at present; nothing was written")
         job = _Job(work, asyncio.get_running_loop().create_future(), alone)
         self._jobs.append(job)
         self._wake.set()
@@ -194,14 +201,14 @@ class Engine:
         waits_until = self._pace() + UNKNOWN_SECONDS
         while self.ledger.committed.seqno < seqno:
             if self.ended is not None:
-                raise _busy("this node has ended")
+                raise refusals.busy("this node has ended")
             committing = self._committing
             try:
                 async with asyncio.timeout(max(0.01, waits_until - self._pace())):
                     await committing.wait()
             except TimeoutError:
                 if self._stuck.is_set():
-                    raise _busy("the log takes nothing at present") from None
+                    raise refusals.busy("the log takes nothing at present") from None
                 waits_until = self._pace() + UNKNOWN_SECONDS
 
     async def in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -229,7 +236,7 @@ class Engine:
         finally:
             self._committing.set()
             for job in self._jobs:
-                _fail(job, _busy("this node has ended"))
+                _fail(job, refusals.busy("this node has ended"))
             self._jobs.clear()
             self._threads.shutdown(wait=False)
             self._scripts.shutdown(wait=False)
@@ -246,7 +253,7 @@ class Engine:
             await self._execute_and_commit(self.sequencer, wrote)
         finally:
             for job in wrote:  # whatever happened, nobody waits for it any longer
-                _fail(job, _unknown(job))
+                _fail(job, refusals.unknown(job.txid))
 
     async def _execute_and_commit(self, sequencer: Sequencer, wrote: list[_Job]) -> None:
         while self._jobs and len(wrote) < MOST_BATCH and sequencer.pending[1] < MOST_BATCH_BYTES:
@@ -281,6 +288,9 @@ class Engine:
             else:  # what it read is in this batch
                 job.written = value
             return
+        if (size := _size(writes)) > MOST_ENTRY_BYTES:
+            _fail(job, refusals.too_large(size, MOST_ENTRY_BYTES))
+            return
         txid = self.sequencer.add(writes, result.claims_digest)
         self.ledger.apply(txid, writes)
         job.written = Written(result.value, txid)
@@ -296,13 +306,20 @@ class Engine:
         task = asyncio.ensure_future(appended)
         done, _ = await asyncio.wait({task}, timeout=UNKNOWN_SECONDS)
         if not done:  # the answers go, and say that nobody knows; the batch is tried again
+            self._stuck.set()
             for job in wrote:
-                _fail(job, _unknown(job))
+                _fail(job, refusals.unknown(job.txid))
+            for job in self._jobs:
+                _fail(job, refusals.busy("the log takes nothing at present; nothing was written"))
+            self._jobs.clear()
         batch, answer = await task
         if answer != "ok":
             for job in wrote:
-                _fail(job, _rolled_back(job) if answer == "fenced" else _unknown(job))
+                _fail(
+                    job, refusals.rolled_back(job.txid) if answer == "fenced" else refusals.unknown(job.txid)
+                )
             raise UnavailableError("ledger: another node has the log", code="ledger_fenced")
+        self._stuck.clear()
         self.ledger.commit(batch)
         before, self._committing = self._committing, asyncio.Event()
         before.set()
@@ -323,7 +340,6 @@ class Engine:
             except KluisError:
                 answer = "unknown"
             if answer == "ok":
-                self._stuck.clear()
                 self._tell(batch)
                 return batch, "ok"
             if answer == "fenced":
@@ -357,32 +373,8 @@ class Engine:
         raise UnavailableError("ledger: the witness has another node", code="ledger_fenced")
 
 
-def _busy(why: str) -> Refusal:
-    return Refusal(503, "ServiceUnavailable", f"ledger: {why}", headers={"Retry-After": "1"})
-
-
-def _rolled_back(job: _Job) -> Refusal:
-    return Refusal(
-        503,
-        "TransactionRolledBack",
-        "The transaction could not be committed and was rolled back, please retry.",
-        headers=_id_of(job),
-    )
-
-
-def _unknown(job: _Job) -> Refusal:
-    # Not 503: clients of Azure write an entry again by themselves that was answered so.
-    return Refusal(
-        502,
-        "TransactionOutcomeUnknown",
-        "ledger: the log did not answer; the transaction's id settles as Committed or Invalid",
-        headers=_id_of(job),
-        hint="query the status of x-ms-ccf-transaction-id",
-    )
-
-
-def _id_of(job: _Job) -> dict[str, str]:
-    return {"x-ms-ccf-transaction-id": str(job.written.txid)} if job.written is not None else {}
+def _size(writes: Writes) -> int:
+    return sum(len(key) + len(value or b"") for changes in writes.values() for key, value in changes.items())
 
 
 def _finish(job: _Job, written: Written) -> None:

@@ -47,7 +47,7 @@ class Slots:
         values: all of them.
 
     Raises:
-        UnavailableError: the file is another user's, or accessible to others; or the disk is full.
+        UnavailableError: the file is another user's, or accessible to others; or cannot be written.
         FormatError: it is damaged in a way that a crash cannot cause.
     """
 
