@@ -119,7 +119,7 @@ def test_a_vote(consortium: Consortium) -> None:
     assert consortium.vote(proposal, three).state == proposals.ACCEPTED
     with pytest.raises(ProposalNotOpen):
         consortium.vote(proposal, one)
-    assert consortium.get(documents.USER_CERTIFICATES, user.id) == user.certificate.encode()
+    assert consortium.get("public:ccf.gov.users.certs", user.id) == user.certificate.encode()
 
     for member in consortium.members:
         kept = {"cert": member.certificate, "request": consortium.json(tables.COSE_HISTORY, member.id)}
