@@ -19,7 +19,7 @@ try:
 except ImportError:  # before CPython 3.12
     from _sha256 import sha256 as _sha256  # type: ignore[import-not-found]
 try:
-    from kluis_launcher import sha256 as _fast  # type: ignore[import-not-found]
+    from kluis_launcher import sha256 as _fast  # type: ignore[import-not-found]  # built into the launcher
     from kluis_launcher import sha256_file as _fast_file
 except ImportError:  # a processor without the instructions, or a test outside
     _fast = _fast_file = None

@@ -18,7 +18,7 @@ from kluis.enclave.boundary.frames import Frame
 from kluis.enclave.runtime.failures import OUT_OF_MEMORY, failure
 
 try:
-    from kluis_launcher import set_aside  # type: ignore[import-not-found]
+    from kluis_launcher import set_aside  # type: ignore[import-not-found]  # built into the launcher
 except ImportError:  # a rehearsal, in an interpreter without the launcher
 
     def set_aside(size: int) -> None:

@@ -13,7 +13,7 @@ from kluis.enclave.boundary import frames
 from kluis.errors import KluisError
 
 try:
-    from kluis_launcher import refused_code as code_was_refused  # type: ignore[import-not-found]
+    from kluis_launcher import refused_code as code_was_refused  # type: ignore[import-not-found]  # built in
 except ImportError:  # a rehearsal, in an interpreter without the launcher
 
     def code_was_refused() -> bool:

@@ -29,7 +29,7 @@ from kluis.enclave.runtime.failures import failure
 from kluis.errors import AuthenticityError, UsageError
 
 try:
-    from kluis_launcher import warm  # type: ignore[import-not-found]
+    from kluis_launcher import warm  # type: ignore[import-not-found]  # built into the launcher
 except ImportError:  # a rehearsal, in an interpreter without the launcher
 
     def warm() -> None:
