@@ -13,7 +13,7 @@ from kluis.formats.ccf.service import NodeInfo, NodeStatus, parse_text
 from kluis.formats.encoding import b64
 from kluis.hashes import sha256
 from kluis.ledger.store import Transaction
-from kluis.services.ledger.azure.versions import PREVIEW, STABLE, since
+from kluis.services.ledger.azure.versions import PREVIEW, STABLE, operation
 from kluis.services.ledger.node import Node
 from kluis.services.web import Answer, Call, Operation, Refusal
 
@@ -43,14 +43,16 @@ class About:
         """The operations."""
         governance = "/app/governance"
         refused = [
-            _op(f"NotServed{number}{method}", method, path, PREVIEW, _refuse(what))
+            operation(f"NotServed{number}{method}", method, path, PREVIEW, _refuse(what), READ)
             for number, (path, methods, what) in enumerate(NOT_SERVED)
             for method in methods
         ]
         return (
-            _op("GetConstitution", "GET", f"{governance}/constitution", STABLE, self.constitution),
-            _op("ListConsortiumMembers", "GET", f"{governance}/members", STABLE, self.members),
-            _op("GetEnclaveQuotes", "GET", "/app/enclaveQuotes", STABLE, self.enclaves),
+            operation(
+                "GetConstitution", "GET", f"{governance}/constitution", STABLE, self.constitution, READ
+            ),
+            operation("ListConsortiumMembers", "GET", f"{governance}/members", STABLE, self.members, READ),
+            operation("GetEnclaveQuotes", "GET", "/app/enclaveQuotes", STABLE, self.enclaves, READ),
             Operation(
                 name="GetLedgerIdentity",
                 method="GET",
@@ -133,16 +135,3 @@ def _refuse(what: str) -> Any:
 
     refuse.__doc__ = f"Refused: {what} are not served."
     return refuse
-
-
-def _op(name: str, method: str, path: str, version: str, handler: Any) -> Operation:
-    return Operation(
-        name=name,
-        method=method,
-        path=path,
-        handler=since(version, handler),
-        summary=handler.__doc__,
-        access=READ,
-        versioned=False,
-        query={"api-version": True},
-    )

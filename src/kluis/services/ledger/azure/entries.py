@@ -22,7 +22,7 @@ from kluis.ledger import claims
 from kluis.ledger.status import Status
 from kluis.ledger.store import Transaction
 from kluis.services.clock import Clock
-from kluis.services.ledger.azure.versions import GA, NEWEST, PREVIEW, STABLE, at_least, since
+from kluis.services.ledger.azure.versions import GA, NEWEST, PREVIEW, STABLE, at_least, operation
 from kluis.services.ledger.callers import require_role
 from kluis.services.ledger.node import Node
 from kluis.services.ledger.running.engine import Result
@@ -41,7 +41,6 @@ MOST_COLLECTIONS: Final = 5000
 MOST_TAG: Final = 64
 MOST_TAGS: Final = 10_000
 MOST_TAGS_OF_ENTRY: Final = 32
-MOST_BODY: Final = 1 << 20
 REMEMBERED_SECONDS: Final = 600
 REQUEST_ID: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
 TXID: Final = "x-ms-ccf-transaction-id"
@@ -77,14 +76,16 @@ class Entries:
         writes = dict.fromkeys(("collectionId", "tags", "waitForCommit"), False)
         of, read = {"collectionId": False}, "/content/read"
         return (
-            _op("CreateLedgerEntry", "POST", many, STABLE, self.create, "/content/write", writes, Entry),
-            _op("ListLedgerEntries", "GET", many, STABLE, self.page, read, ranged),
-            _op("GetCurrentLedgerEntry", "GET", f"{many}/current", STABLE, self.current, read, of),
-            _op("GetLedgerEntry", "GET", one, STABLE, self.get, read, of),
-            _op("GetReceipt", "GET", f"{one}/receipt", STABLE, self.receipt, read),
-            _op("GetTransactionStatus", "GET", f"{one}/status", STABLE, self.status, read),
-            _op("ListCollections", "GET", "/app/collections", STABLE, self.collections, read),
-            _op("ListTags", "GET", "/app/collections/tags", GA, self.tags, read, of),
+            operation(
+                "CreateLedgerEntry", "POST", many, STABLE, self.create, "/content/write", writes, body=Entry
+            ),
+            operation("ListLedgerEntries", "GET", many, STABLE, self.page, read, ranged),
+            operation("GetCurrentLedgerEntry", "GET", f"{many}/current", STABLE, self.current, read, of),
+            operation("GetLedgerEntry", "GET", one, STABLE, self.get, read, of),
+            operation("GetReceipt", "GET", f"{one}/receipt", STABLE, self.receipt, read),
+            operation("GetTransactionStatus", "GET", f"{one}/status", STABLE, self.status, read),
+            operation("ListCollections", "GET", "/app/collections", STABLE, self.collections, read),
+            operation("ListTags", "GET", "/app/collections/tags", GA, self.tags, read, of),
         )
 
     async def create(self, call: Call) -> Answer:
@@ -263,30 +264,6 @@ class Entries:
             since_then = state.get(REQUESTS, old)
             if since_then is not None and int(since_then) < now - REMEMBERED_SECONDS:
                 state.remove(REQUESTS, old)
-
-
-def _op(
-    name: str,
-    method: str,
-    path: str,
-    version: str,
-    handler: Any,
-    access: str,
-    query: Mapping[str, bool] | None = None,
-    body: Any = None,
-) -> Operation:
-    return Operation(
-        name=name,
-        method=method,
-        path=path,
-        handler=since(version, handler),
-        summary=handler.__doc__,
-        access=access,
-        versioned=False,
-        query={"api-version": True, **(query or {})},
-        body=body,
-        most_bytes=MOST_BODY,
-    )
 
 
 def _collection(call: Call) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from kluis.ledger.store import Transaction
-from kluis.services.ledger.azure.versions import GA, PREVIEW, STABLE, at_least, since
+from kluis.services.ledger.azure.versions import GA, PREVIEW, STABLE, at_least, operation
 from kluis.services.ledger.callers import BUILT_IN, PREFIX, Role, Roles, User, canonical_id, require_role
 from kluis.services.ledger.node import Node
 from kluis.services.ledger.running.engine import Result
@@ -55,26 +55,44 @@ class Users:
         one, many, roles = "/app/users/{userId*}", "/app/ledgerUsers/{userId*}", "/app/roles"
         read, write, define = "/users/read", "/users/write", "/roles/write"
         return (
-            _op("ListUsers", "GET", "/app/users", PREVIEW, self.users, read),
-            _op("GetUser", "GET", one, STABLE, self.user, read),
-            _op("CreateOrUpdateUser", "PATCH", one, STABLE, self.put_user, write, OneRole),
-            _op("DeleteUser", "DELETE", one, STABLE, self.delete, write, status=204),
-            _op("ListLedgerUsers", "GET", "/app/ledgerUsers", PREVIEW, self.ledger_users, read),
-            _op("GetLedgerUser", "GET", many, PREVIEW, self.ledger_user, read),
-            _op("CreateOrUpdateLedgerUser", "PATCH", many, PREVIEW, self.put_ledger_user, write, ManyRoles),
-            _op("DeleteLedgerUser", "DELETE", many, PREVIEW, self.delete, write, status=204),
-            _op("GetUserDefinedRole", "GET", roles, PREVIEW, self.role, "/roles/read"),
-            _op("CreateUserDefinedRole", "PUT", roles, PREVIEW, self.put_roles, define, Roles),
-            _op(
+            operation("ListUsers", "GET", "/app/users", PREVIEW, self.users, read),
+            operation("GetUser", "GET", one, STABLE, self.user, read),
+            operation("CreateOrUpdateUser", "PATCH", one, STABLE, self.put_user, write, body=OneRole),
+            operation("DeleteUser", "DELETE", one, STABLE, self.delete, write, status=204),
+            operation("ListLedgerUsers", "GET", "/app/ledgerUsers", PREVIEW, self.ledger_users, read),
+            operation("GetLedgerUser", "GET", many, PREVIEW, self.ledger_user, read),
+            operation(
+                "CreateOrUpdateLedgerUser",
+                "PATCH",
+                many,
+                PREVIEW,
+                self.put_ledger_user,
+                write,
+                body=ManyRoles,
+            ),
+            operation("DeleteLedgerUser", "DELETE", many, PREVIEW, self.delete, write, status=204),
+            operation(
+                "GetUserDefinedRole", "GET", roles, PREVIEW, self.role, "/roles/read", {"roleName": True}
+            ),
+            operation("CreateUserDefinedRole", "PUT", roles, PREVIEW, self.put_roles, define, body=Roles),
+            operation(
                 "UpdateUserDefinedRole",
                 "PATCH",
                 "/app/roles",
                 PREVIEW,
                 self.patch_roles,
                 "/roles/write",
-                Roles,
+                body=Roles,
             ),
-            _op("DeleteUserDefinedRole", "DELETE", roles, PREVIEW, self.delete_role, define),
+            operation(
+                "DeleteUserDefinedRole",
+                "DELETE",
+                roles,
+                PREVIEW,
+                self.delete_role,
+                define,
+                {"roleName": True},
+            ),
         )
 
     async def users(self, call: Call) -> Answer:
@@ -227,33 +245,6 @@ class Users:
         written = await self._node.engine.write(work)
         body: Any = defined if at_least(call, GA) else {}
         return Answer(body, headers={TXID: str(written.txid)})
-
-
-def _op(
-    name: str,
-    method: str,
-    path: str,
-    version: str,
-    handler: Any,
-    access: str,
-    body: Any = None,
-    status: int = 200,
-) -> Operation:
-    query = {"api-version": True}
-    if path == "/app/roles" and body is None:
-        query["roleName"] = True
-    return Operation(
-        name=name,
-        method=method,
-        path=path,
-        handler=since(version, handler),
-        summary=handler.__doc__,
-        access=access,
-        versioned=False,
-        query=query,
-        body=body,
-        status=status,
-    )
 
 
 def _single(user: str, kept: User) -> dict[str, Any]:

@@ -5,10 +5,10 @@ Spec: Azure/azure-rest-api-specs, ``specification/confidentialledger/data-plane/
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
 
-from kluis.services.web import Answer, Call, Refusal
+from kluis.services.web import Answer, Call, Operation, Refusal
 
 STABLE: Final = "2022-05-13"
 PREVIEW: Final = "2024-12-09-preview"
@@ -52,6 +52,33 @@ def since(version: str, handler: Handler) -> Handler:
         return await handler(call)
 
     return check
+
+
+def operation(
+    name: str,
+    method: str,
+    path: str,
+    version: str,
+    handler: Any,
+    access: str,
+    query: Mapping[str, bool] | None = None,
+    *,
+    body: Any = None,
+    status: int = 200,
+) -> Operation:
+    """An operation that answers from a version on; the handler's docstring is its summary."""
+    return Operation(
+        name=name,
+        method=method,
+        path=path,
+        handler=since(version, handler),
+        summary=handler.__doc__,
+        access=access,
+        versioned=False,
+        query={"api-version": True, **(query or {})},
+        body=body,
+        status=status,
+    )
 
 
 def at_least(call: Call, version: str) -> bool:
