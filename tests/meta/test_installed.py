@@ -199,6 +199,8 @@ def test_the_hint_installs_what_it_names(folder: Path) -> None:
     works.
     """
     programs = installed.environment(folder, sys.executable, "kluis")
+    # A user's environment has pip.
+    subprocess.run([str(programs / "python"), "-m", "ensurepip"], check=True, env=installed.clean(folder))
     (folder / "cohort").mkdir()
     (folder / "cohort/app.py").write_text(APP)
     build = [str(programs / "kluis"), "build", "cohort", "-o", "cohort.kluis", "--unsigned"]
