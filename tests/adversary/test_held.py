@@ -150,7 +150,7 @@ def test_a_start(victim_image: Path, spawner: int, hold: str, step: str) -> None
         # One whose guardian was held may end with it; one that was held itself goes on.
         with enclave, contextlib.suppress(*([EnclaveDied] if hold not in ("stop", "freeze") else [])):
             assert enclave.alive() == "alive"
-            assert attacks.guardian_of(enclave.pid) == guardian
+            assert attacks.guardian_of(enclave.pid) == guardian or attacks.gone_within(pid, attacks.SOON)
 
 
 @pytest.mark.parametrize("end", ["its guardian is killed", "its host hangs up"])

@@ -63,6 +63,8 @@ def test_members_open_a_ledger_and_rekey_it(tmp_path: Path, kluis: Kluis) -> Non
         status = json.loads(kluis("ledger", "status", *at, "--save", tmp_path / "s.pem", "--json").out)
         assert (status["status"], len(status["members"])) == ("Open", 2)
         assert (tmp_path / "s.pem").read_text() == service.read_text()
+        nowhere = kluis("ledger", "status", *at, "--save", tmp_path / "none" / "s.pem")
+        assert (nowhere.code, "s.pem" in nowhere.err) == (2, True)
         rekeyed = kluis("ledger", "rekey", *at, *as_one)
         assert "state    Open" in rekeyed.out
     assert kluis("ledger", "verify", world.folder, "--service-cert", service).code == 0
@@ -127,7 +129,15 @@ def test_a_receipt_is_verified_before_it_is_written(
         (("status", "--url", "https://localhost:1"), "want --service-cert or --policy, one of the two"),
         (
             ("up", "--state", "s", "--witness-every", "soon"),
-            "--witness-every: want seconds, as 1s",
+            "--witness-every: want seconds up to 60, such as 1s, got 'soon'",
+        ),
+        (("up", "--state", "s", "--witness-every", "nan"), "--witness-every: want seconds up to 60"),
+        (("up", "--state", "s", "--witness-every", "61s"), "--witness-every: want seconds up to 60"),
+        (("up", "--state", "s", "--port", "5"), "--port: want 0, or 6 and more, got 5"),
+        (("up", "--state", "s", "--port", "-1"), "--port: want 0, or 6 and more, got -1"),
+        (
+            ("status", "--url", "https://localhost:1", "--policy", "p", "--root", "none.pem"),
+            "none.pem: cannot",
         ),
         (("receipt", "2.1", "--service-cert", "s.pem", "--url", "https://localhost:1"), "--url: want --out"),
         (("receipt", "r", "--service-cert", "s.pem", "--cose"), "--cose: want --url"),

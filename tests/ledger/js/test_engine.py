@@ -424,3 +424,17 @@ def test_limits_are_bounded() -> None:
         engine.evaluate("m", "export function f() { while (true) {} }")
         with pytest.raises(ScriptLimit, match=r"0\.2 s"):
             engine.call("m", "f")
+
+
+def test_an_error_keeps_no_runtime(capfd: pytest.CaptureFixture[str]) -> None:
+    """What scripts threw, with the frames it came through, is dropped by another thread without a word."""
+    errors: list[BaseException] = []
+    for source in ("throw new Error('x')", "export functio", "export const f = () => { throw 1; }"):
+        with pytest.raises(ScriptThrew) as caught:
+            run(source)
+        errors.append(caught.value)
+    del caught
+
+    assert elsewhere(errors.clear) is None
+    gc.collect()
+    assert capfd.readouterr().err == ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -16,6 +16,8 @@ from kluis.errors import UsageError
 if TYPE_CHECKING:
     from kluis.serve.ledger.governing import Governor
 
+MOST_WITNESS_SECONDS: Final = 60
+"""As the node accepts it; refused here before an enclave is started."""
 Url = Annotated[
     str, typer.Option("--url", metavar="URL", help="A node, https://host:port.", show_default=False)
 ]
@@ -131,7 +133,7 @@ def up(
     Without --member it has one, made here, who opens it. Stop it with Ctrl-C; SIGHUP replaces the node.
     """
     from kluis.cli.service import serve_run
-    from kluis.serve.plan import ORDER, Plan
+    from kluis.serve.plan import Plan
 
     given: dict[str, Any] = {
         "recovery_threshold": threshold,
@@ -150,7 +152,7 @@ def up(
     plan = Plan(
         services=("ledger",),
         state=state.absolute(),
-        port=max(0, port - ORDER.index("ledger")),
+        port=_first_port(port),
         names=tuple(name or ()),
         insecure_allow_missing=protections.allowed(missing),
         given={"ledger": given},
@@ -192,7 +194,7 @@ def status(
     if policy is not None:
         from kluis.host.attested import transport
 
-        by = transport(policy, root=None if root is None else root.read_bytes())
+        by = transport(policy, root=None if root is None else _text(root).encode())
         governor = Governor(url, transport=by)
     else:
         governor = Governor(url, _text(service_cert) if service_cert else "")
@@ -202,7 +204,7 @@ def status(
     finally:
         governor.close()
     if save is not None:
-        save.write_text(info["certificate"])
+        render.save(save, info["certificate"].encode())
     shown = {"status": info["status"], "committed": commit["transaction_id"], "members": members}
     lines = [f"service   {info['status']}", f"committed {commit['transaction_id']}"]
     lines += [f"member    {one['memberId']} {one['status']}" for one in members]
@@ -318,8 +320,21 @@ def _text(path: Path) -> str:
 
 
 def _seconds(text: str) -> float:
-    number = text.removesuffix("s")
     try:
-        return float(number)
+        seconds = float(text.removesuffix("s"))
     except ValueError:
-        raise UsageError(f"--witness-every: want seconds, as 1s, got {text[:40]!a}") from None
+        seconds = -1.0
+    if not 0 <= seconds <= MOST_WITNESS_SECONDS:  # nor nan
+        most = MOST_WITNESS_SECONDS
+        raise UsageError(f"--witness-every: want seconds up to {most}, such as 1s, got {text[:40]!a}")
+    return seconds
+
+
+def _first_port(port: int) -> int:
+    """The port of the first service, so that the ledger, the last one, has ``port``; 0 for free ones."""
+    from kluis.serve.plan import ORDER
+
+    least = ORDER.index("ledger") + 1
+    if port and port < least:
+        raise UsageError(f"--port: want 0, or {least} and more, got {port}")
+    return port and port - ORDER.index("ledger")

@@ -72,10 +72,9 @@ class Engine:
             self._arguments,
             [*start, now, plain],
         )  # and not self: the runtime holds the function
-        runtime = self._handle.runtime()
-        runtime.bind_function("__host", lambda which: given if which else list(arguments))
+        self._handle.runtime().bind_function("__host", lambda which: given if which else list(arguments))
         with self._running():
-            runtime.eval(_PRELUDE, timeout=self._limits.seconds)
+            self._eval(_PRELUDE)
 
     def limits(self, *, seconds: float) -> None:
         """Change the time of each further call; memory and stack are those that the engine was made with."""
@@ -102,9 +101,8 @@ class Engine:
                 raise InternalError(f"script engine: the function {name} failed") from error
 
         with self._running():
-            runtime = self._handle.runtime()
-            runtime.bind_function(name, bound)
-            runtime.eval(_BIND.replace("NAME", f'"{name}"'), timeout=self._limits.seconds)
+            self._handle.runtime().bind_function(name, bound)
+            self._eval(_BIND.replace("NAME", f'"{name}"'))
 
     def evaluate(self, name: str, source: str) -> tuple[str, ...]:
         """Evaluate a module.
@@ -125,15 +123,14 @@ class Engine:
         self._names.add(name)
         self._arguments[:] = [name]
         with self._running():
-            runtime = self._handle.runtime()
             if self._plain and (found := _large_integer(source)):
                 raise ScriptThrew("SyntaxError", f"large integers are refused here: {found}", "")
-            runtime.add_static_module(name, source)
+            self._handle.runtime().add_static_module(name, source)
             try:
-                names = runtime.eval(f"__exports({_quoted(name)})", timeout=self._limits.seconds)
+                names = self._eval(f"__exports({_quoted(name)})")
             except JavaScriptError:
                 # An import hides what is wrong with the syntax; to compile twice is only for those that fail.
-                runtime.check_syntax(source, module=True)
+                self._handle.runtime().check_syntax(source, module=True)
                 raise
         return tuple(names)
 
@@ -148,10 +145,7 @@ class Engine:
             raise UsageError(f"script engine: no module {module!a:.80} was evaluated")
         self._arguments[:] = arguments
         with self._running():
-            runtime = self._handle.runtime()
-            result: Value = runtime.eval(
-                f"__call({_quoted(module)}, {_quoted(function)})", timeout=self._limits.seconds
-            )
+            result: Value = self._eval(f"__call({_quoted(module)}, {_quoted(function)})")
         return result
 
     def free(self) -> None:
@@ -164,6 +158,10 @@ class Engine:
 
     def __exit__(self, *_: object) -> None:
         self.free()
+
+    def _eval(self, source: str) -> Any:
+        # No frame has the runtime in a variable: an error keeps its frames, and may end in another thread.
+        return self._handle.runtime().eval(source, timeout=self._limits.seconds)
 
     @contextmanager
     def _running(self) -> Iterator[None]:
