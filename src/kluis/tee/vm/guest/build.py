@@ -53,6 +53,25 @@ def build(
     kernel_modules = modules.Modules(found.kernel.modules)
     say("collecting the root file system")
     root = content.gather(found, kernel_modules, extra, say)
+    return assemble(folder, found, kernel_modules, root, say)
+
+
+def assemble(
+    folder: Path,
+    found: Needs,
+    kernel_modules: modules.Modules,
+    root: Iterable[Source],
+    say: Callable[[str], None] = lambda line: None,
+) -> Guest:
+    """Write a guest with the files of its root file system; raises the errors of :func:`build`.
+
+    Args:
+        folder: as for :func:`build`.
+        found: what comes from this machine.
+        kernel_modules: of the kernel in ``found``.
+        root: files of the root file system, with paths from the root.
+        say: called with one line before each step that may take more than a second.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / guest.DESCRIPTION).unlink(missing_ok=True)  # no description fits files that are replaced

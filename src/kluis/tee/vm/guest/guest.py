@@ -63,6 +63,11 @@ class Guest:
     digests: dict[str, bytes]
     description: Description
 
+    @property
+    def paths(self) -> dict[str, Path]:
+        """The four files, by the names of these attributes."""
+        return {"kernel": self.kernel, "initrd": self.initrd, "root": self.root, "unified": self.unified}
+
     @classmethod
     def open(cls, folder: Path, *, check: bool = True) -> Self:
         """Open a guest.

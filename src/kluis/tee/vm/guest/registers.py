@@ -3,7 +3,7 @@
 | register | extended by | with |
 |---|---|---|
 | PCR 4 | firmware | the call of a boot option, the separator, the unified image, the kernel in it |
-| PCR 9 | the kernel's own stub | the command line (UTF-16), the initial RAM disk |
+| PCR 9 | the kernel's own stub | the command line (UTF-16), the RAM disk as systemd's stub hands it over |
 | PCR 11 | systemd's stub | name and content of each section, in the stub's order |
 | PCR 12 | systemd's stub | nothing: no command line or credential comes from outside |
 | RTMR 2 | both stubs | what goes into PCR 11, then what goes into PCR 9 |
@@ -11,7 +11,7 @@
 PCR 4 is that of a firmware which starts ``\\EFI\\BOOT\\BOOTX64.EFI`` first, and measures as EDK II does. What
 else firmware measures depends on the firmware, and is judged from its event log.
 
-Spec: TCG, "PC Client Platform Firmware Profile", 3.3.4; systemd 257, src/boot/stub.c, src/measure/measure.c and
+Spec: TCG, "PC Client Platform Firmware Profile", 3.3.4; systemd 257, src/boot/stub.c, src/boot/cpio.c and
 systemd-stub(7); Linux, drivers/firmware/efi/libstub/efi-stub-helper.c; UEFI 2.10, 38.4.1 (mapping to RTMRs).
 """
 
@@ -95,7 +95,25 @@ def _stub_events(program: Program) -> Iterator[bytes]:
 
 def _kernel_events(program: Program) -> Iterator[bytes]:
     yield (_content(program, ".cmdline").decode("ascii").rstrip("\0") + "\0").encode("utf-16-le")
-    yield _content(program, ".initrd")
+    yield _aligned(_content(program, ".initrd")) + _added(_content(program, ".osrel"))
+
+
+def _added(os_release: bytes) -> bytes:
+    """The archive that systemd's stub appends to the initial RAM disk: ``/.extra/os-release``."""
+
+    def entry(number: int, mode: int, size: int, path: bytes) -> bytes:
+        fields = (number, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, len(path) + 1, 0)
+        return _aligned(b"070701" + b"".join(b"%08x" % field for field in fields) + path + b"\0")
+
+    folder = entry(1, 0o40555, 0, b".extra")
+    file = entry(2, 0o100444, len(os_release), b".extra/os-release") + _aligned(os_release)
+    # The stub's constant, whose digits are capitals.
+    end = b"070701" + b"".join(b"%08X" % field for field in (0, 0, 0, 0, 1, *[0] * 6, 11, 0)) + b"TRAILER!!!\0"
+    return folder + file + _aligned(end)
+
+
+def _aligned(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 4)
 
 
 def _content(program: Program, name: str) -> bytes:
