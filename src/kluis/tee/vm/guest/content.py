@@ -73,7 +73,9 @@ def gather(
             sources.of_bytes(f"{_KLUIS}/{file.path}", file.read(), file.mode) for file in (*chosen, *compiled)
         ]
     found += _runtime()
-    found += [sources.of_bytes(f"etc/{name}", data) for name, data in (("passwd", _PASSWD), ("group", _GROUP))]
+    found += [
+        sources.of_bytes(f"etc/{name}", data) for name, data in (("passwd", _PASSWD), ("group", _GROUP))
+    ]
     found += _programs([needs.bubblewrap, needs.unshare])
     found += modules.files(kernel_modules, MODULES, modules.LATE_ALWAYS, modules.LATE_BY_DEVICE)
     return found
