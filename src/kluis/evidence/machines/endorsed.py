@@ -42,6 +42,7 @@ def verify(
     3. It names this root's key.
     4. The root is an emulated platform's, which states the level of a process TEE.
     5. The quote is verified under this root, and no other.
+    6. If the machine runs only one image, the enclave is of it.
 
     Level and anchor of the claims are the machine's. Code, signer and launch are the enclave's. Either of
     them in debug mode makes both debug. The TCB is the worse of two, if the machine's vendor publishes a
@@ -76,6 +77,13 @@ def verify(
         )
     inner = _under(root, context)  # 4
     claims = sgx.verify(data, context=inner, collateral=collateral, now=now).value  # 5
+    only = proven.configuration.only
+    if only is not None and not hmac.compare_digest(only, claims.measurement.value):  # 6
+        raise AuthenticityError(
+            f"endorsement: only: want {claims.measurement.value.hex()[:16]}.., this enclave, "
+            f"got a machine that runs only {only.hex()[:16]}..",
+            code="endorsement_only",
+        )
     (anchor,) = inner.anchors
     return mint(_both(claims, proven, anchor.level))
 
