@@ -90,15 +90,20 @@ def verify(data: bytes, *, context: Context, now: datetime) -> Endorsed:
     bound = runtime_data.report_data(found.runtime_data)
     try:
         claims = kind.verify(found.parts, bound, context, now)  # 2, 3
+        _check_level(claims)  # 4
+        configuration = machine.of_runtime_data(found.runtime_data)  # 5
     except KluisError as error:
         raise type(error)(f"endorsement: {error.message}", hint=error.hint, code=error.code) from None
-    if claims.level in _ENDORSED:  # 4
+    return Endorsed(found.kind, claims, configuration)
+
+
+def _check_level(claims: Claims) -> None:
+    if claims.level in _ENDORSED:
         raise AuthenticityError(
-            f"endorsement: want a root of a machine's TEE, got {claims.anchor}, of {claims.level}",
+            f"want a root of a machine's TEE, got {claims.anchor}, of {claims.level}",
             hint="the root of a platform endorses nothing",
             code="root_untrusted",
         )
-    return Endorsed(found.kind, claims, machine.of_runtime_data(found.runtime_data))  # 5
 
 
 def _kind_of(found: Endorsement) -> _Kind:
