@@ -91,9 +91,7 @@ def test_a_form_remembers_no_more_than_it_compares(
     """After whatever it read, it gives what the strict reader gives, also of what resembles the last one."""
     form = quick.Form()
     for writes, value in before:
-        again = {
-            name: {key: value for key in list(changes)[:1]} for name, changes in list(writes.items())[:1]
-        }
+        again = {name: dict.fromkeys(list(changes)[:1], value) for name, changes in list(writes.items())[:1]}
         for each in (writes, again, again):
             data = encode_writes(each)
             assert form.read(data) == parse_writes(data, "entry")
