@@ -121,7 +121,8 @@ def test_the_real_guest_is_reproducible(built: Guest, tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from kluis.tee.vm.guest import build;"
         "from tests.tee.vm.guest import booting;"
-        "build(Path(sys.argv[1]), kernel=Path(sys.argv[2]) if sys.argv[2] else None, extra=[booting.STAND_IN])"
+        "kernel = Path(sys.argv[2]) if sys.argv[2] else None;"
+        "build(Path(sys.argv[1]), kernel=kernel, extra=[booting.STAND_IN])"
     )
     unpacked = built.root.parent.parent / "kernel"
     kernel = str(unpacked) if unpacked.exists() else ""
