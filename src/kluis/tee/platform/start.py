@@ -30,11 +30,13 @@ START_SECONDS: Final = 180.0
 START_LOCK: Final = "start.lock"
 
 
-def start(*, idle_seconds: float | None = None) -> Places:
+def start(*, idle_seconds: float | None = None, base: Path | None = None) -> Places:
     """Start a platform, unless it is running: as root the machine's, else this user's.
 
     Args:
         idle_seconds: end after this time without hosts; None: never.
+        base: where the runtime's base layer is unpacked on a file system that the kernel checks; None: the
+            platform unpacks it, and checks each file.
 
     Raises:
         UnavailableError: something is missing; with the command that installs it.
@@ -49,7 +51,7 @@ def start(*, idle_seconds: float | None = None) -> Places:
     where.prepare(places, uid, gid)
     with _only_one(places):
         if not answers(places):
-            _spawn(places, uid, gid, idle_seconds)
+            _spawn(places, uid, gid, idle_seconds, base)
         elif idle_seconds is None:
             # Another command may have started it only for itself, and it would end with the last one.
             ask(places, {"op": "stay"})
@@ -112,7 +114,7 @@ def ask(places: Places, request: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _spawn(places: Places, uid: int, gid: int, idle_seconds: float | None) -> None:
+def _spawn(places: Places, uid: int, gid: int, idle_seconds: float | None, base: Path | None) -> None:
     own_uids = places.system
     linux.raise_limits()  # for the platform and its enclaves, which inherit it
     lockable = linux.lockable_bytes()
@@ -130,6 +132,7 @@ def _spawn(places: Places, uid: int, gid: int, idle_seconds: float | None) -> No
     os.chmod(places.socket, 0o666 if places.system else 0o600)
     listener.listen(BACKLOG)
     settings = {
+        "base": None if base is None else str(base),
         "layers": str(places.layers),
         "state": str(places.state),
         "socket": str(places.socket),
