@@ -76,15 +76,8 @@ class Snp:
 
         It changes with the processor's TCB.
         """
-        request = bytearray(_KEY.pack(0, 0, _SELECTED, self._level, 0, 0))
-        response = self._send(GET_DERIVED_KEY, request, KEY_RESPONSE)
-        status = int.from_bytes(response[:4], "little")
-        key = response[KEY_RESPONSE - KEY_SIZE :]
-        if status or not any(key):
-            raise UnavailableError(
-                f"{self.name}: derived key: the firmware refuses, status {status}", code="driver_refused"
-            )
-        return key
+        response = self._send(GET_DERIVED_KEY, bytearray(key_request(self._level)), KEY_RESPONSE)
+        return derived_key(self.name, response)
 
     def _send(self, request: int, structure: bytearray, size: int) -> bytes:
         response = bytearray(size)
@@ -92,3 +85,23 @@ class Snp:
         with ioctl.device(self.name, self._device) as descriptor:
             ioctl.send(self.name, descriptor, request, outer)
         return bytes(response)
+
+
+def key_request(level: int) -> bytes:
+    """The request for the key of this guest, at a privilege level: 32 bytes."""
+    return _KEY.pack(0, 0, _SELECTED, level, 0, 0)
+
+
+def derived_key(name: str, response: bytes) -> bytes:
+    """The key in the firmware's answer of 64 bytes.
+
+    Raises:
+        UnavailableError: the firmware refuses.
+    """
+    status = int.from_bytes(response[:4], "little")
+    key = response[KEY_RESPONSE - KEY_SIZE :]
+    if status or not any(key):
+        raise UnavailableError(
+            f"{name}: derived key: the firmware refuses, status {status}", code="driver_refused"
+        )
+    return key
