@@ -73,7 +73,9 @@ def gather(
             sources.of_bytes(f"{_KLUIS}/{file.path}", file.read(), file.mode) for file in (*chosen, *compiled)
         ]
     found += _runtime()
-    found += [sources.of_bytes(f"etc/{name}", data) for name, data in (("passwd", _PASSWD), ("group", _GROUP))]
+    found += [
+        sources.of_bytes(f"etc/{name}", data) for name, data in (("passwd", _PASSWD), ("group", _GROUP))
+    ]
     found += _programs([needs.bubblewrap, needs.unshare])
     found += modules.files(kernel_modules, MODULES, modules.LATE_ALWAYS, modules.LATE_BY_DEVICE)
     return found
@@ -93,7 +95,7 @@ def _runtime() -> list[Source]:
     """The base layer unpacked, with its interpreter; and the files of it that the platform reads."""
     found = [_moved(file, f"{_PYTHON}/{file.path}") for file in interpreter.base()]
     found.append(sources.of_file(f"{_PYTHON}/bin/python", native.program(), layers.PROGRAM_MODE))
-    # The interpreter is isolated and gets no environment, so a file of its own names the folder of Kluis.
+    # The interpreter is isolated and gets no environment, so a .pth file names the folder of Kluis.
     path = f"{_PYTHON}/lib/python3/dist-packages/kluis.pth"
     found.append(sources.of_bytes(path, f"{MOUNTS['kluis']}\n".encode()))
     package = f"{_KLUIS}/kluis_runtime"
