@@ -12,12 +12,12 @@ from datetime import datetime
 from typing import Final
 
 from kluis.errors import AuthenticityError
+from kluis.evidence import endorsements
 from kluis.evidence.anchors import TrustAnchors
 from kluis.evidence.context import Context, Memory
+from kluis.evidence.endorsements import Endorsed
 from kluis.evidence.intel import pck, sgx
 from kluis.evidence.levels import ProtectionLevel
-from kluis.evidence.machines import endorsements
-from kluis.evidence.machines.endorsements import Endorsed
 from kluis.evidence.model import Claims, Machine, Tcb, TcbStatus
 from kluis.evidence.verified import Verified, mint
 from kluis.formats import x509

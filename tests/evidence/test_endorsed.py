@@ -23,12 +23,12 @@ from kluis.evidence import (
     denylist,
     verify,
 )
+from kluis.evidence.endorsed import _worse
 from kluis.evidence.intel import collateral as holding
-from kluis.evidence.machines.endorsed import _worse
 from kluis.evidence.model import NOT_JUDGED
 from tests.authority.amd.chips import GUEST, chip, launch
 from tests.evidence.forge import DEBUG, IMAGE, NOW, Forge
-from tests.evidence.machines.forge import BOOT, MachineForge
+from tests.evidence.machine import BOOT, MachineForge
 
 FORGE = MachineForge()
 USER = MachineForge(inside=Forge("process-user"))
