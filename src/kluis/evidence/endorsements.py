@@ -69,7 +69,7 @@ def verify(data: bytes, *, context: Context, now: datetime) -> Endorsed:
     """Verify one endorsement, up to the key that it names.
 
     1. It parses, and is of a known kind; it has the parts of this kind and no part of another TEE's evidence.
-    2. Its evidence is verified under the anchors, as evidence of its own.
+    2. Its evidence is verified under the anchors, as if it came without a quote.
     3. The evidence binds the runtime data: by its report data, or by the nonce of a TPM's quote.
     4. The anchor is not the root of a platform: those are endorsed, and endorse nothing.
     5. The runtime data are of purpose ``platform``, and their payload is a machine's configuration.
