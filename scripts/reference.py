@@ -227,7 +227,7 @@ MACHINE = """## `[machine]`
 
 For an enclave in a machine, whose TEE endorses the root of the platform inside. A policy of either version
 may have this table. A policy with it accepts no enclave outside of a machine, and a policy without it accepts
-none inside. `[machine.TEE]` has the keys of the TEE's table above, for the machine's evidence: at least one of
+none inside. `[machine.TEE]` has the keys of the TEE's table above, for the machine's evidence: one or more of
 `[machine.snp]`, `[machine.tdx]`, `[machine.azure]` and `[machine.tpm]`. In the output of `kluis appraise` its
 rules begin with `machine_`, such as `machine_measurement`. `[accept]` judges the level of the machine, and
 debug of both. `[tcb]` judges the enclave, and also the machine if its vendor publishes a judgement.

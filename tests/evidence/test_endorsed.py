@@ -94,6 +94,17 @@ STEPS: dict[str, Case] = {
         f"root certificate: {SGX_ROOT!a} is no emulated platform's root that names its level",
         lambda: _renamed_root("x", SGX_ROOT).verify(),
     ),
+    "4 much collateral": (
+        FormatError,
+        "too_large",
+        "",
+        lambda: FORGE.verify(
+            collateral=dataclasses.replace(
+                FORGE.collateral(),
+                tcb_info_issuer_chain=FORGE.collateral().tcb_info_issuer_chain + b"\n" * 65536,
+            )
+        ),
+    ),
     "5 a quote of another platform": (
         AuthenticityError,
         "root_untrusted",

@@ -174,6 +174,18 @@ STEPS: dict[str, Case] = {
         "endorsement: SNP report v3: no VCEK certificate given",
         lambda: _verify(without=("certificates", "crl")),
     ),
+    "2 no collateral of Intel's": (
+        UnavailableError,
+        "collateral_missing",
+        "endorsement: TDX quote v4: no collateral given: TCB info, QE identity and CRLs",
+        lambda: _verify("tdx", without=("collateral",)),
+    ),
+    "2 no collateral of Intel's on Azure": (
+        UnavailableError,
+        "collateral_missing",
+        "endorsement: TDX quote v4: no collateral given: TCB info, QE identity and CRLs",
+        lambda: _verify("azure-tdx", without=("collateral",)),
+    ),
     "2 expired": (
         FreshnessError,
         "crl_expired",
