@@ -42,7 +42,12 @@ def test_members_open_a_ledger_and_rekey_it(tmp_path: Path, kluis: Kluis) -> Non
     with listening(world) as url:
         first = kluis("ledger", "status", "--url", url, "--service-cert", tmp_path / "one/one_cert.pem")
         assert (first.code, "does not answer" in first.err) == (7, True)  # another root is trusted
+        assert "with the pinned certificate: " in first.err
+        assert "kluis ledger status --policy FILE --save PEM gets it" in first.err
         service.write_text(_service(world))
+        other_name = url.replace("localhost", "127.1")
+        unnamed = kluis("ledger", "status", "--url", other_name, "--service-cert", service)
+        assert (unnamed.code, "kluis ledger up --name NAME" in unnamed.err) == (7, True)
         at = ("--url", url, "--service-cert", service)
         as_one, as_two = (("--as", tmp_path / f"{name}/{name}") for name in ("one", "two"))
         early = kluis("ledger", "propose", "open", *at, *as_one)
@@ -142,6 +147,11 @@ def test_a_receipt_is_verified_before_it_is_written(
         (("receipt", "2.1", "--service-cert", "s.pem", "--url", "https://localhost:1"), "--url: want --out"),
         (("receipt", "r", "--service-cert", "s.pem", "--cose"), "--cose: want --url"),
         (("receipt", "r", "--service-cert", "s.pem", "-o", "x"), "--out: want --url"),
+        (
+            ("status", "--url", "http://localhost:1", "--service-cert", __file__),
+            "hint: --url https://localhost:1",
+        ),
+        (("status", "--url", "localhost:1", "--service-cert", __file__), "hint: --url https://localhost:1"),
         (("up", "--state", "s", "--user", "x=King"), "--user: want PEM=Reader"),
         (("up", "--state", "s", "--member", "none.pem"), "none.pem"),
     ],
@@ -165,3 +175,24 @@ def test_keys_that_are_there_stay(tmp_path: Path, kluis: Kluis) -> None:
     assert (tmp_path / "bank/bank_privk.pem").read_bytes() == before
     for name in ("bank_privk.pem", "bank_enc_privk.pem"):
         assert (tmp_path / "bank" / name).stat().st_mode & 0o077 == 0
+
+
+def test_the_prefix_that_was_meant_is_named(tmp_path: Path, kluis: Kluis) -> None:
+    """A file's name, or its folder, in the place of a prefix; or nothing that is there."""
+    assert kluis("ledger", "init", "bank", "--out", tmp_path / "bank").code == 0
+    at = ("--url", "https://localhost:1", "--service-cert", tmp_path / "bank/bank_cert.pem")
+    for wrong in ("bank/bank_cert.pem", "bank/bank_privk.pem", "bank"):
+        said = kluis("ledger", "ack", *at, "--as", tmp_path / wrong)
+        assert (said.code, f"hint: --as {tmp_path}/bank/bank\n" in said.err) == (2, True), said.err
+    said = kluis("ledger", "ack", *at, "--as", tmp_path / "other")
+    assert (said.code, "hint: kluis ledger init NAME makes a member's files" in said.err) == (2, True)
+    said = kluis("ledger", "ack", *at, "--as", tmp_path / "bank/bank")
+    assert (said.code, "kluis ledger up prints its address" in said.err) == (7, True)
+
+
+def test_what_is_no_certificate_is_named(tmp_path: Path, kluis: Kluis) -> None:
+    """A private key, for example: it is no bug of Kluis."""
+    assert kluis("ledger", "init", "bank", "--out", tmp_path / "bank").code == 0
+    for wrong in (tmp_path / "bank/bank_privk.pem", Path(__file__)):
+        said = kluis("ledger", "status", "--url", "https://localhost:1", "--service-cert", wrong)
+        assert (said.code, "--service-cert: want the service's certificate in PEM" in said.err) == (3, True)

@@ -208,7 +208,7 @@ def status(
     shown = {"status": info["status"], "committed": commit["transaction_id"], "members": members}
     lines = [f"service   {info['status']}", f"committed {commit['transaction_id']}"]
     lines += [f"member    {one['memberId']} {one['status']}" for one in members]
-    render.out({**shown, "certificate": info["certificate"]}, "\n".join(lines))
+    render.out({**shown, "certificate": info["certificate"]}, render.folded("\n".join(lines)))
 
 
 def ack(url: Url, service_cert: Service, member: As, json: Json = False) -> None:
@@ -284,8 +284,28 @@ def _governing(url: str, service_cert: Path, member: Path) -> Governor:
     from kluis.serve.ledger.governing import Governor
     from kluis.serve.ledger.hosting import Member
 
+    check_prefix(member)
     found = Member.load(member.parent, member.name)
     return Governor(url, _text(service_cert), found.key, found.certificate)
+
+
+def check_prefix(member: Path) -> None:
+    """Refuse what is no prefix of a member's files, with the prefix that was probably meant.
+
+    Raises:
+        UsageError: there is no such private key.
+    """
+    if member.with_name(f"{member.name}_privk.pem").exists():
+        return
+    meant = [member.with_name(member.name.removesuffix(f"_{end}.pem")) for end in ("cert", "privk")]
+    meant.append(member / member.name)
+    for one in meant:
+        if one != member and one.with_name(f"{one.name}_privk.pem").exists():
+            hint = f"--as {one}"
+            break
+    else:
+        hint = "kluis ledger init NAME makes a member's files in a folder NAME; then --as NAME/NAME"
+    raise UsageError(f"--as: want files {member}_privk.pem and {member}_cert.pem, got none", hint=hint)
 
 
 def _show(proposal: Any) -> None:
