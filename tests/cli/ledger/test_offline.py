@@ -78,7 +78,9 @@ def test_copies_of_other_nodes(made: Path, kluis: Kluis, tmp_path: Path) -> None
     """The same ledger agrees; another one is a fork from its first entry on."""
     said = kluis("ledger", "verify", made, "--copy", made)
     assert said.code == 0
-    assert "ok    copies              1, each with the same entries as far as it goes" in said.out.splitlines()
+    assert (
+        "ok    copies              1, each with the same entries as far as it goes" in said.out.splitlines()
+    )
     other = tmp_path / "other"
     assert kluis("ledger", "sample", "--entries", "60", "--out", other).code == 0
     said = kluis("ledger", "verify", made, "--copy", other)

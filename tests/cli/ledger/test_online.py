@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import ssl
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from kluis.formats.ccf.txid import TxId
-from kluis.serve.ledger.governing import Governor
+from kluis.serve.ledger.governing import Governor, member_id
 from kluis.services.clock import SystemClock
-from kluis.services.ledger.settings import Member
+from kluis.services.ledger.callers import canonical_id
+from kluis.services.ledger.settings import Member, Principal
 from tests.cli.quotes import Kluis
 from tests.services.ledger.listening import listening
-from tests.services.ledger.world import World
+from tests.services.ledger.world import VERSION, World
 
 
 class RealClock(SystemClock):
@@ -196,3 +200,67 @@ def test_what_is_no_certificate_is_named(tmp_path: Path, kluis: Kluis) -> None:
     for wrong in (tmp_path / "bank/bank_privk.pem", Path(__file__)):
         said = kluis("ledger", "status", "--url", "https://localhost:1", "--service-cert", wrong)
         assert (said.code, "--service-cert: want the service's certificate in PEM" in said.err) == (3, True)
+
+
+def test_tail_of_a_node(tmp_path: Path, kluis: Kluis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last entries of a collection, through restarts, and new ones; for those who may read."""
+    world, service = _founded(tmp_path, kluis, "one"), tmp_path / "service.pem"
+    reader = tmp_path / "one/one"
+    certificate = Path(f"{reader}_cert.pem").read_text()
+    world.settings["principals"] = (Principal(canonical_id(member_id(certificate)), ("Contributor",)),)
+    kluis("ledger", "init", "two", "--out", tmp_path / "two")
+    shown: list[str] = []
+
+    def write(url: str, contents: str, collection: str = "subledger%3A0") -> str:
+        context = ssl.create_default_context(cafile=str(service))
+        context.load_cert_chain(f"{reader}_cert.pem", f"{reader}_privk.pem")
+        with httpx.Client(base_url=url, verify=context, timeout=120) as client:
+            path = f"/app/transactions?{VERSION}&collectionId={collection}"
+            answer = client.post(path, json={"contents": f"{contents}\x1b"}).raise_for_status()
+        return f"{answer.headers['x-ms-ccf-transaction-id']:<12}  {contents}?"
+
+    def late(url: str, rounds: Iterator[int]) -> Callable[[float], None]:
+        def pause(seconds: float) -> None:
+            if next(rounds):
+                raise KeyboardInterrupt
+            shown.append(write(url, "late"))
+
+        return pause
+
+    for number in range(2):
+        with listening(world) as url:
+            service.write_text(_service(world))
+            at = ("--url", url, "--service-cert", service, "--as", reader)
+            if not number:
+                kluis("ledger", "ack", *at)
+                ident = json.loads(kluis("ledger", "propose", "open", *at, "--json").out)["proposal"]
+                assert "Accepted" in kluis("ledger", "vote", ident, *at).out
+            shown += [write(url, f"{number} {each}") for each in range(3)]
+            elsewhere = write(url, "elsewhere", "a%26b")
+            assert kluis("ledger", "tail", *at, "-n", "5").out.splitlines() == shown[-5:]
+            assert kluis("ledger", "tail", *at, "-n", "0").out == ""
+            (value,) = map(json.loads, kluis("ledger", "tail", *at, "-n", "1", "--json").out.splitlines())
+            assert value == {"entry": shown[-1].split()[0], "contents": f"{number} 2\x1b"}
+            other = kluis("ledger", "tail", *at, "--collection", "a&b", "-n", "1").out
+            assert other.splitlines() == [elsewhere]
+            stranger = kluis("ledger", "tail", *at[:-1], tmp_path / "two/two")
+            assert (stranger.code, "ledger_refused" in stranger.err) == (6, True)
+            with monkeypatch.context() as patch:
+                patch.setattr("kluis.cli.ledger.tailing.time.sleep", late(url, iter(range(2))))
+                followed = kluis("ledger", "tail", *at, "-n", "1", "--follow").out.splitlines()
+            assert followed == shown[-2:]
+
+
+@pytest.mark.parametrize(
+    ("argv", "problem"),
+    [
+        ((), "tail: want a ledger's folder or --url"),
+        (("x", "--url", "https://localhost:1"), "tail: want a ledger's folder or --url"),
+        (("x", "--as", "y"), "--service-cert, --as, --collection: want --url"),
+        (("--url", "https://localhost:1"), "--url: want --service-cert and --as"),
+    ],
+)
+def test_what_tail_cannot_mean(argv: tuple[str, ...], problem: str, kluis: Kluis) -> None:
+    """A folder or a node, and what a node needs."""
+    said = kluis("ledger", "tail", *argv)
+    assert (said.code, problem in said.err) == (2, True), said.err

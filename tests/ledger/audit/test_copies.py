@@ -33,7 +33,12 @@ def fork() -> tuple[Forge, dict[str, bytes], dict[str, bytes], int]:
         del batches[-2:]
     tree.truncate(size)
     made.sequencer = Sequencer(
-        view=2, tree=tree, secrets=made.secrets, signer=made.signer, clock=lambda: SECONDS, last_signature=signed
+        view=2,
+        tree=tree,
+        secrets=made.secrets,
+        signer=made.signer,
+        clock=lambda: SECONDS,
+        last_signature=signed,
     )
     made.write({"public:app": {b"k": b"2"}})
     return made, one, made.files(), size

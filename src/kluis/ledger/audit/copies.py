@@ -1,7 +1,7 @@
 """Copies of a ledger at several nodes: each has the same entries, as far as it goes, or the ledger forked.
 
-A leaf covers all bytes of its entry. So two ledgers agree up to a place if their roots there are the same, and
-the first difference is found in as many steps as the tree is high.
+A leaf covers all bytes of its entry. So two ledgers agree up to a place if their roots there are the same,
+and the first difference is found in as many steps as the tree is high.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ Spec: CCF, "Governance API", ``2024-07-01``; "Signing Governance Requests".
 from __future__ import annotations
 
 import ssl
+from pathlib import Path
 from typing import Any, Final, Self
 
 import httpx
@@ -43,6 +44,7 @@ class Governor:
         key: the member's, P-384 or P-256; None for reading only.
         certificate: the member's, PEM; None likewise.
         clock: for the time that requests state; None: this machine's.
+        presents: files of a certificate and its key, which the connection presents; None: it presents none.
         transport: that judges the other end itself, as attested TLS does; ``service`` is not looked at then.
 
     Raises:
@@ -57,6 +59,7 @@ class Governor:
         key: ec.EllipticCurvePrivateKey | None = None,
         certificate: str | None = None,
         clock: Clock | None = None,
+        presents: tuple[Path, Path] | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         scheme, _, rest = url.rpartition("://")
@@ -73,6 +76,13 @@ class Governor:
                 raise FormatError(
                     "--service-cert: want the service's certificate in PEM, got something else", hint=PINNED
                 ) from None
+            if presents is not None:
+                try:
+                    context.load_cert_chain(*presents)
+                except ssl.SSLError:
+                    raise FormatError(
+                        f"{presents[0]}: want a certificate in PEM, of the key in {presents[1]}"
+                    ) from None
             self._client = httpx.Client(base_url=url, verify=context, timeout=SECONDS)
         else:
             self._client = httpx.Client(base_url=url, transport=transport, timeout=SECONDS)
@@ -227,7 +237,9 @@ class Governor:
         other_name = cause.verify_code in NAMES
         return UnavailableError(
             f"{self.url}: does not answer with the pinned certificate: {reason}",
-            hint="kluis ledger up --name NAME adds a name to the node's certificate" if other_name else PINNED,
+            hint="kluis ledger up --name NAME adds a name to the node's certificate"
+            if other_name
+            else PINNED,
         )
 
 
