@@ -92,8 +92,8 @@ def help_pages() -> dict[str, str]:
     for name in cli.COMMANDS:
         command = cli.load(name)
         pages[f"kluis {name}"] = _help([name, "--help"])
-        for sub in getattr(command, "commands", {}):
-            pages[f"kluis {name} {sub}"] = _help([name, sub, "--help"])
+        for words in cli.below(command):
+            pages[f"kluis {name} {words}"] = _help([name, *words.split(), "--help"])
     return pages
 
 
