@@ -112,6 +112,16 @@ def up(
     public: Annotated[
         bool, typer.Option("--public", help="Anyone who has the files reads the entries.")
     ] = False,
+    store_key: Annotated[
+        str,
+        typer.Option(
+            "--store-key",
+            metavar="WHO",
+            autocompletion=completion.words(("measurement", "signer")),
+            help="Which images may reopen the ledger's keys: measurement (this exact image) or signer (any"
+            " image signed with author.pem, so upgrades work).",
+        ),
+    ] = "measurement",
     port: Annotated[int, typer.Option("--port", metavar="N", help="Of the ledger; 0 takes a free one.")] = 0,
     name: Annotated[
         list[str] | None,
@@ -153,6 +163,7 @@ def up(
         services=("ledger",),
         state=state.absolute(),
         port=_first_port(port),
+        store_key=store_key,
         names=tuple(name or ()),
         insecure_allow_missing=protections.allowed(missing),
         given={"ledger": given},
