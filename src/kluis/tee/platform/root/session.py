@@ -39,6 +39,7 @@ class Root:
     Attributes:
         version: SHA-256 over launcher and guardian, 32 bytes.
         enrolled: certification by a provisioning service; None under its own authority.
+        endorsement: of the root's key by this machine's TEE, JSON; None without one.
     """
 
     level: str
@@ -48,6 +49,7 @@ class Root:
     counters: Counters
     version: bytes
     enrolled: Enrolled | None = None
+    endorsement: bytes | None = None
 
     def root_pem(self) -> bytes:
         """The root certificate of the platform's certifier."""
@@ -55,9 +57,16 @@ class Root:
 
     def collateral(self) -> bytes:
         """Signed collateral, JSON in the format of ``dcap-qvl``: fresh, or from the service."""
-        if self.enrolled is not None:
+        if self.enrolled is not None and self.endorsement is None:
             return self.enrolled.collateral
-        return json.dumps(self.authority.collateral(datetime.now(UTC)), indent=1).encode()
+        made = (
+            json.loads(self.enrolled.collateral)
+            if self.enrolled is not None
+            else self.authority.collateral(datetime.now(UTC))
+        )
+        if self.endorsement is not None:
+            made["endorsement"] = self.endorsement.decode()
+        return json.dumps(made, indent=1).encode()
 
 
 def accept(end: socket.socket, answer: channel.Answer, enclave: Callable[[], int]) -> channel.Channel:
