@@ -31,12 +31,24 @@ def register(app: typer.Typer) -> None:
     app.add_typer(platform, name="platform", help="The local root of trust.")
 
 
-def start(json: Json = False) -> None:
+def start(
+    tpm: Annotated[
+        bool,
+        typer.Option(
+            "--tpm",
+            help="From now on seal the secret to the TPM, for this boot, and witness counters there.",
+        ),
+    ] = False,
+    device: Annotated[
+        str, typer.Option("--tpm-device", metavar="PATH", help="Device of the TPM.")
+    ] = starting.TPM,
+    json: Json = False,
+) -> None:
     """Start the platform, and leave it running.
 
     As root it runs as the user kluis, for everyone on this machine; otherwise for one user.
     """
-    starting.start()
+    starting.start(tpm=tpm, tpm_device=device)
     _show(Platform.connect(start=False).status())
 
 
