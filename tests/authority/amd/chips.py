@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -24,3 +25,32 @@ def launch(*, debug: bool = False, **changes: Any) -> Launch:
     """One launch of the test guest, with fields replaced."""
     fields = {"measurement": GUEST, "report_id": bytes([7]) * 32, "policy": guest_policy(debug=debug)}
     return Launch(**{**fields, **changes})
+
+
+class ChipDriver:
+    """An emulated processor as a driver: its report of one launch, with its certificates."""
+
+    name = "emulated"
+
+    def __init__(self, processor: Processor, of: Launch) -> None:
+        self._processor, self._launch = processor, of
+
+    def available(self) -> str | None:
+        """It always is."""
+        return None
+
+    def kind(self) -> str:
+        """``snp``."""
+        return "snp"
+
+    def endorse(self, report_data: bytes) -> Mapping[str, bytes]:
+        """A report, its chain and the CRL of now."""
+        return {
+            "report": self._processor.report(self._launch, report_data),
+            "certificates": self._processor.certificates(),
+            "crl": self._processor.crl(datetime.now(UTC)),
+        }
+
+    def seal_secret(self) -> bytes | None:
+        """It has none."""
+        return None

@@ -339,11 +339,11 @@ def main(arguments: list[str]) -> int:
         base=_lay_base(layers, settings["base"]),
     )
     listen, orders, null = _high(settings["listen"]), _high(theirs.fileno()), os.open("/dev/null", os.O_RDWR)
-    actions: list[Any] = [
-        (os.POSIX_SPAWN_DUP2, fd, at) for fd, at in ((listen, 3), (orders, 4), (null, 0), (2, 1))
-    ]
+    tpm = [] if settings["tpm"] is None else [_high(os.open(settings["tpm"], os.O_RDWR | os.O_CLOEXEC))]
+    targets = ((listen, 3), (orders, 4), (null, 0), (2, 1), *((fd, 5) for fd in tpm))
+    actions: list[Any] = [(os.POSIX_SPAWN_DUP2, fd, at) for fd, at in targets]
     pid = os.posix_spawn(line[0], line, {}, file_actions=actions)
-    for fd in (listen, orders, null, settings["listen"]):
+    for fd in (listen, orders, null, settings["listen"], *tpm):
         os.close(fd)
     theirs.close()
     try:
