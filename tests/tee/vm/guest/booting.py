@@ -39,6 +39,7 @@ try:
 except OSError as error:
     print("GUEST root", error.strerror, flush=True)
 print("GUEST modules", Path("/proc/sys/kernel/modules_disabled").read_text().strip(), flush=True)
+print("GUEST sysrq", Path("/proc/sys/kernel/sysrq").read_text().strip(), flush=True)
 print("GUEST lockdown", Path("/sys/kernel/security/lockdown").read_text().strip(), flush=True)
 print("GUEST programs", *sorted(
     process.read_bytes().split(b"\\0")[0].decode() for process in Path("/proc").glob("[0-9]*/cmdline")
