@@ -98,7 +98,7 @@ fi
 
 # ---- the Python environment --------------------------------------------------------------------------------------------
 
-want="$("$python" -c 'import sys; print(sys.version, sys.base_prefix)') $({ cat pyproject.toml native/* runtime/*.* src/kluis/__init__.py src/kluis/tee/image/*.py src/kluis/tee/image/build/*.py 2>/dev/null || true; } | sha256sum)"
+want="$("$python" -c 'import sys; print(sys.version, sys.base_prefix)') $({ cat pyproject.toml native/* native/*/* runtime/*.* src/kluis/__init__.py src/kluis/tee/image/*.py src/kluis/tee/image/build/*.py 2>/dev/null || true; } | sha256sum)"
 stamp="$venv/.kluis-$extras"
 if [ ! -x "$venv/bin/python" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
     [ -w . ] || stop "$(pwd): want a checkout that $(id -un) may write, got one that it may not" \
