@@ -111,7 +111,7 @@ def key_of(state: Path, secret: bytes) -> bytes:
 def _arguments(inside: Sequence[int]) -> list[str]:
     control, key = inside
     line = ["socket", "--tpm2", "--terminate", "--ctrl", f"type=unixio,clientfd={control}"]
-    line += ["--tpmstate", f"dir={INSIDE},mode=0600", "--flags", "not-need-init,startup-clear"]
+    line += ["--tpmstate", f"dir={INSIDE},mode=0600"]
     return [*line, "--key", f"fd={key},format=binary,mode=aes-256-cbc", "--seccomp", "action=kill"]
 
 
