@@ -1,1 +1,1 @@
-"""Confidential virtual machines: the guest, the machine that runs it, and what speaks inside."""
+"""Confidential virtual machines."""

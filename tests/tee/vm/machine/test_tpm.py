@@ -54,7 +54,9 @@ class Guest:
     def send(self, code: int, body: bytes, *, sessions: bool = True) -> bytes:
         """Send a command; its answer's parameters."""
         tag = 0x8002 if sessions else 0x8001
-        command = tag.to_bytes(2, "big") + (10 + len(body)).to_bytes(4, "big") + code.to_bytes(4, "big") + body
+        command = (
+            tag.to_bytes(2, "big") + (10 + len(body)).to_bytes(4, "big") + code.to_bytes(4, "big") + body
+        )
         self.data.sendall(command)
         answer = self.data.recv(4096)
         if int.from_bytes(answer[6:10], "big"):
@@ -143,7 +145,7 @@ def test_two_at_once(state: Path) -> None:
 
 
 def test_the_walls(tmp_path: Path) -> None:
-    """swtpm has the walls of QEMU, and its key in no argument, file or environment."""
+    """It has the walls of QEMU, and its key is in no argument."""
     tpm = Tpm.start(tmp_path / "state", SECRET)
     try:
         process = Path(f"/proc/{tpm.pid}")

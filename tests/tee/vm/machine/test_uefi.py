@@ -19,7 +19,14 @@ pytestmark = pytest.mark.slow
 
 def _unified(small: guest.Small, folder: Path) -> guest.Small:
     image = folder / "unified.efi"
-    line = ["ukify", "build", f"--linux={small.kernel}", f"--initrd={small.initrd}"]
+    # Its interpreter is the one that Debian packages modules for.
+    line = [
+        "/usr/bin/python3",
+        "/usr/bin/ukify",
+        "build",
+        f"--linux={small.kernel}",
+        f"--initrd={small.initrd}",
+    ]
     subprocess.run(
         [*line, f"--cmdline={small.command_line}", f"--output={image}"], check=True, capture_output=True
     )

@@ -6,9 +6,19 @@ import functools
 import os
 from pathlib import Path
 
+import msgspec
+
+from kluis import files
 from kluis.tee.doctor import kvm
 
+ACCELERATORS = ("kvm", "tcg")
 BOOT_SECONDS = 20
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class _Kept(msgspec.Struct):
+    key: list[str]
+    chosen: str
 
 
 @functools.cache
@@ -38,3 +48,18 @@ def available_bytes() -> int:
         if row.startswith("MemAvailable:"):
             return int(row.split()[1]) << 10
     return 0
+
+
+def remembered(folder: Path, qemu: Path, kernel: Path) -> str:
+    """The same, tried once in each boot of this machine for each kernel; the answer is in ``folder``."""
+    found = kernel.stat()
+    key = [BOOT_ID.read_text("ascii").strip(), *map(str, (found.st_dev, found.st_ino, found.st_mtime_ns))]
+    path = folder / "acceleration.json"
+    try:
+        kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
+    except (OSError, msgspec.DecodeError):
+        kept = None
+    if kept is None or kept.key != key or kept.chosen not in ACCELERATORS:
+        kept = _Kept(key, choose(qemu, kernel))
+        files.write(path, msgspec.json.encode(kept))
+    return kept.chosen
