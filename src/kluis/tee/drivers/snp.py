@@ -85,13 +85,13 @@ class Snp:
             report_data=report_data, level=self._level, table=ioctl.address(table), table_size=len(table)
         )
         try:
-            response = self._send(GET_EXT_REPORT, extended, REPORT_RESPONSE)
+            response = self._send(GET_EXT_REPORT, extended.encode(), REPORT_RESPONSE)
         except UnavailableError as error:
             if error.code != "driver_refused":
                 raise
             # A host may refuse extended requests, or have a larger table: the report is enough.
             table = bytearray()
-            plain = _Report(report_data=report_data, level=self._level)
+            plain = report_request(report_data, self._level)
             response = self._send(GET_REPORT, plain, REPORT_RESPONSE)
         return reports.snp_response(self.name, response, report_data, bytes(table), self._level)
 
@@ -100,20 +100,37 @@ class Snp:
 
         It changes with the processor's TCB.
         """
-        request = _Key(selected=_SELECTED, level=self._level)
-        response = self._send(GET_DERIVED_KEY, request, KEY_RESPONSE)
-        status = int.from_bytes(response[:4], "little")
-        key = response[KEY_RESPONSE - KEY_SIZE :]
-        if status or not any(key):
-            raise UnavailableError(
-                f"{self.name}: derived key: the firmware refuses, status {status}", code="driver_refused"
-            )
-        return key
+        return derived_key(self.name, self._send(GET_DERIVED_KEY, key_request(self._level), KEY_RESPONSE))
 
-    def _send(self, request: int, inner: Struct, size: int) -> bytes:
-        asked, response = bytearray(inner.encode()), bytearray(size)
+    def _send(self, request: int, structure: bytes, size: int) -> bytes:
+        asked, response = bytearray(structure), bytearray(size)
         addresses = {"request": ioctl.address(asked), "response": ioctl.address(response)}
         outer = bytearray(_Outer(version=_VERSION, error=0, **addresses).encode())
         with ioctl.device(self.name, self._device) as descriptor:
             ioctl.send(self.name, descriptor, request, outer)
         return bytes(response)
+
+
+def report_request(report_data: bytes, level: int) -> bytes:
+    """The request for a report over 64 bytes, at a privilege level: 96 bytes."""
+    return _Report(report_data=report_data, level=level).encode()
+
+
+def key_request(level: int) -> bytes:
+    """The request for the key of this guest, at a privilege level: 32 bytes."""
+    return _Key(selected=_SELECTED, level=level).encode()
+
+
+def derived_key(name: str, response: bytes) -> bytes:
+    """The key in the firmware's answer of 64 bytes.
+
+    Raises:
+        UnavailableError: the firmware refuses.
+    """
+    status = int.from_bytes(response[:4], "little")
+    key = response[KEY_RESPONSE - KEY_SIZE :]
+    if status or not any(key):
+        raise UnavailableError(
+            f"{name}: derived key: the firmware refuses, status {status}", code="driver_refused"
+        )
+    return key
