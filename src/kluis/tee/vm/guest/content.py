@@ -29,7 +29,7 @@ ROOTS: Final = (
     f"{boot.AGENT}.__main__",
 )
 """Modules that are started by name, and everything that they import."""
-EMPTY: Final = ("dev", "proc", "sys", "run", "tmp", "var", "root")
+EMPTY: Final = ("dev", "proc", "sys", "run", "tmp", "var")
 """Folders on which the guest's first program mounts something."""
 MODULES: Final = "usr/lib/kluis/modules"
 OWN: Final = "k/guest"
