@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from kluis.tee.image.build import builder
+from kluis.tee.process import native
 from kluis.tee.vm import boot
 from kluis.tee.vm.guest import Guest, build, content, measure, needs
 from tests.meta import guest as debian
@@ -174,6 +175,8 @@ def test_the_guest_has_no_shell(built: Guest, tmp_path: Path) -> None:
         "usr/bin/bwrap",
         "usr/bin/unshare",
     }
+    for layer in (native.base_layer(), native.inside_layer()):  # which the agent does not let a host send
+        assert (tmp_path / "k/kluis/kluis_runtime" / layer.name).read_bytes() == layer.read_bytes()
     assert not any(path.is_symlink() for path in tmp_path.rglob("*"))
     assert {path.name for path in (tmp_path / "k/kluis/kluis").iterdir()}.isdisjoint(
         {"cli", "services", "host"}

@@ -44,7 +44,8 @@ _PASSWD: Final = (
     b"nobody:x:65534:65534::/nonexistent:/nonexistent\n"
 )
 _GROUP: Final = b"root:x:0:\nkluis:x:999:\nnogroup:x:65534:\n"
-_RUNTIME: Final = ("__init__.py", "runtime.json")
+_RUNTIME: Final = ("__init__.py", "runtime.json", "python.layer", "inside.layer")
+"""The agent puts images together from layers of the runtime, which a host then does not send."""
 
 
 def gather(
