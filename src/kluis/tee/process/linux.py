@@ -14,11 +14,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from kluis.errors import UnavailableError
+
 SYS_MEMFD_SECRET = 447
 SYS_LANDLOCK_CREATE_RULESET = 444
 LANDLOCK_CREATE_RULESET_VERSION = 1
 PR_GET_MDWE = 66
 MS_NOSUID_NODEV = 2 | 4
+MS_BIND = 4096
 DESCRIPTORS = 16_448
 """Hard limit that the launcher needs to make secret memory (REGION_DESCRIPTORS of native/memory.h)."""
 SLACK_BYTES = 1 << 20
@@ -114,6 +117,17 @@ def mount_tmpfs(path: str, mode: int) -> None:
         raise OSError(number, f"mount tmpfs: {os.strerror(number)}", path)
 
 
+def bind(source: str, target: str) -> None:
+    """Show the folder ``source`` at ``target`` too.
+
+    Raises:
+        OSError: from the kernel.
+    """
+    if _libc.mount(source.encode(), target.encode(), None, MS_BIND, None):
+        number = ctypes.get_errno()
+        raise OSError(number, f"bind mount: {os.strerror(number)}", target)
+
+
 def missing(heap_bytes: int) -> frozenset[str]:
     """Names of the protections that this machine does not have for an enclave of ``heap_bytes``, as in the
     launch configuration.
@@ -139,3 +153,22 @@ FIXES = {
     "mdwe": "needs Linux 6.3 or newer",
 }
 """How to install each missing protection, for people."""
+
+
+def check_missing(lacks: frozenset[str], allowed: frozenset[str]) -> None:
+    """Check that an enclave may start without the protections that a machine lacks.
+
+    Raises:
+        UnavailableError: one is missing that may not be missing; says how it is installed.
+    """
+    if refused := sorted(lacks - allowed):
+        names = ",".join(refused)
+        raise UnavailableError(
+            f"launch: {', '.join(refused)}: this machine does not give it",
+            code="missing_protection",
+            hint=(
+                f"{refused[0]} {FIXES[refused[0]]}; or accept that it is missing:"
+                f" --insecure-allow-missing={names}, in Python"
+                f" insecure_allow_missing=frozenset({refused})"
+            ),
+        )

@@ -72,6 +72,27 @@ def test_a_layer_that_another_launch_found_changed(spawning: spawner.Spawner) ->
     assert spawning._changed(ORDER["layers"]) == {"changed": "/k/app", "layer": "ab" * 32}  # type: ignore[arg-type]
 
 
+def test_a_changed_layer_goes_with_the_last_enclave_that_ran_from_it(spawning: spawner.Spawner) -> None:
+    """It is set aside while enclaves run, and takes no memory afterwards."""
+    for name in ("one", "two"):
+        reading, writing = os.pipe()
+        os.close(writing)
+        pid = os.posix_spawn("/bin/sleep", ["sleep", "1000"], {})
+        spawning.children[name] = children.Child(pid, reading, 0)
+    spawning._files["ab" * 32] = (remeasure.File("data", "cd" * 32, 1),)
+    layer = spawning.layers / ("ab" * 32)
+    layer.mkdir()
+    (layer / "data").write_bytes(b"changed")
+    assert spawning._changed(ORDER["layers"]) is not None  # type: ignore[arg-type]
+    (aside,) = spawning.layers.iterdir()
+    assert (aside / "data").read_bytes() == b"changed"
+
+    for name, left in (("one", [aside]), ("two", [])):
+        os.kill(spawning.children[name].pid, signal.SIGKILL)
+        spawning._buried(name)
+        assert list(spawning.layers.iterdir()) == left
+
+
 def test_what_cannot_be_watched_ends(
     spawning: spawner.Spawner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
