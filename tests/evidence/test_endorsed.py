@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from kluis.authority.amd import Processor
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError, UnsupportedError
 from kluis.evidence import (
     Anchor,
@@ -255,6 +256,16 @@ def test_a_verifier_that_remembers() -> None:
     ):
         with pytest.raises(AuthenticityError):
             again(changed)
+    padded = dataclasses.replace(good, tcb_info_issuer_chain=good.tcb_info_issuer_chain + b"\n" * 65536)
+    with pytest.raises(FormatError, match="must be at most 65536 under an endorsed root"):
+        again(padded)
+    with pytest.raises(FreshnessError):
+        verifier.verify(quote, collateral=good, now=NOW + timedelta(days=400))
+    vendor = Processor(FORGE.processor.keys, FORGE.processor.state)
+    vendor.revoke()
+    listed = dataclasses.replace(good, endorsement=FORGE.endorsement(crl=vendor.crl(NOW)))
+    with pytest.raises(AuthenticityError):
+        again(listed)
     other = MachineForge(inside=Forge())
     assert again(other.collateral(), other.inside.quote()).level is again().level is ProtectionLevel.VM
 

@@ -100,7 +100,7 @@ def _verify(
     whole = {**(_good(kind) if kind in KINDS else _good("snp")), **parts}
     held = {name: part for name, part in whole.items() if name not in without}
     data = Endorsement(kind=kind, runtime_data=document, parts=held).encode()
-    return endorsements.verify(data, context=Context(anchors), now=now)
+    return endorsements.verify(endorsements.read(data), context=Context(anchors), now=now)
 
 
 def _over(document: bytes) -> Callable[[], object]:
@@ -124,7 +124,7 @@ STEPS: dict[str, Case] = {
         FormatError,
         "bad_encoding",
         "",
-        lambda: endorsements.verify(b"{}x", context=Context(ANCHORS), now=NOW),
+        lambda: endorsements.read(b"{}x"),
     ),
     "1 unknown kind": (
         UnsupportedError,
@@ -362,7 +362,7 @@ def test_large_certificates() -> None:
     assert caught.value.code == "too_large"
     assert "its largest part is certificates" in caught.value.message
     with pytest.raises(FormatError) as raw:
-        endorsements.verify(b" " * (1 << 20), context=Context(ANCHORS), now=NOW)
+        endorsements.read(b" " * (1 << 20))
     assert raw.value.message == "endorsement: is 1048576 bytes, must be at most 98304"
 
 

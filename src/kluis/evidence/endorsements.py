@@ -65,7 +65,20 @@ class _Kind:
     verify: Callable[[Parts, bytes, Context, datetime], Claims]
 
 
-def verify(data: bytes, *, context: Context, now: datetime) -> Endorsed:
+def read(data: bytes) -> Endorsement:
+    """Step 1 of :func:`verify`.
+
+    Raises:
+        FormatError: it is malformed, or a part is missing or of another kind.
+    """
+    found = Endorsement.parse(data)
+    _kind_of(found)
+    return found
+
+
+def verify(
+    found: Endorsement, *, context: Context, now: datetime, known: MachineConfiguration | None = None
+) -> Endorsed:
     """Verify one endorsement, up to the key that it names.
 
     1. It parses, and is of a known kind; it has the parts of this kind and no part of another TEE's evidence.
@@ -75,9 +88,10 @@ def verify(data: bytes, *, context: Context, now: datetime) -> Endorsed:
     5. The runtime data are of purpose ``platform``, and their payload is a machine's configuration.
 
     Args:
-        data: canonical JSON.
+        found: from :func:`read`, which is step 1.
         context: the trusted roots and the rest of the verifier's state.
         now: aware.
+        known: the configuration, if step 5 was done for the same endorsement.
 
     Raises:
         FormatError: a part is malformed, missing or of another kind.
@@ -85,13 +99,12 @@ def verify(data: bytes, *, context: Context, now: datetime) -> Endorsed:
         FreshnessError: a certificate, CRL or document is expired or not yet valid.
         UnavailableError: a certificate is missing.
     """
-    found = Endorsement.parse(data)
-    kind = _kind_of(found)  # 1
+    kind = _kind_of(found)
     bound = runtime_data.report_data(found.runtime_data)
     try:
         claims = kind.verify(found.parts, bound, context, now)  # 2, 3
         _check_level(claims)  # 4
-        configuration = machine.of_runtime_data(found.runtime_data)  # 5
+        configuration = known or machine.of_runtime_data(found.runtime_data)  # 5
     except KluisError as error:
         raise type(error)(f"endorsement: {error.message}", hint=error.hint, code=error.code) from None
     return Endorsed(found.kind, claims, configuration)
