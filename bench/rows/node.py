@@ -224,13 +224,14 @@ class Node:
         end = self._seqno() + count
         self._ask("POST", "/app/fill", {"count": count})
         while self._seqno() < end:
-            time.sleep(0.2)
+            time.sleep(1.0)
 
     def commits(self) -> list[float]:
         """What each commit takes, seconds."""
         self._ask("POST", "/app/commits", {"count": REQUESTS})
+        time.sleep(0.5)
         while not (found := self._ask("GET", "/app/commits")["seconds"]):
-            time.sleep(0.1)
+            time.sleep(0.5)  # a look costs a handshake
         return [float(one) for one in found]
 
     def receipts(self, client: Kept) -> Callable[[], object]:

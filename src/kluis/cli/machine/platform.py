@@ -41,6 +41,16 @@ def start(
             help="The driver whose TEE endorses the root, or none; by default one that is found.",
         ),
     ] = None,
+    tpm: Annotated[
+        bool,
+        typer.Option(
+            "--tpm",
+            help="From now on seal the secret to the TPM, for this boot, and witness counters there.",
+        ),
+    ] = False,
+    device: Annotated[
+        str, typer.Option("--tpm-device", metavar="PATH", help="Device of the TPM.")
+    ] = starting.TPM,
     json: Json = False,
 ) -> None:
     """Start the platform, and leave it running.
@@ -52,7 +62,7 @@ def start(
     from kluis.tee.platform.endorsing import endorse as endorse_root
 
     driver = detect() if endorse is None else None if endorse == NONE else by_name(endorse)
-    starting.start()
+    starting.start(tpm=tpm, tpm_device=device)
     platform = Platform.connect(start=False)
     if driver is None:
         _show(platform.status())
