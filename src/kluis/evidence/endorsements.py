@@ -19,6 +19,7 @@ from kluis.evidence.context import Context
 from kluis.evidence.intel import tdx
 from kluis.evidence.levels import ProtectionLevel
 from kluis.evidence.model import Claims
+from kluis.evidence.nitro import document
 from kluis.evidence.tpm import tpm
 from kluis.formats import x509
 from kluis.formats.hcl.endorsements import AzureEndorsements
@@ -26,6 +27,7 @@ from kluis.formats.ietf.cmw import OCTETS, Collection, Part
 from kluis.formats.kluis import machine, runtime_data
 from kluis.formats.kluis.endorsement import Endorsement
 from kluis.formats.kluis.machine import MachineConfiguration
+from kluis.formats.nitro.document import DocumentKind
 from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
 from kluis.formats.tpm.endorsements import TpmEndorsements
@@ -165,12 +167,22 @@ def _tpm(parts: Parts, bound: bytes, context: Context, now: datetime) -> Claims:
     return claims
 
 
+def _nitro_tpm(parts: Parts, bound: bytes, context: Context, now: datetime) -> Claims:
+    claims = document.verify(parts["document"], context=context, collateral=None, now=now).value
+    product, wanted = claims.platform.product, document.PRODUCTS[DocumentKind.NITROTPM]
+    if product != wanted:
+        raise FormatError(f"document: want one of {wanted}, got {product}", code="bad_type")
+    _check_bound(claims.report_data, bound, "document: user data")
+    return claims
+
+
 _QUOTED: Final = ("quote", "signature", "pcrs")
 KINDS: Final[Mapping[str, _Kind]] = {
     "snp": _Kind(("report",), ("certificates", "crl"), _snp),
     "tdx": _Kind(("quote",), ("collateral",), _tdx),
     "azure-snp": _Kind(("hcl", "certificates", *_QUOTED), ("crl", "event_log"), _azure),
     "azure-tdx": _Kind(("hcl", "td_quote", *_QUOTED), ("collateral", "event_log"), _azure),
+    "nitro-tpm": _Kind(("document",), (), _nitro_tpm),
     "tpm": _Kind(_QUOTED, ("ak", "certificates", "crl", "event_log"), _tpm),
 }
 
