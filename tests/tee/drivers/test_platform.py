@@ -28,7 +28,7 @@ def device(software: Software, tmp_path: Path) -> Iterator[Path]:
     """The software TPM as a device of the kernel."""
     if fuse.MISSING:
         pytest.skip("no FUSE: apt-get install fuse3")
-    with fuse.mounted(tmp_path / "dev", TpmDevice(software)) as root:
+    with fuse.mounted(tmp_path / "dev", TpmDevice(software), apart=True) as root:
         yield root / "device"
 
 
@@ -133,7 +133,7 @@ def test_cloned_machine(device: Path, state: Path, tmp_path: Path) -> None:
     start(state, device)
     with (
         tpms.running(tmp_path / "other") as other,
-        fuse.mounted(tmp_path / "other-dev", TpmDevice(other)) as root,
+        fuse.mounted(tmp_path / "other-dev", TpmDevice(other), apart=True) as root,
         pytest.raises(UnavailableError, match="did not make this object"),
     ):
         start(state, root / "device")
@@ -151,7 +151,7 @@ def test_cloned_tpm(device: Path, state: Path, software: Software, tmp_path: Pat
     clone = Software(tmp_path / "clone")
     clone.start()
     try:
-        with fuse.mounted(tmp_path / "clone-dev", TpmDevice(clone)) as root:
+        with fuse.mounted(tmp_path / "clone-dev", TpmDevice(clone), apart=True) as root:
             with pytest.raises(UnavailableError, match="an older state was restored"):
                 start(state, root / "device")
             assert start(tmp_path / "copied", root / "device") == (2, "witnessed")

@@ -303,8 +303,8 @@ def test_google(software: Software, tmp_path: Path) -> None:
     with fuse.mounted(tmp_path / "report", tree) as root:
         driver = Google(Tsm(root), software.tpm, NO_LOG)
         assert driver.available() is None
-        assert driver.kind() == "google-snp"
-        parts = dict(driver.endorse(DATA))
+        assert driver.kind() == "snp"
+        parts = {**driver.endorse(DATA), **driver.quote(DATA)}
     assert set(parts) == {"report", "certificates", "quote", "signature", "pcrs", "ak", "ak_certificate"}
     vek, ask, ark = x509.split_pem(parts["certificates"], "certificates")
     hardware = forge.amd.verify(parts["report"], SnpEndorsements(vek=vek, ask=ask, ark=ark))
@@ -329,7 +329,7 @@ def test_google_certificate_of_others(software: Software, tmp_path: Path) -> Non
         fuse.mounted(tmp_path / "report", snp(forge.amd)) as root,
         pytest.raises(UnavailableError, match="google: key of the AK certificate: want"),
     ):
-        Google(Tsm(root), software.tpm, NO_LOG).endorse(DATA)
+        Google(Tsm(root), software.tpm, NO_LOG).quote(DATA)
 
 
 @pytest.mark.skipif(bool(fuse.MISSING), reason="no FUSE: apt-get install fuse3")
