@@ -39,6 +39,7 @@ GROUPS = (
     "dcap",
     "scratch",
     "reports",
+    "endorsements",
     "documents",
     "gpus",
     "imports",

@@ -153,7 +153,7 @@ def _machines() -> Iterator[Target]:
     forge = MachineForge()
 
     def read(data: bytes) -> None:
-        endorsements.verify(data, context=Context(forge.anchors), now=WHEN)
+        endorsements.verify(endorsements.read(data), context=Context(forge.anchors), now=WHEN)
 
     good = [
         forge.endorsement(),
