@@ -33,6 +33,8 @@ APPS: Final = Path(__file__).resolve().parents[1] / "apps"
 FEW, MANY = 10_000, 1_000_000
 REQUESTS: Final = 200
 IN_FLIGHT: Final = 32
+GENESIS: Final = 10
+"""Entries that found and open a ledger."""
 CONTENTS: Final = "x" * 1024
 SIGNED_BYTES: Final = 1000
 """Of the plain peer's signature entry, besides the two signatures: about what a ledger's has."""
@@ -197,7 +199,6 @@ class Node:
         self.started = started
         self._running = running
         self._url = running.addresses["ledger"]
-        self._first = self._seqno() + 1
 
     @classmethod
     @contextmanager
@@ -235,12 +236,14 @@ class Node:
         return [float(one) for one in found]
 
     def receipts(self, client: Kept) -> Callable[[], object]:
-        """Gets the receipt of another entry at each call."""
+        """Gets the receipt of another entry at each call, over all entries but the ledger's first."""
         last, number = self._seqno(), iter(range(1 << 40))
-        view = str(self._ask("GET", "/app/commit")["transaction_id"]).partition(".")[0]
+        history = self._ask("GET", "/app/commit?view_history=true")["view_history"]
+        starts = [tuple(map(int, str(one).split("."))) for one in history]
 
         def ask() -> object:
-            seqno = self._first + next(number) * 7919 % (last - self._first)
+            seqno = GENESIS + next(number) * 7919 % (last - GENESIS)
+            view = max(view for view, first in starts if first <= seqno)
             return client.send(client.request("GET", f"{AT}/{view}.{seqno}/receipt?{VERSION}", b"", {}))
 
         return ask
