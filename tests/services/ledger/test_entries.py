@@ -291,6 +291,13 @@ def test_receipts_of_one_batch_read_its_signature_once(world: World, monkeypatch
 
         monkeypatch.setattr(log, "read", counted)
         ids = await asyncio.gather(*(served.write(f"{number} {'x' * 2000}") for number in range(30)))
+        fresh = (await served.ask("GET", f"{TRANSACTIONS}/{ids[-1]}/receipt")).json()
+        assert len(sizes) == 1  # the signatures of the last batch are still there
+        assert not node.ledger.signed
+        await served.write("after them")
+        assert (await served.ask("GET", f"{TRANSACTIONS}/{ids[-1]}/receipt")).json() == fresh
+        sizes.clear()
+        node.ledger.signed.clear()
         for txid in ids:
             receipt = await served.ask("GET", f"{TRANSACTIONS}/{txid}/receipt")
             service = x509.load_pem_x509_certificate(node.service.certificate.encode())

@@ -86,7 +86,7 @@ def prove(ledger: Ledger, log: HostLog, txid: TxId) -> Proven:
     seqno, at = txid.seqno, ledger.signature_after(txid.seqno)
     if at is None:
         raise UnavailableError(f"receipt: {txid} is not signed yet", code="receipt")
-    known, near = ledger.signed.get(at), at - seqno <= NEAR
+    known, near = ledger.signed.get(at) or _sealed(ledger, at), at - seqno <= NEAR
     found = read_entries(log, seqno, TOGETHER if near and known is None else 0)
     part = Part.check(found[0], seqno, ledger.tree)
     if known is None:
@@ -107,6 +107,14 @@ def prove(ledger: Ledger, log: HostLog, txid: TxId) -> Proven:
         node=node,
         service=service,
     )
+
+
+def _sealed(ledger: Ledger, at: int) -> tuple[NodeSignature | None, ServiceSignature] | None:
+    """The signatures of the last batch, if they are in that entry: a receipt that comes with its write."""
+    batch = ledger.sealed
+    if batch is None or batch.signature.seqno != at:
+        return None
+    return batch.signed.node, ServiceSignature.parse(batch.signed.service, f"signature {at}")
 
 
 def _signatures(holder: Part, seqno: int) -> tuple[NodeSignature | None, ServiceSignature]:
