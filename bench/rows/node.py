@@ -46,35 +46,33 @@ def rows(take: Harness) -> list[Row]:
     """All rows of a node: on a small ledger, then on one of a million entries."""
     with state() as small, state() as large:
         with Node.running(small) as node, Node.running(large) as other:
-            found = [*commits(take, node), *posts(take, node, "")]
+            found = [*commits(take, node, ""), *posts(take, node, "")]
             node.fill(FEW)
             other.fill(MANY)
             found += [receipt(take, other), *grown(take, other, node)]
             heap = other.resident()
         with Node.running(small, witness_seconds=1.0) as node:
-            found += posts(take, node, ", --witness-every 1s")
+            words = ", --witness-every 1s"
+            found += [*commits(take, node, words), *posts(take, node, words)]
         found.append(restart(take, large, heap))
     return found
 
 
-def commits(take: Harness, node: Node) -> list[Row]:
+def commits(take: Harness, node: Node, words: str) -> list[Row]:
     """One entry at a time, measured inside."""
-    ours: list[list[float]] = []
-    theirs: list[list[float]] = []
 
-    def at(part: float, rounds: list[list[float]], measure: Callable[[], list[float]]) -> float:
-        rounds.append(measure())
-        return sorted(rounds[-1])[int(part * (len(rounds[-1]) - 1))]
+    def at(part: float, seconds: list[float]) -> float:
+        return sorted(seconds)[int(part * (len(seconds) - 1))]
 
     return [
         take.compare(
-            f"commit of one entry inside, on disk, {words}",
+            f"commit of one entry inside, on disk, {name}{words}",
             "write, fdatasync and two P-384 signatures by plain Python",
             hold,
-            ours=lambda part=part: at(part, ours, node.commits),
-            theirs=lambda part=part: at(part, theirs, lambda: plain_commits(node.folder)),
+            ours=lambda part=part: at(part, node.commits()),
+            theirs=lambda part=part: at(part, plain_commits(node.folder)),
         )
-        for words, part, hold in (("p50", 0.5, 1.6), ("p99", 0.99, 2.0))
+        for name, part, hold in (("p50", 0.5, 1.6), ("p99", 0.99, 2.0))
     ]
 
 
