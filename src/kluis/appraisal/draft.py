@@ -110,7 +110,7 @@ def _machine(machine: Machine, *, this_machine: bool) -> ByMachine:
             f"draft: want evidence that identifies the machine's guest, got no {GUESTS[tee]}: the draft would"
             " accept any guest",
             hint="quote PCRs of SHA-256 or better: nobody's collision is a claim",
-            code="machine_registers",
+            code="measurement",
         )
     issued = machine.claims.collateral_issued
     return ByMachine(

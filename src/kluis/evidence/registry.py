@@ -79,7 +79,7 @@ def _sgx() -> Kind:
     def verify(data: bytes, *, context: Context, collateral: Any, now: datetime) -> Verified[Claims]:
         if not isinstance(collateral, Collateral) or collateral.endorsement is None:
             return sgx.verify(data, context=context, collateral=collateral, now=now)
-        from kluis.evidence.machines import endorsed  # the verifiers of every machine's TEE
+        from kluis.evidence import endorsed  # the verifiers of every machine's TEE
 
         given = collateral.endorsement
         return endorsed.verify(data, endorsement=given, context=context, collateral=collateral, now=now)

@@ -34,7 +34,8 @@ def _changed(**changes: object) -> bytes:
 
 
 NAMES = (
-    "ak, certificates, collateral, crl, document, event_log, hcl, pcrs, quote, report, signature, td_quote"
+    "ak, ak_certificate, certificates, collateral, crl, document, event_log, hcl, pcrs, quote, report,"
+    " signature, td_quote"
 )
 REFUSED = {
     "version": (_changed(version=2), "endorsement.version: want one of [1], got 2"),
@@ -49,9 +50,9 @@ REFUSED = {
         _changed(parts={"report": "cg", "x": "cg"}),
         f"endorsement.parts: want some of {NAMES}, got 'x'",
     ),
-    "thirteen parts": (
-        _changed(parts={str(number): "cg" for number in range(13)}),
-        "endorsement.parts: has 13 members, must be at most 12",
+    "fourteen parts": (
+        _changed(parts={str(number): "cg" for number in range(14)}),
+        "endorsement.parts: has 14 members, must be at most 13",
     ),
     "an empty part": (_changed(parts={"report": ""}), "endorsement.parts.report: must not be empty"),
     "no parts": (_changed(parts={}), "endorsement.parts: want at least 1, got 0"),

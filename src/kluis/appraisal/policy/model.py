@@ -31,6 +31,10 @@ GUESTS: Final[Mapping[Tee, str]] = MappingProxyType(
 )
 
 
+# The levels that the root of a platform may state, which a machine's TEE endorses.
+PLATFORM_LEVELS: Final = (ProtectionLevel.PROCESS, ProtectionLevel.PROCESS_USER)
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ByImage:
     """Accept only these measurements of SGX enclaves.

@@ -178,6 +178,8 @@ class ReferenceValues:
         """Put these values into the policy where it contains ``reference``; a requirement without values
         stays unmet.
         """
+        if not policy.referenced:
+            return policy
         machine, identity = policy.machine, policy.identity
         if machine is not None:
             machine = dataclasses.replace(machine, identity=self._put(machine.identity))

@@ -38,6 +38,7 @@ from typing import Final
 from kluis.appraisal.policy.fields import Field
 from kluis.appraisal.policy.model import (
     GUESTS,
+    PLATFORM_LEVELS,
     Binding,
     ByImage,
     ByMachine,
@@ -139,7 +140,7 @@ def _machine(table: Table) -> ByMachine:
         any_guest=table.take("any_guest", bool),
         only=ANY if table.any("only") else table.hexes("only"),
         guest_releases=ANY if table.any("guest_releases") else table.texts("guest_releases"),
-        levels=table.names("levels", ProtectionLevel),
+        levels=frozenset(map(ProtectionLevel, table.known("levels", PLATFORM_LEVELS))),
         missing=table.texts("missing"),
         max_collateral_age=ANY if any_age else timedelta(days=table.number(age, MOST_DAYS)),
         identity=_tables(table, tuple(GUESTS)),

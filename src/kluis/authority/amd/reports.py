@@ -1,4 +1,4 @@
-"""What a guest asks an SNP processor for, and its answers: reports and derived keys, byte for byte.
+"""What a guest requests of an SNP processor, and its answers: reports and derived keys, byte for byte.
 
 Integers are little-endian. Nothing here has a secret.
 

@@ -10,7 +10,7 @@ import typer
 from kluis.cli import render
 from kluis.cli.render import Json
 from kluis.tee.measure.snp.vcpu import Monitor
-from kluis.tee.vm.guest import Guest, build as building, measure as measuring, reference
+from kluis.tee.vm.guest import Guest, building, measuring, reference
 
 Folder = Annotated[
     Path, typer.Argument(metavar="DIR", help="A guest that kluis vm guest build wrote.", show_default=False)
@@ -61,13 +61,20 @@ def measure(
     vcpus: Annotated[
         list[int] | None,
         typer.Option(
-            "--vcpus", metavar="N", help="Number of virtual processors; may be repeated; by default 1, 2 and 4."
+            "--vcpus",
+            metavar="N",
+            help="Number of virtual processors; may be repeated; by default 1, 2 and 4.",
         ),
     ] = None,
     vcpu_type: Annotated[
-        str, typer.Option("--vcpu-type", metavar="TYPE", help="QEMU's processor type, or a signature like 0xa00f11.")
+        str,
+        typer.Option(
+            "--vcpu-type", metavar="TYPE", help="QEMU's processor type, or a signature like 0xa00f11."
+        ),
     ] = measuring.CPU,
-    monitor: Annotated[Monitor, typer.Option("--monitor", help="The monitor that launches it.")] = Monitor.QEMU,
+    monitor: Annotated[
+        Monitor, typer.Option("--monitor", help="The monitor that launches it.")
+    ] = Monitor.QEMU,
     corim: Annotated[
         Path | None,
         typer.Option(

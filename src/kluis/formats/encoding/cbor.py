@@ -245,7 +245,8 @@ def dumps(value: Writable, *, max_depth: int = MAX_DEPTH) -> bytes:
     """Write one value: minimal heads, definite lengths, keys in the order of the map.
 
     Raises:
-        UsageError: a value that this form cannot represent, or more than ``max_depth`` values within each other.
+        UsageError: a value that this form cannot represent, or more than ``max_depth`` values within each
+            other.
     """
     out = bytearray()
     _write(value, out, max_depth)

@@ -21,8 +21,8 @@ from kluis.formats.encoding.members import Members
 MAX_SIZE: Final = 96 * 1024
 MAX_KIND: Final = 32
 PARTS: Final = (
-    "ak", "certificates", "collateral", "crl", "document", "event_log", "hcl", "pcrs", "quote", "report",
-    "signature", "td_quote",
+    "ak", "ak_certificate", "certificates", "collateral", "crl", "document", "event_log", "hcl", "pcrs",
+    "quote", "report", "signature", "td_quote",
 )  # fmt: skip
 _MEMBERS: Final = ("kind", "parts", "runtime_data", "version")
 _WHAT: Final = "endorsement"

@@ -8,6 +8,7 @@ from kluis.errors import UnavailableError, unknown
 from kluis.tee.drivers.aws import Aws
 from kluis.tee.drivers.azure import Azure
 from kluis.tee.drivers.driver import Driver
+from kluis.tee.drivers.emulated import Emulated
 from kluis.tee.drivers.google import Google
 from kluis.tee.drivers.snp import Snp
 from kluis.tee.drivers.tdx import Tdx
@@ -17,7 +18,7 @@ from kluis.tee.drivers.tsm import Tsm
 
 def all_drivers() -> tuple[Driver, ...]:
     """Every driver, in the order of detection: what proves more comes first."""
-    return Aws(), Google(), Tsm(), Snp(), Tdx(), Azure(), TpmDriver()
+    return Aws(), Google(), Tsm(), Snp(), Tdx(), Azure(), Emulated(), TpmDriver()
 
 
 NAMES: Final = tuple(driver.name for driver in all_drivers())

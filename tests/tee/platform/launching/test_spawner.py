@@ -161,3 +161,21 @@ def test_a_guardian_is_waited_for(program: str, forks: bool) -> None:
             guardian.kill()
             child.close_words()
             os.close(child.pidfd)
+
+
+def test_a_guardian_that_ended_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that ended before its pidfd was opened has no child, and keeps no other enclave waiting."""
+    reading, writing = os.pipe()
+    os.close(writing)
+    with subprocess.Popen(["/bin/true"]) as sandbox, subprocess.Popen(["/bin/true"]) as guardian:
+        child = children.Child(sandbox.pid, reading, 0)
+        guardian.wait()
+        with pytest.raises(ProcessLookupError):
+            os.pidfd_open(guardian.pid)
+        monkeypatch.setattr(time, "monotonic", lambda: pytest.fail("it was waited for"))
+        child.await_enclave(guardian.pid)
+        monkeypatch.undo()
+        os.close(child.pidfd)
+        child.close_words()
+
+    assert child.enclave == 0

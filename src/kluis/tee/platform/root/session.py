@@ -39,7 +39,7 @@ class Root:
     Attributes:
         version: SHA-256 over launcher and guardian, 32 bytes.
         enrolled: certification by a provisioning service; None under its own authority.
-        endorsement: of the root's key by this machine's TEE, JSON; None without one.
+        endorsement: of the root by the machine's TEE, JSON; None outside of a machine.
     """
 
     level: str
@@ -56,17 +56,16 @@ class Root:
         return self.enrolled.root if self.enrolled else self.authority.root_pem()
 
     def collateral(self) -> bytes:
-        """Signed collateral, JSON in the format of ``dcap-qvl``: fresh, or from the service."""
-        if self.enrolled is not None and self.endorsement is None:
+        """Signed collateral, JSON in the format of ``dcap-qvl``: fresh, or from the service.
+
+        In a machine, it has the endorsement of the root, unless the service's root certifies the platform.
+        """
+        if self.enrolled is not None:
             return self.enrolled.collateral
-        made = (
-            json.loads(self.enrolled.collateral)
-            if self.enrolled is not None
-            else self.authority.collateral(datetime.now(UTC))
-        )
+        bundle = self.authority.collateral(datetime.now(UTC))
         if self.endorsement is not None:
-            made["endorsement"] = self.endorsement.decode()
-        return json.dumps(made, indent=1).encode()
+            bundle["endorsement"] = self.endorsement.decode()
+        return json.dumps(bundle, indent=1).encode()
 
 
 def accept(end: socket.socket, answer: channel.Answer, enclave: Callable[[], int]) -> channel.Channel:

@@ -132,8 +132,6 @@ class Upkeep:
         keys.save(self._state / NEXT)
         settle(self._state)
         (self._state / enrolled.FILE).unlink(missing_ok=True)
-        if root.enrolled is not None:
-            root.endorsement = None  # it is of another root
         root.keys, root.enrolled = keys, None
         return self.status()
 
@@ -167,13 +165,12 @@ class Upkeep:
         given.check(keys, root.level, _now())
         given.save(self._state)
         keys.save(self._state / KEYS)
-        if root.root_pem() != given.root:
-            root.endorsement = None
-        root.keys, root.enrolled = keys, given
+        root.keys, root.enrolled, root.endorsement = keys, given, None
         return self.status()
 
     def _endorse(self, order: Members) -> dict[str, Any]:
         """Publish an endorsement of this root with the collateral, until the platform ends."""
+        self._own("endorse")  # a service's root is other platforms' root, too
         root, given = self._root, order.text("endorsement").encode()
         found = Endorsement.parse(given)
         (certificate,) = x509.parse_pem(root.root_pem(), "root")

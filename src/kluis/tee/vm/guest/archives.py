@@ -54,7 +54,9 @@ def tar(files: Iterable[Source], empty: Iterable[str], out: BinaryIO) -> None:
     """Write an archive of files, their folders, and empty folders."""
     ordered = sorted(files, key=lambda file: file.path)
     with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as archive:
-        for path in sorted({*folders_of(file.path for file in ordered), *folders_of(f"{e}/x" for e in empty)}):
+        for path in sorted(
+            {*folders_of(file.path for file in ordered), *folders_of(f"{e}/x" for e in empty)}
+        ):
             entry = tarfile.TarInfo(path)
             entry.type, entry.mode = tarfile.DIRTYPE, FOLDER_MODE
             archive.addfile(entry)

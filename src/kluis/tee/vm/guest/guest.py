@@ -84,8 +84,13 @@ class Guest:
         description = _read(folder / DESCRIPTION)
         if set(description.digests) != set(NAMES):
             raise FormatError(f"{folder / DESCRIPTION}: digests: want {', '.join(NAMES)}")
-        if not 0 < len(description.command_line) <= MAX_COMMAND_LINE or not description.command_line.isascii():
-            raise FormatError(f"{folder / DESCRIPTION}: command_line: want 1..{MAX_COMMAND_LINE} ASCII characters")
+        if (
+            not 0 < len(description.command_line) <= MAX_COMMAND_LINE
+            or not description.command_line.isascii()
+        ):
+            raise FormatError(
+                f"{folder / DESCRIPTION}: command_line: want 1..{MAX_COMMAND_LINE} ASCII characters"
+            )
         paths = {part: folder / name for part, name in NAMES.items()}
         if check:
             for part, path in paths.items():

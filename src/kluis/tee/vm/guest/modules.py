@@ -31,7 +31,7 @@ LATE_BY_DEVICE: Final = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Module:
-    """One module: its code, decompressed, and what it says of itself."""
+    """One module: its code, decompressed, and its information."""
 
     name: str
     data: bytes

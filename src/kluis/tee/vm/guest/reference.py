@@ -14,7 +14,7 @@ from typing import Final
 from kluis.formats.encoding import cbor
 from kluis.formats.encoding.cbor import Key, Tagged, Writable
 from kluis.formats.ietf.corim import COMID, MAX_DEPTH, UNSIGNED
-from kluis.tee.vm.guest.measure import Measured
+from kluis.tee.vm.guest.measuring import Measured
 
 VENDOR: Final = "kluis"
 SHA256, SHA384 = 1, 7

@@ -1,4 +1,4 @@
-"""Compute the registers that a boot of the unified kernel image leaves, before anything boots.
+r"""Compute the registers that a boot of the unified kernel image leaves, before anything boots.
 
 | register | extended by | with |
 |---|---|---|
@@ -8,7 +8,7 @@
 | PCR 12 | systemd's stub | nothing: no command line or credential comes from outside |
 | RTMR 2 | both stubs | what goes into PCR 11, then what goes into PCR 9 |
 
-PCR 4 is that of a firmware which starts ``\\EFI\\BOOT\\BOOTX64.EFI`` first, and measures as EDK II does. What
+PCR 4 is that of a firmware which starts ``\EFI\BOOT\BOOTX64.EFI`` first, and measures as EDK II does. What
 else firmware measures depends on the firmware, and is judged from its event log.
 
 Spec: TCG, "PC Client Platform Firmware Profile", 3.3.4; systemd 257, src/boot/stub.c, src/boot/cpio.c and
@@ -22,9 +22,9 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from kluis.errors import FormatError
+from kluis.formats.eventlog import pe
+from kluis.formats.eventlog.pe import Program
 from kluis.hashes import SIZES, Algorithm
-from kluis.tee.vm.guest import pe
-from kluis.tee.vm.guest.pe import Program
 
 ACTION: Final = b"Calling EFI Application from Boot Option"
 SEPARATOR: Final = bytes(4)
@@ -108,7 +108,9 @@ def _added(os_release: bytes) -> bytes:
     folder = entry(1, 0o40555, 0, b".extra")
     file = entry(2, 0o100444, len(os_release), b".extra/os-release") + _aligned(os_release)
     # The stub's constant, whose digits are capitals.
-    end = b"070701" + b"".join(b"%08X" % field for field in (0, 0, 0, 0, 1, *[0] * 6, 11, 0)) + b"TRAILER!!!\0"
+    end = (
+        b"070701" + b"".join(b"%08X" % field for field in (0, 0, 0, 0, 1, *[0] * 6, 11, 0)) + b"TRAILER!!!\0"
+    )
     return folder + file + _aligned(end)
 
 

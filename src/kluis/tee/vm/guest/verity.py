@@ -28,7 +28,7 @@ class Tree:
     Attributes:
         root_hash: 32 bytes.
         blocks: number of data blocks.
-        levels: the tree as on disk: whole blocks, top level first.
+        levels: the tree as on disk: whole blocks, top level first; empty for a single data block.
     """
 
     root_hash: bytes
@@ -47,7 +47,7 @@ def tree(data: BinaryIO) -> Tree:
     if not blocks:
         raise FormatError("root file system: want at least 1 block of 4096 bytes, got 0")
     levels: list[bytes] = []
-    while len(hashes) > 1 or not levels:
+    while len(hashes) > 1:
         level = b"".join(_packed(hashes))
         levels.insert(0, level)
         hashes = [hashlib.sha256(level[at : at + BLOCK]).digest() for at in range(0, len(level), BLOCK)]
@@ -91,7 +91,9 @@ class _Head:
 def _blocks(data: BinaryIO) -> Iterator[bytes]:
     while block := data.read(BLOCK):
         if len(block) != BLOCK:
-            raise FormatError(f"root file system: want whole blocks of 4096 bytes, got {len(block)} at the end")
+            raise FormatError(
+                f"root file system: want whole blocks of 4096 bytes, got {len(block)} at the end"
+            )
         yield block
 
 

@@ -19,10 +19,9 @@ from kluis.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from kluis.evidence import Anchor, ProtectionLevel, Tee, TrustAnchors
+from kluis.evidence import Anchor, ProtectionLevel, Tee, TrustAnchors, endorsements
 from kluis.evidence.context import Context
-from kluis.evidence.machines import endorsements
-from kluis.evidence.machines.endorsements import KINDS, Endorsed
+from kluis.evidence.endorsements import KINDS, Endorsed
 from kluis.formats.kluis import runtime_data
 from kluis.formats.kluis.endorsement import Endorsement
 from kluis.formats.kluis.runtime_data import Purpose, RuntimeData
@@ -31,7 +30,7 @@ from kluis.hashes import sha256
 from tests.evidence.azure.forge import AzureForge
 from tests.evidence.forge import NOW
 from tests.evidence.intel.forge import TdxForge
-from tests.evidence.machines.forge import MachineForge
+from tests.evidence.machine import MachineForge
 from tests.evidence.tpm import forge as tpm
 
 FORGE = MachineForge()
@@ -174,6 +173,18 @@ STEPS: dict[str, Case] = {
         "collateral_missing",
         "endorsement: SNP report v3: no VCEK certificate given",
         lambda: _verify(without=("certificates", "crl")),
+    ),
+    "2 no collateral of Intel's": (
+        UnavailableError,
+        "collateral_missing",
+        "endorsement: TDX quote v4: no collateral given: TCB info, QE identity and CRLs",
+        lambda: _verify("tdx", without=("collateral",)),
+    ),
+    "2 no collateral of Intel's on Azure": (
+        UnavailableError,
+        "collateral_missing",
+        "endorsement: TDX quote v4: no collateral given: TCB info, QE identity and CRLs",
+        lambda: _verify("azure-tdx", without=("collateral",)),
     ),
     "2 expired": (
         FreshnessError,

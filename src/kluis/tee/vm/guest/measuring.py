@@ -1,8 +1,8 @@
 """Measure a guest before anything boots: the values that its hardware will report.
 
-Two ways to boot a guest are measured. With ``uefi`` firmware starts the unified kernel image, and registers of
-a TPM or of TDX contain what boots. With ``direct`` the monitor loads kernel, initial RAM disk and command line,
-and a SEV-SNP launch digest contains their hashes, if the firmware has a section for them.
+Two ways to boot a guest are measured. With ``uefi`` firmware starts the unified kernel image, and registers
+of a TPM or of TDX contain what boots. With ``direct`` the monitor loads kernel, initial RAM disk and command
+line, and a SEV-SNP launch digest contains their hashes, if the firmware has a section for them.
 """
 
 from __future__ import annotations

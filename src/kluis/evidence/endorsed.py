@@ -11,13 +11,13 @@ import hmac
 from datetime import datetime
 from typing import Final
 
-from kluis.errors import AuthenticityError
+from kluis.errors import AuthenticityError, FormatError
+from kluis.evidence import endorsements
 from kluis.evidence.anchors import TrustAnchors
 from kluis.evidence.context import Context, Memory
+from kluis.evidence.endorsements import Endorsed
 from kluis.evidence.intel import pck, sgx
 from kluis.evidence.levels import ProtectionLevel
-from kluis.evidence.machines import endorsements
-from kluis.evidence.machines.endorsements import Endorsed
 from kluis.evidence.model import Claims, Machine, Tcb, TcbStatus
 from kluis.evidence.verified import Verified, mint
 from kluis.formats import x509
@@ -27,8 +27,10 @@ from kluis.formats.x509 import Certificate
 from kluis.hashes import sha256
 
 _KIND: Final = "endorsed root"
-_PLACES: Final = 64
-_CAPACITY: Final = 256
+# Any owner of a machine can sign collateral under its root: what is cached of it is bounded.
+MAX_COLLATERAL: Final = 64 * 1024
+_PLACES: Final = 16
+_CAPACITY: Final = 16
 _LEVELS: Final = (ProtectionLevel.PROCESS, ProtectionLevel.PROCESS_USER)
 
 
@@ -40,7 +42,8 @@ def verify(
     1. If an anchor has the root's key, the endorsement is not used: the claims have no machine.
     2. The endorsement is verified (:func:`endorsements.verify`).
     3. It names this root's key.
-    4. The root is an emulated platform's, which states the level of a process TEE.
+    4. The root is an emulated platform's, which states the level of a process TEE. Its collateral has at most
+       64 KiB.
     5. The quote is verified under this root, and no other.
     6. If the machine runs only one image, the enclave is of it.
 
@@ -76,6 +79,7 @@ def verify(
             code="endorsement_root",
         )
     inner = _under(root, context)  # 4
+    _check_size(collateral)
     claims = sgx.verify(data, context=inner, collateral=collateral, now=now).value  # 5
     only = proven.configuration.only
     if only is not None and not hmac.compare_digest(only, claims.measurement.value):  # 6
@@ -106,6 +110,16 @@ def _under(root: Certificate, context: Context) -> Context:
     if context.lasting:
         context.memory.put(_KIND, place, (root.der, made))
     return made
+
+
+def _check_size(collateral: Collateral) -> None:
+    parts = dataclasses.replace(collateral, endorsement=None)
+    size = sum(len(getattr(parts, field.name) or b"") for field in dataclasses.fields(parts))
+    if size > MAX_COLLATERAL:
+        raise FormatError(
+            f"collateral: is {size} bytes, must be at most {MAX_COLLATERAL} under an endorsed root",
+            code="too_large",
+        )
 
 
 def _both(claims: Claims, proven: Endorsed, level: ProtectionLevel) -> Claims:

@@ -69,7 +69,7 @@ def verify(data: bytes, *, context: Context, now: datetime) -> Endorsed:
     """Verify one endorsement, up to the key that it names.
 
     1. It parses, and is of a known kind; it has the parts of this kind and no part of another TEE's evidence.
-    2. Its evidence is verified under the anchors, as evidence of its own.
+    2. Its evidence is verified under the anchors, as if it came without a quote.
     3. The evidence binds the runtime data: by its report data, or by the nonce of a TPM's quote.
     4. The anchor is not the root of a platform: those are endorsed, and endorse nothing.
     5. The runtime data are of purpose ``platform``, and their payload is a machine's configuration.
@@ -133,10 +133,7 @@ def _tdx(parts: Parts, bound: bytes, context: Context, now: datetime) -> Claims:
 
 
 def _azure(parts: Parts, bound: bytes, context: Context, now: datetime) -> Claims:
-    given = AzureEndorsements(
-        snp=_of_amd(parts) if "certificates" in parts else None,
-        tdx=_of_intel(parts) if "collateral" in parts else None,
-    )
+    given = AzureEndorsements(snp=_of_amd(parts), tdx=_of_intel(parts))
     claims = hcl.verify(_collection(parts, _AZURE), context=context, collateral=given, now=now).value
     _check_bound(claims.nonce, bound[:NONCE_SIZE], "quote: nonce")
     return claims
@@ -158,9 +155,9 @@ def _tpm(parts: Parts, bound: bytes, context: Context, now: datetime) -> Claims:
 _QUOTED: Final = ("quote", "signature", "pcrs")
 KINDS: Final[Mapping[str, _Kind]] = {
     "snp": _Kind(("report",), ("certificates", "crl"), _snp),
-    "tdx": _Kind(("quote", "collateral"), (), _tdx),
+    "tdx": _Kind(("quote",), ("collateral",), _tdx),
     "azure-snp": _Kind(("hcl", "certificates", *_QUOTED), ("crl", "event_log"), _azure),
-    "azure-tdx": _Kind(("hcl", "td_quote", "collateral", *_QUOTED), ("event_log",), _azure),
+    "azure-tdx": _Kind(("hcl", "td_quote", *_QUOTED), ("collateral", "event_log"), _azure),
     "tpm": _Kind(_QUOTED, ("ak", "certificates", "crl", "event_log"), _tpm),
 }
 
@@ -182,7 +179,9 @@ def _of_amd(parts: Parts) -> SnpEndorsements:
     return SnpEndorsements(vek=vek, ask=ask, ark=ark, crl=parts.get("crl"))
 
 
-def _of_intel(parts: Parts) -> Collateral:
+def _of_intel(parts: Parts) -> Collateral | None:
+    if "collateral" not in parts:
+        return None  # its verifier names what is missing
     found = Collateral.from_json(parts["collateral"])
     if found.endorsement is not None:
         raise AuthenticityError(

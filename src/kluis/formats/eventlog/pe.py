@@ -93,7 +93,11 @@ def parse(data: bytes, what: str) -> Program:
         raise FormatError(f"{what}: want a program for UEFI, got something else")
     optional = header + _COFF
     count, size = number(header + 6, 2), number(header + 20, 2)
-    if number(optional, 2) != _PE32_PLUS or size < _CERTIFICATES + 8 or number(optional + _DIRECTORIES, 4) < 5:
+    if (
+        number(optional, 2) != _PE32_PLUS
+        or size < _CERTIFICATES + 8
+        or number(optional + _DIRECTORIES, 4) < 5
+    ):
         raise FormatError(f"{what}: want a 64-bit program with a table of certificates, got another")
     if count > MAX_SECTIONS:
         raise FormatError(f"{what}: want at most {MAX_SECTIONS} sections, got {count}")

@@ -23,12 +23,12 @@ from kluis.evidence import (
     denylist,
     verify,
 )
+from kluis.evidence.endorsed import _worse
 from kluis.evidence.intel import collateral as holding
-from kluis.evidence.machines.endorsed import _worse
 from kluis.evidence.model import NOT_JUDGED
 from tests.authority.amd.chips import GUEST, chip, launch
 from tests.evidence.forge import DEBUG, IMAGE, NOW, Forge
-from tests.evidence.machines.forge import BOOT, MachineForge
+from tests.evidence.machine import BOOT, MachineForge
 
 FORGE = MachineForge()
 USER = MachineForge(inside=Forge("process-user"))
@@ -93,6 +93,17 @@ STEPS: dict[str, Case] = {
         "bad_type",
         f"root certificate: {SGX_ROOT!a} is no emulated platform's root that names its level",
         lambda: _renamed_root("x", SGX_ROOT).verify(),
+    ),
+    "4 much collateral": (
+        FormatError,
+        "too_large",
+        "",
+        lambda: FORGE.verify(
+            collateral=dataclasses.replace(
+                FORGE.collateral(),
+                tcb_info_issuer_chain=FORGE.collateral().tcb_info_issuer_chain + b"\n" * 65536,
+            )
+        ),
     ),
     "5 a quote of another platform": (
         AuthenticityError,

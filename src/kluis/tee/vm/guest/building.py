@@ -27,7 +27,9 @@ COMMAND_LINE: Final = (
     "console=ttyS0 quiet panic=-1 lsm=lockdown,landlock,yama lockdown=confidentiality"
     " random.trust_cpu=on kluis.root={root_hash}:{blocks}"
 )
-_OS_RELEASE: Final = 'ID=kluis\nNAME="Kluis guest"\nVERSION_ID={release}\nPRETTY_NAME="Kluis guest {release}"\n'
+_OS_RELEASE: Final = (
+    'ID=kluis\nNAME="Kluis guest"\nVERSION_ID={release}\nPRETTY_NAME="Kluis guest {release}"\n'
+)
 
 
 def build(
