@@ -33,6 +33,14 @@ def register(app: typer.Typer) -> None:
 
 
 def start(
+    endorse: Annotated[
+        str | None,
+        typer.Option(
+            "--endorse",
+            metavar="NAME",
+            help="The driver whose TEE endorses the root, or none; by default one that is found.",
+        ),
+    ] = None,
     tpm: Annotated[
         bool,
         typer.Option(
@@ -43,14 +51,6 @@ def start(
     device: Annotated[
         str, typer.Option("--tpm-device", metavar="PATH", help="Device of the TPM.")
     ] = starting.TPM,
-    endorse: Annotated[
-        str | None,
-        typer.Option(
-            "--endorse",
-            metavar="NAME",
-            help="The driver whose TEE endorses the root, or none; by default one that is found.",
-        ),
-    ] = None,
     json: Json = False,
 ) -> None:
     """Start the platform, and leave it running.

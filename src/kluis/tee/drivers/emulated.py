@@ -59,7 +59,9 @@ class Emulated:
         """Get a report, its certificates and the CRL."""
         check_report_data(report_data)
         with self._open() as port:
-            response = self._ask(port, REPORT, snp.report_request(report_data, 0), snp.REPORT_RESPONSE)
+            response = self._ask(
+                port, REPORT, snp.report_request(report_data, 0).encode(), snp.REPORT_RESPONSE
+            )
             self._send(port, CERTIFICATES)
             certificates, crl = self._part(port), self._part(port)
         parts = reports.snp_response(self.name, response, report_data, b"", 0)
@@ -69,7 +71,7 @@ class Emulated:
         """The key derived for this guest's policy and measurement; the same at each boot of this guest."""
         with self._open() as port:
             return snp.derived_key(
-                self.name, self._ask(port, KEY, snp.key_request(level=0), snp.KEY_RESPONSE)
+                self.name, self._ask(port, KEY, snp.key_request(0).encode(), snp.KEY_RESPONSE)
             )
 
     @contextlib.contextmanager

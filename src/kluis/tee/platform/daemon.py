@@ -160,6 +160,8 @@ class Daemon:
                 return {"collateral": self._root.collateral().decode()}
             case "status":
                 return self._status()
+            case "layers" if user in (0, os.geteuid()):
+                return {"layers": [digest.hex() for digest in self._launcher.holding.digests()]}
             case "stay" if user in (0, os.geteuid()):
                 self._idle_seconds = None
                 return {}
