@@ -33,7 +33,7 @@ class Transport:
             UnavailableError: there is none, or it cannot be opened.
         """
         try:
-            return cls(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+            return cls(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY))
         except FileNotFoundError:
             raise UnavailableError(f"TPM: no {path}", code="tpm_absent") from None
         except OSError as error:
