@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kluis.cli.main import run
-from kluis.errors import UnavailableError
+from kluis.errors import UnavailableError, UsageError
 from kluis.tee.platform.daemon import load_root
 from kluis.tee.platform.root import sealed
 from kluis.tee.process import native
@@ -120,6 +121,8 @@ def test_announced_upgrade(device: Path, state: Path, software: Software) -> Non
     software.restart()
     with software.tpm() as tpm:
         sealed.reseal(state / "platform.sealed", tpm, after)
+        with pytest.raises(UsageError, match="reseal: want PCRs 4, 7, 11, 12, got 5"):
+            sealed.reseal(state / "platform.sealed", tpm, {5: bytes(32)})
     assert start(state, device) == (2, "witnessed")
     with software.tpm() as tpm:
         tpm.extend(4, KERNEL)
@@ -180,6 +183,17 @@ def test_command(
         assert run(["platform", "start", "--tpm-device", str(tmp_path / "none")]) == 7
         assert f"TPM: no {tmp_path}/none" in capsys.readouterr().err
         assert run([*line[:2], *line[3:]]) == 0
+        assert json.loads(capsys.readouterr().out)["counter"] == "witnessed"
+        announced = hashlib.sha256(bytes(32) + KERNEL).hexdigest()
+        (tmp_path / "pcrs").write_text(json.dumps({"sha256": {"4": announced}}))
+        assert run(["platform", "reseal", str(tmp_path / "pcrs")]) == 0
+        (tmp_path / "pcrs").write_text(json.dumps({"sha256": {"0": announced}}))
+        assert run(["platform", "reseal", str(tmp_path / "pcrs")]) == 2
+        assert run(["platform", "stop"]) == 0
+        with software.tpm() as tpm:
+            tpm.extend(4, KERNEL)
+        capsys.readouterr()
+        assert run(line) == 0
         assert json.loads(capsys.readouterr().out)["counter"] == "witnessed"
         assert run(["platform", "stop"]) == 0
         with software.tpm() as tpm:
