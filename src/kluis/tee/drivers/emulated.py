@@ -71,7 +71,7 @@ class Emulated:
         """The key derived for this guest's policy and measurement; the same at each boot of this guest."""
         with self._open() as port:
             return snp.derived_key(
-                self.name, self._ask(port, KEY, snp.key_request(0).encode(), snp.KEY_RESPONSE)
+                self.name, self._ask(port, KEY, snp.key_request(level=0), snp.KEY_RESPONSE)
             )
 
     @contextlib.contextmanager

@@ -31,11 +31,19 @@ START_LOCK: Final = "start.lock"
 TPM: Final = "/dev/tpmrm0"
 
 
-def start(*, idle_seconds: float | None = None, tpm: bool = False, tpm_device: str = TPM) -> Places:
+def start(
+    *,
+    idle_seconds: float | None = None,
+    base: Path | None = None,
+    tpm: bool = False,
+    tpm_device: str = TPM,
+) -> Places:
     """Start a platform, unless it is running: as root the machine's, else this user's.
 
     Args:
         idle_seconds: end after this time without hosts; None: never.
+        base: where the runtime's base layer is unpacked on a file system that the kernel checks; None: the
+            platform unpacks it, and checks each file.
         tpm: seal the secret to a TPM, which witnesses the counters. A secret that is sealed stays so.
         tpm_device: of the TPM.
 
@@ -54,7 +62,7 @@ def start(*, idle_seconds: float | None = None, tpm: bool = False, tpm_device: s
         if not answers(places):
             sealed = (places.state / where.SEALED).exists()
             device = _usable(tpm_device) if tpm or sealed else None
-            _spawn(places, uid, gid, idle_seconds, device)
+            _spawn(places, uid, gid, idle_seconds, base, device)
         elif idle_seconds is None:
             # Another command may have started it only for itself, and it would end with the last one.
             ask(places, {"op": "stay"})
@@ -125,7 +133,9 @@ def ask(places: Places, request: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _spawn(places: Places, uid: int, gid: int, idle_seconds: float | None, tpm: str | None) -> None:
+def _spawn(
+    places: Places, uid: int, gid: int, idle_seconds: float | None, base: Path | None, tpm: str | None
+) -> None:
     own_uids = places.system
     linux.raise_limits()  # for the platform and its enclaves, which inherit it
     lockable = linux.lockable_bytes()
@@ -143,6 +153,7 @@ def _spawn(places: Places, uid: int, gid: int, idle_seconds: float | None, tpm: 
     os.chmod(places.socket, 0o666 if places.system else 0o600)
     listener.listen(BACKLOG)
     settings = {
+        "base": None if base is None else str(base),
         "layers": str(places.layers),
         "state": str(places.state),
         "socket": str(places.socket),
