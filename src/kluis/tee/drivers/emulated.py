@@ -59,9 +59,7 @@ class Emulated:
         """Get a report, its certificates and the CRL."""
         check_report_data(report_data)
         with self._open() as port:
-            response = self._ask(
-                port, REPORT, snp.report_request(report_data, 0).encode(), snp.REPORT_RESPONSE
-            )
+            response = self._ask(port, REPORT, snp.report_request(report_data, 0), snp.REPORT_RESPONSE)
             self._send(port, CERTIFICATES)
             certificates, crl = self._part(port), self._part(port)
         parts = reports.snp_response(self.name, response, report_data, b"", 0)

@@ -85,13 +85,13 @@ class Snp:
             report_data=report_data, level=self._level, table=ioctl.address(table), table_size=len(table)
         )
         try:
-            response = self._send(GET_EXT_REPORT, extended, REPORT_RESPONSE)
+            response = self._send(GET_EXT_REPORT, extended.encode(), REPORT_RESPONSE)
         except UnavailableError as error:
             if error.code != "driver_refused":
                 raise
             # A host may refuse extended requests, or have a larger table: the report is enough.
             table = bytearray()
-            plain = _Report(report_data=report_data, level=self._level)
+            plain = report_request(report_data, self._level)
             response = self._send(GET_REPORT, plain, REPORT_RESPONSE)
         return reports.snp_response(self.name, response, report_data, bytes(table), self._level)
 
@@ -100,11 +100,10 @@ class Snp:
 
         It changes with the processor's TCB.
         """
-        response = self._send(GET_DERIVED_KEY, key_request(self._level), KEY_RESPONSE)
-        return derived_key(self.name, response)
+        return derived_key(self.name, self._send(GET_DERIVED_KEY, key_request(self._level), KEY_RESPONSE))
 
-    def _send(self, request: int, inner: Struct, size: int) -> bytes:
-        asked, response = bytearray(inner.encode()), bytearray(size)
+    def _send(self, request: int, structure: bytes, size: int) -> bytes:
+        asked, response = bytearray(structure), bytearray(size)
         addresses = {"request": ioctl.address(asked), "response": ioctl.address(response)}
         outer = bytearray(_Outer(version=_VERSION, error=0, **addresses).encode())
         with ioctl.device(self.name, self._device) as descriptor:
@@ -112,14 +111,14 @@ class Snp:
         return bytes(response)
 
 
-def report_request(report_data: bytes, level: int) -> Struct:
-    """The request for a report at a privilege level, 96 bytes."""
-    return _Report(report_data=report_data, level=level)
+def report_request(report_data: bytes, level: int) -> bytes:
+    """The request for a report over 64 bytes, at a privilege level: 96 bytes."""
+    return _Report(report_data=report_data, level=level).encode()
 
 
-def key_request(level: int) -> Struct:
-    """The request for the key of this guest, at a privilege level, 32 bytes."""
-    return _Key(selected=_SELECTED, level=level)
+def key_request(level: int) -> bytes:
+    """The request for the key of this guest, at a privilege level: 32 bytes."""
+    return _Key(selected=_SELECTED, level=level).encode()
 
 
 def derived_key(name: str, response: bytes) -> bytes:
