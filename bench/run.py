@@ -46,6 +46,7 @@ GROUPS = (
     "serving",
     "services",
     "ledger",
+    "node",
 )
 RESULTS = HERE / "results" / "rows.json"
 

@@ -89,7 +89,7 @@ class Finding(AssertionError):
 def targets() -> dict[str, Target]:
     """Every target, by name."""
     found = {one.name: one for module in _modules() for one in _of_module(module)}
-    found |= {one.name: one for one in (*_verifiers(), *_results(), *_ledger(), *_services())}
+    found |= {one.name: one for one in (*_verifiers(), *_machines(), *_results(), *_ledger(), *_services())}
     return dict(sorted(found.items()))
 
 
@@ -138,6 +138,28 @@ def _verifiers() -> Iterator[Target]:
             kind.verify(data, context=Context(anchors), collateral=given, now=NOW)
 
         yield Target(f"verify.{kind.name.lower().replace(' ', '_')}", read, kind.matches)
+
+
+def _machines() -> Iterator[Target]:
+    """What a platform in a machine sends with its collateral, under the root of the machine's processor."""
+    from fuzz.pool import our_tests
+
+    our_tests()
+    from kluis.evidence import endorsements
+    from kluis.evidence.context import Context
+    from tests.evidence.forge import NOW as WHEN
+    from tests.evidence.machine import MachineForge
+
+    forge = MachineForge()
+
+    def read(data: bytes) -> None:
+        endorsements.verify(data, context=Context(forge.anchors), now=WHEN)
+
+    good = [
+        forge.endorsement(),
+        forge.endorsement(forge.configuration(missing=("a",), only=bytes(32), release="1")),
+    ]
+    yield Target("endorsements.verify", read, starts=lambda: good)
 
 
 def _results() -> Iterator[Target]:

@@ -321,7 +321,7 @@ int pages_drop_plain(size_t from, size_t n) {
 
 /* ---- warming ---------------------------------------------------------------------------------- */
 
-#define AHEAD (48 * MIB / PAGE)
+#define AHEAD (16 * MIB / PAGE)
 /* Nanoseconds. Each new secret page interrupts every core, so warming begins after the start: the runtime
  * requests it, and the first call comes before it. */
 #define WARM_AFTER 200000000

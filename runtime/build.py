@@ -113,7 +113,8 @@ def wheel_of(lock: inputs.Lock, out: Path | None, *, again: bool = False) -> Pat
 def key(lock: inputs.Lock) -> str:
     """SHA-256, hex, of all inputs of the wheel."""
     got = hashlib.sha256(f"{kluis.__version__}\n{inputs.text(lock)}".encode())
-    own = [*HERE.glob("*.py"), *HERE.glob("*.c"), *native.SOURCES.iterdir()]
+    own = [*HERE.glob("*.py"), *HERE.glob("*.c")]
+    own += [path for path in native.SOURCES.rglob("*") if path.is_file()]
     own += [Path(module.__file__) for module in SHAPING if module.__file__]
     for path in sorted(own):
         got.update(f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
@@ -144,11 +145,12 @@ def build(lock: inputs.Lock, found: Mapping[str, Path], cache: Path, work: Path)
         "python": python_version(work / "tree"),
         "tag": f"cpython-{lock.python.replace('.', '')}",
     }
-    for name, origin in (("kluis-guardian", made["guardian"]), ("python", made["python"])):
-        shutil.copyfile(origin, package / name)
+    programs = {"kluis-guardian": "guardian", "kluis-init": "init", "python": "python"}
+    for name, part in programs.items():
+        shutil.copyfile(made[part], package / name)
         (package / name).chmod(0o755)
-    described["guardian"], described["program"] = (
-        wheels.hash_of(made[name]) for name in ("guardian", "python")
+    described["guardian"], described["program"], described["init"] = (
+        wheels.hash_of(made[name]) for name in ("guardian", "python", "init")
     )
     (package / "runtime.json").write_text(json.dumps(described, indent=1, sort_keys=True) + "\n")
     (package / "__init__.py").write_text('"""The base layer of Kluis images: data only, read by kluis."""\n')

@@ -1,4 +1,5 @@
-"""Compile the C parts with the pinned compiler: launcher, guardian, and a plain interpreter for builds.
+"""Compile the C parts with the pinned compiler: launcher, guardian, a plain interpreter for builds, and the
+first program of a guest.
 
 The compiler is zig's clang, with its own C library headers: no file of this machine is used.
 """
@@ -29,10 +30,12 @@ LAUNCHER = (
     "closures.c",
     *(f"scratch_{part}.c" for part in SCRATCH),
 )
+INIT = ("init/init.c", "init/disk.c", "init/modules.c")
 FLAGS = ("-Wall", "-Wextra", "-O2", "-fstack-protector-strong", "-fno-sanitize=all", "-s")
 # The launcher's own symbols need no newer glibc than that of the oldest base layer.
 GLIBC_TARGET = "x86_64-linux-gnu.2.36"
 STATIC_TARGET = "x86_64-linux-musl"
+PT_DYNAMIC, DT_RPATH, DT_RUNPATH = 2, 15, 29
 # One target processor: zig otherwise uses the build machine's.
 PROCESSOR = "-mcpu=x86_64"
 
@@ -48,12 +51,12 @@ def build(zig: Path, root: Path, mimalloc: Path, python: str, out: Path) -> Mapp
         out: a folder.
 
     Returns:
-        ``launcher``, ``guardian`` and ``python``.
+        ``launcher``, ``guardian``, ``init`` and ``python``.
 
     Raises:
         InputError: the compiler failed; contains its output.
     """
-    made = {name: out / name for name in ("launcher", "guardian", "python")}
+    made = {name: out / name for name in ("launcher", "guardian", "init", "python")}
     # pyconfig.h is included by a path that starts at usr/include, where the lock has only Python's headers.
     include = [f"-I{root}/usr/include/python{python}", f"-I{root}/usr/include"]
     library = root / f"usr/lib/x86_64-linux-gnu/libpython{python}.so.1.0"
@@ -62,10 +65,39 @@ def build(zig: Path, root: Path, mimalloc: Path, python: str, out: Path) -> Mapp
     # libpython has the name by which the loader looks for it; only the layer's folder is searched.
     inside = [f"-Wl,-rpath,{INSIDE}", f"-Wl,--dynamic-linker={INSIDE}/ld-linux-x86-64.so.2"]
     pie = ["-target", GLIBC_TARGET, PROCESSOR, "-fPIE", "-pie", *include]
-    _run(zig, ["-target", STATIC_TARGET, PROCESSOR, "-static", "-o", made["guardian"], "guardian.c"])
+    static = ["-target", STATIC_TARGET, PROCESSOR, "-static"]
+    _run(zig, [*static, "-o", made["guardian"], "guardian.c"])
+    _run(zig, [*static, "-o", made["init"], *INIT])
     _run(zig, [*pie, "-o", made["launcher"], *LAUNCHER, mimalloc, "-rdynamic", *link, *inside])
     _run(zig, [*pie, "-o", made["python"], Path(__file__).with_name("python.c"), *link, *inside])
+    search_for_all(made["python"])
     return made
+
+
+def search_for_all(program: Path) -> None:
+    """Let a program's search path apply to its libraries' libraries too: DT_RUNPATH becomes DT_RPATH.
+
+    A guest starts its interpreter without LD_LIBRARY_PATH, which bubblewrap would inherit. The compiler's
+    linker has an option for this, and the compiler does not pass it on.
+
+    Spec: System V ABI, "Object Files" and "Program Loading and Dynamic Linking".
+    """
+    data = bytearray(program.read_bytes())
+
+    def number(offset: int, size: int) -> int:
+        return int.from_bytes(data[offset : offset + size], "little")
+
+    headers, size, count = number(32, 8), number(54, 2), number(56, 2)
+    for header in range(headers, headers + size * count, size):
+        if number(header, 4) != PT_DYNAMIC:
+            continue
+        start = number(header + 8, 8)
+        for entry in range(start, start + number(header + 32, 8), 16):
+            if number(entry, 8) == DT_RUNPATH:
+                data[entry : entry + 8] = DT_RPATH.to_bytes(8, "little")
+                program.write_bytes(data)
+                return
+    raise InputError(f"{program.name}: want a search path for libraries, found none")
 
 
 def _run(zig: Path, arguments: list[str | Path]) -> None:

@@ -92,8 +92,8 @@ def help_pages() -> dict[str, str]:
     for name in cli.COMMANDS:
         command = cli.load(name)
         pages[f"kluis {name}"] = _help([name, "--help"])
-        for sub in getattr(command, "commands", {}):
-            pages[f"kluis {name} {sub}"] = _help([name, sub, "--help"])
+        for words in cli.below(command):
+            pages[f"kluis {name} {words}"] = _help([name, *words.split(), "--help"])
     return pages
 
 
@@ -216,11 +216,34 @@ report without the VM's evidence, because the report does not describe the opera
 | `[binding]` | `report_data`: hex, `"given"`, `"nonce"` or any; or `purpose`, for a Kluis enclave |
 | `[launch]` | with a purpose: `missing`, `counters`, `insecure` |
 | the TEE's table | see below; at least one |
+| `[machine]`, `[machine.TEE]` | see below; for an enclave in a machine whose TEE endorses it; optional |
 | `[[releases.TEE]]` | `name`, and `measurements`, `registers` of one release; optional |
 
 Reference values of several releases (`kluis appraise --reference`) are not mixed: evidence must match one
 release completely (rule `release`). A policy with these values has a table `[[releases.TEE]]` for each
 release. A policy without releases keeps its id, and the names of releases do not change an id.
+"""
+MACHINE = """## `[machine]`
+
+For an enclave in a machine, whose TEE endorses the root of the platform inside. A policy of either version
+may have this table. A policy with it accepts no enclave outside of a machine, and a policy without it accepts
+none inside. `[machine.TEE]` has the keys of the TEE's table above, for the machine's evidence: one or more of
+`[machine.snp]`, `[machine.tdx]`, `[machine.azure]` and `[machine.tpm]`. In the output of `kluis appraise` its
+rules begin with `machine_`, such as `machine_measurement`. `[accept]` judges the level of the machine, and
+debug of both. `[tcb]` judges the enclave, and also the machine if its vendor publishes a judgement.
+
+| key | form | rule | aspect | meaning |
+|---|---|---|---|---|
+| `any_guest` | true or false | none | none | whether the machine's operator may choose its guest |
+| `only` | list of hex | `machine_only` | configuration | image ids of machines that run one image |
+| `guest_releases` | list of names | `machine_guest_release` | executables | as the guest states its release |
+| `levels` | list of levels | `machine_level` | configuration | of the platform inside |
+| `missing` | list of names | `machine_missing` | configuration | protections that may be missing |
+| `max_collateral_age_days` | maximum | `machine_collateral_age` | hardware | of the machine's collateral |
+
+The guest is the kernel of the machine and everything that runs in it next to the enclave. It can read the
+enclave's memory. `measurements` identifies it in `[machine.snp]`, and `registers` in the other tables. If
+that key is `"any"`, the policy must state `any_guest = true`, and each result has a warning.
 """
 FORMS: dict[type[wants.Stated], str] = {
     wants.OneOf: "list of hex",
@@ -254,6 +277,7 @@ def policy() -> str:
         parts.append(
             f"## `[{tee}]`\n\n| key | form | rule | aspect | meaning |\n|---|---|---|---|---|\n{rows}"
         )
+    parts.append(MACHINE)
     return "\n".join(parts)
 
 

@@ -46,11 +46,12 @@ def frozen(place: Path, *pids: int) -> Iterator[None]:
     """Keep processes from running, by a group of the freezer; they run on afterwards."""
     for pid in pids:
         (place / "cgroup.procs").write_text(str(pid))
-    (place / "freezer.state").write_text("FROZEN")
     try:
         until = time.monotonic() + attacks.SOON
+        (place / "freezer.state").write_text("FROZEN")
         while (place / "freezer.state").read_text() != "FROZEN\n" and time.monotonic() < until:
             time.sleep(0.0005)
+            (place / "freezer.state").write_text("FROZEN")  # a task can miss the first
         assert (place / "freezer.state").read_text() == "FROZEN\n"
         yield
     finally:

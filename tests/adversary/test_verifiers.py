@@ -16,6 +16,7 @@ from kluis.evidence.azure import hcl
 from kluis.evidence.context import Context
 from tests.evidence.amd.forge import Forge as Processor
 from tests.evidence.azure.forge import AzureForge
+from tests.evidence.machine import MachineForge
 from tests.evidence.nvidia import forge as gpus
 
 TIMES = 24
@@ -44,6 +45,22 @@ def test_padding_in_evidence_takes_no_memory() -> None:
 
     def ask(time: int) -> None:
         verifier.verify(gpu.evidence(chain=gpu.chain() + _padding(time)), collateral=None, now=gpus.NOW)
+
+    assert _held(ask) < MOST_HELD
+
+
+def test_roots_in_machines_take_no_memory() -> None:
+    """One owner of a machine under a trusted processor endorses as many roots as it likes."""
+    chip = MachineForge().processor
+    verifier = Verifier(MachineForge(chip).anchors)
+
+    def ask(time: int) -> None:
+        machine = MachineForge(chip)
+        given = machine.collateral()
+        padded = dataclasses.replace(given, pck_crl_issuer_chain=given.pck_crl_issuer_chain + b"\n" * 32768)
+        assert verifier.verify(
+            machine.inside.quote(), collateral=padded, now=machine.inside.now
+        ).value.machine
 
     assert _held(ask) < MOST_HELD
 

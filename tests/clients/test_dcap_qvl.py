@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from kluis.formats.sgx import quote as sgx_quote
 from tests.evidence.forge import DEBUG, NOW, Forge
+from tests.evidence.machine import MachineForge
 
 dcap_qvl = pytest.importorskip("dcap_qvl", reason="pip install dcap-qvl")
 
@@ -53,6 +54,14 @@ def test_accepts() -> None:
     report = _verify(QUOTE)
     assert (report.status, report.advisory_ids) == ("UpToDate", [])  # type: ignore[attr-defined]
     assert report.ppid == FORGE.platform.ppid  # type: ignore[attr-defined]
+
+
+def test_ignores_an_endorsement() -> None:
+    """The collateral of a platform in a machine has one member more, which it does not read."""
+    machine = MachineForge(inside=FORGE)
+    given = dcap_qvl.QuoteCollateralV3.from_json(machine.collateral().to_json().decode())
+    assert b'"endorsement":' in machine.collateral().to_json()
+    assert dcap_qvl.verify_with_root_ca(QUOTE, given, ROOT, WHEN).status == "UpToDate"
 
 
 @pytest.mark.parametrize("region", REGIONS)

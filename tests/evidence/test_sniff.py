@@ -25,6 +25,7 @@ from kluis.formats.wrappers import oe, tsm
 from tests.evidence.azure.forge import AzureForge
 from tests.evidence.forge import Forge
 from tests.evidence.intel.forge import TdxForge
+from tests.evidence.machine import MachineForge
 from tests.evidence.nitro.forge import Forge as NitroForge
 from tests.evidence.nvidia.forge import Forge as GpuForge
 from tests.evidence.samples import sample
@@ -77,6 +78,7 @@ GOOD: dict[str, bytes] = {
     "Intel collateral": COLLATERAL.to_json(),
     "Intel TCB info": _signed("tcbInfo", COLLATERAL.tcb_info),
     "Intel enclave identity": _signed("enclaveIdentity", COLLATERAL.qe_identity),
+    "Kluis endorsement": MachineForge().endorsement(),
     "Kluis runtime data": SGX.runtime,
     "Kluis launch configuration": SGX.launch,
     "JSON web token": _url({"alg": "ES384"}) + b"." + _url({"iss": "x"}) + b".AAAA",

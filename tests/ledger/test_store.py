@@ -174,3 +174,12 @@ def test_as_a_dictionary(applied: list[dict[bytes, bytes | None]], back: int) ->
     store.rollback(target)
     assert list(store.begin().items(T)) == sorted(states[target].items())
     assert all(store.begin().get(T, key) == states[target].get(key) for key in (b"a", b"b", b"c", b""))
+
+
+def test_what_is_final_is_not_undone() -> None:
+    """A log that is read keeps nothing to undo; what comes after it is undone as usual."""
+    store = Store()
+    store.apply(1, {"a": {b"k": b"1"}}, final=True)
+    store.apply(2, {"a": {b"k": b"2"}})
+    store.rollback(1)
+    assert store.begin().get("a", b"k") == b"1"

@@ -227,3 +227,9 @@ def test_the_guide_of_keeping_services_does_what_it_says(folder: Path) -> None:
 def test_the_guide_of_a_consortium_does_what_it_says(folder: Path) -> None:
     """Three banks found a ledger, vote in code and transfer; another party verifies the receipt offline."""
     _follow("consortium.md", folder)
+
+
+@pytest.mark.slow
+def test_the_guide_of_keeping_a_ledger_does_what_it_says(folder: Path) -> None:
+    """A ledger is backed up, verified and restored, and goes on with an image that its members admitted."""
+    _follow("keep-a-ledger.md", folder)

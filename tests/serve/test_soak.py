@@ -32,9 +32,9 @@ MOST_GROWTH = 16 << 20
 class Kept:
     """One client: a connection that it keeps, and reopens only after it was announced to end."""
 
-    def __init__(self, url: str, ca: str) -> None:
+    def __init__(self, url: str, context: ssl.SSLContext) -> None:
         host, _, port = url.removeprefix("https://").partition(":")
-        self._where, self._context = (host, int(port)), ssl.create_default_context(cafile=ca)
+        self._where, self._context = (host, int(port)), context
         self._socket: ssl.SSLSocket | None = None
 
     def ask(self, request: bytes) -> int:
@@ -68,7 +68,8 @@ class Kept:
         return part
 
 
-def _http(method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> bytes:
+def request_bytes(method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> bytes:
+    """A request as it goes over a connection."""
     lines = [f"{method} {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     return "\r\n".join([*lines, "", ""]).encode() + body
@@ -86,13 +87,13 @@ def _requests(admin: Admin, made: Evidence) -> list[tuple[str, bytes]]:
     digest = json.dumps({"alg": "ES256", "value": _url64(bytes(32))}).encode()
     kind = {"Content-Type": "application/json"}
     return [
-        ("attestation", _http("POST", "/attest/SgxEnclave?api-version=2022-08-01", body, kind)),
-        ("keyvault", _http("GET", "/keys/soak/?api-version=7.4", headers=vault)),
-        ("attestation", _http("GET", "/certs")),
-        ("keyvault", _http("POST", "/keys/soak/sign?api-version=7.4", digest, {**kind, **vault})),
-        ("attestation", _http("GET", "/policies/SgxEnclave?api-version=2020-10-01", headers=attest)),
-        ("keyvault", _http("GET", "/keys?api-version=7.4", headers=vault)),
-        ("attestation", _http("POST", "/attest/SgxEnclave?api-version=2022-08-01", b"{}", kind)),
+        ("attestation", request_bytes("POST", "/attest/SgxEnclave?api-version=2022-08-01", body, kind)),
+        ("keyvault", request_bytes("GET", "/keys/soak/?api-version=7.4", headers=vault)),
+        ("attestation", request_bytes("GET", "/certs")),
+        ("keyvault", request_bytes("POST", "/keys/soak/sign?api-version=7.4", digest, {**kind, **vault})),
+        ("attestation", request_bytes("GET", "/policies/SgxEnclave?api-version=2020-10-01", headers=attest)),
+        ("keyvault", request_bytes("GET", "/keys?api-version=7.4", headers=vault)),
+        ("attestation", request_bytes("POST", "/attest/SgxEnclave?api-version=2022-08-01", b"{}", kind)),
     ]
 
 
@@ -120,7 +121,8 @@ class Load:
             one.join()
 
     def _run(self, at: int) -> None:
-        clients = {name: Kept(url, self._told["ca"]) for name, url in self._told["addresses"].items()}
+        context = ssl.create_default_context(cafile=self._told["ca"])
+        clients = {name: Kept(url, context) for name, url in self._told["addresses"].items()}
         try:
             while self._take():
                 service, request = self._requests[at % len(self._requests)]
@@ -141,7 +143,7 @@ class Load:
             return self._left >= 0
 
 
-def _resident(pid: int) -> int:
+def resident_bytes(pid: int) -> int:
     """Bytes of memory that a process has touched, secret memory included."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
@@ -169,9 +171,9 @@ def _soak(state: Path, folder: Path, total: int, restarts: int, pause: float = 0
         pids = served.running_enclaves()
         while asked.left > total // (restarts + 3) and not asked.faults:
             time.sleep(0.2)
-        before = [_resident(pid) for pid in pids]
+        before = [resident_bytes(pid) for pid in pids]
         asked.join()
-        grown = [_resident(pid) - old for pid, old in zip(pids, before, strict=True)]
+        grown = [resident_bytes(pid) - old for pid, old in zip(pids, before, strict=True)]
         assert served.stop() == 0
     return asked, grown
 

@@ -23,7 +23,7 @@ from kluis.formats import x509
 from kluis.formats.kluis.runtime_data import Purpose
 from kluis.hashes import sha256
 from kluis.serve.plan import Plan
-from kluis.serve.start import Serving
+from kluis.serve.start import Serving, serving
 from kluis.services.clock import SystemClock
 from kluis.tee.platform.client import Platform
 from tests.serve.conftest import SERVICES
@@ -256,3 +256,34 @@ def test_the_command_says_where_it_serves_and_ends_when_told(state: Path) -> Non
             assert any(line.startswith("kluis: every enclave was restarted") for line in served.log)
             assert client.get(url, headers={"Connection": "close"}).status_code == 200
         assert served.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("lack", "allowed"),
+    [
+        ({"missing": ["landlock"]}, frozenset({"landlock"})),
+        ({"lockable_bytes": 8 << 20}, frozenset({"secret-memory"})),
+    ],
+)
+def test_a_machine_that_protects_too_little_is_refused_before_images_are_built(
+    running: Serving,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lack: dict[str, Any],
+    allowed: frozenset[str],
+) -> None:
+    """No image is made for a start that would be refused; with the protection named it goes on."""
+    assert running.fleets  # so a platform is there
+    status = {**Platform.connect(start=False).status(), **lack}
+    monkeypatch.setattr(Platform, "status", lambda _self: status)
+    plan = Plan(services=("attestation",), state=tmp_path)
+    with (
+        pytest.raises(UnavailableError, match="this machine does not give it") as caught,
+        serving(plan, SystemClock(), lambda line: None),
+    ):
+        pass
+    assert caught.value.code == "missing_protection"
+    assert next(iter(allowed)) in str(caught.value.hint)
+    assert not (tmp_path / "images").exists()
+
+    dataclasses.replace(plan, insecure_allow_missing=allowed).check_protections(status)

@@ -10,6 +10,7 @@ from kluis.evidence.levels import MEANINGS
 from kluis.evidence.model import Wrapper
 from kluis.views import report_html
 from tests.appraisal.rules.test_appraise import DEBUG, NOW, _evidence, _judge, _policy
+from tests.appraisal.rules.test_machine import _judge as judge_machine
 
 VOID = {"meta"}
 
@@ -44,6 +45,13 @@ def _read(result: AttestationResult) -> tuple[_Reader, str]:
     reader.close()
     assert reader.open == []
     return reader, "\n".join(reader.text)
+
+
+def test_a_machine() -> None:
+    """The page of an enclave in a machine has the machine's kind, boot and measurement."""
+    _, text = _read(judge_machine())
+    for line in ("snp, SNP report v3, boot " + "b0" * 16, "sha384:" + "a1" * 48, "machine_measurement"):
+        assert line in text
 
 
 def test_says_everything() -> None:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from kluis.appraisal.policy.model import Binding, ByTable, Policy, ReportDataBinding, RuntimeBinding, Session
+from kluis.appraisal.policy.model import (
+    GUESTS,
+    Binding,
+    ByMachine,
+    ByTable,
+    Policy,
+    ReportDataBinding,
+    RuntimeBinding,
+    Session,
+)
 from kluis.appraisal.policy.tees import TABLES
 from kluis.appraisal.policy.wants import ANY, Any, Want
 from kluis.appraisal.rules.appraise import CODE_KEYS
@@ -12,7 +21,7 @@ from kluis.appraisal.rules.binding import launched, runtime
 from kluis.appraisal.rules.identity import within
 from kluis.errors import PolicyError
 from kluis.evidence.levels import ProtectionLevel
-from kluis.evidence.model import Claims, TcbStatus, Tee
+from kluis.evidence.model import Claims, Machine, TcbStatus, Tee
 from kluis.evidence.verified import Verified
 
 # The rules that identify a single machine.
@@ -56,12 +65,7 @@ def draft(
         raise PolicyError(
             f"draft: want a platform that its vendor supports, got {claims.tcb.status}", code="tcb_status"
         )
-    tables: dict[Tee, dict[str, Want]] = {}
-    for part in within(claims):
-        wants = tables[part.tee] = {}
-        for field in TABLES[part.tee]:
-            drafted = field.drafted or (this_machine and field.rule in MACHINES)
-            wants[field.key] = field.form.draft(field.claim(part)) if drafted else ANY
+    tables = _tables(claims, this_machine=this_machine)
     code = [want for wants in tables.values() for key, want in wants.items() if key in CODE_KEYS]
     if all(isinstance(want, Any) for want in code):
         raise PolicyError(
@@ -84,6 +88,39 @@ def draft(
         max_evidence_age=timedelta(minutes=5),
         binding=_binding(claims, runtime_data, launch_configuration),
         emulated_roots=emulated_roots,
+        machine=_machine(claims.machine, this_machine=this_machine) if claims.machine else None,
+    )
+
+
+def _tables(claims: Claims, *, this_machine: bool) -> dict[Tee, dict[str, Want]]:
+    tables: dict[Tee, dict[str, Want]] = {}
+    for part in within(claims):
+        wants = tables[part.tee] = {}
+        for field in TABLES[part.tee]:
+            drafted = field.drafted or (this_machine and field.rule in MACHINES)
+            wants[field.key] = field.form.draft(field.claim(part)) if drafted else ANY
+    return tables
+
+
+def _machine(machine: Machine, *, this_machine: bool) -> ByMachine:
+    tables = _tables(machine.claims, this_machine=this_machine)
+    tee = machine.claims.tee
+    if isinstance(tables[tee][GUESTS[tee]], Any):
+        raise PolicyError(
+            f"draft: want evidence that identifies the machine's guest, got no {GUESTS[tee]}: the draft would"
+            " accept any guest",
+            hint="quote PCRs of SHA-256 or better: nobody's collision is a claim",
+            code="measurement",
+        )
+    issued = machine.claims.collateral_issued
+    return ByMachine(
+        any_guest=False,
+        identity=ByTable(tables=tables),
+        only=ANY if machine.only is None else frozenset({machine.only}),
+        guest_releases=frozenset({machine.release}) if machine.release else ANY,
+        levels=frozenset({machine.level}),
+        missing=frozenset(machine.missing),
+        max_collateral_age=ANY if issued is None else timedelta(days=_days(machine.claims)),
     )
 
 

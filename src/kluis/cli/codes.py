@@ -29,6 +29,9 @@ GROUPS = {
 }
 
 
+# Rules of the table [machine.TEE] have the name of the TEE's own rule, after this.
+_MACHINE = "machine_"
+
 WORDS = {
     "tier": "a verdict's word",
     "tcb": "a TCB status",
@@ -126,6 +129,8 @@ def find(code: str) -> Entry:
     code = code if code in known else _others().get(code, code)
     if code in known:
         return known[code]
+    if code.startswith(_MACHINE) and (rule := known.get(code.removeprefix(_MACHINE))) is not None:
+        return rule._replace(code=code, cause=f"in the machine around the enclave: {rule.cause}")
     broken = _broken()
     if code in broken:
         return broken[code]

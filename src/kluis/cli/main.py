@@ -62,6 +62,7 @@ COMMANDS: dict[str, Entry] = {
     "policy": Entry("evidence.policy", None, "Write a policy; check and run the attestation service's."),
     "explain": Entry("explain", None, "Explain an error code or a word of a verdict."),
     "collateral": Entry("evidence.collateral", None, "Fetch, bundle and show the vendors' collateral."),
+    "vm": Entry("vm.app", "enclave", "Confidential virtual machines, and their guest."),
     "platform": Entry("machine.platform", "enclave", "The local root of trust."),
     "serve": Entry("service.serve", "services", "Run the services on loopback, each in an enclave."),
     "vault": Entry("service.vault", "enclave", "Identify a vault; approve a change of what it trusts."),
@@ -96,17 +97,27 @@ def load(name: str) -> Any:
     room = typer.Typer(rich_markup_mode=None, add_completion=False)
     module.register(room)
     command = typer.main.get_group(room).commands[name]
-    if hasattr(command, "commands"):  # a group takes --json as its commands do
-        asked = next(each for each in typer.main.get_command(app).params if each.name == "json")
-        command.params.append(copy.copy(asked))
-        command.params[-1].expose_value = False
-    for each in getattr(command, "commands", {}).values():  # in their group's help, a whole sentence
+    for group in (command, *below(command).values()):
+        if hasattr(group, "commands"):  # a group takes --json as its commands do
+            asked = next(each for each in typer.main.get_command(app).params if each.name == "json")
+            group.params.append(copy.copy(asked))
+            group.params[-1].expose_value = False
+    for each in below(command).values():  # in their group's help, a whole sentence
         each.short_help = " ".join((each.help or "").split("\n\n")[0].split())
-    for each in (command, *getattr(command, "commands", {}).values()):
+    for each in (command, *below(command).values()):
         for parameter in each.params:  # Typer adds the Python type to each argument's name
             if parameter.param_type_name == "argument":
                 parameter.display_type_rich = lambda ctx: None
     return command
+
+
+def below(command: Any) -> dict[str, Any]:
+    """Every command of a group and of the groups in it, by its words after the group's."""
+    found: dict[str, Any] = {}
+    for name, each in getattr(command, "commands", {}).items():
+        found[name] = each
+        found |= {f"{name} {words}": inner for words, inner in below(each).items()}
+    return found
 
 
 class _Rooms(typer.core.TyperGroup):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kluis.evidence.anchors import Anchor, TrustAnchors
 from kluis.evidence.engine import OPENSSL, Engine, aws_lc
 from kluis.evidence.levels import ProtectionLevel
-from kluis.evidence.model import Claims, Platform, Tcb, TcbStatus, Tee, VendorClaims
+from kluis.evidence.model import Claims, Machine, Platform, Tcb, TcbStatus, Tee, VendorClaims
 from kluis.evidence.registry import Verifier, verify
 from kluis.evidence.verified import Verified
 
@@ -61,6 +61,7 @@ __all__ = [
     "Collateral",
     "Engine",
     "HeldCollateral",
+    "Machine",
     "NitroClaims",
     "NvidiaClaims",
     "NvidiaEndorsements",

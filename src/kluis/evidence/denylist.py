@@ -21,6 +21,8 @@ from kluis.evidence.levels import MEANINGS
 from kluis.evidence.model import Claims, Tee
 
 _FMSPC_MODEL = slice(2, 6)
+# Not kept out of an enclave in a machine, in addition to what the machine's level lets in.
+GUEST = ("an active root in the machine, its kernel, and anyone who may log in there",)
 
 
 class Access(enum.StrEnum):
@@ -104,7 +106,8 @@ def match_bus(claims: Claims) -> tuple[Entry, ...]:
 def not_kept_out(claims: Claims) -> tuple[str, ...]:
     """What the protection level does not keep out, and the known breaks of this platform."""
     known = match(claims) + match_bus(claims)
-    return (*MEANINGS[claims.level].lets_in, *(f"{each.title} ({each.id})" for each in known))
+    inside = GUEST if claims.machine else ()
+    return (*MEANINGS[claims.level].lets_in, *inside, *(f"{each.title} ({each.id})" for each in known))
 
 
 def entries() -> tuple[Entry, ...]:
@@ -118,6 +121,8 @@ def listed() -> date:
 
 
 def _matching(claims: Claims) -> Iterator[Entry]:
+    # What endorses an enclave's root is judged in its place: the emulated platform inside is no product.
+    claims = claims.machine.claims if claims.machine else claims
     parts = [claims, *_parts(claims)]
     return (entry for entry in entries() if any(entry.names(part) for part in parts))
 

@@ -138,6 +138,8 @@ class Claims:
         verified_at: the time passed to the verifier.
         vendor: the vendor-specific claims.
         wrapper: of the evidence; None without one.
+        machine: of an enclave in a machine whose TEE endorses the platform's root; then level, anchor and
+            debug are of both, and the other claims are the enclave's. None otherwise.
     """
 
     kind: str
@@ -161,3 +163,30 @@ class Claims:
     verified_at: datetime
     vendor: VendorClaims
     wrapper: Wrapper | None = None
+    machine: Machine | None = None
+
+
+@made_quickly
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """The machine around an enclave, as its TEE endorses it.
+
+    Attributes:
+        claims: of the machine's evidence: its measurement is the guest's, or its firmware's.
+        kind: of the endorsement: ``snp``, ``azure-snp``, ...
+        level: that the root of the platform inside states: ``process`` or ``process-user``.
+        boot: 16 bytes, random at each boot.
+        debug: whether its host can look inside, by the evidence or by the guest's configuration.
+        missing: protections that the machine does not have, by the guest's configuration.
+        only: the image id of the only image that it runs, 32 bytes; None if it may run any.
+        release: of the guest, by the guest's configuration; empty if it states none.
+    """
+
+    claims: Claims
+    kind: str
+    level: ProtectionLevel
+    boot: bytes
+    debug: bool
+    missing: tuple[str, ...]
+    only: bytes | None
+    release: str

@@ -76,7 +76,15 @@ def _sgx() -> Kind:
     from kluis.evidence.intel.collateral import HeldCollateral
     from kluis.formats.sgx.collateral import Collateral
 
-    return Kind(sgx.KIND, sgx.matches, (Collateral, HeldCollateral), sgx.verify)
+    def verify(data: bytes, *, context: Context, collateral: Any, now: datetime) -> Verified[Claims]:
+        if not isinstance(collateral, Collateral) or collateral.endorsement is None:
+            return sgx.verify(data, context=context, collateral=collateral, now=now)
+        from kluis.evidence import endorsed  # the verifiers of every machine's TEE
+
+        given = collateral.endorsement
+        return endorsed.verify(data, endorsement=given, context=context, collateral=collateral, now=now)
+
+    return Kind(sgx.KIND, sgx.matches, (Collateral, HeldCollateral), verify)
 
 
 def _tdx() -> Kind:

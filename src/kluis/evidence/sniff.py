@@ -31,6 +31,7 @@ from kluis.formats.hcl.endorsements import AzureEndorsements
 from kluis.formats.ietf import cmw, cmw_cbor, corim, jose
 from kluis.formats.ietf.cmw import Collection
 from kluis.formats.ietf.corim import Corim
+from kluis.formats.kluis.endorsement import Endorsement
 from kluis.formats.kluis.launch import LaunchConfiguration
 from kluis.formats.kluis.runtime_data import RuntimeData
 from kluis.formats.nitro.document import Document
@@ -222,7 +223,12 @@ def _within(value: object, depth: int) -> tuple[tuple[str, Found], ...]:
                 ("qe_identity", _found("Intel enclave identity", tcb_info.parse_identity, value.qe_identity)),
                 ("root_ca_crl", _part(value.root_ca_crl, depth)),
                 ("pck_crl", _part(value.pck_crl, depth)),
+                *((("endorsement", _part(value.endorsement, depth)),) if value.endorsement else ()),
             )
+        case Endorsement():
+            runtime_data = _found("Kluis runtime data", RuntimeData.parse, value.runtime_data)
+            parts = ((name, _part(part, depth)) for name, part in sorted(value.parts.items()))
+            return (("runtime data", runtime_data), *parts)
         case _:
             return ()
 
@@ -324,6 +330,7 @@ _DOCUMENTS: Final = (
         _members("enclaveIdentity"),
         _signed_document("enclaveIdentity", tcb_info.parse_identity),
     ),
+    _Kind("Kluis endorsement", _members("kind", "parts", "runtime_data"), Endorsement.parse),
     _Kind("Kluis runtime data", _members("purpose", "image_id", "payload"), RuntimeData.parse),
     _Kind("Kluis launch configuration", _members("heap_bytes", "grants"), LaunchConfiguration.parse),
     _Kind("HCL runtime data", _members("keys", "vm-configuration"), hcl_runtime.parse),

@@ -108,12 +108,13 @@ class Store:
             for name in transaction.scans
         )
 
-    def apply(self, seqno: int, writes: Writes) -> None:
+    def apply(self, seqno: int, writes: Writes, *, final: bool = False) -> None:
         """Make an entry's writes the present state.
 
         Args:
             seqno: of the entry.
             writes: by table and key; None removes.
+            final: whether it is never undone, nor any before it, as in a log that is read at a start.
 
         Raises:
             UsageError: the seqno is not later than the last one.
@@ -126,8 +127,9 @@ class Store:
             if table is None:
                 table = self._tables[name] = _Table()
             for key, value in changes.items():
-                before = table.values.get(key)
-                self._undo.append((seqno, name, key, None if before is None else before[1]))
+                if not final:
+                    before = table.values.get(key)
+                    self._undo.append((seqno, name, key, None if before is None else before[1]))
                 table.change(key, value, self._changes)
         self.version = seqno
 

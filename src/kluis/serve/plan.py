@@ -12,8 +12,10 @@ from typing import Any, Final
 
 from kluis.errors import UnavailableError, UsageError, unknown
 from kluis.serve import DEFAULT_PORT
-from kluis.serve.images import SERVICES, STORE_KEYS
+from kluis.serve.images import SERVICES, STORE_KEYS, folder_of
 from kluis.serve.issuer import Registered
+from kluis.tee.image.build import config
+from kluis.tee.process import linux
 
 HOST: Final = "127.0.0.1"
 ISSUER: Final = "issuer"
@@ -80,6 +82,21 @@ class Plan:
             raise unknown("--store-key", self.store_key, STORE_KEYS)
         if not 0 <= self.port <= 0xFFFF - len(ORDER):
             raise UsageError(f"port: want 0..{0xFFFF - len(ORDER)}, got {self.port}")
+
+    def check_protections(self, status: Mapping[str, Any]) -> None:
+        """Check that a platform protects the services as their launch will require.
+
+        Args:
+            status: of the platform.
+
+        Raises:
+            UnavailableError: a protection is missing that may not be missing.
+        """
+        lacks, lockable = frozenset(status["missing"]), status["lockable_bytes"]
+        heap = max(config.load(folder_of(service)).heap_bytes for service in self.services)
+        if lockable is not None and lockable < heap:
+            lacks |= {"secret-memory"}
+        linux.check_missing(lacks, self.insecure_allow_missing)
 
     @property
     def server_names(self) -> tuple[str, ...]:

@@ -147,6 +147,11 @@ def serving(
             # Two state folders may use the same file.
             lock = f"{file.name}-lock"
             holds.append(stack.enter_context(rekeying.hold(file.parent, exclusive=plan.rekey, file=lock)))
+        # Before images are built; and held, because an idle platform would end meanwhile.
+        platform = Platform.connect()
+        stack.enter_context(platform.held())
+        status = platform.status()
+        plan.check_protections(status)
         with rekeying.making(plan.state, say):
             authority = LoopbackAuthority.load_or_create(plan.state / "ca", clock.now())
             sockets = stack.enter_context(listening(plan))
@@ -162,9 +167,7 @@ def serving(
             images = {
                 one: image_of(one, plan.state, plan.store_key, say, own.get(one)) for one in plan.services
             }
-        # Only now, and used at once: an idle platform would end while images are built.
-        platform = Platform.connect()
-        root, level = platform.root_pem(), str(platform.status()["level"])
+        root, level = platform.root_pem(), str(status["level"])
         url = plan.database or f"sqlite:///{plan.state / 'services.db'}"
         database = stack.enter_context(Database(url))
         ledger = None

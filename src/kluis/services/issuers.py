@@ -59,8 +59,8 @@ def fix(storage: Storage, issuer: bytes) -> None:
     if pinned != issuer:
         raise PolicyError(
             f"issuer: want {_name(pinned)}, which was fixed with the first start, got {_name(issuer)}",
-            hint="name the first issuer, with its keys and audiences, of which the service's address is one;"
-            " or begin with an empty store",
+            hint="start with the first issuer, its keys and audiences, at the same address: kluis serve with"
+            " the same --port and --name; or with an empty store: another --state",
             code="issuer_fixed",
         )
 

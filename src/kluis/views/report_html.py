@@ -182,6 +182,11 @@ def _claims(result: AttestationResult) -> Iterable[tuple[str, str]]:
         yield "Security version", str(claims.svn)
     for name, digest in ordered(claims.registers):
         yield name, str(digest)
+    if claims.machine is not None:
+        around = claims.machine
+        yield "Machine", f"{around.kind}, {around.claims.kind}, boot {around.boot.hex()}"
+        yield "Machine measurement", str(around.claims.measurement)
+        yield from ((f"Machine {name}", str(digest)) for name, digest in ordered(around.claims.registers))
     yield "Report data", claims.report_data.hex() or "none"
     if claims.nonce is not None:
         yield "Nonce", claims.nonce.hex()

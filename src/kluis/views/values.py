@@ -10,7 +10,7 @@ from typing import Any
 from kluis.appraisal import AttestationResult
 from kluis.appraisal.policy.values import short
 from kluis.appraisal.tokens import ear
-from kluis.evidence import Claims, denylist
+from kluis.evidence import Claims, Machine, denylist
 from kluis.evidence.eventlog.judgement import LogClaims
 from kluis.evidence.levels import MEANINGS
 from kluis.formats.kluis.launch import LaunchConfiguration
@@ -46,7 +46,13 @@ def claims(value: Claims) -> dict[str, Any]:
         "verified_at": zulu(value.verified_at),
         "wrapper": plain(value.wrapper),
         "vendor": plain(value.vendor),
+        "machine": _machine(value.machine) if value.machine else None,
     }
+
+
+def _machine(value: Machine) -> dict[str, Any]:
+    names = [field.name for field in dataclasses.fields(value) if field.name != "claims"]
+    return {**{name: plain(getattr(value, name)) for name in names}, "claims": claims(value.claims)}
 
 
 def plain(value: object) -> Any:

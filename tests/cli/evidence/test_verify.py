@@ -19,8 +19,10 @@ from kluis.tee.image.archive import read_image
 from tests.appraisal.policy.test_reference import TOML
 from tests.appraisal.samples import NOW as WHEN
 from tests.appraisal.samples import SAMPLES, changed
+from tests.authority.amd.chips import GUEST, launch
 from tests.cli.quotes import ANCHOR, FORGE, NOW, Kluis, Said, appraising, ends, write_policy
 from tests.evidence.forge import DEBUG, IMAGE, NONCE
+from tests.evidence.machine import BOOT, MachineForge
 from tests.evidence.test_sniff import GOOD as NO_EVIDENCE
 from tests.formats.wrappers.test_eat import jwt, unsigned, url
 from tests.tee.image import samples
@@ -429,6 +431,47 @@ def test_policy_init_from_evidence(kluis: Kluis, folder: Path, monkeypatch: pyte
     assert given.code == 0, given.out
     refused = kluis("policy", "init", "quote.bin", "-o", "p", "--root", "root.pem", "--protection", "process")
     assert (refused.code, refused.out) == (2, "")
+
+
+def test_an_enclave_in_a_machine(kluis: Kluis, folder: Path) -> None:
+    """Evidence of both layers is printed whole; its draft has the machine's table, which a refusal names."""
+    machine = MachineForge(inside=FORGE)
+    configuration = machine.configuration(missing=("swap",), only=IMAGE, release="1.0")
+    beside = folder / "quote.bin.collateral.json"
+    beside.write_bytes(machine.collateral(machine.endorsement(configuration)).to_json())
+    (folder / "ark.pem").write_bytes(machine.processor.root_pem())
+    said = kluis("verify", folder / "quote.bin", "--root", folder / "ark.pem", "--now", NOW)
+    assert said.code == 0
+    assert "SGX quote v3 in a machine with SNP report v3, signed under Kluis emulated ARK" in said.out
+    for line in (
+        f"machine               snp, SNP report v3, boot {BOOT.hex()}",
+        f"machine measurement   sha384 {GUEST.hex()}",
+        f"machine runs          only image {IMAGE.hex()}",
+        "machine guest         1.0",
+        "machine without       swap",
+    ):
+        assert f"ok    {line}\n" in said.out
+    as_json = kluis("verify", folder / "quote.bin", "--root", folder / "ark.pem", "--now", NOW, "--json")
+    found = json.loads(as_json.out)["claims"]["machine"]
+    assert (found["only"], found["claims"]["measurement"]) == (IMAGE.hex(), f"sha384:{GUEST.hex()}")
+    policy = folder / "drafted.toml"
+    drafted = kluis(
+        "policy", "init", folder / "quote.bin", "-o", policy, "--root", folder / "ark.pem", "--now", NOW
+    )
+    assert drafted.code == 0
+    judging = ("appraise", folder / "quote.bin", "--policy", policy, "--now", NOW, "--nonce", NONCE.hex())
+    assert kluis(*judging).code == 0
+    machine.launch = launch(measurement=b"\xc3" * 48)
+    beside.write_bytes(machine.collateral(machine.endorsement(configuration)).to_json())
+    refused = kluis(*judging)
+    assert refused.code == 6
+    assert "machine_measurement" in refused.out
+    assert "a1a1a1a1..a1a1" in refused.out
+    explained = kluis("explain", "machine_measurement")
+    assert explained.code == 0
+    assert (
+        "in the machine around the enclave: the code is not the code that the policy names" in explained.out
+    )
 
 
 def test_policy_init_by_image(kluis: Kluis, tmp_path: Path) -> None:

@@ -74,6 +74,39 @@ def test_verify(made: Path, kluis: Kluis) -> None:
     assert kluis("ledger", "verify", made, "--level", "x").code == 2
 
 
+def test_copies_of_other_nodes(made: Path, kluis: Kluis, tmp_path: Path) -> None:
+    """The same ledger agrees; another one is a fork from its first entry on."""
+    said = kluis("ledger", "verify", made, "--copy", made)
+    assert said.code == 0
+    assert (
+        "ok    copies              1, each with the same entries as far as it goes" in said.out.splitlines()
+    )
+    other = tmp_path / "other"
+    assert kluis("ledger", "sample", "--entries", "60", "--out", other).code == 0
+    said = kluis("ledger", "verify", made, "--copy", other)
+    assert said.code == 4
+    (failure,) = [line for line in said.out.splitlines() if line.startswith("FAIL")]
+    assert failure.startswith(f"FAIL  copies              {other}: forked at entry 1: here entry ")
+
+
+def test_lines_fit_a_terminal(made: Path, kluis: Kluis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 80 columns: lines are folded between words, and only a word that is longer is not."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    service = ("--service-cert", made / "service_cert.pem")
+    commands = (
+        ("verify", made), ("show", made), ("show", made, "2.1"), ("receipt", made / "receipt.json", *service)
+    )  # fmt: skip
+    for command in commands:
+        piped = kluis("ledger", *command).out
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.stdout.isatty", lambda: True)
+            shown = kluis("ledger", *command).out
+        assert shown.split() == piped.split()
+        assert all(len(line) <= 80 or len(line.split()) == 1 for line in shown.splitlines()), shown
+        assert max(map(len, piped.splitlines())) > 80
+
+
 def test_a_changed_ledger(made: Path, kluis: Kluis, tmp_path: Path) -> None:
     """A failure names its file, entry and check, and ends with the code of what is wrong."""
     folder = tmp_path / "copy"

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import ssl
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from kluis.formats.ccf.txid import TxId
-from kluis.serve.ledger.governing import Governor
+from kluis.serve.ledger.governing import Governor, member_id
 from kluis.services.clock import SystemClock
-from kluis.services.ledger.settings import Member
+from kluis.services.ledger.callers import canonical_id
+from kluis.services.ledger.settings import Member, Principal
 from tests.cli.quotes import Kluis
 from tests.services.ledger.listening import listening
-from tests.services.ledger.world import World
+from tests.services.ledger.world import VERSION, World
 
 
 class RealClock(SystemClock):
@@ -42,7 +46,12 @@ def test_members_open_a_ledger_and_rekey_it(tmp_path: Path, kluis: Kluis) -> Non
     with listening(world) as url:
         first = kluis("ledger", "status", "--url", url, "--service-cert", tmp_path / "one/one_cert.pem")
         assert (first.code, "does not answer" in first.err) == (7, True)  # another root is trusted
+        assert "with the pinned certificate: " in first.err
+        assert "kluis ledger status --policy FILE --save PEM gets it" in first.err
         service.write_text(_service(world))
+        other_name = url.replace("localhost", "127.1")
+        unnamed = kluis("ledger", "status", "--url", other_name, "--service-cert", service)
+        assert (unnamed.code, "kluis ledger up --name NAME" in unnamed.err) == (7, True)
         at = ("--url", url, "--service-cert", service)
         as_one, as_two = (("--as", tmp_path / f"{name}/{name}") for name in ("one", "two"))
         early = kluis("ledger", "propose", "open", *at, *as_one)
@@ -142,6 +151,11 @@ def test_a_receipt_is_verified_before_it_is_written(
         (("receipt", "2.1", "--service-cert", "s.pem", "--url", "https://localhost:1"), "--url: want --out"),
         (("receipt", "r", "--service-cert", "s.pem", "--cose"), "--cose: want --url"),
         (("receipt", "r", "--service-cert", "s.pem", "-o", "x"), "--out: want --url"),
+        (
+            ("status", "--url", "http://localhost:1", "--service-cert", __file__),
+            "hint: --url https://localhost:1",
+        ),
+        (("status", "--url", "localhost:1", "--service-cert", __file__), "hint: --url https://localhost:1"),
         (("up", "--state", "s", "--user", "x=King"), "--user: want PEM=Reader"),
         (("up", "--state", "s", "--member", "none.pem"), "none.pem"),
     ],
@@ -165,3 +179,88 @@ def test_keys_that_are_there_stay(tmp_path: Path, kluis: Kluis) -> None:
     assert (tmp_path / "bank/bank_privk.pem").read_bytes() == before
     for name in ("bank_privk.pem", "bank_enc_privk.pem"):
         assert (tmp_path / "bank" / name).stat().st_mode & 0o077 == 0
+
+
+def test_the_prefix_that_was_meant_is_named(tmp_path: Path, kluis: Kluis) -> None:
+    """A file's name, or its folder, in the place of a prefix; or nothing that is there."""
+    assert kluis("ledger", "init", "bank", "--out", tmp_path / "bank").code == 0
+    at = ("--url", "https://localhost:1", "--service-cert", tmp_path / "bank/bank_cert.pem")
+    for wrong in ("bank/bank_cert.pem", "bank/bank_privk.pem", "bank"):
+        said = kluis("ledger", "ack", *at, "--as", tmp_path / wrong)
+        assert (said.code, f"hint: --as {tmp_path}/bank/bank\n" in said.err) == (2, True), said.err
+    said = kluis("ledger", "ack", *at, "--as", tmp_path / "other")
+    assert (said.code, "hint: kluis ledger init NAME makes a member's files" in said.err) == (2, True)
+    said = kluis("ledger", "ack", *at, "--as", tmp_path / "bank/bank")
+    assert (said.code, "kluis ledger up prints its address" in said.err) == (7, True)
+
+
+def test_what_is_no_certificate_is_named(tmp_path: Path, kluis: Kluis) -> None:
+    """A private key, for example: it is no bug of Kluis."""
+    assert kluis("ledger", "init", "bank", "--out", tmp_path / "bank").code == 0
+    for wrong in (tmp_path / "bank/bank_privk.pem", Path(__file__)):
+        said = kluis("ledger", "status", "--url", "https://localhost:1", "--service-cert", wrong)
+        assert (said.code, "--service-cert: want the service's certificate in PEM" in said.err) == (3, True)
+
+
+def test_tail_of_a_node(tmp_path: Path, kluis: Kluis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last entries of a collection, through restarts, and new ones; for those who may read."""
+    world, service = _founded(tmp_path, kluis, "one"), tmp_path / "service.pem"
+    reader = tmp_path / "one/one"
+    certificate = Path(f"{reader}_cert.pem").read_text()
+    world.settings["principals"] = (Principal(canonical_id(member_id(certificate)), ("Contributor",)),)
+    kluis("ledger", "init", "two", "--out", tmp_path / "two")
+    shown: list[str] = []
+
+    def write(url: str, contents: str, collection: str = "subledger%3A0") -> str:
+        context = ssl.create_default_context(cafile=str(service))
+        context.load_cert_chain(f"{reader}_cert.pem", f"{reader}_privk.pem")
+        with httpx.Client(base_url=url, verify=context, timeout=120) as client:
+            path = f"/app/transactions?{VERSION}&collectionId={collection}"
+            answer = client.post(path, json={"contents": f"{contents}\x1b"}).raise_for_status()
+        return f"{answer.headers['x-ms-ccf-transaction-id']:<12}  {contents}?"
+
+    def late(url: str, rounds: Iterator[int]) -> Callable[[float], None]:
+        def pause(seconds: float) -> None:
+            if next(rounds):
+                raise KeyboardInterrupt
+            shown.append(write(url, "late"))
+
+        return pause
+
+    for number in range(2):
+        with listening(world) as url:
+            service.write_text(_service(world))
+            at = ("--url", url, "--service-cert", service, "--as", reader)
+            if not number:
+                kluis("ledger", "ack", *at)
+                ident = json.loads(kluis("ledger", "propose", "open", *at, "--json").out)["proposal"]
+                assert "Accepted" in kluis("ledger", "vote", ident, *at).out
+            shown += [write(url, f"{number} {each}") for each in range(3)]
+            elsewhere = write(url, "elsewhere", "a%26b")
+            assert kluis("ledger", "tail", *at, "-n", "5").out.splitlines() == shown[-5:]
+            assert kluis("ledger", "tail", *at, "-n", "0").out == ""
+            (value,) = map(json.loads, kluis("ledger", "tail", *at, "-n", "1", "--json").out.splitlines())
+            assert value == {"entry": shown[-1].split()[0], "contents": f"{number} 2\x1b"}
+            other = kluis("ledger", "tail", *at, "--collection", "a&b", "-n", "1").out
+            assert other.splitlines() == [elsewhere]
+            stranger = kluis("ledger", "tail", *at[:-1], tmp_path / "two/two")
+            assert (stranger.code, "ledger_refused" in stranger.err) == (6, True)
+            with monkeypatch.context() as patch:
+                patch.setattr("kluis.cli.ledger.tailing.time.sleep", late(url, iter(range(2))))
+                followed = kluis("ledger", "tail", *at, "-n", "1", "--follow").out.splitlines()
+            assert followed == shown[-2:]
+
+
+@pytest.mark.parametrize(
+    ("argv", "problem"),
+    [
+        ((), "tail: want a ledger's folder or --url"),
+        (("x", "--url", "https://localhost:1"), "tail: want a ledger's folder or --url"),
+        (("x", "--as", "y"), "--service-cert, --as, --collection: want --url"),
+        (("--url", "https://localhost:1"), "--url: want --service-cert and --as"),
+    ],
+)
+def test_what_tail_cannot_mean(argv: tuple[str, ...], problem: str, kluis: Kluis) -> None:
+    """A folder or a node, and what a node needs."""
+    said = kluis("ledger", "tail", *argv)
+    assert (said.code, problem in said.err) == (2, True), said.err

@@ -87,6 +87,21 @@ def test_the_pck_chain_may_come_beside() -> None:
     assert Collateral.from_json(TEXT[:-1] + b',"pck_certificate_chain":null}') == GOOD
 
 
+def test_an_endorsement_may_be_there() -> None:
+    """A machine's endorsement is text in an optional member; null means that there is none."""
+    endorsed = dataclasses.replace(GOOD, endorsement=b'{"kind":"snp"}')
+    assert Collateral.from_json(endorsed.to_json()) == endorsed
+    assert json.loads(endorsed.to_json())["endorsement"] == '{"kind":"snp"}'
+    assert b"endorsement" not in TEXT
+    assert Collateral.from_json(TEXT[:-1] + b',"endorsement":null}') == GOOD
+    for value, message in (
+        ("{}", "want text, got an object"),
+        (f'"{"a" * 262145}"', "is 262145 long, must be at"),
+    ):
+        with pytest.raises(FormatError, match=message):
+            Collateral.from_json(TEXT[:-1] + f',"endorsement":{value}}}'.encode())
+
+
 def _pem(der: bytes) -> bytes:
     body = base64.encodebytes(der)
     return b"-----BEGIN X509 CRL-----\n" + body + b"-----END X509 CRL-----\n"

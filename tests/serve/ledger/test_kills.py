@@ -10,15 +10,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from kluis.formats.ccf.chunk import Chunk
 from kluis.formats.ccf.entry import Entry
 from kluis.ledger.audit import Source, audit
-from kluis.ledger.certificates import member_certificate
-from kluis.serve.ledger.governing import member_id
-from kluis.services.clock import SystemClock
+from tests.serve.ledger.clients import Client
 from tests.serve.served import Served, bring_images
 
 ROUNDS = 200
@@ -57,24 +53,11 @@ class Writers:
                     self.wrote[answer.headers["x-ms-ccf-transaction-id"]] = contents
 
 
-def _client(state: Path) -> Path:
-    key = ec.generate_private_key(ec.SECP384R1())
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    pem = state / "client.pem"
-    pem.write_bytes(member_certificate(key, SystemClock().now(), name="client").encode() + private)
-    return pem
-
-
 def _rounds(state: Path, rounds: int) -> dict[str, str]:
-    pem, chosen, wrote = _client(state), random.Random(rounds), {}
-    settings = state / "settings.json"
-    user = member_id(pem.read_text().split("-----BEGIN PRIVATE")[0])
-    settings.write_text(f'{{"ledger": {{"principals": [{{"id": "{user}", "roles": ["Administrator"]}}]}}}}')
+    client, chosen, wrote = Client.create(state), random.Random(rounds), {}
     for number in range(rounds):
-        with Served(("ledger",), state, "--settings", str(settings)) as served:
-            context = ssl.create_default_context(cafile=str(state / "service_cert.pem"))
-            context.load_cert_chain(pem)
-            writers = Writers(served.told["addresses"]["ledger"], context, number)
+        with Served(("ledger",), state, "--settings", str(client.settings)) as served:
+            writers = Writers(served.told["addresses"]["ledger"], client.context(), number)
             threading.Event().wait(chosen.uniform(0.0, 1.5))
             served.kill()
             writers.join()

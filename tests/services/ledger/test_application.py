@@ -75,6 +75,12 @@ def sneak(state: State) -> None:
     state.put(BALANCES, b"k", b"1")
 
 
+@application.endpoint("POST /boast", auth="none", mode="write")
+def boast(state: State) -> None:
+    """Claim something that no entry is of."""
+    state.claim(b"anything")
+
+
 @pytest.fixture
 def bank(world: World) -> World:
     """A ledger with the application, which nobody has restarted."""
@@ -134,6 +140,21 @@ def test_an_application_has_its_own_tables_only(bank: World) -> None:
             assert (await served.ask("POST", path, None)).status_code == 400
         wrong = await served.ask("POST", "/app/accounts/a/transfers", ADMIN, json={"to": "b", "amount": "x"})
         assert (wrong.status_code, wrong.json()["error"]["code"]) == (400, "InvalidInput")
+        assert served.node.ledger.committed == before
+
+    run(bank, test)
+
+
+def test_a_claim_without_an_entry_is_refused(bank: World) -> None:
+    """No receipt would have it: the caller must not believe that one does."""
+
+    async def test(served: Served) -> None:
+        before = served.node.ledger.committed
+        answer = await served.ask("POST", "/app/boast", None)
+        assert answer.status_code == 400
+        assert answer.json()["error"]["message"] == (
+            "endpoint boast: claims something and writes nothing, so no receipt has the claim"
+        )
         assert served.node.ledger.committed == before
 
     run(bank, test)

@@ -261,3 +261,17 @@ def test_who_may_ask(world: World) -> None:
         assert (await served.ask("GET", "/app/users", WRITER)).status_code == 403
 
     run(world, test)
+
+
+def test_tags_that_are_there_are_no_new_ones(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ledger with as many tags as it may have still takes entries with those."""
+    monkeypatch.setattr("kluis.services.ledger.azure.entries.MOST_TAGS", 2)
+
+    async def test(served: Served) -> None:
+        assert await served.write("one", "tags=a,b")
+        assert await served.write("two", "tags=b,a")
+        for query in ("tags=a,c", "tags=a&collectionId=other"):
+            refused = await served.ask("POST", f"{TRANSACTIONS}?{query}", json={"contents": "three"})
+            assert refused.json()["error"]["code"] == "TagCapacityExceeded"
+
+    run(world, test)

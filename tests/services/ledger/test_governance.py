@@ -6,17 +6,25 @@ import json
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from kluis.formats.ccf import tables
+from kluis.formats.ccf.shares import Share
 from kluis.formats.encoding import b64
 from kluis.formats.encoding.cbor import Key, Writable
 from kluis.formats.ietf import cose
 from kluis.hashes import sha256
+from kluis.ledger.governance import documents
+from kluis.ledger.store import Transaction
+from kluis.services.ledger import settings
+from kluis.services.ledger.running.engine import Result
 from tests.services.ledger.world import ADMIN, MEMBER, MEMBER_RSA, Identity, Served, World, run
 
 VOTE = "export function vote (proposal, proposerId) { return true }"
 QUERY = "api-version=2024-07-01"
+OAEP = padding.OAEP(padding.MGF1(SHA256()), SHA256(), None)
 
 
 @pytest.fixture
@@ -140,8 +148,7 @@ def test_a_rekey_changes_the_secret_and_a_restart_reads_both(world: World) -> No
         assert len(versions) == 2
         assert versions[1] <= int(ids[1].partition(".")[2])
         share = (await _get(served, f"recovery/encrypted-shares/{MEMBER.id}")).json()["encryptedShare"]
-        oaep = padding.OAEP(padding.MGF1(SHA256()), SHA256(), None)
-        assert len(MEMBER_RSA.decrypt(b64.decode(share, "share"), oaep)) == 44
+        assert len(MEMBER_RSA.decrypt(b64.decode(share, "share"), OAEP)) == 44
         late = await member.send(f"recovery/members/{MEMBER.id}:recover", "recovery_share", b'{"share":"x"}')
         assert late.json()["error"]["code"] == "ServiceNotWaitingForRecoveryShares"
 
@@ -247,5 +254,56 @@ def test_what_the_service_tells_of_itself(world: World) -> None:
         assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "ProposalNotFound")
         status = (await _get(served, "service/transactions/2.1")).json()
         assert status == {"transactionId": "2.1", "status": "Committed"}
+
+    run(world, test)
+
+
+def test_shares_that_do_not_fit_are_forgotten(world: World) -> None:
+    """One of them is wrong, and nobody knows which: after an entry without them, all are submitted again."""
+    other, secret = Identity("member1"), rsa.generate_private_key(65537, 2048)
+    pem = Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
+    world.settings["members"] = tuple(
+        settings.Member(certificate=who.pem, encryption_key=key.public_key().public_bytes(*pem).decode())
+        for who, key in ((MEMBER, MEMBER_RSA), (other, secret))
+    )
+    world.settings["recovery_threshold"] = 2
+
+    async def recover(served: Served, who: Identity, key: rsa.RSAPrivateKey, flip: int) -> Any:
+        sealed = (await _get(served, f"recovery/encrypted-shares/{who.id}")).json()["encryptedShare"]
+        share = Share.parse(key.decrypt(b64.decode(sealed, "share"), OAEP), "share")
+        changed = Share(share.x, (share.y[0] ^ flip, *share.y[1:]))
+        body = json.dumps({"share": b64.encode(changed.encode())}).encode()
+        return await Member(served, who).send(f"recovery/members/{who.id}:recover", "recovery_share", body)
+
+    async def test(served: Served) -> None:
+        members = [Member(served), Member(served, other)]
+        for member in members:
+            assert (await member.acknowledge()).status_code == 204
+        certificate = served.node.service.certificate
+        arguments = {"next_service_identity": certificate}
+        body = json.dumps({"actions": [{"name": "transition_service_to_open", "args": arguments}]}).encode()
+        proposal = (await members[0].send("members/proposals:create", "proposal", body)).json()["proposalId"]
+        for member in members:
+            decided = await member.vote(proposal)
+        assert decided.json()["proposalState"] == "Accepted"
+
+        def wait(state: Transaction) -> Result:
+            info = documents.service_info(state)
+            written = documents.write_json({**info, "status": "WaitingForRecoveryShares"})
+            state.put(tables.SERVICE_INFO, tables.ONLY, written)
+            return Result(None)
+
+        await served.node.engine.write(wait)
+        first = await recover(served, MEMBER, MEMBER_RSA, flip=1)
+        assert (first.status_code, first.json()["submittedCount"]) == (200, 1)
+        second = await recover(served, other, secret, flip=0)
+        assert second.status_code == 400
+        assert "do not open the ledger secret together" in second.json()["error"]["message"]
+        assert not list(served.node.ledger.store.begin().items(documents.SUBMITTED_SHARES))
+        counts = [
+            (await recover(served, who, key, flip=0)).json()["submittedCount"]
+            for who, key in ((MEMBER, MEMBER_RSA), (other, secret))
+        ]
+        assert counts == [1, 2]
 
     run(world, test)

@@ -82,3 +82,23 @@ def test_changed_writes_are_read_alike_or_left(
         assert found == parse_writes(bytes(data), "entry")
     except FormatError as error:
         raise AssertionError(f"the strict reader refuses what the quick one took: {error}") from None
+
+
+@given(st.lists(st.tuples(WRITES, st.binary(max_size=40)), max_size=3), st.randoms(use_true_random=False))
+def test_a_form_remembers_no_more_than_it_compares(
+    before: list[tuple[dict[str, dict[bytes, bytes | None]], bytes]], chosen: random.Random
+) -> None:
+    """After whatever it read, it gives what the strict reader gives, also of what resembles the last one."""
+    form = quick.Form()
+    for writes, value in before:
+        again = {name: dict.fromkeys(list(changes)[:1], value) for name, changes in list(writes.items())[:1]}
+        for each in (writes, again, again):
+            data = encode_writes(each)
+            assert form.read(data) == parse_writes(data, "entry")
+        changed = bytearray(encode_writes(again))
+        if changed:
+            changed[chosen.randrange(len(changed))] ^= 1 << chosen.randrange(8)
+        if chosen.random() < 0.5:
+            changed += bytes(8)
+        if (found := form.read(bytes(changed))) is not None:
+            assert found == parse_writes(bytes(changed), "entry")

@@ -24,6 +24,15 @@ from kluis.formats.kluis.runtime_data import Purpose
 
 # The possible parts of an Azure VM's evidence, apart from the vTPM's.
 HARDWARE: Final = (Tee.SNP, Tee.TDX)
+# The TEEs of machines, and the key of their tables that identifies the guest: its kernel, and what runs in
+# it. What hardware measures first in the other TEEs is only firmware.
+GUESTS: Final[Mapping[Tee, str]] = MappingProxyType(
+    {Tee.SNP: "measurements", Tee.TDX: "registers", Tee.AZURE: "registers", Tee.TPM: "registers"}
+)
+
+
+# The levels that the root of a platform may state, which a machine's TEE endorses.
+PLATFORM_LEVELS: Final = (ProtectionLevel.PROCESS, ProtectionLevel.PROCESS_USER)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +125,72 @@ class ByTable:
         object.__setattr__(self, "tables", MappingProxyType(held))
         object.__setattr__(self, "releases", MappingProxyType(dict(self.releases)))
 
+    @property
+    def whole(self) -> frozenset[Tee]:
+        """The TEEs whose evidence is only accepted as a whole.
+
+        Hardware that a composite's table names is judged within it. By itself, the hardware's report would
+        meet a table written for the lower layer, and nothing would judge the upper layer.
+        """
+        tees = frozenset(self.tables)
+        if Tee.AZURE not in tees:
+            return tees
+        inside = self.tables[Tee.AZURE]["hardware"]
+        return tees - {tee for tee in HARDWARE if inside.meets(tee.value)}
+
+    @property
+    def referenced(self) -> bool:
+        """Whether it requires reference values, which are supplied separately."""
+        return any(isinstance(want, Referenced) for wants in self.tables.values() for want in wants.values())
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ByMachine:
+    """Accept an enclave only in these machines, whose TEE endorses the root of the platform inside.
+
+    Attributes:
+        any_guest: whether the machine's operator may choose its guest: the kernel, and all that runs in it.
+        identity: the accepted evidence of the machine, by TEE: SNP, TDX, Azure or TPM.
+        only: the accepted image ids of a machine that runs one image, 32 bytes each; or ``ANY``.
+        guest_releases: the accepted releases of the guest, as it states them; or ``ANY``.
+        levels: that the root of the platform inside may state: ``process``, ``process-user``.
+        missing: protections that the machine may do without.
+        max_collateral_age: since the oldest part of the machine's collateral was issued.
+    """
+
+    any_guest: bool
+    identity: ByTable
+    only: frozenset[bytes] | Any
+    guest_releases: frozenset[str] | Any
+    levels: frozenset[ProtectionLevel]
+    missing: frozenset[str]
+    max_collateral_age: timedelta | Any
+
+    def __post_init__(self) -> None:
+        for tee in self.identity.tables:
+            if tee not in GUESTS:
+                raise UsageError(
+                    f"policy.machine.{tee}: want one of {', '.join(GUESTS)}: no other endorses a root"
+                )
+        some(self.levels, "policy.machine.levels")
+        for name, values in (("only", self.only), ("guest_releases", self.guest_releases)):
+            if not isinstance(values, Any):
+                some(values, f"policy.machine.{name}")
+        if not isinstance(self.only, Any):
+            _sizes("machine.only", self.only)
+        open_tables = sorted(tee for tee in self.identity.whole if not self._names_guest(tee))
+        if self.any_guest != bool(open_tables):
+            where = ", ".join(
+                f"policy.machine.{tee}.{GUESTS[tee]}" for tee in open_tables or self.identity.whole
+            )
+            raise UsageError(
+                f'policy.machine: want any_guest = true with "any" in {where}, and neither without the other',
+                hint="any_guest = true accepts whatever the machine's operator runs in it",
+            )
+
+    def _names_guest(self, tee: Tee) -> bool:
+        return not isinstance(self.identity.tables[tee][GUESTS[tee]], Any)
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeBinding:
@@ -190,6 +265,7 @@ class Policy:
         binding: what the report data must bind.
         emulated_roots: files of root certificates that the policy's owner trusts in addition to the vendors'.
             The verifier reads them, relative to the policy.
+        machine: the machine that the enclave must be in; None accepts no machine around it.
     """
 
     protection: frozenset[ProtectionLevel]
@@ -204,6 +280,7 @@ class Policy:
     max_evidence_age: timedelta
     binding: Binding
     emulated_roots: tuple[str, ...]
+    machine: ByMachine | None = None
 
     def __post_init__(self) -> None:
         some(self.protection, "policy.accept.protection")
@@ -222,24 +299,14 @@ class Policy:
     @property
     def referenced(self) -> bool:
         """Whether it requires reference values, which are supplied separately."""
-        if not isinstance(self.identity, ByTable):
-            return False
-        tables = self.identity.tables.values()
-        return any(isinstance(want, Referenced) for wants in tables for want in wants.values())
+        if self.machine is not None and self.machine.identity.referenced:
+            return True
+        return isinstance(self.identity, ByTable) and self.identity.referenced
 
     @property
     def whole(self) -> frozenset[Tee]:
-        """The TEEs whose evidence is only accepted as a whole.
-
-        Hardware that a composite's table names is judged within it. By itself, the hardware's report would
-        meet a table written for the lower layer, and nothing would judge the upper layer.
-        """
-        if not isinstance(self.identity, ByTable):
-            return self.tees
-        if Tee.AZURE not in self.tees:
-            return self.tees
-        inside = self.identity.tables[Tee.AZURE]["hardware"]
-        return self.tees - {tee for tee in HARDWARE if inside.meets(tee.value)}
+        """The TEEs whose evidence is only accepted as a whole, as :attr:`ByTable.whole` defines it."""
+        return self.identity.whole if isinstance(self.identity, ByTable) else self.tees
 
 
 def strict(

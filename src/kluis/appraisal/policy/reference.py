@@ -178,17 +178,25 @@ class ReferenceValues:
         """Put these values into the policy where it contains ``reference``; a requirement without values
         stays unmet.
         """
-        if not isinstance(policy.identity, ByTable):
+        if not policy.referenced:
             return policy
+        machine, identity = policy.machine, policy.identity
+        if machine is not None:
+            machine = dataclasses.replace(machine, identity=self._put(machine.identity))
+        if isinstance(identity, ByTable):
+            identity = self._put(identity)
+        return dataclasses.replace(policy, identity=identity, machine=machine)
+
+    def _put(self, identity: ByTable) -> ByTable:
         tables = {
             tee: {key: self._want(tee, key, want) for key, want in wants.items()}
-            for tee, wants in policy.identity.tables.items()
+            for tee, wants in identity.tables.items()
         }
         # The releases of values that were inserted before are preserved.
-        releases = dict(policy.identity.releases) | {
-            tee: each for tee, wants in policy.identity.tables.items() if (each := self._releases(tee, wants))
+        releases = dict(identity.releases) | {
+            tee: each for tee, wants in identity.tables.items() if (each := self._releases(tee, wants))
         }
-        return dataclasses.replace(policy, identity=ByTable(tables=tables, releases=releases))
+        return ByTable(tables=tables, releases=releases)
 
     def _releases(self, tee: Tee, wants: Mapping[str, Want]) -> tuple[Release, ...]:
         """The values of each source for the policy's keys, if there are several sources."""

@@ -9,10 +9,13 @@ Version 2 is for any TEE:
     [binding]      report_data = "<hex>", "given", "nonce" or "any"; or purpose = "cli" for a Kluis enclave
     [launch]       missing = []   counters = ["unwitnessed"]   insecure = []  (with a purpose)
     [snp]          the fields of its table; one table for each accepted TEE, at least one
+    [machine]      any_guest = false   only = "any"   guest_releases = "any"   levels = ["process"]
+                   missing = []   max_collateral_age_days = 366; only for an enclave in a machine
+    [machine.snp]  the fields of that TEE's table, for the machine's evidence
     [[releases.snp]]   name = "4.2"   and the release's values for fields of that table that allow reference
                    values; evidence must match one release in full. Without releases there is no such rule
 
-Version 1 is only for SGX, and has fewer keys:
+Version 1 is only for SGX, and has fewer keys; ``[machine]`` is the same:
 
     version = 1
     [accept]       protection   debug   emulated_roots
@@ -34,8 +37,11 @@ from typing import Final
 
 from kluis.appraisal.policy.fields import Field
 from kluis.appraisal.policy.model import (
+    GUESTS,
+    PLATFORM_LEVELS,
     Binding,
     ByImage,
+    ByMachine,
     BySigner,
     ByTable,
     Identity,
@@ -92,7 +98,8 @@ def loads(data: bytes) -> Policy:
         max_evidence_age=timedelta(seconds=freshness.number("max_evidence_age_seconds", MOST_SECONDS)),
         binding=_binding(top, bound, nonce=nonce, version=version),
         emulated_roots=tuple(sorted(accept.texts("emulated_roots"))),
-        identity=_tables(top) if version > 1 else _identity(top.table("identity")),
+        identity=_tables(top, tuple(TABLES)) if version > 1 else _identity(top.table("identity")),
+        machine=_machine(top.table("machine")) if "machine" in top else None,
     )
     for table in (accept, freshness, tcb, bound, top):
         table.end()
@@ -127,25 +134,40 @@ def _date(tcb: Table) -> datetime.date | Any:
     return date
 
 
-def _tables(top: Table) -> ByTable:
+def _machine(table: Table) -> ByMachine:
+    any_age, age = table.any("max_collateral_age_days"), "max_collateral_age_days"
+    machine = ByMachine(
+        any_guest=table.take("any_guest", bool),
+        only=ANY if table.any("only") else table.hexes("only"),
+        guest_releases=ANY if table.any("guest_releases") else table.texts("guest_releases"),
+        levels=frozenset(map(ProtectionLevel, table.known("levels", PLATFORM_LEVELS))),
+        missing=table.texts("missing"),
+        max_collateral_age=ANY if any_age else timedelta(days=table.number(age, MOST_DAYS)),
+        identity=_tables(table, tuple(GUESTS)),
+    )
+    table.end()
+    return machine
+
+
+def _tables(top: Table, tees: Sequence[Tee]) -> ByTable:
     tables = {}
-    for tee in Tee:
-        if tee in top and tee in TABLES:
+    for tee in tees:
+        if tee in top:
             table = top.table(tee)
             tables[tee] = {field.key: field.form.read(table, field.key) for field in TABLES[tee]}
             table.end()
-    releases = _releases(top)
+    releases = _releases(top, tees)
     if not tables:
         got = f", got {', '.join(map(ascii, top.keys))}" if top.keys else ""
         raise FormatError(
-            f"policy: has no table of a TEE; want at least one of {', '.join(TABLES)}{got}",
+            f"{top.name}: has no table of a TEE; want at least one of {', '.join(tees)}{got}",
             hint=HINT,
             code="policy_incomplete",
         )
     return ByTable(tables=tables, releases=releases)
 
 
-def _releases(top: Table) -> dict[Tee, tuple[Release, ...]]:
+def _releases(top: Table, tees: Sequence[Tee]) -> dict[Tee, tuple[Release, ...]]:
     """Read the values of each release, by TEE; no release is required if the policy lists none."""
     if "releases" not in top:
         return {}
@@ -154,8 +176,8 @@ def _releases(top: Table) -> dict[Tee, tuple[Release, ...]]:
         raise FormatError(f"{given.name}: want releases of at least one TEE, got none", code="bad_length")
     found: dict[Tee, tuple[Release, ...]] = {}
     for name in given.keys:
-        if name not in set(TABLES):
-            raise FormatError(f"{given.name}.{name}: want one of {', '.join(TABLES)}", code="bad_type")
+        if name not in set(tees):
+            raise FormatError(f"{given.name}.{name}: want one of {', '.join(tees)}", code="bad_type")
         found[Tee(name)] = tuple(_release(each, TABLES[Tee(name)]) for each in given.tables(name))
     return found
 

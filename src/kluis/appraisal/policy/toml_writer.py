@@ -9,6 +9,7 @@ from typing import TypeVar
 from kluis.appraisal.policy.model import (
     Binding,
     ByImage,
+    ByMachine,
     BySigner,
     ByTable,
     Identity,
@@ -18,7 +19,7 @@ from kluis.appraisal.policy.model import (
 )
 from kluis.appraisal.policy.tees import TABLES
 from kluis.appraisal.policy.values import listed, quoted, table
-from kluis.appraisal.policy.wants import Any
+from kluis.appraisal.policy.wants import ANY, Any
 from kluis.formats.encoding import jcs
 from kluis.formats.encoding.jcs import Writable
 
@@ -31,7 +32,10 @@ def dumps(policy: Policy) -> str:
     Uses version 1 if that can express the policy. Reference values of several releases follow the other
     tables.
     """
-    return _rules(policy) + "".join(f"\n{line}" for line in _releases(policy.identity))
+    releases = [*_releases(policy.identity)]
+    if policy.machine is not None:
+        releases += _releases(policy.machine.identity, "machine.")
+    return _rules(policy) + "".join(f"\n{line}" for line in releases)
 
 
 def identified(policy: Policy) -> bytes:
@@ -43,16 +47,20 @@ def identified(policy: Policy) -> bytes:
     """
     document = _rules(policy).encode()
     more: dict[str, Writable] = {}
-    if isinstance(policy.identity, ByTable):
-        more = {
-            f"releases.{tee}": sorted({_release(each) for each in releases})
-            for tee, releases in policy.identity.releases.items()
-            if releases
-        }
-    else:
+    machine = policy.machine.identity if policy.machine else None
+    for name, identity in (("", policy.identity), ("machine.", machine)):
+        if isinstance(identity, ByTable):
+            more |= {
+                f"{name}releases.{tee}": sorted({_release(each) for each in releases})
+                for tee, releases in identity.releases.items()
+                if releases
+            }
+    if not isinstance(policy.identity, ByTable):
         more |= {"denylists": True} if policy.denylists else {}
         more |= {} if isinstance(policy.min_tcb_date, Any) else {"min_tcb_date": str(policy.min_tcb_date)}
+    around = policy.machine.max_collateral_age if policy.machine else ANY
     for name, age, unit in (
+        ("machine.max_collateral_age", around, timedelta(days=1)),
         ("max_collateral_age", policy.max_collateral_age, timedelta(days=1)),
         ("max_evidence_age", policy.max_evidence_age, timedelta(seconds=1)),
     ):
@@ -69,11 +77,11 @@ def _rules(policy: Policy) -> str:
     return "\n".join(_lines(policy)) + "\n"
 
 
-def _releases(identity: Identity) -> Iterator[str]:
+def _releases(identity: Identity, within: str = "") -> Iterator[str]:
     given = identity.releases if isinstance(identity, ByTable) else {}
     for tee, releases in sorted(given.items()):
         for index, release in enumerate(releases):
-            yield f"[[releases.{tee}]]" + ("" if index else "  # values that belong together")
+            yield f"[[{within}releases.{tee}]]" + ("" if index else "  # values that belong together")
             yield f"name = {quoted(release.name)}"
             for key, want in sorted(release.wants.items()):
                 yield f"{key} = {want.toml()}"
@@ -109,7 +117,10 @@ def _lines(policy: Policy) -> Iterator[str]:
     if whole:
         day = _or_any(policy.min_tcb_date, lambda date: f'"{date.isoformat()}"')
         yield f"min_tcb_date = {day}  # of the level that the platform has reached"
-    yield from ("", *_identity(policy), "", "[binding]", *_binding(policy.binding))
+    yield from ("", *_identity(policy))
+    if policy.machine is not None:
+        yield from ("", *_machine(policy.machine))
+    yield from ("", "[binding]", *_binding(policy.binding))
 
 
 def _identity(policy: Policy) -> Iterable[str]:
@@ -123,11 +134,32 @@ def _identity(policy: Policy) -> Iterable[str]:
             yield f"product_id = {by.product_id}"
             yield f"min_svn = {by.min_svn}"
         case by_table:
-            for index, (tee, wants) in enumerate(sorted(by_table.tables.items())):
-                yield from ("",) * bool(index)
-                yield f"[{tee}]"
-                for field in TABLES[tee]:
-                    yield f"{field.key} = {wants[field.key].toml()}  # {field.about}"
+            yield from _tables(by_table)
+
+
+def _tables(identity: ByTable, within: str = "") -> Iterator[str]:
+    for index, (tee, wants) in enumerate(sorted(identity.tables.items())):
+        yield from ("",) * bool(index)
+        yield f"[{within}{tee}]"
+        for field in TABLES[tee]:
+            yield f"{field.key} = {wants[field.key].toml()}  # {field.about}"
+
+
+def _machine(machine: ByMachine) -> Iterator[str]:
+    yield from (
+        "[machine]  # around the enclave: its TEE endorses the root of the platform inside",
+        f"any_guest = {_flag(machine.any_guest)}  # whether its operator may choose the kernel, and what runs"
+        " next to the enclave",
+        f"only = {_or_any(machine.only, lambda ids: listed(each.hex() for each in ids))}"
+        "  # image ids of machines that run one image",
+        f"guest_releases = {_or_any(machine.guest_releases, listed)}  # as the guest states its release",
+        f"levels = {listed(machine.levels)}  # of the platform inside",
+        f"missing = {listed(machine.missing)}  # protections that the machine may do without",
+        f"max_collateral_age_days = {_or_any(machine.max_collateral_age, lambda age: age.days)}"
+        "  # of the machine's evidence",
+        "",
+        *_tables(machine.identity, "machine."),
+    )
 
 
 def _binding(binding: Binding) -> Iterable[str]:

@@ -10,6 +10,7 @@ from kluis.appraisal.policy.wants import ANY, Any
 from kluis.appraisal.results.result import AttestationResult, Verdict
 from kluis.appraisal.rules import binding
 from kluis.appraisal.rules.identity import identity_rules, within
+from kluis.appraisal.rules.machine import machine_rules
 from kluis.appraisal.rules.platform import platform_rules
 from kluis.errors import UsageError
 from kluis.evidence.model import Claims, TcbStatus
@@ -62,6 +63,7 @@ def appraise(
         raise UsageError("now: want an aware time, got a naive one")
     claims = evidence.value
     rules = [*platform_rules(claims, policy, now), *identity_rules(claims, policy.identity)]
+    rules += machine_rules(claims, policy.machine, now)
     runtime: RuntimeData | None = None
     launched: LaunchConfiguration | None = None
     if isinstance(policy.binding, ReportDataBinding):
@@ -103,6 +105,10 @@ def _warnings(claims: Claims, policy: Policy, launched: LaunchConfiguration | No
         wants = [want for table in tables for key, want in table.items() if key in CODE_KEYS]
         if wants and all(isinstance(want, Any) for want in wants):
             yield "the policy accepts any code"
+    if policy.machine and policy.machine.any_guest:
+        yield "the policy accepts any guest: the operator of the machine chooses its kernel, which reads all"
+    if claims.machine and claims.machine.missing:
+        yield "the machine runs without " + ", ".join(claims.machine.missing)
     if launched and launched.missing:
         yield "launched without " + ", ".join(launched.missing)
     if launched:

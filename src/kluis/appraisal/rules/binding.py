@@ -107,7 +107,7 @@ def runtime_rules(
         got=proven.purpose if proven else why,
         fix="evidence for one purpose is never good for another: ask for new evidence",
     )
-    if claims.anchor.startswith(EMULATED):
+    if claims.machine is not None or claims.anchor.startswith(EMULATED):
         yield _document(
             "runtime_image",
             proven is not None and hmac.compare_digest(proven.image_id, claims.measurement.value),
@@ -180,10 +180,11 @@ def launch_rules(
         fix="build the image without the grant, or accept it in the policy",
     )
     if not claims.debug:
+        level = claims.machine.level if claims.machine else claims.level
         yield _configured(
             "launch_level",
-            proven is not None and proven.level == claims.level,
-            want=claims.level,
+            proven is not None and proven.level == level,
+            want=level,
             got=proven.level if proven else why,
             fix="the platform and its certificate disagree: create its root again",
         )

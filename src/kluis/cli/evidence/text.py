@@ -10,7 +10,7 @@ from typing import Final
 from kluis.appraisal import AttestationResult
 from kluis.appraisal.policy.values import short, until
 from kluis.errors import foreign
-from kluis.evidence import Claims, denylist
+from kluis.evidence import Claims, Machine, denylist
 from kluis.evidence.eventlog.judgement import LogClaims
 from kluis.evidence.levels import MEANINGS, ProtectionLevel
 from kluis.evidence.model import TcbStatus
@@ -50,11 +50,26 @@ def authentic(value: Claims) -> list[str]:
     if value.platform.product:
         rows.append(("platform", f"{value.platform.product} {value.platform.id.hex()}".rstrip()))
     rows.append(("debug", "on: open to its host" if value.debug else "off"))
+    if value.machine is not None:
+        rows += _machine(value.machine)
     # True, but it must not be read as a verdict: only the policy decides whether the evidence is accepted.
     noted = {"debug"} if value.debug else set()
     if tcb.status not in (TcbStatus.UP_TO_DATE, TcbStatus.NOT_JUDGED):
         noted.add("tcb")
     return [f"{'note' if name in noted else 'ok':<5} {name:<21} {one_line(shown)}" for name, shown in rows]
+
+
+def _machine(value: Machine) -> Iterator[tuple[str, str]]:
+    """The machine around the enclave, as its TEE endorses it."""
+    claims = value.claims
+    yield "machine", f"{value.kind}, {claims.kind}, boot {value.boot.hex()}"
+    yield "machine measurement", _digest(claims.measurement)
+    yield from ((f"machine {name}", _digest(digest)) for name, digest in claims.registers.items())
+    yield "machine runs", f"only image {value.only.hex()}" if value.only else "any image"
+    if value.release:
+        yield "machine guest", value.release
+    if value.missing:
+        yield "machine without", ", ".join(value.missing)
 
 
 def _digest(value: Digest) -> str:

@@ -43,7 +43,7 @@ def explain(
 
     store = tables(reading.sources(folder))
     found = explained(store, _text(proposal, store))
-    render.out(_value(found), _lines(found))
+    render.out(_value(found), render.folded(_lines(found)))
     if found.invalid is not None or found.failure is not None:
         raise typer.Exit(_REFUSED)
 

@@ -62,6 +62,14 @@ def verify(
             autocompletion=completion.words(("full", "all")),
         ),
     ] = "all",
+    copy: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--copy",
+            metavar="DIR",
+            help="The same ledger at another node: where the two first differ is shown; may be repeated.",
+        ),
+    ] = None,
     committed: Annotated[
         bool, typer.Option("--committed", help="Read files only that are named committed.")
     ] = False,
@@ -86,8 +94,9 @@ def verify(
         secrets=None if secrets is None else reading.secrets(secrets),
         replay=reading.replay() if level == "all" else None,
         trust=None if root is None else reading.trust(root, collateral),
+        copies=[audit.Copy(str(each), reading.sources(each)) for each in copy or ()],
     )
-    render.out(_shown(report), "\n".join(map(str, report.findings)))
+    render.out(_shown(report), render.folded("\n".join(map(str, report.findings))))
     if report.failures:
         raise typer.Exit(_MALFORMED if report.broken else _NOT_AUTHENTIC)
 
@@ -126,7 +135,7 @@ def show(
 
     known = None if secrets is None else reading.secrets(secrets)
     value, text = showing.shown(reading.sources(folder), entry, known)
-    render.out(value, text)
+    render.out(value, render.folded(text))
 
 
 def sample(

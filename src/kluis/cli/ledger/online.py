@@ -112,6 +112,16 @@ def up(
     public: Annotated[
         bool, typer.Option("--public", help="Anyone who has the files reads the entries.")
     ] = False,
+    store_key: Annotated[
+        str,
+        typer.Option(
+            "--store-key",
+            metavar="WHO",
+            autocompletion=completion.words(("measurement", "signer")),
+            help="Which images may reopen the ledger's keys: measurement (this exact image) or signer (any"
+            " image signed with author.pem, so upgrades work).",
+        ),
+    ] = "measurement",
     port: Annotated[int, typer.Option("--port", metavar="N", help="Of the ledger; 0 takes a free one.")] = 0,
     name: Annotated[
         list[str] | None,
@@ -153,6 +163,7 @@ def up(
         services=("ledger",),
         state=state.absolute(),
         port=_first_port(port),
+        store_key=store_key,
         names=tuple(name or ()),
         insecure_allow_missing=protections.allowed(missing),
         given={"ledger": given},
@@ -208,12 +219,12 @@ def status(
     shown = {"status": info["status"], "committed": commit["transaction_id"], "members": members}
     lines = [f"service   {info['status']}", f"committed {commit['transaction_id']}"]
     lines += [f"member    {one['memberId']} {one['status']}" for one in members]
-    render.out({**shown, "certificate": info["certificate"]}, "\n".join(lines))
+    render.out({**shown, "certificate": info["certificate"]}, render.folded("\n".join(lines)))
 
 
 def ack(url: Url, service_cert: Service, member: As, json: Json = False) -> None:
     """Acknowledge the ledger's state: you are an active member from then on."""
-    with _governing(url, service_cert, member) as governor:
+    with connect(url, service_cert, member) as governor:
         governor.acknowledge()
         render.out({"member": governor.member, "status": "Active"}, f"member {governor.member} is active")
 
@@ -233,7 +244,7 @@ def propose(
     """Submit a proposal; open proposes that the service opens for its users."""
     from kluis.formats.encoding import jcs
 
-    with _governing(url, service_cert, member) as governor:
+    with connect(url, service_cert, member) as governor:
         if document == "open":
             action: dict[str, jcs.Writable] = {
                 "name": "transition_service_to_open",
@@ -262,7 +273,7 @@ def vote(
     if ballot is not None and against:
         raise UsageError("vote: want --ballot or --against, got both")
     script = IN_FAVOUR.replace("true", "false") if against else IN_FAVOUR
-    with _governing(url, service_cert, member) as governor:
+    with connect(url, service_cert, member) as governor:
         _show(governor.vote(proposal, script if ballot is None else _text(ballot)))
 
 
@@ -270,7 +281,7 @@ def rekey(url: Url, service_cert: Service, member: As, json: Json = False) -> No
     """Propose another ledger secret, and vote for it; entries from then on are encrypted with it."""
     from kluis.serve.ledger.governing import IN_FAVOUR
 
-    with _governing(url, service_cert, member) as governor:
+    with connect(url, service_cert, member) as governor:
         proposed = governor.propose(b'{"actions":[{"name":"trigger_ledger_rekey","args":null}]}')
         if proposed["proposalState"] == "Open":
             proposed = governor.vote(proposed["proposalId"], IN_FAVOUR)
@@ -280,12 +291,45 @@ def rekey(url: Url, service_cert: Service, member: As, json: Json = False) -> No
 COMMANDS = (init, up, status, ack, propose, vote, rekey)
 
 
-def _governing(url: str, service_cert: Path, member: Path) -> Governor:
+def connect(url: str, service_cert: Path, member: Path, *, present: bool = False) -> Governor:
+    """Connect to a ledger as a member.
+
+    Args:
+        url: ``https://host:port``.
+        service_cert: the service's certificate, the only trusted one.
+        member: prefix of the member's files.
+        present: whether the connection presents the member's certificate, as a user's.
+
+    Raises:
+        UsageError: a file that is not there, or another kind of address.
+    """
     from kluis.serve.ledger.governing import Governor
     from kluis.serve.ledger.hosting import Member
 
+    _check_prefix(member)
     found = Member.load(member.parent, member.name)
-    return Governor(url, _text(service_cert), found.key, found.certificate)
+    files = tuple(member.with_name(f"{member.name}_{end}.pem") for end in ("cert", "privk"))
+    presents = (files[0], files[1]) if present else None
+    return Governor(url, _text(service_cert), found.key, found.certificate, presents=presents)
+
+
+def _check_prefix(member: Path) -> None:
+    """Refuse what is no prefix of a member's files, with the prefix that was probably meant.
+
+    Raises:
+        UsageError: there is no such private key.
+    """
+    if member.with_name(f"{member.name}_privk.pem").exists():
+        return
+    meant = [member.with_name(member.name.removesuffix(f"_{end}.pem")) for end in ("cert", "privk")]
+    meant.append(member / member.name)
+    for one in meant:
+        if one != member and one.with_name(f"{one.name}_privk.pem").exists():
+            hint = f"--as {one}"
+            break
+    else:
+        hint = "kluis ledger init NAME makes a member's files in a folder NAME; then --as NAME/NAME"
+    raise UsageError(f"--as: want files {member}_privk.pem and {member}_cert.pem, got none", hint=hint)
 
 
 def _show(proposal: Any) -> None:

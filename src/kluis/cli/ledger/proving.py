@@ -79,7 +79,7 @@ def receipt(
     value["claims"] = [{"collectionId": collection, "contents": text} for collection, text in stated or ()]
     lines = [f"authentic: entry {entries} under root {root.hex()}", f"proves: {proves}"]
     lines += [f"  {foreign(collection)}: {foreign(text, MOST_SHOWN)}" for collection, text in stated or ()]
-    render.out(value, "\n".join(lines))
+    render.out(value, render.folded("\n".join(lines)))
 
 
 def _fetched(url: str, service_cert: Path, wanted: str, *, cose: bool) -> tuple[str, bytes, str]:

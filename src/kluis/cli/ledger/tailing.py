@@ -1,54 +1,119 @@
-"""``kluis ledger tail``: the last entries of a ledger's folder, and new ones as they are committed."""
+"""``kluis ledger tail``: a ledger's last entries, and new ones: of its folder, or of a node that runs."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
 
 from kluis.cli import render
 from kluis.cli.render import Json
-from kluis.errors import UsageError
+from kluis.errors import UsageError, foreign
 
 if TYPE_CHECKING:
     from kluis.serve.ledger.following import Row
+    from kluis.serve.ledger.remote import Entry
+
+T = TypeVar("T")
 
 _PAUSE: Final = 0.2
+_PAUSE_OF_NODE: Final = 1.0
 _MOST: Final = 10_000
 _SHOWN: Final = 200
 
 
 def tail(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The ledger's folder.", show_default=False)],
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="[DIR]", help="The ledger's folder; or --url.", show_default=False),
+    ] = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Print new entries as they come; Ctrl-C ends it.")
     ] = False,
     lines: Annotated[
         int, typer.Option("--lines", "-n", metavar="N", help="How many entries to begin with.")
     ] = 10,
+    url: Annotated[
+        str | None, typer.Option("--url", metavar="URL", help="A node that runs, https://host:port.")
+    ] = None,
+    service_cert: Annotated[
+        Path | None,
+        typer.Option("--service-cert", metavar="PEM", help="The service's certificate, which you pin."),
+    ] = None,
+    member: Annotated[
+        Path | None,
+        typer.Option(
+            "--as",
+            metavar="PREFIX",
+            help="Your files, as kluis ledger init made them; with a role that reads.",
+        ),
+    ] = None,
+    collection: Annotated[
+        str | None, typer.Option("--collection", metavar="ID", help="Of the entries; else the default one.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Print a ledger's last entries: id, size in bytes, public tables.
+    """Print a ledger's last entries: id, size in bytes, public tables; with --url id and contents.
 
-    An entry is printed once a signature follows it in the files. Nothing is verified.
+    An entry of a folder is printed once a signature follows it in the files. Nothing is verified there.
+    With --url, --service-cert and --as, entries come from a node that runs, decrypted by it.
     """
-    from kluis.serve.ledger.following import Follower
-
     if not 0 <= lines <= _MOST:
         raise UsageError(f"--lines: want 0 to {_MOST}, got {lines}")
+    if (folder is None) == (url is None):
+        raise UsageError("tail: want a ledger's folder or --url, one of the two")
     try:
-        follower = Follower(folder, lines)
-        for row in deque(follower.rows(), maxlen=lines):
-            _print(row)
-        while follow:
-            for row in follower.rows():
-                _print(row)
-            time.sleep(_PAUSE)
+        if folder is not None:
+            from kluis.serve.ledger.following import Follower
+
+            if service_cert is not None or member is not None or collection is not None:
+                raise UsageError("--service-cert, --as, --collection: want --url, the node to read from")
+            _tail(Follower(folder, lines).rows, _print, lines, _PAUSE if follow else None)
+        else:
+            _tail_node(str(url), service_cert, member, collection, lines, follow=follow)
     except KeyboardInterrupt:
         return
+
+
+def _tail_node(
+    url: str,
+    service_cert: Path | None,
+    member: Path | None,
+    collection: str | None,
+    lines: int,
+    *,
+    follow: bool,
+) -> None:
+    from kluis.cli.ledger.online import connect
+    from kluis.serve.ledger.remote import RemoteFollower
+
+    if service_cert is None or member is None:
+        raise UsageError("--url: want --service-cert and --as, which the node knows you by")
+    with connect(url, service_cert, member, present=True) as node:
+        follower = RemoteFollower(node, collection, lines)
+        _tail(follower.rows, _print_entry, lines, _PAUSE_OF_NODE if follow else None)
+
+
+def _tail(
+    rows: Callable[[], Iterable[T]], show: Callable[[T], None], lines: int, pause: float | None
+) -> None:
+    for row in deque(rows(), maxlen=lines):
+        show(row)
+    while pause is not None:
+        for row in rows():
+            show(row)
+        time.sleep(pause)
+
+
+def _print_entry(entry: Entry) -> None:
+    contents = entry.contents
+    shown = contents if len(contents) <= _SHOWN else f"{contents[:_SHOWN]}.. ({len(contents)} characters)"
+    value = {"entry": str(entry.txid), "contents": contents}
+    render.out_row(value, f"{entry.txid!s:<12}  {foreign(shown, len(shown))}")
 
 
 def _print(row: Row) -> None:

@@ -21,6 +21,7 @@ Output = Annotated[
 
 CPUSVN: Final = re.compile("[0-9a-fA-F]{32}")
 BEHIND: Final = ("OutOfDate", "Revoked")
+NONE: Final = "none"
 
 
 def register(app: typer.Typer) -> None:
@@ -31,13 +32,36 @@ def register(app: typer.Typer) -> None:
     app.add_typer(platform, name="platform", help="The local root of trust.")
 
 
-def start(json: Json = False) -> None:
+def start(
+    endorse: Annotated[
+        str | None,
+        typer.Option(
+            "--endorse",
+            metavar="NAME",
+            help="The driver whose TEE endorses the root, or none; by default one that is found.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
     """Start the platform, and leave it running.
 
-    As root it runs as the user kluis, for everyone on this machine; otherwise for one user.
+    As root it runs as the user kluis, for everyone on this machine; otherwise for one user. In a confidential
+    virtual machine, its TEE endorses the platform's root.
     """
+    from kluis.tee.drivers import by_name, detect
+    from kluis.tee.platform.endorsing import endorse as endorse_root
+
+    driver = detect() if endorse is None else None if endorse == NONE else by_name(endorse)
     starting.start()
-    _show(Platform.connect(start=False).status())
+    platform = Platform.connect(start=False)
+    if driver is None:
+        _show(platform.status())
+        return
+    _show(endorse_root(platform, driver))
+    render.note(
+        f"kluis: {driver.name} endorses the root. Kluis does not measure this machine's kernel, files and"
+        " users: a policy names in [machine] what the TEE measured."
+    )
 
 
 def stop(json: Json = False) -> None:

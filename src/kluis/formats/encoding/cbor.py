@@ -241,14 +241,15 @@ class _Source:
         return FormatError(f"{self.what} at {at:#x}: {problem}", code="bad_encoding")
 
 
-def dumps(value: Writable) -> bytes:
+def dumps(value: Writable, *, max_depth: int = MAX_DEPTH) -> bytes:
     """Write one value: minimal heads, definite lengths, keys in the order of the map.
 
     Raises:
-        UsageError: a value that this form cannot represent.
+        UsageError: a value that this form cannot represent, or more than ``max_depth`` values within each
+            other.
     """
     out = bytearray()
-    _write(value, out, MAX_DEPTH)
+    _write(value, out, max_depth)
     return bytes(out)
 
 

@@ -22,6 +22,7 @@ from kluis.hashes import sha512
 MAX_SIZE: Final = 64 * 1024
 MAX_NAMES: Final = 256
 UNWITNESSED: Final = "unwitnessed"
+WITNESSED: Final = "witnessed"
 _MEMBERS: Final = ("counter", "grants", "heap_bytes", "level", "missing", "platform", "threads", "version")
 _SCRATCH: Final = "scratch_bytes"
 _WHAT: Final = "launch configuration"
@@ -36,7 +37,7 @@ class LaunchConfiguration:
         threads: at least 1.
         grants: requested by the image and given at launch, sorted.
         missing: protections that this machine does not have and the launch did without, sorted.
-        counter: the witness of the monotonic counters; ``unwitnessed`` if there is none.
+        counter: the witness of the monotonic counters; ``witnessed``, or ``unwitnessed`` if there is none.
         level: the protection level that the platform states; evidence is judged by its anchor.
         platform: 32 bytes, SHA-256 over the launcher and the guardian that isolate the enclave; zeros if
             nothing isolates it.

@@ -43,6 +43,7 @@ class Purpose(enum.StrEnum):
     RELEASE_KEY = "release-key"
     RECEIPT = "receipt"
     LEDGER_NODE = "ledger-node"
+    PLATFORM = "platform"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

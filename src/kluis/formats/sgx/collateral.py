@@ -19,7 +19,7 @@ MAX_SIZE: Final = 4 << 20
 _PEM_MEMBERS: Final = ("pck_crl_issuer_chain", "tcb_info_issuer_chain", "qe_identity_issuer_chain")
 _HEX_MEMBERS: Final = ("root_ca_crl", "pck_crl", "tcb_info_signature", "qe_identity_signature")
 _TEXT_MEMBERS: Final = ("tcb_info", "qe_identity")
-_OPTIONAL: Final = "pck_certificate_chain"
+_OPTIONAL: Final = ("pck_certificate_chain", "endorsement")
 _WHAT: Final = "collateral"
 _HEX: Final = re.compile(rb"\s*((?:[0-9a-fA-F]{2})+)\s*\Z")
 _CRL: Final = re.compile(rb"\s*-----BEGIN X509 CRL-----\r?\n([A-Za-z0-9+/=\r\n]+)-----END X509 CRL-----\s*\Z")
@@ -42,6 +42,8 @@ class Collateral:
         qe_identity_signature: 64 bytes r and s.
         pck_certificate_chain: PEM: the platform's PCK certificate, its CA, root; for a quote that does not
             contain them.
+        endorsement: JSON (:mod:`kluis.formats.kluis.endorsement`): a machine's TEE endorses the root. Only
+            Kluis reads it; other tools ignore the member.
     """
 
     pck_crl_issuer_chain: bytes
@@ -54,6 +56,7 @@ class Collateral:
     qe_identity: bytes
     qe_identity_signature: bytes
     pck_certificate_chain: bytes | None = None
+    endorsement: bytes | None = None
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
@@ -65,15 +68,15 @@ class Collateral:
         value = Members(jcs.loads(data, _WHAT, max_size=MAX_SIZE), _WHAT)
         parts = {name: value.text(name).encode() for name in (*_PEM_MEMBERS, *_TEXT_MEMBERS)}
         parts |= {name: _octets(value, name) for name in _HEX_MEMBERS}
-        if _OPTIONAL in value and not value.null(_OPTIONAL):
-            parts[_OPTIONAL] = value.text(_OPTIONAL).encode()
+        present = [name for name in _OPTIONAL if name in value and not value.null(name)]
+        parts |= {name: value.text(name).encode() for name in present}
         return cls(**parts)
 
     def to_json(self) -> bytes:
         """Write the bundle in canonical JSON."""
         texts = {name: getattr(self, name).decode() for name in (*_PEM_MEMBERS, *_TEXT_MEMBERS)}
-        if self.pck_certificate_chain is not None:
-            texts[_OPTIONAL] = self.pck_certificate_chain.decode()
+        optional = {name: getattr(self, name) for name in _OPTIONAL}
+        texts |= {name: data.decode() for name, data in optional.items() if data is not None}
         return jcs.dumps({**texts, **{name: getattr(self, name).hex() for name in _HEX_MEMBERS}})
 
 

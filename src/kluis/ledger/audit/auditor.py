@@ -17,6 +17,7 @@ from kluis.formats.ccf.chunk import Chunk, ChunkName
 from kluis.formats.ccf.txid import TxId
 from kluis.hashes import sha256
 from kluis.ledger import receipts
+from kluis.ledger.audit.copies import Copy, Read, compare
 from kluis.ledger.audit.end import Expected, check_expected, check_pinned
 from kluis.ledger.audit.files import Source, plan
 from kluis.ledger.audit.governance import Governance, Replay
@@ -51,6 +52,7 @@ def audit(
     secrets: Secrets | None = None,
     replay: Replay | None = None,
     trust: Trust | None = None,
+    copies: Sequence[Copy] = (),
 ) -> Report:
     """Check a ledger.
 
@@ -63,12 +65,13 @@ def audit(
         secrets: the ledger's; None: private parts stay closed.
         replay: does members' requests again; None: that check is not made.
         trust: whom the reader trusts with the evidence of nodes; None: who signed it is not judged.
+        copies: the same ledger at other nodes, which must have the same entries.
 
     Returns:
         What was found. Nothing is raised for what does not hold: see :meth:`Report.require`.
     """
     return _Audit(level, secrets, replay, trust).run(
-        sources, committed_only=committed_only, service=service, expected=expected
+        sources, committed_only=committed_only, service=service, expected=expected, copies=copies
     )
 
 
@@ -98,6 +101,7 @@ class _Audit:
         committed_only: bool,
         service: x509.Certificate | None,
         expected: Sequence[Expected],
+        copies: Sequence[Copy] = (),
     ) -> Report:
         findings = self.findings
         files = plan(sources, findings, committed_only=committed_only)
@@ -115,9 +119,14 @@ class _Audit:
         for each in expected:
             verified = self.signing.last
             check_expected(each, self.tree, self.walk, self.identity, service, findings, roots, verified)
+        for copy in copies:
+            self._compare(copy, service)
         self._end()
+        held = self._held(len(files.main), bool(expected), service is not None)
+        if copies:
+            held[Check.COPIES] = f"{len(copies)}, each with the same entries as far as it goes"
         return Report(
-            findings=findings.conclude(self._held(len(files.main), bool(expected), service is not None)),
+            findings=findings.conclude(held),
             entries=self.tree.size - 1,
             signatures=self.signing.count,
             verified=self.signing.last,
@@ -125,6 +134,19 @@ class _Audit:
             root=None if self.signing.last is None else self.signing.roots[self.signing.last.seqno],
             broken=findings.broken,
         )
+
+    def _compare(self, copy: Copy, service: x509.Certificate | None) -> None:
+        """Read a copy as CCF's tools do, signatures included, and hold its entries against the ledger's."""
+        other = _Audit(Level.FULL, None, None, None)
+        report = other.run(copy.sources, committed_only=False, service=service, expected=())
+        if report.failures:
+            first = report.failures[0]
+            where = " ".join(part for part in (first.file, str(first.txid or "")) if part)
+            self.findings.fail(
+                Check.COPIES, f"{copy.name}: {where}{': ' if where else ''}{first.message}", here=False
+            )
+        own, read = Read(self.tree, self.signing.roots), Read(other.tree, other.signing.roots)
+        compare(copy.name, read, own, self.findings)
 
     def _file(self, name: ChunkName, source: Source) -> bool:
         """Check one file; False where nothing after it can be judged."""

@@ -35,6 +35,7 @@ class Check(enum.Enum):
     PRIVATE = "private"
     IDENTITY = "identity"
     RECEIPTS = "receipts"
+    COPIES = "copies"
     END = "end"
 
 

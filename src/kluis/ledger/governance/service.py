@@ -32,7 +32,7 @@ from kluis.ledger.shares import share_secret
 from kluis.ledger.store import Transaction
 
 MOST_DAYS: Final = 36_500
-_TRACKED: Final = (tables.SERVICE_INFO, tables.PAST_SECRETS)
+_TRACKED: Final = frozenset({tables.SERVICE_INFO, tables.PAST_SECRETS})
 
 
 class Written:
@@ -43,6 +43,8 @@ class Written:
 
     def note(self, seqno: int, tables_written: Any) -> None:
         """Note an entry: its seqno, and its writes by table."""
+        if _TRACKED.isdisjoint(tables_written):  # nearly always
+            return
         for table in _TRACKED:
             if table in tables_written:
                 self._at[table] = seqno

@@ -6,6 +6,7 @@ Spec: CCF, "Governance API", ``2024-07-01``; "Signing Governance Requests".
 from __future__ import annotations
 
 import ssl
+from pathlib import Path
 from typing import Any, Final, Self
 
 import httpx
@@ -13,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from kluis.errors import FormatError, PolicyError, UnavailableError, foreign
+from kluis.errors import FormatError, PolicyError, UnavailableError, UsageError, foreign
 from kluis.formats.ccf.txid import TxId
 from kluis.formats.encoding import jcs
 from kluis.formats.encoding.cbor import Key, Writable
@@ -26,6 +27,12 @@ VERSION: Final = "2024-07-01"
 SECONDS: Final = 60.0
 IN_FAVOUR: Final = "export function vote (proposal, proposerId) { return true }"
 MOST_ANSWER: Final = 4 << 20
+PINNED: Final = (
+    "the operator has it as service_cert.pem in --state; kluis ledger status --policy FILE --save PEM gets it"
+    " from the enclave"
+)
+NAMES: Final = (62, 64)
+"""OpenSSL's ``X509_V_ERR_HOSTNAME_MISMATCH`` and ``X509_V_ERR_IP_ADDRESS_MISMATCH``."""
 
 
 class Governor:
@@ -37,7 +44,12 @@ class Governor:
         key: the member's, P-384 or P-256; None for reading only.
         certificate: the member's, PEM; None likewise.
         clock: for the time that requests state; None: this machine's.
+        presents: files of a certificate and its key, which the connection presents; None: it presents none.
         transport: that judges the other end itself, as attested TLS does; ``service`` is not looked at then.
+
+    Raises:
+        UsageError: another kind of address.
+        FormatError: no certificate in PEM.
     """
 
     def __init__(
@@ -47,14 +59,30 @@ class Governor:
         key: ec.EllipticCurvePrivateKey | None = None,
         certificate: str | None = None,
         clock: Clock | None = None,
+        presents: tuple[Path, Path] | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
+        scheme, _, rest = url.rpartition("://")
+        if scheme != "https" or not rest:
+            raise UsageError(f"{url[:200]!a}: want https://host:port", hint=f"--url https://{rest or url}")
         self.url = url
         self._key = key
         self._clock = clock or SystemClock()
         self.member = "" if certificate is None else member_id(certificate)
         if transport is None:
-            context = ssl.create_default_context(cadata=service)
+            try:
+                context = ssl.create_default_context(cadata=service)
+            except (ssl.SSLError, ValueError):
+                raise FormatError(
+                    "--service-cert: want the service's certificate in PEM, got something else", hint=PINNED
+                ) from None
+            if presents is not None:
+                try:
+                    context.load_cert_chain(*presents)
+                except ssl.SSLError:
+                    raise FormatError(
+                        f"{presents[0]}: want a certificate in PEM, of the key in {presents[1]}"
+                    ) from None
             self._client = httpx.Client(base_url=url, verify=context, timeout=SECONDS)
         else:
             self._client = httpx.Client(base_url=url, transport=transport, timeout=SECONDS)
@@ -187,13 +215,32 @@ class Governor:
                 kept = {"content-type": stream.headers.get("content-type", "")}
                 answer = httpx.Response(stream.status_code, headers=kept, content=bytes(body))
         except httpx.HTTPError as error:
-            raise UnavailableError(f"{self.url}: does not answer: {type(error).__name__}") from None
+            raise self._unanswered(error) from None
         if answer.status_code >= 300:
             where = path.partition("?")[0]
             raise PolicyError(
                 f"{self.url}{where}: {answer.status_code}: {_words(answer)}", code="ledger_refused"
             )
         return answer
+
+    def _unanswered(self, error: BaseException) -> UnavailableError:
+        """Why there is no answer, and what helps: another certificate, another name, or no node."""
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            return UnavailableError(
+                f"{self.url}: does not answer: {type(error).__name__}",
+                hint="see that a node runs there: kluis ledger up prints its address",
+            )
+        reason = foreign(cause.verify_message)
+        other_name = cause.verify_code in NAMES
+        return UnavailableError(
+            f"{self.url}: does not answer with the pinned certificate: {reason}",
+            hint="kluis ledger up --name NAME adds a name to the node's certificate"
+            if other_name
+            else PINNED,
+        )
 
 
 def member_id(certificate: str) -> str:

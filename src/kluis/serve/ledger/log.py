@@ -16,6 +16,7 @@ import fcntl
 import os
 import threading
 from array import array
+from bisect import bisect_left
 from pathlib import Path
 from typing import Final, Self
 
@@ -142,8 +143,9 @@ class LedgerLog:
                     if base >= len(offsets) - 1:
                         return b""
                     return _read(file, offsets, base, most)
-                chunk = next((one for one in self._committed if one.name.first <= first <= one.last), None)
-            return b"" if chunk is None else chunk.read(first, most)
+                # The chunks follow each other without a gap, and the open one begins after the last.
+                chunk = self._committed[bisect_left(self._committed, first, key=lambda one: one.last)]
+            return chunk.read(first, most)
         except OSError as error:
             raise UnavailableError(f"ledger: {error.strerror}", hint="see the disk of its folder") from None
 

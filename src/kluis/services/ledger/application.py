@@ -87,7 +87,14 @@ class State:
         self._transaction.remove(_own(table), key)
 
     def claim(self, statement: bytes) -> None:
-        """State something in the entry's receipt: SHA-256 of it is the claims digest."""
+        """State something in the entry's receipt: SHA-256 of it is the claims digest.
+
+        The call must also write: without an entry there is no receipt. A call that claims and writes nothing
+        is refused.
+
+        Raises:
+            UsageError: the endpoint only reads.
+        """
         self._check()
         self._claims = sha256(statement)
 
@@ -183,6 +190,11 @@ class _Endpoint:
             state = State(transaction, writes=self._writes)
             given = {**call.path, "state": state, "caller": call.caller, "body": body}
             value = self._function(**{name: given[name] for name in self._wants})
+            if state.claims_digest != NO_CLAIMS and not any(transaction.writes.values()):
+                raise UsageError(
+                    f"endpoint {self.name}: claims something and writes nothing, so no receipt has the claim",
+                    hint="call state.put or state.remove in each call that calls state.claim",
+                )
             return Result(value, state.claims_digest)
 
         if self._writes:

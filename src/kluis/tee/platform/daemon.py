@@ -167,6 +167,7 @@ class Daemon:
             "version": self._root.version.hex(),
             "cpusvn": CPUSVN.hex(),
             "missing": sorted(self._lacks),
+            "lockable_bytes": self._launcher.lockable,
             "enclaves": len(self._launcher.running),
             "started": self._started.isoformat(timespec="seconds"),
             "counter": "unwitnessed",

@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from kluis.errors import UnavailableError
+
 SYS_MEMFD_SECRET = 447
 SYS_LANDLOCK_CREATE_RULESET = 444
 LANDLOCK_CREATE_RULESET_VERSION = 1
@@ -139,3 +141,22 @@ FIXES = {
     "mdwe": "needs Linux 6.3 or newer",
 }
 """How to install each missing protection, for people."""
+
+
+def check_missing(lacks: frozenset[str], allowed: frozenset[str]) -> None:
+    """Check that an enclave may start without the protections that a machine lacks.
+
+    Raises:
+        UnavailableError: one is missing that may not be missing; says how it is installed.
+    """
+    if refused := sorted(lacks - allowed):
+        names = ",".join(refused)
+        raise UnavailableError(
+            f"launch: {', '.join(refused)}: this machine does not give it",
+            code="missing_protection",
+            hint=(
+                f"{refused[0]} {FIXES[refused[0]]}; or accept that it is missing:"
+                f" --insecure-allow-missing={names}, in Python"
+                f" insecure_allow_missing=frozenset({refused})"
+            ),
+        )

@@ -1,8 +1,9 @@
 """The installed runtime: the distribution ``kluis-runtime``, which is data only.
 
 It contains the base layer of every image (CPython, its libraries, the launcher), the libraries that Kluis's
-inside part uses, the guardian, and a plain interpreter on the base layer for builds. It is built from pinned
-inputs, so one release of it has the same bytes everywhere. One runtime belongs to one CPython.
+inside part uses, the guardian, a plain interpreter on the base layer for builds, and the first program of a
+guest. It is built from pinned inputs, so one release of it has the same bytes everywhere. One runtime belongs
+to one CPython.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class Runtime(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         digest: of the base layer, as named in images.
-        guardian, launcher, program: of the files; ``program`` is the plain interpreter.
+        guardian, init, launcher, program: of the files; ``program`` is the plain interpreter, ``init`` the
+            first program of a guest.
         inside: the digest of the layer of libraries for Kluis's inside part.
         inside_versions: those libraries, name to version.
         kluis: the release of Kluis that it belongs to.
@@ -45,6 +47,7 @@ class Runtime(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     digest: str
     guardian: str
+    init: str
     inside: str
     inside_versions: dict[str, str]
     kluis: str
@@ -121,6 +124,11 @@ def guardian() -> Path:
         UnavailableError: as for :func:`runtime`.
     """
     return _checked("kluis-guardian", runtime().guardian)
+
+
+def init() -> Path:
+    """The first program of a guest, a static ELF program; raises the errors of :func:`guardian`."""
+    return _checked("kluis-init", runtime().init)
 
 
 def version() -> bytes:

@@ -1,0 +1,1 @@
+"""Confidential virtual machines."""

@@ -72,6 +72,27 @@ def test_a_layer_that_another_launch_found_changed(spawning: spawner.Spawner) ->
     assert spawning._changed(ORDER["layers"]) == {"changed": "/k/app", "layer": "ab" * 32}  # type: ignore[arg-type]
 
 
+def test_a_changed_layer_goes_with_the_last_enclave_that_ran_from_it(spawning: spawner.Spawner) -> None:
+    """It is set aside while enclaves run, and takes no memory afterwards."""
+    for name in ("one", "two"):
+        reading, writing = os.pipe()
+        os.close(writing)
+        pid = os.posix_spawn("/bin/sleep", ["sleep", "1000"], {})
+        spawning.children[name] = children.Child(pid, reading, 0)
+    spawning._files["ab" * 32] = (remeasure.File("data", "cd" * 32, 1),)
+    layer = spawning.layers / ("ab" * 32)
+    layer.mkdir()
+    (layer / "data").write_bytes(b"changed")
+    assert spawning._changed(ORDER["layers"]) is not None  # type: ignore[arg-type]
+    (aside,) = spawning.layers.iterdir()
+    assert (aside / "data").read_bytes() == b"changed"
+
+    for name, left in (("one", [aside]), ("two", [])):
+        os.kill(spawning.children[name].pid, signal.SIGKILL)
+        spawning._buried(name)
+        assert list(spawning.layers.iterdir()) == left
+
+
 def test_what_cannot_be_watched_ends(
     spawning: spawner.Spawner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,3 +161,21 @@ def test_a_guardian_is_waited_for(program: str, forks: bool) -> None:
             guardian.kill()
             child.close_words()
             os.close(child.pidfd)
+
+
+def test_a_guardian_that_ended_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that ended before its pidfd was opened has no child, and keeps no other enclave waiting."""
+    reading, writing = os.pipe()
+    os.close(writing)
+    with subprocess.Popen(["/bin/true"]) as sandbox, subprocess.Popen(["/bin/true"]) as guardian:
+        child = children.Child(sandbox.pid, reading, 0)
+        guardian.wait()
+        with pytest.raises(ProcessLookupError):
+            os.pidfd_open(guardian.pid)
+        monkeypatch.setattr(time, "monotonic", lambda: pytest.fail("it was waited for"))
+        child.await_enclave(guardian.pid)
+        monkeypatch.undo()
+        os.close(child.pidfd)
+        child.close_words()
+
+    assert child.enclave == 0

@@ -246,7 +246,7 @@ class Entries:
         index = self._ledger.index
         if not index.has(collection) and index.count_collections() >= MOST_COLLECTIONS:
             raise Refusal(400, "CollectionCapacityExceeded", f"collections: want at most {MOST_COLLECTIONS}")
-        if tags and index.count_tags() + len(tags) > MOST_TAGS:
+        if tags and index.count_tags() + index.new_tags(collection, tags) > MOST_TAGS:
             raise Refusal(400, "TagCapacityExceeded", f"tags: want at most {MOST_TAGS} in all")
 
     def _request(self, call: Call, collection: str, contents: str, tags: tuple[str, ...]) -> bytes | None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from kluis.formats.encoding import b64
 from kluis.ledger.governance import acks, proposals, recovery, requests
 from kluis.ledger.governance.constitution import IN_A_NODE, Rules
+from kluis.ledger.governance.faults import SharesDoNotFit
 from kluis.ledger.governance.proposals import Proposal
 from kluis.ledger.governance.requests import Kind, Request
 from kluis.ledger.governance.service import NodeEffects
@@ -151,11 +152,19 @@ class Governance:
         """Submit a recovery share: no service of one node waits for any."""
         member, secrets = call.path["memberId"], self._node.ledger.secrets
 
-        def decide(state: Transaction, request: Request, effects: NodeEffects) -> recovery.Submitted:
+        def decide(
+            state: Transaction, request: Request, effects: NodeEffects
+        ) -> recovery.Submitted | SharesDoNotFit:
             latest = secrets.latest
-            return recovery.submit(state, request, member, latest, latest.version, os.urandom)
+            try:
+                return recovery.submit(state, request, member, latest, latest.version, os.urandom)
+            except SharesDoNotFit as error:  # returned, not raised: that the shares are gone is an entry
+                recovery.clear(state)
+                return error
 
         submitted = (await self._decide(call, Kind.RECOVERY_SHARE, decide)).value
+        if isinstance(submitted, SharesDoNotFit):
+            raise submitted
         body = {
             "message": f"{submitted.count}/{submitted.threshold} recovery shares submitted.",
             "submittedCount": submitted.count,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -29,15 +29,17 @@ class Index:
 
     def note(self, seqno: int, writes: Writes) -> None:
         """Note what an entry wrote."""
-        for table in (ENTRIES, PUBLIC_ENTRIES):
-            for key, value in writes.get(table, {}).items():
-                if value is not None:
-                    self._note_entry(key.decode(), value, seqno)
-        for key, value in writes.get(REQUESTS, {}).items():
-            if value is None:
-                self.requests.pop(key, None)
-            else:
-                self.requests[key] = seqno
+        for table, changes in writes.items():
+            if table in (ENTRIES, PUBLIC_ENTRIES):
+                for key, value in changes.items():
+                    if value is not None:
+                        self._note_entry(key.decode(), value, seqno)
+            elif table == REQUESTS:
+                for key, value in changes.items():
+                    if value is None:
+                        self.requests.pop(key, None)
+                    else:
+                        self.requests[key] = seqno
 
     def _note_entry(self, collection: str, value: bytes, seqno: int) -> None:
         found = self._collections.get(collection)
@@ -64,6 +66,10 @@ class Index:
     def tags(self, collection: str) -> list[str]:
         """The tags of a collection's entries, sorted."""
         return sorted(tag for where, tag in self._tags if where == collection)
+
+    def new_tags(self, collection: str, tags: Iterable[str]) -> int:
+        """How many of these tags no entry of the collection has yet."""
+        return sum((collection, tag) not in self._tags for tag in tags)
 
     def count_tags(self) -> int:
         """How many tags there are in all collections."""

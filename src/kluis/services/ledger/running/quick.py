@@ -11,10 +11,11 @@ from typing import Final, NamedTuple
 
 from kluis.formats.ccf.domain import MAX_NAME
 
-PUBLIC: Final = 81
-"""Bytes of a public domain without records: kind, seqno, two digests, and a version that is always 0."""
-START: Final = 44
-KIND: Final = b"\x04"
+DOMAIN: Final = (81).to_bytes(8, "little") + b"\x04"
+"""Before the seqno of a public domain without records: its size, and its kind."""
+PUBLIC: Final = slice(44, 125)
+"""Kind, seqno, two digests, and a version that is always 0."""
+START: Final = b"\x01\x00"
 ZEROS: Final = bytes(16)
 Writes = dict[str, dict[bytes, bytes | None]]
 
@@ -39,23 +40,42 @@ class Quick(NamedTuple):
 
 def read(raw: bytes, seqno: int) -> Quick | None:
     """An entry of a seqno; None where it is of another form."""
-    number = seqno.to_bytes(8, "little")
+    number, from_bytes, hashed = seqno.to_bytes(8, "little"), int.from_bytes, hashlib.sha256
     if (
-        raw[:2] != b"\x01\x00"
-        or int.from_bytes(raw[2:8], "little") + 8 != len(raw)
+        raw[36:53] != DOMAIN + number
         or raw[24:32] != number
+        or raw[117:125] != ZEROS[:8]
+        or raw[:2] != START
         or raw[35] & 0x80
-        or raw[36:START] != PUBLIC.to_bytes(8, "little")
-        or len(raw) < START + PUBLIC
+        or from_bytes(raw[2:8], "little") + 8 != len(raw)
     ):
         return None
-    public = raw[START : START + PUBLIC]
-    if public[:1] != KIND or public[1:9] != number or public[73:] != ZEROS[:8]:
-        return None
-    write_set = hashlib.sha256(raw).digest()
-    leaf = hashlib.sha256(write_set + public[41:73] + public[9:41]).digest()
-    view = int.from_bytes(raw[32:36], "little")
-    return Quick(view, raw[START + PUBLIC :] + raw[8:24], public, raw[24:36], leaf)
+    leaf = hashed(hashed(raw).digest() + raw[85:117] + raw[53:85]).digest()
+    view = from_bytes(raw[32:36], "little")
+    return Quick(view, raw[125:] + raw[8:24], raw[PUBLIC], raw[24:36], leaf)
+
+
+class Form:
+    """Reads the writes of private domains: one change of the same key as before in one comparison."""
+
+    def __init__(self) -> None:
+        self._head, self._table, self._key = b"", "", b""
+
+    def read(self, data: bytes) -> Writes | None:
+        """As :func:`writes`."""
+        if self._head and data.startswith(self._head):
+            at = len(self._head) + 8
+            end = at + int.from_bytes(data[at - 8 : at], "little")
+            if data[end:] == ZEROS[:8]:
+                return {self._table: {self._key: data[at:end]}}
+        found = writes(data)
+        if found is not None and len(found) == 1:
+            ((table, changes),) = found.items()
+            if len(changes) == 1:
+                ((key, value),) = changes.items()
+                if value is not None:  # its head is all before the value's size; no removals are after it
+                    self._head, self._table, self._key = data[: -len(value) - 16], table, key
+        return found
 
 
 def writes(data: bytes) -> Writes | None:

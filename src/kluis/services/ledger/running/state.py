@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import bisect
 from array import array
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple, Protocol
 
 from cryptography.exceptions import InvalidTag
@@ -146,16 +148,42 @@ class Ledger:
         private = secret.open(entry.tag, entry.iv, entry.public, entry.private, what)
         return {**domain.writes, **parse_writes(private, what)} if private else domain.writes
 
-    def take(self, raw: bytes) -> ServiceSignature | None:
-        """Take in the next entry of the log; gives the service's signature where it holds one.
+    def take(self, entries: Iterable[bytes]) -> Iterator[ServiceSignature]:
+        """Take in the next entries of the log; gives the service's signatures as they come.
 
         Raises:
-            AuthenticityError: it is not what was written there, or its root is not the one that was signed.
+            AuthenticityError: one is not what was written there, or its root is not the one that was signed.
         """
-        seqno = self.last + 1
-        if (found := quick.read(raw, seqno)) is not None:
-            self._take_quickly(found, seqno)
-            return None
+        seqno, until, decrypt = self.last, 0, None
+        view, form = self.views.of(seqno), quick.Form()
+        for raw in entries:
+            seqno += 1
+            if (found := quick.read(raw, seqno)) is None:
+                if (signed := self._take_strictly(raw, seqno)) is not None:
+                    yield signed
+                view = self.views.of(seqno)
+                continue
+            if decrypt is None or seqno >= until:
+                secret, until = self.secrets.span(seqno)
+                decrypt = secret.aead.decrypt
+            try:
+                private = decrypt(found.iv, found.sealed, found.public)
+            except InvalidTag:
+                raise AuthenticityError(
+                    f"log: entry {seqno}: is not what was written", code="ledger_log"
+                ) from None
+            writes = form.read(private)
+            if writes is None:
+                writes = parse_writes(private, f"entry {seqno}")
+            if found.view != view:
+                view = found.view
+                self.views.begin(TxId(view, seqno))
+            self.store.apply(seqno, writes, final=True)
+            self.index.note(seqno, writes)
+            self.written.note(seqno, writes)
+            self._leaves.append(found.leaf)
+
+    def _take_strictly(self, raw: bytes, seqno: int) -> ServiceSignature | None:
         what = f"entry {seqno}"
         try:
             entry = Entry.parse(raw, what)
@@ -174,19 +202,6 @@ class Ledger:
             self.committed = TxId(entry.view, seqno)
             self.store.compact(seqno)
         return signed
-
-    def _take_quickly(self, found: quick.Quick, seqno: int) -> None:
-        secret = self.secrets.at(seqno)
-        try:
-            private = secret.aead.decrypt(found.iv, found.sealed, found.public)
-        except InvalidTag:
-            raise AuthenticityError(
-                f"log: entry {seqno}: is not what was written", code="ledger_log"
-            ) from None
-        writes = quick.writes(private)
-        written = parse_writes(private, f"entry {seqno}") if writes is None else writes
-        self.apply(TxId(found.view, seqno), written)
-        self._leaves.append(found.leaf)
 
     def _grow(self) -> None:
         self.tree.extend(self._leaves)
@@ -218,15 +233,17 @@ def replay(ledger: Ledger, log: HostLog, service: ServiceIdentity, witness: Witn
     witnessed = witness.read()
     last: ServiceSignature | None = None
     root = b""
-    while raw := log.read(ledger.last + 1, MOST_READ):
-        try:
-            entries = entries_of(raw, ledger.last + 1)
-        except FormatError as error:
-            raise AuthenticityError(f"log: {error.message}", code="ledger_log") from None
-        for entry in entries:
-            if (signed := ledger.take(entry)) is not None:
+    with ThreadPoolExecutor(1, thread_name_prefix="kluis-ledger") as thread:  # the host reads meanwhile
+        coming = thread.submit(log.read, ledger.last + 1, MOST_READ)
+        while raw := coming.result():
+            try:
+                entries = entries_of(raw, ledger.last + 1)
+            except FormatError as error:
+                raise AuthenticityError(f"log: {error.message}", code="ledger_log") from None
+            coming = thread.submit(log.read, ledger.last + 1 + len(entries), MOST_READ)
+            for signed in ledger.take(entries):
                 last, root = signed, ledger.tree.root(ledger.last)
-        ledger.head = head_of(ledger.last, entries[-1])
+            ledger.head = head_of(ledger.last, entries[-1])
     if ledger.last != ledger.committed.seqno:
         raise AuthenticityError(f"log: ends with {ledger.last}, which is no signature", code="ledger_log")
     if last is not None:

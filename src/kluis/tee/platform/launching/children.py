@@ -80,9 +80,10 @@ class Child:
 
     def await_enclave(self, guardian: int) -> None:
         """Wait for the only child of a guardian's pid; there is none if the guardian ended."""
+        if self.guardian < 0:  # it ended before its pidfd was opened; its pid may be another process's
+            return
         poll, until = select.poll(), time.monotonic() + FORKED_SECONDS
-        if self.guardian >= 0:
-            poll.register(self.guardian, select.POLLIN)
+        poll.register(self.guardian, select.POLLIN)
         ended = False
         while not ended and not self.enclave and time.monotonic() < until:
             ended = bool(poll.poll(1))

@@ -86,7 +86,7 @@ class Launcher:
         self._orders = orders
         self._policy = policy
         self._lacks = lacks
-        self._lockable = lockable
+        self.lockable = lockable
         self.holding = holding.Holding(self._unpack, self._drop)
         self._places = shares.Taken("max_enclaves", "have the operator raise max_enclaves in launch.toml")
         self._heaps = shares.Taken("heap", "lower heap in kluis.toml: heaps share this machine's memory")
@@ -218,22 +218,11 @@ class Launcher:
             return taken.pop_all().close
 
     def _missing(self, heap_bytes: int, allowed: frozenset[str]) -> frozenset[str]:
-        lacks = set(self._lacks)
-        if self._lockable is not None and self._lockable < heap_bytes:
-            lacks.add("secret-memory")
-        refused = sorted(lacks - allowed)
-        if refused:
-            names = ",".join(refused)
-            raise UnavailableError(
-                f"launch: {', '.join(refused)}: this machine does not give it",
-                code="missing_protection",
-                hint=(
-                    f"{refused[0]} {linux.FIXES[refused[0]]}; or accept that it is missing:"
-                    f" --insecure-allow-missing={names}, in Python"
-                    f" insecure_allow_missing=frozenset({refused})"
-                ),
-            )
-        return frozenset(lacks)
+        lacks = self._lacks
+        if self.lockable is not None and self.lockable < heap_bytes:
+            lacks |= {"secret-memory"}
+        linux.check_missing(lacks, allowed)
+        return lacks
 
     def _start(
         self,
@@ -250,8 +239,8 @@ class Launcher:
         stdlib = f"{native.INSIDE}/python{'.'.join(manifest.python.split('.')[:2])}"
         mounts = [[layer.digest.hex(), layer.mount] for layer in read.layers]
         region = 2 * manifest.heap_bytes + sandbox.RESERVE
-        if self._lockable is not None and "secret-memory" not in who.configuration.missing:
-            region = min(region, self._lockable)
+        if self.lockable is not None and "secret-memory" not in who.configuration.missing:
+            region = min(region, self.lockable)
         without = list(who.configuration.missing) + (["secret-memory", "guardian"] if debug else [])
         order: dict[str, Any] = {
             "op": "launch",

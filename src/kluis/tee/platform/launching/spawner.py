@@ -56,6 +56,7 @@ class Spawner:
         self._uids: set[int] = set()
         self._files: dict[str, tuple[remeasure.File, ...]] = {}
         self._watched: dict[tuple[str, str], remeasure.Watched] = {}
+        self._aside: dict[Path, set[str]] = {}  # changed layers, and the enclaves that may run from them
         self._guardian = native.guardian()
         self._guardian_digest = remeasure.digest(self._guardian)
 
@@ -96,6 +97,11 @@ class Spawner:
         if child.guardian >= 0:
             os.close(child.guardian)
         self._uids.discard(child.uid)
+        for directory, users in list(self._aside.items()):
+            users.discard(name)
+            if not users:
+                del self._aside[directory]
+                shutil.rmtree(directory, ignore_errors=True)
         self._say(
             {
                 "event": "exited",
@@ -194,7 +200,10 @@ class Spawner:
             return None
         directory, path = found
         self._forget(directory.name)
-        directory.rename(directory.with_name(f"{directory.name}.changed-{time.monotonic_ns()}"))
+        aside = directory.with_name(f"{directory.name}.changed-{time.monotonic_ns()}")
+        directory.rename(aside)
+        if directory.name != native.runtime().digest:  # the platform itself runs on its base layer
+            self._aside[aside] = set(self.children)
         return {"changed": path, "layer": directory.name}
 
     def _launch(self, order: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:

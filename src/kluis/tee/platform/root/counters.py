@@ -6,18 +6,19 @@ different marks, the first mark is kept, and the second enclave gets it.
 A user may create half of the counters that the others leave, so the next user always finds some. Root may
 create all that are left.
 
-Across restarts they are a file, and anyone who restores an older state directory rolls them back. So every
-value comes with its witness, which is ``unwitnessed`` until something outside records it.
+Across restarts they are a file, and anyone who restores an older state directory rolls them back, unless a
+witness outside of the disk records each change before it is reported. So every value comes with its witness:
+``witnessed``, or ``unwitnessed`` if there is none.
 """
 
 from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
-from kluis.errors import PolicyError, UsageError
-from kluis.formats.kluis.launch import UNWITNESSED
+from kluis.errors import PolicyError, UnavailableError, UsageError
+from kluis.formats.kluis.launch import UNWITNESSED, WITNESSED
 from kluis.tee.platform.root.slots import Held, Slots
 from kluis.tee.platform.shares import share
 
@@ -29,27 +30,55 @@ LARGEST: Final = (1 << 53) - 1
 MARK_BYTES: Final = 32
 
 
+class Witness(Protocol):
+    """Something outside of the disk that records the digest of the file's content."""
+
+    def check(self, digest: bytes, before: bytes) -> None:
+        """Compare the digest, and the one before the last change, with what was recorded; 32 bytes each.
+
+        Raises:
+            UnavailableError: an older file was restored.
+        """
+
+    def record(self, digest: bytes) -> None:
+        """Record the digest of the file on disk, 32 bytes.
+
+        Raises:
+            UnavailableError: it could not be recorded.
+        """
+
+
 class Counters:
     """All counters of a platform, in one file, written before a change is answered.
 
     Args:
         path: the file; see :mod:`kluis.tee.platform.root.slots`.
+        witness: records each change; None if there is none.
+
+    Attributes:
+        witness: ``witnessed`` or ``unwitnessed``.
 
     Raises:
-        UnavailableError: it is another user's, or accessible to others.
+        UnavailableError: it is another user's, or accessible to others; or an older one was restored.
         FormatError: it is damaged.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, witness: Witness | None = None) -> None:
         self._lock = threading.Lock()
         self._slots = Slots(path)
         self._values = self._slots.values
+        self._witness = witness
+        self._unrecorded = False
+        self.witness = UNWITNESSED if witness is None else WITNESSED
+        if witness is not None:
+            witness.check(self._slots.digest(), self._slots.digest_before())
 
     def read(self, owner: str, counter: bytes) -> tuple[int, str, bytes]:
         """The value, 0 for one never changed; its witness; its mark, empty if there is none."""
         with self._lock:
-            value, mark, _ = self._values.get(f"{owner}/{counter.hex()}", NONE)
-            return value, UNWITNESSED, mark
+            self._check_recorded()
+            value, mark, *_ = self._values.get(f"{owner}/{counter.hex()}", NONE)
+            return value, self.witness, mark
 
     def increment(self, owner: str, counter: bytes, user: int = 0) -> tuple[int, str, bytes]:
         """Add one and return the new value, which is on disk by then, and its witness; there is no mark.
@@ -59,6 +88,7 @@ class Counters:
                 has reached its end, 2^53-1: ``counter_end``.
         """
         with self._lock:
+            self._check_recorded()
             value = self._values.get(f"{owner}/{counter.hex()}", NONE)[0] + 1
             if value > LARGEST:
                 raise PolicyError("counter: is at its end", code="counter_end")
@@ -85,9 +115,10 @@ class Counters:
         if len(mark) > MARK_BYTES:
             raise UsageError(f"counter.mark: want at most {MARK_BYTES} bytes, got {len(mark)}")
         with self._lock:
-            value, marked, _ = self._values.get(f"{owner}/{counter.hex()}", NONE)
+            self._check_recorded()
+            value, marked, *_ = self._values.get(f"{owner}/{counter.hex()}", NONE)
             if to <= value:
-                return value, UNWITNESSED, marked
+                return value, self.witness, marked
             return self._change(owner, counter, to, mark, user)
 
     def _change(
@@ -109,7 +140,19 @@ class Counters:
                         f"counter: want at most {most} for {whose}, got one more", code="counters"
                     )
         self._slots.write(name, Held(value, mark, user))
-        return value, UNWITNESSED, mark
+        if self._witness is not None:
+            self._unrecorded = True  # until it is recorded: a value that is read could be rolled back
+            self._witness.record(self._slots.digest())
+            self._unrecorded = False
+        return value, self.witness, mark
+
+    def _check_recorded(self) -> None:
+        if self._unrecorded:
+            raise UnavailableError(
+                "counters: the last change could not be recorded by their witness",
+                hint="kluis platform stop, then kluis platform start",
+                code="witness",
+            )
 
 
 NONE: Final = Held(0, b"")

@@ -39,6 +39,7 @@ class Root:
     Attributes:
         version: SHA-256 over launcher and guardian, 32 bytes.
         enrolled: certification by a provisioning service; None under its own authority.
+        endorsement: of the root by the machine's TEE, JSON; None outside of a machine.
     """
 
     level: str
@@ -48,16 +49,23 @@ class Root:
     counters: Counters
     version: bytes
     enrolled: Enrolled | None = None
+    endorsement: bytes | None = None
 
     def root_pem(self) -> bytes:
         """The root certificate of the platform's certifier."""
         return self.enrolled.root if self.enrolled else self.authority.root_pem()
 
     def collateral(self) -> bytes:
-        """Signed collateral, JSON in the format of ``dcap-qvl``: fresh, or from the service."""
+        """Signed collateral, JSON in the format of ``dcap-qvl``: fresh, or from the service.
+
+        In a machine, it has the endorsement of the root, unless the service's root certifies the platform.
+        """
         if self.enrolled is not None:
             return self.enrolled.collateral
-        return json.dumps(self.authority.collateral(datetime.now(UTC)), indent=1).encode()
+        bundle = self.authority.collateral(datetime.now(UTC))
+        if self.endorsement is not None:
+            bundle["endorsement"] = self.endorsement.decode()
+        return json.dumps(bundle, indent=1).encode()
 
 
 def accept(end: socket.socket, answer: channel.Answer, enclave: Callable[[], int]) -> channel.Channel:

@@ -5,12 +5,14 @@ before it is reported: a write that a crash interrupted damages only an unreport
 ahead, so that a change flushes its own block and no file system's journal.
 
     slot = SHA-256 of what follows (32) || size (2, big-endian) || canonical JSON || zeros
+
+Each change has the next number, so that a witness can tell the content from the content one change earlier.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -30,11 +32,15 @@ EMPTY: Final = bytes(SLOT)
 
 
 class Held(NamedTuple):
-    """A number, its mark, and the user who created it; 0 in records from before there were users."""
+    """A number, its mark, the user who created it, and the number of its last change.
+
+    The last two are 0 in records from before there were users, or numbered changes.
+    """
 
     value: int
     mark: bytes
     user: int = 0
+    change: int = 0
 
 
 class Slots:
@@ -45,6 +51,7 @@ class Slots:
 
     Attributes:
         values: all of them.
+        change: number of the last change.
 
     Raises:
         UnavailableError: the file is another user's, or accessible to others; or cannot be written.
@@ -66,17 +73,34 @@ class Slots:
                 f"{path.name}: want whole records, at most {MOST_BYTES} bytes, got {self._size}"
             )
         self.values: dict[str, Held] = {}
+        self.change = 0
+        self._leaves: dict[str, bytes] = {}
+        self._before: tuple[str, bytes] | None = None
         self._places: dict[str, tuple[int, int]] = {}
         self._free: list[int] = []
         for at in range(self._size - RECORD, -1, -RECORD):
             self._read(at)
 
+    def digest(self) -> bytes:
+        """SHA-256 over all values, their marks, users and numbers of changes: 32 bytes."""
+        return _digest(self._leaves)
+
+    def digest_before(self) -> bytes:
+        """The digest before the last change."""
+        if self._before is None:
+            return self.digest()
+        name, leaf = self._before
+        return _digest({**self._leaves, name: leaf} if leaf else _without(self._leaves, name))
+
     def write(self, name: str, held: Held) -> None:
         """Store a value that is higher than the existing one, on disk by the return.
+
+        Its ``change`` is replaced by the next number.
 
         Raises:
             UnavailableError: the disk write failed; the old value is kept.
         """
+        held = held._replace(change=self.change + 1)
         with self._told():
             if name not in self._places and not self._free:
                 self._grow()
@@ -87,6 +111,9 @@ class Slots:
             self._free.pop()
         self._places[name] = record, 1 - slot
         self.values[name] = held
+        self.change = held.change
+        self._before = name, self._leaves.get(name, b"")
+        self._leaves[name] = sha256(_body(name, held))
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -109,15 +136,35 @@ class Slots:
                 raise FormatError(f"{self._path.name} at {at}: want one whole slot, got two damaged ones")
             self._free.append(at)  # never written, or its first write was cut short
             return
-        (name, held), slot = max(found, key=lambda one: one[0][1].value)
+        found.sort(key=lambda one: one[0][1].value)
+        (name, held), slot = found[-1]
         if name in self.values or any(other != name for (other, _), _ in found):
             raise FormatError(f"{self._path.name} at {at}: want one record a name, got another")
         self.values[name] = held
+        self._leaves[name] = sha256(_body(name, held))
         self._places[name] = at, slot
+        if held.change > self.change:
+            self.change = held.change
+            self._before = name, sha256(_body(*found[0][0])) if len(found) == 2 else b""
+
+
+def _digest(leaves: Mapping[str, bytes]) -> bytes:
+    return sha256(b"".join(leaves[name] for name in sorted(leaves)))
+
+
+def _without(leaves: Mapping[str, bytes], name: str) -> dict[str, bytes]:
+    return {other: leaf for other, leaf in leaves.items() if other != name}
+
+
+def _body(name: str, held: Held) -> bytes:
+    numbered: dict[str, jcs.Writable] = {"change": held.change} if held.change else {}
+    return jcs.dumps(
+        {"mark": held.mark.hex(), "name": name, "user": held.user, "value": held.value, **numbered}
+    )
 
 
 def _encode(name: str, held: Held) -> bytes:
-    body = jcs.dumps({"mark": held.mark.hex(), "name": name, "user": held.user, "value": held.value})
+    body = _body(name, held)
     filled = (len(body).to_bytes(2, "big") + body).ljust(SLOT - 32, b"\0")
     if len(filled) > SLOT - 32:
         raise FormatError(f"counter: want at most {SLOT - HEADER} bytes, got {len(body)}")
@@ -131,14 +178,14 @@ def _decode(slot: bytes) -> tuple[str, Held] | None:
         return None
     match jcs.loads_canonical(filled[2 : 2 + int.from_bytes(filled[:2], "big")], "counter"):
         case {"mark": str(mark), "name": str(name), "value": int(value), **rest}:
-            return name, Held(value, bytes.fromhex(mark), _user(rest))
+            return name, Held(value, bytes.fromhex(mark), _number(rest, "user"), _number(rest, "change"))
         case _:
             raise FormatError("counter: want a name, a value and a mark")
 
 
-def _user(rest: dict[Any, Any]) -> int:
-    match rest:
-        case {"user": int(user)}:
-            return user
-        case {}:
+def _number(rest: dict[Any, Any], name: str) -> int:
+    match rest.get(name, 0):
+        case int(number):
+            return number
+        case _:
             return 0

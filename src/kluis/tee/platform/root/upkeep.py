@@ -1,4 +1,4 @@
-"""Manage a platform's certificates: TCB recovery, revocation, re-certification, enrolment elsewhere.
+"""Manage a platform's certificates: TCB recovery, revocation, re-certification, enrolment, endorsement.
 
 Only root and the platform's own user may send these orders. Each changes the files first and then the running
 platform, so the next start completes what a crash interrupted.
@@ -25,7 +25,8 @@ from kluis.errors import AuthenticityError, PolicyError, UsageError
 from kluis.formats import x509
 from kluis.formats.encoding import jcs
 from kluis.formats.encoding.members import Members
-from kluis.formats.kluis import channel
+from kluis.formats.kluis import channel, machine
+from kluis.formats.kluis.endorsement import Endorsement
 from kluis.formats.sgx import extension
 from kluis.tee.platform.root import enrolled
 from kluis.tee.platform.root.keys import CPUSVN
@@ -58,7 +59,9 @@ class Upkeep:
             "certify": self._certify,
             "enrolment": self._enrolment,
             "adopt": self._adopt,
+            "endorse": self._endorse,
         }
+        self._endorsed = ""
 
     def __contains__(self, op: object) -> bool:
         return isinstance(op, str) and op in self._orders
@@ -87,6 +90,7 @@ class Upkeep:
             "key": name_of(point(keys.pck.public_key())),
             "pcesvn": keys.pcesvn,
             "tcb": self._tcb(),
+            "endorsed": self._endorsed if self._root.endorsement is not None else "no",
         }
 
     def _tcb(self) -> str:
@@ -161,7 +165,27 @@ class Upkeep:
         given.check(keys, root.level, _now())
         given.save(self._state)
         keys.save(self._state / KEYS)
-        root.keys, root.enrolled = keys, given
+        root.keys, root.enrolled, root.endorsement = keys, given, None
+        return self.status()
+
+    def _endorse(self, order: Members) -> dict[str, Any]:
+        """Publish an endorsement of this root with the collateral, until the platform ends."""
+        self._own("endorse")  # a service's root is other platforms' root, too
+        root, given = self._root, order.text("endorsement").encode()
+        found = Endorsement.parse(given)
+        (certificate,) = x509.parse_pem(root.root_pem(), "root")
+        want, got = machine.name_of(certificate.spki), machine.of_runtime_data(found.runtime_data).root
+        if got != want:
+            raise UsageError(
+                f"endorse: root: want {want.hex()[:16]}.., this platform's, got {got.hex()[:16]}..",
+                hint="kluis platform start --endorse NAME makes one of this root",
+                code="endorsement_root",
+            )
+        before, root.endorsement = root.endorsement, given
+        if (size := len(root.collateral())) > MAX_COLLATERAL:
+            root.endorsement = before
+            raise UsageError(f"endorse: collateral: want at most {MAX_COLLATERAL} bytes with it, got {size}")
+        self._endorsed = f"{found.kind}, {_now():%Y-%m-%dT%H:%M:%SZ}"
         return self.status()
 
     def _remembered(self, keys: PlatformKeys) -> PlatformKeys:

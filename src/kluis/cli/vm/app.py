@@ -1,0 +1,14 @@
+"""``kluis vm``: confidential virtual machines, and their guest."""
+
+from __future__ import annotations
+
+import typer
+
+from kluis.cli.vm import guest
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the commands."""
+    vm = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+    guest.register(vm)
+    app.add_typer(vm, name="vm", help="Confidential virtual machines, and their guest.")

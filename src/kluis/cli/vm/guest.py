@@ -1,0 +1,130 @@
+"""``kluis vm guest``: build the guest of confidential virtual machines, and measure it before it boots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from kluis.cli import render
+from kluis.cli.render import Json
+from kluis.tee.measure.snp.vcpu import Monitor
+from kluis.tee.vm.guest import Guest, building, measuring, reference
+
+Folder = Annotated[
+    Path, typer.Argument(metavar="DIR", help="A guest that kluis vm guest build wrote.", show_default=False)
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the commands."""
+    guest = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+    for command in (build, measure, show):
+        guest.command()(command)
+    app.add_typer(guest, name="guest", help="The guest: kernel, initial RAM disk and root file system.")
+
+
+def build(
+    out: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="The folder to write it to.")],
+    kernel: Annotated[
+        Path | None,
+        typer.Option(
+            "--kernel",
+            metavar="DIR",
+            help="Where Debian's package linux-image-*-cloud-amd64 is unpacked; by default it is installed.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Build a guest. The same packages give the same bytes.
+
+    Nothing is fetched. If a package is missing, the error names it, and the line that installs it.
+    """
+    _show(building.build(out, kernel=kernel, say=render.note))
+
+
+def measure(
+    folder: Folder,
+    firmware: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--firmware",
+            metavar="FILE",
+            help="An image of OVMF, for SEV-SNP launch digests; may be repeated.",
+        ),
+    ] = None,
+    boot: Annotated[
+        Literal["direct", "uefi"] | None,
+        typer.Option("--boot", help="Only launch digests of this way to boot; by default both."),
+    ] = None,
+    vcpus: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--vcpus",
+            metavar="N",
+            help="Number of virtual processors; may be repeated; by default 1, 2 and 4.",
+        ),
+    ] = None,
+    vcpu_type: Annotated[
+        str,
+        typer.Option(
+            "--vcpu-type", metavar="TYPE", help="QEMU's processor type, or a signature like 0xa00f11."
+        ),
+    ] = measuring.CPU,
+    monitor: Annotated[
+        Monitor, typer.Option("--monitor", help="The monitor that launches it.")
+    ] = Monitor.QEMU,
+    corim: Annotated[
+        Path | None,
+        typer.Option(
+            "--corim", metavar="FILE", help="Also write the values as CoRIM, for kluis appraise --reference."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Print the values that a guest's hardware will report, before anything boots.
+
+    PCRs 4, 9, 11 and 12 and RTMR 2 are those of a boot by UEFI. A launch digest of a direct boot contains
+    kernel, initial RAM disk and command line; one of a boot by UEFI contains only the firmware.
+    """
+    measured = measuring.measure(
+        Guest.open(folder),
+        firmware=firmware or (),
+        boot=boot,
+        cpus=vcpus or measuring.CPUS,
+        cpu=vcpu_type,
+        monitor=monitor,
+    )
+    rows = [(f"PCR {name.removeprefix('pcr')}", value.hex()) for name, value in measured.pcrs.items()]
+    rows.append(("RTMR 2", measured.rtmr2.hex()))
+    rows += [
+        (f"SNP {each.boot} {each.cpus} vCPU {each.firmware}", each.digest.hex()) for each in measured.launches
+    ]
+    if corim is not None:
+        render.save(corim, reference.encode(measured))
+        render.note(f"written: {corim}")
+    render.out(measured.document(), render.table(rows))
+
+
+def show(folder: Folder, json: Json = False) -> None:
+    """Check every file of a guest, and print what it consists of."""
+    _show(Guest.open(folder))
+
+
+def _show(guest: Guest) -> None:
+    description = guest.description
+    value: dict[str, Any] = {
+        "release": guest.release,
+        "kernel": description.kernel,
+        "command_line": guest.command_line,
+        "root_hash": description.root_hash,
+        "files": {
+            part: {"path": str(path), "bytes": path.stat().st_size, "sha256": guest.digests[part].hex()}
+            for part, path in guest.paths.items()
+        },
+    }
+    rows = [(name, str(value[name])) for name in ("release", "kernel", "command_line", "root_hash")]
+    rows += [(part, f"{each['path']} ({each['bytes']} bytes)") for part, each in value["files"].items()]
+    rows += [(f"{part} SHA-256", each["sha256"]) for part, each in value["files"].items()]
+    render.out(value, render.table(rows))

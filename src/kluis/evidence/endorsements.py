@@ -1,0 +1,199 @@
+"""Verify an endorsement: evidence of a machine's TEE over the key of the platform's root.
+
+Spec: docs/decisions/0034-a-machine-is-a-platform.md; the steps are numbered once, here, and each has a forged
+case in the tests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hmac
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Final, TypeAlias
+
+from kluis.errors import AuthenticityError, FormatError, KluisError, UnsupportedError
+from kluis.evidence.amd import snp
+from kluis.evidence.azure import hcl
+from kluis.evidence.context import Context
+from kluis.evidence.intel import tdx
+from kluis.evidence.levels import ProtectionLevel
+from kluis.evidence.model import Claims
+from kluis.evidence.tpm import tpm
+from kluis.formats import x509
+from kluis.formats.hcl.endorsements import AzureEndorsements
+from kluis.formats.ietf.cmw import OCTETS, Collection, Part
+from kluis.formats.kluis import machine, runtime_data
+from kluis.formats.kluis.endorsement import Endorsement
+from kluis.formats.kluis.machine import MachineConfiguration
+from kluis.formats.sgx.collateral import Collateral
+from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
+from kluis.formats.tpm.endorsements import TpmEndorsements
+
+NONCE_SIZE: Final = 32
+_AMD_CHAIN: Final = 3
+_MOST_CERTIFICATES: Final = 5
+# Levels of a platform's root, which is endorsed and endorses nothing.
+_ENDORSED: Final = (ProtectionLevel.PROCESS, ProtectionLevel.PROCESS_USER)
+_TPM: Final = {"quote": "tpm_quote", "signature": "tpm_signature", "pcrs": "pcrs", "event_log": "event_log"}
+_AZURE: Final = {"hcl": "hcl_report", "td_quote": "td_quote", **_TPM}
+
+Parts: TypeAlias = Mapping[str, bytes]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Endorsed:
+    """A verified endorsement.
+
+    Attributes:
+        kind: of the endorsement.
+        claims: of the machine's evidence.
+        configuration: which the evidence binds.
+    """
+
+    kind: str
+    claims: Claims
+    configuration: MachineConfiguration
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Kind:
+    """The parts of one kind of evidence, and its verifier."""
+
+    required: tuple[str, ...]
+    optional: tuple[str, ...]
+    verify: Callable[[Parts, bytes, Context, datetime], Claims]
+
+
+def verify(data: bytes, *, context: Context, now: datetime) -> Endorsed:
+    """Verify one endorsement, up to the key that it names.
+
+    1. It parses, and is of a known kind; it has the parts of this kind and no part of another TEE's evidence.
+    2. Its evidence is verified under the anchors, as if it came without a quote.
+    3. The evidence binds the runtime data: by its report data, or by the nonce of a TPM's quote.
+    4. The anchor is not the root of a platform: those are endorsed, and endorse nothing.
+    5. The runtime data are of purpose ``platform``, and their payload is a machine's configuration.
+
+    Args:
+        data: canonical JSON.
+        context: the trusted roots and the rest of the verifier's state.
+        now: aware.
+
+    Raises:
+        FormatError: a part is malformed, missing or of another kind.
+        AuthenticityError: a step fails.
+        FreshnessError: a certificate, CRL or document is expired or not yet valid.
+        UnavailableError: a certificate is missing.
+    """
+    found = Endorsement.parse(data)
+    kind = _kind_of(found)  # 1
+    bound = runtime_data.report_data(found.runtime_data)
+    try:
+        claims = kind.verify(found.parts, bound, context, now)  # 2, 3
+        _check_level(claims)  # 4
+        configuration = machine.of_runtime_data(found.runtime_data)  # 5
+    except KluisError as error:
+        raise type(error)(f"endorsement: {error.message}", hint=error.hint, code=error.code) from None
+    return Endorsed(found.kind, claims, configuration)
+
+
+def _check_level(claims: Claims) -> None:
+    if claims.level in _ENDORSED:
+        raise AuthenticityError(
+            f"want a root of a machine's TEE, got {claims.anchor}, of {claims.level}",
+            hint="the root of a platform endorses nothing",
+            code="root_untrusted",
+        )
+
+
+def _kind_of(found: Endorsement) -> _Kind:
+    kind = KINDS.get(found.kind)
+    if kind is None:
+        raise UnsupportedError(
+            f"endorsement.kind: want one of {', '.join(KINDS)}, got {found.kind!a}", code="bad_type"
+        )
+    given = set(found.parts)
+    if missing := [name for name in kind.required if name not in given]:
+        raise FormatError(f"endorsement.parts: {found.kind} needs {missing[0]}", code="bad_type")
+    if more := sorted(given - {*kind.required, *kind.optional}):
+        raise FormatError(f"endorsement.parts: {found.kind} has no {more[0]}", code="bad_type")
+    return kind
+
+
+def _snp(parts: Parts, bound: bytes, context: Context, now: datetime) -> Claims:
+    claims = snp.verify(parts["report"], context=context, collateral=_of_amd(parts), now=now).value
+    _check_bound(claims.report_data, bound, "report: report data")
+    return claims
+
+
+def _tdx(parts: Parts, bound: bytes, context: Context, now: datetime) -> Claims:
+    claims = tdx.verify(parts["quote"], context=context, collateral=_of_intel(parts), now=now).value
+    _check_bound(claims.report_data, bound, "quote: report data")
+    return claims
+
+
+def _azure(parts: Parts, bound: bytes, context: Context, now: datetime) -> Claims:
+    given = AzureEndorsements(snp=_of_amd(parts), tdx=_of_intel(parts))
+    claims = hcl.verify(_collection(parts, _AZURE), context=context, collateral=given, now=now).value
+    _check_bound(claims.nonce, bound[:NONCE_SIZE], "quote: nonce")
+    return claims
+
+
+def _tpm(parts: Parts, bound: bytes, context: Context, now: datetime) -> Claims:
+    names = {**_TPM, "ak": "tpm_public"}
+    given = None
+    if "certificates" in parts:
+        leaf, *issuers = x509.split_pem(parts["certificates"], "certificates", most=_MOST_CERTIFICATES)
+        chain = b"".join(map(x509.write_pem, issuers))
+        crls = (parts["crl"],) if "crl" in parts else ()
+        given = TpmEndorsements(certificate=leaf, chain=chain, crls=crls)
+    claims = tpm.verify(_collection(parts, names), context=context, collateral=given, now=now).value
+    _check_bound(claims.nonce, bound[:NONCE_SIZE], "quote: nonce")
+    return claims
+
+
+_QUOTED: Final = ("quote", "signature", "pcrs")
+KINDS: Final[Mapping[str, _Kind]] = {
+    "snp": _Kind(("report",), ("certificates", "crl"), _snp),
+    "tdx": _Kind(("quote",), ("collateral",), _tdx),
+    "azure-snp": _Kind(("hcl", "certificates", *_QUOTED), ("crl", "event_log"), _azure),
+    "azure-tdx": _Kind(("hcl", "td_quote", *_QUOTED), ("collateral", "event_log"), _azure),
+    "tpm": _Kind(_QUOTED, ("ak", "certificates", "crl", "event_log"), _tpm),
+}
+
+
+def _collection(parts: Parts, names: Mapping[str, str]) -> bytes:
+    held = {new: Part(OCTETS, parts[old]) for old, new in names.items() if old in parts}
+    return Collection(held).encode()
+
+
+def _of_amd(parts: Parts) -> SnpEndorsements:
+    if "certificates" not in parts:
+        return SnpEndorsements(crl=parts.get("crl"))  # the report's own table may have them
+    found = x509.split_pem(parts["certificates"], "certificates", most=_AMD_CHAIN)
+    if len(found) != _AMD_CHAIN:
+        raise FormatError(
+            f"certificates: want {_AMD_CHAIN}, VCEK or VLEK, ASK and ARK, got {len(found)}", code="bad_length"
+        )
+    vek, ask, ark = found
+    return SnpEndorsements(vek=vek, ask=ask, ark=ark, crl=parts.get("crl"))
+
+
+def _of_intel(parts: Parts) -> Collateral | None:
+    if "collateral" not in parts:
+        return None  # its verifier names what is missing
+    found = Collateral.from_json(parts["collateral"])
+    if found.endorsement is not None:
+        raise AuthenticityError(
+            "collateral.endorsement: an endorsement is not itself endorsed", code="endorsement_nested"
+        )
+    return found
+
+
+def _check_bound(got: bytes | None, want: bytes, what: str) -> None:
+    if got is None or not hmac.compare_digest(got, want):
+        shown = got.hex()[:16] + ".." if got else "none"
+        raise AuthenticityError(
+            f"{what}: want the hash of the runtime data, {want.hex()[:16]}.., got {shown}",
+            code="endorsement_binding",
+        )

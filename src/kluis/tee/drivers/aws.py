@@ -1,0 +1,120 @@
+"""AWS: an attestation document of the Nitro Security Module, in an enclave or an instance with NitroTPM.
+
+An instance with SEV-SNP also has its report, by driver ``tsm``.
+
+Spec: Linux, ``include/uapi/linux/nsm.h``; AWS "NitroTPM Attestation", with a vendor command of the TPM that
+reads the request from an NV index and writes its answer there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from kluis.errors import FormatError, UnavailableError
+from kluis.formats.nitro import nsm
+from kluis.formats.nitro.document import Document
+from kluis.formats.tpm.algorithm import HashId
+from kluis.formats.tpm.command import Authorization, Command
+from kluis.formats.tpm.nv import NvAttribute, NvPublic
+from kluis.tee.drivers import ioctl
+from kluis.tee.drivers.driver import answers, check_equal, check_report_data
+from kluis.tee.drivers.tpm.tpm import Tpm
+
+DEVICE: Final = Path("/dev/nsm")
+VENDOR: Final = Path("/sys/class/dmi/id/sys_vendor")
+AMAZON: Final = "Amazon EC2"
+RAW: Final = 0xC0200A00
+BUFFER: Final = 0x0180_4B4E
+BUFFER_SIZE: Final = 8192
+_MESSAGES: Final = struct.Struct("<QQQQ")
+_ACCESS: Final = NvAttribute.AUTH_READ | NvAttribute.AUTH_WRITE | NvAttribute.NO_DA
+
+
+class Aws:
+    """The driver of AWS.
+
+    Args:
+        device: the Nitro Security Module of an enclave.
+        tpm: opens an instance's NitroTPM.
+        vendor: file with the name of the machine's vendor.
+    """
+
+    name = "aws"
+
+    def __init__(
+        self, device: Path = DEVICE, tpm: Callable[[], Tpm] = Tpm.open, vendor: Path = VENDOR
+    ) -> None:
+        self._device = device
+        self._tpm = tpm
+        self._vendor = vendor
+
+    def available(self) -> str | None:
+        """Why it cannot be used; None if it can."""
+        try:
+            if self.kind() == "nitro":
+                return ioctl.missing(self.name, self._device)
+            with self._tpm():
+                return None
+        except UnavailableError as error:
+            return error.message
+
+    def kind(self) -> str:
+        """``nitro`` in an enclave, ``nitro-tpm`` in an instance."""
+        if self._device.exists():
+            return "nitro"
+        with contextlib.suppress(OSError):
+            if self._vendor.read_text("ascii", "replace").strip() == AMAZON:
+                return "nitro-tpm"
+        raise UnavailableError(
+            f"aws: no {self._device}, and this is no instance of {AMAZON}", code="driver_absent"
+        )
+
+    def endorse(self, report_data: bytes) -> Mapping[str, bytes]:
+        """Get a document with the report data as its user data."""
+        check_report_data(report_data)
+        request = nsm.request_document(report_data)
+        answer = self._by_device(request) if self.kind() == "nitro" else self._by_tpm(request)
+        with answers(self.name):
+            found = nsm.parse_document(answer)
+            check_equal(self.name, "user data", report_data, Document.parse(found).user_data)
+        return {"document": found}
+
+    def seal_secret(self) -> None:
+        """None: the module derives no keys."""
+        return
+
+    def _by_device(self, request: bytes) -> bytes:
+        sent, answer = bytearray(request), bytearray(nsm.MAX_RESPONSE)
+        messages = bytearray(
+            _MESSAGES.pack(ioctl.address(sent), len(sent), ioctl.address(answer), len(answer))
+        )
+        with ioctl.device(self.name, self._device) as descriptor:
+            ioctl.send(self.name, descriptor, RAW, messages)
+        *_, size = _MESSAGES.unpack(messages)
+        with answers(self.name):
+            if size > len(answer):
+                raise FormatError(f"NSM answer: want at most {len(answer)} bytes, got {size}")
+        return bytes(answer[:size])
+
+    def _by_tpm(self, request: bytes) -> bytes:
+        with self._tpm() as tpm, _buffer(tpm) as secret:
+            tpm.nv_write(BUFFER, request, secret=secret)
+            tpm.run(Command.AWS_NSM_REQUEST, (BUFFER, BUFFER), auth=(Authorization(secret=secret),))
+            return tpm.nv_read(BUFFER, BUFFER_SIZE, secret=secret)
+
+
+@contextlib.contextmanager
+def _buffer(tpm: Tpm) -> Iterator[bytes]:
+    """An NV index for the messages, with a random authorization value; removed at the end."""
+    secret = os.urandom(32)
+    area = NvPublic(index=BUFFER, name_hash=HashId.SHA256, attributes=_ACCESS, policy=b"", size=BUFFER_SIZE)
+    tpm.nv_define(area, secret)
+    try:
+        yield secret
+    finally:
+        tpm.nv_undefine(BUFFER)

@@ -1,0 +1,107 @@
+"""Google's confidential VMs: the hardware's evidence by configfs-tsm, and a quote of the certified vTPM.
+
+Spec: Linux, ``configfs-tsm-report``; Google, "go-tpm-tools", the NV indices of the attestation keys'
+templates and certificates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from kluis.errors import UnavailableError
+from kluis.formats import x509
+from kluis.formats.tpm.command import ENDORSEMENT
+from kluis.tee.drivers import reports
+from kluis.tee.drivers.driver import check_equal, check_report_data
+from kluis.tee.drivers.tpm import quoting
+from kluis.tee.drivers.tpm.stored import exists, nv_bytes
+from kluis.tee.drivers.tpm.tpm import Tpm
+from kluis.tee.drivers.tsm import Tsm
+
+MAX_CERTIFICATE: Final = 8192
+MAX_TEMPLATE: Final = 1024
+
+
+class _Key(NamedTuple):
+    certificate: int
+    template: int
+
+
+KEYS: Final = (_Key(0x01C10002, 0x01C10003), _Key(0x01C10000, 0x01C10001))
+"""Of the key on P-256, then of the RSA key."""
+
+
+class Google:
+    """The driver of Google.
+
+    Args:
+        tsm: reports of the hardware.
+        tpm: opens the vTPM.
+        event_log: of the firmware.
+    """
+
+    name = "google"
+
+    def __init__(
+        self,
+        tsm: Tsm | None = None,
+        tpm: Callable[[], Tpm] = Tpm.open,
+        event_log: Path = quoting.EVENT_LOG,
+    ) -> None:
+        self._tsm = tsm or Tsm()
+        self._tpm = tpm
+        self._event_log = event_log
+
+    def available(self) -> str | None:
+        """Why it cannot be used; None if it can."""
+        try:
+            self.kind()
+            with self._tpm() as tpm:
+                self._key(tpm)
+        except UnavailableError as error:
+            return error.message
+        return None
+
+    def kind(self) -> str:
+        """``google-snp`` or ``google-tdx``."""
+        return f"google-{self._tsm.kind()}"
+
+    def endorse(self, report_data: bytes) -> Mapping[str, bytes]:
+        """Get the hardware's evidence over the report data, and the vTPM's quote over its first 32 bytes.
+
+        The TD quote is part ``td_quote``; ``ak_certificate`` is the certificate of the vTPM's key, DER.
+        """
+        check_report_data(report_data)
+        nonce = quoting.nonce_of(report_data)
+        parts = dict(self._tsm.endorse(report_data))
+        if "quote" in parts:
+            parts["td_quote"] = parts.pop("quote")
+        with self._tpm() as tpm:
+            key = self._key(tpm)
+            certificate = reports.certificate(self.name, nv_bytes(tpm, key.certificate, MAX_CERTIFICATE))
+            template = nv_bytes(tpm, key.template, MAX_TEMPLATE)
+            with tpm.holding(tpm.create_primary(ENDORSEMENT, template)) as handle:
+                area = tpm.read_public(handle)
+                certified = x509.parse(certificate, "AK certificate").spki
+                check_equal(self.name, "key of the AK certificate", area.spki, certified)
+                quoted = quoting.quote(tpm, handle, nonce)
+        parts |= {**quoted.parts(), "ak": area.encode(), "ak_certificate": certificate}
+        if log := quoting.event_log(self._event_log):
+            parts["event_log"] = log
+        return parts
+
+    def seal_secret(self) -> None:
+        """None: what is sealed here is sealed to the vTPM."""
+        return
+
+    def _key(self, tpm: Tpm) -> _Key:
+        for key in KEYS:
+            if exists(tpm, key.certificate) and exists(tpm, key.template):
+                return key
+        raise UnavailableError(
+            "google: the TPM has no attestation key with a certificate",
+            hint="Google's shielded VMs with a vTPM have one",
+            code="driver_absent",
+        )

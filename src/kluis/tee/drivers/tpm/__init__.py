@@ -1,0 +1,1 @@
+"""A TPM 2.0: its commands, quotes, a sealed secret, and a witness of counters."""

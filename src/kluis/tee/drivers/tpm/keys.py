@@ -1,0 +1,53 @@
+"""The TPM keys that drivers create, always from the same templates: the same TPM creates the same keys.
+
+Spec: TCG "TPM v2.0 Provisioning Guidance", "Storage Root Key"; TCG "TPM 2.0 Keys for Device Identity and
+Attestation", "Attestation Key".
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Final
+
+from kluis.formats.tpm.algorithm import ECDSA, HashId
+from kluis.formats.tpm.command import ENDORSEMENT, OWNER
+from kluis.formats.tpm.public import Attribute, EcPublic, Public
+from kluis.tee.drivers.tpm.tpm import Tpm
+
+_P256: Final = 3
+_FIXED: Final = (
+    Attribute.FIXED_TPM
+    | Attribute.FIXED_PARENT
+    | Attribute.SENSITIVE_DATA_ORIGIN
+    | Attribute.USER_WITH_AUTH
+    | Attribute.NO_DA
+    | Attribute.RESTRICTED
+)
+_STORAGE: Final = Public(
+    name_hash=HashId.SHA256,
+    attributes=_FIXED | Attribute.DECRYPT,
+    policy=b"",
+    key=EcPublic(scheme=None, hash=None, curve=_P256, x=bytes(32), y=bytes(32)),
+    symmetric=128,
+)
+_ATTESTATION: Final = Public(
+    name_hash=HashId.SHA256,
+    attributes=_FIXED | Attribute.SIGN,
+    policy=b"",
+    key=EcPublic(scheme=ECDSA, hash=HashId.SHA256, curve=_P256, x=bytes(32), y=bytes(32)),
+)
+
+
+@contextlib.contextmanager
+def storage_key(tpm: Tpm) -> Iterator[int]:
+    """The handle of the owner's storage key, which protects sealed objects; flushed at the end."""
+    with tpm.holding(tpm.create_primary(OWNER, _STORAGE.encode())) as handle:
+        yield handle
+
+
+@contextlib.contextmanager
+def attestation_key(tpm: Tpm) -> Iterator[int]:
+    """The handle of an attestation key under the TPM's endorsement seed; flushed at the end."""
+    with tpm.holding(tpm.create_primary(ENDORSEMENT, _ATTESTATION.encode())) as handle:
+        yield handle

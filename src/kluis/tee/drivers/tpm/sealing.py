@@ -1,0 +1,82 @@
+"""Seal a secret to a TPM, so that it unseals only on this machine and only with the same boot.
+
+The PCRs are those of a unified kernel image: 4 (the image), 7 (secure boot), 11 (its sections) and 12 (its
+command line). Before an announced upgrade the secret is sealed again, under the values that the upgrade will
+have, next to the current ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from kluis.errors import FormatError, UnavailableError
+from kluis.formats.tpm import sealed
+from kluis.formats.tpm.sealed import SealedObject, SealedSecret
+from kluis.tee.drivers.tpm import keys
+from kluis.tee.drivers.tpm.tpm import Tpm
+
+PCRS: Final = (4, 7, 11, 12)
+SECRET_SIZE: Final = 32
+
+
+def current(tpm: Tpm) -> dict[int, bytes]:
+    """The values now of the PCRs under which a secret is sealed, by index; 32 bytes each."""
+    return tpm.pcrs(PCRS)
+
+
+def seal(tpm: Tpm, secret: bytes, *boots: Mapping[int, bytes]) -> SealedSecret:
+    """Seal ``secret``, 32 bytes, once for each boot.
+
+    Args:
+        tpm: to seal to.
+        secret: to be sealed.
+        boots: PCR values by index; 1 to 4 different boots.
+
+    Raises:
+        UnavailableError: the TPM refuses.
+    """
+    with keys.storage_key(tpm) as parent:
+        return SealedSecret(tuple(_sealed(tpm, parent, secret, values) for values in boots))
+
+
+def _sealed(tpm: Tpm, parent: int, secret: bytes, values: Mapping[int, bytes]) -> SealedObject:
+    private, area = tpm.seal(parent, sealed.template(values), secret)
+    return SealedObject(dict(values), area, private)
+
+
+def unseal(tpm: Tpm, secret: SealedSecret) -> bytes:
+    """Return the secret, 32 bytes.
+
+    Raises:
+        UnavailableError: it was sealed for other boots (code ``tpm_policy``; names the PCRs), or by another
+            TPM (code ``tpm_integrity``).
+        FormatError: what is sealed is not a secret of this kind.
+    """
+    chosen = _chosen(secret, current(tpm))
+    with (
+        keys.storage_key(tpm) as parent,
+        tpm.holding(tpm.load(parent, chosen.private, chosen.public)) as item,
+        tpm.pcr_session(chosen.values) as session,
+    ):
+        found = tpm.unseal(item, session)
+    if len(found) != SECRET_SIZE:
+        raise FormatError(f"sealed secret: want {SECRET_SIZE} bytes, got {len(found)}", code="bad_length")
+    return found
+
+
+def _chosen(secret: SealedSecret, now: Mapping[int, bytes]) -> SealedObject:
+    for each in secret.objects:
+        if dict(each.values) == now:
+            return each
+    first = secret.objects[0].values
+    changed = "; ".join(
+        f"PCR {index}: want {first[index].hex() if index in first else 'none'}, got {value.hex()}"
+        for index, value in now.items()
+        if first.get(index) != value
+    )
+    raise UnavailableError(
+        f"sealed secret: this boot is not one that it was sealed for: {changed or 'other PCRs'}",
+        hint="start the former system, and seal for the new one before it is installed",
+        code="tpm_policy",
+    )

@@ -1,0 +1,156 @@
+"""Build a guest: the same packages give the same bytes.
+
+Nothing is fetched. Clock, umask, user and folder do not matter: every time is 0, every owner root, and each
+file is put where its path sorts.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+import kluis
+from kluis.errors import UnavailableError
+from kluis.tee.image import files, layers, sources
+from kluis.tee.image.sources import Source
+from kluis.tee.process import native
+from kluis.tee.vm.guest import archives, content, guest, modules, needs, verity
+from kluis.tee.vm.guest.guest import NAMES, Description, Guest
+from kluis.tee.vm.guest.needs import Needs
+
+VOLUME: Final = "kluis"
+"""Name of the file system's volume, by which the first program finds its disk."""
+COMMAND_LINE: Final = (
+    "console=ttyS0 quiet panic=-1 lsm=lockdown,landlock,yama lockdown=confidentiality"
+    " random.trust_cpu=on kluis.root={root_hash}:{blocks}"
+)
+_OS_RELEASE: Final = (
+    'ID=kluis\nNAME="Kluis guest"\nVERSION_ID={release}\nPRETTY_NAME="Kluis guest {release}"\n'
+)
+
+
+def build(
+    folder: Path,
+    *,
+    kernel: Path | None = None,
+    extra: Iterable[Source] = (),
+    say: Callable[[str], None] = lambda line: None,
+) -> Guest:
+    """Build a guest into a folder, which is made if it does not exist.
+
+    Args:
+        folder: gets the four files and their description; the description is written last.
+        kernel: where the kernel's package is unpacked; None: the installed one.
+        extra: more modules of Kluis for the guest, with paths as ``kluis/...``.
+        say: called with one line before each step that may take more than a second.
+
+    Raises:
+        UnavailableError: a package is missing, with the line that installs it; or a tool failed.
+        UsageError: Kluis does not have a module that a guest starts.
+    """
+    found = needs.find(kernel)
+    kernel_modules = modules.Modules(found.kernel.modules)
+    say("collecting the root file system")
+    root = content.gather(found, kernel_modules, extra, say)
+    return assemble(folder, found, kernel_modules, root, say)
+
+
+def assemble(
+    folder: Path,
+    found: Needs,
+    kernel_modules: modules.Modules,
+    root: Iterable[Source],
+    say: Callable[[str], None] = lambda line: None,
+) -> Guest:
+    """Write a guest with the files of its root file system; raises the errors of :func:`build`.
+
+    Args:
+        folder: as for :func:`build`.
+        found: what comes from this machine.
+        kernel_modules: of the kernel in ``found``.
+        root: files of the root file system, with paths from the root.
+        say: called with one line before each step that may take more than a second.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / guest.DESCRIPTION).unlink(missing_ok=True)  # no description fits files that are replaced
+        with tempfile.TemporaryDirectory(dir=folder) as work:
+            return _write(folder, Path(work), found, kernel_modules, root, say)
+    except OSError as error:
+        raise UnavailableError(f"{error.filename or folder}: {error.strerror}") from error
+
+
+def _write(
+    folder: Path,
+    work: Path,
+    found: Needs,
+    kernel_modules: modules.Modules,
+    root: Iterable[Source],
+    say: Callable[[str], None],
+) -> Guest:
+    paths = {part: work / name for part, name in NAMES.items()}
+    say("writing the root file system")
+    tree = root_image(root, content.EMPTY, paths["root"], work, found.mkfs)
+    command_line = COMMAND_LINE.format(root_hash=tree.root_hash.hex(), blocks=tree.blocks)
+    paths["kernel"].write_bytes(files.read(found.kernel.image))
+    paths["initrd"].write_bytes(archives.cpio(initrd_files(kernel_modules)))
+    say("writing the unified kernel image")
+    unify(paths, command_line, found.kernel.release, kluis.__version__, work)
+    description = Description(
+        blocks=tree.blocks,
+        command_line=command_line,
+        digests={part: guest.hash_of(path) for part, path in paths.items()},
+        kernel=found.kernel.release,
+        release=kluis.__version__,
+        root_hash=tree.root_hash.hex(),
+    )
+    for path in paths.values():
+        path.chmod(0o644)
+        path.replace(folder / path.name)
+    guest.write(folder, description)
+    return Guest.open(folder, check=False)
+
+
+def initrd_files(kernel_modules: modules.Modules) -> list[Source]:
+    """The initial RAM disk: the first program, and the modules that find and check the root."""
+    found = modules.files(kernel_modules, "modules", modules.EARLY_ALWAYS, modules.EARLY_BY_DEVICE)
+    return [sources.of_file("init", native.init(), layers.PROGRAM_MODE), *found]
+
+
+def root_image(
+    root: Iterable[Source], empty: Iterable[str], out: Path, work: Path, mkfs: Path
+) -> verity.Tree:
+    """Write a root file system and its hash tree."""
+    archive = work / "root.tar"
+    with archive.open("wb") as f:
+        archives.tar(root, empty, f)
+    identity = uuid.UUID(bytes=bytes.fromhex(guest.hash_of(archive))[:16], version=5)
+    line: list[str | Path] = [mkfs, "--quiet", "--tar=f", "-T0", "--all-root", "-x-1", "--workers=1"]
+    needs.run([*line, f"-U{identity}", f"-L{VOLUME}", out, archive], "mkfs.erofs")
+    archive.unlink()
+    return verity.append(out)
+
+
+def unify(paths: dict[str, Path], command_line: str, kernel: str, release: str, work: Path) -> None:
+    """Write the unified kernel image."""
+    described = work / "os-release"
+    described.write_text(_OS_RELEASE.format(release=release))
+    needs.run(
+        [
+            needs.SYSTEM_PYTHON,
+            needs.UKIFY,
+            "build",
+            f"--linux={paths['kernel']}",
+            f"--initrd={paths['initrd']}",
+            f"--cmdline={command_line}",
+            f"--os-release=@{described}",
+            f"--uname={kernel}",
+            f"--stub={needs.STUB}",
+            f"--output={paths['unified']}",
+        ],
+        "ukify",
+        {"SOURCE_DATE_EPOCH": "0"},
+    )

@@ -1,0 +1,130 @@
+r"""Compute the registers that a boot of the unified kernel image leaves, before anything boots.
+
+| register | extended by | with |
+|---|---|---|
+| PCR 4 | firmware | the call of a boot option, the separator, the unified image, the kernel in it |
+| PCR 9 | the kernel's own stub | the command line (UTF-16), the RAM disk as systemd's stub hands it over |
+| PCR 11 | systemd's stub | name and content of each section, in the stub's order |
+| PCR 12 | systemd's stub | nothing: no command line or credential comes from outside |
+| RTMR 2 | both stubs | what goes into PCR 11, then what goes into PCR 9 |
+
+PCR 4 is that of a firmware which starts ``\EFI\BOOT\BOOTX64.EFI`` first, and measures as EDK II does. What
+else firmware measures depends on the firmware, and is judged from its event log.
+
+Spec: TCG, "PC Client Platform Firmware Profile", 3.3.4; systemd 257, src/boot/stub.c, src/boot/cpio.c and
+systemd-stub(7); Linux, drivers/firmware/efi/libstub/efi-stub-helper.c; UEFI 2.10, 38.4.1 (mapping to RTMRs).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from kluis.errors import FormatError
+from kluis.hashes import SIZES, Algorithm
+from kluis.tee.vm.guest import pe
+from kluis.tee.vm.guest.pe import Program
+
+ACTION: Final = b"Calling EFI Application from Boot Option"
+SEPARATOR: Final = bytes(4)
+SECTIONS: Final = (
+    ".linux", ".osrel", ".cmdline", ".initrd", ".ucode", ".splash", ".dtb", ".uname", ".sbat", ".pcrpkey",
+)  # fmt: skip
+"""Those that systemd's stub measures, in its order. Others that it would measure are not in our image."""
+_UNKNOWN: Final = (".profile", ".dtbauto", ".hwids", ".efifw")
+
+
+def registers(unified: bytes, algorithm: Algorithm = "sha256") -> dict[str, bytes]:
+    """The PCRs of a unified kernel image, by name: ``pcr4``, ``pcr9``, ``pcr11`` and ``pcr12``.
+
+    Raises:
+        FormatError: not a unified kernel image.
+    """
+    program = _parse(unified)
+    hashes = [hashlib.new(algorithm, data).digest() for data in (ACTION, SEPARATOR)]
+    kernel = pe.parse(_content(program, ".linux"), "kernel")
+    hashes += [program.hash(algorithm), kernel.hash(algorithm)]
+    return {
+        "pcr4": extend(hashes, algorithm),
+        "pcr9": extend(_hashes(_kernel_events(program), algorithm), algorithm),
+        "pcr11": extend(_hashes(_stub_events(program), algorithm), algorithm),
+        "pcr12": bytes(SIZES[algorithm]),
+    }
+
+
+def rtmr2(unified: bytes) -> bytes:
+    """TDX's RTMR 2 of a unified kernel image, 48 bytes; raises the errors of :func:`registers`."""
+    program = _parse(unified)
+    events = [*_stub_events(program), *_kernel_events(program)]
+    return extend(_hashes(events, "sha384"), "sha384")
+
+
+def extend(hashes: Iterable[bytes], algorithm: Algorithm) -> bytes:
+    """A register that starts with zeros, after it was extended with each hash."""
+    value = bytes(SIZES[algorithm])
+    for each in hashes:
+        value = hashlib.new(algorithm, value + each).digest()
+    return value
+
+
+def section_hashes(unified: bytes) -> dict[str, bytes]:
+    """SHA-256 of each measured section, by name: which part of two images differs."""
+    program = _parse(unified)
+    return {
+        name: hashlib.sha256(data).digest()
+        for name in SECTIONS
+        if (data := program.content(name)) is not None
+    }
+
+
+def _parse(unified: bytes) -> Program:
+    program = pe.parse(unified, "unified kernel image")
+    for section in program.sections:
+        if section.name in _UNKNOWN:
+            raise FormatError(f"unified kernel image: want no section {section.name}, got one")
+    return program
+
+
+def _stub_events(program: Program) -> Iterator[bytes]:
+    for name in SECTIONS:
+        if (data := program.content(name)) is not None:
+            yield name.encode() + b"\0"
+            yield data
+
+
+def _kernel_events(program: Program) -> Iterator[bytes]:
+    yield (_content(program, ".cmdline").decode("ascii").rstrip("\0") + "\0").encode("utf-16-le")
+    yield _aligned(_content(program, ".initrd")) + _added(_content(program, ".osrel"))
+
+
+def _added(os_release: bytes) -> bytes:
+    """The archive that systemd's stub appends to the initial RAM disk: ``/.extra/os-release``."""
+
+    def entry(number: int, mode: int, size: int, path: bytes) -> bytes:
+        fields = (number, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, len(path) + 1, 0)
+        return _aligned(b"070701" + b"".join(b"%08x" % field for field in fields) + path + b"\0")
+
+    folder = entry(1, 0o40555, 0, b".extra")
+    file = entry(2, 0o100444, len(os_release), b".extra/os-release") + _aligned(os_release)
+    # The stub's constant, whose digits are capitals.
+    end = (
+        b"070701" + b"".join(b"%08X" % field for field in (0, 0, 0, 0, 1, *[0] * 6, 11, 0)) + b"TRAILER!!!\0"
+    )
+    return folder + file + _aligned(end)
+
+
+def _aligned(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 4)
+
+
+def _content(program: Program, name: str) -> bytes:
+    data = program.content(name)
+    if data is None:
+        raise FormatError(f"unified kernel image: want a section {name}, got none")
+    return data
+
+
+def _hashes(events: Iterable[bytes], algorithm: Algorithm) -> Iterator[bytes]:
+    for data in events:
+        yield hashlib.new(algorithm, data).digest()

@@ -1,0 +1,47 @@
+"""Answer a guest's requests to the emulated processor, on the machine's port ``kluis.psp``."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from datetime import UTC, datetime
+from typing import Final
+
+from kluis.authority.amd import Launch, Processor
+from kluis.tee.drivers.emulated import KEY, REPORT, SIZES
+
+SIZE_BYTES: Final = 4
+
+
+def answer(end: socket.socket, processor: Processor, launch: Launch) -> None:
+    """Answer until the other end closes, or sends what is no request.
+
+    Args:
+        end: the host's end of the port, a stream; closed at the end.
+        processor: that signs.
+        launch: of this guest, as it was measured before it started.
+    """
+    with end, contextlib.suppress(OSError):
+        while asked := _read(end, 1):
+            if asked not in SIZES or (request := _read(end, SIZES[asked])) is None:
+                return
+            end.sendall(_answer(asked, request, processor, launch))
+
+
+def _answer(asked: bytes, request: bytes, processor: Processor, launch: Launch) -> bytes:
+    if asked == REPORT:
+        return processor.answer_report(launch, request)
+    if asked == KEY:
+        return processor.answer_key(launch, request)
+    parts = processor.certificates(), processor.crl(datetime.now(UTC))
+    return b"".join(len(part).to_bytes(SIZE_BYTES, "little") + part for part in parts)
+
+
+def _read(end: socket.socket, size: int) -> bytes | None:
+    """Exactly ``size`` bytes; None if the stream ends before."""
+    data = b""
+    while len(data) < size:
+        if not (more := end.recv(size - len(data))):
+            return None
+        data += more
+    return data

@@ -1,0 +1,71 @@
+"""Keep an emulated processor in files. Anyone who can read them can sign for it: it protects nothing.
+
+A relying party that trusts its root trusts the user of this computer. So the root is trusted only by naming
+its file.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+)
+
+from kluis import files
+from kluis.authority.amd import Keys, Processor, State
+from kluis.errors import FormatError
+from kluis.tee.platform.root import keyfiles
+
+STATE: Final = "processor.json"
+SECRET_SIZE: Final = 32
+
+
+def load_or_create(folder: Path, now: datetime) -> Processor:
+    """Load the processor that is kept in a folder, or create one.
+
+    Args:
+        folder: created with mode 0700 if needed.
+        now: aware.
+
+    Raises:
+        UnavailableError: a file is another user's, or accessible to others.
+        FormatError: a file is damaged.
+    """
+    # Written last: with it, all others are there.
+    if not (folder / STATE).exists():
+        save(Processor.create(now, secret=os.urandom(SECRET_SIZE)), folder)
+    keys = Keys(ark=_key(folder / "ark.key"), ask=_key(folder / "ask.key"), chip=_secret(folder / "chip.key"))
+    return Processor(keys, State.parse(keyfiles.read(folder / STATE)))
+
+
+def save(processor: Processor, folder: Path) -> None:
+    """Write a processor's keys and state, each file 0600, atomically."""
+    for name, key in (("ark", processor.keys.ark), ("ask", processor.keys.ask)):
+        data = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        files.write(folder / f"{name}.key", data)
+    files.write(folder / "chip.key", processor.keys.chip)
+    files.write(folder / STATE, processor.state.encode())
+
+
+def _key(path: Path) -> rsa.RSAPrivateKey:
+    try:
+        key = load_der_private_key(keyfiles.read(path), None)
+    except (ValueError, TypeError):
+        key = None
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise FormatError(f"{path}: want an RSA private key in PKCS#8 DER", code="bad_encoding")
+    return key
+
+
+def _secret(path: Path) -> bytes:
+    if len(data := keyfiles.read(path)) != SECRET_SIZE:
+        raise FormatError(f"{path}: want {SECRET_SIZE} bytes, got {len(data)}", code="bad_length")
+    return data
