@@ -255,11 +255,7 @@ def test_a_host_that_stalls(agent: Connect, victim_image: Path) -> None:
     wanted = messages.receive(stalled, announced=True)
     assert wanted is not None
     assert messages.texts(wanted[0], "want")
-    answer = messages.receive(stalled, announced=True)
-    assert answer is not None
-    with pytest.raises(UnavailableError, match=r"the rest is missing for 2 s"):
-        messages.check(answer[0])
-    assert messages.receive(stalled) is None
+    assert messages.receive(stalled, announced=True) is None
     stalled.close()
     assert machine.status()["enclaves"] == before
 
