@@ -147,11 +147,57 @@ def test_orders(machine: RemotePlatform) -> None:
 
 
 def test_granted_sockets(built: Build, machine: RemotePlatform) -> None:
-    """A granted socket is refused by its name."""
-    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(UnavailableError) as refused:
-        load(built(EXAMPLES / "web"), platform=machine, sockets={"listen:web": listener})
-    assert refused.value.message == "launch: socket 'listen:web': a machine forwards no sockets"
-    assert refused.value.code == "no_forwarding"
+    """Granted sockets are forwarded: several connections to a listening one, and a connected one."""
+    image = built(Path(__file__).parent / "granted")
+    here, store = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with socket.create_server(("127.0.0.1", 0)) as listener, here, store:
+        sockets = {"listen:web": listener, "connect:store": here}
+        with load(image, platform=machine, insecure_allow_missing=ALLOWED, sockets=sockets) as granted:
+            asking = granted.fetch.submit(b"a name")
+            store.settimeout(300)
+            assert store.recv(100) == b"a name"
+            store.sendall(b"its value")
+            assert asking.result(300) == b"its value"
+            here.close()
+            assert store.recv(100) == b""
+            serving = granted.serve.submit(4)
+            threads = [threading.Thread(target=_ask, args=(listener, size)) for size in (1, 70_000, 1 << 20)]
+            for thread in threads:
+                thread.start()
+            with _connected(listener) as last:
+                for thread in threads:
+                    thread.join(300)
+                last.sendall(b"cut")
+                last.shutdown(socket.SHUT_WR)
+                assert last.recv(10) == b"CUT"
+                serving.result(300)
+        with _connected(listener) as later:  # nothing accepts there any more
+            later.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                later.recv(1)
+
+
+def _connected(listener: socket.socket) -> socket.socket:
+    return socket.create_connection(listener.getsockname(), timeout=300)
+
+
+def _ask(listener: socket.socket, size: int) -> None:
+    data, answer = b"x" * size, b""
+    with _connected(listener) as end:
+        end.sendall(data)
+        end.shutdown(socket.SHUT_WR)
+        while more := end.recv(1 << 16):
+            answer += more
+    assert answer == data.upper()
+
+
+def test_sockets_without_a_grant(big: Path, machine: RemotePlatform) -> None:
+    """A socket that the image has no grant for is refused before anything is sent."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        pytest.raises(PolicyError, match="grants no such name"),
+    ):
+        load(big, platform=machine, sockets={"listen:web": listener})
 
 
 def test_only(big: Path, built: Build) -> None:

@@ -17,7 +17,9 @@ from typing import Any, BinaryIO, Final
 from kluis.errors import AuthenticityError, FormatError, UnavailableError, UnsupportedError, UsageError
 from kluis.streams import PATIENCE_SECONDS, Stream
 from kluis.tee.image import archive
+from kluis.tee.platform.launching.sockets import check
 from kluis.tee.remote import messages
+from kluis.tee.remote.forwarding import Forwarding
 from kluis.tee.remote.messages import Message
 
 ANSWER_SECONDS: Final = 120.0
@@ -48,6 +50,7 @@ class Remote:
     debug: bool
     slowness: float
     _connection: Stream
+    _forwarding: Forwarding
     _ends: queue.SimpleQueue[tuple[int, str]] = field(default_factory=queue.SimpleQueue)
 
     def kill(self) -> None:
@@ -83,6 +86,7 @@ class Remote:
             words = error.message
         finally:
             self._connection.close()
+            self._forwarding.end()
             # A port of a machine does not report that the enclave has closed it.
             for end in (self.calls, self.control):
                 with contextlib.suppress(OSError):
@@ -157,6 +161,7 @@ class RemotePlatform:
         fresh: bool,
     ) -> Remote:
         name = secrets.token_hex(16)
+        check([(grant, each.fileno()) for grant, each in sockets.items()], frozenset(head.manifest.grants))
         request: Message = {
             "op": "launch",
             "launch": name,
@@ -172,6 +177,9 @@ class RemotePlatform:
             calls, control = (
                 failing.enter_context(contextlib.closing(self._joined(name, each))) for each in messages.ENDS
             )
+            forwarding = Forwarding(sockets, lambda grant: self._forward(name, grant))
+            failing.callback(forwarding.end)
+            forwarding.start()
             session.patience_seconds = LAUNCH_SECONDS * self.slowness
             answer = _answer(session)
             session.patience_seconds = PATIENCE_SECONDS * self.slowness
@@ -185,6 +193,7 @@ class RemotePlatform:
                 debug=answer.get("debug") is True,
                 slowness=self.slowness,
                 _connection=session,
+                _forwarding=forwarding,
             )
             failing.pop_all()
         threading.Thread(target=remote._listen, name="remote", daemon=True).start()
@@ -192,15 +201,25 @@ class RemotePlatform:
 
     def _joined(self, name: str, which: str) -> Stream:
         """A new stream, given to the launch ``name``."""
-        end = self._open()
-        joining = Stream(end, ANSWER_SECONDS * self.slowness)
-        try:
-            messages.send(joining, {"op": "join", "launch": name, "as": which})
-            _answer(joining)
-        except BaseException:
-            joining.close()
-            raise
+        end = self._given({"op": "join", "launch": name, "as": which})
         return Stream(end, PATIENCE_SECONDS * self.slowness)  # numbered from 0 again, by the enclave
+
+    def _forward(self, name: str, grant: str) -> Stream:
+        """A new stream, connected to the enclave's socket of that grant."""
+        end = self._given({"op": "forward", "launch": name, "socket": grant})
+        return Stream(end, PATIENCE_SECONDS * self.slowness)
+
+    def _given(self, request: Message) -> socket.socket:
+        """A new stream for a use other than requests, once the agent has answered the request for that."""
+        end = self._open()
+        asking = Stream(end, ANSWER_SECONDS * self.slowness)
+        try:
+            messages.send(asking, request)
+            _answer(asking)
+        except BaseException:
+            asking.close()
+            raise
+        return end
 
     def _ask(self, request: Message) -> Message:
         with contextlib.closing(self._session()[0]) as session:
@@ -255,7 +274,7 @@ def _send_layers(session: Stream, file: BinaryIO, head: archive.Head, wanted: fr
             try:
                 messages.send(session, {"layer": layer.digest}, [block])
             except UnavailableError:
-                return  # it has refused the launch, and its answer says why
+                return  # it has refused the launch, and its answer states why
         at += size
 
 
