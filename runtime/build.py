@@ -145,12 +145,17 @@ def build(lock: inputs.Lock, found: Mapping[str, Path], cache: Path, work: Path)
         "python": python_version(work / "tree"),
         "tag": f"cpython-{lock.python.replace('.', '')}",
     }
-    programs = {"kluis-guardian": "guardian", "kluis-init": "init", "python": "python"}
+    programs = {
+        "kluis-guardian": "guardian",
+        "kluis-init": "init",
+        "kluis-machine.so": "machine",
+        "python": "python",
+    }
     for name, part in programs.items():
         shutil.copyfile(made[part], package / name)
         (package / name).chmod(0o755)
-    described["guardian"], described["program"], described["init"] = (
-        wheels.hash_of(made[name]) for name in ("guardian", "python", "init")
+    described["guardian"], described["program"], described["init"], described["machine"] = (
+        wheels.hash_of(made[name]) for name in ("guardian", "python", "init", "machine")
     )
     (package / "runtime.json").write_text(json.dumps(described, indent=1, sort_keys=True) + "\n")
     (package / "__init__.py").write_text('"""The base layer of Kluis images: data only, read by kluis."""\n')

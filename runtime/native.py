@@ -1,5 +1,5 @@
 """Compile the C parts with the pinned compiler: launcher, guardian, a plain interpreter for builds, and the
-first program of a guest.
+first program of a guest, and the library of machines.
 
 The compiler is zig's clang, with its own C library headers: no file of this machine is used.
 """
@@ -51,12 +51,12 @@ def build(zig: Path, root: Path, mimalloc: Path, python: str, out: Path) -> Mapp
         out: a folder.
 
     Returns:
-        ``launcher``, ``guardian``, ``init`` and ``python``.
+        ``launcher``, ``guardian``, ``init``, ``python``, and ``machine``, which is a library.
 
     Raises:
         InputError: the compiler failed; contains its output.
     """
-    made = {name: out / name for name in ("launcher", "guardian", "init", "python")}
+    made = {name: out / name for name in ("launcher", "guardian", "init", "python", "machine")}
     # pyconfig.h is included by a path that starts at usr/include, where the lock has only Python's headers.
     include = [f"-I{root}/usr/include/python{python}", f"-I{root}/usr/include"]
     library = root / f"usr/lib/x86_64-linux-gnu/libpython{python}.so.1.0"
@@ -69,6 +69,8 @@ def build(zig: Path, root: Path, mimalloc: Path, python: str, out: Path) -> Mapp
     _run(zig, [*static, "-o", made["guardian"], "guardian.c"])
     _run(zig, [*static, "-o", made["init"], *INIT])
     _run(zig, [*pie, "-o", made["launcher"], *LAUNCHER, mimalloc, "-rdynamic", *link, *inside])
+    shared = ["-target", GLIBC_TARGET, PROCESSOR, "-fPIC", "-shared", "-fvisibility=hidden"]
+    _run(zig, [*shared, "-o", made["machine"], "preload/machine.c", "-lpthread"])
     _run(zig, [*pie, "-o", made["python"], Path(__file__).with_name("python.c"), *link, *inside])
     search_for_all(made["python"])
     return made

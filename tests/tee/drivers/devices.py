@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable
 
 from tests.tee.drivers.fuse import Files, Memory
+from tests.tee.drivers.tpms import Software
 
 Report = Callable[[bytes, int], bytes]
 """A report over 64 bytes of report data, at a privilege level."""
@@ -40,7 +41,9 @@ class ConfigfsTsm(Files):
 
     def _names(self) -> tuple[str, ...]:
         common = "provider", "generation", "inblob", "outblob"
-        return (*common, "auxblob", "privlevel", "privlevel_floor") if self.provider == "sev_guest" else common
+        return (
+            (*common, "auxblob", "privlevel", "privlevel_floor") if self.provider == "sev_guest" else common
+        )
 
     def mkdir(self, path: str) -> None:
         if "mkdir" in self.faults:
@@ -117,7 +120,9 @@ class SevGuest(Files):
         elif request != 0xC0205300:
             raise OSError(errno.ENOTTY, "")
         report = self.report(report_data, level)
-        memory.write(answer, (bytes(4) + len(report).to_bytes(4, "little") + bytes(24) + report).ljust(4000, b"\0"))
+        memory.write(
+            answer, (bytes(4) + len(report).to_bytes(4, "little") + bytes(24) + report).ljust(4000, b"\0")
+        )
         return data
 
 
@@ -149,3 +154,23 @@ class Nsm(Files):
             raise OSError(errno.EMSGSIZE, "")
         memory.write(place, answer)
         return struct.pack("<QQQQ", asked, asked_size, place, len(answer))
+
+
+class TpmDevice(Files):
+    """``/dev/tpmrm0`` in front of a software TPM: a write is a command, a read its response."""
+
+    exchanges = True
+
+    def __init__(self, software: Software) -> None:
+        self.software = software
+        self._response = b""
+        self.commands = 0
+
+    def write(self, path: str, data: bytes) -> None:
+        self.commands += 1
+        with self.software.tpm() as tpm:
+            self._response = tpm._transport.exchange(data)
+
+    def read(self, path: str) -> bytes:
+        response, self._response = self._response, b""
+        return response

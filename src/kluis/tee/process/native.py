@@ -1,9 +1,9 @@
 """The installed runtime: the distribution ``kluis-runtime``, which is data only.
 
 It contains the base layer of every image (CPython, its libraries, the launcher), the libraries that Kluis's
-inside part uses, the guardian, a plain interpreter on the base layer for builds, and the first program of a
-guest. It is built from pinned inputs, so one release of it has the same bytes everywhere. One runtime belongs
-to one CPython.
+inside part uses, the guardian, a plain interpreter on the base layer for builds, the first program of a
+guest, and the library of machines. It is built from pinned inputs, so one release of it has the same bytes
+everywhere. One runtime belongs to one CPython.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Runtime(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         digest: of the base layer, as named in images.
-        guardian, init, launcher, program: of the files; ``program`` is the plain interpreter, ``init`` the
-            first program of a guest.
+        guardian, init, launcher, machine, program: of the files; ``program`` is the plain interpreter,
+            ``init`` the first program of a guest, ``machine`` the library that is loaded into QEMU.
         inside: the digest of the layer of libraries for Kluis's inside part.
         inside_versions: those libraries, name to version.
         kluis: the release of Kluis that it belongs to.
@@ -52,6 +52,7 @@ class Runtime(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     inside_versions: dict[str, str]
     kluis: str
     launcher: str
+    machine: str
     program: str
     python: str
     tag: str
@@ -124,6 +125,11 @@ def guardian() -> Path:
         UnavailableError: as for :func:`runtime`.
     """
     return _checked("kluis-guardian", runtime().guardian)
+
+
+def machine() -> Path:
+    """The library that is loaded into QEMU and swtpm; raises the errors of :func:`guardian`."""
+    return _checked("kluis-machine.so", runtime().machine)
 
 
 def init() -> Path:

@@ -23,7 +23,7 @@ from typing import Any
 from kluis.errors import KluisError, UnavailableError, UsageError
 from kluis.formats.encoding import jcs
 from kluis.formats.kluis import channel
-from kluis.formats.kluis.launch import UNWITNESSED, LaunchConfiguration
+from kluis.formats.kluis.launch import LaunchConfiguration
 from kluis.tee import image as images
 from kluis.tee import sigstruct
 from kluis.tee.image.layers import Layer
@@ -163,7 +163,7 @@ class Launcher:
             grants=tuple(manifest.grants),
             missing=tuple(sorted(missing)),
             level=self._root.level,
-            counter=UNWITNESSED,
+            counter=self._root.counters.witness,
             platform=self._root.version,
             scratch_bytes=manifest.scratch_bytes,
         )

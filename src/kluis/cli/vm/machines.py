@@ -1,0 +1,84 @@
+"""``kluis vm start|list|show|console|stop``: machines that run on this host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from kluis.cli import render
+from kluis.cli.render import Json
+from kluis.tee.vm.machine import kept
+from kluis.tee.vm.machine.kept import Settings
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The machine's name.", show_default=False)]
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the commands."""
+    for command in (start, show, console, stop):
+        app.command()(command)
+    app.command("list")(list_)
+
+
+def start(
+    guest: Annotated[
+        Path, typer.Option("--guest", metavar="DIR", help="A guest that kluis vm guest build wrote.")
+    ],
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Its name.")] = "machine",
+    boot: Annotated[
+        Literal["direct", "uefi"],
+        typer.Option("--boot", help="direct: BIOS, for development; uefi: OVMF and a vTPM, as in a cloud."),
+    ] = "direct",
+    memory: Annotated[int, typer.Option("--memory", metavar="MIB", help="Memory, MiB.")] = 1024,
+    cpus: Annotated[int, typer.Option("--cpus", metavar="N", help="Number of processors.")] = 1,
+    debug: Annotated[bool, typer.Option("--debug", help="Open its console to its owner.")] = False,
+    json: Json = False,
+) -> None:
+    """Start a machine in QEMU, and leave it running until it is stopped.
+
+    Without a KVM that boots the guest's kernel, QEMU emulates the processor, which is 10 to 60 times slower.
+    """
+    settings = Settings(
+        name=name, guest=str(guest.absolute()), boot=boot, memory_mb=memory, cpus=cpus, debug=debug
+    )
+    shown = kept.start(settings)
+    if shown["accelerator"] == "tcg":
+        render.note("no KVM that boots the guest's kernel: QEMU emulates the processor")
+    _show(shown)
+
+
+def list_(json: Json = False) -> None:
+    """List the machines of this user, as root those of this host."""
+    found = kept.listed()
+    rows = [
+        (each["name"], str(each.get("pid", "-")), each.get("boot", "-"), each.get("ended", "runs"))
+        for each in found
+    ]
+    render.out(found, render.table(rows, ("name", "pid", "boot", "state")) if rows else "no machine runs")
+
+
+def show(name: Name, json: Json = False) -> None:
+    """Print how a machine runs, and which protections it does not have."""
+    _show(kept.show(name))
+
+
+def console(name: Name, json: Json = False) -> None:
+    """Print the last output of a debug machine's console."""
+    text = kept.console(name)
+    render.out({"text": text}, text.rstrip("\n"))
+
+
+def stop(name: Name, json: Json = False) -> None:
+    """End a machine. Its memory is lost; the state of its vTPM remains."""
+    kept.stop(name)
+    render.out({"name": name, "running": False}, "stopped")
+
+
+def _show(shown: dict[str, Any]) -> None:
+    rows = [
+        (name.removesuffix("_mb"), ", ".join(value) if isinstance(value, list) else str(value))
+        for name, value in shown.items()
+    ]
+    render.out(shown, render.table([(name, value or "nothing") for name, value in rows]))

@@ -1,0 +1,1 @@
+"""Machines: QEMU within walls, its guest's memory secret, its vTPM, and the process that keeps it running."""

@@ -1,0 +1,179 @@
+"""The process that keeps one machine: starts it, answers its owner, and ends with it.
+
+Settings arrive on stdin; the first answer leaves on stdout. Then it listens on a socket in the machine's
+folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from kluis import files
+from kluis.errors import KluisError, UnavailableError
+from kluis.tee.vm.guest import Guest
+from kluis.tee.vm.machine import acceleration, kept, programs, tpm
+from kluis.tee.vm.machine.kept import Settings
+from kluis.tee.vm.machine.machine import Machine
+
+REQUEST_BYTES: Final = 4096
+REQUEST_SECONDS: Final = 30.0
+BACKLOG: Final = 16
+WATCH_SECONDS: Final = 0.5
+
+
+def main() -> int:
+    """Start the machine of the settings on stdin, and keep it."""
+    settings = msgspec.json.decode(sys.stdin.buffer.read(), type=Settings)
+    try:
+        with contextlib.ExitStack() as held:
+            where = kept.place(settings.name)
+            held.enter_context(_only_one(where, settings.name))
+            machine = held.enter_context(_started(settings))
+            listener = held.enter_context(_listening(where))
+            _answer_start(_shown(settings, machine))
+            _keep(settings, machine, listener, where)
+    except KluisError as error:
+        _answer_start(_error(error))
+        return error.exit_code
+    return 0
+
+
+def _answer_start(answer: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError, ValueError):  # the second time it is closed
+        sys.stdout.write(json.dumps(answer))
+        sys.stdout.close()
+
+
+@contextlib.contextmanager
+def _only_one(where: Path, name: str) -> Iterator[None]:
+    where.mkdir(mode=0o700, exist_ok=True)
+    with (where / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UnavailableError(
+                f"machine {name}: runs already", hint=f"kluis vm stop {name}", code="machine_runs"
+            ) from None
+        for old in ("ended", "socket"):
+            (where / old).unlink(missing_ok=True)
+        yield
+
+
+def _started(settings: Settings) -> Machine:
+    guest = Guest.open(Path(settings.guest))
+    qemu = programs.find(programs.QEMU)
+    accelerator = acceleration.remembered(kept.folder(), qemu, guest.kernel)
+    own = None
+    if settings.boot == "uefi":
+        own = tpm.Tpm.start(kept.lasting() / f"{settings.name}.tpm", _secret())
+    try:
+        return Machine.start(
+            guest,
+            boot=settings.boot,
+            memory_mb=settings.memory_mb,
+            cpus=settings.cpus,
+            ports=settings.ports,
+            processor=True,
+            tpm=own,
+            accelerator=accelerator,
+        )
+    except BaseException:
+        if own is not None:
+            own.stop()
+        raise
+
+
+def _secret() -> bytes:
+    path = kept.lasting() / "secret"
+    if not path.exists():
+        files.write(path, os.urandom(tpm.KEY_BYTES))
+    return path.read_bytes()
+
+
+@contextlib.contextmanager
+def _listening(where: Path) -> Iterator[socket.socket]:
+    path = where / "socket"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(path))
+        listener.listen(BACKLOG)
+        try:
+            yield listener
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _keep(settings: Settings, machine: Machine, listener: socket.socket, where: Path) -> None:
+    while machine.wait(0) is None:
+        if not select.select([listener], [], [], WATCH_SECONDS)[0]:
+            continue
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            connection.settimeout(REQUEST_SECONDS)
+            request = json.loads(connection.recv(REQUEST_BYTES))
+            if request["op"] == "stop":
+                machine.stop()
+                connection.send(json.dumps({"name": settings.name}).encode())
+                return
+            _answer(settings, machine, request, connection)
+    (where / "ended").write_text(machine.ended().message, "utf-8")
+
+
+def _answer(settings: Settings, machine: Machine, request: dict[str, Any], to: socket.socket) -> None:
+    try:
+        if request["op"] == "port":
+            socket.send_fds(to, [b"{}"], [machine.port(int(request["number"])).fileno()])
+            return
+        if request["op"] == "console":
+            if not settings.debug:
+                raise UnavailableError(
+                    f"machine {settings.name}: console: want a debug machine, got another",
+                    hint="kluis vm start --debug",
+                    code="machine_not_debug",
+                )
+            answer: dict[str, Any] = {"text": machine.console.text()}
+        else:
+            answer = _shown(settings, machine)
+    except KluisError as error:
+        answer = _error(error)
+    to.send(json.dumps(answer).encode())
+
+
+def _shown(settings: Settings, machine: Machine) -> dict[str, Any]:
+    return {
+        "name": settings.name,
+        "pid": machine.pid,
+        "guest": settings.guest,
+        "boot": settings.boot,
+        "accelerator": machine.accelerator,
+        "memory_mb": settings.memory_mb,
+        "cpus": settings.cpus,
+        "ports": settings.ports,
+        "debug": settings.debug,
+        "missing": sorted(machine.missing),
+    }
+
+
+def _error(error: KluisError) -> dict[str, Any]:
+    return {
+        "error": {
+            "kind": type(error).__name__,
+            "message": error.message,
+            "hint": error.hint,
+            "code": error.code,
+        }
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,236 @@
+"""Machines that run: each is kept by a process of its own, and found by name in a folder with mode 0700."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from kluis.errors import KluisError, UnavailableError, UsageError, foreign
+from kluis.tee.platform.launching import places
+
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+ANSWER_SECONDS: Final = 120.0
+ANSWER_BYTES: Final = 1 << 20
+KEEPER: Final = "kluis.tee.vm.machine.keeper"
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a machine is started with.
+
+    Attributes:
+        name: 1..32 of a-z, 0-9 and -.
+        guest: folder of a guest.
+        boot: ``direct`` or ``uefi``; the latter has a vTPM.
+        memory_mb, cpus, ports: as for ``Machine.start``.
+        debug: whether its console is open to its owner.
+    """
+
+    name: str
+    guest: str
+    boot: str = "direct"
+    memory_mb: int = 1024
+    cpus: int = 1
+    ports: int = 4
+    debug: bool = False
+
+
+def folder() -> Path:
+    """The folder of this user's machines, as root this machine's; created, mode 0700.
+
+    Raises:
+        UnavailableError: it is another user's, or accessible to others.
+    """
+    return _private(places.mine().runtime / "machines")
+
+
+def lasting() -> Path:
+    """The folder of what machines keep between their starts; as :func:`folder`."""
+    mine = places.mine()
+    return _private(mine.state.with_name("kluis-machines" if mine == places.SYSTEM else "machines"))
+
+
+def _private(path: Path) -> Path:
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise UnavailableError(
+            f"{path}: owner: want {os.geteuid()}, got {found.st_uid}",
+            hint=f"chown {os.geteuid()} {path}",
+            code="state_owner",
+        )
+    if found.st_mode & 0o077:
+        raise UnavailableError(
+            f"{path}: mode: want 0700, got {stat.S_IMODE(found.st_mode):04o}",
+            hint=f"chmod 0700 {path}",
+            code="state_mode",
+        )
+    return path
+
+
+def place(name: str) -> Path:
+    """The folder of one machine.
+
+    Raises:
+        UsageError: it is not a name.
+    """
+    if not NAME.fullmatch(name):
+        raise UsageError(f"machine name: want 1..32 of a-z, 0-9 and -, got {name[:40]!a}")
+    return folder() / name
+
+
+def start(settings: Settings) -> dict[str, Any]:
+    """Start a machine, and leave it running; return what :func:`show` returns.
+
+    Raises:
+        KluisError: it could not be started.
+    """
+    where = place(settings.name)
+    if _answers(where):
+        raise UnavailableError(
+            f"machine {settings.name}: runs already",
+            hint=f"kluis vm stop {settings.name}",
+            code="machine_runs",
+        )
+    where.mkdir(mode=0o700, exist_ok=True)
+    line = [sys.executable, "-I", "-m", KEEPER]
+    keeper = subprocess.Popen(
+        line,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        cwd="/",
+        env={
+            name: os.environ[name]
+            for name in ("PATH", "HOME", "XDG_DATA_HOME", "KLUIS_HOME")
+            if name in os.environ
+        },
+    )
+    with keeper.stdout, keeper.stdin:  # type: ignore[union-attr]
+        keeper.stdin.write(msgspec.json.encode(settings))  # type: ignore[union-attr]
+        keeper.stdin.close()  # type: ignore[union-attr]
+        answer = keeper.stdout.read(ANSWER_BYTES)  # type: ignore[union-attr]
+    if not answer:
+        raise UnavailableError("machine: its keeper ended", code="machine_ended")
+    return _checked(json.loads(answer))
+
+
+def names() -> list[str]:
+    """The names of the machines that run, or ended by themselves since their start."""
+    return sorted(path.name for path in folder().iterdir() if path.is_dir() and NAME.fullmatch(path.name))
+
+
+def listed() -> list[dict[str, Any]]:
+    """What :func:`show` returns, for each; of one that ended, its name and the reason."""
+    found = []
+    for name in names():
+        try:
+            found.append(show(name))
+        except UnavailableError as lack:
+            if lack.code != "no_machine":
+                found.append({"name": name, "ended": lack.message})
+    return found
+
+
+def show(name: str) -> dict[str, Any]:
+    """Name, pid, boot, accelerator, memory, processors, ports, debug and missing protections of a machine.
+
+    Raises:
+        UnavailableError: none of this name runs; with the reason if it ended by itself.
+    """
+    return ask(name, {"op": "show"})
+
+
+def console(name: str) -> str:
+    """The last output of a debug machine's console, untrusted.
+
+    Raises:
+        UnavailableError: none of this name runs, or it is no debug machine.
+    """
+    return str(ask(name, {"op": "console"})["text"])
+
+
+def stop(name: str) -> None:
+    """End a machine, and wait until nothing of it is left. One that ended by itself is forgotten.
+
+    Raises:
+        UnavailableError: there is none of this name.
+    """
+    where = place(name)
+    try:
+        ask(name, {"op": "stop"})
+    except UnavailableError as lack:
+        if lack.code != "machine_ended":
+            raise
+    shutil.rmtree(where, ignore_errors=True)
+
+
+def port(name: str, number: int) -> socket.socket:
+    """The host's end of a machine's virtio-serial port ``kluis.NUMBER``; the machine keeps a duplicate.
+
+    Raises:
+        UnavailableError: none of this name runs.
+        UsageError: it has no such port.
+    """
+    with _connect(name) as connection:
+        connection.send(json.dumps({"op": "port", "number": number}).encode())
+        data, descriptors, _, _ = socket.recv_fds(connection, ANSWER_BYTES, 1)
+    ends = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+    try:
+        _checked(json.loads(data or b"{}"))
+        return ends.pop()
+    finally:
+        for end in ends:
+            end.close()
+
+
+def ask(name: str, request: dict[str, Any]) -> dict[str, Any]:
+    """Send a request to a machine's keeper and return its answer."""
+    with _connect(name) as connection:
+        connection.send(json.dumps(request).encode())
+        data = connection.recv(ANSWER_BYTES)
+    if not data:
+        raise UnavailableError(f"machine {name}: ended", code="machine_ended")
+    return _checked(json.loads(data))
+
+
+def _connect(name: str) -> socket.socket:
+    where = place(name)
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.settimeout(ANSWER_SECONDS)
+    try:
+        connection.connect(str(where / "socket"))
+    except OSError:
+        connection.close()
+        if (where / "ended").exists():
+            reason = (where / "ended").read_text("utf-8", "replace")
+            raise UnavailableError(
+                f"machine {name}: {foreign(reason, 2000)}", hint=f"kluis vm stop {name}", code="machine_ended"
+            ) from None
+        raise UnavailableError(
+            f"machine {name}: none of this name runs", hint="kluis vm list", code="no_machine"
+        ) from None
+    return connection
+
+
+def _answers(where: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        return connection.connect_ex(str(where / "socket")) == 0
+
+
+def _checked(answer: dict[str, Any]) -> dict[str, Any]:
+    if (error := answer.get("error")) is not None:
+        kind = {each.__name__: each for each in (UsageError, UnavailableError)}.get(error["kind"], KluisError)
+        raise kind(error["message"], hint=error["hint"], code=error["code"])
+    return answer

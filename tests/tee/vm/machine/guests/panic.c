@@ -1,0 +1,2 @@
+/* A first program that ends: the kernel panics. */
+int main(void) { return 7; }
