@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from kluis.errors import FormatError
-from kluis.streams import CHUNK, FRAME, PARCEL, BrokenStream, RefusedParcel, Stream
+from kluis.parcels import RefusedParcel
+from kluis.streams import CHUNK, FRAME, PARCEL, BrokenStream, Stream
 from kluis.tee.remote import messages
 
 Reader = tuple[str, Callable[[bytes], Any], Callable[[], list[bytes]]]

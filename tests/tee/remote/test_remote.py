@@ -22,6 +22,7 @@ from kluis.host import EnclaveProxy, load
 from kluis.streams import Stream
 from kluis.tee.platform.client import Platform
 from kluis.tee.remote import RemotePlatform, messages
+from kluis.tee.remote.ports import Ports
 from kluis.testing.images import ALLOWED, built
 from tests import machines
 
@@ -231,36 +232,41 @@ def test_a_machine_that_ends(built: Build) -> None:
 
 
 def test_ports(big: Path) -> None:
-    """Ports, here terminals, carry an enclave's calls without a hop."""
+    """Ports, here terminals, carry an enclave's calls without a hop, one use after another."""
     with contextlib.ExitStack() as open_, Platform.connect().held():
-        ports = [open_.enter_context(_port()) for _ in range(3)]
-        arguments = [part for _, device in ports for part in ("--device", str(device))]
+        found = [open_.enter_context(_port()) for _ in range(3)]
+        arguments = [part for _, device in found for part in ("--device", str(device))]
         open_.enter_context(machines.running(arguments))
-        free = iter([host for host, _ in ports])
-        platform = RemotePlatform(lambda: next(free)())
+        platform = RemotePlatform(Ports(lambda number: found[number][0].dup(), 3).connect)
         ocalls = {"reverse": lambda data: data[::-1]}
-        with load(big, platform=platform, insecure_allow_missing=ALLOWED, ocalls=ocalls) as one:
-            data = os.urandom(1 << 20)
-            assert one.echo(b"small") == b"small"
-            assert one.echo(data) == data
-            assert one.reversed_outside(data) == data[::-1]
+        for _ in range(2):
+            assert platform.status()["only"] is None
+            with load(big, platform=platform, insecure_allow_missing=ALLOWED, ocalls=ocalls) as one:
+                data = os.urandom(1 << 20)
+                assert one.echo(b"small") == b"small"
+                assert one.echo(data) == data
+                assert one.reversed_outside(data) == data[::-1]
+                with pytest.raises(UnavailableError, match="all 3 ports are in use"):
+                    platform.status()
+        with load(big, platform=platform, insecure_allow_missing=ALLOWED) as one, pytest.raises(EnclaveDied):
+            one.end()
+        found[0][0].send(b"what a host that was killed had begun to send")
+        assert platform.status()["only"] is None
 
 
 @contextlib.contextmanager
-def _port() -> Iterator[tuple[Callable[[], socket.socket], Path]]:
-    """A terminal in place of a virtio-serial port: a function that opens the host's end, and the device."""
+def _port() -> Iterator[tuple[socket.socket, Path]]:
+    """A terminal in place of a virtio-serial port: the host's end, and the device."""
     master, slave = pty.openpty()
     tty.setraw(slave)
-    device = Path(os.ttyname(slave))
-
-    def connect() -> socket.socket:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        threading.Thread(target=_pump, args=(theirs, master), daemon=True).start()
-        return ours
-
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    pump = threading.Thread(target=_pump, args=(theirs, master))
+    pump.start()
     try:
-        yield connect, device
+        with ours:
+            yield ours, Path(os.ttyname(slave))
     finally:
+        pump.join(60)
         os.close(slave)
         os.close(master)
 

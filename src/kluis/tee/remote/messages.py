@@ -29,7 +29,8 @@ from typing import Final
 
 from kluis.errors import BY_NAME, FormatError, KluisError, UnavailableError
 from kluis.formats.encoding import jcs
-from kluis.streams import INLINE, BrokenStream, Bytes, RefusedParcel, Stream
+from kluis.parcels import RefusedParcel
+from kluis.streams import INLINE, BrokenStream, Bytes, Stream
 
 PROTOCOL: Final = 1
 MAX_BYTES: Final = jcs.MAX_SIZE

@@ -25,7 +25,7 @@ from kluis.tee.remote.messages import Message
 ANSWER_SECONDS: Final = 120.0
 LAUNCH_SECONDS: Final = 300.0
 
-Connect = Callable[[], socket.socket]
+Connect = Callable[[], "socket.socket | Stream"]
 
 
 @dataclass(slots=True)
@@ -98,7 +98,8 @@ class RemotePlatform:
     """The platform of a machine.
 
     Args:
-        connect: opens a new stream to the machine's agent, of which each enclave has three; raises OSError.
+        connect: opens a new stream to the machine's agent, or begins a use of a port
+            (:meth:`kluis.tee.remote.ports.Ports.connect`); raises OSError. Each enclave has three.
         slowness: how many times longer than a machine with this processor's speed it may take for anything.
     """
 
@@ -201,24 +202,23 @@ class RemotePlatform:
 
     def _joined(self, name: str, which: str) -> Stream:
         """A new stream, given to the launch ``name``."""
-        end = self._given({"op": "join", "launch": name, "as": which})
-        return Stream(end, PATIENCE_SECONDS * self.slowness)  # numbered from 0 again, by the enclave
+        return self._given({"op": "join", "launch": name, "as": which})
 
     def _forward(self, name: str, grant: str) -> Stream:
         """A new stream, connected to the enclave's socket of that grant."""
-        end = self._given({"op": "forward", "launch": name, "socket": grant})
-        return Stream(end, PATIENCE_SECONDS * self.slowness)
+        return self._given({"op": "forward", "launch": name, "socket": grant})
 
-    def _given(self, request: Message) -> socket.socket:
+    def _given(self, request: Message) -> Stream:
         """A new stream for a use other than requests, once the agent has answered the request for that."""
         end = self._open()
-        asking = Stream(end, ANSWER_SECONDS * self.slowness)
         try:
-            messages.send(asking, request)
-            _answer(asking)
+            messages.send(end, request)
+            _answer(end)
         except BaseException:
-            asking.close()
+            end.close()
             raise
+        end.restart()
+        end.patience_seconds = PATIENCE_SECONDS * self.slowness
         return end
 
     def _ask(self, request: Message) -> Message:
@@ -228,7 +228,7 @@ class RemotePlatform:
 
     def _session(self) -> tuple[Stream, Message]:
         """A new stream to the agent, and the agent's hello."""
-        session = Stream(self._open(), ANSWER_SECONDS * self.slowness)
+        session = self._open()
         try:
             messages.send(session, {"op": "hello"})
             hello = _answer(session)
@@ -242,13 +242,16 @@ class RemotePlatform:
             raise
         return session, hello
 
-    def _open(self) -> socket.socket:
+    def _open(self) -> Stream:
         try:
-            return self._connect()
+            end = self._connect()
         except OSError as error:
             raise UnavailableError(
                 f"machine: no stream: {error.strerror or error}", code="machine_gone", hint="kluis vm list"
             ) from None
+        stream = end if isinstance(end, Stream) else Stream(end)
+        stream.patience_seconds = ANSWER_SECONDS * self.slowness
+        return stream
 
 
 def _answer(stream: Stream) -> Message:

@@ -29,7 +29,7 @@ def test_only_of_the_command_line() -> None:
     image_id = hashlib.sha256(b"image").hexdigest()
     assert only_of("quiet root=/dev/vda ro") is None
     assert only_of(f"quiet kluis.only={image_id} ro") == image_id
-    with pytest.raises(UnavailableError, match=r"want kluis\.only= once, got it 2 times"):
+    with pytest.raises(UnavailableError, match=r"want it once on the kernel's command line, got 2 times"):
         only_of(f"kluis.only={image_id} kluis.only={image_id}")
     assert parse_only(image_id) == hashlib.sha256(b"image").digest()
     for bad in ("", image_id[:-2], image_id.upper(), "x" * 64, image_id + "00"):
@@ -54,6 +54,49 @@ def test_ports(tmp_path: Path) -> None:
         (tmp_path / device / "name").write_text(f"{name}\n")
     assert ports.find(tmp_path, Path("/dev")) == [Path("/dev/vport1p2"), Path("/dev/vport1p1")]
     assert ports.find(tmp_path / "none") == []
+
+
+MARK = ports.MARK + b"n" * 16
+OTHER = ports.MARK + b"m" * 16
+BEGINNINGS = {
+    "at once": (MARK + b"\1\0\0", MARK),
+    "after noise": (b"noise" * 1000 + MARK + b"\1\0\0", MARK),
+    "after a part of a mark": (ports.MARK[:9] + MARK + b"\1\0\0", MARK),
+    "repeated": (MARK * 3 + b"\1\0\0", MARK),
+    "of another host": (MARK + OTHER + b"\1\0\0", MARK + OTHER),
+    "a record of 255 bytes": (MARK + b"\xff\0\0", MARK),
+}
+
+
+@pytest.mark.parametrize("name", BEGINNINGS)
+@pytest.mark.parametrize("step", [1, 7, 100_000])
+def test_marks(name: str, step: int) -> None:
+    """A use of a port begins after its mark, which is returned once; what was before is discarded."""
+    sent, returned = BEGINNINGS[name]
+    agent, host = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+
+    def drip() -> None:
+        for at in range(0, len(sent), step):
+            host.sendall(sent[at : at + step])
+
+    with agent, host:
+        thread = threading.Thread(target=drip)
+        thread.start()
+        data = ports.await_mark(agent.fileno())
+        thread.join(60)
+        while len(data) < 3:
+            data += agent.recv(100)
+        assert data == sent[-3:]
+        assert host.recv(100) == returned
+
+
+def test_a_mark_that_was_read_before() -> None:
+    """What ended the use before may be the mark of the next."""
+    agent, host = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with agent, host:
+        host.sendall(b"\1\0\0")
+        assert ports.await_mark(agent.fileno(), b"end" + MARK) == b"\1\0\0"
+        assert host.recv(100) == MARK
 
 
 def test_connections(tmp_path: Path) -> None:
