@@ -89,10 +89,8 @@ class Finding(AssertionError):
 def targets() -> dict[str, Target]:
     """Every target, by name."""
     found = {one.name: one for module in _modules() for one in _of_module(module)}
-    found |= {
-        one.name: one
-        for one in (*_verifiers(), *_machines(), *_drivers(), *_results(), *_ledger(), *_services())
-    }
+    every = (_verifiers, _machines, _drivers, _results, _ledger, _streams, _services)
+    found |= {one.name: one for made in every for one in made()}
     return dict(sorted(found.items()))
 
 
@@ -156,7 +154,7 @@ def _machines() -> Iterator[Target]:
     forge = MachineForge()
 
     def read(data: bytes) -> None:
-        endorsements.verify(data, context=Context(forge.anchors), now=WHEN)
+        endorsements.verify(endorsements.read(data), context=Context(forge.anchors), now=WHEN)
 
     good = [
         forge.endorsement(),
@@ -195,6 +193,13 @@ def _ledger() -> Iterator[Target]:
     from fuzz import ledgers
 
     yield from (Target(name, read, starts=starts) for name, read, starts in ledgers.readers())
+
+
+def _streams() -> Iterator[Target]:
+    """What crosses into a machine and out of it."""
+    from fuzz import streams
+
+    yield from (Target(name, read, starts=starts) for name, read, starts in streams.readers())
 
 
 def _services() -> Iterator[Target]:
