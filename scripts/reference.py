@@ -228,9 +228,10 @@ MACHINE = """## `[machine]`
 For an enclave in a machine, whose TEE endorses the root of the platform inside. A policy of either version
 may have this table. A policy with it accepts no enclave outside of a machine, and a policy without it accepts
 none inside. `[machine.TEE]` has the keys of the TEE's table above, for the machine's evidence: one or more of
-`[machine.snp]`, `[machine.tdx]`, `[machine.azure]` and `[machine.tpm]`. In the output of `kluis appraise` its
-rules begin with `machine_`, such as `machine_measurement`. `[accept]` judges the level of the machine, and
-debug of both. `[tcb]` judges the enclave, and also the machine if its vendor publishes a judgement.
+`[machine.snp]`, `[machine.tdx]`, `[machine.azure]`, `[machine.nitro]` and `[machine.tpm]`. In the output of
+`kluis appraise` its rules begin with `machine_`, such as `machine_measurement`. `[accept]` judges the level
+of the machine, and debug of both. `[tcb]` judges the enclave, and also the machine if its vendor publishes a
+judgement.
 
 | key | form | rule | aspect | meaning |
 |---|---|---|---|---|
@@ -242,8 +243,9 @@ debug of both. `[tcb]` judges the enclave, and also the machine if its vendor pu
 | `max_collateral_age_days` | maximum | `machine_collateral_age` | hardware | of the machine's collateral |
 
 The guest is the kernel of the machine and everything that runs in it next to the enclave. It can read the
-enclave's memory. `measurements` identifies it in `[machine.snp]`, and `registers` in the other tables. If
-that key is `"any"`, the policy must state `any_guest = true`, and each result has a warning.
+enclave's memory. `measurements` identifies it in `[machine.snp]` and `[machine.nitro]`, and `registers` in
+the other tables. If that key is `"any"`, the policy must state `any_guest = true`, and each result has a
+warning.
 """
 FORMS: dict[type[wants.Stated], str] = {
     wants.OneOf: "list of hex",

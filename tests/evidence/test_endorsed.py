@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from kluis.authority.amd import Processor
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError, UnsupportedError
 from kluis.evidence import (
     Anchor,
@@ -26,8 +28,11 @@ from kluis.evidence import (
 from kluis.evidence.endorsed import _worse
 from kluis.evidence.intel import collateral as holding
 from kluis.evidence.model import NOT_JUDGED
+from kluis.formats.kluis import runtime_data
+from kluis.formats.kluis.endorsement import Endorsement
 from tests.authority.amd.chips import GUEST, chip, launch
 from tests.evidence.forge import DEBUG, IMAGE, NOW, Forge
+from tests.evidence.intel.forge import TdxForge
 from tests.evidence.machine import BOOT, MachineForge
 
 FORGE = MachineForge()
@@ -255,6 +260,16 @@ def test_a_verifier_that_remembers() -> None:
     ):
         with pytest.raises(AuthenticityError):
             again(changed)
+    padded = dataclasses.replace(good, tcb_info_issuer_chain=good.tcb_info_issuer_chain + b"\n" * 65536)
+    with pytest.raises(FormatError, match="must be at most 65536 under an endorsed root"):
+        again(padded)
+    with pytest.raises(FreshnessError):
+        verifier.verify(quote, collateral=good, now=NOW + timedelta(days=400))
+    vendor = Processor(FORGE.processor.keys, FORGE.processor.state)
+    vendor.revoke()
+    listed = dataclasses.replace(good, endorsement=FORGE.endorsement(crl=vendor.crl(NOW)))
+    with pytest.raises(AuthenticityError):
+        again(listed)
     other = MachineForge(inside=Forge())
     assert again(other.collateral(), other.inside.quote()).level is again().level is ProtectionLevel.VM
 
@@ -264,6 +279,36 @@ def test_claims_cannot_be_made_by_hand() -> None:
     proven = verify(FORGE.inside.quote(), anchors=FORGE.anchors, collateral=FORGE.collateral(), now=NOW)
     with pytest.raises(TypeError, match="cannot be copied or pickled"):
         copy.copy(proven)
+
+
+def test_claims_end_with_the_first_part_of_both() -> None:
+    """The claims are valid as long as every part is: here the list of the machine's root ends first."""
+    old = NOW - timedelta(days=360)
+    forge = MachineForge(chip(now=old))
+    found = forge.verify(forge.endorsement(crl=forge.processor.crl(NOW - timedelta(days=350))))
+    assert found.machine is not None
+    assert found.valid_until == found.machine.claims.valid_until == NOW + timedelta(days=15, minutes=-5)
+    assert found.valid_until < FORGE.verify().valid_until
+
+
+def test_a_machine_that_its_vendor_judges() -> None:
+    """A trust domain on a platform that is out of date makes the enclave in it out of date."""
+    tdx = TdxForge("process")
+    good = tdx.collateral()
+    info = json.loads(good.tcb_info)
+    info["tcbLevels"][0].update(tcbStatus="OutOfDate", advisoryIDs=["KLUIS-1"])
+    behind = dataclasses.replace(good, **tdx.signed("tcb_info", info))
+    document = FORGE.configuration().runtime_data()
+    quote = tdx.quote(tdx.td(report_data=runtime_data.report_data(document)))
+    endorsement = Endorsement(
+        kind="tdx", runtime_data=document, parts={"quote": quote, "collateral": behind.to_json()}
+    ).encode()
+    (anchor,) = tdx.anchors
+    trusted = TrustAnchors((dataclasses.replace(anchor, level=ProtectionLevel.VM),))
+    found = FORGE.verify(endorsement, anchors=trusted)
+    assert found.machine is not None
+    assert (found.tcb.status, found.tcb.advisories) == (TcbStatus.OUT_OF_DATE, ("KLUIS-1",))
+    assert (found.machine.kind, found.machine.claims.tee) == ("tdx", Tee.TDX)
 
 
 def test_the_worse_judgement_counts() -> None:

@@ -31,6 +31,8 @@ from tests.evidence.azure.forge import AzureForge
 from tests.evidence.forge import NOW
 from tests.evidence.intel.forge import TdxForge
 from tests.evidence.machine import MachineForge
+from tests.evidence.nitro.forge import INSTANCE, PCRS
+from tests.evidence.nitro.forge import Forge as NitroForge
 from tests.evidence.tpm import forge as tpm
 
 FORGE = MachineForge()
@@ -42,6 +44,13 @@ AZURE = AzureForge()
 TPM = tpm.Tpm(tpm.rsa_key(), nonce=sha256(DOCUMENT))
 MAKER = tpm.Maker(NOW)
 TDX = TdxForge("process")
+NITRO = NitroForge(NOW)
+
+
+def _document(user_data: bytes = BOUND) -> bytes:
+    """A document of an instance's NitroTPM."""
+    module = f"{INSTANCE}-tpm0000000000000000"
+    return NITRO.document(pcrs=..., nitrotpm_pcrs=PCRS, module_id=module, user_data=user_data)
 
 
 def _pem(*certificates: x509.Certificate) -> bytes:
@@ -54,7 +63,9 @@ def _at_vm(forge: TdxForge) -> TrustAnchors:
     return TrustAnchors((dataclasses.replace(anchor, level=ProtectionLevel.VM),))
 
 
-ANCHORS = FORGE.anchors | AZURE.amd.anchors | _at_vm(TDX) | _at_vm(AZURE.intel) | MAKER.anchors
+ANCHORS = (
+    FORGE.anchors | AZURE.amd.anchors | _at_vm(TDX) | _at_vm(AZURE.intel) | MAKER.anchors | NITRO.anchors
+)
 
 
 def _quoted(nonce: bytes = sha256(DOCUMENT)) -> dict[str, bytes]:
@@ -83,6 +94,8 @@ def _good(kind: str) -> dict[str, bytes]:
         case "azure-tdx":
             collateral = AZURE.intel.collateral().to_json()
             return {"hcl": AZURE.tdx(), "td_quote": AZURE.td_quote(), "collateral": collateral, **_quoted()}
+        case "nitro-tpm":
+            return {"document": _document()}
         case _:
             ak = MAKER.ak(TPM.key)
             return {**_tpm_parts(), "certificates": _pem(ak, MAKER.ca, MAKER.root), "crl": MAKER.crl()}
@@ -92,20 +105,20 @@ def _verify(
     kind: str = "snp",
     *,
     without: tuple[str, ...] = (),
-    document: bytes = DOCUMENT,
+    runtime: bytes = DOCUMENT,
     anchors: TrustAnchors = ANCHORS,
     now: Any = NOW,
     **parts: bytes,
 ) -> Endorsed:
     whole = {**(_good(kind) if kind in KINDS else _good("snp")), **parts}
     held = {name: part for name, part in whole.items() if name not in without}
-    data = Endorsement(kind=kind, runtime_data=document, parts=held).encode()
-    return endorsements.verify(data, context=Context(anchors), now=now)
+    data = Endorsement(kind=kind, runtime_data=runtime, parts=held).encode()
+    return endorsements.verify(endorsements.read(data), context=Context(anchors), now=now)
 
 
 def _over(document: bytes) -> Callable[[], object]:
     """An endorsement that binds this document, well signed."""
-    return lambda: _verify(document=document, report=FORGE.report(document))
+    return lambda: _verify(runtime=document, report=FORGE.report(document))
 
 
 def _changed(**changes: Any) -> Callable[[], object]:
@@ -124,12 +137,12 @@ STEPS: dict[str, Case] = {
         FormatError,
         "bad_encoding",
         "",
-        lambda: endorsements.verify(b"{}x", context=Context(ANCHORS), now=NOW),
+        lambda: endorsements.read(b"{}x"),
     ),
     "1 unknown kind": (
         UnsupportedError,
         "bad_type",
-        "endorsement.kind: want one of snp, tdx, azure-snp, azure-tdx, tpm, got 'sgx'",
+        "endorsement.kind: want one of snp, tdx, azure-snp, azure-tdx, nitro-tpm, tpm, got 'sgx'",
         lambda: _verify("sgx"),
     ),
     "1 a part that is missing": (
@@ -211,6 +224,12 @@ STEPS: dict[str, Case] = {
         "",
         lambda: _verify("azure-snp", hcl=AZURE.tdx()),
     ),
+    "2 a document of an enclave": (
+        FormatError,
+        "bad_type",
+        "endorsement: document: want one of NitroTPM, got Nitro Enclaves",
+        lambda: _verify("nitro-tpm", document=NITRO.document(user_data=BOUND)),
+    ),
     "2 endorsed collateral": (
         AuthenticityError,
         "endorsement_nested",
@@ -252,6 +271,12 @@ STEPS: dict[str, Case] = {
         "endorsement_binding",
         f"endorsement: quote: nonce: want the hash of the runtime data, {HASH}.., got none",
         lambda: _verify("tpm", **_tpm_parts(b"")),
+    ),
+    "3 a document's user data": (
+        AuthenticityError,
+        "endorsement_binding",
+        f"endorsement: document: user data: want the hash of the runtime data, {HASH}.., got {'00' * 8}..",
+        lambda: _verify("nitro-tpm", document=_document(bytes(64))),
     ),
     "4 the root of a platform": (
         AuthenticityError,
@@ -311,6 +336,7 @@ def test_every_step_has_a_case() -> None:
         ("tdx", Tee.TDX, ProtectionLevel.VM),
         ("azure-snp", Tee.AZURE, ProtectionLevel.HARDWARE_SNP),
         ("azure-tdx", Tee.AZURE, ProtectionLevel.VM),
+        ("nitro-tpm", Tee.NITRO, ProtectionLevel.VTPM),
         ("tpm", Tee.TPM, ProtectionLevel.VTPM),
     ],
 )
@@ -323,7 +349,7 @@ def test_good_ones(kind: str, tee: Tee, level: ProtectionLevel) -> None:
 
 def test_every_kind_has_a_good_case() -> None:
     """The kinds are those that are tested above."""
-    assert set(KINDS) == {"snp", "tdx", "azure-snp", "azure-tdx", "tpm"}
+    assert set(KINDS) == {"snp", "tdx", "azure-snp", "azure-tdx", "nitro-tpm", "tpm"}
 
 
 def test_a_report_with_its_certificates() -> None:
@@ -362,7 +388,7 @@ def test_large_certificates() -> None:
     assert caught.value.code == "too_large"
     assert "its largest part is certificates" in caught.value.message
     with pytest.raises(FormatError) as raw:
-        endorsements.verify(b" " * (1 << 20), context=Context(ANCHORS), now=NOW)
+        endorsements.read(b" " * (1 << 20))
     assert raw.value.message == "endorsement: is 1048576 bytes, must be at most 98304"
 
 

@@ -127,7 +127,16 @@ class TrustAnchors:
         chain = x509.parse_pem(data, "root certificate")
         if len(chain) != 1:
             raise FormatError(f"root certificate: want 1 certificate, got {len(chain)}", code="bad_length")
-        root = chain[0]
+        return cls.from_root(chain[0], level)
+
+    @classmethod
+    def from_root(cls, root: Certificate, level: ProtectionLevel | None = None) -> Self:
+        """Trust a root that is already parsed, like :meth:`from_pem`.
+
+        Raises:
+            UnsupportedError: an emulated root that does not name its level.
+            AuthenticityError: not signed by its own key.
+        """
         _check_self_signed(root)
         if known := _known(root.spki):
             return cls((known,))

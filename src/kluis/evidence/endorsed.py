@@ -16,12 +16,14 @@ from kluis.evidence import endorsements
 from kluis.evidence.anchors import TrustAnchors
 from kluis.evidence.context import Context, Memory
 from kluis.evidence.endorsements import Endorsed
-from kluis.evidence.intel import pck, sgx
+from kluis.evidence.intel import sgx
 from kluis.evidence.levels import ProtectionLevel
 from kluis.evidence.model import Claims, Machine, Tcb, TcbStatus
 from kluis.evidence.verified import Verified, mint
 from kluis.formats import x509
 from kluis.formats.kluis import machine
+from kluis.formats.kluis.endorsement import Endorsement
+from kluis.formats.kluis.machine import MachineConfiguration
 from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.x509 import Certificate
 from kluis.hashes import sha256
@@ -64,12 +66,17 @@ def verify(
         FreshnessError: a certificate, CRL or document is expired or not yet valid.
         UnavailableError: a certificate is missing.
     """
-    what = "PCK CRL issuer chain"
-    given = pck.parse(collateral.pck_crl_issuer_chain, what, context)
-    _, root = pck.by_role(given, pck.CA, pck.ROOT, what=what)
+    place, name = _name(collateral, endorsement)
+    remembered: tuple[bytes, _Known] | None = context.memory.get(_KIND, place) if context.lasting else None
+    if remembered is not None and remembered[0] == name:
+        known = remembered[1]
+        proven = endorsements.verify(known.given, context=context, now=now, known=known.configuration)
+        return mint(_verify(data, known, proven, collateral, now))
+    root = _root(collateral)
     if context.anchors.match(root.spki) is not None:  # 1
         return sgx.verify(data, context=context, collateral=collateral, now=now)
-    proven = endorsements.verify(endorsement, context=context, now=now)  # 2
+    given = endorsements.read(endorsement)
+    proven = endorsements.verify(given, context=context, now=now)  # 2
     named, own = proven.configuration.root, machine.name_of(root.spki)
     if not hmac.compare_digest(named, own):  # 3
         raise AuthenticityError(
@@ -78,27 +85,43 @@ def verify(
             hint="another machine, or another boot of this one: get its collateral and a new quote",
             code="endorsement_root",
         )
-    inner = _under(root, context)  # 4
-    _check_size(collateral)
-    claims = sgx.verify(data, context=inner, collateral=collateral, now=now).value  # 5
-    only = proven.configuration.only
-    if only is not None and not hmac.compare_digest(only, claims.measurement.value):  # 6
-        raise AuthenticityError(
-            f"endorsement: only: want {claims.measurement.value.hex()[:16]}.., this enclave, "
-            f"got a machine that runs only {only.hex()[:16]}..",
-            code="endorsement_only",
-        )
-    (anchor,) = inner.anchors
-    return mint(_both(claims, proven, anchor.level))
+    known = _Known(given, proven.configuration, _under(root, context))  # 4
+    claims = _verify(data, known, proven, collateral, now)  # 5, 6
+    if context.lasting:
+        context.memory.put(_KIND, place, (name, known))
+    return mint(claims)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class _Known:
+    """What the bytes of a root and of its endorsement prove; not whether the endorsement is in force.
+
+    Attributes:
+        given: the endorsement, whose evidence is verified at each use.
+        configuration: of the machine, which names the root.
+        inside: trusts only this root, with its own cache: nothing in it is trusted elsewhere.
+    """
+
+    given: Endorsement
+    configuration: MachineConfiguration
+    inside: Context
+
+
+def _name(collateral: Collateral, endorsement: bytes) -> tuple[bytes, bytes]:
+    """The place in the cache, and the hash of what is cached there."""
+    chain = collateral.pck_crl_issuer_chain
+    name = sha256(len(chain).to_bytes(8, "big") + chain + endorsement)
+    return bytes((name[0] % _PLACES,)), name
+
+
+def _root(collateral: Collateral) -> Certificate:
+    """The last certificate of the issuers; whether it is the root of the quote is for step 5."""
+    what = "PCK CRL issuer chain"
+    return x509.parse(x509.split_pem(collateral.pck_crl_issuer_chain, what)[-1], what)
 
 
 def _under(root: Certificate, context: Context) -> Context:
-    """A context that trusts only this root, with its own cache: nothing in it is trusted elsewhere."""
-    place = bytes((sha256(root.der)[0] % _PLACES,))
-    held: tuple[bytes, Context] | None = context.memory.get(_KIND, place)
-    if held is not None and held[0] == root.der:
-        return held[1]
-    anchors = TrustAnchors.from_pem(x509.write_pem(root.der))
+    anchors = TrustAnchors.from_root(root)
     (anchor,) = anchors
     if anchor.level not in _LEVELS:
         raise AuthenticityError(
@@ -106,10 +129,21 @@ def _under(root: Certificate, context: Context) -> Context:
             f"got {anchor.name}, of {anchor.level}",
             code="root_untrusted",
         )
-    made = Context(anchors, context.engine, Memory(_CAPACITY), lasting=context.lasting)
-    if context.lasting:
-        context.memory.put(_KIND, place, (root.der, made))
-    return made
+    return Context(anchors, context.engine, Memory(_CAPACITY), lasting=context.lasting)
+
+
+def _verify(data: bytes, known: _Known, proven: Endorsed, collateral: Collateral, now: datetime) -> Claims:
+    _check_size(collateral)  # 4
+    claims = sgx.verify(data, context=known.inside, collateral=collateral, now=now).value  # 5
+    only = proven.configuration.only
+    if only is not None and not hmac.compare_digest(only, claims.measurement.value):  # 6
+        raise AuthenticityError(
+            f"endorsement: only: want {claims.measurement.value.hex()[:16]}.., this enclave, "
+            f"got a machine that runs only {only.hex()[:16]}..",
+            code="endorsement_only",
+        )
+    (anchor,) = known.inside.anchors
+    return _both(claims, proven, anchor.level)
 
 
 def _check_size(collateral: Collateral) -> None:

@@ -19,6 +19,7 @@ from kluis.evidence.context import Context
 from kluis.evidence.intel import tdx
 from kluis.evidence.levels import ProtectionLevel
 from kluis.evidence.model import Claims
+from kluis.evidence.nitro import document
 from kluis.evidence.tpm import tpm
 from kluis.formats import x509
 from kluis.formats.hcl.endorsements import AzureEndorsements
@@ -26,6 +27,7 @@ from kluis.formats.ietf.cmw import OCTETS, Collection, Part
 from kluis.formats.kluis import machine, runtime_data
 from kluis.formats.kluis.endorsement import Endorsement
 from kluis.formats.kluis.machine import MachineConfiguration
+from kluis.formats.nitro.document import DocumentKind
 from kluis.formats.sgx.collateral import Collateral
 from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
 from kluis.formats.tpm.endorsements import TpmEndorsements
@@ -65,7 +67,20 @@ class _Kind:
     verify: Callable[[Parts, bytes, Context, datetime], Claims]
 
 
-def verify(data: bytes, *, context: Context, now: datetime) -> Endorsed:
+def read(data: bytes) -> Endorsement:
+    """Step 1 of :func:`verify`.
+
+    Raises:
+        FormatError: it is malformed, or a part is missing or of another kind.
+    """
+    found = Endorsement.parse(data)
+    _kind_of(found)
+    return found
+
+
+def verify(
+    found: Endorsement, *, context: Context, now: datetime, known: MachineConfiguration | None = None
+) -> Endorsed:
     """Verify one endorsement, up to the key that it names.
 
     1. It parses, and is of a known kind; it has the parts of this kind and no part of another TEE's evidence.
@@ -75,9 +90,10 @@ def verify(data: bytes, *, context: Context, now: datetime) -> Endorsed:
     5. The runtime data are of purpose ``platform``, and their payload is a machine's configuration.
 
     Args:
-        data: canonical JSON.
+        found: from :func:`read`, which is step 1.
         context: the trusted roots and the rest of the verifier's state.
         now: aware.
+        known: the configuration, if step 5 was done for the same endorsement.
 
     Raises:
         FormatError: a part is malformed, missing or of another kind.
@@ -85,13 +101,12 @@ def verify(data: bytes, *, context: Context, now: datetime) -> Endorsed:
         FreshnessError: a certificate, CRL or document is expired or not yet valid.
         UnavailableError: a certificate is missing.
     """
-    found = Endorsement.parse(data)
-    kind = _kind_of(found)  # 1
+    kind = _kind_of(found)
     bound = runtime_data.report_data(found.runtime_data)
     try:
         claims = kind.verify(found.parts, bound, context, now)  # 2, 3
         _check_level(claims)  # 4
-        configuration = machine.of_runtime_data(found.runtime_data)  # 5
+        configuration = known or machine.of_runtime_data(found.runtime_data)  # 5
     except KluisError as error:
         raise type(error)(f"endorsement: {error.message}", hint=error.hint, code=error.code) from None
     return Endorsed(found.kind, claims, configuration)
@@ -152,12 +167,22 @@ def _tpm(parts: Parts, bound: bytes, context: Context, now: datetime) -> Claims:
     return claims
 
 
+def _nitro_tpm(parts: Parts, bound: bytes, context: Context, now: datetime) -> Claims:
+    claims = document.verify(parts["document"], context=context, collateral=None, now=now).value
+    product, wanted = claims.platform.product, document.PRODUCTS[DocumentKind.NITROTPM]
+    if product != wanted:
+        raise FormatError(f"document: want one of {wanted}, got {product}", code="bad_type")
+    _check_bound(claims.report_data, bound, "document: user data")
+    return claims
+
+
 _QUOTED: Final = ("quote", "signature", "pcrs")
 KINDS: Final[Mapping[str, _Kind]] = {
     "snp": _Kind(("report",), ("certificates", "crl"), _snp),
     "tdx": _Kind(("quote",), ("collateral",), _tdx),
     "azure-snp": _Kind(("hcl", "certificates", *_QUOTED), ("crl", "event_log"), _azure),
     "azure-tdx": _Kind(("hcl", "td_quote", *_QUOTED), ("collateral", "event_log"), _azure),
+    "nitro-tpm": _Kind(("document",), (), _nitro_tpm),
     "tpm": _Kind(_QUOTED, ("ak", "certificates", "crl", "event_log"), _tpm),
 }
 

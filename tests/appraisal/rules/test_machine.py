@@ -367,7 +367,7 @@ REFUSED: dict[str, tuple[str, str, str, str | None]] = {
     "a table that is misspelt": (
         "[machine.snp]",
         "[machine.spn]",
-        "policy.machine: has no table of a TEE; want at least one of snp, tdx, azure, tpm, got 'spn'",
+        "policy.machine: has no table of a TEE; want at least one of snp, tdx, azure, nitro, tpm, got 'spn'",
         "kluis policy init writes a complete policy",
     ),
     "an enclave as a machine": (
@@ -416,7 +416,7 @@ def test_texts_that_are_refused(name: str) -> None:
         ({"only": frozenset({b"1"})}, "policy.machine.only: want 32 bytes, got 1"),
         (
             {"identity": draft(mint(SAMPLES[Tee.SGX])).identity},
-            "policy.machine.sgx: want one of snp, tdx, azure, tpm: no other endorses a root",
+            "policy.machine.sgx: want one of snp, tdx, azure, nitro, tpm: no other endorses a root",
         ),
     ],
 )

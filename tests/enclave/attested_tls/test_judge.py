@@ -21,16 +21,21 @@ from fastapi import Depends, FastAPI
 from starlette.exceptions import HTTPException
 
 from kluis.appraisal import BySigner
+from kluis.appraisal.policy.model import PLATFORM_LEVELS
 from kluis.enclave.attested_tls import judge as channel
 from kluis.enclave.attested_tls.client import AttestedTransport
 from kluis.enclave.attested_tls.evidence_requests import attested_peer
 from kluis.enclave.attested_tls.judge import Judge, Peer
 from kluis.enclave.attested_tls.link import Link, ServerKey, client_context
 from kluis.errors import FormatError, KluisError, RemoteError, UsageError
+from kluis.evidence import Collateral, TrustAnchors
 from kluis.formats.kluis.attested_tls import Answer, Role
 from kluis.host.proxy import EnclaveProxy
 from kluis.testing.rehearsal import RehearsalPlatform
+from tests.appraisal.rules.test_machine import MACHINE
+from tests.authority.amd.chips import chip
 from tests.enclave.hosted.policies import judge_of, rehearsed
+from tests.evidence.machine import MachineForge
 
 APP = Path(__file__).parents[1] / "hosted" / "mutual.py"
 WEB = Path(__file__).parents[1] / "hosted" / "web.py"
@@ -65,6 +70,34 @@ def other(enclave: Callable[..., EnclaveProxy], rehearsal_platform: RehearsalPla
 def test_each_end_knows_the_other(url: str, other: EnclaveProxy) -> None:
     """A client that attests itself is named by the handler, by its measurement."""
     assert other.ask(f"{url}/secret", True) == f"for {other.image_id.hex()}"
+
+
+def test_an_enclave_in_a_machine(url: str, rehearsal_platform: RehearsalPlatform) -> None:
+    """A client that trusts only a processor's root reaches an enclave under a root that its machine endorses.
+
+    The bytes on the connection are the same: both layers are judged from quote and collateral.
+    """
+    now = datetime.now(UTC)
+    authority = rehearsal_platform.authority
+    machine = MachineForge(chip(now=now), SimpleNamespace(authority=authority))  # type: ignore[arg-type]
+    collateral = Collateral.from_json(json.dumps(authority.collateral(now)).encode())
+    endorsement = machine.endorsement(crl=machine.processor.crl(now))
+    endorsed = dataclasses.replace(collateral, endorsement=endorsement)
+    wanted = dataclasses.replace(MACHINE, levels=frozenset(PLATFORM_LEVELS))  # type: ignore[type-var]
+    mutual = BySigner(signers=frozenset({bytes(32)}), product_id=6, min_svn=1)
+    policy = dataclasses.replace(rehearsed(mutual), machine=wanted)
+    for given, refused in ((endorsed, ""), (collateral, "root_untrusted")):
+
+        def standing(given: Collateral = given) -> tuple[TrustAnchors, Collateral, datetime]:
+            return machine.anchors, given, datetime.now(UTC)
+
+        with httpx.Client(transport=AttestedTransport(Judge(policy, standing)), timeout=120) as client:
+            if not refused:
+                assert client.get(f"{url}/secret").status_code == 403  # the client attests nothing of itself
+                continue
+            with pytest.raises(KluisError) as caught:
+                client.get(f"{url}/secret")
+            assert caught.value.code == refused
 
 
 def test_over_a_socket_that_the_host_brought(url: str, rehearsal_platform: RehearsalPlatform) -> None:

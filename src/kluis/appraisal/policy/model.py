@@ -27,7 +27,13 @@ HARDWARE: Final = (Tee.SNP, Tee.TDX)
 # The TEEs of machines, and the key of their tables that identifies the guest: its kernel, and what runs in
 # it. What hardware measures first in the other TEEs is only firmware.
 GUESTS: Final[Mapping[Tee, str]] = MappingProxyType(
-    {Tee.SNP: "measurements", Tee.TDX: "registers", Tee.AZURE: "registers", Tee.TPM: "registers"}
+    {
+        Tee.SNP: "measurements",
+        Tee.TDX: "registers",
+        Tee.AZURE: "registers",
+        Tee.NITRO: "measurements",
+        Tee.TPM: "registers",
+    }
 )
 
 
@@ -150,7 +156,7 @@ class ByMachine:
 
     Attributes:
         any_guest: whether the machine's operator may choose its guest: the kernel, and all that runs in it.
-        identity: the accepted evidence of the machine, by TEE: SNP, TDX, Azure or TPM.
+        identity: the accepted evidence of the machine, by TEE: SNP, TDX, Azure, Nitro or TPM.
         only: the accepted image ids of a machine that runs one image, 32 bytes each; or ``ANY``.
         guest_releases: the accepted releases of the guest, as it states them; or ``ANY``.
         levels: that the root of the platform inside may state: ``process``, ``process-user``.
