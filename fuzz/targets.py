@@ -164,7 +164,7 @@ def _machines() -> Iterator[Target]:
 
 
 def _drivers() -> Iterator[Target]:
-    """What a driver reads beside formats: answers of a metadata service, and of a quoting service."""
+    """What a driver reads that no format has: answers of a metadata service, and of a quoting service."""
     from kluis.tee.drivers import imds, tdx
 
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"

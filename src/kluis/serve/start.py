@@ -147,11 +147,9 @@ def serving(
             # Two state folders may use the same file.
             lock = f"{file.name}-lock"
             holds.append(stack.enter_context(rekeying.hold(file.parent, exclusive=plan.rekey, file=lock)))
-        # Before images are built; and held, because an idle platform would end meanwhile.
         platform = Platform.connect()
-        stack.enter_context(platform.held())
-        status = platform.status()
-        plan.check_protections(status)
+        stack.enter_context(platform.held())  # an idle one would end while images are built
+        plan.check_protections(status := platform.status())
         with rekeying.making(plan.state, say):
             authority = LoopbackAuthority.load_or_create(plan.state / "ca", clock.now())
             sockets = stack.enter_context(listening(plan))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import typer
 
 from kluis.cli import render
 from kluis.cli.render import Json
+from kluis.errors import UsageError
 from kluis.tee.vm.machine import kept
 from kluis.tee.vm.machine.kept import Settings
 
+IMAGE_ID: Final = re.compile("[0-9a-f]{64}")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The machine's name.", show_default=False)]
 
 
@@ -33,6 +36,12 @@ def start(
     ] = "direct",
     memory: Annotated[int, typer.Option("--memory", metavar="MIB", help="Memory, MiB.")] = 1024,
     cpus: Annotated[int, typer.Option("--cpus", metavar="N", help="Number of processors.")] = 1,
+    ports: Annotated[
+        int, typer.Option("--ports", metavar="N", help="Number of streams; an enclave takes three.")
+    ] = 12,
+    only: Annotated[
+        str, typer.Option("--only", metavar="ID", help="The image id of the only image that it runs.")
+    ] = "",
     debug: Annotated[bool, typer.Option("--debug", help="Open its console to its owner.")] = False,
     json: Json = False,
 ) -> None:
@@ -40,8 +49,17 @@ def start(
 
     Without a KVM that boots the guest's kernel, QEMU emulates the processor, which is 10 to 60 times slower.
     """
+    if only and not IMAGE_ID.fullmatch(only):
+        raise UsageError(f"--only: want 64 hex digits, got {only[:80]!a}", hint="kluis measure prints them")
     settings = Settings(
-        name=name, guest=str(guest.absolute()), boot=boot, memory_mb=memory, cpus=cpus, debug=debug
+        name=name,
+        guest=str(guest.absolute()),
+        boot=boot,
+        memory_mb=memory,
+        cpus=cpus,
+        ports=ports,
+        debug=debug,
+        only=only,
     )
     shown = kept.start(settings)
     if shown["accelerator"] == "tcg":

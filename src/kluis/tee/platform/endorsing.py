@@ -33,7 +33,13 @@ class Endorsable(Protocol):
 
 
 def endorse(
-    platform: Endorsable, driver: Driver, *, only: bytes | None = None, release: str = "", debug: bool = False
+    platform: Endorsable,
+    driver: Driver,
+    *,
+    only: bytes | None = None,
+    release: str = "",
+    debug: bool = False,
+    missing: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
     """Get evidence over the key of a platform's root, and have the platform publish it in its collateral.
 
@@ -43,6 +49,7 @@ def endorse(
         only: the image id of the only image that this machine runs, 32 bytes; None if it may run any.
         release: of the guest; empty if nobody measured one.
         debug: whether the machine lets its host look inside.
+        missing: protections that the machine around the platform does not have.
 
     Returns:
         The platform's status.
@@ -56,7 +63,7 @@ def endorse(
         root=machine.name_of(root.spki),
         boot=uuid.UUID(BOOT_ID.read_text().strip()).bytes,
         debug=debug,
-        missing=tuple(sorted(platform.status()["missing"])),
+        missing=tuple(sorted({*platform.status()["missing"], *missing})),
         only=only,
         release=release,
     ).runtime_data()

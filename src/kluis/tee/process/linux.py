@@ -156,10 +156,10 @@ FIXES = {
 
 
 def check_missing(lacks: frozenset[str], allowed: frozenset[str]) -> None:
-    """Check that an enclave may start without the protections that a machine lacks.
+    """Check that an enclave may start without the protections that a machine does not have.
 
     Raises:
-        UnavailableError: one is missing that may not be missing; says how it is installed.
+        UnavailableError: one is missing that may not be missing; states how it is installed.
     """
     if refused := sorted(lacks - allowed):
         names = ",".join(refused)

@@ -10,15 +10,31 @@ import runpy
 from pathlib import Path
 from typing import Final
 
+from kluis import __version__
+from kluis.tee.drivers import detect
 from kluis.tee.platform import start
+from kluis.tee.platform.client import Platform
+from kluis.tee.platform.endorsing import endorse
 from kluis.tee.process import native
+from kluis.tee.vm import words
+from kluis.tee.vm.words import COMMAND_LINE, MISSING, ONLY
 
 AGENT: Final = "kluis.tee.vm.inside"
 
 
 def main() -> None:
-    """Start the platform for the whole life of the guest, and run the agent until it ends."""
+    """Start the platform for the whole life of the guest, have a TEE endorse its root, and run the agent."""
     start.start(base=Path(native.PYTHON))
+    if (driver := detect()) is not None:
+        said = COMMAND_LINE.read_text()
+        only = words.find(ONLY, said)
+        endorse(
+            Platform.connect(start=False),
+            driver,
+            only=None if only is None else bytes.fromhex(only),
+            release=__version__,
+            missing=frozenset((words.find(MISSING, said) or "").split(",")) - {""},
+        )
     runpy.run_module(AGENT, run_name="__main__")
 
 

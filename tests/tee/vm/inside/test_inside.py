@@ -14,8 +14,9 @@ import pytest
 from kluis.errors import FormatError, UnavailableError
 from kluis.streams import Stream
 from kluis.tee.image import archive
+from kluis.tee.vm import words
 from kluis.tee.vm.inside import images, ports
-from kluis.tee.vm.inside.__main__ import main, only_of, parse_only
+from kluis.tee.vm.inside.__main__ import main, parse_only
 from kluis.testing.images import built
 
 __all__ = ["built"]
@@ -27,10 +28,10 @@ CONTAINED = Path(__file__).parents[3] / "host" / "contained"
 def test_only_of_the_command_line() -> None:
     """The image id of a machine is on the kernel's command line once, or not at all."""
     image_id = hashlib.sha256(b"image").hexdigest()
-    assert only_of("quiet root=/dev/vda ro") is None
-    assert only_of(f"quiet kluis.only={image_id} ro") == image_id
+    assert words.find(words.ONLY, "quiet root=/dev/vda ro") is None
+    assert words.find(words.ONLY, f"quiet kluis.only={image_id} ro") == image_id
     with pytest.raises(UnavailableError, match=r"want it once on the kernel's command line, got 2 times"):
-        only_of(f"kluis.only={image_id} kluis.only={image_id}")
+        words.find(words.ONLY, f"kluis.only={image_id} kluis.only={image_id}")
     assert parse_only(image_id) == hashlib.sha256(b"image").digest()
     for bad in ("", image_id[:-2], image_id.upper(), "x" * 64, image_id + "00"):
         with pytest.raises(UnavailableError, match="want an image id of 64 hex digits"):

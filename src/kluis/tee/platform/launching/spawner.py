@@ -383,20 +383,13 @@ def _unlink_own(path: Path, its: list[int], lock: str) -> None:
     """
     with contextlib.suppress(FileNotFoundError), open(lock, "rb") as held:
         until = time.monotonic() + LOCK_SECONDS
-        while not _locked(held.fileno()):
-            if time.monotonic() > until:
+        while places.mark(path) == its and time.monotonic() < until:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if places.mark(path) == its:
+                    path.unlink()
                 return
             time.sleep(0.01)
-        if places.mark(path) == its:
-            path.unlink()
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 if __name__ == "__main__":

@@ -10,11 +10,10 @@ from pathlib import Path
 from kluis.errors import KluisError, UnavailableError
 from kluis.streams import PATIENCE_SECONDS
 from kluis.tee.platform.client import Platform
+from kluis.tee.vm import words
 from kluis.tee.vm.inside import ports
 from kluis.tee.vm.inside.agent import Agent
-
-ONLY = "kluis.only="
-COMMAND_LINE = Path("/proc/cmdline")
+from kluis.tee.vm.words import COMMAND_LINE, ONLY
 
 
 def main(arguments: list[str]) -> int:
@@ -35,7 +34,7 @@ def main(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        only = options.only if options.only is not None else only_of(COMMAND_LINE.read_text())
+        only = options.only if options.only is not None else words.find(ONLY, COMMAND_LINE.read_text())
         agent = Agent(
             Platform.connect(start=False),
             only=None if only is None else parse_only(only),
@@ -59,20 +58,6 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"{error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
         return error.exit_code
     return 0
-
-
-def only_of(command_line: str) -> str | None:
-    """The image id on the kernel's command line; None if there is none.
-
-    Raises:
-        UnavailableError: it is there twice.
-    """
-    found = [part.removeprefix(ONLY) for part in command_line.split() if part.startswith(ONLY)]
-    if len(found) > 1:
-        raise UnavailableError(
-            f"machine: {ONLY}: want it once on the kernel's command line, got {len(found)} times"
-        )
-    return found[0] if found else None
 
 
 def parse_only(text: str) -> bytes:

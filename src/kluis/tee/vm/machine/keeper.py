@@ -13,7 +13,9 @@ import os
 import select
 import socket
 import sys
+import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,10 +23,12 @@ import msgspec
 
 from kluis import files
 from kluis.errors import KluisError, UnavailableError
+from kluis.tee.vm import processor
 from kluis.tee.vm.guest import Guest
 from kluis.tee.vm.machine import acceleration, kept, programs, tpm
 from kluis.tee.vm.machine.kept import Settings
 from kluis.tee.vm.machine.machine import Machine
+from kluis.tee.vm.processor import measured
 
 REQUEST_BYTES: Final = 4096
 REQUEST_SECONDS: Final = 30.0
@@ -78,21 +82,35 @@ def _started(settings: Settings) -> Machine:
     if settings.boot == "uefi":
         own = tpm.Tpm.start(kept.lasting() / f"{settings.name}.tpm", _secret())
     try:
-        return Machine.start(
+        machine = Machine.start(
             guest,
             boot=settings.boot,
             memory_mb=settings.memory_mb,
             cpus=settings.cpus,
             ports=settings.ports,
-            processor=True,
+            processor=settings.boot == "direct",
             tpm=own,
             accelerator=accelerator,
             folder=kept.place(settings.name),
+            only=bytes.fromhex(settings.only) if settings.only else None,
         )
+        _serve_processor(machine, settings)
+        return machine
     except BaseException:
         if own is not None:
             own.stop()
         raise
+
+
+def _serve_processor(machine: Machine, settings: Settings) -> None:
+    """Answer the guest as the emulated processor which measured its launch."""
+    if machine.processor is None or machine.launch_digest is None:
+        return
+    made = processor.load_or_create(kept.lasting() / "processor", datetime.now(UTC))
+    only = bytes.fromhex(settings.only) if settings.only else None
+    launch = measured.launched(machine.launch_digest, debug=settings.debug, only=only)
+    arguments = (machine.processor, made, launch)
+    threading.Thread(target=processor.answer, args=arguments, name="kluis-psp", daemon=True).start()
 
 
 def _secret() -> bytes:
@@ -159,6 +177,7 @@ def _shown(settings: Settings, machine: Machine) -> dict[str, Any]:
         "ports": settings.ports,
         "debug": settings.debug,
         "missing": sorted(machine.missing),
+        "measurement": machine.launch_digest.hex() if machine.launch_digest is not None else "",
     }
 
 

@@ -1,4 +1,4 @@
-"""Machines that run: each is kept by a process of its own, and found by name in a folder with mode 0700."""
+"""Machines that run: each is kept by a separate process, and found by name in a folder with mode 0700."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         boot: ``direct`` or ``uefi``; the latter has a vTPM.
         memory_mb, cpus, ports: as for ``Machine.start``.
         debug: whether its console is open to its owner.
+        only: the image id of the only image that it runs, hex; empty: any.
     """
 
     name: str
@@ -42,8 +43,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     boot: str = "direct"
     memory_mb: int = 1024
     cpus: int = 1
-    ports: int = 4
+    ports: int = 12
     debug: bool = False
+    only: str = ""
 
 
 def folder() -> Path:

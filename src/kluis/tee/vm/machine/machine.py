@@ -20,13 +20,15 @@ from kluis.tee.vm.machine.console import Console
 from kluis.tee.vm.machine.ports import Listeners
 from kluis.tee.vm.machine.tpm import Tpm
 from kluis.tee.vm.machine.walled import Walled
+from kluis.tee.vm.processor import measured
+from kluis.tee.vm.words import MISSING, ONLY
 
 BOOTS: Final = ("direct", "uefi")
 LEAST_MEMORY_MB, MOST_MEMORY_MB = 128, 1 << 20
 MOST_CPUS: Final = 64
 PORT_NAME: Final = "kluis.{}"
 GUEST_MEMORY: Final = "guest-memory"
-"""The name, in a launch configuration, of the protection that a machine lacks whose memory is not secret."""
+"""The name, in a launch configuration, of what a machine misses whose memory is not secret."""
 BUILD_GUEST: Final = "kluis vm guest build"
 MEBIBYTE: Final = 1 << 20
 
@@ -61,7 +63,8 @@ class Machine:
     Attributes:
         pid: of QEMU.
         accelerator: ``tcg`` or ``kvm``.
-        missing: names of the protections that it lacks.
+        missing: names of the protections that it does not have.
+        launch_digest: of what it boots directly, 48 bytes; None with another boot.
         console: its serial line.
         processor: the host's end of port ``kluis.psp``; None if there is none.
     """
@@ -75,7 +78,9 @@ class Machine:
         accelerator: str,
         missing: frozenset[str],
         tpm: Tpm | None = None,
+        launch_digest: bytes | None = None,
     ) -> None:
+        self.launch_digest = launch_digest
         self._process = process
         self._listeners = ports
         self._ports: dict[int, socket.socket] = {}
@@ -98,6 +103,7 @@ class Machine:
         tpm: Tpm | None = None,
         accelerator: str | None = None,
         folder: Path | None = None,
+        only: bytes | None = None,
     ) -> Self:
         """Start a machine.
 
@@ -111,6 +117,7 @@ class Machine:
             tpm: its vTPM, which it owns from now on; None: without one.
             accelerator: ``tcg``, ``kvm``; None: KVM if it was seen to boot this guest's kernel, else TCG.
             folder: for the sockets of its ports, named as they are, with mode 0700; None: a private one.
+            only: the image id of the only image that it runs, 32 bytes; None: any.
 
         Raises:
             UsageError: a number, or the boot, is out of range.
@@ -124,6 +131,9 @@ class Machine:
             chosen = accelerator or acceleration.choose(tools[programs.QEMU], guest.kernel)
             library = _library()
             secret = chosen == "tcg" and library is not None and _lockable(memory_mb * MEBIBYTE)
+            lacks = _missing(secret=secret, guarded=library is not None)
+            words = _command_line(guest.command_line, lacks, only) if boot == "direct" else ""
+            digest = _measured(booted, words, cpus) if boot == "direct" else None
             names = [PORT_NAME.format(number) for number in range(ports)]
             listeners = Listeners(names, folder)
             held.callback(listeners.close)
@@ -142,7 +152,7 @@ class Machine:
                 numbers = dict(zip(files, inside, strict=False))
                 sockets = inside[len(files) :]
                 return line.arguments(
-                    line.Boot(command_line=guest.command_line if boot == "direct" else "", **numbers),
+                    line.Boot(command_line=words, **numbers),
                     line.Hardware(
                         memory_mb=memory_mb,
                         cpus=cpus,
@@ -170,8 +180,9 @@ class Machine:
             listeners,
             pairs[1][0] if processor else None,
             chosen,
-            _missing(secret=secret, guarded=library is not None),
+            lacks,
             tpm,
+            digest,
         )
 
     @property
@@ -288,6 +299,21 @@ def _boot_files(guest: Guest, boot: str, held: contextlib.ExitStack) -> dict[str
     return made
 
 
+def _command_line(line: str, lacks: frozenset[str], only: bytes | None) -> str:
+    """What the guest is to know about its machine is on the command line, which is measured."""
+    words = [line, *([MISSING + ",".join(sorted(lacks))] if lacks else [])]
+    return " ".join([*words, *([ONLY + only.hex()] if only is not None else [])])
+
+
+def _measured(booted: dict[str, int], command_line: str, cpus: int) -> bytes:
+    """The launch digest of sealed files, which are what boots."""
+    bios, kernel, initrd = (
+        os.pread(booted[name], os.fstat(booted[name]).st_size, 0) if name in booted else b""
+        for name in ("firmware", "kernel", "initrd")
+    )
+    return measured.measure(bios, kernel, initrd, command_line, cpus)
+
+
 def _close_all(these: Sequence[int | socket.socket]) -> None:
     for each in these:
         if isinstance(each, socket.socket):
@@ -297,7 +323,7 @@ def _close_all(these: Sequence[int | socket.socket]) -> None:
 
 
 def _missing(*, secret: bool, guarded: bool) -> frozenset[str]:
-    """The protections that a machine lacks; ``guardian``: debuggers are not kept away."""
+    """The protections that a machine does not have; ``guardian``: debuggers are not kept away."""
     return frozenset(({GUEST_MEMORY} if not secret else set()) | ({"guardian"} if not guarded else set()))
 
 
