@@ -91,6 +91,19 @@ def test_marks(name: str, step: int) -> None:
         assert host.recv(100) == returned
 
 
+def test_a_new_connection() -> None:
+    """Without a mark, a use begins with its first message, and with nothing else."""
+    agent, host = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with agent, host:
+        stream = Stream(host)
+        stream.send(b'{"op":"hello"}')
+        assert Stream(agent, begun=ports.await_mark(agent.fileno())).recv(100) == b'{"op":"hello"}'
+        stream.send(b'{"op":"hello"}')  # record 1: of another use
+        host.sendall(MARK + b"\1\0\0")
+        agent.setblocking(True)
+        assert ports.await_mark(agent.fileno()) == b"\1\0\0"
+
+
 def test_a_mark_that_was_read_before() -> None:
     """What ended the use before may be the mark of the next."""
     agent, host = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -105,21 +105,26 @@ class Agent:
         self._lock = threading.Lock()
         self._streams = threading.Semaphore(MOST_STREAMS)
 
-    def serve(self, end: Stream) -> None:
-        """Serve one stream until it, or the enclave that it was given to, ends; then close it."""
+    def serve(self, end: Stream) -> bool:
+        """Serve one stream until it, or the enclave that it was given to, ends; then close it.
+
+        Returns:
+            Whether it was given to an enclave.
+        """
         if not self._streams.acquire(blocking=False):
             end.close()
-            return
+            return False
         end.patience_seconds = self._patience
         end.most_bytes = images.MAX_HEAD_BYTES
         try:
             with contextlib.suppress(KluisError):
                 while (request := messages.receive(end)) is not None:
                     if not self._one(end, *request):
-                        return
+                        return request[0].get("op") == "join"
         finally:
             end.close()
             self._streams.release()
+        return False
 
     def _one(self, end: Stream, request: Message, files: tuple[int, ...]) -> bool:
         """Answer one request; False if the stream has no more of them."""

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from kluis.streams import INLINE, Stream
+from kluis.streams import Stream
 from kluis.tee.remote.ports import CHUNK, MARK, MARK_BYTES
 
 NAMES: Final = Path("/sys/class/virtio-ports")
@@ -23,9 +23,9 @@ DEVICES: Final = Path("/dev")
 PREFIX: Final = "kluis."
 BACKLOG: Final = 64
 PAUSE_SECONDS: Final = 0.05
-MOST_UNREAD: Final = 2 * INLINE
+FIRST_BYTES: Final = 9
 
-Serve = Callable[[Stream], None]
+Serve = Callable[[Stream], object]
 
 
 def find(names: Path = NAMES, devices: Path = DEVICES) -> list[Path]:
@@ -40,28 +40,35 @@ def find(names: Path = NAMES, devices: Path = DEVICES) -> list[Path]:
 
 def serve_port(device: Path, serve: Serve) -> None:
     """Serve the uses of one port, one after the other, indefinitely."""
-    begun = b""
     while True:
         with contextlib.suppress(OSError):  # the last enclave may still have it open
             end = os.open(device, os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY)
             try:
-                begun = await_mark(end, begun)
-            except BaseException:
+                _serve_open(end, serve)
+            finally:
                 os.close(end)
-                raise
-            stream = Stream(end, begun=begun)
-            serve(stream)
-            begun = stream.unread()[:MOST_UNREAD]
-            continue
         time.sleep(PAUSE_SECONDS)
+
+
+def _serve_open(end: int, serve: Serve) -> None:
+    """Serve until an enclave has had the port: opened again, it has nothing of what that did not read."""
+    unread = b""
+    while True:
+        stream = Stream(os.dup(end), begun=await_mark(end, unread))
+        if serve(stream):
+            return
+        _, mark, rest = stream.unread().partition(MARK)
+        unread = mark + rest  # the mark of the next use may have ended this one
 
 
 def await_mark(end: int, begun: bytes = b"") -> bytes:
     """Return each mark of a host, and discard what is before it, until its use of the port begins.
 
+    A host whose connection to the port is new sends no mark: its use begins with a message.
+
     Args:
         end: the port.
-        begun: bytes of it that were already read.
+        begun: bytes of it that were already read, of the use before.
 
     Returns:
         The first bytes after the mark.
@@ -69,8 +76,13 @@ def await_mark(end: int, begun: bytes = b"") -> bytes:
     Raises:
         OSError: the port has failed.
     """
-    data, found = begun, b""
+    data, found, new = begun, b"", not begun
     while True:
+        if new and not found and (len(data) < FIRST_BYTES or _begins(data)):
+            if _begins(data):
+                return data
+            data += _read(end)
+            continue
         at = 0 if found else data.find(MARK)
         if at < 0:
             data = data[1 - len(MARK) :]
@@ -85,6 +97,11 @@ def await_mark(end: int, begun: bytes = b"") -> bytes:
         else:
             data = data[at:]
         data += _read(end)
+
+
+def _begins(data: bytes) -> bool:
+    """Whether this is the first message of a use: the head of record 0, a frame, and an object."""
+    return data[3:FIRST_BYTES] == bytes(5) + b"{"
 
 
 def _read(end: int) -> bytes:
