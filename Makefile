@@ -4,7 +4,8 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 VENV := $(or $(KLUIS_VENV),.venv)
 PY := $(VENV)/bin/python
-PROCESSES := 2
+# One more than a small machine has processors: tests wait for enclaves, services and processes that end.
+PROCESSES := 3
 export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: demo dist test test-slow coverage clients vectors fuzz check bench docs format clean

@@ -15,6 +15,7 @@ SCIENCE = ("duckdb", "numpy", "polars", "pyarrow", "scikit-learn")
 SETTINGS: dict[str, tuple[str, tuple[str, ...], str]] = {
     # heap, requirements, more lines
     "empty": ("128MiB", (), ""),
+    "bulk": ("128MiB", (), ""),
     "release": ("128MiB", (), ""),
     "table": ("1GiB", ("pyarrow",), 'grants = ["table"]\n'),
     "web": (

@@ -31,6 +31,7 @@ from kluis.tee.platform.launching import places  # noqa: E402
 
 GROUPS = (
     "calls",
+    "streams",
     "tables",
     "starts",
     "analytics",

@@ -89,7 +89,8 @@ class Finding(AssertionError):
 def targets() -> dict[str, Target]:
     """Every target, by name."""
     found = {one.name: one for module in _modules() for one in _of_module(module)}
-    found |= {one.name: one for one in (*_verifiers(), *_machines(), *_results(), *_ledger(), *_services())}
+    every = (_verifiers, _machines, _drivers, _results, _ledger, _streams, _services)
+    found |= {one.name: one for made in every for one in made()}
     return dict(sorted(found.items()))
 
 
@@ -162,6 +163,17 @@ def _machines() -> Iterator[Target]:
     yield Target("endorsements.verify", read, starts=lambda: good)
 
 
+def _drivers() -> Iterator[Target]:
+    """What a driver reads that no format has: answers of a metadata service, and of a quoting service."""
+    from kluis.tee.drivers import imds, tdx
+
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+    quoted = bytes.fromhex("01000000010000001a000000000000000000000002000000") + b"qq"
+    yield Target("tee.drivers.imds", imds.parse_answer, starts=lambda: (answer, chunked))
+    yield Target("tee.drivers.tdx", tdx.parse_answer, starts=lambda: (quoted,))
+
+
 def _results() -> Iterator[Target]:
     """Attestation results, as a relying party reads them: signed, and what is under the signature."""
     from fuzz.pool import tokens
@@ -181,6 +193,13 @@ def _ledger() -> Iterator[Target]:
     from fuzz import ledgers
 
     yield from (Target(name, read, starts=starts) for name, read, starts in ledgers.readers())
+
+
+def _streams() -> Iterator[Target]:
+    """What crosses into a machine and out of it."""
+    from fuzz import streams
+
+    yield from (Target(name, read, starts=starts) for name, read, starts in streams.readers())
 
 
 def _services() -> Iterator[Target]:

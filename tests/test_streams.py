@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kluis.enclave.boundary import frames, memfile
-from kluis.streams import HEAD_BYTES, INLINE, BrokenStream, Received, RefusedParcel, Stream
+from kluis.parcels import Received, RefusedParcel
+from kluis.streams import HEAD_BYTES, INLINE, BrokenStream, Stream
 
 Pair = tuple[Stream, Stream]
 

@@ -33,6 +33,8 @@ APPS: Final = Path(__file__).resolve().parents[1] / "apps"
 FEW, MANY = 10_000, 1_000_000
 REQUESTS: Final = 200
 IN_FLIGHT: Final = 32
+GENESIS: Final = 10
+"""Entries that found and open a ledger."""
 CONTENTS: Final = "x" * 1024
 SIGNED_BYTES: Final = 1000
 """Of the plain peer's signature entry, besides the two signatures: about what a ledger's has."""
@@ -44,35 +46,33 @@ def rows(take: Harness) -> list[Row]:
     """All rows of a node: on a small ledger, then on one of a million entries."""
     with state() as small, state() as large:
         with Node.running(small) as node, Node.running(large) as other:
-            found = [*commits(take, node), *posts(take, node, "")]
+            found = [*commits(take, node, ""), *posts(take, node, "")]
             node.fill(FEW)
             other.fill(MANY)
             found += [receipt(take, other), *grown(take, other, node)]
             heap = other.resident()
         with Node.running(small, witness_seconds=1.0) as node:
-            found += posts(take, node, ", --witness-every 1s")
+            words = ", --witness-every 1s"
+            found += [*commits(take, node, words), *posts(take, node, words)]
         found.append(restart(take, large, heap))
     return found
 
 
-def commits(take: Harness, node: Node) -> list[Row]:
+def commits(take: Harness, node: Node, words: str) -> list[Row]:
     """One entry at a time, measured inside."""
-    ours: list[list[float]] = []
-    theirs: list[list[float]] = []
 
-    def at(part: float, rounds: list[list[float]], measure: Callable[[], list[float]]) -> float:
-        rounds.append(measure())
-        return sorted(rounds[-1])[int(part * (len(rounds[-1]) - 1))]
+    def at(part: float, seconds: list[float]) -> float:
+        return sorted(seconds)[int(part * (len(seconds) - 1))]
 
     return [
         take.compare(
-            f"commit of one entry inside, on disk, {words}",
+            f"commit of one entry inside, on disk, {name}{words}",
             "write, fdatasync and two P-384 signatures by plain Python",
             hold,
-            ours=lambda part=part: at(part, ours, node.commits),
-            theirs=lambda part=part: at(part, theirs, lambda: plain_commits(node.folder)),
+            ours=lambda part=part: at(part, node.commits()),
+            theirs=lambda part=part: at(part, plain_commits(node.folder)),
         )
-        for words, part, hold in (("p50", 0.5, 1.6), ("p99", 0.99, 2.0))
+        for name, part, hold in (("p50", 0.5, 1.6), ("p99", 0.99, 2.0))
     ]
 
 
@@ -197,7 +197,6 @@ class Node:
         self.started = started
         self._running = running
         self._url = running.addresses["ledger"]
-        self._first = self._seqno() + 1
 
     @classmethod
     @contextmanager
@@ -235,12 +234,14 @@ class Node:
         return [float(one) for one in found]
 
     def receipts(self, client: Kept) -> Callable[[], object]:
-        """Gets the receipt of another entry at each call."""
+        """Gets the receipt of another entry at each call, over all entries but the ledger's first."""
         last, number = self._seqno(), iter(range(1 << 40))
-        view = str(self._ask("GET", "/app/commit")["transaction_id"]).partition(".")[0]
+        history = self._ask("GET", "/app/commit?view_history=true")["view_history"]
+        starts = [tuple(map(int, str(one).split("."))) for one in history]
 
         def ask() -> object:
-            seqno = self._first + next(number) * 7919 % (last - self._first)
+            seqno = GENESIS + next(number) * 7919 % (last - GENESIS)
+            view = max(view for view, first in starts if first <= seqno)
             return client.send(client.request("GET", f"{AT}/{view}.{seqno}/receipt?{VERSION}", b"", {}))
 
         return ask

@@ -156,6 +156,8 @@ int main(void) {
     umask(022);
     mount_on("proc", "/proc", SAFE, NULL);
     mount_on("sysfs", "/sys", SAFE, NULL);
+    /* The host holds the console, and could request registers and memory from the kernel by a serial break. */
+    write_setting("/proc/sys/kernel/sysrq", "0");
     unsigned long long blocks = read_command_line(hash);
     load_modules(EARLY);
     mount_root(hash, blocks, EARLY);

@@ -2,7 +2,7 @@
 #ifndef KLUIS_INIT_H
 #define KLUIS_INIT_H
 
-#define ROOT "/root"
+#define ROOT "/new"
 #define LINE_BYTES 4096
 
 /* Print what failed and why on the console, and power off: a guest that is not as measured does not run. */

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 from urllib import parse
@@ -79,6 +78,8 @@ def _record(name: str) -> str | None:
 
     A checkout's ``egg-info``, which may come first on a path, is not an installation and has no such file.
     """
+    from importlib import metadata  # a tenth of the start of a platform, and only an error needs it
+
     try:
         found = (each.read_text(name) for each in metadata.distributions(name="kluis"))
         return next((text for text in found if text is not None), None)

@@ -17,11 +17,12 @@ because a port is a character device.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import select
 import threading
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from kluis.parcels import Incoming, Received, RefusedParcel
 
 if TYPE_CHECKING:
     import socket
@@ -36,8 +37,6 @@ PATIENCE_SECONDS: Final = 120.0
 """How long the rest of a record or a parcel may be missing, and how long nothing may be read."""
 FIRST_BYTES: Final = 1 << 20
 """The largest accepted file until ``most_bytes`` is set."""
-SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-MFD_NOEXEC_SEAL: Final = 0x8
 
 Bytes = bytes | bytearray | memoryview
 
@@ -54,34 +53,14 @@ class BrokenStream(OSError):
         super().__init__(errno.EPROTO, f"stream: {problem}")
 
 
-class RefusedParcel(Exception):
-    """A parcel that is not accepted; its bytes are discarded, and the stream goes on.
-
-    Attributes:
-        call: its id, as stated by the sender.
-        problem: why.
-    """
-
-    def __init__(self, call: int, problem: str) -> None:
-        super().__init__(problem)
-        self.call = call
-        self.problem = problem
-
-
-class Received(NamedTuple):
-    """A frame; or a parcel: its id, and its sealed memory files, which the receiver must close."""
-
-    frame: bytes
-    call: int = 0
-    files: tuple[int, ...] = ()
-
-
 class Stream:
     """One byte stream, with the methods of a socket that calls need. One thread may read, and any may send.
 
     Args:
         end: a descriptor, or a socket, which is set to non-blocking; closed with this.
         patience_seconds: as ``PATIENCE_SECONDS``.
+        begun: bytes of it that were already read.
+        wake: a descriptor that is readable once reading and sending must end; -1: none.
 
     Attributes:
         patience_seconds: as ``PATIENCE_SECONDS``.
@@ -89,7 +68,14 @@ class Stream:
         problem: why the stream is broken; empty while it is not.
     """
 
-    def __init__(self, end: int | socket.socket, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(
+        self,
+        end: int | socket.socket,
+        patience_seconds: float = PATIENCE_SECONDS,
+        *,
+        begun: bytes = b"",
+        wake: int = -1,
+    ) -> None:
         self._socket = None if isinstance(end, int) else end
         self._fd = end if isinstance(end, int) else end.fileno()
         if self._socket is not None:
@@ -103,12 +89,17 @@ class Stream:
         self._view = memoryview(
             bytearray(HEAD_BYTES + INLINE)
         )  # once: a full heap must not keep it from reading
-        self._start = self._end = 0
+        self._view[: len(begun)] = begun
+        self._start, self._end = 0, len(begun)
         self._size = 0  # of the record at _start, once it is complete
-        self._incoming: _Incoming | None = None
+        self._incoming: Incoming | None = None
         self._in, self._out = select.poll(), select.poll()
         self._in.register(self._fd, select.POLLIN)
         self._out.register(self._fd, select.POLLOUT)
+        self._wake = wake
+        if wake >= 0:
+            self._in.register(wake, select.POLLIN)
+            self._out.register(wake, select.POLLIN)
 
     def fileno(self) -> int:
         """Its descriptor; -1 once closed."""
@@ -117,6 +108,14 @@ class Stream:
     def readable(self, seconds: float) -> bool:
         """Whether a record, or a part of one, can be read within that time."""
         return self._end > self._start or bool(self._in.poll(seconds * 1000))
+
+    def restart(self) -> None:
+        """Number records from 0 again, for another use of the stream that both ends have agreed on."""
+        self._sent = self._received = 0
+
+    def unread(self) -> bytes:
+        """What was read, and has been returned as no frame or parcel."""
+        return bytes(self._view[self._start : self._end])
 
     def shutdown(self, how: int) -> None:
         """Shut a socket down, which ends its reader's wait."""
@@ -234,14 +233,14 @@ class Stream:
                 if not incoming.refusal:
                     return Received(b"", incoming.call, incoming.seal())
 
-    def _announced(self, body: memoryview) -> _Incoming:
+    def _announced(self, body: memoryview) -> Incoming:
         numbers = [int.from_bytes(body[at : at + 8], "little") for at in range(0, len(body), 8)]
         sizes = numbers[1:]
         if len(body) % 8 or not 1 <= len(sizes) <= MOST_FILES or not all(sizes):
             self._break(f"a parcel with a head of {len(body)} bytes: want 1 to {MOST_FILES} sizes above 0")
-        return _Incoming(numbers[0], sizes, self.most_bytes)
+        return Incoming(numbers[0], sizes, self.most_bytes)
 
-    def _fits(self, incoming: _Incoming, body: memoryview) -> bool:
+    def _fits(self, incoming: Incoming, body: memoryview) -> bool:
         try:
             return incoming.take(body)
         except OSError as error:
@@ -298,8 +297,12 @@ class Stream:
         """Read more; return the number of bytes, 0 when the other end has closed."""
         while True:
             wait = self.patience_seconds * 1000 if hasty else None
-            if (hasty or self._socket is not None) and not self._in.poll(wait):
-                self._break(f"the rest is missing for {self.patience_seconds:g} s")
+            if hasty or self._socket is not None:
+                ready = self._in.poll(wait)
+                if not ready:
+                    self._break(f"the rest is missing for {self.patience_seconds:g} s")
+                if self._woken(ready):
+                    return 0
             try:
                 size = os.readv(self._fd, (self._view[self._end :],))
             except BlockingIOError:
@@ -324,7 +327,8 @@ class Stream:
         size = HEAD_BYTES + len(body)
         while done < size:
             self._torn = done > 0
-            if not self._out.poll(self.patience_seconds * 1000):
+            ready = self._out.poll(self.patience_seconds * 1000)
+            if not ready or self._woken(ready):
                 self._break(f"nothing was read for {self.patience_seconds:g} s")
             try:
                 done += os.writev(self._fd, (head[done:], body[max(0, done - HEAD_BYTES) :]))
@@ -332,65 +336,9 @@ class Stream:
                 continue
         self._torn = False
 
+    def _woken(self, ready: list[tuple[int, int]]) -> bool:
+        return self._wake >= 0 and any(descriptor == self._wake for descriptor, _ in ready)
+
     def _break(self, problem: str) -> NoReturn:
         self.problem = problem
         raise BrokenStream(problem)
-
-
-class _Incoming:
-    """A parcel of which not all has arrived.
-
-    Attributes:
-        call: its id.
-        left: bytes that are missing.
-        refusal: why it is not accepted, and its bytes are discarded; or empty.
-    """
-
-    def __init__(self, call: int, sizes: list[int], most_bytes: int) -> None:
-        self.call = call & (1 << 63) - 1
-        self.left = sum(sizes)
-        self._sizes = sizes
-        self._files: list[int] = []
-        self._at = 0
-        largest = max(sizes)
-        self.refusal = f"want at most {most_bytes} bytes, got {largest}" if largest > most_bytes else ""
-
-    def take(self, body: memoryview) -> bool:
-        """Write a chunk to its place; False if it is larger than its file's rest."""
-        if self.refusal:
-            self.left -= min(self.left, len(body))
-            return True
-        if not self._files or self._at == self._sizes[len(self._files) - 1]:
-            self._files.append(_memory_file())
-            self._at = 0
-        if not 0 < len(body) <= self._sizes[len(self._files) - 1] - self._at:
-            return False
-        done = 0
-        while done < len(body):
-            done += os.pwrite(self._files[-1], body[done:], self._at + done)
-        self._at += len(body)
-        self.left -= len(body)
-        return True
-
-    def seal(self) -> tuple[int, ...]:
-        """Its files, complete and sealed."""
-        for descriptor in self._files:
-            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SEALS)
-        files, self._files = self._files, []
-        return tuple(files)
-
-    def close(self) -> None:
-        """Close its files; safe to repeat."""
-        files, self._files = self._files, []
-        for descriptor in files:
-            os.close(descriptor)
-
-
-def _memory_file() -> int:
-    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-    try:
-        return os.memfd_create("parcel", flags | MFD_NOEXEC_SEAL)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # kernels before 6.3
-            raise
-        return os.memfd_create("parcel", flags)

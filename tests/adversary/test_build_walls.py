@@ -240,7 +240,7 @@ def test_neither_build_nor_rebuild_reads_a_key(tmp_path: Path, key: Path) -> Non
 def test_a_rebuild_follows_no_link_out_of_the_folder(tmp_path: Path, key: Path) -> None:
     """A link to a key would put it in the image, where the application reads it."""
     source, out = folder(tmp_path, key), tmp_path / "out.kluis"
-    builder.build(source, out, tmp_path / "author.pem", cache_folder=tmp_path / "cache")
+    builder.build(source, out, tmp_path / "author.pem")
     (source / "inside.txt").symlink_to("app.py")
     (source / "deep").mkdir()
     (source / "deep" / "data.txt").symlink_to(key)

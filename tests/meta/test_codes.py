@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import fnmatch
+import functools
 import itertools
 import re
 from collections.abc import Iterator
@@ -65,7 +66,8 @@ def _in_rule(node: ast.Call) -> Iterator[str]:
             yield from _texts(keyword.value)
 
 
-def codes() -> set[str]:
+@functools.cache
+def codes() -> frozenset[str]:
     """Every code that the source may raise or a rule may have."""
     found: set[str] = set()
     for module in modules():
@@ -82,7 +84,7 @@ def codes() -> set[str]:
                 found |= set(_in_class(node))
             elif isinstance(node, ast.Assign) and [_name(target) for target in node.targets] == ["code"]:
                 found |= {text for text in _texts(node.value) if WORD.fullmatch(text)}
-    return found
+    return frozenset(found)
 
 
 def _in_vault(node: ast.Call) -> Iterator[str]:

@@ -26,6 +26,7 @@ from kluis.ledger.governance.requests import Kind
 from kluis.ledger.governance.service import Identity, NodeEffects, Written
 from kluis.ledger.secrets import LedgerSecret, Secrets
 from kluis.ledger.store import Store, Transaction
+from tests.keys import rsa_key
 
 NOW = 1_790_000_000
 DATE = datetime.fromtimestamp(NOW, UTC)
@@ -40,10 +41,9 @@ def key(number: int, bits: int = 384) -> ec.EllipticCurvePrivateKey:
     return ec.derive_private_key(number + 5_000_011, CURVES[bits])
 
 
-@functools.cache
 def encryption_key(number: int) -> rsa.RSAPrivateKey:
-    """An RSA key, the same for the same number in this process."""
-    return rsa.generate_private_key(65537, 2048)
+    """An RSA key, the same for the same number in a run of the tests."""
+    return rsa_key(10_000 + number)
 
 
 def pem_of(public: rsa.RSAPublicKey | ec.EllipticCurvePublicKey) -> str:

@@ -275,3 +275,36 @@ def test_tags_that_are_there_are_no_new_ones(world: World, monkeypatch: pytest.M
             assert refused.json()["error"]["code"] == "TagCapacityExceeded"
 
     run(world, test)
+
+
+def test_receipts_of_one_batch_read_its_signature_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each reads its entry, and no more of the log than it needs; one signature is remembered."""
+    monkeypatch.setattr("kluis.services.ledger.running.receipts.MOST_SIGNATURES", 1)
+
+    async def test(served: Served) -> None:
+        node, log = served.node, served.node._around.log
+        read, sizes = log.read, []
+
+        def counted(first: int, most: int) -> bytes:
+            sizes.append(len(found := read(first, most)))
+            return found
+
+        monkeypatch.setattr(log, "read", counted)
+        ids = await asyncio.gather(*(served.write(f"{number} {'x' * 2000}") for number in range(30)))
+        fresh = (await served.ask("GET", f"{TRANSACTIONS}/{ids[-1]}/receipt")).json()
+        assert len(sizes) == 1  # the signatures of the last batch are still there
+        assert not node.ledger.signed
+        await served.write("after them")
+        assert (await served.ask("GET", f"{TRANSACTIONS}/{ids[-1]}/receipt")).json() == fresh
+        sizes.clear()
+        node.ledger.signed.clear()
+        for txid in ids:
+            receipt = await served.ask("GET", f"{TRANSACTIONS}/{txid}/receipt")
+            service = x509.load_pem_x509_certificate(node.service.certificate.encode())
+            receipts.verify(Receipt.of(receipt.json()["receipt"], "receipt"), service)
+        batches = {node.ledger.signature_after(int(txid.partition(".")[2])) for txid in ids}
+        assert len(ids) <= len(sizes) <= len(ids) + len(batches)
+        assert sum(size > 30_000 for size in sizes) <= len(batches)
+        assert len(node.ledger.signed) == 1
+
+    run(world, test)

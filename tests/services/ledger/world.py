@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kluis.hashes import sha256
@@ -27,6 +27,7 @@ from kluis.services.ledger.identity import NodeIdentity, Shown
 from kluis.services.ledger.node import Node, Surroundings
 from kluis.services.ledger.running.state import Witnessed
 from kluis.services.ledger.settings import Issuer, Member, Principal, Settings
+from tests.keys import rsa_key
 from tests.services.keyvault.memory import MemoryStorage
 
 NOW = datetime(2026, 11, 28, 19, tzinfo=UTC)
@@ -92,7 +93,7 @@ class Identity:
 
 
 MEMBER = Identity("member0")
-MEMBER_RSA = rsa.generate_private_key(65537, 2048)
+MEMBER_RSA = rsa_key(20_000)
 ADMIN, WRITER, READER, NOBODY = (Identity(name) for name in ("admin", "writer", "reader", "nobody"))
 
 

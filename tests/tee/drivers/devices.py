@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
+import signal
 import stat
 import struct
-from collections.abc import Callable
+import tty
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from tests.tee.drivers.fuse import Files, Memory
 from tests.tee.drivers.tpms import Software
@@ -156,21 +161,29 @@ class Nsm(Files):
         return struct.pack("<QQQQ", asked, asked_size, place, len(answer))
 
 
-class TpmDevice(Files):
-    """``/dev/tpmrm0`` in front of a software TPM: a write is a command, a read its response."""
+@contextlib.contextmanager
+def tpm_device(software: Software) -> Iterator[Path]:
+    """A character device in front of a software TPM, as ``/dev/tpmrm0`` is: a raw terminal.
 
-    exchanges = True
-
-    def __init__(self, software: Software) -> None:
-        self.software = software
-        self._response = b""
-        self.commands = 0
-
-    def write(self, path: str, data: bytes) -> None:
-        self.commands += 1
-        with self.software.tpm() as tpm:
-            self._response = tpm._transport.exchange(data)
-
-    def read(self, path: str) -> bytes:
-        response, self._response = self._response, b""
-        return response
+    The kernel copies from and to it, as drivers of devices do. FUSE pins pages instead, which memory that is
+    secret refuses.
+    """
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    child = os.fork()
+    if not child:
+        with contextlib.suppress(OSError):
+            while True:
+                request = os.read(master, 4096)
+                while len(request) < 6 or len(request) < int.from_bytes(request[2:6], "big"):
+                    request += os.read(master, 4096)
+                with software.tpm() as tpm:
+                    os.write(master, tpm._transport.exchange(request))
+        os._exit(0)
+    try:
+        yield Path(os.ttyname(slave))
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(master)
+        os.close(slave)

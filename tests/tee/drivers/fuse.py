@@ -52,15 +52,9 @@ class Tree(Protocol):
     def ioctl(self, path: str, request: int, data: bytes, pid: int) -> bytes:
         """Answer a request with its structure, changed."""
 
-    @property
-    def exchanges(self) -> bool:
-        """Whether each write is a separate message, and a read returns what answers the last one."""
-
 
 class Files:
     """Base of trees: one file of mode 0600 named ``device``, and nothing else."""
-
-    exchanges = False
 
     def kind(self, path: str) -> int:
         if path == "":
@@ -147,8 +141,6 @@ class Server:
                 return struct.pack("<QII", 0, 0, 0)
             case 15:  # READ
                 handle, offset, size = struct.unpack_from("<QQI", body)
-                if self._tree.exchanges:
-                    return self._tree.read(path)[:size]
                 if self._open[handle] is None:
                     self._open[handle] = self._tree.read(path)
                 held = self._open[handle]
@@ -156,9 +148,6 @@ class Server:
                 return bytes(held[offset : offset + size])
             case 16:  # WRITE
                 handle, offset, size = struct.unpack_from("<QQI", body)
-                if self._tree.exchanges:
-                    self._tree.write(path, body[40 : 40 + size])
-                    return struct.pack("<II", size, 0)
                 written = self._open[handle]
                 if not isinstance(written, bytearray):
                     written = self._open[handle] = bytearray()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -11,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from kluis.cli.main import run
-from kluis.errors import UnavailableError
+from kluis.errors import UnavailableError, UsageError
 from kluis.tee.platform.daemon import load_root
 from kluis.tee.platform.root import sealed
 from kluis.tee.process import native
-from tests.tee.drivers import fuse, tpms
-from tests.tee.drivers.devices import TpmDevice
+from tests.tee.drivers import tpms
+from tests.tee.drivers.devices import tpm_device
 from tests.tee.drivers.tpms import Software
 
 ID = bytes(32)
@@ -24,17 +25,15 @@ KERNEL = b"\4" * 32
 
 
 @pytest.fixture
-def device(software: Software, tmp_path: Path) -> Iterator[Path]:
+def device(software: Software) -> Iterator[Path]:
     """The software TPM as a device of the kernel."""
-    if fuse.MISSING:
-        pytest.skip("no FUSE: apt-get install fuse3")
-    with fuse.mounted(tmp_path / "dev", TpmDevice(software), apart=True) as root:
-        yield root / "device"
+    with tpm_device(software) as path:
+        yield path
 
 
 def start(state: Path, device: Path) -> tuple[int, str]:
     """A start of the platform's root: the sealing secret is usable, a counter goes up by one."""
-    root = load_root(state, "process", bytes(32), os.open(device, os.O_RDWR))
+    root = load_root(state, "process", bytes(32), os.open(device, os.O_RDWR | os.O_NOCTTY))
     value, witness, _ = root.counters.increment("owner", ID)
     return value, witness
 
@@ -47,11 +46,11 @@ def state(tmp_path: Path) -> Path:
 
 def test_restarts(device: Path, state: Path, software: Software) -> None:
     """Over restarts the secret is the same and counters go on; no file contains the secret."""
-    first = load_root(state, "process", bytes(32), os.open(device, os.O_RDWR)).secret
+    first = load_root(state, "process", bytes(32), os.open(device, os.O_RDWR | os.O_NOCTTY)).secret
     assert start(state, device) == (1, "witnessed")
     software.restart()
     assert start(state, device) == (2, "witnessed")
-    again = load_root(state, "process", bytes(32), os.open(device, os.O_RDWR)).secret
+    again = load_root(state, "process", bytes(32), os.open(device, os.O_RDWR | os.O_NOCTTY)).secret
 
     assert again.report_root == first.report_root
     assert (state / "platform.sealed").stat().st_mode & 0o777 == 0o600
@@ -78,7 +77,7 @@ def test_existing_platform(device: Path, state: Path) -> None:
     assert before.counters.witness == "unwitnessed"
 
     assert start(state, device) == (2, "witnessed")
-    after = load_root(state, "process", bytes(32), os.open(device, os.O_RDWR))
+    after = load_root(state, "process", bytes(32), os.open(device, os.O_RDWR | os.O_NOCTTY))
     assert after.secret.report_root == before.secret.report_root
     assert not (state / "platform.secret").exists()
 
@@ -94,14 +93,14 @@ def test_without_its_tpm(device: Path, state: Path) -> None:
 def test_planted_secret(device: Path, state: Path) -> None:
     """A secret file that somebody puts there does not take the place of the sealed one."""
     start(state, device)
-    secret = load_root(state, "process", bytes(32), os.open(device, os.O_RDWR)).secret
+    secret = load_root(state, "process", bytes(32), os.open(device, os.O_RDWR | os.O_NOCTTY)).secret
     (state / "platform.secret").write_bytes(b"p" * 32)
     (state / "platform.secret").chmod(0o600)
-    after = load_root(state, "process", bytes(32), os.open(device, os.O_RDWR)).secret
+    after = load_root(state, "process", bytes(32), os.open(device, os.O_RDWR | os.O_NOCTTY)).secret
     assert after.report_root == secret.report_root
     (state / "platform.sealed").unlink()
     with pytest.raises(UnavailableError, match="is in use by another program, or an earlier platform"):
-        load_root(state, "process", bytes(32), os.open(device, os.O_RDWR))
+        load_root(state, "process", bytes(32), os.open(device, os.O_RDWR | os.O_NOCTTY))
 
 
 def test_other_boot(device: Path, state: Path, software: Software) -> None:
@@ -122,6 +121,8 @@ def test_announced_upgrade(device: Path, state: Path, software: Software) -> Non
     software.restart()
     with software.tpm() as tpm:
         sealed.reseal(state / "platform.sealed", tpm, after)
+        with pytest.raises(UsageError, match="reseal: want PCRs 4, 7, 11, 12, got 5"):
+            sealed.reseal(state / "platform.sealed", tpm, {5: bytes(32)})
     assert start(state, device) == (2, "witnessed")
     with software.tpm() as tpm:
         tpm.extend(4, KERNEL)
@@ -133,10 +134,10 @@ def test_cloned_machine(device: Path, state: Path, tmp_path: Path) -> None:
     start(state, device)
     with (
         tpms.running(tmp_path / "other") as other,
-        fuse.mounted(tmp_path / "other-dev", TpmDevice(other), apart=True) as root,
+        tpm_device(other) as elsewhere,
         pytest.raises(UnavailableError, match="did not make this object"),
     ):
-        start(state, root / "device")
+        start(state, elsewhere)
 
 
 def test_cloned_tpm(device: Path, state: Path, software: Software, tmp_path: Path) -> None:
@@ -151,24 +152,28 @@ def test_cloned_tpm(device: Path, state: Path, software: Software, tmp_path: Pat
     clone = Software(tmp_path / "clone")
     clone.start()
     try:
-        with fuse.mounted(tmp_path / "clone-dev", TpmDevice(clone), apart=True) as root:
+        with tpm_device(clone) as elsewhere:
             with pytest.raises(UnavailableError, match="an older state was restored"):
-                start(state, root / "device")
-            assert start(tmp_path / "copied", root / "device") == (2, "witnessed")
+                start(state, elsewhere)
+            assert start(tmp_path / "copied", elsewhere) == (2, "witnessed")
     finally:
         clone.stop()
 
 
 def test_command(
-    device: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    device: Path,
+    software: Software,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """`kluis platform start --tpm` starts it so, and the status states that counters are witnessed."""
+    """`kluis platform start --tpm` starts it so; counters are witnessed; after another boot it is refused."""
     try:
         native.guardian()
     except UnavailableError as lack:
         pytest.skip(lack.message)
     monkeypatch.setenv("KLUIS_HOME", str(tmp_path / "home"))
-    line = ["platform", "start", "--tpm", "--tpm-device", str(device), "--json"]
+    line = ["platform", "start", "--tpm", "--tpm-device", str(device), "--endorse", "none", "--json"]
     try:
         assert run(line) == 0
         assert json.loads(capsys.readouterr().out)["counter"] == "witnessed"
@@ -179,5 +184,22 @@ def test_command(
         assert f"TPM: no {tmp_path}/none" in capsys.readouterr().err
         assert run([*line[:2], *line[3:]]) == 0
         assert json.loads(capsys.readouterr().out)["counter"] == "witnessed"
+        announced = hashlib.sha256(bytes(32) + KERNEL).hexdigest()
+        (tmp_path / "pcrs").write_text(json.dumps({"sha256": {"4": announced}}))
+        assert run(["platform", "reseal", str(tmp_path / "pcrs")]) == 0
+        (tmp_path / "pcrs").write_text(json.dumps({"sha256": {"0": announced}}))
+        assert run(["platform", "reseal", str(tmp_path / "pcrs")]) == 2
+        assert run(["platform", "stop"]) == 0
+        with software.tpm() as tpm:
+            tpm.extend(4, KERNEL)
+        capsys.readouterr()
+        assert run(line) == 0
+        assert json.loads(capsys.readouterr().out)["counter"] == "witnessed"
+        assert run(["platform", "stop"]) == 0
+        with software.tpm() as tpm:
+            tpm.extend(4, KERNEL)
+        capsys.readouterr()
+        assert run(line) == 7
+        assert "this boot is not one that it was sealed for: PCR 4: want" in capsys.readouterr().err
     finally:
         run(["platform", "stop"])

@@ -14,6 +14,7 @@ import pytest
 from kluis.errors import UnavailableError
 from kluis.evidence import SnpEndorsements, TrustAnchors, verify
 from kluis.formats import x509
+from kluis.formats.sgx import quote as dcap
 from kluis.formats.snp import table
 from kluis.formats.snp.report import Report
 from kluis.tee.drivers.tsm import Tsm
@@ -256,3 +257,19 @@ def test_recorded(tmp_path: Path, vector: vectors.Vector) -> None:
 
 def _der(certificate: bytes) -> bytes:
     return x509.split_pem(certificate, "certificate")[0] if certificate.startswith(b"-----") else certificate
+
+
+QUOTES = [one for one in vectors.found("tdx") if one.outcome == "valid"]
+
+
+@pytest.mark.skipif(not QUOTES, reason=vectors.MISSING)
+def test_recorded_quotes(tmp_path: Path) -> None:
+    """Quotes of real trust domains pass through the interface unchanged; others' report data do not."""
+    for number, vector in enumerate(QUOTES):
+        quote = vector.part("quote")
+        body = dcap.parse(quote).body
+        tree = ConfigfsTsm("tdx_guest", lambda _data, _level, held=quote: held)
+        with configfs(tmp_path / str(number), tree) as root:
+            assert Tsm(root).endorse(body.report_data) == {"quote": quote}
+            with pytest.raises(UnavailableError, match="report data: want 0001"):
+                Tsm(root).endorse(DATA)

@@ -30,10 +30,11 @@ from kluis.tee.drivers import azure, google
 from kluis.tee.drivers.aws import BUFFER, Aws
 from kluis.tee.drivers.azure import Azure
 from kluis.tee.drivers.google import Google
-from kluis.tee.drivers.tpm import keys
+from kluis.tee.drivers.tpm import keys, quoting
 from kluis.tee.drivers.tpm.driver import TpmDriver
 from kluis.tee.drivers.tpm.tpm import Tpm
 from kluis.tee.drivers.tsm import Tsm
+from tests import vectors
 from tests.evidence.azure.forge import AzureForge
 from tests.evidence.nitro.forge import Forge as NitroForge
 from tests.formats.hcl.reports import hcl_report, runtime_json
@@ -249,6 +250,71 @@ def test_azure_ak_certificate(software: Software) -> None:
     with software.tpm() as tpm:
         put(tpm, azure.AK_CERTIFICATE, der + bytes(50))
     assert driver.ak_certificate() == der
+
+
+class Large(Tpm):
+    """A TPM with Azure's report in an index that is larger than one in software may be."""
+
+    def __init__(self, software: Software, report: bytes) -> None:
+        super().__init__(software.tpm()._transport)
+        self._report = report
+
+    def handles(self, first: int) -> tuple[int, ...]:
+        return (azure.REPORT,) if first == azure.REPORT else super().handles(first)
+
+    def nv_public(self, index: int) -> NvPublic:
+        size = len(self._report)
+        return NvPublic(index=index, name_hash=HashId.SHA256, attributes=BY_OWNER, policy=b"", size=size)
+
+    def nv_read(self, index: int, size: int, *, by: int | None = None, secret: bytes = b"") -> bytes:
+        return self._report[:size]
+
+
+RECORDED = [
+    one
+    for one in vectors.found("azure")
+    if one.outcome == "valid" and {"hcl_report", "endorsement_key", "ask", "ark"} <= set(one.meta["files"])
+]
+
+
+@pytest.mark.skipif(not RECORDED, reason=vectors.MISSING)
+@pytest.mark.parametrize("vector", RECORDED, ids=lambda one: str(one.name))
+def test_azure_recorded(software: Software, vector: vectors.Vector) -> None:
+    """A real VM's report in the TPM, and its certificates from the service, verify under AMD's roots."""
+    report = vector.part("hcl_report")
+    key, ask, ark = (_as_pem(vector.part(role)).decode() for role in ("endorsement_key", "ask", "ark"))
+    answer = ok(json.dumps({"vcekCert": key, "certificateChain": ask + ark, "tcbm": "0"}).encode())
+    with serving(lambda _: answer) as imds:
+        driver = Azure(lambda: Large(software, report), imds, NO_LOG)
+        assert driver.kind() == "azure-snp"
+        certificates = driver._certificates()
+        with Large(software, report) as tpm:
+            held = driver._report(tpm).encode()
+    assert held == report
+    vek, issuer, root = x509.split_pem(certificates, "certificates")
+
+    claims = verify(
+        held,
+        anchors=TrustAnchors.shipped(),
+        collateral=SnpEndorsements(vek=vek, ask=issuer, ark=root),
+        now=vector.now,
+    ).value
+    assert claims.level is ProtectionLevel.HARDWARE_SNP
+
+
+def _as_pem(certificate: bytes) -> bytes:
+    return certificate if certificate.startswith(b"-----") else x509.write_pem(certificate)
+
+
+def test_event_log(tmp_path: Path) -> None:
+    """The log is read as it is; an empty one, and one that fits into no endorsement, is left out."""
+    path = tmp_path / "log"
+    assert quoting.event_log(path) is None
+    for size, want in ((0, False), (1, True), (quoting.MAX_LOG, True), (quoting.MAX_LOG + 1, False)):
+        path.write_bytes(b"e" * size)
+        assert quoting.event_log(path) == (b"e" * size if want else None)
+    with pytest.raises(UnavailableError, match=r"event log .*: Is a directory"):
+        quoting.event_log(tmp_path)
 
 
 @pytest.mark.parametrize("data", [bytes(63), bytes(65), bytes(32) + b"x" * 32])

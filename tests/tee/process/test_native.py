@@ -7,12 +7,13 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from kluis.errors import AuthenticityError, UnavailableError
-from kluis.tee.image.build import interpreter
+from kluis.tee.image.build import elf, interpreter
 from kluis.tee.image.manifest import LAUNCHER, MOUNTS
 from kluis.tee.process import linux, native
 
@@ -31,17 +32,36 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the installed runtime, which may be changed."""
     folder = tmp_path / "kluis_runtime"
     folder.mkdir()
-    for name in ("runtime.json", "kluis-guardian", "python"):
+    for name in ("runtime.json", "kluis-guardian", "kluis-init", "python"):
         shutil.copy(native.folder() / name, folder / name)
     monkeypatch.setattr(native, "folder", lambda: folder)
     return folder
 
 
-def test_guardian_is_static() -> None:
-    """The guardian needs no loader and no library of the machine's."""
-    said = subprocess.run(["readelf", "-d", native.guardian()], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("program", [native.guardian, native.init])
+def test_guardian_and_init_are_static(program: Callable[[], Path]) -> None:
+    """Neither needs a loader or a library of the machine's."""
+    said = subprocess.run(["readelf", "-dl", program()], capture_output=True, text=True, check=False)
 
+    assert "LOAD" in said.stdout
     assert "NEEDED" not in said.stdout
+    assert "INTERP" not in said.stdout
+
+
+def test_init_only_starts_a_guest() -> None:
+    """Started on a machine that runs, it changes nothing and ends."""
+    done = subprocess.run([native.init()], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2
+    assert re.fullmatch(r"kluis-init: want to be process 1 of a guest, got \d+\n", done.stderr)
+
+
+def test_the_interpreters_libraries_find_each_other() -> None:
+    """The search path of the plain interpreter applies to libraries of libraries too, without environment."""
+    found = elf.read(native.program())
+
+    assert found is not None
+    assert (found.rpath, found.runpath) == ((native.INSIDE,), ())
 
 
 def test_the_launcher_finds_the_layer_where_images_put_it() -> None:
@@ -102,13 +122,16 @@ def test_version_covers_what_isolates(copied: Path) -> None:
     assert len(seen) == 3
 
 
-@pytest.mark.parametrize("name", ["kluis-guardian", "python"])
-def test_a_changed_program_is_not_run(copied: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "find"),
+    [("kluis-guardian", native.guardian), ("kluis-init", native.init), ("python", native.program)],
+)
+def test_a_changed_program_is_not_run(copied: Path, name: str, find: Callable[[], Path]) -> None:
     """A program that is not the release's is refused before it runs."""
     with (copied / name).open("ab") as f:
         f.write(b"x")
     with pytest.raises(AuthenticityError, match=f"kluis-runtime: {name}: want SHA-256"):
-        native.guardian() if name == "kluis-guardian" else native.program()
+        find()
 
 
 @pytest.mark.parametrize(("field", "value"), [("kluis", "0.0.9"), ("tag", "cpython-312")])
@@ -136,7 +159,7 @@ def test_guardian_alone_refuses(launcher: Path) -> None:
 
 def test_no_symbols_of_this_machine(launcher: Path) -> None:
     """Neither program holds a path of the machine that compiled it."""
-    for path in (launcher, native.guardian(), native.program()):
+    for path in (launcher, native.guardian(), native.init(), native.program()):
         data = path.read_bytes()
         assert os.fsencode(Path.home()) not in data
         assert b"/work/" not in data

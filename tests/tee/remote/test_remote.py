@@ -22,6 +22,7 @@ from kluis.host import EnclaveProxy, load
 from kluis.streams import Stream
 from kluis.tee.platform.client import Platform
 from kluis.tee.remote import RemotePlatform, messages
+from kluis.tee.remote.ports import Ports
 from kluis.testing.images import ALLOWED, built
 from tests import machines
 
@@ -147,11 +148,57 @@ def test_orders(machine: RemotePlatform) -> None:
 
 
 def test_granted_sockets(built: Build, machine: RemotePlatform) -> None:
-    """A granted socket is refused by its name."""
-    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(UnavailableError) as refused:
-        load(built(EXAMPLES / "web"), platform=machine, sockets={"listen:web": listener})
-    assert refused.value.message == "launch: socket 'listen:web': a machine forwards no sockets"
-    assert refused.value.code == "no_forwarding"
+    """Granted sockets are forwarded: several connections to a listening one, and a connected one."""
+    image = built(Path(__file__).parent / "granted")
+    here, store = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with socket.create_server(("127.0.0.1", 0)) as listener, here, store:
+        sockets = {"listen:web": listener, "connect:store": here}
+        with load(image, platform=machine, insecure_allow_missing=ALLOWED, sockets=sockets) as granted:
+            asking = granted.fetch.submit(b"a name")
+            store.settimeout(300)
+            assert store.recv(100) == b"a name"
+            store.sendall(b"its value")
+            assert asking.result(300) == b"its value"
+            here.close()
+            assert store.recv(100) == b""
+            serving = granted.serve.submit(4)
+            threads = [threading.Thread(target=_ask, args=(listener, size)) for size in (1, 70_000, 1 << 20)]
+            for thread in threads:
+                thread.start()
+            with _connected(listener) as last:
+                for thread in threads:
+                    thread.join(300)
+                last.sendall(b"cut")
+                last.shutdown(socket.SHUT_WR)
+                assert last.recv(10) == b"CUT"
+                serving.result(300)
+        with _connected(listener) as later:  # nothing accepts there any more
+            later.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                later.recv(1)
+
+
+def _connected(listener: socket.socket) -> socket.socket:
+    return socket.create_connection(listener.getsockname(), timeout=300)
+
+
+def _ask(listener: socket.socket, size: int) -> None:
+    data, answer = b"x" * size, b""
+    with _connected(listener) as end:
+        end.sendall(data)
+        end.shutdown(socket.SHUT_WR)
+        while more := end.recv(1 << 16):
+            answer += more
+    assert answer == data.upper()
+
+
+def test_sockets_without_a_grant(big: Path, machine: RemotePlatform) -> None:
+    """A socket that the image has no grant for is refused before anything is sent."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        pytest.raises(PolicyError, match="grants no such name"),
+    ):
+        load(big, platform=machine, sockets={"listen:web": listener})
 
 
 def test_only(big: Path, built: Build) -> None:
@@ -185,36 +232,41 @@ def test_a_machine_that_ends(built: Build) -> None:
 
 
 def test_ports(big: Path) -> None:
-    """Ports, here terminals, carry an enclave's calls without a hop."""
+    """Ports, here terminals, carry an enclave's calls without a hop, one use after another."""
     with contextlib.ExitStack() as open_, Platform.connect().held():
-        ports = [open_.enter_context(_port()) for _ in range(3)]
-        arguments = [part for _, device in ports for part in ("--device", str(device))]
+        found = [open_.enter_context(_port()) for _ in range(3)]
+        arguments = [part for _, device in found for part in ("--device", str(device))]
         open_.enter_context(machines.running(arguments))
-        free = iter([host for host, _ in ports])
-        platform = RemotePlatform(lambda: next(free)())
+        platform = RemotePlatform(Ports(lambda number: found[number][0].dup(), 3).connect)
         ocalls = {"reverse": lambda data: data[::-1]}
-        with load(big, platform=platform, insecure_allow_missing=ALLOWED, ocalls=ocalls) as one:
-            data = os.urandom(1 << 20)
-            assert one.echo(b"small") == b"small"
-            assert one.echo(data) == data
-            assert one.reversed_outside(data) == data[::-1]
+        for _ in range(2):
+            assert platform.status()["only"] is None
+            with load(big, platform=platform, insecure_allow_missing=ALLOWED, ocalls=ocalls) as one:
+                data = os.urandom(1 << 20)
+                assert one.echo(b"small") == b"small"
+                assert one.echo(data) == data
+                assert one.reversed_outside(data) == data[::-1]
+                with pytest.raises(UnavailableError, match="all 3 ports are in use"):
+                    platform.status()
+        with load(big, platform=platform, insecure_allow_missing=ALLOWED) as one, pytest.raises(EnclaveDied):
+            one.end()
+        found[0][0].send(b"what a host that was killed had begun to send")
+        assert platform.status()["only"] is None
 
 
 @contextlib.contextmanager
-def _port() -> Iterator[tuple[Callable[[], socket.socket], Path]]:
-    """A terminal in place of a virtio-serial port: a function that opens the host's end, and the device."""
+def _port() -> Iterator[tuple[socket.socket, Path]]:
+    """A terminal in place of a virtio-serial port: the host's end, and the device."""
     master, slave = pty.openpty()
     tty.setraw(slave)
-    device = Path(os.ttyname(slave))
-
-    def connect() -> socket.socket:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        threading.Thread(target=_pump, args=(theirs, master), daemon=True).start()
-        return ours
-
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    pump = threading.Thread(target=_pump, args=(theirs, master))
+    pump.start()
     try:
-        yield connect, device
+        with ours:
+            yield ours, Path(os.ttyname(slave))
     finally:
+        pump.join(60)
         os.close(slave)
         os.close(master)
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from kluis import files
 from kluis.cli import render
 from kluis.cli.render import Json
 from kluis.errors import UnavailableError, UsageError
@@ -27,12 +28,20 @@ NONE: Final = "none"
 def register(app: typer.Typer) -> None:
     """Mount the commands."""
     platform = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
-    for command in (start, stop, root, collateral, status, recover, revoke, certify, enroll):
+    for command in (start, stop, root, collateral, status, reseal, recover, revoke, certify, enroll):
         platform.command()(command)
     app.add_typer(platform, name="platform", help="The local root of trust.")
 
 
 def start(
+    endorse: Annotated[
+        str | None,
+        typer.Option(
+            "--endorse",
+            metavar="NAME",
+            help="The driver whose TEE endorses the root, or none; by default one that is found.",
+        ),
+    ] = None,
     tpm: Annotated[
         bool,
         typer.Option(
@@ -43,14 +52,6 @@ def start(
     device: Annotated[
         str, typer.Option("--tpm-device", metavar="PATH", help="Device of the TPM.")
     ] = starting.TPM,
-    endorse: Annotated[
-        str | None,
-        typer.Option(
-            "--endorse",
-            metavar="NAME",
-            help="The driver whose TEE endorses the root, or none; by default one that is found.",
-        ),
-    ] = None,
     json: Json = False,
 ) -> None:
     """Start the platform, and leave it running.
@@ -100,6 +101,33 @@ def collateral(output: Output = None, json: Json = False) -> None:
 def status(json: Json = False) -> None:
     """Print the platform's identity, its missing protections and its enclaves."""
     _show(Platform.connect(start=False).status())
+
+
+def reseal(
+    values: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PCRS",
+            help="PCR values of SHA-256 after the upgrade, JSON; others stay as they are.",
+            show_default=False,
+        ),
+    ],
+    json: Json = False,
+) -> None:
+    """Seal the platform's secret for the boot after an upgrade, too.
+
+    A secret that is sealed to a TPM is lost after an upgrade that was not announced so.
+    """
+    from kluis.formats.tpm import pcrs
+    from kluis.formats.tpm.algorithm import HashId
+
+    found = pcrs.parse_json(files.read(values, pcrs.MAX_SIZE))
+    if set(found) != {HashId.SHA256}:
+        raise UsageError(
+            f"{values}: want PCR values of sha256, got {', '.join(each.label for each in found)}"
+        )
+    given = {str(index): value.hex() for index, value in found[HashId.SHA256].items()}
+    _show(Platform.connect(start=False).order("reseal", pcrs=given))
 
 
 def recover(

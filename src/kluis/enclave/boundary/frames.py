@@ -301,7 +301,7 @@ def _stream_parcel(
 
 
 def _streamed(stream: Stream, *, announced: bool) -> Parcel | None:
-    from kluis.streams import RefusedParcel
+    from kluis.parcels import RefusedParcel
 
     try:
         received = stream.receive(announced=announced)

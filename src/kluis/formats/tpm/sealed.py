@@ -84,6 +84,8 @@ class SealedSecret:
         found = tuple(_object(each) for each in value.objects("objects", most=MAX_OBJECTS))
         if not found:
             raise FormatError(f"{_WHAT}.objects: want 1..{MAX_OBJECTS}, got 0", code="bad_length")
+        if cls(found).encode() != data:
+            raise FormatError(f"{_WHAT}.pcrs: want lower-case hex under {BANK.label}", code="bad_encoding")
         return cls(found)
 
 

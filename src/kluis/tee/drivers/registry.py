@@ -17,8 +17,12 @@ from kluis.tee.drivers.tsm import Tsm
 
 
 def all_drivers() -> tuple[Driver, ...]:
-    """Every driver, in the order of detection: what proves more comes first."""
-    return Aws(), Google(), Tsm(), Snp(), Tdx(), Azure(), Emulated(), TpmDriver()
+    """Every driver, in the order of detection: what proves more comes first.
+
+    AWS's instances with SEV-SNP may have a NitroTPM, too: its document does not state that the memory is
+    encrypted.
+    """
+    return Google(), Tsm(), Snp(), Tdx(), Aws(), Azure(), Emulated(), TpmDriver()
 
 
 NAMES: Final = tuple(driver.name for driver in all_drivers())

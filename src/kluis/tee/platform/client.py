@@ -195,7 +195,8 @@ class Platform:
         return {**answer, "socket": str(self.places.socket), "state": str(self.places.state)}
 
     def order(self, op: str, **order: Any) -> dict[str, Any]:
-        """Manage certificates: ``recover``, ``revoke``, ``certify``, ``enrolment``, ``adopt``, ``endorse``.
+        """Manage certificates: ``recover``, ``revoke``, ``certify``, ``enrolment``, ``adopt``, ``endorse``,
+        ``reseal``.
 
         Raises:
             KluisError: as for :class:`kluis.tee.platform.root.upkeep.Upkeep`; PolicyError for another user.

@@ -11,11 +11,13 @@ the enclave's channels. When the connection that launched an enclave closes, the
 from __future__ import annotations
 
 import collections
+import functools
 import json
 import os
 import select
 import socket
 import threading
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -57,7 +59,7 @@ def load_root(state: Path, level: str, version: bytes, tpm: int | None = None) -
             :func:`kluis.tee.platform.root.sealed.open_state`.
     """
     now = datetime.now(UTC)
-    secret, counters = _secret_and_counters(state, tpm)
+    secret, counters, reseal = _secret_and_counters(state, tpm)
     ca_at, keys_at = state / "authority", state / "platform"
     if not (ca_at / "authority.json").exists():
         Authority.create(level, now, cpusvn=CPUSVN).save(ca_at)
@@ -66,25 +68,28 @@ def load_root(state: Path, level: str, version: bytes, tpm: int | None = None) -
         PlatformKeys.create(authority, now, cpusvn=CPUSVN).save(keys_at)
     upkeep.settle(state)
     keys = PlatformKeys.load(keys_at)
-    root = Root(level, secret, authority, keys, counters, version)
+    root = Root(level, secret, authority, keys, counters, version, reseal=reseal)
     enrolled = Enrolled.load(state)
     if enrolled is not None and enrolled.vouches_for(keys):
         root.enrolled = enrolled
     return root
 
 
-def _secret_and_counters(state: Path, tpm: int | None) -> tuple[Secret, Counters]:
+def _secret_and_counters(
+    state: Path, tpm: int | None
+) -> tuple[Secret, Counters, Callable[[Mapping[int, bytes]], None] | None]:
     if tpm is None:
         if (state / places.SEALED).exists():
             raise UnavailableError(
                 "platform secret: is sealed to a TPM", hint="kluis platform start --tpm", code="tpm_absent"
             )
-        return Secret.load_or_create(state / "platform.secret"), Counters(state / "counters")
+        return Secret.load_or_create(state / "platform.secret"), Counters(state / "counters"), None
     from kluis.tee.drivers.tpm.tpm import Tpm  # only a platform with a TPM needs it
     from kluis.tee.drivers.tpm.transport import Transport
     from kluis.tee.platform.root import sealed
 
-    return sealed.open_state(state, state / places.SEALED, Tpm(Transport(tpm)))
+    at, opened = state / places.SEALED, Tpm(Transport(tpm))
+    return *sealed.open_state(state, at, opened), functools.partial(sealed.reseal, at, opened)
 
 
 class Daemon:

@@ -213,6 +213,8 @@ def _spawn(
 
 def _last_words(log: Path) -> str:
     lines = log.read_text("utf-8", "replace").strip().splitlines()
+    if len(lines) > 1 and lines[-1].startswith("hint: "):  # a note of the error before it
+        return f"{lines[-2][:500]}; {lines[-1][:500]}"
     return lines[-1][:500] if lines else "no word in its log"
 
 

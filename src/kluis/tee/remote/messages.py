@@ -13,6 +13,8 @@ order. Bytes of an image travel as files of a parcel.
 | platform holds; file: the image's head           | after both ends have joined: the enclave         |
 | ``join``: ``launch``, ``as``: calls or control   | ``joined``: from then on the stream is the       |
 |                                                  | enclave's, numbered from 0 again                 |
+| ``forward``: ``launch``, ``socket``: a grant     | ``forwarded``: from then on the stream carries   |
+|                                                  | one connection, numbered from 0 again            |
 | ``kill``, on the stream of a launch              | none                                             |
 
 On the stream of a launch the agent reports ``exited``, with ``status`` and ``words``. When that stream ends,
@@ -27,7 +29,8 @@ from typing import Final
 
 from kluis.errors import BY_NAME, FormatError, KluisError, UnavailableError
 from kluis.formats.encoding import jcs
-from kluis.streams import INLINE, BrokenStream, Bytes, RefusedParcel, Stream
+from kluis.parcels import RefusedParcel
+from kluis.streams import INLINE, BrokenStream, Bytes, Stream
 
 PROTOCOL: Final = 1
 MAX_BYTES: Final = jcs.MAX_SIZE

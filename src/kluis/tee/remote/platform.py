@@ -17,13 +17,15 @@ from typing import Any, BinaryIO, Final
 from kluis.errors import AuthenticityError, FormatError, UnavailableError, UnsupportedError, UsageError
 from kluis.streams import PATIENCE_SECONDS, Stream
 from kluis.tee.image import archive
+from kluis.tee.platform.launching.sockets import check
 from kluis.tee.remote import messages
+from kluis.tee.remote.forwarding import Forwarding
 from kluis.tee.remote.messages import Message
 
 ANSWER_SECONDS: Final = 120.0
 LAUNCH_SECONDS: Final = 300.0
 
-Connect = Callable[[], socket.socket]
+Connect = Callable[[], "socket.socket | Stream"]
 
 
 @dataclass(slots=True)
@@ -48,6 +50,7 @@ class Remote:
     debug: bool
     slowness: float
     _connection: Stream
+    _forwarding: Forwarding
     _ends: queue.SimpleQueue[tuple[int, str]] = field(default_factory=queue.SimpleQueue)
 
     def kill(self) -> None:
@@ -83,6 +86,7 @@ class Remote:
             words = error.message
         finally:
             self._connection.close()
+            self._forwarding.end()
             # A port of a machine does not report that the enclave has closed it.
             for end in (self.calls, self.control):
                 with contextlib.suppress(OSError):
@@ -94,7 +98,8 @@ class RemotePlatform:
     """The platform of a machine.
 
     Args:
-        connect: opens a new stream to the machine's agent, of which each enclave has three; raises OSError.
+        connect: opens a new stream to the machine's agent, or begins a use of a port
+            (:meth:`kluis.tee.remote.ports.Ports.connect`); raises OSError. Each enclave has three.
         slowness: how many times longer than a machine with this processor's speed it may take for anything.
     """
 
@@ -157,6 +162,7 @@ class RemotePlatform:
         fresh: bool,
     ) -> Remote:
         name = secrets.token_hex(16)
+        check([(grant, each.fileno()) for grant, each in sockets.items()], frozenset(head.manifest.grants))
         request: Message = {
             "op": "launch",
             "launch": name,
@@ -172,6 +178,9 @@ class RemotePlatform:
             calls, control = (
                 failing.enter_context(contextlib.closing(self._joined(name, each))) for each in messages.ENDS
             )
+            forwarding = Forwarding(sockets, lambda grant: self._forward(name, grant))
+            failing.callback(forwarding.end)
+            forwarding.start()
             session.patience_seconds = LAUNCH_SECONDS * self.slowness
             answer = _answer(session)
             session.patience_seconds = PATIENCE_SECONDS * self.slowness
@@ -185,6 +194,7 @@ class RemotePlatform:
                 debug=answer.get("debug") is True,
                 slowness=self.slowness,
                 _connection=session,
+                _forwarding=forwarding,
             )
             failing.pop_all()
         threading.Thread(target=remote._listen, name="remote", daemon=True).start()
@@ -192,15 +202,24 @@ class RemotePlatform:
 
     def _joined(self, name: str, which: str) -> Stream:
         """A new stream, given to the launch ``name``."""
+        return self._given({"op": "join", "launch": name, "as": which})
+
+    def _forward(self, name: str, grant: str) -> Stream:
+        """A new stream, connected to the enclave's socket of that grant."""
+        return self._given({"op": "forward", "launch": name, "socket": grant})
+
+    def _given(self, request: Message) -> Stream:
+        """A new stream for a use other than requests, once the agent has answered the request for that."""
         end = self._open()
-        joining = Stream(end, ANSWER_SECONDS * self.slowness)
         try:
-            messages.send(joining, {"op": "join", "launch": name, "as": which})
-            _answer(joining)
+            messages.send(end, request)
+            _answer(end)
         except BaseException:
-            joining.close()
+            end.close()
             raise
-        return Stream(end, PATIENCE_SECONDS * self.slowness)  # numbered from 0 again, by the enclave
+        end.restart()
+        end.patience_seconds = PATIENCE_SECONDS * self.slowness
+        return end
 
     def _ask(self, request: Message) -> Message:
         with contextlib.closing(self._session()[0]) as session:
@@ -209,7 +228,7 @@ class RemotePlatform:
 
     def _session(self) -> tuple[Stream, Message]:
         """A new stream to the agent, and the agent's hello."""
-        session = Stream(self._open(), ANSWER_SECONDS * self.slowness)
+        session = self._open()
         try:
             messages.send(session, {"op": "hello"})
             hello = _answer(session)
@@ -223,13 +242,16 @@ class RemotePlatform:
             raise
         return session, hello
 
-    def _open(self) -> socket.socket:
+    def _open(self) -> Stream:
         try:
-            return self._connect()
+            end = self._connect()
         except OSError as error:
             raise UnavailableError(
                 f"machine: no stream: {error.strerror or error}", code="machine_gone", hint="kluis vm list"
             ) from None
+        stream = end if isinstance(end, Stream) else Stream(end)
+        stream.patience_seconds = ANSWER_SECONDS * self.slowness
+        return stream
 
 
 def _answer(stream: Stream) -> Message:
@@ -255,7 +277,7 @@ def _send_layers(session: Stream, file: BinaryIO, head: archive.Head, wanted: fr
             try:
                 messages.send(session, {"layer": layer.digest}, [block])
             except UnavailableError:
-                return  # it has refused the launch, and its answer says why
+                return  # it has refused the launch, and its answer states why
         at += size
 
 

@@ -39,12 +39,29 @@ try:
 except OSError as error:
     print("GUEST root", error.strerror, flush=True)
 print("GUEST modules", Path("/proc/sys/kernel/modules_disabled").read_text().strip(), flush=True)
+print("GUEST sysrq", Path("/proc/sys/kernel/sysrq").read_text().strip(), flush=True)
 print("GUEST lockdown", Path("/sys/kernel/security/lockdown").read_text().strip(), flush=True)
 print("GUEST programs", *sorted(
     process.read_bytes().split(b"\\0")[0].decode() for process in Path("/proc").glob("[0-9]*/cmdline")
     if process.read_bytes()), flush=True)
 """
-STAND_IN: Final = sources.of_bytes("kluis/tee/vm/inside.py", AGENT)
+LAUNCHER: Final = b"""
+from pathlib import Path
+
+from kluis.tee.platform.client import Platform
+
+size = int(Path("/proc/cmdline").read_text().partition("image.bytes=")[2].split()[0])
+with open("/dev/vdb", "rb") as disk, open("/run/image.kluis", "wb") as image:
+    while size and (data := disk.read(min(size, 1 << 20))):
+        image.write(data)
+        size -= len(data)
+running = Platform.connect(start=False).launch("/run/image.kluis")
+print("GUEST enclave", running.level, running.debug, running.image_id.hex(), flush=True)
+print("GUEST configuration", running.launch_configuration.decode(), flush=True)
+"""
+LAUNCHES: Final = sources.of_bytes("kluis/tee/vm/inside/__main__.py", LAUNCHER)
+"""An agent that starts the image on the second disk."""
+STAND_IN: Final = sources.of_bytes("kluis/tee/vm/inside/__main__.py", AGENT)
 """An agent that only prints what a test wants to know, and ends."""
 
 qemu = pytest.mark.skipif(
@@ -55,8 +72,16 @@ firmware = pytest.mark.skipif(
 )
 
 
-def boot(guest: Guest, work: Path, *, uefi: bool, cpus: int = 2, command_line: str | None = None) -> str:
-    """Boot until the guest powers off; returns its console."""
+def boot(
+    guest: Guest,
+    work: Path,
+    *,
+    uefi: bool,
+    cpus: int = 2,
+    command_line: str | None = None,
+    disk: Path | None = None,
+) -> str:
+    """Boot until the guest powers off; returns its console. ``disk`` is one more, after the root."""
     line = ["qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"]
     line += ["-smp", str(cpus), "-m", "2G", "-nodefaults", "-nographic", "-no-reboot", "-serial", "stdio"]
     disks = []
@@ -84,8 +109,9 @@ def boot(guest: Guest, work: Path, *, uefi: bool, cpus: int = 2, command_line: s
     else:
         line += ["-kernel", str(guest.kernel), "-initrd", str(guest.initrd)]
         line += ["-append", command_line or guest.command_line]
-    for number, disk in enumerate((*disks, str(guest.root))):
-        line += ["-drive", f"if=none,id=d{number},file={disk},format=raw,readonly=on"]
+    disks += [str(guest.root), *([] if disk is None else [str(disk)])]
+    for number, path in enumerate(disks):
+        line += ["-drive", f"if=none,id=d{number},file={path},format=raw,readonly=on"]
         line += ["-device", f"virtio-blk-pci,drive=d{number},bootindex={number + 1}"]
     try:
         with LOCK.open("w") as lock:

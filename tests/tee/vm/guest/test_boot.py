@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from kluis.tee.image.build import builder
 from kluis.tee.vm import boot
 from kluis.tee.vm.guest import Guest, build, content, measure, needs
 from tests.meta import guest as debian
+from tests.meta.tree import ROOT
 from tests.tee.vm.guest import booting, made
 
 
@@ -48,7 +52,7 @@ def test_a_direct_boot_answers(built: Guest, tmp_path: Path) -> None:
     said = booting.said(console)
     assert said.get("platform") == "process []", console[-2000:]
     assert said["root"] == "Read-only file system"
-    assert said["modules"] == "1"
+    assert (said["modules"], said["sysrq"]) == ("1", "0")
     assert "[confidentiality]" in said["lockdown"]
     assert "has" not in said
     assert set(said["programs"].split()) <= {
@@ -59,6 +63,25 @@ def test_a_direct_boot_answers(built: Guest, tmp_path: Path) -> None:
         "/usr/bin/bwrap",
     }
     assert "kluis-init: the agent ended with status 0" in console
+
+
+@pytest.mark.slow
+@made.tools
+@booting.qemu
+def test_an_enclave_starts_in_the_guest(built: Guest, tmp_path: Path) -> None:
+    """An image has its id there, level ``process``, and no protection is missing."""
+    image = tmp_path / "hello.kluis"
+    image_id = builder.build(ROOT / "examples/hello", image, tmp_path / "author.pem").image_id
+    size = image.stat().st_size
+    os.truncate(image, -(-size // 4096) * 4096)
+    unpacked = built.root.parent.parent / "kernel"
+    kernel = unpacked if unpacked.exists() else None
+    guest = build(tmp_path / "guest", kernel=kernel, extra=[booting.LAUNCHES])
+    line = f"{guest.command_line} image.bytes={size}"
+    console = booting.boot(guest, tmp_path, uefi=False, command_line=line, disk=image)
+    said = booting.said(console)
+    assert said.get("enclave") == f"process False {image_id.hex()}", console[-2000:]
+    assert json.loads(said["configuration"])["missing"] == []
 
 
 @pytest.mark.slow

@@ -58,6 +58,19 @@ def test_content_counts(tmp_path: Path, unpacked: Path, guest: Guest) -> None:
     }
 
 
+def test_a_guest_that_is_there_is_not_built_again(unpacked: Path, guest: Guest) -> None:
+    """The same inputs leave intact files as they are; a changed file or input is built again."""
+    folder, written = guest.root.parent, guest.root.stat()
+    assert made.guest(folder, unpacked) == guest
+    assert guest.root.stat() == written
+    whole = guest.initrd.read_bytes()
+    guest.initrd.write_bytes(whole + b"\0")
+    assert made.guest(folder, unpacked) == guest
+    assert guest.initrd.read_bytes() == whole
+    mode = (made.sources.of_bytes("etc/passwd", made.ROOT[0].read(), 0o600), *made.ROOT[1:])
+    assert made.guest(folder, unpacked, mode).digests["root"] != guest.digests["root"]
+
+
 def test_the_command_line_has_the_root_hash(guest: Guest) -> None:
     """What the command line states is true of the root file system and its tree."""
     option = guest.command_line.split()[-1]

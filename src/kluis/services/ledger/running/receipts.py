@@ -19,7 +19,10 @@ from kluis.services.ledger.running.log import HostLog, Part, read_entries
 from kluis.services.ledger.running.state import Ledger
 
 TOGETHER: Final = 64 << 10
-"""Bytes that are read at once: most entries have their signature within them."""
+NEAR: Final = 8
+"""An entry and its signature are read at once if the signature is at most so many entries later."""
+MOST_SIGNATURES: Final = 256
+"""How many are remembered, about 6 KiB each: receipts of one batch have the same one."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,17 +86,20 @@ def prove(ledger: Ledger, log: HostLog, txid: TxId) -> Proven:
     seqno, at = txid.seqno, ledger.signature_after(txid.seqno)
     if at is None:
         raise UnavailableError(f"receipt: {txid} is not signed yet", code="receipt")
-    found = read_entries(log, seqno, TOGETHER)
+    known, near = ledger.signed.get(at) or _sealed(ledger, at), at - seqno <= NEAR
+    found = read_entries(log, seqno, TOGETHER if near and known is None else 0)
     part = Part.check(found[0], seqno, ledger.tree)
-    if at == seqno:
+    if known is None:
         holder = part
-    elif at - seqno < len(found):
-        holder = Part.check(found[at - seqno], at, ledger.tree)
-    else:
-        holder = Part.check(read_entries(log, at, 0)[0], at, ledger.tree)
+        if at > seqno:
+            raw = found[at - seqno] if at - seqno < len(found) else read_entries(log, at, 0)[0]
+            holder = Part.check(raw, at, ledger.tree)
+        known = ledger.signed[at] = _signatures(holder, at)
+        if len(ledger.signed) > MOST_SIGNATURES:
+            ledger.signed.popitem(last=False)
+    node, service = known
     evidence = ledger.secrets.at(seqno).evidence(txid)
     claims = part.domain.claims_digest or NO_CLAIMS
-    node, service = _signatures(holder, at)
     return Proven(
         txid=txid,
         part=part,
@@ -101,6 +107,14 @@ def prove(ledger: Ledger, log: HostLog, txid: TxId) -> Proven:
         node=node,
         service=service,
     )
+
+
+def _sealed(ledger: Ledger, at: int) -> tuple[NodeSignature | None, ServiceSignature] | None:
+    """The signatures of the last batch, if they are in that entry: a receipt that comes with its write."""
+    batch = ledger.sealed
+    if batch is None or batch.signature.seqno != at:
+        return None
+    return batch.signed.node, ServiceSignature.parse(batch.signed.service, f"signature {at}")
 
 
 def _signatures(holder: Part, seqno: int) -> tuple[NodeSignature | None, ServiceSignature]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 from array import array
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple, Protocol
@@ -77,6 +78,8 @@ class Ledger:
         index: where entries are.
         written: which entry last wrote what later ones name.
         signatures: seqnos of the entries that hold signatures, rising.
+        signed: the signatures of such entries, of those that receipts needed last.
+        sealed: the last batch that this node committed; None before its first.
         committed: the last entry that is: always a signature.
         head: of the log.
     """
@@ -89,6 +92,8 @@ class Ledger:
         self.index = Index()
         self.written = Written()
         self.signatures = array("Q")
+        self.signed: OrderedDict[int, tuple[NodeSignature | None, ServiceSignature]] = OrderedDict()
+        self.sealed: Batch | None = None
         self.committed = NOTHING
         self.head = EMPTY
         self._leaves: list[bytes] = []  # of a log that is read, up to its next signature
@@ -134,6 +139,7 @@ class Ledger:
         if self.store.version < signature.seqno:
             self.apply(signature, {})
         self.signatures.append(signature.seqno)
+        self.sealed = batch
         self.committed = signature
         self.store.compact(signature.seqno)
         self.head = head_of(signature.seqno, batch.entries[-batch.sizes[-1] :])

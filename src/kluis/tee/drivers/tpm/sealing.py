@@ -77,6 +77,6 @@ def _chosen(secret: SealedSecret, now: Mapping[int, bytes]) -> SealedObject:
     )
     raise UnavailableError(
         f"sealed secret: this boot is not one that it was sealed for: {changed or 'other PCRs'}",
-        hint="start the former system, and seal for the new one before it is installed",
+        hint="start the former system; before it is upgraded: kluis platform reseal PCRS",
         code="tpm_policy",
     )

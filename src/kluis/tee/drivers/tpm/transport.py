@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import threading
 from typing import Final, Self
 
 from kluis.errors import FormatError, UnavailableError
@@ -24,6 +25,7 @@ class Transport:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._lock = threading.Lock()
 
     @classmethod
     def open(cls, path: str = DEVICE) -> Self:
@@ -33,7 +35,7 @@ class Transport:
             UnavailableError: there is none, or it cannot be opened.
         """
         try:
-            return cls(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+            return cls(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY))
         except FileNotFoundError:
             raise UnavailableError(f"TPM: no {path}", code="tpm_absent") from None
         except OSError as error:
@@ -48,12 +50,16 @@ class Transport:
         os.close(self._descriptor)
 
     def exchange(self, request: bytes) -> bytes:
-        """Send one command and return the response, 10 to 4096 bytes.
+        """Send one command and return the response, 10 to 4096 bytes; threads take turns.
 
         Raises:
             UnavailableError: the TPM does not answer, or the connection fails.
             FormatError: the response has an impossible size.
         """
+        with self._lock:
+            return self._exchange(request)
+
+    def _exchange(self, request: bytes) -> bytes:
         try:
             if os.write(self._descriptor, request) != len(request):
                 raise UnavailableError("TPM: took only a part of a command", code="tpm_silent")

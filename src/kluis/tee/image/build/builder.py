@@ -99,13 +99,14 @@ def build(
             say(f"asking {settings.entry} for its interface")
             answer = interface.ask(settings.entry, contents, settings.env, python, work)
             _check_tables(settings, contents, answer)
+            tag = native.runtime().tag
             for name, found in contents.items():
                 if name != "python":  # whose bytecode the runtime brings
                     mount = manifest.MOUNTS[name]
                     # Kluis's part is compiled whole: all images share what is kept of it.
                     whole = own if name == "kluis" else found
                     made = bytecode.layer(whole, mount, store.bytecode, work, python, say)
-                    paths = {pyc.pyc_path(file.path, native.runtime().tag) for file in found}
+                    paths = {pyc.pyc_path(file.path, tag) for file in found}
                     found.extend(file for file in made if file.path in paths)
             say(f"writing {out}")
             return _write(out, key_path, key, debug, settings, contents, answer, notes)

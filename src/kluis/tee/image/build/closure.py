@@ -8,6 +8,7 @@ runtime's goes in whole: its compiled code may load any part of it.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -82,7 +83,7 @@ class Graph:
     def _imports(self, name: str) -> Imports:
         if name not in self._read:
             source = self._trusted[name]
-            self._read[name] = _parse(imports.imports_of(source.read(), source.path))
+            self._read[name] = _imports_of(source.read(), source.path)
         return self._read[name]
 
     def _imported(self, found: Imports) -> Iterator[str]:
@@ -155,6 +156,12 @@ def _read(modules: Mapping[str, Source], python: Interpreter, work: Path) -> dic
     sources = ((file.path, file.read()) for file in small.values())
     found = bytecode.compile_all(sources, python, work, imports.__file__)
     return {name: _parse(data) for name, data in zip(small, found, strict=True)}
+
+
+@functools.lru_cache(maxsize=1024)
+def _imports_of(data: bytes, path: str) -> Imports:
+    """A module of Kluis: a process that builds several images parses it once."""
+    return _parse(imports.imports_of(data, path))
 
 
 def _parse(data: bytes) -> Imports:

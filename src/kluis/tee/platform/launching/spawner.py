@@ -33,6 +33,7 @@ from kluis.tee.process import linux, native, sandbox
 MAX_ORDER = 64 * 1024
 ORDER_DESCRIPTORS = 6 + sandbox.MOST_GRANTED
 INFO_FD = 8
+LOCK_SECONDS = 2.0
 OTHER_PROGRAM = b"kluis: another program was executed in the launcher's place: see /proc/sys/fs/binfmt_misc\n"
 _FAILURES = (OSError, ValueError, KeyError, OverflowError, MemoryError, KluisError)
 """Exceptions of one order that must not end the spawner, and so every enclave."""
@@ -339,7 +340,11 @@ def main(arguments: list[str]) -> int:
         base=_lay_base(layers, settings["base"]),
     )
     listen, orders, null = _high(settings["listen"]), _high(theirs.fileno()), os.open("/dev/null", os.O_RDWR)
-    tpm = [] if settings["tpm"] is None else [_high(os.open(settings["tpm"], os.O_RDWR | os.O_CLOEXEC))]
+    tpm = (
+        []
+        if settings["tpm"] is None
+        else [_high(os.open(settings["tpm"], os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY))]
+    )
     targets = ((listen, 3), (orders, 4), (null, 0), (2, 1), *((fd, 5) for fd in tpm))
     actions: list[Any] = [(os.POSIX_SPAWN_DUP2, fd, at) for fd, at in targets]
     pid = os.posix_spawn(line[0], line, {}, file_actions=actions)
@@ -371,11 +376,20 @@ def _lay_base(layers: Path, unpacked: str | None) -> Path:
 
 
 def _unlink_own(path: Path, its: list[int], lock: str) -> None:
-    """Remove the socket, unless the next platform has already created its own there."""
+    """Remove the socket, unless the next platform has already created its own there.
+
+    A process that starts a platform holds the lock until the platform answers or ended, and then removes the
+    socket itself. So this does not wait for the lock for long: that process may wait for this one to end.
+    """
     with contextlib.suppress(FileNotFoundError), open(lock, "rb") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        if places.mark(path) == its:
-            path.unlink()
+        until = time.monotonic() + LOCK_SECONDS
+        while places.mark(path) == its and time.monotonic() < until:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if places.mark(path) == its:
+                    path.unlink()
+                return
+            time.sleep(0.01)
 
 
 if __name__ == "__main__":

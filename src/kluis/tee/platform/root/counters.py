@@ -77,7 +77,7 @@ class Counters:
         """The value, 0 for one never changed; its witness; its mark, empty if there is none."""
         with self._lock:
             self._check_recorded()
-            value, mark, *_ = self._values.get(f"{owner}/{counter.hex()}", NONE)
+            value, mark, _ = self._values.get(f"{owner}/{counter.hex()}", NONE)
             return value, self.witness, mark
 
     def increment(self, owner: str, counter: bytes, user: int = 0) -> tuple[int, str, bytes]:
@@ -116,7 +116,7 @@ class Counters:
             raise UsageError(f"counter.mark: want at most {MARK_BYTES} bytes, got {len(mark)}")
         with self._lock:
             self._check_recorded()
-            value, marked, *_ = self._values.get(f"{owner}/{counter.hex()}", NONE)
+            value, marked, _ = self._values.get(f"{owner}/{counter.hex()}", NONE)
             if to <= value:
                 return value, self.witness, marked
             return self._change(owner, counter, to, mark, user)

@@ -7,6 +7,7 @@ recognized.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from kluis import files
-from kluis.errors import FormatError
+from kluis.errors import FormatError, UsageError
 from kluis.formats.tpm.sealed import SealedSecret
 from kluis.tee.drivers.tpm import sealing
 from kluis.tee.drivers.tpm.tpm import Tpm
@@ -59,19 +60,23 @@ def open_state(state: Path, sealed: Path, tpm: Tpm) -> tuple[Secret, Counters]:
     return Secret(secret), Counters(counters, witness)
 
 
-def reseal(sealed: Path, tpm: Tpm, values: dict[int, bytes]) -> None:
-    """Seal the secret for the current boot and for an announced one; each unseals it from now on.
+def reseal(sealed: Path, tpm: Tpm, values: Mapping[int, bytes]) -> None:
+    """Seal the secret for the current boot and for an announced one, and for no other.
 
     Args:
         sealed: file of the sealed secret.
         tpm: of the platform.
-        values: of PCRs 4, 7, 11 and 12 of the announced boot, 32 bytes each.
+        values: that differ in the announced boot, by PCR: 4, 7, 11 or 12; 32 bytes each.
 
     Raises:
+        UsageError: another PCR.
         UnavailableError: the secret is not sealed for this boot, or the TPM refuses.
     """
+    if others := sorted(set(values) - set(sealing.PCRS)):
+        raise UsageError(f"reseal: want PCRs {', '.join(map(str, sealing.PCRS))}, got {others[0]}")
     secret = sealing.unseal(tpm, SealedSecret.parse(keyfiles.read(sealed)))
-    files.write(sealed, sealing.seal(tpm, secret, sealing.current(tpm), values).encode())
+    now = sealing.current(tpm)
+    files.write(sealed, sealing.seal(tpm, secret, now, {**now, **values}).encode())
 
 
 def _authorization(secret: bytes) -> bytes:

@@ -14,7 +14,7 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from kluis.errors import AuthenticityError, FormatError, KluisError, UsageError
@@ -40,6 +40,7 @@ class Root:
         version: SHA-256 over launcher and guardian, 32 bytes.
         enrolled: certification by a provisioning service; None under its own authority.
         endorsement: of the root by the machine's TEE, JSON; None outside of a machine.
+        reseal: seals the secret for an announced boot, too, given its PCR values; None without a TPM.
     """
 
     level: str
@@ -50,6 +51,7 @@ class Root:
     version: bytes
     enrolled: Enrolled | None = None
     endorsement: bytes | None = None
+    reseal: Callable[[Mapping[int, bytes]], None] | None = None
 
     def root_pem(self) -> bytes:
         """The root certificate of the platform's certifier."""

@@ -32,15 +32,24 @@ EMPTY: Final = bytes(SLOT)
 
 
 class Held(NamedTuple):
-    """A number, its mark, the user who created it, and the number of its last change.
-
-    The last two are 0 in records from before there were users, or numbered changes.
-    """
+    """A number, its mark, and the user who created it; 0 in records from before there were users."""
 
     value: int
     mark: bytes
     user: int = 0
-    change: int = 0
+
+
+class _Record(NamedTuple):
+    """A slot's content; ``change`` is 0 in records from before changes had numbers."""
+
+    name: str
+    held: Held
+    change: int
+
+    def encode(self) -> bytes:
+        value, mark, user = self.held
+        numbered: dict[str, jcs.Writable] = {"change": self.change} if self.change else {}
+        return jcs.dumps({"mark": mark.hex(), "name": self.name, "user": user, "value": value, **numbered})
 
 
 class Slots:
@@ -95,25 +104,23 @@ class Slots:
     def write(self, name: str, held: Held) -> None:
         """Store a value that is higher than the existing one, on disk by the return.
 
-        Its ``change`` is replaced by the next number.
-
         Raises:
             UnavailableError: the disk write failed; the old value is kept.
         """
-        held = held._replace(change=self.change + 1)
+        changed = _Record(name, held, self.change + 1)
         with self._told():
             if name not in self._places and not self._free:
                 self._grow()
             record, slot = self._places.get(name) or (self._free[-1], 1)
-            os.pwrite(self._file, _encode(name, held), record + (1 - slot) * SLOT)
+            os.pwrite(self._file, _encode(changed), record + (1 - slot) * SLOT)
             os.fdatasync(self._file)
         if name not in self._places:
             self._free.pop()
         self._places[name] = record, 1 - slot
         self.values[name] = held
-        self.change = held.change
+        self.change = changed.change
         self._before = name, self._leaves.get(name, b"")
-        self._leaves[name] = sha256(_body(name, held))
+        self._leaves[name] = sha256(changed.encode())
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -136,16 +143,17 @@ class Slots:
                 raise FormatError(f"{self._path.name} at {at}: want one whole slot, got two damaged ones")
             self._free.append(at)  # never written, or its first write was cut short
             return
-        found.sort(key=lambda one: one[0][1].value)
-        (name, held), slot = found[-1]
-        if name in self.values or any(other != name for (other, _), _ in found):
+        found.sort(key=lambda one: one[0].held.value)
+        newest, slot = found[-1]
+        name = newest.name
+        if name in self.values or any(other.name != name for other, _ in found):
             raise FormatError(f"{self._path.name} at {at}: want one record a name, got another")
-        self.values[name] = held
-        self._leaves[name] = sha256(_body(name, held))
+        self.values[name] = newest.held
+        self._leaves[name] = sha256(newest.encode())
         self._places[name] = at, slot
-        if held.change > self.change:
-            self.change = held.change
-            self._before = name, sha256(_body(*found[0][0])) if len(found) == 2 else b""
+        if newest.change > self.change:
+            self.change = newest.change
+            self._before = name, sha256(found[0][0].encode()) if len(found) == len(pair) else b""
 
 
 def _digest(leaves: Mapping[str, bytes]) -> bytes:
@@ -156,29 +164,23 @@ def _without(leaves: Mapping[str, bytes], name: str) -> dict[str, bytes]:
     return {other: leaf for other, leaf in leaves.items() if other != name}
 
 
-def _body(name: str, held: Held) -> bytes:
-    numbered: dict[str, jcs.Writable] = {"change": held.change} if held.change else {}
-    return jcs.dumps(
-        {"mark": held.mark.hex(), "name": name, "user": held.user, "value": held.value, **numbered}
-    )
-
-
-def _encode(name: str, held: Held) -> bytes:
-    body = _body(name, held)
+def _encode(record: _Record) -> bytes:
+    body = record.encode()
     filled = (len(body).to_bytes(2, "big") + body).ljust(SLOT - 32, b"\0")
     if len(filled) > SLOT - 32:
         raise FormatError(f"counter: want at most {SLOT - HEADER} bytes, got {len(body)}")
     return sha256(filled) + filled
 
 
-def _decode(slot: bytes) -> tuple[str, Held] | None:
+def _decode(slot: bytes) -> _Record | None:
     """The content of a slot; None if it is empty or incomplete."""
     filled = slot[32:]
     if slot[:32] != sha256(filled):
         return None
     match jcs.loads_canonical(filled[2 : 2 + int.from_bytes(filled[:2], "big")], "counter"):
         case {"mark": str(mark), "name": str(name), "value": int(value), **rest}:
-            return name, Held(value, bytes.fromhex(mark), _number(rest, "user"), _number(rest, "change"))
+            held = Held(value, bytes.fromhex(mark), _number(rest, "user"))
+            return _Record(name, held, _number(rest, "change"))
         case _:
             raise FormatError("counter: want a name, a value and a mark")
 

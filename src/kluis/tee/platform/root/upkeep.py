@@ -28,6 +28,8 @@ from kluis.formats.encoding.members import Members
 from kluis.formats.kluis import channel, machine
 from kluis.formats.kluis.endorsement import Endorsement
 from kluis.formats.sgx import extension
+from kluis.formats.tpm import pcrs
+from kluis.formats.tpm.algorithm import HashId
 from kluis.tee.platform.root import enrolled
 from kluis.tee.platform.root.keys import CPUSVN
 from kluis.tee.platform.root.quoting import MAX_EARLIER, PlatformKeys
@@ -60,6 +62,7 @@ class Upkeep:
             "enrolment": self._enrolment,
             "adopt": self._adopt,
             "endorse": self._endorse,
+            "reseal": self._reseal,
         }
         self._endorsed = ""
 
@@ -100,6 +103,16 @@ class Upkeep:
         if root.authority.revoked(root.keys.chain):
             return REVOKED
         return root.authority.state.status(root.keys.cpusvn, root.keys.pcesvn)
+
+    def _reseal(self, order: Members) -> dict[str, Any]:
+        """Seal the secret for an announced boot, too."""
+        if self._root.reseal is None:
+            raise UsageError("reseal: the secret is not sealed to a TPM", hint="kluis platform start --tpm")
+        values = pcrs.parse_json(
+            jcs.dumps({HashId.SHA256.label: dict(order.object("pcrs").entries(most=24))})
+        )
+        self._root.reseal(values[HashId.SHA256])
+        return self.status()
 
     def _recover(self, order: Members) -> dict[str, Any]:
         self._own("recover")

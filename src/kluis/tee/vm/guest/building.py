@@ -12,8 +12,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 import kluis
-from kluis.errors import UnavailableError
+from kluis.errors import KluisError, UnavailableError
+from kluis.hashes import sha256
 from kluis.tee.image import files, layers, sources
 from kluis.tee.image.sources import Source
 from kluis.tee.process import native
@@ -40,6 +43,8 @@ def build(
     say: Callable[[str], None] = lambda line: None,
 ) -> Guest:
     """Build a guest into a folder, which is made if it does not exist.
+
+    A guest that is there, has these inputs and is intact is not built again.
 
     Args:
         folder: gets the four files and their description; the description is written last.
@@ -74,21 +79,46 @@ def assemble(
         root: files of the root file system, with paths from the root.
         say: called with one line before each step that may take more than a second.
     """
+    root, initrd = list(root), initrd_files(kernel_modules)
+    inputs = inputs_of(found, root, initrd)
+    if (same := _unchanged(folder, inputs)) is not None:
+        return same
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / guest.DESCRIPTION).unlink(missing_ok=True)  # no description fits files that are replaced
         with tempfile.TemporaryDirectory(dir=folder) as work:
-            return _write(folder, Path(work), found, kernel_modules, root, say)
+            return _write(folder, Path(work), found, root, initrd, inputs, say)
     except OSError as error:
         raise UnavailableError(f"{error.filename or folder}: {error.strerror}") from error
+
+
+def inputs_of(found: Needs, root: Iterable[Source], initrd: Iterable[Source]) -> str:
+    """SHA-256 over the files, the tools and the constants that shape a guest, 64 hex digits."""
+    tools = (found.kernel.image, found.mkfs, *needs.FILES)
+    described = [
+        [kluis.__version__, found.kernel.release, VOLUME, COMMAND_LINE, _OS_RELEASE, list(content.EMPTY)],
+        [guest.hash_of(path) for path in tools],
+        *(sorted([file.path, file.mode, file.sha256] for file in part) for part in (root, initrd)),
+    ]
+    return sha256(msgspec.json.encode(described)).hex()
+
+
+def _unchanged(folder: Path, inputs: str) -> Guest | None:
+    """The guest that is there, if it is intact and has these inputs."""
+    try:
+        there = Guest.open(folder)
+    except KluisError:
+        return None
+    return there if there.description.inputs == inputs else None
 
 
 def _write(
     folder: Path,
     work: Path,
     found: Needs,
-    kernel_modules: modules.Modules,
     root: Iterable[Source],
+    initrd: Iterable[Source],
+    inputs: str,
     say: Callable[[str], None],
 ) -> Guest:
     paths = {part: work / name for part, name in NAMES.items()}
@@ -96,13 +126,14 @@ def _write(
     tree = root_image(root, content.EMPTY, paths["root"], work, found.mkfs)
     command_line = COMMAND_LINE.format(root_hash=tree.root_hash.hex(), blocks=tree.blocks)
     paths["kernel"].write_bytes(files.read(found.kernel.image))
-    paths["initrd"].write_bytes(archives.cpio(initrd_files(kernel_modules)))
+    paths["initrd"].write_bytes(archives.cpio(initrd))
     say("writing the unified kernel image")
     unify(paths, command_line, found.kernel.release, kluis.__version__, work)
     description = Description(
         blocks=tree.blocks,
         command_line=command_line,
         digests={part: guest.hash_of(path) for part, path in paths.items()},
+        inputs=inputs,
         kernel=found.kernel.release,
         release=kluis.__version__,
         root_hash=tree.root_hash.hex(),
@@ -143,6 +174,7 @@ def unify(paths: dict[str, Path], command_line: str, kernel: str, release: str, 
             needs.SYSTEM_PYTHON,
             needs.UKIFY,
             "build",
+            "--config=/dev/null",
             f"--linux={paths['kernel']}",
             f"--initrd={paths['initrd']}",
             f"--cmdline={command_line}",

@@ -26,10 +26,10 @@ ROOTS: Final = (
     "kluis.tee.platform.launching.spawner",
     "kluis.tee.platform.daemon",
     "kluis.tee.process.touch",
-    boot.AGENT,
+    f"{boot.AGENT}.__main__",
 )
 """Modules that are started by name, and everything that they import."""
-EMPTY: Final = ("dev", "proc", "sys", "run", "tmp", "var", "root")
+EMPTY: Final = ("dev", "proc", "sys", "run", "tmp", "var")
 """Folders on which the guest's first program mounts something."""
 MODULES: Final = "usr/lib/kluis/modules"
 OWN: Final = "k/guest"

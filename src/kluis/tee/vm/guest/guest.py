@@ -26,6 +26,7 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         blocks: number of data blocks of the root file system, 4096 bytes each; its hash tree follows.
         command_line: of the kernel.
         digests: SHA-256 of each file, 64 hex digits.
+        inputs: SHA-256 over everything that the guest was built from, 64 hex digits.
         kernel: its release, as ``uname -r`` prints it.
         release: of Kluis.
         root_hash: of the root file system under dm-verity, 64 hex digits.
@@ -34,6 +35,7 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     blocks: int
     command_line: str
     digests: dict[str, str]
+    inputs: str
     kernel: str
     release: str
     root_hash: str

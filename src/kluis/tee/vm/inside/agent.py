@@ -9,18 +9,23 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import socket
 import threading
+from collections.abc import Sequence
 from typing import Final
 
 from kluis.errors import FormatError, KluisError, PolicyError, UnavailableError, UsageError
 from kluis.streams import PATIENCE_SECONDS, Stream
 from kluis.tee.image.archive import Head
 from kluis.tee.platform.client import Launched, Platform
+from kluis.tee.process.sandbox import MOST_GRANTED
 from kluis.tee.remote import messages
+from kluis.tee.remote.forwarding import carry
 from kluis.tee.remote.messages import Message
 from kluis.tee.vm.inside import images
 
 MOST_STREAMS: Final = 128
+BACKLOG: Final = 64
 ORDERS: Final = ("recover", "revoke", "certify", "enrolment", "adopt")
 
 
@@ -32,6 +37,7 @@ class Launching:
         joined: names of those whose host has the answer, after which nothing of ours is sent there.
         complete: set once both have joined.
         over: set once it has failed, or its enclave has ended.
+        granted: the enclave's sockets, by grant.
     """
 
     def __init__(self) -> None:
@@ -39,6 +45,45 @@ class Launching:
         self.joined: set[str] = set()
         self.complete = threading.Event()
         self.over = threading.Event()
+        self.granted: dict[str, socket.socket] = {}
+        self._far: dict[str, socket.socket] = {}
+        self._addresses: dict[str, str | bytes] = {}
+
+    def grant(self, names: Sequence[str]) -> None:
+        """Make the sockets of these grants, which the host's are forwarded to.
+
+        Raises:
+            UsageError: a name is neither ``listen:NAME`` nor ``connect:NAME``, or there are too many.
+        """
+        if len(names) > MOST_GRANTED:
+            raise UsageError(f"launch: sockets: want at most {MOST_GRANTED}, got {len(names)}")
+        for name in names:
+            if name.startswith("connect:"):
+                self.granted[name], self._far[name] = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            elif name.startswith("listen:"):
+                self.granted[name] = listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                listener.bind("")  # the kernel chooses a name, which no enclave's network namespace has
+                listener.listen(BACKLOG)
+                self._addresses[name] = listener.getsockname()
+            else:
+                raise UsageError(f"launch: socket {name[:80]!r}: want listen:NAME or connect:NAME")
+
+    def connected(self, name: str) -> socket.socket | None:
+        """A socket connected to the enclave's of this grant; None if there is none, or it was taken."""
+        if name in self._addresses:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                sock.connect(self._addresses[name])
+            except OSError:  # the enclave has closed it
+                sock.close()
+                return None
+            return sock
+        return self._far.pop(name, None)
+
+    def close(self) -> None:
+        """Close the sockets that nobody has taken."""
+        for each in (*self.granted.values(), *self._far.values()):
+            each.close()
 
 
 class Agent:
@@ -87,6 +132,9 @@ class Agent:
                 case "join":
                     self._join(end, request)
                     return False
+                case "forward":
+                    self._forward(end, request)
+                    return False
                 case _:
                     answer = self._answer(request)
         except KluisError as error:
@@ -113,7 +161,7 @@ class Agent:
                     raise UsageError(f"order {name}: want an object, got {type(order).__name__}")
                 return self._platform.order(name, **order)
             case other:
-                names = "hello, status, root, collateral, order, launch or join"
+                names = "hello, status, root, collateral, order, launch, join or forward"
                 raise UsageError(f"request: want {names}, got {str(other)[:30]!r}")
 
     def _join(self, end: Stream, request: Message) -> None:
@@ -135,6 +183,21 @@ class Agent:
                 launching.complete.set()
         launching.over.wait()
 
+    def _forward(self, end: Stream, request: Message) -> None:
+        """Carry the bytes of one connection between this stream and an enclave's socket."""
+        name, grant = messages.text(request, "launch"), messages.text(request, "socket")
+        with self._lock:
+            launching = self._launches.get(name)
+        sock = launching.connected(grant) if launching is not None else None
+        if sock is None:
+            raise UsageError(f"forward: no launch waits for socket {grant[:80]!r}", code="no_launch")
+        try:
+            messages.send(end, {"forwarded": grant})
+        except BaseException:
+            sock.close()
+            raise
+        carry(sock, Stream(os.dup(end.fileno())))
+
     def _launch(self, end: Stream, request: Message, files: tuple[int, ...]) -> None:
         name, launching = messages.text(request, "launch"), Launching()
         if not 16 <= len(name) <= 64:
@@ -153,17 +216,13 @@ class Agent:
         finally:
             with self._lock:
                 del self._launches[name]
+            launching.close()
             launching.over.set()
 
     def _start(self, end: Stream, request: Message, files: tuple[int, ...], launching: Launching) -> Launched:
         if len(files) != 1:
             raise UsageError(f"launch: want one file, the image's head, got {len(files)}")
-        if sockets := messages.texts(request, "sockets"):
-            raise UnavailableError(
-                f"launch: socket {sockets[0][:80]!r}: a machine forwards no sockets",
-                code="no_forwarding",
-                hint="launch the image on the platform of the machine's host",
-            )
+        launching.grant(messages.texts(request, "sockets"))
         data, head = images.read_head(files[0])
         self._check_only(images.image_id(head))
         allowed = frozenset(messages.texts(request, "allow_missing"))
@@ -206,9 +265,13 @@ class Agent:
 
     def _start_image(self, image: int, allowed: frozenset[str], launching: Launching) -> Launched:
         streams = [launching.ends[each].fileno() for each in messages.ENDS]
-        launched = self._platform.launch(f"/proc/self/fd/{image}", allow_missing=allowed, streams=streams)
-        for each in launching.ends.values():
-            each.close()  # the enclave has its own descriptor, and with its end the stream ends
+        launched = self._platform.launch(
+            f"/proc/self/fd/{image}", allow_missing=allowed, sockets=launching.granted, streams=streams
+        )
+        for stream in launching.ends.values():
+            stream.close()  # the enclave has its own descriptor, and with its end the stream ends
+        for granted in launching.granted.values():
+            granted.close()
         return launched
 
     def _accompany(self, end: Stream, launched: Launched) -> None:

@@ -1,14 +1,13 @@
 """Streams of a machine: its virtio-serial ports, or connections to a socket.
 
-A port is a device that one process may have open. It has no connections: reading returns nothing while no
-host has it open, and when a host comes, bytes are there. So it is opened again after each host.
+A port is a device that one process may have open. It has no connections, so each use of it begins with a
+mark: see :mod:`kluis.tee.remote.ports`. It is opened again for each.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import select
 import socket
 import threading
 import time
@@ -16,13 +15,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from kluis.streams import Stream
+from kluis.streams import INLINE, Stream
+from kluis.tee.remote.ports import CHUNK, MARK, MARK_BYTES
 
 NAMES: Final = Path("/sys/class/virtio-ports")
 DEVICES: Final = Path("/dev")
 PREFIX: Final = "kluis."
 BACKLOG: Final = 64
 PAUSE_SECONDS: Final = 0.05
+MOST_UNREAD: Final = 2 * INLINE
 
 Serve = Callable[[Stream], None]
 
@@ -38,28 +39,63 @@ def find(names: Path = NAMES, devices: Path = DEVICES) -> list[Path]:
 
 
 def serve_port(device: Path, serve: Serve) -> None:
-    """Serve the hosts of one port, one after the other, indefinitely."""
+    """Serve the uses of one port, one after the other, indefinitely."""
+    begun = b""
     while True:
         with contextlib.suppress(OSError):  # the last enclave may still have it open
             end = os.open(device, os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY)
-            if _await_host(end):
-                serve(Stream(end))
-            else:
+            try:
+                begun = await_mark(end, begun)
+            except BaseException:
                 os.close(end)
+                raise
+            stream = Stream(end, begun=begun)
+            serve(stream)
+            begun = stream.unread()[:MOST_UNREAD]
+            continue
         time.sleep(PAUSE_SECONDS)
 
 
-def _await_host(end: int) -> bool:
-    """Wait until a host has sent something; False if the device has failed."""
-    poll = select.poll()
-    poll.register(end, select.POLLIN)
+def await_mark(end: int, begun: bytes = b"") -> bytes:
+    """Return each mark of a host, and discard what is before it, until its use of the port begins.
+
+    Args:
+        end: the port.
+        begun: bytes of it that were already read.
+
+    Returns:
+        The first bytes after the mark.
+
+    Raises:
+        OSError: the port has failed.
+    """
+    data, found = begun, b""
     while True:
-        events = poll.poll()[0][1]
-        if events & select.POLLIN:
-            return True
-        if events & (select.POLLERR | select.POLLNVAL):
-            return False
-        time.sleep(PAUSE_SECONDS)  # without a host, poll(2) reports a hang-up at once
+        at = 0 if found else data.find(MARK)
+        if at < 0:
+            data = data[1 - len(MARK) :]
+        elif data.startswith(MARK, at) and len(data) >= at + MARK_BYTES:
+            mark, data = data[at : at + MARK_BYTES], data[at + MARK_BYTES :]
+            if mark != found:  # a host that has no answer yet repeats it
+                _write_all(end, mark)
+            found = mark
+            continue
+        elif found and data and not MARK.startswith(data[: len(MARK)]):
+            return data
+        else:
+            data = data[at:]
+        data += _read(end)
+
+
+def _read(end: int) -> bytes:
+    while not (data := os.read(end, CHUNK)):
+        time.sleep(PAUSE_SECONDS)  # no host has it open
+    return data
+
+
+def _write_all(end: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(end, data) :]
 
 
 def listen(listener: socket.socket, serve: Serve) -> None:

@@ -87,6 +87,7 @@ def _started(settings: Settings) -> Machine:
             processor=True,
             tpm=own,
             accelerator=accelerator,
+            folder=kept.place(settings.name),
         )
     except BaseException:
         if own is not None:
@@ -131,9 +132,6 @@ def _keep(settings: Settings, machine: Machine, listener: socket.socket, where: 
 
 def _answer(settings: Settings, machine: Machine, request: dict[str, Any], to: socket.socket) -> None:
     try:
-        if request["op"] == "port":
-            socket.send_fds(to, [b"{}"], [machine.port(int(request["number"])).fileno()])
-            return
         if request["op"] == "console":
             if not settings.debug:
                 raise UnavailableError(

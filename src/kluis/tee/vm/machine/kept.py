@@ -17,6 +17,8 @@ import msgspec
 
 from kluis.errors import KluisError, UnavailableError, UsageError, foreign
 from kluis.tee.platform.launching import places
+from kluis.tee.vm.machine import ports
+from kluis.tee.vm.machine.machine import PORT_NAME
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 ANSWER_SECONDS: Final = 120.0
@@ -176,23 +178,14 @@ def stop(name: str) -> None:
     shutil.rmtree(where, ignore_errors=True)
 
 
-def port(name: str, number: int) -> socket.socket:
-    """The host's end of a machine's virtio-serial port ``kluis.NUMBER``; the machine keeps a duplicate.
+def connect(name: str) -> socket.socket:
+    """A new stream to a machine: the host's end of a port that no other host has.
 
     Raises:
-        UnavailableError: none of this name runs.
-        UsageError: it has no such port.
+        UnavailableError: none of this name runs, or all its ports are taken.
     """
-    with _connect(name) as connection:
-        connection.send(json.dumps({"op": "port", "number": number}).encode())
-        data, descriptors, _, _ = socket.recv_fds(connection, ANSWER_BYTES, 1)
-    ends = [socket.socket(fileno=descriptor) for descriptor in descriptors]
-    try:
-        _checked(json.loads(data or b"{}"))
-        return ends.pop()
-    finally:
-        for end in ends:
-            end.close()
+    count = int(show(name)["ports"])
+    return ports.take(place(name), [PORT_NAME.format(number) for number in range(count)])
 
 
 def ask(name: str, request: dict[str, Any]) -> dict[str, Any]:

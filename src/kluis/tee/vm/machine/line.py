@@ -47,7 +47,8 @@ class Hardware:
         accelerator: ``tcg`` or ``kvm``.
         secret: the guest's memory is secret; needs the preloaded library.
         console: descriptor of the serial line's socket.
-        ports: descriptor by name, of the sockets of its virtio-serial ports.
+        ports: descriptor by name, of the sockets of its virtio-serial ports: listening ones, and the
+            processor's, which is connected.
         tpm: descriptor of swtpm's control socket; -1: no TPM.
     """
 
@@ -85,7 +86,9 @@ def arguments(boot: Boot, hardware: Hardware) -> list[str]:
     line += ["-chardev", f"socket,id=console,fd={hardware.console}", "-serial", "chardev:console"]
     line += ["-device", f"virtio-serial-pci,max_ports={MOST_PORTS + 2}"]
     for number, (name, descriptor) in enumerate(hardware.ports, 1):
-        line += ["-chardev", f"socket,id=port{number},fd={descriptor}"]
+        # A port listens, so that the guest sees when one host leaves it, and another comes.
+        ways = "" if name == PROCESSOR_PORT else ",server=on,wait=off"
+        line += ["-chardev", f"socket,id=port{number},fd={descriptor}{ways}"]
         line += ["-device", f"virtserialport,nr={number},chardev=port{number},name={name}"]
     if hardware.tpm >= 0:
         line += ["-chardev", f"socket,id=tpm,fd={hardware.tpm}", "-tpmdev", "emulator,id=tpm,chardev=tpm"]

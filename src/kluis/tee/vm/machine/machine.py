@@ -17,6 +17,7 @@ from kluis.errors import UnavailableError, UsageError
 from kluis.tee.process import linux, native
 from kluis.tee.vm.machine import acceleration, line, programs, sealed, walled, walls
 from kluis.tee.vm.machine.console import Console
+from kluis.tee.vm.machine.ports import Listeners
 from kluis.tee.vm.machine.tpm import Tpm
 from kluis.tee.vm.machine.walled import Walled
 
@@ -69,14 +70,15 @@ class Machine:
         self,
         process: Walled,
         console: Console,
-        ports: Sequence[socket.socket],
+        ports: Listeners,
         processor: socket.socket | None,
         accelerator: str,
         missing: frozenset[str],
         tpm: Tpm | None = None,
     ) -> None:
         self._process = process
-        self._ports = tuple(ports)
+        self._listeners = ports
+        self._ports: dict[int, socket.socket] = {}
         self._tpm = tpm
         self.console = console
         self.processor = processor
@@ -95,6 +97,7 @@ class Machine:
         processor: bool = False,
         tpm: Tpm | None = None,
         accelerator: str | None = None,
+        folder: Path | None = None,
     ) -> Self:
         """Start a machine.
 
@@ -107,6 +110,7 @@ class Machine:
             processor: whether it has the port ``kluis.psp``.
             tpm: its vTPM, which it owns from now on; None: without one.
             accelerator: ``tcg``, ``kvm``; None: KVM if it was seen to boot this guest's kernel, else TCG.
+            folder: for the sockets of its ports, named as they are, with mode 0700; None: a private one.
 
         Raises:
             UsageError: a number, or the boot, is out of range.
@@ -121,14 +125,17 @@ class Machine:
             library = _library()
             secret = chosen == "tcg" and library is not None and _lockable(memory_mb * MEBIBYTE)
             names = [PORT_NAME.format(number) for number in range(ports)]
-            names += [line.PROCESSOR_PORT] if processor else []
-            pairs = [socket.socketpair() for _ in ("console", *names)]
+            listeners = Listeners(names, folder)
+            held.callback(listeners.close)
+            pairs = [socket.socketpair() for _ in range(2 if processor else 1)]
             for ours, theirs in pairs:
                 held.callback(theirs.close)
                 held.callback(ours.close)
+            names += [line.PROCESSOR_PORT] if processor else []
+            theirs_all = [pairs[0][1], *listeners.sockets, *(theirs for _, theirs in pairs[1:])]
             files = [name for name in ("kernel", "firmware", "initrd", "variables", "root") if name in booted]
             descriptors = [booted[name] for name in files]
-            descriptors += [theirs.fileno() for _, theirs in pairs]
+            descriptors += [each.fileno() for each in theirs_all]
             descriptors += [tpm.control()] if tpm is not None else []
 
             def arguments(inside: Sequence[int]) -> list[str]:
@@ -156,13 +163,12 @@ class Machine:
             )
             process = walled.start("QEMU", around, arguments, descriptors, bwrap=tools["bwrap"])
             held.pop_all()
-        _close_all([*booted.values(), *(theirs for _, theirs in pairs)])
-        ends = [ours for ours, _ in pairs]
+        _close_all([*booted.values(), *theirs_all])
         return cls(
             process,
-            Console(ends[0]),
-            ends[1 : ports + 1],
-            ends[ports + 1] if processor else None,
+            Console(pairs[0][0]),
+            listeners,
+            pairs[1][0] if processor else None,
             chosen,
             _missing(secret=secret, guarded=library is not None),
             tpm,
@@ -174,13 +180,13 @@ class Machine:
         return self._process.pid
 
     def port(self, number: int) -> socket.socket:
-        """The host's end of virtio-serial port ``kluis.NUMBER``.
+        """The host's end of virtio-serial port ``kluis.NUMBER``: one connection, the same at each call.
 
         Raises:
             UsageError: it has no such port.
         """
-        if not 0 <= number < len(self._ports):
-            raise UsageError(f"port: want 0..{len(self._ports) - 1}, got {number}")
+        if number not in self._ports:
+            self._ports[number] = self._listeners.connect(number)
         return self._ports[number]
 
     def await_first(self, number: int, seconds: float) -> None:
@@ -225,8 +231,9 @@ class Machine:
         if self._tpm is not None:
             self._tpm.stop()
         self.console.join(walled.END_SECONDS)
-        for port in (*self._ports, *([self.processor] if self.processor else [])):
+        for port in (*self._ports.values(), *([self.processor] if self.processor else [])):
             port.close()
+        self._listeners.close()
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,92 @@
+"""Parcels of a stream: files whose bytes arrive in chunks, and become sealed memory files."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from typing import Final, NamedTuple
+
+SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+MFD_NOEXEC_SEAL: Final = 0x8
+
+
+class RefusedParcel(Exception):
+    """A parcel that is not accepted; its bytes are discarded, and the stream goes on.
+
+    Attributes:
+        call: its id, as stated by the sender.
+        problem: why.
+    """
+
+    def __init__(self, call: int, problem: str) -> None:
+        super().__init__(problem)
+        self.call = call
+        self.problem = problem
+
+
+class Received(NamedTuple):
+    """A frame; or a parcel: its id, and its sealed memory files, which the receiver must close."""
+
+    frame: bytes
+    call: int = 0
+    files: tuple[int, ...] = ()
+
+
+class Incoming:
+    """A parcel of which not all has arrived.
+
+    Attributes:
+        call: its id.
+        left: bytes that are missing.
+        refusal: why it is not accepted, and its bytes are discarded; or empty.
+    """
+
+    def __init__(self, call: int, sizes: list[int], most_bytes: int) -> None:
+        self.call = call & (1 << 63) - 1
+        self.left = sum(sizes)
+        self._sizes = sizes
+        self._files: list[int] = []
+        self._at = 0
+        largest = max(sizes)
+        self.refusal = f"want at most {most_bytes} bytes, got {largest}" if largest > most_bytes else ""
+
+    def take(self, body: memoryview) -> bool:
+        """Write a chunk to its place; False if it is larger than its file's rest."""
+        if self.refusal:
+            self.left -= min(self.left, len(body))
+            return True
+        if not self._files or self._at == self._sizes[len(self._files) - 1]:
+            self._files.append(_memory_file())
+            self._at = 0
+        if not 0 < len(body) <= self._sizes[len(self._files) - 1] - self._at:
+            return False
+        done = 0
+        while done < len(body):
+            done += os.pwrite(self._files[-1], body[done:], self._at + done)
+        self._at += len(body)
+        self.left -= len(body)
+        return True
+
+    def seal(self) -> tuple[int, ...]:
+        """Its files, complete and sealed."""
+        for descriptor in self._files:
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SEALS)
+        files, self._files = self._files, []
+        return tuple(files)
+
+    def close(self) -> None:
+        """Close its files; safe to repeat."""
+        files, self._files = self._files, []
+        for descriptor in files:
+            os.close(descriptor)
+
+
+def _memory_file() -> int:
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    try:
+        return os.memfd_create("parcel", flags | MFD_NOEXEC_SEAL)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # kernels before 6.3
+            raise
+        return os.memfd_create("parcel", flags)
