@@ -10,6 +10,7 @@ from datetime import timedelta
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given
 
 from kluis.authority.amd import Processor
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError, UnsupportedError
@@ -34,11 +35,13 @@ from tests.authority.amd.chips import GUEST, chip, launch
 from tests.evidence.forge import DEBUG, IMAGE, NOW, Forge
 from tests.evidence.intel.forge import TdxForge
 from tests.evidence.machine import BOOT, MachineForge
+from tests.strategies import PROPERTY, mutations
 
 FORGE = MachineForge()
 USER = MachineForge(inside=Forge("process-user"))
 OTHER = MachineForge(inside=Forge())
 OWN = FORGE.configuration().root.hex()[:16]
+ENDORSEMENT = FORGE.endorsement()
 SGX_ROOT = "Kluis emulated SGX Root CA (no hardware)"
 
 
@@ -320,6 +323,17 @@ def test_the_worse_judgement_counts() -> None:
     both = Tcb(status=TcbStatus.OUT_OF_DATE, date=old.date, advisories=("a", "b"), evaluation=2)
     assert _worse(good, old) == _worse(old, good) == both
     assert _worse(bare, bare) == bare
+
+
+@PROPERTY
+@given(mutations(ENDORSEMENT))
+def test_no_mutated_endorsement_is_verified(data: bytes) -> None:
+    """Whatever is changed in an endorsement, only our errors come out, or the claims are the same."""
+    try:
+        claims = FORGE.verify(data)
+    except KluisError:
+        return
+    assert claims == FORGE.verify(ENDORSEMENT)
 
 
 def test_anchors_are_keys() -> None:

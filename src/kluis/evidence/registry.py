@@ -56,12 +56,15 @@ class Kind:
         matches: whether data is of this kind, judged by its first bytes.
         endorsements: the types of collateral that its verifier takes.
         verify: the verifier.
+        endorsement: returns the endorsement of the root by a machine's TEE in the collateral; None without
+            one, and for kinds whose roots no machine's TEE endorses.
     """
 
     name: str
     matches: Callable[[bytes], bool]
     endorsements: tuple[type, ...]
     verify: MakersVerifier
+    endorsement: Callable[[Any], bytes | None] | None = None
 
 
 def _snp() -> Kind:
@@ -76,15 +79,10 @@ def _sgx() -> Kind:
     from kluis.evidence.intel.collateral import HeldCollateral
     from kluis.formats.sgx.collateral import Collateral
 
-    def verify(data: bytes, *, context: Context, collateral: Any, now: datetime) -> Verified[Claims]:
-        if not isinstance(collateral, Collateral) or collateral.endorsement is None:
-            return sgx.verify(data, context=context, collateral=collateral, now=now)
-        from kluis.evidence import endorsed  # the verifiers of every machine's TEE
+    def endorsement(collateral: Any) -> bytes | None:
+        return collateral.endorsement if isinstance(collateral, Collateral) else None
 
-        given = collateral.endorsement
-        return endorsed.verify(data, endorsement=given, context=context, collateral=collateral, now=now)
-
-    return Kind(sgx.KIND, sgx.matches, (Collateral, HeldCollateral), verify)
+    return Kind(sgx.KIND, sgx.matches, (Collateral, HeldCollateral), sgx.verify, endorsement)
 
 
 def _tdx() -> Kind:
@@ -258,5 +256,12 @@ def _verify(
     if collateral is not None and not isinstance(collateral, kind.endorsements):
         wanted = " or ".join(map(_public, kind.endorsements)) or "none"
         raise UsageError(f"collateral: want {wanted} for {kind.name}, got {_public(type(collateral))}")
-    verified = kind.verify(data, context=context, collateral=collateral, now=now)
+    given = kind.endorsement(collateral) if kind.endorsement is not None else None
+    if given is None:
+        verified = kind.verify(data, context=context, collateral=collateral, now=now)
+    else:
+        from kluis.evidence import endorsed  # the verifiers of every machine's TEE
+
+        endorser: Any = collateral
+        verified = endorsed.verify(data, endorsement=given, context=context, collateral=endorser, now=now)
     return verified if unwrapped is None else unwrapped.check(verified)
