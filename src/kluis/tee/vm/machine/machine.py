@@ -9,7 +9,7 @@ import contextlib
 import os
 import select
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol, Self
 
@@ -52,6 +52,10 @@ class Guest(Protocol):
     @property
     def unified(self) -> Path | None:
         """The unified kernel image; None if it has none."""
+
+    @property
+    def digests(self) -> Mapping[str, bytes]:
+        """SHA-256 of its files by the names of these attributes, 32 bytes each; any content if not there."""
 
 
 class Machine:
@@ -259,19 +263,19 @@ def _check_memory(memory_mb: int) -> None:
 
 def _boot_files(guest: Guest, boot: str, held: contextlib.ExitStack) -> dict[str, int]:
     firmware = programs.firmware(boot)
-    wanted: list[tuple[str, Path | None, str]] = [("firmware", firmware.code, "apt-get install ovmf seabios")]
-    if boot == "uefi":
-        if guest.unified is None:
+    wanted = (
+        {"kernel": guest.kernel, "initrd": guest.initrd} if boot == "direct" else {"kernel": guest.unified}
+    )
+    wanted |= {"root": guest.root} if guest.root is not None else {}
+    made = {"firmware": sealed.of_file("firmware", firmware.code, "apt-get install ovmf seabios")}
+    held.callback(os.close, made["firmware"])
+    for name, path in wanted.items():
+        if path is None:
             raise UnavailableError(
                 "machine: uefi: the guest has no unified image", hint=BUILD_GUEST, code="machine_file"
             )
-        wanted += [("kernel", guest.unified, BUILD_GUEST)]
-    else:
-        wanted += [("kernel", guest.kernel, BUILD_GUEST), ("initrd", guest.initrd, BUILD_GUEST)]
-    wanted += [("root", guest.root, BUILD_GUEST)] if guest.root is not None else []
-    made: dict[str, int] = {}
-    for name, path, hint in wanted:
-        made[name] = sealed.of_file(name, Path(path or ""), hint)
+        part = "unified" if path == guest.unified else name
+        made[name] = sealed.of_file(part, path, BUILD_GUEST, want=guest.digests.get(part))
         held.callback(os.close, made[name])
     if firmware.variables is not None:
         made["variables"] = sealed.of_file(
