@@ -21,8 +21,8 @@ case "$what" in
     serve) extras="rooms,services,fast" tools="" ;;
     check | docs) extras="rooms,services,fast,demo,dev" tools="" ;;
     fuzz) extras="rooms,services,fast,demo,dev,fuzz" tools="" ;;
-    test) extras="rooms,services,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb" ;;
-    slow) extras="rooms,services,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb debootstrap qemu-system-x86_64 cpio criu" ;;
+    test) extras="rooms,services,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb mkfs.erofs veritysetup ukify cpio" ;;
+    slow) extras="rooms,services,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb mkfs.erofs veritysetup ukify cpio debootstrap qemu-system-x86_64 criu" ;;
     clients) extras="rooms,services,fast,demo,dev" tools="" ;;
     bench) extras="rooms,services,fast,demo,dev" tools="gdb strace perf" ;;
     *) stop "target: want demo, serve, check, test, slow, clients, bench, docs or fuzz, got $what" "scripts/setup.sh test" ;;
@@ -50,7 +50,10 @@ for tool in $tools; do
         case "$tool" in
             initdb) packages+=(postgresql) ;;
             perf) packages+=(linux-perf) ;;
-            qemu-system-x86_64) packages+=(qemu-system-x86) ;;
+            qemu-system-x86_64) packages+=(qemu-system-x86 ovmf) ;;
+            mkfs.erofs) packages+=(erofs-utils) ;;
+            veritysetup) packages+=(cryptsetup-bin) ;;
+            ukify) packages+=(systemd-ukify systemd-boot-efi python3-pefile) ;;
             tpm2) packages+=(tpm2-tools) ;;
             *) packages+=("$tool") ;;
         esac

@@ -28,7 +28,7 @@
 #define HASH_DIGITS 64
 #define EARLY "/modules"
 #define LATE "/usr/lib/kluis/modules"
-#define PYTHON "/k/python/bin/python"
+#define PYTHON "/k/guest/bin/python"
 #define DESCRIPTORS 65536
 #define SAFE (MS_NOSUID | MS_NODEV | MS_NOEXEC)
 

@@ -11,6 +11,7 @@ from kluis.formats.snp import firmware
 from kluis.tee.measure.snp import kernel, launch, vcpu
 from kluis.tee.measure.snp.launch import Guest
 from kluis.tee.measure.snp.vcpu import Monitor
+from kluis.tee.vm.processor import measured
 from tests.formats.snp import images
 
 guest = pytest.importorskip("sevsnpmeasure.guest", reason="pip install sev-snp-measure")
@@ -96,3 +97,14 @@ def test_debians_firmware(path: Path) -> None:
     for monitor in Monitor:
         given = (4, vcpu.TYPES["EPYC-v4"], None, 1, monitor)
         assert _ours(path.read_bytes(), *given) == _theirs(path, *given)
+
+
+@pytest.mark.parametrize("vcpus", [1, 2, 4])
+def test_an_emulated_machine(tmp_path: Path, vcpus: int) -> None:
+    """The digest of a machine that boots directly, of the firmware with our page of metadata."""
+    bios = bytes(range(256)) * 1024
+    boot = b"kernel" * 999, b"initrd" * 999, "console=ttyS0 kluis.root=00"
+    path = tmp_path / "firmware"
+    path.write_bytes(measured.firmware_of(bios))
+    theirs = _theirs(path, vcpus, CPU_SIGS[measured.CPU], boot, 1, Monitor.QEMU)
+    assert measured.measure(bios, *boot, vcpus) == theirs

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from kluis.tee import backends
+from kluis.tee.backend import Backend
 from kluis.testing.plugin import enclave, evil_host, other_platform, rehearsal_platform
+from tests import machines
 
 __all__ = ["enclave", "evil_host", "other_platform", "rehearsal_platform"]
 
@@ -15,3 +19,13 @@ __all__ = ["enclave", "evil_host", "other_platform", "rehearsal_platform"]
 def subject() -> Path:
     """The application with one function for each thing that the boundary must hold."""
     return Path(__file__).parents[1] / "enclave" / "subject" / "app.py"
+
+
+@pytest.fixture(scope="module", params=["here", "machine"])
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """This machine's platform, and that of a warm machine, over streams."""
+    if request.param == "here":
+        yield backends.default()
+    else:
+        with machines.warm() as machine:
+            yield machine

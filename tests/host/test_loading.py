@@ -26,6 +26,7 @@ from kluis.evidence import ProtectionLevel
 from kluis.formats.kluis.runtime_data import Purpose
 from kluis.host import Ecall, EnclaveProxy, load
 from kluis.host.loading import interface_of
+from kluis.tee.backend import Backend
 from kluis.tee.image.archive import MAGIC
 from kluis.testing.images import ALLOWED, built
 
@@ -42,9 +43,10 @@ def image(built: Build) -> Path:
 
 
 @pytest.fixture
-def running(image: Path) -> Iterator[EnclaveProxy]:
+def running(image: Path, backend: Backend) -> Iterator[EnclaveProxy]:
     """It runs."""
-    with load(image, ocalls={"ask": lambda question: 3 * question}, insecure_allow_missing=ALLOWED) as one:
+    ask = {"ask": lambda question: 3 * question}
+    with load(image, ocalls=ask, insecure_allow_missing=ALLOWED, platform=backend) as one:
         yield one
 
 
@@ -97,18 +99,18 @@ def test_stops_what_takes_too_long(running: EnclaveProxy) -> None:
         assert running.add.within(300)(1) == 3
 
 
-def test_sealing_and_counting(image: Path, running: EnclaveProxy) -> None:
+def test_sealing_and_counting(image: Path, running: EnclaveProxy, backend: Backend) -> None:
     """A second launch opens what the first sealed, and the counter goes on."""
     blob = running.keep(b"secret")
     before = running.count("runs", True)
-    with load(image, insecure_allow_missing=ALLOWED) as second:
+    with load(image, insecure_allow_missing=ALLOWED, platform=backend) as second:
         assert second.take(blob) == b"secret"
         assert second.count("runs", True) == (before[0] + 1, "unwitnessed")
 
 
-def test_ends_with_its_host(image: Path) -> None:
+def test_ends_with_its_host(image: Path, backend: Backend) -> None:
     """Closing ends the process, a call that waits raises, and nothing is left."""
-    one = load(image, insecure_allow_missing=ALLOWED)
+    one = load(image, insecure_allow_missing=ALLOWED, platform=backend)
     call = one.spin.submit(3600)
     time.sleep(0.1)
     one.close()
@@ -143,13 +145,13 @@ def test_attests(running: EnclaveProxy) -> None:
         running.attest(policy(running, purpose=Purpose.RELEASE_KEY))
 
 
-def test_local_attestation(built: Build) -> None:
+def test_local_attestation(built: Build, backend: Backend) -> None:
     """The example: B knows A by its report, once, and refuses one with a changed bit."""
     first_image = built(EXAMPLES / "local_attestation" / "first")
     second_image = built(EXAMPLES / "local_attestation" / "second")
     with (
-        load(first_image, insecure_allow_missing=ALLOWED) as first,
-        load(second_image, insecure_allow_missing=ALLOWED) as second,
+        load(first_image, insecure_allow_missing=ALLOWED, platform=backend) as first,
+        load(second_image, insecure_allow_missing=ALLOWED, platform=backend) as second,
     ):
         target, nonce = second.challenge()
         made = first.introduce(target, nonce)
@@ -186,12 +188,12 @@ def test_the_head_of_an_image_is_read_as_a_launch_reads_it(tmp_path: Path) -> No
         assert refused.value.message.startswith(f"image {image}.manifest")
 
 
-def test_changed_image(built: Build, tmp_path: Path) -> None:
+def test_changed_image(built: Build, tmp_path: Path, backend: Backend) -> None:
     """With any part of it changed or cut, an image does not start; whole, it does."""
     folder = tmp_path / "contained"
     shutil.copytree(Path(__file__).parent / "contained", folder)
     with (folder / "app.py").open("a") as file:
-        file.write("# a layer that the platform holds no good copy of\n")
+        file.write(f"# a layer that the platform holds no good copy of: {tmp_path}\n")
     image = built(folder)
     good = image.read_bytes()
     changed = tmp_path / "changed.kluis"
@@ -200,12 +202,12 @@ def test_changed_image(built: Build, tmp_path: Path) -> None:
         data[offset] ^= 1
         changed.write_bytes(data)
         with pytest.raises(KluisError) as refused:
-            load(changed, insecure_allow_missing=ALLOWED)
+            load(changed, insecure_allow_missing=ALLOWED, platform=backend)
         assert refused.value.exit_code in {3, 4}
     changed.write_bytes(good[: len(good) // 2])
     with pytest.raises(FormatError):
-        load(changed, insecure_allow_missing=ALLOWED)
-    with load(image, insecure_allow_missing=ALLOWED) as whole:
+        load(changed, insecure_allow_missing=ALLOWED, platform=backend)
+    with load(image, insecure_allow_missing=ALLOWED, platform=backend) as whole:
         assert whole.add(1) == 3
 
 
@@ -236,10 +238,10 @@ def since() -> int:
 """
 
 
-def test_pages_are_touched_ahead_once_it_is_ready(tmp_path: Path, built: Build) -> None:
+def test_pages_are_touched_ahead_once_it_is_ready(tmp_path: Path, built: Build, backend: Backend) -> None:
     """A start is not slowed: its pages of secret memory are touched ahead when it is over, and not before."""
     (tmp_path / "app.py").write_text(IDLE)
-    with load(built(tmp_path), insecure_allow_missing=ALLOWED) as running:
+    with load(built(tmp_path), insecure_allow_missing=ALLOWED, platform=backend) as running:
         assert running.at_start() < 100
         while running.since() < 100:
             pass

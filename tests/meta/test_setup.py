@@ -89,9 +89,9 @@ def test_the_slow_tests_have_their_tools(tmp_path: Path) -> None:
     not.
     """
     assert _missing("slow", tmp_path) - _missing("test", tmp_path) == {
-        "cpio",
         "criu",
         "debootstrap",
+        "ovmf",
         "qemu-system-x86",
     }
     line = '@HYPOTHESIS_PROFILE=full $(PY) -m pytest -m "slow or hypothesis"'

@@ -13,6 +13,8 @@ import pytest
 from tests.meta.tree import SRC, modules
 
 ITEM = re.compile(r"^(\d+)\. ", re.MULTILINE)
+ANY_ITEM = re.compile(r"\d\. ")
+"""In the text of every module that has an item. To parse the others took each process of ``-n`` seconds."""
 COMMENT = re.compile(r"# (\d+(?:(?:, | and | to )\d+)*)(?:[;:] .*)?")
 RANGE = re.compile(r"(\d+) to (\d+)|(\d+)")
 
@@ -34,6 +36,8 @@ def _commented(text: str) -> dict[int, list[int]]:
 
 def numbered(text: str) -> Iterator[tuple[str, list[int], list[int]]]:
     """Of each function that numbers its steps: its name, the steps, and the numbers in its body."""
+    if not ANY_ITEM.search(text):
+        return
     comments = _commented(text)
     for node in ast.walk(ast.parse(text)):
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):

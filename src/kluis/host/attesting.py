@@ -12,6 +12,7 @@ from kluis.appraisal.policy.toml_reader import MAX_SIZE
 from kluis.enclave.attestation import Evidence
 from kluis.evidence import Collateral, TrustAnchors
 from kluis.tee import backends
+from kluis.tee.backend import Backend
 
 NONCE_BYTES = 32
 
@@ -23,6 +24,7 @@ def judge(
     nonce: bytes,
     root: bytes | None,
     collateral: bytes | None,
+    platform: Backend | None = None,
 ) -> AttestationResult:
     """Verify evidence and appraise it, or raise the error of the first failed rule.
 
@@ -30,16 +32,16 @@ def judge(
         made: the evidence.
         policy: the requirements.
         nonce: that this caller generated for it.
-        root: PEM of the root to trust; None trusts this machine's platform, which only proves that this
-            machine's operator runs it.
-        collateral: JSON in the format of ``dcap-qvl``; None uses this machine's platform.
+        root: PEM of the root to trust; None trusts the platform, which only proves that its operator runs it.
+        collateral: JSON in the format of ``dcap-qvl``; None uses the platform's.
+        platform: that launched it; None: this machine's.
 
     Raises:
         AuthenticityError, FreshnessError, FormatError: it is not authentic.
         PolicyError: authentic, but rejected by the policy; names each claim.
     """
-    platform = None if root is not None and collateral is not None else backends.default()
-    if platform is not None:
+    if root is None or collateral is None:
+        platform = platform or backends.default()
         root = platform.root_pem() if root is None else root
         collateral = platform.collateral() if collateral is None else collateral
     now = datetime.now(UTC)

@@ -21,6 +21,7 @@ from kluis.enclave.boundary.codec import Codec
 from kluis.enclave.boundary.frames import Frame, Parcel
 from kluis.errors import CallTimeout, EnclaveDied, EnclaveError, FormatError
 from kluis.formats.encoding.unreadable import UNREADABLE
+from kluis.streams import Stream
 
 
 class _Waiter:
@@ -42,11 +43,11 @@ class _Waiter:
 
 
 class Link:
-    """Both sockets of one enclave.
+    """Both sockets of one enclave, or both streams.
 
     Args:
-        calls: SOCK_SEQPACKET.
-        control: SOCK_SEQPACKET.
+        calls: SOCK_SEQPACKET, or a stream.
+        control: likewise.
         max_bytes: the largest frame accepted from the enclave.
         on_ocall: called with each ocall, in any reading thread; must not block.
         last_words: returns why the enclave ended.
@@ -54,8 +55,8 @@ class Link:
 
     def __init__(
         self,
-        calls: socket.socket,
-        control: socket.socket,
+        calls: socket.socket | Stream,
+        control: socket.socket | Stream,
         max_bytes: int,
         on_ocall: Callable[[Parcel], None],
         last_words: Callable[[], str],
@@ -279,6 +280,9 @@ class Link:
         raise self._end
 
     def _died(self) -> NoReturn:
+        for end in (self._calls, self._control):
+            if self._end is None and isinstance(end, Stream) and end.problem:
+                self._broke(f"stream: {end.problem}")
         if self._end is None:
             words = self._last_words()
             self._end = EnclaveDied(f"the enclave ended{': ' if words else ''}{words}")
@@ -298,7 +302,9 @@ def _left(deadline: float) -> float:
     return max(0.0, deadline - time.monotonic())
 
 
-def _readable(sock: socket.socket, seconds: float) -> bool:
+def _readable(sock: socket.socket | Stream, seconds: float) -> bool:
+    if isinstance(sock, Stream):
+        return sock.readable(seconds)
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     return bool(poll.poll(seconds * 1000))

@@ -37,7 +37,7 @@ def load(
         ocalls: the host's functions: a mapping from names to functions, an object with methods of those
             names, or the application's own Enclave (its bodies then run here, outside).
         timeout_seconds: of each call; None means no timeout. ``enclave.name.within(s)`` is for one call.
-        start_seconds: timeout of the start.
+        start_seconds: timeout of the start; for a slower machine, that many times longer.
         insecure_allow_missing: protections that this machine may do without; written into the evidence.
         sockets: by grant, such as ``listen:web``: open sockets that the enclave gets a duplicate of.
         platform: that launches it; by default this machine's, started if none is running.
@@ -55,20 +55,19 @@ def load(
     manifest, document = _read(Path(path))
     declared = interface.parse(document)
     functions = functions_of(ocalls)
-    process = (platform or backends.default()).launch(
-        path, allow_missing=insecure_allow_missing, sockets=sockets
-    )
+    backend = platform or backends.default()
+    process = backend.launch(path, allow_missing=insecure_allow_missing, sockets=sockets)
     try:
         if process.image_id != sha256(manifest):
             raise AuthenticityError(
                 f"image {path}: want image id {sha256(manifest).hex()}, got {process.image_id.hex()}",
                 hint="the file changed while it was started; start it again",
             )
-        await_ready(process, sha256(document), start_seconds)
-        return EnclaveProxy(process, declared, functions, timeout_seconds)
+        await_ready(process, sha256(document), start_seconds * process.slowness)
+        return EnclaveProxy(process, declared, functions, timeout_seconds, platform=backend)
     except BaseException:
         process.kill()
-        process.wait(ENDING_SECONDS)
+        process.wait(ENDING_SECONDS * process.slowness)
         raise
 
 

@@ -23,7 +23,8 @@ from kluis.host.interface import Interface
 from kluis.host.link import Link
 from kluis.host.ocalls import Functions, Ocalls
 from kluis.host.starting import describe_end
-from kluis.tee.backend import Running
+from kluis.streams import Stream
+from kluis.tee.backend import Backend, Running
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -146,6 +147,7 @@ class EnclaveProxy:
         interface: of the enclave.
         functions: ocalls that this host serves.
         timeout_seconds: of each call, unless ``within`` overrides it; None means no timeout.
+        platform: that launched it; None: this machine's.
     """
 
     def __init__(
@@ -154,10 +156,14 @@ class EnclaveProxy:
         interface: Interface,
         functions: Functions,
         timeout_seconds: float | None = None,
+        platform: Backend | None = None,
     ) -> None:
         self.interface = interface
+        self._platform = platform
         self._process = process
         self._ocalls = Ocalls(interface, functions)
+        if isinstance(process.control, Stream):
+            process.control.most_bytes = max(interface.limits.message_bytes, interface.limits.table_bytes)
         self._link = Link(
             process.calls,
             process.control,
@@ -196,7 +202,7 @@ class EnclaveProxy:
 
     @property
     def pid(self) -> int:
-        """Its process id on this machine."""
+        """Its process id, on the machine where it runs."""
         return self._process.pid
 
     def __getattr__(self, name: str) -> Ecall:
@@ -265,9 +271,9 @@ class EnclaveProxy:
 
         Args:
             policy: or the path of its TOML file; its binding has the purpose ``cli``.
-            root: PEM of the root to trust. None trusts this machine's platform, and so its operator; an owner
-                elsewhere passes the root that the owner has.
-            collateral: JSON, as ``kluis platform collateral`` prints it; None uses this machine's platform.
+            root: PEM of the root to trust. None trusts the platform that launched it, and so its operator; an
+                owner elsewhere passes the root that the owner has.
+            collateral: JSON, as ``kluis platform collateral`` prints it; None uses that platform's.
 
         Returns:
             The result, with every rule met.
@@ -280,7 +286,12 @@ class EnclaveProxy:
 
         nonce = attesting.fresh_nonce()
         return attesting.judge(
-            self.evidence(nonce), attesting.read_policy(policy), nonce=nonce, root=root, collateral=collateral
+            self.evidence(nonce),
+            attesting.read_policy(policy),
+            nonce=nonce,
+            root=root,
+            collateral=collateral,
+            platform=self._platform,
         )
 
     def kill(self) -> None:
@@ -293,7 +304,7 @@ class EnclaveProxy:
         self._link.close()
         self._ocalls.close()
         self._process.kill()
-        self._process.wait(CLOSE_SECONDS)
+        self._process.wait(CLOSE_SECONDS * self._process.slowness)
 
     def __enter__(self) -> Self:
         return self
@@ -307,7 +318,7 @@ class EnclaveProxy:
         return f"<enclave {self.interface.name} {self.image_id.hex()[:16]} {self.level}>"
 
     def _last_words(self) -> str:
-        end = self._process.wait(LAST_WORDS_SECONDS)
+        end = self._process.wait(LAST_WORDS_SECONDS * self._process.slowness)
         if end is None:
             return ""
         status, words = end

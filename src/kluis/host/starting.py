@@ -13,6 +13,8 @@ from kluis.tee.backend import Running
 from kluis.tee.process import sandbox
 
 MAX_BYTES = 1 << 20
+STREAM_BROKEN = 72
+"""Exit status of an enclave that could not read its streams."""
 ENDING_SECONDS = 60.0
 """How long a platform may take to report how an enclave ended."""
 
@@ -24,6 +26,8 @@ def describe_end(status: int) -> str:
         how += ", as of one whose scratch was changed from outside"
     if status == sandbox.CODE_CHANGED:
         how += ", as of one whose code was changed from outside"
+    if status == STREAM_BROKEN:
+        how += ", as of one whose stream was cut, repeated, out of order or stalled"
     return how
 
 
@@ -51,7 +55,7 @@ def await_ready(process: Running, interface: bytes, timeout_seconds: float) -> N
     except (FormatError, OSError) as error:
         raise EnclaveError(f"the enclave broke the protocol: {error}", code="protocol") from None
     if parcel is None:
-        end = process.wait(ENDING_SECONDS)
+        end = process.wait(ENDING_SECONDS * process.slowness)
         words = f": {end[1] or describe_end(end[0])}" if end else ""
         raise EnclaveDied(f"the enclave ended before it was ready{words}", hint="kluis doctor")
     parcel.close()

@@ -21,7 +21,8 @@ class Running(Protocol):
         launch_configuration: canonical JSON; its SHA-512 is CONFIGID in evidence.
         debug: whether its memory can be read from outside.
         pid: of its process, on the machine where it runs.
-        calls, control: connections to it.
+        slowness: how many times longer than this machine the one where it runs may take.
+        calls, control: sockets or streams to it.
     """
 
     image_id: bytes
@@ -29,6 +30,7 @@ class Running(Protocol):
     launch_configuration: bytes
     debug: bool
     pid: int
+    slowness: float
     calls: Any
     control: Any
 

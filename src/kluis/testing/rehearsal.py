@@ -27,6 +27,7 @@ from kluis.host.interface import Interface, parse
 from kluis.host.ocalls import functions_of
 from kluis.host.proxy import EnclaveProxy
 from kluis.host.starting import await_ready
+from kluis.streams import Stream
 from kluis.tee.platform.root import session
 from kluis.tee.platform.root.authority import Authority
 from kluis.tee.platform.root.counters import Counters
@@ -47,9 +48,14 @@ class Process:
 
     debug = False
     level = "none"
+    slowness = 1.0
 
     def __init__(
-        self, child: subprocess.Popen[bytes], calls: socket.socket, control: socket.socket, who: Identity
+        self,
+        child: subprocess.Popen[bytes],
+        calls: socket.socket | Stream,
+        control: socket.socket | Stream,
+        who: Identity,
     ) -> None:
         self._child = child
         self.calls = calls
@@ -79,9 +85,13 @@ class RehearsalPlatform:
         state: a folder of the test.
         now: when its certificates are made.
         authority: that certifies it; None: a separate one.
+        streams: whether hosts speak over streams, as into a machine.
     """
 
-    def __init__(self, state: Path, now: datetime, authority: Authority | None = None) -> None:
+    def __init__(
+        self, state: Path, now: datetime, authority: Authority | None = None, *, streams: bool = False
+    ) -> None:
+        self.streams = streams
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.authority = authority or Authority.create("process-user", now, cpusvn=CPUSVN)
         self.root = session.Root(
@@ -170,7 +180,8 @@ class RehearsalPlatform:
                 level="none",
             ),
         )
-        pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
+        kind = socket.SOCK_STREAM if self.streams else socket.SOCK_SEQPACKET
+        pairs = [socket.socketpair(socket.AF_UNIX, each) for each in (kind, kind, socket.SOCK_SEQPACKET)]
         numbers, answer = {name: FIRST + at for at, name in enumerate(given)}, channel.Answer()
         document = _document(manifest, who, debug, numbers, answer.public_key)
         handed = [os.dup(one.fileno()) for one in given.values()]
@@ -184,7 +195,8 @@ class RehearsalPlatform:
             for descriptor in inside:
                 os.close(descriptor)
         threading.Thread(target=self._serve, args=(pairs[2][0], answer, child.pid, who), daemon=True).start()
-        return Process(child, pairs[0][0], pairs[1][0], who)
+        calls, control = (Stream(ours) if self.streams else ours for ours, _ in pairs[:2])
+        return Process(child, calls, control, who)
 
     def _serve(self, end: socket.socket, answer: channel.Answer, pid: int, who: Identity) -> None:
         try:

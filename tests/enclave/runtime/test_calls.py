@@ -153,9 +153,10 @@ def test_descriptors_run_out(running: EnclaveProxy) -> None:
     for _ in range(3):
         with pytest.raises(RemoteError) as raised:
             running.echo.within(120)(bytes(200_000))
-        assert raised.value.message == (
-            "LostFrame: frame: came with more than 16 files, or than can be opened"
-        )
+        assert raised.value.message in {
+            "LostFrame: frame: came with more than 16 files, or than can be opened",
+            "LostFrame: frame: no memory file can be made: Too many open files",
+        }
         with pytest.raises(RemoteError) as raised:
             running.rows.within(120)({"a": [1]})
         assert raised.value.type_name == "LostFrame"

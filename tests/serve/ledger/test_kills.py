@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import ssl
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from kluis.formats.ccf.chunk import Chunk
+from kluis.errors import FormatError
+from kluis.formats.ccf.chunk import START, Chunk
 from kluis.formats.ccf.entry import Entry
 from kluis.ledger.audit import Source, audit
+from kluis.serve.ledger.log import LedgerLog
+from tests.serve.ledger.batches import Writer
 from tests.serve.ledger.clients import Client
 from tests.serve.served import Served, bring_images
 
@@ -66,16 +71,27 @@ def _rounds(state: Path, rounds: int) -> dict[str, str]:
     return wrote
 
 
-def _check(state: Path, wrote: dict[str, str]) -> None:
-    """Every entry that was answered is there, and no nonce is there twice with different bytes."""
+def _nonces(data: bytes, name: str) -> Iterator[tuple[int, int]]:
+    for raw in Chunk.parse(data, name, torn=True).entries():
+        entry = Entry.parse(raw, name)
+        yield entry.view, entry.seqno
+
+
+def _counted(state: Path) -> Counter[tuple[int, int]]:
+    """How often each view and seqno is in a file; no nonce may be there twice."""
     nonces: Counter[tuple[int, int]] = Counter()
     for path in (state / "ledger").iterdir():
-        nonces.update(
-            (entry.view, entry.seqno)
-            for raw in Chunk.parse(path.read_bytes(), path.name, torn=True).entries()
-            for entry in (Entry.parse(raw, path.name),)
-        )
+        nonces.update(_nonces(path.read_bytes(), path.name))
+    for path in (state / "ledger.torn").glob("*"):  # what a kill left after a signature
+        with contextlib.suppress(FormatError):  # of a table, or of no whole entry
+            nonces.update(_nonces(bytes(START) + path.read_bytes(), path.name))
     assert max(nonces.values()) == 1
+    return nonces
+
+
+def _check(state: Path, wrote: dict[str, str]) -> None:
+    """Every entry that was answered is there, and an auditor accepts the files."""
+    nonces = _counted(state)
     for txid in wrote:
         view, _, seqno = txid.partition(".")
         assert nonces[int(view), int(seqno)] == 1, txid
@@ -89,6 +105,19 @@ def test_a_kill_under_load(tmp_path: Path) -> None:
     wrote = _rounds(tmp_path, 3)
     assert wrote
     _check(tmp_path, wrote)
+
+
+def test_what_is_torn_is_looked_at(tmp_path: Path) -> None:
+    """A nonce that is in the ledger, and in what a kill left next to it, is one too many."""
+    writer, folder = Writer(), tmp_path / "ledger"
+    batch = writer.batch(2)
+    with LedgerLog(folder) as log:
+        assert log.append(log.head(), batch.entries) == "ok"
+    assert _counted(tmp_path).total() == 3
+    (tmp_path / "ledger.torn").mkdir()
+    (tmp_path / "ledger.torn" / "1_at_8").write_bytes(batch.entries[: batch.sizes[0] + 20])
+    with pytest.raises(AssertionError):
+        _counted(tmp_path)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable
 
 from tests.tee.drivers.fuse import Files, Memory
+from tests.tee.drivers.tpms import Software
 
 Report = Callable[[bytes, int], bytes]
 """A report over 64 bytes of report data, at a privilege level."""
@@ -153,3 +154,23 @@ class Nsm(Files):
             raise OSError(errno.EMSGSIZE, "")
         memory.write(place, answer)
         return struct.pack("<QQQQ", asked, asked_size, place, len(answer))
+
+
+class TpmDevice(Files):
+    """``/dev/tpmrm0`` in front of a software TPM: a write is a command, a read its response."""
+
+    exchanges = True
+
+    def __init__(self, software: Software) -> None:
+        self.software = software
+        self._response = b""
+        self.commands = 0
+
+    def write(self, path: str, data: bytes) -> None:
+        self.commands += 1
+        with self.software.tpm() as tpm:
+            self._response = tpm._transport.exchange(data)
+
+    def read(self, path: str) -> bytes:
+        response, self._response = self._response, b""
+        return response

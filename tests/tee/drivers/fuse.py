@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import shutil
 import socket
 import stat
@@ -51,9 +52,15 @@ class Tree(Protocol):
     def ioctl(self, path: str, request: int, data: bytes, pid: int) -> bytes:
         """Answer a request with its structure, changed."""
 
+    @property
+    def exchanges(self) -> bool:
+        """Whether each write is a separate message, and a read returns what answers the last one."""
+
 
 class Files:
     """Base of trees: one file of mode 0600 named ``device``, and nothing else."""
+
+    exchanges = False
 
     def kind(self, path: str) -> int:
         if path == "":
@@ -79,18 +86,22 @@ class Files:
 
 
 class Server:
-    """Serves one tree over the descriptor of a mount."""
+    """Serves one tree over the descriptor of a mount, until ``stop`` is readable."""
 
-    def __init__(self, descriptor: int, tree: Tree) -> None:
+    def __init__(self, descriptor: int, tree: Tree, stop: int) -> None:
         self._fuse = descriptor
+        self._poll = select.poll()
+        for each in (descriptor, stop):
+            self._poll.register(each, select.POLLIN)
+        self._stop = stop
         self._tree = tree
         self._paths = {1: ""}
         self._open: dict[int, bytes | bytearray | None] = {}
         self._next = 2
 
     def serve(self) -> None:
-        """Serve until the mount is gone."""
-        while True:
+        """Serve until the end, or until the mount is gone."""
+        while self._stop not in dict(self._poll.poll()):
             try:
                 data = os.read(self._fuse, _SIZE + 4096)
             except OSError as error:
@@ -136,6 +147,8 @@ class Server:
                 return struct.pack("<QII", 0, 0, 0)
             case 15:  # READ
                 handle, offset, size = struct.unpack_from("<QQI", body)
+                if self._tree.exchanges:
+                    return self._tree.read(path)[:size]
                 if self._open[handle] is None:
                     self._open[handle] = self._tree.read(path)
                 held = self._open[handle]
@@ -143,6 +156,9 @@ class Server:
                 return bytes(held[offset : offset + size])
             case 16:  # WRITE
                 handle, offset, size = struct.unpack_from("<QQI", body)
+                if self._tree.exchanges:
+                    self._tree.write(path, body[40 : 40 + size])
+                    return struct.pack("<II", size, 0)
                 written = self._open[handle]
                 if not isinstance(written, bytearray):
                     written = self._open[handle] = bytearray()
@@ -190,8 +206,14 @@ def _join(path: str, name: str) -> str:
 
 
 @contextlib.contextmanager
-def mounted(folder: Path, tree: Tree) -> Iterator[Path]:
-    """Mount a tree at ``folder``, which is made; unmounted at the end."""
+def mounted(folder: Path, tree: Tree, *, apart: bool = False) -> Iterator[Path]:
+    """Mount a tree at ``folder``, which is made; unmounted at the end.
+
+    Args:
+        folder: to make.
+        tree: to serve.
+        apart: serve in a separate process: Python keeps its lock in an ioctl of more than 1024 bytes.
+    """
     folder.mkdir(parents=True)
     mine, theirs = socket.socketpair()
     with mine, theirs:
@@ -202,13 +224,28 @@ def mounted(folder: Path, tree: Tree) -> Iterator[Path]:
             check=True,
         )
         _, descriptors, _, _ = socket.recv_fds(mine, 1, 1)
-    descriptor = descriptors[0]
-    thread = threading.Thread(target=Server(descriptor, tree).serve, daemon=True)
-    thread.start()
+    descriptor, (stopped, stop) = descriptors[0], os.pipe()
+    server = Server(descriptor, tree, stopped)
+    thread, child = None, 0
+    if apart:
+        child = os.fork()
+        if not child:
+            os.close(stop)
+            server.serve()
+            os._exit(0)
+    else:
+        thread = threading.Thread(target=server.serve, daemon=True)
+        thread.start()
     try:
         yield folder
     finally:
         subprocess.run(["fusermount3", "-u", "-z", "--", str(folder)], check=False)
+        os.close(stop)
+        if thread:
+            thread.join()  # before its descriptor may become another file's
+        else:
+            os.waitpid(child, 0)
+        os.close(stopped)
         os.close(descriptor)
 
 

@@ -129,7 +129,7 @@ def test_nv_full(software: Software) -> None:
 
 
 def test_lockout(software: Software, tmp_path: Path) -> None:
-    """A TPM in lockout says so, and how it is ended."""
+    """A TPM in lockout states it, and how it is ended."""
     access = NvAttribute.AUTH_READ | NvAttribute.AUTH_WRITE
     area = NvPublic(index=INDEX, name_hash=HashId.SHA256, attributes=access, policy=b"", size=8)
     with software.tpm() as tpm:

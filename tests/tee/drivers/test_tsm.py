@@ -69,9 +69,11 @@ def test_privilege_level(tmp_path: Path, floor: int, level: int | None, want: in
 
 def test_level_below_the_floor(tmp_path: Path) -> None:
     """A level that the kernel does not permit is refused before anything is written."""
-    with configfs(tmp_path, snp(Forge(), floor=2)) as root:
-        with pytest.raises(UnavailableError, match=r"privilege level: want 2\.\.3, got 0") as refused:
-            Tsm(root, privilege_level=0).endorse(DATA)
+    with (
+        configfs(tmp_path, snp(Forge(), floor=2)) as root,
+        pytest.raises(UnavailableError, match=r"privilege level: want 2\.\.3, got 0") as refused,
+    ):
+        Tsm(root, privilege_level=0).endorse(DATA)
     assert refused.value.exit_code == 7
 
 
@@ -106,7 +108,7 @@ def test_raced(tmp_path: Path) -> None:
     tree.raced = 3
     with configfs(tmp_path, tree) as root:
         parts = Tsm(root).endorse(DATA)
-    assert Report.SIZE == len(parts["report"])
+    assert len(parts["report"]) == Report.SIZE
     assert parts["report"][0x50:0x90] == DATA
 
 
@@ -114,11 +116,11 @@ def test_always_raced(tmp_path: Path) -> None:
     """It gives up, and states that another program writes."""
     tree = snp(Forge())
     tree.raced = 1 << 30
-    with configfs(tmp_path, tree) as root:
-        with pytest.raises(
-            UnavailableError, match="another program wrote into each of 16 reports"
-        ) as refused:
-            Tsm(root).endorse(DATA)
+    with (
+        configfs(tmp_path, tree) as root,
+        pytest.raises(UnavailableError, match="another program wrote into each of 16 reports") as refused,
+    ):
+        Tsm(root).endorse(DATA)
     assert refused.value.code == "driver_raced"
 
 
@@ -167,9 +169,11 @@ def test_report_of_other_data(tmp_path: Path) -> None:
 )
 def test_table_that_lies(tmp_path: Path, lie: bytes) -> None:
     """A certificate table that does not describe itself is refused, with an error of this machine."""
-    with configfs(tmp_path, snp(Forge(), table=lie)) as root:
-        with pytest.raises(UnavailableError, match="tsm: ") as refused:
-            Tsm(root).endorse(DATA)
+    with (
+        configfs(tmp_path, snp(Forge(), table=lie)) as root,
+        pytest.raises(UnavailableError, match="tsm: ") as refused,
+    ):
+        Tsm(root).endorse(DATA)
     assert refused.value.code == "driver_answer"
     assert refused.value.exit_code == 7
 
@@ -187,9 +191,11 @@ def test_faults(tmp_path: Path, name: str, fault: int) -> None:
     """What the kernel refuses is an error of ours that names the file; the folder is removed."""
     tree = snp(Forge())
     tree.faults[name] = fault
-    with configfs(tmp_path, tree) as root:
-        with pytest.raises(UnavailableError, match=f"tsm: {name}: ") as refused:
-            Tsm(root).endorse(DATA)
+    with (
+        configfs(tmp_path, tree) as root,
+        pytest.raises(UnavailableError, match=f"tsm: {name}: ") as refused,
+    ):
+        Tsm(root).endorse(DATA)
     assert refused.value.exit_code == 7
     assert refused.value.hint
 
@@ -217,7 +223,9 @@ def test_another_provider(tmp_path: Path) -> None:
 RECORDED = [
     one
     for one in vectors.found("snp")
-    if one.outcome == "valid" and "report" in one and {"vcek", "ask", "ark"} <= set(one.meta["files"])
+    if one.outcome == "valid"
+    and "report" in one
+    and {"endorsement_key", "ask", "ark"} <= set(one.meta["files"])
 ]
 
 
@@ -229,13 +237,9 @@ def test_recorded(tmp_path: Path, vector: vectors.Vector) -> None:
     level = min(int.from_bytes(report[0x30:0x34], "little"), 4)
     if level > 3:
         pytest.skip("a report that the host requested")
-    held = table.build(
-        {
-            table.VCEK: _der(vector.part("vcek")),
-            table.ASK: _der(vector.part("ask")),
-            table.ARK: _der(vector.part("ark")),
-        }
-    )
+    name = table.VLEK if vector.expected["endorsement"] == "VLEK" else table.VCEK
+    roles = {name: "endorsement_key", table.ASK: "ask", table.ARK: "ark"}
+    held = table.build({guid: _der(vector.part(role)) for guid, role in roles.items()})
     tree = ConfigfsTsm("sev_guest", lambda data, _: report, table=held.encode())
     with configfs(tmp_path, tree) as root:
         parts = Tsm(root, privilege_level=level).endorse(report[0x50:0x90])

@@ -1,4 +1,4 @@
-"""A platform's file of counters under a TPM: whoever restores an older file is seen at the next start."""
+"""A platform's file of counters under a TPM: a restored older file is seen at the next start."""
 
 from __future__ import annotations
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from kluis.errors import UnavailableError
+from kluis.tee.image import manifest
+from kluis.tee.image.build import interpreter
 from kluis.tee.platform import start
 from kluis.tee.platform.client import Platform
 from kluis.tee.platform.launching import places
@@ -121,3 +123,15 @@ def test_mark_is_the_files_own(tmp_path: Path) -> None:
     path.unlink()
     path.write_bytes(b"another")
     assert places.mark(path) != first
+
+
+def test_a_base_that_is_unpacked_is_mounted(own: places.Places) -> None:
+    """The platform runs on it without a copy: what its interpreter executes is the file there."""
+    base = own.runtime.parent / "base"
+    base.parent.mkdir(parents=True, exist_ok=True)
+    interpreter.write(base, interpreter.base())
+    start.start(base=base)
+    pid = start.ask(own, {"op": "status"})["pid"]
+    launcher = os.stat(base / manifest.LAUNCHER)
+    running = os.stat(f"/proc/{pid}/exe")
+    assert (running.st_dev, running.st_ino) == (launcher.st_dev, launcher.st_ino)

@@ -33,6 +33,16 @@ def register(app: typer.Typer) -> None:
 
 
 def start(
+    tpm: Annotated[
+        bool,
+        typer.Option(
+            "--tpm",
+            help="From now on seal the secret to the TPM, for this boot, and witness counters there.",
+        ),
+    ] = False,
+    device: Annotated[
+        str, typer.Option("--tpm-device", metavar="PATH", help="Device of the TPM.")
+    ] = starting.TPM,
     endorse: Annotated[
         str | None,
         typer.Option(
@@ -52,7 +62,7 @@ def start(
     from kluis.tee.platform.endorsing import endorse as endorse_root
 
     driver = detect() if endorse is None else None if endorse == NONE else by_name(endorse)
-    starting.start()
+    starting.start(tpm=tpm, tpm_device=device)
     platform = Platform.connect(start=False)
     if driver is None:
         _show(platform.status())

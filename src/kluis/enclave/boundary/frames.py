@@ -16,15 +16,20 @@ cancellations, and frames with descriptors. A frame of more than ``INLINE`` byte
 file, and ``LARGE`` and the call's id are sent instead; the file comes first among the descriptors, followed
 by tables. To the host such a frame goes on the control socket, and the byte ``LARGE`` on the calls socket
 announces it.
+
+Where no descriptors pass, two streams take the place of the sockets: :mod:`kluis.streams`. The content of a
+memory file follows as chunks, and becomes a sealed memory file of the receiver. There are two because with
+everything on one a thread would have to read for all and pass each call on. They have no common order: an
+enclave announces a parcel before it sends it, since the host reads the control stream only then.
 """
 
 from __future__ import annotations
 
 import _socket as socket  # the methods and constants of socket, and half of its start
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from sys import byteorder
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import msgspec
 
@@ -32,9 +37,14 @@ from kluis.enclave.boundary import memfile
 from kluis.errors import FormatError
 from kluis.formats.encoding.unreadable import UNREADABLE
 
+if TYPE_CHECKING:
+    from kluis.streams import Stream
+
 INLINE = 64 * 1024
 LARGE = b"\xc1"
 MAX_FILES = 16
+LARGEST = 1 << 40
+"""For files of this process's own."""
 FIRST_OCALL = 16
 
 RETURN = 0
@@ -167,11 +177,11 @@ class LostFrame(FormatError):
             self.call = 0
 
 
-def send_parcel(sock: socket.socket, call: int, frame: Frame, files: Sequence[int] = ()) -> None:
+def send_parcel(sock: socket.socket | Stream, call: int, frame: Frame, files: Sequence[int] = ()) -> None:
     """Send a frame of any size, with descriptors that the caller keeps.
 
     Args:
-        sock: a control socket.
+        sock: the control socket or stream.
         call: its id, for a receiver that cannot open the frame.
         frame: encoded.
         files: of its tables.
@@ -179,6 +189,9 @@ def send_parcel(sock: socket.socket, call: int, frame: Frame, files: Sequence[in
     Raises:
         OSError: the other side has closed, or no memory file can be created.
     """
+    if not isinstance(sock, socket.socket):
+        _stream_parcel(sock, call, frame, files, None)
+        return
     if len(frame) <= INLINE:
         _send(sock, frame, files)
         return
@@ -189,13 +202,33 @@ def send_parcel(sock: socket.socket, call: int, frame: Frame, files: Sequence[in
         os.close(body)
 
 
-def receive_parcel(sock: socket.socket, max_bytes: int, flags: int = 0) -> Parcel | None:
+def send_announced(
+    calls: socket.socket | Stream,
+    control: socket.socket | Stream,
+    call: int,
+    frame: Frame,
+    files: Sequence[int],
+) -> None:
+    """Send a parcel to the host and announce it on the calls socket; one caller at a time.
+
+    Raises:
+        OSError, MemoryError: as for :func:`send_parcel`.
+    """
+    if isinstance(calls, socket.socket) or isinstance(control, socket.socket):
+        send_parcel(control, call, frame, files)
+        calls.send(LARGE)
+    else:
+        # First: a parcel may be larger than what a stream holds, and the host reads it once it is announced.
+        _stream_parcel(control, call, frame, files, lambda: calls.send(LARGE))
+
+
+def receive_parcel(sock: socket.socket | Stream, max_bytes: int, flags: int = 0) -> Parcel | None:
     """Receive a frame of any size and its descriptors.
 
     Args:
-        sock: a control socket.
+        sock: the control socket or stream.
         max_bytes: the largest accepted frame.
-        flags: MSG_DONTWAIT, or 0.
+        flags: MSG_DONTWAIT if it was announced, or 0.
 
     Returns:
         None when the other side has closed.
@@ -215,8 +248,11 @@ def receive_parcel(sock: socket.socket, max_bytes: int, flags: int = 0) -> Parce
     return parcel
 
 
-def receive_sealed(sock: socket.socket, flags: int = 0) -> Parcel | None:
+def receive_sealed(sock: socket.socket | Stream, flags: int = 0) -> Parcel | None:
     """Receive a frame without opening a memory file; raises the errors of :func:`receive_parcel`."""
+    if not isinstance(sock, socket.socket):
+        # Two streams have no common order: what is announced on one of them may still be on its way.
+        return _streamed(sock, announced=bool(flags & socket.MSG_DONTWAIT))
     data, ancillary, message_flags, _ = sock.recvmsg(INLINE, ANCILLARY, flags | socket.MSG_CMSG_CLOEXEC)
     if not data and not ancillary:
         return None
@@ -252,6 +288,28 @@ def open_parcel(parcel: Parcel, max_bytes: int) -> None:
         raise LostFrame(parcel, error.message.removeprefix("frame: ")) from None
     parcel.frame, parcel.files = frame, tuple(rest)
     os.close(body)
+
+
+def _stream_parcel(
+    stream: Stream, call: int, frame: Frame, files: Sequence[int], announce: Callable[[], object] | None
+) -> None:
+    if len(frame) <= INLINE and not files:
+        stream.send(frame)
+        return
+    bodies = [frame, *(memfile.map_bytes(one, LARGEST, "table") for one in files)]
+    stream.send_parcel(call, bodies, announce)
+
+
+def _streamed(stream: Stream, *, announced: bool) -> Parcel | None:
+    from kluis.streams import RefusedParcel
+
+    try:
+        received = stream.receive(announced=announced)
+    except RefusedParcel as refused:
+        raise LostFrame(Parcel(LARGE + encode_short(refused.call)), refused.problem) from None
+    if received is None:
+        return None
+    return Parcel(received.frame or LARGE + encode_short(received.call), received.files)
 
 
 def _send(sock: socket.socket, data: Frame, files: Sequence[int]) -> None:

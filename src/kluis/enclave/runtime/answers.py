@@ -12,10 +12,14 @@ import errno
 import os
 import threading
 import time
+from typing import TYPE_CHECKING
 
 from kluis.enclave.boundary import codec, frames
 from kluis.enclave.boundary.frames import Frame
 from kluis.enclave.runtime.failures import OUT_OF_MEMORY, failure
+
+if TYPE_CHECKING:
+    from kluis.streams import Stream
 
 try:
     from kluis_launcher import set_aside  # type: ignore[import-not-found]  # built into the launcher
@@ -28,21 +32,29 @@ except ImportError:  # a rehearsal, in an interpreter without the launcher
 ATTEMPTS, PAUSE_SECONDS = range(1000), 0.01
 RESERVE_BYTES = 4 << 20
 """Reserved in the heap; counted, but not touched: the first touch of a page of secret memory is slow."""
-EXIT_NO_MEMORY = 71
-GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF, errno.ESHUTDOWN})
-"""Errors of a socket whose other end has closed."""
+EXIT_NO_MEMORY, EXIT_STREAM = 71, 72
+GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF, errno.ESHUTDOWN, errno.ENODEV})
+"""Errors of a socket whose other end has closed, and of a port that was unplugged."""
+
+
+def leave(error: OSError) -> None:
+    """End the enclave if its host has closed the sockets, or has violated the format of the streams."""
+    if error.errno == errno.EPROTO:
+        os._exit(EXIT_STREAM)
+    if error.errno in GONE:
+        os._exit(0)
 
 
 class Answers:
     """Sends answers.
 
     Args:
-        calls: the calls socket.
-        control: the control socket.
+        calls: the calls socket or stream.
+        control: the control socket or stream.
         debug: whether the enclave is a debug one, which reports more about its errors.
     """
 
-    def __init__(self, calls: socket.socket, control: socket.socket, debug: bool) -> None:
+    def __init__(self, calls: socket.socket | Stream, control: socket.socket | Stream, debug: bool) -> None:
         self._calls = calls
         self._control = control
         self._debug = debug
@@ -61,11 +73,9 @@ class Answers:
                 self._calls.send(frame)
                 return
             with self._parcels:
-                frames.send_parcel(self._control, call, frame, files)
-                self._calls.send(frames.LARGE)
+                frames.send_announced(self._calls, self._control, call, frame, files)
         except OSError as error:
-            if error.errno in GONE:
-                os._exit(0)
+            leave(error)
             raise
 
     def finish(self, call: int, answer: Frame | None, files: tuple[int, ...] = ()) -> None:

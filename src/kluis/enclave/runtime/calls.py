@@ -12,7 +12,7 @@ import itertools
 import os
 import threading
 from collections.abc import Callable
-from typing import Any, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import msgspec
 
@@ -22,13 +22,16 @@ from kluis.enclave.boundary import frames
 from kluis.enclave.boundary.codec import Codec, Limits
 from kluis.enclave.boundary.frames import Frame, Parcel
 from kluis.enclave.inside import Launch
-from kluis.enclave.runtime.answers import ATTEMPTS, EXIT_NO_MEMORY, GONE, Answers
+from kluis.enclave.runtime.answers import ATTEMPTS, EXIT_NO_MEMORY, Answers, leave
 from kluis.enclave.runtime.cancelling import Running
 from kluis.enclave.runtime.failures import CANCELLED, CancelInterrupt, Failure
 from kluis.enclave.runtime.ocalls import Slot, Slots
 from kluis.enclave.runtime.workers import Workers
 from kluis.errors import FormatError, RemoteError
 from kluis.formats.encoding.unreadable import UNREADABLE
+
+if TYPE_CHECKING:
+    from kluis.streams import Stream
 
 astuple = msgspec.structs.astuple
 encode_short = frames.encode_short
@@ -62,15 +65,23 @@ class Calls:
     Args:
         app: the application, whose ocalls are routed through here.
         launch: has the number of threads, and whether the enclave is a debug one.
-        calls: the calls socket.
-        control: the control socket.
+        calls: the calls socket or stream.
+        control: the control socket or stream.
 
     Raises:
         UsageError: a declared type cannot be encoded.
     """
 
-    def __init__(self, app: Enclave, launch: Launch, calls: socket.socket, control: socket.socket) -> None:
+    def __init__(
+        self,
+        app: Enclave,
+        launch: Launch,
+        calls: socket.socket | Stream,
+        control: socket.socket | Stream,
+    ) -> None:
         limits = Limits(app.max_message_bytes, app.max_table_bytes)
+        if not isinstance(control, socket.socket):
+            control.most_bytes = max(limits.message_bytes, limits.table_bytes)
         self._ecalls = tuple(
             Ecall(Codec(one, kind, frames.RETURN, limits), app.ecalls[one.name], one.raises)
             for kind, one in enumerate(app.ecall_signatures)
@@ -84,6 +95,8 @@ class Calls:
         self._calls = calls
         self._control = control
         self._out = Answers(calls, control, launch.debug)
+        # On a stream, sending may fail for want of memory: then every answer is sent with retries.
+        self._most_plain = frames.INLINE if isinstance(calls, socket.socket) else 0
         self._max_bytes = limits.message_bytes
         self._running = Running()
         self._slots = Slots()
@@ -103,11 +116,16 @@ class Calls:
         view = memoryview(buffer)
         while True:
             try:
-                size = receive(buffer)
+                try:
+                    size = receive(buffer)
+                except MemoryError:  # nothing was taken from the stream
+                    self._out.wait_for_memory()
+                    continue
                 if not size:
                     return
                 serve(view[:size])
-            except OSError:
+            except OSError as error:
+                leave(error)
                 return
 
     def _serve_plain(self, frame: memoryview) -> None:
@@ -122,7 +140,7 @@ class Calls:
             self._serve(Parcel(frame))
             return
         answer, files = self._invoke(call, self._by_frame[type(read)], read)
-        if answer is None or files or len(answer) > frames.INLINE:
+        if answer is None or files or len(answer) > self._most_plain:
             self._out.finish(call, answer, files)
         else:
             self._calls.send(answer)
@@ -196,9 +214,9 @@ class Calls:
             self._out.refuse(error.call, error)
             return None
         except OSError as error:
-            if error.errno not in GONE:
-                self._out.wait_for_memory()
-                return None
+            leave(error)
+            self._out.wait_for_memory()
+            return None
         os._exit(0)  # the host has hung up
 
     def _dispatch_retrying(self, parcel: Parcel) -> None:

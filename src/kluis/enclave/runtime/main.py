@@ -1,21 +1,23 @@
 """The runtime's entry point: handshake, application, then calls until the host closes the sockets.
 
-Descriptors: 3 calls, 4 control, 5 platform (all SOCK_SEQPACKET), 6 the launch document, 7 the layers'
-indexes, which :mod:`kluis.measured` has read by then, 18 a socket that authenticates this process. The thread
-that calls :func:`main` serves the calls socket itself, with no other thread in between; concurrent calls
-arrive on the control socket and go to workers. When either side closes the sockets the process ends at once.
+Descriptors: 3 calls, 4 control (both SOCK_SEQPACKET, or both streams), 5 platform, 6 the launch document,
+7 the layers' indexes, which :mod:`kluis.measured` has read by then, 18 a socket that authenticates this
+process. The thread that calls :func:`main` serves the calls socket itself, with no other thread in between;
+concurrent calls arrive on the control socket and go to workers. When either side closes the sockets the
+process ends at once.
 Spec: :mod:`kluis.enclave.boundary.frames`.
 """
 
 from __future__ import annotations
 
 import _socket as socket
+import errno
 import gc
 import importlib
 import os
 import sys
 import threading
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from cryptography.hazmat.primitives.hashes import SHA256, Hash
 
@@ -27,6 +29,9 @@ from kluis.enclave.platform import PlatformGone, Session
 from kluis.enclave.runtime.calls import Calls
 from kluis.enclave.runtime.failures import failure
 from kluis.errors import AuthenticityError, UsageError
+
+if TYPE_CHECKING:
+    from kluis.streams import Stream
 
 try:
     from kluis_launcher import warm  # type: ignore[import-not-found]  # built into the launcher
@@ -42,7 +47,7 @@ EXIT_OK, EXIT_NO_APP, EXIT_NO_PLATFORM = 0, 1, 7
 
 def main() -> NoReturn:
     """Run the enclave that the launch document names, until the host closes the sockets."""
-    calls, control = socket.socket(fileno=CALLS), socket.socket(fileno=CONTROL)
+    calls, control = _end(CALLS), _end(CONTROL)
     threading.excepthook = sys.unraisablehook = _tell_nothing
     launch = Launch.read(LAUNCH)
     try:
@@ -64,6 +69,22 @@ def main() -> NoReturn:
     warm()
     served.serve()
     os._exit(EXIT_OK)
+
+
+def _end(descriptor: int) -> socket.socket | Stream:
+    """A socket of datagrams; else a stream: of another socket, or of a device such as a machine's port."""
+    try:
+        sock = socket.socket(fileno=descriptor)
+    except OSError as error:
+        if error.errno != errno.ENOTSOCK:
+            raise
+    else:
+        if sock.type == socket.SOCK_SEQPACKET:
+            return sock
+        sock.detach()
+    from kluis.streams import Stream
+
+    return Stream(descriptor)
 
 
 def _load(launch: Launch) -> Enclave:
@@ -106,7 +127,7 @@ class _QuickHash:
         return self._hash.finalize().hex()
 
 
-def _refuse(control: socket.socket, error: BaseException, launch: Launch) -> NoReturn:
+def _refuse(control: socket.socket | Stream, error: BaseException, launch: Launch) -> NoReturn:
     """Report why there is no application. No secret has entered yet, so the message may leave."""
     failed = failure(error, (type(error),) if isinstance(error, Exception) else (), launch.debug)
     hint = failed.hint if isinstance(error, Exception) else None

@@ -1,4 +1,4 @@
-"""Detect TEEs and security chips from device nodes and processor flags, without opening a device.
+"""Detect TEEs and security chips from device nodes and processor flags, and the drivers that can use them.
 
 Spec: Documentation/arch/x86/{sgx,tdx,amd-memory-encryption}.rst; ABI/testing/configfs-tsm-report.
 """
@@ -8,12 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from kluis.tee.doctor.finding import Finding, Part, State, setting
+from kluis.tee.drivers import Driver
+from kluis.tee.drivers.registry import all_drivers
 
 YES = ("1", "Y")
 
 
 def probe() -> list[Finding]:
-    """Detect each TEE and a TPM."""
+    """Detect each TEE and a TPM, and the drivers that can use them."""
     return [
         _device(
             "SGX", ("/dev/sgx_enclave",), cpu="sgx", driver="the processor has SGX: enable it in the firmware"
@@ -25,6 +27,7 @@ def probe() -> list[Finding]:
         _device("Nitro enclave", ("/dev/nsm",)),
         _device("Nitro parent", ("/dev/nitro_enclaves",)),
         tpm(),
+        *drivers(all_drivers()),
     ]
 
 
@@ -48,6 +51,31 @@ def tpm() -> Finding:
         state=State.ABSENT,
         seen="no /dev/tpmrm0: the platform secret is a file, counters have no witness",
     )
+
+
+def drivers(known: tuple[Driver, ...]) -> list[Finding]:
+    """One finding for each driver that is available on this machine, in the order of detection.
+
+    Args:
+        known: to try; each opens its device, and leaves nothing behind.
+    """
+    found = [
+        Finding(
+            part=Part.HARDWARE,
+            name=f"driver {driver.name}",
+            state=State.OK,
+            seen=f"endorses a platform's root, as {driver.kind()}",
+        )
+        for driver in known
+        if driver.available() is None
+    ]
+    none = Finding(
+        part=Part.HARDWARE,
+        name="driver",
+        state=State.ABSENT,
+        seen=f"none of {', '.join(driver.name for driver in known)} is available: no TEE endorses a platform",
+    )
+    return found or [none]
 
 
 def _device(name: str, paths: tuple[str, ...], cpu: str | None = None, driver: str | None = None) -> Finding:

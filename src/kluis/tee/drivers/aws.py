@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import struct
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from kluis.errors import FormatError, UnavailableError
+from kluis.formats.encoding.layout import U64, Struct, at, layout
 from kluis.formats.nitro import nsm
 from kluis.formats.nitro.document import Document
 from kluis.formats.tpm.algorithm import HashId
@@ -31,8 +31,15 @@ AMAZON: Final = "Amazon EC2"
 RAW: Final = 0xC0200A00
 BUFFER: Final = 0x0180_4B4E
 BUFFER_SIZE: Final = 8192
-_MESSAGES: Final = struct.Struct("<QQQQ")
 _ACCESS: Final = NvAttribute.AUTH_READ | NvAttribute.AUTH_WRITE | NvAttribute.NO_DA
+
+
+@layout("nsm_raw", 32)
+class _Messages(Struct):
+    request: int = at(0, U64)
+    request_size: int = at(8, U64)
+    answer: int = at(16, U64)
+    answer_size: int = at(24, U64)
 
 
 class Aws:
@@ -90,12 +97,16 @@ class Aws:
 
     def _by_device(self, request: bytes) -> bytes:
         sent, answer = bytearray(request), bytearray(nsm.MAX_RESPONSE)
-        messages = bytearray(
-            _MESSAGES.pack(ioctl.address(sent), len(sent), ioctl.address(answer), len(answer))
+        addressed = _Messages(
+            request=ioctl.address(sent),
+            request_size=len(sent),
+            answer=ioctl.address(answer),
+            answer_size=len(answer),
         )
+        messages = bytearray(addressed.encode())
         with ioctl.device(self.name, self._device) as descriptor:
             ioctl.send(self.name, descriptor, RAW, messages)
-        *_, size = _MESSAGES.unpack(messages)
+        size = _Messages.parse(bytes(messages)).answer_size
         with answers(self.name):
             if size > len(answer):
                 raise FormatError(f"NSM answer: want at most {len(answer)} bytes, got {size}")

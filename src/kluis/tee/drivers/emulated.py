@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -31,7 +30,6 @@ REPORT, KEY, CERTIFICATES = b"\1", b"\2", b"\3"
 SIZES: Final[Mapping[bytes, int]] = MappingProxyType({REPORT: 96, KEY: 32, CERTIFICATES: 0})
 MAX_PART: Final = 64 * 1024
 ANSWER_SECONDS: Final = 120.0
-_REPORT: Final = struct.Struct("<64sI28x")
 
 
 class Emulated:
@@ -61,7 +59,7 @@ class Emulated:
         """Get a report, its certificates and the CRL."""
         check_report_data(report_data)
         with self._open() as port:
-            response = self._ask(port, REPORT, _REPORT.pack(report_data, 0), snp.REPORT_RESPONSE)
+            response = self._ask(port, REPORT, snp.report_request(report_data, 0), snp.REPORT_RESPONSE)
             self._send(port, CERTIFICATES)
             certificates, crl = self._part(port), self._part(port)
         parts = reports.snp_response(self.name, response, report_data, b"", 0)

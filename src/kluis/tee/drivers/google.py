@@ -14,7 +14,7 @@ from kluis.errors import UnavailableError
 from kluis.formats import x509
 from kluis.formats.tpm.command import ENDORSEMENT
 from kluis.tee.drivers import reports
-from kluis.tee.drivers.driver import check_equal, check_report_data
+from kluis.tee.drivers.driver import check_equal
 from kluis.tee.drivers.tpm import quoting
 from kluis.tee.drivers.tpm.stored import exists, nv_bytes
 from kluis.tee.drivers.tpm.tpm import Tpm
@@ -65,19 +65,25 @@ class Google:
         return None
 
     def kind(self) -> str:
-        """``google-snp`` or ``google-tdx``."""
-        return f"google-{self._tsm.kind()}"
+        """``snp`` or ``tdx``."""
+        return self._tsm.kind()
 
     def endorse(self, report_data: bytes) -> Mapping[str, bytes]:
-        """Get the hardware's evidence over the report data, and the vTPM's quote over its first 32 bytes.
+        """Get the hardware's evidence over the report data; the vTPM's quote is not a part of it."""
+        return self._tsm.endorse(report_data)
 
-        The TD quote is part ``td_quote``; ``ak_certificate`` is the certificate of the vTPM's key, DER.
+    def quote(self, report_data: bytes) -> Mapping[str, bytes]:
+        """Get the vTPM's quote over the first 32 bytes of the report data; the others must be zeros.
+
+        Returns:
+            Parts as those of a TPM's endorsement, and ``ak_certificate``, the certificate of its key, DER,
+            without its issuers.
+
+        Raises:
+            UnavailableError: the vTPM has no certified key, or refuses.
+            UsageError: report data of another form.
         """
-        check_report_data(report_data)
         nonce = quoting.nonce_of(report_data)
-        parts = dict(self._tsm.endorse(report_data))
-        if "quote" in parts:
-            parts["td_quote"] = parts.pop("quote")
         with self._tpm() as tpm:
             key = self._key(tpm)
             certificate = reports.certificate(self.name, nv_bytes(tpm, key.certificate, MAX_CERTIFICATE))
@@ -87,7 +93,7 @@ class Google:
                 certified = x509.parse(certificate, "AK certificate").spki
                 check_equal(self.name, "key of the AK certificate", area.spki, certified)
                 quoted = quoting.quote(tpm, handle, nonce)
-        parts |= {**quoted.parts(), "ak": area.encode(), "ak_certificate": certificate}
+        parts = {**quoted.parts(), "ak": area.encode(), "ak_certificate": certificate}
         if log := quoting.event_log(self._event_log):
             parts["event_log"] = log
         return parts

@@ -6,12 +6,12 @@ Spec: Linux, ``include/uapi/linux/sev-guest.h``; AMD 56860, SEV-SNP Firmware ABI
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from kluis.errors import UnavailableError
+from kluis.formats.encoding.layout import U8, U32, U64, Struct, at, layout
 from kluis.tee.drivers import ioctl, reports
 from kluis.tee.drivers.driver import check_report_data
 
@@ -25,12 +25,34 @@ KEY_SIZE: Final = 32
 # Linux takes no larger table.
 TABLE_SIZE: Final = 16 * 1024
 _VERSION: Final = 1
-_REQUEST: Final = struct.Struct("<B7xQQQ")
-_REPORT: Final = struct.Struct("<64sI28x")
-_EXTENDED: Final = struct.Struct("<64sI28xQI4x")
-_KEY: Final = struct.Struct("<IIQIIQ")
 # The guest's policy and launch measurement: another guest, or this one in debug mode, gets another key.
 _SELECTED: Final = 1 << 0 | 1 << 3
+
+
+@layout("snp_guest_request_ioctl", 32)
+class _Outer(Struct):
+    version: int = at(0, U8)
+    request: int = at(8, U64)
+    response: int = at(16, U64)
+    error: int = at(24, U64)
+
+
+@layout("snp_report_req", 96)
+class _Report(Struct):
+    report_data: bytes = at(0, 64)
+    level: int = at(64, U32)
+
+
+@layout("snp_ext_report_req", 112)
+class _Extended(_Report):
+    table: int = at(96, U64)
+    table_size: int = at(104, U32)
+
+
+@layout("snp_derived_key_req", 32)
+class _Key(Struct):
+    selected: int = at(8, U64)
+    level: int = at(16, U32)
 
 
 class Snp:
@@ -59,15 +81,17 @@ class Snp:
         """Get a report, with the host's certificates if it has any."""
         check_report_data(report_data)
         table = bytearray(TABLE_SIZE)
-        extended = _EXTENDED.pack(report_data, self._level, ioctl.address(table), len(table))
+        extended = _Extended(
+            report_data=report_data, level=self._level, table=ioctl.address(table), table_size=len(table)
+        )
         try:
-            response = self._send(GET_EXT_REPORT, bytearray(extended), REPORT_RESPONSE)
+            response = self._send(GET_EXT_REPORT, extended.encode(), REPORT_RESPONSE)
         except UnavailableError as error:
             if error.code != "driver_refused":
                 raise
-            # A host may refuse extended requests, or have a larger table: the report alone is enough.
+            # A host may refuse extended requests, or have a larger table: the report is enough.
             table = bytearray()
-            plain = bytearray(_REPORT.pack(report_data, self._level))
+            plain = report_request(report_data, self._level)
             response = self._send(GET_REPORT, plain, REPORT_RESPONSE)
         return reports.snp_response(self.name, response, report_data, bytes(table), self._level)
 
@@ -76,20 +100,25 @@ class Snp:
 
         It changes with the processor's TCB.
         """
-        response = self._send(GET_DERIVED_KEY, bytearray(key_request(self._level)), KEY_RESPONSE)
-        return derived_key(self.name, response)
+        return derived_key(self.name, self._send(GET_DERIVED_KEY, key_request(self._level), KEY_RESPONSE))
 
-    def _send(self, request: int, structure: bytearray, size: int) -> bytes:
-        response = bytearray(size)
-        outer = bytearray(_REQUEST.pack(_VERSION, ioctl.address(structure), ioctl.address(response), 0))
+    def _send(self, request: int, structure: bytes, size: int) -> bytes:
+        asked, response = bytearray(structure), bytearray(size)
+        addresses = {"request": ioctl.address(asked), "response": ioctl.address(response)}
+        outer = bytearray(_Outer(version=_VERSION, error=0, **addresses).encode())
         with ioctl.device(self.name, self._device) as descriptor:
             ioctl.send(self.name, descriptor, request, outer)
         return bytes(response)
 
 
+def report_request(report_data: bytes, level: int) -> bytes:
+    """The request for a report over 64 bytes, at a privilege level: 96 bytes."""
+    return _Report(report_data=report_data, level=level).encode()
+
+
 def key_request(level: int) -> bytes:
     """The request for the key of this guest, at a privilege level: 32 bytes."""
-    return _KEY.pack(0, 0, _SELECTED, level, 0, 0)
+    return _Key(selected=_SELECTED, level=level).encode()
 
 
 def derived_key(name: str, response: bytes) -> bytes:

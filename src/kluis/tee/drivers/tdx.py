@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import struct
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from kluis.errors import FormatError, UnavailableError
+from kluis.formats.encoding.layout import U16, U32, Struct, at, layout
 from kluis.formats.encoding.reader import Reader
 from kluis.formats.tdx import tdreport
 from kluis.tee.drivers import ioctl, reports
@@ -25,12 +25,20 @@ HOST: Final = 2
 PORT: Final = 4050
 SECONDS: Final = 60.0
 _REPORT_DATA: Final = 64
-_HEADER: Final = struct.Struct("<HHIII")
 _MAJOR: Final = 1
 _GET_QUOTE: Final = 0
 _QUOTE: Final = 1
 _FRAME: Final = 4
 _MAX_MESSAGE: Final = reports.MAX_QUOTE + 1024
+
+
+@layout("quoting service header", 16)
+class _Header(Struct):
+    major: int = at(0, U16)
+    minor: int = at(2, U16)
+    kind: int = at(4, U32)
+    size: int = at(8, U32)
+    error: int = at(12, U32)
 
 
 def connect_host() -> socket.socket:
@@ -94,13 +102,14 @@ class Tdx:
         return report
 
     def _quote(self, report: bytes) -> bytes:
-        body = struct.pack("<II", len(report), 0) + report
-        message = _HEADER.pack(_MAJOR, 0, _GET_QUOTE, _HEADER.size + len(body), 0) + body
+        body = len(report).to_bytes(4, "little") + bytes(4) + report
+        size = _Header.SIZE + len(body)
+        message = _Header(major=_MAJOR, minor=0, kind=_GET_QUOTE, size=size, error=0).encode() + body
         with _faults(), self._connect() as connection:
             connection.sendall(len(message).to_bytes(_FRAME, "big") + message)
             size = int.from_bytes(_take(connection, _FRAME), "big")
             with answers(self.name):
-                if not _HEADER.size < size <= _MAX_MESSAGE:
+                if not _Header.SIZE < size <= _MAX_MESSAGE:
                     raise FormatError(f"quoting service: a message of {size} bytes")
             answer = _take(connection, size)
         with answers(self.name):
@@ -114,14 +123,14 @@ def parse_answer(data: bytes) -> bytes:
         FormatError: malformed, or an error of the service.
     """
     r = Reader(data, "quoting service")
-    major, _, kind, size, error = _HEADER.unpack(r.take(_HEADER.size, "header"))
-    if (major, kind, size) != (_MAJOR, _QUOTE, len(data)):
+    head = _Header.parse(r.take(_Header.SIZE, "header"))
+    if (head.major, head.kind, head.size) != (_MAJOR, _QUOTE, len(data)):
         raise FormatError(
             f"quoting service: want version {_MAJOR}, type {_QUOTE}, {len(data)} bytes, "
-            f"got {major}, {kind}, {size}"
+            f"got {head.major}, {head.kind}, {head.size}"
         )
-    if error:
-        raise FormatError(f"quoting service: error {error:#x}")
+    if head.error:
+        raise FormatError(f"quoting service: error {head.error:#x}")
     chosen, quote = r.u32("id_size"), r.u32("quote_size")
     r.take(chosen, "id")
     found = r.take(quote, "quote")

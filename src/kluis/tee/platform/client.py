@@ -29,15 +29,16 @@ class Launched:
     """An enclave that this process started, and that lives as long as this object.
 
     Attributes:
-        calls, control: SEQPACKET sockets to the enclave.
+        calls, control: SEQPACKET sockets to the enclave; None if its host gave streams for them.
         pid: the enclave's, on this machine; ``guardian`` is its tracer's.
         image_id: 32 bytes.
         level: protection level of this launch.
         launch_configuration: canonical JSON; its SHA-512 is CONFIGID in evidence.
+        slowness: 1, since it runs on this machine.
     """
 
-    calls: socket.socket
-    control: socket.socket
+    calls: socket.socket | None
+    control: socket.socket | None
     pid: int
     guardian: int
     uid: int
@@ -45,6 +46,7 @@ class Launched:
     level: str
     launch_configuration: bytes
     debug: bool
+    slowness: float
     _connection: socket.socket
     _ends: queue.SimpleQueue[tuple[int, str]] = field(default_factory=queue.SimpleQueue)
 
@@ -54,7 +56,8 @@ class Launched:
         with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_WR)
         for end in (self.calls, self.control):
-            end.close()
+            if end is not None:
+                end.close()
 
     def wait(self, timeout: float | None = None) -> tuple[int, str] | None:
         """Wait for the enclave's end.
@@ -110,6 +113,7 @@ class Platform:
         *,
         allow_missing: frozenset[str] = frozenset(),
         sockets: Mapping[str, socket.socket] | None = None,
+        streams: Sequence[int] = (),
     ) -> Launched:
         """Start the image at ``path``.
 
@@ -117,6 +121,7 @@ class Platform:
             path: of the image.
             allow_missing: names of protections that this machine may do without.
             sockets: by grant, such as ``listen:web``; the enclave gets a duplicate of each.
+            streams: descriptors of its ends of two streams, for calls and control, in place of sockets.
 
         Raises:
             KluisError: as for ``kluis.tee.platform.launching.launch.Launcher.launch``; UsageError if the file
@@ -131,21 +136,26 @@ class Platform:
         connection = self._connect()
         try:
             given = dict(sockets or {})
-            request = {"op": "launch", "allow_missing": sorted(allow_missing), "sockets": list(given)}
-            handed = [image, *(end.fileno() for end in given.values())]
+            request = {
+                "op": "launch",
+                "allow_missing": sorted(allow_missing),
+                "sockets": list(given),
+                "streams": bool(streams),
+            }
+            handed = [image, *streams, *(end.fileno() for end in given.values())]
             with _its_end():
                 socket.send_fds(connection, [json.dumps(request).encode()], handed)
                 data, descriptors, _, _ = socket.recv_fds(
                     connection, MAX_ANSWER, SOCKETS, socket.MSG_CMSG_CLOEXEC
                 )
             answer = self._checked(data)
-            _check_whole(descriptors)
+            _check_whole(descriptors, 0 if streams else SOCKETS)
         except BaseException:
             connection.close()
             raise
         finally:
             os.close(image)
-        calls, control = (socket.socket(fileno=fd) for fd in descriptors)
+        calls, control = (socket.socket(fileno=fd) for fd in descriptors) if descriptors else (None, None)
         launched = Launched(
             calls=calls,
             control=control,
@@ -156,6 +166,7 @@ class Platform:
             level=answer["level"],
             launch_configuration=base64.b64decode(answer["launch_configuration"]),
             debug=answer["debug"],
+            slowness=1.0,
             _connection=connection,
         )
         threading.Thread(target=launched._listen, name="launched", daemon=True).start()
@@ -168,6 +179,14 @@ class Platform:
     def collateral(self) -> bytes:
         """Fresh collateral, JSON in the format of ``dcap-qvl``."""
         return str(self._ask("collateral")["collateral"]).encode()
+
+    def layers(self) -> list[str]:
+        """The digests of the layers that it holds, hex: an image's file need not contain them.
+
+        Raises:
+            UsageError: this is not the platform's user.
+        """
+        return [str(digest) for digest in self._ask("layers")["layers"]]
 
     def status(self) -> dict[str, Any]:
         """Its status: level, version, missing protections, enclaves."""
@@ -245,17 +264,17 @@ def _its_end() -> Iterator[None]:
         raise _gone() from None
 
 
-def _check_whole(descriptors: Sequence[int]) -> None:
+def _check_whole(descriptors: Sequence[int], want: int) -> None:
     """Check that both of an enclave's sockets arrived: the kernel drops descriptors above a process's limit.
 
     Raises:
         UnavailableError: one is missing.
     """
-    if len(descriptors) != SOCKETS:
+    if len(descriptors) != want:
         for each in descriptors:
             os.close(each)
         raise UnavailableError(
-            f"platform: want {SOCKETS} sockets of the enclave, got {len(descriptors)}: this process may open"
+            f"platform: want {want} sockets of the enclave, got {len(descriptors)}: this process may open"
             " no more files",
             hint="ulimit -n 4096",
         )

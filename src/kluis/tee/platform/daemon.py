@@ -2,7 +2,7 @@
 
 It runs under the launcher and the guardian like an enclave: secret memory, not dumpable, filtered, in an
 empty network namespace, with its state directory as the only writable place. Descriptor 3 listens for hosts,
-and descriptor 4 leads to the spawner.
+descriptor 4 leads to the spawner, and descriptor 5 to the TPM if the platform uses one.
 
 A host's requests are JSON datagrams. A launch passes the image as a descriptor and returns the host's ends of
 the enclave's channels. When the connection that launched an enclave closes, the enclave ends.
@@ -20,9 +20,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kluis.errors import PolicyError, UsageError
+from kluis.errors import PolicyError, UnavailableError, UsageError
 from kluis.tee.platform.hosts import Host
-from kluis.tee.platform.launching import policy
+from kluis.tee.platform.launching import places, policy
 from kluis.tee.platform.launching.launch import Launcher
 from kluis.tee.platform.launching.orders import Orders
 from kluis.tee.platform.root import upkeep
@@ -33,7 +33,7 @@ from kluis.tee.platform.root.keys import CPUSVN, Secret
 from kluis.tee.platform.root.quoting import PlatformKeys
 from kluis.tee.platform.root.session import Root
 
-LISTEN_FD, ORDERS_FD = 3, 4
+LISTEN_FD, ORDERS_FD, TPM_FD = 3, 4, 5
 CREDENTIALS = 12
 MOST_CONNECTIONS = 384
 MOST_EACH = 128
@@ -43,14 +43,21 @@ served.
 STACK_BYTES = 1 << 20
 
 
-def load_root(state: Path, level: str, version: bytes) -> Root:
+def load_root(state: Path, level: str, version: bytes, tpm: int | None = None) -> Root:
     """Read the platform's state, or create it on first use.
 
+    Args:
+        state: its directory.
+        level: that it states.
+        version: 32 bytes.
+        tpm: descriptor of the TPM that has its secret and witnesses its counters; None if there is none.
+
     Raises:
-        UnavailableError: one of its files is another user's, or accessible to others; names it.
+        UnavailableError: one of its files is another user's, or accessible to others; or as for
+            :func:`kluis.tee.platform.root.sealed.open_state`.
     """
     now = datetime.now(UTC)
-    secret = Secret.load_or_create(state / "platform.secret")
+    secret, counters = _secret_and_counters(state, tpm)
     ca_at, keys_at = state / "authority", state / "platform"
     if not (ca_at / "authority.json").exists():
         Authority.create(level, now, cpusvn=CPUSVN).save(ca_at)
@@ -59,11 +66,25 @@ def load_root(state: Path, level: str, version: bytes) -> Root:
         PlatformKeys.create(authority, now, cpusvn=CPUSVN).save(keys_at)
     upkeep.settle(state)
     keys = PlatformKeys.load(keys_at)
-    root = Root(level, secret, authority, keys, Counters(state / "counters"), version)
+    root = Root(level, secret, authority, keys, counters, version)
     enrolled = Enrolled.load(state)
     if enrolled is not None and enrolled.vouches_for(keys):
         root.enrolled = enrolled
     return root
+
+
+def _secret_and_counters(state: Path, tpm: int | None) -> tuple[Secret, Counters]:
+    if tpm is None:
+        if (state / places.SEALED).exists():
+            raise UnavailableError(
+                "platform secret: is sealed to a TPM", hint="kluis platform start --tpm", code="tpm_absent"
+            )
+        return Secret.load_or_create(state / "platform.secret"), Counters(state / "counters")
+    from kluis.tee.drivers.tpm.tpm import Tpm  # only a platform with a TPM needs it
+    from kluis.tee.drivers.tpm.transport import Transport
+    from kluis.tee.platform.root import sealed
+
+    return sealed.open_state(state, state / places.SEALED, Tpm(Transport(tpm)))
 
 
 class Daemon:
@@ -139,6 +160,8 @@ class Daemon:
                 return {"collateral": self._root.collateral().decode()}
             case "status":
                 return self._status()
+            case "layers" if user in (0, os.geteuid()):
+                return {"layers": [digest.hex() for digest in self._launcher.holding.digests()]}
             case "stay" if user in (0, os.geteuid()):
                 self._idle_seconds = None
                 return {}
@@ -168,7 +191,7 @@ class Daemon:
             "lockable_bytes": self._launcher.lockable,
             "enclaves": len(self._launcher.running),
             "started": self._started.isoformat(timespec="seconds"),
-            "counter": "unwitnessed",
+            "counter": self._root.counters.witness,
             "pid": os.getpid(),
             **self._upkeep.status(),
         }
@@ -180,7 +203,8 @@ def main() -> int:
     threading.stack_size(STACK_BYTES)
     settings = json.loads(os.environ["KLUIS_PLATFORM_SETTINGS"])
     lacks = frozenset(settings["lacks"])
-    root = load_root(Path.cwd(), settings["level"], bytes.fromhex(settings["version"]))
+    tpm = TPM_FD if settings["tpm"] else None
+    root = load_root(Path.cwd(), settings["level"], bytes.fromhex(settings["version"]), tpm)
     listener = socket.socket(fileno=LISTEN_FD)
     orders = Orders(socket.socket(fileno=ORDERS_FD), lost=lambda: os._exit(1))
     launcher = Launcher(root, orders, policy.load(Path("launch.toml")), lacks, settings["lockable"])

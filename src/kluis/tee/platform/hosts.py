@@ -14,9 +14,11 @@ from typing import Any
 from kluis.errors import FormatError, KluisError, UsageError
 from kluis.formats.encoding import jcs
 from kluis.tee.platform.launching.launch import Launcher, Running
+from kluis.tee.platform.launching.sockets import ENDS
 from kluis.tee.process.sandbox import MOST_GRANTED
 
 MAX_REQUEST = 16 * 1024
+MOST_DESCRIPTORS = 1 + ENDS + MOST_GRANTED
 DYING_SECONDS = 60.0
 
 
@@ -51,7 +53,7 @@ class Host:
         """Answer requests until the host closes the connection, or sends an invalid one."""
         with contextlib.suppress(OSError, ValueError):
             while True:
-                data, descriptors, _, _ = socket.recv_fds(self._connection, MAX_REQUEST, 1 + MOST_GRANTED)
+                data, descriptors, _, _ = socket.recv_fds(self._connection, MAX_REQUEST, MOST_DESCRIPTORS)
                 if not data:
                     return
                 try:
@@ -74,7 +76,7 @@ class Host:
         try:
             if request.get("op") == "launch":
                 running = self._launch(request, descriptors)
-                answer, ends = _told(running), (running.calls, running.control)
+                answer, ends = _told(running), running.ends
             else:
                 answer = self._answer(request, descriptors, self._user)
         except KluisError as error:
@@ -92,15 +94,17 @@ class Host:
 
     def _launch(self, request: dict[str, Any], descriptors: list[int]) -> Running:
         allowed, names = (_names(request, field) for field in ("allow_missing", "sockets"))
-        if len(descriptors) != 1 + len(names):
-            want = f"the image's and {len(names)} sockets'"
+        first = 1 + (ENDS if request.get("streams") is True else 0)
+        if len(descriptors) != first + len(names):
+            want = f"{first} of the image and streams, and {len(names)} of sockets"
             raise UsageError(f"launch: descriptors: want {want}, got {len(descriptors)}")
         running = self._launcher.launch(
             descriptors[0],
             user=self._user,
             allow_missing=frozenset(allowed),
-            granted=list(zip(names, descriptors[1:], strict=True)),
+            granted=list(zip(names, descriptors[first:], strict=True)),
             ended=self._ended,
+            streams=descriptors[1:first],
         )
         self._running.append(running)
         return running

@@ -28,13 +28,24 @@ ANSWER_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 120.0
 START_SECONDS: Final = 180.0
 START_LOCK: Final = "start.lock"
+TPM: Final = "/dev/tpmrm0"
 
 
-def start(*, idle_seconds: float | None = None) -> Places:
+def start(
+    *,
+    idle_seconds: float | None = None,
+    base: Path | None = None,
+    tpm: bool = False,
+    tpm_device: str = TPM,
+) -> Places:
     """Start a platform, unless it is running: as root the machine's, else this user's.
 
     Args:
         idle_seconds: end after this time without hosts; None: never.
+        base: where the runtime's base layer is unpacked on a file system that the kernel checks; None: the
+            platform unpacks it, and checks each file.
+        tpm: seal the secret to a TPM, which witnesses the counters. A secret that is sealed stays so.
+        tpm_device: of the TPM.
 
     Raises:
         UnavailableError: something is missing; with the command that installs it.
@@ -49,11 +60,21 @@ def start(*, idle_seconds: float | None = None) -> Places:
     where.prepare(places, uid, gid)
     with _only_one(places):
         if not answers(places):
-            _spawn(places, uid, gid, idle_seconds)
+            sealed = (places.state / where.SEALED).exists()
+            device = _usable(tpm_device) if tpm or sealed else None
+            _spawn(places, uid, gid, idle_seconds, base, device)
         elif idle_seconds is None:
             # Another command may have started it only for itself, and it would end with the last one.
             ask(places, {"op": "stay"})
     return places
+
+
+def _usable(device: str) -> str:
+    """The device, after it was opened: so the reason why it cannot be used is not in a log only."""
+    from kluis.tee.drivers.tpm.tpm import Tpm  # only a platform with a TPM needs it
+
+    with Tpm.open(device):
+        return device
 
 
 def _ids() -> tuple[int, int]:
@@ -112,7 +133,9 @@ def ask(places: Places, request: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _spawn(places: Places, uid: int, gid: int, idle_seconds: float | None) -> None:
+def _spawn(
+    places: Places, uid: int, gid: int, idle_seconds: float | None, base: Path | None, tpm: str | None
+) -> None:
     own_uids = places.system
     linux.raise_limits()  # for the platform and its enclaves, which inherit it
     lockable = linux.lockable_bytes()
@@ -130,6 +153,7 @@ def _spawn(places: Places, uid: int, gid: int, idle_seconds: float | None) -> No
     os.chmod(places.socket, 0o666 if places.system else 0o600)
     listener.listen(BACKLOG)
     settings = {
+        "base": None if base is None else str(base),
         "layers": str(places.layers),
         "state": str(places.state),
         "socket": str(places.socket),
@@ -139,6 +163,7 @@ def _spawn(places: Places, uid: int, gid: int, idle_seconds: float | None) -> No
         "uid": uid if own_uids else 0,
         "gid": gid if own_uids else 0,
         "own_uids": own_uids,
+        "tpm": tpm,
         "without": ",".join(sorted(lacks | (set() if secret else {"secret-memory"}))),
         "region": region if lockable is None or not secret else min(region, lockable),
         "daemon": {
@@ -147,6 +172,7 @@ def _spawn(places: Places, uid: int, gid: int, idle_seconds: float | None) -> No
             "lockable": lockable,
             "version": native.version().hex(),
             "idle_seconds": idle_seconds,
+            "tpm": tpm is not None,
         },
     }
     namespaces = ["unshare", "--mount", "--propagation", "private"]

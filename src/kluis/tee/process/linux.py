@@ -21,6 +21,7 @@ SYS_LANDLOCK_CREATE_RULESET = 444
 LANDLOCK_CREATE_RULESET_VERSION = 1
 PR_GET_MDWE = 66
 MS_NOSUID_NODEV = 2 | 4
+MS_BIND = 4096
 DESCRIPTORS = 16_448
 """Hard limit that the launcher needs to make secret memory (REGION_DESCRIPTORS of native/memory.h)."""
 SLACK_BYTES = 1 << 20
@@ -114,6 +115,17 @@ def mount_tmpfs(path: str, mode: int) -> None:
     if _libc.mount(b"kluis", path.encode(), b"tmpfs", MS_NOSUID_NODEV, f"mode={mode:o}".encode()):
         number = ctypes.get_errno()
         raise OSError(number, f"mount tmpfs: {os.strerror(number)}", path)
+
+
+def bind(source: str, target: str) -> None:
+    """Show the folder ``source`` at ``target`` too.
+
+    Raises:
+        OSError: from the kernel.
+    """
+    if _libc.mount(source.encode(), target.encode(), None, MS_BIND, None):
+        number = ctypes.get_errno()
+        raise OSError(number, f"bind mount: {os.strerror(number)}", target)
 
 
 def missing(heap_bytes: int) -> frozenset[str]:

@@ -33,9 +33,9 @@ def test_the_platform_starts_before_the_agent(monkeypatch: pytest.MonkeyPatch, t
     (tmp_path / "kluis_stand_in_agent.py").write_text(agent)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(boot, "AGENT", "kluis_stand_in_agent")
-    monkeypatch.setattr(boot.start, "start", lambda: (tmp_path / "ran").write_text("platform "))
+    monkeypatch.setattr(boot.start, "start", lambda **how: (tmp_path / "ran").write_text(f"{how} "))
     boot.main()
-    assert (tmp_path / "ran").read_text() == "platform __main__"
+    assert (tmp_path / "ran").read_text() == f"{{'base': {Path('/k/python')!r}}} __main__"
     assert "kluis_stand_in_agent" not in sys.modules
 
 
@@ -54,8 +54,8 @@ def test_a_direct_boot_answers(built: Guest, tmp_path: Path) -> None:
     assert set(said["programs"].split()) <= {
         "/init",
         "/k/guardian",
+        "/k/guest/bin/python",
         "/k/python/bin/kluis-launcher",
-        "/k/python/bin/python",
         "/usr/bin/bwrap",
     }
     assert "kluis-init: the agent ended with status 0" in console
@@ -145,9 +145,9 @@ def test_the_guest_has_no_shell(built: Guest, tmp_path: Path) -> None:
         if path.is_file() and path.stat().st_mode & 0o111 and ".so" not in path.name
     }
     assert programs == {
+        "k/guest/bin/python",
         "k/kluis/kluis_runtime/kluis-guardian",
         "k/python/bin/kluis-launcher",
-        "k/python/bin/python",
         "usr/bin/bwrap",
         "usr/bin/unshare",
     }

@@ -1,4 +1,4 @@
-"""A TPM alone: it measures the boot of this machine, and protects nothing from the machine's owner."""
+"""A TPM without a TEE: it measures the boot of a machine, and protects nothing from its owner."""
 
 from __future__ import annotations
 

@@ -14,32 +14,36 @@ RETRY: Final = (0x908, 0x90A, 0x922)
 
 
 class _Meaning(NamedTuple):
-    code: str
     words: str
     hint: str | None
+    code: str
 
 
 _LOCKOUT: Final = "tpm2_dictionarylockout --clear-lockout, or wait for its lockout interval"
 _FULL: Final = "tpm2_getcap handles-nv-index lists its indices; tpm2_nvundefine removes one"
 _MEANINGS: Final = {
-    0x921: _Meaning("tpm_lockout", "is locked after failed authorizations", _LOCKOUT),
-    0x14B: _Meaning("tpm_nv_full", "has no NV space left", _FULL),
-    0x902: _Meaning("tpm_memory", "has no memory left for an object", "tpm2_flushcontext --transient-object"),
-    0x903: _Meaning("tpm_memory", "has no memory left for a session", "tpm2_flushcontext --loaded-session"),
-    0x14C: _Meaning("tpm_defined", "has that NV index already", "tpm2_nvreadpublic lists its indices"),
-    0x149: _Meaning("tpm_auth", "does not allow this access to the NV index", None),
-    0x128: _Meaning("tpm_policy", "has PCRs that changed meanwhile", None),
-    0x14A: _Meaning("tpm_unwritten", "has nothing in that NV index", None),
-    0x143: _Meaning("tpm_command", "does not have that command", None),
-    0x100: _Meaning("tpm_startup", "was not started by the firmware", "tpm2_startup --clear"),
-    0x101: _Meaning("tpm_failure", "failed its self-test", "reset the machine"),
+    0x921: _Meaning("is locked after failed authorizations", _LOCKOUT, code="tpm_lockout"),
+    0x14B: _Meaning("has no NV space left", _FULL, code="tpm_nv_full"),
+    0x902: _Meaning(
+        "has no memory left for an object", "tpm2_flushcontext --transient-object", code="tpm_memory"
+    ),
+    0x903: _Meaning(
+        "has no memory left for a session", "tpm2_flushcontext --loaded-session", code="tpm_memory"
+    ),
+    0x14C: _Meaning("has that NV index already", "tpm2_nvreadpublic lists its indices", code="tpm_defined"),
+    0x149: _Meaning("does not allow this access to the NV index", None, code="tpm_auth"),
+    0x128: _Meaning("has PCRs that changed meanwhile", None, code="tpm_policy"),
+    0x14A: _Meaning("has nothing in that NV index", None, code="tpm_unwritten"),
+    0x143: _Meaning("does not have that command", None, code="tpm_command"),
+    0x100: _Meaning("was not started by the firmware", "tpm2_startup --clear", code="tpm_startup"),
+    0x101: _Meaning("failed its self-test", "reset the machine", code="tpm_failure"),
 }
 _FORMATTED: Final = {
-    0x08B: _Meaning("tpm_handle", "has no object or NV index of that handle", None),
-    0x08E: _Meaning("tpm_auth", "does not accept the authorization value", None),
-    0x0A2: _Meaning("tpm_auth", "does not accept the authorization value", None),
-    0x09D: _Meaning("tpm_policy", "has other PCR values than the policy names", None),
-    0x09F: _Meaning("tpm_integrity", "did not make this object", None),
+    0x08B: _Meaning("has no object or NV index of that handle", None, code="tpm_handle"),
+    0x08E: _Meaning("does not accept the authorization value", None, code="tpm_auth"),
+    0x0A2: _Meaning("does not accept the authorization value", None, code="tpm_auth"),
+    0x09D: _Meaning("has other PCR values than the policy names", None, code="tpm_policy"),
+    0x09F: _Meaning("did not make this object", None, code="tpm_integrity"),
 }
 
 

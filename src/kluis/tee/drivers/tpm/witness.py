@@ -1,11 +1,11 @@
 """A witness for a file: two NV indices that show at the next start whether an older file was restored.
 
-One is a counter, which a TPM never sets back, not even for an index that was removed and defined again. The
+One is a counter, which a TPM never decreases, not even for an index that was removed and defined again. The
 other has the digest of the file's content and the counter's value for it. Its authorization value is derived
 from the platform's secret, so nobody else writes it. The order makes it safe against crashes: first the file,
 then the digest, then the counter; only then is the change reported.
 
-Whoever owns the TPM can remove the indices. Then the next start fails, and nothing is rolled back.
+The owner of the TPM can remove the indices. Then the next start fails, and nothing is rolled back.
 """
 
 from __future__ import annotations

@@ -70,6 +70,11 @@ class Holding:
         with self._lock:
             return {digest: held.files for digest, held in self._held.items()}
 
+    def digests(self) -> list[bytes]:
+        """The digests of the cached layers that have not changed."""
+        with self._lock:
+            return [digest for digest, held in self._held.items() if not held.changed]
+
     def hold(self, image: int, layer: Layer, user: int) -> bytes:
         """Cache ``layer`` of the open file ``image`` until ``user`` releases it.
 

@@ -23,7 +23,7 @@ from typing import Any
 from kluis.errors import KluisError, UnavailableError, UsageError
 from kluis.formats.encoding import jcs
 from kluis.formats.kluis import channel
-from kluis.formats.kluis.launch import UNWITNESSED, LaunchConfiguration
+from kluis.formats.kluis.launch import LaunchConfiguration
 from kluis.tee import image as images
 from kluis.tee import sigstruct
 from kluis.tee.image.layers import Layer
@@ -48,7 +48,7 @@ class Running:
     """A running enclave.
 
     Attributes:
-        calls, control: the host's ends, to be passed to it.
+        ends: the host's ends of calls and control, to be passed to it; none if it gave streams for them.
         enclave, guardian: pids on this machine.
         gone: set once it has ended.
         user: that launched it.
@@ -57,8 +57,7 @@ class Running:
     name: str
     who: Identity
     debug: bool
-    calls: socket.socket
-    control: socket.socket
+    ends: tuple[socket.socket, ...]
     enclave: int
     guardian: int
     uid: int
@@ -88,7 +87,7 @@ class Launcher:
         self._policy = policy
         self._lacks = lacks
         self.lockable = lockable
-        self._holding = holding.Holding(self._unpack, self._drop)
+        self.holding = holding.Holding(self._unpack, self._drop)
         self._places = shares.Taken("max_enclaves", "have the operator raise max_enclaves in launch.toml")
         self._heaps = shares.Taken("heap", "lower heap in kluis.toml: heaps share this machine's memory")
         self._scratches = shares.Taken(
@@ -101,7 +100,7 @@ class Launcher:
     def _tidy(self) -> None:
         never = threading.Event()
         while not never.wait(TIDY_SECONDS):
-            self._holding.tidy()
+            self.holding.tidy()
 
     def _drop(self, digest: bytes) -> None:
         self._orders.send({"op": "drop", "digest": digest.hex()})
@@ -123,6 +122,7 @@ class Launcher:
         allow_missing: frozenset[str],
         granted: Sequence[tuple[str, int]],
         ended: Callable[[int, str], None],
+        streams: Sequence[int] = (),
     ) -> Running:
         """Start the image in the open file ``image``.
 
@@ -132,6 +132,7 @@ class Launcher:
             allow_missing: names of protections that may be missing.
             granted: grants such as ``listen:web``, each with a socket from the host.
             ended: called with exit status and the launcher's last output.
+            streams: the enclave's ends of two streams for calls and control; empty: sockets are made.
 
         Raises:
             FormatError, AuthenticityError: not an image, or not the signed one.
@@ -141,7 +142,7 @@ class Launcher:
         if not stat.S_ISREG(os.fstat(image).st_mode):
             raise UsageError("image: want a regular file", hint="kluis build DIR -o FILE makes one")
         with open(os.dup(image), "rb") as file:
-            read = images.read_image(file, self._holding.files())
+            read = images.read_image(file, self.holding.files())
         images.launchable(read)
         signed = sigstruct.parse(read.sigstruct)
         manifest = read.manifest
@@ -154,6 +155,7 @@ class Launcher:
         )
         check_launcher(read)
         sockets.check(granted, frozenset(manifest.grants))
+        sockets.check_streams(streams)
         missing = self._missing(manifest.heap_bytes, allow_missing)
         configuration = LaunchConfiguration(
             heap_bytes=manifest.heap_bytes,
@@ -161,7 +163,7 @@ class Launcher:
             grants=tuple(manifest.grants),
             missing=tuple(sorted(missing)),
             level=self._root.level,
-            counter=UNWITNESSED,
+            counter=self._root.counters.witness,
             platform=self._root.version,
             scratch_bytes=manifest.scratch_bytes,
         )
@@ -181,7 +183,7 @@ class Launcher:
         def left() -> None:
             if place.acquire(blocking=False):
                 give_back()
-                self._holding.release([layer.digest for layer in read.layers if layer.mount in held], user)
+                self.holding.release([layer.digest for layer in read.layers if layer.mount in held], user)
 
         def gone(status: int, words: str) -> None:
             left()
@@ -189,12 +191,12 @@ class Launcher:
 
         try:
             for layer in read.layers:
-                held[layer.mount] = self._holding.hold(image, layer, user)
-            return self._start(read, held, who, signed.debug, granted, gone, user)
+                held[layer.mount] = self.holding.hold(image, layer, user)
+            return self._start(read, held, who, signed.debug, granted, gone, user, streams)
         except BaseException as error:
             left()
             if isinstance(error, ChangedLayerError):
-                self._holding.forget(error.layer)
+                self.holding.forget(error.layer)
             raise
 
     def _take(self, user: int, heap_bytes: int, scratch_bytes: int) -> Callable[[], None]:
@@ -231,6 +233,7 @@ class Launcher:
         granted: Sequence[tuple[str, int]],
         ended: Callable[[int, str], None],
         user: int,
+        streams: Sequence[int],
     ) -> Running:
         manifest, name = read.manifest, secrets.token_hex(8)
         stdlib = f"{native.INSIDE}/python{'.'.join(manifest.python.split('.')[:2])}"
@@ -269,7 +272,8 @@ class Launcher:
             ended(status, words)
 
         with contextlib.ExitStack() as failing, contextlib.ExitStack() as given:
-            pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
+            count = 1 if streams else 3
+            pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(count)]
             for ours, inside in pairs:
                 failing.enter_context(ours)
                 given.enter_context(inside)
@@ -284,15 +288,14 @@ class Launcher:
                 given.callback(os.close, files[-1])
             self._orders.on_end(name, told)
             failing.callback(self._orders.forget_end, name)
-            ends = [inside.fileno() for _, inside in pairs]
+            ends = [*streams, *(inside.fileno() for _, inside in pairs)]
             answer = self._orders.send(order, [*ends, *files, *(fd for _, fd in granted)])
             failing.pop_all()
         running = Running(
             name,
             who,
             debug,
-            pairs[0][0],
-            pairs[1][0],
+            tuple(ours for ours, _ in pairs[:-1]),
             int(answer["enclave"]),
             int(answer["guardian"]),
             int(answer["uid"]),
@@ -307,7 +310,7 @@ class Launcher:
         try:
             threading.Thread(
                 target=self._serve,
-                args=(running, pairs[2][0], channel_answer),
+                args=(running, pairs[-1][0], channel_answer),
                 name=f"session-{name}",
                 daemon=True,
             ).start()

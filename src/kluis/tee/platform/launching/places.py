@@ -9,6 +9,9 @@ from pathlib import Path
 
 from kluis.errors import UnavailableError
 
+SEALED = "platform.sealed"
+"""File of the secret sealed to a TPM, in the state."""
+
 
 @dataclass(frozen=True, slots=True)
 class Places:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from collections.abc import Sequence
 
 from kluis.errors import PolicyError, UsageError
 from kluis.tee.process.sandbox import MOST_GRANTED
 
-FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX, socket.AF_VSOCK)
+ENDS = 2
 
 
 def check(given: Sequence[tuple[str, int]], grants: frozenset[str]) -> None:
@@ -40,14 +42,36 @@ def check(given: Sequence[tuple[str, int]], grants: frozenset[str]) -> None:
         _check_kind(name, descriptor)
 
 
+def check_streams(given: Sequence[int]) -> None:
+    """Refuse streams for calls that are not two connected sockets or ports.
+
+    Raises:
+        UsageError: another number of them, or another kind of descriptor.
+    """
+    if len(given) not in {0, ENDS}:
+        raise UsageError(f"launch: streams: want {ENDS}, for calls and control, got {len(given)}")
+    for descriptor in given:
+        if not stat.S_ISCHR(os.fstat(descriptor).st_mode) and not _is_stream(descriptor, listens=False):
+            raise UsageError(
+                "launch: streams: want connected stream sockets or ports, got another descriptor"
+            )
+
+
 def _check_kind(name: str, descriptor: int) -> None:
-    try:
-        with socket.socket(fileno=os.dup(descriptor)) as end:
-            stream = end.type == socket.SOCK_STREAM and end.family in FAMILIES
-            listens = bool(end.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-    except OSError:
-        stream = listens = False
     wanted = name.startswith("listen:")
-    if not stream or listens != wanted:
+    if not _is_stream(descriptor, listens=wanted):
         kind = "a listening" if wanted else "a connected"
         raise UsageError(f"launch: socket {name}: want {kind} stream socket, got another kind of descriptor")
+
+
+def _is_stream(descriptor: int, *, listens: bool) -> bool:
+    duplicate = os.dup(descriptor)
+    try:
+        end = socket.socket(fileno=duplicate)
+    except OSError:
+        os.close(duplicate)
+        return False
+    with end:
+        if end.type != socket.SOCK_STREAM or end.family not in FAMILIES:
+            return False
+        return bool(end.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)) == listens

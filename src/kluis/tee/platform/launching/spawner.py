@@ -333,14 +333,17 @@ def main(arguments: list[str]) -> int:
         settings=json.dumps(settings["daemon"]),
     )
     line = sandbox.platform_command(
-        walls, bwrap=shutil.which("bwrap") or "bwrap", guardian=native.guardian(), base=_lay_base(layers)
+        walls,
+        bwrap=shutil.which("bwrap") or "bwrap",
+        guardian=native.guardian(),
+        base=_lay_base(layers, settings["base"]),
     )
     listen, orders, null = _high(settings["listen"]), _high(theirs.fileno()), os.open("/dev/null", os.O_RDWR)
-    actions: list[Any] = [
-        (os.POSIX_SPAWN_DUP2, fd, at) for fd, at in ((listen, 3), (orders, 4), (null, 0), (2, 1))
-    ]
+    tpm = [] if settings["tpm"] is None else [_high(os.open(settings["tpm"], os.O_RDWR | os.O_CLOEXEC))]
+    targets = ((listen, 3), (orders, 4), (null, 0), (2, 1), *((fd, 5) for fd in tpm))
+    actions: list[Any] = [(os.POSIX_SPAWN_DUP2, fd, at) for fd, at in targets]
     pid = os.posix_spawn(line[0], line, {}, file_actions=actions)
-    for fd in (listen, orders, null, settings["listen"]):
+    for fd in (listen, orders, null, settings["listen"], *tpm):
         os.close(fd)
     theirs.close()
     try:
@@ -353,10 +356,17 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _lay_base(layers: Path) -> Path:
-    """Unpack the runtime's base layer, checking each file: the platform runs on it, and so do enclaves."""
+def _lay_base(layers: Path, unpacked: str | None) -> Path:
+    """Unpack the runtime's base layer, checking each file: the platform runs on it, and so do enclaves.
+
+    If it is unpacked already, it is mounted. The kernel of a guest checks each block of it as it is read.
+    """
     place = layers / native.runtime().digest
-    interpreter.write(place, interpreter.base())
+    if unpacked is None:
+        interpreter.write(place, interpreter.base())
+    else:
+        place.mkdir()
+        linux.bind(unpacked, str(place))
     return place
 
 

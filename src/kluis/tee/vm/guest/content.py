@@ -32,6 +32,8 @@ ROOTS: Final = (
 EMPTY: Final = ("dev", "proc", "sys", "run", "tmp", "var", "root")
 """Folders on which the guest's first program mounts something."""
 MODULES: Final = "usr/lib/kluis/modules"
+OWN: Final = "k/guest"
+"""The guest's own interpreter, which is not in the base layer."""
 _PYTHON: Final = MOUNTS["python"].lstrip("/")
 _KLUIS: Final = MOUNTS["kluis"].lstrip("/")
 _LIBRARIES: Final = "usr/lib/x86_64-linux-gnu"
@@ -42,7 +44,7 @@ _PASSWD: Final = (
     b"nobody:x:65534:65534::/nonexistent:/nonexistent\n"
 )
 _GROUP: Final = b"root:x:0:\nkluis:x:999:\nnogroup:x:65534:\n"
-_RUNTIME: Final = ("__init__.py", "runtime.json", "python.layer")
+_RUNTIME: Final = ("__init__.py", "runtime.json")
 
 
 def gather(
@@ -92,11 +94,13 @@ def _installed() -> list[Source]:
 
 
 def _runtime() -> list[Source]:
-    """The base layer unpacked, with its interpreter; and the files of it that the platform reads."""
+    """The base layer as enclaves get it, the guest's interpreter apart from it, and the guardian."""
     found = [_moved(file, f"{_PYTHON}/{file.path}") for file in interpreter.base()]
-    found.append(sources.of_file(f"{_PYTHON}/bin/python", native.program(), layers.PROGRAM_MODE))
-    # The interpreter is isolated and gets no environment, so a .pth file names the folder of Kluis.
-    path = f"{_PYTHON}/lib/python3/dist-packages/kluis.pth"
+    found.append(sources.of_file(f"{OWN}/bin/python", native.program(), layers.PROGRAM_MODE))
+    # The interpreter gets no environment, so files name the standard library and the folder of Kluis.
+    found.append(sources.of_bytes(f"{OWN}/pyvenv.cfg", f"home = {native.PYTHON}/bin\n".encode()))
+    version = ".".join(interpreter.version().split(".")[:2])
+    path = f"{OWN}/lib/python{version}/site-packages/kluis.pth"
     found.append(sources.of_bytes(path, f"{MOUNTS['kluis']}\n".encode()))
     package = f"{_KLUIS}/kluis_runtime"
     found += [sources.of_file(f"{package}/{name}", native.folder() / name) for name in _RUNTIME]

@@ -22,9 +22,9 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from kluis.errors import FormatError
+from kluis.formats.eventlog import pe
+from kluis.formats.eventlog.pe import Program
 from kluis.hashes import SIZES, Algorithm
-from kluis.tee.vm.guest import pe
-from kluis.tee.vm.guest.pe import Program
 
 ACTION: Final = b"Calling EFI Application from Boot Option"
 SEPARATOR: Final = bytes(4)

@@ -1,0 +1,78 @@
+"""The platform's secret sealed to a TPM that also witnesses the counters.
+
+Once it is sealed, there is no way back: an older secret file, or counters without their witness, would not be
+recognized.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from kluis import files
+from kluis.errors import FormatError
+from kluis.formats.tpm.sealed import SealedSecret
+from kluis.tee.drivers.tpm import sealing
+from kluis.tee.drivers.tpm.tpm import Tpm
+from kluis.tee.drivers.tpm.witness import Witness
+from kluis.tee.platform.root import keyfiles
+from kluis.tee.platform.root.counters import Counters
+from kluis.tee.platform.root.keys import SECRET_SIZE, Secret
+from kluis.tee.platform.root.slots import Slots
+
+PLAIN: Final = "platform.secret"
+COUNTERS: Final = "counters"
+
+
+def open_state(state: Path, sealed: Path, tpm: Tpm) -> tuple[Secret, Counters]:
+    """Read the secret and the counters of a platform, or create them on first use.
+
+    A secret that is not sealed yet is sealed for the current boot, its file is removed, and the counters get
+    their witness.
+
+    Args:
+        state: the platform's directory.
+        sealed: file of the sealed secret.
+        tpm: kept open by the witness.
+
+    Raises:
+        UnavailableError: a file is another user's or accessible to others; the secret is sealed for another
+            boot or by another TPM; an older state was restored; or the TPM refuses.
+        FormatError: a file is damaged.
+    """
+    plain, counters = state / PLAIN, state / COUNTERS
+    if sealed.exists():
+        secret = sealing.unseal(tpm, SealedSecret.parse(keyfiles.read(sealed)))
+        witness = Witness(tpm, _authorization(secret))
+    else:
+        secret = keyfiles.read(plain) if plain.exists() else os.urandom(SECRET_SIZE)
+        if len(secret) != SECRET_SIZE:
+            raise FormatError(f"{plain}: want {SECRET_SIZE} bytes, got {len(secret)}", code="bad_length")
+        witness = Witness(tpm, _authorization(secret))
+        witness.establish(Slots(counters).digest())
+        files.write(sealed, sealing.seal(tpm, secret, sealing.current(tpm)).encode())
+    plain.unlink(missing_ok=True)
+    return Secret(secret), Counters(counters, witness)
+
+
+def reseal(sealed: Path, tpm: Tpm, values: dict[int, bytes]) -> None:
+    """Seal the secret for the current boot and for an announced one; each unseals it from now on.
+
+    Args:
+        sealed: file of the sealed secret.
+        tpm: of the platform.
+        values: of PCRs 4, 7, 11 and 12 of the announced boot, 32 bytes each.
+
+    Raises:
+        UnavailableError: the secret is not sealed for this boot, or the TPM refuses.
+    """
+    secret = sealing.unseal(tpm, SealedSecret.parse(keyfiles.read(sealed)))
+    files.write(sealed, sealing.seal(tpm, secret, sealing.current(tpm), values).encode())
+
+
+def _authorization(secret: bytes) -> bytes:
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=b"kluis witness 1").derive(secret)

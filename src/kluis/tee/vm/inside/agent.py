@@ -1,0 +1,245 @@
+"""The agent: passes requests of hosts on to the machine's platform, and gives enclaves the hosts' streams.
+
+It is trusted with availability only. The platform measures what it launches, and what an enclave and its host
+say to each other does not pass through here.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import threading
+from typing import Final
+
+from kluis.errors import FormatError, KluisError, PolicyError, UnavailableError, UsageError
+from kluis.streams import PATIENCE_SECONDS, Stream
+from kluis.tee.image.archive import Head
+from kluis.tee.platform.client import Launched, Platform
+from kluis.tee.remote import messages
+from kluis.tee.remote.messages import Message
+from kluis.tee.vm.inside import images
+
+MOST_STREAMS: Final = 128
+ORDERS: Final = ("recover", "revoke", "certify", "enrolment", "adopt")
+
+
+class Launching:
+    """A launch whose host has yet to bring both ends.
+
+    Attributes:
+        ends: streams by name, calls and control.
+        joined: names of those whose host has the answer, after which nothing of ours is sent there.
+        complete: set once both have joined.
+        over: set once it has failed, or its enclave has ended.
+    """
+
+    def __init__(self) -> None:
+        self.ends: dict[str, Stream] = {}
+        self.joined: set[str] = set()
+        self.complete = threading.Event()
+        self.over = threading.Event()
+
+
+class Agent:
+    """Serves hosts over streams.
+
+    Args:
+        platform: of this machine.
+        only: the image id that may be launched, 32 bytes; None: any.
+        patience_seconds: how long a host may take for each of its steps.
+    """
+
+    def __init__(
+        self, platform: Platform, *, only: bytes | None = None, patience_seconds: float = PATIENCE_SECONDS
+    ) -> None:
+        self._platform = platform
+        self._only = only
+        self._patience = patience_seconds
+        self._launches: dict[str, Launching] = {}
+        self._lock = threading.Lock()
+        self._streams = threading.Semaphore(MOST_STREAMS)
+
+    def serve(self, end: Stream) -> None:
+        """Serve one stream until it, or the enclave that it was given to, ends; then close it."""
+        if not self._streams.acquire(blocking=False):
+            end.close()
+            return
+        end.patience_seconds = self._patience
+        end.most_bytes = images.MAX_HEAD_BYTES
+        try:
+            with contextlib.suppress(KluisError):
+                while (request := messages.receive(end)) is not None:
+                    if not self._one(end, *request):
+                        return
+        finally:
+            end.close()
+            self._streams.release()
+
+    def _one(self, end: Stream, request: Message, files: tuple[int, ...]) -> bool:
+        """Answer one request; False if the stream has no more of them."""
+        goes_on = request.get("op") != "launch"
+        try:
+            match request.get("op"):
+                case "launch":
+                    self._launch(end, request, files)
+                    return False
+                case "join":
+                    self._join(end, request)
+                    return False
+                case _:
+                    answer = self._answer(request)
+        except KluisError as error:
+            answer = messages.report(error)
+        finally:
+            for descriptor in files:
+                os.close(descriptor)
+        messages.send(end, answer)
+        return goes_on
+
+    def _answer(self, request: Message) -> Message:
+        match request.get("op"):
+            case "hello":
+                return {"protocol": messages.PROTOCOL, "only": self._only.hex() if self._only else None}
+            case "root":
+                return {"root": self._platform.root_pem().decode()}
+            case "collateral":
+                return {"collateral": self._platform.collateral().decode()}
+            case "status":
+                return dict(self._platform.status())
+            case "order" if (name := messages.text(request, "name")) in ORDERS:
+                order = request.get("order")
+                if not isinstance(order, dict):
+                    raise UsageError(f"order {name}: want an object, got {type(order).__name__}")
+                return self._platform.order(name, **order)
+            case other:
+                names = "hello, status, root, collateral, order, launch or join"
+                raise UsageError(f"request: want {names}, got {str(other)[:30]!r}")
+
+    def _join(self, end: Stream, request: Message) -> None:
+        """Give this stream to a launch, and wait until that is over."""
+        name, which = messages.text(request, "launch"), messages.text(request, "as")
+        with self._lock:
+            launching = self._launches.get(name)
+            if launching is None:
+                raise UsageError("join: no such launch is waiting for streams", code="no_launch")
+            if which not in messages.ENDS or which in launching.ends:
+                raise UsageError(
+                    f"join: want one of {', '.join(messages.ENDS)}, each once, got {which[:30]!r}"
+                )
+            launching.ends[which] = end
+        messages.send(end, {"joined": which})
+        with self._lock:
+            launching.joined.add(which)
+            if len(launching.joined) == len(messages.ENDS):
+                launching.complete.set()
+        launching.over.wait()
+
+    def _launch(self, end: Stream, request: Message, files: tuple[int, ...]) -> None:
+        name, launching = messages.text(request, "launch"), Launching()
+        if not 16 <= len(name) <= 64:
+            raise UsageError(f"launch: want a name of 16 to 64 characters, got {len(name)}")
+        with self._lock:
+            if name in self._launches:
+                raise UsageError("launch: want a name that no other launch has")
+            self._launches[name] = launching
+        try:
+            launched = self._start(end, request, files, launching)
+            try:
+                self._accompany(end, launched)
+            finally:
+                launched.kill()
+                launched.wait()
+        finally:
+            with self._lock:
+                del self._launches[name]
+            launching.over.set()
+
+    def _start(self, end: Stream, request: Message, files: tuple[int, ...], launching: Launching) -> Launched:
+        if len(files) != 1:
+            raise UsageError(f"launch: want one file, the image's head, got {len(files)}")
+        if sockets := messages.texts(request, "sockets"):
+            raise UnavailableError(
+                f"launch: socket {sockets[0][:80]!r}: a machine forwards no sockets",
+                code="no_forwarding",
+                hint="launch the image on the platform of the machine's host",
+            )
+        data, head = images.read_head(files[0])
+        self._check_only(images.image_id(head))
+        allowed = frozenset(messages.texts(request, "allow_missing"))
+        held = frozenset(() if request.get("fresh") is True else self._platform.layers())
+        image = self._collect(end, data, head, held)
+        try:
+            if not launching.complete.wait(self._patience):
+                raise UnavailableError(
+                    f"launch: its streams did not join in {self._patience:g} s", code="no_streams"
+                )
+            return self._start_image(image, allowed, launching)
+        finally:
+            os.close(image)
+
+    def _collect(self, end: Stream, data: bytes, head: Head, held: frozenset[str]) -> int:
+        """Receive the layers that are missing here; return a descriptor of the image's file."""
+        own = {digest: path for digest, path in images.own_layers().items() if digest not in held}
+        layers = head.manifest.layers
+        wanted = {each.digest: each for each in layers if each.digest not in held | own.keys()}
+        messages.send(end, {"want": list(wanted)})
+        sent: dict[str, int] = {}
+        opened: list[int] = []
+        try:
+            for digest, layer in wanted.items():
+                end.most_bytes = max(images.block_size(layer), messages.MAX_BYTES)
+                received = messages.receive(end, announced=True)
+                if received is None:
+                    raise UnavailableError("launch: the host closed its stream", code="host_gone")
+                message, files = received
+                opened.extend(files)
+                if messages.text(message, "layer") != digest or len(files) != 1:
+                    raise UsageError(f"launch: want layer {digest} with one file, got {len(files)}")
+                if (got := os.fstat(files[0]).st_size) != images.block_size(layer):
+                    raise FormatError(f"layer {layer.name}: want {images.block_size(layer)} bytes, got {got}")
+                sent[digest] = files[0]
+            return images.assemble(data, head, sent, own)
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
+
+    def _start_image(self, image: int, allowed: frozenset[str], launching: Launching) -> Launched:
+        streams = [launching.ends[each].fileno() for each in messages.ENDS]
+        launched = self._platform.launch(f"/proc/self/fd/{image}", allow_missing=allowed, streams=streams)
+        for each in launching.ends.values():
+            each.close()  # the enclave has its own descriptor, and with its end the stream ends
+        return launched
+
+    def _accompany(self, end: Stream, launched: Launched) -> None:
+        """Report a running enclave and its end; return when its host has closed the stream."""
+        messages.send(
+            end,
+            {
+                "pid": launched.pid,
+                "image_id": launched.image_id.hex(),
+                "level": launched.level,
+                "launch_configuration": base64.b64encode(launched.launch_configuration).decode(),
+                "debug": launched.debug,
+            },
+        )
+        threading.Thread(target=_report_end, args=(end, launched), name="end", daemon=True).start()
+        while (request := messages.receive(end)) is not None:
+            for descriptor in request[1]:
+                os.close(descriptor)
+            if request[0].get("op") == "kill":
+                launched.kill()
+
+    def _check_only(self, image_id: bytes) -> None:
+        if self._only is not None and image_id != self._only:
+            raise PolicyError(
+                f"launch: image id: want {self._only.hex()}, this machine's only one, got {image_id.hex()}",
+                code="only_image",
+                hint="start another machine for this image",
+            )
+
+
+def _report_end(end: Stream, launched: Launched) -> None:
+    status, words = launched.wait() or (-9, "")
+    with contextlib.suppress(KluisError):
+        messages.send(end, {"event": "exited", "status": status, "words": words})
