@@ -257,7 +257,7 @@ def _check_memory(memory_mb: int) -> None:
         raise UnavailableError(
             f"machine: memory: want {memory_mb} MiB, {available} MiB are available",
             hint=f"kluis vm start --memory {max(available // 2, LEAST_MEMORY_MB)}",
-            code="machine_memory",
+            code="host_memory",
         )
 
 
