@@ -1,4 +1,4 @@
-"""Machines that run: each is kept by a process of its own, and found by name in a folder with mode 0700."""
+"""Machines that run: each is kept by a separate process, and found by name in a folder with mode 0700."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ LEAST_MEMORY_MB, MOST_MEMORY_MB = 128, 1 << 20
 MOST_CPUS: Final = 64
 PORT_NAME: Final = "kluis.{}"
 GUEST_MEMORY: Final = "guest-memory"
-"""The name, in a launch configuration, of the protection that a machine lacks whose memory is not secret."""
+"""The name, in a launch configuration, of a protection: the guest's memory is secret."""
 BUILD_GUEST: Final = "kluis vm guest build"
 MEBIBYTE: Final = 1 << 20
 
@@ -64,7 +64,7 @@ class Machine:
     Attributes:
         pid: of QEMU.
         accelerator: ``tcg`` or ``kvm``.
-        missing: names of the protections that it lacks.
+        missing: names of the protections that it does not have.
         console: its serial line.
         processor: the host's end of port ``kluis.psp``; None if there is none.
     """
@@ -294,7 +294,7 @@ def _close_all(these: Sequence[int | socket.socket]) -> None:
 
 
 def _missing(*, secret: bool, guarded: bool) -> frozenset[str]:
-    """The protections that a machine lacks; ``guardian``: debuggers are not kept away."""
+    """The protections that a machine does not have; ``guardian``: debuggers are not kept away."""
     return frozenset(({GUEST_MEMORY} if not secret else set()) | ({"guardian"} if not guarded else set()))
 
 
