@@ -6,12 +6,14 @@ import ctypes
 import mmap
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from kluis.tee.doctor import attempts as doctor
 from kluis.tee.vm.machine import machine as machines
 from kluis.tee.vm.machine.machine import GUEST_MEMORY, Machine
 from tests.adversary import attacks
@@ -143,6 +145,18 @@ def test_root_finds_nothing(tmp_path: Path, seed: int) -> None:
         by_descriptor(machine.pid, search)
 
         assert search.seen == set()
+
+
+def test_registers_are_in_qemus_memory(tmp_path: Path, seed: int) -> None:
+    """QEMU keeps the virtual processor's registers in its own memory, where root finds them."""
+    holding = guest.small(tmp_path, "held", f"seed={seed:016x}")
+    word = (seed ^ 0x5555555555555555).to_bytes(8, "little")
+    with guest.only_one(), Machine.start(holding, memory_mb=256, accelerator="tcg") as machine:
+        machine.await_first(0, guest.SECONDS)
+        until = time.monotonic() + guest.SECONDS
+        # Between two pauses it is in a register of this machine's processor, not in memory.
+        while not doctor.by_memory_file(machine.pid, word).copies:
+            assert time.monotonic() < until
 
 
 def test_without_the_library(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:

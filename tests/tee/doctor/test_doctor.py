@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kluis.tee.doctor import State, examine, guest, hardware, kernel, kvm, openness, programs
+from kluis.tee.doctor import Part, State, examine, guest, hardware, kernel, kvm, openness, programs
 
 WANTED = {
     *(
@@ -24,7 +24,18 @@ WANTED = {
         "PR_SET_MDWE",
         "bubblewrap",
     ),
-    *("runtime", "KVM", "QEMU", "swtpm", "SGX", "TDX guest", "TDX host", "SEV-SNP guest"),
+    *(
+        "runtime",
+        "KVM",
+        "QEMU",
+        "swtpm",
+        "OVMF",
+        "erofs-utils",
+        "SGX",
+        "TDX guest",
+        "TDX host",
+        "SEV-SNP guest",
+    ),
     *("SEV-SNP host", "Nitro enclave", "Nitro parent", "TPM", "perf_event_paranoid", "unprivileged BPF"),
     *("lockdown", "Yama", "kernel modules", "kexec", "core dumps", "swap"),
 }
@@ -37,6 +48,24 @@ def test_examines_everything_once() -> None:
     assert sorted(set(names) - set(drivers)) == sorted(WANTED)
     assert len(names) == len(WANTED) + len(drivers)
     assert drivers
+
+
+def test_programs_of_machines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What a virtual machine needs and is not installed: absent, with the command that installs it."""
+    monkeypatch.setattr(programs, "OVMF", (tmp_path / "OVMF_CODE.fd", tmp_path / "OVMF_VARS.fd"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = {finding.name: finding for finding in programs.probe() if finding.part is Part.VM}
+    assert {name: finding.fix for name, finding in found.items()} == {
+        "QEMU": "apt-get install qemu-system-x86",
+        "swtpm": "apt-get install swtpm",
+        "OVMF": "apt-get install ovmf",
+        "erofs-utils": "apt-get install erofs-utils",
+    }
+    assert {finding.state for finding in found.values()} == {State.ABSENT}
+    assert found["OVMF"].seen == "not installed: OVMF_CODE.fd, OVMF_VARS.fd"
+    for path in programs.OVMF:
+        path.write_bytes(b"")
+    assert programs.firmware().state is State.OK
 
 
 def test_whatever_is_not_well_says_how_to_mend_it() -> None:

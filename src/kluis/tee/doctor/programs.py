@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 from kluis.errors import AuthenticityError, UnavailableError
 from kluis.tee.doctor.finding import Finding, Part, State
 from kluis.tee.image.build import interpreter
 from kluis.tee.process import native
 
+OVMF = (Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.fd"))
 TRY_SECONDS = 60
 
 
@@ -21,6 +24,8 @@ def probe() -> list[Finding]:
         bubblewrap(),
         _version("QEMU", "qemu-system-x86_64", "apt-get install qemu-system-x86"),
         _version("swtpm", "swtpm", "apt-get install swtpm"),
+        firmware(),
+        _version("erofs-utils", "mkfs.erofs", "apt-get install erofs-utils"),
     ]
 
 
@@ -62,6 +67,15 @@ def bubblewrap() -> Finding:
         )
     seen = f"{_first_number(bwrap)}; ran a program in fresh namespaces"
     return Finding(part=Part.PROCESS, name="bubblewrap", state=State.OK, seen=seen)
+
+
+def firmware() -> Finding:
+    """Find the firmware for virtual machines that boot by UEFI."""
+    lacking = [path.name for path in OVMF if not os.access(path, os.R_OK)]
+    if lacking:
+        seen = f"not installed: {', '.join(lacking)}"
+        return Finding(part=Part.VM, name="OVMF", state=State.ABSENT, seen=seen, fix="apt-get install ovmf")
+    return Finding(part=Part.VM, name="OVMF", state=State.OK, seen=str(OVMF[0]))
 
 
 def _version(name: str, program: str, fix: str) -> Finding:

@@ -7,9 +7,9 @@ import functools
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -34,6 +34,7 @@ class Small:
     command_line: str = COMMAND_LINE
     root: Path | None = None
     unified: Path | None = None
+    digests: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @functools.cache
@@ -57,6 +58,14 @@ def small(folder: Path, program: str, command_line: str = "") -> Small:
     initrd = folder / f"{program}.cpio"
     initrd.write_bytes(cpio({"dev": b"", "init": made.read_bytes()}))
     return Small(kernel(), initrd, f"{COMMAND_LINE} {command_line}".strip())
+
+
+def empty_kernel() -> bytes:
+    """A kernel of zeros but for its header. Spec: Linux, "The Linux/x86 Boot Protocol"."""
+    made = bytearray(64 << 10)
+    made[0x1FE:0x200], made[0x202:0x206], made[0x206:0x208] = b"\x55\xaa", b"HdrS", b"\x0f\x02"
+    made[0x1F1], made[0x22C:0x230] = 4, (0x7FFFFFFF).to_bytes(4, "little")
+    return bytes(made)
 
 
 def cpio(files: dict[str, bytes]) -> bytes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import hashlib
 import os
 import signal
 import subprocess
@@ -12,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from kluis.errors import UnavailableError, UsageError
+from kluis.errors import AuthenticityError, UnavailableError, UsageError
 from kluis.tee.vm.machine import acceleration, programs
 from kluis.tee.vm.machine.machine import Machine
-from tests.tee.vm.machine.guest import SECONDS, Small
+from tests.tee.vm.machine.guest import SECONDS, Small, empty_kernel
 
 QEMU = Path("/usr/bin/qemu-system-x86_64")
 installed = pytest.mark.skipif(not QEMU.exists(), reason="apt-get install qemu-system-x86")
@@ -23,9 +25,9 @@ installed = pytest.mark.skipif(not QEMU.exists(), reason="apt-get install qemu-s
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Small:
-    """A guest whose kernel is no kernel, but zeros."""
-    for name in ("kernel", "initrd"):
-        (tmp_path / name).write_bytes(bytes(64 << 10))
+    """A guest whose kernel is only a header."""
+    (tmp_path / "kernel").write_bytes(empty_kernel())
+    (tmp_path / "initrd").write_bytes(bytes(64 << 10))
     return Small(tmp_path / "kernel", tmp_path / "initrd", "")
 
 
@@ -100,6 +102,19 @@ def test_a_file_of_the_guest_is_missing(empty: Small, part: str) -> None:
 
 
 @installed
+@pytest.mark.parametrize("part", ["kernel", "initrd"])
+def test_a_file_of_the_guest_is_another(empty: Small, part: str) -> None:
+    """What is started is compared with its digest, as it is sealed."""
+    path: Path = getattr(empty, part)
+    other = dataclasses.replace(empty, digests={part: bytes(32)})
+    with pytest.raises(AuthenticityError) as caught:
+        Machine.start(other, accelerator="tcg")
+
+    got = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert caught.value.message == f"machine: {part}: {path}: want SHA-256 {'0' * 64}, got {got}"
+
+
+@installed
 def test_uefi_without_a_unified_image(empty: Small, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The error states what the guest lacks."""
     for name in ("OVMF_CODE", "OVMF_VARIABLES"):
@@ -125,10 +140,6 @@ def test_an_initrd_larger_than_the_memory(empty: Small) -> None:
     """QEMU's own error arrives, with the option that gives more memory."""
     with empty.initrd.open("wb") as f:
         f.truncate(160 << 20)
-    header = bytearray(64 << 10)
-    header[0x1FE:0x200], header[0x202:0x206], header[0x206:0x208] = b"\x55\xaa", b"HdrS", b"\x0f\x02"
-    header[0x1F1], header[0x22C:0x230] = 4, (0x7FFFFFFF).to_bytes(4, "little")
-    empty.kernel.write_bytes(header)
     with (
         pytest.raises(UnavailableError, match="initrd is too large") as caught,
         Machine.start(empty, memory_mb=128, accelerator="tcg") as machine,

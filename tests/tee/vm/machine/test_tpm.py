@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kluis.errors import UnavailableError, UsageError
+from kluis.tee.doctor import attempts
 from kluis.tee.vm.machine import tpm as vtpm
 from kluis.tee.vm.machine.tpm import Tpm
 
@@ -159,6 +160,20 @@ def test_the_walls(tmp_path: Path) -> None:
     finally:
         tpm.stop()
     assert not process.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="it is root who searches")
+def test_root_reads_swtpm(tmp_path: Path) -> None:
+    """Its memory is not secret: root finds there what a guest stored."""
+    tpm = Tpm.start(tmp_path / "state", SECRET)
+    try:
+        guest = Guest(tpm)
+        guest.plant()
+        assert attempts.by_memory_file(tpm.pid, PLANTED).copies > 0
+        assert attempts.by_debugger(tpm.pid) == "operation not permitted"
+        guest.close()
+    finally:
+        tpm.stop()
 
 
 def test_no_swtpm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

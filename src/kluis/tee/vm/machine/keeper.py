@@ -34,6 +34,8 @@ REQUEST_BYTES: Final = 4096
 REQUEST_SECONDS: Final = 30.0
 BACKLOG: Final = 16
 WATCH_SECONDS: Final = 0.5
+SETTLE_SECONDS: Final = 1.0
+"""An error of QEMU in this time is the start's; a later one is found in the list."""
 
 
 def main() -> int:
@@ -44,6 +46,8 @@ def main() -> int:
             where = kept.place(settings.name)
             held.enter_context(_only_one(where, settings.name))
             machine = held.enter_context(_started(settings))
+            if machine.wait(SETTLE_SECONDS) is not None:
+                raise machine.ended()
             listener = held.enter_context(_listening(where))
             _answer_start(_shown(settings, machine))
             _keep(settings, machine, listener, where)
@@ -54,9 +58,13 @@ def main() -> int:
 
 
 def _answer_start(answer: dict[str, Any]) -> None:
-    with contextlib.suppress(OSError, ValueError):  # the second time it is closed
+    """Write the one answer, and end the pipe; a second one goes nowhere."""
+    with contextlib.suppress(OSError):  # the command was interrupted: the machine runs all the same
         sys.stdout.write(json.dumps(answer))
-        sys.stdout.close()
+        sys.stdout.flush()
+    none = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(none, sys.stdout.fileno())
+    os.close(none)
 
 
 @contextlib.contextmanager
@@ -75,7 +83,7 @@ def _only_one(where: Path, name: str) -> Iterator[None]:
 
 
 def _started(settings: Settings) -> Machine:
-    guest = Guest.open(Path(settings.guest))
+    guest = Guest.open(Path(settings.guest), check=False)  # checked as it is sealed
     qemu = programs.find(programs.QEMU)
     accelerator = acceleration.remembered(kept.folder(), qemu, guest.kernel)
     own = None

@@ -132,7 +132,8 @@ def start(settings: Settings) -> dict[str, Any]:
 
 def names() -> list[str]:
     """The names of the machines that run, or ended by themselves since their start."""
-    return sorted(path.name for path in folder().iterdir() if path.is_dir() and NAME.fullmatch(path.name))
+    there = [path.parent for sign in ("socket", "ended") for path in folder().glob(f"*/{sign}")]
+    return sorted({path.name for path in there if NAME.fullmatch(path.name)})
 
 
 def listed() -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 MOST_PORTS = 30
-"""Ports of the guest's one virtio-serial device, besides that of the processor."""
+"""Ports of the guest's one virtio-serial device, in addition to that of the processor."""
 PROCESSOR_PORT = "kluis.psp"
 CODE_BUFFER_MEBIBYTES = 128
 

@@ -9,7 +9,7 @@ import contextlib
 import os
 import select
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol, Self
 
@@ -28,7 +28,7 @@ LEAST_MEMORY_MB, MOST_MEMORY_MB = 128, 1 << 20
 MOST_CPUS: Final = 64
 PORT_NAME: Final = "kluis.{}"
 GUEST_MEMORY: Final = "guest-memory"
-"""The name, in a launch configuration, of what a machine misses whose memory is not secret."""
+"""The name, in a launch configuration, of a protection: the guest's memory is secret."""
 BUILD_GUEST: Final = "kluis vm guest build"
 MEBIBYTE: Final = 1 << 20
 
@@ -55,6 +55,10 @@ class Guest(Protocol):
     @property
     def unified(self) -> Path | None:
         """The unified kernel image; None if it has none."""
+
+    @property
+    def digests(self) -> Mapping[str, bytes]:
+        """SHA-256 of its files by the names of these attributes, 32 bytes each; any content if not there."""
 
 
 class Machine:
@@ -271,25 +275,25 @@ def _check_memory(memory_mb: int) -> None:
         raise UnavailableError(
             f"machine: memory: want {memory_mb} MiB, {available} MiB are available",
             hint=f"kluis vm start --memory {max(available // 2, LEAST_MEMORY_MB)}",
-            code="machine_memory",
+            code="host_memory",
         )
 
 
 def _boot_files(guest: Guest, boot: str, held: contextlib.ExitStack) -> dict[str, int]:
     firmware = programs.firmware(boot)
-    wanted: list[tuple[str, Path | None, str]] = [("firmware", firmware.code, "apt-get install ovmf seabios")]
-    if boot == "uefi":
-        if guest.unified is None:
+    wanted = (
+        {"kernel": guest.kernel, "initrd": guest.initrd} if boot == "direct" else {"kernel": guest.unified}
+    )
+    wanted |= {"root": guest.root} if guest.root is not None else {}
+    made = {"firmware": sealed.of_file("firmware", firmware.code, "apt-get install ovmf seabios")}
+    held.callback(os.close, made["firmware"])
+    for name, path in wanted.items():
+        if path is None:
             raise UnavailableError(
                 "machine: uefi: the guest has no unified image", hint=BUILD_GUEST, code="machine_file"
             )
-        wanted += [("kernel", guest.unified, BUILD_GUEST)]
-    else:
-        wanted += [("kernel", guest.kernel, BUILD_GUEST), ("initrd", guest.initrd, BUILD_GUEST)]
-    wanted += [("root", guest.root, BUILD_GUEST)] if guest.root is not None else []
-    made: dict[str, int] = {}
-    for name, path, hint in wanted:
-        made[name] = sealed.of_file(name, Path(path or ""), hint)
+        part = "unified" if path == guest.unified else name
+        made[name] = sealed.of_file(part, path, BUILD_GUEST, want=guest.digests.get(part))
         held.callback(os.close, made[name])
     if firmware.variables is not None:
         made["variables"] = sealed.of_file(

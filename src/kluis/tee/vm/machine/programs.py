@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kluis.errors import UnavailableError
+from kluis.tee.doctor.programs import OVMF
 
 QEMU = "qemu-system-x86_64"
 PACKAGES = {
@@ -20,7 +21,7 @@ PACKAGES = {
 WALLS = ("bwrap", "setpriv", "unshare")
 """The programs that build the walls."""
 BIOS = Path("/usr/share/seabios/bios-256k.bin")
-OVMF_CODE, OVMF_VARIABLES = Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+OVMF_CODE, OVMF_VARIABLES = OVMF
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,10 +85,6 @@ class Tpm:
         """The descriptor of its control socket, for QEMU."""
         return self._control.fileno()
 
-    def release(self) -> None:
-        """Close this process's end of the control socket: swtpm then ends with QEMU."""
-        self._control.close()
-
     def ended(self) -> str | None:
         """Its error output if it has ended; None while it runs."""
         return None if self._process.wait(0) is None else self._process.words

@@ -186,7 +186,7 @@ def start(
         actions: list[tuple[int, ...]] = [
             (os.POSIX_SPAWN_DUP2, up, target) for up, (_, target) in zip(high, wanted, strict=True)
         ]
-        # What this process inherited without the flag that closes it is none of the machine's business.
+        # What this process inherited without the flag that closes it does not belong to the machine.
         actions += [
             (os.POSIX_SPAWN_CLOSE, other)
             for other in _inheritable()

@@ -1,0 +1,192 @@
+"""Machines that outlive the command that started them. The guest here is zeros: the BIOS runs, no kernel."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import select
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kluis.cli import render
+from kluis.cli.main import run
+from kluis.errors import UnavailableError, UsageError
+from kluis.tee.vm.guest.guest import NAMES
+from kluis.tee.vm.machine import acceleration, kept, programs
+from kluis.tee.vm.machine.kept import Settings
+from tests.tee.vm.machine.guest import empty_kernel
+
+pytestmark = pytest.mark.skipif(shutil.which(programs.QEMU) is None, reason="apt-get install qemu-system-x86")
+SECONDS = 300.0
+
+
+@pytest.fixture
+def guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The folder of a guest of zeros, and a folder for machines, which are ended with the test."""
+    render.reset()
+    monkeypatch.setenv("KLUIS_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "guest"
+    folder.mkdir()
+    for name in NAMES.values():
+        (folder / name).write_bytes(empty_kernel())
+    described = {
+        "blocks": 16,
+        "command_line": f"roothash={'0' * 64}",
+        "digests": dict.fromkeys(NAMES, hashlib.sha256(empty_kernel()).hexdigest()),
+        "kernel": "6.12.0",
+        "release": "0",
+        "root_hash": "0" * 64,
+    }
+    (folder / "guest.json").write_text(json.dumps(described))
+    # Whether KVM boots zeros is not the question.
+    monkeypatch.setattr(acceleration, "choose", lambda *_: "tcg")
+    acceleration.remembered(kept.folder(), Path("qemu"), folder / NAMES["kernel"])
+    yield str(folder)
+    for name in kept.names():
+        with contextlib.suppress(UnavailableError):  # its keeper was killed
+            kept.stop(name)
+
+
+def test_start_show_stop(guest: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It runs after the command that started it, is listed, and is gone after stop."""
+    assert run(["vm", "start", "--guest", guest, "--name", "one", "--memory", "128", "--json"]) == 0
+    started = json.loads(capsys.readouterr().out)
+    assert (started["name"], started["accelerator"], started["boot"]) == ("one", "tcg", "direct")
+    assert Path(f"/proc/{started['pid']}").exists()
+    assert (kept.folder().stat().st_mode & 0o777, kept.place("one").stat().st_mode & 0o777) == (0o700, 0o700)
+    assert run(["vm", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [started]
+    assert run(["vm", "show", "one", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == started
+    render.reset()
+    assert run(["vm", "stop", "one"]) == 0
+    assert not Path(f"/proc/{started['pid']}").exists()
+    assert run(["vm", "list"]) == 0
+    assert "no machine runs" in capsys.readouterr().out
+
+
+def test_a_second_of_the_same_name(guest: str) -> None:
+    """It is refused; the first goes on."""
+    first = kept.start(Settings("one", guest, memory_mb=128))
+    with pytest.raises(UnavailableError, match="machine one: runs already") as caught:
+        kept.start(Settings("one", guest, memory_mb=128))
+
+    assert caught.value.hint == "kluis vm stop one"
+    assert kept.show("one") == first
+
+
+def test_the_console_is_for_debug_machines(guest: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another machine's console is refused with exit code 7."""
+    kept.start(Settings("plain", guest, memory_mb=128))
+    kept.start(Settings("open", guest, memory_mb=128, debug=True))
+    assert run(["vm", "console", "plain"]) == 7
+    assert "console: want a debug machine" in capsys.readouterr().err
+    assert run(["vm", "console", "open"]) == 0
+
+
+def test_ports(guest: str) -> None:
+    """The host's end of a port is handed out; a number out of range is a usage error."""
+    kept.start(Settings("one", guest, memory_mb=128, ports=2))
+    kept.port("one", 1).close()
+    with pytest.raises(UsageError, match=r"port: want 0\.\.1, got 2"):
+        kept.port("one", 2)
+
+
+def test_one_that_ended_by_itself(guest: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is listed with the reason until its owner stops it."""
+    started = kept.start(Settings("one", guest, memory_mb=128))
+    os.kill(started["pid"], signal.SIGKILL)
+    until = time.monotonic() + SECONDS
+    while not (kept.place("one") / "ended").exists():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert run(["vm", "show", "one"]) == 7
+    assert "machine one: machine: ended with status 137" in " ".join(capsys.readouterr().err.split())
+    assert run(["vm", "list"]) == 0
+    assert "ended with status 137" in capsys.readouterr().out
+    kept.stop("one")
+    assert kept.names() == []
+
+
+def test_one_that_ends_at_once(guest: str) -> None:
+    """QEMU's error is that of the start, and nothing is listed."""
+    (Path(guest) / NAMES["kernel"]).write_bytes(bytes(1024))
+    described = json.loads((Path(guest) / "guest.json").read_text())
+    described["digests"]["kernel"] = hashlib.sha256(bytes(1024)).hexdigest()
+    (Path(guest) / "guest.json").write_text(json.dumps(described))
+    acceleration.remembered(kept.folder(), Path("qemu"), Path(guest) / NAMES["kernel"])
+    with pytest.raises(UnavailableError, match="machine: ended with status 1: qemu: "):
+        kept.start(Settings("one", guest, memory_mb=128))
+
+    assert kept.listed() == []
+
+
+def test_its_keeper_is_killed(guest: str) -> None:
+    """The machine ends with the process that keeps it, and another of the name may start."""
+    started = kept.start(Settings("one", guest, memory_mb=128))
+    watched = os.pidfd_open(started["pid"])
+    status = Path(f"/proc/{_keeper(started['pid'])}/status").read_text()
+    assert "python" in status.splitlines()[0]
+    os.kill(_keeper(started["pid"]), signal.SIGKILL)
+    assert select.select([watched], [], [], SECONDS)[0]
+    os.close(watched)
+    with pytest.raises(UnavailableError, match="none of this name runs"):
+        kept.show("one")
+    assert kept.start(Settings("one", guest, memory_mb=128))["pid"] != started["pid"]
+
+
+def _keeper(pid: int) -> int:
+    """The nearest ancestor that is a Python."""
+    while True:
+        status = Path(f"/proc/{pid}/status").read_text()
+        if status.startswith("Name:\tpython"):
+            return pid
+        pid = int(status.partition("PPid:\t")[2].split()[0])
+
+
+@pytest.mark.parametrize("command", ["show", "stop", "console"])
+def test_none_of_this_name(guest: str, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 7, and the command that lists the machines."""
+    assert run(["vm", command, "nowhere"]) == 7
+    assert "kluis vm list" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["", "../x", "A", "a" * 33, "-a", "a b"])
+def test_what_is_no_name(guest: str, name: str) -> None:
+    """It names no folder outside of the machines' own."""
+    with pytest.raises(UsageError, match="machine name: want"):
+        kept.place(name)
+
+
+def test_a_folder_that_others_can_read(guest: str) -> None:
+    """It is refused, with the command that closes it."""
+    kept.folder().chmod(0o755)
+    with pytest.raises(UnavailableError, match="mode: want 0700, got 0755") as caught:
+        kept.listed()
+
+    assert caught.value.hint == f"chmod 0700 {kept.places.mine().runtime / 'machines'}"
+    (kept.places.mine().runtime / "machines").chmod(0o700)
+
+
+def test_what_kvm_did_is_remembered(guest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried once for a kernel, and again for another or after a restart of this machine."""
+    tried: list[Path] = []
+
+    def choose(qemu: Path, kernel: Path) -> str:
+        tried.append(kernel)
+        return "kvm"
+
+    monkeypatch.setattr(acceleration, "choose", choose)
+    kernel, other = Path(guest) / "vmlinuz", Path(guest) / "initrd"
+    found = [acceleration.remembered(kept.lasting(), Path("qemu"), each) for each in (kernel, kernel, other)]
+    assert (found, tried) == (["kvm"] * 3, [kernel, other])
+    monkeypatch.setattr(acceleration, "BOOT_ID", Path(guest) / "guest.json")
+    acceleration.remembered(kept.lasting(), Path("qemu"), other)
+    assert tried == [kernel, other, other]
