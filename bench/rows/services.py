@@ -231,6 +231,10 @@ class Kept:
             raise RuntimeError(data.decode(errors="replace"))
         return data[end + 4 :]
 
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()
+
     def _read(self) -> bytes:
         part = self._socket.recv(65536)
         if not part:

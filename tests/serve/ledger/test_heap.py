@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,8 @@ def test_a_million_entries(tmp_path: Path) -> None:
 
 
 def _use(node: Node) -> None:
-    client = node.client()
-    receipt = node.receipts(client)
-    for _ in range(100):
-        receipt()
+    with contextlib.closing(node.client()) as client:
+        receipt = node.receipts(client)
+        for _ in range(100):
+            receipt()
     assert node.resident() < HEAP
