@@ -7,6 +7,7 @@ steps, because on an emulated processor a second one would take seconds to start
 from __future__ import annotations
 
 import runpy
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +26,10 @@ AGENT: Final = "kluis.tee.vm.inside"
 def main() -> None:
     """Start the platform for the whole life of the guest, have a TEE endorse its root, and run the agent."""
     start.start(base=Path(native.PYTHON))
-    if (driver := detect()) is not None:
+    sys.stdout.write("kluis: the platform runs\n")
+    if (driver := detect()) is None:
+        sys.stdout.write("kluis: no TEE endorses its root\n")
+    else:
         said = COMMAND_LINE.read_text()
         only = words.find(ONLY, said)
         endorse(
@@ -35,6 +39,8 @@ def main() -> None:
             release=__version__,
             missing=frozenset((words.find(MISSING, said) or "").split(",")) - {""},
         )
+        sys.stdout.write(f"kluis: {driver.name} endorses its root\n")
+    sys.stdout.flush()
     runpy.run_module(AGENT, run_name="__main__")
 
 
