@@ -13,6 +13,7 @@ from kluis import files
 from kluis.cli import render
 from kluis.cli.render import Json
 from kluis.errors import UnavailableError, UsageError
+from kluis.tee import backends
 from kluis.tee.platform import start as starting
 from kluis.tee.platform.client import Platform
 
@@ -88,13 +89,13 @@ def stop(json: Json = False) -> None:
 
 def root(output: Output = None, json: Json = False) -> None:
     """Print the root certificate, which a relying party trusts by naming its file."""
-    pem = Platform.connect().root_pem().decode()
+    pem = backends.default().root_pem().decode()
     _give(pem, {"root": pem}, output)
 
 
 def collateral(output: Output = None, json: Json = False) -> None:
     """Print fresh collateral: TCB info, QE identity and revocation lists, signed."""
-    text = Platform.connect().collateral().decode()
+    text = backends.default().collateral().decode()
     _give(text, stdjson.loads(text), output)
 
 

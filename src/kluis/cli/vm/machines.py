@@ -1,8 +1,9 @@
-"""``kluis vm start|list|show|console|stop``: machines that run on this host."""
+"""``kluis vm start|list|show|root|console|stop``: machines that run on this host."""
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -11,6 +12,8 @@ import typer
 from kluis.cli import render
 from kluis.cli.render import Json
 from kluis.errors import UsageError
+from kluis.tee import backends
+from kluis.tee.vm import processor
 from kluis.tee.vm.machine import kept
 from kluis.tee.vm.machine.kept import Settings
 
@@ -20,7 +23,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The machine's name.",
 
 def register(app: typer.Typer) -> None:
     """Mount the commands."""
-    for command in (start, show, console, stop):
+    for command in (start, show, root, console, stop):
         app.command()(command)
     app.command("list")(list_)
 
@@ -43,11 +46,15 @@ def start(
         str, typer.Option("--only", metavar="ID", help="The image id of the only image that it runs.")
     ] = "",
     debug: Annotated[bool, typer.Option("--debug", help="Open its console to its owner.")] = False,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Do not wait until its platform answers.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Start a machine in QEMU, and leave it running until it is stopped.
 
     Without a KVM that boots the guest's kernel, QEMU emulates the processor, which is 10 to 60 times slower.
+    With KLUIS_MACHINE=NAME in the environment, other commands run enclaves in the machine.
     """
     if only and not IMAGE_ID.fullmatch(only):
         raise UsageError(f"--only: want 64 hex digits, got {only[:80]!a}", hint="kluis measure prints them")
@@ -64,6 +71,8 @@ def start(
     shown = kept.start(settings)
     if shown["accelerator"] == "tcg":
         render.note("no KVM that boots the guest's kernel: QEMU emulates the processor")
+    if not no_wait:
+        backends.of_machine(name).status()
     _show(shown)
 
 
@@ -80,6 +89,25 @@ def list_(json: Json = False) -> None:
 def show(name: Name, json: Json = False) -> None:
     """Print how a machine runs, and which protections it does not have."""
     _show(kept.show(name))
+
+
+def root(
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Write it to a file instead of stdout."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Print the root of this user's emulated processor, which is trusted by naming its file.
+
+    The processor's keys are files of this user: its evidence does not keep this user out.
+    """
+    pem = processor.load_or_create(kept.lasting() / "processor", datetime.now(UTC)).root_pem()
+    if output is None:
+        render.out({"root": pem.decode()}, pem.decode().rstrip("\n"))
+        return
+    render.save(output, pem)
+    render.note(f"written: {output}")
 
 
 def console(name: Name, json: Json = False) -> None:
