@@ -28,8 +28,11 @@ from kluis.streams import INLINE, Stream
 from kluis.tee.image import archive
 from kluis.tee.platform.client import Platform
 from kluis.tee.remote import RemotePlatform, messages
+from kluis.testing.images import built
 from kluis.testing.rehearsal import START_SECONDS, Process, RehearsalPlatform, interface_of
 from tests import machines
+
+__all__ = ["built"]
 
 SUBJECT = Path(__file__).parents[1] / "enclave" / "subject" / "app.py"
 Connect = Callable[[], socket.socket]
@@ -216,10 +219,15 @@ def test_bad_requests(agent: Connect, name: str) -> None:
     end.close()
 
 
-def test_changed_bytes_of_an_image(agent: Connect, victim_image: Path, tmp_path: Path) -> None:
+def test_changed_bytes_of_an_image(agent: Connect, built: Callable[[Path], Path], tmp_path: Path) -> None:
     """Layers that a host changes on their way are refused, and the next launch has good ones."""
-    data = bytearray(victim_image.read_bytes())
-    with victim_image.open("rb") as file:
+    (tmp_path / "app").mkdir()
+    # A new image: a layer that the machine has would not be sent.
+    made = f"from kluis.enclave import Enclave\n\napp = Enclave('one', product_id=1, svn=1)\nHERE = '{tmp_path}'\n"
+    (tmp_path / "app" / "app.py").write_text(made)
+    image = built(tmp_path / "app")
+    data = bytearray(image.read_bytes())
+    with image.open("rb") as file:
         end = archive.read_head(file).end
         layer = archive.read_image(file).layers[-1]
     data[layer.data_offset] ^= 1
@@ -230,7 +238,7 @@ def test_changed_bytes_of_an_image(agent: Connect, victim_image: Path, tmp_path:
     with pytest.raises(KluisError) as refused:
         machine.launch(changed, allow_missing=frozenset({"secret-memory"}))
     assert refused.value.exit_code == 4
-    process = machine.launch(victim_image, allow_missing=frozenset({"secret-memory"}))
+    process = machine.launch(image, allow_missing=frozenset({"secret-memory"}))
     process.kill()
     assert process.wait(120) is not None
 

@@ -326,7 +326,7 @@ def test_an_error_without_a_hint_has_its_codes(capsys: pytest.CaptureFixture[str
     ("words", "found"),
     [
         ("kluis pla", {"platform"}),
-        ("kluis platform re", {"recover", "revoke"}),
+        ("kluis platform re", {"recover", "reseal", "revoke"}),
         ("kluis appraise --nonc", {"--nonce"}),
     ],
 )

@@ -101,7 +101,7 @@ def verify(
         FreshnessError: a certificate, CRL or document is expired or not yet valid.
         UnavailableError: a certificate is missing.
     """
-    kind = _kind_of(found)
+    kind = _kind_of(found)  # 1
     bound = runtime_data.report_data(found.runtime_data)
     try:
         claims = kind.verify(found.parts, bound, context, now)  # 2, 3

@@ -48,12 +48,12 @@ def check(found: tuple[str, Mapping[str, bytes]], anchors: TrustAnchors, now: da
     kind, parts = found
     given = Endorsement(kind=kind, runtime_data=DOCUMENT, parts=parts).encode()
 
-    proven = endorsements.verify(given, context=Context(anchors), now=now)
+    proven = endorsements.verify(endorsements.read(given), context=Context(anchors), now=now)
 
     assert (proven.kind, proven.configuration) == (kind, MACHINE)
     other = Endorsement(kind=kind, runtime_data=OTHER, parts=parts).encode()
     with pytest.raises(KluisError, match="want the hash of the runtime data") as refused:
-        endorsements.verify(other, context=Context(anchors), now=now)
+        endorsements.verify(endorsements.read(other), context=Context(anchors), now=now)
     assert refused.value.code == "endorsement_binding"
 
 

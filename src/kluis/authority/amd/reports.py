@@ -19,9 +19,7 @@ from kluis.formats.snp import report as snp_report
 from kluis.formats.snp import response
 from kluis.formats.snp.flags import GuestPolicy
 
-REPORT_REQUEST_SIZE: Final = 96
 REPORT_ANSWER_SIZE: Final = response.MAX_RESPONSE
-KEY_REQUEST_SIZE: Final = 32
 KEY_ANSWER_SIZE: Final = 64
 KEY_SIZE: Final = 32
 INVALID_PARAMETERS: Final = 0x16

@@ -40,6 +40,7 @@ def guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         "blocks": 16,
         "command_line": f"roothash={'0' * 64}",
         "digests": dict.fromkeys(NAMES, hashlib.sha256(empty_kernel()).hexdigest()),
+        "inputs": "0" * 64,
         "kernel": "6.12.0",
         "release": "0",
         "root_hash": "0" * 64,
@@ -56,7 +57,9 @@ def guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def test_start_show_stop(guest: str, capsys: pytest.CaptureFixture[str]) -> None:
     """It runs after the command that started it, is listed, and is gone after stop."""
-    assert run(["vm", "start", "--guest", guest, "--name", "one", "--memory", "128", "--json"]) == 0
+    assert (
+        run(["vm", "start", "--guest", guest, "--name", "one", "--memory", "128", "--no-wait", "--json"]) == 0
+    )
     started = json.loads(capsys.readouterr().out)
     assert (started["name"], started["accelerator"], started["boot"]) == ("one", "tcg", "direct")
     assert Path(f"/proc/{started['pid']}").exists()
@@ -92,11 +95,14 @@ def test_the_console_is_for_debug_machines(guest: str, capsys: pytest.CaptureFix
 
 
 def test_ports(guest: str) -> None:
-    """The host's end of a port is handed out; a number out of range is a usage error."""
+    """A host has a port until it closes it; when all are taken, the next one is refused."""
     kept.start(Settings("one", guest, memory_mb=128, ports=2))
-    kept.port("one", 1).close()
-    with pytest.raises(UsageError, match=r"port: want 0\.\.1, got 2"):
-        kept.port("one", 2)
+    with kept.connect("one"), kept.connect("one") as second:
+        with pytest.raises(UnavailableError, match="all of its 2 ports are taken") as refused:
+            kept.connect("one")
+        assert refused.value.code == "machine_ports"
+        second.close()
+        kept.connect("one").close()
 
 
 def test_one_that_ended_by_itself(guest: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,7 +26,6 @@ from kluis.tee.vm.machine.walled import Walled
 
 KEY_BYTES = 32
 INSIDE = "/state"
-LOCK = "lock"
 _LABEL = b"kluis vTPM state v1"
 
 
