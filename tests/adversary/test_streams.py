@@ -223,8 +223,8 @@ def test_changed_bytes_of_an_image(agent: Connect, built: Callable[[Path], Path]
     """Layers that a host changes on their way are refused, and the next launch has good ones."""
     (tmp_path / "app").mkdir()
     # A new image: a layer that the machine has would not be sent.
-    made = f"from kluis.enclave import Enclave\napp = Enclave('one', product_id=1, svn=1)\nHERE = '{tmp_path}'\n"
-    (tmp_path / "app" / "app.py").write_text(made)
+    made = "from kluis.enclave import Enclave\napp = Enclave('one', product_id=1, svn=1)\n"
+    (tmp_path / "app" / "app.py").write_text(f"{made}HERE = '{tmp_path}'\n")
     image = built(tmp_path / "app")
     data = bytearray(image.read_bytes())
     with image.open("rb") as file:
