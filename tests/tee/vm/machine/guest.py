@@ -14,12 +14,23 @@ from pathlib import Path
 
 import pytest
 
+from kluis.tee.vm.machine import programs
 from tests.meta import guest as debian
 
 PROGRAMS = Path(__file__).parent / "guests"
 TOOLS = ("qemu-system-x86_64", "bwrap", "gcc", "apt-get", "dpkg-deb")
 CACHE = Path("/var/cache/kluis-tests")
 LOCK = Path("/tmp/kluis-tcg.lock")
+NEEDED = " ".join(
+    package
+    for package, there in (
+        ("qemu-system-x86", shutil.which(programs.QEMU) is not None),
+        ("seabios", programs.BIOS.exists()),
+        ("ovmf", programs.OVMF_CODE.exists() and programs.OVMF_VARIABLES.exists()),
+    )
+    if not there
+)
+"""The packages that a machine needs and that are not installed."""
 COMMAND_LINE = "console=ttyS0 quiet rdinit=/init panic=-1"
 SECONDS = 20 * 60.0
 """Ends a hang: an emulated processor shares the machine's."""

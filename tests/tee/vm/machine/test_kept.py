@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import select
-import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -19,11 +18,11 @@ from kluis.cli import render
 from kluis.cli.main import run
 from kluis.errors import UnavailableError, UsageError
 from kluis.tee.vm.guest.guest import NAMES
-from kluis.tee.vm.machine import acceleration, kept, programs
+from kluis.tee.vm.machine import acceleration, kept
 from kluis.tee.vm.machine.kept import Settings
-from tests.tee.vm.machine.guest import empty_kernel
+from tests.tee.vm.machine.guest import NEEDED, empty_kernel
 
-pytestmark = pytest.mark.skipif(shutil.which(programs.QEMU) is None, reason="apt-get install qemu-system-x86")
+pytestmark = pytest.mark.skipif(bool(NEEDED), reason=f"apt-get install {NEEDED}")
 SECONDS = 300.0
 
 

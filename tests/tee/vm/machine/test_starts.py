@@ -17,10 +17,9 @@ import pytest
 from kluis.errors import AuthenticityError, UnavailableError, UsageError
 from kluis.tee.vm.machine import acceleration, programs
 from kluis.tee.vm.machine.machine import Machine
-from tests.tee.vm.machine.guest import SECONDS, Small, empty_kernel
+from tests.tee.vm.machine.guest import NEEDED, SECONDS, Small, empty_kernel
 
-QEMU = Path("/usr/bin/qemu-system-x86_64")
-installed = pytest.mark.skipif(not QEMU.exists(), reason="apt-get install qemu-system-x86")
+installed = pytest.mark.skipif(bool(NEEDED), reason=f"apt-get install {NEEDED}")
 
 
 @pytest.fixture
