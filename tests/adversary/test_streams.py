@@ -197,8 +197,7 @@ def test_noise_for_an_agent(agent: Connect) -> None:
 REQUESTS: dict[str, tuple[messages.Message, str]] = {
     "no op": ({}, "request: want hello"),
     "another op": ({"op": "stop"}, "request: want hello"),
-    "no order": ({"op": "order", "name": "stop"}, "request: want hello"),
-    "a list for an order": ({"op": "order", "name": "certify", "order": []}, "order certify: want an object"),
+    "an order of upkeep": ({"op": "order", "name": "revoke", "order": {}}, "request: want hello"),
     "joins nothing": ({"op": "join", "launch": "x" * 32, "as": "calls"}, "no such launch"),
     "a launch without a file": ({"op": "launch", "launch": "x" * 32}, "want one file"),
     "a launch without a name": ({"op": "launch"}, "message.launch: want a string"),

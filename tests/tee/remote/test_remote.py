@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from kluis import appraisal
-from kluis.errors import EnclaveDied, FormatError, PolicyError, UnavailableError, UnsupportedError, UsageError
+from kluis.errors import EnclaveDied, PolicyError, UnavailableError, UnsupportedError
 from kluis.evidence import ProtectionLevel
 from kluis.formats.kluis.runtime_data import Purpose
 from kluis.host import EnclaveProxy, load
@@ -137,14 +137,6 @@ def test_same_platform(machine: RemotePlatform) -> None:
     assert machine.status()["version"] == here.status()["version"]
     assert machine.status()["only"] is None
     assert machine.collateral().startswith(b"{")
-
-
-def test_orders(machine: RemotePlatform) -> None:
-    """Orders of upkeep reach the platform, others do not, and stop is not one of them."""
-    with pytest.raises(UsageError, match=r"^request: want hello, .* got 'order'$"):
-        machine.order("stop")
-    with pytest.raises(FormatError, match="pcesvn: want"):
-        machine.order("recover", pcesvn="no number")
 
 
 def test_granted_sockets(built: Build, machine: RemotePlatform) -> None:

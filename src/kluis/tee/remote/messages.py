@@ -7,7 +7,6 @@ order. Bytes of an image travel as files of a parcel.
 |--------------------------------------------------|--------------------------------------------------|
 | ``hello``                                        | ``protocol``; ``only``: hex or null              |
 | ``status``, ``root``, ``collateral``             | as of the platform                               |
-| ``order``: ``name``, ``order``                   | as of the platform                               |
 | ``launch``: ``launch``, ``allow_missing``,       | ``want``: digests of layers; for each the host   |
 | ``sockets``, ``fresh``: use no layers that the   | sends ``layer`` with its part of the file; then, |
 | platform holds; file: the image's head           | after both ends have joined: the enclave         |

@@ -148,10 +148,6 @@ class RemotePlatform:
             messages.send(session, {"op": "status"})
             return {**_answer(session), "only": hello.get("only")}
 
-    def order(self, op: str, **order: Any) -> dict[str, Any]:
-        """Manage certificates, as :meth:`kluis.tee.platform.client.Platform.order`."""
-        return self._ask({"op": "order", "name": op, "order": order})
-
     def _launch(
         self,
         file: BinaryIO,

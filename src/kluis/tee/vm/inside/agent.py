@@ -26,7 +26,6 @@ from kluis.tee.vm.inside import images
 
 MOST_STREAMS: Final = 128
 BACKLOG: Final = 64
-ORDERS: Final = ("recover", "revoke", "certify", "enrolment", "adopt")
 
 
 class Launching:
@@ -160,13 +159,8 @@ class Agent:
                 return {"collateral": self._platform.collateral().decode()}
             case "status":
                 return dict(self._platform.status())
-            case "order" if (name := messages.text(request, "name")) in ORDERS:
-                order = request.get("order")
-                if not isinstance(order, dict):
-                    raise UsageError(f"order {name}: want an object, got {type(order).__name__}")
-                return self._platform.order(name, **order)
             case other:
-                names = "hello, status, root, collateral, order, launch, join or forward"
+                names = "hello, status, root, collateral, launch, join or forward"
                 raise UsageError(f"request: want {names}, got {str(other)[:30]!r}")
 
     def _join(self, end: Stream, request: Message) -> None:
