@@ -62,6 +62,7 @@ COMMANDS: dict[str, Entry] = {
     "policy": Entry("evidence.policy", None, "Write a policy; check and run the attestation service's."),
     "explain": Entry("explain", None, "Explain an error code or a word of a verdict."),
     "collateral": Entry("evidence.collateral", None, "Fetch, bundle and show the vendors' collateral."),
+    "model": Entry("model.model", "enclave", "Seal a model's weights; unlock them inside an enclave."),
     "vm": Entry("vm.app", "enclave", "Confidential virtual machines, and their guest."),
     "platform": Entry("machine.platform", "enclave", "The local root of trust."),
     "serve": Entry("service.serve", "services", "Run the services on loopback, each in an enclave."),
