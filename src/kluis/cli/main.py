@@ -60,7 +60,7 @@ COMMANDS: dict[str, Entry] = {
     "appraise": Entry("evidence.verify", None, "Check that evidence is authentic and meets a policy."),
     "trust": Entry("trust", None, "The roots that you trust in addition to the vendors'."),
     "token": Entry("evidence.token", None, "Verify an attestation service's token, offline."),
-    "policy": Entry("evidence.policy", None, "Write a policy; check and run the attestation service's."),
+    "policy": Entry("evidence.policy", None, "Write, check and test policies; also the service's."),
     "explain": Entry("explain", None, "Explain an error code or a word of a verdict."),
     "collateral": Entry("evidence.collateral", None, "Fetch, bundle and show the vendors' collateral."),
     "vm": Entry("vm.app", "enclave", "Confidential virtual machines, and their guest."),
