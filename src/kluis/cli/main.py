@@ -63,6 +63,7 @@ COMMANDS: dict[str, Entry] = {
     "explain": Entry("explain", None, "Explain an error code or a word of a verdict."),
     "collateral": Entry("evidence.collateral", None, "Fetch, bundle and show the vendors' collateral."),
     "vm": Entry("vm.app", "enclave", "Confidential virtual machines, and their guest."),
+    "connect": Entry("connect.connect", "enclave", "Forward local HTTP to a verified enclave."),
     "platform": Entry("machine.platform", "enclave", "The local root of trust."),
     "serve": Entry("service.serve", "services", "Run the services on loopback, each in an enclave."),
     "vault": Entry("service.vault", "enclave", "Identify a vault; approve a change of what it trusts."),
