@@ -65,6 +65,7 @@ COMMANDS: dict[str, Entry] = {
     "collateral": Entry("evidence.collateral", None, "Fetch, bundle and show the vendors' collateral."),
     "model": Entry("model.model", "enclave", "Seal a model's weights; unlock them inside an enclave."),
     "vm": Entry("vm.app", "enclave", "Confidential virtual machines, and their guest."),
+    "connect": Entry("connect.connect", "enclave", "Forward local HTTP to a verified enclave."),
     "platform": Entry("machine.platform", "enclave", "The local root of trust."),
     "serve": Entry("service.serve", "services", "Run the services on loopback, each in an enclave."),
     "vault": Entry("service.vault", "enclave", "Identify a vault; approve a change of what it trusts."),
