@@ -67,7 +67,7 @@ COMMANDS: dict[str, Entry] = {
     "vm": Entry("vm.app", "enclave", "Confidential virtual machines, and their guest."),
     "connect": Entry("connect.connect", "enclave", "Forward local HTTP to a verified enclave."),
     "platform": Entry("machine.platform", "enclave", "The local root of trust."),
-    "serve": Entry("service.serve", "services", "Run the services on loopback, each in an enclave."),
+    "serve": Entry("service.serve", "services", "Run the services, each in an enclave."),
     "vault": Entry("service.vault", "enclave", "Identify a vault; approve a change of what it trusts."),
     "ledger": Entry(
         "ledger.ledger", "services", "A confidential ledger: check it, read it, prove its entries."
