@@ -58,6 +58,7 @@ COMMANDS: dict[str, Entry] = {
     ),
     "verify": Entry("evidence.verify", None, "Check that evidence is authentic."),
     "appraise": Entry("evidence.verify", None, "Check that evidence is authentic and meets a policy."),
+    "trust": Entry("trust", None, "The roots that you trust in addition to the vendors'."),
     "token": Entry("evidence.token", None, "Verify an attestation service's token, offline."),
     "policy": Entry("evidence.policy", None, "Write a policy; check and run the attestation service's."),
     "explain": Entry("explain", None, "Explain an error code or a word of a verdict."),

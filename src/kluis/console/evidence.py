@@ -14,7 +14,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 
-from kluis import appraisal
+from kluis import appraisal, trust
 from kluis.appraisal import AttestationResult
 from kluis.collateral.endorsing import of_files
 from kluis.console.state import Console, platform
@@ -24,6 +24,8 @@ from kluis.evidence.levels import MEANINGS
 from kluis.evidence.registry import kind_of
 from kluis.evidence.wrappers.unwrap import unwrap
 from kluis.formats.encoding.armor import open_armor
+from kluis.formats.kluis import evidence_file
+from kluis.formats.kluis.evidence_file import EvidenceFile
 from kluis.views import report_html, values
 
 MAX_FILE: Final = 16 << 20
@@ -93,12 +95,12 @@ def judged_of(given: Mapping[str, bytes], nonce: str, here: bool, now: datetime)
         KluisError: it is not authentic, or one of the files is something else.
     """
     data = open_armor(given[EVIDENCE], EVIDENCE).data
-    anchors = TrustAnchors.shipped()
-    if "root" in given:
-        anchors = TrustAnchors.from_pem(given["root"])
+    file = EvidenceFile.parse(data) if evidence_file.matches(data) else None
+    held = {**_parts(file), **given} if file else given
+    anchors = TrustAnchors.from_pem(given["root"]) if "root" in given else trust.anchors(trust.folder())
     unwrapped = unwrap(data)
     kind = kind_of(unwrapped.inner if unwrapped else data)
-    documents = [("collateral", given["collateral"])] if "collateral" in given else []
+    documents = [("collateral", held["collateral"])] if "collateral" in held else []
     if here:
         found = platform()
         if found is None:
@@ -120,11 +122,21 @@ def judged_of(given: Mapping[str, bytes], nonce: str, here: bool, now: datetime)
         proven,
         policy,
         nonce=_hex(nonce) if nonce else None,
-        runtime_data=given.get("runtime"),
-        launch_configuration=given.get("launch"),
+        runtime_data=held.get("runtime"),
+        launch_configuration=held.get("launch"),
         now=now,
     )
     return Judged(proven.value, result, digest)
+
+
+def _parts(file: EvidenceFile) -> dict[str, bytes]:
+    """The documents in an evidence file, by the names of :data:`FILES`."""
+    found = {
+        "collateral": file.collateral,
+        "runtime": file.runtime_data,
+        "launch": file.launch_configuration,
+    }
+    return {name: data for name, data in found.items() if data is not None}
 
 
 def _hex(nonce: str) -> bytes:

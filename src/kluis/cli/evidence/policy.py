@@ -14,6 +14,7 @@ from kluis.appraisal.draft import draft
 from kluis.appraisal.policy.wants import Required
 from kluis.cli import completion, render
 from kluis.cli.evidence import files, rules, text
+from kluis.cli.evidence import roots as root_files
 from kluis.cli.evidence.image_ids import measure as image_ids_of
 from kluis.cli.evidence.verify import (
     CollateralFiles,
@@ -137,14 +138,16 @@ def policy_init(
     if given[0]:
         if protection or missing:
             raise UsageError("policy init: the evidence has its level: want no --protection, no --missing")
-        trusted = files.anchors(root or (), root_level)
-        proven, log, _ = verified(evidence, part or (), event_log, trusted, collateral or (), files.time(now))
+        trusted = root_files.anchors(root or (), root_level)
+        proven, log, _, held = verified(
+            evidence, part or (), event_log, trusted, collateral or (), files.time(now)
+        )
         made = draft(
             proven,
             this_machine=this_machine,
             emulated_roots=beside if root_level is None else (),
-            runtime_data=files.optional(None, evidence, "runtime"),
-            launch_configuration=files.optional(None, evidence, "launch"),
+            runtime_data=files.optional(None, held, evidence, "runtime"),
+            launch_configuration=files.optional(None, held, evidence, "launch"),
         )
         render.note("kluis: read the policy before you use it: it wants every value that this evidence has")
         for line in (*_behind(proven.value), *_told(log, made)):
