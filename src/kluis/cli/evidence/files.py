@@ -18,8 +18,8 @@ from typing import Final
 
 from kluis.appraisal import Policy, loads
 from kluis.cli.evidence import tsm_folder
-from kluis.cli.evidence.endorsing import is_fetched, of_files
 from kluis.cli.evidence.recognised import known, known_kind
+from kluis.collateral.endorsing import is_fetched, of_files
 from kluis.errors import (
     AuthenticityError,
     FormatError,

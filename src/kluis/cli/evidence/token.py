@@ -25,9 +25,9 @@ from kluis.appraisal.tokens.token_keys import TrustedKey
 from kluis.cli import completion, render
 from kluis.cli.evidence import files, image_ids, text
 from kluis.cli.evidence import roots as root_files
-from kluis.cli.evidence.endorsing import of_files
 from kluis.cli.evidence.verify import CollateralFiles, Now
 from kluis.cli.render import Json
+from kluis.collateral.endorsing import of_files
 from kluis.errors import KluisError, UsageError
 from kluis.evidence import ProtectionLevel
 from kluis.evidence.registry import kind_of
