@@ -42,6 +42,7 @@ class Entry(NamedTuple):
 COMMANDS: dict[str, Entry] = {
     "demo": Entry("demo.demo", "demo", "Run a clean room on real patients, then attack it."),
     "doctor": Entry("machine.doctor", None, "Test what this machine protects, and show how to fix gaps."),
+    "new": Entry("project.new", None, "Write a new project from a template."),
     "build": Entry("image.images", "enclave", "Build a folder into a signed image."),
     "sign": Entry(
         "image.images",
@@ -68,6 +69,7 @@ COMMANDS: dict[str, Entry] = {
     "connect": Entry("connect.connect", "enclave", "Forward local HTTP to a verified enclave."),
     "platform": Entry("machine.platform", "enclave", "The local root of trust."),
     "serve": Entry("service.serve", "services", "Run the services, each in an enclave."),
+    "serve-app": Entry("project.serve_app", "enclave", "Serve an image's ASGI application."),
     "console": Entry("service.console", "console", "Show this machine, evidence and rooms in a browser."),
     "vault": Entry("service.vault", "enclave", "Identify a vault; approve a change of what it trusts."),
     "ledger": Entry(
