@@ -44,6 +44,7 @@ COMMANDS: dict[str, Entry] = {
     "doctor": Entry("machine.doctor", None, "Test what this machine protects, and show how to fix gaps."),
     "new": Entry("project.new", None, "Write a new project from a template."),
     "build": Entry("image.images", "enclave", "Build a folder into a signed image."),
+    "stubs": Entry("project.stubs", None, "Write an image's ecalls as Python types."),
     "sign": Entry(
         "image.images",
         "enclave",
