@@ -28,7 +28,8 @@ KLUIS = ("kluis.tee", "kluis.enclave", "kluis.host", "kluis.services", "kluis.se
 FUNCTIONS = (
     "O_CLOEXEC", "O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK", "O_PATH", "O_TMPFILE", "chown", "eventfd",
     "fchmod", "fork", "forkpty", "getegid", "geteuid", "getgid", "getuid", "killpg", "memfd_create", "mkfifo",
-    "openpty", "pidfd_open", "pipe2", "posix_fallocate", "posix_spawn", "preadv", "pwritev", "sched_getaffinity", "sendfile", "setgid",
+    "openpty", "pidfd_open", "pipe2", "posix_fallocate", "posix_spawn", "preadv", "pwritev",
+    "sched_getaffinity", "sendfile", "setgid",
     "setsid", "setuid", "splice", "statvfs", "sysconf", "uname", "unshare", "wait4", "waitid",
 )  # fmt: skip
 

@@ -236,6 +236,12 @@ def appraise(
         Path | None,
         typer.Option("--html", metavar="FILE", help="Write the verdict as a page to read and print."),
     ] = None,
+    markdown: Annotated[
+        Path | None,
+        typer.Option(
+            "--markdown", metavar="FILE", help="Write the verdict as Markdown, for a job's summary."
+        ),
+    ] = None,
     ear: Annotated[
         str | None,
         typer.Option(
@@ -296,6 +302,11 @@ def appraise(
 
         page = report_html.page(result, log=values.explained(log), sha256=given)
         render.save(html, page.encode())
+    if markdown is not None:
+        from kluis.views import report_markdown
+
+        page = report_markdown.page(result, log=values.explained(log), sha256=given)
+        render.save(markdown, page.encode())
     if signs is not None and output is not None:
         render.save(output, signs(result))
     lines = [*text.log(log), *text.result_lines(result)]
