@@ -256,7 +256,16 @@ def policy(path: Path) -> Policy:
             f"{path}: cannot be read: No such file or directory",
             hint=f"kluis policy init EVIDENCE -o {shlex.quote(str(path))} drafts one",
         )
-    data = filled(path)
+    return policy_of(path, filled(path))
+
+
+def policy_of(path: Path, data: bytes) -> Policy:
+    """The policy of a text, like :func:`policy`.
+
+    Raises:
+        FormatError: it cannot be read as a policy, or is of another kind.
+        UsageError: it contradicts itself.
+    """
     try:
         return loads(data)
     except FormatError as error:

@@ -155,6 +155,40 @@ def verified(
     return Checked(proven, files.hold_log(proven.value, log) if log is not None else None, given, held)
 
 
+def judged(
+    checked: Checked,
+    policy: Policy,
+    evidence: Path | None,
+    *,
+    nonce: bytes | None,
+    report_data: bytes | None,
+    when: datetime,
+    runtime: Path | None = None,
+    launch: Path | None = None,
+) -> AttestationResult:
+    """Appraise evidence that is authentic, with its documents.
+
+    Args:
+        checked: from :func:`verified`.
+        policy: with its reference values.
+        evidence: its path, next to which loose documents are.
+        nonce: the relying party's.
+        report_data: the relying party's.
+        when: the time to judge at.
+        runtime: the runtime data, instead of the evidence file's.
+        launch: the launch configuration, instead of the evidence file's.
+    """
+    return appraisal.appraise(
+        checked.proven,
+        policy,
+        nonce=nonce,
+        report_data=report_data,
+        runtime_data=files.optional(runtime, checked.file, evidence, "runtime"),
+        launch_configuration=files.optional(launch, checked.file, evidence, "launch"),
+        now=when,
+    )
+
+
 def appraise(
     evidence: Evidence = None,
     policy: Annotated[
@@ -245,15 +279,17 @@ def appraise(
     wanted = keyfiles.references(reference or (), reference_key, when).apply(wanted)
     emulated = [policy.parent / name for name in wanted.emulated_roots]
     trusted = roots.anchors(root or (), root_level, emulated)
-    proven, log, given, held = verified(evidence, part or (), event_log, trusted, collateral or (), when)
-    result = appraisal.appraise(
-        proven,
+    checked = verified(evidence, part or (), event_log, trusted, collateral or (), when)
+    _, log, given, _ = checked
+    result = judged(
+        checked,
         wanted,
+        evidence,
         nonce=files.from_hex(nonce, "--nonce") if nonce is not None else None,
         report_data=files.from_hex(report_data, "--report-data") if report_data is not None else None,
-        runtime_data=files.optional(runtime, held, evidence, "runtime"),
-        launch_configuration=files.optional(launch, held, evidence, "launch"),
-        now=when,
+        when=when,
+        runtime=runtime,
+        launch=launch,
     )
     if html is not None:
         from kluis.views import report_html

@@ -68,7 +68,7 @@ def run(
     if ecall not in declared:
         raise unknown(f"{file}: ecall", ecall, declared, f"kluis run {file}")
     given = arguments.parse(declared[ecall], args or [])
-    told = {one.name: _tell(one.name) for one in interface.ocalls if one.returns in {None, type(None)}}
+    told = {one.name: printing(one.name) for one in interface.ocalls if one.returns in {None, type(None)}}
     with host.load(
         file, ocalls=told, timeout_seconds=timeout, insecure_allow_missing=protections.allowed(missing)
     ) as enclave:
@@ -142,7 +142,7 @@ def meant(ecall: str, error: RemoteError) -> str | None:
     return None
 
 
-def _tell(name: str) -> Callable[..., None]:
+def printing(name: str) -> Callable[..., None]:
     """Serve an ocall that needs no answer by printing it."""
     return lambda *arguments: render.note(
         f"ocall {name}: {msgspec.json.encode(arguments).decode()}"[:MAX_SHOWN]
