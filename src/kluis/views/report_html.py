@@ -160,7 +160,9 @@ def _status_note(result: AttestationResult) -> Iterable[str]:
 def _rules(result: AttestationResult) -> _Html:
     # Failures come first, since readers look for them. Checks that accept anything come last.
     rows = [_rule(rule) for rule in sorted(result.rules, key=lambda rule: (rule.ok, rule.want == "any"))]
-    head = _element("tr", *(_element("th", each, scope="col") for each in ("", "Rule", "Wanted", "Found")))
+    head = _element(
+        "tr", *(_element("th", each, scope="col") for each in ("State", "Rule", "Wanted", "Found"))
+    )
     return _element("table", _element("thead", head), _element("tbody", *rows))
 
 

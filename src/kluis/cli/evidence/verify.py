@@ -334,15 +334,13 @@ def _asked_for(
     """
     from kluis.appraisal import ReportDataBinding, Session
 
-    bound = policy.binding
-    foreign = isinstance(bound, ReportDataBinding)
-    session = bound.report_data if isinstance(bound, ReportDataBinding) else None
+    foreign = isinstance(policy.binding, ReportDataBinding)
     idle = [name for name in documents if foreign]
     mends = {"--runtime": 'binding.purpose = "cli"', "--launch": 'binding.purpose = "cli"'}
-    if nonce and not bound.nonce and session is not Session.NONCE:
+    if nonce and not policy.uses_nonce:
         idle.append("--nonce")
         mends["--nonce"] = 'freshness.nonce = true, or binding.report_data = "nonce"'
-    if report_data and session is not Session.GIVEN:
+    if report_data and policy.session is not Session.GIVEN:
         idle.append("--report-data")
         mends["--report-data"] = 'binding.report_data = "given"'
     if reference and not policy.referenced:
