@@ -34,4 +34,5 @@ def of_machine(name: str) -> Backend:
     from kluis.tee.vm.machine import kept
 
     emulated = kept.show(name)["accelerator"] == "tcg"
-    return RemotePlatform(lambda: kept.connect(name), slowness=EMULATED if emulated else 1.0)
+    slowness = EMULATED if emulated else 1.0
+    return RemotePlatform(lambda: kept.connect(name), slowness=slowness, ports=True)

@@ -12,14 +12,12 @@ import typer
 from kluis.cli import render
 from kluis.cli.render import Json
 from kluis.errors import UnavailableError, UsageError
-from kluis.tee.remote import RemotePlatform
+from kluis.tee import backends
 from kluis.tee.vm import processor
 from kluis.tee.vm.machine import kept
 from kluis.tee.vm.machine.kept import Settings
 
 IMAGE_ID: Final = re.compile("[0-9a-f]{64}")
-QUICK: Final = 0.1
-"""Of the usual time for an answer: then the question is repeated."""
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The machine's name.", show_default=False)]
 
 
@@ -84,12 +82,11 @@ def _await(name: str) -> None:
     Raises:
         UnavailableError: the machine ended.
     """
-    quick = RemotePlatform(lambda: kept.connect(name), slowness=QUICK)
     while True:
         try:
-            quick.status()
+            backends.of_machine(name).status()
         except UnavailableError:
-            kept.show(name)  # a guest may lose what comes before its agent reads
+            kept.show(name)  # states the reason if it ended
         else:
             return
 
