@@ -11,10 +11,9 @@ import typer
 
 from kluis.cli import render
 from kluis.cli.render import Json
-from kluis.errors import UnavailableError, UsageError
-from kluis.tee import backends
+from kluis.errors import UsageError
 from kluis.tee.vm import processor
-from kluis.tee.vm.machine import kept
+from kluis.tee.vm.machine import kept, ondemand
 from kluis.tee.vm.machine.kept import Settings
 
 IMAGE_ID: Final = re.compile("[0-9a-f]{64}")
@@ -72,23 +71,8 @@ def start(
     if shown["accelerator"] == "tcg":
         render.note("no KVM that boots the guest's kernel: QEMU emulates the processor")
     if not no_wait:
-        _await(name)
+        ondemand.await_platform(name)
     _show(shown)
-
-
-def _await(name: str) -> None:
-    """Wait until a machine's platform answers.
-
-    Raises:
-        UnavailableError: the machine ended.
-    """
-    while True:
-        try:
-            backends.of_machine(name).status()
-        except UnavailableError:
-            kept.show(name)  # states the reason if it ended
-        else:
-            return
 
 
 def list_(json: Json = False) -> None:

@@ -26,8 +26,8 @@ def encode(measured: Measured) -> bytes:
     """The manifest, deterministic CBOR.
 
     The registers of a TPM are those that the guest determines: 4, 9, 11 and 12. PCR 4 has another value if
-    the monitor gives the image to OVMF; either is a reference value. A launch digest of ``uefi`` states only the
-    firmware, so it is left out: it would accept any guest.
+    the monitor gives the image to OVMF; either is a reference value. A launch digest of ``uefi`` states only
+    the firmware, so it is left out: it would accept any guest.
     """
     name = f"kluis-guest-{measured.release}"
     return cbor.dumps(Tagged(UNSIGNED, {0: name, 1: [_comid(name, *each) for each in _values(measured)]}))
