@@ -51,9 +51,9 @@ mmdebstrap --quiet --variant=minbase --format=tar \
     --customize-hook="mkdir -p \"\$1/opt/wheels\" && cp \"$work\"/wheels/*.whl \"\$1/opt/wheels\"" \
     --customize-hook='printf "[global]\nno-index = true\nfind-links = /opt/wheels\n" >"$1/etc/pip.conf"' \
     --customize-hook='chroot "$1" python3 -m venv /opt/kluis' \
-    --customize-hook="chroot \"\$1\" /opt/kluis/bin/pip install -q 'kluis[$extras]==$version'" \
+    --customize-hook="chroot \"\$1\" /opt/kluis/bin/pip install -q --no-cache-dir 'kluis[$extras]==$version'" \
     --customize-hook='chroot "$1" useradd --system --user-group --home-dir /var/lib/kluis --create-home --shell /usr/sbin/nologin kluis && rm -f "$1"/var/lib/kluis/.[a-z]* && chmod 0700 "$1/var/lib/kluis"' \
-    --customize-hook='rm -rf "$1/root/.cache" "$1"/var/cache/apt "$1"/var/lib/apt/lists/*' \
+    --customize-hook='rm -rf "$1"/var/cache/apt "$1"/var/lib/apt/lists/*' \
     trixie "$work/root.tar"
 
 container="$(buildah from scratch)"

@@ -67,6 +67,7 @@ COMMANDS: dict[str, Entry] = {
     "vm": Entry("vm.app", "enclave", "Confidential virtual machines, and their guest."),
     "connect": Entry("connect.connect", "enclave", "Forward local HTTP to a verified enclave."),
     "platform": Entry("machine.platform", "enclave", "The local root of trust."),
+    "units": Entry("machine.units", None, "Units of systemd for the platform and the services."),
     "serve": Entry("service.serve", "services", "Run the services, each in an enclave."),
     "console": Entry("service.console", "console", "Show this machine, evidence and rooms in a browser."),
     "vault": Entry("service.vault", "enclave", "Identify a vault; approve a change of what it trusts."),

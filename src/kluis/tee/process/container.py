@@ -50,4 +50,5 @@ def fix(runtime: str) -> str:
             f"docker run {added} --security-opt systempaths=unconfined --security-opt seccomp=PROFILE, with a"
             " profile that allows memfd_secret"
         )
-    return f"podman run {capabilities} --security-opt unmask=ALL, with a seccomp profile that allows memfd_secret"
+    profile = "with a seccomp profile that allows memfd_secret"
+    return f"podman run {capabilities} --security-opt unmask=ALL, {profile}"
