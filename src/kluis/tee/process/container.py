@@ -39,16 +39,7 @@ def fix(runtime: str) -> str:
     """The flags with which a runtime starts a container that can run enclaves."""
     if runtime == "kubernetes":
         names = ", ".join(CAPABILITIES)
-        return (
-            f"securityContext.capabilities.add: [{names}], procMount: Unmasked or privileged: true, and a"
-            " seccompProfile that allows memfd_secret"
-        )
-    capabilities = f"--cap-add {','.join(CAPABILITIES)}"
-    if runtime == "docker":
-        added = " ".join(f"--cap-add {name}" for name in CAPABILITIES)
-        return (
-            f"docker run {added} --security-opt systempaths=unconfined --security-opt seccomp=PROFILE, with a"
-            " profile that allows memfd_secret"
-        )
-    profile = "with a seccomp profile that allows memfd_secret"
-    return f"podman run {capabilities} --security-opt unmask=ALL, {profile}"
+        return f"securityContext.capabilities.add: [{names}], and a seccompProfile that allows memfd_secret"
+    program = runtime if runtime in {"podman", "docker"} else "podman"
+    capabilities = " ".join(f"--cap-add {name}" for name in CAPABILITIES)
+    return f"{program} run {capabilities}, with a seccomp profile that allows memfd_secret"
