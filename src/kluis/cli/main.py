@@ -69,6 +69,7 @@ COMMANDS: dict[str, Entry] = {
     "vm": Entry("vm.app", "enclave", "Confidential virtual machines, and their guest."),
     "connect": Entry("connect.connect", "enclave", "Forward local HTTP to a verified enclave."),
     "platform": Entry("machine.platform", "enclave", "The local root of trust."),
+    "units": Entry("machine.units", None, "Units of systemd for the platform and the services."),
     "serve": Entry("service.serve", "services", "Run the services, each in an enclave."),
     "serve-app": Entry("project.serve_app", "enclave", "Serve an image's ASGI application."),
     "console": Entry("service.console", "console", "Show this machine, evidence and rooms in a browser."),
