@@ -42,6 +42,7 @@ class Entry(NamedTuple):
 COMMANDS: dict[str, Entry] = {
     "demo": Entry("demo.demo", "demo", "Run a clean room on real patients, then attack it."),
     "doctor": Entry("machine.doctor", None, "Test what this machine protects, and show how to fix gaps."),
+    "new": Entry("project.new", None, "Write a new project from a template."),
     "build": Entry("image.images", "enclave", "Build a folder into a signed image."),
     "sign": Entry(
         "image.images",
@@ -58,14 +59,18 @@ COMMANDS: dict[str, Entry] = {
     ),
     "verify": Entry("evidence.verify", None, "Check that evidence is authentic."),
     "appraise": Entry("evidence.verify", None, "Check that evidence is authentic and meets a policy."),
+    "trust": Entry("trust", None, "The roots that you trust in addition to the vendors'."),
     "token": Entry("evidence.token", None, "Verify an attestation service's token, offline."),
-    "policy": Entry("evidence.policy", None, "Write a policy; check and run the attestation service's."),
+    "policy": Entry("evidence.policy", None, "Write, check and test policies; also the service's."),
     "explain": Entry("explain", None, "Explain an error code or a word of a verdict."),
     "collateral": Entry("evidence.collateral", None, "Fetch, bundle and show the vendors' collateral."),
     "model": Entry("model.model", "enclave", "Seal a model's weights; unlock them inside an enclave."),
     "vm": Entry("vm.app", "enclave", "Confidential virtual machines, and their guest."),
+    "connect": Entry("connect.connect", "enclave", "Forward local HTTP to a verified enclave."),
     "platform": Entry("machine.platform", "enclave", "The local root of trust."),
-    "serve": Entry("service.serve", "services", "Run the services on loopback, each in an enclave."),
+    "serve": Entry("service.serve", "services", "Run the services, each in an enclave."),
+    "serve-app": Entry("project.serve_app", "enclave", "Serve an image's ASGI application."),
+    "console": Entry("service.console", "console", "Show this machine, evidence and rooms in a browser."),
     "vault": Entry("service.vault", "enclave", "Identify a vault; approve a change of what it trusts."),
     "ledger": Entry(
         "ledger.ledger", "services", "A confidential ledger: check it, read it, prove its entries."

@@ -52,7 +52,8 @@ def load(
         UnavailableError: there is no platform, or it does not have a protection.
         RemoteError: the application cannot be imported; with the reason.
     """
-    manifest, document = _read(Path(path))
+    head = head_of(path)
+    manifest, document = head.manifest_bytes, head.interface
     declared = interface.parse(document)
     functions = functions_of(ocalls)
     backend = platform or backends.default()
@@ -78,20 +79,22 @@ def interface_of(path: Path | str) -> interface.Interface:
         UsageError: there is no such file.
         FormatError: not an image.
     """
-    return interface.parse(_read(Path(path))[1])
+    return interface.parse(head_of(path).interface)
 
 
-def _read(path: Path) -> tuple[bytes, bytes]:
-    """The manifest and interface of an image: only its head is read, because the platform measures the
-    whole.
+def head_of(path: Path | str) -> archive.Head:
+    """Read the head of an image: its manifest and interface, because the platform measures the whole.
+
+    Raises:
+        UsageError: there is no such file.
+        FormatError: not an image.
     """
     try:
-        with path.open("rb") as file:
+        with Path(path).open("rb") as file:
             if file.read(len(archive.MAGIC)) != archive.MAGIC:
                 raise FormatError(f"image {path}: is no image", hint="kluis build DIR -o FILE makes one")
-            head = archive.read_head(file, f"image {path}")
+            return archive.read_head(file, f"image {path}")
     except OSError as error:
         raise UsageError(
             f"image {path}: {error.strerror}", hint="kluis build DIR -o FILE makes one"
         ) from None
-    return head.manifest_bytes, head.interface

@@ -97,11 +97,22 @@ def page(
     return f'<!doctype html>\n<html lang="en">{head}{body}</html>\n'
 
 
-def _verdict(result: AttestationResult) -> _Html:
+def body(result: AttestationResult, *, sha256: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The verdict and its sections, as HTML for another page, which has its own styles; all text is escaped.
+
+    Args:
+        result: of an appraisal.
+        sha256: in hex, of each file of the evidence, by its name.
+    """
+    given = {f"SHA-256 of {name}": digest for name, digest in sha256.items()}
+    return "".join((_verdict(result, "div", "verdict "), *_sections(result, given)))
+
+
+def _verdict(result: AttestationResult, tag: str = "header", cls: str = "") -> _Html:
     claims = result.claims
     met = len(result.rules) - len(result.failed)
     return _element(
-        "header",
+        tag,
         _element(
             "h1",
             _element("span", MARKS[result.verdict], cls="mark"),
@@ -113,7 +124,7 @@ def _verdict(result: AttestationResult) -> _Html:
             f"Protection level {claims.level}; signed under {claims.anchor}; judged"
             f" {_when(result.appraised_at)}.",
         ),
-        cls=result.verdict,
+        cls=f"{cls}{result.verdict}",
     )
 
 

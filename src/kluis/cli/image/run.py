@@ -12,8 +12,10 @@ import typer
 from kluis import host
 from kluis.cli import completion, render
 from kluis.cli.image import arguments, protections
-from kluis.errors import RemoteError, UsageError, unknown
+from kluis.errors import RemoteError, UnavailableError, UsageError, unknown
+from kluis.formats.kluis.evidence_file import EvidenceFile
 from kluis.host.loading import interface_of
+from kluis.tee import backends
 
 _File = Annotated[Path, typer.Argument(metavar="FILE", help="A .kluis image.", show_default=False)]
 _Missing = Annotated[
@@ -66,7 +68,7 @@ def run(
     if ecall not in declared:
         raise unknown(f"{file}: ecall", ecall, declared, f"kluis run {file}")
     given = arguments.parse(declared[ecall], args or [])
-    told = {one.name: _tell(one.name) for one in interface.ocalls if one.returns in {None, type(None)}}
+    told = {one.name: printing(one.name) for one in interface.ocalls if one.returns in {None, type(None)}}
     with host.load(
         file, ocalls=told, timeout_seconds=timeout, insecure_allow_missing=protections.allowed(missing)
     ) as enclave:
@@ -83,7 +85,7 @@ def run(
 
 def attest(
     file: _File,
-    out: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Write the quote there.")],
+    out: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Write the evidence there.")],
     nonce: Annotated[
         str, typer.Option("--nonce", metavar="HEX", help=("The verifier's nonce, at most 64 bytes."))
     ],
@@ -93,9 +95,9 @@ def attest(
     missing: _Missing = None,
     json: render.Json = False,
 ) -> None:
-    """Start an image and save its evidence: the quote and two related documents.
+    """Start an image and save its evidence: one file with all that judging it needs, except trust in a root.
 
-    For example: kluis attest hello.kluis -o evidence.bin --nonce 9f02aa77
+    For example: kluis attest hello.kluis -o hello.evidence --nonce 9f02aa77
     """
     try:
         challenge = bytes.fromhex(nonce)
@@ -107,19 +109,28 @@ def attest(
     with host.load(file, insecure_allow_missing=protections.allowed(missing)) as enclave:
         render.note(_line(enclave))
         made = enclave.evidence(challenge, payload)
-        image_id, level = enclave.image_id, enclave.level
-    written = {
-        "quote": (out, made.quote),
-        "runtime_data": (out.with_name(f"{out.name}.runtime.json"), made.runtime_data),
-        "launch_configuration": (out.with_name(f"{out.name}.launch.json"), made.launch_configuration),
-    }
-    for path, data in written.values():
-        render.save(path, data)
+        image_id, level, name = enclave.image_id, enclave.level, enclave.interface.name
+    collateral = _collateral()
+    render.save(out, EvidenceFile.of(made, collateral=collateral, image=name).encode())
     render.out(
-        {name: str(path) for name, (path, _) in written.items()}
-        | {"image_id": image_id.hex(), "level": level},
-        render.table([(name, str(path)) for name, (path, _) in written.items()]),
+        {
+            "evidence": str(out),
+            "image": name,
+            "image_id": image_id.hex(),
+            "level": level,
+            "collateral": collateral is not None,
+        },
+        f"written: {out}",
     )
+
+
+def _collateral() -> bytes | None:
+    """The platform's collateral; None, with a note, if the platform cannot get it now."""
+    try:
+        return backends.default().collateral()
+    except UnavailableError as error:
+        render.note(f"kluis: the evidence has no collateral: {error.message}")
+        return None
 
 
 def meant(ecall: str, error: RemoteError) -> str | None:
@@ -131,7 +142,7 @@ def meant(ecall: str, error: RemoteError) -> str | None:
     return None
 
 
-def _tell(name: str) -> Callable[..., None]:
+def printing(name: str) -> Callable[..., None]:
     """Serve an ocall that needs no answer by printing it."""
     return lambda *arguments: render.note(
         f"ocall {name}: {msgspec.json.encode(arguments).decode()}"[:MAX_SHOWN]
