@@ -16,10 +16,16 @@ from kluis.errors import UnavailableError
 
 if TYPE_CHECKING:
     from kluis.client.openai_clients import AsyncOpenAI, OpenAI
+    from kluis.client.unlocking import Unlocked, unlock_model
 
-__all__ = ["AsyncOpenAI", "OpenAI"]
+__all__ = ["AsyncOpenAI", "OpenAI", "Unlocked", "unlock_model"]
 
-_LATE = {"AsyncOpenAI": "kluis.client.openai_clients", "OpenAI": "kluis.client.openai_clients"}
+_LATE = {
+    "AsyncOpenAI": "kluis.client.openai_clients",
+    "OpenAI": "kluis.client.openai_clients",
+    "Unlocked": "kluis.client.unlocking",
+    "unlock_model": "kluis.client.unlocking",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The example's service of private inference, with small random weights, as a rehearsed enclave runs it."""
+"""The template's service of private inference, with small random weights, as a rehearsed enclave runs it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from kluis.testing.rehearsal import RehearsalPlatform
 from tests.enclave.hosted.policies import rehearsed
 from tests.meta.tree import ROOT
 
-EXAMPLE = ROOT / "examples" / "openai"
+TEMPLATE = ROOT / "src" / "kluis" / "projects" / "templates" / "openai"
 KEY = bytes(range(100, 132))
 PACKAGES = ("onnx", "onnxruntime", "tokenizers", "openai")
 MISSING = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
@@ -67,13 +67,13 @@ class Service:
 
 
 def policy(svn: int = 1) -> Policy:
-    """A policy for the example, as a rehearsal meets it."""
+    """A policy for the template, as a rehearsal meets it."""
     return rehearsed(BySigner(signers=frozenset({bytes(32)}), product_id=1, min_svn=svn))
 
 
 def write_project(folder: Path) -> Path:
-    """A copy of the example with sealed weights; its app.py."""
-    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    """A copy of the template with sealed weights; its app.py."""
+    shutil.copytree(TEMPLATE, folder, ignore=shutil.ignore_patterns("__pycache__"))
     spec = importlib.util.spec_from_file_location("tiny", folder / "tests" / "tiny.py")
     assert spec is not None
     assert spec.loader is not None
@@ -104,7 +104,7 @@ def serving(app: Path, platform: RehearsalPlatform) -> Iterator[Service]:
 def service(
     rehearsal_platform: RehearsalPlatform, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    """The example's service, with its key: one for all tests of a process."""
+    """The template's service, with its key: one for all tests of a process."""
     if MISSING:
         pytest.skip(f"{MISSING[0]} is not installed: scripts/setup.sh test")
     app = write_project(tmp_path_factory.mktemp("openai") / "project")

@@ -189,5 +189,5 @@ def _event(value: dict[str, Any]) -> bytes:
 
 
 def _head(asked: ChatRequest, kind: str) -> dict[str, Any]:
-    created = int(time.time())  # the host's clock  # noqa: TID251
+    created = int(time.time())  # the host's clock
     return {"id": f"chatcmpl-{uuid.uuid4().hex}", "object": kind, "created": created, "model": asked.model}

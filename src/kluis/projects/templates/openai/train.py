@@ -1,14 +1,11 @@
-"""Train a small transformer on the Python reference that every Python carries, in about a minute.
+"""Train a small transformer on the Python reference that every Python carries, and export it.
 
-python train.py weights/chat --seconds 60
-
-Writes model.onnx, model.onnx.data and tokenizer.json. The model writes in the style of the reference, and
-is no assistant. The text is `pydoc_data.topics`, under the PSF license.
+Its answers are in the style of the reference: it shows the whole path, and is no assistant. The text is
+`pydoc_data.topics`, under the PSF license.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 from pydoc_data import topics
@@ -126,23 +123,14 @@ def train(stream: np.ndarray, vocabulary: int, seconds: float, steps: int) -> tu
     return weights, sum(recent) / len(recent)
 
 
-def main() -> None:
-    """Train, and write the model."""
-    parser = argparse.ArgumentParser(description="Train a small transformer on the Python reference.")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--steps", type=int, default=1 << 30)
-    asked = parser.parse_args()
-    asked.folder.mkdir(parents=True, exist_ok=True)
+def write_chat(folder: Path, seconds: float = 60, steps: int = 1 << 30) -> str:
+    """Train, and write model.onnx, model.onnx.data and tokenizer.json; a line that says so."""
+    folder.mkdir(parents=True, exist_ok=True)
     chats = corpus()
     tokenizer = make_tokenizer(chats)
     stream = np.concatenate([np.asarray(each.ids, np.int32) for each in tokenizer.encode_batch(chats)])
-    weights, value = train(stream, tokenizer.get_vocab_size(), asked.seconds, asked.steps)
+    weights, value = train(stream, tokenizer.get_vocab_size(), seconds, steps)
     plain = {name: np.asarray(each) for name, each in weights.items()}
-    export.write(export.decoder(plain, LAYERS, HEADS), asked.folder)
-    tokenizer.save(str(asked.folder / "tokenizer.json"))
-    print(f"trained: {len(stream)} tokens of text, loss {value:.2f}, written to {asked.folder}")
-
-
-if __name__ == "__main__":
-    main()
+    export.write(export.decoder(plain, LAYERS, HEADS), folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return f"trained: {len(stream)} tokens of text, loss {value:.2f}, written to {folder}"
