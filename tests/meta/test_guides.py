@@ -208,6 +208,12 @@ def test_the_guide_of_serving_does_what_it_says(folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_guide_of_private_inference_does_what_it_says(folder: Path) -> None:
+    """Following the guide of private inference works to the letter, with real models."""
+    _follow("private-inference.md", folder)
+
+
+@pytest.mark.slow
 def test_the_guide_of_key_release_does_what_it_says(folder: Path) -> None:
     """Following the guide of key release works to the letter, with Azure's own clients."""
     _follow("secure-key-release.md", folder)
