@@ -65,6 +65,13 @@ COMMANDS: dict[str, Entry] = {
     "vm": Entry("vm.app", "enclave", "Confidential virtual machines, and their guest."),
     "platform": Entry("machine.platform", "enclave", "The local root of trust."),
     "serve": Entry("service.serve", "services", "Run the services on loopback, each in an enclave."),
+    "up": Entry("cloud.up", "services", "Start a local cloud: the services in enclaves of this machine."),
+    "wait": Entry("cloud.watch", None, "Wait until every service of the local cloud serves."),
+    "status": Entry("cloud.watch", None, "List the services of the local cloud."),
+    "logs": Entry("cloud.watch", None, "Print the log of the local cloud."),
+    "down": Entry("cloud.watch", None, "Stop the local cloud."),
+    "env": Entry("cloud.environment", None, "Print the environment variables for the local cloud."),
+    "az": Entry("cloud.az", None, "Run Azure's command line against the local cloud."),
     "vault": Entry("service.vault", "enclave", "Identify a vault; approve a change of what it trusts."),
     "ledger": Entry(
         "ledger.ledger", "services", "A confidential ledger: check it, read it, prove its entries."

@@ -8,7 +8,7 @@ import functools
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Final
 
@@ -31,6 +31,27 @@ RENEW_SECONDS: Final = 30 * 24 * 3600.0
 
 def run(plan: Plan) -> None:
     """Start the plan, print how clients reach it, and keep it running until a signal stops it."""
+    keep(plan, ready=lambda running: render.out(told(plan, running), lines_of(plan, running)))
+
+
+def keep(
+    plan: Plan,
+    *,
+    ready: Callable[[Serving], None],
+    bound: Callable[[Mapping[str, str]], None] = lambda addresses: None,
+    turn: Callable[[Serving], None] = lambda running: None,
+) -> None:
+    """Start the plan, and keep it running until a signal stops it.
+
+    Args:
+        plan: of the services.
+        ready: called once all serve.
+        bound: called with the addresses once their ports are this process's.
+        turn: called about every second while they serve.
+
+    Raises:
+        KluisError: it did not start, or its enclaves ended repeatedly.
+    """
     wake, asked = threading.Event(), _Asked()
 
     def hear(number: int, frame: FrameType | None) -> None:
@@ -43,10 +64,10 @@ def run(plan: Plan) -> None:
         number: signal.signal(number, hear) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     }
     try:
-        with serving(plan, SystemClock(), _note) as running:
+        with serving(plan, SystemClock(), _note, bound=bound) as running:
             asked.ready = True
-            render.out(told(plan, running), lines_of(plan, running))
-            _watch(running, wake, asked)
+            ready(running)
+            _watch(running, wake, asked, turn)
             _note("kluis: draining")
     finally:
         for number, handler in before.items():
@@ -67,7 +88,12 @@ class _Asked:
             self.stop = True
 
 
-def _watch(running: Serving, wake: threading.Event, asked: _Asked) -> None:
+def _watch(
+    running: Serving,
+    wake: threading.Event,
+    asked: _Asked,
+    turn: Callable[[Serving], None] = lambda running: None,
+) -> None:
     """Keep the instances running until a stop is requested.
 
     If a database or a platform is temporarily unavailable, this is reported; it ends no instance that still
@@ -95,6 +121,7 @@ def _watch(running: Serving, wake: threading.Event, asked: _Asked) -> None:
                 renewed = time.monotonic()
         if time.monotonic() - tended > TEND_SECONDS:
             tended, waits = time.monotonic(), _tend(running, waits)
+        failed.append(_attempt(functools.partial(turn, running)))
         told = _tell(failed, told)
         if faults:
             recent.append(time.monotonic())
