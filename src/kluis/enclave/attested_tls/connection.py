@@ -157,8 +157,8 @@ class Connection(asyncio.Protocol):
         self._paused = False
         if self._below is not None and not self._closing:
             self._below.resume_reading()
-            while self._held and not self._paused:
-                self.upper.data_received(self._held.popleft())
+            if self._held:
+                self._loop.call_soon(self._deliver_held)
 
     def set_protocol(self, protocol: Any) -> None:
         """Continue with another protocol: WebSocket after HTTP."""
@@ -216,10 +216,15 @@ class Connection(asyncio.Protocol):
             if not plain:
                 return
             self._await_head()
-            if self._paused:
+            if self._paused or self._held:
                 self._held.append(plain)  # at most what one read of the socket held
             else:
                 self.upper.data_received(plain)
+
+    def _deliver_held(self) -> None:
+        """Pass on what arrived during a pause, until the next one: each part may contain many messages."""
+        while self._held and not self._paused and not self._closing:
+            self.upper.data_received(self._held.popleft())
 
     def _await_head(self) -> None:
         """Start the timeout for the head of a request."""
