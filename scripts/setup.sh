@@ -22,7 +22,7 @@ case "$what" in
     check | docs) extras="rooms,services,console,fast,demo,dev" tools="" ;;
     fuzz) extras="rooms,services,console,fast,demo,dev,fuzz" tools="" ;;
     test) extras="rooms,services,console,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb mkfs.erofs veritysetup ukify cpio" ;;
-    slow) extras="rooms,services,console,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb mkfs.erofs veritysetup ukify cpio debootstrap qemu-system-x86_64 criu" ;;
+    slow) extras="rooms,services,console,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb mkfs.erofs veritysetup ukify cpio debootstrap qemu-system-x86_64 criu chromium" ;;
     clients) extras="rooms,services,console,fast,demo,dev" tools="" ;;
     bench) extras="rooms,services,console,fast,demo,dev" tools="gdb strace perf" ;;
     *) stop "target: want demo, serve, check, test, slow, clients, bench, docs or fuzz, got $what" "scripts/setup.sh test" ;;
