@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     import httpx
 
     from kluis.enclave.store import SealedStore
+    from kluis.host.release import Recipient
     from kluis.testing.stale_storage import StaleStorage
 
 __all__ = [
-    "attested_client", "enclave", "evil_host", "other_platform", "rehearsal_platform", "stale_storage",
-    "storage",
+    "attested_client", "enclave", "evil_host", "other_platform", "recipient_of", "rehearsal_platform",
+    "stale_storage", "storage",
 ]  # fmt: skip
 
 Launch = Callable[..., EnclaveProxy]
@@ -82,6 +83,14 @@ def attested_client(
             return stack.enter_context(client_of(served, rehearsal_platform, listener))
 
         yield serve
+
+
+@pytest.fixture
+def recipient_of(rehearsal_platform: RehearsalPlatform) -> Callable[[EnclaveProxy], Recipient]:
+    """Verifies the key that a rehearsal's ecall ``offer(nonce)`` offers, as its owner would an enclave's."""
+    from kluis.testing.serving import recipient_of
+
+    return lambda enclave: recipient_of(enclave, rehearsal_platform)
 
 
 @pytest.fixture
