@@ -50,6 +50,7 @@ GROUPS = (
     "services",
     "ledger",
     "node",
+    "console",
 )
 RESULTS = HERE / "results" / "rows.json"
 

@@ -9,9 +9,9 @@ application's module::
     asgi.host(app, web, websockets=asgi.WebSockets())       # with WebSocket; its image needs wsproto
 
 declares the ecalls ``serve``, which returns after ``drain`` when all requests are done, and
-``certificate_request`` and ``use_certificate`` for clients that check a server's name. The listening socket
-stays the host's: to restart without refusing connections, it starts the next enclave on the socket first,
-then drains this one. docs/decisions/0014-uvicorn-serves-inside.md has the reasons.
+``certificate_request``, ``use_certificate`` and ``use_key`` for clients that check a server's name. The
+listening socket stays the host's: to restart without refusing connections, it starts the next enclave on the
+socket first, then drains this one. docs/decisions/0014-uvicorn-serves-inside.md has the reasons.
 """
 
 from __future__ import annotations
@@ -109,3 +109,8 @@ def _declare_naming(app: Enclave, key: ServerKey) -> None:
     def use_certificate(chain: bytes) -> None:
         """Use this chain (PEM) for clients: its name is the host's statement, and proves nothing more."""
         key.adopt(chain)
+
+    @app.ecall
+    def use_key(private_key: bytes, chain: bytes) -> None:
+        """Use the operator's own key and chain (both PEM) for clients: they prove only a name."""
+        key.adopt_key(private_key, chain)

@@ -6,40 +6,35 @@ import contextlib
 import dataclasses
 import json
 import socket
-import ssl
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from kluis.enclave.store.ocalls import REKEY_SECONDS
 from kluis.errors import KluisError, PolicyError, UnavailableError
-from kluis.host.proxy import EnclaveProxy
-from kluis.serve import handover, presence, proposal, rekeying
+from kluis.serve import HOST, launching, presence, proposal, rekeying
 from kluis.serve.authority import LoopbackAuthority
 from kluis.serve.background import Background
 from kluis.serve.fleet import Fleet
+from kluis.serve.front.naming import Front
 from kluis.serve.handover import KeyGivers
 from kluis.serve.host_calls import HostCalls, write
 from kluis.serve.images import ServiceImage, image_of
-from kluis.serve.instance import START_SECONDS, Instance
 from kluis.serve.issuer import IDENTITY, DevelopmentIssuer
-from kluis.serve.ledger.hosting import BEGIN_SECONDS, HostedLedger
-from kluis.serve.plan import HOST, ISSUER, MANAGED_IDENTITY, Plan, listening
+from kluis.serve.launching import LEDGER
+from kluis.serve.ledger.hosting import HostedLedger
+from kluis.serve.plan import ISSUER, MANAGED_IDENTITY, Plan, listening
 from kluis.serve.presence import Presence, Stores
 from kluis.serve.settings import ROLES, STALE, Deployment, attestation_digest, settings_of
 from kluis.serve.store import keeping
 from kluis.serve.store.database import Database, database_file
-from kluis.serve.store.keeping import KeptRecords
 from kluis.serve.store.mailbox import Mailbox, Step
-from kluis.serve.store_log import StoreLog
 from kluis.services.clock import Clock
 from kluis.services.web import Issuer
 from kluis.tee.platform.client import Platform
 
 BESIDE_SECONDS: Final = 5.0
-LEDGER: Final = "ledger"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +49,7 @@ class Serving:
         fleets: of the services.
         issuer: the development issuer.
         attestation_settings: digest of the attestation service's settings, hex; None if it does not run.
-        name: converts a request to a certificate chain.
-        rename_issuer: makes the issuer use a new certificate.
+        front: gives every server its certificate.
         givers: of each fleet, if hosts elsewhere can share the database.
     """
 
@@ -65,8 +59,7 @@ class Serving:
     fleets: tuple[Fleet, ...]
     issuer: DevelopmentIssuer
     attestation_settings: str | None
-    name: Callable[[bytes], bytes]
-    rename_issuer: Callable[[], None]
+    front: Front
     givers: tuple[KeyGivers, ...]
 
     def authorization_parts(self) -> tuple[str, str]:
@@ -75,7 +68,14 @@ class Serving:
         return url, tenant
 
     def replace(self) -> None:
-        """Start new instances of every service alongside the old ones, and refuse no client meanwhile."""
+        """Start new instances of every service alongside the old ones, and refuse no client meanwhile.
+
+        The operator's certificate is read again first.
+
+        Raises:
+            KluisError: the certificate cannot be used, and nothing changes; or an instance did not start.
+        """
+        self.front.reload()
         for fleet in self.fleets:
             fleet.replace()
 
@@ -85,9 +85,9 @@ class Serving:
         Raises:
             KluisError: one of them failed.
         """
-        self.rename_issuer()
+        self.front.rename_issuer()
         for fleet in self.fleets:
-            fleet.rename(self.name)
+            fleet.rename(self.front.name)
 
     def hand_over(self) -> None:
         """Answer instances on other platforms that wait for a store's key; returns quickly if there are none.
@@ -128,6 +128,7 @@ def serving(
     clock: Clock,
     say: Callable[[str], None],
     log: Callable[[Iterable[str]], None] = write,
+    bound: Callable[[Mapping[str, str]], None] = lambda addresses: None,
 ) -> Iterator[Serving]:
     """Run the services of ``plan``, for as long as the ``with`` lasts.
 
@@ -136,6 +137,7 @@ def serving(
         clock: returns the time.
         say: prints a line for the operator.
         log: writes lines of the services' logs, including one for each request.
+        bound: called with the addresses once their ports are this process's.
 
     Raises:
         KluisError: something did not start; names it, and nothing is left running.
@@ -150,12 +152,16 @@ def serving(
         platform = Platform.connect()
         stack.enter_context(platform.held())  # an idle one would end while images are built
         plan.check_protections(status := platform.status())
+        for warning in plan.warnings():
+            say(warning)
         with rekeying.making(plan.state, say):
             authority = LoopbackAuthority.load_or_create(plan.state / "ca", clock.now())
+            front = Front(plan, authority, clock)
             sockets = stack.enter_context(listening(plan))
-            addresses = {name: _address(name, one) for name, one in sockets.items()}
+            addresses = {name: plan.url(name, one.getsockname()[1]) for name, one in sockets.items()}
+            bound(addresses)
             # Before the images, so that a registration for an unknown client is reported at once.
-            issuer, context = _issuer(plan, clock, authority, sockets, addresses, stack)
+            issuer = _issuer(plan, clock, front, sockets, addresses, stack)
             if plan.insecure_managed_identity:
                 say(
                     f"insecure: every process of this machine gets tokens of {IDENTITY} at"
@@ -186,16 +192,9 @@ def serving(
             member=None if ledger is None else ledger.member,
         )
 
-        def name(request: bytes) -> bytes:
-            return authority.sign(request, plan.server_names, clock.now())
-
-        def rename_issuer() -> None:
-            authority.renew(context, plan.state / "issuer", plan.server_names, clock.now())
-
-        trust = ssl.create_default_context(cadata=authority.root_pem().decode())
-        origins = {address: trust for service, address in addresses.items() if service in plan.services}
+        origins = {address: front.trust for service, address in addresses.items() if service in plan.services}
         host_calls = HostCalls(
-            name,
+            front.sign,
             {**origins, **dict.fromkeys(plan.origins)},
             cache=plan.state / "collateral",
             online=plan.online,
@@ -208,27 +207,29 @@ def serving(
         if plan.rekey:
             with _changing(plan, database, stores, clock), Database(url, REKEY_SECONDS) as slow:
                 for each in plan.services:
-                    _rekey(plan, each, images[each], sockets[each], host_calls, slow, say)
+                    launching.rekey(plan, each, images[each], sockets[each], host_calls, slow, say)
             for hold in holds:
                 hold.share()
         stack.enter_context(_present(database, stores, clock))
         fleets = tuple(
-            _fleet(
-                plan, each, images[each], sockets[each], deployment, host_calls, database, name, say, ledger
+            launching.fleet_of(
+                plan, each, images[each], sockets[each], deployment, host_calls, database, front, say, ledger
             )
             for each in plan.services
         )
-        stack.callback(_stop, fleets)
-        for fleet in fleets:
-            say(f"starting {fleet.service}")
-            try:
-                fleet.start()
-                if ledger is not None and fleet.service == LEDGER:
-                    ledger.open_service(addresses[LEDGER], deployment.issuer.url, deployment.issuer.keys)
-            except PolicyError as error:
-                if error.code == "vault_trust":
-                    raise proposal.refusal(error, settings_of("keyvault", deployment), plan.state) from None
-                raise
+        stack.callback(launching.stop_all, fleets)
+
+        def start(fleet: Fleet) -> None:
+            fleet.start()
+            if ledger is not None and fleet.service == LEDGER:
+                ledger.open_service(addresses[LEDGER], deployment.issuer.url, deployment.issuer.keys)
+
+        try:
+            launching.start_all(fleets, start, say)
+        except PolicyError as error:
+            if error.code == "vault_trust":
+                raise proposal.refusal(error, settings_of("keyvault", deployment), plan.state) from None
+            raise
         settings_digest = attestation_digest(deployment).hex() if "attestation" in plan.services else None
         givers = tuple(KeyGivers(one) for one in stores.mailboxes if database.shared)
         for one in givers:
@@ -240,16 +241,9 @@ def serving(
             fleets=fleets,
             issuer=issuer,
             attestation_settings=settings_digest,
-            name=name,
-            rename_issuer=rename_issuer,
+            front=front,
             givers=givers,
         )
-
-
-def _stop(fleets: Sequence[Fleet]) -> None:
-    """Drain all fleets concurrently: one that waits must not make another serve longer."""
-    with ThreadPoolExecutor(len(fleets)) as threads:
-        list(threads.map(Fleet.stop, fleets))
 
 
 @contextlib.contextmanager
@@ -277,106 +271,23 @@ def _present(database: Database, stores: Stores, clock: Clock) -> Iterator[None]
         yield
 
 
-def _open(
-    enclave: EnclaveProxy, database: Database, records: KeptRecords, say: Callable[[str], None]
-) -> None:
-    """Open a store: if hosts elsewhere can share the database, with a key that they hand over."""
-    if database.shared:
-        handover.open_store(enclave, Mailbox(records), say)
-    else:
-        enclave.store_open.within(START_SECONDS)()
-
-
-def _rekey(
-    plan: Plan,
-    service: str,
-    image: ServiceImage,
-    listener: socket.socket,
-    host_calls: HostCalls,
-    database: Database,
-    say: Callable[[str], None],
-) -> None:
-    say(f"sealing what {service} keeps under a fresh key")
-    records = keeping.records(database, service)
-    functions = host_calls.functions()
-    count = rekeying.rekey(
-        image,
-        listener,
-        ocalls={**functions, **StoreLog(service, functions["log"]).functions(records)},
-        opened=lambda enclave: _open(enclave, database, records, say),
-        insecure_allow_missing=plan.insecure_allow_missing,
-    )
-    say(f"{service}: {count} records, and no copy of the old key in the database")
-
-
-def _address(service: str, listener: socket.socket) -> str:
-    """The address for clients: a vault's is numeric, with the parent domain that Azure's clients require."""
-    host = HOST if service in ("keyvault", MANAGED_IDENTITY) else "localhost"
-    scheme = "http" if service == MANAGED_IDENTITY else "https"
-    return f"{scheme}://{host}:{listener.getsockname()[1]}"
-
-
 def _issuer(
     plan: Plan,
     clock: Clock,
-    authority: LoopbackAuthority,
+    front: Front,
     sockets: Mapping[str, socket.socket],
     addresses: Mapping[str, str],
     stack: contextlib.ExitStack,
-) -> tuple[DevelopmentIssuer, ssl.SSLContext]:
+) -> DevelopmentIssuer:
     folder = plan.state / "issuer"
     made = DevelopmentIssuer.load_or_create(folder, addresses[ISSUER], ROLES, clock, STALE, plan.registered)
-    context = authority.server_context(folder, plan.server_names, clock.now())
-    stack.enter_context(Background(made.application(), sockets[ISSUER], context))
+    stack.enter_context(Background(made.application(), sockets[ISSUER], front.issuer_context()))
     if plan.insecure_managed_identity:
         own = addresses[MANAGED_IDENTITY].partition("://")[2]
         hosts = frozenset({own, own.replace(HOST, "localhost")})
         endpoint = made.insecure_managed_identity(hosts)
         stack.enter_context(Background(endpoint, sockets[MANAGED_IDENTITY]))
-    return made, context
-
-
-def _fleet(
-    plan: Plan,
-    service: str,
-    image: ServiceImage,
-    listener: socket.socket,
-    deployment: Deployment,
-    host_calls: HostCalls,
-    database: Database,
-    name: Callable[[bytes], bytes],
-    say: Callable[[str], None],
-    hosted: HostedLedger | None,
-) -> Fleet:
-    ledger = hosted if service == LEDGER else None
-    settings = settings_of(service, deployment)
-    functions = host_calls.functions()
-    store_log = StoreLog(service, functions["log"])
-
-    def prepare() -> Instance:
-        records = keeping.records(database, service)
-        kept = {} if ledger is None else ledger.functions()
-        return Instance.prepare(
-            image,
-            listener,
-            ocalls={**functions, **store_log.functions(records), **kept},
-            settings=settings,
-            opened=lambda enclave: _open(enclave, database, records, say),
-            insecure_allow_missing=plan.insecure_allow_missing,
-            named=ledger is None,
-            seconds=BEGIN_SECONDS,
-        )
-
-    if ledger is not None:
-        address, begin = deployment.addresses[service].removeprefix("https://"), ledger.begin
-        return Fleet(service, prepare, 1, lambda one: one.serve(lambda enclave: begin(enclave, address)))
-
-    def start() -> Instance:
-        made = prepare()
-        made.serve_named(name)
-        return made
-
-    return Fleet(service, start, plan.instances)
+    return made
 
 
 def _founds(plan: Plan) -> bool:

@@ -20,6 +20,7 @@ import typer
 from kluis.appraisal import Policy
 from kluis.cli import render
 from kluis.cli.evidence import files
+from kluis.cli.evidence import roots as root_files
 from kluis.cli.evidence.verify import Roots
 from kluis.cli.render import Json
 from kluis.connect.admission import Admission
@@ -255,7 +256,7 @@ def _standing(
     path: Path, policy: Policy, roots: list[Path], collateral: Path | None
 ) -> Callable[[], tuple[TrustAnchors, Collateral, datetime]]:
     """What each judgement uses: its files are read again, because they are renewed."""
-    anchors = files.anchors(roots, None, [path.parent / name for name in policy.emulated_roots])
+    anchors = root_files.anchors(roots, None, [path.parent / name for name in policy.emulated_roots])
 
     def standing() -> tuple[TrustAnchors, Collateral, datetime]:
         endorsed = backends.default().collateral() if collateral is None else files.filled(collateral)
