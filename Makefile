@@ -20,7 +20,7 @@ dist:  ## the wheels and the sdist, into dist/
 
 test: check  ## what every change must pass
 	@scripts/setup.sh test
-	@$(PY) -m pytest -n $(PROCESSES)
+	@PY=$(PY) scripts/test.sh -n $(PROCESSES)
 
 test-slow:  ## what takes too long for every change; every property with all its examples
 	@scripts/setup.sh slow

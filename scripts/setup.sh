@@ -19,12 +19,12 @@ stop() {
 case "$what" in
     demo) extras="rooms,demo" tools="gdb strace perf" ;;
     serve) extras="rooms,services,fast" tools="" ;;
-    check | docs) extras="rooms,services,fast,demo,dev" tools="" ;;
-    fuzz) extras="rooms,services,fast,demo,dev,fuzz" tools="" ;;
-    test) extras="rooms,services,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb mkfs.erofs veritysetup ukify cpio" ;;
-    slow) extras="rooms,services,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb mkfs.erofs veritysetup ukify cpio debootstrap qemu-system-x86_64 criu" ;;
-    clients) extras="rooms,services,fast,demo,dev" tools="" ;;
-    bench) extras="rooms,services,fast,demo,dev" tools="gdb strace perf" ;;
+    check | docs) extras="rooms,services,console,fast,demo,dev" tools="" ;;
+    fuzz) extras="rooms,services,console,fast,demo,dev,fuzz" tools="" ;;
+    test) extras="rooms,services,console,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb mkfs.erofs veritysetup ukify cpio" ;;
+    slow) extras="rooms,services,console,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb mkfs.erofs veritysetup ukify cpio debootstrap qemu-system-x86_64 criu chromium" ;;
+    clients) extras="rooms,services,console,fast,demo,dev" tools="" ;;
+    bench) extras="rooms,services,console,fast,demo,dev" tools="gdb strace perf" ;;
     *) stop "target: want demo, serve, check, test, slow, clients, bench, docs or fuzz, got $what" "scripts/setup.sh test" ;;
 esac
 

@@ -62,6 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_HOME] = home
     gc.disable()  # a quarter of the time that collecting takes is a search for garbage that there is not
     os.environ["KLUIS_HOME"] = str(home)
+    os.environ["KLUIS_CONFIG"] = str(home / "config")  # no test trusts what the user of this machine trusts
     keys.folder()
     # The runtime's pinned inputs, a compiler among them, are checked by their hashes: they are fetched once.
     kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from importlib import metadata
@@ -15,13 +16,19 @@ from pathlib import Path
 import httpx
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 
 from kluis.appraisal import ByImage, Policy, strict
 from kluis.enclave.attested_tls.client import attestation
-from kluis.enclave.attested_tls.link import Link, ServerKey, client_context
+from kluis.enclave.attested_tls.link import (
+    Link,
+    ServerKey,
+    client_context,
+    make_certificate,
+    server_context,
+)
 from kluis.errors import AuthenticityError, KluisError, PolicyError
 from kluis.evidence import Collateral, ProtectionLevel, TrustAnchors
 from kluis.formats.kluis.attested_tls import PATH, Answer, Binding, Question, Role
@@ -270,6 +277,31 @@ def test_a_servers_evidence_is_not_its_clients(policy: Policy, listener: socket.
         link.role = Role.SERVER  # judged as the server would: same exporter, its own nonce, a genuine peer
         with pytest.raises(AuthenticityError, match="channel role: want client, got server"):
             judge.judge(Answer.parse(heard), link, nonce)
+
+
+def test_an_operator_who_has_the_key(service: EnclaveProxy, policy: Policy, listener: socket.socket) -> None:
+    """The operator's own certificate is for a key that its host has. A relay with key and certificate shows
+    clients the same as the enclave, and is still refused: its connections are others.
+    """
+    key, certificate = make_certificate()
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    service.use_key(pem, certificate.public_bytes(Encoding.PEM))
+
+    def forward(_: Link, question: Question) -> bytes:
+        with socket.create_connection(listener.getsockname()) as sock:
+            link = Link(client_context(), Role.CLIENT)
+            shake(sock, link)
+            return exchange(sock, link, ask(link, b"POST", question.encode())).partition(b"\r\n\r\n")[2]
+
+    host, port = listener.getsockname()
+    relay = Relay(forward, server_context(key, [certificate]))
+    shown = x509.load_pem_x509_certificate(ssl.get_server_certificate((host, port)).encode())
+    assert shown == certificate
+    error = refused(relay, policy)
+    assert isinstance(error, AuthenticityError)
+    assert error.code == "channel_exporter"
+    with httpx.Client(transport=attested.transport(policy), timeout=120) as client:
+        assert client.get(f"https://{host}:{port}/").text == "hello from inside"
 
 
 OID = x509.ObjectIdentifier("2.23.133.5.4.9")

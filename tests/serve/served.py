@@ -13,6 +13,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -72,6 +73,7 @@ class Served:
             [*line, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
         self.log: list[str] = []
+        self._seen = 0
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self.told = self._document()
@@ -98,6 +100,15 @@ class Served:
         """Pids of the enclaves that run since the last hangup."""
         told = [line.rpartition(":")[2] for line in self.log if "enclaves now:" in line]
         return [int(word) for word in told[-1].split()] if told else self.enclaves()
+
+    def wait_for(self, words: str, seconds: float = 300.0) -> None:
+        """Wait until a line of its log that was not waited for before contains these words."""
+        until = time.monotonic() + seconds
+        while not any(words in line for line in self.log[self._seen :]):
+            assert time.monotonic() < until, "".join(self.log)
+            assert self.process.poll() is None, "".join(self.log)
+            time.sleep(0.05)
+        self._seen += next(n for n, line in enumerate(self.log[self._seen :], 1) if words in line)
 
     def kill(self) -> None:
         """End it as a power cut would."""

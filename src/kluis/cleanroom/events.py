@@ -25,7 +25,7 @@ from kluis.cleanroom.exchange import SignatureBytes
 from kluis.cleanroom.home import Home
 from kluis.cleanroom.keys import check_signature
 from kluis.cleanroom.terms import Hex32, Identifier, Time
-from kluis.errors import AuthenticityError, FormatError, UnavailableError
+from kluis.errors import AuthenticityError, FormatError, KluisError, UnavailableError
 from kluis.hashes import sha256
 
 SIGNED_AS = "event/1"
@@ -118,6 +118,30 @@ def append(path: Path, room: str, home: Home, kind: Kind, subject: str, time: Ti
     finally:
         os.close(descriptor)
     return torn
+
+
+def record(folder: Path, room: str, home: Home, kind: Kind, subject: str, time: Time) -> str | None:
+    """Append one event that has taken effect already, as :func:`append`.
+
+    Anyone with the folder can spoil its log. So a log that takes no line is a warning, and no error.
+
+    Args:
+        folder: the room's.
+        room: the room's random id, 64 hex digits.
+        home: of the party whose client writes it.
+        kind: of event.
+        subject: a name or a hash.
+        time: aware; stored to the second.
+
+    Returns:
+        The warning for the user, or None.
+    """
+    path = folder / "events.jsonl"
+    try:
+        torn = append(path, room, home, kind, subject, time)
+    except KluisError as error:
+        return f"the room's log has no line of {kind} {subject}: {error.message}"
+    return f"{path}: removed an incomplete last line of {torn} bytes" if torn else None
 
 
 def read(path: Path, room: str, keys: Callable[[str], Iterable[bytes]]) -> tuple[Event, ...]:

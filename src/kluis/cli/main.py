@@ -42,7 +42,9 @@ class Entry(NamedTuple):
 COMMANDS: dict[str, Entry] = {
     "demo": Entry("demo.demo", "demo", "Run a clean room on real patients, then attack it."),
     "doctor": Entry("machine.doctor", None, "Test what this machine protects, and show how to fix gaps."),
+    "new": Entry("project.new", None, "Write a new project from a template."),
     "build": Entry("image.images", "enclave", "Build a folder into a signed image."),
+    "stubs": Entry("project.stubs", None, "Write an image's ecalls as Python types."),
     "sign": Entry(
         "image.images",
         "enclave",
@@ -58,13 +60,18 @@ COMMANDS: dict[str, Entry] = {
     ),
     "verify": Entry("evidence.verify", None, "Check that evidence is authentic."),
     "appraise": Entry("evidence.verify", None, "Check that evidence is authentic and meets a policy."),
+    "trust": Entry("trust", None, "The roots that you trust in addition to the vendors'."),
     "token": Entry("evidence.token", None, "Verify an attestation service's token, offline."),
-    "policy": Entry("evidence.policy", None, "Write a policy; check and run the attestation service's."),
+    "policy": Entry("evidence.policy", None, "Write, check and test policies; also the service's."),
     "explain": Entry("explain", None, "Explain an error code or a word of a verdict."),
     "collateral": Entry("evidence.collateral", None, "Fetch, bundle and show the vendors' collateral."),
+    "model": Entry("model.model", "enclave", "Seal a model's weights; unlock them inside an enclave."),
     "vm": Entry("vm.app", "enclave", "Confidential virtual machines, and their guest."),
+    "connect": Entry("connect.connect", "enclave", "Forward local HTTP to a verified enclave."),
     "platform": Entry("machine.platform", "enclave", "The local root of trust."),
-    "serve": Entry("service.serve", "services", "Run the services on loopback, each in an enclave."),
+    "units": Entry("machine.units", None, "Units of systemd for the platform and the services."),
+    "serve": Entry("service.serve", "services", "Run the services, each in an enclave."),
+    "serve-app": Entry("project.serve_app", "enclave", "Serve an image's ASGI application."),
     "up": Entry("cloud.up", "services", "Start a local cloud: the services in enclaves of this machine."),
     "wait": Entry("cloud.watch", None, "Wait until every service of the local cloud serves."),
     "status": Entry("cloud.watch", None, "List the services of the local cloud."),
@@ -72,6 +79,7 @@ COMMANDS: dict[str, Entry] = {
     "down": Entry("cloud.watch", None, "Stop the local cloud."),
     "env": Entry("cloud.environment", None, "Print the environment variables for the local cloud."),
     "az": Entry("cloud.az", None, "Run Azure's command line against the local cloud."),
+    "console": Entry("service.console", "console", "Show this machine, evidence and rooms in a browser."),
     "vault": Entry("service.vault", "enclave", "Identify a vault; approve a change of what it trusts."),
     "ledger": Entry(
         "ledger.ledger", "services", "A confidential ledger: check it, read it, prove its entries."

@@ -7,9 +7,9 @@ authenticates the enclave. HTTP/1.1 is uvicorn's, over h11. In an application's 
     asgi.host(app, web)                # web: a Starlette, FastAPI or any ASGI application
 
 declares the ecalls ``serve``, which returns after ``drain`` when all requests are done, and
-``certificate_request`` and ``use_certificate`` for clients that check a server's name. The listening socket
-stays the host's: to restart without refusing connections, it starts the next enclave on the socket first,
-then drains this one. docs/decisions/0014-uvicorn-serves-inside.md has the reasons.
+``certificate_request``, ``use_certificate`` and ``use_key`` for clients that check a server's name. The
+listening socket stays the host's: to restart without refusing connections, it starts the next enclave on the
+socket first, then drains this one. docs/decisions/0014-uvicorn-serves-inside.md has the reasons.
 """
 
 from __future__ import annotations
@@ -371,6 +371,11 @@ def _declare_naming(app: Enclave, key: ServerKey) -> None:
     def use_certificate(chain: bytes) -> None:
         """Use this chain (PEM) for clients: its name is the host's statement, and proves nothing more."""
         key.adopt(chain)
+
+    @app.ecall
+    def use_key(private_key: bytes, chain: bytes) -> None:
+        """Use the operator's own key and chain (both PEM) for clients: they prove only a name."""
+        key.adopt_key(private_key, chain)
 
 
 def _tell_nothing(*_: object) -> None:

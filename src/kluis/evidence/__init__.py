@@ -10,7 +10,7 @@ from kluis.evidence.anchors import Anchor, TrustAnchors
 from kluis.evidence.engine import OPENSSL, Engine, aws_lc
 from kluis.evidence.levels import ProtectionLevel
 from kluis.evidence.model import Claims, Machine, Platform, Tcb, TcbStatus, Tee, VendorClaims
-from kluis.evidence.registry import Verifier, verify
+from kluis.evidence.registry import Verifier, collateral_of, verify
 from kluis.evidence.verified import Verified
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kluis.evidence.tpm.claims import TpmClaims
     from kluis.formats.cca.endorsements import Endorsements as CcaEndorsements
     from kluis.formats.hcl.endorsements import AzureEndorsements
+    from kluis.formats.kluis.evidence_file import EvidenceFile
     from kluis.formats.nvidia.endorsements import NvidiaEndorsements
     from kluis.formats.sgx.collateral import Collateral
     from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _LATE: Final = {
     "AzureClaims": ("kluis.evidence.azure.claims", "AzureClaims"),
     "AzureEndorsements": ("kluis.formats.hcl.endorsements", "AzureEndorsements"),
+    "EvidenceFile": ("kluis.formats.kluis.evidence_file", "EvidenceFile"),
     "SnpClaims": ("kluis.evidence.amd.claims", "SnpClaims"),
     "CcaClaims": ("kluis.evidence.cca.token", "CcaClaims"),
     "HeldCollateral": ("kluis.evidence.intel.collateral", "HeldCollateral"),
@@ -60,6 +62,7 @@ __all__ = [
     "Claims",
     "Collateral",
     "Engine",
+    "EvidenceFile",
     "HeldCollateral",
     "Machine",
     "NitroClaims",
@@ -81,6 +84,7 @@ __all__ = [
     "Verified",
     "Verifier",
     "aws_lc",
+    "collateral_of",
     "verify",
 ]
 

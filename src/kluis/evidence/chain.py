@@ -27,7 +27,7 @@ def match_root(root: Certificate, context: Context, what: str) -> Anchor:
         raise AuthenticityError(
             f"{what}: want root {' or '.join(a.name for a in context.anchors)}, got another key "
             f"named {root.common_name!a}",
-            hint="name the root you trust with --root; an emulated root is never trusted by default",
+            hint="trust its root by --root or kluis trust add; an emulated root is never trusted by default",
             code="root_untrusted",
         )
     return anchor

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kluis.evidence.wrappers.bound import Unwrapped
     from kluis.formats.cca.endorsements import Endorsements as CcaEndorsements
     from kluis.formats.hcl.endorsements import AzureEndorsements
+    from kluis.formats.kluis.evidence_file import EvidenceFile
     from kluis.formats.nvidia.endorsements import NvidiaEndorsements
     from kluis.formats.sgx.collateral import Collateral
     from kluis.formats.snp.endorsements import Endorsements as SnpEndorsements
@@ -228,6 +229,24 @@ def verify(
         UsageError: ``now`` is naive, the evidence is not bytes, or the collateral is another vendor's.
     """
     return _verify(data, Context(anchors), collateral, now)
+
+
+def collateral_of(file: EvidenceFile) -> Endorsements | None:
+    """The collateral in an evidence file, for :func:`verify`; None if the file has none. Nothing is verified.
+
+    Raises:
+        FormatError: malformed, or the file's evidence is of an unsupported kind.
+        UsageError: evidence of this kind takes no collateral.
+    """
+    if file.collateral is None:
+        return None
+    unwrapped = None if _bare(file.evidence) else _unwrap()(file.evidence)
+    kind = kind_of(unwrapped.inner if unwrapped is not None else file.evidence)
+    if not kind.endorsements:
+        raise UsageError(f"evidence file.collateral: evidence of kind {kind.name} takes no collateral")
+    form: Any = kind.endorsements[0]
+    found: Endorsements = form.from_json(file.collateral)
+    return found
 
 
 def _public(kind: type) -> str:

@@ -31,7 +31,9 @@ from kluis.formats.hcl.endorsements import AzureEndorsements
 from kluis.formats.ietf import cmw, cmw_cbor, corim, jose
 from kluis.formats.ietf.cmw import Collection
 from kluis.formats.ietf.corim import Corim
+from kluis.formats.kluis import evidence_file
 from kluis.formats.kluis.endorsement import Endorsement
+from kluis.formats.kluis.evidence_file import EvidenceFile
 from kluis.formats.kluis.launch import LaunchConfiguration
 from kluis.formats.kluis.runtime_data import RuntimeData
 from kluis.formats.nitro.document import Document
@@ -147,6 +149,10 @@ def _envelope(data: bytes, depth: int) -> Found | None:
         token = eat.parse(data)
         parts = {where: held.part for where, held in token.held.items()}
         return _parted(f"EAT ({token.form})", data, token, parts, depth)
+    if evidence_file.matches(data):
+        file, held = EvidenceFile.parse(data), Collection.parse(data).parts
+        documents = {name: part for name, part in held.items() if name != "image"}
+        return _parted("Kluis evidence file", data, file, documents, depth)
     if cmw.matches(data) and not tsm.matches(data):
         collection = Collection.parse(data)
         return _parted("CMW collection", data, collection, collection.parts, depth)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from kluis.errors import KluisError
-from kluis.serve.instance import Instance
+from kluis.serve.instance import Instance, Naming
 
 DRAIN_SECONDS: Final = 30.0
 
@@ -86,7 +86,7 @@ class Fleet:
             ended, self._ended = self._ended, []
             return ended
 
-    def rename(self, name: Callable[[bytes], bytes]) -> None:
+    def rename(self, name: Naming) -> None:
         """Make all instances use new certificates."""
         with self._lock:
             for one in self._instances:

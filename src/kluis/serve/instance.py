@@ -14,6 +14,8 @@ from kluis.host.proxy import Call, EnclaveProxy
 from kluis.serve.images import ServiceImage
 
 GRANT: Final = "listen:web"
+# Gives an enclave its certificate, within some seconds.
+Naming = Callable[[EnclaveProxy, float], None]
 START_SECONDS: Final = 120.0
 # Timeout of calls that an enclave answers at once: a stopped one is not waited for.
 ANSWER_SECONDS: Final = 10.0
@@ -80,7 +82,7 @@ class Instance:
             settings: the service's, JSON.
             opened: opens the enclave's store, before it is configured.
             insecure_allow_missing: protections that this machine may do without; written into the evidence.
-            named: whether it uses a certificate that the host issues, and so can be renamed.
+            named: whether it uses a certificate from the host, and so can be renamed.
             seconds: that its configuration may take.
 
         Raises:
@@ -92,13 +94,9 @@ class Instance:
             enclave.configure.within(seconds)(settings)
         return cls(enclave, named=named)
 
-    def serve_named(self, name: Callable[[bytes], bytes]) -> None:
-        """Have it serve, with a certificate.
-
-        Args:
-            name: from a request for a certificate to a chain, both PEM.
-        """
-        self.serve(lambda enclave: _rename(enclave, name, START_SECONDS))
+    def serve_named(self, name: Naming) -> None:
+        """Have it serve, with a certificate."""
+        self.serve(lambda enclave: name(enclave, START_SECONDS))
 
     def serve(self, first: Callable[[EnclaveProxy], None]) -> None:
         """Start serving once ``first`` has returned; if that raises, the instance is ended.
@@ -122,10 +120,10 @@ class Instance:
         error = self._serving.exception()
         return own(error) if isinstance(error, KluisError) else EnclaveError("it stopped serving")
 
-    def rename(self, name: Callable[[bytes], bytes]) -> None:
+    def rename(self, name: Naming) -> None:
         """Make it use a new certificate, before the old one expires."""
         if self._named:
-            _rename(self.enclave, name, ANSWER_SECONDS)
+            name(self.enclave, ANSWER_SECONDS)
 
     def tend(self) -> KluisError | None:
         """Trigger its upkeep without waiting; nothing if the previous run continues.
@@ -159,8 +157,3 @@ def _closing(enclave: EnclaveProxy) -> Iterator[None]:
         if isinstance(error, RemoteError):
             raise own(error) from None
         raise
-
-
-def _rename(enclave: EnclaveProxy, name: Callable[[bytes], bytes], seconds: float) -> None:
-    request = enclave.certificate_request.within(seconds)()
-    enclave.use_certificate.within(seconds)(name(request))

@@ -10,6 +10,7 @@ from typing import Final
 from kluis.host.proxy import EnclaveProxy
 from kluis.serve import handover, rekeying
 from kluis.serve.fleet import Fleet
+from kluis.serve.front.naming import Front
 from kluis.serve.host_calls import HostCalls
 from kluis.serve.images import ServiceImage
 from kluis.serve.instance import START_SECONDS, Instance
@@ -52,7 +53,7 @@ def fleet_of(
     deployment: Deployment,
     host_calls: HostCalls,
     database: Database,
-    name: Callable[[bytes], bytes],
+    front: Front,
     say: Callable[[str], None],
     hosted: HostedLedger | None,
 ) -> Fleet:
@@ -66,7 +67,7 @@ def fleet_of(
         deployment: of all services.
         host_calls: the ocalls of every service.
         database: with its store.
-        name: converts a request to a certificate chain.
+        front: gives each enclave its certificate.
         say: prints a line for the operator.
         hosted: the ledger's files, for the service ``ledger``.
     """
@@ -95,7 +96,7 @@ def fleet_of(
 
     def start() -> Instance:
         made = prepare()
-        made.serve_named(name)
+        made.serve_named(front.name)
         return made
 
     return Fleet(service, start, plan.instances)

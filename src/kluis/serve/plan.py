@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import ipaddress
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,13 +13,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from kluis.errors import UnavailableError, UsageError, unknown
-from kluis.serve import DEFAULT_PORT
+from kluis.serve import DEFAULT_PORT, HOST
 from kluis.serve.images import SERVICES, STORE_KEYS, folder_of
 from kluis.serve.issuer import Registered
 from kluis.tee.image.build import config
 from kluis.tee.process import linux
 
-HOST: Final = "127.0.0.1"
 ISSUER: Final = "issuer"
 MANAGED_IDENTITY: Final = "insecure_managed_identity"
 # Of ports, from the first: what came later is last.
@@ -48,6 +49,11 @@ class Plan:
         registered: credentials that the issuer's clients may use instead of their secrets.
         insecure_managed_identity: whether every process of this machine can get tokens of one client.
         ledger_application: a folder that is added to the ledger's image; None: none.
+        bind: the address that the services listen on; others than loopback's require ``certificate``.
+        certificate: paths of the operator's own certificate and its key, for ``names``; None: the loopback
+            authority issues certificates.
+        insecure_expose_issuer: whether the development issuer is served like the services, and not only on
+            loopback: its operator, and anyone who has its clients' secrets, has every role.
     """
 
     services: tuple[str, ...]
@@ -68,6 +74,9 @@ class Plan:
     registered: Registered = dataclasses.field(default_factory=Registered)
     insecure_managed_identity: bool = False
     ledger_application: Path | None = None
+    bind: str = HOST
+    certificate: tuple[Path, Path] | None = None
+    insecure_expose_issuer: bool = False
 
     def __post_init__(self) -> None:
         """Refuse an invalid plan."""
@@ -84,6 +93,34 @@ class Plan:
             raise unknown("--store-key", self.store_key, STORE_KEYS)
         if not 0 <= self.port <= 0xFFFF - len(ORDER):
             raise UsageError(f"port: want 0..{0xFFFF - len(ORDER)}, got {self.port}")
+        self._check_front()
+
+    def _check_front(self) -> None:
+        """Check what clients elsewhere would reach, and under which name."""
+        try:
+            address = ipaddress.ip_address(self.bind)
+        except ValueError:
+            raise UsageError(f"--bind: want an IP address, got {self.bind[:64]!a}") from None
+        if self.certificate is None:
+            if not address.is_loopback:
+                raise UsageError(
+                    f"--bind {self.bind}: want also the operator's certificate, got none: clients elsewhere"
+                    " would have to trust the loopback authority",
+                    hint="--certificate CHAIN.pem --key KEY.pem --name NAME, as clients use it",
+                )
+            if self.insecure_expose_issuer:
+                raise UsageError("--insecure-expose-issuer: want also --certificate, got no such option")
+            return
+        if not self.names or self.names[0].startswith("*"):
+            raise UsageError(
+                "--certificate: want the name that clients use first, got "
+                + (f"{self.names[0]!a}" if self.names else "none"),
+                hint="--name NAME, one that the certificate contains",
+            )
+        if "keyvault" in self.services and "." not in self.names[0] and ":" not in self.names[0]:
+            raise UsageError(
+                f"--name: want a name with a dot for a vault, as Azure's clients do, got {self.names[0]!a}"
+            )
 
     def check_protections(self, status: Mapping[str, Any]) -> None:
         """Check that a platform protects the services as their launch will require.
@@ -103,27 +140,68 @@ class Plan:
     @property
     def server_names(self) -> tuple[str, ...]:
         """The names in certificates."""
-        return ("localhost", HOST, "vault.localhost", "*.vault.localhost", *self.names)
+        own = () if self.bind == HOST or ipaddress.ip_address(self.bind).is_unspecified else (self.bind,)
+        return ("localhost", HOST, "vault.localhost", "*.vault.localhost", *own, *self.names)
+
+    def bound(self, name: str) -> str:
+        """The address on which a service, the issuer or the managed identity's endpoint listens."""
+        if name == MANAGED_IDENTITY or (name == ISSUER and not self.insecure_expose_issuer):
+            return HOST
+        return self.bind
+
+    def url(self, name: str, port: int) -> str:
+        """The address for clients: a vault's has the dot that Azure's clients require."""
+        scheme = "http" if name == MANAGED_IDENTITY else "https"
+        if self.certificate is not None and name != MANAGED_IDENTITY:
+            own = name != ISSUER or self.insecure_expose_issuer
+            host = self.names[0] if own else "localhost"
+        elif (bound := self.bound(name)) != HOST:
+            host = bound
+        else:
+            host = HOST if name in ("keyvault", MANAGED_IDENTITY) else "localhost"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+    def warnings(self) -> list[str]:
+        """What the operator must know about the addresses, for people; empty on loopback."""
+        found = []
+        if not ipaddress.ip_address(self.bind).is_loopback:
+            found.append(
+                f"warning: the services listen on {self.bind}, for every client that reaches this machine;"
+                " --name and the certificate prove who operates them, and only evidence proves which code"
+                " answers"
+            )
+        if self.insecure_expose_issuer:
+            found.append(
+                "insecure: the development issuer listens there too: anyone who has a secret of"
+                " issuer/clients.json gets that client's roles"
+            )
+        return found
 
 
 @contextmanager
 def listening(plan: Plan) -> Iterator[Mapping[str, socket.socket]]:
-    """Listen for each service and for the issuer's endpoints, only on loopback; close the sockets at the end.
+    """Listen for each service and for the issuer's endpoints, as planned; close the sockets at the end.
 
     Raises:
-        UnavailableError: a port is in use; names it, and how to choose another.
+        UnavailableError: an address does not exist or a port is in use; names it, and how to choose another.
     """
     more = (MANAGED_IDENTITY,) if plan.insecure_managed_identity else ()
     wanted: Sequence[str] = [name for name in ORDER if name in (*plan.services, ISSUER, *more)]
     with ExitStack() as stack:
         made = {}
         for name in wanted:
+            host = plan.bound(name)
             port = plan.ports.get(name, plan.port + ORDER.index(name) if plan.port else 0)
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
             try:
-                made[name] = stack.enter_context(socket.create_server((HOST, port), backlog=1024))
+                server = socket.create_server((host, port), family=family, backlog=1024)
             except OSError as error:
+                other = error.errno == errno.EADDRNOTAVAIL
                 raise UnavailableError(
-                    f"{name}: cannot listen on {HOST}:{port}: {os.strerror(error.errno or 0)}",
-                    hint="kluis serve ... --port N begins at another port, --port 0 takes free ones",
+                    f"{name}: cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}",
+                    hint="ip address lists this machine's addresses, for --bind"
+                    if other
+                    else "kluis serve ... --port N begins at another port, --port 0 takes free ones",
                 ) from None
+            made[name] = stack.enter_context(server)
         yield made

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 import socket
-import ssl
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,17 +13,18 @@ from typing import Final
 
 from kluis.enclave.store.ocalls import REKEY_SECONDS
 from kluis.errors import KluisError, PolicyError, UnavailableError
-from kluis.serve import launching, presence, proposal, rekeying
+from kluis.serve import HOST, launching, presence, proposal, rekeying
 from kluis.serve.authority import LoopbackAuthority
 from kluis.serve.background import Background
 from kluis.serve.fleet import Fleet
+from kluis.serve.front.naming import Front
 from kluis.serve.handover import KeyGivers
 from kluis.serve.host_calls import HostCalls, write
 from kluis.serve.images import ServiceImage, image_of
 from kluis.serve.issuer import IDENTITY, DevelopmentIssuer
 from kluis.serve.launching import LEDGER
 from kluis.serve.ledger.hosting import HostedLedger
-from kluis.serve.plan import HOST, ISSUER, MANAGED_IDENTITY, Plan, listening
+from kluis.serve.plan import ISSUER, MANAGED_IDENTITY, Plan, listening
 from kluis.serve.presence import Presence, Stores
 from kluis.serve.settings import ROLES, STALE, Deployment, attestation_digest, settings_of
 from kluis.serve.store import keeping
@@ -49,8 +49,7 @@ class Serving:
         fleets: of the services.
         issuer: the development issuer.
         attestation_settings: digest of the attestation service's settings, hex; None if it does not run.
-        name: converts a request to a certificate chain.
-        rename_issuer: makes the issuer use a new certificate.
+        front: gives every server its certificate.
         givers: of each fleet, if hosts elsewhere can share the database.
     """
 
@@ -60,8 +59,7 @@ class Serving:
     fleets: tuple[Fleet, ...]
     issuer: DevelopmentIssuer
     attestation_settings: str | None
-    name: Callable[[bytes], bytes]
-    rename_issuer: Callable[[], None]
+    front: Front
     givers: tuple[KeyGivers, ...]
 
     def authorization_parts(self) -> tuple[str, str]:
@@ -70,7 +68,14 @@ class Serving:
         return url, tenant
 
     def replace(self) -> None:
-        """Start new instances of every service alongside the old ones, and refuse no client meanwhile."""
+        """Start new instances of every service alongside the old ones, and refuse no client meanwhile.
+
+        The operator's certificate is read again first.
+
+        Raises:
+            KluisError: the certificate cannot be used, and nothing changes; or an instance did not start.
+        """
+        self.front.reload()
         for fleet in self.fleets:
             fleet.replace()
 
@@ -80,9 +85,9 @@ class Serving:
         Raises:
             KluisError: one of them failed.
         """
-        self.rename_issuer()
+        self.front.rename_issuer()
         for fleet in self.fleets:
-            fleet.rename(self.name)
+            fleet.rename(self.front.name)
 
     def hand_over(self) -> None:
         """Answer instances on other platforms that wait for a store's key; returns quickly if there are none.
@@ -147,13 +152,16 @@ def serving(
         platform = Platform.connect()
         stack.enter_context(platform.held())  # an idle one would end while images are built
         plan.check_protections(status := platform.status())
+        for warning in plan.warnings():
+            say(warning)
         with rekeying.making(plan.state, say):
             authority = LoopbackAuthority.load_or_create(plan.state / "ca", clock.now())
+            front = Front(plan, authority, clock)
             sockets = stack.enter_context(listening(plan))
-            addresses = {name: _address(name, one) for name, one in sockets.items()}
+            addresses = {name: plan.url(name, one.getsockname()[1]) for name, one in sockets.items()}
             bound(addresses)
             # Before the images, so that a registration for an unknown client is reported at once.
-            issuer, context = _issuer(plan, clock, authority, sockets, addresses, stack)
+            issuer = _issuer(plan, clock, front, sockets, addresses, stack)
             if plan.insecure_managed_identity:
                 say(
                     f"insecure: every process of this machine gets tokens of {IDENTITY} at"
@@ -184,16 +192,9 @@ def serving(
             member=None if ledger is None else ledger.member,
         )
 
-        def name(request: bytes) -> bytes:
-            return authority.sign(request, plan.server_names, clock.now())
-
-        def rename_issuer() -> None:
-            authority.renew(context, plan.state / "issuer", plan.server_names, clock.now())
-
-        trust = ssl.create_default_context(cadata=authority.root_pem().decode())
-        origins = {address: trust for service, address in addresses.items() if service in plan.services}
+        origins = {address: front.trust for service, address in addresses.items() if service in plan.services}
         host_calls = HostCalls(
-            name,
+            front.sign,
             {**origins, **dict.fromkeys(plan.origins)},
             cache=plan.state / "collateral",
             online=plan.online,
@@ -212,7 +213,7 @@ def serving(
         stack.enter_context(_present(database, stores, clock))
         fleets = tuple(
             launching.fleet_of(
-                plan, each, images[each], sockets[each], deployment, host_calls, database, name, say, ledger
+                plan, each, images[each], sockets[each], deployment, host_calls, database, front, say, ledger
             )
             for each in plan.services
         )
@@ -240,8 +241,7 @@ def serving(
             fleets=fleets,
             issuer=issuer,
             attestation_settings=settings_digest,
-            name=name,
-            rename_issuer=rename_issuer,
+            front=front,
             givers=givers,
         )
 
@@ -271,31 +271,23 @@ def _present(database: Database, stores: Stores, clock: Clock) -> Iterator[None]
         yield
 
 
-def _address(service: str, listener: socket.socket) -> str:
-    """The address for clients: a vault's is numeric, with the parent domain that Azure's clients require."""
-    host = HOST if service in ("keyvault", MANAGED_IDENTITY) else "localhost"
-    scheme = "http" if service == MANAGED_IDENTITY else "https"
-    return f"{scheme}://{host}:{listener.getsockname()[1]}"
-
-
 def _issuer(
     plan: Plan,
     clock: Clock,
-    authority: LoopbackAuthority,
+    front: Front,
     sockets: Mapping[str, socket.socket],
     addresses: Mapping[str, str],
     stack: contextlib.ExitStack,
-) -> tuple[DevelopmentIssuer, ssl.SSLContext]:
+) -> DevelopmentIssuer:
     folder = plan.state / "issuer"
     made = DevelopmentIssuer.load_or_create(folder, addresses[ISSUER], ROLES, clock, STALE, plan.registered)
-    context = authority.server_context(folder, plan.server_names, clock.now())
-    stack.enter_context(Background(made.application(), sockets[ISSUER], context))
+    stack.enter_context(Background(made.application(), sockets[ISSUER], front.issuer_context()))
     if plan.insecure_managed_identity:
         own = addresses[MANAGED_IDENTITY].partition("://")[2]
         hosts = frozenset({own, own.replace(HOST, "localhost")})
         endpoint = made.insecure_managed_identity(hosts)
         stack.enter_context(Background(endpoint, sockets[MANAGED_IDENTITY]))
-    return made, context
+    return made
 
 
 def _founds(plan: Plan) -> bool:

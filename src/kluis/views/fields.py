@@ -26,6 +26,7 @@ from kluis.formats.hcl.report import HclReport
 from kluis.formats.ietf import cmw_cbor
 from kluis.formats.ietf.cmw import Collection, Indicator, Part
 from kluis.formats.kluis import runtime_data
+from kluis.formats.kluis.evidence_file import EvidenceFile
 from kluis.formats.nitro.document import Document
 from kluis.formats.nvidia.opaque import Field
 from kluis.formats.nvidia.report import Report as NvidiaReport
@@ -347,6 +348,10 @@ _EAR: Final = "/ear"  # in the profile of an attestation result, whichever draft
 _FOUND: Final = "contains a service's result, not evidence"
 
 
+def _evidence_file(file: EvidenceFile) -> Fields:
+    return {"image": file.image or "", "note": "the evidence does not prove the name of the image"}
+
+
 def _jwt(token: Jwt) -> Fields:
     return {"note": _FOUND, "header": token.header, "claims": token.claims}
 
@@ -372,6 +377,7 @@ _SHOWN: Final[tuple[tuple[type, Callable[[Any], Fields]], ...]] = (
     (TcbInfo, _tcb_info),
     (Identity, _identity),
     (Unwrapped, _unwrapped),
+    (EvidenceFile, _evidence_file),
     (Collection, _collection),
     (cmw_cbor.Collection, _collection),
     (Part, _record),

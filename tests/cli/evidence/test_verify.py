@@ -100,8 +100,8 @@ def test_verify_trusts_no_emulated_root_by_default(kluis: Kluis, folder: Path) -
     assert (said.code, said.out) == (4, "")
     assert said.err.endswith(
         "got another key named 'Kluis emulated SGX Root CA (no hardware)'\n"
-        "kluis: hint: name the root you trust with --root; an emulated root is never trusted by default\n"
-        + ends("root_untrusted")
+        "kluis: hint: trust its root by --root or kluis trust add; an emulated root is never trusted by"
+        " default\n" + ends("root_untrusted")
     )
 
 

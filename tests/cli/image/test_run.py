@@ -11,6 +11,7 @@ import pytest
 from kluis.cli.image.run import meant
 from kluis.cli.main import run
 from kluis.errors import RemoteError
+from kluis.formats.kluis.evidence_file import EvidenceFile
 from kluis.formats.kluis.runtime_data import Purpose, RuntimeData
 from kluis.formats.sgx import quote as quotes
 from kluis.testing.images import ALLOWED, built
@@ -105,18 +106,24 @@ def test_what_an_error_inside_means(traceback: str | None, inner: str | None, hi
 
 
 def test_attest(hello: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A quote and two documents are written, with purpose, nonce and app data."""
-    out, data = tmp_path / "quote.bin", tmp_path / "data"
+    """One file is written: the quote, its documents with purpose, nonce and app data, the collateral."""
+    out, data = tmp_path / "hello.evidence", tmp_path / "data"
     data.write_bytes(b"app data")
     words = ["attest", hello, "-o", str(out), "--nonce", "AABB", "--app-data", str(data), "--json", *MISSING]
     assert run(words) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["quote"] == str(out)
-    quotes.parse(out.read_bytes())
-    runtime = RuntimeData.parse((tmp_path / "quote.bin.runtime.json").read_bytes())
+    assert (said["evidence"], said["image"], said["collateral"]) == (str(out), "hello", True)
+    file = EvidenceFile.parse(out.read_bytes())
+    assert file.image == "hello"
+    quotes.parse(file.evidence)
+    runtime = RuntimeData.parse(file.runtime_data or b"")
     assert (runtime.purpose, runtime.nonce, runtime.payload) == (Purpose.CLI, b"\xaa\xbb", b"app data")
     assert runtime.image_id.hex() == said["image_id"]
-    assert json.loads((tmp_path / "quote.bin.launch.json").read_bytes())["level"] == said["level"]
+    assert json.loads(file.launch_configuration or b"")["level"] == said["level"]
+    root = tmp_path / "root.pem"
+    assert run(["platform", "root", "-o", str(root)]) == 0
+    assert run(["verify", str(out), "--root", str(root)]) == 0
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["data", "hello.evidence", "root.pem"]
 
 
 @pytest.mark.parametrize(

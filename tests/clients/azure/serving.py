@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -82,6 +83,7 @@ def served(
     with contextlib.ExitStack() as stack:
         state.mkdir(mode=0o700, exist_ok=True)
         fcntl.flock(stack.enter_context((folder / "services.lock").open("w")), fcntl.LOCK_EX)
+        _forget(state)
         bring(state)
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kluis-clients-")))
         authorities, trust = stack.enter_context(fakes(work))
@@ -129,6 +131,19 @@ def served(
             },
             forger,
         )
+
+
+def _forget(state: Path) -> None:
+    """Remove what an earlier run left, but for images and their author's key.
+
+    Each run has a new database, which a ledger of an earlier run would not fit.
+    """
+    for one in state.iterdir():
+        if one.name not in ("images", "author.pem"):
+            if one.is_dir() and not one.is_symlink():
+                shutil.rmtree(one)
+            else:
+                one.unlink()
 
 
 def results(

@@ -19,6 +19,7 @@ from kluis.formats.encoding import cbor, der
 from kluis.formats.encoding.cbor import Tagged
 from kluis.formats.ietf import cmw_cbor, cose
 from kluis.formats.ietf.cmw import NESTED, OCTETS, Collection, Indicator, Nested, Part
+from kluis.formats.kluis.evidence_file import EvidenceFile
 from kluis.formats.wrappers import oe, ratls, tsm
 from tests.appraisal.samples import SAMPLES
 from tests.evidence import samples
@@ -80,6 +81,7 @@ GOOD: dict[str, tuple[bytes, str]] = {
         Part(OCTETS, oe.encode_report(PLAIN)).encode(),
         "Open Enclave report in CMW record",
     ),
+    "evidence file": (EvidenceFile(evidence=PLAIN).encode(), "evidence file"),
     "EAT, signed CBOR": (cwt({256: b"\x01" + bytes(32), 273: [[42, PLAIN]]}), "EAT (CWT)"),
     "EAT, CBOR": (unsigned({266: {"tee": {273: [[42, PLAIN]]}}}), "EAT (UCCS)"),
     "EAT, CBOR without a tag": (cbor.dumps({273: [[42, PLAIN]]}), "EAT (UCCS)"),

@@ -48,6 +48,10 @@ class Gated:
         """As the log's."""
         return self.log.read(first, most)
 
+    def read_each(self, seqnos: list[int]) -> list[bytes]:
+        """As the log's."""
+        return self.log.read_each(seqnos)
+
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:

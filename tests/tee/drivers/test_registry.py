@@ -54,7 +54,7 @@ def test_by_name() -> None:
 
 def test_order() -> None:
     """What proves more comes first: reports of hardware, then documents and vTPMs, a bare TPM last."""
-    assert NAMES == ("google", "tsm", "snp", "tdx", "aws", "azure", "emulated", "tpm")
+    assert NAMES == ("google", "tsm", "snp", "tdx", "aws", "emulated", "azure", "tpm")
     assert tuple(driver.name for driver in all_drivers()) == NAMES
 
 

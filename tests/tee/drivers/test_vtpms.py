@@ -22,7 +22,7 @@ from kluis.formats.encoding import b64
 from kluis.formats.hcl.report import ReportType
 from kluis.formats.ietf.cmw import OCTETS, Collection, Part
 from kluis.formats.nitro.document import Document
-from kluis.formats.tpm.algorithm import RSASSA, HashId
+from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.tpm.command import ENDORSEMENT, OWNER
 from kluis.formats.tpm.nv import NvAttribute, NvPublic
 from kluis.formats.tpm.public import Public, RsaPublic
@@ -47,10 +47,6 @@ NONCE = bytes(range(32))
 DATA = NONCE + bytes(32)
 NO_LOG = Path("/nonexistent")
 BY_OWNER = NvAttribute.OWNER_READ | NvAttribute.OWNER_WRITE
-RSA_AK = dataclasses.replace(
-    keys._ATTESTATION,
-    key=RsaPublic(scheme=RSASSA, hash=HashId.SHA256, bits=2048, exponent=0, modulus=b"\x80" + bytes(255)),
-)
 
 
 def put(tpm: Tpm, index: int, data: bytes, access: int = BY_OWNER) -> None:
@@ -73,7 +69,7 @@ class Paravisor:
         self.forge = AzureForge()
         self.kind = kind
         self.extra = runtime
-        handle = tpm.create_primary(ENDORSEMENT, RSA_AK.encode())
+        handle = tpm.create_primary(ENDORSEMENT, keys.RSA_ATTESTATION.encode())
         with tpm.holding(handle):
             area = tpm.read_public(handle)
             assert isinstance(area.key, RsaPublic)
@@ -195,7 +191,7 @@ def test_azure_another_ak(software: Software) -> None:
     with vm(software) as (_, driver):
         with software.tpm() as tpm:
             tpm.persist(azure.AK, azure.AK)
-            with tpm.holding(tpm.create_primary(OWNER, RSA_AK.encode())) as handle:
+            with tpm.holding(tpm.create_primary(OWNER, keys.RSA_ATTESTATION.encode())) as handle:
                 tpm.persist(handle, azure.AK)
         with pytest.raises(UnavailableError, match="azure: attestation key: want"):
             driver.endorse(DATA)
@@ -287,7 +283,7 @@ def test_azure_recorded(software: Software, vector: vectors.Vector) -> None:
     with serving(lambda _: answer) as imds:
         driver = Azure(lambda: Large(software, report), imds, NO_LOG)
         assert driver.kind() == "azure-snp"
-        certificates = driver._certificates()
+        certificates = driver._thim()["certificates"]
         with Large(software, report) as tpm:
             held = driver._report(tpm).encode()
     assert held == report

@@ -18,7 +18,7 @@ import polars as pl
 
 import kluis
 from kluis.cleanroom import agreement as agreements
-from kluis.cleanroom import conduct, datasets, fingerprint, plan, terms_toml
+from kluis.cleanroom import approval, conduct, datasets, fingerprint, plan, terms_toml
 from kluis.cleanroom.agreement import Agreement, Dataset
 from kluis.cleanroom.documents import hash_of
 from kluis.cleanroom.home import DataKey, Home
@@ -26,7 +26,6 @@ from kluis.cleanroom.release import Owner
 from kluis.cleanroom.rooms import Room
 from kluis.cleanroom.trust import Trust
 from kluis.cli.demo import cohort
-from kluis.cli.room import room_sign
 from kluis.errors import UnavailableError
 from kluis.formats.kluis.launch import LaunchConfiguration
 from kluis.host import load
@@ -144,7 +143,7 @@ class Stage:
         self.room.propose(self.agreement)
         for party, home in self.homes.items():
             plan.check_analyses(self.agreement)
-            room_sign.check_against_record(home, Trust(home, [self.platform.root_pem()]), self.agreement)
+            approval.check_against_record(home, Trust(home, [self.platform.root_pem()]), self.agreement)
             self.room.add_signature(agreements.sign(self.agreement, party, home.signing))
             home.agree(self.agreement)
         return self.agreement

@@ -111,6 +111,8 @@ def fetch(
     which = release(update or (None if evaluation is not None else "early"), evaluation)
     anchors = TrustAnchors.shipped() if root is None else TrustAnchors.from_pem(files.read(root))
     data = files.evidence(evidence, part or ())
+    if (held := files.packed(data)) is not None:
+        data = held.evidence
     kept = Cache(cache or _folder())
     with contextlib.ExitStack() as open_services:
         behind = None if offline else _makers(open_services, pccs, pccs_ca, kds, kds_ca)

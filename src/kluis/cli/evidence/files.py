@@ -1,7 +1,7 @@
 """Read evidence and its documents from files, stdin and parts, with bounded sizes, and recognise them.
 
-Documents of a piece of evidence are looked for in its folder: ``quote.bin.runtime.json``,
-``quote.bin.launch.json`` and ``quote.bin.collateral.json``. A root never is.
+The documents of a piece of evidence are in its evidence file, or else in its folder:
+``quote.bin.runtime.json``, ``quote.bin.launch.json`` and ``quote.bin.collateral.json``. A root is in neither.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ import re
 import shlex
 import string
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from kluis.appraisal import Policy, loads
 from kluis.cli.evidence import tsm_folder
-from kluis.cli.evidence.endorsing import is_fetched, of_files
 from kluis.cli.evidence.recognised import known, known_kind
 from kluis.errors import (
     AuthenticityError,
@@ -27,21 +25,20 @@ from kluis.errors import (
     UnavailableError,
     UnsupportedError,
     UsageError,
-    unknown,
 )
-from kluis.evidence import Claims, ProtectionLevel, Tee, TrustAnchors, Verified
+from kluis.evidence import Claims, Tee, TrustAnchors, Verified, collateral_of
 from kluis.evidence import verify as verify_evidence
-from kluis.evidence.azure.claims import AzureClaims
-from kluis.evidence.eventlog.judgement import LogClaims, judge
-from kluis.evidence.eventlog.replay import Registers
-from kluis.evidence.tpm.claims import TpmClaims
-from kluis.evidence.tpm.tpm import check_log
 from kluis.evidence.wrappers.unwrap import unwrap
 from kluis.formats.encoding.armor import hex_of_groups, open_armor
-from kluis.formats.eventlog import log as event_log
 from kluis.formats.ietf import cmw
-from kluis.formats.tpm.algorithm import LABELS, HashId
+from kluis.formats.kluis import evidence_file
+from kluis.formats.kluis.evidence_file import EvidenceFile
 from kluis.formats.wrappers import eat
+
+if TYPE_CHECKING:
+    from kluis.appraisal import Policy
+    from kluis.evidence.eventlog.judgement import LogClaims
+    from kluis.evidence.registry import Kind
 
 MAX_FILE: Final = 16 << 20
 MIN_YEAR, MAX_YEAR = 1970, 9998
@@ -175,6 +172,14 @@ def hold_log(claims: Claims, log: bytes) -> LogClaims | None:
         FormatError: it is malformed, or has no digests of a bank that was quoted.
         UsageError: the evidence has no such registers.
     """
+    from kluis.evidence.azure.claims import AzureClaims  # most evidence comes without a log
+    from kluis.evidence.eventlog.judgement import judge
+    from kluis.evidence.eventlog.replay import Registers
+    from kluis.evidence.tpm.claims import TpmClaims
+    from kluis.evidence.tpm.tpm import check_log
+    from kluis.formats.eventlog import log as event_log
+    from kluis.formats.tpm.algorithm import LABELS, HashId
+
     quoted = claims.vendor.tpm if isinstance(claims.vendor, AzureClaims) else claims
     if quoted is not None and isinstance(quoted.vendor, TpmClaims):
         return check_log(log, {LABELS[label]: held for label, held in quoted.vendor.pcrs.items()})
@@ -192,67 +197,31 @@ def hold_log(claims: Claims, log: bytes) -> LogClaims | None:
     return said
 
 
-def anchors(roots: Sequence[Path], level: str | None, emulated: Iterable[Path] = ()) -> TrustAnchors:
-    """The trusted roots: those given, or else the shipped ones and those of a policy.
-
-    Raises:
-        UsageError: an unknown level, or one without a root.
-    """
-    stated = _level(level)
-    if stated is not None and not roots:
-        raise UsageError("--root-level: is the level of a root that --root names")
-    if roots:
-        found = [_anchors(path, stated) for path in roots]
-        return TrustAnchors(tuple(anchor for each in found for anchor in each))
-    shipped = TrustAnchors.shipped()
-    for path in emulated:
-        shipped |= _anchors(path)
-    return shipped
-
-
-def _anchors(path: Path, level: ProtectionLevel | None = None) -> TrustAnchors:
-    data = read(path)
-    try:
-        return TrustAnchors.from_pem(data, level)
-    except FormatError as error:
-        raise FormatError(
-            f"{path}: {error.message}",
-            hint=error.hint
-            or "a root is one certificate in PEM; of this machine's platform: kluis platform root",
-            code=error.code,
-        ) from None
-
-
-def _level(value: str | None) -> ProtectionLevel | None:
-    if value is None:
-        return None
-    if value not in set(ProtectionLevel):
-        raise unknown("--root-level", value, ProtectionLevel)
-    return ProtectionLevel(value)
-
-
 def verified(
     data: bytes, trusted: TrustAnchors, files: Sequence[Path], beside: Path | None, now: datetime
 ) -> Verified[Claims]:
-    """Verify evidence with the collateral that is given, or that is in its folder.
+    """Verify evidence with the collateral that is given, that is in its file, or in its folder.
 
     Raises:
         UnavailableError: its kind needs collateral; none is given, and none is in its folder.
     """
-    found = beside_of(beside, "collateral") if beside is not None and not files else None
+    held = packed(data)
+    inside = held.collateral if held is not None and not files else None
+    found = beside_of(beside, "collateral") if beside is not None and not files and not inside else None
     paths = [found] if found else list(files)
     unwrapped = unwrap(data)
     kind = known_kind(unwrapped.inner if unwrapped else data)
-    collateral = of_files(kind, [(str(path), filled(path)) for path in paths])
-    fetch = None
-    if beside is None and is_fetched(kind):
-        fetch = "kluis collateral fetch -o FILE, with the same --part options, and --collateral FILE here"
-    elif beside is not None and beside != STDIN and is_fetched(kind):
-        name = shlex.quote(str(beside))
-        fetch = f"kluis collateral fetch {name} -o {name}.collateral.json"
+    collateral = None
+    if held is not None and inside:
+        collateral = collateral_of(held)
+    elif paths:
+        from kluis.collateral.endorsing import of_files  # loads every vendor's documents
+
+        collateral = of_files(kind, [(str(path), filled(path)) for path in paths])
     try:
         return verify_evidence(data, anchors=trusted, collateral=collateral, now=now)
     except UnavailableError as error:
+        fetch = _fetching(kind, beside)
         if collateral is None and error.code == "collateral_missing" and fetch is not None:
             where = ", and no file next to it" if beside is not None else ""
             raise UnavailableError(
@@ -262,6 +231,7 @@ def verified(
             ) from None
         raise
     except FreshnessError as error:
+        fetch = _fetching(kind, beside)
         if error.code in _RUN_OUT and fetch is not None:
             if all(anchor.emulated for anchor in trusted):
                 fetch = f"{_RENEWED} {paths[0] if paths else 'FILE'}, on the machine of the platform"
@@ -271,6 +241,18 @@ def verified(
         if error.code == "root_untrusted" and trusted != TrustAnchors.shipped():
             error.hint = _OTHER_ROOT
         raise
+
+
+def _fetching(kind: Kind, beside: Path | None) -> str | None:
+    """The command that fetches the collateral of this evidence; None if its vendor has no service."""
+    from kluis.collateral.endorsing import is_fetched
+
+    if not is_fetched(kind) or beside == STDIN:
+        return None
+    if beside is None:
+        return "kluis collateral fetch -o FILE, with the same --part options, and --collateral FILE here"
+    name = shlex.quote(str(beside))
+    return f"kluis collateral fetch {name} -o {name}.collateral.json"
 
 
 def _address(hint: str | None) -> str | None:
@@ -291,7 +273,18 @@ def policy(path: Path) -> Policy:
             f"{path}: cannot be read: No such file or directory",
             hint=f"kluis policy init EVIDENCE -o {shlex.quote(str(path))} drafts one",
         )
-    data = filled(path)
+    return policy_of(path, filled(path))
+
+
+def policy_of(path: Path, data: bytes) -> Policy:
+    """The policy of a text, like :func:`policy`.
+
+    Raises:
+        FormatError: it cannot be read as a policy, or is of another kind.
+        UsageError: it contradicts itself.
+    """
+    from kluis.appraisal import loads  # which kluis verify does not need
+
     try:
         return loads(data)
     except FormatError as error:
@@ -341,10 +334,21 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def optional(given: Path | None, beside: Path | None, name: str) -> bytes | None:
-    """A document that is given, or is in the evidence's folder; None if there is none."""
+def optional(given: Path | None, held: EvidenceFile | None, beside: Path | None, name: str) -> bytes | None:
+    """A document that is given, in the evidence file, or in the evidence's folder; None if there is none."""
+    if given is None and held is not None:
+        return held.runtime_data if name == "runtime" else held.launch_configuration
     path = given or (beside_of(beside, name) if beside is not None else None)
     return read(path) if path else None
+
+
+def packed(data: bytes) -> EvidenceFile | None:
+    """The parts of an evidence file; None for other evidence.
+
+    Raises:
+        KluisError: as for :meth:`EvidenceFile.parse`.
+    """
+    return EvidenceFile.parse(data) if evidence_file.matches(data) else None
 
 
 def from_hex(value: str, name: str) -> bytes:

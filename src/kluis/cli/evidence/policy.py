@@ -14,6 +14,7 @@ from kluis.appraisal.draft import draft
 from kluis.appraisal.policy.wants import Required
 from kluis.cli import completion, render
 from kluis.cli.evidence import files, rules, text
+from kluis.cli.evidence import roots as root_files
 from kluis.cli.evidence.image_ids import measure as image_ids_of
 from kluis.cli.evidence.verify import (
     CollateralFiles,
@@ -40,11 +41,11 @@ def register(app: typer.Typer) -> None:
     group.command("init")(policy_init)
     rules.register(group)
     group.callback()(_policy)
-    app.add_typer(group, name="policy", help="Write a policy; check and run the attestation service's.")
+    app.add_typer(group, name="policy", help="Write, check and test policies; also the service's.")
 
 
 def _policy() -> None:
-    """Write a policy; check and run the attestation service's."""
+    """Write, check and test policies; also the service's."""
 
 
 def policy_init(
@@ -137,14 +138,16 @@ def policy_init(
     if given[0]:
         if protection or missing:
             raise UsageError("policy init: the evidence has its level: want no --protection, no --missing")
-        trusted = files.anchors(root or (), root_level)
-        proven, log, _ = verified(evidence, part or (), event_log, trusted, collateral or (), files.time(now))
+        trusted = root_files.anchors(root or (), root_level)
+        proven, log, _, held = verified(
+            evidence, part or (), event_log, trusted, collateral or (), files.time(now)
+        )
         made = draft(
             proven,
             this_machine=this_machine,
             emulated_roots=beside if root_level is None else (),
-            runtime_data=files.optional(None, evidence, "runtime"),
-            launch_configuration=files.optional(None, evidence, "launch"),
+            runtime_data=files.optional(None, held, evidence, "runtime"),
+            launch_configuration=files.optional(None, held, evidence, "launch"),
         )
         render.note("kluis: read the policy before you use it: it wants every value that this evidence has")
         for line in (*_behind(proven.value), *_told(log, made)):

@@ -1,7 +1,7 @@
 """``kluis policy lint``, ``eval``, ``test``: the attestation service's policies, offline.
 
-These are policies in Azure Attestation's language, which a service evaluates over claims; ``kluis appraise``
-reads another kind (``kluis policy init``).
+These are policies in Azure Attestation's language, which a service evaluates over claims. ``kluis appraise``
+reads another kind (``kluis policy init``, ``check``); ``test`` takes both.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import typer
 
 from kluis import installing
 from kluis.cli import render
+from kluis.cli.evidence import cases as appraised
 from kluis.cli.evidence import files
+from kluis.cli.evidence.verify import Now
 from kluis.cli.render import Json
 from kluis.errors import FormatError, KluisError, PolicyError, UnavailableError, UsageError
-from kluis.formats.encoding import jcs, toml
+from kluis.formats.encoding import jcs
 
 if TYPE_CHECKING:
     from kluis.services.attestation.language import Claim, Outcome, Policy
@@ -31,7 +33,7 @@ _CLAIMS = (
     "claims are a JSON object of names and values, as a token's are once decoded: text, integers, true, "
     "false, objects, or lists of these"
 )
-_KINDS = {str: "text", dict: "a table", bool: "true or false", int: "an integer", list: "a list"}
+_CASE = {"name": str, "claims": dict, "custom": dict, "token": dict, "permitted": bool}
 # The other kind of policy: TOML, whose version is a whole number, whose line has no semicolon, and whose
 # brackets contain no comparison.
 _APPRAISAL = re.compile(r"(?:\s|#.*\n)*(?:version\s*=\s*\d+\s*(?:#.*)?\n|\[[^<=>\n]*\]\s*(?:#.*)?(?:\n|\Z))")
@@ -39,6 +41,7 @@ _APPRAISAL = re.compile(r"(?:\s|#.*\n)*(?:version\s*=\s*\d+\s*(?:#.*)?\n|\[[^<=>
 
 def register(group: typer.Typer) -> None:
     """Mount the commands below ``kluis policy``."""
+    group.command("check")(appraised.check)
     group.command("lint")(lint)
     group.command("eval")(evaluate)
     group.command("test")(run_cases)
@@ -128,26 +131,29 @@ def run_cases(
     policy: PolicyFile,
     cases: Annotated[
         Path,
-        typer.Option(
-            "--cases",
-            metavar="FILE",
-            help="TOML: [[case]] with name, claims, permitted, and optionally token.",
+        typer.Argument(
+            help="TOML with a [[case]] for each test, or a folder of such files.", show_default=False
         ),
     ],
+    now: Now = None,
     json: Json = False,
 ) -> int:
-    """Evaluate an attestation service's policy over test cases, and check each result."""
-    read = _policy(policy)
-    results = [_case(read, case) for case in _cases(cases)]
-    wrong = [result for result in results if not result["ok"]]
-    lines = [
-        f"{'ok  ' if result['ok'] else 'FAIL'}  {result['name']}"
-        + (f": {result['why']}" if result["why"] else "")
-        for result in results
-    ]
-    lines.append(f"{len(results) - len(wrong)} of {len(results)} as they should be")
-    render.out({"cases": results, "wrong": len(wrong)}, render.folded("\n".join(lines)))
-    return PolicyError.exit_code if wrong else 0
+    """Run a policy over test cases, and check each result.
+
+    For a policy of kluis appraise, a case has name, evidence and verdict: affirming, warning,
+    contraindicated or refused. For an attestation service's policy it has name, claims and permitted.
+
+    For example: kluis policy test policy.toml cases.toml
+    """
+    data = files.read(policy)
+    if _APPRAISAL.match(data.decode(errors="replace")):
+        return appraised.run(policy, data, cases, now)
+    if now is not None:
+        raise UsageError("--now: want a policy of kluis appraise, got an attestation service's")
+    read = _parsed(policy, data)
+    return appraised.report(
+        [_case(read, case) for _, case in appraised.tables(cases, _CASE, ("name", "claims", "permitted"))]
+    )
 
 
 def _lines(outcome: Outcome) -> list[str]:
@@ -178,28 +184,6 @@ def _case(policy: Policy, case: dict[str, Any]) -> dict[str, Any]:
     if "token" in case and _typed(outcome.issued) != _typed(case["token"]):
         return {"name": name, "ok": False, "why": f"want token {case['token']!r}, got {outcome.issued!r}"}
     return {"name": name, "ok": True, "why": ""}
-
-
-def _cases(path: Path) -> list[dict[str, Any]]:
-    found = toml.loads(files.read(path), str(path)).get("case")
-    if not isinstance(found, list) or not found:
-        raise FormatError(f"{path}: want at least one [[case]]", code="policy_cases")
-    kinds = {"name": str, "claims": dict, "custom": dict, "token": dict, "permitted": bool}
-    for index, case in enumerate(found, 1):
-        if not isinstance(case, dict):
-            raise FormatError(f"{path}: case {index}: want a table", code="policy_cases")
-        for key in ("name", "claims", "permitted"):
-            if key not in case:
-                raise FormatError(f"{path}: case {index}: {key} is not stated", code="policy_cases")
-        for key, value in case.items():
-            kind = kinds.get(key)
-            if kind is None:
-                problem = f"{key!a:.80} is not a key of a case"
-                raise FormatError(f"{path}: case {index}: {problem}", code="policy_cases")
-            if not isinstance(value, kind):
-                problem = f"{key}: want {_KINDS[kind]}, got {_KINDS.get(type(value), 'another value')}"
-                raise FormatError(f"{path}: case {index}: {problem}", code="policy_cases")
-    return found
 
 
 def _run(policy: Policy, claims: dict[str, Any], custom: dict[str, Any]) -> Outcome:
@@ -244,6 +228,10 @@ def _given(path: Path) -> dict[str, Any]:
 
 
 def _policy(path: Path) -> Policy:
+    return _parsed(path, files.read(path))
+
+
+def _parsed(path: Path, data: bytes) -> Policy:
     try:
         from kluis.services.attestation import language
     except ImportError as error:
@@ -251,7 +239,6 @@ def _policy(path: Path) -> Policy:
             f"policies of the attestation service: {error.name} is not installed",
             hint=installing.command_for("services"),
         ) from None
-    data = files.read(path)
     try:
         text = data.decode()
     except UnicodeDecodeError:
@@ -259,7 +246,7 @@ def _policy(path: Path) -> Policy:
     if _APPRAISAL.match(text):
         raise UsageError(
             f"{path}: is a policy of kluis appraise, which no service reads",
-            hint=f"kluis appraise EVIDENCE --policy {path} reads it, and reports what is wrong with it",
+            hint=f"kluis policy check {path} reads it, and reports what is wrong with it",
         )
     try:
         return language.parse(text)

@@ -24,9 +24,10 @@ from kluis.appraisal.tokens.ear_claims import LABELS
 from kluis.appraisal.tokens.token_keys import TrustedKey
 from kluis.cli import completion, render
 from kluis.cli.evidence import files, image_ids, text
-from kluis.cli.evidence.endorsing import of_files
+from kluis.cli.evidence import roots as root_files
 from kluis.cli.evidence.verify import CollateralFiles, Now
 from kluis.cli.render import Json
+from kluis.collateral.endorsing import of_files
 from kluis.errors import KluisError, UsageError
 from kluis.evidence import ProtectionLevel
 from kluis.evidence.registry import kind_of
@@ -216,7 +217,7 @@ def _signer(
     quote = vouched.evidence_in(x509.parse(key.certificate, "signing certificate")).quote
     return vouching.check(
         key.certificate,
-        anchors=files.anchors(roots, None),
+        anchors=root_files.anchors(roots, None),
         collateral=of_files(kind_of(quote), [(str(path), files.read(path)) for path in collateral]),
         policy=vouching.wanted(
             wanted, protection=protection, counters=frozenset({"unwitnessed"}), missing=missing

@@ -1,8 +1,8 @@
 """``kluis verify`` and ``appraise``: decide whether evidence is authentic and meets a policy.
 
-Documents of a piece of evidence are looked for in its folder: ``quote.bin.runtime.json``,
-``quote.bin.launch.json`` and ``quote.bin.collateral.json``. A root never is: an emulated one is trusted only
-if ``--root`` or the policy names its file.
+The documents of a piece of evidence are in its evidence file, or else in its folder:
+``quote.bin.runtime.json``, ``quote.bin.launch.json`` and ``quote.bin.collateral.json``. A root is in neither:
+an emulated one is trusted only by ``kluis trust add``, or if ``--root`` or the policy names its file.
 """
 
 from __future__ import annotations
@@ -11,19 +11,21 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import typer
 
-from kluis import appraisal
-from kluis.appraisal import AttestationResult, Policy, ReportDataBinding, Session
 from kluis.cli import completion, render
-from kluis.cli.evidence import files, keyfiles, text
+from kluis.cli.evidence import files, roots, text
 from kluis.cli.render import Json
 from kluis.errors import KluisError, UsageError
 from kluis.evidence import Claims, ProtectionLevel, TrustAnchors, Verified
-from kluis.evidence.eventlog.judgement import LogClaims
 from kluis.views import values
+
+if TYPE_CHECKING:
+    from kluis.appraisal import AttestationResult, Policy
+    from kluis.evidence.eventlog.judgement import LogClaims
+    from kluis.formats.kluis.evidence_file import EvidenceFile
 
 TOKEN_LIFETIME: Final = timedelta(minutes=5)
 EAR_FORMS: Final = ("jwt", "cwt")
@@ -46,7 +48,9 @@ Parts = Annotated[
 Roots = Annotated[
     list[Path] | None,
     typer.Option(
-        "--root", metavar="PEM", help="Root to trust instead of the shipped ones (PEM); may be repeated."
+        "--root",
+        metavar="PEM",
+        help="Root to trust instead of the shipped ones and the trust store's (PEM); may be repeated.",
     ),
 ]
 RootLevel = Annotated[
@@ -97,8 +101,8 @@ def verify(
     For example: kluis verify evidence.bin --root root.pem
     """
     when = files.time(now)
-    trusted = files.anchors(root or (), root_level)
-    proven, log, given = verified(evidence, part or (), event_log, trusted, collateral or (), when)
+    trusted = roots.anchors(root or (), root_level)
+    proven, log, given, _ = verified(evidence, part or (), event_log, trusted, collateral or (), when)
     claims = proven.value
     lines = [*text.authentic(claims), *text.log(log), "", "authentic, and not appraised", *text.level(claims)]
     value = {
@@ -119,11 +123,13 @@ class Checked(NamedTuple):
         proven: its claims.
         log: what its event log explains, if one was given.
         sha256: in hex, of the evidence and the log, by their names, for a record of the verdict.
+        file: the evidence file that it came in; None for other evidence.
     """
 
     proven: Verified[Claims]
     log: LogClaims | None
     sha256: dict[str, str]
+    file: EvidenceFile | None
 
 
 def verified(
@@ -140,13 +146,50 @@ def verified(
         KluisError: as in :mod:`kluis.cli.evidence.files`.
     """
     data = files.evidence(evidence, parts)
-    given = files.digests(data, parts)
-    if event_log is None:
-        return Checked(files.verified(data, trusted, collateral, evidence, when), None, given)
-    log = files.opened(files.filled(event_log), str(event_log))
-    proven = files.verified(files.with_event_log(data, log), trusted, collateral, evidence, when)
-    given["event_log"] = sha256(log).hexdigest()
-    return Checked(proven, files.hold_log(proven.value, log), given)
+    given, held = files.digests(data, parts), files.packed(data)
+    log = held.event_log if held is not None else None
+    if event_log is not None:
+        log = files.opened(files.filled(event_log), str(event_log))
+        data = files.with_event_log(data, log)
+        given["event_log"] = sha256(log).hexdigest()
+    proven = files.verified(data, trusted, collateral, evidence, when)
+    return Checked(proven, files.hold_log(proven.value, log) if log is not None else None, given, held)
+
+
+def judged(
+    checked: Checked,
+    policy: Policy,
+    evidence: Path | None,
+    *,
+    nonce: bytes | None,
+    report_data: bytes | None,
+    when: datetime,
+    runtime: Path | None = None,
+    launch: Path | None = None,
+) -> AttestationResult:
+    """Appraise evidence that is authentic, with its documents.
+
+    Args:
+        checked: from :func:`verified`.
+        policy: with its reference values.
+        evidence: its path, next to which loose documents are.
+        nonce: the relying party's.
+        report_data: the relying party's.
+        when: the time to judge at.
+        runtime: the runtime data, instead of the evidence file's.
+        launch: the launch configuration, instead of the evidence file's.
+    """
+    from kluis.appraisal import appraise as appraised  # only kluis verify goes without
+
+    return appraised(
+        checked.proven,
+        policy,
+        nonce=nonce,
+        report_data=report_data,
+        runtime_data=files.optional(runtime, checked.file, evidence, "runtime"),
+        launch_configuration=files.optional(launch, checked.file, evidence, "launch"),
+        now=when,
+    )
 
 
 def appraise(
@@ -196,6 +239,12 @@ def appraise(
         Path | None,
         typer.Option("--html", metavar="FILE", help="Write the verdict as a page to read and print."),
     ] = None,
+    markdown: Annotated[
+        Path | None,
+        typer.Option(
+            "--markdown", metavar="FILE", help="Write the verdict as Markdown, for a job's summary."
+        ),
+    ] = None,
     ear: Annotated[
         str | None,
         typer.Option(
@@ -221,6 +270,8 @@ def appraise(
 
     For example: kluis appraise evidence.bin --policy policy.toml --nonce 9f02aa77
     """
+    from kluis.cli.evidence import keyfiles
+
     if policy is None:
         raise UsageError(
             "appraise: want --policy FILE, got none",
@@ -238,22 +289,29 @@ def appraise(
     when = files.time(now)
     wanted = keyfiles.references(reference or (), reference_key, when).apply(wanted)
     emulated = [policy.parent / name for name in wanted.emulated_roots]
-    trusted = files.anchors(root or (), root_level, emulated)
-    proven, log, given = verified(evidence, part or (), event_log, trusted, collateral or (), when)
-    result = appraisal.appraise(
-        proven,
+    trusted = roots.anchors(root or (), root_level, emulated)
+    checked = verified(evidence, part or (), event_log, trusted, collateral or (), when)
+    _, log, given, _ = checked
+    result = judged(
+        checked,
         wanted,
+        evidence,
         nonce=files.from_hex(nonce, "--nonce") if nonce is not None else None,
         report_data=files.from_hex(report_data, "--report-data") if report_data is not None else None,
-        runtime_data=files.optional(runtime, evidence, "runtime"),
-        launch_configuration=files.optional(launch, evidence, "launch"),
-        now=when,
+        when=when,
+        runtime=runtime,
+        launch=launch,
     )
     if html is not None:
         from kluis.views import report_html
 
         page = report_html.page(result, log=values.explained(log), sha256=given)
         render.save(html, page.encode())
+    if markdown is not None:
+        from kluis.views import report_markdown
+
+        page = report_markdown.page(result, log=values.explained(log), sha256=given)
+        render.save(markdown, page.encode())
     if signs is not None and output is not None:
         render.save(output, signs(result))
     lines = [*text.log(log), *text.result_lines(result)]
@@ -274,15 +332,15 @@ def _asked_for(
     Raises:
         UsageError: an option that would change nothing.
     """
-    bound = policy.binding
-    foreign = isinstance(bound, ReportDataBinding)
-    session = bound.report_data if isinstance(bound, ReportDataBinding) else None
+    from kluis.appraisal import ReportDataBinding, Session
+
+    foreign = isinstance(policy.binding, ReportDataBinding)
     idle = [name for name in documents if foreign]
     mends = {"--runtime": 'binding.purpose = "cli"', "--launch": 'binding.purpose = "cli"'}
-    if nonce and not bound.nonce and session is not Session.NONCE:
+    if nonce and not policy.uses_nonce:
         idle.append("--nonce")
         mends["--nonce"] = 'freshness.nonce = true, or binding.report_data = "nonce"'
-    if report_data and session is not Session.GIVEN:
+    if report_data and policy.session is not Session.GIVEN:
         idle.append("--report-data")
         mends["--report-data"] = 'binding.report_data = "given"'
     if reference and not policy.referenced:
@@ -303,6 +361,8 @@ def _signer(
     """
     if kind is None and key is None and output is None:
         return None
+    from kluis.cli.evidence import keyfiles
+
     if kind not in EAR_FORMS or key is None or output is None:
         options = {f"--ear {kind}": kind, "--ear-key": key, "-o": output}
         got = ", ".join(name for name, given in options.items() if given is not None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import typer
@@ -12,8 +12,12 @@ import typer
 from kluis import host
 from kluis.cli import completion, render
 from kluis.cli.image import arguments, protections
-from kluis.errors import RemoteError, UsageError, unknown
+from kluis.errors import RemoteError, UnavailableError, UsageError, unknown
+from kluis.formats.kluis.evidence_file import EvidenceFile
 from kluis.host.loading import interface_of
+from kluis.tee import backends
+from kluis.tee.backend import Backend
+from kluis.tee.platform.client import Platform
 
 _File = Annotated[Path, typer.Argument(metavar="FILE", help="A .kluis image.", show_default=False)]
 _Missing = Annotated[
@@ -27,6 +31,20 @@ _Missing = Annotated[
 ]
 _Timeout = Annotated[
     float | None, typer.Option("--timeout", metavar="SECONDS", help="Stop waiting after this time.")
+]
+
+
+_Tee = Annotated[
+    Literal["process", "vm"] | None,
+    typer.Option(
+        "--tee",
+        help="process: this host; vm: a machine, started if none runs. By default KLUIS_MACHINE, or process.",
+        show_default=False,
+    ),
+]
+_Boot = Annotated[
+    Literal["direct", "uefi"],
+    typer.Option("--boot", help="With --tee vm, the boot of the machine; see kluis vm start."),
 ]
 
 
@@ -50,6 +68,8 @@ def run(
     ] = None,
     timeout: _Timeout = None,
     missing: _Missing = None,
+    tee: _Tee = None,
+    boot: _Boot = "direct",
     json: render.Json = False,
 ) -> None:
     """Start an image and make one call. Prints to stderr the arguments of ocalls that return None; other
@@ -66,9 +86,13 @@ def run(
     if ecall not in declared:
         raise unknown(f"{file}: ecall", ecall, declared, f"kluis run {file}")
     given = arguments.parse(declared[ecall], args or [])
-    told = {one.name: _tell(one.name) for one in interface.ocalls if one.returns in {None, type(None)}}
+    told = {one.name: printing(one.name) for one in interface.ocalls if one.returns in {None, type(None)}}
     with host.load(
-        file, ocalls=told, timeout_seconds=timeout, insecure_allow_missing=protections.allowed(missing)
+        file,
+        ocalls=told,
+        timeout_seconds=timeout,
+        insecure_allow_missing=protections.allowed(missing),
+        platform=_backend(tee, boot),
     ) as enclave:
         render.note(_line(enclave))
         try:
@@ -83,7 +107,7 @@ def run(
 
 def attest(
     file: _File,
-    out: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Write the quote there.")],
+    out: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Write the evidence there.")],
     nonce: Annotated[
         str, typer.Option("--nonce", metavar="HEX", help=("The verifier's nonce, at most 64 bytes."))
     ],
@@ -91,11 +115,13 @@ def attest(
         Path | None, typer.Option("--app-data", metavar="FILE", help="Data to include in the evidence.")
     ] = None,
     missing: _Missing = None,
+    tee: _Tee = None,
+    boot: _Boot = "direct",
     json: render.Json = False,
 ) -> None:
-    """Start an image and save its evidence: the quote and two related documents.
+    """Start an image and save its evidence: one file with all that judging it needs, except trust in a root.
 
-    For example: kluis attest hello.kluis -o evidence.bin --nonce 9f02aa77
+    For example: kluis attest hello.kluis -o hello.evidence --nonce 9f02aa77
     """
     try:
         challenge = bytes.fromhex(nonce)
@@ -104,22 +130,33 @@ def attest(
     if len(challenge) > MAX_NONCE:
         raise UsageError(f"--nonce: want at most {MAX_NONCE} bytes, got {len(challenge)}")
     payload = _payload(app_data)
-    with host.load(file, insecure_allow_missing=protections.allowed(missing)) as enclave:
+    with host.load(
+        file, insecure_allow_missing=protections.allowed(missing), platform=_backend(tee, boot)
+    ) as enclave:
         render.note(_line(enclave))
         made = enclave.evidence(challenge, payload)
-        image_id, level = enclave.image_id, enclave.level
-    written = {
-        "quote": (out, made.quote),
-        "runtime_data": (out.with_name(f"{out.name}.runtime.json"), made.runtime_data),
-        "launch_configuration": (out.with_name(f"{out.name}.launch.json"), made.launch_configuration),
-    }
-    for path, data in written.values():
-        render.save(path, data)
+        image_id, level, name = enclave.image_id, enclave.level, enclave.interface.name
+    collateral = _collateral()
+    render.save(out, EvidenceFile.of(made, collateral=collateral, image=name).encode())
     render.out(
-        {name: str(path) for name, (path, _) in written.items()}
-        | {"image_id": image_id.hex(), "level": level},
-        render.table([(name, str(path)) for name, (path, _) in written.items()]),
+        {
+            "evidence": str(out),
+            "image": name,
+            "image_id": image_id.hex(),
+            "level": level,
+            "collateral": collateral is not None,
+        },
+        f"written: {out}",
     )
+
+
+def _collateral() -> bytes | None:
+    """The platform's collateral; None, with a note, if the platform cannot get it now."""
+    try:
+        return backends.default().collateral()
+    except UnavailableError as error:
+        render.note(f"kluis: the evidence has no collateral: {error.message}")
+        return None
 
 
 def meant(ecall: str, error: RemoteError) -> str | None:
@@ -131,7 +168,16 @@ def meant(ecall: str, error: RemoteError) -> str | None:
     return None
 
 
-def _tell(name: str) -> Callable[..., None]:
+def _backend(tee: str | None, boot: str) -> Backend | None:
+    """The platform that was chosen; None for the default one."""
+    if tee != "vm":
+        return None if tee is None else Platform.connect()
+    from kluis.tee.vm.machine import ondemand
+
+    return ondemand.obtain(boot, say=render.note)
+
+
+def printing(name: str) -> Callable[..., None]:
     """Serve an ocall that needs no answer by printing it."""
     return lambda *arguments: render.note(
         f"ocall {name}: {msgspec.json.encode(arguments).decode()}"[:MAX_SHOWN]

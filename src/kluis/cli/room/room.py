@@ -7,12 +7,12 @@ from typing import Annotated, cast, get_args
 
 import typer
 
-from kluis.cleanroom import agreement as agreements
-from kluis.cleanroom import fingerprint
+from kluis.cleanroom import approval, fingerprint
 from kluis.cleanroom.agreement import Dataset, Role
 from kluis.cleanroom.documents import as_json, hash_of
 from kluis.cleanroom.explain import explain
 from kluis.cleanroom.home import DataKey
+from kluis.cleanroom.homes import check_name
 from kluis.cleanroom.rooms import Room
 from kluis.cleanroom.trust import read_confirmations
 from kluis.cli import completion, render
@@ -183,7 +183,7 @@ def propose(
         opened, proposed, lambda name: name == party or name in confirmed or bool(home.pinned(name))
     )
     named = plan.choose_parties(
-        opened, proposed, inputs, [party, *(parties.check_name("--with", each) for each in others or ())]
+        opened, proposed, inputs, [party, *(check_name("--with", each) for each in others or ())]
     )
     room_sign.confirm_given(trust, named, confirm)
     room_sign.confirm_parties(trust, named)
@@ -196,9 +196,8 @@ def propose(
         tuple(each.decode() for each in roots),
         now(),
     )
-    room_sign.check_against_record(home, trust, agreement)
-    signature = agreements.sign(agreement, party, home.signing)
-    room_sign.remember(home, trust, agreement)
+    signature = approval.sign(home, trust, agreement)
+    approval.remember(home, trust, agreement)
     opened.propose(agreement)
     opened.add_signature(signature)
     render.out({"agreement": agreement.hash, **as_json(agreement)}, explain(agreement, trust))

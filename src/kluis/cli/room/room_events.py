@@ -18,10 +18,10 @@ from kluis.cleanroom.rooms import Room
 from kluis.cli import render
 from kluis.cli.room import parties
 from kluis.errors import PolicyError, UsageError
+from kluis.views.rooms import log_proves, strangers
 
 _COLUMNS: Final = 80
 _MOST_NAME: Final = 16
-_MOST_NAMED: Final = 3
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 _HEAD: Final = ("", "time (UTC)", "who", "what", "to what")
 
@@ -73,7 +73,7 @@ def events(
     keyring = Keyring(opened, signed, home)
     found = log.read(room / "events.jsonl", opened.file.room, keyring.keys)
     words = {each.actor: keyring.word(each.actor) for each in found}
-    says = _closing(opened.file.room, len(found), signed, words)
+    says = log_proves(opened.file.room, len(found), signed, words)
     value = {
         "room": opened.file.room,
         "agreements": [each.hash for each in signed],
@@ -81,11 +81,11 @@ def events(
             {"line": number, **as_json(each), "word": words[each.actor]}
             for number, each in enumerate(found, 1)
         ],
-        "unproven": _strangers(words),
+        "unproven": strangers(words),
         "says": says,
     }
     render.out(value, render.folded(f"{table(found, words)}\n{says}"))
-    return PolicyError.exit_code if _strangers(words) else 0
+    return PolicyError.exit_code if strangers(words) else 0
 
 
 def table(found: Sequence[log.Event], words: dict[str, Word]) -> str:
@@ -112,29 +112,3 @@ def table(found: Sequence[log.Event], words: dict[str, Word]) -> str:
 
 def _pieces(text: str, width: int) -> list[str]:
     return [text[start : start + width] for start in range(0, len(text), width)]
-
-
-def _strangers(words: dict[str, Word]) -> list[str]:
-    return sorted(actor for actor, word in words.items() if word == "folder")
-
-
-def _closing(room: str, count: int, signed: Sequence[Agreement], words: dict[str, Word]) -> str:
-    """What the log proves to this reader and what it does not, on one line."""
-    strangers = _strangers(words)
-    named = ", ".join(strangers[:_MOST_NAMED]) + (", .." if len(strangers) > _MOST_NAMED else "")
-    alone = (
-        f"{named}: only the folder contains the key, so anyone with write access to it could have"
-        " written the lines"
-    )
-    keys = [f"{actor}'s own record" for actor, word in words.items() if word == "own"]
-    if "agreement" in words.values():
-        keys.append(f"agreement {signed[0].hash[:16]}" if len(signed) == 1 else f"{len(signed)} agreements")
-    if not keys:
-        return f"proves nothing in room {room[:16]} of {alone}"
-    lines = "the lines marked ok" if strangers else "this line" if count == 1 else f"these {count} lines"
-    return (
-        f"proves who signed {lines} of room {room[:16]}, by the keys of {' and '.join(keys)}, and the"
-        " order in which they were added; does not prove that the log is complete, because anyone"
-        " with write access to the folder can truncate it, or that a line or its time is true"
-        + (f"; proves nothing of {alone}" if strangers else "")
-    )

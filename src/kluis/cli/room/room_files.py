@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-from kluis.cleanroom import events
+from kluis.cleanroom import approval, events
 from kluis.cleanroom.home import Home
 from kluis.cleanroom.rooms import Room
 from kluis.cleanroom.trust import Trust
 from kluis.cli import render
-from kluis.errors import FormatError, KluisError, UnavailableError, UsageError
-from kluis.tee.platform.client import Platform
+from kluis.errors import FormatError, UsageError
 
 RoomArgument = Annotated[Path, typer.Argument(metavar="ROOM", help="The room's folder.")]
 Roots = Annotated[
@@ -74,10 +72,7 @@ def text(path: Path) -> str:
 
 def trust(home: Home, roots: list[Path] | None) -> Trust:
     """A party's trust: its record, the roots that it names, and this machine's platform if one runs."""
-    here = [read(path, MAX_TEXT) for path in roots or ()]
-    with contextlib.suppress(UnavailableError):  # no platform runs here: its root is unknown like any other
-        here.append(Platform.connect(start=False).root_pem())
-    return Trust(home, here)
+    return approval.trust_here(home, [read(path, MAX_TEXT) for path in roots or ()])
 
 
 def record(room: Room, home: Home, kind: events.Kind, subject: str) -> None:
@@ -86,14 +81,8 @@ def record(room: Room, home: Home, kind: events.Kind, subject: str) -> None:
     What it states has taken effect, and anyone with the folder can spoil the log. So a log that takes no line
     is a warning, and no error.
     """
-    path = room.path / "events.jsonl"
-    try:
-        torn = events.append(path, room.file.room, home, kind, subject, now())
-    except KluisError as error:
-        render.note(f"kluis: warning: the room's log has no line of {kind} {subject}: {error.message}")
-    else:
-        if torn:
-            render.note(f"kluis: warning: {path}: removed an incomplete last line of {torn} bytes")
+    if warning := events.record(room.path, room.file.room, home, kind, subject, now()):
+        render.note(f"kluis: warning: {warning}")
 
 
 def now() -> datetime.datetime:

@@ -12,18 +12,17 @@ from kluis import files
 from kluis.cleanroom import conduct, mailbox, results
 from kluis.cleanroom.agreement import check_signed
 from kluis.cleanroom.documents import as_json, decode
-from kluis.cleanroom.home import Home
-from kluis.cleanroom.receipt import CheckedReceipt, ReceiptFile, check_receipt, check_result
+from kluis.cleanroom.reading import check_place, own_record
+from kluis.cleanroom.receipt import ReceiptFile, check_receipt, check_result
 from kluis.cleanroom.release import Owner
 from kluis.cleanroom.rooms import Room
-from kluis.cleanroom.trust import Trust
 from kluis.cli import completion, render
 from kluis.cli.evidence import image_ids
 from kluis.cli.image import protections
 from kluis.cli.room import parties, room_files
 from kluis.cli.room.room_files import now, record
 from kluis.cli.room.room_text import shown, told
-from kluis.errors import AuthenticityError, PolicyError, UnavailableError, UsageError
+from kluis.errors import PolicyError, UnavailableError, UsageError
 from kluis.host import load
 from kluis.tee.platform.client import Platform
 
@@ -137,8 +136,8 @@ def open_(
     opened, home = Room(room), parties.home(homes, party)
     chosen = _chosen(opened, run_id)
     file = opened.receipt(chosen)
-    checked = check_receipt(file, _own_record(home, file))
-    _check_place(checked, opened, chosen)
+    checked = check_receipt(file, own_record(home, file))
+    check_place(checked, opened, chosen)
     mine = [
         each.id
         for each in checked.agreement.analyses
@@ -196,10 +195,10 @@ def receipt(
                 "receipt: want to know which agreement it must be of, got no party and no agreement",
                 hint="--as PARTY, for its own record; --agreement HASH, where you are not a party",
             )
-        agreement = _own_record(parties.home(homes, party), file)
+        agreement = own_record(parties.home(homes, party), file)
     checked = check_receipt(file, agreement)
     if opened is not None:
-        _check_place(checked, opened, chosen)
+        check_place(checked, opened, chosen)
     render.out(
         {
             "statement": as_json(checked.statement),
@@ -211,29 +210,6 @@ def receipt(
         },
         render.folded(told(checked)),
     )
-
-
-def _own_record(home: Home, file: ReceiptFile) -> str:
-    """The agreement's hash, if this party signed it by its own record; the room's copy is not enough."""
-    found = check_signed(file.agreement)
-    name = found.hash
-    if not home.agreed(name):
-        raise PolicyError(
-            f"agreement {name[:16]}: {home.party} did not sign it, by its own record",
-            code="agreement_unsigned",
-        )
-    Trust(home).require_parties(found.parties)
-    return name
-
-
-def _check_place(checked: CheckedReceipt, room: Room, run: str) -> None:
-    """Refuse a misplaced receipt: one of another room, or under another run's name."""
-    for what, want, got in (
-        ("room", room.file.room, checked.agreement.room),
-        ("run", run, checked.statement.run),
-    ):
-        if got != want:
-            raise AuthenticityError(f"receipt: want {what} {want[:16]}.., got {got[:16]}..", code="receipt")
 
 
 def _write(path: Path, plain: bytes) -> None:

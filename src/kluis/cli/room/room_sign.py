@@ -9,20 +9,17 @@ from typing import Annotated
 
 import typer
 
-from kluis.cleanroom import agreement as agreements
-from kluis.cleanroom import fingerprint, release
-from kluis.cleanroom.agreement import Agreement, Party
-from kluis.cleanroom.documents import as_json, hash_of
+from kluis.cleanroom import approval, fingerprint, release
+from kluis.cleanroom.agreement import Party
+from kluis.cleanroom.documents import as_json
 from kluis.cleanroom.explain import explain
 from kluis.cleanroom.home import Home
 from kluis.cleanroom.rooms import Room
 from kluis.cleanroom.trust import Trust, read_confirmations
-from kluis.cleanroom.verdict import policy_of
 from kluis.cli import render
 from kluis.cli.room import parties, room_files
 from kluis.cli.room.room_files import now, record
 from kluis.errors import KluisError, PolicyError, unknown
-from kluis.formats.kluis.runtime_data import Purpose
 
 _Hash = Annotated[
     str | None,
@@ -82,31 +79,16 @@ def approve(
     if stop:
         _stop(room, home, agreement_hash)
         return
-    from kluis.cleanroom import plan  # which wants the extra, and the help does not
-
     opened = Room(room)
-    agreement = opened.proposal()
-    if agreement.room != opened.file.room:
-        raise PolicyError(
-            f"agreement: want room {opened.file.room[:16]}.., got {agreement.room[:16]}..", code="agreement"
-        )
-    if agreement_hash is not None and agreement.hash != agreement_hash:
-        raise PolicyError(
-            f"agreement: want {agreement_hash[:16]}.., got {agreement.hash[:16]}..", code="agreement"
-        )
+    agreement = approval.proposed(opened, agreement_hash)
     trust = room_files.trust(home, root)
-    plan.check_analyses(agreement)
     confirm_given(trust, agreement.parties, confirm)  # before it is shown, which states who is confirmed
     render.note(explain(agreement, trust))
     confirm_parties(trust, agreement.parties)
-    check_against_record(home, trust, agreement)
-    signature = agreements.sign(agreement, party, home.signing)
+    signature = approval.sign(home, trust, agreement)
     if not yes:
         typer.confirm("sign it?", abort=True, err=True)
-    remember(home, trust, agreement)
-    opened.add_signature(signature)
-    signed = {each.party for each in opened.signed().signatures}
-    missing = sorted({each.id for each in agreement.parties} - signed)
+    missing = approval.publish(opened, home, trust, agreement, signature)
     text = f"{party} signed {agreement.hash}; " + (
         f"still to sign: {', '.join(missing)}" if missing else "all signed"
     )
@@ -150,38 +132,6 @@ def confirm_parties(trust: Trust, named: Iterable[Party]) -> None:
             words = f"fingerprint of {party.id}, as {party.id} read it to you over another channel"
             trust.confirm(party, typer.prompt(words, err=True))
     trust.require_parties(parties)
-
-
-def check_against_record(home: Home, trust: Trust, agreement: Agreement) -> None:
-    """Check an agreement against its signer's record: own keys and data, the roots, what it amends.
-
-    Raises:
-        PolicyError: it has other terms, files, root or parent.
-        AuthenticityError: it gives a party keys other than the confirmed ones.
-    """
-    trust.require_parties(agreement.parties)
-    trust.require_roots(agreement.code.roots)
-    trust.require_parent(agreement)
-    policy_of(agreement.code, Purpose.RELEASE_KEY)  # which refuses unknown levels
-    for dataset in agreement.owned_by(home.party):
-        kept = home.key(agreement.room, dataset.id, dataset.version)
-        # Anyone who controls the folder can remove a later version, and its stricter terms with it.
-        newest = home.next_version(agreement.room, dataset.id) - 1
-        if dataset.version != newest:
-            raise PolicyError(
-                f"data set {dataset.id}: want version {newest}, the last that you sealed, "
-                f"got {dataset.version}",
-                hint="propose again with that version in the folder",
-                code="terms",
-            )
-        if kept.terms != hash_of(dataset.terms) or kept.parts != tuple(each.sha256 for each in dataset.parts):
-            raise PolicyError(f"data set {dataset.id}: the proposal has other terms or files than you sealed")
-
-
-def remember(home: Home, trust: Trust, agreement: Agreement) -> None:
-    """Save an agreement in its signer's own record before the signature becomes visible to others."""
-    trust.remember_roots(agreement.code.roots)
-    home.agree(agreement)
 
 
 def _stop(room: Path, home: Home, agreement_hash: str | None) -> None:

@@ -7,9 +7,10 @@ from typing import Any, cast
 
 import msgspec
 
-from kluis.cleanroom import budget, results
+from kluis.cleanroom import results
 from kluis.cleanroom.receipt import CheckedReceipt
 from kluis.cli import render
+from kluis.views.rooms import receipt_rows
 
 
 def shown(kind: results.Format, plain: bytes) -> tuple[Any, str]:
@@ -41,30 +42,8 @@ def shown(kind: results.Format, plain: bytes) -> tuple[Any, str]:
 
 def told(checked: CheckedReceipt, *, limits: bool = True) -> str:
     """What a receipt proves, one line each; and what its level does not prevent."""
-    statement, verdict = checked.statement, checked.verdict
-    rows = [
-        ("ok", "agreement", f"{statement.agreement[:32]}.., signed by all {len(checked.agreement.parties)}"),
-        ("ok", "code", f"measured {verdict.measured[:32]}.., the image that was agreed"),
-        ("ok", "evidence", f"{len(verdict.rules)} rules met, as of {statement.time:%Y-%m-%d %H:%M:%S} UTC"),
-    ]
-    for consent in checked.consents:
-        what = ", ".join(key.dataset for key in consent.keys)
-        rows.append(("ok", "consent", f"{consent.party} released {what} at {consent.time:%H:%M:%S}"))
-    rows += [
-        ("ok", "input", f"{used.dataset} version {used.version}, sha256 {used.parts[0][:16]}..")
-        for used in statement.inputs
-    ]
-    for done in statement.analyses:
-        rows.append(("ok", "result", f"{done.id}: groups of fewer than {done.k} persons are not shown"))
-    agreed = checked.agreement
-    rows.append(
-        (
-            "ok",
-            "output",
-            f"at most {budget.total_figures(agreed)} figures, limit {budget.most_figures(agreed)}",
-        )
-    )
+    rows = [("ok", name, sentence) for name, sentence in receipt_rows(checked)]
     if not limits:
         return render.table(rows)
-    lines = [render.table(rows), f"level {verdict.level}, which does not keep out"]
-    return "\n".join([*lines, *(f"      {each}" for each in verdict.result.not_kept_out)])
+    lines = [render.table(rows), f"level {checked.verdict.level}, which does not keep out"]
+    return "\n".join([*lines, *(f"      {each}" for each in checked.verdict.result.not_kept_out)])

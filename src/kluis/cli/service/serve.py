@@ -1,4 +1,4 @@
-"""``kluis serve``: run the services in enclaves of this machine, on loopback."""
+"""``kluis serve``: run the services in enclaves of this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kluis.cli import completion
 from kluis.cli.image import protections
 from kluis.cli.render import Json
 from kluis.cli.service import serve_settings
-from kluis.serve import DEFAULT_PORT
+from kluis.serve import DEFAULT_PORT, HOST
 from kluis.serve.images import SERVICES, STORE_KEYS
 
 
@@ -48,6 +48,36 @@ def serve(
         list[str] | None,
         typer.Option("--name", metavar="NAME", help="Another name or address that clients use."),
     ] = None,
+    bind: Annotated[
+        str,
+        typer.Option(
+            "--bind",
+            metavar="ADDRESS",
+            help="The address to listen on. One that is not loopback also needs --certificate.",
+        ),
+    ] = HOST,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(
+            "--certificate",
+            metavar="PEM",
+            help="The operator's own certificate for --name, its issuers after it; SIGHUP reads it again.",
+        ),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", metavar="PEM", help="The certificate's key, a file that only you can read."),
+    ] = None,
+    insecure_expose_issuer: Annotated[
+        bool,
+        typer.Option(
+            "--insecure-expose-issuer",
+            help=(
+                "Also serve the development issuer at --bind: anyone with one of its clients' secrets gets"
+                " that client's roles."
+            ),
+        ),
+    ] = False,
     root: Annotated[
         list[str] | None,
         typer.Option(
@@ -192,7 +222,7 @@ def serve(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Run the services on loopback, each in an enclave, until stopped.
+    """Run the services, each in an enclave, until stopped; on loopback, unless --bind names an address.
 
     When they are ready, prints how clients reach them. Stop it with Ctrl-C. SIGHUP restarts every enclave and
     refuses no client.
@@ -228,6 +258,9 @@ def serve(
         rekey_beside_others=rekey_beside_others,
         registered=registered(client_certificate, federated),
         insecure_managed_identity=insecure_managed_identity,
+        bind=bind,
+        certificate=serve_settings.pair(certificate, key),
+        insecure_expose_issuer=insecure_expose_issuer,
     )
     serve_run.run(plan)
 

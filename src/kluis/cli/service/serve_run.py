@@ -5,15 +5,13 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
-import signal
-import threading
 import time
 from collections.abc import Callable, Mapping
-from types import FrameType
 from typing import Final
 
 from kluis.cli import render
 from kluis.cli.service.serve_text import lines_of, told
+from kluis.cli.signals import Asked, listening
 from kluis.errors import KluisError
 from kluis.serve.plan import Plan
 from kluis.serve.start import Serving, serving
@@ -52,48 +50,14 @@ def keep(
     Raises:
         KluisError: it did not start, or its enclaves ended repeatedly.
     """
-    wake, asked = threading.Event(), _Asked()
-
-    def hear(number: int, frame: FrameType | None) -> None:
-        asked.hear(number)
-        wake.set()
-        if asked.stop and not asked.ready:
-            raise KeyboardInterrupt  # nothing serves yet: there is nobody to finish for
-
-    before = {
-        number: signal.signal(number, hear) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    }
-    try:
-        with serving(plan, SystemClock(), _note, bound=bound) as running:
-            asked.ready = True
-            ready(running)
-            _watch(running, wake, asked, turn)
-            _note("kluis: draining")
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with listening() as asked, serving(plan, SystemClock(), _note, bound=bound) as running:
+        asked.ready = True
+        ready(running)
+        _watch(running, asked, turn)
+        _note("kluis: draining")
 
 
-class _Asked:
-    """What signals requested; ``ready`` once there is something for a stop to finish."""
-
-    ready = False
-    stop = False
-    replace = False
-
-    def hear(self, number: int) -> None:
-        if number == signal.SIGHUP:
-            self.replace = True
-        else:
-            self.stop = True
-
-
-def _watch(
-    running: Serving,
-    wake: threading.Event,
-    asked: _Asked,
-    turn: Callable[[Serving], None] = lambda running: None,
-) -> None:
+def _watch(running: Serving, asked: Asked, turn: Callable[[Serving], None] = lambda running: None) -> None:
     """Keep the instances running until a stop is requested.
 
     If a database or a platform is temporarily unavailable, this is reported; it ends no instance that still
@@ -108,8 +72,8 @@ def _watch(
     told: frozenset[str] = frozenset()
     waits: list[str] = []
     while not asked.stop:
-        wake.wait(LOOK_SECONDS)
-        wake.clear()
+        asked.wake.wait(LOOK_SECONDS)
+        asked.wake.clear()
         if asked.replace:
             asked.replace = False
             _replace(running)

@@ -151,6 +151,20 @@ def _certificates(path: Path) -> list[bytes]:
     return [each.public_bytes(Encoding.DER) for each in found]
 
 
+def pair(certificate: Path | None, key: Path | None) -> tuple[Path, Path] | None:
+    """The operator's own certificate and its key; None if neither is given.
+
+    Raises:
+        UsageError: only one of them is given.
+    """
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        given, other = ("--key", "--certificate") if certificate is None else ("--certificate", "--key")
+        raise UsageError(f"{given}: want also {other}, got no such option")
+    return certificate, key
+
+
 def authorities(documents: list[Path] | None, insecure: list[str] | None) -> tuple[Mapping[str, Any], ...]:
     """The vault's additional authorities.
 

@@ -10,25 +10,20 @@ httpcore's. The certificate is ignored, because it proves nothing beyond the evi
 from __future__ import annotations
 
 import math
-import os
 import ssl
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-import h11
 import httpcore
 import httpx
 
 from kluis.appraisal import AttestationResult
+from kluis.enclave.attested_tls.introduction import NO_EVIDENCE, ClientEnd, Present
 from kluis.enclave.attested_tls.judge import Judge, elapsed
-from kluis.enclave.attested_tls.link import CHUNK, Link, client_context
+from kluis.enclave.attested_tls.link import CHUNK
 from kluis.enclave.attested_tls.transport import LIMITS, AsyncPoolTransport, PoolTransport
 from kluis.errors import AuthenticityError, UsageError
-from kluis.formats.kluis.attested_tls import MAX_ANSWER_BYTES, NONCE_BYTES, PATH, Answer, Question, Role
-
-Present = Callable[[Link, bytes], Answer]
-"""Makes this end's evidence over the server's challenge: ``judge.attest_self``."""
 
 
 def attestation(response: httpx.Response) -> AttestationResult:
@@ -65,7 +60,7 @@ class AttestedTransport(PoolTransport):
         backend: httpcore.NetworkBackend | None = None,
     ) -> None:
         below = backend or httpcore.SyncBackend()
-        super().__init__(_Backend(below, _End(judge, present)), limits)
+        super().__init__(_Backend(below, ClientEnd(judge, present)), limits)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request to a verified enclave.
@@ -89,7 +84,7 @@ class AsyncAttestedTransport(AsyncPoolTransport):
         backend: httpcore.AsyncNetworkBackend | None = None,
     ) -> None:
         below = backend or httpcore.AnyIOBackend()
-        super().__init__(_AsyncBackend(below, _End(judge, present)), limits)
+        super().__init__(_AsyncBackend(below, ClientEnd(judge, present)), limits)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request to a verified enclave.
@@ -101,96 +96,10 @@ class AsyncAttestedTransport(AsyncPoolTransport):
         return await super().handle_async_request(request)
 
 
-class _End:
-    """This side of a connection, without a socket: produces the bytes to send, and consumes those
-    received.
-    """
-
-    def __init__(self, judge: Judge, present: Present | None) -> None:
-        self._judge = judge
-        self._present = present
-        self._context = client_context()
-
-    def open(self) -> Link:
-        return Link(self._context, Role.CLIENT)
-
-    def believed_until(self) -> float:
-        return elapsed() + self._judge.believed_seconds
-
-    def introduce(self, link: Link) -> Generator[bool, bytes, AttestationResult]:
-        """Do the handshake and exchange evidence: yields whether it needs input, after pending output was
-        sent.
-        """
-        while not link.handshake():
-            link.feed((yield True))
-        nonce = os.urandom(NONCE_BYTES)
-        http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_ANSWER_BYTES)
-        answer = Answer.parse((yield from _exchange(link, http, "POST", Question(nonce).encode(), 200)))
-        result = self._judge.judge(answer, link, nonce)
-        if self._present is not None:
-            if not answer.challenge:
-                raise UsageError("evidence: this server requests no evidence from its clients")
-            http.start_next_cycle()
-            own = self._present(link, answer.challenge)
-            yield from _exchange(link, http, "PUT", own.encode(), 204)
-        return result
-
-
-def _exchange(
-    link: Link, http: h11.Connection, method: str, body: bytes, want: int
-) -> Generator[bool, bytes, bytes]:
-    """Send one request of the protocol, before any of the application's."""
-    headers = [("host", "enclave"), ("content-length", str(len(body)))]
-    for sent in (
-        h11.Request(method=method, target=PATH, headers=headers),
-        h11.Data(body),
-        h11.EndOfMessage(),
-    ):
-        link.write(http.send(sent) or b"")
-    yield False
-    status, parts, taken = 0, [], 0
-    try:
-        while True:
-            event = http.next_event()
-            if event is h11.NEED_DATA:
-                while not (plain := link.read()):
-                    if plain is None:
-                        raise AuthenticityError(_NO_EVIDENCE.format("the end"), code="channel_evidence")
-                    link.feed((yield True))
-                taken += len(plain)  # heads, interim answers and chunks' extensions too
-                if taken > MOST_TAKEN:
-                    raise AuthenticityError(_NO_EVIDENCE.format("more bytes"), code="channel_evidence")
-                http.receive_data(plain)
-            elif isinstance(event, h11.Response):
-                status = event.status_code
-            elif isinstance(event, h11.Data):
-                parts.append(bytes(event.data))
-            elif isinstance(event, h11.EndOfMessage):
-                break
-            elif isinstance(event, h11.ConnectionClosed):
-                raise AuthenticityError(_NO_EVIDENCE.format("the end"), code="channel_evidence")
-    except h11.RemoteProtocolError:
-        raise AuthenticityError(_NO_EVIDENCE.format("no HTTP/1.1"), code="channel_evidence") from None
-    if status != want:
-        text = b"".join(parts)[:200]
-        raise AuthenticityError(
-            f"evidence: want status {want}, got {status} {text.decode('ascii', 'backslashreplace')}",
-            hint="is an enclave of Kluis's at this address, and nothing in between?",
-            code="channel_evidence",
-        )
-    if http.our_state is h11.MUST_CLOSE:
-        raise httpcore.ConnectError("evidence: the server ends the connection with it")
-    return b"".join(parts)
-
-
-MOST_TAKEN: Final = 2 * MAX_ANSWER_BYTES
-_NO_EVIDENCE: Final = "evidence: want an answer, got {}"
-
-
 class _Stream(httpcore.NetworkStream):
     """A plaintext stream over a link over a stream of the backend."""
 
-    def __init__(self, below: httpcore.NetworkStream, end: _End) -> None:
+    def __init__(self, below: httpcore.NetworkStream, end: ClientEnd) -> None:
         self._below = below
         self._end = end
         self._link = end.open()
@@ -211,6 +120,9 @@ class _Stream(httpcore.NetworkStream):
         except StopIteration as stop:
             self._result, self._until = stop.value, self._end.believed_until()
             return self
+        except ConnectionError as error:
+            self.close()
+            raise httpcore.ConnectError(str(error)) from error
         except BaseException:
             self.close()
             raise
@@ -246,7 +158,7 @@ class _Stream(httpcore.NetworkStream):
 class _AsyncStream(httpcore.AsyncNetworkStream):
     """Like :class:`_Stream`."""
 
-    def __init__(self, below: httpcore.AsyncNetworkStream, end: _End) -> None:
+    def __init__(self, below: httpcore.AsyncNetworkStream, end: ClientEnd) -> None:
         self._below = below
         self._end = end
         self._link = end.open()
@@ -268,6 +180,9 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
         except StopIteration as stop:
             self._result, self._until = stop.value, self._end.believed_until()
             return self
+        except ConnectionError as error:
+            await self.aclose()
+            raise httpcore.ConnectError(str(error)) from error
         except BaseException:
             await self.aclose()
             raise
@@ -298,7 +213,7 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
 
 
 class _Backend(httpcore.NetworkBackend):
-    def __init__(self, below: httpcore.NetworkBackend, end: _End) -> None:
+    def __init__(self, below: httpcore.NetworkBackend, end: ClientEnd) -> None:
         self._below = below
         self._end = end
 
@@ -315,7 +230,7 @@ class _Backend(httpcore.NetworkBackend):
 
 
 class _AsyncBackend(httpcore.AsyncNetworkBackend):
-    def __init__(self, below: httpcore.AsyncNetworkBackend, end: _End) -> None:
+    def __init__(self, below: httpcore.AsyncNetworkBackend, end: ClientEnd) -> None:
         self._below = below
         self._end = end
 
@@ -349,7 +264,7 @@ def _time_left(timeout: float | None, end: float) -> float | None:
 
 def _require_bytes(sealed: bytes) -> bytes:
     if not sealed:
-        raise AuthenticityError(_NO_EVIDENCE.format("the end"), code="channel_evidence")
+        raise AuthenticityError(NO_EVIDENCE.format("the end"), code="channel_evidence")
     return sealed
 
 

@@ -13,15 +13,16 @@ from datetime import UTC, datetime
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 
 from kluis.enclave.attested_tls.certificates import chain_of
 from kluis.enclave.attested_tls.client_certificates import accept_any_certificate
-from kluis.errors import AuthenticityError, UsageError
+from kluis.errors import AuthenticityError, FormatError, UsageError
 from kluis.formats.kluis.attested_tls import EXPORTER_BYTES, LABEL, Role
 
 CHUNK: Final = 64 * 1024
@@ -76,12 +77,37 @@ class ServerKey:
         """
         self.context = self._settings(chain_of(chain, self._key.public_key(), "enclave"))
 
+    def adopt_key(self, key: bytes, chain: bytes) -> None:
+        """Use the operator's ``key`` and ``chain`` for new connections; existing ones keep theirs.
+
+        The host then knows the key. Evidence stays bound to each connection, so a client that requests it
+        still detects a host that poses as the enclave.
+
+        Args:
+            key: PEM, PKCS#8, of RSA, P-256 or P-384.
+            chain: PEM, this key's certificate first, followed by its issuers.
+
+        Raises:
+            FormatError: not a key, or not a chain of certificates.
+            UsageError: the first certificate is for another key.
+        """
+        try:
+            given = load_pem_private_key(key, None)
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            given = None
+        if not isinstance(given, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+            raise FormatError("operator's key: want PEM, PKCS#8, of RSA, P-256 or P-384")
+        self.context = server_context(given, chain_of(chain, given.public_key(), "operator"))
+
     def _settings(self, chain: list[x509.Certificate]) -> SSL.Context:
         return server_context(self._key, chain)
 
 
 def server_context(
-    key: ec.EllipticCurvePrivateKey, chain: Sequence[x509.Certificate], *, ask_clients: bool = False
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey,
+    chain: Sequence[x509.Certificate],
+    *,
+    ask_clients: bool = False,
 ) -> SSL.Context:
     """A server's settings.
 

@@ -21,8 +21,11 @@ NONCE: Final = "nonce"
 EAT_NONCE: Final = "nonce of an EAT"
 REPORT_DATA: Final = "report data"
 CONFIGURATION: Final = "configuration"
+RUNTIME_DATA: Final = "runtime data"
+LAUNCH: Final = "launch configuration"
 FIXED: Final = frozenset({Tee.SGX, Tee.TDX, Tee.SNP, Tee.CCA})
 FIELD_SIZE: Final = 64
+_CODES: Final = {PUBLIC_KEY: "key_binding", RUNTIME_DATA: "runtime_data"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +42,7 @@ class Bound:
             of SGX, TDX, SNP and CCA (its challenge) is always 64 bytes: there the value is padded with zeros,
             so N and N with a zero after it are equal.
         host_data: required of a SEV-SNP report, 32 bytes; None if not required.
+        config_id: required CONFIGID, 64 bytes; None if not required.
     """
 
     what: str
@@ -48,6 +52,7 @@ class Bound:
     nonce: bytes | None = None
     challenge: tuple[bytes, ...] = ()
     host_data: bytes | None = None
+    config_id: bytes | None = None
 
     def check(self, claims: Claims, name: str) -> None:
         """Compare verified claims with it, in full length.
@@ -61,7 +66,7 @@ class Bound:
             raise AuthenticityError(
                 f"{name}: the evidence within binds another {self.what}: want report data "
                 f"{self.report_data[0].hex()}, got {claims.report_data.hex() or 'none'}",
-                code="key_binding" if self.what == PUBLIC_KEY else "report_data",
+                code=_CODES.get(self.what, "report_data"),
             )
         for register, want in self.registers.items():
             got = claims.registers.get(register)
@@ -77,6 +82,12 @@ class Bound:
             )
         if self.host_data is not None:
             self._check_host_data(claims, name, self.host_data)
+        if self.config_id is not None and not hmac.compare_digest(self.config_id, claims.config_id or b""):
+            raise AuthenticityError(
+                f"{name}: the evidence within binds another {self.what}: want CONFIGID"
+                f" {self.config_id.hex()}, got {(claims.config_id or b'').hex() or 'none'}",
+                code="launch_configuration",
+            )
         if self.challenge and not self._challenged(claims):
             raise AuthenticityError(
                 f"{name}: the evidence within answers another {self.what}: want "

@@ -45,8 +45,8 @@ class Field(NamedTuple):
         return self.value
 
 
-def fields(data: bytes, what: str) -> list[Field]:
-    """Read the fields of one message, at most 4096.
+def fields(data: bytes, what: str, *, most: int = MAX_FIELDS) -> list[Field]:
+    """Read the fields of one message, at most ``most``.
 
     Raises:
         FormatError: cut short, a group, or a varint that is not minimal.
@@ -54,8 +54,8 @@ def fields(data: bytes, what: str) -> list[Field]:
     position, end = 0, len(data)
     found: list[Field] = []
     while position < end:
-        if len(found) == MAX_FIELDS:
-            raise FormatError(f"{what}: more than {MAX_FIELDS} fields", code="too_large")
+        if len(found) == most:
+            raise FormatError(f"{what}: more than {most} fields", code="too_large")
         at = position
         key, position = _varint(data, position, what)
         number, kind = key >> 3, key & 7

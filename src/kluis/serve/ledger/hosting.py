@@ -122,6 +122,7 @@ class HostedLedger:
             "ledger_head": self.log.head,
             "ledger_append": self.log.append,
             "ledger_read": self.log.read,
+            "ledger_read_each": self.log.read_each,
         }
 
     def begin(self, enclave: EnclaveProxy, address: str) -> None:

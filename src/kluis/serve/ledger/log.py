@@ -32,6 +32,7 @@ EMPTY: Final = bytes(40)
 """The head of a log without an entry."""
 MOST_BATCH: Final = 64 << 20
 MOST_READ: Final = 4 << 20
+MOST_EACH: Final = 256
 Answer = str
 """``ok``, ``fenced`` or ``unknown``."""
 
@@ -148,6 +149,20 @@ class LedgerLog:
             return chunk.read(first, most)
         except OSError as error:
             raise UnavailableError(f"ledger: {error.strerror}", hint="see the disk of its folder") from None
+
+    def read_each(self, seqnos: list[int]) -> list[bytes]:
+        """Entries that need not follow each other; an empty one where there is none.
+
+        Args:
+            seqnos: 1 to 256 of them.
+
+        Raises:
+            UnavailableError: the disk does not give them.
+            UsageError: there are more, or one is below 1.
+        """
+        if len(seqnos) > MOST_EACH:
+            raise UsageError(f"seqnos: want at most {MOST_EACH}, got {len(seqnos)}")
+        return [self.read(seqno, 0) for seqno in seqnos]
 
     def _write(self, batch: bytes, sizes: list[int], flags: tuple[int, int]) -> Answer:
         if self._damaged:

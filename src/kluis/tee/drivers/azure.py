@@ -53,6 +53,8 @@ class Azure:
         imds: the metadata service.
         event_log: of the firmware.
         sleep: waits for so many seconds.
+        certificates: returns the parts ``certificates`` and, if there is one, ``crl``; by default from the
+            metadata service.
     """
 
     name = "azure"
@@ -63,11 +65,13 @@ class Azure:
         imds: Imds | None = None,
         event_log: Path = quoting.EVENT_LOG,
         sleep: Callable[[float], None] = time.sleep,
+        certificates: Callable[[], Mapping[str, bytes]] | None = None,
     ) -> None:
         self._tpm = tpm
         self._imds = imds or Imds()
         self._event_log = event_log
         self._sleep = sleep
+        self._get_certificates = certificates or self._thim
 
     def available(self) -> str | None:
         """Why it cannot be used; None if it can."""
@@ -103,7 +107,7 @@ class Azure:
         if log := quoting.event_log(self._event_log):
             parts["event_log"] = log
         if kind == "azure-snp":
-            parts["certificates"] = self._certificates()
+            parts.update(self._get_certificates())
         else:
             parts["td_quote"] = self._td_quote(report)
         return parts
@@ -161,9 +165,10 @@ class Azure:
             want = runtime_data.parse(report.runtime).ak
         check_equal(self.name, "attestation key", want, tpm.read_public(AK).spki)
 
-    def _certificates(self) -> bytes:
+    def _thim(self) -> Mapping[str, bytes]:
         with answers(self.name):
-            return reports.amd_chain(Endorsements.from_thim(self._imds.get(CERTIFICATES))) or b""
+            chain = reports.amd_chain(Endorsements.from_thim(self._imds.get(CERTIFICATES)))
+        return {"certificates": chain or b""}
 
     def _td_quote(self, report: HclReport) -> bytes:
         body = jcs.dumps({"report": b64.encode_url(report.hardware[: tdreport.SIZE])})

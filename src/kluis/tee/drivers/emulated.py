@@ -7,6 +7,10 @@ A request is one byte for its kind, and then:
 | 1: report | 96 bytes, as ``SNP_GET_REPORT`` | 4000 bytes, as ``SNP_GET_REPORT`` |
 | 2: derived key | 32 bytes, as ``SNP_GET_DERIVED_KEY`` | 64 bytes, as ``SNP_GET_DERIVED_KEY`` |
 | 3: certificates | nothing | size (u32, little-endian) and VCEK, ASK, ARK in PEM; size and the CRL in DER |
+
+A machine that booted by ``uefi`` has a vTPM, in which the host left what the paravisor of Azure leaves there.
+Then the evidence is Azure's, and only the certificates come over the port: it takes the place of Azure's
+metadata service.
 """
 
 from __future__ import annotations
@@ -14,14 +18,17 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from kluis.errors import UnavailableError
 from kluis.tee.drivers import ioctl, reports, snp
+from kluis.tee.drivers.azure import Azure
 from kluis.tee.drivers.driver import check_report_data
+from kluis.tee.drivers.tpm import quoting
+from kluis.tee.drivers.tpm.tpm import Tpm
 
 PORT: Final = "kluis.psp"
 NAMES: Final = Path("/sys/class/virtio-ports")
@@ -38,13 +45,22 @@ class Emulated:
     Args:
         device: a character device; by default the port, by its name.
         seconds: to wait for an answer.
+        tpm: opens the vTPM.
+        event_log: of the firmware.
     """
 
     name = "emulated"
 
-    def __init__(self, device: Path | None = None, seconds: float = ANSWER_SECONDS) -> None:
+    def __init__(
+        self,
+        device: Path | None = None,
+        seconds: float = ANSWER_SECONDS,
+        tpm: Callable[[], Tpm] = Tpm.open,
+        event_log: Path = quoting.EVENT_LOG,
+    ) -> None:
         self._device = device
         self._seconds = seconds
+        self._vtpm = Azure(tpm, event_log=event_log, certificates=self._certificates)
 
     def available(self) -> str | None:
         """Why it cannot be used; None if it can."""
@@ -52,25 +68,35 @@ class Emulated:
         return f"{self.name}: no port {PORT}" if device is None else ioctl.missing(self.name, device)
 
     def kind(self) -> str:
-        """``snp``: the evidence is byte for byte that of SEV-SNP."""
-        return "snp"
+        """``snp`` or ``azure-snp``: the evidence is byte for byte that of SEV-SNP, or of Azure."""
+        return "snp" if self._vtpm.available() else self._vtpm.kind()
 
     def endorse(self, report_data: bytes) -> Mapping[str, bytes]:
-        """Get a report, its certificates and the CRL."""
+        """Get a report or the vTPM's quote, the certificates and the CRL."""
         check_report_data(report_data)
+        if self.kind() != "snp":
+            return self._vtpm.endorse(report_data)
         with self._open() as port:
             response = self._ask(port, REPORT, snp.report_request(report_data, 0), snp.REPORT_RESPONSE)
-            self._send(port, CERTIFICATES)
-            certificates, crl = self._part(port), self._part(port)
         parts = reports.snp_response(self.name, response, report_data, b"", 0)
-        return {**parts, "certificates": certificates, "crl": crl}
+        return {**parts, **self._certificates()}
 
-    def seal_secret(self) -> bytes:
-        """The key derived for this guest's policy and measurement; the same at each boot of this guest."""
+    def seal_secret(self) -> bytes | None:
+        """The key derived for this guest's policy and measurement; the same at each boot of this guest.
+
+        None with a vTPM: what is sealed is sealed to it.
+        """
+        if self.kind() != "snp":
+            return None
         with self._open() as port:
             return snp.derived_key(
                 self.name, self._ask(port, KEY, snp.key_request(level=0), snp.KEY_RESPONSE)
             )
+
+    def _certificates(self) -> Mapping[str, bytes]:
+        with self._open() as port:
+            self._send(port, CERTIFICATES)
+            return {"certificates": self._part(port), "crl": self._part(port)}
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[int]:

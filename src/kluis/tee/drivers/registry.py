@@ -19,10 +19,12 @@ from kluis.tee.drivers.tsm import Tsm
 def all_drivers() -> tuple[Driver, ...]:
     """Every driver, in the order of detection: what proves more comes first.
 
+    The emulated processor is before Azure: with a vTPM its evidence is Azure's, and no metadata service runs.
+
     AWS's instances with SEV-SNP may have a NitroTPM, too: its document does not state that the memory is
     encrypted.
     """
-    return Google(), Tsm(), Snp(), Tdx(), Aws(), Azure(), Emulated(), TpmDriver()
+    return Google(), Tsm(), Snp(), Tdx(), Aws(), Emulated(), Azure(), TpmDriver()
 
 
 NAMES: Final = tuple(driver.name for driver in all_drivers())

@@ -194,6 +194,15 @@ class Platform:
         answer.pop("event", None)
         return {**answer, "socket": str(self.places.socket), "state": str(self.places.state)}
 
+    def enclaves(self) -> list[dict[str, Any]]:
+        """The newest 100 running enclaves that this user started; for root, and the platform's user, of all.
+
+        Returns:
+            For each: image (the name in its manifest), image_id (hex), level, debug, missing, pid, user, and
+            started (RFC 3339).
+        """
+        return [dict(each) for each in self._ask("enclaves")["enclaves"]]
+
     def order(self, op: str, **order: Any) -> dict[str, Any]:
         """Manage certificates: ``recover``, ``revoke``, ``certify``, ``enrolment``, ``adopt``, ``endorse``,
         ``reseal``.

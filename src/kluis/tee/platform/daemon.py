@@ -39,6 +39,7 @@ LISTEN_FD, ORDERS_FD, TPM_FD = 3, 4, 5
 CREDENTIALS = 12
 MOST_CONNECTIONS = 384
 MOST_EACH = 128
+MOST_SHOWN = 100
 """Concurrent connections of all users and of one: each is a thread, and without free threads no host is
 served.
 """
@@ -165,6 +166,8 @@ class Daemon:
                 return {"collateral": self._root.collateral().decode()}
             case "status":
                 return self._status()
+            case "enclaves":
+                return {"enclaves": self._enclaves(user)}
             case "layers" if user in (0, os.geteuid()):
                 return {"layers": [digest.hex() for digest in self._launcher.holding.digests()]}
             case "stay" if user in (0, os.geteuid()):
@@ -183,8 +186,8 @@ class Daemon:
                 return self._upkeep.answer(request, descriptors)
             case other:
                 raise UsageError(
-                    "platform request: want launch, root, collateral, status, stay, stop or an order of "
-                    f"upkeep; got {str(other)[:30]!r}"
+                    "platform request: want launch, root, collateral, status, enclaves, stay, stop or an "
+                    f"order of upkeep; got {str(other)[:30]!r}"
                 )
 
     def _status(self) -> dict[str, Any]:
@@ -200,6 +203,27 @@ class Daemon:
             "pid": os.getpid(),
             **self._upkeep.status(),
         }
+
+    def _enclaves(self, user: int) -> list[dict[str, Any]]:
+        """The newest enclaves that a user started; of every user for root and the platform's own user."""
+        seen = [
+            each
+            for each in list(self._launcher.running.values())
+            if user in (0, os.geteuid()) or each.user == user
+        ]
+        return [
+            {
+                "image": each.image,
+                "image_id": each.who.mrenclave.hex(),
+                "level": "none" if each.debug else each.who.configuration.level,
+                "debug": each.debug,
+                "missing": list(each.who.configuration.missing),
+                "pid": each.enclave,
+                "user": each.user,
+                "started": each.since.isoformat(timespec="seconds"),
+            }
+            for each in seen[-MOST_SHOWN:]
+        ]
 
 
 def main() -> int:

@@ -48,6 +48,10 @@ class HostLog(Protocol):
         """Entries from ``first`` on, back to back; empty if there is none."""
         ...
 
+    def read_each(self, seqnos: list[int]) -> list[bytes]:
+        """The entries of these seqnos, 1 to 256 of them; an empty one if it is not there."""
+        ...
+
 
 class OcallLog:
     """The host's log, through ocalls of an application."""
@@ -68,9 +72,15 @@ class OcallLog:
             """Read entries."""
             raise UnavailableError("ledger_read: this host keeps no log")
 
+        @app.ocall(timeout_seconds=READ_SECONDS)
+        def ledger_read_each(seqnos: list[int]) -> list[bytes]:
+            """Read entries that do not follow each other."""
+            raise UnavailableError("ledger_read_each: this host keeps no log")
+
         self.head: Callable[[], bytes] = ledger_head
         self.append: Callable[[bytes, bytes], str] = ledger_append
         self.read: Callable[[int, int], bytes] = ledger_read
+        self.read_each: Callable[[list[int]], list[bytes]] = ledger_read_each
 
 
 def declare(app: Enclave) -> OcallLog:
@@ -147,7 +157,23 @@ def read_entries(log: HostLog, seqno: int, most: int) -> list[bytes]:
         UnavailableError: the host does not give them.
         AuthenticityError: it gives something else.
     """
-    raw = log.read(seqno, most)
+    return _divide(log.read(seqno, most), seqno)
+
+
+def read_two(log: HostLog, seqno: int, other: int) -> list[bytes]:
+    """Read two entries, in one call of the host.
+
+    Raises:
+        UnavailableError: the host does not give them.
+        AuthenticityError: it gives something else.
+    """
+    raw = log.read_each([seqno, other])
+    if len(raw) != 2:
+        raise AuthenticityError(f"entry {seqno}: the host gave something else", code="ledger_leaf")
+    return [_divide(one, at)[0] for one, at in zip(raw, (seqno, other), strict=True)]
+
+
+def _divide(raw: bytes, seqno: int) -> list[bytes]:
     if not raw:
         raise UnavailableError(f"entry {seqno}: the host does not have it", code="ledger_missing")
     try:

@@ -15,12 +15,9 @@ from kluis.formats.ccf.receipt import Components, Receipt
 from kluis.formats.ccf.signature import NodeSignature, ServiceSignature
 from kluis.formats.ccf.txid import TxId
 from kluis.ledger import receipts
-from kluis.services.ledger.running.log import HostLog, Part, read_entries
+from kluis.services.ledger.running.log import HostLog, Part, read_entries, read_two
 from kluis.services.ledger.running.state import Ledger
 
-TOGETHER: Final = 64 << 10
-NEAR: Final = 8
-"""An entry and its signature are read at once if the signature is at most so many entries later."""
 MOST_SIGNATURES: Final = 256
 """How many are remembered, about 6 KiB each: receipts of one batch have the same one."""
 
@@ -76,6 +73,11 @@ class Proven:
         return receipts.make_cose(ledger.tree, self.txid, self.components, self.service)
 
 
+def needs_host(ledger: Ledger, txid: TxId) -> bool:
+    """Whether :func:`prove` reads from the host: not for an entry of the last batch that was committed."""
+    return ledger.sealed_entry(txid.seqno) is None
+
+
 def prove(ledger: Ledger, log: HostLog, txid: TxId) -> Proven:
     """Read a committed entry and the signature over it; may wait for the host.
 
@@ -86,14 +88,13 @@ def prove(ledger: Ledger, log: HostLog, txid: TxId) -> Proven:
     seqno, at = txid.seqno, ledger.signature_after(txid.seqno)
     if at is None:
         raise UnavailableError(f"receipt: {txid} is not signed yet", code="receipt")
-    known, near = ledger.signed.get(at) or _sealed(ledger, at), at - seqno <= NEAR
-    found = read_entries(log, seqno, TOGETHER if near and known is None else 0)
-    part = Part.check(found[0], seqno, ledger.tree)
+    known, raw = ledger.signed.get(at) or _sealed(ledger, at), ledger.sealed_entry(seqno)
+    if known is not None or at == seqno:
+        part = holder = Part.check(raw or read_entries(log, seqno, 0)[0], seqno, ledger.tree)
+    else:
+        first, last = read_two(log, seqno, at)
+        part, holder = Part.check(first, seqno, ledger.tree), Part.check(last, at, ledger.tree)
     if known is None:
-        holder = part
-        if at > seqno:
-            raw = found[at - seqno] if at - seqno < len(found) else read_entries(log, at, 0)[0]
-            holder = Part.check(raw, at, ledger.tree)
         known = ledger.signed[at] = _signatures(holder, at)
         if len(ledger.signed) > MOST_SIGNATURES:
             ledger.signed.popitem(last=False)

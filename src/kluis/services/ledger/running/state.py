@@ -121,6 +121,14 @@ class Ledger:
         seqno = witnessed.seqno
         return not seqno or (seqno <= self.last and self.tree.root(seqno)[:MARK_ROOT] == witnessed.root)
 
+    def sealed_entry(self, seqno: int) -> bytes | None:
+        """An entry of the last batch that this node committed, as the log has it; None for another entry."""
+        batch = self.sealed
+        if batch is None or not (first := batch.txids[0].seqno) <= seqno <= batch.signature.seqno:
+            return None
+        begin = sum(batch.sizes[: seqno - first])
+        return batch.entries[begin : begin + batch.sizes[seqno - first]]
+
     def last_signature(self) -> int:
         """The seqno of the last entry that holds a signature; 0 if there is none."""
         return self.signatures[-1] if self.signatures else 0

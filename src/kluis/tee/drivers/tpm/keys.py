@@ -7,12 +7,13 @@ Attestation", "Attestation Key".
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from typing import Final
 
-from kluis.formats.tpm.algorithm import ECDSA, HashId
+from kluis.formats.tpm.algorithm import ECDSA, RSASSA, HashId
 from kluis.formats.tpm.command import ENDORSEMENT, OWNER
-from kluis.formats.tpm.public import Attribute, EcPublic, Public
+from kluis.formats.tpm.public import Attribute, EcPublic, Public, RsaPublic
 from kluis.tee.drivers.tpm.tpm import Tpm
 
 _P256: Final = 3
@@ -37,6 +38,12 @@ _ATTESTATION: Final = Public(
     policy=b"",
     key=EcPublic(scheme=ECDSA, hash=HashId.SHA256, curve=_P256, x=bytes(32), y=bytes(32)),
 )
+
+RSA_ATTESTATION: Final = dataclasses.replace(
+    _ATTESTATION,
+    key=RsaPublic(scheme=RSASSA, hash=HashId.SHA256, bits=2048, exponent=0, modulus=b"\x80" + bytes(255)),
+)
+"""The template of an attestation key as Azure's paravisor creates it: RSA of 2048 bits."""
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ import stat
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from kluis.errors import KluisError, UnavailableError, UsageError
@@ -52,6 +53,8 @@ class Running:
         enclave, guardian: pids on this machine.
         gone: set once it has ended.
         user: that launched it.
+        image: the name in its image's manifest.
+        since: when it was started, aware.
     """
 
     name: str
@@ -62,7 +65,9 @@ class Running:
     guardian: int
     uid: int
     gone: threading.Event
-    user: int = 0
+    user: int
+    image: str
+    since: datetime
 
 
 class Launcher:
@@ -301,6 +306,8 @@ class Launcher:
             int(answer["uid"]),
             gone,
             user,
+            manifest.name,
+            datetime.now(UTC),
         )
         with self._lock:
             # Its end may have been reported before this thread continued: it would count as running

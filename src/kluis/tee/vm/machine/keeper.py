@@ -14,6 +14,7 @@ import select
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,18 +23,23 @@ from typing import Any, Final
 import msgspec
 
 from kluis import files
+from kluis.authority.amd import Processor
 from kluis.errors import KluisError, UnavailableError
+from kluis.tee.drivers.tpm.tpm import Tpm
+from kluis.tee.drivers.tpm.transport import Transport
 from kluis.tee.vm import processor
 from kluis.tee.vm.guest import Guest
-from kluis.tee.vm.machine import acceleration, kept, programs, tpm
+from kluis.tee.vm.machine import acceleration, kept, ports, programs, tpm
 from kluis.tee.vm.machine.kept import Settings
-from kluis.tee.vm.machine.machine import Machine
-from kluis.tee.vm.processor import measured
+from kluis.tee.vm.machine.machine import PORT_NAME, Machine
+from kluis.tee.vm.processor import measured, paravisor
 
 REQUEST_BYTES: Final = 4096
 REQUEST_SECONDS: Final = 30.0
 BACKLOG: Final = 16
 WATCH_SECONDS: Final = 0.5
+CHECK_SECONDS: Final = 5.0
+"""How often a machine that ends when it is idle is checked for hosts."""
 SETTLE_SECONDS: Final = 1.0
 """An error of QEMU in this time is the start's; a later one is found in the list."""
 
@@ -86,9 +92,15 @@ def _started(settings: Settings) -> Machine:
     guest = Guest.open(Path(settings.guest), check=False)  # checked as it is sealed
     qemu = programs.find(programs.QEMU)
     accelerator = acceleration.remembered(kept.folder(), qemu, guest.kernel)
-    own = None
+    made = processor.load_or_create(kept.lasting() / "processor", datetime.now(UTC))
+    only = bytes.fromhex(settings.only) if settings.only else None
+    own, measurement = None, None
     if settings.boot == "uefi":
-        own = tpm.Tpm.start(kept.lasting() / f"{settings.name}.tpm", _secret())
+        state, firmware = kept.lasting() / f"{settings.name}.tpm", programs.firmware("uefi").code
+        measurement = measured.measure_firmware(firmware.read_bytes(), settings.cpus)
+        with tpm.powered(state, _secret()) as commands, Tpm(Transport(commands)) as before:
+            paravisor.leave(before, made, measured.launched(measurement, debug=settings.debug, only=only))
+        own = tpm.Tpm.start(state, _secret())
     try:
         machine = Machine.start(
             guest,
@@ -96,13 +108,16 @@ def _started(settings: Settings) -> Machine:
             memory_mb=settings.memory_mb,
             cpus=settings.cpus,
             ports=settings.ports,
-            processor=settings.boot == "direct",
+            processor=True,
             tpm=own,
             accelerator=accelerator,
             folder=kept.place(settings.name),
-            only=bytes.fromhex(settings.only) if settings.only else None,
+            only=only,
         )
-        _serve_processor(machine, settings)
+        if measurement not in (None, machine.launch_digest):
+            machine.stop()
+            raise UnavailableError("machine: OVMF changed while it started", hint="start it again")
+        _serve_processor(machine, made, settings)
         return machine
     except BaseException:
         if own is not None:
@@ -110,13 +125,14 @@ def _started(settings: Settings) -> Machine:
         raise
 
 
-def _serve_processor(machine: Machine, settings: Settings) -> None:
+def _serve_processor(machine: Machine, made: Processor, settings: Settings) -> None:
     """Answer the guest as the emulated processor which measured its launch."""
     if machine.processor is None or machine.launch_digest is None:
         return
-    made = processor.load_or_create(kept.lasting() / "processor", datetime.now(UTC))
-    only = bytes.fromhex(settings.only) if settings.only else None
-    launch = measured.launched(machine.launch_digest, debug=settings.debug, only=only)
+    launch = None
+    if settings.boot == "direct":
+        only = bytes.fromhex(settings.only) if settings.only else None
+        launch = measured.launched(machine.launch_digest, debug=settings.debug, only=only)
     arguments = (machine.processor, made, launch)
     threading.Thread(target=processor.answer, args=arguments, name="kluis-psp", daemon=True).start()
 
@@ -141,8 +157,17 @@ def _listening(where: Path) -> Iterator[socket.socket]:
 
 
 def _keep(settings: Settings, machine: Machine, listener: socket.socket, where: Path) -> None:
+    names = [PORT_NAME.format(number) for number in range(settings.ports)]
+    used = time.monotonic()
     while machine.wait(0) is None:
         if not select.select([listener], [], [], WATCH_SECONDS)[0]:
+            if not settings.idle_seconds:
+                continue
+            now = time.monotonic()
+            used = now if now - used > CHECK_SECONDS and ports.in_use(where, names) else used
+            if now - used > settings.idle_seconds:
+                machine.stop()
+                return
             continue
         connection, _ = listener.accept()
         with connection, contextlib.suppress(OSError, ValueError, KeyError, TypeError):

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol, Self
 
-from kluis.errors import UnavailableError, UsageError
+from kluis.errors import FormatError, UnavailableError, UsageError
 from kluis.tee.process import linux, native
 from kluis.tee.vm.machine import acceleration, line, programs, sealed, walled, walls
 from kluis.tee.vm.machine.console import Console
@@ -68,7 +68,7 @@ class Machine:
         pid: of QEMU.
         accelerator: ``tcg`` or ``kvm``.
         missing: names of the protections that it does not have.
-        launch_digest: of what it boots directly, 48 bytes; None with another boot.
+        launch_digest: of what it boots directly, or of OVMF, 48 bytes; None if this OVMF has none.
         console: its serial line.
         processor: the host's end of port ``kluis.psp``; None if there is none.
     """
@@ -137,7 +137,7 @@ class Machine:
             secret = chosen == "tcg" and library is not None and _lockable(memory_mb * MEBIBYTE)
             lacks = _missing(secret=secret, guarded=library is not None)
             words = _command_line(guest.command_line, lacks, only) if boot == "direct" else ""
-            digest = _measured(booted, words, cpus) if boot == "direct" else None
+            digest = _measured(booted, words, cpus, boot)
             names = [PORT_NAME.format(number) for number in range(ports)]
             listeners = Listeners(names, folder)
             held.callback(listeners.close)
@@ -309,13 +309,18 @@ def _command_line(line: str, lacks: frozenset[str], only: bytes | None) -> str:
     return " ".join([*words, *([ONLY + only.hex()] if only is not None else [])])
 
 
-def _measured(booted: dict[str, int], command_line: str, cpus: int) -> bytes:
-    """The launch digest of sealed files, which are what boots."""
+def _measured(booted: dict[str, int], command_line: str, cpus: int, boot: str) -> bytes | None:
+    """The launch digest of sealed files, which are what boots; None of firmware that has none."""
     bios, kernel, initrd = (
         os.pread(booted[name], os.fstat(booted[name]).st_size, 0) if name in booted else b""
         for name in ("firmware", "kernel", "initrd")
     )
-    return measured.measure(bios, kernel, initrd, command_line, cpus)
+    if boot == "direct":
+        return measured.measure(bios, kernel, initrd, command_line, cpus)
+    try:
+        return measured.measure_firmware(bios, cpus)
+    except FormatError:
+        return None
 
 
 def _close_all(these: Sequence[int | socket.socket]) -> None:

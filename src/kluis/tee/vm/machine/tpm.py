@@ -15,7 +15,7 @@ import hmac
 import os
 import socket
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -25,6 +25,7 @@ from kluis.tee.vm.machine import programs, sealed, walled, walls
 from kluis.tee.vm.machine.walled import Walled
 
 KEY_BYTES = 32
+END_SECONDS = 60.0
 INSIDE = "/state"
 _LABEL = b"kluis vTPM state v1"
 
@@ -49,31 +50,8 @@ class Tpm:
             UsageError: the secret has another length.
             UnavailableError: swtpm is not installed or ended, or another vTPM uses the folder.
         """
-        if len(secret) != KEY_BYTES:
-            raise UsageError(f"vTPM secret: want {KEY_BYTES} bytes, got {len(secret)}")
-        swtpm, bwrap, *_ = (programs.find(name) for name in ("swtpm", *programs.WALLS))
-        uid = walls.uid()
-        lock = _own(state, uid)
-        ours, theirs = socket.socketpair()
-        key = -1
-        try:
-            key = sealed.of_bytes("key", key_of(state, secret))
-            process = walled.start(
-                "swtpm",
-                walls.Walls(swtpm, native.machine(), uid, writable={state: INSIDE}),
-                _arguments,
-                [theirs.fileno(), key],
-                bwrap=bwrap,
-            )
-        except BaseException:
-            ours.close()
-            os.close(lock)
-            raise
-        finally:
-            theirs.close()
-            if key >= 0:
-                os.close(key)
-        return cls(process, ours, lock)
+        process, control, lock = _started(state, secret, _arguments)
+        return cls(process, control, lock)
 
     @property
     def pid(self) -> int:
@@ -97,6 +75,63 @@ class Tpm:
             self._lock = -1
 
 
+@contextlib.contextmanager
+def powered(state: Path, secret: bytes) -> Iterator[int]:
+    """Run a vTPM without a machine; its commands are sent to the descriptor, which is the caller's to close.
+
+    As with a machine, it ends when the descriptor is closed. Then its registers are lost, and NV indices and
+    keys remain.
+
+    Args:
+        state: as for :meth:`Tpm.start`.
+        secret: as for :meth:`Tpm.start`.
+
+    Raises:
+        UsageError: the secret has another length.
+        UnavailableError: swtpm is not installed or ended, or another vTPM uses the folder.
+    """
+    process, commands, lock = _started(state, secret, _powered)
+    try:
+        yield commands.detach()
+        if process.wait(END_SECONDS) is None:
+            raise UnavailableError("vTPM: does not end", code="tpm_silent")
+    finally:
+        commands.close()
+        process.kill()
+        os.close(lock)
+
+
+def _started(
+    state: Path, secret: bytes, arguments: Callable[[Sequence[int]], list[str]]
+) -> tuple[Walled, socket.socket, int]:
+    """Start swtpm: the process, this end of its socket, and the descriptor of the folder's lock."""
+    if len(secret) != KEY_BYTES:
+        raise UsageError(f"vTPM secret: want {KEY_BYTES} bytes, got {len(secret)}")
+    swtpm, bwrap, *_ = (programs.find(name) for name in ("swtpm", *programs.WALLS))
+    uid = walls.uid()
+    lock = _own(state, uid)
+    ours, theirs = socket.socketpair()
+    key = -1
+    try:
+        key = sealed.of_bytes("key", key_of(state, secret))
+        process = walled.start(
+            "swtpm",
+            walls.Walls(swtpm, native.machine(), uid, writable={state: INSIDE}),
+            arguments,
+            [theirs.fileno(), key],
+            bwrap=bwrap,
+        )
+    except BaseException:
+        ours.close()
+        os.close(lock)
+        raise
+    finally:
+        theirs.close()
+        if key >= 0:
+            os.close(key)
+    return process, ours, lock
+
+
 def key_of(state: Path, secret: bytes) -> bytes:
     """The key for the state in a folder: 32 bytes, another one for each copy of the folder."""
     number = os.stat(state, follow_symlinks=False).st_ino
@@ -105,8 +140,16 @@ def key_of(state: Path, secret: bytes) -> bytes:
 
 def _arguments(inside: Sequence[int]) -> list[str]:
     control, key = inside
-    line = ["socket", "--tpm2", "--terminate", "--ctrl", f"type=unixio,clientfd={control}"]
-    line += ["--tpmstate", f"dir={INSIDE},mode=0600"]
+    return _line(key, "--ctrl", f"type=unixio,clientfd={control}")
+
+
+def _powered(inside: Sequence[int]) -> list[str]:
+    commands, key = inside
+    return _line(key, "--fd", str(commands), "--flags", "not-need-init,startup-clear")
+
+
+def _line(key: int, *more: str) -> list[str]:
+    line = ["socket", "--tpm2", "--terminate", *more, "--tpmstate", f"dir={INSIDE},mode=0600"]
     return [*line, "--key", f"fd={key},format=binary,mode=aes-256-cbc", "--seccomp", "action=kill"]
 
 

@@ -8,30 +8,33 @@ from datetime import UTC, datetime
 from typing import Final
 
 from kluis.authority.amd import Launch, Processor
-from kluis.tee.drivers.emulated import KEY, REPORT, SIZES
+from kluis.tee.drivers.emulated import CERTIFICATES, KEY, REPORT, SIZES
 
 SIZE_BYTES: Final = 4
 
 
-def answer(end: socket.socket, processor: Processor, launch: Launch) -> None:
-    """Answer until the other end closes, or sends what is no request.
+def answer(end: socket.socket, processor: Processor, launch: Launch | None) -> None:
+    """Answer until the other end closes, or sends something that is not a request.
 
     Args:
         end: the host's end of the port, a stream; closed at the end.
         processor: that signs.
-        launch: of this guest, as it was measured before it started.
+        launch: of this guest, as it was measured before it started. None for a guest under a paravisor: its
+            measurement is only the firmware's, so it gets certificates, but no report and no key.
     """
     with end, contextlib.suppress(OSError):
         while asked := _read(end, 1):
+            if launch is None and asked != CERTIFICATES:
+                return
             if asked not in SIZES or (request := _read(end, SIZES[asked])) is None:
                 return
             end.sendall(_answer(asked, request, processor, launch))
 
 
-def _answer(asked: bytes, request: bytes, processor: Processor, launch: Launch) -> bytes:
-    if asked == REPORT:
+def _answer(asked: bytes, request: bytes, processor: Processor, launch: Launch | None) -> bytes:
+    if launch is not None and asked == REPORT:
         return processor.answer_report(launch, request)
-    if asked == KEY:
+    if launch is not None and asked == KEY:
         return processor.answer_key(launch, request)
     parts = processor.certificates(), processor.crl(datetime.now(UTC))
     return b"".join(len(part).to_bytes(SIZE_BYTES, "little") + part for part in parts)

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from kluis.cli.evidence.endorsing import of_files
+from kluis.collateral.endorsing import of_files
 from kluis.errors import FormatError, KluisError, UsageError
 from kluis.evidence.registry import Kind, kind_of
 from kluis.formats.cca.endorsements import Endorsements as CcaEndorsements

@@ -1,0 +1,265 @@
+"""``kluis connect``: a proxy on loopback, through which any client uses a verified enclave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import re
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+import typer
+
+from kluis.appraisal import Policy
+from kluis.cli import render
+from kluis.cli.evidence import files
+from kluis.cli.evidence import roots as root_files
+from kluis.cli.evidence.verify import Roots
+from kluis.cli.render import Json
+from kluis.connect.admission import Admission
+from kluis.connect.enclave import Enclave, Verdict
+from kluis.connect.limits import Limits
+from kluis.connect.opening import Opener
+from kluis.connect.proxy import Proxy
+from kluis.enclave.attested_tls.introduction import ClientEnd
+from kluis.enclave.attested_tls.judge import Judge
+from kluis.errors import UsageError
+from kluis.evidence import Collateral, TrustAnchors
+from kluis.tee import backends
+from kluis.views.values import zulu
+
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\]")
+_ORIGIN: Final = re.compile(r"https?://(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/=-]{16,4096}")
+BACKLOG: Final = 128
+
+
+class Address(NamedTuple):
+    """An address of TCP.
+
+    Attributes:
+        host: a name or an address, without brackets.
+        port: 0 to 65535.
+    """
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the command."""
+    app.command("connect")(connect)
+
+
+def connect(
+    url: Annotated[str, typer.Argument(help="The enclave: https://host[:port].", show_default=False)],
+    policy: Annotated[
+        Path | None,
+        typer.Option("--policy", metavar="FILE", help="The policy, of purpose channel (TOML)."),
+    ] = None,
+    listen: Annotated[
+        str, typer.Option("--listen", metavar="ADDRESS:PORT", help="Where clients connect, on loopback.")
+    ] = "127.0.0.1:8080",
+    root: Roots = None,
+    collateral: Annotated[
+        Path | None,
+        typer.Option(
+            "--collateral",
+            metavar="FILE",
+            help="Collateral for its evidence, read for each verification; by default this platform's.",
+        ),
+    ] = None,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--host", metavar="NAME", help="Another name that clients use for the proxy; may be repeated."
+        ),
+    ] = None,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--origin", metavar="ORIGIN", help="Another page that may send requests; may be repeated."
+        ),
+    ] = None,
+    token: Annotated[
+        Path | None,
+        typer.Option("--token", metavar="FILE", help="A token that clients must send: a file, or -."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Forward local HTTP to a verified enclave.
+
+    Any client on this machine then uses the enclave: curl, an OpenAI client, a browser, a WebSocket.
+
+    Nothing is forwarded before the enclave meets the policy. It is verified again before its evidence is
+    older than the policy's max_evidence_age. Ctrl-C or SIGTERM ends it.
+
+    For example: kluis connect https://127.0.0.1:8443 --policy policy.toml
+    """
+    where, here = _enclave_of(url), _loopback(listen)
+    if policy is None:
+        raise UsageError(
+            "connect: want --policy FILE, got none",
+            hint="kluis policy init -o policy.toml --purpose channel --image FILE writes one",
+        )
+    wanted = files.policy(policy)
+    judge = Judge(wanted, _standing(policy, wanted, root or [], collateral))
+    admission = Admission(
+        str(where),
+        hosts=_words("--host", _NAME, host, "a name without a port"),
+        origins=_words("--origin", _ORIGIN, origin, "an origin, as http://localhost:3000"),
+        token=None if token is None else _token(token),
+    )
+    believed = min(judge.believed_seconds, wanted.max_evidence_age.total_seconds())
+    with _listener(here) as listener:
+        asyncio.run(_run(where, listener, judge, admission, believed))
+
+
+async def _run(
+    where: Address, listener: socket.socket, judge: Judge, admission: Admission, believed: float
+) -> None:
+    """Serve until a signal stops it."""
+    limits = Limits()
+    opener = Opener(where.host, where.port, ClientEnd(judge, None), limits.open_seconds)
+    enclave = Enclave(opener, believed, limits, _note)
+    proxy = Proxy(enclave, admission, limits, tunnel_seconds=judge.believed_seconds, report=_note)
+
+    def ready() -> None:
+        assert enclave.verdict is not None  # noqa: S101 - for mypy: it is ready because it has one
+        render.out_row(*_shown(where, listener, enclave.verdict, believed))
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, proxy.stop)
+    await proxy.serve(listener, ready)
+    _note("kluis: stopped")
+
+
+def _shown(
+    where: Address, listener: socket.socket, verdict: Verdict, believed: float
+) -> tuple[dict[str, Any], str]:
+    """What a program and a person read once the proxy is ready."""
+    claims = verdict.result.claims
+    here = f"http://{Address(*listener.getsockname()[:2])}"
+    age = round(verdict.age_seconds, 3)
+    value = {
+        "listen": here,
+        "enclave": f"https://{where}",
+        "level": str(claims.level),
+        "measurement": claims.measurement.value.hex(),
+        "evidence_age_seconds": age,
+        "evidence_expires_seconds": believed,
+        "judged_at": zulu(verdict.result.appraised_at),
+        "pid": os.getpid(),
+    }
+    text = (
+        f"{here} forwards to https://{where}: level {claims.level}, evidence {age:.0f} s old, at most"
+        f" {believed:.0f} s"
+    )
+    return value, text
+
+
+def _note(text: str) -> None:
+    """Print a message; a full disk or a closed pipe ends no proxy."""
+    with contextlib.suppress(OSError):
+        render.note(text if text.startswith("kluis:") else f"kluis: {text}")
+
+
+def _enclave_of(url: str) -> Address:
+    """The enclave's address.
+
+    Raises:
+        UsageError: it is not of the form https://host[:port].
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 443
+    except ValueError:
+        parts, port = urlsplit(""), 0
+    plain = parts.scheme == "https" and not parts.username and parts.path in ("", "/") and not parts.query
+    name = parts.hostname or ""
+    if not plain or parts.fragment or not _NAME.fullmatch(f"[{name}]" if ":" in name else name):
+        raise UsageError(
+            f"connect: want https://host[:port], got {url[:80]!a}",
+            hint="kluis connect forwards to all paths of one enclave",
+        )
+    return Address(name, port)
+
+
+def _loopback(listen: str) -> Address:
+    """The address to listen on.
+
+    Raises:
+        UsageError: it is not an address of loopback and a port.
+    """
+    host, _, port = listen.rpartition(":")
+    name = host.removeprefix("[").removesuffix("]")
+    try:
+        address = ipaddress.ip_address("127.0.0.1" if name == "localhost" else name)
+        number = int(port) if port.isascii() and port.isdigit() else -1
+    except ValueError:
+        address, number = None, -1
+    if address is None or not address.is_loopback or not 0 <= number < 1 << 16:
+        raise UsageError(
+            f"--listen: want an address of loopback and a port, got {listen[:80]!a}",
+            hint="--listen 127.0.0.1:8080; clients send it plain HTTP, so it is for this machine only",
+        )
+    return Address(str(address), number)
+
+
+@contextlib.contextmanager
+def _listener(here: Address) -> Iterator[socket.socket]:
+    try:
+        made = socket.create_server(
+            here, family=socket.AF_INET6 if ":" in here.host else socket.AF_INET, backlog=BACKLOG
+        )
+    except OSError as error:
+        raise UsageError(
+            f"--listen {here}: {error.strerror}",
+            hint=f"--listen {Address(here.host, 0)} chooses a free port, and prints it",
+            code="connect_listen",
+        ) from None
+    with made:
+        made.setblocking(False)
+        yield made
+
+
+def _words(option: str, form: re.Pattern[str], given: list[str] | None, what: str) -> frozenset[str]:
+    for each in given or ():
+        if not form.fullmatch(each):
+            raise UsageError(f"{option}: want {what}, got {each[:80]!a}")
+    return frozenset(given or ())
+
+
+def _token(path: Path) -> str:
+    """The token; it is in no message."""
+    text = files.read(path).decode("ascii", "replace").strip()
+    if not _TOKEN.fullmatch(text):
+        raise UsageError(
+            f"--token: want one token of at least 16 characters in {path}, got another",
+            hint="openssl rand -hex 32 > token; chmod 600 token",
+        )
+    return text
+
+
+def _standing(
+    path: Path, policy: Policy, roots: list[Path], collateral: Path | None
+) -> Callable[[], tuple[TrustAnchors, Collateral, datetime]]:
+    """What each judgement uses: its files are read again, because they are renewed."""
+    anchors = root_files.anchors(roots, None, [path.parent / name for name in policy.emulated_roots])
+
+    def standing() -> tuple[TrustAnchors, Collateral, datetime]:
+        endorsed = backends.default().collateral() if collateral is None else files.filled(collateral)
+        return anchors, Collateral.from_json(endorsed), datetime.now(UTC)
+
+    return standing

@@ -1,0 +1,65 @@
+"""The roots that a command trusts: of ``--root``, or else the vendors', the trust store's, a policy's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from kluis import trust
+from kluis.cli.evidence import files
+from kluis.cli.evidence.recognised import known
+from kluis.errors import FormatError, UsageError, unknown
+from kluis.evidence import ProtectionLevel, TrustAnchors
+
+_HINT = "a root is one certificate in PEM; of this machine's platform: kluis platform root"
+
+
+def anchors(roots: Sequence[Path], level: str | None, emulated: Iterable[Path] = ()) -> TrustAnchors:
+    """The trusted roots: those given, or else the shipped ones, those of the trust store and of a policy.
+
+    Raises:
+        UsageError: an unknown level, or one without a root.
+        UnavailableError: other users may write the trust store.
+    """
+    stated = stated_level(level, "--root-level")
+    if stated is not None and not roots:
+        raise UsageError("--root-level: is the level of a root that --root names")
+    if roots:
+        found = [read(path, stated) for path in roots]
+        return TrustAnchors(tuple(anchor for each in found for anchor in each))
+    trusted = trust.anchors(trust.folder())
+    for path in emulated:
+        trusted |= read(path)
+    return trusted
+
+
+def read(path: Path, level: ProtectionLevel | None = None) -> TrustAnchors:
+    """The root of a file.
+
+    Raises:
+        FormatError: it is not one certificate or public key.
+        UsageError: it cannot be read, or has another level.
+    """
+    data = files.read(path)
+    try:
+        return TrustAnchors.from_pem(data, level)
+    except FormatError as error:
+        name = None if data.lstrip().startswith(b"-----BEGIN ") else known(data)
+        raise FormatError(
+            f"{path}: {error.message if name is None else f'want a root (PEM), got {name}'}",
+            hint=error.hint or _HINT,
+            code=error.code,
+        ) from None
+
+
+def stated_level(value: str | None, option: str) -> ProtectionLevel | None:
+    """The level that an option states; None if it is left out.
+
+    Raises:
+        UsageError: there is no such level.
+    """
+    if value is None:
+        return None
+    if value not in set(ProtectionLevel):
+        raise unknown(option, value, ProtectionLevel)
+    return ProtectionLevel(value)

@@ -1,0 +1,129 @@
+"""``kluis model``: seal the weights of a model, show a sealed one, and unlock one inside an enclave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from kluis import files as bounded
+from kluis.cli import render
+from kluis.cli.evidence import files
+from kluis.cli.render import Json
+from kluis.errors import UsageError
+from kluis.formats.kluis.sealed_model import Header
+from kluis.host import models
+
+_MAX_SEALED_KEY: Final = 4096
+_Key = Annotated[Path, typer.Option("--key", metavar="FILE", help="The model's key: a JWK of type oct.")]
+_Sealed = Annotated[Path, typer.Argument(metavar="FILE", help="A sealed model.", show_default=False)]
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the commands."""
+    group = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+    group.command("seal")(seal)
+    group.command("show")(show)
+    group.command("unlock")(unlock)
+    group.callback()(_model)
+    app.add_typer(group, name="model", help="Seal a model's weights; unlock them inside an enclave.")
+
+
+def _model() -> None:
+    """Seal a model's weights; unlock them inside an enclave."""
+
+
+def seal(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Its files.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="The sealed model to write.")
+    ],
+    key: _Key,
+    json: Json = False,
+) -> None:
+    """Encrypt the files of a folder under a key. If the key file does not exist, it is generated.
+
+    For example: kluis model seal weights -o weights.sealed --key weights.jwk
+    """
+    if output.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(
+            f"{output}: want a file outside {folder}, which is sealed", hint="-o ../weights.sealed"
+        )
+    models.files_of(folder)  # a folder that cannot be sealed gets no key
+    if generated := not key.exists():
+        secret = models.new_key(key)
+        render.note(f"generated the model's key, {key}: anyone who has it can read the weights")
+    else:
+        secret = models.read_key(key)
+    header = models.seal_model(folder, output, secret)
+    _print(header, output, {"key_generated": generated})
+
+
+def show(file: _Sealed, json: Json = False) -> None:
+    """Print a sealed model's id and files. No key is needed, and nothing is verified."""
+    _print(models.read_header(file), file, {})
+
+
+def _print(header: Header, path: Path, more: dict[str, bool]) -> None:
+    value = {
+        "path": str(path),
+        "model_id": header.model_id().hex(),
+        "files": [{"name": one.name, "size": one.size} for one in header.files],
+        **more,
+    }
+    rows = [("model", str(path)), ("model_id", header.model_id().hex())]
+    rows += [("file", f"{one.name} ({one.size} bytes)") for one in header.files]
+    render.out(value, render.table(rows))
+
+
+def unlock(
+    url: Annotated[str, typer.Argument(help="The enclave: https://host[:port].", show_default=False)],
+    policy: Annotated[
+        Path,
+        typer.Option("--policy", metavar="FILE", help="A policy for the enclave, of purpose channel."),
+    ],
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", help="The model's key: a JWK of type oct.")
+    ] = None,
+    sealed_key: Annotated[
+        Path | None,
+        typer.Option("--sealed-key", metavar="FILE", help="Or the key as this image sealed it before."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Save the key, sealed to the enclave."),
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option("--root", metavar="PEM", help="The root to trust; by default this machine's platform."),
+    ] = None,
+    collateral: Annotated[
+        Path | None,
+        typer.Option("--collateral", metavar="FILE", help="Collateral; by default of this machine."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Send a model's key to an enclave that meets a policy; it opens its sealed model with the key.
+
+    The key leaves only after the enclave was verified. The enclave returns the key sealed to its image and
+    platform. With that file, an operator who does not have the key unlocks the enclave after a restart.
+    """
+    if (key is None) is (sealed_key is None):
+        hint = "--key weights.jwk"
+        raise UsageError("unlock: want --key FILE or --sealed-key FILE, one of the two", hint=hint)
+    from kluis.client.unlocking import unlock_model  # httpx, which sealing does without
+
+    unlocked = unlock_model(
+        url,
+        None if key is None else models.read_key(key),
+        policy=policy,
+        sealed_key=None if sealed_key is None else bounded.read(sealed_key, _MAX_SEALED_KEY),
+        root=None if root is None else files.read(root),
+        collateral=None if collateral is None else files.read(collateral),
+    )
+    rows = [("unlocked", url), ("model_id", unlocked.model_id)]
+    if output is not None:
+        render.save(output, unlocked.sealed_key)
+        rows.append(("sealed key", str(output)))
+    render.out({"url": url, "model_id": unlocked.model_id}, render.table(rows))

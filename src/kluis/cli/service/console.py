@@ -1,0 +1,54 @@
+"""``kluis console``: pages about this machine and its rooms, for its user's browser."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kluis.cli import render
+from kluis.cli.render import Json
+from kluis.cli.room import parties
+
+PORT = 8417
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the command."""
+    app.command("console")(console)
+
+
+def console(
+    rooms: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="ROOM", help="Folders of rooms to show.", show_default=False),
+    ] = None,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, metavar="N", help="The port; 0 chooses a free one.")
+    ] = PORT,
+    no_open: Annotated[bool, typer.Option("--no-open", help="Do not open a browser.")] = False,
+    homes: parties.Homes = None,
+    json: Json = False,
+) -> None:
+    """Show this machine, evidence and rooms in a browser, until stopped.
+
+    It serves pages on 127.0.0.1 and prints their address, which contains a token. Anyone with the address
+    can sign agreements as a party of this user. Stop it with Ctrl-C.
+
+    For example: kluis console room/
+    """
+    from kluis.console import server  # these want the extra, and the help does not
+    from kluis.console.access import Access
+    from kluis.console.state import Console
+
+    with server.listening(port) as listener:
+        access = Access(listener.getsockname()[1])
+        served = Console(access, rooms or (), homes, now=lambda: datetime.now(UTC))
+        with contextlib.ExitStack() as stack:
+            render.out({"url": access.url, "port": access.port}, access.url)
+            if not no_open and not stack.enter_context(server.opened(access.url)):
+                render.note("kluis: no browser was found here: open the address above, or add --no-open")
+            server.serve(served, listener)

@@ -1,0 +1,99 @@
+"""``kluis trust``: the roots that this user trusts in addition to the vendors'."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kluis import trust
+from kluis.cli import completion, render
+from kluis.cli.evidence import files, roots
+from kluis.cli.render import Json
+from kluis.errors import UsageError
+from kluis.evidence import ProtectionLevel
+from kluis.hashes import sha256
+from kluis.trust import TrustedRoot
+
+_EMPTY = "none: only the vendors' roots are trusted"
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the commands."""
+    group = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+    group.command("add")(add)
+    group.command("list")(show)
+    group.command("remove")(remove)
+    group.callback()(_trust)
+    app.add_typer(group, name="trust", help="The roots that you trust in addition to the vendors'.")
+
+
+def _trust() -> None:
+    """The roots that you trust in addition to the vendors'."""
+
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A name for the root.", show_default=False)]
+
+
+def add(
+    name: Name,
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="The root: a certificate or a key (PEM).", show_default=False),
+    ],
+    level: Annotated[
+        str | None,
+        typer.Option(
+            "--level",
+            metavar="LEVEL",
+            help="The protection level of evidence under this root, such as process.",
+            autocompletion=completion.words(ProtectionLevel),
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Trust a root from now on: by a name, and with the level that you state.
+
+    Anyone who has its private key can create any evidence of that level.
+
+    For example: kluis trust add lab root.pem --level process
+    """
+    stated = roots.stated_level(level, "--level")
+    given = roots.read(file)
+    if stated is None:
+        own = next(iter(given)).level
+        named = f": the root states {own}" if own is not ProtectionLevel.NONE else ""
+        raise UsageError(
+            f"--level: want the level that you trust this root for, got none{named}",
+            hint=f"kluis trust add {name} {file} --level {own if named else 'LEVEL'}",
+        )
+    added = trust.add(trust.folder(), name, files.read(file), stated)
+    render.out(_value(added), f"trusted: {' '.join(_row(added))}")
+
+
+def show(json: Json = False) -> None:
+    """List the roots of the trust store: name, level, fingerprint of the key, and the root's own name."""
+    found = trust.load(trust.folder())
+    rows = [_row(each) for each in found]
+    render.out([_value(each) for each in found], render.table(rows) if rows else _EMPTY)
+
+
+def remove(name: Name, json: Json = False) -> None:
+    """Stop trusting a root."""
+    trust.remove(trust.folder(), name)
+    render.out({"removed": name}, f"removed: {name}")
+
+
+def _row(root: TrustedRoot) -> tuple[str, ...]:
+    return root.name, str(root.level), f"sha256:{sha256(root.anchor.spki).hex()}", root.anchor.name
+
+
+def _value(root: TrustedRoot) -> dict[str, str]:
+    return {
+        "name": root.name,
+        "level": str(root.level),
+        "key_sha256": sha256(root.anchor.spki).hex(),
+        "root": root.anchor.name,
+        "file": str(trust.folder() / f"{root.name}.toml"),
+    }

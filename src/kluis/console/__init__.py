@@ -1,0 +1,1 @@
+"""The console: pages for one user of this machine, served on loopback."""

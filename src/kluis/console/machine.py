@@ -1,0 +1,97 @@
+"""The pages about this machine: what runs on it, and what it protects."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from kluis.console.state import Console, platform
+from kluis.errors import KluisError
+from kluis.evidence.levels import MEANINGS, Meaning, ProtectionLevel
+from kluis.formats.sgx import tcb_info
+from kluis.formats.sgx.collateral import Collateral
+from kluis.tee.doctor import Part, State
+from kluis.tee.vm.machine import kept
+
+
+@dataclass(frozen=True)
+class Here:
+    """What runs on this machine.
+
+    Attributes:
+        platform: its status; None if none runs.
+        endorsed: when the collateral of its evidence was issued, and until when it is valid.
+        enclaves: as :meth:`~kluis.tee.platform.client.Platform.enclaves`, with aware times.
+        machines: as :func:`~kluis.tee.vm.machine.kept.listed`.
+        problems: what could not be found out.
+    """
+
+    platform: dict[str, Any] | None
+    endorsed: tuple[datetime.datetime, datetime.datetime] | None
+    enclaves: list[dict[str, Any]]
+    machines: list[dict[str, Any]]
+    problems: list[KluisError]
+
+    def meaning(self, level: str) -> Meaning | None:
+        """What a level means; None for an unknown one."""
+        return MEANINGS.get(ProtectionLevel(level)) if level in set(ProtectionLevel) else None
+
+
+def look() -> Here:
+    """Find out what runs on this machine; nothing is started."""
+    status, endorsed, enclaves, machines = None, None, [], []
+    problems = []
+    found = platform()
+    try:
+        if found is not None:
+            status = found.status()
+            enclaves = [
+                {**each, "started": datetime.datetime.fromisoformat(each["started"])}
+                for each in found.enclaves()
+            ]
+            info = tcb_info.parse_tcb_info(Collateral.from_json(found.collateral()).tcb_info)
+            endorsed = (info.issued, info.next_update)
+    except KluisError as error:
+        problems.append(error)
+    try:
+        machines = kept.listed()
+    except KluisError as error:
+        problems.append(error)
+    return Here(status, endorsed, enclaves, machines, problems)
+
+
+async def running(console: Console, request: Request) -> Response:
+    """What runs here."""
+    here = await run_in_threadpool(look)
+    return console.pages.page(request, "running.html", here=here, now=console.now())
+
+
+async def protections(console: Console, request: Request) -> Response:
+    """What this machine protects, and how to improve it."""
+    examination = console.examination
+    if examination.found is None and examination.fault is None:
+        examination.start()
+    time, findings = examination.found or (None, ())
+    parts = [(part, [each for each in findings if each.part is part]) for part in Part]
+    return console.pages.page(
+        request,
+        "machine.html",
+        busy=examination.running,
+        time=time,
+        fault=examination.fault,
+        parts=[(part, rows) for part, rows in parts if rows],
+        missing=[each.name for each in findings if each.state is State.MISSING],
+        now=console.now(),
+    )
+
+
+async def examine_again(console: Console, request: Request, form: FormData) -> Response:
+    """Begin another examination."""
+    console.examination.start()
+    return RedirectResponse("/machine", 303)
