@@ -49,6 +49,7 @@ GROUPS = (
     "services",
     "ledger",
     "node",
+    "console",
 )
 RESULTS = HERE / "results" / "rows.json"
 

@@ -22,7 +22,7 @@ case "$what" in
     check | docs) extras="rooms,services,console,fast,demo,dev" tools="" ;;
     fuzz) extras="rooms,services,console,fast,demo,dev,fuzz" tools="" ;;
     test) extras="rooms,services,console,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb mkfs.erofs veritysetup ukify cpio haproxy nginx kubectl" ;;
-    slow) extras="rooms,services,console,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb mkfs.erofs veritysetup ukify cpio debootstrap qemu-system-x86_64 criu haproxy nginx kubectl podman buildah mmdebstrap" ;;
+    slow) extras="rooms,services,console,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb mkfs.erofs veritysetup ukify cpio debootstrap qemu-system-x86_64 criu chromium haproxy nginx kubectl podman buildah mmdebstrap" ;;
     clients) extras="rooms,services,console,fast,demo,dev" tools="" ;;
     bench) extras="rooms,services,console,fast,demo,dev" tools="gdb strace perf" ;;
     *) stop "target: want demo, serve, check, test, slow, clients, bench, docs or fuzz, got $what" "scripts/setup.sh test" ;;

@@ -12,8 +12,9 @@ DOCS = ROOT / "docs"
 
 
 def modules() -> list[Path]:
-    """Every module of the package, relative to it."""
-    return sorted(path.relative_to(SRC) for path in SRC.rglob("*.py"))
+    """Every module of the package, relative to it; the files of templates are text of other projects."""
+    found = (path.relative_to(SRC) for path in SRC.rglob("*.py"))
+    return sorted(path for path in found if path.parts[:2] != ("projects", "templates"))
 
 
 def parse(module: Path) -> ast.Module:

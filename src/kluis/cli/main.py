@@ -42,7 +42,9 @@ class Entry(NamedTuple):
 COMMANDS: dict[str, Entry] = {
     "demo": Entry("demo.demo", "demo", "Run a clean room on real patients, then attack it."),
     "doctor": Entry("machine.doctor", None, "Test what this machine protects, and show how to fix gaps."),
+    "new": Entry("project.new", None, "Write a new project from a template."),
     "build": Entry("image.images", "enclave", "Build a folder into a signed image."),
+    "stubs": Entry("project.stubs", None, "Write an image's ecalls as Python types."),
     "sign": Entry(
         "image.images",
         "enclave",
@@ -69,6 +71,14 @@ COMMANDS: dict[str, Entry] = {
     "platform": Entry("machine.platform", "enclave", "The local root of trust."),
     "units": Entry("machine.units", None, "Units of systemd for the platform and the services."),
     "serve": Entry("service.serve", "services", "Run the services, each in an enclave."),
+    "serve-app": Entry("project.serve_app", "enclave", "Serve an image's ASGI application."),
+    "up": Entry("cloud.up", "services", "Start a local cloud: the services in enclaves of this machine."),
+    "wait": Entry("cloud.watch", None, "Wait until every service of the local cloud serves."),
+    "status": Entry("cloud.watch", None, "List the services of the local cloud."),
+    "logs": Entry("cloud.watch", None, "Print the log of the local cloud."),
+    "down": Entry("cloud.watch", None, "Stop the local cloud."),
+    "env": Entry("cloud.environment", None, "Print the environment variables for the local cloud."),
+    "az": Entry("cloud.az", None, "Run Azure's command line against the local cloud."),
     "console": Entry("service.console", "console", "Show this machine, evidence and rooms in a browser."),
     "vault": Entry("service.vault", "enclave", "Identify a vault; approve a change of what it trusts."),
     "ledger": Entry(

@@ -287,6 +287,11 @@ def load_public(pem: bytes, what: str = "public key") -> rsa.RSAPublicKey:
     return key
 
 
+def signer_of(key: rsa.RSAPublicKey) -> bytes:
+    """MRSIGNER of what this key signs: SHA-256 of its modulus, little-endian; 32 bytes."""
+    return sha256(key.public_numbers().n.to_bytes(KEY_BYTES, "little"))
+
+
 def check_public(key: rsa.RSAPublicKey, what: str = "key") -> None:
     """Refuse a key that SGX does not support.
 

@@ -6,7 +6,9 @@ The enclaves are rehearsals: they start in a tenth of a second, and protect noth
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,10 +23,15 @@ from kluis.testing.evil_host import EvilHost
 from kluis.testing.rehearsal import START_SECONDS, RehearsalPlatform, interface_of
 
 if TYPE_CHECKING:
+    import httpx
+
     from kluis.enclave.store import SealedStore
     from kluis.testing.stale_storage import StaleStorage
 
-__all__ = ["enclave", "evil_host", "other_platform", "rehearsal_platform", "stale_storage", "storage"]
+__all__ = [
+    "attested_client", "enclave", "evil_host", "other_platform", "rehearsal_platform", "stale_storage",
+    "storage",
+]  # fmt: skip
 
 Launch = Callable[..., EnclaveProxy]
 Attack = Callable[..., EvilHost]
@@ -54,6 +61,27 @@ def enclave(rehearsal_platform: RehearsalPlatform) -> Iterator[Launch]:
     yield launch
     for one in started:
         one.close()
+
+
+@pytest.fixture
+def attested_client(
+    enclave: Launch, rehearsal_platform: RehearsalPlatform
+) -> Iterator[Callable[..., httpx.Client]]:
+    """Serves an ASGI application: ``attested_client(path)`` returns an ``httpx.Client`` of it.
+
+    The client checks the rehearsal's evidence on each connection, as it would an enclave's.
+    """
+    from kluis.testing.serving import client_of  # httpx and TLS, which other tests do without
+
+    with contextlib.ExitStack() as stack:
+
+        def serve(app: Path, **options: Any) -> httpx.Client:
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            served = enclave(app, sockets={"listen:web": listener}, **options)
+            served.submit("serve")
+            return stack.enter_context(client_of(served, rehearsal_platform, listener))
+
+        yield serve
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import contextlib
 import errno
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from kluis.cli.service import serve_run
+from kluis.cli.signals import Asked
 from kluis.errors import EnclaveError, KluisError, UnavailableError
 
 if TYPE_CHECKING:
@@ -24,9 +24,7 @@ class Running:
 
     fleets = ()
 
-    def __init__(
-        self, turns: list[Exception | list[tuple[str, KluisError]]], asked: serve_run._Asked
-    ) -> None:
+    def __init__(self, turns: list[Exception | list[tuple[str, KluisError]]], asked: Asked) -> None:
         self._turns, self._asked = turns, asked
         self.waits: list[list[tuple[str, KluisError]]] = []
         self.away: KluisError | None = None
@@ -61,11 +59,11 @@ def watch(
     away: KluisError | None = None,
 ) -> Running:
     """Watch over them, to the last turn."""
-    asked, wake = serve_run._Asked(), threading.Event()
+    asked = Asked()
     running = Running(turns, asked)
     running.waits.extend(waits)
     running.away = away
-    serve_run._watch(cast("Serving", running), wake, asked)
+    serve_run._watch(cast("Serving", running), asked)
     return running
 
 
@@ -148,7 +146,7 @@ def test_a_stop_before_anything_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGTERM while images are built ends the command there, and does not wait until all is up."""
 
     @contextlib.contextmanager
-    def building(*arguments: object) -> Iterator[None]:
+    def building(*arguments: object, **named: object) -> Iterator[None]:
         os.kill(os.getpid(), signal.SIGTERM)
         yield pytest.fail("it went on")
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
-import signal
-import threading
 import time
-from collections.abc import Callable
-from types import FrameType
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from kluis.cli import render
 from kluis.cli.service.serve_text import lines_of, told
+from kluis.cli.signals import Asked, listening
 from kluis.errors import KluisError
 from kluis.serve.plan import Plan
 from kluis.serve.start import Serving, serving
@@ -31,43 +29,35 @@ RENEW_SECONDS: Final = 30 * 24 * 3600.0
 
 def run(plan: Plan) -> None:
     """Start the plan, print how clients reach it, and keep it running until a signal stops it."""
-    wake, asked = threading.Event(), _Asked()
-
-    def hear(number: int, frame: FrameType | None) -> None:
-        asked.hear(number)
-        wake.set()
-        if asked.stop and not asked.ready:
-            raise KeyboardInterrupt  # nothing serves yet: there is nobody to finish for
-
-    before = {
-        number: signal.signal(number, hear) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    }
-    try:
-        with serving(plan, SystemClock(), _note) as running:
-            asked.ready = True
-            render.out(told(plan, running), lines_of(plan, running))
-            _watch(running, wake, asked)
-            _note("kluis: draining")
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    keep(plan, ready=lambda running: render.out(told(plan, running), lines_of(plan, running)))
 
 
-class _Asked:
-    """What signals requested; ``ready`` once there is something for a stop to finish."""
+def keep(
+    plan: Plan,
+    *,
+    ready: Callable[[Serving], None],
+    bound: Callable[[Mapping[str, str]], None] = lambda addresses: None,
+    turn: Callable[[Serving], None] = lambda running: None,
+) -> None:
+    """Start the plan, and keep it running until a signal stops it.
 
-    ready = False
-    stop = False
-    replace = False
+    Args:
+        plan: of the services.
+        ready: called once all serve.
+        bound: called with the addresses once their ports are this process's.
+        turn: called about every second while they serve.
 
-    def hear(self, number: int) -> None:
-        if number == signal.SIGHUP:
-            self.replace = True
-        else:
-            self.stop = True
+    Raises:
+        KluisError: it did not start, or its enclaves ended repeatedly.
+    """
+    with listening() as asked, serving(plan, SystemClock(), _note, bound=bound) as running:
+        asked.ready = True
+        ready(running)
+        _watch(running, asked, turn)
+        _note("kluis: draining")
 
 
-def _watch(running: Serving, wake: threading.Event, asked: _Asked) -> None:
+def _watch(running: Serving, asked: Asked, turn: Callable[[Serving], None] = lambda running: None) -> None:
     """Keep the instances running until a stop is requested.
 
     If a database or a platform is temporarily unavailable, this is reported; it ends no instance that still
@@ -82,8 +72,8 @@ def _watch(running: Serving, wake: threading.Event, asked: _Asked) -> None:
     told: frozenset[str] = frozenset()
     waits: list[str] = []
     while not asked.stop:
-        wake.wait(LOOK_SECONDS)
-        wake.clear()
+        asked.wake.wait(LOOK_SECONDS)
+        asked.wake.clear()
         if asked.replace:
             asked.replace = False
             _replace(running)
@@ -95,6 +85,7 @@ def _watch(running: Serving, wake: threading.Event, asked: _Asked) -> None:
                 renewed = time.monotonic()
         if time.monotonic() - tended > TEND_SECONDS:
             tended, waits = time.monotonic(), _tend(running, waits)
+        failed.append(_attempt(functools.partial(turn, running)))
         told = _tell(failed, told)
         if faults:
             recent.append(time.monotonic())

@@ -1,0 +1,55 @@
+"""``kluis new``: write a project from a template."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kluis import installing
+from kluis.cli import completion, render
+from kluis.projects import template, templates, write
+from kluis.projects.needs import missing_extras, missing_packages
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the command."""
+    app.command("new")(new)
+
+
+def new(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The project and its folder.", show_default=False)
+    ],
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--template",
+            metavar="|".join(templates()),
+            help="What the project is.",
+            autocompletion=completion.words(templates()),
+        ),
+    ] = "ecall",
+    json: render.Json = False,
+) -> None:
+    """Write a new project from a template: an application with its test, a policy, and a key for its images.
+
+    For example: kluis new cohort --template ecall
+    """
+    chosen = template(kind)
+    written = write(name, chosen, Path())
+    install = [installing.command_for(extra) for extra in missing_extras(chosen.extras)]
+    if lacking := missing_packages(chosen.packages):
+        install.append("python -m pip install " + " ".join(f"'{each}'" for each in lacking))
+    following = [*install, *written.next]
+    render.note(f"generated the author's key, {name}/author.pem: anyone who has it can sign in your name")
+    render.out(
+        {
+            "project": str(written.folder),
+            "template": chosen.name,
+            "files": list(written.files),
+            "next": following,
+        },
+        "\n".join([f"{name}: {chosen.title}", "", *(f"$ {line}" for line in following)]),
+    )

@@ -1,0 +1,158 @@
+"""``kluis serve-app``: serve an image's ASGI application, without a program for its host."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from kluis import appraisal
+from kluis.cli import completion, render
+from kluis.cli.image import protections
+from kluis.cli.image.run import printing
+from kluis.cli.signals import Asked
+from kluis.cli.signals import listening as signals
+from kluis.errors import KluisError, UsageError
+from kluis.evidence import ProtectionLevel
+from kluis.formats.kluis.launch import UNWITNESSED
+from kluis.serve.application import ServedApplication, application_of, listening
+
+LOOK_SECONDS: Final = 1.0
+# As many ends of enclaves, in this time, are not accidental.
+MOST_FAULTS: Final = 5
+FAULT_SECONDS: Final = 300.0
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the command."""
+    app.command("serve-app")(serve_app)
+
+
+def serve_app(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A .kluis image.", show_default=False)],
+    listen: Annotated[
+        str, typer.Option("--listen", metavar="ADDRESS:PORT", help="Where; port 0 takes a free one.")
+    ] = "127.0.0.1:8443",
+    instances: Annotated[
+        int, typer.Option("--instances", metavar="N", help="Enclaves that share the port.")
+    ] = 1,
+    policy_out: Annotated[
+        Path | None,
+        typer.Option("--policy-out", metavar="FILE", help="Write a policy for clients of this image."),
+    ] = None,
+    missing: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--insecure-allow-missing",
+            metavar="NAMES",
+            help="Protections that may be missing on this machine; the evidence states them.",
+            autocompletion=completion.protections,
+        ),
+    ] = None,
+    json: render.Json = False,
+) -> None:
+    """Serve an image's ASGI application until Ctrl-C or SIGTERM; TLS ends inside the enclave.
+
+    SIGHUP starts the image as its file is then, and drains the old enclaves; no client is refused.
+
+    For example: kluis serve-app api.kluis --listen 127.0.0.1:8443
+    """
+    application = application_of(image)
+    allowed = protections.allowed(missing)
+    if policy_out is not None and os.path.lexists(policy_out):
+        raise UsageError(f"{policy_out}: exists already", hint="name another file, or remove it first")
+    ocalls = {name: printing(name) for name in application.ocalls}
+    with signals() as asked, listening(listen) as listener:
+        served = ServedApplication(
+            application, listener, instances, ocalls=ocalls, insecure_allow_missing=allowed
+        )
+        with served:
+            asked.ready = True
+            if policy_out is not None:
+                render.save(policy_out, _policy(served, allowed), must_be_new=True)
+            host, port = listener.getsockname()[:2]
+            url = f"https://{f'[{host}]' if ':' in host else host}:{port}"
+            render.out(*_shown(served, url, policy_out))
+            _watch(served, asked)
+            _note("kluis: draining")
+
+
+def _shown(served: ServedApplication, url: str, policy: Path | None) -> tuple[dict[str, Any], str]:
+    application = served.application
+    level = ", ".join(served.levels)
+    value = {
+        "url": url,
+        "image_id": application.image_id.hex(),
+        "level": level,
+        "policy": str(policy) if policy else None,
+        "pid": os.getpid(),
+        "enclaves": list(served.pids),
+    }
+    rows = [
+        ("url", url),
+        ("image_id", application.image_id.hex()),
+        ("level", level),
+        ("enclaves", " ".join(map(str, served.pids))),
+        (
+            "policy",
+            str(policy or f"kluis policy init -o policy.toml --purpose channel --image {application.path}"),
+        ),
+        ("client", f'httpx.Client(transport=kluis.host.attested.transport("{policy or "policy.toml"}"))'),
+    ]
+    return value, render.table(rows)
+
+
+def _policy(served: ServedApplication, missing: frozenset[str]) -> bytes:
+    """A policy that accepts exactly this image, at the level at which it runs."""
+    return appraisal.dumps(
+        appraisal.strict(
+            appraisal.ByImage(image_ids=frozenset({served.application.image_id})),
+            protection=frozenset(map(ProtectionLevel, served.levels)),
+            purpose=appraisal.Purpose.CHANNEL,
+            counters=frozenset({UNWITNESSED}),
+            missing=missing,
+        )
+    ).encode()
+
+
+def _watch(served: ServedApplication, asked: Asked) -> None:
+    """Keep the enclaves running until a stop is requested.
+
+    Raises:
+        KluisError: they end repeatedly; states why the last one did.
+    """
+    recent: collections.deque[float] = collections.deque(maxlen=MOST_FAULTS)
+    while not asked.stop:
+        asked.wake.wait(LOOK_SECONDS)
+        asked.wake.clear()
+        if asked.replace:
+            asked.replace = False
+            _replace(served)
+        for fault in served.fleet.mend():
+            recent.append(time.monotonic())
+            _note(f"kluis: an enclave ended and was restarted: {fault.message}")
+            if len(recent) == MOST_FAULTS and recent[-1] - recent[0] < FAULT_SECONDS:
+                raise fault
+
+
+def _replace(served: ServedApplication) -> None:
+    try:
+        served.replace()
+    except KluisError as error:
+        _note("kluis: not replaced: the enclaves that run continue")
+        with contextlib.suppress(OSError):
+            render.error(error)
+        return
+    pids, image_id = " ".join(map(str, served.pids)), served.application.image_id.hex()
+    _note(f"kluis: every enclave was replaced by image {image_id}; enclaves now: {pids}")
+
+
+def _note(text: str) -> None:
+    """Print a message; a full disk or a closed pipe ends no service."""
+    with contextlib.suppress(OSError):
+        render.note(text)

@@ -1,0 +1,110 @@
+"""``kluis serve-app``: an attested client is answered, enclaves are replaced, and a stop drains."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+
+from kluis.errors import PolicyError
+from kluis.host import attested
+from kluis.testing.images import ALLOWED, built
+
+__all__ = ["built"]
+
+WEB = Path(__file__).parents[3] / "examples" / "web"
+SECONDS = 300.0  # only ends hangs
+
+
+class Server(NamedTuple):
+    """The running command, what it printed, and where its messages go."""
+
+    process: subprocess.Popen[bytes]
+    shown: dict[str, Any]
+    policy: Path
+    errors: Path
+
+    def wait_for(self, text: str) -> str:
+        """Wait until it has reported something."""
+        until = time.monotonic() + SECONDS
+        while text not in (told := self.errors.read_text()):
+            assert self.process.poll() is None, told
+            assert time.monotonic() < until, told
+            time.sleep(0.1)
+        return told
+
+
+def call(server: Server, policy: Path) -> httpx.Response:
+    with httpx.Client(transport=attested.transport(policy), timeout=SECONDS) as client:
+        return client.post(f"{server.shown['url']}/mean", json=[61, 58, 70, 66, 49])
+
+
+@pytest.fixture(scope="module")
+def server(built: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Two enclaves of the example on one port."""
+    folder = tmp_path_factory.mktemp("serve-app")
+    image = built(WEB)
+    allow = [f"--insecure-allow-missing={name}" for name in sorted(ALLOWED)]
+    program = "from kluis.cli.main import main; main()"
+    line = [sys.executable, "-c", program, "serve-app", str(image), "--listen", "127.0.0.1:0", "--json"]
+    line += ["--instances", "2", "--policy-out", "policy.toml", *allow]
+    with (folder / "out").open("wb") as out, (folder / "errors").open("wb") as errors:
+        process = subprocess.Popen(line, cwd=folder, stdout=out, stderr=errors)
+    try:
+        until = time.monotonic() + SECONDS
+        while not (folder / "out").read_text().endswith("}\n"):
+            assert process.poll() is None, (folder / "errors").read_text()
+            assert time.monotonic() < until, (folder / "errors").read_text()
+            time.sleep(0.1)
+        shown = json.loads((folder / "out").read_text())
+        yield Server(process, shown, folder / "policy.toml", folder / "errors")
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait(SECONDS)
+
+
+def test_a_client_is_answered(server: Server) -> None:
+    """A client under the written policy is answered by the image, at the level that was printed."""
+    answer = call(server, server.policy)
+    assert answer.json() == {"mean": 60.8}
+    claims = attested.attestation(answer).claims
+    assert str(claims.measurement).rpartition(":")[2] == server.shown["image_id"]
+    assert str(claims.level) == server.shown["level"]
+    assert len(server.shown["enclaves"]) == 2
+
+
+def test_another_image_is_refused(server: Server, tmp_path: Path) -> None:
+    """A client that wants another image sends nothing."""
+    other = tmp_path / "other.toml"
+    other.write_text(server.policy.read_text().replace(server.shown["image_id"], "00" * 32))
+    with pytest.raises(PolicyError, match="measurement"):
+        call(server, other)
+
+
+def test_enclaves_are_replaced_and_then_drained(server: Server) -> None:
+    """An enclave that ends is replaced; SIGHUP replaces all; SIGTERM ends the command and its enclaves."""
+    os.kill(server.shown["enclaves"][0], signal.SIGKILL)
+    server.wait_for("an enclave ended and was restarted")
+    assert call(server, server.policy).json() == {"mean": 60.8}
+
+    server.process.send_signal(signal.SIGHUP)
+    told = server.wait_for("every enclave was replaced by image ")
+    pids = [int(word) for word in told.rpartition("enclaves now: ")[2].split()]
+    assert len(pids) == 2
+    assert not set(pids) & set(server.shown["enclaves"])
+    assert call(server, server.policy).json() == {"mean": 60.8}
+
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(SECONDS) == 0, server.errors.read_text()
+    assert "kluis: draining" in server.errors.read_text()
+    assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
