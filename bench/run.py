@@ -46,6 +46,7 @@ GROUPS = (
     "imports",
     "tpm",
     "serving",
+    "connecting",
     "services",
     "ledger",
     "node",

@@ -26,6 +26,7 @@ FOLDER = ROOT / "examples/deploy/container"
 IMAGE = f"localhost/kluis:{kluis.__version__}"
 PROFILE = Path("/usr/share/containers/seccomp.json")
 NAME = "services.kluis.test"
+ADDRESS = "127.0.0.11"
 BUILD_SECONDS = 1800
 START_SECONDS = 900
 TOOLS = ("podman", "buildah", "mmdebstrap")
@@ -143,13 +144,14 @@ def composed(image: str, tmp_path: Path) -> Iterator[Path]:
     if not compose.exists():
         pytest.skip("no podman-compose: extra dev")
     (tmp_path / "tls").mkdir()
-    chain, key = Operator(tmp_path, datetime.now(UTC)).issue(NAME, "localhost")
+    chain, key = Operator(tmp_path, datetime.now(UTC)).issue(NAME)
     shutil.move(chain, tmp_path / "tls/chain.pem")
     shutil.move(key, tmp_path / "tls/key.pem")
     shutil.copy(FOLDER / "compose.yaml", tmp_path)
     project = f"kluis{os.getpid()}"
     line = [str(compose), "-p", project, "-f", str(tmp_path / "compose.yaml")]
-    environment = {**os.environ, "KLUIS_NAME": NAME, "KLUIS_VERSION": kluis.__version__}
+    own = {"KLUIS_NAME": NAME, "KLUIS_VERSION": kluis.__version__, "KLUIS_PUBLISH": ADDRESS}
+    environment = {**os.environ, **own}
     try:
         run(*line, "up", "-d", env=environment)
         yield tmp_path
@@ -164,15 +166,15 @@ def test_the_compose_file(composed: Path) -> None:
     certificate, in an enclave of the other container.
     """
     trust = ssl.create_default_context(cafile=str(composed / "operator-ca.pem"))
+    named: Any = {"headers": {"Host": NAME}, "extensions": {"sni_hostname": NAME}}
     until = time.monotonic() + START_SECONDS
     with httpx.Client(verify=trust, timeout=60) as client:
         while True:
             try:
-                answer = client.get("https://localhost:8444/health/live")
+                answer = client.get(f"https://{ADDRESS}:8444/health/live", **named)
                 break
             except httpx.TransportError:
                 assert time.monotonic() < until
                 time.sleep(1)
-        # A vault accepts loopback's names and its own.
         assert answer.json() == {"status": "live"}
-        assert client.get("https://localhost:8443/health/ready").json() == {"status": "ready"}
+        assert client.get(f"https://{ADDRESS}:8443/health/ready", **named).json() == {"status": "ready"}
