@@ -46,6 +46,7 @@ GROUPS = (
     "imports",
     "tpm",
     "serving",
+    "inference",
     "services",
     "ledger",
     "node",
