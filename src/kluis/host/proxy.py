@@ -13,7 +13,7 @@ import msgspec
 from kluis.enclave.app import binder
 from kluis.enclave.attestation import Evidence
 from kluis.enclave.boundary import codec as boundary
-from kluis.enclave.boundary import frames
+from kluis.enclave.boundary import frames, streaming
 from kluis.enclave.boundary.codec import Codec, explain
 from kluis.enclave.boundary.frames import Parcel
 from kluis.enclave.boundary.interface import Signature
@@ -23,6 +23,7 @@ from kluis.host.interface import Interface
 from kluis.host.link import Link
 from kluis.host.ocalls import Functions, Ocalls
 from kluis.host.starting import describe_end
+from kluis.host.streaming import StreamingEcall
 from kluis.streams import Stream
 from kluis.tee.backend import Backend, Running
 
@@ -113,6 +114,15 @@ class Ecall:
         threading.Thread(target=run, name=f"kluis-{self.__name__}", daemon=True).start()
         return call
 
+    def number(self) -> int:
+        """A number that no call and no stream of this enclave has."""
+        return next(self._link.ids)
+
+    def drop(self, *args: Any) -> None:
+        """Make a call whose answer is discarded, without waiting; nothing if the enclave has ended."""
+        number = next(self._link.ids)
+        self._link.drop(number, self._codec.encode_plain(number, args))
+
     def within(self, seconds: float) -> Ecall:
         """The same function with a timeout of ``seconds`` for each call."""
         return Ecall(self._link, self._signature, self._codec, seconds)
@@ -173,11 +183,19 @@ class EnclaveProxy:
         )
         self._ocalls.connect(self._link.answer_ocall)
         self._timeout_seconds = timeout_seconds
-        self._ecalls = {
-            one.name: Ecall(
-                self._link, one, Codec(one, kind, frames.RETURN, interface.limits), timeout_seconds
-            )
-            for kind, one in enumerate(interface.ecalls)
+        self._ecalls = self._make_ecalls()
+
+    def _make_ecalls(self) -> dict[str, Ecall | StreamingEcall]:
+        """Each ecall by its name; a stream is made of three calls."""
+        limits, declared = self.interface.limits, self.interface.ecalls
+        calls = [
+            Ecall(self._link, one, Codec(one, kind, frames.RETURN, limits), self._timeout_seconds)
+            for kind, one in enumerate(streaming.calls_of(declared))
+        ]
+        taking = iter(calls[len(declared) :])
+        return {
+            one.name: StreamingEcall(call, next(taking), calls[-1]) if one.stream else call
+            for one, call in zip(declared, calls, strict=False)
         }
 
     @property
@@ -205,7 +223,7 @@ class EnclaveProxy:
         """Its process id, on the machine where it runs."""
         return self._process.pid
 
-    def __getattr__(self, name: str) -> Ecall:
+    def __getattr__(self, name: str) -> Ecall | StreamingEcall:
         try:
             return self._ecalls[name]
         except KeyError:
@@ -224,9 +242,10 @@ class EnclaveProxy:
 
     def submit(self, name: str, *args: Any, **kwargs: Any) -> Call:
         """Start the ecall ``name`` in a separate thread; raises the errors of :meth:`call`."""
-        return self._ecall(name).submit(*args, **kwargs)
+        call: Call = self._ecall(name).submit(*args, **kwargs)
+        return call
 
-    def _ecall(self, name: str) -> Ecall:
+    def _ecall(self, name: str) -> Ecall | StreamingEcall:
         try:
             return self._ecalls[name]
         except KeyError:
