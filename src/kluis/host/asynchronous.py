@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from kluis.host.proxy import Ecall, EnclaveProxy
-from kluis.host.streaming import StreamingEcall, ended
+from kluis.host.streaming import PlainCall, StreamingEcall, ended
 
 if TYPE_CHECKING:
     from kluis.appraisal import AttestationResult, Policy
@@ -109,7 +109,7 @@ class AsyncItems(AsyncIterator[Any]):
             raise StopAsyncIteration
         return await self._call(self._ecall.taking)
 
-    async def _call(self, ecall: Ecall, *args: Any, **kwargs: Any) -> Any:
+    async def _call(self, ecall: PlainCall, *args: Any, **kwargs: Any) -> Any:
         """Make one call of the stream; after an error, and after a cancellation, it is closed."""
         number = self._number
         try:

@@ -336,6 +336,15 @@ class EnclaveProxy:
     def __repr__(self) -> str:
         return f"<enclave {self.interface.name} {self.image_id.hex()[:16]} {self.level}>"
 
+    def _repr_html_(self) -> str:
+        """The enclave with its ecalls, for a notebook; the level is stated, and not yet proven."""
+        from kluis.cards import card  # only a notebook needs it
+
+        about = [("image id", self.image_id.hex()), ("level, as its platform states it", self.level)]
+        ecalls = [(f"{one.name}()", one.doc) for one in self.interface.ecalls]
+        notes = ["debug: its host reads its memory"] if self.debug else []
+        return card(f"enclave {self.interface.name}", [*about, *ecalls], notes)
+
     def _last_words(self) -> str:
         end = self._process.wait(LAST_WORDS_SECONDS * self._process.slowness)
         if end is None:

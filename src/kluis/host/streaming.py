@@ -4,13 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
 from kluis.enclave.boundary import streaming
 from kluis.errors import CallTimeout, RemoteError, UsageError
 
-if TYPE_CHECKING:
-    from kluis.host.proxy import Ecall
+
+class PlainCall(Protocol):
+    """One of a stream's calls: an :class:`~kluis.host.proxy.Ecall`."""
+
+    __name__: str
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Make the call."""
+
+    def submit(self, *args: Any, **kwargs: Any) -> Any:
+        """Start the call in a separate thread."""
+
+    def within(self, seconds: float) -> Any:
+        """The same call with a timeout."""
+
+    def number(self) -> int:
+        """A number that no call and no stream has."""
+
+    def drop(self, *args: Any) -> None:
+        """Make the call, and discard its answer."""
 
 
 class StreamingEcall:
@@ -22,7 +40,7 @@ class StreamingEcall:
         closing: the call that closes one.
     """
 
-    def __init__(self, opening: Ecall, taking: Ecall, closing: Ecall) -> None:
+    def __init__(self, opening: PlainCall, taking: PlainCall, closing: PlainCall) -> None:
         self.opening, self.taking, self.closing = opening, taking, closing
         self.__name__ = opening.__name__
         self.__doc__ = opening.__doc__

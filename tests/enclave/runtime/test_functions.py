@@ -47,6 +47,13 @@ def test_items_come_one_by_one(running: EnclaveProxy) -> None:
     assert running.logged() == ["count 3 ended", "count 0 ended", "words ended"]
 
 
+def test_a_notebook_shows_an_enclave(running: EnclaveProxy) -> None:
+    """The card has the ecalls with what they do, and states that a debug enclave is open."""
+    shown = running._repr_html_()
+    assert shown.startswith("<div><strong>enclave streaming</strong><table>")
+    assert "<tr><th>count()</th><td>Count from 1.</td></tr>" in shown
+
+
 def test_a_loop_that_is_left_closes_the_generator(running: EnclaveProxy) -> None:
     """After a break the generator inside runs its finally, without another word of the host."""
     for number in running.count(100):
