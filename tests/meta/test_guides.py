@@ -190,6 +190,15 @@ def test_the_first_guides_do_what_they_say(folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_guide_of_data_frames_does_what_it_says(folder: Path) -> None:
+    """Frames go in and out, streams are left, and coroutines run, with libraries that pip fetches."""
+    _follow("data-frames.md", folder)
+    here = ROOT / "examples" / "notebooks" / "frames"
+    for name in ("app.py", "kluis.toml"):
+        assert (folder / "frames" / name).read_text() == (here / name).read_text()
+
+
+@pytest.mark.slow
 def test_the_clean_room_guide_does_what_it_says(folder: Path) -> None:
     """Following the guide of the clean room works to the letter, with libraries that pip fetches."""
     _follow("clean-room.md", folder)
