@@ -9,9 +9,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
+from kluis.console import server
 from kluis.console.examining import Examination
 from kluis.console.state import Console
 from kluis.tee.doctor import Finding, Part, State
@@ -133,6 +135,17 @@ def test_no_page_is_wider_than_its_window(
     check("verdict")
     assert (wide, small) == ({}, {})
     page.context.close()
+
+
+def test_a_browser_is_opened_by_a_file(browser: Any, console: Console) -> None:
+    """The file that the command gives to a browser leads to the console, past the strict cookie."""
+    with mock.patch("webbrowser.open") as browse, server.opened(console.access.url):
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(browse.call_args.args[0])
+        page.wait_for_url(f"{console.access.origin}/", timeout=60_000)
+        page.get_by_role("heading", name="What runs here").wait_for()
+        context.close()
 
 
 def test_schemes_differ(browser: Any, console: Console) -> None:
