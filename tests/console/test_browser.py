@@ -78,15 +78,16 @@ def judge(page: Any, console: Console, files: dict[str, Path], nonce: bytes) -> 
     page.get_by_role("button", name="Judge").click()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("scheme", "size"), [("light", "laptop"), ("dark", "phone")])
 def test_axe_finds_nothing(
-    browser: Any, console: Console, case: Case, evidence: dict[str, Path], scheme: str
+    browser: Any, console: Console, case: Case, evidence: dict[str, Path], scheme: str, size: str
 ) -> None:
     """No page breaks one of axe-core's rules, in either scheme, with a failed verdict and an open list."""
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason="no axe-playwright-python"
     ).Axe()
-    page = opened(browser, console, color_scheme=scheme)
+    width, height = SIZES[size]
+    page = opened(browser, console, color_scheme=scheme, viewport={"width": width, "height": height})
     found = {}
 
     def check(name: str) -> None:
