@@ -257,3 +257,10 @@ def test_the_guide_of_a_consortium_does_what_it_says(folder: Path) -> None:
 def test_the_guide_of_keeping_a_ledger_does_what_it_says(folder: Path) -> None:
     """A ledger is backed up, verified and restored, and goes on with an image that its members admitted."""
     _follow("keep-a-ledger.md", folder)
+
+
+@pytest.mark.slow
+def test_the_local_cloud_guide_does_what_it_says(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A local cloud starts, serves Azure's client and a user's tests, and stops."""
+    monkeypatch.setenv("KLUIS_CLOUD", str(folder / "cloud"))
+    _follow("local-cloud.md", folder)
