@@ -52,7 +52,12 @@ def run(
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The image, built from this tree; ``$KLUIS_CONTAINER_WHEELS`` names wheels that are built already."""
+    """The image, built from this tree. ``$KLUIS_CONTAINER_WHEELS`` names wheels that are built already, and
+    ``$KLUIS_CONTAINER_IMAGE`` an image.
+    """
+    if (built := os.environ.get("KLUIS_CONTAINER_IMAGE")) is not None:
+        yield built
+        return
     wheels = os.environ.get("KLUIS_CONTAINER_WHEELS")
     if wheels is None:
         wheels = str(tmp_path_factory.mktemp("dist"))
@@ -85,8 +90,17 @@ def test_an_enclave_in_a_container(image: str) -> None:
     attempt to read the enclave is refused.
     """
     added = ",".join(capabilities())
+    writable = [word for path in ("/run", "/tmp") for word in ("--tmpfs", path)]
     rows = doctor(
-        image, "--cap-drop", "ALL", "--cap-add", added, "--read-only", "--tmpfs", "/run", "--tmpfs", "/tmp"
+        image,
+        "--cap-drop",
+        "ALL",
+        "--cap-add",
+        added,
+        "--read-only",
+        *writable,
+        "--env",
+        "XDG_CACHE_HOME=/tmp/c",
     )
     assert rows["container"]["seen"].startswith("podman: memfd_secret, RLIMIT_MEMLOCK, user namespaces")
     assert rows["container"]["seen"].endswith("enclaves have level process at most")

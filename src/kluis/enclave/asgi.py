@@ -21,6 +21,8 @@ import importlib
 import logging
 import socket
 import threading
+import time
+from collections.abc import Callable
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -44,6 +46,7 @@ from kluis.enclave.attested_tls.http import Http
 from kluis.enclave.attested_tls.judge import Judge, Peer, attest_self
 from kluis.enclave.attested_tls.limits import Limits
 from kluis.enclave.attested_tls.link import Link, ServerKey
+from kluis.enclave.attested_tls.meter import Meter
 from kluis.enclave.grants import granted_socket
 from kluis.errors import UnavailableError, UsageError
 from kluis.formats.kluis.attested_tls import PATH, Role
@@ -90,6 +93,7 @@ class Server:
 
     Attributes:
         key: of its TLS.
+        meter: counts its requests; None: nothing does.
 
     Args:
         application: ASGI 3.
@@ -106,6 +110,7 @@ class Server:
         limits: Limits | None = None,
         identity: Identity | None = None,
     ) -> None:
+        self.meter: Meter | None = None
         self._peers = peers
         self._limits = limits or Limits()
         self.key: Identity = identity or ServerKey()
@@ -250,17 +255,22 @@ class Server:
             # A client that requests evidence has a request to send, and would lose it if this were the last
             # answer.
             last = scope["path"] != PATH
-            whole = False
+            whole, status, began = False, 0, time.monotonic()
             if link.asks_clients:
                 scope["extensions"] = {**scope.get("extensions", {}), "tls": tls()}
 
             async def say(message: Any) -> None:
-                nonlocal whole
+                nonlocal whole, status
+                if message["type"] == "http.response.start":
+                    status = message["status"]
                 if self._ending and last and message["type"] == "http.response.start":
                     message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
                 await send(message)
                 whole = message["type"] == "http.response.body" and not message.get("more_body", False)
 
+            counted = self.meter if last else None
+            if counted is not None:
+                counted.begin()
             try:
                 await requests(scope, receive, say)
             except Exception as error:  # a framework raises what it has answered with 500
@@ -269,6 +279,9 @@ class Server:
                 # If raised further, it would close the connection without notice, under the client's next
                 # request.
                 logging.getLogger("uvicorn.error").error("Exception in ASGI application", exc_info=error)
+            finally:
+                if counted is not None:
+                    counted.end(status, time.monotonic() - began)
 
         def upper() -> Http:
             protocol = Http(self._config, self._state, state)
@@ -328,6 +341,7 @@ def host(
     peers: Judge | None = None,
     limits: Limits | None = None,
     identity: Identity | None = None,
+    metrics: Callable[[], bytes] | None = None,
 ) -> Server:
     """Declare the ecalls that serve ``application`` on a granted socket, drain it, and certify its key.
 
@@ -338,8 +352,13 @@ def host(
         peers: requirements on clients that attest themselves; None: clients are not attested.
         limits: for clients.
         identity: of its TLS; None: a key generated here, which the host can have certified.
+        metrics: returns the application's own counts for the host, in Prometheus' text format; None: requests
+            are counted here.
     """
     server = Server(application, peers=peers, limits=limits, identity=identity)
+    if metrics is None:
+        server.meter = Meter(app.name)
+        metrics = server.meter.text
     once = threading.Lock()
 
     @app.ecall
@@ -355,6 +374,11 @@ def host(
     def drain(seconds: float) -> None:
         """Accept no more connections, let requests finish within ``seconds``, then return from ``serve``."""
         server.drain(seconds)
+
+    @app.ecall
+    def request_metrics() -> bytes:
+        """Counts and times of requests, in Prometheus' text format; never any content."""
+        return metrics()
 
     if isinstance(server.key, ServerKey):
         _declare_naming(app, server.key)
