@@ -1,4 +1,4 @@
-"""The dashboard asks for metrics and labels that there are."""
+"""The dashboard queries metrics and labels that there are."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_panels_do_not_overlap() -> None:
 
 
 def test_prometheus_parses_each_query() -> None:
-    """With Grafana's variables filled in, each is a query of PromQL; a broken one is none."""
+    """With Grafana's variables filled in, each is a query of PromQL; a broken one is not."""
     promql = pytest.importorskip("promql_parser", reason="promql-parser: extra dev")
     filled = [
         query.replace("$__rate_interval", "5m").replace("$service", ".*")

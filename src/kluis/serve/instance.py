@@ -53,7 +53,7 @@ class Instance:
 
     Attributes:
         enclave: the enclave.
-        began: when it had started, and so the age of its own evidence, in seconds of a monotonic clock.
+        began: when it had started, and made its evidence: seconds of a monotonic clock.
     """
 
     def __init__(self, enclave: EnclaveProxy, *, named: bool = True) -> None:

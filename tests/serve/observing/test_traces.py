@@ -43,7 +43,7 @@ def test_a_line_becomes_a_span() -> None:
 
 
 def test_a_client_without_a_trace() -> None:
-    """Its request is the root of a trace; a client that asks for no sample gets no span."""
+    """Its request is the root of a trace; the span of a client whose trace is not sampled is not sent."""
     with Collector() as collector:
         with traces.Traces(traces.check(collector.url)) as sent:
             sent.record([json.dumps(LINE), json.dumps({**LINE, "traceparent": TRACE[:-1] + "0"})])

@@ -38,7 +38,7 @@ _Key = tuple[str, str, tuple[tuple[str, str], ...]]
 
 
 def read(text: bytes, service: str) -> list[Metric]:
-    """Parse what an instance reports: known labels only, of its own service.
+    """Parse what an instance reports: known labels only, and of this service only.
 
     Raises:
         FormatError: more than the limits, not in the format, or of another service.
