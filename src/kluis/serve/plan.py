@@ -55,6 +55,8 @@ class Plan:
             authority issues certificates.
         insecure_expose_issuer: whether the development issuer is served like the services, and not only on
             loopback: its operator, and anyone who has its clients' secrets, has every role.
+        metrics: ``ADDRESS:PORT`` for metrics of all instances, over plain HTTP; None: none.
+        otlp: URL of a collector that gets a span for each request; None: none.
     """
 
     services: tuple[str, ...]
@@ -79,6 +81,8 @@ class Plan:
     bind: str = HOST
     certificate: tuple[Path, Path] | None = None
     insecure_expose_issuer: bool = False
+    metrics: str | None = None
+    otlp: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse an invalid plan."""
