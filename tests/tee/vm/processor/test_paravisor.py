@@ -43,7 +43,7 @@ class Machine:
 
     def prepare(self) -> None:
         """As before each start."""
-        with vtpm.powered(self.state, SECRET) as commands, Tpm(Transport(commands)) as before:
+        with vtpm.powered(self.state, SECRET) as own, Tpm(Transport(own.commands)) as before:
             paravisor.leave(before, PROCESSOR, LAUNCH)
 
     def evidence(self) -> dict[str, bytes]:
@@ -61,7 +61,7 @@ class _Once(Tpm):
 
     def __init__(self, machine: Machine) -> None:
         self._use = vtpm.powered(machine.state, SECRET)
-        super().__init__(Transport(self._use.__enter__()))
+        super().__init__(Transport(self._use.__enter__().commands))
 
     def __exit__(self, *_: object) -> None:
         super().__exit__(*_)
@@ -77,7 +77,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
 
 
 def check(parts: dict[str, bytes]) -> AzureClaims:
-    """Verify it under the processor's root alone."""
+    """Verify it only under the processor's root."""
     vek, ask, ark = x509.split_pem(parts["certificates"], "certificates", most=3)
     claims = verify(
         Collection({new: Part(OCTETS, parts[old]) for new, old in NAMES.items()}).encode(),
