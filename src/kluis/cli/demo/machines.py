@@ -46,6 +46,7 @@ from kluis.tee.vm.processor import measured
 
 MEMORY_MB: Final = 1024
 INDEX: Final = 0x01800001
+ACCESS: Final = NvAttribute.OWNER_WRITE | NvAttribute.OWNER_READ
 OPENING: Final = """\
 A confidential virtual machine isolates a whole machine from its host. Kluis runs its platform inside, so \
 an image is the same file outside and inside, with the same image id. The machine's processor signs a \
@@ -389,9 +390,7 @@ def _read_vtpm(stage: Stage) -> Attempt:
     if os.geteuid() != 0 or shutil.which("swtpm") is None:
         return Attempt("root", tried, "needs root, and swtpm: apt-get install swtpm", None)
     word = secrets.token_bytes(32)
-    area = NvPublic(
-        index=INDEX, name_hash=HashId.SHA256, attributes=NvAttribute.OWNER_WRITE, policy=b"", size=len(word)
-    )
+    area = NvPublic(index=INDEX, name_hash=HashId.SHA256, attributes=ACCESS, policy=b"", size=len(word))
     with (
         tpm.powered(stage.folder / "tpm", secrets.token_bytes(tpm.KEY_BYTES)) as vtpm,
         Tpm(Transport(vtpm.commands)) as commands,
