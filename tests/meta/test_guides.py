@@ -199,6 +199,13 @@ def test_the_guide_of_data_frames_does_what_it_says(folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_guide_of_new_projects_does_what_it_says(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Following the guide of new projects works to the letter, with libraries that pip fetches."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    _follow("start-a-project.md", folder)
+
+
+@pytest.mark.slow
 def test_the_clean_room_guide_does_what_it_says(folder: Path) -> None:
     """Following the guide of the clean room works to the letter, with libraries that pip fetches."""
     _follow("clean-room.md", folder)

@@ -26,19 +26,13 @@ if TYPE_CHECKING:
     import httpx
 
     from kluis.enclave.store import SealedStore
+    from kluis.host.release import Recipient
     from kluis.testing.services import Services, ServicesOptions
     from kluis.testing.stale_storage import StaleStorage
 
 __all__ = [
-    "attested_client",
-    "enclave",
-    "evil_host",
-    "kluis_services",
-    "kluis_services_options",
-    "other_platform",
-    "rehearsal_platform",
-    "stale_storage",
-    "storage",
+    "attested_client", "enclave", "evil_host", "kluis_services", "kluis_services_options", "other_platform",
+    "recipient_of", "rehearsal_platform", "stale_storage", "storage",
 ]  # fmt: skip
 
 Launch = Callable[..., EnclaveProxy]
@@ -109,6 +103,14 @@ def kluis_services(
 
     with services.running(tmp_path_factory.mktemp("kluis") / "cloud", kluis_services_options) as running:
         yield running
+
+
+@pytest.fixture
+def recipient_of(rehearsal_platform: RehearsalPlatform) -> Callable[[EnclaveProxy], Recipient]:
+    """Verifies the key that a rehearsal's ecall ``offer(nonce)`` offers, as its owner would an enclave's."""
+    from kluis.testing.serving import recipient_of
+
+    return lambda enclave: recipient_of(enclave, rehearsal_platform)
 
 
 @pytest.fixture
