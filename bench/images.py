@@ -20,7 +20,7 @@ SETTINGS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "table": ("1GiB", ("pyarrow",), 'grants = ["table"]\n'),
     "web": (
         "256MiB",
-        ("starlette", "uvicorn", "pyOpenSSL"),
+        ("starlette", "uvicorn", "pyOpenSSL", "wsproto"),
         'entry = "inside:app"\ngrants = ["listen:web"]\n',
     ),
     "inference": (

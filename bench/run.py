@@ -47,9 +47,11 @@ GROUPS = (
     "tpm",
     "serving",
     "inference",
+    "connecting",
     "services",
     "ledger",
     "node",
+    "console",
 )
 RESULTS = HERE / "results" / "rows.json"
 

@@ -21,8 +21,8 @@ case "$what" in
     serve) extras="rooms,services,fast" tools="" ;;
     check | docs) extras="rooms,services,console,fast,demo,dev" tools="" ;;
     fuzz) extras="rooms,services,console,fast,demo,dev,fuzz" tools="" ;;
-    test) extras="rooms,services,console,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb mkfs.erofs veritysetup ukify cpio" ;;
-    slow) extras="rooms,services,console,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb mkfs.erofs veritysetup ukify cpio debootstrap qemu-system-x86_64 criu" ;;
+    test) extras="rooms,services,console,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb mkfs.erofs veritysetup ukify cpio haproxy nginx kubectl" ;;
+    slow) extras="rooms,services,console,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb mkfs.erofs veritysetup ukify cpio debootstrap qemu-system-x86_64 criu chromium haproxy nginx kubectl podman buildah mmdebstrap" ;;
     clients) extras="rooms,services,console,fast,demo,dev" tools="" ;;
     bench) extras="rooms,services,console,fast,demo,dev" tools="gdb strace perf" ;;
     *) stop "target: want demo, serve, check, test, slow, clients, bench, docs or fuzz, got $what" "scripts/setup.sh test" ;;
@@ -55,6 +55,8 @@ for tool in $tools; do
             veritysetup) packages+=(cryptsetup-bin) ;;
             ukify) packages+=(systemd-ukify systemd-boot-efi python3-pefile) ;;
             tpm2) packages+=(tpm2-tools) ;;
+            nginx) packages+=(nginx-light libnginx-mod-stream) ;;
+            kubectl) packages+=(kubernetes-client) ;;
             *) packages+=("$tool") ;;
         esac
     fi

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import tomllib
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -130,3 +133,15 @@ def test_keys_that_others_can_read_are_not_used(tmp_path: Path) -> None:
     home: Home = case.homes["clinic"]
     home.path.chmod(0o755)
     assert "As clinic" not in case.site().get(f"/rooms/{case.room.file.room}").text
+
+
+def test_files_of_others_are_the_published_ones() -> None:
+    """Each script that is shipped is listed with its package, version, licence and digest."""
+    folder = resources.files("kluis.console") / "static"
+    listed = tomllib.loads((folder / "vendored.toml").read_text())["file"]
+    assert {each["name"] for each in listed} == {
+        each.name for each in folder.iterdir() if each.name.endswith(".js")
+    }
+    for each in listed:
+        assert hashlib.sha256((folder / each["name"]).read_bytes()).hexdigest() == each["sha256"]
+        assert each["licence"] == "0BSD"

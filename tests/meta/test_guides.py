@@ -196,6 +196,12 @@ def test_the_clean_room_guide_does_what_it_says(folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_guide_of_the_console_does_what_it_says(folder: Path) -> None:
+    """The console starts with a room as on the page, and Ctrl-C ends it."""
+    _follow("console.md", folder)
+
+
+@pytest.mark.slow
 def test_the_guide_of_serving_does_what_it_says(folder: Path) -> None:
     """Following the guide of serving inside works to the letter, with libraries that pip fetches."""
     _follow("serve-inside.md", folder)

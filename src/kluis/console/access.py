@@ -49,6 +49,7 @@ HEADERS: Final[Mapping[str, str]] = {
 # A page and not a redirect: a browser sends a strict cookie only with requests that this page starts.
 _OPENED: Final = (
     '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Kluis console</title>'
+    '<link rel="icon" href="/static/icon.svg">'
     '<meta http-equiv="refresh" content="0;url=/"></head><body><p><a href="/">Open the console</a></p></body>'
     "</html>"
 )

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from kluis import appraisal, trust
-from kluis.appraisal import AttestationResult
+from kluis.appraisal import AttestationResult, Session
 from kluis.collateral.endorsing import of_files
 from kluis.console.state import Console, platform
 from kluis.errors import FormatError, UnavailableError, UsageError
@@ -31,6 +31,7 @@ from kluis.views import report_html, values
 MAX_FILE: Final = 16 << 20
 EVIDENCE: Final = "evidence"
 FILES: Final = (EVIDENCE, "collateral", "runtime", "launch", "policy", "root")
+TEXTS: Final = ("nonce", "report_data")
 HERE: Final = "here"
 
 
@@ -60,11 +61,11 @@ async def judge(console: Console, request: Request, form: FormData) -> Response:
     given = {name: data for name, data in files.items() if data is not None}
     if EVIDENCE not in given:
         raise UsageError("evidence: want a file, got none", hint="choose a file, or drop one on the field")
-    nonce = form.get("nonce")
+    for name in TEXTS:
+        if isinstance(text := form.get(name), str) and text.strip():
+            given[name] = _hex(text.strip(), name)
     now = console.now()
-    judged = await run_in_threadpool(
-        judged_of, given, nonce if isinstance(nonce, str) else "", form.get(HERE) == "yes", now
-    )
+    judged = await run_in_threadpool(judged_of, given, form.get(HERE) == "yes", now)
     claims, report = judged.claims, None
     if judged.result is not None:
         # The module escapes every text itself.
@@ -82,17 +83,16 @@ async def judge(console: Console, request: Request, form: FormData) -> Response:
     )
 
 
-def judged_of(given: Mapping[str, bytes], nonce: str, here: bool, now: datetime) -> Judged:
+def judged_of(given: Mapping[str, bytes], here: bool, now: datetime) -> Judged:
     """Verify evidence as ``kluis verify`` does, and appraise it as ``kluis appraise`` does.
 
     Args:
-        given: bytes by name, of :data:`FILES`; without ``policy``, nothing is appraised.
-        nonce: hex; empty: none.
+        given: bytes by name, of :data:`FILES` and :data:`TEXTS`; without ``policy``, nothing is appraised.
         here: whether to trust the root of this machine's platform, and to use its collateral.
         now: aware.
 
     Raises:
-        KluisError: it is not authentic, or one of the files is something else.
+        KluisError: it is not authentic, one of the files is something else, or something would not be judged.
     """
     data = open_armor(given[EVIDENCE], EVIDENCE).data
     file = EvidenceFile.parse(data) if evidence_file.matches(data) else None
@@ -111,6 +111,7 @@ def judged_of(given: Mapping[str, bytes], nonce: str, here: bool, now: datetime)
     proven = verify(data, anchors=anchors, collateral=collateral, now=now)
     digest = sha256(data).hexdigest()
     if "policy" not in given:
+        _refuse_idle([name for name in TEXTS if name in given])
         return Judged(proven.value, None, digest)
     policy = appraisal.loads(given["policy"])
     if policy.emulated_roots and not (here or "root" in given):
@@ -118,10 +119,13 @@ def judged_of(given: Mapping[str, bytes], nonce: str, here: bool, now: datetime)
             f"policy: trusts the root in the file {policy.emulated_roots[0][:80]!a}, which was not uploaded",
             hint="add the root, or choose to trust this machine's platform",
         )
+    used = {"nonce": policy.uses_nonce, "report_data": policy.session is Session.GIVEN}
+    _refuse_idle([name for name in TEXTS if name in given and not used[name]])
     result = appraisal.appraise(
         proven,
         policy,
-        nonce=_hex(nonce) if nonce else None,
+        nonce=given.get("nonce"),
+        report_data=given.get("report_data"),
         runtime_data=held.get("runtime"),
         launch_configuration=held.get("launch"),
         now=now,
@@ -139,11 +143,20 @@ def _parts(file: EvidenceFile) -> dict[str, bytes]:
     return {name: data for name, data in found.items() if data is not None}
 
 
-def _hex(nonce: str) -> bytes:
+def _refuse_idle(names: list[str]) -> None:
+    """Refuse what no rule uses: the user would think that it is judged."""
+    if names:
+        raise UsageError(
+            f"{names[0]}: want a policy with a rule for it, got none: it would not be judged",
+            hint="leave the field empty, or add a policy that uses it",
+        )
+
+
+def _hex(text: str, name: str) -> bytes:
     try:
-        return bytes.fromhex(nonce)
+        return bytes.fromhex(text)
     except ValueError:
-        raise UsageError(f"nonce: want hex digits, got {nonce[:32]!a}") from None
+        raise UsageError(f"{name}: want hex digits, got {text[:32]!a}") from None
 
 
 async def _read(value: object, name: str) -> bytes | None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from kluis.errors import KluisError
 from kluis.tee.doctor import Finding, examine
 
 
@@ -23,6 +24,7 @@ class Examination:
         self._lock = threading.Lock()
         self._running = False
         self._found: tuple[datetime, tuple[Finding, ...]] | None = None
+        self._fault: KluisError | None = None
 
     def start(self) -> None:
         """Begin an examination, unless one runs."""
@@ -36,7 +38,10 @@ class Examination:
         try:
             found = tuple(self._run())
             with self._lock:
-                self._found = (self._now(), found)
+                self._found, self._fault = (self._now(), found), None
+        except KluisError as fault:
+            with self._lock:
+                self._fault = fault
         finally:
             with self._lock:
                 self._running = False
@@ -46,6 +51,12 @@ class Examination:
         """Whether an examination runs."""
         with self._lock:
             return self._running
+
+    @property
+    def fault(self) -> KluisError | None:
+        """Why the last examination found nothing; None if it did."""
+        with self._lock:
+            return self._fault
 
     @property
     def found(self) -> tuple[datetime, tuple[Finding, ...]] | None:

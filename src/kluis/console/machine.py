@@ -75,7 +75,7 @@ async def running(console: Console, request: Request) -> Response:
 async def protections(console: Console, request: Request) -> Response:
     """What this machine protects, and how to improve it."""
     examination = console.examination
-    if examination.found is None:
+    if examination.found is None and examination.fault is None:
         examination.start()
     time, findings = examination.found or (None, ())
     parts = [(part, [each for each in findings if each.part is part]) for part in Part]
@@ -84,6 +84,7 @@ async def protections(console: Console, request: Request) -> Response:
         "machine.html",
         busy=examination.running,
         time=time,
+        fault=examination.fault,
         parts=[(part, rows) for part, rows in parts if rows],
         missing=[each.name for each in findings if each.state is State.MISSING],
         now=console.now(),

@@ -46,7 +46,7 @@ class Pages:
             "csrf_field": FIELD,
             "csrf": access.form_token,
         }
-        self._templates.filters |= {"age": age, "when": when}
+        self._templates.filters |= {"age": age, "clock": clock, "when": when}
 
     def text(self, name: str, **values: Any) -> str:
         """Render one template."""
@@ -80,6 +80,11 @@ def _duration(value: timedelta) -> str:
 def when(value: datetime) -> str:
     """A time in UTC, to the second."""
     return value.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def clock(value: datetime) -> str:
+    """A time for a column whose head states UTC."""
+    return value.strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _shown(value: Any) -> Any:

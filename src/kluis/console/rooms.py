@@ -86,10 +86,12 @@ def _contract(console: Console, room: Room) -> dict[str, Any]:
     homes = [each for each in console.homes() if each.party in {party.id for party in proposal.parties}]
     readers = [_reader(home, proposal) for home in homes]
     there = {each.party for each in room.signed().signatures}
+    names = [party.id for party in proposal.parties]
     return {
         "agreement": proposal,
         "readers": readers,
-        "signatures": there,
+        "signed": [name for name in names if name in there],
+        "missing": [name for name in names if name not in there],
         "fingerprints": {party.id: fingerprint.of(party) for party in proposal.parties},
         "figures": (budget.total_figures(proposal), budget.most_figures(proposal)),
         "groups": {

@@ -8,6 +8,6 @@ from __future__ import annotations
 
 from kluis.host.loading import load
 from kluis.host.pool import Pool
-from kluis.host.proxy import Call, Ecall, EnclaveProxy
+from kluis.host.proxy import Call, Ecall, EnclaveProxy, TypedEnclave
 
-__all__ = ["Call", "Ecall", "EnclaveProxy", "Pool", "load"]
+__all__ = ["Call", "Ecall", "EnclaveProxy", "Pool", "TypedEnclave", "load"]

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import msgspec
 
@@ -136,8 +136,8 @@ class Ecall:
         return f"<ecall {self.__name__}({', '.join(self._codec.parameters)})>"
 
 
-class EnclaveProxy:
-    """A running enclave: its ecalls are its methods. Close it, or use it in a ``with``.
+class TypedEnclave:
+    """A running enclave whose ecalls a type checker knows: the base of the classes of ``kluis stubs``.
 
     Attributes:
         interface: of the enclave.
@@ -149,6 +149,9 @@ class EnclaveProxy:
         timeout_seconds: of each call, unless ``within`` overrides it; None means no timeout.
         platform: that launched it; None: this machine's.
     """
+
+    _interface: ClassVar[str] = ""  # the digest and the classes of the interface that it is for
+    _types: ClassVar[dict[str, type]] = {}
 
     def __init__(
         self,
@@ -205,11 +208,13 @@ class EnclaveProxy:
         """Its process id, on the machine where it runs."""
         return self._process.pid
 
-    def __getattr__(self, name: str) -> Ecall:
-        try:
-            return self._ecalls[name]
-        except KeyError:
-            raise AttributeError(f"enclave {self.interface.name}: has no ecall {name}") from None
+    if not TYPE_CHECKING:  # for a type checker, a class has the ecalls that it declares, and no others
+
+        def __getattr__(self, name: str) -> Ecall:
+            try:
+                return self._ecalls[name]
+            except KeyError:
+                raise AttributeError(f"enclave {self.interface.name}: has no ecall {name}") from None
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self._ecalls]
@@ -324,6 +329,14 @@ class EnclaveProxy:
         status, words = end
         how = describe_end(status)
         return f"{how}, {words}" if words else how
+
+
+class EnclaveProxy(TypedEnclave):
+    """A running enclave: its ecalls are its methods. Close it, or use it in a ``with``."""
+
+    if TYPE_CHECKING:  # any name may be an ecall
+
+        def __getattr__(self, name: str) -> Ecall: ...
 
 
 def raised(parcel: Parcel) -> EnclaveError:

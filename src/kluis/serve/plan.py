@@ -35,6 +35,7 @@ class Plan:
         state: a folder that only this user can read: keys of the loopback authority and the issuer, images.
         database: an SQLAlchemy URL; None: SQLite in ``state``.
         port: of the first service; the others follow. 0: any free port.
+        ports: of some services, instead of those that follow from ``port``.
         instances: enclaves of each service, on one socket and one database; a ledger has one.
         names: further DNS names and addresses that clients use.
         store_key: what the key of a service's store is sealed to, ``measurement`` or ``signer``.
@@ -59,6 +60,7 @@ class Plan:
     state: Path
     database: str | None = None
     port: int = DEFAULT_PORT
+    ports: Mapping[str, int] = dataclasses.field(default_factory=dict)
     instances: int = 1
     names: tuple[str, ...] = ()
     store_key: str = "measurement"
@@ -188,7 +190,8 @@ def listening(plan: Plan) -> Iterator[Mapping[str, socket.socket]]:
     with ExitStack() as stack:
         made = {}
         for name in wanted:
-            host, port = plan.bound(name), plan.port + ORDER.index(name) if plan.port else 0
+            host = plan.bound(name)
+            port = plan.ports.get(name, plan.port + ORDER.index(name) if plan.port else 0)
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             try:
                 server = socket.create_server((host, port), family=family, backlog=1024)

@@ -303,6 +303,17 @@ class Policy:
         return frozenset(self.identity.tables if isinstance(self.identity, ByTable) else {Tee.SGX})
 
     @property
+    def session(self) -> Session | None:
+        """The report data that the relying party supplies at appraisal; None if it supplies none."""
+        bound = self.binding.report_data if isinstance(self.binding, ReportDataBinding) else None
+        return bound if isinstance(bound, Session) else None
+
+    @property
+    def uses_nonce(self) -> bool:
+        """Whether a rule compares the relying party's nonce."""
+        return self.binding.nonce or self.session is Session.NONCE
+
+    @property
     def referenced(self) -> bool:
         """Whether it requires reference values, which are supplied separately."""
         if self.machine is not None and self.machine.identity.referenced:

@@ -6,7 +6,7 @@ import collections
 import contextlib
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from kluis.cli import render
@@ -29,14 +29,35 @@ RENEW_SECONDS: Final = 30 * 24 * 3600.0
 
 def run(plan: Plan) -> None:
     """Start the plan, print how clients reach it, and keep it running until a signal stops it."""
-    with listening() as asked, serving(plan, SystemClock(), _note) as running:
+    keep(plan, ready=lambda running: render.out(told(plan, running), lines_of(plan, running)))
+
+
+def keep(
+    plan: Plan,
+    *,
+    ready: Callable[[Serving], None],
+    bound: Callable[[Mapping[str, str]], None] = lambda addresses: None,
+    turn: Callable[[Serving], None] = lambda running: None,
+) -> None:
+    """Start the plan, and keep it running until a signal stops it.
+
+    Args:
+        plan: of the services.
+        ready: called once all serve.
+        bound: called with the addresses once their ports are this process's.
+        turn: called about every second while they serve.
+
+    Raises:
+        KluisError: it did not start, or its enclaves ended repeatedly.
+    """
+    with listening() as asked, serving(plan, SystemClock(), _note, bound=bound) as running:
         asked.ready = True
-        render.out(told(plan, running), lines_of(plan, running))
-        _watch(running, asked)
+        ready(running)
+        _watch(running, asked, turn)
         _note("kluis: draining")
 
 
-def _watch(running: Serving, asked: Asked) -> None:
+def _watch(running: Serving, asked: Asked, turn: Callable[[Serving], None] = lambda running: None) -> None:
     """Keep the instances running until a stop is requested.
 
     If a database or a platform is temporarily unavailable, this is reported; it ends no instance that still
@@ -64,6 +85,7 @@ def _watch(running: Serving, asked: Asked) -> None:
                 renewed = time.monotonic()
         if time.monotonic() - tended > TEND_SECONDS:
             tended, waits = time.monotonic(), _tend(running, waits)
+        failed.append(_attempt(functools.partial(turn, running)))
         told = _tell(failed, told)
         if faults:
             recent.append(time.monotonic())

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from kluis.errors import UnavailableError
+from kluis.tee.process import container
 
 SYS_MEMFD_SECRET = 447
 SYS_LANDLOCK_CREATE_RULESET = 444
@@ -163,11 +164,13 @@ def check_missing(lacks: frozenset[str], allowed: frozenset[str]) -> None:
     """
     if refused := sorted(lacks - allowed):
         names = ",".join(refused)
+        runtime = container.manager()
+        inside = "" if runtime is None else f"; in this container: {container.fix(runtime)}"
         raise UnavailableError(
             f"launch: {', '.join(refused)}: this machine does not give it",
             code="missing_protection",
             hint=(
-                f"{refused[0]} {FIXES[refused[0]]}; or accept that it is missing:"
+                f"{refused[0]} {FIXES[refused[0]]}{inside}; or accept that it is missing:"
                 f" --insecure-allow-missing={names}, in Python"
                 f" insecure_allow_missing=frozenset({refused})"
             ),

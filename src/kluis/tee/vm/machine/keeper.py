@@ -14,6 +14,7 @@ import select
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,15 +29,17 @@ from kluis.tee.drivers.tpm.tpm import Tpm
 from kluis.tee.drivers.tpm.transport import Transport
 from kluis.tee.vm import processor
 from kluis.tee.vm.guest import Guest
-from kluis.tee.vm.machine import acceleration, kept, programs, tpm
+from kluis.tee.vm.machine import acceleration, kept, ports, programs, tpm
 from kluis.tee.vm.machine.kept import Settings
-from kluis.tee.vm.machine.machine import Machine
+from kluis.tee.vm.machine.machine import PORT_NAME, Machine
 from kluis.tee.vm.processor import measured, paravisor
 
 REQUEST_BYTES: Final = 4096
 REQUEST_SECONDS: Final = 30.0
 BACKLOG: Final = 16
 WATCH_SECONDS: Final = 0.5
+CHECK_SECONDS: Final = 5.0
+"""How often a machine that ends when it is idle is checked for hosts."""
 SETTLE_SECONDS: Final = 1.0
 """An error of QEMU in this time is the start's; a later one is found in the list."""
 
@@ -154,8 +157,17 @@ def _listening(where: Path) -> Iterator[socket.socket]:
 
 
 def _keep(settings: Settings, machine: Machine, listener: socket.socket, where: Path) -> None:
+    names = [PORT_NAME.format(number) for number in range(settings.ports)]
+    used = time.monotonic()
     while machine.wait(0) is None:
         if not select.select([listener], [], [], WATCH_SECONDS)[0]:
+            if not settings.idle_seconds:
+                continue
+            now = time.monotonic()
+            used = now if now - used > CHECK_SECONDS and ports.in_use(where, names) else used
+            if now - used > settings.idle_seconds:
+                machine.stop()
+                return
             continue
         connection, _ = listener.accept()
         with connection, contextlib.suppress(OSError, ValueError, KeyError, TypeError):
