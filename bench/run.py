@@ -46,8 +46,13 @@ GROUPS = (
     "imports",
     "tpm",
     "serving",
+<<<<<<< HEAD
     "connecting",
     "inference",
+=======
+    "inference",
+    "connecting",
+>>>>>>> inference
     "services",
     "ledger",
     "node",

