@@ -46,13 +46,10 @@ GROUPS = (
     "imports",
     "tpm",
     "serving",
-<<<<<<< HEAD
     "connecting",
     "inference",
-=======
     "inference",
     "connecting",
->>>>>>> inference
     "services",
     "ledger",
     "node",
