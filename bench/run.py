@@ -48,8 +48,6 @@ GROUPS = (
     "serving",
     "connecting",
     "inference",
-    "inference",
-    "connecting",
     "services",
     "ledger",
     "node",
