@@ -47,6 +47,7 @@ GROUPS = (
     "tpm",
     "serving",
     "connecting",
+    "inference",
     "services",
     "ledger",
     "node",

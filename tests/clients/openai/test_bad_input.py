@@ -54,6 +54,7 @@ def peak(service: Service) -> int:
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
 
 
+@pytest.mark.slow
 def test_a_gibibyte(service: Service) -> None:
     """A gibibyte is refused by its length; without one, the rest is discarded, and takes no memory."""
     answers(service)
