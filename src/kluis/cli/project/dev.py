@@ -38,7 +38,7 @@ def dev(
     ] = "127.0.0.1:8443",
     json: render.Json = False,
 ) -> None:
-    """Run a project as a rehearsal, which protects nothing, and restart it on each change.
+    """Run a project as a rehearsal, and restart it on each change. A rehearsal protects nothing.
 
     An ASGI application is served; of any other, one ecall is called, or all are listed. Until Ctrl-C.
 
