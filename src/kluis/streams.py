@@ -59,8 +59,6 @@ class Stream:
     Args:
         end: a descriptor, or a socket, which is set to non-blocking; closed with this.
         patience_seconds: as ``PATIENCE_SECONDS``.
-        begun: bytes of it that were already read.
-        wake: a descriptor that is readable once reading and sending must end; -1: none.
 
     Attributes:
         patience_seconds: as ``PATIENCE_SECONDS``.
@@ -72,9 +70,6 @@ class Stream:
         self,
         end: int | socket.socket,
         patience_seconds: float = PATIENCE_SECONDS,
-        *,
-        begun: bytes = b"",
-        wake: int = -1,
     ) -> None:
         self._socket = None if isinstance(end, int) else end
         self._fd = end if isinstance(end, int) else end.fileno()
@@ -89,17 +84,12 @@ class Stream:
         self._view = memoryview(
             bytearray(HEAD_BYTES + INLINE)
         )  # once: a full heap must not keep it from reading
-        self._view[: len(begun)] = begun
-        self._start, self._end = 0, len(begun)
+        self._start = self._end = 0
         self._size = 0  # of the record at _start, once it is complete
         self._incoming: Incoming | None = None
         self._in, self._out = select.poll(), select.poll()
         self._in.register(self._fd, select.POLLIN)
         self._out.register(self._fd, select.POLLOUT)
-        self._wake = wake
-        if wake >= 0:
-            self._in.register(wake, select.POLLIN)
-            self._out.register(wake, select.POLLIN)
 
     def fileno(self) -> int:
         """Its descriptor; -1 once closed."""
@@ -112,10 +102,6 @@ class Stream:
     def restart(self) -> None:
         """Number records from 0 again, for another use of the stream that both ends have agreed on."""
         self._sent = self._received = 0
-
-    def unread(self) -> bytes:
-        """What was read, and has been returned as no frame or parcel."""
-        return bytes(self._view[self._start : self._end])
 
     def shutdown(self, how: int) -> None:
         """Shut a socket down, which ends its reader's wait."""
@@ -297,12 +283,8 @@ class Stream:
         """Read more; return the number of bytes, 0 when the other end has closed."""
         while True:
             wait = self.patience_seconds * 1000 if hasty else None
-            if hasty or self._socket is not None:
-                ready = self._in.poll(wait)
-                if not ready:
-                    self._break(f"the rest is missing for {self.patience_seconds:g} s")
-                if self._woken(ready):
-                    return 0
+            if (hasty or self._socket is not None) and not self._in.poll(wait):
+                self._break(f"the rest is missing for {self.patience_seconds:g} s")
             try:
                 size = os.readv(self._fd, (self._view[self._end :],))
             except BlockingIOError:
@@ -327,17 +309,13 @@ class Stream:
         size = HEAD_BYTES + len(body)
         while done < size:
             self._torn = done > 0
-            ready = self._out.poll(self.patience_seconds * 1000)
-            if not ready or self._woken(ready):
+            if not self._out.poll(self.patience_seconds * 1000):
                 self._break(f"nothing was read for {self.patience_seconds:g} s")
             try:
                 done += os.writev(self._fd, (head[done:], body[max(0, done - HEAD_BYTES) :]))
             except BlockingIOError:
                 continue
         self._torn = False
-
-    def _woken(self, ready: list[tuple[int, int]]) -> bool:
-        return self._wake >= 0 and any(descriptor == self._wake for descriptor, _ in ready)
 
     def _break(self, problem: str) -> NoReturn:
         self.problem = problem

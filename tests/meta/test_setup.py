@@ -85,14 +85,17 @@ def _missing(target: str, folder: Path) -> set[str]:
 
 
 def test_the_slow_tests_have_their_tools(tmp_path: Path) -> None:
-    """Set-up for the slow tests requires the tools to boot a guest, CRIU and a browser; that for the others
-    does not.
+    """Set-up for the slow tests requires the tools to boot a guest, CRIU, a browser and containers; that for
+    the others does not.
     """
     assert _missing("slow", tmp_path) - _missing("test", tmp_path) == {
+        "buildah",
         "chromium",
         "criu",
         "debootstrap",
+        "mmdebstrap",
         "ovmf",
+        "podman",
         "qemu-system-x86",
     }
     line = '@HYPOTHESIS_PROFILE=full $(PY) -m pytest -m "slow or hypothesis"'

@@ -49,7 +49,7 @@ def test_every_template_is_a_project(name: str, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [NAME], "nothing else is left"
 
 
-@pytest.mark.parametrize("name", ["ecall", "api"])
+@pytest.mark.parametrize("name", ["ecall", "api", "openai"])
 def test_the_tests_of_a_project_pass(name: str, tmp_path: Path) -> None:
     """A new project's own tests pass as they are written, in a rehearsal."""
     write(NAME, template(name), tmp_path)

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from kluis.errors import EnclaveError, KluisError, UnavailableError
-from kluis.serve import start
+from kluis.serve import launching
 from kluis.serve.fleet import DRAIN_SECONDS, Fleet
 from kluis.serve.instance import Instance
 
@@ -161,5 +161,5 @@ def test_all_services_end_at_once() -> None:
     fleets = [Fleet("x", lambda one=one: cast("Instance", one), 1) for one in made]
     for fleet in fleets:
         fleet.start()
-    start._stop([*fleets, Fleet("not started", lambda: cast("Instance", made[0]), 1)])
+    launching.stop_all([*fleets, Fleet("not started", lambda: cast("Instance", made[0]), 1)])
     assert [one.drained for one in made] == [DRAIN_SECONDS] * 3

@@ -23,6 +23,7 @@ GROUPS = {
     "enclave": "a call into an enclave",
     "machine": "images, and this machine",
     "store": "the store",
+    "cloud": "the local cloud",
     "room": "clean rooms",
     "service": "the services",
     "vault": "the key service, in the words of Azure's",

@@ -63,26 +63,29 @@ class Model:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _SILENT  # standard error is the host's
         options.intra_op_num_threads = threads
-        if names := self._external(graph, name):
-            parts = [self.files[each] for each in names]
-            options.add_external_initializers_from_files_in_memory(
-                names, parts, [len(each) for each in parts]
-            )
+        if stored := self._external(graph, name):
+            sizes = [len(part) for part in stored.values()]
+            options.add_external_initializers_from_files_in_memory(list(stored), list(stored.values()), sizes)
         try:
             return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # noqa: BLE001 - onnxruntime has a class for each status, none of them public
             # Its text may quote the model.
             raise FormatError(f"{_WHAT}: {name}: onnxruntime refuses it: {type(error).__name__}") from None
 
-    def _external(self, graph: bytes, name: str) -> list[str]:
-        names = sorted(external_files(graph))
-        if unknown := [each for each in names if each not in self.files]:
-            raise FormatError(
-                f"{_WHAT}: {name}: want external data only in files of the model, got {unknown[0][:64]!a}",
-                hint="put the file into the folder that kluis model seal reads, next to the ONNX file",
-                code="model_file",
-            )
-        return names
+    def _external(self, graph: bytes, name: str) -> dict[str, memoryview]:
+        """The files that a graph names, which are relative to its folder."""
+        folder = name.rpartition("/")[0]
+        found = {}
+        for each in sorted(external_files(graph)):
+            path = f"{folder}/{each}" if folder else each
+            if path not in self.files:
+                raise FormatError(
+                    f"{_WHAT}: {name}: want external data only in files of the model, got {each[:64]!a}",
+                    hint="put that file next to the ONNX file, in the folder that kluis model seal reads",
+                    code="model_file",
+                )
+            found[each] = self.files[path]
+        return found
 
     def close(self) -> None:
         """Release the plaintext; the enclave's pages are zeroed. Safe to repeat."""

@@ -16,7 +16,7 @@ import decimal
 import enum
 import types
 import uuid
-from collections.abc import Sized
+from collections.abc import Mapping, Sized
 from typing import Annotated, Any, Literal, NamedTuple, Union
 
 import msgspec
@@ -59,8 +59,12 @@ class Interface(NamedTuple):
     document: dict[str, Any]
 
 
-def parse(data: bytes) -> Interface:
+def parse(data: bytes, classes: Mapping[str, Any] | None = None) -> Interface:
     """Parse an interface document.
+
+    Args:
+        data: the document.
+        classes: by name, in place of those that are created here; of a document with the same :func:`shape`.
 
     Raises:
         FormatError: not an interface document.
@@ -72,7 +76,7 @@ def parse(data: bytes) -> Interface:
         raise UnsupportedError(f"interface format: want {FORMAT}, got {got}")
     try:
         found = msgspec.convert(document, _Document)
-        made = _Types(found.types)
+        made = _Types(found.types, classes or {})
         return Interface(
             name=found.name,
             limits=Limits(found.max_message_bytes, found.max_table_bytes),
@@ -92,6 +96,15 @@ def parse(data: bytes) -> Interface:
         raise FormatError(f"interface: {error}") from None
 
 
+def shape(document: dict[str, Any]) -> bytes:
+    """The part of a document that decides how calls are written: names and types, without descriptions."""
+    calls = {
+        side: [{key: value for key, value in one.items() if key != "doc"} for one in document[side]]
+        for side in ("ecalls", "ocalls")
+    }
+    return jcs.dumps({"name": document["name"], "types": document["types"], **calls})
+
+
 class _Call(msgspec.Struct):
     name: str
     parameters: list[dict[str, Any]]
@@ -99,6 +112,7 @@ class _Call(msgspec.Struct):
     raises: list[str]
     doc: str = ""
     timeout_seconds: Any = None
+    stream: bool = False
 
 
 class _Document(msgspec.Struct):
@@ -117,15 +131,15 @@ class _Types:
     types of its fields when every class exists. msgspec reads them later, when a decoder is created.
     """
 
-    def __init__(self, nodes: dict[str, Node]) -> None:
+    def __init__(self, nodes: dict[str, Node], given: Mapping[str, Any]) -> None:
         self._nodes = 0
         _hold(count_problem(nodes, "classes"))
         self.classes: dict[str, Any] = {}
         for name, node in nodes.items():
             _hold(class_problem(name))
-            self.classes[name] = self._class(name, node)
+            self.classes[name] = given.get(name) or self._class(name, node)
         for name, node in nodes.items():
-            if node["kind"] != "enum":
+            if node["kind"] != "enum" and name not in given:
                 self.classes[name].__annotations__ = {one["name"]: self._field(one) for one in node["fields"]}
 
     def signatures(self, calls: list[_Call]) -> tuple[Signature, ...]:
@@ -151,6 +165,7 @@ class _Types:
             returns=self._hint(call.returns),
             doc=call.doc,
             timeout_seconds=seconds,
+            stream=call.stream,
         )
 
     def _hint(self, node: Node) -> Any:

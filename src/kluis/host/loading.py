@@ -5,23 +5,26 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar, overload
 
 from kluis.errors import AuthenticityError, FormatError, UsageError
 from kluis.hashes import sha256
 from kluis.host import interface
 from kluis.host.ocalls import functions_of
-from kluis.host.proxy import EnclaveProxy
+from kluis.host.proxy import EnclaveProxy, TypedEnclave
 from kluis.host.starting import ENDING_SECONDS, await_ready
 from kluis.tee import backends
 from kluis.tee.backend import Backend
 from kluis.tee.image import archive
 
 START_SECONDS: Final = 120.0
+E = TypeVar("E", bound=TypedEnclave)
 
 
+@overload
 def load(
     path: Path | str,
+    typed: None = None,
     *,
     ocalls: object = None,
     timeout_seconds: float | None = None,
@@ -29,11 +32,36 @@ def load(
     insecure_allow_missing: frozenset[str] = frozenset(),
     sockets: Mapping[str, socket.socket] | None = None,
     platform: Backend | None = None,
-) -> EnclaveProxy:
+) -> EnclaveProxy: ...
+@overload
+def load(
+    path: Path | str,
+    typed: type[E],
+    *,
+    ocalls: object = None,
+    timeout_seconds: float | None = None,
+    start_seconds: float = START_SECONDS,
+    insecure_allow_missing: frozenset[str] = frozenset(),
+    sockets: Mapping[str, socket.socket] | None = None,
+    platform: Backend | None = None,
+) -> E: ...
+def load(
+    path: Path | str,
+    typed: type[TypedEnclave] | None = None,
+    *,
+    ocalls: object = None,
+    timeout_seconds: float | None = None,
+    start_seconds: float = START_SECONDS,
+    insecure_allow_missing: frozenset[str] = frozenset(),
+    sockets: Mapping[str, socket.socket] | None = None,
+    platform: Backend | None = None,
+) -> TypedEnclave:
     """Start an image, and wait until its application is loaded.
 
     Args:
         path: a ``.kluis`` file from ``kluis build``.
+        typed: a class that ``kluis stubs`` wrote for an image with the same interface; the enclave is one of
+            it. None: any name may be an ecall for a type checker.
         ocalls: the host's functions: a mapping from names to functions, an object with methods of those
             names, or the application's own Enclave (its bodies then run here, outside).
         timeout_seconds: of each call; None means no timeout. ``enclave.name.within(s)`` is for one call.
@@ -46,7 +74,8 @@ def load(
         The enclave; close it, or use it in a ``with``.
 
     Raises:
-        UsageError: there is no such file, or an ocall has a name that the image does not declare.
+        UsageError: there is no such file, an ocall has a name that the image does not declare, or ``typed``
+            is for another interface.
         FormatError, AuthenticityError: not an image, or not the signed one.
         PolicyError: the platform's operator does not allow it.
         UnavailableError: there is no platform, or it does not have a protection.
@@ -54,7 +83,14 @@ def load(
     """
     head = head_of(path)
     manifest, document = head.manifest_bytes, head.interface
-    declared = interface.parse(document)
+    kind = typed or EnclaveProxy
+    declared = interface.parse(document, kind._types)
+    if kind._interface and kind._interface != (got := sha256(interface.shape(declared.document)).hex()):
+        raise UsageError(
+            f"{kind.__name__}: want interface {kind._interface[:16]}.., got {got[:16]}.. of image {path}",
+            hint=f"kluis stubs {path} -o {kind.__module__}.py writes it again",
+            code="stubs",
+        )
     functions = functions_of(ocalls)
     backend = platform or backends.default()
     process = backend.launch(path, allow_missing=insecure_allow_missing, sockets=sockets)
@@ -65,7 +101,7 @@ def load(
                 hint="the file changed while it was started; start it again",
             )
         await_ready(process, sha256(document), start_seconds * process.slowness)
-        return EnclaveProxy(process, declared, functions, timeout_seconds, platform=backend)
+        return kind(process, declared, functions, timeout_seconds, platform=backend)
     except BaseException:
         process.kill()
         process.wait(ENDING_SECONDS * process.slowness)

@@ -94,7 +94,7 @@ class Pool(Executor):
         return made
 
     def _start(self) -> EnclaveProxy:
-        enclave = load(self._path, **self._options)
+        enclave: EnclaveProxy = load(self._path, **self._options)
         try:
             with self._lock:
                 self._image_id = self._image_id or enclave.image_id

@@ -6,14 +6,14 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import msgspec
 
 from kluis.enclave.app import binder
 from kluis.enclave.attestation import Evidence
 from kluis.enclave.boundary import codec as boundary
-from kluis.enclave.boundary import frames
+from kluis.enclave.boundary import frames, streaming
 from kluis.enclave.boundary.codec import Codec, explain
 from kluis.enclave.boundary.frames import Parcel
 from kluis.enclave.boundary.interface import Signature
@@ -23,6 +23,7 @@ from kluis.host.interface import Interface
 from kluis.host.link import Link
 from kluis.host.ocalls import Functions, Ocalls
 from kluis.host.starting import describe_end
+from kluis.host.streaming import StreamingEcall
 from kluis.streams import Stream
 from kluis.tee.backend import Backend, Running
 
@@ -113,6 +114,15 @@ class Ecall:
         threading.Thread(target=run, name=f"kluis-{self.__name__}", daemon=True).start()
         return call
 
+    def number(self) -> int:
+        """A number that no call and no stream of this enclave has."""
+        return next(self._link.ids)
+
+    def drop(self, *args: Any) -> None:
+        """Make a call whose answer is discarded, without waiting; nothing if the enclave has ended."""
+        number = next(self._link.ids)
+        self._link.drop(number, self._codec.encode_plain(number, args))
+
     def within(self, seconds: float) -> Ecall:
         """The same function with a timeout of ``seconds`` for each call."""
         return Ecall(self._link, self._signature, self._codec, seconds)
@@ -136,8 +146,8 @@ class Ecall:
         return f"<ecall {self.__name__}({', '.join(self._codec.parameters)})>"
 
 
-class EnclaveProxy:
-    """A running enclave: its ecalls are its methods. Close it, or use it in a ``with``.
+class TypedEnclave:
+    """A running enclave whose ecalls a type checker knows: the base of the classes of ``kluis stubs``.
 
     Attributes:
         interface: of the enclave.
@@ -149,6 +159,9 @@ class EnclaveProxy:
         timeout_seconds: of each call, unless ``within`` overrides it; None means no timeout.
         platform: that launched it; None: this machine's.
     """
+
+    _interface: ClassVar[str] = ""  # the digest and the classes of the interface that it is for
+    _types: ClassVar[dict[str, type]] = {}
 
     def __init__(
         self,
@@ -173,11 +186,19 @@ class EnclaveProxy:
         )
         self._ocalls.connect(self._link.answer_ocall)
         self._timeout_seconds = timeout_seconds
-        self._ecalls = {
-            one.name: Ecall(
-                self._link, one, Codec(one, kind, frames.RETURN, interface.limits), timeout_seconds
-            )
-            for kind, one in enumerate(interface.ecalls)
+        self._ecalls = self._make_ecalls()
+
+    def _make_ecalls(self) -> dict[str, Ecall | StreamingEcall]:
+        """Each ecall by its name; a stream is made of three calls."""
+        limits, declared = self.interface.limits, self.interface.ecalls
+        calls = [
+            Ecall(self._link, one, Codec(one, kind, frames.RETURN, limits), self._timeout_seconds)
+            for kind, one in enumerate(streaming.calls_of(declared))
+        ]
+        taking = iter(calls[len(declared) :])
+        return {
+            one.name: StreamingEcall(call, next(taking), calls[-1]) if one.stream else call
+            for one, call in zip(declared, calls, strict=False)
         }
 
     @property
@@ -205,11 +226,13 @@ class EnclaveProxy:
         """Its process id, on the machine where it runs."""
         return self._process.pid
 
-    def __getattr__(self, name: str) -> Ecall:
-        try:
-            return self._ecalls[name]
-        except KeyError:
-            raise AttributeError(f"enclave {self.interface.name}: has no ecall {name}") from None
+    if not TYPE_CHECKING:  # for a type checker, a class has the ecalls that it declares, and no others
+
+        def __getattr__(self, name: str) -> Ecall | StreamingEcall:
+            try:
+                return self._ecalls[name]
+            except KeyError:
+                raise AttributeError(f"enclave {self.interface.name}: has no ecall {name}") from None
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self._ecalls]
@@ -224,9 +247,10 @@ class EnclaveProxy:
 
     def submit(self, name: str, *args: Any, **kwargs: Any) -> Call:
         """Start the ecall ``name`` in a separate thread; raises the errors of :meth:`call`."""
-        return self._ecall(name).submit(*args, **kwargs)
+        call: Call = self._ecall(name).submit(*args, **kwargs)
+        return call
 
-    def _ecall(self, name: str) -> Ecall:
+    def _ecall(self, name: str) -> Ecall | StreamingEcall:
         try:
             return self._ecalls[name]
         except KeyError:
@@ -317,6 +341,15 @@ class EnclaveProxy:
     def __repr__(self) -> str:
         return f"<enclave {self.interface.name} {self.image_id.hex()[:16]} {self.level}>"
 
+    def _repr_html_(self) -> str:
+        """The enclave with its ecalls, for a notebook; the level is stated, and not yet proven."""
+        from kluis.cards import card  # only a notebook needs it
+
+        about = [("image id", self.image_id.hex()), ("level, as its platform states it", self.level)]
+        ecalls = [(f"{one.name}()", one.doc) for one in self.interface.ecalls]
+        notes = ["debug: its host reads its memory"] if self.debug else []
+        return card(f"enclave {self.interface.name}", [*about, *ecalls], notes)
+
     def _last_words(self) -> str:
         end = self._process.wait(LAST_WORDS_SECONDS * self._process.slowness)
         if end is None:
@@ -324,6 +357,14 @@ class EnclaveProxy:
         status, words = end
         how = describe_end(status)
         return f"{how}, {words}" if words else how
+
+
+class EnclaveProxy(TypedEnclave):
+    """A running enclave: its ecalls are its methods. Close it, or use it in a ``with``."""
+
+    if TYPE_CHECKING:  # any name may be an ecall
+
+        def __getattr__(self, name: str) -> Ecall: ...
 
 
 def raised(parcel: Parcel) -> EnclaveError:

@@ -7,15 +7,13 @@ import dataclasses
 import json
 import socket
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from kluis.enclave.store.ocalls import REKEY_SECONDS
 from kluis.errors import KluisError, PolicyError, UnavailableError
-from kluis.host.proxy import EnclaveProxy
-from kluis.serve import HOST, handover, presence, proposal, rekeying
+from kluis.serve import HOST, launching, presence, proposal, rekeying
 from kluis.serve.authority import LoopbackAuthority
 from kluis.serve.background import Background
 from kluis.serve.fleet import Fleet
@@ -23,23 +21,20 @@ from kluis.serve.front.naming import Front
 from kluis.serve.handover import KeyGivers
 from kluis.serve.host_calls import HostCalls, write
 from kluis.serve.images import ServiceImage, image_of
-from kluis.serve.instance import START_SECONDS, Instance
 from kluis.serve.issuer import IDENTITY, DevelopmentIssuer
-from kluis.serve.ledger.hosting import BEGIN_SECONDS, HostedLedger
+from kluis.serve.launching import LEDGER
+from kluis.serve.ledger.hosting import HostedLedger
 from kluis.serve.plan import ISSUER, MANAGED_IDENTITY, Plan, listening
 from kluis.serve.presence import Presence, Stores
 from kluis.serve.settings import ROLES, STALE, Deployment, attestation_digest, settings_of
 from kluis.serve.store import keeping
 from kluis.serve.store.database import Database, database_file
-from kluis.serve.store.keeping import KeptRecords
 from kluis.serve.store.mailbox import Mailbox, Step
-from kluis.serve.store_log import StoreLog
 from kluis.services.clock import Clock
 from kluis.services.web import Issuer
 from kluis.tee.platform.client import Platform
 
 BESIDE_SECONDS: Final = 5.0
-LEDGER: Final = "ledger"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +128,7 @@ def serving(
     clock: Clock,
     say: Callable[[str], None],
     log: Callable[[Iterable[str]], None] = write,
+    bound: Callable[[Mapping[str, str]], None] = lambda addresses: None,
 ) -> Iterator[Serving]:
     """Run the services of ``plan``, for as long as the ``with`` lasts.
 
@@ -141,6 +137,7 @@ def serving(
         clock: returns the time.
         say: prints a line for the operator.
         log: writes lines of the services' logs, including one for each request.
+        bound: called with the addresses once their ports are this process's.
 
     Raises:
         KluisError: something did not start; names it, and nothing is left running.
@@ -162,6 +159,7 @@ def serving(
             front = Front(plan, authority, clock)
             sockets = stack.enter_context(listening(plan))
             addresses = {name: plan.url(name, one.getsockname()[1]) for name, one in sockets.items()}
+            bound(addresses)
             # Before the images, so that a registration for an unknown client is reported at once.
             issuer = _issuer(plan, clock, front, sockets, addresses, stack)
             if plan.insecure_managed_identity:
@@ -169,10 +167,7 @@ def serving(
                     f"insecure: every process of this machine gets tokens of {IDENTITY} at"
                     f" {addresses[MANAGED_IDENTITY]}"
                 )
-            own = {LEDGER: plan.ledger_application}
-            images = {
-                one: image_of(one, plan.state, plan.store_key, say, own.get(one)) for one in plan.services
-            }
+            images = _images(plan, say)
         root, level = platform.root_pem(), str(status["level"])
         url = plan.database or f"sqlite:///{plan.state / 'services.db'}"
         database = stack.enter_context(Database(url))
@@ -209,27 +204,29 @@ def serving(
         if plan.rekey:
             with _changing(plan, database, stores, clock), Database(url, REKEY_SECONDS) as slow:
                 for each in plan.services:
-                    _rekey(plan, each, images[each], sockets[each], host_calls, slow, say)
+                    launching.rekey(plan, each, images[each], sockets[each], host_calls, slow, say)
             for hold in holds:
                 hold.share()
         stack.enter_context(_present(database, stores, clock))
         fleets = tuple(
-            _fleet(
+            launching.fleet_of(
                 plan, each, images[each], sockets[each], deployment, host_calls, database, front, say, ledger
             )
             for each in plan.services
         )
-        stack.callback(_stop, fleets)
-        for fleet in fleets:
-            say(f"starting {fleet.service}")
-            try:
-                fleet.start()
-                if ledger is not None and fleet.service == LEDGER:
-                    ledger.open_service(addresses[LEDGER], deployment.issuer.url, deployment.issuer.keys)
-            except PolicyError as error:
-                if error.code == "vault_trust":
-                    raise proposal.refusal(error, settings_of("keyvault", deployment), plan.state) from None
-                raise
+        stack.callback(launching.stop_all, fleets)
+
+        def start(fleet: Fleet) -> None:
+            fleet.start()
+            if ledger is not None and fleet.service == LEDGER:
+                ledger.open_service(addresses[LEDGER], deployment.issuer.url, deployment.issuer.keys)
+
+        try:
+            launching.start_all(fleets, start, say)
+        except PolicyError as error:
+            if error.code == "vault_trust":
+                raise proposal.refusal(error, settings_of("keyvault", deployment), plan.state) from None
+            raise
         settings_digest = attestation_digest(deployment).hex() if "attestation" in plan.services else None
         givers = tuple(KeyGivers(one) for one in stores.mailboxes if database.shared)
         for one in givers:
@@ -246,10 +243,14 @@ def serving(
         )
 
 
-def _stop(fleets: Sequence[Fleet]) -> None:
-    """Drain all fleets concurrently: one that waits must not make another serve longer."""
-    with ThreadPoolExecutor(len(fleets)) as threads:
-        list(threads.map(Fleet.stop, fleets))
+def _images(plan: Plan, say: Callable[[str], None]) -> dict[str, ServiceImage]:
+    """The image of each service; its folder may be one that several states share."""
+    own = {LEDGER: plan.ledger_application}
+    with contextlib.ExitStack() as stack:
+        if plan.images is not None:
+            stack.enter_context(rekeying.making(plan.images, say))
+        folder = plan.images or plan.state
+        return {one: image_of(one, folder, plan.store_key, say, own.get(one)) for one in plan.services}
 
 
 @contextlib.contextmanager
@@ -277,38 +278,6 @@ def _present(database: Database, stores: Stores, clock: Clock) -> Iterator[None]
         yield
 
 
-def _open(
-    enclave: EnclaveProxy, database: Database, records: KeptRecords, say: Callable[[str], None]
-) -> None:
-    """Open a store: if hosts elsewhere can share the database, with a key that they hand over."""
-    if database.shared:
-        handover.open_store(enclave, Mailbox(records), say)
-    else:
-        enclave.store_open.within(START_SECONDS)()
-
-
-def _rekey(
-    plan: Plan,
-    service: str,
-    image: ServiceImage,
-    listener: socket.socket,
-    host_calls: HostCalls,
-    database: Database,
-    say: Callable[[str], None],
-) -> None:
-    say(f"sealing what {service} keeps under a fresh key")
-    records = keeping.records(database, service)
-    functions = host_calls.functions()
-    count = rekeying.rekey(
-        image,
-        listener,
-        ocalls={**functions, **StoreLog(service, functions["log"]).functions(records)},
-        opened=lambda enclave: _open(enclave, database, records, say),
-        insecure_allow_missing=plan.insecure_allow_missing,
-    )
-    say(f"{service}: {count} records, and no copy of the old key in the database")
-
-
 def _issuer(
     plan: Plan,
     clock: Clock,
@@ -326,49 +295,6 @@ def _issuer(
         endpoint = made.insecure_managed_identity(hosts)
         stack.enter_context(Background(endpoint, sockets[MANAGED_IDENTITY]))
     return made
-
-
-def _fleet(
-    plan: Plan,
-    service: str,
-    image: ServiceImage,
-    listener: socket.socket,
-    deployment: Deployment,
-    host_calls: HostCalls,
-    database: Database,
-    front: Front,
-    say: Callable[[str], None],
-    hosted: HostedLedger | None,
-) -> Fleet:
-    ledger = hosted if service == LEDGER else None
-    settings = settings_of(service, deployment)
-    functions = host_calls.functions()
-    store_log = StoreLog(service, functions["log"])
-
-    def prepare() -> Instance:
-        records = keeping.records(database, service)
-        kept = {} if ledger is None else ledger.functions()
-        return Instance.prepare(
-            image,
-            listener,
-            ocalls={**functions, **store_log.functions(records), **kept},
-            settings=settings,
-            opened=lambda enclave: _open(enclave, database, records, say),
-            insecure_allow_missing=plan.insecure_allow_missing,
-            named=ledger is None,
-            seconds=BEGIN_SECONDS,
-        )
-
-    if ledger is not None:
-        address, begin = deployment.addresses[service].removeprefix("https://"), ledger.begin
-        return Fleet(service, prepare, 1, lambda one: one.serve(lambda enclave: begin(enclave, address)))
-
-    def start() -> Instance:
-        made = prepare()
-        made.serve_named(front.name)
-        return made
-
-    return Fleet(service, start, plan.instances)
 
 
 def _founds(plan: Plan) -> bool:

@@ -10,8 +10,6 @@ from kluis.tee.platform.client import Platform
 
 MACHINE: Final = "KLUIS_MACHINE"
 """The environment's name of a machine on this host, whose platform is used instead of the host's."""
-EMULATED: Final = 30.0
-"""How many times longer anything may take on an emulated processor."""
 
 
 def default() -> Backend:
@@ -30,8 +28,6 @@ def of_machine(name: str) -> Backend:
     Raises:
         UnavailableError: none of this name runs.
     """
-    from kluis.tee.remote import RemotePlatform
-    from kluis.tee.vm.machine import kept
+    from kluis.tee.vm.machine import ondemand
 
-    emulated = kept.show(name)["accelerator"] == "tcg"
-    return RemotePlatform(lambda: kept.connect(name), slowness=EMULATED if emulated else 1.0)
+    return ondemand.platform(name)

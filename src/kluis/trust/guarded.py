@@ -35,12 +35,7 @@ def opened(folder: Path) -> Iterator[int | None]:
     except (FileNotFoundError, NotADirectoryError):
         yield None
         return
-    if not POSIX:
-        raise UnavailableError(
-            f"{folder}: want a system whose files have owners and modes, got {os.name}",
-            hint="name the root with --root instead",
-            code="trust_unsafe",
-        )
+    require_owners(folder)
     _check_above(folder)
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -52,6 +47,20 @@ def opened(folder: Path) -> Iterator[int | None]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def require_owners(folder: Path) -> None:
+    """Refuse a system whose files have no owners and modes that can be checked.
+
+    Raises:
+        UnavailableError: it is one.
+    """
+    if not POSIX:
+        raise UnavailableError(
+            f"{folder}: want a system whose files have owners and modes, got {os.name}",
+            hint="name the root with --root instead",
+            code="trust_unsafe",
+        )
 
 
 def read(name: str, folder: Path, descriptor: int, most: int) -> bytes:

@@ -121,6 +121,7 @@ def add(store: Path, name: str, pem: bytes, level: ProtectionLevel) -> TrustedRo
         UnavailableError: another user may change the store, or it cannot be written.
     """
     _check_name(name)
+    guarded.require_owners(store)  # before the folder exists: without it, verification goes on
     root = TrustedRoot(name=name, level=level, pem=pem, anchor=_anchor(pem, level))
     if TrustAnchors.shipped().match(root.anchor.spki) is not None:
         raise UsageError(

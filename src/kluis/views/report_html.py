@@ -122,7 +122,7 @@ def _verdict(result: AttestationResult, tag: str = "header", cls: str = "") -> _
         _element(
             "p",
             f"Protection level {claims.level}; signed under {claims.anchor}; judged"
-            f" {_when(result.appraised_at)}.",
+            f" {when(result.appraised_at)}.",
         ),
         cls=f"{cls}{result.verdict}",
     )
@@ -140,7 +140,7 @@ def _sections(result: AttestationResult, given: Mapping[str, str]) -> Iterable[_
     yield _element("p", _element("strong", "Not kept out:"))
     yield _list(result.not_kept_out)
     yield _element("h2", "Contents of the evidence")
-    yield _pairs([*_claims(result), *given.items()])
+    yield _pairs([*contents(result), *given.items()])
     yield _element("h2", "Trustworthiness, for other programs")
     yield _pairs(
         (str(aspect), f"{number} ({trustworthiness.tier(number)})")
@@ -180,7 +180,8 @@ def _rule(rule: Rule) -> _Html:
     )
 
 
-def _claims(result: AttestationResult) -> Iterable[tuple[str, str]]:
+def contents(result: AttestationResult) -> Iterable[tuple[str, str]]:
+    """What the verified evidence contains, by name; text from outside, not yet escaped."""
     claims = result.claims
     yield "Kind", claims.kind
     if claims.wrapper is not None:
@@ -208,9 +209,9 @@ def _claims(result: AttestationResult) -> Iterable[tuple[str, str]]:
     yield "TCB status", f"{claims.tcb.status}{advisories}"
     yield "Platform", f"{claims.platform.product} {claims.platform.id.hex() or '(id not reported)'}"
     if claims.collateral_issued is not None:
-        yield "Collateral issued", _when(claims.collateral_issued)
+        yield "Collateral issued", when(claims.collateral_issued)
     yield "Valid", until(claims.valid_until)
-    yield "Verified", _when(claims.verified_at)
+    yield "Verified", when(claims.verified_at)
 
 
 def _bytes(held: bytes) -> str:
@@ -225,7 +226,7 @@ def _footer(result: AttestationResult) -> _Html:
             f"Made by kluis {kluis.__version__}. This page proves nothing by itself: anyone who has"
             " the evidence, its collateral, the policy, and the nonce or report data gets the same"
             " verdict from ",
-            _element("code", f"kluis appraise EVIDENCE --policy FILE --now {_when(result.appraised_at)}"),
+            _element("code", f"kluis appraise EVIDENCE --policy FILE --now {when(result.appraised_at)}"),
             ".",
         ),
         cls="quiet",
@@ -251,5 +252,6 @@ def _element(tag: str, *children: str, cls: str | None = None, scope: str | None
     return _Html(f"<{tag}{marks}>{inner}</{tag}>")
 
 
-def _when(time: datetime) -> str:
+def when(time: datetime) -> str:
+    """A time in UTC."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")

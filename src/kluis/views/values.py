@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kluis.appraisal import AttestationResult
-from kluis.appraisal.policy.values import short
-from kluis.appraisal.tokens import ear
 from kluis.evidence import Claims, Machine, denylist
-from kluis.evidence.eventlog.judgement import LogClaims
 from kluis.evidence.levels import MEANINGS
-from kluis.formats.kluis.launch import LaunchConfiguration
-from kluis.formats.kluis.runtime_data import RuntimeData
 from kluis.hashes import Digest
+
+if TYPE_CHECKING:
+    from kluis.appraisal import AttestationResult
+    from kluis.evidence.eventlog.judgement import LogClaims
+    from kluis.formats.kluis.launch import LaunchConfiguration
+    from kluis.formats.kluis.runtime_data import RuntimeData
 
 
 def claims(value: Claims) -> dict[str, Any]:
@@ -97,6 +97,8 @@ def worth(value: Claims) -> dict[str, Any]:
 
 def result(value: AttestationResult) -> dict[str, Any]:
     """An attestation result, for JSON."""
+    from kluis.appraisal.tokens import ear  # claims are shown without an appraisal, too
+
     return {
         "verdict": value.verdict,
         "status": value.status,
@@ -116,6 +118,8 @@ def result(value: AttestationResult) -> dict[str, Any]:
 
 
 def _runtime(value: RuntimeData) -> dict[str, Any]:
+    from kluis.appraisal.policy.values import short
+
     return {
         "purpose": value.purpose,
         "image_id": value.image_id.hex(),

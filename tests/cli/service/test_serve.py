@@ -146,7 +146,7 @@ def test_a_stop_before_anything_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGTERM while images are built ends the command there, and does not wait until all is up."""
 
     @contextlib.contextmanager
-    def building(*arguments: object) -> Iterator[None]:
+    def building(*arguments: object, **named: object) -> Iterator[None]:
         os.kill(os.getpid(), signal.SIGTERM)
         yield pytest.fail("it went on")
 

@@ -182,3 +182,16 @@ def test_a_bad_replacement_changes_nothing(tmp_path: Path) -> None:
     operator.issue(*NAMES)
     own.reload()
     assert own.current.chain != before.chain
+
+
+def test_links_are_followed_to_a_key_of_the_right_mode(tmp_path: Path) -> None:
+    """A link to both files is read, and the mode of the target counts."""
+    chain, private = Operator(tmp_path).issue(*NAMES)
+    live = tmp_path / "live"
+    live.mkdir()
+    (live / "chain.pem").symlink_to(chain)
+    (live / "key.pem").symlink_to(private)
+    assert NamedKey.read(live / "chain.pem", live / "key.pem", NAMES, NOW).chain == chain.read_bytes()
+    private.chmod(0o644)
+    with pytest.raises(UnavailableError, match="want mode 0600, got 0644"):
+        NamedKey.read(live / "chain.pem", live / "key.pem", NAMES, NOW)

@@ -23,6 +23,7 @@ WANTED = {
         "seccomp",
         "PR_SET_MDWE",
         "bubblewrap",
+        "container",
     ),
     *(
         "runtime",

@@ -14,12 +14,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from kluis.appraisal import Policy, loads
 from kluis.cli.evidence import tsm_folder
 from kluis.cli.evidence.recognised import known, known_kind
-from kluis.collateral.endorsing import is_fetched, of_files
 from kluis.errors import (
     AuthenticityError,
     FormatError,
@@ -28,21 +26,19 @@ from kluis.errors import (
     UnsupportedError,
     UsageError,
 )
-from kluis.evidence import Claims, Tee, TrustAnchors, Verified
+from kluis.evidence import Claims, Tee, TrustAnchors, Verified, collateral_of
 from kluis.evidence import verify as verify_evidence
-from kluis.evidence.azure.claims import AzureClaims
-from kluis.evidence.eventlog.judgement import LogClaims, judge
-from kluis.evidence.eventlog.replay import Registers
-from kluis.evidence.tpm.claims import TpmClaims
-from kluis.evidence.tpm.tpm import check_log
 from kluis.evidence.wrappers.unwrap import unwrap
 from kluis.formats.encoding.armor import hex_of_groups, open_armor
-from kluis.formats.eventlog import log as event_log
 from kluis.formats.ietf import cmw
 from kluis.formats.kluis import evidence_file
 from kluis.formats.kluis.evidence_file import EvidenceFile
-from kluis.formats.tpm.algorithm import LABELS, HashId
 from kluis.formats.wrappers import eat
+
+if TYPE_CHECKING:
+    from kluis.appraisal import Policy
+    from kluis.evidence.eventlog.judgement import LogClaims
+    from kluis.evidence.registry import Kind
 
 MAX_FILE: Final = 16 << 20
 MIN_YEAR, MAX_YEAR = 1970, 9998
@@ -176,6 +172,14 @@ def hold_log(claims: Claims, log: bytes) -> LogClaims | None:
         FormatError: it is malformed, or has no digests of a bank that was quoted.
         UsageError: the evidence has no such registers.
     """
+    from kluis.evidence.azure.claims import AzureClaims  # most evidence comes without a log
+    from kluis.evidence.eventlog.judgement import judge
+    from kluis.evidence.eventlog.replay import Registers
+    from kluis.evidence.tpm.claims import TpmClaims
+    from kluis.evidence.tpm.tpm import check_log
+    from kluis.formats.eventlog import log as event_log
+    from kluis.formats.tpm.algorithm import LABELS, HashId
+
     quoted = claims.vendor.tpm if isinstance(claims.vendor, AzureClaims) else claims
     if quoted is not None and isinstance(quoted.vendor, TpmClaims):
         return check_log(log, {LABELS[label]: held for label, held in quoted.vendor.pcrs.items()})
@@ -207,17 +211,17 @@ def verified(
     paths = [found] if found else list(files)
     unwrapped = unwrap(data)
     kind = known_kind(unwrapped.inner if unwrapped else data)
-    named = [(str(path), filled(path)) for path in paths]
-    collateral = of_files(kind, [("evidence file.collateral", inside)] if inside else named)
-    fetch = None
-    if beside is None and is_fetched(kind):
-        fetch = "kluis collateral fetch -o FILE, with the same --part options, and --collateral FILE here"
-    elif beside is not None and beside != STDIN and is_fetched(kind):
-        name = shlex.quote(str(beside))
-        fetch = f"kluis collateral fetch {name} -o {name}.collateral.json"
+    collateral = None
+    if held is not None and inside:
+        collateral = collateral_of(held)
+    elif paths:
+        from kluis.collateral.endorsing import of_files  # loads every vendor's documents
+
+        collateral = of_files(kind, [(str(path), filled(path)) for path in paths])
     try:
         return verify_evidence(data, anchors=trusted, collateral=collateral, now=now)
     except UnavailableError as error:
+        fetch = _fetching(kind, beside)
         if collateral is None and error.code == "collateral_missing" and fetch is not None:
             where = ", and no file next to it" if beside is not None else ""
             raise UnavailableError(
@@ -227,6 +231,7 @@ def verified(
             ) from None
         raise
     except FreshnessError as error:
+        fetch = _fetching(kind, beside)
         if error.code in _RUN_OUT and fetch is not None:
             if all(anchor.emulated for anchor in trusted):
                 fetch = f"{_RENEWED} {paths[0] if paths else 'FILE'}, on the machine of the platform"
@@ -236,6 +241,18 @@ def verified(
         if error.code == "root_untrusted" and trusted != TrustAnchors.shipped():
             error.hint = _OTHER_ROOT
         raise
+
+
+def _fetching(kind: Kind, beside: Path | None) -> str | None:
+    """The command that fetches the collateral of this evidence; None if its vendor has no service."""
+    from kluis.collateral.endorsing import is_fetched
+
+    if not is_fetched(kind) or beside == STDIN:
+        return None
+    if beside is None:
+        return "kluis collateral fetch -o FILE, with the same --part options, and --collateral FILE here"
+    name = shlex.quote(str(beside))
+    return f"kluis collateral fetch {name} -o {name}.collateral.json"
 
 
 def _address(hint: str | None) -> str | None:
@@ -266,6 +283,8 @@ def policy_of(path: Path, data: bytes) -> Policy:
         FormatError: it cannot be read as a policy, or is of another kind.
         UsageError: it contradicts itself.
     """
+    from kluis.appraisal import loads  # which kluis verify does not need
+
     try:
         return loads(data)
     except FormatError as error:
@@ -366,3 +385,24 @@ def time(value: str | None) -> datetime:
     if when is None or when.tzinfo is None or not MIN_YEAR <= when.year <= MAX_YEAR:
         raise UsageError(f"--now: want a time like 2026-01-31T00:00:00Z, got {value[:32]!a}")
     return when.astimezone(UTC)
+
+
+def machine_of(policy: Path | None) -> str:
+    """The table ``[machine]`` of a policy, in TOML; empty without a policy.
+
+    Raises:
+        UsageError: the policy has none, or needs reference values.
+    """
+    if policy is None:
+        return ""
+    from kluis import appraisal  # which kluis verify does not need
+
+    machine = appraisal.loads(read(policy)).machine
+    if machine is None:
+        raise UsageError(
+            f"--machine: {policy}: want a table [machine], got none",
+            hint="kluis policy init drafts one from evidence of an enclave in a machine",
+        )
+    text = appraisal.dumps_machine(machine)
+    appraisal.loads_machine(text.encode())
+    return text

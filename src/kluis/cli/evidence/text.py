@@ -5,17 +5,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from kluis.appraisal import AttestationResult
-from kluis.appraisal.policy.values import short, until
 from kluis.errors import foreign
 from kluis.evidence import Claims, Machine, denylist
-from kluis.evidence.eventlog.judgement import LogClaims
 from kluis.evidence.levels import MEANINGS, ProtectionLevel
 from kluis.evidence.model import TcbStatus
 from kluis.hashes import Digest
 from kluis.views.values import explained, zulu
+
+if TYPE_CHECKING:
+    from kluis.appraisal import AttestationResult
+    from kluis.evidence.eventlog.judgement import LogClaims
 
 # Note for keys that a machine's own operator made.
 _EMULATED: Final = {ProtectionLevel.PROCESS_USER, ProtectionLevel.PROCESS, ProtectionLevel.VM}
@@ -25,6 +26,8 @@ _CUT: Final = ".."
 
 def authentic(value: Claims) -> list[str]:
     """What verification proved, one line per claim."""
+    from kluis.appraisal.policy.values import short, until
+
     tcb = value.tcb
     issued = f"issued {zulu(value.collateral_issued)}, " if value.collateral_issued else ""
     rows = [

@@ -11,20 +11,21 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import typer
 
-from kluis import appraisal
-from kluis.appraisal import AttestationResult, Policy, ReportDataBinding, Session
 from kluis.cli import completion, render
-from kluis.cli.evidence import files, keyfiles, roots, text
+from kluis.cli.evidence import files, roots, text
 from kluis.cli.render import Json
 from kluis.errors import KluisError, UsageError
 from kluis.evidence import Claims, ProtectionLevel, TrustAnchors, Verified
-from kluis.evidence.eventlog.judgement import LogClaims
-from kluis.formats.kluis.evidence_file import EvidenceFile
 from kluis.views import values
+
+if TYPE_CHECKING:
+    from kluis.appraisal import AttestationResult, Policy
+    from kluis.evidence.eventlog.judgement import LogClaims
+    from kluis.formats.kluis.evidence_file import EvidenceFile
 
 TOKEN_LIFETIME: Final = timedelta(minutes=5)
 EAR_FORMS: Final = ("jwt", "cwt")
@@ -178,7 +179,9 @@ def judged(
         runtime: the runtime data, instead of the evidence file's.
         launch: the launch configuration, instead of the evidence file's.
     """
-    return appraisal.appraise(
+    from kluis.appraisal import appraise as appraised  # only kluis verify goes without
+
+    return appraised(
         checked.proven,
         policy,
         nonce=nonce,
@@ -236,6 +239,12 @@ def appraise(
         Path | None,
         typer.Option("--html", metavar="FILE", help="Write the verdict as a page to read and print."),
     ] = None,
+    markdown: Annotated[
+        Path | None,
+        typer.Option(
+            "--markdown", metavar="FILE", help="Write the verdict as Markdown, for a job's summary."
+        ),
+    ] = None,
     ear: Annotated[
         str | None,
         typer.Option(
@@ -261,6 +270,8 @@ def appraise(
 
     For example: kluis appraise evidence.bin --policy policy.toml --nonce 9f02aa77
     """
+    from kluis.cli.evidence import keyfiles
+
     if policy is None:
         raise UsageError(
             "appraise: want --policy FILE, got none",
@@ -296,6 +307,11 @@ def appraise(
 
         page = report_html.page(result, log=values.explained(log), sha256=given)
         render.save(html, page.encode())
+    if markdown is not None:
+        from kluis.views import report_markdown
+
+        page = report_markdown.page(result, log=values.explained(log), sha256=given)
+        render.save(markdown, page.encode())
     if signs is not None and output is not None:
         render.save(output, signs(result))
     lines = [*text.log(log), *text.result_lines(result)]
@@ -316,6 +332,8 @@ def _asked_for(
     Raises:
         UsageError: an option that would change nothing.
     """
+    from kluis.appraisal import ReportDataBinding, Session
+
     foreign = isinstance(policy.binding, ReportDataBinding)
     idle = [name for name in documents if foreign]
     mends = {"--runtime": 'binding.purpose = "cli"', "--launch": 'binding.purpose = "cli"'}
@@ -343,6 +361,8 @@ def _signer(
     """
     if kind is None and key is None and output is None:
         return None
+    from kluis.cli.evidence import keyfiles
+
     if kind not in EAR_FORMS or key is None or output is None:
         options = {f"--ear {kind}": kind, "--ear-key": key, "-o": output}
         got = ", ".join(name for name, given in options.items() if given is not None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import typer
@@ -16,6 +16,8 @@ from kluis.errors import RemoteError, UnavailableError, UsageError, unknown
 from kluis.formats.kluis.evidence_file import EvidenceFile
 from kluis.host.loading import interface_of
 from kluis.tee import backends
+from kluis.tee.backend import Backend
+from kluis.tee.platform.client import Platform
 
 _File = Annotated[Path, typer.Argument(metavar="FILE", help="A .kluis image.", show_default=False)]
 _Missing = Annotated[
@@ -29,6 +31,20 @@ _Missing = Annotated[
 ]
 _Timeout = Annotated[
     float | None, typer.Option("--timeout", metavar="SECONDS", help="Stop waiting after this time.")
+]
+
+
+_Tee = Annotated[
+    Literal["process", "vm"] | None,
+    typer.Option(
+        "--tee",
+        help="process: this host; vm: a machine, started if none runs. By default KLUIS_MACHINE, or process.",
+        show_default=False,
+    ),
+]
+_Boot = Annotated[
+    Literal["direct", "uefi"],
+    typer.Option("--boot", help="With --tee vm, the boot of the machine; see kluis vm start."),
 ]
 
 
@@ -52,10 +68,12 @@ def run(
     ] = None,
     timeout: _Timeout = None,
     missing: _Missing = None,
+    tee: _Tee = None,
+    boot: _Boot = "direct",
     json: render.Json = False,
 ) -> None:
-    """Start an image and make one call. Prints to stderr the arguments of ocalls that return None; other
-    ocalls fail.
+    """Start an image and make one call. Prints each item of a stream as it comes. Prints to stderr the
+    arguments of ocalls that return None; other ocalls fail.
 
     For example: kluis run hello.kluis greet '"Ada"'
     """
@@ -67,20 +85,30 @@ def run(
         return
     if ecall not in declared:
         raise unknown(f"{file}: ecall", ecall, declared, f"kluis run {file}")
+    if declared[ecall].stream and out is not None:
+        raise UsageError(f"-o: want an ecall with one result, got the stream {ecall}")
     given = arguments.parse(declared[ecall], args or [])
     told = {one.name: printing(one.name) for one in interface.ocalls if one.returns in {None, type(None)}}
     with host.load(
-        file, ocalls=told, timeout_seconds=timeout, insecure_allow_missing=protections.allowed(missing)
+        file,
+        ocalls=told,
+        timeout_seconds=timeout,
+        insecure_allow_missing=protections.allowed(missing),
+        platform=_backend(tee, boot),
     ) as enclave:
         render.note(_line(enclave))
         try:
             result: Any = enclave.call(ecall, *given)
+            if declared[ecall].stream:
+                for item in result:
+                    render.out_row(*arguments.written(item, None))
         except RemoteError as error:
             if error.traceback:
                 render.note(error.traceback.rstrip())
             error.hint = error.hint or meant(ecall, error)
             raise
-    render.out(*arguments.written(result, out))
+    if not declared[ecall].stream:
+        render.out(*arguments.written(result, out))
 
 
 def attest(
@@ -93,6 +121,8 @@ def attest(
         Path | None, typer.Option("--app-data", metavar="FILE", help="Data to include in the evidence.")
     ] = None,
     missing: _Missing = None,
+    tee: _Tee = None,
+    boot: _Boot = "direct",
     json: render.Json = False,
 ) -> None:
     """Start an image and save its evidence: one file with all that judging it needs, except trust in a root.
@@ -106,7 +136,9 @@ def attest(
     if len(challenge) > MAX_NONCE:
         raise UsageError(f"--nonce: want at most {MAX_NONCE} bytes, got {len(challenge)}")
     payload = _payload(app_data)
-    with host.load(file, insecure_allow_missing=protections.allowed(missing)) as enclave:
+    with host.load(
+        file, insecure_allow_missing=protections.allowed(missing), platform=_backend(tee, boot)
+    ) as enclave:
         render.note(_line(enclave))
         made = enclave.evidence(challenge, payload)
         image_id, level, name = enclave.image_id, enclave.level, enclave.interface.name
@@ -140,6 +172,15 @@ def meant(ecall: str, error: RemoteError) -> str | None:
     if error.inner_code is None:
         return f"{ecall} declares this error, so its message reaches the caller"
     return None
+
+
+def _backend(tee: str | None, boot: str) -> Backend | None:
+    """The platform that was chosen; None for the default one."""
+    if tee != "vm":
+        return None if tee is None else Platform.connect()
+    from kluis.tee.vm.machine import ondemand
+
+    return ondemand.obtain(boot, say=render.note)
 
 
 def printing(name: str) -> Callable[..., None]:

@@ -53,6 +53,12 @@ def start(
     device: Annotated[
         str, typer.Option("--tpm-device", metavar="PATH", help="Device of the TPM.")
     ] = starting.TPM,
+    foreground: Annotated[
+        bool,
+        typer.Option(
+            "--foreground", help="Stay until the platform ends; Ctrl-C or SIGTERM stops it. For containers."
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Start the platform, and leave it running.
@@ -68,12 +74,16 @@ def start(
     platform = Platform.connect(start=False)
     if driver is None:
         _show(platform.status())
-        return
-    _show(endorse_root(platform, driver))
-    render.note(
-        f"kluis: {driver.name} endorses the root. Kluis does not measure this machine's kernel, files and"
-        " users: a policy names in [machine] what the TEE measured."
-    )
+    else:
+        _show(endorse_root(platform, driver))
+        render.note(
+            f"kluis: {driver.name} endorses the root. Kluis does not measure this machine's kernel, files and"
+            " users: a policy names in [machine] what the TEE measured."
+        )
+    if foreground:
+        from kluis.cli.machine import staying
+
+        staying.stay()
 
 
 def stop(json: Json = False) -> None:

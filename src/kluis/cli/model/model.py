@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
@@ -12,12 +11,10 @@ from kluis import files as bounded
 from kluis.cli import render
 from kluis.cli.evidence import files
 from kluis.cli.render import Json
-from kluis.errors import AuthenticityError, FormatError, UnavailableError, UsageError, foreign
-from kluis.formats.encoding import b64
+from kluis.errors import UsageError
 from kluis.formats.kluis.sealed_model import Header
 from kluis.host import models
 
-DOOR: Final = "/model/key"
 _MAX_SEALED_KEY: Final = 4096
 _Key = Annotated[Path, typer.Option("--key", metavar="FILE", help="The model's key: a JWK of type oct.")]
 _Sealed = Annotated[Path, typer.Argument(metavar="FILE", help="A sealed model.", show_default=False)]
@@ -113,54 +110,20 @@ def unlock(
     platform. With that file, an operator who does not have the key unlocks the enclave after a restart.
     """
     if (key is None) is (sealed_key is None):
-        raise UsageError(
-            "unlock: want --key FILE or --sealed-key FILE, one of the two", hint="--key weights.jwk"
-        )
-    if key is not None:
-        body = {"k": b64.encode_url(models.read_key(key))}
-    else:
-        blob = bounded.read(sealed_key, _MAX_SEALED_KEY) if sealed_key else b""
-        body = {"sealed": b64.encode_url(blob)}
-    said = _put(url, policy, root, collateral, body)
-    try:
-        model_id, sealed = str(said["model_id"]), b64.decode_url(str(said["sealed"]), "sealed key")
-    except (KeyError, TypeError):
-        raise FormatError(f"{url}: want an unlocked model, got another answer") from None
-    rows = [("unlocked", url), ("model_id", foreign(model_id, 64))]
-    if output is not None:
-        render.save(output, sealed)
-        rows.append(("sealed key", str(output)))
-    render.out({"url": url, "model_id": model_id}, render.table(rows))
+        hint = "--key weights.jwk"
+        raise UsageError("unlock: want --key FILE or --sealed-key FILE, one of the two", hint=hint)
+    from kluis.client.unlocking import unlock_model  # httpx, which sealing does without
 
-
-def _put(url: str, policy: Path, root: Path | None, collateral: Path | None, body: dict[str, str]) -> Any:
-    import httpx  # which the extra brings
-
-    from kluis.host import attested
-
-    if not url.startswith("https://"):
-        raise UsageError(f"unlock: want https://host[:port], got {url[:80]!a}")
-    transport = attested.transport(
-        policy,
+    unlocked = unlock_model(
+        url,
+        None if key is None else models.read_key(key),
+        policy=policy,
+        sealed_key=None if sealed_key is None else bounded.read(sealed_key, _MAX_SEALED_KEY),
         root=None if root is None else files.read(root),
         collateral=None if collateral is None else files.read(collateral),
     )
-    try:
-        with httpx.Client(transport=transport, timeout=120) as client:
-            answer = client.put(url.rstrip("/") + DOOR, json=body)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise UnavailableError(
-            f"{url}: {foreign(str(error))}", hint="is the enclave being served there?"
-        ) from None
-    try:
-        said = answer.json()
-        why = foreign(str(said["error"]["message"])) if answer.status_code != HTTPStatus.OK else ""
-    except (ValueError, KeyError, TypeError):
-        raise FormatError(
-            f"{url}: want an enclave with a sealed model, got status {answer.status_code}",
-            hint=f"it is an application that answers PUT {DOOR}, as the template openai does",
-        ) from None
-    if answer.status_code == HTTPStatus.OK:
-        return said
-    kind = AuthenticityError if answer.status_code == HTTPStatus.FORBIDDEN else UnavailableError
-    raise kind(f"{url}: {why}")
+    rows = [("unlocked", url), ("model_id", unlocked.model_id)]
+    if output is not None:
+        render.save(output, unlocked.sealed_key)
+        rows.append(("sealed key", str(output)))
+    render.out({"url": url, "model_id": unlocked.model_id}, render.table(rows))

@@ -6,13 +6,15 @@ import collections
 import contextlib
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from kluis.cli import render
 from kluis.cli.service.serve_text import lines_of, told
 from kluis.cli.signals import Asked, listening
 from kluis.errors import KluisError
+from kluis.serve.fleet import Fleet
+from kluis.serve.observing import observing
 from kluis.serve.plan import Plan
 from kluis.serve.start import Serving, serving
 from kluis.services.clock import SystemClock
@@ -29,14 +31,53 @@ RENEW_SECONDS: Final = 30 * 24 * 3600.0
 
 def run(plan: Plan) -> None:
     """Start the plan, print how clients reach it, and keep it running until a signal stops it."""
-    with listening() as asked, serving(plan, SystemClock(), _note) as running:
+    keep(plan, ready=lambda running: render.out(told(plan, running), lines_of(plan, running)))
+
+
+def keep(
+    plan: Plan,
+    *,
+    ready: Callable[[Serving], None],
+    bound: Callable[[Mapping[str, str]], None] = lambda addresses: None,
+    turn: Callable[[Serving], None] = lambda running: None,
+) -> None:
+    """Start the plan, and keep it running until a signal stops it.
+
+    Args:
+        plan: of the services.
+        ready: called once all serve.
+        bound: called with the addresses once their ports are this process's.
+        turn: called about every second while they serve.
+
+    Raises:
+        KluisError: it did not start, or its enclaves ended repeatedly.
+    """
+    with (
+        listening() as asked,
+        observing.logging(plan.otlp) as log,
+        _metrics(plan) as fleets,
+        serving(plan, SystemClock(), _note, log, bound=bound) as running,
+    ):
+        fleets.extend(running.fleets)
         asked.ready = True
-        render.out(told(plan, running), lines_of(plan, running))
-        _watch(running, asked)
+        ready(running)
+        _watch(running, asked, turn)
         _note("kluis: draining")
 
 
-def _watch(running: Serving, asked: Asked) -> None:
+@contextlib.contextmanager
+def _metrics(plan: Plan) -> Iterator[list[Fleet]]:
+    """Serve the plan's metrics, if it has an address for them; yields the list of measured fleets."""
+    fleets: list[Fleet] = []
+    if plan.metrics is None:
+        yield fleets
+        return
+    with observing.metrics(observing.address_of(plan.metrics), lambda: fleets) as url:
+        _note(f"kluis: metrics at {url}")
+        yield fleets
+
+
+def _watch(running: Serving, asked: Asked, turn: Callable[[Serving], None] = lambda running: None) -> None:
     """Keep the instances running until a stop is requested.
 
     If a database or a platform is temporarily unavailable, this is reported; it ends no instance that still
@@ -64,6 +105,7 @@ def _watch(running: Serving, asked: Asked) -> None:
                 renewed = time.monotonic()
         if time.monotonic() - tended > TEND_SECONDS:
             tended, waits = time.monotonic(), _tend(running, waits)
+        failed.append(_attempt(functools.partial(turn, running)))
         told = _tell(failed, told)
         if faults:
             recent.append(time.monotonic())

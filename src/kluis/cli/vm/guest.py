@@ -97,6 +97,7 @@ def measure(
         monitor=monitor,
     )
     rows = [(f"PCR {name.removeprefix('pcr')}", value.hex()) for name, value in measured.pcrs.items()]
+    rows.append(("PCR 4 by kluis vm", measured.loaded.hex()))
     rows.append(("RTMR 2", measured.rtmr2.hex()))
     rows += [
         (f"SNP {each.boot} {each.cpus} vCPU {each.firmware}", each.digest.hex()) for each in measured.launches

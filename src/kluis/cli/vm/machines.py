@@ -1,4 +1,4 @@
-"""``kluis vm start|list|show|root|console|stop``: machines that run on this host."""
+"""``kluis vm start|list|show|attest|root|console|stop``: machines that run on this host."""
 
 from __future__ import annotations
 
@@ -11,21 +11,19 @@ import typer
 
 from kluis.cli import render
 from kluis.cli.render import Json
-from kluis.errors import UnavailableError, UsageError
-from kluis.tee.remote import RemotePlatform
+from kluis.cli.vm.attesting import attest
+from kluis.errors import UsageError
 from kluis.tee.vm import processor
-from kluis.tee.vm.machine import kept
+from kluis.tee.vm.machine import kept, ondemand
 from kluis.tee.vm.machine.kept import Settings
 
 IMAGE_ID: Final = re.compile("[0-9a-f]{64}")
-QUICK: Final = 0.1
-"""Of the usual time for an answer: then the question is repeated."""
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The machine's name.", show_default=False)]
 
 
 def register(app: typer.Typer) -> None:
     """Mount the commands."""
-    for command in (start, show, root, console, stop):
+    for command in (start, show, attest, root, console, stop):
         app.command()(command)
     app.command("list")(list_)
 
@@ -74,24 +72,8 @@ def start(
     if shown["accelerator"] == "tcg":
         render.note("no KVM that boots the guest's kernel: QEMU emulates the processor")
     if not no_wait:
-        _await(name)
+        ondemand.await_platform(name)
     _show(shown)
-
-
-def _await(name: str) -> None:
-    """Wait until a machine's platform answers.
-
-    Raises:
-        UnavailableError: the machine ended.
-    """
-    quick = RemotePlatform(lambda: kept.connect(name), slowness=QUICK)
-    while True:
-        try:
-            quick.status()
-        except UnavailableError:
-            kept.show(name)  # a guest may lose what comes before its agent reads
-        else:
-            return
 
 
 def list_(json: Json = False) -> None:

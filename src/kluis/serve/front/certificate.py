@@ -58,6 +58,8 @@ class NamedKey:
     def read(cls, certificate: Path, key: Path, names: Sequence[str], now: datetime) -> Self:
         """Read both files, and check that clients accept them.
 
+        Links are followed, because clients of public authorities and Kubernetes replace files by links.
+
         1. Only this user can access the key's file.
         2. The key is RSA of 2048 bits or more, or of P-256 or P-384.
         3. The first certificate is for this key, and each further one signed the one before it.
@@ -77,8 +79,8 @@ class NamedKey:
             FreshnessError: a certificate is expired, or not valid yet.
             UsageError: the files do not belong together, or are not for these names.
         """
-        secret = _load_key(keyfiles.read(key), key)  # 1, 2
-        chain = _load_chain(files.read(certificate, keyfiles.MAX_SIZE), certificate)
+        secret = _load_key(keyfiles.read(key.resolve()), key)  # 1, 2
+        chain = _load_chain(files.read(certificate.resolve(), keyfiles.MAX_SIZE), certificate)
         _check_chain(chain, secret, certificate, key)  # 3
         for one in chain:  # 4
             begin, end = one.not_valid_before_utc, one.not_valid_after_utc

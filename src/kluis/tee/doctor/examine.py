@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kluis.tee.doctor import hardware, kernel, kvm, openness, programs
+from kluis.tee.doctor import containers, hardware, kernel, kvm, openness, programs
 from kluis.tee.doctor.finding import Finding, Part
 
 
@@ -15,9 +15,10 @@ def examine(*, boot_seconds: int = 20) -> list[Finding]:
     Returns:
         One finding for each check, grouped by part, in the order of :class:`Part`.
     """
+    process = [*kernel.probe(), *programs.probe()]
     found = [
-        *kernel.probe(),
-        *programs.probe(),
+        *process,
+        containers.probe(process),
         kvm.probe(boot_seconds),
         *hardware.probe(),
         *openness.probe(),

@@ -147,7 +147,7 @@ FIXES = {
     "secret-memory": (
         "needs Linux 5.14 without secretmem.enable=0, and a limit on locked memory above the heap:"
         " echo '* - memlock unlimited' | sudo tee /etc/security/limits.d/kluis.conf, and log in again;"
-        " a systemd unit: LimitMEMLOCK=infinity"
+        " a systemd unit: LimitMEMLOCK=infinity; in a container, the flags that kluis doctor prints there"
     ),
     "landlock": "needs a kernel with CONFIG_SECURITY_LANDLOCK and landlock in the lsm= boot parameter",
     "mdwe": "needs Linux 6.3 or newer",

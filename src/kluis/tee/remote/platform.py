@@ -9,6 +9,7 @@ import queue
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,10 @@ from kluis.tee.remote.messages import Message
 
 ANSWER_SECONDS: Final = 120.0
 LAUNCH_SECONDS: Final = 300.0
+HELLO_SECONDS, MOST_HELLO_SECONDS = 4.0, 32.0
+"""How long the first hello over a port may take; each further one may take longer, up to a bound."""
+PAUSE_SECONDS: Final = 0.5
+"""How long a port is left between two of them, so that the guest sees that its host was gone."""
 
 Connect = Callable[[], "socket.socket | Stream"]
 
@@ -98,14 +103,16 @@ class RemotePlatform:
     """The platform of a machine.
 
     Args:
-        connect: opens a new stream to the machine's agent, or begins a use of a port
-            (:meth:`kluis.tee.remote.ports.Ports.connect`); raises OSError. Each enclave has three.
+        connect: opens a new stream to the machine's agent; raises OSError. Each enclave has three.
         slowness: how many times longer than a machine with this processor's speed it may take for anything.
+        ports: the streams are ports of the machine, in which the host before may have left bytes: the first
+            message of a stream is sent again until it is answered.
     """
 
-    def __init__(self, connect: Connect, *, slowness: float = 1.0) -> None:
+    def __init__(self, connect: Connect, *, slowness: float = 1.0, ports: bool = False) -> None:
         self._connect = connect
         self.slowness = slowness
+        self._ports = ports
 
     def launch(
         self,
@@ -206,7 +213,7 @@ class RemotePlatform:
 
     def _given(self, request: Message) -> Stream:
         """A new stream for a use other than requests, once the agent has answered the request for that."""
-        end = self._open()
+        end, _ = self._session()
         try:
             messages.send(end, request)
             _answer(end)
@@ -224,19 +231,25 @@ class RemotePlatform:
 
     def _session(self) -> tuple[Stream, Message]:
         """A new stream to the agent, and the agent's hello."""
-        session = self._open()
-        try:
-            messages.send(session, {"op": "hello"})
-            hello = _answer(session)
-            if (got := messages.number(hello, "protocol")) != messages.PROTOCOL:
-                raise UnsupportedError(
-                    f"machine: protocol: want {messages.PROTOCOL}, got {got}",
-                    hint="start the machine with the guest of this release: kluis vm guest build",
-                )
-        except BaseException:
-            session.close()
-            raise
-        return session, hello
+        longest = ANSWER_SECONDS * self.slowness
+        seconds, until = HELLO_SECONDS if self._ports else longest, time.monotonic() + longest
+        while True:
+            session = self._open()
+            try:
+                session.patience_seconds = seconds
+                hello = _greet(session)
+                session.patience_seconds = longest
+            except (FormatError, UnavailableError):
+                session.close()
+                if not self._ports or time.monotonic() > until:
+                    raise
+            except BaseException:
+                session.close()
+                raise
+            else:
+                return session, hello
+            seconds = min(2 * seconds, MOST_HELLO_SECONDS)
+            time.sleep(PAUSE_SECONDS)
 
     def _open(self) -> Stream:
         try:
@@ -245,9 +258,22 @@ class RemotePlatform:
             raise UnavailableError(
                 f"machine: no stream: {error.strerror or error}", code="machine_gone", hint="kluis vm list"
             ) from None
-        stream = end if isinstance(end, Stream) else Stream(end)
-        stream.patience_seconds = ANSWER_SECONDS * self.slowness
-        return stream
+        return end if isinstance(end, Stream) else Stream(end)
+
+
+def _greet(session: Stream) -> Message:
+    """The agent's hello, which answers this one."""
+    nonce = secrets.token_hex(16)
+    messages.send(session, {"op": "hello", "nonce": nonce})
+    hello = _answer(session)
+    if (got := messages.number(hello, "protocol")) != messages.PROTOCOL:
+        raise UnsupportedError(
+            f"machine: protocol: want {messages.PROTOCOL}, got {got}",
+            hint="start the machine with the guest of this release: kluis vm guest build",
+        )
+    if hello.get("nonce") != nonce:
+        raise FormatError("machine: hello: want the nonce of this stream, got another", code="bad_encoding")
+    return hello
 
 
 def _answer(stream: Stream) -> Message:

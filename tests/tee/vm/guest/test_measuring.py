@@ -173,6 +173,8 @@ def test_references_are_read_by_policies(guest: Guest, firmware: Path) -> None:
     found = measure(guest, firmware=[firmware])
     values = ReferenceValues.from_corim(reference.encode(found), key=None, now=NOW).values
     pcrs = {name: frozenset({value}) for name, value in found.pcrs.items()}
+    pcrs["pcr4"] |= {found.loaded}
+    assert len(pcrs["pcr4"]) == 2
     assert set(values) == {Tee.TPM, Tee.AZURE, Tee.TDX, Tee.SNP}
     assert dict(values[Tee.TPM].registers) == dict(values[Tee.AZURE].registers) == pcrs
     assert dict(values[Tee.TDX].registers) == {"rtmr2": frozenset({found.rtmr2})}
@@ -200,6 +202,7 @@ def test_the_command_prints_and_writes_the_values(
     rows = {row.rpartition(" ")[0].strip(): row.rpartition(" ")[2] for row in shown.splitlines()}
     assert rows == {
         "PCR 4": found.pcrs["pcr4"].hex(),
+        "PCR 4 by kluis vm": found.loaded.hex(),
         "PCR 9": found.pcrs["pcr9"].hex(),
         "PCR 11": found.pcrs["pcr11"].hex(),
         "PCR 12": "00" * 32,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import pty
 import socket
 import threading
-from collections.abc import Callable
+import time
+import tty
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -57,60 +61,44 @@ def test_ports(tmp_path: Path) -> None:
     assert ports.find(tmp_path / "none") == []
 
 
-MARK = ports.MARK + b"n" * 16
-OTHER = ports.MARK + b"m" * 16
-BEGINNINGS = {
-    "at once": (MARK + b"\1\0\0", MARK),
-    "after noise": (b"noise" * 1000 + MARK + b"\1\0\0", MARK),
-    "after a part of a mark": (ports.MARK[:9] + MARK + b"\1\0\0", MARK),
-    "repeated": (MARK * 3 + b"\1\0\0", MARK),
-    "of another host": (MARK + OTHER + b"\1\0\0", MARK + OTHER),
-    "a record of 255 bytes": (MARK + b"\xff\0\0", MARK),
-}
+def test_a_torn_record(tmp_path: Path) -> None:
+    """Bytes that one host left do not make a port deaf: it is opened again, and the next host is heard."""
+    with _port() as (host, device):
+        served: list[str] = []
+
+        def serve(stream: Stream) -> None:
+            stream.patience_seconds = 0.5
+            with contextlib.closing(stream):
+                try:
+                    served.append(stream.recv(100).decode())
+                    stream.send(b"heard")
+                except OSError as error:
+                    served.append(str(error.strerror))
+
+        threading.Thread(target=ports.serve_port, args=(device, serve), daemon=True).start()
+        os.write(host, b"\xe8\3\0\0\0\0\0\0" + b"100 bytes of 1,000")
+        while not served:
+            time.sleep(0.01)
+        assert served == ["stream: the rest is missing for 0.5 s"]
+        for _ in range(20):  # the host before is only seen to have gone once its bytes are read
+            ours = Stream(os.dup(host), patience_seconds=1)
+            with contextlib.closing(ours), contextlib.suppress(OSError):
+                ours.send(b"hello")
+                if ours.readable(1) and ours.recv(100) == b"heard":
+                    break
+        assert served[-1] == "hello"
 
 
-@pytest.mark.parametrize("name", BEGINNINGS)
-@pytest.mark.parametrize("step", [1, 7, 100_000])
-def test_marks(name: str, step: int) -> None:
-    """A use of a port begins after its mark, which is returned once; what was before is discarded."""
-    sent, returned = BEGINNINGS[name]
-    agent, host = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-
-    def drip() -> None:
-        for at in range(0, len(sent), step):
-            host.sendall(sent[at : at + step])
-
-    with agent, host:
-        thread = threading.Thread(target=drip)
-        thread.start()
-        data = ports.await_mark(agent.fileno())
-        thread.join(60)
-        while len(data) < 3:
-            data += agent.recv(100)
-        assert data == sent[-3:]
-        assert host.recv(100) == returned
-
-
-def test_a_new_connection() -> None:
-    """Without a mark, a use begins with its first message, and with nothing else."""
-    agent, host = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    with agent, host:
-        stream = Stream(host)
-        stream.send(b'{"op":"hello"}')
-        assert Stream(agent, begun=ports.await_mark(agent.fileno())).recv(100) == b'{"op":"hello"}'
-        stream.send(b'{"op":"hello"}')  # record 1: of another use
-        host.sendall(MARK + b"\1\0\0")
-        agent.setblocking(True)
-        assert ports.await_mark(agent.fileno()) == b"\1\0\0"
-
-
-def test_a_mark_that_was_read_before() -> None:
-    """What ended the use before may be the mark of the next."""
-    agent, host = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    with agent, host:
-        host.sendall(b"\1\0\0")
-        assert ports.await_mark(agent.fileno(), b"end" + MARK) == b"\1\0\0"
-        assert host.recv(100) == MARK
+@contextlib.contextmanager
+def _port() -> Iterator[tuple[int, Path]]:
+    """A terminal in place of a port: the host's descriptor, and the device."""
+    host, guest = pty.openpty()
+    try:
+        tty.setraw(guest)
+        yield host, Path(os.ttyname(guest))
+    finally:
+        os.close(guest)
+        os.close(host)
 
 
 def test_connections(tmp_path: Path) -> None:

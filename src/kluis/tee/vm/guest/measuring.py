@@ -52,6 +52,7 @@ class Measured:
         release: of Kluis.
         pcrs: SHA-256 registers of a TPM after a boot by ``uefi``, by name: ``pcr4``, ``pcr9``, ``pcr11``,
             ``pcr12``.
+        loaded: ``pcr4`` if the monitor gives the image to OVMF, as ``kluis vm start --boot uefi`` does.
         rtmr2: of TDX after a boot by ``uefi``, 48 bytes.
         launches: SEV-SNP launch digests.
         root_hash: of the root file system, 32 bytes; part of the command line.
@@ -60,6 +61,7 @@ class Measured:
 
     release: str
     pcrs: dict[str, bytes]
+    loaded: bytes
     rtmr2: bytes
     launches: tuple[Launch, ...]
     root_hash: bytes
@@ -71,6 +73,7 @@ class Measured:
             "release": self.release,
             "root_hash": self.root_hash.hex(),
             "pcrs": {name: value.hex() for name, value in self.pcrs.items()},
+            "pcr4_loaded": self.loaded.hex(),
             "rtmr2": self.rtmr2.hex(),
             "launches": [
                 {"firmware": each.firmware, "boot": each.boot, "cpus": each.cpus, "digest": each.digest.hex()}
@@ -133,6 +136,7 @@ def measure(
     return Measured(
         release=guest.release,
         pcrs=registers.registers(unified),
+        loaded=registers.loaded(unified),
         rtmr2=registers.rtmr2(unified),
         launches=tuple(launches),
         root_hash=bytes.fromhex(guest.description.root_hash),

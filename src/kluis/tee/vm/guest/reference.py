@@ -25,8 +25,9 @@ _REGISTERS: Final = 14
 def encode(measured: Measured) -> bytes:
     """The manifest, deterministic CBOR.
 
-    The registers of a TPM are those that the guest determines: 4, 9, 11 and 12. A launch digest of ``uefi``
-    states only the firmware, so it is left out: it would accept any guest.
+    The registers of a TPM are those that the guest determines: 4, 9, 11 and 12. PCR 4 has another value if
+    the monitor gives the image to OVMF; either is a reference value. A launch digest of ``uefi`` states only
+    the firmware, so it is left out: it would accept any guest.
     """
     name = f"kluis-guest-{measured.release}"
     return cbor.dumps(Tagged(UNSIGNED, {0: name, 1: [_comid(name, *each) for each in _values(measured)]}))
@@ -39,11 +40,13 @@ def _comid(name: str, suffix: str, model: str, values: Mapping[Key, Writable]) -
 
 
 def _values(measured: Measured) -> Iterator[tuple[str, str, dict[Key, Writable]]]:
-    pcrs: dict[Key, Writable] = {
-        int(name.removeprefix("pcr")): [[SHA256, value]] for name, value in measured.pcrs.items()
-    }
+    boots = {"": measured.pcrs, "-loaded": {**measured.pcrs, "pcr4": measured.loaded}}
     for model in ("tpm", "azure"):
-        yield model, model, {_REGISTERS: pcrs}
+        for suffix, pcrs in boots.items():
+            values: dict[Key, Writable] = {
+                int(name.removeprefix("pcr")): [[SHA256, value]] for name, value in pcrs.items()
+            }
+            yield f"{model}{suffix}", model, {_REGISTERS: values}
     yield "tdx", "tdx", {_REGISTERS: {2: [[SHA384, measured.rtmr2]]}}
     for each in measured.launches:
         if each.boot == "direct":

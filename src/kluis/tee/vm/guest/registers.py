@@ -53,6 +53,20 @@ def registers(unified: bytes, algorithm: Algorithm = "sha256") -> dict[str, byte
     }
 
 
+def loaded(unified: bytes, algorithm: Algorithm = "sha256") -> bytes:
+    """PCR 4 if the monitor gives the image to OVMF, as ``kluis vm start --boot uefi`` does.
+
+    OVMF then loads the image before its first boot option, so the same events have another order.
+
+    Raises:
+        FormatError: not a unified kernel image.
+    """
+    program = _parse(unified)
+    kernel = pe.parse(_content(program, ".linux"), "kernel")
+    events = [hashlib.new(algorithm, data).digest() for data in (ACTION, SEPARATOR)]
+    return extend([program.hash(algorithm), *events, kernel.hash(algorithm)], algorithm)
+
+
 def rtmr2(unified: bytes) -> bytes:
     """TDX's RTMR 2 of a unified kernel image, 48 bytes; raises the errors of :func:`registers`."""
     program = _parse(unified)

@@ -28,6 +28,9 @@ MOST_STREAMS: Final = 128
 BACKLOG: Final = 64
 
 
+MOST_NONCE: Final = 64
+
+
 class Launching:
     """A launch whose host has yet to bring both ends.
 
@@ -104,26 +107,21 @@ class Agent:
         self._lock = threading.Lock()
         self._streams = threading.Semaphore(MOST_STREAMS)
 
-    def serve(self, end: Stream) -> bool:
-        """Serve one stream until it, or the enclave that it was given to, ends; then close it.
-
-        Returns:
-            Whether it was given to an enclave.
-        """
+    def serve(self, end: Stream) -> None:
+        """Serve one stream until it, or the enclave that it was given to, ends; then close it."""
         if not self._streams.acquire(blocking=False):
             end.close()
-            return False
+            return
         end.patience_seconds = self._patience
         end.most_bytes = images.MAX_HEAD_BYTES
         try:
             with contextlib.suppress(KluisError):
                 while (request := messages.receive(end)) is not None:
                     if not self._one(end, *request):
-                        return request[0].get("op") == "join"
+                        return
         finally:
             end.close()
             self._streams.release()
-        return False
 
     def _one(self, end: Stream, request: Message, files: tuple[int, ...]) -> bool:
         """Answer one request; False if the stream has no more of them."""
@@ -152,7 +150,10 @@ class Agent:
     def _answer(self, request: Message) -> Message:
         match request.get("op"):
             case "hello":
-                return {"protocol": messages.PROTOCOL, "only": self._only.hex() if self._only else None}
+                only = self._only.hex() if self._only else None
+                # The nonce tells a host that this answers its own request, not that of the host before.
+                nonce = messages.text(request, "nonce")[:MOST_NONCE] if "nonce" in request else ""
+                return {"protocol": messages.PROTOCOL, "only": only, "nonce": nonce}
             case "root":
                 return {"root": self._platform.root_pem().decode()}
             case "collateral":

@@ -14,6 +14,7 @@ import select
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,15 +29,17 @@ from kluis.tee.drivers.tpm.tpm import Tpm
 from kluis.tee.drivers.tpm.transport import Transport
 from kluis.tee.vm import processor
 from kluis.tee.vm.guest import Guest
-from kluis.tee.vm.machine import acceleration, kept, programs, tpm
+from kluis.tee.vm.machine import acceleration, kept, ports, programs, tpm
 from kluis.tee.vm.machine.kept import Settings
-from kluis.tee.vm.machine.machine import Machine
+from kluis.tee.vm.machine.machine import PORT_NAME, Machine
 from kluis.tee.vm.processor import measured, paravisor
 
 REQUEST_BYTES: Final = 4096
 REQUEST_SECONDS: Final = 30.0
 BACKLOG: Final = 16
 WATCH_SECONDS: Final = 0.5
+CHECK_SECONDS: Final = 5.0
+"""How often a machine that ends when it is idle is checked for hosts."""
 SETTLE_SECONDS: Final = 1.0
 """An error of QEMU in this time is the start's; a later one is found in the list."""
 
@@ -95,7 +98,7 @@ def _started(settings: Settings) -> Machine:
     if settings.boot == "uefi":
         state, firmware = kept.lasting() / f"{settings.name}.tpm", programs.firmware("uefi").code
         measurement = measured.measure_firmware(firmware.read_bytes(), settings.cpus)
-        with tpm.powered(state, _secret()) as commands, Tpm(Transport(commands)) as before:
+        with tpm.powered(state, _secret()) as vtpm, Tpm(Transport(vtpm.commands)) as before:
             paravisor.leave(before, made, measured.launched(measurement, debug=settings.debug, only=only))
         own = tpm.Tpm.start(state, _secret())
     try:
@@ -154,8 +157,17 @@ def _listening(where: Path) -> Iterator[socket.socket]:
 
 
 def _keep(settings: Settings, machine: Machine, listener: socket.socket, where: Path) -> None:
+    names = [PORT_NAME.format(number) for number in range(settings.ports)]
+    used = time.monotonic()
     while machine.wait(0) is None:
         if not select.select([listener], [], [], WATCH_SECONDS)[0]:
+            if not settings.idle_seconds:
+                continue
+            now = time.monotonic()
+            used = now if now - used > CHECK_SECONDS and ports.in_use(where, names) else used
+            if now - used > settings.idle_seconds:
+                machine.stop()
+                return
             continue
         connection, _ = listener.accept()
         with connection, contextlib.suppress(OSError, ValueError, KeyError, TypeError):

@@ -36,6 +36,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         memory_mb, cpus, ports: as for ``Machine.start``.
         debug: whether its console is open to its owner.
         only: the image id of the only image that it runs, hex; empty: any.
+        idle_seconds: it ends when no host has had one of its ports for this time; 0: it does not.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ports: int = 12
     debug: bool = False
     only: str = ""
+    idle_seconds: int = 0
 
 
 def folder() -> Path:

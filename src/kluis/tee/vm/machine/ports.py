@@ -106,6 +106,19 @@ def take(folder: Path, names: Sequence[str]) -> socket.socket:
     )
 
 
+def in_use(folder: Path, names: Sequence[str]) -> bool:
+    """Whether a host has one of these ports."""
+    for name in names:
+        lock = os.open(folder / (name + LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock)
+    return False
+
+
 def _connected(path: Path) -> Port:
     end = Port(socket.AF_UNIX, socket.SOCK_STREAM)
     with contextlib.ExitStack() as failing:

@@ -1,0 +1,41 @@
+"""``kluis env``: the environment variables for clients of the local cloud."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Annotated
+
+import typer
+
+from kluis.cli import render
+from kluis.cli.cloud import places
+from kluis.cli.cloud.places import State
+from kluis.cli.render import Json
+from kluis.serve.cloud import variables
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the command."""
+    app.command("env")(env)
+
+
+def env(
+    plain: Annotated[
+        bool,
+        typer.Option("--plain", help="NAME=VALUE, for $GITHUB_ENV and files of variables, not for a shell."),
+    ] = False,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Print the environment variables for the local cloud.
+
+    No variable is a secret: AZURE_CLIENT_CERTIFICATE_PATH names a file that only this user can read.
+
+    For example: eval "$(kluis env)"
+    """
+    folder, run = places.running(state)
+    found = variables.of(folder, run)
+    lines = [
+        f"{name}={value}" if plain else f"export {name}={shlex.quote(value)}" for name, value in found.items()
+    ]
+    render.out(found, "\n".join(lines))

@@ -1,0 +1,106 @@
+"""``kluis up``: start a local cloud, in the foreground or in the background."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from kluis.cli import completion, render
+from kluis.cli.cloud import background, places
+from kluis.cli.cloud.places import State
+from kluis.cli.image import protections
+from kluis.cli.render import Json
+from kluis.errors import UsageError
+from kluis.serve import DEFAULT_PORT
+from kluis.serve.cloud import lock
+from kluis.serve.cloud.folder import Folder
+
+ALL = ("attestation", "keyvault", "ledger", "provisioning")
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the command."""
+    app.command("up")(up)
+
+
+def up(
+    services: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help=f"{', '.join(ALL)}, several of them, or all. [default: all]",
+            show_default=False,
+            autocompletion=completion.words((*ALL, "all")),
+        ),
+    ] = None,
+    detach: Annotated[
+        bool, typer.Option("-d", "--detach", help="Return at once, and run in the background.")
+    ] = False,
+    state: State = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            "--port",
+            metavar="N",
+            help=(
+                "The first port; 0 chooses free ports."
+                f" [default: the ports of the last start, or {DEFAULT_PORT}]"
+            ),
+        ),
+    ] = None,
+    instances: Annotated[int, typer.Option("--instances", metavar="N", help="Enclaves of each service.")] = 1,
+    root: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--root",
+            metavar="PEM",
+            help="A root that the attestation service trusts (PEM), as for kluis serve; may be repeated.",
+        ),
+    ] = None,
+    online: Annotated[bool, typer.Option("--online", help="Fetch collateral from Intel and AMD.")] = False,
+    missing: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--insecure-allow-missing",
+            metavar="NAME",
+            help="Protections that may be missing on this machine.",
+            autocompletion=completion.protections,
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Start a local cloud: the services in enclaves of this machine.
+
+    In the foreground, it ends with Ctrl-C; with -d it runs until kluis down. Its folder has keys, images, the
+    database and the log, and only this user can read it. Each service keeps the port of its first start.
+
+    For example: kluis up -d && kluis wait && eval "$(kluis env)"
+    """
+    chosen = ALL if not services or "all" in services else tuple(dict.fromkeys(services))
+    folder = Folder.create(places.path_of(state))
+    if lock.is_occupied(folder):
+        raise lock.refusal(folder, lock.holder(folder))
+
+    def work() -> None:
+        from kluis.cli.cloud import running  # needs the extra, and a parent that does not run them does not
+
+        running.run(
+            folder,
+            detached=detach,
+            services=chosen,
+            port=port,
+            instances=instances,
+            roots=root,
+            online=online,
+            missing=protections.allowed(missing),
+        )
+
+    if not detach:
+        work()
+        return
+    if not hasattr(os, "fork"):
+        raise UsageError("-d: want a system with fork, got another", hint="kluis up, without -d")
+    pid = background.start(folder, work)
+    shown = {"pid": pid, "state": str(folder.path), "services": list(chosen)}
+    render.out(shown, f"starting {', '.join(chosen)}: kluis wait; kluis status; kluis down")

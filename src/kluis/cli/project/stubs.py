@@ -1,0 +1,47 @@
+"""``kluis stubs``: write an image's ecalls as Python types."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kluis.cli import render
+from kluis.errors import UsageError
+from kluis.host.loading import interface_of
+from kluis.host.stubs import stubs_of
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the command."""
+    app.command("stubs")(stubs)
+
+
+def stubs(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A .kluis image.", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Where to write it: a .py or a .pyi file."),
+    ] = None,
+    json: render.Json = False,
+) -> None:
+    """Write an image's ecalls as Python types, for editors and type checkers.
+
+    A .py file can be imported: load(IMAGE, Cohort) then returns an enclave of the class Cohort. A .pyi file
+    is only for type checkers. Without -o, the text goes to stdout.
+
+    For example: kluis stubs cohort.kluis -o cohort_stubs.py
+    """
+    if out is not None and (out.suffix not in {".py", ".pyi"} or not out.stem.isidentifier()):
+        raise UsageError(
+            f"-o: want a module's name that ends in .py or .pyi, got {str(out)[:80]!a}",
+            hint=f"kluis stubs {image} -o cohort_stubs.py",
+        )
+    name, text = stubs_of(interface_of(image))
+    if out is None:
+        render.out({"class": name, "text": text}, text.rstrip())
+        return
+    render.save(out, text.encode())
+    use = f'from {out.stem} import {name}; load("{image}", {name})'
+    render.out({"class": name, "path": str(out), "use": use}, f"written: {out}\n{use}")

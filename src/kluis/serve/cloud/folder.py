@@ -1,0 +1,219 @@
+"""The folder of a local cloud: only its user can enter it, one process runs in it, and one format fits it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Self
+
+import msgspec
+
+from kluis import files
+from kluis.errors import FormatError, UnavailableError, UnsupportedError
+from kluis.formats.encoding.unreadable import UNREADABLE
+
+VERSION: Final = 1
+"""Of the folder's format."""
+MOST_BYTES: Final = 1 << 20
+_SHARED: Final = 0o077
+_ANYONE: Final = 0o002
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What stays between two starts.
+
+    Attributes:
+        version: of the folder's format.
+        ports: of each service, since a store accepts its first address only.
+    """
+
+    version: int = VERSION
+    ports: dict[str, int] = {}
+
+
+class Folder:
+    """A local cloud's folder.
+
+    Args:
+        path: absolute.
+
+    Attributes:
+        path: of the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path) -> Self:
+        """Create the folder, mode 0700, or check the existing one.
+
+        Raises:
+            UnavailableError: it is a link, another user's, accessible to others, or cannot be created.
+            UnsupportedError: a newer version of Kluis made it.
+        """
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.mkdir(mode=0o700, exist_ok=True)
+        except FileExistsError:
+            pass  # the check names what it is
+        except OSError as error:
+            raise UnavailableError(
+                f"{path}: cannot be created: {error.strerror}",
+                hint="--state FOLDER names one that can be written",
+                code="cloud_folder",
+            ) from None
+        made = cls.open(path)
+        if not made._settings.exists():
+            made.save(Settings())
+        return made
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Check an existing folder.
+
+        Raises:
+            UnavailableError: it does not exist, is a link, another user's, or accessible to others.
+            UnsupportedError: a newer version of Kluis made it.
+        """
+        _check(path)
+        found = cls(path)
+        found.settings()
+        return found
+
+    @property
+    def _settings(self) -> Path:
+        return self.path / "cloud.json"
+
+    @property
+    def record(self) -> Path:
+        """The file that describes the running services."""
+        return self.path / "run.json"
+
+    @property
+    def log(self) -> Path:
+        """The file for the services' log."""
+        return self.path / "log"
+
+    @property
+    def services(self) -> Path:
+        """The folder for the services' keys, images and database."""
+        return self.path / "services"
+
+    @property
+    def client(self) -> Path:
+        """The file for the user's key and certificate."""
+        return self.path / "client.pem"
+
+    @property
+    def roots(self) -> Path:
+        """The file for the certificate authorities that a client of the services needs."""
+        return self.path / "roots.pem"
+
+    @property
+    def authority(self) -> Path:
+        """The file of the services' own certificate authority."""
+        return self.services / "ca" / "root.pem"
+
+    @property
+    def ledger_certificate(self) -> Path:
+        """The file of the certificate that a ledger's clients trust."""
+        return self.services / "service_cert.pem"
+
+    @property
+    def az(self) -> Path:
+        """The folder for what Azure's command line keeps."""
+        return self.path / "az"
+
+    def settings(self) -> Settings:
+        """Read what stays between two starts.
+
+        Raises:
+            UnsupportedError: a newer version of Kluis wrote it.
+            FormatError: it is damaged.
+        """
+        if not self._settings.exists():
+            return Settings()
+        data = files.read(self._settings, MOST_BYTES)
+        try:
+            found = msgspec.json.decode(data, type=Settings)
+        except UNREADABLE as error:
+            raise FormatError(f"{self._settings}: {error}", code="cloud_damaged") from None
+        if found.version > VERSION:
+            raise UnsupportedError(
+                f"{self.path}: version: want at most {VERSION}, got {found.version}, of a newer Kluis",
+                hint="update Kluis; or --state FOLDER names another folder",
+                code="cloud_newer",
+            )
+        return found
+
+    def save(self, settings: Settings) -> None:
+        """Write what stays between two starts."""
+        self.write(self._settings, msgspec.json.encode(settings))
+
+    def remember_ports(self, ports: Mapping[str, int]) -> None:
+        """Record the ports that are in use, for the next start."""
+        known = self.settings()
+        merged = {**known.ports, **ports}
+        if merged != known.ports:
+            self.save(Settings(ports=merged))
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Write a file of the folder: a kill leaves the old one or the new one.
+
+        Raises:
+            UnavailableError: it cannot be written.
+        """
+        try:
+            files.write(path, data)
+        except OSError as error:
+            raise UnavailableError(
+                f"{path}: cannot be written: {error.strerror}",
+                hint="df shows whether the disk is full",
+                code="cloud_folder",
+            ) from None
+
+
+def _check(path: Path) -> None:
+    """Refuse a folder that another user could read, change or exchange."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise UnavailableError(
+            f"{path}: no local cloud is here", hint="kluis up -d starts one", code="cloud_missing"
+        ) from None
+    except OSError as error:
+        what = "a link or a file" if error.errno in (errno.ELOOP, errno.ENOTDIR) else error.strerror
+        raise UnavailableError(
+            f"{path}: want a folder, got {what}",
+            hint="--state FOLDER names the folder itself",
+            code="cloud_folder",
+        ) from None
+    try:
+        found = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    if found.st_uid != os.geteuid():
+        raise UnavailableError(
+            f"{path}: owner: want {os.geteuid()}, got {found.st_uid}",
+            hint="--state FOLDER names a folder of this user",
+            code="state_owner",
+        )
+    if found.st_mode & _SHARED:
+        raise UnavailableError(
+            f"{path}: mode: want 0700, got {stat.S_IMODE(found.st_mode):04o}",
+            hint=f"chmod 0700 {path}",
+            code="state_mode",
+        )
+    for parent in path.resolve().parents:
+        mode = parent.stat().st_mode
+        if mode & _ANYONE and not mode & stat.S_ISVTX:
+            raise UnavailableError(
+                f"{parent}: anyone may replace what is in it: mode: want no write for others,"
+                f" got {stat.S_IMODE(mode):04o}",
+                hint=f"chmod o-w {parent}; or --state FOLDER names a folder elsewhere",
+                code="state_mode",
+            )

@@ -1,0 +1,75 @@
+"""The machine that commands use when none is named: found if it runs, else its guest is built and it starts.
+
+It ends when no host has had one of its ports for a while, as a platform ends without enclaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from kluis.errors import UnavailableError
+from kluis.tee.remote import RemotePlatform
+from kluis.tee.vm.guest import building
+from kluis.tee.vm.machine import kept
+from kluis.tee.vm.machine.kept import Settings
+
+IDLE_SECONDS: Final = 900
+MEMORY_MB: Final = 1536
+EMULATED: Final = 30.0
+"""How many times longer anything may take on an emulated processor."""
+
+
+def name_of(boot: str) -> str:
+    """The name of the machine for a boot: ``direct`` or ``uefi``."""
+    return f"on-demand-{boot}"
+
+
+def obtain(boot: str = "direct", *, say: Callable[[str], None] = lambda line: None) -> RemotePlatform:
+    """The platform of the machine for a boot, which runs now.
+
+    Args:
+        boot: ``direct`` or ``uefi``.
+        say: called with one line before each step that may take more than a second.
+
+    Raises:
+        UsageError: there is no such boot.
+        UnavailableError: a package is missing, with the command that installs it; or the machine ended.
+    """
+    name = name_of(boot)
+    try:
+        kept.show(name)
+    except UnavailableError:
+        guest = kept.lasting() / "guest"
+        building.build(guest, say=say)
+        say(f"starting machine {name}; it ends when it is idle for {IDLE_SECONDS // 60} minutes")
+        kept.start(
+            Settings(name=name, guest=str(guest), boot=boot, memory_mb=MEMORY_MB, idle_seconds=IDLE_SECONDS)
+        )
+    return await_platform(name)
+
+
+def await_platform(name: str) -> RemotePlatform:
+    """The platform of a machine, once it answers.
+
+    Raises:
+        UnavailableError: the machine ended.
+    """
+    while True:
+        try:
+            found = platform(name)
+            found.status()
+        except UnavailableError:
+            kept.show(name)  # states the reason if it ended
+        else:
+            return found
+
+
+def platform(name: str) -> RemotePlatform:
+    """The platform of a machine that runs on this host.
+
+    Raises:
+        UnavailableError: none of this name runs.
+    """
+    slowness = EMULATED if kept.show(name)["accelerator"] == "tcg" else 1.0
+    return RemotePlatform(lambda: kept.connect(name), slowness=slowness, ports=True)
