@@ -21,7 +21,7 @@ from tests.meta import installed
 
 SECONDS = 1800.0  # of a command, which only ends hangs
 HEAP_BYTES = 2 << 30
-ANSWERS = {"room": "by-age"}
+ANSWERS = {"room": "ok  evidence"}
 """What the last command prints; of all others that is the verdict on the evidence."""
 
 

@@ -6,6 +6,7 @@ import ast
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from kluis.projects import template, templates, write
 from kluis.projects.needs import missing_extras, missing_packages
 from kluis.tee import sigstruct
 from kluis.tee.image.build import config
+from tests.meta.tree import ROOT
 
 NAME = "cohort"
 QUICK = ("ecall", "api", "openai")
@@ -48,6 +50,14 @@ def test_every_template_is_a_project(name: str, tmp_path: Path) -> None:
     readme = (written.folder / "README.md").read_text()
     assert [line for line in written.next if line not in readme] == []
     assert [path.name for path in tmp_path.iterdir()] == [NAME], "nothing else is left"
+
+
+def test_every_file_of_a_template_is_in_the_wheel() -> None:
+    """No template has a file whose kind the package leaves out."""
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["kluis"]
+    kinds = {Path(each).suffix for each in data if each.startswith(("projects/templates/**/", "**/"))}
+    paths = {path for name in templates() for path in template(name).files}
+    assert {path for path in paths if Path(path).suffix not in kinds} == set()
 
 
 @pytest.mark.parametrize(

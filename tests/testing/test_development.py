@@ -125,7 +125,7 @@ def test_what_cannot_be_rehearsed(
 
 
 def test_changes_are_seen(tmp_path: Path) -> None:
-    """A changed file is a change; an image, a key and bytecode are none; a stop ends the watch."""
+    """A changed file is a change; images, keys and bytecode are ignored; a stop ends the watch."""
     stopped = threading.Event()
     seen = changes(tmp_path, stopped.is_set)
     assert next(seen) is False
