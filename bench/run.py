@@ -50,6 +50,7 @@ GROUPS = (
     "ledger",
     "node",
     "console",
+    "cloud",
 )
 RESULTS = HERE / "results" / "rows.json"
 

@@ -173,6 +173,7 @@ PUBLIC = (
     "kluis.collateral",
     "kluis.cleanroom",
     "kluis.testing.plugin",
+    "kluis.testing.services",
 )
 
 
