@@ -1,4 +1,4 @@
-"""The setup of ``kluis demo --vm``: a folder with image and guest, one machine at a time, and its evidence."""
+"""The setup of ``kluis demo --vm``: image and guest in a folder, one machine at a time, and its evidence."""
 
 from __future__ import annotations
 
