@@ -52,6 +52,7 @@ GROUPS = (
     "ledger",
     "node",
     "console",
+    "cloud",
 )
 RESULTS = HERE / "results" / "rows.json"
 

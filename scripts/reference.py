@@ -174,6 +174,7 @@ PUBLIC = (
     "kluis.collateral",
     "kluis.cleanroom",
     "kluis.testing.plugin",
+    "kluis.testing.services",
 )
 
 

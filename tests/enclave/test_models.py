@@ -34,7 +34,7 @@ def sealed(folder: Path, tmp_path: Path) -> bytes:
     return (tmp_path / "model.sealed").read_bytes()
 
 
-def refusal(sealed: bytes, key: bytes = KEY) -> str:
+def refusal(sealed: bytes | Path, key: bytes = KEY) -> str:
     """The message with which a model is refused."""
     with pytest.raises((AuthenticityError, FormatError)) as raised:
         open_model(sealed, key)
@@ -88,14 +88,16 @@ def test_cut(sealed: bytes) -> None:
             open_model(sealed[:size], KEY)
 
 
-def test_each_changed_part(sealed: bytes) -> None:
+def test_each_changed_part(sealed: bytes, tmp_path: Path) -> None:
     """A changed bit in a chunk or its tag is refused, with the file's name."""
     _, first = Header.parse(sealed, len(sealed))
     for at, name in ((first, "chat/model.onnx: chunk 0"), (first + 21 + 5, "chat/model.onnx.data: chunk 0"),
                      (len(sealed) - 1, "empty: chunk 0")):  # fmt: skip
         changed = bytearray(sealed)
         changed[at] ^= 1
-        assert refusal(bytes(changed)) == f"sealed model: {name} was changed, or is not at its place"
+        (tmp_path / "changed").write_bytes(changed)
+        for each in (bytes(changed), tmp_path / "changed"):
+            assert refusal(each) == f"sealed model: {name} was changed, or is not at its place"
 
 
 def test_two_chunks_swapped(sealed: bytes) -> None:

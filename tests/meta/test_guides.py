@@ -23,7 +23,7 @@ from tests.meta import installed
 from tests.meta.tree import DOCS, ROOT
 
 FILE = re.compile(r"```(?:python|toml|text) title=\"([^\"]+)\"\n(.*?)```", re.DOTALL)
-CONSOLE = re.compile(r"```console(| title=\"another terminal\")\n(.*?)```", re.DOTALL)
+CONSOLE = re.compile(r"```console(?:| title=\"(another|a third) terminal\")\n(.*?)```", re.DOTALL)
 EXITS = re.compile(r"\s+# exits (\d+)$")
 HEAP_BYTES = 512 << 20
 
@@ -74,16 +74,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 class OtherTerminal:
-    """A second terminal in the same folder: one program at a time, and the keys that end it.
+    """Another terminal in the same folder: one program at a time, and the keys that end it.
 
     Attributes:
         program: what runs in it, or ran last.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str) -> None:
         self.folder = folder
         self.program: subprocess.Popen[bytes] | None = None
-        self.shown, self.errors = folder / "other-terminal.out", folder / "other-terminal.err"
+        name = name.replace(" ", "-")
+        self.shown, self.errors = folder / f"{name}-terminal.out", folder / f"{name}-terminal.err"
 
     def type(self, line: str) -> None:
         """Start a program, and wait until it has printed something; or press ``^C`` or ``^D``, and wait."""
@@ -160,16 +161,17 @@ def _follow(name: str, folder: Path) -> None:
     for title, text in FILE.findall(page):
         (folder / title).parent.mkdir(parents=True, exist_ok=True)
         (folder / title).write_text(text)
-    other = OtherTerminal(folder)
+    others = {name: OtherTerminal(folder, name) for name in ("another", "a third")}
     try:
         for elsewhere, block in CONSOLE.findall(page):
             if elsewhere:
-                other.type(_filled(block.strip(), folder))
+                others[elsewhere].type(_filled(block.strip(), folder))
                 continue
             for line in re.findall(r"^\$ (.*)$", block, re.MULTILINE):
                 _run(_filled(line, folder), folder)
     finally:
-        other.close()
+        for other in others.values():
+            other.close()
 
 
 def test_the_first_enclave_and_its_quote(folder: Path) -> None:
@@ -227,6 +229,12 @@ def test_the_guide_of_serving_does_what_it_says(folder: Path) -> None:
 def test_the_guide_of_private_inference_does_what_it_says(folder: Path) -> None:
     """Following the guide of private inference works to the letter, with real models."""
     _follow("private-inference.md", folder)
+
+
+@pytest.mark.slow
+def test_the_guide_of_any_client_does_what_it_says(folder: Path) -> None:
+    """Following the guide of any client works to the letter, with curl and a client of WebSocket."""
+    _follow("any-client.md", folder)
 
 
 @pytest.mark.slow

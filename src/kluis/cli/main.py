@@ -80,7 +80,7 @@ COMMANDS: dict[str, Entry] = {
     "down": Entry("cloud.watch", None, "Stop the local cloud."),
     "env": Entry("cloud.environment", None, "Print the environment variables for the local cloud."),
     "az": Entry("cloud.az", None, "Run Azure's command line against the local cloud."),
-    "console": Entry("service.console", "console", "Show this machine, evidence and rooms in a browser."),
+    "console": Entry("console", "console", "Show this machine, evidence and rooms in a browser."),
     "vault": Entry("service.vault", "enclave", "Identify a vault; approve a change of what it trusts."),
     "ledger": Entry(
         "ledger.ledger", "services", "A confidential ledger: check it, read it, prove its entries."

@@ -41,7 +41,7 @@ class AsyncEnclave:
         return cls(await asyncio.to_thread(lambda: load(path, **options)))
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        return _callable(getattr(self.enclave, name))
+        return _callable(self.enclave.__getattr__(name))  # which has ecalls only
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *(one.name for one in self.enclave.interface.ecalls)]
@@ -72,11 +72,9 @@ class AsyncEnclave:
         return f"<async {self.enclave!r}>"
 
 
-def _callable(ecall: Any) -> Callable[..., Any]:
+def _callable(ecall: Ecall | StreamingEcall) -> Callable[..., Any]:
     if isinstance(ecall, StreamingEcall):
         return lambda *args, **kwargs: AsyncItems(ecall, args, kwargs)
-    if not isinstance(ecall, Ecall):
-        raise AttributeError("an asynchronous enclave has only its ecalls: .enclave has all else")
     return lambda *args, **kwargs: asyncio.wrap_future(ecall.submit(*args, **kwargs))
 
 

@@ -189,7 +189,7 @@ class TypedEnclave:
         self._ecalls = self._make_ecalls()
 
     def _make_ecalls(self) -> dict[str, Ecall | StreamingEcall]:
-        """Each ecall by its name; a stream is made of three calls."""
+        """Each ecall by its name; a stream has three calls."""
         limits, declared = self.interface.limits, self.interface.ecalls
         calls = [
             Ecall(self._link, one, Codec(one, kind, frames.RETURN, limits), self._timeout_seconds)

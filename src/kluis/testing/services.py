@@ -21,6 +21,8 @@ from kluis.serve.start import serving
 from kluis.services.clock import SystemClock
 from kluis.tee.image.build import cache
 
+__all__ = ["Services", "ServicesOptions", "running"]
+
 IMAGES = "services"
 """The folder of the user's cache for the services' images, which are built once."""
 

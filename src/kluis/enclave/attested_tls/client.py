@@ -14,10 +14,9 @@ import httpx
 
 from kluis.enclave.attested_tls.introduction import ClientEnd, Present
 from kluis.enclave.attested_tls.judge import Judge
-from kluis.enclave.attested_tls.pools.streams import AsyncBackend, Backend, attestation, require_tls
+from kluis.enclave.attested_tls.pools.streams import AsyncBackend, Backend, require_tls
+from kluis.enclave.attested_tls.pools.streams import attestation as attestation
 from kluis.enclave.attested_tls.pools.transport import LIMITS, AsyncPoolTransport, PoolTransport
-
-__all__ = ["AsyncAttestedTransport", "AttestedTransport", "attestation"]
 
 
 class AttestedTransport(PoolTransport):

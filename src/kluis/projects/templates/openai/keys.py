@@ -93,7 +93,11 @@ def routes(door: Door[Engine]) -> list[Route]:
 
     async def offer(request: Request) -> Response:
         made = await anyio.to_thread.run_sync(release_key_offer)
-        parts = {name: getattr(made, name) for name in ("quote", "runtime_data", "launch_configuration")}
+        parts = {
+            "quote": made.quote,
+            "runtime_data": made.runtime_data,
+            "launch_configuration": made.launch_configuration,
+        }
         return JSONResponse({name: base64.b64encode(part).decode() for name, part in parts.items()})
 
     async def put_release(request: Request) -> Response:
