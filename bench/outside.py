@@ -45,7 +45,7 @@ def outside(folder: Path, application: str, **environment: str) -> Iterator[str]
         )
         command = [
             *(sys.executable, "-m", "uvicorn", application, "--host", "127.0.0.1", "--port", str(port)),
-            *("--ssl-keyfile", str(pem), "--ssl-certfile", str(pem), "--http", "h11"),
+            *("--ssl-keyfile", str(pem), "--ssl-certfile", str(pem), "--http", "h11", "--ws", "wsproto"),
             *("--no-access-log", "--log-level", "error", "--timeout-keep-alive", "3600"),
         ]
         child = subprocess.Popen(command, cwd=folder, env={**os.environ, **environment})

@@ -46,6 +46,8 @@ GROUPS = (
     "imports",
     "tpm",
     "serving",
+    "connecting",
+    "inference",
     "services",
     "ledger",
     "node",

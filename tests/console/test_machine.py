@@ -30,7 +30,7 @@ def test_an_enclave_is_shown_while_it_runs(built: Callable[..., Path], tmp_path:
     assert (listed["level"], listed["debug"]) == (enclave.level, False)
     row = next(each for each in re.findall(r"<tr>.*?</tr>", page, re.DOTALL) if listed["image_id"] in each)
     assert f'<th scope="row">{listed["image"]}</th>' in row
-    assert f"<td>{listed['level']}</td>" in row
+    assert f'<td data-label="Level">{listed["level"]}</td>' in row
     assert re.search(r"its collateral was issued (less than a second|\d+ \w+) ago", page)
     assert f"What level {listed['level']} is worth" in page
     assert all(each["pid"] != enclave.pid for each in Platform.connect(start=False).enclaves())

@@ -3,7 +3,8 @@
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 
 async def echo(request: Request) -> Response:
@@ -11,4 +12,11 @@ async def echo(request: Request) -> Response:
     return JSONResponse({"bytes": len(await request.body())})
 
 
-web = Starlette(routes=[Route("/", echo, methods=["POST"])])
+async def chat(socket: WebSocket) -> None:
+    """Send every message back."""
+    await socket.accept()
+    async for message in socket.iter_bytes():
+        await socket.send_bytes(message)
+
+
+web = Starlette(routes=[Route("/", echo, methods=["POST"]), WebSocketRoute("/chat", chat)])

@@ -43,6 +43,7 @@ COMMANDS: dict[str, Entry] = {
     "demo": Entry("demo.demo", "demo", "Run a clean room on real patients, then attack it."),
     "doctor": Entry("machine.doctor", None, "Test what this machine protects, and show how to fix gaps."),
     "new": Entry("project.new", None, "Write a new project from a template."),
+    "dev": Entry("project.dev", "enclave", "Run a project as a rehearsal, and restart it on changes."),
     "build": Entry("image.images", "enclave", "Build a folder into a signed image."),
     "stubs": Entry("project.stubs", None, "Write an image's ecalls as Python types."),
     "sign": Entry(

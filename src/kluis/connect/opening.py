@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import time
 from collections.abc import Iterator
@@ -92,6 +93,8 @@ class Opener:
                 if wants:
                     made.settimeout(_left(end))
                     heard = made.recv(CHUNK)
+                    if not heard and not link.established:
+                        raise ConnectionResetError(errno.ECONNRESET, "it closed the connection")
                     if not heard:
                         raise AuthenticityError(
                             "evidence: want an answer, got the end",

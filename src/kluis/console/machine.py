@@ -38,6 +38,11 @@ class Here:
     machines: list[dict[str, Any]]
     problems: list[KluisError]
 
+    @property
+    def started(self) -> datetime.datetime | None:
+        """When the platform was started; None if none runs."""
+        return None if self.platform is None else datetime.datetime.fromisoformat(self.platform["started"])
+
     def meaning(self, level: str) -> Meaning | None:
         """What a level means; None for an unknown one."""
         return MEANINGS.get(ProtectionLevel(level)) if level in set(ProtectionLevel) else None

@@ -1,4 +1,4 @@
-"""``httpx`` transports for a service inside an enclave, under a policy.
+"""``httpx`` and ``httpx2`` transports for a service inside an enclave, under a policy.
 
 ::
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kluis.appraisal import Policy
 from kluis.enclave.attested_tls.client import AsyncAttestedTransport, AttestedTransport, attestation
@@ -19,7 +20,17 @@ from kluis.evidence import Collateral, TrustAnchors
 from kluis.host.attesting import read_policy
 from kluis.tee import backends
 
-__all__ = ["async_transport", "attestation", "judge", "transport"]
+if TYPE_CHECKING:
+    from kluis.enclave.attested_tls import client2
+
+__all__ = [
+    "async_httpx2_transport",
+    "async_transport",
+    "attestation",
+    "httpx2_transport",
+    "judge",
+    "transport",
+]
 
 
 def transport(
@@ -44,6 +55,24 @@ def async_transport(
 ) -> AsyncAttestedTransport:
     """For ``httpx.AsyncClient(transport=...)``; like :func:`transport`."""
     return AsyncAttestedTransport(judge(policy, root=root, collateral=collateral))
+
+
+def httpx2_transport(
+    policy: Policy | Path | str, *, root: bytes | None = None, collateral: bytes | None = None
+) -> client2.AttestedTransport:
+    """For ``httpx2.Client(transport=...)``; like :func:`transport`."""
+    from kluis.enclave.attested_tls import client2  # whose package only its users have
+
+    return client2.AttestedTransport(judge(policy, root=root, collateral=collateral))
+
+
+def async_httpx2_transport(
+    policy: Policy | Path | str, *, root: bytes | None = None, collateral: bytes | None = None
+) -> client2.AsyncAttestedTransport:
+    """For ``httpx2.AsyncClient(transport=...)``, as MCP's client takes it; like :func:`transport`."""
+    from kluis.enclave.attested_tls import client2  # whose package only its users have
+
+    return client2.AsyncAttestedTransport(judge(policy, root=root, collateral=collateral))
 
 
 def judge(

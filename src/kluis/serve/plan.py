@@ -35,6 +35,7 @@ class Plan:
         state: a folder that only this user can read: keys of the loopback authority and the issuer, images.
         database: an SQLAlchemy URL; None: SQLite in ``state``.
         port: of the first service; the others follow. 0: any free port.
+        images: another folder for images and the key of their author; None: ``state``.
         ports: of some services, instead of those that follow from ``port``.
         instances: enclaves of each service, on one socket and one database; a ledger has one.
         names: further DNS names and addresses that clients use.
@@ -62,6 +63,7 @@ class Plan:
     state: Path
     database: str | None = None
     port: int = DEFAULT_PORT
+    images: Path | None = None
     ports: Mapping[str, int] = dataclasses.field(default_factory=dict)
     instances: int = 1
     names: tuple[str, ...] = ()

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from kluis.enclave import Enclave, asgi
 
@@ -106,6 +107,32 @@ async def deaf(request: Request) -> Response:
     return PlainTextResponse("no", status_code=403)
 
 
+async def socket(chat: WebSocket) -> None:
+    """Send back every message; close with a code when asked to."""
+    await chat.accept(subprotocol="echo" if "echo" in chat.scope["subprotocols"] else None)
+    seen.append("socket opened")
+    try:
+        while True:
+            message = await chat.receive()
+            if message["type"] == "websocket.disconnect":
+                break
+            if message.get("text") == "close":
+                await chat.close(code=4001, reason="as you wish")
+                break
+            if (text := message.get("text")) is not None:
+                await chat.send_text(text)
+            else:
+                await chat.send_bytes(message["bytes"])
+    except WebSocketDisconnect:
+        seen.append("socket cut")
+    seen.append("socket closed")
+
+
+async def refused(chat: WebSocket) -> None:
+    """Accept nobody."""
+    await chat.close()
+
+
 web = Starlette(
     routes=[
         Route("/", hello),
@@ -117,6 +144,8 @@ web = Starlette(
         Route("/gate", open_gate, methods=["POST"]),
         Route("/away", away),
         Route("/deaf", deaf, methods=["POST"]),
+        WebSocketRoute("/socket", socket),
+        WebSocketRoute("/refused", refused),
     ]
 )
 asgi.host(
@@ -129,6 +158,7 @@ asgi.host(
         stall_seconds=600.0,
         idle_seconds=600.0,
     ),
+    websockets=asgi.WebSockets(message_bytes=1 << 20, ping_seconds=600.0),
 )
 
 

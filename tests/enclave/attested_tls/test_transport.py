@@ -8,7 +8,7 @@ import httpcore
 import httpx
 import pytest
 
-from kluis.enclave.attested_tls.transport import LIMITS, AsyncPoolTransport, PoolTransport
+from kluis.enclave.attested_tls.pools.transport import LIMITS, AsyncPoolTransport, PoolTransport
 
 PLAIN = [b"HTTP/1.1 200 OK\r\n", b"Content-Length: 3\r\n\r\n", b"yes"]
 CUT = [b"HTTP/1.1 200 OK\r\n", b"Content-Length: 30\r\n\r\n", b"yes"]
@@ -46,9 +46,24 @@ def test_the_asynchronous_one() -> None:
         anyio.run(_asked, CUT)
 
 
+def test_httpx2() -> None:
+    """httpx2 has the same transport, with its own responses and errors."""
+    httpx2 = pytest.importorskip("httpx2", reason="httpx2 is not installed: scripts/setup.sh test")
+    from kluis.enclave.attested_tls.pools import transport, transport2
+
+    with httpx2.Client(transport=transport2.PoolTransport(httpcore.MockBackend(PLAIN), LIMITS)) as client:
+        assert client.post("http://enclave/path?x=1", content=b"body").content == b"yes"
+    cut = transport2.PoolTransport(httpcore.MockBackend(CUT), LIMITS)
+    with httpx2.Client(transport=cut) as client, pytest.raises(httpx2.RemoteProtocolError):
+        client.get("http://enclave/")
+    assert {each: kind.__name__ for each, kind in transport._ERRORS.items()} == {
+        each: kind.__name__ for each, kind in transport2._ERRORS.items()
+    }
+
+
 def test_every_error_of_httpcore_has_one_of_httpx() -> None:
     """So a newer httpcore with another error is seen here, and not by a caller."""
-    from kluis.enclave.attested_tls import transport
+    from kluis.enclave.attested_tls.pools import transport
 
     public = {getattr(httpcore, name) for name in httpcore.__all__}
     errors = {each for each in public if inspect.isclass(each) and issubclass(each, Exception)}

@@ -1,4 +1,4 @@
-"""One connection to an enclave: TLS at the bottom, uvicorn's HTTP protocol on top.
+"""One connection to an enclave: TLS at the bottom, uvicorn's HTTP or WebSocket protocol on top.
 
 The bottom is an asyncio protocol that receives ciphertext from the socket's transport; to the top it is a
 transport. A peer that is slow to finish its handshake or its request's head is disconnected.
@@ -7,6 +7,7 @@ transport. A peer that is slow to finish its handshake or its request's head is 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -53,7 +54,7 @@ class Connection(asyncio.Protocol):
         self._since = self._loop.time()
         self._closing = False
         self._paused = False
-        self._held: list[bytes] = []
+        self._held: deque[bytes] = deque()
         self._unsealed: list[bytes] = []
         self._unsealed_bytes = 0
 
@@ -156,9 +157,17 @@ class Connection(asyncio.Protocol):
         self._paused = False
         if self._below is not None and not self._closing:
             self._below.resume_reading()
-            held, self._held = self._held, []
-            for part in held:
-                self.upper.data_received(part)
+            if self._held:
+                self._loop.call_soon(self._deliver_held)
+
+    def set_protocol(self, protocol: Any) -> None:
+        """Continue with another protocol: WebSocket after HTTP."""
+        self.upper = protocol
+
+    def end_websocket(self) -> None:
+        """Close a WebSocket because its server ends; HTTP is left as it is."""
+        if self.upper is not None and self.upper.websocket and not self._closing:
+            self.upper.shutdown()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """From the socket's transport; ``sslcontext`` is true, because this is TLS."""
@@ -207,10 +216,15 @@ class Connection(asyncio.Protocol):
             if not plain:
                 return
             self._await_head()
-            if self._paused:
+            if self._paused or self._held:
                 self._held.append(plain)  # at most what one read of the socket held
             else:
                 self.upper.data_received(plain)
+
+    def _deliver_held(self) -> None:
+        """Pass on what arrived during a pause, until the next one: each part may contain many messages."""
+        while self._held and not self._paused and not self._closing:
+            self.upper.data_received(self._held.popleft())
 
     def _await_head(self) -> None:
         """Start the timeout for the head of a request."""

@@ -85,7 +85,11 @@ class EvidenceRequests:
         self._slowest = slowest_body
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Serve one request, or one WebSocket."""
+        if scope["type"] == "websocket":
+            scope["extensions"] = {**scope.get("extensions", {}), PEER: self._peer}
+            await self._inner(scope, receive, send)
+            return
         bounded = _Bounded(receive, send, self._most, self._stall_seconds, self._slowest)
         headers = dict(scope["headers"])
         if scope["http_version"] not in VERSIONS:

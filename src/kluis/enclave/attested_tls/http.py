@@ -35,7 +35,13 @@ def fault(code: str, message: str) -> bytes:
 
 
 class Http(H11Protocol):
-    """One connection's HTTP."""
+    """One connection's HTTP.
+
+    Attributes:
+        websocket: False: it is HTTP.
+    """
+
+    websocket = False
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ from kluis.errors import UsageError
 VAULT = Path(__file__).with_name(
     "vault.json"
 )  # written by kluis vault meet; without it no key service is accepted
-KEY_NAME = "project_name"  # in the vault
+KEY_NAME = "model-key"  # in the vault
 PURPOSE = b"project_name model key"
 
 Engine = TypeVar("Engine")
