@@ -62,7 +62,6 @@ buildah config \
     --env PATH=/opt/kluis/bin:/usr/sbin:/usr/bin:/sbin:/bin --env LANG=C.UTF-8 \
     --entrypoint '["/opt/kluis/bin/kluis"]' --cmd '["doctor"]' \
     --label org.opencontainers.image.title=kluis --label "org.opencontainers.image.version=$version" \
-    --volume /var/lib/kluis-services \
     --stop-signal SIGTERM "$container"
 buildah commit -q "$container" "localhost/kluis:$version" >/dev/null
 echo "localhost/kluis:$version"

@@ -25,6 +25,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 import kluis
 from kluis.errors import UsageError
+from kluis.formats.encoding.unreadable import UNREADABLE
 
 PATH: Final = "/v1/traces"
 EXPORT_SECONDS: Final = 10
@@ -81,7 +82,7 @@ class Traces:
         """Write a span for each line that is of a request."""
         for line in lines:
             if len(line) <= MOST_LINE and line.startswith("{"):
-                with contextlib.suppress(msgspec.MsgspecError):
+                with contextlib.suppress(*UNREADABLE):
                     self._span(msgspec.json.decode(line, type=_Request))
 
     def _span(self, request: _Request) -> None:

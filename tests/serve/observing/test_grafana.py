@@ -16,7 +16,7 @@ from kluis.services.web.telemetry import Happening, Line, Telemetry
 from tests.serve.front.pki import NOW
 from tests.serve.observing.test_metrics import One, Some
 
-DASHBOARD = Path(__file__).parents[2] / "examples/deploy/grafana/kluis.json"
+DASHBOARD = Path(__file__).parents[3] / "examples/deploy/grafana/kluis.json"
 NAME = re.compile(r"\bkluis_\w+")
 MATCHERS = re.compile(r"\{([^}]*)\}")
 GROUPED = re.compile(r"\bby \(([^)]*)\)")

@@ -18,7 +18,7 @@ from kluis.tee.process.container import CAPABILITIES
 kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate: extra dev")
 yaml = pytest.importorskip("yaml", reason="PyYAML comes with kubernetes-validate")
 
-FOLDER = Path(__file__).parents[2] / "examples/deploy/kubernetes"
+FOLDER = Path(__file__).parents[3] / "examples/deploy/kubernetes"
 VERSIONS = ("1.29", "1.32", kubernetes_validate.latest_version())
 
 

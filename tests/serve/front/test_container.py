@@ -21,7 +21,7 @@ import kluis
 from kluis.cli.machine import unit_files
 from tests.serve.front.pki import Operator
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "examples/deploy/container"
 IMAGE = f"localhost/kluis:{kluis.__version__}"
 PROFILE = Path("/usr/share/containers/seccomp.json")
