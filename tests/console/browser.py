@@ -47,7 +47,7 @@ def served(*rooms: Path, parties: Path, examine: Any = None) -> Iterator[Console
         if examine is not None:
             console.examination = examine
         config = Config(build(console), log_config=None, access_log=False, lifespan="off", ws="none")
-        config.timeout_graceful_shutdown = 1
+        config.timeout_graceful_shutdown = 10
         server = Server(config)
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
         thread.start()

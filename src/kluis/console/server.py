@@ -21,7 +21,8 @@ from kluis.console.app import build
 from kluis.console.state import Console
 from kluis.errors import UnavailableError
 
-DRAIN_SECONDS: Final = 2
+# A stream looks once a second whether the console ends.
+DRAIN_SECONDS: Final = 5
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
