@@ -29,13 +29,13 @@ def test_demo(capsys: pytest.CaptureFixture[str]) -> None:
     named = {
         "the same, and a description that agrees: it boots": "machine_measurement: want",
         "another command line of the kernel": "machine_measurement: want",
-        "an initial RAM disk with other bytes": "initrd: want SHA-256",
-        "starts a machine from the exchanged root disk": "root: want SHA-256",
+        "an initial RAM disk with other bytes": "(machine: initrd: ",
+        "starts a machine from the exchanged root disk": "(machine: root: ",
         "the endorsement of the boot before": "endorsement: root: want",
         "the good machine's endorsement, for this machine's enclave": "endorsement: root: want",
     }
     for tried, part in named.items():
-        assert part in refused[tried].replace("/guest", ""), tried
+        assert part in refused[tried], tried
     if os.geteuid() == 0:
         assert all(each["refused"] for each in found["attempts"])
         assert [each["refused"] for each in found["limits"]] == [False] * 3
