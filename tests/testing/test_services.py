@@ -48,10 +48,10 @@ def test_a_users_tests(tmp_path: Path) -> None:
     """A session starts the services that its conftest names, once, and leaves nothing running."""
     try:
         native.guardian()
-    except UnavailableError as lack:
-        pytest.skip(lack.message)
-    if lacks := sorted(linux.missing(HEAP_BYTES)):
-        pytest.skip(f"the services are for a machine that lacks nothing: {lacks[0]}")
+    except UnavailableError as missing_one:
+        pytest.skip(missing_one.message)
+    if missing := sorted(linux.missing(HEAP_BYTES)):
+        pytest.skip(f"the services are for a machine that has everything: {missing[0]}")
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_mine.py").write_text(TEST)
     done = subprocess.run(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
 
+from kluis.serve.cloud.folder import Folder
 from tests.clouds import Cloud
 
 
@@ -87,3 +89,33 @@ def test_down_twice(up: Cloud) -> None:
         assert again.code == 7
         assert json.loads(again.err)["error"] == f"{up.path}: no services run"
         assert json.loads(again.err)["hint"] == "kluis up -d"
+
+
+def test_a_port_in_use(cloud: Cloud) -> None:
+    """The start fails with an error that names the port, the same in the background, and nothing runs."""
+    cloud.run("down")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for words in (["up", "-d"], ["up"]):
+            said = cloud.run(*words, "attestation", "--port", str(port), "--json")
+            assert said.code == 7
+            error = json.loads(said.err.splitlines()[-1])
+            assert error["error"] == (
+                f"attestation: cannot listen on 127.0.0.1:{port}: Address already in use"
+            ), said.err
+            assert "--port 0 takes free ones" in error["hint"]
+            waited = cloud.run("wait", "--json")
+            assert (waited.code, json.loads(waited.err)["error"]) == (7, error["error"])
+    assert cloud.run("down", "--json").value == {"stopped": False}
+    assert cloud.run("down").code == 7
+
+
+def test_a_folder_of_a_newer_version(tmp_path: Path) -> None:
+    """Every command refuses it, and changes nothing in it."""
+    newer = Cloud(Folder.create(tmp_path / "cloud").path)
+    (newer.path / "cloud.json").write_text('{"version":2}')
+    for words in (["up", "-d"], ["status"], ["down"]):
+        said = newer.run(*words, "--json")
+        assert said.code == 3
+        assert json.loads(said.err)["code"] == "cloud_newer"
+    assert [path.name for path in newer.path.iterdir()] == ["cloud.json"]

@@ -22,7 +22,7 @@ def ready(folder: Folder, run: Run) -> dict[str, bool]:
     context = ssl.create_default_context(cafile=folder.authority)
     if folder.ledger_certificate.exists():  # a ledger has its own certificate, which no authority signs
         context.load_verify_locations(folder.ledger_certificate)
-    with ThreadPoolExecutor(len(run.services)) as threads:
+    with ThreadPoolExecutor(max(1, len(run.services))) as threads:
         answers = threads.map(lambda each: _answers(each.url, context), run.services)
         return dict(zip((each.name for each in run.services), answers, strict=True))
 
