@@ -8,11 +8,15 @@ PY := $(VENV)/bin/python
 PROCESSES := 3
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: demo dist test test-slow coverage clients vectors fuzz check bench docs format clean
+.PHONY: demo demo-vm dist test test-slow coverage clients vectors fuzz check bench docs format clean
 
 demo:  ## a clean room on real patients, and everyone who is kept out of it
 	@scripts/setup.sh demo
 	@$(VENV)/bin/kluis demo
+
+demo-vm:  ## one image outside and in a confidential virtual machine, and what its host tries
+	@scripts/setup.sh demo-vm
+	@$(VENV)/bin/kluis demo --vm
 
 dist:  ## the wheels and the sdist, into dist/
 	@scripts/setup.sh check

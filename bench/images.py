@@ -23,6 +23,11 @@ SETTINGS: dict[str, tuple[str, tuple[str, ...], str]] = {
         ("starlette", "uvicorn", "pyOpenSSL", "wsproto"),
         'entry = "inside:app"\ngrants = ["listen:web"]\n',
     ),
+    "inference": (
+        "2GiB",
+        ("starlette", "uvicorn", "pyOpenSSL", "onnxruntime", "tokenizers", "numpy"),
+        'entry = "inside:app"\ngrants = ["listen:web"]\nthreads = 16\nexclude = ["key", "outside.py"]\n',
+    ),
     "scratch": ("256MiB", (), 'scratch = "2GiB"\n'),
     "science": (
         "4GiB",
@@ -35,10 +40,15 @@ SETTINGS: dict[str, tuple[str, tuple[str, ...], str]] = {
 @functools.cache
 def image(name: str) -> Path:
     """Build an image once per run, from a copy of its folder with the versions that are installed here."""
-    heap, requirements, more = SETTINGS[name]
     folder = BUILD / name
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(HERE / "apps" / name, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return compile_image(name, folder)
+
+
+def compile_image(name: str, folder: Path) -> Path:
+    """Build a folder with the settings of that name."""
+    heap, requirements, more = SETTINGS[name]
     pinned = ", ".join(f'"{one}=={metadata.version(one)}"' for one in requirements)
     (folder / "kluis.toml").write_text(f'requirements = [{pinned}]\nheap = "{heap}"\n{more}')
     target = BUILD / f"{name}.kluis"

@@ -47,10 +47,12 @@ GROUPS = (
     "tpm",
     "serving",
     "connecting",
+    "inference",
     "services",
     "ledger",
     "node",
     "console",
+    "cloud",
 )
 RESULTS = HERE / "results" / "rows.json"
 

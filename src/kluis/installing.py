@@ -18,7 +18,7 @@ from urllib import parse
 UNKNOWN: Final = "DIR"
 _MEANT: Final = ", where DIR has Kluis's wheels, as make dist makes them in a checkout"
 # Installed by a checkout's own script for an extra.
-_TARGETS: Final = {"rooms": "demo", "demo": "demo"}
+_TARGETS: Final = {"rooms": "demo", "demo": "demo", "openai": "check"}
 
 
 def command_for(name: str) -> str:

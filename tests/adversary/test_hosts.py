@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from kluis.errors import UnavailableError, UsageError
-from kluis.host import load
+from kluis.host import EnclaveProxy, load
 from kluis.tee.image.build.builder import build
 from kluis.tee.platform import start
 from kluis.tee.platform.client import Launched, Platform
@@ -215,3 +215,18 @@ def test_another_user_cannot_hold_the_start_up(platform: Platform) -> None:
     )
     assert "PermissionError" in said
     assert start.answers(places.mine())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+def test_another_user_does_not_list_the_enclaves(platform: Platform, victim: EnclaveProxy) -> None:
+    """A user gets only the enclaves that they started; root gets all."""
+    ask = (
+        "import socket, sys\n"
+        "s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
+        "s.connect(sys.argv[1])\n"
+        's.send(b\'{"op": "enclaves"}\')\n'
+        "print(s.recv(1 << 18).decode())\n"
+    )
+    said = json.loads(attacks.as_user(attacks.NOBODY, ask, str(platform.places.socket)))
+    assert said["enclaves"] == []
+    assert victim.pid in [each["pid"] for each in platform.enclaves()]

@@ -79,6 +79,7 @@ def test_whole_run(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Noise, "normal", lambda self, label: 0.0)  # which withholds scores of so few at times
     _, results, file = stage.finished()
     proof = checked(stage, file)
+    assert f"<tr><th>agreement</th><td>{stage.setting.agreement.hash}</td></tr>" in proof._repr_html_()
     assert proof.verdict.level == "process"
     assert [(done.id, done.k) for done in proof.statement.analyses] == [("by-sex", 5), ("death", 5)]
     for name, sealed in results.items():

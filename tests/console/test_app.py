@@ -136,7 +136,7 @@ def test_keys_that_others_can_read_are_not_used(tmp_path: Path) -> None:
 
 
 def test_files_of_others_are_the_published_ones() -> None:
-    """Each shipped script is listed with its package, version, licence and digest; none is another."""
+    """Each script that is shipped is listed with its package, version, licence and digest."""
     folder = resources.files("kluis.console") / "static"
     listed = tomllib.loads((folder / "vendored.toml").read_text())["file"]
     assert {each["name"] for each in listed} == {

@@ -9,9 +9,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
+from kluis.console import server
 from kluis.console.examining import Examination
 from kluis.console.state import Console
 from kluis.tee.doctor import Finding, Part, State
@@ -76,15 +78,16 @@ def judge(page: Any, console: Console, files: dict[str, Path], nonce: bytes) -> 
     page.get_by_role("button", name="Judge").click()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("scheme", "size"), [("light", "laptop"), ("dark", "phone")])
 def test_axe_finds_nothing(
-    browser: Any, console: Console, case: Case, evidence: dict[str, Path], scheme: str
+    browser: Any, console: Console, case: Case, evidence: dict[str, Path], scheme: str, size: str
 ) -> None:
     """No page breaks one of axe-core's rules, in either scheme, with a failed verdict and an open list."""
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason="no axe-playwright-python"
     ).Axe()
-    page = opened(browser, console, color_scheme=scheme)
+    width, height = SIZES[size]
+    page = opened(browser, console, color_scheme=scheme, viewport={"width": width, "height": height})
     found = {}
 
     def check(name: str) -> None:
@@ -133,6 +136,17 @@ def test_no_page_is_wider_than_its_window(
     check("verdict")
     assert (wide, small) == ({}, {})
     page.context.close()
+
+
+def test_a_browser_is_opened_by_a_file(browser: Any, console: Console) -> None:
+    """The file that the command gives to a browser leads to the console, past the strict cookie."""
+    with mock.patch("webbrowser.open") as browse, server.opened(console.access.url):
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(browse.call_args.args[0])
+        page.wait_for_url(f"{console.access.origin}/", timeout=60_000)
+        page.get_by_role("heading", name="What runs here").wait_for()
+        context.close()
 
 
 def test_schemes_differ(browser: Any, console: Console) -> None:

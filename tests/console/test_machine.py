@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
@@ -11,6 +12,9 @@ from pathlib import Path
 from kluis.console.examining import Examination
 from kluis.errors import UnavailableError
 from kluis.host import load
+from kluis.serve.cloud import lock, processes, record
+from kluis.serve.cloud.folder import Folder
+from kluis.serve.cloud.record import Run, Service
 from kluis.tee.doctor import Finding, Part, State
 from kluis.tee.platform.client import Platform
 from kluis.testing.images import ALLOWED, built
@@ -30,10 +34,32 @@ def test_an_enclave_is_shown_while_it_runs(built: Callable[..., Path], tmp_path:
     assert (listed["level"], listed["debug"]) == (enclave.level, False)
     row = next(each for each in re.findall(r"<tr>.*?</tr>", page, re.DOTALL) if listed["image_id"] in each)
     assert f'<th scope="row">{listed["image"]}</th>' in row
-    assert f"<td>{listed['level']}</td>" in row
+    assert f'<td data-label="Level">{listed["level"]}</td>' in row
     assert re.search(r"its collateral was issued (less than a second|\d+ \w+) ago", page)
     assert f"What level {listed['level']} is worth" in page
     assert all(each["pid"] != enclave.pid for each in Platform.connect(start=False).enclaves())
+
+
+def test_the_services_of_the_local_cloud(tmp_path: Path) -> None:
+    """The services of a running cloud are listed with their level and age; those of an ended one are not."""
+    folder = Folder.create(tmp_path / "cloud")
+    since = int(samples.NOW.timestamp()) - 120
+    service = Service(
+        name="keyvault", url="https://127.0.0.1:8444", level="process", instances=1, wanted=2, since=since
+    )
+    mine = processes.find(os.getpid())
+    assert mine is not None
+    record.write(folder, Run(process=mine, phase="ready", services=(service,)))
+    site = Site(parties=tmp_path).open()
+    site.console.cloud = folder.path
+    assert "No local cloud of yours runs." in site.get("/").text
+    with lock.occupied(folder):
+        page = site.get("/").text
+    assert '<th scope="row">keyvault</th>' in page
+    assert '<td data-label="Oldest measured">2 minutes ago</td>' in page
+    assert '<td data-label="Enclaves">1 of 2</td>' in page
+    folder.path.chmod(0o755)
+    assert 'role="alert"' in site.get("/").text
 
 
 def test_findings_appear_when_they_are_there(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -40,6 +40,13 @@ def attest() -> None: ...
 async def waits() -> None: ...
 
 
+def generates() -> list[int]:  # type: ignore[misc]
+    yield 1
+
+
+def anything_more() -> Iterator[Any]: ...
+
+
 def unclear(a: bytes | bytearray) -> None: ...
 
 
@@ -56,7 +63,11 @@ REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
         "listed.a: default: want None, bool, int, float or str, got list",
     ),
     "a name that the host's proxy has": (attest, "attest: this name is not free"),
-    "a coroutine": (waits, "waits: want a plain function, got a coroutine or generator"),
+    "a generator without the type of its items": (
+        generates,
+        "generates: want a result hint such as Iterator[str], got another: it is a generator",
+    ),
+    "items of any type": (anything_more, "anything_more result: Any cannot cross the boundary"),
 }
 
 
@@ -67,6 +78,33 @@ def test_refuses(case: str) -> None:
     with pytest.raises(UsageError) as refused:
         Enclave("subject").ecall(function)
     assert refused.value.message == message
+
+
+def test_ocalls_are_plain() -> None:
+    """An ocall is a plain function: the host runs no coroutine and no generator for an enclave."""
+    for function in (waits, generates):
+        with pytest.raises(UsageError, match="want a plain function, got a coroutine or generator"):
+            Enclave("subject").ocall(function)
+    with pytest.raises(UsageError, match="cannot cross the boundary"):
+        Enclave("subject").ocall(anything_more)
+
+
+def test_a_stream_is_part_of_the_interface() -> None:
+    """The document states what is a stream, and the type of its items; a coroutine is a call like others."""
+    app = Enclave("subject")
+
+    @app.ecall
+    def items() -> Iterator[int]:
+        yield 1
+
+    @app.ecall
+    async def one() -> int:
+        return 1
+
+    first, second = app.interface()["ecalls"]
+    assert (first["stream"], first["returns"]) == (True, second["returns"])
+    assert "stream" not in second
+    assert list(items()) == [1]
 
 
 def test_declared_twice() -> None:

@@ -34,7 +34,7 @@ def sealed(folder: Path, tmp_path: Path) -> bytes:
     return (tmp_path / "model.sealed").read_bytes()
 
 
-def refusal(sealed: bytes, key: bytes = KEY) -> str:
+def refusal(sealed: bytes | Path, key: bytes = KEY) -> str:
     """The message with which a model is refused."""
     with pytest.raises((AuthenticityError, FormatError)) as raised:
         open_model(sealed, key)
@@ -88,14 +88,16 @@ def test_cut(sealed: bytes) -> None:
             open_model(sealed[:size], KEY)
 
 
-def test_each_changed_part(sealed: bytes) -> None:
+def test_each_changed_part(sealed: bytes, tmp_path: Path) -> None:
     """A changed bit in a chunk or its tag is refused, with the file's name."""
     _, first = Header.parse(sealed, len(sealed))
     for at, name in ((first, "chat/model.onnx: chunk 0"), (first + 21 + 5, "chat/model.onnx.data: chunk 0"),
                      (len(sealed) - 1, "empty: chunk 0")):  # fmt: skip
         changed = bytearray(sealed)
         changed[at] ^= 1
-        assert refusal(bytes(changed)) == f"sealed model: {name} was changed, or is not at its place"
+        (tmp_path / "changed").write_bytes(changed)
+        for each in (bytes(changed), tmp_path / "changed"):
+            assert refusal(each) == f"sealed model: {name} was changed, or is not at its place"
 
 
 def test_two_chunks_swapped(sealed: bytes) -> None:
@@ -177,3 +179,67 @@ def test_key_files(tmp_path: Path) -> None:
             models.read_key(path)
         assert raised.value.message == f"{path}: want a JWK of type oct with 32 bytes, got another"
         assert "secret" not in str(raised.value)
+
+
+def stored_in(name: str) -> bytes:
+    """An ONNX model that adds a weight from a file."""
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed: scripts/setup.sh test")
+    weight = onnx.TensorProto(name="w", data_type=1, dims=[2], data_location=1)
+    weight.external_data.add(key="location", value=name)
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Add", ["x", "w"], ["y"])],
+        "g",
+        [value("x", 1, [2])],
+        [value("y", 1, [2])],
+        [weight],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    return bytes(model.SerializeToString())
+
+
+def test_a_session_takes_its_weights_from_the_model(tmp_path: Path) -> None:
+    """External data comes from the model's memory, relative to the graph; the plaintext may go afterwards."""
+    numpy = pytest.importorskip("numpy")
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: scripts/setup.sh test")
+    weights = tmp_path / "weights"
+    (weights / "a").mkdir(parents=True)
+    (weights / "a" / "m.onnx").write_bytes(stored_in("m.data"))
+    (weights / "a" / "m.data").write_bytes(numpy.array([1, 2], numpy.float32).tobytes())
+    seal_model(weights, tmp_path / "sealed", KEY)
+    with open_model(tmp_path / "sealed", KEY) as model:
+        session = model.session("a/m.onnx")
+        with pytest.raises(UsageError, match=r"want one of a/m\.data, a/m\.onnx, got 'b'"):
+            model.session("b")
+    assert session.run(None, {"x": numpy.zeros(2, numpy.float32)})[0].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../m.data", "other.data", "a/../m.data"])
+def test_a_graph_that_asks_for_another_file(tmp_path: Path, name: str) -> None:
+    """A file outside the model is refused by its name, also if it exists."""
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: scripts/setup.sh test")
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "m.onnx").write_bytes(stored_in(name))
+    (weights / "m.data").write_bytes(bytes(8))
+    (tmp_path / "other.data").write_bytes(bytes(8))
+    seal_model(weights, tmp_path / "sealed", KEY)
+    with open_model(tmp_path / "sealed", KEY) as model, pytest.raises(FormatError) as raised:
+        model.session("m.onnx")
+    want = f"sealed model: m.onnx: want external data only in files of the model, got '{name}'"
+    assert (raised.value.message, raised.value.code) == (want, "model_file")
+
+
+def test_weights_that_are_too_short_for_their_graph(tmp_path: Path) -> None:
+    """What onnxruntime refuses is an error of ours, without its text, which may quote the model."""
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: scripts/setup.sh test")
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "m.onnx").write_bytes(stored_in("m.data"))
+    (weights / "m.data").write_bytes(bytes(4))
+    seal_model(weights, tmp_path / "sealed", KEY)
+    with (
+        open_model(tmp_path / "sealed", KEY) as model,
+        pytest.raises(FormatError, match="onnxruntime refuses it"),
+    ):
+        model.session("m.onnx")

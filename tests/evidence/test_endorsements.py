@@ -94,6 +94,8 @@ def _good(kind: str) -> dict[str, bytes]:
         case "azure-tdx":
             collateral = AZURE.intel.collateral().to_json()
             return {"hcl": AZURE.tdx(), "td_quote": AZURE.td_quote(), "collateral": collateral, **_quoted()}
+        case "nitro":
+            return {"document": NITRO.document(user_data=BOUND)}
         case "nitro-tpm":
             return {"document": _document()}
         case _:
@@ -142,7 +144,7 @@ STEPS: dict[str, Case] = {
     "1 unknown kind": (
         UnsupportedError,
         "bad_type",
-        "endorsement.kind: want one of snp, tdx, azure-snp, azure-tdx, nitro-tpm, tpm, got 'sgx'",
+        "endorsement.kind: want one of snp, tdx, azure-snp, azure-tdx, nitro, nitro-tpm, tpm, got 'sgx'",
         lambda: _verify("sgx"),
     ),
     "1 a part that is missing": (
@@ -230,6 +232,12 @@ STEPS: dict[str, Case] = {
         "endorsement: document: want one of NitroTPM, got Nitro Enclaves",
         lambda: _verify("nitro-tpm", document=NITRO.document(user_data=BOUND)),
     ),
+    "2 a document of a NitroTPM": (
+        FormatError,
+        "bad_type",
+        "endorsement: document: want one of Nitro Enclaves, got NitroTPM",
+        lambda: _verify("nitro", document=_document()),
+    ),
     "2 endorsed collateral": (
         AuthenticityError,
         "endorsement_nested",
@@ -277,6 +285,12 @@ STEPS: dict[str, Case] = {
         "endorsement_binding",
         f"endorsement: document: user data: want the hash of the runtime data, {HASH}.., got {'00' * 8}..",
         lambda: _verify("nitro-tpm", document=_document(bytes(64))),
+    ),
+    "3 an enclave's user data": (
+        AuthenticityError,
+        "endorsement_binding",
+        f"endorsement: document: user data: want the hash of the runtime data, {HASH}.., got {'00' * 8}..",
+        lambda: _verify("nitro", document=NITRO.document(user_data=bytes(64))),
     ),
     "4 the root of a platform": (
         AuthenticityError,
@@ -336,6 +350,7 @@ def test_every_step_has_a_case() -> None:
         ("tdx", Tee.TDX, ProtectionLevel.VM),
         ("azure-snp", Tee.AZURE, ProtectionLevel.HARDWARE_SNP),
         ("azure-tdx", Tee.AZURE, ProtectionLevel.VM),
+        ("nitro", Tee.NITRO, ProtectionLevel.HARDWARE_NITRO),
         ("nitro-tpm", Tee.NITRO, ProtectionLevel.VTPM),
         ("tpm", Tee.TPM, ProtectionLevel.VTPM),
     ],
@@ -349,7 +364,7 @@ def test_good_ones(kind: str, tee: Tee, level: ProtectionLevel) -> None:
 
 def test_every_kind_has_a_good_case() -> None:
     """The kinds are those that are tested above."""
-    assert set(KINDS) == {"snp", "tdx", "azure-snp", "azure-tdx", "nitro-tpm", "tpm"}
+    assert set(KINDS) == {"snp", "tdx", "azure-snp", "azure-tdx", "nitro", "nitro-tpm", "tpm"}
 
 
 def test_a_report_with_its_certificates() -> None:

@@ -192,6 +192,22 @@ def test_the_first_guides_do_what_they_say(folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_guide_of_data_frames_does_what_it_says(folder: Path) -> None:
+    """Frames go in and out, streams are left, and coroutines run, with libraries that pip fetches."""
+    _follow("data-frames.md", folder)
+    here = ROOT / "examples" / "notebooks" / "frames"
+    for name in ("app.py", "kluis.toml"):
+        assert (folder / "frames" / name).read_text() == (here / name).read_text()
+
+
+@pytest.mark.slow
+def test_the_guide_of_new_projects_does_what_it_says(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Following the guide of new projects works to the letter, with libraries that pip fetches."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    _follow("start-a-project.md", folder)
+
+
+@pytest.mark.slow
 def test_the_clean_room_guide_does_what_it_says(folder: Path) -> None:
     """Following the guide of the clean room works to the letter, with libraries that pip fetches."""
     _follow("clean-room.md", folder)
@@ -256,3 +272,10 @@ def test_the_guide_of_a_consortium_does_what_it_says(folder: Path) -> None:
 def test_the_guide_of_keeping_a_ledger_does_what_it_says(folder: Path) -> None:
     """A ledger is backed up, verified and restored, and goes on with an image that its members admitted."""
     _follow("keep-a-ledger.md", folder)
+
+
+@pytest.mark.slow
+def test_the_local_cloud_guide_does_what_it_says(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A local cloud starts, serves Azure's client and a user's tests, and stops."""
+    monkeypatch.setenv("KLUIS_CLOUD", str(folder / "cloud"))
+    _follow("local-cloud.md", folder)

@@ -34,7 +34,7 @@ def test_another_target_is_refused() -> None:
     done = _setup("everything")
     assert done.returncode == 7
     assert done.stderr == (
-        "setup: error: target: want demo, serve, check, test, slow, clients, bench, docs or fuzz,"
+        "setup: error: target: want demo, demo-vm, serve, check, test, slow, clients, bench, docs or fuzz,"
         " got everything\n"
         "setup: hint: scripts/setup.sh test\n"
     )
@@ -85,15 +85,19 @@ def _missing(target: str, folder: Path) -> set[str]:
 
 
 def test_the_slow_tests_have_their_tools(tmp_path: Path) -> None:
-    """Set-up for the slow tests requires the tools to boot a guest, CRIU and a browser; that for the others
-    does not.
+    """Set-up for the slow tests requires the tools to boot a guest, CRIU, a browser and containers; that for
+    the others does not.
     """
     assert _missing("slow", tmp_path) - _missing("test", tmp_path) == {
+        "buildah",
         "chromium",
         "criu",
         "debootstrap",
+        "mmdebstrap",
         "ovmf",
+        "podman",
         "qemu-system-x86",
+        "seabios",
     }
     line = '@HYPOTHESIS_PROFILE=full $(PY) -m pytest -m "slow or hypothesis"'
     assert f"scripts/setup.sh slow\n\t{line}\n" in (ROOT / "Makefile").read_text()

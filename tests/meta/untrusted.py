@@ -75,8 +75,13 @@ def kind(call: ast.Call) -> str | None:
 
 
 def places(root: Path) -> Iterator[tuple[str, str]]:
-    """Path under ``root`` and kind of every place; also imports of what reads code from bytes."""
+    """Path under ``root`` and kind of every place; also imports of what reads code from bytes.
+
+    The files of templates are text of other projects, as in :func:`tests.meta.tree.modules`.
+    """
     for path in sorted(root.rglob("*.py")):
+        if path.relative_to(root).parts[:2] == ("projects", "templates"):
+            continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
         where = path.relative_to(root).as_posix()
         for node in ast.walk(tree):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -22,7 +21,7 @@ from typing import Any, Self
 
 import httpx
 
-from kluis.serve import images
+from kluis.serve import images, rekeying
 from kluis.serve.plan import Plan
 from kluis.serve.start import Serving, serving
 from kluis.services.clock import SystemClock
@@ -50,8 +49,7 @@ def bring_images(state: Path) -> None:
     """Have the services' images in a state folder: they are built once in a run of the tests."""
     kept = Path(os.environ["XDG_CACHE_HOME"]) / "kluis/services"
     kept.mkdir(mode=0o700, exist_ok=True, parents=True)
-    with (kept / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with rekeying.making(kept, lambda line: None):  # as the fixture kluis_services does, with the same folder
         for service in images.SERVICES:
             images.image_of(service, kept, "measurement", lambda line: None)
     shutil.copytree(kept / "images", state / "images", dirs_exist_ok=True)

@@ -15,6 +15,7 @@ from kluis.hashes import sha256
 from kluis.serve import images
 from kluis.serve.images import SERVICES, folder_of, image_of
 from kluis.tee.image.archive import read_image
+from kluis.tee.image.build import builder
 from tests.meta.tree import ROOT, SRC
 
 
@@ -45,7 +46,7 @@ def test_a_build_that_is_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return SimpleNamespace(image_id=sha256(source[0].encode()), mrsigner=None)
 
     monkeypatch.setattr(images, "_fingerprint", lambda folder: source[0])
-    monkeypatch.setattr(images.builder, "build", build)
+    monkeypatch.setattr(builder, "build", build)
     first = image_of("keyvault", tmp_path, "measurement", print)
     source[0], cut[0] = "new", True
     with pytest.raises(KeyboardInterrupt):
@@ -83,7 +84,7 @@ def built(state: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[images.ServiceI
         out.write_text("image")
         return SimpleNamespace(image_id=sha256(b"image"), mrsigner=None)
 
-    monkeypatch.setattr(images.builder, "build", build)
+    monkeypatch.setattr(builder, "build", build)
     return image_of("keyvault", state, "measurement", print), builds
 
 

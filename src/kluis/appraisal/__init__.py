@@ -3,6 +3,7 @@
 from kluis.appraisal.aspects import Aspect, Tier
 from kluis.appraisal.policy.model import (
     ByImage,
+    ByMachine,
     BySigner,
     ByTable,
     Policy,
@@ -11,8 +12,8 @@ from kluis.appraisal.policy.model import (
     Session,
     strict,
 )
-from kluis.appraisal.policy.toml_reader import loads
-from kluis.appraisal.policy.toml_writer import dumps
+from kluis.appraisal.policy.toml_reader import loads, loads_machine
+from kluis.appraisal.policy.toml_writer import dumps, dumps_machine
 from kluis.appraisal.policy.wants import ANY
 from kluis.appraisal.results.result import AttestationResult, Verdict
 from kluis.appraisal.results.rule import Rule
@@ -24,6 +25,7 @@ __all__ = [
     "Aspect",
     "AttestationResult",
     "ByImage",
+    "ByMachine",
     "BySigner",
     "ByTable",
     "Policy",
@@ -36,6 +38,8 @@ __all__ = [
     "Verdict",
     "appraise",
     "dumps",
+    "dumps_machine",
     "loads",
+    "loads_machine",
     "strict",
 ]

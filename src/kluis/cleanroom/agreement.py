@@ -51,6 +51,9 @@ class Party(Document, frozen=True):
     sealing_key: Annotated[bytes, msgspec.Meta(min_length=SEALING_SIZE, max_length=SEALING_SIZE)]
 
 
+MAX_MACHINE = 32_768
+
+
 class Measurement(Document, frozen=True):
     """The measurement of the agreed code in one kind of TEE."""
 
@@ -59,7 +62,7 @@ class Measurement(Document, frozen=True):
     mrsigner: Hex32
 
 
-class Code(Document, frozen=True):
+class Code(Document, frozen=True, omit_defaults=True):
     """The only code that may open the data, and the requirements on its platform.
 
     Attributes:
@@ -70,6 +73,8 @@ class Code(Document, frozen=True):
         ``lacks``: protections the machine may do without, by the launcher's names; normally empty.
         counter: required witness of the platform's counters.
         fresh_seconds: the oldest collateral accepted.
+        machine: the machine that the code must run in, a policy's table ``[machine]`` in TOML; evidence in
+            any other is refused. Empty: evidence in a machine is refused.
     """
 
     image_id: Hex32
@@ -82,6 +87,7 @@ class Code(Document, frozen=True):
     lacks: tuple[str, ...]
     counter: tuple[Literal["unwitnessed", "witnessed"], ...]
     fresh_seconds: Annotated[int, msgspec.Meta(ge=1)]
+    machine: Annotated[str, msgspec.Meta(max_length=MAX_MACHINE)] = ""
 
 
 class Part(Document, frozen=True):

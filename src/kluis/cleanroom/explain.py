@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kluis import appraisal
 from kluis.cleanroom import budget, fingerprint
 from kluis.cleanroom.agreement import Agreement, Code, Party, SqlAnalysis
 from kluis.cleanroom.shown import folded, listing, quoted, text_block
@@ -99,9 +100,22 @@ def _code(code: Code, trust: Trust | None) -> list[str]:
         if name in known:
             words = f"level {name} does not keep out {'; '.join(MEANINGS[known[name]].lets_in)}"
             lines += folded("    ", words, "    \\ ")
+    if code.machine:
+        lines += folded("  machine  ", _machine(code.machine), "         \\ ")
+        lines += text_block("    ", code.machine.strip())
     for root in code.roots:
         lines += folded("  root     ", _root(root, trust), "         \\ ")
     return lines
+
+
+def _machine(text: str) -> str:
+    try:
+        machine = appraisal.loads_machine(text.encode())
+    except KluisError as error:
+        return f"UNREADABLE, so no evidence can meet it: {error.message}"
+    if machine.any_guest:
+        return "around the code, WITH ANY GUEST: its operator chooses the kernel, which reads all"
+    return "around the code, with the guest that this table names"
 
 
 def _keys(party: Party, trust: Trust | None) -> str:

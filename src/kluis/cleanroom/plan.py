@@ -155,8 +155,12 @@ def draft(
     image: Image,
     roots: tuple[str, ...],
     now: datetime.datetime,
+    *,
+    machine: str = "",
 ) -> Agreement:
     """Build the agreement from a plan.
+
+    ``machine`` is the table ``[machine]`` of a policy, if the code is to run in a machine.
 
     Raises:
         FormatError: a value is out of bounds.
@@ -184,6 +188,7 @@ def draft(
             lacks=plan.code.lacks,
             counter=plan.code.counter,
             fresh_seconds=plan.code.fresh_days * 86_400,
+            machine=machine,
         ),
         datasets=datasets,
         analyses=plan.analysis,

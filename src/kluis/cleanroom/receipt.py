@@ -108,6 +108,22 @@ class CheckedReceipt:
     consents: tuple[ReleaseStatement, ...]
     verdict: Verdict
 
+    def _repr_html_(self) -> str:
+        """What ran, over what, and who agreed, for a notebook."""
+        from kluis.cards import card  # only a notebook needs it
+
+        said = self.statement
+        rows = [
+            ("agreement", said.agreement),
+            ("run", said.run),
+            ("time", said.time),
+            ("image id", said.image_id),
+            *((f"input {each.dataset}", f"version {each.version}") for each in said.inputs),
+            *((f"analysis {each.id}", f"groups of at least {each.k}") for each in said.analyses),
+            *((f"consent of {each.party}", each.time) for each in self.consents),
+        ]
+        return card("receipt, checked offline as of its time", [(name, str(text)) for name, text in rows])
+
 
 def check_receipt(file: ReceiptFile, agreement_hash: str) -> CheckedReceipt:
     """Check a receipt, with no network and no clock.

@@ -43,6 +43,7 @@ COMMANDS: dict[str, Entry] = {
     "demo": Entry("demo.demo", "demo", "Run a clean room on real patients, then attack it."),
     "doctor": Entry("machine.doctor", None, "Test what this machine protects, and show how to fix gaps."),
     "new": Entry("project.new", None, "Write a new project from a template."),
+    "dev": Entry("project.dev", "enclave", "Run a project as a rehearsal, and restart it on changes."),
     "build": Entry("image.images", "enclave", "Build a folder into a signed image."),
     "stubs": Entry("project.stubs", None, "Write an image's ecalls as Python types."),
     "sign": Entry(
@@ -79,7 +80,7 @@ COMMANDS: dict[str, Entry] = {
     "down": Entry("cloud.watch", None, "Stop the local cloud."),
     "env": Entry("cloud.environment", None, "Print the environment variables for the local cloud."),
     "az": Entry("cloud.az", None, "Run Azure's command line against the local cloud."),
-    "console": Entry("service.console", "console", "Show this machine, evidence and rooms in a browser."),
+    "console": Entry("console", "console", "Show this machine, evidence and rooms in a browser."),
     "vault": Entry("service.vault", "enclave", "Identify a vault; approve a change of what it trusts."),
     "ledger": Entry(
         "ledger.ledger", "services", "A confidential ledger: check it, read it, prove its entries."

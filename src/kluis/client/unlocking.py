@@ -10,7 +10,7 @@ from typing import Any, Final
 import httpx
 
 from kluis.appraisal import Policy
-from kluis.errors import AuthenticityError, FormatError, UnavailableError, UsageError, foreign
+from kluis.errors import AuthenticityError, FormatError, KluisError, UnavailableError, UsageError, foreign
 from kluis.formats.encoding import b64
 from kluis.host import attested
 
@@ -55,7 +55,8 @@ def unlock_model(
         AuthenticityError: the enclave's model is sealed under another key; or the enclave is not authentic.
         PolicyError: the enclave does not meet the policy. Nothing was sent.
         UnavailableError: nothing answers there.
-        FormatError: the application has no sealed model.
+        FormatError: the application has no sealed model, or one that does not open: it is cut, or onnxruntime
+            refuses it.
     """
     if not url.startswith("https://"):
         raise UsageError(f"unlock: want https://host[:port], got {url[:80]!a}")
@@ -86,5 +87,10 @@ def _put(url: str, transport: httpx.BaseTransport, body: dict[str, str]) -> Any:
         ) from None
     if answer.status_code == HTTPStatus.OK:
         return said
-    kind = AuthenticityError if answer.status_code == HTTPStatus.FORBIDDEN else UnavailableError
-    raise kind(f"{url}: {why}")
+    raise _KINDS.get(answer.status_code, UnavailableError)(f"{url}: {why}")
+
+
+_KINDS: Final[dict[int, type[KluisError]]] = {
+    HTTPStatus.FORBIDDEN: AuthenticityError,
+    HTTPStatus.BAD_REQUEST: FormatError,
+}

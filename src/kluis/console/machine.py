@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -16,6 +17,9 @@ from kluis.errors import KluisError
 from kluis.evidence.levels import MEANINGS, Meaning, ProtectionLevel
 from kluis.formats.sgx import tcb_info
 from kluis.formats.sgx.collateral import Collateral
+from kluis.serve.cloud import lock, record
+from kluis.serve.cloud.folder import Folder
+from kluis.serve.cloud.record import Service
 from kluis.tee.doctor import Part, State
 from kluis.tee.vm.machine import kept
 
@@ -28,6 +32,7 @@ class Here:
         platform: its status; None if none runs.
         endorsed: when the collateral of its evidence was issued, and until when it is valid.
         enclaves: as :meth:`~kluis.tee.platform.client.Platform.enclaves`, with aware times.
+        services: of the local cloud that runs; its processes are among the enclaves.
         machines: as :func:`~kluis.tee.vm.machine.kept.listed`.
         problems: what could not be found out.
     """
@@ -35,16 +40,26 @@ class Here:
     platform: dict[str, Any] | None
     endorsed: tuple[datetime.datetime, datetime.datetime] | None
     enclaves: list[dict[str, Any]]
+    services: tuple[Service, ...]
     machines: list[dict[str, Any]]
     problems: list[KluisError]
+
+    @property
+    def started(self) -> datetime.datetime | None:
+        """When the platform was started; None if none runs."""
+        return None if self.platform is None else datetime.datetime.fromisoformat(self.platform["started"])
 
     def meaning(self, level: str) -> Meaning | None:
         """What a level means; None for an unknown one."""
         return MEANINGS.get(ProtectionLevel(level)) if level in set(ProtectionLevel) else None
 
 
-def look() -> Here:
-    """Find out what runs on this machine; nothing is started."""
+def look(cloud: Path | None = None) -> Here:
+    """Find out what runs on this machine; nothing is started.
+
+    Args:
+        cloud: the folder of the local cloud; None: there is none.
+    """
     status, endorsed, enclaves, machines = None, None, [], []
     problems = []
     found = platform()
@@ -59,16 +74,30 @@ def look() -> Here:
             endorsed = (info.issued, info.next_update)
     except KluisError as error:
         problems.append(error)
+    services: tuple[Service, ...] = ()
+    try:
+        services = _services(cloud)
+    except KluisError as error:
+        problems.append(error)
     try:
         machines = kept.listed()
     except KluisError as error:
         problems.append(error)
-    return Here(status, endorsed, enclaves, machines, problems)
+    return Here(status, endorsed, enclaves, services, machines, problems)
+
+
+def _services(cloud: Path | None) -> tuple[Service, ...]:
+    """The services of the local cloud in a folder; none if it does not run."""
+    if cloud is None or not cloud.exists():
+        return ()
+    folder = Folder.open(cloud)
+    run = record.read(folder)
+    return run.services if run is not None and lock.is_occupied(folder) else ()
 
 
 async def running(console: Console, request: Request) -> Response:
     """What runs here."""
-    here = await run_in_threadpool(look)
+    here = await run_in_threadpool(look, console.cloud)
     return console.pages.page(request, "running.html", here=here, now=console.now())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -46,7 +46,7 @@ class Pages:
             "csrf_field": FIELD,
             "csrf": access.form_token,
         }
-        self._templates.filters |= {"age": age, "clock": clock, "when": when}
+        self._templates.filters |= {"age": age, "clock": clock, "since": since, "when": when}
 
     def text(self, name: str, **values: Any) -> str:
         """Render one template."""
@@ -80,6 +80,11 @@ def _duration(value: timedelta) -> str:
 def when(value: datetime) -> str:
     """A time in UTC, to the second."""
     return value.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def since(seconds: int) -> datetime:
+    """The time that is this many seconds after the start of 1970."""
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def clock(value: datetime) -> str:

@@ -23,6 +23,7 @@ class Console:
         access: its secrets and checks.
         rooms: folders of rooms to show. A request names a room by its id, never by a path.
         parties: the folder of the parties' keys; None for the user's default.
+        cloud: the folder of the local cloud; None: there is none.
         now: returns the time, aware.
 
     Raises:
@@ -35,6 +36,7 @@ class Console:
         access: Access,
         rooms: Sequence[Path] = (),
         parties: Path | None = None,
+        cloud: Path | None = None,
         *,
         now: Callable[[], datetime],
     ) -> None:
@@ -42,6 +44,7 @@ class Console:
         self.pages = Pages(access)
         self.now = now
         self.parties = parties
+        self.cloud = cloud
         self.examination = Examination(now)
         self.streams = 0
         self.ending = False

@@ -95,6 +95,10 @@ class Enclave:
     def ecall(self, function: Any = None, /, *, raises: tuple[type[Exception], ...] = ()) -> Any:
         """Declare a function that the host may call.
 
+        A coroutine function runs on the enclave's event loop. A function whose result is hinted as an
+        iterator, such as ``Iterator[str]`` or ``AsyncIterator[Table]``, is a stream: the host takes its items
+        one by one, and closes it when it leaves its loop.
+
         Args:
             function: named parameters, each with a type hint, and a hinted result.
             raises: exceptions whose messages the host may read. Of any other exception (except KluisError and
@@ -109,7 +113,7 @@ class Enclave:
         return self._ecall(function, raises=raises)
 
     def _ecall(self, function: Callable[P, R], raises: tuple[type[Exception], ...]) -> Callable[P, R]:
-        signature = interface.parse_signature(_plain(function), raises=raises)
+        signature = interface.parse_signature(_plain(function), raises=raises, plain=False)
         self._declare(signature)
         self.ecalls[signature.name] = function
         self.ecall_signatures.append(signature)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kluis.enclave.app import Enclave
@@ -26,6 +27,7 @@ from kluis.enclave.attested_tls.evidence_requests import Application, attested_p
 from kluis.enclave.attested_tls.judge import Judge, attest_self
 from kluis.enclave.attested_tls.limits import Limits
 from kluis.enclave.attested_tls.link import ServerKey
+from kluis.enclave.attested_tls.meter import Meter
 from kluis.enclave.attested_tls.server import Identity, Server
 from kluis.enclave.grants import granted_socket
 from kluis.errors import UsageError
@@ -64,6 +66,7 @@ def host(
     limits: Limits | None = None,
     identity: Identity | None = None,
     websockets: WebSockets | None = None,
+    metrics: Callable[[], bytes] | None = None,
 ) -> Server:
     """Declare the ecalls that serve ``application`` on a granted socket, drain it, and certify its key.
 
@@ -76,8 +79,13 @@ def host(
         identity: of its TLS; None: a key generated here, which the host can have certified.
         websockets: serves the ASGI scope ``websocket``; None: an upgrade is answered as the HTTP request that
             it is.
+        metrics: returns the application's own counts for the host, in Prometheus' text format; None: requests
+            are counted here.
     """
     server = Server(application, peers=peers, limits=limits, identity=identity, websockets=websockets)
+    if metrics is None:
+        server.meter = Meter(app.name)
+        metrics = server.meter.text
     once = threading.Lock()
 
     @app.ecall
@@ -93,6 +101,11 @@ def host(
     def drain(seconds: float) -> None:
         """Accept no more connections, let requests finish within ``seconds``, then return from ``serve``."""
         server.drain(seconds)
+
+    @app.ecall
+    def request_metrics() -> bytes:
+        """Counts and times of requests, in Prometheus' text format; never any content."""
+        return metrics()
 
     if isinstance(server.key, ServerKey):
         _declare_naming(app, server.key)

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hmac
 import mmap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -128,35 +129,42 @@ def open_model(sealed: Path | bytes | memoryview, key: bytes, *, model_id: bytes
         AuthenticityError: a step fails.
         UsageError: the file cannot be read, or the key has another length.
     """
-    if isinstance(sealed, Path):
-        with _mapped(sealed) as mapped, memoryview(mapped) as view:
-            return _open(view, key, model_id)
-    with memoryview(sealed) as view:
-        return _open(view, key, model_id)
+    with _viewed(sealed) as view:
+        header, position = Header.parse(view, len(view))
+        found = header.model_id()
+        if model_id is not None and not hmac.compare_digest(found, model_id):  # 1
+            raise AuthenticityError(f"{_WHAT}: want {model_id.hex()}, got {found.hex()}", code="sealed_model")
+        keys = ModelKeys(key, header.salt)
+        keys.check(header)  # 2
+        memory: dict[str, mmap.mmap | bytes] = {}
+        for number, file in enumerate(header.files):
+            with view[position : position + file.sealed_bytes()] as part:
+                memory[file.name] = _open_file(part, keys, found, number, file)  # 3, 4
+            position += file.sealed_bytes()
+    return Model(found, memory)
 
 
-def _mapped(path: Path) -> mmap.mmap:
+@contextmanager
+def _viewed(sealed: Path | bytes | memoryview) -> Iterator[memoryview]:
+    """The bytes of a sealed model, mapped if they are in a file."""
+    if not isinstance(sealed, Path):
+        with memoryview(sealed) as view:
+            yield view
+        return
     try:
-        with path.open("rb") as file:
-            return mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        with sealed.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
     except (OSError, ValueError) as error:
         problem = error.strerror if isinstance(error, OSError) else "is empty"
-        raise UsageError(f"{path}: cannot be read: {problem}") from None
-
-
-def _open(sealed: memoryview, key: bytes, model_id: bytes | None) -> Model:
-    header, position = Header.parse(sealed, len(sealed))
-    found = header.model_id()
-    if model_id is not None and not hmac.compare_digest(found, model_id):  # 1
-        raise AuthenticityError(f"{_WHAT}: want {model_id.hex()}, got {found.hex()}", code="sealed_model")
-    keys = ModelKeys(key, header.salt)
-    keys.check(header)  # 2
-    memory: dict[str, mmap.mmap | bytes] = {}
-    for number, file in enumerate(header.files):
-        part = sealed[position : position + file.sealed_bytes()]
-        memory[file.name] = _open_file(part, keys, found, number, file)  # 3, 4
-        position += file.sealed_bytes()
-    return Model(found, memory)
+        raise UsageError(f"{sealed}: cannot be read: {problem}") from None
+    try:
+        with memoryview(mapped) as view:
+            yield view
+    finally:
+        with suppress(
+            BufferError
+        ):  # an error on its way still refers to a part, and is what the caller needs
+            mapped.close()
 
 
 def _open_file(

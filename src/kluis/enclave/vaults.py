@@ -19,7 +19,7 @@ from typing import Final, Protocol, Self
 
 import msgspec
 
-from kluis.appraisal import ByImage, BySigner, Policy, strict
+from kluis.appraisal import ByImage, BySigner, Policy, loads_machine, strict
 from kluis.appraisal.tokens import vouching
 from kluis.errors import AuthenticityError, FormatError, KluisError, UsageError
 from kluis.evidence import Collateral, ProtectionLevel, TrustAnchors
@@ -72,6 +72,8 @@ class ExpectedVault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         levels: accepted protection levels.
         missing: protections that its machine may do without.
         counters: accepted witnesses of its state.
+        machine: the machine that its enclave must run in, a policy's table ``[machine]`` in TOML; empty: an
+            enclave in a machine is refused.
     """
 
     version: int = 1
@@ -84,6 +86,7 @@ class ExpectedVault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     levels: tuple[str, ...]
     missing: tuple[str, ...] = ()
     counters: tuple[str, ...] = ("unwitnessed",)
+    machine: str = ""
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -144,9 +147,12 @@ class ExpectedVault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
                 counters=frozenset(self.counters),
                 missing=frozenset(self.missing),
             )
+            machine = loads_machine(self.machine.encode()) if self.machine else None
         except (KluisError, ValueError) as error:
             raise FormatError(f"{_WHAT}: {error}") from None
-        return dataclasses.replace(made, binding=dataclasses.replace(made.binding, nonce=nonce))
+        return dataclasses.replace(
+            made, binding=dataclasses.replace(made.binding, nonce=nonce), machine=machine
+        )
 
     def signing_key(self, released: ReleasedKey, brought: VaultEvidence, now: datetime) -> bytes:
         """Return the key in the release's own certificate, if its evidence is valid.

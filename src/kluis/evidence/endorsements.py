@@ -167,9 +167,17 @@ def _tpm(parts: Parts, bound: bytes, context: Context, now: datetime) -> Claims:
     return claims
 
 
+def _nitro(parts: Parts, bound: bytes, context: Context, now: datetime) -> Claims:
+    return _document(DocumentKind.ENCLAVE, parts, bound, context, now)
+
+
 def _nitro_tpm(parts: Parts, bound: bytes, context: Context, now: datetime) -> Claims:
+    return _document(DocumentKind.NITROTPM, parts, bound, context, now)
+
+
+def _document(kind: DocumentKind, parts: Parts, bound: bytes, context: Context, now: datetime) -> Claims:
     claims = document.verify(parts["document"], context=context, collateral=None, now=now).value
-    product, wanted = claims.platform.product, document.PRODUCTS[DocumentKind.NITROTPM]
+    product, wanted = claims.platform.product, document.PRODUCTS[kind]
     if product != wanted:
         raise FormatError(f"document: want one of {wanted}, got {product}", code="bad_type")
     _check_bound(claims.report_data, bound, "document: user data")
@@ -182,6 +190,7 @@ KINDS: Final[Mapping[str, _Kind]] = {
     "tdx": _Kind(("quote",), ("collateral",), _tdx),
     "azure-snp": _Kind(("hcl", "certificates", *_QUOTED), ("crl", "event_log"), _azure),
     "azure-tdx": _Kind(("hcl", "td_quote", *_QUOTED), ("collateral", "event_log"), _azure),
+    "nitro": _Kind(("document",), (), _nitro),
     "nitro-tpm": _Kind(("document",), (), _nitro_tpm),
     "tpm": _Kind(_QUOTED, ("ak", "certificates", "crl", "event_log"), _tpm),
 }

@@ -112,6 +112,7 @@ class _Call(msgspec.Struct):
     raises: list[str]
     doc: str = ""
     timeout_seconds: Any = None
+    stream: bool = False
 
 
 class _Document(msgspec.Struct):
@@ -164,6 +165,7 @@ class _Types:
             returns=self._hint(call.returns),
             doc=call.doc,
             timeout_seconds=seconds,
+            stream=call.stream,
         )
 
     def _hint(self, node: Node) -> Any:

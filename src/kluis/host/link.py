@@ -8,6 +8,7 @@ enclave's waiting thread is free, a call goes to it directly, otherwise through 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import select
 import socket
@@ -160,6 +161,28 @@ class Link:
             frames.send_parcel(self._control, call, frames.encode(frames.Cancel(call)))
         except OSError:
             return
+
+    def drop(self, call: int, frame: Frame) -> None:
+        """Send a call whose answer is discarded. It never waits, so that an object's end may use it.
+
+        Args:
+            call: from ``ids``.
+            frame: its encoding, at most 64 KiB.
+        """
+        if self._end is not None:
+            return
+        self._given_up.add(call)
+
+        def send() -> None:
+            with contextlib.suppress(OSError, MemoryError):
+                frames.send_parcel(self._control, call, frame)
+
+        if isinstance(self._control, socket.socket):
+            send()
+            return
+        with contextlib.suppress(RuntimeError):  # the interpreter ends
+            # The thread that ends the object may be the one that has the stream's lock.
+            threading.Thread(target=send, name="kluis-drop", daemon=True).start()
 
     def answer_ocall(self, ocall: int, frame: Frame, files: tuple[int, ...]) -> None:
         """Send the answer to an ocall; nothing if the enclave has ended."""

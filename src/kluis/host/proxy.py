@@ -13,7 +13,7 @@ import msgspec
 from kluis.enclave.app import binder
 from kluis.enclave.attestation import Evidence
 from kluis.enclave.boundary import codec as boundary
-from kluis.enclave.boundary import frames
+from kluis.enclave.boundary import frames, streaming
 from kluis.enclave.boundary.codec import Codec, explain
 from kluis.enclave.boundary.frames import Parcel
 from kluis.enclave.boundary.interface import Signature
@@ -23,6 +23,7 @@ from kluis.host.interface import Interface
 from kluis.host.link import Link
 from kluis.host.ocalls import Functions, Ocalls
 from kluis.host.starting import describe_end
+from kluis.host.streaming import StreamingEcall
 from kluis.streams import Stream
 from kluis.tee.backend import Backend, Running
 
@@ -113,6 +114,15 @@ class Ecall:
         threading.Thread(target=run, name=f"kluis-{self.__name__}", daemon=True).start()
         return call
 
+    def number(self) -> int:
+        """A number that no call and no stream of this enclave has."""
+        return next(self._link.ids)
+
+    def drop(self, *args: Any) -> None:
+        """Make a call whose answer is discarded, without waiting; nothing if the enclave has ended."""
+        number = next(self._link.ids)
+        self._link.drop(number, self._codec.encode_plain(number, args))
+
     def within(self, seconds: float) -> Ecall:
         """The same function with a timeout of ``seconds`` for each call."""
         return Ecall(self._link, self._signature, self._codec, seconds)
@@ -176,11 +186,19 @@ class TypedEnclave:
         )
         self._ocalls.connect(self._link.answer_ocall)
         self._timeout_seconds = timeout_seconds
-        self._ecalls = {
-            one.name: Ecall(
-                self._link, one, Codec(one, kind, frames.RETURN, interface.limits), timeout_seconds
-            )
-            for kind, one in enumerate(interface.ecalls)
+        self._ecalls = self._make_ecalls()
+
+    def _make_ecalls(self) -> dict[str, Ecall | StreamingEcall]:
+        """Each ecall by its name; a stream has three calls."""
+        limits, declared = self.interface.limits, self.interface.ecalls
+        calls = [
+            Ecall(self._link, one, Codec(one, kind, frames.RETURN, limits), self._timeout_seconds)
+            for kind, one in enumerate(streaming.calls_of(declared))
+        ]
+        taking = iter(calls[len(declared) :])
+        return {
+            one.name: StreamingEcall(call, next(taking), calls[-1]) if one.stream else call
+            for one, call in zip(declared, calls, strict=False)
         }
 
     @property
@@ -210,7 +228,7 @@ class TypedEnclave:
 
     if not TYPE_CHECKING:  # for a type checker, a class has the ecalls that it declares, and no others
 
-        def __getattr__(self, name: str) -> Ecall:
+        def __getattr__(self, name: str) -> Ecall | StreamingEcall:
             try:
                 return self._ecalls[name]
             except KeyError:
@@ -229,9 +247,10 @@ class TypedEnclave:
 
     def submit(self, name: str, *args: Any, **kwargs: Any) -> Call:
         """Start the ecall ``name`` in a separate thread; raises the errors of :meth:`call`."""
-        return self._ecall(name).submit(*args, **kwargs)
+        call: Call = self._ecall(name).submit(*args, **kwargs)
+        return call
 
-    def _ecall(self, name: str) -> Ecall:
+    def _ecall(self, name: str) -> Ecall | StreamingEcall:
         try:
             return self._ecalls[name]
         except KeyError:
@@ -321,6 +340,15 @@ class TypedEnclave:
 
     def __repr__(self) -> str:
         return f"<enclave {self.interface.name} {self.image_id.hex()[:16]} {self.level}>"
+
+    def _repr_html_(self) -> str:
+        """The enclave with its ecalls, for a notebook; the level is stated, and not yet proven."""
+        from kluis.cards import card  # only a notebook needs it
+
+        about = [("image id", self.image_id.hex()), ("level, as its platform states it", self.level)]
+        ecalls = [(f"{one.name}()", one.doc) for one in self.interface.ecalls]
+        notes = ["debug: its host reads its memory"] if self.debug else []
+        return card(f"enclave {self.interface.name}", [*about, *ecalls], notes)
 
     def _last_words(self) -> str:
         end = self._process.wait(LAST_WORDS_SECONDS * self._process.slowness)

@@ -103,7 +103,7 @@ class ServedApplication:
         self._listener = listener
         self._ocalls = dict(ocalls or {})
         self._missing = insecure_allow_missing
-        self.fleet = Fleet(application.name, self._begin, instances)
+        self.fleet = Fleet(application.name, self._begin, instances, listener=listener)
 
     def __enter__(self) -> ServedApplication:
         """Start all enclaves, and wait until the application answers.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +17,14 @@ DRAIN_SECONDS: Final = 30.0
 class Fleet:
     """The running instances of one service.
 
+    Attributes:
+        restarts: how many instances ended by themselves and were replaced.
+
     Args:
         service: name.
         start: starts one instance.
         count: of instances.
+        listener: socket for clients, whose queue is measured; None: it is not.
         begin: where only one may be at work: makes one serve that ``start`` prepared. A new one then begins
             after the old one has ended; clients wait in the socket's queue meanwhile. None: those that were
             started serve.
@@ -31,11 +36,14 @@ class Fleet:
         start: Callable[[], Instance],
         count: int,
         begin: Callable[[Instance], None] | None = None,
+        listener: socket.socket | None = None,
     ) -> None:
         self.service = service
         self._start = start
         self._count = count
         self._begin = begin
+        self.listener = listener
+        self.restarts = 0
         self._lock = threading.Lock()
         self._instances: list[Instance] = []
         self._ended: list[KluisError] = []
@@ -80,6 +88,7 @@ class Fleet:
             faults = [(one, fault) for one in self._instances if (fault := one.fault()) is not None]
             for one, fault in faults:
                 self._instances.remove(one)
+                self.restarts += 1
                 self._ended.append(fault)
                 one.drain(0.0)
             self._instances += self._begin_all(self._start_many(self._count - len(self._instances)))

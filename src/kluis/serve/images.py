@@ -15,7 +15,7 @@ from kluis.enclave.store.keys.custody import SIGNER_ARGUMENT
 from kluis.errors import UsageError, unknown
 from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.hashes import sha256
-from kluis.tee.image.build import builder, inside
+from kluis.tee.image.build import inside
 
 SERVICES: Final = ("attestation", "keyvault", "ledger", "provisioning")
 STORE_KEYS: Final = ("measurement", "signer")
@@ -78,6 +78,8 @@ def image_of(
     if known is not None and known.fingerprint == want and out.exists() and out.stat().st_size == known.size:
         return ServiceImage(out, bytes.fromhex(known.image_id), bytes.fromhex(known.mrsigner))
     made.unlink(missing_ok=True)  # a build that is cut short leaves an image of which nothing is known
+    from kluis.tee.image.build import builder  # the second start builds nothing
+
     say(f"building the image of {service}")
     work = folder / "source"
     shutil.rmtree(work, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, TimeoutError  # noqa: A004 - a future's own
 from typing import Any, Final, Self
@@ -52,10 +53,12 @@ class Instance:
 
     Attributes:
         enclave: the enclave.
+        began: when it had started, and made its evidence: seconds of a monotonic clock.
     """
 
     def __init__(self, enclave: EnclaveProxy, *, named: bool = True) -> None:
         self.enclave = enclave
+        self.began = time.monotonic()
         self._named = named
         self._serving: Call | None = None
         self._tending: Call | None = None
@@ -124,6 +127,17 @@ class Instance:
         """Make it use a new certificate, before the old one expires."""
         if self._named:
             name(self.enclave, ANSWER_SECONDS)
+
+    def metrics(self) -> bytes:
+        """Its counts, in Prometheus' text format; empty if its image has none.
+
+        Raises:
+            KluisError: it does not answer.
+        """
+        if all(one.name != "request_metrics" for one in self.enclave.interface.ecalls):
+            return b""
+        text: bytes = self.enclave.request_metrics.within(ANSWER_SECONDS)()
+        return text
 
     def tend(self) -> KluisError | None:
         """Trigger its upkeep without waiting; nothing if the previous run continues.

@@ -92,14 +92,16 @@ def fleet_of(
 
     if ledger is not None:
         address, begin = deployment.addresses[service].removeprefix("https://"), ledger.begin
-        return Fleet(service, prepare, 1, lambda one: one.serve(lambda enclave: begin(enclave, address)))
+        return Fleet(
+            service, prepare, 1, lambda one: one.serve(lambda enclave: begin(enclave, address)), listener
+        )
 
     def start() -> Instance:
         made = prepare()
         made.serve_named(front.name)
         return made
 
-    return Fleet(service, start, plan.instances)
+    return Fleet(service, start, plan.instances, listener=listener)
 
 
 def _open(

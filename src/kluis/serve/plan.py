@@ -35,6 +35,7 @@ class Plan:
         state: a folder that only this user can read: keys of the loopback authority and the issuer, images.
         database: an SQLAlchemy URL; None: SQLite in ``state``.
         port: of the first service; the others follow. 0: any free port.
+        images: another folder for images and the key of their author; None: ``state``.
         ports: of some services, instead of those that follow from ``port``.
         instances: enclaves of each service, on one socket and one database; a ledger has one.
         names: further DNS names and addresses that clients use.
@@ -54,12 +55,15 @@ class Plan:
             authority issues certificates.
         insecure_expose_issuer: whether the development issuer is served like the services, and not only on
             loopback: its operator, and anyone who has its clients' secrets, has every role.
+        metrics: ``ADDRESS:PORT`` for metrics of all instances, over plain HTTP; None: none.
+        otlp: URL of a collector that gets a span for each request; None: none.
     """
 
     services: tuple[str, ...]
     state: Path
     database: str | None = None
     port: int = DEFAULT_PORT
+    images: Path | None = None
     ports: Mapping[str, int] = dataclasses.field(default_factory=dict)
     instances: int = 1
     names: tuple[str, ...] = ()
@@ -77,6 +81,8 @@ class Plan:
     bind: str = HOST
     certificate: tuple[Path, Path] | None = None
     insecure_expose_issuer: bool = False
+    metrics: str | None = None
+    otlp: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse an invalid plan."""

@@ -167,10 +167,7 @@ def serving(
                     f"insecure: every process of this machine gets tokens of {IDENTITY} at"
                     f" {addresses[MANAGED_IDENTITY]}"
                 )
-            own = {LEDGER: plan.ledger_application}
-            images = {
-                one: image_of(one, plan.state, plan.store_key, say, own.get(one)) for one in plan.services
-            }
+            images = _images(plan, say)
         root, level = platform.root_pem(), str(status["level"])
         url = plan.database or f"sqlite:///{plan.state / 'services.db'}"
         database = stack.enter_context(Database(url))
@@ -244,6 +241,16 @@ def serving(
             front=front,
             givers=givers,
         )
+
+
+def _images(plan: Plan, say: Callable[[str], None]) -> dict[str, ServiceImage]:
+    """The image of each service; its folder may be one that several states share."""
+    own = {LEDGER: plan.ledger_application}
+    with contextlib.ExitStack() as stack:
+        if plan.images is not None:
+            stack.enter_context(rekeying.making(plan.images, say))
+        folder = plan.images or plan.state
+        return {one: image_of(one, folder, plan.store_key, say, own.get(one)) for one in plan.services}
 
 
 @contextlib.contextmanager

@@ -87,6 +87,9 @@ class Application(Protocol):
     def tend(self) -> None:
         """Do the upkeep that is due."""
 
+    def metrics(self) -> bytes:
+        """Counts and times, in Prometheus' text format."""
+
 
 Build = Callable[[bytes, Place], Application]
 
@@ -174,7 +177,7 @@ def host(app: Enclave, build: Build, identity: asgi.Identity | None = None) -> a
         if later.application is not None:
             later.application.tend()
 
-    return asgi.host(app, later, grant=GRANT, limits=LIMITS, identity=identity)
+    return asgi.host(app, later, grant=GRANT, limits=LIMITS, identity=identity, metrics=later.metrics)
 
 
 def endorsement(endorse: Callable[[str, bytes], Endorsed], kind: str, evidence: bytes) -> bytes:
@@ -198,6 +201,9 @@ class _Later:
     """A placeholder for the application that ``configure`` creates."""
 
     application: Application | None = None
+
+    def metrics(self) -> bytes:
+        return b"" if self.application is None else self.application.metrics()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if self.application is None:

@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     import httpx
 
     from kluis.enclave.store import SealedStore
+    from kluis.host.release import Recipient
+    from kluis.testing.services import Services, ServicesOptions
     from kluis.testing.stale_storage import StaleStorage
 
 __all__ = [
-    "attested_client", "enclave", "evil_host", "other_platform", "rehearsal_platform", "stale_storage",
-    "storage",
+    "attested_client", "enclave", "evil_host", "kluis_services", "kluis_services_options", "other_platform",
+    "recipient_of", "rehearsal_platform", "stale_storage", "storage",
 ]  # fmt: skip
 
 Launch = Callable[..., EnclaveProxy]
@@ -82,6 +84,33 @@ def attested_client(
             return stack.enter_context(client_of(served, rehearsal_platform, listener))
 
         yield serve
+
+
+@pytest.fixture(scope="session")
+def kluis_services_options() -> ServicesOptions:
+    """What ``kluis_services`` starts; a ``conftest.py`` overrides it."""
+    from kluis.testing.services import ServicesOptions  # only these fixtures need the services' packages
+
+    return ServicesOptions()
+
+
+@pytest.fixture(scope="session")
+def kluis_services(
+    tmp_path_factory: pytest.TempPathFactory, kluis_services_options: ServicesOptions
+) -> Iterator[Services]:
+    """The services, on free ports, for the whole session: their URLs, and variables for their clients."""
+    from kluis.testing import services
+
+    with services.running(tmp_path_factory.mktemp("kluis") / "cloud", kluis_services_options) as running:
+        yield running
+
+
+@pytest.fixture
+def recipient_of(rehearsal_platform: RehearsalPlatform) -> Callable[[EnclaveProxy], Recipient]:
+    """Verifies the key that a rehearsal's ecall ``offer(nonce)`` offers, as its owner would an enclave's."""
+    from kluis.testing.serving import recipient_of
+
+    return lambda enclave: recipient_of(enclave, rehearsal_platform)
 
 
 @pytest.fixture

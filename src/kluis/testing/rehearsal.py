@@ -114,6 +114,7 @@ class RehearsalPlatform:
         timeout_seconds: float | None = None,
         sockets: Mapping[str, socket.socket] | None = None,
         argv: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
     ) -> EnclaveProxy:
         """Run the ``app.py`` at ``app``, and wait until it is ready.
 
@@ -126,13 +127,14 @@ class RehearsalPlatform:
             timeout_seconds: of each call.
             sockets: by grant, such as ``listen:web``; providing one also grants it.
             argv: the measured arguments.
+            env: variables in addition to those of this process.
 
         Raises:
             EnclaveError: it did not start.
         """
         interface = interface_of(app)
         process = self.start(
-            app, interface, debug=debug, threads=threads, signer=signer, sockets=sockets, argv=argv
+            app, interface, debug=debug, threads=threads, signer=signer, sockets=sockets, argv=argv, env=env
         )
         try:
             await_ready(process, interface[1], START_SECONDS)
@@ -152,6 +154,7 @@ class RehearsalPlatform:
         signer: bytes = bytes(32),
         sockets: Mapping[str, socket.socket] | None = None,
         argv: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
     ) -> Process:
         """Start the process without waiting for it, so that its sockets can be abused."""
         manifest: dict[str, Any] = {
@@ -189,7 +192,9 @@ class RehearsalPlatform:
         paths = [str(app.parent), *(one for one in sys.path if one)]
         try:
             child = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", CHILD, ",".join(map(str, inside)), *paths], pass_fds=inside
+                [sys.executable, "-I", "-S", "-c", CHILD, ",".join(map(str, inside)), *paths],
+                pass_fds=inside,
+                env={**os.environ, **(env or {})},
             )
         finally:
             for descriptor in inside:

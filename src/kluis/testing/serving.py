@@ -1,4 +1,4 @@
-"""A client of a rehearsal that serves: it judges the rehearsal's real evidence, whose level is ``none``."""
+"""Clients and owners of a rehearsal: each judges its real evidence, whose level is ``none``."""
 
 from __future__ import annotations
 
@@ -13,22 +13,38 @@ from kluis.enclave.attested_tls.client import AttestedTransport
 from kluis.enclave.attested_tls.judge import Judge
 from kluis.evidence import Collateral, ProtectionLevel, TcbStatus, TrustAnchors
 from kluis.host.proxy import EnclaveProxy
+from kluis.host.release import Recipient, verify_offer
 from kluis.testing.rehearsal import RehearsalPlatform
 
 SECONDS = 120.0
 """Timeout of a request, which only ends hangs."""
 
 
+def recipient_of(enclave: EnclaveProxy, platform: RehearsalPlatform) -> Recipient:
+    """The key that the ecall ``offer`` of a rehearsal offers, once its evidence has been verified."""
+    now = datetime.now(UTC)  # noqa: TID251 - an owner has a clock
+    return verify_offer(
+        enclave.offer,
+        rehearsal_policy(_identity(enclave), Purpose.RELEASE_KEY),
+        root=platform.authority.root_pem(),
+        collateral=json.dumps(platform.authority.collateral(now)).encode(),
+    )
+
+
 def client_of(enclave: EnclaveProxy, platform: RehearsalPlatform, listener: socket.socket) -> httpx.Client:
     """A client whose every connection must reach a rehearsal of this platform with this image's signer."""
-    document = enclave.interface.document
-    identity = BySigner(
-        signers=frozenset({bytes(32)}), product_id=document["product_id"], min_svn=document["svn"]
-    )
+    policy = rehearsal_policy(_identity(enclave))
     return httpx.Client(
-        transport=AttestedTransport(judge_of(platform, rehearsal_policy(identity))),
+        transport=AttestedTransport(judge_of(platform, policy)),
         base_url=f"https://127.0.0.1:{listener.getsockname()[1]}",
         timeout=SECONDS,
+    )
+
+
+def _identity(enclave: EnclaveProxy) -> BySigner:
+    document = enclave.interface.document
+    return BySigner(
+        signers=frozenset({bytes(32)}), product_id=document["product_id"], min_svn=document["svn"]
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.cloud.conftest import Cloud
+from tests.clouds import Cloud
 
 
 @pytest.fixture(scope="module")

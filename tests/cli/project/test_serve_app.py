@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -56,7 +57,7 @@ def server(built: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory)
     allow = [f"--insecure-allow-missing={name}" for name in sorted(ALLOWED)]
     program = "from kluis.cli.main import main; main()"
     line = [sys.executable, "-c", program, "serve-app", str(image), "--listen", "127.0.0.1:0", "--json"]
-    line += ["--instances", "2", "--policy-out", "policy.toml", *allow]
+    line += ["--instances", "2", "--policy-out", "policy.toml", "--metrics", "127.0.0.1:0", *allow]
     with (folder / "out").open("wb") as out, (folder / "errors").open("wb") as errors:
         process = subprocess.Popen(line, cwd=folder, stdout=out, stderr=errors)
     try:
@@ -81,6 +82,23 @@ def test_a_client_is_answered(server: Server) -> None:
     assert str(claims.measurement).rpartition(":")[2] == server.shown["image_id"]
     assert str(claims.level) == server.shown["level"]
     assert len(server.shown["enclaves"]) == 2
+
+
+def test_its_requests_are_counted(server: Server) -> None:
+    """Metrics count an answered request, in all instances together, and contain no path of it."""
+    total = re.compile(r'^kluis_service_requests_total\{.*status="200"\} (\S+)$', re.MULTILINE)
+    url = server.wait_for("metrics at").partition("metrics at ")[2].split()[0]
+
+    def counted() -> tuple[str, float]:
+        text = httpx.get(url, timeout=SECONDS).text
+        return text, sum(float(value) for value in total.findall(text))
+
+    _, before = counted()
+    assert call(server, server.policy).json() == {"mean": 60.8}
+    text, after = counted()
+    assert after == before + 1
+    assert "mean" not in text
+    assert re.search(r"^kluis_instances\{.*\} 2.0$", text, re.MULTILINE)
 
 
 def test_another_image_is_refused(server: Server, tmp_path: Path) -> None:

@@ -7,13 +7,15 @@ import errno
 import os
 import signal
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from kluis.cli.service import serve_run
 from kluis.cli.signals import Asked
 from kluis.errors import EnclaveError, KluisError, UnavailableError
+from kluis.serve.plan import Plan
 
 if TYPE_CHECKING:
     from kluis.serve.start import Serving
@@ -153,5 +155,5 @@ def test_a_stop_before_anything_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve_run, "serving", building)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
-        serve_run.run(cast("Any", None))
+        serve_run.run(Plan(services=("attestation",), state=Path("state")))
     assert signal.getsignal(signal.SIGTERM) is before

@@ -18,6 +18,7 @@ import pytest
 
 from kluis.appraisal import BySigner, Policy
 from kluis.formats.encoding import b64
+from kluis.hashes import sha256
 from kluis.host import attested
 from kluis.host.models import seal_model
 from kluis.host.proxy import EnclaveProxy
@@ -26,7 +27,7 @@ from tests.enclave.hosted.policies import rehearsed
 from tests.meta.tree import ROOT
 
 TEMPLATE = ROOT / "src" / "kluis" / "projects" / "templates" / "openai"
-KEY = bytes(range(100, 132))
+KEY = sha256(b"the key of these tests")
 PACKAGES = ("onnx", "onnxruntime", "tokenizers", "openai")
 MISSING = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
 

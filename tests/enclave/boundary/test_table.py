@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
+import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -50,5 +52,33 @@ def test_parquet(tmp_path: Path) -> None:
 
 def test_no_table() -> None:
     """What holds no columns is refused."""
-    with pytest.raises(UsageError, match=r"^table: want Arrow data, got int$"):
+    with pytest.raises(UsageError, match=r"\Atable: want a frame or columns, got int"):
         Table(5)
+
+
+def test_frames_in_and_out() -> None:
+    """Frames of polars and pandas make a table, and are made of one; numbers, text, dates and gaps stay."""
+    rows = {"id": [1, 2], "name": ["a", None], "day": [date(2026, 1, 1), None]}
+    for frame in (pl.DataFrame(rows), pd.DataFrame(rows)):
+        table = Table(frame)
+        assert table.to_dict() == rows
+        assert table.to_polars().to_dict(as_series=False) == rows
+        assert table.to_pandas()["id"].tolist() == [1, 2]
+        assert table.to_pandas()["name"].isna().tolist() == [False, True]
+
+
+def test_an_index_is_a_column() -> None:
+    """What a sender states about an index is not read: it is a column like the others."""
+    frame = pd.DataFrame({"a": [1, 2]}, index=pd.Index(["x", "y"], name="key"))
+    table = Table(frame)
+    assert table.to_dict() == {"a": [1, 2], "key": ["x", "y"]}
+    assert table.to_pandas().index.tolist() == [0, 1]
+    assert Table(frame.reset_index()).column_names == ["key", "a"]
+
+
+@pytest.mark.parametrize("data", [pl.Series("a", [1]), {"a": [1, "secret"]}, pd.Series([object()])], ids=str)
+def test_columns_that_arrow_cannot_hold(data: object) -> None:
+    """What is no frame, or has values without a type, is refused, and no value is in the error."""
+    with pytest.raises(UsageError) as error:
+        Table(data)
+    assert error.value.message == f"table: want columns of one type each, got {type(data).__name__}"

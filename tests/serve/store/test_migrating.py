@@ -11,7 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, text
 
 from kluis.errors import UnsupportedError
-from kluis.serve.store import Database
+from kluis.serve.store import Database, migrating
 from kluis.serve.store.database import read_url
 from kluis.serve.store.schema import METADATA
 
@@ -22,7 +22,7 @@ def test_the_steps_lead_to_the_schema(database_url: str) -> None:
     engine = create_engine(read_url(database_url))
     with engine.connect() as connection:
         context = MigrationContext.configure(connection)
-        assert context.get_current_revision() == "0002"
+        assert context.get_current_revision() == migrating.NEWEST
         assert compare_metadata(context, METADATA) == []
     engine.dispose()
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from typing import Any
 import pytest
 
 from kluis.cli import main
+from kluis.formats.kluis.endorsement import Endorsement
 from kluis.tee.backends import MACHINE
 from kluis.tee.vm import guest
+from kluis.tee.vm.machine import kept, programs
 from kluis.testing.images import built
 from tests.tee.vm.machine.guest import LOCK
 
@@ -126,3 +129,46 @@ def test_an_enclave_in_a_machine(
     code, _, error = commands.run("attest", image, "-o", folder / "third.bin", "--nonce", NONCE)
     assert code != 0
     assert only[:16] in error
+
+
+def test_a_machine_with_a_vtpm(
+    commands: Commands, built: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A boot by ``uefi`` has evidence of Azure's form, and registers and digest that were computed before it.
+
+    A host that was killed within a record does not keep the next one from the machine.
+    """
+    for tool in ("swtpm", "tpm2_eventlog"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed: apt-get install swtpm tpm2-tools")
+    image, folder = built(HELLO), commands.folder
+    commands.good("vm", "guest", "build", "-o", folder / "guest")
+    options = ("--guest", folder / "guest", "--name", "one", "--boot", "uefi", *MEMORY)
+    shown = commands.good("vm", "start", *options)
+    commands.good("vm", "root", "-o", folder / "processor.pem")
+    monkeypatch.setenv(MACHINE, "one")
+
+    with kept.connect("one") as torn:
+        torn.sendall(b"\xe8\3\0\0\0\0\0\0what a host that was killed had begun to send")
+    given = commands.evidence(image, "first")
+
+    claims = commands.good("verify", *given)["claims"]
+    machine = claims["machine"]["claims"]
+    assert (claims["protection"], claims["machine"]["kind"]) == ("vm", "azure-snp")
+    assert machine["measurement"] == f"sha384:{shown['measurement']}"
+    firmware = ("--firmware", programs.OVMF_CODE, "--vcpus", 2, "--boot", "uefi")
+    before = commands.good("vm", "guest", "measure", folder / "guest", *firmware)
+    assert [each["digest"] for each in before["launches"]] == [shown["measurement"]]
+    registers = {name: value.rpartition(":")[2] for name, value in machine["registers"].items()}
+    assert registers["pcr4"] == before["pcr4_loaded"]
+    assert {name: registers[name] for name in ("pcr9", "pcr11", "pcr12")} == {
+        name: before["pcrs"][name] for name in ("pcr9", "pcr11", "pcr12")
+    }
+    collateral = json.loads((folder / "first.json").read_text())
+    log = Endorsement.parse(collateral["endorsement"].encode()).parts["event_log"]
+    (folder / "log").write_bytes(log)
+    read = subprocess.run(["tpm2_eventlog", folder / "log"], capture_output=True, text=True, check=True)
+    assert f"11 : 0x{registers['pcr11']}" in read.stdout
+    policy = folder / "policy.toml"
+    commands.good("policy", "init", given[0], "-o", policy, *given[1:])
+    assert commands.run("appraise", *given, "--policy", policy, "--nonce", NONCE)[0] == 0

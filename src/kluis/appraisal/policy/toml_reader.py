@@ -106,6 +106,21 @@ def loads(data: bytes) -> Policy:
     return policy
 
 
+def loads_machine(data: bytes) -> ByMachine:
+    """Read only a table ``[machine]``, as :func:`dumps_machine` writes it into a document of another kind.
+
+    Raises:
+        FormatError: not TOML, a key missing, unknown, or of the wrong kind.
+        UsageError: it accepts nothing, contradicts itself, or needs reference values.
+    """
+    top = parse(data, "machine", most=MAX_SIZE, hint=HINT)
+    machine = _machine(top.table("machine"))
+    top.end()
+    if machine.identity.referenced:
+        raise UsageError("machine: want values, got reference values", hint="kluis appraise --reference")
+    return machine
+
+
 def _age(freshness: Table, version: int) -> timedelta | Any:
     key = "max_collateral_age_days"
     if version > 1 and freshness.any(key):

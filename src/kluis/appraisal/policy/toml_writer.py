@@ -38,6 +38,12 @@ def dumps(policy: Policy) -> str:
     return _rules(policy) + "".join(f"\n{line}" for line in releases)
 
 
+def dumps_machine(machine: ByMachine) -> str:
+    """Write only the table ``[machine]``; :func:`loads_machine` reads it."""
+    lines = [*_machine(machine), *_releases(machine.identity, "machine.")]
+    return "".join(f"{line}\n" for line in lines)
+
+
 def identified(policy: Policy) -> bytes:
     """The bytes whose hash is a policy's id: every rule that can change a verdict.
 

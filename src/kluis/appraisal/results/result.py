@@ -95,6 +95,18 @@ class AttestationResult:
 
         return denylist.not_kept_out(self.claims)
 
+    def _repr_html_(self) -> str:
+        """The verdict, each rule, and what the level does not keep out, for a notebook."""
+        from kluis.cards import card  # only a notebook needs it
+
+        rules = [
+            (f"{'met' if rule.ok else 'FAILS'}: {rule.name}", f"want {rule.want}, got {rule.got}")
+            for rule in sorted(self.rules, key=lambda rule: rule.ok)
+        ]
+        level = f"protection level {self.claims.level}, signed under {self.claims.anchor}"
+        notes = [*self.warnings, *(f"not kept out: {each}" for each in self.not_kept_out)]
+        return card(f"{self.summary}; {level}", rules, notes)
+
     def require(self) -> None:
         """Raise unless every rule is met.
 

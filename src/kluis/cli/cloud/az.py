@@ -11,9 +11,10 @@ from typing import Annotated, Any
 import typer
 
 from kluis.cli import render
-from kluis.cli.cloud import environment, places
+from kluis.cli.cloud import places
 from kluis.cli.cloud.places import State
 from kluis.errors import UnavailableError
+from kluis.serve.cloud import variables
 from kluis.serve.cloud.folder import Folder
 from kluis.serve.cloud.record import Run
 
@@ -54,17 +55,17 @@ def az(
             "az: not on the PATH", hint="pip install azure-cli, or KLUIS_AZ=PROGRAM", code="no_az"
         )
     folder, run = places.running(state)
-    variables = {
+    environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("AZURE_", "PYTHON"))},
-        **environment.variables(folder, run),
+        **variables.of(folder, run),
         **SETTINGS,
     }
-    _sign_in(program, folder, run, variables)
+    _sign_in(program, folder, run, environment)
     extra = ["-o", "json"] if render.wants_json() else []
-    os.execve(program, [program, *words, *extra], variables)  # noqa: S606 - the program that the user named
+    os.execve(program, [program, *words, *extra], environment)  # noqa: S606 - the program that the user named
 
 
-def _sign_in(program: str, folder: Folder, run: Run, variables: dict[str, str]) -> None:
+def _sign_in(program: str, folder: Folder, run: Run, environment: dict[str, str]) -> None:
     """Register the cloud and sign in, unless that was done for these addresses."""
     cloud = jsons.dumps(_cloud(run), sort_keys=True).encode()
     if (folder.az / "kluis.json").exists() and (folder.az / "kluis.json").read_bytes() == cloud:
@@ -72,7 +73,7 @@ def _sign_in(program: str, folder: Folder, run: Run, variables: dict[str, str]) 
     shutil.rmtree(folder.az, ignore_errors=True)
     folder.az.mkdir(mode=0o700)
     folder.write(folder.az / "cloud.json", cloud)
-    login = ("login", "--service-principal", "-u", environment.CLIENT, "--tenant", run.tenant)
+    login = ("login", "--service-principal", "-u", variables.CLIENT, "--tenant", run.tenant)
     for words in (
         (
             "cloud",
@@ -88,7 +89,7 @@ def _sign_in(program: str, folder: Folder, run: Run, variables: dict[str, str]) 
     ):
         done = subprocess.run(
             [program, *words, "-o", "none"],
-            env={**variables, "AZURE_CORE_ONLY_SHOW_ERRORS": "yes"},
+            env={**environment, "AZURE_CORE_ONLY_SHOW_ERRORS": "yes"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -9,11 +9,10 @@ from typing import Annotated
 import typer
 
 from kluis.errors import UnavailableError, UnsupportedError, UsageError
-from kluis.serve.cloud import lock, record
+from kluis.serve.cloud import lock, record, variables
 from kluis.serve.cloud.folder import Folder
 from kluis.serve.cloud.record import Fault, Run
 
-VARIABLE = "KLUIS_CLOUD"
 State = Annotated[
     Path | None,
     typer.Option(
@@ -28,7 +27,7 @@ def path_of(state: Path | None) -> Path:
     """The folder that an option, the environment or the user's data names; absolute."""
     if state is not None:
         return state.absolute()
-    if named := os.environ.get(VARIABLE):
+    if named := os.environ.get(variables.FOLDER):
         return Path(named).absolute()
     base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(base).absolute() / "kluis" / "cloud"

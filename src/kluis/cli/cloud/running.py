@@ -11,7 +11,7 @@ from kluis.cli.service import serve_run, serve_settings
 from kluis.cli.service.serve_text import lines_of, told
 from kluis.errors import KluisError
 from kluis.serve import DEFAULT_PORT
-from kluis.serve.cloud import client, lock
+from kluis.serve.cloud import client, lock, variables
 from kluis.serve.cloud.folder import Folder
 from kluis.serve.cloud.keeper import MOST_LOG, Keeper
 from kluis.serve.issuer import Registered
@@ -57,7 +57,7 @@ def run(
             given=serve_settings.given(
                 None, {"attestation": serve_settings.attestation(roots, None, None, None, None, False)}
             ),
-            registered=Registered(certificates=((client.CLIENT, client.load_or_create(folder, _now())),)),
+            registered=Registered(certificates=((variables.CLIENT, client.load_or_create(folder, _now())),)),
         )
         keeper = Keeper(folder, plan, _now)
         keeper.begin()

@@ -75,6 +75,7 @@ def status(state: State = None, json: Json = False) -> None:
             "instances": each.instances,
             "wanted": each.wanted,
             "ready": ready[each.name],
+            "pids": each.pids,
             "evidence_age_seconds": max(0, int(time.time()) - each.since) if each.since else None,
         }
         for each in run.services

@@ -18,9 +18,18 @@ def demo(
     brief: Annotated[
         bool, typer.Option("--brief", help="Run only the computation, without the attackers.")
     ] = False,
+    vm: Annotated[
+        bool,
+        typer.Option("--vm", help="Run one image outside and in a machine, and attack the machine instead."),
+    ] = False,
     json: render.Json = False,
 ) -> None:
     """Run a clean room on real patients, then attack it."""
+    if vm:
+        from kluis.cli.demo import machines
+
+        machines.play()
+        return
     from kluis.cli.demo import play  # which wants the extra, and the help does not
 
     play.play(brief)

@@ -42,7 +42,8 @@ def signature_line(signature: Signature) -> str:
         if one.default is not msgspec.UNSET:
             text += f" = {msgspec.json.encode(one.default).decode()}"
         parameters.append(text)
-    return f"{signature.name}({', '.join(parameters)}) -> {_shown(signature.returns)}"
+    returns = f"Iterator[{_shown(signature.returns)}]" if signature.stream else _shown(signature.returns)
+    return f"{signature.name}({', '.join(parameters)}) -> {returns}"
 
 
 def written(result: Any, out: Path | None) -> tuple[Any, str]:

@@ -72,8 +72,8 @@ def run(
     boot: _Boot = "direct",
     json: render.Json = False,
 ) -> None:
-    """Start an image and make one call. Prints to stderr the arguments of ocalls that return None; other
-    ocalls fail.
+    """Start an image and make one call. Prints each item of a stream as it comes. Prints to stderr the
+    arguments of ocalls that return None; other ocalls fail.
 
     For example: kluis run hello.kluis greet '"Ada"'
     """
@@ -85,6 +85,8 @@ def run(
         return
     if ecall not in declared:
         raise unknown(f"{file}: ecall", ecall, declared, f"kluis run {file}")
+    if declared[ecall].stream and out is not None:
+        raise UsageError(f"-o: want an ecall with one result, got the stream {ecall}")
     given = arguments.parse(declared[ecall], args or [])
     told = {one.name: printing(one.name) for one in interface.ocalls if one.returns in {None, type(None)}}
     with host.load(
@@ -97,12 +99,16 @@ def run(
         render.note(_line(enclave))
         try:
             result: Any = enclave.call(ecall, *given)
+            if declared[ecall].stream:
+                for item in result:
+                    render.out_row(*arguments.written(item, None))
         except RemoteError as error:
             if error.traceback:
                 render.note(error.traceback.rstrip())
             error.hint = error.hint or meant(ecall, error)
             raise
-    render.out(*arguments.written(result, out))
+    if not declared[ecall].stream:
+        render.out(*arguments.written(result, out))
 
 
 def attest(

@@ -6,6 +6,7 @@ import collections
 import contextlib
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -41,6 +42,14 @@ def serve_app(
     instances: Annotated[
         int, typer.Option("--instances", metavar="N", help="Enclaves that share the port.")
     ] = 1,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics",
+            metavar="ADDRESS:PORT",
+            help="Serve metrics of all enclaves there, for Prometheus; needs the extra services.",
+        ),
+    ] = None,
     policy_out: Annotated[
         Path | None,
         typer.Option("--policy-out", metavar="FILE", help="Write a policy for clients of this image."),
@@ -71,7 +80,7 @@ def serve_app(
         served = ServedApplication(
             application, listener, instances, ocalls=ocalls, insecure_allow_missing=allowed
         )
-        with served:
+        with served, _metrics(served, metrics):
             asked.ready = True
             if policy_out is not None:
                 render.save(policy_out, _policy(served, allowed), must_be_new=True)
@@ -80,6 +89,18 @@ def serve_app(
             render.out(*_shown(served, url, policy_out))
             _watch(served, asked)
             _note("kluis: draining")
+
+
+@contextlib.contextmanager
+def _metrics(served: ServedApplication, address: str | None) -> Iterator[None]:
+    if address is None:
+        yield
+        return
+    from kluis.serve.observing import observing  # the extra services
+
+    with observing.metrics(observing.address_of(address), lambda: (served.fleet,)) as url:
+        _note(f"kluis: metrics at {url}")
+        yield
 
 
 def _shown(served: ServedApplication, url: str, policy: Path | None) -> tuple[dict[str, Any], str]:

@@ -16,6 +16,7 @@ from kluis.cleanroom.homes import check_name
 from kluis.cleanroom.rooms import Room
 from kluis.cleanroom.trust import read_confirmations
 from kluis.cli import completion, render
+from kluis.cli.evidence.files import machine_of
 from kluis.cli.room import parties, room_events, room_files, room_run, room_sign
 from kluis.cli.room.room_files import now, record
 from kluis.errors import PolicyError, UsageError, unknown
@@ -143,6 +144,14 @@ def propose(
             help="A party that signs without data or results, such as an auditor; may be repeated.",
         ),
     ] = None,
+    machine: Annotated[
+        Path | None,
+        typer.Option(
+            "--machine",
+            metavar="POLICY",
+            help="The code must run in a machine that the table [machine] of this policy accepts.",
+        ),
+    ] = None,
     root: room_files.Roots = None,
     confirm: room_files.Confirmations = None,
     homes: parties.Homes = None,
@@ -195,6 +204,7 @@ def propose(
         identity,
         tuple(each.decode() for each in roots),
         now(),
+        machine=machine_of(machine),
     )
     signature = approval.sign(home, trust, agreement)
     approval.remember(home, trust, agreement)

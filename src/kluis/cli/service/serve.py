@@ -68,6 +68,22 @@ def serve(
         Path | None,
         typer.Option("--key", metavar="PEM", help="The certificate's key, a file that only you can read."),
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics",
+            metavar="ADDRESS:PORT",
+            help="Serve metrics of all instances there, for Prometheus, over plain HTTP.",
+        ),
+    ] = None,
+    otlp: Annotated[
+        str | None,
+        typer.Option(
+            "--otlp",
+            metavar="URL",
+            help="Send a span for each request to this OpenTelemetry collector; needs the extra otel.",
+        ),
+    ] = None,
     insecure_expose_issuer: Annotated[
         bool,
         typer.Option(
@@ -261,6 +277,8 @@ def serve(
         bind=bind,
         certificate=serve_settings.pair(certificate, key),
         insecure_expose_issuer=insecure_expose_issuer,
+        metrics=metrics,
+        otlp=otlp,
     )
     serve_run.run(plan)
 

@@ -6,13 +6,15 @@ import collections
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from kluis.cli import render
 from kluis.cli.service.serve_text import lines_of, told
 from kluis.cli.signals import Asked, listening
 from kluis.errors import KluisError
+from kluis.serve.fleet import Fleet
+from kluis.serve.observing import observing
 from kluis.serve.plan import Plan
 from kluis.serve.start import Serving, serving
 from kluis.services.clock import SystemClock
@@ -50,11 +52,29 @@ def keep(
     Raises:
         KluisError: it did not start, or its enclaves ended repeatedly.
     """
-    with listening() as asked, serving(plan, SystemClock(), _note, bound=bound) as running:
+    with (
+        listening() as asked,
+        observing.logging(plan.otlp) as log,
+        _metrics(plan) as fleets,
+        serving(plan, SystemClock(), _note, log, bound=bound) as running,
+    ):
+        fleets.extend(running.fleets)
         asked.ready = True
         ready(running)
         _watch(running, asked, turn)
         _note("kluis: draining")
+
+
+@contextlib.contextmanager
+def _metrics(plan: Plan) -> Iterator[list[Fleet]]:
+    """Serve the plan's metrics, if it has an address for them; yields the list of measured fleets."""
+    fleets: list[Fleet] = []
+    if plan.metrics is None:
+        yield fleets
+        return
+    with observing.metrics(observing.address_of(plan.metrics), lambda: fleets) as url:
+        _note(f"kluis: metrics at {url}")
+        yield fleets
 
 
 def _watch(running: Serving, asked: Asked, turn: Callable[[Serving], None] = lambda running: None) -> None:

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
+import msgspec
 import typer
 
 from kluis.appraisal.tokens import vouching
@@ -62,6 +63,14 @@ Missing = Annotated[
         autocompletion=completion.protections,
     ),
 ]
+Machine = Annotated[
+    Path | None,
+    typer.Option(
+        "--machine",
+        metavar="POLICY",
+        help="It must run in a machine that the table [machine] of this policy accepts.",
+    ),
+]
 Token = Annotated[
     Path,
     typer.Option("--token", metavar="FILE", help="An administrator's bearer token: a file, or - for stdin."),
@@ -101,6 +110,7 @@ def meet(
     image_id: ImageIds = None,
     protection: Protection = None,
     missing: Missing = None,
+    machine: Machine = None,
     collateral: CollateralFile = None,
     json: Json = False,
 ) -> None:
@@ -109,7 +119,7 @@ def meet(
     An image with this file opens only keys that this vault released: ExpectedVault.parse, open_released.
     """
     images = _image_ids(image, image_id)
-    wanted, endorsed = _wanted(url, root, images, protection, missing), _endorsed(collateral)
+    wanted, endorsed = _wanted(url, root, images, protection, missing, machine), _endorsed(collateral)
     found = _met(url, wanted, endorsed)
     if output is None:
         render.out(found, found.encode().decode().rstrip())
@@ -134,6 +144,7 @@ def approve(
     image_id: ImageIds = None,
     protection: Protection = None,
     missing: Missing = None,
+    machine: Machine = None,
     collateral: CollateralFile = None,
     json: Json = False,
 ) -> None:
@@ -147,7 +158,7 @@ def approve(
     document, headers = files.read(proposal), _bearer(token)
     headers["Content-Type"] = "application/json"
     images = _image_ids(image, image_id)
-    wanted, endorsed = _wanted(url, root, images, protection, missing), _endorsed(collateral)
+    wanted, endorsed = _wanted(url, root, images, protection, missing, machine), _endorsed(collateral)
     with _client(url, wanted, endorsed) as client:
         answer = client.put(f"{url.rstrip('/')}{NEXT}", content=document, headers=headers)
     said = _said(url, answer)
@@ -169,13 +180,14 @@ def withdraw(
     image_id: ImageIds = None,
     protection: Protection = None,
     missing: Missing = None,
+    machine: Machine = None,
     collateral: CollateralFile = None,
     json: Json = False,
 ) -> None:
     """Withdraw an approval that no start has used yet."""
     headers = _bearer(token)
     images = _image_ids(image, image_id)
-    wanted, endorsed = _wanted(url, root, images, protection, missing), _endorsed(collateral)
+    wanted, endorsed = _wanted(url, root, images, protection, missing, machine), _endorsed(collateral)
     with _client(url, wanted, endorsed) as client:
         answer = client.delete(f"{url.rstrip('/')}{NEXT}", headers=headers)
     if answer.status_code != HTTPStatus.NO_CONTENT:
@@ -233,6 +245,7 @@ def _wanted(
     images: tuple[str, ...],
     protection: list[ProtectionLevel] | None,
     missing: list[str] | None,
+    machine: Path | None,
 ) -> ExpectedVault:
     """The required identity of the vault's enclave.
 
@@ -247,6 +260,7 @@ def _wanted(
         images=images,
         levels=tuple(str(each) for each in protection or LEVELS),
         missing=tuple(missing or ()),
+        machine=files.machine_of(machine),
     )
 
 
@@ -302,8 +316,6 @@ def _met(url: str, wanted: ExpectedVault, collateral: bytes) -> ExpectedVault:
         policy=wanted.policy(Purpose.APP),
         now=SystemClock().now(),
     )
-    found = ExpectedVault(
-        vault=name, roots=wanted.roots, images=wanted.images, levels=wanted.levels, missing=wanted.missing
-    )
+    found = msgspec.structs.replace(wanted, vault=name)
     found.policy(Purpose.APP)
     return found

@@ -1,4 +1,4 @@
-"""``kluis vm start|list|show|root|console|stop``: machines that run on this host."""
+"""``kluis vm start|list|show|attest|root|console|stop``: machines that run on this host."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from kluis.cli import render
 from kluis.cli.render import Json
+from kluis.cli.vm.attesting import attest
 from kluis.errors import UsageError
 from kluis.tee.vm import processor
 from kluis.tee.vm.machine import kept, ondemand
@@ -22,7 +23,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The machine's name.",
 
 def register(app: typer.Typer) -> None:
     """Mount the commands."""
-    for command in (start, show, root, console, stop):
+    for command in (start, show, attest, root, console, stop):
         app.command()(command)
     app.command("list")(list_)
 

@@ -12,6 +12,7 @@ import contextlib
 import functools
 import logging
 import socket
+import time
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -34,6 +35,7 @@ from kluis.enclave.attested_tls.http import Http
 from kluis.enclave.attested_tls.judge import Judge, Peer
 from kluis.enclave.attested_tls.limits import Limits
 from kluis.enclave.attested_tls.link import Link, ServerKey
+from kluis.enclave.attested_tls.meter import Meter
 from kluis.errors import UnavailableError, UsageError
 from kluis.formats.kluis.attested_tls import PATH, Role
 
@@ -60,6 +62,7 @@ class Server:
 
     Attributes:
         key: of its TLS.
+        meter: counts its requests; None: nothing does.
 
     Args:
         application: ASGI 3.
@@ -78,6 +81,7 @@ class Server:
         identity: Identity | None = None,
         websockets: WebSockets | None = None,
     ) -> None:
+        self.meter: Meter | None = None
         self._peers = peers
         self._limits = limits or Limits()
         self._websockets = websockets
@@ -224,17 +228,22 @@ class Server:
             # A client that requests evidence has a request to send, and would lose it if this were the last
             # answer.
             last = scope["path"] != PATH
-            whole = False
+            whole, status, began = False, 0, time.monotonic()
             if link.asks_clients:
                 scope["extensions"] = {**scope.get("extensions", {}), "tls": tls()}
 
             async def say(message: Any) -> None:
-                nonlocal whole
+                nonlocal whole, status
+                if message["type"] == "http.response.start":
+                    status = message["status"]
                 if self._ending and last and message["type"] == "http.response.start":
                     message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
                 await send(message)
                 whole = message["type"] == "http.response.body" and not message.get("more_body", False)
 
+            counted = self.meter if last and scope["type"] == "http" else None
+            if counted is not None:
+                counted.begin()
             try:
                 await requests(scope, receive, say if scope["type"] == "http" else send)
             except Exception as error:  # a framework raises what it has answered with 500
@@ -243,6 +252,9 @@ class Server:
                 # If raised further, it would close the connection without notice, under the client's next
                 # request.
                 logging.getLogger("uvicorn.error").error("Exception in ASGI application", exc_info=error)
+            finally:
+                if counted is not None:
+                    counted.end(status, time.monotonic() - began)
 
         def upper() -> Http:
             protocol = Http(self._config, self._state, state)

@@ -7,6 +7,7 @@ one that runs. The host builds its side only from the document. docs/guides/deve
 
 from __future__ import annotations
 
+import collections.abc
 import typing
 from types import FunctionType
 from typing import Any
@@ -43,6 +44,7 @@ class Signature(msgspec.Struct, frozen=True):
         raises: exception classes whose messages may leave the enclave.
         doc: the first line of the docstring.
         timeout_seconds: of an ocall; None means no timeout.
+        stream: whether it returns an iterator, of items of the type ``returns``.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Signature(msgspec.Struct, frozen=True):
     raises: tuple[type[Exception], ...] = ()
     doc: str = ""
     timeout_seconds: float | None = None
+    stream: bool = False
 
 
 def parse_signature(
@@ -58,8 +61,15 @@ def parse_signature(
     *,
     raises: tuple[type[Exception], ...] = (),
     timeout_seconds: float | None = None,
+    plain: bool = True,
 ) -> Signature:
     """Read a function's signature.
+
+    Args:
+        function: with type hints.
+        raises: exceptions whose messages may leave.
+        timeout_seconds: of an ocall.
+        plain: whether coroutines and iterators are refused.
 
     Raises:
         UsageError: a hint is missing, or something about the function cannot cross the boundary.
@@ -68,7 +78,7 @@ def parse_signature(
     if name.startswith("_") or name in RESERVED:
         raise UsageError(f"{name}: this name is not free", hint="rename the function", code="interface_name")
     code = function.__code__
-    if code.co_flags & (GENERATOR | COROUTINE | ASYNC_GENERATOR):
+    if plain and code.co_flags & (GENERATOR | COROUTINE | ASYNC_GENERATOR):
         raise UsageError(
             f"{name}: want a plain function, got a coroutine or generator", code="interface_type"
         )
@@ -89,7 +99,22 @@ def parse_signature(
             f"{name}: the result has no type hint", hint="write -> None if it has none", code="interface_type"
         )
     doc = (function.__doc__ or "").strip().partition("\n")[0].rstrip()
-    return Signature(name, parameters, hints["return"], raises, doc, timeout_seconds)
+    item = _item(hints["return"])
+    if item is None and code.co_flags & (GENERATOR | ASYNC_GENERATOR):
+        raise UsageError(
+            f"{name}: want a result hint such as Iterator[str], got another: it is a generator",
+            hint="from collections.abc import Iterator, or AsyncIterator for an async one",
+            code="interface_type",
+        )
+    returns, stream = (hints["return"], False) if item is None or plain else (item, True)
+    return Signature(name, parameters, returns, raises, doc, timeout_seconds, stream)
+
+
+def _item(hint: Any) -> Any:
+    """The type of the items if a result is an iterator; None for other hints."""
+    if typing.get_origin(hint) not in ITERATORS:
+        return None
+    return typing.get_args(hint)[0]
 
 
 def describe(
@@ -183,6 +208,8 @@ def _call(signature: Signature, schemas: Schemas) -> Node:
         "returns": schemas.node(signature.returns, f"{signature.name} result"),
         "raises": sorted(_raised_names(signature)),
     }
+    if signature.stream:
+        node["stream"] = True
     if signature.doc:
         node["doc"] = signature.doc
     if signature.timeout_seconds is not None:
@@ -197,5 +224,9 @@ def _raised_names(signature: Signature) -> set[str]:
     return {one.__name__ for one in signature.raises if not issubclass(one, KluisError)}
 
 
+ITERATORS = frozenset({
+    collections.abc.Iterator, collections.abc.Iterable, collections.abc.Generator,
+    collections.abc.AsyncIterator, collections.abc.AsyncIterable, collections.abc.AsyncGenerator,
+})  # fmt: skip
 # Spec: Python reference, "Code objects", co_flags.
 VARARGS, VARKEYWORDS, GENERATOR, COROUTINE, ASYNC_GENERATOR = 0x04, 0x08, 0x20, 0x80, 0x200

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Table:
     """A table: columns of equal length, in Arrow's layout.
 
-    polars, DuckDB, pandas and pyarrow read it without a copy (``__arrow_c_stream__``), or take
-    ``table.arrow``, a ``pyarrow.Table``.
+    polars, DuckDB and pyarrow read it without a copy (``__arrow_c_stream__``), or take ``table.arrow``, a
+    ``pyarrow.Table``; ``to_polars`` and ``to_pandas`` return a frame.
 
     Args:
         data: a ``pyarrow.Table`` or ``RecordBatch``, a polars or pandas frame, a DuckDB relation, or
@@ -42,9 +42,20 @@ class Table:
         elif isinstance(data, pa.RecordBatch):
             self.arrow = pa.Table.from_batches([data])
         elif isinstance(data, dict) or hasattr(data, "__arrow_c_stream__"):
-            self.arrow = pa.table(data)
+            try:
+                self.arrow = pa.table(data)
+            except pa.ArrowException:
+                # Arrow's own message quotes values, and ours leaves an enclave.
+                name = type(data).__qualname__
+                raise UsageError(
+                    f"table: want columns of one type each, got {name}",
+                    hint="pyarrow.table() on the same data shows the column",
+                ) from None
         else:
-            raise UsageError(f"table: want Arrow data, got {type(data).__qualname__}")
+            raise UsageError(
+                f"table: want a frame or columns, got {type(data).__qualname__}",
+                hint="collect a lazy frame first; a series needs its name: to_frame()",
+            )
 
     @classmethod
     def read_parquet(cls, source: Any) -> Self:
@@ -67,6 +78,20 @@ class Table:
     def num_bytes(self) -> int:
         """The size of the columns' buffers, in bytes."""
         return int(self.arrow.nbytes)
+
+    def to_polars(self) -> Any:
+        """A polars frame of the same columns, which copies no numbers; polars must be installed."""
+        import polars
+
+        return polars.DataFrame(self)
+
+    def to_pandas(self) -> Any:
+        """A pandas frame of the same columns, with the default index; pandas must be installed.
+
+        An index that a pandas frame had is a column: what the sender states of it is not read, because the
+        sender may be a hostile host.
+        """
+        return self.arrow.to_pandas(ignore_metadata=True)
 
     def to_dict(self) -> dict[str, list[Any]]:
         """The columns as lists of Python values."""

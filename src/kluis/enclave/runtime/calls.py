@@ -25,6 +25,7 @@ from kluis.enclave.inside import Launch
 from kluis.enclave.runtime.answers import ATTEMPTS, EXIT_NO_MEMORY, Answers, leave
 from kluis.enclave.runtime.cancelling import Running
 from kluis.enclave.runtime.failures import CANCELLED, CancelInterrupt, Failure
+from kluis.enclave.runtime.functions import functions_of
 from kluis.enclave.runtime.ocalls import Slot, Slots
 from kluis.enclave.runtime.workers import Workers
 from kluis.errors import FormatError, RemoteError
@@ -83,8 +84,8 @@ class Calls:
         if not isinstance(control, socket.socket):
             control.most_bytes = max(limits.message_bytes, limits.table_bytes)
         self._ecalls = tuple(
-            Ecall(Codec(one, kind, frames.RETURN, limits), app.ecalls[one.name], one.raises)
-            for kind, one in enumerate(app.ecall_signatures)
+            Ecall(Codec(one, kind, frames.RETURN, limits), function, one.raises)
+            for kind, (one, function) in enumerate(functions_of(app))
         )
         self._ocalls = tuple(
             Codec(one, frames.FIRST_OCALL + kind, frames.OCALL_RETURN, limits)

@@ -33,7 +33,8 @@ class Endorsement:
     """The document's fields.
 
     Attributes:
-        kind: of the evidence: ``snp``, ``tdx``, ``azure-snp``, ``azure-tdx``, ``nitro-tpm`` or ``tpm``.
+        kind: of the evidence: ``snp``, ``tdx``, ``azure-snp``, ``azure-tdx``, ``nitro``,
+            ``nitro-tpm`` or ``tpm``.
         runtime_data: canonical JSON, whose hash the evidence binds.
         parts: the evidence, by name; at least one, none empty.
     """

@@ -13,10 +13,10 @@ from cryptography.x509.oid import NameOID
 
 from kluis.errors import UsageError
 from kluis.serve.cloud.folder import Folder
+from kluis.serve.cloud.variables import CLIENT
 from kluis.serve.issuer import Certificate
 from kluis.tee.platform.root import keyfiles
 
-CLIENT: Final = "admin"
 LIFE: Final = timedelta(days=365)
 # A certificate that ends during a run would lock its user out.
 MARGIN: Final = timedelta(days=30)

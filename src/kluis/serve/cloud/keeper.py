@@ -93,6 +93,7 @@ class Keeper:
                     sum(one.running for one in instances),
                     self._wanted(name),
                     min(since, default=0),
+                    tuple(one.enclave.pid for one in instances),
                 )
             )
         run = Run(

@@ -25,6 +25,7 @@ class Service(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         instances: enclaves that serve.
         wanted: enclaves that should serve.
         since: seconds since 1970, the start of the oldest enclave; 0 before it runs.
+        pids: of its enclaves.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Service(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     instances: int = 0
     wanted: int = 1
     since: int = 0
+    pids: tuple[int, ...] = ()
 
 
 class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

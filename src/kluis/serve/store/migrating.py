@@ -6,14 +6,18 @@ Runs at every start, under a lock of the database, so that instances can start a
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from alembic.operations import Operations
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from kluis.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
+
+NEWEST: Final = "0002"
+"""The newest schema's revision."""
 
 
 def migrate(engine: Engine) -> None:
@@ -22,6 +26,10 @@ def migrate(engine: Engine) -> None:
     Raises:
         UnsupportedError: a newer version of Kluis made its schema.
     """
+    if _revision(engine) == NEWEST:
+        return
+    from alembic.script import ScriptDirectory  # most starts need no migration, and not the time to load it
+
     script = ScriptDirectory(str(MIGRATIONS))
     with engine.connect() as connection:
         for statement in LOCKS[connection.dialect.name]:
@@ -34,7 +42,20 @@ def migrate(engine: Engine) -> None:
         connection.commit()
 
 
+def _revision(engine: Engine) -> str | None:
+    """The schema's revision; None if there is no schema, or no answer: the migration then reports it."""
+    try:
+        with engine.connect() as connection:
+            found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").fetchall()
+    except SQLAlchemyError:
+        return None
+    return str(found[0][0]) if len(found) == 1 else None
+
+
 def _upgrade(connection: Connection, script: ScriptDirectory) -> None:
+    from alembic.operations import Operations
+    from alembic.runtime.migration import MigrationContext
+
     context = MigrationContext.configure(connection)
     current = context.get_current_revision()
     newest = script.get_current_head()

@@ -110,6 +110,10 @@ class LedgerApplication:
         """Its OpenAPI document."""
         return self._document
 
+    def metrics(self) -> bytes:
+        """Counts and times, in Prometheus' text format."""
+        return self._service.metrics()
+
     def tend(self) -> None:
         """Do what is due by now.
 

@@ -35,6 +35,8 @@ from kluis.services.web.telemetry import Happening, Line, Telemetry
 
 DATES: Final = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?", re.ASCII)
 NUMBERS: Final = re.compile(r"\d{1,2}\.\d{1,2}(-preview(\.\d{1,2})?)?", re.ASCII)
+# Of version 00 of the specification: ids and flags, and nothing that could carry text.
+TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 CLIENT_ID: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
 THREADS: Final = 4
 MOST_QUERY: Final = 4096
@@ -178,6 +180,10 @@ class Service:
         self._upkeep = upkeep
         self._tending = threading.Lock()
 
+    def metrics(self) -> bytes:
+        """All counts, in Prometheus' text format."""
+        return self._telemetry.metrics()
+
     def tend(self) -> None:
         """Do the upkeep that is due, if any; nothing while another call does it.
 
@@ -209,11 +215,13 @@ class Service:
         began = time.perf_counter()
         headers = _headers(scope)
         request_id = secrets.token_hex(16)
+        given = headers.get("traceparent", "")
+        trace = given if TRACEPARENT.fullmatch(given) else None
 
         def report(operation: str, status: int, code: str | None = None, bug: str | None = None) -> None:
             took = round(time.perf_counter() - began, 6)
             self._telemetry.record(
-                Line(self._clock.now(), self.name, operation, status, took, request_id, code, bug)
+                Line(self._clock.now(), self.name, operation, status, took, request_id, code, bug, trace)
             )
 
         operation, code, bug = "unknown", None, None

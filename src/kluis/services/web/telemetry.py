@@ -27,6 +27,7 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
         request_id: as in the response's header.
         code: of the refusal.
         bug: the class of an internal exception, without its message.
+        traceparent: of the client's trace, if it sent one. Spec: W3C Trace Context, "Traceparent Header".
     """
 
     time: datetime
@@ -37,6 +38,7 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     request_id: str
     code: str | None = None
     bug: str | None = None
+    traceparent: str | None = None
 
 
 class Happening(msgspec.Struct, frozen=True):

@@ -15,7 +15,6 @@ import sys
 from pathlib import Path
 
 from kluis.errors import UnavailableError
-from kluis.tee.process import container
 
 SYS_MEMFD_SECRET = 447
 SYS_LANDLOCK_CREATE_RULESET = 444
@@ -148,7 +147,7 @@ FIXES = {
     "secret-memory": (
         "needs Linux 5.14 without secretmem.enable=0, and a limit on locked memory above the heap:"
         " echo '* - memlock unlimited' | sudo tee /etc/security/limits.d/kluis.conf, and log in again;"
-        " a systemd unit: LimitMEMLOCK=infinity"
+        " a systemd unit: LimitMEMLOCK=infinity; in a container, the flags that kluis doctor prints there"
     ),
     "landlock": "needs a kernel with CONFIG_SECURITY_LANDLOCK and landlock in the lsm= boot parameter",
     "mdwe": "needs Linux 6.3 or newer",
@@ -164,13 +163,11 @@ def check_missing(lacks: frozenset[str], allowed: frozenset[str]) -> None:
     """
     if refused := sorted(lacks - allowed):
         names = ",".join(refused)
-        runtime = container.manager()
-        inside = "" if runtime is None else f"; in this container: {container.fix(runtime)}"
         raise UnavailableError(
             f"launch: {', '.join(refused)}: this machine does not give it",
             code="missing_protection",
             hint=(
-                f"{refused[0]} {FIXES[refused[0]]}{inside}; or accept that it is missing:"
+                f"{refused[0]} {FIXES[refused[0]]}; or accept that it is missing:"
                 f" --insecure-allow-missing={names}, in Python"
                 f" insecure_allow_missing=frozenset({refused})"
             ),

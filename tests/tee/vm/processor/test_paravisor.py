@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import socket
+import subprocess
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,7 +44,7 @@ class Machine:
 
     def prepare(self) -> None:
         """As before each start."""
-        with vtpm.powered(self.state, SECRET) as commands, Tpm(Transport(commands)) as before:
+        with vtpm.powered(self.state, SECRET) as own, Tpm(Transport(own.commands)) as before:
             paravisor.leave(before, PROCESSOR, LAUNCH)
 
     def evidence(self) -> dict[str, bytes]:
@@ -61,7 +62,7 @@ class _Once(Tpm):
 
     def __init__(self, machine: Machine) -> None:
         self._use = vtpm.powered(machine.state, SECRET)
-        super().__init__(Transport(self._use.__enter__()))
+        super().__init__(Transport(self._use.__enter__().commands))
 
     def __exit__(self, *_: object) -> None:
         super().__exit__(*_)
@@ -77,7 +78,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
 
 
 def check(parts: dict[str, bytes]) -> AzureClaims:
-    """Verify it under the processor's root alone."""
+    """Verify it only under the processor's root."""
     vek, ask, ark = x509.split_pem(parts["certificates"], "certificates", most=3)
     claims = verify(
         Collection({new: Part(OCTETS, parts[old]) for new, old in NAMES.items()}).encode(),
@@ -96,6 +97,20 @@ def test_its_evidence_is_azures(machine: Machine) -> None:
 
     assert found.user_data is None
     assert found.configuration["secure-boot"] is False
+
+
+@pytest.mark.skipif(shutil.which("tpm2_checkquote") is None, reason="apt-get install tpm2-tools")
+def test_others_read_the_quote(machine: Machine, tmp_path: Path) -> None:
+    """tpm2_checkquote accepts the quote under the key that the report names, and refuses another nonce."""
+    parts = machine.evidence()
+    key = check(parts).key
+    (tmp_path / "ak.pem").write_bytes(x509.write_pem(key, "PUBLIC KEY"))
+    for name in ("quote", "signature"):
+        (tmp_path / name).write_bytes(parts[name])
+    line = ["tpm2_checkquote", "-u", "ak.pem", "-m", "quote", "-s", "signature", "-g", "sha256", "-q"]
+    for nonce, accepted in ((NONCE, True), (bytes(32), False)):
+        done = subprocess.run([*line, nonce.hex()], cwd=tmp_path, capture_output=True, check=False)
+        assert (done.returncode == 0) is accepted, done.stderr
 
 
 def test_a_guests_key_is_removed(machine: Machine) -> None:

@@ -80,6 +80,20 @@ def test_its_report_verifies(port: Path) -> None:
     assert (claims.report_data, claims.measurement.value, str(claims.level)) == (DATA, GUEST, "vm")
 
 
+def test_its_user_signs_anything(tmp_path: Path) -> None:
+    """Anyone who reads its files has evidence of any machine, and no machine runs."""
+    kept.save(PROCESSOR, tmp_path / "processor")
+    stolen = load_or_create(tmp_path / "processor", datetime.now(UTC))
+    vek, ask, ark = x509.split_pem(stolen.certificates(), "certificates", most=3)
+    claims = verify(
+        stolen.report(launch(), DATA),
+        anchors=TrustAnchors.from_pem(PROCESSOR.root_pem()),
+        collateral=SnpEndorsements(vek=vek, ask=ask, ark=ark, crl=stolen.crl(datetime.now(UTC))),
+        now=datetime.now(UTC),
+    ).value
+    assert (claims.report_data, claims.measurement.value, str(claims.level)) == (DATA, GUEST, "vm")
+
+
 def test_its_key_is_this_guests(port: Path) -> None:
     """The same at each request; another guest's processor gives another."""
     key = Emulated(port).seal_secret()

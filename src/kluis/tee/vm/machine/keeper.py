@@ -98,7 +98,7 @@ def _started(settings: Settings) -> Machine:
     if settings.boot == "uefi":
         state, firmware = kept.lasting() / f"{settings.name}.tpm", programs.firmware("uefi").code
         measurement = measured.measure_firmware(firmware.read_bytes(), settings.cpus)
-        with tpm.powered(state, _secret()) as commands, Tpm(Transport(commands)) as before:
+        with tpm.powered(state, _secret()) as vtpm, Tpm(Transport(vtpm.commands)) as before:
             paravisor.leave(before, made, measured.launched(measurement, debug=settings.debug, only=only))
         own = tpm.Tpm.start(state, _secret())
     try:

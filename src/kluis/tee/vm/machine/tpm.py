@@ -9,6 +9,7 @@ Spec: swtpm(8).
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import hmac
@@ -75,9 +76,22 @@ class Tpm:
             self._lock = -1
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Powered:
+    """A vTPM that runs without a machine.
+
+    Attributes:
+        pid: of swtpm on this machine.
+        commands: the descriptor to send commands to, which the caller closes.
+    """
+
+    pid: int
+    commands: int
+
+
 @contextlib.contextmanager
-def powered(state: Path, secret: bytes) -> Iterator[int]:
-    """Run a vTPM without a machine; its commands are sent to the descriptor, which is the caller's to close.
+def powered(state: Path, secret: bytes) -> Iterator[Powered]:
+    """Run a vTPM without a machine.
 
     As with a machine, it ends when the descriptor is closed. Then its registers are lost, and NV indices and
     keys remain.
@@ -92,7 +106,7 @@ def powered(state: Path, secret: bytes) -> Iterator[int]:
     """
     process, commands, lock = _started(state, secret, _powered)
     try:
-        yield commands.detach()
+        yield Powered(process.pid, commands.detach())
         if process.wait(END_SECONDS) is None:
             raise UnavailableError("vTPM: does not end", code="tpm_silent")
     finally:

@@ -63,7 +63,7 @@ def measure(bios: bytes, kernel_image: bytes, initrd: bytes, command_line: str, 
 
 
 def measure_firmware(firmware: bytes, cpus: int) -> bytes:
-    """The launch digest of a machine that boots by ``uefi``, 48 bytes: of OVMF alone, as Debian builds it.
+    """The launch digest of a machine that boots by ``uefi``, 48 bytes: only of OVMF, as Debian builds it.
 
     Raises:
         FormatError: the firmware has no metadata for SEV-SNP.

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from kluis.cli import render
+from kluis.cli.cloud import places
 from kluis.cli.render import Json
 from kluis.cli.room import parties
 
@@ -46,7 +47,8 @@ def console(
 
     with server.listening(port) as listener:
         access = Access(listener.getsockname()[1])
-        served = Console(access, rooms or (), homes, now=lambda: datetime.now(UTC))
+        cloud = places.path_of(None)
+        served = Console(access, rooms or (), homes, cloud, now=lambda: datetime.now(UTC))
         with contextlib.ExitStack() as stack:
             render.out({"url": access.url, "port": access.port}, access.url)
             if not no_open and not stack.enter_context(server.opened(access.url)):

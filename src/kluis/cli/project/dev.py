@@ -1,0 +1,91 @@
+"""``kluis dev``: run a project as a rehearsal, and restart it on each change."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kluis.cli import render
+from kluis.cli.image import arguments
+from kluis.cli.signals import listening as signals
+from kluis.errors import KluisError, unknown
+from kluis.host.proxy import EnclaveProxy
+from kluis.serve.application import listening
+from kluis.testing.development import Development, changes, serves
+from kluis.testing.rehearsal import RehearsalPlatform
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the command."""
+    app.command("dev", context_settings={"ignore_unknown_options": True})(dev)
+
+
+def dev(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A project with a kluis.toml.", show_default=False)
+    ],
+    ecall: Annotated[
+        str | None, typer.Argument(metavar="ECALL", help="The ecall to call after each start.")
+    ] = None,
+    args: Annotated[list[str] | None, typer.Argument(metavar="ARGS", help="As for kluis run.")] = None,
+    listen: Annotated[
+        str, typer.Option("--listen", metavar="ADDRESS:PORT", help="Where an ASGI application listens.")
+    ] = "127.0.0.1:8443",
+    json: render.Json = False,
+) -> None:
+    """Run a project as a rehearsal, which protects nothing, and restart it on each change.
+
+    An ASGI application is served; of any other, one ecall is called, or all are listed. Until Ctrl-C.
+
+    For example: kluis dev cohort mean_age '[61, 58, 70, 66, 49]'
+    """
+    with contextlib.ExitStack() as stack:
+        asked = stack.enter_context(signals())
+        state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kluis-dev-")))
+        platform = RehearsalPlatform(state / "platform", datetime.now(UTC))
+        running = stack.enter_context(
+            Development(folder, platform, lambda: stack.enter_context(listening(listen)))
+        )
+        asked.ready = True
+        _restart(running, ecall, args or [])
+        for changed in changes(folder, lambda: asked.stop):
+            if fault := running.fault():
+                render.error(fault)
+            if changed or asked.replace:
+                asked.replace = False
+                _restart(running, ecall, args or [])
+
+
+def _restart(running: Development, ecall: str | None, args: list[str]) -> None:
+    """Restart, and show what runs; an error of the project's code is shown, and waits for its fix."""
+    try:
+        enclave = running.restart()
+        render.note(f"rehearsal {enclave.image_id.hex()[:16]} runs, level none: it protects nothing")
+        _show(enclave, running, ecall, args)
+    except KluisError as error:
+        if error.code == "port":
+            raise
+        render.error(error)
+
+
+def _show(enclave: EnclaveProxy, running: Development, ecall: str | None, args: list[str]) -> None:
+    declared = {one.name: one for one in enclave.interface.ecalls}
+    if ecall is not None:
+        if ecall not in declared:
+            raise unknown("ecall", ecall, declared)
+        result = enclave.call(ecall, *arguments.parse(declared[ecall], args))
+        render.out(*arguments.written(result, None))
+    elif running.listener is not None and serves(enclave.interface.ecalls):
+        host, port = running.listener.getsockname()[:2]
+        url = f"https://{f'[{host}]' if ':' in host else host}:{port}"
+        render.out_row(
+            {"url": url, "level": "none"}, f"{url}  (curl -k; attested clients refuse a rehearsal)"
+        )
+    else:
+        lines = [(arguments.signature_line(one), one.doc) for one in declared.values()]
+        render.out([{"ecall": line, "doc": doc} for line, doc in lines], render.table(lines))

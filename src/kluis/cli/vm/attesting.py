@@ -1,0 +1,73 @@
+"""``kluis vm attest``: the evidence of a machine itself, without an enclave in it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kluis.cli import render
+from kluis.cli.evidence import files
+from kluis.cli.render import Json
+from kluis.errors import AuthenticityError
+from kluis.evidence import Collateral, TrustAnchors, endorsements
+from kluis.evidence.context import Context
+from kluis.tee import backends
+from kluis.tee.vm import processor
+from kluis.tee.vm.machine import kept
+
+
+def attest(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The machine's name.", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="DIR", help="Write each part of the evidence to this folder."),
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            "--root",
+            metavar="PEM",
+            help="The root to trust; by default that of this user's emulated processor.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Get the evidence of a machine from the platform in it, verify it, and print what it proves.
+
+    The parts are in the formats of their TEE, which other tools read: report, hcl, quote, signature, pcrs,
+    event_log, certificates, crl. runtime.json is the document that the evidence binds.
+    """
+    trusted = processor.load_or_create(kept.lasting() / "processor", datetime.now(UTC)).root_pem()
+    collateral = Collateral.from_json(backends.of_machine(name).collateral())
+    if collateral.endorsement is None:
+        raise AuthenticityError(
+            f"machine {name}: want an endorsement of its platform's root, got none",
+            hint="start it with the guest of this release: kluis vm guest build",
+        )
+    given = endorsements.read(collateral.endorsement)
+    anchors = TrustAnchors.from_pem(trusted if root is None else files.read(root))
+    found = endorsements.verify(given, context=Context(anchors), now=datetime.now(UTC))
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        for part, data in {**given.parts, "runtime.json": given.runtime_data}.items():
+            render.save(output / part, data)
+    claims, configuration = found.claims, found.configuration
+    shown: dict[str, Any] = {
+        "kind": found.kind,
+        "level": str(claims.level),
+        "anchor": claims.anchor,
+        "measurement": str(claims.measurement),
+        "registers": {name: str(value) for name, value in claims.registers.items()},
+        "debug": claims.debug or configuration.debug,
+        "missing": list(configuration.missing),
+        "only": configuration.only.hex() if configuration.only is not None else "",
+        "release": configuration.release,
+        "root": configuration.root.hex(),
+    }
+    rows = [(key, value) for key, value in shown.items() if key != "registers"]
+    lines = [(key, ", ".join(value) if isinstance(value, list) else str(value)) for key, value in rows]
+    lines += list(shown["registers"].items())
+    render.out(shown, render.table([(key, value or "nothing") for key, value in lines]))

@@ -1,0 +1,1 @@
+"""What an operator observes: metrics of every instance and their sums, and traces of requests; no content."""
