@@ -134,15 +134,21 @@ def test_a_replaced_enclave(served: Served, other: Served, judge: Judge) -> None
 
 
 def test_a_refusal_ends_kept_connections(served: Served, other: Served, judge: Judge) -> None:
-    """A connection to the former enclave is not used once its place was taken by another."""
-    with Switch(served.port) as switch, running(judge, switch.port, limits=HASTY) as proxy:
-        with httpx.Client(base_url=proxy.url, timeout=SECONDS) as client:
-            assert client.get("/").status_code == 200
+    """A connection that finishes its request after the refusal carries no other one."""
+    with (
+        Switch(served.port) as switch,
+        running(judge, switch.port, limits=HASTY) as proxy,
+        httpx.Client(base_url=proxy.url, timeout=SECONDS) as client,
+    ):
+        with client.stream("GET", "/events") as held:
+            parts = held.iter_raw()
+            assert next(parts) == b"data: one\n\n"
             switch.target = other.port
-            with client.stream("GET", "/forever") as held:  # takes the kept connection
-                assert held.status_code == 200
-                assert httpx.get(proxy.url, timeout=SECONDS).status_code == 502
-        assert httpx.get(proxy.url, timeout=SECONDS).status_code == 502
+            assert httpx.get(proxy.url, timeout=SECONDS).status_code == 502
+            with served.plain_tls() as direct:
+                direct.sendall(b"POST /gate HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+                assert b"".join(parts) == b"data: two\n\n"
+        assert client.get("/").status_code == 502
 
 
 def test_an_expired_verdict(served: Served, judge: Judge) -> None:
@@ -151,8 +157,8 @@ def test_an_expired_verdict(served: Served, judge: Judge) -> None:
         Switch(served.port) as switch,
         running(judge, switch.port, believed_seconds=2.0, limits=HASTY) as proxy,
     ):
-        assert proxy.exchange(SECRET).startswith(b"HTTP/1.1 200 ")
         with chat(proxy.port, "/socket") as made:
+            assert proxy.exchange(SECRET).startswith(b"HTTP/1.1 200 ")  # over a connection that is kept
             switch.target = None  # new connections end at once; the open ones stay
             until = time.monotonic() + SECONDS
             verdict = proxy.proxy.enclave.verdict
