@@ -385,24 +385,3 @@ def time(value: str | None) -> datetime:
     if when is None or when.tzinfo is None or not MIN_YEAR <= when.year <= MAX_YEAR:
         raise UsageError(f"--now: want a time like 2026-01-31T00:00:00Z, got {value[:32]!a}")
     return when.astimezone(UTC)
-
-
-def machine_of(policy: Path | None) -> str:
-    """The table ``[machine]`` of a policy, in TOML; empty without a policy.
-
-    Raises:
-        UsageError: the policy has none, or needs reference values.
-    """
-    if policy is None:
-        return ""
-    from kluis import appraisal  # which kluis verify does not need
-
-    machine = appraisal.loads(read(policy)).machine
-    if machine is None:
-        raise UsageError(
-            f"--machine: {policy}: want a table [machine], got none",
-            hint="kluis policy init drafts one from evidence of an enclave in a machine",
-        )
-    text = appraisal.dumps_machine(machine)
-    appraisal.loads_machine(text.encode())
-    return text

@@ -16,7 +16,7 @@ from kluis.cleanroom.homes import check_name
 from kluis.cleanroom.rooms import Room
 from kluis.cleanroom.trust import read_confirmations
 from kluis.cli import completion, render
-from kluis.cli.evidence.files import machine_of
+from kluis.cli.evidence.machines import machine_of
 from kluis.cli.room import parties, room_events, room_files, room_run, room_sign
 from kluis.cli.room.room_files import now, record
 from kluis.errors import PolicyError, UsageError, unknown

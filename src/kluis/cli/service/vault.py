@@ -16,6 +16,7 @@ import typer
 from kluis.appraisal.tokens import vouching
 from kluis.cli import completion, render
 from kluis.cli.evidence import files, image_ids
+from kluis.cli.evidence.machines import machine_of
 from kluis.cli.render import Json
 from kluis.enclave.vaults import ExpectedVault
 from kluis.errors import FormatError, PolicyError, UnavailableError, UsageError, foreign
@@ -260,7 +261,7 @@ def _wanted(
         images=images,
         levels=tuple(str(each) for each in protection or LEVELS),
         missing=tuple(missing or ()),
-        machine=files.machine_of(machine),
+        machine=machine_of(machine),
     )
 
 

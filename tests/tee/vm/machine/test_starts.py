@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from kluis.errors import AuthenticityError, UnavailableError, UsageError
-from kluis.tee.vm.machine import acceleration, programs
+from kluis.tee.vm.machine import acceleration, machine, programs
 from kluis.tee.vm.machine.machine import Machine
 from tests.tee.vm.machine.guest import NEEDED, SECONDS, Small, empty_kernel
 
@@ -121,6 +121,27 @@ def test_uefi_without_a_unified_image(empty: Small, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(programs, name, tmp_path / name)
     with pytest.raises(UnavailableError, match="machine: uefi: the guest has no unified image"):
         Machine.start(empty, boot="uefi", accelerator="tcg")
+
+
+def test_uefi_takes_no_single_image(empty: Small) -> None:
+    """The guest's command line is in its image, so nothing would hold the guest to one image."""
+    with pytest.raises(UsageError, match="machine: uefi: the guest cannot be restricted to one image"):
+        Machine.start(empty, boot="uefi", accelerator="tcg", only=bytes(32))
+
+
+@installed
+def test_uefi_without_a_protection(empty: Small, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A guest that could not state what its machine lacks does not start."""
+    for name in ("OVMF_CODE", "OVMF_VARIABLES"):
+        (tmp_path / name).write_bytes(b"")
+        monkeypatch.setattr(programs, name, tmp_path / name)
+    monkeypatch.setattr(machine, "_library", lambda: None)
+    whole = dataclasses.replace(empty, unified=empty.kernel)
+    with pytest.raises(UnavailableError) as caught:
+        Machine.start(whole, boot="uefi", accelerator="tcg")
+
+    lacks = "machine: uefi: does not have guardian, guest-memory, and its guest could not state that"
+    assert caught.value.message == lacks
 
 
 @installed

@@ -124,10 +124,16 @@ class Machine:
             only: the image id of the only image that it runs, 32 bytes; None: any.
 
         Raises:
-            UsageError: a number, or the boot, is out of range.
-            UnavailableError: a program or file is missing, there is too little memory, or QEMU ended.
+            UsageError: a number, or the boot, is out of range; or ``only`` with ``uefi``.
+            UnavailableError: a program or file is missing, there is too little memory, or QEMU ended; or with
+                ``uefi`` a protection is missing, which the guest could not state in its evidence.
         """
         _check(boot, memory_mb, cpus, ports)
+        if boot == "uefi" and only is not None:
+            raise UsageError(
+                "machine: uefi: the guest cannot be restricted to one image: its command line is in its image",
+                hint="kluis vm start --boot direct --only ID",
+            )
         tools = {name: programs.find(name) for name in (programs.QEMU, *programs.WALLS)}
         _check_memory(memory_mb)
         with contextlib.ExitStack() as held:
@@ -136,6 +142,11 @@ class Machine:
             library = _library()
             secret = chosen == "tcg" and library is not None and _lockable(memory_mb * MEBIBYTE)
             lacks = _missing(secret=secret, guarded=library is not None)
+            if boot == "uefi" and lacks:
+                raise UnavailableError(
+                    f"machine: uefi: does not have {', '.join(sorted(lacks))}, and its guest could not state that",
+                    hint="kluis vm start --boot direct states it in the launch digest",
+                )
             words = _command_line(guest.command_line, lacks, only) if boot == "direct" else ""
             digest = _measured(booted, words, cpus, boot)
             names = [PORT_NAME.format(number) for number in range(ports)]
