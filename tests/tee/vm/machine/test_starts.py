@@ -140,7 +140,7 @@ def test_uefi_without_a_protection(empty: Small, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(UnavailableError) as caught:
         Machine.start(whole, boot="uefi", accelerator="tcg")
 
-    lacks = "machine: uefi: does not have guardian, guest-memory, and its guest could not state that"
+    lacks = "machine: uefi: no guardian, guest-memory, and its guest could not state that"
     assert caught.value.message == lacks
 
 

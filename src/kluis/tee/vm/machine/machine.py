@@ -144,7 +144,7 @@ class Machine:
             lacks = _missing(secret=secret, guarded=library is not None)
             if boot == "uefi" and lacks:
                 raise UnavailableError(
-                    f"machine: uefi: does not have {', '.join(sorted(lacks))}, and its guest could not state that",
+                    f"machine: uefi: no {', '.join(sorted(lacks))}, and its guest could not state that",
                     hint="kluis vm start --boot direct states it in the launch digest",
                 )
             words = _command_line(guest.command_line, lacks, only) if boot == "direct" else ""
