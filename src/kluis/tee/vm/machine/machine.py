@@ -131,7 +131,7 @@ class Machine:
         _check(boot, memory_mb, cpus, ports)
         if boot == "uefi" and only is not None:
             raise UsageError(
-                "machine: uefi: the guest cannot be restricted to one image: its command line is in its image",
+                "machine: uefi: the guest cannot be restricted to one image, as its command line is sealed",
                 hint="kluis vm start --boot direct --only ID",
             )
         tools = {name: programs.find(name) for name in (programs.QEMU, *programs.WALLS)}
