@@ -230,6 +230,21 @@ def test_a_folder_of_another_user(tmp_path: Path) -> None:
     assert caught.value.message == f"{folder}: owner: want 0, got {NOBODY}"
 
 
+@needs_root
+@pytest.mark.root
+@pytest.mark.parametrize("mode", [0o755, 0o1777])
+def test_a_parent_of_another_user(tmp_path: Path, mode: int) -> None:
+    """Its owner could exchange the folder there, with the sticky bit too."""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    theirs.chmod(mode)
+    os.chown(theirs, NOBODY, NOBODY)
+    with pytest.raises(UnavailableError) as caught:
+        Folder.create(theirs / "cloud")
+    assert caught.value.code == "state_owner"
+    assert caught.value.message.startswith(f"{theirs}: its owner may replace what is in it")
+
+
 @pytest.mark.parametrize("name", ["lock", "log", "cloud.json", "run.json"])
 def test_links_in_the_folder(tmp_path: Path, name: str) -> None:
     """A file of the folder that is a link is not followed: its target is neither read nor written."""

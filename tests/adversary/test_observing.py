@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
+from kluis.errors import FormatError
+from kluis.serve.observing.metrics import read
 from tests.serve.observing.collector import Collector, attributes
 from tests.serve.served import Admin, Served, bring_images
 
@@ -121,3 +123,10 @@ def test_no_content_in_metrics_traces_and_logs(observed: Observed) -> None:
     secret.append(json.loads(Path(observed.command.told["clients"]).read_text())[0]["secret"])
     for where, text in seen.items():
         assert [word for word in secret if word.encode() in text] == [], where
+
+
+@pytest.mark.parametrize("text", [b'kluis_a{service="a",\t="200"} 3\n'])
+def test_a_report_that_breaks_the_parser(text: bytes) -> None:
+    """A report of one enclave, whatever it contains, does not end the metrics of all others."""
+    with pytest.raises(FormatError):
+        read(text, "a")

@@ -81,6 +81,18 @@ def test_files_of_another_user(store: Path) -> None:
     assert len(trust.load(store)) == 1
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+@pytest.mark.parametrize("mode", [0o755, 0o1777])
+def test_a_folder_far_above_of_another_user(tmp_path: Path, mode: int) -> None:
+    """The owner of a folder can replace every entry in it; the sticky bit keeps only others from that."""
+    theirs = tmp_path / "theirs"
+    store = theirs / "home" / "config" / "trust"
+    trust.add(store, "lab", FORGE.authority.root_pem(), ProtectionLevel.PROCESS)
+    theirs.chmod(mode)
+    os.chown(theirs, 65534, -1)
+    _refused(store, f"{theirs}: want owner 0, got owner 65534")
+
+
 def test_a_link_for_a_file(store: Path, tmp_path: Path) -> None:
     """A link in the place of a root is not followed."""
     (store / "lab.toml").rename(tmp_path / "elsewhere.toml")

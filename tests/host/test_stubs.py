@@ -162,6 +162,9 @@ def test_text_of_an_image_never_runs() -> None:
                 "tag": evil,
             },
             "PrintOwned": {"kind": "namedtuple", "fields": []},
+            "_class": {"kind": "namedtuple", "fields": []},
+            "_1": {"kind": "namedtuple", "fields": []},
+            "_": {"kind": "namedtuple", "fields": []},
         },
     }
     interface = parse(jcs.dumps(document))
@@ -170,5 +173,5 @@ def test_text_of_an_image_never_runs() -> None:
     called = {node.func for node in ast.walk(tree) if isinstance(node, ast.Call)}
     assert {ast.unparse(each) for each in called} == {"float"}
     classes = [each.name for each in tree.body if isinstance(each, ast.ClassDef)]
-    assert classes == ["Future_", "PrintOwned", "int_", "_f", name]
+    assert classes == ["Future_", "PrintOwned", "Type", "Type1", "class_", "int_", "_f", name]
     assert name == "PrintOwnedEnclave"

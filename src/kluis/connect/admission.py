@@ -59,6 +59,12 @@ class Admission:
         self._token = None if token is None else token.encode("ascii")
         self._host_line = b"Host: " + self._authority
         self._here = (b"https://" + self._authority).lower()
+        name, _, port = self._authority.rpartition(b":")
+        optional = b"?" if port == b"443" else b""
+        # A framework behind TLS may write the wrong scheme, or none.
+        self._address = re.compile(
+            b"(?:https?:)?//%b(?::%b)%b(?=[/?#]|$)" % (re.escape(name), port, optional), re.IGNORECASE
+        )
 
     def admit(self, request: Request) -> bytes:
         """The head that goes to the enclave, if the request may.
@@ -85,6 +91,9 @@ class Admission:
             raise _cross_site(f"a {site[:20].decode('ascii', 'replace')} page")
         if self._token is not None:
             without |= self._has_token(values)
+        if any(name == b"cookie" and _CONSOLE in line for name, line in fields.lines):
+            without |= {b"cookie"}
+            more += [b"Cookie: " + kept for name, line in fields.lines if (kept := _cookies(name, line))]
         # The proxy's clients share connections, whose evidence is the proxy's matter.
         path = target.partition(b"?")[0]
         if path == _EVIDENCE or (b"%" in path and unquote_to_bytes(path) == _EVIDENCE):
@@ -108,15 +117,23 @@ class Admission:
         An address of the enclave in ``Location`` becomes one of the proxy: otherwise the client would go
         past the proxy to an enclave that nobody verified.
         """
-        fields = response.fields
-        lines = fields.kept(_ALT_SVC)
-        where = fields.values.get(b"location")
-        if where is not None and where[: len(self._here)].lower() == self._here:
-            rest = where[len(self._here) :]
-            if not rest or rest[:1] in b"/?#":
-                lines = [line for line in lines if line[:9].lower() != b"location:"]
-                lines.append(b"Location: " + (rest if rest[:1] == b"/" else b"/" + rest))
+        lines = response.fields.kept(_ALT_SVC)
+        if b"location" in response.fields.values:
+            lines = [self._relative(line) if line[:9].lower() == b"location:" else line for line in lines]
         return b"\r\n".join([response.line, *lines, *more, b"", b""])
+
+    def _relative(self, line: bytes) -> bytes:
+        """A ``Location`` without the enclave's address: the same path, at the proxy."""
+        where = line[9:].strip(b"\t ").replace(b"\t", b"")  # browsers ignore tabs in addresses
+        found = self._address.match(where)
+        if found is None:
+            return line
+        rest = where[found.end() :]
+        if rest[:1] != b"/":
+            rest = b"/" + rest
+        if rest[1:2] in (b"/", b"\\"):  # it would be read as another host's name
+            rest = b"/." + rest
+        return b"Location: " + rest
 
     def _origin_form(self, request: Request, host: bytes) -> tuple[bytes, bytes]:
         """The target and the host of a request in another form than an origin server's."""
@@ -161,7 +178,15 @@ class Admission:
         )
 
 
+_CONSOLE: Final = b"kluis-console-"  # kluis.console.access
 _ALT_SVC: Final = frozenset({b"alt-svc"})
+
+
+def _cookies(name: bytes, line: bytes) -> bytes:
+    """The cookies of a field without the console's, which a browser sends to every port of 127.0.0.1."""
+    if name != b"cookie":
+        return b""
+    return b";".join(each for each in line[7:].split(b";") if not each.strip().startswith(_CONSOLE)).strip()
 
 
 def _cross_site(who: str) -> RefusedError:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from kluis.appraisal import AttestationResult
 from kluis.connect.limits import Limits
-from kluis.connect.opening import Opener
+from kluis.connect.opening import Opened, Opener
 from kluis.connect.upstream import Upstream
 from kluis.enclave.attested_tls.judge import elapsed
 from kluis.errors import KluisError, UnavailableError
@@ -28,7 +28,7 @@ class Verdict(NamedTuple):
 
     Attributes:
         result: of it.
-        judged: when, by :func:`kluis.enclave.attested_tls.judge.elapsed`.
+        judged: when it began, by :func:`kluis.enclave.attested_tls.judge.elapsed`: its evidence is not older.
         until: when it expires, likewise.
     """
 
@@ -38,7 +38,7 @@ class Verdict(NamedTuple):
 
     @property
     def age_seconds(self) -> float:
-        """Seconds since the evidence was made and judged."""
+        """Seconds since the evidence was requested: it is at most that old."""
         return elapsed() - self.judged
 
 
@@ -84,12 +84,13 @@ class Enclave:
         if self._fault is not None and loop.time() - self._failed < self._limits.retry_seconds:
             raise self._explained(self._fault)
         try:
-            opened = await loop.run_in_executor(self._threads, self._opener.open)
+            opened = await loop.run_in_executor(self._threads, self._open)
         except KluisError as fault:
             self._refuse(fault)
             raise self._explained(fault) from None
-        now = elapsed()
-        upstream = Upstream(opened.link, opened.result, now + self.believed_seconds)
+        # Evidence ages from its request on: a slow answer does not extend its time.
+        verdict = Verdict(opened.result, opened.began, opened.began + self.believed_seconds)
+        upstream = Upstream(opened.link, opened.result, verdict.until)
         try:
             await loop.create_connection(lambda: upstream, sock=opened.end)
         except OSError as error:
@@ -101,7 +102,7 @@ class Enclave:
             opened.end.close()
             raise
         upstream.since = loop.time()
-        self.verdict = Verdict(opened.result, now, now + self.believed_seconds)
+        self.verdict = verdict
         if self._fault is not None:
             self._fault = None
             self._report("the enclave meets the policy again")
@@ -145,6 +146,20 @@ class Enclave:
         self._opener.stop()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._close_idle()
+
+    def _open(self) -> Opened:
+        """Open and verify a connection, in a thread; refuse one whose evidence has expired meanwhile."""
+        opened = self._opener.open()
+        taken = elapsed() - opened.began
+        if taken >= self.believed_seconds:
+            opened.end.close()
+            raise UnavailableError(
+                f"enclave: its verification took {taken:.1f} seconds, and evidence is valid for"
+                f" {self.believed_seconds:g}",
+                hint="raise max_evidence_age in the policy, or use an enclave that answers sooner",
+                code="connect_unreachable",
+            )
+        return opened
 
     def _close_idle(self) -> None:
         idle, self._idle = self._idle, []

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from kluis.appraisal import AttestationResult
 from kluis.enclave.attested_tls.introduction import ClientEnd
+from kluis.enclave.attested_tls.judge import elapsed
 from kluis.enclave.attested_tls.link import CHUNK, Link
 from kluis.errors import AuthenticityError, UnavailableError
 
@@ -22,11 +23,13 @@ class Opened(NamedTuple):
         end: the connected socket, non-blocking.
         link: TLS over it.
         result: of the judgement.
+        began: before its evidence was requested, by :func:`kluis.enclave.attested_tls.judge.elapsed`.
     """
 
     end: socket.socket
     link: Link
     result: AttestationResult
+    began: float
 
 
 class Opener:
@@ -63,7 +66,7 @@ class Opener:
                 raise UnavailableError("enclave: this proxy stops")
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            link = self._end.open()
+            link, began = self._end.open(), elapsed()
             with self._errors():
                 result = self._introduce(made, link, end)
             made.setblocking(False)
@@ -72,7 +75,7 @@ class Opener:
             raise
         finally:
             self._open.discard(made)
-        return Opened(made, link, result)
+        return Opened(made, link, result, began)
 
     def stop(self) -> None:
         """End what is being opened; callable from any thread."""

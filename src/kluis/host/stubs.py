@@ -8,6 +8,7 @@ a literal, so nothing of it runs.
 from __future__ import annotations
 
 import builtins
+import keyword
 import re
 from typing import Any, Final
 
@@ -172,8 +173,10 @@ def _free(types: dict[str, Node]) -> dict[str, str]:
     """A name for each class that is an identifier, and hides nothing that the module uses."""
     found: dict[str, str] = {}
     for name in types:
-        own = name.replace(".", "_").lstrip("_") or "Type"
-        while own in _TAKEN or own in found.values():
+        own = name.replace(".", "_").lstrip("_")
+        if not own.isidentifier():  # after the underscores, a digit or nothing
+            own = f"Type{own}"
+        while own in _TAKEN or own in found.values() or keyword.iskeyword(own):
             own += "_"
         found[name] = own
     return found

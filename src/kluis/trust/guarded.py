@@ -1,8 +1,8 @@
 """A folder that only its owner may write: opened without following links, with its owners and modes checked.
 
 Anyone who may write the folder, a file in it, or a folder above it can choose the roots that its user trusts.
-A folder above with the sticky bit, such as ``/tmp``, is accepted: nobody can replace another user's entry in
-it.
+A folder above with the sticky bit, such as ``/tmp``, is accepted if its owner is: only the owner of such a
+folder can replace another user's entry in it.
 """
 
 from __future__ import annotations
@@ -114,7 +114,12 @@ def _check_above(folder: Path) -> None:
     for path in dict.fromkeys((*folder.parents, *folder.parent.resolve().parents, folder.parent.resolve())):
         found = os.lstat(path)
         if stat.S_ISLNK(found.st_mode):
-            found = os.stat_result((found.st_mode & ~_OTHERS, *found[1:]))  # a link has no mode
+            found = _without_writers(found)  # a link has no mode
         elif found.st_mode & stat.S_ISVTX and path != folder.parent:
-            continue
+            found = _without_writers(found)
         check(found, path)
+
+
+def _without_writers(found: os.stat_result) -> os.stat_result:
+    """The same, as if only the owner could write it."""
+    return os.stat_result((found.st_mode & ~_OTHERS, *found[1:]))

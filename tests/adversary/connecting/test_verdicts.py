@@ -7,6 +7,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from datetime import datetime
 
 import httpx
 import pytest
@@ -15,6 +16,7 @@ from kluis.appraisal import BySigner
 from kluis.connect.limits import Limits
 from kluis.enclave.attested_tls.judge import Judge
 from kluis.errors import AuthenticityError, KluisError, PolicyError, UnavailableError
+from kluis.evidence import Collateral, TrustAnchors
 from kluis.formats.kluis.attested_tls import PATH, Question
 from kluis.testing.rehearsal import RehearsalPlatform
 from tests.connect.chatting import Ended, chat
@@ -187,6 +189,26 @@ def test_a_verdict_is_renewed(served: Served, judge: Judge) -> None:
             time.sleep(0.05)
         assert proxy.proxy.enclave.verdict is not None
         assert proxy.proxy.enclave.verdict.judged < first.until + 5
+
+
+def test_a_slow_answer_does_not_extend_a_verdict(served: Served, judge: Judge) -> None:
+    """Evidence ages from its request on: one that takes longer than it is valid permits no request."""
+
+    def late() -> tuple[TrustAnchors, Collateral, datetime]:
+        time.sleep(1.2)
+        return judge.standing()
+
+    slow = dataclasses.replace(judge, standing=late)
+    with (
+        pytest.raises(UnavailableError) as refused,
+        running(slow, served.port, believed_seconds=1.0),
+    ):
+        pass
+    assert "evidence is valid for 1" in refused.value.message
+    with running(slow, served.port) as proxy:
+        verdict = proxy.proxy.enclave.verdict
+        assert verdict is not None
+        assert verdict.age_seconds >= 1.2
 
 
 def test_a_revocation_counts_at_once(served: Served, judge: Judge, other_platform: RehearsalPlatform) -> None:

@@ -209,7 +209,15 @@ def _check(path: Path) -> None:
             code="state_mode",
         )
     for parent in path.resolve().parents:
-        mode = parent.stat().st_mode
+        found = parent.stat()
+        if found.st_uid not in (0, os.geteuid()):
+            raise UnavailableError(
+                f"{parent}: its owner may replace what is in it: owner: want {os.geteuid()} or 0,"
+                f" got {found.st_uid}",
+                hint="--state FOLDER names a folder elsewhere",
+                code="state_owner",
+            )
+        mode = found.st_mode
         if mode & _ANYONE and not mode & stat.S_ISVTX:
             raise UnavailableError(
                 f"{parent}: anyone may replace what is in it: mode: want no write for others,"

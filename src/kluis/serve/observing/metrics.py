@@ -47,7 +47,7 @@ def read(text: bytes, service: str) -> list[Metric]:
         raise FormatError(f"{service} metrics: want at most {MOST_BYTES} bytes, got {len(text)}")
     try:
         families = list(text_string_to_metric_families(text.decode("ascii")))
-    except ValueError:  # whose text may contain any of the input
+    except (ValueError, LookupError):  # the parser's; its text may contain any of the input
         raise FormatError(f"{service} metrics: want Prometheus' text format") from None
     count = 0
     for family in families:
