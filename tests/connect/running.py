@@ -7,7 +7,7 @@ import dataclasses
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from kluis.connect.admission import Admission
 from kluis.connect.enclave import Enclave
@@ -101,7 +101,8 @@ def running(
             yield held[0]
     finally:
         if not failed:
-            held[0].loop.call_soon_threadsafe(held[0].proxy.stop)
+            with suppress(RuntimeError):  # it has ended by itself
+                held[0].loop.call_soon_threadsafe(held[0].proxy.stop)
         thread.join(SECONDS)
         assert not thread.is_alive()
     if failed:

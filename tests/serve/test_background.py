@@ -13,9 +13,10 @@ import pytest
 
 from kluis.serve.authority import LoopbackAuthority
 from kluis.serve.background import Background
+from kluis.serve.front.naming import Front
 from kluis.serve.issuer import TENANT, DevelopmentIssuer
 from kluis.serve.plan import Plan, listening
-from kluis.serve.start import _address, _issuer
+from kluis.serve.start import _issuer
 from kluis.services.clock import SystemClock
 
 
@@ -75,8 +76,9 @@ def test_a_managed_identity_is_there_where_it_was_asked_for(tmp_path: Path, aske
     path = "/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https://vault.azure.net"
     with contextlib.ExitStack() as stack:
         sockets = stack.enter_context(listening(plan))
-        addresses = {name: _address(name, one) for name, one in sockets.items()}
-        _issuer(plan, SystemClock(), authority, sockets, addresses, stack)
+        addresses = {name: plan.url(name, one.getsockname()[1]) for name, one in sockets.items()}
+        front = Front(plan, authority, SystemClock())
+        _issuer(plan, SystemClock(), front, sockets, addresses, stack)
         url = addresses.get("insecure_managed_identity")
         assert (url is not None) is asked
         if url is None:

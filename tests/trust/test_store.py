@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kluis import trust
-from kluis.errors import AuthenticityError, FormatError, KluisError, UsageError
+from kluis.errors import AuthenticityError, FormatError, KluisError, UnavailableError, UsageError
 from kluis.evidence import ProtectionLevel, TrustAnchors
 from kluis.trust.store import ENVIRONMENT, MAX_ROOTS
 from tests.evidence.forge import Forge
@@ -54,6 +54,23 @@ def test_the_files_are_the_users_own(store: Path) -> None:
     assert [each.name for each in store.iterdir()] == ["lab.toml"]
     assert (store / "lab.toml").stat().st_mode & 0o777 == 0o600
     assert store.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_place_that_cannot_be_examined(tmp_path: Path) -> None:
+    """It is an error with its reason: without it, nobody knows which roots would be trusted."""
+    store = tmp_path / ("a" * 300) / "trust"
+    with pytest.raises(UnavailableError) as error:
+        trust.load(store)
+    assert error.value.message == f"{store}: cannot be examined: File name too long"
+    assert error.value.code == "trust_unsafe"
+
+
+def test_a_root_that_cannot_be_removed(store: Path) -> None:
+    """A folder under a root's name is named in the error."""
+    (store / "lab.toml").mkdir(parents=True, mode=0o700)
+    with pytest.raises(UnavailableError) as error:
+        trust.remove(store, "lab")
+    assert error.value.message == f"{store / 'lab.toml'}: cannot be removed: Is a directory"
 
 
 def test_two_roots_of_one_name(store: Path) -> None:

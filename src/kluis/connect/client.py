@@ -269,6 +269,8 @@ class Client(asyncio.Protocol):
         assert request is not None  # noqa: S101 - for mypy
         self._upstream = upstream
         upstream.lend(self)
+        if self.stalled is not None:  # it sent this request, and does not read the answers to those before it
+            upstream.pause_reading()
         self._reply = Reply(request, self._proxy.admission)
         if not self._body.done:
             self.state = State.BODY

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, NamedTuple
 
 from kluis.appraisal import AttestationResult
@@ -84,7 +84,11 @@ class Enclave:
         if self._fault is not None and loop.time() - self._failed < self._limits.retry_seconds:
             raise self._explained(self._fault)
         try:
+<<<<<<< HEAD
             opened = await loop.run_in_executor(self._threads, self._open)
+=======
+            opened = await self._opened()
+>>>>>>> reviewer17
         except KluisError as fault:
             self._refuse(fault)
             raise self._explained(fault) from None
@@ -107,6 +111,15 @@ class Enclave:
             self._fault = None
             self._report("the enclave meets the policy again")
         return upstream
+
+    async def _opened(self) -> Opened:
+        """Open a connection in a thread; if this is cancelled meanwhile, the connection is closed."""
+        opening = self._threads.submit(self._opener.open)
+        try:
+            return await asyncio.wrap_future(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_opened)
+            raise
 
     def give_back(self, upstream: Upstream) -> None:
         """Keep a connection for the next request."""
@@ -192,3 +205,9 @@ class Enclave:
             if left < 0:
                 message = f"the enclave's verdict expired {-left:.0f} seconds ago: {message}"
         return type(fault)(message, hint=fault.hint, code=fault.code)
+
+
+def _close_opened(opening: Future[Opened]) -> None:
+    """Close a connection that nobody waits for any more."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().end.close()

@@ -91,12 +91,16 @@ class Proxy:
             ready()
             await server.start_serving()
             tasks = [asyncio.create_task(self.enclave.keep_verified()), asyncio.create_task(self._look())]
-            await self._stop.wait()
+            stopped = asyncio.create_task(self._stop.wait())
+            await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
             server.close()
             await self._drain()
-            for task in tasks:
+            ended = [task for task in tasks if task.done()]
+            for task in (stopped, *tasks):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(stopped, *tasks, return_exceptions=True)
+            for task in ended:  # neither ends by itself: a proxy without them must not go on
+                task.result()
         finally:
             listener.close()
             self.enclave.close()

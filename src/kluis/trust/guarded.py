@@ -27,14 +27,20 @@ def opened(folder: Path) -> Iterator[int | None]:
     """Open a folder: its descriptor, or None if it does not exist.
 
     Raises:
-        UnavailableError: it is a link, or not a folder; another user may change it; or this system has no
-            owners and modes that can be checked.
+        UnavailableError: it is a link, or not a folder; another user may change it; it cannot be examined; or
+            this system has no owners and modes that can be checked.
     """
     try:
         os.lstat(folder)
     except (FileNotFoundError, NotADirectoryError):
         yield None
         return
+    except OSError as error:
+        raise UnavailableError(
+            f"{folder}: cannot be examined: {error.strerror}",
+            hint="set KLUIS_CONFIG to a folder that belongs to you",
+            code="trust_unsafe",
+        ) from None
     require_owners(folder)
     _check_above(folder)
     try:

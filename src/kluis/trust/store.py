@@ -155,7 +155,7 @@ def remove(store: Path, name: str) -> None:
 
     Raises:
         UsageError: there is no root of that name.
-        UnavailableError: another user may change the store.
+        UnavailableError: another user may change the store, or it cannot be written.
     """
     _check_name(name)
     with guarded.opened(store) as descriptor:
@@ -164,7 +164,10 @@ def remove(store: Path, name: str) -> None:
             if not names:
                 raise UsageError(f"{name}: is not in the trust store, which is empty")
             raise unknown("trust remove", name, sorted(names), "kluis trust list")
-        os.unlink(name + _SUFFIX, dir_fd=descriptor)
+        try:
+            os.unlink(name + _SUFFIX, dir_fd=descriptor)
+        except OSError as error:
+            raise UnavailableError(f"{store / name}{_SUFFIX}: cannot be removed: {error.strerror}") from None
 
 
 def _write(name: str, data: bytes, descriptor: int) -> None:

@@ -99,6 +99,28 @@ def test_a_sum_keeps_what_ended_instances_counted() -> None:
     assert samples(registry)[total] == 3
 
 
+def test_a_sum_does_not_depend_on_addresses() -> None:
+    """A new instance may be in the memory of one that ended between two readings: the sum never falls."""
+    fleet = Some()
+    registry = CollectorRegistry()
+    registry.register(metrics.HostMetrics(lambda: [fleet]))  # type: ignore[list-item]
+    total = 'kluis_service_requests_total{operation="http",service="a",status="200"}'
+    for count in range(1, 21):
+        fleet.instances = ()
+        fleet.instances = (One(),)
+        fleet.instances[0].meter.begin()
+        fleet.instances[0].meter.end(200, 0.1)
+        assert samples(registry)[total] == count
+
+
+def test_a_name_outside_ascii() -> None:
+    """The metrics of an enclave with any name pass the host's limits."""
+    name = "caf\u00e9 \u0663"
+    fleet = Some(One(name))
+    fleet.service = name
+    assert collected(fleet)[f'kluis_instances{{service="{name}"}}'] == 1
+
+
 def test_one_that_does_not_answer() -> None:
     """It is counted as silent; the sum keeps what it reported last."""
     one, other = One(), One()

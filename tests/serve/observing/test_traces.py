@@ -53,7 +53,19 @@ def test_a_client_without_a_trace() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["{", "{}", "[]", '{"time": 1}', json.dumps({**LINE, "status": "x"}), "{" + "x" * 5000],
+    [
+        "{",
+        "{}",
+        "[]",
+        '{"time": 1}',
+        json.dumps({**LINE, "status": "x"}),
+        json.dumps({**LINE, "status": 1 << 70}),
+        json.dumps({**LINE, "seconds": 1e308}),
+        json.dumps({**LINE, "time": "0001-01-01T00:00:00Z"}),
+        json.dumps({**LINE, "time": "9999-12-31T23:59:59Z"}),
+        json.dumps({**LINE, "time": "2026-06-01T00:00:10"}),
+        "{" + "x" * 5000,
+    ],
 )
 def test_other_lines(line: str) -> None:
     """What is not a request's line is no span, and no error."""

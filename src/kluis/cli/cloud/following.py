@@ -42,28 +42,31 @@ def new(path: Path, before: Last, runs: Callable[[], bool]) -> Iterator[str]:
         before: the lines that were read.
         runs: whether the writer runs.
     """
-    file = _open(path)
-    if file is not None:
-        file.seek(before.end)
-    rest = b""
-    while True:
-        ended = not runs()  # before the last look: what it wrote before its end is there then
-        if file is None:
-            file = _open(path)
-        while file is not None and (part := file.readline(MOST_LINE)):
-            rest += part
-            if rest.endswith(b"\n") or len(rest) >= MOST_LINE:
-                yield _text(rest)
-                rest = b""
-        if ended:
-            if rest:
-                yield _text(rest)
-            return
-        if file is not None and _is_replaced(path, file.fileno()):
+    file, rest = _open(path), b""
+    try:
+        if file is not None:
+            file.seek(before.end)
+        while True:
+            ended = not runs()  # before the last look: what it wrote before its end is there then
+            if file is None:
+                file = _open(path)
+            while file is not None and (part := file.readline(MOST_LINE)):
+                rest += part
+                if rest.endswith(b"\n") or len(rest) >= MOST_LINE:
+                    yield _text(rest)
+                    rest = b""
+            if file is not None and _is_replaced(path, file.fileno()):
+                file.close()
+                file = None  # the next file has lines, even if the writer has ended
+            elif ended:
+                if rest:
+                    yield _text(rest)
+                return
+            else:
+                time.sleep(LOOK_SECONDS)
+    finally:
+        if file is not None:
             file.close()
-            file = None
-            continue
-        time.sleep(LOOK_SECONDS)
 
 
 def _open(path: Path) -> BinaryIO | None:

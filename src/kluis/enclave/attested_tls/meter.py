@@ -25,8 +25,7 @@ class Meter:
     """
 
     def __init__(self, service: str) -> None:
-        plain = "".join(sign if sign.isalnum() or sign in "-_." else "_" for sign in service)
-        self._labels = f'service="{plain}",instance="{secrets.token_hex(4)}"'
+        self._labels = f'service="{label_of(service)}",instance="{secrets.token_hex(4)}"'
         self._lock = threading.Lock()
         self._statuses: dict[int, int] = {}
         self._buckets = [0] * (len(BUCKETS) + 1)
@@ -76,3 +75,8 @@ class Meter:
             f"kluis_requests_running{{{self._labels}}} {running}",
         ]
         return ("\n".join(lines) + "\n").encode()
+
+
+def label_of(service: str) -> str:
+    """A service's name as a label: an enclave's name may have any characters, a label here only ASCII."""
+    return "".join(sign if sign.isascii() and (sign.isalnum() or sign in "-_.") else "_" for sign in service)

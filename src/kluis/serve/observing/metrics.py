@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
+from kluis.enclave.attested_tls.meter import label_of
 from kluis.errors import FormatError, KluisError
 from kluis.serve.fleet import Fleet
 from kluis.serve.instance import Instance
@@ -80,7 +81,8 @@ class HostMetrics(Collector):
     def __init__(self, fleets: Callable[[], Sequence[Fleet]]) -> None:
         self._fleets = fleets
         self._lock = threading.Lock()
-        self._latest: dict[int, dict[_Key, float]] = {}
+        # By the instance itself: an ended one's id() may be a new one's.
+        self._latest: dict[Instance, dict[_Key, float]] = {}
         self._ended: dict[_Key, float] = {}
 
     def collect(self) -> Iterator[Metric]:
@@ -90,7 +92,7 @@ class HostMetrics(Collector):
 
     def _collect(self) -> Iterator[Metric]:
         own: dict[str, Metric] = {}
-        latest: dict[int, dict[_Key, float]] = {}
+        latest: dict[Instance, dict[_Key, float]] = {}
         up = GaugeMetricFamily("kluis_instances", "Instances that answer.", labels=["service"])
         silent = GaugeMetricFamily(
             "kluis_instances_silent", "Instances that did not report.", labels=["service"]
@@ -115,14 +117,14 @@ class HostMetrics(Collector):
             instances = fleet.instances
             for number, one in enumerate(instances):
                 try:
-                    families = read(one.metrics(), _label(fleet.service))
+                    families = read(one.metrics(), label_of(fleet.service))
                 except KluisError:
-                    if id(one) in self._latest:
-                        latest[id(one)] = self._latest[id(one)]
+                    if one in self._latest:
+                        latest[one] = self._latest[one]
                     continue
                 answered += 1
                 name = _instance_of(families) or str(number)
-                latest[id(one)] = _sums_of(families)
+                latest[one] = _sums_of(families)
                 for family in families:
                     _add(own, family)
                 if (size := _resident(one)) is not None:
@@ -153,11 +155,6 @@ class HostMetrics(Collector):
                 if of == name:
                     family.add_sample(sample, dict(labels), value)
             yield family
-
-
-def _label(service: str) -> str:
-    """A service's name as a label: an enclave's may have any characters."""
-    return "".join(sign if sign.isalnum() or sign in "-_." else "_" for sign in service)
 
 
 def _add(found: dict[str, Metric], family: Metric) -> None:

@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Iterable
 from datetime import datetime
 from types import TracebackType
-from typing import Final, Self
+from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
 
 import msgspec
@@ -31,16 +31,18 @@ PATH: Final = "/v1/traces"
 EXPORT_SECONDS: Final = 10
 MOST_LINE: Final = 4096
 MOST_WORD: Final = 128
+MOST_SECONDS: Final = 1e6
+_END: Final = 1 << 63  # of a span's times, nanoseconds: one beyond would lose its whole batch
 
 
 class _Request(msgspec.Struct):
     """The fields of a request's line that a span has; others are ignored."""
 
-    time: datetime
+    time: Annotated[datetime, msgspec.Meta(tz=True)]
     service: str
     operation: str
-    status: int
-    seconds: float
+    status: Annotated[int, msgspec.Meta(ge=0, le=999)]
+    seconds: Annotated[float, msgspec.Meta(ge=0, le=MOST_SECONDS)]
     request_id: str
     code: str | None = None
     traceparent: str | None = None
@@ -88,11 +90,14 @@ class Traces:
     def _span(self, request: _Request) -> None:
         carrier = {} if request.traceparent is None else {"traceparent": request.traceparent}
         end = round(request.time.timestamp() * 1e9)
+        start = end - round(request.seconds * 1e9)
+        if not 0 <= start <= end < _END:
+            return
         span = self._tracer.start_span(
             f"{request.service[:MOST_WORD]} {request.operation[:MOST_WORD]}",
             context=self._propagator.extract(carrier),
             kind=SpanKind.SERVER,
-            start_time=end - round(max(request.seconds, 0.0) * 1e9),
+            start_time=start,
             attributes={
                 "kluis.service": request.service[:MOST_WORD],
                 "kluis.operation": request.operation[:MOST_WORD],
