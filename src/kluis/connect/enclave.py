@@ -84,11 +84,7 @@ class Enclave:
         if self._fault is not None and loop.time() - self._failed < self._limits.retry_seconds:
             raise self._explained(self._fault)
         try:
-<<<<<<< HEAD
-            opened = await loop.run_in_executor(self._threads, self._open)
-=======
             opened = await self._opened()
->>>>>>> reviewer17
         except KluisError as fault:
             self._refuse(fault)
             raise self._explained(fault) from None
@@ -114,7 +110,7 @@ class Enclave:
 
     async def _opened(self) -> Opened:
         """Open a connection in a thread; if this is cancelled meanwhile, the connection is closed."""
-        opening = self._threads.submit(self._opener.open)
+        opening = self._threads.submit(self._open)
         try:
             return await asyncio.wrap_future(opening)
         except asyncio.CancelledError:
