@@ -42,6 +42,12 @@ def test_the_ground_needs_nothing(name: str) -> None:
     assert loads(name) == {"kluis"}
 
 
+def test_a_projects_tests_need_only_the_extra_enclave() -> None:
+    """The pytest plug-in loads no package of the services: ``kluis[enclave]`` does not install them."""
+    services = {"alembic", "lark", "prometheus_client", "psycopg", "sqlalchemy", "starlette", "uvicorn"}
+    assert not services & loads("kluis.testing.plugin")
+
+
 def test_help_loads_no_room() -> None:
     """Asking for help imports the command line and not one room, so it is quick."""
     program = (

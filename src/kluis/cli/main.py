@@ -233,7 +233,7 @@ def _run(argv: list[str]) -> int:
             raise
         if os.environ.get("KLUIS_TRACEBACK"):
             traceback.print_exc()
-        if lack := _lacking(argv, bug):
+        if lack := lacking(argv, bug):
             return render.error(lack)
         if isinstance(bug, OSError) and bug.errno in MACHINES:
             where = f"{bug.filename}: " if bug.filename else ""
@@ -246,7 +246,7 @@ def _run(argv: list[str]) -> int:
         )
 
 
-def _lacking(argv: list[str], bug: Exception) -> UnavailableError | None:
+def lacking(argv: list[str], bug: BaseException) -> UnavailableError | None:
     """The extra that a command needs if a package of it is missing."""
     name = next((word for word in argv if word in COMMANDS), "")
     extra = COMMANDS[name].extra if name else None
@@ -257,7 +257,7 @@ def _lacking(argv: list[str], bug: Exception) -> UnavailableError | None:
     from kluis import installing  # which no help needs
 
     return UnavailableError(
-        f"{name}: want the package {bug.name}, got none", hint=installing.command_for(extra)
+        f"{name}: want the package {bug.name.partition('.')[0]}, got none", hint=installing.command_for(extra)
     )
 
 

@@ -18,7 +18,6 @@ import pytest
 
 from kluis.host.proxy import EnclaveProxy
 from kluis.host.starting import await_ready
-from kluis.serve.store import keeping
 from kluis.testing.evil_host import EvilHost
 from kluis.testing.rehearsal import START_SECONDS, RehearsalPlatform, interface_of
 
@@ -134,7 +133,7 @@ def evil_host(rehearsal_platform: RehearsalPlatform) -> Iterator[Attack]:
 def storage(tmp_path: Path) -> Iterator[SealedStore]:
     """A sealed store in a separate database and with a separate key for each test; no enclave is needed."""
     from kluis.enclave.store import SealedStore
-    from kluis.serve.store import Database
+    from kluis.serve.store import Database, keeping  # only the stores' fixtures need the services' packages
 
     with Database(f"sqlite:///{tmp_path / 'storage.db'}") as database:
         yield SealedStore(keeping.records(database, "test"), os.urandom(32))

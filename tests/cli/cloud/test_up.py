@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from kluis import installing
 from kluis.serve.cloud.folder import Folder
+from tests import clouds
 from tests.clouds import Cloud
 
 
@@ -119,3 +123,22 @@ def test_a_folder_of_a_newer_version(tmp_path: Path) -> None:
         assert said.code == 3
         assert json.loads(said.err)["code"] == "cloud_newer"
     assert [path.name for path in newer.path.iterdir()] == ["cloud.json"]
+
+
+def test_the_background_names_a_missing_package(tmp_path: Path) -> None:
+    """Without the extra, ``kluis up -d`` gives the command that installs it, as ``kluis up`` does."""
+    code = f"import sys; sys.modules['prometheus_client'] = None; {clouds.CODE}"
+    for words in (["up", "-d"], ["up"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words, "--state", str(tmp_path / "cloud"), "--json"],
+            capture_output=True,
+            text=True,
+            timeout=clouds.SECONDS,
+            check=False,
+        )
+        assert json.loads(done.stderr) == {
+            "error": "up: want the package prometheus_client, got none",
+            "code": "unavailable",
+            "hint": installing.command_for("services"),
+            "exit_code": 7,
+        }

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from kluis.cli import render
+from kluis.cli import main, render
 from kluis.cli.cloud.places import error_of
 from kluis.errors import InternalError, KluisError, UnavailableError
 from kluis.serve.cloud.folder import Folder
@@ -91,17 +91,22 @@ def _run(work: Callable[[], None], log: int) -> int:
     except KeyboardInterrupt:
         return 0
     except KluisError as error:
-        _report(msgspec.json.encode(Fault(error.message, error.hint, error.code, type(error).__name__)))
-        return render.error(error)
+        return _fail(error)
     except BaseException as bug:  # noqa: BLE001 - the end of a process: all that is left is to say why
-        fault = InternalError(f"{type(bug).__name__}: {bug}")
+        if lack := main.lacking(["up"], bug):
+            return _fail(lack)
         traceback.print_exc()
-        _report(msgspec.json.encode(Fault(fault.message, None, fault.code, "InternalError")))
-        return fault.exit_code
+        return _fail(InternalError(f"{type(bug).__name__}: {bug}"))
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
     return 0
+
+
+def _fail(error: KluisError) -> int:
+    """Report the error to the command that started this process and to the log; return the exit code."""
+    _report(msgspec.json.encode(Fault(error.message, error.hint, error.code, type(error).__name__)))
+    return render.error(error)
 
 
 def _open_log(path: Path) -> int:

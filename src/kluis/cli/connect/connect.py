@@ -2,58 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ipaddress
 import os
 import re
-import signal
 import socket
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 import typer
 
-from kluis.appraisal import Policy
-from kluis.cli import render
+from kluis.cli.connect.address import Address
 from kluis.cli.evidence import files
-from kluis.cli.evidence import roots as root_files
 from kluis.cli.evidence.verify import Roots
 from kluis.cli.render import Json
-from kluis.connect.admission import Admission
-from kluis.connect.enclave import Enclave, Verdict
-from kluis.connect.limits import Limits
-from kluis.connect.opening import Opener
-from kluis.connect.proxy import Proxy
-from kluis.enclave.attested_tls.introduction import ClientEnd
-from kluis.enclave.attested_tls.judge import Judge
 from kluis.errors import UsageError
-from kluis.evidence import Collateral, TrustAnchors
-from kluis.tee import backends
-from kluis.views.values import zulu
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\]")
 _ORIGIN: Final = re.compile(r"https?://(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/=-]{16,4096}")
 BACKLOG: Final = 128
-
-
-class Address(NamedTuple):
-    """An address of TCP.
-
-    Attributes:
-        host: a name or an address, without brackets.
-        port: 0 to 65535.
-    """
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def register(app: typer.Typer) -> None:
@@ -113,66 +83,16 @@ def connect(
             hint="kluis policy init -o policy.toml --purpose channel --image FILE writes one",
         )
     wanted = files.policy(policy)
-    judge = Judge(wanted, _standing(policy, wanted, root or [], collateral))
-    admission = Admission(
+    from kluis.cli.connect import running  # needs the extra, and help does not
+
+    admission = running.Admission(
         str(where),
         hosts=_words("--host", _NAME, host, "a name without a port"),
         origins=_words("--origin", _ORIGIN, origin, "an origin, as http://localhost:3000"),
         token=None if token is None else _token(token),
     )
-    believed = min(judge.believed_seconds, wanted.max_evidence_age.total_seconds())
     with _listener(here) as listener:
-        asyncio.run(_run(where, listener, judge, admission, believed))
-
-
-async def _run(
-    where: Address, listener: socket.socket, judge: Judge, admission: Admission, believed: float
-) -> None:
-    """Serve until a signal stops it."""
-    limits = Limits()
-    opener = Opener(where.host, where.port, ClientEnd(judge, None), limits.open_seconds)
-    enclave = Enclave(opener, believed, limits, _note)
-    proxy = Proxy(enclave, admission, limits, tunnel_seconds=judge.believed_seconds, report=_note)
-
-    def ready() -> None:
-        assert enclave.verdict is not None  # noqa: S101 - for mypy: it is ready because it has one
-        render.out_row(*_shown(where, listener, enclave.verdict, believed))
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, proxy.stop)
-    await proxy.serve(listener, ready)
-    _note("kluis: stopped")
-
-
-def _shown(
-    where: Address, listener: socket.socket, verdict: Verdict, believed: float
-) -> tuple[dict[str, Any], str]:
-    """What a program and a person read once the proxy is ready."""
-    claims = verdict.result.claims
-    here = f"http://{Address(*listener.getsockname()[:2])}"
-    age = round(verdict.age_seconds, 3)
-    value = {
-        "listen": here,
-        "enclave": f"https://{where}",
-        "level": str(claims.level),
-        "measurement": claims.measurement.value.hex(),
-        "evidence_age_seconds": age,
-        "evidence_expires_seconds": believed,
-        "judged_at": zulu(verdict.result.appraised_at),
-        "pid": os.getpid(),
-    }
-    text = (
-        f"{here} forwards to https://{where}: level {claims.level}, evidence {age:.0f} s old, at most"
-        f" {believed:.0f} s"
-    )
-    return value, text
-
-
-def _note(text: str) -> None:
-    """Print a message; a full disk or a closed pipe ends no proxy."""
-    with contextlib.suppress(OSError):
-        render.note(text if text.startswith("kluis:") else f"kluis: {text}")
+        running.run(where, listener, admission, running.judge(policy, wanted, root or [], collateral), wanted)
 
 
 def _enclave_of(url: str) -> Address:
@@ -225,7 +145,7 @@ def _listener(here: Address) -> Iterator[socket.socket]:
         )
     except OSError as error:
         raise UsageError(
-            f"--listen {here}: {error.strerror}",
+            f"--listen {here}: {os.strerror(error.errno or 0)}",
             hint=f"--listen {Address(here.host, 0)} chooses a free port, and prints it",
             code="connect_listen",
         ) from None
@@ -250,16 +170,3 @@ def _token(path: Path) -> str:
             hint="openssl rand -hex 32 > token; chmod 600 token",
         )
     return text
-
-
-def _standing(
-    path: Path, policy: Policy, roots: list[Path], collateral: Path | None
-) -> Callable[[], tuple[TrustAnchors, Collateral, datetime]]:
-    """What each judgement uses: its files are read again, because they are renewed."""
-    anchors = root_files.anchors(roots, None, [path.parent / name for name in policy.emulated_roots])
-
-    def standing() -> tuple[TrustAnchors, Collateral, datetime]:
-        endorsed = backends.default().collateral() if collateral is None else files.filled(collateral)
-        return anchors, Collateral.from_json(endorsed), datetime.now(UTC)
-
-    return standing
