@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import httpx
 import openai
@@ -13,6 +13,8 @@ from kluis.errors import KluisError, UsageError
 from kluis.host import attested
 
 _NO_KEY: Final = "none"
+_NOWHERE: Final = "wss://nowhere.invalid"
+"""What a copy gets for the address of WebSockets, which it would otherwise read."""
 
 
 class _Refused(BaseException):
@@ -77,8 +79,30 @@ class _AsyncClient(httpx.AsyncClient):
         self.attested = transport
 
 
-class OpenAI(openai.OpenAI):
+class _NoWebSockets:
+    """The package opens its WebSockets past the client of HTTP, and so past attested TLS."""
+
+    @property
+    def websocket_base_url(self) -> Any:
+        """Refused: each WebSocket of the package reads this address before it connects.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(
+            "websocket: want a request over HTTP, got a WebSocket, which would not verify the enclave",
+            hint="kluis connect forwards WebSockets to a verified enclave",
+        )
+
+    @websocket_base_url.setter
+    def websocket_base_url(self, value: object) -> None:
+        """The package sets it."""
+
+
+class OpenAI(_NoWebSockets, openai.OpenAI):
     """``openai.OpenAI`` that sends nothing before the enclave at the other end meets a policy.
+
+    WebSockets, as of ``realtime.connect``, are refused: the package opens them without this transport.
 
     Args:
         base_url: ``https://host[:port]/v1`` of the enclave.
@@ -110,10 +134,18 @@ class OpenAI(openai.OpenAI):
         if given is None:
             below = attested.transport(_required(policy), root=root, collateral=collateral)
             given = _Client(_Transport(below))
+        _check_websockets(options.pop("websocket_base_url", None))
         if not isinstance(given, _Client):  # a copy by with_options gets the same one
             raise _foreign_client()
         self._attested = given.attested
         super().__init__(base_url=_checked(base_url), api_key=api_key, **{"http_client": given, **options})
+
+    def copy(self, **options: Any) -> Self:
+        """The same client with other options, as the package's."""
+        _check_websockets(options.pop("websocket_base_url", None))
+        return super().copy(**options, websocket_base_url=_NOWHERE)
+
+    with_options = copy
 
     @property
     def attestation(self) -> AttestationResult:
@@ -136,7 +168,7 @@ class OpenAI(openai.OpenAI):
             raise refused.error from None
 
 
-class AsyncOpenAI(openai.AsyncOpenAI):
+class AsyncOpenAI(_NoWebSockets, openai.AsyncOpenAI):
     """``openai.AsyncOpenAI``; the arguments and errors are those of :class:`OpenAI`."""
 
     def __init__(
@@ -153,10 +185,18 @@ class AsyncOpenAI(openai.AsyncOpenAI):
         if given is None:
             below = attested.async_transport(_required(policy), root=root, collateral=collateral)
             given = _AsyncClient(_AsyncTransport(below))
+        _check_websockets(options.pop("websocket_base_url", None))
         if not isinstance(given, _AsyncClient):
             raise _foreign_client()
         self._attested = given.attested
         super().__init__(base_url=_checked(base_url), api_key=api_key, **{"http_client": given, **options})
+
+    def copy(self, **options: Any) -> Self:
+        """The same client with other options, as the package's."""
+        _check_websockets(options.pop("websocket_base_url", None))
+        return super().copy(**options, websocket_base_url=_NOWHERE)
+
+    with_options = copy
 
     @property
     def attestation(self) -> AttestationResult:
@@ -193,6 +233,11 @@ def _checked(base_url: str | httpx.URL | None) -> str:
     if base_url is None or not str(base_url).startswith("https://"):
         raise UsageError(f"base_url: want https://host[:port]/v1 of the enclave, got {str(base_url)[:80]!a}")
     return str(base_url)
+
+
+def _check_websockets(given: object) -> None:
+    if given not in (None, _NOWHERE):
+        raise UsageError("websocket_base_url: want none, because this client opens no WebSocket, got one")
 
 
 def _foreign_client() -> UsageError:
