@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from kluis.errors import UnavailableError
+from kluis.errors import UnavailableError, UsageError
 from kluis.tee.process import linux, native
+from kluis.testing.services import ServicesOptions, running
 
 HEAP_BYTES = 512 << 20
 CONFTEST = """
@@ -68,3 +69,13 @@ def test_a_users_tests(tmp_path: Path) -> None:
     for folder in (tmp_path / "t").rglob("cloud"):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         assert not (folder / "run.json").exists()
+
+
+@pytest.mark.slow
+def test_services_that_do_not_start(tmp_path: Path) -> None:
+    """The error is theirs, and no record of them is left."""
+    options = ServicesOptions(services=("keyvault",), given={"keyvault": {"nonsense": 1}})
+    with pytest.raises(UsageError) as error, running(tmp_path / "cloud", options):
+        pass
+    assert error.value.message == "keyvault settings: Object contains unknown field `nonsense`"
+    assert not (tmp_path / "cloud" / "run.json").exists()

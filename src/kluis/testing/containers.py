@@ -6,12 +6,14 @@ package ``testcontainers``, and the image that ``examples/deploy/container`` bui
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
+from docker.errors import APIError
 from testcontainers.core.container import DockerContainer
 
 import kluis
@@ -23,7 +25,10 @@ IMAGE: Final = f"localhost/kluis:{kluis.__version__}"
 CAPABILITIES: Final = ("IPC_LOCK", "NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE")
 """What a platform in a container needs: locked memory, namespaces, and a guardian that attaches."""
 START_SECONDS: Final = 1200.0
+MOST_LOG: Final = 300
+"""Characters of the log in an error."""
 _LOOK_SECONDS: Final = 1.0
+_ENDED: Final = frozenset({"exited", "stopped", "dead", "removing"})
 
 
 class KluisContainer(DockerContainer):
@@ -51,24 +56,28 @@ class KluisContainer(DockerContainer):
         """Start the container, and wait until every service serves.
 
         Raises:
-            UnavailableError: it ended, or took too long; with its last lines.
+            UnavailableError: it ended, or took too long; with its last lines. It is removed.
         """
         super().start()
-        end = time.monotonic() + START_SECONDS
-        while not (found := self._variables()):
-            container = self.get_wrapped_container()
-            container.reload()
-            if container.status != "running" or time.monotonic() > end:
-                lines = b"".join(self.get_logs()).decode("utf-8", "replace")
-                self.stop()
-                raise UnavailableError(f"container: the services did not start: {foreign(lines[-300:])}")
-            time.sleep(_LOOK_SECONDS)
-        self.variables = found
+        try:
+            self.variables = self._await_variables()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
-    def _variables(self) -> dict[str, str]:
-        """The variables for clients; none before every service serves."""
-        code, output = self.get_wrapped_container().exec_run(
-            ["/opt/kluis/bin/kluis", "env", "--json"], stderr=False
-        )
-        return {} if code else dict(json.loads(output))
+    def _await_variables(self) -> dict[str, str]:
+        """The variables for clients, once every service serves."""
+        container = self.get_wrapped_container()
+        end = time.monotonic() + START_SECONDS
+        while True:
+            container.reload()
+            if container.status in _ENDED or time.monotonic() > end:
+                log = " ".join(b"".join(self.get_logs()).decode("utf-8", "replace").split())
+                why = foreign(log[-MOST_LOG:], MOST_LOG)
+                raise UnavailableError(f"container: the services did not start: {why}")
+            with contextlib.suppress(APIError):  # it has ended meanwhile, or does not run yet
+                code, output = container.exec_run(["/opt/kluis/bin/kluis", "env", "--json"], stderr=False)
+                if code == 0:
+                    return dict(json.loads(output))
+            time.sleep(_LOOK_SECONDS)

@@ -77,7 +77,7 @@ def running(path: Path, options: ServicesOptions) -> Iterator[Services]:
     folder = Folder.create(path)
     images = cache.of_user().path / IMAGES
     images.mkdir(mode=0o700, exist_ok=True)
-    with lock.occupied(folder), folder.log.open("a") as log:
+    with lock.occupied(folder), folder.log.open("a", encoding="utf-8") as log:
         plan = Plan(
             services=options.services,
             state=folder.services,
@@ -95,17 +95,19 @@ def running(path: Path, options: ServicesOptions) -> Iterator[Services]:
             log.writelines(f"{line}\n" for line in lines)
             log.flush()
 
-        with serving(plan, SystemClock(), lambda line: write([line]), write, keeper.bound) as made:
-            keeper.ready(made)
-            run = keeper.run
-            yield Services(
-                urls={each.name: each.url for each in run.services},
-                env=variables.of(folder, run),
-                levels={each.name: each.level for each in run.services},
-                ca=folder.authority,
-                folder=folder.path,
-            )
-        keeper.end()
+        try:
+            with serving(plan, SystemClock(), lambda line: write([line]), write, keeper.bound) as made:
+                keeper.ready(made)
+                run = keeper.run
+                yield Services(
+                    urls={each.name: each.url for each in run.services},
+                    env=variables.of(folder, run),
+                    levels={each.name: each.level for each in run.services},
+                    ca=folder.authority,
+                    folder=folder.path,
+                )
+        finally:
+            keeper.end()
 
 
 def _now() -> datetime:
