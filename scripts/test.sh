@@ -11,6 +11,9 @@ status=0
 [ "$status" = 1 ] || exit "$status"
 
 failed=$("$PY" -c 'import json, sys; print("\n".join(json.load(open(sys.argv[1]))))' .pytest_cache/v/cache/lastfailed) || exit 1
+if printf '%s\n' "$failed" | grep -qv ::; then # a module, or a process of pytest's
+    exit 1
+fi
 count=$(printf '%s\n' "$failed" | grep -c .)
 if [ "$count" = 0 ] || [ "$count" -gt "$most" ]; then
     exit 1

@@ -14,7 +14,7 @@ from kluis.connect.admission import Admission
 from kluis.connect.client import Client, State
 from kluis.connect.enclave import Enclave
 from kluis.connect.opening import Opened
-from kluis.enclave.attested_tls.judge import Judge
+from kluis.enclave.attested_tls.judge import Judge, elapsed
 from tests.connect.running import PATIENT, SECONDS, Running, running
 from tests.enclave.hosted.serving import Served
 
@@ -29,7 +29,7 @@ class Slow:
     def open(self) -> Opened:
         self.begun.set()
         assert self.permitted.wait(SECONDS)
-        return Opened(self.end, None, None)  # type: ignore[arg-type]
+        return Opened(self.end, None, None, elapsed())  # type: ignore[arg-type]
 
     def stop(self) -> None:
         self.permitted.set()

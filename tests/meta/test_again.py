@@ -30,9 +30,10 @@ def test_once():
         ("def test_bad(): assert 0", 1, "1 failed next to others"),
         ("\n".join(f"def test_{n}(): assert 0" for n in range(11)), 1, "11 failed"),
         ("import nothing_of_that_name", 2, ""),
+        ("raise SystemError", 2, ""),
         ("", 5, "no tests ran"),
     ],
-    ids=["good", "flaky", "flaky-and-bad", "bad", "many", "cannot-be-collected", "none"],
+    ids=["good", "flaky", "flaky-and-bad", "bad", "many", "cannot-be-collected", "raises", "none"],
 )
 def test_a_failure_fails(tmp_path: Path, tests: str, status: int, said: str) -> None:
     """Only a test that passes alone is forgiven, and it is named; all else fails with pytest's own status."""

@@ -76,7 +76,11 @@ def test_an_index_is_a_column() -> None:
     assert Table(frame.reset_index()).column_names == ["key", "a"]
 
 
-@pytest.mark.parametrize("data", [pl.Series("a", [1]), {"a": [1, "secret"]}, pd.Series([object()])], ids=str)
+@pytest.mark.parametrize(
+    "data",
+    [pl.Series("a", [1]), {"a": [1, "secret"]}, pd.Series([object()])],
+    ids=["series", "mixed", "objects"],
+)
 def test_columns_that_arrow_cannot_hold(data: object) -> None:
     """What is no frame, or has values without a type, is refused, and no value is in the error."""
     with pytest.raises(UsageError) as error:
