@@ -28,6 +28,8 @@ from tests.enclave.hosted.serving import Served
 
 SECRET = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8\r\nConnection: close\r\n\r\na secret"
 HASTY = dataclasses.replace(PATIENT, retry_seconds=0.2)
+SHORT = 8.0
+"""Seconds for which evidence is believed; a slow machine verifies it several times within them."""
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +159,7 @@ def test_an_expired_verdict(served: Served, judge: Judge) -> None:
     """Once the verdict expires, an open connection gets no request, and the reason is named."""
     with (
         Switch(served.port) as switch,
-        running(judge, switch.port, believed_seconds=2.0, limits=HASTY) as proxy,
+        running(judge, switch.port, believed_seconds=SHORT, limits=HASTY) as proxy,
     ):
         with chat(proxy.port, "/socket") as made:
             assert proxy.exchange(SECRET).startswith(b"HTTP/1.1 200 ")  # over a connection that is kept
@@ -165,7 +167,7 @@ def test_an_expired_verdict(served: Served, judge: Judge) -> None:
             until = time.monotonic() + SECONDS
             verdict = proxy.proxy.enclave.verdict
             assert verdict is not None
-            while verdict.age_seconds < 2.5:
+            while verdict.age_seconds < SHORT + 0.5:
                 time.sleep(0.1)
             before = served.enclave.told()
             status, _, message = error_of(proxy.exchange(SECRET))
@@ -180,7 +182,7 @@ def test_an_expired_verdict(served: Served, judge: Judge) -> None:
 
 def test_a_verdict_is_renewed(served: Served, judge: Judge) -> None:
     """The enclave is verified again before its verdict expires, without a request."""
-    with running(judge, served.port, believed_seconds=2.0) as proxy:
+    with running(judge, served.port, believed_seconds=SHORT) as proxy:
         first = proxy.proxy.enclave.verdict
         assert first is not None
         until = time.monotonic() + SECONDS
@@ -215,7 +217,7 @@ def test_a_revocation_counts_at_once(served: Served, judge: Judge, other_platfor
     """A verification that finds the platform no longer trusted stops new requests before the verdict ends."""
     given = [judge.standing, judge_of(other_platform).standing]
     changing = dataclasses.replace(judge, standing=lambda: (given.pop(0) if len(given) > 1 else given[0])())
-    with running(changing, served.port, believed_seconds=4.0, limits=HASTY) as proxy:
+    with running(changing, served.port, believed_seconds=SHORT, limits=HASTY) as proxy:
         until = time.monotonic() + SECONDS
         while not proxy.reports:
             assert time.monotonic() < until
