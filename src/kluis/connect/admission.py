@@ -59,12 +59,8 @@ class Admission:
         self._token = None if token is None else token.encode("ascii")
         self._host_line = b"Host: " + self._authority
         self._here = (b"https://" + self._authority).lower()
-        name, _, port = self._authority.rpartition(b":")
-        optional = b"?" if port == b"443" else b""
-        # A framework behind TLS may write the wrong scheme, or none.
-        self._address = re.compile(
-            b"(?:https?:)?//%b(?::%b)%b(?=[/?#]|$)" % (re.escape(name), port, optional), re.IGNORECASE
-        )
+        name, _, port = self._authority.lower().rpartition(b":")
+        self._addresses = {self._authority.lower(), *([name] if port == b"443" else [])}
 
     def admit(self, request: Request) -> bytes:
         """The head that goes to the enclave, if the request may.
@@ -125,8 +121,8 @@ class Admission:
     def _relative(self, line: bytes) -> bytes:
         """A ``Location`` without the enclave's address: the same path, at the proxy."""
         where = line[9:].strip(b"\t ").replace(b"\t", b"")  # browsers ignore tabs in addresses
-        found = self._address.match(where)
-        if found is None:
+        found = _AUTHORITY.match(where)
+        if found is None or found[1].lower() not in self._addresses:
             return line
         rest = where[found.end() :]
         if rest[:1] != b"/":
@@ -178,6 +174,8 @@ class Admission:
         )
 
 
+# A framework behind TLS may write the wrong scheme, or none.
+_AUTHORITY: Final = re.compile(rb"(?:https?:)?//([^/?#]*+)", re.IGNORECASE)
 _CONSOLE: Final = b"kluis-console-"  # kluis.console.access
 _ALT_SVC: Final = frozenset({b"alt-svc"})
 
