@@ -1,4 +1,4 @@
-"""The proxy itself: what it leaves open, how much it holds for a client, and the end of its own tasks."""
+"""The proxy itself: what it leaves open, how much it holds for a client, and what ends it."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import contextlib
 import os
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -20,12 +21,14 @@ from kluis.host import load
 from kluis.host.interface import parse
 from kluis.host.loading import head_of
 from kluis.serve.fleet import Fleet
+from kluis.serve.front.addresses import address_of, reason_of
 from kluis.serve.instance import Instance, own
 
 MOST_INSTANCES: Final = 16
 BACKLOG: Final = 1024
 START_SECONDS: Final = 120.0
 LOOK_SECONDS: Final = 1.0
+PAUSE_SECONDS: Final = 0.05
 _ECALLS: Final = frozenset({"serve", "drain"})
 _LISTEN: Final = "listen:"
 
@@ -183,7 +186,8 @@ class ServedApplication:
         context = ssl.create_default_context()
         # Clients verify evidence. This only waits, and sends nothing.
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        for _ in range(round(START_SECONDS / LOOK_SECONDS)):
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end:
             for one in self.fleet.instances:
                 if fault := one.fault():
                     raise own(fault)
@@ -193,6 +197,7 @@ class ServedApplication:
                 context.wrap_socket(raw),
             ):
                 return
+            time.sleep(PAUSE_SECONDS)  # it may close connections at once
         raise EnclaveError(f"application {self.application.name}: does not answer", code="application_silent")
 
 
@@ -210,18 +215,14 @@ def listening(address: str) -> Iterator[socket.socket]:
         UsageError: not an address and a port.
         UnavailableError: the port is in use, or the address is not this machine's.
     """
-    host, _, port = address.rpartition(":")
-    inner = host.removeprefix("[").removesuffix("]")
-    if not inner or not (port.isascii() and port.isdigit()) or int(port) > 0xFFFF:
-        raise UsageError(f"--listen: want ADDRESS:PORT, got {address[:80]!a}", hint="--listen 127.0.0.1:8443")
-    family = socket.AF_INET6 if ":" in inner else socket.AF_INET
+    parsed = address_of(address, "--listen", "127.0.0.1:8443")
+    host = address.rpartition(":")[0]
+    family = socket.AF_INET6 if ":" in parsed.host else socket.AF_INET
     try:
-        listener = socket.create_server((inner, int(port)), family=family, backlog=BACKLOG)
+        listener = socket.create_server(parsed, family=family, backlog=BACKLOG)
     except OSError as error:
-        number = error.errno or 0
-        reason = os.strerror(number) if number > 0 else str(error.strerror)  # gaierror's are negative
         raise UnavailableError(
-            f"--listen: cannot listen on {address[:80]}: {reason}",
+            f"--listen: cannot listen on {address[:80]}: {reason_of(error)}",
             hint=f"--listen {host}:0 takes a free port; ss -ltnp shows which program has this one",
             code="port",
         ) from None

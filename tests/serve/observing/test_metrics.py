@@ -190,9 +190,17 @@ def test_another_text_is_refused(text: bytes, message: str) -> None:
 @pytest.mark.parametrize("text", ["9464", ":9464", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:70000"])
 def test_an_address_that_is_none(text: str) -> None:
     """The refusal has an example."""
-    with pytest.raises(UsageError) as caught:
-        observing.address_of(text)
+    with pytest.raises(UsageError) as caught, observing.metrics(text, lambda: []):
+        pass
     assert caught.value.message == f"--metrics: want ADDRESS:PORT, got {text!a}"
+
+
+def test_a_name_that_nobody_has() -> None:
+    """The refusal has the reason of its lookup."""
+    with pytest.raises(UnavailableError) as caught, observing.metrics("a.invalid:0", lambda: []):
+        pass
+    assert caught.value.message.startswith("metrics: cannot listen on a.invalid:0: ")
+    assert "Unknown error" not in caught.value.message
 
 
 def test_a_port_that_is_taken() -> None:
@@ -201,7 +209,7 @@ def test_a_port_that_is_taken() -> None:
         port = taken.getsockname()[1]
         with (
             pytest.raises(UnavailableError) as caught,
-            observing.metrics(observing.address_of(f"127.0.0.1:{port}"), lambda: []),
+            observing.metrics(f"127.0.0.1:{port}", lambda: []),
         ):
             pass
     assert caught.value.message == f"metrics: cannot listen on 127.0.0.1:{port}: Address already in use"

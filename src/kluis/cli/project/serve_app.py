@@ -98,7 +98,7 @@ def _metrics(served: ServedApplication, address: str | None) -> Iterator[None]:
         return
     from kluis.serve.observing import observing  # the extra services
 
-    with observing.metrics(observing.address_of(address), lambda: (served.fleet,)) as url:
+    with observing.metrics(address, lambda: (served.fleet,)) as url:
         _note(f"kluis: metrics at {url}")
         yield
 

@@ -72,7 +72,7 @@ def _metrics(plan: Plan) -> Iterator[list[Fleet]]:
     if plan.metrics is None:
         yield fleets
         return
-    with observing.metrics(observing.address_of(plan.metrics), lambda: fleets) as url:
+    with observing.metrics(plan.metrics, lambda: fleets) as url:
         _note(f"kluis: metrics at {url}")
         yield fleets
 
