@@ -218,6 +218,29 @@ def test_the_hint_installs_what_it_names(folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_new_project_needs_only_what_is_printed(folder: Path) -> None:
+    """A new project's test runs with the extra ``enclave`` and the packages that ``kluis new`` prints."""
+    programs = installed.environment(folder, sys.executable, "kluis[enclave]")
+    said = json.loads(_kluis(programs, folder, "new", "shop", "--template", "api", "--json"))
+    # A user's environment has pip.
+    subprocess.run([str(programs / "python"), "-m", "ensurepip"], check=True, env=installed.clean(folder))
+    install, build, *_ = said["next"]
+    assert build.startswith("kluis build")
+    assert install.startswith("python -m pip install")
+    for line in (install, "python -m pytest -q shop"):
+        done = subprocess.run(
+            [str(programs / "python"), *shlex.split(line)[1:]],
+            cwd=folder,
+            env=installed.clean(folder),
+            capture_output=True,
+            text=True,
+            timeout=1800,
+            check=False,
+        )
+        assert done.returncode == 0, f"$ {line}\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
     [

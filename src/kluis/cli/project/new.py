@@ -39,7 +39,11 @@ def new(
     """
     chosen = template(kind)
     written = write(name, chosen, Path())
-    install = [installing.command_for(extra) for extra in missing_extras(chosen.extras)]
+    # A line that a shell takes: what DIR means is a comment there.
+    install = [
+        installing.command_for(extra).replace(", where DIR has", "  # DIR has", 1)
+        for extra in missing_extras(chosen.extras)
+    ]
     if lacking := missing_packages(chosen.packages):
         install.append("python -m pip install " + " ".join(f"'{each}'" for each in lacking))
     following = [*install, *written.next]
