@@ -83,9 +83,10 @@ def connect(
             hint="kluis policy init -o policy.toml --purpose channel --image FILE writes one",
         )
     wanted = files.policy(policy)
-    from kluis.cli.connect import running  # needs the extra, and help does not
+    from kluis.cli.connect import running  # both need the extra, and help does not
+    from kluis.connect.admission import Admission
 
-    admission = running.Admission(
+    admission = Admission(
         str(where),
         hosts=_words("--host", _NAME, host, "a name without a port"),
         origins=_words("--origin", _ORIGIN, origin, "an origin, as http://localhost:3000"),

@@ -28,8 +28,6 @@ from kluis.evidence import Collateral, TrustAnchors
 from kluis.tee import backends
 from kluis.views.values import zulu
 
-__all__ = ["Admission", "judge", "run"]
-
 
 def judge(path: Path, policy: Policy, roots: list[Path], collateral: Path | None) -> Judge:
     """The judge of the enclave's evidence.
