@@ -52,12 +52,12 @@ def dev(
             Development(folder, platform, lambda: stack.enter_context(listening(listen)))
         )
         asked.ready = True
-        _restart(running, ecall, args or [])
+        wanted = True  # the first start follows the watch: a change during it is seen
         for changed in changes(folder, lambda: asked.stop):
             if fault := running.fault():
                 render.error(fault)
-            if changed or asked.replace:
-                asked.replace = False
+            if wanted or changed or asked.replace:
+                wanted = asked.replace = False
                 _restart(running, ecall, args or [])
 
 
