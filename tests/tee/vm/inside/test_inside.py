@@ -63,7 +63,7 @@ def test_ports(tmp_path: Path) -> None:
 
 def test_a_torn_record(tmp_path: Path) -> None:
     """Bytes that one host left do not make a port deaf: it is opened again, and the next host is heard."""
-    with _port() as (host, device):
+    with _port(tmp_path) as (host, device):
         served: list[str] = []
 
         def serve(stream: Stream) -> None:
@@ -90,13 +90,20 @@ def test_a_torn_record(tmp_path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _port() -> Iterator[tuple[int, Path]]:
-    """A terminal in place of a port: the host's descriptor, and the device."""
+def _port(folder: Path) -> Iterator[tuple[int, Path]]:
+    """A terminal in place of a port: the host's descriptor, and the device.
+
+    The device has a name in ``folder`` until the end. Its server never ends, and by the terminal's own name it
+    would later open the terminal of another test.
+    """
     host, guest = pty.openpty()
+    device = folder / "port"
+    device.symlink_to(os.ttyname(guest))
     try:
         tty.setraw(guest)
-        yield host, Path(os.ttyname(guest))
+        yield host, device
     finally:
+        device.unlink()
         os.close(guest)
         os.close(host)
 
