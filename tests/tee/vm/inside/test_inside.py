@@ -93,8 +93,8 @@ def test_a_torn_record(tmp_path: Path) -> None:
 def _port(folder: Path) -> Iterator[tuple[int, Path]]:
     """A terminal in place of a port: the host's descriptor, and the device.
 
-    The device has a name in ``folder`` until the end. Its server never ends, and by the terminal's own name it
-    would later open the terminal of another test.
+    The device has a name in ``folder`` until the end. Its server never ends, and by the terminal's own name
+    it would later open the terminal of another test.
     """
     host, guest = pty.openpty()
     device = folder / "port"
