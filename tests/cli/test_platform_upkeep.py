@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from kluis.cli import main
 from kluis.enclave.store.sealed import SealedStore
+from kluis.formats.kluis.evidence_file import EvidenceFile
 from kluis.testing.images import ALLOWED, built
 from kluis.testing.plugin import storage
 from tests.services.provisioning.serving import Served
@@ -78,10 +79,9 @@ class Machine:
         root = x509.load_pem_x509_certificate((self.home / "root.pem").read_bytes())
         collateral = dcap_qvl.QuoteCollateralV3.from_json((self.home / "collateral.json").read_text())
         now = int(datetime.now(UTC).timestamp())
+        held = EvidenceFile.parse(quote.read_bytes()).evidence
         try:
-            report = dcap_qvl.verify_with_root_ca(
-                quote.read_bytes(), collateral, root.public_bytes(Encoding.DER), now
-            )
+            report = dcap_qvl.verify_with_root_ca(held, collateral, root.public_bytes(Encoding.DER), now)
         except ValueError:
             return "refused"
         return str(report.status)

@@ -104,8 +104,11 @@ def test_no_root_is_trusted_unasked(given: Evidence, site: Site) -> None:
         trust.remove(trust.folder(), "lab")
 
 
-def test_this_machines_root_needs_a_platform(given: Evidence, site: Site) -> None:
+def test_this_machines_root_needs_a_platform(
+    given: Evidence, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The box for this machine's platform starts none: without one it is an error that names the command."""
+    monkeypatch.setenv("KLUIS_HOME", str(tmp_path / "none"))
     page = site.post("/evidence", {"here": "yes"}, {"evidence": given.file})
     assert (page.status_code, "kluis platform start" in page.text) == (503, True)
 

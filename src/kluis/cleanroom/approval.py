@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable
-
 from kluis.cleanroom import agreement as agreements
 from kluis.cleanroom.agreement import Agreement, Signature
 from kluis.cleanroom.documents import hash_of
@@ -12,17 +9,8 @@ from kluis.cleanroom.home import Home
 from kluis.cleanroom.rooms import Room
 from kluis.cleanroom.trust import Trust
 from kluis.cleanroom.verdict import policy_of
-from kluis.errors import PolicyError, UnavailableError
+from kluis.errors import PolicyError
 from kluis.formats.kluis.runtime_data import Purpose
-from kluis.tee.platform.client import Platform
-
-
-def trust_here(home: Home, roots: Iterable[bytes] = ()) -> Trust:
-    """A party's trust: its record, roots in PEM that it names, and this machine's platform if one runs."""
-    here = [*roots]
-    with contextlib.suppress(UnavailableError):  # no platform runs here: its root is unknown like any other
-        here.append(Platform.connect(start=False).root_pem())
-    return Trust(home, here)
 
 
 def proposed(room: Room, agreement_hash: str | None = None) -> Agreement:

@@ -23,6 +23,7 @@ GROUPS = {
     "enclave": "a call into an enclave",
     "machine": "images, and this machine",
     "store": "the store",
+    "connect": "the local proxy to an enclave",
     "cloud": "the local cloud",
     "room": "clean rooms",
     "service": "the services",

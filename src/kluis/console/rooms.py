@@ -25,7 +25,7 @@ from kluis.cleanroom.terms import strictest_k
 from kluis.console.state import Console
 from kluis.errors import KluisError, PolicyError, UnavailableError, UsageError
 from kluis.evidence.levels import MEANINGS, ProtectionLevel
-from kluis.views.rooms import log_proves, receipt_rows
+from kluis.views.rooms import log_proves, receipt_rows, trust_here
 
 MOST_EVENTS: Final = 1000
 MOST_RECEIPTS: Final = 100
@@ -111,7 +111,7 @@ def _contract(console: Console, room: Room) -> dict[str, Any]:
 
 
 def _reader(home: Home, proposal: Agreement) -> Reader:
-    trust = approval.trust_here(home)
+    trust = trust_here(home)
     roots: list[tuple[str, str]] = []
     for pem in proposal.code.roots:
         try:
@@ -149,7 +149,7 @@ def _sign(console: Console, room: Room, fields: dict[str, str]) -> None:
     if fields.get("read") != "yes":
         raise UsageError("sign: want your confirmation that you read the agreement, got none")
     proposal = approval.proposed(room, fields.get("agreement", ""))
-    trust = approval.trust_here(home)
+    trust = trust_here(home)
     for party in proposal.parties:
         digits = fields.get(f"{CONFIRM}{party.id}", "").strip()
         if digits:

@@ -1,16 +1,29 @@
-"""What a room's receipts and log prove, as rows and sentences."""
+"""What a party of a room is shown: its trust on this machine, and what receipts and log prove."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from kluis.cleanroom import budget
 from kluis.cleanroom.agreement import Agreement
+from kluis.cleanroom.home import Home
 from kluis.cleanroom.keyring import Word
 from kluis.cleanroom.receipt import CheckedReceipt
+from kluis.cleanroom.trust import Trust
+from kluis.errors import UnavailableError
+from kluis.tee.platform.client import Platform
 
 _MOST_NAMED: Final = 3
+
+
+def trust_here(home: Home, roots: Iterable[bytes] = ()) -> Trust:
+    """A party's trust: its record, roots in PEM that it names, and this machine's platform if one runs."""
+    here = [*roots]
+    with contextlib.suppress(UnavailableError):  # no platform runs here: its root is unknown like any other
+        here.append(Platform.connect(start=False).root_pem())
+    return Trust(home, here)
 
 
 def receipt_rows(checked: CheckedReceipt) -> list[tuple[str, str]]:

@@ -8,12 +8,13 @@ from typing import Annotated, Final
 
 import typer
 
-from kluis.cleanroom import approval, events
+from kluis.cleanroom import events
 from kluis.cleanroom.home import Home
 from kluis.cleanroom.rooms import Room
 from kluis.cleanroom.trust import Trust
 from kluis.cli import render
 from kluis.errors import FormatError, UsageError
+from kluis.views.rooms import trust_here
 
 RoomArgument = Annotated[Path, typer.Argument(metavar="ROOM", help="The room's folder.")]
 Roots = Annotated[
@@ -72,7 +73,7 @@ def text(path: Path) -> str:
 
 def trust(home: Home, roots: list[Path] | None) -> Trust:
     """A party's trust: its record, the roots that it names, and this machine's platform if one runs."""
-    return approval.trust_here(home, [read(path, MAX_TEXT) for path in roots or ()])
+    return trust_here(home, [read(path, MAX_TEXT) for path in roots or ()])
 
 
 def record(room: Room, home: Home, kind: events.Kind, subject: str) -> None:
