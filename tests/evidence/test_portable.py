@@ -20,7 +20,12 @@ NOW = "2026-06-01T12:00:00Z"
 
 def _run(*argv: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, PROGRAM, *map(str, argv)], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, PROGRAM, *map(str, argv)],
+        env={**os.environ, "KLUIS_CONFIG": "/nonexistent/kluis"},  # no trust store of another test's
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
 
 
