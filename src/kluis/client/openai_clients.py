@@ -107,8 +107,7 @@ class OpenAI(_NoWebSockets, openai.OpenAI):
     Args:
         base_url: ``https://host[:port]/v1`` of the enclave.
         policy: of purpose ``channel``, with a nonce; or its TOML file.
-        root: PEM of the root to trust; None trusts this machine's platform, which only proves that this
-            machine's operator runs it.
+        root: PEM of the only root to trust; None as for :func:`kluis.host.attested.transport`.
         collateral: JSON in the format of ``dcap-qvl``; None uses this machine's platform.
         api_key: for a server that requires one.
         **options: of ``openai.OpenAI``.
