@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kluis.cleanroom.home import Home
+from kluis.cleanroom.records.home import Home
 from kluis.hashes import sha256
 from kluis.views.rooms import trust_here
 from tests.cli.quotes import ANCHOR, FORGE, NOW, Kluis, appraising, ends, write_policy

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from kluis import trust
-from kluis.cleanroom import budget
-from kluis.cleanroom.agreement import Agreement
-from kluis.cleanroom.home import Home
-from kluis.cleanroom.keyring import Word
-from kluis.cleanroom.receipt import CheckedReceipt
-from kluis.cleanroom.trust import Trust
+from kluis.cleanroom.agreement.agreement import Agreement
+from kluis.cleanroom.analyses import budget
+from kluis.cleanroom.receipts.receipt import CheckedReceipt
+from kluis.cleanroom.records.home import Home
+from kluis.cleanroom.records.keyring import Word
+from kluis.cleanroom.records.trust import Trust
 from kluis.errors import UnavailableError
 from kluis.tee.platform.client import Platform
 
