@@ -131,7 +131,7 @@ ATTACKS: dict[str, tuple[Attack, set[str]]] = {
         lambda: _judge(OTHER_PURPOSE, [FIRST]),
         {"devices", "device1_bound"},
     ),
-    "a document that is none": (lambda: _judge(OTHER_PAYLOAD, [FIRST]), {"devices", "device1_bound"}),
+    "a payload of another form": (lambda: _judge(OTHER_PAYLOAD, [FIRST]), {"devices", "device1_bound"}),
     "no document": (lambda: _judge(None, [FIRST]), {"devices", "device1_bound"}),
 }
 
