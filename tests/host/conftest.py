@@ -9,8 +9,9 @@ import pytest
 
 from kluis.tee import backends
 from kluis.tee.backend import Backend
-from kluis.testing.plugin import enclave, evil_host, other_platform, rehearsal_platform
+from kluis.testing.plugin import enclave, evil_host, other_platform
 from tests import machines
+from tests.launching import rehearsal_platform
 
 __all__ = ["enclave", "evil_host", "other_platform", "rehearsal_platform"]
 
@@ -21,7 +22,7 @@ def subject() -> Path:
     return Path(__file__).parents[1] / "enclave" / "subject" / "app.py"
 
 
-@pytest.fixture(scope="module", params=["here", "machine"])
+@pytest.fixture(scope="module", params=["machine"] if machines.given() else ["here", "machine"])
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """This machine's platform, and that of a warm machine, over streams."""
     if request.param == "here":

@@ -346,7 +346,7 @@ class Launcher:
     def _serve(self, running: Running, end: socket.socket, answer: channel.Answer) -> None:
         patience = DYING_SECONDS
         try:
-            end.settimeout(HANDSHAKE_SECONDS)
+            end.settimeout(HANDSHAKE_SECONDS * linux.slowness())
             sealed = session.accept(end, answer, lambda: self._executing(running))
             end.settimeout(None)
             session.serve(end, sealed, running.who, self._root, running.user)
@@ -357,7 +357,7 @@ class Launcher:
                 patience = BROKEN_SECONDS
         finally:
             end.close()
-            if not running.gone.wait(patience):
+            if not running.gone.wait(patience * linux.slowness()):
                 self.kill(running.name)
 
     def _executing(self, running: Running) -> int:
