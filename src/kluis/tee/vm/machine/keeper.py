@@ -27,6 +27,7 @@ from kluis.authority.amd import Processor
 from kluis.errors import KluisError, UnavailableError
 from kluis.tee.drivers.tpm.tpm import Tpm
 from kluis.tee.drivers.tpm.transport import Transport
+from kluis.tee.platform.root import keyfiles
 from kluis.tee.vm import processor
 from kluis.tee.vm.guest import Guest
 from kluis.tee.vm.machine import acceleration, kept, ports, programs, tpm
@@ -138,10 +139,12 @@ def _serve_processor(machine: Machine, made: Processor, settings: Settings) -> N
 
 
 def _secret() -> bytes:
+    """The secret of this user's vTPMs, 32 bytes, created once."""
     path = kept.lasting() / "secret"
-    if not path.exists():
-        files.write(path, os.urandom(tpm.KEY_BYTES))
-    return path.read_bytes()
+    with processor.alone(path.parent):
+        if not path.exists():
+            files.write(path, os.urandom(tpm.KEY_BYTES))
+    return keyfiles.read(path)
 
 
 @contextlib.contextmanager
