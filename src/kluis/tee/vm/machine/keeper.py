@@ -97,7 +97,7 @@ def _started(settings: Settings) -> Machine:
     only = bytes.fromhex(settings.only) if settings.only else None
     own, measurement = None, None
     if settings.boot == "uefi":
-        state, firmware = kept.lasting() / f"{settings.name}.tpm", programs.firmware("uefi").code
+        state, firmware = state_of(settings), programs.firmware("uefi").code
         measurement = measured.measure_firmware(firmware.read_bytes(), settings.cpus)
         with tpm.powered(state, _secret()) as vtpm, Tpm(Transport(vtpm.commands)) as before:
             paravisor.leave(before, made, measured.launched(measurement, debug=settings.debug, only=only))
@@ -124,6 +124,15 @@ def _started(settings: Settings) -> Machine:
         if own is not None:
             own.stop()
         raise
+
+
+def state_of(settings: Settings) -> Path:
+    """The folder of a machine's vTPM.
+
+    A debug machine has one of its own: a vTPM has the same key at each boot, so the report of a boot without
+    debug would fit a quote of a boot with it.
+    """
+    return kept.lasting() / f"{settings.name}{'.debug' if settings.debug else ''}.tpm"
 
 
 def _serve_processor(machine: Machine, made: Processor, settings: Settings) -> None:
