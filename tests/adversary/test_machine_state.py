@@ -16,7 +16,7 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_debug_machine_has_another_vtpm() -> None:
-    """A vTPM has one key for all boots, so the report of a boot without debug would fit a debug boot's quote."""
+    """A vTPM has the same key at each boot: the report of a boot without debug would fit a debug quote."""
     places = [
         keeper.state_of(Settings(name=name, guest="", boot="uefi", debug=debug))
         for name in ("m", "m-debug", "debug")
