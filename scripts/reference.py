@@ -254,7 +254,7 @@ have these keys:
 | table | what identifies the guest |
 |---|---|
 | `[machine.snp]`, `[machine.nitro]` | `measurements` |
-| `[machine.tdx]` | `measurements`, for the firmware, and `registers` with `rtmr1` and `rtmr2` |
+| `[machine.tdx]` | `measurements`, for the firmware, and `registers` with `rtmr0`, `rtmr1` and `rtmr2` |
 | `[machine.azure]` | `registers` as for a TPM, and for the paravisor `measurements` of the hardware's table |
 | `[machine.tpm]` | `registers` with `pcr4`, `pcr9` and `pcr12` |
 

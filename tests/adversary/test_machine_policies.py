@@ -55,6 +55,9 @@ ATTACKS: dict[str, tuple[Tee, Tee, dict[str, Want], str]] = {
     "a guest that extends RTMR 2 to the values of another": (
         Tee.TDX, Tee.TDX, {"registers": _named(Tee.TDX, "rtmr0", "rtmr2")}, "got none for rtmr1",
     ),
+    "code in the ACPI tables of the host": (
+        Tee.TDX, Tee.TDX, {"registers": _named(Tee.TDX, "rtmr1", "rtmr2")}, "got none for rtmr0",
+    ),
     "a command line of the operator's, in RTMR 2": (
         Tee.TDX, Tee.TDX, {"registers": _named(Tee.TDX, "rtmr0", "rtmr1")}, "got none for rtmr2",
     ),
@@ -107,7 +110,7 @@ def test_a_signed_paravisor() -> None:
 @pytest.mark.parametrize("tee", NEEDED)
 def test_no_draft_of_evidence_that_names_too_little(tee: Tee) -> None:
     """An attester that quotes only firmware's registers gets no draft that accepts any guest."""
-    first = {"pcr0": digest(1, 32)} if tee is not Tee.TDX else {"rtmr0": digest(1)}
+    first = {"pcr0": digest(1, 32)} if tee is not Tee.TDX else {"rtmr0": digest(1), "rtmr3": digest(4)}
     claims = changed(SAMPLES[tee], registers=first)
     if tee is Tee.AZURE:
         claims = changed(claims, tpm=changed(SAMPLES[Tee.TPM], registers=first))
@@ -120,5 +123,5 @@ def test_reference_values_of_too_little() -> None:
     machine = _changed(Tee.TDX, Tee.TDX, registers=REFERENCE)
     policy = dataclasses.replace(draft(_in(SAMPLES[Tee.TDX])), machine=machine)
     text = f'version = 1\n[[values]]\ntee = "tdx"\nname = "1.0"\nregisters = {{ rtmr2 = ["{"03" * 48}"] }}\n'
-    with pytest.raises(UsageError, match="got none for rtmr1"):
+    with pytest.raises(UsageError, match="got none for rtmr0, rtmr1"):
         ReferenceValues.loads(text.encode()).apply(policy)

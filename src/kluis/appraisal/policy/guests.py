@@ -34,9 +34,10 @@ GUESTS: Final[Mapping[Tee, str]] = MappingProxyType(
 )
 # PCR 4: the loader, or a unified image; 9: what that loaded; 12: a command line in place of the image's own.
 _PCRS: Final = ("pcr4", "pcr9", "pcr12")
-# RTMR 1: the loader, or a unified image; 2: what that loaded, and its command line.
+# RTMR 0: the firmware's configuration, and the host's ACPI tables, whose code the kernel runs; 1: the loader,
+# or a unified image; 2: what that loaded, and its command line.
 NEEDED: Final[Mapping[Tee, tuple[str, ...]]] = MappingProxyType(
-    {Tee.TDX: ("rtmr1", "rtmr2"), Tee.AZURE: _PCRS, Tee.TPM: _PCRS}
+    {Tee.TDX: ("rtmr0", "rtmr1", "rtmr2"), Tee.AZURE: _PCRS, Tee.TPM: _PCRS}
 )
 # What identifies the firmware or the paravisor below the guest: one of these keys of the table.
 _BELOW: Final[Mapping[Tee, tuple[str, ...]]] = MappingProxyType(

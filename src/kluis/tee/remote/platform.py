@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 import queue
@@ -199,9 +198,9 @@ class RemotePlatform:
                 calls=calls,
                 control=control,
                 pid=messages.number(answer, "pid"),
-                image_id=bytes.fromhex(messages.text(answer, "image_id")),
+                image_id=messages.digest(answer, "image_id"),
                 level=messages.text(answer, "level"),
-                launch_configuration=base64.b64decode(messages.text(answer, "launch_configuration")),
+                launch_configuration=messages.octets(answer, "launch_configuration"),
                 debug=answer.get("debug") is True,
                 slowness=self.slowness,
                 _connection=session,
