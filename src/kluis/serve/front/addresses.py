@@ -1,4 +1,4 @@
-"""Addresses to listen on, as options name them."""
+"""Addresses of TCP, as options name them and messages print them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,18 @@ _MOST_PORT: Final = 0xFFFF
 
 
 class Address(NamedTuple):
-    """Where to listen: a name or an address without brackets, and a port, 0 for a free one."""
+    """An address of TCP, written as ``127.0.0.1:8443`` or ``[::1]:8443``.
+
+    Attributes:
+        host: a name or an address, without brackets.
+        port: 0 to 65535; to listen on, 0 is a free one.
+    """
 
     host: str
     port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def address_of(text: str, option: str, example: str) -> Address:
