@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kluis.tee import backends
 from kluis.tee.backend import Backend
+from kluis.tee.platform.client import Platform
 from kluis.testing.plugin import enclave, evil_host, other_platform
 from tests import machines
 from tests.launching import rehearsal_platform
@@ -26,7 +26,9 @@ def subject() -> Path:
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """This machine's platform, and that of a warm machine, over streams."""
     if request.param == "here":
-        yield backends.default()
+        platform = Platform.connect()
+        with platform.held():  # else it ends if the module's image takes long to build
+            yield platform
     else:
         with machines.warm() as machine:
             yield machine
