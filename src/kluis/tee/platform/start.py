@@ -172,6 +172,7 @@ def _spawn(
             "lockable": lockable,
             "version": native.version().hex(),
             "idle_seconds": idle_seconds,
+            "slowness": linux.slowness(),  # within the platform's walls there is no /proc/cpuinfo
             "tpm": tpm is not None,
         },
     }
