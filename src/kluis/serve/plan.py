@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from kluis.errors import UnavailableError, UsageError, unknown
 from kluis.serve import DEFAULT_PORT, HOST
-from kluis.serve.front.addresses import Address
+from kluis.serve.addresses import Address
 from kluis.serve.images import SERVICES, STORE_KEYS, folder_of
 from kluis.serve.issuer import Registered
 from kluis.tee.image.build import config

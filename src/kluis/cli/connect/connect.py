@@ -18,7 +18,7 @@ from kluis.cli.evidence import files
 from kluis.cli.evidence.verify import Roots
 from kluis.cli.render import Json
 from kluis.errors import UsageError
-from kluis.serve.front.addresses import Address, address_of
+from kluis.serve.addresses import Address, address_of
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\]")
 _ORIGIN: Final = re.compile(r"https?://(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")

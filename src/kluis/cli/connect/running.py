@@ -24,7 +24,7 @@ from kluis.connect.proxy import Proxy
 from kluis.enclave.attested_tls.introduction import ClientEnd
 from kluis.enclave.attested_tls.judge import Judge
 from kluis.evidence import Collateral, TrustAnchors
-from kluis.serve.front.addresses import Address
+from kluis.serve.addresses import Address
 from kluis.tee import backends
 from kluis.views.values import zulu
 

@@ -15,8 +15,8 @@ from kluis.cli.image import arguments
 from kluis.cli.signals import listening as signals
 from kluis.errors import KluisError, unknown
 from kluis.host.proxy import EnclaveProxy
+from kluis.serve.addresses import Address
 from kluis.serve.application import listening
-from kluis.serve.front.addresses import Address
 from kluis.testing.development import Development, changes, serves
 from kluis.testing.rehearsal import RehearsalPlatform
 

@@ -21,8 +21,8 @@ from kluis.cli.signals import listening as signals
 from kluis.errors import KluisError, UsageError
 from kluis.evidence import ProtectionLevel
 from kluis.formats.kluis.launch import UNWITNESSED
+from kluis.serve.addresses import Address
 from kluis.serve.application import ServedApplication, application_of, listening
-from kluis.serve.front.addresses import Address
 
 LOOK_SECONDS: Final = 1.0
 # As many ends of enclaves, in this time, are not accidental.

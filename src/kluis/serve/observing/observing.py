@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from prometheus_client import CollectorRegistry, start_http_server
 
 from kluis.errors import UnavailableError
+from kluis.serve.addresses import Address, address_of, reason_of
 from kluis.serve.fleet import Fleet
-from kluis.serve.front.addresses import Address, address_of, reason_of
 from kluis.serve.host_calls import write
 from kluis.serve.observing.metrics import HostMetrics
 

@@ -17,7 +17,7 @@ from cryptography.x509.verification import PolicyBuilder, Store
 
 from kluis.enclave.attested_tls.link import ServerKey
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, UnavailableError
-from kluis.serve.authority import LoopbackAuthority
+from kluis.serve.front.authority import LoopbackAuthority
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 NAMES = ("localhost", "127.0.0.1", "*.vault.localhost")
