@@ -89,6 +89,8 @@ COMMANDS: dict[str, Entry] = {
 }
 
 
+# Packages that single options need, and the extras that have them.
+OPTIONS_EXTRAS = {"opentelemetry": "otel", "prometheus_client": "services"}
 # Exit code after Ctrl-C, as in shells: 128 plus the signal's number.
 STOPPED = 130
 # Likewise for SIGPIPE, if the reader closed the pipe (``| head``), like cat and grep. Not 0: that means yes,
@@ -258,9 +260,9 @@ def lacking(argv: list[str], bug: BaseException) -> UnavailableError | None:
         return None
     from kluis import installing  # which no help needs
 
-    return UnavailableError(
-        f"{name}: want the package {bug.name.partition('.')[0]}, got none", hint=installing.command_for(extra)
-    )
+    package = bug.name.partition(".")[0]
+    hint = installing.command_for(OPTIONS_EXTRAS.get(package, extra))
+    return UnavailableError(f"{name}: want the package {package}, got none", hint=hint)
 
 
 def _unread() -> bool:

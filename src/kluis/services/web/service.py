@@ -23,6 +23,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from kluis.enclave.attested_tls.evidence_requests import RefusedBody
+from kluis.enclave.attested_tls.meter import TRACEPARENT
 from kluis.errors import KluisError
 from kluis.services.clock import Clock
 from kluis.services.web import openapi
@@ -35,8 +36,6 @@ from kluis.services.web.telemetry import Happening, Line, Telemetry
 
 DATES: Final = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?", re.ASCII)
 NUMBERS: Final = re.compile(r"\d{1,2}\.\d{1,2}(-preview(\.\d{1,2})?)?", re.ASCII)
-# Of version 00 of the specification: ids and flags, and nothing that could carry text.
-TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 CLIENT_ID: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
 THREADS: Final = 4
 MOST_QUERY: Final = 4096
