@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from kluis.cleanroom.rooms import Room
+from kluis.cleanroom.records.rooms import Room
 from kluis.console.access import MAX_BODY
 from tests.console.site import Case, Site
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kluis.cleanroom import fingerprint
-from kluis.cleanroom.home import Home
+from kluis.cleanroom.agreement import fingerprint
+from kluis.cleanroom.records.home import Home
 from kluis.console.state import Console
 from kluis.errors import UsageError
 from tests.cleanroom import samples

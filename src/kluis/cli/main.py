@@ -23,7 +23,7 @@ import typer.core
 import typer.main
 
 import kluis
-from kluis.cli import render
+from kluis.cli import conversion, render
 from kluis.errors import InternalError, KluisError, UnavailableError, UsageError
 
 # Depending on its version, Typer contains its parser or depends on it; the exceptions are found through a
@@ -124,6 +124,7 @@ def load(name: str) -> Any:
         for parameter in each.params:  # Typer adds the Python type to each argument's name
             if parameter.param_type_name == "argument":
                 parameter.display_type_rich = lambda ctx: None
+        conversion.spare_pydantic(each)
     return command
 
 
@@ -202,6 +203,7 @@ def _run(argv: list[str]) -> int:
         BrokenPipeError: the reader of our output or error output is gone.
     """
     command = typer.main.get_command(app)
+    conversion.spare_pydantic(command)
     try:
         try:
             result = command.main(args=argv, prog_name="kluis", standalone_mode=False)

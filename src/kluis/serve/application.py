@@ -20,8 +20,8 @@ from kluis.hashes import sha256
 from kluis.host import load
 from kluis.host.interface import parse
 from kluis.host.loading import head_of
+from kluis.serve.addresses import address_of, reason_of
 from kluis.serve.fleet import Fleet
-from kluis.serve.front.addresses import address_of, reason_of
 from kluis.serve.instance import Instance, own
 
 MOST_INSTANCES: Final = 16

@@ -10,13 +10,14 @@ from typing import Final
 
 from kluis.appraisal.aspects import Aspect
 from kluis.appraisal.policy.model import Policy
-from kluis.appraisal.policy.values import ABSENT, short
+from kluis.appraisal.policy.values import ABSENT
 from kluis.appraisal.results.rule import Rule
 from kluis.appraisal.rules import binding
 from kluis.appraisal.rules.identity import identity_rules
 from kluis.appraisal.rules.platform import platform_rules
 from kluis.errors import FormatError
 from kluis.evidence.model import Claims, Tee
+from kluis.formats.encoding.brief import short
 from kluis.formats.kluis.devices import Devices, NamedReport
 from kluis.formats.kluis.runtime_data import Purpose
 

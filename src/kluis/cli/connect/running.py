@@ -14,7 +14,6 @@ from typing import Any
 
 from kluis.appraisal import Policy
 from kluis.cli import render
-from kluis.cli.connect.address import Address
 from kluis.cli.evidence import files
 from kluis.cli.evidence import roots as root_files
 from kluis.connect.admission import Admission
@@ -25,6 +24,7 @@ from kluis.connect.proxy import Proxy
 from kluis.enclave.attested_tls.introduction import ClientEnd
 from kluis.enclave.attested_tls.judge import Judge
 from kluis.evidence import Collateral, TrustAnchors
+from kluis.serve.addresses import Address
 from kluis.tee import backends
 from kluis.views.values import zulu
 

@@ -21,6 +21,7 @@ from kluis.cli.signals import listening as signals
 from kluis.errors import KluisError, UsageError
 from kluis.evidence import ProtectionLevel
 from kluis.formats.kluis.launch import UNWITNESSED
+from kluis.serve.addresses import Address
 from kluis.serve.application import ServedApplication, application_of, listening
 
 LOOK_SECONDS: Final = 1.0
@@ -84,8 +85,7 @@ def serve_app(
             asked.ready = True
             if policy_out is not None:
                 render.save(policy_out, _policy(served, allowed), must_be_new=True)
-            host, port = listener.getsockname()[:2]
-            url = f"https://{f'[{host}]' if ':' in host else host}:{port}"
+            url = f"https://{Address(*listener.getsockname()[:2])}"
             render.out(*_shown(served, url, policy_out))
             _watch(served, asked)
             _note("kluis: draining")

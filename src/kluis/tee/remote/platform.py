@@ -154,6 +154,14 @@ class RemotePlatform:
             messages.send(session, {"op": "status"})
             return {**_answer(session), "only": hello.get("only")}
 
+    def await_answer(self, seconds: float) -> None:
+        """Wait until the agent answers.
+
+        Raises:
+            UnavailableError, FormatError: it did not, for ``seconds``; with the last reason.
+        """
+        self._session(seconds)[0].close()
+
     def _launch(
         self,
         file: BinaryIO,
@@ -228,10 +236,11 @@ class RemotePlatform:
             messages.send(session, request)
             return _answer(session)
 
-    def _session(self) -> tuple[Stream, Message]:
+    def _session(self, within_seconds: float | None = None) -> tuple[Stream, Message]:
         """A new stream to the agent, and the agent's hello."""
         longest = ANSWER_SECONDS * self.slowness
-        seconds, until = HELLO_SECONDS if self._ports else longest, time.monotonic() + longest
+        limit = longest if within_seconds is None else within_seconds
+        seconds, until = min(HELLO_SECONDS, limit) if self._ports else limit, time.monotonic() + limit
         while True:
             session = self._open()
             try:
