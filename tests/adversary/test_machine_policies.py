@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from kluis.appraisal.policy.model import ByMachine
 from kluis.appraisal.policy.reference import ReferenceValues
 from kluis.appraisal.policy.structured import Registers
 from kluis.appraisal.policy.wants import REFERENCE, Want
+from kluis.cli.main import run
 from kluis.errors import PolicyError, UsageError
 from kluis.evidence import Claims, Tee, Verified, verify
 from kluis.evidence.model import Machine
@@ -116,6 +119,26 @@ def test_no_draft_of_evidence_that_names_too_little(tee: Tee) -> None:
         claims = changed(claims, tpm=changed(SAMPLES[Tee.TPM], registers=first))
     with pytest.raises(PolicyError, match="the draft would accept any guest"):
         draft(_in(claims))
+
+
+def test_check_names_what_is_open(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``kluis policy check`` states which keys of a policy for a whole VM leave the guest to its operator."""
+    drafted = draft(mint(SAMPLES[Tee.TDX]))
+    assert isinstance(drafted.identity, ByTable)
+    for changes, words in (
+        ({}, []),
+        ({"measurements": ANY}, ["[tdx] measurements: any: the machine's operator can choose the guest"]),
+        (
+            {"registers": _named(Tee.TDX, "rtmr2")},
+            ["[tdx] registers: rtmr0, rtmr1: the machine's operator can choose the guest"],
+        ),
+    ):
+        wants = {**drafted.identity.tables[Tee.TDX], **changes}
+        policy = dataclasses.replace(drafted, identity=ByTable(tables={Tee.TDX: wants}))
+        (tmp_path / "policy.toml").write_text(dumps(policy))
+        assert run(["policy", "check", str(tmp_path / "policy.toml"), "--json"]) == 0
+        notes = json.loads(capsys.readouterr().out)["notes"]
+        assert [each for each in notes if "can choose the guest" in each] == words
 
 
 def test_reference_values_of_too_little() -> None:

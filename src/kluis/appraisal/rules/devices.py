@@ -55,21 +55,25 @@ def device_rules(
     )
     left = list(named or ())
     for number, each in enumerate(devices, 1):
-        for rule in (*platform_rules(each, policy, now), *identity_rules(each, policy.identity)):
+        rules = [*platform_rules(each, policy, now), *identity_rules(each, policy.identity)]
+        for rule in (*rules, _bound(_report_of(each), left, why)):
             yield dataclasses.replace(rule, name=f"device{number}_{rule.name}")
-        own = _report_of(each)
-        bound = own in left
-        if bound and own is not None:
-            left.remove(own)
-        yield Rule.of(
-            f"device{number}_bound",
-            bound,
-            want="its nonces in that document",
-            got=why or (f"nonces {short(own.nonce)} and {short(own.device_nonce)}" if own else ABSENT),
-            fix=_FIX,
-            aspect=Aspect.INSTANCE_IDENTITY,
-            affirms=False,
-        )
+
+
+def _bound(own: NamedReport | None, left: list[NamedReport], why: str) -> Rule:
+    """Whether a report is one of those that are left; it is taken from them."""
+    bound = own in left
+    if own is not None and bound:
+        left.remove(own)
+    return Rule.of(
+        "bound",
+        bound,
+        want="its nonces in that document",
+        got=why or (f"nonces {short(own.nonce)} and {short(own.device_nonce)}" if own else ABSENT),
+        fix=_FIX,
+        aspect=Aspect.INSTANCE_IDENTITY,
+        affirms=False,
+    )
 
 
 def _named(

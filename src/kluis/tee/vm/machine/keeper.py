@@ -129,7 +129,7 @@ def _started(settings: Settings) -> Machine:
 def state_of(settings: Settings) -> Path:
     """The folder of a machine's vTPM.
 
-    A debug machine has one of its own: a vTPM has the same key at each boot, so the report of a boot without
+    A debug machine has another one: a vTPM has the same key at each boot, so the report of a boot without
     debug would fit a quote of a boot with it.
     """
     return kept.lasting() / f"{settings.name}{'.debug' if settings.debug else ''}.tpm"
