@@ -7,8 +7,10 @@ The enclaves are rehearsals: they start in a tenth of a second, and protect noth
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -135,8 +137,21 @@ def storage(tmp_path: Path) -> Iterator[SealedStore]:
     from kluis.enclave.store import SealedStore
     from kluis.serve.store import Database, keeping  # only the stores' fixtures need the services' packages
 
-    with Database(f"sqlite:///{tmp_path / 'storage.db'}") as database:
+    path = tmp_path / "storage.db"
+    path.write_bytes(_empty_database())
+    with Database(f"sqlite:///{path}") as database:
         yield SealedStore(keeping.records(database, "test"), os.urandom(32))
+
+
+@functools.cache
+def _empty_database() -> bytes:
+    """A file of SQLite with the newest schema: to migrate one for each test takes longer than most tests."""
+    from kluis.serve.store import Database
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "storage.db"
+        Database(f"sqlite:///{path}").close()
+        return path.read_bytes()
 
 
 @pytest.fixture

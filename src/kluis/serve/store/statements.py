@@ -1,4 +1,4 @@
-"""SQL statements, compiled once by SQLAlchemy for the database's dialect and run directly on its driver.
+"""SQL statements, compiled once in a process for a dialect by SQLAlchemy and run directly on its driver.
 
 A read is one statement, so that it sees one snapshot and costs one round trip. It returns the store's row,
 the journal after an epoch, and records by id, distinguished by their first column.
@@ -6,6 +6,7 @@ the journal after an epoch, and records by id, distinguished by their first colu
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -133,6 +134,16 @@ class Statements:
         filled = {f"id{at}": ids[min(at, len(ids) - 1)] for at in range(size)}
         statement = self._reads[size]
         return statement.text, statement.bind(store=store, known=known, **filled)
+
+
+def statements_for(dialect: Dialect) -> Statements:
+    """The statements for a dialect that has not connected yet, compiled for its first database."""
+    return _compiled(type(dialect), dialect.paramstyle)
+
+
+@functools.cache
+def _compiled(kind: type[Dialect], paramstyle: Any) -> Statements:
+    return Statements(kind(paramstyle=paramstyle))  # type: ignore[call-arg]  # of every dialect of SQLAlchemy's
 
 
 def _insert(dialect: Dialect, table: Table, *names: str) -> Any:
