@@ -36,6 +36,7 @@ __all__ = [
     "recipient_of", "rehearsal_platform", "stale_storage", "storage",
 ]  # fmt: skip
 
+MEMORY = Path("/dev/shm")  # noqa: S108  # for files that each test makes in a new folder
 Launch = Callable[..., EnclaveProxy]
 Attack = Callable[..., EvilHost]
 
@@ -132,15 +133,18 @@ def evil_host(rehearsal_platform: RehearsalPlatform) -> Iterator[Attack]:
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> Iterator[SealedStore]:
+def storage() -> Iterator[SealedStore]:
     """A sealed store in a separate database and with a separate key for each test; no enclave is needed."""
     from kluis.enclave.store import SealedStore
     from kluis.serve.store import Database, keeping  # only the stores' fixtures need the services' packages
 
-    path = tmp_path / "storage.db"
-    path.write_bytes(_empty_database())
-    with Database(f"sqlite:///{path}") as database:
-        yield SealedStore(keeping.records(database, "test"), os.urandom(32))
+    # In memory, a commit waits for no disk: a test's store outlives no test.
+    memory = MEMORY if os.access(MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="kluis-storage-", dir=memory) as folder:
+        path = Path(folder) / "storage.db"
+        path.write_bytes(_empty_database())
+        with Database(f"sqlite:///{path}") as database:
+            yield SealedStore(keeping.records(database, "test"), os.urandom(32))
 
 
 @functools.cache

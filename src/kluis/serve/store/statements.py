@@ -6,7 +6,6 @@ the journal after an epoch, and records by id, distinguished by their first colu
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -138,12 +137,13 @@ class Statements:
 
 def statements_for(dialect: Dialect) -> Statements:
     """The statements for a dialect that has not connected yet, compiled for its first database."""
-    return _compiled(type(dialect), dialect.paramstyle)
+    kind = (dialect.name, dialect.driver, dialect.paramstyle)
+    if kind not in _COMPILED:
+        _COMPILED[kind] = Statements(dialect)
+    return _COMPILED[kind]
 
 
-@functools.cache
-def _compiled(kind: type[Dialect], paramstyle: Any) -> Statements:
-    return Statements(kind(paramstyle=paramstyle))  # type: ignore[call-arg]  # of every dialect of SQLAlchemy's
+_COMPILED: Final[dict[tuple[str, str, str], Statements]] = {}
 
 
 def _insert(dialect: Dialect, table: Table, *names: str) -> Any:
