@@ -7,6 +7,7 @@ a thread. So an unauthorized caller cannot probe which resources exist.
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import re
 import secrets
@@ -172,12 +173,16 @@ class Service:
         self._telemetry = Telemetry(name)
         self._bad_request = bad_request
         self._version = version
-        self._document = openapi.document(title, operations, version)
+        self._title = title
         self._routes = Routes((*operations, *self._own()), trailing_slash=trailing_slash)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=f"kluis-{name}")
         self._bodies = Bodies(most_held)
         self._upkeep = upkeep
         self._tending = threading.Lock()
+
+    @functools.cached_property
+    def _document(self) -> dict[str, Any]:
+        return openapi.document(self._title, self.operations, self._version)
 
     def metrics(self) -> bytes:
         """All counts, in Prometheus' text format."""
