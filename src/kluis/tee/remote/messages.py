@@ -26,7 +26,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from kluis.errors import BY_NAME, FormatError, KluisError, UnavailableError
+from kluis.errors import BY_NAME, FormatError, KluisError, UnavailableError, foreign
 from kluis.formats.encoding import jcs
 from kluis.parcels import RefusedParcel
 from kluis.streams import INLINE, BrokenStream, Bytes, Stream
@@ -34,6 +34,8 @@ from kluis.streams import INLINE, BrokenStream, Bytes, Stream
 PROTOCOL: Final = 1
 MAX_BYTES: Final = jcs.MAX_SIZE
 ENDS: Final = ("calls", "control")
+MOST_WORDS, MOST_CODE = 2000, 64
+"""Characters of an error that a machine reports."""
 BLOCK_BYTES: Final = 16
 """The two lengths before a layer's index and its data."""
 
@@ -134,6 +136,18 @@ def number(message: Message, name: str) -> int:
     return value
 
 
+def digest(message: Message, name: str) -> bytes:
+    """A member that is a SHA-256 in hex, 32 bytes; raises as :func:`text`."""
+    value = text(message, name)
+    try:
+        found = bytes.fromhex(value)
+    except ValueError:
+        found = b""
+    if len(found) != 32 or found.hex() != value:
+        raise FormatError(f"message.{name}: want 64 hex digits, got {value[:80]!a}")
+    return found
+
+
 def texts(message: Message, name: str) -> list[str]:
     """A member that is a list of strings; raises as :func:`text`."""
     value = message.get(name)
@@ -161,7 +175,9 @@ def check(answer: Message) -> Message:
         return answer
     hint = answer.get("hint")
     raise BY_NAME.get(text(answer, "error"), UnavailableError)(
-        text(answer, "message"), hint=hint if isinstance(hint, str) else None, code=text(answer, "code")
+        foreign(text(answer, "message"), MOST_WORDS),
+        hint=foreign(hint, MOST_WORDS) if isinstance(hint, str) else None,
+        code=foreign(text(answer, "code"), MOST_CODE),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 import queue
@@ -15,7 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from kluis.errors import AuthenticityError, FormatError, UnavailableError, UnsupportedError, UsageError
+from kluis.errors import (
+    AuthenticityError,
+    FormatError,
+    UnavailableError,
+    UnsupportedError,
+    UsageError,
+    foreign,
+)
+from kluis.formats.encoding import b64
 from kluis.streams import PATIENCE_SECONDS, Stream
 from kluis.tee.image import archive
 from kluis.tee.platform.launching.sockets import check
@@ -86,7 +93,10 @@ class Remote:
             if received is not None:
                 for descriptor in received[1]:
                     os.close(descriptor)
-                status, words = messages.number(received[0], "status"), messages.text(received[0], "words")
+                status, words = (
+                    messages.number(received[0], "status"),
+                    foreign(messages.text(received[0], "words"), messages.MOST_WORDS),
+                )
         except (FormatError, UnavailableError) as error:
             words = error.message
         finally:
@@ -199,9 +209,11 @@ class RemotePlatform:
                 calls=calls,
                 control=control,
                 pid=messages.number(answer, "pid"),
-                image_id=bytes.fromhex(messages.text(answer, "image_id")),
-                level=messages.text(answer, "level"),
-                launch_configuration=base64.b64decode(messages.text(answer, "launch_configuration")),
+                image_id=messages.digest(answer, "image_id"),
+                level=foreign(messages.text(answer, "level")),
+                launch_configuration=b64.decode(
+                    messages.text(answer, "launch_configuration"), "message.launch_configuration"
+                ),
                 debug=answer.get("debug") is True,
                 slowness=self.slowness,
                 _connection=session,
