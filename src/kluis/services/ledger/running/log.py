@@ -44,12 +44,20 @@ class HostLog(Protocol):
         """Append entries: ``ok``, ``fenced`` if the head is another, or ``unknown``."""
         ...
 
+    async def append_async(self, previous: bytes, batch: bytes) -> str:
+        """Likewise, from a coroutine: its event loop goes on until the host answers."""
+        ...
+
     def read(self, first: int, most: int) -> bytes:
         """Entries from ``first`` on, back to back; empty if there is none."""
         ...
 
     def read_each(self, seqnos: list[int]) -> list[bytes]:
         """The entries of these seqnos, 1 to 256 of them; an empty one if it is not there."""
+        ...
+
+    async def read_each_async(self, seqnos: list[int]) -> list[bytes]:
+        """Likewise, from a coroutine: its event loop goes on until the host answers."""
         ...
 
 
@@ -77,10 +85,19 @@ class OcallLog:
             """Read entries that do not follow each other."""
             raise UnavailableError("ledger_read_each: this host keeps no log")
 
+        self._app = app
         self.head: Callable[[], bytes] = ledger_head
         self.append: Callable[[bytes, bytes], str] = ledger_append
         self.read: Callable[[int, int], bytes] = ledger_read
         self.read_each: Callable[[list[int]], list[bytes]] = ledger_read_each
+
+    async def append_async(self, previous: bytes, batch: bytes) -> str:
+        """As :meth:`HostLog.append_async`."""
+        return await self._app.request(self.append, previous, batch)
+
+    async def read_each_async(self, seqnos: list[int]) -> list[bytes]:
+        """As :meth:`HostLog.read_each_async`."""
+        return await self._app.request(self.read_each, seqnos)
 
 
 def declare(app: Enclave) -> OcallLog:
