@@ -177,17 +177,17 @@ def read_entries(log: HostLog, seqno: int, most: int) -> list[bytes]:
     return _divide(log.read(seqno, most), seqno)
 
 
-def read_two(log: HostLog, seqno: int, other: int) -> list[bytes]:
-    """Read two entries, in one call of the host.
+async def read_each(log: HostLog, *seqnos: int) -> list[bytes]:
+    """Read some entries, in one call of the host.
 
     Raises:
         UnavailableError: the host does not give them.
         AuthenticityError: it gives something else.
     """
-    raw = log.read_each([seqno, other])
-    if len(raw) != 2:
-        raise AuthenticityError(f"entry {seqno}: the host gave something else", code="ledger_leaf")
-    return [_divide(one, at)[0] for one, at in zip(raw, (seqno, other), strict=True)]
+    raw = await log.read_each_async(list(seqnos))
+    if len(raw) != len(seqnos):
+        raise AuthenticityError(f"entry {seqnos[0]}: the host gave something else", code="ledger_leaf")
+    return [_divide(one, at)[0] for one, at in zip(raw, seqnos, strict=True)]
 
 
 def _divide(raw: bytes, seqno: int) -> list[bytes]:
