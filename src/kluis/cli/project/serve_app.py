@@ -5,8 +5,9 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
+import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -86,7 +87,7 @@ def serve_app(
                 render.save(policy_out, _policy(served, allowed), must_be_new=True)
             host, port = listener.getsockname()[:2]
             url = f"https://{f'[{host}]' if ':' in host else host}:{port}"
-            render.out(*_shown(served, url, policy_out))
+            render.out(*_shown(served, url, policy_out, allowed))
             _watch(served, asked)
             _note("kluis: draining")
 
@@ -103,7 +104,29 @@ def _metrics(served: ServedApplication, address: str | None) -> Iterator[None]:
         yield
 
 
-def _shown(served: ServedApplication, url: str, policy: Path | None) -> tuple[dict[str, Any], str]:
+def policy_command(image: Path, levels: Collection[str], missing: Collection[str]) -> str:
+    """The command that writes a policy for exactly an image, at the levels at which it is served."""
+    options = [word for level in sorted(levels) for word in ("--protection", level)]
+    options += [word for name in sorted(missing) for word in ("--missing", name)]
+    return shlex.join(
+        [
+            "kluis",
+            "policy",
+            "init",
+            "-o",
+            "policy.toml",
+            "--purpose",
+            "channel",
+            "--image",
+            str(image),
+            *options,
+        ]
+    )
+
+
+def _shown(
+    served: ServedApplication, url: str, policy: Path | None, missing: frozenset[str]
+) -> tuple[dict[str, Any], str]:
     application = served.application
     level = ", ".join(served.levels)
     value = {
@@ -121,7 +144,7 @@ def _shown(served: ServedApplication, url: str, policy: Path | None) -> tuple[di
         ("enclaves", " ".join(map(str, served.pids))),
         (
             "policy",
-            str(policy or f"kluis policy init -o policy.toml --purpose channel --image {application.path}"),
+            str(policy or policy_command(application.path, set(served.levels), missing)),
         ),
         ("client", f'httpx.Client(transport=kluis.host.attested.transport("{policy or "policy.toml"}"))'),
     ]
