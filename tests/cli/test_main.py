@@ -365,3 +365,20 @@ def test_no_type_of_python_is_for_people() -> None:
     from scripts import reference
 
     assert not re.search(r"<(str|int|float|bool|path|list|Path)\b", reference.command_line())
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_a_groups_help_has_one_line_for_each_command(name: str) -> None:
+    """Each command of a group is one line of 80 columns in the group's help, with a whole sentence."""
+    groups = {name: main.load(name)}
+    groups |= {words: each for words, each in main.below(groups[name]).items() if hasattr(each, "commands")}
+    for words, group in groups.items():
+        commands = getattr(group, "commands", {})
+        width = max(map(len, commands), default=0)
+        for command, each in commands.items():
+            assert each.short_help.endswith("."), (words, command)
+            assert len(f"  {command.ljust(width)}  {each.short_help}") <= 80, (
+                words,
+                command,
+                each.short_help,
+            )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
+from kluis.cli import main
+from kluis.cli.project import serve_app
 from kluis.errors import PolicyError
 from kluis.host import attested
 from kluis.testing.images import ALLOWED, built
@@ -93,6 +96,17 @@ def test_a_client_is_answered(server: Server) -> None:
     assert str(claims.measurement).rpartition(":")[2] == server.shown["image_id"]
     assert str(claims.level) == server.shown["level"]
     assert len(server.shown["enclaves"]) == 2
+
+
+def test_the_printed_command_writes_the_same_policy(
+    server: Server, built: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command that is printed without --policy-out writes the policy that --policy-out writes."""
+    monkeypatch.chdir(tmp_path)
+    levels = frozenset(server.shown["level"].split(", "))
+    command = serve_app.policy_command(built(WEB), levels, ALLOWED)
+    assert main.run(shlex.split(command)[1:]) == 0
+    assert (tmp_path / "policy.toml").read_bytes() == server.policy.read_bytes()
 
 
 def test_its_requests_are_counted(server: Server) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
+import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,7 +86,7 @@ def serve_app(
             if policy_out is not None:
                 render.save(policy_out, _policy(served, allowed), must_be_new=True)
             url = f"https://{Address(*listener.getsockname()[:2])}"
-            render.out(*_shown(served, url, policy_out))
+            render.out(*_shown(served, url, policy_out, allowed))
             _watch(served, asked)
             _note("kluis: draining")
 
@@ -126,7 +127,29 @@ def _traces(served: ServedApplication, otlp: str | None) -> AbstractContextManag
     return recent.tracing(otlp, served.fleet, lambda: datetime.now(UTC))
 
 
-def _shown(served: ServedApplication, url: str, policy: Path | None) -> tuple[dict[str, Any], str]:
+def policy_command(image: Path, levels: Collection[str], missing: Collection[str]) -> str:
+    """The command that writes a policy for exactly an image, at the levels at which it is served."""
+    options = [word for level in sorted(levels) for word in ("--protection", level)]
+    options += [word for name in sorted(missing) for word in ("--missing", name)]
+    return shlex.join(
+        [
+            "kluis",
+            "policy",
+            "init",
+            "-o",
+            "policy.toml",
+            "--purpose",
+            "channel",
+            "--image",
+            str(image),
+            *options,
+        ]
+    )
+
+
+def _shown(
+    served: ServedApplication, url: str, policy: Path | None, missing: frozenset[str]
+) -> tuple[dict[str, Any], str]:
     application = served.application
     level = ", ".join(served.levels)
     value = {
@@ -144,7 +167,7 @@ def _shown(served: ServedApplication, url: str, policy: Path | None) -> tuple[di
         ("enclaves", " ".join(map(str, served.pids))),
         (
             "policy",
-            str(policy or f"kluis policy init -o policy.toml --purpose channel --image {application.path}"),
+            str(policy or policy_command(application.path, set(served.levels), missing)),
         ),
         ("client", f'httpx.Client(transport=kluis.host.attested.transport("{policy or "policy.toml"}"))'),
     ]
