@@ -128,4 +128,4 @@ def test_a_local_cloud_loads_no_client() -> None:
         "sys.exit(' '.join({'httpx', 'rich', 'psycopg', 'alembic', 'pydantic'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stderr == "\n"
+    assert done.stderr.strip() == ""
