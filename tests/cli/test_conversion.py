@@ -119,3 +119,13 @@ def _command_of(given: dict[str, Any]) -> Any:
         )  # fmt: skip
 
     return typer.main.get_command(app)
+
+
+def test_a_local_cloud_loads_no_client() -> None:
+    """Its start waits for no client of vendors and no driver of PostgreSQL, until one is needed."""
+    code = (
+        "import sys, kluis.cli.cloud.running\n"
+        "sys.exit(' '.join({'httpx', 'rich', 'psycopg', 'alembic', 'pydantic'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""

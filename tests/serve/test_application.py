@@ -88,6 +88,6 @@ def test_a_free_port_of_both_families() -> None:
 @pytest.mark.parametrize("instances", [0, 17])
 def test_how_many_enclaves(instances: int) -> None:
     """From one enclave to sixteen share a port."""
-    application = Application(Path("web.kluis"), "web", bytes(32), "listen:web", ())
+    application = Application(Path("web.kluis"), "web", bytes(32), "listen:web", (), traced=True)
     with listening("127.0.0.1:0") as listener, pytest.raises(UsageError, match=r"instances: want 1\.\.16"):
         ServedApplication(application, listener, instances)

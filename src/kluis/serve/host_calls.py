@@ -9,14 +9,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from kluis.collateral import Cache, Cached, Makers, fetch_for, release
-from kluis.collateral.amd import Kds
-from kluis.collateral.intel import Pcs
-from kluis.collateral.paths import vendor
-from kluis.collateral.transport import Limits, Origin
 from kluis.errors import KluisError, UnavailableError, foreign
 from kluis.evidence import TrustAnchors
 from kluis.formats.sgx import quote as dcap_quote
@@ -24,7 +19,9 @@ from kluis.services.clock import Clock
 from kluis.services.hosting import Endorsed, Published
 from kluis.tee.platform.client import Platform
 
-LIMITS: Final = Limits(size_bytes=1 << 20, step_seconds=10.0, total_seconds=15.0, wait_seconds=1.0)
+if TYPE_CHECKING:
+    from kluis.collateral.transport import Origin
+
 # For this machine's operator: the command line fetches the endorsements of evidence.
 TO_FETCH: Final = "kluis serve --online, or kluis collateral fetch on the service's machine"
 _PATH: Final = re.compile(r"(?<![\w:/.])/[^\s:,;'\"]+")
@@ -32,6 +29,8 @@ _PATH: Final = re.compile(r"(?<![\w:/.])/[^\s:,;'\"]+")
 
 class HostCalls:
     """The ocalls of every service's enclave except those of its store.
+
+    The clients of vendors and services are loaded when an enclave first needs one: most starts need none.
 
     Args:
         certify: from a request to a chain, both PEM.
@@ -53,12 +52,16 @@ class HostCalls:
         log: Callable[[Iterable[str]], None],
     ) -> None:
         self._certify = certify
-        self._origins = {name: Origin(name, trust=trust, limits=LIMITS) for name, trust in origins.items()}
-        self._cache = Cache(cache)
+        self._trusts = dict(origins)
+        self._origins: dict[str, Origin] = {}
+        self._cache = cache
         self._online = online
         self._clock = clock
         self._log = log
         self._lock = threading.Lock()
+        for name, trust in self._trusts.items():
+            if trust is None:  # an operator named it: another form is refused at once
+                self._origin(name)
 
     def functions(self) -> dict[str, Callable[..., Any]]:
         """The functions by their ocall names."""
@@ -77,11 +80,18 @@ class HostCalls:
             UnavailableError: it has another, or there is nothing.
         """
         name, path = _split(url)
-        origin = self._origins.get(name)
-        if origin is None:
-            raise UnavailableError(f"fetch: want an address of {sorted(self._origins)}, got {url[:200]!a}")
+        if name not in self._trusts:
+            raise UnavailableError(f"fetch: want an address of {sorted(self._trusts)}, got {url[:200]!a}")
         with self._lock:  # one client an origin, and few documents
-            return origin.get(path, {}, "document").body
+            return self._origin(name).get(path, {}, "document").body
+
+    def _origin(self, name: str) -> Origin:
+        from kluis.collateral.transport import Limits, Origin
+
+        if name not in self._origins:
+            limits = Limits(size_bytes=1 << 20, step_seconds=10.0, total_seconds=15.0, wait_seconds=1.0)
+            self._origins[name] = Origin(name, trust=self._trusts[name], limits=limits)
+        return self._origins[name]
 
     def endorse(self, kind: str, evidence: bytes) -> Endorsed:
         """The endorsements of evidence; or the reason why there are none, which is also logged.
@@ -104,6 +114,10 @@ class HostCalls:
     def _endorsing(self, kind: str, evidence: bytes) -> bytes:
         if kind == "sgx" and _is_emulated(evidence):
             return Platform.connect(start=False).collateral()
+        from kluis.collateral import Cache, Cached, Makers, fetch_for, release
+        from kluis.collateral.amd import Kds
+        from kluis.collateral.intel import Pcs
+
         with contextlib.ExitStack() as services:
             behind = (
                 Makers(intel=services.enter_context(Pcs()), amd=services.enter_context(Kds()))
@@ -112,7 +126,7 @@ class HostCalls:
             )
             bundle = fetch_for(
                 evidence,
-                Cached(self._cache, behind),
+                Cached(Cache(self._cache), behind),
                 release=release("early", None),
                 anchors=TrustAnchors.shipped(),
                 now=self._clock.now(),
@@ -121,7 +135,10 @@ class HostCalls:
 
     def published(self, path: str, query: dict[str, str]) -> Published:
         """The cached response of Intel's or AMD's service."""
-        answer = vendor(self._cache)(path, query)
+        from kluis.collateral import Cache
+        from kluis.collateral.paths import vendor
+
+        answer = vendor(Cache(self._cache))(path, query)
         return Published(answer is not None, *(answer or ({}, b"")))
 
 

@@ -21,7 +21,6 @@ from kluis import files
 from kluis.errors import FormatError
 from kluis.host.proxy import EnclaveProxy
 from kluis.ledger import certificates
-from kluis.serve.ledger.governing import Governor
 from kluis.serve.ledger.log import LedgerLog
 from kluis.tee.platform.root import keyfiles
 
@@ -153,6 +152,8 @@ class HostedLedger:
         """
         member = self.member
         if member is not None:
+            from kluis.serve.ledger.governing import Governor  # loads httpx, while other services start
+
             service = self.certificate.read_text()
             with Governor(address, service, member.key, member.certificate) as governor:
                 if governor.open_service():

@@ -18,8 +18,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
 from kluis.errors import UsageError
-from kluis.serve.store.bounded import bound
-from kluis.serve.store.faults import BROKEN, DRIVERS, unavailable
+from kluis.serve.store.faults import broken, drivers, unavailable
 from kluis.serve.store.migrating import migrate
 from kluis.serve.store.statements import statements_for
 
@@ -70,7 +69,7 @@ class Database:
             yield cursor
             cursor.execute("COMMIT")
         except BaseException:
-            with contextlib.suppress(*DRIVERS):  # the database may have undone it already
+            with contextlib.suppress(*drivers()):  # the database may have undone it already
                 cursor.execute("ROLLBACK")
             raise
 
@@ -80,7 +79,7 @@ class Database:
         try:
             cursor = self.cursor()
             cursor.execute(begin)
-        except BROKEN:
+        except broken():
             self.forget()
             cursor = self.cursor()
             cursor.execute(begin)
@@ -92,7 +91,7 @@ class Database:
         if connection is not None:
             with self._lock:
                 self._all.pop(threading.current_thread(), None)
-            with contextlib.suppress(*DRIVERS):
+            with contextlib.suppress(*drivers()):
                 connection.close()
 
     def close(self) -> None:
@@ -121,7 +120,7 @@ class Database:
             left = [self._all.pop(one) for one in list(self._all) if not one.is_alive()]
             self._all[threading.current_thread()] = connection
         for one in left:
-            with contextlib.suppress(*DRIVERS):
+            with contextlib.suppress(*drivers()):
                 one.close()
         return connection
 
@@ -156,6 +155,8 @@ def database_file(url: str) -> Path | None:
 
 def _engine(url: URL, seconds: float) -> Engine:
     if url.get_backend_name() == "postgresql":
+        from kluis.serve.store.bounded import bound  # loads PostgreSQL's driver
+
         engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
         bound(engine, seconds)
         return engine

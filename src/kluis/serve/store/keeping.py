@@ -18,7 +18,7 @@ from kluis.enclave.store.records import (
 )
 from kluis.errors import UnavailableError, UsageError
 from kluis.serve.store.database import Database
-from kluis.serve.store.faults import BROKEN, unavailable
+from kluis.serve.store.faults import broken, unavailable
 from kluis.serve.store.rekeying import Gathering
 from kluis.serve.store.statements import ENTRY, STORE
 
@@ -191,7 +191,7 @@ class KeptRecords:
         def twice() -> R:
             try:
                 return ask(*args, **kwargs)
-            except BROKEN:
+            except broken():
                 self.database.forget()
                 return ask(*args, **kwargs)
 
