@@ -49,7 +49,7 @@ def one(given: Path | None) -> bytes:
         if bare and any(each.name == str(given) for each in trust.load(trust.folder())):
             raise UsageError(
                 f"--root: {given}: want one root, got a file and a trusted root of this name",
-                hint=f"--root {given.absolute()} names the file; in another folder, {given} is the trusted root",
+                hint=f"--root {given.absolute()} names the file; elsewhere, {given} is the trusted root",
             )
         return files.read(given)
     trusted = {root.name: root.pem for root in trust.load(trust.folder())}
