@@ -44,7 +44,7 @@ def one(given: Path | None) -> bytes:
         UnavailableError: other users may write the trust store.
     """
     if given is not None and given.exists():
-        # Whoever sent a folder could name a file like a trusted root, whose name has no dot.
+        # The sender of a folder can name a file like a trusted root, whose name has no dot.
         bare = len(given.parts) == 1 and not given.suffix
         if bare and any(each.name == str(given) for each in trust.load(trust.folder())):
             raise UsageError(
