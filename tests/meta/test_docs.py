@@ -108,9 +108,19 @@ def _folders(listed: str) -> set[Path]:
 
 
 def test_every_page_is_in_the_navigation_once() -> None:
-    """`make docs` fails if a page is in no menu."""
+    """Every page is in the menu, except for the decisions, which their own page lists."""
     listed = re.findall(r"- ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
-    assert sorted(listed) == sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
+    decisions = {str(path.relative_to(DOCS)) for path in (DOCS / "decisions").glob("0*.md")}
+    assert sorted(listed) == sorted({str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")} - decisions)
+    rows = re.findall(r"^\| \[\d{4}\]\((.*?)\) \|", (DOCS / "decisions/README.md").read_text(), re.MULTILINE)
+    assert sorted(f"decisions/{name}" for name in rows) == sorted(decisions)
+
+
+def test_the_front_page_and_the_readme_name_every_guide() -> None:
+    """A newcomer finds every guide from the first page that they read."""
+    guides = {path.name for path in (DOCS / "guides").glob("*.md")}
+    for page in (DOCS / "index.md", ROOT / "README.md"):
+        assert guides <= set(re.findall(r"guides/([\w-]+\.md)", page.read_text())), page
 
 
 def test_every_pitfall_names_a_test() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -258,6 +259,16 @@ def test_the_guide_of_private_inference_does_what_it_says(folder: Path) -> None:
 def test_the_guide_of_any_client_does_what_it_says(folder: Path) -> None:
     """Following the guide of any client works to the letter, with curl and a client of WebSocket."""
     _follow("any-client.md", folder)
+
+
+@pytest.mark.slow
+def test_the_guide_of_machines_does_what_it_says(folder: Path) -> None:
+    """A guest is built and measured, boots, and runs an image whose evidence is judged."""
+    for tool in ("qemu-system-x86_64", "swtpm", "mkfs.erofs", "ukify"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed: kluis doctor names its package")
+    _follow("first-enclave.md", folder)
+    _follow("machines.md", folder)
 
 
 @pytest.mark.slow

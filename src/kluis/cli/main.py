@@ -39,56 +39,77 @@ class Entry(NamedTuple):
     help: str
 
 
-COMMANDS: dict[str, Entry] = {
-    "demo": Entry("demo.demo", "demo", "Run a clean room on real patients, then attack it."),
-    "doctor": Entry("machine.doctor", None, "Test what this machine protects, and show how to fix gaps."),
-    "new": Entry("project.new", None, "Write a new project from a template."),
-    "dev": Entry("project.dev", "enclave", "Run a project as a rehearsal, and restart it on each change."),
-    "build": Entry("image.images", "enclave", "Build a folder into a signed image."),
-    "stubs": Entry("project.stubs", None, "Write an image's ecalls as Python types."),
-    "sign": Entry(
-        "image.images",
-        "enclave",
-        "Sign an image.",
-    ),
-    "measure": Entry("image.images", "enclave", "Print the measurement of an image."),
-    "rebuild": Entry("image.images", "enclave", "Rebuild an image from source, and compare the ids."),
-    "diff": Entry("image.images", "enclave", "List the differences between two images."),
-    "run": Entry("image.run", "enclave", "Start an image and make one call."),
-    "attest": Entry("image.run", "enclave", "Start an image and save its evidence."),
-    "inspect": Entry(
-        "evidence.inspect", None, "Print the contents of evidence or related files, unverified."
-    ),
-    "verify": Entry("evidence.verify", None, "Check that evidence is authentic."),
-    "appraise": Entry("evidence.verify", None, "Check that evidence is authentic and meets a policy."),
-    "trust": Entry("trust", None, "The roots that you trust in addition to the vendors'."),
-    "token": Entry("evidence.token", None, "Verify an attestation service's token, offline."),
-    "policy": Entry("evidence.policy", None, "Write, check and test policies; also the service's."),
-    "explain": Entry("explain", None, "Explain an error code or a word of a verdict."),
-    "collateral": Entry("evidence.collateral", None, "Fetch, bundle and show the vendors' collateral."),
-    "model": Entry("model.model", "enclave", "Seal a model's weights; unlock them inside an enclave."),
-    "vm": Entry("vm.app", "enclave", "Confidential virtual machines, and their guest."),
-    "connect": Entry("connect.connect", "enclave", "Forward local HTTP to a verified enclave."),
-    "platform": Entry("machine.platform", "enclave", "The local root of trust."),
-    "units": Entry("machine.units", None, "Units of systemd for the platform and the services."),
-    "serve": Entry("service.serve", "services", "Run the services, each in an enclave."),
-    "serve-app": Entry("project.serve_app", "enclave", "Serve an image's ASGI application."),
-    "up": Entry("cloud.up", "services", "Start a local cloud: the services in enclaves of this machine."),
-    "wait": Entry("cloud.watch", None, "Wait until every service of the local cloud serves."),
-    "status": Entry("cloud.watch", None, "List the services of the local cloud."),
-    "logs": Entry("cloud.watch", None, "Print the log of the local cloud."),
-    "down": Entry("cloud.watch", None, "Stop the local cloud."),
-    "env": Entry("cloud.environment", None, "Print the environment variables for the local cloud."),
-    "az": Entry("cloud.az", None, "Run Azure's command line against the local cloud."),
-    "console": Entry("console", "console", "Show this machine, evidence and rooms in a browser."),
-    "vault": Entry("service.vault", "enclave", "Identify a vault; approve a change of what it trusts."),
-    "ledger": Entry(
-        "ledger.ledger", "services", "A confidential ledger: check it, read it, prove its entries."
-    ),
-    "room": Entry("room.room", "rooms", "Clean rooms: several owners, one computation."),
+SECTIONS: dict[str, dict[str, Entry]] = {
+    "Start": {
+        "doctor": Entry("machine.doctor", None, "Test what this machine protects, and show how to fix gaps."),
+        "demo": Entry("demo.demo", "demo", "Run a clean room on real patients, then attack it."),
+        "new": Entry("project.new", None, "Write a new project from a template."),
+        "explain": Entry("explain", None, "Explain an error code or a word of a verdict."),
+    },
+    "Write an enclave, and run it": {
+        "dev": Entry(
+            "project.dev", "enclave", "Run a project as a rehearsal, and restart it on each change."
+        ),
+        "build": Entry("image.images", "enclave", "Build a folder into a signed image."),
+        "run": Entry("image.run", "enclave", "Start an image and make one call."),
+        "attest": Entry("image.run", "enclave", "Start an image and save its evidence."),
+        "stubs": Entry("project.stubs", None, "Write an image's ecalls as Python types."),
+        "serve-app": Entry("project.serve_app", "enclave", "Serve an image's ASGI application."),
+        "model": Entry("model.model", "enclave", "Seal a model's weights; unlock them inside an enclave."),
+    },
+    "Compare and sign images": {
+        "measure": Entry("image.images", "enclave", "Print the measurement of an image."),
+        "rebuild": Entry("image.images", "enclave", "Rebuild an image from source, and compare the ids."),
+        "diff": Entry("image.images", "enclave", "List the differences between two images."),
+        "sign": Entry("image.images", "enclave", "Sign an image."),
+    },
+    "Verify what others run": {
+        "inspect": Entry(
+            "evidence.inspect", None, "Print the contents of evidence or related files, unverified."
+        ),
+        "verify": Entry("evidence.verify", None, "Check that evidence is authentic."),
+        "appraise": Entry("evidence.verify", None, "Check that evidence is authentic and meets a policy."),
+        "policy": Entry("evidence.policy", None, "Write, check and test policies."),
+        "trust": Entry("trust", None, "Add and remove roots that you trust in addition to the vendors'."),
+        "collateral": Entry("evidence.collateral", None, "Fetch, bundle and show the vendors' collateral."),
+        "token": Entry("evidence.token", None, "Verify an attestation service's token, offline."),
+        "connect": Entry("connect.connect", "enclave", "Forward local HTTP to a verified enclave."),
+    },
+    "Compute and keep records with others": {
+        "room": Entry("room.room", "rooms", "Compute on the data of several owners in a clean room."),
+        "ledger": Entry(
+            "ledger.ledger", "services", "Run a confidential ledger, govern it, and check its entries."
+        ),
+    },
+    "Run a local cloud, for development": {
+        "up": Entry("cloud.up", "services", "Start a local cloud: the services in enclaves of this machine."),
+        "wait": Entry("cloud.watch", None, "Wait until every service of the local cloud serves."),
+        "status": Entry("cloud.watch", None, "List the services of the local cloud."),
+        "logs": Entry("cloud.watch", None, "Print the log of the local cloud."),
+        "down": Entry("cloud.watch", None, "Stop the local cloud."),
+        "env": Entry("cloud.environment", None, "Print the environment variables for the local cloud."),
+        "az": Entry("cloud.az", None, "Run Azure's command line against the local cloud."),
+    },
+    "Run this machine and the services": {
+        "platform": Entry(
+            "machine.platform",
+            "enclave",
+            "Manage this machine's platform, the local root of trust.",
+        ),
+        "vm": Entry("vm.app", "enclave", "Run confidential virtual machines, and build their guest."),
+        "console": Entry("console", "console", "Show this machine, evidence and rooms in a browser."),
+        "serve": Entry("service.serve", "services", "Run the services, each in an enclave."),
+        "vault": Entry("service.vault", "enclave", "Identify a vault; approve a change of what it trusts."),
+        "units": Entry("machine.units", None, "Write units of systemd for the platform and the services."),
+    },
 }
+"""The commands in the order of the help, by what a user wants to do."""
+
+COMMANDS: dict[str, Entry] = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
 
+# Packages that single options need, and the extras that have them.
+OPTIONS_EXTRAS = {"opentelemetry": "otel", "prometheus_client": "services"}
 # Exit code after Ctrl-C, as in shells: 128 plus the signal's number.
 STOPPED = 130
 # Likewise for SIGPIPE, if the reader closed the pipe (``| head``), like cat and grep. Not 0: that means yes,
@@ -142,6 +163,13 @@ class _Rooms(typer.core.TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """One section for each thing that a user wants to do; one line for each command."""
+        width = max(map(len, COMMANDS))
+        for title, section in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), entry.help) for name, entry in section.items()])
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
@@ -258,9 +286,9 @@ def lacking(argv: list[str], bug: BaseException) -> UnavailableError | None:
         return None
     from kluis import installing  # which no help needs
 
-    return UnavailableError(
-        f"{name}: want the package {bug.name.partition('.')[0]}, got none", hint=installing.command_for(extra)
-    )
+    package = bug.name.partition(".")[0]
+    hint = installing.command_for(OPTIONS_EXTRAS.get(package, extra))
+    return UnavailableError(f"{name}: want the package {package}, got none", hint=hint)
 
 
 def _unread() -> bool:

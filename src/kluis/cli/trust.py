@@ -26,11 +26,13 @@ def register(app: typer.Typer) -> None:
     group.command("list")(show)
     group.command("remove")(remove)
     group.callback()(_trust)
-    app.add_typer(group, name="trust", help="The roots that you trust in addition to the vendors'.")
+    app.add_typer(
+        group, name="trust", help="Add and remove roots that you trust in addition to the vendors'."
+    )
 
 
 def _trust() -> None:
-    """The roots that you trust in addition to the vendors'."""
+    """Add and remove roots that you trust in addition to the vendors'."""
 
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A name for the root.", show_default=False)]
@@ -53,7 +55,7 @@ def add(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Trust a root from now on: by a name, and with the level that you state.
+    """Trust a root from now on, by a name, with a level that you state.
 
     Anyone who has its private key can create any evidence of that level.
 
@@ -73,7 +75,10 @@ def add(
 
 
 def show(json: Json = False) -> None:
-    """List the roots of the trust store: name, level, fingerprint of the key, and the root's own name."""
+    """List the roots of the trust store.
+
+    A line has the name, the level, the fingerprint of the key, and the root's own name.
+    """
     found = trust.load(trust.folder())
     rows = [_row(each) for each in found]
     render.out([_value(each) for each in found], render.table(rows) if rows else _EMPTY)

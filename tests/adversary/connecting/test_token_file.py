@@ -26,7 +26,7 @@ def token(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o620, 0o602, 0o660, 0o666])
 def test_a_file_that_others_access(token: Path, mode: int) -> None:
-    """Whoever reads it may use the enclave, and anyone who writes it chooses who may."""
+    """Anyone who reads it may use the enclave, and anyone who writes it chooses who may."""
     assert _token(token) == TOKEN
     token.chmod(mode)
     with pytest.raises(UnavailableError) as caught:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ def test_pasted(running: Serving, state: Path) -> None:
     port = running.addresses["keyvault"].rpartition(":")[2]
     assert f"#     --suffix-keyvault-dns .0.0.1:{port}\n" in text
     assert "# az keyvault key list --vault-name 127\n" in text
-    assert "az cloud register" not in lines_of(Plan(services=("keyvault",), state=state, port=0), running)
+    one = lines_of(Plan(services=("keyvault",), state=state, port=0), running)
+    assert "az cloud register" not in one
+    assert re.findall(r"# pip install (.*)", one) == ["azure-identity", "azure-keyvault-keys"]
     assert max(len(line) for line in text.splitlines() if str(state) not in line) < 80
 
 

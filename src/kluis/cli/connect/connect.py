@@ -93,7 +93,7 @@ def connect(
         token=None if token is None else _token(token),
     )
     with _listener(here) as listener:
-        running.run(where, listener, admission, running.judge(policy, wanted, root or [], collateral), wanted)
+        running.run(where, listener, admission, running.judge(policy, wanted, root or [], collateral))
 
 
 def _enclave_of(url: str) -> Address:

@@ -44,14 +44,13 @@ def judge(path: Path, policy: Policy, roots: list[Path], collateral: Path | None
     return Judge(policy, _standing(path, policy, roots, collateral))
 
 
-def run(where: Address, listener: socket.socket, admission: Admission, judge: Judge, policy: Policy) -> None:
+def run(where: Address, listener: socket.socket, admission: Admission, judge: Judge) -> None:
     """Serve until a signal stops it.
 
     Raises:
         KluisError: the enclave is refused or unreachable at the start.
     """
-    believed = min(judge.believed_seconds, policy.max_evidence_age.total_seconds())
-    asyncio.run(_serve(where, listener, judge, admission, believed))
+    asyncio.run(_serve(where, listener, judge, admission, judge.evidence_seconds))
 
 
 async def _serve(

@@ -51,7 +51,9 @@ def check(
     policy: Annotated[Path, typer.Argument(help="The policy (TOML), or - for stdin.", show_default=False)],
     json: Json = False,
 ) -> None:
-    """Check a policy of kluis appraise: whether it loads, and what it accepts that a reader should know.
+    """Check that a policy of kluis appraise loads.
+
+    Prints what it accepts that a reader should know.
 
     For example: kluis policy check policy.toml
     """

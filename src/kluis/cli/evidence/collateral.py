@@ -103,7 +103,9 @@ def fetch(
     now: Now = None,
     json: Json = False,
 ) -> None:
-    """Fetch the collateral of a piece of evidence from its vendor, and check that the vendor signed it.
+    """Fetch the collateral of a piece of evidence from its vendor.
+
+    Checks that the vendor signed it.
 
     Documents are cached for a day (a VCEK while it is valid); --offline uses them at any age.
     """
@@ -172,7 +174,10 @@ def show(
     now: Now = None,
     json: Json = False,
 ) -> None:
-    """Print each part of a bundle: its signer and its validity. Nothing is verified."""
+    """Print the parts of a bundle, unverified.
+
+    A line has the part's signer and its validity.
+    """
     data = files.read(file)
     try:
         found = bundle.parse(data)

@@ -41,11 +41,11 @@ def register(app: typer.Typer) -> None:
     group.command("init")(policy_init)
     rules.register(group)
     group.callback()(_policy)
-    app.add_typer(group, name="policy", help="Write, check and test policies; also the service's.")
+    app.add_typer(group, name="policy", help="Write, check and test policies.")
 
 
 def _policy() -> None:
-    """Write, check and test policies; also the service's."""
+    """Write, check and test policies."""
 
 
 def policy_init(

@@ -103,7 +103,10 @@ def evaluate(
     ] = None,
     json: Json = False,
 ) -> int:
-    """Evaluate an attestation service's policy over claims: shows every rule and the token's claims."""
+    """Evaluate an attestation service's policy over claims.
+
+    Shows every rule and the token's claims.
+    """
     outcome = _run(_policy(policy), _given(claims), _given(custom) if custom else {})
     render.out(
         {

@@ -137,7 +137,9 @@ def verify(
     now: Now = None,
     json: Json = False,
 ) -> int:
-    """Verify an attestation token offline: its signature, issuer, audience and validity.
+    """Verify an attestation token offline.
+
+    Checks its signature, issuer, audience and validity.
 
     Reads Azure Attestation's JWT, and EAR as JWT or CWT. Never trusts a key, an address or a certificate in
     the token's header by itself. Does not judge the claims, except that an EAR that is not affirming exits

@@ -34,7 +34,9 @@ def explain(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The ledger's folder.", show_default=False)],
     json: Json = False,
 ) -> None:
-    """Print what a proposal would change if it were accepted now, and what the node would do besides.
+    """Print what a proposal would change if it were accepted now.
+
+    Also prints what the node would do.
 
     The ledger's own constitution is run on a copy of its public tables. The files are read and not checked:
     run `kluis ledger verify` first.

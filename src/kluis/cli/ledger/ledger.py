@@ -6,7 +6,7 @@ import typer
 
 from kluis.cli.ledger import explain, offline, online, proving, tailing
 
-HELP = "A confidential ledger: check it, read it, prove its entries."
+HELP = "Run a confidential ledger, govern it, and check its entries."
 
 
 def register(app: typer.Typer) -> None:

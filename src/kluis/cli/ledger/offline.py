@@ -75,7 +75,9 @@ def verify(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Check a ledger from its files: one line for each check, with the file and entry where it fails.
+    """Check a ledger from its files.
+
+    Prints one line for each check, with the file and entry where it fails.
 
     Entries that were taken from the end leave no trace in a ledger: give receipts to find them missing.
     """
@@ -130,7 +132,7 @@ def show(
     secrets: Secrets = None,
     json: Json = False,
 ) -> None:
-    """Print a ledger's entries as its files have them; nothing is verified."""
+    """Print the entries in a ledger's files, unverified."""
     from kluis.cli.ledger import showing
 
     known = None if secrets is None else reading.secrets(secrets)
@@ -148,7 +150,9 @@ def sample(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Write a ledger to try tools on: mixed entries, signed, in whole chunks.
+    """Write a sample ledger to try tools on.
+
+    It has mixed entries, signed, in whole chunks.
 
     Its secrets and receipts are put next to it: there is nothing in it that is worth a secret.
     """

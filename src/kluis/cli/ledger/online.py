@@ -46,7 +46,10 @@ def init(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Make a member's keys and certificate: NAME_cert.pem and NAME_enc_pubk.pem are for the others."""
+    """Generate a member's keys and certificate.
+
+    NAME_cert.pem and NAME_enc_pubk.pem are for the others.
+    """
     from kluis.serve.ledger.governing import member_id
     from kluis.serve.ledger.hosting import Member
 
@@ -139,7 +142,9 @@ def up(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Run a ledger of one node on loopback until stopped; a new one is founded by its members.
+    """Run a ledger of one node on loopback until stopped.
+
+    A new ledger is founded by its members.
 
     Without --member it has one, made here, who opens it. Stop it with Ctrl-C; SIGHUP replaces the node.
     """
@@ -200,7 +205,7 @@ def status(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Print a ledger's state: its service, members and last commit, from a node that is believed.
+    """Print a ledger's state: its service, members and last commit.
 
     A node is believed by its service's certificate, or by its enclave's evidence under a policy.
     """
@@ -229,7 +234,7 @@ def status(
 
 
 def ack(url: Url, service_cert: Service, member: As, json: Json = False) -> None:
-    """Acknowledge the ledger's state: you are an active member from then on."""
+    """Acknowledge a ledger's state, which makes you an active member."""
     with connect(url, service_cert, member) as governor:
         governor.acknowledge()
         render.out({"member": governor.member, "status": "Active"}, f"member {governor.member} is active")
@@ -247,7 +252,10 @@ def propose(
     member: As,
     json: Json = False,
 ) -> None:
-    """Submit a proposal; open proposes that the service opens for its users."""
+    """Submit a proposal.
+
+    The word open proposes that the service opens for its users.
+    """
     from kluis.formats.encoding import jcs
 
     with connect(url, service_cert, member) as governor:
@@ -284,7 +292,10 @@ def vote(
 
 
 def rekey(url: Url, service_cert: Service, member: As, json: Json = False) -> None:
-    """Propose another ledger secret, and vote for it; entries from then on are encrypted with it."""
+    """Propose another ledger secret, and vote for it.
+
+    Later entries are encrypted with it.
+    """
     from kluis.serve.ledger.governing import IN_FAVOUR
 
     with connect(url, service_cert, member) as governor:

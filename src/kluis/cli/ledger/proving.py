@@ -45,7 +45,9 @@ def receipt(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Verify a receipt: that the service committed the entry. A file is verified offline.
+    """Verify a receipt: that the service committed the entry.
+
+    A file is verified offline.
 
     Application claims in the file, as Azure's answers have them, must be the entry's, too.
     With --url the receipt of an entry comes from a node, and is written once it is verified. A receipt does

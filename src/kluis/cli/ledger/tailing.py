@@ -57,7 +57,9 @@ def tail(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Print a ledger's last entries: id, size in bytes, public tables; with --url id and contents.
+    """Print a ledger's last entries.
+
+    From files: id, size in bytes and public tables. With --url: id and contents.
 
     An entry of a folder is printed once a signature follows it in the files. Nothing is verified there.
     With --url, --service-cert and --as, entries come from a node that runs, decrypted by it.

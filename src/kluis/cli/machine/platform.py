@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
     platform = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
     for command in (start, stop, root, collateral, status, reseal, recover, revoke, certify, enroll):
         platform.command()(command)
-    app.add_typer(platform, name="platform", help="The local root of trust.")
+    app.add_typer(platform, name="platform", help="Manage this machine's platform, the local root of trust.")
 
 
 def start(
@@ -98,19 +98,25 @@ def stop(json: Json = False) -> None:
 
 
 def root(output: Output = None, json: Json = False) -> None:
-    """Print the root certificate, which a relying party trusts by naming its file."""
+    """Print the platform's root certificate.
+
+    A relying party trusts it with kluis trust add, or by naming its file.
+    """
     pem = backends.default().root_pem().decode()
     _give(pem, {"root": pem}, output)
 
 
 def collateral(output: Output = None, json: Json = False) -> None:
-    """Print fresh collateral: TCB info, QE identity and revocation lists, signed."""
+    """Print fresh collateral, signed.
+
+    It contains TCB info, QE identity and revocation lists.
+    """
     text = backends.default().collateral().decode()
     _give(text, stdjson.loads(text), output)
 
 
 def status(json: Json = False) -> None:
-    """Print the platform's identity, its missing protections and its enclaves."""
+    """Print the platform's identity, missing protections and enclaves."""
     _show(Platform.connect(start=False).status())
 
 
@@ -162,7 +168,10 @@ def recover(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Raise the versions that platforms must have. Platforms certified earlier become OutOfDate."""
+    """Raise the versions that platforms must have.
+
+    Platforms certified earlier become OutOfDate.
+    """
     if cpusvn is not None and not CPUSVN.fullmatch(cpusvn):
         raise UsageError(f"--cpusvn: want 32 hex digits, got {cpusvn[:64]!a}")
     order: dict[str, Any] = {"advisories": list(advisory or ())}
@@ -172,7 +181,10 @@ def recover(
 
 
 def revoke(json: Json = False) -> None:
-    """Revoke this platform's key. Verifiers with fresh collateral then reject its quotes."""
+    """Revoke this platform's key.
+
+    Verifiers with fresh collateral then reject its quotes.
+    """
     _show(Platform.connect().order("revoke"))
 
 
@@ -182,7 +194,10 @@ def certify(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Certify this platform again, under its own authority, for the versions that it runs."""
+    """Certify this platform again for the versions that it runs.
+
+    Its own authority signs the certificate.
+    """
     _show(Platform.connect().order("certify", new_keys=new_keys))
 
 
@@ -197,7 +212,9 @@ def enroll(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Get this platform's certificate and collateral from a provisioning service; repeat to renew both.
+    """Get a certificate and collateral from a provisioning service.
+
+    Run it again to renew both.
 
     The platform checks the service's documents before it uses them. If the service's owner has not approved
     the platform yet, send the owner its ppid and key, and run this again.
@@ -216,8 +233,10 @@ def _give(text: str, value: Any, output: Path | None) -> None:
 
 
 def _show(state: dict[str, Any]) -> None:
-    rows = [(name, _words(value)) for name, value in state.items()]
-    render.out(state, render.table(rows))
+    rows = {name: _words(value) for name, value in state.items()}
+    if state.get("lockable_bytes", 0) is None:
+        rows["lockable_bytes"] = "unlimited"
+    render.out(state, render.table(list(rows.items())))
     if (tcb := state.get("tcb")) in BEHIND:
         render.note(
             f"kluis: verifiers with current collateral see {tcb}; once it is fixed, kluis platform certify"

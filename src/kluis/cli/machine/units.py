@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
     """Mount the command."""
     group = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
     group.command()(install)
-    app.add_typer(group, name="units", help="Units of systemd for the platform and the services.")
+    app.add_typer(group, name="units", help="Write units of systemd for the platform and the services.")
 
 
 def install(
@@ -50,7 +50,9 @@ def install(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the units, and write nothing.")] = False,
     json: Json = False,
 ) -> None:
-    """Write units that start the platform and the services at boot, and print how to enable them.
+    """Write units that start the platform and the services at boot.
+
+    Prints how to enable them.
 
     For example: kluis units install --system -- attestation keyvault --port 9000
     """

@@ -42,7 +42,9 @@ def seal(
     key: _Key,
     json: Json = False,
 ) -> None:
-    """Encrypt the files of a folder under a key. If the key file does not exist, it is generated.
+    """Encrypt the files of a folder under a key.
+
+    If the key file does not exist, it is generated.
 
     For example: kluis model seal weights -o weights.sealed --key weights.jwk
     """
@@ -61,7 +63,10 @@ def seal(
 
 
 def show(file: _Sealed, json: Json = False) -> None:
-    """Print a sealed model's id and files. No key is needed, and nothing is verified."""
+    """Print a sealed model's id and files, unverified.
+
+    No key is needed.
+    """
     _print(models.read_header(file), file, {})
 
 
@@ -108,7 +113,9 @@ def unlock(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Send a model's key to an enclave that meets a policy; it opens its sealed model with the key.
+    """Send a model's key to an enclave that meets a policy.
+
+    The enclave opens its sealed model with the key.
 
     The key leaves only after the enclave was verified. The enclave returns the key sealed to its image and
     platform. With that file, an operator who does not have the key unlocks the enclave after a restart.

@@ -29,7 +29,9 @@ from kluis.tee.platform.client import Platform
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     room = typer.Typer(
-        help="Clean rooms: several owners, one computation.", rich_markup_mode=None, no_args_is_help=True
+        help="Compute on the data of several owners in a clean room.",
+        rich_markup_mode=None,
+        no_args_is_help=True,
     )
     for command in (init, seal, propose):
         room.command(command.__name__)(command)
@@ -60,7 +62,10 @@ def init(
     homes: parties.Homes = None,
     json: render.Json = False,
 ) -> None:
-    """Create a room, or join one. Generates your keys if you have none."""
+    """Create a room, or join one.
+
+    Generates your keys if you have none.
+    """
     chosen = tuple(role or ("owner", "recipient"))
     if others := sorted(set(chosen) - set(get_args(Role))):
         raise unknown("--role", others[0], sorted(get_args(Role)))
@@ -100,7 +105,10 @@ def seal(
     homes: parties.Homes = None,
     json: render.Json = False,
 ) -> None:
-    """Encrypt a data set for a room, under your terms; the key stays with you."""
+    """Encrypt a data set for a room, under your terms.
+
+    The key stays with you.
+    """
     from kluis.cleanroom.data import datasets, terms_toml  # these want the extra, and the help does not
 
     opened, home = Room(room), parties.home(homes, party)

@@ -57,7 +57,10 @@ def run(
     homes: parties.Homes = None,
     json: render.Json = False,
 ) -> None:
-    """Host a run (with --image), or take part in one that another machine hosts."""
+    """Host a run (with --image), or take part in a run.
+
+    Without --image, another machine hosts the run.
+    """
     opened = Room(room)
     signed = opened.signed()
     agreement = check_signed(signed)
@@ -133,7 +136,7 @@ def open_(
     homes: parties.Homes = None,
     json: render.Json = False,
 ) -> None:
-    """Check a run's receipt and open the results that are sealed to you."""
+    """Check a run's receipt, and open the results sealed to you."""
     opened, home = Room(room), parties.home(homes, party)
     chosen = _chosen(opened, run_id)
     file = opened.receipt(chosen)
@@ -179,7 +182,9 @@ def receipt(
     homes: parties.Homes = None,
     json: render.Json = False,
 ) -> None:
-    """Check a receipt, offline and as of its time, and print what it proves.
+    """Check a receipt offline, and print what it proves.
+
+    The receipt is judged as of its own time.
 
     The agreement in the folder is not trusted, because anyone who can write there could have replaced it.
     """

@@ -36,7 +36,10 @@ def register(room: typer.Typer) -> None:
 
 
 def fingerprint_(party: parties.As, homes: parties.Homes = None, json: render.Json = False) -> None:
-    """Print the fingerprint of your keys, for others to confirm; it comes from your own record."""
+    """Print the fingerprint of your keys, for others to confirm.
+
+    It comes from your own record.
+    """
     printed = fingerprint.of(parties.home(homes, party).public(party, ("owner",)))
     render.out({"party": party, "fingerprint": printed}, printed)
 
@@ -48,7 +51,10 @@ def show(
     homes: parties.Homes = None,
     json: render.Json = False,
 ) -> None:
-    """Show everything that the proposed agreement states, and whether you confirmed its parties and roots."""
+    """Show the proposed agreement, and what you confirmed of it.
+
+    It prints everything that is signed, and whether you confirmed its parties and roots.
+    """
     opened, home = Room(room), parties.home(homes, party)
     agreement = opened.proposal()
     text = explain(agreement, room_files.trust(home, root))
@@ -71,8 +77,9 @@ def approve(
     homes: parties.Homes = None,
     json: render.Json = False,
 ) -> None:
-    """Read the proposed agreement, check it against your own record, and sign it; or withdraw what you
-    signed.
+    """Sign the proposed agreement, or withdraw what you signed.
+
+    Before it signs, it checks the agreement against your own record.
 
     The last agreement that you signed in a room replaces the earlier ones: your client releases no key under
     those. --stop does not read the room's folder if you add --agreement.

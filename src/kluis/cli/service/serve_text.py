@@ -15,7 +15,8 @@ from kluis.serve.start import Serving
 
 def lines_of(plan: Plan, running: Serving) -> str:
     """Python for Azure's own clients; it reads the secret of the client ``admin`` from its file."""
-    parts = [PACKAGES]
+    parts = ["# pip install azure-identity"]
+    parts += [f"# pip install {names}" for service, names in PACKAGES.items() if service in plan.services]
     url, tenant = running.authorization_parts()
     parts.append(CREDENTIAL.format(state=plan.state, url=url, tenant=tenant))
     parts.append(JAVASCRIPT.format(state=plan.state, url=url))
@@ -63,9 +64,12 @@ def told(plan: Plan, running: Serving) -> dict[str, Any]:
     }
 
 
-PACKAGES: Final = """\
-# pip install azure-identity azure-security-attestation six azure-keyvault-keys
-# pip install azure-confidentialledger"""
+PACKAGES: Final = {
+    "attestation": "azure-security-attestation six",
+    "keyvault": "azure-keyvault-keys",
+    "ledger": "azure-confidentialledger",
+    "provisioning": "dcap-qvl",
+}
 CREDENTIAL: Final = """\
 import json, pathlib
 from azure.identity import ClientSecretCredential

@@ -120,7 +120,7 @@ def meet(
     collateral: CollateralFile = None,
     json: Json = False,
 ) -> None:
-    """Identify a vault over attested TLS, and write its identity to a file.
+    """Identify a vault over attested TLS; write its identity to a file.
 
     An image with this file opens only keys that this vault released: ExpectedVault.parse, open_released.
     """
@@ -154,7 +154,9 @@ def approve(
     collateral: CollateralFile = None,
     json: Json = False,
 ) -> None:
-    """Approve other authorities, or another issuer, for a vault. Read the file first.
+    """Approve other authorities, or another issuer, for a vault.
+
+    Read the file first.
 
     Records the approval in the running vault; needs a token with the Key Vault Administrator role. The vault
     keeps running with its current settings. Its next start may use exactly the approved settings, or the

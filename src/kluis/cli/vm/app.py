@@ -12,4 +12,4 @@ def register(app: typer.Typer) -> None:
     vm = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
     guest.register(vm)
     machines.register(vm)
-    app.add_typer(vm, name="vm", help="Confidential virtual machines, and their guest.")
+    app.add_typer(vm, name="vm", help="Run confidential virtual machines, and build their guest.")

@@ -35,7 +35,9 @@ def attest(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Get the evidence of a machine from the platform in it, verify it, and print what it proves.
+    """Verify a machine's evidence, and print what it proves.
+
+    The evidence comes from the platform in the machine.
 
     The parts are in the formats of their TEE, which other tools read: report, hcl, quote, signature, pcrs,
     event_log, certificates, crl. runtime.json is the document that the evidence binds.

@@ -83,7 +83,7 @@ def measure(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Print the values that a guest's hardware will report, before anything boots.
+    """Print the values that hardware will report, before a boot.
 
     PCRs 4, 9, 11 and 12 and RTMR 2 are those of a boot by UEFI. A launch digest of a direct boot contains
     kernel, initial RAM disk and command line; one of a boot by UEFI contains only the firmware.

@@ -98,7 +98,9 @@ def root(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Print the root of this user's emulated processor, which is trusted by naming its file.
+    """Print the root of this user's emulated processor.
+
+    A relying party trusts it with kluis trust add, or by naming its file.
 
     The processor's keys are files of this user: its evidence does not keep this user out.
     """

@@ -36,7 +36,10 @@ LIBRARY: Final = Library(httpx.Response, _Body, _AsyncBody, errors_of(httpx))
 
 
 class AttestedTransport(AttestedPool, httpx.BaseTransport):
-    """For ``httpx.Client(transport=...)``; the arguments are those of :class:`AttestedPool`."""
+    """For ``httpx.Client(transport=...)``.
+
+    The arguments and errors are those of :class:`~kluis.enclave.attested_tls.pools.pooling.AttestedPool`.
+    """
 
     library = LIBRARY
 

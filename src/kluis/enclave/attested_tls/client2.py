@@ -31,7 +31,10 @@ LIBRARY: Final = Library(httpx2.Response, _Body, _AsyncBody, errors_of(httpx2))
 
 
 class AttestedTransport(AttestedPool, httpx2.BaseTransport):
-    """For ``httpx2.Client(transport=...)``; the arguments are those of :class:`AttestedPool`."""
+    """For ``httpx2.Client(transport=...)``.
+
+    The arguments and errors are those of :class:`~kluis.enclave.attested_tls.pools.pooling.AttestedPool`.
+    """
 
     library = LIBRARY
 

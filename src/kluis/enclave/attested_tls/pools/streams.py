@@ -40,7 +40,7 @@ class _Judged:
 
     def _introduce(self, timeout: float | None) -> Generator[tuple[bytes, float | None], bytes, None]:
         """Verify the server: yields what to write, or no bytes to read, and within how many seconds."""
-        last = math.inf if timeout is None else time.monotonic() + STEPS * timeout
+        began, last = elapsed(), math.inf if timeout is None else time.monotonic() + STEPS * timeout
         talk = self._end.introduce(self._link)
         try:
             wants = next(talk)
@@ -52,7 +52,7 @@ class _Judged:
                     raise AuthenticityError(NO_EVIDENCE.format("the end"), code="channel_evidence")
                 wants = talk.send(received)
         except StopIteration as stop:
-            self._result, self._until = stop.value, self._end.believed_until()
+            self._result, self._until = stop.value, self._end.believed_until(began)
         except ConnectionError as error:
             raise httpcore.ConnectError(str(error)) from error
 

@@ -96,7 +96,7 @@ def build(
             python = interpreter.lay(store, work)
             own = inside.layer()
             contents, notes = _gather(directory, settings, own, python, store, work, apart, say)
-            say(f"asking {settings.entry} for its interface")
+            say(f"reading the interface of {settings.entry}")
             answer = interface.ask(settings.entry, contents, settings.env, python, work)
             _check_tables(settings, contents, answer)
             tag = native.runtime().tag
