@@ -104,7 +104,7 @@ def test_words_of_a_machine(image: Path) -> None:
     with pytest.raises(UnavailableError) as refused:
         RemotePlatform(agent.connect).launch(image)
     assert refused.value.message == "?[2J" + "x" * 1996
-    assert (refused.value.code, refused.value.hint) == ("a?b", "?no")
+    assert (refused.value.code, refused.value.hint) == ("unavailable", "the machine proposes: ?no")
     agent.join()
     agent = Agent(GOOD | {"level": "pro\ncess"}, {"event": "exited", "status": 3, "words": "a\x1b]0;b\n"})
     running = RemotePlatform(agent.connect).launch(image)

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from kluis import trust
+from kluis.cli.evidence import roots
 from kluis.cli.main import run
-from kluis.errors import UnavailableError
+from kluis.errors import UnavailableError, UsageError
 from kluis.evidence import ProtectionLevel
 from kluis.trust import guarded
 from tests.evidence.forge import Forge
@@ -142,6 +143,21 @@ def test_a_system_without_owners(store: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(guarded, "POSIX", False)
     _refused(store, f"{store}: want a system whose files have owners and modes, got posix")
     assert trust.load(store.parent / "none") == ()
+
+
+def test_a_file_named_like_a_trusted_root(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file in the current folder, which came with evidence, does not take a trusted root's place."""
+    monkeypatch.setenv("KLUIS_CONFIG", str(store.parent))
+    monkeypatch.chdir(tmp_path)
+    assert roots.one(Path("lab")).strip() == FORGE.authority.root_pem().strip()
+    (tmp_path / "lab").write_bytes(EVIL.authority.root_pem())
+    with pytest.raises(UsageError, match="got a file and a trusted root of this name") as caught:
+        roots.one(Path("lab"))
+    assert caught.value.hint is not None
+    assert str(tmp_path / "lab") in caught.value.hint
+    assert roots.one(tmp_path / "lab") == EVIL.authority.root_pem()
 
 
 def test_every_command_refuses_an_unsafe_store(

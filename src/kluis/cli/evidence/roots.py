@@ -44,6 +44,13 @@ def one(given: Path | None) -> bytes:
         UnavailableError: other users may write the trust store.
     """
     if given is not None and given.exists():
+        # The sender of a folder can name a file like a trusted root, whose name has no dot.
+        bare = len(given.parts) == 1 and not given.suffix
+        if bare and any(each.name == str(given) for each in trust.load(trust.folder())):
+            raise UsageError(
+                f"--root: {given}: want one root, got a file and a trusted root of this name",
+                hint=f"--root {given.absolute()} names the file; elsewhere, {given} is the trusted root",
+            )
         return files.read(given)
     trusted = {root.name: root.pem for root in trust.load(trust.folder())}
     if given is not None:

@@ -209,7 +209,7 @@ class RemotePlatform:
                 control=control,
                 pid=messages.number(answer, "pid"),
                 image_id=messages.digest(answer, "image_id"),
-                level=messages.text(answer, "level"),
+                level=foreign(messages.text(answer, "level")),
                 launch_configuration=messages.octets(answer, "launch_configuration"),
                 debug=answer.get("debug") is True,
                 slowness=self.slowness,
