@@ -91,11 +91,8 @@ def test_a_line_for_people(served: Served, options: list[str]) -> None:
     with started(served.url, *options, "--listen", "127.0.0.1:0") as (child, line):
         here, _, rest = line.partition(" ")
         assert here.startswith("http://127.0.0.1:")
-        # Its age depends on how long the command took to write the line.
-        age = re.fullmatch(r"forwards to (\S+): level none, evidence (\d+) s old, at most 300 s\n", rest)
-        assert age is not None, rest
-        assert age[1] == served.url
-        assert int(age[2]) < 300
+        words = rf"forwards to {re.escape(served.url)}: level none, evidence \d+ s old, at most 300 s\n"
+        assert re.fullmatch(words, rest)
         assert ended(child)[0] == 0
 
 

@@ -14,11 +14,11 @@ import msgspec
 from kluis import files
 from kluis.errors import FormatError, UnavailableError, UnsupportedError
 from kluis.formats.encoding.unreadable import UNREADABLE
+from kluis.tee.platform.launching import places
 
 VERSION: Final = 1
 """Of the folder's format."""
 MOST_BYTES: Final = 1 << 20
-_SHARED: Final = 0o077
 _ANYONE: Final = 0o002
 
 
@@ -196,18 +196,7 @@ def _check(path: Path) -> None:
         found = os.fstat(descriptor)
     finally:
         os.close(descriptor)
-    if found.st_uid != os.geteuid():
-        raise UnavailableError(
-            f"{path}: owner: want {os.geteuid()}, got {found.st_uid}",
-            hint="--state FOLDER names a folder of this user",
-            code="state_owner",
-        )
-    if found.st_mode & _SHARED:
-        raise UnavailableError(
-            f"{path}: mode: want 0700, got {stat.S_IMODE(found.st_mode):04o}",
-            hint=f"chmod 0700 {path}",
-            code="state_mode",
-        )
+    places.require_own(path, found, os.geteuid(), hint="--state FOLDER names a folder of this user")
     for parent in path.resolve().parents:
         found = parent.stat()
         if found.st_uid not in (0, os.geteuid()):

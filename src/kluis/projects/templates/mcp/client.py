@@ -9,48 +9,32 @@ import asyncio
 import sys
 from pathlib import Path
 
-import httpx
 import httpx2
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
+from kluis.appraisal import AttestationResult
 from kluis.errors import KluisError
 from kluis.host import attested
 
 POLICY = Path(__file__).with_name("policy.toml")
 
 
-class Attested(httpx2.AsyncBaseTransport):
-    """Attested TLS for MCP's client, whose HTTP library is httpx2."""
-
-    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
-        self._client = httpx.AsyncClient(transport=transport, timeout=60)
-        self.answer: httpx.Response | None = None
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send a request over a connection whose enclave has been judged."""
-        self.answer = answer = await self._client.request(
-            request.method, str(request.url), headers=request.headers.raw, content=await request.aread()
-        )
-        return httpx2.Response(answer.status_code, headers=answer.headers.raw, content=answer.content)
-
-    async def aclose(self) -> None:
-        """Close every connection."""
-        await self._client.aclose()
-
-
 async def main(url: str) -> None:
     """List the tools, call one, and print the answer and what was verified."""
-    transport = Attested(attested.async_transport(POLICY))
+    verdicts: list[AttestationResult] = []
+
+    async def keep(answer: httpx2.Response) -> None:
+        verdicts.append(attested.attestation(answer))
+
+    transport = attested.async_httpx2_transport(POLICY)
     async with (
-        httpx2.AsyncClient(transport=transport) as http,
+        httpx2.AsyncClient(transport=transport, timeout=60, event_hooks={"response": [keep]}) as http,
         Client(streamable_http_client(f"{url}/mcp", http_client=http)) as client,
     ):
         tools = await client.list_tools()
         result = await client.call_tool("mean_age", {"ages": [61, 58, 70, 66, 49]})
-    if transport.answer is not None:
-        verdict = attested.attestation(transport.answer)
-        print(f"attested: {verdict.summary}, level {verdict.claims.level}")
+    print(f"attested: {verdicts[-1].summary}, level {verdicts[-1].claims.level}")
     print(f"tools: {', '.join(tool.name for tool in tools.tools)}")
     print(f"mean_age: {result.structured_content}")
 

@@ -84,17 +84,35 @@ def prepare(places: Places, uid: int, gid: int) -> None:
             directory.mkdir(mode=mode, parents=True)
             os.chmod(directory, mode)
             os.chown(directory, owner, group)
-        found = directory.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner:
-            raise UnavailableError(
-                f"{directory}: owner: want {owner}, got {found.st_uid}",
-                hint=f"chown {owner} {directory}",
-                code="state_owner",
-            )
-        if found.st_mode & 0o777 & ~mode:
-            raise UnavailableError(
-                f"{directory}: mode: want {mode:04o}, got {stat.S_IMODE(found.st_mode):04o}",
-                hint=f"chmod {mode:04o} {directory}",
-                code="state_mode",
-            )
+        require_own(directory, directory.lstat(), owner, mode)
     places.layers.mkdir(mode=0o700, exist_ok=True)
+
+
+def require_own(
+    path: Path, found: os.stat_result, owner: int, mode: int = 0o700, hint: str | None = None
+) -> None:
+    """Refuse a folder that another user could have prepared, or can enter.
+
+    Args:
+        path: of the folder.
+        found: its status, of the folder itself and not of a link's target.
+        owner: the user id that it must have.
+        mode: the most that it may permit.
+        hint: what to do about another owner; None: chown.
+
+    Raises:
+        UnavailableError: it is another user's, or no folder (``state_owner``), or permits more
+            (``state_mode``).
+    """
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner:
+        raise UnavailableError(
+            f"{path}: owner: want {owner}, got {found.st_uid}",
+            hint=hint or f"chown {owner} {path}",
+            code="state_owner",
+        )
+    if found.st_mode & 0o777 & ~mode:
+        raise UnavailableError(
+            f"{path}: mode: want {mode:04o}, got {stat.S_IMODE(found.st_mode):04o}",
+            hint=f"chmod {mode:04o} {path}",
+            code="state_mode",
+        )

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import socket
-import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -68,19 +67,7 @@ def lasting() -> Path:
 def _private(path: Path) -> Path:
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     path.mkdir(mode=0o700, exist_ok=True)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise UnavailableError(
-            f"{path}: owner: want {os.geteuid()}, got {found.st_uid}",
-            hint=f"chown {os.geteuid()} {path}",
-            code="state_owner",
-        )
-    if found.st_mode & 0o077:
-        raise UnavailableError(
-            f"{path}: mode: want 0700, got {stat.S_IMODE(found.st_mode):04o}",
-            hint=f"chmod 0700 {path}",
-            code="state_mode",
-        )
+    places.require_own(path, path.lstat(), os.geteuid())
     return path
 
 
