@@ -37,7 +37,7 @@ def linked() -> Iterator[Callable[[Script], Link]]:
         open_.extend((*calls, *control))
         threads.append(threading.Thread(target=script, args=(calls[1], control[1])))
         threads[-1].start()
-        return Link(calls[0], control[0], 1 << 20, lambda _: None, lambda: "status 9")
+        return Link(calls[0], control[0], 1 << 20, lambda *_: None, lambda: "status 9")
 
     yield make
     for sock in open_:
@@ -180,3 +180,57 @@ def test_closed(linked: Callable[[Script], Link]) -> None:
     for thread in threads:
         thread.join(300)
     assert ended == ["the enclave was closed"] * 4
+
+
+def test_an_ocall_runs_in_the_thread_that_waits(linked: Callable[[Script], Link]) -> None:
+    """A thread without a deadline runs it, and others read their answers meanwhile; one with a deadline does
+    not.
+    """
+    served, offered, ran = threading.Event(), list[bool](), list[int]()
+
+    def script(calls: socket.socket, control: socket.socket) -> None:
+        numbers = [asked(calls)]
+        calls.send(frames.encode((frames.FIRST_OCALL, 1)))
+        numbers.append(asked(control))
+        calls.send(frames.encode((frames.RETURN, numbers[1], 20)))  # while the first thread is busy
+        assert msgspec.msgpack.decode(control.recv(100)) == [frames.OCALL_RETURN, 1, None]
+        calls.send(frames.encode((frames.RETURN, numbers[0], 10)))
+        last = asked(calls)
+        calls.send(frames.encode((frames.FIRST_OCALL, 2)))
+        calls.send(frames.encode((frames.RETURN, last, 30)))
+
+    link, begun = linked(script), threading.Event()
+
+    def take(parcel: Parcel, here: bool) -> Callable[[], None] | None:
+        offered.append(here)
+        if not here:
+            return None
+
+        def run() -> None:
+            ran.append(threading.get_ident())
+            begun.set()
+            assert served.wait(300)
+            link.answer_ocall(1, frames.encode((frames.OCALL_RETURN, 1, None)), ())
+
+        return run
+
+    link._on_ocall = take
+    got: dict[str, Any] = {}
+
+    def first() -> None:
+        number = next(link.ids)
+        answer = link.exchange(number, CODEC.encode_plain(number, (1,)), (), None, "add")
+        got["first"] = CODEC.decode_result(answer), threading.get_ident()
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert begun.wait(300)
+    number = next(link.ids)
+    second = link.exchange(number, CODEC.encode_plain(number, (1,)), (), 300.0, "add")
+    assert CODEC.decode_result(second) == 20
+    served.set()
+    thread.join(300)
+    assert got["first"][0] == 10
+    assert ran == [got["first"][1]]
+    assert call(link, 300.0) == 30
+    assert offered == [True, False]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from kluis.enclave import Enclave
+from kluis.enclave.boundary import frames
+from kluis.enclave.boundary.frames import Parcel
 from kluis.errors import UsageError
 from kluis.host import interface
-from kluis.host.ocalls import Ocalls, functions_of
+from kluis.host.ocalls import Ocalls, functions_of, quick
 
 app = Enclave("sample")
 
@@ -36,3 +40,33 @@ def test_unknown_name() -> None:
         Ocalls(declared, {"progres": print})
     with pytest.raises(UsageError, match=r"^ocalls: other: "):
         Ocalls(declared, {}).give("other", print)
+
+
+def test_only_a_quick_function_runs_in_the_thread_that_reads() -> None:
+    """And only where that thread offers it; its answer is sent all the same."""
+    declared = interface.parse(app.interface_json())
+    done, answers = threading.Event(), list[tuple[int, int]]()
+
+    def answer(number: int, frame: frames.Frame, files: tuple[int, ...]) -> None:
+        answers.append((number, threading.get_ident()))
+        done.set()
+
+    def frame(number: int) -> Parcel:
+        return Parcel(frames.encode((frames.FIRST_OCALL, number, 1)))
+
+    for function, here in ((quick(lambda done: None), False), (lambda done: None, True)):
+        served = Ocalls(declared, {"progress": function})
+        served.connect(answer)
+        assert served.take(frame(1), here) is None
+        assert done.wait(300)
+        done.clear()
+        served.close()
+    served = Ocalls(declared, {"progress": quick(lambda done: None)})
+    served.connect(answer)
+    run = served.take(frame(2), here=True)
+    assert run is not None
+    assert not done.is_set()
+    run()
+    here_thread = threading.get_ident()
+    assert [number for number, _ in answers] == [1, 1, 2]
+    assert [thread == here_thread for _, thread in answers] == [False, False, True]

@@ -50,7 +50,8 @@ class Link:
         calls: SOCK_SEQPACKET, or a stream.
         control: likewise.
         max_bytes: the largest frame accepted from the enclave.
-        on_ocall: called with each ocall, in any reading thread; must not block.
+        on_ocall: called with each ocall, in any reading thread; must not block. If its second argument is
+            true, it may return a function, which that thread then runs while others read.
         last_words: returns why the enclave ended.
     """
 
@@ -59,7 +60,7 @@ class Link:
         calls: socket.socket | Stream,
         control: socket.socket | Stream,
         max_bytes: int,
-        on_ocall: Callable[[Parcel], None],
+        on_ocall: Callable[[Parcel, bool], Callable[[], None] | None],
         last_words: Callable[[], str],
     ) -> None:
         self.ids = itertools.count(1)
@@ -73,6 +74,7 @@ class Link:
         self._reading = threading.Lock()
         self._direct = threading.Lock()
         self._direct_call = 0
+        self._due: Callable[[], None] | None = None  # of the thread that reads
         self._end: EnclaveError | None = None
 
     def quick(self, call: int, frame: Frame, codec: Codec) -> Any:
@@ -220,14 +222,21 @@ class Link:
                 self._fail()
             if self._reading.acquire(False):
                 try:
-                    return self._read(call, waiter, deadline)
+                    found = self._read(call, waiter, deadline, deadline is None)
                 finally:
                     self._reading.release()
+                if isinstance(found, Parcel):
+                    return found
+                self._pass_on(waiter)
+                found()
+                continue
             if not waiter.turn.acquire(timeout=-1 if deadline is None else _left(deadline)):
                 raise _TooLate
 
-    def _read(self, call: int, waiter: _Waiter, deadline: float | None) -> Parcel:
-        """Read for all threads until the answer to ``call`` arrives."""
+    def _read(
+        self, call: int, waiter: _Waiter, deadline: float | None, here: bool = False
+    ) -> Parcel | Callable[[], None]:
+        """Read for all threads until the answer to ``call`` arrives; with ``here``, or an ocall to run."""
         while waiter.parcel is None:
             if deadline is not None and not _readable(self._calls, _left(deadline)):
                 raise _TooLate
@@ -235,11 +244,14 @@ class Link:
                 data = self._calls.recv(frames.INLINE)
             except OSError:
                 data = b""
-            if (parcel := self._take(call, data)) is not None:
+            if (parcel := self._take(call, data, here)) is not None:
                 return parcel
+            if (due := self._due) is not None:
+                self._due = None
+                return due
         return waiter.parcel
 
-    def _take(self, call: int, data: bytes) -> Parcel | None:
+    def _take(self, call: int, data: bytes, here: bool = False) -> Parcel | None:
         """Process a read answer: that to ``call``, or another call's, which gets it."""
         if not data:
             self._died()
@@ -249,7 +261,7 @@ class Link:
         except (*UNREADABLE, FormatError, OSError) as error:
             self._broke(str(error))
         if head.kind >= frames.FIRST_OCALL:
-            self._on_ocall(parcel)
+            self._due = self._on_ocall(parcel, here)
             return None
         if head.id == self._direct_call:
             self._direct_call = 0
@@ -287,10 +299,10 @@ class Link:
             waiter.parcel.close()
         self._pass_on()
 
-    def _pass_on(self) -> None:
-        """Wake a waiting thread to read for all, unless one is already reading."""
+    def _pass_on(self, busy: _Waiter | None = None) -> None:
+        """Wake a waiting thread, other than a busy one, to read for all, unless one is already reading."""
         if not self._reading.locked():
-            for waiter in list(self._waiters.values())[:1]:
+            for waiter in [one for one in list(self._waiters.values()) if one is not busy][:1]:
                 waiter.wake()
 
     def _wake_all(self) -> None:

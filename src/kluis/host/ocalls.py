@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from kluis.enclave.boundary import codec as boundary
 from kluis.enclave.boundary import frames
@@ -14,8 +15,20 @@ from kluis.enclave.boundary.frames import Frame, Parcel
 from kluis.errors import FormatError, UnavailableError, UsageError
 from kluis.host.interface import Interface
 
+F = TypeVar("F", bound=Callable[..., Any])
 Functions = Mapping[str, Callable[..., Any]]
 MAX_THREADS = 16
+QUICK = "kluis_quick"
+
+
+def quick(function: F) -> F:
+    """Declare that a function that serves an ocall may run in the thread that reads for all calls.
+
+    That saves waking another thread. Other calls are answered meanwhile, but if no other thread waits for an
+    answer, the enclave's other ocalls are read only when the function returns. So it must not wait for them.
+    """
+    setattr(function, QUICK, True)
+    return function
 
 
 def functions_of(given: object) -> Functions:
@@ -76,8 +89,18 @@ class Ocalls:
             raise UsageError(f"ocalls: {name}: the image declares {sorted(c.name for c in self._codecs)}")
         self._functions[name] = function
 
-    def take(self, parcel: Parcel) -> None:
-        """Run the ocall in ``parcel`` in a separate thread, and answer it."""
+    def take(self, parcel: Parcel, here: bool = False) -> Callable[[], None] | None:
+        """Run the ocall in ``parcel`` in a separate thread, and answer it.
+
+        Args:
+            parcel: of the ocall.
+            here: whether the caller would run a :func:`quick` function itself.
+
+        Returns:
+            What the caller must run, which answers the ocall; None if a thread does.
+        """
+        if here and self._is_quick(parcel):
+            return functools.partial(self._run, parcel)
         with self._lock:
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="kluis-ocall")
@@ -86,6 +109,12 @@ class Ocalls:
             threads.submit(self._run, parcel)
         except RuntimeError:  # closed
             parcel.close()
+        return None
+
+    def _is_quick(self, parcel: Parcel) -> bool:
+        index = frames.head(parcel.frame).kind - frames.FIRST_OCALL
+        name = self._codecs[index].name if index < len(self._codecs) else ""
+        return getattr(self._functions.get(name), QUICK, False) is True
 
     def close(self) -> None:
         """Start no more ocalls; running ones continue."""

@@ -26,6 +26,7 @@ from kluis.formats.ccf.chunk import MAX_CHUNK, START, ChunkName, table_of
 from kluis.formats.ccf.entry import CHUNK_AFTER, CHUNK_BEFORE, HEADER, read_header
 from kluis.formats.encoding.reader import Reader
 from kluis.hashes import sha256
+from kluis.host.ocalls import quick
 from kluis.serve.ledger.chunks import Committed, whole_until_signature
 
 EMPTY: Final = bytes(40)
@@ -95,6 +96,7 @@ class LedgerLog:
         with self._state:
             return self._head
 
+    @quick
     def append(self, previous: bytes, batch: bytes) -> Answer:
         """Append entries, if nobody else was first.
 
