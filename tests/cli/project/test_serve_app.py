@@ -18,7 +18,7 @@ import pytest
 
 from kluis.errors import PolicyError
 from kluis.host import attested
-from kluis.testing.images import ALLOWED, built
+from tests.images import ALLOWED, built
 
 __all__ = ["built"]
 
