@@ -79,10 +79,10 @@ def _share(cache: Path, first: str | None) -> None:
     """With ``-n``, compiled modules and wheels are one for all processes; collateral is each one's own.
 
     A pack of modules is named by all that goes into it, and its bytes are checked whenever it is used.
-    ``dist`` and ``services`` are no parts of Kluis's cache: the tests' own, wheels and images.
+    ``dist``, ``services`` and ``images`` are no parts of Kluis's cache: the tests' own, wheels and images.
     """
     cache.mkdir(mode=0o700)
-    for part in ("bytecode", "wheels", "runtimes", "dist", "services"):
+    for part in ("bytecode", "wheels", "runtimes", "dist", "services", "images"):
         if first is None:
             (cache / part).mkdir(mode=0o700)
         else:

@@ -12,10 +12,10 @@ import pytest
 
 from kluis.host import load
 from kluis.host.proxy import EnclaveProxy
-from kluis.tee.image.build.builder import build
 from kluis.tee.platform import start
 from kluis.tee.platform.client import Platform
 from kluis.tee.platform.launching import places
+from tests.images import image_of
 
 HERE = Path(__file__).parent
 ROOT = os.geteuid() == 0
@@ -48,11 +48,9 @@ def platform(home: Path) -> Platform:
 
 
 @pytest.fixture(scope="session")
-def victim_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def victim_image() -> Path:
     """The image of the enclave that is attacked."""
-    place = tmp_path_factory.mktemp("victim")
-    build(HERE / "victim", place / "victim.kluis", place / "author.pem", debug=False)
-    return place / "victim.kluis"
+    return image_of(HERE / "victim")
 
 
 @pytest.fixture(scope="session")

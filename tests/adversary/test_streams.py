@@ -28,9 +28,9 @@ from kluis.streams import INLINE, Stream
 from kluis.tee.image import archive
 from kluis.tee.platform.client import Platform
 from kluis.tee.remote import RemotePlatform, messages
-from kluis.testing.images import built
 from kluis.testing.rehearsal import START_SECONDS, Process, RehearsalPlatform, interface_of
 from tests import machines
+from tests.images import built
 
 __all__ = ["built"]
 

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from kluis.cli import main
 from kluis.enclave.store.sealed import SealedStore
 from kluis.formats.kluis.evidence_file import EvidenceFile
-from kluis.testing.images import ALLOWED, built
 from kluis.testing.plugin import storage
+from tests.images import ALLOWED, built
 from tests.services.provisioning.serving import Served
 
 __all__ = ["built", "storage"]

@@ -17,9 +17,9 @@ from kluis.serve.cloud.folder import Folder
 from kluis.serve.cloud.record import Run, Service
 from kluis.tee.doctor import Finding, Part, State
 from kluis.tee.platform.client import Platform
-from kluis.testing.images import ALLOWED, built
 from tests.cleanroom import samples
 from tests.console.site import Site
+from tests.images import ALLOWED, built
 
 __all__ = ["built"]
 HELLO = Path(__file__).parents[2] / "examples" / "hello"

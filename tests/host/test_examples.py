@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from kluis.tee.platform.client import Platform
-from kluis.testing.images import ALLOWED, built
+from tests.images import ALLOWED, built
 from tests.serve.served import bring_images
 
 __all__ = ["built"]

@@ -28,7 +28,7 @@ from kluis.host import Ecall, EnclaveProxy, load
 from kluis.host.loading import interface_of
 from kluis.tee.backend import Backend
 from kluis.tee.image.archive import MAGIC
-from kluis.testing.images import ALLOWED, built
+from tests.images import ALLOWED, built
 
 __all__ = ["built"]
 

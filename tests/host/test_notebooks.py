@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kluis.testing.images import ALLOWED, built
+from tests.images import ALLOWED, built
 
 __all__ = ["built"]
 

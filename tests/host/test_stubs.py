@@ -21,8 +21,8 @@ from kluis.hashes import sha256
 from kluis.host import EnclaveProxy, TypedEnclave, load
 from kluis.host.interface import parse, shape
 from kluis.host.stubs import stubs_of
-from kluis.testing.images import ALLOWED, built
 from kluis.testing.rehearsal import interface_of
+from tests.images import ALLOWED, built
 
 __all__ = ["built"]
 

@@ -13,8 +13,8 @@ import pytest
 from kluis.errors import KluisError, RemoteError
 from kluis.host import load
 from kluis.tee.image.build import builder
-from kluis.testing.images import ALLOWED
 from scripts import reference
+from tests.images import ALLOWED
 
 PACKAGES = reference.tried_packages()
 # Of each kind one: C called from Python, Python called from C, Rust, a codec, and text.

@@ -10,7 +10,7 @@ import pytest
 
 from kluis.errors import FormatError, UnavailableError, UsageError
 from kluis.serve.application import Application, ServedApplication, application_of, listening
-from kluis.testing.images import built
+from tests.images import built
 
 __all__ = ["built"]
 

@@ -14,7 +14,7 @@ from kluis.errors import RemoteError
 from kluis.formats.kluis.evidence_file import EvidenceFile
 from kluis.formats.kluis.runtime_data import Purpose, RuntimeData
 from kluis.formats.sgx import quote as quotes
-from kluis.testing.images import ALLOWED, built
+from tests.images import ALLOWED, built
 
 __all__ = ["built"]
 

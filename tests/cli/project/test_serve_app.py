@@ -21,7 +21,7 @@ from kluis.cli import main
 from kluis.cli.project import serve_app
 from kluis.errors import PolicyError
 from kluis.host import attested
-from kluis.testing.images import ALLOWED, built
+from tests.images import ALLOWED, built
 from tests.serve.observing.collector import Collector, attributes
 
 __all__ = ["built"]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from kluis.cli.main import run
-from kluis.testing.images import ALLOWED, built
 from tests.cleanroom import samples
+from tests.images import ALLOWED, built
 
 __all__ = ["built"]
 

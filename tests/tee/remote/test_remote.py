@@ -23,8 +23,8 @@ from kluis.host import EnclaveProxy, load
 from kluis.streams import Stream
 from kluis.tee.platform.client import Platform
 from kluis.tee.remote import RemotePlatform, messages
-from kluis.testing.images import ALLOWED, built
 from tests import machines
+from tests.images import ALLOWED, built
 
 __all__ = ["built"]
 

@@ -19,7 +19,7 @@ from kluis.formats.kluis.endorsement import Endorsement
 from kluis.tee.backends import MACHINE
 from kluis.tee.vm import guest
 from kluis.tee.vm.machine import kept, programs
-from kluis.testing.images import built
+from tests.images import built
 from tests.tee.vm.machine.guest import LOCK
 
 __all__ = ["built"]

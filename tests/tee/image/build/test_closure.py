@@ -24,7 +24,7 @@ from kluis.tee.image.build.builder import build
 from kluis.tee.image.build.closure import Graph, Imports
 from kluis.tee.image.sources import Source
 from kluis.tee.measure import image as measuring
-from kluis.testing.images import ALLOWED
+from tests.images import ALLOWED
 from tests.tee.image import samples
 
 OWN = inside.layer()

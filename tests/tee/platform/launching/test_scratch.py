@@ -13,7 +13,7 @@ from kluis.errors import UnavailableError
 from kluis.formats.kluis.launch import LaunchConfiguration
 from kluis.host import EnclaveProxy, load
 from kluis.tee.platform.launching import scratch
-from kluis.testing.images import ALLOWED, built
+from tests.images import ALLOWED, built
 
 __all__ = ["built"]
 

@@ -21,7 +21,7 @@ from kluis.tee.image import archive
 from kluis.tee.vm import words
 from kluis.tee.vm.inside import images, ports
 from kluis.tee.vm.inside.__main__ import main, parse_only
-from kluis.testing.images import built
+from tests.images import built
 
 __all__ = ["built"]
 
