@@ -248,9 +248,19 @@ judgement.
 | `max_collateral_age_days` | maximum | `machine_collateral_age` | hardware | of the machine's collateral |
 
 The guest is the kernel of the machine and everything that runs in it next to the enclave. It can read the
-enclave's memory. `measurements` identifies it in `[machine.snp]` and `[machine.nitro]`, and `registers` in
-the other tables. If that key is `"any"`, the policy must state `any_guest = true`, and each result has a
-warning.
+enclave's memory. A guest extends some registers itself, to the values of any other guest. So a policy must
+have these keys:
+
+| table | what identifies the guest |
+|---|---|
+| `[machine.snp]`, `[machine.nitro]` | `measurements` |
+| `[machine.tdx]` | `measurements`, for the firmware, and `registers` with `rtmr0`, `rtmr1` and `rtmr2` |
+| `[machine.azure]` | `registers` as for a TPM, and for the paravisor `measurements` of the hardware's table |
+| `[machine.tpm]` | `registers` with `pcr4`, `pcr9` and `pcr12` |
+
+Otherwise the policy must state `any_guest = true`, and each result has a warning. Under Azure, `signers` or
+`author_keys` of SNP may identify the paravisor in place of its measurement. A launch digest of SNP
+contains the kernel only if the firmware checks its hash. `kluis vm guest measure` prints which digests do.
 """
 FORMS: dict[type[wants.Stated], str] = {
     wants.OneOf: "list of hex",

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import keys
+from tests import keys, machines
 from tests.strategies import FULL
 
 settings.register_profile("quick", max_examples=FULL // 8, derandomize=True, deadline=None)
@@ -71,6 +71,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_CACHE] = cache
     os.environ["XDG_CACHE_HOME"] = str(cache)
     _share(cache / "kluis", getattr(config, "workerinput", {}).get("cache"))
+    if machines.given():
+        machines.adopt()
 
 
 def _share(cache: Path, first: str | None) -> None:
@@ -106,9 +108,11 @@ def _in_memory() -> Path | None:
     return SHARED_MEMORY if roomy and os.access(SHARED_MEMORY, os.W_OK) else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The longest first; all else as it was."""
     items.sort(key=lambda item: _place(item.nodeid))
+    if machines.given():
+        machines.select(config, items)
 
 
 def _place(nodeid: str) -> int:

@@ -1,13 +1,15 @@
 """A warm machine for tests: its agent, a process next to the tests' platform and joined by an AF_UNIX stream.
 
-``KLUIS_TEST_MACHINE`` names the socket of another machine's agent, which is used instead: then everything
-crosses into a real one. ``KLUIS_TEST_SLOWNESS`` says how many times longer that one takes.
+``KLUIS_TEST_MACHINE`` names the folder of a machine that ``kluis vm start`` started. Then every test that
+starts enclaves starts them in that machine. All others are left out, and so are the differences that
+``docs/reference/hardware.md`` lists.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -16,20 +18,60 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import pytest
+
+from kluis.tee import backends
 from kluis.tee.platform.client import Platform
 from kluis.tee.remote import RemotePlatform
+from kluis.tee.vm.machine import kept, ondemand
 
 MACHINE = "KLUIS_TEST_MACHINE"
-SLOWNESS = "KLUIS_TEST_SLOWNESS"
+NAME = "suite"
 START_SECONDS = 120.0
+STARTS = frozenset({"backend", "rehearsal_platform", "built"})
+"""Fixtures of tests that start enclaves."""
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "hardware.md"
+ROW = re.compile(r"^\| `(tests/[^`]+)` \| (.+) \|$", re.MULTILINE)
+
+
+def given() -> bool:
+    """Whether this run's enclaves start in a machine."""
+    return MACHINE in os.environ
+
+
+def adopt() -> None:
+    """Make the given machine one of this session's home, and the one that is used by default."""
+    (kept.folder() / NAME).symlink_to(os.environ[MACHINE])
+    os.environ[backends.MACHINE] = NAME
+    ondemand.await_platform(NAME)
+
+
+def differences() -> dict[str, str]:
+    """The tests that are not run in a machine, and why: by file, or by file and function."""
+    return dict(ROW.findall(PAGE.read_text("utf-8")))
+
+
+def difference_of(nodeid: str) -> str | None:
+    """The name by which a test is listed as different in a machine; None if it is not."""
+    test = nodeid.partition("[")[0]
+    return next((name for name in (test, test.partition("::")[0]) if name in differences()), None)
+
+
+def select(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the tests that start enclaves, and skip those that are listed as different in a machine."""
+    chosen = [item for item in items if STARTS & set(getattr(item, "fixturenames", ()))]
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = chosen
+    for item in items:
+        if (name := difference_of(item.nodeid)) is not None:
+            item.add_marker(pytest.mark.skip(reason=f"in a machine: {differences()[name]}"))
 
 
 @contextlib.contextmanager
 def warm() -> Iterator[RemotePlatform]:
     """A machine that runs as long as the ``with`` lasts."""
-    given = os.environ.get(MACHINE)
-    if given:
-        yield RemotePlatform(connecting(Path(given)), slowness=float(os.environ.get(SLOWNESS, "1")))
+    if given():
+        yield ondemand.platform(NAME)
         return
     with Platform.connect().held(), agent() as path:
         yield RemotePlatform(connecting(path))

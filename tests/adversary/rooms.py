@@ -11,11 +11,13 @@ from collections.abc import Mapping
 import duckdb
 import polars as pl
 
-from kluis.cleanroom import analysis, datasets, query
-from kluis.cleanroom.agreement import Dataset, SqlAnalysis
-from kluis.cleanroom.datasets import Stream
-from kluis.cleanroom.noise import Noise
-from kluis.cleanroom.terms import Range, Terms, Use
+from kluis.cleanroom import query
+from kluis.cleanroom.agreement.agreement import Dataset, SqlAnalysis
+from kluis.cleanroom.agreement.terms import Range, Terms, Use
+from kluis.cleanroom.analyses import analysis
+from kluis.cleanroom.analyses.noise import Noise
+from kluis.cleanroom.data import datasets
+from kluis.cleanroom.data.datasets import Stream
 from tests.cleanroom import samples
 
 K = 10

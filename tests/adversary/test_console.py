@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from kluis.cleanroom.rooms import Room
+from kluis.cleanroom.records.rooms import Room
 from kluis.console.access import MAX_BODY
 from tests.console.site import Case, Site
 
@@ -25,6 +25,8 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     [
         "attacker.example:8417",
         "localhost:8417",
+        "127.0.0.1:8417",
+        "kluis-00000000000000000000000000000000.localhost:8417",
         "127.0.0.1",
         "127.0.0.1:80",
         "127.0.0.1:8417.attacker.example",
@@ -38,15 +40,14 @@ def test_dns_rebinding(case: Case, host: str) -> None:
         answer = site.get(path, host=host)
         assert (answer.status_code, "set-cookie" in answer.headers) == (421, False)
         assert (
-            answer.text
-            == "kluis console: want Host 127.0.0.1:8417: open the address that kluis console printed\n"
+            answer.text == "kluis console: want another Host: open the address that kluis console printed\n"
         )
 
 
 def test_a_second_host(case: Case) -> None:
     """A request with two Host headers is refused: programs disagree about which one counts."""
     site = case.site()
-    twice = [(b"host", b"127.0.0.1:8417")] * 2
+    twice = [(b"host", site.access.host.encode())] * 2
     scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": twice}
     answer = site.access.refusal_of(scope)
     assert answer is not None
@@ -54,7 +55,8 @@ def test_a_second_host(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    "origin", ["http://attacker.example", "null", "http://127.0.0.1:8418", "http://localhost:8417", None]
+    "origin",
+    ["http://attacker.example", "null", "http://127.0.0.1:8417", "http://localhost:8417", None],
 )
 def test_a_post_of_another_site(tmp_path: Path, origin: str | None) -> None:
     """A form of another origin signs nothing, though it came with the cookie and the form's token."""
@@ -106,6 +108,19 @@ def test_a_guessed_token(case: Case) -> None:
             assert site.send("GET", path, headers=header).status_code == 401, path
 
 
+def test_each_console_has_its_own_name(case: Case) -> None:
+    """The name is random, so a server on another port does not get the cookie; no answer states the name."""
+    one, other = case.site(), case.site()
+    label, _, rest = one.access.host.partition(".")
+    assert (len(label), rest) == (38, "localhost:8417")
+    assert one.access.host != other.access.host
+    refused = [one.get("/", host="localhost:8417"), one.send("POST", "/machine", origin="http://localhost")]
+    for answer in refused:
+        assert answer.status_code in (403, 421)
+        assert label not in f"{answer.text}{answer.headers}"
+    assert "domain" not in Site(parties=case.folder).access.opened().headers["set-cookie"].lower()
+
+
 def test_secrets_differ_and_are_not_shown(case: Case) -> None:
     """Token, cookie and form token are separate random values; no page and no ``repr`` has the first two."""
     one, other = case.site(), case.site()
@@ -135,7 +150,6 @@ def test_secrets_differ_and_are_not_shown(case: Case) -> None:
         "/rooms/{room}/../../x",
         "/rooms/{room}/receipts/../../../etc/passwd",
         "/rooms/%00",
-        "http://127.0.0.1:8417//attacker.example/",
         "/\\attacker.example",
     ],
 )

@@ -93,15 +93,29 @@ def spawner(platform: Platform) -> int:
     return attacks.spawner_of(int(platform.status()["pid"]))
 
 
-def reached(spawner: int, step: Callable[[int], bool]) -> tuple[int, int]:
-    """Wait for the next enclave to come to a step: its pid, and its guardian's."""
-    until = time.monotonic() + attacks.SOON
-    while time.monotonic() < until:
+def reached(
+    spawner: int,
+    step: Callable[[int], bool],
+    before: frozenset[int],
+    starting: threading.Thread,
+    ended: list[EnclaveProxy | KluisError],
+) -> tuple[int, int]:
+    """Wait for an enclave that is not one of ``before`` to come to a step, or for its start to end.
+
+    No step is left again before the enclave ends: a late look finds it too.
+
+    Returns:
+        Its pid, and its guardian's.
+    """
+    begins = True
+    while begins:
+        begins = starting.is_alive()  # looked at before the last search, and not after it
         for pid in attacks.launchers(spawner):
             with contextlib.suppress(OSError):
-                if step(pid):
+                if pid not in before and step(pid):
                     return pid, int(attacks.status(pid)["PPid"])
-    raise LookupError("no enclave came to this step")
+        time.sleep(0.0005)  # the start needs the processor too
+    raise LookupError(f"no enclave came to this step, and its start ended: {ended}")
 
 
 def heap_bytes(pid: int) -> int:
@@ -138,10 +152,11 @@ def test_a_start(victim_image: Path, spawner: int, hold: str, step: str) -> None
         except KluisError as error:
             ended.append(error)
 
+    before = frozenset(attacks.launchers(spawner))  # one that an earlier test ended may still be there
     starting = threading.Thread(target=start)
     starting.start()
     try:
-        pid, guardian = reached(spawner, STEPS[step])
+        pid, guardian = reached(spawner, STEPS[step], before, starting, ended)
         with HOLDS[hold](pid, guardian):
             read(pid)
     finally:

@@ -16,17 +16,18 @@ import numpy as np
 import polars as pl
 import pytest
 
-from kluis.cleanroom import analysis, budget, model, plan, score
-from kluis.cleanroom.agreement import Arm, ModelAnalysis
-from kluis.cleanroom.documents import decode
-from kluis.cleanroom.noise import Noise
-from kluis.cleanroom.score import auc, placements
-from kluis.cleanroom.terms import Use
+from kluis.cleanroom.agreement.agreement import Arm, ModelAnalysis
+from kluis.cleanroom.agreement.documents import decode
+from kluis.cleanroom.agreement.terms import Use
+from kluis.cleanroom.analyses import analysis, budget, model, score
+from kluis.cleanroom.analyses.noise import Noise
+from kluis.cleanroom.analyses.score import auc, placements
+from kluis.cleanroom.signing import plan
 from kluis.errors import FormatError, PolicyError
 from tests.adversary import rooms
 from tests.cleanroom import samples
 from tests.cleanroom.platform import Attester, Platform
-from tests.cleanroom.test_session import Stage
+from tests.cleanroom.running.test_session import Stage
 
 K = 10
 TARGET = 7

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kluis.cleanroom import datasets
-from kluis.cleanroom.engine import Engine
+from kluis.cleanroom.data import datasets
+from kluis.cleanroom.data.engine import Engine
 from kluis.errors import AuthenticityError, PolicyError, UnsupportedError
 from tests.adversary import rooms
 from tests.cleanroom import samples

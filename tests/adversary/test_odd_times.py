@@ -7,7 +7,7 @@ import datetime
 import polars as pl
 import pytest
 
-from kluis.cleanroom.terms import Use
+from kluis.cleanroom.agreement.terms import Use
 from tests.adversary import rooms
 
 NOON = 1_000_000_000_001  # milliseconds

@@ -13,17 +13,20 @@ import msgspec
 import polars as pl
 import pytest
 
-from kluis.cleanroom import analysis, datasets, model, query, results
-from kluis.cleanroom.agreement import Analysis, Arm, Dataset
-from kluis.cleanroom.documents import decode, encode, hash_of
-from kluis.cleanroom.model import ModelResult, Score
-from kluis.cleanroom.noise import Noise
-from kluis.cleanroom.receipt import Done, ReceiptStatement
-from kluis.cleanroom.results import open_result, pad, size_of
+from kluis.cleanroom import query
+from kluis.cleanroom.agreement.agreement import Analysis, Arm, Dataset
+from kluis.cleanroom.agreement.documents import decode, encode, hash_of
+from kluis.cleanroom.analyses import analysis, model
+from kluis.cleanroom.analyses.model import ModelResult, Score
+from kluis.cleanroom.analyses.noise import Noise
+from kluis.cleanroom.data import datasets
+from kluis.cleanroom.receipts import results
+from kluis.cleanroom.receipts.receipt import Done, ReceiptStatement
+from kluis.cleanroom.receipts.results import open_result, pad, size_of
 from kluis.errors import AuthenticityError, FormatError
 from tests.cleanroom import samples
 from tests.cleanroom.platform import Attester, Platform
-from tests.cleanroom.test_session import Stage
+from tests.cleanroom.running.test_session import Stage
 
 NOISE = Noise(b"n" * 32, 3, 1)
 

@@ -14,13 +14,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from kluis.cleanroom import conduct, mailbox, release
-from kluis.cleanroom.agreement import sign
-from kluis.cleanroom.documents import decode, encode
-from kluis.cleanroom.exchange import Challenge, Offer, Release, ReleaseStatement
-from kluis.cleanroom.home import Home
-from kluis.cleanroom.release import Owner
-from kluis.cleanroom.rooms import Room, RoomFile
+from kluis.cleanroom.agreement.agreement import sign
+from kluis.cleanroom.agreement.documents import decode, encode
+from kluis.cleanroom.agreement.exchange import Challenge, Offer, Release, ReleaseStatement
+from kluis.cleanroom.records.home import Home
+from kluis.cleanroom.records.rooms import Room, RoomFile
+from kluis.cleanroom.running import conduct, mailbox, release
+from kluis.cleanroom.running.release import Owner
 from kluis.errors import FreshnessError, KluisError, PolicyError, UnavailableError
 from tests.cleanroom import samples
 from tests.cleanroom.inprocess import InProcess

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from kluis.cleanroom import mailbox
-from kluis.cleanroom.agreement import check_signed, sign
-from kluis.cleanroom.exchange import Challenge
-from kluis.cleanroom.folder import Folder
-from kluis.cleanroom.home import Home
-from kluis.cleanroom.mailbox import RemoteOwner
-from kluis.cleanroom.release import Owner
-from kluis.cleanroom.rooms import Room
+from kluis.cleanroom.agreement.agreement import check_signed, sign
+from kluis.cleanroom.agreement.exchange import Challenge
+from kluis.cleanroom.records.folder import Folder
+from kluis.cleanroom.records.home import Home
+from kluis.cleanroom.records.rooms import Room
+from kluis.cleanroom.running import mailbox
+from kluis.cleanroom.running.mailbox import RemoteOwner
+from kluis.cleanroom.running.release import Owner
 from kluis.errors import FormatError, PolicyError, UnavailableError, UsageError
 from tests.cleanroom import samples
 from tests.cleanroom.tables import Table

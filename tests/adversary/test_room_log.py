@@ -10,11 +10,11 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from kluis.cleanroom.agreement import Agreement, sign
-from kluis.cleanroom.documents import decode, encode
-from kluis.cleanroom.events import Line
-from kluis.cleanroom.home import Home
-from kluis.cleanroom.rooms import Room
+from kluis.cleanroom.agreement.agreement import Agreement, sign
+from kluis.cleanroom.agreement.documents import decode, encode
+from kluis.cleanroom.records.events import Line
+from kluis.cleanroom.records.home import Home
+from kluis.cleanroom.records.rooms import Room
 from kluis.cli.main import run
 from kluis.hashes import sha256
 from tests.cleanroom import logs, samples

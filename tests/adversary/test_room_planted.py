@@ -9,12 +9,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from kluis.cleanroom import datasets, plan
-from kluis.cleanroom.agreement import Dataset
-from kluis.cleanroom.documents import encode
-from kluis.cleanroom.home import Home
-from kluis.cleanroom.plan import Plan
-from kluis.cleanroom.rooms import Offered
+from kluis.cleanroom.agreement.agreement import Dataset
+from kluis.cleanroom.agreement.documents import encode
+from kluis.cleanroom.data import datasets
+from kluis.cleanroom.records.home import Home
+from kluis.cleanroom.records.rooms import Offered
+from kluis.cleanroom.signing import plan
+from kluis.cleanroom.signing.plan import Plan
 from kluis.errors import AuthenticityError, FormatError, PolicyError, UnavailableError
 from tests.cleanroom import samples
 from tests.cleanroom.tables import Table

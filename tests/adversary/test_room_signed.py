@@ -16,17 +16,18 @@ import msgspec
 import pytest
 import typer
 
-from kluis.cleanroom import conduct, fingerprint, shown
-from kluis.cleanroom.agreement import Agreement, Code, Measurement, check_signed, sign
-from kluis.cleanroom.documents import encode
-from kluis.cleanroom.exchange import receipt_payload
-from kluis.cleanroom.explain import explain
-from kluis.cleanroom.home import Home
-from kluis.cleanroom.receipt import check_receipt
-from kluis.cleanroom.release import Owner
-from kluis.cleanroom.session import Session
-from kluis.cleanroom.trust import Trust
-from kluis.cleanroom.verdict import check_evidence
+from kluis.cleanroom.agreement import fingerprint, shown
+from kluis.cleanroom.agreement.agreement import Agreement, Code, Measurement, check_signed, sign
+from kluis.cleanroom.agreement.documents import encode
+from kluis.cleanroom.agreement.exchange import receipt_payload
+from kluis.cleanroom.receipts.receipt import check_receipt
+from kluis.cleanroom.receipts.verdict import check_evidence
+from kluis.cleanroom.records.home import Home
+from kluis.cleanroom.records.trust import Trust
+from kluis.cleanroom.running import conduct
+from kluis.cleanroom.running.release import Owner
+from kluis.cleanroom.running.session import Session
+from kluis.cleanroom.signing.explain import explain
 from kluis.errors import AuthenticityError, KluisError, PolicyError
 from kluis.formats.kluis.runtime_data import Purpose
 from kluis.hashes import sha256

@@ -6,11 +6,11 @@ import msgspec
 import polars as pl
 import pytest
 
-from kluis.cleanroom import analysis, model
-from kluis.cleanroom.agreement import Arm, Dataset, ModelAnalysis
-from kluis.cleanroom.documents import decode
-from kluis.cleanroom.noise import Noise
-from kluis.cleanroom.score import Floats
+from kluis.cleanroom.agreement.agreement import Arm, Dataset, ModelAnalysis
+from kluis.cleanroom.agreement.documents import decode
+from kluis.cleanroom.analyses import analysis, model
+from kluis.cleanroom.analyses.noise import Noise
+from kluis.cleanroom.analyses.score import Floats
 from tests.adversary import rooms
 from tests.cleanroom import samples
 

@@ -8,7 +8,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from kluis.cleanroom import datasets
+from kluis.cleanroom.data import datasets
 from kluis.errors import PolicyError
 from tests.adversary import rooms
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from kluis.cleanroom.agreement import SIGNED_AS, Signature, SignedAgreement, check_signed
-from kluis.cleanroom.documents import encode
-from kluis.cleanroom.keys import MLKEM_PUBLIC_SIZE, check_signature
-from kluis.cleanroom.rooms import Joined
+from kluis.cleanroom.agreement.agreement import SIGNED_AS, Signature, SignedAgreement, check_signed
+from kluis.cleanroom.agreement.documents import encode
+from kluis.cleanroom.agreement.keys import MLKEM_PUBLIC_SIZE, check_signature
+from kluis.cleanroom.records.rooms import Joined
 from kluis.errors import AuthenticityError, FormatError
 from tests.cleanroom.tables import Table
 

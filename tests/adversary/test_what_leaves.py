@@ -10,10 +10,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from kluis.cleanroom import analysis, query
-from kluis.cleanroom.engine import Engine
+from kluis.cleanroom import query
+from kluis.cleanroom.analyses import analysis
+from kluis.cleanroom.data.engine import Engine
+from kluis.cleanroom.data.values import prepared
 from kluis.cleanroom.query import QueryError
-from kluis.cleanroom.values import prepared
 from kluis.errors import PolicyError
 from tests.adversary import rooms
 from tests.adversary.rooms import ALONE, NOISE, K, computed, raw, refused

@@ -198,7 +198,7 @@ NVIDIA = Claims(
     ),
 )
 TPM = Claims(
-    **{**SHARED, "registers": {f"pcr{i}": digest(i + 1, 32) for i in range(8)}, "nonce": b"\7" * 32},
+    **{**SHARED, "registers": {f"pcr{i}": digest(i + 1, 32) for i in range(16)}, "nonce": b"\7" * 32},
     kind="TPM quote",
     tee=Tee.TPM,
     level=ProtectionLevel.VTPM,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from kluis.cleanroom.agreement import SignedAgreement
-from kluis.cleanroom.documents import decode, encode
-from kluis.cleanroom.exchange import Challenge, Release
-from kluis.cleanroom.session import Session
+from kluis.cleanroom.agreement.agreement import SignedAgreement
+from kluis.cleanroom.agreement.documents import decode, encode
+from kluis.cleanroom.agreement.exchange import Challenge, Release
+from kluis.cleanroom.running.session import Session
 from tests.cleanroom.platform import Attester
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import msgspec
 
-from kluis.cleanroom import events
-from kluis.cleanroom.agreement import Agreement
-from kluis.cleanroom.agreement import sign as sign_agreement
-from kluis.cleanroom.documents import decode, encode
-from kluis.cleanroom.events import SIGNED_AS, Event, Kind, Line
-from kluis.cleanroom.home import Home
-from kluis.cleanroom.rooms import Room
+from kluis.cleanroom.agreement.agreement import Agreement
+from kluis.cleanroom.agreement.agreement import sign as sign_agreement
+from kluis.cleanroom.agreement.documents import decode, encode
+from kluis.cleanroom.records import events
+from kluis.cleanroom.records.events import SIGNED_AS, Event, Kind, Line
+from kluis.cleanroom.records.home import Home
+from kluis.cleanroom.records.rooms import Room
 from tests.cleanroom import samples
 from tests.cleanroom.samples import Setting
 

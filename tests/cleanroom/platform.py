@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from kluis.cleanroom import keys
-from kluis.cleanroom.exchange import RECEIPT, Evidence
+from kluis.cleanroom.agreement import keys
+from kluis.cleanroom.agreement.exchange import RECEIPT, Evidence
 from kluis.formats.encoding import jcs
 from kluis.formats.kluis.launch import LaunchConfiguration, config_id
 from kluis.formats.kluis.runtime_data import Purpose, RuntimeData, okp_key, report_data

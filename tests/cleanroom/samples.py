@@ -8,8 +8,8 @@ from pathlib import Path
 
 import polars as pl
 
-from kluis.cleanroom import datasets, fingerprint
-from kluis.cleanroom.agreement import (
+from kluis.cleanroom.agreement import fingerprint
+from kluis.cleanroom.agreement.agreement import (
     Agreement,
     Analysis,
     Arm,
@@ -21,10 +21,11 @@ from kluis.cleanroom.agreement import (
     SqlAnalysis,
     sign,
 )
-from kluis.cleanroom.documents import encode, hash_of
-from kluis.cleanroom.home import DataKey, Home
-from kluis.cleanroom.terms import Range, Terms, Use
-from kluis.cleanroom.trust import Trust
+from kluis.cleanroom.agreement.documents import encode, hash_of
+from kluis.cleanroom.agreement.terms import Range, Terms, Use
+from kluis.cleanroom.data import datasets
+from kluis.cleanroom.records.home import DataKey, Home
+from kluis.cleanroom.records.trust import Trust
 
 NOW = datetime.datetime(2026, 11, 24, 12, 0, tzinfo=datetime.UTC)
 LATER = NOW + datetime.timedelta(days=30)

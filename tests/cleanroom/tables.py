@@ -7,10 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from kluis.cleanroom.agreement import SIGNED_AS, Agreement, Signature, SignedAgreement
-from kluis.cleanroom.documents import encode
-from kluis.cleanroom.home import Home
-from kluis.cleanroom.rooms import Room, RoomFile
+from kluis.cleanroom.agreement.agreement import SIGNED_AS, Agreement, Signature, SignedAgreement
+from kluis.cleanroom.agreement.documents import encode
+from kluis.cleanroom.records.home import Home
+from kluis.cleanroom.records.rooms import Room, RoomFile
 from kluis.cli.main import run
 from tests.cleanroom import samples
 from tests.cleanroom.platform import Platform

@@ -12,7 +12,7 @@ import pytest
 import typer.main
 from typer._completion_classes import BashComplete
 
-from kluis.cleanroom.agreement import Role
+from kluis.cleanroom.agreement.agreement import Role
 from kluis.cli import codes as catalogue
 from kluis.cli import main
 from kluis.evidence import ProtectionLevel

@@ -166,6 +166,23 @@ def test_help_wants_no_extra(tmp_path: Path) -> None:
     assert f"kluis: hint: {installing.command_for('rooms')}\n" in said
 
 
+@pytest.mark.parametrize(
+    ("words", "module", "extra"),
+    [
+        (["serve-app", "x.kluis", "--otlp", "http://127.0.0.1:1"], "opentelemetry.sdk", "otel"),
+        (["serve-app", "x.kluis", "--metrics", "127.0.0.1:0"], "prometheus_client", "services"),
+        (["serve", "all", "--otlp", "http://127.0.0.1:1"], "opentelemetry", "otel"),
+        (["serve", "all"], "starlette", "services"),
+    ],
+)
+def test_a_package_of_an_option(words: list[str], module: str, extra: str) -> None:
+    """The hint installs the extra that the option needs, which may be another than its command's."""
+    found = main.lacking(words, ModuleNotFoundError(name=module))
+    assert found is not None
+    assert found.message == f"{words[0]}: want the package {module.partition('.')[0]}, got none"
+    assert found.hint == installing.command_for(extra)
+
+
 @pytest.mark.parametrize("group", ["room", "vault", "policy", "platform", "collateral", "token"])
 def test_a_group_takes_json(group: str, capsys: pytest.CaptureFixture[str]) -> None:
     """``--json`` may come before a command's name within its group, too."""

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from kluis.cleanroom.records.home import Home
 from kluis.hashes import sha256
+from kluis.views.rooms import trust_here
 from tests.cli.quotes import ANCHOR, FORGE, NOW, Kluis, appraising, ends, write_policy
-from tests.evidence.forge import NONCE
+from tests.evidence.forge import NONCE, Forge
 
 KEY = sha256(next(iter(FORGE.anchors)).spki).hex()
 
@@ -51,8 +53,6 @@ def test_a_policy_without_roots_uses_the_store(kluis: Kluis, folder: Path) -> No
 
 def test_a_root_that_is_named_is_the_only_one(kluis: Kluis, folder: Path) -> None:
     """With --root only that root is trusted, whatever is in the store."""
-    from tests.evidence.forge import Forge
-
     (folder / "other.pem").write_bytes(Forge().authority.root_pem())
     assert kluis("trust", "add", "lab", folder / "root.pem", "--level", "process").code == 0
     assert kluis("verify", folder / "quote.bin", "--now", NOW, "--root", folder / "other.pem").code == 4
@@ -96,8 +96,6 @@ def test_a_root_that_is_something_else(
 
 def test_two_roots_of_one_name(kluis: Kluis, folder: Path) -> None:
     """The second is refused with the command that would make room for it."""
-    from tests.evidence.forge import Forge
-
     (folder / "other.pem").write_bytes(Forge().authority.root_pem())
     assert kluis("trust", "add", "lab", folder / "root.pem", "--level", "process").code == 0
     said = kluis("trust", "add", "lab", folder / "other.pem", "--level", "process")
@@ -115,3 +113,37 @@ def test_a_chain_is_no_root(kluis: Kluis, folder: Path) -> None:
     said = kluis("trust", "add", "lab", folder / "two.pem", "--level", "process")
     assert said.code == 3
     assert "want 1 certificate, got 2" in said.err
+
+
+def test_a_command_with_one_root_takes_the_store(kluis: Kluis, folder: Path) -> None:
+    """``kluis vault meet`` uses the store's only root, or the one that --root names; never several."""
+    meet = ("vault", "meet", "https://localhost:1", "--image-id", "00" * 32)
+    empty = kluis(*meet, "--collateral", folder / "quote.bin.collateral.json")
+    assert (empty.code, empty.err.splitlines()[:2]) == (
+        2,
+        [
+            "kluis: error: --root: want one root, got 0 in the trust store",
+            "kluis: hint: kluis trust add NAME ROOT.pem --level process",
+        ],
+    )
+    assert kluis("trust", "add", "lab", folder / "root.pem", "--level", "process").code == 0
+    for named in ((), ("--root", "lab"), ("--root", folder / "root.pem")):
+        assert (
+            kluis(*meet, *named, "--collateral", folder / "quote.bin.collateral.json").code == 7
+        )  # nothing answers
+    unknown = kluis(*meet, "--root", "other")
+    assert unknown.code == 2
+    assert unknown.err.startswith("kluis: error: --root: want a file or a trusted root, got 'other'")
+    (folder / "other.pem").write_bytes(Forge().authority.root_pem())
+    assert kluis("trust", "add", "other", folder / "other.pem", "--level", "process").code == 0
+    both = kluis(*meet)
+    assert both.err.startswith("kluis: error: --root: want one root, got 2 in the trust store\n")
+
+
+def test_a_party_knows_the_roots_of_its_store(kluis: Kluis, folder: Path, tmp_path: Path) -> None:
+    """A root of an agreement is known to a party that trusts it, without --root."""
+    home = Home.create(tmp_path / "home", "clinic")
+    pem = (folder / "root.pem").read_text()
+    assert trust_here(home).root(pem)[1] == ""
+    assert kluis("trust", "add", "lab", folder / "root.pem", "--level", "process").code == 0
+    assert trust_here(home).root(pem)[1] == "given by you or by this machine's platform"

@@ -20,7 +20,7 @@ import uvicorn
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from kluis.enclave.store import SealedStore
-from kluis.serve.authority import LoopbackAuthority
+from kluis.serve.front.authority import LoopbackAuthority
 from kluis.serve.store import Database, keeping
 from kluis.services.attestation.settings import Root
 from kluis.services.clock import SystemClock

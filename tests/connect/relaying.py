@@ -2,71 +2,99 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import socket
 import ssl
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, TypeVar
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from kluis.enclave.attested_tls.link import make_certificate
 
+T = TypeVar("T")
+
 
 class Switch:
     """Forwards bytes of TCP to a port, which can be changed; None refuses connections.
+
+    One event loop, in one thread, owns every connection: a TLS connection must not be used from two threads.
 
     Attributes:
         port: where it listens.
         target: where new connections lead.
     """
 
-    def __init__(self, target: int | None) -> None:
+    def __init__(self, target: int | None, inside: ssl.SSLContext | None = None) -> None:
         self.target = target
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._ends: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._connections: set[asyncio.StreamWriter] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._server = self._run(asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=inside))
+        self.port: int = self._server.sockets[0].getsockname()[1]
 
     def cut(self) -> None:
         """End the connections that are open."""
-        ends, self._ends = self._ends, []
-        for end in ends:
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
+        self._run(self._cut())
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self.cut()
+        self._run(self._end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(60)
+        self._loop.close()
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                near, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(near,), daemon=True).start()
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
 
-    def _serve(self, near: socket.socket) -> None:
+    async def _cut(self) -> None:
+        for connection in self._connections:
+            connection.transport.abort()
+        self._connections.clear()
+
+    async def _end(self) -> None:
+        self._server.close()
+        await self._cut()
+        if rest := asyncio.all_tasks() - {asyncio.current_task()}:  # they read the end of their connections
+            await asyncio.wait(rest, timeout=60)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections.add(writer)
+        with contextlib.suppress(OSError), contextlib.closing(writer):
+            await self._serve(reader, writer)
+        self._connections.discard(writer)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._forward(reader, writer, None, lambda _: None)
+
+    async def _forward(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        outer: ssl.SSLContext | None,
+        heard: Callable[[bytes], None],
+    ) -> None:
+        """Forward both ways until one end closes."""
         if self.target is None:
-            near.close()
             return
-        try:
-            far = socket.create_connection(("127.0.0.1", self.target))
-        except OSError:
-            near.close()
-            return
-        self._ends += [near, far]
-        _both_ways(near, far, lambda _: None)
+        far_reader, far = await asyncio.open_connection("127.0.0.1", self.target, ssl=outer)
+        self._connections.add(far)
+        with contextlib.closing(far):
+            ways = {
+                asyncio.ensure_future(_pump(reader, far, heard)),
+                asyncio.ensure_future(_pump(far_reader, writer, lambda _: None)),
+            }
+            _, open_ways = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            for way in open_ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+        self._connections.discard(far)
 
 
 class Middle(Switch):
@@ -81,47 +109,33 @@ class Middle(Switch):
         self.heard: list[bytes] = []
         self.answer: Callable[[bytes], bytes] | None = None
         key, certificate = make_certificate()
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        inside = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         with tempfile.TemporaryDirectory() as folder:
             pem = Path(folder) / "pem"
             pem.write_bytes(
                 key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
                 + certificate.public_bytes(Encoding.PEM)
             )
-            self._context.load_cert_chain(pem)
-        super().__init__(target)
+            inside.load_cert_chain(pem)
+        super().__init__(target, inside)
 
-    def _serve(self, near: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            tls = self._context.wrap_socket(near, server_side=True)
-            self._ends.append(tls)
-            if self.answer is not None:
-                said = tls.recv(1 << 16)
-                self.heard.append(said)
-                tls.sendall(self.answer(said))
-                return
-            outer = ssl.create_default_context()
-            outer.check_hostname, outer.verify_mode = False, ssl.CERT_NONE
-            far = outer.wrap_socket(socket.create_connection(("127.0.0.1", self.target or 0)))
-            self._ends.append(far)
-            _both_ways(tls, far, self.heard.append)
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.answer is not None:
+            request = await reader.read(1 << 16)
+            self.heard.append(request)
+            writer.write(self.answer(request))
+            await writer.drain()
+            return
+        outer = ssl.create_default_context()
+        outer.check_hostname, outer.verify_mode = False, ssl.CERT_NONE
+        await self._forward(reader, writer, outer, self.heard.append)
 
 
-def _both_ways(near: socket.socket, far: socket.socket, heard: Callable[[bytes], None]) -> None:
-    """Forward until one end closes."""
-
-    def pump(source: socket.socket, sink: socket.socket, note: Callable[[bytes], None]) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(1 << 16):
-                note(data)
-                sink.sendall(data)
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    back = threading.Thread(target=pump, args=(far, near, lambda _: None), daemon=True)
-    back.start()
-    pump(near, far, heard)
-    back.join()
-    near.close()
-    far.close()
+async def _pump(
+    source: asyncio.StreamReader, sink: asyncio.StreamWriter, heard: Callable[[bytes], None]
+) -> None:
+    with contextlib.suppress(OSError):
+        while data := await source.read(1 << 16):
+            heard(data)
+            sink.write(data)
+            await sink.drain()

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import msgspec
 
-from kluis.cleanroom.agreement import Agreement
-from kluis.cleanroom.home import Home
-from kluis.cleanroom.trust import key_of
+from kluis.cleanroom.agreement.agreement import Agreement
+from kluis.cleanroom.records.home import Home
+from kluis.cleanroom.records.trust import key_of
 from kluis.console.access import Access
 from kluis.console.app import build
 from kluis.console.state import Console

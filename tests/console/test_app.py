@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kluis.cleanroom import fingerprint
-from kluis.cleanroom.home import Home
+from kluis.cleanroom.agreement import fingerprint
+from kluis.cleanroom.records.home import Home
 from kluis.console.state import Console
 from kluis.errors import UsageError
 from tests.cleanroom import samples
@@ -23,7 +23,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 
 def test_a_link_gives_a_cookie_that_opens_every_page(case: Case) -> None:
-    """The address with the token sets a strict cookie of its port; with it, every page is shown."""
+    """The address with the token sets a strict cookie of its own name; with it, every page is shown."""
     site = Site(case.room.path, parties=case.folder / "homes")
     answer = site.send("GET", site.access.url.removeprefix(site.access.origin))
     cookie = answer.headers["set-cookie"]

@@ -259,6 +259,35 @@ def website(page: str) -> Iterator[str]:
         server.shutdown()
 
 
+def test_a_server_on_another_port_gets_no_session(browser: Any, console: Console) -> None:
+    """A page of another user's server on loopback is opened in the same browser: it gets no cookie."""
+    seen: list[tuple[str, str | None]] = []
+
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append((self.headers["host"], self.headers["cookie"]))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    page = opened(browser, console)
+    assert [each["domain"] for each in page.context.cookies()] == [console.access.host.partition(":")[0]]
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        port = other.server_address[1]
+        for host in ("127.0.0.1", "localhost", "kluis.localhost"):
+            page.goto(f"http://{host}:{port}/")
+        other.shutdown()
+    hosts = {host for host, _ in seen}
+    assert hosts == {f"{host}:{port}" for host in ("127.0.0.1", "localhost", "kluis.localhost")}
+    assert {cookie for _, cookie in seen} == {None}
+    page.goto(f"{console.access.origin}/")
+    page.get_by_role("heading", name="What runs here").wait_for()
+    page.context.close()
+
+
 def test_another_site_signs_nothing(browser: Any, tmp_path: Path) -> None:
     """A page of another site, in the same browser, sends a form with every right field, and shows the console
     in a frame: nothing is signed, nothing is shown, and a script of it reads nothing.

@@ -9,10 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from kluis.cleanroom import conduct
-from kluis.cleanroom.agreement import check_signed
-from kluis.cleanroom.home import Home
-from kluis.cleanroom.release import Owner
+from kluis.cleanroom.agreement.agreement import check_signed
+from kluis.cleanroom.records.home import Home
+from kluis.cleanroom.running import conduct
+from kluis.cleanroom.running.release import Owner
 from tests.cleanroom import samples
 from tests.cleanroom.inprocess import InProcess
 from tests.cleanroom.platform import Attester

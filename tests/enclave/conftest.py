@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from kluis.testing.plugin import enclave, evil_host, other_platform, rehearsal_platform
+from kluis.testing.plugin import enclave, evil_host, other_platform
 from kluis.testing.rehearsal import RehearsalPlatform
 from tests.enclave.hosted.serving import APP, Served
+from tests.launching import rehearsal_platform
 
 __all__ = ["enclave", "evil_host", "other_platform", "rehearsal_platform"]
 

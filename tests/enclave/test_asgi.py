@@ -588,17 +588,18 @@ asyncio.run(run())
 
 
 FRAIL = """
+import functools
 import _testcapi
 
 def make(held):
     def one(): return held
     async def two(): return one
     def three(): return one, two
-    return three
+    return functools.cache(three)
 
 kept = []
 for count in range(1, 1000):
-    _testcapi.set_nomemory(count % 20 + 1, count % 20 + 2)
+    _testcapi.set_nomemory(count % 60 + 1, count % 60 + 2)
     try:
         kept.append(make(count))
     except MemoryError:
@@ -613,7 +614,7 @@ def test_memory_that_ends_while_connections_are_made(width: int) -> None:
     """Whichever allocation fails, only that connection is lost, and its slot is free again."""
     pytest.importorskip("_testcapi", reason="this Python has no way to fail an allocation")
     if subprocess.run([sys.executable, "-c", FRAIL], check=False).returncode:
-        pytest.skip("this Python crashes itself where an allocation fails as it makes a function")
+        pytest.skip("this Python crashes itself where an allocation fails as it makes a function or a cache")
     hungry = 150
     with socket.create_server(("127.0.0.1", 0), backlog=500) as listener:
         listener.set_inheritable(True)

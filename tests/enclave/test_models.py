@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -209,6 +210,8 @@ def test_a_session_takes_its_weights_from_the_model(tmp_path: Path) -> None:
     seal_model(weights, tmp_path / "sealed", KEY)
     with open_model(tmp_path / "sealed", KEY) as model:
         session = model.session("a/m.onnx")
+        processors = len(os.sched_getaffinity(0))
+        assert session.get_session_options().intra_op_num_threads == processors
         with pytest.raises(UsageError, match=r"want one of a/m\.data, a/m\.onnx, got 'b'"):
             model.session("b")
     assert session.run(None, {"x": numpy.zeros(2, numpy.float32)})[0].tolist() == [1, 2]

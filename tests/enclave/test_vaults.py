@@ -21,7 +21,7 @@ from kluis.formats.encoding import b64
 from kluis.formats.kluis.released_key import ReleasedKey
 from kluis.formats.kluis.runtime_data import Purpose
 from kluis.host.proxy import EnclaveProxy
-from kluis.serve.authority import LoopbackAuthority
+from kluis.serve.front.authority import LoopbackAuthority
 from tests.enclave.released import ReleasingVault
 from tests.evidence.forge import Forge
 from tests.keys import rsa_key

@@ -48,7 +48,7 @@ def test_one_kind_a_name() -> None:
 
 
 MET = {
-    "quote": ("amd", "intel"),
+    "quote": ("intel",),
     "document": ("nitro",),
     "token": ("cca",),
     "collection": ("nvidia",),

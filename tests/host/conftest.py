@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from kluis.tee import backends
 from kluis.tee.backend import Backend
-from kluis.testing.plugin import enclave, evil_host, other_platform, rehearsal_platform
+from kluis.tee.platform.client import Platform
+from kluis.testing.plugin import enclave, evil_host, other_platform
 from tests import machines
+from tests.launching import rehearsal_platform
 
 __all__ = ["enclave", "evil_host", "other_platform", "rehearsal_platform"]
 
@@ -21,11 +22,13 @@ def subject() -> Path:
     return Path(__file__).parents[1] / "enclave" / "subject" / "app.py"
 
 
-@pytest.fixture(scope="module", params=["here", "machine"])
+@pytest.fixture(scope="module", params=["machine"] if machines.given() else ["here", "machine"])
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """This machine's platform, and that of a warm machine, over streams."""
     if request.param == "here":
-        yield backends.default()
+        platform = Platform.connect()
+        with platform.held():  # else it ends if the module's image takes long to build
+            yield platform
     else:
         with machines.warm() as machine:
             yield machine

@@ -13,11 +13,11 @@ from kluis.appraisal import BySigner, Policy, Purpose
 from kluis.errors import AuthenticityError, FreshnessError, PolicyError, RemoteError, UsageError
 from kluis.host.proxy import EnclaveProxy
 from kluis.host.release import verify_offer
-from kluis.testing.plugin import Launch, enclave, recipient_of, rehearsal_platform
+from kluis.testing.plugin import Launch, enclave, recipient_of
 from kluis.testing.rehearsal import RehearsalPlatform
 from kluis.testing.serving import rehearsal_policy
 
-__all__ = ["enclave", "recipient_of", "rehearsal_platform"]
+__all__ = ["enclave", "recipient_of"]
 
 APP = '''
 """An application that offers its key, another key, or none."""

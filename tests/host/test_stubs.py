@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,16 @@ from kluis.testing.rehearsal import interface_of
 __all__ = ["built"]
 
 SUBJECT = Path(__file__).parents[1] / "enclave" / "subject" / "app.py"
+STREAMING = Path(__file__).parents[1] / "enclave" / "streaming" / "app.py"
 HELLO = Path(__file__).parents[2] / "examples" / "hello"
 
 USE = """
+import asyncio
 from typing import assert_type
 
-from hello_stubs import Hello
+from hello_stubs import AsyncHello, Hello
 from kluis.host import load
+from streaming_stubs import AsyncStreaming, Streaming
 from subject_stubs import Colour, Person, Subject
 
 with load("hello.kluis", Hello) as hello:
@@ -49,6 +53,32 @@ with load("subject.kluis", Subject) as subject:
     Person(nam="Ada")  # 5
 with load("any.kluis") as other:
     other.anything(1)
+    AsyncHello(other)  # 6
+with load("streaming.kluis", Streaming) as streaming:
+    for number in streaming.count(3, pause=0.5):
+        assert_type(number, int)
+    with streaming.words.within(3.0)("a b") as words:
+        assert_type(next(words), str)
+    assert_type(streaming.later("a"), str)
+    streaming.count("3")  # 7
+    streaming.count.submit(3)  # 8
+
+
+async def wait() -> None:
+    async with await AsyncStreaming.load("streaming.kluis", timeout_seconds=3.0) as awaited:
+        assert_type(await awaited.later("a", 0.5), str)
+        first, second = await asyncio.gather(awaited.later("a"), awaited.logged())
+        assert_type(first, str)
+        assert_type(second, list[str])
+        async for number in awaited.count(3):
+            assert_type(number, int)
+        async with awaited.words("a b") as words:
+            assert_type(await anext(words), str)
+        assert_type(awaited.enclave, Streaming)
+        await awaited.count(3)  # 9
+        await awaited.later(3)  # 10
+        awaited.latter("a")  # 11
+        awaited.later("a") + "b"  # 12
 """
 
 
@@ -63,14 +93,26 @@ def module(path: Path, text: str) -> Any:
     return made
 
 
+async def _awaited(ecall: Callable[[str], Awaitable[Any]], name: str) -> Any:
+    return await ecall(name)
+
+
 def test_a_type_checker_finds_what_is_wrong(tmp_path: Path) -> None:
     """Right calls and both modules pass mypy --strict, and each wrong call is named; also from a .pyi."""
-    for name, app, suffix in (("hello", HELLO / "app.py", "py"), ("subject", SUBJECT, "pyi")):
+    apps = (("hello", HELLO / "app.py", "py"), ("subject", SUBJECT, "pyi"), ("streaming", STREAMING, "py"))
+    for name, app, suffix in apps:
         (tmp_path / f"{name}_stubs.{suffix}").write_text(stubs_of(interface_of(app)[0])[1])
     (tmp_path / "use.py").write_text(USE)
     line = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--no-error-summary"]
     done = subprocess.run(
-        [*line, f"--cache-dir={tmp_path / 'cache'}", "use.py", "hello_stubs.py", "subject_stubs.pyi"],
+        [
+            *line,
+            f"--cache-dir={tmp_path / 'cache'}",
+            "use.py",
+            "hello_stubs.py",
+            "subject_stubs.pyi",
+            "streaming_stubs.py",
+        ],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -96,6 +138,8 @@ def test_an_enclave_is_one_of_the_class(built: Callable[..., Path], tmp_path: Pa
         assert isinstance(enclave, TypedEnclave)
         assert not isinstance(enclave, EnclaveProxy)
         assert enclave.greet("Ada") == "hello, Ada, from inside"
+        awaited = getattr(hello, f"Async{name}")(enclave)
+        assert asyncio.run(_awaited(awaited.greet, "Bo")) == "hello, Bo, from inside"
         with pytest.raises(AttributeError, match="has no ecall greeet"):
             _ = enclave.greeet
 
@@ -173,5 +217,6 @@ def test_text_of_an_image_never_runs() -> None:
     called = {node.func for node in ast.walk(tree) if isinstance(node, ast.Call)}
     assert {ast.unparse(each) for each in called} == {"float"}
     classes = [each.name for each in tree.body if isinstance(each, ast.ClassDef)]
-    assert classes == ["Future_", "PrintOwned", "Type", "Type1", "class_", "int_", "_f", name]
+    types = ["Future_", "PrintOwned", "Type", "Type1", "class_", "int_"]
+    assert classes == [*types, "_f", "_async_f", name, f"Async{name}"]
     assert name == "PrintOwnedEnclave"

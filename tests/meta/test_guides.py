@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -26,6 +27,9 @@ from tests.meta.tree import DOCS, ROOT
 FILE = re.compile(r"```(?:python|toml|text) title=\"([^\"]+)\"\n(.*?)```", re.DOTALL)
 CONSOLE = re.compile(r"```console(?:| title=\"(another|a third) terminal\")\n(.*?)```", re.DOTALL)
 EXITS = re.compile(r"\s+# exits (\d+)$")
+PORT = re.compile(r"((?:127\.0\.0\.1|localhost)(?::|\", )|--port )(\d{4,5})\b")
+IN_A_ROW = 6
+"""At most so many services listen on consecutive ports."""
 HEAP_BYTES = 512 << 20
 
 
@@ -157,8 +161,27 @@ def _filled(line: str, folder: Path) -> str:
     return re.sub(r"\bSTATE\b", str(folder / "home" / "state"), line)
 
 
+def _free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
+def _moved(page: str) -> str:
+    """A page whose ports are free on this machine: another program may use the printed ones."""
+    ports = {int(number) for _, number in PORT.findall(page)}
+    by = next(
+        each
+        for each in range(1000 + os.getpid() % 100 * 100, 13_000, 10)
+        if all(_free(port + each + more) for port in ports for more in range(IN_A_ROW))
+    )
+    return PORT.sub(lambda found: f"{found[1]}{int(found[2]) + by}", page)
+
+
 def _follow(name: str, folder: Path) -> None:
-    page = (DOCS / "guides" / name).read_text()
+    page = _moved((DOCS / "guides" / name).read_text())
     for title, text in FILE.findall(page):
         (folder / title).parent.mkdir(parents=True, exist_ok=True)
         (folder / title).write_text(text)

@@ -10,7 +10,8 @@ from typing import get_type_hints
 import msgspec
 import pytest
 
-from kluis.cleanroom import agreement, events, terms
+from kluis.cleanroom.agreement import agreement, terms
+from kluis.cleanroom.records import events
 from tests.meta.tree import modules, parse
 
 FUNCTIONS = {"compile", "match", "search", "fullmatch", "sub", "subn", "split", "findall", "finditer"}

@@ -13,7 +13,7 @@ import pytest
 from tests.meta.tree import SRC, modules
 
 ITEM = re.compile(r"^(\d+)\. ", re.MULTILINE)
-ANY_ITEM = re.compile(r"\d\. ")
+ANY_ITEM = re.compile(r'^ *(?:r?""")?\d+\. ', re.MULTILINE)
 """In the text of every module that has an item. To parse the others took each process of ``-n`` seconds."""
 COMMENT = re.compile(r"# (\d+(?:(?:, | and | to )\d+)*)(?:[;:] .*)?")
 RANGE = re.compile(r"(\d+) to (\d+)|(\d+)")

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from kluis.serve.authority import LoopbackAuthority
 from kluis.serve.background import Background
+from kluis.serve.front.authority import LoopbackAuthority
 from kluis.serve.front.naming import Front
 from kluis.serve.issuer import TENANT, DevelopmentIssuer
 from kluis.serve.plan import Plan, listening

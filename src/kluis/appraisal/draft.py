@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from kluis.appraisal.policy.guests import open_keys
 from kluis.appraisal.policy.model import (
-    GUESTS,
     Binding,
     ByMachine,
     ByTable,
@@ -104,12 +104,11 @@ def _tables(claims: Claims, *, this_machine: bool) -> dict[Tee, dict[str, Want]]
 
 def _machine(machine: Machine, *, this_machine: bool) -> ByMachine:
     tables = _tables(machine.claims, this_machine=this_machine)
-    tee = machine.claims.tee
-    if isinstance(tables[tee][GUESTS[tee]], Any):
+    for each in open_keys(tables, machine.claims.tee):
         raise PolicyError(
-            f"draft: want evidence that identifies the machine's guest, got no {GUESTS[tee]}: the draft would"
-            " accept any guest",
-            hint="quote PCRs of SHA-256 or better: nobody's collision is a claim",
+            f"draft: want evidence that identifies the machine's guest, got no "
+            f"{' and no '.join(each.lacks) or each.key}: the draft would accept any guest",
+            hint="quote PCRs of SHA-256 or better, 0 to 15: nobody's collision is a claim",
             code="measurement",
         )
     issued = machine.claims.collateral_issued

@@ -1,10 +1,11 @@
 """Clean rooms: data owners who do not trust each other compute on joined data, and get only results that all
 agreed to.
 
-An agreement names the parties, the data, the code and the analyses (``agreement``). Data is sealed on its
-owner's machine (``datasets``) and opened only inside an enclave that the owner's own client has verified
-(``release``), which runs only the signed analyses (``session``, ``query``, ``model``), seals each result to
-its recipients (``results``) and signs a receipt that is checked offline (``receipt``).
+An agreement names the parties, the data, the code and the analyses (``agreement``, ``signing``). Data is
+sealed on its owner's machine (``data``) and opened only inside an enclave that the owner's own client has
+verified (``running``), which runs only the signed analyses (``query``, ``analyses``), seals each result to
+its recipients and signs a receipt that is checked offline (``receipts``). ``records`` has the folders of
+parties and rooms.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kluis.cleanroom.runner import room
+    from kluis.cleanroom.running.runner import room
 
 __all__ = ["room"]
 
 
 _LATE = {
-    "room": "kluis.cleanroom.runner",
+    "room": "kluis.cleanroom.running.runner",
 }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import re
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
@@ -33,6 +34,7 @@ GROUPS = {
 
 # Rules of the table [machine.TEE] have the name of the TEE's own rule, after this.
 _MACHINE = "machine_"
+_DEVICE = re.compile("device[0-9]{1,3}_")
 
 WORDS = {
     "tier": "a verdict's word",
@@ -133,6 +135,8 @@ def find(code: str) -> Entry:
         return known[code]
     if code.startswith(_MACHINE) and (rule := known.get(code.removeprefix(_MACHINE))) is not None:
         return rule._replace(code=code, cause=f"in the machine around the enclave: {rule.cause}")
+    if (found := _DEVICE.match(code)) and (rule := known.get(code[found.end() :])) is not None:
+        return rule._replace(code=code, cause=f"in the evidence of a device: {rule.cause}")
     broken = _broken()
     if code in broken:
         return broken[code]

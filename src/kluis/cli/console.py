@@ -36,8 +36,8 @@ def console(
 ) -> None:
     """Show this machine, evidence and rooms in a browser, until stopped.
 
-    It serves pages on 127.0.0.1 and prints their address, which contains a token. Anyone with the address
-    can sign agreements as a party of this user. Stop it with Ctrl-C.
+    It serves pages on 127.0.0.1 and prints their address, which contains a random name and a token. Anyone
+    with the address can sign agreements as a party of this user. Stop it with Ctrl-C.
 
     For example: kluis console room/
     """

@@ -23,7 +23,7 @@ import typer.core
 import typer.main
 
 import kluis
-from kluis.cli import render
+from kluis.cli import conversion, render
 from kluis.errors import InternalError, KluisError, UnavailableError, UsageError
 
 # Depending on its version, Typer contains its parser or depends on it; the exceptions are found through a
@@ -108,6 +108,8 @@ SECTIONS: dict[str, dict[str, Entry]] = {
 COMMANDS: dict[str, Entry] = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
 
+# Packages that single options need, and the extras that have them.
+OPTIONS_EXTRAS = {"opentelemetry": "otel", "prometheus_client": "services"}
 # Exit code after Ctrl-C, as in shells: 128 plus the signal's number.
 STOPPED = 130
 # Likewise for SIGPIPE, if the reader closed the pipe (``| head``), like cat and grep. Not 0: that means yes,
@@ -143,6 +145,7 @@ def load(name: str) -> Any:
         for parameter in each.params:  # Typer adds the Python type to each argument's name
             if parameter.param_type_name == "argument":
                 parameter.display_type_rich = lambda ctx: None
+        conversion.spare_pydantic(each)
     return command
 
 
@@ -228,6 +231,7 @@ def _run(argv: list[str]) -> int:
         BrokenPipeError: the reader of our output or error output is gone.
     """
     command = typer.main.get_command(app)
+    conversion.spare_pydantic(command)
     try:
         try:
             result = command.main(args=argv, prog_name="kluis", standalone_mode=False)
@@ -282,9 +286,9 @@ def lacking(argv: list[str], bug: BaseException) -> UnavailableError | None:
         return None
     from kluis import installing  # which no help needs
 
-    return UnavailableError(
-        f"{name}: want the package {bug.name.partition('.')[0]}, got none", hint=installing.command_for(extra)
-    )
+    package = bug.name.partition(".")[0]
+    hint = installing.command_for(OPTIONS_EXTRAS.get(package, extra))
+    return UnavailableError(f"{name}: want the package {package}, got none", hint=hint)
 
 
 def _unread() -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 import httpx
 import openai
@@ -66,21 +66,61 @@ class _AsyncTransport(httpx.AsyncBaseTransport):
 class _Client(httpx.Client):
     """A client of this module's."""
 
-    def __init__(self, transport: _Transport) -> None:
-        super().__init__(transport=transport)
-        self.attested = transport
+    def __init__(self, policy: Policy | Path | str, **trusted: bytes | None) -> None:
+        self.attested = _Transport(attested.transport(policy, **trusted))
+        super().__init__(transport=self.attested)
 
 
 class _AsyncClient(httpx.AsyncClient):
     """Likewise."""
 
-    def __init__(self, transport: _AsyncTransport) -> None:
-        super().__init__(transport=transport)
-        self.attested = transport
+    def __init__(self, policy: Policy | Path | str, **trusted: bytes | None) -> None:
+        self.attested = _AsyncTransport(attested.async_transport(policy, **trusted))
+        super().__init__(transport=self.attested)
 
 
-class _NoWebSockets:
-    """The package opens its WebSockets past the client of HTTP, and so past attested TLS."""
+class _Attested:
+    """What both clients share: HTTP over attested TLS, and no WebSockets, which the package opens past it."""
+
+    _http: ClassVar[type[_Client | _AsyncClient]]
+
+    def __init__(
+        self,
+        *,
+        base_url: str | httpx.URL | None = None,
+        policy: Policy | Path | str | None = None,
+        root: bytes | None = None,
+        collateral: bytes | None = None,
+        api_key: Any = _NO_KEY,
+        **options: Any,
+    ) -> None:
+        given: Any = options.pop("http_client", None)  # httpx's, which the package accepts next to httpx2's
+        if given is None:
+            given = self._http(_required(policy), root=root, collateral=collateral)
+        _check_websockets(options.pop("websocket_base_url", None))
+        if not isinstance(given, self._http):  # a copy by with_options gets the same one
+            raise _foreign_client()
+        self._attested = given.attested
+        package: Any = super()
+        package.__init__(base_url=_checked(base_url), api_key=api_key, **{"http_client": given, **options})
+
+    def copy(self, **options: Any) -> Self:
+        """The same client with other options, as the package's."""
+        _check_websockets(options.pop("websocket_base_url", None))
+        package: Any = super()
+        copied: Self = package.copy(**options, websocket_base_url=_NOWHERE)
+        return copied
+
+    with_options = copy
+
+    @property
+    def attestation(self) -> AttestationResult:
+        """The verdict on the enclave that sent the last response.
+
+        Raises:
+            UsageError: there was no response yet.
+        """
+        return _verdict(self._attested.result)
 
     @property
     def websocket_base_url(self) -> Any:
@@ -99,7 +139,7 @@ class _NoWebSockets:
         """The package sets it."""
 
 
-class OpenAI(_NoWebSockets, openai.OpenAI):
+class OpenAI(_Attested, openai.OpenAI):
     """``openai.OpenAI`` that sends nothing before the enclave at the other end meets a policy.
 
     WebSockets, as of ``realtime.connect``, are refused: the package opens them without this transport.
@@ -107,8 +147,7 @@ class OpenAI(_NoWebSockets, openai.OpenAI):
     Args:
         base_url: ``https://host[:port]/v1`` of the enclave.
         policy: of purpose ``channel``, with a nonce; or its TOML file.
-        root: PEM of the root to trust; None trusts this machine's platform, which only proves that this
-            machine's operator runs it.
+        root: PEM of the only root to trust; None as for :func:`kluis.host.attested.transport`.
         collateral: JSON in the format of ``dcap-qvl``; None uses this machine's platform.
         api_key: for a server that requires one.
         **options: of ``openai.OpenAI``.
@@ -120,41 +159,7 @@ class OpenAI(_NoWebSockets, openai.OpenAI):
     again.
     """
 
-    def __init__(
-        self,
-        *,
-        base_url: str | httpx.URL | None = None,
-        policy: Policy | Path | str | None = None,
-        root: bytes | None = None,
-        collateral: bytes | None = None,
-        api_key: Any = _NO_KEY,
-        **options: Any,
-    ) -> None:
-        given: Any = options.pop("http_client", None)  # httpx's, which the package accepts next to httpx2's
-        if given is None:
-            below = attested.transport(_required(policy), root=root, collateral=collateral)
-            given = _Client(_Transport(below))
-        _check_websockets(options.pop("websocket_base_url", None))
-        if not isinstance(given, _Client):  # a copy by with_options gets the same one
-            raise _foreign_client()
-        self._attested = given.attested
-        super().__init__(base_url=_checked(base_url), api_key=api_key, **{"http_client": given, **options})
-
-    def copy(self, **options: Any) -> Self:
-        """The same client with other options, as the package's."""
-        _check_websockets(options.pop("websocket_base_url", None))
-        return super().copy(**options, websocket_base_url=_NOWHERE)
-
-    with_options = copy
-
-    @property
-    def attestation(self) -> AttestationResult:
-        """The verdict on the enclave that sent the last response.
-
-        Raises:
-            UsageError: there was no response yet.
-        """
-        return _verdict(self._attested.result)
+    _http = _Client
 
     def request(self, *arguments: Any, **options: Any) -> Any:
         """Send a request, as ``openai.OpenAI`` does.
@@ -168,44 +173,10 @@ class OpenAI(_NoWebSockets, openai.OpenAI):
             raise refused.error from None
 
 
-class AsyncOpenAI(_NoWebSockets, openai.AsyncOpenAI):
+class AsyncOpenAI(_Attested, openai.AsyncOpenAI):
     """``openai.AsyncOpenAI``; the arguments and errors are those of :class:`OpenAI`."""
 
-    def __init__(
-        self,
-        *,
-        base_url: str | httpx.URL | None = None,
-        policy: Policy | Path | str | None = None,
-        root: bytes | None = None,
-        collateral: bytes | None = None,
-        api_key: Any = _NO_KEY,
-        **options: Any,
-    ) -> None:
-        given: Any = options.pop("http_client", None)  # httpx's, which the package accepts next to httpx2's
-        if given is None:
-            below = attested.async_transport(_required(policy), root=root, collateral=collateral)
-            given = _AsyncClient(_AsyncTransport(below))
-        _check_websockets(options.pop("websocket_base_url", None))
-        if not isinstance(given, _AsyncClient):
-            raise _foreign_client()
-        self._attested = given.attested
-        super().__init__(base_url=_checked(base_url), api_key=api_key, **{"http_client": given, **options})
-
-    def copy(self, **options: Any) -> Self:
-        """The same client with other options, as the package's."""
-        _check_websockets(options.pop("websocket_base_url", None))
-        return super().copy(**options, websocket_base_url=_NOWHERE)
-
-    with_options = copy
-
-    @property
-    def attestation(self) -> AttestationResult:
-        """The verdict on the enclave that sent the last response.
-
-        Raises:
-            UsageError: there was no response yet.
-        """
-        return _verdict(self._attested.result)
+    _http = _AsyncClient
 
     async def request(self, *arguments: Any, **options: Any) -> Any:
         """Send a request, as ``openai.AsyncOpenAI`` does.

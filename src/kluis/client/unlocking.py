@@ -47,7 +47,7 @@ def unlock_model(
         key: 32 bytes; or else:
         sealed_key: from an earlier call, of the same image and platform.
         policy: of purpose ``channel``, with a nonce; or its TOML file.
-        root: PEM of the root to trust; None trusts this machine's platform.
+        root: PEM of the only root to trust; None as for :func:`kluis.host.attested.transport`.
         collateral: JSON in the format of ``dcap-qvl``; None uses this machine's platform.
 
     Raises:

@@ -3,11 +3,12 @@
 Other users of the machine can connect to the port, and any website can make this user's browser send requests
 to it. So every request passes these steps.
 
-1. The Host header names this server's address and port. A name that an attacker's DNS resolves to loopback is
-   refused.
+1. The Host header has this server's own name and port. The name is a random label of ``localhost``, which
+   browsers resolve to loopback. A name that an attacker's DNS resolves to loopback is refused.
 2. The method is GET, HEAD or POST, and the body is bounded.
 3. The path with the token sets the session's cookie; every other path requires that cookie. It is HttpOnly
-   and SameSite=Strict, and its name contains the port, because cookies do not distinguish ports.
+   and SameSite=Strict. Cookies do not distinguish ports, so it belongs to the random name: a server on
+   another port, at ``127.0.0.1`` or ``localhost``, does not receive it.
 4. A browser that states where a request comes from states this server, or the user.
 5. A POST has this server's Origin. Its form has the session's second token (:meth:`Access.check_form`).
 """
@@ -32,6 +33,7 @@ OPEN: Final = "/open"
 FIELD: Final = "csrf"
 MAX_BODY: Final = 24 << 20
 _TOKEN_BYTES: Final = 32
+_LABEL_BYTES: Final = 16
 _METHODS: Final = ("GET", "HEAD", "POST")
 _HERE: Final = ("same-origin", "none")
 HEADERS: Final[Mapping[str, str]] = {
@@ -64,7 +66,7 @@ class Access:
 
     def __init__(self, port: int) -> None:
         self.port = port
-        self.host = f"{HOST}:{port}"
+        self.host = f"kluis-{secrets.token_hex(_LABEL_BYTES)}.localhost:{port}"
         self.origin = f"http://{self.host}"
         self._token = secrets.token_urlsafe(_TOKEN_BYTES)
         self._session = secrets.token_urlsafe(_TOKEN_BYTES)
@@ -102,7 +104,7 @@ class Access:
         """The response to a request that steps 1 to 5 refuse; None if it may pass."""
         headers = Headers(scope=scope)
         if headers.getlist("host") != [self.host]:  # 1
-            return _plain(421, f"want Host {self.host}: open the address that kluis console printed")
+            return _plain(421, "want another Host: open the address that kluis console printed")
         if scope["method"] not in _METHODS:  # 2
             return _plain(405, "want GET, HEAD or POST")
         if _length(headers) > MAX_BODY:
@@ -115,7 +117,7 @@ class Access:
         if any(each not in _HERE for each in headers.getlist("sec-fetch-site")):  # 4
             return _plain(403, "want a request from a page of this console, got one from another site")
         if scope["method"] == "POST" and headers.getlist("origin") != [self.origin]:  # 5
-            return _plain(403, f"want Origin {self.origin}, got another")
+            return _plain(403, "want the Origin of this console's pages, got another")
         return None
 
 

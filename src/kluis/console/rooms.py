@@ -12,16 +12,18 @@ from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
-from kluis.cleanroom import approval, budget, fingerprint
-from kluis.cleanroom import events as log
-from kluis.cleanroom.agreement import Agreement, SqlAnalysis, check_signed
-from kluis.cleanroom.explain import explain
-from kluis.cleanroom.home import Home
-from kluis.cleanroom.keyring import Keyring
-from kluis.cleanroom.reading import check_place, own_record
-from kluis.cleanroom.receipt import CheckedReceipt, check_receipt
-from kluis.cleanroom.rooms import Room
-from kluis.cleanroom.terms import strictest_k
+from kluis.cleanroom.agreement import fingerprint
+from kluis.cleanroom.agreement.agreement import Agreement, SqlAnalysis, check_signed
+from kluis.cleanroom.agreement.terms import strictest_k
+from kluis.cleanroom.analyses import budget
+from kluis.cleanroom.receipts.receipt import CheckedReceipt, check_receipt
+from kluis.cleanroom.records import events as log
+from kluis.cleanroom.records.home import Home
+from kluis.cleanroom.records.keyring import Keyring
+from kluis.cleanroom.records.reading import check_place, own_record
+from kluis.cleanroom.records.rooms import Room
+from kluis.cleanroom.signing import approval
+from kluis.cleanroom.signing.explain import explain
 from kluis.console.state import Console
 from kluis.errors import KluisError, PolicyError, UnavailableError, UsageError
 from kluis.evidence.levels import MEANINGS, ProtectionLevel

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from kluis.cleanroom import homes
-from kluis.cleanroom.home import Home
-from kluis.cleanroom.rooms import Room
+from kluis.cleanroom.records import homes
+from kluis.cleanroom.records.home import Home
+from kluis.cleanroom.records.rooms import Room
 from kluis.console.access import Access
 from kluis.console.examining import Examination
 from kluis.console.pages import Pages

@@ -84,8 +84,14 @@ def host(
     """
     server = Server(application, peers=peers, limits=limits, identity=identity, websockets=websockets)
     if metrics is None:
-        server.meter = Meter(app.name)
-        metrics = server.meter.text
+        server.meter = meter = Meter(app.name)
+        metrics = meter.text
+
+        @app.ecall
+        def recent_requests() -> bytes:
+            """Times, statuses and traces of requests since the last call, JSON; never any content."""
+            return meter.recent()
+
     once = threading.Lock()
 
     @app.ecall

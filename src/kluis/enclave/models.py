@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hmac
 import mmap
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -50,7 +51,7 @@ class Model:
 
         Args:
             name: of the ONNX file.
-            threads: of one computation; 0: onnxruntime decides.
+            threads: of one computation; 0: one for each processor that the enclave may use.
 
         Raises:
             UsageError: the model has no such file.
@@ -63,7 +64,8 @@ class Model:
         graph = bytes(self.files[name])
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _SILENT  # standard error is the host's
-        options.intra_op_num_threads = threads
+        # onnxruntime's own default reads files that an enclave does not have, and then takes half.
+        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
         if stored := self._external(graph, name):
             sizes = [len(part) for part in stored.values()]
             options.add_external_initializers_from_files_in_memory(list(stored), list(stored.values()), sizes)

@@ -16,7 +16,6 @@ from datetime import date
 from functools import lru_cache
 from typing import Any
 
-from kluis.evidence.amd.claims import SnpClaims
 from kluis.evidence.levels import MEANINGS
 from kluis.evidence.model import Claims, Tee
 
@@ -79,6 +78,10 @@ class Entry:
         return not self._mended(product, claims)
 
     def _mended(self, product: str, claims: Claims) -> bool:
+        if not self.snp and not self.alias_check:
+            return False
+        from kluis.evidence.amd.claims import SnpClaims  # most evidence is not AMD's
+
         vendor = claims.vendor
         if not isinstance(vendor, SnpClaims):
             return False

@@ -141,13 +141,28 @@ LOADERS: Final[dict[str, Callable[[], Kind]]] = {
 }
 # The kind of bare evidence, by its first byte. CBOR starts like no other evidence. An envelope may start like
 # it too, but there the first key of a document is further in, after heads of at most 16 bytes. A JSON
-# collection is identified by its first part, in base64url.
-_DOCUMENT: Final = (re.compile(rb"(?s).{1,16}module_id"), LOADERS["_nitro"])
-_BARE: Final = {
+# collection is identified by its first part, in base64url. Open Enclave appends claims to an SGX quote, so
+# only a quote that fills its length is bare.
+_DOCUMENT: Final = (re.compile(rb"(?s).{1,16}module_id").match, LOADERS["_nitro"])
+_SGX_V3: Final = b"\3\0\2\0\0\0\0\0"
+_SGX_LENGTH_AT: Final = 432
+
+
+def _is_sgx_quote(data: bytes) -> bool:
+    start = _SGX_LENGTH_AT + 4
+    size = int.from_bytes(data[_SGX_LENGTH_AT:start], "little")
+    return data.startswith(_SGX_V3) and len(data) == start + size
+
+
+_BARE: Final[dict[bytes, tuple[Callable[[bytes], object], Callable[[], Kind]]]] = {
+    b"\3": (_is_sgx_quote, LOADERS["_sgx"]),
     b"\x84": _DOCUMENT,
     b"\xd2": _DOCUMENT,
-    b"\xd9": (re.compile(rb".(?:\x01\x8f|\x03\x8b)"), LOADERS["_cca"]),
-    b"{": (re.compile(rb'."report":\[(?:"[^"\\]{1,256}"|[0-9]{1,5}),"EeAB_'), LOADERS["_nvidia"]),
+    b"\xd9": (re.compile(rb".(?:\x01\x8f|\x03\x8b)").match, LOADERS["_cca"]),
+    b"{": (
+        re.compile(rb'."report":\[(?:"[^"\\]{1,256}"|[0-9]{1,5}),"EeAB_').match,
+        LOADERS["_nvidia"],
+    ),
 }
 
 
@@ -163,10 +178,27 @@ def _unwrap() -> Callable[[bytes], Unwrapped | None]:
     return unwrap
 
 
+def unwrapped(data: bytes) -> Unwrapped | None:
+    """Remove wrappers, like :func:`kluis.evidence.wrappers.unwrap.unwrap`; loads only what the data needs.
+
+    Raises:
+        KluisError: as that function.
+    """
+    if _bare(data) is not None:
+        return None
+    if data[:1] == b"{":
+        from kluis.evidence.wrappers import own_file
+
+        outer = own_file.peel(data)
+        if outer is not None and _bare(outer.inner) is not None:
+            return outer
+    return _unwrap()(data)
+
+
 def _bare(data: bytes) -> Kind | None:
     """The kind of bare evidence, without envelope or wrapper; None if there may be one."""
     likely = _BARE.get(data[:1])
-    if likely is None or not likely[0].match(data):
+    if likely is None or not likely[0](data):
         return None
     kind = likely[1]()
     return kind if kind.matches(data) else None
@@ -240,8 +272,8 @@ def collateral_of(file: EvidenceFile) -> Endorsements | None:
     """
     if file.collateral is None:
         return None
-    unwrapped = None if _bare(file.evidence) else _unwrap()(file.evidence)
-    kind = kind_of(unwrapped.inner if unwrapped is not None else file.evidence)
+    outer = unwrapped(file.evidence)
+    kind = kind_of(outer.inner if outer is not None else file.evidence)
     if not kind.endorsements:
         raise UsageError(f"evidence file.collateral: evidence of kind {kind.name} takes no collateral")
     form: Any = kind.endorsements[0]
@@ -267,11 +299,10 @@ def _verify(
             f"evidence: want bytes, got {type(data).__name__}",
             hint="bytes.fromhex and base64.b64decode make them of text",
         )
-    kind = _bare(data)
-    unwrapped = None if kind else _unwrap()(data)
-    if unwrapped is not None:
-        data = unwrapped.inner
-    kind = kind or kind_of(data)
+    outer = unwrapped(data)
+    if outer is not None:
+        data = outer.inner
+    kind = kind_of(data)
     if collateral is not None and not isinstance(collateral, kind.endorsements):
         wanted = " or ".join(map(_public, kind.endorsements)) or "none"
         raise UsageError(f"collateral: want {wanted} for {kind.name}, got {_public(type(collateral))}")
@@ -283,4 +314,4 @@ def _verify(
 
         endorser: Any = collateral
         verified = endorsed.verify(data, endorsement=given, context=context, collateral=endorser, now=now)
-    return verified if unwrapped is None else unwrapped.check(verified)
+    return verified if outer is None else outer.check(verified)

@@ -6,13 +6,13 @@ results. Only data sealed to a key generated inside is not.
 
 from __future__ import annotations
 
-from kluis.host.asynchronous import AsyncEnclave
+from kluis.host.asynchronous import AsyncEnclave, AsyncItems, TypedAsyncEnclave
 from kluis.host.loading import load
 from kluis.host.pool import Pool
 from kluis.host.proxy import Call, Ecall, EnclaveProxy, TypedEnclave
 from kluis.host.streaming import Items, StreamingEcall
 
 __all__ = [
-    "AsyncEnclave", "Call", "Ecall", "EnclaveProxy", "Items", "Pool", "StreamingEcall", "TypedEnclave",
-    "load",
+    "AsyncEnclave", "AsyncItems", "Call", "Ecall", "EnclaveProxy", "Items", "Pool", "StreamingEcall",
+    "TypedAsyncEnclave", "TypedEnclave", "load",
 ]  # fmt: skip

@@ -6,31 +6,32 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
-from kluis.host.proxy import Ecall, EnclaveProxy
-from kluis.host.streaming import PlainCall, StreamingEcall, ended
+from kluis.host.proxy import Ecall, EnclaveProxy, TypedEnclave
+from kluis.host.streaming import PlainCall, StreamingEcall, T_co, ended
 
 if TYPE_CHECKING:
     from kluis.appraisal import AttestationResult, Policy
     from kluis.enclave.attestation import Evidence
 
 
-class AsyncEnclave:
-    """A running enclave: its ecalls are its methods, and each returns an awaitable.
+E = TypeVar("E", bound=TypedEnclave)
 
-        async with await AsyncEnclave.load("cohort.kluis") as enclave:
-            mean, count = await asyncio.gather(enclave.mean_age(ages), enclave.count(ages))
-            async for word in enclave.answer("..."):
-                print(word)
 
-    A task that is cancelled cancels its call: the code in the enclave stops.
+class TypedAsyncEnclave(Generic[E]):
+    """A running enclave whose awaitable ecalls a type checker knows: the base of ``kluis stubs``' classes.
+
+    Attributes:
+        enclave: that runs.
 
     Args:
         enclave: that runs.
     """
 
-    def __init__(self, enclave: EnclaveProxy) -> None:
+    _kind: ClassVar[type[TypedEnclave]] = EnclaveProxy  # of the enclave that load() starts
+
+    def __init__(self, enclave: E) -> None:
         self.enclave = enclave
 
     @classmethod
@@ -38,10 +39,12 @@ class AsyncEnclave:
         """Start an image, with the options and errors of :func:`kluis.host.load`; the event loop goes on."""
         from kluis.host.loading import load
 
-        return cls(await asyncio.to_thread(lambda: load(path, **options)))
+        return cls(await asyncio.to_thread(lambda: cast("E", load(path, cls._kind, **options))))
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        return _callable(self.enclave.__getattr__(name))  # which has ecalls only
+    if not TYPE_CHECKING:  # as for TypedEnclave
+
+        def __getattr__(self, name: str) -> Callable[..., Any]:
+            return _callable(self.enclave.__getattr__(name))  # which has ecalls only
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *(one.name for one in self.enclave.interface.ecalls)]
@@ -72,13 +75,32 @@ class AsyncEnclave:
         return f"<async {self.enclave!r}>"
 
 
+class AsyncEnclave(TypedAsyncEnclave[EnclaveProxy]):
+    """A running enclave: its ecalls are its methods, and each returns an awaitable.
+
+        async with await AsyncEnclave.load("cohort.kluis") as enclave:
+            mean, count = await asyncio.gather(enclave.mean_age(ages), enclave.count(ages))
+            async for word in enclave.answer("..."):
+                print(word)
+
+    A task that is cancelled cancels its call: the code in the enclave stops.
+
+    Args:
+        enclave: that runs.
+    """
+
+    if TYPE_CHECKING:  # any name may be an ecall
+
+        def __getattr__(self, name: str) -> Callable[..., Any]: ...
+
+
 def _callable(ecall: Ecall | StreamingEcall) -> Callable[..., Any]:
     if isinstance(ecall, StreamingEcall):
         return lambda *args, **kwargs: AsyncItems(ecall, args, kwargs)
     return lambda *args, **kwargs: asyncio.wrap_future(ecall.submit(*args, **kwargs))
 
 
-class AsyncItems(AsyncIterator[Any]):
+class AsyncItems(AsyncIterator[T_co]):
     """The items of one stream, for ``async for``; closed like :class:`~kluis.host.streaming.Items`.
 
     Args:
@@ -92,7 +114,7 @@ class AsyncItems(AsyncIterator[Any]):
         self._arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = (args, kwargs)
         self._number: int | None = None
 
-    async def __anext__(self) -> Any:
+    async def __anext__(self) -> T_co:
         """The next item.
 
         Raises:
@@ -105,7 +127,8 @@ class AsyncItems(AsyncIterator[Any]):
             await self._call(self._ecall.opening, *args, **kwargs)
         if self._number is None:
             raise StopAsyncIteration
-        return await self._call(self._ecall.taking)
+        item: T_co = await self._call(self._ecall.taking)
+        return item
 
     async def _call(self, ecall: PlainCall, *args: Any, **kwargs: Any) -> Any:
         """Make one call of the stream; after an error, and after a cancellation, it is closed."""

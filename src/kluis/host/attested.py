@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kluis import trust
 from kluis.appraisal import Policy
 from kluis.enclave.attested_tls.client import AsyncAttestedTransport, AttestedTransport, attestation
 from kluis.enclave.attested_tls.judge import Judge
@@ -40,8 +41,8 @@ def transport(
 
     Args:
         policy: of purpose ``channel``, with a nonce; or its TOML file.
-        root: PEM of the root to trust; None trusts this machine's platform, which only proves that this
-            machine's operator runs it.
+        root: PEM of the only root to trust; None trusts the vendors' roots, those of the trust store, and
+            this machine's platform, which only proves that this machine's operator runs it.
         collateral: JSON in the format of ``dcap-qvl``; None uses this machine's platform.
 
     Raises:
@@ -86,11 +87,12 @@ def _standing(
     root: bytes | None, collateral: bytes | None
 ) -> Callable[[], tuple[TrustAnchors, Collateral, datetime]]:
     def standing() -> tuple[TrustAnchors, Collateral, datetime]:
-        trusted, endorsed = root, collateral
-        if trusted is None or endorsed is None:
+        endorsed, anchors = collateral, None if root is None else TrustAnchors.from_pem(root)
+        if anchors is None or endorsed is None:
             platform = backends.default()
-            trusted = platform.root_pem() if trusted is None else trusted
+            if anchors is None:
+                anchors = TrustAnchors.from_pem(platform.root_pem()) | trust.anchors(trust.folder())
             endorsed = platform.collateral() if endorsed is None else endorsed
-        return TrustAnchors.from_pem(trusted), Collateral.from_json(endorsed), datetime.now(UTC)
+        return anchors, Collateral.from_json(endorsed), datetime.now(UTC)
 
     return standing

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 from kluis.enclave.boundary import streaming
 from kluis.errors import CallTimeout, RemoteError, UsageError
+
+T_co = TypeVar("T_co", covariant=True)
+"""The type of a stream's items, which the classes of ``kluis stubs`` state."""
 
 
 class PlainCall(Protocol):
@@ -53,7 +56,8 @@ class StreamingEcall:
         except (CallTimeout, KeyboardInterrupt):  # it may be open by now
             self.closing.drop(number)
             raise
-        return Items(self, number)
+        items: Items[Any] = Items(self, number)
+        return items
 
     def submit(self, *args: Any, **kwargs: Any) -> Any:
         """Refused: a stream has many results.
@@ -74,7 +78,7 @@ class StreamingEcall:
         return f"<streaming {self.opening!r}>"
 
 
-class Items(Iterator[Any]):
+class Items(Iterator[T_co]):
     """The items of one stream.
 
     The enclave's generator is closed when this is: at its end, by ``close``, at the end of a ``with``, or
@@ -89,7 +93,7 @@ class Items(Iterator[Any]):
         self._ecall = ecall
         self._number: int | None = number
 
-    def __next__(self) -> Any:
+    def __next__(self) -> T_co:
         """The next item.
 
         Raises:
@@ -101,13 +105,14 @@ class Items(Iterator[Any]):
             raise StopIteration
         number = self._number
         try:
-            return self._ecall.taking(number)
+            item: T_co = self._ecall.taking(number)
         except BaseException as error:
             self._number = None
             if ended(error):
                 raise StopIteration from None
             self._ecall.closing.drop(number)
             raise
+        return item
 
     def close(self) -> None:
         """Close the stream: the generator inside runs its ``finally`` now; nothing if it has ended.

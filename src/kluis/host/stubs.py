@@ -1,6 +1,7 @@
 """Write an image's interface as Python types: a module for type checkers and editors, which also runs.
 
-``load(image, Cohort)``, with ``Cohort`` from that module, returns an enclave with typed ecalls. The document
+``load(image, Cohort)``, with ``Cohort`` from that module, returns an enclave with typed ecalls;
+``AsyncCohort.load(image)`` returns one whose ecalls are awaitable. The document
 comes with the image, and anyone can write an image: names are valid identifiers, and every other text becomes
 a literal, so nothing of it runs.
 """
@@ -14,17 +15,22 @@ from typing import Any, Final
 
 from kluis.enclave.boundary.schema import Node, read_value
 from kluis.hashes import sha256
+from kluis.host.asynchronous import AsyncEnclave
 from kluis.host.interface import BOUNDS, Interface, shape
 
 _NEEDED: Final = {  # a word of the text, and the line that makes it available
     "Annotated": "from typing import Annotated",
+    "AsyncItems": "from kluis.host import AsyncItems",
     "ClassVar": "from typing import ClassVar",
     "Literal": "from typing import Literal",
     "NamedTuple": "from typing import NamedTuple",
     "Protocol": "from typing import Protocol",
     "Future": "from concurrent.futures import Future",
+    "Items": "from kluis.host import Items",
     "Table": "from kluis.enclave import Table",
+    "TypedAsyncEnclave": "from kluis.host import TypedAsyncEnclave",
     "TypedEnclave": "from kluis.host import TypedEnclave",
+    "asyncio": "import asyncio",
     "datetime": "import datetime",
     "decimal": "import decimal",
     "enum": "import enum",
@@ -42,6 +48,7 @@ _SCALARS: Final = {
     "table": "Table",
 }
 _TAKEN: Final = frozenset(dir(builtins)) | _NEEDED.keys()
+_OWN: Final = frozenset(dir(AsyncEnclave))  # an ecall of such a name is only called without asyncio
 
 
 def stubs_of(interface: Interface) -> tuple[str, str]:
@@ -60,15 +67,17 @@ class _Module:
         self._names = _free(self._document["types"])
         own = "".join(word[:1].upper() + word[1:] for word in re.findall(r"[A-Za-z0-9]+", interface.name))
         own = own if own[:1].isalpha() else f"Enclave{own}"
-        while own in _TAKEN or own in self._names.values():
+        while {own, f"Async{own}"} & {*_TAKEN, *self._names.values()}:
             own += "Enclave"
         self.class_name = own
+        calls = [one["name"] for one in self._document["ecalls"]]
+        self._async_names = _awaited(calls)
 
     def text(self) -> str:
         types: dict[str, Node] = self._document["types"]
         parts = [self._class(name, node) for name, node in types.items()]
-        parts += [self._call(one) for one in self._document["ecalls"]]
-        body = "\n\n\n".join([*parts, self._enclave()])
+        parts += [write(one) for one in self._document["ecalls"] for write in (self._call, self._async_call)]
+        body = "\n\n\n".join([*parts, self._enclave(), self._async_enclave()])
         words = set(re.findall(r"\w+", body))
         lines = sorted({line for word, line in _NEEDED.items() if word in words})
         own = [line for line in lines if "kluis" in line]
@@ -91,17 +100,39 @@ class _Module:
         lines += [f"    {one['name']}: _{one['name']}" for one in self._document["ecalls"]]
         return "\n".join(lines)
 
+    def _async_enclave(self) -> str:
+        own = f"Async{self.class_name}"
+        doc = f"The enclave {self._interface.name}, whose ecalls are awaited; {own}.load(image) starts one."
+        lines = [
+            f"class {own}(TypedAsyncEnclave[{self.class_name}]):",
+            f"    {doc!r}",
+            "",
+            f"    _kind: ClassVar[type[TypedEnclave]] = {self.class_name}",
+        ]
+        names = [one["name"] for one in self._document["ecalls"] if one["name"] not in _OWN]
+        lines += [f"    {name}: {self._async_names[name]}" for name in names]
+        return "\n".join(lines)
+
     def _call(self, call: Node) -> str:
         """A call as a class, because an ecall has methods, too."""
         parameters = self._parameters(call["parameters"])
-        returns = self._hint(call["returns"])
+        item = self._hint(call["returns"])
+        returns = f"Items[{item}]" if call.get("stream") else item
         lines = [f"class _{call['name']}(Protocol):"]
         lines += [f"    {call['doc']!r}", ""] if call.get("doc") else []
-        lines += [
-            f"    def __call__(__self{parameters}) -> {returns}: ...",
-            f"    def submit(__self{parameters}) -> Future[{returns}]: ...",
-            f"    def within(__self, seconds: float) -> _{call['name']}: ...",
-        ]
+        lines += [f"    def __call__(__self{parameters}) -> {returns}: ..."]
+        if not call.get("stream"):  # which has many results, and no future
+            lines += [f"    def submit(__self{parameters}) -> Future[{returns}]: ..."]
+        lines += [f"    def within(__self, seconds: float) -> _{call['name']}: ..."]
+        return "\n".join(lines)
+
+    def _async_call(self, call: Node) -> str:
+        """A call as a class, whose name no type and no ecall shadows."""
+        item = self._hint(call["returns"])
+        returns = f"AsyncItems[{item}]" if call.get("stream") else f"asyncio.Future[{item}]"
+        lines = [f"class {self._async_names[call['name']]}(Protocol):"]
+        lines += [f"    {call['doc']!r}", ""] if call.get("doc") else []
+        lines += [f"    def __call__(__self{self._parameters(call['parameters'])}) -> {returns}: ..."]
         return "\n".join(lines)
 
     def _parameters(self, nodes: list[Node]) -> str:
@@ -177,6 +208,17 @@ def _free(types: dict[str, Node]) -> dict[str, str]:
         if not own.isidentifier():  # after the underscores, a digit or nothing
             own = f"Type{own}"
         while own in _TAKEN or own in found.values() or keyword.iskeyword(own):
+            own += "_"
+        found[name] = own
+    return found
+
+
+def _awaited(calls: list[str]) -> dict[str, str]:
+    """A name for the awaited form of each call, which is no call's own."""
+    found: dict[str, str] = {}
+    for name in calls:
+        own = f"_async_{name}"
+        while own[1:] in calls or own in found.values():
             own += "_"
         found[name] = own
     return found

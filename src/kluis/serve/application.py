@@ -20,8 +20,8 @@ from kluis.hashes import sha256
 from kluis.host import load
 from kluis.host.interface import parse
 from kluis.host.loading import head_of
+from kluis.serve.addresses import address_of, reason_of
 from kluis.serve.fleet import Fleet
-from kluis.serve.front.addresses import address_of, reason_of
 from kluis.serve.instance import Instance, own
 
 MOST_INSTANCES: Final = 16
@@ -42,6 +42,7 @@ class Application(NamedTuple):
         image_id: 32 bytes.
         grant: for the listening socket, such as ``listen:web``.
         ocalls: the names of those that return nothing.
+        traced: whether it lists its requests for traces.
     """
 
     path: Path
@@ -49,6 +50,7 @@ class Application(NamedTuple):
     image_id: bytes
     grant: str
     ocalls: tuple[str, ...]
+    traced: bool
 
 
 def application_of(path: Path) -> Application:
@@ -74,7 +76,8 @@ def application_of(path: Path) -> Application:
             code="not_asgi",
         )
     quiet = tuple(one.name for one in declared.ocalls if one.returns in {None, type(None)})
-    return Application(path, declared.name, sha256(head.manifest_bytes), grants[0], quiet)
+    traced = any(one.name == "recent_requests" for one in declared.ecalls)
+    return Application(path, declared.name, sha256(head.manifest_bytes), grants[0], quiet, traced)
 
 
 class ServedApplication:

@@ -139,6 +139,17 @@ class Instance:
         text: bytes = self.enclave.request_metrics.within(ANSWER_SECONDS)()
         return text
 
+    def recent(self) -> bytes:
+        """Its requests since the last call, for traces, JSON; an empty list if its image has none.
+
+        Raises:
+            KluisError: it does not answer.
+        """
+        if all(one.name != "recent_requests" for one in self.enclave.interface.ecalls):
+            return b"[]"
+        rows: bytes = self.enclave.recent_requests.within(ANSWER_SECONDS)()
+        return rows
+
     def tend(self) -> KluisError | None:
         """Trigger its upkeep without waiting; nothing if the previous run continues.
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from kluis.errors import UnavailableError, UsageError, unknown
 from kluis.serve import DEFAULT_PORT, HOST
+from kluis.serve.addresses import Address
 from kluis.serve.images import SERVICES, STORE_KEYS, folder_of
 from kluis.serve.issuer import Registered
 from kluis.tee.image.build import config
@@ -165,7 +166,7 @@ class Plan:
             host = bound
         else:
             host = HOST if name in ("keyvault", MANAGED_IDENTITY) else "localhost"
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        return f"{scheme}://{Address(host, port)}"
 
     def warnings(self) -> list[str]:
         """What the operator must know about the addresses, for people; empty on loopback."""

@@ -14,9 +14,9 @@ from typing import Final
 from kluis.enclave.store.ocalls import REKEY_SECONDS
 from kluis.errors import KluisError, PolicyError, UnavailableError
 from kluis.serve import HOST, launching, presence, proposal, rekeying
-from kluis.serve.authority import LoopbackAuthority
 from kluis.serve.background import Background
 from kluis.serve.fleet import Fleet
+from kluis.serve.front.authority import LoopbackAuthority
 from kluis.serve.front.naming import Front
 from kluis.serve.handover import KeyGivers
 from kluis.serve.host_calls import HostCalls, write

@@ -7,8 +7,10 @@ The enclaves are rehearsals: they start in a tenth of a second, and protect noth
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +36,7 @@ __all__ = [
     "recipient_of", "rehearsal_platform", "stale_storage", "storage",
 ]  # fmt: skip
 
+MEMORY = Path("/dev/shm")  # noqa: S108  # for files that each test makes in a new folder
 Launch = Callable[..., EnclaveProxy]
 Attack = Callable[..., EvilHost]
 
@@ -130,13 +133,29 @@ def evil_host(rehearsal_platform: RehearsalPlatform) -> Iterator[Attack]:
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> Iterator[SealedStore]:
+def storage() -> Iterator[SealedStore]:
     """A sealed store in a separate database and with a separate key for each test; no enclave is needed."""
     from kluis.enclave.store import SealedStore
     from kluis.serve.store import Database, keeping  # only the stores' fixtures need the services' packages
 
-    with Database(f"sqlite:///{tmp_path / 'storage.db'}") as database:
-        yield SealedStore(keeping.records(database, "test"), os.urandom(32))
+    # In memory, a commit waits for no disk: a test's store outlives no test.
+    memory = MEMORY if os.access(MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="kluis-storage-", dir=memory) as folder:
+        path = Path(folder) / "storage.db"
+        path.write_bytes(_empty_database())
+        with Database(f"sqlite:///{path}") as database:
+            yield SealedStore(keeping.records(database, "test"), os.urandom(32))
+
+
+@functools.cache
+def _empty_database() -> bytes:
+    """A file of SQLite with the newest schema: to migrate one for each test takes longer than most tests."""
+    from kluis.serve.store import Database
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "storage.db"
+        Database(f"sqlite:///{path}").close()
+        return path.read_bytes()
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from kluis import files
 from kluis.errors import UnavailableError
 
 _OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
@@ -82,6 +81,8 @@ def read(name: str, folder: Path, descriptor: int, most: int) -> bytes:
         UnavailableError: it is a link, or not a regular file, or another user may change it.
         FormatError: it is longer.
     """
+    from kluis import files  # without a store, no file is read
+
     path = folder / name
     file = files.open_regular(path, os.O_RDONLY, descriptor)
     try:

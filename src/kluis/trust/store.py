@@ -19,8 +19,6 @@ import re
 from pathlib import Path
 from typing import Final
 
-import platformdirs
-
 from kluis.errors import FormatError, KluisError, UnavailableError, UsageError, unknown
 from kluis.evidence import ProtectionLevel, TrustAnchors
 from kluis.evidence.anchors import Anchor
@@ -60,6 +58,8 @@ def folder() -> Path:
     """
     given = os.environ.get(ENVIRONMENT)
     if given is None:
+        import platformdirs  # with KLUIS_CONFIG it is not needed
+
         return platformdirs.user_config_path("kluis", appauthor=False) / "trust"
     if not Path(given).is_absolute():
         raise UsageError(f"{ENVIRONMENT}: want an absolute path, got {given[:200]!a}")

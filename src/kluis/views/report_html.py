@@ -14,10 +14,11 @@ from typing import Final
 
 import kluis
 from kluis.appraisal import AttestationResult, Rule, Tier, dumps
-from kluis.appraisal.policy.values import ordered, short, until
+from kluis.appraisal.policy.values import ordered
 from kluis.appraisal.results import trustworthiness
 from kluis.appraisal.tokens import ear
 from kluis.evidence.levels import MEANINGS
+from kluis.formats.encoding.brief import short, until
 from kluis.views.printable import harmless
 
 MARKS: Final = {"affirming": "✓", "warning": "!", "contraindicated": "✗", "none": "–"}

@@ -6,12 +6,13 @@ import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from kluis.cleanroom import budget
-from kluis.cleanroom.agreement import Agreement
-from kluis.cleanroom.home import Home
-from kluis.cleanroom.keyring import Word
-from kluis.cleanroom.receipt import CheckedReceipt
-from kluis.cleanroom.trust import Trust
+from kluis import trust
+from kluis.cleanroom.agreement.agreement import Agreement
+from kluis.cleanroom.analyses import budget
+from kluis.cleanroom.receipts.receipt import CheckedReceipt
+from kluis.cleanroom.records.home import Home
+from kluis.cleanroom.records.keyring import Word
+from kluis.cleanroom.records.trust import Trust
 from kluis.errors import UnavailableError
 from kluis.tee.platform.client import Platform
 
@@ -19,8 +20,12 @@ _MOST_NAMED: Final = 3
 
 
 def trust_here(home: Home, roots: Iterable[bytes] = ()) -> Trust:
-    """A party's trust: its record, roots in PEM that it names, and this machine's platform if one runs."""
-    here = [*roots]
+    """A party's trust: its record, the roots that it names, its trust store and this machine's platform.
+
+    Raises:
+        UnavailableError: other users may write the trust store.
+    """
+    here = [*roots, *(root.pem for root in trust.load(trust.folder()))]
     with contextlib.suppress(UnavailableError):  # no platform runs here: its root is unknown like any other
         here.append(Platform.connect(start=False).root_pem())
     return Trust(home, here)

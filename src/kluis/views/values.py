@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kluis.evidence import Claims, Machine, denylist
 from kluis.evidence.levels import MEANINGS
+from kluis.formats.encoding.brief import short
 from kluis.hashes import Digest
 
 if TYPE_CHECKING:
@@ -118,8 +119,6 @@ def result(value: AttestationResult) -> dict[str, Any]:
 
 
 def _runtime(value: RuntimeData) -> dict[str, Any]:
-    from kluis.appraisal.policy.values import short
-
     return {
         "purpose": value.purpose,
         "image_id": value.image_id.hex(),

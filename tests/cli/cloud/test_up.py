@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
+import ssl
 import subprocess
 import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
 
 from kluis import installing
 from kluis.serve.cloud.folder import Folder
 from tests import clouds
 from tests.clouds import Cloud
+from tests.serve.front.pki import Operator
+from tests.serve.observing.collector import Collector
 
 
 @pytest.fixture(scope="module")
-def up(cloud: Cloud) -> Cloud:
-    """The cloud, which runs."""
-    started = cloud.run("up", "-d", "--port", "0", "provisioning", "--json")
+def collector() -> Iterator[Collector]:
+    """A collector of spans."""
+    with Collector() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def up(cloud: Cloud, collector: Collector) -> Cloud:
+    """The cloud, which runs, and is observed."""
+    observed = ("--metrics", "127.0.0.1:0", "--otlp", collector.url)
+    started = cloud.run("up", "-d", "--port", "0", "provisioning", *observed, "--json")
     assert started.code == 0, started.err
     assert started.value["services"] == ["provisioning"]
     waited = cloud.run("wait", "--json")
@@ -80,6 +95,15 @@ def test_logs_has_the_start(up: Cloud) -> None:
     assert up.run("logs", "-n", "1").out.splitlines() == up.run("logs").out.splitlines()[-1:]
 
 
+def test_metrics_and_traces(up: Cloud, collector: Collector) -> None:
+    """``kluis up`` has the options of ``kluis serve``: the log names the metrics; requests are spans."""
+    up.run("status")
+    found = re.search(r"^kluis: metrics at (http://\S+)$", up.run("logs").out, re.MULTILINE)
+    assert found is not None
+    assert 'kluis_instances{service="provisioning"} 1.0' in httpx.get(found[1], timeout=clouds.SECONDS).text
+    assert collector.wait(lambda span: span.name == "provisioning Ready")
+
+
 def test_down_twice(up: Cloud) -> None:
     """The first stops the services, and ``logs -f`` ends with them; the second states that none run."""
     with up.popen("logs", "-f") as following:
@@ -93,6 +117,50 @@ def test_down_twice(up: Cloud) -> None:
         assert again.code == 7
         assert json.loads(again.err)["error"] == f"{up.path}: no services run"
         assert json.loads(again.err)["hint"] == "kluis up -d"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--bind", "0.0.0.0"], "--bind 0.0.0.0: want also the operator's certificate, got none"),
+        (["--bind", "here"], "--bind: want an IP address, got 'here'"),
+        (["--metrics", "9464"], "--metrics: want ADDRESS:PORT, got '9464'"),
+        (["--otlp", "127.0.0.1:4318"], "--otlp: want http://HOST:PORT of a collector"),
+        (["--key", "key.pem"], "--key: want also --certificate"),
+    ],
+)
+def test_options_that_are_wrong(cloud: Cloud, words: list[str], message: str) -> None:
+    """They are refused as by ``kluis serve``, by the command that starts the background, and nothing runs."""
+    cloud.run("down")
+    said = cloud.run("up", "-d", "provisioning", *words, "--json")
+    assert said.code == 2
+    assert json.loads(said.err.splitlines()[-1])["error"].startswith(message)
+    assert cloud.run("status").code
+
+
+@pytest.mark.slow
+def test_under_the_operators_certificate(cloud: Cloud, tmp_path: Path) -> None:
+    """At another address and under its own name, the services are ready, and clients see that certificate."""
+    cloud.run("down")
+    operator = Operator(tmp_path, datetime.now(UTC))
+    chain, key = operator.issue("127.0.0.2")
+    options = ["--bind", "127.0.0.2", "--name", "127.0.0.2", "--certificate", str(chain), "--key", str(key)]
+    (tmp_path / "cloud").mkdir()
+    fresh = Cloud(clouds.prepare(tmp_path / "cloud"))
+    try:
+        started = fresh.run("up", "-d", "--port", "0", "provisioning", *options)
+        assert started.code == 0, started.err
+        assert fresh.run("wait").code == 0
+        (service,) = fresh.run("status", "--json").value["services"]
+        assert service["url"].startswith("https://127.0.0.2:")
+        assert service["ready"]
+        trust = ssl.create_default_context(cafile=str(operator.folder / "operator-ca.pem"))
+        url = f"{service['url']}/health/ready"
+        assert httpx.get(url, verify=trust, timeout=clouds.SECONDS).json() == {"status": "ready"}
+        chain.unlink()
+        assert not fresh.run("status", "--json").value["services"][0]["ready"]
+    finally:
+        fresh.close()
 
 
 def test_a_port_in_use(cloud: Cloud) -> None:

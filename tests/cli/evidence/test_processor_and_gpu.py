@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from kluis.cli.evidence import files
+from kluis.formats.ietf.cmw import OCTETS, Collection, Part
+from kluis.formats.kluis.devices import Devices, NamedReport
 from tests.cli.quotes import Kluis
 from tests.cli.test_evidence_kinds import VECTORS, Case
 
@@ -54,6 +57,28 @@ def test_one_policy_judges_both(kluis: Kluis, tmp_path: Path) -> None:
         said = kluis("appraise", *Case(path).words(tmp_path), "--policy", policy, "--json")
         failed = [one["name"] for one in json.loads(said.out)["rules"] if not one["ok"]]
         assert (said.code, rule in failed) == (6, True), said.out
+
+
+def test_the_recorded_devices_are_not_bound(kluis: Kluis, tmp_path: Path) -> None:
+    """One verdict for both: each meets its table, and the processor's evidence does not name the GPU."""
+    policy, case = shared(kluis, tmp_path), Case(GPU)
+    device, runtime = tmp_path / "gpu.json", tmp_path / "runtime.json"
+    parts = {name: Part(OCTETS, _part(case, name)) for name in ("report", "cert_chain")}
+    device.write_bytes(Collection(parts).encode())
+    runtime.write_bytes(Devices((NamedReport(bytes(32), bytes(32)),)).runtime_data(b"\1" * 16))
+    words = ["--policy", policy, "--device", device, "--runtime", runtime, "--nonce", "01" * 16, "--json"]
+    said = kluis("appraise", *Case(CPU).words(tmp_path), *words)
+    rules = {one["name"]: one for one in json.loads(said.out)["rules"]}
+    assert said.code == 6, said.out
+    assert [name for name, rule in rules.items() if not rule["ok"]] == ["devices", "device1_bound"]
+    assert rules["device1_bound"]["got"] == "a document that the evidence does not prove"
+    said = kluis("appraise", *case.words(tmp_path), "--policy", policy)
+    assert (said.code, "nothing binds it to the processor of a machine" in said.out) == (0, True)
+
+
+def _part(case: Case, name: str) -> bytes:
+    data = case.file(name).read_bytes()
+    return data if data.startswith(b"-----BEGIN ") else files.opened(data, name)
 
 
 def test_a_policy_for_the_processor_accepts_no_gpu(kluis: Kluis, tmp_path: Path) -> None:

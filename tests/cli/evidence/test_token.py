@@ -65,9 +65,7 @@ def test_a_token(kluis: Kluis, folder: Path, keys: str) -> None:
     lines = said.out.splitlines()
     assert f"ok    {'issuer':<21} {AUTHORITY}" in lines
     assert "      x-ms-attestation-type: sevsnpvm" in lines
-    assert (
-        lines[-1] == "signed by a key that you named; --root has the enclave behind that key checked as well"
-    )
+    assert lines[-1] == "signed by a key that you named; with --image its enclave is verified as well"
     value = json.loads(verified(kluis, folder, "--json", keys=keys).out)
     assert (value["authentic"], value["form"], value["signer"], value["claims"]) == (
         True, "azure", None, claims(),
@@ -146,15 +144,16 @@ def test_what_names_the_claim(kluis: Kluis, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--image-id", "00" * 32), "--image-id: want --root FILE with it, got none"),
-        (("--insecure-any-settings",), "--insecure-any-settings: want --root FILE with it, got none"),
+        (("--image-id", "00" * 32), "--image: want --settings with it, or --insecure-any"),
+        (("--settings", "00" * 32), "--settings: want --image FILE with it, got none"),
+        (("--insecure-any-settings",), "--insecure-any-settings: want --image FILE with it, got none"),
         (
             ("--root", "root.pem"),
             "--root: want --image or --image-id with it, got none: under a root there is every enclave",
         ),
         (
             ("--root", "root.pem", "--image-id", "00" * 32),
-            "--root: want --settings with it, or --insecure-any",
+            "--image: want --settings with it, or --insecure-any",
         ),
         (("--root", "root.pem", "--image-id", "xy"), "--image-id: want 64 hex digits, got 'xy'"),
     ],

@@ -22,6 +22,7 @@ from kluis.cli.project import serve_app
 from kluis.errors import PolicyError
 from kluis.host import attested
 from kluis.testing.images import ALLOWED, built
+from tests.serve.observing.collector import Collector, attributes
 
 __all__ = ["built"]
 
@@ -47,20 +48,30 @@ class Server(NamedTuple):
         return told
 
 
-def call(server: Server, policy: Path) -> httpx.Response:
-    with httpx.Client(transport=attested.transport(policy), timeout=SECONDS) as client:
+def call(server: Server, policy: Path, **headers: str) -> httpx.Response:
+    with httpx.Client(transport=attested.transport(policy), timeout=SECONDS, headers=headers) as client:
         return client.post(f"{server.shown['url']}/mean", json=[61, 58, 70, 66, 49])
 
 
 @pytest.fixture(scope="module")
-def server(built: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def collector() -> Iterator[Collector]:
+    """A collector of spans."""
+    with Collector() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def server(
+    built: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory, collector: Collector
+) -> Iterator[Server]:
     """Two enclaves of the example on one port."""
     folder = tmp_path_factory.mktemp("serve-app")
     image = built(WEB)
     allow = [f"--insecure-allow-missing={name}" for name in sorted(ALLOWED)]
     program = "from kluis.cli.main import main; main()"
     line = [sys.executable, "-c", program, "serve-app", str(image), "--listen", "127.0.0.1:0", "--json"]
-    line += ["--instances", "2", "--policy-out", "policy.toml", "--metrics", "127.0.0.1:0", *allow]
+    line += ["--instances", "2", "--policy-out", "policy.toml", "--metrics", "127.0.0.1:0"]
+    line += ["--otlp", collector.url, *allow]
     with (folder / "out").open("wb") as out, (folder / "errors").open("wb") as errors:
         process = subprocess.Popen(line, cwd=folder, stdout=out, stderr=errors)
     try:
@@ -113,6 +124,26 @@ def test_its_requests_are_counted(server: Server) -> None:
     assert after == before + 1
     assert "mean" not in text
     assert re.search(r"^kluis_instances\{.*\} 2.0$", text, re.MULTILINE)
+
+
+def test_its_requests_are_traced(server: Server, collector: Collector) -> None:
+    """A request is a span of its client's trace, with its status and times; nothing of its content leaves."""
+    secret = "a-secret-of-the-client"
+    headers = {"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01", "authorization": secret}
+    assert call(server, server.policy, **headers).json() == {"mean": 60.8}
+    span = collector.wait(lambda each: each.trace_id.hex() == "ab" * 16)
+    assert span.parent_span_id.hex() == "cd" * 8
+    assert span.name.endswith(" http")
+    found = attributes(span)
+    assert found["http.response.status_code"] == 200
+    assert set(found) == {
+        "kluis.service", "kluis.operation", "kluis.request_id", "http.response.status_code",
+    }  # fmt: skip
+    assert span.end_time_unix_nano > span.start_time_unix_nano > 0
+    sent = b"".join(collector.raw)
+    assert secret.encode() not in sent
+    assert b"/mean" not in sent
+    assert b"60.8" not in sent
 
 
 def test_another_image_is_refused(server: Server, tmp_path: Path) -> None:

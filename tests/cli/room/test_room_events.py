@@ -14,11 +14,11 @@ from typing import Any, NamedTuple, get_args
 import msgspec
 import pytest
 
-from kluis.cleanroom.agreement import Agreement, sign
-from kluis.cleanroom.events import Event, Kind
-from kluis.cleanroom.home import Home
-from kluis.cleanroom.keyring import Word
-from kluis.cleanroom.rooms import Room
+from kluis.cleanroom.agreement.agreement import Agreement, sign
+from kluis.cleanroom.records.events import Event, Kind
+from kluis.cleanroom.records.home import Home
+from kluis.cleanroom.records.keyring import Word
+from kluis.cleanroom.records.rooms import Room
 from kluis.cli.main import run
 from kluis.cli.room import room_events
 from tests.cleanroom import logs, samples

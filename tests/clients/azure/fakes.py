@@ -18,7 +18,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from kluis.serve.authority import LoopbackAuthority
+from kluis.serve.front.authority import LoopbackAuthority
 from tests.services.attestation.owners import Owner
 
 __all__ = ["KINDS", "fakes"]

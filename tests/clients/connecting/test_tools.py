@@ -11,13 +11,12 @@ import time
 import pytest
 
 from tests.connect.running import SECONDS, Running
+from tests.console.browser import chromium
 from tests.enclave.hosted.serving import Served
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_curl = pytest.mark.skipif(
     shutil.which("curl") is None, reason="curl is not installed: apt-get install curl"
 )
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
 
 
 def curl(*words: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -128,32 +127,20 @@ def test_mcp_is_refused(attacked: tuple[Running, str], pages: Served) -> None:
     assert pages.enclave.told() == before
 
 
-def browse(url: str) -> str:
-    """The page as Chromium has it after its scripts ran."""
-    assert CHROMIUM is not None
-    done = subprocess.run(
-        [
-            *(CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
-            *("--virtual-time-budget=20000", "--dump-dom", url),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    return done.stdout
-
-
 @pytest.mark.slow
-@needs_browser
 def test_a_browser(site: Running) -> None:
     """A page from inside opens its WebSocket and sends a request: Chromium knows nothing of enclaves."""
-    assert '<p id="said">hello 64</p>' in browse(f"{site.url}/")
+    with chromium() as browser:
+        page = browser.new_page()
+        page.goto(f"{site.url}/")
+        page.get_by_text("hello 64", exact=True).wait_for(timeout=SECONDS * 1000)
 
 
 @pytest.mark.slow
-@needs_browser
 def test_a_browser_is_refused(attacked: tuple[Running, str]) -> None:
     """The browser shows the reason."""
     proxy, reason = attacked
-    assert reason in browse(f"{proxy.url}/")
+    with chromium() as browser:
+        page = browser.new_page()
+        page.goto(f"{proxy.url}/", timeout=SECONDS * 1000)
+        assert reason in page.content()

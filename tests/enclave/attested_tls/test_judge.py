@@ -8,13 +8,15 @@ import json
 import math
 import os
 import socket
+import ssl
 import time
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Generator, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any
 
+import httpcore
 import httpx
 import pytest
 from fastapi import Depends, FastAPI
@@ -25,8 +27,10 @@ from kluis.appraisal.policy.model import PLATFORM_LEVELS
 from kluis.enclave.attested_tls import judge as channel
 from kluis.enclave.attested_tls.client import AttestedTransport
 from kluis.enclave.attested_tls.evidence_requests import attested_peer
+from kluis.enclave.attested_tls.introduction import ClientEnd
 from kluis.enclave.attested_tls.judge import Judge, Peer
 from kluis.enclave.attested_tls.link import Link, ServerKey, client_context
+from kluis.enclave.attested_tls.pools import streams
 from kluis.errors import FormatError, KluisError, RemoteError, UsageError
 from kluis.evidence import Collateral, TrustAnchors
 from kluis.formats.kluis.attested_tls import Answer, Role
@@ -102,12 +106,15 @@ def test_an_enclave_in_a_machine(url: str, rehearsal_platform: RehearsalPlatform
 
 def test_over_a_socket_that_the_host_brought(url: str, rehearsal_platform: RehearsalPlatform) -> None:
     """Two enclaves know each other over a connection that neither has made, for each request."""
-    with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as brought:
-        one = rehearsal_platform.launch(APP, sockets={"connect:other": brought})
-    trust(one, rehearsal_platform)
-    for _ in range(2):
-        assert one.ask_over_it("/secret") == f"for {one.image_id.hex()}"
-    one.close()
+    with (
+        socket.socket() as brought,
+        rehearsal_platform.launch(APP, sockets={"connect:other": brought}) as one,
+    ):
+        trust(one, rehearsal_platform)
+        # Not before the start, which may last longer than a server waits for a silent client.
+        brought.connect(("127.0.0.1", int(url.rpartition(":")[2])))
+        for _ in range(2):
+            assert one.ask_over_it("/secret") == f"for {one.image_id.hex()}"
 
 
 def test_a_socket_that_leads_elsewhere(rehearsal_platform: RehearsalPlatform) -> None:
@@ -147,6 +154,39 @@ def test_a_time_that_is_none(rehearsal_platform: RehearsalPlatform, seconds: flo
     with pytest.raises(UsageError) as refused:
         dataclasses.replace(judge_of(rehearsal_platform), believed_seconds=seconds)
     assert refused.value.message == f"believed_seconds: want 0 or more, got {seconds}"
+
+
+@pytest.mark.parametrize(("believed", "most_age", "seconds"), [(3600.0, 300, 300), (60.0, 300, 60)])
+def test_evidence_is_trusted_from_its_request_on(
+    rehearsal_platform: RehearsalPlatform,
+    monkeypatch: pytest.MonkeyPatch,
+    believed: float,
+    most_age: int,
+    seconds: float,
+) -> None:
+    """A server that is slow with its evidence gains nothing: a transport counts from its own request.
+
+    The policy's ``max_evidence_age`` ends a connection, too.
+    """
+    judge = judge_of(rehearsal_platform)
+    policy = dataclasses.replace(judge.policy, max_evidence_age=timedelta(seconds=most_age))
+    judge = dataclasses.replace(judge, policy=policy, believed_seconds=believed)
+    now = [1000.0]
+
+    def introduce(_: ClientEnd, __: Link) -> Generator[bool, bytes, str]:
+        yield True
+        now[0] += 50.0  # until the evidence arrives
+        return "held"
+
+    monkeypatch.setattr(streams, "elapsed", lambda: now[0])
+    monkeypatch.setattr(ClientEnd, "introduce", introduce)
+    below = httpcore.MockBackend([b"evidence"])
+    stream = streams.Backend(below, ClientEnd(judge, None)).connect_tcp("enclave", 443)
+    stream.start_tls(ssl.create_default_context())
+    assert stream.get_extra_info(streams.RESULT) == "held"
+    for passed, ended in ((50.0, False), (seconds - 1.0, False), (seconds, True)):
+        now[0] = 1000.0 + passed
+        assert bool(stream.get_extra_info("is_readable")) is ended
 
 
 def test_a_client_is_believed_for_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

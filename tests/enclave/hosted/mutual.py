@@ -52,7 +52,7 @@ def ask(url: str, attested: bool) -> str:
 
 
 brought = httpx.Client(
-    transport=AttestedTransport(ALIKE, present=attest_self, backend=Granted("connect:other")), timeout=2.0
+    transport=AttestedTransport(ALIKE, present=attest_self, backend=Granted("connect:other")), timeout=120
 )
 
 

@@ -7,12 +7,17 @@ from datetime import UTC, datetime
 import pytest
 
 from kluis.testing.rehearsal import RehearsalPlatform
+from tests import launching, machines
+
+FORMS = ("streams",) if machines.given() else ("sockets", "streams")
 
 
-@pytest.fixture(scope="session", params=["sockets", "streams"])
+@pytest.fixture(scope="session", params=FORMS)
 def rehearsal_platform(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> RehearsalPlatform:
+) -> RehearsalPlatform | launching.InMachine:
     """One platform of each form for the whole session."""
-    now = datetime.now(UTC)
-    return RehearsalPlatform(tmp_path_factory.mktemp("platform"), now, streams=request.param == "streams")
+    folder = tmp_path_factory.mktemp("platform")
+    if machines.given():
+        return launching.in_machine(folder)
+    return RehearsalPlatform(folder, datetime.now(UTC), streams=request.param == "streams")

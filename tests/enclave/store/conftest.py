@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from kluis.testing.plugin import enclave, other_platform, rehearsal_platform, stale_storage, storage
+from kluis.testing.plugin import enclave, other_platform, stale_storage, storage
 from tests.databases import database_url, postgres
+from tests.launching import rehearsal_platform
 
 __all__ = [
     "database_url",

@@ -18,9 +18,11 @@ from hypothesis import given
 
 from kluis.errors import AuthenticityError, FormatError, KluisError, UnsupportedError
 from kluis.evidence import Claims, verify
+from kluis.evidence.registry import unwrapped
 from kluis.evidence.wrappers.unwrap import unwrap
 from kluis.formats.encoding import cbor, der
 from kluis.formats.ietf.cmw import OCTETS, Collection, Part
+from kluis.formats.kluis.evidence_file import EvidenceFile
 from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.wrappers import dstack, gotpm, oe, ratls, tsm
 from kluis.hashes import sha256
@@ -185,6 +187,21 @@ GOOD: dict[str, tuple[bytes, Forge, str, dict[str, bytes]]] = {
     "configfs-tsm": (tsm.wrap("tdx_guest", TDX.quote()), TDX, "configfs-tsm report", {}),
     "CMW record": (Part(OCTETS, SGX.quote()).encode(), SGX, "CMW record", {}),
 }
+
+
+@pytest.mark.parametrize("case", GOOD)
+def test_what_loads_fewer_wrappers(case: str) -> None:
+    """The registry removes the same wrapper, whether its evidence is in an evidence file or not."""
+    data = GOOD[case][0]
+    packed = EvidenceFile(evidence=data).encode()
+    for each in (data, data[:-1], data + b"\0", packed, packed[:-1]):
+        found = []
+        for remove in (unwrap, unwrapped):
+            try:
+                found.append(repr(remove(each)))
+            except KluisError as error:
+                found.append(repr(error))
+        assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("case", GOOD)

@@ -12,10 +12,8 @@ from kluis.formats.eventlog import log as event_log
 from kluis.formats.eventlog.event_data import (
     GLOBAL_VARIABLES,
     STARTUP_LOCALITY,
-    Partitions,
     Tagged,
     Variable,
-    parse_partitions,
     parse_tagged,
     parse_variable,
     startup_locality,
@@ -27,15 +25,13 @@ from tests.strategies import PROPERTY, mutations
 from tests.vectors import MISSING, Vector, found
 
 SECURE_BOOT = Variable(GLOBAL_VARIABLES, "SecureBoot", b"\x01")
-TABLE = Partitions(bytes(92), (b"e" * 128, b"f" * 128))
 COMMAND = Tagged(0x8F3B22ED, "root=/dev/vda".encode("utf-16-le"))
 REAL = [v for v in found("eventlog") if "bin" in v.meta["files"]["event_log"]["file"]]
 
 
 def test_fields() -> None:
-    """Variables, tables, tags and localities come back."""
+    """Variables, tags and localities come back."""
     assert parse_variable(SECURE_BOOT.encode()) == SECURE_BOOT
-    assert parse_partitions(TABLE.encode()) == TABLE
     assert parse_tagged(COMMAND.encode()) == COMMAND
     assert [startup_locality(STARTUP_LOCALITY + bytes([n])) for n in (0, 3, 4)] == [0, 3, 4]
     assert startup_locality(b"anything else") is None
@@ -50,8 +46,6 @@ HUGE = SECURE_BOOT.encode()[:16] + b"\xff" * 16
         (parse_variable, HUGE, "name at 0x20: needs 36893488147419103230 bytes, 0 left"),
         (parse_variable, SECURE_BOOT.encode() + b"\0", "1 bytes after the end"),
         (parse_variable, Variable(GLOBAL_VARIABLES, "A", b"").encode()[:-2] + b"\x00\xd8", "is not UTF-16"),
-        (parse_partitions, bytes(92) + b"\xff" * 8, "partitions, must be at most 1024"),
-        (parse_partitions, TABLE.encode()[:-1], "needs 128 bytes, 127 left"),
         (parse_tagged, COMMAND.encode()[:-1], "bytes, 25 left"),
         (startup_locality, STARTUP_LOCALITY + b"\x01", "want 0, 3 or 4, got 1"),
         (startup_locality, STARTUP_LOCALITY + b"\0\0", "1 bytes after the end"),
@@ -107,15 +101,13 @@ def test_real(vector: Vector) -> None:
             assert digest in [hashlib.new(name, data).digest() for data in preimages(each)]
         if each.kind == EventType.EFI_VARIABLE_DRIVER_CONFIG:
             assert parse_variable(each.data).encode() == each.data
-        if each.kind == EventType.EFI_GPT_EVENT:
-            assert parse_partitions(each.data).encode() == each.data
 
 
 @PROPERTY
-@given(mutations(SECURE_BOOT.encode(), TABLE.encode(), COMMAND.encode()))
+@given(mutations(SECURE_BOOT.encode(), COMMAND.encode()))
 def test_same_bytes_or_refused(data: bytes) -> None:
     """Whatever parses is written as the same bytes; only our errors escape."""
-    for read in (parse_variable, parse_partitions, parse_tagged):
+    for read in (parse_variable, parse_tagged):
         try:
             parsed = read(data)
         except FormatError:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from kluis.cleanroom import exchange
-from kluis.cleanroom.documents import encode
+from kluis.cleanroom.agreement import exchange
+from kluis.cleanroom.agreement.documents import encode
 from kluis.enclave.attestation import Evidence
 from kluis.enclave.store.keys.handover import KeyGift, KeyRequest
 from kluis.formats.kluis.attested_tls import Answer

@@ -48,17 +48,12 @@ def test_states() -> None:
     on = _read(
         (Field.FEATURE_FLAG, b"\2\0"),
         (Field.PROTECTED_PCIE_STATUS, b"\xaa"),
-        (Field.NVDEC0_STATUS, b"\x55"),
         (Field.SWITCH_PDI, bytes(range(16))),
     )
-    assert (on.feature, on.protected_pcie, on.video_decoder) == (Feature.PROTECTED_PCIE, True, False)
+    assert (on.feature, on.protected_pcie) == (Feature.PROTECTED_PCIE, True)
     assert on.pdis == (bytes(range(8)), bytes(range(8, 16)))
-    assert (_read().feature, _read().protected_pcie, _read().video_decoder, _read().pdis) == (
-        None,
-        None,
-        None,
-        (),
-    )
+    assert (_read().feature, _read().protected_pcie, _read().pdis) == (None, None, ())
+    assert _read((Field.PROTECTED_PCIE_STATUS, b"\x55")).protected_pcie is False
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import uuid
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -19,7 +20,8 @@ from cryptography.x509.oid import NameOID
 from joserfc.jwk import RSAKey
 
 from kluis.formats.encoding import b64
-from kluis.serve.issuer import TENANT, Certificate, DevelopmentIssuer, Federated, Registered
+from kluis.serve.issuer import TENANT, Certificate, DevelopmentIssuer, Federated, Registered, clients
+from kluis.serve.issuer.signing import Signer
 from kluis.serve.settings import ROLES
 from tests.keys import next_rsa_key
 from tests.services.asking import ask
@@ -150,9 +152,25 @@ def issuer_of(
         ),
         federated=tuple(one for one in registered if isinstance(one, Federated)),
     )
-    return DevelopmentIssuer.load_or_create(
-        folder, URL, ROLES, clock or FixedClock(), frozenset({"stale"}), known
-    )
+    return issuer_in(folder, ROLES, clock, frozenset({"stale"}), known)
+
+
+def issuer_in(
+    folder: Path,
+    roles: Mapping[str, tuple[str, ...]],
+    clock: FixedClock | None = None,
+    stale: frozenset[str] = frozenset(),
+    registered: Registered | None = None,
+) -> DevelopmentIssuer:
+    """As ``DevelopmentIssuer.load_or_create``, with a key that this process makes and checks once."""
+    time = clock or FixedClock()
+    known = clients.load_or_create(folder / "clients.json", roles, stale)
+    return DevelopmentIssuer(Signer(URL, _signing_key(), time), known, registered or Registered(), time)
+
+
+@cache
+def _signing_key() -> RSAKey:
+    return RSAKey.generate_key(2048, {"kid": "signing"}, private=True)
 
 
 def form_of(assertion: str, client: str = "workload", **changed: Any) -> dict[str, Any]:

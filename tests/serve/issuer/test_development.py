@@ -14,7 +14,7 @@ import pytest
 from kluis.errors import FormatError
 from kluis.serve.issuer import CLAIMS_WANTED, TENANT, DevelopmentIssuer
 from kluis.services.web import Bearer, Issuer
-from tests.serve.issuer.asserting import claims_of, jwk_of, key_of
+from tests.serve.issuer.asserting import claims_of, issuer_in, jwk_of, key_of
 from tests.services.asking import ask
 from tests.services.web.issuer import NOW, FixedClock
 
@@ -27,7 +27,7 @@ PUBLIC = json.dumps(jwk_of(key_of("admin"))).encode()
 @pytest.fixture
 def issuer(tmp_path: Path) -> DevelopmentIssuer:
     """One with two clients."""
-    return DevelopmentIssuer.load_or_create(tmp_path, URL, ROLES, FixedClock())
+    return issuer_in(tmp_path, ROLES)
 
 
 def post(issuer: DevelopmentIssuer, form: dict[str, Any]) -> httpx.Response:
@@ -119,8 +119,9 @@ def test_what_every_request_has(issuer: DevelopmentIssuer, name: str) -> None:
     assert f"'{name}'" in answer.json()["error_description"]
 
 
-def test_clients_are_the_same_at_the_next_start(issuer: DevelopmentIssuer, tmp_path: Path) -> None:
+def test_clients_are_the_same_at_the_next_start(tmp_path: Path) -> None:
     """Key and secrets are kept, a new client is added, and all files are private to this user."""
+    issuer = DevelopmentIssuer.load_or_create(tmp_path, URL, ROLES, FixedClock())
     again = DevelopmentIssuer.load_or_create(tmp_path, URL, {**ROLES, "new": ()}, FixedClock())
     assert again.jwks() == issuer.jwks()
     assert {name: again.clients[name] for name in ROLES} == dict(issuer.clients)
@@ -135,9 +136,7 @@ def test_a_secret_is_not_shown(issuer: DevelopmentIssuer) -> None:
 
 def test_a_stale_clients_tokens_are_marked_until_claims_are_asked_for(tmp_path: Path) -> None:
     """A client that is marked stale gets marked tokens, and an unmarked one after the claims challenge."""
-    issuer = DevelopmentIssuer.load_or_create(
-        tmp_path, URL, {"stale": (), "other": ()}, FixedClock(), frozenset({"stale"})
-    )
+    issuer = issuer_in(tmp_path, {"stale": (), "other": ()}, stale=frozenset({"stale"}))
     assert not issuer.clients["other"].stale
     bearer = Bearer(Issuer(issuer.issuer, (RESOURCE,), json.dumps(issuer.jwks())))
     marked = post(issuer, form(issuer, "stale")).json()["access_token"]
@@ -190,9 +189,10 @@ def test_a_body_that_is_no_form(issuer: DevelopmentIssuer) -> None:
         PUBLIC,
     ],
 )
-def test_a_key_that_is_another(issuer: DevelopmentIssuer, tmp_path: Path, data: bytes) -> None:
+def test_a_key_that_is_another(tmp_path: Path, data: bytes) -> None:
     """What is no private key is refused by the file's name, and not replaced."""
     path = tmp_path / "signing.jwk"
+    path.touch(0o600)
     path.write_bytes(data)
     with pytest.raises(FormatError) as caught:
         DevelopmentIssuer.load_or_create(tmp_path, URL, ROLES, FixedClock())
@@ -201,9 +201,10 @@ def test_a_key_that_is_another(issuer: DevelopmentIssuer, tmp_path: Path, data: 
 
 
 @pytest.mark.parametrize("data", [b"{", b"{}", b'[{"id": "admin"}]', b"[" * 100_000])
-def test_clients_that_are_others(issuer: DevelopmentIssuer, tmp_path: Path, data: bytes) -> None:
+def test_clients_that_are_others(tmp_path: Path, data: bytes) -> None:
     """What is no list of clients is refused likewise."""
     path = tmp_path / "clients.json"
+    path.touch(0o600)
     path.write_bytes(data)
     with pytest.raises(FormatError) as caught:
         DevelopmentIssuer.load_or_create(tmp_path, URL, ROLES, FixedClock())
@@ -248,7 +249,7 @@ class Stopped(FixedClock):
 
 def test_a_bug_of_its_own(tmp_path: Path) -> None:
     """It is reported in the same form, without details."""
-    issuer = DevelopmentIssuer.load_or_create(tmp_path, URL, ROLES, Stopped())
+    issuer = issuer_in(tmp_path, ROLES, Stopped())
     transport = httpx.ASGITransport(issuer.application(), raise_app_exceptions=False)
 
     async def run() -> httpx.Response:

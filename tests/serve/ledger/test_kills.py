@@ -24,6 +24,9 @@ from tests.serve.served import Served, bring_images
 
 ROUNDS = 200
 WRITERS = 8
+MOST_ANSWERS = 200
+"""The writes that are answered before a kill are fewer."""
+END_SECONDS = 600.0  # ends a hang
 POST = "/app/transactions?api-version=2026-02-23"
 
 
@@ -36,18 +39,24 @@ class Writers:
 
     def __init__(self, url: str, context: ssl.SSLContext, number: int) -> None:
         self.wrote: dict[str, str] = {}
+        self._answers = threading.Semaphore(0)
         self._url, self._context, self._round = url, context, number
         self._threads = [threading.Thread(target=self._write, args=(each,)) for each in range(WRITERS)]
         for thread in self._threads:
             thread.start()
 
+    def await_answers(self, count: int) -> None:
+        """Wait until so many writes were answered."""
+        for _ in range(count):
+            assert self._answers.acquire(timeout=END_SECONDS), "the ledger answers no write"
+
     def join(self) -> None:
         """Wait until all are cut off."""
         for thread in self._threads:
-            thread.join(120)
+            thread.join(END_SECONDS)
 
     def _write(self, writer: int) -> None:
-        with httpx.Client(base_url=self._url, verify=self._context, timeout=60) as client:
+        with httpx.Client(base_url=self._url, verify=self._context, timeout=END_SECONDS) as client:
             for number in range(1_000_000):
                 contents = f"{self._round} {writer} {number}"
                 try:
@@ -56,6 +65,7 @@ class Writers:
                     return
                 if answer.status_code == 200:
                     self.wrote[answer.headers["x-ms-ccf-transaction-id"]] = contents
+                    self._answers.release()
 
 
 def _rounds(state: Path, rounds: int) -> dict[str, str]:
@@ -63,7 +73,9 @@ def _rounds(state: Path, rounds: int) -> dict[str, str]:
     for number in range(rounds):
         with Served(("ledger",), state, "--settings", str(client.settings)) as served:
             writers = Writers(served.told["addresses"]["ledger"], client.context(), number)
-            threading.Event().wait(chosen.uniform(0.0, 1.5))
+            # Counted, not timed: on a loaded machine the first answer may take seconds.
+            writers.await_answers(chosen.randrange(MOST_ANSWERS))
+            threading.Event().wait(chosen.uniform(0.0, 0.02))  # not always right after an answer
             served.kill()
             writers.join()
             assert not set(writers.wrote) & set(wrote)

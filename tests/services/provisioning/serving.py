@@ -19,7 +19,7 @@ from kluis.authority.enrolment import Enrolment
 from kluis.enclave.store.model import Storage
 from kluis.formats import x509
 from kluis.hashes import sha256
-from kluis.serve.authority import LoopbackAuthority
+from kluis.serve.front.authority import LoopbackAuthority
 from kluis.services.provisioning.app import Settings, service
 from tests.services.web.issuer import FixedClock, TokenMaker
 

@@ -61,6 +61,10 @@ def test_redirects(status: str) -> None:
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nab", "HTTP header"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nab", "want chunked, got 'gzip'"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nab", "HTTP chunk"),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;" + b"x" * 2000 + b"\r\na\r\n0\r\n\r\n",
+            "HTTP chunk",
+        ),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nab\r\n0\r\n\r\n", "is cut short"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "want '-1' bytes"),
         (b"HTTP/1.1 2x0 OK\r\n\r\n", "want an HTTP answer"),

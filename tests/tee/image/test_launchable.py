@@ -7,7 +7,7 @@ import io
 
 import pytest
 
-from kluis.errors import AuthenticityError, FormatError
+from kluis.errors import AuthenticityError, FormatError, UnavailableError
 from kluis.tee import sigstruct
 from kluis.tee.image import launchable, read_image
 from tests.tee.image import samples
@@ -119,6 +119,18 @@ def test_a_launcher_is_a_program() -> None:
     with pytest.raises(FormatError) as caught:
         launchable(read_image(io.BytesIO(samples.image(made, signer=samples.key()))))
     assert caught.value.message == "layer python: want the program bin/kluis-launcher, got none"
+
+
+def test_another_architecture() -> None:
+    """An image for other processors is refused with what it is for, and how to build one for these."""
+    made = samples.contents(python={"lib/ld-linux-aarch64.so.1": b"\x7fELF loader"})
+    launchable(read_image(io.BytesIO(samples.image(made, signer=samples.key()))))
+    made["python"] = [file for file in made["python"] if file.path != "lib/ld-linux-x86-64.so.2"]
+    with pytest.raises(UnavailableError) as caught:
+        launchable(read_image(io.BytesIO(samples.image(made, signer=samples.key()))))
+    assert caught.value.message == "image: architecture: want x86-64, got aarch64"
+    assert (caught.value.code, caught.value.exit_code) == ("architecture", 7)
+    assert caught.value.hint == "build it on x86-64: kluis build DIR -o FILE"
 
 
 @pytest.mark.parametrize("name", ["python", "kluis", "app"])

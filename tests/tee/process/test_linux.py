@@ -97,3 +97,16 @@ def test_a_try_that_hangs_is_a_lack(monkeypatch: pytest.MonkeyPatch) -> None:
     """A child that does not end in time is not a separate error: the memory counts as missing."""
     monkeypatch.setattr(linux, "TRY_SECONDS", 0.0)
     assert linux.can_touch.__wrapped__(MEBIBYTE) is False
+
+
+@pytest.mark.parametrize(
+    ("model", "times"),
+    [("QEMU TCG CPU version 2.5+", linux.EMULATED), ("AMD EPYC 9B14", 1.0), ("QEMU Virtual CPU", 1.0)],
+)
+def test_an_emulated_processor_takes_longer(
+    model: str, times: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Time limits follow what the machine's processor is."""
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nmodel name\t: {model}\n\n" * 2)
+    monkeypatch.setattr(linux, "PROCESSORS", tmp_path / "cpuinfo")
+    assert linux.slowness.__wrapped__() == times

@@ -14,6 +14,8 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
+from kluis.appraisal.policy.guests import GUESTS as GUESTS
+from kluis.appraisal.policy.guests import HARDWARE, NEEDED, Open, open_keys
 from kluis.appraisal.policy.structured import Registers
 from kluis.appraisal.policy.tees import TABLES
 from kluis.appraisal.policy.wants import ANY, Any, OneOf, Referenced, Want, some
@@ -21,21 +23,6 @@ from kluis.errors import UsageError
 from kluis.evidence.levels import ProtectionLevel
 from kluis.evidence.model import TcbStatus, Tee
 from kluis.formats.kluis.runtime_data import Purpose
-
-# The possible parts of an Azure VM's evidence, apart from the vTPM's.
-HARDWARE: Final = (Tee.SNP, Tee.TDX)
-# The TEEs of machines, and the key of their tables that identifies the guest: its kernel, and what runs in
-# it. What hardware measures first in the other TEEs is only firmware.
-GUESTS: Final[Mapping[Tee, str]] = MappingProxyType(
-    {
-        Tee.SNP: "measurements",
-        Tee.TDX: "registers",
-        Tee.AZURE: "registers",
-        Tee.NITRO: "measurements",
-        Tee.TPM: "registers",
-    }
-)
-
 
 # The levels that the root of a platform may state, which a machine's TEE endorses.
 PLATFORM_LEVELS: Final = (ProtectionLevel.PROCESS, ProtectionLevel.PROCESS_USER)
@@ -184,18 +171,23 @@ class ByMachine:
                 some(values, f"policy.machine.{name}")
         if not isinstance(self.only, Any):
             _sizes("machine.only", self.only)
-        open_tables = sorted(tee for tee in self.identity.whole if not self._names_guest(tee))
-        if self.any_guest != bool(open_tables):
-            where = ", ".join(
-                f"policy.machine.{tee}.{GUESTS[tee]}" for tee in open_tables or self.identity.whole
-            )
-            raise UsageError(
-                f'policy.machine: want any_guest = true with "any" in {where}, and neither without the other',
-                hint="any_guest = true accepts whatever the machine's operator runs in it",
-            )
-
-    def _names_guest(self, tee: Tee) -> bool:
-        return not isinstance(self.identity.tables[tee][GUESTS[tee]], Any)
+        found = [each for tee in sorted(self.identity.whole) for each in open_keys(self.identity.tables, tee)]
+        if self.any_guest == bool(found):
+            return
+        for each in found:
+            if each.lacks:
+                needed = ", ".join(NEEDED[each.tee])
+                raise UsageError(
+                    f"policy.machine.{each.tee}.{each.key}: want {needed}, which identify a guest, "
+                    f"got none for {', '.join(each.lacks)}",
+                    hint="kluis policy init drafts them; any_guest = true accepts whatever the operator runs",
+                )
+        named = found or [Open(tee, GUESTS[tee]) for tee in sorted(self.identity.whole)]
+        where = ", ".join(f"policy.machine.{each.tee}.{each.key}" for each in named)
+        raise UsageError(
+            f'policy.machine: want any_guest = true with "any" in {where}, and neither without the other',
+            hint="any_guest = true accepts whatever the machine's operator runs in it",
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeAlias, TypeVar
 
+from kluis.formats.encoding.brief import short
 from kluis.hashes import Digest
 
 V = TypeVar("V")
@@ -31,12 +31,6 @@ class Product(dict[str, int]):
     def __init__(self, name: str, parts: Mapping[str, int]) -> None:
         super().__init__(parts)
         self.name = name
-
-
-def short(data: bytes) -> str:
-    """``data`` in hex, shortened in the middle if it is long."""
-    text = data.hex()
-    return text if len(text) <= 20 else f"{text[:8]}..{text[-4:]}"
 
 
 def shown(value: Value) -> str:
@@ -71,13 +65,6 @@ def ordered(values: Mapping[str, V]) -> list[tuple[str, V]]:
 
 def _counted(name: str) -> list[str | int]:
     return [int(part) if index % 2 else part for index, part in enumerate(_NUMBER.split(name))]
-
-
-def until(time: datetime.datetime, timespec: str = "seconds") -> str:
-    """The end of validity; the last representable year means that there is no end."""
-    if time.year == datetime.MAXYEAR:
-        return "without end"
-    return f"until {time.astimezone(datetime.UTC).replace(tzinfo=None).isoformat(timespec=timespec)}Z"
 
 
 def either(values: Iterable[str | int]) -> str:

@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Self, TypeGuard, TypeVar
 
 from kluis.appraisal.policy.toml_tables import Table
-from kluis.appraisal.policy.values import Value, either, listed, short, shown
+from kluis.appraisal.policy.values import Value, either, listed, shown
 from kluis.errors import FormatError, UsageError
+from kluis.formats.encoding.brief import short
 
 T = TypeVar("T")
 

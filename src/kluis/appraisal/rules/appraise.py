@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from kluis.appraisal.policy.model import ByTable, Policy, ReportDataBinding
 from kluis.appraisal.policy.wants import ANY, Any
 from kluis.appraisal.results.result import AttestationResult, Verdict
 from kluis.appraisal.rules import binding
+from kluis.appraisal.rules.devices import UNBOUND, device_rules
 from kluis.appraisal.rules.identity import identity_rules, within
 from kluis.appraisal.rules.machine import machine_rules
 from kluis.appraisal.rules.platform import platform_rules
 from kluis.errors import UsageError
-from kluis.evidence.model import Claims, TcbStatus
+from kluis.evidence.model import Claims, TcbStatus, Tee
 from kluis.evidence.verified import Verified
 from kluis.formats.kluis.launch import LaunchConfiguration
 from kluis.formats.kluis.runtime_data import RuntimeData
@@ -30,6 +31,7 @@ def appraise(
     launch_configuration: bytes | None,
     now: datetime,
     report_data: bytes | None = None,
+    devices: Sequence[Verified[Claims]] = (),
 ) -> AttestationResult:
     """Judge verified evidence under ``policy``; all rules run.
 
@@ -42,18 +44,22 @@ def appraise(
         launch_configuration: of a Kluis enclave, untrusted; None for other evidence.
         now: aware.
         report_data: that the relying party requires, if its policy contains ``given``.
+        devices: verified reports of the machine's devices, such as GPUs. The policy has a table for them, and
+            ``runtime_data`` is the document that binds them to ``evidence``
+            (:mod:`kluis.formats.kluis.devices`).
 
     Returns:
         A result without truth value: read it, or call its ``require``.
 
     Raises:
-        UsageError: ``now`` is naive, or ``evidence`` does not come from verification.
+        UsageError: ``now`` is naive, or ``evidence`` or a device does not come from verification.
     """
-    if not isinstance(evidence, Verified):
-        raise UsageError(
-            f"evidence: want Verified[Claims], got {type(evidence).__name__}",
-            hint="pass the result of kluis.evidence.verify: bare claims are not verified",
-        )
+    for each in (evidence, *devices):
+        if not isinstance(each, Verified):
+            raise UsageError(
+                f"evidence: want Verified[Claims], got {type(each).__name__}",
+                hint="pass the result of kluis.evidence.verify: bare claims are not verified",
+            )
     for name, given in (("nonce", nonce), ("report_data", report_data)):
         if not isinstance(given, bytes | None):
             raise UsageError(
@@ -73,7 +79,9 @@ def appraise(
         rules += binding.runtime_rules(claims, policy.binding, runtime, why, nonce)
         launched, why = binding.launched(claims, launch_configuration)
         rules += binding.launch_rules(claims, policy.binding, launched, why)
-    warnings = tuple(_warnings(claims, policy, launched))
+    if devices:
+        rules += device_rules(claims, [each.value for each in devices], policy, runtime_data, nonce, now)
+    warnings = tuple(_warnings(claims, policy, launched, bound_by_devices=bool(devices)))
     if not all(rule.ok for rule in rules):
         verdict = Verdict.CONTRAINDICATED
     else:
@@ -90,7 +98,11 @@ def appraise(
     )
 
 
-def _warnings(claims: Claims, policy: Policy, launched: LaunchConfiguration | None) -> Iterator[str]:
+def _warnings(
+    claims: Claims, policy: Policy, launched: LaunchConfiguration | None, *, bound_by_devices: bool
+) -> Iterator[str]:
+    if claims.tee is Tee.NVIDIA:
+        yield UNBOUND
     if claims.debug:
         yield "a debug enclave keeps nothing from its host"
     if claims.tcb.status not in (TcbStatus.UP_TO_DATE, TcbStatus.NOT_JUDGED):
@@ -98,7 +110,8 @@ def _warnings(claims: Claims, policy: Policy, launched: LaunchConfiguration | No
             ", ".join(claims.tcb.advisories) or "no advisory named"
         )
     bound = policy.binding
-    if isinstance(bound, ReportDataBinding) and bound.report_data in (ANY, b"") and not bound.nonce:
+    unbound = isinstance(bound, ReportDataBinding) and bound.report_data in (ANY, b"") and not bound.nonce
+    if unbound and not bound_by_devices:
         yield "the policy binds this evidence to nothing: it may be a replay, or another's"
     if isinstance(policy.identity, ByTable):
         tables = [policy.identity.tables.get(part.tee, {}) for part in within(claims)]

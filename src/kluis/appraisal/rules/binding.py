@@ -12,11 +12,12 @@ from typing import Final
 
 from kluis.appraisal.aspects import Aspect
 from kluis.appraisal.policy.model import ReportDataBinding, RuntimeBinding, Session
-from kluis.appraisal.policy.values import ABSENT, either, short
+from kluis.appraisal.policy.values import ABSENT, either
 from kluis.appraisal.policy.wants import Any
 from kluis.appraisal.results.rule import Rule
 from kluis.errors import FormatError
 from kluis.evidence.model import Claims
+from kluis.formats.encoding.brief import short
 from kluis.formats.kluis import launch, runtime_data
 from kluis.formats.kluis.launch import LaunchConfiguration
 from kluis.formats.kluis.runtime_data import RuntimeData

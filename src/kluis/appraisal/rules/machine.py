@@ -9,12 +9,13 @@ from typing import Final
 
 from kluis.appraisal.aspects import Aspect
 from kluis.appraisal.policy.model import ByMachine
-from kluis.appraisal.policy.values import ABSENT, either, short
+from kluis.appraisal.policy.values import ABSENT, either
 from kluis.appraisal.policy.wants import Any
 from kluis.appraisal.results.rule import Rule
 from kluis.appraisal.rules.identity import identity_rules, within
 from kluis.appraisal.rules.platform import shown
 from kluis.evidence.model import Claims, Machine
+from kluis.formats.encoding.brief import short
 
 NO_TABLE: Final = (
     "kluis policy init drafts [machine] from this evidence; without it a policy accepts no machine"

@@ -8,11 +8,12 @@ from datetime import timedelta
 
 from kluis.appraisal.aspects import Aspect
 from kluis.appraisal.policy.model import Policy
-from kluis.appraisal.policy.values import ABSENT, either, until
+from kluis.appraisal.policy.values import ABSENT, either
 from kluis.appraisal.policy.wants import Any
 from kluis.appraisal.results.rule import Rule
 from kluis.appraisal.rules.identity import within
 from kluis.evidence.model import Claims, Tcb, TcbStatus
+from kluis.formats.encoding.brief import until
 
 
 def platform_rules(claims: Claims, policy: Policy, now: datetime.datetime) -> Iterator[Rule]:

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 from sqlglot import exp
 
+from kluis.cleanroom.agreement.terms import Scale
 from kluis.cleanroom.query.syntax import only, read_number, read_text, spelled
 from kluis.cleanroom.query.tree import (
     All,
@@ -24,7 +25,6 @@ from kluis.cleanroom.query.tree import (
     QueryError,
     Value,
 )
-from kluis.cleanroom.terms import Scale
 
 _COMPARISONS: dict[type[exp.Expression], Operator] = {
     exp.LT: "<", exp.LTE: "<=", exp.EQ: "=", exp.GTE: ">=", exp.GT: ">",

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from sqlglot import exp
 
-from kluis.cleanroom.agreement import Dataset
+from kluis.cleanroom.agreement.agreement import Dataset
 from kluis.cleanroom.query.scope import Scope
 from kluis.cleanroom.query.syntax import (
     case_of,

@@ -7,6 +7,7 @@ import operator
 from collections.abc import Callable, Hashable
 from fractions import Fraction
 
+from kluis.cleanroom.data.values import shown
 from kluis.cleanroom.query.publishing import Group, Release
 from kluis.cleanroom.query.tree import (
     Arithmetic,
@@ -21,7 +22,6 @@ from kluis.cleanroom.query.tree import (
     Output,
     Published,
 )
-from kluis.cleanroom.values import shown
 
 Shown = str | int | float | bool | datetime.date | datetime.datetime | None
 _COMPARE: dict[str, Callable[[Fraction, Fraction], bool]] = {

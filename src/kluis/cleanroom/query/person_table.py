@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from kluis.cleanroom.agreement import Dataset
+from kluis.cleanroom.agreement.agreement import Dataset
+from kluis.cleanroom.agreement.terms import BOOLEAN
 from kluis.cleanroom.query.scope import Scope
 from kluis.cleanroom.query.syntax import only, outputs_of, parse
 from kluis.cleanroom.query.tree import (
@@ -16,7 +17,6 @@ from kluis.cleanroom.query.tree import (
     atoms_of,
     columns_of,
 )
-from kluis.cleanroom.terms import BOOLEAN
 
 
 def read_person_table(

@@ -29,6 +29,7 @@ from fractions import Fraction
 from itertools import product
 from math import prod
 
+from kluis.cleanroom.data.values import shown
 from kluis.cleanroom.query.cells import Cell, Keys, Values, read_cell
 from kluis.cleanroom.query.possible import (
     absent_class,
@@ -42,7 +43,6 @@ from kluis.cleanroom.query.possible import (
 from kluis.cleanroom.query.remainder import hide_the_rest, is_joined, size_of
 from kluis.cleanroom.query.row_classes import RowClass, row_classes
 from kluis.cleanroom.query.tree import Count, Extreme, Groups, Measure, Persons
-from kluis.cleanroom.values import shown
 
 
 @dataclass(frozen=True)

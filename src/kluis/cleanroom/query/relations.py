@@ -9,7 +9,9 @@ from typing import Literal
 
 from sqlglot import exp
 
-from kluis.cleanroom.agreement import Dataset
+from kluis.cleanroom.agreement.agreement import Dataset
+from kluis.cleanroom.agreement.terms import Scale, Use
+from kluis.cleanroom.data.values import column_name
 from kluis.cleanroom.query.conditions import read_condition
 from kluis.cleanroom.query.row_classes import check_literals
 from kluis.cleanroom.query.syntax import alias_of, name_of, only, output_of, spelled
@@ -24,8 +26,6 @@ from kluis.cleanroom.query.tree import (
     Source,
     columns_of,
 )
-from kluis.cleanroom.terms import Scale, Use
-from kluis.cleanroom.values import column_name
 
 _Kind = Literal["avg", "count", "first", "last", "max", "min"]
 _REDUCTIONS: dict[type[exp.Expression], _Kind] = {

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 from sqlglot import exp
 
-from kluis.cleanroom.agreement import Dataset
+from kluis.cleanroom.agreement.agreement import Dataset
+from kluis.cleanroom.agreement.terms import Use
 from kluis.cleanroom.query.conditions import read_condition
 from kluis.cleanroom.query.relations import Relation, base, inner_query, want
 from kluis.cleanroom.query.syntax import alias_of, case_of, name_of, only, read_number, spelled
 from kluis.cleanroom.query.tree import ALWAYS, Column, Condition, Persons, Present, QueryError
-from kluis.cleanroom.terms import Use
 
 
 class Scope:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from kluis.cleanroom.terms import ColumnType, Scale, Use
+from kluis.cleanroom.agreement.terms import ColumnType, Scale, Use
 from kluis.errors import PolicyError
 
 MOST_ATOMS = 12

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 
+from kluis.cleanroom.data.values import UNIT
 from kluis.cleanroom.query.row_classes import RowClass, row_classes
 from kluis.cleanroom.query.tree import (
     All,
@@ -27,7 +28,6 @@ from kluis.cleanroom.query.tree import (
     Present,
     Value,
 )
-from kluis.cleanroom.values import UNIT
 
 
 def tail(k: int) -> int:

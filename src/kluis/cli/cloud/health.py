@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import ssl
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,10 @@ def ready(folder: Folder, run: Run) -> dict[str, bool]:
     context = ssl.create_default_context(cafile=folder.authority)
     if folder.ledger_certificate.exists():  # a ledger has its own certificate, which no authority signs
         context.load_verify_locations(folder.ledger_certificate)
+    if run.certificate:  # the chain itself is trusted, regardless of its issuer
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        with contextlib.suppress(OSError):  # it was removed: then the services cannot be verified
+            context.load_verify_locations(run.certificate)
     with ThreadPoolExecutor(max(1, len(run.services))) as threads:
         answers = threads.map(lambda each: _answers(each.url, context), run.services)
         return dict(zip((each.name for each in run.services), answers, strict=True))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
 
 from kluis.cli import render
 from kluis.cli.cloud import background
@@ -19,6 +21,20 @@ from kluis.serve.plan import Plan
 from kluis.serve.start import Serving
 
 
+class Front(NamedTuple):
+    """Where the services listen, and under which names.
+
+    Attributes:
+        names: further names that clients use.
+        bind: the address.
+        certificate: absolute paths of the operator's own certificate and key; None: the local authority's.
+    """
+
+    names: tuple[str, ...]
+    bind: str
+    certificate: tuple[Path, Path] | None
+
+
 def run(
     folder: Folder,
     *,
@@ -26,6 +42,9 @@ def run(
     services: tuple[str, ...],
     port: int | None,
     instances: int,
+    front: Front,
+    metrics: str | None,
+    otlp: str | None,
     roots: list[str] | None,
     online: bool,
     missing: frozenset[str],
@@ -38,6 +57,9 @@ def run(
         services: names.
         port: of the first service; 0: free ones; None: those of the last start, or the usual ones.
         instances: of each service.
+        front: where they listen.
+        metrics: ``ADDRESS:PORT`` for metrics; None: none.
+        otlp: URL of a collector of spans; None: none.
         roots: that the attestation service trusts, as for ``kluis serve --root``.
         online: whether collateral is fetched.
         missing: protections that this machine may do without.
@@ -52,6 +74,11 @@ def run(
             port=DEFAULT_PORT if port is None else port,
             ports=folder.settings().ports if not port else {},
             instances=instances,
+            names=front.names,
+            bind=front.bind,
+            certificate=front.certificate,
+            metrics=metrics,
+            otlp=otlp,
             insecure_allow_missing=missing,
             online=online,
             given=serve_settings.given(

@@ -12,8 +12,9 @@ from kluis.cli.cloud import background, places
 from kluis.cli.cloud.places import State
 from kluis.cli.image import protections
 from kluis.cli.render import Json
+from kluis.cli.service.serve_options import Bind, Certificate, Key, Metrics, Name, Otlp
 from kluis.errors import UsageError
-from kluis.serve import DEFAULT_PORT
+from kluis.serve import DEFAULT_PORT, HOST
 from kluis.serve.cloud import lock
 from kluis.serve.cloud.folder import Folder
 
@@ -50,6 +51,12 @@ def up(
         ),
     ] = None,
     instances: Annotated[int, typer.Option("--instances", metavar="N", help="Enclaves of each service.")] = 1,
+    name: Name = None,
+    bind: Bind = HOST,
+    certificate: Certificate = None,
+    key: Key = None,
+    metrics: Metrics = None,
+    otlp: Otlp = None,
     root: Annotated[
         list[str] | None,
         typer.Option(
@@ -77,6 +84,11 @@ def up(
 
     For example: kluis up -d && kluis wait && eval "$(kluis env)"
     """
+    from kluis.cli.service import serve_settings  # help does not need it
+
+    pair = serve_settings.pair(certificate, key)
+    if pair is not None:  # the process in the background changes its folder
+        pair = (pair[0].absolute(), pair[1].absolute())
     chosen = ALL if not services or "all" in services else tuple(dict.fromkeys(services))
     folder = Folder.create(places.path_of(state))
     if lock.is_occupied(folder):
@@ -91,6 +103,9 @@ def up(
             services=chosen,
             port=port,
             instances=instances,
+            front=running.Front(tuple(name or ()), bind, pair),
+            metrics=metrics,
+            otlp=otlp,
             roots=root,
             online=online,
             missing=protections.allowed(missing),

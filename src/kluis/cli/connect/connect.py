@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 
 import typer
 
-from kluis.cli.connect.address import Address
 from kluis.cli.evidence import files
 from kluis.cli.evidence.verify import Roots
 from kluis.cli.render import Json
 from kluis.errors import UsageError
+from kluis.serve.addresses import Address, address_of
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\]")
 _ORIGIN: Final = re.compile(r"https?://(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
@@ -93,7 +93,7 @@ def connect(
         token=None if token is None else _token(token),
     )
     with _listener(here) as listener:
-        running.run(where, listener, admission, running.judge(policy, wanted, root or [], collateral), wanted)
+        running.run(where, listener, admission, running.judge(policy, wanted, root or [], collateral))
 
 
 def _enclave_of(url: str) -> Address:
@@ -123,19 +123,17 @@ def _loopback(listen: str) -> Address:
     Raises:
         UsageError: it is not an address of loopback and a port.
     """
-    host, _, port = listen.rpartition(":")
-    name = host.removeprefix("[").removesuffix("]")
+    given = address_of(listen, "--listen", "127.0.0.1:8080")
     try:
-        address = ipaddress.ip_address("127.0.0.1" if name == "localhost" else name)
-        number = int(port) if port.isascii() and port.isdigit() else -1
+        address = ipaddress.ip_address("127.0.0.1" if given.host == "localhost" else given.host)
     except ValueError:
-        address, number = None, -1
-    if address is None or not address.is_loopback or not 0 <= number < 1 << 16:
+        address = None
+    if address is None or not address.is_loopback:
         raise UsageError(
             f"--listen: want an address of loopback and a port, got {listen[:80]!a}",
             hint="--listen 127.0.0.1:8080; clients send it plain HTTP, so it is for this machine only",
         )
-    return Address(str(address), number)
+    return Address(str(address), given.port)
 
 
 @contextlib.contextmanager
@@ -163,8 +161,17 @@ def _words(option: str, form: re.Pattern[str], given: list[str] | None, what: st
 
 
 def _token(path: Path) -> str:
-    """The token; it is in no message."""
-    text = files.read(path).decode("ascii", "replace").strip()
+    """The token; it is in no message.
+
+    Raises:
+        UsageError: it is not one token.
+        UnavailableError: the file is another user's, or others can access it.
+    """
+    from kluis.tee.platform.root import keyfiles  # help does not need it
+
+    text = (
+        (files.read(path) if path == files.STDIN else keyfiles.read(path)).decode("ascii", "replace").strip()
+    )
     if not _TOKEN.fullmatch(text):
         raise UsageError(
             f"--token: want one token of at least 16 characters in {path}, got another",

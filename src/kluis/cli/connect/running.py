@@ -14,7 +14,6 @@ from typing import Any
 
 from kluis.appraisal import Policy
 from kluis.cli import render
-from kluis.cli.connect.address import Address
 from kluis.cli.evidence import files
 from kluis.cli.evidence import roots as root_files
 from kluis.connect.admission import Admission
@@ -25,6 +24,7 @@ from kluis.connect.proxy import Proxy
 from kluis.enclave.attested_tls.introduction import ClientEnd
 from kluis.enclave.attested_tls.judge import Judge
 from kluis.evidence import Collateral, TrustAnchors
+from kluis.serve.addresses import Address
 from kluis.tee import backends
 from kluis.views.values import zulu
 
@@ -44,14 +44,13 @@ def judge(path: Path, policy: Policy, roots: list[Path], collateral: Path | None
     return Judge(policy, _standing(path, policy, roots, collateral))
 
 
-def run(where: Address, listener: socket.socket, admission: Admission, judge: Judge, policy: Policy) -> None:
+def run(where: Address, listener: socket.socket, admission: Admission, judge: Judge) -> None:
     """Serve until a signal stops it.
 
     Raises:
         KluisError: the enclave is refused or unreachable at the start.
     """
-    believed = min(judge.believed_seconds, policy.max_evidence_age.total_seconds())
-    asyncio.run(_serve(where, listener, judge, admission, believed))
+    asyncio.run(_serve(where, listener, judge, admission, judge.evidence_seconds))
 
 
 async def _serve(

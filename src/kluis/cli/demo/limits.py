@@ -19,9 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from kluis.cleanroom import conduct, datasets, exchange
-from kluis.cleanroom.documents import decode
-from kluis.cleanroom.keys import SealingKey
+from kluis.cleanroom.agreement import exchange
+from kluis.cleanroom.agreement.documents import decode
+from kluis.cleanroom.agreement.keys import SealingKey
+from kluis.cleanroom.data import datasets
+from kluis.cleanroom.running import conduct
 from kluis.cli.demo.attempt import Attempt
 from kluis.cli.demo.process import host_application
 from kluis.cli.demo.stage import Calls, Stage, now

@@ -8,10 +8,10 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from kluis.cleanroom import conduct
-from kluis.cleanroom.exchange import Challenge, Offer, Release
-from kluis.cleanroom.receipt import CheckedReceipt, check_receipt, check_result
-from kluis.cleanroom.results import open_result
+from kluis.cleanroom.agreement.exchange import Challenge, Offer, Release
+from kluis.cleanroom.receipts.receipt import CheckedReceipt, check_receipt, check_result
+from kluis.cleanroom.receipts.results import open_result
+from kluis.cleanroom.running import conduct
 from kluis.cli import render
 from kluis.cli.demo import limits, process, room
 from kluis.cli.demo import text as demo_text

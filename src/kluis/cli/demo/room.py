@@ -7,10 +7,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from kluis.cleanroom import exchange
-from kluis.cleanroom.documents import decode, encode
-from kluis.cleanroom.exchange import Evidence, Offer
-from kluis.cleanroom.keys import SealingKey
+from kluis.cleanroom.agreement import exchange
+from kluis.cleanroom.agreement.documents import decode, encode
+from kluis.cleanroom.agreement.exchange import Evidence, Offer
+from kluis.cleanroom.agreement.keys import SealingKey
 from kluis.cli.demo.attempt import Attempt, expect_refusal
 from kluis.cli.demo.cohort import count_marks
 from kluis.cli.demo.stage import Stage, now

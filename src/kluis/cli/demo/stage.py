@@ -17,14 +17,17 @@ from pathlib import Path
 import polars as pl
 
 import kluis
-from kluis.cleanroom import agreement as agreements
-from kluis.cleanroom import approval, conduct, datasets, fingerprint, plan, terms_toml
-from kluis.cleanroom.agreement import Agreement, Dataset
-from kluis.cleanroom.documents import hash_of
-from kluis.cleanroom.home import DataKey, Home
-from kluis.cleanroom.release import Owner
-from kluis.cleanroom.rooms import Room
-from kluis.cleanroom.trust import Trust
+from kluis.cleanroom.agreement import agreement as agreements
+from kluis.cleanroom.agreement import fingerprint
+from kluis.cleanroom.agreement.agreement import Agreement, Dataset
+from kluis.cleanroom.agreement.documents import hash_of
+from kluis.cleanroom.data import datasets, terms_toml
+from kluis.cleanroom.records.home import DataKey, Home
+from kluis.cleanroom.records.rooms import Room
+from kluis.cleanroom.records.trust import Trust
+from kluis.cleanroom.running import conduct
+from kluis.cleanroom.running.release import Owner
+from kluis.cleanroom.signing import approval, plan
 from kluis.cli.demo import cohort
 from kluis.errors import UnavailableError
 from kluis.formats.kluis.launch import LaunchConfiguration

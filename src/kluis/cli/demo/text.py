@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable
 
-from kluis.cleanroom.agreement import Agreement
+from kluis.cleanroom.agreement.agreement import Agreement
 from kluis.cli.demo.attempt import Attempt
 from kluis.evidence import ProtectionLevel
 from kluis.evidence.levels import MEANINGS

@@ -25,6 +25,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from kluis.appraisal import ByTable, Policy, ReportDataBinding, Verdict
+from kluis.appraisal.policy.guests import NEEDED, open_keys
 from kluis.appraisal.policy.wants import Any as AnyValue
 from kluis.appraisal.rules.appraise import CODE_KEYS
 from kluis.cli import render
@@ -105,6 +106,10 @@ def _notes(policy: Policy) -> Iterator[str]:
             code = [want for key, want in wants.items() if key in CODE_KEYS]
             if code and all(isinstance(want, AnyValue) for want in code):
                 yield f"[{tee}]: any code is accepted"
+            elif tee in NEEDED and tee in policy.identity.whole:
+                for each in open_keys(policy.identity.tables, tee):
+                    named = ", ".join(each.lacks) or "any"
+                    yield f"[{each.tee}] {each.key}: {named}: the machine's operator can choose the guest"
     if policy.machine is not None and policy.machine.any_guest:
         yield "machine.any_guest = true: the operator of the machine chooses its kernel, which reads all"
 

@@ -16,7 +16,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from kluis.cli.evidence import tsm_folder
 from kluis.cli.evidence.recognised import known, known_kind
 from kluis.errors import (
     AuthenticityError,
@@ -28,12 +27,11 @@ from kluis.errors import (
 )
 from kluis.evidence import Claims, Tee, TrustAnchors, Verified, collateral_of
 from kluis.evidence import verify as verify_evidence
-from kluis.evidence.wrappers.unwrap import unwrap
+from kluis.evidence.registry import unwrapped
 from kluis.formats.encoding.armor import hex_of_groups, open_armor
 from kluis.formats.ietf import cmw
 from kluis.formats.kluis import evidence_file
 from kluis.formats.kluis.evidence_file import EvidenceFile
-from kluis.formats.wrappers import eat
 
 if TYPE_CHECKING:
     from kluis.appraisal import Policy
@@ -109,11 +107,12 @@ def evidence(path: Path | None, parts: Sequence[str]) -> bytes:
             hint=None if parts else "name its file; kluis attest IMAGE -o FILE --nonce HEX makes some",
         )
     if path is not None and _is_folder(path):
+        from kluis.cli.evidence import tsm_folder  # most evidence is a file
+
         return tsm_folder.read(path, read)
     if path is not None:
         given = filled(path)
-        token = given.strip()
-        if eat.matches_jwt(token) and not eat.carries(token):
+        if _is_result(given.strip()):
             raise UnsupportedError(
                 f"{path}: is a JSON web token: what a service found, and no evidence",
                 hint=f"kluis token verify {path} --keys FILE --issuer URL",
@@ -133,6 +132,15 @@ def evidence(path: Path | None, parts: Sequence[str]) -> bytes:
         part_data = data if data.startswith(b"-----BEGIN ") else opened(data, file)
         held[name] = cmw.Part(cmw.OCTETS, part_data)
     return cmw.Collection(held).encode()
+
+
+def _is_result(token: bytes) -> bool:
+    """Whether bytes are a signed JSON token without evidence."""
+    if token.count(b".") != 2:
+        return False
+    from kluis.formats.wrappers import eat  # most evidence is no token
+
+    return eat.matches_jwt(token) and not eat.carries(token)
 
 
 def digests(data: bytes, parts: Sequence[str]) -> dict[str, str]:
@@ -209,8 +217,8 @@ def verified(
     inside = held.collateral if held is not None and not files else None
     found = beside_of(beside, "collateral") if beside is not None and not files and not inside else None
     paths = [found] if found else list(files)
-    unwrapped = unwrap(data)
-    kind = known_kind(unwrapped.inner if unwrapped else data)
+    outer = unwrapped(data)
+    kind = known_kind(outer.inner if outer else data)
     collateral = None
     if held is not None and inside:
         collateral = collateral_of(held)

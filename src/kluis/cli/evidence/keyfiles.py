@@ -1,9 +1,9 @@
-"""Read keys and reference values that a command line names; refuse those of another kind."""
+"""Read keys and reference values that a command line names, and sign results with a key."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -17,6 +17,9 @@ from kluis.formats.ietf import corim
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 
+    from kluis.appraisal import AttestationResult
+
+TOKEN_LIFETIME: Final = timedelta(minutes=5)
 CURVES: Final = ("secp256r1", "secp384r1")
 MAKES_A_KEY: Final = "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem makes a key"
 
@@ -86,3 +89,35 @@ def references(names: Sequence[str], key: Path | None, now: datetime) -> Referen
     if signer is not None and not names:
         raise UsageError("--reference-key: want a signed CoRIM with it, got none")
     return found
+
+
+def signer(
+    kind: str | None, key: Path | None, output: Path | None, forms: Sequence[str]
+) -> Callable[[AttestationResult], bytes] | None:
+    """The signer of the result, if it is to be signed; a missing key is reported before anything is judged.
+
+    Args:
+        kind: of the result, ``jwt`` or ``cwt``; None if it is not to be signed.
+        key: file of the private key.
+        output: file for the result.
+        forms: the known kinds.
+    """
+    if kind is None and key is None and output is None:
+        return None
+    if kind not in forms or key is None or output is None:
+        options = {f"--ear {kind}": kind, "--ear-key": key, "-o": output}
+        got = ", ".join(name for name, given in options.items() if given is not None)
+        raise UsageError(
+            f"--ear: want --ear jwt or cwt with --ear-key FILE and -o FILE, got {got}",
+            hint=MAKES_A_KEY,
+        )
+    private = private_key(key)
+
+    def signed(result: AttestationResult) -> bytes:
+        from kluis.appraisal.tokens import ear, signing
+
+        issued = result.appraised_at
+        made = ear.of(result, issued_at=issued, expires_at=issued + TOKEN_LIFETIME)
+        return signing.sign_jwt(made, private).encode() if kind == "jwt" else signing.sign_cwt(made, private)
+
+    return signed

@@ -33,6 +33,33 @@ def anchors(roots: Sequence[Path], level: str | None, emulated: Iterable[Path] =
     return trusted
 
 
+def one(given: Path | None) -> bytes:
+    """The only root that a command trusts: a file, a name of the trust store, or the store's only root.
+
+    Returns:
+        Its certificate or public key, PEM.
+
+    Raises:
+        UsageError: there is no such file and no root of this name, or several roots and no name.
+        UnavailableError: other users may write the trust store.
+    """
+    if given is not None and given.exists():
+        return files.read(given)
+    trusted = {root.name: root.pem for root in trust.load(trust.folder())}
+    if given is not None:
+        if (pem := trusted.get(str(given))) is not None:
+            return pem
+        raise UsageError(
+            f"--root: want a file or a trusted root, got {str(given)[:80]!a}", hint="kluis trust list"
+        )
+    if len(trusted) != 1:
+        raise UsageError(
+            f"--root: want one root, got {len(trusted)} in the trust store",
+            hint="kluis trust list" if trusted else "kluis trust add NAME ROOT.pem --level process",
+        )
+    return next(iter(trusted.values()))
+
+
 def read(path: Path, level: ProtectionLevel | None = None) -> TrustAnchors:
     """The root of a file.
 

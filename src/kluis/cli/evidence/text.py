@@ -11,6 +11,7 @@ from kluis.errors import foreign
 from kluis.evidence import Claims, Machine, denylist
 from kluis.evidence.levels import MEANINGS, ProtectionLevel
 from kluis.evidence.model import TcbStatus
+from kluis.formats.encoding.brief import short, until
 from kluis.hashes import Digest
 from kluis.views.values import explained, zulu
 
@@ -26,8 +27,6 @@ _CUT: Final = ".."
 
 def authentic(value: Claims) -> list[str]:
     """What verification proved, one line per claim."""
-    from kluis.appraisal.policy.values import short, until
-
     tcb = value.tcb
     issued = f"issued {zulu(value.collateral_issued)}, " if value.collateral_issued else ""
     rows = [

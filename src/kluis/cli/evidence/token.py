@@ -1,7 +1,7 @@
 """``kluis token``: check an attestation service's token against keys, issuer and the service's own evidence.
 
-Nothing is fetched. The keys are a file that the relying party has; with ``--root`` even that file need not be
-trusted, since the signing key's certificate carries evidence of the enclave that made the key.
+Nothing is fetched. The keys are a file that the relying party has; with ``--image`` even that file need not
+be trusted, since the signing key's certificate carries evidence of the enclave that made the key.
 """
 
 from __future__ import annotations
@@ -83,27 +83,35 @@ def verify(
     root: Annotated[
         list[Path] | None,
         typer.Option(
-            "--root", metavar="PEM", help="Root (PEM) for the evidence in the signing key's certificate."
+            "--root",
+            metavar="PEM",
+            help=(
+                "Root (PEM) for the evidence in the signing key's certificate; by default the vendors' and"
+                " those of kluis trust."
+            ),
         ),
     ] = None,
     image: Annotated[
         list[Path] | None,
-        typer.Option("--image", metavar="FILE", help="With --root: the service's image; may be repeated."),
+        typer.Option(
+            "--image",
+            metavar="FILE",
+            help="The service's image, to judge the signing key's enclave; may be repeated.",
+        ),
     ] = None,
     image_id: Annotated[
         list[str] | None,
-        typer.Option(
-            "--image-id", metavar="HEX", help="With --root: or its measurement (hex); may be repeated."
-        ),
+        typer.Option("--image-id", metavar="HEX", help="Or its measurement (hex); may be repeated."),
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--settings", metavar="HEX", help="With --root: digest of the service's settings (hex)."
+            "--settings", metavar="HEX", help="With --image: digest of the service's settings (hex)."
         ),
     ] = None,
     insecure_any_settings: Annotated[
-        bool, typer.Option("--insecure-any-settings", help="With --root: accept any settings of the service.")
+        bool,
+        typer.Option("--insecure-any-settings", help="With --image: accept any settings of the service."),
     ] = False,
     protection: Annotated[
         list[ProtectionLevel] | None,
@@ -111,7 +119,7 @@ def verify(
             "--protection",
             metavar="LEVEL",
             help=(
-                "With --root: a level to accept, such as process or hardware-tdx; by default only"
+                "With --image: a level to accept, such as process or hardware-tdx; by default only"
                 " hardware levels."
             ),
         ),
@@ -121,7 +129,7 @@ def verify(
         typer.Option(
             "--insecure-allow-missing",
             metavar="NAME",
-            help="With --root: protections that may be missing.",
+            help="With --image: protections that may be missing.",
             autocompletion=completion.protections,
         ),
     ] = None,
@@ -138,22 +146,25 @@ def verify(
     with 6.
     """
     when = files.time(now)
-    service = {"--image": image, "--image-id": image_id, "--settings": settings, "--protection": protection,
-               "--insecure-allow-missing": missing, "--collateral": collateral}  # fmt: skip
+    service = {"--settings": settings, "--protection": protection, "--insecure-allow-missing": missing,
+               "--collateral": collateral}  # fmt: skip
     idle = [name for name, given in service.items() if given]
-    if not root and (idle or insecure_any_settings):
-        raise UsageError(f"{(idle or ['--insecure-any-settings'])[0]}: want --root FILE with it, got none")
+    judged = bool(root or image or image_id)
+    if not judged and (idle or insecure_any_settings):
+        raise UsageError(f"{(idle or ['--insecure-any-settings'])[0]}: want --image FILE with it, got none")
     wanted = None
-    if root:
+    if judged:
         measured = [each.hex() for each in image_ids.measure(image or ())]
         wanted = _identity([*measured, *(image_id or ())], settings or (), insecure_any_settings)
     held = attestation_token.verify(
         files.read(token), _keys(files.read(keys)), Expected(issuer, audience, nonce), when
     )
     signer = None
-    if root and wanted is not None:
+    if wanted is not None:
         levels = frozenset(protection or (level for level in ProtectionLevel if level.hardware))
-        signer = _signer(held.key, root, wanted, levels, frozenset(missing or ()), collateral or (), when)
+        signer = _signer(
+            held.key, root or (), wanted, levels, frozenset(missing or ()), collateral or (), when
+        )
         if not insecure_any_settings:
             signer.require_settings([each.lower() for each in settings or ()])
     render.out(_value(held, signer), render.folded("\n".join(_lines(held, signer))))
@@ -189,7 +200,7 @@ def _identity(image_ids: Sequence[str], settings: Sequence[str], any_settings: b
         )
     if bool(settings) is any_settings:
         raise UsageError(
-            "--root: want --settings with it, or --insecure-any-settings",
+            "--image: want --settings with it, or --insecure-any-settings",
             hint="kluis serve --json prints attestation_settings, which covers the roots that it trusts",
         )
     return ByImage(image_ids=frozenset(bytes.fromhex(each) for each in image_ids))
@@ -209,11 +220,11 @@ def _signer(
     Raises:
         KluisError: it is not the required one.
     """
-    from kluis.appraisal.tokens import vouching  # imported only if there is a root
+    from kluis.appraisal.tokens import vouching  # imported only if an enclave is judged
 
     if key.certificate is None:
         raise UsageError(
-            "--root: want a certificate of the signing key in --keys, got a key without one",
+            "--image: want a certificate of the signing key in --keys, got a key without one",
             hint="the service's own document, /certs, has it",
         )
     quote = vouched.evidence_in(x509.parse(key.certificate, "signing certificate")).quote
@@ -273,7 +284,7 @@ def _lines(held: Token, signer: SigningKey | None) -> list[str]:
         others.pop(str(LABELS["submods"]), None)
     lines += ["", *(f"      {_line(claim)}: {_line(value)}" for claim, value in others.items()), ""]
     if signer is None:
-        lines.append("signed by a key that you named; --root has the enclave behind that key checked as well")
+        lines.append("signed by a key that you named; with --image its enclave is verified as well")
     else:
         lines += ["the service's enclave:", *text.level(signer.result.claims)]
     return lines

@@ -7,8 +7,8 @@ an emulated one is trusted only by ``kluis trust add``, or if ``--root`` or the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from kluis.evidence.eventlog.judgement import LogClaims
     from kluis.formats.kluis.evidence_file import EvidenceFile
 
-TOKEN_LIFETIME: Final = timedelta(minutes=5)
 EAR_FORMS: Final = ("jwt", "cwt")
 
 Evidence = Annotated[
@@ -166,6 +165,7 @@ def judged(
     when: datetime,
     runtime: Path | None = None,
     launch: Path | None = None,
+    devices: Sequence[Verified[Claims]] = (),
 ) -> AttestationResult:
     """Appraise evidence that is authentic, with its documents.
 
@@ -178,6 +178,7 @@ def judged(
         when: the time to judge at.
         runtime: the runtime data, instead of the evidence file's.
         launch: the launch configuration, instead of the evidence file's.
+        devices: verified evidence of the machine's devices.
     """
     from kluis.appraisal import appraise as appraised  # only kluis verify goes without
 
@@ -188,6 +189,7 @@ def judged(
         report_data=report_data,
         runtime_data=files.optional(runtime, checked.file, evidence, "runtime"),
         launch_configuration=files.optional(launch, checked.file, evidence, "launch"),
+        devices=devices,
         now=when,
     )
 
@@ -235,6 +237,14 @@ def appraise(
         Path | None,
         typer.Option("--launch", metavar="FILE", help="Launch configuration of a Kluis enclave's evidence."),
     ] = None,
+    device: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--device",
+            metavar="FILE",
+            help="Evidence of the machine's GPU, bound by the document --runtime; may be repeated.",
+        ),
+    ] = None,
     html: Annotated[
         Path | None,
         typer.Option("--html", metavar="FILE", help="Write the verdict as a page to read and print."),
@@ -277,7 +287,7 @@ def appraise(
             "appraise: want --policy FILE, got none",
             hint="kluis policy init EVIDENCE -o policy.toml drafts one",
         )
-    signs = _signer(ear, ear_key, output)
+    signs = keyfiles.signer(ear, ear_key, output, EAR_FORMS)
     wanted = files.policy(policy)
     _asked_for(
         wanted,
@@ -285,6 +295,7 @@ def appraise(
         report_data=report_data is not None,
         documents=[name for name, given in (("--runtime", runtime), ("--launch", launch)) if given],
         reference=bool(reference),
+        devices=bool(device),
     )
     when = files.time(now)
     wanted = keyfiles.references(reference or (), reference_key, when).apply(wanted)
@@ -301,6 +312,7 @@ def appraise(
         when=when,
         runtime=runtime,
         launch=launch,
+        devices=[files.verified(files.evidence(each, ()), trusted, (), each, when) for each in device or ()],
     )
     if html is not None:
         from kluis.views import report_html
@@ -325,7 +337,13 @@ def appraise(
 
 
 def _asked_for(
-    policy: Policy, *, nonce: bool, report_data: bool, documents: Sequence[str], reference: bool
+    policy: Policy,
+    *,
+    nonce: bool,
+    report_data: bool,
+    documents: Sequence[str],
+    reference: bool,
+    devices: bool,
 ) -> None:
     """Refuse an option that the policy does not use: the user would think that it is judged.
 
@@ -335,9 +353,9 @@ def _asked_for(
     from kluis.appraisal import ReportDataBinding, Session
 
     foreign = isinstance(policy.binding, ReportDataBinding)
-    idle = [name for name in documents if foreign]
+    idle = [name for name in documents if foreign and not (devices and name == "--runtime")]
     mends = {"--runtime": 'binding.purpose = "cli"', "--launch": 'binding.purpose = "cli"'}
-    if nonce and not policy.uses_nonce:
+    if nonce and not policy.uses_nonce and not devices:
         idle.append("--nonce")
         mends["--nonce"] = 'freshness.nonce = true, or binding.report_data = "nonce"'
     if report_data and policy.session is not Session.GIVEN:
@@ -351,32 +369,3 @@ def _asked_for(
             f"{idle[0]}: want a policy with a rule for it, got one without: it would not be judged",
             hint=f"write {mends[idle[0]]} in the policy, or leave the option out",
         )
-
-
-def _signer(
-    kind: str | None, key: Path | None, output: Path | None
-) -> Callable[[AttestationResult], bytes] | None:
-    """The signer of the result, if it is to be signed; a missing key is reported before anything is
-    judged.
-    """
-    if kind is None and key is None and output is None:
-        return None
-    from kluis.cli.evidence import keyfiles
-
-    if kind not in EAR_FORMS or key is None or output is None:
-        options = {f"--ear {kind}": kind, "--ear-key": key, "-o": output}
-        got = ", ".join(name for name, given in options.items() if given is not None)
-        raise UsageError(
-            f"--ear: want --ear jwt or cwt with --ear-key FILE and -o FILE, got {got}",
-            hint=keyfiles.MAKES_A_KEY,
-        )
-    private = keyfiles.private_key(key)
-
-    def signed(result: AttestationResult) -> bytes:
-        from kluis.appraisal.tokens import ear, signing
-
-        issued = result.appraised_at
-        made = ear.of(result, issued_at=issued, expires_at=issued + TOKEN_LIFETIME)
-        return signing.sign_jwt(made, private).encode() if kind == "jwt" else signing.sign_cwt(made, private)
-
-    return signed

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from kluis.cli import completion, render
+from kluis.cli.evidence import roots
 from kluis.cli.image import protections
 from kluis.cli.render import Json
 from kluis.errors import UsageError
@@ -192,7 +193,12 @@ def status(
         ),
     ] = None,
     root: Annotated[
-        Path | None, typer.Option("--root", metavar="PEM", help="The platform's root; else this machine's.")
+        Path | None,
+        typer.Option(
+            "--root",
+            metavar="PEM|NAME",
+            help="The only root to trust; by default this platform's and those of kluis trust.",
+        ),
     ] = None,
     save: Annotated[
         Path | None, typer.Option("--save", metavar="PEM", help="Write the service's certificate here.")
@@ -210,7 +216,7 @@ def status(
     if policy is not None:
         from kluis.host.attested import transport
 
-        by = transport(policy, root=None if root is None else _text(root).encode())
+        by = transport(policy, root=None if root is None else roots.one(root))
         governor = Governor(url, transport=by)
     else:
         governor = Governor(url, _text(service_cert) if service_cert else "")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from cryptography import x509
 
 from kluis import files
+from kluis.cli.evidence import roots
 from kluis.errors import AuthenticityError, FormatError, UsageError
 from kluis.formats.ccf.chunk import MAX_CHUNK
 from kluis.formats.ccf.cose_receipt import CoseReceipt
@@ -193,4 +194,4 @@ def trust(root: Path, collateral: Path | None) -> Trust:
     from kluis.ledger.audit.own import Trust
 
     given = None if collateral is None else Collateral.from_json(read(collateral))
-    return Trust(anchors=TrustAnchors.from_pem(read(root)), collateral=given, now=datetime.now(UTC))
+    return Trust(anchors=TrustAnchors.from_pem(roots.one(root)), collateral=given, now=datetime.now(UTC))

@@ -9,7 +9,7 @@ import typer
 
 from kluis import files as bounded
 from kluis.cli import render
-from kluis.cli.evidence import files
+from kluis.cli.evidence import files, roots
 from kluis.cli.render import Json
 from kluis.errors import UsageError
 from kluis.formats.kluis.sealed_model import Header
@@ -101,7 +101,11 @@ def unlock(
     ] = None,
     root: Annotated[
         Path | None,
-        typer.Option("--root", metavar="PEM", help="The root to trust; by default this machine's platform."),
+        typer.Option(
+            "--root",
+            metavar="PEM|NAME",
+            help="The only root to trust; by default this platform's and those of kluis trust.",
+        ),
     ] = None,
     collateral: Annotated[
         Path | None,
@@ -126,7 +130,7 @@ def unlock(
         None if key is None else models.read_key(key),
         policy=policy,
         sealed_key=None if sealed_key is None else bounded.read(sealed_key, _MAX_SEALED_KEY),
-        root=None if root is None else files.read(root),
+        root=None if root is None else roots.one(root),
         collateral=None if collateral is None else files.read(collateral),
     )
     rows = [("unlocked", url), ("model_id", unlocked.model_id)]

@@ -15,6 +15,7 @@ from kluis.cli.image import arguments
 from kluis.cli.signals import listening as signals
 from kluis.errors import KluisError, unknown
 from kluis.host.proxy import EnclaveProxy
+from kluis.serve.addresses import Address
 from kluis.serve.application import listening
 from kluis.testing.development import Development, changes, serves
 from kluis.testing.rehearsal import RehearsalPlatform
@@ -81,8 +82,7 @@ def _show(enclave: EnclaveProxy, running: Development, ecall: str | None, args: 
         result = enclave.call(ecall, *arguments.parse(declared[ecall], args))
         render.out(*arguments.written(result, None))
     elif running.listener is not None and serves(enclave.interface.ecalls):
-        host, port = running.listener.getsockname()[:2]
-        url = f"https://{f'[{host}]' if ':' in host else host}:{port}"
+        url = f"https://{Address(*running.listener.getsockname()[:2])}"
         render.out_row(
             {"url": url, "level": "none"}, f"{url}  (curl -k; attested clients refuse a rehearsal)"
         )

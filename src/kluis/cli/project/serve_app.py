@@ -8,6 +8,8 @@ import os
 import shlex
 import time
 from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -17,12 +19,14 @@ from kluis import appraisal
 from kluis.cli import completion, render
 from kluis.cli.image import protections
 from kluis.cli.image.run import printing
+from kluis.cli.service.serve_options import Metrics, Otlp
 from kluis.cli.signals import Asked
 from kluis.cli.signals import listening as signals
 from kluis.errors import KluisError, UsageError
 from kluis.evidence import ProtectionLevel
 from kluis.formats.kluis.launch import UNWITNESSED
-from kluis.serve.application import ServedApplication, application_of, listening
+from kluis.serve.addresses import Address
+from kluis.serve.application import Application, ServedApplication, application_of, listening
 
 LOOK_SECONDS: Final = 1.0
 # As many ends of enclaves, in this time, are not accidental.
@@ -43,14 +47,8 @@ def serve_app(
     instances: Annotated[
         int, typer.Option("--instances", metavar="N", help="Enclaves that share the port.")
     ] = 1,
-    metrics: Annotated[
-        str | None,
-        typer.Option(
-            "--metrics",
-            metavar="ADDRESS:PORT",
-            help="Serve metrics of all enclaves there, for Prometheus; needs the extra services.",
-        ),
-    ] = None,
+    metrics: Metrics = None,
+    otlp: Otlp = None,
     policy_out: Annotated[
         Path | None,
         typer.Option("--policy-out", metavar="FILE", help="Write a policy for clients of this image."),
@@ -74,6 +72,8 @@ def serve_app(
     """
     application = application_of(image)
     allowed = protections.allowed(missing)
+    if otlp is not None:
+        _check_traced(application, otlp)
     if policy_out is not None and os.path.lexists(policy_out):
         raise UsageError(f"{policy_out}: exists already", hint="name another file, or remove it first")
     ocalls = {name: printing(name) for name in application.ocalls}
@@ -81,12 +81,11 @@ def serve_app(
         served = ServedApplication(
             application, listener, instances, ocalls=ocalls, insecure_allow_missing=allowed
         )
-        with served, _metrics(served, metrics):
+        with served, _metrics(served, metrics), _traces(served, otlp):
             asked.ready = True
             if policy_out is not None:
                 render.save(policy_out, _policy(served, allowed), must_be_new=True)
-            host, port = listener.getsockname()[:2]
-            url = f"https://{f'[{host}]' if ':' in host else host}:{port}"
+            url = f"https://{Address(*listener.getsockname()[:2])}"
             render.out(*_shown(served, url, policy_out, allowed))
             _watch(served, asked)
             _note("kluis: draining")
@@ -108,20 +107,32 @@ def policy_command(image: Path, levels: Collection[str], missing: Collection[str
     """The command that writes a policy for exactly an image, at the levels at which it is served."""
     options = [word for level in sorted(levels) for word in ("--protection", level)]
     options += [word for name in sorted(missing) for word in ("--missing", name)]
-    return shlex.join(
-        [
-            "kluis",
-            "policy",
-            "init",
-            "-o",
-            "policy.toml",
-            "--purpose",
-            "channel",
-            "--image",
-            str(image),
-            *options,
-        ]
-    )
+    words = ["kluis", "policy", "init", "-o", "policy.toml", "--purpose", "channel"]
+    return shlex.join([*words, "--image", str(image), *options])
+
+
+def _check_traced(application: Application, otlp: str) -> None:
+    """Refuse before the start what could have no spans.
+
+    Raises:
+        UsageError: the image lists no requests, or the URL is not a collector's.
+    """
+    from kluis.serve.observing.traces import check  # the extra otel
+
+    check(otlp)
+    if not application.traced:
+        raise UsageError(
+            f"--otlp: want an image with the ecall recent_requests, got {application.path} without it",
+            hint="kluis build builds it with this version of Kluis",
+        )
+
+
+def _traces(served: ServedApplication, otlp: str | None) -> AbstractContextManager[None]:
+    if otlp is None:
+        return contextlib.nullcontext()
+    from kluis.serve.observing import recent
+
+    return recent.tracing(otlp, served.fleet, lambda: datetime.now(UTC))
 
 
 def _shown(

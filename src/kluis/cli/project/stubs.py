@@ -28,8 +28,9 @@ def stubs(
 ) -> None:
     """Write an image's ecalls as Python types, for editors and type checkers.
 
-    A .py file can be imported: load(IMAGE, Cohort) then returns an enclave of the class Cohort. A .pyi file
-    is only for type checkers. Without -o, the text goes to stdout.
+    A .py file can be imported: load(IMAGE, Cohort) then returns an enclave of the class Cohort, and
+    AsyncCohort.load(IMAGE) one whose ecalls are awaited. A .pyi file is only for type checkers. Without -o,
+    the text goes to stdout.
 
     For example: kluis stubs cohort.kluis -o cohort_stubs.py
     """

@@ -7,14 +7,15 @@ from typing import Annotated, cast, get_args
 
 import typer
 
-from kluis.cleanroom import approval, fingerprint
-from kluis.cleanroom.agreement import Dataset, Role
-from kluis.cleanroom.documents import as_json, hash_of
-from kluis.cleanroom.explain import explain
-from kluis.cleanroom.home import DataKey
-from kluis.cleanroom.homes import check_name
-from kluis.cleanroom.rooms import Room
-from kluis.cleanroom.trust import read_confirmations
+from kluis.cleanroom.agreement import fingerprint
+from kluis.cleanroom.agreement.agreement import Dataset, Role
+from kluis.cleanroom.agreement.documents import as_json, hash_of
+from kluis.cleanroom.records.home import DataKey
+from kluis.cleanroom.records.homes import check_name
+from kluis.cleanroom.records.rooms import Room
+from kluis.cleanroom.records.trust import read_confirmations
+from kluis.cleanroom.signing import approval
+from kluis.cleanroom.signing.explain import explain
 from kluis.cli import completion, render
 from kluis.cli.evidence.machines import machine_of
 from kluis.cli.room import parties, room_events, room_files, room_run, room_sign
@@ -108,7 +109,7 @@ def seal(
 
     The key stays with you.
     """
-    from kluis.cleanroom import datasets, terms_toml  # these want the extra, and the help does not
+    from kluis.cleanroom.data import datasets, terms_toml  # these want the extra, and the help does not
 
     opened, home = Room(room), parties.home(homes, party)
     datasets.check_name(dataset, "--dataset")
@@ -171,7 +172,7 @@ def propose(
 
     Evidence must chain to one of --root; without it, to the root of this machine's platform.
     """
-    from kluis.cleanroom import plan  # which wants the extra
+    from kluis.cleanroom.signing import plan  # which wants the extra
 
     opened, home = Room(room), parties.home(homes, party)
     found = measure.measure(image)

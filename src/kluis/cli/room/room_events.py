@@ -10,11 +10,11 @@ from typing import Annotated, Final
 
 import typer
 
-from kluis.cleanroom import events as log
-from kluis.cleanroom.agreement import Agreement
-from kluis.cleanroom.documents import as_json
-from kluis.cleanroom.keyring import Keyring, Word, agreed
-from kluis.cleanroom.rooms import Room
+from kluis.cleanroom.agreement.agreement import Agreement
+from kluis.cleanroom.agreement.documents import as_json
+from kluis.cleanroom.records import events as log
+from kluis.cleanroom.records.keyring import Keyring, Word, agreed
+from kluis.cleanroom.records.rooms import Room
 from kluis.cli import render
 from kluis.cli.room import parties
 from kluis.errors import PolicyError, UsageError

@@ -8,10 +8,10 @@ from typing import Annotated, Final
 
 import typer
 
-from kluis.cleanroom import events
-from kluis.cleanroom.home import Home
-from kluis.cleanroom.rooms import Room
-from kluis.cleanroom.trust import Trust
+from kluis.cleanroom.records import events
+from kluis.cleanroom.records.home import Home
+from kluis.cleanroom.records.rooms import Room
+from kluis.cleanroom.records.trust import Trust
 from kluis.cli import render
 from kluis.errors import FormatError, UsageError
 from kluis.views.rooms import trust_here

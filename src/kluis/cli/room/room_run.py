@@ -9,13 +9,14 @@ from typing import Annotated, cast
 import typer
 
 from kluis import files
-from kluis.cleanroom import conduct, mailbox, results
-from kluis.cleanroom.agreement import check_signed
-from kluis.cleanroom.documents import as_json, decode
-from kluis.cleanroom.reading import check_place, own_record
-from kluis.cleanroom.receipt import ReceiptFile, check_receipt, check_result
-from kluis.cleanroom.release import Owner
-from kluis.cleanroom.rooms import Room
+from kluis.cleanroom.agreement.agreement import check_signed
+from kluis.cleanroom.agreement.documents import as_json, decode
+from kluis.cleanroom.receipts import results
+from kluis.cleanroom.receipts.receipt import ReceiptFile, check_receipt, check_result
+from kluis.cleanroom.records.reading import check_place, own_record
+from kluis.cleanroom.records.rooms import Room
+from kluis.cleanroom.running import conduct, mailbox
+from kluis.cleanroom.running.release import Owner
 from kluis.cli import completion, render
 from kluis.cli.evidence import image_ids
 from kluis.cli.image import protections

@@ -9,13 +9,15 @@ from typing import Annotated
 
 import typer
 
-from kluis.cleanroom import approval, fingerprint, release
-from kluis.cleanroom.agreement import Party
-from kluis.cleanroom.documents import as_json
-from kluis.cleanroom.explain import explain
-from kluis.cleanroom.home import Home
-from kluis.cleanroom.rooms import Room
-from kluis.cleanroom.trust import Trust, read_confirmations
+from kluis.cleanroom.agreement import fingerprint
+from kluis.cleanroom.agreement.agreement import Party
+from kluis.cleanroom.agreement.documents import as_json
+from kluis.cleanroom.records.home import Home
+from kluis.cleanroom.records.rooms import Room
+from kluis.cleanroom.records.trust import Trust, read_confirmations
+from kluis.cleanroom.running import release
+from kluis.cleanroom.signing import approval
+from kluis.cleanroom.signing.explain import explain
 from kluis.cli import render
 from kluis.cli.room import parties, room_files
 from kluis.cli.room.room_files import now, record

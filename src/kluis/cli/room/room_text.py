@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import msgspec
 
-from kluis.cleanroom import results
-from kluis.cleanroom.receipt import CheckedReceipt
+from kluis.cleanroom.receipts import results
+from kluis.cleanroom.receipts.receipt import CheckedReceipt
 from kluis.cli import render
 from kluis.views.rooms import receipt_rows
 

@@ -12,6 +12,7 @@ from kluis.cli import completion
 from kluis.cli.image import protections
 from kluis.cli.render import Json
 from kluis.cli.service import serve_settings
+from kluis.cli.service.serve_options import Bind, Certificate, Key, Metrics, Name, Otlp
 from kluis.serve import DEFAULT_PORT, HOST
 from kluis.serve.images import SERVICES, STORE_KEYS
 
@@ -44,46 +45,12 @@ def serve(
         int, typer.Option("--port", metavar="N", help="The first port; 0 chooses free ports.")
     ] = DEFAULT_PORT,
     instances: Annotated[int, typer.Option("--instances", metavar="N", help="Enclaves of each service.")] = 1,
-    name: Annotated[
-        list[str] | None,
-        typer.Option("--name", metavar="NAME", help="Another name or address that clients use."),
-    ] = None,
-    bind: Annotated[
-        str,
-        typer.Option(
-            "--bind",
-            metavar="ADDRESS",
-            help="The address to listen on. One that is not loopback also needs --certificate.",
-        ),
-    ] = HOST,
-    certificate: Annotated[
-        Path | None,
-        typer.Option(
-            "--certificate",
-            metavar="PEM",
-            help="The operator's own certificate for --name, its issuers after it; SIGHUP reads it again.",
-        ),
-    ] = None,
-    key: Annotated[
-        Path | None,
-        typer.Option("--key", metavar="PEM", help="The certificate's key, a file that only you can read."),
-    ] = None,
-    metrics: Annotated[
-        str | None,
-        typer.Option(
-            "--metrics",
-            metavar="ADDRESS:PORT",
-            help="Serve metrics of all instances there, for Prometheus, over plain HTTP.",
-        ),
-    ] = None,
-    otlp: Annotated[
-        str | None,
-        typer.Option(
-            "--otlp",
-            metavar="URL",
-            help="Send a span for each request to this OpenTelemetry collector; needs the extra otel.",
-        ),
-    ] = None,
+    name: Name = None,
+    bind: Bind = HOST,
+    certificate: Certificate = None,
+    key: Key = None,
+    metrics: Metrics = None,
+    otlp: Otlp = None,
     insecure_expose_issuer: Annotated[
         bool,
         typer.Option(

@@ -16,6 +16,7 @@ import typer
 from kluis.appraisal.tokens import vouching
 from kluis.cli import completion, render
 from kluis.cli.evidence import files, image_ids
+from kluis.cli.evidence import roots as root_files
 from kluis.cli.evidence.machines import machine_of
 from kluis.cli.render import Json
 from kluis.enclave.vaults import ExpectedVault
@@ -36,8 +37,12 @@ LEVELS: Final = [ProtectionLevel.PROCESS, ProtectionLevel.PROCESS_USER]
 
 Url = Annotated[str, typer.Argument(help="The vault: https://host[:port].", show_default=False)]
 Root = Annotated[
-    Path,
-    typer.Option("--root", metavar="PEM", help=("The root that the vault's evidence must chain to (PEM).")),
+    Path | None,
+    typer.Option(
+        "--root",
+        metavar="PEM|NAME",
+        help="The root that the vault's evidence must chain to; by default the trust store's only one.",
+    ),
 ]
 Images = Annotated[
     list[Path] | None,
@@ -102,7 +107,7 @@ def _vault() -> None:
 
 def meet(
     url: Url,
-    root: Root,
+    root: Root = None,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", metavar="FILE", help="Write it to a file instead of stdout."),
@@ -139,8 +144,8 @@ def approve(
             help=("The proposed settings, as written by the start that failed."), show_default=False
         ),
     ],
-    root: Root,
     token: Token,
+    root: Root = None,
     image: Images = None,
     image_id: ImageIds = None,
     protection: Protection = None,
@@ -177,8 +182,8 @@ def approve(
 
 def withdraw(
     url: Url,
-    root: Root,
     token: Token,
+    root: Root = None,
     image: Images = None,
     image_id: ImageIds = None,
     protection: Protection = None,
@@ -244,7 +249,7 @@ def _image_ids(paths: list[Path] | None, given: list[str] | None) -> tuple[str, 
 
 def _wanted(
     url: str,
-    root: Path,
+    root: Path | None,
     images: tuple[str, ...],
     protection: list[ProtectionLevel] | None,
     missing: list[str] | None,
@@ -259,7 +264,7 @@ def _wanted(
         raise UsageError(f"vault: want https://host[:port], got {url[:80]!a}")
     return ExpectedVault(
         vault=UNNAMED,
-        roots=(files.read(root).decode("utf-8", "replace"),),
+        roots=(root_files.one(root).decode("utf-8", "replace"),),
         images=images,
         levels=tuple(str(each) for each in protection or LEVELS),
         missing=tuple(missing or ()),

@@ -9,66 +9,42 @@ httpcore's. The certificate is ignored, because it proves nothing beyond the evi
 
 from __future__ import annotations
 
-import httpcore
+from typing import Final
+
 import httpx
 
-from kluis.enclave.attested_tls.introduction import ClientEnd, Present
-from kluis.enclave.attested_tls.judge import Judge
-from kluis.enclave.attested_tls.pools.streams import AsyncBackend, Backend, require_tls
+from kluis.enclave.attested_tls.pools.pooling import (
+    AsyncAttestedPool,
+    AsyncBody,
+    AttestedPool,
+    Body,
+    Library,
+    errors_of,
+)
 from kluis.enclave.attested_tls.pools.streams import attestation as attestation
-from kluis.enclave.attested_tls.pools.transport import LIMITS, AsyncPoolTransport, PoolTransport
 
 
-class AttestedTransport(PoolTransport):
+class _Body(Body, httpx.SyncByteStream):
+    """A response's body."""
+
+
+class _AsyncBody(AsyncBody, httpx.AsyncByteStream):
+    """Likewise."""
+
+
+LIBRARY: Final = Library(httpx.Response, _Body, _AsyncBody, errors_of(httpx))
+
+
+class AttestedTransport(AttestedPool, httpx.BaseTransport):
     """For ``httpx.Client(transport=...)``.
 
-    Args:
-        judge: requirements on the server.
-        present: makes this end's evidence, if it is an enclave that attests itself.
-        limits: of the pool of connections.
-        backend: opens connections; TCP by default.
-
-    In addition to httpx's own errors, a request raises the KluisError of a failed rule.
+    The arguments and errors are those of :class:`~kluis.enclave.attested_tls.pools.pooling.AttestedPool`.
     """
 
-    def __init__(
-        self,
-        judge: Judge,
-        *,
-        present: Present | None = None,
-        limits: httpx.Limits = LIMITS,
-        backend: httpcore.NetworkBackend | None = None,
-    ) -> None:
-        super().__init__(Backend(backend, ClientEnd(judge, present)), limits)
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request to a verified enclave.
-
-        Raises:
-            UsageError: the address does not begin with https.
-        """
-        require_tls(request.url.scheme)
-        return super().handle_request(request)
+    library = LIBRARY
 
 
-class AsyncAttestedTransport(AsyncPoolTransport):
+class AsyncAttestedTransport(AsyncAttestedPool, httpx.AsyncBaseTransport):
     """For ``httpx.AsyncClient(transport=...)``; as :class:`AttestedTransport`."""
 
-    def __init__(
-        self,
-        judge: Judge,
-        *,
-        present: Present | None = None,
-        limits: httpx.Limits = LIMITS,
-        backend: httpcore.AsyncNetworkBackend | None = None,
-    ) -> None:
-        super().__init__(AsyncBackend(backend, ClientEnd(judge, present)), limits)
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request to a verified enclave.
-
-        Raises:
-            UsageError: the address does not begin with https.
-        """
-        require_tls(request.url.scheme)
-        return await super().handle_async_request(request)
+    library = LIBRARY

@@ -14,7 +14,7 @@ from typing import Final
 import h11
 
 from kluis.appraisal import AttestationResult
-from kluis.enclave.attested_tls.judge import Judge, elapsed
+from kluis.enclave.attested_tls.judge import Judge
 from kluis.enclave.attested_tls.link import Link, client_context
 from kluis.errors import AuthenticityError, UsageError
 from kluis.formats.kluis.attested_tls import MAX_ANSWER_BYTES, NONCE_BYTES, PATH, Answer, Question, Role
@@ -40,9 +40,12 @@ class ClientEnd:
         """This end of a new connection."""
         return Link(self._context, Role.CLIENT)
 
-    def believed_until(self) -> float:
-        """When a judgement of now expires, by :func:`kluis.enclave.attested_tls.judge.elapsed`."""
-        return elapsed() + self._judge.believed_seconds
+    def believed_until(self, began: float) -> float:
+        """When a judgement expires whose evidence was requested at ``began`` or later.
+
+        Both times are by :func:`kluis.enclave.attested_tls.judge.elapsed`.
+        """
+        return began + self._judge.evidence_seconds
 
     def introduce(self, link: Link) -> Generator[bool, bytes, AttestationResult]:
         """Do the handshake and exchange evidence: yields whether it needs input, after pending output was

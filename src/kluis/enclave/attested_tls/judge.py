@@ -35,6 +35,8 @@ class Judge:
             Inside an enclave the time comes from the host, and the allowed age of collateral depends on it.
         believed_seconds: how long the other end is trusted on one connection, 0 or more. Something may have
             been revoked since the judgement: then our client opens another connection, and judges that one.
+            A client counts from its request of the evidence, and uses the policy's ``max_evidence_age`` if
+            that is less.
 
     Raises:
         UsageError: the policy is for evidence of another purpose, or the time is invalid.
@@ -56,6 +58,11 @@ class Judge:
             raise UsageError("policy.binding.nonce: want true, got false", hint="attested TLS makes its own")
         if not self.believed_seconds >= 0:  # also refuses NaN
             raise UsageError(f"believed_seconds: want 0 or more, got {self.believed_seconds}")
+
+    @property
+    def evidence_seconds(self) -> float:
+        """How long a client trusts a server's evidence after it requested it."""
+        return min(self.believed_seconds, self.policy.max_evidence_age.total_seconds())
 
     def judge(self, answer: Answer, link: Link, nonce: bytes) -> AttestationResult:
         """Judge the answer of the other end of ``link``.

@@ -254,7 +254,7 @@ class Server:
                 logging.getLogger("uvicorn.error").error("Exception in ASGI application", exc_info=error)
             finally:
                 if counted is not None:
-                    counted.end(status, time.monotonic() - began)
+                    counted.end(status, time.monotonic() - began, scope["headers"])
 
         def upper() -> Http:
             protocol = Http(self._config, self._state, state)

@@ -13,14 +13,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from kluis.errors import AuthenticityError, KluisError, UnsupportedError
-from kluis.evidence.wrappers.bound import EAT_NONCE, LAUNCH, RUNTIME_DATA, Bound, Unwrapped
+from kluis.evidence.wrappers import own_file
+from kluis.evidence.wrappers.bound import EAT_NONCE, Bound, Unwrapped
 from kluis.formats.cca import token as cca_token
 from kluis.formats.encoding.cbor import Key
 from kluis.formats.hcl import report as hcl
 from kluis.formats.ietf import cmw, cmw_cbor
 from kluis.formats.ietf.cmw import Indicator, Part
-from kluis.formats.kluis import evidence_file
-from kluis.formats.kluis.evidence_file import EvidenceFile
 from kluis.formats.sgx import quote as dcap
 from kluis.formats.snp import response as snp
 from kluis.formats.wrappers import coco, coco_parts, dstack, dstack_scale, eat, gosev, gotpm, nvtrust, oe, tsm
@@ -44,8 +43,8 @@ def peel(data: bytes) -> Unwrapped | None:
         return _token(eat.parse(data))
     if cmw.matches_record(data):
         return _record(Part.parse(data))
-    if evidence_file.matches(data):
-        return _file(EvidenceFile.parse(data))
+    if (file := own_file.peel(data)) is not None:
+        return file
     if cmw.matches(data):
         if _together(data) or tsm.matches(data):
             return None
@@ -56,20 +55,6 @@ def peel(data: bytes) -> Unwrapped | None:
             return _record(message.part)
         return _as_json(message.parts) or _collection(message.parts)
     return None
-
-
-def _file(file: EvidenceFile) -> Unwrapped:
-    """An evidence file: its evidence must bind the documents in it."""
-    from kluis.formats.kluis import launch, runtime_data  # only Kluis enclaves have these documents
-
-    bounds = []
-    if file.runtime_data is not None:
-        wanted = (runtime_data.report_data(file.runtime_data),)
-        bounds.append(Bound(what=RUNTIME_DATA, value=file.runtime_data, report_data=wanted))
-    if file.launch_configuration is not None:
-        config_id = launch.config_id(file.launch_configuration)
-        bounds.append(Bound(what=LAUNCH, value=file.launch_configuration, config_id=config_id))
-    return Unwrapped(evidence_file.WHAT, file.evidence, tuple(bounds), envelope=True)
 
 
 def is_collection(data: bytes) -> bool:

@@ -1,6 +1,6 @@
 """Parse the data of an event by its type, and write it back. Nothing here is verified.
 
-Spec: TCG "PC Client Platform Firmware Profile", "UEFI_VARIABLE_DATA", "UEFI_GPT_DATA",
+Spec: TCG "PC Client Platform Firmware Profile", "UEFI_VARIABLE_DATA",
 "TCG_PCClientTaggedEvent", "StartupLocality". Little-endian.
 """
 
@@ -13,9 +13,6 @@ from kluis.errors import FormatError
 from kluis.formats.encoding import guid
 from kluis.formats.encoding.reader import Reader
 
-GPT_HEADER: Final = 92
-GPT_ENTRY: Final = 128
-MAX_PARTITIONS: Final = 1024
 STARTUP_LOCALITY: Final = b"StartupLocality\0"
 GLOBAL_VARIABLES: Final = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 
@@ -58,23 +55,6 @@ class Tagged:
         return self.tag.to_bytes(4, "little") + len(self.value).to_bytes(4, "little") + self.value
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Partitions:
-    """A partition table.
-
-    Attributes:
-        header: 92 bytes, a GPT header.
-        entries: those in use, 128 bytes each.
-    """
-
-    header: bytes
-    entries: tuple[bytes, ...]
-
-    def encode(self) -> bytes:
-        """Write UEFI_GPT_DATA."""
-        return self.header + len(self.entries).to_bytes(8, "little") + b"".join(self.entries)
-
-
 def parse_variable(data: bytes) -> Variable:
     """Read UEFI_VARIABLE_DATA; nothing may follow it.
 
@@ -106,22 +86,6 @@ def parse_tagged(data: bytes) -> Tagged:
     value = r.take(r.u32("size"), "value")
     r.end()
     return Tagged(tag, value)
-
-
-def parse_partitions(data: bytes) -> Partitions:
-    """Read UEFI_GPT_DATA, at most 1024 partitions; nothing may follow it.
-
-    Raises:
-        FormatError: a count that does not fit.
-    """
-    r = Reader(data, "partition table")
-    header = r.take(GPT_HEADER, "header")
-    count = r.u64("partitions")
-    if count > MAX_PARTITIONS:
-        raise FormatError(f"{r.what}: {count} partitions, must be at most {MAX_PARTITIONS}", code="too_large")
-    entries = tuple(r.take(GPT_ENTRY, "partition") for _ in range(count))
-    r.end()
-    return Partitions(header, entries)
 
 
 def startup_locality(data: bytes) -> int | None:

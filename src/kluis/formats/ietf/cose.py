@@ -13,7 +13,7 @@ Coordinate Curves".
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, Self
 
@@ -199,7 +199,27 @@ def sign1(
     Raises:
         UsageError: a key on another curve, or headers that name an algorithm.
     """
-    algorithm, size = _algorithm(key.curve)
+    return sign1_by(key.sign, key.curve, payload, protected, detached=detached)
+
+
+def sign1_by(
+    sign: Callable[[bytes, ec.ECDSA], bytes],
+    curve: ec.EllipticCurve,
+    payload: bytes,
+    protected: Mapping[Key, Writable] | None = None,
+    *,
+    detached: bool = False,
+) -> bytes:
+    """As :func:`sign1`, with a key of any library.
+
+    Args:
+        sign: takes bytes and the scheme, with its hash; returns an ECDSA signature, DER.
+        curve: of its key.
+        payload: any bytes.
+        protected: further protected headers, in addition to the algorithm.
+        detached: whether the message leaves the payload out.
+    """
+    algorithm, size = _algorithm(curve)
     if protected and not {ALGORITHM, CRITICAL}.isdisjoint(protected):
         raise UsageError("COSE header: want neither alg nor crit, got one of them")
     headers: dict[Key, Writable] = {ALGORITHM: algorithm, **(protected or {})}
@@ -207,7 +227,7 @@ def sign1(
     unsigned = Sign1(
         protected=raw, headers={}, unprotected={}, payload=payload, signature=b"", detached=detached
     )
-    r, s = decode_dss_signature(key.sign(unsigned.signed(), ec.ECDSA(_HASHES[algorithm])))
+    r, s = decode_dss_signature(sign(unsigned.signed(), ec.ECDSA(_HASHES[algorithm])))
     signature = r.to_bytes(size, "big") + s.to_bytes(size, "big")
     return dataclasses.replace(unsigned, signature=signature).encode()
 

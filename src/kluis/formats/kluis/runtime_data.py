@@ -44,6 +44,7 @@ class Purpose(enum.StrEnum):
     RECEIPT = "receipt"
     LEDGER_NODE = "ledger-node"
     PLATFORM = "platform"
+    DEVICES = "devices"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -191,12 +191,6 @@ class Opaque:
         return None if value is None else _ENABLED.get(value)
 
     @property
-    def video_decoder(self) -> bool | None:
-        """Whether the first video decoder is enabled, and so measured; None if it is not reported."""
-        value = self.get(Field.NVDEC0_STATUS)
-        return None if value is None else _ENABLED.get(value)
-
-    @property
     def pdis(self) -> tuple[bytes, ...]:
         """The 8-byte device ids that a GPU reports of its switches, or a switch of itself."""
         value = self.get(Field.SWITCH_PDI) or b""

@@ -19,8 +19,6 @@ from kluis.formats.encoding.members import Members
 
 QUOTE_OID: Final = "1.3.6.1.4.1.62397.1.1"
 EVENT_LOG_OID: Final = "1.3.6.1.4.1.62397.1.2"
-APP_ID_OID: Final = "1.3.6.1.4.1.62397.1.3"
-CLAIMS_OID: Final = "1.3.6.1.4.1.62397.1.4"
 ATTESTATION_OID: Final = "1.3.6.1.4.1.62397.1.8"
 RUNTIME_EVENT: Final = 0x0800_0001
 RUNTIME_REGISTER: Final = 3

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+import msgspec
+
 from kluis.errors import InternalError, KluisError
 from kluis.serve.cloud import processes, record
 from kluis.serve.cloud.folder import Folder
@@ -44,7 +46,10 @@ class Keeper:
         self._now = now
         self._since: dict[int, int] = {}
         self.run = Run(
-            me, "starting", tuple(Service(name, "", wanted=self._wanted(name)) for name in plan.services)
+            me,
+            "starting",
+            tuple(Service(name, "", wanted=self._wanted(name)) for name in plan.services),
+            certificate="" if plan.certificate is None else str(plan.certificate[0]),
         )
 
     def begin(self) -> None:
@@ -60,7 +65,7 @@ class Keeper:
         """Record that all services serve."""
         self._write_roots(running.authority.root_pem())
         url, tenant = running.authorization_parts()
-        self.run = Run(self.run.process, "starting", self.run.services, url, tenant)
+        self.run = msgspec.structs.replace(self.run, issuer=url, tenant=tenant)
         self._save("ready", running.addresses, running)
 
     def turn(self, running: Serving) -> None:
@@ -96,13 +101,7 @@ class Keeper:
                     tuple(one.enclave.pid for one in instances),
                 )
             )
-        run = Run(
-            self.run.process,
-            phase,
-            tuple(services),
-            self.run.issuer,
-            self.run.tenant,
-        )
+        run = msgspec.structs.replace(self.run, phase=phase, services=tuple(services))
         if run != self.run:
             record.write(self._folder, run)
             self.run = run

@@ -56,6 +56,7 @@ class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         issuer: the token issuer, ``https://host:port``; empty before it serves.
         tenant: of the issuer.
         fault: why the start failed.
+        certificate: path of the operator's own certificate; empty if the local authority issues them.
     """
 
     process: Process
@@ -64,6 +65,7 @@ class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     issuer: str = ""
     tenant: str = ""
     fault: Fault | None = None
+    certificate: str = ""
 
 
 def read(folder: Folder) -> Run | None:

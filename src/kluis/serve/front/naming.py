@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING
 
-from kluis.serve.authority import LoopbackAuthority
+from kluis.serve.front.authority import LoopbackAuthority
 from kluis.serve.front.certificate import OwnCertificate
 from kluis.services.clock import Clock
 

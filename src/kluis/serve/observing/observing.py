@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from prometheus_client import CollectorRegistry, start_http_server
 
 from kluis.errors import UnavailableError
+from kluis.serve.addresses import Address, address_of, reason_of
 from kluis.serve.fleet import Fleet
-from kluis.serve.front.addresses import address_of, reason_of
 from kluis.serve.host_calls import write
 from kluis.serve.observing.metrics import HostMetrics
 
@@ -33,12 +33,11 @@ def metrics(where: str, fleets: Callable[[], Sequence[Fleet]]) -> Iterator[str]:
         server, thread = start_http_server(address.port, address.host, registry)
     except OSError as error:
         raise UnavailableError(
-            f"metrics: cannot listen on {address.host}:{address.port}: {reason_of(error)}",
+            f"metrics: cannot listen on {address}: {reason_of(error)}",
             hint="--metrics ADDRESS:PORT names another; port 0 takes a free one",
         ) from None
-    host = f"[{address.host}]" if ":" in address.host else address.host
     try:
-        yield f"http://{host}:{server.server_port}/metrics"
+        yield f"http://{Address(address.host, server.server_port)}/metrics"
     finally:
         server.shutdown()
         thread.join()

@@ -21,7 +21,7 @@ from kluis.errors import UsageError
 from kluis.serve.store.bounded import bound
 from kluis.serve.store.faults import BROKEN, DRIVERS, unavailable
 from kluis.serve.store.migrating import migrate
-from kluis.serve.store.statements import Statements
+from kluis.serve.store.statements import statements_for
 
 # As long as an enclave waits for a read.
 ANSWER_SECONDS: Final = 30.0
@@ -43,7 +43,7 @@ class Database:
 
     def __init__(self, url: str, seconds: float = ANSWER_SECONDS) -> None:
         self._engine = _engine(read_url(url), seconds)
-        self.statements = Statements(self._engine.dialect)
+        self.statements = statements_for(self._engine.dialect)
         self._mine = threading.local()
         self._all: dict[threading.Thread, Any] = {}
         self._lock = threading.Lock()

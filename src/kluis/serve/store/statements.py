@@ -1,4 +1,4 @@
-"""SQL statements, compiled once by SQLAlchemy for the database's dialect and run directly on its driver.
+"""SQL statements, compiled once in a process for a dialect by SQLAlchemy and run directly on its driver.
 
 A read is one statement, so that it sees one snapshot and costs one round trip. It returns the store's row,
 the journal after an epoch, and records by id, distinguished by their first column.
@@ -133,6 +133,17 @@ class Statements:
         filled = {f"id{at}": ids[min(at, len(ids) - 1)] for at in range(size)}
         statement = self._reads[size]
         return statement.text, statement.bind(store=store, known=known, **filled)
+
+
+def statements_for(dialect: Dialect) -> Statements:
+    """The statements for a dialect that has not connected yet, compiled for its first database."""
+    kind = (dialect.name, dialect.driver, dialect.paramstyle)
+    if kind not in _COMPILED:
+        _COMPILED[kind] = Statements(dialect)
+    return _COMPILED[kind]
+
+
+_COMPILED: Final[dict[tuple[str, str, str], Statements]] = {}
 
 
 def _insert(dialect: Dialect, table: Table, *names: str) -> Any:

@@ -7,6 +7,7 @@ a thread. So an unauthorized caller cannot probe which resources exist.
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import re
 import secrets
@@ -23,6 +24,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from kluis.enclave.attested_tls.evidence_requests import RefusedBody
+from kluis.enclave.attested_tls.meter import TRACEPARENT
 from kluis.errors import KluisError
 from kluis.services.clock import Clock
 from kluis.services.web import openapi
@@ -35,8 +37,6 @@ from kluis.services.web.telemetry import Happening, Line, Telemetry
 
 DATES: Final = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?", re.ASCII)
 NUMBERS: Final = re.compile(r"\d{1,2}\.\d{1,2}(-preview(\.\d{1,2})?)?", re.ASCII)
-# Of version 00 of the specification: ids and flags, and nothing that could carry text.
-TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 CLIENT_ID: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
 THREADS: Final = 4
 MOST_QUERY: Final = 4096
@@ -173,12 +173,16 @@ class Service:
         self._telemetry = Telemetry(name)
         self._bad_request = bad_request
         self._version = version
-        self._document = openapi.document(title, operations, version)
+        self._title = title
         self._routes = Routes((*operations, *self._own()), trailing_slash=trailing_slash)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=f"kluis-{name}")
         self._bodies = Bodies(most_held)
         self._upkeep = upkeep
         self._tending = threading.Lock()
+
+    @functools.cached_property
+    def _document(self) -> dict[str, Any]:
+        return openapi.document(self._title, self.operations, self._version)
 
     def metrics(self) -> bytes:
         """All counts, in Prometheus' text format."""

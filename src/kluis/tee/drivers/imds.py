@@ -18,6 +18,7 @@ PORT: Final = 80
 SECONDS: Final = 30.0
 MAX_ANSWER: Final = 256 * 1024
 MAX_HEADER: Final = 16 * 1024
+MAX_CHUNK_LINE: Final = 1024
 _OK: Final = 200
 _REDIRECTS: Final = range(300, 400)
 _HINT: Final = "the machine must reach 169.254.169.254 without a proxy"
@@ -159,16 +160,17 @@ def _body(fields: dict[str, str], rest: bytes) -> bytes:
 
 
 def _unchunked(rest: bytes) -> bytes:
-    found = bytearray()
+    found, at = bytearray(), 0
     while True:
-        line, separator, rest = rest.partition(b"\r\n")
+        end = rest.find(b"\r\n", at, at + MAX_CHUNK_LINE)
+        line = rest[at : end if end >= 0 else at + 16]
         digits = line.split(b";", 1)[0].strip()
-        if not separator or not 0 < len(digits) <= 8 or digits.strip(b"0123456789abcdefABCDEF"):
+        if end < 0 or not 0 < len(digits) <= 8 or digits.strip(b"0123456789abcdefABCDEF"):
             raise FormatError(f"HTTP chunk: {line[:16]!a}")
-        size = int(digits, 16)
+        size, start = int(digits, 16), end + 2
         if not size:
             return bytes(found)
-        if rest[size : size + 2] != b"\r\n":
+        at = start + size + 2
+        if rest[start + size : at] != b"\r\n":
             raise FormatError("HTTP chunk: is cut short")
-        found += rest[:size]
-        rest = rest[size + 2 :]
+        found += rest[start : start + size]

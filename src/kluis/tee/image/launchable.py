@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Iterable
+from typing import Final
 
-from kluis.errors import AuthenticityError, FormatError
+from kluis.errors import AuthenticityError, FormatError, UnavailableError
 from kluis.tee import sigstruct
 from kluis.tee.image import manifest, pyc, sources
 from kluis.tee.image.archive import Image
 from kluis.tee.image.layers import PROGRAM_MODE, Layer
 from kluis.tee.sigstruct import SigStruct
+
+LOADERS: Final = re.compile(r"lib/ld-linux-([a-z0-9_-]{1,32})\.so\.[0-9]")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,6 +42,7 @@ def launchable(image: Image) -> Signed:
     Raises:
         AuthenticityError: 1 to 3.
         FormatError: 4 and 5.
+        UnavailableError: it has the loader of another architecture.
     """
     struct = sigstruct.parse(image.sigstruct)
     mrsigner = sigstruct.verify(struct)  # 1
@@ -69,9 +75,21 @@ def check_manifest(image: Image, struct: SigStruct) -> None:
             raise AuthenticityError(f"SIGSTRUCT {field}: want {want}, as in the manifest, got {got}")
 
 
+def _check_architecture(paths: Iterable[str]) -> None:
+    """Refuse an image that is complete for other processors: its loader has another name."""
+    found = {path: match[1] for path in paths if (match := LOADERS.fullmatch(path))}
+    if found and manifest.LOADER not in found:
+        raise UnavailableError(
+            f"image: architecture: want x86-64, got {', '.join(sorted(found.values()))}",
+            hint="build it on x86-64: kluis build DIR -o FILE",
+            code="architecture",
+        )
+
+
 def _check_files(layer: Layer) -> None:
     modes = {entry.path: entry.mode for entry in layer.files}
     if layer.name == "python":
+        _check_architecture(modes)
         for path in (manifest.LAUNCHER, manifest.LOADER):
             if modes.get(path) != PROGRAM_MODE:
                 raise FormatError(f"layer python: want the program {path}, got none")

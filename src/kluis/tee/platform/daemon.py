@@ -236,6 +236,8 @@ def main() -> int:
     root = load_root(Path.cwd(), settings["level"], bytes.fromhex(settings["version"]), tpm)
     listener = socket.socket(fileno=LISTEN_FD)
     orders = Orders(socket.socket(fileno=ORDERS_FD), lost=lambda: os._exit(1))
-    launcher = Launcher(root, orders, policy.load(Path("launch.toml")), lacks, settings["lockable"])
+    launcher = Launcher(
+        root, orders, policy.load(Path("launch.toml")), lacks, settings["lockable"], settings["slowness"]
+    )
     Daemon(listener, launcher, root, lacks, Path.cwd()).serve(settings["idle_seconds"])
     return 0

@@ -123,7 +123,7 @@ def ask(places: Places, request: dict[str, Any]) -> dict[str, Any]:
         UnavailableError: it hung up.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-        connection.settimeout(ANSWER_SECONDS)
+        connection.settimeout(ANSWER_SECONDS * linux.slowness())
         connection.connect(str(places.socket))
         connection.send(json.dumps(request).encode())
         data = connection.recv(256 * 1024)
@@ -172,6 +172,7 @@ def _spawn(
             "lockable": lockable,
             "version": native.version().hex(),
             "idle_seconds": idle_seconds,
+            "slowness": linux.slowness(),  # within the platform's walls there is no /proc/cpuinfo
             "tpm": tpm is not None,
         },
     }
@@ -197,7 +198,7 @@ def _spawn(
             cwd="/",
         )
     listener.close()
-    until = time.monotonic() + START_SECONDS
+    until = time.monotonic() + START_SECONDS * linux.slowness()
     while not (running := answers(places)) and spawner.poll() is None and time.monotonic() < until:
         pass  # On an emulated processor it takes minutes; as long as it lives, it may come.
     if not running:

@@ -27,8 +27,23 @@ DESCRIPTORS = 16_448
 SLACK_BYTES = 1 << 20
 """How far beyond the limit to test."""
 TRY_SECONDS = 60.0
+EMULATED = 30.0
+"""How many times longer anything may take on an emulated processor."""
+EMULATED_MODEL = "QEMU TCG CPU"
+PROCESSORS = Path("/proc/cpuinfo")
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+@functools.cache
+def slowness() -> float:
+    """How many times longer than on a processor anything may take here: ``EMULATED`` if QEMU emulates it.
+
+    Only time limits follow it. A machine whose processor states another model has shorter ones.
+    """
+    with PROCESSORS.open(encoding="ascii", errors="replace") as file:
+        models = [line for line in file if line.startswith("model name")]
+    return EMULATED if any(EMULATED_MODEL in line for line in models) else 1.0
 
 
 def landlock_abi() -> int:

@@ -23,11 +23,12 @@ so does the enclave. An error is ``error``, ``code``, ``message``, ``hint``.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from kluis.errors import BY_NAME, FormatError, KluisError, UnavailableError
-from kluis.formats.encoding import jcs
+from kluis.errors import BY_NAME, FormatError, KluisError, UnavailableError, foreign
+from kluis.formats.encoding import b64, jcs
 from kluis.parcels import RefusedParcel
 from kluis.streams import INLINE, BrokenStream, Bytes, Stream
 
@@ -36,6 +37,11 @@ MAX_BYTES: Final = jcs.MAX_SIZE
 ENDS: Final = ("calls", "control")
 BLOCK_BYTES: Final = 16
 """The two lengths before a layer's index and its data."""
+
+MOST_SAID: Final = 4000
+"""Characters of an error's text from a machine."""
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_CODE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 Message = dict[str, jcs.Json]
 
@@ -126,6 +132,19 @@ def text(message: Message, name: str) -> str:
     return value
 
 
+def octets(message: Message, name: str) -> bytes:
+    """A member that is base64; raises as :func:`text`."""
+    return b64.decode(text(message, name), f"message.{name}")
+
+
+def digest(message: Message, name: str) -> bytes:
+    """A member that is 32 bytes in lower-case hex; raises as :func:`text`."""
+    value = text(message, name)
+    if not _DIGEST.fullmatch(value):
+        raise FormatError(f"message.{name}: want 64 hex digits, got {value[:80]!a}")
+    return bytes.fromhex(value)
+
+
 def number(message: Message, name: str) -> int:
     """A member that is an integer; raises as :func:`text`."""
     value = message.get(name)
@@ -154,15 +173,24 @@ def report(error: KluisError) -> Message:
 def check(answer: Message) -> Message:
     """Return an answer that reports no error.
 
+    A machine is not trusted before it is judged. So the text of its errors is bounded, on one line, and names
+    its author: nobody should run a command only because a stranger's machine proposes it.
+
     Raises:
         KluisError: the reported one; UnavailableError if its kind is unknown.
     """
     if "error" not in answer:
         return answer
-    hint = answer.get("hint")
+    hint, code = answer.get("hint"), text(answer, "code")
     raise BY_NAME.get(text(answer, "error"), UnavailableError)(
-        text(answer, "message"), hint=hint if isinstance(hint, str) else None, code=text(answer, "code")
+        _shown(text(answer, "message")),
+        hint=f"the machine proposes: {_shown(hint)}" if isinstance(hint, str) else None,
+        code=code if _CODE.fullmatch(code) else None,
     )
+
+
+def _shown(said: str) -> str:
+    return foreign(said.replace("\n", "; "), MOST_SAID)
 
 
 def _gone(error: OSError) -> UnavailableError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 import queue
@@ -155,6 +154,14 @@ class RemotePlatform:
             messages.send(session, {"op": "status"})
             return {**_answer(session), "only": hello.get("only")}
 
+    def await_answer(self, seconds: float) -> None:
+        """Wait until the agent answers.
+
+        Raises:
+            UnavailableError, FormatError: it did not, for ``seconds``; with the last reason.
+        """
+        self._session(seconds)[0].close()
+
     def _launch(
         self,
         file: BinaryIO,
@@ -191,9 +198,9 @@ class RemotePlatform:
                 calls=calls,
                 control=control,
                 pid=messages.number(answer, "pid"),
-                image_id=bytes.fromhex(messages.text(answer, "image_id")),
+                image_id=messages.digest(answer, "image_id"),
                 level=messages.text(answer, "level"),
-                launch_configuration=base64.b64decode(messages.text(answer, "launch_configuration")),
+                launch_configuration=messages.octets(answer, "launch_configuration"),
                 debug=answer.get("debug") is True,
                 slowness=self.slowness,
                 _connection=session,
@@ -229,10 +236,11 @@ class RemotePlatform:
             messages.send(session, request)
             return _answer(session)
 
-    def _session(self) -> tuple[Stream, Message]:
+    def _session(self, within_seconds: float | None = None) -> tuple[Stream, Message]:
         """A new stream to the agent, and the agent's hello."""
         longest = ANSWER_SECONDS * self.slowness
-        seconds, until = HELLO_SECONDS if self._ports else longest, time.monotonic() + longest
+        limit = longest if within_seconds is None else within_seconds
+        seconds, until = min(HELLO_SECONDS, limit) if self._ports else limit, time.monotonic() + limit
         while True:
             session = self._open()
             try:

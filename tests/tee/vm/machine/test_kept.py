@@ -18,7 +18,7 @@ from kluis.cli import render
 from kluis.cli.main import run
 from kluis.errors import UnavailableError, UsageError
 from kluis.tee.vm.guest.guest import NAMES
-from kluis.tee.vm.machine import acceleration, kept
+from kluis.tee.vm.machine import acceleration, kept, ondemand
 from kluis.tee.vm.machine.kept import Settings
 from tests.tee.vm.machine.guest import NEEDED, empty_kernel
 
@@ -131,6 +131,31 @@ def test_one_that_ends_at_once(guest: str) -> None:
         kept.start(Settings("one", guest, memory_mb=128))
 
     assert kept.listed() == []
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_one_that_never_answers(guest: str, debug: bool) -> None:
+    """The wait for its platform has an end, and the error names the command that prints its log."""
+    kept.start(Settings("one", guest, memory_mb=128, debug=debug))
+    with pytest.raises(UnavailableError) as caught:
+        ondemand.await_platform("one", 0.5)
+    assert (caught.value.code, caught.value.message) == (
+        "machine_silent",
+        "machine one: platform: no answer in 0.5 s, with tcg and direct boot",
+    )
+    assert caught.value.hint == ("" if debug else "kluis vm stop one; after kluis vm start --debug, ") + (
+        "kluis vm console one prints its log"
+    )
+    assert kept.show("one")["name"] == "one"
+
+
+def test_one_that_ends_while_its_platform_is_awaited(guest: str) -> None:
+    """The wait ends with the machine, with the reason."""
+    started = kept.start(Settings("one", guest, memory_mb=128))
+    os.kill(started["pid"], signal.SIGKILL)
+    with pytest.raises(UnavailableError, match="machine one: machine: ended with status") as caught:
+        ondemand.await_platform("one")
+    assert caught.value.code == "machine_ended"
 
 
 def test_its_keeper_is_killed(guest: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import socket
 import threading
 import tty
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -160,3 +162,22 @@ def test_it_is_kept(tmp_path: Path) -> None:
     (folder / "ask.key").write_bytes(b"no key")
     with pytest.raises(FormatError, match="want an RSA private key"):
         load_or_create(folder, datetime.now(UTC))
+
+
+def test_two_that_create_it_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two commands that start at once get one processor: no file of one is next to a file of the other."""
+    folder, made = tmp_path / "processor", []
+    both, now = threading.Barrier(2), datetime.now(UTC)
+    ready = [chip(secret=bytes([each]) * 32, now=now) for each in (1, 2)]
+
+    def create(now: datetime, *, secret: bytes) -> object:
+        made.append(secret)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(1)  # until the other one creates it, too, if it can
+        return ready[len(made) - 1]
+
+    monkeypatch.setattr(kept.Processor, "create", create)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: load_or_create(folder, now), range(2)))
+    assert len(made) == 1
+    assert found[0].chip_id == found[1].chip_id == ready[0].chip_id

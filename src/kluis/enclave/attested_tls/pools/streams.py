@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import ssl
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Generator, Iterable
 from typing import Any, Final
 
 import httpcore
@@ -21,33 +21,62 @@ from kluis.enclave.attested_tls.link import CHUNK
 from kluis.errors import AuthenticityError, UsageError
 
 
-class _Stream(httpcore.NetworkStream):
-    """A plaintext stream over a link over a stream of the backend."""
+class _Judged:
+    """What both kinds of stream share: the link, its judgement, and until when that is trusted."""
 
-    def __init__(self, below: httpcore.NetworkStream, end: ClientEnd) -> None:
+    def __init__(self, below: Any, end: ClientEnd) -> None:
         self._below = below
         self._end = end
         self._link = end.open()
         self._result: AttestationResult | None = None
         self._until = math.inf
 
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        talk, end = self._end.introduce(self._link), _end_of(timeout)
+    def get_extra_info(self, info: str) -> Any:
+        if info == RESULT:
+            return self._result
+        if info == "is_readable" and elapsed() >= self._until:
+            return True  # httpcore takes an idle connection that is readable for one that has ended
+        return None if info == "ssl_object" else self._below.get_extra_info(info)
+
+    def _introduce(self, timeout: float | None) -> Generator[tuple[bytes, float | None], bytes, None]:
+        """Verify the server: yields what to write, or no bytes to read, and within how many seconds."""
+        began, last = elapsed(), math.inf if timeout is None else time.monotonic() + STEPS * timeout
+        talk = self._end.introduce(self._link)
         try:
             wants = next(talk)
             while True:
-                self._flush(_time_left(timeout, end))
-                wants = talk.send(
-                    _require_bytes(self._below.read(CHUNK, _time_left(timeout, end))) if wants else b""
-                )
+                if sealed := self._link.pending():
+                    yield sealed, _time_left(timeout, last)
+                received = b""
+                if wants and not (received := (yield b"", _time_left(timeout, last))):
+                    raise AuthenticityError(NO_EVIDENCE.format("the end"), code="channel_evidence")
+                wants = talk.send(received)
         except StopIteration as stop:
-            self._result, self._until = stop.value, self._end.believed_until()
-            return self
+            self._result, self._until = stop.value, self._end.believed_until(began)
         except ConnectionError as error:
-            self.close()
             raise httpcore.ConnectError(str(error)) from error
+
+    def _seal(self, plain: bytes) -> bytes:
+        if self._result is None:
+            raise UsageError("attested TLS: want an enclave that is known, got none")
+        self._link.write(plain)
+        return self._link.pending()
+
+
+class _Stream(_Judged, httpcore.NetworkStream):
+    """A plaintext stream over a link over a stream of the backend."""
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        steps = self._introduce(timeout)
+        try:
+            sealed, left = next(steps)
+            while True:
+                received = self._below.write(sealed, left) if sealed else self._below.read(CHUNK, left)
+                sealed, left = steps.send(received or b"")
+        except StopIteration:
+            return self
         except BaseException:
             self.close()
             raise
@@ -61,53 +90,27 @@ class _Stream(httpcore.NetworkStream):
         return plain
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._only_known()
-        self._link.write(buffer)
-        self._flush(timeout)
+        if sealed := self._seal(buffer):
+            self._below.write(sealed, timeout)
 
     def close(self) -> None:
         self._below.close()
 
-    def get_extra_info(self, info: str) -> Any:
-        return _extra_info(info, self._result, self._until, self._below.get_extra_info)
 
-    def _flush(self, timeout: float | None) -> None:
-        if sealed := self._link.pending():
-            self._below.write(sealed, timeout)
-
-    def _only_known(self) -> None:
-        if self._result is None:
-            raise UsageError("attested TLS: want an enclave that is known, got none")
-
-
-class _AsyncStream(httpcore.AsyncNetworkStream):
+class _AsyncStream(_Judged, httpcore.AsyncNetworkStream):
     """Like :class:`_Stream`."""
-
-    def __init__(self, below: httpcore.AsyncNetworkStream, end: ClientEnd) -> None:
-        self._below = below
-        self._end = end
-        self._link = end.open()
-        self._result: AttestationResult | None = None
-        self._until = math.inf
 
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.AsyncNetworkStream:
-        talk, end = self._end.introduce(self._link), _end_of(timeout)
+        steps, below = self._introduce(timeout), self._below
         try:
-            wants = next(talk)
+            sealed, left = next(steps)
             while True:
-                await self._flush(_time_left(timeout, end))
-                sealed = (
-                    _require_bytes(await self._below.read(CHUNK, _time_left(timeout, end))) if wants else b""
-                )
-                wants = talk.send(sealed)
-        except StopIteration as stop:
-            self._result, self._until = stop.value, self._end.believed_until()
+                received = await (below.write(sealed, left) if sealed else below.read(CHUNK, left))
+                sealed, left = steps.send(received or b"")
+        except StopIteration:
             return self
-        except ConnectionError as error:
-            await self.aclose()
-            raise httpcore.ConnectError(str(error)) from error
         except BaseException:
             await self.aclose()
             raise
@@ -121,20 +124,11 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
         return plain
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        if self._result is None:
-            raise UsageError("attested TLS: want an enclave that is known, got none")
-        self._link.write(buffer)
-        await self._flush(timeout)
+        if sealed := self._seal(buffer):
+            await self._below.write(sealed, timeout)
 
     async def aclose(self) -> None:
         await self._below.aclose()
-
-    def get_extra_info(self, info: str) -> Any:
-        return _extra_info(info, self._result, self._until, self._below.get_extra_info)
-
-    async def _flush(self, timeout: float | None) -> None:
-        if sealed := self._link.pending():
-            await self._below.write(sealed, timeout)
 
 
 class Backend(httpcore.NetworkBackend):
@@ -182,11 +176,6 @@ class AsyncBackend(httpcore.AsyncNetworkBackend):
         return _AsyncStream(made, self._end)
 
 
-def _end_of(timeout: float | None) -> float:
-    """The deadline for verifying a server, from the timeout of each step."""
-    return math.inf if timeout is None else time.monotonic() + STEPS * timeout
-
-
 def _time_left(timeout: float | None, end: float) -> float | None:
     """Seconds for the next read or write: otherwise a peer that sends slowly would restart the timeout with
     each byte.
@@ -196,22 +185,6 @@ def _time_left(timeout: float | None, end: float) -> float | None:
     if (left := end - time.monotonic()) <= 0:
         raise httpcore.ConnectTimeout("evidence: the server does not come to an end with it")
     return min(timeout, left)
-
-
-def _require_bytes(sealed: bytes) -> bytes:
-    if not sealed:
-        raise AuthenticityError(NO_EVIDENCE.format("the end"), code="channel_evidence")
-    return sealed
-
-
-def _extra_info(
-    info: str, result: AttestationResult | None, until: float, below: Callable[[str], Any]
-) -> Any:
-    if info == RESULT:
-        return result
-    if info == "is_readable" and elapsed() >= until:
-        return True  # httpcore takes an idle connection that is readable for one that has ended
-    return None if info == "ssl_object" else below(info)
 
 
 def require_tls(scheme: str) -> None:

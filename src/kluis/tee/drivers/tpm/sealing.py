@@ -1,8 +1,12 @@
 """Seal a secret to a TPM, so that it unseals only on this machine and only with the same boot.
 
-The PCRs are those of a unified kernel image: 4 (the image), 7 (secure boot), 11 (its sections) and 12 (its
-command line). Before an announced upgrade the secret is sealed again, under the values that the upgrade will
-have, next to the current ones.
+Of a unified kernel image these PCRs contain everything that boots: 4 (the image), 7 (secure boot), 11 (its
+sections) and 12 (its command line). PCR 11 is zero after another boot, in which a loader reads kernel,
+initial RAM disk and command line from files. Then the secret is sealed under PCRs 8 (the loader's commands)
+and 9 (what it read), too: otherwise another command line would open it. Before an announced upgrade the
+secret is sealed again, under the values that the upgrade will have, next to the current ones.
+
+Spec: UAPI Group "Linux TPM PCR Registry".
 """
 
 from __future__ import annotations
@@ -16,13 +20,19 @@ from kluis.formats.tpm.sealed import SealedObject, SealedSecret
 from kluis.tee.drivers.tpm import keys
 from kluis.tee.drivers.tpm.tpm import Tpm
 
-PCRS: Final = (4, 7, 11, 12)
+UNIFIED: Final = (4, 7, 11, 12)
+PCRS: Final = (4, 7, 8, 9, 11, 12)
+_SECTIONS: Final = 11
 SECRET_SIZE: Final = 32
 
 
 def current(tpm: Tpm) -> dict[int, bytes]:
-    """The values now of the PCRs under which a secret is sealed, by index; 32 bytes each."""
-    return tpm.pcrs(PCRS)
+    """The values now of the PCRs under which a secret is sealed, by index; 32 bytes each.
+
+    PCRs 8 and 9 are left out after the boot of a unified kernel image.
+    """
+    found = tpm.pcrs(PCRS)
+    return {index: found[index] for index in (UNIFIED if any(found[_SECTIONS]) else PCRS)}
 
 
 def seal(tpm: Tpm, secret: bytes, *boots: Mapping[int, bytes]) -> SealedSecret:
@@ -53,7 +63,7 @@ def unseal(tpm: Tpm, secret: SealedSecret) -> bytes:
             TPM (code ``tpm_integrity``).
         FormatError: what is sealed is not a secret of this kind.
     """
-    chosen = _chosen(secret, current(tpm))
+    chosen = _chosen(secret, tpm.pcrs(PCRS))
     with (
         keys.storage_key(tpm) as parent,
         tpm.holding(tpm.load(parent, chosen.private, chosen.public)) as item,
@@ -67,13 +77,13 @@ def unseal(tpm: Tpm, secret: SealedSecret) -> bytes:
 
 def _chosen(secret: SealedSecret, now: Mapping[int, bytes]) -> SealedObject:
     for each in secret.objects:
-        if dict(each.values) == now:
+        if all(now.get(index) == value for index, value in each.values.items()):
             return each
     first = secret.objects[0].values
     changed = "; ".join(
-        f"PCR {index}: want {first[index].hex() if index in first else 'none'}, got {value.hex()}"
-        for index, value in now.items()
-        if first.get(index) != value
+        f"PCR {index}: want {value.hex()}, got {now[index].hex() if index in now else 'none'}"
+        for index, value in first.items()
+        if now.get(index) != value
     )
     raise UnavailableError(
         f"sealed secret: this boot is not one that it was sealed for: {changed or 'other PCRs'}",

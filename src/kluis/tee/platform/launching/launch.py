@@ -77,6 +77,7 @@ class Launcher:
         root: the platform's keys and state.
         ``lacks``: protections that this machine does not have, whatever the heap, by name.
         lockable: bytes of secret memory for one enclave; None: any.
+        slowness: how many times longer than elsewhere an enclave may take to start and to end.
     """
 
     def __init__(
@@ -86,8 +87,10 @@ class Launcher:
         policy: LaunchPolicy,
         lacks: frozenset[str],
         lockable: int | None,
+        slowness: float = 1.0,
     ) -> None:
         self._root = root
+        self._slowness = slowness
         self._orders = orders
         self._policy = policy
         self._lacks = lacks
@@ -346,7 +349,7 @@ class Launcher:
     def _serve(self, running: Running, end: socket.socket, answer: channel.Answer) -> None:
         patience = DYING_SECONDS
         try:
-            end.settimeout(HANDSHAKE_SECONDS)
+            end.settimeout(HANDSHAKE_SECONDS * self._slowness)
             sealed = session.accept(end, answer, lambda: self._executing(running))
             end.settimeout(None)
             session.serve(end, sealed, running.who, self._root, running.user)
@@ -357,7 +360,7 @@ class Launcher:
                 patience = BROKEN_SECONDS
         finally:
             end.close()
-            if not running.gone.wait(patience):
+            if not running.gone.wait(patience * self._slowness):
                 self.kill(running.name)
 
     def _executing(self, running: Running) -> int:

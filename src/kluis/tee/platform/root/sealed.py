@@ -66,7 +66,7 @@ def reseal(sealed: Path, tpm: Tpm, values: Mapping[int, bytes]) -> None:
     Args:
         sealed: file of the sealed secret.
         tpm: of the platform.
-        values: that differ in the announced boot, by PCR: 4, 7, 11 or 12; 32 bytes each.
+        values: that differ in the announced boot, by PCR: 4, 7, 8, 9, 11 or 12; 32 bytes each.
 
     Raises:
         UsageError: another PCR.

@@ -10,6 +10,7 @@ from pathlib import Path
 from kluis.errors import KluisError, UnavailableError
 from kluis.streams import PATIENCE_SECONDS
 from kluis.tee.platform.client import Platform
+from kluis.tee.process import linux
 from kluis.tee.vm import words
 from kluis.tee.vm.inside import ports
 from kluis.tee.vm.inside.agent import Agent
@@ -30,7 +31,10 @@ def main(arguments: list[str]) -> int:
         help=f"the image id that may be launched, hex; by default {ONLY}ID on the kernel's command line",
     )
     parser.add_argument(
-        "--patience", type=float, default=PATIENCE_SECONDS, help="seconds for each step of a host"
+        "--patience",
+        type=float,
+        default=PATIENCE_SECONDS * linux.slowness(),
+        help="seconds for each step of a host",
     )
     options = parser.parse_args(arguments)
     try:

@@ -27,6 +27,7 @@ from kluis.authority.amd import Processor
 from kluis.errors import KluisError, UnavailableError
 from kluis.tee.drivers.tpm.tpm import Tpm
 from kluis.tee.drivers.tpm.transport import Transport
+from kluis.tee.platform.root import keyfiles
 from kluis.tee.vm import processor
 from kluis.tee.vm.guest import Guest
 from kluis.tee.vm.machine import acceleration, kept, ports, programs, tpm
@@ -96,7 +97,7 @@ def _started(settings: Settings) -> Machine:
     only = bytes.fromhex(settings.only) if settings.only else None
     own, measurement = None, None
     if settings.boot == "uefi":
-        state, firmware = kept.lasting() / f"{settings.name}.tpm", programs.firmware("uefi").code
+        state, firmware = state_of(settings), programs.firmware("uefi").code
         measurement = measured.measure_firmware(firmware.read_bytes(), settings.cpus)
         with tpm.powered(state, _secret()) as vtpm, Tpm(Transport(vtpm.commands)) as before:
             paravisor.leave(before, made, measured.launched(measurement, debug=settings.debug, only=only))
@@ -125,6 +126,15 @@ def _started(settings: Settings) -> Machine:
         raise
 
 
+def state_of(settings: Settings) -> Path:
+    """The folder of a machine's vTPM.
+
+    A debug machine has another one: a vTPM has the same key at each boot, so the report of a boot without
+    debug would fit a quote of a boot with it.
+    """
+    return kept.lasting() / f"{settings.name}{'.debug' if settings.debug else ''}.tpm"
+
+
 def _serve_processor(machine: Machine, made: Processor, settings: Settings) -> None:
     """Answer the guest as the emulated processor which measured its launch."""
     if machine.processor is None or machine.launch_digest is None:
@@ -138,10 +148,12 @@ def _serve_processor(machine: Machine, made: Processor, settings: Settings) -> N
 
 
 def _secret() -> bytes:
+    """The secret of this user's vTPMs, 32 bytes, created once."""
     path = kept.lasting() / "secret"
-    if not path.exists():
-        files.write(path, os.urandom(tpm.KEY_BYTES))
-    return path.read_bytes()
+    with processor.alone(path.parent):
+        if not path.exists():
+            files.write(path, os.urandom(tpm.KEY_BYTES))
+    return keyfiles.read(path)
 
 
 @contextlib.contextmanager

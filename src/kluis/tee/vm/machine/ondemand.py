@@ -5,10 +5,12 @@ It ends when no host has had one of its ports for a while, as a platform ends wi
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Final
 
-from kluis.errors import UnavailableError
+from kluis.errors import FormatError, UnavailableError
+from kluis.tee.process import linux
 from kluis.tee.remote import RemotePlatform
 from kluis.tee.vm.guest import building
 from kluis.tee.vm.machine import kept
@@ -16,8 +18,9 @@ from kluis.tee.vm.machine.kept import Settings
 
 IDLE_SECONDS: Final = 900
 MEMORY_MB: Final = 1536
-EMULATED: Final = 30.0
-"""How many times longer anything may take on an emulated processor."""
+START_SECONDS: Final = 60.0
+"""How long a machine may start before its platform answers."""
+PAUSE_SECONDS: Final = 0.5
 
 
 def name_of(boot: str) -> str:
@@ -34,7 +37,8 @@ def obtain(boot: str = "direct", *, say: Callable[[str], None] = lambda line: No
 
     Raises:
         UsageError: there is no such boot.
-        UnavailableError: a package is missing, with the command that installs it; or the machine ended.
+        UnavailableError: a package is missing, with the command that installs it; or the machine ended, or
+            did not answer in time.
     """
     name = name_of(boot)
     try:
@@ -49,20 +53,34 @@ def obtain(boot: str = "direct", *, say: Callable[[str], None] = lambda line: No
     return await_platform(name)
 
 
-def await_platform(name: str) -> RemotePlatform:
+def await_platform(name: str, seconds: float | None = None) -> RemotePlatform:
     """The platform of a machine, once it answers.
 
+    Args:
+        name: of the machine.
+        seconds: how long to wait; None: ``START_SECONDS``, and longer on an emulated processor.
+
     Raises:
-        UnavailableError: the machine ended.
+        UnavailableError: the machine ended, with the reason; or it did not answer in time, with its log.
     """
-    while True:
+    found = platform(name)
+    limit = START_SECONDS * found.slowness if seconds is None else seconds
+    until = time.monotonic() + limit
+    while (left := until - time.monotonic()) > 0:
         try:
-            found = platform(name)
-            found.status()
-        except UnavailableError:
+            found.await_answer(left)
+        except (FormatError, UnavailableError):
             kept.show(name)  # states the reason if it ended
         else:
             return found
+        time.sleep(min(PAUSE_SECONDS, left))
+    about = kept.show(name)
+    kind, log = f"{about['accelerator']} and {about['boot']} boot", f"kluis vm console {name} prints its log"
+    raise UnavailableError(
+        f"machine {name}: platform: no answer in {limit:g} s, with {kind}",
+        hint=log if about["debug"] else f"kluis vm stop {name}; after kluis vm start --debug, {log}",
+        code="machine_silent",
+    )
 
 
 def platform(name: str) -> RemotePlatform:
@@ -71,5 +89,5 @@ def platform(name: str) -> RemotePlatform:
     Raises:
         UnavailableError: none of this name runs.
     """
-    slowness = EMULATED if kept.show(name)["accelerator"] == "tcg" else 1.0
+    slowness = linux.EMULATED if kept.show(name)["accelerator"] == "tcg" else 1.0
     return RemotePlatform(lambda: kept.connect(name), slowness=slowness, ports=True)

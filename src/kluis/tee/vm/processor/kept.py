@@ -6,7 +6,10 @@ its file.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -25,6 +28,7 @@ from kluis.errors import FormatError
 from kluis.tee.platform.root import keyfiles
 
 STATE: Final = "processor.json"
+LOCK: Final = ".lock"
 SECRET_SIZE: Final = 32
 
 
@@ -41,9 +45,26 @@ def load_or_create(folder: Path, now: datetime) -> Processor:
     """
     # Written last: with it, all others are there.
     if not (folder / STATE).exists():
-        save(Processor.create(now, secret=os.urandom(SECRET_SIZE)), folder)
+        with alone(folder):
+            if not (folder / STATE).exists():
+                save(Processor.create(now, secret=os.urandom(SECRET_SIZE)), folder)
     keys = Keys(ark=_key(folder / "ark.key"), ask=_key(folder / "ask.key"), chip=_secret(folder / "chip.key"))
     return Processor(keys, State.parse(keyfiles.read(folder / STATE)))
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Be the only process that creates secrets in a folder, mode 0700, which is created if needed.
+
+    Two that create the same keys at once would leave a part of each, or one key in use and another on disk.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def save(processor: Processor, folder: Path) -> None:
