@@ -16,6 +16,7 @@ SETTINGS: dict[str, tuple[str, tuple[str, ...], str]] = {
     # heap, requirements, more lines
     "empty": ("128MiB", (), ""),
     "bulk": ("128MiB", (), ""),
+    "hashing": ("128MiB", (), ""),
     "release": ("128MiB", (), ""),
     "table": ("1GiB", ("pyarrow",), 'grants = ["table"]\n'),
     "web": (

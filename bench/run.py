@@ -32,6 +32,7 @@ from kluis.tee.platform.launching import places  # noqa: E402
 GROUPS = (
     "calls",
     "streams",
+    "machines",
     "tables",
     "starts",
     "analytics",

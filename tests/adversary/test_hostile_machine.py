@@ -61,7 +61,7 @@ def test_its_text_obeys_nothing() -> None:
     error = caught.value
     for shown in (error.message, error.hint or ""):
         assert shown.isprintable()
-        assert len(shown) <= messages.MOST_SAID + 30
+        assert len(shown) <= messages.MOST_WORDS + 30
     assert error.message.startswith("refused; kluis: affirming?[2J??x")
     assert error.code == "unavailable"
 

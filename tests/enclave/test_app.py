@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -142,6 +143,9 @@ def test_plain_functions_outside() -> None:
     assert app.begin(twice, 4)() == 8
     with pytest.raises(UsageError, match="begin: want an ocall of subject"):
         app.begin(through, 3)
+    assert asyncio.run(app.request(twice, 4)) == 8
+    with pytest.raises(UsageError, match="request: want an ocall of subject"):
+        asyncio.run(app.request(through, 3))
 
 
 def test_whom_it_asks_runs_before_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

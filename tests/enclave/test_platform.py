@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -118,6 +120,58 @@ def test_hangs_up(platform: Serve) -> None:
         session = Session.initiate(sock, unnamed(), OF_THE_LAUNCH.public_key)
         with pytest.raises(PlatformGone):
             session.request(channel.TargetInfo(), channel.Bytes)
+
+
+def test_a_coroutine_waits_and_its_loop_goes_on(platform: Serve) -> None:
+    """A request of the loop's own thread receives the coroutine's answer first; each gets its own."""
+    replies = [channel.Count(number, "nobody") for number in range(1, 6)]
+    with platform(answering(*replies, channel.Refused("usage", "no"), channel.Bytes(b"t"))) as sock:
+        session = Session.initiate(sock, unnamed(), OF_THE_LAUNCH.public_key)
+        read = channel.Counter(bytes(32), "read")
+
+        async def whole() -> None:
+            first = asyncio.create_task(session.request_async(read, channel.Count))
+            second = asyncio.create_task(session.request_async(read, channel.Count))
+            while session._awaited is None:
+                await asyncio.sleep(0)
+            assert session.request(read, channel.Count).value == 2
+            assert ((await first).value, (await second).value) == (1, 3)
+            cancelled = asyncio.create_task(session.request_async(read, channel.Count))
+            while session._awaited is None:
+                await asyncio.sleep(0)
+            cancelled.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await cancelled
+            assert (await session.request_async(read, channel.Count)).value == 5
+            with pytest.raises(UsageError, match=r"^no$"):
+                await session.request_async(read, channel.Count)
+            with session._turn:  # as another thread that waits for its answer
+                waiting = asyncio.create_task(session.request_async(channel.TargetInfo(), channel.Bytes))
+                await asyncio.sleep(0.05)
+            assert (await waiting).value == b"t"
+
+        asyncio.run(whole())
+
+
+def test_a_coroutine_hears_that_the_session_is_over(platform: Serve) -> None:
+    """Whether it waits for the answer itself, or another request receives that the session has ended."""
+    for takes in (False, True):
+        with platform(answering(bytes(60))) as sock:
+            session = Session.initiate(sock, unnamed(), OF_THE_LAUNCH.public_key)
+
+            async def whole(session: Session = session, takes: bool = takes) -> None:
+                waiting = asyncio.create_task(session.request_async(channel.TargetInfo(), channel.Bytes))
+                if takes:
+                    while session._awaited is None:
+                        await asyncio.sleep(0)
+                    with pytest.raises(PlatformGone):
+                        session.request(channel.TargetInfo(), channel.Bytes)
+                with pytest.raises(PlatformGone):
+                    await waiting
+                with pytest.raises(PlatformGone, match="the session is over"):
+                    await session.request_async(channel.TargetInfo(), channel.Bytes)
+
+            asyncio.run(whole())
 
 
 def test_no_handshake(platform: Serve) -> None:

@@ -75,7 +75,7 @@ def test_memory_runs_out_in_small_pieces(running: EnclaveProxy) -> None:
 
 def fails_for_want_of_memory(running: EnclaveProxy, fill: Ecall) -> None:
     with pytest.raises(RemoteError) as raised:
-        fill.within(300)()
+        fill.within(300 * running._process.slowness)()
     assert raised.value.message == "MemoryError: the enclave's heap is full"
     assert running.echo(b"x" * 3_000_000) == b"x" * 3_000_000
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import FunctionType
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
@@ -32,6 +32,9 @@ class Router(Protocol):
 
     def begin(self, index: int, arguments: tuple[Any, ...]) -> Callable[[], Any]:
         """Send the ocall with number ``index``, and return a function that waits for its result."""
+
+    async def request(self, index: int, arguments: tuple[Any, ...]) -> Any:
+        """Send the ocall with number ``index`` from a coroutine, and return its result."""
 
 
 class Declare(Protocol):
@@ -86,6 +89,7 @@ class Enclave:
         self.ecall_signatures: list[Signature] = []
         self.ocall_signatures: list[Signature] = []
         self._begun: dict[Callable[..., Any], Callable[..., Callable[[], Any]]] = {}
+        self._requested: dict[Callable[..., Any], Callable[..., Coroutine[Any, Any, Any]]] = {}
         self._router: Router | None = None
 
     @overload
@@ -156,7 +160,13 @@ class Enclave:
             waiting: Callable[[], R] = self._router.begin(index, bind(args, kwargs))
             return waiting
 
+        async def requested(*args: P.args, **kwargs: P.kwargs) -> Any:
+            if self._router is None:
+                return function(*args, **kwargs)
+            return await self._router.request(index, bind(args, kwargs))
+
         self._begun[outward] = begun
+        self._requested[outward] = requested
         return outward
 
     def begin(self, ocall: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Callable[[], R]:
@@ -181,6 +191,23 @@ class Enclave:
         # wait: the host would start only when this thread is done.
         os.sched_yield()
         return waiting
+
+    async def request(self, ocall: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call an ocall from a coroutine: its event loop goes on until the host has answered.
+
+        Args:
+            ocall: declared here.
+            *args: its arguments.
+            **kwargs: its arguments by name.
+
+        Raises:
+            UsageError: it is not an ocall of this enclave.
+        """
+        requested = self._requested.get(ocall)
+        if requested is None:
+            raise UsageError(f"request: want an ocall of {self.name}, got {ocall!r}")
+        result: R = await requested(*args, **kwargs)
+        return result
 
     def _declare(self, signature: Signature) -> None:
         if signature.name in self.ecalls or signature.name in self.ocalls:

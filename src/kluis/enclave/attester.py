@@ -23,3 +23,6 @@ class Attester(Protocol):
             EnclaveError: the session has ended, and with it the attestation; the enclave must end.
             KluisError: the request is refused, with the class of its error.
         """
+
+    async def request_async(self, message: channel.Request, want: type[T]) -> T:
+        """As :meth:`request`, from a coroutine: its event loop goes on until the answer comes."""

@@ -81,11 +81,19 @@ class Counter:
         """
         return self._ask("advance", to, mark)
 
-    def _ask(self, op: str, to: int = 0, mark: bytes = b"") -> MarkedReading:
-        answer = inside("counter").attester.request(
-            channel.Counter(self._id, op, to, mark, self._policy), channel.Count
+    async def advance_async(self, to: int, mark: bytes = b"") -> MarkedReading:
+        """As :meth:`advance`, from a coroutine: its event loop goes on until it is durable."""
+        answer = await inside("counter").attester.request_async(
+            self._request("advance", to, mark), channel.Count
         )
         return MarkedReading(answer.value, answer.witness, answer.mark)
+
+    def _ask(self, op: str, to: int = 0, mark: bytes = b"") -> MarkedReading:
+        answer = inside("counter").attester.request(self._request(op, to, mark), channel.Count)
+        return MarkedReading(answer.value, answer.witness, answer.mark)
+
+    def _request(self, op: str, to: int, mark: bytes) -> channel.Counter:
+        return channel.Counter(self._id, op, to, mark, self._policy)
 
 
 def counter(name: str, *, policy: Policy) -> Counter:

@@ -7,8 +7,9 @@ Spec: :mod:`kluis.formats.kluis.channel`.
 from __future__ import annotations
 
 import _socket as socket
+import contextlib
 import threading
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from kluis.enclave.attester import T
 from kluis.errors import (
@@ -21,6 +22,9 @@ from kluis.errors import (
     UsageError,
 )
 from kluis.formats.kluis import channel
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class PlatformGone(EnclaveError):
@@ -44,6 +48,8 @@ class Session:
         self._channel = sealed
         self._turn = threading.Lock()
         self._lost = False
+        self._coroutines: asyncio.Lock | None = None
+        self._awaited: _Awaited | None = None
 
     @classmethod
     def initiate(cls, sock: socket.socket, named: int, public_key: bytes) -> Self:
@@ -88,18 +94,76 @@ class Session:
             KluisError: the platform refuses, with the class of its error.
         """
         with self._turn:
-            reply = self._exchange(message)
-        if isinstance(reply, channel.Refused):
-            raise REFUSALS.get(reply.code, PolicyError)(reply.message, code=reply.code)
-        if not isinstance(reply, want):
-            raise PlatformGone(f"platform: want {want.__name__.lower()}, got {type(reply).__name__.lower()}")
-        return reply
+            self._settle()
+            self._send(message)
+            reply = self._receive()
+        return _wanted(reply, want)
 
-    def _exchange(self, message: channel.Request) -> channel.Reply:
+    async def request_async(self, message: channel.Request, want: type[T]) -> T:
+        """As :meth:`request`, from a coroutine: its event loop goes on until the platform answers.
+
+        Meanwhile :meth:`request` may be called in any thread, also in the loop's own: it receives this
+        request's answer first, and passes it on.
+        """
+        import asyncio
+
+        if self._coroutines is None:
+            self._coroutines = asyncio.Lock()
+        async with self._coroutines:
+            awaited = self._begin(message, asyncio.get_running_loop())
+            if awaited is not None:
+                await self._wait(awaited)
+        if awaited is None:
+            return await asyncio.to_thread(self.request, message, want)
+        if awaited.reply is None:
+            raise PlatformGone("platform: the session is over")
+        return _wanted(awaited.reply, want)
+
+    def _begin(self, message: channel.Request, loop: asyncio.AbstractEventLoop) -> _Awaited | None:
+        """Send a coroutine's request; None if another thread waits for its answer."""
+        if not self._turn.acquire(blocking=False):
+            return None
+        try:
+            self._send(message)
+            self._awaited = awaited = _Awaited(loop)
+        finally:
+            self._turn.release()
+        loop.add_reader(self._sock, awaited.wake)
+        return awaited
+
+    async def _wait(self, awaited: _Awaited) -> None:
+        try:
+            await awaited.ready
+        finally:  # also if this is cancelled: the next request must not receive this one's answer
+            self._end(awaited)
+
+    def _end(self, awaited: _Awaited) -> None:
+        awaited.loop.remove_reader(self._sock)
+        with self._turn:
+            if self._awaited is awaited:
+                self._settle()
+
+    def _settle(self) -> None:
+        """Receive the answer that a coroutine waits for, if one does."""
+        awaited, self._awaited = self._awaited, None
+        if awaited is None:
+            return
+        try:
+            awaited.reply = self._receive()
+        finally:
+            awaited.settle()
+
+    def _send(self, message: channel.Request) -> None:
         if self._lost:
             raise PlatformGone("platform: the session is over")
         try:
             self._sock.send(self._channel.seal_request(message))
+        except (OSError, FormatError) as error:
+            self._lost = True
+            raise PlatformGone(f"platform: {error}") from None
+
+    def _receive(self) -> channel.Reply:
+        try:
             frame = self._sock.recv(channel.MAX_FRAME + 1)
             if frame:
                 return self._channel.open_reply(frame)
@@ -108,6 +172,39 @@ class Session:
             raise PlatformGone(f"platform: {error}") from None
         self._lost = True
         raise PlatformGone("platform: hung up")
+
+
+class _Awaited:
+    """The answer that a coroutine waits for.
+
+    Attributes:
+        loop: of the coroutine.
+        ready: done when there is an answer to receive, or when another request has received it.
+        reply: None until then, or if the session has ended.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.ready: asyncio.Future[None] = loop.create_future()
+        self.reply: channel.Reply | None = None
+
+    def wake(self) -> None:
+        """Let the coroutine go on; called in its loop."""
+        if not self.ready.done():
+            self.ready.set_result(None)
+
+    def settle(self) -> None:
+        """Let the coroutine go on; called in any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self.loop.call_soon_threadsafe(self.wake)
+
+
+def _wanted(reply: channel.Reply, want: type[T]) -> T:
+    if isinstance(reply, channel.Refused):
+        raise REFUSALS.get(reply.code, PolicyError)(reply.message, code=reply.code)
+    if not isinstance(reply, want):
+        raise PlatformGone(f"platform: want {want.__name__.lower()}, got {type(reply).__name__.lower()}")
+    return reply
 
 
 def _send_hello(sock: socket.socket, named: int, hello: bytes, challenge: bytes) -> None:

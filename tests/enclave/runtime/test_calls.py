@@ -180,6 +180,7 @@ def test_ocalls_that_are_begun(enclave: Launch, subject: Path) -> None:
 
     running = enclave(subject, ocalls={"ask": ask})
     assert running.ahead(3) == [0, 3, 6]
+    assert running.together(3) == [0, 3, 6]
 
 
 def test_ocall_in_an_ocall(enclave: Launch, subject: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 
@@ -9,6 +10,7 @@ import pytest
 
 from kluis.enclave.boundary import memfile
 from kluis.enclave.boundary.frames import Parcel
+from kluis.enclave.runtime.awaiting import AwaitedSlot
 from kluis.enclave.runtime.failures import CancelInterrupt
 from kluis.enclave.runtime.ocalls import Slot, Slots
 from kluis.errors import CallTimeout
@@ -61,3 +63,30 @@ def test_interrupted() -> None:
         mine.wait(None, "ask")
     with pytest.raises(CallTimeout):
         other.wait(0, "ask")
+
+
+def test_a_coroutine_gets_the_first_answer() -> None:
+    """From the thread that reads; a late answer is thrown away, and its descriptors closed."""
+
+    async def whole() -> None:
+        slots, slot = Slots(), AwaitedSlot(1)
+        slots.add(slot)
+        slots.interrupt(threading.get_ident())  # of a call that waits in the loop's thread
+        threading.Thread(target=lambda: [slots.fill(1, Parcel(one)) for one in (b"first", b"second")]).start()
+        assert (await slot.wait(60, "ask")).frame == b"first"
+        late, between = AwaitedSlot(2), AwaitedSlot(3)
+        files = [memfile.of_bytes(b"x") for _ in range(2)]
+        for one in (late, between):
+            slots.add(one)
+            with pytest.raises(CallTimeout, match=r"^ocall ask: no answer from the host in 0\.01 s$"):
+                await one.wait(0.01, "ask")
+        slots.drop(late)
+        slots.fill(2, Parcel(b"late", (files[0],)))
+        slots.fill(3, Parcel(b"between", (files[1],)))
+        slots.drop(between)
+        await asyncio.sleep(0)
+        for file in files:
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.fstat(file)
+
+    asyncio.run(whole())

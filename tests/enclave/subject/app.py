@@ -216,6 +216,14 @@ def ahead(questions: int) -> list[int]:
 
 
 @app.ecall
+async def together(questions: int) -> list[int]:
+    """Ask the host several things from coroutines of one loop."""
+    import asyncio
+
+    return list(await asyncio.gather(*(app.request(ask, question) for question in range(questions))))
+
+
+@app.ecall
 def shown(table: Table) -> int:
     """Show the host a table, and take one back."""
     return show(table).num_rows

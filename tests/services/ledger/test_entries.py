@@ -282,7 +282,7 @@ def test_receipts_of_one_batch_read_its_signature_once(world: World, monkeypatch
     monkeypatch.setattr("kluis.services.ledger.running.receipts.MOST_SIGNATURES", 1)
 
     async def test(served: Served) -> None:
-        node, log = served.node, served.node._around.log
+        node, log = served.node, served.node._around.log._log
         read, sizes = log.read, []
 
         def counted(first: int, most: int) -> bytes:

@@ -73,6 +73,28 @@ class MemoryWitness:
             self.said = to
         return self.said
 
+    async def advance_async(self, to: Witnessed) -> Witnessed:
+        """Likewise."""
+        return self.advance(to)
+
+
+class Threaded:
+    """A log of this process, whose coroutines wait for it in a thread, as for a host."""
+
+    def __init__(self, log: Any) -> None:
+        self._log = log
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+    async def append_async(self, previous: bytes, batch: bytes) -> str:
+        """As the log's ``append``."""
+        return await asyncio.to_thread(self._log.append, previous, batch)
+
+    async def read_each_async(self, seqnos: list[int]) -> list[bytes]:
+        """As the log's ``read_each``."""
+        return await asyncio.to_thread(self._log.read_each, seqnos)
+
 
 class Identity:
     """A client's key and certificate.
@@ -147,7 +169,7 @@ class World:
         """A node, replayed."""
         around = Surroundings(
             storage=self.storage,
-            log=log,
+            log=Threaded(log),
             witness=lambda digest: self.witness,
             clock=self.clock,
             quote=quote,
@@ -161,7 +183,7 @@ class World:
             used = log or stack.enter_context(LedgerLog(self.folder))
             node = self.node(used)
             node.begin("127.0.0.1:8000")
-            application = LedgerApplication(node, used, self.clock, own=self.application)
+            application = LedgerApplication(node, Threaded(used), self.clock, own=self.application)
             async with lifespan(application):
                 if self.open:
                     await open_service(node)

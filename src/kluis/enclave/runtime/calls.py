@@ -26,9 +26,9 @@ from kluis.enclave.runtime.answers import ATTEMPTS, EXIT_NO_MEMORY, Answers, lea
 from kluis.enclave.runtime.cancelling import Running
 from kluis.enclave.runtime.failures import CANCELLED, CancelInterrupt, Failure
 from kluis.enclave.runtime.functions import functions_of
-from kluis.enclave.runtime.ocalls import Slot, Slots
+from kluis.enclave.runtime.ocalls import Slot, Slots, Waiting, result_of
 from kluis.enclave.runtime.workers import Workers
-from kluis.errors import FormatError, RemoteError
+from kluis.errors import FormatError
 from kluis.formats.encoding.unreadable import UNREADABLE
 
 if TYPE_CHECKING:
@@ -162,15 +162,29 @@ class Calls:
         self._ask(codec, slot, arguments)
         return functools.partial(self._await_answer, codec, slot)
 
+    async def request(self, index: int, arguments: tuple[Any, ...]) -> Any:
+        """Send ocall number ``index`` from a coroutine, and return its result; raises as :meth:`begin`."""
+        from kluis.enclave.runtime.awaiting import AwaitedSlot  # loads asyncio
+
+        codec = self._ocalls[index]
+        slot = AwaitedSlot(next(self._ocall_ids))
+        self._ask(codec, slot, arguments)
+        try:
+            answer = await slot.wait(codec.timeout_seconds, codec.name)
+        except BaseException:
+            self._slots.drop(slot)
+            raise
+        return result_of(codec, answer)
+
     def _await_answer(self, codec: Codec, slot: Slot) -> Any:
         try:
             answer = slot.wait(codec.timeout_seconds, codec.name)
         except BaseException:
             self._slots.drop(slot)
             raise
-        return self._ocall_result(codec, answer)
+        return result_of(codec, answer)
 
-    def _ask(self, codec: Codec, slot: Slot, arguments: tuple[Any, ...]) -> None:
+    def _ask(self, codec: Codec, slot: Waiting, arguments: tuple[Any, ...]) -> None:
         frame, files = codec.encode_call(slot.id, arguments)
         try:
             codec.check_call(frame)
@@ -178,16 +192,6 @@ class Calls:
             self._out.send(slot.id, frame, files)
         finally:
             boundary.close(files)
-
-    def _ocall_result(self, codec: Codec, answer: Parcel) -> Any:
-        if frames.head(answer.frame).kind == frames.OCALL_RETURN:
-            return codec.decode_result(answer)
-        answer.close()
-        try:
-            raised = _ocall_raised(answer.frame)
-        except UNREADABLE as error:
-            raise FormatError(boundary.explain(error, f"ocall {codec.name}", ("kind", "id"))) from None
-        raise RemoteError(raised.type, raised.message)
 
     def _listen(self) -> None:
         try:
@@ -391,5 +395,4 @@ def _unreadable(error: Exception, what: str) -> FormatError:
 
 
 BUSY = Failure("UnavailableError", "too many calls wait", None, "busy", "make fewer calls at once")
-_ocall_raised = msgspec.msgpack.Decoder(frames.OcallRaised).decode
 _evidence_request = msgspec.msgpack.Decoder(frames.EvidenceRequest).decode

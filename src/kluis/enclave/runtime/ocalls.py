@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import threading
+from typing import Any, Protocol
 
+import msgspec
+
+from kluis.enclave.boundary import codec as boundary
+from kluis.enclave.boundary import frames
+from kluis.enclave.boundary.codec import Codec
 from kluis.enclave.boundary.frames import Parcel
 from kluis.enclave.runtime.cancelling import held_lock
 from kluis.enclave.runtime.failures import CancelInterrupt
-from kluis.errors import CallTimeout
+from kluis.errors import CallTimeout, FormatError, RemoteError
+from kluis.formats.encoding.unreadable import UNREADABLE
 
 
 class Slot:
@@ -52,17 +59,40 @@ class Slot:
             self._parcel.close()
 
 
+class Waiting(Protocol):
+    """A slot, whatever waits for it: see :class:`Slot`."""
+
+    @property
+    def id(self) -> int:
+        """Of the ocall."""
+        ...
+
+    @property
+    def thread(self) -> int:
+        """The thread that waits; 0 if none does."""
+        ...
+
+    def fill(self, parcel: Parcel) -> None:
+        """Store the answer."""
+
+    def interrupt(self) -> None:
+        """Wake the thread without an answer."""
+
+    def discard(self) -> None:
+        """Discard an answer that comes after the wait ended."""
+
+
 class Slots:
     """All waiting ocalls, by id."""
 
     def __init__(self) -> None:
-        self._slots: dict[int, Slot] = {}
+        self._slots: dict[int, Waiting] = {}
 
-    def add(self, slot: Slot) -> None:
+    def add(self, slot: Waiting) -> None:
         """Register an ocall."""
         self._slots[slot.id] = slot
 
-    def drop(self, slot: Slot) -> None:
+    def drop(self, slot: Waiting) -> None:
         """Unregister it; an answer that arrives later, or just now, is discarded."""
         if self._slots.pop(slot.id, None) is None:
             slot.discard()
@@ -82,4 +112,22 @@ class Slots:
                 slot.interrupt()
 
 
+def result_of(codec: Codec, answer: Parcel) -> Any:
+    """The result in an ocall's answer, which is not trusted; the parcel's descriptors are closed.
+
+    Raises:
+        RemoteError: the host's function raised.
+        FormatError: an answer of another type.
+    """
+    if frames.head(answer.frame).kind == frames.OCALL_RETURN:
+        return codec.decode_result(answer)
+    answer.close()
+    try:
+        raised = _ocall_raised(answer.frame)
+    except UNREADABLE as error:
+        raise FormatError(boundary.explain(error, f"ocall {codec.name}", ("kind", "id"))) from None
+    raise RemoteError(raised.type, raised.message)
+
+
 FILLING_SECONDS = 0.1
+_ocall_raised = msgspec.msgpack.Decoder(frames.OcallRaised).decode

@@ -35,11 +35,11 @@ from kluis.streams import INLINE, BrokenStream, Bytes, Stream
 PROTOCOL: Final = 1
 MAX_BYTES: Final = jcs.MAX_SIZE
 ENDS: Final = ("calls", "control")
+MOST_WORDS: Final = 2000
+"""Characters of a text that a machine reports."""
 BLOCK_BYTES: Final = 16
 """The two lengths before a layer's index and its data."""
 
-MOST_SAID: Final = 4000
-"""Characters of an error's text from a machine."""
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _CODE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
@@ -190,7 +190,7 @@ def check(answer: Message) -> Message:
 
 
 def _shown(said: str) -> str:
-    return foreign(said.replace("\n", "; "), MOST_SAID)
+    return foreign(said.replace("\n", "; "), MOST_WORDS)
 
 
 def _gone(error: OSError) -> UnavailableError:

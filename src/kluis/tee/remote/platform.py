@@ -14,7 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from kluis.errors import AuthenticityError, FormatError, UnavailableError, UnsupportedError, UsageError
+from kluis.errors import (
+    AuthenticityError,
+    FormatError,
+    UnavailableError,
+    UnsupportedError,
+    UsageError,
+    foreign,
+)
 from kluis.streams import PATIENCE_SECONDS, Stream
 from kluis.tee.image import archive
 from kluis.tee.platform.launching.sockets import check
@@ -85,7 +92,10 @@ class Remote:
             if received is not None:
                 for descriptor in received[1]:
                     os.close(descriptor)
-                status, words = messages.number(received[0], "status"), messages.text(received[0], "words")
+                status, words = (
+                    messages.number(received[0], "status"),
+                    foreign(messages.text(received[0], "words"), messages.MOST_WORDS),
+                )
         except (FormatError, UnavailableError) as error:
             words = error.message
         finally:

@@ -27,7 +27,7 @@ from kluis.services.ledger.callers import require_role
 from kluis.services.ledger.node import Node
 from kluis.services.ledger.running.engine import Result
 from kluis.services.ledger.running.log import HostLog
-from kluis.services.ledger.running.receipts import needs_host, prove
+from kluis.services.ledger.running.receipts import prove
 from kluis.services.ledger.running.transactions import committed, named, read_many
 from kluis.services.ledger.tables import ENTRIES, PUBLIC_ENTRIES, REQUESTS, Stored
 from kluis.services.web import Answer, Call, Operation, Refusal
@@ -200,10 +200,7 @@ class Entries:
         return Answer({"tags": page, **following})
 
     async def _receipt(self, txid: TxId) -> dict[str, Any]:
-        if needs_host(self._ledger, txid):
-            proven = await self._node.engine.in_thread(prove, self._ledger, self._log, txid)
-        else:  # as in the answer to its write
-            proven = prove(self._ledger, self._log, txid)
+        proven = await prove(self._ledger, self._log, txid)
         made: dict[str, Any] = {"receipt": proven.receipt(self._ledger).to_azure()}
         if not proven.is_signature:
             part = proven.part

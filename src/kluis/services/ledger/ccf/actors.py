@@ -98,8 +98,7 @@ class Common:
     async def _prove(self, call: Call) -> Proven:
         ledger = self._node.ledger
         txid = committed(ledger, _wanted(call))
-        proven: Proven = await self._node.engine.in_thread(prove, ledger, self._log, txid)
-        return proven
+        return await prove(ledger, self._log, txid)
 
 
 def _wanted(call: Call) -> str:

@@ -1,19 +1,19 @@
 """The node's engine: requests become entries, entries become signed batches, and answers wait for the log.
 
 One task runs all that writes, in the order in which it came. It executes what waits, seals it with a
-signature in a thread, has the host append it, tells the witness, and only then lets the answers go. What
-came meanwhile is the next batch. Nothing that is not on the disk is ever answered, and no batch that failed
-is encrypted twice: the same bytes are appended until the host takes them, or another node has the log.
+signature, has the host append it, tells the witness, and only then lets the answers go. No other thread takes
+part: to wake one takes longer than to sign. While the task waits for the host or the witness, the loop goes
+on. What came meanwhile is the next batch. Nothing that is not on the disk is ever answered, and no batch that
+failed is encrypted twice: the same bytes are appended until the host takes them, or another node has the log.
 """
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
 
@@ -24,7 +24,8 @@ from kluis.ledger.sequencer import Batch, Sequencer
 from kluis.ledger.store import Transaction
 from kluis.services.ledger.running import refusals
 from kluis.services.ledger.running.log import HostLog
-from kluis.services.ledger.running.state import MARK_ROOT, Ledger, Witness, Witnessed
+from kluis.services.ledger.running.reporter import Reporter
+from kluis.services.ledger.running.state import Ledger, Witness
 from kluis.services.web import Refusal
 
 MOST_WAITING: Final = 10_000
@@ -33,8 +34,6 @@ MOST_BATCH_BYTES: Final = 512 << 10
 MOST_ENTRY_BYTES: Final = 8 << 20
 """Of an entry's keys and values. A batch that no host can take would be tried again without end."""
 AGAIN_SECONDS: Final = 0.25
-MOST_TOLD: Final = 8
-"""How often a report to the witness is tried again: each time another node's came first."""
 UNKNOWN_SECONDS: Final = 5.0
 """How long an answer waits for a log that does not accept its batch, before it reports an unknown outcome."""
 
@@ -107,18 +106,14 @@ class Engine:
         self.ledger = ledger
         self.ended: KluisError | None = None
         self._log = log
-        self._witness = witness
-        self._witness_seconds = witness_seconds
-        self._witnessed = -witness_seconds
-        self._step: int | None = None
+        self._reporter = Reporter(ledger, witness, witness_seconds, pace)
         self._pace = pace
         self._sequencer: Sequencer | None = None
         self._jobs: deque[_Job] = deque()
         self._wake = asyncio.Event()
         self._committing: asyncio.Event = asyncio.Event()
-        self._stuck = threading.Event()
+        self._stuck = False
         self._stopping = False
-        self._threads = ThreadPoolExecutor(1, thread_name_prefix="kluis-ledger")
         self._scripts = ThreadPoolExecutor(1, thread_name_prefix="kluis-script")
 
     @property
@@ -154,7 +149,7 @@ class Engine:
                 hint="see the disk of the ledger's folder, and that nothing else serves it",
                 code="ledger_log",
             )
-        self._tell(batch)
+        self._reporter.tell(batch)
         self.ledger.commit(batch)
 
     async def write(self, work: Work, *, alone: bool = False) -> Written:
@@ -177,7 +172,7 @@ class Engine:
                 f"ledger: {MOST_WAITING} transactions wait already; nothing was written",
                 headers={"Retry-After": "1"},
             )
-        if self._stuck.is_set():
+        if self._stuck:
             raise refusals.busy("the log takes nothing at present; nothing was written")
         job = _Job(work, asyncio.get_running_loop().create_future(), alone)
         self._jobs.append(job)
@@ -207,7 +202,7 @@ class Engine:
                 async with asyncio.timeout(max(0.01, waits_until - self._pace())):
                     await committing.wait()
             except TimeoutError:
-                if self._stuck.is_set():
+                if self._stuck:
                     raise refusals.busy("the log takes nothing at present") from None
                 waits_until = self._pace() + UNKNOWN_SECONDS
 
@@ -238,7 +233,6 @@ class Engine:
             for job in self._jobs:
                 _fail(job, refusals.busy("this node has ended"))
             self._jobs.clear()
-            self._threads.shutdown(wait=False)
             self._scripts.shutdown(wait=False)
 
     def stop(self) -> None:
@@ -298,28 +292,19 @@ class Engine:
             result.after(txid)
 
     async def _commit(self, sequencer: Sequencer, wrote: list[_Job]) -> None:
-        loop = asyncio.get_running_loop()
-        previous = self.ledger.head
-        appended: Awaitable[tuple[Batch, str]] = loop.run_in_executor(
-            self._threads, self._seal_and_append, sequencer, previous
-        )
-        task = asyncio.ensure_future(appended)
-        done, _ = await asyncio.wait({task}, timeout=UNKNOWN_SECONDS)
-        if not done:  # the answers go, and say that nobody knows; the batch is tried again
-            self._stuck.set()
-            for job in wrote:
-                _fail(job, refusals.unknown(job.txid))
-            for job in self._jobs:
-                _fail(job, refusals.busy("the log takes nothing at present; nothing was written"))
-            self._jobs.clear()
-        batch, answer = await task
+        previous, batch = self.ledger.head, sequencer.seal()
+        patience = asyncio.get_running_loop().call_later(UNKNOWN_SECONDS, self._give_up, wrote)
+        try:
+            answer = await self._append(previous, batch)
+        finally:
+            patience.cancel()
         if answer != "ok":
             for job in wrote:
                 _fail(
                     job, refusals.rolled_back(job.txid) if answer == "fenced" else refusals.unknown(job.txid)
                 )
             raise UnavailableError("ledger: another node has the log", code="ledger_fenced")
-        self._stuck.clear()
+        self._stuck = False
         self.ledger.commit(batch)
         before, self._committing = self._committing, asyncio.Event()
         before.set()
@@ -327,50 +312,37 @@ class Engine:
             if job.written is not None:
                 _finish(job, job.written)
 
-    def _seal_and_append(self, sequencer: Sequencer, previous: bytes) -> tuple[Batch, str]:
-        """In a thread: sign, append until the host takes it, and tell the witness.
+    def _give_up(self, wrote: list[_Job]) -> None:
+        """Let the answers go, and say that nobody knows; the batch is tried again."""
+        self._stuck = True
+        for job in wrote:
+            _fail(job, refusals.unknown(job.txid))
+        for job in self._jobs:
+            _fail(job, refusals.busy("the log takes nothing at present; nothing was written"))
+        self._jobs.clear()
+
+    async def _append(self, previous: bytes, batch: Batch) -> str:
+        """Append until the host takes it, and tell the witness.
 
         Gives ``fenced`` only if the host refused it at once: after another answer it may be in the log that
         another node has now.
         """
-        batch, fenced = sequencer.seal(), "fenced"
+        fenced = "fenced"
         while True:
             try:
-                answer = self._log.append(previous, batch.entries)
+                answer = await self._log.append_async(previous, batch.entries)
             except KluisError:
                 answer = "unknown"
             if answer == "ok":
-                self._tell(batch)
-                return batch, "ok"
+                await self._reporter.tell_async(batch)
+                return "ok"
             if answer == "fenced":
-                return batch, fenced
+                return fenced
             fenced = "unknown"
-            self._stuck.set()
+            self._stuck = True
             if self._stopping:
                 raise UnavailableError("ledger: the log takes nothing", code="ledger_log")
-            time.sleep(AGAIN_SECONDS)
-
-    def _tell(self, batch: Batch) -> None:
-        """Tell the witness, one step after the last one, and only after one of this ledger's own signatures.
-
-        A report of another node that is not in this ledger ends this node. Otherwise a longer batch would
-        hide it.
-        """
-        now = self._pace()
-        if now - self._witnessed < self._witness_seconds:
-            return
-        heard = self._witness.read() if self._step is None else None
-        for _ in range(MOST_TOLD):
-            if heard is not None:
-                if not self.ledger.continues(heard):
-                    break
-                self._step = heard.step
-            said = Witnessed(batch.signature.seqno, batch.root[:MARK_ROOT], (self._step or 0) + 1)
-            heard = self._witness.advance(said)
-            if heard == said:
-                self._step, self._witnessed = said.step, now
-                return
-        raise UnavailableError("ledger: the witness has another node", code="ledger_fenced")
+            await asyncio.sleep(AGAIN_SECONDS)
 
 
 def _size(writes: Writes) -> int:

@@ -44,12 +44,20 @@ class HostLog(Protocol):
         """Append entries: ``ok``, ``fenced`` if the head is another, or ``unknown``."""
         ...
 
+    async def append_async(self, previous: bytes, batch: bytes) -> str:
+        """Likewise, from a coroutine: its event loop goes on until the host answers."""
+        ...
+
     def read(self, first: int, most: int) -> bytes:
         """Entries from ``first`` on, back to back; empty if there is none."""
         ...
 
     def read_each(self, seqnos: list[int]) -> list[bytes]:
         """The entries of these seqnos, 1 to 256 of them; an empty one if it is not there."""
+        ...
+
+    async def read_each_async(self, seqnos: list[int]) -> list[bytes]:
+        """Likewise, from a coroutine: its event loop goes on until the host answers."""
         ...
 
 
@@ -77,10 +85,19 @@ class OcallLog:
             """Read entries that do not follow each other."""
             raise UnavailableError("ledger_read_each: this host keeps no log")
 
+        self._app = app
         self.head: Callable[[], bytes] = ledger_head
         self.append: Callable[[bytes, bytes], str] = ledger_append
         self.read: Callable[[int, int], bytes] = ledger_read
         self.read_each: Callable[[list[int]], list[bytes]] = ledger_read_each
+
+    async def append_async(self, previous: bytes, batch: bytes) -> str:
+        """As :meth:`HostLog.append_async`."""
+        return await self._app.request(self.append, previous, batch)
+
+    async def read_each_async(self, seqnos: list[int]) -> list[bytes]:
+        """As :meth:`HostLog.read_each_async`."""
+        return await self._app.request(self.read_each, seqnos)
 
 
 def declare(app: Enclave) -> OcallLog:
@@ -160,17 +177,17 @@ def read_entries(log: HostLog, seqno: int, most: int) -> list[bytes]:
     return _divide(log.read(seqno, most), seqno)
 
 
-def read_two(log: HostLog, seqno: int, other: int) -> list[bytes]:
-    """Read two entries, in one call of the host.
+async def read_each(log: HostLog, *seqnos: int) -> list[bytes]:
+    """Read some entries, in one call of the host.
 
     Raises:
         UnavailableError: the host does not give them.
         AuthenticityError: it gives something else.
     """
-    raw = log.read_each([seqno, other])
-    if len(raw) != 2:
-        raise AuthenticityError(f"entry {seqno}: the host gave something else", code="ledger_leaf")
-    return [_divide(one, at)[0] for one, at in zip(raw, (seqno, other), strict=True)]
+    raw = await log.read_each_async(list(seqnos))
+    if len(raw) != len(seqnos):
+        raise AuthenticityError(f"entry {seqnos[0]}: the host gave something else", code="ledger_leaf")
+    return [_divide(one, at)[0] for one, at in zip(raw, seqnos, strict=True)]
 
 
 def _divide(raw: bytes, seqno: int) -> list[bytes]:

@@ -15,7 +15,7 @@ from kluis.formats.ccf.receipt import Components, Receipt
 from kluis.formats.ccf.signature import NodeSignature, ServiceSignature
 from kluis.formats.ccf.txid import TxId
 from kluis.ledger import receipts
-from kluis.services.ledger.running.log import HostLog, Part, read_entries, read_two
+from kluis.services.ledger.running.log import HostLog, Part, read_each
 from kluis.services.ledger.running.state import Ledger
 
 MOST_SIGNATURES: Final = 256
@@ -73,13 +73,11 @@ class Proven:
         return receipts.make_cose(ledger.tree, self.txid, self.components, self.service)
 
 
-def needs_host(ledger: Ledger, txid: TxId) -> bool:
-    """Whether :func:`prove` reads from the host: not for an entry of the last batch that was committed."""
-    return ledger.sealed_entry(txid.seqno) is None
+async def prove(ledger: Ledger, log: HostLog, txid: TxId) -> Proven:
+    """Read a committed entry and the signature over it.
 
-
-def prove(ledger: Ledger, log: HostLog, txid: TxId) -> Proven:
-    """Read a committed entry and the signature over it; may wait for the host.
+    It reads nothing from the host for an entry of the last batch that was committed, as in the answer to its
+    write.
 
     Raises:
         UnavailableError: the host does not give them.
@@ -90,9 +88,11 @@ def prove(ledger: Ledger, log: HostLog, txid: TxId) -> Proven:
         raise UnavailableError(f"receipt: {txid} is not signed yet", code="receipt")
     known, raw = ledger.signed.get(at) or _sealed(ledger, at), ledger.sealed_entry(seqno)
     if known is not None or at == seqno:
-        part = holder = Part.check(raw or read_entries(log, seqno, 0)[0], seqno, ledger.tree)
+        if raw is None:
+            [raw] = await read_each(log, seqno)
+        part = holder = Part.check(raw, seqno, ledger.tree)
     else:
-        first, last = read_two(log, seqno, at)
+        first, last = await read_each(log, seqno, at)
         part, holder = Part.check(first, seqno, ledger.tree), Part.check(last, at, ledger.tree)
     if known is None:
         known = ledger.signed[at] = _signatures(holder, at)

@@ -66,6 +66,10 @@ class Witness(Protocol):
         """Tell it of a signature, durably; gives what it remembers then: a step that is there stays."""
         ...
 
+    async def advance_async(self, to: Witnessed) -> Witnessed:
+        """Likewise, from a coroutine: its event loop goes on until the witness answers."""
+        ...
+
 
 class Ledger:
     """All that a node knows.

@@ -31,8 +31,15 @@ class CounterWitness:
 
     def advance(self, to: Witnessed) -> Witnessed:
         """Tell it of a signature, durably; gives what it remembers then: a step that is there stays."""
-        mark = to.seqno.to_bytes(_SEQNO, "big") + to.root[:MARK_ROOT]
-        return _of(self._counter.advance(to.step, mark))
+        return _of(self._counter.advance(to.step, _mark(to)))
+
+    async def advance_async(self, to: Witnessed) -> Witnessed:
+        """As :meth:`advance`, from a coroutine: its event loop goes on until the platform answers."""
+        return _of(await self._counter.advance_async(to.step, _mark(to)))
+
+
+def _mark(said: Witnessed) -> bytes:
+    return said.seqno.to_bytes(_SEQNO, "big") + said.root[:MARK_ROOT]
 
 
 def _of(reading: MarkedReading) -> Witnessed:

@@ -108,11 +108,12 @@ class Slots:
             UnavailableError: the disk write failed; the old value is kept.
         """
         changed = _Record(name, held, self.change + 1)
+        body = changed.encode()
         with self._told():
             if name not in self._places and not self._free:
                 self._grow()
             record, slot = self._places.get(name) or (self._free[-1], 1)
-            os.pwrite(self._file, _encode(changed), record + (1 - slot) * SLOT)
+            os.pwrite(self._file, _slot_of(body), record + (1 - slot) * SLOT)
             os.fdatasync(self._file)
         if name not in self._places:
             self._free.pop()
@@ -120,7 +121,7 @@ class Slots:
         self.values[name] = held
         self.change = changed.change
         self._before = name, self._leaves.get(name, b"")
-        self._leaves[name] = sha256(changed.encode())
+        self._leaves[name] = sha256(body)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -164,8 +165,7 @@ def _without(leaves: Mapping[str, bytes], name: str) -> dict[str, bytes]:
     return {other: leaf for other, leaf in leaves.items() if other != name}
 
 
-def _encode(record: _Record) -> bytes:
-    body = record.encode()
+def _slot_of(body: bytes) -> bytes:
     filled = (len(body).to_bytes(2, "big") + body).ljust(SLOT - 32, b"\0")
     if len(filled) > SLOT - 32:
         raise FormatError(f"counter: want at most {SLOT - HEADER} bytes, got {len(body)}")

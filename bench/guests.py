@@ -1,0 +1,155 @@
+"""Guests that machines are measured against: an empty first program, and plain Pythons on the ports."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from kluis.formats.eventlog import pe
+from kluis.tee.image import layers, sources
+from kluis.tee.vm.guest import Guest, archives, building
+from kluis.tee.vm.machine import tpm
+from kluis.tee.vm.machine.machine import Machine
+
+MEMORY_MB: Final = 2048
+CPUS: Final = 2
+SECONDS: Final = 3600.0
+CALLS: Final = 200
+EMPTY: Final = "console=ttyS0 quiet panic=-1 rdinit=/init"
+INIT: Final = """
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+int main(void) {
+    mount("dev", "/dev", "devtmpfs", 0, 0);
+    int port = open("/dev/vport0p1", O_RDWR);
+    if (write(port, "!", 1) != 1) return 1;
+    for (;;) pause();
+}
+"""
+"""The empty first program: it sends one byte, and waits."""
+PLAIN: Final = b"""
+import json, os, subprocess, sys, threading, time
+
+from kluis.tee.vm.inside import ports
+
+SIZE = 16 << 20
+
+
+def echo(port):
+    while data := os.read(port, 4096):
+        os.write(port, data)
+
+
+def sink(port):
+    while True:
+        data = bytearray(SIZE)
+        view = memoryview(data)
+        while view:
+            view = view[os.readv(port, [view]):]
+        os.write(port, b"x")
+
+
+def main():
+    first, second, third = (os.open(each, os.O_RDWR) for each in ports.find()[:3])
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-I", "-S", "-c", "pass"], check=True)
+        seconds.append(time.perf_counter() - start)
+    threading.Thread(target=echo, args=(second,)).start()
+    os.write(first, json.dumps(seconds).encode() + b"\\n")
+    sink(third)
+
+
+if __name__ == "__main__":
+    main()
+"""
+"""The guest's program, in place of the platform: it times Python's start, and then serves two ports."""
+
+
+@dataclass(frozen=True)
+class Empty:
+    """A guest of the same kernel whose first program does nothing; as ``kluis.tee.vm.machine.Guest``."""
+
+    kernel: Path
+    initrd: Path
+    unified: Path
+    command_line: str = EMPTY
+    root: None = None
+    digests: dict[str, bytes] = field(default_factory=dict)
+
+
+def empty(folder: Path, guest: Guest) -> Empty:
+    """Write the guest with an empty first program."""
+    folder.mkdir()
+    (folder / "init.c").write_text(INIT)
+    subprocess.run(["gcc", "-O2", "-static", "-o", folder / "init", folder / "init.c"], check=True)
+    program = sources.of_file("init", folder / "init", layers.PROGRAM_MODE)
+    (folder / "initrd").write_bytes(archives.cpio([program, sources.of_bytes("dev/empty", b"")]))
+    made = Empty(guest.kernel, folder / "initrd", folder / "unified")
+    paths = {"kernel": made.kernel, "initrd": made.initrd, "unified": made.unified}
+    building.unify(paths, EMPTY, guest.description.kernel, "0", folder)
+    return made
+
+
+def seconds_to_user_space(guest: Empty, boot: str, state: Path) -> float:
+    """Seconds from QEMU's start to the first byte of the empty first program."""
+    start = time.perf_counter()
+    own = tpm.Tpm.start(state, bytes(tpm.KEY_BYTES)) if boot == "uefi" else None
+    with Machine.start(guest, boot=boot, memory_mb=MEMORY_MB, cpus=CPUS, tpm=own) as machine:
+        machine.await_first(0, SECONDS)
+        return time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Seconds of plain Pythons in a guest: a start, an echo of 64 bytes, and 16 MiB received."""
+
+    start: float
+    echo: float
+    bulk: float
+
+
+def plain(folder: Path) -> Plain:
+    """Boot a guest with plain Pythons in place of the platform, and measure them."""
+    guest = building.build(folder, extra=[sources.of_bytes("kluis/tee/vm/boot.py", PLAIN)])
+    with Machine.start(guest, memory_mb=MEMORY_MB, cpus=CPUS, ports=3) as machine:
+        machine.await_first(0, SECONDS)
+        line = b""
+        while not line.endswith(b"\n"):
+            line += machine.port(0).recv(4096)
+        echoes, frame = [], bytes(64)
+        for _ in range(CALLS):
+            start = time.perf_counter()
+            machine.port(1).sendall(frame)
+            got = 0
+            while got < len(frame):
+                got += len(machine.port(1).recv(4096))
+            echoes.append(time.perf_counter() - start)
+        bulk, data = [], bytes(16 << 20)
+        for _ in range(3):
+            start = time.perf_counter()
+            machine.port(2).sendall(data)
+            machine.port(2).recv(1)
+            bulk.append(time.perf_counter() - start)
+    return Plain(*map(statistics.median, (json.loads(line), echoes, bulk)))
+
+
+def systemd_measure(folder: Path, guest: Guest) -> list[str]:
+    """Write the sections of a guest's unified image, and return systemd-measure's command line for them."""
+    program = pe.parse(guest.unified.read_bytes(), "unified")
+    tool = shutil.which("systemd-measure", path=f"/usr/lib/systemd:{os.environ['PATH']}")
+    line = [tool or "systemd-measure", "calculate", "--phase=:", "--json=short", "--bank=sha256"]
+    for name in ("linux", "osrel", "cmdline", "initrd", "uname", "sbat"):
+        (folder / name).write_bytes(program.content(f".{name}") or b"")
+        line.append(f"--{name}={folder / name}")
+    return line

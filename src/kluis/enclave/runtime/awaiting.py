@@ -1,0 +1,60 @@
+"""Ocalls from coroutines: the event loop goes on until the host has answered. Loads asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from kluis.enclave.boundary.frames import Parcel
+from kluis.errors import CallTimeout
+
+NO_THREAD: Final = 0
+
+
+class AwaitedSlot:
+    """The slot for one ocall's answer, in the running event loop.
+
+    Attributes:
+        thread: none waits, so no cancelled call interrupts it.
+    """
+
+    __slots__ = ("_future", "_loop", "id")
+
+    thread = NO_THREAD
+
+    def __init__(self, id: int) -> None:  # noqa: A002 - the frame's own word
+        self.id = id
+        self._loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[Parcel] = self._loop.create_future()
+
+    def fill(self, parcel: Parcel) -> None:
+        """Store the answer; called in the thread that reads it."""
+        try:
+            self._loop.call_soon_threadsafe(self._settle, parcel)
+        except RuntimeError:  # the loop has ended
+            parcel.close()
+
+    def interrupt(self) -> None:
+        """Does nothing: the coroutine's own task is cancelled instead."""
+
+    def discard(self) -> None:
+        """Discard an answer that was stored, or is being stored, after the wait ended."""
+        self._future.cancel()
+
+    async def wait(self, timeout_seconds: float | None, what: str) -> Parcel:
+        """Wait for the answer.
+
+        Raises:
+            CallTimeout: none came in time.
+        """
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return await self._future
+        except TimeoutError:
+            raise CallTimeout(f"ocall {what}: no answer from the host in {timeout_seconds:g} s") from None
+
+    def _settle(self, parcel: Parcel) -> None:
+        if self._future.done():
+            parcel.close()
+        else:
+            self._future.set_result(parcel)
