@@ -103,6 +103,14 @@ def _metrics(served: ServedApplication, address: str | None) -> Iterator[None]:
         yield
 
 
+def policy_command(image: Path, levels: Collection[str], missing: Collection[str]) -> str:
+    """The command that writes a policy for exactly an image, at the levels at which it is served."""
+    options = [word for level in sorted(levels) for word in ("--protection", level)]
+    options += [word for name in sorted(missing) for word in ("--missing", name)]
+    words = ["kluis", "policy", "init", "-o", "policy.toml", "--purpose", "channel"]
+    return shlex.join([*words, "--image", str(image), *options])
+
+
 def _check_traced(application: Application, otlp: str) -> None:
     """Refuse before the start what could have no spans.
 
@@ -125,26 +133,6 @@ def _traces(served: ServedApplication, otlp: str | None) -> AbstractContextManag
     from kluis.serve.observing import recent
 
     return recent.tracing(otlp, served.fleet, lambda: datetime.now(UTC))
-
-
-def policy_command(image: Path, levels: Collection[str], missing: Collection[str]) -> str:
-    """The command that writes a policy for exactly an image, at the levels at which it is served."""
-    options = [word for level in sorted(levels) for word in ("--protection", level)]
-    options += [word for name in sorted(missing) for word in ("--missing", name)]
-    return shlex.join(
-        [
-            "kluis",
-            "policy",
-            "init",
-            "-o",
-            "policy.toml",
-            "--purpose",
-            "channel",
-            "--image",
-            str(image),
-            *options,
-        ]
-    )
 
 
 def _shown(
