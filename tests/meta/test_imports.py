@@ -57,6 +57,7 @@ def test_help_loads_no_room() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert eval(done.stderr) == [
         "kluis.cli",
+        "kluis.cli.conversion",
         "kluis.cli.main",
         "kluis.cli.render",
         "kluis.cli.terminal",

@@ -15,11 +15,11 @@ from kluis.evidence.context import CAPACITY, Context, Memory
 from kluis.evidence.engine import OPENSSL, Engine
 from kluis.evidence.model import Claims
 from kluis.evidence.verified import Verified
+from kluis.evidence.wrappers.bound import Unwrapped
 
 if TYPE_CHECKING:
     from kluis.evidence.intel.collateral import HeldCollateral
     from kluis.evidence.tpm.activation import Activated
-    from kluis.evidence.wrappers.bound import Unwrapped
     from kluis.formats.cca.endorsements import Endorsements as CcaEndorsements
     from kluis.formats.hcl.endorsements import AzureEndorsements
     from kluis.formats.kluis.evidence_file import EvidenceFile

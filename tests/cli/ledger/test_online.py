@@ -146,7 +146,7 @@ def test_a_receipt_is_verified_before_it_is_written(
         (("up", "--state", "s", "--port", "-1"), "--port: want 0, or 6 and more, got -1"),
         (
             ("status", "--url", "https://localhost:1", "--policy", "p", "--root", "none.pem"),
-            "none.pem: cannot",
+            "--root: want a file or a trusted root, got 'none.pem'",
         ),
         (("receipt", "2.1", "--service-cert", "s.pem", "--url", "https://localhost:1"), "--url: want --out"),
         (("receipt", "r", "--service-cert", "s.pem", "--cose"), "--cose: want --url"),

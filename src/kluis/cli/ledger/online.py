@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kluis.cli import completion, render
 from kluis.cli.evidence import roots
 from kluis.cli.image import protections
+from kluis.cli.ledger import numbers
 from kluis.cli.render import Json
 from kluis.errors import UsageError
 
 if TYPE_CHECKING:
     from kluis.serve.ledger.governing import Governor
 
-MOST_WITNESS_SECONDS: Final = 60
 """As the node accepts it; refused here before an enclave is started."""
 Url = Annotated[
     str, typer.Option("--url", metavar="URL", help="A node, https://host:port.", show_default=False)
@@ -153,7 +153,7 @@ def up(
 
     given: dict[str, Any] = {
         "recovery_threshold": threshold,
-        "witness_seconds": _seconds(witness_every),
+        "witness_seconds": numbers.seconds(witness_every),
         "cose_only": cose_only,
         "public": public,
     }
@@ -168,7 +168,7 @@ def up(
     plan = Plan(
         services=("ledger",),
         state=state.absolute(),
-        port=_first_port(port),
+        port=numbers.first_port(port),
         store_key=store_key,
         names=tuple(name or ()),
         insecure_allow_missing=protections.allowed(missing),
@@ -378,24 +378,3 @@ def _text(path: Path) -> str:
         return files.filled(path).decode()
     except UnicodeDecodeError:
         raise UsageError(f"{path}: want text, got other bytes") from None
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text.removesuffix("s"))
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= MOST_WITNESS_SECONDS:  # nor nan
-        most = MOST_WITNESS_SECONDS
-        raise UsageError(f"--witness-every: want seconds up to {most}, such as 1s, got {text[:40]!a}")
-    return seconds
-
-
-def _first_port(port: int) -> int:
-    """The port of the first service, so that the ledger, the last one, has ``port``; 0 for free ones."""
-    from kluis.serve.plan import ORDER
-
-    least = ORDER.index("ledger") + 1
-    if port and port < least:
-        raise UsageError(f"--port: want 0, or {least} and more, got {port}")
-    return port and port - ORDER.index("ledger")

@@ -184,7 +184,7 @@ def receipt(
 ) -> None:
     """Check a receipt offline, and print what it proves.
 
-    The receipt is judged as of its own time.
+    The receipt is judged as of the time in it.
 
     The agreement in the folder is not trusted, because anyone who can write there could have replaced it.
     """

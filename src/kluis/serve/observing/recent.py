@@ -25,7 +25,7 @@ LOOK_SECONDS: Final = 1.0
 MOST_BYTES: Final = 1 << 20
 
 _Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=MOST_SECONDS)]
-_Id: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+_Id: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
 _Row: TypeAlias = tuple[_Seconds, _Seconds, Annotated[int, msgspec.Meta(ge=0, le=599)], _Id, str | None]
 
 
