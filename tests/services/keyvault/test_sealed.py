@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from kluis.enclave.store import SealedStore
 from kluis.formats.encoding import b64
+from kluis.serve.store import Database, keeping
 from kluis.services.keyvault.vault import audit, keys
 from tests.services.keyvault.world import World, claims, opened, sign
 
@@ -72,12 +74,13 @@ def test_many_writers(storage: SealedStore) -> None:
     assert len(world.ok("GET", "/keys/more/versions")["value"]) == 4
 
 
-def test_the_database_holds_no_material(storage: SealedStore, tmp_path: Path) -> None:
+def test_the_database_holds_no_material(tmp_path: Path) -> None:
     """What the host keeps has neither material, nor names, nor policies."""
-    world = World(storage=storage)
-    jwk = {"kty": "oct", "k": b64.encode_url(SECRET)}
-    world.ok("PUT", "/keys/A-Name-Of-A-Key", {"key": jwk, "Hsm": True})
-    world.exportable("Another-Name")
+    with Database(f"sqlite:///{tmp_path / 'storage.db'}") as database:
+        world = World(storage=SealedStore(keeping.records(database, "test"), os.urandom(32)))
+        jwk = {"kty": "oct", "k": b64.encode_url(SECRET)}
+        world.ok("PUT", "/keys/A-Name-Of-A-Key", {"key": jwk, "Hsm": True})
+        world.exportable("Another-Name")
     kept = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert len(kept) > 4096
     for word in (

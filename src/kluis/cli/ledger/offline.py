@@ -46,7 +46,7 @@ def verify(
     service_cert: Service = None,
     root: Annotated[
         Path | None,
-        typer.Option("--root", metavar="PEM|NAME", help="A root, to judge the nodes' evidence with."),
+        typer.Option("--root", metavar="ROOT", help="A root, to judge the nodes' evidence with."),
     ] = None,
     collateral: Annotated[
         Path | None,

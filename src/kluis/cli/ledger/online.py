@@ -196,7 +196,7 @@ def status(
         Path | None,
         typer.Option(
             "--root",
-            metavar="PEM|NAME",
+            metavar="ROOT",
             help="The only root to trust; by default this platform's and those of kluis trust.",
         ),
     ] = None,

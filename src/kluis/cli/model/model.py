@@ -103,7 +103,7 @@ def unlock(
         Path | None,
         typer.Option(
             "--root",
-            metavar="PEM|NAME",
+            metavar="ROOT",
             help="The only root to trust; by default this platform's and those of kluis trust.",
         ),
     ] = None,

@@ -40,7 +40,7 @@ Root = Annotated[
     Path | None,
     typer.Option(
         "--root",
-        metavar="PEM|NAME",
+        metavar="ROOT",
         help="The root that the vault's evidence must chain to; by default the trust store's only one.",
     ),
 ]
