@@ -60,15 +60,19 @@ class Switch:
 
     async def _end(self) -> None:
         self._server.close()
-        await self._cut()
-        if rest := asyncio.all_tasks() - {asyncio.current_task()}:  # they read the end of their connections
-            await asyncio.wait(rest, timeout=60)
+        # A connection that was just accepted starts another task, and each task reads its connection's end.
+        for _ in range(600):
+            await self._cut()
+            rest = asyncio.all_tasks() - {asyncio.current_task()}
+            if not rest:
+                break
+            await asyncio.wait(rest, timeout=0.1)
+        await asyncio.sleep(0)  # the transports close their sockets
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections.add(writer)
         with contextlib.suppress(OSError), contextlib.closing(writer):
             await self._serve(reader, writer)
-        self._connections.discard(writer)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self._forward(reader, writer, None, lambda _: None)
@@ -94,7 +98,6 @@ class Switch:
             for way in open_ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-        self._connections.discard(far)
 
 
 class Middle(Switch):
