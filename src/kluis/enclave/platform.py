@@ -50,6 +50,7 @@ class Session:
         self._lost = False
         self._coroutines: asyncio.Lock | None = None
         self._awaited: _Awaited | None = None
+        self._watching: asyncio.AbstractEventLoop | None = None  # it calls _take when there is a frame
 
     @classmethod
     def initiate(cls, sock: socket.socket, named: int, public_key: bytes) -> Self:
@@ -128,20 +129,40 @@ class Session:
             self._awaited = awaited = _Awaited(loop)
         finally:
             self._turn.release()
-        loop.add_reader(self._sock, awaited.wake)
+        if self._watching is not loop:
+            self._unwatch()
+            loop.add_reader(self._sock, self._take)
+            self._watching = loop
         return awaited
+
+    def _take(self) -> None:
+        """Receive the answer that a coroutine waits for; called in its loop once the socket has a frame."""
+        if not self._turn.acquire(blocking=False):
+            return  # another thread requests something, and receives what is here
+        try:
+            awaited, self._awaited = self._awaited, None
+            if awaited is None:
+                self._unwatch()
+                return
+            with contextlib.suppress(PlatformGone):  # the coroutine has no answer then
+                awaited.reply = self._receive()
+            awaited.wake()
+        finally:
+            self._turn.release()
+
+    def _unwatch(self) -> None:
+        if self._watching is not None and not self._watching.is_closed():
+            self._watching.remove_reader(self._sock)
+        self._watching = None
 
     async def _wait(self, awaited: _Awaited) -> None:
         try:
             await awaited.ready
         finally:  # also if this is cancelled: the next request must not receive this one's answer
-            self._end(awaited)
-
-    def _end(self, awaited: _Awaited) -> None:
-        awaited.loop.remove_reader(self._sock)
-        with self._turn:
-            if self._awaited is awaited:
-                self._settle()
+            if awaited.reply is None:
+                with self._turn:
+                    if self._awaited is awaited:
+                        self._settle()
 
     def _settle(self) -> None:
         """Receive the answer that a coroutine waits for, if one does."""
@@ -179,7 +200,7 @@ class _Awaited:
 
     Attributes:
         loop: of the coroutine.
-        ready: done when there is an answer to receive, or when another request has received it.
+        ready: done when its answer was received, by its loop or by another request.
         reply: None until then, or if the session has ended.
     """
 

@@ -61,6 +61,11 @@ class Batch(NamedTuple):
         """The entry that holds the signatures."""
         return self.txids[-1]
 
+    def entry(self, index: int) -> bytes:
+        """One entry's bytes; the first has index 0."""
+        begin = sum(self.sizes[:index])
+        return self.entries[begin : begin + self.sizes[index]]
+
 
 # Flags, public and private records, and the claims digest of an entry that waits for its batch.
 _Pending: TypeAlias = tuple[int, bytes, bytes, bytes]

@@ -47,11 +47,19 @@ class AwaitedSlot:
         Raises:
             CallTimeout: none came in time.
         """
+        limit = None
+        if timeout_seconds is not None:
+            refusal = CallTimeout(f"ocall {what}: no answer from the host in {timeout_seconds:g} s")
+            limit = self._loop.call_later(timeout_seconds, self._refuse, refusal)
         try:
-            async with asyncio.timeout(timeout_seconds):
-                return await self._future
-        except TimeoutError:
-            raise CallTimeout(f"ocall {what}: no answer from the host in {timeout_seconds:g} s") from None
+            return await self._future
+        finally:
+            if limit is not None:
+                limit.cancel()
+
+    def _refuse(self, refusal: CallTimeout) -> None:
+        if not self._future.done():
+            self._future.set_exception(refusal)
 
     def _settle(self, parcel: Parcel) -> None:
         if self._future.done():

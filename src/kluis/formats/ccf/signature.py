@@ -129,10 +129,19 @@ class ServiceSignature:
         Raises:
             FormatError: anything else.
         """
-        text = jcs.loads_canonical(data, what, max_size=2 * MAX_SIZE)
-        if not isinstance(text, str):
-            raise FormatError(f"{what}: want a string, got something else", code="bad_type")
-        return cls.parse(b64.decode(text, what), what)
+        return cls.parse(read_value(data, what), what)
+
+
+def read_value(data: bytes, what: str) -> bytes:
+    """Read the COSE message in the table's value: in base64, as a JSON string; the message is not parsed.
+
+    Raises:
+        FormatError: anything else.
+    """
+    text = jcs.loads_canonical(data, what, max_size=2 * MAX_SIZE)
+    if not isinstance(text, str):
+        raise FormatError(f"{what}: want a string, got something else", code="bad_type")
+    return b64.decode(text, what)
 
 
 def encode_value(message: bytes) -> bytes:

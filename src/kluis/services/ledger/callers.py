@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -35,6 +36,7 @@ CCF: Final = "ccf:"
 ANY: Final = f"{CCF}any"
 """The access of an operation of CCF's dialect: anyone whose identity is known to the ledger."""
 MOST_SUBJECT: Final = 256
+HEX32: Final = re.compile(r"[0-9a-fA-F]{64}")
 PREFIX: Final = "Microsoft.ConfidentialLedger/ledger"
 READ: Final = frozenset({"/content/read", "/governance/read"})
 WRITE: Final = frozenset({"/content/write"})
@@ -200,10 +202,14 @@ def require_kind(state: Transaction, caller: Caller | None, kinds: Collection[st
 def roles_of(state: Transaction, user: str) -> frozenset[str]:
     """The roles of a user, by the id that the ledger keeps."""
     found = state.get(USERS, canonical_id(user).encode())
-    if found is None:
-        return frozenset()
+    return frozenset() if found is None else _assigned(found)
+
+
+@functools.lru_cache(maxsize=256)
+def _assigned(user: bytes) -> frozenset[str]:
+    """Cached: each request asks twice, and the value changes only when an administrator changes it."""
     try:
-        return frozenset(msgspec.json.decode(found, type=User).assignedRoles)
+        return frozenset(msgspec.json.decode(user, type=User).assignedRoles)
     except UNREADABLE:
         return frozenset()
 
@@ -225,7 +231,7 @@ def actions(state: Transaction, role: str) -> frozenset[str]:
 def canonical_id(user: str) -> str:
     """A user's id as it is kept: a fingerprint in upper case with colons, an object id in lower case."""
     bare = user.replace(":", "")
-    if len(bare) == 64 and all(one in "0123456789abcdefABCDEF" for one in bare):
+    if HEX32.fullmatch(bare):
         upper = bare.upper()
         return ":".join(upper[at : at + 2] for at in range(0, 64, 2))
     return user.lower()

@@ -106,7 +106,7 @@ class Entries:
                 f"Entry contents of {size} bytes exceed the limit of {MOST_CONTENTS} bytes.",
             )
         secret = os.urandom(32)
-        stored = Stored(entry.contents, base64.b64encode(secret).decode(), tags)
+        value = msgspec.json.encode(Stored(entry.contents, base64.b64encode(secret).decode(), tags))
         digest = claims.entry_digest(collection, entry.contents, secret)
         request = self._request(call, collection, entry.contents, tags)
 
@@ -116,7 +116,7 @@ class Entries:
                 return Result(known)
             self._check_room(collection, tags)
             table = PUBLIC_ENTRIES if self._node.public else ENTRIES
-            state.put(table, collection.encode(), msgspec.json.encode(stored))
+            state.put(table, collection.encode(), value)
             if request is not None:
                 self._remember(state, request)
             return Result(None, claims.claims_digest([(claims.LEDGER_ENTRY, digest)]))
@@ -127,7 +127,8 @@ class Entries:
             txid = TxId(self._ledger.views.of(written.value), written.value)
         body: dict[str, Any] = {"collectionId": collection}
         if at_least(call, NEWEST) and _flag(call, "waitForCommit"):
-            body |= {"state": "Committed", **await self._receipt(txid)}
+            own = None if written.value is not None else (collection, value)
+            body |= {"state": "Committed", **await self._receipt(txid, own)}
         return Answer(body, headers={TXID: str(txid)})
 
     async def get(self, call: Call) -> Answer:
@@ -199,15 +200,14 @@ class Entries:
         page, following = _page(call, self._ledger.index.tags(_collection(call)))
         return Answer({"tags": page, **following})
 
-    async def _receipt(self, txid: TxId) -> dict[str, Any]:
+    async def _receipt(self, txid: TxId, written: tuple[str, bytes] | None = None) -> dict[str, Any]:
+        """A receipt, with the claim of what was just ``written``, or of what its entry holds."""
         proven = await prove(self._ledger, self._log, txid)
         made: dict[str, Any] = {"receipt": proven.receipt(self._ledger).to_azure()}
-        if not proven.is_signature:
-            part = proven.part
-            writes = self._ledger.writes_of(part.entry, part.domain, f"entry {txid.seqno}")
-            found = _find(writes, None)
-            if found is not None:
-                made["applicationClaims"] = [_claim(*found)]
+        if written is None and not proven.is_signature:
+            written = _find(proven.writes(self._ledger), None)
+        if written is not None:
+            made["applicationClaims"] = [_claim(*written)]
         return made
 
     async def _read(self, seqnos: list[int]) -> list[tuple[int, Writes, Any]]:

@@ -5,6 +5,7 @@ Spec: CCF, ``doc/schemas/node_openapi.json``.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Final
 
 import kluis
@@ -197,7 +198,13 @@ class Nodes:
 def is_open(state: Transaction) -> bool:
     """Whether the service is open for its users."""
     found = state.get(tables.SERVICE_INFO, tables.ONLY)
-    return found is not None and ServiceInfo.parse(found, "service.info").status is ServiceStatus.OPEN
+    return found is not None and _says_open(found)
+
+
+@functools.lru_cache(maxsize=4)
+def _says_open(info: bytes) -> bool:
+    """Cached: every request asks, and the value changes only when the service does."""
+    return ServiceInfo.parse(info, "service.info").status is ServiceStatus.OPEN
 
 
 def _op(name: str, path: str, handler: Any) -> Operation:

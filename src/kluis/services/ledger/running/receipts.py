@@ -10,13 +10,13 @@ from typing import Final
 
 from kluis.errors import UnavailableError
 from kluis.formats.ccf import tables
-from kluis.formats.ccf.domain import NO_CLAIMS
+from kluis.formats.ccf.domain import NO_CLAIMS, Writes
 from kluis.formats.ccf.receipt import Components, Receipt
-from kluis.formats.ccf.signature import NodeSignature, ServiceSignature
+from kluis.formats.ccf.signature import NodeSignature, ServiceSignature, read_value
 from kluis.formats.ccf.txid import TxId
 from kluis.ledger import receipts
 from kluis.services.ledger.running.log import HostLog, Part, read_each
-from kluis.services.ledger.running.state import Ledger
+from kluis.services.ledger.running.state import Ledger, Signatures
 
 MOST_SIGNATURES: Final = 256
 """How many are remembered, about 6 KiB each: receipts of one batch have the same one."""
@@ -28,22 +28,28 @@ class Proven:
 
     Attributes:
         txid: of the entry.
-        part: the entry itself.
         components: of its leaf.
-        node: the node's signature; None if only the service signs.
-        service: the service's.
+        signatures: over it, or in it.
+        raw: the entry.
+        part: the entry, checked; None for one of the last batch, which was made here.
     """
 
     txid: TxId
-    part: Part
     components: Components
-    node: NodeSignature | None
-    service: ServiceSignature
+    signatures: Signatures
+    raw: bytes
+    part: Part | None = None
 
     @property
     def is_signature(self) -> bool:
         """Whether the entry holds the signature itself."""
-        return self.service.txid == self.txid
+        return self.signatures.seqno == self.txid.seqno
+
+    def writes(self, ledger: Ledger) -> Writes:
+        """What the entry wrote, with its private tables."""
+        seqno = self.txid.seqno
+        part = self.part or Part.check(self.raw, seqno, ledger.tree)
+        return ledger.writes_of(part.entry, part.domain, f"entry {seqno}")
 
     def receipt(self, ledger: Ledger) -> Receipt:
         """The receipt by the node's signature.
@@ -51,16 +57,17 @@ class Proven:
         Raises:
             UnavailableError: only the service signs here.
         """
-        if self.node is None:
+        node = self.signatures.node
+        if node is None:
             raise UnavailableError(
                 "receipt: only the service signs this ledger",
                 hint="read the receipt in COSE: GET /receipt/cose",
                 code="receipt",
             )
-        certificate = self.node.certificate or ""
+        certificate = node.certificate or ""
         if self.is_signature:
-            return receipts.make_of_signature(self.node, certificate)
-        return receipts.make(ledger.tree, self.txid, self.components, self.node, certificate)
+            return receipts.make_of_signature(node, certificate)
+        return receipts.make(ledger.tree, self.txid, self.components, node, certificate)
 
     def cose(self, ledger: Ledger) -> bytes:
         """The receipt by the service's signature.
@@ -70,7 +77,9 @@ class Proven:
         """
         if self.is_signature:
             raise UnavailableError("receipt: a signature has no COSE receipt", code="receipt")
-        return receipts.make_cose(ledger.tree, self.txid, self.components, self.service)
+        at, message = self.signatures.seqno, self.signatures.message
+        service = ServiceSignature.parse(message, f"signature {at}")
+        return receipts.make_cose(ledger.tree, self.txid, self.components, service)
 
 
 async def prove(ledger: Ledger, log: HostLog, txid: TxId) -> Proven:
@@ -86,43 +95,35 @@ async def prove(ledger: Ledger, log: HostLog, txid: TxId) -> Proven:
     seqno, at = txid.seqno, ledger.signature_after(txid.seqno)
     if at is None:
         raise UnavailableError(f"receipt: {txid} is not signed yet", code="receipt")
-    known, raw = ledger.signed.get(at) or _sealed(ledger, at), ledger.sealed_entry(seqno)
-    if known is not None or at == seqno:
-        if raw is None:
-            [raw] = await read_each(log, seqno)
+    batch = ledger.sealed
+    if batch is not None and batch.signature.seqno == at and seqno >= (first := batch.txids[0].seqno):
+        return Proven(
+            txid=txid,
+            components=batch.components[seqno - first],
+            signatures=Signatures(at, batch.signed.node, batch.signed.service),
+            raw=batch.entry(seqno - first),
+        )
+    if (known := ledger.signed.get(at)) is not None or at == seqno:
+        [raw] = await read_each(log, seqno)
         part = holder = Part.check(raw, seqno, ledger.tree)
     else:
-        first, last = await read_each(log, seqno, at)
-        part, holder = Part.check(first, seqno, ledger.tree), Part.check(last, at, ledger.tree)
+        raw, last = await read_each(log, seqno, at)
+        part, holder = Part.check(raw, seqno, ledger.tree), Part.check(last, at, ledger.tree)
     if known is None:
         known = ledger.signed[at] = _signatures(holder, at)
         if len(ledger.signed) > MOST_SIGNATURES:
             ledger.signed.popitem(last=False)
-    node, service = known
     evidence = ledger.secrets.at(seqno).evidence(txid)
     claims = part.domain.claims_digest or NO_CLAIMS
-    return Proven(
-        txid=txid,
-        part=part,
-        components=Components(part.write_set, evidence, claims),
-        node=node,
-        service=service,
-    )
+    components = Components(part.write_set, evidence, claims)
+    return Proven(txid=txid, components=components, signatures=known, raw=raw, part=part)
 
 
-def _sealed(ledger: Ledger, at: int) -> tuple[NodeSignature | None, ServiceSignature] | None:
-    """The signatures of the last batch, if they are in that entry: a receipt that comes with its write."""
-    batch = ledger.sealed
-    if batch is None or batch.signature.seqno != at:
-        return None
-    return batch.signed.node, ServiceSignature.parse(batch.signed.service, f"signature {at}")
-
-
-def _signatures(holder: Part, seqno: int) -> tuple[NodeSignature | None, ServiceSignature]:
+def _signatures(holder: Part, seqno: int) -> Signatures:
     what, only = f"signature {seqno}", tables.ONLY
     node = holder.domain.writes.get(tables.SIGNATURES, {}).get(only)
     service = holder.domain.writes.get(tables.COSE_SIGNATURES, {}).get(only)
     if service is None:
         raise UnavailableError(f"{what}: the service did not sign", code="receipt")
     parsed = None if node is None else NodeSignature.parse(node, what)
-    return parsed, ServiceSignature.parse_value(service, what)
+    return Signatures(seqno, parsed, read_value(service, what))

@@ -71,6 +71,20 @@ class Witness(Protocol):
         ...
 
 
+class Signatures(NamedTuple):
+    """What one entry holds: the signatures over all entries before it.
+
+    Attributes:
+        seqno: of the entry.
+        node: the node's; None if only the service signs.
+        message: the service's, a COSE_Sign1 with a detached payload; parsed only for receipts in COSE.
+    """
+
+    seqno: int
+    node: NodeSignature | None
+    message: bytes
+
+
 class Ledger:
     """All that a node knows.
 
@@ -96,7 +110,7 @@ class Ledger:
         self.index = Index()
         self.written = Written()
         self.signatures = array("Q")
-        self.signed: OrderedDict[int, tuple[NodeSignature | None, ServiceSignature]] = OrderedDict()
+        self.signed: OrderedDict[int, Signatures] = OrderedDict()
         self.sealed: Batch | None = None
         self.committed = NOTHING
         self.head = EMPTY
@@ -124,14 +138,6 @@ class Ledger:
         """Whether the last signature reported to a witness is one of this ledger, up to its last entry."""
         seqno = witnessed.seqno
         return not seqno or (seqno <= self.last and self.tree.root(seqno)[:MARK_ROOT] == witnessed.root)
-
-    def sealed_entry(self, seqno: int) -> bytes | None:
-        """An entry of the last batch that this node committed, as the log has it; None for another entry."""
-        batch = self.sealed
-        if batch is None or not (first := batch.txids[0].seqno) <= seqno <= batch.signature.seqno:
-            return None
-        begin = sum(batch.sizes[: seqno - first])
-        return batch.entries[begin : begin + batch.sizes[seqno - first]]
 
     def last_signature(self) -> int:
         """The seqno of the last entry that holds a signature; 0 if there is none."""
