@@ -1,13 +1,15 @@
 """A ledger's log on its host's disk: ciphertext in chunk files, appended a batch at a time.
 
-A batch is one write and one ``fdatasync``; a chunk that is whole gets its table and is renamed. Nothing here
-is trusted: the node holds what it reads against its leaves, and nothing here decides what is committed.
+A batch is flushed in the log's journal, and then written into its chunk, which is flushed now and then: see
+:mod:`~kluis.serve.ledger.journal`. A chunk that is whole gets its table and is renamed. Nothing here is
+trusted: the node holds what it reads against its leaves, and nothing here decides what is committed.
 
 ``ledger_17``  is open; its header is 0
 ``ledger_1-16.committed``  is whole
 
 Next to the folder, since CCF's tools read every file in it: ``FOLDER.lock`` is held by the process that
-writes, and ``FOLDER.torn`` has what crashes left after a chunk's last signature.
+writes, ``FOLDER.journal`` has its last batches until it ends, and ``FOLDER.torn`` has what crashes left after
+a chunk's last signature.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from kluis.formats.encoding.reader import Reader
 from kluis.hashes import sha256
 from kluis.host.ocalls import quick
 from kluis.serve.ledger.chunks import Committed, whole_until_signature
+from kluis.serve.ledger.journal import MOST, Journal, Record
 
 EMPTY: Final = bytes(40)
 """The head of a log without an entry."""
@@ -69,10 +72,14 @@ class LedgerLog:
         self._damaged = self._ends_chunk = False
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = _hold(folder.with_name(f"{folder.name}.lock"))
+        self._journal: Journal | None = None
         try:
             self._open()
+        except OSError as error:
+            self._let_go(keep=True)
+            raise UnavailableError(f"{folder}: {error.strerror}", hint="see the disk of its folder") from None
         except BaseException:
-            self.close()
+            self._let_go(keep=True)
             raise
 
     def __enter__(self) -> Self:
@@ -86,10 +93,23 @@ class LedgerLog:
     def close(self) -> None:
         """Let go of it, once what is being written is written."""
         with self._writing:
-            if self._lock >= 0:
-                for file in {self._file, self._lock} - {-1}:
-                    os.close(file)
-                self._lock = self._file = -1
+            if self._lock < 0:
+                return
+            try:
+                if self._damaged:
+                    self._repair()
+                self._flush()
+                kept = False
+            except OSError:  # the journal has what the chunk may lack
+                kept = True
+            self._let_go(keep=kept)
+
+    def _let_go(self, *, keep: bool) -> None:
+        if self._journal is not None:
+            self._journal.close(remove=not keep)
+        for file in {self._file, self._lock} - {-1}:
+            os.close(file)
+        self._lock = self._file = -1
 
     def head(self) -> bytes:
         """Its head, 40 bytes; :data:`EMPTY` if there is no entry."""
@@ -177,11 +197,21 @@ class LedgerLog:
         if self._file < 0:
             self._file = _create(self.folder / str(ChunkName(self._first)))
             _sync_folder(self.folder)
+        journal = self._opened_journal()
+        small = len(batch) <= MOST
+        if small:
+            if not journal.fits(batch):
+                self._flush()
+            journal.write(Record(self._first, at, self._head, batch))
         if at == START:
             _write_all(self._file, bytes(START) + batch, 0)
         else:
             _write_all(self._file, batch, at)
-        os.fdatasync(self._file)
+        if small:
+            journal.keep()
+        else:
+            os.fdatasync(self._file)
+            journal.clear()
         with self._state:
             for size in sizes:
                 at += size
@@ -196,13 +226,33 @@ class LedgerLog:
         return "ok"
 
     def _repair(self) -> None:
-        """Forget what a write left that failed: cut the file after the entries that it is known to have."""
+        """Forget what a write left that failed: cut the file after the entries that it is known to have.
+
+        What the journal has is written again: after a flush that failed, a file system reports the pages that
+        it lost as flushed.
+        """
+        _sync_folder(self.folder)  # a chunk may have its new name, and its folder may not be flushed
         end = self._offsets[-1]
         if self._file >= 0:
             os.ftruncate(self._file, end if end > START else 0)
+            os.fsync(self._file)  # after a crash, no other batch may follow those of the journal
         if end > START:
             _write_all(self._file, bytes(START), 0)
+            for record in self._opened_journal().records():
+                if record.first == self._first and record.offset + len(record.batch) <= end:
+                    _write_all(self._file, record.batch, record.offset)
         self._damaged = False
+
+    def _flush(self) -> None:
+        """Flush the chunk, and begin the journal again."""
+        if self._file >= 0:
+            os.fdatasync(self._file)
+        self._opened_journal().restart()
+
+    def _opened_journal(self) -> Journal:
+        if self._journal is None:
+            raise UnavailableError("ledger: its journal is closed")
+        return self._journal
 
     def _finish_chunk(self) -> None:
         """Give the open chunk its table, and rename it; the next batch begins another."""
@@ -221,6 +271,7 @@ class LedgerLog:
             self._committed.append(Committed(self.folder, name, end))
             old, self._file = self._file, -1
             self._first, self._offsets = last + 1, array("Q", [START])
+        self._opened_journal().restart()
         self._ends_chunk = False
         os.close(old)
         _sync_folder(self.folder)
@@ -246,19 +297,24 @@ class LedgerLog:
         path = self.folder / str(ChunkName(self._first))
         if self._committed:
             self._head = self._committed[-1].head()
-        if open_ones:
+        self._journal = Journal(self.folder.with_name(f"{self.folder.name}.journal"))
+        records = [one for one in self._journal.found if one.first == self._first]
+        if open_ones or records:
             self._file = _create(path)
-            self._take_in(self._file, path)
+            self._take_in(self._file, path, records)
+        self._journal.clear()
 
-    def _take_in(self, file: int, path: Path) -> None:
+    def _take_in(self, file: int, path: Path, records: list[Record]) -> None:
         """Read the open chunk; what a crash left after its last signature goes into a file next to it."""
         data = path.read_bytes()
+        completed = self._complete(data, records, path.name)
+        if completed != data:
+            data = completed
+            _write_all(file, data, 0)
         offsets, last = whole_until_signature(data, path.name)
         end = offsets[-1]
         if len(data) > max(end, START):
-            torn = self.folder.with_name(f"{self.folder.name}.torn")
-            torn.mkdir(mode=0o700, exist_ok=True)
-            files.write(torn / f"{self._first}_at_{end}", data[end:])
+            self._put_aside(f"{self._first}_at_{end}", data[end:])
         if len(data) != end:
             os.ftruncate(file, end if end > START else 0)
         if end > START:
@@ -267,6 +323,24 @@ class LedgerLog:
             os.fdatasync(file)
             self._offsets = array("Q", offsets)
             self._head = head_of(self._first + len(offsets) - 2, last)
+
+    def _put_aside(self, name: str, data: bytes) -> None:
+        torn = self.folder.with_name(f"{self.folder.name}.torn")
+        torn.mkdir(mode=0o700, exist_ok=True)
+        files.write(torn / name, data)
+
+    def _complete(self, data: bytes, records: list[Record], what: str) -> bytes:
+        """An open chunk with the batches of the journal, if they follow what it has before them."""
+        if not records:
+            return data
+        at, last = records[0].offset, records[-1]
+        offsets, entry = whole_until_signature(data[:at], what)
+        head = head_of(self._first + len(offsets) - 2, entry) if entry else self._head
+        if offsets[-1] != at or head != records[0].previous:  # the chunk is not the one that was written
+            self._put_aside(f"journal_{self._first}", b"".join(one.batch for one in records))
+            return data
+        written = b"".join(one.batch for one in records)
+        return (data[:at] or bytes(START)) + written + data[last.offset + len(last.batch) :]
 
 
 def _sizes(batch: bytes) -> tuple[list[int], tuple[int, int]]:

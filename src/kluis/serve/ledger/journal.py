@@ -1,0 +1,164 @@
+"""The journal of a log: its last batches, in a file that does not grow.
+
+Each flush of a file that grows waits for a transaction of its file system. The journal is written once,
+with zeros. From then on a flush waits for the overwritten blocks only. So the log writes a batch here, and
+flushes it. Then it writes the batch into its chunk, which it flushes once the journal is full, or the chunk
+is whole. After a crash of the machine, the chunk may lack what the journal has.
+
+    record = SHA-256 of what follows (32) || run (16) || number (8) || first seqno of the chunk (8)
+             || offset in the chunk (8) || head before it (40) || size (8) || batch || zeros to a block's end
+
+Numbers are little-endian. A run is one process that writes, by 16 random bytes. The records of one run whose
+numbers follow each other from the start of the file are the journal; what follows them is older.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from kluis.formats.encoding.layout import U64, Struct, at, layout
+from kluis.hashes import sha256
+
+SIZE: Final = 4 << 20
+BLOCK: Final = 4096
+"""No block has parts of two records: a write that a crash interrupts damages its own record only."""
+MOST: Final = 128 << 10
+"""Of a batch. A larger one is flushed in its chunk: written twice, it would take longer."""
+DIGEST: Final = 32
+
+
+@layout("journal record", 88)
+class Head(Struct):
+    """What a record has before its batch."""
+
+    run: bytes = at(0, 16)
+    number: int = at(16, U64)
+    first: int = at(24, U64)
+    offset: int = at(32, U64)
+    previous: bytes = at(40, 40)
+    size: int = at(80, U64)
+
+
+class Record(NamedTuple):
+    """A batch that may not be in its chunk.
+
+    Attributes:
+        first: the chunk's first seqno.
+        offset: where the batch belongs in the chunk.
+        previous: the log's head before it, 40 bytes.
+        batch: its entries, back to back.
+    """
+
+    first: int
+    offset: int
+    previous: bytes
+    batch: bytes
+
+
+class Journal:
+    """A journal, of one log that is open.
+
+    Attributes:
+        found: the records that were there when it was opened.
+
+    Args:
+        path: of its file, which is made if it is not there.
+
+    Raises:
+        OSError: the file cannot be made, or has no room on its disk.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            self.found = self.records()
+            if os.fstat(self._file).st_size < SIZE:
+                os.pwrite(self._file, bytes(SIZE), 0)
+                os.fsync(self._file)
+                self.found = []  # one that is being made has none
+        except BaseException:
+            os.close(self._file)
+            raise
+        self._run = os.urandom(16)
+        self._number = 0
+        self._at = self._next = 0
+
+    def fits(self, batch: bytes) -> bool:
+        """Whether there is room for one more batch."""
+        return self._at + DIGEST + Head.SIZE + len(batch) <= SIZE
+
+    def write(self, record: Record) -> None:
+        """Write a record, on disk by the return; the next one takes its place until :meth:`keep`.
+
+        Raises:
+            OSError: the disk does not take it; nobody knows whether it is there.
+        """
+        first, offset, previous, batch = record
+        head = Head(
+            run=self._run,
+            number=self._number,
+            first=first,
+            offset=offset,
+            previous=previous,
+            size=len(batch),
+        )
+        body = head.encode() + batch
+        data = sha256(body) + body
+        _write_all(self._file, data, self._at)
+        os.fdatasync(self._file)
+        self._next = self._at + -(-len(data) // BLOCK) * BLOCK
+
+    def keep(self) -> None:
+        """Keep the record that was written last."""
+        if self._next > self._at:
+            self._at = self._next
+            self._number += 1
+
+    def restart(self) -> None:
+        """Let the next record be the first: the chunk has all others, flushed."""
+        self._at = self._next = 0
+        self._number += 1
+
+    def clear(self) -> None:
+        """Forget all records at once, on disk by the return.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
+        os.pwrite(self._file, bytes(BLOCK), 0)
+        os.fdatasync(self._file)
+        self.restart()
+
+    def records(self) -> list[Record]:
+        """The records from the start on, up to the first that is damaged or older."""
+        data, begin, found = os.pread(self._file, SIZE, 0), 0, list[Record]()
+        run, number = b"", 0
+        while (body := begin + DIGEST) + Head.SIZE <= len(data):
+            head = Head.parse(data[body : body + Head.SIZE])
+            end = body + Head.SIZE + head.size
+            if end > len(data) or data[begin:body] != sha256(data[body:end]):
+                break
+            if found and (head.run, head.number) != (run, number + 1):
+                break
+            run, number = head.run, head.number
+            found.append(Record(head.first, head.offset, head.previous, data[end - head.size : end]))
+            begin = -(-end // BLOCK) * BLOCK
+        return found
+
+    def close(self, *, remove: bool = False) -> None:
+        """Let go of it, and of its file if the chunk has everything, flushed."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+            if remove:
+                self._path.unlink(missing_ok=True)
+
+
+def _write_all(file: int, data: bytes, at: int) -> None:
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(file, view, at)
+        view, at = view[count:], at + count

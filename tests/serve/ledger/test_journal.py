@@ -1,0 +1,218 @@
+"""The journal of a log gives back what a crash of the machine took from a chunk, and nothing else."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kluis.errors import UnavailableError
+from kluis.ledger.sequencer import Batch
+from kluis.serve.ledger import journal as journals
+from kluis.serve.ledger.journal import BLOCK, MOST, SIZE
+from kluis.serve.ledger.log import EMPTY, LedgerLog, head_of
+from tests.serve.ledger.batches import Writer
+
+
+def _append(log: LedgerLog, *batches: Batch) -> None:
+    for batch in batches:
+        assert log.append(log.head(), batch.entries) == "ok"
+
+
+def _bytes(*batches: Batch) -> bytes:
+    return b"".join(one.entries for one in batches)
+
+
+def _crash(folder: Path, to: Path, chunk: str, change: Callable[[bytes], bytes | None]) -> Path:
+    """What a disk has after a crash: all that was flushed, and of an open chunk what ``change`` leaves."""
+    shutil.copytree(folder.parent, to)
+    path = to / folder.name / chunk
+    changed = change(path.read_bytes())
+    if changed is None:
+        path.unlink()
+    else:
+        path.write_bytes(changed)
+    return to / folder.name
+
+
+LOST: dict[str, Callable[[bytes], bytes | None]] = {
+    "nothing": lambda data: data,
+    "its file": lambda data: None,
+    "its bytes": lambda data: b"",
+    "its end": lambda data: data[:-100],
+    "its second half": lambda data: data[: len(data) // 2],
+    "a hole of zeros": lambda data: data[:600] + bytes(len(data) - 900) + data[-300:],
+    "its bytes, not its size": lambda data: bytes(len(data)),
+}
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_what_a_chunk_lost_is_in_the_journal(tmp_path: Path, lost: str) -> None:
+    """Every batch that was acknowledged is there, and the log goes on."""
+    writer = Writer()
+    batches = [writer.batch() for _ in range(5)]
+    with LedgerLog(tmp_path / "one" / "ledger") as log:
+        _append(log, *batches)
+        after = _crash(log.folder, tmp_path / "two", "ledger_1", LOST[lost])
+    assert not (tmp_path / "one" / "ledger.journal").exists()  # its chunk has everything
+    with LedgerLog(after) as log:
+        assert log.read(1, 1 << 20) == _bytes(*batches)
+        _append(log, more := writer.batch())
+    with LedgerLog(after) as log:
+        assert log.read(1, 1 << 20) == _bytes(*batches, more)
+
+
+def test_a_full_journal_begins_again_once_the_chunk_is_flushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it had before is in the chunk, and what it has since then is not lost."""
+    monkeypatch.setattr(journals, "SIZE", 4 * BLOCK)
+    writer = Writer()
+    batches = [writer.batch(1) for _ in range(11)]
+    assert {-(-len(one.entries) // BLOCK) for one in batches} == {1}
+    flushed: list[int] = []
+    with LedgerLog(tmp_path / "one" / "ledger") as log:
+        real = os.fdatasync
+
+        def flush(file: int) -> None:
+            real(file)
+            if file == log._file:
+                flushed.append(os.fstat(file).st_size)
+
+        monkeypatch.setattr(os, "fdatasync", flush)
+        _append(log, *batches)
+        assert len(flushed) == 2
+        after = _crash(log.folder, tmp_path / "two", "ledger_1", lambda data: data[: flushed[-1]])
+    with LedgerLog(after) as log:
+        assert log.read(1, 1 << 20) == _bytes(*batches)
+
+
+def test_a_large_batch_is_flushed_in_its_chunk_and_ends_the_journal(tmp_path: Path) -> None:
+    """No older batch of the journal takes its place after a crash."""
+    writer = Writer()
+    small, large, last = writer.batch(), writer.batch(1, MOST), writer.batch()
+    with LedgerLog(tmp_path / "one" / "ledger") as log:
+        _append(log, small, large)
+        between = _crash(log.folder, tmp_path / "two", "ledger_1", lambda data: data)
+        size = (log.folder / "ledger_1").stat().st_size
+        _append(log, last)
+        after = _crash(log.folder, tmp_path / "three", "ledger_1", lambda data: data[:size])
+    for folder, batches in ((between, [small, large]), (after, [small, large, last])):
+        with LedgerLog(folder) as log:
+            assert log.read(1, 4 << 20) == _bytes(*batches)
+
+
+def test_a_damaged_record_ends_the_journal(tmp_path: Path) -> None:
+    """A write that a crash interrupted was not acknowledged; all before it were."""
+    writer = Writer()
+    batches = [writer.batch() for _ in range(4)]
+    with LedgerLog(tmp_path / "one" / "ledger") as log:
+        _append(log, *batches)
+        after = _crash(log.folder, tmp_path / "two", "ledger_1", lambda data: b"")
+    with (tmp_path / "two" / "ledger.journal").open("r+b") as file:
+        file.seek(3 * BLOCK + 200)
+        file.write(b"\xff" * 9)
+    with LedgerLog(after) as log:
+        assert log.read(1, 1 << 20) == _bytes(*batches[:3])
+
+
+def test_records_of_an_earlier_run_are_not_taken_for_later_ones(tmp_path: Path) -> None:
+    """A run that ended without a word left more records than the next one has written yet."""
+    writer = Writer()
+    batches = [writer.batch() for _ in range(6)]
+    with LedgerLog(tmp_path / "one" / "ledger") as log:
+        _append(log, *batches[:4])
+        second = _crash(log.folder, tmp_path / "two", "ledger_1", lambda data: data)
+    with LedgerLog(second) as log:
+        size = (log.folder / "ledger_1").stat().st_size
+        _append(log, batches[4])
+        third = _crash(log.folder, tmp_path / "three", "ledger_1", lambda data: data[:size])
+    with LedgerLog(third) as log:
+        assert log.read(1, 1 << 20) == _bytes(*batches[:5])
+        _append(log, batches[5])
+        assert log.head() == head_of(batches[5].signature.seqno, batches[5].entries[-batches[5].sizes[-1] :])
+
+
+def test_a_journal_of_another_log_is_put_aside(tmp_path: Path) -> None:
+    """A folder that was given back from elsewhere keeps what it has; the journal's batches are not lost."""
+    writer = Writer()
+    batches, others = [writer.batch() for _ in range(3)], [Writer().batch() for _ in range(2)]
+    with LedgerLog(tmp_path / "one" / "ledger") as log:
+        _append(log, batches[0])
+    with LedgerLog(tmp_path / "one" / "ledger") as log:
+        _append(log, *batches[1:])
+        after = _crash(log.folder, tmp_path / "two", "ledger_1", lambda data: bytes(8) + others[0].entries)
+    with LedgerLog(after) as log:
+        assert log.read(1, 1 << 20) == others[0].entries
+    assert (tmp_path / "two" / "ledger.torn" / "journal_1").read_bytes() == _bytes(*batches[1:])
+
+
+def test_a_chunk_that_is_whole_needs_no_journal(tmp_path: Path) -> None:
+    """Its records stay in the file until others take their place, and are passed over."""
+    writer = Writer(chunk_size=1)
+    batches = [writer.batch() for _ in range(2)]
+    with LedgerLog(tmp_path / "one" / "ledger") as log:
+        _append(log, batches[0])
+        after = _crash(log.folder, tmp_path / "two", "ledger_1-4.committed", lambda data: data)
+    with LedgerLog(after) as log:
+        _append(log, batches[1])
+        assert log.read(1, 1 << 20) + log.read(5, 1 << 20) == _bytes(*batches)
+
+
+def test_a_flush_that_failed_is_made_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is acknowledged meanwhile; then the chunk is written again from the journal, and flushed."""
+    monkeypatch.setattr(journals, "SIZE", 2 * BLOCK)
+    writer = Writer()
+    batches = [writer.batch(1) for _ in range(3)]
+    with LedgerLog(tmp_path / "one" / "ledger") as log:
+        _append(log, *batches[:2])
+        real, file = os.fdatasync, log._file
+
+        def fail(which: int) -> None:
+            if which == file:
+                os.pwrite(file, bytes(40), 20)  # as pages that could not be written, and were dropped
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            real(which)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fdatasync", fail)
+            assert log.append(log.head(), batches[2].entries) == "unknown"
+        _append(log, batches[2])
+        assert log.read(1, 1 << 20) == _bytes(*batches)
+    with LedgerLog(tmp_path / "one" / "ledger") as log:
+        assert log.read(1, 1 << 20) == _bytes(*batches)
+
+
+def test_a_close_that_cannot_flush_leaves_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one that opens the log has it from there."""
+    batch, folder = Writer().batch(), tmp_path / "ledger"
+    with monkeypatch.context() as patched:
+        with LedgerLog(folder) as log:
+            _append(log, batch)
+            patched.setattr(os, "fdatasync", _no_room)
+        assert (tmp_path / "ledger.journal").stat().st_size == SIZE
+    (folder / "ledger_1").unlink()
+    with LedgerLog(folder) as log:
+        assert log.read(1, 1 << 20) == batch.entries
+
+
+def test_a_disk_without_room_for_the_journal_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log does not open, and holds nothing; it opens once there is room."""
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", _no_room)
+        with pytest.raises(UnavailableError, match="No space left"):
+            LedgerLog(tmp_path / "ledger")
+    with LedgerLog(tmp_path / "ledger") as log:
+        assert log.head() == EMPTY
+
+
+def _no_room(*_: object) -> int:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
