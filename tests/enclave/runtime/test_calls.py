@@ -183,6 +183,12 @@ def test_ocalls_that_are_begun(enclave: Launch, subject: Path) -> None:
     assert running.together(3) == [0, 3, 6]
 
 
+def test_a_coroutine_awaits_answers_and_waits_for_them(enclave: Launch, subject: Path) -> None:
+    """Its loop reads the host's answers while it awaits them, and another thread while it waits."""
+    running = enclave(subject, ocalls={"ask": lambda question: 3 * question})
+    assert running.in_both_ways(30) == [3 * question for question in range(30)]
+
+
 def test_ocall_in_an_ocall(enclave: Launch, subject: Path) -> None:
     """A host may call in again from an ocall, some levels deep."""
     running: EnclaveProxy

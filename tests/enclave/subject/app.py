@@ -224,6 +224,15 @@ async def together(questions: int) -> list[int]:
 
 
 @app.ecall
+async def in_both_ways(questions: int) -> list[int]:
+    """Ask the host from one coroutine: the loop goes on until the answer is there, or waits for it."""
+    return [
+        ask(question) if question % 3 == 2 else await app.request(ask, question)
+        for question in range(questions)
+    ]
+
+
+@app.ecall
 def shown(table: Table) -> int:
     """Show the host a table, and take one back."""
     return show(table).num_rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Final
 
 from kluis.enclave.boundary.frames import Parcel
@@ -16,21 +17,26 @@ class AwaitedSlot:
 
     Attributes:
         thread: none waits, so no cancelled call interrupts it.
+        loop: the event loop.
     """
 
-    __slots__ = ("_future", "_loop", "id")
+    __slots__ = ("_future", "_own", "id", "loop")
 
     thread = NO_THREAD
 
     def __init__(self, id: int) -> None:  # noqa: A002 - the frame's own word
         self.id = id
-        self._loop = asyncio.get_running_loop()
-        self._future: asyncio.Future[Parcel] = self._loop.create_future()
+        self.loop = asyncio.get_running_loop()
+        self._own = threading.get_ident()
+        self._future: asyncio.Future[Parcel] = self.loop.create_future()
 
     def fill(self, parcel: Parcel) -> None:
         """Store the answer; called in the thread that reads it."""
+        if threading.get_ident() == self._own:
+            self._settle(parcel)
+            return
         try:
-            self._loop.call_soon_threadsafe(self._settle, parcel)
+            self.loop.call_soon_threadsafe(self._settle, parcel)
         except RuntimeError:  # the loop has ended
             parcel.close()
 
@@ -50,7 +56,7 @@ class AwaitedSlot:
         limit = None
         if timeout_seconds is not None:
             refusal = CallTimeout(f"ocall {what}: no answer from the host in {timeout_seconds:g} s")
-            limit = self._loop.call_later(timeout_seconds, self._refuse, refusal)
+            limit = self.loop.call_later(timeout_seconds, self._refuse, refusal)
         try:
             return await self._future
         finally:

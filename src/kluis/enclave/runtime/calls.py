@@ -24,8 +24,9 @@ from kluis.enclave.boundary.frames import Frame, Parcel
 from kluis.enclave.inside import Launch
 from kluis.enclave.runtime.answers import ATTEMPTS, EXIT_NO_MEMORY, Answers, leave
 from kluis.enclave.runtime.cancelling import Running
+from kluis.enclave.runtime.control import ControlReader
 from kluis.enclave.runtime.failures import CANCELLED, CancelInterrupt, Failure
-from kluis.enclave.runtime.functions import functions_of
+from kluis.enclave.runtime.functions import Ecall, functions_of
 from kluis.enclave.runtime.ocalls import Slot, Slots, Waiting, result_of
 from kluis.enclave.runtime.workers import Workers
 from kluis.errors import FormatError
@@ -45,19 +46,6 @@ EXIT_DEAF = 70
 
 Answer: TypeAlias = tuple[Frame | None, tuple[int, ...]]
 """A frame and its files; no frame if there was no memory for it."""
-
-
-class Ecall:
-    """One ecall, and the exceptions whose messages may leave."""
-
-    __slots__ = ("codec", "function", "raises")
-
-    def __init__(
-        self, codec: Codec, function: Callable[..., Any], raises: tuple[type[Exception], ...]
-    ) -> None:
-        self.codec = codec
-        self.function = function
-        self.raises = raises
 
 
 class Calls:
@@ -104,6 +92,7 @@ class Calls:
         self._ocall_ids = itertools.count(1)
         self._workers = Workers(max(1, launch.threads - 2), MAX_QUEUED)
         self._queued: dict[int, Parcel] = {}
+        self._reader = ControlReader(control, self._route)
         app.route(self)
 
     def start(self) -> None:
@@ -168,6 +157,7 @@ class Calls:
 
         codec = self._ocalls[index]
         slot = AwaitedSlot(next(self._ocall_ids))
+        self._reader.lend(slot.loop)
         self._ask(codec, slot, arguments)
         try:
             answer = await slot.wait(codec.timeout_seconds, codec.name)
@@ -177,6 +167,7 @@ class Calls:
         return result_of(codec, answer)
 
     def _await_answer(self, codec: Codec, slot: Slot) -> Any:
+        self._reader.take_back()
         try:
             answer = slot.wait(codec.timeout_seconds, codec.name)
         except BaseException:
@@ -195,23 +186,26 @@ class Calls:
 
     def _listen(self) -> None:
         try:
-            self._route()
+            self._reader.run()
         finally:
             os._exit(EXIT_DEAF)  # an enclave that hears nothing more is better ended
 
-    def _route(self) -> None:
-        """Read the control socket: route answers to their ocalls, cancellations, and calls to the workers."""
-        while True:
-            parcel = self._receive()
-            if parcel is not None:
-                self._dispatch_retrying(parcel)
+    def _route(self, flags: int) -> None:
+        """Read one frame of the control socket: an answer for its ocall, a cancellation, or a call for a
+        worker.
+        """
+        parcel = self._receive(flags)
+        if parcel is not None:
+            self._dispatch_retrying(parcel)
 
-    def _receive(self) -> Parcel | None:
+    def _receive(self, flags: int) -> Parcel | None:
         """The next parcel, unopened; None if there is none yet."""
         try:
-            parcel = frames.receive_sealed(self._control)
+            parcel = frames.receive_sealed(self._control, flags)
             if parcel is not None:
                 return parcel
+        except BlockingIOError:
+            return None
         except MemoryError:  # nothing was taken from the socket: it is there when there is memory
             self._out.wait_for_memory()
             return None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from kluis.enclave.app import Enclave
 from kluis.enclave.boundary import streaming
+from kluis.enclave.boundary.codec import Codec
 from kluis.enclave.boundary.interface import COROUTINE, Signature
 from kluis.enclave.runtime.cancelling import held_lock
 from kluis.errors import EnclaveError, UnavailableError, UsageError
@@ -22,6 +23,19 @@ if TYPE_CHECKING:
     from kluis.enclave.runtime.coroutines import Loop
 
 MOST_STREAMS = 64
+
+
+class Ecall:
+    """One ecall, and the exceptions whose messages may leave."""
+
+    __slots__ = ("codec", "function", "raises")
+
+    def __init__(
+        self, codec: Codec, function: Callable[..., Any], raises: tuple[type[Exception], ...]
+    ) -> None:
+        self.codec = codec
+        self.function = function
+        self.raises = raises
 
 
 def functions_of(app: Enclave) -> list[tuple[Signature, Callable[..., Any]]]:

@@ -1,0 +1,144 @@
+"""The control socket is read by its thread or by one event loop, and never by nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from kluis.enclave.runtime.control import ControlReader
+
+SECONDS = 60
+
+
+class Reading:
+    """A control socket with its reader; notes which thread read each frame."""
+
+    def __init__(self) -> None:
+        self.host, self.control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.read: list[tuple[bytes, int]] = []
+        self.came = threading.Condition()
+        self.ended = False
+        self.reader = ControlReader(self.control, self._read)
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.reader.run()
+        except EOFError:
+            self.ended = True
+
+    def _read(self, flags: int) -> None:
+        try:
+            frame = self.control.recv(100, flags)
+        except BlockingIOError:
+            return
+        with self.came:
+            self.read.append((frame, threading.get_ident()))
+            self.came.notify_all()
+        if not frame:
+            raise EOFError
+
+    def await_frames(self, count: int) -> None:
+        with self.came:
+            assert self.came.wait_for(lambda: len(self.read) >= count, SECONDS)
+
+
+@pytest.fixture
+def reading() -> Iterator[Reading]:
+    made = Reading()
+    yield made
+    made.host.close()
+    made.thread.join(SECONDS)
+    assert made.ended
+    made.control.close()
+
+
+async def _until(reading: Reading, count: int) -> None:
+    async with asyncio.timeout(SECONDS):
+        while len(reading.read) < count:
+            await asyncio.sleep(0.001)
+
+
+def test_a_loop_that_awaits_answers_reads_them_itself(reading: Reading) -> None:
+    """The thread reads one frame more at most, which it was waiting for already."""
+
+    async def test() -> None:
+        reading.reader.lend(asyncio.get_running_loop())
+        for number in range(10):
+            reading.host.send(b"%d" % number)
+            await _until(reading, number + 1)
+
+    asyncio.run(test())
+    assert [frame for frame, _ in reading.read] == [b"%d" % number for number in range(10)]
+    assert {thread for _, thread in reading.read[1:]} == {threading.get_ident()}
+
+
+def test_the_thread_reads_while_the_loop_is_busy(reading: Reading) -> None:
+    """A loop that waits for something that only a frame brings would wait without end."""
+
+    async def test() -> None:
+        reading.reader.lend(asyncio.get_running_loop())
+        reading.host.send(b"one")
+        await _until(reading, 1)
+        reading.host.send(b"two")
+        reading.host.send(b"three")
+        reading.await_frames(3)  # the loop does nothing meanwhile
+        reading.reader.lend(asyncio.get_running_loop())
+        for number in range(3):
+            reading.host.send(b"more")
+            await _until(reading, 4 + number)
+
+    asyncio.run(test())
+    assert reading.read[-1][1] == threading.get_ident()
+
+
+def test_the_thread_reads_once_the_loop_has_ended(reading: Reading) -> None:
+    """Also what came before anybody noticed."""
+
+    async def test() -> None:
+        reading.reader.lend(asyncio.get_running_loop())
+        reading.host.send(b"one")
+        await _until(reading, 1)
+
+    asyncio.run(test())
+    reading.host.send(b"two")
+    reading.await_frames(2)
+    assert reading.read[1][1] == reading.thread.ident
+
+
+def test_a_loop_whose_thread_is_about_to_wait_gives_it_back(
+    reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, and not only when the thread next looks; another thread that waits changes nothing."""
+    monkeypatch.setattr("kluis.enclave.runtime.control.LOOK_SECONDS", 10 * SECONDS)
+
+    async def test() -> None:
+        reading.reader.lend(asyncio.get_running_loop())
+        reading.host.send(b"one")
+        await _until(reading, 1)
+        reading.host.send(b"two")
+        await _until(reading, 2)
+        await asyncio.to_thread(reading.reader.take_back)
+        assert reading.reader._loop is not None
+        reading.reader.take_back()
+        reading.host.send(b"three")
+        reading.await_frames(3)
+
+    asyncio.run(test())
+    assert reading.read[2][1] == reading.thread.ident
+
+
+def test_a_stream_is_not_lent() -> None:
+    """Its frames have no bounds that a loop could wait for."""
+    reader = ControlReader(object(), lambda flags: None)  # type: ignore[arg-type] # anything but a socket
+
+    async def test() -> None:
+        reader.lend(asyncio.get_running_loop())
+
+    asyncio.run(test())
+    assert reader._loop is None
