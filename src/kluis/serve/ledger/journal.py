@@ -75,10 +75,9 @@ class Journal:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             self.found = self.records()
-            if os.fstat(self._file).st_size < SIZE:
-                os.pwrite(self._file, bytes(SIZE), 0)
+            if (size := os.fstat(self._file).st_size) < SIZE:
+                _write_all(self._file, bytes(SIZE - size), size)
                 os.fsync(self._file)
-                self.found = []  # one that is being made has none
         except BaseException:
             os.close(self._file)
             raise

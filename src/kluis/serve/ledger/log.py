@@ -301,6 +301,7 @@ class LedgerLog:
         records = [one for one in self._journal.found if one.first == self._first]
         if open_ones or records:
             self._file = _create(path)
+            _sync_folder(self.folder)
             self._take_in(self._file, path, records)
         self._journal.clear()
 
