@@ -3,7 +3,7 @@
 Each flush of a file that grows waits for a transaction of its file system. The journal is written once,
 with zeros. From then on a flush waits for the overwritten blocks only. So the log writes a batch here, and
 flushes it. Then it writes the batch into its chunk, which it flushes once the journal is full, or the chunk
-is whole. After a crash of the machine, the chunk may lack what the journal has.
+is whole. After a crash of the machine, what the journal has may be missing in the chunk.
 
     record = SHA-256 of what follows (32) || run (16) || number (8) || first seqno of the chunk (8)
              || offset in the chunk (8) || head before it (40) || size (8) || batch || zeros to a block's end

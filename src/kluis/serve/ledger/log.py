@@ -100,7 +100,7 @@ class LedgerLog:
                     self._repair()
                 self._flush()
                 kept = False
-            except OSError:  # the journal has what the chunk may lack
+            except OSError:  # the journal has what may be missing in the chunk
                 kept = True
             self._let_go(keep=kept)
 
