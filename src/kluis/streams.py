@@ -33,9 +33,7 @@ MOST_FILES: Final = 17
 FRAME, PARCEL, CHUNK = 0, 1, 2
 HEAD_BYTES: Final = 8
 SEGMENT_BYTES: Final = 4096
-"""A port of a machine gives at most one of its buffers for each segment of a read, and stops at one that is not
-full.
-"""
+"""A port of a machine gives at most one of its buffers for each segment of a read, and stops after a part."""
 NUMBERS: Final = (1 << 32) - 1
 PATIENCE_SECONDS: Final = 120.0
 """How long the rest of a record or a parcel may be missing, and how long nothing may be read."""
