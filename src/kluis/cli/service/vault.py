@@ -126,7 +126,7 @@ def meet(
     """
     images = _image_ids(image, image_id)
     wanted, endorsed = _wanted(url, root, images, protection, missing, machine), _endorsed(collateral)
-    found = _met(url, wanted, endorsed)
+    found = identify(url, wanted, endorsed)
     if output is None:
         render.out(found, found.encode().decode().rstrip())
         return
@@ -297,8 +297,13 @@ def _client(url: str, wanted: ExpectedVault, collateral: bytes) -> Iterator[http
         raise UnavailableError(f"vault {url}: {error}", hint="kluis serve keyvault") from None
 
 
-def _met(url: str, wanted: ExpectedVault, collateral: bytes) -> ExpectedVault:
-    """The vault's description of itself, over a connection that verifies its enclave.
+def identify(url: str, wanted: ExpectedVault, collateral: bytes) -> ExpectedVault:
+    """Identify a vault: its description of itself, over a connection that verifies its enclave.
+
+    Args:
+        url: ``https://host[:port]``.
+        wanted: the required enclave, with any name of the vault.
+        collateral: for its evidence, JSON.
 
     Raises:
         UnavailableError: no service answers there.
