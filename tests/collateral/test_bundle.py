@@ -82,7 +82,7 @@ def test_too_large() -> None:
 @pytest.mark.parametrize(
     "roles",
     [(), ("tcb_info", "ark"), ("something",), ("ask", "asvk", "ark")],
-    ids=["none", "both makers", "unknown", "two CAs"],
+    ids=["none", "both vendors", "unknown", "two CAs"],
 )
 def test_parts_of_one_maker(roles: tuple[str, ...]) -> None:
     """Parts of no vendor, of two, of an unknown role, or of two CAs make no bundle."""

@@ -15,7 +15,7 @@ from kluis import installing
 from kluis.cli import completion, render, tls
 from kluis.cli.evidence import files
 from kluis.cli.render import Json
-from kluis.collateral import Cache, Cached, Makers, Times, bundle, fetch_for, release
+from kluis.collateral import Cache, Cached, Times, Vendors, bundle, fetch_for, release
 from kluis.collateral.bundle import Line
 from kluis.collateral.documents import UPDATES
 from kluis.collateral.fetch import Fetched
@@ -198,7 +198,7 @@ def _makers(
     pccs_ca: Path | None,
     kds: str | None,
     kds_ca: Path | None,
-) -> Makers:
+) -> Vendors:
     try:
         from kluis.collateral.amd import Kds
         from kluis.collateral.intel import Pcs
@@ -212,7 +212,7 @@ def _makers(
             raise UsageError(f"--{name}-ca: is of no service", hint=f"name the service with --{name}")
     intel = Pcs() if pccs is None else Pcs(pccs, roots=None, trust=tls.trust(pccs_ca))
     amd = Kds() if kds is None else Kds(kds, trust=tls.trust(kds_ca))
-    return Makers(intel=services.enter_context(intel), amd=services.enter_context(amd))
+    return Vendors(intel=services.enter_context(intel), amd=services.enter_context(amd))
 
 
 def _refuse_older(path: Path, lines: tuple[Line, ...]) -> None:
