@@ -23,7 +23,9 @@ from typing import Final
 
 from kluis.errors import FormatError
 from kluis.formats.eventlog import pe
+from kluis.formats.eventlog.log import EventLog
 from kluis.formats.eventlog.pe import Program
+from kluis.formats.tpm.algorithm import HashId
 from kluis.hashes import SIZES, Algorithm
 
 ACTION: Final = b"Calling EFI Application from Boot Option"
@@ -32,6 +34,8 @@ SECTIONS: Final = (
     ".linux", ".osrel", ".cmdline", ".initrd", ".ucode", ".splash", ".dtb", ".uname", ".sbat", ".pcrpkey",
 )  # fmt: skip
 """Those that systemd's stub measures, in its order. Others that it would measure are not in our image."""
+STUB: Final = 11
+"""The PCR of systemd's stub."""
 _UNKNOWN: Final = (".profile", ".dtbauto", ".hwids", ".efifw")
 
 
@@ -90,6 +94,22 @@ def section_hashes(unified: bytes) -> dict[str, bytes]:
         for name in SECTIONS
         if (data := program.content(name)) is not None
     }
+
+
+def logged_sections(log: EventLog) -> dict[str, bytes]:
+    """SHA-256 of each section that a log has in PCR 11, by name, to be compared with :func:`section_hashes`.
+
+    Only a log that explains the quoted PCR 11 proves them.
+    """
+    names = {hashlib.sha256(name.encode() + b"\0").digest(): name for name in SECTIONS}
+    found, name = dict[str, bytes](), None
+    for event in log.events:
+        if event.index != STUB or (digest := event.digest(HashId.SHA256)) is None:
+            continue
+        if name is not None:
+            found[name] = digest
+        name = names.get(digest) if name is None else None
+    return found
 
 
 def _parse(unified: bytes) -> Program:

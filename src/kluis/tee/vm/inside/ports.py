@@ -114,10 +114,12 @@ def serve_port(device: Path, serve: Serve, arrivals: Arrivals) -> None:
 def _await_host(device: Path, arrivals: Arrivals) -> int:
     """Open the port, and wait until a host has sent something; return its descriptor.
 
+    It does not block: one read takes all buffers that are there, and does not wait for the next.
+
     Raises:
         OSError: it cannot be opened.
     """
-    end = os.open(device, os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY)
+    end = os.open(device, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
         arrivals.wait(end)
     except BaseException:
