@@ -139,7 +139,7 @@ def test_it_closes(agent: Agent, image: Path, last: str) -> None:
 
 @pytest.mark.parametrize("last", ["layers", "calls"])
 def test_it_stalls(agent: Agent, image: Path, last: str) -> None:
-    """A host that joins no streams is told so after the agent's patience, and its launch is over."""
+    """A host that joins no streams gets that as an error, and its launch is over."""
     host = Host(agent, image)
     session = host.go(last)
     with pytest.raises(UnavailableError, match=r"launch: its streams did not join in 0\.5 s"):
