@@ -125,7 +125,7 @@ def meet(
     An image with this file opens only keys that this vault released: ExpectedVault.parse, open_released.
     """
     wanted = _wanted(url, root, image, image_id, protection, missing, machine)
-    found = _met(url, wanted, _endorsed(collateral))
+    found = identify(url, wanted, _endorsed(collateral))
     if output is None:
         render.out(found, found.encode().decode().rstrip())
         return
@@ -296,8 +296,13 @@ def _client(url: str, wanted: ExpectedVault, collateral: bytes) -> Iterator[http
         raise UnavailableError(f"vault {url}: {error}", hint="kluis serve keyvault") from None
 
 
-def _met(url: str, wanted: ExpectedVault, collateral: bytes) -> ExpectedVault:
-    """The vault's description of itself, over a connection that verifies its enclave.
+def identify(url: str, wanted: ExpectedVault, collateral: bytes) -> ExpectedVault:
+    """Identify a vault: its description of itself, over a connection that verifies its enclave.
+
+    Args:
+        url: ``https://host[:port]``.
+        wanted: the required enclave, with any name of the vault.
+        collateral: for its evidence, JSON.
 
     Raises:
         UnavailableError: no service answers there.

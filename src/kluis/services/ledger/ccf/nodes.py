@@ -203,7 +203,7 @@ def is_open(state: Transaction) -> bool:
 
 @functools.lru_cache(maxsize=4)
 def _says_open(info: bytes) -> bool:
-    """Cached: every request asks, and the value changes only when the service does."""
+    """Cached: every request reads it, and the value changes only when the service does."""
     return ServiceInfo.parse(info, "service.info").status is ServiceStatus.OPEN
 
 
