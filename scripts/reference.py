@@ -165,6 +165,7 @@ PUBLIC = (
     "kluis.images",
     "kluis.host",
     "kluis.host.attested",
+    "kluis.host.machines",
     "kluis.host.release",
     "kluis.host.models",
     "kluis.host.vaults",

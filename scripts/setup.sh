@@ -66,10 +66,6 @@ if { [ "$what" = demo-vm ] || [ "$what" = bench ]; } && ! compgen -G "/boot/vmli
     packages+=(linux-image-cloud-amd64) # the guest's kernel, with its modules
 fi
 
-if [ "$what" = bench ] && ! [ -x /usr/lib/systemd/systemd-measure ]; then
-    packages+=(systemd-boot-tools) # the guest's registers are compared with its
-fi
-
 if [ "${#packages[@]}" -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && has apt-get && [ -z "$dry" ]; then
         say "installing system packages: ${packages[*]}"

@@ -25,7 +25,6 @@ from kluis.errors import AuthenticityError, FormatError, PolicyError, Unavailabl
 from kluis.formats.encoding import b64, jcs
 from kluis.formats.encoding.members import Members
 from kluis.formats.kluis import machine_key
-from kluis.formats.kluis._primitives import AESGCM
 from kluis.formats.kluis.machine_key import GRANT, MachineOffer, Offer, Open, Opened, Refused
 
 if TYPE_CHECKING:
@@ -69,6 +68,7 @@ def open_machine_token(envelope: str) -> str:
     """
     inside("open_machine_token")
     from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
     found = Members(jcs.loads(b64.decode_url(envelope, _WHAT), _WHAT, max_size=MAX_ENVELOPE), _WHAT)
     inner, iv = (

@@ -21,8 +21,7 @@ from kluis.formats import x509
 from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.tpm.command import OWNER
 from kluis.formats.tpm.nv import NvAttribute, NvPublic
-from kluis.host import load
-from kluis.tee.backend import Backend
+from kluis.host.proxy import EnclaveProxy
 from kluis.tee.drivers.tpm.tpm import Tpm
 from kluis.tee.drivers.tpm.transport import Transport
 from kluis.tee.vm import processor
@@ -88,14 +87,13 @@ def _count(pid: int, word: bytes) -> int:
     return found
 
 
-def end_machine(stage: Stage, platform: Backend) -> Attempt:
+def end_machine(stage: Stage, enclave: EnclaveProxy) -> Attempt:
     """End a machine under its enclave."""
-    with load(stage.image, platform=platform) as enclave:
-        kept.stop(stage.name)
-        try:
-            enclave.greet("Ada")
-        except EnclaveDied:
-            return Attempt("host", "ends the machine", "its enclave ends with it", False)
+    kept.stop(stage.name)
+    try:
+        enclave.greet("Ada")
+    except EnclaveDied:
+        return Attempt("host", "ends the machine", "its enclave ends with it", False)
     return Attempt("host", "ends the machine", "its enclave still answers", True)
 
 

@@ -113,12 +113,11 @@ def _inside(stage: Stage, found: dict[str, Any], releasing: Releasing) -> Iterat
             _read(stage, about, found)
             _say(text.heading(4, "A key for this image in this guest"))
             _release(enclave, releasing, found)
-        _say(text.heading(5, "What the host tries"))
-        yield from _while_it_runs(stage, platform, int(about["pid"]))
+            _say(text.heading(5, "What the host tries"))
+            yield from _while_it_runs(stage, enclave, platform, int(about["pid"]))
     yield from _other_guests(stage, releasing)
-    with stage.machine(stage.guest) as platform:
-        with load(stage.image, platform=platform) as enclave:
-            again = stage.evidence(enclave, platform)
+    with stage.machine(stage.guest) as platform, load(stage.image, platform=platform) as enclave:
+        again = stage.evidence(enclave, platform)
         stage.judge(again)
         yield expect_refusal(
             "host",
@@ -126,7 +125,7 @@ def _inside(stage: Stage, found: dict[str, Any], releasing: Releasing) -> Iterat
             "it endorses a root that no longer exists",
             lambda: stage.judge(dataclasses.replace(again, collateral=_endorsed(again, stage.first))),
         )
-        stage.ended = machine_limits.end_machine(stage, platform)
+        stage.ended = machine_limits.end_machine(stage, enclave)
 
 
 def _wanted(stage: Stage) -> dict[str, str]:
@@ -186,14 +185,13 @@ def _read(stage: Stage, about: dict[str, Any], found: dict[str, Any]) -> None:
         raise InternalError("demo: want the image and the machine that were measured, got others")
 
 
-def _while_it_runs(stage: Stage, platform: Backend, pid: int) -> Iterator[Attempt]:
+def _while_it_runs(stage: Stage, enclave: EnclaveProxy, platform: Backend, pid: int) -> Iterator[Attempt]:
     """Exchange the disk of the running machine, and read its memory."""
     disk = stage.guest / "root.erofs"
     whole = disk.read_bytes()
     disk.write_bytes(bytes(len(whole)))
     try:
-        with load(stage.image, platform=platform) as enclave:
-            stage.judge(stage.evidence(enclave, platform))
+        stage.judge(stage.evidence(enclave, platform))
         yield Attempt(
             "host",
             "overwrites the file of the root disk while the machine runs",

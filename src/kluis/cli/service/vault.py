@@ -167,7 +167,7 @@ def approve(
     wanted = _wanted(url, root, image, image_id, protection, missing, machine)
     with _client(url, wanted, _endorsed(collateral)) as client:
         answer = client.put(f"{url.rstrip('/')}{NEXT}", content=document, headers=headers)
-    said = _said(url, answer)
+    said = _answer_of(url, answer)
     try:
         rows = [(str(one["at"]), str(one["from"]), str(one["to"])) for one in said["changes"]]
         value = {"next": str(said["next"]), "changes": said["changes"]}
@@ -196,7 +196,7 @@ def withdraw(
     with _client(url, wanted, _endorsed(collateral)) as client:
         answer = client.delete(f"{url.rstrip('/')}{NEXT}", headers=headers)
     if answer.status_code != HTTPStatus.NO_CONTENT:
-        _said(url, answer)
+        _answer_of(url, answer)
     render.out({"next": None}, "nothing is approved: the vault starts as it is, or not at all")
 
 
@@ -208,7 +208,7 @@ def _bearer(token: Path) -> dict[str, str]:
     return {"Authorization": f"Bearer {text}"}
 
 
-def _said(url: str, answer: httpx.Response) -> Any:
+def _answer_of(url: str, answer: httpx.Response) -> Any:
     """The vault's answer.
 
     Raises:
@@ -316,7 +316,7 @@ def identify(url: str, wanted: ExpectedVault, collateral: bytes) -> ExpectedVaul
             hint="kluis serve --json prints keyvault's address and image",
             code="malformed",
         )
-    said = _said(url, answer)
+    said = _answer_of(url, answer)
     try:
         name, certificate = str(said["vault"]), base64.b64decode(said["signingCertificate"])
     except (KeyError, TypeError, ValueError):

@@ -122,7 +122,7 @@ class _Audit:
         for copy in copies:
             self._compare(copy, service)
         self._end()
-        held = self._held(len(files.main), bool(expected), service is not None)
+        held = self._successes(len(files.main), bool(expected), service is not None)
         if copies:
             held[Check.COPIES] = f"{len(copies)}, each with the same entries as far as it goes"
         return Report(
@@ -252,7 +252,7 @@ class _Audit:
                 Check.IDENTITY, f"the service's certificate has SHA-256 {receipts.fingerprint(pem).hex()}"
             )
 
-    def _held(self, files: int, expected: bool, pinned: bool) -> dict[Check, str]:
+    def _successes(self, files: int, expected: bool, pinned: bool) -> dict[Check, str]:
         signing, walk = self.signing, self.walk
         held = {
             Check.FILES: f"{_counted(files, 'file')}, one after another",

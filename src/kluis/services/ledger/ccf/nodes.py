@@ -208,11 +208,4 @@ def _says_open(info: bytes) -> bool:
 
 
 def _op(name: str, path: str, handler: Any) -> Operation:
-    return Operation(
-        name=name,
-        method="GET",
-        path=path,
-        handler=handler,
-        summary=handler.__doc__,
-        versioned=False,
-    )
+    return Operation(name, "GET", path, handler, handler.__doc__, versioned=False)

@@ -17,6 +17,7 @@ systemd-stub(7); Linux, drivers/firmware/efi/libstub/efi-stub-helper.c; UEFI 2.1
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -47,8 +48,7 @@ def registers(unified: bytes, algorithm: Algorithm = "sha256") -> dict[str, byte
     """
     program = _parse(unified)
     hashes = [hashlib.new(algorithm, data).digest() for data in (ACTION, SEPARATOR)]
-    kernel = pe.parse(_content(program, ".linux"), "kernel")
-    hashes += [program.hash(algorithm), kernel.hash(algorithm)]
+    hashes += _programs(unified, algorithm)
     return {
         "pcr4": extend(hashes, algorithm),
         "pcr9": extend(_hashes(_kernel_events(program), algorithm), algorithm),
@@ -65,10 +65,9 @@ def loaded(unified: bytes, algorithm: Algorithm = "sha256") -> bytes:
     Raises:
         FormatError: not a unified kernel image.
     """
-    program = _parse(unified)
-    kernel = pe.parse(_content(program, ".linux"), "kernel")
+    image, kernel = _programs(unified, algorithm)
     events = [hashlib.new(algorithm, data).digest() for data in (ACTION, SEPARATOR)]
-    return extend([program.hash(algorithm), *events, kernel.hash(algorithm)], algorithm)
+    return extend([image, *events, kernel], algorithm)
 
 
 def rtmr2(unified: bytes) -> bytes:
@@ -110,6 +109,13 @@ def logged_sections(log: EventLog) -> dict[str, bytes]:
             found[name] = digest
         name = names.get(digest) if name is None else None
     return found
+
+
+@functools.lru_cache(maxsize=1)  # both orders of PCR 4 have the same two
+def _programs(unified: bytes, algorithm: Algorithm) -> tuple[bytes, bytes]:
+    """The hashes of the unified image and of the kernel in it, as firmware measures programs."""
+    program = _parse(unified)
+    return program.hash(algorithm), pe.parse(_content(program, ".linux"), "kernel").hash(algorithm)
 
 
 def _parse(unified: bytes) -> Program:

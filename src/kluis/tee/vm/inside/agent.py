@@ -300,11 +300,9 @@ class Agent:
 
     def _serve_keys(self, end: socket.socket, launched: Launched) -> None:
         """Give an enclave keys of the vTPM, unless its host may look inside, or a protection is missing."""
-        configuration = LaunchConfiguration.parse(launched.launch_configuration)
-        if launched.debug or configuration.missing:
-            end.close()
-            return
-        arguments = (end, launched.image_id)
+        missing = LaunchConfiguration.parse(launched.launch_configuration).missing
+        lack = "debug" if launched.debug else ", ".join(missing)
+        arguments = (end, launched.image_id, lack)
         threading.Thread(target=self._keys.serve, args=arguments, name="keys", daemon=True).start()
 
     def _accompany(self, end: Stream, launched: Launched) -> None:

@@ -48,17 +48,19 @@ class MachineKeys:
         self._image_id = b""
         self._lock = threading.Lock()
 
-    def serve(self, end: socket.socket, image_id: bytes) -> None:
+    def serve(self, end: socket.socket, image_id: bytes, lack: str = "") -> None:
         """Answer one launch until its enclave closes the socket; then close it.
 
         Args:
             end: the agent's end of the launch's granted socket.
             image_id: of the launch, 32 bytes.
+            lack: why this launch gets no key: ``debug``, or the protections that it does without.
         """
         launch = _Launch(image_id, os.urandom(keys.UNIQUE_BYTES))
         with end, end.makefile("rb") as received, contextlib.suppress(OSError, FormatError):
             while (body := _receive(received)) is not None:
                 try:
+                    _require_whole(lack)
                     reply = self._answer(machine_key.read_request(body), launch)
                 except KluisError as error:
                     reply = Refused(error.code, error.message)
@@ -120,6 +122,16 @@ class MachineKeys:
             )
         with self._tpm() as tpm, tpm.holding(launch.key(tpm)) as key:
             return Opened(tpm.decrypt(key, request.ciphertext, keys.SCHEMES[request.scheme]))
+
+
+def _require_whole(lack: str) -> None:
+    if lack:
+        raise UnavailableError(
+            f"machine key: want a launch with every protection, got one without: {lack}"
+            if lack != "debug"
+            else "machine key: want an enclave whose memory its host cannot read, got a debug one",
+            code="launch_lacks",
+        )
 
 
 class _Launch:
