@@ -83,7 +83,10 @@ def _measured(take: Harness, folder: Path, guest: Guest) -> Row:
 
 def _memory(take: Harness, folder: Path, nothing: Empty) -> Row:
     """Memory in use, as the guest's kernel states it, beyond that of the empty first program."""
-    with guests.debugged(folder / "told") as seen, load(image("empty"), platform=seen.platform) as enclave:
+    with (
+        guests.debugged(folder / "printing") as seen,
+        load(image("empty"), platform=seen.platform) as enclave,
+    ):
         enclave.nothing()
         used = seen.used_mib()
     empty = guests.used_mib(nothing)
