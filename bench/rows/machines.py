@@ -68,10 +68,10 @@ def _measured(take: Harness, folder: Path, guest: Guest) -> Row:
     ours = [bin_ / "kluis", "vm", "guest", "measure", folder / "guest"]
     ours += ["--firmware", firmware, "--boot", "uefi", "--vcpus", str(CPUS)]
     snp = [bin_ / "sev-snp-measure", "--mode", "snp", "--vcpus", str(CPUS), "--vcpu-type", "EPYC-v4"]
-    theirs, against = [[*snp, "--ovmf", firmware]], "`sev-snp-measure`"
+    theirs, against = [[*snp, "--ovmf", firmware]], "sev-snp-measure"
     if guests.SYSTEMD_MEASURE is not None:
         theirs.append(guests.systemd_measure(folder, guest))
-        against += " and `systemd-measure`"
+        against += " and systemd-measure"
     return take.compare(
         "kluis vm guest measure, whole process",
         f"{against} on the same files",
