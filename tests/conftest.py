@@ -45,7 +45,6 @@ SERVED = ("tests/serve/", "tests/cli/service/test_serve_text.py", "tests/cli/ser
 LONGEST = (
     "tests/clients/azure/",
     *SERVED,
-    "tests/meta/test_guides.py",
     "tests/cli/demo/test_demo.py",
     "tests/meta/test_installed.py",
     "tests/host/test_examples.py",
