@@ -1,103 +1,129 @@
-"""The least that a commit of a ledger can take in Python: three plain processes share its work.
+"""The least that a commit of a ledger can take in Python: three plain processes do its work.
 
-One process signs twice. Then it sends to two others in turn, over a socket each: one writes the entries, the
-other writes a counter. Both flush to the disk before they answer. These are the boundaries, the order and
-the durability of a ledger in an enclave, without its entries, its tree, its checks and its encryption.
+One process makes the batch: it encrypts the entry, extends the tree, and signs twice. Then it sends to two
+others in turn, over a socket each: one appends the batch to a log, the other advances a counter. Both flush
+to the disk before they answer. These are the functions of a ledger, its boundaries, its order and its
+durability, without enclaves, an event loop and requests.
 
-    python -m bench.floor FD FILE SIZE SLOTS    one of the two others
+    python -m bench.floor FD log|counter PATH    one of the two others
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
-from kluis.ledger.signer import signature_function
+from kluis.formats.kluis.channel import Channel, Count, Counter
+from kluis.ledger import certificates
+from kluis.ledger.merkle import Tree
+from kluis.ledger.secrets import LedgerSecret, Secrets
+from kluis.ledger.sequencer import Sequencer
+from kluis.ledger.signer import Signer
+from kluis.serve.ledger.log import EMPTY, LedgerLog, head_of
+from kluis.tee.platform.root.counters import Counters
 
-OF_DIGEST: Final = ec.ECDSA(Prehashed(hashes.SHA256()))
-COUNTER_BYTES: Final = 512
-GROWN_BYTES: Final = 64 << 10
 MOST: Final = 1 << 20
+HEAD: Final = len(EMPTY)
+ID: Final = bytes(32)
 
 
 def commits(folder: Path, size: int, count: int) -> list[float]:
     """What each commit takes, seconds.
 
     Args:
-        folder: of the two files.
-        size: bytes that a commit appends.
+        folder: of the log and the counter, which are removed at the end.
+        size: of an entry's value, bytes.
         count: how many commits.
     """
-    signing = [signature_function(ec.generate_private_key(ec.SECP384R1())) for _ in range(2)]
-    data, seconds = os.urandom(size), []
-    with (
-        _other(folder / "floor-entries", size, 0) as append,
-        _other(folder / "floor-counter", COUNTER_BYTES, 2) as advance,
-    ):
-        for _ in range(count):
+    sequencer, value, seconds = _sequencer(), os.urandom(size), []
+    with _other("log", folder / "floor-log") as log, _other("counter", folder / "floor-counter") as counter:
+        keys = os.urandom(32), os.urandom(32)
+        counter.send(b"".join(keys))
+        channel, head = Channel(*keys), EMPTY
+        for number in range(1, count + 1):
             begun = time.perf_counter()
-            for sign in signing:
-                sign(data[:32], OF_DIGEST)
-            append(data)
-            advance(data[:COUNTER_BYTES])
+            sequencer.add({"entries": {b"subledger:0": value}}, os.urandom(32))
+            batch = sequencer.seal()
+            log.send(head + batch.entries)
+            _expect(log.recv(8), b"ok")
+            head = head_of(batch.signature.seqno, batch.entries[-batch.sizes[-1] :])
+            counter.send(channel.seal_request(Counter(ID, "advance", number, batch.root, "signer")))
+            reply = channel.open_reply(counter.recv(MOST))
+            _expect(reply.value if isinstance(reply, Count) else None, number)
             seconds.append(time.perf_counter() - begun)
     return seconds
 
 
+def _sequencer() -> Sequencer:
+    service, node, now = (
+        ec.generate_private_key(ec.SECP384R1()),
+        ec.generate_private_key(ec.SECP384R1()),
+        datetime.now(UTC),
+    )
+    shown = certificates.service_certificate(service, now)
+    return Sequencer(
+        view=2,
+        tree=Tree(),
+        secrets=Secrets([LedgerSecret(os.urandom(32), 1)]),
+        signer=Signer(node, certificates.node_certificate(node.public_key(), service, shown, now), service),
+        clock=lambda: int(time.time()),
+    )
+
+
+def _expect(got: object, want: object) -> None:
+    if got != want:
+        raise RuntimeError(f"floor: want {want!r}, got {got!r}")
+
+
 @contextlib.contextmanager
-def _other(file: Path, size: int, slots: int) -> Iterator[Callable[[bytes], None]]:
+def _other(kind: str, path: Path) -> Iterator[socket.socket]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
-        argv = [sys.executable, "-m", "bench.floor", str(theirs.fileno()), str(file), str(size), str(slots)]
+        argv = [sys.executable, "-m", "bench.floor", str(theirs.fileno()), kind, str(path)]
         root = Path(__file__).resolve().parents[1]
         with subprocess.Popen(argv, pass_fds=[theirs.fileno()], cwd=root) as child:
             theirs.close()
-
-            def ask(data: bytes) -> None:
-                ours.send(data)
-                if ours.recv(1) != b"k":
-                    raise RuntimeError(f"floor: {file.name}: its process has ended")
-
             try:
-                yield ask
+                yield ours
             finally:
                 ours.close()
                 child.wait(60)
-                file.unlink(missing_ok=True)
+                for left in path.parent.glob(f"{path.name}*"):
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
-def serve(end: socket.socket, path: Path, size: int, slots: int) -> None:
-    """Write what comes, flushed before each answer, until the other end closes.
+def serve_log(end: socket.socket, path: Path) -> None:
+    """Append what comes, until the other end closes."""
+    with LedgerLog(path) as log:
+        while data := end.recv(MOST):
+            end.send(log.append(data[:HEAD], data[HEAD:]).encode())
 
-    Args:
-        end: of the socket.
-        path: of the file.
-        size: bytes of each write.
-        slots: how many places are written in turn; 0: each write is appended.
-    """
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    if slots:  # as the platform's counters: an overwritten block needs no journal
-        os.pwrite(file, bytes(GROWN_BYTES), 0)
-        os.fsync(file)
-    number = 0
-    while data := end.recv(MOST):
-        os.pwrite(file, data, (number % slots if slots else number) * size)
-        os.fdatasync(file)
-        end.send(b"k")
-        number += 1
 
+def serve_counter(end: socket.socket, path: Path) -> None:
+    """Advance a counter by sealed requests, until the other end closes."""
+    keys = end.recv(64)
+    channel, counters = Channel(keys[32:], keys[:32]), Counters(path)
+    while frame := end.recv(MOST):
+        request = channel.open_request(frame)
+        _expect(type(request), Counter)
+        if isinstance(request, Counter):
+            reply = Count(*counters.advance("floor", request.id, request.to, request.mark[:32]))
+            end.send(channel.seal_reply(reply))
+
+
+SERVE: Final[dict[str, Callable[[socket.socket, Path], None]]] = {"log": serve_log, "counter": serve_counter}
 
 if __name__ == "__main__":
-    descriptor, name, each, places = sys.argv[1:]
-    serve(socket.socket(fileno=int(descriptor)), Path(name), int(each), int(places))
+    descriptor, kind, name = sys.argv[1:]
+    SERVE[kind](socket.socket(fileno=int(descriptor)), Path(name))

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from kluis.formats.eventlog import pe
+from kluis.tee.backend import Backend
 from kluis.tee.image import layers, sources
+from kluis.tee.vm import boot
 from kluis.tee.vm.guest import Guest, archives, building
-from kluis.tee.vm.machine import tpm
+from kluis.tee.vm.machine import kept, ondemand, tpm
+from kluis.tee.vm.machine.kept import Settings
 from kluis.tee.vm.machine.machine import Machine
 
 MEMORY_MB: Final = 2048
@@ -29,13 +35,17 @@ INIT: Final = """
 #include <unistd.h>
 
 int main(void) {
+    char memory[4096];
     mount("dev", "/dev", "devtmpfs", 0, 0);
     int port = open("/dev/vport0p1", O_RDWR);
     if (write(port, "!", 1) != 1) return 1;
+    mount("proc", "/proc", "proc", 0, 0);
+    ssize_t size = read(open("/proc/meminfo", O_RDONLY), memory, sizeof memory);
+    if (size <= 0 || write(port, memory, size) != size) return 1;
     for (;;) pause();
 }
 """
-"""The empty first program: it sends one byte, and waits."""
+"""The empty first program: it sends one byte, then what the kernel states about its memory, and waits."""
 PLAIN: Final = b"""
 import json, os, subprocess, sys, threading, time
 
@@ -74,6 +84,21 @@ if __name__ == "__main__":
     main()
 """
 """The guest's program, in place of the platform: it times Python's start, and then serves two ports."""
+TELLING: Final = b"""
+def _tell() -> None:
+    import threading, time
+
+    def tell() -> None:
+        while True:
+            sys.stdout.write(Path("/proc/meminfo").read_text()[:300] + "told\\n")
+            sys.stdout.flush()
+            time.sleep(0.5)
+
+    threading.Thread(target=tell, daemon=True).start()
+"""
+"""What is added to the guest's program to have it print the state of its memory."""
+TOLD, END = "bench-told", "told\n"
+SYSTEMD_MEASURE: Final = shutil.which("systemd-measure", path=f"/usr/lib/systemd:{os.environ['PATH']}")
 
 
 @dataclass(frozen=True)
@@ -94,7 +119,9 @@ def empty(folder: Path, guest: Guest) -> Empty:
     (folder / "init.c").write_text(INIT)
     subprocess.run(["gcc", "-O2", "-static", "-o", folder / "init", folder / "init.c"], check=True)
     program = sources.of_file("init", folder / "init", layers.PROGRAM_MODE)
-    (folder / "initrd").write_bytes(archives.cpio([program, sources.of_bytes("dev/empty", b"")]))
+    (folder / "initrd").write_bytes(
+        archives.cpio([program, sources.of_bytes("dev/empty", b""), sources.of_bytes("proc/empty", b"")])
+    )
     made = Empty(guest.kernel, folder / "initrd", folder / "unified")
     paths = {"kernel": made.kernel, "initrd": made.initrd, "unified": made.unified}
     building.unify(paths, EMPTY, guest.description.kernel, "0", folder)
@@ -108,6 +135,58 @@ def seconds_to_user_space(guest: Empty, boot: str, state: Path) -> float:
     with Machine.start(guest, boot=boot, memory_mb=MEMORY_MB, cpus=CPUS, tpm=own) as machine:
         machine.await_first(0, SECONDS)
         return time.perf_counter() - start
+
+
+def used_mib(guest: Empty) -> float:
+    """MiB that a guest with the empty first program has in use."""
+    with Machine.start(guest, memory_mb=MEMORY_MB, cpus=CPUS) as machine:
+        said = b""
+        while b"Buffers:" not in said:
+            machine.await_first(0, SECONDS)
+            said += machine.port(0).recv(4096)
+    return _used_mib(said.decode())
+
+
+def _used_mib(meminfo: str) -> float:
+    """What /proc/meminfo has in use: all but what is available without swapping."""
+    total, available = (
+        int(re.findall(rf"{name}: +(\d+) kB", meminfo)[-1]) for name in ("MemTotal", "MemAvailable")
+    )
+    return (total - available) / 1024
+
+
+@dataclass(frozen=True)
+class Told:
+    """A machine whose program prints the state of its memory on its console, twice a second.
+
+    Attributes:
+        platform: of the machine.
+    """
+
+    platform: Backend
+
+    def used_mib(self) -> float:
+        """MiB in use, once it was printed twice more."""
+        seen = kept.console(TOLD).count(END)
+        until = time.monotonic() + SECONDS
+        while kept.console(TOLD).count(END) < seen + 2 and time.monotonic() < until:
+            time.sleep(1)
+        return _used_mib(kept.console(TOLD).rpartition(END)[0])
+
+
+@contextlib.contextmanager
+def debugged(folder: Path) -> Iterator[Told]:
+    """Build and start a guest that prints its memory's state."""
+    own = Path(boot.__file__).read_bytes()
+    program = own.replace(b"    runpy.run_module", b"    _tell()\n    runpy.run_module").replace(
+        b"def main() -> None:", TELLING + b"\n\ndef main() -> None:"
+    )
+    building.build(folder, extra=[sources.of_bytes("kluis/tee/vm/boot.py", program)])
+    kept.start(Settings(TOLD, str(folder), memory_mb=MEMORY_MB, cpus=CPUS, debug=True))
+    try:
+        yield Told(ondemand.await_platform(TOLD))
+    finally:
+        kept.stop(TOLD)
 
 
 @dataclass(frozen=True)
@@ -147,8 +226,7 @@ def plain(folder: Path) -> Plain:
 def systemd_measure(folder: Path, guest: Guest) -> list[str]:
     """Write the sections of a guest's unified image, and return systemd-measure's command line for them."""
     program = pe.parse(guest.unified.read_bytes(), "unified")
-    tool = shutil.which("systemd-measure", path=f"/usr/lib/systemd:{os.environ['PATH']}")
-    line = [tool or "systemd-measure", "calculate", "--phase=:", "--json=short", "--bank=sha256"]
+    line = [SYSTEMD_MEASURE or "systemd-measure", "calculate", "--phase=:", "--json=short", "--bank=sha256"]
     for name in ("linux", "osrel", "cmdline", "initrd", "uname", "sbat"):
         (folder / name).write_bytes(program.content(f".{name}") or b"")
         line.append(f"--{name}={folder / name}")

@@ -12,14 +12,11 @@ from typing import Any, Final
 from cryptography import x509
 
 from kluis.errors import KluisError
-from kluis.formats.ccf.chunk import Chunk
 from kluis.formats.ccf.cose_receipt import CoseReceipt
 from kluis.formats.ccf.receipt import Receipt
-from kluis.formats.ccf.txid import TxId
 from kluis.formats.encoding import jcs
-from kluis.ledger import claims, historical, receipts, sample
+from kluis.ledger import claims, receipts, sample
 from kluis.ledger.audit import Source, audit
-from kluis.ledger.merkle import Tree
 from kluis.ledger.sample import Sample
 
 Read = Callable[[bytes], Any]
@@ -36,7 +33,6 @@ def readers() -> Iterator[tuple[str, Read, Starts]]:
     yield "ledger.audit.later", functools.partial(_audit, 1), lambda: iter(_files()[1:2])
     yield "ledger.receipt", _receipt, _receipts
     yield "ledger.claims", lambda data: claims.read(jcs.loads(data, "claims"), "claims"), _claims
-    yield "ledger.historical", _historical, _entries
 
 
 @functools.cache
@@ -47,14 +43,6 @@ def _made() -> Sample:
 @functools.cache
 def _extras() -> dict[str, bytes]:
     return sample.extras(_made())
-
-
-@functools.cache
-def _tree() -> Tree:
-    tree = Tree()
-    for batch in _made().batches:
-        tree.extend(batch.leaves)
-    return tree
 
 
 def _files() -> list[bytes]:
@@ -87,11 +75,3 @@ def _receipts() -> Iterator[bytes]:
 
 def _claims() -> Iterator[bytes]:
     yield json.dumps([CLAIM, {"kind": "ClaimDigest", "digest": {"protocol": "P", "value": "ab"}}]).encode()
-
-
-def _historical(data: bytes) -> None:
-    historical.read(data, TxId(2, 11), _tree(), _made().secrets)
-
-
-def _entries() -> Iterator[bytes]:
-    yield Chunk.parse(_files()[1], "chunk").entry(0)

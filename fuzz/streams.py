@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from kluis.errors import FormatError
+from kluis.formats.kluis import machine_key
+from kluis.formats.kluis.machine_key import Offer, Open, Opened, Refused
 from kluis.parcels import RefusedParcel
 from kluis.streams import CHUNK, FRAME, PARCEL, BrokenStream, Stream
 from kluis.tee.remote import messages
@@ -18,6 +20,8 @@ def readers() -> Iterator[Reader]:
     """Each reader: its name, the function, and inputs to begin from."""
     yield "streams.receive", receive, _streams
     yield "tee.remote.messages.parse", messages.parse, _messages
+    yield "machine_key.read_request", machine_key.read_request, _requests
+    yield "machine_key.read_reply", machine_key.read_reply, _replies
 
 
 def receive(data: bytes) -> list[list[int]]:
@@ -64,6 +68,18 @@ def _streams() -> list[bytes]:
         parcel + _record(3, FRAME, b"after"),
         _record(0, PARCEL, large) + _record(1, CHUNK, b"abc"),
     ]
+
+
+def _requests() -> list[bytes]:
+    return [_body(Offer(b"nonce")), _body(Open(bytes(256), "rsaes"))]
+
+
+def _replies() -> list[bytes]:
+    return [_body(Opened(b"value")), _body(Refused("usage", "words"))]
+
+
+def _body(message: machine_key.Request | machine_key.Reply) -> bytes:
+    return machine_key.encode(message)[machine_key.SIZE_BYTES :]
 
 
 def _messages() -> list[bytes]:

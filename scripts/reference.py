@@ -165,6 +165,7 @@ PUBLIC = (
     "kluis.images",
     "kluis.host",
     "kluis.host.attested",
+    "kluis.host.machines",
     "kluis.host.release",
     "kluis.host.models",
     "kluis.host.vaults",
@@ -253,14 +254,19 @@ have these keys:
 
 | table | what identifies the guest |
 |---|---|
-| `[machine.snp]`, `[machine.nitro]` | `measurements` |
+| `[machine.snp]` | `measurements`, if the firmware checks the kernel's hash |
+| `[machine.nitro]` | `measurements` |
 | `[machine.tdx]` | `measurements`, for the firmware, and `registers` with `rtmr0`, `rtmr1` and `rtmr2` |
 | `[machine.azure]` | `registers` as for a TPM, and for the paravisor `measurements` of the hardware's table |
 | `[machine.tpm]` | `registers` with `pcr4`, `pcr9` and `pcr12` |
 
 Otherwise the policy must state `any_guest = true`, and each result has a warning. Under Azure, `signers` or
-`author_keys` of SNP may identify the paravisor in place of its measurement. A launch digest of SNP
-contains the kernel only if the firmware checks its hash. `kluis vm guest measure` prints which digests do.
+`author_keys` of SNP may identify the paravisor in place of its measurement.
+
+A launch digest of SNP contains the kernel only if the firmware checks its hash, and no report states that.
+So a draft from hardware's evidence has `any_guest = true` next to the digest. Set it to false if
+`kluis vm guest measure --boot direct --firmware FILE` prints this digest. The emulated processor's digest
+always contains the kernel.
 """
 FORMS: dict[type[wants.Stated], str] = {
     wants.OneOf: "list of hex",

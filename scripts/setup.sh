@@ -18,14 +18,14 @@ stop() {
 
 case "$what" in
     demo) extras="rooms,demo" tools="gdb strace perf" ;;
-    demo-vm) extras="rooms,demo" tools="qemu-system-x86_64 swtpm mkfs.erofs ukify" ;;
+    demo-vm) extras="rooms,services,demo" tools="qemu-system-x86_64 swtpm mkfs.erofs ukify" ;;
     serve) extras="rooms,services,fast" tools="" ;;
     check | docs) extras="rooms,services,console,fast,demo,dev" tools="" ;;
     fuzz) extras="rooms,services,console,fast,demo,dev,fuzz" tools="" ;;
     test) extras="rooms,services,console,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb mkfs.erofs veritysetup ukify cpio haproxy nginx kubectl" ;;
     slow) extras="rooms,services,console,fast,demo,dev" tools="gdb strace perf swtpm tpm2 initdb mkfs.erofs veritysetup ukify cpio debootstrap qemu-system-x86_64 criu chromium haproxy nginx kubectl podman buildah mmdebstrap" ;;
     clients) extras="rooms,services,console,fast,demo,dev" tools="" ;;
-    bench) extras="rooms,services,console,fast,demo,dev" tools="gdb strace perf" ;;
+    bench) extras="rooms,services,console,fast,demo,dev" tools="gdb strace perf gcc swtpm qemu-system-x86_64 mkfs.erofs ukify" ;;
     *) stop "target: want demo, demo-vm, serve, check, test, slow, clients, bench, docs or fuzz, got $what" "scripts/setup.sh test" ;;
 esac
 
@@ -62,7 +62,7 @@ for tool in $tools; do
         esac
     fi
 done
-if [ "$what" = demo-vm ] && ! compgen -G "/boot/vmlinuz-*-cloud-amd64" >/dev/null; then
+if { [ "$what" = demo-vm ] || [ "$what" = bench ]; } && ! compgen -G "/boot/vmlinuz-*-cloud-amd64" >/dev/null; then
     packages+=(linux-image-cloud-amd64) # the guest's kernel, with its modules
 fi
 

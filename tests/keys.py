@@ -15,7 +15,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from kluis.tee import sigstruct
+from kluis.tee import author_keys
 
 FOLDER = "KLUIS_TESTS_KEYS"
 """The environment's name for the folder: processes of ``-n`` inherit it, before they import any conftest."""
@@ -66,5 +66,5 @@ def key_in_turn(public_exponent: int, key_size: int) -> rsa.RSAPrivateKey:
 
 
 def author_key(number: int) -> rsa.RSAPrivateKey:
-    """An author's key, as ``sigstruct.generate_key`` makes it; the same for the same number."""
-    return rsa_key(number, sigstruct.KEY_BYTES * 8, sigstruct.EXPONENT)
+    """An author's key, as ``author_keys.generate`` makes it; the same for the same number."""
+    return rsa_key(number, author_keys.KEY_BYTES * 8, author_keys.EXPONENT)

@@ -28,7 +28,7 @@ from kluis.tee.vm.machine import kept, ondemand
 MACHINE = "KLUIS_TEST_MACHINE"
 NAME = "suite"
 START_SECONDS = 120.0
-STARTS = frozenset({"backend", "rehearsal_platform", "built"})
+STARTS = frozenset({"backend", "rehearsal_platform", "built", "image"})
 """Fixtures of tests that start enclaves."""
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "hardware.md"
 ROW = re.compile(r"^\| `(tests/[^`]+)` \| (.+) \|$", re.MULTILINE)

@@ -44,6 +44,7 @@ def rows(take: Harness) -> list[Row]:
         guest = Guest.open(folder / "guest")
         found = [_built(take, folder, first), _measured(take, folder, guest)]
         nothing = guests.empty(folder / "empty", guest)
+        found.append(_memory(take, folder, nothing))
         found += [_boot(take, folder, nothing, boot) for boot in ("direct", "uefi")]
         plain = guests.plain(folder / "plain")
         found += _calls(take, folder, plain)
@@ -67,13 +68,33 @@ def _measured(take: Harness, folder: Path, guest: Guest) -> Row:
     ours = [bin_ / "kluis", "vm", "guest", "measure", folder / "guest"]
     ours += ["--firmware", firmware, "--boot", "uefi", "--vcpus", str(CPUS)]
     snp = [bin_ / "sev-snp-measure", "--mode", "snp", "--vcpus", str(CPUS), "--vcpu-type", "EPYC-v4"]
-    theirs = ([*snp, "--ovmf", firmware], guests.systemd_measure(folder, guest))
+    theirs, against = [[*snp, "--ovmf", firmware]], "`sev-snp-measure`"
+    if guests.SYSTEMD_MEASURE is not None:
+        theirs.append(guests.systemd_measure(folder, guest))
+        against += " and `systemd-measure`"
     return take.compare(
         "kluis vm guest measure, whole process",
-        "`sev-snp-measure` and `systemd-measure` on the same files",
+        f"{against} on the same files",
         1.0,
         ours=lambda: timed(lambda: _run(ours)),
         theirs=lambda: timed(lambda: [_run(line) for line in theirs]),
+    )
+
+
+def _memory(take: Harness, folder: Path, nothing: Empty) -> Row:
+    """Memory in use, as the guest's kernel states it, beyond that of the empty first program."""
+    with guests.debugged(folder / "told") as seen, load(image("empty"), platform=seen.platform) as enclave:
+        enclave.nothing()
+        used = seen.used_mib()
+    empty = guests.used_mib(nothing)
+    return take.compare(
+        "guest memory in use with an idle stdlib-only enclave, MiB beyond the empty guest's",
+        "256 MiB",
+        1.0,
+        ours=lambda: used - empty,
+        theirs=lambda: 256.0,
+        rounds=1,
+        also=lambda: {"in use": f"{used:.0f} MiB", "empty": f"{empty:.0f} MiB"},
     )
 
 

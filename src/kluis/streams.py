@@ -32,6 +32,8 @@ INLINE: Final = 64 * 1024
 MOST_FILES: Final = 17
 FRAME, PARCEL, CHUNK = 0, 1, 2
 HEAD_BYTES: Final = 8
+SEGMENT_BYTES: Final = 4096
+"""A port of a machine gives at most one of its buffers for each segment of a read, and stops after a part."""
 NUMBERS: Final = (1 << 32) - 1
 PATIENCE_SECONDS: Final = 120.0
 """How long the rest of a record or a parcel may be missing, and how long nothing may be read."""
@@ -84,6 +86,9 @@ class Stream:
         self._view = memoryview(
             bytearray(HEAD_BYTES + INLINE)
         )  # once: a full heap must not keep it from reading
+        self._segments = [
+            self._view[at : at + SEGMENT_BYTES] for at in range(0, len(self._view), SEGMENT_BYTES)
+        ]
         self._start = self._end = 0
         self._size = 0  # of the record at _start, once it is complete
         self._incoming: Incoming | None = None
@@ -281,16 +286,27 @@ class Stream:
 
     def _fill(self, *, hasty: bool) -> int:
         """Read more; return the number of bytes, 0 when the other end has closed."""
+        wait = self.patience_seconds * 1000 if hasty else None
         while True:
-            wait = self.patience_seconds * 1000 if hasty else None
-            if (hasty or self._socket is not None) and not self._in.poll(wait):
+            if not self._in.poll(wait):
                 self._break(f"the rest is missing for {self.patience_seconds:g} s")
             try:
-                size = os.readv(self._fd, (self._view[self._end :],))
+                size = os.readv(self._fd, self._room(hasty=hasty))
             except BlockingIOError:
                 continue
             self._end += size
             return size
+
+    def _room(self, *, hasty: bool) -> Sequence[memoryview]:
+        """The rest of the view, in segments if more than one may be there."""
+        whole, cut = divmod(self._end, SEGMENT_BYTES)
+        if not cut:
+            return self._segments[whole:]
+        if not hasty:
+            return (self._view[self._end :],)
+        return [
+            self._view[at : at + SEGMENT_BYTES] for at in range(self._end, len(self._view), SEGMENT_BYTES)
+        ]
 
     def _write(self, kind: int, body: Bytes) -> None:
         """Write one record; the caller holds the lock."""

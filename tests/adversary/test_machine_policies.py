@@ -19,7 +19,7 @@ from kluis.appraisal.policy.structured import Registers
 from kluis.appraisal.policy.wants import REFERENCE, Want
 from kluis.cli.main import run
 from kluis.errors import PolicyError, UsageError
-from kluis.evidence import Claims, Tee, Verified, verify
+from kluis.evidence import Claims, ProtectionLevel, Tee, Verified, verify
 from kluis.evidence.model import Machine
 from kluis.evidence.verified import mint
 from tests.appraisal.samples import SAMPLES, changed, digest
@@ -148,3 +148,24 @@ def test_reference_values_of_too_little() -> None:
     text = f'version = 1\n[[values]]\ntee = "tdx"\nname = "1.0"\nregisters = {{ rtmr2 = ["{"03" * 48}"] }}\n'
     with pytest.raises(UsageError, match="got none for rtmr0, rtmr1"):
         ReferenceValues.loads(text.encode()).apply(policy)
+
+
+def test_a_launch_digest_may_be_the_firmwares() -> None:
+    """Firmware that boots any kernel has one digest for all guests: a draft states that; results warn."""
+    evidence = _in(SAMPLES[Tee.SNP])
+    drafted = draft(evidence)
+    assert drafted.machine is not None
+    assert drafted.machine.any_guest
+    assert loads(dumps(drafted).encode()) == drafted
+    given: dict[str, Any] = {"nonce": None, "runtime_data": None, "launch_configuration": None, "now": NOW}
+    (warning,) = [each for each in appraise(evidence, drafted, **given).warnings if "guest" in each]
+    assert warning.startswith("the policy accepts any guest")
+
+    checked = dataclasses.replace(drafted, machine=dataclasses.replace(drafted.machine, any_guest=False))
+    assert not [each for each in appraise(evidence, checked, **given).warnings if "guest" in each]
+    other = _in(changed(SAMPLES[Tee.SNP], measurement=digest(9)))
+    assert "machine_measurement" in {rule.name for rule in appraise(other, drafted, **given).failed}
+
+    emulated = draft(_in(changed(SAMPLES[Tee.SNP], level=ProtectionLevel.VM))).machine
+    assert emulated is not None
+    assert not emulated.any_guest  # its processor measures the kernel, always

@@ -17,7 +17,7 @@ from kluis.evidence import ProtectionLevel
 from kluis.formats.kluis.runtime_data import Purpose
 from kluis.hashes import sha256
 from kluis.host import load
-from kluis.tee import sigstruct
+from kluis.tee import author_keys
 from kluis.tee.image import signing
 from kluis.tee.image.build import builder
 from kluis.tee.platform.client import Platform
@@ -36,7 +36,7 @@ def image(
     place = tmp_path_factory.mktemp("pair")
     signing.ensure_key(place / "first.pem")
     modulus = signing.author_key(place / "first.pem").public_key().public_numbers().n
-    signer = sha256(modulus.to_bytes(sigstruct.KEY_BYTES, "little"))
+    signer = sha256(modulus.to_bytes(author_keys.KEY_BYTES, "little"))
     policy = strict(
         BySigner(signers=frozenset({signer}), product_id=8, min_svn=1),
         protection=frozenset({ProtectionLevel.PROCESS, ProtectionLevel.PROCESS_USER}),

@@ -14,7 +14,8 @@ from kluis.formats.kluis.launch import LaunchConfiguration, config_id
 from kluis.formats.kluis.runtime_data import Purpose, RuntimeData, okp_key, report_data
 from kluis.formats.sgx.report import Flag
 from kluis.tee.platform.root.authority import Authority
-from kluis.tee.platform.root.quoting import PlatformKeys, make_quote, make_report_body
+from kluis.tee.platform.root.quoting import PlatformKeys, make_quote
+from kluis.tee.platform.root.reports import make_report_body
 
 
 @dataclass

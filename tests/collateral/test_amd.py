@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from kluis.collateral import Cache, Cached, Key, Kind, Makers, Offline, fetch_for
+from kluis.collateral import Cache, Cached, Key, Kind, Offline, Vendors, fetch_for
 from kluis.collateral.amd import Kds
 from kluis.errors import AuthenticityError, FormatError, UnavailableError, UsageError
 from kluis.formats.snp import table
@@ -43,7 +43,7 @@ def serve(service: Service, forge: Forge) -> None:
         service.put(path, Reply(body=forge.vek.public_bytes(Encoding.DER)))
 
 
-def fetch(forge: Forge, provider: Kds | Cached | Makers, report: bytes | None = None) -> Endorsements:
+def fetch(forge: Forge, provider: Kds | Cached | Vendors, report: bytes | None = None) -> Endorsements:
     found = fetch_for(report or forge.report(), provider, release="early", anchors=forge.anchors, now=NOW)
     assert isinstance(found, Endorsements)
     return found
@@ -177,11 +177,11 @@ def test_the_hardware_under_an_azure_vm(service: Service, kds: Kds) -> None:
     forge = AzureForge()
     serve(service, forge.amd)
     evidence = forge.parts(forge.snp(), **forge.tpm())
-    makers = Makers(intel=Offline({}), amd=kds)
-    found = fetch_for(evidence, makers, release="early", anchors=forge.anchors, now=NOW)
+    vendors = Vendors(intel=Offline({}), amd=kds)
+    found = fetch_for(evidence, vendors, release="early", anchors=forge.anchors, now=NOW)
     assert forge.verify(evidence, found).platform.product == "Milan"
     with pytest.raises(UnavailableError) as caught:
-        fetch_for(forge.tdx(), makers, release="early", anchors=forge.anchors, now=NOW)
+        fetch_for(forge.tdx(), vendors, release="early", anchors=forge.anchors, now=NOW)
     assert caught.value.code == "chain_missing"
 
 

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from kluis.collateral import bundle
+from kluis.collateral import bundle, contents
 from kluis.errors import FormatError, UsageError
 from kluis.formats import x509
 from kluis.formats.sgx.collateral import Collateral
@@ -82,7 +82,7 @@ def test_too_large() -> None:
 @pytest.mark.parametrize(
     "roles",
     [(), ("tcb_info", "ark"), ("something",), ("ask", "asvk", "ark")],
-    ids=["none", "both makers", "unknown", "two CAs"],
+    ids=["none", "both vendors", "unknown", "two CAs"],
 )
 def test_parts_of_one_maker(roles: tuple[str, ...]) -> None:
     """Parts of no vendor, of two, of an unknown role, or of two CAs make no bundle."""
@@ -101,7 +101,7 @@ def test_a_crl_of_another_ca_says_so(forge: Forge) -> None:
     odd = dataclasses.replace(
         forge.collateral(), pck_crl_issuer_chain=forge.collateral().tcb_info_issuer_chain
     )
-    lines = {line.part: line for line in bundle.describe(odd)}
+    lines = {line.part: line for line in contents.describe(odd)}
     assert lines["pck_crl"].issuer == "no certificate of the bundle"
     assert lines["root_ca_crl"].issuer == "Kluis emulated SGX Root CA (no hardware)"
 
@@ -113,7 +113,7 @@ def test_a_bundle_of_an_azure_vm() -> None:
     given = azure.endorsements(ak=key)
     read = bundle.parse(given.to_json())
     assert read == given
-    parts = [line.part for line in bundle.describe(read)]
+    parts = [line.part for line in contents.describe(read)]
     assert parts == [
         *("snp.vek", "snp.ask", "snp.ark"),
         *("tdx.tcb_info", "tdx.qe_identity", "tdx.pck_crl", "tdx.root_ca_crl"),
@@ -128,7 +128,7 @@ def test_who_signed_each_certificate_is_named() -> None:
     azure = AzureForge()
     leaf = azure.maker.ak(azure.ak)
     read = azure.endorsements(ak=azure.maker.endorse(leaf, azure.maker.ca, azure.maker.root))
-    told = [(line.part, line.issuer, line.about.partition(",")[0]) for line in bundle.describe(read)]
+    told = [(line.part, line.issuer, line.about.partition(",")[0]) for line in contents.describe(read)]
     assert told[:3] == [
         ("snp.vek", "SEV-Milan", "SEV-VCEK"),
         ("snp.ask", "ARK-Milan", "SEV-Milan"),

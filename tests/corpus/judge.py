@@ -128,7 +128,7 @@ def _refused_under_its_root(record: Record) -> bool:
 def _test_root(record: Record) -> tuple[str, ...]:
     ending = _ending(record, TrustAnchors.shipped())
     if not isinstance(ending.error, REFUSALS):
-        return (f"want refused under the makers' roots, got {ending}",)
+        return (f"want refused under the vendors' roots, got {ending}",)
     roots = case_of(record.tee, record.files).roots
     if not roots:
         return ("want a root among the files, got none",)

@@ -21,7 +21,7 @@ from kluis.formats.sgx import quote as sgx_quote
 from kluis.formats.sgx.quote import BODY_TYPES, TEE_SGX, TEE_TDX, Body, Quote
 from kluis.formats.sgx.report import ReportBody
 from kluis.hashes import sha256
-from kluis.tee.platform.root import quoting
+from kluis.tee.platform.root import quoting, reports
 from kluis.tee.platform.root.authority import Authority
 from kluis.tee.platform.root.quoting import PlatformKeys
 
@@ -69,7 +69,7 @@ class Forge:
             "configid": launch.config_id(self.launch),
             "report_data": runtime_data.report_data(self.runtime),
         }
-        return quoting.make_report_body(**{**fields, **changes})
+        return reports.make_report_body(**{**fields, **changes})
 
     def quote(self, body: ReportBody | None = None) -> bytes:
         """A good quote."""

@@ -19,8 +19,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from kluis.errors import AuthenticityError, FormatError, KluisError, UsageError
 from kluis.formats.ccf import cose_receipt
 from kluis.formats.ccf.cose_receipt import CoseReceipt, Proof
+from kluis.formats.ccf.entry import SNAPSHOT_VIEW, Entry
 from kluis.formats.ccf.receipt import Components, Receipt, Step
 from kluis.formats.ccf.signature import ServiceSignature
+from kluis.formats.ccf.snapshot import Snapshot
 from kluis.formats.ccf.txid import TxId
 from kluis.hashes import sha256
 from kluis.ledger import certificates, claims, receipts, sample
@@ -28,7 +30,9 @@ from kluis.ledger.merkle import Tree
 from kluis.ledger.sample import Sample
 from kluis.ledger.signer import key_id
 from tests.formats.ccf import real
+from tests.formats.ccf.test_snapshot import HEAD
 from tests.ledger import making
+from tests.ledger.audit.forge import Forge
 
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
 
@@ -281,3 +285,22 @@ def test_odd_certificates(offset: int, value: int) -> None:
     pem = b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(bytes(der)) + b"-----END CERTIFICATE-----\n"
     with pytest.raises((FormatError, AuthenticityError)):
         receipts.verify(dataclasses.replace(receipt(7), certificate=pem.decode()), service())
+
+
+def test_snapshots() -> None:
+    """A snapshot counts with a receipt of its digest, under the pinned key."""
+    made = Forge.governed()
+    bare = Entry(tag=bytes(16), seqno=14, view=SNAPSHOT_VIEW, public=HEAD, private=b"").encode()
+    snapshot = Snapshot.parse(bare, "snapshot")
+    made.write({"public:x": {b"k": b"v"}}, snapshot.digest)
+    batch = made.batches[-1]
+    assert batch.signed.node is not None
+    receipt = receipts.make(
+        made.sequencer.tree, batch.txids[0], batch.components[0], batch.signed.node, made.parties.node
+    )
+    whole = Snapshot.parse(bare + receipt.encode(), "snapshot")
+    pinned = x509.load_pem_x509_certificate(made.parties.service.encode())
+    receipts.check_snapshot(whole, pinned)
+    for wrong in (snapshot, dataclasses.replace(whole, tag=b"x" * 16), dataclasses.replace(whole, seqno=15)):
+        with pytest.raises(AuthenticityError):
+            receipts.check_snapshot(wrong, pinned)

@@ -12,6 +12,7 @@ import pytest
 
 from tests.meta import guest, installed
 from tests.meta.test_installed import APP, COMMANDS
+from tests.tee.vm.machine.guest import only_one
 
 SECONDS = 2 * 60 * 60  # ends a hang: an emulated processor shares the machine's
 # That the kernel does what this test is about: it maps 16 MiB, and ends the process that touches them.
@@ -48,7 +49,8 @@ def test_the_readmes_commands_on_debians_kernel() -> None:
         (made / "root/cohort").mkdir()
         (made / "root/cohort/app.py").write_text(APP)
         try:
-            said = guest.run(made, guest.kernel(folder), _script(), SECONDS)
+            with only_one():
+                said = guest.run(made, guest.kernel(folder), _script(), SECONDS)
         except subprocess.TimeoutExpired:
             pytest.fail(f"no end in {SECONDS} s: {made.with_suffix('.console').read_text(errors='replace')}")
     answers = [part.rpartition("=> ")[::2] for part in said.split("\n## ")[1:]]

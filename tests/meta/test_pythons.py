@@ -67,7 +67,7 @@ def test_the_suite_passes(version: str, tmp_path: Path) -> None:
     checkout = tmp_path / "kluis"
     subprocess.run(["git", "clone", "-q", str(ROOT), str(checkout)], check=True)
     install = [python, "-m", "pip", "install", "-q", "--find-links", installed.dist()]
-    install += ["-e", f"{checkout}[rooms,services,fast,demo,dev]"]
+    install += ["-e", f"{checkout}[rooms,services,console,fast,demo,dev]"]
     subprocess.run([str(word) for word in install], check=True)
     done = subprocess.run(
         [str(python), "-m", "pytest", "-q", "-x", "--deselect", "tests/meta/test_pythons.py"],

@@ -15,7 +15,7 @@ from kluis import appraisal
 from kluis.errors import UnavailableError, UsageError
 from kluis.projects import template, templates, write
 from kluis.projects.needs import missing_extras, missing_packages
-from kluis.tee import sigstruct
+from kluis.tee import author_keys
 from kluis.tee.image.build import config
 from tests.meta.tree import ROOT
 
@@ -39,12 +39,12 @@ def test_every_template_is_a_project(name: str, tmp_path: Path) -> None:
         if path.endswith(".py"):
             ast.parse(text)
     config.load(written.folder)
-    key = sigstruct.load_key((written.folder / "author.pem").read_bytes())
+    key = author_keys.load((written.folder / "author.pem").read_bytes())
     assert (written.folder / "author.pem").stat().st_mode & 0o777 == 0o600
     if chosen.purpose is not None:
         policy = appraisal.loads((written.folder / "policy.toml").read_bytes())
         assert isinstance(policy.identity, appraisal.BySigner)
-        assert policy.identity.signers == {sigstruct.signer_of(key.public_key())}
+        assert policy.identity.signers == {author_keys.signer_of(key.public_key())}
         assert policy.binding.purpose == chosen.purpose
     assert 1 <= len(written.next) <= 4, "with kluis new itself, at most five commands"
     readme = (written.folder / "README.md").read_text()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kluis.errors import AuthenticityError, FormatError, UsageError
 from kluis.hashes import sha256
-from kluis.tee import sigstruct
+from kluis.tee import author_keys, sigstruct
 from tests.keys import rsa_key
 from tests.strategies import examples
 from tests.tee.image import samples
@@ -179,7 +179,7 @@ def _pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, password: bytes | 
 def test_a_key_that_sgx_does_not_take(pem: bytes, message: str) -> None:
     """A key of another kind is refused with a sentence that states what SGX accepts."""
     with pytest.raises(UsageError) as caught:
-        sigstruct.load_key(pem, "author.pem")
+        author_keys.load(pem, "author.pem")
     assert caught.value.message == message
 
 

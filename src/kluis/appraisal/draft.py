@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from kluis.appraisal.policy.guests import open_keys
+from kluis.appraisal.policy.guests import UNCERTAIN, open_keys
 from kluis.appraisal.policy.model import (
     Binding,
     ByMachine,
@@ -112,8 +112,10 @@ def _machine(machine: Machine, *, this_machine: bool) -> ByMachine:
             code="measurement",
         )
     issued = machine.claims.collateral_issued
+    # The emulated processor's digest always contains the guest; the firmware of a cloud boots any.
+    uncertain = machine.claims.tee in UNCERTAIN and machine.claims.level is not ProtectionLevel.VM
     return ByMachine(
-        any_guest=False,
+        any_guest=uncertain,
         identity=ByTable(tables=tables),
         only=ANY if machine.only is None else frozenset({machine.only}),
         guest_releases=frozenset({machine.release}) if machine.release else ANY,

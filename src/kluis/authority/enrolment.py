@@ -53,9 +53,9 @@ class Enrolment:
 
     def sign(self, pck: ec.EllipticCurvePrivateKey) -> bytes:
         """The document, signed by the platform's PCK; canonical JSON."""
-        said = self._said()
-        signature = issuing.sign(pck, _DOMAIN + jcs.dumps(said))
-        return jcs.dumps({**said, "signature": signature.hex()})
+        statement = self._statement()
+        signature = issuing.sign(pck, _DOMAIN + jcs.dumps(statement))
+        return jcs.dumps({**statement, "signature": signature.hex()})
 
     @classmethod
     def open(cls, data: bytes, *, root: bytes, level: str, now: datetime) -> Self:
@@ -84,11 +84,11 @@ class Enrolment:
             made=value.text("made", limit=32),
         )
         signature = value.hex("signature", 64)
-        value.only((*found._said(), "signature"))
+        value.only((*found._statement(), "signature"))
         made = value.time("made")
         try:
             point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), found.key)
-            point.verify(_raw(signature), _DOMAIN + jcs.dumps(found._said()), ec.ECDSA(hashes.SHA256()))
+            point.verify(_raw(signature), _DOMAIN + jcs.dumps(found._statement()), ec.ECDSA(hashes.SHA256()))
         except (InvalidSignature, ValueError):
             raise AuthenticityError(f"{WHAT}: its key did not sign it", code="enrolment_signature") from None
         if found.root != root:
@@ -115,7 +115,7 @@ class Enrolment:
         """The public PCK."""
         return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), self.key)
 
-    def _said(self) -> dict[str, jcs.Writable]:
+    def _statement(self) -> dict[str, jcs.Writable]:
         return {
             "version": 1,
             "ppid": self.ppid.hex(),

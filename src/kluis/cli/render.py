@@ -153,6 +153,13 @@ def folded(text: str, stream: TextIO | None = None) -> str:
     """
     if _mode.json or not (stream or sys.stdout).isatty():
         return text
+    return wrapped(text)
+
+
+def wrapped(text: str) -> str:
+    """Fold lines like :func:`folded`, and to 80 columns if there is no terminal: for text that only people
+    read.
+    """
     columns = shutil.get_terminal_size().columns
     return "\n".join(_fold(line, columns) for line in text.split("\n"))
 

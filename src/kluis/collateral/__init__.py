@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kluis.collateral.cache import Cache, Cached, Entry
 from kluis.collateral.documents import Document, Key, Kind, Times, release, times
 from kluis.collateral.fetch import fetch_for
-from kluis.collateral.provider import Makers, Offline, Provider
+from kluis.collateral.provider import Offline, Provider, Vendors
 
 if TYPE_CHECKING:
     from kluis.collateral.amd import Kds
@@ -27,11 +27,11 @@ __all__ = [
     "Kds",
     "Key",
     "Kind",
-    "Makers",
     "Offline",
     "Pcs",
     "Provider",
     "Times",
+    "Vendors",
     "fetch_for",
     "release",
     "times",

@@ -1,4 +1,4 @@
-"""Combine endorsements from parts that are recognized by their content, and describe a bundle.
+"""Combine endorsements from parts that are recognized by their content.
 
 Nothing here is verified.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Final, TypeAlias
 
 from kluis.collateral.documents import MAX_DOCUMENT
@@ -18,7 +17,6 @@ from kluis.formats import x509
 from kluis.formats.encoding import jcs
 from kluis.formats.hcl.endorsements import AzureEndorsements
 from kluis.formats.sgx.collateral import Collateral, crl_der, split_signed
-from kluis.formats.sgx.tcb_info import parse_identity, parse_tcb_info
 from kluis.formats.snp.endorsements import Endorsements
 
 Bundle: TypeAlias = Fetched | AzureEndorsements
@@ -43,27 +41,6 @@ _AMD_NAMES: Final = (
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """The description of one part of a bundle.
-
-    Attributes:
-        part: its role.
-        issuer: the common name of the signer, as the part states it.
-        issued: aware.
-        until: aware.
-        evaluation: Intel's TCB evaluation data number, or None.
-        about: other identification: an FMSPC, an enclave, a certificate's subject and serial number.
-    """
-
-    part: str
-    issuer: str
-    issued: datetime
-    until: datetime
-    evaluation: int | None = None
-    about: str = ""
-
-
 def roles_of(data: bytes) -> tuple[str, ...]:
     """Recognize a part by its content and return its possible roles; a signer's chain may have two.
 
@@ -83,7 +60,7 @@ def roles_of(data: bytes) -> tuple[str, ...]:
     except FormatError:
         issuer = x509.parse_crl(crl_der(data, "part"), "part").issuer
     else:
-        return (_role_of_certificate(certificate),)
+        return (_role_ofcertificate_of(certificate),)
     if b"SEV-" in issuer or b"ARK-" in issuer:
         return ("ark_crl",)
     return ("root_ca_crl",) if b"SGX Root CA" in issuer else ("pck_crl",)
@@ -166,94 +143,6 @@ def parse(data: bytes) -> Bundle:
 _MEMBERS: Final = frozenset(field.name for field in dataclasses.fields(Endorsements))
 
 
-def describe(found: Bundle) -> tuple[Line, ...]:
-    """Describe the issuer and the validity of each part, as the part states them.
-
-    Raises:
-        FormatError: a part does not match its role.
-    """
-    match found:
-        case Endorsements():
-            return _describe_amd(found)
-        case Collateral():
-            return _describe_intel(found)
-        case AzureEndorsements():
-            return _describe_azure(found)
-
-
-def _describe_intel(found: Collateral) -> tuple[Line, ...]:
-    info, identity = parse_tcb_info(found.tcb_info), parse_identity(found.qe_identity)
-    lines = [
-        Line(
-            part="tcb_info",
-            issuer=_leaf(found.tcb_info_issuer_chain, "TCB info issuer chain").common_name,
-            issued=info.issued,
-            until=info.next_update,
-            evaluation=info.evaluation,
-            about=f"{info.tee} FMSPC {info.fmspc.hex()}",
-        ),
-        Line(
-            part="qe_identity",
-            issuer=_leaf(found.qe_identity_issuer_chain, "QE identity issuer chain").common_name,
-            issued=identity.issued,
-            until=identity.next_update,
-            evaluation=identity.evaluation,
-            about=identity.id,
-        ),
-    ]
-    chain = x509.parse_pem(found.pck_crl_issuer_chain, "PCK CRL issuer chain")
-    for part, data in (("pck_crl", found.pck_crl), ("root_ca_crl", found.root_ca_crl)):
-        lines.append(_crl(part, data, chain))
-    return tuple(lines)
-
-
-def _describe_amd(found: Endorsements) -> tuple[Line, ...]:
-    given = {"vek": found.vek, "ask": found.ask, "ark": found.ark}
-    chain = {part: _certificate(data, part) for part, data in given.items() if data is not None}
-    lines = [_issued(part, one, chain.values()) for part, one in chain.items()]
-    if found.crl is not None:
-        lines.append(_crl("crl", found.crl, chain.values()))
-    return tuple(lines)
-
-
-def _describe_azure(found: AzureEndorsements) -> tuple[Line, ...]:
-    lines: list[Line] = []
-    for name, held in (("snp", found.snp), ("tdx", found.tdx)):
-        if held is not None:
-            lines += (dataclasses.replace(line, part=f"{name}.{line.part}") for line in describe(held))
-    if found.ak is not None:
-        chain = x509.parse_pem(found.ak.chain, "AK chain") if found.ak.chain else ()
-        leaf = (_certificate(found.ak.certificate, "AK"),) if found.ak.certificate is not None else ()
-        lines += (_issued("ak", one, (*leaf, *chain)) for one in (*leaf, *chain))
-    return tuple(lines)
-
-
-def _issued(part: str, one: x509.Certificate, chain: Iterable[x509.Certificate]) -> Line:
-    return Line(
-        part=part,
-        issuer=_name_of(one.issuer, chain),
-        issued=one.not_before,
-        until=one.not_after,
-        about=f"{one.common_name}, serial {one.serial}",
-    )
-
-
-def _name_of(issuer: bytes, chain: Iterable[x509.Certificate]) -> str:
-    """The common name in this name (DER), if the bundle contains a certificate for it."""
-    return next((one.common_name for one in chain if one.subject == issuer), "no certificate of the bundle")
-
-
-def _crl(part: str, data: bytes, chain: Iterable[x509.Certificate]) -> Line:
-    crl = x509.parse_crl(data, part)
-    return Line(
-        part=part,
-        issuer=_name_of(crl.issuer, chain),
-        issued=crl.this_update,
-        until=crl.next_update,
-        about=f"{len(crl.revoked)} revoked",
-    )
-
-
 def _amd(parts: Mapping[str, bytes]) -> Endorsements:
     if "ask" in parts and "asvk" in parts:
         raise UsageError("parts: want ask, for a VCEK, or asvk, for a VLEK, and got both")
@@ -272,13 +161,13 @@ def _pck_chain(parts: Mapping[str, bytes]) -> bytes | None:
     """
     if PCK in parts or PCK_LEAF not in parts:
         return parts.get(PCK)
-    leaf = _certificate(parts[PCK_LEAF], PCK_LEAF)
+    leaf = certificate_of(parts[PCK_LEAF], PCK_LEAF)
     return x509.write_pem(leaf.der) + parts["pck_crl_issuer_chain"]
 
 
 def _roles_of_chain(chain: tuple[x509.Certificate, ...]) -> tuple[str, ...]:
     if len(chain) == 1:
-        return (_role_of_certificate(chain[0]),)
+        return (_role_ofcertificate_of(chain[0]),)
     names = [one.common_name for one in chain]
     if any("SGX TCB Signing" in name for name in names):
         return ("tcb_info_issuer_chain", "qe_identity_issuer_chain")
@@ -287,7 +176,7 @@ def _roles_of_chain(chain: tuple[x509.Certificate, ...]) -> tuple[str, ...]:
     raise FormatError(f"part: a chain of {names!a} endorses nothing", code="bad_type")
 
 
-def _role_of_certificate(one: x509.Certificate) -> str:
+def _role_ofcertificate_of(one: x509.Certificate) -> str:
     if _PCK_NAME in one.common_name:
         return PCK_LEAF
     for pattern, role in _AMD_NAMES:
@@ -296,11 +185,12 @@ def _role_of_certificate(one: x509.Certificate) -> str:
     raise FormatError(f"part: a certificate of {one.common_name!a} endorses nothing", code="bad_type")
 
 
-def _leaf(chain: bytes, what: str) -> x509.Certificate:
-    return x509.parse_pem(chain, what)[0]
+def certificate_of(data: bytes, what: str) -> x509.Certificate:
+    """Parse a certificate in DER or PEM.
 
-
-def _certificate(data: bytes, what: str) -> x509.Certificate:
+    Raises:
+        FormatError: it is neither.
+    """
     if data.startswith(b"-----BEGIN "):
         return x509.parse_pem(data, what, most=1)[0]
     return x509.parse(data, what)

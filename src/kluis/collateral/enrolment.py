@@ -86,18 +86,18 @@ class Enrolling:
             return chain.encode()
         if 400 <= status < 500:
             raise PolicyError(
-                f"enrolment: {self.name} refuses ({status}): {_said(body)}",
+                f"enrolment: {self.name} refuses ({status}): {_reason_in(body)}",
                 hint="its owner can say why; kluis explain has the codes",
                 code="enrolment_refused",
             )
         raise UnavailableError(
-            f"enrolment: {self.name} answers {status}, want 201 or 202: {_said(body)}",
+            f"enrolment: {self.name} answers {status}, want 201 or 202: {_reason_in(body)}",
             hint="try again later",
             code="service_refused",
         )
 
 
-def _said(body: bytes) -> str:
+def _reason_in(body: bytes) -> str:
     """The message of an error object, in printable text and bounded."""
     try:
         error = Members(jcs.loads(body, _WHAT), _WHAT).object("error")

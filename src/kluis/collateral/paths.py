@@ -42,7 +42,7 @@ class Asked(NamedTuple):
     key: Key
 
 
-def asked(path: str, query: Mapping[str, str]) -> Asked | None:
+def find_document(path: str, query: Mapping[str, str]) -> Asked | None:
     """Find the document that a path of Intel's or AMD's service names; None if it is not such a path.
 
     Args:
@@ -101,7 +101,7 @@ def vendor(cache: Cache) -> Vendor:
     """A folder's cached response to a vendor's path; None if it has none."""
 
     def answered(path: str, query: Mapping[str, str]) -> Answered | None:
-        wanted = asked(path, query)
+        wanted = find_document(path, query)
         kept = cache.read(*wanted) if wanted is not None else None
         return answer(wanted.kind, kept.document) if wanted is not None and kept is not None else None
 

@@ -52,7 +52,7 @@ class Offline:
             ) from None
 
 
-class Makers:
+class Vendors:
     """Queries the vendor of each kind of document."""
 
     def __init__(self, *, intel: Provider, amd: Provider) -> None:

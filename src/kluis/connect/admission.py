@@ -105,7 +105,7 @@ class Admission:
         if request.websocket:
             more += [b"Connection: Upgrade", b"Upgrade: websocket"]
         first = b"%b %b HTTP/1.1" % (request.method, target)
-        return b"\r\n".join([first, self._host_line, *fields.kept(without), *more, b"", b""])
+        return b"\r\n".join([first, self._host_line, *fields.lines_without(without), *more, b"", b""])
 
     def answer(self, response: Response, more: list[bytes]) -> bytes:
         """The head of a response for the client, with more lines.
@@ -113,7 +113,7 @@ class Admission:
         An address of the enclave in ``Location`` becomes one of the proxy: otherwise the client would go
         past the proxy to an enclave that nobody verified.
         """
-        lines = response.fields.kept(_ALT_SVC)
+        lines = response.fields.lines_without(_ALT_SVC)
         if b"location" in response.fields.values:
             lines = [self._relative(line) if line[:9].lower() == b"location:" else line for line in lines]
         return b"\r\n".join([response.line, *lines, *more, b"", b""])

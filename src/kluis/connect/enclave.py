@@ -49,7 +49,7 @@ class Enclave:
         opener: opens and verifies them.
         believed_seconds: how long a judgement permits new requests.
         limits: for waiting.
-        report: receives what changed, for the log: a sentence.
+        report: receives what changed since the first verdict, for the log: a sentence.
     """
 
     def __init__(
@@ -187,7 +187,8 @@ class Enclave:
         return self._fault is not None and not isinstance(self._fault, UnavailableError)
 
     def _refuse(self, fault: KluisError) -> None:
-        if self._fault is None or self._fault.message != fault.message:
+        # Before the first verdict, the error is the caller's: it ends the proxy.
+        if self.verdict is not None and (self._fault is None or self._fault.message != fault.message):
             self._report(f"the enclave was not verified: {fault.message}")
         self._fault, self._failed = fault, asyncio.get_running_loop().time()
         if self._refuses():

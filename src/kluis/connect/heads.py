@@ -59,7 +59,7 @@ class Fields:
     length: int | None
     chunked: bool
 
-    def kept(self, without: frozenset[bytes] = frozenset()) -> list[bytes]:
+    def lines_without(self, without: frozenset[bytes] = frozenset()) -> list[bytes]:
         """The lines that the next hop gets, without those of this hop."""
         dropped = HOP_BY_HOP | self.listed | without if self.listed or without else HOP_BY_HOP
         return [line for name, line in self.lines if name not in dropped]

@@ -33,14 +33,17 @@ if TYPE_CHECKING:
     from kluis.enclave.counters import Counter, counter
     from kluis.enclave.grants import granted_socket, insecure_raw_quote
     from kluis.enclave.key_release import OpenedKey, open_released, release_key_offer
+    from kluis.enclave.machine_key import machine_key_offer, open_machine_token, open_released_to_machine
     from kluis.enclave.sealing import seal, unseal
     from kluis.enclave.vaults import CertifiedVault, ExpectedVault, VaultEvidence
+    from kluis.formats.kluis.machine_key import MachineOffer
 
 __all__ = [
-    "CertifiedVault", "Counter", "Enclave", "Evidence", "ExpectedVault", "LocalReport", "OpenedKey", "Peer",
-    "Table", "VaultEvidence", "counter", "granted_socket", "insecure_raw_quote", "open_released",
-    "open_sealed", "quote", "receipt_offer", "release_key_offer", "release_offer", "report", "seal",
-    "sign_receipt", "target_info", "unseal", "verify_report",
+    "CertifiedVault", "Counter", "Enclave", "Evidence", "ExpectedVault", "LocalReport", "MachineOffer",
+    "OpenedKey", "Peer", "Table", "VaultEvidence", "counter", "granted_socket", "insecure_raw_quote",
+    "machine_key_offer", "open_machine_token", "open_released", "open_released_to_machine", "open_sealed",
+    "quote", "receipt_offer", "release_key_offer", "release_offer", "report", "seal", "sign_receipt",
+    "target_info", "unseal", "verify_report",
 ]  # fmt: skip
 
 _LATE = {
@@ -49,13 +52,17 @@ _LATE = {
     "Evidence": "kluis.enclave.attestation",
     "ExpectedVault": "kluis.enclave.vaults",
     "LocalReport": "kluis.enclave.attestation",
+    "MachineOffer": "kluis.formats.kluis.machine_key",
     "OpenedKey": "kluis.enclave.key_release",
     "Peer": "kluis.enclave.attestation",
     "VaultEvidence": "kluis.enclave.vaults",
     "counter": "kluis.enclave.counters",
     "granted_socket": "kluis.enclave.grants",
     "insecure_raw_quote": "kluis.enclave.grants",
+    "machine_key_offer": "kluis.enclave.machine_key",
+    "open_machine_token": "kluis.enclave.machine_key",
     "open_released": "kluis.enclave.key_release",
+    "open_released_to_machine": "kluis.enclave.machine_key",
     "open_sealed": "kluis.enclave.attestation",
     "quote": "kluis.enclave.attestation",
     "receipt_offer": "kluis.enclave.attestation",

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 BITS: Final = 3072
 _WHAT: Final = "released key"
+_UNOPENED: Final = f"{_WHAT}: cannot be opened by this enclave"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -113,6 +114,29 @@ def open_released(
         PolicyError: the vault's enclave does not meet the policy; lists each rule.
     """
     inside("open_released")
+    read = check(release, vault, brought, key, now, version=version, nonce=nonce)
+    own = _offered_jwk()["kid"]
+    if read.recipient != own:  # 4
+        raise AuthenticityError(
+            f"{_WHAT} recipient: want {own}, this run's key, got {read.recipient!a}",
+            hint="each run offers a fresh key: attest this run, and have the key released to it",
+            code="release_recipient",
+        )
+    wrapped, sealed = read.ciphertext[: BITS // 8], read.ciphertext[BITS // 8 :]
+    return unwrap(read, _key_of(wrapped, read.algorithm), sealed)
+
+
+def check(
+    release: str,
+    vault: Vault,
+    brought: VaultEvidence,
+    key: str,
+    now: datetime,
+    *,
+    version: str | None,
+    nonce: str | None,
+) -> ReleasedKey:
+    """Steps 1 to 3 of :func:`open_released`, with its arguments and errors."""
     read = ReleasedKey.parse(release)
     spki = vault.signing_key(read, brought, now)  # 1
     _check_signature(read, spki)  # 2
@@ -121,16 +145,27 @@ def open_released(
         _require("version", version, read.version)
     if nonce is not None and read.nonce != nonce:
         raise FreshnessError(f"{_WHAT} nonce: want {nonce!a}, got {read.nonce!a}", code="nonce")
-    own = _offered_jwk()["kid"]
-    if read.recipient != own:  # 4
-        raise AuthenticityError(
-            f"{_WHAT} recipient: want {own}, this run's key, got {read.recipient!a}",
-            hint="each run offers a fresh key: attest this run, and have the key released to it",
-            code="release_recipient",
-        )
-    opened = OpenedKey(
-        read.name, read.version, read.kty.removesuffix("-HSM"), _unwrap(read.ciphertext, read.algorithm)
-    )
+    return read
+
+
+def unwrap(read: ReleasedKey, kek: bytes, sealed: bytes) -> OpenedKey:
+    """The end of step 4 of :func:`open_released`, and step 5.
+
+    Args:
+        read: a checked release.
+        kek: the AES key that was wrapped to the environment's key, 32 bytes.
+        sealed: the material, wrapped to ``kek``.
+
+    Raises:
+        AuthenticityError: it does not open, or is not the private half of the public key in the release.
+    """
+    from cryptography.hazmat.primitives import keywrap
+
+    try:
+        material = keywrap.aes_key_unwrap_with_padding(kek, sealed)
+    except (ValueError, keywrap.InvalidUnwrap):
+        raise AuthenticityError(_UNOPENED, code="sealed") from None
+    opened = OpenedKey(read.name, read.version, read.kty.removesuffix("-HSM"), material)
     if opened.kty != "oct":
         _matches(opened.private_key(), read)  # 5
     return opened
@@ -151,8 +186,8 @@ def _require(what: str, want: str, got: str) -> None:
         raise AuthenticityError(f"{_WHAT} {what}: want {want}, got {got}", code="release_key")
 
 
-def _unwrap(ciphertext: bytes, algorithm: str) -> bytes:
-    from cryptography.hazmat.primitives import hashes, keywrap
+def _key_of(wrapped: bytes, algorithm: str) -> bytes:
+    from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import padding
 
     known: dict[str, hashes.HashAlgorithm] = {
@@ -162,11 +197,9 @@ def _unwrap(ciphertext: bytes, algorithm: str) -> bytes:
     }
     digest = known[ALGORITHMS[algorithm]]
     try:
-        wrapped, sealed = ciphertext[: BITS // 8], ciphertext[BITS // 8 :]
-        kek = _offered_key.get().decrypt(wrapped, padding.OAEP(padding.MGF1(digest), digest, None))
-        return keywrap.aes_key_unwrap_with_padding(kek, sealed)
-    except (ValueError, keywrap.InvalidUnwrap):
-        raise AuthenticityError(f"{_WHAT}: cannot be opened by this enclave", code="sealed") from None
+        return _offered_key.get().decrypt(wrapped, padding.OAEP(padding.MGF1(digest), digest, None))
+    except ValueError:
+        raise AuthenticityError(_UNOPENED, code="sealed") from None
 
 
 def _private(material: bytes) -> PrivateKey:

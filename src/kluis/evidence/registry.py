@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     )
 
 
-class MakersVerifier(Protocol):
+class VendorVerifier(Protocol):
     """The verifier of one vendor's evidence; no argument has a default."""
 
     def __call__(self, data: bytes, *, context: Context, collateral: Any, now: datetime) -> Verified[Claims]:
@@ -64,7 +64,7 @@ class Kind:
     name: str
     matches: Callable[[bytes], bool]
     endorsements: tuple[type, ...]
-    verify: MakersVerifier
+    verify: VendorVerifier
     endorsement: Callable[[Any], bytes | None] | None = None
 
 

@@ -23,6 +23,7 @@ from kluis.formats.ccf.domain import NO_CLAIMS
 from kluis.formats.ccf.entry import leaf_of
 from kluis.formats.ccf.receipt import Components, Receipt
 from kluis.formats.ccf.signature import NodeSignature, ServiceSignature
+from kluis.formats.ccf.snapshot import Snapshot
 from kluis.formats.ccf.txid import TxId
 from kluis.formats.ietf import cose
 from kluis.hashes import sha256
@@ -298,6 +299,20 @@ def verify_any(
         return root, () if components is None else (components.evidence,)
     root = verify_cose(receipt, curve_key(service), what, claims_digest=claims_digest)
     return root, tuple([each.components.evidence for each in receipt.proofs])
+
+
+def check_snapshot(snapshot: Snapshot, service: x509.Certificate, what: str = "snapshot") -> None:
+    """Check that a service committed a snapshot.
+
+    1. It has a receipt, which verifies under the pinned key.
+    2. The receipt is of the snapshot's digest.
+
+    Raises:
+        AuthenticityError: a step does not hold.
+    """
+    if snapshot.receipt is None:
+        raise AuthenticityError(f"{what}: has no receipt", code="ledger_receipt")
+    verify_any(snapshot.receipt, service, what, claims_digest=snapshot.digest)  # 1 and 2
 
 
 def spki(key: ec.EllipticCurvePublicKey) -> bytes:

@@ -17,7 +17,7 @@ from kluis.evidence import ProtectionLevel
 from kluis.formats.kluis.launch import UNWITNESSED
 from kluis.formats.kluis.runtime_data import Purpose
 from kluis.projects.catalogue import PLACEHOLDER, ProjectTemplate
-from kluis.tee import sigstruct
+from kluis.tee import author_keys
 from kluis.tee.image import signing
 
 KEY: Final = "author.pem"
@@ -108,7 +108,7 @@ def _put(path: Path, text: str) -> None:
 
 def _policy(purpose: Purpose, key: Path) -> str:
     """A policy for every image of this project that this key signs, separated by this machine's Linux."""
-    signer = sigstruct.signer_of(signing.author_key(key).public_key())
+    signer = author_keys.signer_of(signing.author_key(key).public_key())
     return appraisal.dumps(
         appraisal.strict(
             appraisal.BySigner(signers=frozenset({signer}), product_id=PRODUCT_ID, min_svn=MIN_SVN),

@@ -114,13 +114,13 @@ class HostCalls:
     def _endorsing(self, kind: str, evidence: bytes) -> bytes:
         if kind == "sgx" and _is_emulated(evidence):
             return Platform.connect(start=False).collateral()
-        from kluis.collateral import Cache, Cached, Makers, fetch_for, release
+        from kluis.collateral import Cache, Cached, Vendors, fetch_for, release
         from kluis.collateral.amd import Kds
         from kluis.collateral.intel import Pcs
 
         with contextlib.ExitStack() as services:
             behind = (
-                Makers(intel=services.enter_context(Pcs()), amd=services.enter_context(Kds()))
+                Vendors(intel=services.enter_context(Pcs()), amd=services.enter_context(Kds()))
                 if self._online
                 else None
             )

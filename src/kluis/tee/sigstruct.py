@@ -2,7 +2,7 @@
 
 Spec: Intel SDM vol. 3D, "SIGSTRUCT" and "EINIT"; the signature is RSA-3072 with exponent 3,
 PKCS #1 v1.5 over SHA-256 (RFC 8017, section 9.2). Integers are little-endian, the RSA ones too.
-A launch reads and verifies without ``cryptography``, so what makes and reads keys imports it late.
+A launch reads and verifies without ``cryptography``, so what signs imports it late.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from kluis.errors import AuthenticityError, FormatError, UsageError
 from kluis.formats.encoding.layout import U8, U16, U32, U64, Struct, at, layout
 from kluis.formats.sgx.report import Flag
 from kluis.hashes import sha256
+from kluis.tee.author_keys import EXPONENT, KEY_BYTES, check_public
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import rsa
 
 SIZE: Final = 1808
-KEY_BYTES: Final = 384
-EXPONENT: Final = 3
 HEADER: Final = bytes.fromhex("06000000e10000000000010000000000")
 HEADER2: Final = bytes.fromhex("01010000600000006000000001000000")
 FLAGS: Final = Flag.INIT | Flag.MODE64 | Flag.KSS
@@ -238,74 +237,6 @@ def check_attributes(struct: SigStruct) -> None:
             raise AuthenticityError(f"SIGSTRUCT {field}: want {want:#x}, got {got:#x}")
 
 
-def generate_key() -> rsa.RSAPrivateKey:
-    """Make an author's key: RSA-3072 with exponent 3, which is what SGX takes."""
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
-    return rsa.generate_private_key(public_exponent=EXPONENT, key_size=KEY_BYTES * 8)
-
-
-def load_key(pem: bytes, what: str = "key") -> rsa.RSAPrivateKey:
-    """Read an author's private key from PEM.
-
-    Raises:
-        UsageError: not PEM, encrypted, or not RSA-3072 with exponent 3. The message never contains the key.
-    """
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
-    try:
-        key = serialization.load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise UsageError(
-            f"{what}: want an unencrypted PEM private key, got something else", hint=_KEY_HINT
-        ) from error
-    if not isinstance(key, rsa.RSAPrivateKey):
-        raise UsageError(f"{what}: want an RSA key, got another kind", hint=_KEY_HINT)
-    check_public(key.public_key(), what)
-    return key
-
-
-def load_public(pem: bytes, what: str = "public key") -> rsa.RSAPublicKey:
-    """Read an author's public key from PEM (SubjectPublicKeyInfo).
-
-    Raises:
-        UsageError: not PEM, or not RSA-3072 with exponent 3.
-    """
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
-    try:
-        key = serialization.load_pem_public_key(pem)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise UsageError(f"{what}: want a PEM public key, got something else") from error
-    if not isinstance(key, rsa.RSAPublicKey):
-        raise UsageError(f"{what}: want an RSA key, got another kind", hint=_KEY_HINT)
-    check_public(key, what)
-    return key
-
-
-def signer_of(key: rsa.RSAPublicKey) -> bytes:
-    """MRSIGNER of what this key signs: SHA-256 of its modulus, little-endian; 32 bytes."""
-    return sha256(key.public_numbers().n.to_bytes(KEY_BYTES, "little"))
-
-
-def check_public(key: rsa.RSAPublicKey, what: str = "key") -> None:
-    """Refuse a key that SGX does not support.
-
-    Raises:
-        UsageError: not 3072 bits, or another exponent than 3.
-    """
-    if key.key_size != KEY_BYTES * 8 or key.public_numbers().e != EXPONENT:
-        raise UsageError(
-            f"{what}: want RSA-3072 with exponent 3, got RSA-{key.key_size} "
-            f"with exponent {key.public_numbers().e}",
-            hint=_KEY_HINT,
-        )
-
-
 def bcd(date: str) -> int:
     """Encode YYYYMMDD as SIGSTRUCT's date: one decimal digit in each four bits.
 
@@ -319,6 +250,3 @@ def bcd(date: str) -> int:
     except ValueError as error:
         raise UsageError(f"date: want a day as YYYYMMDD, got {date!r}") from error
     return int(date, 16)
-
-
-_KEY_HINT: Final = "openssl genrsa -3 -out author.pem 3072, or let kluis build make it"

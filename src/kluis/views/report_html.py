@@ -8,26 +8,17 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
 import kluis
 from kluis.appraisal import AttestationResult, Rule, Tier, dumps
-from kluis.appraisal.policy.values import ordered
 from kluis.appraisal.results import trustworthiness
 from kluis.appraisal.tokens import ear
 from kluis.evidence.levels import MEANINGS
-from kluis.formats.encoding.brief import short, until
 from kluis.views.printable import harmless
+from kluis.views.verdict import MARKS, contents, in_order, state, summary, when
 
-MARKS: Final = {"affirming": "✓", "warning": "!", "contraindicated": "✗", "none": "–"}
-WORDS: Final = {
-    "affirming": "Every rule is met.",
-    "warning": "Every rule is met; read the notes below.",
-    "contraindicated": "Do not rely on it: a rule is not met.",
-}
-MOST_BOUND: Final = 128  # bytes of one thing that are shown whole
 STYLE: Final = """
 :root { color-scheme: light; --line: #c9ced6; --soft: #f4f5f7; --quiet: #4d5664; }
 * { box-sizing: border-box; }
@@ -80,9 +71,6 @@ def page(
         log: what an event log was found to explain, where one was given.
         sha256: in hex, of each file of the evidence, by its name.
     """
-    given = {f"SHA-256 of {name}": digest for name, digest in sha256.items()}
-    if log is not None:
-        given["Event log"] = log
     head = _element(
         "head",
         _Html('<meta charset="utf-8">'),
@@ -94,7 +82,8 @@ def page(
         _element("title", f"Attestation verdict: {result.verdict}"),
         _element("style", _Html(STYLE)),
     )
-    body = _element("body", _verdict(result), _element("main", *_sections(result, given)), _footer(result))
+    shown = contents(result, log=log, sha256=sha256)
+    body = _element("body", _verdict(result), _element("main", *_sections(result, shown)), _footer(result))
     return f'<!doctype html>\n<html lang="en">{head}{body}</html>\n'
 
 
@@ -105,13 +94,12 @@ def body(result: AttestationResult, *, sha256: Mapping[str, str] = MappingProxyT
         result: of an appraisal.
         sha256: in hex, of each file of the evidence, by its name.
     """
-    given = {f"SHA-256 of {name}": digest for name, digest in sha256.items()}
-    return "".join((_verdict(result, "div", "verdict "), *_sections(result, given)))
+    shown = contents(result, sha256=sha256)
+    return "".join((_verdict(result, "div", "verdict "), *_sections(result, shown)))
 
 
 def _verdict(result: AttestationResult, tag: str = "header", cls: str = "") -> _Html:
     claims = result.claims
-    met = len(result.rules) - len(result.failed)
     return _element(
         tag,
         _element(
@@ -119,7 +107,7 @@ def _verdict(result: AttestationResult, tag: str = "header", cls: str = "") -> _
             _element("span", MARKS[result.verdict], cls="mark"),
             f" {result.verdict.capitalize()}: {claims.kind}",
         ),
-        _element("p", f"{WORDS[result.verdict]} {met} of {len(result.rules)} rules met."),
+        _element("p", summary(result)),
         _element(
             "p",
             f"Protection level {claims.level}; signed under {claims.anchor}; judged"
@@ -129,7 +117,7 @@ def _verdict(result: AttestationResult, tag: str = "header", cls: str = "") -> _
     )
 
 
-def _sections(result: AttestationResult, given: Mapping[str, str]) -> Iterable[_Html]:
+def _sections(result: AttestationResult, shown: Iterable[tuple[str, str]]) -> Iterable[_Html]:
     if result.warnings:
         yield _element("h2", "What a reader should know")
         yield _list(result.warnings)
@@ -141,7 +129,7 @@ def _sections(result: AttestationResult, given: Mapping[str, str]) -> Iterable[_
     yield _element("p", _element("strong", "Not kept out:"))
     yield _list(result.not_kept_out)
     yield _element("h2", "Contents of the evidence")
-    yield _pairs([*contents(result), *given.items()])
+    yield _pairs(shown)
     yield _element("h2", "Trustworthiness, for other programs")
     yield _pairs(
         (str(aspect), f"{number} ({trustworthiness.tier(number)})")
@@ -159,8 +147,7 @@ def _status_note(result: AttestationResult) -> Iterable[str]:
 
 
 def _rules(result: AttestationResult) -> _Html:
-    # Failures come first, since readers look for them. Checks that accept anything come last.
-    rows = [_rule(rule) for rule in sorted(result.rules, key=lambda rule: (rule.ok, rule.want == "any"))]
+    rows = map(_rule, in_order(result.rules))
     head = _element(
         "tr", *(_element("th", each, scope="col") for each in ("State", "Rule", "Wanted", "Found"))
     )
@@ -173,50 +160,12 @@ def _rule(rule: Rule) -> _Html:
         found.append(_element("span", f"Fix: {rule.fix}.", cls="fix"))
     return _element(
         "tr",
-        _element("td", "✓ met" if rule.ok else "✗ FAILS", cls="state"),
+        _element("td", state(rule), cls="state"),
         _element("td", _element("code", rule.name)),
         _element("td", rule.want),
         _element("td", *found),
         cls="met" if rule.ok else "fail",
     )
-
-
-def contents(result: AttestationResult) -> Iterable[tuple[str, str]]:
-    """What the verified evidence contains, by name; text from outside, not yet escaped."""
-    claims = result.claims
-    yield "Kind", claims.kind
-    if claims.wrapper is not None:
-        bound = [f"{what} {_bytes(held)}" for what, held in sorted(claims.wrapper.binds.items())]
-        yield "Came in", f"{claims.wrapper.name}, which binds {'; '.join(bound) or 'nothing'}"
-    yield "Measurement", str(claims.measurement)
-    if claims.signer is not None:
-        yield "Signer", f"{claims.signer}"
-    if claims.product_id is not None:
-        yield "Product", str(claims.product_id)
-    if claims.svn is not None:
-        yield "Security version", str(claims.svn)
-    for name, digest in ordered(claims.registers):
-        yield name, str(digest)
-    if claims.machine is not None:
-        around = claims.machine
-        yield "Machine", f"{around.kind}, {around.claims.kind}, boot {around.boot.hex()}"
-        yield "Machine measurement", str(around.claims.measurement)
-        yield from ((f"Machine {name}", str(digest)) for name, digest in ordered(around.claims.registers))
-    yield "Report data", claims.report_data.hex() or "none"
-    if claims.nonce is not None:
-        yield "Nonce", claims.nonce.hex()
-    yield "Debug", "on: open to its host" if claims.debug else "off"
-    advisories = f": {', '.join(claims.tcb.advisories)}" if claims.tcb.advisories else ""
-    yield "TCB status", f"{claims.tcb.status}{advisories}"
-    yield "Platform", f"{claims.platform.product} {claims.platform.id.hex() or '(id not reported)'}"
-    if claims.collateral_issued is not None:
-        yield "Collateral issued", when(claims.collateral_issued)
-    yield "Valid", until(claims.valid_until)
-    yield "Verified", when(claims.verified_at)
-
-
-def _bytes(held: bytes) -> str:
-    return held.hex() if len(held) <= MOST_BOUND else f"{short(held)} ({len(held)} bytes)"
 
 
 def _footer(result: AttestationResult) -> _Html:
@@ -251,8 +200,3 @@ def _element(tag: str, *children: str, cls: str | None = None, scope: str | None
     )
     inner = "".join(each if isinstance(each, _Html) else html.escape(harmless(each)) for each in children)
     return _Html(f"<{tag}{marks}>{inner}</{tag}>")
-
-
-def when(time: datetime) -> str:
-    """A time in UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ")

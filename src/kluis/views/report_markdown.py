@@ -1,4 +1,4 @@
-"""A verdict as Markdown, for the summary of a job: the content of the page in :mod:`kluis.views.report_html`.
+"""A verdict as Markdown, for the summary of a job: with the content of :mod:`kluis.views.verdict`.
 
 Evidence is hostile: each sign of its text that Markdown or HTML could read is written as a character
 reference, which no renderer takes for markup. So no text can be a link, an image, a heading, or another cell.
@@ -14,7 +14,7 @@ from types import MappingProxyType
 from kluis.appraisal import AttestationResult
 from kluis.errors import KluisError, foreign
 from kluis.evidence.levels import MEANINGS
-from kluis.views.report_html import MARKS, WORDS, contents, when
+from kluis.views.verdict import MARKS, contents, in_order, state, summary, when
 
 
 def page(
@@ -27,10 +27,7 @@ def page(
         log: what an event log was found to explain, where one was given.
         sha256: in hex, of each file of the evidence, by its name.
     """
-    given = {f"SHA-256 of {name}": digest for name, digest in sha256.items()}
-    if log is not None:
-        given["Event log"] = log
-    return "\n".join([*_lines(result, given), ""])
+    return "\n".join([*_lines(result, contents(result, log=log, sha256=sha256)), ""])
 
 
 def refused(error: KluisError) -> str:
@@ -50,29 +47,27 @@ def text(value: str) -> str:
     )
 
 
-def _lines(result: AttestationResult, given: Mapping[str, str]) -> Iterator[str]:
+def _lines(result: AttestationResult, shown: Iterable[tuple[str, str]]) -> Iterator[str]:
     claims, meaning = result.claims, MEANINGS[result.claims.level]
-    met = len(result.rules) - len(result.failed)
     yield f"## {MARKS[result.verdict]} {result.verdict.capitalize()}: {text(claims.kind)}"
     yield ""
-    yield f"{WORDS[result.verdict]} {met} of {len(result.rules)} rules met."
+    yield summary(result)
     yield f"Protection level {text(claims.level)}; signed under {text(claims.anchor)};"
     yield f"judged {text(when(result.appraised_at))}."
     yield ""
     yield from (f"- {text(each)}" for each in result.warnings)
     yield "### Rules"
     yield ""
-    rules = sorted(result.rules, key=lambda rule: (rule.ok, rule.want == "any"))
     yield from _table(
         ("", "Rule", "Wanted", "Found"),
         (
             (
-                "✓ met" if rule.ok else "✗ FAILS",
+                state(rule),
                 rule.name,
                 rule.want,
                 rule.got if rule.fix is None else f"{rule.got}; fix: {rule.fix}",
             )
-            for rule in rules
+            for rule in in_order(result.rules)
         ),
     )
     yield f"### What level {text(claims.level)} is worth"
@@ -83,7 +78,7 @@ def _lines(result: AttestationResult, given: Mapping[str, str]) -> Iterator[str]
     yield ""
     yield "### Contents of the evidence"
     yield ""
-    yield from _table(("Name", "Value"), [*contents(result), *given.items()])
+    yield from _table(("Name", "Value"), shown)
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:

@@ -17,6 +17,7 @@ from kluis.appraisal import (
     dumps_machine,
     loads_machine,
 )
+from kluis.appraisal.draft import draft
 from kluis.appraisal.policy.wants import ANY, REFERENCE, OneOf
 from kluis.cleanroom.agreement.agreement import Code
 from kluis.cleanroom.agreement.documents import encode
@@ -24,11 +25,14 @@ from kluis.cleanroom.receipts.verdict import policy_of
 from kluis.cleanroom.signing.explain import _code
 from kluis.enclave.vaults import ExpectedVault
 from kluis.errors import FormatError, UsageError
-from kluis.evidence import ProtectionLevel, Tee
+from kluis.evidence import ProtectionLevel, Tee, verify
 from kluis.formats.kluis.runtime_data import Purpose
+from kluis.formats.snp.tcb import Product
 from tests.appraisal.rules.test_machine import EVIDENCE, FORGE, MACHINE, _alone
+from tests.authority.amd.chips import chip
 from tests.cleanroom.samples import code
 from tests.evidence.forge import IMAGE, NONCE, NOW
+from tests.evidence.machine import MachineForge
 
 assert MACHINE is not None
 TABLE = dumps_machine(MACHINE)
@@ -119,3 +123,14 @@ def test_levels() -> None:
     """The level of a machine is one that an agreement may name."""
     assert agreed(TABLE).protection == frozenset({ProtectionLevel.VM})
     assert isinstance(code(), Code)
+
+
+@pytest.mark.parametrize("policy", [agreed, vault])
+def test_a_machine_that_is_broken(policy: Any) -> None:
+    """A machine of a product line on the dated list is refused, even where its table was agreed on."""
+    broken = MachineForge(chip(product=Product.MILAN))
+    evidence = verify(broken.inside.quote(), anchors=broken.anchors, collateral=broken.collateral(), now=NOW)
+    machine = draft(evidence).machine
+    assert machine is not None
+    (failed,) = judge(policy(dumps_machine(machine)), evidence).failed
+    assert (failed.name, failed.got) == ("denylist", "milan-vcek-seed")

@@ -109,10 +109,12 @@ def test_a_port_in_use(served: Served, options: list[str], capsys: pytest.Captur
 def test_another_enclave_is_refused(
     served: Served, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The exit code is the policy's, and nothing listens."""
+    """The exit code is the policy's, nothing listens, and the refusal is printed once."""
     (tmp_path / "policy.toml").write_text(policy(product_id=6))
     assert main.run(["connect", served.url, *options, "--listen", "127.0.0.1:0"]) == 6
-    assert "product" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith("kluis: error: ")
+    assert said.count("want 6, got 5") == 1
 
 
 @pytest.mark.parametrize(

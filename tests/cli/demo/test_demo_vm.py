@@ -25,11 +25,13 @@ def test_demo(capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(capsys.readouterr().out)
     assert found["inside"]["image_id"] == found["outside"]["image_id"]
     assert found["inside"]["level"] == "vm"
+    assert found["released"] is True
     refused = {each["tried"]: each["happened"] for each in found["attempts"] if each["refused"]}
     named = {
-        "the same, and a description that agrees: it boots": "machine_measurement: want",
-        "another command line of the kernel": "machine_measurement: want",
-        "an initial RAM disk with other bytes": "(machine: initrd: ",
+        "the same, and a description that agrees: it boots": "PCR 11: section .initrd: want",
+        "requests the key for this machine": "x-kluis-pcrs.pcr9: want",
+        "another command line of the kernel": "PCR 11: section .cmdline: want",
+        "an initial RAM disk with another byte": "(machine: initrd: ",
         "starts a machine from the exchanged root disk": "(machine: root: ",
         "the endorsement of the boot before": "endorsement: root: want",
         "the good machine's endorsement, for this machine's enclave": "endorsement: root: want",

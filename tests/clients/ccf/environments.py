@@ -15,7 +15,8 @@ FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[2]
 STAMP = ".kluis-clients"
 VERSIONS = ("6", "7")
-SECONDS = 600
+SECONDS = 3600
+"""Ends a hang: ten thousand receipts take minutes where others use the processors."""
 
 
 def environment(version: str) -> Path | None:

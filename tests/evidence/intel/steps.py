@@ -10,7 +10,7 @@ from kluis.authority import documents, issuing
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, KluisError, UnavailableError
 from kluis.evidence import Collateral
 from kluis.formats.sgx import quote as sgx_quote
-from kluis.tee.platform.root import quoting
+from kluis.tee.platform.root import reports
 from tests.evidence.forge import NOW, Forge, key, pem
 from tests.evidence.intel.forge import TdxForge, as_tdx
 
@@ -67,7 +67,7 @@ STEPS: dict[str, Case] = {
         "{quote}.attestation_key: is not a point on P-256",
     ),
     "3 a key of nobody's, bound": Case(
-        _quote(lambda f: f.with_attestation_key(quoting.point(key()))),
+        _quote(lambda f: f.with_attestation_key(reports.point(key()))),
         AuthenticityError,
         "sig_quote",
         f"{{quote}}: {UNSIGNED}",

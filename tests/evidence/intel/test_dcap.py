@@ -24,7 +24,7 @@ from kluis.evidence.intel.dcap import LEVELS
 from kluis.formats.sgx import quote as dcap_quote
 from kluis.formats.sgx.quote import TEE_TDX
 from kluis.formats.x509 import Scheme
-from kluis.tee.platform.root import quoting
+from kluis.tee.platform.root import quoting, reports
 from tests.evidence.forge import NOW, Forge, key, pem
 from tests.evidence.intel.forge import TdxForge
 from tests.evidence.intel.steps import signer_serial
@@ -198,7 +198,7 @@ def test_only_successes_are_remembered(forge: Forge) -> None:
     for quote in (
         forge.requote(signature=bytes(64)),
         forge.requote(qe_signature=bytes(64)),
-        forge.with_attestation_key(quoting.point(key())),
+        forge.with_attestation_key(reports.point(key())),
         forge.with_chain(forge.leaf(issuer_key=key()), forge.ca, forge.root),
         Forge().quote(),
     ):

@@ -13,7 +13,7 @@ from kluis.evidence import Collateral
 from kluis.formats.sgx import quote as dcap_quote
 from kluis.formats.sgx.quote import Quote
 from kluis.hashes import sha256
-from kluis.tee.platform.root import quoting
+from kluis.tee.platform.root import reports
 from tests.evidence.forge import Forge, key, pem
 from tests.evidence.test_vectors import FOUND, SHIPPED, VECTORS, Vector, verify
 
@@ -50,7 +50,7 @@ def test_an_attestation_key_of_somebodys_own(tee: str) -> None:
     vector, quote = _genuine(tee)
     own, signed = key(), _other_measurement(quote)
     forged = dataclasses.replace(
-        quote, signed=signed, signature=issuing.sign(own, signed), attestation_key=quoting.point(own)
+        quote, signed=signed, signature=issuing.sign(own, signed), attestation_key=reports.point(own)
     )
     assert _refused(vector, forged) == (
         "ak_binding",
@@ -84,13 +84,13 @@ def test_a_pki_of_somebodys_own_in_intels_names(tee: str, forge: Forge) -> None:
         sgx=sgx,
     )
     signed = _other_measurement(quote)
-    bound = sha256(quoting.point(own) + quote.auth_data) + bytes(32)
+    bound = sha256(reports.point(own) + quote.auth_data) + bytes(32)
     report = dataclasses.replace(quote.qe_report, report_data=bound).encode()
     forged = dataclasses.replace(
         quote,
         signed=signed,
         signature=issuing.sign(own, signed),
-        attestation_key=quoting.point(own),
+        attestation_key=reports.point(own),
         qe_report_bytes=report,
         qe_signature=issuing.sign(pck_key, report),
         certification_data=pem(pck, ca, root),

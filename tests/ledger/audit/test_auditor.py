@@ -119,7 +119,7 @@ def test_a_report() -> None:
     made = Forge.governed()
     files = made.files()
     report = audited(files)
-    assert str(report.findings[0]) == "ok    files               1 files, one after another"
+    assert str(report.findings[0]) == "ok    files               1 file, one after another"
     assert all(each.result is not Result.FAIL for each in report.findings)
     (name,) = files
     made.sequencer.signer.certificate = "x"
@@ -178,7 +178,7 @@ def test_open_chunks() -> None:
     size = int.from_bytes(data[:8], "little")
     for cut, entries, words in (
         (size, 12, "verified until 2.12; nothing signs this entry itself yet"),
-        (size - 1, 11, "verified until 2.10; 1 entries after it are not signed yet"),
+        (size - 1, 11, "verified until 2.10; not signed yet: 1 entry after it"),
     ):
         report = audited({**files, "ledger_11": bytes(8) + data[8:cut]})
         assert failed(report) == []

@@ -120,6 +120,19 @@ def test_a_damaged_record_ends_the_journal(tmp_path: Path) -> None:
         assert log.read(1, 1 << 20) == _bytes(*batches[:3])
 
 
+def test_a_journal_that_was_cut_off_has_what_is_left_of_it(tmp_path: Path) -> None:
+    """As by a copy that was interrupted: its first batches are there, and it is made whole again."""
+    writer = Writer()
+    batches = [writer.batch() for _ in range(3)]
+    with LedgerLog(tmp_path / "one" / "ledger") as log:
+        _append(log, *batches)
+        after = _crash(log.folder, tmp_path / "two", "ledger_1", lambda data: b"")
+    os.truncate(tmp_path / "two" / "ledger.journal", 2 * BLOCK)
+    with LedgerLog(after) as log:
+        assert log.read(1, 1 << 20) == _bytes(*batches[:2])
+        assert (tmp_path / "two" / "ledger.journal").stat().st_size == SIZE
+
+
 def test_records_of_an_earlier_run_are_not_taken_for_later_ones(tmp_path: Path) -> None:
     """A run that ended without a word left more records than the next one has written yet."""
     writer = Writer()

@@ -15,10 +15,10 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from kluis.collateral import Cache, Document, Key, Kind, Makers, fetch_for
+from kluis.collateral import Cache, Document, Key, Kind, Vendors, fetch_for
 from kluis.collateral.amd import Kds
 from kluis.collateral.intel import Pcs
-from kluis.collateral.paths import answer, asked, vendor
+from kluis.collateral.paths import answer, find_document, vendor
 from kluis.enclave.store.model import Writing
 from kluis.enclave.store.sealed import SealedStore
 from kluis.errors import FreshnessError
@@ -217,9 +217,9 @@ def test_wrong_parameters(believing: Asking, path: str, message: str) -> None:
 def test_no_path_of_anybodys(believing: Asking) -> None:
     """An invalid chip name is no path of AMD's."""
     assert error(believing.get("/vcek/v1/Milan/xyz"))[:2] == (404, "collateral_missing")
-    assert asked("/sgx/certification/v4/qve/identity", {}) is None
-    assert asked("/vlek/v1/Milan/" + "ab" * 64, {}) is None
-    assert asked("/somewhere", {}) is None
+    assert find_document("/sgx/certification/v4/qve/identity", {}) is None
+    assert find_document("/vlek/v1/Milan/" + "ab" * 64, {}) is None
+    assert find_document("/somewhere", {}) is None
 
 
 def poisoned(kind: Kind) -> Document:
@@ -514,8 +514,8 @@ def test_intels_own(storage: SealedStore, tmp_path: Path) -> None:
         trust = ssl.create_default_context(cafile=str(served.ca))
         anchors = TrustAnchors.shipped()
         with Pcs(f"{served.url}/intel", roots=None, trust=trust) as pcs:
-            makers = Makers(intel=pcs, amd=pcs)
-            found = fetch_for(quote, makers, release="early", anchors=anchors, now=vector.now)
+            vendors = Vendors(intel=pcs, amd=pcs)
+            found = fetch_for(quote, vendors, release="early", anchors=anchors, now=vector.now)
         assert isinstance(found, Collateral)
         assert verify(quote, collateral=found, anchors=anchors, now=vector.now).value.tcb.status == "UpToDate"
 
@@ -534,7 +534,7 @@ def test_amds_through_our_client(storage: SealedStore, tmp_path: Path) -> None:
         assert upload(served, chip(AMD)).status_code == 204
         trust = ssl.create_default_context(cafile=str(served.ca))
         with Kds(served.url, trust=trust) as kds:
-            makers = Makers(intel=kds, amd=kds)
-            found = fetch_for(AMD.report(), makers, release="early", anchors=AMD.anchors, now=NOW)
+            vendors = Vendors(intel=kds, amd=kds)
+            found = fetch_for(AMD.report(), vendors, release="early", anchors=AMD.anchors, now=NOW)
         assert isinstance(found, SnpEndorsements)
         assert verify(AMD.report(), collateral=found, anchors=AMD.anchors, now=NOW)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -191,6 +193,27 @@ def test_tdx_service(tmp_path: Path, answer: bytes, message: str) -> None:
         pytest.raises(UnavailableError, match=message) as refused,
     ):
         Tdx(path, Service(lambda _: answer).connect).endorse(DATA)
+    assert refused.value.exit_code == 7
+
+
+class Trickling(Service):
+    """A service that sends a byte from time to time, and never ends."""
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.sendall((1000).to_bytes(4, "big"))
+            while True:
+                connection.sendall(b"x")
+                time.sleep(0.05)
+
+
+def test_tdx_service_trickles(tmp_path: Path) -> None:
+    """A host that keeps sending a little does not hold the guest for ever."""
+    with (
+        device(tmp_path, TdxGuest(tdreport)) as path,
+        pytest.raises(UnavailableError, match="the host's quoting service: timed out") as refused,
+    ):
+        Tdx(path, Trickling(lambda _: b"").connect, seconds=0.5).endorse(DATA)
     assert refused.value.exit_code == 7
 
 

@@ -33,6 +33,7 @@ from kluis.tee.drivers.google import Google
 from kluis.tee.drivers.tpm import keys, quoting
 from kluis.tee.drivers.tpm.driver import TpmDriver
 from kluis.tee.drivers.tpm.tpm import Tpm
+from kluis.tee.drivers.tpm.transport import Transport
 from kluis.tee.drivers.tsm import Tsm
 from tests import vectors
 from tests.evidence.azure.forge import AzureForge
@@ -479,3 +480,36 @@ def _area(data: bytes) -> Public:
 
 def _pem(spki: bytes) -> bytes:
     return x509.write_pem(spki, "PUBLIC KEY")
+
+
+class Liar(Transport):
+    """A TPM, as a host may give one to its guest, that answers every command with the same bytes."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+
+    def exchange(self, request: bytes) -> bytes:
+        """The answer."""
+        return self._answer
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize("answer", ["", "8001", "80010000000a00000000", "80020000000e000000000000ffff"])
+def test_answers_of_no_tpm(tmp_path: Path, answer: str) -> None:
+    """What no TPM answers is an error of this machine with exit code 7, and the driver is not available."""
+    (tmp_path / "vendor").write_text("Amazon EC2\n")
+
+    def opened() -> Tpm:
+        return Tpm(Liar(bytes.fromhex(answer)))
+
+    asked = hashlib.sha256(b"").digest() + bytes(32)
+    here = Google(Tsm(tmp_path / "none"), opened)
+    amazon = Aws(tmp_path / "nsm", opened, tmp_path / "vendor")
+    for driver in (TpmDriver(opened), Azure(opened)):
+        assert driver.available() is not None
+    for ask in (TpmDriver(opened).endorse, Azure(opened).endorse, here.quote, amazon.endorse):
+        with pytest.raises(UnavailableError) as caught:
+            ask(asked)
+        assert (caught.value.code, caught.value.exit_code) == ("driver_answer", 7)

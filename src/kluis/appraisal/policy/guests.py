@@ -47,6 +47,10 @@ _BELOW: Final[Mapping[Tee, tuple[str, ...]]] = MappingProxyType(
 Tables = Mapping[Tee, Mapping[str, Want]]
 
 
+UNCERTAIN: Final = frozenset({Tee.SNP})
+"""TEEs whose measurement contains the guest only if the firmware checks it, which no report states."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Open:
     """One key that leaves the guest to the machine's operator.

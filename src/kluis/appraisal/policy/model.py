@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from kluis.appraisal.policy.guests import GUESTS as GUESTS
-from kluis.appraisal.policy.guests import HARDWARE, NEEDED, Open, open_keys
+from kluis.appraisal.policy.guests import HARDWARE, NEEDED, UNCERTAIN, Open, open_keys
 from kluis.appraisal.policy.structured import Registers
 from kluis.appraisal.policy.tees import TABLES
 from kluis.appraisal.policy.wants import ANY, Any, OneOf, Referenced, Want, some
@@ -142,7 +142,8 @@ class ByMachine:
     """Accept an enclave only in these machines, whose TEE endorses the root of the platform inside.
 
     Attributes:
-        any_guest: whether the machine's operator may choose its guest: the kernel, and all that runs in it.
+        any_guest: whether the machine's operator may choose its guest: the kernel, and all that runs in it. A
+            launch digest of SNP may contain only the firmware: then it must be true, and no rule shows that.
         identity: the accepted evidence of the machine, by TEE: SNP, TDX, Azure, Nitro or TPM.
         only: the accepted image ids of a machine that runs one image, 32 bytes each; or ``ANY``.
         guest_releases: the accepted releases of the guest, as it states them; or ``ANY``.
@@ -172,7 +173,7 @@ class ByMachine:
         if not isinstance(self.only, Any):
             _sizes("machine.only", self.only)
         found = [each for tee in sorted(self.identity.whole) for each in open_keys(self.identity.tables, tee)]
-        if self.any_guest == bool(found):
+        if self.any_guest == bool(found) or (self.any_guest and self.identity.whole & UNCERTAIN):
             return
         for each in found:
             if each.lacks:

@@ -135,8 +135,8 @@ def _read(value: object, label: str, numbers: bool) -> Appraisal:
         vector=_vector(claims),
         policy_ids=tuple(policies),
         nonce=claims.nonce() if claims.has("eat_nonce") else None,
-        attester=claims.told("ear_attester_claims"),
-        verifier=claims.told("ear_verifier_claims"),
+        attester=claims.mapping("ear_attester_claims"),
+        verifier=claims.mapping("ear_verifier_claims"),
     )
 
 
@@ -206,7 +206,7 @@ class _Map:
             raise FormatError(f"{self.what}.eat_nonce: want 8..64 bytes, got {len(nonce)}", code="bad_length")
         return nonce
 
-    def told(self, name: str) -> Mapping[str, Any]:
+    def mapping(self, name: str) -> Mapping[str, Any]:
         held = self.take(name, dict) if self.has(name) else {}
         if not all(isinstance(key, str) for key in held):
             raise FormatError(f"{self.what}.{name}: want text for keys", code="bad_type")

@@ -80,7 +80,7 @@ def publish(groups: Groups, counted: Sequence[Sequence[object]], k: int) -> Rele
     ]
     by_key = _by_key(cells)
     asked = {key: of for key, of in by_key.items() if any(_counts(each, groups.persons) for each in of)}
-    kept = _kept(groups, classes, cells, asked, k)
+    kept = _publishable(groups, classes, cells, asked, k)
     found = tuple(
         Group(key, {each: _measured(each, groups.persons, of, k) for each in groups.measures})
         for key, of in kept.items()
@@ -93,7 +93,7 @@ def _counts(cell: Cell, persons: Persons) -> bool:
     return is_joined(cell, persons) and cell.meets(persons.where) is True
 
 
-def _kept(
+def _publishable(
     groups: Groups,
     classes: tuple[RowClass, ...],
     cells: list[Cell],

@@ -46,8 +46,9 @@ def check_evidence(
     """Check one piece of evidence against an agreement.
 
     1. The quote is authentic under a root that the agreement pins, at ``now``.
-    2. It meets the agreement's policy: level, machine, no debug, TCB, age, measurement, runtime data with
-       this purpose, image and nonce, and a launch configuration in which only agreed protections are missing.
+    2. It meets the agreement's policy: level, machine, no debug, no known break, TCB, age, measurement,
+       runtime data with this purpose, image and nonce, and a launch configuration in which only agreed
+       protections are missing.
     3. The measured code is the agreed image, and signer, product and version are the agreed ones.
     4. Its payload is the expected one: a genuine enclave cannot be made to attest another's key.
 
@@ -116,6 +117,7 @@ def policy_of(code: Code, purpose: Purpose) -> Policy:
     )
     return dataclasses.replace(
         strict,
+        denylists=True,
         max_collateral_age=datetime.timedelta(seconds=code.fresh_seconds),
         machine=appraisal.loads_machine(code.machine.encode()) if code.machine else None,
     )

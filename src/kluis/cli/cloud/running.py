@@ -10,7 +10,7 @@ from typing import NamedTuple
 from kluis.cli import render
 from kluis.cli.cloud import background
 from kluis.cli.service import serve_run, serve_settings
-from kluis.cli.service.serve_text import lines_of, told
+from kluis.cli.service.serve_text import lines_of, value_of
 from kluis.errors import KluisError
 from kluis.serve import DEFAULT_PORT
 from kluis.serve.cloud import client, lock, variables
@@ -81,7 +81,7 @@ def run(
             otlp=otlp,
             insecure_allow_missing=missing,
             online=online,
-            given=serve_settings.given(
+            given=serve_settings.merge(
                 None, {"attestation": serve_settings.attestation(roots, None, None, None, None, False)}
             ),
             registered=Registered(certificates=((variables.CLIENT, client.load_or_create(folder, _now())),)),
@@ -98,7 +98,7 @@ def run(
             if detached:
                 render.note(f"ready: {', '.join(services)}")
             else:
-                render.out(told(plan, running), lines_of(plan, running))
+                render.out(value_of(plan, running), lines_of(plan, running))
 
         def turn(running: Serving) -> None:
             keeper.turn(running)

@@ -70,7 +70,7 @@ def tool(who: str, tried: str, line: list[str], judge: Callable[[int, str], tupl
     return Attempt(who, tried, words, refused)
 
 
-def said(text: str, *needles: str) -> str:
+def line_with(text: str, *needles: str) -> str:
     """The first line of a tool's output that contains one of these, without its prefix; or its last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for line in (line for needle in needles for line in lines if needle.lower() in line.lower()):

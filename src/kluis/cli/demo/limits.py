@@ -33,7 +33,8 @@ from kluis.formats.kluis.runtime_data import Purpose, RuntimeData, report_data
 from kluis.formats.sgx.report import Flag
 from kluis.host.proxy import EnclaveProxy
 from kluis.tee.doctor import probes
-from kluis.tee.platform.root.quoting import PlatformKeys, make_quote, make_report_body
+from kluis.tee.platform.root.quoting import PlatformKeys, make_quote
+from kluis.tee.platform.root.reports import make_report_body
 from kluis.tee.process import native
 
 EVENT = f"kluis_demo_{os.getpid()}/key"

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
+import hashlib
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
+
+import msgspec
 
 from kluis import appraisal, evidence
 from kluis.appraisal import Policy
 from kluis.cli.demo.attempt import Attempt
 from kluis.errors import UnavailableError
-from kluis.evidence import Claims, Collateral, TrustAnchors, Verified
-from kluis.host import load
+from kluis.evidence import Claims, Collateral, TrustAnchors, Verified, endorsements
+from kluis.formats.eventlog import log as event_log
+from kluis.host.proxy import EnclaveProxy
 from kluis.tee.backend import Backend
-from kluis.tee.vm.machine import kept, ondemand
+from kluis.tee.vm.guest import Guest, Measured, building, guest, registers
+from kluis.tee.vm.machine import keeper, kept, ondemand
 from kluis.tee.vm.machine.kept import Settings
 
 MEMORY_MB: Final = 1024
+CPUS: Final = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,41 +43,45 @@ class Shown:
 
 
 class Stage:
-    """What the demo creates: a folder with image and guest, and one machine at a time."""
+    """What the demo creates: a folder with image and guest, and one machine, which boots several times."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.image = folder / "hello.kluis"
+        self.image = folder / "machine.kluis"
         self.guest = folder / "guest"
+        self.settings = Settings(
+            f"demo-{os.getpid()}", str(self.guest), boot="uefi", memory_mb=MEMORY_MB, cpus=CPUS
+        )
         self.root = b""
         self.policy: Policy
+        self.measured: Measured
         self.first: Shown
         self.measurement = b""
         self.ended: Attempt
-        self._names: list[str] = []
-
-    @contextlib.contextmanager
-    def machine(self, guest: Path) -> Iterator[Backend]:
-        """A machine of a guest, whose platform answers; its name is :attr:`name`."""
-        name = f"demo-{os.getpid()}-{len(self._names)}"
-        self._names.append(name)
-        kept.start(Settings(name=name, guest=str(guest), memory_mb=MEMORY_MB, cpus=2))
-        try:
-            yield ondemand.await_platform(name)
-        finally:
-            with contextlib.suppress(UnavailableError):
-                kept.stop(name)
 
     @property
     def name(self) -> str:
-        """Of the last machine."""
-        return self._names[-1]
+        """Of the machine."""
+        return self.settings.name
 
-    def evidence(self, platform: Backend) -> Shown:
-        """Start the image in a machine, and get its evidence."""
-        with load(self.image, platform=platform) as enclave:
-            nonce = secrets.token_bytes(32)
-            made = enclave.evidence(nonce)
+    @contextlib.contextmanager
+    def machine(self, folder: Path) -> Iterator[Backend]:
+        """The machine with a guest, once its platform answers."""
+        kept.start(msgspec.structs.replace(self.settings, guest=str(folder)))
+        try:
+            yield ondemand.await_platform(self.name)
+        finally:
+            with contextlib.suppress(UnavailableError):
+                kept.stop(self.name)
+
+    def remove(self) -> None:
+        """Remove the state of the machine's vTPM."""
+        shutil.rmtree(keeper.state_of(self.settings), ignore_errors=True)
+
+    def evidence(self, enclave: EnclaveProxy, platform: Backend) -> Shown:
+        """The evidence of an enclave in the machine."""
+        nonce = secrets.token_bytes(32)
+        made = enclave.evidence(nonce)
         return Shown(made.quote, made.runtime_data, made.launch_configuration, nonce, platform.collateral())
 
     def verify(self, shown: Shown) -> Verified[Claims]:
@@ -99,11 +108,31 @@ class Stage:
             now=datetime.now(UTC),
         ).require()
 
-    def changed(self, name: str, **members: Any) -> Path:
-        """A copy of the guest's folder with other members of its description."""
-        other = self.folder / name
-        shutil.copytree(self.guest, other)
-        about = json.loads((other / "guest.json").read_text())
-        about.update(members)
-        (other / "guest.json").write_text(json.dumps(about))
-        return other
+    def changed_sections(self, shown: Shown) -> str:
+        """The sections of the unified image that the event log of some evidence has otherwise."""
+        stated = Collateral.from_json(shown.collateral).endorsement
+        if stated is None:
+            return "no endorsement"
+        log = event_log.parse(endorsements.read(stated).parts["event_log"])
+        found = registers.logged_sections(log)
+        return "; ".join(
+            f"PCR 11: section {name}: want {want.hex()[:16]}.., got {found.get(name, b'').hex()[:16]}.."
+            for name, want in self.measured.sections.items()
+            if found.get(name) != want
+        )
+
+    def copy(self, name: str) -> Path:
+        """A copy of the guest's folder."""
+        return Path(shutil.copytree(self.guest, self.folder / name))
+
+    def rebuilt(self, name: str, *, initrd: bytes | None = None, command_line: str | None = None) -> Path:
+        """A guest with another initial RAM disk or command line, and a description that agrees with it."""
+        folder = self.copy(name)
+        found = Guest.open(folder, check=False)
+        if initrd is not None:
+            found.initrd.write_bytes(initrd)
+        line = found.command_line if command_line is None else command_line
+        building.unify(found.paths, line, found.description.kernel, found.release, folder)
+        digests = {part: hashlib.sha256(path.read_bytes()).hexdigest() for part, path in found.paths.items()}
+        guest.write(folder, msgspec.structs.replace(found.description, command_line=line, digests=digests))
+        return folder

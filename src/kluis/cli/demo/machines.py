@@ -4,48 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import os
-import secrets
 import shutil
 import signal
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import kluis
-from kluis import evidence
 from kluis.appraisal.draft import draft
-from kluis.authority.amd import Processor
 from kluis.cli import render
-from kluis.cli.demo import text
+from kluis.cli.demo import machine_limits, machine_release, text
 from kluis.cli.demo.attempt import Attempt, expect_refusal
-from kluis.cli.demo.machine_stage import MEMORY_MB, Shown, Stage
-from kluis.errors import EnclaveDied, InternalError, UnavailableError
-from kluis.evidence import Collateral, SnpEndorsements, TrustAnchors
-from kluis.formats import x509
-from kluis.formats.tpm.algorithm import HashId
-from kluis.formats.tpm.command import OWNER
-from kluis.formats.tpm.nv import NvAttribute, NvPublic
+from kluis.cli.demo.machine_release import Releasing
+from kluis.cli.demo.machine_stage import CPUS, MEMORY_MB, Shown, Stage
+from kluis.errors import InternalError, UnavailableError
+from kluis.evidence import Collateral
+from kluis.hashes import sha256
 from kluis.host import load
+from kluis.host.proxy import EnclaveProxy
 from kluis.tee.backend import Backend
-from kluis.tee.drivers.tpm.tpm import Tpm
-from kluis.tee.drivers.tpm.transport import Transport
 from kluis.tee.image.build import builder
 from kluis.tee.measure import image as measure
 from kluis.tee.platform.client import Platform
-from kluis.tee.vm import processor
-from kluis.tee.vm.guest import Guest, building
-from kluis.tee.vm.machine import kept, tpm
+from kluis.tee.vm.guest import Guest, building, measuring
+from kluis.tee.vm.machine import kept, programs
 from kluis.tee.vm.machine.kept import Settings
 from kluis.tee.vm.processor import measured
 
-INDEX: Final = 0x01800001
-ACCESS: Final = NvAttribute.OWNER_WRITE | NvAttribute.OWNER_READ
 OPENING: Final = """\
 A confidential virtual machine isolates a whole machine from its host. Kluis runs its platform inside, so \
 an image is the same file outside and inside, with the same image id. The machine's processor signs a \
@@ -69,11 +57,19 @@ def play() -> None:
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended so, it cleans up all the same
     _say(text.paragraph(OPENING))
     with tempfile.TemporaryDirectory(prefix="kluis-demo-") as name, Platform.connect().held():
-        stage = Stage(Path(name))
-        _outside(stage, found)
-        tried = list(_shown(_inside(stage, found)))
-        _say(text.heading(5, "What an emulated processor does NOT keep out"))
-        limits = list(_shown(_limits(stage), limit=True))
+        stage, root = Stage(Path(name)), machine_limits.emulated_processor().root_pem()
+        missing = frozenset({*Platform.connect().status()["missing"], "secret-memory"})
+        _say("\nAn attestation service and a vault start, each in an enclave of this computer.")
+        with (
+            contextlib.ExitStack() as held,
+            machine_release.running(stage.folder / "services", root, missing) as releasing,
+        ):
+            held.callback(stage.remove)
+            stage.root = root
+            _outside(stage, found, missing, releasing)
+            tried = list(_shown(_inside(stage, found, releasing)))
+            _say(text.heading(6, "What an emulated processor does NOT keep out"))
+            limits = list(_shown(machine_limits.try_limits(stage), limit=True))
     signal.signal(signal.SIGTERM, before)
     _say("\n" + text.paragraph(CLOSING))
     found |= {"attempts": [vars(each) for each in tried], "limits": [vars(each) for each in limits]}
@@ -86,14 +82,14 @@ def play() -> None:
         raise InternalError(f"demo: want these refused, and they worked: {'; '.join(worked)}")
 
 
-def _outside(stage: Stage, found: dict[str, Any]) -> None:
+def _outside(stage: Stage, found: dict[str, Any], missing: frozenset[str], releasing: Releasing) -> None:
     _say(text.heading(1, "An image, outside of any machine"))
-    example = Path(kluis.__file__).resolve().parents[2] / "examples" / "hello"
+    example = Path(kluis.__file__).resolve().parents[2] / "examples" / "machine"
     if not (example / "app.py").is_file():
         raise UnavailableError(f"demo: want {example}, found none", hint="run it in a checkout: make demo-vm")
-    shutil.copytree(example, stage.folder / "hello")
-    builder.build(stage.folder / "hello", stage.image, stage.folder / "author.pem")
-    missing = frozenset({*Platform.connect().status()["missing"], "secret-memory"})
+    source = Path(shutil.copytree(example, stage.folder / "machine"))
+    (source / "vault.json").write_bytes(releasing.expected.encode())
+    builder.build(source, stage.image, stage.folder / "author.pem")
     with load(stage.image, insecure_allow_missing=missing) as enclave:
         _say(text.fact("answers", enclave.greet("Ada")))
         _say(text.fact("image id", enclave.image_id.hex()))
@@ -101,23 +97,27 @@ def _outside(stage: Stage, found: dict[str, Any]) -> None:
         found["outside"] = {"image_id": enclave.image_id.hex(), "level": enclave.level}
 
 
-def _inside(stage: Stage, found: dict[str, Any]) -> Iterator[Attempt]:
+def _inside(stage: Stage, found: dict[str, Any], releasing: Releasing) -> Iterator[Attempt]:
     """The machine, and then each attack on it; one machine at a time."""
     _say(text.heading(2, "The guest, measured before anything boots"))
     guest = building.build(stage.guest)
+    stage.measured = measuring.measure(guest)
     _say(text.fact("guest", f"kernel {guest.description.kernel}, no shell, no login"))
     _say(text.fact("root hash", guest.description.root_hash))
+    releasing.keep(_wanted(stage))
     _say(text.heading(3, "The same image in a machine"))
     with stage.machine(stage.guest) as platform:
         about = kept.show(stage.name)
-        stage.root = _processor().root_pem()
-        stage.first = stage.evidence(platform)
-        _read(stage, about, found)
-        _say(text.heading(4, "What the host tries"))
-        yield from _while_it_runs(stage, platform, int(about["pid"]))
-    yield from _other_guests(stage)
-    with stage.machine(stage.guest) as platform:
-        again = stage.evidence(platform)
+        with load(stage.image, platform=platform) as enclave:
+            stage.first = stage.evidence(enclave, platform)
+            _read(stage, about, found)
+            _say(text.heading(4, "A key for this image in this guest"))
+            _release(enclave, releasing, found)
+            _say(text.heading(5, "What the host tries"))
+            yield from _while_it_runs(stage, enclave, platform, int(about["pid"]))
+    yield from _other_guests(stage, releasing)
+    with stage.machine(stage.guest) as platform, load(stage.image, platform=platform) as enclave:
+        again = stage.evidence(enclave, platform)
         stage.judge(again)
         yield expect_refusal(
             "host",
@@ -125,7 +125,32 @@ def _inside(stage: Stage, found: dict[str, Any]) -> Iterator[Attempt]:
             "it endorses a root that no longer exists",
             lambda: stage.judge(dataclasses.replace(again, collateral=_endorsed(again, stage.first))),
         )
-        stage.ended = _ended(stage, platform)
+        stage.ended = machine_limits.end_machine(stage, enclave)
+
+
+def _wanted(stage: Stage) -> dict[str, str]:
+    """The claims of a token on which the vault releases the key: all are computed before the boot."""
+    firmware = programs.firmware("uefi").code.read_bytes()
+    image_id = measure.measure(stage.image).image_id
+    pcrs = {**stage.measured.pcrs, "pcr4": stage.measured.loaded, "pcr15": sha256(bytes(32) + image_id)}
+    tee = "x-ms-isolation-tee.x-ms-sevsnpvm"
+    return {
+        "x-ms-attestation-type": "azurevm",
+        f"{tee}-is-debuggable": "false",
+        f"{tee}-launchmeasurement": measured.measure_firmware(firmware, CPUS).hex(),
+        **{f"x-kluis-pcrs.{name}": value.hex() for name, value in pcrs.items()},
+    }
+
+
+def _release(enclave: EnclaveProxy, releasing: Releasing, found: dict[str, Any]) -> None:
+    token = releasing.token(enclave)
+    _say(text.fact("token", f"AzureGuest, {len(token)} bytes; only this machine's vTPM opens it"))
+    release = releasing.release(token)
+    _say(text.fact("released", f"{len(release)} bytes, wrapped to a key in the vTPM"))
+    if not releasing.opens(enclave, release):
+        raise InternalError("demo: want the owner's key, got another")
+    _say(text.fact("opened", "the enclave has the owner's key; its host saw only the wrapped one"))
+    found["released"] = True
 
 
 def _read(stage: Stage, about: dict[str, Any], found: dict[str, Any]) -> None:
@@ -142,27 +167,31 @@ def _read(stage: Stage, about: dict[str, Any], found: dict[str, Any]) -> None:
     stage.measurement = machine.claims.measurement.value
     stage.judge(stage.first)
     same = claims.measurement.value == measure.measure(stage.image).image_id
+    computed = {**stage.measured.pcrs, "pcr4": stage.measured.loaded}
+    others = [name for name, value in computed.items() if machine.claims.registers[name].value != value]
     _say(text.fact("image id", claims.measurement.value.hex() + (", the same" if same else ", ANOTHER")))
     _say(text.fact("level", f"{claims.level}, by {machine.claims.anchor}"))
-    _say(text.fact("machine", f"{machine.kind}: launch digest {stage.measurement.hex()[:32]}.."))
-    equal = "equals" if about["measurement"] == stage.measurement.hex() else "DIFFERS FROM"
-    _say(text.fact("computed", f"{equal} the digest that was computed before the boot"))
+    _say(text.fact("machine", f"{machine.kind}: launch digest {stage.measurement.hex()[:32]}.., of OVMF"))
+    words = (
+        f"{', '.join(others)} DIFFER" if others else f"{', '.join(computed)} are as computed before the boot"
+    )
+    _say(text.fact("registers", words))
     found["inside"] = {
         "image_id": claims.measurement.value.hex(),
         "level": str(claims.level),
         "measurement": stage.measurement.hex(),
     }
-    if not same or about["measurement"] != stage.measurement.hex():
+    if not same or others or about["measurement"] != stage.measurement.hex():
         raise InternalError("demo: want the image and the machine that were measured, got others")
 
 
-def _while_it_runs(stage: Stage, platform: Backend, pid: int) -> Iterator[Attempt]:
+def _while_it_runs(stage: Stage, enclave: EnclaveProxy, platform: Backend, pid: int) -> Iterator[Attempt]:
     """Exchange the disk of the running machine, and read its memory."""
     disk = stage.guest / "root.erofs"
     whole = disk.read_bytes()
     disk.write_bytes(bytes(len(whole)))
     try:
-        stage.judge(stage.evidence(platform))
+        stage.judge(stage.evidence(enclave, platform))
         yield Attempt(
             "host",
             "overwrites the file of the root disk while the machine runs",
@@ -173,9 +202,7 @@ def _while_it_runs(stage: Stage, platform: Backend, pid: int) -> Iterator[Attemp
             "host",
             "starts a machine from the exchanged root disk",
             "a file of the guest is compared as it is sealed",
-            lambda: kept.start(
-                Settings(name=f"demo-{os.getpid()}-other", guest=str(stage.guest), memory_mb=MEMORY_MB)
-            ),
+            lambda: kept.start(_other(stage, stage.guest)),
         )
     finally:
         disk.write_bytes(whole)
@@ -220,28 +247,31 @@ def _read_memory(pid: int) -> Attempt:
     return Attempt("root", tried, f"{got // 4096} of {pages} pages that it tried", got == 0 if size else None)
 
 
-def _other_guests(stage: Stage) -> Iterator[Attempt]:
+def _other_guests(stage: Stage, releasing: Releasing) -> Iterator[Attempt]:
     """Guests that boot, and are not the one that the policy names."""
-    initrd = (stage.guest / "initrd").read_bytes() + bytes(512)
+    good = (stage.guest / "initrd").read_bytes()
+    initrd = good[:-1] + bytes([good[-1] ^ 1])  # of the padding at its end
     yield expect_refusal(
         "host",
-        "an initial RAM disk with other bytes",
+        "an initial RAM disk with another byte",
         "the description of the guest names another",
-        lambda: kept.start(
-            Settings(name=f"demo-{os.getpid()}-other", guest=str(_torn(stage, initrd)), memory_mb=MEMORY_MB)
-        ),
+        lambda: kept.start(_other(stage, _torn(stage, initrd))),
     )
-    digests = json.loads((stage.guest / "guest.json").read_text())["digests"]
-    other = stage.changed("initrd", digests={**digests, "initrd": hashlib.sha256(initrd).hexdigest()})
-    (other / "initrd").write_bytes(initrd)
-    with stage.machine(other) as platform:
-        shown = stage.evidence(platform)
-        yield expect_refusal(
-            "host",
-            "the same, and a description that agrees: it boots",
-            "the processor measured what booted",
-            lambda: stage.judge(shown),
-        )
+    with stage.machine(stage.rebuilt("initrd", initrd=initrd)) as platform:
+        with load(stage.image, platform=platform) as enclave:
+            shown = stage.evidence(enclave, platform)
+            yield expect_refusal(
+                "host",
+                "the same, and a description that agrees: it boots",
+                stage.changed_sections(shown),
+                lambda: stage.judge(shown),
+            )
+            yield expect_refusal(
+                "host",
+                "requests the key for this machine",
+                "the vault compares the registers",
+                lambda: releasing.release(releasing.token(enclave)),
+            )
         yield expect_refusal(
             "host",
             "the good machine's endorsement, for this machine's enclave",
@@ -249,20 +279,26 @@ def _other_guests(stage: Stage) -> Iterator[Attempt]:
             lambda: stage.judge(dataclasses.replace(shown, collateral=_endorsed(shown, stage.first))),
         )
     line = Guest.open(stage.guest).command_line + " kluis.demo"
-    with stage.machine(stage.changed("line", command_line=line)) as platform:
-        shown = stage.evidence(platform)
+    with stage.machine(stage.rebuilt("line", command_line=line)) as platform:
+        with load(stage.image, platform=platform) as enclave:
+            shown = stage.evidence(enclave, platform)
         yield expect_refusal(
             "host",
             "another command line of the kernel",
-            "the processor measured it",
+            stage.changed_sections(shown),
             lambda: stage.judge(shown),
         )
 
 
 def _torn(stage: Stage, initrd: bytes) -> Path:
-    torn = stage.changed("torn")
+    torn = stage.copy("torn")
     (torn / "initrd").write_bytes(initrd)
     return torn
+
+
+def _other(stage: Stage, guest: Path) -> Settings:
+    """A second machine, by ``direct``: each of its files is compared with the description."""
+    return Settings(f"{stage.name}-other", str(guest), memory_mb=MEMORY_MB)
 
 
 def _endorsed(shown: Shown, by: Shown) -> bytes:
@@ -271,76 +307,6 @@ def _endorsed(shown: Shown, by: Shown) -> bytes:
     return dataclasses.replace(
         Collateral.from_json(shown.collateral), endorsement=other.endorsement
     ).to_json()
-
-
-def _limits(stage: Stage) -> Iterator[Attempt]:
-    """What works: each is run."""
-    yield _forged(stage)
-    yield _read_vtpm(stage)
-    yield stage.ended
-
-
-def _forged(stage: Stage) -> Attempt:
-    """Sign a report for the good machine with the keys in this user's files."""
-    chip, data = _processor(), secrets.token_bytes(64)
-    report = chip.report(measured.launched(stage.measurement), data)
-    vek, ask, ark = x509.split_pem(chip.certificates(), "certificates", most=3)
-    claims = evidence.verify(
-        report,
-        anchors=TrustAnchors.from_pem(stage.root),
-        collateral=SnpEndorsements(vek=vek, ask=ask, ark=ark, crl=chip.crl(datetime.now(UTC))),
-        now=datetime.now(UTC),
-    ).value
-    worked = (claims.measurement.value, claims.report_data) == (stage.measurement, data)
-    return Attempt(
-        "this user",
-        "signs a report with the emulated processor's keys, which are its files",
-        f"level {claims.level}, the good machine's digest, and no machine ran",
-        not worked,
-    )
-
-
-def _read_vtpm(stage: Stage) -> Attempt:
-    """Read what a guest left in its vTPM from the memory of swtpm."""
-    tried = "reads what a guest keeps in its vTPM from swtpm's memory"
-    if os.geteuid() != 0 or shutil.which("swtpm") is None:
-        return Attempt("root", tried, "needs root, and swtpm: apt-get install swtpm", None)
-    word = secrets.token_bytes(32)
-    area = NvPublic(index=INDEX, name_hash=HashId.SHA256, attributes=ACCESS, policy=b"", size=len(word))
-    with (
-        tpm.powered(stage.folder / "tpm", secrets.token_bytes(tpm.KEY_BYTES)) as vtpm,
-        Tpm(Transport(vtpm.commands)) as commands,
-    ):
-        commands.nv_define(area)
-        commands.nv_write(INDEX, word, by=OWNER)
-        found = _count(vtpm.pid, word)
-    return Attempt("root", tried, f"{found} copies of a word of 32 bytes", found == 0)
-
-
-def _count(pid: int, word: bytes) -> int:
-    found = 0
-    with contextlib.suppress(PermissionError), Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
-        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-            start, end = (int(part, 16) for part in line.split(" ", 1)[0].split("-"))
-            with contextlib.suppress(OSError, ValueError, OverflowError):
-                memory.seek(start)
-                found += memory.read(end - start).count(word)
-    return found
-
-
-def _ended(stage: Stage, platform: Backend) -> Attempt:
-    """End a machine under its enclave."""
-    with load(stage.image, platform=platform) as enclave:
-        kept.stop(stage.name)
-        try:
-            enclave.greet("Ada")
-        except EnclaveDied:
-            return Attempt("host", "ends the machine", "its enclave ends with it", False)
-    return Attempt("host", "ends the machine", "its enclave still answers", True)
-
-
-def _processor() -> Processor:
-    return processor.load_or_create(kept.lasting() / "processor", datetime.now(UTC))
 
 
 def _shown(attempts: Iterable[Attempt], *, limit: bool = False) -> Iterator[Attempt]:

@@ -17,7 +17,7 @@ from kluis.cli.demo import limits, process, room
 from kluis.cli.demo import text as demo_text
 from kluis.cli.demo.attempt import Attempt
 from kluis.cli.demo.stage import Calls, Stage
-from kluis.cli.room.room_text import shown, told
+from kluis.cli.room.room_text import shown, summary_of
 from kluis.errors import InternalError
 from kluis.host.proxy import EnclaveProxy
 from kluis.tee.platform import start
@@ -120,7 +120,7 @@ def _main_job(stage: Stage, enclave: EnclaveProxy, found: dict[str, Any]) -> Off
     _say(demo_text.lines(demo_text.level(checked.verdict.level)))
     _say(demo_text.heading(5, "The answer, which only the clinic can open"))
     found["results"] = _results(stage, ended.run, checked)
-    _say("\nThe receipt, checked offline:\n" + told(checked, limits=False))
+    _say("\nThe receipt, checked offline:\n" + summary_of(checked, limits=False))
     found["run"], found["level"] = ended.run, checked.verdict.level
     return witnessed["clinic"].offers[0]
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from kluis.cli.demo.attempt import Attempt, said, tool
+from kluis.cli.demo.attempt import Attempt, line_with, tool
 from kluis.cli.demo.cohort import MARK
 from kluis.cli.demo.stage import Stage, plain_process
 from kluis.errors import KluisError
@@ -80,7 +80,7 @@ def another_user(pid: int) -> Attempt:
 
     def judge(code: int, words: str) -> tuple[bool, str]:
         got = [each for each in words.splitlines() if each.startswith(("read", "signalled"))]
-        return code == 0 and not got, "; ".join(got) or said(words, "denied")
+        return code == 0 and not got, "; ".join(got) or line_with(words, "denied")
 
     return tool(who, tried, line, judge)
 
@@ -102,7 +102,10 @@ def gdb(pid: int) -> Attempt:
     """A debugger."""
     line = ["gdb", "-batch", "-nx", "-p", str(pid), "-ex", "info threads"]
     return tool(
-        "root", "gdb, a debugger", line, lambda _, words: ("not permitted" in words, said(words, "ptrace"))
+        "root",
+        "gdb, a debugger",
+        line,
+        lambda _, words: ("not permitted" in words, line_with(words, "ptrace")),
     )
 
 
@@ -112,7 +115,7 @@ def gcore(stage: Stage, pid: int) -> Attempt:
 
     def judge(_: int, words: str) -> tuple[bool, str]:
         written = list(into.parent.glob("core.*"))
-        return not written, "no core: " + said(words, "not permitted", "failed")
+        return not written, "no core: " + line_with(words, "not permitted", "failed")
 
     return tool("root", "gcore, a dump of its memory", ["gcore", "-o", str(into), str(pid)], judge)
 
@@ -124,7 +127,7 @@ def strace(pid: int) -> Attempt:
         "root",
         "strace, its system calls",
         line,
-        lambda _, words: ("not permitted" in words, said(words, "ptrace")),
+        lambda _, words: ("not permitted" in words, line_with(words, "ptrace")),
     )
 
 
@@ -137,7 +140,7 @@ def py_spy(pid: int) -> Attempt:
         "root",
         "py-spy, its Python stack and variables",
         line,
-        lambda code, words: (code != 0, said(words, "error", "failed")),
+        lambda code, words: (code != 0, line_with(words, "error", "failed")),
     )
 
 

@@ -16,7 +16,7 @@ from kluis.cli.demo.cohort import count_marks
 from kluis.cli.demo.stage import Stage, now
 from kluis.hashes import sha256
 from kluis.host.proxy import EnclaveProxy
-from kluis.tee import sigstruct
+from kluis.tee import author_keys, sigstruct
 from kluis.tee.image import read_image, signing
 
 
@@ -88,7 +88,7 @@ def changed_byte(stage: Stage) -> Attempt:
 def another_signer(stage: Stage) -> Attempt:
     """Another signer signs the same code and requests the data."""
     path = stage.folder / "other.kluis"
-    signing.sign(stage.image, sigstruct.generate_key(), path)
+    signing.sign(stage.image, author_keys.generate(), path)
     try:
         return _asks_for_keys(
             stage,

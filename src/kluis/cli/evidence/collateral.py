@@ -15,8 +15,8 @@ from kluis import installing
 from kluis.cli import completion, render, tls
 from kluis.cli.evidence import files
 from kluis.cli.render import Json
-from kluis.collateral import Cache, Cached, Makers, Times, bundle, fetch_for, release
-from kluis.collateral.bundle import Line
+from kluis.collateral import Cache, Cached, Times, Vendors, bundle, contents, fetch_for, release
+from kluis.collateral.contents import Line
 from kluis.collateral.documents import UPDATES
 from kluis.collateral.fetch import Fetched
 from kluis.collateral.marks import is_older, shown
@@ -152,7 +152,7 @@ def join(
             loose.append(_endorsing(part))
     found = bundle.join({**bundle.recognise(loose), **named})
     if output is not None and output.exists():
-        _refuse_older(output, bundle.describe(found))
+        _refuse_older(output, contents.describe(found))
     _give(found, output, files.time(now))
 
 
@@ -188,7 +188,7 @@ def show(
             or f"kluis inspect {file} shows what it is; kluis collateral fetch writes a bundle",
             code=error.code,
         ) from None
-    value, text = _described(bundle.describe(found), files.time(now))
+    value, text = _described(contents.describe(found), files.time(now))
     render.out(value, f"{text}\n\n{_UNVERIFIED}")
 
 
@@ -198,7 +198,7 @@ def _makers(
     pccs_ca: Path | None,
     kds: str | None,
     kds_ca: Path | None,
-) -> Makers:
+) -> Vendors:
     try:
         from kluis.collateral.amd import Kds
         from kluis.collateral.intel import Pcs
@@ -212,13 +212,13 @@ def _makers(
             raise UsageError(f"--{name}-ca: is of no service", hint=f"name the service with --{name}")
     intel = Pcs() if pccs is None else Pcs(pccs, roots=None, trust=tls.trust(pccs_ca))
     amd = Kds() if kds is None else Kds(kds, trust=tls.trust(kds_ca))
-    return Makers(intel=services.enter_context(intel), amd=services.enter_context(amd))
+    return Vendors(intel=services.enter_context(intel), amd=services.enter_context(amd))
 
 
 def _refuse_older(path: Path, lines: tuple[Line, ...]) -> None:
     """Refuse to replace a bundle with one of older documents of the same vendors for the same platform."""
     try:
-        before = {_subject(line): line for line in bundle.describe(bundle.parse(files.read(path)))}
+        before = {_subject(line): line for line in contents.describe(bundle.parse(files.read(path)))}
     except KluisError:  # another file: nothing older can take its place
         return
     for line in lines:
@@ -245,7 +245,7 @@ def _give(found: Fetched, output: Path | None, now: datetime) -> None:
         render.out(jcs.loads(data, "bundle", max_size=files.MAX_FILE), data.decode())
         return
     render.save(output, data)
-    value, text = _described(bundle.describe(found), now)
+    value, text = _described(contents.describe(found), now)
     render.out({"written": str(output), **value}, f"{text}\n\nwritten: {output}")
 
 

@@ -150,7 +150,7 @@ def policy_init(
             launch_configuration=files.optional(None, held, evidence, "launch"),
         )
         render.note("kluis: read the policy before you use it: it wants every value that this evidence has")
-        for line in (*_behind(proven.value), *_told(log, made)):
+        for line in (*_behind(proven.value), *_explain(log, made)):
             render.note(line)
     else:
         made = _for_enclave(
@@ -175,7 +175,7 @@ def _behind(claims: Claims) -> Iterator[str]:
     yield 'kluis: statuses = ["UpToDate"] in it accepts only up-to-date platforms'
 
 
-def _told(log: LogClaims | None, made: appraisal.Policy) -> Iterator[str]:
+def _explain(log: LogClaims | None, made: appraisal.Policy) -> Iterator[str]:
     """What a log explains, and whether a rule of the draft needs one."""
     yield from text.log(log)
     if log is None:

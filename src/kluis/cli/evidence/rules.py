@@ -107,7 +107,7 @@ def evaluate(
 
     Shows every rule and the token's claims.
     """
-    outcome = _run(_policy(policy), _given(claims), _given(custom) if custom else {})
+    outcome = _run(_policy(policy), _read_claims(claims), _read_claims(custom) if custom else {})
     render.out(
         {
             "permitted": outcome.permitted,
@@ -218,7 +218,7 @@ def _typed(value: Any) -> Any:
             return type(value), value
 
 
-def _given(path: Path) -> dict[str, Any]:
+def _read_claims(path: Path) -> dict[str, Any]:
     data = files.read(path)
     try:
         value = jcs.loads(data, f"{path}", max_size=MAX_CLAIMS)

@@ -302,7 +302,9 @@ def _appraised(found: Appraisal) -> Iterator[str]:
         # Two tables may have rows of one name: the evidence's nonce is not the given one.
         parts = {f"{name}.{label}": part for label, part in value.items()} if isinstance(value, dict) else {}
         rows += [
-            (label, _said(part)) for label, part in (parts or {name: value}).items() if part not in (None, [])
+            (label, _text_of(part))
+            for label, part in (parts or {name: value}).items()
+            if part not in (None, [])
         ]
     for what, shown in rows:
         label = _line(what)
@@ -317,10 +319,10 @@ def _appraised(found: Appraisal) -> Iterator[str]:
         yield from (f"        - {text.one_line(each)}" for each in found.not_kept_out)
 
 
-def _said(value: object) -> str:
+def _text_of(value: object) -> str:
     """A verifier's value, whole if it is text: part of a digest is useless."""
     if isinstance(value, list):
-        return ", ".join(map(_said, value))
+        return ", ".join(map(_text_of, value))
     return value if isinstance(value, str) else _line(value)
 
 

@@ -10,7 +10,7 @@ import typer
 from kluis.cli import render
 from kluis.cli.image import guests
 from kluis.errors import AuthenticityError, UsageError
-from kluis.tee import sigstruct
+from kluis.tee import author_keys
 from kluis.tee.image import composition, files, signing
 from kluis.tee.image.build import builder, changes, recompiled
 from kluis.tee.measure import image as measure
@@ -252,10 +252,10 @@ def sign(
         return
     target = out or file
     if signature is not None and public is not None:
-        signer = sigstruct.load_public(files.read(public), str(public))
+        signer = author_keys.load_public(files.read(public), str(public))
         mrsigner = signing.insert(file, signer, files.read(signature), target)
     elif key is not None:
-        mrsigner = signing.sign(file, sigstruct.load_key(files.read(key), str(key)), target)
+        mrsigner = signing.sign(file, author_keys.load(files.read(key), str(key)), target)
     else:
         raise UsageError("sign: want --key or --signature")
     render.out({"path": str(target), "mrsigner": mrsigner.hex()}, f"mrsigner  {mrsigner.hex()}")

@@ -22,7 +22,7 @@ from kluis.cli.evidence import image_ids
 from kluis.cli.image import protections
 from kluis.cli.room import parties, room_files
 from kluis.cli.room.room_files import now, record
-from kluis.cli.room.room_text import shown, told
+from kluis.cli.room.room_text import shown, summary_of
 from kluis.errors import PolicyError, UnavailableError, UsageError
 from kluis.host import load
 from kluis.tee.platform.client import Platform
@@ -214,7 +214,7 @@ def receipt(
             "rules": list(checked.verdict.rules),
             "not_kept_out": list(checked.verdict.result.not_kept_out),
         },
-        render.folded(told(checked)),
+        render.folded(summary_of(checked)),
     )
 
 

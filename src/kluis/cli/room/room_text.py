@@ -40,7 +40,7 @@ def shown(kind: results.Format, plain: bytes) -> tuple[Any, str]:
     return value, render.table(rows, ("", "AUC", "95 % interval"))
 
 
-def told(checked: CheckedReceipt, *, limits: bool = True) -> str:
+def summary_of(checked: CheckedReceipt, *, limits: bool = True) -> str:
     """What a receipt proves, one line each; and what its level does not prevent."""
     rows = [("ok", name, sentence) for name, sentence in receipt_rows(checked)]
     if not limits:

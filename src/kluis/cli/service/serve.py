@@ -228,7 +228,7 @@ def serve(
         insecure_allow_missing=protections.allowed(missing),
         online=online,
         origins=tuple(insecure_authority or ()),
-        given=serve_settings.given(
+        given=serve_settings.merge(
             settings,
             {
                 "attestation": serve_settings.attestation(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from kluis.cli import render
-from kluis.cli.service.serve_text import lines_of, told
+from kluis.cli.service.serve_text import lines_of, value_of
 from kluis.cli.signals import Asked, listening
 from kluis.errors import KluisError
 from kluis.serve.fleet import Fleet
@@ -31,7 +31,7 @@ RENEW_SECONDS: Final = 30 * 24 * 3600.0
 
 def run(plan: Plan) -> None:
     """Start the plan, print how clients reach it, and keep it running until a signal stops it."""
-    keep(plan, ready=lambda running: render.out(told(plan, running), lines_of(plan, running)))
+    keep(plan, ready=lambda running: render.out(value_of(plan, running), lines_of(plan, running)))
 
 
 def keep(

@@ -17,7 +17,7 @@ from kluis.formats.encoding import b64, typed
 from kluis.serve.images import SERVICES
 
 
-def given(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
+def merge(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
     """Settings of a file, by service, merged with those from options: lists are joined, else the option wins.
 
     Args:

@@ -42,7 +42,7 @@ def lines_of(plan: Plan, running: Serving) -> str:
     return "\n".join(parts)
 
 
-def told(plan: Plan, running: Serving) -> dict[str, Any]:
+def value_of(plan: Plan, running: Serving) -> dict[str, Any]:
     """The same for ``--json``."""
     return {
         "addresses": dict(running.addresses),

@@ -124,9 +124,8 @@ def meet(
 
     An image with this file opens only keys that this vault released: ExpectedVault.parse, open_released.
     """
-    images = _image_ids(image, image_id)
-    wanted, endorsed = _wanted(url, root, images, protection, missing, machine), _endorsed(collateral)
-    found = _met(url, wanted, endorsed)
+    wanted = _wanted(url, root, image, image_id, protection, missing, machine)
+    found = identify(url, wanted, _endorsed(collateral))
     if output is None:
         render.out(found, found.encode().decode().rstrip())
         return
@@ -165,11 +164,10 @@ def approve(
     """
     document, headers = files.read(proposal), _bearer(token)
     headers["Content-Type"] = "application/json"
-    images = _image_ids(image, image_id)
-    wanted, endorsed = _wanted(url, root, images, protection, missing, machine), _endorsed(collateral)
-    with _client(url, wanted, endorsed) as client:
+    wanted = _wanted(url, root, image, image_id, protection, missing, machine)
+    with _client(url, wanted, _endorsed(collateral)) as client:
         answer = client.put(f"{url.rstrip('/')}{NEXT}", content=document, headers=headers)
-    said = _said(url, answer)
+    said = _answer_of(url, answer)
     try:
         rows = [(str(one["at"]), str(one["from"]), str(one["to"])) for one in said["changes"]]
         value = {"next": str(said["next"]), "changes": said["changes"]}
@@ -194,12 +192,11 @@ def withdraw(
 ) -> None:
     """Withdraw an approval that no start has used yet."""
     headers = _bearer(token)
-    images = _image_ids(image, image_id)
-    wanted, endorsed = _wanted(url, root, images, protection, missing, machine), _endorsed(collateral)
-    with _client(url, wanted, endorsed) as client:
+    wanted = _wanted(url, root, image, image_id, protection, missing, machine)
+    with _client(url, wanted, _endorsed(collateral)) as client:
         answer = client.delete(f"{url.rstrip('/')}{NEXT}", headers=headers)
     if answer.status_code != HTTPStatus.NO_CONTENT:
-        _said(url, answer)
+        _answer_of(url, answer)
     render.out({"next": None}, "nothing is approved: the vault starts as it is, or not at all")
 
 
@@ -211,7 +208,7 @@ def _bearer(token: Path) -> dict[str, str]:
     return {"Authorization": f"Bearer {text}"}
 
 
-def _said(url: str, answer: httpx.Response) -> Any:
+def _answer_of(url: str, answer: httpx.Response) -> Any:
     """The vault's answer.
 
     Raises:
@@ -250,7 +247,8 @@ def _image_ids(paths: list[Path] | None, given: list[str] | None) -> tuple[str, 
 def _wanted(
     url: str,
     root: Path | None,
-    images: tuple[str, ...],
+    image: list[Path] | None,
+    image_id: list[str] | None,
     protection: list[ProtectionLevel] | None,
     missing: list[str] | None,
     machine: Path | None,
@@ -258,8 +256,9 @@ def _wanted(
     """The required identity of the vault's enclave.
 
     Raises:
-        UsageError: a word that names no vault.
+        UsageError: no image is named, or a word names no vault.
     """
+    images = _image_ids(image, image_id)
     if not url.startswith("https://"):
         raise UsageError(f"vault: want https://host[:port], got {url[:80]!a}")
     return ExpectedVault(
@@ -297,8 +296,13 @@ def _client(url: str, wanted: ExpectedVault, collateral: bytes) -> Iterator[http
         raise UnavailableError(f"vault {url}: {error}", hint="kluis serve keyvault") from None
 
 
-def _met(url: str, wanted: ExpectedVault, collateral: bytes) -> ExpectedVault:
-    """The vault's description of itself, over a connection that verifies its enclave.
+def identify(url: str, wanted: ExpectedVault, collateral: bytes) -> ExpectedVault:
+    """Identify a vault: its description of itself, over a connection that verifies its enclave.
+
+    Args:
+        url: ``https://host[:port]``.
+        wanted: the required enclave, with any name of the vault.
+        collateral: for its evidence, JSON.
 
     Raises:
         UnavailableError: no service answers there.
@@ -312,7 +316,7 @@ def _met(url: str, wanted: ExpectedVault, collateral: bytes) -> ExpectedVault:
             hint="kluis serve --json prints keyvault's address and image",
             code="malformed",
         )
-    said = _said(url, answer)
+    said = _answer_of(url, answer)
     try:
         name, certificate = str(said["vault"]), base64.b64decode(said["signingCertificate"])
     except (KeyError, TypeError, ValueError):

@@ -88,8 +88,12 @@ def measure(
     PCRs 4, 9, 11 and 12 and RTMR 2 are those of a boot by UEFI. A launch digest of a direct boot contains
     kernel, initial RAM disk and command line; one of a boot by UEFI contains only the firmware.
     """
+    guest = Guest.open(folder, check=False)
+    guest.check(
+        "kernel", "initrd", "unified"
+    )  # the others are not read: the command line has the root's hash
     measured = measuring.measure(
-        Guest.open(folder),
+        guest,
         firmware=firmware or (),
         boot=boot,
         cpus=vcpus or measuring.CPUS,

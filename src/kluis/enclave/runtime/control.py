@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from kluis.streams import Stream
 
-LOOK_SECONDS: Final = 0.1
+LOOK_SECONDS: Final = 0.2
 """How often the thread looks. A frame waits twice as long at most if its loop is busy."""
 
 
@@ -45,13 +45,15 @@ class ControlReader:
         while True:
             if self._loop is None:
                 self._read(0)
-            elif not self._resumed.wait(LOOK_SECONDS) and self._is_ignored():
+            elif self._resumed.wait(LOOK_SECONDS):
+                self._resumed.clear()
+            elif self._is_ignored():
                 self._resume()
 
     def lend(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let a loop read, unless one does; called in its thread."""
-        if self._loop is None and isinstance(self._control, socket.socket):
-            self._resumed.clear()
+        lent = self._loop is not None and not self._loop.is_closed()
+        if not lent and isinstance(self._control, socket.socket):
             self._loop, self._thread = loop, threading.get_ident()
             loop.add_reader(self._control, self._read, socket.MSG_DONTWAIT)
 

@@ -39,10 +39,12 @@ class Command(enum.IntEnum):
     CREATE_PRIMARY = 0x131
     NV_INCREMENT = 0x134
     NV_WRITE = 0x137
+    CERTIFY = 0x148
     NV_READ = 0x14E
     CREATE = 0x153
     LOAD = 0x157
     QUOTE = 0x158
+    RSA_DECRYPT = 0x159
     UNSEAL = 0x15E
     FLUSH_CONTEXT = 0x165
     NV_READ_PUBLIC = 0x169

@@ -122,7 +122,7 @@ class _Audit:
         for copy in copies:
             self._compare(copy, service)
         self._end()
-        held = self._held(len(files.main), bool(expected), service is not None)
+        held = self._successes(len(files.main), bool(expected), service is not None)
         if copies:
             held[Check.COPIES] = f"{len(copies)}, each with the same entries as far as it goes"
         return Report(
@@ -230,7 +230,10 @@ class _Audit:
         if signed is None:
             findings.fail(Check.END, "want at least one signed root, got none", here=False)
         elif after:
-            findings.note(Check.END, f"verified until {signed}; {after} entries after it are not signed yet")
+            findings.note(
+                Check.END,
+                f"verified until {signed}; not signed yet: {_counted(after, 'entry')} after it",
+            )
         else:
             findings.note(
                 Check.END,
@@ -249,15 +252,15 @@ class _Audit:
                 Check.IDENTITY, f"the service's certificate has SHA-256 {receipts.fingerprint(pem).hex()}"
             )
 
-    def _held(self, files: int, expected: bool, pinned: bool) -> dict[Check, str]:
+    def _successes(self, files: int, expected: bool, pinned: bool) -> dict[Check, str]:
         signing, walk = self.signing, self.walk
         held = {
-            Check.FILES: f"{files} files, one after another",
-            Check.ENTRIES: f"{self.tree.size - 1} entries, each as its header and the offsets state",
-            Check.ROOTS: f"{signing.count} signed roots are those of the entries before them",
+            Check.FILES: f"{_counted(files, 'file')}, one after another",
+            Check.ENTRIES: f"{_counted(self.tree.size - 1, 'entry')}, each as header and offsets state",
+            Check.ROOTS: f"{_counted(signing.count, 'signed root')}, each that of the entries before it",
             Check.NODE_SIGNATURES: f"{signing.by_nodes} by nodes that were trusted",
             Check.SERVICE_SIGNATURES: f"{signing.by_service} by the service's key",
-            Check.SERVICE: f"{len(self.identity.starts)} identities, each status in its order",
+            Check.SERVICE: f"{_counted(len(self.identity.starts), 'identity')}, each status in its order",
         }
         if pinned:
             held[Check.IDENTITY] = "the service is the pinned one"
@@ -269,19 +272,30 @@ class _Audit:
             Check.PLACES: "each entry states its place in its IV and in its domain",
             Check.NONCES: "no other file has another entry of the same view and seqno",
             Check.CERTIFICATES: "each node's certificate is signed by the service of its time",
-            Check.QUOTES: f"{self.nodes.count} nodes, each quote of the node's key",
-            Check.VIEWS: f"{max(len(walk.view_starts), 1)} views, each begun as a view begins",
+            Check.QUOTES: f"{_counted(self.nodes.count, 'node')}, each quote of the node's key",
+            Check.VIEWS: f"{_counted(max(len(walk.view_starts), 1), 'view')}, each begun as a view begins",
             Check.RECOVERY: "each identity continues the one before it",
-            Check.GOVERNANCE: f"{self.governance.requests} requests, each signed by a member",
-            Check.SHARES: f"{self.keeping.shares} times, for the members who take part",
-            Check.SECRETS: f"{self.keeping.links} links, each to the one before it",
-            Check.CLAIMS: f"{self.keeping.claims} digests of snapshots",
+            Check.GOVERNANCE: f"{_counted(self.governance.requests, 'request')}, each signed by a member",
+            Check.SHARES: f"{_counted(self.keeping.shares, 'time')}, for the members who take part",
+            Check.SECRETS: f"{_counted(self.keeping.links, 'link')}, each to the one before it",
+            Check.CLAIMS: f"{_counted(self.keeping.claims, 'snapshot digest')}",
         }
         if self.replays:
-            held[Check.REPLAY] = f"{self.governance.replayed} requests, done again, write what they wrote"
+            held[Check.REPLAY] = (
+                f"{_counted(self.governance.replayed, 'request')}, done again with the same writes"
+            )
         if self.keeping.opened:
-            held[Check.PRIVATE] = f"{self.keeping.opened} entries opened, each with its own evidence"
+            held[Check.PRIVATE] = (
+                f"{_counted(self.keeping.opened, 'entry')} opened, each with its own evidence"
+            )
         return held
+
+
+def _counted(count: int, noun: str) -> str:
+    """A number and its noun, in the plural if it is not one."""
+    if count != 1:
+        noun = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{count} {noun}"
 
 
 def _by_nonce(name: ChunkName, source: Source) -> dict[TxId, bytes]:

@@ -3,7 +3,7 @@
 Each flush of a file that grows waits for a transaction of its file system. The journal is written once,
 with zeros. From then on a flush waits for the overwritten blocks only. So the log writes a batch here, and
 flushes it. Then it writes the batch into its chunk, which it flushes once the journal is full, or the chunk
-is whole. After a crash of the machine, the chunk may lack what the journal has.
+is whole. After a crash of the machine, what the journal has may be missing in the chunk.
 
     record = SHA-256 of what follows (32) || run (16) || number (8) || first seqno of the chunk (8)
              || offset in the chunk (8) || head before it (40) || size (8) || batch || zeros to a block's end
@@ -75,10 +75,9 @@ class Journal:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             self.found = self.records()
-            if os.fstat(self._file).st_size < SIZE:
-                os.pwrite(self._file, bytes(SIZE), 0)
+            if (size := os.fstat(self._file).st_size) < SIZE:
+                _write_all(self._file, bytes(SIZE - size), size)
                 os.fsync(self._file)
-                self.found = []  # one that is being made has none
         except BaseException:
             os.close(self._file)
             raise

@@ -100,7 +100,7 @@ class LedgerLog:
                     self._repair()
                 self._flush()
                 kept = False
-            except OSError:  # the journal has what the chunk may lack
+            except OSError:  # the journal has what may be missing in the chunk
                 kept = True
             self._let_go(keep=kept)
 
@@ -301,6 +301,7 @@ class LedgerLog:
         records = [one for one in self._journal.found if one.first == self._first]
         if open_ones or records:
             self._file = _create(path)
+            _sync_folder(self.folder)
             self._take_in(self._file, path, records)
         self._journal.clear()
 

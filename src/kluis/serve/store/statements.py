@@ -66,66 +66,68 @@ class Statements:
     """
 
     def __init__(self, dialect: Dialect) -> None:
-        def made(statement: ClauseElement) -> Statement:
+        def prepare(statement: ClauseElement) -> Statement:
             return Statement(statement, dialect)
 
         kept = _insert(dialect, RECORDS, "store", "id", "version", "label", "value")
-        self.enter_store = made(
+        self.enter_store = prepare(
             _insert(dialect, STORES, "name", "epoch", "head").on_conflict_do_nothing(index_elements=["name"])
         )
-        self.find_store = made(select(STORES.c.id).where(STORES.c.name == bindparam("name")))
-        self.head = made(
+        self.find_store = prepare(select(STORES.c.id).where(STORES.c.name == bindparam("name")))
+        self.head = prepare(
             update(STORES)
             .where(STORES.c.id == bindparam("store"), STORES.c.epoch == bindparam("before"))
             .values(epoch=bindparam("now"), head=bindparam("sealed"))
         )
-        self.entry = made(_insert(dialect, JOURNAL, "store", "epoch", "entry"))
-        self.put = made(
+        self.entry = prepare(_insert(dialect, JOURNAL, "store", "epoch", "entry"))
+        self.put = prepare(
             kept.on_conflict_do_update(
                 index_elements=["store", "id"],
                 set_={name: kept.excluded[name] for name in ("version", "label", "value")},
             )
         )
-        self.delete = made(_where(delete(RECORDS), RECORDS, "store", "id"))
-        self.prune = made(
+        self.delete = prepare(_where(delete(RECORDS), RECORDS, "store", "id"))
+        self.prune = prepare(
             _where(delete(JOURNAL), JOURNAL, "store").where(JOURNAL.c.epoch <= bindparam("until"))
         )
-        self.survey = made(
+        self.survey = prepare(
             _where(select(RECORDS.c.id, RECORDS.c.version, RECORDS.c.label), RECORDS, "store")
             .where(RECORDS.c.id > bindparam("after"))
             .order_by(RECORDS.c.id)
             .limit(MAX_LABELS)
         )
-        self.hold = made(update(STORES).where(STORES.c.id == bindparam("store")).values(epoch=STORES.c.epoch))
-        self.find_key = made(_where(select(KEYS.c.sealed), KEYS, "store", "platform"))
-        self.any_key = made(_where(select(KEYS.c.platform), KEYS, "store").limit(1))
-        self.keep_key = made(
+        self.hold = prepare(
+            update(STORES).where(STORES.c.id == bindparam("store")).values(epoch=STORES.c.epoch)
+        )
+        self.find_key = prepare(_where(select(KEYS.c.sealed), KEYS, "store", "platform"))
+        self.any_key = prepare(_where(select(KEYS.c.platform), KEYS, "store").limit(1))
+        self.keep_key = prepare(
             _insert(dialect, KEYS, "store", "platform", "sealed").on_conflict_do_nothing(
                 index_elements=["store", "platform"]
             )
         )
-        self.stagings = made(select(STORES.c.id).where(STORES.c.name.like(bindparam("like"))))
+        self.stagings = prepare(select(STORES.c.id).where(STORES.c.name.like(bindparam("like"))))
         self.wipe = {
-            table.name: made(_where(delete(table), table, "store"))
+            table.name: prepare(_where(delete(table), table, "store"))
             for table in (RECORDS, JOURNAL, KEYS, MESSAGES)
         }
-        self.forget_store = made(delete(STORES).where(STORES.c.id == bindparam("store")))
-        self.move = made(
+        self.forget_store = prepare(delete(STORES).where(STORES.c.id == bindparam("store")))
+        self.move = prepare(
             update(RECORDS).where(RECORDS.c.store == bindparam("staging")).values(store=bindparam("into"))
         )
         messages = _insert(dialect, MESSAGES, "store", "joiner", "step", "body")
-        self.post = made(
+        self.post = prepare(
             messages.on_conflict_do_update(
                 index_elements=["store", "joiner", "step"], set_={"body": messages.excluded["body"]}
             )
         )
-        self.messages = made(
+        self.messages = prepare(
             _where(select(MESSAGES.c.joiner, MESSAGES.c.body), MESSAGES, "store", "step").limit(MOST_MESSAGES)
         )
-        self.message = made(_where(select(MESSAGES.c.body), MESSAGES, "store", "joiner", "step"))
-        self.forget_message = made(_where(delete(MESSAGES), MESSAGES, "store", "joiner", "step"))
-        self.forget_messages = made(_where(delete(MESSAGES), MESSAGES, "store", "joiner"))
-        self._reads = {size: made(_read(size)) for size in SIZES}
+        self.message = prepare(_where(select(MESSAGES.c.body), MESSAGES, "store", "joiner", "step"))
+        self.forget_message = prepare(_where(delete(MESSAGES), MESSAGES, "store", "joiner", "step"))
+        self.forget_messages = prepare(_where(delete(MESSAGES), MESSAGES, "store", "joiner"))
+        self._reads = {size: prepare(_read(size)) for size in SIZES}
 
     def read(self, ids: Sequence[bytes], store: int, known: int) -> tuple[str, Parameters]:
         """The statement that reads ``ids``, and its parameters."""

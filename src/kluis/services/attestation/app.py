@@ -97,11 +97,11 @@ def operations(engine: Engine, clock: Clock) -> tuple[Operation, ...]:
 def _data_plane(handlers: Handlers) -> tuple[Operation, ...]:
     def attest(name: str, path: str, handler: Callable[[Call], Answer], what: str, body: Any) -> Operation:
         return Operation(
-            name=name,
-            method="POST",
-            path=f"/attest/{path}",
-            handler=handler,
-            summary=f"Attest {what}.",
+            name,
+            "POST",
+            f"/attest/{path}",
+            handler,
+            f"Attest {what}.",
             body=body,
             result=Token,
             most_bytes=MOST_BODY,
@@ -119,15 +119,7 @@ def _data_plane(handlers: Handlers) -> tuple[Operation, ...]:
         versioned: bool = True,
     ) -> Operation:
         return Operation(
-            name=name,
-            method=method,
-            path=path,
-            handler=handler,
-            summary=summary,
-            access=access,
-            body=body,
-            result=result,
-            versioned=versioned,
+            name, method, path, handler, summary, access, body, result=result, versioned=versioned
         )
 
     policy, certificates = "/policies/{type}", "/certificates"

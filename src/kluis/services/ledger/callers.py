@@ -207,7 +207,7 @@ def roles_of(state: Transaction, user: str) -> frozenset[str]:
 
 @functools.lru_cache(maxsize=256)
 def _assigned(user: bytes) -> frozenset[str]:
-    """Cached: each request asks twice, and the value changes only when an administrator changes it."""
+    """Cached: each request reads it twice, and the value changes only when an administrator changes it."""
     try:
         return frozenset(msgspec.json.decode(user, type=User).assignedRoles)
     except UNREADABLE:

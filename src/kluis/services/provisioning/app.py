@@ -16,10 +16,10 @@ from kluis.services.clock import Clock
 from kluis.services.provisioning import owner
 from kluis.services.provisioning.authority import Authority
 from kluis.services.provisioning.intel import Intel
-from kluis.services.provisioning.makers import PREFIX, Makers
 from kluis.services.provisioning.owner import Owner
 from kluis.services.provisioning.platforms import Platforms
 from kluis.services.provisioning.vendor import Vendor
+from kluis.services.provisioning.vendor_paths import PREFIX, VendorPaths
 from kluis.services.provisioning.vouching import Vouch, VouchedRoot
 from kluis.services.web import Answer, Bearer, Call, Gate, Issuer, Operation, Service
 
@@ -81,10 +81,10 @@ def service(
     """
     issuers.fix(storage, issuers.canonical(settings.issuer, changing=settings.insecure_changing_issuer))
     vendor = Vendor(storage, anchors or TrustAnchors.shipped(), from_host)
-    makers = Makers(vendor, clock)
-    operations = (*_amd(makers), *_makers(makers, PREFIX), _upload(vendor, clock))
+    documents = VendorPaths(vendor, clock)
+    operations = (*_amd(documents), *_intel(documents, PREFIX), _upload(vendor, clock))
     if settings.level is None:
-        operations += _makers(makers, "")
+        operations += _intel(documents, "")
     else:
         authority = Authority(storage, settings.level)
         authority.open(clock.now())
@@ -142,7 +142,7 @@ def _root_operations(root: VouchedRoot) -> tuple[Operation, ...]:
     )
 
 
-def _makers(makers: Makers, prefix: str) -> tuple[Operation, ...]:
+def _intel(documents: VendorPaths, prefix: str) -> tuple[Operation, ...]:
     """Operations on Intel's paths, from stored documents of Intel."""
     paths = {
         "TcbInfo": f"{SGX}/tcb",
@@ -157,22 +157,22 @@ def _makers(makers: Makers, prefix: str) -> tuple[Operation, ...]:
         "TdxEvaluationNumbers": f"{TDX}/tcbevaluationdatanumbers",
     }
     summary = "As Intel signed it, if it is kept here."
-    handlers = dict.fromkeys(paths.values(), makers.answer) | {f"{SGX}/crl": makers.crl}
+    handlers = dict.fromkeys(paths.values(), documents.answer) | {f"{SGX}/crl": documents.crl}
     return tuple(
         _get(f"Intel{name}" if prefix else name, prefix + path, handlers[path], summary)
         for name, path in paths.items()
     )
 
 
-def _amd(makers: Makers) -> tuple[Operation, ...]:
+def _amd(documents: VendorPaths) -> tuple[Operation, ...]:
     """Operations on AMD's paths."""
     summary = "As AMD signed it, if it is kept here."
     return (
-        _get("Vcek", "/vcek/v1/{product}/{hwid}", makers.answer, summary),
-        _get("VcekChain", "/vcek/v1/{product}/cert_chain", makers.answer, summary),
-        _get("VcekCrl", "/vcek/v1/{product}/crl", makers.answer, summary),
-        _get("VlekChain", "/vlek/v1/{product}/cert_chain", makers.answer, summary),
-        _get("VlekCrl", "/vlek/v1/{product}/crl", makers.answer, summary),
+        _get("Vcek", "/vcek/v1/{product}/{hwid}", documents.answer, summary),
+        _get("VcekChain", "/vcek/v1/{product}/cert_chain", documents.answer, summary),
+        _get("VcekCrl", "/vcek/v1/{product}/crl", documents.answer, summary),
+        _get("VlekChain", "/vlek/v1/{product}/cert_chain", documents.answer, summary),
+        _get("VlekCrl", "/vlek/v1/{product}/crl", documents.answer, summary),
     )
 
 
@@ -220,7 +220,7 @@ def _upload(vendor: Vendor, clock: Clock) -> Operation:
 
 
 def _get(name: str, path: str, handler: Handler, summary: str) -> Operation:
-    return Operation(name=name, method="GET", path=path, handler=handler, summary=summary, versioned=False)
+    return Operation(name, "GET", path, handler, summary, versioned=False)
 
 
 def _order(

@@ -15,7 +15,7 @@ from typing import Final
 from kluis.collateral.checks import check
 from kluis.collateral.documents import Document, Key, Kind, check_named, times
 from kluis.collateral.marks import is_older, shown
-from kluis.collateral.paths import Asked, asked, document
+from kluis.collateral.paths import Asked, document, find_document
 from kluis.collateral.paths import Vendor as FromHost
 from kluis.enclave.store.model import Reading, Storage, Writing
 from kluis.errors import FormatError, FreshnessError, KluisError, UnavailableError
@@ -52,7 +52,7 @@ class Vendor:
             FormatError, AuthenticityError: the document is not authentic.
             FreshnessError: it is expired or not yet valid.
         """
-        wanted = asked(path, query)
+        wanted = find_document(path, query)
         if wanted is None:
             raise UnavailableError(
                 f"{path[:200]}: want a document that the vendors publish, got another path",

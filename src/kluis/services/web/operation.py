@@ -15,7 +15,7 @@ MOST_PATH: Final = 2048
 MOST_BODY: Final = 1 << 20
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Operation:
     """One operation.
 
@@ -28,9 +28,9 @@ class Operation:
         handler: returns the response; runs in a thread, unless it is a coroutine function.
         summary: a sentence.
         access: that the caller's roles must allow; None: anyone may call it.
+        body: the type of its JSON body, or ``str`` for text; None: it has none.
         versioned: whether ``api-version`` is required.
         query: names of query parameters, and whether each is required; for the OpenAPI document only.
-        body: the type of its JSON body, or ``str`` for text; None: it has none.
         result: the type of its JSON response; None: not stated.
         status: of the successful response.
         most_bytes: of its body.
@@ -42,9 +42,10 @@ class Operation:
     handler: Callable[[Call], Answer | Awaitable[Answer]]
     summary: str
     access: str | None = None
+    body: Any = None
+    _: dataclasses.KW_ONLY
     versioned: bool = True
     query: Mapping[str, bool] = dataclasses.field(default_factory=dict)
-    body: Any = None
     result: Any = None
     status: int = 200
     most_bytes: int = MOST_BODY

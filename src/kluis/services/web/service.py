@@ -338,9 +338,7 @@ class Service:
             return Answer({"status": "ready"})
 
         def own(name: str, path: str, summary: str, handler: Callable[[Call], Answer]) -> Operation:
-            return Operation(
-                name=name, method="GET", path=path, handler=handler, summary=summary, versioned=False
-            )
+            return Operation(name, "GET", path, handler, summary, versioned=False)
 
         return (
             own("Live", "/health/live", "Whether it runs.", lambda _: Answer({"status": "live"})),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from kluis.errors import FormatError, UnavailableError
+from kluis.errors import FormatError, KluisError, UnavailableError
 from kluis.formats.encoding.layout import U64, Struct, at, layout
 from kluis.formats.nitro import nsm
 from kluis.formats.nitro.document import Document
@@ -67,7 +67,7 @@ class Aws:
                 return ioctl.missing(self.name, self._device)
             with self._tpm():
                 return None
-        except UnavailableError as error:
+        except KluisError as error:
             return error.message
 
     def kind(self) -> str:
@@ -113,7 +113,7 @@ class Aws:
         return bytes(answer[:size])
 
     def _by_tpm(self, request: bytes) -> bytes:
-        with self._tpm() as tpm, _buffer(tpm) as secret:
+        with answers(self.name), self._tpm() as tpm, _buffer(tpm) as secret:
             tpm.nv_write(BUFFER, request, secret=secret)
             tpm.run(Command.AWS_NSM_REQUEST, (BUFFER, BUFFER), auth=(Authorization(secret=secret),))
             return tpm.nv_read(BUFFER, BUFFER_SIZE, secret=secret)

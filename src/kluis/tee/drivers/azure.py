@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from kluis.errors import UnavailableError
+from kluis.errors import KluisError, UnavailableError
 from kluis.formats.encoding import b64, jcs
 from kluis.formats.encoding.members import Members
 from kluis.formats.hcl import report as hcl_report
@@ -77,13 +77,13 @@ class Azure:
         """Why it cannot be used; None if it can."""
         try:
             self.kind()
-        except UnavailableError as error:
+        except KluisError as error:
             return error.message
         return None
 
     def kind(self) -> str:
         """``azure-snp`` or ``azure-tdx``."""
-        with self._tpm() as tpm:
+        with answers(self.name), self._tpm() as tpm:
             return self._kind(self._report(tpm))
 
     def _kind(self, report: HclReport) -> str:
@@ -98,7 +98,7 @@ class Azure:
         """Get the paravisor's report, the vTPM's quote, and the certificates or the TD quote of IMDS."""
         check_report_data(report_data)
         nonce = quoting.nonce_of(report_data)
-        with self._tpm() as tpm:
+        with answers(self.name), self._tpm() as tpm:
             report = self._fresh(tpm, report_data)
             kind = self._kind(report)
             self._check_key(tpm, report)
@@ -118,7 +118,7 @@ class Azure:
 
     def ak_certificate(self) -> bytes | None:
         """The certificate of the vTPM's attestation key, DER; None on older hosts."""
-        with self._tpm() as tpm:
+        with answers(self.name), self._tpm() as tpm:
             if not exists(tpm, AK_CERTIFICATE):
                 return None
             return reports.certificate(self.name, nv_bytes(tpm, AK_CERTIFICATE, MAX_CERTIFICATE))

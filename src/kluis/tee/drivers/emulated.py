@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -44,7 +45,7 @@ class Emulated:
 
     Args:
         device: a character device; by default the port, by its name.
-        seconds: to wait for an answer.
+        seconds: to wait for a whole answer.
         tpm: opens the vTPM.
         event_log: of the firmware.
     """
@@ -123,10 +124,10 @@ class Emulated:
         return self._read(port, size)
 
     def _read(self, port: int, size: int) -> bytes:
-        poll, data = select.poll(), b""
+        poll, data, until = select.poll(), b"", time.monotonic() + self._seconds
         poll.register(port, select.POLLIN)
         while len(data) < size:
-            ready = poll.poll(self._seconds * 1000)
+            ready = poll.poll(max(until - time.monotonic(), 0) * 1000)
             more = os.read(port, size - len(data)) if ready and ready[0][1] & select.POLLIN else b""
             if not more:
                 raise UnavailableError(

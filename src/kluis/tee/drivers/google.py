@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from kluis.errors import UnavailableError
+from kluis.errors import KluisError, UnavailableError
 from kluis.formats import x509
 from kluis.formats.tpm.command import ENDORSEMENT
 from kluis.tee.drivers import reports
-from kluis.tee.drivers.driver import check_equal
+from kluis.tee.drivers.driver import answers, check_equal
 from kluis.tee.drivers.tpm import quoting
 from kluis.tee.drivers.tpm.stored import exists, nv_bytes
 from kluis.tee.drivers.tpm.tpm import Tpm
@@ -60,7 +60,7 @@ class Google:
             self.kind()
             with self._tpm() as tpm:
                 self._key(tpm)
-        except UnavailableError as error:
+        except KluisError as error:
             return error.message
         return None
 
@@ -84,7 +84,7 @@ class Google:
             UsageError: report data of another form.
         """
         nonce = quoting.nonce_of(report_data)
-        with self._tpm() as tpm:
+        with answers(self.name), self._tpm() as tpm:
             key = self._key(tpm)
             certificate = reports.certificate(self.name, nv_bytes(tpm, key.certificate, MAX_CERTIFICATE))
             template = nv_bytes(tpm, key.template, MAX_TEMPLATE)

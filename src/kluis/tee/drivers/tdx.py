@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,7 @@ GET_REPORT: Final = 0xC4405401
 HOST: Final = 2
 PORT: Final = 4050
 SECONDS: Final = 60.0
+"""For the whole answer of the host's service."""
 _REPORT_DATA: Final = 64
 _MAJOR: Final = 1
 _GET_QUOTE: Final = 0
@@ -63,13 +65,20 @@ class Tdx:
     Args:
         device: of the kernel.
         connect: returns a connection to the host's quoting service.
+        seconds: to wait for the whole answer.
     """
 
     name = "tdx"
 
-    def __init__(self, device: Path = DEVICE, connect: Callable[[], socket.socket] = connect_host) -> None:
+    def __init__(
+        self,
+        device: Path = DEVICE,
+        connect: Callable[[], socket.socket] = connect_host,
+        seconds: float = SECONDS,
+    ) -> None:
         self._device = device
         self._connect = connect
+        self._seconds = seconds
 
     def available(self) -> str | None:
         """Why it cannot be used; None if it can."""
@@ -106,12 +115,13 @@ class Tdx:
         size = _Header.SIZE + len(body)
         message = _Header(major=_MAJOR, minor=0, kind=_GET_QUOTE, size=size, error=0).encode() + body
         with _faults(), self._connect() as connection:
+            until = time.monotonic() + self._seconds
             connection.sendall(len(message).to_bytes(_FRAME, "big") + message)
-            size = int.from_bytes(_take(connection, _FRAME), "big")
+            size = int.from_bytes(_take(connection, _FRAME, until), "big")
             with answers(self.name):
                 if not _Header.SIZE < size <= _MAX_MESSAGE:
                     raise FormatError(f"quoting service: a message of {size} bytes")
-            answer = _take(connection, size)
+            answer = _take(connection, size, until)
         with answers(self.name):
             return parse_answer(answer)
 
@@ -150,9 +160,10 @@ def _faults() -> Iterator[None]:
         ) from None
 
 
-def _take(connection: socket.socket, size: int) -> bytes:
+def _take(connection: socket.socket, size: int, until: float) -> bytes:
     data = b""
     while len(data) < size:
+        connection.settimeout(max(until - time.monotonic(), 0.001))
         part = connection.recv(size - len(data))
         if not part:
             raise ConnectionResetError("it hung up")

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from kluis.errors import UnavailableError, UsageError
 from kluis.hashes import sha256
-from kluis.tee import sigstruct
+from kluis.tee import author_keys, sigstruct
 from kluis.tee.image import archive, files
 from kluis.tee.image.launchable import check_manifest
 from kluis.tee.sigstruct import SigStruct
@@ -53,7 +53,7 @@ def author_key(path: Path) -> rsa.RSAPrivateKey:
     Raises:
         UsageError: it cannot be read, or is not a key that SGX supports.
     """
-    return sigstruct.load_key(files.read(path), str(path))
+    return author_keys.load(files.read(path), str(path))
 
 
 def ensure_key(path: Path) -> bool:
@@ -64,7 +64,7 @@ def ensure_key(path: Path) -> bool:
     """
     if path.exists():
         return False
-    pem = sigstruct.generate_key().private_bytes(
+    pem = author_keys.generate().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     try:

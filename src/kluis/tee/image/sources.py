@@ -119,7 +119,7 @@ def of_file(path: str, origin: Path, mode: int = layers.FILE_MODE) -> Source:
     return Source(path, mode, size, digest, origin)
 
 
-def held(path: str, origin: Path) -> Source:
+def read(path: str, origin: Path) -> Source:
     """A small file on disk, read once into memory: a concurrent edit cannot corrupt it.
 
     Raises:

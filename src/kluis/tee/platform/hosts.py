@@ -76,7 +76,7 @@ class Host:
         try:
             if request.get("op") == "launch":
                 running = self._launch(request, descriptors)
-                answer, ends = _told(running), running.ends
+                answer, ends = _answer_of(running), running.ends
             else:
                 answer = self._answer(request, descriptors, self._user)
         except KluisError as error:
@@ -125,7 +125,7 @@ class Host:
             self._connection.send(event, socket.MSG_DONTWAIT)
 
 
-def _told(running: Running) -> dict[str, Any]:
+def _answer_of(running: Running) -> dict[str, Any]:
     configuration = running.who.configuration
     return {
         "pid": running.enclave,

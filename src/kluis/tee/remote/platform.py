@@ -222,13 +222,13 @@ class RemotePlatform:
 
     def _joined(self, name: str, which: str) -> Stream:
         """A new stream, given to the launch ``name``."""
-        return self._given({"op": "join", "launch": name, "as": which})
+        return self._open_for({"op": "join", "launch": name, "as": which})
 
     def _forward(self, name: str, grant: str) -> Stream:
         """A new stream, connected to the enclave's socket of that grant."""
-        return self._given({"op": "forward", "launch": name, "socket": grant})
+        return self._open_for({"op": "forward", "launch": name, "socket": grant})
 
-    def _given(self, request: Message) -> Stream:
+    def _open_for(self, request: Message) -> Stream:
         """A new stream for a use other than requests, once the agent has answered the request for that."""
         end, _ = self._session()
         try:

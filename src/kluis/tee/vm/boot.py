@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from kluis import __version__
+from kluis.errors import KluisError
 from kluis.tee.drivers import detect
 from kluis.tee.platform import start
 from kluis.tee.platform.client import Platform
@@ -23,8 +24,23 @@ from kluis.tee.vm.words import COMMAND_LINE, MISSING, ONLY
 AGENT: Final = "kluis.tee.vm.inside"
 
 
-def main() -> None:
-    """Start the platform for the whole life of the guest, have a TEE endorse its root, and run the agent."""
+def main() -> int:
+    """Start the platform for the whole life of the guest, have a TEE endorse its root, and run the agent.
+
+    Returns:
+        The exit code of an error, whose one line is on the console: the host has no other log of the guest.
+    """
+    try:
+        _start()
+    except KluisError as error:
+        sys.stdout.write(f"kluis: {error.message}" + (f"; {error.hint}" if error.hint else "") + "\n")
+        sys.stdout.flush()
+        return error.exit_code
+    runpy.run_module(AGENT, run_name="__main__")
+    return 0
+
+
+def _start() -> None:
     start.start(base=Path(native.PYTHON))
     sys.stdout.write("kluis: the platform runs\n")
     if (driver := detect()) is None:
@@ -41,8 +57,7 @@ def main() -> None:
         )
         sys.stdout.write(f"kluis: {driver.name} endorses its root\n")
     sys.stdout.flush()
-    runpy.run_module(AGENT, run_name="__main__")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

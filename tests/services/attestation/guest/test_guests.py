@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from kluis.enclave.store import SealedStore
 from kluis.evidence import ProtectionLevel
 from kluis.formats.eventlog.sipa import Sipa
+from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.tpm.public import Attribute
 from kluis.services.attestation.settings import Root
 from tests.evidence.tpm.forge import area, rsa_key, sign
@@ -57,6 +58,9 @@ def test_a_guest_on_snp(guests: World) -> None:
     claims = attest(guests, vm)
     tee = claims.pop("x-ms-isolation-tee")
     numbers = KEY.public_key().public_numbers()
+    assert claims.pop("x-kluis-pcrs") == {
+        f"pcr{index}": vm.values[HashId.SHA256][index].hex() for index in PCRS
+    }
     assert claims.pop("x-ms-runtime") == {
         "client-payload": {"nonce": b64(b"fresh")},
         "keys": [

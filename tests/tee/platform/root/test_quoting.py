@@ -12,7 +12,7 @@ from kluis.errors import AuthenticityError, FormatError, KluisError
 from kluis.formats.sgx import quote as sgx_quote
 from kluis.formats.sgx.report import ReportBody
 from kluis.formats.sgx.targetinfo import target_of
-from kluis.tee.platform.root import quoting
+from kluis.tee.platform.root import quoting, reports
 from tests.evidence.forge import Forge
 from tests.strategies import PROPERTY, mutations
 
@@ -20,14 +20,14 @@ FORGE = Forge()
 ROOT = bytes(range(32))
 A = FORGE.body(mrenclave=b"A" * 32)
 B = FORGE.body(mrenclave=b"B" * 32)
-REPORT = quoting.make_report(A, target_of(B), ROOT)
+REPORT = reports.make_report(A, target_of(B), ROOT)
 REFUSAL = "SGX report: was not made on this platform for this enclave"
 
 
 def test_b_verifies_a() -> None:
     """A report by A with target B identifies A to B."""
     assert len(REPORT) == 432
-    assert quoting.verify_report(REPORT, B, ROOT) == A
+    assert reports.verify_report(REPORT, B, ROOT) == A
 
 
 OTHERS: dict[str, ReportBody] = {
@@ -44,22 +44,22 @@ OTHERS: dict[str, ReportBody] = {
 def test_only_b_can_check(name: str) -> None:
     """Whatever separates two enclaves separates their report keys."""
     with pytest.raises(AuthenticityError) as caught:
-        quoting.verify_report(REPORT, OTHERS[name], ROOT)
+        reports.verify_report(REPORT, OTHERS[name], ROOT)
     assert str(caught.value) == REFUSAL
 
 
 def test_another_platform() -> None:
     """A report of another platform does not verify here."""
-    foreign = quoting.make_report(A, target_of(B), os.urandom(32))
+    foreign = reports.make_report(A, target_of(B), os.urandom(32))
     with pytest.raises(AuthenticityError) as caught:
-        quoting.verify_report(foreign, B, ROOT)
+        reports.verify_report(foreign, B, ROOT)
     assert str(caught.value) == REFUSAL
 
 
 def test_the_signer_is_not_in_the_key() -> None:
     """As on the processor, the target's signer and versions do not change its report key."""
     newer = dataclasses.replace(B, isvsvn=9, mrsigner=bytes(32))
-    assert quoting.verify_report(REPORT, newer, ROOT) == A
+    assert reports.verify_report(REPORT, newer, ROOT) == A
 
 
 @PROPERTY
@@ -69,13 +69,13 @@ def test_no_mutated_report_verifies(data: bytes) -> None:
     if data == REPORT:
         return
     with pytest.raises(KluisError) as caught:
-        quoting.verify_report(data, B, ROOT)
+        reports.verify_report(data, B, ROOT)
     assert isinstance(caught.value, AuthenticityError | FormatError)
 
 
 def test_every_report_is_new() -> None:
     """Two reports of the same enclave differ in key id and MAC."""
-    again = quoting.make_report(A, target_of(B), ROOT)
+    again = reports.make_report(A, target_of(B), ROOT)
     assert again[:384] == REPORT[:384]
     assert again[384:] != REPORT[384:]
 

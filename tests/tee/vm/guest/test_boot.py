@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from kluis.errors import UnavailableError
 from kluis.tee.image.build import builder
 from kluis.tee.process import native
 from kluis.tee.vm import boot
@@ -182,3 +183,16 @@ def test_the_guest_has_no_shell(built: Guest, tmp_path: Path) -> None:
         {"cli", "services", "host"}
     )
     assert set(content.EMPTY) <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_an_error_is_one_line_on_the_console(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A guest whose platform is not endorsed ends with the reason and its fix, and without a traceback."""
+
+    def fail(**how: object) -> None:
+        raise UnavailableError("emulated: want an answer of 4000 bytes, got 0", hint="the host ended")
+
+    monkeypatch.setattr(boot.start, "start", fail)
+    assert boot.main() == 7
+    assert capsys.readouterr().out == "kluis: emulated: want an answer of 4000 bytes, got 0; the host ended\n"

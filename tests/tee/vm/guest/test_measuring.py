@@ -18,7 +18,9 @@ from kluis.cli.main import run
 from kluis.errors import FormatError, UsageError
 from kluis.evidence.model import Tee
 from kluis.formats.eventlog import pe
+from kluis.formats.eventlog.event_type import EventType
 from kluis.tee.vm.guest import Guest, Measured, measure, measuring, reference, registers
+from tests.formats.eventlog.logs import event, log
 from tests.formats.snp import images
 from tests.tee.vm.guest import made
 
@@ -54,6 +56,24 @@ def test_systemd_measure_computes_the_same_pcr_11(tmp_path: Path, guest: Guest, 
     said = json.loads(subprocess.run(line, capture_output=True, check=True).stdout)
     found = registers.registers(guest.unified.read_bytes(), algorithm)  # type: ignore[arg-type]
     assert said[algorithm][0]["hash"] == found["pcr11"].hex()
+
+
+def test_sections_of_a_log(guest: Guest) -> None:
+    """The sections that a log has in PCR 11 are those of the image; another one is found by its name."""
+    program = pe.parse(guest.unified.read_bytes(), "unified")
+    sections = {name: data for name in registers.SECTIONS if (data := program.content(name)) is not None}
+
+    def logged(**changed: bytes) -> dict[str, bytes]:
+        parts = [
+            (name.encode() + b"\0", changed.get(name.strip("."), data)) for name, data in sections.items()
+        ]
+        events = [event(11, EventType.IPL, b"", over) for part in parts for over in part]
+        return registers.logged_sections(log(event(4, EventType.IPL, b"x"), *events))
+
+    want = registers.section_hashes(guest.unified.read_bytes())
+    assert logged() == want
+    found = logged(cmdline=b"another")
+    assert [name for name, digest in want.items() if found[name] != digest] == [".cmdline"]
 
 
 @pytest.mark.skipif(shutil.which("osslsigncode") is None, reason="no osslsigncode")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import pty
@@ -75,7 +76,7 @@ def test_a_torn_record(tmp_path: Path) -> None:
                 except OSError as error:
                     served.append(str(error.strerror))
 
-        threading.Thread(target=ports.serve_port, args=(device, serve), daemon=True).start()
+        threading.Thread(target=ports.serve_port, args=(device, serve, ports.Arrivals()), daemon=True).start()
         os.write(host, b"\xe8\3\0\0\0\0\0\0" + b"100 bytes of 1,000")
         while not served:
             time.sleep(0.01)
@@ -87,6 +88,26 @@ def test_a_torn_record(tmp_path: Path) -> None:
                 if ours.readable(1) and ours.recv(100) == b"heard":
                     break
         assert served[-1] == "hello"
+
+
+def test_a_host_is_reported_by_the_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No port is looked at again and again: a host that comes is a signal, which goes to one thread."""
+    monkeypatch.setattr(ports, "LOOK_SECONDS", 3600.0)
+    arrivals = ports.Arrivals()
+    for _ in range(3):
+        with _port(tmp_path) as (host, device):
+            end = os.open(device, os.O_RDWR | os.O_NOCTTY)
+            before = fcntl.fcntl(end, fcntl.F_GETFL)
+            thread = threading.Thread(target=arrivals.wait, args=(end,))
+            thread.start()
+            while not fcntl.fcntl(end, fcntl.F_GETFL) & os.O_ASYNC:
+                time.sleep(0.01)
+            os.write(host, b"hello")
+            thread.join(60)
+            assert not thread.is_alive()
+            assert fcntl.fcntl(end, fcntl.F_GETFL) == before  # an enclave that gets it sends no signals here
+            arrivals.wait(end)  # it has sent already
+            os.close(end)
 
 
 @contextlib.contextmanager

@@ -220,3 +220,36 @@ def test_what_kvm_did_is_remembered(guest: str, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(acceleration, "BOOT_ID", Path(guest) / "guest.json")
     acceleration.remembered(kept.lasting(), Path("qemu"), other)
     assert tried == [kernel, other, other]
+
+
+def test_one_that_is_idle(guest: str) -> None:
+    """It runs as long as a host has one of its ports, and ends by itself after that."""
+    kept.start(Settings("one", guest, memory_mb=128, idle_seconds=1))
+    with kept.connect("one"):
+        time.sleep(2.5)
+        assert kept.show("one")["name"] == "one"
+    until = time.monotonic() + SECONDS
+    while kept.names():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    with pytest.raises(UnavailableError, match="none of this name runs"):
+        kept.show("one")
+
+
+def test_a_folder_whose_path_is_too_long(guest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket's path has at most 107 bytes: the error states that, and what makes it shorter."""
+    monkeypatch.setenv("KLUIS_HOME", str(tmp_path / ("x" * 100)))
+    with pytest.raises(UsageError, match="path of its sockets: want at most 107 bytes, got ") as caught:
+        kept.start(Settings("one", guest, memory_mb=128))
+    assert "KLUIS_HOME" in str(caught.value.hint)
+
+
+def test_an_error_of_the_system(guest: str) -> None:
+    """The command states what its keeper could not write, and not only that the keeper ended."""
+    folder = kept.lasting() / "processor"
+    folder.mkdir()
+    (folder / "ark.key").mkdir()  # where a file is to be
+    with pytest.raises(UnavailableError, match=r"machine: .*ark\.key.*: ") as caught:
+        kept.start(Settings("one", guest, memory_mb=128))
+    assert caught.value.exit_code == 7
+    assert kept.listed() == []

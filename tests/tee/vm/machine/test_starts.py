@@ -17,6 +17,7 @@ import pytest
 from kluis.errors import AuthenticityError, UnavailableError, UsageError
 from kluis.tee.vm.machine import acceleration, machine, programs
 from kluis.tee.vm.machine.machine import Machine
+from tests.meta.tree import DOCS
 from tests.tee.vm.machine.guest import NEEDED, SECONDS, Small, empty_kernel
 
 installed = pytest.mark.skipif(bool(NEEDED), reason=f"apt-get install {NEEDED}")
@@ -176,6 +177,8 @@ def test_a_kvm_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     silent = tmp_path / "silent"
     silent.write_text("#!/bin/sh\nexec sleep 1000\n")
     silent.chmod(0o755)
+    most = acceleration.kvm.HALT_SECONDS + acceleration.BOOT_SECONDS
+    assert f"takes at most {most} seconds if KVM hangs" in (DOCS / "guides" / "machines.md").read_text()
     monkeypatch.setattr(acceleration, "BOOT_SECONDS", 1)
     monkeypatch.setattr(acceleration.kvm, "halts", lambda: None)
     monkeypatch.setattr(acceleration.kvm, "DEVICE", "/dev/null")

@@ -190,3 +190,20 @@ def test_a_secret_of_another_length(tmp_path: Path) -> None:
     """It is refused before anything starts."""
     with pytest.raises(UsageError, match="vTPM secret: want 32 bytes, got 31"):
         Tpm.start(tmp_path / "state", bytes(31))
+
+
+def test_its_files_are_rolled_back(state: Path, tmp_path: Path) -> None:
+    """Not kept out: older files in the same folder are read, and what was removed since is there again."""
+    shutil.copytree(state, tmp_path / "older")
+    tpm = Tpm.start(state, SECRET)
+    try:
+        guest = Guest(tpm)
+        guest.send(0x122, OWNER + INDEX + PASSWORD)  # TPM2_NV_UndefineSpace
+        guest.close()
+    finally:
+        tpm.stop()
+    assert _stored(state, SECRET) == b""
+
+    for path in (tmp_path / "older").iterdir():
+        shutil.copyfile(path, state / path.name)
+    assert _stored(state, SECRET) == PLANTED

@@ -120,6 +120,27 @@ def test_an_answer_that_is_cut(port: Path) -> None:
     assert caught.value.exit_code == 7
 
 
+def test_an_answer_that_trickles() -> None:
+    """A host that keeps sending a little does not hold the guest for ever."""
+    reader, writer = os.pipe()
+    ended = threading.Event()
+
+    def trickle() -> None:
+        while not ended.wait(0.05):
+            os.write(writer, b"x")
+
+    thread = threading.Thread(target=trickle)
+    thread.start()
+    try:
+        with pytest.raises(UnavailableError, match="want an answer of 4000 bytes, got "):
+            Emulated(seconds=0.5)._read(reader, 4000)
+    finally:
+        ended.set()
+        thread.join()
+        os.close(reader)
+        os.close(writer)
+
+
 def test_no_port(tmp_path: Path) -> None:
     """A machine without the port, and one whose port has another name."""
     assert find(tmp_path / "none") is None

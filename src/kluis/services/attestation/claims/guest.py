@@ -12,6 +12,7 @@ from typing import Any, Final
 from kluis.evidence.anchors import EMULATED
 from kluis.formats.encoding import b64
 from kluis.formats.eventlog.sipa import Sipa
+from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.tpm.public import DEFAULT_EXPONENT, Public, RsaPublic
 from kluis.services.attestation.claims.platform import EMULATED_CLAIM, PROTECTION
 from kluis.services.attestation.claims.snp import snp_claims
@@ -22,6 +23,7 @@ from kluis.services.attestation.guest.guest_request import PROTOCOL
 from kluis.services.attestation.guest.guests import VerifiedGuest
 from kluis.services.attestation.settings import VARIABLES, AttestationSettings
 
+PCRS: Final = "x-kluis-pcrs"
 KEY_ID: Final = "TpmEphemeralEncryptionKey"
 ISOLATION: Final = "x-ms-isolation-tee"
 _P: Final = "x-ms-azurevm-"
@@ -75,6 +77,11 @@ def guest_claims(guest: VerifiedGuest, settings: AttestationSettings) -> dict[st
         **{_P + name: value for name, value in guest_members.items()},
         "x-ms-runtime": {"keys": [_jwk(guest.key)], "client-payload": dict(request.payload)},
         PROTECTION: str(guest.level),
+        PCRS: {
+            f"pcr{index}": value.hex()
+            for index, value in request.pcrs[HashId.SHA256].items()
+            if index in request.pcr_set
+        },
     }
     if guest.anchor.startswith(EMULATED):
         members[EMULATED_CLAIM] = True

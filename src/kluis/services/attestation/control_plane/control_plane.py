@@ -63,33 +63,18 @@ class ControlPlane:
         return self._operations
 
     def _declare(self) -> tuple[Operation, ...]:
-        def one(
-            name: str,
-            method: str,
-            path: str,
-            handler: Any,
-            summary: str,
-            access: str | None,
-            body: Any = None,
-        ) -> Operation:
-            return Operation(
-                name=name,
-                method=method,
-                path=path,
-                handler=handler,
-                summary=summary,
-                access=access,
-                body=body,
-            )
-
         links = f"{_ONE}/privateEndpointConnections"
         return (
-            one("CreateProvider", "PUT", _ONE, self._put, "Make an instance.", MANAGE, ProviderRequest),
-            one("GetProvider", "GET", _ONE, self._get, "Say what an instance is.", VIEW),
-            one("UpdateProvider", "PATCH", _ONE, self._patch, "Change an instance.", MANAGE, ProviderRequest),
-            one("DeleteProvider", "DELETE", _ONE, self._delete, "Delete an instance.", MANAGE),
-            one("ListProvidersOfGroup", "GET", _IN_GROUP, self._list, "List a group's instances.", VIEW),
-            one(
+            Operation("CreateProvider", "PUT", _ONE, self._put, "Make an instance.", MANAGE, ProviderRequest),
+            Operation("GetProvider", "GET", _ONE, self._get, "Say what an instance is.", VIEW),
+            Operation(
+                "UpdateProvider", "PATCH", _ONE, self._patch, "Change an instance.", MANAGE, ProviderRequest
+            ),
+            Operation("DeleteProvider", "DELETE", _ONE, self._delete, "Delete an instance.", MANAGE),
+            Operation(
+                "ListProvidersOfGroup", "GET", _IN_GROUP, self._list, "List a group's instances.", VIEW
+            ),
+            Operation(
                 "ListProviders",
                 "GET",
                 f"{_SUBSCRIPTION}/providers/{TYPE}",
@@ -97,7 +82,7 @@ class ControlPlane:
                 "List a subscription's instances.",
                 VIEW,
             ),
-            one(
+            Operation(
                 "ListDefaultProviders",
                 "GET",
                 f"{_SUBSCRIPTION}/providers/{_SPACE}/defaultProviders",
@@ -105,7 +90,7 @@ class ControlPlane:
                 "List the default instance.",
                 VIEW,
             ),
-            one(
+            Operation(
                 "GetDefaultProvider",
                 "GET",
                 f"{_SUBSCRIPTION}/providers/{_SPACE}/locations/{{location}}/defaultProvider",
@@ -113,10 +98,16 @@ class ControlPlane:
                 "Say what the default instance is.",
                 VIEW,
             ),
-            one("ListPrivateEndpoints", "GET", links, self._none, "List private endpoints: none.", VIEW),
-            one("GetPrivateEndpoint", "GET", f"{links}/{{link}}", self._no_link, "There is none.", VIEW),
-            one("SetPrivateEndpoint", "PUT", f"{links}/{{link}}", self._no_link, "There is none.", MANAGE),
-            one(
+            Operation(
+                "ListPrivateEndpoints", "GET", links, self._none, "List private endpoints: none.", VIEW
+            ),
+            Operation(
+                "GetPrivateEndpoint", "GET", f"{links}/{{link}}", self._no_link, "There is none.", VIEW
+            ),
+            Operation(
+                "SetPrivateEndpoint", "PUT", f"{links}/{{link}}", self._no_link, "There is none.", MANAGE
+            ),
+            Operation(
                 "DeletePrivateEndpoint",
                 "DELETE",
                 f"{links}/{{link}}",
@@ -124,7 +115,7 @@ class ControlPlane:
                 "There is none.",
                 MANAGE,
             ),
-            one(
+            Operation(
                 "ListPrivateLinks",
                 "GET",
                 f"{_ONE}/privateLinkResources",
@@ -132,13 +123,12 @@ class ControlPlane:
                 "List links: none.",
                 VIEW,
             ),
-            one(
+            Operation(
                 "ListOperations",
                 "GET",
                 f"/providers/{_SPACE}/operations",
                 self._list_operations,
                 "List these operations.",
-                None,
             ),
         )
 

@@ -45,9 +45,7 @@ class ResourceManager:
         """All operations."""
 
         def one(name: str, path: str, handler: Any, summary: str, access: str = VIEW) -> Operation:
-            return Operation(
-                name=name, method="GET", path=path, handler=handler, summary=summary, access=access
-            )
+            return Operation(name, "GET", path, handler, summary, access)
 
         known = "List subscriptions: those that instances are in, and one to begin with."
         return (

@@ -70,7 +70,7 @@ class PolicyCertificates:
                 or has no trusted signer.
             InvalidParameter: not such a document, or the certificate's key cannot sign.
         """
-        document, chain = self._asked(instance, jws, signer_chain)
+        document, chain = self._read_request(instance, jws, signer_chain)
 
         def work(store: Writing) -> None:
             self._check(store, instance, document)
@@ -91,7 +91,7 @@ class PolicyCertificates:
             InvalidOperation: as for :meth:`add`, or it is the last one.
             InvalidParameter: as for :meth:`add`.
         """
-        document, chain = self._asked(instance, jws, chain_of)
+        document, chain = self._read_request(instance, jws, chain_of)
 
         def work(store: Writing) -> None:
             self._check(store, instance, document)
@@ -125,7 +125,7 @@ class PolicyCertificates:
         stored = self.stored_chains(store, instance.key)
         return tuple((der,) for der in self._settings.policy_signers) if stored is None else stored
 
-    def _asked(
+    def _read_request(
         self, instance: Instance, jws: str, read: Callable[[object, str], tuple[Certificate, ...]]
     ) -> tuple[Document, tuple[bytes, ...]]:
         if not instance.isolated:

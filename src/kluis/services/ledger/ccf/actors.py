@@ -113,13 +113,4 @@ def _wanted(call: Call) -> str:
 def _op(
     name: str, path: str, handler: Any, query: dict[str, bool] | None = None, access: str | None = None
 ) -> Operation:
-    return Operation(
-        name=name,
-        method="GET",
-        path=path,
-        handler=handler,
-        summary=handler.__doc__,
-        access=access,
-        versioned=False,
-        query=query or {},
-    )
+    return Operation(name, "GET", path, handler, handler.__doc__, access, versioned=False, query=query or {})

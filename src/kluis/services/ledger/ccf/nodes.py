@@ -203,16 +203,9 @@ def is_open(state: Transaction) -> bool:
 
 @functools.lru_cache(maxsize=4)
 def _says_open(info: bytes) -> bool:
-    """Cached: every request asks, and the value changes only when the service does."""
+    """Cached: every request reads it, and the value changes only when the service does."""
     return ServiceInfo.parse(info, "service.info").status is ServiceStatus.OPEN
 
 
 def _op(name: str, path: str, handler: Any) -> Operation:
-    return Operation(
-        name=name,
-        method="GET",
-        path=path,
-        handler=handler,
-        summary=handler.__doc__,
-        versioned=False,
-    )
+    return Operation(name, "GET", path, handler, handler.__doc__, versioned=False)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from kluis.errors import UnavailableError
+from kluis.errors import KluisError
+from kluis.tee.drivers.driver import answers
 from kluis.tee.drivers.tpm import keys, quoting
 from kluis.tee.drivers.tpm.tpm import Tpm
 
@@ -29,7 +30,7 @@ class TpmDriver:
         try:
             with self._tpm() as tpm:
                 tpm.random(1)
-        except UnavailableError as error:
+        except KluisError as error:
             return error.message
         return None
 
@@ -43,7 +44,7 @@ class TpmDriver:
         Part ``ak`` is the public area of the key, which the relying party trusts by naming it.
         """
         nonce = quoting.nonce_of(report_data)
-        with self._tpm() as tpm, keys.attestation_key(tpm) as key:
+        with answers(self.name), self._tpm() as tpm, keys.attestation_key(tpm) as key:
             area = tpm.read_public(key)
             quoted = quoting.quote(tpm, key, nonce)
         parts = {**quoted.parts(), "ak": area.encode()}

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Final
 
-from kluis.formats.tpm.algorithm import ECDSA, RSASSA, HashId
+from kluis.formats.tpm.algorithm import ECDSA, OAEP, RSAES, RSASSA, HashId
 from kluis.formats.tpm.command import ENDORSEMENT, OWNER
 from kluis.formats.tpm.public import Attribute, EcPublic, Public, RsaPublic
 from kluis.tee.drivers.tpm.tpm import Tpm
@@ -44,6 +45,24 @@ RSA_ATTESTATION: Final = dataclasses.replace(
     key=RsaPublic(scheme=RSASSA, hash=HashId.SHA256, bits=2048, exponent=0, modulus=b"\x80" + bytes(255)),
 )
 """The template of an attestation key as Azure's paravisor creates it: RSA of 2048 bits."""
+UNIQUE_BYTES: Final = 256
+SCHEMES: Final[Mapping[str, bytes]] = MappingProxyType(
+    {
+        "rsaes": RSAES.to_bytes(2, "big"),
+        "oaep-sha256": OAEP.to_bytes(2, "big") + HashId.SHA256.to_bytes(2, "big"),
+    }
+)
+"""TPMT_RSA_DECRYPT of each scheme, by name."""
+
+
+def decryption(unique: bytes) -> Public:
+    """The template of an RSA key of 2048 bits that decrypts, another one for each 256 bytes ``unique``."""
+    return Public(
+        name_hash=HashId.SHA256,
+        attributes=(_FIXED & ~Attribute.RESTRICTED) | Attribute.DECRYPT,
+        policy=b"",
+        key=RsaPublic(scheme=None, hash=None, bits=2048, exponent=0, modulus=unique),
+    )
 
 
 @contextlib.contextmanager

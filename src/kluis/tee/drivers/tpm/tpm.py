@@ -208,8 +208,26 @@ class Tpm:
         message = read_sized(r, "quoted", attest.MAX_SIZE)
         return message, signature.parse(r.take(r.left, "signature"))
 
+    def certify(self, item: int, key: int) -> tuple[bytes, Signature]:
+        """Have ``key`` certify a loaded object; return the TPMS_ATTEST and the signature."""
+        parameters = sized(b"") + NULL.to_bytes(2, "big")
+        r = _reader(self.run(Command.CERTIFY, (item, key), parameters, auth=_NO_AUTH * 2))
+        message = read_sized(r, "certified", attest.MAX_SIZE)
+        return message, signature.parse(r.take(r.left, "signature"))
+
+    def decrypt(self, key: int, data: bytes, scheme: bytes) -> bytes:
+        """Decrypt with an RSA key, without a label.
+
+        Args:
+            key: handle.
+            data: at most 512 bytes.
+            scheme: TPMT_RSA_DECRYPT.
+        """
+        parameters = sized(data) + scheme + sized(b"")
+        return _only(self.run(Command.RSA_DECRYPT, (key,), parameters, auth=_NO_AUTH), "message", 512)
+
     def read_public(self, handle: int) -> Public:
-        """The public area of a signing key.
+        """The public area of a signing key, or of one without a scheme.
 
         Raises:
             UnavailableError: there is no such key; code ``tpm_handle``.

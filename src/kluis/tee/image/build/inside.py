@@ -31,11 +31,11 @@ def layer() -> list[Source]:
         UnavailableError: there is no runtime.
     """
     root = Path(kluis.__file__).resolve().parent
-    found = [sources.held(f"kluis/{name}", root / name) for name in MODULES]
+    found = [sources.read(f"kluis/{name}", root / name) for name in MODULES]
     for package in PACKAGES:
         if (root / package).is_dir():
             found += [
-                sources.held(f"kluis/{package}/{path}", origin)
+                sources.read(f"kluis/{package}/{path}", origin)
                 for path, origin in sources.walk(root / package, _keep)
             ]
     return found + interpreter.inside()

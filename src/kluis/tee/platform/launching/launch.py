@@ -273,7 +273,7 @@ class Launcher:
         channel_answer = channel.Answer()
         gone = threading.Event()
 
-        def told(status: int, words: str) -> None:
+        def report_end(status: int, words: str) -> None:
             with self._lock:
                 gone.set()
                 self.running.pop(name, None)
@@ -294,7 +294,7 @@ class Launcher:
             if manifest.scratch_bytes:
                 files.append(scratch.backing(name, manifest.scratch_bytes))
                 given.callback(os.close, files[-1])
-            self._orders.on_end(name, told)
+            self._orders.on_end(name, report_end)
             failing.callback(self._orders.forget_end, name)
             ends = [*streams, *(inside.fileno() for _, inside in pairs)]
             answer = self._orders.send(order, [*ends, *files, *(fd for _, fd in granted)])

@@ -6,7 +6,7 @@ import dataclasses
 
 from kluis.formats.kluis.launch import LaunchConfiguration, config_id
 from kluis.formats.sgx.report import ReportBody
-from kluis.tee.platform.root.quoting import make_report_body
+from kluis.tee.platform.root.reports import make_report_body
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

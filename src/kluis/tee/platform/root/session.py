@@ -21,7 +21,7 @@ from kluis.errors import AuthenticityError, FormatError, KluisError, UsageError
 from kluis.formats.kluis import channel
 from kluis.formats.sgx.report import Flag
 from kluis.formats.sgx.targetinfo import TargetInfo, target_of
-from kluis.tee.platform.root import quoting
+from kluis.tee.platform.root import quoting, reports
 from kluis.tee.platform.root.authority import Authority
 from kluis.tee.platform.root.counters import Counters
 from kluis.tee.platform.root.enrolled import Enrolled
@@ -159,10 +159,10 @@ def _answer(request: channel.Request, who: Identity, root: Root, user: int) -> c
         case channel.Report():
             body = who.body(_sized(request.report_data))
             target = TargetInfo.parse(request.target_info)
-            return channel.Bytes(quoting.make_report(body, target, root.secret.report_root))
+            return channel.Bytes(reports.make_report(body, target, root.secret.report_root))
         case channel.VerifyReport():
             try:
-                quoting.verify_report(request.report, who.body(bytes(64)), root.secret.report_root)
+                reports.verify_report(request.report, who.body(bytes(64)), root.secret.report_root)
             except AuthenticityError:
                 return channel.Truth(False)
             return channel.Truth(True)

@@ -72,7 +72,7 @@ class Slots:
         if not path.exists():
             files.write(path, bytes(GROWTH))
         self._file = keyfiles.open_checked(path, os.O_RDWR)
-        with self._told():
+        with self._faults():
             # A process that ended in the middle may have left unflushed data: flush it before anything
             # follows.
             os.fdatasync(self._file)
@@ -109,7 +109,7 @@ class Slots:
         """
         changed = _Record(name, held, self.change + 1)
         body = changed.encode()
-        with self._told():
+        with self._faults():
             if name not in self._places and not self._free:
                 self._grow()
             record, slot = self._places.get(name) or (self._free[-1], 1)
@@ -124,7 +124,7 @@ class Slots:
         self._leaves[name] = sha256(body)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _faults(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

@@ -164,7 +164,7 @@ class Upkeep:
     def _adopt(self, order: Members) -> dict[str, Any]:
         root, given = self._root, enrolled.read(order)
         chain = order.text("chain").encode()
-        sgx = _said(chain)
+        sgx = _extension_of(chain)
         for name, want, got in (("ppid", root.keys.ppid, sgx.ppid), ("cpusvn", CPUSVN, sgx.cpusvn)):
             if got != want:
                 raise AuthenticityError(
@@ -252,7 +252,7 @@ def _read(descriptor: int, what: str) -> dict[str, Any]:
     return value
 
 
-def _said(chain: bytes) -> extension.SgxExtension:
+def _extension_of(chain: bytes) -> extension.SgxExtension:
     """The platform's description in a chain's PCK certificate; nothing is verified."""
     for certificate in x509.parse_pem(chain, "PCK chain"):
         if extension.OID in certificate.extensions:

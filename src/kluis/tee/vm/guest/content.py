@@ -91,7 +91,7 @@ def _installed() -> list[Source]:
     def keep(path: str, folder: bool) -> bool:
         return "__pycache__" not in path.split("/") and not path.endswith((".pyc", ".pyo", ".pth"))
 
-    return [sources.held(f"kluis/{path}", origin) for path, origin in sources.walk(root, keep)]
+    return [sources.read(f"kluis/{path}", origin) for path, origin in sources.walk(root, keep)]
 
 
 def _runtime() -> list[Source]:

@@ -94,16 +94,25 @@ class Guest:
                 f"{folder / DESCRIPTION}: command_line: want 1..{MAX_COMMAND_LINE} ASCII characters"
             )
         paths = {part: folder / name for part, name in NAMES.items()}
-        if check:
-            for part, path in paths.items():
-                _check(path, description.digests[part])
-        return cls(
+        found = cls(
             **paths,
             command_line=description.command_line,
             release=description.release,
             digests={part: _digest(text, folder) for part, text in description.digests.items()},
             description=description,
         )
+        if check:
+            found.check(*paths)
+        return found
+
+    def check(self, *parts: str) -> None:
+        """Compare some of the four files with their digests.
+
+        Raises:
+            AuthenticityError: a file is not the one that was built.
+        """
+        for part in parts:
+            _check(self.paths[part], self.digests[part].hex())
 
 
 def write(folder: Path, description: Description) -> None:

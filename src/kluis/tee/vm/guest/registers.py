@@ -17,13 +17,16 @@ systemd-stub(7); Linux, drivers/firmware/efi/libstub/efi-stub-helper.c; UEFI 2.1
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Final
 
 from kluis.errors import FormatError
 from kluis.formats.eventlog import pe
+from kluis.formats.eventlog.log import EventLog
 from kluis.formats.eventlog.pe import Program
+from kluis.formats.tpm.algorithm import HashId
 from kluis.hashes import SIZES, Algorithm
 
 ACTION: Final = b"Calling EFI Application from Boot Option"
@@ -32,6 +35,8 @@ SECTIONS: Final = (
     ".linux", ".osrel", ".cmdline", ".initrd", ".ucode", ".splash", ".dtb", ".uname", ".sbat", ".pcrpkey",
 )  # fmt: skip
 """Those that systemd's stub measures, in its order. Others that it would measure are not in our image."""
+STUB: Final = 11
+"""The PCR of systemd's stub."""
 _UNKNOWN: Final = (".profile", ".dtbauto", ".hwids", ".efifw")
 
 
@@ -43,8 +48,7 @@ def registers(unified: bytes, algorithm: Algorithm = "sha256") -> dict[str, byte
     """
     program = _parse(unified)
     hashes = [hashlib.new(algorithm, data).digest() for data in (ACTION, SEPARATOR)]
-    kernel = pe.parse(_content(program, ".linux"), "kernel")
-    hashes += [program.hash(algorithm), kernel.hash(algorithm)]
+    hashes += _programs(unified, algorithm)
     return {
         "pcr4": extend(hashes, algorithm),
         "pcr9": extend(_hashes(_kernel_events(program), algorithm), algorithm),
@@ -61,10 +65,9 @@ def loaded(unified: bytes, algorithm: Algorithm = "sha256") -> bytes:
     Raises:
         FormatError: not a unified kernel image.
     """
-    program = _parse(unified)
-    kernel = pe.parse(_content(program, ".linux"), "kernel")
+    image, kernel = _programs(unified, algorithm)
     events = [hashlib.new(algorithm, data).digest() for data in (ACTION, SEPARATOR)]
-    return extend([program.hash(algorithm), *events, kernel.hash(algorithm)], algorithm)
+    return extend([image, *events, kernel], algorithm)
 
 
 def rtmr2(unified: bytes) -> bytes:
@@ -90,6 +93,29 @@ def section_hashes(unified: bytes) -> dict[str, bytes]:
         for name in SECTIONS
         if (data := program.content(name)) is not None
     }
+
+
+def logged_sections(log: EventLog) -> dict[str, bytes]:
+    """SHA-256 of each section that a log has in PCR 11, by name, to be compared with :func:`section_hashes`.
+
+    Only a log that explains the quoted PCR 11 proves them.
+    """
+    names = {hashlib.sha256(name.encode() + b"\0").digest(): name for name in SECTIONS}
+    found, name = dict[str, bytes](), None
+    for event in log.events:
+        if event.index != STUB or (digest := event.digest(HashId.SHA256)) is None:
+            continue
+        if name is not None:
+            found[name] = digest
+        name = names.get(digest) if name is None else None
+    return found
+
+
+@functools.lru_cache(maxsize=1)  # both orders of PCR 4 have the same two
+def _programs(unified: bytes, algorithm: Algorithm) -> tuple[bytes, bytes]:
+    """The hashes of the unified image and of the kernel in it, as firmware measures programs."""
+    program = _parse(unified)
+    return program.hash(algorithm), pe.parse(_content(program, ".linux"), "kernel").hash(algorithm)
 
 
 def _parse(unified: bytes) -> Program:

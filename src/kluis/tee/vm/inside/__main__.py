@@ -53,7 +53,10 @@ def main(arguments: list[str]) -> int:
                 f"machine: want ports called {ports.PREFIX}0 and so on in {ports.NAMES}, got none",
                 hint="start the machine with virtserialport devices of these names",
             )
-        threads = [threading.Thread(target=ports.serve_port, args=(each, agent.serve)) for each in devices]
+        arrivals = ports.Arrivals()
+        threads = [
+            threading.Thread(target=ports.serve_port, args=(each, agent.serve, arrivals)) for each in devices
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -1,7 +1,8 @@
 """The agent: passes requests of hosts on to the machine's platform, and gives enclaves the hosts' streams.
 
-It is trusted with availability only. The platform measures what it launches, and what an enclave and its host
-say to each other does not pass through here.
+It is trusted with availability, and with keys of the machine's vTPM (:mod:`kluis.tee.vm.inside.keys`). The
+platform measures what it launches, and what an enclave and its host say to each other does not pass through
+here.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from kluis.errors import FormatError, KluisError, PolicyError, UnavailableError, UsageError
+from kluis.formats.kluis.launch import LaunchConfiguration
+from kluis.formats.kluis.machine_key import GRANT
 from kluis.streams import PATIENCE_SECONDS, Stream
 from kluis.tee.image.archive import Head
 from kluis.tee.platform.client import Launched, Platform
@@ -23,6 +26,7 @@ from kluis.tee.remote import messages
 from kluis.tee.remote.forwarding import carry
 from kluis.tee.remote.messages import Message
 from kluis.tee.vm.inside import images
+from kluis.tee.vm.inside.keys import MachineKeys
 
 MOST_STREAMS: Final = 128
 BACKLOG: Final = 64
@@ -40,6 +44,7 @@ class Launching:
         complete: set once both have joined.
         over: set once it has failed, or its enclave has ended.
         granted: the enclave's sockets, by grant.
+        keys: the agent's end of the socket for the machine's keys; None if the image has no such grant.
     """
 
     def __init__(self) -> None:
@@ -48,6 +53,7 @@ class Launching:
         self.complete = threading.Event()
         self.over = threading.Event()
         self.granted: dict[str, socket.socket] = {}
+        self.keys: socket.socket | None = None
         self._far: dict[str, socket.socket] = {}
         self._addresses: dict[str, str | bytes] = {}
 
@@ -60,6 +66,8 @@ class Launching:
         if len(names) > MOST_GRANTED:
             raise UsageError(f"launch: sockets: want at most {MOST_GRANTED}, got {len(names)}")
         for name in names:
+            if name == GRANT:
+                raise UsageError(f"launch: socket {GRANT}: want none from the host: the machine has it")
             if name.startswith("connect:"):
                 self.granted[name], self._far[name] = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
             elif name.startswith("listen:"):
@@ -69,6 +77,10 @@ class Launching:
                 self._addresses[name] = listener.getsockname()
             else:
                 raise UsageError(f"launch: socket {name[:80]!r}: want listen:NAME or connect:NAME")
+
+    def grant_keys(self) -> None:
+        """Make the socket over which the enclave requests the machine's keys."""
+        self.granted[GRANT], self.keys = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
 
     def connected(self, name: str) -> socket.socket | None:
         """A socket connected to the enclave's of this grant; None if there is none, or it was taken."""
@@ -84,7 +96,7 @@ class Launching:
 
     def close(self) -> None:
         """Close the sockets that nobody has taken."""
-        for each in (*self.granted.values(), *self._far.values()):
+        for each in (*self.granted.values(), *self._far.values(), *([self.keys] if self.keys else [])):
             each.close()
 
 
@@ -94,14 +106,21 @@ class Agent:
     Args:
         platform: of this machine.
         only: the image id that may be launched, 32 bytes; None: any.
+        keys: of the machine's vTPM; None: those of this machine.
         patience_seconds: how long a host may take for each of its steps.
     """
 
     def __init__(
-        self, platform: Platform, *, only: bytes | None = None, patience_seconds: float = PATIENCE_SECONDS
+        self,
+        platform: Platform,
+        *,
+        only: bytes | None = None,
+        keys: MachineKeys | None = None,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self._platform = platform
         self._only = only
+        self._keys = keys or MachineKeys()
         self._patience = patience_seconds
         self._launches: dict[str, Launching] = {}
         self._lock = threading.Lock()
@@ -225,6 +244,8 @@ class Agent:
         launching.grant(messages.texts(request, "sockets"))
         data, head = images.read_head(files[0])
         self._check_only(images.image_id(head))
+        if GRANT in head.manifest.grants:
+            launching.grant_keys()
         allowed = frozenset(messages.texts(request, "allow_missing"))
         held = frozenset(() if request.get("fresh") is True else self._platform.layers())
         image = self._collect(end, data, head, held)
@@ -272,7 +293,17 @@ class Agent:
             stream.close()  # the enclave has its own descriptor, and with its end the stream ends
         for granted in launching.granted.values():
             granted.close()
+        if launching.keys is not None:
+            self._serve_keys(launching.keys, launched)
+            launching.keys = None
         return launched
+
+    def _serve_keys(self, end: socket.socket, launched: Launched) -> None:
+        """Give an enclave keys of the vTPM, unless its host may look inside, or a protection is missing."""
+        missing = LaunchConfiguration.parse(launched.launch_configuration).missing
+        lack = "debug" if launched.debug else ", ".join(missing)
+        arguments = (end, launched.image_id, lack)
+        threading.Thread(target=self._keys.serve, args=arguments, name="keys", daemon=True).start()
 
     def _accompany(self, end: Stream, launched: Launched) -> None:
         """Report a running enclave and its end; return when its host has closed the stream."""

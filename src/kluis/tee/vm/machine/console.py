@@ -11,6 +11,7 @@ from kluis.errors import foreign
 LOG_BYTES = 256 << 10
 CHUNK_BYTES = 16 << 10
 PANIC = "Kernel panic"
+MOST_WORDS = 1000
 
 
 class Console:
@@ -64,7 +65,10 @@ class Console:
         self._reader.join(seconds)
 
     def last_words(self) -> str:
-        """The line about a panic if there is one, else the last line; empty if there was no output."""
+        """The line about a panic if there is one, else the last two lines; empty if there was no output.
+
+        The guest's first program has the last line, which states how Kluis ended. The reason is before it.
+        """
         lines = [line.strip() for line in self.text().splitlines() if line.strip()]
         panic = next((line for line in reversed(lines) if PANIC in line), None)
-        return foreign(panic or (lines[-1] if lines else ""))
+        return foreign(panic or "; ".join(lines[-2:]), MOST_WORDS)

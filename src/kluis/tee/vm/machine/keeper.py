@@ -59,9 +59,16 @@ def main() -> int:
             _answer_start(_shown(settings, machine))
             _keep(settings, machine, listener, where)
     except KluisError as error:
-        _answer_start(_error(error))
-        return error.exit_code
+        return _refuse(error)
+    except OSError as error:  # such as a full disk; this process has no other place to state it
+        named = f"{error.filename}: " if error.filename else ""
+        return _refuse(UnavailableError(f"machine: {named}{error.strerror or error}", code="machine_file"))
     return 0
+
+
+def _refuse(error: KluisError) -> int:
+    _answer_start(_error(error))
+    return error.exit_code
 
 
 def _answer_start(answer: dict[str, Any]) -> None:
@@ -176,7 +183,8 @@ def _keep(settings: Settings, machine: Machine, listener: socket.socket, where: 
             if not settings.idle_seconds:
                 continue
             now = time.monotonic()
-            used = now if now - used > CHECK_SECONDS and ports.in_use(where, names) else used
+            late = now - used > min(CHECK_SECONDS, settings.idle_seconds)
+            used = now if late and ports.in_use(where, names) else used
             if now - used > settings.idle_seconds:
                 machine.stop()
                 return

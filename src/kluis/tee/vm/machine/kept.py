@@ -17,9 +17,12 @@ import msgspec
 from kluis.errors import KluisError, UnavailableError, UsageError, foreign
 from kluis.tee.platform.launching import places
 from kluis.tee.vm.machine import ports
+from kluis.tee.vm.machine.line import MOST_PORTS
 from kluis.tee.vm.machine.machine import PORT_NAME
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+MOST_PATH_BYTES: Final = 107
+"""Of a socket's path, which Linux limits."""
 ANSWER_SECONDS: Final = 120.0
 ANSWER_BYTES: Final = 1 << 20
 KEEPER: Final = "kluis.tee.vm.machine.keeper"
@@ -75,11 +78,17 @@ def place(name: str) -> Path:
     """The folder of one machine.
 
     Raises:
-        UsageError: it is not a name.
+        UsageError: it is not a name, or the paths of its sockets would be too long.
     """
     if not NAME.fullmatch(name):
         raise UsageError(f"machine name: want 1..32 of a-z, 0-9 and -, got {name[:40]!a}")
-    return folder() / name
+    where = folder() / name
+    if (size := len(os.fsencode(where / PORT_NAME.format(MOST_PORTS)))) > MOST_PATH_BYTES:
+        raise UsageError(
+            f"machine {name}: path of its sockets: want at most {MOST_PATH_BYTES} bytes, got {size}: {where}",
+            hint="use a shorter --name, or set KLUIS_HOME to a folder with a shorter path",
+        )
+    return where
 
 
 def start(settings: Settings) -> dict[str, Any]:

@@ -145,7 +145,8 @@ class Machine:
             if boot == "uefi" and lacks:
                 raise UnavailableError(
                     f"machine: uefi: no {', '.join(sorted(lacks))}, and its guest could not state that",
-                    hint="kluis vm start --boot direct states it in the launch digest",
+                    hint="kluis doctor prints how to lock more memory; or kluis vm start --boot direct, whose"
+                    " launch digest states it",
                 )
             words = _command_line(guest.command_line, lacks, only) if boot == "direct" else ""
             digest = _measured(booted, words, cpus, boot)

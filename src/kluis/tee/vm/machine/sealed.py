@@ -18,7 +18,7 @@ CHUNK_BYTES = 1 << 20
 
 def of_bytes(name: str, data: bytes) -> int:
     """A sealed memory file with ``data``; its descriptor, which the caller closes."""
-    made = _made(name)
+    made = _create(name)
     try:
         view = memoryview(data)
         while view:
@@ -43,7 +43,7 @@ def of_file(name: str, path: Path, hint: str, *, want: bytes | None = None, writ
         AuthenticityError: it has another digest.
         UnavailableError: the file cannot be read.
     """
-    made, digest = _made(name), hashlib.sha256()
+    made, digest = _create(name), hashlib.sha256()
     try:
         with path.open("rb", buffering=0) as f:
             while chunk := f.read(CHUNK_BYTES):
@@ -66,7 +66,7 @@ def of_file(name: str, path: Path, hint: str, *, want: bytes | None = None, writ
         raise
 
 
-def _made(name: str) -> int:
+def _create(name: str) -> int:
     return os.memfd_create(f"kluis-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
 
 

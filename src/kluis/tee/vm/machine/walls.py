@@ -36,7 +36,7 @@ class Walls:
 
     Attributes:
         program: absolute path.
-        library: the preloaded library; None: without it, see :data:`kluis.tee.vm.machine.machine.WITHOUT`.
+        library: the preloaded library; None: without it, the process has no guardian and no secret memory.
         uid: its user id and group id; 0 keeps the caller's.
         groups: additional group ids.
         devices: device files in addition to :data:`DEVICES`.

@@ -24,7 +24,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from kluis import files
 from kluis.authority.amd import Keys, Processor, State
-from kluis.errors import FormatError
+from kluis.errors import FormatError, UnavailableError
+from kluis.formats import x509
 from kluis.tee.platform.root import keyfiles
 
 STATE: Final = "processor.json"
@@ -40,7 +41,8 @@ def load_or_create(folder: Path, now: datetime) -> Processor:
         now: aware.
 
     Raises:
-        UnavailableError: a file is another user's, or accessible to others.
+        UnavailableError: a file is another user's, or accessible to others; or at ``now`` its certificates
+            are not valid, so that every verifier would refuse its evidence: code ``processor_clock``.
         FormatError: a file is damaged.
     """
     # Written last: with it, all others are there.
@@ -49,7 +51,22 @@ def load_or_create(folder: Path, now: datetime) -> Processor:
             if not (folder / STATE).exists():
                 save(Processor.create(now, secret=os.urandom(SECRET_SIZE)), folder)
     keys = Keys(ark=_key(folder / "ark.key"), ask=_key(folder / "ask.key"), chip=_secret(folder / "chip.key"))
-    return Processor(keys, State.parse(keyfiles.read(folder / STATE)))
+    found = Processor(keys, State.parse(keyfiles.read(folder / STATE)))
+    _check_time(found, folder, now)
+    return found
+
+
+def _check_time(processor: Processor, folder: Path, now: datetime) -> None:
+    (root,) = x509.parse_pem(processor.root_pem(), "ARK")
+    if not root.not_before <= now <= root.not_after:
+        since, until, shown = (
+            f"{each:%Y-%m-%dT%H:%M:%SZ}" for each in (root.not_before, root.not_after, now)
+        )
+        raise UnavailableError(
+            f"{folder}: emulated processor: is valid from {since} to {until}, and the clock shows {shown}",
+            hint=f"set the clock; if it was wrong at the first start: rm -r {folder}, and trust the new root",
+            code="processor_clock",
+        )
 
 
 @contextlib.contextmanager

@@ -111,7 +111,7 @@ def _fetch(
     """Every pin's wheel, by its hash: from the cache, or from pip."""
     text = "".join(f"{pin.line}\n" for pin in sorted(pins, key=lambda pin: pin.name))
     choice = cache / f"{sha256((lock.name() + text).encode()).hex()}.json"
-    if (held := _held(choice, pins, cache)) is not None:
+    if (held := _find_chosen(choice, pins, cache)) is not None:
         return held
     say(f"fetching {len(pins)} wheels")
     with tempfile.TemporaryDirectory(dir=work) as folder:
@@ -143,12 +143,12 @@ def _fetch(
         part = Path(folder) / "choice.json"
         part.write_text(json.dumps(chosen, sort_keys=True), "utf-8")
         os.replace(part, choice)
-    if (held := _held(choice, pins, cache)) is None:
+    if (held := _find_chosen(choice, pins, cache)) is None:
         raise UnavailableError(f"{cache}: another build changes it; build again")
     return held
 
 
-def _held(choice: Path, pins: list[Pin], cache: Path) -> list[Path] | None:
+def _find_chosen(choice: Path, pins: list[Pin], cache: Path) -> list[Path] | None:
     """The wheels that an earlier download chose for this lock, each checked against it; or None."""
     try:
         chosen = json.loads(choice.read_bytes())

@@ -24,7 +24,7 @@ PCK_CRL: Final = "/sgx/certification/v4/pckcrl"
 _TYPES: Final = {Kind.VCEK: "application/pkix-cert", Kind.AMD_CHAIN: PEM, Kind.AMD_CRL: DER}
 
 
-class Makers:
+class VendorPaths:
     """Answers the vendors' paths from stored documents.
 
     Args:
