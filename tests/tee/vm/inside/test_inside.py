@@ -117,7 +117,9 @@ def test_a_port_without_a_host() -> None:
     os.close(host)
     poll = select.poll()
     poll.register(guest, select.POLLIN)
-    assert poll.poll(0) == [(guest, select.POLLIN | select.POLLHUP)]
+    ((_, events),) = poll.poll(0)
+    assert events & select.POLLIN
+    assert events & select.POLLHUP
     assert ports.readable([guest]) == []
     os.close(guest)
 
