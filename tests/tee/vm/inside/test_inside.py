@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import pty
+import select
 import socket
 import threading
 import time
@@ -108,6 +109,19 @@ def test_a_host_is_reported_by_the_kernel(tmp_path: Path, monkeypatch: pytest.Mo
             assert fcntl.fcntl(end, fcntl.F_GETFL) == before  # an enclave that gets it sends no signals here
             arrivals.wait(end)  # it has sent already
             os.close(end)
+
+
+def test_a_port_without_a_host() -> None:
+    """It reports that it can be read, and is left alone: a guest that waits takes no processor."""
+    host, guest = pty.openpty()
+    os.close(host)
+    poll = select.poll()
+    poll.register(guest, select.POLLIN)
+    ((_, events),) = poll.poll(0)
+    assert events & select.POLLIN
+    assert events & select.POLLHUP
+    assert ports.readable([guest]) == []
+    os.close(guest)
 
 
 @contextlib.contextmanager

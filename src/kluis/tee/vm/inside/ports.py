@@ -4,8 +4,8 @@ A port is a device that one process may have open, and that one host at a time c
 for each host: with its close the kernel discards what was not read. A host that comes while the bytes of the
 host before are read has its first message lost with them, and sends it again.
 
-A port without a host is always ready for poll(2), which reports that. So waiting for hosts is left to the
-kernel's signal for input and output (SIGIO), which goes to one thread.
+A port without a host is always ready for poll(2), so that call does not wait for one. The kernel's signal for
+input and output (SIGIO) does, and goes to one thread.
 
 Spec: fcntl(2), "Signals"; Linux, drivers/char/virtio_console.c.
 """
@@ -96,11 +96,14 @@ class Arrivals:
 
 
 def readable(ends: Iterable[int]) -> list[int]:
-    """Those of the descriptors at which there is something to read, now."""
+    """Those of the descriptors at which a host has sent something that was not read.
+
+    A port without a host reports that it has hung up, and that it can be read: reading it returns nothing.
+    """
     poll = select.poll()
     for end in ends:
         poll.register(end, select.POLLIN)
-    return [end for end, events in poll.poll(0) if events & select.POLLIN]
+    return [end for end, events in poll.poll(0) if events & (select.POLLIN | select.POLLHUP) == select.POLLIN]
 
 
 def serve_port(device: Path, serve: Serve, arrivals: Arrivals) -> None:
