@@ -6,6 +6,7 @@ examples as ``quick``, and ``nightly`` at a hundred times as many as that, in an
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import resource
@@ -35,6 +36,7 @@ sys.dont_write_bytecode = False
 once for this process, for those that tests start, and for the next run. Tests rewrite modules within a second
 and at the same size, which bytecode would hide."""
 
+ROOT = Path(__file__).resolve().parents[1]
 _HOME = pytest.StashKey[Path]()
 _CACHE = pytest.StashKey[Path]()
 MOST_MEMORY = 512 << 20
@@ -45,7 +47,6 @@ SERVED = ("tests/serve/", "tests/cli/service/test_serve_text.py", "tests/cli/ser
 LONGEST = (
     "tests/clients/azure/",
     *SERVED,
-    "tests/meta/test_guides.py",
     "tests/cli/demo/test_demo.py",
     "tests/meta/test_installed.py",
     "tests/host/test_examples.py",
@@ -151,6 +152,23 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         start.stop(places.mine())
     shutil.rmtree(home, ignore_errors=True)
     shutil.rmtree(config.stash[_CACHE], ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interfaces_read_once() -> Iterator[None]:
+    """Interfaces are read in a separate process: once for each application that no test writes."""
+    from kluis.testing import plugin, rehearsal
+
+    ask = rehearsal.interface_of
+    known = functools.cache(ask)
+
+    def interface_of(app: Path) -> Any:
+        return known(app) if app.is_relative_to(ROOT) else ask(app)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(rehearsal, "interface_of", interface_of)
+        patched.setattr(plugin, "interface_of", interface_of)
+        yield
 
 
 @pytest.fixture

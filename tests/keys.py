@@ -9,6 +9,7 @@ import itertools
 import os
 import shutil
 import tempfile
+from collections import defaultdict
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
@@ -19,6 +20,10 @@ from kluis.tee import author_keys
 FOLDER = "KLUIS_TESTS_KEYS"
 """The environment's name for the folder: processes of ``-n`` inherit it, before they import any conftest."""
 _unused = itertools.count(100)
+TURNS = 64
+"""So many keys of a size are given one after the other, before the first is given again."""
+_turns: defaultdict[int, itertools.count[int]] = defaultdict(itertools.count)
+_generate = rsa.generate_private_key  # which tests of services replace
 
 
 def folder() -> Path:
@@ -39,7 +44,7 @@ def rsa_key(number: int = 0, bits: int = 2048, exponent: int = 65537) -> rsa.RSA
             made = serialization.load_der_private_key(der, None, unsafe_skip_rsa_key_validation=True)
             assert isinstance(made, rsa.RSAPrivateKey)
             return made
-        key = rsa.generate_private_key(exponent, bits)
+        key = _generate(exponent, bits)
         file.write(
             key.private_bytes(
                 serialization.Encoding.DER,
@@ -53,6 +58,11 @@ def rsa_key(number: int = 0, bits: int = 2048, exponent: int = 65537) -> rsa.RSA
 def next_rsa_key(bits: int = 2048) -> rsa.RSAPrivateKey:
     """A key that nothing else in this process has: its number is from 100, and counts up."""
     return rsa_key(next(_unused), bits)
+
+
+def key_in_turn(public_exponent: int, key_size: int) -> rsa.RSAPrivateKey:
+    """A key for a service that generates one: other than the last ``TURNS`` - 1 of its size."""
+    return rsa_key(1000 + next(_turns[key_size]) % TURNS, key_size, public_exponent)
 
 
 def author_key(number: int) -> rsa.RSAPrivateKey:

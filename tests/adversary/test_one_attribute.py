@@ -275,7 +275,7 @@ def _differs(case: Case) -> str:
     return ""
 
 
-@pytest.mark.parametrize("part", range(2))
+@pytest.mark.parametrize("part", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_random_analyses(part: int) -> None:
     """Sixty random analyses a part: nothing but what may differ does, and not all are hidden."""
     answered = 0

@@ -41,6 +41,12 @@ def image(path: Path, source: bytes, compiled: bytes | None, version: str = "", 
     return path
 
 
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image whose bytecode is of its source."""
+    return image(tmp_path_factory.mktemp("good") / "good.kluis", OLD, OLD)
+
+
 # With its codec, the interpreter runs what follows the escaped line end; a reader sees comments.
 ESCAPED = b"# coding: %s\napp = 1  # \\x0aapp = 2\n"
 
@@ -50,7 +56,9 @@ ESCAPED = b"# coding: %s\napp = 1  # \\x0aapp = 2\n"
 )
 @pytest.mark.parametrize("head", [b"", b"#!/usr/bin/python\r", b"\xef\xbb\xbf", b" \t\f"])
 @pytest.mark.parametrize("compiled", [b"app = 2\n", None])
-def test_no_encoding_hides_code(tmp_path: Path, name: str, head: bytes, compiled: bytes | None) -> None:
+def test_no_encoding_hides_code(
+    tmp_path: Path, good: Path, name: str, head: bytes, compiled: bytes | None
+) -> None:
     """A source in another encoding is refused, with its name, with bytecode and without."""
     source = head + ESCAPED % name.encode()
     files = {"app.py": source} | ({} if compiled is None else {PYC: bytes(16)})
@@ -62,7 +70,7 @@ def test_no_encoding_hides_code(tmp_path: Path, name: str, head: bytes, compiled
         measure.measure(bad)
     assert refused.value.code == "source_encoding"
     with pytest.raises(FormatError, match=want):
-        diff(image(tmp_path / "good.kluis", OLD, OLD), bad)
+        diff(good, bad)
 
 
 @pytest.mark.parametrize(

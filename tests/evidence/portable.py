@@ -1,15 +1,18 @@
 """Run in a separate interpreter: take away what only Linux has, then verify; the last line is the result.
 
     python tests/evidence/portable.py VECTORS            every recorded piece of evidence
-    python tests/evidence/portable.py kluis ARGUMENTS    one command
+    python tests/evidence/portable.py kluis              the commands of standard input, each a list in JSON
 
 The modules and functions that macOS or Windows do not have raise, as do all parts of Kluis that run enclaves.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.abc
+import io
+import json
 import os
 import select
 import signal
@@ -60,18 +63,28 @@ def take_away() -> None:
     ctypes.CDLL.__init__ = _no_library  # type: ignore[method-assign,assignment]
 
 
+def _run_each() -> None:
+    """Run each command of standard input; its exit code and its output are a list in a line of JSON."""
+    from kluis.cli.main import run
+
+    for line in sys.stdin:
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            code = run(json.loads(line))
+        print(json.dumps([code, said.getvalue()]))
+
+
 def main(argv: list[str]) -> int:
-    """Verify, or run a command."""
+    """Verify, or run commands."""
     root = str(Path(__file__).resolve().parents[2])
     sys.path[:0] = [root, f"{root}/src"]
     import platformdirs.unix  # noqa: F401 - it chooses its module by the system
     import typer  # noqa: F401 - the parser of the command line is not what is tried here
 
     take_away()
-    if argv[:1] == ["kluis"]:
-        from kluis.cli.main import run
-
-        return run(argv[1:])
+    if argv == ["kluis"]:
+        _run_each()
+        return 0
     from tests.corpus.judge import judge
     from tests.corpus.record import find, read
 

@@ -23,7 +23,7 @@ from tests.pace import within
 from tests.strategies import PROPERTY, mutations
 
 KINDS = sorted(MAKERS)
-LARGEST = 64 << 20
+LARGEST = 32 << 20
 MOST_SECONDS = 1.0
 MOST_MEMORY = 24 << 20
 CUTS = 60
@@ -98,7 +98,7 @@ FILLERS = (
 
 @pytest.mark.parametrize("filler", FILLERS, ids=repr)
 def test_as_large_as_can_be(filler: bytes) -> None:
-    """64 MiB of anything, bare or after a good beginning, is refused at once and not copied."""
+    """32 MiB of anything, bare or after a good beginning, is refused at once and not copied."""
     whole = filler * (LARGEST // len(filler))
     rest = whole[48:]
     for kind in KINDS:
@@ -115,7 +115,7 @@ def test_as_large_as_can_be(filler: bytes) -> None:
 
 @each
 def test_itself_again_and_again(kind: str) -> None:
-    """Good evidence, repeated to 64 MiB, is not good."""
+    """Good evidence, repeated to 32 MiB, is not good."""
     good = sample(kind)
     data = good.data * (LARGEST // len(good.data))
     refused(lambda: good.verify(data))
@@ -183,7 +183,7 @@ HOSTILE = (
 
 @each
 def test_endorsements_that_are_none(kind: str) -> None:
-    """Every part of the collateral replaced by hostile bytes, cut, or 64 MiB long, is refused."""
+    """Every part of the collateral replaced by hostile bytes, cut, or 32 MiB long, is refused."""
     good = sample(kind)
     for name in byte_fields(good):
         part = getattr(good.collateral, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -18,15 +19,23 @@ VECTORS = Path(os.environ.get("KLUIS_VECTORS", ROOT.parent / "shared" / "vectors
 NOW = "2026-06-01T12:00:00Z"
 
 
-def _run(*argv: object) -> subprocess.CompletedProcess[str]:
+def _run(what: object, given: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, PROGRAM, *map(str, argv)],
+        [sys.executable, PROGRAM, str(what)],
+        input=given,
         env={**os.environ, "KLUIS_CONFIG": "/nonexistent/kluis"},  # no trust store of another test's
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
     )
+
+
+def _commands(*argvs: tuple[object, ...]) -> list[tuple[int, str]]:
+    """The exit code and the output of each command, all in one process."""
+    done = _run("kluis", "".join(json.dumps([*map(str, argv)]) + "\n" for argv in argvs))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
 
 
 @pytest.mark.skipif(
@@ -57,7 +66,7 @@ def test_the_commands(tmp_path: Path) -> None:
         f'[[case]]\nname = "a"\nevidence = "x.evidence"\nverdict = "affirming"\nnonce = "{NONCE.hex()}"\n'
     )
     trust = ("--root", root, "--now", NOW)
-    for argv, code in (
+    wanted: tuple[tuple[tuple[object, ...], int], ...] = (
         (("inspect", evidence), 0),
         (("verify", evidence, "--now", NOW), 4),
         (("verify", evidence, *trust), 0),
@@ -69,13 +78,14 @@ def test_the_commands(tmp_path: Path) -> None:
         (("trust", "list"), 0),
         (("trust", "add", "lab", root, "--level", "process"), 7),
         (("trust", "list"), 0),
-    ):
-        done = _run("kluis", *argv)
-        assert done.returncode == code, f"{argv}\n{done.stdout}{done.stderr}"
+    )
+    found = _commands(*(argv for argv, _ in wanted))
+    for (argv, code), (got, said) in zip(wanted, found, strict=True):
+        assert got == code, f"{argv}\n{said}"
 
 
 def test_what_is_taken_away_is_gone() -> None:
     """The program that runs the tests above takes away what it states: a command that needs it fails."""
-    done = _run("kluis", "platform", "status")
-    assert done.returncode != 0
-    assert "taken away" in done.stderr
+    ((code, said),) = _commands(("platform", "status"))
+    assert code != 0
+    assert "taken away" in said

@@ -199,12 +199,6 @@ def _follow(name: str, folder: Path) -> None:
             other.close()
 
 
-def test_the_first_enclave_and_its_quote(folder: Path) -> None:
-    """Following the first guide and the one that verifies its quote works to the letter."""
-    _follow("first-enclave.md", folder)
-    _follow("verify-a-quote.md", folder)
-
-
 @pytest.mark.slow
 def test_the_first_guides_do_what_they_say(folder: Path) -> None:
     """Following the first guides, one after the other in one folder, works to the letter."""

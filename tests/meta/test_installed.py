@@ -43,6 +43,8 @@ CAP_SYS_RESOURCE = 24
 MAY_LIFT = bool(
     int(re.search(r"CapEff:\s*(\w+)", Path("/proc/self/status").read_text())[1], 16) >> CAP_SYS_RESOURCE & 1  # type: ignore[index]
 )
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+"""The Python that runs these tests; what is installed for the other one is tried by the slow ones."""
 NOBODY = 64321
 """An ordinary user of these tests', with no name and no rights."""
 
@@ -108,7 +110,10 @@ def _whole(bin_folder: Path, folder: Path, user: int = 0) -> str:
     return str(json.loads(built)["image_id"])
 
 
-@pytest.fixture(scope="module", params=["3.11", "3.13"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(each, marks=[] if each == HERE else pytest.mark.slow) for each in ("3.11", "3.13")],
+)
 def programs(request: pytest.FixtureRequest) -> Iterator[Path]:
     """The programs of an empty environment with Kluis in it, for each Python."""
     python = installed.interpreter(request.param)
@@ -124,7 +129,7 @@ def test_an_installed_kluis_does_it_all(folder: Path, programs: Path) -> None:
     place = next((programs.parent / "lib").glob("python*/site-packages"))
     assert not list(place.glob("*editable*"))
     image_id = _whole(programs, folder)
-    if place.parent.name == f"python{sys.version_info.major}.{sys.version_info.minor}":
+    if place.parent.name == f"python{HERE}":
         assert _built_here(folder / "here") == image_id
 
 

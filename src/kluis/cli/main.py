@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import difflib
 import errno
+import functools
 import importlib
 import os
 import re
@@ -128,6 +129,7 @@ MACHINES = {
 }
 
 
+@functools.cache
 def load(name: str) -> Any:
     """Import the module of a command, and return the command; needs no package of an extra."""
     module = importlib.import_module(f"kluis.cli.{COMMANDS[name].module}")
@@ -136,7 +138,7 @@ def load(name: str) -> Any:
     command = typer.main.get_group(room).commands[name]
     for group in (command, *below(command).values()):
         if hasattr(group, "commands"):  # a group takes --json as its commands do
-            asked = next(each for each in typer.main.get_command(app).params if each.name == "json")
+            asked = next(each for each in _program().params if each.name == "json")
             group.params.append(copy.copy(asked))
             group.params[-1].expose_value = False
     for each in below(command).values():  # in their group's help, a whole sentence
@@ -190,6 +192,14 @@ app = typer.Typer(
 )
 
 
+@functools.cache
+def _program() -> Any:
+    """The program's own command, which is built once in a process that runs several command lines."""
+    command = typer.main.get_command(app)
+    conversion.spare_pydantic(command)
+    return command
+
+
 def _version(value: bool) -> None:
     if value:
         render.out({"version": kluis.__version__}, f"kluis {kluis.__version__}")
@@ -230,11 +240,9 @@ def _run(argv: list[str]) -> int:
     Raises:
         BrokenPipeError: the reader of our output or error output is gone.
     """
-    command = typer.main.get_command(app)
-    conversion.spare_pydantic(command)
     try:
         try:
-            result = command.main(args=argv, prog_name="kluis", standalone_mode=False)
+            result = _program().main(args=argv, prog_name="kluis", standalone_mode=False)
         except SystemExit as ended:  # Typer's answer to any broken pipe is to exit with 1
             if isinstance(ended.__context__, BrokenPipeError):
                 raise ended.__context__ from None

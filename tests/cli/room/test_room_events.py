@@ -216,13 +216,17 @@ def test_something_else_in_its_place(place: Place, kind: str) -> None:
     assert said.err.startswith(f"kluis: error: {path}: want a regular file, got ")
 
 
-@pytest.mark.parametrize("size", [100_000, pytest.param(1 << 20, marks=pytest.mark.slow)])
-def test_hostile_logs(place: Place, little_memory: None, size: int) -> None:
-    """Any hostile log is refused at once, in text that a terminal can show."""
+@pytest.mark.parametrize(("size", "forms"), [(100_000, 1), pytest.param(1 << 20, 3, marks=pytest.mark.slow)])
+def test_hostile_logs(place: Place, little_memory: None, size: int, forms: int) -> None:
+    """Any hostile log is refused at once, in text that a terminal can show.
+
+    It is hostile as a whole, from a line on, or within a line: each in turn, or all of it.
+    """
     path = place.room.path / "events.jsonl"
     good = path.read_bytes()
-    for what, data in hostile(size):
-        for log in (data, good + data, good[:-1] + data):
+    for turn, (what, data) in enumerate(hostile(size)):
+        whole = (data, good + data, good[:-1] + data)
+        for log in (whole[(turn + more) % 3] for more in range(forms)):
             path.write_bytes(log)
             with within(1.5, what):
                 said = place.look_as("clinic")

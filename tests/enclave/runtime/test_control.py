@@ -64,21 +64,30 @@ async def _until(reading: Reading, count: int) -> None:
             await asyncio.sleep(0.001)
 
 
-def test_a_loop_that_awaits_answers_reads_them_itself(reading: Reading) -> None:
+LOOK = "kluis.enclave.runtime.control.LOOK_SECONDS"
+NEVER = 10 * SECONDS
+"""On a loaded machine a loop that is not busy may not run for as long as the thread looks."""
+
+
+def test_a_loop_that_awaits_answers_reads_them_itself(
+    reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The thread reads one frame more at most, which it was waiting for already."""
+    monkeypatch.setattr(LOOK, NEVER)
 
     async def test() -> None:
         reading.reader.lend(asyncio.get_running_loop())
         for number in range(10):
             reading.host.send(b"%d" % number)
             await _until(reading, number + 1)
+        reading.reader.take_back()
 
     asyncio.run(test())
     assert [frame for frame, _ in reading.read] == [b"%d" % number for number in range(10)]
-    assert {thread for _, thread in reading.read[1:]} == {threading.get_ident()}
+    assert sum(thread == reading.thread.ident for _, thread in reading.read) <= 1
 
 
-def test_the_thread_reads_while_the_loop_is_busy(reading: Reading) -> None:
+def test_the_thread_reads_while_the_loop_is_busy(reading: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loop that waits for something that only a frame brings would wait without end."""
 
     async def test() -> None:
@@ -88,13 +97,16 @@ def test_the_thread_reads_while_the_loop_is_busy(reading: Reading) -> None:
         reading.host.send(b"two")
         reading.host.send(b"three")
         reading.await_frames(3)  # the loop does nothing meanwhile
+        monkeypatch.setattr(LOOK, NEVER)
         reading.reader.lend(asyncio.get_running_loop())
         for number in range(3):
             reading.host.send(b"more")
             await _until(reading, 4 + number)
+        reading.reader.take_back()
 
     asyncio.run(test())
-    assert reading.read[-1][1] == threading.get_ident()
+    # The thread may have been waiting for one frame when the loop began to read.
+    assert sum(thread == reading.thread.ident for _, thread in reading.read[3:]) <= 1
 
 
 def test_the_thread_reads_once_the_loop_has_ended(reading: Reading) -> None:
@@ -115,7 +127,7 @@ def test_a_loop_whose_thread_is_about_to_wait_gives_it_back(
     reading: Reading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At once, and not only when the thread next looks; another thread that waits changes nothing."""
-    monkeypatch.setattr("kluis.enclave.runtime.control.LOOK_SECONDS", 10 * SECONDS)
+    monkeypatch.setattr(LOOK, NEVER)
 
     async def test() -> None:
         reading.reader.lend(asyncio.get_running_loop())

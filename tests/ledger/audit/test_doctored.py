@@ -17,7 +17,7 @@ from tests.formats.ccf import real
 from tests.ledger.audit.doctor import Doctor
 from tests.ledger.audit.forge import Forge, audited, parties
 
-FEW, MANY = 400, 50_000
+FEW, MANY = 100, 50_000
 
 
 @functools.cache
@@ -72,7 +72,7 @@ def doctored(count: int, seed: int) -> None:
 
 
 def test_doctored() -> None:
-    """A few hundred copies."""
+    """A hundred copies."""
     doctored(FEW, 1)
 
 
@@ -140,7 +140,7 @@ def before_the_last_root(files: dict[str, bytes]) -> list[tuple[str, int]]:
 
 @real.needed
 def test_some_bits() -> None:
-    """A few hundred single bits of a ledger by another writer."""
+    """A hundred single bits of a ledger by another writer."""
     files = dict(real.files("poc_dual"))
     places = before_the_last_root(files)
     flips(files, random.Random(1).sample(places, FEW))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +19,7 @@ AUDIENCE = "https://service.example"
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
 
+@functools.cache
 def signing_key(number: int) -> RSAKey:
     """A key of id ``one``; those of different numbers differ."""
     pem = rsa_key(number).private_bytes(

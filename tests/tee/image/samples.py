@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from kluis.hashes import sha256
@@ -47,6 +48,17 @@ def _laid(store: cache.Cache) -> interpreter.Interpreter:
 def key(index: int = 0) -> rsa.RSAPrivateKey:
     """An author's key; one for each index in a run of the tests."""
     return author_key(index)
+
+
+def keep_key(path: Path) -> Path:
+    """Write an author's key to a file for a build, which then generates none; returns the file."""
+    path.write_bytes(
+        key().private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    path.chmod(0o600)
+    return path
 
 
 def contents(**extra: Mapping[str, bytes]) -> dict[str, list[Source]]:

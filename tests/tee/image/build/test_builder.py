@@ -34,7 +34,9 @@ build(folder, out, key, cache_folder=cache)
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache and a key that the builds of these tests share."""
-    return tmp_path_factory.mktemp("shared")
+    folder = tmp_path_factory.mktemp("shared")
+    samples.keep_key(folder / "author.pem")
+    return folder
 
 
 def made(folder: Path, shared: Path, **options: bool) -> Built:
@@ -135,7 +137,7 @@ def test_what_is_never_code(tmp_path: Path, shared: Path) -> None:
     for name in (".git/config", "__pycache__/app.cpython-311.pyc", "other.kluis", "other.pem", ".env"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"secret")
-    out, key = folder / "image.bin", folder / "secret"
+    out, key = folder / "image.bin", samples.keep_key(folder / "secret")
     for _ in range(2):
         build(folder, out, key, cache_folder=shared / "cache")
     assert set(files(out, "app")) == {
@@ -165,7 +167,7 @@ def test_a_file_that_is_left_out_for_its_name(tmp_path: Path, shared: Path) -> N
     for path in ("old/other.pem", ".hidden/other.pem", "sub/root.pem"):
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_text("root")
-    key = folder / "author.pem"
+    key = samples.keep_key(folder / "author.pem")
     built = build(folder, tmp_path / "x.kluis", key, cache_folder=shared / "cache")
     why = "is left out, for its name is a key's; if it belongs in the image, name it as root.crt is"
     assert built.notes == tuple(f"{name}: {why}" for name in ("mine.key", "root.pem", "sub/root.pem"))
