@@ -84,20 +84,20 @@ if __name__ == "__main__":
     main()
 """
 """The guest's program, in place of the platform: it times Python's start, and then serves two ports."""
-TELLING: Final = b"""
-def _tell() -> None:
+PRINTER: Final = b"""
+def _print_memory() -> None:
     import threading, time
 
-    def tell() -> None:
+    def repeat() -> None:
         while True:
-            sys.stdout.write(Path("/proc/meminfo").read_text()[:300] + "told\\n")
+            sys.stdout.write(Path("/proc/meminfo").read_text()[:300] + "printed\\n")
             sys.stdout.flush()
             time.sleep(0.5)
 
-    threading.Thread(target=tell, daemon=True).start()
+    threading.Thread(target=repeat, daemon=True).start()
 """
 """What is added to the guest's program to have it print the state of its memory."""
-TOLD, END = "bench-told", "told\n"
+PRINTING, END = "bench-memory", "printed\n"
 SYSTEMD_MEASURE: Final = shutil.which("systemd-measure", path=f"/usr/lib/systemd:{os.environ['PATH']}")
 
 
@@ -156,7 +156,7 @@ def _used_mib(meminfo: str) -> float:
 
 
 @dataclass(frozen=True)
-class Told:
+class Printing:
     """A machine whose program prints the state of its memory on its console, twice a second.
 
     Attributes:
@@ -167,26 +167,26 @@ class Told:
 
     def used_mib(self) -> float:
         """MiB in use, once it was printed twice more."""
-        seen = kept.console(TOLD).count(END)
+        seen = kept.console(PRINTING).count(END)
         until = time.monotonic() + SECONDS
-        while kept.console(TOLD).count(END) < seen + 2 and time.monotonic() < until:
+        while kept.console(PRINTING).count(END) < seen + 2 and time.monotonic() < until:
             time.sleep(1)
-        return _used_mib(kept.console(TOLD).rpartition(END)[0])
+        return _used_mib(kept.console(PRINTING).rpartition(END)[0])
 
 
 @contextlib.contextmanager
-def debugged(folder: Path) -> Iterator[Told]:
+def debugged(folder: Path) -> Iterator[Printing]:
     """Build and start a guest that prints its memory's state."""
     own = Path(boot.__file__).read_bytes()
-    program = own.replace(b"    runpy.run_module", b"    _tell()\n    runpy.run_module").replace(
-        b"def main() -> None:", TELLING + b"\n\ndef main() -> None:"
+    program = own.replace(b"    runpy.run_module", b"    _print_memory()\n    runpy.run_module").replace(
+        b"def main() -> None:", PRINTER + b"\n\ndef main() -> None:"
     )
     building.build(folder, extra=[sources.of_bytes("kluis/tee/vm/boot.py", program)])
-    kept.start(Settings(TOLD, str(folder), memory_mb=MEMORY_MB, cpus=CPUS, debug=True))
+    kept.start(Settings(PRINTING, str(folder), memory_mb=MEMORY_MB, cpus=CPUS, debug=True))
     try:
-        yield Told(ondemand.await_platform(TOLD))
+        yield Printing(ondemand.await_platform(PRINTING))
     finally:
-        kept.stop(TOLD)
+        kept.stop(PRINTING)
 
 
 @dataclass(frozen=True)

@@ -38,11 +38,11 @@ LOOSE: Final = frozenset({
 })  # fmt: skip
 # A relying party writes these for itself, and an owner orders them.
 OWN: Final = frozenset({
-    "appraisal.document.loads",
+    *(f"appraisal.policy.toml_reader.{name}" for name in ("loads", "loads_machine")),
     *(f"services.provisioning.{name}" for name in ("Recover", "Certify", "Refuse", "Revoke", "Collateral")),
 })  # fmt: skip
-# Readers of bytes that their caller has cut to a fixed size, or of text: their callers are targets.
-INNER: Final = frozenset({"formats.guid.decode", "formats.b64.decode", "formats.b64.decode_url"})
+# Readers of bytes that their caller has cut to a fixed size: their callers are targets.
+INNER: Final = frozenset({"formats.encoding.guid.decode"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,10 +68,10 @@ def _measured(take: Harness, folder: Path, guest: Guest) -> Row:
     ours = [bin_ / "kluis", "vm", "guest", "measure", folder / "guest"]
     ours += ["--firmware", firmware, "--boot", "uefi", "--vcpus", str(CPUS)]
     snp = [bin_ / "sev-snp-measure", "--mode", "snp", "--vcpus", str(CPUS), "--vcpu-type", "EPYC-v4"]
-    theirs, against = [[*snp, "--ovmf", firmware]], "`sev-snp-measure`"
+    theirs, against = [[*snp, "--ovmf", firmware]], "sev-snp-measure"
     if guests.SYSTEMD_MEASURE is not None:
         theirs.append(guests.systemd_measure(folder, guest))
-        against += " and `systemd-measure`"
+        against += " and systemd-measure"
     return take.compare(
         "kluis vm guest measure, whole process",
         f"{against} on the same files",
@@ -83,7 +83,10 @@ def _measured(take: Harness, folder: Path, guest: Guest) -> Row:
 
 def _memory(take: Harness, folder: Path, nothing: Empty) -> Row:
     """Memory in use, as the guest's kernel states it, beyond that of the empty first program."""
-    with guests.debugged(folder / "told") as seen, load(image("empty"), platform=seen.platform) as enclave:
+    with (
+        guests.debugged(folder / "printing") as seen,
+        load(image("empty"), platform=seen.platform) as enclave,
+    ):
         enclave.nothing()
         used = seen.used_mib()
     empty = guests.used_mib(nothing)

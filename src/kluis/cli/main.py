@@ -305,7 +305,7 @@ def _unread() -> bool:
     streams = select.poll()
     for number in (1, 2):
         streams.register(number, 0)
-    return any(said & (select.POLLERR | select.POLLHUP) for _, said in streams.poll(0))
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in streams.poll(0))
 
 
 def _meant(message: str) -> str | None:

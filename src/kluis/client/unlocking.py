@@ -63,9 +63,11 @@ def unlock_model(
     if (key is None) is (sealed_key is None):
         raise UsageError("unlock: want a key or a sealed key, one of the two")
     body = {"k": b64.encode_url(key)} if key is not None else {"sealed": b64.encode_url(sealed_key or b"")}
-    said = _put(url, attested.transport(policy, root=root, collateral=collateral), body)
+    value = _put(url, attested.transport(policy, root=root, collateral=collateral), body)
     try:
-        return Unlocked(foreign(str(said["model_id"]), 64), b64.decode_url(str(said["sealed"]), "sealed key"))
+        return Unlocked(
+            foreign(str(value["model_id"]), 64), b64.decode_url(str(value["sealed"]), "sealed key")
+        )
     except (KeyError, TypeError):
         raise FormatError(f"{url}: want an unlocked model, got another answer") from None
 
@@ -78,15 +80,15 @@ def _put(url: str, transport: httpx.BaseTransport, body: dict[str, str]) -> Any:
         hint = "is the enclave being served there?"
         raise UnavailableError(f"{url}: {foreign(str(error))}", hint=hint) from None
     try:
-        said = answer.json()
-        why = foreign(str(said["error"]["message"])) if answer.status_code != HTTPStatus.OK else ""
+        value = answer.json()
+        why = foreign(str(value["error"]["message"])) if answer.status_code != HTTPStatus.OK else ""
     except (ValueError, KeyError, TypeError):
         raise FormatError(
             f"{url}: want an enclave with a sealed model, got status {answer.status_code}",
             hint=f"the application answers PUT {DOOR}, as the template openai does",
         ) from None
     if answer.status_code == HTTPStatus.OK:
-        return said
+        return value
     raise _KINDS.get(answer.status_code, UnavailableError)(f"{url}: {why}")
 
 

@@ -77,8 +77,8 @@ def check_is(kind: Kind, key: Key, document: Document, context: Context) -> None
             ca, _ = pck.by_role(pck.parse(document.chain, name, context), pck.CA, pck.ROOT, what=name)
             _ca_named(key, ca, what)
         case Kind.VCEK:
-            said = extensions.parse(amd.leaf_of(document.body, SigningKey.VCEK).extensions)
-            _chip_named(key, said, what)
+            fields = extensions.parse(amd.leaf_of(document.body, SigningKey.VCEK).extensions)
+            _chip_named(key, fields, what)
         case Kind.ROOT_CA_CRL | Kind.AMD_CHAIN | Kind.AMD_CRL:
             return  # of whom they are is who signed what they endorse
 
@@ -98,10 +98,10 @@ def _signed_document(
     chain.valid(signer, "TCB signing certificate", now)
     chain.valid(root, "root certificate", now)
     _named(kind, key, body, what)
-    said = times(kind, document)
-    chain.in_time(what, said.issued, said.until, now, kind=named)
-    if key[-1].isdigit() and said.evaluation != int(key[-1]):
-        raise _another(what, f"evaluation data number {said.evaluation}")
+    stated = times(kind, document)
+    chain.in_time(what, stated.issued, stated.until, now, kind=named)
+    if key[-1].isdigit() and stated.evaluation != int(key[-1]):
+        raise _another(what, f"evaluation data number {stated.evaluation}")
 
 
 def _named(kind: Kind, key: Key, body: bytes, what: str) -> None:
@@ -136,11 +136,11 @@ def _ca_named(key: Key, ca: Certificate, what: str) -> None:
         raise _another(what, ca.common_name)
 
 
-def _chip_named(key: Key, said: VekExtensions, what: str) -> None:
-    tcb = said.tcb
+def _chip_named(key: Key, fields: VekExtensions, what: str) -> None:
+    tcb = fields.tcb
     parts = (tcb.fmc, tcb.boot_loader, tcb.tee, tcb.snp, tcb.microcode)
     versions = "-".join(str(part) for part in parts if part is not None)
-    if ((said.hw_id or b"").hex(), versions) != key[1:]:
+    if ((fields.hw_id or b"").hex(), versions) != key[1:]:
         raise _another(what, f"that of another chip, or of TCB {versions}")
 
 

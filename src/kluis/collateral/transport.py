@@ -196,9 +196,9 @@ class Origin:
                     hint="try again; --offline uses what is held",
                     code="service_slow",
                 ) from None
-            said = (str(error).splitlines() or [type(error).__name__])[0][:120]
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
             raise UnavailableError(
-                f"{what}: {self.name} is unreachable: {said}",
+                f"{what}: {self.name} is unreachable: {reason}",
                 hint="check the network; --offline uses what is held",
                 code="service_unreachable",
             ) from None
@@ -245,11 +245,11 @@ def _origin(url: str) -> httpx.URL:
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Read the requested wait of a service in seconds, at least 1; None if it states none."""
-    said = headers.get("retry-after", "").strip()
-    if said.isascii() and said.isdigit() and len(said) < 8:
-        return max(float(said), 1.0)
+    delay = headers.get("retry-after", "").strip()
+    if delay.isascii() and delay.isdigit() and len(delay) < 8:
+        return max(float(delay), 1.0)
     try:
-        when = parsedate_to_datetime(said)
+        when = parsedate_to_datetime(delay)
         return max((when - datetime.now(UTC)).total_seconds(), 1.0)
     except (ValueError, TypeError, OverflowError):
         return None

@@ -23,8 +23,8 @@ def of_fault(fault: KluisError, *, body: bool = True) -> bytes:
     status, message = status_of(fault), fault.message
     if not isinstance(fault, MalformedError | RefusedError | UnavailableError):
         message = f"the enclave is refused: {message}"
-    said = {"code": fault.code, "message": f"{message} ({fault.hint})" if fault.hint else message}
-    content = jcs.dumps({"error": said})
+    value = {"code": fault.code, "message": f"{message} ({fault.hint})" if fault.hint else message}
+    content = jcs.dumps({"error": value})
     more = {503: RETRY_LATER, 401: b"WWW-Authenticate: Bearer\r\n"}.get(status, b"")
     head = (
         b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"

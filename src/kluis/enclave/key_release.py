@@ -114,7 +114,7 @@ def open_released(
         PolicyError: the vault's enclave does not meet the policy; lists each rule.
     """
     inside("open_released")
-    read = check(release, vault, brought, key, now, version=version, nonce=nonce)
+    read = check(release, vault, brought, key, now, version=version, nonce=nonce)  # 1 to 3
     own = _offered_jwk()["kid"]
     if read.recipient != own:  # 4
         raise AuthenticityError(
@@ -123,7 +123,7 @@ def open_released(
             code="release_recipient",
         )
     wrapped, sealed = read.ciphertext[: BITS // 8], read.ciphertext[BITS // 8 :]
-    return unwrap(read, _key_of(wrapped, read.algorithm), sealed)
+    return unwrap(read, _key_of(wrapped, read.algorithm), sealed)  # 4 and 5
 
 
 def check(

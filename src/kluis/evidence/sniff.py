@@ -274,12 +274,12 @@ def _jwt(data: bytes) -> Jwt:
     header, claims, _ = (b64.decode_url(part.decode(), "JWT") for part in data.split(b"."))
     read = jcs.loads(header, "JWT header", max_depth=8)
     try:
-        said = jcs.loads(claims, "JWT claims")
+        members = jcs.loads(claims, "JWT claims")
     except FormatError:
-        said = None
+        members = None
     if not isinstance(read, dict):
         raise FormatError("JWT header: want an object", code="bad_type")
-    return Jwt(read, said if isinstance(said, dict) else None)
+    return Jwt(read, members if isinstance(members, dict) else None)
 
 
 def _signed_document(member: str, read: Callable[[bytes], Any]) -> Callable[[bytes], Any]:

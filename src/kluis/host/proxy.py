@@ -371,13 +371,13 @@ def raised(parcel: Parcel) -> EnclaveError:
     """The error in an answer."""
     parcel.close()
     try:
-        told = _raised(parcel.frame)
+        failure = _raised(parcel.frame)
     except UNREADABLE as problem:
         return EnclaveError(explain(problem, "answer", ("kind", "call")), code="protocol")
-    if told.code == "call_cancelled":
-        return CallCancelled(told.message)
-    error = RemoteError(told.type, told.message, told.traceback, hint=told.hint)
-    error.inner_code = told.code
+    if failure.code == "call_cancelled":
+        return CallCancelled(failure.message)
+    error = RemoteError(failure.type, failure.message, failure.traceback, hint=failure.hint)
+    error.inner_code = failure.code
     return error
 
 

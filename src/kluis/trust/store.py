@@ -204,10 +204,10 @@ def _parse(file: str, store: Path, data: bytes) -> TrustedRoot:
                 raise FormatError(f"{path}: want version 1, got {version}", code="bad_version")
         raise FormatError(f"{path}: want version, level and root, got {sorted(found)[:8]}", code="bad_type")
     except (KluisError, ValueError) as error:
-        said = error.message if isinstance(error, KluisError) else str(error)
+        reason = error.message if isinstance(error, KluisError) else str(error)
         code = error.code if isinstance(error, KluisError) else "bad_type"
         raise FormatError(
-            said if said.startswith(str(path)) else f"{path}: {said}",
+            reason if reason.startswith(str(path)) else f"{path}: {reason}",
             hint=f"kluis trust remove {name}, and add it again",
             code=code,
         ) from None

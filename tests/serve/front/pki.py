@@ -60,7 +60,7 @@ class Operator:
         end: timedelta = timedelta(days=30),
         usage: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH,
     ) -> x509.Certificate:
-        """One certificate, for a key and names."""
+        """One certificate, for a key and names, as Python 3.13 wants them by default."""
         builder = (
             x509.CertificateBuilder()
             .subject_name(name_of(subject))
@@ -70,8 +70,27 @@ class Operator:
             .not_valid_before(self.now + begin)
             .not_valid_after(self.now + end)
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False
+            )
         )
-        if not ca:
+        if ca:
+            builder = builder.add_extension(
+                x509.KeyUsage(
+                    digital_signature=False,
+                    content_commitment=False,
+                    key_encipherment=False,
+                    data_encipherment=False,
+                    key_agreement=False,
+                    key_cert_sign=True,
+                    crl_sign=True,
+                    encipher_only=False,
+                    decipher_only=False,
+                ),
+                critical=True,
+            )
+        else:
             builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             builder = builder.add_extension(
                 x509.SubjectAlternativeName([alternative(each) for each in names]), critical=False

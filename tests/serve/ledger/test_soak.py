@@ -24,6 +24,11 @@ OF_ENTRY = 64 + 3 * 8
 REMEMBERED = 500
 """Ids of requests that come again and again: a ledger remembers each for ten minutes."""
 SLACK = 16 << 20
+STALLED = {502, 503}
+"""What is answered while the disk takes nothing for five seconds, as one that others use may do."""
+AGAIN_SECONDS = 1.0
+MOST_STALLED = 1000
+"""Of all requests; a ledger with a fault would refuse more."""
 VERSION = "api-version=2026-02-23"
 NEWEST = "api-version=2026-07-31-preview"
 
@@ -60,15 +65,17 @@ def kinds(txid: str, number: int) -> list[bytes]:
 
 
 class Load:
-    """Clients that send all kinds in turn.
+    """Clients that send all kinds in turn, and again what was refused because the disk stalled.
 
     Attributes:
         statuses: of the answers.
+        stalled: how often a request was refused because the disk stalled.
         faults: what ended a client.
     """
 
     def __init__(self, url: str, client: Client, txid: str, total: int) -> None:
         self.statuses: Counter[int] = Counter()
+        self.stalled = 0
         self.faults: list[BaseException] = []
         self._url, self._context, self._txid, self._left = url, client.context(), txid, total
         self._lock = threading.Lock()
@@ -97,12 +104,18 @@ class Load:
                         if self._left < 0:
                             client.close()
                             return
-                    status = client.ask(request)
+                    while (status := client.ask(request)) in STALLED and self._waits():
+                        time.sleep(AGAIN_SECONDS)
                     with self._lock:
                         self.statuses[status] += 1
                 number += CLIENTS
         except BaseException as fault:
             self.faults.append(fault)
+
+    def _waits(self) -> bool:
+        with self._lock:
+            self.stalled += 1
+            return self.stalled < MOST_STALLED
 
 
 def _soak(state: Path, total: int) -> tuple[Counter[int], int, int]:
@@ -118,6 +131,7 @@ def _soak(state: Path, total: int) -> tuple[Counter[int], int, int]:
         before, entries = resident_bytes(pid), _committed(url, client)
         load.join()
         assert load.faults == []
+        print(f"refused because the disk stalled: {load.stalled}")
         grown, more = resident_bytes(pid) - before, _committed(url, client) - entries
         assert served.running_enclaves() == [pid]
         assert served.stop() == 0

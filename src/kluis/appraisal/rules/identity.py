@@ -81,9 +81,9 @@ def _judge(name: str, want: Want, got: Value, *, fix: str, aspect: Aspect = Aspe
     if isinstance(want, AtMost):
         text = f"{text} s" if got is not None else text
     if isinstance(want, Registers) and isinstance(got, Mapping):
-        told = want.failing(got) or want.values
-        text = shown({each: d for each, d in got.items() if each in told and isinstance(d, Digest)})
-        want = Registers({each: want.values[each] for each in told})
+        names = want.failing(got) or want.values
+        text = shown({each: d for each, d in got.items() if each in names and isinstance(d, Digest)})
+        want = Registers({each: want.values[each] for each in names})
     return Rule.of(
         name, ok, want=str(want), got=text, fix=fix, aspect=aspect, affirms=not isinstance(want, Any)
     )

@@ -181,13 +181,13 @@ def _attester(claims: Claims) -> dict[str, Json]:
 
 def _verifier(result: AttestationResult, details: bool) -> dict[str, Json]:
     claims = result.claims
-    told: dict[str, Json] = {
+    members: dict[str, Json] = {
         "protection": str(claims.level),
         "not_kept_out": list(result.not_kept_out),
         "warnings": list(result.warnings),
     }
     if details:
-        told |= {
+        members |= {
             "anchor": claims.anchor,
             "product": claims.platform.product,
             "tcb_status": str(claims.tcb.status),
@@ -197,4 +197,4 @@ def _verifier(result: AttestationResult, details: bool) -> dict[str, Json]:
                 for rule in result.rules
             ],
         }
-    return told
+    return members

@@ -50,10 +50,10 @@ class SigningKey:
         Raises:
             AuthenticityError: it has other settings, or does not state them.
         """
-        told = "none" if self.settings is None else self.settings.hex()
-        if self.settings is None or told not in accepted:
+        settings = "none" if self.settings is None else self.settings.hex()
+        if self.settings is None or settings not in accepted:
             raise AuthenticityError(
-                f"settings: want {' or '.join(accepted)}, got {told}", code="told_otherwise"
+                f"settings: want {' or '.join(accepted)}, got {settings}", code="told_otherwise"
             )
 
 

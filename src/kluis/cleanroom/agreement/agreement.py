@@ -7,7 +7,6 @@ are whole numbers, so that its canonical form has no rounding.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from typing import Annotated, Literal, TypeVar
 
@@ -23,6 +22,7 @@ from kluis.cleanroom.agreement.keys import (
     check_public,
     check_signature,
 )
+from kluis.cleanroom.agreement.lookalikes import skeleton
 from kluis.cleanroom.agreement.terms import ColumnName, Hex32, Identifier, Terms, Time
 from kluis.errors import AuthenticityError, PolicyError
 
@@ -30,15 +30,6 @@ Role = Literal["analyst", "auditor", "operator", "owner", "recipient"]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=4000)]
 Sql = Annotated[str, msgspec.Meta(min_length=1, max_length=20_000)]
 SIGNED_AS = "agreement/1"
-_ALIKE = str.maketrans("01il", "olll")
-# Small and capital letters of other alphabets that look like Latin ones, by their small form.
-_CYRILLIC = str.maketrans(
-    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u04bb\u0501\u043a\u043c\u0442\u0432\u043d",
-    "aeopcyxljshdkmtbh",
-)
-_GREEK = str.maketrans(
-    "\u03b1\u03b2\u03b5\u03b6\u03b7\u03b9\u03ba\u03bc\u03bd\u03bf\u03c1\u03c4\u03c7", "abezhlkmvoptx"
-)
 
 
 class Party(Document, frozen=True):
@@ -319,20 +310,12 @@ def _want_unlike(what: str, parties: Sequence[tuple[str, ...]]) -> None:
     seen: dict[str, str] = {}
     for names in parties:
         for each in names:
-            if (other := seen.get(_skeleton(each))) is not None:
+            if (other := seen.get(skeleton(each))) is not None:
                 raise PolicyError(
                     f"agreement: want parties with {what} that do not look alike, got {other!a} and {each!a}",
                     code="agreement",
                 )
-        seen |= {_skeleton(each): each for each in names}
-
-
-def _skeleton(name: str) -> str:
-    """A name reduced to what readers distinguish: without case, blanks and hyphens, with look-alike letters
-    unified.
-    """
-    plain = unicodedata.normalize("NFKC", name).casefold().translate(_CYRILLIC).translate(_GREEK)
-    return "".join(each for each in plain if each.isalnum()).translate(_ALIKE).replace("rn", "m")
+        seen |= {skeleton(each): each for each in names}
 
 
 def _one(among: tuple[_Named, ...], name: str, what: str) -> _Named:

@@ -112,14 +112,14 @@ class CheckedReceipt:
         """What ran, over what, and who agreed, for a notebook."""
         from kluis.cards import card  # only a notebook needs it
 
-        said = self.statement
+        statement = self.statement
         rows = [
-            ("agreement", said.agreement),
-            ("run", said.run),
-            ("time", said.time),
-            ("image id", said.image_id),
-            *((f"input {each.dataset}", f"version {each.version}") for each in said.inputs),
-            *((f"analysis {each.id}", f"groups of at least {each.k}") for each in said.analyses),
+            ("agreement", statement.agreement),
+            ("run", statement.run),
+            ("time", statement.time),
+            ("image id", statement.image_id),
+            *((f"input {each.dataset}", f"version {each.version}") for each in statement.inputs),
+            *((f"analysis {each.id}", f"groups of at least {each.k}") for each in statement.analyses),
             *((f"consent of {each.party}", each.time) for each in self.consents),
         ]
         return card("receipt, checked offline as of its time", [(name, str(text)) for name, text in rows])

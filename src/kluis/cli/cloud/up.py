@@ -12,7 +12,7 @@ from kluis.cli.cloud import background, places
 from kluis.cli.cloud.places import State
 from kluis.cli.image import protections
 from kluis.cli.render import Json
-from kluis.cli.service.serve_options import Bind, Certificate, Key, Metrics, Name, Otlp
+from kluis.cli.service.serve_options import Bind, Certificate, Instances, Key, Metrics, Name, Otlp
 from kluis.errors import UsageError
 from kluis.serve import DEFAULT_PORT, HOST
 from kluis.serve.cloud import lock
@@ -50,7 +50,7 @@ def up(
             ),
         ),
     ] = None,
-    instances: Annotated[int, typer.Option("--instances", metavar="N", help="Enclaves of each service.")] = 1,
+    instances: Instances = 1,
     name: Name = None,
     bind: Bind = HOST,
     certificate: Certificate = None,

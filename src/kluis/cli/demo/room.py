@@ -44,8 +44,8 @@ def opens_files(stage: Stage) -> Attempt:
         if path.is_file():
             data = path.read_bytes()
             read, found = read + len(data), found + count_marks(data)
-    said = f"{read / 1e6:.1f} MB read, {found} of {len(stage.tables['people']):,} patients found"
-    return Attempt("operator", "opens every file of the room, results included", said, found == 0)
+    outcome = f"{read / 1e6:.1f} MB read, {found} of {len(stage.tables['people']):,} patients found"
+    return Attempt("operator", "opens every file of the room, results included", outcome, found == 0)
 
 
 def changed_byte(stage: Stage) -> Attempt:

@@ -194,15 +194,15 @@ def hold_log(claims: Claims, log: bytes) -> LogClaims | None:
     if claims.tee is not Tee.TDX:
         raise UsageError(f"--event-log: evidence of {claims.kind} has no registers that a log explains")
     proven = {int(name[-1]): digest.value for name, digest in claims.registers.items()}
-    said = judge(event_log.parse(log), HashId.SHA384, Registers.RTMR, proven)
-    if not said.explained:
-        wrong = sorted(said.contradicted | said.unexplained)
+    judgement = judge(event_log.parse(log), HashId.SHA384, Registers.RTMR, proven)
+    if not judgement.explained:
+        wrong = sorted(judgement.contradicted | judgement.unexplained)
         raise AuthenticityError(
             f"event log: want one that explains {', '.join(f'rtmr{each}' for each in wrong)}, got another",
             hint="give the log (CCEL) of this very start of the domain",
             code="event_log",
         )
-    return said
+    return judgement
 
 
 def verified(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
 
 from kluis import trust
 from kluis.cli.evidence import files
@@ -11,6 +14,14 @@ from kluis.cli.evidence.recognised import known
 from kluis.errors import FormatError, UsageError, unknown
 from kluis.evidence import ProtectionLevel, TrustAnchors
 
+Only: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--root",
+        metavar="ROOT",
+        help="The only root to trust; by default this platform's and those of kluis trust.",
+    ),
+]
 _HINT = "a root is one certificate in PEM; of this machine's platform: kluis platform root"
 
 

@@ -86,8 +86,8 @@ def one_line(text: str) -> str:
 
 def log(value: LogClaims | None) -> Iterator[str]:
     """What an event log explains."""
-    if (said := explained(value)) is not None:
-        yield f"ok    {'event log':<21} {said}"
+    if (explanation := explained(value)) is not None:
+        yield f"ok    {'event log':<21} {explanation}"
 
 
 def level(value: Claims) -> Iterator[str]:

@@ -271,8 +271,8 @@ def _lines(held: Token, signer: SigningKey | None) -> list[str]:
             rows.append((what, _line(held.claims[claim])))
     rows.append(("expires", f"{held.expires_at:%Y-%m-%dT%H:%M:%SZ}"))
     if signer is not None:
-        told = "none" if signer.settings is None else signer.settings.hex()
-        rows += [("enclave", str(signer.result.claims.measurement)), ("settings", told)]
+        settings = "none" if signer.settings is None else signer.settings.hex()
+        rows += [("enclave", str(signer.result.claims.measurement)), ("settings", settings)]
     lines = [f"ok    {what:<21} {text.one_line(shown)}" for what, shown in rows]
     others: dict[str, Any] = dict(values.plain(held.claims))
     if held.ear is not None:

@@ -88,10 +88,10 @@ def run(
     if declared[ecall].stream and out is not None:
         raise UsageError(f"-o: want an ecall with one result, got the stream {ecall}")
     given = arguments.parse(declared[ecall], args or [])
-    told = {one.name: printing(one.name) for one in interface.ocalls if one.returns in {None, type(None)}}
+    printers = {one.name: printing(one.name) for one in interface.ocalls if one.returns in {None, type(None)}}
     with host.load(
         file,
-        ocalls=told,
+        ocalls=printers,
         timeout_seconds=timeout,
         insecure_allow_missing=protections.allowed(missing),
         platform=_backend(tee, boot),

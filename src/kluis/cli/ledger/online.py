@@ -192,14 +192,7 @@ def status(
             help="Believe the certificate that the enclave states over attested TLS, under this policy.",
         ),
     ] = None,
-    root: Annotated[
-        Path | None,
-        typer.Option(
-            "--root",
-            metavar="ROOT",
-            help="The only root to trust; by default this platform's and those of kluis trust.",
-        ),
-    ] = None,
+    root: roots.Only = None,
     save: Annotated[
         Path | None, typer.Option("--save", metavar="PEM", help="Write the service's certificate here.")
     ] = None,

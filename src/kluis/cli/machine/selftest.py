@@ -80,10 +80,10 @@ def _enclave() -> Iterator[EnclaveProxy]:
 
 def _readings(pid: int, nonce: bytes) -> list[Finding]:
     planted = sha256(b"kluis doctor" + nonce)
-    said = attempts.by_debugger(pid)
+    refusal = attempts.by_debugger(pid)
     debugger = (
-        _finding("a debugger", State.OK, f"refused: {said}")
-        if said
+        _finding("a debugger", State.OK, f"refused: {refusal}")
+        if refusal
         else _finding("a debugger", State.MISSING, "was let in", "the guardian does not hold it: report this")
     )
     return [

@@ -99,14 +99,7 @@ def unlock(
         Path | None,
         typer.Option("-o", "--output", metavar="FILE", help="Save the key, sealed to the enclave."),
     ] = None,
-    root: Annotated[
-        Path | None,
-        typer.Option(
-            "--root",
-            metavar="ROOT",
-            help="The only root to trust; by default this platform's and those of kluis trust.",
-        ),
-    ] = None,
+    root: roots.Only = None,
     collateral: Annotated[
         Path | None,
         typer.Option("--collateral", metavar="FILE", help="Collateral; by default of this machine."),

@@ -12,7 +12,7 @@ from kluis.cli import completion
 from kluis.cli.image import protections
 from kluis.cli.render import Json
 from kluis.cli.service import serve_settings
-from kluis.cli.service.serve_options import Bind, Certificate, Key, Metrics, Name, Otlp
+from kluis.cli.service.serve_options import Bind, Certificate, Instances, Key, Metrics, Name, Otlp
 from kluis.serve import DEFAULT_PORT, HOST
 from kluis.serve.images import SERVICES, STORE_KEYS
 
@@ -44,7 +44,7 @@ def serve(
     port: Annotated[
         int, typer.Option("--port", metavar="N", help="The first port; 0 chooses free ports.")
     ] = DEFAULT_PORT,
-    instances: Annotated[int, typer.Option("--instances", metavar="N", help="Enclaves of each service.")] = 1,
+    instances: Instances = 1,
     name: Name = None,
     bind: Bind = HOST,
     certificate: Certificate = None,

@@ -7,6 +7,9 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+Instances: TypeAlias = Annotated[
+    int, typer.Option("--instances", metavar="N", help="Enclaves of each service.")
+]
 Name: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--name", metavar="NAME", help="Another name or address that clients use."),

@@ -89,7 +89,7 @@ def _watch(running: Serving, asked: Asked, turn: Callable[[Serving], None] = lam
     # Turns in which some ended: if the platform ends, all end at once, and that counts as one.
     recent: collections.deque[float] = collections.deque(maxlen=MOST_FAULTS)
     renewed, tended = time.monotonic(), float("-inf")
-    told: frozenset[str] = frozenset()
+    reported: frozenset[str] = frozenset()
     waits: list[str] = []
     while not asked.stop:
         asked.wake.wait(LOOK_SECONDS)
@@ -106,7 +106,7 @@ def _watch(running: Serving, asked: Asked, turn: Callable[[Serving], None] = lam
         if time.monotonic() - tended > TEND_SECONDS:
             tended, waits = time.monotonic(), _tend(running, waits)
         failed.append(_attempt(functools.partial(turn, running)))
-        told = _tell(failed, told)
+        reported = _tell(failed, reported)
         if faults:
             recent.append(time.monotonic())
             if len(recent) == MOST_FAULTS and recent[-1] - recent[0] < FAULT_SECONDS:

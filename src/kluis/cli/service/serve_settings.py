@@ -45,9 +45,9 @@ def merge(path: Path | None, options: Mapping[str, Mapping[str, Any]]) -> Mappin
             before = known.get(name)
             both = isinstance(value, list) and isinstance(before, list)
             known[name] = before + value if both else value
-    told = made.get("attestation", {})
-    if told.get("insecure_accept_unprotected") is not True:
-        _check_levels(told.get("roots"))
+    attestation = made.get("attestation", {})
+    if attestation.get("insecure_accept_unprotected") is not True:
+        _check_levels(attestation.get("roots"))
     return made
 
 

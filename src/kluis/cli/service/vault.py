@@ -167,10 +167,10 @@ def approve(
     wanted = _wanted(url, root, image, image_id, protection, missing, machine)
     with _client(url, wanted, _endorsed(collateral)) as client:
         answer = client.put(f"{url.rstrip('/')}{NEXT}", content=document, headers=headers)
-    said = _answer_of(url, answer)
+    body = _answer_of(url, answer)
     try:
-        rows = [(str(one["at"]), str(one["from"]), str(one["to"])) for one in said["changes"]]
-        value = {"next": str(said["next"]), "changes": said["changes"]}
+        rows = [(str(one["at"]), str(one["from"]), str(one["to"])) for one in body["changes"]]
+        value = {"next": str(body["next"]), "changes": body["changes"]}
     except (KeyError, TypeError):
         raise FormatError(f"vault {url}: want what was approved, got another", code="malformed") from None
     lines = [line for at, before, after in rows for line in (at, f"  was  {before}", f"  next {after}")]
@@ -215,12 +215,12 @@ def _answer_of(url: str, answer: httpx.Response) -> Any:
         PolicyError, UsageError, UnavailableError: it refuses; with the reason.
     """
     try:
-        said = answer.json()
+        body = answer.json()
     except ValueError:
         raise FormatError(f"vault {url}: want JSON, got another", code="malformed") from None
     if answer.status_code == HTTPStatus.OK:
-        return said
-    error = said.get("error") if isinstance(said, dict) else None
+        return body
+    error = body.get("error") if isinstance(body, dict) else None
     why = foreign(str(error.get("message"))) if isinstance(error, dict) else "no reason"
     if answer.status_code in (401, 403):
         raise PolicyError(f"vault {url}: {why}", hint="the token wants the role Key Vault Administrator")
@@ -316,9 +316,9 @@ def identify(url: str, wanted: ExpectedVault, collateral: bytes) -> ExpectedVaul
             hint="kluis serve --json prints keyvault's address and image",
             code="malformed",
         )
-    said = _answer_of(url, answer)
+    body = _answer_of(url, answer)
     try:
-        name, certificate = str(said["vault"]), base64.b64decode(said["signingCertificate"])
+        name, certificate = str(body["vault"]), base64.b64decode(body["signingCertificate"])
     except (KeyError, TypeError, ValueError):
         raise FormatError(f"vault {url}: want a configuration, got another", code="malformed") from None
     vouching.check(

@@ -9,14 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from kluis.cli import render
-from kluis.cli.evidence import files
 from kluis.cli.render import Json
 from kluis.errors import AuthenticityError
-from kluis.evidence import Collateral, TrustAnchors, endorsements
-from kluis.evidence.context import Context
-from kluis.tee import backends
-from kluis.tee.vm import processor
-from kluis.tee.vm.machine import kept
 
 
 def attest(
@@ -42,6 +36,14 @@ def attest(
     The parts are in the formats of their TEE, which other tools read: report, hcl, quote, signature, pcrs,
     event_log, certificates, crl. runtime.json is the document that the evidence binds.
     """
+    # Help, and the other commands of machines, do not need the verifiers.
+    from kluis.cli.evidence import files
+    from kluis.evidence import Collateral, TrustAnchors, endorsements
+    from kluis.evidence.context import Context
+    from kluis.tee import backends
+    from kluis.tee.vm import processor
+    from kluis.tee.vm.machine import kept
+
     trusted = processor.load_or_create(kept.lasting() / "processor", datetime.now(UTC)).root_pem()
     collateral = Collateral.from_json(backends.of_machine(name).collateral())
     if collateral.endorsement is None:

@@ -1,4 +1,7 @@
-"""``kluis vm start|list|show|attest|root|console|stop``: machines that run on this host."""
+"""``kluis vm start|list|show|attest|root|console|stop``: machines that run on this host.
+
+Each command imports what it needs: help, and the commands of guests, need none of it.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,6 @@ from kluis.cli import render
 from kluis.cli.render import Json
 from kluis.cli.vm.attesting import attest
 from kluis.errors import UsageError
-from kluis.tee.vm import processor
-from kluis.tee.vm.machine import kept, ondemand
-from kluis.tee.vm.machine.kept import Settings
 
 IMAGE_ID: Final = re.compile("[0-9a-f]{64}")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The machine's name.", show_default=False)]
@@ -58,6 +58,9 @@ def start(
     """
     if only and not IMAGE_ID.fullmatch(only):
         raise UsageError(f"--only: want 64 hex digits, got {only[:80]!a}", hint="kluis measure prints them")
+    from kluis.tee.vm.machine import kept, ondemand
+    from kluis.tee.vm.machine.kept import Settings
+
     settings = Settings(
         name=name,
         guest=str(guest.absolute()),
@@ -78,6 +81,8 @@ def start(
 
 def list_(json: Json = False) -> None:
     """List the machines of this user, as root those of this host."""
+    from kluis.tee.vm.machine import kept
+
     found = kept.listed()
     rows = [
         (each["name"], str(each.get("pid", "-")), each.get("boot", "-"), each.get("ended", "runs"))
@@ -88,6 +93,8 @@ def list_(json: Json = False) -> None:
 
 def show(name: Name, json: Json = False) -> None:
     """Print how a machine runs, and which protections it does not have."""
+    from kluis.tee.vm.machine import kept
+
     _show(kept.show(name))
 
 
@@ -104,6 +111,9 @@ def root(
 
     The processor's keys are files of this user: its evidence does not keep this user out.
     """
+    from kluis.tee.vm import processor
+    from kluis.tee.vm.machine import kept
+
     pem = processor.load_or_create(kept.lasting() / "processor", datetime.now(UTC)).root_pem()
     if output is None:
         render.out({"root": pem.decode()}, pem.decode().rstrip("\n"))
@@ -114,12 +124,16 @@ def root(
 
 def console(name: Name, json: Json = False) -> None:
     """Print the last output of a debug machine's console."""
+    from kluis.tee.vm.machine import kept
+
     text = kept.console(name)
     render.out({"text": text}, text.rstrip("\n"))
 
 
 def stop(name: Name, json: Json = False) -> None:
     """End a machine. Its memory is lost; the state of its vTPM remains."""
+    from kluis.tee.vm.machine import kept
+
     kept.stop(name)
     render.out({"name": name, "running": False}, "stopped")
 

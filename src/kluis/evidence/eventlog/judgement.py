@@ -134,9 +134,9 @@ def judge(log: EventLog, bank: HashId, registers: Registers, proven: Mapping[int
     Raises:
         FormatError: as for :func:`replay`.
     """
-    said = replay(log, bank, registers)
-    reproduced = frozenset(number for number, value in said.items() if proven.get(number) == value)
-    quiet = {number: value for number, value in proven.items() if number not in said}
+    replayed = replay(log, bank, registers)
+    reproduced = frozenset(number for number, value in replayed.items() if proven.get(number) == value)
+    quiet = {number: value for number, value in proven.items() if number not in replayed}
     judged: list[Judged] = []
     closed: set[int] = set()
     fine = {hashlib.new(bank.label, data).digest() for data in _FINE}
@@ -156,9 +156,9 @@ def judge(log: EventLog, bank: HashId, registers: Registers, proven: Mapping[int
         registers=registers,
         bank=bank,
         reproduced=reproduced,
-        contradicted=frozenset(number for number in said if number in proven) - reproduced,
+        contradicted=frozenset(number for number in replayed if number in proven) - reproduced,
         unexplained=frozenset(n for n, value in quiet.items() if not untouched(n, value, registers)),
-        unseen=frozenset(number for number in said if number not in proven),
+        unseen=frozenset(number for number in replayed if number not in proven),
         untrusted=frozenset(number for number in doubtful if number is not None),
         failed=_failed(judged, bank, registers),
         events=tuple(judged),

@@ -120,21 +120,21 @@ def untouched(number: int, value: bytes, registers: Registers) -> bool:
 
 def _first_value(log: EventLog, bank: HashId) -> bytes:
     """The initial value of PCR 0: zero, or the locality that started the TPM in its last byte."""
-    said: int | None = None
+    stated: int | None = None
     begun = False
     for event in log.events:
         if event.kind == EventType.NO_ACTION:
             locality = startup_locality(event.data)
             if locality is None:
                 continue
-            if said is not None or begun:
+            if stated is not None or begun:
                 raise FormatError(
                     f"{WHAT} at {event.offset:#x}: the TPM starts once, before PCR 0 is extended",
                     code="event_log",
                 )
-            said = locality
+            stated = locality
         elif event.index == 0:
-            if event.kind == EventType.EFI_HCRTM_EVENT and not begun and said is None:
-                said = _HCRTM_LOCALITY
+            if event.kind == EventType.EFI_HCRTM_EVENT and not begun and stated is None:
+                stated = _HCRTM_LOCALITY
             begun = True
-    return bytes(SIZES[bank] - 1) + bytes([said or 0])
+    return bytes(SIZES[bank] - 1) + bytes([stated or 0])

@@ -110,8 +110,8 @@ def verify(data: bytes, *, context: Context, collateral: None, now: datetime) ->
     )
     timestamp = _EPOCH + timedelta(milliseconds=document.timestamp)
     _check_timestamp(timestamp, document, certificates, now)  # 6
-    said = _read(document, certificates, context)
-    return mint(_claims(document, certificates, said, timestamp, now))
+    fields = _read(document, certificates, context)
+    return mint(_claims(document, certificates, fields, timestamp, now))
 
 
 def _check_timestamp(timestamp: datetime, document: Document, certificates: Cabundle, now: datetime) -> None:
@@ -131,7 +131,7 @@ def _shown(when: datetime) -> str:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _Said:
+class _Fields:
     """A module's claims that do not change from document to document.
 
     Attributes:
@@ -153,24 +153,24 @@ class _Said:
     instance_measured: bool | None
 
 
-def _read(document: Document, certificates: Cabundle, context: Context) -> _Said:
+def _read(document: Document, certificates: Cabundle, context: Context) -> _Fields:
     """Read the claims that do not change from document to document, once for each certificate."""
     parts = (document.kind, document.module_id, document.pcrs)
-    held: _Said | None = context.memory.get(_MEMORY, certificates.leaf.der)
+    held: _Fields | None = context.memory.get(_MEMORY, certificates.leaf.der)
     if held is None or held.parts != parts:
         held = _say(document, parts)
         context.memory.put(_MEMORY, certificates.leaf.der, held)
     return held
 
 
-def _say(document: Document, parts: tuple[DocumentKind, str, Mapping[int, bytes]]) -> _Said:
+def _say(document: Document, parts: tuple[DocumentKind, str, Mapping[int, bytes]]) -> _Fields:
     kind, module_id, pcrs = parts
     enclave = kind is DocumentKind.ENCLAVE
     registers = {
         _NAMES[index]: _ZERO_DIGEST if value == _ZERO else Digest("sha384", value)
         for index, value in pcrs.items()
     }
-    return _Said(
+    return _Fields(
         parts=parts,
         registers=MappingProxyType(registers),
         # An enclave in debug mode has zeros instead of its code's PCR. Absent PCRs prove nothing either.
@@ -183,26 +183,26 @@ def _say(document: Document, parts: tuple[DocumentKind, str, Mapping[int, bytes]
 
 
 def _claims(
-    document: Document, certificates: Cabundle, said: _Said, timestamp: datetime, now: datetime
+    document: Document, certificates: Cabundle, fields: _Fields, timestamp: datetime, now: datetime
 ) -> Claims:
     kind = document.kind
     return Claims(
         kind=kind.what,
         tee=Tee.NITRO,
-        level=_level(certificates.anchor.level, kind, said.debug),
+        level=_level(certificates.anchor.level, kind, fields.debug),
         anchor=certificates.anchor.name,
-        debug=said.debug,
-        measurement=said.measurement,
-        signer=said.signer,
+        debug=fields.debug,
+        measurement=fields.measurement,
+        signer=fields.signer,
         product_id=None,
         svn=None,
         config_id=None,
         family_id=None,
-        registers=said.registers,
+        registers=fields.registers,
         report_data=document.user_data or b"",
         nonce=document.nonce,
         tcb=NOT_JUDGED,
-        platform=said.platform,
+        platform=fields.platform,
         collateral_issued=None,
         valid_until=certificates.end,
         verified_at=now,
@@ -213,7 +213,7 @@ def _claims(
             public_key=document.public_key,
             user_data=document.user_data,
             nonce=document.nonce,
-            instance_measured=said.instance_measured,
+            instance_measured=fields.instance_measured,
         ),
     )
 

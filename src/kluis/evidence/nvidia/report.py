@@ -135,8 +135,8 @@ def verify(
         context=context,
         code="sig_report",
     )
-    said = _read(frame, chain, context)  # 8, 9; the fields that step 1 leaves
-    return mint(_claims(frame, chain, said, revocation, now))
+    fields = _read(frame, chain, context)  # 8, 9; the fields that step 1 leaves
+    return mint(_claims(frame, chain, fields, revocation, now))
 
 
 def _parts(data: bytes, context: Context) -> tuple[bytes, Chain]:
@@ -208,7 +208,7 @@ def _versions(opaque: Opaque, device: Device) -> tuple[str | None, str]:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _Said:
+class _Fields:
     """A device's claims that do not change from report to report.
 
     Attributes:
@@ -228,18 +228,18 @@ class _Said:
     vendor: Mapping[str, Any]
 
 
-def _read(frame: Frame, chain: Chain, context: Context) -> _Said:
+def _read(frame: Frame, chain: Chain, context: Context) -> _Fields:
     """Parse measurements and fields, once for the same bytes of a device with the same chain."""
     parts = (frame.count, frame.record, frame.opaque)
     # Another certificate of the same key may name another device, other firmware and other flags.
-    held: _Said | None = context.memory.get(_MEMORY, chain.leaf.der)
+    held: _Fields | None = context.memory.get(_MEMORY, chain.leaf.der)
     if held is None or held.parts != parts:
         held = _say(frame, chain, parts)
         context.memory.put(_MEMORY, chain.leaf.der, held)
     return held
 
 
-def _say(frame: Frame, chain: Chain, parts: tuple[int, bytes, bytes]) -> _Said:
+def _say(frame: Frame, chain: Chain, parts: tuple[int, bytes, bytes]) -> _Fields:
     report = Report.of(frame)
     opaque = report.opaque
     fwid = _firmware(opaque, chain)  # 8
@@ -248,7 +248,7 @@ def _say(frame: Frame, chain: Chain, parts: tuple[int, bytes, bytes]) -> _Said:
     values = report.measurements()
     blocks = {f"block{number}": Digest("sha384", value) for number, value in values.items()}
     flags = chain.dice.flags if chain.dice else None
-    return _Said(
+    return _Fields(
         parts=parts,
         measurement=Digest.of("sha384", b"".join(values.values())),
         registers=MappingProxyType(blocks),
@@ -268,29 +268,29 @@ def _say(frame: Frame, chain: Chain, parts: tuple[int, bytes, bytes]) -> _Said:
     )
 
 
-def _claims(frame: Frame, chain: Chain, said: _Said, revocation: _Revocation, now: datetime) -> Claims:
+def _claims(frame: Frame, chain: Chain, fields: _Fields, revocation: _Revocation, now: datetime) -> Claims:
     return Claims(
         kind=KIND,
         tee=Tee.NVIDIA,
-        level=ProtectionLevel.NONE if said.debug else chain.anchor.level,
+        level=ProtectionLevel.NONE if fields.debug else chain.anchor.level,
         anchor=chain.anchor.name,
-        debug=said.debug,
-        measurement=said.measurement,
+        debug=fields.debug,
+        measurement=fields.measurement,
         signer=None,
         product_id=None,
         svn=None,
         config_id=None,
         family_id=None,
-        registers=said.registers,
+        registers=fields.registers,
         report_data=b"",
         nonce=frame.nonce,
         tcb=NOT_JUDGED,
-        platform=said.platform,
+        platform=fields.platform,
         collateral_issued=revocation.issued,
         valid_until=revocation.until,
         verified_at=now,
         vendor=NvidiaClaims(
-            **said.vendor,
+            **fields.vendor,
             device_nonce=frame.device_nonce,
             revocation_checked=revocation.checked,
             trailing_bytes=len(frame.trailing),

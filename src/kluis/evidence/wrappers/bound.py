@@ -109,12 +109,12 @@ class Bound:
 
     def _challenged(self, claims: Claims) -> bool:
         nonce = claims.nonce or b""
-        said = [(want, got) for want in self.challenge for got in (nonce, claims.report_data)]
+        pairs = [(want, got) for want in self.challenge for got in (nonce, claims.report_data)]
         # If the field has a fixed size, a shorter nonce is padded with zeros, without a length.
         if claims.tee in FIXED:
             field = nonce if claims.tee is Tee.CCA else claims.report_data
-            said += [(want.ljust(FIELD_SIZE, b"\0"), field) for want in self.challenge]
-        return any(hmac.compare_digest(want, got) for want, got in said)
+            pairs += [(want.ljust(FIELD_SIZE, b"\0"), field) for want in self.challenge]
+        return any(hmac.compare_digest(want, got) for want, got in pairs)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -88,8 +88,8 @@ def _together(data: bytes) -> bool:
 
 def _record(part: Part) -> Unwrapped:
     if part.indicator is not None and not _may_be_evidence(part):
-        said = " and ".join((flag.name or "").lower() for flag in Indicator if flag & part.indicator)
-        raise AuthenticityError(f"CMW record: want evidence, got {said}", code="no_evidence")
+        flags = " and ".join((flag.name or "").lower() for flag in Indicator if flag & part.indicator)
+        raise AuthenticityError(f"CMW record: want evidence, got {flags}", code="no_evidence")
     return Unwrapped("CMW record", part.value, envelope=True)
 
 

@@ -149,15 +149,15 @@ def _dstack_response(data: bytes) -> Unwrapped:
     response = dstack.parse_response(data)
     bounds = [_event_log(response.event_log)]
     if response.report_data is not None:
-        told = response.report_data
-        bounds.append(Bound(what=REPORT_DATA, value=told, report_data=(told,)))
+        report_data = response.report_data
+        bounds.append(Bound(what=REPORT_DATA, value=report_data, report_data=(report_data,)))
     return Unwrapped("dstack quote", response.quote, tuple(bounds))
 
 
 def _dstack_attestation(found: Attestation) -> Unwrapped:
     """Only a TDX domain's events are proven, by its registers; a report binds its configuration."""
-    told = found.report_data
-    bounds = [Bound(what=REPORT_DATA, value=told, report_data=(told,))]
+    report_data = found.report_data
+    bounds = [Bound(what=REPORT_DATA, value=report_data, report_data=(report_data,))]
     if found.platform is Platform.TDX:
         bounds.append(_event_log(found.log()))
         logged = [(event.name, event.payload) for event in found.events if event.kind == dstack.RUNTIME_EVENT]

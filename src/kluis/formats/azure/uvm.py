@@ -92,9 +92,9 @@ def parse(data: bytes) -> Endorsement:
         raise UnsupportedError(f"{WHAT}.alg: want one of {sorted(SCHEMES)}, got {algorithm}", code="bad_type")
     chain = headers.octets_array(CHAIN, range(1, 16 * 1024), least=2, most=MAX_CHAIN)
     if CWT in headers:
-        said = Entries(headers.map(CWT, least=1, most=16), f"{WHAT}.cwt", _CWT_NAMES)
-        issuer, feed = said.text(ISSUER, limit=1024), said.text(SUBJECT, limit=256)
-        svn = said.integer("svn", most=MAX_SVN)
+        cwt = Entries(headers.map(CWT, least=1, most=16), f"{WHAT}.cwt", _CWT_NAMES)
+        issuer, feed = cwt.text(ISSUER, limit=1024), cwt.text(SUBJECT, limit=256)
+        svn = cwt.integer("svn", most=MAX_SVN)
         if headers.integer(HASHED, least=-(1 << 32), most=1 << 32) != SHA384:
             raise UnsupportedError(f"{WHAT}.payload_hash: want {SHA384}, SHA-384", code="bad_type")
         measurement = message.payload

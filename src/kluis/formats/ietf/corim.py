@@ -190,11 +190,11 @@ def _measurement(one: dict[int | str, Value], where: dict[int | str, Value], pos
     values = _map(one.get(1), "CoMID.measurement-values")
     registers = _map(values.get(_REGISTERS, {}), "CoMID.integrity-registers")
     other = key is not None and (type(key) is bool or not isinstance(key, int | str))
-    told: dict[int | str, Value] = {f"register {name}": each for name, each in registers.items()}
+    values_by_name: dict[int | str, Value] = {f"register {name}": each for name, each in registers.items()}
     if _DIGESTS in values:
-        told[_DIGESTS] = values[_DIGESTS]
+        values_by_name[_DIGESTS] = values[_DIGESTS]
     # Only digests of algorithms that are not known here: they are a condition that cannot be checked.
-    unread = [name for name, each in told.items() if not _digests(each)]
+    unread = [name for name, each in values_by_name.items() if not _digests(each)]
     # The required authority, and the values of an extension: both are conditions like any other value.
     unread += [f"measurement {name}" for name in one if name not in _MEASURED]
     return Measurement(

@@ -81,10 +81,10 @@ def statement(spki: bytes, settings: bytes | None = None) -> bytes:
         spki: DER of the SubjectPublicKeyInfo.
         settings: digest of the enclave's settings, 32 bytes, if its tokens depend on them.
     """
-    said = {"public_key": b64.encode_url(spki), "statement": SIGNING_KEY}
+    members = {"public_key": b64.encode_url(spki), "statement": SIGNING_KEY}
     if settings is None:
-        return jcs.dumps({**said, "version": 1})
-    return jcs.dumps({**said, "settings": settings.hex(), "version": 2})
+        return jcs.dumps({**members, "version": 1})
+    return jcs.dumps({**members, "settings": settings.hex(), "version": 2})
 
 
 def read_statement(data: bytes) -> Statement:
@@ -97,8 +97,10 @@ def read_statement(data: bytes) -> Statement:
     value = Members(jcs.loads_canonical(data, _STATEMENT, max_size=MAX_STATEMENT), _STATEMENT)
     version = value.version(1, 2)
     value.only(("public_key", "statement", "version", *(("settings",) if version == 2 else ())))
-    said = value.text("statement")
-    if said != SIGNING_KEY:
-        raise UnsupportedError(f"{_STATEMENT}.statement: want {SIGNING_KEY}, got {said!a}", code="bad_type")
+    statement = value.text("statement")
+    if statement != SIGNING_KEY:
+        raise UnsupportedError(
+            f"{_STATEMENT}.statement: want {SIGNING_KEY}, got {statement!a}", code="bad_type"
+        )
     spki = b64.decode_url(value.text("public_key"), f"{_STATEMENT}.public_key")
     return Statement(spki, value.hex("settings", 32, lower=True) if version == 2 else None)

@@ -80,8 +80,8 @@ def parse_object(data: bytes) -> tuple[str, bytes]:
         UnsupportedError: as for :func:`parse`, or a report of a service below the guest's kernel (SVSM).
     """
     value = Members(jcs.loads(data, _WHAT, max_size=MAX_SIZE, max_depth=2), _WHAT)
-    if told := [name for name in _SERVICE if name in value]:
-        raise UnsupportedError(f"{_WHAT}.{told[0]}: a service's report is not handled", code="bad_type")
+    if services := [name for name in _SERVICE if name in value]:
+        raise UnsupportedError(f"{_WHAT}.{services[0]}: a service's report is not handled", code="bad_type")
     value.only({*PARTS, *(name for name in (*OPTIONAL, _PRIVILEGE) if name in value)})
     blobs = {name: value.text(name, limit=MAX_SIZE) for name in ("outblob", *OPTIONAL) if name in value}
     parts = {name: b64.decode_either(text, f"{_WHAT}.{name}", most=MAX_SIZE) for name, text in blobs.items()}

@@ -84,7 +84,7 @@ def explain(store: Store, proposal: str, rules: Rules | None = None) -> Explanat
         invalid=None,
         failure=failure,
         changes=() if failure else tuple(changes),
-        effects=() if failure else tuple(effects.told),
+        effects=() if failure else tuple(effects.lines),
     )
 
 
@@ -92,12 +92,12 @@ class _Described:
     """The node's side of a proposal that is only explained: it describes what the node would do."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.lines: list[str] = []
 
     def open_service(self, transaction: Transaction, previous: bytes | None, following: bytes | None) -> None:
         info = documents.service_info(transaction)
         if info["status"] in ("Open", "WaitingForRecoveryShares"):
-            self.told.append(f"the service is {info['status']} already, and stays so")
+            self.lines.append(f"the service is {info['status']} already, and stays so")
             return
         if following is None or following.decode("utf-8", "replace") != info["cert"]:
             raise HostFault("the next service identity is not that of the service")
@@ -105,13 +105,13 @@ class _Described:
         status = "Open" if opens else "WaitingForRecoveryShares"
         transaction.put(tables.SERVICE_INFO, tables.ONLY, write_json({**info, "status": status}))
         if opens:
-            self.told.append("the service opens: applications are served")
+            self.lines.append("the service opens: applications are served")
             self.refresh_shares(transaction)
         else:
-            self.told.append("the service waits for the recovery shares of its members")
+            self.lines.append("the service waits for the recovery shares of its members")
 
     def rekey(self, transaction: Transaction) -> None:
-        self.told.append("the ledger secret changes from the next entry on")
+        self.lines.append("the ledger secret changes from the next entry on")
         self.refresh_shares(transaction)
 
     def refresh_shares(self, transaction: Transaction) -> None:
@@ -122,28 +122,28 @@ class _Described:
                 f"the number of active recovery members ({len(participants)}) is less than the recovery "
                 f"threshold ({threshold})"
             )
-        self.told.append(
+        self.lines.append(
             f"recovery shares are written for {len(participants)} participants, of whom {threshold} recover "
             f"the service{f', and for {len(owners)} owners' if owners else ''}"
         )
 
     def endorse_node(self, request: str, valid_from: str, days: int) -> str:
         del request
-        self.told.append(f"a node's certificate is issued, valid from {valid_from} for {days} days")
+        self.lines.append(f"a node's certificate is issued, valid from {valid_from} for {days} days")
         return "(a certificate that the service would issue)"
 
     def renew_service(self, valid_from: str, days: int) -> str:
-        self.told.append(f"the service's certificate is made again, valid from {valid_from} for {days} days")
+        self.lines.append(f"the service's certificate is made again, valid from {valid_from} for {days} days")
         return "(a certificate that the service would make)"
 
     def secret_version(self) -> int:
         return 0
 
     def close_chunk(self) -> None:
-        self.told.append("the present chunk of the ledger ends")
+        self.lines.append("the present chunk of the ledger ends")
 
     def snapshot(self) -> None:
-        self.told.append("a snapshot is taken")
+        self.lines.append("a snapshot is taken")
 
     def version(self, table: str, key: bytes) -> int | None:
         del table, key

@@ -289,8 +289,8 @@ class Handlers:
 
         self.vault.storage.update(work)
         changes = differences(trusting.proposal(present), trusting.proposal(wanted))
-        told = [{"at": at, "from": before, "to": after} for at, before, after in changes]
-        return Answer({"next": wanted.digest, "changes": told})
+        rows = [{"at": at, "from": before, "to": after} for at, before, after in changes]
+        return Answer({"next": wanted.digest, "changes": rows})
 
     def withdraw(self, call: Call) -> Answer:
         """Delete the approval, if there is one."""

@@ -131,7 +131,7 @@ class LedgerGate(Gate):
         Raises:
             Refusal: 401, neither a valid token nor a valid certificate.
         """
-        now, said = self._time.now(), []
+        now, refusals = self._time.now(), []
         if "authorization" in headers:
             try:
                 claims = tokens.check(
@@ -141,20 +141,20 @@ class LedgerGate(Gate):
                 kinds = frozenset({"jwt"})
                 return LedgerCaller(subject, roles_of(state, subject), claims, frozenset(), kinds)
             except KluisError as error:
-                said.append(("jwt", error.message))
+                refusals.append(("jwt", error.message))
         elif certificates:
             try:
                 return self._by_certificate(state, certificates[0], now)
             except KluisError as error:
-                said.append(("user_cert", error.message))
+                refusals.append(("user_cert", error.message))
         else:
-            said += [("user_cert", "No caller certificate"), ("jwt", "Authorization header is missing")]
+            refusals += [("user_cert", "No caller certificate"), ("jwt", "Authorization header is missing")]
         code = "InvalidAuthenticationInfo"
         raise Refusal(
             401,
             code,
-            f"Invalid authentication credentials. {said[0][1]}",
-            details=[{"auth_policy": policy, "code": code, "message": why} for policy, why in said],
+            f"Invalid authentication credentials. {refusals[0][1]}",
+            details=[{"auth_policy": policy, "code": code, "message": why} for policy, why in refusals],
             headers={"WWW-Authenticate": 'Bearer realm="JWT bearer token access", error="invalid_token"'},
         )
 

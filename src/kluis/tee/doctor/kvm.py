@@ -34,8 +34,8 @@ def probe(boot_seconds: int) -> Finding:
     if not os.access(DEVICE, os.R_OK | os.W_OK):
         return _kvm(State.PARTIAL, f"{DEVICE} may not be opened", "adduser $USER kvm, and log in again")
     kind = "in hardware" if flags() & {"vmx", "svm"} else "in software (no vmx or svm flag)"
-    if said := halts():
-        return _kvm(State.PARTIAL, f"{kind}; a guest of eleven bytes: {said}")
+    if problem := halts():
+        return _kvm(State.PARTIAL, f"{kind}; a guest of eleven bytes: {problem}")
     kernel, qemu = stock_kernel(), shutil.which("qemu-system-x86_64")
     if qemu is None or kernel is None:
         lack = "QEMU" if qemu is None else f"kernel in {BOOT} that may be read"
@@ -43,8 +43,8 @@ def probe(boot_seconds: int) -> Finding:
         return _kvm(
             State.PARTIAL, f"{kind}; a guest of eleven bytes ran; no kernel was booted: no {lack}", fix
         )
-    if said := boots(qemu, kernel, boot_seconds):
-        return _kvm(State.PARTIAL, f"{kind}; a guest of eleven bytes ran; {kernel.name}: {said}")
+    if problem := boots(qemu, kernel, boot_seconds):
+        return _kvm(State.PARTIAL, f"{kind}; a guest of eleven bytes ran; {kernel.name}: {problem}")
     return _kvm(State.OK, f"{kind}; {kernel.name} booted")
 
 

@@ -85,8 +85,8 @@ def _version(name: str, program: str, fix: str) -> Finding:
 
 
 def _first_number(program: str) -> str:
-    said = subprocess.run(
+    done = subprocess.run(
         [program, "--version"], capture_output=True, text=True, timeout=TRY_SECONDS, check=False
     )
-    number = re.search(r"\d+(?:\.\d+)+", said.stdout + said.stderr)
+    number = re.search(r"\d+(?:\.\d+)+", done.stdout + done.stderr)
     return number.group() if number else "of an unknown version"

@@ -189,8 +189,8 @@ def check(answer: Message) -> Message:
     )
 
 
-def _shown(said: str) -> str:
-    return foreign(said.replace("\n", "; "), MOST_WORDS)
+def _shown(words: str) -> str:
+    return foreign(words.replace("\n", "; "), MOST_WORDS)
 
 
 def _gone(error: OSError) -> UnavailableError:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import runpy
 import sys
 from pathlib import Path
-from typing import Final
 
 from kluis import __version__
 from kluis.errors import KluisError
@@ -19,9 +18,7 @@ from kluis.tee.platform.client import Platform
 from kluis.tee.platform.endorsing import endorse
 from kluis.tee.process import native
 from kluis.tee.vm import words
-from kluis.tee.vm.words import COMMAND_LINE, MISSING, ONLY
-
-AGENT: Final = "kluis.tee.vm.inside"
+from kluis.tee.vm.words import AGENT, COMMAND_LINE, MISSING, ONLY
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Words of Kluis on the command line of a guest's kernel, which is measured."""
+"""Words of Kluis on the command line of a guest's kernel, which is measured, and the name of its agent."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ ONLY: Final = "kluis.only="
 MISSING: Final = "kluis.missing="
 """Names of protections that the machine does not have, with commas between them."""
 COMMAND_LINE: Final = Path("/proc/cmdline")
+AGENT: Final = "kluis.tee.vm.inside"
+"""The module of the agent, which the guest's program runs."""
 
 
 def find(word: str, command_line: str) -> str | None:

@@ -254,6 +254,19 @@ def test_the_command_shows_a_guest(guest: Guest, capsys: pytest.CaptureFixture[s
     assert f"{guest.initrd}: want SHA-256 " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("part", ["kernel", "initrd", "unified"])
+def test_a_changed_file_is_not_measured(guest: Guest, part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each file that is measured is compared with its digest first; the error names it."""
+    path = guest.paths[part]
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"\0")
+    try:
+        assert run(["vm", "guest", "measure", str(path.parent)]) == 4
+    finally:
+        path.write_bytes(whole)
+    assert f"{path}: want SHA-256 {guest.digests[part].hex()}, got " in capsys.readouterr().err
+
+
 def test_defaults_are_what_the_help_states() -> None:
     """1, 2 and 4 virtual processors of QEMU's type for SNP."""
     assert (measuring.CPUS, measuring.CPU) == ((1, 2, 4), "EPYC-v4")

@@ -20,6 +20,7 @@ from kluis.errors import UnavailableError, UsageError
 from kluis.tee.vm.guest.guest import NAMES
 from kluis.tee.vm.machine import acceleration, kept, ondemand
 from kluis.tee.vm.machine.kept import Settings
+from kluis.tee.vm.machine.machine import PORT_NAME
 from tests.tee.vm.machine.guest import NEEDED, empty_kernel
 
 pytestmark = pytest.mark.skipif(bool(NEEDED), reason=f"apt-get install {NEEDED}")
@@ -102,6 +103,18 @@ def test_ports(guest: str) -> None:
         assert refused.value.code == "machine_ports"
         second.close()
         kept.connect("one").close()
+
+
+def test_the_port_that_was_left_first(guest: str) -> None:
+    """A host gets a port that its guest has had time to open again, so that no message of it is lost."""
+    kept.start(Settings("one", guest, memory_mb=128, ports=3))
+    names = [PORT_NAME.format(number) for number in range(3)]
+    met = []
+    for _ in range(6):
+        with kept.connect("one") as port:
+            met.append(Path(port.getpeername()).name)
+            time.sleep(0.01)  # the times of files are not finer
+    assert met == 2 * names
 
 
 def test_one_that_ended_by_itself(guest: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -254,8 +254,8 @@ class Entries:
         text = call.headers.get("x-ms-client-request-id", "")
         if call.caller is None or REQUEST_ID.fullmatch(text) is None:
             return None
-        said = msgspec.json.encode([call.caller.subject, text, collection, contents, *tags])
-        return sha256(said)
+        encoded = msgspec.json.encode([call.caller.subject, text, collection, contents, *tags])
+        return sha256(encoded)
 
     def _remember(self, state: Transaction, request: bytes) -> None:
         now = int(self._clock.now().timestamp())

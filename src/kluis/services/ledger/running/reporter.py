@@ -41,16 +41,16 @@ class Reporter:
         reports, heard = self._reports(batch), None
         with contextlib.suppress(StopIteration):
             while True:
-                said = reports.send(heard)
-                heard = self._witness.read() if said is None else self._witness.advance(said)
+                report = reports.send(heard)
+                heard = self._witness.read() if report is None else self._witness.advance(report)
 
     async def tell_async(self, batch: Batch) -> None:
         """As :meth:`tell`, from a coroutine: its event loop goes on until the witness answers."""
         reports, heard = self._reports(batch), None
         with contextlib.suppress(StopIteration):
             while True:
-                said = reports.send(heard)
-                heard = self._witness.read() if said is None else await self._witness.advance_async(said)
+                report = reports.send(heard)
+                heard = self._witness.read() if report is None else await self._witness.advance_async(report)
 
     def _reports(self, batch: Batch) -> Generator[Witnessed | None, Witnessed | None, None]:
         """What to tell the witness; None reads its last report. Receives what the witness has then.
@@ -68,9 +68,9 @@ class Reporter:
                 if not self._ledger.continues(heard):
                     break
                 self._step = heard.step
-            said = Witnessed(batch.signature.seqno, batch.root[:MARK_ROOT], (self._step or 0) + 1)
-            heard = yield said
-            if heard == said:
-                self._step, self._last = said.step, now
+            report = Witnessed(batch.signature.seqno, batch.root[:MARK_ROOT], (self._step or 0) + 1)
+            heard = yield report
+            if heard == report:
+                self._step, self._last = report.step, now
                 return
         raise UnavailableError("ledger: the witness has another node", code="ledger_fenced")

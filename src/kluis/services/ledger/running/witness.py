@@ -38,8 +38,8 @@ class CounterWitness:
         return _of(await self._counter.advance_async(to.step, _mark(to)))
 
 
-def _mark(said: Witnessed) -> bytes:
-    return said.seqno.to_bytes(_SEQNO, "big") + said.root[:MARK_ROOT]
+def _mark(witnessed: Witnessed) -> bytes:
+    return witnessed.seqno.to_bytes(_SEQNO, "big") + witnessed.root[:MARK_ROOT]
 
 
 def _of(reading: MarkedReading) -> Witnessed:

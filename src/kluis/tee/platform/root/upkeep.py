@@ -150,7 +150,7 @@ class Upkeep:
 
     def _enrolment(self, order: Members) -> dict[str, Any]:
         keys = self._root.keys
-        said = Enrolment(
+        enrolment = Enrolment(
             ppid=keys.ppid,
             key=point(keys.pck.public_key()),
             cpusvn=CPUSVN,
@@ -159,7 +159,11 @@ class Upkeep:
             root=order.hex("root", 32),
             made=zulu(_now()),
         )
-        return {"request": said.sign(keys.pck).decode(), "ppid": keys.ppid.hex(), "key": name_of(said.key)}
+        return {
+            "request": enrolment.sign(keys.pck).decode(),
+            "ppid": keys.ppid.hex(),
+            "key": name_of(enrolment.key),
+        }
 
     def _adopt(self, order: Members) -> dict[str, Any]:
         root, given = self._root, enrolled.read(order)

@@ -17,16 +17,16 @@ from kluis.tee.image.build import bytecode, cache, closure, elf, interpreter
 from kluis.tee.image.manifest import MOUNTS
 from kluis.tee.image.sources import Source
 from kluis.tee.process import native
-from kluis.tee.vm import boot
 from kluis.tee.vm.guest import modules
 from kluis.tee.vm.guest.needs import Needs
+from kluis.tee.vm.words import AGENT
 
 ROOTS: Final = (
     "kluis.tee.vm.boot",
     "kluis.tee.platform.launching.spawner",
     "kluis.tee.platform.daemon",
     "kluis.tee.process.touch",
-    f"{boot.AGENT}.__main__",
+    f"{AGENT}.__main__",
 )
 """Modules that are started by name, and everything that they import."""
 EMPTY: Final = ("dev", "proc", "sys", "run", "tmp", "var")

@@ -95,7 +95,7 @@ def measure(
     """Measure a guest.
 
     Args:
-        guest: whose files are compared with their digests when it is opened.
+        guest: whose kernel, initial RAM disk and unified image were compared with their digests.
         firmware: images of OVMF for SEV-SNP launch digests.
         boot: only the digests of this way to boot; None: of both that a firmware allows.
         cpus: numbers of virtual processors, 1..4096 each.

@@ -135,7 +135,11 @@ def _require_whole(lack: str) -> None:
 
 
 class _Launch:
-    """One launch: its image, and the bytes that make its key another one than that of any other launch."""
+    """One launch: its image, and the secret bytes from which the vTPM derives its key.
+
+    The vTPM derives the same key from the same bytes after another boot, too. They are only here, so no later
+    guest derives it.
+    """
 
     def __init__(self, image_id: bytes, unique: bytes) -> None:
         self.image_id = image_id

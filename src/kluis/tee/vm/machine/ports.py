@@ -74,16 +74,19 @@ class Port(socket.socket):
         super().close()
         lock, self.lock = self.lock, -1
         if lock >= 0:
+            os.utime(lock)
             os.close(lock)
 
 
 def take(folder: Path, names: Sequence[str]) -> socket.socket:
-    """Connect to the first of these ports that no host has.
+    """Connect to a port that no host has: of these, the one that no host has had for the longest time.
+
+    The guest opens a port again after each host, and a message that comes before that is lost.
 
     Raises:
         UnavailableError: all are taken, or the machine has ended.
     """
-    for name in names:
+    for name in sorted(names, key=lambda name: _left(folder / (name + LOCK))):
         lock = os.open(folder / (name + LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -97,6 +100,7 @@ def take(folder: Path, names: Sequence[str]) -> socket.socket:
             raise UnavailableError(
                 f"machine: port {name}: {error.strerror}", hint="kluis vm list", code="machine_ended"
             ) from None
+        os.utime(lock)  # a host that is killed leaves it so
         port.lock = lock
         return port
     raise UnavailableError(
@@ -104,6 +108,14 @@ def take(folder: Path, names: Sequence[str]) -> socket.socket:
         hint="kluis vm start --ports N, with more",
         code="machine_ports",
     )
+
+
+def _left(lock: Path) -> int:
+    """When the last host left a port, in nanoseconds; 0 if it had none."""
+    try:
+        return lock.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def in_use(folder: Path, names: Sequence[str]) -> bool:

@@ -83,9 +83,9 @@ def run(arguments: list[str], what: str, folder: Path, python: Interpreter) -> N
             pip.kill()  # of one that has ended, nothing
             teller.join()
         complaints.seek(0)
-        said = complaints.read()
+        output = complaints.read()
     if pip.returncode:
-        raise UnavailableError(f"{what}: pip: {_last_words(said)}", hint=_hint(said))
+        raise UnavailableError(f"{what}: pip: {_last_words(output)}", hint=_hint(output))
 
 
 def places(local: Path | None) -> list[str]:
@@ -95,14 +95,14 @@ def places(local: Path | None) -> list[str]:
 
 def _tell(lines: Iterable[str]) -> None:
     """Show what is being fetched at a terminal, on one line that is erased at the end."""
-    told = False
+    printed = False
     for line in lines:
         if fetched := _FETCHES.match(line.rstrip("\n")):
             room = shutil.get_terminal_size().columns - 1
             sys.stderr.write(f"\r\x1b[K{foreign('  ' + fetched[1], room)}")
             sys.stderr.flush()
-            told = True
-    if told:
+            printed = True
+    if printed:
         sys.stderr.write("\r\x1b[K")
         sys.stderr.flush()
 
