@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
 
 from kluis.appraisal import dumps
+from kluis.cli import main
 from kluis.evidence import Tee
 from tests.appraisal.policy.test_reference import _wanting
 from tests.appraisal.rules.test_appraise import _policy
@@ -30,6 +32,12 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "image": ("measure", "X"),
 }
 READS_ANYTHING = {"inspect"}
+
+
+@pytest.fixture(autouse=True)
+def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each command is built once for all that a test tries."""
+    monkeypatch.setattr(main, "load", functools.cache(main.load))
 
 
 def _all_refused(command: str, size: int, folder: Path, kluis: Kluis) -> None:

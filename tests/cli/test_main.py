@@ -192,8 +192,9 @@ def test_a_group_takes_json(group: str, capsys: pytest.CaptureFixture[str]) -> N
 
 # Every command's help, each in a separate process whose output nobody reads: prints how each ended.
 EVERY_HELP = """
-import os, sys
+import functools, os, sys
 from kluis.cli import main
+main.load = functools.cache(main.load)
 closed, unread = os.pipe()
 os.close(closed)
 for name in main.COMMANDS:

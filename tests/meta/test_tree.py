@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 from pathlib import Path
@@ -144,19 +145,20 @@ def test_no_word_that_means_unfinished() -> None:
     assert found == []
 
 
-def _imports(tree: ast.Module) -> set[str]:
+@functools.cache
+def _imports(module: Path) -> frozenset[str]:
     names: set[str] = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(parse(module)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+    return frozenset(names)
 
 
 def test_struct_is_used_in_two_places() -> None:
     """Bytes are claimed by the layout compiler and the cursor, nowhere else."""
-    users = {str(module) for module in modules() if "struct" in _imports(parse(module))}
+    users = {str(module) for module in modules() if "struct" in _imports(module)}
     assert users <= {"formats/encoding/layout.py", "formats/encoding/reader.py"}
 
 
@@ -176,7 +178,7 @@ def test_nothing_below_collateral_and_tee_reads_the_clock() -> None:
 
 def test_only_makers_mint() -> None:
     """Only the vendors' checks make verified values, and what joins an enclave's and its machine's."""
-    minters = {str(m) for m in modules() if "kluis.evidence.verified.mint" in _imports(parse(m))}
+    minters = {str(m) for m in modules() if "kluis.evidence.verified.mint" in _imports(m)}
     assert {Path(minter).parts[0] for minter in minters} == {"evidence"}
     assert {minter for minter in minters if len(Path(minter).parts) != 3} == {"evidence/endorsed.py"}
 

@@ -129,7 +129,6 @@ MACHINES = {
 }
 
 
-@functools.cache
 def load(name: str) -> Any:
     """Import the module of a command, and return the command; needs no package of an extra."""
     module = importlib.import_module(f"kluis.cli.{COMMANDS[name].module}")

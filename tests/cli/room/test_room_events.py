@@ -4,6 +4,7 @@ mistake.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
@@ -19,6 +20,7 @@ from kluis.cleanroom.records.events import Event, Kind
 from kluis.cleanroom.records.home import Home
 from kluis.cleanroom.records.keyring import Word
 from kluis.cleanroom.records.rooms import Room
+from kluis.cli import main
 from kluis.cli.main import run
 from kluis.cli.room import room_events
 from tests.cleanroom import logs, samples
@@ -46,6 +48,12 @@ class Place(NamedTuple):
 
     def look_as(self, party: str, *rest: str) -> Said:
         return self.look(str(self.room.path), "--as", party, "--home", str(self.homes), *rest)
+
+
+@pytest.fixture(autouse=True)
+def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each command is built once for all that a test tries."""
+    monkeypatch.setattr(main, "load", functools.cache(main.load))
 
 
 @pytest.fixture

@@ -24,12 +24,12 @@ def test_settings_of_a_file_and_of_options(tmp_path: Path) -> None:
     root = {"pem": "AAAA", "level": "none"}
     path.write_text(json.dumps({"attestation": {"roots": [root], "location": "here"}, "provisioning": {}}))
     options = {"attestation": {"roots": [2], "location": "there"}, "keyvault": {"b": 2}}
-    assert serve_settings.given(path, options) == {
+    assert serve_settings.merge(path, options) == {
         "attestation": {"roots": [root, 2], "location": "there"},
         "provisioning": {},
         "keyvault": {"b": 2},
     }
-    assert serve_settings.given(None, {"keyvault": {}}) == {"keyvault": {}}
+    assert serve_settings.merge(None, {"keyvault": {}}) == {"keyvault": {}}
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_settings_that_are_none(tmp_path: Path, text: str, message: str) -> None
     path = tmp_path / "settings.json"
     path.write_text(text)
     with pytest.raises(UsageError) as caught:
-        serve_settings.given(path, {})
+        serve_settings.merge(path, {})
     assert caught.value.message.startswith(f"{path}: {message}")
 
 
@@ -119,7 +119,7 @@ def test_a_root_of_which_nothing_would_be_attested(tmp_path: Path) -> None:
 
     def told(root: str, *, path: Path | None = None, unprotected: bool = False) -> Any:
         options = serve_settings.attestation([root], None, None, None, None, unprotected)
-        return serve_settings.given(path, {"attestation": options})
+        return serve_settings.merge(path, {"attestation": options})
 
     for root in (f"{own}", f"{own}=none"):
         with pytest.raises(UsageError) as caught:
@@ -140,4 +140,4 @@ def test_a_root_of_which_nothing_would_be_attested(tmp_path: Path) -> None:
     key = serialization.load_der_public_key(makers[0].spki)
     own.write_bytes(key.public_bytes(Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
     document = {"pem": base64.b64encode(own.read_bytes()).decode(), "level": None}
-    assert serve_settings.given(None, {"attestation": {"roots": [document]}})
+    assert serve_settings.merge(None, {"attestation": {"roots": [document]}})

@@ -39,10 +39,8 @@ class Project:
         return self.app / lock.name()
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """Pip sees the folder ``index`` and nothing else."""
-    made = Project(tmp_path)
+def _project(root: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    made = Project(root)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(made.index))
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
@@ -50,6 +48,29 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     samples.wheel(made.index, "inner", {"inner/__init__.py": b"x = 1\n"})
     samples.wheel(made.index, "msgspec", {"msgspec/__init__.py": b""}, version="0.22.0")
     return made
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """Pip sees the folder ``index`` and nothing else."""
+    return _project(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose first build got ``inner`` with pip."""
+    with pytest.MonkeyPatch.context() as patched:
+        made = _project(tmp_path_factory.mktemp("built"), patched)
+        made.site("inner==1.0")
+    return made
+
+
+@pytest.fixture
+def locked(project: Project, built: Project) -> Project:
+    """A project after that build: with its lock and its cache."""
+    shutil.copy(built.lock, project.lock)
+    shutil.copytree(built.cache, project.cache, dirs_exist_ok=True)
+    return project
 
 
 def test_locks_what_it_was_asked_for_and_all_that_needs(project: Project) -> None:
@@ -77,38 +98,37 @@ def test_the_second_time_asks_nobody(project: Project) -> None:
     assert project.site("outer") == first
 
 
-def test_an_index_that_changed_its_wheel(project: Project) -> None:
+def test_an_index_that_changed_its_wheel(locked: Project) -> None:
     """A wheel of the same name and version with an extra file, even well recorded, is not what was locked."""
-    project.site("inner==1.0")
-    shutil.rmtree(project.cache)
-    project.cache.mkdir()
-    samples.wheel(project.index, "inner", {"inner/__init__.py": b"x = 1\n", "inner/extra.py": b"evil = 1\n"})
+    shutil.rmtree(locked.cache)
+    locked.cache.mkdir()
+    samples.wheel(locked.index, "inner", {"inner/__init__.py": b"x = 1\n", "inner/extra.py": b"evil = 1\n"})
     with pytest.raises(UnavailableError, match="HASH") as caught:
-        project.site("inner==1.0")
+        locked.site("inner==1.0")
     assert caught.value.hint == (
         "a wheel is not the one that was locked; if the lock is old, remove it and build again"
     )
 
 
-def test_a_cache_that_changed_its_wheel(project: Project) -> None:
+def test_a_cache_that_changed_its_wheel(locked: Project) -> None:
     """A wheel that changed in the cache is fetched again; it is never used."""
-    first = project.site("inner==1.0")
-    for path in project.cache.rglob("*.whl"):
+    first = locked.site("inner==1.0")
+    for path in locked.cache.rglob("*.whl"):
         path.write_bytes(path.read_bytes()[:-1] + b"x")
-    assert project.site("inner==1.0") == first
+    assert locked.site("inner==1.0") == first
 
 
-def test_a_cache_that_points_elsewhere(project: Project) -> None:
+def test_a_cache_that_points_elsewhere(locked: Project) -> None:
     """A choice in the cache that names another wheel than the locked one is not followed."""
-    first = project.site("inner==1.0")
-    (choice,) = project.cache.glob("*.json")
-    other = wheels.hash_of(project.index / "outer-1.0-py3-none-any.whl")
+    first = locked.site("inner==1.0")
+    (choice,) = locked.cache.glob("*.json")
+    other = wheels.hash_of(locked.index / "outer-1.0-py3-none-any.whl")
     choice.write_text(f'{{"{other}": "outer-1.0-py3-none-any.whl"}}')
-    assert project.site("inner==1.0") == first
+    assert locked.site("inner==1.0") == first
     choice.write_text('{"../../x": "inner-1.0-py3-none-any.whl"}')
-    assert project.site("inner==1.0") == first
+    assert locked.site("inner==1.0") == first
     choice.write_text("[]")
-    assert project.site("inner==1.0") == first
+    assert locked.site("inner==1.0") == first
 
 
 def test_a_list_of_the_authors_own_with_hashes(project: Project) -> None:
