@@ -296,8 +296,7 @@ def _read(data: bytes | None) -> _Ring:
 
 
 def _private(data: bytes) -> rsa.RSAPrivateKey:
-    # This service generated it, and it was sealed since: checking it again takes 50 ms.
-    private = load_der_private_key(data, None, unsafe_skip_rsa_key_validation=True)
+    private = load_der_private_key(data, None)
     if not isinstance(private, rsa.RSAPrivateKey):
         raise InternalError("signing key: is no RSA key")
     return private
