@@ -65,8 +65,10 @@ def inject(guardian: int, number: int, *arguments: int) -> None:
         for register, value in zip(registers, arguments, strict=False)
     )
     code += b"\xb8" + number.to_bytes(4, "little") + b"\x0f\x05\xeb\xfe"  # mov eax; syscall; jmp to itself
-    # It waits in wait4, and goes on behind that instruction.
-    after = int(Path(f"/proc/{guardian}/syscall").read_text().split()[-1], 16)
+    # It waits in wait4, and goes on behind that instruction. "running": it is on its way there.
+    while (call := Path(f"/proc/{guardian}/syscall").read_text().split()) == ["running"]:
+        time.sleep(0.001)
+    after = int(call[-1], 16)
     with open(f"/proc/{guardian}/mem", "r+b", buffering=0) as memory:
         memory.seek(after)
         memory.write(code)

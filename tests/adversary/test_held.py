@@ -77,6 +77,7 @@ def maps(pid: int) -> str:
     return Path(f"/proc/{pid}/maps").read_text()
 
 
+LAST_LOOKS = 1000
 STEPS: dict[str, Callable[[int], bool]] = {
     "there is a process": lambda _pid: True,
     "the launcher runs": lambda pid: os.readlink(f"/proc/{pid}/exe").endswith(LAUNCHER),
@@ -102,14 +103,15 @@ def reached(
 ) -> tuple[int, int]:
     """Wait for an enclave that is not one of ``before`` to come to a step, or for its start to end.
 
-    No step is left again before the enclave ends: a late look finds it too.
+    No step is left again before the enclave ends: a late look finds it too. The kernel's list of a process's
+    children may miss one while others come and go, so the last look is repeated.
 
     Returns:
         Its pid, and its guardian's.
     """
-    begins = True
-    while begins:
-        begins = starting.is_alive()  # looked at before the last search, and not after it
+    looks = LAST_LOOKS
+    while looks:
+        looks = LAST_LOOKS if starting.is_alive() else looks - 1  # before the search, and not after it
         for pid in attacks.launchers(spawner):
             with contextlib.suppress(OSError):
                 if pid not in before and step(pid):
@@ -159,8 +161,13 @@ def test_a_start(victim_image: Path, spawner: int, hold: str, step: str) -> None
         pid, guardian = reached(spawner, STEPS[step], before, starting, ended)
         with HOLDS[hold](pid, guardian):
             read(pid)
-    finally:
+    except BaseException:
         starting.join()
+        for each in ended:  # its sockets would disturb other tests
+            if isinstance(each, EnclaveProxy):
+                each.close()
+        raise
+    starting.join()
     if isinstance(enclave := ended[0], EnclaveProxy):
         # One whose guardian was held may end with it; one that was held itself goes on.
         with enclave, contextlib.suppress(*([EnclaveDied] if hold not in ("stop", "freeze") else [])):

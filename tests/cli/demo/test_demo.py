@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kluis.cli.demo import text as demo_text
-from kluis.cli.demo.attempt import Attempt, said, tool
+from kluis.cli.demo.attempt import Attempt, line_with, tool
 from kluis.cli.main import run
 
 needs_cohort = pytest.mark.skipif(
@@ -66,4 +66,4 @@ def test_a_missing_tool_is_said() -> None:
 def test_words_of_a_tool() -> None:
     """Of a tool's many lines the one with the reason is shown."""
     words = "gcore: failed to create core\nwarning: traced\nptrace: Operation not permitted.\n"
-    assert said(words, "not permitted", "failed") == "operation not permitted"
+    assert line_with(words, "not permitted", "failed") == "operation not permitted"

@@ -31,15 +31,15 @@ def records(database_url: str) -> Iterator[KeptRecords]:
         yield keeping.records(database, "test")
 
 
-def transfer(store: SealedStore, number: int, seen: list[int]) -> None:
+def transfer(store: SealedStore, number: str, seen: list[int]) -> None:
     """Move one unit between two accounts, whose sum never changes."""
 
     def work(writing: Writing) -> int:
         one, two = (int(writing.get("accounts", name) or b"0") for name in ("one", "two"))
-        step = 1 if number % 2 else -1
+        step = 1 if int(number[-1]) % 2 else -1
         writing.put("accounts", "one", b"%d" % (one + step))
         writing.put("accounts", "two", b"%d" % (two - step))
-        writing.put("moves", f"{threading.get_ident()}-{number}", b"")
+        writing.put("moves", number, b"")
         return one + two
 
     seen.append(store.update(work))
@@ -50,11 +50,11 @@ def test_each_update_sees_one_moment(records: KeptRecords) -> None:
     stores = [SealedStore(records, KEY) for _ in range(2)]
     seen: list[int] = []
 
-    def run(store: SealedStore) -> None:
+    def run(store: SealedStore, which: int) -> None:
         for number in range(15):
-            transfer(store, number, seen)
+            transfer(store, f"{which}-{number}", seen)
 
-    threads = [threading.Thread(target=run, args=(store,)) for store in stores * 2]
+    threads = [threading.Thread(target=run, args=(one, which)) for which, one in enumerate(stores * 2)]
     for one in threads:
         one.start()
     for one in threads:
