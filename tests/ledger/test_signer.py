@@ -63,6 +63,7 @@ def test_both_sign(library: str) -> None:
     assert (signed.node.root, signed.node.view, signed.node.seqno) == (ROOT, 2, 16)
     assert signed.node.node == made.node == signer.key_id(making.key(0).public_key())
     assert signed.node.certificate == "certificate"
+    assert signed.node_value == signed.node.encode()
     service = ServiceSignature.parse(signed.service, "signature")
     cose.check(service.message.over(ROOT), making.key(1).public_key(), "signature")
     assert (service.txid, service.key_id) == (TXID, signer.key_id(making.key(1).public_key()))
@@ -72,7 +73,7 @@ def test_both_sign(library: str) -> None:
 def test_only_the_service_signs() -> None:
     """By choice there is no signature of the node."""
     signed = making.signer(cose_only=True).sign(ROOT, TXID, making.NOW)
-    assert signed.node is None
+    assert (signed.node, signed.node_value) == (None, b"")
     cose.check(
         ServiceSignature.parse(signed.service, "s").message.over(ROOT), making.key(1).public_key(), "s"
     )

@@ -220,7 +220,7 @@ class Sequencer:
         only = tables.ONLY
         writes = {tables.COSE_SIGNATURES: {only: signature.encode_value(signed.service)}}
         if signed.node is not None:
-            writes[tables.SIGNATURES] = {only: signed.node.encode()}
+            writes[tables.SIGNATURES] = {only: signed.node_value}
         writes[tables.TREE] = {only: self.tree.table(self.last_signature).encode()}
         return writes
 

@@ -9,6 +9,7 @@ so a node's image contains the package ``awscrt``. Where that is not installed, 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Callable
 from typing import Final, NamedTuple
@@ -26,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 from kluis.formats.ccf import signature
 from kluis.formats.ccf.signature import NodeSignature
 from kluis.formats.ccf.txid import TxId
+from kluis.formats.encoding import jcs
 from kluis.formats.ietf import cose
 from kluis.hashes import sha256
 
@@ -40,10 +42,12 @@ class Signed(NamedTuple):
     Attributes:
         node: the node's; None if only the service signs.
         service: a COSE_Sign1 with a detached payload.
+        node_value: the node's, as its table has it; empty if only the service signs.
     """
 
     node: NodeSignature | None
     service: bytes
+    node_value: bytes = b""
 
 
 def key_id(key: ec.EllipticCurvePublicKey) -> str:
@@ -65,8 +69,10 @@ class Signer:
 
     __slots__ = (
         "_curve",
+        "_headers",
         "_sign_as_node",
         "_sign_as_service",
+        "_value_start",
         "certificate",
         "cose_only",
         "issuer",
@@ -94,6 +100,9 @@ class Signer:
         self.subject = subject
         self.node = key_id(node_key.public_key())
         self.key_id = key_id(service_key.public_key())
+        self._headers = signature.ProtectedHeaders(service_key.curve, self.key_id, issuer, subject)
+        # What the value of each signature of the node begins with: these names are before "root".
+        self._value_start = jcs.dumps({**dict(_OTHERS), "cert": certificate, "node": self.node})[:-1]
 
     def sign(self, root: bytes, txid: TxId, issued_at: int) -> Signed:
         """Sign a root.
@@ -103,7 +112,7 @@ class Signer:
             txid: of the entry that will hold the signatures.
             issued_at: seconds since 1970.
         """
-        node = None
+        node, value = None, b""
         if not self.cose_only:
             node = NodeSignature(
                 node=self.node,
@@ -114,9 +123,16 @@ class Signer:
                 certificate=self.certificate,
                 others=_OTHERS,
             )
-        headers = signature.protected_headers(txid, self.key_id, self.issuer, self.subject, issued_at)
-        made = cose.sign1_by(self._sign_as_service, self._curve, root, headers, detached=True)
-        return Signed(node, made)
+            value = b'%b,"root":"%b","seqno":%d,"sig":"%b","view":%d}' % (
+                self._value_start,
+                root.hex().encode(),
+                txid.seqno,
+                base64.b64encode(node.signature),
+                txid.view,
+            )
+        headers = self._headers.encode(txid, issued_at)
+        made = cose.sign1_raw(self._sign_as_service, self._curve, root, headers, detached=True)
+        return Signed(node, made, value)
 
 
 def signature_function(key: ec.EllipticCurvePrivateKey) -> Callable[[bytes, ec.ECDSA], bytes]:

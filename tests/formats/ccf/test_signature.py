@@ -15,7 +15,7 @@ from kluis.formats.ccf.domain import PublicDomain
 from kluis.formats.ccf.entry import Entry
 from kluis.formats.ccf.signature import NodeSignature, ServiceSignature
 from kluis.formats.ccf.txid import TxId
-from kluis.formats.encoding import b64, jcs
+from kluis.formats.encoding import b64, cbor, jcs
 from kluis.formats.ietf import cose
 from tests.formats.ccf import real
 from tests.strategies import PROPERTY, mutations
@@ -160,3 +160,15 @@ def test_real(name: str, nodes: int, services: int) -> None:
             )
             found[1] += 1
     assert found == [nodes, services]
+
+
+@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1()])
+@pytest.mark.parametrize("issued_at", [0, 23, 24, 255, 1 << 16, 1_800_000_000, 1 << 40])
+@pytest.mark.parametrize("issuer", ["service.example.com", "i" * 300, "1.1"])
+def test_encoded_headers_are_those_of_the_map(curve: ec.EllipticCurve, issued_at: int, issuer: str) -> None:
+    """For each time, transaction and name."""
+    made = signature.ProtectedHeaders(curve, "cd" * 32, issuer, "subject")
+    for txid in (TxId(1, 1), TxId(2, 16), TxId((1 << 31) - 1, 1 << 50)):
+        headers = signature.protected_headers(txid, "cd" * 32, issuer, "subject", issued_at)
+        whole = {cose.ALGORITHM: cose.algorithm_of(curve), **headers}
+        assert made.encode(txid, issued_at) == cbor.dumps(whole)

@@ -13,6 +13,8 @@ import re
 from collections.abc import Mapping
 from typing import Final, Self
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.ccf.txid import TxId
 from kluis.formats.encoding import b64, cbor, jcs
@@ -34,6 +36,8 @@ ISSUED_AT: Final = 6
 CCF: Final = "ccf.v1"
 MAX_SIZE: Final = 16 * 1024
 _HEX32: Final = re.compile(rb"[0-9a-f]{64}")
+_SOME_TXID: Final = TxId(1, 1)
+_SOME_TIME: Final = (1 << 63) - 1
 _KNOWN: Final = frozenset({"node", "view", "seqno", "root", "sig", "cert"})
 _NAMES: Final = {1: "alg", 4: "kid", CLAIMS: "claims", TREE_ALGORITHM: "vds"}
 
@@ -167,6 +171,29 @@ def protected_headers(
         CLAIMS: {ISSUED_AT: issued_at, ISSUER: issuer, SUBJECT: subject},
         CCF: {"txid": str(txid)},
     }
+
+
+class ProtectedHeaders:
+    """Encodes :func:`protected_headers` of one service, with the algorithm: only two values change.
+
+    A node signs each batch. To encode all of them each time takes longer than to hash the entries.
+
+    Args:
+        curve: of the service's key.
+        key_id, issuer, subject: as in :func:`protected_headers`.
+    """
+
+    __slots__ = ("_between", "_start")
+
+    def __init__(self, curve: ec.EllipticCurve, key_id: str, issuer: str, subject: str) -> None:
+        headers = protected_headers(_SOME_TXID, key_id, issuer, subject, _SOME_TIME)
+        raw = cbor.dumps({cose.ALGORITHM: cose.algorithm_of(curve), **headers})
+        self._start, _, rest = raw.partition(cbor.dumps(_SOME_TIME))
+        self._between = rest.removesuffix(cbor.dumps(str(_SOME_TXID)))
+
+    def encode(self, txid: TxId, issued_at: int) -> bytes:
+        """The bytes, of one entry and time."""
+        return self._start + cbor.dumps(issued_at) + self._between + cbor.dumps(str(txid))
 
 
 def read_protected(headers: Mapping[cbor.Key, cbor.Value], what: str) -> tuple[TxId, str]:

@@ -219,17 +219,37 @@ def sign1_by(
         protected: further protected headers, in addition to the algorithm.
         detached: whether the message leaves the payload out.
     """
-    algorithm, size = _algorithm(curve)
     if protected and not {ALGORITHM, CRITICAL}.isdisjoint(protected):
         raise UsageError("COSE header: want neither alg nor crit, got one of them")
-    headers: dict[Key, Writable] = {ALGORITHM: algorithm, **(protected or {})}
-    raw = cbor.dumps(headers)
+    headers: dict[Key, Writable] = {ALGORITHM: algorithm_of(curve), **(protected or {})}
+    return sign1_raw(sign, curve, payload, cbor.dumps(headers), detached=detached)
+
+
+def sign1_raw(
+    sign: Callable[[bytes, ec.ECDSA], bytes],
+    curve: ec.EllipticCurve,
+    payload: bytes,
+    protected: bytes,
+    *,
+    detached: bool = False,
+) -> bytes:
+    """As :func:`sign1_by`, with protected headers that are encoded, the curve's algorithm among them."""
+    algorithm, size = _algorithm(curve)
     unsigned = Sign1(
-        protected=raw, headers={}, unprotected={}, payload=payload, signature=b"", detached=detached
+        protected=protected, headers={}, unprotected={}, payload=payload, signature=b"", detached=detached
     )
     r, s = decode_dss_signature(sign(unsigned.signed(), ec.ECDSA(_HASHES[algorithm])))
     signature = r.to_bytes(size, "big") + s.to_bytes(size, "big")
     return dataclasses.replace(unsigned, signature=signature).encode()
+
+
+def algorithm_of(curve: ec.EllipticCurve) -> int:
+    """The algorithm of a key on P-256, P-384 or P-521.
+
+    Raises:
+        UsageError: another curve.
+    """
+    return _algorithm(curve)[0]
 
 
 def check(message: Sign1, key: ec.EllipticCurvePublicKey, what: str) -> None:
