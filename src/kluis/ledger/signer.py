@@ -10,6 +10,7 @@ so a node's image contains the package ``awscrt``. Where that is not installed, 
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 from collections.abc import Callable
 from typing import Final, NamedTuple
@@ -72,7 +73,6 @@ class Signer:
         "_headers",
         "_sign_as_node",
         "_sign_as_service",
-        "_value_start",
         "certificate",
         "cose_only",
         "issuer",
@@ -101,8 +101,6 @@ class Signer:
         self.node = key_id(node_key.public_key())
         self.key_id = key_id(service_key.public_key())
         self._headers = signature.ProtectedHeaders(service_key.curve, self.key_id, issuer, subject)
-        # What the value of each signature of the node begins with: these names are before "root".
-        self._value_start = jcs.dumps({**dict(_OTHERS), "cert": certificate, "node": self.node})[:-1]
 
     def sign(self, root: bytes, txid: TxId, issued_at: int) -> Signed:
         """Sign a root.
@@ -124,7 +122,7 @@ class Signer:
                 others=_OTHERS,
             )
             value = b'%b,"root":"%b","seqno":%d,"sig":"%b","view":%d}' % (
-                self._value_start,
+                _value_start(self.certificate, self.node),
                 root.hex().encode(),
                 txid.seqno,
                 base64.b64encode(node.signature),
@@ -133,6 +131,12 @@ class Signer:
         headers = self._headers.encode(txid, issued_at)
         made = cose.sign1_raw(self._sign_as_service, self._curve, root, headers, detached=True)
         return Signed(node, made, value)
+
+
+@functools.lru_cache(maxsize=4)
+def _value_start(certificate: str, node: str) -> bytes:
+    """What the value of each signature of a node begins with: these names are before ``root``."""
+    return jcs.dumps({**dict(_OTHERS), "cert": certificate, "node": node})[:-1]
 
 
 def signature_function(key: ec.EllipticCurvePrivateKey) -> Callable[[bytes, ec.ECDSA], bytes]:
