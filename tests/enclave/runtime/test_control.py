@@ -22,7 +22,8 @@ class Reading:
         self.read: list[tuple[bytes, int]] = []
         self.came = threading.Condition()
         self.ended = False
-        self.reader = ControlReader(self.control, self._read)
+        self.failed: list[bool] = []
+        self.reader = ControlReader(self.control, self._read, lambda: self.failed.append(True))
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
@@ -147,10 +148,36 @@ def test_a_loop_whose_thread_is_about_to_wait_gives_it_back(
 
 def test_a_stream_is_not_lent() -> None:
     """Its frames have no bounds that a loop could wait for."""
-    reader = ControlReader(object(), lambda flags: None)  # type: ignore[arg-type] # anything but a socket
+    reader = ControlReader(object(), lambda flags: None, lambda: None)  # type: ignore[arg-type] # anything but a socket
 
     async def test() -> None:
         reader.lend(asyncio.get_running_loop())
 
     asyncio.run(test())
     assert reader._loop is None
+
+
+def test_an_error_in_the_loop_is_not_passed_over(reading: Reading) -> None:
+    """As in the thread, which ends by it: a frame that nobody dispatched may be an answer."""
+    raised: list[object] = []
+
+    async def test() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: raised.append(context.get("exception")))
+        reading.reader.lend(loop)
+        for number in range(2):  # the thread has one of them at most
+            reading.host.send(b"%d" % number)
+            await _until(reading, number + 1)
+        reading.reader._read = _fail
+        reading.host.send(b"more")
+        async with asyncio.timeout(SECONDS):
+            while not reading.failed:
+                await asyncio.sleep(0.001)
+        reading.reader._read = reading._read
+
+    asyncio.run(test())
+    assert isinstance(raised[0], RuntimeError)
+
+
+def _fail(flags: int) -> None:
+    raise RuntimeError(flags)

@@ -92,7 +92,7 @@ class Calls:
         self._ocall_ids = itertools.count(1)
         self._workers = Workers(max(1, launch.threads - 2), MAX_QUEUED)
         self._queued: dict[int, Parcel] = {}
-        self._reader = ControlReader(control, self._route)
+        self._reader = ControlReader(control, self._route, lambda: os._exit(EXIT_DEAF))
         app.route(self)
 
     def start(self) -> None:

@@ -31,11 +31,16 @@ class ControlReader:
         control: the socket; a stream is always read by the thread.
         read: reads one frame and dispatches it; gets flags of ``recvmsg``, and does nothing if there is no
             frame and they say not to wait.
+        fail: called in the loop's thread if ``read`` raises there. A loop would log that and go on, with a
+            frame lost; in the thread, the error ends :meth:`run`.
     """
 
-    def __init__(self, control: socket.socket | Stream, read: Callable[[int], None]) -> None:
+    def __init__(
+        self, control: socket.socket | Stream, read: Callable[[int], None], fail: Callable[[], object]
+    ) -> None:
         self._control = control
         self._read = read
+        self._fail = fail
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._resumed = threading.Event()
@@ -55,7 +60,14 @@ class ControlReader:
         lent = self._loop is not None and not self._loop.is_closed()
         if not lent and isinstance(self._control, socket.socket):
             self._loop, self._thread = loop, threading.get_ident()
-            loop.add_reader(self._control, self._read, socket.MSG_DONTWAIT)
+            loop.add_reader(self._control, self._read_now)
+
+    def _read_now(self) -> None:
+        try:
+            self._read(socket.MSG_DONTWAIT)
+        except BaseException:
+            self._fail()
+            raise
 
     def take_back(self) -> None:
         """Let the thread read if the calling thread's loop does: this thread is about to wait."""
