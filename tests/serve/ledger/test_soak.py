@@ -17,17 +17,18 @@ from tests.serve.test_soak import Kept, request_bytes, resident_bytes
 
 QUICK, REQUESTS = 400, 100_000
 CLIENTS = 8
-AFTER = 10
-"""Memory counts once one request of so many was answered: until then caches and pools fill."""
+WARM = 0.4
+"""Memory counts once this part was answered: until the first chunk is full, pools and caches fill."""
 OF_ENTRY = 64 + 3 * 8
 """Bytes that an entry leaves: its leaf and the nodes above it, and its seqno in three lists at most."""
 REMEMBERED = 500
 """Ids of requests that come again and again: a ledger remembers each for ten minutes."""
-SLACK = 16 << 20
+SLACK = 8 << 20
+"""Bytes for requests that are being answered and for what allocators keep."""
 STALLED = {502, 503}
 """What is answered while the disk takes nothing for five seconds, as one that others use may do."""
 AGAIN_SECONDS = 1.0
-MOST_STALLED = 1000
+MOST_STALLED = 100
 """Of all requests; a ledger with a fault would refuse more."""
 VERSION = "api-version=2026-02-23"
 NEWEST = "api-version=2026-07-31-preview"
@@ -126,7 +127,7 @@ def _soak(state: Path, total: int) -> tuple[Counter[int], int, int]:
         (pid,) = served.enclaves()
         txid = _write(url, client)
         load = Load(url, client, txid, total)
-        while load.answered < total // AFTER and not load.faults:
+        while load.answered < total * WARM and not load.faults:
             time.sleep(0.05)
         before, entries = resident_bytes(pid), _committed(url, client)
         load.join()

@@ -30,6 +30,7 @@ LEAST_SIZE: Final = 36
 MAX_SIZE: Final = 1 << 30
 MAX_VIEW: Final = (1 << 31) - 1
 SNAPSHOT_VIEW: Final = 1 << 31
+_PLAIN: Final = bytes((VERSION, 0))
 
 
 @made_quickly
@@ -125,6 +126,26 @@ def read_header(reader: Reader) -> int:
             f"{reader.what}.size: want {LEAST_SIZE} to {MAX_SIZE}, got {size}",
             code="bad_length" if size < LEAST_SIZE else "too_large",
         )
+    return size
+
+
+def size_at(data: bytes, at: int, what: str) -> int:
+    """The size of the entry that begins at an offset, its header included.
+
+    Args:
+        data: entries, back to back.
+        at: where it begins.
+        what: what they claim to be, for messages.
+
+    Raises:
+        FormatError: no entry begins there, or less than all of it is left.
+    """
+    end = at + HEADER
+    size = HEADER + int.from_bytes(data[at + 2 : end], "little")
+    if data[at : at + 2] != _PLAIN or not LEAST_SIZE + HEADER <= size <= MAX_SIZE:
+        size = HEADER + read_header(Reader(data[at:end], what, at))
+    if at + size > len(data):
+        raise FormatError(f"{what} at {at:#x}: needs {size} bytes, {len(data) - at} left", code="truncated")
     return size
 
 

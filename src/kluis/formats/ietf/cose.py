@@ -140,10 +140,15 @@ class Sign1:
         """The message with its detached payload."""
         return dataclasses.replace(self, payload=payload)
 
-    def encode(self) -> bytes:
-        """Write the message: the bytes it was read from."""
+    def encode(self, signature: bytes | None = None) -> bytes:
+        """Write the message: the bytes it was read from, or with another signature."""
         payload = None if self.detached else self.payload
-        parts: list[Writable] = [self.protected, self.unprotected, payload, self.signature]
+        parts: list[Writable] = [
+            self.protected,
+            self.unprotected,
+            payload,
+            self.signature if signature is None else signature,
+        ]
         return (cbor.head(6, TAG) if self.tagged else b"") + cbor.dumps(parts)
 
     def scheme(self, what: str, algorithms: Sequence[int] = (ES256, ES384)) -> Scheme:
@@ -238,9 +243,8 @@ def sign1_raw(
     unsigned = Sign1(
         protected=protected, headers={}, unprotected={}, payload=payload, signature=b"", detached=detached
     )
-    r, s = decode_dss_signature(sign(unsigned.signed(), ec.ECDSA(_HASHES[algorithm])))
-    signature = r.to_bytes(size, "big") + s.to_bytes(size, "big")
-    return dataclasses.replace(unsigned, signature=signature).encode()
+    r, s = decode_dss_signature(sign(unsigned.signed(), _ECDSA[algorithm]))
+    return unsigned.encode(r.to_bytes(size, "big") + s.to_bytes(size, "big"))
 
 
 def algorithm_of(curve: ec.EllipticCurve) -> int:
@@ -265,7 +269,7 @@ def check(message: Sign1, key: ec.EllipticCurvePublicKey, what: str) -> None:
     if good:
         r, s = int.from_bytes(signature[:size], "big"), int.from_bytes(signature[size:], "big")
         try:
-            key.verify(encode_dss_signature(r, s), message.signed(), ec.ECDSA(_HASHES[algorithm]))
+            key.verify(encode_dss_signature(r, s), message.signed(), _ECDSA[algorithm])
         except InvalidSignature:
             good = False
     if not good:
@@ -301,10 +305,10 @@ def encode_key(key: PublicKey) -> bytes:
     raise UsageError(f"COSE_Key: want a key on P-256 or P-384, got one of kind {key.kind.value}")
 
 
-_HASHES: Final[Mapping[int, hashes.HashAlgorithm]] = {
-    ES256: hashes.SHA256(),
-    ES384: hashes.SHA384(),
-    ES512: hashes.SHA512(),
+_ECDSA: Final[Mapping[int, ec.ECDSA]] = {
+    ES256: ec.ECDSA(hashes.SHA256()),
+    ES384: ec.ECDSA(hashes.SHA384()),
+    ES512: ec.ECDSA(hashes.SHA512()),
 }
 
 

@@ -11,8 +11,7 @@ from kluis.errors import FormatError
 from kluis.formats.ccf import tables
 from kluis.formats.ccf.chunk import START, ChunkName
 from kluis.formats.ccf.domain import PublicDomain
-from kluis.formats.ccf.entry import HEADER, Entry, read_header
-from kluis.formats.encoding.reader import Reader
+from kluis.formats.ccf.entry import Entry, size_at
 from kluis.hashes import sha256
 
 
@@ -96,11 +95,9 @@ def whole_until_signature(data: bytes, what: str) -> tuple[list[int], bytes]:
     """
     offsets, signed, last = [START], 1, b""
     at = START
-    while at + HEADER <= len(data):
+    while at < len(data):
         try:
-            after = at + HEADER + read_header(Reader(data[at : at + HEADER], what, at))
-            if after > len(data):
-                break
+            after = at + size_at(data, at, what)
             entry = data[at:after]
             writes = PublicDomain.parse(Entry.parse(entry, what).public, what).writes
         except FormatError:

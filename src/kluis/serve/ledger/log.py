@@ -25,8 +25,7 @@ from typing import Final, Self
 from kluis import files
 from kluis.errors import FormatError, UnavailableError, UsageError
 from kluis.formats.ccf.chunk import MAX_CHUNK, START, ChunkName, table_of
-from kluis.formats.ccf.entry import CHUNK_AFTER, CHUNK_BEFORE, HEADER, read_header
-from kluis.formats.encoding.reader import Reader
+from kluis.formats.ccf.entry import CHUNK_AFTER, CHUNK_BEFORE, size_at
 from kluis.hashes import sha256
 from kluis.host.ocalls import quick
 from kluis.serve.ledger.chunks import Committed, whole_until_signature
@@ -348,13 +347,8 @@ def _sizes(batch: bytes) -> tuple[list[int], tuple[int, int]]:
     """Sizes of the entries of a batch, and the flags of its first and its last."""
     sizes, at = [], 0
     while at < len(batch):
-        size = HEADER + read_header(Reader(batch[at : at + HEADER], "batch", at))
-        if at + size > len(batch):
-            raise FormatError(
-                f"batch at {at:#x}: needs {size} bytes, {len(batch) - at} left", code="truncated"
-            )
-        sizes.append(size)
-        at += size
+        sizes.append(size_at(batch, at, "batch"))
+        at += sizes[-1]
     return sizes, (batch[1], batch[at - sizes[-1] + 1])
 
 

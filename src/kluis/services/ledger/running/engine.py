@@ -247,7 +247,8 @@ class Engine:
             await self._execute_and_commit(self.sequencer, wrote)
         finally:
             for job in wrote:  # whatever happened, nobody waits for it any longer
-                _fail(job, refusals.unknown(job.txid))
+                if not job.done.done():
+                    _fail(job, refusals.unknown(job.txid))
 
     async def _execute_and_commit(self, sequencer: Sequencer, wrote: list[_Job]) -> None:
         while self._jobs and len(wrote) < MOST_BATCH and sequencer.pending[1] < MOST_BATCH_BYTES:

@@ -14,15 +14,11 @@ from kluis.enclave.app import Enclave
 from kluis.errors import AuthenticityError, FormatError, UnavailableError
 from kluis.formats.ccf.domain import PublicDomain
 from kluis.formats.ccf.entry import (
-    HEADER,
-    LEAST_SIZE,
-    MAX_SIZE,
     Entry,
     leaf_of,
-    read_header,
+    size_at,
     write_set_digest,
 )
-from kluis.formats.encoding.reader import Reader
 from kluis.hashes import sha256
 from kluis.ledger.merkle import Tree
 
@@ -119,13 +115,7 @@ def entries_of(data: bytes, first: int) -> list[bytes]:
     found: list[bytes] = []
     at = 0
     while at < len(data):
-        # The commonest header without a call: version 1, no flags, and a size within bounds.
-        size = HEADER + int.from_bytes(data[at + 2 : at + HEADER], "little")
-        if data[at : at + 2] != b"\x01\x00" or not LEAST_SIZE + HEADER <= size <= MAX_SIZE:
-            size = HEADER + read_header(Reader(data[at : at + HEADER], f"entry {first + len(found)}"))
-        if at + size > len(data):
-            what = f"entry {first + len(found)}"
-            raise FormatError(f"{what}: needs {size} bytes, {len(data) - at} left", code="truncated")
+        size = size_at(data, at, f"entries from {first} on")
         found.append(data[at : at + size])
         at += size
     return found
