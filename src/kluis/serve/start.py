@@ -173,7 +173,7 @@ def serving(
         database = stack.enter_context(Database(url))
         ledger = None
         if LEDGER in plan.services:
-            ledger = stack.enter_context(HostedLedger.opened(plan.state, clock.now(), founds=_founds(plan)))
+            ledger = stack.enter_context(HostedLedger.open(plan.state, clock.now(), founds=_founds(plan)))
         deployment = Deployment(
             addresses=addresses,
             issuer=Issuer(issuer.issuer, (), json.dumps(issuer.jwks())),

@@ -67,7 +67,7 @@ def run(
     Raises:
         KluisError: they did not start, or ended.
     """
-    with lock.occupied(folder):
+    with lock.occupy(folder):
         plan = Plan(
             services=services,
             state=folder.services,
@@ -90,7 +90,7 @@ def run(
         keeper.begin()
 
         def bound(addresses: Mapping[str, str]) -> None:
-            keeper.bound(addresses)
+            keeper.record_addresses(addresses)
             background.began()
 
         def ready(running: Serving) -> None:
@@ -108,7 +108,7 @@ def run(
         try:
             serve_run.keep(plan, ready=ready, bound=bound, turn=turn)
         except KluisError as error:
-            keeper.failed(error)
+            keeper.record_failure(error)
             raise
         except KeyboardInterrupt:
             keeper.end()
