@@ -320,6 +320,6 @@ def test_another_site_signs_nothing(browser: Any, tmp_path: Path) -> None:
                 frame = page.frame(name=name)
                 assert frame is not None
                 assert "Second" not in frame.content()
-        assert not case.homes["clinic"].agreed(proposed.hash)
-        assert [each.party for each in case.room.signed().signatures] == []
+        assert not case.homes["clinic"].has_signed(proposed.hash)
+        assert [each.party for each in case.room.signed_agreement().signatures] == []
         page.context.close()

@@ -128,7 +128,7 @@ def swapped_data(stage: Stage) -> Attempt:
 
     def act() -> None:
         with stage.start() as enclave:
-            enclave.call("begin", encode(stage.room.signed()))
+            enclave.call("begin", encode(stage.room.signed_agreement()))
             enclave.call("add_file", "labs", stage.sealed("people"))
 
     return expect_refusal(
@@ -168,7 +168,7 @@ def relay(stage: Stage, enclave: EnclaveProxy) -> Attempt:
 def _asks_for_keys(stage: Stage, path: Path, who: str, tried: str, plain: str) -> Attempt:
     def act() -> None:
         with stage.start(path) as enclave:
-            enclave.call("begin", encode(stage.room.signed()))
+            enclave.call("begin", encode(stage.room.signed_agreement()))
             owner = stage.owner("clinic")
             offer = decode(enclave.call("offer", encode(owner.challenge())), Offer, "offer")
             owner.release(offer, stage.platform.collateral(), now())

@@ -159,7 +159,7 @@ class Stage:
 
     def owner(self, party: str) -> Owner:
         """One owner's own client."""
-        return Owner(self.homes[party], self.room.signed(), self.room.stops(self.room.proposal()))
+        return Owner(self.homes[party], self.room.signed_agreement(), self.room.stops(self.room.proposal()))
 
     def participants(self) -> dict[str, conduct.Participant]:
         """Both owners, each with its own client."""

@@ -62,7 +62,7 @@ def run(
     Without --image, another machine hosts the run.
     """
     opened = Room(room)
-    signed = opened.signed()
+    signed = opened.signed_agreement()
     agreement = check_signed(signed)
     local = {name: Owner(parties.home(homes, name), signed, opened.stops(agreement)) for name in party or ()}
     if image is None:
