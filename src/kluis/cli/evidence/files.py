@@ -27,7 +27,7 @@ from kluis.errors import (
 )
 from kluis.evidence import Claims, Tee, TrustAnchors, Verified, collateral_of
 from kluis.evidence import verify as verify_evidence
-from kluis.evidence.registry import unwrapped
+from kluis.evidence.registry import unwrap_if_wrapped
 from kluis.formats.encoding.armor import hex_of_groups, open_armor
 from kluis.formats.ietf import cmw
 from kluis.formats.kluis import evidence_file
@@ -217,7 +217,7 @@ def verified(
     inside = held.collateral if held is not None and not files else None
     found = beside_of(beside, "collateral") if beside is not None and not files and not inside else None
     paths = [found] if found else list(files)
-    outer = unwrapped(data)
+    outer = unwrap_if_wrapped(data)
     kind = known_kind(outer.inner if outer else data)
     collateral = None
     if held is not None and inside:

@@ -120,13 +120,13 @@ def _check_timestamp(timestamp: datetime, document: Document, certificates: Cabu
     if leaf.not_before - timestamp <= SKEW and timestamp - min(leaf.not_after, now) <= SKEW:
         return
     raise FreshnessError(
-        f"{document.kind.what}.timestamp: want {_shown(leaf.not_before)} to "
-        f"{_shown(min(leaf.not_after, now))}, within 5 minutes, got {_shown(timestamp)}",
+        f"{document.kind.what}.timestamp: want {_format_time(leaf.not_before)} to "
+        f"{_format_time(min(leaf.not_after, now))}, within 5 minutes, got {_format_time(timestamp)}",
         code="freshness",
     )
 
 
-def _shown(when: datetime) -> str:
+def _format_time(when: datetime) -> str:
     return when.isoformat().replace("+00:00", "Z")
 
 
