@@ -101,7 +101,7 @@ def verify(data: bytes, *, context: Context, collateral: None, now: datetime) ->
     certificates.check_time(now)  # 4
     signatures.check_raw(  # 5
         document.message.signature,
-        document.message.signed(),
+        document.message.signed_bytes(),
         certificates.leaf.spki,
         Scheme.ES384,
         document.kind.what,

@@ -166,7 +166,7 @@ class Sign1:
             )
         return scheme
 
-    def signed(self) -> bytes:
+    def signed_bytes(self) -> bytes:
         """The bytes that the signature covers: a Sig_structure without external data."""
         head = cbor.head
         return b"".join(
@@ -238,7 +238,7 @@ def sign1_raw(
     unsigned = Sign1(
         protected=protected, headers={}, unprotected={}, payload=payload, signature=b"", detached=detached
     )
-    r, s = decode_dss_signature(sign(unsigned.signed(), ec.ECDSA(_HASHES[algorithm])))
+    r, s = decode_dss_signature(sign(unsigned.signed_bytes(), ec.ECDSA(_HASHES[algorithm])))
     signature = r.to_bytes(size, "big") + s.to_bytes(size, "big")
     return dataclasses.replace(unsigned, signature=signature).encode()
 
@@ -265,7 +265,7 @@ def check(message: Sign1, key: ec.EllipticCurvePublicKey, what: str) -> None:
     if good:
         r, s = int.from_bytes(signature[:size], "big"), int.from_bytes(signature[size:], "big")
         try:
-            key.verify(encode_dss_signature(r, s), message.signed(), ec.ECDSA(_HASHES[algorithm]))
+            key.verify(encode_dss_signature(r, s), message.signed_bytes(), ec.ECDSA(_HASHES[algorithm]))
         except InvalidSignature:
             good = False
     if not good:

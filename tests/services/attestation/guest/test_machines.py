@@ -17,7 +17,7 @@ from kluis.enclave.store import SealedStore
 from kluis.formats.hcl import report as hcl
 from kluis.formats.tpm import pcrs
 from kluis.formats.tpm.algorithm import NULL, HashId
-from kluis.formats.tpm.attest import read_sized, sized
+from kluis.formats.tpm.attest import encode_sized, read_sized
 from kluis.formats.tpm.command import ENDORSEMENT, Authorization
 from kluis.formats.tpm.public import Attribute, RsaPublic
 from kluis.hashes import sha256
@@ -140,7 +140,7 @@ def certify(tpm: Tpm, key: int) -> tuple[bytes, bytes]:
     response = tpm.run(
         More.CERTIFY,  # type: ignore[arg-type]
         (key, AK),
-        sized(b"") + NULL.to_bytes(2, "big"),
+        encode_sized(b"") + NULL.to_bytes(2, "big"),
         auth=(NO_AUTH, NO_AUTH),
     )
     r = _reader(response)
@@ -150,7 +150,7 @@ def certify(tpm: Tpm, key: int) -> tuple[bytes, bytes]:
 
 def decrypt(tpm: Tpm, key: int, data: bytes) -> bytes:
     """What was encrypted to a key of the vTPM."""
-    parameters = sized(data) + RSAES.to_bytes(2, "big") + sized(b"")
+    parameters = encode_sized(data) + RSAES.to_bytes(2, "big") + encode_sized(b"")
     response = tpm.run(More.RSA_DECRYPT, (key,), parameters, auth=(NO_AUTH,))  # type: ignore[arg-type]
     return read_sized(_reader(response), "message", 256)
 
