@@ -150,7 +150,7 @@ def serving(
             lock = f"{file.name}-lock"
             holds.append(stack.enter_context(rekeying.hold(file.parent, exclusive=plan.rekey, file=lock)))
         platform = Platform.connect()
-        stack.enter_context(platform.held())  # an idle one would end while images are built
+        stack.enter_context(platform.hold())  # an idle one would end while images are built
         plan.check_protections(status := platform.status())
         for warning in plan.warnings():
             say(warning)

@@ -56,7 +56,7 @@ def play() -> None:
     began, found = time.monotonic(), dict[str, Any]()
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended so, it cleans up all the same
     _say(text.paragraph(OPENING))
-    with tempfile.TemporaryDirectory(prefix="kluis-demo-") as name, Platform.connect().held():
+    with tempfile.TemporaryDirectory(prefix="kluis-demo-") as name, Platform.connect().hold():
         stage, root = Stage(Path(name)), machine_limits.emulated_processor().root_pem()
         missing = frozenset({*Platform.connect().status()["missing"], "secret-memory"})
         _say("\nAn attestation service and a vault start, each in an enclave of this computer.")

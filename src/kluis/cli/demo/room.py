@@ -108,7 +108,7 @@ def debug_build(stage: Stage) -> Attempt:
     with path.open("rb") as file:
         image = read_image(file)
     manifest = image.manifest
-    struct = sigstruct.unsigned(
+    struct = sigstruct.build_unsigned(
         image.image_id, product_id=manifest.product_id, svn=manifest.svn, date=manifest.date, debug=True
     )
     key = signing.author_key(stage.folder / "author.pem")

@@ -51,7 +51,7 @@ class Stage:
     def __init__(self) -> None:
         self.platform = Platform.connect()  # first: a machine without one is left as it was
         self._held = contextlib.ExitStack()
-        self._held.enter_context(self.platform.held())  # a slow machine builds longer than an idle one waits
+        self._held.enter_context(self.platform.hold())  # a slow machine builds longer than an idle one waits
         self.folder = Path(tempfile.mkdtemp(prefix="kluis-demo-"))
         self.folder.chmod(0o755)
         self.example = self.folder / "nafld"

@@ -60,9 +60,9 @@ class Shared(Tpm):
 @pytest.fixture
 def keys(tmp_path: Path) -> Iterator[MachineKeys]:
     """Those of a machine whose host left what Azure's paravisor leaves."""
-    with vtpm.powered(tmp_path / "tpm", SECRET) as own, Tpm(Transport(own.commands)) as before:
-        paravisor.leave(before, PROCESSOR, measured.launched(GUEST))
-    with vtpm.powered(tmp_path / "tpm", SECRET) as own:
+    with vtpm.power(tmp_path / "tpm", SECRET) as own, Tpm(Transport(own.commands)) as before:
+        paravisor.leave(before, PROCESSOR, measured.describe_launch(GUEST))
+    with vtpm.power(tmp_path / "tpm", SECRET) as own:
         transport = Transport(own.commands)
         with Tpm(transport):
             yield machine_keys(transport, tmp_path)
