@@ -63,5 +63,5 @@ def _shown(item: Any) -> str:
 
 
 def _row(name: str, text: str, pad: str, width: int) -> str:
-    """A name and its value, on one line; ``render.folded`` folds it if the terminal is narrower."""
+    """A name and its value, on one line; ``render.fold`` folds it if the terminal is narrower."""
     return f"{pad}{name:<{width}}  {foreign(text, len(text))}".rstrip()
