@@ -118,7 +118,7 @@ def test_each_console_has_its_own_name(case: Case) -> None:
     for answer in refused:
         assert answer.status_code in (403, 421)
         assert label not in f"{answer.text}{answer.headers}"
-    assert "domain" not in Site(parties=case.folder).access.opened().headers["set-cookie"].lower()
+    assert "domain" not in Site(parties=case.folder).access.session_response().headers["set-cookie"].lower()
 
 
 def test_secrets_differ_and_are_not_shown(case: Case) -> None:

@@ -37,7 +37,7 @@ ALIVE_LOOKS: Final = 15
 CONFIRM: Final = "confirm."
 
 
-async def listed(console: Console, request: Request) -> Response:
+async def list_rooms(console: Console, request: Request) -> Response:
     """The rooms that the console was started for."""
     rooms = await run_in_threadpool(lambda: [(each, _state(each)) for each in console.rooms.values()])
     return console.pages.page(request, "rooms.html", rooms=rooms)

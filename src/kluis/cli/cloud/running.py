@@ -89,7 +89,7 @@ def run(
         keeper = Keeper(folder, plan, _now)
         keeper.begin()
 
-        def bound(addresses: Mapping[str, str]) -> None:
+        def record_addresses(addresses: Mapping[str, str]) -> None:
             keeper.record_addresses(addresses)
             background.began()
 
@@ -106,7 +106,7 @@ def run(
                 background.turn_log(folder.log, MOST_LOG)
 
         try:
-            serve_run.keep(plan, ready=ready, bound=bound, turn=turn)
+            serve_run.keep(plan, ready=ready, bound=record_addresses, turn=turn)
         except KluisError as error:
             keeper.record_failure(error)
             raise

@@ -34,12 +34,12 @@ ACCESS: Final = NvAttribute.OWNER_WRITE | NvAttribute.OWNER_READ
 
 def try_limits(stage: Stage) -> Iterator[Attempt]:
     """Run each; one of them was run when the last machine ended."""
-    yield _forged(stage)
+    yield _forge_report(stage)
     yield _read_vtpm(stage)
     yield stage.ended
 
 
-def _forged(stage: Stage) -> Attempt:
+def _forge_report(stage: Stage) -> Attempt:
     """Sign a report for the good machine with the keys in this user's files."""
     chip, data = emulated_processor(), secrets.token_bytes(64)
     report = chip.report(measured.describe_launch(stage.measurement), data)

@@ -33,7 +33,7 @@ def attempts(stage: Stage, enclave: EnclaveProxy, answered: Offer) -> Iterator[A
     yield another_signer(stage)
     yield debug_build(stage)
     yield swapped_data(stage)
-    yield replayed(stage, answered)
+    yield replay_evidence(stage, answered)
     yield relay(stage, enclave)
 
 
@@ -129,14 +129,14 @@ def swapped_data(stage: Stage) -> Attempt:
     def act() -> None:
         with stage.start() as enclave:
             enclave.call("begin", encode(stage.room.signed_agreement()))
-            enclave.call("add_file", "labs", stage.sealed("people"))
+            enclave.call("add_file", "labs", stage.sealed_file("people"))
 
     return expect_refusal(
         "operator", "passes one sealed data set for the other", "the enclave does not take it", act
     )
 
 
-def replayed(stage: Stage, answered: Offer) -> Attempt:
+def replay_evidence(stage: Stage, answered: Offer) -> Attempt:
     """The operator replays evidence that was already answered once."""
     return expect_refusal(
         "operator",

@@ -165,7 +165,7 @@ class Stage:
         """Both owners, each with its own client."""
         return {party: conduct.LocalOwner(self.owner(party), now) for party in self.homes}
 
-    def sealed(self, dataset: str) -> bytes:
+    def sealed_file(self, dataset: str) -> bytes:
         """A data set's sealed file."""
         return next(self.room.files(self.agreement.dataset(dataset)))
 

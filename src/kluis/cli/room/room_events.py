@@ -84,7 +84,7 @@ def events(
         "unproven": strangers(words),
         "says": says,
     }
-    render.out(value, render.folded(f"{table(found, words)}\n{says}"))
+    render.out(value, render.fold(f"{table(found, words)}\n{says}"))
     return PolicyError.exit_code if strangers(words) else 0
 
 
