@@ -14,7 +14,7 @@ from kluis.services.ledger.azure.entries import Entry
 from kluis.services.ledger.azure.users import ManyRoles, OneRole
 from kluis.services.ledger.callers import Roles
 from kluis.services.ledger.running.log import Part, entries_of
-from kluis.services.ledger.running.transactions import named
+from kluis.services.ledger.running.transactions import parse_txid
 from kluis.services.web import Call
 
 Read = Callable[[bytes], Any]
@@ -31,7 +31,7 @@ BODIES: tuple[tuple[type[Any], object], ...] = (
 def readers() -> Iterator[tuple[str, Read, Starts]]:
     """Each reader's name, itself, and what to begin from."""
     yield "services.ledger.token", _token, _tokens
-    yield "services.ledger.txid", lambda data: named(data.decode("latin-1")), lambda: iter((b"2.35",))
+    yield "services.ledger.txid", lambda data: parse_txid(data.decode("latin-1")), lambda: iter((b"2.35",))
     yield "services.ledger.log", _log, _logs
     for kind, example in BODIES:
         start = json.dumps(example).encode()

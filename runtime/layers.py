@@ -92,7 +92,7 @@ def pack(files: Iterable[Source], out: Path) -> bytes:
         f.write(len(index).to_bytes(8, "little") + index + size.to_bytes(8, "little"))
         end = 0
         for file in ordered:
-            start = layers.aligned(end)
+            start = layers.align(end)
             f.write(bytes(start - end))
             file.copy(f.write)
             end = start + file.size

@@ -73,7 +73,7 @@ def warm() -> Iterator[RemotePlatform]:
     if given():
         yield ondemand.platform(NAME)
         return
-    with Platform.connect().held(), agent() as path:
+    with Platform.connect().hold(), agent() as path:
         yield RemotePlatform(connecting(path))
 
 

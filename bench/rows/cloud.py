@@ -36,7 +36,7 @@ with ExitStack() as stack:
 def rows(take: Harness) -> list[Row]:
     """One row: two commands, until all four services serve."""
     platform = Platform.connect()
-    with tempfile.TemporaryDirectory(prefix="kluis-bench-") as folder, platform.held():
+    with tempfile.TemporaryDirectory(prefix="kluis-bench-") as folder, platform.hold():
         environment = {**os.environ, "KLUIS_CLOUD": str(Path(folder) / "cloud")}
 
         def kluis(*words: str) -> None:

@@ -70,7 +70,11 @@ def _alone(report: bytes, chain: bytes) -> Callable[[], float]:
     assert isinstance(key, ec.EllipticCurvePublicKey)
     parsed = Report.parse(report)
     r, s = (int.from_bytes(parsed.signature[at : at + 48], "big") for at in (0, 48))
-    signature, signed, algorithm = encode_dss_signature(r, s), parsed.signed(), ec.ECDSA(hashes.SHA384())
+    signature, signed, algorithm = (
+        encode_dss_signature(r, s),
+        parsed.signed_bytes(),
+        ec.ECDSA(hashes.SHA384()),
+    )
 
     def work() -> None:
         for _ in range(TIMES):

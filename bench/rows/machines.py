@@ -124,7 +124,7 @@ def _calls(take: Harness, folder: Path, plain: Plain) -> list[Row]:
     empty, bulk, hashing = image("empty"), image("bulk"), image("hashing")
     size, data = empty.stat().st_size, bytes(BULK_BYTES)
     python = statistics.median(timed(lambda: _run(PYTHON)) for _ in range(5))
-    with Platform.connect().held():
+    with Platform.connect().hold():
         load(empty).close()
         outside = statistics.median(_start(empty, None) for _ in range(5))
     factor = plain.start / python

@@ -46,7 +46,7 @@ while True:
 
 def rows(take: Harness) -> list[Row]:
     """Two rows: an empty ecall, and an argument of 16 MiB; each pair of processes runs on one core."""
-    with Platform.connect().held(), machine() as remote:
+    with Platform.connect().hold(), machine() as remote:
         return [_empty(take, remote), _bulk(take, remote)]
 
 

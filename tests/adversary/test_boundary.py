@@ -312,7 +312,7 @@ def test_ocall_never_answered(host: EvilHost) -> None:
     ask(host, 3)
     host.calls.shutdown(socket.SHUT_RDWR)
     host.control.shutdown(socket.SHUT_RDWR)
-    assert host.ended()
+    assert host.ends_within()
 
 
 def test_undeclared_ocalls_do_not_exist(host: EvilHost) -> None:
@@ -377,7 +377,7 @@ def test_hangs_up(host: EvilHost, socket_name: str) -> None:
     getattr(host, socket_name).close()
     if socket_name == "calls":  # its thread computes: the answer of another finds nobody
         host.whisper(frames.encode((host.number("add"), 3, 1, 2)))
-    assert host.ended(300)
+    assert host.ends_within(300)
 
 
 MUTATIONS = 10_000

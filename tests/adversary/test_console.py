@@ -66,7 +66,7 @@ def test_a_post_of_another_site(tmp_path: Path, origin: str | None) -> None:
     fields = {"csrf": site.access.form_token, "party": "clinic", "agreement": proposed.hash, "read": "yes"}
     answer = site.send("POST", f"/rooms/{case.room.file.room}/sign", origin=origin, data=fields)
     assert answer.status_code == 403
-    assert not case.homes["clinic"].agreed(proposed.hash)
+    assert not case.homes["clinic"].has_signed(proposed.hash)
 
 
 @pytest.mark.parametrize("given", [None, "", "x", "é" * 20])
@@ -80,7 +80,7 @@ def test_a_form_without_its_token(tmp_path: Path, given: str | None) -> None:
     for path in (f"/rooms/{case.room.file.room}/sign", "/evidence", "/machine"):
         answer = site.send("POST", path, origin=site.access.origin, data=fields)
         assert (answer.status_code, "was not sent by a page of this console" in answer.text) == (403, True)
-    assert not case.homes["clinic"].agreed(proposed.hash)
+    assert not case.homes["clinic"].has_signed(proposed.hash)
     assert not site.console.examination.running
 
 
@@ -118,7 +118,7 @@ def test_each_console_has_its_own_name(case: Case) -> None:
     for answer in refused:
         assert answer.status_code in (403, 421)
         assert label not in f"{answer.text}{answer.headers}"
-    assert "domain" not in Site(parties=case.folder).access.opened().headers["set-cookie"].lower()
+    assert "domain" not in Site(parties=case.folder).access.session_response().headers["set-cookie"].lower()
 
 
 def test_secrets_differ_and_are_not_shown(case: Case) -> None:
@@ -215,7 +215,7 @@ def test_an_agreement_that_cannot_be_shown(tmp_path: Path) -> None:
     assert "\u202e" not in page.text
     answer = site.post(f"{room}/sign", {"party": "clinic", "agreement": proposed.hash, "read": "yes"})
     assert answer.status_code == 403
-    assert not case.homes["clinic"].agreed(proposed.hash)
+    assert not case.homes["clinic"].has_signed(proposed.hash)
 
 
 def test_a_hostile_room(tmp_path: Path) -> None:

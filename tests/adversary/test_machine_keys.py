@@ -51,7 +51,7 @@ def test_the_hosts_own_socket() -> None:
         Launching().grant([GRANT])
     launching = Launching()
     launching.grant_keys()
-    assert launching.connected(GRANT) is None
+    assert launching.connect(GRANT) is None
     launching.close()
 
 

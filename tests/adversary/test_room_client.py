@@ -42,12 +42,12 @@ def signed(table: Table) -> None:
 
 
 def owner(table: Table, name: str = "clinic") -> Owner:
-    return Owner(table.homes[name], table.room.signed(), table.room.stops(table.room.proposal()))
+    return Owner(table.homes[name], table.room.signed_agreement(), table.room.stops(table.room.proposal()))
 
 
 def enclave(table: Table) -> InProcess:
     found = InProcess(Attester(table.platform))
-    found.begin(encode(table.room.signed()))
+    found.begin(encode(table.room.signed_agreement()))
     return found
 
 
@@ -140,7 +140,7 @@ def test_a_host_that_clears_away_before_the_refusal(table: Table) -> None:
             shutil.rmtree(folder)
             return super().release(*given, **named)
 
-    late = Late(table.homes["clinic"], table.room.signed())
+    late = Late(table.homes["clinic"], table.room.signed_agreement())
     with pytest.raises(FreshnessError) as caught:
         mailbox.take_part(table.room, "clinic", late, 60, lambda: NOW)
     assert caught.value.code == "nonce"
@@ -371,7 +371,7 @@ def test_a_stop_of_an_empty_name(table: Table) -> None:
     assert table.approve("clinic")[0] == 0
     code, _, err = table("approve", "--as", "clinic", "--stop", "--agreement", "")
     assert (code, "clinic signed no such agreement" in err) == (6, True)
-    assert not table.homes["clinic"].stopped(table.agreement.hash)
+    assert not table.homes["clinic"].has_withdrawn(table.agreement.hash)
 
 
 def test_a_stop_by_one_who_left(table: Table, tmp_path: Path) -> None:
@@ -463,7 +463,7 @@ def test_a_signature_is_by_its_signer(table: Table) -> None:
     for planted in (b"{", encode(clinic), b"[" * 100_000, b'{"party":"x","party":"x"}', b"1" * 5000):
         eve.write_bytes(planted)
         (table.room.path / "signatures" / "a\x1b[2J\nb.json").write_bytes(planted)
-        assert len(table.room.signed().signatures) == 2
+        assert len(table.room.signed_agreement().signatures) == 2
         assert owner(table)
     (table.room.path / "signatures" / "clinic.json").write_bytes(b"{")
     with pytest.raises(KluisError):

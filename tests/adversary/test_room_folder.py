@@ -84,7 +84,7 @@ def test_other_folders_are_links(table: Table, name: str) -> None:
     if name == "stops":
         code, _, err = ACTS[name](table)  # type: ignore[misc]
         assert (code, "want a folder, got a link" in err) == (0, True)
-        assert clinic.stopped(table.agreement.hash)
+        assert clinic.has_withdrawn(table.agreement.hash)
     else:
         with pytest.raises(UnavailableError, match="want a folder, got a link"):
             ACTS[name](table)
@@ -338,5 +338,5 @@ def test_a_signature_that_cannot_be_read(table: Table) -> None:
         table.room.add_signature(each)
     (table.room.path / "signatures" / "clinic.json").write_bytes(b"{")
     with pytest.raises(PolicyError, match=r"want a signature of every party, missing \['clinic'\]"):
-        check_signed(table.room.signed())
+        check_signed(table.room.signed_agreement())
     assert table.approve("laboratory")[0] == 0

@@ -136,7 +136,7 @@ def test_other_things_in_the_folder(table: Table, kind: str) -> None:
     assert [each.version for each in chosen(table)] == [1, 1]
     for party in table.homes:
         assert table.approve(party)[0] == 0
-    assert len(table.room.signed().signatures) == 2
+    assert len(table.room.signed_agreement().signatures) == 2
     assert table.room.stops(table.agreement) == ()
 
 

@@ -72,7 +72,7 @@ def test_other_keys_in_a_partys_name(table: Table, tmp_path: Path) -> None:
     ) in err
     assert "kluis: code: party_key " in err
     assert table.signatures() == []
-    assert not table.homes["clinic"].agreed(table.agreement.hash)
+    assert not table.homes["clinic"].has_signed(table.agreement.hash)
 
 
 def test_a_fingerprint_cannot_replace_a_pin(table: Table, tmp_path: Path) -> None:
@@ -343,7 +343,7 @@ def test_every_leaf_is_shown(table: Table) -> None:
             want = name
         elif isinstance(value, str):
             # In a list, after the list's name or a comma; by itself, after its own name.
-            plain = [value, shown.quoted(value)]
+            plain = [value, shown.quote(value)]
             starts = ["= ", ", "] if path.endswith("]") else [f"{name} = "]
             want = next((start + each for start in starts for each in plain if start + each in text), value)
             assert want != value, path
@@ -442,10 +442,10 @@ def test_what_was_shown_is_what_is_signed(table: Table, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(typer, "confirm", swapped)
     assert table("approve", "--as", "clinic", "--root", table.root)[0] == 0
-    assert table.homes["clinic"].agreed(read.hash)
+    assert table.homes["clinic"].has_signed(read.hash)
     assert len(table.homes["clinic"].agreements(read.room)) == 1
     with pytest.raises(KluisError):
-        check_signed(table.room.signed())
+        check_signed(table.room.signed_agreement())
 
 
 def test_another_than_the_one_meant(table: Table) -> None:
@@ -485,7 +485,7 @@ def test_stop_is_of_what_was_signed(table: Table) -> None:
     other = table.propose(title="Another")
     assert table("approve", "--as", "laboratory", "--stop")[0] == 0
     laboratory = table.homes["laboratory"]
-    assert (laboratory.stopped(signed.hash), laboratory.stopped(other.hash)) == (True, False)
+    assert (laboratory.has_withdrawn(signed.hash), laboratory.has_withdrawn(other.hash)) == (True, False)
 
 
 @pytest.mark.parametrize("spoilt", ["agreement", "room"])
@@ -505,4 +505,4 @@ def test_stop_without_a_readable_folder(table: Table, spoilt: str) -> None:
         )
         words = ["--agreement", signed.hash]
     assert table("approve", "--as", "laboratory", "--stop", *words)[0] == 0
-    assert table.homes["laboratory"].stopped(signed.hash)
+    assert table.homes["laboratory"].has_withdrawn(signed.hash)

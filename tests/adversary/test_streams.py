@@ -177,7 +177,7 @@ def test_a_hostile_enclave(name: str) -> None:
 @pytest.fixture(scope="module")
 def agent(platform: Platform) -> Iterator[Connect]:
     """An agent of the tests' platform, which waits for hosts only two seconds."""
-    with platform.held(), machines.agent("--patience", "2") as path:
+    with platform.hold(), machines.agent("--patience", "2") as path:
         yield machines.connecting(path)
 
 
@@ -289,7 +289,7 @@ def test_many_streams(agent: Connect) -> None:
 
 def test_a_killed_agent(platform: Platform, victim_image: Path, allowed: frozenset[str]) -> None:
     """When the agent is killed its enclaves end, and a running call raises."""
-    with platform.held():
+    with platform.hold():
         before = platform.status()["enclaves"]
         with machines.agent() as path:
             remote = RemotePlatform(machines.connecting(path))

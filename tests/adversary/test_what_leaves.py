@@ -13,7 +13,7 @@ import pytest
 from kluis.cleanroom import query
 from kluis.cleanroom.analyses import analysis
 from kluis.cleanroom.data.engine import Engine
-from kluis.cleanroom.data.values import prepared
+from kluis.cleanroom.data.values import prepare
 from kluis.cleanroom.query import QueryError
 from kluis.errors import PolicyError
 from tests.adversary import rooms
@@ -297,7 +297,7 @@ def test_declared_rows_are_held() -> None:
     """Terms that declare one row a person do not let a table of more be computed on."""
     twice = pl.concat([ONE["people"], ONE["people"].head(1)])
     with pytest.raises(PolicyError) as caught:
-        prepared(twice, rooms.inputs(ONE)[0])
+        prepare(twice, rooms.inputs(ONE)[0])
     assert caught.value.message == "data set people: want at most 1 rows a person, got more"
 
 
@@ -521,7 +521,7 @@ def test_a_model_of_a_condition_on_rows() -> None:
     tables = {"people": ONE["people"], "labs": labs}
     inputs = rooms.inputs(tables)
     asked = query.read_person_table(text, inputs, "person", "died", frozenset(("value",)))
-    engine = Engine({f"d{number}": prepared(tables[each.id], each) for number, each in enumerate(inputs)})
+    engine = Engine({f"d{number}": prepare(tables[each.id], each) for number, each in enumerate(inputs)})
     rows = engine.rows(query.write_person_table(asked))
     engine.close()
     assert len(rows) == 399

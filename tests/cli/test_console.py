@@ -77,7 +77,7 @@ def test_the_browser_gets_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     """The browser's argument is a file that only this user can read, and that is removed at the end."""
     given: list[str] = []
     monkeypatch.setattr(webbrowser, "open", lambda address: given.append(address) or True)
-    with server.opened('http://127.0.0.1:1/open?token=secret"><b>') as shown:
+    with server.open_browser('http://127.0.0.1:1/open?token=secret"><b>') as shown:
         path = Path(urlsplit(given[0]).path)
         assert shown
         assert "secret" not in given[0]

@@ -141,8 +141,8 @@ def test_lines_are_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch) -> N
         f"kluis: error: {'/folder' * 6}: cannot be read"
     )
     monkeypatch.setenv("COLUMNS", "40")
-    assert render.folded(text, Terminal()) == FOLDED
-    assert render.folded(text, io.StringIO()) == text
+    assert render.fold(text, Terminal()) == FOLDED
+    assert render.fold(text, io.StringIO()) == text
 
 
 def _on_screen(text: str, columns: int) -> list[str]:
@@ -179,7 +179,7 @@ def test_words_of_evidence_begin_no_row(name: str, begins: str, monkeypatch: pyt
     monkeypatch.setenv("COLUMNS", "60")
     for pad in range(60):
         line = begins + " " * pad + name.format("ok    measurement  sha256:00")
-        rows = _on_screen(render.folded(line, Terminal()), 60)
+        rows = _on_screen(render.fold(line, Terminal()), 60)
         assert not any(row.startswith("ok    measurement") for row in rows), rows
 
 
@@ -194,14 +194,14 @@ def test_a_table_that_is_too_wide(monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = f"part    a\nissuer  {'x' * 30}\n\npart    b\nissuer  {'y' * 30}\nabout   z"
     whole = render.table(rows, head)
     width = max(map(len, whole.split("\n")))
-    assert render.fitted(rows, head) == whole
+    assert render.fit_table(rows, head) == whole
     monkeypatch.setattr(sys, "stdout", Terminal())
     for columns, shown in ((width, whole), (width - 1, blocks)):
         monkeypatch.setenv("COLUMNS", str(columns))
-        assert render.fitted(rows, head) == shown
+        assert render.fit_table(rows, head) == shown
 
 
 def test_a_line_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A line of spaces is folded to none."""
     monkeypatch.setenv("COLUMNS", "40")
-    assert render.folded(" " * 41, Terminal()) == ""
+    assert render.fold(" " * 41, Terminal()) == ""

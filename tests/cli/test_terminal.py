@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from kluis.cli.terminal import painted, width
+from kluis.cli.terminal import paint, width
 
 SGR = re.compile(r"\x1b\[[0-9;]*m")
 TEXT = (
@@ -40,18 +40,18 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
 
 def test_no_terminal_no_colour() -> None:
     """What goes into a file or a pipe is the text, to the byte."""
-    assert painted(TEXT, io.StringIO()) == TEXT
+    assert paint(TEXT, io.StringIO()) == TEXT
 
 
 def test_a_dumb_terminal(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminal without colours gets the text as well."""
     monkeypatch.setenv("TERM", "dumb")
-    assert painted(TEXT, screen) == TEXT
+    assert paint(TEXT, screen) == TEXT
 
 
 def test_a_failed_check_looks_like_one(screen: Screen) -> None:
     """The whole line of a failed check is red and bold; of a check that holds the word is green."""
-    lines = painted(TEXT, screen).split("\n")
+    lines = paint(TEXT, screen).split("\n")
     assert lines[1] == "\x1b[1;31mFAIL  nonce                 want 0102, got 9f02\x1b[0m"
     assert lines[0].startswith("\x1b[32mok\x1b[0m    authentic ")
     assert lines[3].startswith("\x1b[33mnote\x1b[0m  debug ")
@@ -61,7 +61,7 @@ def test_a_failed_check_looks_like_one(screen: Screen) -> None:
 
 def test_only_colour_is_added(screen: Screen) -> None:
     """No character is added, lost or folded, and no markup is read; other lines have no colour."""
-    shown = painted(TEXT, screen)
+    shown = paint(TEXT, screen)
     assert SGR.sub("", shown) == TEXT
     assert shown.split("\n")[5] == TEXT.split("\n")[5]
     assert shown.split("\n")[2] == TEXT.split("\n")[2]
@@ -70,7 +70,7 @@ def test_only_colour_is_added(screen: Screen) -> None:
 def test_no_color(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
     """With NO_COLOR there is no colour; a failed check is still bold."""
     monkeypatch.setenv("NO_COLOR", "1")
-    shown = painted(TEXT, screen)
+    shown = paint(TEXT, screen)
     assert set(SGR.findall(shown)) == {"\x1b[1m", "\x1b[0m"}
     assert SGR.sub("", shown) == TEXT
 

@@ -131,7 +131,7 @@ def test_sees_recovery_revocation_and_certification(served: Served) -> None:
     served.order("revoke", ppid=enrolled.platform.ppid.hex())
     with pytest.raises(ValueError, match="Verification failed"):
         enrolled.theirs()
-    enrolled.platform = enrolled.platform.renewed()
+    enrolled.platform = enrolled.platform.renew()
     enrolled.asks.pck = enrolled.platform.pck
     assert served.enrol(enrolled.asks).status_code == 202
     named = name_of(point(enrolled.asks.pck.public_key()))

@@ -80,10 +80,10 @@ def test_a_response_that_ends_with_its_connection() -> None:
     written = one.read(b"HTTP/1.1 200 OK\r\n\r\nok")
     assert written == b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n"
     assert not one.persistent
-    assert one.ended() == b"0\r\n\r\n"
+    assert one.finish() == b"0\r\n\r\n"
     cut = reply()
     cut.read(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nok")
-    assert cut.ended() is None
+    assert cut.finish() is None
 
 
 def test_a_websocket() -> None:

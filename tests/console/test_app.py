@@ -74,8 +74,8 @@ def test_a_signature_is_that_of_the_command(tmp_path: Path) -> None:
     fields = {"party": "clinic", "agreement": proposed.hash, "read": "yes"}
     answer = site.post(f"{room}/sign", fields)
     assert (answer.status_code, answer.headers["location"]) == (303, room)
-    assert case.homes["clinic"].agreed(proposed.hash)
-    assert [each.party for each in case.room.signed().signatures] == ["clinic"]
+    assert case.homes["clinic"].has_signed(proposed.hash)
+    assert [each.party for each in case.room.signed_agreement().signatures] == ["clinic"]
     assert site.get(f"{room}/events").text.count("agreement.signed") == 2
     assert "waits for signatures" in site.get("/rooms").text
 
@@ -96,7 +96,7 @@ def test_unconfirmed_parties_need_their_fingerprints(tmp_path: Path) -> None:
     assert not pin.exists()
     right = fingerprint.of(proposed.party("laboratory"))
     assert site.post(f"{room}/sign", {**fields, "confirm.laboratory": right}).status_code == 303
-    assert case.homes["clinic"].agreed(proposed.hash)
+    assert case.homes["clinic"].has_signed(proposed.hash)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_what_is_not_signed(case: Case, changes: dict[str, str], words: str) -> 
     fields = {"party": "clinic", "agreement": proposed.hash, "read": "yes", **changes}
     answer = case.site().post(f"/rooms/{case.room.file.room}/sign", fields)
     assert (400 <= answer.status_code < 500, words in answer.text) == (True, True), answer.text
-    assert not case.homes["clinic"].agreed(proposed.hash)
+    assert not case.homes["clinic"].has_signed(proposed.hash)
     case.propose(case.agreement)
 
 

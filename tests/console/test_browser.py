@@ -140,7 +140,7 @@ def test_no_page_is_wider_than_its_window(
 
 def test_a_browser_is_opened_by_a_file(browser: Any, console: Console) -> None:
     """The file that the command gives to a browser leads to the console, past the strict cookie."""
-    with mock.patch("webbrowser.open") as browse, server.opened(console.access.url):
+    with mock.patch("webbrowser.open") as browse, server.open_browser(console.access.url):
         context = browser.new_context()
         page = context.new_page()
         page.goto(browse.call_args.args[0])
@@ -320,6 +320,6 @@ def test_another_site_signs_nothing(browser: Any, tmp_path: Path) -> None:
                 frame = page.frame(name=name)
                 assert frame is not None
                 assert "Second" not in frame.content()
-        assert not case.homes["clinic"].agreed(proposed.hash)
-        assert [each.party for each in case.room.signed().signatures] == []
+        assert not case.homes["clinic"].has_signed(proposed.hash)
+        assert [each.party for each in case.room.signed_agreement().signatures] == []
         page.context.close()

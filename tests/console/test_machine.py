@@ -53,7 +53,7 @@ def test_the_services_of_the_local_cloud(tmp_path: Path) -> None:
     site = Site(parties=tmp_path).open()
     site.console.cloud = folder.path
     assert "No local cloud of yours runs." in site.get("/").text
-    with lock.occupied(folder):
+    with lock.occupy(folder):
         page = site.get("/").text
     assert '<th scope="row">keyvault</th>' in page
     assert '<td data-label="Oldest measured">2 minutes ago</td>' in page

@@ -34,7 +34,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
         case.room.add_signature(signature)
     for each in case.setting.agreement.datasets:
         case.room.add_dataset(case.homes[each.owner], each, (case.setting.files[each.id],))
-    signed = case.room.signed()
+    signed = case.room.signed_agreement()
     check_signed(signed)
     owners: dict[str, conduct.Participant] = {
         name: conduct.LocalOwner(Owner(home, signed, ()), lambda: NOW) for name, home in case.homes.items()

@@ -24,17 +24,17 @@ def test_issued(forge: Forge) -> None:
     root, ca = _read(forge, "root"), _read(forge, "ca")
     context = Context(forge.anchors)
     arguments = {"schemes": (Scheme.ES256,), "context": context, "code": "pck_chain"}
-    chain.issued(ca, root, "CA", **arguments)  # type: ignore[arg-type]
+    chain.check_issued(ca, root, "CA", **arguments)  # type: ignore[arg-type]
     with pytest.raises(AuthenticityError, match=r"^CA: its issuer is not 'Kluis emulated SGX PCK") as caught:
-        chain.issued(ca, ca, "CA", **arguments, name_code="crl_issuer")  # type: ignore[arg-type]
+        chain.check_issued(ca, ca, "CA", **arguments, name_code="crl_issuer")  # type: ignore[arg-type]
     assert caught.value.code == "crl_issuer"
     impostor = x509.parse(Forge().root.public_bytes(Encoding.DER), "root")
     with pytest.raises(AuthenticityError, match=r"^CA: is not signed by the key it should be$"):
-        chain.issued(ca, impostor, "CA", **arguments)  # type: ignore[arg-type]
+        chain.check_issued(ca, impostor, "CA", **arguments)  # type: ignore[arg-type]
     with pytest.raises(
         AuthenticityError, match=r"^CA: want RSASSA-PSS with SHA-384, got ECDSA with SHA-256$"
     ):
-        chain.issued(ca, root, "CA", **{**arguments, "schemes": (Scheme.PS384,)})  # type: ignore[arg-type]
+        chain.check_issued(ca, root, "CA", **{**arguments, "schemes": (Scheme.PS384,)})  # type: ignore[arg-type]
 
 
 def test_root(forge: Forge) -> None:

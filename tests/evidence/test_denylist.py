@@ -116,7 +116,7 @@ def test_every_entry_is_sourced_and_dated() -> None:
     assert len({entry.id for entry in found}) == len(found) > 0
     for entry in found:
         assert entry.source.startswith("https://")
-        assert date(2020, 1, 1) < entry.published <= denylist.listed()
+        assert date(2020, 1, 1) < entry.published <= denylist.reviewed_on()
         assert entry.tees
         assert all((entry.title, entry.effect, entry.mend))
         assert set(entry.snp) <= set(entry.products)

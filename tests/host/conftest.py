@@ -27,7 +27,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """This machine's platform, and that of a warm machine, over streams."""
     if request.param == "here":
         platform = Platform.connect()
-        with platform.held():  # else it ends if the module's image takes long to build
+        with platform.hold():  # else it ends if the module's image takes long to build
             yield platform
     else:
         with machines.warm() as machine:

@@ -133,7 +133,7 @@ def test_a_warning_for_what_is_not_loopback(bind: str) -> None:
     made = plan(bind=bind, certificate=OWN, names=("services.example",), insecure_expose_issuer=True)
     assert [line.partition(" ")[0] for line in made.warnings()] == ["warning:", "insecure:"]
     assert bind in made.warnings()[0]
-    assert made.bound("issuer") == bind
+    assert made.bind_address("issuer") == bind
     assert made.url("issuer", 1) == "https://services.example:1"
 
 

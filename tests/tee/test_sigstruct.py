@@ -21,7 +21,7 @@ HASH = bytes(range(32))
 
 
 def unsigned(debug: bool = False) -> sigstruct.SigStruct:
-    return sigstruct.unsigned(HASH, product_id=7, svn=3, date="20260131", debug=debug)
+    return sigstruct.build_unsigned(HASH, product_id=7, svn=3, date="20260131", debug=debug)
 
 
 SIGNED = sigstruct.sign(unsigned(), samples.key())

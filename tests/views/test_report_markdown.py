@@ -79,8 +79,8 @@ def test_no_text_is_markup(text: str) -> None:
     for page, plain in (
         (report_markdown.page(_named(text)), report_markdown.page(_named("name"))),
         (
-            report_markdown.refused(AuthenticityError(text, hint=text)),
-            report_markdown.refused(AuthenticityError("name", hint="name")),
+            report_markdown.render_refusal(AuthenticityError(text, hint=text)),
+            report_markdown.render_refusal(AuthenticityError("name", hint="name")),
         ),
     ):
         got, want = _shown(page), _shown(plain)

@@ -137,7 +137,7 @@ def find(code: str) -> Entry:
         return rule._replace(code=code, cause=f"in the machine around the enclave: {rule.cause}")
     if (found := _DEVICE.match(code)) and (rule := known.get(code[found.end() :])) is not None:
         return rule._replace(code=code, cause=f"in the evidence of a device: {rule.cause}")
-    broken = _broken()
+    broken = _denylist_entries()
     if code in broken:
         return broken[code]
     if code.lower() != code and code.lower() in {*known, *broken}:
@@ -151,7 +151,7 @@ def find(code: str) -> Entry:
 
 
 @functools.cache
-def _broken() -> Mapping[str, Entry]:
+def _denylist_entries() -> Mapping[str, Entry]:
     """The explanation of each product line that a dated list names."""
     from kluis.evidence import denylist  # which errors, whose fixes come from here, do without
 
@@ -166,7 +166,7 @@ def _broken() -> Mapping[str, Entry]:
     }
 
 
-def offered() -> list[tuple[str, str]]:
+def list_completions() -> list[tuple[str, str]]:
     """Each code with its cause and each word with its meaning, for shell completion."""
-    codes = [(code, entry.cause) for code, entry in {**entries(), **_broken()}.items()]
+    codes = [(code, entry.cause) for code, entry in {**entries(), **_denylist_entries()}.items()]
     return codes + [(each.word, each.means) for each in words().values()]

@@ -51,6 +51,6 @@ def console(
         served = Console(access, rooms or (), homes, cloud, now=lambda: datetime.now(UTC))
         with contextlib.ExitStack() as stack:
             render.out({"url": access.url, "port": access.port}, access.url)
-            if not no_open and not stack.enter_context(server.opened(access.url)):
+            if not no_open and not stack.enter_context(server.open_browser(access.url)):
                 render.note("kluis: no browser was found here: open the address above, or add --no-open")
             server.serve(served, listener)

@@ -21,7 +21,7 @@ def explain(
         typer.Argument(
             help="An error's code, a rule, a name on the denylist, or a word of a verdict.",
             show_default=False,
-            autocompletion=codes.offered,
+            autocompletion=codes.list_completions,
         ),
     ] = None,
     json: Json = False,
@@ -43,12 +43,12 @@ def explain(
                 "",
             ]
         listed = [entry._asdict() for entry in every] + [word._asdict() for word in codes.words().values()]
-        render.out(listed, render.folded("\n".join(lines).rstrip()))
+        render.out(listed, render.fold("\n".join(lines).rstrip()))
         return
     word = codes.words().get(code.lower())
     if word is not None and code not in codes.entries():
         rows = [(word.word, codes.WORDS[word.kind]), ("means", word.means), ("then", word.then)]
-        render.out(word._asdict(), render.folded(render.table(rows)))
+        render.out(word._asdict(), render.fold(render.table(rows)))
         return
     entry = codes.find(code)
     rows = [(entry.code, codes.GROUPS[entry.group]), ("cause", entry.cause), ("fix", entry.fix)]
@@ -56,4 +56,4 @@ def explain(
     if word is not None:  # of a level that a rule is called after
         rows.append((f"as {codes.WORDS[word.kind]}", word.means))
         value[word.kind] = word._asdict()
-    render.out(value, render.folded(render.table(rows)))
+    render.out(value, render.fold(render.table(rows)))

@@ -257,7 +257,7 @@ def _run(argv: list[str]) -> int:
     except _parser_errors.ClickException as fault:
         where = getattr(getattr(fault, "ctx", None), "command_path", "kluis")
         message = fault.format_message().rstrip(".")
-        hint = _meant(message) or f"{where} --help"
+        hint = _suggest(message) or f"{where} --help"
         return render.error(UsageError(f"{where}: {message[:1].lower()}{message[1:]}", hint=hint))
     except typer.Exit as end:
         return int(end.exit_code)
@@ -308,7 +308,7 @@ def _unread() -> bool:
     return any(events & (select.POLLERR | select.POLLHUP) for _, events in streams.poll(0))
 
 
-def _meant(message: str) -> str | None:
+def _suggest(message: str) -> str | None:
     """The command, or the choice of an option, that is nearest to an unknown one."""
     if command := re.fullmatch(r"No such command '(\w{1,32})'", message):
         near = difflib.get_close_matches(command[1], COMMANDS, n=1)

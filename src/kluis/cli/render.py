@@ -19,7 +19,7 @@ from typing import Annotated, Any, Final, TextIO
 import msgspec
 import typer
 
-from kluis.cli.terminal import painted, width
+from kluis.cli.terminal import paint, width
 from kluis.errors import KluisError, UsageError, foreign
 from kluis.views.printable import harmless
 
@@ -65,18 +65,18 @@ def out(value: Any, text: str) -> None:
         text: what a person reads, without the last newline.
     """
     line = msgspec.json.format(_json(value), indent=2).decode() if _mode.json else text
-    sys.stdout.write(_shown(line, sys.stdout) + "\n")
+    sys.stdout.write(_make_printable(line, sys.stdout) + "\n")
     sys.stdout.flush()
 
 
 def out_row(value: Any, text: str) -> None:
     """Print one of many results to stdout, at once: with ``--json`` one line of JSON, else the text."""
-    sys.stdout.write(_shown(_json(value).decode() if _mode.json else text, sys.stdout) + "\n")
+    sys.stdout.write(_make_printable(_json(value).decode() if _mode.json else text, sys.stdout) + "\n")
     sys.stdout.flush()
 
 
-def _shown(text: str, stream: TextIO) -> str:
-    return harmless(text, json.dumps) if _mode.json else painted(harmless(text), stream)
+def _make_printable(text: str, stream: TextIO) -> str:
+    return harmless(text, json.dumps) if _mode.json else paint(harmless(text), stream)
 
 
 def _json(value: Any) -> bytes:
@@ -101,7 +101,7 @@ def _whole(value: Any) -> Any:
 
 def note(text: str) -> None:
     """Print a message for the person to stderr; it is never part of the result."""
-    sys.stderr.write(_shown(text, sys.stderr) + "\n")
+    sys.stderr.write(_make_printable(text, sys.stderr) + "\n")
     sys.stderr.flush()
 
 
@@ -140,7 +140,7 @@ def save(path: Path, data: bytes, *, must_be_new: bool = False) -> None:
         ) from None
 
 
-def folded(text: str, stream: TextIO | None = None) -> str:
+def fold(text: str, stream: TextIO | None = None) -> str:
     """Fold lines to the terminal's width and indent continuations to where the text begins; elsewhere
     unchanged.
 
@@ -153,11 +153,11 @@ def folded(text: str, stream: TextIO | None = None) -> str:
     """
     if _mode.json or not (stream or sys.stdout).isatty():
         return text
-    return wrapped(text)
+    return fold_always(text)
 
 
-def wrapped(text: str) -> str:
-    """Fold lines like :func:`folded`, and to 80 columns if there is no terminal: for text that only people
+def fold_always(text: str) -> str:
+    """Fold lines like :func:`fold`, and to 80 columns if there is no terminal: for text that only people
     read.
     """
     columns = shutil.get_terminal_size().columns
@@ -172,7 +172,7 @@ def _fold(line: str, columns: int) -> str:
     begins = [gap.end() for gap in _GAP.finditer(line, margin, columns * 2 // 3)]
     label = line[: begins[-1] if begins else margin]
     column = width(label)
-    lines = _wrapped(line[len(label) :], columns, column, column if begins else margin + 2)
+    lines = _wrap_words(line[len(label) :], columns, column, column if begins else margin + 2)
     whole = [each if width(each) <= columns else _alone(each.strip(), margin, columns) for each in lines]
     if whole[0] == lines[0]:
         return "\n".join([label + whole[0][column:], *whole[1:]])
@@ -185,7 +185,7 @@ def _alone(word: str, margin: int, columns: int) -> str:
     return " " * (margin + 2 if room < 0 else min(margin + 2, room)) + word
 
 
-def _wrapped(text: str, columns: int, first: int, later: int) -> list[str]:
+def _wrap_words(text: str, columns: int, first: int, later: int) -> list[str]:
     """Lines of whole words, indented by that many columns; no line begins with a blank."""
     lines: list[str] = []
     taken = columns
@@ -216,7 +216,7 @@ def table(rows: Sequence[tuple[str, ...]], head: tuple[str, ...] | None = None) 
     )
 
 
-def fitted(rows: Sequence[tuple[str, ...]], head: tuple[str, ...]) -> str:
+def fit_table(rows: Sequence[tuple[str, ...]], head: tuple[str, ...]) -> str:
     """A table, or, if the terminal is too narrow, a block for each row with a line for each column."""
     whole = table(rows, head)
     if _mode.json or not sys.stdout.isatty():
@@ -239,9 +239,9 @@ def error(fault: KluisError) -> int:
         value = {"error": fault.message, "code": fault.code, "hint": hint, "exit_code": fault.exit_code}
         note(_json(value).decode())
     else:
-        note(folded(_set_in(f"kluis: error: {fault.message}"), sys.stderr))
+        note(fold(_set_in(f"kluis: error: {fault.message}"), sys.stderr))
         if hint:
-            note(folded(_set_in(f"kluis: hint: {hint}"), sys.stderr))
+            note(fold(_set_in(f"kluis: hint: {hint}"), sys.stderr))
         note(f"kluis: code: {fault.code} (kluis explain {fault.code})")
     return fault.exit_code
 

@@ -24,7 +24,7 @@ _STYLES: Final = (
 )
 
 
-def painted(text: str, stream: TextIO) -> str:
+def paint(text: str, stream: TextIO) -> str:
     """Text as a terminal shows it.
 
     Args:
@@ -40,7 +40,7 @@ def painted(text: str, stream: TextIO) -> str:
         return text
     with console.capture() as shown:
         for line in text.split("\n"):
-            console.print(_styled(line))
+            console.print(_style(line))
     return shown.get().removesuffix("\n")
 
 
@@ -51,7 +51,7 @@ def width(text: str) -> int:
     return len(text) if text.isascii() else cell_len(text)
 
 
-def _styled(line: str) -> Text:
+def _style(line: str) -> Text:
     from rich.text import Text
 
     styled = Text(line)

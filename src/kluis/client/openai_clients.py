@@ -96,13 +96,13 @@ class _Attested:
     ) -> None:
         given: Any = options.pop("http_client", None)  # httpx's, which the package accepts next to httpx2's
         if given is None:
-            given = self._http(_required(policy), root=root, collateral=collateral)
+            given = self._http(_require(policy), root=root, collateral=collateral)
         _check_websockets(options.pop("websocket_base_url", None))
         if not isinstance(given, self._http):  # a copy by with_options gets the same one
             raise _foreign_client()
         self._attested = given.attested
         package: Any = super()
-        package.__init__(base_url=_checked(base_url), api_key=api_key, **{"http_client": given, **options})
+        package.__init__(base_url=_check_url(base_url), api_key=api_key, **{"http_client": given, **options})
 
     def copy(self, **options: Any) -> Self:
         """The same client with other options, as the package's."""
@@ -190,7 +190,7 @@ class AsyncOpenAI(_Attested, openai.AsyncOpenAI):
             raise refused.error from None
 
 
-def _required(policy: Policy | Path | str | None) -> Policy | Path | str:
+def _require(policy: Policy | Path | str | None) -> Policy | Path | str:
     if policy is None:
         raise UsageError(
             "policy: want the requirements on the enclave, got none",
@@ -199,7 +199,7 @@ def _required(policy: Policy | Path | str | None) -> Policy | Path | str:
     return policy
 
 
-def _checked(base_url: str | httpx.URL | None) -> str:
+def _check_url(base_url: str | httpx.URL | None) -> str:
     """The address; without one, the package would use OpenAI's, or a variable's."""
     if base_url is None or not str(base_url).startswith("https://"):
         raise UsageError(f"base_url: want https://host[:port]/v1 of the enclave, got {str(base_url)[:80]!a}")

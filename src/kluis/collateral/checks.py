@@ -181,7 +181,9 @@ def _crl(
     now: datetime,
 ) -> None:
     crl = x509.parse_crl(document.body, what)
-    chain.issued(crl, issuer, what, schemes=schemes, context=context, code="crl_sig", name_code="crl_issuer")
+    chain.check_issued(
+        crl, issuer, what, schemes=schemes, context=context, code="crl_sig", name_code="crl_issuer"
+    )
     chain.in_time(what, crl.this_update, crl.next_update, now, kind="crl")
 
 

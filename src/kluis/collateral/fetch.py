@@ -160,7 +160,9 @@ def _prove(found: Endorsements, context: Context) -> None:
         (x509.parse_crl(found.crl or b"", "AMD CRL"), ark, "AMD CRL"),
         (vek, ask, "VEK certificate"),
     ):
-        chain.issued(document, issuer, what, schemes=(Scheme.PS384,), context=context, code="cert_chain")
+        chain.check_issued(
+            document, issuer, what, schemes=(Scheme.PS384,), context=context, code="cert_chain"
+        )
 
 
 def _certificate(data: bytes, what: str) -> x509.Certificate:

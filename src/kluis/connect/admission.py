@@ -76,7 +76,7 @@ class Admission:
         target, host = request.target, values[b"host"].lower()
         if not target.startswith(b"/"):
             target, host = self._origin_form(request, host)
-        self._named(host)
+        self._check_host(host)
         without: frozenset[bytes] = frozenset()
         more = []
         if b"origin" in values:
@@ -141,12 +141,12 @@ class Admission:
         rest = found[2] or b"/"  # RFC 9112, "absolute-form": the Host field is ignored
         return (rest if rest.startswith(b"/") else b"/" + rest), found[1].lower()
 
-    def _named(self, host: bytes) -> None:
+    def _check_host(self, host: bytes) -> None:
         found = _HOST.fullmatch(host)
         if found is None or found[1] not in self._names:
             raise RefusedError(
                 421,
-                f"host: want {_listed(self._names)}, got {host[:80].decode('ascii', 'backslashreplace')}",
+                f"host: want {_join_names(self._names)}, got {host[:80].decode('ascii', 'backslashreplace')}",
                 hint="kluis connect --host NAME accepts another name",
                 code="connect_host",
             )
@@ -196,5 +196,5 @@ def _cross_site(who: str) -> RefusedError:
     )
 
 
-def _listed(names: frozenset[bytes]) -> str:
+def _join_names(names: frozenset[bytes]) -> str:
     return ", ".join(sorted(each.decode() for each in names))

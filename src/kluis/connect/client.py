@@ -136,7 +136,7 @@ class Client(asyncio.Protocol):
 
     # Called by the connection to the enclave.
 
-    def answered(self, plain: bytes) -> None:
+    def response_received(self, plain: bytes) -> None:
         """Pass on bytes of the response."""
         if self.state is State.TUNNEL:
             self._transport.write(plain)
@@ -165,7 +165,7 @@ class Client(asyncio.Protocol):
             return
         reply = self._reply
         if reply is not None and reply.begun:
-            if closed and (last := reply.ended()) is not None:
+            if closed and (last := reply.finish()) is not None:
                 self._transport.write(last)
                 self._end()
             else:  # cut off, as the response was

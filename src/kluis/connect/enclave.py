@@ -82,12 +82,12 @@ class Enclave:
         """
         loop = asyncio.get_running_loop()
         if self._fault is not None and loop.time() - self._failed < self._limits.retry_seconds:
-            raise self._explained(self._fault)
+            raise self._explain(self._fault)
         try:
-            opened = await self._opened()
+            opened = await self._open_in_thread()
         except KluisError as fault:
             self._refuse(fault)
-            raise self._explained(fault) from None
+            raise self._explain(fault) from None
         # Evidence ages from its request on: a slow answer does not extend its time.
         verdict = Verdict(opened.result, opened.began, opened.began + self.believed_seconds)
         upstream = Upstream(opened.link, opened.result, verdict.until)
@@ -108,7 +108,7 @@ class Enclave:
             self._report("the enclave meets the policy again")
         return upstream
 
-    async def _opened(self) -> Opened:
+    async def _open_in_thread(self) -> Opened:
         """Open a connection in a thread; if this is cancelled meanwhile, the connection is closed."""
         opening = self._threads.submit(self._open)
         try:
@@ -194,7 +194,7 @@ class Enclave:
         if self._refuses():
             self._close_idle()
 
-    def _explained(self, fault: KluisError) -> KluisError:
+    def _explain(self, fault: KluisError) -> KluisError:
         """The error, with the verdict that has expired meanwhile."""
         message = fault.message
         if self.verdict is not None:

@@ -90,11 +90,11 @@ class Opener:
             wants = next(talk)
             while True:
                 if sealed := link.pending():
-                    made.settimeout(_left(end))
+                    made.settimeout(_seconds_left(end))
                     made.sendall(sealed)
                 heard = b""
                 if wants:
-                    made.settimeout(_left(end))
+                    made.settimeout(_seconds_left(end))
                     heard = made.recv(CHUNK)
                     if not heard and not link.established:
                         raise ConnectionResetError(errno.ECONNRESET, "it closed the connection")
@@ -126,7 +126,7 @@ class Opener:
         ) from None
 
 
-def _left(end: float) -> float:
+def _seconds_left(end: float) -> float:
     """Seconds until the end.
 
     Raises:

@@ -61,7 +61,7 @@ class Reply:
                 return written + plain
         return written + self._rest(self._body, plain)
 
-    def ended(self) -> bytes | None:
+    def finish(self) -> bytes | None:
         """The end of a response that ends with its connection; None if it is cut short."""
         return None if self._body is None else self._body.end()
 

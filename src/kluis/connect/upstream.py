@@ -14,7 +14,7 @@ from kluis.errors import AuthenticityError
 class User(Protocol):
     """What uses a connection for one request."""
 
-    def answered(self, plain: bytes) -> None:
+    def response_received(self, plain: bytes) -> None:
         """Take bytes of the response."""
 
     def cut(self, closed: bool) -> None:
@@ -100,7 +100,7 @@ class Upstream(asyncio.Protocol):
             if self._user is None:  # it answers no request
                 self.abort()
                 return
-            self._user.answered(parts[0] if len(parts) == 1 else b"".join(parts))
+            self._user.response_received(parts[0] if len(parts) == 1 else b"".join(parts))
         if plain is None:
             self._closed = True
             self.close()

@@ -94,7 +94,7 @@ class Access:
         """Whether a query string is exactly the token."""
         return hmac.compare_digest(query, b"token=" + self._token.encode())
 
-    def opened(self) -> Response:
+    def session_response(self) -> Response:
         """The response to the token: the session's cookie, and a page that leads to the console."""
         response = HTMLResponse(_OPENED)
         response.set_cookie(self.cookie, self._session, path="/", httponly=True, samesite="strict")
@@ -110,7 +110,7 @@ class Access:
         if _length(headers) > MAX_BODY:
             return _plain(413, f"want at most {MAX_BODY} bytes, got more")
         if scope["path"] == OPEN and scope["method"] == "GET" and self.opens(scope["query_string"]):
-            return self.opened()
+            return self.session_response()
         cookies = cookie_parser("; ".join(headers.getlist("cookie")))
         if not _same(cookies.get(self.cookie, ""), self._session):  # 3
             return _plain(401, "open the address that kluis console printed: it has a token")
@@ -149,13 +149,13 @@ class Gate:
             await send(message)
 
         refusal = self._access.refusal_of(scope)
-        await (refusal or self._app)(scope, _bounded(receive), answer)
+        await (refusal or self._app)(scope, _limit_body(receive), answer)
 
 
-def _bounded(receive: Receive) -> Receive:
+def _limit_body(receive: Receive) -> Receive:
     read = 0
 
-    async def bounded() -> Message:
+    async def receive_bounded() -> Message:
         nonlocal read
         message = await receive()
         read += len(message.get("body", b""))
@@ -163,7 +163,7 @@ def _bounded(receive: Receive) -> Receive:
             raise HTTPException(413, f"want at most {MAX_BODY} bytes, got more")
         return message
 
-    return bounded
+    return receive_bounded
 
 
 def _length(headers: Headers) -> int:

@@ -47,7 +47,7 @@ def build(console: Console) -> ASGIApp:
         ("/", machine.running),
         ("/machine", machine.protections),
         ("/evidence", evidence.form),
-        ("/rooms", rooms.listed),
+        ("/rooms", rooms.list_rooms),
         ("/rooms/{room}", rooms.agreement),
         ("/rooms/{room}/receipts", rooms.receipts),
         ("/rooms/{room}/events", rooms.events),
@@ -66,7 +66,7 @@ def build(console: Console) -> ASGIApp:
         ],
         exception_handlers={
             KluisError: functools.partial(_fault, console),
-            HTTPException: functools.partial(_refused, console),
+            HTTPException: functools.partial(_render_refusal, console),
         },
     )
     return Gate(inner, console.access)
@@ -94,7 +94,7 @@ async def _fault(console: Console, request: Request, fault: KluisError) -> Respo
     return console.pages.error(request, fault)
 
 
-async def _refused(console: Console, request: Request, fault: HTTPException) -> Response:
+async def _render_refusal(console: Console, request: Request, fault: HTTPException) -> Response:
     if fault.status_code == 404:
         error: KluisError = UsageError("page: there is no such page", hint="choose one of the pages above")
     elif fault.status_code == 413:

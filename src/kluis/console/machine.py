@@ -33,7 +33,7 @@ class Here:
         endorsed: when the collateral of its evidence was issued, and until when it is valid.
         enclaves: as :meth:`~kluis.tee.platform.client.Platform.enclaves`, with aware times.
         services: of the local cloud that runs; its processes are among the enclaves.
-        machines: as :func:`~kluis.tee.vm.machine.kept.listed`.
+        machines: as :func:`~kluis.tee.vm.machine.kept.list_machines`.
         problems: what could not be found out.
     """
 
@@ -80,7 +80,7 @@ def look(cloud: Path | None = None) -> Here:
     except KluisError as error:
         problems.append(error)
     try:
-        machines = kept.listed()
+        machines = kept.list_machines()
     except KluisError as error:
         problems.append(error)
     return Here(status, endorsed, enclaves, services, machines, problems)

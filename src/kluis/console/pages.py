@@ -36,7 +36,7 @@ class Pages:
             loader=PackageLoader("kluis.console"),
             autoescape=True,
             undefined=StrictUndefined,
-            finalize=_shown,
+            finalize=_finalize,
             trim_blocks=True,
             lstrip_blocks=True,
         )
@@ -92,6 +92,6 @@ def clock(value: datetime) -> str:
     return value.strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _shown(value: Any) -> Any:
+def _finalize(value: Any) -> Any:
     """A value of a template: text without characters that a reader would not see, or that move others."""
     return value if isinstance(value, Markup) else harmless(str(value))

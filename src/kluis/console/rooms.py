@@ -37,7 +37,7 @@ ALIVE_LOOKS: Final = 15
 CONFIRM: Final = "confirm."
 
 
-async def listed(console: Console, request: Request) -> Response:
+async def list_rooms(console: Console, request: Request) -> Response:
     """The rooms that the console was started for."""
     rooms = await run_in_threadpool(lambda: [(each, _state(each)) for each in console.rooms.values()])
     return console.pages.page(request, "rooms.html", rooms=rooms)
@@ -46,7 +46,7 @@ async def listed(console: Console, request: Request) -> Response:
 def _state(room: Room) -> str:
     """The state of a room's agreement, in words."""
     try:
-        check_signed(room.signed())
+        check_signed(room.signed_agreement())
     except KluisError as fault:
         if isinstance(fault, UnavailableError):
             return "no agreement is proposed"
@@ -84,10 +84,10 @@ async def agreement(console: Console, request: Request) -> Response:
 
 
 def _contract(console: Console, room: Room) -> dict[str, Any]:
-    proposal = approval.proposed(room)
+    proposal = approval.read_proposal(room)
     homes = [each for each in console.homes() if each.party in {party.id for party in proposal.parties}]
     readers = [_reader(home, proposal) for home in homes]
-    there = {each.party for each in room.signed().signatures}
+    there = {each.party for each in room.signed_agreement().signatures}
     names = [party.id for party in proposal.parties]
     return {
         "agreement": proposal,
@@ -123,7 +123,7 @@ def _reader(home: Home, proposal: Agreement) -> Reader:
             roots.append((fault.message, ""))
     return Reader(
         home=home,
-        signed=home.agreed(proposal.hash),
+        signed=home.has_signed(proposal.hash),
         standings={party.id: trust.standing(party) for party in proposal.parties},
         roots=roots,
     )
@@ -150,7 +150,7 @@ def _sign(console: Console, room: Room, fields: dict[str, str]) -> None:
         raise UsageError(f"sign: want a party with keys on this machine, got {named[:80]!a}")
     if fields.get("read") != "yes":
         raise UsageError("sign: want your confirmation that you read the agreement, got none")
-    proposal = approval.proposed(room, fields.get("agreement", ""))
+    proposal = approval.read_proposal(room, fields.get("agreement", ""))
     trust = trust_here(home)
     for party in proposal.parties:
         digits = fields.get(f"{CONFIRM}{party.id}", "").strip()

@@ -91,7 +91,7 @@ def serve(console: Console, listener: socket.socket) -> None:
 
 
 @contextlib.contextmanager
-def opened(url: str) -> Iterator[bool]:
+def open_browser(url: str) -> Iterator[bool]:
     """Open an address with a token in the user's browser; whether there is one.
 
     The browser gets a file that only this user can read: its arguments are visible to every user.

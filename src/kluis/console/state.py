@@ -76,7 +76,7 @@ class Console:
         found = []
         for name in homes.names(self.parties):
             try:
-                found.append(homes.opened(self.parties, name))
+                found.append(homes.open_home(self.parties, name))
             except KluisError:
                 continue
         return tuple(found)

@@ -152,21 +152,21 @@ class Enclave:
 
         @functools.wraps(function)
         def outward(*args: P.args, **kwargs: P.kwargs) -> R:
-            return begun(*args, **kwargs)()
+            return begin(*args, **kwargs)()
 
-        def begun(*args: P.args, **kwargs: P.kwargs) -> Callable[[], R]:
+        def begin(*args: P.args, **kwargs: P.kwargs) -> Callable[[], R]:
             if self._router is None:
                 return functools.partial(function, *args, **kwargs)
             waiting: Callable[[], R] = self._router.begin(index, bind(args, kwargs))
             return waiting
 
-        async def requested(*args: P.args, **kwargs: P.kwargs) -> Any:
+        async def request(*args: P.args, **kwargs: P.kwargs) -> Any:
             if self._router is None:
                 return function(*args, **kwargs)
             return await self._router.request(index, bind(args, kwargs))
 
-        self._begun[outward] = begun
-        self._requested[outward] = requested
+        self._begun[outward] = begin
+        self._requested[outward] = request
         return outward
 
     def begin(self, ocall: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Callable[[], R]:

@@ -131,7 +131,7 @@ def open_model(sealed: Path | bytes | memoryview, key: bytes, *, model_id: bytes
         AuthenticityError: a step fails.
         UsageError: the file cannot be read, or the key has another length.
     """
-    with _viewed(sealed) as view:
+    with _view(sealed) as view:
         header, position = Header.parse(view, len(view))
         found = header.model_id()
         if model_id is not None and not hmac.compare_digest(found, model_id):  # 1
@@ -147,7 +147,7 @@ def open_model(sealed: Path | bytes | memoryview, key: bytes, *, model_id: bytes
 
 
 @contextmanager
-def _viewed(sealed: Path | bytes | memoryview) -> Iterator[memoryview]:
+def _view(sealed: Path | bytes | memoryview) -> Iterator[memoryview]:
     """The bytes of a sealed model, mapped if they are in a file."""
     if not isinstance(sealed, Path):
         with memoryview(sealed) as view:

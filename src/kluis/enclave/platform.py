@@ -98,7 +98,7 @@ class Session:
             self._settle()
             self._send(message)
             reply = self._receive()
-        return _wanted(reply, want)
+        return _expect(reply, want)
 
     async def request_async(self, message: channel.Request, want: type[T]) -> T:
         """As :meth:`request`, from a coroutine: its event loop goes on until the platform answers.
@@ -118,7 +118,7 @@ class Session:
             return await asyncio.to_thread(self.request, message, want)
         if awaited.reply is None:
             raise PlatformGone("platform: the session is over")
-        return _wanted(awaited.reply, want)
+        return _expect(awaited.reply, want)
 
     def _begin(self, message: channel.Request, loop: asyncio.AbstractEventLoop) -> _Awaited | None:
         """Send a coroutine's request; None if another thread waits for its answer."""
@@ -220,7 +220,7 @@ class _Awaited:
             self.loop.call_soon_threadsafe(self.wake)
 
 
-def _wanted(reply: channel.Reply, want: type[T]) -> T:
+def _expect(reply: channel.Reply, want: type[T]) -> T:
     if isinstance(reply, channel.Refused):
         raise REFUSALS.get(reply.code, PolicyError)(reply.message, code=reply.code)
     if not isinstance(reply, want):

@@ -100,7 +100,7 @@ class TrustAnchors:
     @staticmethod
     def shipped() -> TrustAnchors:
         """The vendors' roots that Kluis ships: only hardware and vTPMs."""
-        return _shipped()
+        return _load_shipped()
 
     @classmethod
     def from_pem(cls, data: bytes, level: ProtectionLevel | None = None) -> Self:
@@ -123,7 +123,7 @@ class TrustAnchors:
             raise UsageError(f"root level: want one of {', '.join(STATED_LEVELS)}, got {level}")
         if b"-----BEGIN PUBLIC KEY-----" in data[:256]:
             key = x509.parse_public_key(data, "root key")
-            return cls((_known(key.spki) or _named("public key", "", key.spki, level),))
+            return cls((_match_shipped(key.spki) or _make_anchor("public key", "", key.spki, level),))
         chain = x509.parse_pem(data, "root certificate")
         if len(chain) != 1:
             raise FormatError(f"root certificate: want 1 certificate, got {len(chain)}", code="bad_length")
@@ -138,7 +138,7 @@ class TrustAnchors:
             AuthenticityError: not signed by its own key.
         """
         _check_self_signed(root)
-        if known := _known(root.spki):
+        if known := _match_shipped(root.spki):
             return cls((known,))
         name = root.common_name
         maker = EMULATED if name.startswith(EMULATED) else name.partition(" ")[0]
@@ -150,7 +150,7 @@ class TrustAnchors:
                     code="bad_type",
                 )
             level = ProtectionLevel(root.unit)
-        anchor = _named(name, maker, root.spki, level)
+        anchor = _make_anchor(name, maker, root.spki, level)
         return cls((dataclasses.replace(anchor, proven=MappingProxyType({root.der: root})),))
 
     def __or__(self, other: TrustAnchors) -> TrustAnchors:
@@ -191,11 +191,11 @@ class TrustAnchors:
         return self._known.proven.get(der)
 
 
-def _known(spki: bytes) -> Anchor | None:
+def _match_shipped(spki: bytes) -> Anchor | None:
     return TrustAnchors.shipped().match(spki)
 
 
-def _named(name: str, maker: str, spki: bytes, level: ProtectionLevel | None) -> Anchor:
+def _make_anchor(name: str, maker: str, spki: bytes, level: ProtectionLevel | None) -> Anchor:
     return Anchor(
         name=f"{name} sha256:{sha256(spki).hex()[:16]}",
         maker=maker,
@@ -216,7 +216,7 @@ def _check_self_signed(root: x509.Certificate) -> None:
 
 
 @lru_cache(maxsize=1)
-def _shipped() -> TrustAnchors:
+def _load_shipped() -> TrustAnchors:
     """Every shipped anchor.
 
     Raises:

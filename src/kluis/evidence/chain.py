@@ -48,10 +48,10 @@ def check_root(
         return
     if anchor.proven.get(root.der) is not None and root.scheme in schemes:
         return  # seen when the anchor was loaded
-    issued(root, root, f"{what}.root", schemes=schemes, context=context, code="cert_chain")
+    check_issued(root, root, f"{what}.root", schemes=schemes, context=context, code="cert_chain")
 
 
-def issued(
+def check_issued(
     document: Certificate | Crl,
     issuer: Certificate,
     what: str,
@@ -105,12 +105,12 @@ def in_time(what: str, start: datetime, end: datetime, now: datetime, *, kind: s
     """
     if now < start:
         raise FreshnessError(
-            f"{what} is not valid before {_shown(start)}, judged at {_shown(now)}",
+            f"{what} is not valid before {_format_time(start)}, judged at {_format_time(now)}",
             code=f"{kind}_not_yet_valid",
         )
     if now > end:
         raise FreshnessError(
-            f"{what} expired on {_shown(end)}, judged at {_shown(now)}",
+            f"{what} expired on {_format_time(end)}, judged at {_format_time(now)}",
             hint="fetch fresh collateral" if kind != "cert" else None,
             code=f"{kind}_expired",
         )
@@ -125,5 +125,5 @@ def valid(certificate: Certificate, what: str, now: datetime) -> None:
     in_time(what, certificate.not_before, certificate.not_after, now, kind="cert")
 
 
-def _shown(when: datetime) -> str:
+def _format_time(when: datetime) -> str:
     return when.isoformat().replace("+00:00", "Z")

@@ -75,9 +75,9 @@ class Entry:
             model = product.upper()[_FMSPC_MODEL]
             if product not in self.products and model not in self.models:
                 return False
-        return not self._mended(product, claims)
+        return not self._is_fixed(product, claims)
 
-    def _mended(self, product: str, claims: Claims) -> bool:
+    def _is_fixed(self, product: str, claims: Claims) -> bool:
         if not self.snp and not self.alias_check:
             return False
         from kluis.evidence.amd.claims import SnpClaims  # most evidence is not AMD's
@@ -118,7 +118,7 @@ def entries() -> tuple[Entry, ...]:
     return _load()[1]
 
 
-def listed() -> date:
+def reviewed_on() -> date:
     """The day on which the list was last reviewed."""
     return _load()[0]
 

@@ -178,7 +178,7 @@ def _unwrap() -> Callable[[bytes], Unwrapped | None]:
     return unwrap
 
 
-def unwrapped(data: bytes) -> Unwrapped | None:
+def unwrap_if_wrapped(data: bytes) -> Unwrapped | None:
     """Remove wrappers, like :func:`kluis.evidence.wrappers.unwrap.unwrap`; loads only what the data needs.
 
     Raises:
@@ -272,7 +272,7 @@ def collateral_of(file: EvidenceFile) -> Endorsements | None:
     """
     if file.collateral is None:
         return None
-    outer = unwrapped(file.evidence)
+    outer = unwrap_if_wrapped(file.evidence)
     kind = kind_of(outer.inner if outer is not None else file.evidence)
     if not kind.endorsements:
         raise UsageError(f"evidence file.collateral: evidence of kind {kind.name} takes no collateral")
@@ -299,7 +299,7 @@ def _verify(
             f"evidence: want bytes, got {type(data).__name__}",
             hint="bytes.fromhex and base64.b64decode make them of text",
         )
-    outer = unwrapped(data)
+    outer = unwrap_if_wrapped(data)
     if outer is not None:
         data = outer.inner
     kind = kind_of(data)

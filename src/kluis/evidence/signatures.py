@@ -46,7 +46,7 @@ def check(
         )
     key = context.key(issuer, document.scheme, what, code=code)
     if not key.verify(document.signature, document.signed):
-        raise _refused(what, code)
+        raise _refusal(what, code)
 
 
 def check_raw(
@@ -75,7 +75,7 @@ def check_raw(
     """
     raw = _as_keys_take_it(signature, scheme, what, code)
     if not context.key(spki, scheme, what, code=code).verify(raw, signed):
-        raise _refused(what, code)
+        raise _refusal(what, code)
 
 
 def check_raw_by(key: Key, signature: bytes, signed: bytes, scheme: Scheme, what: str, *, code: str) -> None:
@@ -85,7 +85,7 @@ def check_raw_by(key: Key, signature: bytes, signed: bytes, scheme: Scheme, what
         AuthenticityError: the key did not make it, or the signature is out of range.
     """
     if not key.verify(_as_keys_take_it(signature, scheme, what, code), signed):
-        raise _refused(what, code)
+        raise _refusal(what, code)
 
 
 def _as_keys_take_it(signature: bytes, scheme: Scheme, what: str, code: str) -> bytes:
@@ -100,5 +100,5 @@ def _as_keys_take_it(signature: bytes, scheme: Scheme, what: str, code: str) -> 
     return encode_dss_signature(r, s)
 
 
-def _refused(what: str, code: str) -> AuthenticityError:
+def _refusal(what: str, code: str) -> AuthenticityError:
     return AuthenticityError(f"{what}: is not signed by the key it should be", code=code)

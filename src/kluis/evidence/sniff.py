@@ -148,22 +148,22 @@ def _envelope(data: bytes, depth: int) -> Found | None:
             return None
         token = eat.parse(data)
         parts = {where: held.part for where, held in token.held.items()}
-        return _parted(f"EAT ({token.form})", data, token, parts, depth)
+        return _describe_parts(f"EAT ({token.form})", data, token, parts, depth)
     if evidence_file.matches(data):
         file, held = EvidenceFile.parse(data), Collection.parse(data).parts
         documents = {name: part for name, part in held.items() if name != "image"}
-        return _parted("Kluis evidence file", data, file, documents, depth)
+        return _describe_parts("Kluis evidence file", data, file, documents, depth)
     if cmw.matches(data) and not tsm.matches(data):
         collection = Collection.parse(data)
-        return _parted("CMW collection", data, collection, collection.parts, depth)
+        return _describe_parts("CMW collection", data, collection, collection.parts, depth)
     if cmw.matches_record(data):
         record = cmw.Part.parse(data)
-        return _parted("CMW record", data, record, {"content": record}, depth)
+        return _describe_parts("CMW record", data, record, {"content": record}, depth)
     if cmw_cbor.matches(data) or envelope.is_collection(data):
         message = cmw_cbor.parse(data)
         if isinstance(message, cmw_cbor.Record):
-            return _parted("CMW record", data, message.part, {"content": message.part}, depth)
-        return _parted("CMW collection", data, message, message.parts, depth)
+            return _describe_parts("CMW record", data, message.part, {"content": message.part}, depth)
+        return _describe_parts("CMW collection", data, message, message.parts, depth)
     return None
 
 
@@ -173,7 +173,9 @@ def by_name(parts: Mapping[Any, cmw.Part]) -> dict[str, cmw.Part]:
     return {str(label) if plain else ascii(label): part for label, part in parts.items()}
 
 
-def _parted(name: str, data: bytes, value: object, parts: Mapping[Any, cmw.Part], depth: int) -> Found:
+def _describe_parts(
+    name: str, data: bytes, value: object, parts: Mapping[Any, cmw.Part], depth: int
+) -> Found:
     within = tuple((name, _part(part.value, depth)) for name, part in by_name(parts).items())
     return Found(name=name, size=len(data), value=value, within=within)
 
@@ -225,21 +227,24 @@ def _within(value: object, depth: int) -> tuple[tuple[str, Found], ...]:
             return tuple((f"certificate[{i}]", _part(blob.data, depth)) for i, blob in enumerate(table.blobs))
         case sgx_collateral.Collateral():
             return (
-                ("tcb_info", _found("Intel TCB info", tcb_info.parse_tcb_info, value.tcb_info)),
-                ("qe_identity", _found("Intel enclave identity", tcb_info.parse_identity, value.qe_identity)),
+                ("tcb_info", _describe("Intel TCB info", tcb_info.parse_tcb_info, value.tcb_info)),
+                (
+                    "qe_identity",
+                    _describe("Intel enclave identity", tcb_info.parse_identity, value.qe_identity),
+                ),
                 ("root_ca_crl", _part(value.root_ca_crl, depth)),
                 ("pck_crl", _part(value.pck_crl, depth)),
                 *((("endorsement", _part(value.endorsement, depth)),) if value.endorsement else ()),
             )
         case Endorsement():
-            runtime_data = _found("Kluis runtime data", RuntimeData.parse, value.runtime_data)
+            runtime_data = _describe("Kluis runtime data", RuntimeData.parse, value.runtime_data)
             parts = ((name, _part(part, depth)) for name, part in sorted(value.parts.items()))
             return (("runtime data", runtime_data), *parts)
         case _:
             return ()
 
 
-def _found(name: str, read: Callable[[bytes], Any], data: bytes) -> Found:
+def _describe(name: str, read: Callable[[bytes], Any], data: bytes) -> Found:
     return Found(name=name, size=len(data), value=read(data))
 
 
@@ -250,16 +255,16 @@ def _token(data: bytes, name: str, read: Callable[[bytes], Any]) -> Found:
 def _certificates(data: bytes) -> Found:
     if data[:1] == b"-":
         ders = x509.split_pem(data, "certificate", MAX_CERTIFICATES)
-        found = [_found("X.509 certificate", _certificate, each) for each in ders]
+        found = [_describe("X.509 certificate", _certificate, each) for each in ders]
         chain = tuple((f"[{index}]", each) for index, each in enumerate(found))
         return Found(name="certificate chain", size=len(data), value=ders, within=chain)
     match structure_of(data):
         case Structure.CRL:
-            return _found("X.509 CRL", lambda each: x509.parse_crl(each, "CRL"), data)
+            return _describe("X.509 CRL", lambda each: x509.parse_crl(each, "CRL"), data)
         case Structure.PUBLIC_KEY:
-            return _found("public key", _public_key, data)
+            return _describe("public key", _public_key, data)
         case _:
-            return _found("X.509 certificate", _certificate, data)
+            return _describe("X.509 certificate", _certificate, data)
 
 
 def _certificate(data: bytes) -> x509.Certificate:

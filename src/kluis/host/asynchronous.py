@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
 from kluis.host.proxy import Ecall, EnclaveProxy, TypedEnclave
-from kluis.host.streaming import PlainCall, StreamingEcall, T_co, ended
+from kluis.host.streaming import PlainCall, StreamingEcall, T_co, is_end
 
 if TYPE_CHECKING:
     from kluis.appraisal import AttestationResult, Policy
@@ -137,7 +137,7 @@ class AsyncItems(AsyncIterator[T_co]):
             return await asyncio.wrap_future(ecall.submit(number, *args, **kwargs))
         except BaseException as error:
             self._number = None
-            if ended(error):
+            if is_end(error):
                 raise StopAsyncIteration from None
             self._ecall.closing.drop(number)
             raise

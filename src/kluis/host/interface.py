@@ -172,7 +172,7 @@ class _Types:
         self._count(1)
         if "ref" in node:
             return self.classes[node["ref"]]
-        bounds = {name: _bound(node[name]) for name in BOUNDS if name in node}
+        bounds = {name: _read_bound(node[name]) for name in BOUNDS if name in node}
         hint = self._bare(node)
         return Annotated[hint, msgspec.Meta(**bounds)] if bounds else hint
 
@@ -207,7 +207,7 @@ class _Types:
             case "struct":
                 self._names(node)
                 return msgspec.defstruct(
-                    name, [_untyped(one) for one in node["fields"]], kw_only=True, **_options(node)
+                    name, [_untyped_field(one) for one in node["fields"]], kw_only=True, **_options(node)
                 )
             case kind:
                 raise UnsupportedError(f"interface type: {kind} is not known here")
@@ -233,7 +233,7 @@ class _Types:
         return Union[hint, msgspec.UnsetType] if node.get("optional") else hint  # noqa: UP007 - likewise
 
 
-def _untyped(node: Node) -> Any:
+def _untyped_field(node: Node) -> Any:
     """A field at the creation of its class: name and default, but no type yet."""
     default = _default(node)
     if default is msgspec.UNSET and not node.get("optional"):
@@ -275,7 +275,7 @@ def _scalar(value: Any) -> Any:
     return read
 
 
-def _bound(value: Any) -> Any:
+def _read_bound(value: Any) -> Any:
     """A limit of a type. msgspec supports those of 64 bits, and fails silently for some longer ones."""
     read = _scalar(value)
     if type(read) is int and abs(read) >= 1 << 63:

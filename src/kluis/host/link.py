@@ -212,7 +212,7 @@ class Link:
             else:
                 frames.send_parcel(self._control, call, frame, files)
         except OSError:
-            self._died()
+            self._raise_end()
 
     def _wait(self, call: int, waiter: _Waiter, deadline: float | None) -> Parcel:
         while True:
@@ -230,7 +230,7 @@ class Link:
                 self._pass_on(waiter)
                 found()
                 continue
-            if not waiter.turn.acquire(timeout=-1 if deadline is None else _left(deadline)):
+            if not waiter.turn.acquire(timeout=-1 if deadline is None else _seconds_left(deadline)):
                 raise _TooLate
 
     def _read(
@@ -238,7 +238,7 @@ class Link:
     ) -> Parcel | Callable[[], None]:
         """Read for all threads until the answer to ``call`` arrives; with ``here``, or an ocall to run."""
         while waiter.parcel is None:
-            if deadline is not None and not _readable(self._calls, _left(deadline)):
+            if deadline is not None and not _readable(self._calls, _seconds_left(deadline)):
                 raise _TooLate
             try:
                 data = self._calls.recv(frames.INLINE)
@@ -254,7 +254,7 @@ class Link:
     def _take(self, call: int, data: bytes, here: bool = False) -> Parcel | None:
         """Process a read answer: that to ``call``, or another call's, which gets it."""
         if not data:
-            self._died()
+            self._raise_end()
         try:
             parcel = Parcel(data) if data != frames.LARGE else self._large()
             head = frames.head(parcel.frame)
@@ -314,7 +314,7 @@ class Link:
         self.close()
         raise self._end
 
-    def _died(self) -> NoReturn:
+    def _raise_end(self) -> NoReturn:
         for end in (self._calls, self._control):
             if self._end is None and isinstance(end, Stream) and end.problem:
                 self._broke(f"stream: {end.problem}")
@@ -333,7 +333,7 @@ class _TooLate(Exception):
     """The deadline has passed."""
 
 
-def _left(deadline: float) -> float:
+def _seconds_left(deadline: float) -> float:
     return max(0.0, deadline - time.monotonic())
 
 

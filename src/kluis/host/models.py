@@ -108,7 +108,7 @@ def seal_model(folder: Path, output: Path, key: bytes) -> Header:
     keys = ModelKeys(key, salt)
     described = []
     for name, path in paths.items():
-        with _mapped(path) as data:
+        with _map(path) as data:
             mac = keys.mac()
             for start, end in spans(len(data)):
                 mac.update(data[start:end])
@@ -128,7 +128,7 @@ def seal_model(folder: Path, output: Path, key: bytes) -> Header:
 def _write_file(
     out: BinaryIO, path: Path, keys: ModelKeys, model_id: bytes, number: int, file: SealedFile
 ) -> None:
-    with _mapped(path) as data:
+    with _map(path) as data:
         mac = keys.mac()
         if len(data) == file.size:
             for chunk, (start, end) in enumerate(spans(file.size)):
@@ -166,7 +166,7 @@ def files_of(folder: Path) -> dict[str, Path]:
 
 
 @contextmanager
-def _mapped(path: Path) -> Iterator[memoryview]:
+def _map(path: Path) -> Iterator[memoryview]:
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size

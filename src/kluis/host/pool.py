@@ -85,7 +85,7 @@ class Pool(Executor):
             call = getattr(enclave, fn) if isinstance(fn, str) else functools.partial(fn, enclave)
             made = call(*args, **kwargs)
         except EnclaveDied:
-            self._lost(enclave)
+            self._discard(enclave)
             raise
         except BaseException:
             self._idle.put(enclave)
@@ -113,7 +113,7 @@ class Pool(Executor):
             self._all.add(enclave)
         return enclave
 
-    def _lost(self, enclave: EnclaveProxy) -> None:
+    def _discard(self, enclave: EnclaveProxy) -> None:
         with self._lock:
             self._all.discard(enclave)
         enclave.close()

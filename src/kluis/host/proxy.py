@@ -140,7 +140,7 @@ class Ecall:
     def _read(self, answer: Parcel) -> Any:
         if frames.head(answer.frame).kind == frames.RETURN:
             return self._codec.decode_result(answer)
-        raise raised(answer)
+        raise error_of(answer)
 
     def __repr__(self) -> str:
         return f"<ecall {self.__name__}({', '.join(self._codec.parameters)})>"
@@ -281,7 +281,7 @@ class TypedEnclave:
         frame = frames.encode(frames.EvidenceRequest(number, nonce, app_data))
         parcel = self._link.exchange(number, frame, (), self._timeout_seconds, "evidence")
         if frames.head(parcel.frame).kind != frames.RETURN:
-            raise raised(parcel)
+            raise error_of(parcel)
         parcel.close()
         try:
             return _evidence(parcel.frame).value
@@ -367,7 +367,7 @@ class EnclaveProxy(TypedEnclave):
         def __getattr__(self, name: str) -> Ecall: ...
 
 
-def raised(parcel: Parcel) -> EnclaveError:
+def error_of(parcel: Parcel) -> EnclaveError:
     """The error in an answer."""
     parcel.close()
     try:

@@ -108,7 +108,7 @@ class Items(Iterator[T_co]):
             item: T_co = self._ecall.taking(number)
         except BaseException as error:
             self._number = None
-            if ended(error):
+            if is_end(error):
                 raise StopIteration from None
             self._ecall.closing.drop(number)
             raise
@@ -139,6 +139,6 @@ class Items(Iterator[T_co]):
             self._ecall.closing.drop(number)
 
 
-def ended(error: BaseException) -> bool:
+def is_end(error: BaseException) -> bool:
     """Whether an error is the regular end of a stream."""
     return isinstance(error, RemoteError) and error.inner_code == streaming.END

@@ -71,7 +71,7 @@ class _Module:
             own += "Enclave"
         self.class_name = own
         calls = [one["name"] for one in self._document["ecalls"]]
-        self._async_names = _awaited(calls)
+        self._async_names = _name_awaited(calls)
 
     def text(self) -> str:
         types: dict[str, Node] = self._document["types"]
@@ -213,7 +213,7 @@ def _free(types: dict[str, Node]) -> dict[str, str]:
     return found
 
 
-def _awaited(calls: list[str]) -> dict[str, str]:
+def _name_awaited(calls: list[str]) -> dict[str, str]:
     """A name for the awaited form of each call, which is no call's own."""
     found: dict[str, str] = {}
     for name in calls:

@@ -107,7 +107,7 @@ class Tree:
         Raises:
             UsageError: the tree never had that size.
         """
-        size = self._sized(size)
+        size = self._check_size(size)
         node, at = b"", size
         for level in range(size.bit_length()):
             if size >> level & 1:
@@ -126,7 +126,7 @@ class Tree:
         Raises:
             UsageError: no such leaf or size.
         """
-        size = self._sized(size)
+        size = self._check_size(size)
         if not self._unknown <= index < size:
             raise UsageError(f"proof: want a leaf from {self._unknown} to {size - 1}, got {index}")
         steps: list[Step] = []
@@ -175,7 +175,7 @@ class Tree:
         while len(self._levels) > 1 and not self._levels[-1]:
             self._levels.pop()
 
-    def _sized(self, size: int | None) -> int:
+    def _check_size(self, size: int | None) -> int:
         if size is None:
             return self.size
         if not max(1, self._unknown) <= size <= self.size:

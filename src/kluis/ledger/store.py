@@ -205,7 +205,7 @@ class Transaction:
             return None
         found = known.values.get(key)
         if (found[0] if found is not None else known.version(key)) > self.began:
-            raise _changed(table)
+            raise _changed_conflict(table)
         return None if found is None else found[1]
 
     def has(self, table: str, key: bytes) -> bool:
@@ -245,7 +245,7 @@ class Transaction:
             keys = sorted({*keys, *own})
         for key in keys[bisect.bisect_left(keys, start) :]:
             if known is not None and known.changed > self.began:
-                raise _changed(table)
+                raise _changed_conflict(table)
             value = own[key] if key in own else known.values[key][1] if known is not None else None
             if value is not None:
                 yield key, value
@@ -259,5 +259,5 @@ class Transaction:
         return found
 
 
-def _changed(table: str) -> Conflict:
+def _changed_conflict(table: str) -> Conflict:
     return Conflict(f"table {table}: changed while a transaction read it", hint="run the transaction again")

@@ -13,15 +13,15 @@ _OWN = "kluis"
 
 def missing_packages(requirements: Iterable[str]) -> tuple[str, ...]:
     """The requirements, such as ``fastapi>=0.115``, that no installed distribution meets."""
-    return tuple(each for each in requirements if not _met(Requirement(each)))
+    return tuple(each for each in requirements if not _is_met(Requirement(each)))
 
 
 def missing_extras(extras: Iterable[str]) -> tuple[str, ...]:
     """The extras of Kluis of which a requirement is not met."""
-    return tuple(extra for extra in extras if not all(map(_met, _requirements(extra))))
+    return tuple(extra for extra in extras if not all(map(_is_met, _requirements(extra))))
 
 
-def _met(requirement: Requirement) -> bool:
+def _is_met(requirement: Requirement) -> bool:
     try:
         found = metadata.version(requirement.name)
     except metadata.PackageNotFoundError:

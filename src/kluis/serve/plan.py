@@ -149,7 +149,7 @@ class Plan:
         own = () if self.bind == HOST or ipaddress.ip_address(self.bind).is_unspecified else (self.bind,)
         return ("localhost", HOST, "vault.localhost", "*.vault.localhost", *own, *self.names)
 
-    def bound(self, name: str) -> str:
+    def bind_address(self, name: str) -> str:
         """The address on which a service, the issuer or the managed identity's endpoint listens."""
         if name == MANAGED_IDENTITY or (name == ISSUER and not self.insecure_expose_issuer):
             return HOST
@@ -161,7 +161,7 @@ class Plan:
         if self.certificate is not None and name != MANAGED_IDENTITY:
             own = name != ISSUER or self.insecure_expose_issuer
             host = self.names[0] if own else "localhost"
-        elif (bound := self.bound(name)) != HOST:
+        elif (bound := self.bind_address(name)) != HOST:
             host = bound
         else:
             host = HOST if name in ("keyvault", MANAGED_IDENTITY) else "localhost"
@@ -196,7 +196,7 @@ def listening(plan: Plan) -> Iterator[Mapping[str, socket.socket]]:
     with ExitStack() as stack:
         made = {}
         for name in wanted:
-            host = plan.bound(name)
+            host = plan.bind_address(name)
             port = plan.ports.get(name, plan.port + ORDER.index(name) if plan.port else 0)
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             try:

@@ -150,7 +150,7 @@ def serving(
             lock = f"{file.name}-lock"
             holds.append(stack.enter_context(rekeying.hold(file.parent, exclusive=plan.rekey, file=lock)))
         platform = Platform.connect()
-        stack.enter_context(platform.held())  # an idle one would end while images are built
+        stack.enter_context(platform.hold())  # an idle one would end while images are built
         plan.check_protections(status := platform.status())
         for warning in plan.warnings():
             say(warning)
@@ -173,7 +173,7 @@ def serving(
         database = stack.enter_context(Database(url))
         ledger = None
         if LEDGER in plan.services:
-            ledger = stack.enter_context(HostedLedger.opened(plan.state, clock.now(), founds=_founds(plan)))
+            ledger = stack.enter_context(HostedLedger.open(plan.state, clock.now(), founds=_founds(plan)))
         deployment = Deployment(
             addresses=addresses,
             issuer=Issuer(issuer.issuer, (), json.dumps(issuer.jwks())),

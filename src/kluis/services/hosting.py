@@ -146,7 +146,7 @@ def host(app: Enclave, build: Build, identity: asgi.Identity | None = None) -> a
     def log(lines: list[str]) -> None:
         """Write lines to the log."""
 
-    def answered(path: str, query: Mapping[str, str]) -> tuple[dict[str, str], bytes] | None:
+    def fetch_published(path: str, query: Mapping[str, str]) -> tuple[dict[str, str], bytes] | None:
         made = published(path, dict(query))
         return (made.headers, made.body) if made.found else None
 
@@ -164,7 +164,7 @@ def host(app: Enclave, build: Build, identity: asgi.Identity | None = None) -> a
             fetch=fetch,
             certify=certify,
             endorse=lambda kind, evidence: endorsement(endorse, kind, evidence),
-            published=answered,
+            published=fetch_published,
             vouch=quote,
         )
         later.application = build(settings, place)

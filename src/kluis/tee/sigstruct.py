@@ -83,7 +83,7 @@ class SigStruct(Struct):
         return data[:128] + data[900:1028]
 
 
-def unsigned(enclavehash: bytes, *, product_id: int, svn: int, date: str, debug: bool) -> SigStruct:
+def build_unsigned(enclavehash: bytes, *, product_id: int, svn: int, date: str, debug: bool) -> SigStruct:
     """Describe an enclave, for a key to sign.
 
     Args:

@@ -126,7 +126,7 @@ def changes(folder: Path, stopped: Callable[[], bool]) -> Iterator[bool]:
     """
     import watchfiles  # only for development
 
-    def wanted(change: watchfiles.Change, path: str) -> bool:
+    def is_watched(change: watchfiles.Change, path: str) -> bool:
         return default(change, path) and not path.endswith(_UNWATCHED)
 
     class Stop:
@@ -137,7 +137,7 @@ def changes(folder: Path, stopped: Callable[[], bool]) -> Iterator[bool]:
     try:
         for found in watchfiles.watch(
             folder,
-            watch_filter=wanted,
+            watch_filter=is_watched,
             stop_event=Stop(),
             rust_timeout=LOOK_MILLISECONDS,
             yield_on_timeout=True,

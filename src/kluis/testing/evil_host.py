@@ -59,7 +59,7 @@ class EvilHost:
         heard: list[Any] | None = msgspec.msgpack.decode(data) if data else None
         return heard
 
-    def ended(self, timeout_seconds: float = 120.0) -> bool:
+    def ends_within(self, timeout_seconds: float = 120.0) -> bool:
         """Whether the enclave ends within the time."""
         return self.process.wait(timeout_seconds) is not None
 

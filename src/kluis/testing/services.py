@@ -77,7 +77,7 @@ def running(path: Path, options: ServicesOptions) -> Iterator[Services]:
     folder = Folder.create(path)
     images = cache.of_user().path / IMAGES
     images.mkdir(mode=0o700, exist_ok=True)
-    with lock.occupied(folder), folder.log.open("a", encoding="utf-8") as log:
+    with lock.occupy(folder), folder.log.open("a", encoding="utf-8") as log:
         plan = Plan(
             services=options.services,
             state=folder.services,
@@ -96,7 +96,9 @@ def running(path: Path, options: ServicesOptions) -> Iterator[Services]:
             log.flush()
 
         try:
-            with serving(plan, SystemClock(), lambda line: write([line]), write, keeper.bound) as made:
+            with serving(
+                plan, SystemClock(), lambda line: write([line]), write, keeper.record_addresses
+            ) as made:
                 keeper.ready(made)
                 run = keeper.run
                 yield Services(

@@ -299,7 +299,7 @@ def _levels(document: TcbInfo | Identity) -> Fields:
     return {"levels": len(document.levels), "newest_level": newest, "statuses": dict(counted)}
 
 
-def _unwrapped(unwrapped: Unwrapped) -> Fields:
+def _fields_of_unwrapped(unwrapped: Unwrapped) -> Fields:
     return {"binds": [bound.what for bound in unwrapped.bounds]}
 
 
@@ -376,7 +376,7 @@ _SHOWN: Final[tuple[tuple[type, Callable[[Any], Fields]], ...]] = (
     (Token, _token),
     (TcbInfo, _tcb_info),
     (Identity, _identity),
-    (Unwrapped, _unwrapped),
+    (Unwrapped, _fields_of_unwrapped),
     (EvidenceFile, _evidence_file),
     (Collection, _collection),
     (cmw_cbor.Collection, _collection),

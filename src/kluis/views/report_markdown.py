@@ -30,7 +30,7 @@ def page(
     return "\n".join([*_lines(result, contents(result, log=log, sha256=sha256)), ""])
 
 
-def refused(error: KluisError) -> str:
+def render_refusal(error: KluisError) -> str:
     """Evidence that could not be judged: it is not authentic, too old, or malformed."""
     lines = [f"## {MARKS['contraindicated']} Not authentic, or not readable", "", text(error.message), ""]
     if error.hint:

@@ -73,7 +73,7 @@ def plain(value: object) -> Any:
     return value
 
 
-def explained(value: LogClaims | None) -> str | None:
+def describe_log(value: LogClaims | None) -> str | None:
     """What an event log was found to explain, as one sentence; None where there is no log."""
     if value is None:
         return None

@@ -10,7 +10,7 @@ import pytest
 from kluis.cleanroom.agreement.agreement import Dataset
 from kluis.cleanroom.agreement.terms import Range, Terms
 from kluis.cleanroom.data import datasets
-from kluis.cleanroom.data.values import prepared
+from kluis.cleanroom.data.values import prepare
 from kluis.errors import PolicyError
 from tests.cleanroom import samples
 
@@ -32,7 +32,7 @@ def values(column: pl.Series, low: str = "", high: str = "", step: str = "") -> 
     """A column as the engine has it."""
     table = pl.DataFrame({"id": range(len(column)), "x": column})
     ranges = {"x": Range(low=low, high=high, step=step)} if low else {}
-    return prepared(table, dataset(table, ranges))["c1"].to_list()
+    return prepare(table, dataset(table, ranges))["c1"].to_list()
 
 
 def test_numbers_are_steps() -> None:
@@ -76,7 +76,7 @@ def test_whole_numbers_of_64_bits() -> None:
     """A whole number that the engine would round is refused, with a name and without a value."""
     table = pl.DataFrame({"id": [1], "x": pl.Series([2**63], dtype=pl.UInt64)})
     with pytest.raises(PolicyError) as caught:
-        prepared(table, dataset(table, {}))
+        prepare(table, dataset(table, {}))
     assert caught.value.message == "data set t: x: want whole numbers of 64 bits"
 
 
@@ -90,4 +90,4 @@ def test_only_what_may_be_used() -> None:
         terms=samples.terms(table, samples.PEOPLE_USES),
         parts=datasets.describe([b"x"]),
     )
-    assert prepared(table, described).columns == ["u", "c1", "c2", "c3", "c4"]
+    assert prepare(table, described).columns == ["u", "c1", "c2", "c3", "c4"]

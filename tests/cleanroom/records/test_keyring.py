@@ -9,7 +9,7 @@ import pytest
 
 from kluis.cleanroom.agreement.agreement import Agreement, sign
 from kluis.cleanroom.records.home import Home
-from kluis.cleanroom.records.keyring import Keyring, agreed
+from kluis.cleanroom.records.keyring import Keyring, find_agreement
 from kluis.cleanroom.records.rooms import Room
 from kluis.errors import AuthenticityError, PolicyError
 from tests.cleanroom import samples
@@ -112,13 +112,13 @@ def test_a_record_is_of_its_room(place: tuple[Room, Agreement], setting: Setting
 def test_by_its_hash(place: tuple[Room, Agreement]) -> None:
     """The folder's agreement is taken by its hash if all signed it."""
     room, agreement = place
-    assert agreed(room, agreement.hash) == agreement
+    assert find_agreement(room, agreement.hash) == agreement
     with pytest.raises(AuthenticityError) as caught:
-        agreed(room, "00" * 32)
+        find_agreement(room, "00" * 32)
     assert caught.value.message == f"room: want agreement {'0' * 16}.., got {agreement.hash[:16]}.."
     (room.path / "signatures" / "laboratory.json").unlink()
     with pytest.raises(PolicyError):
-        agreed(room, agreement.hash)
+        find_agreement(room, agreement.hash)
 
 
 def test_by_its_hash_from_ones_own_record(place: tuple[Room, Agreement], setting: Setting) -> None:
@@ -127,4 +127,4 @@ def test_by_its_hash_from_ones_own_record(place: tuple[Room, Agreement], setting
     later = msgspec.structs.replace(agreement, title="Later")
     room.propose(later)
     room.add_signature(sign(later, "clinic", setting.homes["clinic"].signing))
-    assert agreed(room, agreement.hash, setting.homes["clinic"]) == agreement
+    assert find_agreement(room, agreement.hash, setting.homes["clinic"]) == agreement

@@ -37,7 +37,9 @@ class Place:
             self.room.add_signature(signature)
 
     def owner(self, name: str) -> Owner:
-        return Owner(self.setting.homes[name], self.room.signed(), self.room.stops(self.setting.agreement))
+        return Owner(
+            self.setting.homes[name], self.room.signed_agreement(), self.room.stops(self.setting.agreement)
+        )
 
     def local_owners(self, *names: str) -> dict[str, conduct.Participant]:
         return {name: conduct.LocalOwner(self.owner(name), lambda: NOW) for name in names}
@@ -126,7 +128,9 @@ def test_stopped_while_another_owner_is_waited_for(place: Place) -> None:
 def test_stopped_while_an_owner_elsewhere_waits(place: Place) -> None:
     """An owner's client that waits for its offer sees another owner's stop, and releases nothing."""
     owner = _Asks(
-        place.setting.homes["laboratory"], place.room.signed(), place.room.stops(place.setting.agreement)
+        place.setting.homes["laboratory"],
+        place.room.signed_agreement(),
+        place.room.stops(place.setting.agreement),
     )
     owner.place = place
     seen: list[str] = []

@@ -336,7 +336,7 @@ def test_a_digest_is_copied_whole(
 )
 def test_shown(item: Any, shown: str) -> None:
     """How a field is put in words."""
-    assert text._shown(item) == shown
+    assert text._format_item(item) == shown
 
 
 @pytest.mark.parametrize(

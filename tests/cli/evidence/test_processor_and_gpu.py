@@ -78,7 +78,7 @@ def test_the_recorded_devices_are_not_bound(kluis: Kluis, tmp_path: Path) -> Non
 
 def _part(case: Case, name: str) -> bytes:
     data = case.file(name).read_bytes()
-    return data if data.startswith(b"-----BEGIN ") else files.opened(data, name)
+    return data if data.startswith(b"-----BEGIN ") else files.decode_armor(data, name)
 
 
 def test_a_policy_for_the_processor_accepts_no_gpu(kluis: Kluis, tmp_path: Path) -> None:

@@ -90,16 +90,16 @@ def test_signature() -> None:
 )
 def test_results(result: Any, value: Any, text: str) -> None:
     """A result for programs, and for people."""
-    assert arguments.written(result, None) == (value, text)
+    assert arguments.present_result(result, None) == (value, text)
 
 
 def test_results_to_files(tmp_path: Path) -> None:
     """Bytes are written as they are, a table as Parquet, anything else as JSON."""
     out = tmp_path / "out"
     for result, read in ((b"\x00", out.read_bytes), ({"a": 1}, out.read_text)):
-        assert arguments.written(result, out) == ({"written": str(out)}, f"written: {out}")
+        assert arguments.present_result(result, out) == ({"written": str(out)}, f"written: {out}")
         assert read() in {b"\x00", '{"a":1}'}
-    arguments.written(Table({"a": [1]}), out)
+    arguments.present_result(Table({"a": [1]}), out)
     assert pq.read_table(out).to_pydict() == {"a": [1]}
     with pytest.raises(UsageError, match=r"cannot be written"):
-        arguments.written(b"", tmp_path / "no" / "out")
+        arguments.present_result(b"", tmp_path / "no" / "out")

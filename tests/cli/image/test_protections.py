@@ -16,19 +16,19 @@ NAMED = frozenset({"landlock", "secret-memory"})
 )
 def test_names(given: list[str]) -> None:
     """Each option has one name, or several between commas."""
-    assert protections.allowed(given) == NAMED
+    assert protections.parse_protections(given) == NAMED
 
 
 def test_none() -> None:
     """By default nothing may be missing."""
-    assert protections.allowed(None) == frozenset()
+    assert protections.parse_protections(None) == frozenset()
 
 
 @pytest.mark.parametrize("given", [["landlok"], ["landlock", "LANDLOCK"], ["landlock mdwe"]])
 def test_no_name(given: list[str]) -> None:
     """A name that is no protection's is refused with those that there are."""
     with pytest.raises(UsageError, match=r"--insecure-allow-missing: want one of .*landlock.*, got "):
-        protections.allowed(given)
+        protections.parse_protections(given)
 
 
 def test_services_are_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kluis.cli.image.run import meant
+from kluis.cli.image.run import suggest_fix
 from kluis.cli.main import run
 from kluis.errors import RemoteError
 from kluis.formats.kluis.evidence_file import EvidenceFile
@@ -102,7 +102,7 @@ def test_what_an_error_inside_means(traceback: str | None, inner: str | None, hi
     """A debug enclave has already shown the traceback; an error of Kluis has its own fix."""
     error = RemoteError("ValueError", "no", traceback)
     error.inner_code = inner
-    assert meant("f", error) == hint
+    assert suggest_fix("f", error) == hint
 
 
 def test_attest(hello: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kluis.cli.service.serve_clients import registered
+from kluis.cli.service.serve_clients import read_registered
 from kluis.errors import KluisError
 from tests.serve.issuer.asserting import Client, document
 
@@ -17,20 +17,20 @@ def test_certificates_and_subjects(tmp_path: Path) -> None:
     client = Client("reader")
     certificate.write_bytes(client.both)
     subject.write_bytes(document())
-    found = registered([f"reader={certificate}", f"admin={certificate}"], [subject])
+    found = read_registered([f"reader={certificate}", f"admin={certificate}"], [subject])
     assert [name for name, _ in found.certificates] == ["reader", "admin"]
     assert len(found.certificates_of("reader")) == 1
     assert [one.subject for one in found.federated_of("workload")] == ["system:serviceaccount:sums:adder"]
-    assert registered(None, None).certificates == ()
+    assert read_registered(None, None).certificates == ()
 
 
 @pytest.mark.parametrize("given", ["reader", "=x.pem", "reader="])
 def test_a_certificate_without_a_client(given: str, tmp_path: Path) -> None:
     """The error has the option's expected form; a missing file is named."""
     with pytest.raises(KluisError) as caught:
-        registered([given], None)
+        read_registered([given], None)
     assert caught.value.message.startswith(
         "client certificate: want CLIENT=PEM, got " if given != "reader=" else ".: "
     )
     with pytest.raises(KluisError, match=r"missing\.json"):
-        registered(None, [tmp_path / "missing.json"])
+        read_registered(None, [tmp_path / "missing.json"])

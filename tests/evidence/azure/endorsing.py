@@ -71,7 +71,7 @@ def signed(by: Signer, protected: dict[Any, Any], payload: bytes) -> bytes:
     raw = cbor.dumps({1: -38, 33: list(by.chain), **protected})
     message = Sign1(protected=raw, headers={}, unprotected={}, payload=payload, signature=b"")
     pss = padding.PSS(padding.MGF1(hashes.SHA384()), 48)
-    signature = by.key.sign(message.signed(), pss, hashes.SHA384())
+    signature = by.key.sign(message.signed_bytes(), pss, hashes.SHA384())
     return dataclasses.replace(message, signature=signature).encode()
 
 

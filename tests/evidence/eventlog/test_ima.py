@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from kluis.errors import AuthenticityError
-from kluis.evidence.eventlog.ima import proven, replay
+from kluis.evidence.eventlog.ima import prove_records, replay
 from kluis.formats.eventlog.ima import Record
 from kluis.formats.tpm.algorithm import HashId
 from tests.formats.eventlog.imas import REGISTER, extended, of_file, oldest, record, violation
@@ -27,9 +27,9 @@ def held(
 def test_up_to_the_quote(bank: HashId) -> None:
     """Entries after the quote are left out; all before it are proven."""
     for count in (1, 2, 3):
-        found = proven(ALL, held(*ALL[:count], bank=bank))
+        found = prove_records(ALL, held(*ALL[:count], bank=bank))
         assert (found.records, found.hash) == (ALL[:count], bank)
-    assert proven(ALL, {bank: {REGISTER: bytes(bank.size)}}).records == ()
+    assert prove_records(ALL, {bank: {REGISTER: bytes(bank.size)}}).records == ()
 
 
 @pytest.mark.parametrize("bank", [HashId.SHA1, HashId.SHA256])
@@ -42,7 +42,7 @@ def test_replay(bank: HashId) -> None:
 
 def test_older_kernels() -> None:
     """Before 5.8 every bank is extended by the SHA-1 digest: no more than SHA-1 proves it."""
-    found = proven(ALL, held(*ALL, padded=True))
+    found = prove_records(ALL, held(*ALL, padded=True))
     assert (found.records, found.hash) == (ALL, HashId.SHA1)
 
 
@@ -50,7 +50,7 @@ def test_the_strongest_bank_counts() -> None:
     """Where two banks were quoted, SHA-1 proves nothing that SHA-256 denies."""
     both = held(*ALL, bank=HashId.SHA1) | held(THIRD)
     with pytest.raises(AuthenticityError):
-        proven(ALL, both)
+        prove_records(ALL, both)
 
 
 @pytest.mark.parametrize(
@@ -82,5 +82,5 @@ def test_the_strongest_bank_counts() -> None:
 def test_refused(records: tuple[Record, ...], values: dict[HashId, dict[int, bytes]], message: str) -> None:
     """A digest that is not the template's, a register nobody quoted, and another order."""
     with pytest.raises(AuthenticityError) as refused:
-        proven(records, values)
+        prove_records(records, values)
     assert refused.value.message == message

@@ -9,7 +9,7 @@ from hypothesis import given
 
 from kluis.errors import FormatError, KluisError, UnsupportedError
 from kluis.evidence.eventlog.judgement import LogClaims, Proof, judge
-from kluis.evidence.eventlog.replay import Registers, fold, replay, untouched
+from kluis.evidence.eventlog.replay import Registers, fold, is_untouched, replay
 from kluis.formats.eventlog import log as event_log
 from kluis.formats.eventlog.event_data import GLOBAL_VARIABLES, STARTUP_LOCALITY, Variable
 from kluis.formats.eventlog.event_type import EventType
@@ -115,10 +115,10 @@ def test_measurement_registers() -> None:
 
 def test_registers_a_log_is_silent_on() -> None:
     """What nothing extended is zero, or ones where only a dynamic launch may extend."""
-    assert untouched(3, ZERO, PCR)
-    assert untouched(17, b"\xff" * 32, PCR)
-    assert not untouched(17, ZERO, PCR)
-    assert untouched(0, bytes(48), RTMR)
+    assert is_untouched(3, ZERO, PCR)
+    assert is_untouched(17, b"\xff" * 32, PCR)
+    assert not is_untouched(17, ZERO, PCR)
+    assert is_untouched(0, bytes(48), RTMR)
     proven = {0: _extend(ZERO, CRTM), 1: ZERO, 3: b"x" * 32, 9: b"y" * 32, 17: b"\xff" * 32, 22: ZERO}
     judged = judge(log(CRTM, _separator(2)), SHA256, PCR, proven)
     assert judged.reproduced == {0}

@@ -222,7 +222,7 @@ def test_tcb_recovery() -> None:
     newer = bytes([2] * 16)
     forge.authority.recover(cpusvn=newer, pcesvn=1, advisories=("KLUIS-SA-1",), now=NOW)
     old = forge.verify().tcb
-    again = forge.platform.recertified(forge.authority, NOW, cpusvn=newer, pcesvn=1)
+    again = forge.platform.recertify(forge.authority, NOW, cpusvn=newer, pcesvn=1)
     new = forge.verify(quoting.make_quote(forge.body(), again)).tcb
     assert (old.status, old.advisories, old.evaluation) == ("OutOfDate", ("KLUIS-SA-1",), 2)
     assert (new.status, new.advisories) == ("UpToDate", ())

@@ -79,7 +79,7 @@ def test_relaunched(launch: TcbStatus, current: TcbStatus) -> None:
     if launch in (S.OUT_OF_DATE, S.OUT_OF_DATE_CONFIGURATION_NEEDED) and current in RUNS_WELL:
         needy = launch in NEEDY or current in NEEDY
         want = S.TD_RELAUNCH_ADVISED_CONFIGURATION_NEEDED if needy else S.TD_RELAUNCH_ADVISED
-    assert tcb.relaunched(launch, current) is want
+    assert tcb.combine_launch(launch, current) is want
 
 
 def test_of_both_without_a_date() -> None:

@@ -157,7 +157,7 @@ class Forge:
                 **changes,
             }
         )
-        der_signature = (sign_with or self.keys[0]).sign(made.signed(), ec.ECDSA(hashes.SHA384()))
+        der_signature = (sign_with or self.keys[0]).sign(made.signed_bytes(), ec.ECDSA(hashes.SHA384()))
         r, s = decode_dss_signature(der_signature)
         return dataclasses.replace(made, signature=r.to_bytes(48, "big") + s.to_bytes(48, "big")).encode()
 

@@ -74,7 +74,7 @@ def test_outcome(path: Path) -> None:
         assert claims.vendor.revocation_checked is False
         assert (
             claims.vendor.trailing_bytes
-            == known["len"] - len(Report.parse(vector.part("report")).signed()) - 96
+            == known["len"] - len(Report.parse(vector.part("report")).signed_bytes()) - 96
         )
 
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, UnavailableError
 from kluis.evidence import ProtectionLevel, TrustAnchors
 from kluis.evidence.context import Context
-from kluis.evidence.tpm.key import TrustedKey, area_of, certified, endorsed
+from kluis.evidence.tpm.key import TrustedKey, area_of, verify_ak, verify_ek
 from kluis.formats.tpm import extended_usage
 from kluis.formats.tpm.endorsements import TpmEndorsements
 from tests.evidence.tpm import forge
@@ -26,7 +26,7 @@ DAY = timedelta(days=1)
 def _certified(
     maker: Maker, endorsements: TpmEndorsements, anchors: TrustAnchors | None = None
 ) -> TrustedKey:
-    return certified(endorsements, context=Context(anchors or maker.anchors), now=NOW)
+    return verify_ak(endorsements, context=Context(anchors or maker.anchors), now=NOW)
 
 
 def test_true_chain(maker: Maker, tpm: Tpm) -> None:
@@ -48,14 +48,14 @@ def test_real_chain(vector: Vector) -> None:
     endorsements = TpmEndorsements(certificate=vector.part("ak_cert"), chain=vector.part("ak_chain"))
     window = vector.known["ak_cert"]
     context = Context(TrustAnchors.shipped())
-    key = certified(endorsements, context=context, now=_time(window["not_before"]))
+    key = verify_ak(endorsements, context=context, now=_time(window["not_before"]))
     assert key.anchor.level is ProtectionLevel.VTPM
     assert [c.common_name for c in key.chain][1:] == [
         name.partition(",")[0].removeprefix("CN=") for name in window["chain"]
     ]
     assert key.valid_until == _time(window["not_after"])
     with pytest.raises(FreshnessError) as caught:
-        certified(endorsements, context=context, now=_time(window["not_after"]) + DAY)
+        verify_ak(endorsements, context=context, now=_time(window["not_after"]) + DAY)
     assert caught.value.code == "cert_expired"
 
 
@@ -232,9 +232,9 @@ def test_a_chain_is_known_by_all_of_it(maker: Maker, tpm: Tpm) -> None:
     context, other = Context(maker.anchors), Tpm(rsa_key())
     for each in (tpm, other):
         endorsed = maker.endorse(maker.ak(each.key))
-        assert certified(endorsed, context=context, now=NOW).spki == forge.spki(each.key)
+        assert verify_ak(endorsed, context=context, now=NOW).spki == forge.spki(each.key)
     with pytest.raises(UnavailableError):
-        certified(dataclasses.replace(endorsed, chain=b""), context=context, now=NOW)
+        verify_ak(dataclasses.replace(endorsed, chain=b""), context=context, now=NOW)
 
 
 @pytest.mark.parametrize("issuer", ["A", "Z", "A maker of many letters"])
@@ -292,17 +292,17 @@ def test_a_chain_is_known_as_it_was_divided(maker: Maker, tpm: Tpm) -> None:
     good = TpmEndorsements(certificate=leaf, chain=ca + root)
     divided = TpmEndorsements(certificate=leaf + ca, chain=root)
     for _ in range(2):
-        assert certified(good, context=context, now=NOW).chain
+        assert verify_ak(good, context=context, now=NOW).chain
         with pytest.raises(FormatError):
-            certified(divided, context=context, now=NOW)
+            verify_ak(divided, context=context, now=NOW)
 
 
 def test_nothing_to_certify(maker: Maker) -> None:
     """Endorsements without a certificate cover no key."""
     with pytest.raises(FormatError):
-        certified(TpmEndorsements(), context=Context(maker.anchors), now=NOW)
+        verify_ak(TpmEndorsements(), context=Context(maker.anchors), now=NOW)
     with pytest.raises(UnavailableError) as caught:
-        endorsed(TpmEndorsements(), context=Context(maker.anchors), now=NOW)
+        verify_ek(TpmEndorsements(), context=Context(maker.anchors), now=NOW)
     assert caught.value.code == "ek_missing"
 
 

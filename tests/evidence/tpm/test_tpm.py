@@ -21,7 +21,7 @@ from kluis.formats.eventlog.event_type import EventType
 from kluis.formats.eventlog.log import EventLog
 from kluis.formats.tpm import pcrs
 from kluis.formats.tpm.algorithm import ECDSA, RSAPSS, RSASSA, HashId
-from kluis.formats.tpm.attest import Selection, sized
+from kluis.formats.tpm.attest import Selection, encode_sized
 from kluis.formats.tpm.endorsements import TpmEndorsements
 from kluis.formats.tpm.public import Attribute
 from kluis.hashes import Digest, sha256
@@ -139,7 +139,7 @@ def test_key_on_a_curve(maker: Maker) -> None:
     text = TpmEndorsements(
         certificate=maker.ak(tpm.key).public_bytes(Encoding.PEM),
         chain=endorsed.chain,
-        public=sized(forge.area(tpm.key).encode()),
+        public=encode_sized(forge.area(tpm.key).encode()),
     )
     assert _vendor(_verify(tpm.evidence(), maker.anchors, text)).key_attributes == forge.ATTRIBUTES
 

@@ -23,7 +23,7 @@ def test_fields() -> None:
     assert parsed.measurements() == {n: bytes((n - 1,)) * 48 for n in (1, 2, 3)}
     assert parsed.opaque.get(Field.FWID) == FWID
     assert parsed.signature == GOOD[-96:]
-    assert parsed.signed() == GOOD[:-96]
+    assert parsed.signed_bytes() == GOOD[:-96]
     assert parsed.encode() == GOOD
     assert report.matches(GOOD)
     assert not report.matches(GOOD[1:])

@@ -12,7 +12,7 @@ from hypothesis import given
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.tpm import public
 from kluis.formats.tpm.algorithm import ECDSA, RSASSA, HashId
-from kluis.formats.tpm.attest import sized
+from kluis.formats.tpm.attest import encode_sized
 from kluis.formats.tpm.public import Attribute, EcPublic, Public, RsaPublic
 from kluis.formats.x509 import parse_public_key
 from tests.keys import rsa_key
@@ -53,7 +53,7 @@ REAL = [vector for vector in found("tpm") if "original" in vector and len(vector
 def test_fields(area: Public, key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey) -> None:
     """An area's fields come back, and its key is the one that others read."""
     assert public.parse(area.encode()) == area
-    assert public.parse_sized(sized(area.encode())) == area
+    assert public.parse_sized(encode_sized(area.encode())) == area
     assert area.spki == key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
@@ -114,9 +114,9 @@ def test_refused(data: bytes, message: str, code: str) -> None:
 def test_sized_is_exact() -> None:
     """A TPM2B's size is its area's, no less and no more."""
     with pytest.raises(FormatError, match="1 bytes after the end"):
-        public.parse_sized(sized(DATA) + b"\0")
+        public.parse_sized(encode_sized(DATA) + b"\0")
     with pytest.raises(FormatError, match="needs 2 bytes"):
-        public.parse_sized(sized(b""))
+        public.parse_sized(encode_sized(b""))
     with pytest.raises(UnsupportedError, match="hash 0x0099"):
         public.parse(DATA[:2] + b"\x00\x99" + DATA[4:])
 

@@ -11,7 +11,7 @@ from kluis.errors import AuthenticityError, KluisError, UnsupportedError
 from kluis.formats.encoding import cbor
 from kluis.formats.wrappers import ratls
 from kluis.formats.wrappers.ratls import RaTls
-from kluis.formats.x509.parts import dotted
+from kluis.formats.x509.parts import format_oid
 from tests.strategies import PROPERTY, mutations
 
 SPKI = b"a key"
@@ -31,7 +31,7 @@ def _read(data: bytes) -> RaTls | None:
 
 def test_raw_quote() -> None:
     """Gramine's extension is the quote, under its own identifier or Intel's."""
-    gramine = dotted(bytes.fromhex("060b06092a864886f84d8a3906"))
+    gramine = format_oid(bytes.fromhex("060b06092a864886f84d8a3906"))
     assert gramine == ratls.GRAMINE_OIDS[0]
     for name in ratls.GRAMINE_OIDS:
         assert ratls.read({name: b"quote"}, SPKI) == RaTls(b"quote", SPKI)

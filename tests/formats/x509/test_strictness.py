@@ -12,7 +12,7 @@ from kluis.formats import x509
 from kluis.formats.encoding import der
 from kluis.formats.x509 import KeyKind, PublicKey, certificate
 from kluis.formats.x509.instant import read_instant
-from kluis.formats.x509.parts import dotted, read_extensions, read_serial
+from kluis.formats.x509.parts import format_oid, read_extensions, read_serial
 from kluis.formats.x509.scheme import bits_of
 from tests.evidence.forge import Forge
 
@@ -76,10 +76,10 @@ def test_serials_refused(raw: bytes) -> None:
 def test_identifiers() -> None:
     """Object identifiers read as numbers with dots, in one way only."""
     for text in ("2.5.29.19", "1.2.840.113741.1.13.1", "0.9.2342", "2.999.3"):
-        assert dotted(der.oid(text)) == text
+        assert format_oid(der.oid(text)) == text
     for raw in (b"\6\0", b"\6\1\x80", b"\6\3\x2a\x80\1", b"\6\x41" + b"\1" * 65):
         with pytest.raises(FormatError):
-            dotted(raw)
+            format_oid(raw)
 
 
 @pytest.mark.parametrize("raw", [b"", b"\0", b"\1\xfe"], ids=["empty", "no bits", "unused bits"])

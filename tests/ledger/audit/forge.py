@@ -66,7 +66,7 @@ class Forge:
         made.write(made.governance.acknowledge(made.root))
         proposal, writes = made.governance.propose(made.sequencer.tree.root(), actions())
         made.write(writes)
-        made.write(made.governance.accept(proposal, made.governance.opened(made.secrets.latest)))
+        made.write(made.governance.accept(proposal, made.governance.open_service(made.secrets.latest)))
         return made
 
     def write(self, writes: Writes, claims: bytes = NO_CLAIMS, *, new_chunk: bool = False) -> Batch:

@@ -344,7 +344,7 @@ def test_a_threshold_above_the_members() -> None:
     made.write(made.governance.acknowledge(made.root))
     proposal, writes = made.governance.propose(made.sequencer.tree.root(), actions())
     made.write(writes)
-    made.write(made.governance.accept(proposal, made.governance.opened(made.secrets.latest)))
+    made.write(made.governance.accept(proposal, made.governance.open_service(made.secrets.latest)))
     assert failed(made.audit()) == [
         (Check.SHARES, "ledger_1-10.committed", "2.9", "want a threshold up to 1, got 2")
     ]

@@ -120,7 +120,7 @@ def image(
     }
     made = manifest.Manifest(**{**fields, **changed})  # type: ignore[arg-type]
     encoded = made.encode()
-    struct = sigstruct.unsigned(
+    struct = sigstruct.build_unsigned(
         sha256(encoded), product_id=made.product_id, svn=made.svn, date=made.date, debug=debug
     )
     if signer is not None:

@@ -57,7 +57,7 @@ def test_held_it_stays(own: places.Places) -> None:
 
     def attempt(idle_seconds: float) -> bool:
         platform = Platform(start.start(idle_seconds=idle_seconds))
-        with contextlib.suppress(UnavailableError, OSError), platform.held():
+        with contextlib.suppress(UnavailableError, OSError), platform.hold():
             time.sleep(idle_seconds + 1.5)
             assert own.socket.exists()
             return True

@@ -196,7 +196,7 @@ def test_sockets_without_a_grant(big: Path, machine: RemotePlatform) -> None:
 def test_only(big: Path, built: Build) -> None:
     """A machine that is for one image launches that one, and no other."""
     hello = built(EXAMPLES / "hello")
-    with Platform.connect().held():
+    with Platform.connect().hold():
         with load(hello, insecure_allow_missing=ALLOWED) as here:
             image_id = here.image_id
         with machines.agent("--only", image_id.hex()) as path:
@@ -218,7 +218,7 @@ def _greet_on(one: EnclaveProxy) -> None:
 def test_a_machine_that_ends(built: Build) -> None:
     """With its machine an enclave ends; calls raise, and so does the platform, with a hint."""
     hello = built(EXAMPLES / "hello")
-    with Platform.connect().held():
+    with Platform.connect().hold():
         with machines.agent() as path:
             platform = RemotePlatform(machines.connecting(path))
             one = load(hello, platform=platform, insecure_allow_missing=ALLOWED)
@@ -234,7 +234,7 @@ def test_ports(big: Path) -> None:
 
     A host that was killed within a record delays the next one, which is heard all the same.
     """
-    with contextlib.ExitStack() as open_, Platform.connect().held():
+    with contextlib.ExitStack() as open_, Platform.connect().hold():
         found = [open_.enter_context(_port()) for _ in range(3)]
         arguments = [part for _, device in found for part in ("--device", str(device))]
         open_.enter_context(machines.running([*arguments, "--patience", "2"]))

@@ -59,7 +59,7 @@ def _denylist_rule(claims: Claims, policy: Policy) -> Rule:
     return Rule.of(
         "denylist",
         not (policy.denylists and found),
-        want=f"a platform that is on no list of {denylist.listed()}" if policy.denylists else "any",
+        want=f"a platform that is on no list of {denylist.reviewed_on()}" if policy.denylists else "any",
         got=", ".join(entry.id for entry in found) or "on none",
         fix="; ".join(entry.mend for entry in found),
         aspect=Aspect.HARDWARE,

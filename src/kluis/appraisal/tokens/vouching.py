@@ -118,7 +118,7 @@ def check(
             hint="evidence in a certificate was created before any nonce was sent",
         )
     read = x509.parse(certificate, _WHAT)
-    chain.issued(read, read, _WHAT, schemes=_SCHEMES, context=Context(anchors), code="cert_sig")  # 1
+    chain.check_issued(read, read, _WHAT, schemes=_SCHEMES, context=Context(anchors), code="cert_sig")  # 1
     chain.valid(read, _WHAT, now)
     carried = vouched.evidence_in(read)
     verified = evidence.verify(carried.quote, anchors=anchors, collateral=collateral, now=now)  # 2

@@ -73,17 +73,15 @@ def listing(document: Document) -> list[str]:
     Args:
         document: accepted by :func:`check`.
     """
-    return list(_listed(document, "", "", 1))
+    return list(_list_lines(document, "", "", 1))
 
 
 def text_block(indent: str, text: str) -> list[str]:
     """The lines of a text, each marked, and at most 80 columns wide."""
-    return [
-        line for each in text.splitlines() or [""] for line in folded(f"{indent}| ", each, f"{indent}\\ ")
-    ]
+    return [line for each in text.splitlines() or [""] for line in fold(f"{indent}| ", each, f"{indent}\\ ")]
 
 
-def folded(first: str, text: str, then: str) -> list[str]:
+def fold(first: str, text: str, then: str) -> list[str]:
     """One line of text, folded into as many as it needs, each with its prefix; nothing is left out."""
     lines, begin, line = [], first, ""
     for each in text:
@@ -96,32 +94,32 @@ def folded(first: str, text: str, then: str) -> list[str]:
     return [*lines, begin + line]
 
 
-def quoted(text: str) -> str:
+def quote(text: str) -> str:
     """A text between quotes; a quote in it is escaped with a backslash."""
     return json.dumps(text, ensure_ascii=False)
 
 
-def _listed(value: Any, label: str, name: str, depth: int) -> Iterator[str]:
+def _list_lines(value: Any, label: str, name: str, depth: int) -> Iterator[str]:
     indent = "  " * depth
     then = f"{indent}  \\ "
     if isinstance(value, str) and name in BLOCKS:
         yield f"{indent}{label}"
         yield from text_block(f"{indent}  ", value)
     elif not _is_branch(value):
-        yield from folded(f"{indent}{label} = ", _plain(value), then)
+        yield from fold(f"{indent}{label} = ", _plain(value), then)
     elif isinstance(value, tuple):
         for number, each in enumerate(value, 1):
-            yield from _listed(each, f"{label}[{number}]", name, depth)
+            yield from _list_lines(each, f"{label}[{number}]", name, depth)
     else:
         fields = list(_fields(value))
         if label and not any(_is_branch(each) or field in BLOCKS for field, each in fields):
             text = "; ".join(f"{field} = {_plain(each)}" for field, each in fields)
-            yield from folded(f"{indent}{label}: ", text, then)
+            yield from fold(f"{indent}{label}: ", text, then)
             return
         if label:
             yield f"{indent}{label}"
         for field, each in fields:
-            yield from _listed(each, field, field, depth + 1 if label else depth)
+            yield from _list_lines(each, field, field, depth + 1 if label else depth)
 
 
 def _is_branch(value: Any) -> bool:
@@ -146,7 +144,7 @@ def _plain(value: Any) -> str:
 def _scalar(value: Any) -> str:
     match value:
         case str():
-            return value if _BARE.fullmatch(value) else quoted(value)
+            return value if _BARE.fullmatch(value) else quote(value)
         case bytes():
             return f"{len(value)} bytes, sha256 {sha256(value).hex()}"
         case datetime.datetime():

@@ -17,7 +17,7 @@ from kluis.cleanroom.analyses import model
 from kluis.cleanroom.analyses.noise import Noise
 from kluis.cleanroom.data import datasets
 from kluis.cleanroom.data.engine import MOST_ROWS, Engine
-from kluis.cleanroom.data.values import prepared
+from kluis.cleanroom.data.values import prepare
 from kluis.cleanroom.query import Groups, PersonTable
 from kluis.cleanroom.receipts import results
 
@@ -100,7 +100,7 @@ def _plain(
     k: int,
     noise: Noise,
 ) -> bytes:
-    engine = Engine({f"d{number}": prepared(tables[each.id], each) for number, each in enumerate(inputs)})
+    engine = Engine({f"d{number}": prepare(tables[each.id], each) for number, each in enumerate(inputs)})
     try:
         if isinstance(analysis, SqlAnalysis) and isinstance(asked, Groups):
             return _groups(analysis, asked, engine, sql, k, noise)

@@ -25,7 +25,7 @@ def column_name(number: int) -> str:
     return f"c{number}"
 
 
-def prepared(table: pl.DataFrame, dataset: Dataset) -> pl.DataFrame:
+def prepare(table: pl.DataFrame, dataset: Dataset) -> pl.DataFrame:
     """Prepare a table for the engine: the privacy unit, and the columns that allow a use.
 
     Raises:
@@ -83,6 +83,6 @@ def _within(value: pl.Expr, least: datetime.date, most: datetime.date) -> pl.Exp
     return pl.when(value.is_between(least, most)).then(value)
 
 
-def shown(steps: int, scale: Scale) -> Fraction:
+def value_of(steps: int, scale: Scale) -> Fraction:
     """The value for a number of steps."""
     return scale.low + scale.step * steps

@@ -10,7 +10,7 @@ from fractions import Fraction
 from sqlglot import exp
 
 from kluis.cleanroom.agreement.terms import Scale
-from kluis.cleanroom.query.syntax import only, read_number, read_text, spelled
+from kluis.cleanroom.query.syntax import describe_construct, only, read_number, read_text
 from kluis.cleanroom.query.tree import (
     All,
     Any,
@@ -62,7 +62,7 @@ def read_condition(node: exp.Expression, resolve: Resolve) -> Condition:
                 raise QueryError(
                     "query: want IS NULL or IS NOT NULL", hint="write column = TRUE", code="query_form"
                 )
-            found = _named(node.this, resolve)
+            found = _find_column(node.this, resolve)
             return Not(found) if isinstance(found, Present) else Missing(found)
         case exp.Between():
             only(node, "this", "low", "high")
@@ -86,7 +86,7 @@ def read_condition(node: exp.Expression, resolve: Resolve) -> Condition:
         case _:
             pass
     raise QueryError(
-        f"query: {spelled(node)} is not allowed in a condition",
+        f"query: {describe_construct(node)} is not allowed in a condition",
         hint="compare one column with a literal by =, <>, <, <=, >, >=, BETWEEN, IN or IS NULL",
         code="query_form",
     )
@@ -115,7 +115,8 @@ def _equal(column: Column, node: exp.Expression) -> Value:
         steps = _steps(column, column.scale, node)
         if steps.denominator != 1 or not 0 <= steps <= column.scale.most:
             raise QueryError(
-                f"query: {column.label} has no value {_shown(node)} in its range and steps", code="query_form"
+                f"query: {column.label} has no value {_format_literal(node)} in its range and steps",
+                code="query_form",
             )
         return int(steps)
     try:
@@ -135,7 +136,7 @@ def _equal(column: Column, node: exp.Expression) -> Value:
     except ValueError:
         pass
     raise QueryError(
-        f"query: want {column.label} compared with a literal {column.type}, got {_shown(node)}",
+        f"query: want {column.label} compared with a literal {column.type}, got {_format_literal(node)}",
         code="query_form",
     )
 
@@ -144,7 +145,7 @@ def _steps(column: Column, scale: Scale, node: exp.Expression) -> Fraction:
     number = Fraction(int(node.this)) if isinstance(node, exp.Boolean) else read_number(node)
     if number is None or isinstance(node, exp.Boolean) != (column.type == "boolean"):
         raise QueryError(
-            f"query: want {column.label} compared with a literal {column.type}, got {_shown(node)}",
+            f"query: want {column.label} compared with a literal {column.type}, got {_format_literal(node)}",
             code="query_form",
         )
     return (number - scale.low) / scale.step
@@ -165,27 +166,27 @@ def _uncast(node: exp.Expression, column: Column) -> exp.Expression:
 
 
 def _column(node: exp.Expression, resolve: Resolve) -> Column:
-    found = _named(node, resolve)
+    found = _find_column(node, resolve)
     if isinstance(found, Present):
         raise QueryError("query: a privacy unit is compared in JOIN ... ON only", code="query_person")
     return found
 
 
-def _named(node: exp.Expression, resolve: Resolve) -> Column | Present:
+def _find_column(node: exp.Expression, resolve: Resolve) -> Column | Present:
     node = node.unnest()
     if not isinstance(node, exp.Column):
         raise QueryError(
-            f"query: {spelled(node)} is not allowed in a comparison",
+            f"query: {describe_construct(node)} is not allowed in a comparison",
             hint="compare a bare column with a literal",
             code="query_form",
         )
     return resolve(node)
 
 
-def _shown(node: exp.Expression) -> str:
+def _format_literal(node: exp.Expression) -> str:
     """A literal as written; it is the author's, not a value of the data."""
     return (
         node.sql(dialect="duckdb")[:60]
         if isinstance(node, exp.Literal | exp.Boolean | exp.Neg)
-        else spelled(node)
+        else describe_construct(node)
     )

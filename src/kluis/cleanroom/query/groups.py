@@ -11,6 +11,7 @@ from kluis.cleanroom.agreement.agreement import Dataset
 from kluis.cleanroom.query.scope import Scope
 from kluis.cleanroom.query.syntax import (
     case_of,
+    describe_construct,
     name_of,
     only,
     output_of,
@@ -18,7 +19,6 @@ from kluis.cleanroom.query.syntax import (
     parse,
     read_number,
     read_text,
-    spelled,
 )
 from kluis.cleanroom.query.tree import (
     ALWAYS,
@@ -97,11 +97,11 @@ class _Groups:
             return
         only(group, "expressions")
         for node in group.expressions:
-            key = self._key(self._grouped(node, outputs))
+            key = self._key(self._read_group(node, outputs))
             if key not in self.keys:
                 self.keys.append(key)
 
-    def _grouped(self, node: exp.Expression, outputs: dict[str, exp.Expression]) -> exp.Expression:
+    def _read_group(self, node: exp.Expression, outputs: dict[str, exp.Expression]) -> exp.Expression:
         """The columns of GROUP BY: an output by number or name, or a column."""
         number = read_number(node)
         if number is not None:
@@ -187,7 +187,7 @@ class _Groups:
             case _:
                 pass
         raise QueryError(
-            f"query: {spelled(node)} is not allowed in an output",
+            f"query: {describe_construct(node)} is not allowed in an output",
             hint="write keys of GROUP BY, count, sum, avg, min, max, and + - * / round of aggregates",
             code="query_function" if isinstance(node, exp.Func) else "query_shape",
         )
@@ -207,7 +207,7 @@ class _Groups:
         argument = node.this.unnest() if isinstance(node.this, exp.Expression) else node.this
         if isinstance(node, exp.Count):
             only(node, "this", "big_int")
-            return Published(Count(_both(where, self._counted(argument))))
+            return Published(Count(_both(where, self._counted_persons(argument))))
         only(node, "this")
         if isinstance(node, exp.Min | exp.Max):
             return self._extreme(node, argument, where)
@@ -230,7 +230,7 @@ class _Groups:
             total = Arithmetic("+", low, Arithmetic("*", Number(column.scale.step), high))
         return total if isinstance(node, exp.Sum) else Arithmetic("/", total, count)
 
-    def _counted(self, argument: exp.Expression) -> Condition:
+    def _counted_persons(self, argument: exp.Expression) -> Condition:
         """The persons that count(...) counts."""
         if isinstance(argument, exp.Star):
             only(argument)
@@ -279,7 +279,7 @@ class _Groups:
             case _:
                 pass
         raise QueryError(
-            f"query: {spelled(node)} is not allowed in HAVING",
+            f"query: {describe_construct(node)} is not allowed in HAVING",
             hint="compare outputs with =, <>, <, <=, >, >=; a condition on persons is for WHERE",
             code="query_form",
         )

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable, Hashable
 from fractions import Fraction
 
-from kluis.cleanroom.data.values import shown
+from kluis.cleanroom.data.values import value_of
 from kluis.cleanroom.query.publishing import Group, Release
 from kluis.cleanroom.query.tree import (
     Arithmetic,
@@ -108,7 +108,7 @@ def _key_value(key: Key, value: Hashable) -> Shown:
         return key.labels[int(value)]  # type: ignore[call-overload]  # the number of a label
     if key.scale is None:
         return value  # type: ignore[return-value]  # of a kind that is shown as it is
-    found = shown(int(value), key.scale)  # type: ignore[call-overload]  # a whole number, of the scale
+    found = value_of(int(value), key.scale)  # type: ignore[call-overload]  # a whole number, of the scale
     return bool(found) if key.type == "boolean" else int(found) if key.type == "integer" else float(found)
 
 

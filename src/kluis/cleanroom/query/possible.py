@@ -60,7 +60,7 @@ def possible_classes(
     persons: dict[Keys, int] = {}
     seen: dict[Keys, list[set[Keys]]] = {}
     for cell in owned:
-        of, own = read(cell), picked(cell.key, places)
+        of, own = read(cell), pick(cell.key, places)
         found.setdefault(own, set()).add(of)
         persons[own] = persons.get(own, 0) + cell.persons
         answers = seen.setdefault(of[: 1 + rows], [set() for _ in blocks])
@@ -110,7 +110,7 @@ def possible_keys(groups: Groups, found: Iterable[Keys], number: int) -> int:
     total = 1
     for ats in by_column.values():
         keys = [groups.keys[places[at]] for at in ats]
-        combinations = {picked(each, ats) for each in found}
+        combinations = {pick(each, ats) for each in found}
         column = _column_of(keys[0])
         if all(isinstance(each, Bins) for each in keys) or (column.scale and column.scale.most == 1):
             conditions = [condition for key in keys if isinstance(key, Bins) for condition, _ in key.cases]
@@ -178,7 +178,7 @@ def own_keys(groups: Groups, number: int) -> tuple[int, ...]:
     return tuple(place for place, each in enumerate(groups.keys) if _column_of(each).table == f"s{number}")
 
 
-def picked(key: Keys, places: Iterable[int]) -> Keys:
+def pick(key: Keys, places: Iterable[int]) -> Keys:
     """Some parts of a key."""
     return tuple(key[place] for place in places)
 
@@ -277,12 +277,12 @@ def _beside(value: Value) -> list[Value]:
                 math.nextafter(value, math.inf),
             ]
         case datetime.datetime():
-            return _moved(value, datetime.timedelta(microseconds=1))
+            return _shift(value, datetime.timedelta(microseconds=1))
         case datetime.date():
-            return _moved(value, datetime.timedelta(days=1))
+            return _shift(value, datetime.timedelta(days=1))
 
 
-def _moved(value: datetime.date, by: datetime.timedelta) -> list[Value]:
+def _shift(value: datetime.date, by: datetime.timedelta) -> list[Value]:
     found: list[Value] = [value]
     if value > type(value).min:
         found.append(value - by)

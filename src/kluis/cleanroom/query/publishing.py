@@ -29,14 +29,14 @@ from fractions import Fraction
 from itertools import product
 from math import prod
 
-from kluis.cleanroom.data.values import shown
+from kluis.cleanroom.data.values import value_of
 from kluis.cleanroom.query.cells import Cell, Keys, Values, read_cell
 from kluis.cleanroom.query.possible import (
     absent_class,
     class_reader,
     key_of,
     own_keys,
-    picked,
+    pick,
     possible_classes,
     possible_rows,
 )
@@ -82,7 +82,7 @@ def publish(groups: Groups, counted: Sequence[Sequence[object]], k: int) -> Rele
     asked = {key: of for key, of in by_key.items() if any(_counts(each, groups.persons) for each in of)}
     kept = _publishable(groups, classes, cells, asked, k)
     found = tuple(
-        Group(key, {each: _measured(each, groups.persons, of, k) for each in groups.measures})
+        Group(key, {each: _measure(each, groups.persons, of, k) for each in groups.measures})
         for key, of in kept.items()
     )
     return Release(found, len(by_key) - len(kept))
@@ -115,9 +115,9 @@ def _publishable(
     kept = {
         key: of
         for key, of in asked.items()
-        if not any(picked(key, own[number]) in alone[number] for number in sources)  # rule 1
+        if not any(pick(key, own[number]) in alone[number] for number in sources)  # rule 1
         and _split_well(
-            groups.persons, read, of, [split[n].get(picked(key, own[n]), set()) for n in sources], k
+            groups.persons, read, of, [split[n].get(pick(key, own[n]), set()) for n in sources], k
         )  # rule 2
     }
     hide_the_rest(groups, classes, cells, kept, split, k)  # rule 3
@@ -138,7 +138,7 @@ def _alone(
     for cell in cells:
         # Whether they have a row of this source itself is part of their class.
         if cell.owned[number] and all(there for n, there in enumerate(cell.present) if n != number):
-            kept[picked(cell.key, places), read(cell)] += cell.persons
+            kept[pick(cell.key, places), read(cell)] += cell.persons
     found = {key for key, of in possible.items() if of is None or any(kept[key, each] < k for each in of)}
     mine = [each for each in classes if each.source == number]
     for place, of in enumerate(mine, start=1):
@@ -187,7 +187,7 @@ def _split_well(
     return all(counts[each] >= k for each in product(*wanted))
 
 
-def _measured(measure: Measure, persons: Persons, cells: list[Cell], k: int) -> Fraction | None:
+def _measure(measure: Measure, persons: Persons, cells: list[Cell], k: int) -> Fraction | None:
     of = [each for each in cells if _counts(each, persons) and each.meets(measure.where) is True]
     if isinstance(measure, Count):
         return Fraction(sum(each.persons for each in of))
@@ -197,8 +197,8 @@ def _measured(measure: Measure, persons: Persons, cells: list[Cell], k: int) -> 
     values = [each.values[measure.column] for each in of]
     if isinstance(measure, Extreme):
         if measure.kind == "max":
-            return shown(max(each.largest[0] for each in values), scale)
-        return shown(min(each.smallest[0] for each in values), scale)
+            return value_of(max(each.largest[0] for each in values), scale)
+        return value_of(min(each.smallest[0] for each in values), scale)
     # Rule 4. Each cell is rounded: then sums over cells that are combined in several ways reveal nothing
     # more.
     spans = sum(round(_total(each.values[measure.column], each.persons) / scale.most) for each in of)

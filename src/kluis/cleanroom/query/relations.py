@@ -14,7 +14,7 @@ from kluis.cleanroom.agreement.terms import Scale, Use
 from kluis.cleanroom.data.values import column_name
 from kluis.cleanroom.query.conditions import read_condition
 from kluis.cleanroom.query.row_classes import check_literals
-from kluis.cleanroom.query.syntax import alias_of, name_of, only, output_of, spelled
+from kluis.cleanroom.query.syntax import alias_of, describe_construct, name_of, only, output_of
 from kluis.cleanroom.query.tree import (
     ALWAYS,
     All,
@@ -96,7 +96,9 @@ def inner_query(select: exp.Expression, known: Mapping[str, Relation]) -> Relati
         QueryError: it neither renames one data set's columns nor reduces them by its privacy unit.
     """
     if not isinstance(select, exp.Select):
-        raise QueryError(f"query: {spelled(select)} is not allowed as an inner query", code="query_shape")
+        raise QueryError(
+            f"query: {describe_construct(select)} is not allowed as an inner query", code="query_shape"
+        )
     only(select, "expressions", "from_", "where", "group")
     table = select.args["from_"].this if select.args.get("from_") is not None else None
     if not isinstance(table, exp.Table) or not isinstance(table.this, exp.Identifier):
@@ -108,7 +110,7 @@ def inner_query(select: exp.Expression, known: Mapping[str, Relation]) -> Relati
         raise QueryError(f"query: {name} is not an input of this analysis", code="query_table")
     alias = alias_of(table) if table.args.get("alias") is not None else name
     inner = _Inner(known[name], alias)
-    return inner.reduced(select) if select.args.get("group") is not None else inner.renamed(select)
+    return inner.reduce(select) if select.args.get("group") is not None else inner.rename(select)
 
 
 class _Inner:
@@ -119,7 +121,7 @@ class _Inner:
         self._units: set[str] = set()
         self._columns: dict[str, Column] = {}
 
-    def renamed(self, select: exp.Select) -> Relation:
+    def rename(self, select: exp.Select) -> Relation:
         if select.args.get("where") is not None:
             raise QueryError(
                 "query: WHERE in an inner query without GROUP BY is not allowed",
@@ -135,7 +137,7 @@ class _Inner:
                 self._columns[self._once(name)] = found
         return replace(self._base, units=frozenset(self._units), columns=self._columns)
 
-    def reduced(self, select: exp.Select) -> Relation:
+    def reduce(self, select: exp.Select) -> Relation:
         group, where = select.args["group"], select.args.get("where")
         only(group, "expressions")
         if len(group.expressions) != 1 or not isinstance(self._find(group.expressions[0]), Present):
@@ -177,7 +179,7 @@ class _Inner:
         kind = _REDUCTIONS.get(type(node))
         if kind is None:
             raise QueryError(
-                f"query: {spelled(node)} is not allowed in an inner query",
+                f"query: {describe_construct(node)} is not allowed in an inner query",
                 hint="write arg_max, arg_min, avg, min or max of a bare column, or count(*)",
                 code="query_function",
             )
@@ -223,7 +225,9 @@ class _Inner:
     def _find(self, node: exp.Expression | None, *uses: Use) -> Column | Present:
         if not isinstance(node, exp.Column):
             raise QueryError(
-                f"query: {spelled(node)} is not allowed here", hint="name a bare column", code="query_form"
+                f"query: {describe_construct(node)} is not allowed here",
+                hint="name a bare column",
+                code="query_form",
             )
         only(node, "this", "table")
         name = name_of(node.this)

@@ -9,7 +9,7 @@ from itertools import combinations, product
 from math import prod
 
 from kluis.cleanroom.query.cells import Cell, Keys
-from kluis.cleanroom.query.possible import class_reader, own_keys, picked, possible_keys
+from kluis.cleanroom.query.possible import class_reader, own_keys, pick, possible_keys
 from kluis.cleanroom.query.row_classes import RowClass
 from kluis.cleanroom.query.tree import Groups, Persons
 
@@ -50,7 +50,7 @@ def hide_the_rest(
     parts: dict[Keys, list[_Part]] = {}
     for cell in cells:
         if is_joined(cell, groups.persons):
-            keys = tuple(picked(cell.key, each) for each in own)
+            keys = tuple(pick(cell.key, each) for each in own)
             of = tuple(each(cell) for each in read)
             parts.setdefault(cell.key, []).append(_Part(keys, of, cell.persons))
     possible = [possible_keys(groups, split[number], number) for number in sources]

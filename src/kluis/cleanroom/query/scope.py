@@ -10,7 +10,7 @@ from kluis.cleanroom.agreement.agreement import Dataset
 from kluis.cleanroom.agreement.terms import Use
 from kluis.cleanroom.query.conditions import read_condition
 from kluis.cleanroom.query.relations import Relation, base, inner_query, want
-from kluis.cleanroom.query.syntax import alias_of, case_of, name_of, only, read_number, spelled
+from kluis.cleanroom.query.syntax import alias_of, case_of, describe_construct, name_of, only, read_number
 from kluis.cleanroom.query.tree import ALWAYS, Column, Condition, Persons, Present, QueryError
 
 
@@ -73,7 +73,9 @@ class Scope:
         """
         if not isinstance(node, exp.Column):
             raise QueryError(
-                f"query: {spelled(node)} is not allowed here", hint="name a bare column", code="query_form"
+                f"query: {describe_construct(node)} is not allowed here",
+                hint="name a bare column",
+                code="query_form",
             )
         found = self.resolve(node, *uses)
         if isinstance(found, Present):
@@ -188,7 +190,7 @@ class Scope:
             name = alias_of(node) if node.args.get("alias") is not None else table
             relation = self._known[table]
         else:
-            raise QueryError(f"query: {spelled(node)} is not allowed in FROM", code="query_table")
+            raise QueryError(f"query: {describe_construct(node)} is not allowed in FROM", code="query_table")
         dataset = relation.source.dataset
         if relation.rows != 1:
             raise QueryError(

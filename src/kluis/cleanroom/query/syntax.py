@@ -59,7 +59,8 @@ def only(node: exp.Expression, *names: str) -> None:
     for name, value in node.args.items():
         if value not in (None, False, [], "") and name not in names:
             raise QueryError(
-                f"query: {spelled(node)} with {name.rstrip('_')} is not allowed", code="query_shape"
+                f"query: {describe_construct(node)} with {name.rstrip('_')} is not allowed",
+                code="query_shape",
             )
 
 
@@ -107,7 +108,9 @@ def output_of(node: exp.Expression) -> tuple[str, exp.Expression]:
     if isinstance(node, exp.Column) and isinstance(node.this, exp.Identifier):
         name_of(node.this)
         return node.name, node
-    raise QueryError(f"query: want a name for {spelled(node)}", hint="add AS name", code="query_shape")
+    raise QueryError(
+        f"query: want a name for {describe_construct(node)}", hint="add AS name", code="query_shape"
+    )
 
 
 def read_number(node: exp.Expression | None) -> Fraction | None:
@@ -128,7 +131,7 @@ def read_text(node: exp.Expression | None) -> str | None:
     return None
 
 
-def spelled(node: exp.Expression | None) -> str:
+def describe_construct(node: exp.Expression | None) -> str:
     """A construct's name for messages."""
     if isinstance(node, exp.Anonymous):
         return f"function {str(node.this).lower()}()"

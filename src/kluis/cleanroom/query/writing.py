@@ -98,7 +98,7 @@ def _source(persons: Persons, number: int, classes: tuple[RowClass, ...]) -> str
         return f"SELECT *, true AS r FROM {source.table}"  # noqa: S608  # a generated name
     columns = [UNIT, f"bool_or({_condition(source.where)}) IS TRUE AS r"]
     columns += [f"{_row_class(each)} AS m{n}" for n, each in enumerate(classes) if each.source == number]
-    columns += [f"{_reduced(each, source.where)} AS v{n}" for n, each in enumerate(source.reduced)]
+    columns += [f"{_write_reduced(each, source.where)} AS v{n}" for n, each in enumerate(source.reduced)]
     return f"SELECT {', '.join(columns)} FROM {source.table} GROUP BY {UNIT}"  # noqa: S608  # generated names
 
 
@@ -109,7 +109,7 @@ def _row_class(of: RowClass) -> str:
     return f"bit_or(([{', '.join(map(str, of.subsets()))}]::UBIGINT[])[1 + {met}])"
 
 
-def _reduced(value: PerPerson, rows: Condition) -> str:
+def _write_reduced(value: PerPerson, rows: Condition) -> str:
     condition = _condition(All((rows, value.where)))
     where = f"FILTER (WHERE {condition})"
     if value.column is None:

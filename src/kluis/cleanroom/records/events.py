@@ -177,8 +177,8 @@ def read(path: Path, room: str, keys: Callable[[str], Iterable[bytes]]) -> tuple
             actors[event.actor] = tuple(keys(event.actor))
         if not actors[event.actor]:
             raise AuthenticityError(f"{what}: want a party of the room, got {event.actor}", code="event")  # 4
-        if not _signed(line, actors[event.actor], what):
-            others = [name for name, known in actors.items() if _signed(line, known, what)]
+        if not _is_signed(line, actors[event.actor], what):
+            others = [name for name, known in actors.items() if _is_signed(line, known, what)]
             raise AuthenticityError(
                 f"{what}: want a signature by {event.actor} over these bytes, "
                 f"got one by {others[0] if others else 'no party so far'}",
@@ -223,7 +223,7 @@ def _last(path: Path, descriptor: int, size: int) -> tuple[bytes, int]:
     return last, len(torn)
 
 
-def _signed(line: Line, keys: Iterable[bytes], what: str) -> bool:
+def _is_signed(line: Line, keys: Iterable[bytes], what: str) -> bool:
     for key in keys:
         with contextlib.suppress(AuthenticityError):
             check_signature(key, line.signature, SIGNED_AS, line.event, what)

@@ -48,9 +48,9 @@ class Folder:
 
     def has(self, name: str) -> bool:
         """Whether a regular file has this name."""
-        return self.modified(name) is not None
+        return self.modification_time(name) is not None
 
-    def modified(self, name: str) -> int | None:
+    def modification_time(self, name: str) -> int | None:
         """The modification time of a regular file, in nanoseconds; None if there is none."""
         try:
             with self._within(name) as (folder, last):
@@ -73,7 +73,7 @@ class Folder:
         """
         found = []
         try:
-            with self._opened(name.split("/")) as folder, os.scandir(folder) as entries:
+            with self._open_folders(name.split("/")) as folder, os.scandir(folder) as entries:
                 for count, each in enumerate(entries, 1):
                     if count > most:
                         raise FormatError(
@@ -98,7 +98,7 @@ class Folder:
                 with _unlinked_on_error(folder, temporary):
                     os.replace(temporary, last, src_dir_fd=folder, dst_dir_fd=folder)
             except OSError as error:
-                raise self._refused(name, "written", error) from None
+                raise self._refusal(name, "written", error) from None
 
     def create(self, name: str, data: bytes) -> None:
         """Create a new file; if it cannot be written completely, it is removed.
@@ -113,7 +113,7 @@ class Folder:
             except FileExistsError:
                 raise
             except OSError as error:
-                raise self._refused(name, "written", error) from None
+                raise self._refusal(name, "written", error) from None
 
     def make(self, name: str) -> None:
         """Create a folder within this one, unless it exists.
@@ -126,8 +126,8 @@ class Folder:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(last, 0o777, dir_fd=folder)
             except OSError as error:
-                raise self._refused(name, "made", error) from None
-        with self._opened(name.split("/")):
+                raise self._refusal(name, "made", error) from None
+        with self._open_folders(name.split("/")):
             pass
 
     def remove(self, name: str) -> None:
@@ -142,7 +142,7 @@ class Folder:
             except FileNotFoundError:
                 return
             except OSError as error:
-                raise self._refused(name, "removed", error) from None
+                raise self._refusal(name, "removed", error) from None
 
     def remove_empty(self, name: str) -> None:
         """Remove a folder, if it exists and is empty.
@@ -164,7 +164,7 @@ class Folder:
         _check(last, name)
         with contextlib.ExitStack() as opened:
             try:
-                folder = opened.enter_context(self._opened(parents))
+                folder = opened.enter_context(self._open_folders(parents))
             except FileNotFoundError:
                 raise UnavailableError(
                     f"{self.path / name}: cannot be opened: {os.strerror(errno.ENOENT)}"
@@ -172,7 +172,7 @@ class Folder:
             yield folder, last
 
     @contextlib.contextmanager
-    def _opened(self, parts: list[str]) -> Iterator[int]:
+    def _open_folders(self, parts: list[str]) -> Iterator[int]:
         where = self.path
         folder = self._enter(where, None, os.O_CLOEXEC | os.O_DIRECTORY)
         try:
@@ -196,7 +196,7 @@ class Folder:
                 raise UnavailableError(f"{where}: want a folder, got a link or another thing") from None
             raise UnavailableError(f"{where}: cannot be opened: {error.strerror}") from None
 
-    def _refused(self, name: str, what: str, error: OSError) -> UnavailableError:
+    def _refusal(self, name: str, what: str, error: OSError) -> UnavailableError:
         return UnavailableError(f"{self.path / name}: cannot be {what}: {error.strerror}")
 
 

@@ -165,7 +165,7 @@ class Home:
         """The path of the pin of another party's keys."""
         return self.path / "parties" / f"{party}.json"
 
-    def pinned(self, party: str) -> str:
+    def pinned_keys(self, party: str) -> str:
         """The hash of another party's keys that this party confirmed; "" if it confirmed none."""
         path = self.pin_path(party)
         return self._read(str(path.relative_to(self.path)), Pin).keys if path.exists() else ""
@@ -188,7 +188,7 @@ class Home:
         """Whether this party accepted a root before."""
         return (self.path / "roots" / key).is_file()
 
-    def agreed(self, agreement_hash: str) -> bool:
+    def has_signed(self, agreement_hash: str) -> bool:
         """Whether this party signed an agreement, by its own record."""
         return (self.path / "agreed" / agreement_hash).is_file()
 
@@ -212,7 +212,7 @@ class Home:
         if not path.exists():
             write_once(path, b"")
 
-    def stopped(self, agreement_hash: str) -> bool:
+    def has_withdrawn(self, agreement_hash: str) -> bool:
         """Whether this party withdrew from an agreement, by its own record."""
         return (self.path / "stopped" / agreement_hash).exists()
 

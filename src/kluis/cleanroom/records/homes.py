@@ -40,7 +40,7 @@ def names(homes: Path | None = None) -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in found if NAME.fullmatch(path.parent.name)))
 
 
-def opened(homes: Path | None, party: str, *, make: bool = False) -> Home:
+def open_home(homes: Path | None, party: str, *, make: bool = False) -> Home:
     """A party's own folder.
 
     Args:

@@ -58,7 +58,7 @@ class Keyring:
         return "agreement" if party in self._agreed else "own" if party in self._own else "folder"
 
 
-def agreed(room: Room, agreement_hash: str, home: Home | None = None) -> Agreement:
+def find_agreement(room: Room, agreement_hash: str, home: Home | None = None) -> Agreement:
     """Find the agreement with a hash that the reader has from elsewhere.
 
     Args:
@@ -73,7 +73,7 @@ def agreed(room: Room, agreement_hash: str, home: Home | None = None) -> Agreeme
     for own in home.agreements(room.file.room) if home else ():
         if own.hash == agreement_hash:
             return own
-    found = check_signed(room.signed())
+    found = check_signed(room.signed_agreement())
     if found.hash != agreement_hash:
         raise AuthenticityError(
             f"room: want agreement {agreement_hash[:16]}.., got {found.hash[:16]}..", code="agreement"

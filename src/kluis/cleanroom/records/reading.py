@@ -19,7 +19,7 @@ def own_record(home: Home, file: ReceiptFile) -> str:
     """
     found = check_signed(file.agreement)
     name = found.hash
-    if not home.agreed(name):
+    if not home.has_signed(name):
         raise PolicyError(
             f"agreement {name[:16]}: {home.party} did not sign it, by its own record",
             code="agreement_unsigned",

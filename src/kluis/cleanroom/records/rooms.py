@@ -216,7 +216,7 @@ class Room:
         """Add a party's signature to the proposal."""
         self.folder.replace(f"signatures/{signature.party}.json", encode(signature))
 
-    def signed(self) -> SignedAgreement:
+    def signed_agreement(self) -> SignedAgreement:
         """The agreement with its parties' signatures that are there; ``check_signed`` checks them.
 
         What is not a signature is left out: its party has not signed, and ``check_signed`` names it.
@@ -254,7 +254,7 @@ class Room:
         ended = [
             (when, name)
             for name in self.run_names()
-            if (when := self.folder.modified(f"runs/{name}/receipt.json")) is not None
+            if (when := self.folder.modification_time(f"runs/{name}/receipt.json")) is not None
         ]
         return tuple(name for _, name in sorted(ended))
 

@@ -39,7 +39,7 @@ class Trust:
         if party.id == self._home.party:
             own = fingerprint.keys_hash(self._home.public(party.name, party.roles))
             return "you" if keys == own else "changed"
-        pinned = self._home.pinned(party.id)
+        pinned = self._home.pinned_keys(party.id)
         return "not confirmed" if not pinned else "confirmed" if pinned == keys else "changed"
 
     def confirm(self, party: Party, given: str) -> None:
@@ -72,7 +72,7 @@ class Trust:
         for party in parties:
             standing = self.standing(party)
             if standing == "changed":
-                raise self._changed(party)
+                raise self._changed_error(party)
             if standing == "not confirmed":
                 raise PolicyError(
                     f"party {party.id}: its keys are not confirmed",
@@ -128,7 +128,7 @@ class Trust:
                 code="agreement",
             )
 
-    def _changed(self, party: Party) -> AuthenticityError:
+    def _changed_error(self, party: Party) -> AuthenticityError:
         if party.id == self._home.party:
             own = self._home.public(party.name, party.roles)
             return AuthenticityError(
@@ -137,7 +137,7 @@ class Trust:
                 hint="the folder holds keys of somebody else in your name",
                 code="party_key",
             )
-        before = fingerprint.digits(self._home.pinned(party.id))
+        before = fingerprint.digits(self._home.pinned_keys(party.id))
         return AuthenticityError(
             f"party {party.id}: want the confirmed keys, fingerprint {before}, got {fingerprint.of(party)}",
             hint=f"ask {party.id} over another channel; if its keys are new, "

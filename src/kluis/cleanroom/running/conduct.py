@@ -99,7 +99,7 @@ def conduct(
         PolicyError: an owner does not take part, or stopped the agreement.
         KluisError: from the enclave or an owner's client; nothing is left in the room.
     """
-    signed = room.signed()
+    signed = room.signed_agreement()
     agreement = check_signed(signed)
     check_stops(room.stops(agreement), agreement)
     absent = [owner for owner in agreement.owners if owner not in participants]

@@ -192,7 +192,7 @@ def _open_run(room: Room, agreement: str, patience_seconds: float) -> Open:
     unreadable: KluisError | None = None
     while True:
         for run in room.run_names():
-            changed = room.folder.modified(f"runs/{run}/open.json")
+            changed = room.folder.modification_time(f"runs/{run}/open.json")
             if changed is None or others.get(run) == changed:
                 continue
             try:

@@ -50,7 +50,7 @@ class Owner:
     def __init__(self, home: Home, signed: SignedAgreement, stops: Sequence[SignedStop] = ()) -> None:
         self._home = home
         self.agreement: Agreement = check_signed(signed)
-        if not home.agreed(self.agreement.hash):
+        if not home.has_signed(self.agreement.hash):
             raise PolicyError(
                 f"agreement {self.agreement.hash[:16]}: {home.party} did not sign it, by its own record",
                 hint=f"kluis room approve ROOM --as {home.party}",
@@ -152,7 +152,7 @@ class Owner:
         """Refuse an agreement that this party stopped or replaced, or whose parties it no longer confirms."""
         home, name = self._home, self.agreement.hash
         Trust(home).require_parties(self.agreement.parties)
-        if home.stopped(name):
+        if home.has_withdrawn(name):
             raise PolicyError(f"agreement {name[:16]}: {home.party} stopped it", code="stopped")
         # Anyone who can write the folder can restore an earlier agreement, including signatures.
         if (current := home.current(self.agreement.room)) != name:

@@ -13,7 +13,7 @@ from kluis.errors import PolicyError
 from kluis.formats.kluis.runtime_data import Purpose
 
 
-def proposed(room: Room, agreement_hash: str | None = None) -> Agreement:
+def read_proposal(room: Room, agreement_hash: str | None = None) -> Agreement:
     """The room's proposal, whose analyses ask only for what the data's terms allow.
 
     Args:
@@ -90,5 +90,5 @@ def publish(room: Room, home: Home, trust: Trust, agreement: Agreement, signatur
     """
     remember(home, trust, agreement)
     room.add_signature(signature)
-    signed = {each.party for each in room.signed().signatures}
+    signed = {each.party for each in room.signed_agreement().signatures}
     return sorted({each.id for each in agreement.parties} - signed)

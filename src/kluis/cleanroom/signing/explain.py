@@ -5,7 +5,7 @@ from __future__ import annotations
 from kluis import appraisal
 from kluis.cleanroom.agreement import fingerprint
 from kluis.cleanroom.agreement.agreement import Agreement, Code, Party, SqlAnalysis
-from kluis.cleanroom.agreement.shown import folded, listing, quoted, text_block
+from kluis.cleanroom.agreement.shown import fold, listing, quote, text_block
 from kluis.cleanroom.agreement.terms import strictest_k
 from kluis.cleanroom.analyses import budget
 from kluis.cleanroom.records.trust import Trust, key_of
@@ -37,16 +37,16 @@ def explain(agreement: Agreement, trust: Trust | None = None) -> str:
 
 def _words(agreement: Agreement, trust: Trust | None) -> list[str]:
     lines = [
-        *folded("", agreement.title, "\\ "),
-        *folded("  purpose  ", agreement.purpose, "         \\ "),
+        *fold("", agreement.title, "\\ "),
+        *fold("  purpose  ", agreement.purpose, "         \\ "),
         f"  valid    {agreement.created:%Y-%m-%d} to {agreement.expires:%Y-%m-%d}, "
         f"at most {agreement.max_runs} runs; any owner may stop it",
         f"  name     {agreement.hash}",
         "parties",
     ]
     for party in agreement.parties:
-        lines += folded(f"  {party.id:<12} ", f"{quoted(party.name)} ({', '.join(party.roles)})", "  \\ ")
-        lines += folded("    ", _keys(party, trust), "    \\ ")
+        lines += fold(f"  {party.id:<12} ", f"{quote(party.name)} ({', '.join(party.roles)})", "  \\ ")
+        lines += fold("    ", _keys(party, trust), "    \\ ")
     lines.append("data")
     for dataset in agreement.datasets:
         words = (
@@ -54,13 +54,13 @@ def _words(agreement: Agreement, trust: Trust | None) -> list[str]:
             f"{dataset.terms.privacy_unit}, at least {dataset.terms.k_min} a number; "
             f"rows of one person: {dataset.terms.rows_per_person or 'not limited'}"
         )
-        lines += folded(f"  {dataset.id:<12} ", words, "    \\ ")
+        lines += fold(f"  {dataset.id:<12} ", words, "    \\ ")
         for column in dataset.terms.columns:
             uses = ", ".join(column.allow) or "nothing"
             range_ = column.range
             within = f"; from {range_.low} to {range_.high} by {range_.step}" if range_ else ""
             words = f"    {column.name:<10} {column.type:<9} may be used to {uses}{within}"
-            lines += folded("", words, "      \\ ")
+            lines += fold("", words, "      \\ ")
     lines += _code(agreement.code, trust)
     lines.append("analyses; no others run")
     lines.append(
@@ -70,8 +70,8 @@ def _words(agreement: Agreement, trust: Trust | None) -> list[str]:
     for analysis in agreement.analyses:
         inputs = tuple(agreement.dataset(name).terms for name in analysis.inputs)
         k = strictest_k(agreement.k_min, inputs)
-        lines += folded(f"  {analysis.id}: ", analysis.question, "  \\ ")
-        lines += folded(
+        lines += fold(f"  {analysis.id}: ", analysis.question, "  \\ ")
+        lines += fold(
             "    ",
             f"reads {', '.join(analysis.inputs)}; only {', '.join(analysis.recipients)} can open the result",
             "    \\ ",
@@ -87,7 +87,7 @@ def _words(agreement: Agreement, trust: Trust | None) -> list[str]:
                 f"with noise that no party knows; nothing if about {enough:.0f} persons or fewer have the "
                 "outcome, or do not"
             )
-            lines += folded("    ", words, "    \\ ")
+            lines += fold("    ", words, "    \\ ")
             lines += text_block("    ", analysis.table.strip())
     return lines
 
@@ -95,17 +95,17 @@ def _words(agreement: Agreement, trust: Trust | None) -> list[str]:
 def _code(code: Code, trust: Trust | None) -> list[str]:
     missing = ", ".join(code.lacks) or "nothing"
     words = f"{', '.join(code.protection)}; debug never; may be missing: {missing}"
-    lines = ["code", f"  image    {code.image_id}", *folded("  level    ", words, "         \\ ")]
+    lines = ["code", f"  image    {code.image_id}", *fold("  level    ", words, "         \\ ")]
     known = {level.value: level for level in ProtectionLevel}
     for name in code.protection:
         if name in known:
             words = f"level {name} does not keep out {'; '.join(MEANINGS[known[name]].lets_in)}"
-            lines += folded("    ", words, "    \\ ")
+            lines += fold("    ", words, "    \\ ")
     if code.machine:
-        lines += folded("  machine  ", _machine(code.machine), "         \\ ")
+        lines += fold("  machine  ", _machine(code.machine), "         \\ ")
         lines += text_block("    ", code.machine.strip())
     for root in code.roots:
-        lines += folded("  root     ", _root(root, trust), "         \\ ")
+        lines += fold("  root     ", _root(root, trust), "         \\ ")
     return lines
 
 

@@ -54,7 +54,7 @@ def running(state: Path | None) -> tuple[Folder, Run]:
             hint=f"kluis up -d starts them again; {folder.log} has their last lines",
             code="cloud_ended",
         )
-    raise stopped(folder)
+    raise stopped_error(folder)
 
 
 def beginning(folder: Folder) -> UnavailableError:
@@ -64,7 +64,7 @@ def beginning(folder: Folder) -> UnavailableError:
     )
 
 
-def stopped(folder: Folder) -> UnavailableError:
+def stopped_error(folder: Folder) -> UnavailableError:
     """The error for services that do not run."""
     return UnavailableError(f"{folder.path}: no services run", hint="kluis up -d", code="cloud_stopped")
 

@@ -67,7 +67,7 @@ def run(
     Raises:
         KluisError: they did not start, or ended.
     """
-    with lock.occupied(folder):
+    with lock.occupy(folder):
         plan = Plan(
             services=services,
             state=folder.services,
@@ -89,8 +89,8 @@ def run(
         keeper = Keeper(folder, plan, _now)
         keeper.begin()
 
-        def bound(addresses: Mapping[str, str]) -> None:
-            keeper.bound(addresses)
+        def record_addresses(addresses: Mapping[str, str]) -> None:
+            keeper.record_addresses(addresses)
             background.began()
 
         def ready(running: Serving) -> None:
@@ -106,9 +106,9 @@ def run(
                 background.turn_log(folder.log, MOST_LOG)
 
         try:
-            serve_run.keep(plan, ready=ready, bound=bound, turn=turn)
+            serve_run.keep(plan, ready=ready, bound=record_addresses, turn=turn)
         except KluisError as error:
-            keeper.failed(error)
+            keeper.record_failure(error)
             raise
         except KeyboardInterrupt:
             keeper.end()

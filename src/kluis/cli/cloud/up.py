@@ -108,7 +108,7 @@ def up(
             otlp=otlp,
             roots=root,
             online=online,
-            missing=protections.allowed(missing),
+            missing=protections.parse_protections(missing),
         )
 
     if not detach:

@@ -83,7 +83,7 @@ def status(state: State = None, json: Json = False) -> None:
     head = ("service", "url", "level", "enclaves", "ready", "evidence age")
     rows = [_row(each) for each in shown]
     value = {"state": str(folder.path), "pid": run.process.pid, "phase": run.phase, "services": shown}
-    render.out(value, render.fitted(rows, head))
+    render.out(value, render.fit_table(rows, head))
 
 
 def _row(each: dict[str, Any]) -> tuple[str, ...]:
@@ -130,7 +130,7 @@ def down(state: State = None, json: Json = False) -> None:
         raise places.beginning(folder)
     if process is None:
         if found is None:
-            raise places.stopped(folder)
+            raise places.stopped_error(folder)
         folder.record.unlink(missing_ok=True)  # of a start that failed, or of a process that was killed
         render.out({"stopped": False}, "the services had ended by themselves")
         return

@@ -64,7 +64,7 @@ async def _serve(
 
     def ready() -> None:
         assert enclave.verdict is not None  # noqa: S101 - for mypy: it is ready because it has one
-        render.out_row(*_shown(where, listener, enclave.verdict, believed))
+        render.out_row(*_describe_proxy(where, listener, enclave.verdict, believed))
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -73,7 +73,7 @@ async def _serve(
     _note("kluis: stopped")
 
 
-def _shown(
+def _describe_proxy(
     where: Address, listener: socket.socket, verdict: Verdict, believed: float
 ) -> tuple[dict[str, Any], str]:
     """What a program and a person read once the proxy is ready."""
@@ -110,7 +110,7 @@ def _standing(
     anchors = root_files.anchors(roots, None, [path.parent / name for name in policy.emulated_roots])
 
     def standing() -> tuple[TrustAnchors, Collateral, datetime]:
-        endorsed = backends.default().collateral() if collateral is None else files.filled(collateral)
+        endorsed = backends.default().collateral() if collateral is None else files.read_filled(collateral)
         return anchors, Collateral.from_json(endorsed), datetime.now(UTC)
 
     return standing

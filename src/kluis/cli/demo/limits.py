@@ -67,7 +67,7 @@ def attempts(stage: Stage) -> Iterator[Attempt]:
         conduct.conduct(watched, stage.room, stage.participants(), stage.platform.collateral())
         yield perf(stage, seen)
         yield uprobe(stage, seen)
-        yield forged(stage, enclave.evidence(bytes(32)).launch_configuration)
+        yield forge_evidence(stage, enclave.evidence(bytes(32)).launch_configuration)
         yield patched_page(enclave)
 
 
@@ -93,12 +93,14 @@ def uprobe(stage: Stage, seen: Seen) -> Attempt:
     people = stage.agreement.dataset("people")
     for candidate in dict.fromkeys(seen.probed):
         with contextlib.suppress(KluisError):
-            table = datasets.open_sealed([stage.sealed("people")], candidate, stage.agreement.room, people)
+            table = datasets.open_sealed(
+                [stage.sealed_file("people")], candidate, stage.agreement.room, people
+            )
             return Attempt("root", tried, f"the clinic's file opens: {len(table):,} patients", False)
     return Attempt("root", tried, f"{len(seen.probed)} values, none opens the file", True)
 
 
-def forged(stage: Stage, launch: bytes) -> Attempt:
+def forge_evidence(stage: Stage, launch: bytes) -> Attempt:
     """Read the platform's own keys, and sign evidence for the attacker's key."""
     tried = "reads the platform's key files, and forges evidence"
     copy = stage.folder / "platform"
@@ -135,7 +137,7 @@ def forged(stage: Stage, launch: bytes) -> Attempt:
     info = exchange.release_info(stage.agreement.hash, run, "clinic", sent.dataset, sent.version)
     people = stage.agreement.dataset("people")
     key = mine.open(sent.sealed, info)
-    table = datasets.open_sealed([stage.sealed("people")], key, stage.agreement.room, people)
+    table = datasets.open_sealed([stage.sealed_file("people")], key, stage.agreement.room, people)
     return Attempt("root", tried, f"the clinic sends its key to root: {len(table):,} patients", False)
 
 
@@ -143,7 +145,7 @@ def patched_page(enclave: EnclaveProxy) -> Attempt:
     """Overwrite a function of the running enclave, which keeps running and attests as before."""
     tried = "writes over a function of the running code"
     try:
-        start = _mapped(enclave.pid, "libc.so.6", "labs")
+        start = _find_address(enclave.pid, "libc.so.6", "labs")
         with open(f"/proc/{enclave.pid}/mem", "r+b", buffering=0) as memory:
             memory.seek(start)
             before = memory.read(1)
@@ -213,7 +215,7 @@ def _interpreter(pid: int) -> str:
     raise LookupError(PROBED)
 
 
-def _mapped(pid: int, library: str, function: str) -> int:
+def _find_address(pid: int, library: str, function: str) -> int:
     """The address of a function in the running enclave."""
     offset = probes.offset(f"/proc/{pid}/root{native.INSIDE}/{library}", function)
     for line in Path(f"/proc/{pid}/maps").read_text().splitlines():

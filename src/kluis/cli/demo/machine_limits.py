@@ -34,15 +34,15 @@ ACCESS: Final = NvAttribute.OWNER_WRITE | NvAttribute.OWNER_READ
 
 def try_limits(stage: Stage) -> Iterator[Attempt]:
     """Run each; one of them was run when the last machine ended."""
-    yield _forged(stage)
+    yield _forge_report(stage)
     yield _read_vtpm(stage)
     yield stage.ended
 
 
-def _forged(stage: Stage) -> Attempt:
+def _forge_report(stage: Stage) -> Attempt:
     """Sign a report for the good machine with the keys in this user's files."""
     chip, data = emulated_processor(), secrets.token_bytes(64)
-    report = chip.report(measured.launched(stage.measurement), data)
+    report = chip.report(measured.describe_launch(stage.measurement), data)
     vek, ask, ark = x509.split_pem(chip.certificates(), "certificates", most=3)
     claims = evidence.verify(
         report,
@@ -67,7 +67,7 @@ def _read_vtpm(stage: Stage) -> Attempt:
     word = secrets.token_bytes(32)
     area = NvPublic(index=INDEX, name_hash=HashId.SHA256, attributes=ACCESS, policy=b"", size=len(word))
     with (
-        tpm.powered(stage.folder / "tpm", secrets.token_bytes(tpm.KEY_BYTES)) as vtpm,
+        tpm.power(stage.folder / "tpm", secrets.token_bytes(tpm.KEY_BYTES)) as vtpm,
         Tpm(Transport(vtpm.commands)) as commands,
     ):
         commands.nv_define(area)

@@ -125,7 +125,7 @@ class Stage:
         """A copy of the guest's folder."""
         return Path(shutil.copytree(self.guest, self.folder / name))
 
-    def rebuilt(self, name: str, *, initrd: bytes | None = None, command_line: str | None = None) -> Path:
+    def rebuild(self, name: str, *, initrd: bytes | None = None, command_line: str | None = None) -> Path:
         """A guest with another initial RAM disk or command line, and a description that agrees with it."""
         folder = self.copy(name)
         found = Guest.open(folder, check=False)

@@ -56,7 +56,7 @@ def play() -> None:
     began, found = time.monotonic(), dict[str, Any]()
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended so, it cleans up all the same
     _say(text.paragraph(OPENING))
-    with tempfile.TemporaryDirectory(prefix="kluis-demo-") as name, Platform.connect().held():
+    with tempfile.TemporaryDirectory(prefix="kluis-demo-") as name, Platform.connect().hold():
         stage, root = Stage(Path(name)), machine_limits.emulated_processor().root_pem()
         missing = frozenset({*Platform.connect().status()["missing"], "secret-memory"})
         _say("\nAn attestation service and a vault start, each in an enclave of this computer.")
@@ -67,9 +67,9 @@ def play() -> None:
             held.callback(stage.remove)
             stage.root = root
             _outside(stage, found, missing, releasing)
-            tried = list(_shown(_inside(stage, found, releasing)))
+            tried = list(_print_each(_inside(stage, found, releasing)))
             _say(text.heading(6, "What an emulated processor does NOT keep out"))
-            limits = list(_shown(machine_limits.try_limits(stage), limit=True))
+            limits = list(_print_each(machine_limits.try_limits(stage), limit=True))
     signal.signal(signal.SIGTERM, before)
     _say("\n" + text.paragraph(CLOSING))
     found |= {"attempts": [vars(each) for each in tried], "limits": [vars(each) for each in limits]}
@@ -104,7 +104,7 @@ def _inside(stage: Stage, found: dict[str, Any], releasing: Releasing) -> Iterat
     stage.measured = measuring.measure(guest)
     _say(text.fact("guest", f"kernel {guest.description.kernel}, no shell, no login"))
     _say(text.fact("root hash", guest.description.root_hash))
-    releasing.keep(_wanted(stage))
+    releasing.keep(_required_claims(stage))
     _say(text.heading(3, "The same image in a machine"))
     with stage.machine(stage.guest) as platform:
         about = kept.show(stage.name)
@@ -123,12 +123,12 @@ def _inside(stage: Stage, found: dict[str, Any], releasing: Releasing) -> Iterat
             "host",
             "the endorsement of the boot before",
             "it endorses a root that no longer exists",
-            lambda: stage.judge(dataclasses.replace(again, collateral=_endorsed(again, stage.first))),
+            lambda: stage.judge(dataclasses.replace(again, collateral=_swap_endorsement(again, stage.first))),
         )
         stage.ended = machine_limits.end_machine(stage, enclave)
 
 
-def _wanted(stage: Stage) -> dict[str, str]:
+def _required_claims(stage: Stage) -> dict[str, str]:
     """The claims of a token on which the vault releases the key: all are computed before the boot."""
     firmware = programs.firmware("uefi").code.read_bytes()
     image_id = measure.measure(stage.image).image_id
@@ -255,9 +255,9 @@ def _other_guests(stage: Stage, releasing: Releasing) -> Iterator[Attempt]:
         "host",
         "an initial RAM disk with another byte",
         "the description of the guest names another",
-        lambda: kept.start(_other(stage, _torn(stage, initrd))),
+        lambda: kept.start(_other(stage, _replace_initrd(stage, initrd))),
     )
-    with stage.machine(stage.rebuilt("initrd", initrd=initrd)) as platform:
+    with stage.machine(stage.rebuild("initrd", initrd=initrd)) as platform:
         with load(stage.image, platform=platform) as enclave:
             shown = stage.evidence(enclave, platform)
             yield expect_refusal(
@@ -276,10 +276,10 @@ def _other_guests(stage: Stage, releasing: Releasing) -> Iterator[Attempt]:
             "host",
             "the good machine's endorsement, for this machine's enclave",
             "an endorsement names one platform's root",
-            lambda: stage.judge(dataclasses.replace(shown, collateral=_endorsed(shown, stage.first))),
+            lambda: stage.judge(dataclasses.replace(shown, collateral=_swap_endorsement(shown, stage.first))),
         )
     line = Guest.open(stage.guest).command_line + " kluis.demo"
-    with stage.machine(stage.rebuilt("line", command_line=line)) as platform:
+    with stage.machine(stage.rebuild("line", command_line=line)) as platform:
         with load(stage.image, platform=platform) as enclave:
             shown = stage.evidence(enclave, platform)
         yield expect_refusal(
@@ -290,7 +290,7 @@ def _other_guests(stage: Stage, releasing: Releasing) -> Iterator[Attempt]:
         )
 
 
-def _torn(stage: Stage, initrd: bytes) -> Path:
+def _replace_initrd(stage: Stage, initrd: bytes) -> Path:
     torn = stage.copy("torn")
     (torn / "initrd").write_bytes(initrd)
     return torn
@@ -301,7 +301,7 @@ def _other(stage: Stage, guest: Path) -> Settings:
     return Settings(f"{stage.name}-other", str(guest), memory_mb=MEMORY_MB)
 
 
-def _endorsed(shown: Shown, by: Shown) -> bytes:
+def _swap_endorsement(shown: Shown, by: Shown) -> bytes:
     """One machine's collateral with the endorsement of another."""
     other = Collateral.from_json(by.collateral)
     return dataclasses.replace(
@@ -309,7 +309,7 @@ def _endorsed(shown: Shown, by: Shown) -> bytes:
     ).to_json()
 
 
-def _shown(attempts: Iterable[Attempt], *, limit: bool = False) -> Iterator[Attempt]:
+def _print_each(attempts: Iterable[Attempt], *, limit: bool = False) -> Iterator[Attempt]:
     for each in attempts:
         _say(text.attempt(each, limit=limit))
         yield each

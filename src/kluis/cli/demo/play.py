@@ -17,7 +17,7 @@ from kluis.cli.demo import limits, process, room
 from kluis.cli.demo import text as demo_text
 from kluis.cli.demo.attempt import Attempt
 from kluis.cli.demo.stage import Calls, Stage
-from kluis.cli.room.room_text import shown, summary_of
+from kluis.cli.room.room_text import format_result, summary_of
 from kluis.errors import InternalError
 from kluis.host.proxy import EnclaveProxy
 from kluis.tee.platform import start
@@ -133,7 +133,7 @@ def _results(stage: Stage, run: str, checked: CheckedReceipt) -> dict[str, Any]:
         sealed = stage.room.sealed_result(run, done.id)
         check_result(checked, sealed, done.id)
         header, plain = open_result(sealed, "clinic", stage.homes["clinic"].sealing)
-        values[done.id], text = shown(header.format, plain)
+        values[done.id], text = format_result(header.format, plain)
         _say("\n".join(f"  {line}" for line in text.splitlines()))
         if header.format == "parquet":
             _say(f"  groups with a number that rests on fewer than {done.k} people are not shown\n")

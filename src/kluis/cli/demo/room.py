@@ -33,7 +33,7 @@ def attempts(stage: Stage, enclave: EnclaveProxy, answered: Offer) -> Iterator[A
     yield another_signer(stage)
     yield debug_build(stage)
     yield swapped_data(stage)
-    yield replayed(stage, answered)
+    yield replay_evidence(stage, answered)
     yield relay(stage, enclave)
 
 
@@ -108,7 +108,7 @@ def debug_build(stage: Stage) -> Attempt:
     with path.open("rb") as file:
         image = read_image(file)
     manifest = image.manifest
-    struct = sigstruct.unsigned(
+    struct = sigstruct.build_unsigned(
         image.image_id, product_id=manifest.product_id, svn=manifest.svn, date=manifest.date, debug=True
     )
     key = signing.author_key(stage.folder / "author.pem")
@@ -128,15 +128,15 @@ def swapped_data(stage: Stage) -> Attempt:
 
     def act() -> None:
         with stage.start() as enclave:
-            enclave.call("begin", encode(stage.room.signed()))
-            enclave.call("add_file", "labs", stage.sealed("people"))
+            enclave.call("begin", encode(stage.room.signed_agreement()))
+            enclave.call("add_file", "labs", stage.sealed_file("people"))
 
     return expect_refusal(
         "operator", "passes one sealed data set for the other", "the enclave does not take it", act
     )
 
 
-def replayed(stage: Stage, answered: Offer) -> Attempt:
+def replay_evidence(stage: Stage, answered: Offer) -> Attempt:
     """The operator replays evidence that was already answered once."""
     return expect_refusal(
         "operator",
@@ -168,7 +168,7 @@ def relay(stage: Stage, enclave: EnclaveProxy) -> Attempt:
 def _asks_for_keys(stage: Stage, path: Path, who: str, tried: str, plain: str) -> Attempt:
     def act() -> None:
         with stage.start(path) as enclave:
-            enclave.call("begin", encode(stage.room.signed()))
+            enclave.call("begin", encode(stage.room.signed_agreement()))
             owner = stage.owner("clinic")
             offer = decode(enclave.call("offer", encode(owner.challenge())), Offer, "offer")
             owner.release(offer, stage.platform.collateral(), now())

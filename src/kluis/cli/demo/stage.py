@@ -51,7 +51,7 @@ class Stage:
     def __init__(self) -> None:
         self.platform = Platform.connect()  # first: a machine without one is left as it was
         self._held = contextlib.ExitStack()
-        self._held.enter_context(self.platform.held())  # a slow machine builds longer than an idle one waits
+        self._held.enter_context(self.platform.hold())  # a slow machine builds longer than an idle one waits
         self.folder = Path(tempfile.mkdtemp(prefix="kluis-demo-"))
         self.folder.chmod(0o755)
         self.example = self.folder / "nafld"
@@ -159,13 +159,13 @@ class Stage:
 
     def owner(self, party: str) -> Owner:
         """One owner's own client."""
-        return Owner(self.homes[party], self.room.signed(), self.room.stops(self.room.proposal()))
+        return Owner(self.homes[party], self.room.signed_agreement(), self.room.stops(self.room.proposal()))
 
     def participants(self) -> dict[str, conduct.Participant]:
         """Both owners, each with its own client."""
         return {party: conduct.LocalOwner(self.owner(party), now) for party in self.homes}
 
-    def sealed(self, dataset: str) -> bytes:
+    def sealed_file(self, dataset: str) -> bytes:
         """A data set's sealed file."""
         return next(self.room.files(self.agreement.dataset(dataset)))
 

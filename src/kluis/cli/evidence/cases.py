@@ -77,7 +77,7 @@ def check(
             "emulated_roots": list(read.emulated_roots),
             "notes": notes,
         },
-        render.folded("\n".join([*lines, f"{policy}: loads"])),
+        render.fold("\n".join([*lines, f"{policy}: loads"])),
     )
 
 
@@ -128,7 +128,7 @@ def run(policy: Path, data: bytes, cases: Path, now: str | None) -> int:
     """
     wanted = files.policy_of(policy, data)
     results = [
-        _judged(policy, wanted, file.parent, case, now) for file, case in tables(cases, _KINDS, _REQUIRED)
+        _judge_case(policy, wanted, file.parent, case, now) for file, case in tables(cases, _KINDS, _REQUIRED)
     ]
     return report(results)
 
@@ -142,11 +142,11 @@ def report(results: list[dict[str, Any]]) -> int:
         for result in results
     ]
     lines.append(f"{len(results) - len(wrong)} of {len(results)} as they should be")
-    render.out({"cases": results, "wrong": len(wrong)}, render.folded("\n".join(lines)))
+    render.out({"cases": results, "wrong": len(wrong)}, render.fold("\n".join(lines)))
     return PolicyError.exit_code if wrong else 0
 
 
-def _judged(
+def _judge_case(
     path: Path, policy: Policy, folder: Path, case: dict[str, Any], now: str | None
 ) -> dict[str, Any]:
     name, want = case["name"], case["verdict"]
@@ -163,8 +163,10 @@ def _judged(
         )
         log = folder / case["event_log"] if "event_log" in case else None
         given = folder / case["evidence"]
-        checked = verify.verified(given, (), log, trusted, _paths(case, "collateral", folder), when)
-        result = verify.judged(checked, policy, given, nonce=nonce, report_data=report_data, when=when)
+        checked = verify.verify_evidence(given, (), log, trusted, _paths(case, "collateral", folder), when)
+        result = verify.judge_evidence(
+            checked, policy, given, nonce=nonce, report_data=report_data, when=when
+        )
     except UsageError as error:
         raise UsageError(f"case {name!a:.80}: {error.message}", hint=error.hint) from None
     except KluisError as error:

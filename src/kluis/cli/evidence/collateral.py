@@ -113,7 +113,7 @@ def fetch(
     which = release(update or (None if evaluation is not None else "early"), evaluation)
     anchors = TrustAnchors.shipped() if root is None else TrustAnchors.from_pem(files.read(root))
     data = files.evidence(evidence, part or ())
-    if (held := files.packed(data)) is not None:
+    if (held := files.parse_packed(data)) is not None:
         data = held.evidence
     kept = Cache(cache or _folder())
     with contextlib.ExitStack() as open_services:
@@ -188,7 +188,7 @@ def show(
             or f"kluis inspect {file} shows what it is; kluis collateral fetch writes a bundle",
             code=error.code,
         ) from None
-    value, text = _described(contents.describe(found), files.time(now))
+    value, text = _describe_lines(contents.describe(found), files.time(now))
     render.out(value, f"{text}\n\n{_UNVERIFIED}")
 
 
@@ -245,11 +245,11 @@ def _give(found: Fetched, output: Path | None, now: datetime) -> None:
         render.out(jcs.loads(data, "bundle", max_size=files.MAX_FILE), data.decode())
         return
     render.save(output, data)
-    value, text = _described(contents.describe(found), now)
+    value, text = _describe_lines(contents.describe(found), now)
     render.out({"written": str(output), **value}, f"{text}\n\nwritten: {output}")
 
 
-def _described(lines: tuple[Line, ...], now: datetime) -> tuple[dict[str, object], str]:
+def _describe_lines(lines: tuple[Line, ...], now: datetime) -> tuple[dict[str, object], str]:
     rows = [
         (
             line.part,
@@ -278,7 +278,9 @@ def _described(lines: tuple[Line, ...], now: datetime) -> tuple[dict[str, object
             for line in lines
         ],
     }
-    return value, render.fitted(rows, ("part", "issuer", "issued", "valid until", "number", "age", "about"))
+    return value, render.fit_table(
+        rows, ("part", "issuer", "issued", "valid until", "number", "age", "about")
+    )
 
 
 def _age(line: Line, now: datetime) -> str:

@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from kluis.cli.evidence.recognised import known, known_kind
+from kluis.cli.evidence.recognised import known_kind, recognize_format
 from kluis.errors import (
     AuthenticityError,
     FormatError,
@@ -27,7 +27,7 @@ from kluis.errors import (
 )
 from kluis.evidence import Claims, Tee, TrustAnchors, Verified, collateral_of
 from kluis.evidence import verify as verify_evidence
-from kluis.evidence.registry import unwrapped
+from kluis.evidence.registry import unwrap_if_wrapped
 from kluis.formats.encoding.armor import hex_of_groups, open_armor
 from kluis.formats.ietf import cmw
 from kluis.formats.kluis import evidence_file
@@ -78,7 +78,7 @@ def read(path: Path) -> bytes:
     return data
 
 
-def filled(path: Path) -> bytes:
+def read_filled(path: Path) -> bytes:
     """Read a file that must not be empty.
 
     Raises:
@@ -111,14 +111,14 @@ def evidence(path: Path | None, parts: Sequence[str]) -> bytes:
 
         return tsm_folder.read(path, read)
     if path is not None:
-        given = filled(path)
+        given = read_filled(path)
         if _is_result(given.strip()):
             raise UnsupportedError(
                 f"{path}: is a JSON web token: what a service found, and no evidence",
                 hint=f"kluis token verify {path} --keys FILE --issuer URL",
                 code="bad_magic",
             )
-        return opened(given, str(path))
+        return decode_armor(given, str(path))
     held: dict[str, cmw.Part] = {}
     for part in parts:
         name, equals, file = part.partition("=")
@@ -127,9 +127,9 @@ def evidence(path: Path | None, parts: Sequence[str]) -> bytes:
                 f"--part: want NAME=FILE, each name once, got {part[:64]!a}",
                 hint="as --part tpm_quote=FILE --part tpm_signature=FILE --part pcrs=FILE",
             )
-        data = filled(Path(file))
+        data = read_filled(Path(file))
         # A chain of certificates is a part, unchanged.
-        part_data = data if data.startswith(b"-----BEGIN ") else opened(data, file)
+        part_data = data if data.startswith(b"-----BEGIN ") else decode_armor(data, file)
         held[name] = cmw.Part(cmw.OCTETS, part_data)
     return cmw.Collection(held).encode()
 
@@ -151,7 +151,7 @@ def digests(data: bytes, parts: Sequence[str]) -> dict[str, str]:
     }
 
 
-def opened(data: bytes, what: str) -> bytes:
+def decode_armor(data: bytes, what: str) -> bytes:
     """The bytes decoded from hex, base64 or PEM; else unchanged."""
     return open_armor(data, what).data
 
@@ -205,7 +205,7 @@ def hold_log(claims: Claims, log: bytes) -> LogClaims | None:
     return judgement
 
 
-def verified(
+def verify_with_collateral(
     data: bytes, trusted: TrustAnchors, files: Sequence[Path], beside: Path | None, now: datetime
 ) -> Verified[Claims]:
     """Verify evidence with the collateral that is given, that is in its file, or in its folder.
@@ -213,11 +213,11 @@ def verified(
     Raises:
         UnavailableError: its kind needs collateral; none is given, and none is in its folder.
     """
-    held = packed(data)
+    held = parse_packed(data)
     inside = held.collateral if held is not None and not files else None
     found = beside_of(beside, "collateral") if beside is not None and not files and not inside else None
     paths = [found] if found else list(files)
-    outer = unwrapped(data)
+    outer = unwrap_if_wrapped(data)
     kind = known_kind(outer.inner if outer else data)
     collateral = None
     if held is not None and inside:
@@ -225,7 +225,7 @@ def verified(
     elif paths:
         from kluis.collateral.endorsing import of_files  # loads every vendor's documents
 
-        collateral = of_files(kind, [(str(path), filled(path)) for path in paths])
+        collateral = of_files(kind, [(str(path), read_filled(path)) for path in paths])
     try:
         return verify_evidence(data, anchors=trusted, collateral=collateral, now=now)
     except UnavailableError as error:
@@ -281,7 +281,7 @@ def policy(path: Path) -> Policy:
             f"{path}: cannot be read: No such file or directory",
             hint=f"kluis policy init EVIDENCE -o {shlex.quote(str(path))} drafts one",
         )
-    return policy_of(path, filled(path))
+    return policy_of(path, read_filled(path))
 
 
 def policy_of(path: Path, data: bytes) -> Policy:
@@ -303,7 +303,7 @@ def policy_of(path: Path, data: bytes) -> Policy:
                 " kluis policy init EVIDENCE drafts one for kluis appraise",
                 code="bad_encoding",
             ) from None
-        if error.code == "bad_encoding" and (name := known(data)) is not None:
+        if error.code == "bad_encoding" and (name := recognize_format(data)) is not None:
             raise FormatError(
                 f"{path}: want a policy (TOML), got {name}",
                 hint=("pass only evidence here, its collateral in --collateral, the policy in --policy"),
@@ -350,7 +350,7 @@ def optional(given: Path | None, held: EvidenceFile | None, beside: Path | None,
     return read(path) if path else None
 
 
-def packed(data: bytes) -> EvidenceFile | None:
+def parse_packed(data: bytes) -> EvidenceFile | None:
     """The parts of an evidence file; None for other evidence.
 
     Raises:

@@ -50,10 +50,8 @@ def inspect(
     For example: kluis inspect evidence.bin
     """
     if file != STDIN and inspect_image.is_image(Path(file)):
-        image = inspect_image.shown(Path(file))
-        render.out(
-            {"verified": False, **image.value}, render.folded(render.table(image.rows) + image.closing)
-        )
+        image = inspect_image.read_contents(Path(file))
+        render.out({"verified": False, **image.value}, render.fold(render.table(image.rows) + image.closing))
         return
     found = sniffing.sniff(read(file))
     beside = _beside(Path(file)) if file != STDIN else {}
@@ -61,7 +59,7 @@ def inspect(
     checks = "kluis token verify" if fields.is_result(found.value) else "kluis verify"
     closing = _CLOSING.format(checks)
     render.out(
-        {"verified": False, **recognised.value(shown)}, render.folded("\n".join(text.lines(shown)) + closing)
+        {"verified": False, **recognised.value(shown)}, render.fold("\n".join(text.lines(shown)) + closing)
     )
 
 
@@ -73,7 +71,7 @@ def read(file: str) -> bytes:
         FormatError: it is larger.
     """
     if file == STDIN:
-        return _bounded(sys.stdin.buffer, "standard input")
+        return _read_bounded(sys.stdin.buffer, "standard input")
     path = Path(file)
     if path.is_dir():
         return tsm_folder.read(path, _file)
@@ -83,12 +81,12 @@ def read(file: str) -> bytes:
 def _file(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return _bounded(file, str(path))
+            return _read_bounded(file, str(path))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _bounded(file: BinaryIO, what: str) -> bytes:
+def _read_bounded(file: BinaryIO, what: str) -> bytes:
     data = file.read(MAX_SIZE + 1)
     if len(data) > MAX_SIZE:
         raise FormatError(f"{what}: is more than {MAX_SIZE} bytes", code="too_large")

@@ -28,7 +28,7 @@ def lines(found: Found, label: str = "", indent: int = 0) -> Iterator[str]:
         yield f"{pad}{foreign(label, len(label))}:"
         indent, pad = indent + 2, pad + "  "
     # Names come from outside, too: of a token's claims, of a collection's parts.
-    rows += [(foreign(name, len(name)), _shown(item)) for name, item in _flat(fields(found.value))]
+    rows += [(foreign(name, len(name)), _format_item(item)) for name, item in _flat(fields(found.value))]
     width = min(max(len(name) for name, _ in rows), _MOST_NAME)
     for name, text in rows:
         yield _row(name, text, pad, width)
@@ -48,7 +48,7 @@ def _flat(shown: Fields, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix + name, read
 
 
-def _shown(item: Any) -> str:
+def _format_item(item: Any) -> str:
     match item:
         case bool():
             return "yes" if item else "no"
@@ -63,5 +63,5 @@ def _shown(item: Any) -> str:
 
 
 def _row(name: str, text: str, pad: str, width: int) -> str:
-    """A name and its value, on one line; ``render.folded`` folds it if the terminal is narrower."""
+    """A name and its value, on one line; ``render.fold`` folds it if the terminal is narrower."""
     return f"{pad}{name:<{width}}  {foreign(text, len(text))}".rstrip()

@@ -113,11 +113,11 @@ def signer(
         )
     private = private_key(key)
 
-    def signed(result: AttestationResult) -> bytes:
+    def sign(result: AttestationResult) -> bytes:
         from kluis.appraisal.tokens import ear, signing
 
         issued = result.appraised_at
         made = ear.of(result, issued_at=issued, expires_at=issued + TOKEN_LIFETIME)
         return signing.sign_jwt(made, private).encode() if kind == "jwt" else signing.sign_cwt(made, private)
 
-    return signed
+    return sign

@@ -24,7 +24,7 @@ from kluis.cli.evidence.verify import (
     Parts,
     RootLevel,
     Roots,
-    verified,
+    verify_evidence,
 )
 from kluis.cli.render import Json
 from kluis.errors import UsageError, unknown
@@ -139,7 +139,7 @@ def policy_init(
         if protection or missing:
             raise UsageError("policy init: the evidence has its level: want no --protection, no --missing")
         trusted = root_files.anchors(root or (), root_level)
-        proven, log, _, held = verified(
+        proven, log, _, held = verify_evidence(
             evidence, part or (), event_log, trusted, collateral or (), files.time(now)
         )
         made = draft(

@@ -24,7 +24,7 @@ def known_kind(data: bytes) -> Kind:
                 hint="pass only the evidence as the argument, and the policy in --policy",
                 code="bad_magic",
             ) from None
-        if (name := known(data)) is None:
+        if (name := recognize_format(data)) is None:
             raise error from None
         raise UnsupportedError(
             f"evidence: is of kind {name!a}, which proves nothing by itself",
@@ -45,7 +45,7 @@ _ALONE: Final = {
 }
 
 
-def known(data: bytes) -> str | None:
+def recognize_format(data: bytes) -> str | None:
     """The format of bytes according to all readers; None if no reader recognises them."""
     from kluis.evidence.sniff import sniff  # every reader
 

@@ -10,7 +10,7 @@ import typer
 
 from kluis import trust
 from kluis.cli.evidence import files
-from kluis.cli.evidence.recognised import known
+from kluis.cli.evidence.recognised import recognize_format
 from kluis.errors import FormatError, UsageError, unknown
 from kluis.evidence import ProtectionLevel, TrustAnchors
 
@@ -89,7 +89,7 @@ def read(path: Path, level: ProtectionLevel | None = None) -> TrustAnchors:
     try:
         return TrustAnchors.from_pem(data, level)
     except FormatError as error:
-        name = None if data.lstrip().startswith(b"-----BEGIN ") else known(data)
+        name = None if data.lstrip().startswith(b"-----BEGIN ") else recognize_format(data)
         raise FormatError(
             f"{path}: {error.message if name is None else f'want a root (PEM), got {name}'}",
             hint=error.hint or _HINT,

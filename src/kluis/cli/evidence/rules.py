@@ -60,7 +60,7 @@ def lint(policy: PolicyFile, json: Json = False) -> None:
     lines.append(
         f"version {version}: " + ", ".join(f"{count} in {section}" for section, count in rules.items())
     )
-    render.out({"version": version, "rules": rules, "warnings": warnings}, render.folded("\n".join(lines)))
+    render.out({"version": version, "rules": rules, "warnings": warnings}, render.fold("\n".join(lines)))
 
 
 def _never(policy: Policy) -> Iterator[Warned]:
@@ -125,7 +125,7 @@ def evaluate(
                 for step in outcome.steps
             ],
         },
-        render.folded("\n".join(_lines(outcome))),
+        render.fold("\n".join(_lines(outcome))),
     )
     return 0 if outcome.permitted else PolicyError.exit_code
 
@@ -153,7 +153,7 @@ def run_cases(
         return appraised.run(policy, data, cases, now)
     if now is not None:
         raise UsageError("--now: want a policy of kluis appraise, got an attestation service's")
-    read = _parsed(policy, data)
+    read = _parse_policy(policy, data)
     return appraised.report(
         [_case(read, case) for _, case in appraised.tables(cases, _CASE, ("name", "claims", "permitted"))]
     )
@@ -184,7 +184,7 @@ def _case(policy: Policy, case: dict[str, Any]) -> dict[str, Any]:
     if outcome.permitted is not case["permitted"]:
         want, got = ("permitted", "denied") if case["permitted"] else ("denied", "permitted")
         return {"name": name, "ok": False, "why": f"want {want}, got {got}"}
-    if "token" in case and _typed(outcome.issued) != _typed(case["token"]):
+    if "token" in case and _mark_types(outcome.issued) != _mark_types(case["token"]):
         return {"name": name, "ok": False, "why": f"want token {case['token']!r}, got {outcome.issued!r}"}
     return {"name": name, "ok": True, "why": ""}
 
@@ -205,15 +205,15 @@ def _run(policy: Policy, claims: dict[str, Any], custom: dict[str, Any]) -> Outc
     return outcome
 
 
-def _typed(value: Any) -> Any:
+def _mark_types(value: Any) -> Any:
     """A value such that equal values of different types (text, integers and booleans) compare as
     different.
     """
     match value:
         case dict():
-            return {key: _typed(each) for key, each in value.items()}
+            return {key: _mark_types(each) for key, each in value.items()}
         case list():
-            return list(map(_typed, value))
+            return list(map(_mark_types, value))
         case _:
             return type(value), value
 
@@ -231,10 +231,10 @@ def _read_claims(path: Path) -> dict[str, Any]:
 
 
 def _policy(path: Path) -> Policy:
-    return _parsed(path, files.read(path))
+    return _parse_policy(path, files.read(path))
 
 
-def _parsed(path: Path, data: bytes) -> Policy:
+def _parse_policy(path: Path, data: bytes) -> Policy:
     try:
         from kluis.services.attestation import language
     except ImportError as error:
@@ -254,10 +254,10 @@ def _parsed(path: Path, data: bytes) -> Policy:
     try:
         return language.parse(text)
     except language.PolicyParsingError as error:
-        raise _pointed(error, text) from None
+        raise _point_at(error, text) from None
 
 
-def _pointed(error: KluisError, text: str) -> KluisError:
+def _point_at(error: KluisError, text: str) -> KluisError:
     """The same error, with the line and a mark under the column as its hint."""
     place = getattr(error, "place", None)
     if place is not None:

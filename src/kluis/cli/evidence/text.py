@@ -13,7 +13,7 @@ from kluis.evidence.levels import MEANINGS, ProtectionLevel
 from kluis.evidence.model import TcbStatus
 from kluis.formats.encoding.brief import short, until
 from kluis.hashes import Digest
-from kluis.views.values import explained, zulu
+from kluis.views.values import describe_log, zulu
 
 if TYPE_CHECKING:
     from kluis.appraisal import AttestationResult
@@ -86,7 +86,7 @@ def one_line(text: str) -> str:
 
 def log(value: LogClaims | None) -> Iterator[str]:
     """What an event log explains."""
-    if (explanation := explained(value)) is not None:
+    if (explanation := describe_log(value)) is not None:
         yield f"ok    {'event log':<21} {explanation}"
 
 

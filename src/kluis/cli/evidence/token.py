@@ -167,7 +167,7 @@ def verify(
         )
         if not insecure_any_settings:
             signer.require_settings([each.lower() for each in settings or ()])
-    render.out(_value(held, signer), render.folded("\n".join(_lines(held, signer))))
+    render.out(_value(held, signer), render.fold("\n".join(_lines(held, signer))))
     try:
         if held.ear is not None:
             held.ear.require()
@@ -278,7 +278,7 @@ def _lines(held: Token, signer: SigningKey | None) -> list[str]:
     if held.ear is not None:
         lines.append(f"tier  {held.ear.status}")
         for label, appraised in sorted(held.ear.submods.items()):
-            lines += ["", f"{_line(label)}: {appraised.status}", *_appraised(appraised)]
+            lines += ["", f"{_line(label)}: {appraised.status}", *_describe_appraisal(appraised)]
         # Each attester is printed above, line by line: in CBOR they are numbers, in JSON one long line.
         others.pop("submods", None)
         others.pop(str(LABELS["submods"]), None)
@@ -290,7 +290,7 @@ def _lines(held: Token, signer: SigningKey | None) -> list[str]:
     return lines
 
 
-def _appraised(found: Appraisal) -> Iterator[str]:
+def _describe_appraisal(found: Appraisal) -> Iterator[str]:
     """A verifier's findings about one attester: its tier, its claims, and the rules that it fails."""
     claims = {**found.attester, **found.verifier}
     rules = claims.pop("rules", None)

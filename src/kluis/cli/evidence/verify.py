@@ -101,7 +101,7 @@ def verify(
     """
     when = files.time(now)
     trusted = roots.anchors(root or (), root_level)
-    proven, log, given, _ = verified(evidence, part or (), event_log, trusted, collateral or (), when)
+    proven, log, given, _ = verify_evidence(evidence, part or (), event_log, trusted, collateral or (), when)
     claims = proven.value
     lines = [*text.authentic(claims), *text.log(log), "", "authentic, and not appraised", *text.level(claims)]
     value = {
@@ -112,7 +112,7 @@ def verify(
         "sha256": given,
         "event_log": values.plain(log),
     }
-    render.out(value, render.folded("\n".join(lines)))
+    render.out(value, render.fold("\n".join(lines)))
 
 
 class Checked(NamedTuple):
@@ -131,7 +131,7 @@ class Checked(NamedTuple):
     file: EvidenceFile | None
 
 
-def verified(
+def verify_evidence(
     evidence: Path | None,
     parts: Sequence[str],
     event_log: Path | None,
@@ -145,17 +145,17 @@ def verified(
         KluisError: as in :mod:`kluis.cli.evidence.files`.
     """
     data = files.evidence(evidence, parts)
-    given, held = files.digests(data, parts), files.packed(data)
+    given, held = files.digests(data, parts), files.parse_packed(data)
     log = held.event_log if held is not None else None
     if event_log is not None:
-        log = files.opened(files.filled(event_log), str(event_log))
+        log = files.decode_armor(files.read_filled(event_log), str(event_log))
         data = files.with_event_log(data, log)
         given["event_log"] = sha256(log).hexdigest()
-    proven = files.verified(data, trusted, collateral, evidence, when)
+    proven = files.verify_with_collateral(data, trusted, collateral, evidence, when)
     return Checked(proven, files.hold_log(proven.value, log) if log is not None else None, given, held)
 
 
-def judged(
+def judge_evidence(
     checked: Checked,
     policy: Policy,
     evidence: Path | None,
@@ -170,7 +170,7 @@ def judged(
     """Appraise evidence that is authentic, with its documents.
 
     Args:
-        checked: from :func:`verified`.
+        checked: from :func:`verify_evidence`.
         policy: with its reference values.
         evidence: its path, next to which loose documents are.
         nonce: the relying party's.
@@ -301,9 +301,9 @@ def appraise(
     wanted = keyfiles.references(reference or (), reference_key, when).apply(wanted)
     emulated = [policy.parent / name for name in wanted.emulated_roots]
     trusted = roots.anchors(root or (), root_level, emulated)
-    checked = verified(evidence, part or (), event_log, trusted, collateral or (), when)
+    checked = verify_evidence(evidence, part or (), event_log, trusted, collateral or (), when)
     _, log, given, _ = checked
-    result = judged(
+    result = judge_evidence(
         checked,
         wanted,
         evidence,
@@ -312,23 +312,26 @@ def appraise(
         when=when,
         runtime=runtime,
         launch=launch,
-        devices=[files.verified(files.evidence(each, ()), trusted, (), each, when) for each in device or ()],
+        devices=[
+            files.verify_with_collateral(files.evidence(each, ()), trusted, (), each, when)
+            for each in device or ()
+        ],
     )
     if html is not None:
         from kluis.views import report_html
 
-        page = report_html.page(result, log=values.explained(log), sha256=given)
+        page = report_html.page(result, log=values.describe_log(log), sha256=given)
         render.save(html, page.encode())
     if markdown is not None:
         from kluis.views import report_markdown
 
-        page = report_markdown.page(result, log=values.explained(log), sha256=given)
+        page = report_markdown.page(result, log=values.describe_log(log), sha256=given)
         render.save(markdown, page.encode())
     if signs is not None and output is not None:
         render.save(output, signs(result))
     lines = [*text.log(log), *text.result_lines(result)]
     value = {**values.result(result), "sha256": given, "event_log": values.plain(log)}
-    render.out(value, render.folded("\n".join(lines)))
+    render.out(value, render.fold("\n".join(lines)))
     try:
         result.require()
     except KluisError as refused:

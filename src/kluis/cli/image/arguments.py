@@ -38,15 +38,19 @@ def signature_line(signature: Signature) -> str:
     """A signature for people: ``mean_age(sealed: bytes, cohort: str = "2019") -> float``."""
     parameters = []
     for one in signature.parameters:
-        text = f"{one.name}: {_shown(one.hint)}"
+        text = f"{one.name}: {_format_type(one.hint)}"
         if one.default is not msgspec.UNSET:
             text += f" = {msgspec.json.encode(one.default).decode()}"
         parameters.append(text)
-    returns = f"Iterator[{_shown(signature.returns)}]" if signature.stream else _shown(signature.returns)
+    returns = (
+        f"Iterator[{_format_type(signature.returns)}]"
+        if signature.stream
+        else _format_type(signature.returns)
+    )
     return f"{signature.name}({', '.join(parameters)}) -> {returns}"
 
 
-def written(result: Any, out: Path | None) -> tuple[Any, str]:
+def present_result(result: Any, out: Path | None) -> tuple[Any, str]:
     """A result for JSON and for people; bytes and tables are written to ``out`` if it is given.
 
     Raises:
@@ -86,7 +90,7 @@ def _argument(where: str, hint: Any, word: str) -> Any:
         if hint is str:
             return word
         hints = f"write @{word} for the bytes of a file" if hint is bytes else "arguments are JSON"
-        raise UsageError(f"{where}: want {_shown(hint)} as JSON, got {word[:60]}", hint=hints) from None
+        raise UsageError(f"{where}: want {_format_type(hint)} as JSON, got {word[:60]}", hint=hints) from None
 
 
 def _read(where: str, path: Path, read: Any) -> Any:
@@ -108,7 +112,7 @@ def _columns(table: Table) -> str:
     return "\n".join(lines)
 
 
-def _shown(hint: Any) -> str:
+def _format_type(hint: Any) -> str:
     if hint in {None, type(None)}:
         return "None"
     return hint.__name__ if isinstance(hint, type) and not hasattr(hint, "__args__") else str(hint)

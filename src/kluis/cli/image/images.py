@@ -154,7 +154,10 @@ def measure_(
         ("debug", "on: protects nothing" if found.debug else "off"),
         ("kluis", manifest.kluis),
         ("python", manifest.python),
-        ("bytecode", "what its source compiles to" if found.bytecode else _uncompared(manifest.python)),
+        (
+            "bytecode",
+            "what its source compiles to" if found.bytecode else _uncompared_message(manifest.python),
+        ),
         *((f"source of {kind}", _source(each)) for kind, each in found.sources.items()),
         ("native objects", _native(len(found.native_objects))),
         ("interface", manifest.interface),
@@ -172,7 +175,7 @@ def _native(count: int) -> str:
     return f"{count} in the app layer" + (": machine code, not compared with any source" if count else "")
 
 
-def _uncompared(version: str) -> str:
+def _uncompared_message(version: str) -> str:
     return f"NOT COMPARED with its source: want Python {version} here, got {recompiled.version()}"
 
 

@@ -45,7 +45,7 @@ def is_image(path: Path) -> bool:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def shown(path: Path) -> Shown:
+def read_contents(path: Path) -> Shown:
     """The contents of an image's manifest.
 
     Raises:

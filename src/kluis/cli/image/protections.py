@@ -6,7 +6,7 @@ from kluis.errors import unknown
 from kluis.tee.process import linux
 
 
-def allowed(given: list[str] | None) -> frozenset[str]:
+def parse_protections(given: list[str] | None) -> frozenset[str]:
     """The names given: each option has one, or several separated by commas.
 
     Raises:

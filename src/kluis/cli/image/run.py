@@ -93,7 +93,7 @@ def run(
         file,
         ocalls=printers,
         timeout_seconds=timeout,
-        insecure_allow_missing=protections.allowed(missing),
+        insecure_allow_missing=protections.parse_protections(missing),
         platform=_backend(tee, boot),
     ) as enclave:
         render.note(_line(enclave))
@@ -101,14 +101,14 @@ def run(
             result: Any = enclave.call(ecall, *given)
             if declared[ecall].stream:
                 for item in result:
-                    render.out_row(*arguments.written(item, None))
+                    render.out_row(*arguments.present_result(item, None))
         except RemoteError as error:
             if error.traceback:
                 render.note(error.traceback.rstrip())
-            error.hint = error.hint or meant(ecall, error)
+            error.hint = error.hint or suggest_fix(ecall, error)
             raise
     if not declared[ecall].stream:
-        render.out(*arguments.written(result, out))
+        render.out(*arguments.present_result(result, out))
 
 
 def attest(
@@ -137,7 +137,7 @@ def attest(
         raise UsageError(f"--nonce: want at most {MAX_NONCE} bytes, got {len(challenge)}")
     payload = _payload(app_data)
     with host.load(
-        file, insecure_allow_missing=protections.allowed(missing), platform=_backend(tee, boot)
+        file, insecure_allow_missing=protections.parse_protections(missing), platform=_backend(tee, boot)
     ) as enclave:
         render.note(_line(enclave))
         made = enclave.evidence(challenge, payload)
@@ -165,7 +165,7 @@ def _collateral() -> bytes | None:
         return None
 
 
-def meant(ecall: str, error: RemoteError) -> str | None:
+def suggest_fix(ecall: str, error: RemoteError) -> str | None:
     """A hint for an error that has none; None if the code's own fix suffices."""
     if error.traceback:
         return "fix the code where the traceback ends; a debug enclave is for data that is not secret"

@@ -45,7 +45,7 @@ def explain(
 
     store = tables(reading.sources(folder))
     found = explained(store, _text(proposal, store))
-    render.out(_value(found), render.folded(_lines(found)))
+    render.out(_value(found), render.fold(_lines(found)))
     if found.invalid is not None or found.failure is not None:
         raise typer.Exit(_REFUSED)
 
@@ -101,9 +101,9 @@ def _value(found: Explanation) -> dict[str, Any]:
         "changes": [
             {
                 "table": each.table,
-                "key": _shown(each.key),
-                "before": _shown(each.before),
-                "after": _shown(each.after),
+                "key": _format_value(each.key),
+                "before": _format_value(each.before),
+                "after": _format_value(each.after),
             }
             for each in found.changes
         ],
@@ -131,7 +131,7 @@ def _verb(change: Change) -> str:
     return "adds   " if change.before is None else "changes"
 
 
-def _shown(value: bytes | None) -> str | None:
+def _format_value(value: bytes | None) -> str | None:
     if value is None:
         return None
     if value == bytes(8):
@@ -143,5 +143,5 @@ def _shown(value: bytes | None) -> str | None:
 
 
 def _short(value: bytes | None) -> str:
-    text = _shown(value) or ""
+    text = _format_value(value) or ""
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}.. ({len(text)} characters)"

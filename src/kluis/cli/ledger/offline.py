@@ -92,18 +92,18 @@ def verify(
         level=audit.Level(level),
         committed_only=committed,
         service=None if service_cert is None else reading.certificate(service_cert),
-        expected=[reading.expected(each) for each in (*(expect_at_least or ()), *(receipts or ()))],
+        expected=[reading.read_expected(each) for each in (*(expect_at_least or ()), *(receipts or ()))],
         secrets=None if secrets is None else reading.secrets(secrets),
         replay=reading.replay() if level == "all" else None,
         trust=None if root is None else reading.trust(root, collateral),
         copies=[audit.Copy(str(each), reading.sources(each)) for each in copy or ()],
     )
-    render.out(_shown(report), render.folded("\n".join(map(str, report.findings))))
+    render.out(_describe_report(report), render.fold("\n".join(map(str, report.findings))))
     if report.failures:
         raise typer.Exit(_MALFORMED if report.broken else _NOT_AUTHENTIC)
 
 
-def _shown(report: Any) -> dict[str, Any]:
+def _describe_report(report: Any) -> dict[str, Any]:
     return {
         "ok": report.ok,
         "entries": report.entries,
@@ -136,8 +136,8 @@ def show(
     from kluis.cli.ledger import showing
 
     known = None if secrets is None else reading.secrets(secrets)
-    value, text = showing.shown(reading.sources(folder), entry, known)
-    render.out(value, render.folded(text))
+    value, text = showing.describe_entries(reading.sources(folder), entry, known)
+    render.out(value, render.fold(text))
 
 
 def sample(

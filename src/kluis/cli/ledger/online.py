@@ -171,7 +171,7 @@ def up(
         port=numbers.first_port(port),
         store_key=store_key,
         names=tuple(name or ()),
-        insecure_allow_missing=protections.allowed(missing),
+        insecure_allow_missing=protections.parse_protections(missing),
         given={"ledger": given},
         ledger_application=application,
     )
@@ -223,7 +223,7 @@ def status(
     shown = {"status": info["status"], "committed": commit["transaction_id"], "members": members}
     lines = [f"service   {info['status']}", f"committed {commit['transaction_id']}"]
     lines += [f"member    {one['memberId']} {one['status']}" for one in members]
-    render.out({**shown, "certificate": info["certificate"]}, render.folded("\n".join(lines)))
+    render.out({**shown, "certificate": info["certificate"]}, render.fold("\n".join(lines)))
 
 
 def ack(url: Url, service_cert: Service, member: As, json: Json = False) -> None:
@@ -368,6 +368,6 @@ def _text(path: Path) -> str:
     from kluis.cli.evidence import files
 
     try:
-        return files.filled(path).decode()
+        return files.read_filled(path).decode()
     except UnicodeDecodeError:
         raise UsageError(f"{path}: want text, got other bytes") from None

@@ -64,7 +64,7 @@ def receipt(
         path = Path(wanted)
         what, data, prefix = path.name, reading.read(path), ""
     else:
-        what, data, prefix = _fetched(url, service_cert, wanted, cose=cose)
+        what, data, prefix = _fetch_receipt(url, service_cert, wanted, cose=cose)
     proof = reading.receipt_of(data, what)
     root, evidence = receipts.verify_any(proof, service, what, claims_digest=digest)
     entries = ", ".join(each.split(":")[1] for each in evidence) or "a signature"
@@ -81,10 +81,10 @@ def receipt(
     value["claims"] = [{"collectionId": collection, "contents": text} for collection, text in stated or ()]
     lines = [f"authentic: entry {entries} under root {root.hex()}", f"proves: {proves}"]
     lines += [f"  {foreign(collection)}: {foreign(text, MOST_SHOWN)}" for collection, text in stated or ()]
-    render.out(value, render.folded("\n".join(lines)))
+    render.out(value, render.fold("\n".join(lines)))
 
 
-def _fetched(url: str, service_cert: Path, wanted: str, *, cose: bool) -> tuple[str, bytes, str]:
+def _fetch_receipt(url: str, service_cert: Path, wanted: str, *, cose: bool) -> tuple[str, bytes, str]:
     """A receipt's name for messages, its bytes, and how the commit evidence of its entry begins."""
     from kluis.formats.ccf.txid import TxId
     from kluis.serve.ledger.governing import Governor

@@ -119,7 +119,7 @@ def contents_of(data: bytes, what: str) -> list[tuple[str, str]] | None:
     return None if stated is None else application_claims.contents(stated, what)
 
 
-def expected(text: str) -> Expected:
+def read_expected(text: str) -> Expected:
     """Read what must be in a ledger: a receipt's file, or an id.
 
     Raises:

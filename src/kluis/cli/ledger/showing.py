@@ -15,7 +15,9 @@ from kluis.ledger.audit.files import Source
 from kluis.ledger.secrets import Secrets
 
 
-def shown(sources: Sequence[Source], wanted: str | None, secrets: Secrets | None) -> tuple[Any, str]:
+def describe_entries(
+    sources: Sequence[Source], wanted: str | None, secrets: Secrets | None
+) -> tuple[Any, str]:
     """An entry, or a list of all, as a value and as text.
 
     Raises:

@@ -42,7 +42,7 @@ def doctor(
         )
 
         found += selftest.run()
-    render.out([_value(finding) for finding in found], render.wrapped(text(found)))
+    render.out([_value(finding) for finding in found], render.fold_always(text(found)))
     if any(finding.state is State.MISSING for finding in found):
         raise typer.Exit(UNAVAILABLE)
 

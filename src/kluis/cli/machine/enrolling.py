@@ -19,7 +19,7 @@ from kluis.hashes import sha256
 from kluis.tee.platform.client import Platform
 
 
-def enrolled(platform: Platform, url: str, root: Path, ca: Path | None) -> dict[str, Any]:
+def enroll_with(platform: Platform, url: str, root: Path, ca: Path | None) -> dict[str, Any]:
     """Let the service at ``url`` certify ``platform``.
 
     Args:

@@ -219,9 +219,9 @@ def enroll(
     The platform checks the service's documents before it uses them. If the service's owner has not approved
     the platform yet, send the owner its ppid and key, and run this again.
     """
-    from kluis.cli.machine.enrolling import enrolled
+    from kluis.cli.machine.enrolling import enroll_with
 
-    _show(enrolled(Platform.connect(), url, root, ca))
+    _show(enroll_with(Platform.connect(), url, root, ca))
 
 
 def _give(text: str, value: Any, output: Path | None) -> None:

@@ -80,7 +80,7 @@ def _show(enclave: EnclaveProxy, running: Development, ecall: str | None, args: 
         if ecall not in declared:
             raise unknown("ecall", ecall, declared)
         result = enclave.call(ecall, *arguments.parse(declared[ecall], args))
-        render.out(*arguments.written(result, None))
+        render.out(*arguments.present_result(result, None))
     elif running.listener is not None and serves(enclave.interface.ecalls):
         url = f"https://{Address(*running.listener.getsockname()[:2])}"
         render.out_row(

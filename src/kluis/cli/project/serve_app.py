@@ -71,7 +71,7 @@ def serve_app(
     For example: kluis serve-app api.kluis --listen 127.0.0.1:8443
     """
     application = application_of(image)
-    allowed = protections.allowed(missing)
+    allowed = protections.parse_protections(missing)
     if otlp is not None:
         _check_traced(application, otlp)
     if policy_out is not None and os.path.lexists(policy_out):
@@ -86,7 +86,7 @@ def serve_app(
             if policy_out is not None:
                 render.save(policy_out, _policy(served, allowed), must_be_new=True)
             url = f"https://{Address(*listener.getsockname()[:2])}"
-            render.out(*_shown(served, url, policy_out, allowed))
+            render.out(*_describe_served(served, url, policy_out, allowed))
             _watch(served, asked)
             _note("kluis: draining")
 
@@ -135,7 +135,7 @@ def _traces(served: ServedApplication, otlp: str | None) -> AbstractContextManag
     return recent.tracing(otlp, served.fleet, lambda: datetime.now(UTC))
 
 
-def _shown(
+def _describe_served(
     served: ServedApplication, url: str, policy: Path | None, missing: frozenset[str]
 ) -> tuple[dict[str, Any], str]:
     application = served.application

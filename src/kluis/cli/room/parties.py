@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kluis.cleanroom.records.home import Home
-from kluis.cleanroom.records.homes import opened
+from kluis.cleanroom.records.homes import open_home
 
 As = Annotated[
     str, typer.Option("--as", metavar="PARTY", help=("Your short name in the room, such as clinic."))
@@ -24,5 +24,5 @@ Homes = Annotated[
 
 
 def home(homes: Path | None, party: str, *, make: bool = False) -> Home:
-    """A party's own folder, as :func:`kluis.cleanroom.records.homes.opened`."""
-    return opened(homes, party, make=make)
+    """A party's own folder, as :func:`kluis.cleanroom.records.homes.open_home`."""
+    return open_home(homes, party, make=make)

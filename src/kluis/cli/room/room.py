@@ -198,7 +198,7 @@ def propose(
     proposed = plan.read_plan(room_files.text(plan_file), plan_file.name)
     confirmed = read_confirmations(confirm or ())
     inputs = plan.choose_inputs(
-        opened, proposed, lambda name: name == party or name in confirmed or bool(home.pinned(name))
+        opened, proposed, lambda name: name == party or name in confirmed or bool(home.pinned_keys(name))
     )
     named = plan.choose_parties(
         opened, proposed, inputs, [party, *(check_name("--with", each) for each in others or ())]

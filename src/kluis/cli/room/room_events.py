@@ -13,7 +13,7 @@ import typer
 from kluis.cleanroom.agreement.agreement import Agreement
 from kluis.cleanroom.agreement.documents import as_json
 from kluis.cleanroom.records import events as log
-from kluis.cleanroom.records.keyring import Keyring, Word, agreed
+from kluis.cleanroom.records.keyring import Keyring, Word, find_agreement
 from kluis.cleanroom.records.rooms import Room
 from kluis.cli import render
 from kluis.cli.room import parties
@@ -62,7 +62,7 @@ def events(
     home = None if party is None else parties.home(homes, party)
     signed: tuple[Agreement, ...]
     if agreement is not None:
-        signed = (agreed(opened, agreement, home),)
+        signed = (find_agreement(opened, agreement, home),)
     elif home is not None:
         signed = home.agreements(opened.file.room)
     else:
@@ -84,7 +84,7 @@ def events(
         "unproven": strangers(words),
         "says": says,
     }
-    render.out(value, render.folded(f"{table(found, words)}\n{says}"))
+    render.out(value, render.fold(f"{table(found, words)}\n{says}"))
     return PolicyError.exit_code if strangers(words) else 0
 
 

@@ -22,7 +22,7 @@ from kluis.cli.evidence import image_ids
 from kluis.cli.image import protections
 from kluis.cli.room import parties, room_files
 from kluis.cli.room.room_files import now, record
-from kluis.cli.room.room_text import shown, summary_of
+from kluis.cli.room.room_text import format_result, summary_of
 from kluis.errors import PolicyError, UnavailableError, UsageError
 from kluis.host import load
 from kluis.tee.platform.client import Platform
@@ -62,7 +62,7 @@ def run(
     Without --image, another machine hosts the run.
     """
     opened = Room(room)
-    signed = opened.signed()
+    signed = opened.signed_agreement()
     agreement = check_signed(signed)
     local = {name: Owner(parties.home(homes, name), signed, opened.stops(agreement)) for name in party or ()}
     if image is None:
@@ -94,7 +94,7 @@ def run(
     collateral = platform.collateral()
     with contextlib.ExitStack() as after:
 
-        def begun(run_id: str) -> None:
+        def announce(run_id: str) -> None:
             if remote_owners:
                 after.callback(mailbox.withdraw, opened, run_id)
                 mailbox.announce(opened, agreement.hash, run_id, collateral)
@@ -104,11 +104,11 @@ def run(
         enclave = after.enter_context(
             load(
                 image,
-                insecure_allow_missing=protections.allowed(insecure_allow_missing),
+                insecure_allow_missing=protections.parse_protections(insecure_allow_missing),
             )
         )
         ended = conduct.conduct(
-            cast("conduct.Enclave", enclave), opened, {**local_owners, **remote_owners}, collateral, begun
+            cast("conduct.Enclave", enclave), opened, {**local_owners, **remote_owners}, collateral, announce
         )
     checked = check_receipt(ended.receipt, agreement.hash)
     done = checked.statement.analyses
@@ -138,7 +138,7 @@ def open_(
 ) -> None:
     """Check a run's receipt, and open the results sealed to you."""
     opened, home = Room(room), parties.home(homes, party)
-    chosen = _chosen(opened, run_id)
+    chosen = _choose_run(opened, run_id)
     file = opened.receipt(chosen)
     checked = check_receipt(file, own_record(home, file))
     check_place(checked, opened, chosen)
@@ -155,7 +155,7 @@ def open_(
         sealed = opened.sealed_result(chosen, name)
         check_result(checked, sealed, name)
         header, plain = results.open_result(sealed, party, home.sealing)
-        values[name], text = shown(header.format, plain)
+        values[name], text = format_result(header.format, plain)
         texts.append(f"{name}\n{text}")
         if out is not None:
             _write(out / f"{name}.{header.format}", plain)
@@ -193,7 +193,7 @@ def receipt(
         file = decode(room_files.read(room, room_files.MAX_TEXT), ReceiptFile, str(room))
     else:
         opened = Room(room)
-        chosen = _chosen(opened, run_id)
+        chosen = _choose_run(opened, run_id)
         file = opened.receipt(chosen)
     if agreement is None:
         if party is None:
@@ -214,7 +214,7 @@ def receipt(
             "rules": list(checked.verdict.rules),
             "not_kept_out": list(checked.verdict.result.not_kept_out),
         },
-        render.folded(summary_of(checked)),
+        render.fold(summary_of(checked)),
     )
 
 
@@ -226,7 +226,7 @@ def _write(path: Path, plain: bytes) -> None:
         raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def _chosen(room: Room, run_id: str | None) -> str:
+def _choose_run(room: Room, run_id: str | None) -> str:
     runs = room.runs()
     if run_id is None:
         if not runs:

@@ -89,7 +89,7 @@ def approve(
         _stop(room, home, agreement_hash)
         return
     opened = Room(room)
-    agreement = approval.proposed(opened, agreement_hash)
+    agreement = approval.read_proposal(opened, agreement_hash)
     trust = room_files.trust(home, root)
     confirm_given(trust, agreement.parties, confirm)  # before it is shown, which states who is confirmed
     render.note(explain(agreement, trust))

@@ -13,7 +13,7 @@ from kluis.cli import render
 from kluis.views.rooms import receipt_rows
 
 
-def shown(kind: results.Format, plain: bytes) -> tuple[Any, str]:
+def format_result(kind: results.Format, plain: bytes) -> tuple[Any, str]:
     """A result for ``--json`` and for people; None for one without any figure."""
     if not plain:
         return None, "no figures: every group is hidden, or it could not be computed"

@@ -213,7 +213,7 @@ def serve(
     For example: kluis serve all --root platform.pem
     """
     from kluis.cli.service import serve_run  # these want the extra, and the help does not
-    from kluis.cli.service.serve_clients import registered
+    from kluis.cli.service.serve_clients import read_registered
     from kluis.serve.plan import Plan
 
     chosen = SERVICES if "all" in services else tuple(dict.fromkeys(services))
@@ -225,7 +225,7 @@ def serve(
         instances=instances,
         names=tuple(name or ()),
         store_key=store_key,
-        insecure_allow_missing=protections.allowed(missing),
+        insecure_allow_missing=protections.parse_protections(missing),
         online=online,
         origins=tuple(insecure_authority or ()),
         given=serve_settings.merge(
@@ -239,7 +239,7 @@ def serve(
         authorities=serve_settings.authorities(authority, insecure_authority),
         rekey=rekey,
         rekey_beside_others=rekey_beside_others,
-        registered=registered(client_certificate, federated),
+        registered=read_registered(client_certificate, federated),
         insecure_managed_identity=insecure_managed_identity,
         bind=bind,
         certificate=serve_settings.pair(certificate, key),

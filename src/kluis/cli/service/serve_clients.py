@@ -10,7 +10,7 @@ from kluis.errors import UsageError
 from kluis.serve.issuer import Certificate, Federated, Registered
 
 
-def registered(certificates: Sequence[str] | None, federated: Sequence[Path] | None) -> Registered:
+def read_registered(certificates: Sequence[str] | None, federated: Sequence[Path] | None) -> Registered:
     """The credentials that clients may use instead of their secrets.
 
     Args:

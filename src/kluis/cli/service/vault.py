@@ -124,8 +124,8 @@ def meet(
 
     An image with this file opens only keys that this vault released: ExpectedVault.parse, open_released.
     """
-    wanted = _wanted(url, root, image, image_id, protection, missing, machine)
-    found = identify(url, wanted, _endorsed(collateral))
+    wanted = _expect_vault(url, root, image, image_id, protection, missing, machine)
+    found = identify(url, wanted, _read_collateral(collateral))
     if output is None:
         render.out(found, found.encode().decode().rstrip())
         return
@@ -164,8 +164,8 @@ def approve(
     """
     document, headers = files.read(proposal), _bearer(token)
     headers["Content-Type"] = "application/json"
-    wanted = _wanted(url, root, image, image_id, protection, missing, machine)
-    with _client(url, wanted, _endorsed(collateral)) as client:
+    wanted = _expect_vault(url, root, image, image_id, protection, missing, machine)
+    with _client(url, wanted, _read_collateral(collateral)) as client:
         answer = client.put(f"{url.rstrip('/')}{NEXT}", content=document, headers=headers)
     body = _answer_of(url, answer)
     try:
@@ -192,8 +192,8 @@ def withdraw(
 ) -> None:
     """Withdraw an approval that no start has used yet."""
     headers = _bearer(token)
-    wanted = _wanted(url, root, image, image_id, protection, missing, machine)
-    with _client(url, wanted, _endorsed(collateral)) as client:
+    wanted = _expect_vault(url, root, image, image_id, protection, missing, machine)
+    with _client(url, wanted, _read_collateral(collateral)) as client:
         answer = client.delete(f"{url.rstrip('/')}{NEXT}", headers=headers)
     if answer.status_code != HTTPStatus.NO_CONTENT:
         _answer_of(url, answer)
@@ -244,7 +244,7 @@ def _image_ids(paths: list[Path] | None, given: list[str] | None) -> tuple[str, 
     )
 
 
-def _wanted(
+def _expect_vault(
     url: str,
     root: Path | None,
     image: list[Path] | None,
@@ -271,7 +271,7 @@ def _wanted(
     )
 
 
-def _endorsed(collateral: Path | None) -> bytes:
+def _read_collateral(collateral: Path | None) -> bytes:
     return Platform.connect().collateral() if collateral is None else files.read(collateral)
 
 

@@ -83,7 +83,7 @@ def list_(json: Json = False) -> None:
     """List the machines of this user, as root those of this host."""
     from kluis.tee.vm.machine import kept
 
-    found = kept.listed()
+    found = kept.list_machines()
     rows = [
         (each["name"], str(each.get("pid", "-")), each.get("boot", "-"), each.get("ended", "runs"))
         for each in found

@@ -203,7 +203,7 @@ class Connection(asyncio.Protocol):
         else:
             self.abort()
 
-    def heard(self) -> None:
+    def head_complete(self) -> None:
         """The HTTP protocol has a complete request head: its timeout no longer applies."""
         self._settle()
 

@@ -224,7 +224,7 @@ class Server:
         made: Connection
 
         async def application(scope: Any, receive: Any, send: Any) -> None:
-            made.heard()
+            made.head_complete()
             # A client that requests evidence has a request to send, and would lose it if this were the last
             # answer.
             last = scope["path"] != PATH

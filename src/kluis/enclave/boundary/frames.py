@@ -252,7 +252,7 @@ def receive_sealed(sock: socket.socket | Stream, flags: int = 0) -> Parcel | Non
     """Receive a frame without opening a memory file; raises the errors of :func:`receive_parcel`."""
     if not isinstance(sock, socket.socket):
         # Two streams have no common order: what is announced on one of them may still be on its way.
-        return _streamed(sock, announced=bool(flags & socket.MSG_DONTWAIT))
+        return _receive_streamed(sock, announced=bool(flags & socket.MSG_DONTWAIT))
     data, ancillary, message_flags, _ = sock.recvmsg(INLINE, ANCILLARY, flags | socket.MSG_CMSG_CLOEXEC)
     if not data and not ancillary:
         return None
@@ -300,7 +300,7 @@ def _stream_parcel(
     stream.send_parcel(call, bodies, announce)
 
 
-def _streamed(stream: Stream, *, announced: bool) -> Parcel | None:
+def _receive_streamed(stream: Stream, *, announced: bool) -> Parcel | None:
     from kluis.parcels import RefusedParcel
 
     try:

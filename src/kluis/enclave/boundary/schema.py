@@ -84,15 +84,15 @@ class Schemas:
                 }
             case mi.EnumType():
                 self._count(where, len(tree.cls))
-                return self._named(tree.cls, lambda: _enum(tree.cls, where), where)
+                return self._describe_named(tree.cls, lambda: _enum(tree.cls, where), where)
             case mi.StructType() | mi.DataclassType() | mi.NamedTupleType() | mi.TypedDictType():
-                return self._named(tree.cls, lambda: self._struct(tree), where)
+                return self._describe_named(tree.cls, lambda: self._struct(tree), where)
             case _:
                 pass
         name = getattr(getattr(tree, "cls", None), "__qualname__", type(tree).__name__.removesuffix("Type"))
         raise UsageError(f"{where}: {name} cannot cross the boundary", hint=ALLOWED, code="interface_type")
 
-    def _named(self, cls: type, describe: Any, where: str) -> Node:
+    def _describe_named(self, cls: type, describe: Any, where: str) -> Node:
         name = self._names.get(cls)
         if name is None:
             name = cls.__qualname__.rpartition("<locals>.")[2]

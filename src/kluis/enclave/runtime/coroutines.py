@@ -26,7 +26,7 @@ class Loop:
         If the waiting call is cancelled, so is the coroutine.
         """
         ended = held_lock()
-        future = asyncio.run_coroutine_threadsafe(_awaited(coroutine), self._loop)
+        future = asyncio.run_coroutine_threadsafe(_await(coroutine), self._loop)
         future.add_done_callback(lambda _: ended.release())
         try:
             while not ended.acquire(timeout=LOOK_SECONDS):
@@ -37,6 +37,6 @@ class Loop:
         return future.result()
 
 
-async def _awaited(coroutine: Any) -> Any:
+async def _await(coroutine: Any) -> Any:
     """Await a coroutine or another awaitable, such as an asynchronous generator's close."""
     return await coroutine

@@ -38,7 +38,7 @@ class Source(Protocol):
         """The names of a table or index in order, some of their values, and the epoch of both."""
         ...
 
-    def moved(self, transaction: Transaction) -> bool:
+    def conflicts_with(self, transaction: Transaction) -> bool:
         """Whether something that the transaction has read was changed after its epoch."""
         ...
 
@@ -130,7 +130,7 @@ class Transaction:
         """Ensure that all reads so far are right as of one epoch: the first read's."""
         if self.epoch is None:
             self.epoch = epoch
-        if self._source.moved(self):
+        if self._source.conflicts_with(self):
             raise MovedInterrupt
 
     def _pages(self, names: list[Name], values: dict[Name, bytes]) -> Iterator[tuple[str, bytes]]:

@@ -116,7 +116,7 @@ class View:
         """
         if transaction.recalled:
             self.ask([])
-        return not self.moved(transaction)
+        return not self.conflicts_with(transaction)
 
     def wrote(self, commit: StoreCommit, names: Iterable[Name]) -> None:
         """Cache the rows of a successful commit with these names, in its order."""
@@ -139,7 +139,7 @@ class View:
             names = [Name(table, key) for key in self.directory.keys(table, index, after)]
         return names, values, epoch
 
-    def moved(self, transaction: Transaction) -> bool:
+    def conflicts_with(self, transaction: Transaction) -> bool:
         """Whether something that ``transaction`` has read was changed since."""
         with self.lock:
             return transaction.touched_by(self.directory)

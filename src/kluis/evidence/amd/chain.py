@@ -160,7 +160,7 @@ def check_crl(data: bytes | None, authority: Authority, context: Context, now: d
     crl: Crl | None = context.memory.get(_HELD_CRL, key)
     if crl is None:
         crl = x509.parse_crl(data, what)
-        links.issued(
+        links.check_issued(
             crl,
             authority.root,
             what,
@@ -306,4 +306,4 @@ def _check_ca(certificate: Certificate, what: str, lengths: tuple[int | None, ..
 
 
 def _check_issued(certificate: Certificate, issuer: Certificate, what: str, context: Context) -> None:
-    links.issued(certificate, issuer, what, schemes=SCHEMES, context=context, code="cert_chain")
+    links.check_issued(certificate, issuer, what, schemes=SCHEMES, context=context, code="cert_chain")

@@ -99,11 +99,11 @@ def verify(data: bytes, *, context: Context, collateral: Given | None, now: date
             code="bad_type",
         )
     _check_binding(report)  # 3
-    endorsements = _sorted(collateral)
+    endorsements = _sort(collateral)
     try:
         proven = _hardware(report, parts, endorsements, context, now)  # 4
         runtime = runtime_data.parse(report.runtime)  # 5
-        certified = _certified(runtime, endorsements.ak, context, now)
+        certified = _certified_key(runtime, endorsements.ak, context, now)
     except UnavailableError:
         # Refuse what the VM's own parts contradict, before looking at any endorsement.
         _check_tpm(parts, runtime_data.parse(report.runtime), context.forgetful())
@@ -136,7 +136,7 @@ def _check_binding(report: HclReport) -> None:
         )
 
 
-def _sorted(collateral: Given | None) -> _Endorsements:
+def _sort(collateral: Given | None) -> _Endorsements:
     match collateral:
         case AzureEndorsements():
             return _Endorsements(collateral.snp, collateral.tdx, collateral.ak)
@@ -157,12 +157,12 @@ def _hardware(
     return hardware.snp_claims(report, context=context, collateral=endorsements.snp, now=now)
 
 
-def _certified(
+def _certified_key(
     runtime: RuntimeData, endorsements: TpmEndorsements | None, context: Context, now: datetime
 ) -> TrustedKey | None:
     if endorsements is None or endorsements.certificate is None:
         return None
-    key = trust.certified(endorsements, context=context, now=now)
+    key = trust.verify_ak(endorsements, context=context, now=now)
     if key.spki != runtime.ak:
         raise AuthenticityError(
             f"{KIND}: want the certificate of {runtime_data.AK}, got another key's", code="key_binding"

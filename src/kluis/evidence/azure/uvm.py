@@ -59,7 +59,7 @@ def verify(data: bytes, *, context: Context) -> Endorsement:
         may = issuer.ca and (issuer.usage is None or issuer.usage.key_cert_sign)
         if not may:
             raise AuthenticityError(f"{WHAT}: {issuer.common_name!a} may issue nothing", code="cert_profile")
-        links.issued(subject, issuer, WHAT, schemes=_SCHEMES, context=context, code="cert_chain")
+        links.check_issued(subject, issuer, WHAT, schemes=_SCHEMES, context=context, code="cert_chain")
     fingerprints = [base64.urlsafe_b64encode(sha256(each)).rstrip(b"=").decode() for each in found.chain[1:]]
     if did.fingerprint not in fingerprints:  # 2
         raise AuthenticityError(

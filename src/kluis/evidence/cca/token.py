@@ -201,7 +201,7 @@ def _check(message: Sign1, key: PublicKey, what: str, context: Context) -> None:
             code="sig_token",
         )
     signatures.check_raw(
-        message.signature, message.signed(), key.spki, scheme, what, context=context, code="sig_token"
+        message.signature, message.signed_bytes(), key.spki, scheme, what, context=context, code="sig_token"
     )
 
 

@@ -31,7 +31,7 @@ class Proven:
     hash: HashId = HashId.SHA256
 
 
-def proven(records: tuple[Record, ...], values: Mapping[HashId, Mapping[int, bytes]]) -> Proven:
+def prove_records(records: tuple[Record, ...], values: Mapping[HashId, Mapping[int, bytes]]) -> Proven:
     """The records that quoted PCRs prove: those up to the quote.
 
     1. A record's digest is SHA-1 of its template, or the record is marked as a violation.
@@ -61,9 +61,9 @@ def proven(records: tuple[Record, ...], values: Mapping[HashId, Mapping[int, byt
             f"{WHAT}: want PCRs {sorted(registers)} quoted in one bank, got others", code="event_log"
         )
     want = {register: values[bank][register] for register in registers}
-    for extended in (_own, _padded):  # 3
+    for extended in (_compute_digest, _pad_digest):  # 3
         if (count := _length(records, want, bank, extended)) is not None:
-            return Proven(records[:count], bank if extended is _own else HashId.SHA1)
+            return Proven(records[:count], bank if extended is _compute_digest else HashId.SHA1)
     raise AuthenticityError(
         f"{WHAT}: want PCRs {sorted(registers)} as they were quoted, got others at each of "
         f"{len(records)} records",
@@ -80,7 +80,9 @@ def replay(records: tuple[Record, ...], bank: HashId) -> Mapping[int, bytes]:
     """
     held: dict[int, bytes] = {}
     for record in records:
-        held[record.register] = _extend(held.get(record.register, bytes(bank.size)), record, bank, _own)
+        held[record.register] = _extend(
+            held.get(record.register, bytes(bank.size)), record, bank, _compute_digest
+        )
     return held
 
 
@@ -104,9 +106,9 @@ def _extend(value: bytes, record: Record, bank: HashId, extended: Callable[[Reco
     return hashlib.new(bank.label, value + digest).digest()
 
 
-def _own(record: Record, bank: HashId) -> bytes:
+def _compute_digest(record: Record, bank: HashId) -> bytes:
     return hashlib.new(bank.label, record.hashed).digest()
 
 
-def _padded(record: Record, bank: HashId) -> bytes:
+def _pad_digest(record: Record, bank: HashId) -> bytes:
     return record.digest.ljust(bank.size, b"\0")

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from kluis.errors import FormatError
-from kluis.evidence.eventlog.replay import Registers, register_of, replay, untouched
+from kluis.evidence.eventlog.replay import Registers, is_untouched, register_of, replay
 from kluis.formats.eventlog.event_data import GLOBAL_VARIABLES, parse_variable
 from kluis.formats.eventlog.event_type import KNOWN, EventType
 from kluis.formats.eventlog.log import Event, EventLog
@@ -157,10 +157,10 @@ def judge(log: EventLog, bank: HashId, registers: Registers, proven: Mapping[int
         bank=bank,
         reproduced=reproduced,
         contradicted=frozenset(number for number in replayed if number in proven) - reproduced,
-        unexplained=frozenset(n for n, value in quiet.items() if not untouched(n, value, registers)),
+        unexplained=frozenset(n for n, value in quiet.items() if not is_untouched(n, value, registers)),
         unseen=frozenset(number for number in replayed if number not in proven),
         untrusted=frozenset(number for number in doubtful if number is not None),
-        failed=_failed(judged, bank, registers),
+        failed=_find_failed(judged, bank, registers),
         events=tuple(judged),
         secure_boot=_secure_boot(judged, _SECURE_BOOT[registers]),
     )
@@ -182,7 +182,7 @@ def _proof(event: Event, number: int | None, bank: HashId, reproduced: frozenset
     return Proof.ELSEWHERE if event.kind in NAMED else Proof.UNPROVEN
 
 
-def _failed(judged: list[Judged], bank: HashId, registers: Registers) -> frozenset[int]:
+def _find_failed(judged: list[Judged], bank: HashId, registers: Registers) -> frozenset[int]:
     """Registers with an error separator, by its digest, which is proven, not by its type.
 
     The value of a boot variable may have the same digest. In the registers of boot variables, firmware that

@@ -111,7 +111,7 @@ def register_of(event: Event, registers: Registers) -> int | None:
     return event.index - 1 if event.index else None
 
 
-def untouched(number: int, value: bytes, registers: Registers) -> bool:
+def is_untouched(number: int, value: bytes, registers: Registers) -> bool:
     """Whether a register still has its initial value."""
     if registers is Registers.PCR and number in DYNAMIC:
         return value == b"\xff" * len(value)

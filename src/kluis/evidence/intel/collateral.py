@@ -226,6 +226,6 @@ def _crl(data: bytes, what: str) -> Crl:
 
 
 def _check_crl(crl: Crl, issuer: Certificate, what: str, context: Context) -> None:
-    chain.issued(
+    chain.check_issued(
         crl, issuer, what, schemes=pck.SCHEMES, context=context, code="crl_sig", name_code="crl_issuer"
     )

@@ -110,7 +110,7 @@ def prove(
     held = _hold(collateral, context) if collateral is not None else None
     vouched = known
     if known is not None or held is not None or chain_pem:
-        vouched = _vouched(quote, known, key, chain_pem, held, tee_type, context=context, now=now)  # 4 to 7
+        vouched = _vouch(quote, known, key, chain_pem, held, tee_type, context=context, now=now)  # 4 to 7
     if vouched is None or held is None:
         raise UnavailableError(
             f"{quote.name}: no collateral given: TCB info, QE identity and CRLs",
@@ -137,7 +137,7 @@ def _recall(quote: Quote, chain_pem: bytes, context: Context) -> Vouched | None:
     return found
 
 
-def _vouched(
+def _vouch(
     quote: Quote,
     known: Vouched | None,
     key: Key,

@@ -113,7 +113,7 @@ def match_root(root: Certificate, context: Context, what: str) -> Anchor:
     """
     anchor = chain.match_root(root, context, what)
     _ca_profile(root, what, lengths=(None, 1))
-    _issued(root, root, anchor, what, context)
+    _check_issued(root, root, anchor, what, context)
     return anchor
 
 
@@ -124,7 +124,7 @@ def check_ca(ca: Certificate, root: Certificate, anchor: Anchor, what: str, cont
         AuthenticityError: one of them fails.
     """
     _ca_profile(ca, what, lengths=(0,))
-    _issued(ca, root, anchor, what, context)
+    _check_issued(ca, root, anchor, what, context)
 
 
 def check_leaf(leaf: Certificate, issuer: Certificate, anchor: Anchor, what: str, context: Context) -> None:
@@ -136,7 +136,7 @@ def check_leaf(leaf: Certificate, issuer: Certificate, anchor: Anchor, what: str
     usage = _usage(leaf, what)
     if leaf.ca or usage.key_cert_sign or not usage.digital_signature:
         raise AuthenticityError(f"{what}: want an end entity that signs data", code="cert_profile")
-    _issued(leaf, issuer, anchor, what, context)
+    _check_issued(leaf, issuer, anchor, what, context)
 
 
 def _usage(certificate: Certificate, what: str) -> KeyUsage:
@@ -156,7 +156,7 @@ def _ca_profile(certificate: Certificate, what: str, lengths: tuple[int | None, 
         )
 
 
-def _issued(
+def _check_issued(
     certificate: Certificate, issuer: Certificate, anchor: Anchor, what: str, context: Context
 ) -> None:
     if not certificate.common_name.startswith(anchor.maker):
@@ -166,4 +166,4 @@ def _issued(
         )
     if issuer.spki == anchor.spki and anchor.proven.get(certificate.der) is certificate:
         return
-    chain.issued(certificate, issuer, what, schemes=SCHEMES, context=context, code="pck_chain")
+    chain.check_issued(certificate, issuer, what, schemes=SCHEMES, context=context, code="pck_chain")

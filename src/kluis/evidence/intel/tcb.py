@@ -88,7 +88,8 @@ def check_platform(info: TcbInfo, sgx: SgxExtension, tee: str) -> None:
     ):
         if want != got:
             raise AuthenticityError(
-                f"TCB info.{name}: want {_shown(want)}, got {_shown(got)}", code="tcb_info_mismatch"
+                f"TCB info.{name}: want {_format_value(want)}, got {_format_value(got)}",
+                code="tcb_info_mismatch",
             )
 
 
@@ -114,7 +115,8 @@ def check_quoting_enclave(identity: Identity, qe: ReportBody, name: str) -> None
     for what, want, got in checks:
         if want != got:
             raise AuthenticityError(
-                f"QE identity.{what}: want {_shown(want)}, got {_shown(got)}", code="qe_identity_mismatch"
+                f"QE identity.{what}: want {_format_value(want)}, got {_format_value(got)}",
+                code="qe_identity_mismatch",
             )
 
 
@@ -141,13 +143,13 @@ def evaluate(
     """
     version = tee_tcb_svn[1] if tee_tcb_svn else 0
     skipped = 2 if version else 0
-    platform = _reached(
+    platform = _find_level(
         info.levels, (*sgx.components, sgx.pcesvn), "platform", tdx=tee_tcb_svn[skipped:], skipped=skipped
     )
     parts = [platform]
     if version:
-        parts.append(_reached(module_of(info, version).levels, (tee_tcb_svn[0],), "TDX module"))
-    parts.append(_reached(identity.levels, (qe.isvsvn,), "quoting enclave"))
+        parts.append(_find_level(module_of(info, version).levels, (tee_tcb_svn[0],), "TDX module"))
+    parts.append(_find_level(identity.levels, (qe.isvsvn,), "quoting enclave"))
     statuses = [_STATUSES[part.status] for part in parts]
     status = statuses[0]
     for each in statuses[1:]:
@@ -195,7 +197,7 @@ def converge(status: TcbStatus, part: TcbStatus) -> TcbStatus:
     return min(status, part, key=_WORST_FIRST.index)
 
 
-def relaunched(launch: TcbStatus, current: TcbStatus) -> TcbStatus:
+def combine_launch(launch: TcbStatus, current: TcbStatus) -> TcbStatus:
     """The status of a trust domain that one module launched and another module runs.
 
     Intel's library ignores a module that is worse than the one at launch; here the worse one counts.
@@ -221,14 +223,14 @@ def of_both(launch: Tcb, current: Tcb) -> Tcb:
     """
     dates = [each.date for each in (launch, current) if each.date is not None]
     return Tcb(
-        status=relaunched(launch.status, current.status),
+        status=combine_launch(launch.status, current.status),
         date=min(dates, default=None),
         advisories=tuple(sorted({*launch.advisories, *current.advisories})),
         evaluation=launch.evaluation,
     )
 
 
-def _reached(
+def _find_level(
     levels: tuple[AnyLevel, ...], svns: tuple[int, ...], what: str, *, tdx: bytes = b"", skipped: int = 0
 ) -> AnyLevel:
     for level in levels:
@@ -242,5 +244,5 @@ def _reached(
     )
 
 
-def _shown(value: str | bytes | int) -> str:
+def _format_value(value: str | bytes | int) -> str:
     return value.hex() if isinstance(value, bytes) else str(value)

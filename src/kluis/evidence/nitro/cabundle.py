@@ -56,7 +56,7 @@ class Cabundle:
         if self.start <= now <= self.end:
             return
         for index, certificate in enumerate(self.authorities):
-            links.valid(certificate, _named(index), now)
+            links.valid(certificate, _name(index), now)
         links.valid(self.leaf, _LEAF, now)
 
 
@@ -79,7 +79,7 @@ def verify(document: Document, context: Context) -> Cabundle:
 
 
 def _verify(document: Document, context: Context) -> Cabundle:
-    root = x509.parse(document.cabundle[0], _named(0))
+    root = x509.parse(document.cabundle[0], _name(0))
     anchor = links.match_root(root, context, "Nitro cabundle")  # 2
     if anchor.level not in LEVELS:
         raise AuthenticityError(
@@ -87,13 +87,13 @@ def _verify(document: Document, context: Context) -> Cabundle:
             f"{anchor.level}",
             code="root_untrusted",
         )
-    authorities = (root, *(x509.parse(der, _named(i)) for i, der in enumerate(document.cabundle[1:], 1)))
+    authorities = (root, *(x509.parse(der, _name(i)) for i, der in enumerate(document.cabundle[1:], 1)))
     leaf = x509.parse(document.certificate, _LEAF)
     last = len(authorities) - 1
     issuer = root
     for index, certificate in enumerate(authorities):  # 3
-        _check_authority(certificate, _named(index), below=last - index)
-        _check_issued(certificate, issuer, _named(index), context)
+        _check_authority(certificate, _name(index), below=last - index)
+        _check_issued(certificate, issuer, _name(index), context)
         issuer = certificate
     if leaf.ca or leaf.usage is None or not leaf.usage.digital_signature or leaf.usage.key_cert_sign:
         raise AuthenticityError(f"{_LEAF}: want an end entity that signs data", code="cert_profile")
@@ -124,8 +124,8 @@ def _check_issued(certificate: Certificate, issuer: Certificate, what: str, cont
     kind = certificate.public_key.kind
     if kind is not KeyKind.P384:
         raise AuthenticityError(f"{what}: want a key on P-384, got {kind.value}", code="cert_profile")
-    links.issued(certificate, issuer, what, schemes=SCHEMES, context=context, code="cert_chain")
+    links.check_issued(certificate, issuer, what, schemes=SCHEMES, context=context, code="cert_chain")
 
 
-def _named(index: int) -> str:
+def _name(index: int) -> str:
     return f"Nitro cabundle[{index}]"

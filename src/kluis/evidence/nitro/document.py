@@ -101,7 +101,7 @@ def verify(data: bytes, *, context: Context, collateral: None, now: datetime) ->
     certificates.check_time(now)  # 4
     signatures.check_raw(  # 5
         document.message.signature,
-        document.message.signed(),
+        document.message.signed_bytes(),
         certificates.leaf.spki,
         Scheme.ES384,
         document.kind.what,
@@ -120,13 +120,13 @@ def _check_timestamp(timestamp: datetime, document: Document, certificates: Cabu
     if leaf.not_before - timestamp <= SKEW and timestamp - min(leaf.not_after, now) <= SKEW:
         return
     raise FreshnessError(
-        f"{document.kind.what}.timestamp: want {_shown(leaf.not_before)} to "
-        f"{_shown(min(leaf.not_after, now))}, within 5 minutes, got {_shown(timestamp)}",
+        f"{document.kind.what}.timestamp: want {_format_time(leaf.not_before)} to "
+        f"{_format_time(min(leaf.not_after, now))}, within 5 minutes, got {_format_time(timestamp)}",
         code="freshness",
     )
 
 
-def _shown(when: datetime) -> str:
+def _format_time(when: datetime) -> str:
     return when.isoformat().replace("+00:00", "Z")
 
 

@@ -120,7 +120,7 @@ def _check(certificates: tuple[Certificate, ...], context: Context) -> Chain:
         _check_profile(certificate, index)
     links.check_root(certificates[-1], anchor, WHAT, schemes=SCHEMES, context=context)
     for index, (child, issuer) in enumerate(itertools.pairwise(certificates)):
-        links.issued(child, issuer, _NAMES[index], schemes=SCHEMES, context=context, code="cert_chain")
+        links.check_issued(child, issuer, _NAMES[index], schemes=SCHEMES, context=context, code="cert_chain")
     found = identity.read(certificates[0].extensions, _NAMES[0])
     device = _DEVICES.get(found.product[:2])
     if device is None:

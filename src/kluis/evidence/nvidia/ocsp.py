@@ -149,12 +149,12 @@ def _check_signature(
     if len(embedded) > _MOST_CERTIFICATES:
         raise FormatError(f"{WHAT}: more than {_MOST_CERTIFICATES} certificates", code="too_large")
     others = [x509.parse(one.public_bytes(Encoding.DER), f"{WHAT}.certificate") for one in embedded]
-    signers = [one for one in (issuer, *others) if _named(response, one)]
+    signers = [one for one in (issuer, *others) if _names_responder(response, one)]
     if not signers:
         raise AuthenticityError(f"{WHAT}: does not hold its responder's certificate", code="ocsp_issuer")
     signer = signers[0]
     if signer.spki != issuer.spki:
-        links.issued(
+        links.check_issued(
             signer,
             issuer,
             f"{WHAT}.responder",
@@ -173,7 +173,7 @@ def _check_signature(
     return None if signer is issuer else signer
 
 
-def _named(response: ocsp.OCSPResponse, certificate: Certificate) -> bool:
+def _names_responder(response: ocsp.OCSPResponse, certificate: Certificate) -> bool:
     if response.responder_key_hash is not None:
         return _hash("sha1", certificate.public_key.bits) == response.responder_key_hash
     return (

@@ -99,7 +99,7 @@ def challenge(
 ) -> Challenge:
     """Make a credential that the EK's TPM opens if it has the AK.
 
-    1. The EK's certificate chains to an anchor (:func:`key.endorsed`).
+    1. The EK's certificate chains to an anchor (:func:`key.verify_ek`).
     2. The EK's public area is of the certified key, and is that of a restricted storage key that the TPM
        generated.
     3. The AK's public area is that of a restricted signing key that the TPM generated.
@@ -123,7 +123,7 @@ def challenge(
     """
     if len(fresh) != FRESH_SIZE:
         raise UsageError(f"fresh: want {FRESH_SIZE} bytes, got {len(fresh)}")
-    certified = trust.endorsed(endorsements, context=context, now=now)  # 1
+    certified = trust.verify_ek(endorsements, context=context, now=now)  # 1
     endorsing, area = public.parse_storage(ek), trust.area_of(ak)
     if endorsing.spki != certified.spki:  # 2
         raise AuthenticityError("EK: the public area is not of the certified key", code="key_binding")

@@ -113,7 +113,7 @@ def check_area(area: Public) -> None:
         )
 
 
-def certified(endorsements: TpmEndorsements, *, context: Context, now: datetime) -> TrustedKey:
+def verify_ak(endorsements: TpmEndorsements, *, context: Context, now: datetime) -> TrustedKey:
     """Verify an AK certificate and return its key.
 
     1. Certificate and chain parse; each issuer is in the chain, by name, and there are no other certificates.
@@ -130,11 +130,11 @@ def certified(endorsements: TpmEndorsements, *, context: Context, now: datetime)
         FreshnessError: a certificate or CRL is expired or not yet valid.
         UnavailableError: an issuer is missing.
     """
-    return _vouched(endorsements, _ATTESTS, context, now)  # 1 to 6
+    return _verify_chain(endorsements, _ATTESTS, context, now)  # 1 to 6
 
 
-def endorsed(endorsements: TpmEndorsements, *, context: Context, now: datetime) -> TrustedKey:
-    """Verify an EK certificate and return its key, by the steps of :func:`certified`.
+def verify_ek(endorsements: TpmEndorsements, *, context: Context, now: datetime) -> TrustedKey:
+    """Verify an EK certificate and return its key, by the steps of :func:`verify_ak`.
 
     3. The certificate is an end entity's for endorsement keys (2.23.133.8.1), which receives keys.
 
@@ -155,12 +155,16 @@ def endorsed(endorsements: TpmEndorsements, *, context: Context, now: datetime) 
             hint="tpm2_getekcertificate reads it from the TPM, or requests it from the vendor",
             code="ek_missing",
         )
-    return _vouched(endorsements, _ENDORSES, context, now)  # 3: the others are of ``certified``
+    return _verify_chain(endorsements, _ENDORSES, context, now)  # 3: the others are of ``certified``
 
 
-def _vouched(endorsements: TpmEndorsements, purpose: _Purpose, context: Context, now: datetime) -> TrustedKey:
+def _verify_chain(
+    endorsements: TpmEndorsements, purpose: _Purpose, context: Context, now: datetime
+) -> TrustedKey:
     what = f"{purpose.name} chain"
-    chain, anchor = _linked(endorsements.certificate or b"", endorsements.chain, purpose, context)  # 1 to 4
+    chain, anchor = _link_chain(
+        endorsements.certificate or b"", endorsements.chain, purpose, context
+    )  # 1 to 4
     for certificate in chain:  # 5
         links.valid(certificate, _name(certificate, what), now)
     crls = tuple(_crl(der, chain, what, context, now) for der in endorsements.crls)  # 6
@@ -196,7 +200,7 @@ def check_time(key: TrustedKey, what: str, now: datetime) -> None:
         links.in_time(f"{what} CRL", crl.this_update, crl.next_update, now, kind="crl")
 
 
-def named(spki: bytes, context: Context) -> TrustedKey:
+def match_named(spki: bytes, context: Context) -> TrustedKey:
     """The key that the relying party named directly as an anchor, as a bare public key.
 
     Raises:
@@ -247,7 +251,7 @@ def area_of(data: bytes) -> Public:
     return public_area.parse_sized(data) if sized else public_area.parse(data)
 
 
-def _linked(
+def _link_chain(
     certificate: bytes, others: bytes, purpose: _Purpose, context: Context
 ) -> tuple[tuple[Certificate, ...], Anchor]:
     """The chain in order, and its anchor; cached by its exact bytes, because nothing here depends on time."""
@@ -265,14 +269,16 @@ def _link(
 ) -> tuple[tuple[Certificate, ...], Anchor]:
     what = f"{purpose.name} chain"
     pool = list(x509.parse_pem(others, what)) if others else []
-    chain = _ordered(_certificate(certificate, purpose), pool, what, context)  # 1
+    chain = _order_chain(_certificate(certificate, purpose), pool, what, context)  # 1
     anchor = check_anchor(chain[-1], what, context)  # 2
     _check_leaf(chain[0], purpose)  # 3
     _check_issuers(chain, what)  # 3
     if len(chain) > 1:  # 4; a leaf whose key was named as an anchor may have any issuer
         links.check_root(chain[-1], anchor, what, schemes=_SCHEMES, context=context)
     for child, issuer in itertools.pairwise(chain):
-        links.issued(child, issuer, _name(child, what), schemes=_SCHEMES, context=context, code="cert_chain")
+        links.check_issued(
+            child, issuer, _name(child, what), schemes=_SCHEMES, context=context, code="cert_chain"
+        )
     return chain, anchor
 
 
@@ -283,7 +289,7 @@ def _certificate(data: bytes, purpose: _Purpose) -> Certificate:
     return x509.parse(data, what)
 
 
-def _ordered(
+def _order_chain(
     leaf: Certificate, pool: list[Certificate], what: str, context: Context
 ) -> tuple[Certificate, ...]:
     chain = [leaf]
@@ -337,7 +343,7 @@ def _crl(der: bytes, chain: tuple[Certificate, ...], what: str, context: Context
                 raise AuthenticityError(
                     f"{_name(issuer, what)}: want a CA that signs CRLs", code="cert_profile"
                 )
-            links.issued(crl, issuer, f"{what} CRL", schemes=_SCHEMES, context=context, code="crl_sig")
+            links.check_issued(crl, issuer, f"{what} CRL", schemes=_SCHEMES, context=context, code="crl_sig")
             links.in_time(f"{what} CRL", crl.this_update, crl.next_update, now, kind="crl")
             links.not_revoked(child, crl, _name(child, what))
             return crl

@@ -124,7 +124,7 @@ def _check_values(
     quote: Quote, signature: Signature, values: Values, selection: tuple[Selection, ...] | None
 ) -> Checked:
     _check_selection(quote, selection)  # 5
-    selected = _selected(quote, values)  # 6
+    selected = _select(quote, values)  # 6
     _check_digest(quote, signature.hash, selected)  # 7
     return Checked(quote=quote, hash=signature.hash, values=selected)
 
@@ -177,7 +177,7 @@ def _check_selection(quote: Quote, wanted: tuple[Selection, ...] | None) -> None
         raise AuthenticityError(f"{WHAT}: PCRs: want {want}, got {got}", code="pcr_selection")
 
 
-def _selected(quote: Quote, values: Values) -> Mapping[HashId, Mapping[int, bytes]]:
+def _select(quote: Quote, values: Values) -> Mapping[HashId, Mapping[int, bytes]]:
     selected: dict[HashId, Mapping[int, bytes]] = {}
     for selection in quote.selections:
         if missing := _missing(selection, values):

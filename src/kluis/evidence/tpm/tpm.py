@@ -52,7 +52,7 @@ def verify(
        ``pcrs``, may have ``tpm_public`` (the AK's public area) and ``event_log``, and no others.
     2. A public area, the attester's or the one that the relying party expects, is that of a restricted
        signing key that the TPM generated.
-    3. The attestation key is trusted. Either a certificate chain certifies it (:func:`key.certified`), or it
+    3. The attestation key is trusted. Either a certificate chain certifies it (:func:`key.verify_ak`), or it
        was activated in the TPM of a certified endorsement key (:mod:`activation`), or the relying party named
        the key itself, and not as a TEE's. All public areas are of that same key.
     4. The signature is of the scheme that the area names.
@@ -85,7 +85,7 @@ def verify(
     for area in areas:  # 2
         trust.check_area(area)
     try:
-        key = _trusted(parts["tpm_quote"], signed, areas, endorsements, context, now)  # 3
+        key = _find_key(parts["tpm_quote"], signed, areas, endorsements, context, now)  # 3
     except UnavailableError:
         # Refuse a quote that its own bytes contradict, before looking at any endorsement.
         unvouched = quote.check_unvouched(parts["tpm_quote"], signed, pcrs.parse(parts["pcrs"]))
@@ -117,7 +117,7 @@ def _check_log(parts: Mapping[str, bytes], checked: Checked) -> LogClaims | None
     return check_log(parts["event_log"], checked.values) if "event_log" in parts else None
 
 
-def _trusted(
+def _find_key(
     message: bytes,
     signed: Signature,
     areas: list[Public],
@@ -128,9 +128,9 @@ def _trusted(
     if isinstance(endorsements, Activated):
         return endorsements.key(context, now)
     if endorsements.certificate is not None:
-        return trust.certified(endorsements, context=context, now=now)
+        return trust.verify_ak(endorsements, context=context, now=now)
     if areas:
-        return trust.named(areas[0].spki, context)
+        return trust.match_named(areas[0].spki, context)
     *others, last = trust.named_keys(context)
     for anchor in others:
         if quote.signed_by(message, signed, anchor.spki, context):

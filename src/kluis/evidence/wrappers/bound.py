@@ -88,7 +88,7 @@ class Bound:
                 f" {self.config_id.hex()}, got {(claims.config_id or b'').hex() or 'none'}",
                 code="launch_configuration",
             )
-        if self.challenge and not self._challenged(claims):
+        if self.challenge and not self._answers_challenge(claims):
             raise AuthenticityError(
                 f"{name}: the evidence within answers another {self.what}: want "
                 f"{self.challenge[0].hex()} as its nonce or report data, got "
@@ -107,7 +107,7 @@ class Bound:
                 code="report_data",
             )
 
-    def _challenged(self, claims: Claims) -> bool:
+    def _answers_challenge(self, claims: Claims) -> bool:
         nonce = claims.nonce or b""
         pairs = [(want, got) for want in self.challenge for got in (nonce, claims.report_data)]
         # If the field has a fixed size, a shorter nonce is padded with zeros, without a length.

@@ -114,7 +114,7 @@ def parse(data: bytes) -> Endorsement:
         measurement=measurement,
         chain=chain,
         scheme=scheme,
-        signed=message.signed(),
+        signed=message.signed_bytes(),
         signature=message.signature,
     )
 

@@ -132,7 +132,7 @@ class Snapshot:
             raise FormatError(f"{what}.type at 0x2c: want 1, got {number}", code="bad_type")
         seqno = read_seqno(reader, "seqno")
         reader.zeros(8, "max_conflict_version")
-        root = reader.take(_sized(reader, "hash", 32), "hash")
+        root = reader.take(_read_size(reader, "hash", 32), "hash")
         size = reader.u64("views")
         if size % 8 or size > 8 * MAX_VIEWS:
             raise FormatError(f"{what}.views: want whole numbers, got {size} bytes", code="bad_length")
@@ -213,7 +213,7 @@ def _receipt(raw: bytes, what: str) -> Receipt | CoseReceipt | None:
     return CoseReceipt.parse(raw, what) if raw[:1] == _COSE else Receipt.parse(raw, what)
 
 
-def _sized(reader: Reader, field: str, want: int) -> int:
+def _read_size(reader: Reader, field: str, want: int) -> int:
     size = reader.u64(field)
     if size != want:
         raise FormatError(f"{reader.what}.{field}: want {want} bytes, got {size}", code="bad_length")
@@ -229,8 +229,8 @@ def _tables(reader: Reader) -> dict[str, Table]:
         version, rows = reader.u64("version"), dict[bytes, Value]()
         pairs = reader.sub(reader.u64("size"), name)
         while pairs.left:
-            key = _padded(pairs, "key")
-            value = _padded(pairs, "value")
+            key = _read_padded(pairs, "key")
+            value = _read_padded(pairs, "value")
             if len(value) < 8:
                 raise FormatError(f"{pairs.what}.value: want a version before it", code="bad_length")
             if key in rows:
@@ -240,7 +240,7 @@ def _tables(reader: Reader) -> dict[str, Table]:
     return found
 
 
-def _padded(reader: Reader, field: str) -> bytes:
+def _read_padded(reader: Reader, field: str) -> bytes:
     data = reader.take(reader.u64(field), field)
     reader.zeros(-len(data) % 8, "padding")
     return data

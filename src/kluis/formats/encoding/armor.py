@@ -73,7 +73,7 @@ def open_armor(data: bytes, what: str = "input") -> Opened:
         return Opened(data, ())
     text = text.strip(_BLANK)
     if len(text) >= 2 and text[:1] == text[-1:] == b'"':
-        inner, armor = _text(_quoted(text[1:-1], what), what)
+        inner, armor = _text(_unescape_quoted(text[1:-1], what), what)
         return Opened(inner, (Armor.JSON, *armor))
     return _text(text, what)
 
@@ -141,7 +141,7 @@ def _pem(text: bytes, what: str) -> Opened:
     return Opened(_base64(found[2].translate(None, _LINE_ENDS), Armor.BASE64, what).data, (Armor.PEM,))
 
 
-def _quoted(text: bytes, what: str) -> bytes:
+def _unescape_quoted(text: bytes, what: str) -> bytes:
     """The text within JSON quotes; only line ends and slashes may be escaped."""
     if b"\\" in text:
         text = text.replace(b"\\r\\n", b"\n").replace(b"\\n", b"\n").replace(b"\\/", b"/")

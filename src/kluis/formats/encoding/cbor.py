@@ -134,7 +134,7 @@ class _Source:
         if depth == 0:
             raise self._deep(at)
         if major == 6:
-            return self._tagged(at, number, start, depth - 1)
+            return self._read_tagged(at, number, start, depth - 1)
         if number > self.size - start:
             raise self.short(start, number)
         self._count(at, number)
@@ -189,18 +189,18 @@ class _Source:
             raise self.short(at + 1, width)
         number = int.from_bytes(self.data[at + 1 : end], "big")
         if number < (24 if width == 1 else 1 << 4 * width):
-            raise self._refused(at, "its head is not minimal")
+            raise self._refusal(at, "its head is not minimal")
         return number, end
 
     def _text(self, start: int, end: int) -> str:
         try:
             return self.data[start:end].decode()
         except UnicodeDecodeError:
-            raise self._refused(start, "text is not UTF-8") from None
+            raise self._refusal(start, "text is not UTF-8") from None
 
     def _odd(self, at: int, first: int, depth: int) -> tuple[Value, int]:
         if first != _INDEFINITE_MAP or not self.indefinite_maps:
-            raise self._refused(at, f"head {first:#04x} is not used here")
+            raise self._refusal(at, f"head {first:#04x} is not used here")
         if depth == 0:
             raise self._deep(at)
         entries = IndefiniteMap()
@@ -223,7 +223,7 @@ class _Source:
             )
         return first == 0xF5
 
-    def _tagged(self, at: int, tag: int, start: int, depth: int) -> tuple[Tagged, int]:
+    def _read_tagged(self, at: int, tag: int, start: int, depth: int) -> tuple[Tagged, int]:
         if tag not in self.tags:
             raise FormatError(f"{self.what} at {at:#x}: tag {tag} is not used here", code="bad_type")
         value, end = self.item(start, depth)
@@ -237,7 +237,7 @@ class _Source:
     def _deep(self, at: int) -> FormatError:
         return FormatError(f"{self.what} at {at:#x}: is nested too deep", code="too_deep")
 
-    def _refused(self, at: int, problem: str) -> FormatError:
+    def _refusal(self, at: int, problem: str) -> FormatError:
         return FormatError(f"{self.what} at {at:#x}: {problem}", code="bad_encoding")
 
 

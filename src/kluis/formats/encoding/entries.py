@@ -55,10 +55,10 @@ class Entries:
         """Read a byte string of one of ``sizes``."""
         value = self._value.get(key)
         if type(value) is not bytes:
-            raise self._mistyped(key, "bytes", value)
+            raise self._type_error(key, "bytes", value)
         if len(value) not in sizes:
             raise FormatError(
-                f"{self.what}.{self._name(key)}: is {len(value)} bytes, want {_shown(sizes)}",
+                f"{self.what}.{self._name(key)}: is {len(value)} bytes, want {_format_sizes(sizes)}",
                 code="bad_length",
             )
         return value
@@ -71,7 +71,7 @@ class Entries:
         """Read text of 1 to ``limit`` characters."""
         value = self._value.get(key)
         if type(value) is not str:
-            raise self._mistyped(key, "text", value)
+            raise self._type_error(key, "text", value)
         if not 1 <= len(value) <= limit:
             raise FormatError(
                 f"{self.what}.{self._name(key)}: is {len(value)} long, want 1 to {limit}", code="bad_length"
@@ -86,7 +86,7 @@ class Entries:
         """Read an integer in ``least``..``most``."""
         value = self._value.get(key)
         if type(value) is not int:
-            raise self._mistyped(key, "an integer", value)
+            raise self._type_error(key, "an integer", value)
         if not least <= value <= most:
             raise FormatError(
                 f"{self.what}.{self._name(key)}: want {least}..{most}, got {value}", code="bad_encoding"
@@ -97,14 +97,14 @@ class Entries:
         """Read ``true`` or ``false``."""
         value = self._value.get(key)
         if type(value) is not bool:
-            raise self._mistyped(key, "a boolean", value)
+            raise self._type_error(key, "a boolean", value)
         return value
 
     def array(self, key: Key, *, least: int, most: int) -> list[Value]:
         """Read a list of ``least`` to ``most`` items."""
         value = self._value.get(key)
         if type(value) is not list:
-            raise self._mistyped(key, "a list", value)
+            raise self._type_error(key, "a list", value)
         if not least <= len(value) <= most:
             raise FormatError(
                 f"{self.what}.{self._name(key)}: has {len(value)} items, want {least} to {most}",
@@ -117,10 +117,10 @@ class Entries:
         items = self.array(key, least=least, most=most)
         for item in items:
             if type(item) is not bytes:
-                raise self._mistyped(key, "bytes", item)
+                raise self._type_error(key, "bytes", item)
             if len(item) not in sizes:
                 raise FormatError(
-                    f"{self.what}.{self._name(key)}: holds {len(item)} bytes, want {_shown(sizes)}",
+                    f"{self.what}.{self._name(key)}: holds {len(item)} bytes, want {_format_sizes(sizes)}",
                     code="bad_length",
                 )
         return tuple(cast("list[bytes]", items))
@@ -129,7 +129,7 @@ class Entries:
         """Read a map of ``least`` to ``most`` entries."""
         value = self._value.get(key)
         if not isinstance(value, dict):
-            raise self._mistyped(key, "a map", value)
+            raise self._type_error(key, "a map", value)
         if not least <= len(value) <= most:
             raise FormatError(
                 f"{self.what}.{self._name(key)}: has {len(value)} entries, want {least} to {most}",
@@ -140,7 +140,7 @@ class Entries:
     def _name(self, key: Key) -> str:
         return key if isinstance(key, str) else self._names.get(key, str(key))
 
-    def _mistyped(self, key: Key, want: str, value: Value) -> FormatError:
+    def _type_error(self, key: Key, want: str, value: Value) -> FormatError:
         if key not in self._value:
             return FormatError(f"{self.what}: {self._name(key)} is missing", code="bad_type")
         return FormatError(
@@ -164,7 +164,7 @@ _KINDS: Final[dict[type, str]] = {
 }
 
 
-def _shown(sizes: Sizes) -> str:
+def _format_sizes(sizes: Sizes) -> str:
     if isinstance(sizes, range):
         return f"{sizes.start} to {sizes.stop - 1}"
     return " or ".join(map(str, sizes))

@@ -92,7 +92,8 @@ class Members:
         value = self._get("version")
         if isinstance(value, bool) or value not in supported:
             raise UnsupportedError(
-                f"{self.what}.version: want one of {list(supported)}, got {_shown(value)}", code="bad_version"
+                f"{self.what}.version: want one of {list(supported)}, got {_describe(value)}",
+                code="bad_version",
             )
         return int(value)
 
@@ -182,7 +183,7 @@ class Members:
         return self._value[name]
 
 
-def _shown(value: Json) -> str:
+def _describe(value: Json) -> str:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else _kind(value)
 
 

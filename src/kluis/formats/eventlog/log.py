@@ -109,16 +109,16 @@ def parse(data: bytes) -> EventLog:
     if len(data) > MAX_SIZE:
         raise FormatError(f"{WHAT}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
     r = Reader(data, WHAT)
-    if data and _padded(data, 0, _SHA1_RECORD):
+    if data and _is_padding(data, 0, _SHA1_RECORD):
         raise FormatError(f"{WHAT}: holds no record", code="truncated")
     first = _sha1_event(r)
     agile = first.kind == EventType.NO_ACTION and first.data.startswith(_SPEC_ID_PREFIX)
     agile = agile and not first.data.startswith(SPEC_ID_SHA1)
-    algorithms = _declared(first.data) if agile else ((int(HashId.SHA1), SIZES[HashId.SHA1]),)
+    algorithms = _parse_declaration(first.data) if agile else ((int(HashId.SHA1), SIZES[HashId.SHA1]),)
     sizes = dict(algorithms)
     least = _AGILE_HEAD if agile else _SHA1_RECORD
     events = [first]
-    while r.left and not _padded(data, r.position, least):
+    while r.left and not _is_padding(data, r.position, least):
         if len(events) == MAX_EVENTS:
             raise FormatError(f"{WHAT}: more than {MAX_EVENTS} records", code="too_large")
         events.append(_agile_event(r, sizes) if agile else _sha1_event(r))
@@ -140,7 +140,7 @@ def join(logs: Sequence[EventLog]) -> EventLog:
     return dataclasses.replace(first, events=events, padding=b"")
 
 
-def _padded(data: bytes, position: int, least: int) -> bool:
+def _is_padding(data: bytes, position: int, least: int) -> bool:
     """Whether only padding remains at ``position``; ``least`` zero bytes are never a record.
 
     Raises:
@@ -159,7 +159,7 @@ def _padded(data: bytes, position: int, least: int) -> bool:
     )
 
 
-def _declared(data: bytes) -> tuple[tuple[int, int], ...]:
+def _parse_declaration(data: bytes) -> tuple[tuple[int, int], ...]:
     """Parse the declaration, TCG_EfiSpecIDEvent: each hash and its digest size."""
     r = Reader(data, f"{WHAT}.declaration", 32)
     if r.take(len(SPEC_ID), "signature") != SPEC_ID:
@@ -190,7 +190,7 @@ def _sha1_event(r: Reader) -> Event:
     index, kind = r.u32("index"), r.u32("type")
     digest = r.take(SIZES[HashId.SHA1], "digest")
     data = r.take(r.u32("data size"), "data")
-    return _checked(Event(index, kind, ((int(HashId.SHA1), digest),), data, offset))
+    return _check_event(Event(index, kind, ((int(HashId.SHA1), digest),), data, offset))
 
 
 def _agile_event(r: Reader, sizes: dict[int, int]) -> Event:
@@ -213,10 +213,10 @@ def _agile_event(r: Reader, sizes: dict[int, int]) -> Event:
             )
         digests[algorithm] = r.take(sizes[algorithm], "digest")
     data = r.take(r.u32("data size"), "data")
-    return _checked(Event(index, kind, tuple(digests.items()), data, offset))
+    return _check_event(Event(index, kind, tuple(digests.items()), data, offset))
 
 
-def _checked(event: Event) -> Event:
+def _check_event(event: Event) -> Event:
     if event.extends and (event.index > MAX_INDEX or not event.digests):
         raise FormatError(
             f"{WHAT} at {event.offset:#x}: want a register 0..{MAX_INDEX} and a digest, "

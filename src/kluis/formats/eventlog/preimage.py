@@ -54,7 +54,7 @@ def preimages(event: Event) -> tuple[bytes, ...]:
     elif event.kind == EventType.IPL:
         found += _ipl(event.data)
     elif event.kind == EventType.EVENT_TAG:
-        found += _tagged(event.data)
+        found += _tagged_values(event.data)
     return tuple(found)
 
 
@@ -72,7 +72,7 @@ def _ipl(data: bytes) -> list[bytes]:
     return [text, content] if colon else [text]
 
 
-def _tagged(data: bytes) -> list[bytes]:
+def _tagged_values(data: bytes) -> list[bytes]:
     try:
         return [parse_tagged(data).value]
     except FormatError:

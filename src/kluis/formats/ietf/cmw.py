@@ -225,7 +225,7 @@ class _Reader:
             if len(parts) == MAX_PARTS:
                 raise self.refuse(f"more than {MAX_PARTS} parts", start, code="too_large")
             parts[label] = (
-                self.nested(depth) if self.text.startswith("{", self.position) else self.part(start)
+                self.read_nested(depth) if self.text.startswith("{", self.position) else self.part(start)
             )
             if self.text.startswith("}", self.position):
                 break
@@ -233,7 +233,7 @@ class _Reader:
         self.expect("}")
         return kind, parts
 
-    def nested(self, depth: int) -> Nested:
+    def read_nested(self, depth: int) -> Nested:
         start = self.position
         self.collection(depth + 1)
         return Nested(NESTED, self.text[start : self.position].encode())

@@ -108,12 +108,12 @@ class Corim:
         if matches_signed(data):
             message = Sign1.parse(data, WHAT, max_size=MAX_SIZE)
             data = message.payload
-        value = _tagged(_load(data, WHAT), UNSIGNED, WHAT)
+        value = _untag(_load(data, WHAT), UNSIGNED, WHAT)
         top = _map(value, WHAT)
         not_before, not_after = _window([top.get(4), _of_signature(message)])
         return cls(
-            id=_shown(top.get(0)),
-            profile=None if 3 not in top else _shown(top[3]),
+            id=_format_identity(top.get(0)),
+            profile=None if 3 not in top else _format_identity(top[3]),
             not_before=not_before,
             not_after=not_after,
             measurements=tuple(
@@ -161,8 +161,8 @@ def _standing(tags: list[Value]) -> Iterator[dict[int | str, Value]]:
         for link in _list(comid.get(3, []), "CoMID.linked-tags"):
             to = _map(link, "CoMID.linked-tag")
             if to.get(1) == _REPLACES:
-                replaced.add(_shown(to.get(0)))
-        name = _shown(named.get(0))
+                replaced.add(_format_identity(to.get(0)))
+        name = _format_identity(named.get(0))
         held, same = latest.get(name, (version, []))
         if version > held:
             same = []
@@ -247,7 +247,7 @@ def _window(validities: list[Value]) -> tuple[datetime | None, datetime | None]:
     return max(starts, default=None), min(ends, default=None)
 
 
-def _shown(identity: Value) -> str:
+def _format_identity(identity: Value) -> str:
     value = identity.value if isinstance(identity, Tagged) else identity
     return value.hex() if isinstance(value, bytes) else str(value)
 
@@ -261,7 +261,7 @@ def _time(value: Value) -> datetime | None:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _tagged(value: Value, tag: int, what: str) -> Value:
+def _untag(value: Value, tag: int, what: str) -> Value:
     if not isinstance(value, Tagged) or value.tag != tag:
         raise _wrong(what, f"tag {tag}")
     return value.value

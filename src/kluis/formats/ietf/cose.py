@@ -171,7 +171,7 @@ class Sign1:
             )
         return scheme
 
-    def signed(self) -> bytes:
+    def signed_bytes(self) -> bytes:
         """The bytes that the signature covers: a Sig_structure without external data."""
         head = cbor.head
         return b"".join(
@@ -243,7 +243,7 @@ def sign1_raw(
     unsigned = Sign1(
         protected=protected, headers={}, unprotected={}, payload=payload, signature=b"", detached=detached
     )
-    r, s = decode_dss_signature(sign(unsigned.signed(), _ECDSA[algorithm]))
+    r, s = decode_dss_signature(sign(unsigned.signed_bytes(), _ECDSA[algorithm]))
     return unsigned.encode(r.to_bytes(size, "big") + s.to_bytes(size, "big"))
 
 
@@ -269,7 +269,7 @@ def check(message: Sign1, key: ec.EllipticCurvePublicKey, what: str) -> None:
     if good:
         r, s = int.from_bytes(signature[:size], "big"), int.from_bytes(signature[size:], "big")
         try:
-            key.verify(encode_dss_signature(r, s), message.signed(), _ECDSA[algorithm])
+            key.verify(encode_dss_signature(r, s), message.signed_bytes(), _ECDSA[algorithm])
         except InvalidSignature:
             good = False
     if not good:

@@ -114,7 +114,7 @@ class Opaque:
         types: dict[int, int] = {}
         if data.startswith(_MAGIC):
             header = _header(data, base)
-            found, types = _typed(Reader(data[_HEADER_SIZE:], _WHAT, base + _HEADER_SIZE))
+            found, types = _read_typed(Reader(data[_HEADER_SIZE:], _WHAT, base + _HEADER_SIZE))
         else:
             found = Reader(data, _WHAT, base).fields("field", MAX_FIELDS)
         fields = dict(found)
@@ -213,7 +213,7 @@ def _header(data: bytes, base: int) -> Header:
     return header
 
 
-def _typed(reader: Reader) -> tuple[list[tuple[int, bytes]], dict[int, int]]:
+def _read_typed(reader: Reader) -> tuple[list[tuple[int, bytes]], dict[int, int]]:
     """Fields that consist of a type, the type of the value, a size and the value."""
     found: list[tuple[int, bytes]] = []
     types: dict[int, int] = {}

@@ -167,7 +167,7 @@ class Report:
             trailing=frame.trailing,
         )
 
-    def signed(self) -> bytes:
+    def signed_bytes(self) -> bytes:
         """The bytes that the device signed: all before the signature."""
         count, opaque = len(self.record) // _BLOCK, self.opaque.encode()
         return b"".join(
@@ -180,7 +180,7 @@ class Report:
 
     def encode(self) -> bytes:
         """Write it as it was read."""
-        return self.signed() + self.signature + self.trailing
+        return self.signed_bytes() + self.signature + self.trailing
 
     def measurements(self) -> Mapping[int, bytes]:
         """Every measurement, 48 bytes, by its number; numbers start at 1."""

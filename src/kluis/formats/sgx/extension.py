@@ -155,17 +155,17 @@ def _entries(
 
 # Intel writes the entries in order, so one pattern reads what the lines above read in any order. Lengths that
 # the pattern cannot check are checked separately.
-def _tagged(suffix: str) -> bytes:
+def _oid_pattern(suffix: str) -> bytes:
     return re.escape(der.oid(f"{OID}.{suffix}"))
 
 
 def _svn(index: int) -> bytes:
-    name = _tagged(f"2.{index}")
+    name = _oid_pattern(f"2.{index}")
     return rb"(\x30(?:\x10%s\x02\x01[\x00-\x7f]|\x11%s\x02\x02\x00[\x80-\xff]))" % (name, name)
 
 
 def _pcesvn() -> bytes:
-    name = _tagged("2.17")
+    name = _oid_pattern("2.17")
     two, three = rb"(?:\x00[\x80-\xff]|[\x01-\x7f].)", rb"\x00[\x80-\xff]."
     return rb"(\x30(?:\x10%s\x02\x01[\x00-\x7f]|\x11%s\x02\x02%s|\x12%s\x02\x03%s))" % (
         name,
@@ -178,17 +178,17 @@ def _pcesvn() -> bytes:
 
 _USUAL: Final = re.compile(
     rb"\x30\x82(?P<all>..)"
-    + rb"\x30\x1e%s\x04\x10(?P<ppid>.{16})" % _tagged("1")
-    + rb"\x30\x82(?P<outer>..)%s\x30\x82(?P<inner>..)" % _tagged("2")
+    + rb"\x30\x1e%s\x04\x10(?P<ppid>.{16})" % _oid_pattern("1")
+    + rb"\x30\x82(?P<outer>..)%s\x30\x82(?P<inner>..)" % _oid_pattern("2")
     + b"".join(map(_svn, _COMPONENT_RANGE))
     + _pcesvn()
-    + rb"\x30\x1f%s\x04\x10(?P<cpusvn>.{16})" % _tagged("2.18")
-    + rb"\x30\x10%s\x04\x02(?P<pceid>..)" % _tagged("3")
-    + rb"\x30\x14%s\x04\x06(?P<fmspc>.{6})" % _tagged("4")
-    + rb"\x30\x0f%s\x0a\x01(?P<type>[\x00-\x02])" % _tagged("5")
-    + rb"(?:\x30\x1e%s\x04\x10(?P<instance>.{16})" % _tagged("6")
-    + rb"\x30\x44%s\x30\x36" % _tagged("7")
-    + b"".join(rb"\x30\x10%s\x01\x01([\x00\xff])" % _tagged(f"7.{index}") for index in range(1, 4))
+    + rb"\x30\x1f%s\x04\x10(?P<cpusvn>.{16})" % _oid_pattern("2.18")
+    + rb"\x30\x10%s\x04\x02(?P<pceid>..)" % _oid_pattern("3")
+    + rb"\x30\x14%s\x04\x06(?P<fmspc>.{6})" % _oid_pattern("4")
+    + rb"\x30\x0f%s\x0a\x01(?P<type>[\x00-\x02])" % _oid_pattern("5")
+    + rb"(?:\x30\x1e%s\x04\x10(?P<instance>.{16})" % _oid_pattern("6")
+    + rb"\x30\x44%s\x30\x36" % _oid_pattern("7")
+    + b"".join(rb"\x30\x10%s\x01\x01([\x00\xff])" % _oid_pattern(f"7.{index}") for index in range(1, 4))
     + rb")?",
     re.DOTALL,
 )

@@ -88,7 +88,7 @@ class GuestPolicy:
     def encode(self) -> int:
         """Write the 64 bits."""
         value = self.abi_minor | self.abi_major << 8 | _POLICY_ONE
-        return value | _written(self, self._PLACES)
+        return value | _encode_bits(self, self._PLACES)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +135,7 @@ class PlatformInfo:
 
     def encode(self) -> int:
         """Write the 64 bits."""
-        return self.unknown | _written(self, self._PLACES)
+        return self.unknown | _encode_bits(self, self._PLACES)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,5 +175,5 @@ class Flags:
         return self.author_key | self.mask_chip_key << 1 | self.signing_key.value << 2
 
 
-def _written(bits: GuestPolicy | PlatformInfo, places: dict[str, int]) -> int:
+def _encode_bits(bits: GuestPolicy | PlatformInfo, places: dict[str, int]) -> int:
     return sum(1 << place for name, place in places.items() if getattr(bits, name))

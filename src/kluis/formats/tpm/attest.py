@@ -89,14 +89,14 @@ class Quote:
         out = [
             GENERATED.to_bytes(4, "big"),
             QUOTE.to_bytes(2, "big"),
-            sized(self.qualified_signer),
-            sized(self.extra_data),
+            encode_sized(self.qualified_signer),
+            encode_sized(self.extra_data),
             self.clock.encode(),
             len(self.selections).to_bytes(4, "big"),
         ]
         for selection in self.selections:
             out += [selection.bank.to_bytes(2, "big"), bytes([len(selection.bitmap)]), selection.bitmap]
-        return b"".join([*out, sized(self.pcr_digest)])
+        return b"".join([*out, encode_sized(self.pcr_digest)])
 
 
 def parse(data: bytes) -> Quote:
@@ -184,6 +184,6 @@ def read_sized(r: Reader, field: str, most: int) -> bytes:
     return r.take(size, field)
 
 
-def sized(data: bytes) -> bytes:
+def encode_sized(data: bytes) -> bytes:
     """Write a TPM2B."""
     return len(data).to_bytes(2, "big") + data

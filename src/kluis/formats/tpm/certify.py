@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
-from kluis.formats.tpm.attest import GENERATED, Clock, begin, read_sized, sized
+from kluis.formats.tpm.attest import GENERATED, Clock, begin, encode_sized, read_sized
 
 WHAT: Final = "TPM certification"
 CERTIFY: Final = 0x8017
@@ -38,11 +38,11 @@ class Certification:
             (
                 GENERATED.to_bytes(4, "big"),
                 CERTIFY.to_bytes(2, "big"),
-                sized(self.qualified_signer),
-                sized(self.extra_data),
+                encode_sized(self.qualified_signer),
+                encode_sized(self.extra_data),
                 self.clock.encode(),
-                sized(self.name),
-                sized(self.qualified_name),
+                encode_sized(self.name),
+                encode_sized(self.qualified_name),
             )
         )
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from kluis.errors import FormatError, UsageError
 from kluis.formats.encoding.reader import Reader
-from kluis.formats.tpm.attest import read_sized, sized
+from kluis.formats.tpm.attest import encode_sized, read_sized
 
 WHAT: Final = "TPM response"
 MAX_SIZE: Final = 4096
@@ -73,7 +73,12 @@ class Authorization:
     def encode(self) -> bytes:
         """Write the TPMS_AUTH_COMMAND, without a nonce."""
         attributes = 0 if self.session == PASSWORD else CONTINUE
-        return self.session.to_bytes(4, "big") + sized(b"") + bytes([attributes]) + sized(self.secret)
+        return (
+            self.session.to_bytes(4, "big")
+            + encode_sized(b"")
+            + bytes([attributes])
+            + encode_sized(self.secret)
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from kluis.errors import FormatError, UsageError
 from kluis.formats.encoding.reader import Reader
 from kluis.formats.tpm.algorithm import HashId
-from kluis.formats.tpm.attest import read_sized, sized
+from kluis.formats.tpm.attest import encode_sized, read_sized
 from kluis.formats.tpm.public import Public
 
 WHAT: Final = "TPM credential"
@@ -71,7 +71,7 @@ class Credential:
 
     def encode(self) -> bytes:
         """Write the file that ``tpm2_activatecredential`` takes."""
-        return MAGIC + sized(sized(self.integrity) + self.sealed) + sized(self.encrypted)
+        return MAGIC + encode_sized(encode_sized(self.integrity) + self.sealed) + encode_sized(self.encrypted)
 
 
 def matches(data: bytes) -> bool:
@@ -112,7 +112,7 @@ def make(ek: Public, name: bytes, secret: bytes, seed: bytes) -> Credential:
         raise UsageError(f"{WHAT}: want an RSA key or one on a curve")
     wrap = kdfa(ek.name_hash, seed, b"STORAGE", name, ek.symmetric)
     stream = Cipher(algorithms.AES(wrap), CFB(bytes(16))).encryptor()
-    sealed = stream.update(sized(secret)) + stream.finalize()
+    sealed = stream.update(encode_sized(secret)) + stream.finalize()
     mac = kdfa(ek.name_hash, seed, b"INTEGRITY", b"", 8 * size)
     integrity = hmac.digest(mac, sealed + name, ek.name_hash.label)
     return Credential(integrity, sealed, encrypted)
@@ -137,4 +137,4 @@ def _agree(key: ec.EllipticCurvePublicKey, hashed: HashId) -> tuple[bytes, bytes
     here, there = (point.x.to_bytes(size, "big") for point in points)
     shared = mine.exchange(ec.ECDH(), key)
     seed = hashlib.new(hashed.label, b"\0\0\0\1" + shared + b"IDENTITY\0" + here + there).digest()
-    return seed, sized(here) + sized(points[0].y.to_bytes(size, "big"))
+    return seed, encode_sized(here) + encode_sized(points[0].y.to_bytes(size, "big"))

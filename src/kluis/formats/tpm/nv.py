@@ -12,7 +12,7 @@ from typing import Final
 from kluis.errors import FormatError
 from kluis.formats.encoding.reader import Reader
 from kluis.formats.tpm.algorithm import HashId, hash_id
-from kluis.formats.tpm.attest import read_sized, sized
+from kluis.formats.tpm.attest import encode_sized, read_sized
 
 WHAT: Final = "TPM NV public area"
 MAX_SIZE: Final = 128
@@ -62,7 +62,7 @@ class NvPublic:
                 self.index.to_bytes(4, "big"),
                 self.name_hash.to_bytes(2, "big"),
                 self.attributes.to_bytes(4, "big"),
-                sized(self.policy),
+                encode_sized(self.policy),
                 self.size.to_bytes(2, "big"),
             )
         )

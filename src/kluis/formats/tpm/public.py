@@ -31,7 +31,7 @@ from kluis.formats.tpm.algorithm import (
     HashId,
     hash_id,
 )
-from kluis.formats.tpm.attest import read_sized, sized
+from kluis.formats.tpm.attest import encode_sized, read_sized
 from kluis.formats.x509 import KeyKind, PublicKey
 
 WHAT: Final = "TPM public area"
@@ -134,15 +134,20 @@ class Public:
             (RSA if rsa else ECC).to_bytes(2, "big"),
             self.name_hash.to_bytes(2, "big"),
             self.attributes.to_bytes(4, "big"),
-            sized(self.policy),
+            encode_sized(self.policy),
             NULL.to_bytes(2, "big") if self.symmetric is None else _symmetric(self.symmetric),
             (NULL if key.scheme is None else key.scheme).to_bytes(2, "big"),
             b"" if key.hash is None else key.hash.to_bytes(2, "big"),
         ]
         if isinstance(key, RsaPublic):
-            out += [key.bits.to_bytes(2, "big"), key.exponent.to_bytes(4, "big"), sized(key.modulus)]
+            out += [key.bits.to_bytes(2, "big"), key.exponent.to_bytes(4, "big"), encode_sized(key.modulus)]
         else:
-            out += [key.curve.to_bytes(2, "big"), NULL.to_bytes(2, "big"), sized(key.x), sized(key.y)]
+            out += [
+                key.curve.to_bytes(2, "big"),
+                NULL.to_bytes(2, "big"),
+                encode_sized(key.x),
+                encode_sized(key.y),
+            ]
         return b"".join(out)
 
 

@@ -20,7 +20,7 @@ from kluis.formats.encoding import jcs
 from kluis.formats.encoding.members import Members
 from kluis.formats.tpm import pcrs
 from kluis.formats.tpm.algorithm import NULL, HashId
-from kluis.formats.tpm.attest import Selection, sized
+from kluis.formats.tpm.attest import Selection, encode_sized
 from kluis.formats.tpm.command import Command
 from kluis.formats.tpm.public import Attribute
 
@@ -128,8 +128,8 @@ def template(values: Mapping[int, bytes]) -> bytes:
             _KEYED_HASH.to_bytes(2, "big"),
             BANK.to_bytes(2, "big"),
             attributes.to_bytes(4, "big"),
-            sized(policy(values)),
+            encode_sized(policy(values)),
             NULL.to_bytes(2, "big"),
-            sized(b""),
+            encode_sized(b""),
         )
     )

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 from kluis.errors import FormatError, UnsupportedError
 from kluis.formats.encoding.reader import Reader
 from kluis.formats.tpm.algorithm import ECDSA, RSAPSS, RSASSA, HashId, hash_id
-from kluis.formats.tpm.attest import read_sized, sized
+from kluis.formats.tpm.attest import encode_sized, read_sized
 
 WHAT: Final = "TPM signature"
 MAX_RSA: Final = 512
@@ -38,7 +38,7 @@ class RsaSignature:
 
     def encode(self) -> bytes:
         """Write the TPMT_SIGNATURE."""
-        return self.scheme.to_bytes(2, "big") + self.hash.to_bytes(2, "big") + sized(self.value)
+        return self.scheme.to_bytes(2, "big") + self.hash.to_bytes(2, "big") + encode_sized(self.value)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,7 +57,12 @@ class EcdsaSignature:
 
     def encode(self) -> bytes:
         """Write the TPMT_SIGNATURE."""
-        return ECDSA.to_bytes(2, "big") + self.hash.to_bytes(2, "big") + sized(self.r) + sized(self.s)
+        return (
+            ECDSA.to_bytes(2, "big")
+            + self.hash.to_bytes(2, "big")
+            + encode_sized(self.r)
+            + encode_sized(self.s)
+        )
 
 
 Signature: TypeAlias = RsaSignature | EcdsaSignature

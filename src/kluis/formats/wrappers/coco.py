@@ -156,7 +156,7 @@ def _report(value: Members) -> bytes:
             out[offset : offset + size] = number.to_bytes(size, "little")
         elif name in _BYTES:
             offset, size = _BYTES[name]
-            out[offset : offset + size] = _sized(item, size, f"{value.what}.{name}")
+            out[offset : offset + size] = _read_sized(item, size, f"{value.what}.{name}")
         elif name in _TCBS:
             out[_TCBS[name] : _TCBS[name] + 8] = _tcb(value.object(name))
         elif name in _VERSIONS:
@@ -194,7 +194,7 @@ def _signature(value: Members, out: bytearray) -> None:
         what = f"{value.what}.{name}"
         if name in _SIGNATURE:
             offset, size = _SIGNATURE[name]
-            out[offset : offset + size] = _sized(item, size, what)
+            out[offset : offset + size] = _read_sized(item, size, what)
         elif name != "_reserved" or any(_flat(item, what)):
             raise FormatError(f"{value.what}: does not know member {name!a}", code="bad_type")
 
@@ -231,7 +231,7 @@ def _octets(item: Json, what: str, *, url: bool = False) -> bytes:
     return _flat(item, what)
 
 
-def _sized(item: Json, size: int, what: str) -> bytes:
+def _read_sized(item: Json, size: int, what: str) -> bytes:
     data = bytes.fromhex(item) if isinstance(item, str) and _is_hex(item) else _flat(item, what)
     if len(data) != size:
         raise FormatError(f"{what}: want {size} bytes, got {len(data)}", code="bad_length")

@@ -132,7 +132,7 @@ def parse_response(data: bytes) -> QuoteResponse:
     return QuoteResponse(
         quote=value.hex("quote"),
         event_log=value.text("event_log", limit=MAX_SIZE).encode(),
-        report_data=_padded(value.hex("report_data"), what) if "report_data" in value else None,
+        report_data=_pad(value.hex("report_data"), what) if "report_data" in value else None,
     )
 
 
@@ -189,7 +189,7 @@ def _preimage_v2(name: str, payload: bytes) -> bytes:
     return jcs.dumps({"event": name, "event_type": RUNTIME_EVENT, "payload": payload.hex(), "version": 2})
 
 
-def _padded(data: bytes, what: str) -> bytes:
+def _pad(data: bytes, what: str) -> bytes:
     if len(data) > 64:
         raise FormatError(f"{what}.report_data: want at most 64 bytes, got {len(data)}", code="bad_length")
     return data.ljust(64, b"\0")

@@ -110,13 +110,13 @@ class Attestation:
 
     def encode(self) -> bytes:
         """Write the attestation."""
-        out = [bytes((0, self.platform)), _sized(self.evidence)]
+        out = [bytes((0, self.platform)), _encode_sized(self.evidence)]
         if self.platform is Platform.TDX:
-            out.append(_listed(map(_event, self.events)))
+            out.append(_encode_list(map(_event, self.events)))
         elif self.platform is Platform.SNP:
-            out += [_listed(map(_sized, self.certificates)), _sized(self.config.encode())]
-        recorded = (_sized(name.encode()) + _sized(payload) for name, payload in self.runtime)
-        out += [_listed(recorded), self.report_data, _sized(self.vm_config.encode())]
+            out += [_encode_list(map(_encode_sized, self.certificates)), _encode_sized(self.config.encode())]
+        recorded = (_encode_sized(name.encode()) + _encode_sized(payload) for name, payload in self.runtime)
+        out += [_encode_list(recorded), self.report_data, _encode_sized(self.vm_config.encode())]
         return b"".join(out)
 
 
@@ -158,15 +158,15 @@ def parse(data: bytes) -> Attestation:
         raise UnsupportedError(
             f"{WHAT}.platform at 0x1: TDX of Google's cloud is not handled", code="bad_type"
         )
-    evidence = reader.sized("evidence")
+    evidence = reader.read_sized("evidence")
     tdx, snp = platform is Platform.TDX, platform is Platform.SNP
     found = Attestation(
         platform=platform,
         evidence=evidence,
-        events=reader.listed("events", MAX_EVENTS, _logged) if tdx else (),
-        certificates=reader.listed("certificates", MAX_CERTIFICATES, _certificate) if snp else (),
+        events=reader.read_list("events", MAX_EVENTS, _read_event) if tdx else (),
+        certificates=reader.read_list("certificates", MAX_CERTIFICATES, _certificate) if snp else (),
         config=reader.text("config") if snp else "",
-        runtime=reader.listed("runtime", MAX_EVENTS, _recorded),
+        runtime=reader.read_list("runtime", MAX_EVENTS, _read_record),
         report_data=reader.take(REPORT_DATA_SIZE, "report_data"),
         vm_config=reader.text("vm_config"),
     )
@@ -192,7 +192,7 @@ class _Scale(Reader):
             raise FormatError(f"{self.what}.{field} at {at:#x}: is not minimal", code="bad_encoding")
         return value
 
-    def sized(self, field: str) -> bytes:
+    def read_sized(self, field: str) -> bytes:
         """Read bytes preceded by their count."""
         return self.take(self.compact(f"{field} size"), field)
 
@@ -200,11 +200,11 @@ class _Scale(Reader):
         """Read text preceded by its count of bytes."""
         at = self.position
         try:
-            return self.sized(field).decode()
+            return self.read_sized(field).decode()
         except UnicodeDecodeError:
             raise FormatError(f"{self.what}.{field} at {at:#x}: is not UTF-8", code="bad_encoding") from None
 
-    def listed(self, field: str, most: int, item: Callable[[_Scale], T]) -> tuple[T, ...]:
+    def read_list(self, field: str, most: int, item: Callable[[_Scale], T]) -> tuple[T, ...]:
         """Read a list of at most ``most`` items."""
         at = self.position
         count = self.compact(f"{field} count")
@@ -215,22 +215,27 @@ class _Scale(Reader):
         return tuple(item(self) for _ in range(count))
 
 
-def _logged(reader: _Scale) -> Event:
-    register, kind, digest = reader.u32("imr"), reader.u32("event_type"), reader.sized("digest")
-    return Event(register, kind, digest, reader.text("event"), reader.sized("event_payload"))
+def _read_event(reader: _Scale) -> Event:
+    register, kind, digest = reader.u32("imr"), reader.u32("event_type"), reader.read_sized("digest")
+    return Event(register, kind, digest, reader.text("event"), reader.read_sized("event_payload"))
 
 
 def _certificate(reader: _Scale) -> bytes:
-    return reader.sized("certificate")
+    return reader.read_sized("certificate")
 
 
-def _recorded(reader: _Scale) -> tuple[str, bytes]:
-    return reader.text("event"), reader.sized("payload")
+def _read_record(reader: _Scale) -> tuple[str, bytes]:
+    return reader.text("event"), reader.read_sized("payload")
 
 
 def _event(event: Event) -> bytes:
     numbers = event.register.to_bytes(4, "little") + event.kind.to_bytes(4, "little")
-    return numbers + _sized(event.digest) + _sized(event.name.encode()) + _sized(event.payload)
+    return (
+        numbers
+        + _encode_sized(event.digest)
+        + _encode_sized(event.name.encode())
+        + _encode_sized(event.payload)
+    )
 
 
 def _compact(number: int) -> bytes:
@@ -238,10 +243,10 @@ def _compact(number: int) -> bytes:
     return (number << 2 | mode).to_bytes(size, "little")
 
 
-def _sized(data: bytes) -> bytes:
+def _encode_sized(data: bytes) -> bytes:
     return _compact(len(data)) + data
 
 
-def _listed(items: Iterable[bytes]) -> bytes:
+def _encode_list(items: Iterable[bytes]) -> bytes:
     each = list(items)
     return _compact(len(each)) + b"".join(each)

@@ -167,7 +167,7 @@ def _binary(data: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise FormatError(f"{_WHAT}: want claims, got another value", code="bad_type")
     device = _device(value)
-    return _named(value) if device is None else {**_named(value), _DEVICE: device}
+    return _name_claims(value) if device is None else {**_name_claims(value), _DEVICE: device}
 
 
 def _device(claims: dict[Any, Any]) -> str | None:
@@ -177,7 +177,7 @@ def _device(claims: dict[Any, Any]) -> str | None:
     return "TDX quote by DICE" if all(claim in claims for claim in _DICE) else None
 
 
-def _named(claims: dict[Any, Any]) -> dict[str, Any]:
+def _name_claims(claims: dict[Any, Any]) -> dict[str, Any]:
     return {_NAMES[key]: claim for key, claim in claims.items() if type(key) is int and key in _NAMES}
 
 
@@ -228,7 +228,7 @@ class _Walk:
     def submodule(self, where: str, value: Any, around: tuple[tuple[bytes, ...], ...], depth: int) -> None:
         match value:
             case dict():
-                self.claims(_named(value) if self.binary else value, f"{where}.", around, depth + 1)
+                self.claims(_name_claims(value) if self.binary else value, f"{where}.", around, depth + 1)
             case bytes():
                 self.hold(where, Part("application/eat+cwt", value), around)
             case str() if self.binary:

@@ -173,10 +173,10 @@ def _of_text(data: bytes) -> tuple[_Numbered, _Numbered]:
     unknown = sorted(value.keys() - {"report", "certificate_chain", "product"})
     if unknown:
         raise FormatError(f"{WHAT}: does not know field {unknown[0]!a}", code="bad_type")
-    return _named(value, "report", _FIELDS), _named(value, "certificate_chain", _CHAIN_FIELDS)
+    return _read_named(value, "report", _FIELDS), _read_named(value, "certificate_chain", _CHAIN_FIELDS)
 
 
-def _named(outer: Mapping[str, _Value], name: str, numbers: Mapping[str, int]) -> _Numbered:
+def _read_named(outer: Mapping[str, _Value], name: str, numbers: Mapping[str, int]) -> _Numbered:
     value = outer.get(name, {})
     if not isinstance(value, Mapping):
         raise FormatError(f"{WHAT}.{name}: want a message", code="bad_type")
@@ -227,10 +227,10 @@ class _Text:
             return text
         if kind != "quoted":
             raise self.odd("want a value")
-        pieces = [_unquoted(text)]
+        pieces = [_unquote(text)]
         while (following := _TOKEN.match(self.data, self.at)) and following["quoted"]:
             self.at = following.end()
-            pieces.append(_unquoted(following["quoted"]))
+            pieces.append(_unquote(following["quoted"]))
         return b"".join(pieces)
 
     def token(self) -> tuple[str, bytes]:
@@ -244,7 +244,7 @@ class _Text:
         return FormatError(f"{WHAT} at {self.at:#x}: {problem}", code="bad_encoding")
 
 
-def _unquoted(text: bytes) -> bytes:
+def _unquote(text: bytes) -> bytes:
     def plain(found: re.Match[bytes]) -> bytes:
         octal, digits, letter = found.groups()
         number = int(octal, 8) if octal else int(digits, 16) if digits else None

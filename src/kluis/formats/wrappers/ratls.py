@@ -55,14 +55,14 @@ def read(extensions: Mapping[str, bytes], spki: bytes) -> RaTls | None:
         AuthenticityError: the claims name another key than the certificate's.
     """
     if DICE_OID in extensions:
-        return _tagged(extensions[DICE_OID], spki)
+        return _parse_tagged(extensions[DICE_OID], spki)
     for name in GRAMINE_OIDS:
         if name in extensions:
             return RaTls(extensions[name], spki)
     return None
 
 
-def _tagged(data: bytes, spki: bytes) -> RaTls:
+def _parse_tagged(data: bytes, spki: bytes) -> RaTls:
     match cbor.loads(data, _WHAT, tags=(TAG,), max_size=MAX_SIZE):
         case cbor.Tagged(tag=60000, value=[bytes(quote), bytes(claims)]):
             pass

@@ -59,7 +59,7 @@ def parse(data: bytes) -> tuple[str, bytes]:
         FormatError: malformed, or certificates from a provider that has none.
         UnsupportedError: another provider.
     """
-    return _joined(Collection.parse(data).values(PARTS, OPTIONAL))
+    return _join(Collection.parse(data).values(PARTS, OPTIONAL))
 
 
 def matches_object(data: bytes) -> bool:
@@ -85,10 +85,10 @@ def parse_object(data: bytes) -> tuple[str, bytes]:
     value.only({*PARTS, *(name for name in (*OPTIONAL, _PRIVILEGE) if name in value)})
     blobs = {name: value.text(name, limit=MAX_SIZE) for name in ("outblob", *OPTIONAL) if name in value}
     parts = {name: b64.decode_either(text, f"{_WHAT}.{name}", most=MAX_SIZE) for name, text in blobs.items()}
-    return _joined({"provider": value.text("provider", limit=64).encode(), **parts})
+    return _join({"provider": value.text("provider", limit=64).encode(), **parts})
 
 
-def _joined(parts: Mapping[str, bytes]) -> tuple[str, bytes]:
+def _join(parts: Mapping[str, bytes]) -> tuple[str, bytes]:
     name = parts["provider"].removesuffix(b"\n")
     provider = next((known for known in PROVIDERS if known.encode() == name), None)
     if provider is None:

@@ -6,7 +6,7 @@ from typing import Final
 
 from kluis.errors import FormatError
 from kluis.formats.encoding import der
-from kluis.formats.x509.parts import dotted
+from kluis.formats.x509.parts import format_oid
 
 MAX_USAGES: Final = 16
 
@@ -29,6 +29,6 @@ def read_usages(data: bytes, what: str) -> tuple[str, ...]:
         if len(found) == MAX_USAGES:
             raise FormatError(f"{what}: more than {MAX_USAGES} usages", code="too_large")
         _, stop = der.within(data, position, end, der.OID, what)
-        found.append(dotted(data[position:stop]))
+        found.append(format_oid(data[position:stop]))
         position = stop
     return tuple(found)

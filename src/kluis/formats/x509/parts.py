@@ -107,7 +107,7 @@ def _extension(data: bytes, position: int, end: int, what: str) -> tuple[str, bo
         size, oid, truth, value_size = usual.groups()
         stop = position + 2 + size[0]
         if stop <= end and usual.end() + value_size[0] == stop:
-            return dotted(oid), truth is not None, usual.end(), stop
+            return format_oid(oid), truth is not None, usual.end(), stop
     start, stop = der.within(data, position, end, der.SEQUENCE, what)
     _, name_end = der.within(data, start, stop, der.OID, what)
     critical = data[name_end : name_end + 2] == b"\x01\x01"
@@ -116,11 +116,11 @@ def _extension(data: bytes, position: int, end: int, what: str) -> tuple[str, bo
     value, value_end = der.within(data, name_end + 3 if critical else name_end, stop, der.OCTET_STRING, what)
     if value_end != stop:
         raise FormatError(f"{what} at {value_end:#x}: bytes after an extension", code="trailing_data")
-    return dotted(data[start:name_end]), critical, value, stop
+    return format_oid(data[start:name_end]), critical, value, stop
 
 
 @lru_cache(maxsize=256)
-def dotted(oid: bytes) -> str:
+def format_oid(oid: bytes) -> str:
     """Convert an OBJECT IDENTIFIER's element to dotted numbers, at most 64 bytes.
 
     Raises:

@@ -106,7 +106,7 @@ class _Audit:
         findings = self.findings
         files = plan(sources, findings, committed_only=committed_only)
         chunks: dict[int, tuple[ChunkName, Source]] = {}
-        if not findings.failed(Check.FILES):
+        if not findings.has_failed(Check.FILES):
             for name, source in files.main:
                 chunks[name.first] = (name, source)
                 if not self._file(name, source):
@@ -179,19 +179,19 @@ class _Audit:
         findings.txid = seen.txid
         checks = ((Check.GOVERNANCE, self.governance.judge),) if self.beyond else ()
         for check, judge in checks:
-            self._guarded(check, judge, seen)
+            self._run_check(check, judge, seen)
         state.apply(seen.txid.seqno, writes)
         if Signing.is_one(seen):
             if self.beyond:
-                self._guarded(Check.VIEWS, self.identity.judge, seen)
+                self._run_check(Check.VIEWS, self.identity.judge, seen)
             self.signing.judge(seen, state)
         else:
-            self._guarded(Check.SERVICE, self.identity.judge, seen)
+            self._run_check(Check.SERVICE, self.identity.judge, seen)
         if self.beyond:
-            self._guarded(Check.QUOTES, self.nodes.judge, seen)
-            self._guarded(Check.SECRETS, self.keeping.judge, seen)
+            self._run_check(Check.QUOTES, self.nodes.judge, seen)
+            self._run_check(Check.SECRETS, self.keeping.judge, seen)
 
-    def _guarded(self, check: Check, judge: object, seen: Seen) -> None:
+    def _run_check(self, check: Check, judge: object, seen: Seen) -> None:
         try:
             judge(seen, self.state)  # type: ignore[operator]  # each is a method of this shape
         except KluisError as error:
@@ -232,7 +232,7 @@ class _Audit:
         elif after:
             findings.note(
                 Check.END,
-                f"verified until {signed}; not signed yet: {_counted(after, 'entry')} after it",
+                f"verified until {signed}; not signed yet: {_count_of(after, 'entry')} after it",
             )
         else:
             findings.note(
@@ -255,12 +255,12 @@ class _Audit:
     def _successes(self, files: int, expected: bool, pinned: bool) -> dict[Check, str]:
         signing, walk = self.signing, self.walk
         held = {
-            Check.FILES: f"{_counted(files, 'file')}, one after another",
-            Check.ENTRIES: f"{_counted(self.tree.size - 1, 'entry')}, each as header and offsets state",
-            Check.ROOTS: f"{_counted(signing.count, 'signed root')}, each that of the entries before it",
+            Check.FILES: f"{_count_of(files, 'file')}, one after another",
+            Check.ENTRIES: f"{_count_of(self.tree.size - 1, 'entry')}, each as header and offsets state",
+            Check.ROOTS: f"{_count_of(signing.count, 'signed root')}, each that of the entries before it",
             Check.NODE_SIGNATURES: f"{signing.by_nodes} by nodes that were trusted",
             Check.SERVICE_SIGNATURES: f"{signing.by_service} by the service's key",
-            Check.SERVICE: f"{_counted(len(self.identity.starts), 'identity')}, each status in its order",
+            Check.SERVICE: f"{_count_of(len(self.identity.starts), 'identity')}, each status in its order",
         }
         if pinned:
             held[Check.IDENTITY] = "the service is the pinned one"
@@ -272,26 +272,26 @@ class _Audit:
             Check.PLACES: "each entry states its place in its IV and in its domain",
             Check.NONCES: "no other file has another entry of the same view and seqno",
             Check.CERTIFICATES: "each node's certificate is signed by the service of its time",
-            Check.QUOTES: f"{_counted(self.nodes.count, 'node')}, each quote of the node's key",
-            Check.VIEWS: f"{_counted(max(len(walk.view_starts), 1), 'view')}, each begun as a view begins",
+            Check.QUOTES: f"{_count_of(self.nodes.count, 'node')}, each quote of the node's key",
+            Check.VIEWS: f"{_count_of(max(len(walk.view_starts), 1), 'view')}, each begun as a view begins",
             Check.RECOVERY: "each identity continues the one before it",
-            Check.GOVERNANCE: f"{_counted(self.governance.requests, 'request')}, each signed by a member",
-            Check.SHARES: f"{_counted(self.keeping.shares, 'time')}, for the members who take part",
-            Check.SECRETS: f"{_counted(self.keeping.links, 'link')}, each to the one before it",
-            Check.CLAIMS: f"{_counted(self.keeping.claims, 'snapshot digest')}",
+            Check.GOVERNANCE: f"{_count_of(self.governance.requests, 'request')}, each signed by a member",
+            Check.SHARES: f"{_count_of(self.keeping.shares, 'time')}, for the members who take part",
+            Check.SECRETS: f"{_count_of(self.keeping.links, 'link')}, each to the one before it",
+            Check.CLAIMS: f"{_count_of(self.keeping.claims, 'snapshot digest')}",
         }
         if self.replays:
             held[Check.REPLAY] = (
-                f"{_counted(self.governance.replayed, 'request')}, done again with the same writes"
+                f"{_count_of(self.governance.replayed, 'request')}, done again with the same writes"
             )
         if self.keeping.opened:
             held[Check.PRIVATE] = (
-                f"{_counted(self.keeping.opened, 'entry')} opened, each with its own evidence"
+                f"{_count_of(self.keeping.opened, 'entry')} opened, each with its own evidence"
             )
         return held
 
 
-def _counted(count: int, noun: str) -> str:
+def _count_of(count: int, noun: str) -> str:
     """A number and its noun, in the plural if it is not one."""
     if count != 1:
         noun = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"

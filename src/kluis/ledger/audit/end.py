@@ -99,7 +99,7 @@ def check_expected(
             if isinstance(proof, Receipt) and proof.leaf not in roots:
                 fail(f"proves a signed root that is not in the ledger, which ends with {walk.last}")
             continue
-        txid = _named(components)
+        txid = _parse_name(components)
         if txid is None:
             fail("names no entry in its commit evidence")
         elif not _has(txid, walk):
@@ -119,7 +119,7 @@ def _verifies(proof: Receipt | CoseReceipt, service: x509.Certificate) -> bool:
     return True
 
 
-def _named(components: Components) -> TxId | None:
+def _parse_name(components: Components) -> TxId | None:
     parts = components.evidence.split(":")
     try:
         return TxId.parse(parts[1]) if len(parts) == 3 and parts[0] == "ce" else None

@@ -107,7 +107,7 @@ class Governance:
             return
         if _creates(seen):
             if seen.txid.seqno > 1:
-                self._recovered(changed)
+                self._check_recovered(changed)
             return
         if _OLD in writes:
             self._older()
@@ -134,7 +134,7 @@ class Governance:
         else:
             self.old = True
 
-    def _recovered(self, changed: Iterable[str]) -> None:
+    def _check_recovered(self, changed: Iterable[str]) -> None:
         for name in changed:
             if name not in _BY_RECOVERY and not name.startswith(_BY_NODES):
                 self._fail(f"table {name} changes with a recovery, which no member signed")
@@ -142,7 +142,7 @@ class Governance:
     def _request(self, member: bytes, raw: bytes, seen: Seen, state: State) -> str | None:
         """Judge a signed request; gives the id of the proposal that it lets be accepted."""
         request = b64.decode(parse_text(raw, "request"), "request")
-        message = self._signed(member, request, state, ("proposal", "ballot", "withdrawal"))
+        message = self._open_signed(member, request, state, ("proposal", "ballot", "withdrawal"))
         if message is None:
             return None
         kind = str(message.headers.get(_TYPE))
@@ -168,7 +168,9 @@ class Governance:
             self._fail(f"proposal {proposal[:16]} counts votes without ballots")
         return proposal if after.text("state") == "Accepted" else None
 
-    def _signed(self, member: bytes, request: bytes, state: State, kinds: tuple[str, ...]) -> Sign1 | None:
+    def _open_signed(
+        self, member: bytes, request: bytes, state: State, kinds: tuple[str, ...]
+    ) -> Sign1 | None:
         """A request whose signature holds; None if it does not.  Step 1."""
         name = member.decode("ascii", "replace")
         message = Sign1.parse(request, "request", max_size=MAX_REQUEST)
@@ -237,7 +239,7 @@ class Governance:
                     self._older()
                 continue
             request = b64.decode(ack.text("cose_sign1_req"), "acknowledgement")
-            message = self._signed(member, request, state, ("ack",))
+            message = self._open_signed(member, request, state, ("ack",))
             self.requests += 1
             if message is None:
                 continue

@@ -147,14 +147,16 @@ class Findings:
         place = (self.file, self.txid) if here else ("", None)
         self.all.append(Finding(check, Result.NOTE, message, *place))
 
-    def failed(self, check: Check) -> bool:
+    def has_failed(self, check: Check) -> bool:
         """Whether a check failed so far."""
         return any(each.check is check and each.result is Result.FAIL for each in self.all)
 
     def conclude(self, held: dict[Check, str]) -> tuple[Finding, ...]:
         """All findings in the order of the checks, with one line for each check that held."""
         done = [
-            Finding(check, Result.OK, message) for check, message in held.items() if not self.failed(check)
+            Finding(check, Result.OK, message)
+            for check, message in held.items()
+            if not self.has_failed(check)
         ]
         order = {check: position for position, check in enumerate(Check)}
         found = sorted([*done, *self.all], key=lambda each: order[each.check])

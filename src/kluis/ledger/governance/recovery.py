@@ -103,7 +103,7 @@ def submit(
     if data is None:
         raise NotWaitingForShares("service: has no recovery shares to open")
     wrapped = RecoveryShares.parse(data, tables.RECOVERY_SHARES)
-    if share.x != _expected(transaction, wrapped, member_id):
+    if share.x != _expected_point(transaction, wrapped, member_id):
         raise InvalidInput("share: is not the one that this member was given")
     nonce = random(_NONCE)
     sealed = present.aead.encrypt(nonce, share.encode(), None)
@@ -140,7 +140,7 @@ def _share(request: Request) -> Share:
         raise InvalidInput(error.message) from None
 
 
-def _expected(transaction: Transaction, wrapped: RecoveryShares, member_id: str) -> int | None:
+def _expected_point(transaction: Transaction, wrapped: RecoveryShares, member_id: str) -> int | None:
     """Which point of the polynomials a member was given; None if it was given none."""
     participants, owners = recovery_keys(transaction)
     if member_id not in wrapped.shares:

@@ -115,9 +115,9 @@ class Replay:
             return
         if tables.COSE_HISTORY in writes:
             self.count += 1
-            yield from self._requested(transaction, writes, roots)
+            yield from self._replay_request(transaction, writes, roots)
         elif tables.MEMBER_ACKS in writes:
-            yield from self._acknowledged(transaction, writes)
+            yield from self._check_acknowledgement(transaction, writes)
         elif _creates(writes):
             for name in sorted(governed):
                 if name == documents.JWT_KEYS or (name not in BY_NODES and not name.startswith(_NODES)):
@@ -137,7 +137,9 @@ class Replay:
             if tables.SERVICE_INFO in writes and documents.SUBMITTED_SHARES not in writes:
                 yield f"table {tables.SERVICE_INFO}: is changed without a member's signed request"
 
-    def _requested(self, transaction: Transaction, writes: Writes, roots: Iterable[bytes]) -> Iterator[str]:
+    def _replay_request(
+        self, transaction: Transaction, writes: Writes, roots: Iterable[bytes]
+    ) -> Iterator[str]:
         history = writes[tables.COSE_HISTORY]
         if len(history) != 1:
             yield f"table {tables.COSE_HISTORY}: want one request in an entry, got {len(history)}"
@@ -163,7 +165,7 @@ class Replay:
         yield from differences(transaction.writes, writes)
         yield from problem_of_shares(transaction, writes)
 
-    def _acknowledged(self, transaction: Transaction, writes: Writes) -> Iterator[str]:
+    def _check_acknowledgement(self, transaction: Transaction, writes: Writes) -> Iterator[str]:
         ((key, value), *more) = writes[tables.MEMBER_ACKS].items()
         if more or value is None:
             yield f"table {tables.MEMBER_ACKS}: is changed for several members, or emptied, by no proposal"
@@ -193,13 +195,13 @@ def differences(given: Writes, recorded: Writes) -> Iterator[str]:
         ours, theirs = given.get(table, {}), recorded.get(table, {})
         for key in sorted({*ours, *theirs}):
             if key not in theirs:
-                yield f"table {table}: key {_shown(key)} is not written, and its request writes it"
+                yield f"table {table}: key {_format(key)} is not written, and its request writes it"
             elif key not in ours:
-                yield f"table {table}: key {_shown(key)} is written, and its request does not write it"
+                yield f"table {table}: key {_format(key)} is written, and its request does not write it"
             elif ours[key] != theirs[key]:
                 yield (
-                    f"table {table}: key {_shown(key)} is {_shown(theirs[key])}, and its request gives "
-                    f"{_shown(ours[key])}"
+                    f"table {table}: key {_format(key)} is {_format(theirs[key])}, and its request gives "
+                    f"{_format(ours[key])}"
                 )
 
 
@@ -230,7 +232,7 @@ def _request(value: bytes | None) -> Request:
     raise FormatError(f"{tables.COSE_HISTORY}: holds a request of an unknown type")
 
 
-def _shown(value: bytes | None) -> str:
+def _format(value: bytes | None) -> str:
     return "removed" if value is None else f"{value[:80]!r}{'..' if len(value) > 80 else ''}"
 
 

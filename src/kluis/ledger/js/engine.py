@@ -25,7 +25,7 @@ from jsbox import JavaScriptError, JsTimeoutError
 from kluis.errors import InternalError, KluisError, UsageError
 from kluis.ledger.js.limits import Limits, ending_the_process
 from kluis.ledger.js.threads import Handle
-from kluis.ledger.js.values import HostFault, ScriptLimit, ScriptThrew, Value, broken
+from kluis.ledger.js.values import HostFault, ScriptLimit, ScriptThrew, Value, engine_fault
 
 _PRELUDE: Final = importlib.resources.files(__package__).joinpath("prelude.js").read_text()
 _FAULT: Final = "\0fault"
@@ -92,7 +92,7 @@ class Engine:
         if not name.isidentifier() or not name.isascii():
             raise UsageError(f"script engine: want an identifier as a name, got {name!a:.80}")
 
-        def bound(*values: Value) -> list[Value]:
+        def call_function(*values: Value) -> list[Value]:
             try:
                 return [function(*values)]
             except HostFault as fault:
@@ -101,7 +101,7 @@ class Engine:
                 raise InternalError(f"script engine: the function {name} failed") from error
 
         with self._running():
-            self._handle.runtime().bind_function(name, bound)
+            self._handle.runtime().bind_function(name, call_function)
             self._eval(_BIND.replace("NAME", f'"{name}"'))
 
     def evaluate(self, name: str, source: str) -> tuple[str, ...]:
@@ -127,7 +127,7 @@ class Engine:
                 raise ScriptThrew("SyntaxError", f"large integers are refused here: {found}", "")
             self._handle.runtime().add_static_module(name, source)
             try:
-                names = self._eval(f"__exports({_quoted(name)})")
+                names = self._eval(f"__exports({_quote(name)})")
             except JavaScriptError:
                 # An import hides what is wrong with the syntax; to compile twice is only for those that fail.
                 self._handle.runtime().check_syntax(source, module=True)
@@ -145,7 +145,7 @@ class Engine:
             raise UsageError(f"script engine: no module {module!a:.80} was evaluated")
         self._arguments[:] = arguments
         with self._running():
-            result: Value = self._eval(f"__call({_quoted(module)}, {_quoted(function)})")
+            result: Value = self._eval(f"__call({_quote(module)}, {_quote(function)})")
         return result
 
     def free(self) -> None:
@@ -172,7 +172,7 @@ class Engine:
             self.free()
             raise ScriptLimit(f"script: took longer than {self._limits.seconds} s") from None
         except JavaScriptError as error:
-            raise self._thrown(error) from None
+            raise self._script_error(error) from None
         except (TypeError, ValueError) as error:  # of conversions
             raise ScriptThrew("TypeError", str(error), "") from None
         except (KluisError, KeyboardInterrupt, SystemExit, GeneratorExit):
@@ -181,9 +181,9 @@ class Engine:
             if type(error).__name__ != "PanicException":
                 raise
             self.free()
-            raise broken(str(error)) from None
+            raise engine_fault(str(error)) from None
 
-    def _thrown(self, error: JavaScriptError) -> ScriptThrew | ScriptLimit:
+    def _script_error(self, error: JavaScriptError) -> ScriptThrew | ScriptLimit:
         name, reason, trace = (_text(getattr(error, key, None)) for key in ("name", "message", "stack"))
         if (
             name in ("InternalError", "RangeError") and reason.startswith(_EXHAUSTED)
@@ -194,7 +194,7 @@ class Engine:
         return ScriptThrew(name, reason, trace)
 
 
-def _quoted(name: str) -> str:
+def _quote(name: str) -> str:
     return json.dumps(name)
 
 

@@ -64,6 +64,6 @@ class HostFault(Exception):
         self.name = name
 
 
-def broken(engine: str) -> InternalError:
+def engine_fault(engine: str) -> InternalError:
     """What a panic of the engine becomes: a panic is no Exception, and callers expect one."""
     return InternalError(f"script engine: failed: {foreign(engine)}")

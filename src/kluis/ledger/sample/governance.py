@@ -112,7 +112,7 @@ class Governance:
         self._last = proposal
         return writes
 
-    def opened(self, secret: LedgerSecret) -> Writes:
+    def open_service(self, secret: LedgerSecret) -> Writes:
         """What opening the service changes."""
         parties, only = self._parties, tables.ONLY
         user, start = certificate_id(parties.user).encode(), TxId(2, 1)
@@ -126,7 +126,7 @@ class Governance:
             tables.IDENTITY_ENDORSEMENT: {only: endorsement.encode_first(own, start, parties.service_spki)},
         }
 
-    def rekeyed(self, old: LedgerSecret, new: LedgerSecret, opened_at: int) -> Writes:
+    def rekey(self, old: LedgerSecret, new: LedgerSecret, opened_at: int) -> Writes:
         """What a rekey changes; the new secret is valid from the next entry on."""
         past = PastSecret(encrypted=new.wrap(old, self._random(12)), version=old.version, previous=opened_at)
         self._secret_at = opened_at

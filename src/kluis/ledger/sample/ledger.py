@@ -125,7 +125,7 @@ class _Maker:
         ]
         proposal, writes = governance.propose(self.sequencer.tree.root(), actions)
         self.write(writes)
-        changes = governance.opened(self.secrets.latest)
+        changes = governance.open_service(self.secrets.latest)
         self.opened_at = self.sequencer.last.seqno + 1
         self.write(governance.accept(proposal, changes), close=True)
 
@@ -136,7 +136,7 @@ class _Maker:
         )
         self.write(writes)
         new = LedgerSecret(self.random(32), self.sequencer.last.seqno + 2)
-        changes = self.governance.rekeyed(self.secrets.latest, new, self.opened_at)
+        changes = self.governance.rekey(self.secrets.latest, new, self.opened_at)
         self.sequencer.add(self.governance.accept(proposal, changes))
         self.sequencer.rekey(new)
         self.seal()

@@ -48,7 +48,7 @@ class Keeper:
         self.run = Run(
             me,
             "starting",
-            tuple(Service(name, "", wanted=self._wanted(name)) for name in plan.services),
+            tuple(Service(name, "", wanted=self._wanted_count(name)) for name in plan.services),
             certificate="" if plan.certificate is None else str(plan.certificate[0]),
         )
 
@@ -56,7 +56,7 @@ class Keeper:
         """Write the record of a start."""
         record.write(self._folder, self.run)
 
-    def bound(self, addresses: Mapping[str, str]) -> None:
+    def record_addresses(self, addresses: Mapping[str, str]) -> None:
         """Record the addresses, now that their ports belong to this process."""
         self._folder.remember_ports({name: urlsplit(url).port or 0 for name, url in addresses.items()})
         self._save("starting", addresses, None)
@@ -72,7 +72,7 @@ class Keeper:
         """Record what has changed since, if anything has."""
         self._save("ready", running.addresses, running)
 
-    def failed(self, error: KluisError) -> None:
+    def record_failure(self, error: KluisError) -> None:
         """Record why the services did not start, for the command that waits."""
         fault = Fault(error.message, error.hint, error.code, type(error).__name__)
         record.write(self._folder, Run(self.run.process, "failed", self.run.services, fault=fault))
@@ -81,7 +81,7 @@ class Keeper:
         """Remove the record: the services have stopped on request."""
         self._folder.record.unlink(missing_ok=True)
 
-    def _wanted(self, service: str) -> int:
+    def _wanted_count(self, service: str) -> int:
         return 1 if service == "ledger" else self._plan.instances
 
     def _save(self, phase: Phase, addresses: Mapping[str, str], running: Serving | None) -> None:
@@ -96,7 +96,7 @@ class Keeper:
                     addresses[name],
                     min((one.enclave.level for one in instances), default=""),
                     sum(one.running for one in instances),
-                    self._wanted(name),
+                    self._wanted_count(name),
                     min(since, default=0),
                     tuple(one.enclave.pid for one in instances),
                 )

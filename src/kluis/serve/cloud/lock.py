@@ -21,7 +21,7 @@ _FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextlib.contextmanager
-def occupied(folder: Folder) -> Iterator[None]:
+def occupy(folder: Folder) -> Iterator[None]:
     """Be the only process that runs the services of this folder, while the ``with`` lasts.
 
     Raises:
@@ -30,7 +30,7 @@ def occupied(folder: Folder) -> Iterator[None]:
     descriptor = os.open(folder.path / "lock", _FLAGS | os.O_CREAT, 0o600)
     try:
         end = time.monotonic() + WAIT_SECONDS
-        while not _locked(descriptor, fcntl.LOCK_EX):
+        while not _lock(descriptor, fcntl.LOCK_EX):
             if (process := holder(folder)) is not None or time.monotonic() > end:
                 raise refusal(folder, process)
             time.sleep(_STEP_SECONDS)
@@ -46,7 +46,7 @@ def is_occupied(folder: Folder) -> bool:
     except FileNotFoundError:
         return False
     try:
-        return not _locked(descriptor, fcntl.LOCK_SH)
+        return not _lock(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
 
@@ -70,7 +70,7 @@ def refusal(folder: Folder, process: Process | None) -> UnavailableError:
     )
 
 
-def _locked(descriptor: int, kind: int) -> bool:
+def _lock(descriptor: int, kind: int) -> bool:
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -58,7 +58,7 @@ def send(process: Process, number: signal.Signals) -> bool:
     Returns:
         Whether it still ran.
     """
-    with _opened(process) as descriptor:
+    with _open(process) as descriptor:
         if descriptor is None:
             return False
         try:
@@ -70,12 +70,12 @@ def send(process: Process, number: signal.Signals) -> bool:
 
 def await_end(process: Process, seconds: float) -> bool:
     """Wait until it has ended, at most ``seconds``; return whether it has."""
-    with _opened(process) as descriptor:
+    with _open(process) as descriptor:
         return descriptor is None or bool(select.select([descriptor], [], [], seconds)[0])
 
 
 @contextlib.contextmanager
-def _opened(process: Process) -> Iterator[int | None]:
+def _open(process: Process) -> Iterator[int | None]:
     """A descriptor of the process; None if it has ended."""
     try:
         descriptor = os.pidfd_open(process.pid)

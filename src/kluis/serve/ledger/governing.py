@@ -215,7 +215,7 @@ class Governor:
                 kept = {"content-type": stream.headers.get("content-type", "")}
                 answer = httpx.Response(stream.status_code, headers=kept, content=bytes(body))
         except httpx.HTTPError as error:
-            raise self._unanswered(error) from None
+            raise self._explain_silence(error) from None
         if answer.status_code >= 300:
             where = path.partition("?")[0]
             raise PolicyError(
@@ -223,7 +223,7 @@ class Governor:
             )
         return answer
 
-    def _unanswered(self, error: BaseException) -> UnavailableError:
+    def _explain_silence(self, error: BaseException) -> UnavailableError:
         """Why there is no answer, and what helps: another certificate, another name, or no node."""
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):

@@ -99,7 +99,7 @@ class HostedLedger:
 
     @classmethod
     @contextlib.contextmanager
-    def opened(cls, state: Path, now: datetime, *, founds: bool) -> Iterator[HostedLedger]:
+    def open(cls, state: Path, now: datetime, *, founds: bool) -> Iterator[HostedLedger]:
         """The ledger of a state folder, while the ``with`` lasts.
 
         Args:

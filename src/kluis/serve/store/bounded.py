@@ -18,7 +18,7 @@ CONNECT_SECONDS: Final = 30.0
 IDLE: Final = "SET idle_in_transaction_session_timeout = '30s'"
 
 
-def bound(engine: Engine, seconds: float) -> None:
+def limit_waits(engine: Engine, seconds: float) -> None:
     """Make an engine's connections give up after ``seconds`` without an answer."""
 
     class Connection(psycopg.Connection[Any]):

@@ -18,7 +18,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
 from kluis.errors import UsageError
-from kluis.serve.store.faults import broken, drivers, unavailable
+from kluis.serve.store.faults import closed_errors, drivers, unavailable
 from kluis.serve.store.migrating import migrate
 from kluis.serve.store.statements import statements_for
 
@@ -79,7 +79,7 @@ class Database:
         try:
             cursor = self.cursor()
             cursor.execute(begin)
-        except broken():
+        except closed_errors():
             self.forget()
             cursor = self.cursor()
             cursor.execute(begin)
@@ -155,10 +155,10 @@ def database_file(url: str) -> Path | None:
 
 def _engine(url: URL, seconds: float) -> Engine:
     if url.get_backend_name() == "postgresql":
-        from kluis.serve.store.bounded import bound  # loads PostgreSQL's driver
+        from kluis.serve.store.bounded import limit_waits  # loads PostgreSQL's driver
 
         engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-        bound(engine, seconds)
+        limit_waits(engine, seconds)
         return engine
     engine = create_engine(
         url,

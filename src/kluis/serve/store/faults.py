@@ -24,7 +24,7 @@ def drivers() -> tuple[type[Exception], ...]:
     return (sqlite3.Error, psycopg.Error)
 
 
-def broken() -> tuple[type[Exception], ...]:
+def closed_errors() -> tuple[type[Exception], ...]:
     """What a connection raises that the server, or somebody else, has closed."""
     if "psycopg" not in sys.modules:
         return (sqlite3.ProgrammingError,)

@@ -18,7 +18,7 @@ from kluis.enclave.store.records import (
 )
 from kluis.errors import UnavailableError, UsageError
 from kluis.serve.store.database import Database
-from kluis.serve.store.faults import broken, unavailable
+from kluis.serve.store.faults import closed_errors, unavailable
 from kluis.serve.store.rekeying import Gathering
 from kluis.serve.store.statements import ENTRY, STORE
 
@@ -178,12 +178,12 @@ class KeptRecords:
     def _transact(self, step: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Take one step of a re-keying, in a transaction."""
 
-        def stepped() -> R:
+        def run_step() -> R:
             with self.database.transaction() as cursor:
                 return step(cursor, *args, **kwargs)
 
         with self._writing:
-            return self._ask(stepped)
+            return self._ask(run_step)
 
     def _asked_again(self, ask: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run an idempotent request: on a new connection, if the existing one has broken."""
@@ -191,7 +191,7 @@ class KeptRecords:
         def twice() -> R:
             try:
                 return ask(*args, **kwargs)
-            except broken():
+            except closed_errors():
                 self.database.forget()
                 return ask(*args, **kwargs)
 

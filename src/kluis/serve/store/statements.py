@@ -166,7 +166,7 @@ def _read(size: int) -> ClauseElement:
         .order_by(JOURNAL.c.epoch)
         .limit(MAX_ENTRIES)
     )
-    entries = _bound(newer.subquery(), "epoch", "entry")
+    entries = _limit_rows(newer.subquery(), "epoch", "entry")
     parts = [
         store.where(STORES.c.id == bindparam("store")),
         select(_kind(ENTRY), entries.c.epoch, entries.c.entry, nothing, nothing),
@@ -177,7 +177,7 @@ def _read(size: int) -> ClauseElement:
             rows: Any = asked.where(RECORDS.c.id == bindparam("id0")).subquery()
         else:
             ids: list[Any] = [bindparam(f"id{at}") for at in range(size)]
-            rows = _bound(asked.where(RECORDS.c.id.in_(ids)).subquery(), "id", "value")
+            rows = _limit_rows(asked.where(RECORDS.c.id.in_(ids)).subquery(), "id", "value")
         parts.append(select(_kind(ROW), literal_column("0"), rows.c.id, rows.c.version, rows.c.value))
     return union_all(*parts)
 
@@ -186,7 +186,7 @@ def _kind(kind: int) -> ColumnElement[int]:
     return literal_column(str(kind), Integer)
 
 
-def _bound(rows: Any, order: str, sized: str) -> Any:
+def _limit_rows(rows: Any, order: str, sized: str) -> Any:
     """Rows in order, up to ``MAX_ANSWER_BYTES``; at least one."""
     size = func.length(rows.c[sized])
     summed = select(rows, (func.sum(size).over(order_by=rows.c[order]) - size).label("before")).subquery()

@@ -169,7 +169,7 @@ def _deleted_operations(h: Handlers) -> tuple[Operation, ...]:
     one = "/deletedkeys/{name}"
     return (
         _op("DeleteKey", "DELETE", "/keys/{name}", h.delete, "keys/delete", "Delete a key."),
-        _op("GetDeletedKey", "GET", one, h.deleted, "deletedkeys/read", "A deleted key."),
+        _op("GetDeletedKey", "GET", one, h.show_deleted, "deletedkeys/read", "A deleted key."),
         *_op_pair(
             "GetDeletedKeys",
             "GET",

@@ -154,7 +154,7 @@ class Handlers:
         record = self.lifecycle.delete(call.path["name"], self._now(), _subject(call))
         return self._bundle(call, record, record.current)
 
-    def deleted(self, call: Call) -> Answer:
+    def show_deleted(self, call: Call) -> Answer:
         """Show a deleted key."""
         record = self.lifecycle.get_deleted(call.path["name"], self._now())
         return self._bundle(call, record, record.current)

@@ -202,11 +202,11 @@ def require_kind(state: Transaction, caller: Caller | None, kinds: Collection[st
 def roles_of(state: Transaction, user: str) -> frozenset[str]:
     """The roles of a user, by the id that the ledger keeps."""
     found = state.get(USERS, canonical_id(user).encode())
-    return frozenset() if found is None else _assigned(found)
+    return frozenset() if found is None else _assigned_roles(found)
 
 
 @functools.lru_cache(maxsize=256)
-def _assigned(user: bytes) -> frozenset[str]:
+def _assigned_roles(user: bytes) -> frozenset[str]:
     """Cached: each request reads it twice, and the value changes only when an administrator changes it."""
     try:
         return frozenset(msgspec.json.decode(user, type=User).assignedRoles)

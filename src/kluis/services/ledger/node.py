@@ -149,13 +149,13 @@ class Node:
                 node.certificate,
                 self.service.key,
                 issuer=self.settings.ledger_id,
-                cose_only=self._chosen("cose_only") if begun else self.settings.cose_only,
+                cose_only=self._is_chosen("cose_only") if begun else self.settings.cose_only,
             ),
             clock=lambda: int(around.clock.now().timestamp()),
             last_signature=ledger.last_signature(),
         )
         self.engine.begin(sequencer, [(writes, begun)])
-        self.public = self._chosen("public")
+        self.public = self._is_chosen("public")
         self.identity = node
         self.shown.show(node)
 
@@ -219,7 +219,7 @@ class Node:
             self._keep(structs.replace(self._kept, genesis=digest))
         return writes
 
-    def _chosen(self, name: str) -> bool:
+    def _is_chosen(self, name: str) -> bool:
         found = self.ledger.store.begin().get(CHOICES, tables.ONLY)
         chosen = jcs.loads(found, CHOICES) if found is not None else None
         return isinstance(chosen, dict) and chosen.get(name) is True

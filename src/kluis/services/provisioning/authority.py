@@ -104,13 +104,13 @@ class Authority:
             UnavailableError: the store cannot be written.
         """
 
-        def changed(store: Writing) -> State:
+        def change(store: Writing) -> State:
             own = self.load(store)
             work(own, store)
             store.put(TABLE, OWN, _record(own))
             return own.state
 
-        return self._storage.update(changed)
+        return self._storage.update(change)
 
     def publish(self, now: datetime) -> Published:
         """The authority's current publication: signed today, and since its last change.

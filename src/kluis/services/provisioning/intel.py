@@ -78,14 +78,14 @@ class Intel:
                 hint="Intel's own documents are under /intel: kluis collateral fetch keeps them",
             )
         self._check_release(call)
-        published = self._published()
+        published = self._publish()
         body = _enclose("tcbInfo", published.tcb_info, published.tcb_info_signature)
         return _answer(call, body, JSON, {"TCB-Info-Issuer-Chain": _header(published.signing_chain)})
 
     def qe_identity(self, call: Call) -> Answer:
         """Identity of the emulated quoting enclave."""
         self._check_release(call)
-        published = self._published()
+        published = self._publish()
         body = _enclose("enclaveIdentity", published.qe_identity, published.qe_identity_signature)
         chain = _header(published.signing_chain)
         return _answer(call, body, JSON, {"SGX-Enclave-Identity-Issuer-Chain": chain})
@@ -110,7 +110,7 @@ class Intel:
 
     def evaluation_numbers(self, call: Call) -> Answer:
         """The TCB evaluation data number in force."""
-        published = self._published()
+        published = self._publish()
         body = _enclose(
             "tcbEvaluationDataNumbers", published.evaluation_numbers, published.evaluation_numbers_signature
         )
@@ -123,18 +123,18 @@ class Intel:
         if ca not in CAS:
             raise refusal(call, 400, f"ca: want platform or processor, got {ca[:40]!a}")
         self._check_ca(call, ca)
-        published = self._published()
+        published = self._publish()
         body, kind = encode_crl(call, published.pck_crl, HEX)
         return _answer(call, body, kind, {"SGX-PCK-CRL-Issuer-Chain": _header(published.ca_chain)})
 
     def root_crl(self, call: Call) -> Answer:
         """The root's CRL."""
-        body, kind = encode_crl(call, self._published().root_crl, HEX)
+        body, kind = encode_crl(call, self._publish().root_crl, HEX)
         return _answer(call, body, kind)
 
     def root_crl_der(self, call: Call) -> Answer:
         """The root's CRL at the path of Intel's certificate service: DER."""
-        return _answer(call, self._published().root_crl, DER)
+        return _answer(call, self._publish().root_crl, DER)
 
     def crl(self, call: Call) -> Answer:
         """The CRL at an address in a certificate: DER."""
@@ -142,7 +142,7 @@ class Intel:
         if ca is None:
             return self.root_crl_der(call)
         self._check_ca(call, ca)
-        return _answer(call, self._published().pck_crl, DER)
+        return _answer(call, self._publish().pck_crl, DER)
 
     def root(self, call: Call) -> Answer:
         """The root certificate, which a relying party trusts by naming its file."""
@@ -220,7 +220,7 @@ class Intel:
         if ca != CA_TYPE:
             raise refusal(call, 404, "ca: the emulated platforms have no processor CA")
 
-    def _published(self) -> Published:
+    def _publish(self) -> Published:
         return self._authority.publish(self._clock.now())
 
     def _check_release(self, call: Call) -> None:

@@ -169,7 +169,7 @@ class Platforms:
             newest = known.certificates[0]
             key, made, last = known.key, known.made, (newest.cpusvn, newest.pcesvn)
         else:
-            raise _unknown(ppid)
+            raise _unknown_error(ppid)
         _check_named(ppid, known, key, named)
         tcb = last[0] if cpusvn is None else cpusvn, last[1] if pcesvn is None else pcesvn
         return self._sign(ppid, known, key, *tcb, made, now)
@@ -185,7 +185,7 @@ class Platforms:
         def refuse(store: Writing) -> None:
             data = store.get(PENDING, ppid)
             if data is None:
-                raise _unknown(ppid)
+                raise _unknown_error(ppid)
             waits = decode(data, Pending)
             store.delete(PENDING, ppid)
             if not _see(store, ppid, self._get(store, ppid), waits.key, waits.made):
@@ -200,7 +200,7 @@ class Platforms:
             UsageError: no such platform.
         """
         if self._get(self._storage, ppid) is None:
-            raise _unknown(ppid)
+            raise _unknown_error(ppid)
 
         def revoke(own: Own, store: Writing) -> None:
             known = self._get(store, ppid)
@@ -221,10 +221,10 @@ class Platforms:
             platform = decode(data, Platform)
             newest = platform.certificates[0]
             status = REVOKED if platform.revoked else state.status(newest.cpusvn, newest.pcesvn)
-            yield _known(ppid, platform.key, newest.cpusvn, newest.pcesvn, status)
+            yield _describe(ppid, platform.key, newest.cpusvn, newest.pcesvn, status)
         for ppid, data in self._storage.scan(PENDING):
             waits = decode(data, Pending)
-            yield _known(ppid, waits.key, waits.cpusvn, waits.pcesvn, "pending")
+            yield _describe(ppid, waits.key, waits.cpusvn, waits.pcesvn, "pending")
 
     def certificates(self, ppid: str) -> tuple[Certificate, ...]:
         """A platform's certificates, newest first; empty if it is unknown or revoked."""
@@ -373,12 +373,12 @@ def _refuse_held(store: Reading, ppid: str, key: bytes) -> None:
         )
 
 
-def _unknown(ppid: str) -> UsageError:
+def _unknown_error(ppid: str) -> UsageError:
     return UsageError(
         f"platform {ppid[:64]!a}: want a platform that requested a certificate, got another",
         code="platform_unknown",
     )
 
 
-def _known(ppid: str, key: bytes, cpusvn: bytes, pcesvn: int, status: str) -> Known:
+def _describe(ppid: str, key: bytes, cpusvn: bytes, pcesvn: int, status: str) -> Known:
     return Known(ppid=ppid, key=name_of(key), cpusvn=cpusvn.hex(), pcesvn=pcesvn, status=status)

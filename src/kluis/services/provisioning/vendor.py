@@ -81,7 +81,7 @@ class Vendor:
         check_named(kind, key)
         check(kind, key, found, self._ask, self._context, now)
         if not self._put(kind, key, found):
-            kept = self._stored(_name(kind, key)) or found
+            kept = self._read_stored(_name(kind, key)) or found
             raise FreshnessError(
                 f"{_name(kind, key)}: want one issued {shown(times(kind, kept))} or later, as is kept, "
                 f"got one issued {shown(times(kind, found))}",
@@ -98,7 +98,7 @@ class Vendor:
         Raises:
             FormatError: there is only the host's one, and it is malformed.
         """
-        kept = self._stored(_name(*wanted))
+        kept = self._read_stored(_name(*wanted))
         given = self._from_host(path, query) if self._from_host is not None else None
         if given is None:
             return [] if kept is None else [(kept, False)]
@@ -115,7 +115,7 @@ class Vendor:
 
     def _ask(self, kind: Kind, key: Key) -> Document:
         """A document that checks another one: stored, or from the host; the caller checks it."""
-        kept = self._stored(_name(kind, key))
+        kept = self._read_stored(_name(kind, key))
         if kept is not None:
             return kept
         path, query = _path(kind, key)
@@ -123,7 +123,7 @@ class Vendor:
             return found
         raise _missing(kind, key)
 
-    def _stored(self, name: str) -> Document | None:
+    def _read_stored(self, name: str) -> Document | None:
         return _read(self._storage, name)
 
     def _put(self, kind: Kind, key: Key, found: Document) -> bool:

@@ -41,7 +41,7 @@ class VendorPaths:
         release(call)
         path = call.target.removeprefix(PREFIX)
         query = {name: text for name, text in call.query.items() if name != "encoding"}
-        kind, headers, body = self._given(call, path, query)
+        kind, headers, body = self._find(call, path, query)
         content_type = _TYPES.get(kind, JSON)
         if kind in {Kind.PCK_CRL, Kind.ROOT_CA_CRL}:
             usual = DER if path.endswith(".der") else HEX
@@ -52,10 +52,10 @@ class VendorPaths:
         """Return Intel's CRL at the address in one of Intel's certificates: DER."""
         ca = crl_wanted(call)
         path, query = (ROOT_CRL, {}) if ca is None else (PCK_CRL, {"ca": ca})
-        _, _, body = self._given(call, path, query)
+        _, _, body = self._find(call, path, query)
         return Answer(body, content_type=DER, headers={"Request-ID": call.request_id})
 
-    def _given(self, call: Call, path: str, query: Mapping[str, str]) -> tuple[Kind, dict[str, str], bytes]:
+    def _find(self, call: Call, path: str, query: Mapping[str, str]) -> tuple[Kind, dict[str, str], bytes]:
         try:
             (kind, _), document = self._vendor.get(path, query, self._clock.now())
         except KluisError as error:

@@ -24,9 +24,9 @@ def perf() -> Finding:
     """Who may sample other processes' stacks and registers; root always may, unless in lockdown."""
     level = setting(f"{KERNEL}/perf_event_paranoid")
     if level is None:
-        return _closed("perf_event_paranoid", "the kernel has no perf events")
+        return _closed_finding("perf_event_paranoid", "the kernel has no perf events")
     if int(level) >= 3:
-        return _closed("perf_event_paranoid", f"{level}: only root")
+        return _closed_finding("perf_event_paranoid", f"{level}: only root")
     return _open(
         "perf_event_paranoid", f"{level}: want 3 or more", _sysctl("kernel.perf_event_paranoid", "3")
     )
@@ -36,9 +36,9 @@ def bpf() -> Finding:
     """Who may load eBPF programs; root always may, unless lockdown=confidentiality."""
     off = setting(f"{KERNEL}/unprivileged_bpf_disabled")
     if off is None:
-        return _closed("unprivileged BPF", "the kernel has no bpf for ordinary users")
+        return _closed_finding("unprivileged BPF", "the kernel has no bpf for ordinary users")
     if off != "0":
-        return _closed("unprivileged BPF", f"off ({off})")
+        return _closed_finding("unprivileged BPF", f"off ({off})")
     return _open("unprivileged BPF", "on", _sysctl("kernel.unprivileged_bpf_disabled", "1"))
 
 
@@ -50,7 +50,7 @@ def lockdown() -> Finding:
         return _open("lockdown", "the kernel has none, or securityfs is not mounted", fix)
     chosen = mode.partition("[")[2].partition("]")[0]
     if chosen == "confidentiality":
-        return _closed("lockdown", chosen)
+        return _closed_finding("lockdown", chosen)
     return _open("lockdown", f"{chosen or mode}: want confidentiality", fix)
 
 
@@ -77,13 +77,13 @@ def yama() -> Finding:
             "0: any process of a user may trace that user's others",
             _sysctl("kernel.yama.ptrace_scope", "1"),
         )
-    return _closed("Yama", f"ptrace_scope {scope}")
+    return _closed_finding("Yama", f"ptrace_scope {scope}")
 
 
 def modules() -> Finding:
     """Whether root can still add code to the kernel."""
     if not Path("/proc/modules").exists() or setting(f"{KERNEL}/modules_disabled") == "1":
-        return _closed("kernel modules", "none can be loaded")
+        return _closed_finding("kernel modules", "none can be loaded")
     return _open(
         "kernel modules",
         "root can load them",
@@ -95,7 +95,7 @@ def kexec() -> Finding:
     """Whether root can start another kernel, which can read this one's memory."""
     off = setting(f"{KERNEL}/kexec_load_disabled")
     if off is None or off == "1":
-        return _closed("kexec", "off")
+        return _closed_finding("kexec", "off")
     return _open("kexec", "root can start another kernel", _sysctl("kernel.kexec_load_disabled", "1"))
 
 
@@ -103,14 +103,14 @@ def core() -> Finding:
     """Where core dumps go; an enclave produces none, and its secret memory is in none."""
     pattern = setting(f"{KERNEL}/core_pattern") or ""
     where = "piped to a program" if pattern.startswith("|") else f"written as {pattern!r}"
-    return _closed("core dumps", f"{where}; enclaves make none")
+    return _closed_finding("core dumps", f"{where}; enclaves make none")
 
 
 def swap() -> Finding:
     """Whether memory that is not secret can reach a disk."""
     areas = (setting("/proc/swaps") or "").splitlines()[1:]
     if not areas:
-        return _closed("swap", "off")
+        return _closed_finding("swap", "off")
     return _open(
         "swap",
         f"{len(areas)} in use: secret memory never goes there, other memory may",
@@ -122,7 +122,7 @@ def _sysctl(name: str, value: str) -> str:
     return f"sysctl -w {name}={value} (to keep it: a file in /etc/sysctl.d)"
 
 
-def _closed(name: str, seen: str) -> Finding:
+def _closed_finding(name: str, seen: str) -> Finding:
     return Finding(part=Part.OPEN, name=name, state=State.OK, seen=seen)
 
 

@@ -20,7 +20,7 @@ TRY_SECONDS = 60
 def probe() -> list[Finding]:
     """Find each program; run the ones that process enclaves need."""
     return [
-        installed(),
+        find_runtime(),
         bubblewrap(),
         _version("QEMU", "qemu-system-x86_64", "apt-get install qemu-system-x86"),
         _version("swtpm", "swtpm", "apt-get install swtpm"),
@@ -29,7 +29,7 @@ def probe() -> list[Finding]:
     ]
 
 
-def installed() -> Finding:
+def find_runtime() -> Finding:
     """Find the runtime: CPython for images, launcher and guardian."""
     try:
         native.guardian()

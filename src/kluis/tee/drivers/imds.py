@@ -149,7 +149,7 @@ def _body(fields: dict[str, str], rest: bytes) -> bytes:
     if coding is not None:
         if coding.lower() != "chunked" or length is not None:
             raise FormatError(f"HTTP transfer-encoding: want chunked, got {coding[:32]!a}")
-        rest = _unchunked(rest)
+        rest = _join_chunks(rest)
     elif length is not None and (
         not length.isascii() or not length.isdigit() or int(length[:9]) != len(rest)
     ):
@@ -159,7 +159,7 @@ def _body(fields: dict[str, str], rest: bytes) -> bytes:
     return rest
 
 
-def _unchunked(rest: bytes) -> bytes:
+def _join_chunks(rest: bytes) -> bytes:
     found, at = bytearray(), 0
     while True:
         end = rest.find(b"\r\n", at, at + MAX_CHUNK_LINE)

@@ -280,7 +280,7 @@ def write_image(
         out.write(size.to_bytes(8, "little"))
         end = 0
         for source in sorted(sources, key=lambda source: source.path):
-            start = layers.aligned(end)
+            start = layers.align(end)
             out.write(_ZEROS[: start - end])
             source.copy(out.write)
             end = start + source.size

@@ -58,7 +58,7 @@ class Layer:
     data_size: int
 
 
-def aligned(offset: int) -> int:
+def align(offset: int) -> int:
     """Round up to an allowed start of a file."""
     return -(-offset // ALIGNMENT) * ALIGNMENT
 
@@ -77,7 +77,7 @@ def encode_index(files: Iterable[tuple[str, int, int, str]]) -> tuple[bytes, int
     """
     entries, end = [], 0
     for path, mode, size, digest in sorted(files):
-        start = aligned(end)
+        start = align(end)
         entries.append(Entry(mode=mode, offset=start, path=path, sha256=digest, size=size))
         end = start + size
     index = canonical.encode(entries)
@@ -114,8 +114,8 @@ def parse_index(data: bytes, data_size: int, what: str) -> tuple[Entry, ...]:
             raise FormatError(f"{where}: want mode 0o444 or 0o555, got {entry.mode:#o}")
         if len(entry.sha256) != 64 or not _HEX.issuperset(entry.sha256):
             raise FormatError(f"{where}: want a SHA-256 of 64 hex digits, got {entry.sha256[:80]!r}")
-        if entry.offset != aligned(end) or not 0 <= entry.size <= MAX_DATA_BYTES:
-            raise FormatError(f"{where}: want it at {aligned(end)}, got {entry.offset}, {entry.size} bytes")
+        if entry.offset != align(end) or not 0 <= entry.size <= MAX_DATA_BYTES:
+            raise FormatError(f"{where}: want it at {align(end)}, got {entry.offset}, {entry.size} bytes")
         end, previous = entry.offset + entry.size, entry.path
         names.add(entry.path)
         parent = entry.path.rpartition("/")[0]

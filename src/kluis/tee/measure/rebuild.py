@@ -74,7 +74,7 @@ def _check_lock(directory: Path) -> None:
     if not directory.is_dir():
         return  # which the build refuses
     wanted = config.load(directory).requirements
-    if isinstance(wanted, str) or not wanted or lock.hashed(wanted):
+    if isinstance(wanted, str) or not wanted or lock.has_hashes(wanted):
         return
     if not (directory / lock.name()).exists():
         raise UsageError(

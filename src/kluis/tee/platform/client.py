@@ -148,7 +148,7 @@ class Platform:
                 data, descriptors, _, _ = socket.recv_fds(
                     connection, MAX_ANSWER, SOCKETS, socket.MSG_CMSG_CLOEXEC
                 )
-            answer = self._checked(data)
+            answer = self._check(data)
             _check_whole(descriptors, 0 if streams else SOCKETS)
         except BaseException:
             connection.close()
@@ -216,12 +216,12 @@ class Platform:
             with _its_end():
                 socket.send_fds(connection, [json.dumps({"op": op}).encode()], [file.fileno()])
                 data = connection.recv(MAX_ANSWER)
-            answer = self._checked(data)
+            answer = self._check(data)
         answer.pop("event", None)
         return answer
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def hold(self) -> Iterator[None]:
         """Keep an idle platform from ending, for as long as the ``with`` lasts."""
         with self._connect():
             yield
@@ -248,11 +248,11 @@ class Platform:
             with _its_end():
                 connection.send(json.dumps({"op": op}).encode())
                 data = connection.recv(MAX_ANSWER)
-            return self._checked(data)
+            return self._check(data)
 
-    def _checked(self, data: bytes) -> dict[str, Any]:
+    def _check(self, data: bytes) -> dict[str, Any]:
         if not data:
-            raise _gone()
+            raise _gone_error()
         answer: dict[str, Any] = json.loads(data)
         if kind := answer.get("error"):
             raise BY_NAME.get(kind, UnavailableError)(
@@ -261,7 +261,7 @@ class Platform:
         return answer
 
 
-def _gone() -> UnavailableError:
+def _gone_error() -> UnavailableError:
     return UnavailableError("platform: hung up", code="platform_gone", hint="kluis platform start")
 
 
@@ -271,7 +271,7 @@ def _its_end() -> Iterator[None]:
     try:
         yield
     except ConnectionError:
-        raise _gone() from None
+        raise _gone_error() from None
 
 
 def _check_whole(descriptors: Sequence[int], want: int) -> None:

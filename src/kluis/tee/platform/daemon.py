@@ -142,9 +142,9 @@ class Daemon:
         try:
             threading.Thread(target=self._host, args=(connection, user), daemon=True).start()
         except RuntimeError:  # no memory is left for its stack
-            self._gone(connection, user)
+            self._forget(connection, user)
 
-    def _gone(self, connection: socket.socket, user: int) -> None:
+    def _forget(self, connection: socket.socket, user: int) -> None:
         connection.close()
         with self._lock:
             self._connections[user] -= 1
@@ -156,7 +156,7 @@ class Daemon:
             host.serve()
         finally:
             host.close()
-            self._gone(connection, user)
+            self._forget(connection, user)
 
     def _answer(self, request: dict[str, Any], descriptors: list[int], user: int) -> dict[str, Any]:
         match request.get("op"):

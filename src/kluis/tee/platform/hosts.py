@@ -103,13 +103,13 @@ class Host:
             user=self._user,
             allow_missing=frozenset(allowed),
             granted=list(zip(names, descriptors[first:], strict=True)),
-            ended=self._ended,
+            ended=self._report_end,
             streams=descriptors[1:first],
         )
         self._running.append(running)
         return running
 
-    def _ended(self, status: int, words: str) -> None:
+    def _report_end(self, status: int, words: str) -> None:
         event = json.dumps({"event": "exited", "status": status, "words": words}).encode()
         with self._lock:
             # An enclave may end before its launch is answered: the host reads the answer first.

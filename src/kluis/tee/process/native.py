@@ -114,7 +114,7 @@ def inside_layer() -> Path:
 
 def program() -> Path:
     """The plain interpreter, which runs on an unpacked base layer; raises the errors of :func:`guardian`."""
-    return _checked("python", runtime().program)
+    return _check_program("python", runtime().program)
 
 
 def guardian() -> Path:
@@ -124,17 +124,17 @@ def guardian() -> Path:
         AuthenticityError: it is not the one in the runtime's description.
         UnavailableError: as for :func:`runtime`.
     """
-    return _checked("kluis-guardian", runtime().guardian)
+    return _check_program("kluis-guardian", runtime().guardian)
 
 
 def machine() -> Path:
     """The library that is loaded into QEMU and swtpm; raises the errors of :func:`guardian`."""
-    return _checked("kluis-machine.so", runtime().machine)
+    return _check_program("kluis-machine.so", runtime().machine)
 
 
 def init() -> Path:
     """The first program of a guest, a static ELF program; raises the errors of :func:`guardian`."""
-    return _checked("kluis-init", runtime().init)
+    return _check_program("kluis-init", runtime().init)
 
 
 def version() -> bytes:
@@ -142,7 +142,7 @@ def version() -> bytes:
     return hashlib.sha256(f"{runtime().launcher}\n{runtime().guardian}".encode()).digest()
 
 
-def _checked(name: str, want: str) -> Path:
+def _check_program(name: str, want: str) -> Path:
     path = folder() / name
     try:
         got = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -59,7 +59,7 @@ def send(stream: Stream, message: Mapping[str, jcs.Writable], files: Sequence[By
         else:
             stream.send(data)
     except OSError as error:
-        raise _gone(error) from None
+        raise _gone_error(error) from None
 
 
 def receive(stream: Stream, *, announced: bool = False) -> tuple[Message, tuple[int, ...]] | None:
@@ -81,7 +81,7 @@ def receive(stream: Stream, *, announced: bool = False) -> tuple[Message, tuple[
     except RefusedParcel as refused:
         raise FormatError(f"message: {refused.problem}", code="too_large") from None
     except OSError as error:
-        raise _gone(error) from None
+        raise _gone_error(error) from None
     if received is None:
         return None
     body, files = received.files[:1], received.files[1:]
@@ -183,16 +183,16 @@ def check(answer: Message) -> Message:
         return answer
     hint, code = answer.get("hint"), text(answer, "code")
     raise BY_NAME.get(text(answer, "error"), UnavailableError)(
-        _shown(text(answer, "message")),
-        hint=f"the machine proposes: {_shown(hint)}" if isinstance(hint, str) else None,
+        _format_words(text(answer, "message")),
+        hint=f"the machine proposes: {_format_words(hint)}" if isinstance(hint, str) else None,
         code=code if _CODE.fullmatch(code) else None,
     )
 
 
-def _shown(words: str) -> str:
+def _format_words(words: str) -> str:
     return foreign(words.replace("\n", "; "), MOST_WORDS)
 
 
-def _gone(error: OSError) -> UnavailableError:
+def _gone_error(error: OSError) -> UnavailableError:
     why = error.strerror if isinstance(error, BrokenStream) else f"closed: {error.strerror}"
     return UnavailableError(f"machine: its stream: {why}", code="machine_gone")

@@ -196,7 +196,7 @@ class RemotePlatform:
             wanted = frozenset(messages.texts(_answer(session), "want"))
             _send_layers(session, file, head, wanted)
             calls, control = (
-                failing.enter_context(contextlib.closing(self._joined(name, each))) for each in messages.ENDS
+                failing.enter_context(contextlib.closing(self._join(name, each))) for each in messages.ENDS
             )
             forwarding = Forwarding(sockets, lambda grant: self._forward(name, grant))
             failing.callback(forwarding.end)
@@ -220,7 +220,7 @@ class RemotePlatform:
         threading.Thread(target=remote._listen, name="remote", daemon=True).start()
         return remote
 
-    def _joined(self, name: str, which: str) -> Stream:
+    def _join(self, name: str, which: str) -> Stream:
         """A new stream, given to the launch ``name``."""
         return self._open_for({"op": "join", "launch": name, "as": which})
 

@@ -17,7 +17,7 @@ from kluis.enclave.store import SealedStore
 from kluis.formats.hcl import report as hcl
 from kluis.formats.tpm import pcrs
 from kluis.formats.tpm.algorithm import NULL, HashId
-from kluis.formats.tpm.attest import read_sized, sized
+from kluis.formats.tpm.attest import encode_sized, read_sized
 from kluis.formats.tpm.command import ENDORSEMENT, Authorization
 from kluis.formats.tpm.public import Attribute, RsaPublic
 from kluis.hashes import sha256
@@ -66,8 +66,8 @@ def guests(storage: SealedStore) -> World:
 
 def prepared(folder: Path) -> Path:
     """The folder of a vTPM, as before a boot."""
-    with vtpm.powered(folder, SECRET) as own, Tpm(Transport(own.commands)) as tpm:
-        paravisor.leave(tpm, PROCESSOR, measured.launched(GUEST))
+    with vtpm.power(folder, SECRET) as own, Tpm(Transport(own.commands)) as tpm:
+        paravisor.leave(tpm, PROCESSOR, measured.describe_launch(GUEST))
     return folder
 
 
@@ -76,7 +76,7 @@ def test_a_guest(guests: World, tmp_path: Path) -> None:
     template = area(KEY, OWN | Attribute.USER_WITH_AUTH)
     assert isinstance(template.key, RsaPublic)
     blank = dataclasses.replace(template.key, exponent=0, modulus=b"\x80" + bytes(255))
-    with vtpm.powered(prepared(tmp_path / "tpm"), SECRET) as own, Tpm(Transport(own.commands)) as tpm:
+    with vtpm.power(prepared(tmp_path / "tpm"), SECRET) as own, Tpm(Transport(own.commands)) as tpm:
         for each in boot():
             digest = each.digest(HashId.SHA256)
             assert digest is not None
@@ -120,7 +120,7 @@ def test_a_guest(guests: World, tmp_path: Path) -> None:
 
 def test_the_report_by_itself(guests: World, tmp_path: Path) -> None:
     """SevSnpVm: the same report and runtime data, without the vTPM's quote."""
-    with vtpm.powered(prepared(tmp_path / "tpm"), SECRET) as own, Tpm(Transport(own.commands)) as tpm:
+    with vtpm.power(prepared(tmp_path / "tpm"), SECRET) as own, Tpm(Transport(own.commands)) as tpm:
         report = hcl.parse(nv_bytes(tpm, REPORT, hcl.MAX_SIZE))
     proof = {"SnpReport": b64u(report.hardware), "VcekCertChain": b64u(PROCESSOR.certificates())}
     body = {
@@ -140,7 +140,7 @@ def certify(tpm: Tpm, key: int) -> tuple[bytes, bytes]:
     response = tpm.run(
         More.CERTIFY,  # type: ignore[arg-type]
         (key, AK),
-        sized(b"") + NULL.to_bytes(2, "big"),
+        encode_sized(b"") + NULL.to_bytes(2, "big"),
         auth=(NO_AUTH, NO_AUTH),
     )
     r = _reader(response)
@@ -150,7 +150,7 @@ def certify(tpm: Tpm, key: int) -> tuple[bytes, bytes]:
 
 def decrypt(tpm: Tpm, key: int, data: bytes) -> bytes:
     """What was encrypted to a key of the vTPM."""
-    parameters = sized(data) + RSAES.to_bytes(2, "big") + sized(b"")
+    parameters = encode_sized(data) + RSAES.to_bytes(2, "big") + encode_sized(b"")
     response = tpm.run(More.RSA_DECRYPT, (key,), parameters, auth=(NO_AUTH,))  # type: ignore[arg-type]
     return read_sized(_reader(response), "message", 256)
 

@@ -89,12 +89,12 @@ def graph(**modules: str) -> Graph:
 def test_packages_come_with_their_modules() -> None:
     """To import a module is to import its packages, and what these import."""
     found = graph(p="import other", p__q="from p.q import r", p__q__r="", p__unused="", other="", nobodys="")
-    assert found.reached(["p.q.r"]) == {"p", "p.q", "p.q.r", "other"}
+    assert found.reach(["p.q.r"]) == {"p", "p.q", "p.q.r", "other"}
 
 
 def test_circles_end() -> None:
     """Modules that import each other are each reached once."""
-    assert graph(a="import b", b="import a").reached(["a"]) == {"a", "b"}
+    assert graph(a="import b", b="import a").reach(["a"]) == {"a", "b"}
 
 
 LAZY = "_LATE: Final = {'One': 'p.one', 'Two': ['p.two', 'Second']}"
@@ -114,14 +114,14 @@ LAZY = "_LATE: Final = {'One': 'p.one', 'Two': ['p.two', 'Second']}"
 )
 def test_what_is_declared_by_name(text: str, want: set[str]) -> None:
     """A module that gives names of others late: only those of the names that are taken are reached."""
-    found = graph(p=LAZY, p__one="", p__two="", p__three="", m=text).reached(["m"])
+    found = graph(p=LAZY, p__one="", p__two="", p__three="", m=text).reach(["m"])
     assert found - {"m", "p"} == want
 
 
 def test_what_is_declared() -> None:
     """A module that loads any of some, by a name made at run time, reaches them all."""
     found = graph(p="_LATE = ('p.one', 'p.two')", p__one="", p__two="import x", x="", m="import p")
-    assert found.reached(["m"]) == {"m", "p", "p.one", "p.two", "x"}
+    assert found.reach(["m"]) == {"m", "p", "p.one", "p.two", "x"}
 
 
 def chosen(

@@ -22,13 +22,13 @@ def layer(tmp_path: Path) -> Watched:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
         files.append(File(name, hashlib.sha256(name.encode()).hexdigest(), len(name)))
-    return remeasure.watched(tmp_path, "/k/app", tuple(files))
+    return remeasure.select_files(tmp_path, "/k/app", tuple(files))
 
 
 def test_nothing_was_changed(layer: Watched) -> None:
     """A module is measured inside, as it is imported; the rest is here, and as it was."""
     assert [file.path for file in layer.files] == ["lib/libz.so.1", "lib/data/table.bin"]
-    assert remeasure.changed([layer]) is None
+    assert remeasure.find_change([layer]) is None
 
 
 @pytest.mark.parametrize("name", ["lib/libz.so.1", "lib/data/table.bin"])
@@ -36,9 +36,9 @@ def test_a_file_is_changed_or_gone(layer: Watched, name: str) -> None:
     """Other bytes of the same size, and no file."""
     path = layer.directory / name
     path.write_text("x" * len(name))
-    assert remeasure.changed([layer]) == (layer.directory, name)
+    assert remeasure.find_change([layer]) == (layer.directory, name)
     path.unlink()
-    assert remeasure.changed([layer]) == (layer.directory, name)
+    assert remeasure.find_change([layer]) == (layer.directory, name)
 
 
 def test_something_was_added(layer: Watched) -> None:
@@ -51,6 +51,6 @@ def test_something_was_added(layer: Watched) -> None:
         lambda: added.symlink_to("data", target_is_directory=True),
     ):
         make()
-        assert remeasure.changed([layer]) == (layer.directory, "lib/glibc-hwcaps")
+        assert remeasure.find_change([layer]) == (layer.directory, "lib/glibc-hwcaps")
         added.unlink()
-    assert remeasure.changed([layer]) is None
+    assert remeasure.find_change([layer]) is None

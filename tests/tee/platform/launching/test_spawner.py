@@ -53,7 +53,7 @@ def test_what_could_not_be_measured_ends(spawning: spawner.Spawner, monkeypatch:
         return {"guardian": child.pid, "enclave": child.pid, "uid": 0}
 
     monkeypatch.setattr(spawning, "_begin", begin)
-    monkeypatch.setattr(spawning, "_found", found)
+    monkeypatch.setattr(spawning, "_find_started", found)
     spawning._files["ab" * 32] = (remeasure.File("data", "cd" * 32, 1),)  # of a folder that is not there
     answer = spawning._launch(ORDER, [])
 
@@ -68,8 +68,8 @@ def test_a_layer_that_another_launch_found_changed(spawning: spawner.Spawner) ->
     spawning._files["ab" * 32] = (remeasure.File("data", "cd" * 32, 1),)
     (spawning.layers / ("ab" * 32)).mkdir()
 
-    assert spawning._changed(ORDER["layers"]) == {"changed": "data", "layer": "ab" * 32}  # type: ignore[arg-type]
-    assert spawning._changed(ORDER["layers"]) == {"changed": "/k/app", "layer": "ab" * 32}  # type: ignore[arg-type]
+    assert spawning._find_changed(ORDER["layers"]) == {"changed": "data", "layer": "ab" * 32}  # type: ignore[arg-type]
+    assert spawning._find_changed(ORDER["layers"]) == {"changed": "/k/app", "layer": "ab" * 32}  # type: ignore[arg-type]
 
 
 def test_a_changed_layer_goes_with_the_last_enclave_that_ran_from_it(spawning: spawner.Spawner) -> None:
@@ -83,13 +83,13 @@ def test_a_changed_layer_goes_with_the_last_enclave_that_ran_from_it(spawning: s
     layer = spawning.layers / ("ab" * 32)
     layer.mkdir()
     (layer / "data").write_bytes(b"changed")
-    assert spawning._changed(ORDER["layers"]) is not None  # type: ignore[arg-type]
+    assert spawning._find_changed(ORDER["layers"]) is not None  # type: ignore[arg-type]
     (aside,) = spawning.layers.iterdir()
     assert (aside / "data").read_bytes() == b"changed"
 
     for name, left in (("one", [aside]), ("two", [])):
         os.kill(spawning.children[name].pid, signal.SIGKILL)
-        spawning._buried(name)
+        spawning._bury(name)
         assert list(spawning.layers.iterdir()) == left
 
 
@@ -133,7 +133,7 @@ def test_a_failed_order_ends_nobody(
         raise error
 
     monkeypatch.setattr(spawning, "_begin", fails)
-    monkeypatch.setattr(spawning, "_changed", fails)
+    monkeypatch.setattr(spawning, "_find_changed", fails)
 
     assert set(spawning._launch(ORDER, [])) == {"error"}
 

@@ -90,7 +90,7 @@ def test_quotes_say_that_no_hardware_made_them() -> None:
 
 def test_recertified_platform_is_the_same_platform() -> None:
     """Certified again, a platform keeps its keys and id, and its quotes state the new versions."""
-    newer = FORGE.platform.recertified(FORGE.authority, FORGE.now, cpusvn=bytes([7] * 16), pcesvn=8)
+    newer = FORGE.platform.recertify(FORGE.authority, FORGE.now, cpusvn=bytes([7] * 16), pcesvn=8)
     assert (newer.ppid, newer.pck, newer.attestation) == (
         FORGE.platform.ppid,
         FORGE.platform.pck,

@@ -60,9 +60,9 @@ class Shared(Tpm):
 @pytest.fixture
 def keys(tmp_path: Path) -> Iterator[MachineKeys]:
     """Those of a machine whose host left what Azure's paravisor leaves."""
-    with vtpm.powered(tmp_path / "tpm", SECRET) as own, Tpm(Transport(own.commands)) as before:
-        paravisor.leave(before, PROCESSOR, measured.launched(GUEST))
-    with vtpm.powered(tmp_path / "tpm", SECRET) as own:
+    with vtpm.power(tmp_path / "tpm", SECRET) as own, Tpm(Transport(own.commands)) as before:
+        paravisor.leave(before, PROCESSOR, measured.describe_launch(GUEST))
+    with vtpm.power(tmp_path / "tpm", SECRET) as own:
         transport = Transport(own.commands)
         with Tpm(transport):
             yield machine_keys(transport, tmp_path)
@@ -163,7 +163,7 @@ def test_bad_requests(keys: MachineKeys) -> None:
         assert "want at most 512 bytes, got 513" in refused(one.ask(Open(bytes(513), "rsaes")))
         assert "machine key: request:" in refused(one.send((3).to_bytes(4, "little") + b"abc"))
         one.end.sendall(b"\xff" * 4)
-        assert one.ended()
+        assert one.ends_within()
     with pytest.raises(FormatError, match="at most 262144 bytes"):
         machine_key.read_size(b"\xff" * 4)
     with pytest.raises(FormatError, match="machine key: reply:"):

@@ -48,7 +48,7 @@ def guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     (folder / "guest.json").write_text(json.dumps(described))
     # Whether KVM boots zeros is not the question.
     monkeypatch.setattr(acceleration, "choose", lambda *_: "tcg")
-    acceleration.remembered(kept.folder(), Path("qemu"), folder / NAMES["kernel"])
+    acceleration.choose_cached(kept.folder(), Path("qemu"), folder / NAMES["kernel"])
     yield str(folder)
     for name in kept.names():
         with contextlib.suppress(UnavailableError):  # its keeper was killed
@@ -139,11 +139,11 @@ def test_one_that_ends_at_once(guest: str) -> None:
     described = json.loads((Path(guest) / "guest.json").read_text())
     described["digests"]["kernel"] = hashlib.sha256(bytes(1024)).hexdigest()
     (Path(guest) / "guest.json").write_text(json.dumps(described))
-    acceleration.remembered(kept.folder(), Path("qemu"), Path(guest) / NAMES["kernel"])
+    acceleration.choose_cached(kept.folder(), Path("qemu"), Path(guest) / NAMES["kernel"])
     with pytest.raises(UnavailableError, match="machine: ended with status 1: qemu: "):
         kept.start(Settings("one", guest, memory_mb=128))
 
-    assert kept.listed() == []
+    assert kept.list_machines() == []
 
 
 @pytest.mark.parametrize("debug", [False, True])
@@ -212,7 +212,7 @@ def test_a_folder_that_others_can_read(guest: str) -> None:
     """It is refused, with the command that closes it."""
     kept.folder().chmod(0o755)
     with pytest.raises(UnavailableError, match="mode: want 0700, got 0755") as caught:
-        kept.listed()
+        kept.list_machines()
 
     assert caught.value.hint == f"chmod 0700 {kept.places.mine().runtime / 'machines'}"
     (kept.places.mine().runtime / "machines").chmod(0o700)
@@ -228,10 +228,12 @@ def test_what_kvm_did_is_remembered(guest: str, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(acceleration, "choose", choose)
     kernel, other = Path(guest) / "vmlinuz", Path(guest) / "initrd"
-    found = [acceleration.remembered(kept.lasting(), Path("qemu"), each) for each in (kernel, kernel, other)]
+    found = [
+        acceleration.choose_cached(kept.lasting(), Path("qemu"), each) for each in (kernel, kernel, other)
+    ]
     assert (found, tried) == (["kvm"] * 3, [kernel, other])
     monkeypatch.setattr(acceleration, "BOOT_ID", Path(guest) / "guest.json")
-    acceleration.remembered(kept.lasting(), Path("qemu"), other)
+    acceleration.choose_cached(kept.lasting(), Path("qemu"), other)
     assert tried == [kernel, other, other]
 
 
@@ -265,4 +267,4 @@ def test_an_error_of_the_system(guest: str) -> None:
     with pytest.raises(UnavailableError, match=r"machine: .*ark\.key.*: ") as caught:
         kept.start(Settings("one", guest, memory_mb=128))
     assert caught.value.exit_code == 7
-    assert kept.listed() == []
+    assert kept.list_machines() == []

@@ -48,4 +48,4 @@ def test_measured_boot(tmp_path: Path) -> None:
                 registers = [lines.readline().strip() for _ in range(2)]
     assert all(len(register) == 64 and set(register) != {"0"} for register in registers), registers
     assert registers[0] != registers[1]
-    assert tpm.ended() is not None
+    assert tpm.last_words() is not None

@@ -40,8 +40,10 @@ def test_each_part_counts(changed: tuple[bytes, bytes, bytes, str, int]) -> None
 def test_what_the_processor_knows() -> None:
     """The image of a machine that runs only one is its host data; launches differ by their report id."""
     digest = measured.measure(*GOOD)
-    one, other = (measured.launched(digest, only=bytes([7]) * 32, debug=debug) for debug in (False, True))
+    one, other = (
+        measured.describe_launch(digest, only=bytes([7]) * 32, debug=debug) for debug in (False, True)
+    )
     assert (one.measurement, one.host_data, one.policy.debug) == (digest, bytes([7]) * 32, False)
     assert other.policy.debug
     assert one.report_id != other.report_id
-    assert measured.launched(digest).host_data == bytes(32)
+    assert measured.describe_launch(digest).host_data == bytes(32)

@@ -32,7 +32,7 @@ from tests.authority.amd.chips import GUEST, chip
 pytestmark = pytest.mark.skipif(shutil.which("swtpm") is None, reason="apt-get install swtpm")
 SECRET, NONCE = bytes(range(32)), bytes(range(32, 64))
 PROCESSOR = chip(now=datetime.now(UTC))
-LAUNCH = measured.launched(GUEST)
+LAUNCH = measured.describe_launch(GUEST)
 NAMES = {"hcl_report": "hcl", "tpm_quote": "quote", "tpm_signature": "signature", "pcrs": "pcrs"}
 
 
@@ -44,7 +44,7 @@ class Machine:
 
     def prepare(self) -> None:
         """As before each start."""
-        with vtpm.powered(self.state, SECRET) as own, Tpm(Transport(own.commands)) as before:
+        with vtpm.power(self.state, SECRET) as own, Tpm(Transport(own.commands)) as before:
             paravisor.leave(before, PROCESSOR, LAUNCH)
 
     def evidence(self) -> dict[str, bytes]:
@@ -61,7 +61,7 @@ class _Once(Tpm):
     """A TPM that is powered for one use; its NV indices remain."""
 
     def __init__(self, machine: Machine) -> None:
-        self._use = vtpm.powered(machine.state, SECRET)
+        self._use = vtpm.power(machine.state, SECRET)
         super().__init__(Transport(self._use.__enter__().commands))
 
     def __exit__(self, *_: object) -> None:

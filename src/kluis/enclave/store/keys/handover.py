@@ -108,7 +108,7 @@ class Giver:
                 raise FreshnessError("handover: want a request over an open challenge", code="nonce")
             self._open.remove(message.nonce)
         result = _judge(request, message.nonce, Purpose.RELEASE_KEY, self._policy, self._standing)
-        proven = _proven(result)
+        proven = _proven_data(result)
         theirs = proven.payload.removeprefix(LABEL)
         if len(proven.keys) != 1 or len(theirs) != NONCE_BYTES or proven.payload != LABEL + theirs:
             raise AuthenticityError("handover: want a request for a store's key", code="handover")
@@ -157,7 +157,7 @@ class Joiner:
             raise FreshnessError("handover: want a request before its answer", code="nonce")
         challenge, nonce = asked
         result = _judge(gift, nonce, Purpose.APP, self._policy, self._standing)
-        if _proven(result).payload != _payload(challenge, nonce, gift.sealed):
+        if _proven_data(result).payload != _payload(challenge, nonce, gift.sealed):
             raise AuthenticityError("handover: want evidence of this sealed key", code="handover")
         return attestation.open_sealed(gift.sealed, info=LABEL + challenge + nonce)
 
@@ -218,7 +218,7 @@ def _judge(
     return result
 
 
-def _proven(result: AttestationResult) -> RuntimeData:
+def _proven_data(result: AttestationResult) -> RuntimeData:
     if result.runtime_data is None:
         raise AuthenticityError("handover: want runtime data", code="runtime_data")
     return result.runtime_data

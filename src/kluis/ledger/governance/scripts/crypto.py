@@ -82,8 +82,8 @@ def is_chain(chain: Value, trusted: Value) -> bool:
     found, anchors = _certificates(chain), _certificates(trusted)
     if found is None or anchors is None:
         return False
-    return all(_issued(child, parent) for child, parent in itertools.pairwise(found)) and any(
-        found[-1] == anchor or _issued(found[-1], anchor) for anchor in anchors
+    return all(_is_issued_by(child, parent) for child, parent in itertools.pairwise(found)) and any(
+        found[-1] == anchor or _is_issued_by(found[-1], anchor) for anchor in anchors
     )
 
 
@@ -136,7 +136,7 @@ def _certificates(pem: str) -> list[x509.Certificate] | None:
     return found if 0 < len(found) <= MAX_CERTIFICATES else None
 
 
-def _issued(child: x509.Certificate, parent: x509.Certificate) -> bool:
+def _is_issued_by(child: x509.Certificate, parent: x509.Certificate) -> bool:
     try:
         child.verify_directly_issued_by(parent)
     except (ValueError, TypeError, InvalidSignature):

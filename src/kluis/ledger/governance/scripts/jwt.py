@@ -45,7 +45,7 @@ def set_keys(transaction: Transaction, issuer: str, jwks: Any) -> None:
             entry["constraint"] = _constraint(issuer, constraint)
         if given.setdefault(kid, entry) != entry:
             raise HostFault(f"two keys of an issuer have the kid {kid[:100]}")
-    for raw, entries in _stored(transaction):
+    for raw, entries in _read_stored(transaction):
         kept = [each for each in entries if each.get("issuer") != issuer]
         if (kid := raw.decode(errors="replace")) in given:
             kept.append(given.pop(kid))
@@ -56,7 +56,7 @@ def set_keys(transaction: Transaction, issuer: str, jwks: Any) -> None:
 
 def remove_keys(transaction: Transaction, issuer: str) -> None:
     """Remove the keys of an issuer."""
-    for raw, entries in _stored(transaction):
+    for raw, entries in _read_stored(transaction):
         _put(transaction, raw, entries, [each for each in entries if each.get("issuer") != issuer])
 
 
@@ -67,7 +67,7 @@ def _put(transaction: Transaction, key: bytes, before: list[Any], after: list[An
         transaction.put(JWT_KEYS, key, write_json(after))
 
 
-def _stored(transaction: Transaction) -> list[tuple[bytes, list[dict[str, Any]]]]:
+def _read_stored(transaction: Transaction) -> list[tuple[bytes, list[dict[str, Any]]]]:
     return [(key, read_json(data, JWT_KEYS)) for key, data in list(transaction.items(JWT_KEYS))]
 
 

@@ -79,7 +79,7 @@ async def bad_request(request: Request, error: Exception) -> Response:
     return refuse(400, "invalid_request_error", str(error), "bad_request")
 
 
-async def locked(request: Request, error: Exception) -> Response:
+async def refuse_locked(request: Request, error: Exception) -> Response:
     """A request before the key."""
     hint = "the model's owner sends its key with kluis model unlock"
     return refuse(503, "unavailable", f"the model is locked: {hint}", "model_locked")
@@ -106,7 +106,7 @@ web = Starlette(
     ],
     exception_handlers={
         BadRequest: bad_request,
-        keys.Locked: locked,
+        keys.Locked: refuse_locked,
         KluisError: ours,
         HTTPException: http_error,
     },

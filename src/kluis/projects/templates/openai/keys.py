@@ -88,8 +88,8 @@ def routes(door: Door[Engine]) -> list[Route]:
         given = _read(await request.body(), Key)
         if bool(given.k) is bool(given.sealed):
             raise UsageError("model key: want k or sealed, one of the two")
-        key = _decoded(given.k) if given.k else unseal(_decoded(given.sealed), associated=PURPOSE)
-        return await opened(key)
+        key = _decode(given.k) if given.k else unseal(_decode(given.sealed), associated=PURPOSE)
+        return await unlock(key)
 
     async def offer(request: Request) -> Response:
         made = await anyio.to_thread.run_sync(release_key_offer)
@@ -108,9 +108,9 @@ def routes(door: Door[Engine]) -> list[Route]:
         brought = VaultEvidence(given.certificate, given.collateral)
         now = datetime.now(UTC)  # an enclave has no clock but its host's
         released = open_released(given.release, vault=vault, brought=brought, key=KEY_NAME, now=now)
-        return await opened(released.material)
+        return await unlock(released.material)
 
-    async def opened(key: bytes) -> Response:
+    async def unlock(key: bytes) -> Response:
         model_id = await anyio.to_thread.run_sync(door.open, key)
         sealed = seal(key, associated=PURPOSE)
         return JSONResponse(
@@ -131,7 +131,7 @@ def _read(body: bytes, kind: type[T]) -> T:
         raise UsageError(f"model key: want a {kind.__name__.lower()} as JSON, got another") from None
 
 
-def _decoded(text: str) -> bytes:
+def _decode(text: str) -> bytes:
     try:
         return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except ValueError:

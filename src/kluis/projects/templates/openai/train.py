@@ -102,10 +102,10 @@ def step(weights: Weights, first: Weights, second: Weights, ids: Any, count: Any
     first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, first, slope)
     second = jax.tree.map(lambda v, g: 0.99 * v + 0.01 * g * g, second, slope)
 
-    def moved(w: Any, m: Any, v: Any) -> Any:
+    def step(w: Any, m: Any, v: Any) -> Any:
         return w - rate * (m / (1 - 0.9**count)) / (jnp.sqrt(v / (1 - 0.99**count)) + 1e-8)
 
-    return jax.tree.map(moved, weights, first, second), first, second, value
+    return jax.tree.map(step, weights, first, second), first, second, value
 
 
 def train(stream: np.ndarray, vocabulary: int, seconds: float, steps: int) -> tuple[Weights, float]:

@@ -98,7 +98,7 @@ def check_init_time(claims: Claims, bound: Bound | None) -> None:
     if bound is None:
         return
     want = sha256(bound.raw)
-    name, got = _configured(claims)
+    name, got = _configuration_field(claims)
     if got is None:
         raise InvalidEvidence(
             f"initTimeData: want {name} to hold {want.hex()}, got none: this platform has no such field",
@@ -112,7 +112,7 @@ def check_init_time(claims: Claims, bound: Bound | None) -> None:
         )
 
 
-def _configured(claims: Claims) -> tuple[str, bytes | None]:
+def _configuration_field(claims: Claims) -> tuple[str, bytes | None]:
     match claims.vendor:
         case SnpClaims(host_data=data):
             return "host data", data

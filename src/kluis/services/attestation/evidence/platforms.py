@@ -181,7 +181,7 @@ class Platforms:
         Raises:
             UnavailableError: no certificate was given; code ``chain_missing``.
             InvalidEvidence: its root has no stated level; code ``protection``.
-            KluisError: as for :func:`kluis.evidence.tpm.key.certified`.
+            KluisError: as for :func:`kluis.evidence.tpm.key.verify_ak`.
         """
         if not certificate:
             raise UnavailableError("AK certificate: want one, got none", code="chain_missing")
@@ -198,7 +198,7 @@ class Platforms:
             last = issuer
         chain = b"".join(x509.write_pem(each.der) for each in above)
         endorsements = TpmEndorsements(certificate=der, chain=chain)
-        key = trust.certified(endorsements, context=self.context, now=now)
+        key = trust.verify_ak(endorsements, context=self.context, now=now)
         if key.anchor.level is ProtectionLevel.NONE and not self._unprotected:
             raise _of_no_level(key.anchor.name)
         return key

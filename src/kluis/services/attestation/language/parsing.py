@@ -103,7 +103,7 @@ def parse(text: str) -> Policy:
     try:
         version, sections = _grammar(builder)
     except UnexpectedInput as error:
-        raise _unexpected(error, text) from None
+        raise _syntax_error(error, text) from None
     warnings = sorted(builder.warnings, key=lambda each: each.place)
     policy = Policy(version, sections, tuple(warnings), text)
     checks.check(policy, refuse=PolicyParsingError)
@@ -122,7 +122,7 @@ def _parser() -> lark.Lark:
     return lark.Lark(grammar, parser="lalr", propagate_positions=True, maybe_placeholders=True)
 
 
-def _unexpected(error: UnexpectedInput, text: str) -> PolicyParsingError:
+def _syntax_error(error: UnexpectedInput, text: str) -> PolicyParsingError:
     place = Place(max(error.line, 1), max(error.column, 1))
     if isinstance(error, UnexpectedToken):
         symbol = str(error.token) or "<EOF>"

@@ -110,7 +110,7 @@ def _time(parts: Parts, context: Context) -> Time:
     checked = quote.check(parts.message, signed, parts.values, parts.ak, context=context)
     log = check_log(parts.logs[0], checked.values, *parts.logs[1:]) if parts.logs else None
     records = ima.parse(b"".join(parts.ima))
-    return Time(checked, log, ima_log.proven(records, checked.values) if records else Proven())
+    return Time(checked, log, ima_log.prove_records(records, checked.values) if records else Proven())
 
 
 def _before(parts: Parts, current: Parts, now: Time, context: Context) -> Time:

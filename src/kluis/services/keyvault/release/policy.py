@@ -132,7 +132,9 @@ def _misses(condition: Claim | Group, claims: Mapping[str, Any]) -> Iterator[Det
     if isinstance(condition, Claim):
         value = lookup(claims, condition.name)
         if value is None or text_of(value) != condition.text:
-            yield Detail("claim", condition.name, f"want {_cut(condition.text)}, got {_got(value)}")
+            yield Detail(
+                "claim", condition.name, f"want {_cut(condition.text)}, got {_describe_claim(value)}"
+            )
         return
     every = [list(_misses(each, claims)) for each in condition.conditions]
     if condition.every or all(every):
@@ -215,7 +217,7 @@ def _array(value: Json, what: str, most: int) -> list[Json]:
     return value
 
 
-def _got(value: object) -> str:
+def _describe_claim(value: object) -> str:
     if value is None:
         return "no such claim"
     text = text_of(value)

@@ -45,7 +45,7 @@ class Seen(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 def vault_time(reading: Reading) -> int:
     """The vault's own time, seconds since 1970; 0 if none is stored yet."""
-    stored = _stored(reading)
+    stored = _read_stored(reading)
     return 0 if stored is None else stored.at
 
 
@@ -62,7 +62,7 @@ class VaultClock:
         self._clock = clock
         self._lock = threading.Lock()
         self._from = clock.pace()
-        self._known: Seen | None = _stored(storage)
+        self._known: Seen | None = _read_stored(storage)
 
     def hold(self, writing: Writing, now: int, deletions: Iterable[Deletion]) -> None:
         """Set the vault's own time to at most ``now``, in the transaction that starts a period of days.
@@ -72,7 +72,7 @@ class VaultClock:
             now: the host's time, seconds since 1970.
             deletions: of recoverable keys; if there are none, nothing waits for the time, and it is ``now``.
         """
-        stored = _stored(writing)
+        stored = _read_stored(writing)
         if stored is None or stored.at > now or not any(True for _ in deletions):
             _keep(writing, now)
 
@@ -101,18 +101,18 @@ class VaultClock:
                 self._look()
 
     def _look(self) -> Seen | None:
-        stored = _stored(self._storage)
+        stored = _read_stored(self._storage)
         if stored != self._known:
             self._known, self._from = stored, self._clock.pace()
         return stored
 
     def _move(self, writing: Writing, known: Seen | None, reached: int) -> None:
         """Store the progress since the known time; a newer time from another process is preserved."""
-        if _stored(writing) == known:
+        if _read_stored(writing) == known:
             _keep(writing, reached)
 
 
-def _stored(reading: Reading) -> Seen | None:
+def _read_stored(reading: Reading) -> Seen | None:
     value = reading.get(TABLE, KEY)
     return None if value is None else decode(Seen, value, "stored time")
 

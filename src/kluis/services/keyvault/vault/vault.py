@@ -193,12 +193,12 @@ class _Own(Storage):
         return self._storage.scan(table, index, after=after)
 
     def update(self, work: Callable[[Writing], T], meanwhile: Callable[[], None] | None = None) -> T:
-        def guarded(writing: Writing) -> T:
+        def work_if_unchanged(writing: Writing) -> T:
             if writing.get(TABLE, KEY) != self._identity:
                 raise _replaced_error()
             return work(writing)
 
-        return self._storage.update(guarded, meanwhile)
+        return self._storage.update(work_if_unchanged, meanwhile)
 
 
 def is_used(reading: Reading) -> bool:

@@ -28,7 +28,7 @@ from kluis.services.ledger.node import Node
 from kluis.services.ledger.running.engine import Result
 from kluis.services.ledger.running.log import HostLog
 from kluis.services.ledger.running.receipts import prove
-from kluis.services.ledger.running.transactions import committed, named, read_many
+from kluis.services.ledger.running.transactions import find_committed, parse_txid, read_many
 from kluis.services.ledger.tables import ENTRIES, PUBLIC_ENTRIES, REQUESTS, Stored
 from kluis.services.web import Answer, Call, Operation, Refusal
 
@@ -133,24 +133,24 @@ class Entries:
 
     async def get(self, call: Call) -> Answer:
         """One entry, by the id of its transaction."""
-        txid = committed(self._ledger, call.path["transactionId"])
+        txid = find_committed(self._ledger, call.path["transactionId"])
         [(_, writes, _)] = await self._read([txid.seqno])
         found = _find(writes, call.query.get("collectionId"))
         if found is None:
             raise Refusal(404, "EntryNotFound", f"Transaction {txid} has no entry of this collection.")
-        return Answer({"state": "Ready", "entry": _shown(txid, *found)}, headers={TXID: str(txid)})
+        return Answer({"state": "Ready", "entry": _describe(txid, *found)}, headers={TXID: str(txid)})
 
     async def status(self, call: Call) -> Answer:
         """Whether a transaction is committed."""
-        txid = named(call.path["transactionId"])
+        txid = parse_txid(call.path["transactionId"])
         state = self._ledger.status(txid)
         if state is not Status.PENDING or not txid.seqno:
-            committed(self._ledger, str(txid))
+            find_committed(self._ledger, str(txid))
         return Answer({"state": state.value, "transactionId": str(txid)})
 
     async def receipt(self, call: Call) -> Answer:
         """The receipt of an entry, with its claims."""
-        txid = committed(self._ledger, call.path["transactionId"])
+        txid = find_committed(self._ledger, call.path["transactionId"])
         made = await self._receipt(txid)
         return Answer({**made, "state": "Ready", "transactionId": str(txid)})
 
@@ -165,13 +165,13 @@ class Entries:
         read = await self._node.engine.read(work)
         if read.value is None:
             raise Refusal(404, "EntryNotFound", f"Collection {collection[:200]!a} has no entry.")
-        return Answer(_shown(read.txid, collection, read.value), headers={TXID: str(read.txid)})
+        return Answer(_describe(read.txid, collection, read.value), headers={TXID: str(read.txid)})
 
     async def page(self, call: Call) -> Answer:
         """The entries of a collection, in order, page by page."""
         collection, tag = _collection(call), call.query.get("tag")
-        first = self._bound(call, "fromTransactionId", 1)
-        last = min(self._bound(call, "toTransactionId", 1 << 62), self._ledger.committed.seqno)
+        first = self._read_bound(call, "fromTransactionId", 1)
+        last = min(self._read_bound(call, "toTransactionId", 1 << 62), self._ledger.committed.seqno)
         found: list[int] = []
         following = None
         for seqno in self._ledger.index.find(collection, tag, first, last):
@@ -183,7 +183,7 @@ class Entries:
         for seqno, writes, _ in await self._read(found):
             value = _find(writes, collection)
             if value is not None:
-                entries.append(_shown(TxId(self._ledger.views.of(seqno), seqno), *value))
+                entries.append(_describe(TxId(self._ledger.views.of(seqno), seqno), *value))
         body: dict[str, Any] = {"state": "Ready", "entries": entries}
         if following is not None:
             begin = TxId(self._ledger.views.of(following), following)
@@ -217,11 +217,11 @@ class Entries:
         found: list[tuple[int, Writes, Any]] = await self._node.engine.in_thread(read)
         return found
 
-    def _bound(self, call: Call, name: str, otherwise: int) -> int:
+    def _read_bound(self, call: Call, name: str, otherwise: int) -> int:
         text = call.query.get(name)
         if text is None:
             return otherwise
-        txid = named(text, name)
+        txid = parse_txid(text, name)
         if self._ledger.status(txid) is Status.INVALID and txid.seqno:
             raise Refusal(404, "TransactionInvalid", f"{name}: transaction {txid} is not valid.")
         return txid.seqno
@@ -300,7 +300,7 @@ def _decode(value: bytes) -> Stored:
         raise AuthenticityError("entry: is of another version of Kluis", code="ledger_leaf") from None
 
 
-def _shown(txid: TxId, collection: str, value: bytes) -> dict[str, str]:
+def _describe(txid: TxId, collection: str, value: bytes) -> dict[str, str]:
     contents = _decode(value).contents
     return {"contents": contents, "collectionId": collection, "transactionId": str(txid)}
 

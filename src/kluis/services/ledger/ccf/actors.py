@@ -12,7 +12,7 @@ from kluis.services.ledger.callers import ANY, LedgerCaller
 from kluis.services.ledger.node import Node
 from kluis.services.ledger.running.log import HostLog
 from kluis.services.ledger.running.receipts import Proven, prove
-from kluis.services.ledger.running.transactions import committed, named
+from kluis.services.ledger.running.transactions import find_committed, parse_txid
 from kluis.services.web import Answer, Call, Operation, Refusal
 
 ACTORS: Final = ("app", "gov", "node")
@@ -64,7 +64,7 @@ class Common:
 
     async def tx(self, call: Call) -> Answer:
         """Whether a transaction is committed."""
-        txid = named(_wanted(call), "transaction_id")
+        txid = parse_txid(_requested_id(call), "transaction_id")
         status = self._node.ledger.status(txid) if txid.seqno else Status.INVALID
         return Answer({"transaction_id": str(txid), "status": status.value})
 
@@ -97,11 +97,11 @@ class Common:
 
     async def _prove(self, call: Call) -> Proven:
         ledger = self._node.ledger
-        txid = committed(ledger, _wanted(call))
+        txid = find_committed(ledger, _requested_id(call))
         return await prove(ledger, self._log, txid)
 
 
-def _wanted(call: Call) -> str:
+def _requested_id(call: Call) -> str:
     text = call.query.get("transaction_id")
     if text is None:
         raise Refusal(

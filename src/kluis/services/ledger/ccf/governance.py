@@ -52,7 +52,7 @@ class Governance:
         one, digests = f"{many}/{{proposalId}}", "/gov/members/state-digests/{memberId}"
         ballots = f"{one}/ballots/{{memberId}}"
         return (
-            operation("GovProposals", "GET", many, self.listed),
+            operation("GovProposals", "GET", many, self.list_proposals),
             operation("GovPropose", "POST", f"{many}:create", self.propose),
             operation("GovProposal", "GET", one, self.proposal),
             operation("GovActions", "GET", f"{one}/actions", self.actions),
@@ -66,7 +66,7 @@ class Governance:
             operation("GovRecover", "POST", "/gov/recovery/members/{memberId}:recover", self.recover),
         )
 
-    async def listed(self, call: Call) -> Answer:
+    async def list_proposals(self, call: Call) -> Answer:
         """All proposals of the tables."""
         read = await self._node.engine.read(proposals.proposals)
         return Answer({"value": [one.answer() for one in read.value]})
@@ -95,7 +95,7 @@ class Governance:
             return proposals.propose(state, request, root, effects, self.rules, now=self._now())
 
         written = await self._decide(call, Kind.PROPOSAL, decide)
-        return _answered(written.value.answer(), written)
+        return _answer(written.value.answer(), written)
 
     async def vote(self, call: Call) -> Answer:
         """Submit a ballot."""
@@ -105,7 +105,7 @@ class Governance:
             return proposals.vote(state, request, proposal, member, effects, self.rules)
 
         written = await self._decide(call, Kind.BALLOT, decide)
-        return _answered(written.value.answer(), written)
+        return _answer(written.value.answer(), written)
 
     async def withdraw(self, call: Call) -> Answer:
         """Withdraw a proposal."""
@@ -115,7 +115,7 @@ class Governance:
             return proposals.withdraw(state, request, proposal)
 
         written = await self._decide(call, Kind.WITHDRAWAL, decide)
-        return _answered(None if written.value is None else written.value.answer(), written)
+        return _answer(None if written.value is None else written.value.answer(), written)
 
     async def digest(self, call: Call) -> Answer:
         """The state digest that a member was last given."""
@@ -131,7 +131,7 @@ class Governance:
             return acks.update(state, request, member, ledger.tree.root(ledger.last_signature()))
 
         written = await self._decide(call, Kind.STATE_DIGEST, decide)
-        return _answered({"memberId": member, "stateDigest": written.value}, written)
+        return _answer({"memberId": member, "stateDigest": written.value}, written)
 
     async def acknowledge(self, call: Call) -> Answer:
         """Acknowledge a state digest; the member is active from then on."""
@@ -140,7 +140,7 @@ class Governance:
         def decide(state: Transaction, request: Request, effects: NodeEffects) -> None:
             acks.acknowledge(state, request, member, effects)
 
-        return _answered(None, await self._decide(call, Kind.ACK, decide))
+        return _answer(None, await self._decide(call, Kind.ACK, decide))
 
     async def share(self, call: Call) -> Answer:
         """A member's recovery share, encrypted with the member's key."""
@@ -200,7 +200,7 @@ def operation(name: str, method: str, path: str, handler: Any) -> Operation:
         name=name,
         method=method,
         path=path,
-        handler=_versioned(handler),
+        handler=_require_version(handler),
         summary=handler.__doc__,
         versioned=False,
         query={"api-version": True},
@@ -208,7 +208,7 @@ def operation(name: str, method: str, path: str, handler: Any) -> Operation:
     )
 
 
-def _versioned(handler: Handler) -> Handler:
+def _require_version(handler: Handler) -> Handler:
     async def check(call: Call) -> Answer:
         asked = call.query.get("api-version")
         if asked is None:
@@ -229,5 +229,5 @@ def _versioned(handler: Handler) -> Handler:
     return check
 
 
-def _answered(body: Any, written: Written) -> Answer:
+def _answer(body: Any, written: Written) -> Answer:
     return Answer(body, 204 if body is None else 200, headers={TXID: str(written.txid)})

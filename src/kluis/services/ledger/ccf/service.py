@@ -14,7 +14,7 @@ from kluis.ledger.governance.documents import read_json, service_config, service
 from kluis.ledger.store import Transaction
 from kluis.services.ledger.ccf.governance import JAVASCRIPT, operation
 from kluis.services.ledger.node import Node
-from kluis.services.ledger.running.transactions import named
+from kluis.services.ledger.running.transactions import parse_txid
 from kluis.services.ledger.tables import JWT_ISSUERS, JWT_KEYS, USER_CERTIFICATES, USER_INFO
 from kluis.services.web import Answer, Call, Operation, Refusal
 
@@ -48,7 +48,7 @@ class ServiceState:
             operation("GovJwk", "GET", f"{at}/jwk", self.jwk),
             operation("GovApplication", "GET", f"{at}/javascript-app", self.application),
             operation("GovModules", "GET", f"{at}/javascript-modules", self.modules),
-            operation("GovCommitted", "GET", f"{at}/transactions/commit", self.committed),
+            operation("GovCommitted", "GET", f"{at}/transactions/commit", self.show_committed),
             operation("GovTransaction", "GET", f"{at}/transactions/{{id}}", self.transaction),
         )
 
@@ -134,13 +134,13 @@ class ServiceState:
         """The application's modules in JavaScript: this service has none."""
         return Answer({"value": []})
 
-    async def committed(self, call: Call) -> Answer:
+    async def show_committed(self, call: Call) -> Answer:
         """The last transaction that is committed."""
         return Answer({"committedTransactionId": str(self._node.ledger.committed)})
 
     async def transaction(self, call: Call) -> Answer:
         """Whether a transaction is committed."""
-        txid = named(call.path["id"])
+        txid = parse_txid(call.path["id"])
         status = self._node.ledger.status(txid).value if txid.seqno else "Invalid"
         return Answer({"transactionId": str(txid), "status": status})
 

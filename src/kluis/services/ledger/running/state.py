@@ -217,7 +217,7 @@ class Ledger:
         if entry.seqno != seqno or domain.seqno != seqno:
             raise AuthenticityError(f"log: want entry {seqno}, got {entry.seqno}", code="ledger_log")
         writes = self.writes_of(entry, domain, what)
-        signed = self._signed(domain.writes, what)
+        signed = self._read_signature(domain.writes, what)
         self.apply(TxId(entry.view, seqno), writes)
         self._leaves.append(leaf_of(write_set_digest(raw), domain.evidence_digest, domain.claims_digest))
         if signed is not None:
@@ -231,7 +231,7 @@ class Ledger:
         self.tree.extend(self._leaves)
         self._leaves.clear()
 
-    def _signed(self, writes: Writes, what: str) -> ServiceSignature | None:
+    def _read_signature(self, writes: Writes, what: str) -> ServiceSignature | None:
         value = writes.get(tables.COSE_SIGNATURES, {}).get(tables.ONLY)
         if value is None:
             return None

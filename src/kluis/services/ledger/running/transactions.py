@@ -13,7 +13,7 @@ from kluis.services.ledger.running.state import Ledger
 from kluis.services.web import Refusal
 
 
-def named(text: str, what: str = "transaction id") -> TxId:
+def parse_txid(text: str, what: str = "transaction id") -> TxId:
     """Parse the transaction id that a client sent.
 
     Raises:
@@ -25,13 +25,13 @@ def named(text: str, what: str = "transaction id") -> TxId:
         raise Refusal(400, "InvalidTransactionId", f"{what}: want VIEW.SEQNO, got {text[:60]!a}") from None
 
 
-def committed(ledger: Ledger, text: str) -> TxId:
+def find_committed(ledger: Ledger, text: str) -> TxId:
     """A committed transaction that a client names.
 
     Raises:
         Refusal: 400, it is no id; 404, it is not committed, or never will be.
     """
-    txid = named(text)
+    txid = parse_txid(text)
     status = ledger.status(txid)
     if status is Status.COMMITTED and txid.seqno:
         return txid

@@ -47,10 +47,10 @@ def seal(tpm: Tpm, secret: bytes, *boots: Mapping[int, bytes]) -> SealedSecret:
         UnavailableError: the TPM refuses.
     """
     with keys.storage_key(tpm) as parent:
-        return SealedSecret(tuple(_sealed(tpm, parent, secret, values) for values in boots))
+        return SealedSecret(tuple(_seal_object(tpm, parent, secret, values) for values in boots))
 
 
-def _sealed(tpm: Tpm, parent: int, secret: bytes, values: Mapping[int, bytes]) -> SealedObject:
+def _seal_object(tpm: Tpm, parent: int, secret: bytes, values: Mapping[int, bytes]) -> SealedObject:
     private, area = tpm.seal(parent, sealed.template(values), secret)
     return SealedObject(dict(values), area, private)
 
@@ -63,7 +63,7 @@ def unseal(tpm: Tpm, secret: SealedSecret) -> bytes:
             TPM (code ``tpm_integrity``).
         FormatError: what is sealed is not a secret of this kind.
     """
-    chosen = _chosen(secret, tpm.pcrs(PCRS))
+    chosen = _choose_object(secret, tpm.pcrs(PCRS))
     with (
         keys.storage_key(tpm) as parent,
         tpm.holding(tpm.load(parent, chosen.private, chosen.public)) as item,
@@ -75,7 +75,7 @@ def unseal(tpm: Tpm, secret: SealedSecret) -> bytes:
     return found
 
 
-def _chosen(secret: SealedSecret, now: Mapping[int, bytes]) -> SealedObject:
+def _choose_object(secret: SealedSecret, now: Mapping[int, bytes]) -> SealedObject:
     for each in secret.objects:
         if all(now.get(index) == value for index, value in each.values.items()):
             return each

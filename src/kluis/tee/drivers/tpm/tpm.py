@@ -16,7 +16,7 @@ from kluis.errors import FormatError
 from kluis.formats.encoding.reader import Reader
 from kluis.formats.tpm import attest, nv, public, sealed, signature
 from kluis.formats.tpm.algorithm import NULL, HashId
-from kluis.formats.tpm.attest import Selection, read_sized, sized
+from kluis.formats.tpm.attest import Selection, encode_sized, read_sized
 from kluis.formats.tpm.command import NULL as NO_HANDLE
 from kluis.formats.tpm.command import OWNER, Authorization, Command, Response, encode, parse, parse_code
 from kluis.formats.tpm.nv import NvPublic
@@ -150,12 +150,12 @@ class Tpm:
 
     def create_primary(self, hierarchy: int, template: bytes) -> int:
         """Create a primary key of ``template``, a TPMT_PUBLIC, and return its handle."""
-        parameters = _sensitive(b"") + sized(template) + sized(b"") + bytes(4)
+        parameters = _sensitive(b"") + encode_sized(template) + encode_sized(b"") + bytes(4)
         return self.run(Command.CREATE_PRIMARY, (hierarchy,), parameters, auth=_NO_AUTH, returns=1).handles[0]
 
     def seal(self, parent: int, template: bytes, data: bytes) -> tuple[bytes, bytes]:
         """Seal ``data``, at most 128 bytes; return the encrypted private area and the TPMT_PUBLIC."""
-        parameters = _sensitive(data) + sized(template) + sized(b"") + bytes(4)
+        parameters = _sensitive(data) + encode_sized(template) + encode_sized(b"") + bytes(4)
         r = _reader(self.run(Command.CREATE, (parent,), parameters, auth=_NO_AUTH))
         private = read_sized(r, "private", sealed.MAX_AREA)
         area = read_sized(r, "public", sealed.MAX_AREA)
@@ -163,7 +163,7 @@ class Tpm:
 
     def load(self, parent: int, private: bytes, area: bytes) -> int:
         """Load an object and return its handle."""
-        parameters = sized(private) + sized(area)
+        parameters = encode_sized(private) + encode_sized(area)
         return self.run(Command.LOAD, (parent,), parameters, auth=_NO_AUTH, returns=1).handles[0]
 
     def unseal(self, item: int, session: int) -> bytes:
@@ -187,8 +187,8 @@ class Tpm:
         """Open a policy session for the current values of these PCRs; flush it at the end."""
         parameters = b"".join(
             (
-                sized(os.urandom(16)),
-                sized(b""),
+                encode_sized(os.urandom(16)),
+                encode_sized(b""),
                 bytes([_POLICY]),
                 NULL.to_bytes(2, "big"),
                 HashId.SHA256.to_bytes(2, "big"),
@@ -198,19 +198,19 @@ class Tpm:
         _only(response, "nonce", 64)
         with self.holding(response.handles[0]) as session:
             # Without a digest the session takes the current values; the object's policy then compares them.
-            self.run(Command.POLICY_PCR, (session,), sized(b"") + sealed.selection(indices))
+            self.run(Command.POLICY_PCR, (session,), encode_sized(b"") + sealed.selection(indices))
             yield session
 
     def quote(self, key: int, data: bytes, selected: Selection) -> tuple[bytes, Signature]:
         """Sign PCR values and ``data``, at most 32 bytes; return the TPMS_ATTEST and the signature."""
-        parameters = sized(data) + NULL.to_bytes(2, "big") + _selections(selected)
+        parameters = encode_sized(data) + NULL.to_bytes(2, "big") + _selections(selected)
         r = _reader(self.run(Command.QUOTE, (key,), parameters, auth=_NO_AUTH))
         message = read_sized(r, "quoted", attest.MAX_SIZE)
         return message, signature.parse(r.take(r.left, "signature"))
 
     def certify(self, item: int, key: int) -> tuple[bytes, Signature]:
         """Have ``key`` certify a loaded object; return the TPMS_ATTEST and the signature."""
-        parameters = sized(b"") + NULL.to_bytes(2, "big")
+        parameters = encode_sized(b"") + NULL.to_bytes(2, "big")
         r = _reader(self.run(Command.CERTIFY, (item, key), parameters, auth=_NO_AUTH * 2))
         message = read_sized(r, "certified", attest.MAX_SIZE)
         return message, signature.parse(r.take(r.left, "signature"))
@@ -223,7 +223,7 @@ class Tpm:
             data: at most 512 bytes.
             scheme: TPMT_RSA_DECRYPT.
         """
-        parameters = sized(data) + scheme + sized(b"")
+        parameters = encode_sized(data) + scheme + encode_sized(b"")
         return _only(self.run(Command.RSA_DECRYPT, (key,), parameters, auth=_NO_AUTH), "message", 512)
 
     def read_public(self, handle: int) -> Public:
@@ -261,7 +261,7 @@ class Tpm:
 
     def nv_define(self, area: NvPublic, secret: bytes = b"") -> None:
         """Define an NV index of the owner, with an authorization value of at most 32 bytes."""
-        parameters = sized(secret) + sized(area.encode())
+        parameters = encode_sized(secret) + encode_sized(area.encode())
         self.run(Command.NV_DEFINE_SPACE, (OWNER,), parameters, auth=_NO_AUTH)
 
     def nv_undefine(self, index: int) -> None:
@@ -293,7 +293,7 @@ class Tpm:
         """Write an NV index from its start; at most 512 bytes change at once."""
         auth = (Authorization(secret=secret),)
         for at in range(0, len(data), _NV_CHUNK):
-            parameters = sized(data[at : at + _NV_CHUNK]) + at.to_bytes(2, "big")
+            parameters = encode_sized(data[at : at + _NV_CHUNK]) + at.to_bytes(2, "big")
             self.run(Command.NV_WRITE, (index if by is None else by, index), parameters, auth=auth)
 
     def nv_increment(self, index: int, *, secret: bytes = b"") -> None:
@@ -313,7 +313,7 @@ def _only(response: Response, field: str, most: int) -> bytes:
 
 
 def _sensitive(data: bytes) -> bytes:
-    return sized(sized(b"") + sized(data))
+    return encode_sized(encode_sized(b"") + encode_sized(data))
 
 
 def _selections(selected: Selection) -> bytes:

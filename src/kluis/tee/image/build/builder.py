@@ -178,7 +178,7 @@ def _write(
     }
     made = _manifest(settings, indexes, answer)
     manifest_bytes = made.encode()
-    struct = sigstruct.unsigned(
+    struct = sigstruct.build_unsigned(
         sha256(manifest_bytes), product_id=made.product_id, svn=made.svn, date=made.date, debug=debug
     )
     key_made = False

@@ -204,7 +204,7 @@ def _write_pack(pack: Path, files: Iterable[Source], work: Path) -> None:
     with tempfile.TemporaryFile(dir=work) as data:
         made, end = [], 0
         for file in files:
-            start = layers.aligned(end)
+            start = layers.align(end)
             data.write(bytes(start - end))
             file.copy(data.write)
             end = start + file.size

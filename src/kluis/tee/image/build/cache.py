@@ -58,14 +58,14 @@ class Cache:
     def work(self) -> Iterator[Path]:
         """Create a folder for one build and remove it after; folders of killed builds are removed, too."""
         self._sweep()
-        path, descriptor = self._locked()
+        path, descriptor = self._make_locked()
         try:
             yield path
         finally:
             shutil.rmtree(path, ignore_errors=True)
             os.close(descriptor)
 
-    def _locked(self) -> tuple[Path, int]:
+    def _make_locked(self) -> tuple[Path, int]:
         while True:
             path = Path(tempfile.mkdtemp(dir=self.scratch))
             with contextlib.suppress(FileNotFoundError):

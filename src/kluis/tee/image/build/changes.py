@@ -82,7 +82,7 @@ def diff(a: Path, b: Path) -> list[Change]:
     found = compare(before, after)
     try:
         with b.open("rb") as f:
-            return [*found, *_hidden(f, before, after), *_native(f, after)]
+            return [*found, *_find_hidden(f, before, after), *_native(f, after)]
     except OSError as error:
         raise UsageError(f"{b}: cannot be read: {error.strerror}") from error
 
@@ -209,7 +209,7 @@ def _files(before: Image, after: Image) -> Iterator[Change]:
             )
 
 
-def _hidden(f: BinaryIO, before: Image, after: Image) -> Iterator[Change]:
+def _find_hidden(f: BinaryIO, before: Image, after: Image) -> Iterator[Change]:
     """Bytecode that is new, or whose source is new or missing, and does not match its source."""
     fresh = set()
     uncompiled = False

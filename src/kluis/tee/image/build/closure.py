@@ -68,7 +68,7 @@ class Graph:
     def __contains__(self, name: object) -> bool:
         return name in self._read or name in self._trusted
 
-    def reached(self, roots: Iterable[str]) -> set[str]:
+    def reach(self, roots: Iterable[str]) -> set[str]:
         """Every module that is imported when these are, they and their packages too."""
         seen: set[str] = set()
         waiting = list(roots)
@@ -77,7 +77,7 @@ class Graph:
             for name in (".".join(parts[:end]) for end in range(1, len(parts) + 1)):
                 if name in self and name not in seen:
                     seen.add(name)
-                    waiting += self._imported(self._imports(name))
+                    waiting += self._list_imported(self._imports(name))
         return seen
 
     def _imports(self, name: str) -> Imports:
@@ -86,7 +86,7 @@ class Graph:
             self._read[name] = _imports_of(source.read(), source.path)
         return self._read[name]
 
-    def _imported(self, found: Imports) -> Iterator[str]:
+    def _list_imported(self, found: Imports) -> Iterator[str]:
         yield from found.always()
         for module in found.modules:
             yield module
@@ -133,7 +133,7 @@ def choose(
                 hint="spell it as an import does: kluis.evidence.intel.tdx",
             )
     # Whatever a requirement imports is reached: what it loads by a name made at run time is not known here.
-    reached = graph.reached([ENTRY, *roots, *(_name(file.path) for file in speaking), *_required(site)])
+    reached = graph.reach([ENTRY, *roots, *(_name(file.path) for file in speaking), *_list_required(site)])
     folders = {file.path.rpartition("/")[0] for name, file in trusted.items() if name in reached}
     packages = {file.path.rpartition("/")[0] for file in trusted.values()}
     return [file for file in own if _is_wanted(file, reached, folders, packages)]
@@ -171,7 +171,7 @@ def _parse(data: bytes) -> Imports:
         return Imports(modules=msgspec.json.decode(data)["modules"])
 
 
-def _required(site: list[Source]) -> list[str]:
+def _list_required(site: list[Source]) -> list[str]:
     """The spared libraries that a requirement's own record names: its compiled code may load them."""
     records = (file for file in site if file.path.endswith(".dist-info/METADATA"))
     named = (

@@ -89,7 +89,7 @@ def other_encoding(data: bytes) -> str | None:
     return "unknown" if cut_short and re.match(rb"[ \t\f]*(#|\Z)", lines[-1]) else None
 
 
-def bound(seconds: int, memory: int, output: int) -> None:
+def limit_process(seconds: int, memory: int, output: int) -> None:
     """Limit this process irrevocably.
 
     Args:
@@ -129,7 +129,7 @@ def read_block(source: BinaryIO) -> bytes | None:
 
 def main(make: Callable[[bytes, str], bytes] = compile_source) -> None:
     """Compile everything from standard input, or apply ``make`` to each module's source and name."""
-    bound(*map(int, sys.argv[1:]))
+    limit_process(*map(int, sys.argv[1:]))
     try:
         while (name := read_block(sys.stdin.buffer)) is not None:
             source = read_block(sys.stdin.buffer)

@@ -112,7 +112,7 @@ def load(directory: Path) -> Config:
     except msgspec.ValidationError as error:
         message = str(error)
         raise UsageError(f"{NAME}: {message[:1].lower()}{message[1:]}") from error
-    return _checked(file, _folder(directory, file.wheels))
+    return _check(file, _folder(directory, file.wheels))
 
 
 def _folder(directory: Path, name: str | None) -> Path | None:
@@ -128,7 +128,7 @@ def _folder(directory: Path, name: str | None) -> Path | None:
     return path.resolve()
 
 
-def _checked(file: _File, wheels: Path | None) -> Config:
+def _check(file: _File, wheels: Path | None) -> Config:
     date = str(file.date)
     sigstruct.bcd(date)
     heap, scratch = _bytes("heap", file.heap), _bytes("scratch", file.scratch)

@@ -49,9 +49,9 @@ def imports_of(data: bytes, path: str) -> bytes:
         elif isinstance(node, ast.Attribute):
             attributes.add(node.attr)
         elif isinstance(node, ast.Call):
-            modules |= _named(node)
+            modules |= _named_modules(node)
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
-            late = _declared(node, late)
+            late = _read_declared(node, late)
     found = {"modules": sorted(modules), "attributes": sorted(attributes), "late": late}
     return json.dumps(found).encode()
 
@@ -74,7 +74,7 @@ def _is_checking(test: ast.expr) -> bool:
     )
 
 
-def _named(node: ast.Call) -> set[str]:
+def _named_modules(node: ast.Call) -> set[str]:
     """What ``import_module("a.b")`` loads, whatever the function is reached by."""
     match node:
         case ast.Call(
@@ -86,7 +86,7 @@ def _named(node: ast.Call) -> set[str]:
             return set()
 
 
-def _declared(node: ast.Assign | ast.AnnAssign, before: Any) -> Any:
+def _read_declared(node: ast.Assign | ast.AnnAssign, before: Any) -> Any:
     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
     if node.value is None or not any(isinstance(one, ast.Name) and one.id == LATE for one in targets):
         return before

@@ -105,7 +105,7 @@ def ask(
     if done.returncode in (-signal.SIGINT, 128 + signal.SIGINT):
         raise KeyboardInterrupt
     if not started:
-        raise walls.refused(_last(words))
+        raise walls.refusal(_last(words))
     if done.returncode:
         raise UsageError(f"{entry}: cannot be imported: {_last(words)}", hint=_hint(entry, words))
     return _answer(entry, answer)

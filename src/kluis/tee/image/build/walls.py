@@ -53,12 +53,12 @@ def own_id() -> int:
     if os.geteuid() != 0:
         return 0
     for wanted in (IDS + os.getpid() % (1 << 16), NOBODY):
-        if all(_mapped(wanted, kind) for kind in ("uid_map", "gid_map")):
+        if all(_is_mapped(wanted, kind) for kind in ("uid_map", "gid_map")):
             return wanted
     return 0  # root of a container that has one user id
 
 
-def _mapped(wanted: int, kind: str) -> bool:
+def _is_mapped(wanted: int, kind: str) -> bool:
     lines = [
         [int(word) for word in line.split()] for line in Path("/proc/self", kind).read_text().splitlines()
     ]
@@ -130,7 +130,7 @@ def open_to_all(folders: Iterable[Path]) -> None:
                     os.chmod(path, wanted)
 
 
-def refused(words: str) -> UnavailableError:
+def refusal(words: str) -> UnavailableError:
     """The error if a build got no sandbox; ``words`` is bubblewrap's output."""
     return UnavailableError(
         f"bubblewrap: cannot build walls around the application: {words}",

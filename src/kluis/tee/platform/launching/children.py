@@ -72,7 +72,7 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.guardian if self.guardian >= 0 else self.pidfd, signal.SIGKILL)
 
-    def lost(self) -> str:
+    def explain_loss(self) -> str:
         """Why the sandbox did not start."""
         select.select([self.pidfd], [], [], LOST_SECONDS)
         self.last_words()

@@ -188,21 +188,21 @@ class Launcher:
         held: dict[str, bytes] = {}
         place = threading.Semaphore(1)
 
-        def left() -> None:
+        def release() -> None:
             if place.acquire(blocking=False):
                 give_back()
                 self.holding.release([layer.digest for layer in read.layers if layer.mount in held], user)
 
-        def gone(status: int, words: str) -> None:
-            left()
+        def report_end(status: int, words: str) -> None:
+            release()
             ended(status, words)
 
         try:
             for layer in read.layers:
                 held[layer.mount] = self.holding.hold(image, layer, user)
-            return self._start(read, held, who, signed.debug, granted, gone, user, streams)
+            return self._start(read, held, who, signed.debug, granted, report_end, user, streams)
         except BaseException as error:
-            left()
+            release()
             if isinstance(error, ChangedLayerError):
                 self.holding.forget(error.layer)
             raise
@@ -344,7 +344,7 @@ class Launcher:
                 "sockets": {name: sandbox.FIRST_GRANTED_FD + at for at, name in enumerate(granted)},
             }
         )
-        return _sealed("launch", text)
+        return _seal_data("launch", text)
 
     def _serve(self, running: Running, end: socket.socket, answer: channel.Answer) -> None:
         patience = DYING_SECONDS
@@ -381,10 +381,10 @@ class Launcher:
 def _index_file(indexes: dict[str, bytes]) -> int:
     """The layers' indexes by mount point, in the form for :func:`kluis.measured.arm`."""
     head = " ".join(f"{mount} {len(index)}" for mount, index in indexes.items())
-    return _sealed("indexes", b"\n".join((head.encode(), b"".join(indexes.values()))))
+    return _seal_data("indexes", b"\n".join((head.encode(), b"".join(indexes.values()))))
 
 
-def _sealed(name: str, data: bytes) -> int:
+def _seal_data(name: str, data: bytes) -> int:
     """A sealed memory file, positioned at its start."""
     made = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     with open(os.dup(made), "wb") as file:

@@ -43,13 +43,13 @@ class Watched(NamedTuple):
     files: tuple[File, ...]
 
 
-def watched(directory: Path, mount: str, files: tuple[File, ...]) -> Watched:
+def select_files(directory: Path, mount: str, files: tuple[File, ...]) -> Watched:
     """Choose the files of a layer to measure at each launch."""
     names = frozenset(file.path for file in files)
     return Watched(directory, names, tuple(file for file in files if not _measured_inside(mount, file)))
 
 
-def changed(layers: list[Watched]) -> tuple[Path, str] | None:
+def find_change(layers: list[Watched]) -> tuple[Path, str] | None:
     """Find a file of the layers that is missing, changed or added.
 
     Returns:
@@ -57,7 +57,7 @@ def changed(layers: list[Watched]) -> tuple[Path, str] | None:
     """
     buffer = bytearray(_PART)
     for directory, names, files in layers:
-        if (more := _added(str(directory), "", names)) is not None:
+        if (more := _find_added(str(directory), "", names)) is not None:
             return directory, more
         for file in files:
             if _digest(f"{directory}/{file.path}", buffer) != file.sha256:
@@ -70,7 +70,7 @@ def digest(path: Path) -> str:
     return _digest(str(path), bytearray(_PART))
 
 
-def _added(folder: str, inside: str, names: frozenset[str]) -> str | None:
+def _find_added(folder: str, inside: str, names: frozenset[str]) -> str | None:
     """A path below ``folder`` that no file of the layer has; a link is one, whatever it leads to."""
     try:
         entries = list(os.scandir(folder))
@@ -83,7 +83,7 @@ def _added(folder: str, inside: str, names: frozenset[str]) -> str | None:
             below.append((entry.path, f"{path}/"))
         elif path not in names:
             return path
-    return next((more for each, path in below if (more := _added(each, path, names)) is not None), None)
+    return next((more for each, path in below if (more := _find_added(each, path, names)) is not None), None)
 
 
 def _digest(path: str, buffer: bytearray) -> str:

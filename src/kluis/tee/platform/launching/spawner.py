@@ -87,10 +87,10 @@ class Spawner:
             elif name in self.children and fd == self.children[name].stderr:
                 self.children[name].read_words()
             elif name in self.children:
-                self._buried(name)
+                self._bury(name)
         return True
 
-    def _buried(self, name: str) -> None:
+    def _bury(self, name: str) -> None:
         child = self.children.pop(name)
         _, status = os.waitpid(child.pid, 0)
         child.last_words()
@@ -133,7 +133,7 @@ class Spawner:
             }
             answer = handlers[order["op"]](order, descriptors)
         except _FAILURES as error:
-            answer = _failed(error)
+            answer = _describe_failure(error)
         finally:
             for fd in descriptors:
                 os.close(fd)
@@ -185,7 +185,7 @@ class Spawner:
         for key in [key for key in self._watched if key[0] == digest]:
             del self._watched[key]
 
-    def _changed(self, mounts: list[list[str]]) -> dict[str, Any] | None:
+    def _find_changed(self, mounts: list[list[str]]) -> dict[str, Any] | None:
         """Measure the files of a launch; a changed layer is set aside, because enclaves may run from it."""
         if remeasure.digest(self._guardian) != self._guardian_digest:
             return {"changed": "kluis-guardian", "layer": ""}
@@ -193,10 +193,10 @@ class Spawner:
             if digest not in self._files:  # another launch that held the layer has found it changed
                 return {"changed": mount, "layer": digest}
             if (digest, mount) not in self._watched:
-                self._watched[digest, mount] = remeasure.watched(
+                self._watched[digest, mount] = remeasure.select_files(
                     self.layers / digest, mount, self._files[digest]
                 )
-        found = remeasure.changed([self._watched[digest, mount] for digest, mount in mounts])
+        found = remeasure.find_change([self._watched[digest, mount] for digest, mount in mounts])
         if found is None:
             return None
         directory, path = found
@@ -211,16 +211,16 @@ class Spawner:
         try:
             info = self._begin(order, descriptors)
         except _FAILURES as error:
-            return _failed(error)
+            return _describe_failure(error)
         # While the sandbox starts: until this launch is answered, nothing talks to the process.
         try:
-            changed = self._changed(order["layers"])
+            changed = self._find_changed(order["layers"])
         except _FAILURES as error:
-            changed = _failed(error)
+            changed = _describe_failure(error)
         try:
-            answer = self._found(self.children[order["id"]], info)
+            answer = self._find_started(self.children[order["id"]], info)
         except _FAILURES as error:
-            answer = _failed(error)
+            answer = _describe_failure(error)
         answer = changed or answer
         # An enclave whose launch was answered with an error is not counted, so it is ended.
         if "guardian" not in answer and (child := self.children.get(order["id"])):
@@ -275,13 +275,13 @@ class Spawner:
         self.children[order["id"]] = child
         return info_read
 
-    def _found(self, child: children.Child, info: int) -> dict[str, Any]:
+    def _find_started(self, child: children.Child, info: int) -> dict[str, Any]:
         """What bubblewrap started: the guardian, and the enclave."""
         guardian = children.guardian_pid(info)
         with contextlib.suppress(ProcessLookupError):
             child.guardian = os.pidfd_open(guardian) if guardian else -1
         if not guardian:
-            return {"error": child.lost()}
+            return {"error": child.explain_loss()}
         child.await_enclave(guardian)
         return {"guardian": guardian, "enclave": child.enclave, "uid": child.uid}
 
@@ -311,7 +311,7 @@ class Spawner:
         return uid
 
 
-def _failed(error: Exception) -> dict[str, Any]:
+def _describe_failure(error: Exception) -> dict[str, Any]:
     return {"error": f"{type(error).__name__}: {error}"}
 
 

@@ -145,7 +145,7 @@ class PlatformKeys:
             earlier=tuple(each for each in self.serials() if each != now),
         )
 
-    def renewed(self) -> Self:
+    def renew(self) -> Self:
         """The same platform with new keys, not yet certified."""
         return self.of(
             b"",
@@ -157,7 +157,7 @@ class PlatformKeys:
             earlier=self.serials(),
         )
 
-    def recertified(self, ca: Authority, now: datetime, *, cpusvn: bytes, pcesvn: int) -> Self:
+    def recertify(self, ca: Authority, now: datetime, *, cpusvn: bytes, pcesvn: int) -> Self:
         """The same keys, certified again at another TCB."""
         chain = ca.certify(self.pck.public_key(), ppid=self.ppid, cpusvn=cpusvn, pcesvn=pcesvn, now=now)
         return self.under(chain, cpusvn=cpusvn, pcesvn=pcesvn)

@@ -157,7 +157,7 @@ def _answer(request: channel.Request, who: Identity, root: Root, user: int) -> c
         case channel.TargetInfo():
             return channel.Bytes(target_of(who.body(bytes(64))).encode())
         case channel.Report():
-            body = who.body(_sized(request.report_data))
+            body = who.body(_check_size(request.report_data))
             target = TargetInfo.parse(request.target_info)
             return channel.Bytes(reports.make_report(body, target, root.secret.report_root))
         case channel.VerifyReport():
@@ -167,7 +167,7 @@ def _answer(request: channel.Request, who: Identity, root: Root, user: int) -> c
                 return channel.Truth(False)
             return channel.Truth(True)
         case channel.Quote():
-            return channel.Bytes(quoting.make_quote(who.body(_sized(request.report_data)), root.keys))
+            return channel.Bytes(quoting.make_quote(who.body(_check_size(request.report_data)), root.keys))
         case channel.SealKey():
             key = root.secret.seal_key(
                 who, policy=request.policy, svn=request.svn, key_id=request.key_id, cpusvn=request.cpusvn
@@ -179,7 +179,7 @@ def _answer(request: channel.Request, who: Identity, root: Root, user: int) -> c
             return channel.Platform(root.level, root.root_pem(), root.collateral(), root.version, who.cpusvn)
 
 
-def _sized(report_data: bytes) -> bytes:
+def _check_size(report_data: bytes) -> bytes:
     if len(report_data) != 64:
         raise UsageError(f"report_data: want 64 bytes, got {len(report_data)}")
     return report_data

@@ -140,8 +140,8 @@ class Upkeep:
         pcesvn = own.state.levels[0].pcesvn
         if not fresh and root.enrolled is None and _lasts(root.keys, pcesvn):
             return self.status()  # an equal certificate would only be one more to revoke
-        keys = root.keys.renewed() if fresh else root.keys
-        keys = self._remembered(keys.recertified(own, _now(), cpusvn=CPUSVN, pcesvn=pcesvn))
+        keys = root.keys.renew() if fresh else root.keys
+        keys = self._drop_revoked(keys.recertify(own, _now(), cpusvn=CPUSVN, pcesvn=pcesvn))
         keys.save(self._state / NEXT)
         settle(self._state)
         (self._state / enrolled.FILE).unlink(missing_ok=True)
@@ -178,7 +178,7 @@ class Upkeep:
             raise UsageError(
                 f"adopt.collateral: want at most {MAX_COLLATERAL} bytes, got {len(given.collateral)}"
             )
-        keys = self._remembered(root.keys.under(chain, cpusvn=sgx.cpusvn, pcesvn=sgx.pcesvn))
+        keys = self._drop_revoked(root.keys.under(chain, cpusvn=sgx.cpusvn, pcesvn=sgx.pcesvn))
         given.check(keys, root.level, _now())
         given.save(self._state)
         keys.save(self._state / KEYS)
@@ -205,7 +205,7 @@ class Upkeep:
         self._endorsed = f"{found.kind}, {_now():%Y-%m-%dT%H:%M:%SZ}"
         return self.status()
 
-    def _remembered(self, keys: PlatformKeys) -> PlatformKeys:
+    def _drop_revoked(self, keys: PlatformKeys) -> PlatformKeys:
         """Keys without the earlier certificates that are already revoked.
 
         Raises:

@@ -81,7 +81,7 @@ def assemble(
     """
     root, initrd = list(root), initrd_files(kernel_modules)
     inputs = inputs_of(found, root, initrd)
-    if (same := _unchanged(folder, inputs)) is not None:
+    if (same := _open_unchanged(folder, inputs)) is not None:
         return same
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ def inputs_of(found: Needs, root: Iterable[Source], initrd: Iterable[Source]) ->
     return sha256(msgspec.json.encode(described)).hex()
 
 
-def _unchanged(folder: Path, inputs: str) -> Guest | None:
+def _open_unchanged(folder: Path, inputs: str) -> Guest | None:
     """The guest that is there, if it is intact and has these inputs."""
     try:
         there = Guest.open(folder)

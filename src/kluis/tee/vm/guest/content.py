@@ -67,7 +67,7 @@ def gather(
     store = cache.of_user()
     with store.work() as work:
         python = interpreter.lay(store, work)
-        own = {file.path: file for file in (*_installed(), *interpreter.inside())}
+        own = {file.path: file for file in (*_list_installed(), *interpreter.inside())}
         own |= {file.path: file for file in extra}
         chosen = closure.choose(list(own.values()), [], [], ROOTS, python, work)
         compiled = bytecode.layer(chosen, MOUNTS["kluis"], store.bytecode, work, python, say)
@@ -84,7 +84,7 @@ def gather(
     return found
 
 
-def _installed() -> list[Source]:
+def _list_installed() -> list[Source]:
     """Every module of the installed Kluis, and its data."""
     root = Path(kluis.__file__).resolve().parent
 
@@ -96,7 +96,7 @@ def _installed() -> list[Source]:
 
 def _runtime() -> list[Source]:
     """The base layer as enclaves get it, the guest's interpreter apart from it, and the guardian."""
-    found = [_moved(file, f"{_PYTHON}/{file.path}") for file in interpreter.base()]
+    found = [_move(file, f"{_PYTHON}/{file.path}") for file in interpreter.base()]
     found.append(sources.of_file(f"{OWN}/bin/python", native.program(), layers.PROGRAM_MODE))
     # The interpreter gets no environment, so files name the standard library and the folder of Kluis.
     found.append(sources.of_bytes(f"{OWN}/pyvenv.cfg", f"home = {native.PYTHON}/bin\n".encode()))
@@ -109,7 +109,7 @@ def _runtime() -> list[Source]:
     return found
 
 
-def _moved(file: Source, path: str) -> Source:
+def _move(file: Source, path: str) -> Source:
     return Source(path, file.mode, file.size, file.sha256, file.origin, file.offset)
 
 

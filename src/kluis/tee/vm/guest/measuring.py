@@ -136,7 +136,7 @@ def measure(
     return Measured(
         release=guest.release,
         pcrs=registers.registers(unified),
-        loaded=registers.loaded(unified),
+        loaded=registers.predict_loaded(unified),
         rtmr2=registers.rtmr2(unified),
         launches=tuple(launches),
         root_hash=bytes.fromhex(guest.description.root_hash),

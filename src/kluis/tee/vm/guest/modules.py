@@ -65,7 +65,7 @@ class Modules:
                     hint="apt-get install --reinstall linux-image-cloud-amd64",
                     code="guest_packages",
                 )
-            self._read[name] = _parse(name, _decompressed(path))
+            self._read[name] = _parse(name, _decompress(path))
         return self._read[name]
 
     def with_dependencies(self, name: str) -> list[Module]:
@@ -92,7 +92,7 @@ def files(modules: Modules, folder: str, always: Iterable[str], by_device: Itera
     """
     lines: list[str] = []
     used: dict[str, Module] = {}
-    for name, patterns in _wanted(modules, always, by_device):
+    for name, patterns in _list_wanted(modules, always, by_device):
         loaded = modules.with_dependencies(name)
         used |= {module.name: module for module in loaded}
         after = " ".join(f"{module.name}.ko" for module in loaded)
@@ -101,7 +101,7 @@ def files(modules: Modules, folder: str, always: Iterable[str], by_device: Itera
     return made + [sources.of_bytes(f"{folder}/{module.name}.ko", module.data) for module in used.values()]
 
 
-def _wanted(
+def _list_wanted(
     modules: Modules, always: Iterable[str], by_device: Iterable[str]
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
     for name in always:
@@ -125,7 +125,7 @@ def _parse(name: str, data: bytes) -> Module:
     return Module(name, data, depends, tuple(sorted(aliases)))
 
 
-def _decompressed(path: Path) -> bytes:
+def _decompress(path: Path) -> bytes:
     try:
         if path.suffix != ".xz":
             return path.read_bytes()

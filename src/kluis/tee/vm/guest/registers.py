@@ -57,7 +57,7 @@ def registers(unified: bytes, algorithm: Algorithm = "sha256") -> dict[str, byte
     }
 
 
-def loaded(unified: bytes, algorithm: Algorithm = "sha256") -> bytes:
+def predict_loaded(unified: bytes, algorithm: Algorithm = "sha256") -> bytes:
     """PCR 4 if the monitor gives the image to OVMF, as ``kluis vm start --boot uefi`` does.
 
     OVMF then loads the image before its first boot option, so the same events have another order.
@@ -135,26 +135,26 @@ def _stub_events(program: Program) -> Iterator[bytes]:
 
 def _kernel_events(program: Program) -> Iterator[bytes]:
     yield (_content(program, ".cmdline").decode("ascii").rstrip("\0") + "\0").encode("utf-16-le")
-    yield _aligned(_content(program, ".initrd")) + _added(_content(program, ".osrel"))
+    yield _align(_content(program, ".initrd")) + _build_extra(_content(program, ".osrel"))
 
 
-def _added(os_release: bytes) -> bytes:
+def _build_extra(os_release: bytes) -> bytes:
     """The archive that systemd's stub appends to the initial RAM disk: ``/.extra/os-release``."""
 
     def entry(number: int, mode: int, size: int, path: bytes) -> bytes:
         fields = (number, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, len(path) + 1, 0)
-        return _aligned(b"070701" + b"".join(b"%08x" % field for field in fields) + path + b"\0")
+        return _align(b"070701" + b"".join(b"%08x" % field for field in fields) + path + b"\0")
 
     folder = entry(1, 0o40555, 0, b".extra")
-    file = entry(2, 0o100444, len(os_release), b".extra/os-release") + _aligned(os_release)
+    file = entry(2, 0o100444, len(os_release), b".extra/os-release") + _align(os_release)
     # The stub's constant, whose digits are capitals.
     end = (
         b"070701" + b"".join(b"%08X" % field for field in (0, 0, 0, 0, 1, *[0] * 6, 11, 0)) + b"TRAILER!!!\0"
     )
-    return folder + file + _aligned(end)
+    return folder + file + _align(end)
 
 
-def _aligned(data: bytes) -> bytes:
+def _align(data: bytes) -> bytes:
     return data + bytes(-len(data) % 4)
 
 

@@ -48,7 +48,7 @@ def tree(data: BinaryIO) -> Tree:
         raise FormatError("root file system: want at least 1 block of 4096 bytes, got 0")
     levels: list[bytes] = []
     while len(hashes) > 1:
-        level = b"".join(_packed(hashes))
+        level = b"".join(_pack(hashes))
         levels.insert(0, level)
         hashes = [hashlib.sha256(level[at : at + BLOCK]).digest() for at in range(0, len(level), BLOCK)]
     return Tree(hashes[0], blocks, b"".join(levels))
@@ -97,7 +97,7 @@ def _blocks(data: BinaryIO) -> Iterator[bytes]:
         yield block
 
 
-def _packed(hashes: Iterable[bytes]) -> Iterator[bytes]:
+def _pack(hashes: Iterable[bytes]) -> Iterator[bytes]:
     joined = b"".join(hashes)
     for at in range(0, len(joined), BLOCK):
         yield joined[at : at + BLOCK].ljust(BLOCK, b"\0")

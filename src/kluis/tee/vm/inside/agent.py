@@ -82,7 +82,7 @@ class Launching:
         """Make the socket over which the enclave requests the machine's keys."""
         self.granted[GRANT], self.keys = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
 
-    def connected(self, name: str) -> socket.socket | None:
+    def connect(self, name: str) -> socket.socket | None:
         """A socket connected to the enclave's of this grant; None if there is none, or it was taken."""
         if name in self._addresses:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -207,7 +207,7 @@ class Agent:
         name, grant = messages.text(request, "launch"), messages.text(request, "socket")
         with self._lock:
             launching = self._launches.get(name)
-        sock = launching.connected(grant) if launching is not None else None
+        sock = launching.connect(grant) if launching is not None else None
         if sock is None:
             raise UsageError(f"forward: no launch waits for socket {grant[:80]!r}", code="no_launch")
         try:

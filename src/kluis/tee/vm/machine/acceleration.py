@@ -50,7 +50,7 @@ def available_bytes() -> int:
     return 0
 
 
-def remembered(folder: Path, qemu: Path, kernel: Path) -> str:
+def choose_cached(folder: Path, qemu: Path, kernel: Path) -> str:
     """The same, tried once in each boot of this machine for each kernel; the answer is in ``folder``."""
     found = kernel.stat()
     key = [BOOT_ID.read_text("ascii").strip(), *map(str, (found.st_dev, found.st_ino, found.st_mtime_ns))]

@@ -52,11 +52,11 @@ def main() -> int:
         with contextlib.ExitStack() as held:
             where = kept.place(settings.name)
             held.enter_context(_only_one(where, settings.name))
-            machine = held.enter_context(_started(settings))
+            machine = held.enter_context(_start(settings))
             if machine.wait(SETTLE_SECONDS) is not None:
-                raise machine.ended()
+                raise machine.end_error()
             listener = held.enter_context(_listening(where))
-            _answer_start(_shown(settings, machine))
+            _answer_start(_describe(settings, machine))
             _keep(settings, machine, listener, where)
     except KluisError as error:
         return _refuse(error)
@@ -96,18 +96,20 @@ def _only_one(where: Path, name: str) -> Iterator[None]:
         yield
 
 
-def _started(settings: Settings) -> Machine:
+def _start(settings: Settings) -> Machine:
     guest = Guest.open(Path(settings.guest), check=False)  # checked as it is sealed
     qemu = programs.find(programs.QEMU)
-    accelerator = acceleration.remembered(kept.folder(), qemu, guest.kernel)
+    accelerator = acceleration.choose_cached(kept.folder(), qemu, guest.kernel)
     made = processor.load_or_create(kept.lasting() / "processor", datetime.now(UTC))
     only = bytes.fromhex(settings.only) if settings.only else None
     own, measurement = None, None
     if settings.boot == "uefi":
         state, firmware = state_of(settings), programs.firmware("uefi").code
         measurement = measured.measure_firmware(firmware.read_bytes(), settings.cpus)
-        with tpm.powered(state, _secret()) as vtpm, Tpm(Transport(vtpm.commands)) as before:
-            paravisor.leave(before, made, measured.launched(measurement, debug=settings.debug, only=only))
+        with tpm.power(state, _secret()) as vtpm, Tpm(Transport(vtpm.commands)) as before:
+            paravisor.leave(
+                before, made, measured.describe_launch(measurement, debug=settings.debug, only=only)
+            )
         own = tpm.Tpm.start(state, _secret())
     try:
         machine = Machine.start(
@@ -149,7 +151,7 @@ def _serve_processor(machine: Machine, made: Processor, settings: Settings) -> N
     launch = None
     if settings.boot == "direct":
         only = bytes.fromhex(settings.only) if settings.only else None
-        launch = measured.launched(machine.launch_digest, debug=settings.debug, only=only)
+        launch = measured.describe_launch(machine.launch_digest, debug=settings.debug, only=only)
     arguments = (machine.processor, made, launch)
     threading.Thread(target=processor.answer, args=arguments, name="kluis-psp", daemon=True).start()
 
@@ -198,7 +200,7 @@ def _keep(settings: Settings, machine: Machine, listener: socket.socket, where: 
                 connection.send(json.dumps({"name": settings.name}).encode())
                 return
             _answer(settings, machine, request, connection)
-    (where / "ended").write_text(machine.ended().message, "utf-8")
+    (where / "ended").write_text(machine.end_error().message, "utf-8")
 
 
 def _answer(settings: Settings, machine: Machine, request: dict[str, Any], to: socket.socket) -> None:
@@ -212,13 +214,13 @@ def _answer(settings: Settings, machine: Machine, request: dict[str, Any], to: s
                 )
             answer: dict[str, Any] = {"text": machine.console.text()}
         else:
-            answer = _shown(settings, machine)
+            answer = _describe(settings, machine)
     except KluisError as error:
         answer = _error(error)
     to.send(json.dumps(answer).encode())
 
 
-def _shown(settings: Settings, machine: Machine) -> dict[str, Any]:
+def _describe(settings: Settings, machine: Machine) -> dict[str, Any]:
     return {
         "name": settings.name,
         "pid": machine.pid,

@@ -125,7 +125,7 @@ def start(settings: Settings) -> dict[str, Any]:
         answer = keeper.stdout.read(ANSWER_BYTES)  # type: ignore[union-attr]
     if not answer:
         raise UnavailableError("machine: its keeper ended", code="machine_ended")
-    return _checked(json.loads(answer))
+    return _check(json.loads(answer))
 
 
 def names() -> list[str]:
@@ -134,7 +134,7 @@ def names() -> list[str]:
     return sorted({path.name for path in there if NAME.fullmatch(path.name)})
 
 
-def listed() -> list[dict[str, Any]]:
+def list_machines() -> list[dict[str, Any]]:
     """What :func:`show` returns, for each; of one that ended, its name and the reason."""
     found = []
     for name in names():
@@ -196,7 +196,7 @@ def ask(name: str, request: dict[str, Any]) -> dict[str, Any]:
         data = connection.recv(ANSWER_BYTES)
     if not data:
         raise UnavailableError(f"machine {name}: ended", code="machine_ended")
-    return _checked(json.loads(data))
+    return _check(json.loads(data))
 
 
 def _connect(name: str) -> socket.socket:
@@ -223,7 +223,7 @@ def _answers(where: Path) -> bool:
         return connection.connect_ex(str(where / "socket")) == 0
 
 
-def _checked(answer: dict[str, Any]) -> dict[str, Any]:
+def _check(answer: dict[str, Any]) -> dict[str, Any]:
     if (error := answer.get("error")) is not None:
         kind = {each.__name__: each for each in (UsageError, UnavailableError)}.get(error["kind"], KluisError)
         raise kind(error["message"], hint=error["hint"], code=error["code"])

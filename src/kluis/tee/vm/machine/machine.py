@@ -149,7 +149,7 @@ class Machine:
                     " launch digest states it",
                 )
             words = _command_line(guest.command_line, lacks, only) if boot == "direct" else ""
-            digest = _measured(booted, words, cpus, boot)
+            digest = _measure(booted, words, cpus, boot)
             names = [PORT_NAME.format(number) for number in range(ports)]
             listeners = Listeners(names, folder)
             held.callback(listeners.close)
@@ -232,9 +232,9 @@ class Machine:
                     code="machine_silent",
                 )
         self.wait(walled.END_SECONDS)
-        raise self.ended()
+        raise self.end_error()
 
-    def ended(self) -> UnavailableError:
+    def end_error(self) -> UnavailableError:
         """The error that states why it ended: a panic of its kernel, or QEMU's own error."""
         status = self.wait(0)
         self.console.join(walled.END_SECONDS if status is not None else 0)
@@ -321,7 +321,7 @@ def _command_line(line: str, lacks: frozenset[str], only: bytes | None) -> str:
     return " ".join([*words, *([ONLY + only.hex()] if only is not None else [])])
 
 
-def _measured(booted: dict[str, int], command_line: str, cpus: int, boot: str) -> bytes | None:
+def _measure(booted: dict[str, int], command_line: str, cpus: int, boot: str) -> bytes | None:
     """The launch digest of sealed files, which are what boots; None of firmware that has none."""
     bios, kernel, initrd = (
         os.pread(booted[name], os.fstat(booted[name]).st_size, 0) if name in booted else b""

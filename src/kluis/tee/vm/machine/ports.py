@@ -52,7 +52,7 @@ class Listeners:
         """
         if not 0 <= number < len(self._names):
             raise UsageError(f"port: want 0..{len(self._names) - 1}, got {number}")
-        return _connected(self._folder / self._names[number])
+        return _connect(self._folder / self._names[number])
 
     def close(self) -> None:
         """Remove the sockets."""
@@ -86,7 +86,7 @@ def take(folder: Path, names: Sequence[str]) -> socket.socket:
     Raises:
         UnavailableError: all are taken, or the machine has ended.
     """
-    for name in sorted(names, key=lambda name: _left(folder / (name + LOCK))):
+    for name in sorted(names, key=lambda name: _read_time_left(folder / (name + LOCK))):
         lock = os.open(folder / (name + LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -94,7 +94,7 @@ def take(folder: Path, names: Sequence[str]) -> socket.socket:
             os.close(lock)
             continue
         try:
-            port = _connected(folder / name)
+            port = _connect(folder / name)
         except OSError as error:
             os.close(lock)
             raise UnavailableError(
@@ -110,7 +110,7 @@ def take(folder: Path, names: Sequence[str]) -> socket.socket:
     )
 
 
-def _left(lock: Path) -> int:
+def _read_time_left(lock: Path) -> int:
     """When the last host left a port, in nanoseconds; 0 if it had none."""
     try:
         return lock.stat().st_mtime_ns
@@ -131,7 +131,7 @@ def in_use(folder: Path, names: Sequence[str]) -> bool:
     return False
 
 
-def _connected(path: Path) -> Port:
+def _connect(path: Path) -> Port:
     end = Port(socket.AF_UNIX, socket.SOCK_STREAM)
     with contextlib.ExitStack() as failing:
         failing.callback(end.close)

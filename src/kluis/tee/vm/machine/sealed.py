@@ -23,7 +23,7 @@ def of_bytes(name: str, data: bytes) -> int:
         view = memoryview(data)
         while view:
             view = view[os.write(made, view[:CHUNK_BYTES]) :]
-        return _finished(made)
+        return _finish(made)
     except BaseException:
         os.close(made)
         raise
@@ -55,7 +55,7 @@ def of_file(name: str, path: Path, hint: str, *, want: bytes | None = None, writ
             raise AuthenticityError(
                 f"machine: {name}: {path}: want SHA-256 {want.hex()}, got {got.hex()}", hint=hint
             )
-        return made if writable else _finished(made)
+        return made if writable else _finish(made)
     except OSError as error:
         os.close(made)
         raise UnavailableError(
@@ -70,7 +70,7 @@ def _create(name: str) -> int:
     return os.memfd_create(f"kluis-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
 
 
-def _finished(made: int) -> int:
+def _finish(made: int) -> int:
     fcntl.fcntl(made, fcntl.F_ADD_SEALS, SEALS)
     # QEMU takes a descriptor from a set only if it was opened in the same mode.
     read_only = os.open(f"/proc/self/fd/{made}", os.O_RDONLY | os.O_CLOEXEC)

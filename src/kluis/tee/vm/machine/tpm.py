@@ -51,7 +51,7 @@ class Tpm:
             UsageError: the secret has another length.
             UnavailableError: swtpm is not installed or ended, or another vTPM uses the folder.
         """
-        process, control, lock = _started(state, secret, _arguments)
+        process, control, lock = _start(state, secret, _arguments)
         return cls(process, control, lock)
 
     @property
@@ -63,7 +63,7 @@ class Tpm:
         """The descriptor of its control socket, for QEMU."""
         return self._control.fileno()
 
-    def ended(self) -> str | None:
+    def last_words(self) -> str | None:
         """Its error output if it has ended; None while it runs."""
         return None if self._process.wait(0) is None else self._process.words
 
@@ -90,7 +90,7 @@ class Powered:
 
 
 @contextlib.contextmanager
-def powered(state: Path, secret: bytes) -> Iterator[Powered]:
+def power(state: Path, secret: bytes) -> Iterator[Powered]:
     """Run a vTPM without a machine.
 
     As with a machine, it ends when the descriptor is closed. Then its registers are lost, and NV indices and
@@ -104,7 +104,7 @@ def powered(state: Path, secret: bytes) -> Iterator[Powered]:
         UsageError: the secret has another length.
         UnavailableError: swtpm is not installed or ended, or another vTPM uses the folder.
     """
-    process, commands, lock = _started(state, secret, _powered)
+    process, commands, lock = _start(state, secret, _power_line)
     try:
         yield Powered(process.pid, commands.detach())
         if process.wait(END_SECONDS) is None:
@@ -115,7 +115,7 @@ def powered(state: Path, secret: bytes) -> Iterator[Powered]:
         os.close(lock)
 
 
-def _started(
+def _start(
     state: Path, secret: bytes, arguments: Callable[[Sequence[int]], list[str]]
 ) -> tuple[Walled, socket.socket, int]:
     """Start swtpm: the process, this end of its socket, and the descriptor of the folder's lock."""
@@ -157,7 +157,7 @@ def _arguments(inside: Sequence[int]) -> list[str]:
     return _line(key, "--ctrl", f"type=unixio,clientfd={control}")
 
 
-def _powered(inside: Sequence[int]) -> list[str]:
+def _power_line(inside: Sequence[int]) -> list[str]:
     commands, key = inside
     return _line(key, "--fd", str(commands), "--flags", "not-need-init,startup-clear")
 

@@ -74,7 +74,7 @@ def command(walls: Walls, arguments: Sequence[str], *, bwrap: Path) -> list[str]
         line += ["--ro-bind-try", shared, shared]
     for target, link in LINKS.items():
         line += ["--symlink", target, link]
-    line += _bound([walls.program, *([Path(SETPRIV)] if walls.uid else [])])
+    line += _bind_options([walls.program, *([Path(SETPRIV)] if walls.uid else [])])
     if walls.library is not None:
         line += ["--ro-bind", str(walls.library), PRELOADED, "--setenv", "LD_PRELOAD", PRELOADED]
     for directory, inside in walls.writable.items():
@@ -87,7 +87,7 @@ def _parents(program: Path) -> list[str]:
     return [str(folder) for folder in reversed(program.parents[:-1])]
 
 
-def _bound(programs: Iterable[Path]) -> list[str]:
+def _bind_options(programs: Iterable[Path]) -> list[str]:
     return [part for program in programs for part in ("--ro-bind", str(program), str(program))]
 
 

@@ -73,7 +73,7 @@ def measure_firmware(firmware: bytes, cpus: int) -> bytes:
     return launch.measure(options).value
 
 
-def launched(digest: bytes, *, debug: bool = False, only: bytes | None = None) -> Launch:
+def describe_launch(digest: bytes, *, debug: bool = False, only: bytes | None = None) -> Launch:
     """What the processor knows about a machine that is about to start.
 
     Args:

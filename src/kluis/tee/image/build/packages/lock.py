@@ -95,7 +95,7 @@ def _parse(line: str) -> Requirement | None:
     return None if required.url else required
 
 
-def hashed(requirements: Iterable[str]) -> bool:
+def has_hashes(requirements: Iterable[str]) -> bool:
     """Whether any requirement has a hash, so that all must have one."""
     return any("--hash" in line for line in requirements)
 
@@ -151,7 +151,7 @@ def make(
         options = ["--dry-run", "--ignore-installed", "--report", str(report)]
         named = ["-r", str(wanted), "-c", str(held)]
         pip.run(["install", *pip.places(local), *options, *named], "requirements", Path(folder), python)
-        chosen = _chosen(report)
+        chosen = _read_choices(report)
     _hold_to(local, chosen)
     text = _first_line(requirements) + "\n"
     text += "".join(
@@ -185,7 +185,7 @@ def _first_line(requirements: Iterable[str]) -> str:
     return f"# kluis lock for {sys.implementation.cache_tag}: sha256:{digest(requirements)}"
 
 
-def _chosen(report: Path) -> list[tuple[str, str, str]]:
+def _read_choices(report: Path) -> list[tuple[str, str, str]]:
     document: Any = json.loads(report.read_bytes())
     try:
         return [

@@ -47,7 +47,7 @@ def site(
         UnavailableError: pip cannot get a wheel.
     """
     local = settings.wheels
-    locked = _without_own(_locked(directory, settings.requirements, local, own, work, python, say), own)
+    locked = _without_own(_lock(directory, settings.requirements, local, own, work, python, say), own)
     # The files left out differ between applications; the files in one tree do not.
     tree = sha256("\0".join(settings.requirements_exclude).encode()).hex()[:16]
     found: dict[str, Source] = {}
@@ -62,7 +62,7 @@ def site(
     return [found[path] for path in sorted(found)], notes
 
 
-def _locked(
+def _lock(
     directory: Path,
     wanted: tuple[str, ...] | str,
     local: Path | None,
@@ -81,7 +81,7 @@ def _locked(
         listed, what = lock.lines("\n".join(wanted), "requirements"), "requirements"
     if not listed:
         return []
-    if lock.hashed(listed):
+    if lock.has_hashes(listed):
         return lock.pins(listed, what)
     path = directory / lock.name()
     if path.exists():
