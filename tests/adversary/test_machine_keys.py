@@ -1,23 +1,36 @@
-"""A host that wants the key of a machine's vTPM for itself."""
+"""A host that wants the key of a machine's vTPM for itself, or another system that runs on that machine."""
 
 from __future__ import annotations
 
+import shutil
 import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from kluis.errors import RemoteError, UsageError
 from kluis.formats.kluis.machine_key import GRANT, Offer, Refused, encode, read_reply, read_size
+from kluis.formats.tpm.command import ENDORSEMENT
+from kluis.host.machines import guest_request
 from kluis.host.proxy import EnclaveProxy
+from kluis.tee.drivers.azure import AK
+from kluis.tee.drivers.tpm import keys
+from kluis.tee.drivers.tpm.tpm import Tpm
+from kluis.tee.drivers.tpm.transport import Transport
 from kluis.tee.vm.inside.agent import Launching
 from kluis.tee.vm.inside.keys import MachineKeys
-from kluis.testing.plugin import enclave
+from kluis.tee.vm.machine import tpm as vtpm
+from kluis.tee.vm.processor import measured, paravisor
+from kluis.testing.plugin import enclave, storage
+from tests.authority.amd.chips import GUEST
 from tests.launching import rehearsal_platform
+from tests.services.attestation.world import World
+from tests.tee.vm.inside.test_keys import PROCESSOR, SECRET, Launched, guests, machine_keys, offered
 
-__all__ = ["enclave", "rehearsal_platform"]
+__all__ = ["enclave", "guests", "rehearsal_platform", "storage"]
 
 APP = Path(__file__).parents[1] / "tee" / "vm" / "inside" / "keeping" / "app.py"
 
@@ -32,9 +45,9 @@ APP = Path(__file__).parents[1] / "tee" / "vm" / "inside" / "keeping" / "app.py"
 def test_a_launch_that_lets_its_host_look(lack: str, words: str) -> None:
     """A debug enclave, and one without a protection, get no key, and do not claim the machine."""
     driven: list[str] = []
-    keys = MachineKeys(lambda: driven.append("asked"))  # type: ignore[func-returns-value]
+    given = MachineKeys(lambda: driven.append("asked"))  # type: ignore[func-returns-value]
     ours, theirs = socket.socketpair()
-    serving = threading.Thread(target=keys.serve, args=(theirs, bytes(32), lack))
+    serving = threading.Thread(target=given.serve, args=(theirs, bytes(32), lack))
     serving.start()
     with ours, ours.makefile("rb") as received:
         ours.sendall(encode(Offer(b"")))
@@ -68,3 +81,39 @@ def test_a_host_that_plays_the_agent(enclave: Callable[..., EnclaveProxy]) -> No
             ours.shutdown(socket.SHUT_WR)
             with pytest.raises(RemoteError, match="machine key: "):
                 asking.result(120)
+
+
+@pytest.mark.skipif(shutil.which("swtpm") is None, reason="apt-get install swtpm")
+def test_a_key_of_the_system_that_ran_before(tmp_path: Path, guests: World) -> None:
+    """The attestation key outlives a boot: it certifies a key of any system, and later quotes the right one.
+
+    The host's own system makes a key that no policy binds, has it certified, and keeps the template. Then the
+    right guest boots, with its image, and the host sends that guest's quote with its own key.
+    """
+    template = keys.decryption(bytes(range(256))).encode()
+    with vtpm.powered(tmp_path / "tpm", SECRET) as own, Tpm(Transport(own.commands)) as tpm:
+        paravisor.leave(tpm, PROCESSOR, measured.launched(GUEST))
+    with (
+        vtpm.powered(tmp_path / "tpm", SECRET) as own,
+        Tpm(Transport(own.commands)) as tpm,
+        tpm.holding(tpm.create_primary(ENDORSEMENT, template)) as key,
+    ):
+        planted = tpm.read_public(key).encode()
+        certification, signature = tpm.certify(key, AK)
+    with vtpm.powered(tmp_path / "tpm", SECRET) as own:
+        transport = Transport(own.commands)
+        with Tpm(transport), Launched(machine_keys(transport, tmp_path)) as launched:
+            offer = offered(launched.ask(Offer(b"")))
+    assert guests.attest("AzureGuest", guest_request(offer)).status_code == 200
+    mixed = structs.replace(
+        offer, key=planted, certification=certification, certification_signature=signature.encode()
+    )
+    answer = guests.attest("AzureGuest", guest_request(mixed))
+    with (
+        vtpm.powered(tmp_path / "tpm", SECRET) as own,
+        Tpm(Transport(own.commands)) as tpm,
+        tpm.holding(tpm.create_primary(ENDORSEMENT, template)) as key,
+    ):
+        assert tpm.read_public(key).encode() == planted  # it would open what is encrypted to it
+    assert answer.status_code == 400
+    assert "want a key certified in the boot that was quoted" in answer.text

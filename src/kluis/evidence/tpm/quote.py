@@ -17,7 +17,7 @@ from kluis.evidence import signatures
 from kluis.evidence.context import Context
 from kluis.formats.tpm import attest
 from kluis.formats.tpm.algorithm import RSAPSS, RSASSA, HashId
-from kluis.formats.tpm.attest import Quote, Selection
+from kluis.formats.tpm.attest import Clock, Quote, Selection
 from kluis.formats.tpm.pcrs import Values
 from kluis.formats.tpm.signature import EcdsaSignature, Signature
 from kluis.formats.x509 import Scheme
@@ -127,6 +127,31 @@ def _check_values(
     selected = _select(quote, values)  # 6
     _check_digest(quote, signature.hash, selected)  # 7
     return Checked(quote=quote, hash=signature.hash, values=selected)
+
+
+def check_boot(certified: Clock, quoted: Clock, what: str) -> None:
+    """Check that a key was certified in the boot whose PCRs were quoted, by the same attestation key.
+
+    That key outlives a boot. Otherwise another system, which ran on this TPM before, could have its own key
+    certified, and a quote of the right system would seem to be about that key. An attestation key may obscure
+    both counts, each by one number.
+
+    Args:
+        certified: of the certification.
+        quoted: of the quote.
+        what: names the certification.
+
+    Raises:
+        AuthenticityError: it is of another boot.
+    """
+    want, got = ((each.reset_count, each.restart_count) for each in (quoted, certified))
+    if want != got:
+        raise AuthenticityError(
+            f"{what}: want a key certified in the boot that was quoted, reset {want[0]} and restart"
+            f" {want[1]}, got reset {got[0]} and restart {got[1]}",
+            hint="certify the key and quote the PCRs in one boot",
+            code="key_boot",
+        )
 
 
 def signed_by(message: bytes, signature: Signature, key: bytes, context: Context) -> bool:

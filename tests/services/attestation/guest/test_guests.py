@@ -196,7 +196,28 @@ def with_key(attributes: int, **changes: Any) -> dict[str, Any]:
     )
 
 
+def certified_in(**clock: int) -> dict[str, Any]:
+    """A VM whose encryption key was certified at another time of its TPM."""
+    from kluis.formats.tpm import certify
+
+    info = Vm().info()
+    found = certify.parse(base64.b64decode(info["TpmInfo"]["EncKeyCertifyInfo"]))
+    made = dataclasses.replace(found, clock=dataclasses.replace(found.clock, **clock)).encode()
+    signed = b64(sign(AK, made).encode())
+    return Vm().info(EncKeyCertifyInfo=b64(made), EncKeyCertifyInfoSignature=signed)
+
+
 BAD: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
+    "a key of the boot before": (
+        lambda: certified_in(reset_count=0),
+        "EncKeyCertifyInfo: want a key certified in the boot that was quoted, reset 1 and restart 2,"
+        " got reset 0 and restart 2",
+    ),
+    "a key of before the TPM restarted": (
+        lambda: certified_in(restart_count=1),
+        "EncKeyCertifyInfo: want a key certified in the boot that was quoted, reset 1 and restart 2,"
+        " got reset 1 and restart 1",
+    ),
     "another VM's quote": (
         lambda: changed(Vm(), "PcrQuote", other_vm().info()["TpmInfo"]["PcrQuote"]),
         "TPM quote: is not signed by the key it should be",

@@ -143,13 +143,18 @@ class Client:
         return signed({"alg": "PS256", "typ": "attReqV2"}, f'{{"att_type":"basic","att_data":{data}}}', key)
 
     def certification(
-        self, key: rsa.RSAPrivateKey = KEY, attributes: int = 0x60072, extra: bytes | None = None, **rest: str
+        self,
+        key: rsa.RSAPrivateKey = KEY,
+        attributes: int = 0x60072,
+        extra: bytes | None = None,
+        clock: Clock = CLOCK,
+        **rest: str,
     ) -> dict[str, Any]:
         """How a key's certification is sent."""
         public = area(key, attributes)
         qualifying = self.challenge if extra is None else extra
         certification = Certification(
-            qualified_signer=b"", extra_data=qualifying, clock=CLOCK, name=public.name, qualified_name=b""
+            qualified_signer=b"", extra_data=qualifying, clock=clock, name=public.name, qualified_name=b""
         ).encode()
         return {
             "tpm_certify": {

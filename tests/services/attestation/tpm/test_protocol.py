@@ -16,7 +16,7 @@ from kluis.enclave.store import SealedStore
 from kluis.formats.eventlog.event_type import EventType
 from kluis.formats.eventlog.sipa import Sipa
 from kluis.formats.tpm.algorithm import HashId
-from tests.evidence.tpm.forge import area, rsa_key, sign
+from tests.evidence.tpm.forge import CLOCK, area, rsa_key, sign
 from tests.formats.eventlog.logs import event, log
 from tests.services.attestation.tpm.client import KEY, PERMIT, Client, jwk_text, signed, world_of
 from tests.services.attestation.tpm.enclaves import idks, vbs_request
@@ -353,6 +353,21 @@ BAD: dict[str, tuple[Callable[[Client], str], str]] = {
     "a certification of another time": (
         lambda c: c.certified(extra=bytes(32)),
         "tpm_certify: qualifying data: want ",
+    ),
+    "a certification of the boot before": (
+        lambda c: c.certified(clock=dataclasses.replace(CLOCK, reset_count=0)),
+        "tpm_certify: want a key certified in the boot that was quoted, reset 1 and restart 2, got reset 0",
+    ),
+    "another key, certified in the boot before": (
+        lambda c: c.v2(
+            other_keys=[
+                {
+                    "jwk": json.loads(jwk_text(KEY)),
+                    "info": c.certification(clock=dataclasses.replace(CLOCK, restart_count=1)),
+                }
+            ]
+        ),
+        "tpm_certify: want a key certified in the boot that was quoted, reset 1 and restart 2, got reset 1",
     ),
     "a certification of a key with other attributes": (
         lambda c: c.certified(public=b64u(area(KEY, 0x40072).encode())),

@@ -14,6 +14,7 @@ from kluis.evidence import Claims, ProtectionLevel, Tee
 from kluis.evidence.eventlog.judgement import LogClaims
 from kluis.evidence.tpm import key as trust
 from kluis.evidence.tpm import quote
+from kluis.evidence.tpm.quote import Checked
 from kluis.evidence.tpm.tpm import check_log
 from kluis.formats.hcl import runtime as hcl_runtime
 from kluis.formats.hcl.runtime import RuntimeData
@@ -69,7 +70,8 @@ def verify(guest: Guest, platforms: Platforms, now: datetime) -> VerifiedGuest:
        that its TPM generated.
     3. That key quoted exactly the PCRs of the request, and the values match.
     4. The event log, if there is one, replays to them.
-    5. That key certified the encryption key, which is an RSA decryption key that the TPM generated.
+    5. That key certified the encryption key in the same boot. It is an RSA decryption key that the TPM
+       generated.
 
     The protocol has no nonce from the service: only the client's own payload shows how fresh a quote is.
 
@@ -104,7 +106,7 @@ def verify(guest: Guest, platforms: Platforms, now: datetime) -> VerifiedGuest:
             selection=(Selection.of(HashId.SHA256, *guest.pcr_set),),
         )
         log = check_log(guest.log, checked.values) if guest.log else None  # 4
-        key = _encryption_key(guest, ak, platforms)  # 5
+        key = _encryption_key(guest, ak, checked, platforms)  # 5
     except InvalidEvidence:
         raise
     except KluisError as error:
@@ -126,11 +128,12 @@ def _hardware(guest: Guest, platforms: Platforms, now: datetime) -> Claims:
     )
 
 
-def _encryption_key(guest: Guest, ak: bytes, platforms: Platforms) -> Public:
+def _encryption_key(guest: Guest, ak: bytes, checked: Checked, platforms: Platforms) -> Public:
     signed = signature.parse_either(guest.certification_signature)
     if not quote.signed_by(guest.certification, signed, ak, platforms.context):
         raise AuthenticityError("EncKeyCertifyInfo: is not signed by the attestation key", code="sig_tpm")
     named, area = certify.parse(guest.certification), public.parse_decryption(guest.key)
+    quote.check_boot(named.clock, checked.quote.clock, "EncKeyCertifyInfo")
     if named.name != area.name:
         raise AuthenticityError(
             f"EncKeyPub: want the certified key {named.name.hex()[:16]}.., got {area.name.hex()[:16]}..",

@@ -94,9 +94,9 @@ def verify(request: Request, challenge: bytes, platforms: Platforms, now: dateti
             level = ProtectionLevel.VTPM if key.anchor.level.hardware else key.anchor.level
             anchor, certified = key.anchor.name, True
         current = _time(parts, platforms.context)  # 2, 3
-        quoted = current.checked.quote.extra_data
+        quoted = current.checked.quote
         bound = request_key(request, challenge, quoted, parts.ak, platforms.context)  # 4
-        others = other_keys(request.data.other_keys, challenge, parts.ak, platforms.context)
+        others = other_keys(request.data.other_keys, challenge, quoted, parts.ak, platforms.context)
         boot = None if before is None else _before(before, parts, current, platforms.context)  # 5
     except InvalidParameter:
         raise

@@ -21,6 +21,7 @@ from kluis.evidence.tpm import quote
 from kluis.formats.encoding import b64
 from kluis.formats.ietf import jose
 from kluis.formats.tpm import certify, signature
+from kluis.formats.tpm.attest import Quote
 from kluis.formats.tpm.public import Public
 from kluis.formats.x509 import PublicKey
 from kluis.services.attestation.faults import InvalidEvidence, InvalidParameter
@@ -77,7 +78,7 @@ class BoundKey:
         return members
 
 
-def request_key(request: Request, challenge: bytes, quoted: bytes, ak: bytes, context: Context) -> BoundKey:
+def request_key(request: Request, challenge: bytes, quoted: Quote, ak: bytes, context: Context) -> BoundKey:
     """Determine how the request's own key is bound.
 
     Version 2: the quote covers HASH(key || 0 || challenge), or only the challenge if the attestation key
@@ -87,7 +88,7 @@ def request_key(request: Request, challenge: bytes, quoted: bytes, ak: bytes, co
     Args:
         request: signed by its own key.
         challenge: that it answers.
-        quoted: the quote's qualifying data.
+        quoted: the quote, verified.
         ak: DER of the attestation key's SubjectPublicKeyInfo.
         context: of the verifier.
 
@@ -98,30 +99,32 @@ def request_key(request: Request, challenge: bytes, quoted: bytes, ak: bytes, co
     """
     certified = request.info.tpm_certify
     if certified is not None:
-        _want(quoted, challenge, "the challenge")
-        area = _certified_area(certified, request.key, challenge, ak, context)
+        _want(quoted.extra_data, challenge, "the challenge")
+        area = _certified_area(certified, request.key, challenge, quoted, ak, context)
         return BoundKey(request.jwk, Binding.CERTIFICATION, area=area)
-    if request.version == 1 and hmac.compare_digest(quoted, challenge):
+    if request.version == 1 and hmac.compare_digest(quoted.extra_data, challenge):
         return BoundKey(request.jwk, Binding.NONE)
     named = (request.info.tpm_quote or Quoted()).hash_alg.lower()
     if named not in HASHES:
         raise InvalidParameter(f"hash_alg: want one of {', '.join(HASHES)}, got {named[:16]!a}")
     digest = hashlib.new(HASHES[named], request.jwk + b"\0" + challenge).digest()
-    _want(quoted, digest, f"{named} of the request's key, a zero byte and the challenge")
+    _want(quoted.extra_data, digest, f"{named} of the request's key, a zero byte and the challenge")
     return BoundKey(request.jwk, Binding.QUOTE, hash_alg=named)
 
 
-def other_keys(keys: list[Key], challenge: bytes, ak: bytes, context: Context) -> tuple[BoundKey, ...]:
+def other_keys(
+    keys: list[Key], challenge: bytes, quoted: Quote, ak: bytes, context: Context
+) -> tuple[BoundKey, ...]:
     """The request's further keys: each certified, or not bound at all.
 
     Raises:
         InvalidParameter: one is not a key, or states that the quote covers it.
         AuthenticityError: a certification fails verification.
     """
-    return tuple(_other(each, challenge, ak, context) for each in keys)
+    return tuple(_other(each, challenge, quoted, ak, context) for each in keys)
 
 
-def _other(given: Key, challenge: bytes, ak: bytes, context: Context) -> BoundKey:
+def _other(given: Key, challenge: bytes, quoted: Quote, ak: bytes, context: Context) -> BoundKey:
     jwk = bytes(given.jwk)
     try:
         key = jose.parse_jwk(jwk, "other_keys")
@@ -131,7 +134,7 @@ def _other(given: Key, challenge: bytes, ak: bytes, context: Context) -> BoundKe
         raise InvalidParameter("other_keys.info: want tpm_certify or none, got tpm_quote")
     if given.info is None or given.info.tpm_certify is None:
         return BoundKey(jwk, Binding.NONE)
-    area = _certified_area(given.info.tpm_certify, key, challenge, ak, context)
+    area = _certified_area(given.info.tpm_certify, key, challenge, quoted, ak, context)
     return BoundKey(jwk, Binding.CERTIFICATION, area=area)
 
 
@@ -144,7 +147,7 @@ def _want(got: bytes, want: bytes, what: str) -> None:
 
 
 def _certified_area(
-    given: Certified, key: PublicKey, challenge: bytes, ak: bytes, context: Context
+    given: Certified, key: PublicKey, challenge: bytes, quoted: Quote, ak: bytes, context: Context
 ) -> Public:
     message = decode_base64(given.certification, "tpm_certify.certification", most=MAX_PART)
     signed = signature.parse_either(decode_base64(given.signature, "tpm_certify.signature", most=MAX_PART))
@@ -160,4 +163,5 @@ def _certified_area(
             f"got {named.extra_data.hex() or 'none'}",
             code="runtime_data_binding",
         )
+    quote.check_boot(named.clock, quoted.clock, "tpm_certify")
     return area
