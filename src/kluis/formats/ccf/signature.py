@@ -8,6 +8,7 @@ Spec: CCF, ``src/node/signatures.h``; draft-ietf-scitt-receipts-ccf-profile, "Si
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import re
 from collections.abc import Mapping
@@ -149,8 +150,8 @@ def read_value(data: bytes, what: str) -> bytes:
 
 
 def encode_value(message: bytes) -> bytes:
-    """Write the table's value that holds a COSE message."""
-    return jcs.dumps(b64.encode(message))
+    """Write the table's value that holds a COSE message: its base64 as a JSON string."""
+    return b'"%b"' % base64.b64encode(message)
 
 
 def protected_headers(
