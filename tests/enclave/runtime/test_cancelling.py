@@ -75,12 +75,19 @@ def test_cancelled_before_it_begins() -> None:
 def test_one_call_from_two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread and a loop that read at once cancel it once: the call after it is not interrupted."""
 
-    def slowly() -> threading.Lock:
+    remember = Running._remember
+
+    def slow_lock() -> threading.Lock:
         time.sleep(0.001)
         return held_lock()
 
-    monkeypatch.setattr(cancelling, "held_lock", slowly)
-    for _ in range(20):
+    def slow_remember(running: Running, call: int) -> None:
+        time.sleep(0.02)
+        remember(running, call)
+
+    monkeypatch.setattr(cancelling, "held_lock", slow_lock)
+    monkeypatch.setattr(Running, "_remember", slow_remember)
+    for _ in range(10):
         running, began, threads = Running(), threading.Event(), list[int | None]()
         outcome: list[bool] = []
 
@@ -88,7 +95,7 @@ def test_one_call_from_two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
             outcome.append(work_begun(running, began))  # noqa: B023 - each is joined below
             outcome.append(work(running, 2, 0.001))  # noqa: B023
 
-        thread = threading.Thread(target=work_twice)
+        thread = threading.Thread(target=work_twice, daemon=True)
         thread.start()
         assert began.wait(60)
         both = [
