@@ -74,7 +74,6 @@ def test_cancelled_before_it_begins() -> None:
 
 def test_one_call_from_two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread and a loop that read at once cancel it once: the call after it is not interrupted."""
-
     remember = Running._remember
 
     def slow_lock() -> threading.Lock:
