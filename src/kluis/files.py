@@ -115,14 +115,15 @@ def drained(descriptor: int, path: Path, most: int) -> bytes:
     return data
 
 
-def open_regular(path: Path, flags: int, folder: int | None = None) -> int:
+def open_regular(path: Path, flags: int, folder: int | None = None, mode: int = 0o666) -> int:
     """Open only a regular file, not a link, FIFO, folder or device; the caller owns the descriptor.
 
     Args:
         path: in a folder that others can write, too.
-        flags: of ``os.open``. A file created with ``O_CREAT`` has mode 0666, reduced by the umask.
+        flags: of ``os.open``.
         folder: an open descriptor of its folder; then only the last component of ``path`` is looked up, in
             it.
+        mode: of a file that ``O_CREAT`` creates, reduced by the umask.
 
     Raises:
         UnavailableError: it does not exist, cannot be opened, or is another file type.
@@ -131,7 +132,7 @@ def open_regular(path: Path, flags: int, folder: int | None = None) -> int:
         descriptor = os.open(
             path if folder is None else path.name,
             flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
-            0o666,
+            mode,
             dir_fd=folder,
         )
     except OSError as error:

@@ -264,6 +264,47 @@ def test_ocall_answered_twice(host: EvilHost) -> None:
     assert host.hear() == [frames.RETURN, 2, 11]
 
 
+def test_a_loop_that_is_flooded(host: EvilHost) -> None:
+    """A loop that reads the host's answers takes each first one only, and keeps no descriptor and no frame.
+
+    Before the true answers it gets answers with too many files, to calls that were never made, cancellations
+    of such calls, and malformed frames; after them, the answers again.
+    """
+    call, together, held = 1, host.number("together"), []
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(frames.MAX_FILES + 1)]
+    for round_ in range(30):
+        call += 1
+        host.say(frames.encode((together, call, 8)))
+        asked = [host.hear() for _ in range(8)]
+        assert all(one is not None and one[0] == frames.FIRST_OCALL for one in asked)
+        for number in range(100):
+            never = 1 << 40 | round_ << 10 | number
+            host.whisper(frames.encode((frames.OCALL_RETURN, never, 666)), files[: number % 17])
+            host.whisper(frames.encode((frames.CANCEL, never)))
+        host.whisper(frames.encode((frames.OCALL_RETURN, asked[0][1], 666)), files)  # type: ignore[index] # asserted
+        host.whisper(b"\xc1", files[:3])
+        for _ in range(2):
+            for one in asked:
+                host.whisper(frames.encode((frames.OCALL_RETURN, one[1], 2 * one[2])))  # type: ignore[index]
+        heard = [host.hear() for _ in range(3)]  # two refusals, and the result
+        assert [one[:2] for one in heard if one and one[0] == frames.RETURN] == [[frames.RETURN, call]]
+        assert [2 * number for number in range(8)] in [one[2] for one in heard if one]
+        held.append((_descriptors(host), _resident(host)))
+    for file in files:
+        os.close(file)
+    answers(host)
+    assert held[-1][0] <= held[4][0]
+    assert held[-1][1] <= held[4][1] + (8 << 20)
+
+
+def _descriptors(host: EvilHost) -> int:
+    return len(os.listdir(f"/proc/{host.process.pid}/fd"))
+
+
+def _resident(host: EvilHost) -> int:
+    return int(Path(f"/proc/{host.process.pid}/statm").read_text().split()[1]) * 4096
+
+
 def test_ocall_answered_before_it_was_made(host: EvilHost) -> None:
     """An answer to no request is dropped."""
     for ocall in range(1, 50):

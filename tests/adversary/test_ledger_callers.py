@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,54 @@ def test_a_body_that_comes_late_is_judged_when_it_counts(world: World) -> None:
         assert answer.status_code == 403
         listed = (await served.ask("GET", "/app/transactions", READER)).json()["entries"]
         assert listed == []
+
+    run(world, test)
+
+
+@pytest.mark.parametrize("path", ["/app/transactions", "/app/transactions/current", "/app/collections"])
+def test_a_read_whose_body_comes_late_is_judged_when_it_counts(world: World, path: str) -> None:
+    """A reader who is removed meanwhile reads nothing that was written since."""
+
+    async def test(served: Served) -> None:
+        await served.write("before")
+
+        async def remove() -> None:
+            gone = await served.ask("DELETE", f"/app/users/{READER.user}", ADMIN)
+            assert gone.status_code == 204
+            await served.write("after", "collectionId=subledger:0")
+
+        headers = {"content-type": "application/json"}
+        answer = await served.ask("GET", path, READER, content=_late(b"{}", remove), headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "NotAllowed")
+
+    run(world, test)
+
+
+def test_a_user_who_is_removed_in_the_same_batch_writes_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both requests were admitted, and wait together; the removal came first."""
+
+    async def test(served: Served) -> None:
+        engine, go = served.node.engine, asyncio.Event()
+        batch = engine._batch
+
+        async def held() -> None:
+            await go.wait()
+            await batch()
+
+        monkeypatch.setattr(engine, "_batch", held)
+        asked = []
+        for method, path, who, body in (
+            ("DELETE", f"/app/users/{WRITER.user}", ADMIN, None),
+            ("POST", "/app/transactions", WRITER, {"contents": "late"}),
+        ):
+            asked.append(asyncio.create_task(served.ask(method, path, who, json=body)))
+            while len(engine._jobs) < len(asked):
+                await asyncio.sleep(0.001)
+        go.set()
+        assert [(await each).status_code for each in asked] == [204, 403]
+        assert (await served.ask("GET", "/app/transactions", READER)).json()["entries"] == []
 
     run(world, test)
 

@@ -174,6 +174,59 @@ def test_a_coroutine_hears_that_the_session_is_over(platform: Serve) -> None:
             asyncio.run(whole())
 
 
+def test_coroutines_of_several_loops(platform: Serve) -> None:
+    """Each gets its own answers, whichever loop and whichever thread the answers wake."""
+    counts = [channel.Count(number, "nobody") for number in range(1, 301)]
+    with platform(answering(*counts)) as sock:
+        session = Session.initiate(sock, unnamed(), OF_THE_LAUNCH.public_key)
+        read = channel.Counter(bytes(32), "read")
+        got: list[int] = []
+
+        async def whole() -> None:
+            async def some() -> None:
+                for _ in range(20):
+                    answer = await session.request_async(read, channel.Count)
+                    got.append(answer.value)
+
+            async with asyncio.timeout(120):
+                await asyncio.gather(*(some() for _ in range(5)))
+
+        threads = [threading.Thread(target=asyncio.run, args=(whole(),), daemon=True) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(180)
+        assert sorted(got) == list(range(1, 301))
+
+
+def test_a_loop_ends_while_its_coroutine_waits(platform: Serve) -> None:
+    """The next one, in another loop, first receives what nobody waits for any more."""
+    go = threading.Event()
+
+    def side(sock: socket.socket) -> None:
+        assert sock.recv(channel.MAX_FRAME) == channel.READY
+        sock.send(bytes(channel.CHALLENGE_SIZE))
+        sealed = OF_THE_LAUNCH.to(sock.recv(channel.MAX_FRAME))
+        sock.send(OF_THE_LAUNCH.hello)
+        for number in (1, 2):
+            sealed.open_request(sock.recv(channel.MAX_FRAME + 1))
+            assert go.wait(120)
+            sock.send(sealed.seal_reply(channel.Count(number, "nobody")))
+
+    with platform(side) as sock:
+        session = Session.initiate(sock, unnamed(), OF_THE_LAUNCH.public_key)
+        read = channel.Counter(bytes(32), "read")
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(session.request_async(read, channel.Count))
+        while session._awaited is None:
+            loop.run_until_complete(asyncio.sleep(0))
+        task._log_destroy_pending = False  # type: ignore[attr-defined] # it is meant
+        loop.close()  # as a loop whose thread was interrupted
+        go.set()
+        assert asyncio.run(session.request_async(read, channel.Count)).value == 2
+        assert not task.done()
+
+
 def test_no_handshake(platform: Serve) -> None:
     """What is no hello is refused."""
 

@@ -25,6 +25,7 @@ from kluis.formats.kluis import channel
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
 
 class PlatformGone(EnclaveError):
@@ -48,7 +49,9 @@ class Session:
         self._channel = sealed
         self._turn = threading.Lock()
         self._lost = False
-        self._coroutines: asyncio.Lock | None = None
+        # The loop whose coroutines wait without a thread, and the lock by which they take turns.
+        self._home: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
+        self._choosing = threading.Lock()
         self._awaited: _Awaited | None = None
         self._watching: asyncio.AbstractEventLoop | None = None  # it calls _take when there is a frame
 
@@ -104,27 +107,40 @@ class Session:
         """As :meth:`request`, from a coroutine: its event loop goes on until the platform answers.
 
         Meanwhile :meth:`request` may be called in any thread, also in the loop's own: it receives this
-        request's answer first, and passes it on.
+        request's answer first, and passes it on. Of several loops, one waits for the socket; the others have
+        a thread wait.
         """
         import asyncio
 
-        if self._coroutines is None:
-            self._coroutines = asyncio.Lock()
-        async with self._coroutines:
-            awaited = self._begin(message, asyncio.get_running_loop())
-            if awaited is not None:
-                await self._wait(awaited)
+        loop, awaited = asyncio.get_running_loop(), None
+        if (turn := self._turn_in(loop, asyncio.Lock)) is not None:
+            async with turn:
+                awaited = self._begin(message, loop)
+                if awaited is not None:
+                    await self._wait(awaited)
         if awaited is None:
             return await asyncio.to_thread(self.request, message, want)
         if awaited.reply is None:
             raise PlatformGone("platform: the session is over")
         return _expect(awaited.reply, want)
 
+    def _turn_in(
+        self, loop: asyncio.AbstractEventLoop, make: Callable[[], asyncio.Lock]
+    ) -> asyncio.Lock | None:
+        """The lock of the loop's coroutines; None if those of another loop wait for the socket."""
+        with self._choosing:
+            if self._home is None or self._home[0].is_closed():
+                self._home = loop, make()
+            home, turn = self._home
+        return turn if home is loop else None
+
     def _begin(self, message: channel.Request, loop: asyncio.AbstractEventLoop) -> _Awaited | None:
-        """Send a coroutine's request; None if another thread waits for its answer."""
+        """Send a coroutine's request; None if another thread, or a loop that ended, has sent one before."""
         if not self._turn.acquire(blocking=False):
             return None
         try:
+            if self._awaited is not None:
+                return None
             self._send(message)
             self._awaited = awaited = _Awaited(loop)
         finally:

@@ -297,6 +297,27 @@ def test_cancel_while_the_host_is_asked(enclave: Launch, subject: Path) -> None:
     gate.set()
 
 
+def test_cancel_a_call_whose_own_loop_reads_the_hosts_answers(enclave: Launch, subject: Path) -> None:
+    """The loop reads its own cancellation: the call ends, and the enclave does not."""
+    asked = threading.Semaphore(0)
+
+    def ask(question: int) -> int:
+        asked.release()
+        return question
+
+    running = enclave(subject, ocalls={"ask": ask})
+    for _ in range(3):
+        call = running.in_a_loop_of_its_own.submit(5)
+        for _ in range(5):
+            assert asked.acquire(timeout=120)
+        time.sleep(0.1)  # until the last answer is there
+        assert call.cancel()
+        with pytest.raises(CallCancelled):
+            call.result(120)
+        assert running.add.within(120)(1) == 3
+    assert running.together(3) == [0, 1, 2]
+
+
 @pytest.mark.parametrize(("threads", "at_once"), [(1, 2), (4, 3)])
 def test_how_many_calls_run_at_once(enclave: Launch, subject: Path, threads: int, at_once: int) -> None:
     """One fewer than the image has threads, since one listens; but never fewer than two."""

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from kluis.enclave.runtime.cancelling import MAX_EARLY, Running
+from kluis.enclave.runtime import cancelling
+from kluis.enclave.runtime.cancelling import MAX_EARLY, Running, held_lock
 from kluis.enclave.runtime.failures import CancelInterrupt
 
 
@@ -69,6 +70,66 @@ def test_cancelled_before_it_begins() -> None:
         begin(running, 9)
 
     assert work(running, 10, 0)
+
+
+def test_one_call_from_two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread and a loop that read at once cancel it once: the call after it is not interrupted."""
+    remember = Running._remember
+
+    def slow_lock() -> threading.Lock:
+        time.sleep(0.001)
+        return held_lock()
+
+    def slow_remember(running: Running, call: int) -> None:
+        time.sleep(0.02)
+        remember(running, call)
+
+    monkeypatch.setattr(cancelling, "held_lock", slow_lock)
+    monkeypatch.setattr(Running, "_remember", slow_remember)
+    for _ in range(10):
+        running, began, threads = Running(), threading.Event(), list[int | None]()
+        outcome: list[bool] = []
+
+        def work_twice(running: Running = running, began: threading.Event = began) -> None:
+            outcome.append(work_begun(running, began))  # noqa: B023 - each is joined below
+            outcome.append(work(running, 2, 0.001))  # noqa: B023
+
+        thread = threading.Thread(target=work_twice, daemon=True)
+        thread.start()
+        assert began.wait(60)
+        both = [
+            threading.Thread(target=lambda one=running, to=threads: to.append(one.cancel(1)))
+            for _ in range(2)
+        ]
+        for each in both:
+            each.start()
+        for each in (*both, thread):
+            each.join(60)
+        assert outcome == [False, True]
+        assert sorted(threads, key=bool) == [None, thread.ident]
+        assert running._handed == {}
+
+
+def work_begun(running: Running, began: threading.Event) -> bool:
+    """Call 1, which reports that it has begun."""
+    try:
+        begin(running, 1)
+        began.set()
+        busy(3600)
+        return end(running, 1)
+    except CancelInterrupt:
+        end(running, 1)
+        return False
+
+
+def test_a_thread_that_cancels_its_own_call() -> None:
+    """It is not interrupted by another; it raises by itself, and its next call runs to its end."""
+    running = Running()
+    begin(running, 1)
+    assert running.cancel(1) == threading.get_ident()
+    assert not end(running, 1)
+    assert work(running, 2, 0)
+    assert running._handed == {}
 
 
 def test_early_ones_are_bounded() -> None:

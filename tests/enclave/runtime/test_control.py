@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from kluis.enclave.runtime.control import ControlReader
+from kluis.enclave.runtime.failures import OwnInterrupt
 
 SECONDS = 60
 
@@ -177,6 +178,34 @@ def test_an_error_in_the_loop_is_not_passed_over(reading: Reading) -> None:
 
     asyncio.run(test())
     assert isinstance(raised[0], RuntimeError)
+
+
+def test_a_loop_that_reads_its_own_cancellation_ends_and_gives_the_socket_back(
+    reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No frame is lost by it, so the enclave goes on."""
+    monkeypatch.setattr(LOOK, NEVER)
+
+    async def test() -> None:
+        reading.reader.lend(asyncio.get_running_loop())
+        for number in range(2):  # the thread has one of them at most
+            reading.host.send(b"%d" % number)
+            await _until(reading, number + 1)
+        reading.reader._read = _interrupt
+        reading.host.send(b"cancel")
+        await asyncio.sleep(SECONDS)
+
+    def _interrupt(flags: int) -> None:
+        reading.reader._read = reading._read
+        reading._read(flags)
+        raise OwnInterrupt
+
+    with pytest.raises(OwnInterrupt):
+        asyncio.run(test())
+    assert not reading.failed
+    reading.host.send(b"more")
+    reading.await_frames(4)
+    assert reading.read[3] == (b"more", reading.thread.ident)
 
 
 def _fail(flags: int) -> None:

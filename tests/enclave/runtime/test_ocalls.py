@@ -90,3 +90,37 @@ def test_a_coroutine_gets_the_first_answer() -> None:
                 os.fstat(file)
 
     asyncio.run(whole())
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_coroutine_that_is_cancelled_as_its_answer_comes(own: bool) -> None:
+    """The answer's descriptors are closed, whether its loop or another thread has read it."""
+
+    async def whole() -> None:
+        slots, slot = Slots(), AwaitedSlot(1)
+        slots.add(slot)
+        file = memfile.of_bytes(b"x")
+
+        async def request() -> None:
+            try:
+                await slot.wait(60, "ask")
+            except BaseException:
+                slots.drop(slot)
+                raise
+
+        task = asyncio.create_task(request())
+        await asyncio.sleep(0)
+        if own:
+            slots.fill(1, Parcel(b"answer", (file,)))
+        else:
+            reading = threading.Thread(target=slots.fill, args=(1, Parcel(b"answer", (file,))))
+            reading.start()
+            reading.join(60)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(file)
+
+    asyncio.run(whole())

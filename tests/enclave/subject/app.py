@@ -233,6 +233,19 @@ async def in_both_ways(questions: int) -> list[int]:
 
 
 @app.ecall
+def in_a_loop_of_its_own(questions: int) -> None:
+    """Ask the host from an event loop in the call's own thread, and go on until it is cancelled."""
+    import asyncio
+
+    async def whole() -> None:
+        for question in range(questions):
+            await app.request(ask, question)
+        await asyncio.sleep(3600)
+
+    asyncio.run(whole())
+
+
+@app.ecall
 def shown(table: Table) -> int:
     """Show the host a table, and take one back."""
     return show(table).num_rows

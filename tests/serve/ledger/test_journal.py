@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kluis.errors import UnavailableError
+from kluis.errors import FormatError, UnavailableError
 from kluis.ledger.sequencer import Batch
 from kluis.serve.ledger import journal as journals
 from kluis.serve.ledger.journal import BLOCK, MOST, SIZE
@@ -229,3 +229,146 @@ def test_a_disk_without_room_for_the_journal_is_named(
 
 def _no_room(*_: object) -> int:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_journal_that_could_not_be_emptied_begins_again_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After zeros at its start nobody would find the records that follow, which were acknowledged."""
+    writer = Writer()
+    small, lost = writer.batch(), Writer().batch(1, MOST)
+    with LedgerLog(tmp_path / "one" / "ledger") as log:
+        _append(log, small)
+        head, real, chunk = log.head(), os.fdatasync, log._file
+
+        def fail(file: int) -> None:
+            if file != chunk:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            real(file)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fdatasync", fail)
+            assert log.append(head, lost.entries) == "unknown"
+        assert log.head() == head
+        size = (log.folder / "ledger_1").stat().st_size - len(lost.entries)
+        _append(log, last := writer.batch())  # of another node: the first one ended
+        after = _crash(log.folder, tmp_path / "two", "ledger_1", lambda data: data[:size])
+    with LedgerLog(after) as log:
+        assert log.read(1, 1 << 20) == _bytes(small, last)
+
+
+def test_a_chunk_of_which_a_few_bytes_are_left(tmp_path: Path) -> None:
+    """The journal's batches have their places in it, also where less than its header is there."""
+    batches = [(writer := Writer()).batch(), writer.batch()]
+    with LedgerLog(tmp_path / "one" / "ledger") as log:
+        _append(log, *batches)
+        after = _crash(log.folder, tmp_path / "two", "ledger_1", lambda data: data[:3])
+    with LedgerLog(after) as log:
+        assert log.read(1, 1 << 20) == _bytes(*batches)
+
+
+def test_a_folder_that_is_missing_destroys_no_journal(tmp_path: Path) -> None:
+    """As where its disk was not mounted: what only the journal has is put aside, and not overwritten."""
+    writer = Writer(chunk_size=1)
+    batches = [writer.batch() for _ in range(2)]
+    with LedgerLog(tmp_path / "one" / "ledger") as log:
+        _append(log, batches[0])
+        log._ends_chunk = False  # the next chunk stays open
+        _append(log, open_one := Writer().batch())
+        shutil.copytree(tmp_path / "one", tmp_path / "two")
+    shutil.rmtree(tmp_path / "two" / "ledger")
+    with LedgerLog(tmp_path / "two" / "ledger") as log:
+        assert log.head() == EMPTY
+    assert (tmp_path / "two" / "ledger.torn" / "journal_5").read_bytes() == _bytes(open_one)
+
+
+def test_a_whole_chunk_of_another_log_is_no_reason_to_forget_a_journal(tmp_path: Path) -> None:
+    """A folder that was given back from elsewhere: its chunk has the journal's number, and other batches."""
+    batch, other = Writer().batch(), Writer(chunk_size=1).batch()
+    with LedgerLog(tmp_path / "one" / "ledger") as log:
+        _append(log, batch)
+        shutil.copytree(tmp_path / "one", tmp_path / "two")
+    with LedgerLog(tmp_path / "other" / "ledger") as log:
+        _append(log, other)
+    shutil.rmtree(tmp_path / "two" / "ledger")
+    shutil.copytree(tmp_path / "other" / "ledger", tmp_path / "two" / "ledger")
+    with LedgerLog(tmp_path / "two" / "ledger") as log:
+        assert log.read(1, 1 << 20) == other.entries
+    assert (tmp_path / "two" / "ledger.torn" / "journal_1").read_bytes() == batch.entries
+
+
+def test_a_chunk_is_written_from_the_journal_even_if_it_reads_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a flush that failed, the page cache may have what the disk does not have."""
+    batch = Writer().batch()
+    with LedgerLog(tmp_path / "one" / "ledger") as log:
+        _append(log, batch)
+        after = _crash(log.folder, tmp_path / "two", "ledger_1", lambda data: data)
+    written: list[bytes] = []
+    real = os.pwrite
+
+    def write(file: int, data: bytes, at: int) -> int:
+        written.append(bytes(data))
+        return real(file, data, at)
+
+    monkeypatch.setattr(os, "pwrite", write)
+    with LedgerLog(after):
+        assert any(batch.entries in each for each in written)
+
+
+def test_the_names_of_the_folder_and_the_journal_are_flushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash of the machine must not take the name of the only file that has an acknowledged batch."""
+    flushed: list[str] = []
+    real = os.fsync
+
+    def flush(file: int) -> None:
+        flushed.append(os.readlink(f"/proc/self/fd/{file}"))
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    with LedgerLog(tmp_path / "ledger"):
+        assert flushed.index(str(tmp_path / "ledger.journal")) < flushed.index(str(tmp_path))
+
+
+def _link(path: Path) -> None:
+    (path.parent / "elsewhere").write_bytes(b"precious")
+    path.symlink_to(path.parent / "elsewhere")
+
+
+@pytest.mark.parametrize("what", ["link", "pipe", "folder"])
+@pytest.mark.parametrize("name", ["ledger.journal", "ledger.lock", "ledger/ledger_1"])
+def test_what_is_no_file(tmp_path: Path, name: str, what: str) -> None:
+    """It is refused, and named; nothing is written through it, and nobody waits for its other end."""
+    path = tmp_path / name
+    (tmp_path / "ledger").mkdir()
+    {"link": _link, "pipe": os.mkfifo, "folder": os.mkdir}[what](path)
+    with pytest.raises(UnavailableError, match=str(path)):
+        LedgerLog(tmp_path / "ledger")
+    assert all(each.read_bytes() == b"precious" for each in path.parent.glob("elsewhere"))
+
+
+def test_sparse_files(tmp_path: Path) -> None:
+    """A journal of 100 GB is read up to its size; a chunk of 100 GB is refused before it is read."""
+    batch = Writer().batch()
+    with LedgerLog(tmp_path / "one" / "ledger") as log:
+        _append(log, batch)
+        after = _crash(log.folder, tmp_path / "two", "ledger_1", lambda data: data)
+    os.truncate(tmp_path / "two" / "ledger.journal", 100 << 30)
+    with LedgerLog(after) as log:
+        assert log.read(1, 1 << 20) == batch.entries
+    os.truncate(after / "ledger_1", 100 << 30)
+    with pytest.raises(FormatError, match=r"ledger_1: want at most 4294967295 bytes and a table"):
+        LedgerLog(after)
+
+
+def test_a_folder_by_two_names_has_one_writer(tmp_path: Path) -> None:
+    """A link to the folder leads to the same lock and the same journal."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "ledger").symlink_to(tmp_path / "ledger")
+    with LedgerLog(tmp_path / "ledger"):
+        with pytest.raises(UnavailableError, match="another process writes this ledger"):
+            LedgerLog(tmp_path / "other" / "ledger")
+        assert not (tmp_path / "other" / "ledger.journal").exists()

@@ -45,7 +45,8 @@ class AwaitedSlot:
 
     def discard(self) -> None:
         """Discard an answer that was stored, or is being stored, after the wait ended."""
-        self._future.cancel()
+        if not self._future.cancel() and not self._future.cancelled() and self._future.exception() is None:
+            self._future.result().close()  # the task was cancelled before it went on
 
     async def wait(self, timeout_seconds: float | None, what: str) -> Parcel:
         """Wait for the answer.

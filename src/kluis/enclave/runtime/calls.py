@@ -25,7 +25,7 @@ from kluis.enclave.inside import Launch
 from kluis.enclave.runtime.answers import ATTEMPTS, EXIT_NO_MEMORY, Answers, leave
 from kluis.enclave.runtime.cancelling import Running
 from kluis.enclave.runtime.control import ControlReader
-from kluis.enclave.runtime.failures import CANCELLED, CancelInterrupt, Failure
+from kluis.enclave.runtime.failures import CANCELLED, CancelInterrupt, Failure, OwnInterrupt
 from kluis.enclave.runtime.functions import Ecall, functions_of
 from kluis.enclave.runtime.ocalls import Slot, Slots, Waiting, result_of
 from kluis.enclave.runtime.workers import Workers
@@ -250,15 +250,14 @@ class Calls:
         elif head.kind == frames.CANCEL:
             parcel.close()
             self._cancel(head.id)
-        elif head.id in self._queued:
+        elif self._queued.setdefault(head.id, parcel) is not parcel:
             parcel.close()
             self._out.refuse(0, FormatError(f"call {head.id}: is already queued"))
         else:
             self._queue(head.id, parcel)
 
     def _queue(self, call: int, parcel: Parcel) -> None:
-        """Queue a call for a worker; after a MemoryError it may be retried."""
-        self._queued[call] = parcel
+        """Give a queued call to a worker; after a MemoryError it may be queued again."""
         try:
             if self._workers.put(functools.partial(self._run_queued, call)):
                 return
@@ -286,6 +285,8 @@ class Calls:
             self._out.finish(call, CANCELLED.frame(call), ())
             return
         thread = self._running.cancel(call)
+        if thread == get_ident():
+            raise OwnInterrupt
         if thread is not None:
             self._slots.interrupt(thread)
 

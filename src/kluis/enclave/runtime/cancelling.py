@@ -26,6 +26,7 @@ class Running:
         self.threads: dict[int, int] = {}
         self.early: dict[int, None] = {}
         self._handed: dict[int, threading.Lock] = {}
+        self._cancelling = threading.Lock()
 
     def recall(self, call: int) -> None:
         """Stop a call that was cancelled before it began.
@@ -50,11 +51,15 @@ class Running:
         self._handed.pop(call, None)
 
     def cancel(self, call: int) -> int | None:
-        """Raise CancelInterrupt in the thread of ``call``, now or when it begins; used by one thread.
+        """Raise CancelInterrupt in the thread of ``call``, now or when it begins.
 
         Returns:
-            The thread, or None if no such call is running.
+            The thread, or None if no such call is running. If it is the calling thread, that one raises.
         """
+        with self._cancelling:  # a thread and a loop may read the host's frames at once
+            return self._cancel(call)
+
+    def _cancel(self, call: int) -> int | None:
         if call in self._handed:
             return None
         handed = self._handed[call] = held_lock()
@@ -66,7 +71,8 @@ class Running:
             self._handed.pop(call, None)
             return None
         try:
-            _raise_in(thread)
+            if thread != threading.get_ident():
+                _raise_in(thread)
         finally:
             handed.release()
         return thread

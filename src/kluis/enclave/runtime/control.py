@@ -15,6 +15,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from kluis.enclave.runtime.failures import OwnInterrupt
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -31,8 +33,8 @@ class ControlReader:
         control: the socket; a stream is always read by the thread.
         read: reads one frame and dispatches it; gets flags of ``recvmsg``, and does nothing if there is no
             frame and they say not to wait.
-        fail: called in the loop's thread if ``read`` raises there. A loop would log that and go on, with a
-            frame lost; in the thread, the error ends :meth:`run`.
+        fail: called in the loop's thread if ``read`` raises there, but for OwnInterrupt. A loop would log
+            that and go on, with a frame lost; in the thread, the error ends :meth:`run`.
     """
 
     def __init__(
@@ -65,6 +67,9 @@ class ControlReader:
     def _read_now(self) -> None:
         try:
             self._read(socket.MSG_DONTWAIT)
+        except OwnInterrupt:  # of the call that runs this loop; its frame was dispatched
+            self.take_back()
+            raise
         except BaseException:
             self._fail()
             raise

@@ -26,8 +26,15 @@ MAX_MESSAGE = 4096
 MAX_TRACEBACK = 32 * 1024
 
 
-class CancelInterrupt(BaseException):
-    """The host cancelled the running call; raised in the call's own thread."""
+class CancelInterrupt(KeyboardInterrupt):
+    """The host cancelled the running call; raised in the call's own thread.
+
+    An event loop ends by this class, and by few others.
+    """
+
+
+class OwnInterrupt(CancelInterrupt):
+    """A loop has read the cancellation of the call in its own thread; raised between two frames."""
 
 
 class Failure(NamedTuple):

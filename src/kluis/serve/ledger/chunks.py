@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -13,6 +14,7 @@ from kluis.formats.ccf.chunk import START, ChunkName
 from kluis.formats.ccf.domain import PublicDomain
 from kluis.formats.ccf.entry import Entry, size_at
 from kluis.hashes import sha256
+from kluis.serve.ledger.journal import Record
 
 
 class Committed:
@@ -75,6 +77,17 @@ class Committed:
             if not START <= offsets[0] < self._table or not 0 < size <= self._table:
                 raise FormatError(f"{self.name}.table: offsets of {first} do not rise", code="bad_encoding")
             return os.pread(file.fileno(), size, offsets[0])
+
+    def has(self, records: Sequence[Record]) -> bool:
+        """Whether it has the batches of a journal, each in its place.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        if records[0].first != self.name.first:
+            return False
+        with self._path.open("rb") as file:
+            return all(os.pread(file.fileno(), len(one.batch), one.offset) == one.batch for one in records)
 
     def head(self) -> bytes:
         """The head of a log that ends with this chunk, 40 bytes."""

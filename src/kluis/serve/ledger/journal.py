@@ -18,6 +18,7 @@ import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from kluis import files
 from kluis.formats.encoding.layout import U64, Struct, at, layout
 from kluis.hashes import sha256
 
@@ -67,12 +68,13 @@ class Journal:
         path: of its file, which is made if it is not there.
 
     Raises:
-        OSError: the file cannot be made, or has no room on its disk.
+        UnavailableError: it cannot be opened, or is a link, a pipe or another thing.
+        OSError: the file has no room on its disk.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._file = files.open_regular(path, os.O_RDWR | os.O_CREAT, mode=0o600)
         try:
             self.found = self.records()
             if (size := os.fstat(self._file).st_size) < SIZE:
@@ -122,14 +124,14 @@ class Journal:
         self._number += 1
 
     def clear(self) -> None:
-        """Forget all records at once, on disk by the return.
+        """Forget all records at once, on disk by the return: the chunk has them, flushed.
 
         Raises:
-            OSError: the disk does not take it.
+            OSError: the disk does not take it; the next record is the first all the same.
         """
+        self.restart()  # first: after zeros at its start, a journal has none of the records that follow them
         os.pwrite(self._file, bytes(BLOCK), 0)
         os.fdatasync(self._file)
-        self.restart()
 
     def records(self) -> list[Record]:
         """The records from the start on, up to the first that is damaged or older."""

@@ -60,7 +60,8 @@ class LedgerLog:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        # By another name of the folder, the lock and the journal would be others.
+        self.folder = folder = folder.resolve()
         self._writing = threading.Lock()
         self._state = threading.Lock()
         self._committed: list[Committed] = []
@@ -141,8 +142,10 @@ class LedgerLog:
                 return "ok" if sha256(batch[-sizes[-1] :]) == self._head[8:] else "fenced"
             try:
                 return self._write(batch, sizes, flags)
-            except OSError:
-                self._damaged = True
+            except BaseException as error:
+                self._damaged = True  # whatever it was: what it left is cut off first
+                if not isinstance(error, OSError | UnavailableError):
+                    raise
                 return "unknown"
 
     def read(self, first: int, most: int) -> bytes:
@@ -195,7 +198,7 @@ class LedgerLog:
         at = self._offsets[-1]
         if self._file < 0:
             self._file = _create(self.folder / str(ChunkName(self._first)))
-            _sync_folder(self.folder)
+            files.flush_folder(self.folder)
         journal = self._opened_journal()
         small = len(batch) <= MOST
         if small:
@@ -230,7 +233,7 @@ class LedgerLog:
         What the journal has is written again: after a flush that failed, a file system reports the pages that
         it lost as flushed.
         """
-        _sync_folder(self.folder)  # a chunk may have its new name, and its folder may not be flushed
+        files.flush_folder(self.folder)  # a chunk may have its new name, and its folder may not be flushed
         end = self._offsets[-1]
         if self._file >= 0:
             os.ftruncate(self._file, end if end > START else 0)
@@ -273,7 +276,7 @@ class LedgerLog:
         self._opened_journal().restart()
         self._ends_chunk = False
         os.close(old)
-        _sync_folder(self.folder)
+        files.flush_folder(self.folder)
 
     def _open(self) -> None:
         names = [
@@ -297,18 +300,27 @@ class LedgerLog:
         if self._committed:
             self._head = self._committed[-1].head()
         self._journal = Journal(self.folder.with_name(f"{self.folder.name}.journal"))
-        records = [one for one in self._journal.found if one.first == self._first]
+        files.flush_folder(self.folder.parent)  # else a crash could take the journal's own name
+        found = self._journal.found
+        records = [one for one in found if one.first == self._first]
+        if found and not records and not any(one.has(found) for one in self._committed):
+            self._put_aside(f"journal_{found[0].first}", b"".join(one.batch for one in found))
         if open_ones or records:
             self._file = _create(path)
-            _sync_folder(self.folder)
+            files.flush_folder(self.folder)
             self._take_in(self._file, path, records)
         self._journal.clear()
 
     def _take_in(self, file: int, path: Path, records: list[Record]) -> None:
         """Read the open chunk; what a crash left after its last signature goes into a file next to it."""
+        if (size := os.fstat(file).st_size) > 2 * MAX_CHUNK:
+            raise FormatError(
+                f"{path}: want at most {MAX_CHUNK} bytes and a table, got {size}", code="too_large"
+            )
         data = path.read_bytes()
         completed = self._complete(data, records, path.name)
-        if completed != data:
+        if completed is not None:
+            # Also if it is the same: the page cache may have what a flush could not write, and reported once.
             data = completed
             _write_all(file, data, 0)
         offsets, last = whole_until_signature(data, path.name)
@@ -329,18 +341,18 @@ class LedgerLog:
         torn.mkdir(mode=0o700, exist_ok=True)
         files.write(torn / name, data)
 
-    def _complete(self, data: bytes, records: list[Record], what: str) -> bytes:
-        """An open chunk with the batches of the journal, if they follow what it has before them."""
+    def _complete(self, data: bytes, records: list[Record], what: str) -> bytes | None:
+        """An open chunk with the batches of the journal; None if they do not follow what it has."""
         if not records:
-            return data
+            return None
         at, last = records[0].offset, records[-1]
         offsets, entry = whole_until_signature(data[:at], what)
         head = head_of(self._first + len(offsets) - 2, entry) if entry else self._head
         if offsets[-1] != at or head != records[0].previous:  # the chunk is not the one that was written
             self._put_aside(f"journal_{self._first}", b"".join(one.batch for one in records))
-            return data
+            return None
         written = b"".join(one.batch for one in records)
-        return (data[:at] or bytes(START)) + written + data[last.offset + len(last.batch) :]
+        return (data[:at] if at > START else bytes(START)) + written + data[last.offset + len(last.batch) :]
 
 
 def _sizes(batch: bytes) -> tuple[list[int], tuple[int, int]]:
@@ -367,7 +379,7 @@ def _write_all(file: int, data: bytes, at: int) -> None:
 
 
 def _create(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    return files.open_regular(path, os.O_RDWR | os.O_CREAT, mode=0o600)
 
 
 def _hold(path: Path) -> int:
@@ -382,11 +394,3 @@ def _hold(path: Path) -> int:
             code="ledger_held",
         ) from None
     return file
-
-
-def _sync_folder(folder: Path) -> None:
-    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

@@ -119,6 +119,10 @@ class LedgerGate(Gate):
             )
         return caller
 
+    def version(self) -> int:
+        """As :meth:`Gate.version`: users, roles, members and keys of tokens are in the ledger's tables."""
+        return self._begin().began
+
     def recognise(
         self,
         state: Transaction,
@@ -174,7 +178,7 @@ class LedgerGate(Gate):
 
 
 def require_role(state: Transaction, caller: Caller | None, action: str) -> None:
-    """Check a caller's roles again, in the transaction that writes: its body may come long after its headers.
+    """Check a caller's roles again, in the transaction that writes: one before it may have changed them.
 
     Raises:
         Refusal: 403, its roles do not allow the action any more.

@@ -86,6 +86,10 @@ class Gate:
         """Whether :meth:`admit` may wait for the store, and so must not run in the shared event loop."""
         return False
 
+    def version(self) -> int:
+        """The version of the state that determines who is admitted: another one may admit other callers."""
+        return 0
+
     def identify(self, target: str, headers: Mapping[str, str]) -> Caller:
         """Identify the caller, whatever their roles allow.
 
@@ -271,6 +275,7 @@ class Service:
         self, operation: Operation, match: Match, request: Request, headers: dict[str, str], request_id: str
     ) -> Answer:
         certificates = tuple(request.scope.get("extensions", {}).get("tls", {}).get("client_cert_chain", ()))
+        version = self._gate.version()
         caller = await self._admit(operation, match.target, headers, certificates)
         items = reversed(request.query_params.multi_items())
         # Azure's services match names in any case; Intel's and AMD's, which require no version, do not.
@@ -280,6 +285,8 @@ class Service:
         if headers.get("content-encoding", "identity").lower() != "identity":
             raise Refusal(415, "UnsupportedMediaType", "content-encoding: want identity, got another")
         async with self._bodies.read(request.stream(), operation.most_bytes) as body:
+            if self._gate.version() != version:  # a client chooses how long its body takes
+                caller = await self._admit(operation, match.target, headers, certificates)
             call = Call(
                 operation=operation.name,
                 target=match.target,
