@@ -100,12 +100,12 @@ def issuer_chain(headers: Mapping[str, str], kind: Kind, what: str) -> bytes:
 def vendor(cache: Cache) -> Vendor:
     """A folder's cached response to a vendor's path; None if it has none."""
 
-    def answered(path: str, query: Mapping[str, str]) -> Answered | None:
+    def answer_from_cache(path: str, query: Mapping[str, str]) -> Answered | None:
         wanted = find_document(path, query)
         kept = cache.read(*wanted) if wanted is not None else None
         return answer(wanted.kind, kept.document) if wanted is not None and kept is not None else None
 
-    return answered
+    return answer_from_cache
 
 
 def _intel(tee: str, rest: str, query: Mapping[str, str]) -> Asked | None:

@@ -88,7 +88,7 @@ def load(store: Path) -> tuple[TrustedRoot, ...]:
         FormatError: a file is not a root of the store, or there are more than 64.
         UsageError: two names are of one key.
     """
-    with guarded.opened(store) as descriptor:
+    with guarded.open_folder(store) as descriptor:
         if descriptor is None:
             return ()
         names = sorted(each for each in os.listdir(descriptor) if not each.startswith("."))
@@ -142,7 +142,7 @@ def add(store: Path, name: str, pem: bytes, level: ProtectionLevel) -> TrustedRo
     text = f"version = 1\nlevel = \"{level}\"\nroot = '''\n{_plain(pem)}'''\n"
     try:
         store.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with guarded.opened(store) as descriptor:
+        with guarded.open_folder(store) as descriptor:
             if descriptor is not None:
                 _write(name, text.encode(), descriptor)
     except OSError as error:
@@ -158,7 +158,7 @@ def remove(store: Path, name: str) -> None:
         UnavailableError: another user may change the store, or it cannot be written.
     """
     _check_name(name)
-    with guarded.opened(store) as descriptor:
+    with guarded.open_folder(store) as descriptor:
         names = [] if descriptor is None else [each.removesuffix(_SUFFIX) for each in os.listdir(descriptor)]
         if name not in names:
             if not names:

@@ -155,7 +155,7 @@ def _machine(table: Table) -> ByMachine:
         any_guest=table.take("any_guest", bool),
         only=ANY if table.any("only") else table.hexes("only"),
         guest_releases=ANY if table.any("guest_releases") else table.texts("guest_releases"),
-        levels=frozenset(map(ProtectionLevel, table.known("levels", PLATFORM_LEVELS))),
+        levels=frozenset(map(ProtectionLevel, table.known_texts("levels", PLATFORM_LEVELS))),
         missing=table.texts("missing"),
         max_collateral_age=ANY if any_age else timedelta(days=table.number(age, MOST_DAYS)),
         identity=_tables(table, tuple(GUESTS)),

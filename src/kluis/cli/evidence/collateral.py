@@ -19,7 +19,7 @@ from kluis.collateral import Cache, Cached, Times, Vendors, bundle, contents, fe
 from kluis.collateral.contents import Line
 from kluis.collateral.documents import UPDATES
 from kluis.collateral.fetch import Fetched
-from kluis.collateral.marks import is_older, shown
+from kluis.collateral.marks import format_times, is_older
 from kluis.errors import FormatError, FreshnessError, KluisError, UnavailableError, UsageError
 from kluis.evidence import TrustAnchors
 from kluis.formats.encoding import jcs
@@ -228,8 +228,8 @@ def _refuse_older(path: Path, lines: tuple[Line, ...]) -> None:
         seen, got = (Times(one.issued, one.until, one.evaluation) for one in (kept, line))
         if is_older(got, seen):
             raise FreshnessError(
-                f"{path}: {line.part}: want one issued {shown(seen)} or later, as in the file that would be "
-                f"replaced, got one issued {shown(got)}",
+                f"{path}: {line.part}: want one issued {format_times(seen)} or later, as in the file "
+                f"that would be replaced, got one issued {format_times(got)}",
                 hint=f"to replace it all the same: rm {shlex.quote(str(path))}",
                 code="collateral_replayed",
             )

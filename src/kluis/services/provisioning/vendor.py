@@ -14,7 +14,7 @@ from typing import Final
 
 from kluis.collateral.checks import check
 from kluis.collateral.documents import Document, Key, Kind, check_named, times
-from kluis.collateral.marks import is_older, shown
+from kluis.collateral.marks import format_times, is_older
 from kluis.collateral.paths import Asked, document, find_document
 from kluis.collateral.paths import Vendor as FromHost
 from kluis.enclave.store.model import Reading, Storage, Writing
@@ -83,8 +83,8 @@ class Vendor:
         if not self._put(kind, key, found):
             kept = self._read_stored(_name(kind, key)) or found
             raise FreshnessError(
-                f"{_name(kind, key)}: want one issued {shown(times(kind, kept))} or later, as is kept, "
-                f"got one issued {shown(times(kind, found))}",
+                f"{_name(kind, key)}: want one issued {format_times(times(kind, kept))} or later, as is "
+                f"kept, got one issued {format_times(times(kind, found))}",
                 hint=(
                     f"{_fetch(kind, key)} fetches a newer one from the vendor; stored documents are never"
                     " replaced by older ones"

@@ -228,7 +228,7 @@ def _requirements(authority: Attested) -> tuple[TrustAnchors, Policy]:
             identity = SignedBy(
                 signers=frozenset({bytes.fromhex(named.signer)}), product_id=named.product, min_svn=named.svn
             )
-        return anchors, vouching.wanted(
+        return anchors, vouching.build_policy(
             identity,
             protection=levels,
             counters=frozenset(authority.counters),
