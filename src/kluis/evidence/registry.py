@@ -285,8 +285,8 @@ def _public(kind: type) -> str:
     """The public name of a collateral type in :mod:`kluis.evidence`: two vendors' classes have the same name
     in their modules.
     """
-    maker = kind.__module__.split(".")[-2].capitalize() if kind.__name__ == "Endorsements" else ""
-    return f"{maker}{kind.__name__}"
+    vendor = kind.__module__.split(".")[-2].capitalize() if kind.__name__ == "Endorsements" else ""
+    return f"{vendor}{kind.__name__}"
 
 
 def _verify(

@@ -117,7 +117,7 @@ def fetch(
         data = held.evidence
     kept = Cache(cache or _folder())
     with contextlib.ExitStack() as open_services:
-        behind = None if offline else _makers(open_services, pccs, pccs_ca, kds, kds_ca)
+        behind = None if offline else _vendors(open_services, pccs, pccs_ca, kds, kds_ca)
         if data[USER_DATA].startswith(NO_HARDWARE) and pccs is None and not offline:
             raise UsageError(
                 "collateral fetch: want evidence of hardware, got an emulated platform, which has no vendor",
@@ -192,7 +192,7 @@ def show(
     render.out(value, f"{text}\n\n{_UNVERIFIED}")
 
 
-def _makers(
+def _vendors(
     services: contextlib.ExitStack,
     pccs: str | None,
     pccs_ca: Path | None,
