@@ -80,8 +80,8 @@ def _describe_intel(found: Collateral) -> tuple[Line, ...]:
 
 
 def _describe_amd(found: Endorsements) -> tuple[Line, ...]:
-    given = {"vek": found.vek, "ask": found.ask, "ark": found.ark}
-    chain = {part: certificate_of(data, part) for part, data in given.items() if data is not None}
+    certificates = {"vek": found.vek, "ask": found.ask, "ark": found.ark}
+    chain = {part: certificate_of(data, part) for part, data in certificates.items() if data is not None}
     lines = [_describe_certificate(part, one, chain.values()) for part, one in chain.items()]
     if found.crl is not None:
         lines.append(_crl("crl", found.crl, chain.values()))

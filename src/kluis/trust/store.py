@@ -56,14 +56,14 @@ def folder() -> Path:
     Raises:
         UsageError: ``$KLUIS_CONFIG`` is not an absolute path.
     """
-    given = os.environ.get(ENVIRONMENT)
-    if given is None:
+    variable = os.environ.get(ENVIRONMENT)
+    if variable is None:
         import platformdirs  # with KLUIS_CONFIG it is not needed
 
         return platformdirs.user_config_path("kluis", appauthor=False) / "trust"
-    if not Path(given).is_absolute():
-        raise UsageError(f"{ENVIRONMENT}: want an absolute path, got {given[:200]!a}")
-    return Path(given) / "trust"
+    if not Path(variable).is_absolute():
+        raise UsageError(f"{ENVIRONMENT}: want an absolute path, got {variable[:200]!a}")
+    return Path(variable) / "trust"
 
 
 def anchors(store: Path) -> TrustAnchors:

@@ -186,14 +186,14 @@ def _releases(top: Table, tees: Sequence[Tee]) -> dict[Tee, tuple[Release, ...]]
     """Read the values of each release, by TEE; no release is required if the policy lists none."""
     if "releases" not in top:
         return {}
-    given = top.table("releases")
-    if not given.keys:
-        raise FormatError(f"{given.name}: want releases of at least one TEE, got none", code="bad_length")
+    releases = top.table("releases")
+    if not releases.keys:
+        raise FormatError(f"{releases.name}: want releases of at least one TEE, got none", code="bad_length")
     found: dict[Tee, tuple[Release, ...]] = {}
-    for name in given.keys:
+    for name in releases.keys:
         if name not in set(tees):
-            raise FormatError(f"{given.name}.{name}: want one of {', '.join(tees)}", code="bad_type")
-        found[Tee(name)] = tuple(_release(each, TABLES[Tee(name)]) for each in given.tables(name))
+            raise FormatError(f"{releases.name}.{name}: want one of {', '.join(tees)}", code="bad_type")
+        found[Tee(name)] = tuple(_release(each, TABLES[Tee(name)]) for each in releases.tables(name))
     return found
 
 

@@ -115,7 +115,7 @@ def fetch(
     data = files.evidence(evidence, part or ())
     if (held := files.parse_packed(data)) is not None:
         data = held.evidence
-    kept = Cache(cache or _folder())
+    cached = Cache(cache or _folder())
     with contextlib.ExitStack() as open_services:
         behind = None if offline else _vendors(open_services, pccs, pccs_ca, kds, kds_ca)
         if data[USER_DATA].startswith(NO_HARDWARE) and pccs is None and not offline:
@@ -123,7 +123,7 @@ def fetch(
                 "collateral fetch: want evidence of hardware, got an emulated platform, which has no vendor",
                 hint="kluis platform collateral -o FILE; of a provisioning service's: --pccs URL --root PEM",
             )
-        found = fetch_for(data, Cached(kept, behind), release=which, anchors=anchors, now=when)
+        found = fetch_for(data, Cached(cached, behind), release=which, anchors=anchors, now=when)
     _give(found, output, when)
 
 
@@ -222,10 +222,10 @@ def _refuse_older(path: Path, lines: tuple[Line, ...]) -> None:
     except KluisError:  # another file: nothing older can take its place
         return
     for line in lines:
-        kept = before.get(_subject(line))
-        if kept is None or line.part not in _SUPERSEDED:
+        earlier = before.get(_subject(line))
+        if earlier is None or line.part not in _SUPERSEDED:
             continue
-        seen, got = (Times(one.issued, one.until, one.evaluation) for one in (kept, line))
+        seen, got = (Times(one.issued, one.until, one.evaluation) for one in (earlier, line))
         if is_older(got, seen):
             raise FreshnessError(
                 f"{path}: {line.part}: want one issued {format_times(seen)} or later, as in the file "
