@@ -39,7 +39,7 @@ def write(folder: Path) -> int:
             "anchors": [
                 {
                     "name": one.name,
-                    "maker": one.maker,
+                    "vendor": one.vendor,
                     "spki": one.spki.hex(),
                     "level": one.level,
                     "product": one.product,

@@ -99,10 +99,10 @@ def read(path: Path, most: int, folder: int | None = None) -> bytes:
         UnavailableError: it does not exist, cannot be read, or is not a regular file.
         FormatError: it is longer.
     """
-    return drained(open_regular(path, os.O_RDONLY, folder), path, most)
+    return drain(open_regular(path, os.O_RDONLY, folder), path, most)
 
 
-def drained(descriptor: int, path: Path, most: int) -> bytes:
+def drain(descriptor: int, path: Path, most: int) -> bytes:
     """Read an open file to its end, and close it; ``path`` is for the error, as in :func:`read`.
 
     Raises:

@@ -130,7 +130,7 @@ def _find(path: str) -> tuple[bytes, int] | None:
         end = index.find(_DIGEST, start)
         got = index[start + len(_PATH) : end]
         if b"\\" in got:
-            got = _unescaped(got)
+            got = _unescape(got)
         if got == want:
             at = end + len(_DIGEST)
             return index[at : at + 64], int(index[at + 64 + len(_SIZE) : index.find(b"}", at)])
@@ -267,25 +267,25 @@ def _check_named(name: str) -> None:
 
 def _paths_of(name: str) -> list[str]:
     """Every path with that file name in an index."""
-    found, end = [], _escaped(name) + _DIGEST
+    found, end = [], _escape(name) + _DIGEST
     for mount, index in _indexes.items():
         at = index.find(end)
         while at >= 0:
             start = index.rfind(_PATH, 0, at) + len(_PATH)
             if start == at or index[at - 1 : at] == b"/":
-                found.append(f"{mount}/{_unescaped(index[start : at + len(end) - len(_DIGEST)]).decode()}")
+                found.append(f"{mount}/{_unescape(index[start : at + len(end) - len(_DIGEST)]).decode()}")
             at = index.find(end, at + 1)
     return found
 
 
 def _measured_dlopen(dlopen: object) -> object:
-    def measured(name: object, *rest: object) -> object:
+    def check_and_open(name: object, *rest: object) -> object:
         if name:
             text = name.decode() if isinstance(name, bytes) else str(name)
             check_library(text) if "/" in text else _check_named(text)
         return dlopen(name, *rest)  # type: ignore[operator]
 
-    return measured
+    return check_and_open
 
 
 def _check(path: str, digest: bytes) -> None:
@@ -298,14 +298,14 @@ def _end(path: str) -> None:
     posix._exit(CHANGED)
 
 
-def _escaped(path: str) -> bytes:
+def _escape(path: str) -> bytes:
     r"""Escaped as in an index, whose canonical JSON only escapes ``"`` and ``\``: a path has only printable
     characters.
     """
     return path.replace("\\", "\\\\").replace('"', '\\"').encode()
 
 
-def _unescaped(path: bytes) -> bytes:
+def _unescape(path: bytes) -> bytes:
     return path.replace(b"\\\\", b"\0").replace(b'\\"', b'"').replace(b"\0", b"\\")
 
 

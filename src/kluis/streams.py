@@ -208,7 +208,7 @@ class Stream:
                 self._drop()
                 return received
             if kind == PARCEL and incoming is None:
-                incoming = self._announced(body)
+                incoming = self._read_announcement(body)
                 self._drop()
                 self._incoming = incoming
                 if incoming.refusal:
@@ -224,7 +224,7 @@ class Stream:
                 if not incoming.refusal:
                     return Received(b"", incoming.call, incoming.seal())
 
-    def _announced(self, body: memoryview) -> Incoming:
+    def _read_announcement(self, body: memoryview) -> Incoming:
         numbers = [int.from_bytes(body[at : at + 8], "little") for at in range(0, len(body), 8)]
         sizes = numbers[1:]
         if len(body) % 8 or not 1 <= len(sizes) <= MOST_FILES or not all(sizes):
@@ -258,7 +258,7 @@ class Stream:
             if have >= HEAD_BYTES:
                 head = int.from_bytes(self._view[start : start + HEAD_BYTES], "little")
                 if head >> 32 != self._received or head & 0xFFFFFF > INLINE:
-                    self._misnumbered(head)
+                    self._refuse_number(head)
                 size += head & 0xFFFFFF
                 if have >= size:
                     self._size = size
@@ -271,7 +271,7 @@ class Stream:
                     self._break("ended within a record")
                 return None
 
-    def _misnumbered(self, head: int) -> NoReturn:
+    def _refuse_number(self, head: int) -> NoReturn:
         size, got = head & 0xFFFFFF, head >> 32
         if size > INLINE:
             self._break(f"a record of {size} bytes, want at most {INLINE}")

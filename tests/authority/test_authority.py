@@ -173,11 +173,11 @@ def test_memory_is_bounded(authority: Authority) -> None:
 def test_revoked_once(authority: Authority) -> None:
     """Repeated requests revoke a certificate only once; another certificate of the same key stays valid."""
     chain = _chain(authority)
-    assert not authority.revoked(chain)
+    assert not authority.is_revoked(chain)
     authority.revoke(chain, NOW)
     authority.revoke(chain, NOW)
-    assert (len(authority.state.revoked), authority.revoked(chain)) == (1, True)
-    assert not authority.revoked(_chain(authority))
+    assert (len(authority.state.revoked), authority.is_revoked(chain)) == (1, True)
+    assert not authority.is_revoked(_chain(authority))
     crl = x509.load_der_x509_crl(authority.publish(NOW).pck_crl)
     assert [one.serial_number for one in crl] == [x509.load_pem_x509_certificates(chain)[0].serial_number]
 

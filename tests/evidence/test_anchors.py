@@ -45,7 +45,7 @@ def test_roots_are_pinned(entry: Root) -> None:
 def test_emulated_root_names_its_level(forge: Forge) -> None:
     """An emulated root gives the level in its subject."""
     (anchor,) = forge.anchors
-    assert (anchor.level, anchor.maker) == (ProtectionLevel.PROCESS, "Kluis emulated")
+    assert (anchor.level, anchor.vendor) == (ProtectionLevel.PROCESS, "Kluis emulated")
     assert anchor.emulated
     assert anchor.name.startswith("Kluis emulated SGX Root CA (no hardware) sha256:")
     assert not anchor.level.hardware
@@ -86,7 +86,7 @@ def test_a_root_of_ones_own(name: str, forge: Forge) -> None:
     own = key()
     root = pem(forge.root_ca(common_name=name, public_key=own.public_key(), issuer_key=own))
     (anchor,) = TrustAnchors.from_pem(root, ProtectionLevel.VTPM)
-    assert (anchor.level, anchor.maker, anchor.emulated) == (ProtectionLevel.VTPM, name[0], False)
+    assert (anchor.level, anchor.vendor, anchor.emulated) == (ProtectionLevel.VTPM, name[0], False)
 
 
 @pytest.mark.parametrize("name", ["A root", "Z root"])
@@ -122,7 +122,7 @@ def test_unknown_roots_have_the_level_that_is_stated(forge: Forge) -> None:
     """The user states the level of an unknown root; by default it has none."""
     data = pem(forge.root_ca(common_name="Intel SGX Root CA"))
     (unsaid,) = TrustAnchors.from_pem(data)
-    assert (unsaid.level, unsaid.maker) == (ProtectionLevel.NONE, "Intel")
+    assert (unsaid.level, unsaid.vendor) == (ProtectionLevel.NONE, "Intel")
     assert unsaid.name.startswith("Intel SGX Root CA sha256:")
     (stated,) = TrustAnchors.from_pem(data, ProtectionLevel.HARDWARE_SGX)
     assert stated.level is ProtectionLevel.HARDWARE_SGX
@@ -174,7 +174,7 @@ def test_a_bare_key_is_an_anchor() -> None:
     """A key without a certificate is believed by naming it."""
     data = key().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (anchor,) = TrustAnchors.from_pem(data, ProtectionLevel.HARDWARE_CCA)
-    assert (anchor.level, anchor.maker) == (ProtectionLevel.HARDWARE_CCA, "")
+    assert (anchor.level, anchor.vendor) == (ProtectionLevel.HARDWARE_CCA, "")
     assert TrustAnchors.from_pem(data).match(anchor.spki) is not None
 
 
@@ -195,7 +195,7 @@ def test_no_anchor_is_a_mistake() -> None:
 def test_union(forge: Forge) -> None:
     """Two sets of anchors are believed together."""
     both = TrustAnchors.shipped() | forge.anchors
-    assert {anchor.maker for anchor in both} >= {"Intel", "Kluis emulated"}
+    assert {anchor.vendor for anchor in both} >= {"Intel", "Kluis emulated"}
     first = next(iter(both))
     assert both.match(first.spki) is first
     assert both.match(bytes(65)) is None
@@ -211,7 +211,7 @@ def test_certificates_that_a_key_signed() -> None:
         assert TrustAnchors((anchor,)).chain(x509.write_pem(der)) == (
             (certificate,) if certificate.spki == anchor.spki else None
         )
-    other = next(entry for entry in SHIPPED_ROOTS if entry.maker == "AMD")
+    other = next(entry for entry in SHIPPED_ROOTS if entry.vendor == "AMD")
     with pytest.raises(InternalError, match="is not of its root"):
         anchors._load(dataclasses.replace(intel, issued=other.file))
 

@@ -340,5 +340,5 @@ def test_anchors_are_keys() -> None:
     """The endorsement names the root by its key: another certificate over the same key is the same root."""
     spki = FORGE.inside.keys.root.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     assert FORGE.root.spki == spki
-    named = Anchor(name="x", maker="Kluis emulated", spki=spki, level=ProtectionLevel.PROCESS)
+    named = Anchor(name="x", vendor="Kluis emulated", spki=spki, level=ProtectionLevel.PROCESS)
     assert FORGE.verify(anchors=TrustAnchors((named,))).machine is None

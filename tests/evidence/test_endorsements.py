@@ -409,6 +409,6 @@ def test_large_certificates() -> None:
 
 def test_a_named_key_is_no_tees() -> None:
     """A bare key at a TEE's level is not a TPM's."""
-    anchor = Anchor(name="x", maker="", spki=tpm.spki(TPM.key), level=ProtectionLevel.HARDWARE_SNP)
+    anchor = Anchor(name="x", vendor="", spki=tpm.spki(TPM.key), level=ProtectionLevel.HARDWARE_SNP)
     with pytest.raises(KluisError):
         _verify("tpm", without=("certificates", "crl"), anchors=TrustAnchors((anchor,)))

@@ -17,7 +17,7 @@ from kluis.appraisal.policy.model import (
 from kluis.appraisal.policy.tees import TABLES
 from kluis.appraisal.policy.wants import ANY, Any, Want
 from kluis.appraisal.rules.appraise import CODE_KEYS
-from kluis.appraisal.rules.binding import launched, runtime
+from kluis.appraisal.rules.binding import find_launch_configuration, runtime
 from kluis.appraisal.rules.identity import within
 from kluis.errors import PolicyError
 from kluis.evidence.levels import ProtectionLevel
@@ -145,7 +145,7 @@ def _of_enclave(claims: Claims, runtime_data: bytes, launch_configuration: bytes
         raise PolicyError(
             f"draft: runtime data: want what the evidence binds, got {why}", code="runtime_data"
         )
-    started, why = launched(claims, launch_configuration)
+    started, why = find_launch_configuration(claims, launch_configuration)
     if started is None:
         raise PolicyError(
             f"draft: launch configuration: want what the evidence binds, got {why}",

@@ -232,18 +232,18 @@ class Authority:
         Raises:
             UsageError: the state has no room for more revocations.
         """
-        fresh = self.unrevoked(dict.fromkeys(serials))
+        fresh = self.drop_revoked(dict.fromkeys(serials))
         if len(self.state.revoked) + len(fresh) > MAX_REVOKED:
             raise UsageError(f"revocation: want at most {MAX_REVOKED} certificates, got one more")
         revoked = (*self.state.revoked, *((serial, issuing.zulu(now)) for serial in fresh))
         self.state = dataclasses.replace(self.state, revoked=revoked)
 
-    def revoked(self, chain: bytes) -> bool:
+    def is_revoked(self, chain: bytes) -> bool:
         """Whether the first PCK certificate of ``chain`` (PEM) is revoked."""
         serial = serial_of(chain)
         return any(serial == gone for gone, _ in self.state.revoked)
 
-    def unrevoked(self, serials: Iterable[int]) -> tuple[int, ...]:
+    def drop_revoked(self, serials: Iterable[int]) -> tuple[int, ...]:
         """The serial numbers among these that are not revoked."""
         gone = {serial for serial, _ in self.state.revoked}
         return tuple(serial for serial in serials if serial not in gone)

@@ -77,7 +77,7 @@ def words() -> Mapping[str, Word]:
     from kluis.evidence.levels import MEANINGS  # which errors, whose fixes come from here, do without
 
     data = resources.files("kluis.cli").joinpath("words.toml").read_bytes()
-    told = [
+    entries_found = [
         Word(word, kind, each["means"], each["then"])
         for kind, found in tomllib.loads(data.decode()).items()
         for word, each in found.items()
@@ -92,7 +92,7 @@ def words() -> Mapping[str, Word]:
         for level, worth in MEANINGS.items()
     ]
     found: dict[str, Word] = {}
-    for each in (*told, *levels):
+    for each in (*entries_found, *levels):
         name = each.word.lower()
         found[name] = _both(found[name], each) if name in found else each
     return found

@@ -137,8 +137,8 @@ def load(name: str) -> Any:
     command = typer.main.get_group(room).commands[name]
     for group in (command, *below(command).values()):
         if hasattr(group, "commands"):  # a group takes --json as its commands do
-            asked = next(each for each in _program().params if each.name == "json")
-            group.params.append(copy.copy(asked))
+            option = next(each for each in _program().params if each.name == "json")
+            group.params.append(copy.copy(option))
             group.params[-1].expose_value = False
     for each in below(command).values():  # in their group's help, a whole sentence
         each.short_help = " ".join((each.help or "").split("\n\n")[0].split())

@@ -62,9 +62,9 @@ def add(
     For example: kluis trust add lab root.pem --level process
     """
     stated = roots.stated_level(level, "--level")
-    given = roots.read(file)
+    certificate = roots.read(file)
     if stated is None:
-        own = next(iter(given)).level
+        own = next(iter(certificate)).level
         named = f": the root states {own}" if own is not ProtectionLevel.NONE else ""
         raise UsageError(
             f"--level: want the level that you trust this root for, got none{named}",

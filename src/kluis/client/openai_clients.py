@@ -94,15 +94,18 @@ class _Attested:
         api_key: Any = _NO_KEY,
         **options: Any,
     ) -> None:
-        given: Any = options.pop("http_client", None)  # httpx's, which the package accepts next to httpx2's
-        if given is None:
-            given = self._http(_require(policy), root=root, collateral=collateral)
+        # It may be httpx's, which the package accepts next to httpx2's.
+        http_client: Any = options.pop("http_client", None)
+        if http_client is None:
+            http_client = self._http(_require(policy), root=root, collateral=collateral)
         _check_websockets(options.pop("websocket_base_url", None))
-        if not isinstance(given, self._http):  # a copy by with_options gets the same one
+        if not isinstance(http_client, self._http):  # a copy by with_options gets the same one
             raise _foreign_client()
-        self._attested = given.attested
+        self._attested = http_client.attested
         package: Any = super()
-        package.__init__(base_url=_check_url(base_url), api_key=api_key, **{"http_client": given, **options})
+        package.__init__(
+            base_url=_check_url(base_url), api_key=api_key, **{"http_client": http_client, **options}
+        )
 
     def copy(self, **options: Any) -> Self:
         """The same client with other options, as the package's."""

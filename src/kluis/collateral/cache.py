@@ -131,9 +131,9 @@ class Cached:
             FreshnessError: the answer is older than a document seen before (``collateral_replayed``).
             FormatError: the answer is not such a document.
         """
-        kept = self._cache.read(kind, key)
-        if kept is not None and (self._behind is None or self._still_good(kind, kept, now)):
-            return kept.document
+        cached = self._cache.read(kind, key)
+        if cached is not None and (self._behind is None or self._still_good(kind, cached, now)):
+            return cached.document
         what = " ".join((kind, *key))
         if self._behind is None:
             raise UnavailableError(
@@ -142,7 +142,7 @@ class Cached:
                 code="collateral_missing",
             )
         document = self._behind.get(kind, key, now)
-        self._refuse_older(kind, key, document, kept)
+        self._refuse_older(kind, key, document, cached)
         self._asked[kind, key] = document
         return document
 

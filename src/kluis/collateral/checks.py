@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-from kluis.collateral.documents import Document, Key, Kind, signed, times
+from kluis.collateral.documents import Document, Key, Kind, signed_parts, times
 from kluis.errors import AuthenticityError
 from kluis.evidence import chain, signatures
 from kluis.evidence.amd import chain as amd
@@ -71,7 +71,7 @@ def check_is(kind: Kind, key: Key, document: Document, context: Context) -> None
     what = " ".join((kind, *key))
     match kind:
         case Kind.TCB_INFO | Kind.QE_IDENTITY | Kind.EVALUATION_NUMBERS:
-            _named(kind, key, signed(kind, document)[0], what)
+            _check_name(kind, key, signed_parts(kind, document)[0], what)
         case Kind.PCK_CRL:
             name = f"{what}: issuer chain"
             ca, _ = pck.by_role(pck.parse(document.chain, name, context), pck.CA, pck.ROOT, what=name)
@@ -90,21 +90,21 @@ def _signed_document(
     signer, root = pck.by_role(pck.parse(document.chain, name, context), SIGNING, pck.ROOT, what=name)
     anchor = pck.match_root(root, context, name)
     pck.check_leaf(signer, root, anchor, "TCB signing certificate", context)
-    body, signature = signed(kind, document)
+    body, signature = signed_parts(kind, document)
     named = _NAMES.get(kind, "tcb_info")  # the numbers are those of TCB info
     signatures.check_raw(
         signature, body, signer.spki, Scheme.ES256, what, context=context, code=f"{named}_sig"
     )
     chain.valid(signer, "TCB signing certificate", now)
     chain.valid(root, "root certificate", now)
-    _named(kind, key, body, what)
+    _check_name(kind, key, body, what)
     stated = times(kind, document)
     chain.in_time(what, stated.issued, stated.until, now, kind=named)
     if key[-1].isdigit() and stated.evaluation != int(key[-1]):
         raise _another(what, f"evaluation data number {stated.evaluation}")
 
 
-def _named(kind: Kind, key: Key, body: bytes, what: str) -> None:
+def _check_name(kind: Kind, key: Key, body: bytes, what: str) -> None:
     match kind:
         case Kind.TCB_INFO:
             info = parse_tcb_info(body)

@@ -80,9 +80,9 @@ def _describe_intel(found: Collateral) -> tuple[Line, ...]:
 
 
 def _describe_amd(found: Endorsements) -> tuple[Line, ...]:
-    given = {"vek": found.vek, "ask": found.ask, "ark": found.ark}
-    chain = {part: certificate_of(data, part) for part, data in given.items() if data is not None}
-    lines = [_issued(part, one, chain.values()) for part, one in chain.items()]
+    certificates = {"vek": found.vek, "ask": found.ask, "ark": found.ark}
+    chain = {part: certificate_of(data, part) for part, data in certificates.items() if data is not None}
+    lines = [_describe_certificate(part, one, chain.values()) for part, one in chain.items()]
     if found.crl is not None:
         lines.append(_crl("crl", found.crl, chain.values()))
     return tuple(lines)
@@ -96,11 +96,11 @@ def _describe_azure(found: AzureEndorsements) -> tuple[Line, ...]:
     if found.ak is not None:
         chain = x509.parse_pem(found.ak.chain, "AK chain") if found.ak.chain else ()
         leaf = (certificate_of(found.ak.certificate, "AK"),) if found.ak.certificate is not None else ()
-        lines += (_issued("ak", one, (*leaf, *chain)) for one in (*leaf, *chain))
+        lines += (_describe_certificate("ak", one, (*leaf, *chain)) for one in (*leaf, *chain))
     return tuple(lines)
 
 
-def _issued(part: str, one: x509.Certificate, chain: Iterable[x509.Certificate]) -> Line:
+def _describe_certificate(part: str, one: x509.Certificate, chain: Iterable[x509.Certificate]) -> Line:
     return Line(
         part=part,
         issuer=_name_of(one.issuer, chain),

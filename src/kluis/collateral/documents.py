@@ -156,7 +156,7 @@ def times(kind: Kind, document: Document) -> Times:
             return Times(max(c.not_before for c in chain), min(c.not_after for c in chain))
 
 
-def signed(kind: Kind, document: Document) -> tuple[bytes, bytes]:
+def signed_parts(kind: Kind, document: Document) -> tuple[bytes, bytes]:
     """Split TCB info, an identity or evaluation numbers into the signed bytes and a signature of 64 bytes.
 
     Raises:

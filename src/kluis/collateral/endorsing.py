@@ -44,7 +44,7 @@ def of_files(kind: Kind, files: Sequence[tuple[str, bytes]]) -> Any:
     """
     if not files:
         return None
-    datas = [_opened(data, name) for name, data in files]
+    datas = [_decode(data, name) for name, data in files]
     taken = set(kind.endorsements)
     if taken & {Collateral, SnpEndorsements}:
         found = _of_service(taken, datas, [name for name, _ in files])
@@ -72,7 +72,7 @@ def of_files(kind: Kind, files: Sequence[tuple[str, bytes]]) -> Any:
     return form.from_json(datas[0])
 
 
-def _opened(data: bytes, name: str) -> bytes:
+def _decode(data: bytes, name: str) -> bytes:
     """The content of hex or base64; PEM unchanged, since its label identifies it."""
     return data if data.lstrip()[:5] == b"-----" else open_armor(data, name).data
 

@@ -103,8 +103,8 @@ def intel_collateral(found: Mapping[Kind, Document]) -> Collateral:
     Raises:
         FormatError: TCB info or QE identity is not a signed document.
     """
-    info, info_signature = documents.signed(Kind.TCB_INFO, found[Kind.TCB_INFO])
-    identity, identity_signature = documents.signed(Kind.QE_IDENTITY, found[Kind.QE_IDENTITY])
+    info, info_signature = documents.signed_parts(Kind.TCB_INFO, found[Kind.TCB_INFO])
+    identity, identity_signature = documents.signed_parts(Kind.QE_IDENTITY, found[Kind.QE_IDENTITY])
     return Collateral(
         pck_crl_issuer_chain=found[Kind.PCK_CRL].chain,
         root_ca_crl=found[Kind.ROOT_CA_CRL].body,

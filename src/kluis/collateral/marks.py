@@ -120,8 +120,8 @@ def refuse_older(what: str, seen: Times, got: Times, files: Iterable[Path]) -> N
     if is_older(got, seen):
         paths = " ".join(shlex.quote(str(path)) for path in files if path.exists())
         raise FreshnessError(
-            f"{what}: want one issued {shown(seen)} or later, as was seen before, "
-            f"got one issued {shown(got)}",
+            f"{what}: want one issued {format_times(seen)} or later, as was seen before, "
+            f"got one issued {format_times(got)}",
             hint=f"ask another service, this one gives an old document; to take it all the same: rm {paths}",
             code="collateral_replayed",
         )
@@ -132,7 +132,7 @@ def is_older(got: Times, seen: Times) -> bool:
     return got.issued < seen.issued or (got.evaluation or 0) < (seen.evaluation or 0)
 
 
-def shown(times: Times) -> str:
+def format_times(times: Times) -> str:
     """When a document was issued, and its number if it has one."""
     return _time(times) + (f" with evaluation number {times.evaluation}" if times.evaluation else "")
 

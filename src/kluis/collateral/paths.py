@@ -85,9 +85,9 @@ def issuer_chain(headers: Mapping[str, str], kind: Kind, what: str) -> bytes:
     Raises:
         FormatError: the header is missing or malformed.
     """
-    given = {name.lower(): text for name, text in headers.items()}
+    lowered = {name.lower(): text for name, text in headers.items()}
     for name in CHAINS[kind]:
-        if (text := given.get(name.lower())) is not None:
+        if (text := lowered.get(name.lower())) is not None:
             if len(text) > MAX_CHAIN:
                 raise FormatError(f"{what}: {name} is more than {MAX_CHAIN} characters", code="too_large")
             chain = unquote_to_bytes(text)
@@ -100,12 +100,12 @@ def issuer_chain(headers: Mapping[str, str], kind: Kind, what: str) -> bytes:
 def vendor(cache: Cache) -> Vendor:
     """A folder's cached response to a vendor's path; None if it has none."""
 
-    def answered(path: str, query: Mapping[str, str]) -> Answered | None:
+    def answer_from_cache(path: str, query: Mapping[str, str]) -> Answered | None:
         wanted = find_document(path, query)
-        kept = cache.read(*wanted) if wanted is not None else None
-        return answer(wanted.kind, kept.document) if wanted is not None and kept is not None else None
+        cached = cache.read(*wanted) if wanted is not None else None
+        return answer(wanted.kind, cached.document) if wanted is not None and cached is not None else None
 
-    return answered
+    return answer_from_cache
 
 
 def _intel(tee: str, rest: str, query: Mapping[str, str]) -> Asked | None:

@@ -157,12 +157,12 @@ class Origin:
                 ) as response:
                     if sent is not None or not response.is_redirect:
                         return response.status_code, response.headers, self._body(response, what)
-                    url = self._redirected(response, url, what)
+                    url = self._find_target(response, url, what)
             raise UnavailableError(
                 f"{what}: {self.name} redirects more than {REDIRECTS} times", code="service_refused"
             )
 
-    def _redirected(self, response: httpx.Response, url: httpx.URL, what: str) -> httpx.URL:
+    def _find_target(self, response: httpx.Response, url: httpx.URL, what: str) -> httpx.URL:
         target = url.join(response.headers["location"])
         if (target.scheme, target.host, target.port) != (url.scheme, url.host, url.port):
             raise UnavailableError(

@@ -151,7 +151,7 @@ def read_response(head: bytes) -> Response:
 def _fields(lines: list[bytes]) -> Fields:
     if len(lines) > MOST_FIELDS:
         raise MalformedError(f"head: want at most {MOST_FIELDS} fields, got {len(lines)}", 431)
-    kept: list[tuple[bytes, bytes]] = []
+    fields: list[tuple[bytes, bytes]] = []
     values: dict[bytes, bytes] = {}
     repeated: set[bytes] = set()
     listed: list[bytes] = []
@@ -165,8 +165,8 @@ def _fields(lines: list[bytes]) -> Fields:
         if name == b"connection":
             listed += [each.strip().lower() for each in value.split(b",")]
         values[name] = value
-        kept.append((name, line))
-    return Fields(kept, values, frozenset(repeated), frozenset(listed), *_framing(values, repeated))
+        fields.append((name, line))
+    return Fields(fields, values, frozenset(repeated), frozenset(listed), *_framing(values, repeated))
 
 
 def _framing(values: dict[bytes, bytes], repeated: set[bytes]) -> tuple[int | None, bool]:

@@ -58,14 +58,14 @@ async def form(console: Console, request: Request) -> Response:
 async def judge(console: Console, request: Request, form: FormData) -> Response:
     """Verify an uploaded file, and appraise it if there is a policy."""
     files = {name: await _read(form.get(name), name) for name in FILES}
-    given = {name: data for name, data in files.items() if data is not None}
-    if EVIDENCE not in given:
+    present = {name: data for name, data in files.items() if data is not None}
+    if EVIDENCE not in present:
         raise UsageError("evidence: want a file, got none", hint="choose a file, or drop one on the field")
     for name in TEXTS:
         if isinstance(text := form.get(name), str) and text.strip():
-            given[name] = _hex(text.strip(), name)
+            present[name] = _hex(text.strip(), name)
     now = console.now()
-    judged = await run_in_threadpool(judged_of, given, form.get(HERE) == "yes", now)
+    judged = await run_in_threadpool(judged_of, present, form.get(HERE) == "yes", now)
     claims, report = judged.claims, None
     if judged.result is not None:
         # The module escapes every text itself.

@@ -37,7 +37,7 @@ class Anchor:
 
     Attributes:
         name: for messages.
-        ``maker``: prefix of the names in its certificates; empty for a bare key.
+        ``vendor``: prefix of the names in its certificates; empty for a bare key.
         spki: DER of the SubjectPublicKeyInfo.
         level: of evidence under this anchor.
         product: the only product line that it signs for; empty for all of the vendor's.
@@ -45,7 +45,7 @@ class Anchor:
     """
 
     name: str
-    maker: str
+    vendor: str
     spki: bytes
     level: ProtectionLevel
     product: str = ""
@@ -56,7 +56,7 @@ class Anchor:
     @property
     def emulated(self) -> bool:
         """Whether an operator, not a vendor, has its private key."""
-        return self.maker == EMULATED
+        return self.vendor == EMULATED
 
 
 class _Known:
@@ -141,8 +141,8 @@ class TrustAnchors:
         if known := _match_shipped(root.spki):
             return cls((known,))
         name = root.common_name
-        maker = EMULATED if name.startswith(EMULATED) else name.partition(" ")[0]
-        if maker == EMULATED:
+        vendor = EMULATED if name.startswith(EMULATED) else name.partition(" ")[0]
+        if vendor == EMULATED:
             if root.unit not in EMULATED_LEVELS or level is not None:
                 raise UnsupportedError(
                     f"root certificate: {name!a} is no emulated platform's root that names its level",
@@ -150,7 +150,7 @@ class TrustAnchors:
                     code="bad_type",
                 )
             level = ProtectionLevel(root.unit)
-        anchor = _make_anchor(name, maker, root.spki, level)
+        anchor = _make_anchor(name, vendor, root.spki, level)
         return cls((dataclasses.replace(anchor, proven=MappingProxyType({root.der: root})),))
 
     def __or__(self, other: TrustAnchors) -> TrustAnchors:
@@ -195,10 +195,10 @@ def _match_shipped(spki: bytes) -> Anchor | None:
     return TrustAnchors.shipped().match(spki)
 
 
-def _make_anchor(name: str, maker: str, spki: bytes, level: ProtectionLevel | None) -> Anchor:
+def _make_anchor(name: str, vendor: str, spki: bytes, level: ProtectionLevel | None) -> Anchor:
     return Anchor(
         name=f"{name} sha256:{sha256(spki).hex()[:16]}",
-        maker=maker,
+        vendor=vendor,
         spki=spki,
         level=level or ProtectionLevel.NONE,
     )
@@ -234,7 +234,7 @@ def _load(entry: Root) -> Anchor:
         _check_issued(each, certificate, entry.issued or entry.file)
     return Anchor(
         name=entry.name,
-        maker=entry.maker,
+        vendor=entry.vendor,
         spki=certificate.spki,
         level=entry.level,
         product=entry.product,

@@ -44,7 +44,7 @@ def check_root(
     Raises:
         AuthenticityError: it did not sign itself.
     """
-    if root.issuer != root.subject and not anchor.maker:
+    if root.issuer != root.subject and not anchor.vendor:
         return
     if anchor.proven.get(root.der) is not None and root.scheme in schemes:
         return  # seen when the anchor was loaded

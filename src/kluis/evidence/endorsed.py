@@ -75,8 +75,8 @@ def verify(
     root = _root(collateral)
     if context.anchors.match(root.spki) is not None:  # 1
         return sgx.verify(data, context=context, collateral=collateral, now=now)
-    given = endorsements.read(endorsement)
-    proven = endorsements.verify(given, context=context, now=now)  # 2
+    parts = endorsements.read(endorsement)
+    proven = endorsements.verify(parts, context=context, now=now)  # 2
     named, own = proven.configuration.root, machine.name_of(root.spki)
     if not hmac.compare_digest(named, own):  # 3
         raise AuthenticityError(
@@ -85,7 +85,7 @@ def verify(
             hint="another machine, or another boot of this one: get its collateral and a new quote",
             code="endorsement_root",
         )
-    known = _Known(given, proven.configuration, _under(root, context))  # 4
+    known = _Known(parts, proven.configuration, _under(root, context))  # 4
     claims = _verify(data, known, proven, collateral, now)  # 5, 6
     if context.lasting:
         context.memory.put(_KIND, place, (name, known))

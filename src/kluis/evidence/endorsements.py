@@ -127,10 +127,10 @@ def _kind_of(found: Endorsement) -> _Kind:
         raise UnsupportedError(
             f"endorsement.kind: want one of {', '.join(KINDS)}, got {found.kind!a}", code="bad_type"
         )
-    given = set(found.parts)
-    if missing := [name for name in kind.required if name not in given]:
+    names = set(found.parts)
+    if missing := [name for name in kind.required if name not in names]:
         raise FormatError(f"endorsement.parts: {found.kind} needs {missing[0]}", code="bad_type")
-    if more := sorted(given - {*kind.required, *kind.optional}):
+    if more := sorted(names - {*kind.required, *kind.optional}):
         raise FormatError(f"endorsement.parts: {found.kind} has no {more[0]}", code="bad_type")
     return kind
 
@@ -148,21 +148,21 @@ def _tdx(parts: Parts, bound: bytes, context: Context, now: datetime) -> Claims:
 
 
 def _azure(parts: Parts, bound: bytes, context: Context, now: datetime) -> Claims:
-    given = AzureEndorsements(snp=_of_amd(parts), tdx=_of_intel(parts))
-    claims = hcl.verify(_collection(parts, _AZURE), context=context, collateral=given, now=now).value
+    endorsements = AzureEndorsements(snp=_of_amd(parts), tdx=_of_intel(parts))
+    claims = hcl.verify(_collection(parts, _AZURE), context=context, collateral=endorsements, now=now).value
     _check_bound(claims.nonce, bound[:NONCE_SIZE], "quote: nonce")
     return claims
 
 
 def _tpm(parts: Parts, bound: bytes, context: Context, now: datetime) -> Claims:
     names = {**_TPM, "ak": "tpm_public"}
-    given = None
+    endorsement = None
     if "certificates" in parts:
         leaf, *issuers = x509.split_pem(parts["certificates"], "certificates", most=_MOST_CERTIFICATES)
         chain = b"".join(map(x509.write_pem, issuers))
         crls = (parts["crl"],) if "crl" in parts else ()
-        given = TpmEndorsements(certificate=leaf, chain=chain, crls=crls)
-    claims = tpm.verify(_collection(parts, names), context=context, collateral=given, now=now).value
+        endorsement = TpmEndorsements(certificate=leaf, chain=chain, crls=crls)
+    claims = tpm.verify(_collection(parts, names), context=context, collateral=endorsement, now=now).value
     _check_bound(claims.nonce, bound[:NONCE_SIZE], "quote: nonce")
     return claims
 

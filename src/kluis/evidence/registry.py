@@ -285,8 +285,8 @@ def _public(kind: type) -> str:
     """The public name of a collateral type in :mod:`kluis.evidence`: two vendors' classes have the same name
     in their modules.
     """
-    maker = kind.__module__.split(".")[-2].capitalize() if kind.__name__ == "Endorsements" else ""
-    return f"{maker}{kind.__name__}"
+    vendor = kind.__module__.split(".")[-2].capitalize() if kind.__name__ == "Endorsements" else ""
+    return f"{vendor}{kind.__name__}"
 
 
 def _verify(
@@ -306,12 +306,14 @@ def _verify(
     if collateral is not None and not isinstance(collateral, kind.endorsements):
         wanted = " or ".join(map(_public, kind.endorsements)) or "none"
         raise UsageError(f"collateral: want {wanted} for {kind.name}, got {_public(type(collateral))}")
-    given = kind.endorsement(collateral) if kind.endorsement is not None else None
-    if given is None:
+    endorsement = kind.endorsement(collateral) if kind.endorsement is not None else None
+    if endorsement is None:
         verified = kind.verify(data, context=context, collateral=collateral, now=now)
     else:
         from kluis.evidence import endorsed  # the verifiers of every machine's TEE
 
         endorser: Any = collateral
-        verified = endorsed.verify(data, endorsement=given, context=context, collateral=endorser, now=now)
+        verified = endorsed.verify(
+            data, endorsement=endorsement, context=context, collateral=endorser, now=now
+        )
     return verified if outer is None else outer.check(verified)

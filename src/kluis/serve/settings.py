@@ -96,7 +96,7 @@ def settings_of(service: str, deployment: Deployment) -> bytes:
     resource = _resource(url)
     others = _other_resources(url, deployment.names) if service == "keyvault" else ()
     issuer = _issuer(service, deployment)
-    given = deployment.given.get(service, {})
+    settings = deployment.given.get(service, {})
     made: Mapping[str, Any]
     if service == "attestation":
         made = {"issuer": issuer, "attestation": _attestation(deployment)}
@@ -108,12 +108,12 @@ def settings_of(service: str, deployment: Deployment) -> bytes:
             "other_resources": others,
             "names": deployment.names,
             "authorities": _authorities(deployment),
-            **given,
+            **settings,
         }
     elif service == "ledger":
-        made = {**_ledger(deployment), **given}
+        made = {**_ledger(deployment), **settings}
     else:
-        made = {"issuer": issuer, "level": deployment.level, **given}
+        made = {"issuer": issuer, "level": deployment.level, **settings}
     return msgspec.json.encode(made)
 
 

@@ -119,7 +119,7 @@ def host(app: Enclave, build: Build, identity: asgi.Identity | None = None) -> a
         The server.
     """
     clock = SystemClock()
-    kept = custody.declare(app, now=clock.now)
+    store_keys = custody.declare(app, now=clock.now)
     later = _Later()
 
     @app.ocall(timeout_seconds=FETCH_SECONDS)
@@ -159,7 +159,7 @@ def host(app: Enclave, build: Build, identity: asgi.Identity | None = None) -> a
             raise UsageError("configure: this service has its settings already")
         _log_to(log)
         place = Place(
-            storage=kept.storage,
+            storage=store_keys.storage,
             clock=clock,
             fetch=fetch,
             certify=certify,

@@ -227,12 +227,12 @@ def interface_of(app: Path) -> tuple[Interface, bytes]:
     Raises:
         KluisError: it cannot be imported, or its interface cannot be read.
     """
-    asked = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", ASK, str(app.parent), app.stem], capture_output=True, check=False
     )
-    if asked.returncode:
-        raise KluisError(f"{app}: {asked.stderr.decode(errors='replace').strip().splitlines()[-1]}")
-    return parse(asked.stdout), sha256(asked.stdout)
+    if completed.returncode:
+        raise KluisError(f"{app}: {completed.stderr.decode(errors='replace').strip().splitlines()[-1]}")
+    return parse(completed.stdout), sha256(completed.stdout)
 
 
 def _document(

@@ -22,7 +22,7 @@ POSIX: Final = hasattr(os, "geteuid")
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[int | None]:
+def open_folder(folder: Path) -> Iterator[int | None]:
     """Open a folder: its descriptor, or None if it does not exist.
 
     Raises:
@@ -90,7 +90,7 @@ def read(name: str, folder: Path, descriptor: int, most: int) -> bytes:
     except BaseException:
         os.close(file)
         raise
-    return files.drained(file, path, most)
+    return files.drain(file, path, most)
 
 
 def check(found: os.stat_result, path: Path) -> None:

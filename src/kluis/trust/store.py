@@ -56,14 +56,14 @@ def folder() -> Path:
     Raises:
         UsageError: ``$KLUIS_CONFIG`` is not an absolute path.
     """
-    given = os.environ.get(ENVIRONMENT)
-    if given is None:
+    variable = os.environ.get(ENVIRONMENT)
+    if variable is None:
         import platformdirs  # with KLUIS_CONFIG it is not needed
 
         return platformdirs.user_config_path("kluis", appauthor=False) / "trust"
-    if not Path(given).is_absolute():
-        raise UsageError(f"{ENVIRONMENT}: want an absolute path, got {given[:200]!a}")
-    return Path(given) / "trust"
+    if not Path(variable).is_absolute():
+        raise UsageError(f"{ENVIRONMENT}: want an absolute path, got {variable[:200]!a}")
+    return Path(variable) / "trust"
 
 
 def anchors(store: Path) -> TrustAnchors:
@@ -88,7 +88,7 @@ def load(store: Path) -> tuple[TrustedRoot, ...]:
         FormatError: a file is not a root of the store, or there are more than 64.
         UsageError: two names are of one key.
     """
-    with guarded.opened(store) as descriptor:
+    with guarded.open_folder(store) as descriptor:
         if descriptor is None:
             return ()
         names = sorted(each for each in os.listdir(descriptor) if not each.startswith("."))
@@ -142,7 +142,7 @@ def add(store: Path, name: str, pem: bytes, level: ProtectionLevel) -> TrustedRo
     text = f"version = 1\nlevel = \"{level}\"\nroot = '''\n{_plain(pem)}'''\n"
     try:
         store.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with guarded.opened(store) as descriptor:
+        with guarded.open_folder(store) as descriptor:
             if descriptor is not None:
                 _write(name, text.encode(), descriptor)
     except OSError as error:
@@ -158,7 +158,7 @@ def remove(store: Path, name: str) -> None:
         UnavailableError: another user may change the store, or it cannot be written.
     """
     _check_name(name)
-    with guarded.opened(store) as descriptor:
+    with guarded.open_folder(store) as descriptor:
         names = [] if descriptor is None else [each.removesuffix(_SUFFIX) for each in os.listdir(descriptor)]
         if name not in names:
             if not names:

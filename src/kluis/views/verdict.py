@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from kluis.appraisal import AttestationResult, Rule
-from kluis.appraisal.policy.values import ordered
+from kluis.appraisal.policy.values import sort_naturally
 from kluis.formats.encoding.brief import short, until
 
 MARKS: Final = {"affirming": "✓", "warning": "!", "contraindicated": "✗", "none": "–"}
@@ -58,13 +58,15 @@ def contents(
         yield "Product", str(claims.product_id)
     if claims.svn is not None:
         yield "Security version", str(claims.svn)
-    for name, digest in ordered(claims.registers):
+    for name, digest in sort_naturally(claims.registers):
         yield name, str(digest)
     if claims.machine is not None:
         around = claims.machine
         yield "Machine", f"{around.kind}, {around.claims.kind}, boot {around.boot.hex()}"
         yield "Machine measurement", str(around.claims.measurement)
-        yield from ((f"Machine {name}", str(digest)) for name, digest in ordered(around.claims.registers))
+        yield from (
+            (f"Machine {name}", str(digest)) for name, digest in sort_naturally(around.claims.registers)
+        )
     yield "Report data", claims.report_data.hex() or "none"
     if claims.nonce is not None:
         yield "Nonce", claims.nonce.hex()

@@ -18,7 +18,7 @@ from kluis.appraisal import ANY, ByImage, ByTable, dumps, loads
 from kluis.appraisal.policy import wants
 from kluis.appraisal.policy.reference import References, ReferenceValues
 from kluis.appraisal.policy.tees import TABLES
-from kluis.appraisal.policy.toml_writer import identified
+from kluis.appraisal.policy.toml_writer import identity_bytes
 from kluis.appraisal.rules.identity import identity_rules
 from kluis.errors import (
     AuthenticityError,
@@ -329,7 +329,7 @@ def test_values_that_are_put_in_are_saved() -> None:
     found = ReferenceValues.loads(RELEASES.encode())
     policy = found.apply(_policy(identity=_wanting(Tee.TDX, "measurements", "registers")))
     saved = loads(dumps(policy).encode())
-    assert (saved, identified(saved)) == (policy, identified(policy))
+    assert (saved, identity_bytes(saved)) == (policy, identity_bytes(policy))
     rules = identity_rules(_running(1, 2, 2), saved.identity)
     assert [rule.name for rule in rules if not rule.ok] == ["release"]
 

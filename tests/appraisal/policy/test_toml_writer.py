@@ -10,7 +10,7 @@ import pytest
 from kluis.appraisal import BySigner, ByTable, Policy, ReportDataBinding, dumps, loads
 from kluis.appraisal.policy.model import Release
 from kluis.appraisal.policy.structured import Registers
-from kluis.appraisal.policy.toml_writer import identified
+from kluis.appraisal.policy.toml_writer import identity_bytes
 from kluis.appraisal.policy.wants import OneOf
 from kluis.evidence.model import Tee
 from tests.appraisal.policy.test_reference import A, B, _wanting
@@ -45,17 +45,19 @@ def test_a_document_that_says_all_is_what_its_id_is_of(first: Policy) -> None:
     one = dataclasses.replace(
         first, max_collateral_age=timedelta(days=31), max_evidence_age=timedelta(seconds=301)
     )
-    assert identified(one) == dumps(one).encode()
-    ids = {identified(one)}
+    assert identity_bytes(one) == dumps(one).encode()
+    ids = {identity_bytes(one)}
     for part in (timedelta(microseconds=2), timedelta(microseconds=3), timedelta(milliseconds=1)):
-        ids.add(identified(dataclasses.replace(one, max_evidence_age=one.max_evidence_age + part)))
-        ids.add(identified(dataclasses.replace(one, max_collateral_age=timedelta(days=31) + part)))
+        ids.add(identity_bytes(dataclasses.replace(one, max_evidence_age=one.max_evidence_age + part)))
+        ids.add(identity_bytes(dataclasses.replace(one, max_collateral_age=timedelta(days=31) + part)))
     assert len(ids) == 7
 
 
 def _of(*releases: Release, debug: bool = False) -> bytes:
     tables = _wanting(Tee.TDX, "measurements").tables
-    return identified(_policy(identity=ByTable(tables=tables, releases={Tee.TDX: releases}), denylists=debug))
+    return identity_bytes(
+        _policy(identity=ByTable(tables=tables, releases={Tee.TDX: releases}), denylists=debug)
+    )
 
 
 def test_an_id_holds_what_releases_have_and_every_rule() -> None:
@@ -84,7 +86,7 @@ def test_the_order_of_what_is_put_together_is_no_matter() -> None:
     turned = {Tee.SNP: releases[Tee.SNP], Tee.TDX: (Release(name="1", wants=dict(sorted(wants.items()))),)}
     one = _policy(identity=ByTable(tables=tables, releases=releases))
     other = _policy(identity=ByTable(tables=dict(sorted(tables.items())), releases=turned))
-    assert (dumps(one), identified(one)) == (dumps(other), identified(other))
+    assert (dumps(one), identity_bytes(one)) == (dumps(other), identity_bytes(other))
     text = dumps(one)
     assert text.index("[[releases.snp]]") < text.index("[[releases.tdx]]")
     assert text.index("\n\n[snp]") < text.index("\n\n[tdx]")

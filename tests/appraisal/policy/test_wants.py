@@ -147,7 +147,7 @@ def test_compared_in_full_and_in_constant_time(monkeypatch: pytest.MonkeyPatch) 
 )
 def test_shown(value: Value, text: str) -> None:
     """Claims are shown short, and what is not there as none."""
-    assert values.shown(value) == text
+    assert values.format_value(value) == text
 
 
 def test_very_many_alternatives_are_counted() -> None:
@@ -159,10 +159,10 @@ def test_very_many_alternatives_are_counted() -> None:
 
 def test_written() -> None:
     """Lists and tables are sorted, and a key that is not bare is quoted; text is unchanged."""
-    assert values.listed({"b", "a"}) == '["a", "b"]'
-    assert values.listed({2, 0}) == "[0, 2]"
+    assert values.format_list({"b", "a"}) == '["a", "b"]'
+    assert values.format_list({2, 0}) == "[0, 2]"
     assert values.table({"b c": 1, "a": 2}, str) == '{ a = 2, "b c" = 1 }'
-    assert values.listed({"\U0001f511"}) == '["\U0001f511"]'
+    assert values.format_list({"\U0001f511"}) == '["\U0001f511"]'
     assert values.table({"\U0001f511": 1}, str) == '{ "\U0001f511" = 1 }'
     assert wants.REFERENCE.toml() == '"reference"'
     assert [want.toml() for want in (wants.AtLeast(3), wants.AtMost(4), wants.Exactly(5))] == ["3", "4", "5"]
@@ -187,5 +187,5 @@ def test_registers_stand_as_people_count() -> None:
     value = digest(0xAA)
     names = [f"pcr{index}" for index in (10, 2, 1)]
     want = structured.Registers({name: frozenset({value.value}) for name in names})
-    for text in (str(want), want.toml(), values.shown(dict.fromkeys(names, value))):
+    for text in (str(want), want.toml(), values.format_value(dict.fromkeys(names, value))):
         assert sorted(names, key=lambda name: text.index(f"{name} ")) == ["pcr1", "pcr2", "pcr10"]

@@ -29,7 +29,7 @@ from kluis.appraisal import (
 from kluis.appraisal.policy.structured import Masked, Registers
 from kluis.appraisal.policy.tees import TABLES
 from kluis.appraisal.policy.values import short
-from kluis.appraisal.rules.platform import platform_rules, shown
+from kluis.appraisal.rules.platform import format_age, platform_rules
 from kluis.errors import FreshnessError, PolicyError, UsageError
 from kluis.evidence import Claims, Collateral, ProtectionLevel, TcbStatus, Tee, Verified, denylist, verify
 from kluis.evidence.levels import MEANINGS
@@ -947,7 +947,7 @@ def test_the_last_moment_is_in_time() -> None:
 )
 def test_ages_change_their_unit(age: timedelta, text: str) -> None:
     """From two of a larger unit on, ages are shown in it; days from four on."""
-    assert shown(age) == text
+    assert format_age(age) == text
 
 
 def test_a_lack_that_is_accepted_is_shown() -> None:

@@ -25,7 +25,7 @@ from kluis.appraisal.draft import draft
 from kluis.appraisal.policy.model import GUESTS, ByMachine
 from kluis.appraisal.policy.reference import ReferenceValues
 from kluis.appraisal.policy.tees import TABLES
-from kluis.appraisal.policy.toml_writer import identified
+from kluis.appraisal.policy.toml_writer import identity_bytes
 from kluis.appraisal.policy.wants import REFERENCE, Named, OneOf
 from kluis.errors import FormatError, PolicyError, UsageError
 from kluis.evidence import Claims, ProtectionLevel, Tee, Verified, verify
@@ -340,19 +340,19 @@ def test_policies_read_back(policy: Policy) -> None:
     assert loads(text.encode()) == policy
     assert "[machine]" in text
     assert "[machine.snp]" in text
-    assert identified(policy) != identified(dataclasses.replace(policy, machine=None))
+    assert identity_bytes(policy) != identity_bytes(dataclasses.replace(policy, machine=None))
 
 
 def test_policies_without_a_machine_keep_their_id() -> None:
     """A policy without the table is written as before."""
     assert "machine" not in dumps(BARE)
-    assert identified(BARE) == dumps(BARE).encode()
+    assert identity_bytes(BARE) == dumps(BARE).encode()
 
 
 def test_an_age_between_days_counts() -> None:
     """What the text cannot express is part of the id."""
     half = _machine(max_collateral_age=timedelta(hours=12))
-    assert identified(half) != identified(_machine(max_collateral_age=timedelta(0)))
+    assert identity_bytes(half) != identity_bytes(_machine(max_collateral_age=timedelta(0)))
 
 
 TEXT = dumps(POLICY)
@@ -446,7 +446,7 @@ def test_reference_values() -> None:
         assert loads(dumps(given).encode()) == given
     assert "[[machine.releases.snp]]" in dumps(given)
     assert "release" in {rule.name.removeprefix("machine_") for rule in _judge(policy=given).rules}
-    assert identified(given) != identified(_table())
+    assert identity_bytes(given) != identity_bytes(_table())
 
 
 def test_the_levels_of_a_machine() -> None:

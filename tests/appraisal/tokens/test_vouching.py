@@ -164,7 +164,7 @@ def test_a_policy_for_something_else(forge: Forge, binding: dict[str, Any]) -> N
 
 def test_the_policy_of_a_relying_party() -> None:
     """It is strict, of the purpose ``app``, and needs no nonce."""
-    made = vouching.wanted(
+    made = vouching.build_policy(
         ByImage(image_ids=frozenset({IMAGE})),
         protection=frozenset({ProtectionLevel.PROCESS}),
         counters=frozenset({"unwitnessed"}),

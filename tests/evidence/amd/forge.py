@@ -69,7 +69,7 @@ class Forge:
             return TrustAnchors.from_pem(self.ark.public_bytes(Encoding.PEM))
         anchor = Anchor(
             name=f"forged ARK-{self.product}",
-            maker="AMD",
+            vendor="AMD",
             spki=spki(self.ark_key),
             level=ProtectionLevel.HARDWARE_SNP,
             product=self.product,

@@ -68,7 +68,7 @@ def _ark(forge: Forge, **changed: Any) -> Case:
 def _anchored(forge: Forge, **changed: Any) -> Case:
     """Verify everything good under an anchor over the same key that is changed."""
     (anchor,) = forge.anchors
-    fields = {"name": anchor.name, "maker": anchor.maker, "spki": anchor.spki, "product": anchor.product}
+    fields = {"name": anchor.name, "vendor": anchor.vendor, "spki": anchor.spki, "product": anchor.product}
     made = Anchor(**{**fields, "level": anchor.level, **changed})
     return lambda: forge.verify(anchors=TrustAnchors((made,)))
 
@@ -979,5 +979,5 @@ def test_any_changed_endorsement(part: str, data: st.DataObject) -> None:
 
 def test_products_cover_every_anchor() -> None:
     """Every shipped ARK is of a product whose layout we know."""
-    products = {anchor.product for anchor in TrustAnchors.shipped() if anchor.maker == "AMD"}
+    products = {anchor.product for anchor in TrustAnchors.shipped() if anchor.vendor == "AMD"}
     assert products == {Product.MILAN, Product.GENOA, Product.TURIN}

@@ -316,7 +316,7 @@ LEVELS = {
 def test_level_follows_from_anchor_and_tee(level: ProtectionLevel, tdx_forge: TdxForge) -> None:
     """Intel's one root is of both TEEs; any other level stays what the relying party said it is."""
     (given,) = tdx_forge.anchors
-    anchors = TrustAnchors((Anchor(name="it", maker=given.maker, spki=given.spki, level=level),))
+    anchors = TrustAnchors((Anchor(name="it", vendor=given.vendor, spki=given.spki, level=level),))
     claims = verify(tdx_forge.quote(), anchors=anchors, collateral=tdx_forge.collateral(), now=NOW).value
     assert claims.level is LEVELS[level]
 

@@ -64,7 +64,7 @@ class References:
     parts: tuple[References, ...] = dataclasses.field(default=(), compare=False)
 
     @classmethod
-    def joined(cls, given: Iterable[References]) -> References:
+    def join(cls, given: Iterable[References]) -> References:
         """Combine them: evidence may match any one of them, as a whole."""
         parts = tuple(part for each in given for part in each.parts or (each,))
         registers: dict[str, set[bytes]] = {}
@@ -170,7 +170,7 @@ class ReferenceValues:
                 code="bad_length",
             )
         # Values of one CoMID belong together.
-        together = ((whose, References.joined(each)) for (whose, _), each in found.items())
+        together = ((whose, References.join(each)) for (whose, _), each in found.items())
         values_of = [(whose, dataclasses.replace(each, parts=())) for whose, each in together]
         return cls(_of(values_of).values)
 
@@ -219,7 +219,7 @@ def _of(values: Iterable[tuple[Tee, References]]) -> ReferenceValues:
     by_tee: dict[Tee, list[References]] = {}
     for tee, each in values:
         by_tee.setdefault(tee, []).append(each)
-    return ReferenceValues(MappingProxyType({tee: References.joined(held) for tee, held in by_tee.items()}))
+    return ReferenceValues(MappingProxyType({tee: References.join(held) for tee, held in by_tee.items()}))
 
 
 def _table(table: Table) -> tuple[Tee, References]:
@@ -274,7 +274,7 @@ def _references(each: Measurement, tee: Tee, name: str) -> References | None:
     """The reference values in one measurement; None if it names nothing in this TEE's evidence."""
     measurements: frozenset[bytes] = frozenset()
     registers: dict[str, frozenset[bytes]] = {}
-    for register, digests in [*each.registers.items(), *_keyed(each)]:
+    for register, digests in [*each.registers.items(), *_list_keyed(each)]:
         label = _register(register, tee)
         if label is not None and digests:
             registers[label] = registers.get(label, frozenset()) | digests
@@ -299,7 +299,7 @@ def _references(each: Measurement, tee: Tee, name: str) -> References | None:
     )
 
 
-def _keyed(each: Measurement) -> Iterable[tuple[int | str, frozenset[bytes]]]:
+def _list_keyed(each: Measurement) -> Iterable[tuple[int | str, frozenset[bytes]]]:
     if each.key is not None and each.key != "measurement":
         yield each.key, each.digests
 

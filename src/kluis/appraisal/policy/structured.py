@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Final, Self
 
 from kluis.appraisal.policy.toml_tables import Table, from_hex
-from kluis.appraisal.policy.values import Product, Value, ordered, table
+from kluis.appraisal.policy.values import Product, Value, sort_naturally, table
 from kluis.appraisal.policy.values import parts as parts_of
-from kluis.appraisal.policy.wants import Form, OneOf, Stated, named, some
+from kluis.appraisal.policy.wants import Form, OneOf, Stated, build_named, some
 from kluis.errors import FormatError, UsageError
 from kluis.hashes import SIZES, Digest
 
@@ -40,7 +40,7 @@ class Masked(Stated):
         within = table.table(key)
         mask, value = (_bits(within, name, form.width) for name in ("mask", "value"))
         within.end()
-        return named(within.name, lambda: cls(mask, value))
+        return build_named(within.name, lambda: cls(mask, value))
 
     @classmethod
     def draft(cls, form: Form, got: Value) -> Self | None:
@@ -83,7 +83,7 @@ class Registers(Stated):
             values[name] = within.hexes(name)
             if wrong := [each for each in values[name] if len(each) not in DIGESTS]:
                 raise UsageError(f"{within.name}.{name}: want a digest, got {len(wrong[0])} bytes")
-        return named(within.name, lambda: cls(values))
+        return build_named(within.name, lambda: cls(values))
 
     @classmethod
     def draft(cls, form: Form, got: Value) -> Self | None:
@@ -102,14 +102,14 @@ class Registers(Stated):
     def failing(self, got: Mapping[str, int] | Mapping[str, Digest]) -> list[str]:
         """The registers that are missing, or have another value."""
         wrong = []
-        for name, values in ordered(self.values):
+        for name, values in sort_naturally(self.values):
             found = got.get(name)
             if not isinstance(found, Digest) or not OneOf(values).meets(found.value):
                 wrong.append(name)
         return wrong
 
     def __str__(self) -> str:
-        return ", ".join(f"{name} {OneOf(each)}" for name, each in ordered(self.values))
+        return ", ".join(f"{name} {OneOf(each)}" for name, each in sort_naturally(self.values))
 
     def toml(self) -> str:
         return table(self.values, lambda each: OneOf(each).toml())
@@ -138,7 +138,7 @@ class Components(Stated):
             parts = within.table(name)
             found[name] = {part: parts.number(part, 255) for part in form.products[name]}
             parts.end()
-        return named(within.name, lambda: cls(found))
+        return build_named(within.name, lambda: cls(found))
 
     @classmethod
     def draft(cls, form: Form, got: Value) -> Self | None:

@@ -155,7 +155,7 @@ def _machine(table: Table) -> ByMachine:
         any_guest=table.take("any_guest", bool),
         only=ANY if table.any("only") else table.hexes("only"),
         guest_releases=ANY if table.any("guest_releases") else table.texts("guest_releases"),
-        levels=frozenset(map(ProtectionLevel, table.known("levels", PLATFORM_LEVELS))),
+        levels=frozenset(map(ProtectionLevel, table.known_texts("levels", PLATFORM_LEVELS))),
         missing=table.texts("missing"),
         max_collateral_age=ANY if any_age else timedelta(days=table.number(age, MOST_DAYS)),
         identity=_tables(table, tuple(GUESTS)),
@@ -186,14 +186,14 @@ def _releases(top: Table, tees: Sequence[Tee]) -> dict[Tee, tuple[Release, ...]]
     """Read the values of each release, by TEE; no release is required if the policy lists none."""
     if "releases" not in top:
         return {}
-    given = top.table("releases")
-    if not given.keys:
-        raise FormatError(f"{given.name}: want releases of at least one TEE, got none", code="bad_length")
+    releases = top.table("releases")
+    if not releases.keys:
+        raise FormatError(f"{releases.name}: want releases of at least one TEE, got none", code="bad_length")
     found: dict[Tee, tuple[Release, ...]] = {}
-    for name in given.keys:
+    for name in releases.keys:
         if name not in set(tees):
-            raise FormatError(f"{given.name}.{name}: want one of {', '.join(tees)}", code="bad_type")
-        found[Tee(name)] = tuple(_release(each, TABLES[Tee(name)]) for each in given.tables(name))
+            raise FormatError(f"{releases.name}.{name}: want one of {', '.join(tees)}", code="bad_type")
+        found[Tee(name)] = tuple(_release(each, TABLES[Tee(name)]) for each in releases.tables(name))
     return found
 
 

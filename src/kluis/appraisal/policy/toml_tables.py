@@ -90,10 +90,10 @@ class Table:
             got = _KINDS.get(type(value), "another kind")
             if words and isinstance(value, str):
                 got = ascii(value[:MOST_SHOWN])
-            raise self._refused(key, " or ".join([_KINDS[kind], *(f'"{word}"' for word in words)]), got)
+            raise self._refusal(key, " or ".join([_KINDS[kind], *(f'"{word}"' for word in words)]), got)
         return value
 
-    def _refused(self, key: str, want: str, got: str, code: str = "bad_type") -> FormatError:
+    def _refusal(self, key: str, want: str, got: str, code: str = "bad_type") -> FormatError:
         return FormatError(f"{self.name}.{key}: want {want}, got {got}", hint=self._hint, code=code)
 
     def any(self, key: str, word: str = "any") -> bool:
@@ -119,7 +119,7 @@ class Table:
         """A whole number, 0..``most``."""
         value: int = self.take(key, int)
         if not 0 <= value <= most:
-            raise self._refused(key, f"0..{most}", str(value), "bad_encoding")
+            raise self._refusal(key, f"0..{most}", str(value), "bad_encoding")
         return value
 
     def texts(self, key: str) -> frozenset[str]:
@@ -138,13 +138,13 @@ class Table:
 
     def names(self, key: str, kind: type[E_co]) -> frozenset[E_co]:
         """Read a list of names of an enum's members."""
-        return frozenset(kind(value) for value in self.known(key, list(kind)))
+        return frozenset(kind(value) for value in self.known_texts(key, list(kind)))
 
-    def known(self, key: str, names: Collection[str]) -> frozenset[str]:
+    def known_texts(self, key: str, names: Collection[str]) -> frozenset[str]:
         """Read a list of these known names."""
         values = self.texts(key)
         if unknown := sorted(values - set(names)):
-            raise self._refused(key, f"some of {', '.join(names)}", ascii(unknown[0]))
+            raise self._refusal(key, f"some of {', '.join(names)}", ascii(unknown[0]))
         return values
 
     def hexes(self, key: str) -> frozenset[bytes]:

@@ -18,7 +18,7 @@ from kluis.appraisal.policy.model import (
     RuntimeBinding,
 )
 from kluis.appraisal.policy.tees import TABLES
-from kluis.appraisal.policy.values import listed, quoted, table
+from kluis.appraisal.policy.values import format_list, quote, table
 from kluis.appraisal.policy.wants import ANY, Any
 from kluis.formats.encoding import jcs
 from kluis.formats.encoding.jcs import Writable
@@ -44,7 +44,7 @@ def dumps_machine(machine: ByMachine) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def identified(policy: Policy) -> bytes:
+def identity_bytes(policy: Policy) -> bytes:
     """The bytes whose hash is a policy's id: every rule that can change a verdict.
 
     If tables express the whole policy, these are the output of :func:`dumps`. Anything else follows as
@@ -88,7 +88,7 @@ def _releases(identity: Identity, within: str = "") -> Iterator[str]:
     for tee, releases in sorted(given.items()):
         for index, release in enumerate(releases):
             yield f"[[{within}releases.{tee}]]" + ("" if index else "  # values that belong together")
-            yield f"name = {quoted(release.name)}"
+            yield f"name = {quote(release.name)}"
             for key, want in sorted(release.wants.items()):
                 yield f"{key} = {want.toml()}"
             yield ""
@@ -100,13 +100,13 @@ def _lines(policy: Policy) -> Iterator[str]:
     yield from (
         "",
         "[accept]",
-        f"protection = {listed(policy.protection)}  # who may have made the keys",
+        f"protection = {format_list(policy.protection)}  # who may have made the keys",
         f"debug = {_flag(policy.debug)}  # the host of a debug TEE can read it",
     )
     if whole:
         yield f"denylists = {_flag(policy.denylists)}  # refuse platforms known to be broken, by a dated list"
     yield from (
-        f"emulated_roots = {listed(policy.emulated_roots)}  # files of roots trusted in addition to"
+        f"emulated_roots = {format_list(policy.emulated_roots)}  # files of roots trusted in addition to"
         " the vendors'",
         "",
         "[freshness]",
@@ -116,8 +116,8 @@ def _lines(policy: Policy) -> Iterator[str]:
         "  # from verification to appraisal",
         "",
         "[tcb]  # accepted statuses and advisories of the platform",
-        f"statuses = {listed(policy.tcb_statuses)}",
-        f"advisories = {_or_any(policy.advisories, listed)}  # accepted where it is not UpToDate",
+        f"statuses = {format_list(policy.tcb_statuses)}",
+        f"advisories = {_or_any(policy.advisories, format_list)}  # accepted where it is not UpToDate",
         f"min_evaluation = {_or_any(policy.min_evaluation, str)}  # of the collateral",
     )
     if whole:
@@ -133,10 +133,10 @@ def _identity(policy: Policy) -> Iterable[str]:
     match policy.identity:
         case ByImage(image_ids=image_ids):
             yield "[identity]  # which code"
-            yield f"image_ids = {listed(v.hex() for v in image_ids)}"
+            yield f"image_ids = {format_list(v.hex() for v in image_ids)}"
         case BySigner() as by:
             yield "[identity]  # which code"
-            yield f"signers = {listed(v.hex() for v in by.signers)}"
+            yield f"signers = {format_list(v.hex() for v in by.signers)}"
             yield f"product_id = {by.product_id}"
             yield f"min_svn = {by.min_svn}"
         case by_table:
@@ -156,11 +156,11 @@ def _machine(machine: ByMachine) -> Iterator[str]:
         "[machine]  # around the enclave: its TEE endorses the root of the platform inside",
         f"any_guest = {_flag(machine.any_guest)}  # whether its operator may choose the kernel, and what runs"
         " next to the enclave",
-        f"only = {_or_any(machine.only, lambda ids: listed(each.hex() for each in ids))}"
+        f"only = {_or_any(machine.only, lambda ids: format_list(each.hex() for each in ids))}"
         "  # image ids of machines that run one image",
-        f"guest_releases = {_or_any(machine.guest_releases, listed)}  # as the guest states its release",
-        f"levels = {listed(machine.levels)}  # of the platform inside",
-        f"missing = {listed(machine.missing)}  # protections that the machine may do without",
+        f"guest_releases = {_or_any(machine.guest_releases, format_list)}  # as the guest states its release",
+        f"levels = {format_list(machine.levels)}  # of the platform inside",
+        f"missing = {format_list(machine.missing)}  # protections that the machine may do without",
         f"max_collateral_age_days = {_or_any(machine.max_collateral_age, lambda age: age.days)}"
         "  # of the machine's evidence",
         "",
@@ -174,9 +174,9 @@ def _binding(binding: Binding) -> Iterable[str]:
             f'purpose = "{binding.purpose}"  # what the evidence was made for',
             "",
             "[launch]  # how it was started",
-            f"missing = {listed(binding.missing)}  # protections it may have done without",
-            f"counters = {listed(binding.counters)}  # who may witness its counters",
-            f"insecure = {listed(binding.insecure)}  # insecure_* grants it may have",
+            f"missing = {format_list(binding.missing)}  # protections it may have done without",
+            f"counters = {format_list(binding.counters)}  # who may witness its counters",
+            f"insecure = {format_list(binding.insecure)}  # insecure_* grants it may have",
         )
         return
     data = binding.report_data

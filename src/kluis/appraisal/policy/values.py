@@ -33,7 +33,7 @@ class Product(dict[str, int]):
         self.name = name
 
 
-def shown(value: Value) -> str:
+def format_value(value: Value) -> str:
     """A claim, formatted for people."""
     match value:
         case None | b"" | "":
@@ -50,7 +50,7 @@ def shown(value: Value) -> str:
             return (
                 ", ".join(
                     f"{name} {short(each.value) if isinstance(each, Digest) else each}"
-                    for name, each in ordered(value)
+                    for name, each in sort_naturally(value)
                 )
                 or ABSENT
             )
@@ -58,12 +58,12 @@ def shown(value: Value) -> str:
             return str(value)
 
 
-def ordered(values: Mapping[str, V]) -> list[tuple[str, V]]:
+def sort_naturally(values: Mapping[str, V]) -> list[tuple[str, V]]:
     """Values by name in natural order: pcr2 before pcr10."""
-    return sorted(values.items(), key=lambda item: _counted(item[0]))
+    return sorted(values.items(), key=lambda item: _natural_key(item[0]))
 
 
-def _counted(name: str) -> list[str | int]:
+def _natural_key(name: str) -> list[str | int]:
     return [int(part) if index % 2 else part for index, part in enumerate(_NUMBER.split(name))]
 
 
@@ -74,27 +74,27 @@ def either(values: Iterable[str | int]) -> str:
     return " or ".join([*texts[:MOST_SHOWN], f"one of {more} more"] if more > 1 else texts)
 
 
-def quoted(text: str) -> str:
+def quote(text: str) -> str:
     """Text in TOML's form."""
     # JSON's escapes are all valid in TOML, and text outside ASCII is unescaped in both. DEL is allowed in
     # JSON, but not in TOML.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def listed(values: Iterable[str | int]) -> str:
+def format_list(values: Iterable[str | int]) -> str:
     """A TOML list, sorted."""
-    texts = (str(v) if isinstance(v, int) else quoted(str(v)) for v in values)
+    texts = (str(v) if isinstance(v, int) else quote(str(v)) for v in values)
     return f"[{', '.join(sorted(texts))}]"
 
 
 def table(values: Mapping[str, V], write: Callable[[V], str]) -> str:
     """An inline TOML table, sorted."""
-    members = (f"{_key(name)} = {write(each)}" for name, each in ordered(values))
+    members = (f"{_key(name)} = {write(each)}" for name, each in sort_naturally(values))
     return "{ " + ", ".join(members) + " }"
 
 
 def _key(name: str) -> str:
-    return name if _BARE.fullmatch(name) else quoted(name)
+    return name if _BARE.fullmatch(name) else quote(name)
 
 
 def parts(versions: Mapping[str, int]) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Self, TypeGuard, TypeVar
 
 from kluis.appraisal.policy.toml_tables import Table
-from kluis.appraisal.policy.values import Value, either, listed, shown
+from kluis.appraisal.policy.values import Value, either, format_list, format_value
 from kluis.errors import FormatError, UsageError
 from kluis.formats.encoding.brief import short
 
@@ -169,7 +169,7 @@ class OneOf(Stated):
             if form.sizes and len(value) not in form.sizes:
                 sizes = " or ".join(map(str, form.sizes))
                 raise UsageError(f"{name}: want {sizes} bytes, got {len(value)}")
-        return named(name, lambda: cls(values))
+        return build_named(name, lambda: cls(values))
 
     @classmethod
     def draft(cls, form: Form, got: Value) -> Self | None:
@@ -182,7 +182,7 @@ class OneOf(Stated):
         return either(map(short, self.values))
 
     def toml(self) -> str:
-        return listed(each.hex() for each in self.values)
+        return format_list(each.hex() for each in self.values)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -199,11 +199,11 @@ class Named(Stated):
         name = f"{table.name}.{key}"
         if form.most is not None:
             numbers = table.numbers(key, form.most)
-            return named(name, lambda: cls(numbers))
-        values = table.known(key, form.known) if form.known else table.texts(key)
+            return build_named(name, lambda: cls(numbers))
+        values = table.known_texts(key, form.known) if form.known else table.texts(key)
         if form.fmspcs:
             values = frozenset(each.upper() if _FMSPC.fullmatch(each) else each for each in values)
-        return named(name, lambda: cls(values))
+        return build_named(name, lambda: cls(values))
 
     @classmethod
     def draft(cls, form: Form, got: Value) -> Self | None:
@@ -218,7 +218,7 @@ class Named(Stated):
         return either(self.values)
 
     def toml(self) -> str:
-        return listed(self.values)
+        return format_list(self.values)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -251,10 +251,10 @@ class AtLeast(Stated):
         return _is_number(got) and got >= self.value
 
     def __str__(self) -> str:
-        return f"at least {shown(self.value)}"
+        return f"at least {format_value(self.value)}"
 
     def toml(self) -> str:
-        return str(self.value) if isinstance(self.value, int) else f'"{shown(self.value)}"'
+        return str(self.value) if isinstance(self.value, int) else f'"{format_value(self.value)}"'
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -355,7 +355,7 @@ def some(values: Iterable[object], name: str = "") -> None:
         )
 
 
-def named(name: str, make: Callable[[], T]) -> T:
+def build_named(name: str, make: Callable[[], T]) -> T:
     """Build a requirement; if it is refused, name its place in the policy."""
     try:
         return make()

@@ -77,7 +77,7 @@ def appraise(
     else:
         runtime, why = binding.runtime(claims, runtime_data)
         rules += binding.runtime_rules(claims, policy.binding, runtime, why, nonce)
-        launched, why = binding.launched(claims, launch_configuration)
+        launched, why = binding.find_launch_configuration(claims, launch_configuration)
         rules += binding.launch_rules(claims, policy.binding, launched, why)
     if devices:
         rules += device_rules(claims, [each.value for each in devices], policy, runtime_data, nonce, now)

@@ -130,7 +130,9 @@ def runtime_rules(
         )
 
 
-def launched(claims: Claims, document: bytes | None) -> tuple[LaunchConfiguration | None, str]:
+def find_launch_configuration(
+    claims: Claims, document: bytes | None
+) -> tuple[LaunchConfiguration | None, str]:
     """The launch configuration that the evidence proves, or the reason why there is none."""
     if document is None:
         return None, ABSENT
@@ -146,7 +148,7 @@ def launch_rules(
     claims: Claims, binding: RuntimeBinding, proven: LaunchConfiguration | None, why: str
 ) -> Iterator[Rule]:
     """Rules on the launch of a Kluis enclave."""
-    yield _configured(
+    yield _configuration_rule(
         "launch_configuration",
         proven is not None,
         want="the document of CONFIGID "
@@ -155,7 +157,7 @@ def launch_rules(
         fix="pass the launch configuration that came with this evidence: --launch",
     )
     lacks = set(proven.missing) - binding.missing if proven else set()
-    yield _configured(
+    yield _configuration_rule(
         "missing",
         proven is not None and not lacks,
         want=f"only {either(binding.missing)}" if binding.missing else "none",
@@ -165,7 +167,7 @@ def launch_rules(
             " missing in a policy's [launch], `lacks` in a room's plan, elsewhere --insecure-allow-missing"
         ),
     )
-    yield _configured(
+    yield _configuration_rule(
         "counter",
         proven is not None and proven.counter in binding.counters,
         want=either(binding.counters),
@@ -173,7 +175,7 @@ def launch_rules(
         fix="give the platform a witness, or accept rollback across restarts in the policy",
     )
     grants = {grant for grant in proven.grants if grant.startswith("insecure_")} if proven else set()
-    yield _configured(
+    yield _configuration_rule(
         "insecure",
         proven is not None and grants <= binding.insecure,
         want=f"only {either(binding.insecure)}" if binding.insecure else "none",
@@ -182,7 +184,7 @@ def launch_rules(
     )
     if not claims.debug:
         level = claims.machine.level if claims.machine else claims.level
-        yield _configured(
+        yield _configuration_rule(
             "launch_level",
             proven is not None and proven.level == level,
             want=level,
@@ -195,5 +197,5 @@ def _document(name: str, ok: bool, *, want: str, got: str, fix: str) -> Rule:
     return Rule.of(name, ok, want=want, got=got, fix=fix, aspect=Aspect.INSTANCE_IDENTITY, affirms=False)
 
 
-def _configured(name: str, ok: bool, *, want: str, got: str, fix: str) -> Rule:
+def _configuration_rule(name: str, ok: bool, *, want: str, got: str, fix: str) -> Rule:
     return Rule.of(name, ok, want=want, got=got, fix=fix, aspect=Aspect.CONFIGURATION)

@@ -43,7 +43,7 @@ def device_rules(
         nonce: of the relying party, which the document must have.
         now: aware.
     """
-    named, why = _named(claims, document, nonce)
+    named, why = _named_reports(claims, document, nonce)
     yield Rule.of(
         "devices",
         named is not None and len(named) == len(devices),
@@ -56,11 +56,11 @@ def device_rules(
     left = list(named or ())
     for number, each in enumerate(devices, 1):
         rules = [*platform_rules(each, policy, now), *identity_rules(each, policy.identity)]
-        for rule in (*rules, _bound(_report_of(each), left, why)):
+        for rule in (*rules, _binding_rule(_report_of(each), left, why)):
             yield dataclasses.replace(rule, name=f"device{number}_{rule.name}")
 
 
-def _bound(own: NamedReport | None, left: list[NamedReport], why: str) -> Rule:
+def _binding_rule(own: NamedReport | None, left: list[NamedReport], why: str) -> Rule:
     """Whether a report is one of those that are left; it is taken from them."""
     bound = own in left
     if own is not None and bound:
@@ -76,7 +76,7 @@ def _bound(own: NamedReport | None, left: list[NamedReport], why: str) -> Rule:
     )
 
 
-def _named(
+def _named_reports(
     claims: Claims, document: bytes | None, nonce: bytes | None
 ) -> tuple[tuple[NamedReport, ...] | None, str]:
     """The reports that the processor's evidence names, or the reason why there are none."""

@@ -10,7 +10,7 @@ from kluis.appraisal.policy.fields import Field
 from kluis.appraisal.policy.model import ByImage, BySigner, Identity, Release
 from kluis.appraisal.policy.structured import Masked, Registers
 from kluis.appraisal.policy.tees import TABLES
-from kluis.appraisal.policy.values import Value, either, shown
+from kluis.appraisal.policy.values import Value, either, format_value
 from kluis.appraisal.policy.wants import REFERENCE, Any, AtLeast, AtMost, Exactly, OneOf, Want
 from kluis.appraisal.results.rule import Rule
 from kluis.evidence.model import Claims
@@ -75,14 +75,14 @@ def _by_field(field: Field, want: Want, claims: Claims) -> Rule:
 
 def _judge(name: str, want: Want, got: Value, *, fix: str, aspect: Aspect = Aspect.EXECUTABLES) -> Rule:
     ok = want.meets(got)
-    text = shown(got)
+    text = format_value(got)
     if isinstance(want, Masked) and isinstance(got, int):
         text = f"{got:#x}"  # as the bits that are wanted are written
     if isinstance(want, AtMost):
         text = f"{text} s" if got is not None else text
     if isinstance(want, Registers) and isinstance(got, Mapping):
         names = want.failing(got) or want.values
-        text = shown({each: d for each, d in got.items() if each in names and isinstance(d, Digest)})
+        text = format_value({each: d for each, d in got.items() if each in names and isinstance(d, Digest)})
         want = Registers({each: want.values[each] for each in names})
     return Rule.of(
         name, ok, want=str(want), got=text, fix=fix, aspect=aspect, affirms=not isinstance(want, Any)

@@ -13,7 +13,7 @@ from kluis.appraisal.policy.values import ABSENT, either
 from kluis.appraisal.policy.wants import Any
 from kluis.appraisal.results.rule import Rule
 from kluis.appraisal.rules.identity import identity_rules, within
-from kluis.appraisal.rules.platform import shown
+from kluis.appraisal.rules.platform import format_age
 from kluis.evidence.model import Claims, Machine
 from kluis.formats.encoding.brief import short
 
@@ -48,10 +48,10 @@ def machine_rules(claims: Claims, wanted: ByMachine | None, now: datetime) -> It
         return
     for rule in identity_rules(machine.claims, wanted.identity):
         yield dataclasses.replace(rule, name=f"machine_{rule.name}")
-    yield from _stated(machine, wanted, now)
+    yield from _judge_statements(machine, wanted, now)
 
 
-def _stated(machine: Machine, wanted: ByMachine, now: datetime) -> Iterator[Rule]:
+def _judge_statements(machine: Machine, wanted: ByMachine, now: datetime) -> Iterator[Rule]:
     """What the guest states, which its measurement makes trustworthy; and the age of the collateral."""
     only = wanted.only
     yield Rule.of(
@@ -94,8 +94,8 @@ def _stated(machine: Machine, wanted: ByMachine, now: datetime) -> Iterator[Rule
     yield Rule.of(
         "machine_collateral_age",
         isinstance(most, Any) or (issued is not None and now - issued <= most),
-        want="any" if isinstance(most, Any) else f"at most {shown(most)}",
-        got="no collateral with a date" if issued is None else shown(now - issued),
+        want="any" if isinstance(most, Any) else f"at most {format_age(most)}",
+        got="no collateral with a date" if issued is None else format_age(now - issued),
         fix="have the platform in the machine fetch newer collateral, and endorse its root again",
         stale=True,
         aspect=Aspect.HARDWARE,

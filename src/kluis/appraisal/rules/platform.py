@@ -121,8 +121,8 @@ def _age_rules(claims: Claims, policy: Policy, now: datetime.datetime) -> Iterat
     yield Rule.of(
         "collateral_age",
         isinstance(most, Any) or (issued is not None and now - issued <= most),
-        want="any" if isinstance(most, Any) else f"at most {shown(most)}",
-        got="no collateral with a date" if issued is None else shown(now - issued),
+        want="any" if isinstance(most, Any) else f"at most {format_age(most)}",
+        got="no collateral with a date" if issued is None else format_age(now - issued),
         fix="fetch newer collateral",
         stale=True,
         aspect=Aspect.HARDWARE,
@@ -132,15 +132,15 @@ def _age_rules(claims: Claims, policy: Policy, now: datetime.datetime) -> Iterat
     yield Rule.of(
         "evidence_age",
         timedelta(0) <= age <= policy.max_evidence_age and now <= claims.valid_until,
-        want=f"at most {shown(policy.max_evidence_age)} since verified, valid at {now:%Y-%m-%dT%H:%MZ}",
-        got=f"{shown(age)}, valid {until(claims.valid_until, 'minutes')}",
+        want=f"at most {format_age(policy.max_evidence_age)} since verified, valid at {now:%Y-%m-%dT%H:%MZ}",
+        got=f"{format_age(age)}, valid {until(claims.valid_until, 'minutes')}",
         fix="verify the evidence again, with collateral that is in date",
         stale=True,
         affirms=False,
     )
 
 
-def shown(age: timedelta) -> str:
+def format_age(age: timedelta) -> str:
     """An age in the largest unit that is precise enough."""
     seconds = int(age.total_seconds())
     if abs(seconds) < 120:

@@ -127,7 +127,7 @@ def _text(data: bytes) -> str | None:
 def _jwt(text: str, keys: Sequence[TrustedKey], expected: Expected, now: datetime) -> Token:
     header, claims = signed_claims.peek(text)
     if header.get("typ") == signing.JWT_TYPE or "eat_profile" in claims:
-        chosen = _chosen(keys, header.get("kid"))
+        chosen = _choose_key(keys, header.get("kid"))
         chosen.allow(header.get("alg"))
         ear = signing.verify_jwt(text, chosen.key, now=now)
         return Token(Form.EAR_JWT, chosen, _end(claims), claims, ear)
@@ -136,15 +136,15 @@ def _jwt(text: str, keys: Sequence[TrustedKey], expected: Expected, now: datetim
     kind = checked.claims.get(KIND)
     if not isinstance(kind, str) or not kind:
         # The same key signs a service's statements about its policies, which are not attestations.
-        raise FormatError(f"token {KIND}: want text, got {_shown(kind)}", code="token_kind")
-    chosen = _chosen(keys, header.get("kid"))
+        raise FormatError(f"token {KIND}: want text, got {_format_claim(kind)}", code="token_kind")
+    chosen = _choose_key(keys, header.get("kid"))
     return Token(Form.AZURE, chosen, _end(checked.claims), checked.claims, None)
 
 
 def _cwt(data: bytes, keys: Sequence[TrustedKey], now: datetime) -> Token:
     message = cose.Sign1.parse(data, "CWT", max_size=signing.MAX_SIZE)
     named = message.headers.get(_COSE_KEY_ID, message.unprotected.get(_COSE_KEY_ID))
-    chosen = _chosen(keys, named.decode("latin-1") if isinstance(named, bytes) else None)
+    chosen = _choose_key(keys, named.decode("latin-1") if isinstance(named, bytes) else None)
     key = _on_a_curve(chosen.key)
     chosen.allow(message.scheme("CWT").name)
     ear = signing.verify_cwt(data, key, now=now)
@@ -168,17 +168,17 @@ class _Ring:
         """The key of that name, for the expected issuer."""
         if self._issuer is None or signed_claims.origin(self._issuer) != issuer:
             _hold("iss", self._issuer, issuer, "--issuer")
-        return _chosen(self._keys, kid)
+        return _choose_key(self._keys, kid)
 
 
-def _chosen(keys: Sequence[TrustedKey], kid: object) -> TrustedKey:
+def _choose_key(keys: Sequence[TrustedKey], kid: object) -> TrustedKey:
     for each in keys:
         if each.kid == kid or (not each.kid and len(keys) == 1):
             return each
     if kid is None and len(keys) == 1:
         return keys[0]
     wanted = ", ".join(repr(each.kid[:64]) for each in keys[:8])
-    raise AuthenticityError(f"token kid: want one of {wanted}, got {_shown(kid)}", code="token_kid")
+    raise AuthenticityError(f"token kid: want one of {wanted}, got {_format_claim(kid)}", code="token_kid")
 
 
 def _on_a_curve(key: PublicKey) -> ec.EllipticCurvePublicKey:
@@ -193,13 +193,14 @@ def _hold(claim: str, wanted: str | None, got: object, option: str) -> None:
         return
     if wanted is None:
         raise UsageError(
-            f"token {claim}: want {option} to compare it with, got nothing; the token contains {_shown(got)}",
+            f"token {claim}: want {option} to compare it with, got nothing; "
+            f"the token contains {_format_claim(got)}",
             hint=f"{option} VALUE, from the service's operator, not from the token",
         )
     values = got if claim == "aud" and isinstance(got, list) else [got]
     if not any(isinstance(each, str) and _same(claim, wanted, each) for each in values):
         raise AuthenticityError(
-            f"token {claim}: want {wanted[:MOST_SHOWN]!a}, got {_shown(got)}",
+            f"token {claim}: want {wanted[:MOST_SHOWN]!a}, got {_format_claim(got)}",
             hint=f"an EAR need not name its issuer: leave {option} out; --root has its key checked"
             if claim == "iss" and got is None
             else None,
@@ -234,7 +235,7 @@ def _end(claims: Mapping[str, Any]) -> datetime:
 def _time(claims: Mapping[str, Any], claim: str) -> datetime:
     value = claims.get(claim)
     if type(value) is not int or not 0 <= value <= MAX_TIME:
-        raise FormatError(f"token {claim}: want a time in whole seconds, got {_shown(value)}")
+        raise FormatError(f"token {claim}: want a time in whole seconds, got {_format_claim(value)}")
     return datetime.fromtimestamp(value, UTC)
 
 
@@ -253,11 +254,11 @@ def _has_nonce(found: Token, wanted: str) -> bool:
 
 def _nonces(found: Token) -> str:
     if found.ear is None:
-        return _shown(found.claims.get("nonce"))
+        return _format_claim(found.claims.get("nonce"))
     return ", ".join(
         "none" if each.nonce is None else each.nonce.hex() for each in found.ear.submods.values()
     )
 
 
-def _shown(value: object) -> str:
+def _format_claim(value: object) -> str:
     return "none" if value is None else ascii(value)[:MOST_SHOWN]

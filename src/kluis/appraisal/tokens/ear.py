@@ -20,7 +20,7 @@ from typing import Final, Never
 
 import kluis
 from kluis.appraisal.aspects import Aspect, Tier
-from kluis.appraisal.policy.toml_writer import identified
+from kluis.appraisal.policy.toml_writer import identity_bytes
 from kluis.appraisal.results import trustworthiness
 from kluis.appraisal.results.result import AttestationResult
 from kluis.errors import PolicyError, UsageError
@@ -158,7 +158,7 @@ def policy_id(result: AttestationResult) -> str:
 
     If a document expresses the whole policy, it is the hash of the output of ``dumps``.
     """
-    return f"ni:///sha-256;{b64.encode_url(sha256(identified(result.policy)))}"
+    return f"ni:///sha-256;{b64.encode_url(sha256(identity_bytes(result.policy)))}"
 
 
 def _cut(text: str) -> str:

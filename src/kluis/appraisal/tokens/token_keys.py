@@ -136,7 +136,7 @@ def of_pem(data: bytes) -> TrustedKey:
     """
     if data.lstrip().startswith(b"-----BEGIN CERTIFICATE-----"):
         (certificate,) = split_pem(data.strip() + b"\n", "certificate", most=1)
-        return TrustedKey("", _certified(certificate, None), certificate, None)
+        return TrustedKey("", _key_of_certificate(certificate, None), certificate, None)
     try:
         key = load_pem_public_key(data)
     except (ValueError, UnsupportedAlgorithm):
@@ -163,8 +163,8 @@ def _key(jwk: dict[str, Any], *, certified: bool, vouched: Callable[[bytes], byt
         if not isinstance(chain, list) or not 1 <= len(chain) <= 8:
             raise FormatError("JWK.x5c: want 1 to 8 certificates, got another")
         certificate = b64.decode_either(chain[0], "JWK.x5c", most=32 * 1024)
-    named = _named(jwk) if "n" in jwk or "x" in jwk else None
-    key = named if certificate is None else _certified(certificate, vouched)
+    named = _key_of_members(jwk) if "n" in jwk or "x" in jwk else None
+    key = named if certificate is None else _key_of_certificate(certificate, vouched)
     if key is None or (named is not None and _spki(named) != _spki(key)):
         raise FormatError("JWK: want one key in it and its x5c, got two or none")
     if isinstance(key, rsa.RSAPublicKey) is not (kty == "RSA"):
@@ -180,12 +180,12 @@ def _signs(jwk: dict[str, Any]) -> bool:
     return jwk.get("use", "sig") == "sig" and isinstance(operations, list) and "verify" in operations
 
 
-def _named(jwk: dict[str, Any]) -> PublicKey:
+def _key_of_members(jwk: dict[str, Any]) -> PublicKey:
     """Build the key from its members n and e, or crv, x and y."""
     try:
         if jwk.get("kty") == "RSA":
             n, e = (_number(jwk, each, 1024) for each in "ne")
-            return _sized(rsa.RSAPublicNumbers(e, n).public_key())
+            return _check_size(rsa.RSAPublicNumbers(e, n).public_key())
         x, y = (_number(jwk, each, 66) for each in "xy")
         curve = _NAMES.get(str(jwk.get("crv")))
         if curve is None:
@@ -199,7 +199,7 @@ def _number(jwk: dict[str, Any], name: str, most: int) -> int:
     return int.from_bytes(b64.decode_either(jwk.get(name), f"JWK.{name}", most=most), "big")
 
 
-def _certified(certificate: bytes, vouched: Callable[[bytes], bytes] | None) -> PublicKey:
+def _key_of_certificate(certificate: bytes, vouched: Callable[[bytes], bytes] | None) -> PublicKey:
     # Check the evidence first: without it nothing else in a certificate is worth reading.
     spki = None if vouched is None else vouched(certificate)
     try:
@@ -214,13 +214,13 @@ def _certified(certificate: bytes, vouched: Callable[[bytes], bytes] | None) -> 
 
 def _usable(key: object, what: str) -> PublicKey:
     if isinstance(key, rsa.RSAPublicKey):
-        return _sized(key)
+        return _check_size(key)
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in _CURVES:
         raise FormatError(f"{what}: want an RSA key, or one on P-256, P-384 or P-521, got another")
     return key
 
 
-def _sized(key: rsa.RSAPublicKey) -> rsa.RSAPublicKey:
+def _check_size(key: rsa.RSAPublicKey) -> rsa.RSAPublicKey:
     least, most = RSA_BITS
     if not least <= key.key_size <= most:
         raise FormatError(f"JWK: want an RSA key of {least} to {most} bits, got {key.key_size}")

@@ -57,7 +57,7 @@ class SigningKey:
             )
 
 
-def wanted(
+def build_policy(
     identity: ByImage | BySigner,
     *,
     protection: frozenset[ProtectionLevel],

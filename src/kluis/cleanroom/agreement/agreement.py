@@ -284,16 +284,16 @@ def check_signed(signed: SignedAgreement) -> Agreement:
     """
     agreement = decode(signed.agreement, Agreement, "agreement")  # 1
     agreement.check()
-    given = [each.party for each in signed.signatures]
-    missing = [each.id for each in agreement.parties if each.id not in given]
+    signers = [each.party for each in signed.signatures]
+    missing = [each.id for each in agreement.parties if each.id not in signers]
     if missing:
         raise PolicyError(
             f"agreement {agreement.hash[:16]}: want a signature of every party, missing {missing}",
             hint="each of them runs: kluis room approve ROOM --as PARTY",
             code="agreement_unsigned",
         )  # 2
-    if len(given) != len(agreement.parties):
-        raise AuthenticityError(f"agreement: want one signature a party, got {given}", code="signature")
+    if len(signers) != len(agreement.parties):
+        raise AuthenticityError(f"agreement: want one signature a party, got {signers}", code="signature")
     for each in signed.signatures:
         key = agreement.party(each.party).signing_key
         check_signature(key, each.signature, SIGNED_AS, signed.agreement, f"agreement, {each.party}")  # 3

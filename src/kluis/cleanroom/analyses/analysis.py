@@ -65,20 +65,20 @@ def compute(
         QueryError: it requests something that is not allowed; this does not depend on the tables.
     """
     sources = tuple(inputs)
-    asked: Groups | PersonTable
+    result: Groups | PersonTable
     if isinstance(analysis, SqlAnalysis):
-        asked = query.read_groups(analysis.query, sources)
-        sql, size = query.write_cells(asked, k), results.size_of(analysis, len(asked.names))
+        result = query.read_groups(analysis.query, sources)
+        sql, size = query.write_cells(result, k), results.size_of(analysis, len(result.names))
     else:
         predictors = frozenset(name for arm in analysis.arms for name in arm.predictors)
-        asked = query.read_person_table(
+        result = query.read_person_table(
             analysis.table, sources, analysis.person, analysis.outcome, predictors
         )
-        sql, size = query.write_person_table(asked), results.size_of(analysis)
+        sql, size = query.write_person_table(result), results.size_of(analysis)
     # The SQL names neither: it is the same for two data sets, or two names, that come in the same order.
-    noise = noise.for_question("|".join(each.id for each in sources), "|".join(_names(asked)))
+    noise = noise.for_question("|".join(each.id for each in sources), "|".join(_names(result)))
     try:
-        plain = _plain(analysis, asked, sources, tables, sql, k, noise)
+        plain = _plain(analysis, result, sources, tables, sql, k, noise)
     # Any error here can depend on a value, and its class would be visible outside. Polars' is not an
     # Exception.
     except (Exception, pl.exceptions.PanicException):  # noqa: BLE001

@@ -39,9 +39,11 @@ def rows(groups: Groups, release: Release) -> list[tuple[Shown, ...]]:
     Returns:
         The values of each output, in the order of ORDER BY, then of the keys; NULL comes last.
     """
-    kept = [each for each in release.groups if groups.having is None or _truth(groups.having, each)]
-    kept.sort(key=lambda group: [(of is None, 0 if of is None else of) for of in _keys(groups, group)])
-    found = [tuple(_value(each, groups, group) for each in groups.outputs) for group in kept]
+    groups_shown = [each for each in release.groups if groups.having is None or _truth(groups.having, each)]
+    groups_shown.sort(
+        key=lambda group: [(of is None, 0 if of is None else of) for of in _keys(groups, group)]
+    )
+    found = [tuple(_value(each, groups, group) for each in groups.outputs) for group in groups_shown]
     for place, descends in reversed(groups.order):
         known = [row for row in found if row[place] is not None]
         known.sort(key=operator.itemgetter(place), reverse=descends)

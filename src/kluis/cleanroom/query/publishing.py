@@ -80,12 +80,12 @@ def publish(groups: Groups, counted: Sequence[Sequence[object]], k: int) -> Rele
     ]
     by_key = _by_key(cells)
     asked = {key: of for key, of in by_key.items() if any(_counts(each, groups.persons) for each in of)}
-    kept = _publishable(groups, classes, cells, asked, k)
+    publishable = _publishable(groups, classes, cells, asked, k)
     found = tuple(
         Group(key, {each: _measure(each, groups.persons, of, k) for each in groups.measures})
-        for key, of in kept.items()
+        for key, of in publishable.items()
     )
-    return Release(found, len(by_key) - len(kept))
+    return Release(found, len(by_key) - len(publishable))
 
 
 def _counts(cell: Cell, persons: Persons) -> bool:

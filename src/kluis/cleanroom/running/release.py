@@ -117,8 +117,8 @@ class Owner:
         )  # 3
         keys = []
         for dataset in owned:
-            kept = self._home.key(agreement.room, dataset.id, dataset.version)
-            if kept.terms != hash_of(dataset.terms) or kept.parts != tuple(
+            data_key = self._home.key(agreement.room, dataset.id, dataset.version)
+            if data_key.terms != hash_of(dataset.terms) or data_key.parts != tuple(
                 each.sha256 for each in dataset.parts
             ):
                 raise PolicyError(
@@ -129,7 +129,7 @@ class Owner:
                 KeyFor(
                     dataset=dataset.id,
                     version=dataset.version,
-                    sealed=seal(payload.sealing_key, kept.key, info),
+                    sealed=seal(payload.sealing_key, data_key.key, info),
                 )
             )
         statement = ReleaseStatement(

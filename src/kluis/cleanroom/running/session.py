@@ -169,10 +169,10 @@ class Session:
                 f"agreement: want a run before {expires}, owners say {now}", code="agreement_expired"
             )
         for dataset in self._agreement.datasets:
-            given = len(self._files.get(dataset.id, ()))
-            if given != len(dataset.parts):
+            count = len(self._files.get(dataset.id, ()))
+            if count != len(dataset.parts):
                 raise UsageError(
-                    f"data set {dataset.id}: want {len(dataset.parts)} files, got {given}", code="dataset"
+                    f"data set {dataset.id}: want {len(dataset.parts)} files, got {count}", code="dataset"
                 )
         self._ended = True
         budget.check(self._agreement)

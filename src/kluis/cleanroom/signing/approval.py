@@ -52,7 +52,7 @@ def check_against_record(home: Home, trust: Trust, agreement: Agreement) -> None
     trust.require_parent(agreement)
     policy_of(agreement.code, Purpose.RELEASE_KEY)  # which refuses unknown levels
     for dataset in agreement.owned_by(home.party):
-        kept = home.key(agreement.room, dataset.id, dataset.version)
+        data_key = home.key(agreement.room, dataset.id, dataset.version)
         # Anyone who controls the folder can remove a later version, and its stricter terms with it.
         newest = home.next_version(agreement.room, dataset.id) - 1
         if dataset.version != newest:
@@ -62,7 +62,9 @@ def check_against_record(home: Home, trust: Trust, agreement: Agreement) -> None
                 hint="propose again with that version in the folder",
                 code="terms",
             )
-        if kept.terms != hash_of(dataset.terms) or kept.parts != tuple(each.sha256 for each in dataset.parts):
+        if data_key.terms != hash_of(dataset.terms) or data_key.parts != tuple(
+            each.sha256 for each in dataset.parts
+        ):
             raise PolicyError(f"data set {dataset.id}: the proposal has other terms or files than you sealed")
 
 

@@ -162,10 +162,10 @@ def _judge_case(
             files.from_hex(case[key], key) if key in case else None for key in ("nonce", "report_data")
         )
         log = folder / case["event_log"] if "event_log" in case else None
-        given = folder / case["evidence"]
-        checked = verify.verify_evidence(given, (), log, trusted, _paths(case, "collateral", folder), when)
+        evidence = folder / case["evidence"]
+        checked = verify.verify_evidence(evidence, (), log, trusted, _paths(case, "collateral", folder), when)
         result = verify.judge_evidence(
-            checked, policy, given, nonce=nonce, report_data=report_data, when=when
+            checked, policy, evidence, nonce=nonce, report_data=report_data, when=when
         )
     except UsageError as error:
         raise UsageError(f"case {name!a:.80}: {error.message}", hint=error.hint) from None

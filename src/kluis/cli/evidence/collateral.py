@@ -19,7 +19,7 @@ from kluis.collateral import Cache, Cached, Times, Vendors, bundle, contents, fe
 from kluis.collateral.contents import Line
 from kluis.collateral.documents import UPDATES
 from kluis.collateral.fetch import Fetched
-from kluis.collateral.marks import is_older, shown
+from kluis.collateral.marks import format_times, is_older
 from kluis.errors import FormatError, FreshnessError, KluisError, UnavailableError, UsageError
 from kluis.evidence import TrustAnchors
 from kluis.formats.encoding import jcs
@@ -115,15 +115,15 @@ def fetch(
     data = files.evidence(evidence, part or ())
     if (held := files.parse_packed(data)) is not None:
         data = held.evidence
-    kept = Cache(cache or _folder())
+    cached = Cache(cache or _folder())
     with contextlib.ExitStack() as open_services:
-        behind = None if offline else _makers(open_services, pccs, pccs_ca, kds, kds_ca)
+        behind = None if offline else _vendors(open_services, pccs, pccs_ca, kds, kds_ca)
         if data[USER_DATA].startswith(NO_HARDWARE) and pccs is None and not offline:
             raise UsageError(
                 "collateral fetch: want evidence of hardware, got an emulated platform, which has no vendor",
                 hint="kluis platform collateral -o FILE; of a provisioning service's: --pccs URL --root PEM",
             )
-        found = fetch_for(data, Cached(kept, behind), release=which, anchors=anchors, now=when)
+        found = fetch_for(data, Cached(cached, behind), release=which, anchors=anchors, now=when)
     _give(found, output, when)
 
 
@@ -192,7 +192,7 @@ def show(
     render.out(value, f"{text}\n\n{_UNVERIFIED}")
 
 
-def _makers(
+def _vendors(
     services: contextlib.ExitStack,
     pccs: str | None,
     pccs_ca: Path | None,
@@ -222,14 +222,14 @@ def _refuse_older(path: Path, lines: tuple[Line, ...]) -> None:
     except KluisError:  # another file: nothing older can take its place
         return
     for line in lines:
-        kept = before.get(_subject(line))
-        if kept is None or line.part not in _SUPERSEDED:
+        earlier = before.get(_subject(line))
+        if earlier is None or line.part not in _SUPERSEDED:
             continue
-        seen, got = (Times(one.issued, one.until, one.evaluation) for one in (kept, line))
+        seen, got = (Times(one.issued, one.until, one.evaluation) for one in (earlier, line))
         if is_older(got, seen):
             raise FreshnessError(
-                f"{path}: {line.part}: want one issued {shown(seen)} or later, as in the file that would be "
-                f"replaced, got one issued {shown(got)}",
+                f"{path}: {line.part}: want one issued {format_times(seen)} or later, as in the file "
+                f"that would be replaced, got one issued {format_times(got)}",
                 hint=f"to replace it all the same: rm {shlex.quote(str(path))}",
                 code="collateral_replayed",
             )

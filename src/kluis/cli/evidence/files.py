@@ -111,14 +111,14 @@ def evidence(path: Path | None, parts: Sequence[str]) -> bytes:
 
         return tsm_folder.read(path, read)
     if path is not None:
-        given = read_filled(path)
-        if _is_result(given.strip()):
+        content = read_filled(path)
+        if _is_result(content.strip()):
             raise UnsupportedError(
                 f"{path}: is a JSON web token: what a service found, and no evidence",
                 hint=f"kluis token verify {path} --keys FILE --issuer URL",
                 code="bad_magic",
             )
-        return decode_armor(given, str(path))
+        return decode_armor(content, str(path))
     held: dict[str, cmw.Part] = {}
     for part in parts:
         name, equals, file = part.partition("=")

@@ -116,26 +116,26 @@ def policy_init(
 
     For example: kluis policy init evidence.bin -o policy.toml --root root.pem
     """
-    given = [bool(evidence or part), bool(image or image_id), bool(signer)]
-    if sum(given) != 1:
+    kinds = [bool(evidence or part), bool(image or image_id), bool(signer)]
+    if sum(kinds) != 1:
         raise UsageError(
-            f"policy init: want evidence, or --image, --image-id or --signer, of one kind, got {sum(given)}",
-            hint=None if any(given) else "kluis policy init EVIDENCE -o FILE drafts one from all its values",
+            f"policy init: want evidence, or --image, --image-id or --signer, of one kind, got {sum(kinds)}",
+            hint=None if any(kinds) else "kluis policy init EVIDENCE -o FILE drafts one from all its values",
         )
     for option, what, idle in (
-        ("--event-log", "the evidence whose registers it explains", event_log is not None and not given[0]),
-        ("--collateral", "the evidence that it endorses", bool(collateral) and not given[0]),
-        ("--this-machine", "the evidence of that machine", this_machine and not given[0]),
-        ("--root-level", "the evidence under that root", root_level is not None and not given[0]),
-        ("--product-id", "the --signer whose number it is", bool(product_id) and not given[2]),
-        ("--min-svn", "the --signer whose versions it is one of", bool(min_svn) and not given[2]),
+        ("--event-log", "the evidence whose registers it explains", event_log is not None and not kinds[0]),
+        ("--collateral", "the evidence that it endorses", bool(collateral) and not kinds[0]),
+        ("--this-machine", "the evidence of that machine", this_machine and not kinds[0]),
+        ("--root-level", "the evidence under that root", root_level is not None and not kinds[0]),
+        ("--product-id", "the --signer whose number it is", bool(product_id) and not kinds[2]),
+        ("--min-svn", "the --signer whose versions it is one of", bool(min_svn) and not kinds[2]),
     ):
         if idle:
             raise UsageError(f"{option}: want {what}, got none")
     if output.is_symlink() or output.exists():
         raise UsageError(f"{output}: exists already", hint="name another file, or remove it first")
     beside = _beside(output, root or ())
-    if given[0]:
+    if kinds[0]:
         if protection or missing:
             raise UsageError("policy init: the evidence has its level: want no --protection, no --missing")
         trusted = root_files.anchors(root or (), root_level)

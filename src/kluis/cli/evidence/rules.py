@@ -70,13 +70,13 @@ def _never(policy: Policy) -> Iterator[Warned]:
 
     for rules in policy.sections.values():
         for rule in rules:
-            asked = [test.expression for condition in rule.conditions for test in condition.tests]
-            asked += [each.expression for each in rule.action.properties]
-            while asked:
-                call = asked.pop()
+            expressions = [test.expression for condition in rule.conditions for test in condition.tests]
+            expressions += [each.expression for each in rule.action.properties]
+            while expressions:
+                call = expressions.pop()
                 if not isinstance(call, Call):
                     continue
-                asked += call.arguments
+                expressions += call.arguments
                 query = call.arguments[-1]
                 if call.function == "JmesPath" and isinstance(query, Literal):
                     wrong = queries.problem(str(query.value))
@@ -199,8 +199,8 @@ def _run(policy: Policy, claims: dict[str, Any], custom: dict[str, Any]) -> Outc
             raise UsageError(
                 f"claim {key!a:.80}: want text, an integer, a boolean, a list or an object, got {value!a:.80}"
             )
-    given: list[Claim] = [*incoming(claims), *of_mapping(custom, language.Issuer.CUSTOM)]
-    outcome = language.evaluate(policy, given)
+    available: list[Claim] = [*incoming(claims), *of_mapping(custom, language.Issuer.CUSTOM)]
+    outcome = language.evaluate(policy, available)
     check_issued(outcome.issued, claims)
     return outcome
 

@@ -232,7 +232,7 @@ def _signer(
         key.certificate,
         anchors=root_files.anchors(roots, None),
         collateral=of_files(kind_of(quote), [(str(path), files.read(path)) for path in collateral]),
-        policy=vouching.wanted(
+        policy=vouching.build_policy(
             wanted, protection=protection, counters=frozenset({"unwitnessed"}), missing=missing
         ),
         now=now,

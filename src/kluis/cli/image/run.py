@@ -87,7 +87,7 @@ def run(
         raise unknown(f"{file}: ecall", ecall, declared, f"kluis run {file}")
     if declared[ecall].stream and out is not None:
         raise UsageError(f"-o: want an ecall with one result, got the stream {ecall}")
-    given = arguments.parse(declared[ecall], args or [])
+    values = arguments.parse(declared[ecall], args or [])
     printers = {one.name: printing(one.name) for one in interface.ocalls if one.returns in {None, type(None)}}
     with host.load(
         file,
@@ -98,7 +98,7 @@ def run(
     ) as enclave:
         render.note(_line(enclave))
         try:
-            result: Any = enclave.call(ecall, *given)
+            result: Any = enclave.call(ecall, *values)
             if declared[ecall].stream:
                 for item in result:
                     render.out_row(*arguments.present_result(item, None))

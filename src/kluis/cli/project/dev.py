@@ -46,19 +46,19 @@ def dev(
     For example: kluis dev cohort mean_age '[61, 58, 70, 66, 49]'
     """
     with contextlib.ExitStack() as stack:
-        asked = stack.enter_context(signals())
+        stop_request = stack.enter_context(signals())
         state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kluis-dev-")))
         platform = RehearsalPlatform(state / "platform", datetime.now(UTC))
         running = stack.enter_context(
             Development(folder, platform, lambda: stack.enter_context(listening(listen)))
         )
-        asked.ready = True
+        stop_request.ready = True
         wanted = True  # the first start follows the watch: a change during it is seen
-        for changed in changes(folder, lambda: asked.stop):
+        for changed in changes(folder, lambda: stop_request.stop):
             if fault := running.fault():
                 render.error(fault)
-            if wanted or changed or asked.replace:
-                wanted = asked.replace = False
+            if wanted or changed or stop_request.replace:
+                wanted = stop_request.replace = False
                 _restart(running, ecall, args or [])
 
 

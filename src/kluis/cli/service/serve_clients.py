@@ -21,10 +21,10 @@ def read_registered(certificates: Sequence[str] | None, federated: Sequence[Path
         UsageError: a file is malformed; names it.
     """
     found = []
-    for given in certificates or ():
-        client, equals, path = given.partition("=")
+    for text in certificates or ():
+        client, equals, path = text.partition("=")
         if not client or not equals:
-            raise UsageError(f"client certificate: want CLIENT=PEM, got {given}")
+            raise UsageError(f"client certificate: want CLIENT=PEM, got {text}")
         found.append((client, Certificate.of_pem(files.read(Path(path)), path)))
     return Registered(
         certificates=tuple(found),

@@ -74,8 +74,8 @@ def _check_levels(roots: object) -> None:
     """Refuse an unusable root: the service would refuse all evidence under it, every time."""
     for root in roots if isinstance(roots, list) else ():
         try:
-            given = ProtectionLevel(root["level"]) if root["level"] is not None else None
-            (anchor,) = TrustAnchors.from_pem(b64.decode(root["pem"], "root"), given)
+            level = ProtectionLevel(root["level"]) if root["level"] is not None else None
+            (anchor,) = TrustAnchors.from_pem(b64.decode(root["pem"], "root"), level)
         except (KluisError, ValueError, KeyError, TypeError):
             continue  # the service's enclave reports what is wrong with it
         if anchor.level is ProtectionLevel.NONE:  # neither a vendor's root nor an emulated one has this level

@@ -51,12 +51,12 @@ def attest(
             f"machine {name}: want an endorsement of its platform's root, got none",
             hint="start it with the guest of this release: kluis vm guest build",
         )
-    given = endorsements.read(collateral.endorsement)
+    endorsement = endorsements.read(collateral.endorsement)
     anchors = TrustAnchors.from_pem(trusted if root is None else files.read(root))
-    found = endorsements.verify(given, context=Context(anchors), now=datetime.now(UTC))
+    found = endorsements.verify(endorsement, context=Context(anchors), now=datetime.now(UTC))
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-        for part, data in {**given.parts, "runtime.json": given.runtime_data}.items():
+        for part, data in {**endorsement.parts, "runtime.json": endorsement.runtime_data}.items():
             render.save(output / part, data)
     claims, configuration = found.claims, found.configuration
     shown: dict[str, Any] = {

@@ -92,12 +92,12 @@ class ServerKey:
             UsageError: the first certificate is for another key.
         """
         try:
-            given = load_pem_private_key(key, None)
+            private = load_pem_private_key(key, None)
         except (ValueError, TypeError, UnsupportedAlgorithm):
-            given = None
-        if not isinstance(given, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+            private = None
+        if not isinstance(private, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
             raise FormatError("operator's key: want PEM, PKCS#8, of RSA, P-256 or P-384")
-        self.context = server_context(given, chain_of(chain, given.public_key(), "operator"))
+        self.context = server_context(private, chain_of(chain, private.public_key(), "operator"))
 
     def _settings(self, chain: list[x509.Certificate]) -> SSL.Context:
         return server_context(self._key, chain)

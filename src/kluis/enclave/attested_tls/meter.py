@@ -116,6 +116,6 @@ def label_of(service: str) -> str:
 
 def _trace_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     """The client's trace, if it sent one, once and in the form of the specification."""
-    given = [value for name, value in headers if name == b"traceparent"]
-    text = given[0].decode("latin-1") if len(given) == 1 else ""
+    values = [value for name, value in headers if name == b"traceparent"]
+    text = values[0].decode("latin-1") if len(values) == 1 else ""
     return text if TRACEPARENT.fullmatch(text) else None

@@ -42,15 +42,15 @@ def functions_of(app: Enclave) -> list[tuple[Signature, Callable[..., Any]]]:
     """Each plain call of an application with the function that serves it, in the order of their numbers."""
     loop = _Later()
     streams = Streams(loop)
-    given = app.ecall_signatures
+    signatures = app.ecall_signatures
     served: list[Callable[..., Any]] = []
-    for one in given:
+    for one in signatures:
         function = app.ecalls[one.name]
         if function.__code__.co_flags & COROUTINE:
             function = functools.partial(_run, loop, function)
         served.append(functools.partial(streams.open, one.name, function) if one.stream else function)
-    served += [functools.partial(streams.take, one.name) for one in given if one.stream]
-    found = streaming.calls_of(given)
+    served += [functools.partial(streams.take, one.name) for one in signatures if one.stream]
+    found = streaming.calls_of(signatures)
     if len(found) > len(served):
         served.append(streams.close)
     return list(zip(found, served, strict=True))

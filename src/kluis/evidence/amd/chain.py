@@ -178,7 +178,7 @@ def check_crl(data: bytes | None, authority: Authority, context: Context, now: d
 
 def name_of(anchor: Anchor, name: str) -> str:
     """The common name for AMD's ``name`` under ``anchor``."""
-    return f"{anchor.maker} {name} (no hardware)" if anchor.emulated else name
+    return f"{anchor.vendor} {name} (no hardware)" if anchor.emulated else name
 
 
 def _authority_bytes(endorsements: Endorsements) -> tuple[bytes, bytes]:

@@ -156,7 +156,7 @@ def verify(
 def _anchor(context: Context, collateral: Endorsements | None) -> Anchor | None:
     """The expected platform key: from the endorsements, or the only trusted bare key."""
     if collateral is None:
-        bare = [anchor for anchor in context.anchors if not anchor.maker and anchor.level in LEVELS]
+        bare = [anchor for anchor in context.anchors if not anchor.vendor and anchor.level in LEVELS]
         return bare[0] if len(bare) == 1 else None
     anchor = context.anchors.match(_key(collateral, context).spki)
     if anchor is None:

@@ -159,9 +159,9 @@ def _ca_profile(certificate: Certificate, what: str, lengths: tuple[int | None, 
 def _check_issued(
     certificate: Certificate, issuer: Certificate, anchor: Anchor, what: str, context: Context
 ) -> None:
-    if not certificate.common_name.startswith(anchor.maker):
+    if not certificate.common_name.startswith(anchor.vendor):
         raise AuthenticityError(
-            f"{what}: want a name that begins {anchor.maker!a}, got {certificate.common_name!a}",
+            f"{what}: want a name that begins {anchor.vendor!a}, got {certificate.common_name!a}",
             code="cert_profile",
         )
     if issuer.spki == anchor.spki and anchor.proven.get(certificate.der) is certificate:

@@ -180,9 +180,9 @@ def _revocation(
     answers = [ocsp.check(response, chain.certificates, now, context) for response in collateral.ocsp]
     # The device itself issues the leaf, and the root has no issuer: NVIDIA answers for the certificates
     # between.
-    asked = set(range(1, len(chain.certificates) - 1))
+    expected = set(range(1, len(chain.certificates) - 1))
     return _Revocation(
-        {answer.index for answer in answers} >= asked,
+        {answer.index for answer in answers} >= expected,
         min(answer.start for answer in answers),
         min(chain.end, *(answer.end for answer in answers)),
     )

@@ -20,7 +20,7 @@ class Root:
         file: in this folder, PEM.
         pin: SHA-256 of the key's SubjectPublicKeyInfo, hex.
         name: for messages.
-        ``maker``: prefix of the names in its certificates.
+        ``vendor``: prefix of the names in its certificates.
         level: of evidence under it.
         product: the only product line that it signs for.
         issued: in this folder, PEM: certificates that the key signed and that all evidence contains.
@@ -29,7 +29,7 @@ class Root:
     file: str
     pin: str
     name: str
-    maker: str
+    vendor: str
     level: ProtectionLevel
     product: str = ""
     issued: str = ""

@@ -224,7 +224,7 @@ def named_keys(context: Context) -> tuple[Anchor, ...]:
         AuthenticityError: all were stated to be of hardware, which no TPM's key is.
         UnavailableError: there are no such keys.
     """
-    bare = tuple(anchor for anchor in context.anchors if not anchor.maker)
+    bare = tuple(anchor for anchor in context.anchors if not anchor.vendor)
     if not bare:
         raise UnavailableError(
             "AK: want a certificate, or a root that names the key, got neither",

@@ -84,7 +84,7 @@ def peel(data: bytes) -> Unwrapped | None:
     """
     if data[:1] == b"{" and _EAT in data[:4096]:
         return _envelope(data)
-    return _of_maker(data) or _envelope(data)
+    return _of_vendor(data) or _envelope(data)
 
 
 def _envelope(data: bytes) -> Unwrapped | None:
@@ -95,7 +95,7 @@ def _envelope(data: bytes) -> Unwrapped | None:
     return envelope.peel(data)
 
 
-def _of_maker(data: bytes) -> Unwrapped | None:
+def _of_vendor(data: bytes) -> Unwrapped | None:
     first = data[:1]
     if first in (b"{", b"["):
         return _document(data)

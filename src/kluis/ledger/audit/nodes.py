@@ -50,8 +50,8 @@ class Nodes:
     def judge(self, seen: Seen, state: State) -> None:
         """Judge an entry that is already part of ``state``."""
         if seen.txid.seqno == 1:
-            kept = {name: each for name, each in seen.domain.writes.items() if name not in OF_NODES}
-            self._genesis = sha256(encode_writes(kept))
+            changes = {name: each for name, each in seen.domain.writes.items() if name not in OF_NODES}
+            self._genesis = sha256(encode_writes(changes))
         for name, raw in seen.domain.writes.get(tables.NODES, {}).items():
             if raw is None:
                 continue

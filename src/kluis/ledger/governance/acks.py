@@ -65,17 +65,17 @@ def acknowledge(transaction: Transaction, request: Request, member_id: str, effe
         GovernanceError: it is refused; nothing may be committed.
     """
     _same(transaction, request, member_id)
-    given = digest(transaction, member_id)
+    expected = digest(transaction, member_id)
     try:
         signed = read_object(request.payload, "acknowledgement").get("stateDigest")
     except FormatError as error:
         raise InvalidInput(error.message) from None
-    if not given or signed != given:
+    if not expected or signed != expected:
         raise StateDigestMismatch(
             "acknowledgement: is of another state digest than the member was given",
             hint="request the state digest again, and sign that one",
         )
-    value = {"cose_sign1_req": b64.encode(request.raw), "state_digest": given}
+    value = {"cose_sign1_req": b64.encode(request.raw), "state_digest": expected}
     transaction.put(tables.MEMBER_ACKS, member_id.encode(), write_json(value))
     known = member(transaction, member_id)
     if known is not None and not known.active:

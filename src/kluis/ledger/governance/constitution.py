@@ -127,10 +127,17 @@ class Constitution:
             votes: member ids and their votes.
             proposal_id: of it.
         """
-        given: list[Value] = [{"member_id": member, "vote": vote} for member, vote in votes]
+        votes_cast: list[Value] = [{"member_id": member, "vote": vote} for member, vote in votes]
         try:
             found = self._call(
-                Phase.JUDGE, None, proposal_id.encode(), "resolve", proposal, proposer, given, proposal_id
+                Phase.JUDGE,
+                None,
+                proposal_id.encode(),
+                "resolve",
+                proposal,
+                proposer,
+                votes_cast,
+                proposal_id,
             )
         except ScriptError as error:
             return "Failed", _failure(error, "Failed to resolve(): ")

@@ -44,15 +44,15 @@ def remember(transaction: Transaction, request: Request, proposal_id: str, now: 
     key = f"{request.created_at:010}:{sha256(request.message.signature).hex()}".encode()
     if (before := transaction.get(RECENT, key)) is not None:
         raise ProposalReplay(f"proposal: already exists as proposal {read_json(before, RECENT)}")
-    kept = [each for each, _ in transaction.items(RECENT)]
+    recent = [each for each, _ in transaction.items(RECENT)]
     window = service_config(transaction).get("recent_cose_proposals_window_size", WINDOW)
     window = min(max(window, 1), MOST_WINDOW) if type(window) is int else WINDOW
-    old = kept and key.partition(b":")[0] < kept[len(kept) // 2].partition(b":")[0]
-    if old or (len(kept) >= window and key < kept[0]):  # it may be one that was kept, of the same second
+    old = recent and key.partition(b":")[0] < recent[len(recent) // 2].partition(b":")[0]
+    if old or (len(recent) >= window and key < recent[0]):  # it may be one that was kept, of the same second
         raise ProposalTooOld(
             f"proposal: was created at {request.created_at}, before the middle one of the recent ones",
             hint="sign it again",
         )
-    for each in kept[: max(len(kept) - (window - 1), 0)]:
+    for each in recent[: max(len(recent) - (window - 1), 0)]:
         transaction.remove(RECENT, each)
     transaction.put(RECENT, key, write_json(proposal_id))

@@ -131,11 +131,11 @@ class RecordedEffects:
             self.problems.append(f"table {table}: is not written, and its request writes it")
 
     def _check_validity(self, found: x509.Certificate, valid_from: str, days: int) -> None:
-        asked = instant(valid_from)
+        start = instant(valid_from)
         # CCF's certificates end a second early.
         if (
-            abs(found.not_valid_before_utc - asked) > _DAY
-            or found.not_valid_after_utc > asked + timedelta(days=days) + _DAY
+            abs(found.not_valid_before_utc - start) > _DAY
+            or found.not_valid_after_utc > start + timedelta(days=days) + _DAY
         ):
             self.problems.append("an issued certificate does not have the validity of its request")
 

@@ -147,8 +147,8 @@ def _expected_point(transaction: Transaction, wrapped: RecoveryShares, member_id
         return None
     if member_id in owners:
         return 0
-    given = sorted(name for name in wrapped.shares if name not in owners)
-    return given.index(member_id) + 1 if member_id in participants else None
+    recipients = sorted(name for name in wrapped.shares if name not in owners)
+    return recipients.index(member_id) + 1 if member_id in participants else None
 
 
 def _open(transaction: Transaction, present: LedgerSecret) -> list[Share]:

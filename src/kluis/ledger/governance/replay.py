@@ -103,11 +103,13 @@ class Replay:
 
     def skip(self, seqno: int, writes: Writes) -> None:
         """Go on to the next entry without a check."""
-        kept = {name: rows for name, rows in writes.items() if name.startswith(_KEPT) and name not in _PASSED}
-        if kept:
-            self._store.apply(seqno, kept)
+        tables_kept = {
+            name: rows for name, rows in writes.items() if name.startswith(_KEPT) and name not in _PASSED
+        }
+        if tables_kept:
+            self._store.apply(seqno, tables_kept)
             self._store.compact(seqno)
-            self._written.note(seqno, kept)
+            self._written.note(seqno, tables_kept)
 
     def _check(self, transaction: Transaction, writes: Writes, roots: Iterable[bytes]) -> Iterator[str]:
         governed = {name for name in writes if name.startswith(tables.GOVERNANCE)}
@@ -234,7 +236,3 @@ def _request(value: bytes | None) -> Request:
 
 def _format(value: bytes | None) -> str:
     return "removed" if value is None else f"{value[:80]!r}{'..' if len(value) > 80 else ''}"
-
-
-def _root(signature: bytes) -> object:
-    return read_object(signature, tables.SIGNATURES).get("root")

@@ -97,13 +97,13 @@ class LoopbackAuthority:
             AuthenticityError: its sender does not have the key.
         """
         try:
-            asked = x509.load_pem_x509_csr(request)
-            holds = asked.is_signature_valid
+            csr = x509.load_pem_x509_csr(request)
+            holds = csr.is_signature_valid
         except ValueError:
             raise FormatError("certificate request: want PKCS#10, PEM") from None
         if not holds:
             raise AuthenticityError("certificate request: want it signed by its own key", code="signature")
-        return self._chain(asked.public_key(), names, now)
+        return self._chain(csr.public_key(), names, now)
 
     def server_context(self, folder: Path, names: Sequence[str], now: datetime) -> ssl.SSLContext:
         """TLS settings for a server in this process, with a separate key, stored in ``folder``.

@@ -122,8 +122,8 @@ class Governor:
     def acknowledge(self) -> None:
         """Acknowledge the present state: the member is active from then on."""
         digests = f"/gov/members/state-digests/{self.member}"
-        given = self._sign("POST", f"{digests}:update", Kind.STATE_DIGEST, b"")
-        body = jcs.dumps({"memberId": self.member, "stateDigest": str(given["stateDigest"])})
+        digest = self._sign("POST", f"{digests}:update", Kind.STATE_DIGEST, b"")
+        body = jcs.dumps({"memberId": self.member, "stateDigest": str(digest["stateDigest"])})
         self._sign("POST", f"{digests}:ack", Kind.ACK, body)
 
     def propose(self, document: bytes) -> Any:

@@ -62,8 +62,8 @@ def logging(otlp: str | None) -> Iterator[Callable[[Iterable[str]], None]]:
     with Traces(check(otlp)) as traces:
 
         def both(lines: Iterable[str]) -> None:
-            kept = list(lines)
-            write(kept)
-            traces.record(kept)
+            recent = list(lines)
+            write(recent)
+            traces.record(recent)
 
         yield both

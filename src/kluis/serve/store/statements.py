@@ -69,7 +69,7 @@ class Statements:
         def prepare(statement: ClauseElement) -> Statement:
             return Statement(statement, dialect)
 
-        kept = _insert(dialect, RECORDS, "store", "id", "version", "label", "value")
+        insertion = _insert(dialect, RECORDS, "store", "id", "version", "label", "value")
         self.enter_store = prepare(
             _insert(dialect, STORES, "name", "epoch", "head").on_conflict_do_nothing(index_elements=["name"])
         )
@@ -81,9 +81,9 @@ class Statements:
         )
         self.entry = prepare(_insert(dialect, JOURNAL, "store", "epoch", "entry"))
         self.put = prepare(
-            kept.on_conflict_do_update(
+            insertion.on_conflict_do_update(
                 index_elements=["store", "id"],
-                set_={name: kept.excluded[name] for name in ("version", "label", "value")},
+                set_={name: insertion.excluded[name] for name in ("version", "label", "value")},
             )
         )
         self.delete = prepare(_where(delete(RECORDS), RECORDS, "store", "id"))
@@ -172,12 +172,12 @@ def _read(size: int) -> ClauseElement:
         select(_kind(ENTRY), entries.c.epoch, entries.c.entry, nothing, nothing),
     ]
     if size:
-        asked = _where(select(RECORDS.c.id, RECORDS.c.version, RECORDS.c.value), RECORDS, "store")
+        selection = _where(select(RECORDS.c.id, RECORDS.c.version, RECORDS.c.value), RECORDS, "store")
         if size == 1:
-            rows: Any = asked.where(RECORDS.c.id == bindparam("id0")).subquery()
+            rows: Any = selection.where(RECORDS.c.id == bindparam("id0")).subquery()
         else:
             ids: list[Any] = [bindparam(f"id{at}") for at in range(size)]
-            rows = _limit_rows(asked.where(RECORDS.c.id.in_(ids)).subquery(), "id", "value")
+            rows = _limit_rows(selection.where(RECORDS.c.id.in_(ids)).subquery(), "id", "value")
         parts.append(select(_kind(ROW), literal_column("0"), rows.c.id, rows.c.version, rows.c.value))
     return union_all(*parts)
 

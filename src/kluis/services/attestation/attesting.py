@@ -267,8 +267,10 @@ def _check_bound(evidence: Claims, data: _Data) -> None:
 
 
 def _bundle(body: _Body) -> bytes | None:
-    given = body.collateral
-    return None if given is None else decode_base64(given, "x-kluis-collateral", most=MOST_COLLATERAL)
+    collateral = body.collateral
+    return (
+        None if collateral is None else decode_base64(collateral, "x-kluis-collateral", most=MOST_COLLATERAL)
+    )
 
 
 def _nonce(nonce: str | int) -> str | int:

@@ -122,9 +122,9 @@ class Handlers:
 
     def rotate(self, call: Call) -> Answer:
         """Make a new signing key."""
-        asked = call.json(Rotation) if call.body else Rotation()
+        rotation = call.json(Rotation) if call.body else Rotation()
         usual = self._engine.settings.publish_seconds
-        delay = usual if asked.signs_in_seconds is None else asked.signs_in_seconds
+        delay = usual if rotation.signs_in_seconds is None else rotation.signs_in_seconds
         if not 0 <= delay <= self._engine.settings.key_seconds:
             raise InvalidParameter(
                 f"signs_in_seconds: want 0 to {self._engine.settings.key_seconds}, got {delay}"
@@ -195,8 +195,8 @@ def _warnings(request: _Evidence) -> dict[str, str]:
 
 
 def _form(call: Call) -> TokenForm:
-    asked = call.headers.get("accept", "")
-    return TokenForm.EAR if EAT in asked.lower() else TokenForm.AZURE
+    accept = call.headers.get("accept", "")
+    return TokenForm.EAR if EAT in accept.lower() else TokenForm.AZURE
 
 
 def _kind(call: Call) -> AttestationType:

@@ -235,7 +235,7 @@ class Handlers:
         most = paging.most_results(call.query, MOST_ENTRIES)
         several = list(audit.entries(self.vault.storage, int(text), most))
         head = audit.head(self.vault.storage)
-        said = {
+        body = {
             "vault": self.vault.name.hex(),
             "sequence": head.sequence,
             "hash": head.hash,
@@ -244,7 +244,7 @@ class Handlers:
         return Answer({
             "value": several,
             "head": head,
-            "statement": self.signer.state({"audit": said}),
+            "statement": self.signer.state({"audit": body}),
             "rollback": self.vault.storage.rollback,
         })  # fmt: skip
 

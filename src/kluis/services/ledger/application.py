@@ -188,8 +188,8 @@ class _Endpoint:
             if self._writes:
                 require_kind(transaction, call.caller, self._kinds)
             state = State(transaction, writes=self._writes)
-            given = {**call.path, "state": state, "caller": call.caller, "body": body}
-            value = self._function(**{name: given[name] for name in self._wants})
+            values = {**call.path, "state": state, "caller": call.caller, "body": body}
+            value = self._function(**{name: values[name] for name in self._wants})
             if state.claims_digest != NO_CLAIMS and not any(transaction.writes.values()):
                 raise UsageError(
                     f"endpoint {self.name}: claims something and writes nothing, so no receipt has the claim",

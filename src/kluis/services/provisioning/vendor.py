@@ -14,7 +14,7 @@ from typing import Final
 
 from kluis.collateral.checks import check
 from kluis.collateral.documents import Document, Key, Kind, check_named, times
-from kluis.collateral.marks import is_older, shown
+from kluis.collateral.marks import format_times, is_older
 from kluis.collateral.paths import Asked, document, find_document
 from kluis.collateral.paths import Vendor as FromHost
 from kluis.enclave.store.model import Reading, Storage, Writing
@@ -81,10 +81,10 @@ class Vendor:
         check_named(kind, key)
         check(kind, key, found, self._ask, self._context, now)
         if not self._put(kind, key, found):
-            kept = self._read_stored(_name(kind, key)) or found
+            stored = self._read_stored(_name(kind, key)) or found
             raise FreshnessError(
-                f"{_name(kind, key)}: want one issued {shown(times(kind, kept))} or later, as is kept, "
-                f"got one issued {shown(times(kind, found))}",
+                f"{_name(kind, key)}: want one issued {format_times(times(kind, stored))} or later, as is "
+                f"kept, got one issued {format_times(times(kind, found))}",
                 hint=(
                     f"{_fetch(kind, key)} fetches a newer one from the vendor; stored documents are never"
                     " replaced by older ones"
@@ -98,26 +98,26 @@ class Vendor:
         Raises:
             FormatError: there is only the host's one, and it is malformed.
         """
-        kept = self._read_stored(_name(*wanted))
-        given = self._from_host(path, query) if self._from_host is not None else None
-        if given is None:
-            return [] if kept is None else [(kept, False)]
-        if kept is None:
-            return [(document(wanted, *given), True)]
+        stored = self._read_stored(_name(*wanted))
+        fetched = self._from_host(path, query) if self._from_host is not None else None
+        if fetched is None:
+            return [] if stored is None else [(stored, False)]
+        if stored is None:
+            return [(document(wanted, *fetched), True)]
         try:
-            other = document(wanted, *given)
-            was, now = times(wanted.kind, kept), times(wanted.kind, other)
+            other = document(wanted, *fetched)
+            was, now = times(wanted.kind, stored), times(wanted.kind, other)
             if now.issued > was.issued and not is_older(now, was):  # a lower number is no newer one
-                return [(other, True), (kept, False)]
+                return [(other, True), (stored, False)]
         except FormatError:  # no such document, and so no newer one
-            return [(kept, False)]
-        return [(kept, False)]
+            return [(stored, False)]
+        return [(stored, False)]
 
     def _ask(self, kind: Kind, key: Key) -> Document:
         """A document that checks another one: stored, or from the host; the caller checks it."""
-        kept = self._read_stored(_name(kind, key))
-        if kept is not None:
-            return kept
+        stored = self._read_stored(_name(kind, key))
+        if stored is not None:
+            return stored
         path, query = _path(kind, key)
         for found, _ in self._find(Asked(kind, key), path, query):
             return found
@@ -131,8 +131,8 @@ class Vendor:
         name, record = _name(kind, key), encode(records.Vendor(body=found.body, chain=found.chain))
 
         def work(store: Writing) -> bool:
-            kept = _read(store, name)
-            if kept is not None and is_older(times(kind, found), times(kind, kept)):
+            stored = _read(store, name)
+            if stored is not None and is_older(times(kind, found), times(kind, stored)):
                 return False
             store.put(TABLE, name, record)
             return True

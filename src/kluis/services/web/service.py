@@ -223,8 +223,8 @@ class Service:
         began = time.perf_counter()
         headers = _headers(scope)
         request_id = secrets.token_hex(16)
-        given = headers.get("traceparent", "")
-        trace = given if TRACEPARENT.fullmatch(given) else None
+        traceparent = headers.get("traceparent", "")
+        trace = traceparent if TRACEPARENT.fullmatch(traceparent) else None
 
         def report(operation: str, status: int, code: str | None = None, bug: str | None = None) -> None:
             took = round(time.perf_counter() - began, 6)

@@ -135,14 +135,14 @@ class Platform:
             ) from None
         connection = self._connect()
         try:
-            given = dict(sockets or {})
+            grants = dict(sockets or {})
             request = {
                 "op": "launch",
                 "allow_missing": sorted(allow_missing),
-                "sockets": list(given),
+                "sockets": list(grants),
                 "streams": bool(streams),
             }
-            handed = [image, *streams, *(end.fileno() for end in given.values())]
+            handed = [image, *streams, *(end.fileno() for end in grants.values())]
             with _its_end():
                 socket.send_fds(connection, [json.dumps(request).encode()], handed)
                 data, descriptors, _, _ = socket.recv_fds(

@@ -43,14 +43,14 @@ def _start() -> None:
     if (driver := detect()) is None:
         sys.stdout.write("kluis: no TEE endorses its root\n")
     else:
-        said = COMMAND_LINE.read_text()
-        only = words.find(ONLY, said)
+        command_line = COMMAND_LINE.read_text()
+        only = words.find(ONLY, command_line)
         endorse(
             Platform.connect(start=False),
             driver,
             only=None if only is None else bytes.fromhex(only),
             release=__version__,
-            missing=frozenset((words.find(MISSING, said) or "").split(",")) - {""},
+            missing=frozenset((words.find(MISSING, command_line) or "").split(",")) - {""},
         )
         sys.stdout.write(f"kluis: {driver.name} endorses its root\n")
     sys.stdout.flush()

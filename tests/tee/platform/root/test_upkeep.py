@@ -73,8 +73,8 @@ def test_revoked_keys_are_renewed(orders: Upkeep, root: Root, tmp_path: Path) ->
     assert orders.answer({"op": "certify", "new_keys": False})["tcb"] == "UpToDate"
     after = daemon.load_root(tmp_path, "process", bytes(32)).keys
     assert (after.ppid, after.chain) == (before.ppid, root.keys.chain)
-    assert root.authority.revoked(before.chain)
-    assert not root.authority.revoked(after.chain)
+    assert root.authority.is_revoked(before.chain)
+    assert not root.authority.is_revoked(after.chain)
     numbers = [keys.pck.private_numbers().private_value for keys in (before, after)]
     assert numbers[0] != numbers[1]
 
@@ -99,7 +99,7 @@ def test_all_certificates_of_a_platform_are_revoked(orders: Upkeep, root: Root, 
     again = daemon.load_root(tmp_path, "process", bytes(32))
     assert again.keys.earlier == root.keys.earlier
     assert Upkeep(again, tmp_path).answer({"op": "revoke"})["tcb"] == "Revoked"
-    assert [again.authority.revoked(chain) for chain in chains] == [True] * 5
+    assert [again.authority.is_revoked(chain) for chain in chains] == [True] * 5
     Upkeep(again, tmp_path).answer({"op": "certify", "new_keys": False})
     assert again.keys.earlier == ()
 

@@ -25,7 +25,7 @@ def _flag(claims: AzureClaims, name: str) -> Value:
     return value if isinstance(value, bool) else None
 
 
-def _logged(claims: AzureClaims) -> Value:
+def _has_firmware_log(claims: AzureClaims) -> Value:
     vendor = claims.tpm.vendor if claims.tpm else None
     return isinstance(vendor, TpmClaims) and vendor.log is not None and vendor.log.tells_of_firmware
 
@@ -66,7 +66,7 @@ FIELDS: Final = (
     Field(
         key="event_log_required",
         form=Form(Required),
-        claim=of(AzureClaims, _logged),
+        claim=of(AzureClaims, _has_firmware_log),
         about="whether a log must explain the PCRs, of which one at least is firmware's (0 to 7)",
         rule="event_log",
         aspect=Aspect.EXECUTABLES,

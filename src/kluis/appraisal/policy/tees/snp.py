@@ -27,7 +27,7 @@ PARTS: Final = {
 }
 
 
-def _reported(claims: SnpClaims) -> Value:
+def _reported_product(claims: SnpClaims) -> Value:
     parts = PARTS[str(claims.product)]
     return Product(str(claims.product), {part: getattr(claims.reported_tcb, part) for part in parts})
 
@@ -97,7 +97,7 @@ FIELDS: Final = (
     Field(
         key="min_tcb",
         form=Form(Components, products=PARTS),
-        claim=of(SnpClaims, _reported),
+        claim=of(SnpClaims, _reported_product),
         about="least security versions, part by part; a line that is not named is refused",
         rule="min_tcb",
         aspect=Aspect.HARDWARE,

@@ -22,7 +22,9 @@ CHOICES: Final = Attribute.LASS | Attribute.SEPT_VE_DISABLE | Attribute.PKS | At
 ALL: Final = (1 << 64) - 1
 
 
-def _measured(*, key: str, rule: str, about: str, fix: str, read: Callable[[TdxClaims], Value]) -> Field:
+def _measurement_field(
+    *, key: str, rule: str, about: str, fix: str, read: Callable[[TdxClaims], Value]
+) -> Field:
     return Field(
         key=key,
         form=Form(OneOf, sizes=(48,)),
@@ -47,28 +49,28 @@ FIELDS: Final = (
         fix="run it under a TDX module that the policy names, or accept any that Intel signed",
         drafted=False,
     ),
-    _measured(
+    _measurement_field(
         key="config_ids",
         rule="config_id",
         about="MRCONFIGID, the host's choice",
         fix="start it with the configuration that the policy names",
         read=lambda c: c.mrconfigid,
     ),
-    _measured(
+    _measurement_field(
         key="owners",
         rule="owner",
         about="MROWNER, the host's choice",
         fix="start it for the owner that the policy names",
         read=lambda c: c.mrowner,
     ),
-    _measured(
+    _measurement_field(
         key="owner_configs",
         rule="owner_config",
         about="MROWNERCONFIG, the host's choice",
         fix="start it with the owner's configuration that the policy names",
         read=lambda c: c.mrownerconfig,
     ),
-    _measured(
+    _measurement_field(
         key="service_domains",
         rule="service_domain",
         about="MRSERVICETD, a bound domain that may migrate it; zeros mean no such domain; not in TDX 1.0",

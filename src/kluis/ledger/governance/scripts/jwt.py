@@ -36,21 +36,21 @@ def set_keys(transaction: Transaction, issuer: str, jwks: Any) -> None:
     keys = jwks.get("keys") if isinstance(jwks, dict) else None
     if not isinstance(keys, list) or not 0 < len(keys) <= MAX_KEYS:
         raise HostFault("the key set of an issuer has no keys, or more than 1,000")
-    given: dict[str, dict[str, Any]] = {}
+    by_kid: dict[str, dict[str, Any]] = {}
     for jwk in keys:
         if not isinstance(jwk, dict) or not isinstance(kid := jwk.get("kid"), str) or not kid:
             raise HostFault("a key of an issuer has no kid")
         entry: dict[str, Any] = {"issuer": issuer, "public_key": b64.encode(_public_key(jwk))}
         if (constraint := jwk.get("issuer")) is not None:
             entry["constraint"] = _constraint(issuer, constraint)
-        if given.setdefault(kid, entry) != entry:
+        if by_kid.setdefault(kid, entry) != entry:
             raise HostFault(f"two keys of an issuer have the kid {kid[:100]}")
     for raw, entries in _read_stored(transaction):
-        kept = [each for each in entries if each.get("issuer") != issuer]
-        if (kid := raw.decode(errors="replace")) in given:
-            kept.append(given.pop(kid))
-        _put(transaction, raw, entries, kept)
-    for kid, entry in given.items():
+        others = [each for each in entries if each.get("issuer") != issuer]
+        if (kid := raw.decode(errors="replace")) in by_kid:
+            others.append(by_kid.pop(kid))
+        _put(transaction, raw, entries, others)
+    for kid, entry in by_kid.items():
         transaction.put(JWT_KEYS, kid.encode(), write_json([entry]))
 
 

@@ -99,8 +99,8 @@ class Endorsing:
         self._platforms: dict[bytes, _Wanted] = {}
         self._fetched: dict[_Wanted, _Fetched] = {}
         self._by_bytes: dict[bytes, Documents] = {}
-        given = [self.hold(bundle) for bundle in bundles]
-        self._given = {_platform_of(each.collateral): each for each in given}
+        documents = [self.hold(bundle) for bundle in bundles]
+        self._given = {_platform_of(each.collateral): each for each in documents}
 
     def find(self, quote: bytes, bundle: bytes | None, now: datetime) -> Documents:
         """Find the documents for one quote.

@@ -245,12 +245,12 @@ class _Builder:
             verb = Verb(name)
         except ValueError:
             raise self._mismatch(name, f"one of {', '.join(Verb)}") from None
-        given = [argument for argument in arguments if argument is not None]
-        if given and given[0][0] is None:
-            self.warnings.append(Warned(given[0][2], "a claim's type is written type=..."))
-            given[0] = ("type", *given[0][1:])
+        present = [argument for argument in arguments if argument is not None]
+        if present and present[0][0] is None:
+            self.warnings.append(Warned(present[0][2], "a claim's type is written type=..."))
+            present[0] = ("type", *present[0][1:])
         copied, properties = None, []
-        for key, value, place, words in given:
+        for key, value, place, words in present:
             if key == "claim" and isinstance(value, lark.Token):
                 if copied is not None:
                     raise self._error("claim=... must be the only property", place, "claim")

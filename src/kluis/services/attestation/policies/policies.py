@@ -234,10 +234,10 @@ def _hold(text: str, jws: str, signer: dict[str, Any] | None) -> HeldPolicy:
     policy = parse(text)
     rules = policy.rules(Section.CONFIGURATION)
     # These rules run before there is any claim, so their outcome never changes.
-    asked = dataclasses.replace(policy, sections={Section.CONFIGURATION: rules}) if rules else None
+    configuration = dataclasses.replace(policy, sections={Section.CONFIGURATION: rules}) if rules else None
     return HeldPolicy(
         policy=policy,
-        properties=evaluate(asked, ()).properties if asked else {},
+        properties=evaluate(configuration, ()).properties if configuration else {},
         reads=policy.reads(),
         hash=b64.encode_url(sha256(b64.encode_url(text.encode()).encode())),
         signer=signer,

@@ -99,10 +99,10 @@ class SigningKeys:
         at = int(now.timestamp())
         signing = [key for key in ring.keys if key.signs_from <= at and key.private]
         # If a host sets the clock to the past, no key signs yet: then use the oldest that can.
-        kept = signing[-1] if signing else next(key for key in ring.keys if key.private)
-        if at - kept.created > self._settings.key_seconds and kept is ring.keys[-1]:
-            self.rotate(instance, url, now, self._settings.publish_seconds, only_after=kept.kid)
-        return self._load(kept, url)
+        newest = signing[-1] if signing else next(key for key in ring.keys if key.private)
+        if at - newest.created > self._settings.key_seconds and newest is ring.keys[-1]:
+            self.rotate(instance, url, now, self._settings.publish_seconds, only_after=newest.kid)
+        return self._load(newest, url)
 
     def published_keys(self, instance: str, url: str, now: datetime) -> list[tuple[str, bytes]]:
         """Key id and certificate, DER, of every key whose tokens may still be valid, newest first."""
@@ -141,10 +141,10 @@ class SigningKeys:
             if only_after is not None and (not there.keys or there.keys[-1].kid != only_after):
                 return there
             keys = [self._age(key, at, made.signs_from) for key in there.keys]
-            kept = [key for key in keys if key.published_until is None or at < key.published_until]
-            if len(kept) >= MOST_KEYS and delay_seconds and only_after is None:
-                raise _too_many(kept)
-            return self._write(store, instance, (*kept[1 - MOST_KEYS :], made))
+            published = [key for key in keys if key.published_until is None or at < key.published_until]
+            if len(published) >= MOST_KEYS and delay_seconds and only_after is None:
+                raise _too_many(published)
+            return self._write(store, instance, (*published[1 - MOST_KEYS :], made))
 
         ring = self._storage.update(work)
         with self._lock:

@@ -93,8 +93,8 @@ class TpmProtocol:
             return _encode({"report": self._report(instance, message, now)})
         self._policies.current(instance, AttestationType.TPM)
         wrapped = message.get("payload")
-        asked = wrapped if isinstance(wrapped, dict) else message
-        kind = asked.get("type")
+        request = wrapped if isinstance(wrapped, dict) else message
+        kind = request.get("type")
         if kind != "aikcert":
             raise InvalidParameter(f"data: want type aikcert, or a request, got {str(kind)[:40]!a}")
         challenge, context = self._challenges.make(instance.key, now)

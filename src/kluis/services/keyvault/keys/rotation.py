@@ -43,11 +43,11 @@ def set_policy(vault: Vault, name: str, request: RotationPolicy, now: int, subje
     def work(writing: Writing) -> KeyRecord:
         record = keys.demand(writing, name, now)
         created = now if record.rotation is None else record.rotation.created
-        kept = msgspec.structs.replace(record, rotation=RotationRule(actions, expiry, created, now))
+        updated = msgspec.structs.replace(record, rotation=RotationRule(actions, expiry, created, now))
         event = audit.Event("rotation-policy", record.name, record.current.id, subject, now)
         audit.append(writing, event)
-        keys.keep(writing, kept)
-        return kept
+        keys.keep(writing, updated)
+        return updated
 
     return vault.storage.update(work)
 

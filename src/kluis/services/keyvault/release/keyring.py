@@ -157,8 +157,8 @@ class Keyring:
         if not self._is_old(cache, at) and kid in cache.keys:
             return False
         # A clock that went back must not prevent all later fetches. After a failure, the back-off decides.
-        asked = cache.failed is None and cache.tried is not None
-        return not asked or not 0 <= at - (cache.tried or 0) < self._refetch
+        tried = cache.failed is None and cache.tried is not None
+        return not tried or not 0 <= at - (cache.tried or 0) < self._refetch
 
     def _is_old(self, cache: Held, at: float) -> bool:
         return cache.fetched is None or not 0 <= at - cache.fetched < self._life
@@ -228,7 +228,7 @@ def _requirements(authority: Attested) -> tuple[TrustAnchors, Policy]:
             identity = SignedBy(
                 signers=frozenset({bytes.fromhex(named.signer)}), product_id=named.product, min_svn=named.svn
             )
-        return anchors, vouching.wanted(
+        return anchors, vouching.build_policy(
             identity,
             protection=levels,
             counters=frozenset(authority.counters),

@@ -210,19 +210,19 @@ def operation(name: str, method: str, path: str, handler: Any) -> Operation:
 
 def _require_version(handler: Handler) -> Handler:
     async def check(call: Call) -> Answer:
-        asked = call.query.get("api-version")
-        if asked is None:
+        version = call.query.get("api-version")
+        if version is None:
             raise Refusal(
                 400,
                 "MissingApiVersionParameter",
                 "The api-version query parameter (?api-version=) is required for all requests.",
                 hint=f"add ?api-version={VERSION}",
             )
-        if asked != VERSION:
+        if version != VERSION:
             raise Refusal(
                 400,
                 "UnsupportedApiVersionValue",
-                f"Unsupported api-version {asked[:40]!a}. The supported api-versions are: {VERSION}",
+                f"Unsupported api-version {version[:40]!a}. The supported api-versions are: {VERSION}",
             )
         return await handler(call)
 

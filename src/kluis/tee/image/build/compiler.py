@@ -48,7 +48,7 @@ def compile_source(data: bytes, inside: str) -> bytes:
         The ``.pyc``: 16 bytes of header, then the code. Empty if this interpreter cannot compile it.
 
     Raises:
-        MemoryError: it takes more than ``bound`` allows.
+        MemoryError: it takes more than ``limit_process`` allows.
     """
     try:
         with warnings.catch_warnings():

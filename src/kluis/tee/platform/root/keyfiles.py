@@ -28,7 +28,7 @@ def read(path: Path) -> bytes:
         UnavailableError: it is missing, not this user's, or accessible to others.
         FormatError: it is larger.
     """
-    return files.drained(open_checked(path, os.O_RDONLY), path, MAX_SIZE)
+    return files.drain(open_checked(path, os.O_RDONLY), path, MAX_SIZE)
 
 
 def open_checked(path: Path, flags: int) -> int:

@@ -100,7 +100,7 @@ class Upkeep:
         root = self._root
         if root.enrolled is not None:
             return root.enrolled.status(root.keys, root.level, _now())
-        if root.authority.revoked(root.keys.chain):
+        if root.authority.is_revoked(root.keys.chain):
             return REVOKED
         return root.authority.state.status(root.keys.cpusvn, root.keys.pcesvn)
 
@@ -136,7 +136,7 @@ class Upkeep:
 
     def _certify(self, order: Members) -> dict[str, Any]:
         root, own = self._root, self._root.authority
-        fresh = order.flag("new_keys") or (root.enrolled is None and own.revoked(root.keys.chain))
+        fresh = order.flag("new_keys") or (root.enrolled is None and own.is_revoked(root.keys.chain))
         pcesvn = own.state.levels[0].pcesvn
         if not fresh and root.enrolled is None and _lasts(root.keys, pcesvn):
             return self.status()  # an equal certificate would only be one more to revoke
@@ -211,7 +211,7 @@ class Upkeep:
         Raises:
             UsageError: too many to record.
         """
-        earlier = self._root.authority.unrevoked(keys.earlier)
+        earlier = self._root.authority.drop_revoked(keys.earlier)
         if len(earlier) > MAX_EARLIER:
             raise UsageError(
                 f"certificates: want at most {MAX_EARLIER} earlier ones that are not revoked, got one more",

@@ -56,10 +56,10 @@ def choose_cached(folder: Path, qemu: Path, kernel: Path) -> str:
     key = [BOOT_ID.read_text("ascii").strip(), *map(str, (found.st_dev, found.st_ino, found.st_mtime_ns))]
     path = folder / "acceleration.json"
     try:
-        kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
+        record = msgspec.json.decode(path.read_bytes(), type=_Kept)
     except (OSError, msgspec.DecodeError):
-        kept = None
-    if kept is None or kept.key != key or kept.chosen not in ACCELERATORS:
-        kept = _Kept(key, choose(qemu, kernel))
-        files.write(path, msgspec.json.encode(kept))
-    return kept.chosen
+        record = None
+    if record is None or record.key != key or record.chosen not in ACCELERATORS:
+        record = _Kept(key, choose(qemu, kernel))
+        files.write(path, msgspec.json.encode(record))
+    return record.chosen
