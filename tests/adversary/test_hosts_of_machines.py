@@ -103,7 +103,7 @@ def _send_for_ever(stream: Stream) -> None:
 def platform() -> Iterator[Platform]:
     """This machine's platform, in the place of a guest's."""
     found = Platform.connect()
-    with found.held():
+    with found.hold():
         yield found
 
 

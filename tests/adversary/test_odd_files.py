@@ -68,11 +68,35 @@ def test_a_file_that_is_not_encrypted(plain: bool) -> None:
     described, sealed = samples.dataset("people", "clinic", table, samples.PEOPLE_USES, key)
     out = io.BytesIO()
     table.write_parquet(out)
-    file = out.getvalue() if plain else sealed
+    prefix = datasets.aad_prefix(samples.ROOM, "people", 1, 0, described.terms)
+    file = out.getvalue() + datasets.commitment(key, prefix) if plain else sealed
     dataset = msgspec.structs.replace(described, parts=datasets.describe([file]))
     if not plain:
         assert datasets.open_sealed([file], key, samples.ROOM, dataset).equals(table)
         return
+    with pytest.raises(AuthenticityError) as caught:
+        datasets.open_sealed([file], key, samples.ROOM, dataset)
+    assert caught.value.message == "data set people: cannot be opened as the agreement has it"
+
+
+@pytest.mark.parametrize("what", ["another key's", "another part's", "none", "a part of it"])
+def test_a_file_has_one_key(what: str) -> None:
+    """AES-GCM does not bind a file to a key: an owner who could choose among several in each run would draw
+    the noise of its models again, and average it.
+    """
+    table, key = samples.people(), bytes(32)
+    described, sealed = samples.dataset("people", "clinic", table, samples.PEOPLE_USES, key)
+    prefix = datasets.aad_prefix(samples.ROOM, "people", 1, 0, described.terms)
+    committed = datasets.commitment(key, prefix)
+    assert sealed.endswith(committed)
+    end = {
+        "another key's": datasets.commitment(b"\1" * 32, prefix),
+        "another part's": datasets.commitment(key, prefix + b"1"),
+        "none": b"",
+        "a part of it": committed[:-1],
+    }[what]
+    file = sealed[: -len(committed)] + end
+    dataset = msgspec.structs.replace(described, parts=datasets.describe([file]))
     with pytest.raises(AuthenticityError) as caught:
         datasets.open_sealed([file], key, samples.ROOM, dataset)
     assert caught.value.message == "data set people: cannot be opened as the agreement has it"

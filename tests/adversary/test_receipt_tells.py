@@ -212,13 +212,12 @@ def test_a_data_set_that_does_not_fit(tmp_path: Path) -> None:
         PEOPLE.with_columns(id=pl.when(pl.col("id") > 1).then("id")),
         PEOPLE.rename({"secret": "ALICE"}),
     ):
-        out = io.BytesIO()
+        out, prefix = io.BytesIO(), datasets.aad_prefix(samples.ROOM, "people", 1, 0, agreed.terms)
         encryption = pl.ParquetEncryptionProperties(
-            footer_key=b"k" * 32,
-            aad_prefix=datasets.aad_prefix(samples.ROOM, "people", 1, 0, agreed.terms),
-            store_aad_prefix=False,
+            footer_key=b"k" * 32, aad_prefix=prefix, store_aad_prefix=False
         )
         table.write_parquet(out, encryption=encryption)
+        out.write(datasets.commitment(b"k" * 32, prefix))
         with pytest.raises(AuthenticityError) as caught:
             datasets.open_parts([out.getvalue()], b"k" * 32, samples.ROOM, agreed)
         said.add((caught.value.message, caught.value.code, caught.value.__cause__, caught.value.__context__))

@@ -55,21 +55,15 @@ def test_every_size() -> None:
             assert again.proof(size - 1) == grown.proof(size - 1)
 
 
-@given(st.lists(st.integers(1, 40), max_size=8), st.integers(1, 139))
+@given(st.lists(st.integers(1, 40), max_size=8))
 @PROPERTY
-def test_grown_in_steps_and_cut(steps: list[int], cut: int) -> None:
-    """How leaves came in makes no difference, and a tree that was cut is one that never had more."""
+def test_grown_in_steps(steps: list[int]) -> None:
+    """How leaves came in makes no difference."""
     tree, at = Tree(), 1
     for step in steps:
         tree.extend(LEAVES[at : at + step])
         at = min(at + step, len(LEAVES))
     assert tree.root() == plain_root(LEAVES[:at])
-    if cut <= at:
-        tree.truncate(cut)
-        assert (tree.size, tree.root()) == (cut, plain_root(LEAVES[:cut]))
-        for leaf in LEAVES[cut:]:
-            tree.append(leaf)
-        assert tree.root() == plain_root(LEAVES)
 
 
 def test_nothing_promoted_is_in_a_proof() -> None:
@@ -85,9 +79,8 @@ def test_limits() -> None:
     flushed = Tree.resume(tree.table(6))
     for work in (
         lambda: tree.leaf(10), lambda: tree.leaf(-1), lambda: tree.root(0), lambda: tree.root(11),
-        lambda: tree.proof(10), lambda: tree.proof(3, 3), lambda: tree.table(11), lambda: tree.truncate(0),
+        lambda: tree.proof(10), lambda: tree.proof(3, 3), lambda: tree.table(11),
         lambda: tree.append(b""), lambda: flushed.proof(5), lambda: flushed.leaf(5), lambda: flushed.root(5),
-        lambda: flushed.truncate(5),
     ):  # fmt: skip
         with pytest.raises(UsageError):
             work()

@@ -17,7 +17,7 @@ NOT_ERRORS = {"Done", "Agreement", "replace"}
 # Codes that are computed, by their parts: each has an entry, or its family has one.
 WORD = re.compile(r"[a-z0-9_*]+")
 NUMBER = re.compile(r"^AKV[A-Z0-9.]*[0-9](?=:)")
-RULES = {"of", "_judge", "_exact", "_same", "_document", "_configured"}
+RULES = {"of", "_judge", "_exact", "_same", "_document", "_configuration_rule"}
 KINDS = ("_expired", "_not_yet_valid")
 
 

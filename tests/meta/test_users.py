@@ -47,7 +47,7 @@ def _told() -> Iterator[str]:
     """The code in users' texts, whose prose has the same words for other things, and in scripts."""
     for page in DOCS.rglob("*.md"):
         yield from (match[2] for match in CODE.finditer(page.read_text(encoding="utf-8")))
-    for folder in ("bench", "examples", "fuzz", "runtime", "scripts", "tests/corpus"):
+    for folder in (".github/actions", "bench", "examples", "fuzz", "runtime", "scripts", "tests/corpus"):
         yield from (path.read_text(encoding="utf-8") for path in (ROOT / folder).rglob("*.py"))
 
 

@@ -18,7 +18,7 @@ from kluis.errors import (
     UnavailableError,
 )
 from kluis.serve import fleet, instance
-from kluis.serve.instance import own
+from kluis.serve.instance import as_own
 from kluis.serve.plan import Plan
 from tests.serve.served import free_ports, serving_here
 
@@ -33,7 +33,7 @@ def remote(kind: str, code: str | None) -> RemoteError:
 @pytest.mark.parametrize("kind", [AuthenticityError, UnavailableError])
 def test_an_error_of_ours(kind: type[KluisError]) -> None:
     """Kind, code and hint are those of the code inside."""
-    told = own(remote(kind.__name__, "store_rollback"))
+    told = as_own(remote(kind.__name__, "store_rollback"))
     assert (type(told), told.code, told.hint) == (kind, "store_rollback", "mend it")
     assert told.message == "store: last commit: want epoch 3 or later, got 2"
 
@@ -44,7 +44,7 @@ def test_an_error_of_ours(kind: type[KluisError]) -> None:
 )
 def test_another(error: KluisError) -> None:
     """Stays what it is."""
-    assert own(error) is error
+    assert as_own(error) is error
 
 
 def test_one_that_stands_still(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

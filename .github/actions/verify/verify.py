@@ -57,7 +57,7 @@ def main() -> int:
 def _refused(said: str) -> str:
     """The summary of an error that ``kluis --json`` printed as its last line."""
     told = json.loads(said.splitlines()[-1])
-    return report_markdown.refused(KluisError(told["error"], hint=told["hint"], code=told["code"]))
+    return report_markdown.render_refusal(KluisError(told["error"], hint=told["hint"], code=told["code"]))
 
 
 def _append(given: dict[str, str], name: str, text: str) -> None:

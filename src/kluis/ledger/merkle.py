@@ -162,19 +162,6 @@ class Tree:
         leaves = tuple([raw[at : at + 32] for at in range(0, len(raw), 32)])
         return TreeTable(flushed, leaves, tuple(roots))
 
-    def truncate(self, size: int) -> None:
-        """Forget all but the first leaves, as after a view change.
-
-        Raises:
-            UsageError: fewer than one, or more than there are.
-        """
-        if not max(1, self._unknown) <= size <= self.size:
-            raise UsageError(f"tree: want 1 to {self.size} leaves, got {size}")
-        for level, nodes in enumerate(self._levels):
-            del nodes[(size >> level) << 5 :]
-        while len(self._levels) > 1 and not self._levels[-1]:
-            self._levels.pop()
-
     def _check_size(self, size: int | None) -> int:
         if size is None:
             return self.size

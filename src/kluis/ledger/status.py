@@ -64,12 +64,6 @@ class Views:
         index = bisect.bisect_right(self._seqnos, seqno)
         return self._views[index - 1] if index else 0
 
-    def truncate(self, seqno: int) -> None:
-        """Forget views that begin after ``seqno``."""
-        while self._seqnos and self._seqnos[-1] > seqno:
-            self._views.pop()
-            self._seqnos.pop()
-
 
 def status_of(txid: TxId, local_view: int, committed: TxId) -> Status:
     """What a node may say about a transaction.

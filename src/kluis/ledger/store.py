@@ -222,11 +222,11 @@ class Transaction:
         Raises:
             UsageError: the table's name is empty or longer than 1,024 bytes.
         """
-        self._own(table)[key] = value
+        self._writes_of(table)[key] = value
 
     def remove(self, table: str, key: bytes) -> None:
         """Take a key's value away; a key without one may be removed, too."""
-        self._own(table)[key] = None
+        self._writes_of(table)[key] = None
 
     def items(self, table: str, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Every key that has a value, and the value, sorted by key.
@@ -250,7 +250,7 @@ class Transaction:
             if value is not None:
                 yield key, value
 
-    def _own(self, table: str) -> dict[bytes, bytes | None]:
+    def _writes_of(self, table: str) -> dict[bytes, bytes | None]:
         found = self._writes.get(table)
         if found is None:
             if not 0 < len(table.encode()) <= MAX_NAME:

@@ -22,7 +22,7 @@ from kluis.host.interface import parse
 from kluis.host.loading import head_of
 from kluis.serve.addresses import address_of, reason_of
 from kluis.serve.fleet import Fleet
-from kluis.serve.instance import Instance, own
+from kluis.serve.instance import Instance, as_own
 
 MOST_INSTANCES: Final = 16
 BACKLOG: Final = 1024
@@ -193,7 +193,7 @@ class ServedApplication:
         while time.monotonic() < end:
             for one in self.fleet.instances:
                 if fault := one.fault():
-                    raise own(fault)
+                    raise as_own(fault)
             with (
                 contextlib.suppress(OSError),
                 socket.create_connection(_reachable(self._listener), timeout=LOOK_SECONDS) as raw,

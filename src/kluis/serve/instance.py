@@ -38,7 +38,7 @@ def load_instance(
     )
 
 
-def own(error: KluisError) -> KluisError:
+def as_own(error: KluisError) -> KluisError:
     """Convert an enclave's error into an error of this process, because the caller cannot fix the code
     inside.
     """
@@ -121,7 +121,7 @@ class Instance:
         if self.running or self._serving is None:
             return None
         error = self._serving.exception()
-        return own(error) if isinstance(error, KluisError) else EnclaveError("it stopped serving")
+        return as_own(error) if isinstance(error, KluisError) else EnclaveError("it stopped serving")
 
     def rename(self, name: Naming) -> None:
         """Make it use a new certificate, before the old one expires."""
@@ -161,7 +161,7 @@ class Instance:
             return None
         self._tending = self.enclave.submit("tend")
         error = None if before is None else before.exception()
-        return own(error) if isinstance(error, KluisError) else None
+        return as_own(error) if isinstance(error, KluisError) else None
 
     def drain(self, seconds: float) -> None:
         """Let requests finish within ``seconds``, then end it; if it does not respond, end it at once."""
@@ -180,5 +180,5 @@ def _closing(enclave: EnclaveProxy) -> Iterator[None]:
     except BaseException as error:
         enclave.close()
         if isinstance(error, RemoteError):
-            raise own(error) from None
+            raise as_own(error) from None
         raise

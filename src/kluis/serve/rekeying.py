@@ -13,7 +13,7 @@ from typing import IO, Any, Final
 from kluis.errors import RemoteError, UnavailableError
 from kluis.host.proxy import EnclaveProxy
 from kluis.serve.images import ServiceImage
-from kluis.serve.instance import load_instance, own
+from kluis.serve.instance import as_own, load_instance
 
 FILE: Final = "lock"
 
@@ -112,7 +112,7 @@ def rekey(
         opened(enclave)
         count: int = enclave.store_rekey()
     except RemoteError as error:
-        raise own(error) from None
+        raise as_own(error) from None
     finally:
         enclave.close()
     return count

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import polars as pl
@@ -14,10 +18,12 @@ import pytest
 from kluis.cleanroom.agreement import exchange
 from kluis.cleanroom.agreement.documents import decode, encode
 from kluis.cleanroom.agreement.exchange import Release, ReleaseStatement, SignedStop
+from kluis.cleanroom.agreement.terms import earliest
 from kluis.cleanroom.analyses.model import ModelResult
 from kluis.cleanroom.analyses.noise import Noise
 from kluis.cleanroom.receipts.receipt import CheckedReceipt, ReceiptFile, check_receipt, check_result
 from kluis.cleanroom.receipts.results import open_result
+from kluis.cleanroom.running import session as sessions
 from kluis.cleanroom.running.release import Owner, stop
 from kluis.cleanroom.running.session import Session
 from kluis.errors import AuthenticityError, FreshnessError, KluisError, PolicyError, UsageError
@@ -279,6 +285,23 @@ def test_runs_once(stage: Stage) -> None:
     with pytest.raises(UsageError) as caught:
         session.run()
     assert caught.value.message == "run: this run has ended; start another"
+
+
+def test_runs_once_if_it_is_called_twice_at_once(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host may make both calls before either has begun."""
+    session, both = stage.session(), threading.Barrier(2)
+    stage.give(session)
+
+    def wait(*given: Any) -> datetime.datetime:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(1)
+        return earliest(*given)
+
+    monkeypatch.setattr(sessions, "earliest", wait)
+    with ThreadPoolExecutor(2) as threads:
+        calls = [threads.submit(session.run) for _ in range(2)]
+    ended = [each.exception() for each in calls]
+    assert sorted(type(each).__name__ for each in ended) == ["NoneType", "UsageError"]
 
 
 def test_too_few_persons_have_a_result(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ WITHIN = one(0x40010001, DEBUG + one(Sipa.VBS_HVCI_POLICY, (3).to_bytes(8, "litt
 
 def test_events_within_events() -> None:
     """A container comes before its contents."""
-    found = sipa.events(WITHIN)
+    found = list(sipa.flat(sipa.tree(WITHIN)))
     assert [kind for kind, _ in found] == [0x40010001, Sipa.OSKERNELDEBUG, Sipa.VBS_HVCI_POLICY]
     assert sipa.number(found[2][1]) == 3
     assert sipa.matches(WITHIN)
@@ -39,7 +39,7 @@ def test_others_tags() -> None:
 def test_only_our_errors(at: int, put: bytes) -> None:
     """Whatever bytes there are, only our errors escape."""
     try:
-        sipa.events(WITHIN[:at] + put + WITHIN[at + len(put) :])
+        list(sipa.flat(sipa.tree(WITHIN[:at] + put + WITHIN[at + len(put) :])))
     except FormatError:
         return
 
@@ -54,7 +54,7 @@ def test_bounds() -> None:
         (DEBUG * 5000, "WBCL: more than 4096 events"),
     ):
         with pytest.raises(FormatError) as refused:
-            sipa.events(data)
+            list(sipa.flat(sipa.tree(data)))
         assert refused.value.message == message
     with pytest.raises(FormatError):
         sipa.number(bytes(9))

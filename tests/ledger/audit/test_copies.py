@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from kluis.ledger.audit import Check, Copy, Report, Result, Source
+from kluis.ledger.merkle import Tree
 from kluis.ledger.sequencer import Sequencer
 from tests.ledger.audit.forge import SECONDS, Forge, audited, failed
 
@@ -26,12 +27,14 @@ def fork() -> tuple[Forge, dict[str, bytes], dict[str, bytes], int]:
     made = Forge.governed()
     tree, signed = made.sequencer.tree, made.sequencer.last_signature
     size = tree.size
+    leaves = [tree.leaf(index) for index in range(1, size)]
     made.write({"public:app": {b"k": b"1"}})
     made.write({"public:app": {b"l": b"1"}})
     one = made.files()
     for batches in (made.batches, made.chunks[-1]):
         del batches[-2:]
-    tree.truncate(size)
+    tree = Tree()
+    tree.extend(leaves)
     made.sequencer = Sequencer(
         view=2,
         tree=tree,

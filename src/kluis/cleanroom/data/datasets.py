@@ -5,12 +5,18 @@ file. So a file does not open as another data set, version or part, in another r
 agreement pins the hash of every sealed file; that is why the prefix names the room and not the agreement,
 which would have to contain its own hash. ``release`` binds a key to one agreement.
 
+    sealed file = the Parquet file || commitment to its key, 32 bytes
+
+AES-GCM does not bind a ciphertext to one key: an owner could make a file that opens under several, and with
+each of them a run has other noise (``noise``). The commitment is HMAC-SHA-256, which has one key.
+
 Spec: Apache Parquet, "Parquet Modular Encryption", AES_GCM_V1. Polars calls its side of it unstable: only
 this module touches it.
 """
 
 from __future__ import annotations
 
+import hmac
 import io
 import os
 import re
@@ -27,6 +33,7 @@ from kluis.errors import AuthenticityError, FormatError, KluisError, PolicyError
 from kluis.hashes import sha256
 
 KEY_SIZE = 32
+COMMITMENT_SIZE = 32
 _ENCRYPTED = b"PARE"  # at both ends of a file whose footer is encrypted; polars opens others without the key
 
 
@@ -57,6 +64,16 @@ def new_key() -> bytes:
 def aad_prefix(room: str, dataset: str, version: int, part: int, terms: Terms) -> bytes:
     """The context that a file is bound to, in addition to its key; never stored in it."""
     return "|".join(("kluis-dataset/1", room, dataset, str(version), str(part), hash_of(terms))).encode()
+
+
+def commitment(key: bytes, prefix: bytes) -> bytes:
+    """What binds a sealed file to its key, 32 bytes.
+
+    Args:
+        key: 32 bytes.
+        prefix: from :func:`aad_prefix`.
+    """
+    return hmac.digest(key, b"kluis-dataset-key/1|" + prefix, "sha256")
 
 
 def check_name(name: str, what: str) -> None:
@@ -102,7 +119,7 @@ def columns_of(
 
 
 def seal(table: pl.DataFrame, key: bytes, room: str, dataset: str, version: int, terms: Terms) -> bytes:
-    """Seal a table as one encrypted Parquet file.
+    """Seal a table as one encrypted Parquet file, with the commitment to its key.
 
     Args:
         table: its columns and types are those of ``terms``, in that order.
@@ -117,14 +134,12 @@ def seal(table: pl.DataFrame, key: bytes, room: str, dataset: str, version: int,
     """
     terms.check(f"data set {dataset}")
     check_table(table, terms, dataset)
-    out = io.BytesIO()
+    out, prefix = io.BytesIO(), aad_prefix(room, dataset, version, 0, terms)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # polars warns that the interface is unstable; pinned by the image
-        encryption = pl.ParquetEncryptionProperties(
-            footer_key=key, aad_prefix=aad_prefix(room, dataset, version, 0, terms), store_aad_prefix=False
-        )
+        encryption = pl.ParquetEncryptionProperties(footer_key=key, aad_prefix=prefix, store_aad_prefix=False)
         table.write_parquet(out, compression="zstd", encryption=encryption)
-    return out.getvalue()
+    return out.getvalue() + commitment(key, prefix)
 
 
 def describe(files: Sequence[bytes]) -> tuple[Part, ...]:
@@ -186,13 +201,16 @@ def open_parts(files: Sequence[bytes], key: bytes, room: str, dataset: Dataset) 
 
 
 def _open_part(data: bytes, key: bytes, room: str, dataset: Dataset, number: int) -> pl.DataFrame:
-    if not data.startswith(_ENCRYPTED) or not data.endswith(_ENCRYPTED):
-        raise FormatError(f"data set {dataset.id} part {number}: want an encrypted file")
     prefix = aad_prefix(room, dataset.id, dataset.version, number, dataset.terms)
+    file, committed = data[:-COMMITMENT_SIZE], data[-COMMITMENT_SIZE:]
+    if not hmac.compare_digest(committed, commitment(key, prefix)):
+        raise FormatError(f"data set {dataset.id} part {number}: want a file of this key")
+    if not file.startswith(_ENCRYPTED) or not file.endswith(_ENCRYPTED):
+        raise FormatError(f"data set {dataset.id} part {number}: want an encrypted file")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as in seal
         decryption = pl.ParquetDecryptionProperties(footer_key=key, aad_prefix=prefix)
-        return pl.read_parquet(io.BytesIO(data), decryption=decryption)
+        return pl.read_parquet(io.BytesIO(file), decryption=decryption)
 
 
 def check_table(table: pl.DataFrame, terms: Terms, dataset: str) -> None:

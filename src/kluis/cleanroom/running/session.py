@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import threading
 from typing import TYPE_CHECKING
 
 from kluis.cleanroom.agreement import exchange
@@ -56,6 +57,7 @@ class Session:
         self._files: dict[str, list[bytes]] = {}
         self._tables: dict[str, pl.DataFrame] = {}
         self._ended = False
+        self._once = threading.Lock()
         self.run_id = os.urandom(32).hex()
 
     def offer(self, challenge: Challenge) -> Offer:
@@ -156,6 +158,24 @@ class Session:
             AuthenticityError: a key does not open a file.
             PolicyError: the agreement publishes more figures than its limit, or a query is not allowed.
         """
+        with self._once:  # a host may call it twice at once
+            now = self._begin()
+        budget.check(self._agreement)
+        from kluis.cleanroom.analyses import analysis
+
+        # Kept until the enclave ends: freed memory is not erased either, and the host ends it after the run.
+        self._tables = analysis.open_all(self._agreement, self._files, self._keys)
+        noise = Noise.of(self._agreement, self._keys)
+        self._keys.clear()
+        sealed: dict[str, bytes] = {}
+        done = []
+        for each in self._agreement.analyses:
+            record, sealed[each.id] = self._analyse(each, noise)
+            done.append(record)
+        return sealed, self._receipt(tuple(done), now)
+
+    def _begin(self) -> datetime.datetime:
+        """Check that this run may begin, and begin it; the time that its owners signed."""
         if self._ended:
             raise UsageError("run: this run has ended; start another", code="run_ended")
         missing = [each for each in self._agreement.owners if each not in self._releases]
@@ -175,19 +195,7 @@ class Session:
                     f"data set {dataset.id}: want {len(dataset.parts)} files, got {count}", code="dataset"
                 )
         self._ended = True
-        budget.check(self._agreement)
-        from kluis.cleanroom.analyses import analysis
-
-        # Kept until the enclave ends: freed memory is not erased either, and the host ends it after the run.
-        self._tables = analysis.open_all(self._agreement, self._files, self._keys)
-        noise = Noise.of(self._agreement, self._keys)
-        self._keys.clear()
-        sealed: dict[str, bytes] = {}
-        done = []
-        for each in self._agreement.analyses:
-            record, sealed[each.id] = self._analyse(each, noise)
-            done.append(record)
-        return sealed, self._receipt(tuple(done), now)
+        return now
 
     def _analyse(self, asked: Analysis, noise: Noise) -> tuple[Done, bytes]:
         from kluis.cleanroom.analyses import analysis

@@ -192,7 +192,7 @@ class Connection(asyncio.Protocol):
         return self._loop.time() - self._since if waiting and not self._closing else 0.0
 
     @property
-    def asked(self) -> bool:
+    def has_request(self) -> bool:
         """Whether a complete request head has ever arrived."""
         return self.upper is not None and self.upper.cycle is not None
 

@@ -185,7 +185,7 @@ class Server:
         patient = sorted(
             (one for one in self._open if one.waits >= GIVE_WAY_SECONDS), key=lambda one: -one.waits
         )
-        for one in [one for one in patient if not one.asked] or patient[:MOST_KEPT_ENDED]:
+        for one in [one for one in patient if not one.has_request] or patient[:MOST_KEPT_ENDED]:
             one.give_way()
 
     async def _accept_one(self, listener: socket.socket, state: dict[str, Any]) -> None:

@@ -77,7 +77,7 @@ class Nodes:
             self._fail(node, "is not named after its key")
         if info.format == VIRTUAL:
             self._virtual(node, info, state)
-            shown = self._own(info, state)
+            shown = self._find_own(info, state)
             if shown is None:
                 worth = "no hardware signs its evidence" if info.quote else "it has no quote"
                 self._note(node, f"is virtual: {worth}")
@@ -92,7 +92,7 @@ class Nodes:
                 here=True,
             )
 
-    def _own(self, info: NodeInfo, state: State) -> str | None:
+    def _find_own(self, info: NodeInfo, state: State) -> str | None:
         raw = state.only(tables.SERVICE_INFO)
         if raw is None or not info.endorsements:
             return None

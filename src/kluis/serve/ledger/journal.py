@@ -74,7 +74,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = files.open_regular(path, os.O_RDWR | os.O_CREAT, mode=0o600)
+        self._file = own_file(path)
         try:
             self.found = self.records()
             if (size := os.fstat(self._file).st_size) < SIZE:
@@ -156,6 +156,15 @@ class Journal:
             self._file = -1
             if remove:
                 self._path.unlink(missing_ok=True)
+
+
+def own_file(path: Path) -> int:
+    """Open a file of a log to read and write it; make it, for this user only, if it is not there.
+
+    Raises:
+        UnavailableError: it cannot be opened, or is a link, a pipe or another thing.
+    """
+    return files.open_regular(path, os.O_RDWR | os.O_CREAT, mode=0o600)
 
 
 def _write_all(file: int, data: bytes, at: int) -> None:

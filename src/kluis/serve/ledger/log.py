@@ -29,7 +29,7 @@ from kluis.formats.ccf.entry import CHUNK_AFTER, CHUNK_BEFORE, size_at
 from kluis.hashes import sha256
 from kluis.host.ocalls import quick
 from kluis.serve.ledger.chunks import Committed, whole_until_signature
-from kluis.serve.ledger.journal import MOST, Journal, Record
+from kluis.serve.ledger.journal import MOST, Journal, Record, own_file
 
 EMPTY: Final = bytes(40)
 """The head of a log without an entry."""
@@ -197,7 +197,7 @@ class LedgerLog:
             self._finish_chunk()
         at = self._offsets[-1]
         if self._file < 0:
-            self._file = _create(self.folder / str(ChunkName(self._first)))
+            self._file = own_file(self.folder / str(ChunkName(self._first)))
             files.flush_folder(self.folder)
         journal = self._opened_journal()
         small = len(batch) <= MOST
@@ -306,7 +306,7 @@ class LedgerLog:
         if found and not records and not any(one.has(found) for one in self._committed):
             self._put_aside(f"journal_{found[0].first}", b"".join(one.batch for one in found))
         if open_ones or records:
-            self._file = _create(path)
+            self._file = own_file(path)
             files.flush_folder(self.folder)
             self._take_in(self._file, path, records)
         self._journal.clear()
@@ -378,12 +378,8 @@ def _write_all(file: int, data: bytes, at: int) -> None:
         view, at = view[count:], at + count
 
 
-def _create(path: Path) -> int:
-    return files.open_regular(path, os.O_RDWR | os.O_CREAT, mode=0o600)
-
-
 def _hold(path: Path) -> int:
-    file = _create(path)
+    file = own_file(path)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

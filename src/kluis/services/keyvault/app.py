@@ -135,7 +135,7 @@ def refusal_of(error: KluisError) -> Refusal:
 
 
 def _operations(h: Handlers) -> tuple[Operation, ...]:
-    return (*_keys(h), *_deleted_operations(h), *_uses(h), *_release(h), *_own(h))
+    return (*_keys(h), *_deleted_operations(h), *_uses(h), *_release(h), *_list_own(h))
 
 
 def _keys(h: Handlers) -> tuple[Operation, ...]:
@@ -198,7 +198,7 @@ def _release(h: Handlers) -> tuple[Operation, ...]:
     return _versions("Release", "POST", h.release, "keys/release", summary, requests.Release, "release")
 
 
-def _own(h: Handlers) -> tuple[Operation, ...]:
+def _list_own(h: Handlers) -> tuple[Operation, ...]:
     return (
         _op("GetRandomBytes", "POST", "/rng", h.random, "rng", "Random bytes.", requests.Random),
         _op("GetAudit", "GET", "/audit", h.audit, "audit/read", "What happened to keys, chained by hashes."),

@@ -62,11 +62,11 @@ class State:
 
     def get(self, table: str, key: bytes) -> bytes | None:
         """A key's value; None if it has none."""
-        return self._transaction.get(_own(table), key)
+        return self._transaction.get(_check_table(table), key)
 
     def items(self, table: str) -> Iterator[tuple[bytes, bytes]]:
         """Every key that has a value, and the value, sorted by key."""
-        return self._transaction.items(_own(table))
+        return self._transaction.items(_check_table(table))
 
     def put(self, table: str, key: bytes, value: bytes) -> None:
         """Give a key a value.
@@ -75,7 +75,7 @@ class State:
             UsageError: the endpoint only reads, or the table is the ledger's.
         """
         self._check()
-        self._transaction.put(_own(table), key, value)
+        self._transaction.put(_check_table(table), key, value)
 
     def remove(self, table: str, key: bytes) -> None:
         """Remove a key's value.
@@ -84,7 +84,7 @@ class State:
             UsageError: the endpoint only reads, or the table is the ledger's.
         """
         self._check()
-        self._transaction.remove(_own(table), key)
+        self._transaction.remove(_check_table(table), key)
 
     def claim(self, statement: bytes) -> None:
         """State something in the entry's receipt: SHA-256 of it is the claims digest.
@@ -207,7 +207,7 @@ class _Endpoint:
         return Answer(value, 204 if value is None else 200, headers=headers)
 
 
-def _own(table: str) -> str:
+def _check_table(table: str) -> str:
     if table.startswith(RESERVED):
         raise UsageError(f"table {table[:100]!a}: belongs to the ledger, not to its application")
     return table

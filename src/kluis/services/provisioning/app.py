@@ -89,7 +89,7 @@ def service(
         authority = Authority(storage, settings.level)
         authority.open(clock.now())
         platforms = Platforms(storage, authority)
-        operations += _own(Intel(authority, platforms, clock))
+        operations += _list_own(Intel(authority, platforms, clock))
         operations += _owner(Owner(authority, platforms, clock))
         operations += _root_operations(VouchedRoot(authority, document, vouch, clock))
     bearer = Bearer(settings.issuer) if settings.issuer is not None else None
@@ -108,7 +108,7 @@ def _read_something(storage: Storage) -> None:
     storage.get("authority", "own")
 
 
-def _own(intel: Intel) -> tuple[Operation, ...]:
+def _list_own(intel: Intel) -> tuple[Operation, ...]:
     """Operations on Intel's paths, under the service's own authority."""
     return (
         _get("TcbInfo", f"{SGX}/tcb", intel.tcb, "TCB info of the emulated platforms."),

@@ -155,7 +155,7 @@ class Intel:
             raise refusal(call, 400, f"platform: want one of {', '.join(_KINDS)}, got {kind[:40]!a}")
         fmspc = self._authority.load().state.fmspc.hex().upper()
         platforms = [{"fmspc": fmspc, "platform": PLATFORM}] if kind == "all" else []
-        return Answer(platforms, headers=_own(call))
+        return Answer(platforms, headers=_request_header(call))
 
     def pck_certificate(self, call: Call) -> Answer:
         """The certificate of one platform with the highest TCB that does not exceed its own."""
@@ -205,7 +205,7 @@ class Intel:
             "SGX-FMSPC": self._authority.load().state.fmspc.hex().upper(),
             "SGX-PCK-Certificate-CA-Type": CA_TYPE,
         }
-        return Answer(body, headers={**_own(call), **headers})
+        return Answer(body, headers={**_request_header(call), **headers})
 
     def _certificates(self, call: Call) -> tuple[Certificate, ...]:
         if _hex(call, "pceid", 4) != PCEID:
@@ -327,15 +327,15 @@ def refusal(
     """A refusal in Intel's form: status and two headers; our error object is the body."""
     code = code or {400: "InvalidParameter", 404: "NotFound", 410: "Gone"}.get(status, "Unavailable")
     text = re.sub(r"[^ -~]", "?", message)[:MOST_MESSAGE]
-    headers = {**_own(call), "Error-Code": code, "Error-Message": text}
+    headers = {**_request_header(call), "Error-Code": code, "Error-Message": text}
     return Refusal(status, code, message, headers=headers, hint=hint)
 
 
 def _answer(call: Call, body: bytes, content_type: str, headers: Mapping[str, str] | None = None) -> Answer:
-    return Answer(body, content_type=content_type, headers={**_own(call), **(headers or {})})
+    return Answer(body, content_type=content_type, headers={**_request_header(call), **(headers or {})})
 
 
-def _own(call: Call) -> dict[str, str]:
+def _request_header(call: Call) -> dict[str, str]:
     return {"Request-ID": call.request_id}
 
 

@@ -178,7 +178,7 @@ class Service:
         self._bad_request = bad_request
         self._version = version
         self._title = title
-        self._routes = Routes((*operations, *self._own()), trailing_slash=trailing_slash)
+        self._routes = Routes((*operations, *self._list_common()), trailing_slash=trailing_slash)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=f"kluis-{name}")
         self._bodies = Bodies(most_held)
         self._upkeep = upkeep
@@ -337,26 +337,28 @@ class Service:
             made["x-ms-client-request-id"] = client_id
         return Response(body, answer.status, made)
 
-    def _own(self) -> tuple[Operation, ...]:
+    def _list_common(self) -> tuple[Operation, ...]:
         """Operations that every service has."""
 
         def ready(call: Call) -> Answer:
             self._ready()
             return Answer({"status": "ready"})
 
-        def own(name: str, path: str, summary: str, handler: Callable[[Call], Answer]) -> Operation:
+        def make_operation(
+            name: str, path: str, summary: str, handler: Callable[[Call], Answer]
+        ) -> Operation:
             return Operation(name, "GET", path, handler, summary, versioned=False)
 
         return (
-            own("Live", "/health/live", "Whether it runs.", lambda _: Answer({"status": "live"})),
-            own("Ready", "/health/ready", "Whether it can work now.", ready),
-            own(
+            make_operation("Live", "/health/live", "Whether it runs.", lambda _: Answer({"status": "live"})),
+            make_operation("Ready", "/health/ready", "Whether it can work now.", ready),
+            make_operation(
                 "Metrics",
                 "/metrics",
                 "Counts, in Prometheus' text format.",
                 lambda _: Answer(self._telemetry.metrics(), content_type=CONTENT_TYPE_LATEST),
             ),
-            own(
+            make_operation(
                 "OpenApi",
                 "/openapi.json",
                 "This service's OpenAPI document.",

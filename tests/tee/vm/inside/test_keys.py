@@ -163,7 +163,7 @@ def test_bad_requests(keys: MachineKeys) -> None:
         assert "want at most 512 bytes, got 513" in refused(one.ask(Open(bytes(513), "rsaes")))
         assert "machine key: request:" in refused(one.send((3).to_bytes(4, "little") + b"abc"))
         one.end.sendall(b"\xff" * 4)
-        assert one.ends_within()
+        assert one.ended()
     with pytest.raises(FormatError, match="at most 262144 bytes"):
         machine_key.read_size(b"\xff" * 4)
     with pytest.raises(FormatError, match="machine key: reply:"):

@@ -119,7 +119,7 @@ class Endorsing:
             UnavailableError: there are no documents.
         """
         if bundle is None:
-            return self._own(quote, now)
+            return self._find_own(quote, now)
         brought = self.hold(bundle)
         for own in self._others(quote, brought.collateral, now):
             if _is_behind(brought.collateral, own.collateral):
@@ -131,7 +131,7 @@ class Endorsing:
     def _others(self, quote: bytes, brought: HeldCollateral, now: datetime) -> Iterator[Documents]:
         """The service's own or fetched documents for the platform of a bundle."""
         with contextlib.suppress(KluisError):
-            yield self._own(self._as_is(quote, brought), now)
+            yield self._find_own(self._as_is(quote, brought), now)
         platform = _platform_of(brought)
         candidates = (*self._given.values(), *(each.documents for each in tuple(self._fetched.values())))
         yield from (each for each in candidates if _platform_of(each.collateral) == platform)
@@ -159,7 +159,7 @@ class Endorsing:
             padding=0,
         ).encode()
 
-    def _own(self, quote: bytes, now: datetime) -> Documents:
+    def _find_own(self, quote: bytes, now: datetime) -> Documents:
         """The service's own documents for a quote; raises the errors of :meth:`find`."""
         fetched = self._of_late(self._documents_wanted(quote), now)
         if fetched is not None:

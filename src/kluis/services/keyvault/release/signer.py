@@ -58,7 +58,7 @@ class Signer:
 
     def __init__(self, certify: Certify | None, vouch: Vouch, now: datetime, vault: bytes) -> None:
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=BITS)
-        self.own = self._own(vouch, now)
+        self.own = self._make_own(vouch, now)
         self.chain = (self.own,) if certify is None else self._certificate_chain(certify)
         leaf = self.chain[0]
         # Azure names its keys by the certificate's SHA-1, and clients look them up so.
@@ -94,7 +94,7 @@ class Signer:
         signature = self._key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
         return f"{signed}.{b64.encode_url(signature)}"
 
-    def _own(self, vouch: Vouch, now: datetime) -> bytes:
+    def _make_own(self, vouch: Vouch, now: datetime) -> bytes:
         at = now.replace(microsecond=0)
         builder = (
             x509.CertificateBuilder()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from kluis.errors import FormatError, KluisError, UnavailableError
+from kluis.files import replacing
 from kluis.tee.image import layers, pyc, sources
 from kluis.tee.image.build import compiler
 from kluis.tee.image.build.interpreter import Interpreter
@@ -198,9 +199,7 @@ def _read_pack(pack: Path) -> list[Source] | None:
 
 
 def _write_pack(pack: Path, files: Iterable[Source], work: Path) -> None:
-    """Write a pack to a temporary name in its folder and rename it; the oldest packs are deleted to make
-    room.
-    """
+    """Write a pack whole, and delete the oldest packs to make room."""
     with tempfile.TemporaryFile(dir=work) as data:
         made, end = [], 0
         for file in files:
@@ -212,22 +211,16 @@ def _write_pack(pack: Path, files: Iterable[Source], work: Path) -> None:
         index, size = layers.encode_index(made)
         sized = size.to_bytes(8, "little")
         got = hashlib.sha256(sized)
-        with tempfile.NamedTemporaryFile(dir=work, delete=False) as out:
-            try:
-                out.write(bytes(32) + sized)
-                data.seek(0)
-                while chunk := data.read(1 << 20):
-                    got.update(chunk)
-                    out.write(chunk)
-                out.write(index)
-                got.update(index)
-                out.seek(0)
-                out.write(got.digest())
-                out.close()
-                os.replace(out.name, pack)
-            except OSError:
-                Path(out.name).unlink(missing_ok=True)
-                raise
+        with replacing(pack) as out:
+            out.write(bytes(32) + sized)
+            data.seek(0)
+            while chunk := data.read(1 << 20):
+                got.update(chunk)
+                out.write(chunk)
+            out.write(index)
+            got.update(index)
+            out.seek(0)
+            out.write(got.digest())
     packs = sorted(pack.parent.glob("*.pack"), key=lambda path: path.stat().st_mtime_ns)
     for old in packs[:-_KEPT_PACKS]:
         old.unlink(missing_ok=True)

@@ -115,7 +115,7 @@ class Upkeep:
         return self.status()
 
     def _recover(self, order: Members) -> dict[str, Any]:
-        self._own("recover")
+        self._require_own("recover")
         own = self._root.authority
         required = own.state.levels[0]
         own.recover(
@@ -128,7 +128,7 @@ class Upkeep:
         return self.status()
 
     def _revoke(self, _: Members) -> dict[str, Any]:
-        self._own("revoke")
+        self._require_own("revoke")
         # All certificates of its key, and its earlier keys: anyone who has one could present any of them.
         self._root.authority.revoke_serials(self._root.keys.serials(), _now())
         self._root.authority.save(self._state / AUTHORITY)
@@ -187,7 +187,7 @@ class Upkeep:
 
     def _endorse(self, order: Members) -> dict[str, Any]:
         """Publish an endorsement of this root with the collateral, until the platform ends."""
-        self._own("endorse")  # a service's root is other platforms' root, too
+        self._require_own("endorse")  # a service's root is other platforms' root, too
         root, given = self._root, order.text("endorsement").encode()
         found = Endorsement.parse(given)
         (certificate,) = x509.parse_pem(root.root_pem(), "root")
@@ -219,7 +219,7 @@ class Upkeep:
             )
         return dataclasses.replace(keys, earlier=earlier)
 
-    def _own(self, order: str) -> None:
+    def _require_own(self, order: str) -> None:
         if self._root.enrolled is not None:
             raise PolicyError(
                 f"platform {order}: its authority is {self._root.enrolled.service}, whose owner orders that",

@@ -123,7 +123,7 @@ def _start(
         raise UsageError(f"vTPM secret: want {KEY_BYTES} bytes, got {len(secret)}")
     swtpm, bwrap, *_ = (programs.find(name) for name in ("swtpm", *programs.WALLS))
     uid = walls.uid()
-    lock = _own(state, uid)
+    lock = _take_folder(state, uid)
     ours, theirs = socket.socketpair()
     key = -1
     try:
@@ -167,7 +167,7 @@ def _line(key: int, *more: str) -> list[str]:
     return [*line, "--key", f"fd={key},format=binary,mode=aes-256-cbc", "--seccomp", "action=kill"]
 
 
-def _own(state: Path, uid: int) -> int:
+def _take_folder(state: Path, uid: int) -> int:
     """Take the folder for ``uid``; return the descriptor of its lock."""
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = os.open(state, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -5,7 +5,6 @@ hash.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
+from kluis import files
 from kluis.errors import AuthenticityError, UnavailableError, UsageError
 from kluis.hashes import sha256
 from kluis.tee.image.build.config import Config
@@ -140,9 +140,7 @@ def _fetch(
             place.mkdir(mode=0o700, exist_ok=True)
             shutil.move(wheel, place / wheel.name)
             chosen[digest] = wheel.name
-        part = Path(folder) / "choice.json"
-        part.write_text(json.dumps(chosen, sort_keys=True), "utf-8")
-        os.replace(part, choice)
+        files.write(choice, json.dumps(chosen, sort_keys=True).encode())
     if (held := _find_chosen(choice, pins, cache)) is None:
         raise UnavailableError(f"{cache}: another build changes it; build again")
     return held

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import csv
 import dataclasses
 import fnmatch
@@ -15,13 +14,13 @@ import hashlib
 import io
 import os
 import stat
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from kluis import files
 from kluis.errors import AuthenticityError, FormatError, UnavailableError, UnsupportedError, UsageError
 from kluis.tee.image import layers, sources
 from kluis.tee.image.build import compiler, inside
@@ -223,24 +222,12 @@ def _holds(path: Path, size: int, digest: str) -> bool:
 def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, origin: Path, digest: str, what: str) -> None:
     origin.parent.mkdir(parents=True, exist_ok=True)
     got, left = hashlib.sha256(), member.file_size
-    temporary = None
-    try:
-        with (
-            archive.open(member) as source,
-            tempfile.NamedTemporaryFile(dir=origin.parent, prefix=".part-", delete=False) as out,
-        ):
-            temporary = out.name
-            while chunk := source.read(CHUNK):
-                left -= len(chunk)
-                if left < 0:
-                    raise FormatError(f"{what}: {member.filename}: is longer than declared")
-                got.update(chunk)
-                out.write(chunk)
+    with archive.open(member) as source, files.replacing(origin) as out:
+        while chunk := source.read(CHUNK):
+            left -= len(chunk)
+            if left < 0:
+                raise FormatError(f"{what}: {member.filename}: is longer than declared")
+            got.update(chunk)
+            out.write(chunk)
         if left or got.hexdigest() != digest:
             raise AuthenticityError(f"{what}: {member.filename}: does not match its RECORD")
-        os.replace(temporary, origin)
-        temporary = None
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
