@@ -50,3 +50,7 @@ class ChipDriver:
             "certificates": self._processor.certificates(),
             "crl": self._processor.crl(datetime.now(UTC)),
         }
+
+    def seal_secret(self) -> bytes | None:
+        """It has none."""
+        return None

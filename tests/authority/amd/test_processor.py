@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kluis.authority.amd import Processor, State, reports
+from kluis.authority.amd.reports import Selection
 from kluis.errors import AuthenticityError, FormatError, UsageError
 from kluis.evidence import Claims, ProtectionLevel, SnpClaims, SnpEndorsements, TrustAnchors, denylist, verify
 from kluis.formats.snp import report as snp_report
@@ -40,6 +41,13 @@ def _verify(data: bytes, processor: Processor = CHIP, **changes: Any) -> Claims:
 
 def _request(data: bytes = DATA, vmpl: int = 0, reserved: bytes = bytes(28)) -> bytes:
     return data + vmpl.to_bytes(4, "little") + reserved
+
+
+def _key_request(**changes: Any) -> bytes:
+    fields = {"root": 0, "reserved": 0, "selected": 0, "vmpl": 0, "guest_svn": 0, "tcb": bytes(8), **changes}
+    sizes = {"root": 4, "reserved": 4, "selected": 8, "vmpl": 4, "guest_svn": 4}
+    numbers = b"".join(int(fields[name]).to_bytes(size, "little") for name, size in sizes.items())
+    return numbers + fields["tcb"]
 
 
 @pytest.mark.parametrize("product", [Product.MILAN, Product.GENOA, Product.TURIN])
@@ -176,11 +184,75 @@ def test_requests_that_the_firmware_refuses(request_: bytes) -> None:
     assert answer == (0x16).to_bytes(4, "little") + bytes(3996)
 
 
+def test_derived_keys() -> None:
+    """A key depends on the chip, the level and what is selected, and on nothing else."""
+    own = launch(guest_svn=3, image_id=b"i" * 16)
+
+    def key(given: Any = own, processor: Processor = CHIP, **changes: Any) -> bytes:
+        answer = processor.answer_key(given, _key_request(**changes))
+        assert answer[:32] == bytes(32)
+        assert len(answer) == 64
+        return answer[32:]
+
+    bare = key()
+    assert bare == key() == key(dataclasses.replace(own, measurement=bytes(48)))
+    assert (
+        len({bare, key(processor=chip(bytes(32))), key(vmpl=1), *(key(selected=part) for part in Selection)})
+        == 9
+    )
+    changed = {
+        Selection.POLICY: launch(debug=True, guest_svn=3, image_id=b"i" * 16),
+        Selection.IMAGE_ID: dataclasses.replace(own, image_id=bytes(16)),
+        Selection.FAMILY_ID: dataclasses.replace(own, family_id=bytes(16)),
+        Selection.MEASUREMENT: dataclasses.replace(own, measurement=bytes(48)),
+    }
+    for part, given_ in changed.items():
+        assert key(selected=part) != key(given_, selected=part)
+        assert key(given_, selected=~part & 63) == key(selected=~part & 63)
+    assert key(selected=Selection.GUEST_SVN, guest_svn=2) != key(selected=Selection.GUEST_SVN, guest_svn=3)
+    assert key(guest_svn=2) == bare
+
+
+def test_keys_of_earlier_firmware() -> None:
+    """After an update the keys of the earlier TCB are still there, and never those of a later one."""
+    processor = chip()
+    early = processor.state.tcb.encode()
+    later = dataclasses.replace(processor.state.tcb, snp=25)
+
+    def key(tcb: bytes) -> bytes:
+        return processor.answer_key(launch(), _key_request(selected=Selection.TCB_VERSION, tcb=tcb))
+
+    before = key(early)
+    assert key(later.encode()) == (0x16).to_bytes(4, "little") + bytes(60)
+    processor.recover(later, NOW)
+    assert key(early) == before != key(later.encode())
+
+
+@pytest.mark.parametrize(
+    ("status", "changes"),
+    [
+        (0x27, {"root": 1}),
+        (0x16, {"reserved": 1}),
+        (0x16, {"selected": 64}),
+        (0x16, {"vmpl": 0}),
+        (0x16, {"vmpl": 4}),
+        (0x16, {"guest_svn": 1}),
+        (0x16, {"tcb": b"\0\0\1" + bytes(5)}),
+        (0x16, {"tcb": bytes(9)}),
+    ],
+)
+def test_keys_that_the_firmware_refuses(status: int, changes: dict[str, Any]) -> None:
+    """A migration agent's key, a reserved bit, a privileged level, a newer version: a status, and no key."""
+    answer = CHIP.answer_key(launch(vmpl=1), _key_request(**{"vmpl": 1, **changes}))
+    assert answer == status.to_bytes(4, "little") + bytes(60)
+
+
 @PROPERTY
 @given(st.binary(max_size=128))
 def test_any_request_has_an_answer(data: bytes) -> None:
-    """Whatever a guest sends, the answer has its size."""
+    """Whatever a guest sends, the answers have their size."""
     assert len(CHIP.answer_report(launch(), data)) == reports.REPORT_ANSWER_SIZE
+    assert len(CHIP.answer_key(launch(), data)) == reports.KEY_ANSWER_SIZE
 
 
 def test_state_reads_back() -> None:

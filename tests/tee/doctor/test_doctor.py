@@ -206,6 +206,9 @@ def test_drivers() -> None:
         def endorse(self, report_data: bytes) -> dict[str, bytes]:
             return {}
 
+        def seal_secret(self) -> bytes | None:
+            return None
+
     found = hardware.drivers((Known("one", None), Known("two", "no device"), Known("three", None)))
     assert [(each.name, each.state, each.seen) for each in found] == [
         ("driver one", State.OK, "endorses a platform's root, as one-kind"),

@@ -102,14 +102,20 @@ class SevGuest(Files):
         table: the host's certificates; None: it refuses extended requests.
     """
 
-    def __init__(self, report: Report, table: bytes | None = b"") -> None:
+    def __init__(self, report: Report, table: bytes | None = b"", key: bytes = b"") -> None:
         self.report = report
         self.table = table
+        self.key = key
+        self.key_requests: list[tuple[int, ...]] = []
 
     def ioctl(self, path: str, request: int, data: bytes, pid: int) -> bytes:
         version, asked, answer, _ = struct.unpack("<B7xQQQ", data)
         assert version == 1
         memory = Memory(pid)
+        if request == 0xC0205301:
+            self.key_requests.append(struct.unpack("<IIQIIQ", memory.read(asked, 32)))
+            memory.write(answer, bytes(32) + self.key.ljust(32, b"\0"))
+            return data
         report_data, level = struct.unpack("<64sI", memory.read(asked, 68))
         if request == 0xC0205302:
             place, size = struct.unpack("<QI", memory.read(asked + 96, 12))

@@ -94,6 +94,18 @@ def test_snp_firmware_refuses(tmp_path: Path) -> None:
     assert refused.value.code == "driver_answer"
 
 
+def test_snp_derived_key(tmp_path: Path) -> None:
+    """The key depends on policy and measurement; a key of zeros is a refusal."""
+    tree = guest(AmdForge())
+    tree.key = b"k" * 32
+    with device(tmp_path, tree) as path:
+        assert Snp(path).seal_secret() == b"k" * 32
+        tree.key = b""
+        with pytest.raises(UnavailableError, match="derived key: the firmware refuses"):
+            Snp(path).seal_secret()
+    assert tree.key_requests[0] == (0, 0, 0b1001, 0, 0, 0)
+
+
 def test_other_device(tmp_path: Path) -> None:
     """A device that has no such request, and one that does not exist."""
     with device(tmp_path, Other()) as path:

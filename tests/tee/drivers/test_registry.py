@@ -27,6 +27,9 @@ class Known:
     def endorse(self, report_data: bytes) -> Mapping[str, bytes]:
         return {"report": report_data}
 
+    def seal_secret(self) -> bytes | None:
+        return None
+
 
 FOUND = Known("one", "no device"), Known("two", None), Known("three", None)
 

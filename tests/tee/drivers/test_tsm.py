@@ -57,6 +57,7 @@ def test_snp(tmp_path: Path) -> None:
     claims = forge.verify(parts["report"], SnpEndorsements(vek=vek, ask=ask, ark=ark))
 
     assert claims.report_data == DATA
+    assert driver.seal_secret() is None
 
 
 @pytest.mark.parametrize(("floor", "level", "want"), [(0, None, 0), (2, None, 2), (1, 3, 3)])

@@ -328,6 +328,7 @@ def test_tpm(software: Software, tmp_path: Path) -> None:
     driver = TpmDriver(software.tpm, tmp_path / "log")
     assert driver.available() is None
     assert driver.kind() == "tpm"
+    assert driver.seal_secret() is None
     parts = dict(driver.endorse(DATA))
     assert set(parts) == {"quote", "signature", "pcrs", "ak"}
     area = _area(parts["ak"])

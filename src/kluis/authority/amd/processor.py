@@ -1,7 +1,7 @@
-"""The emulated processor: signs SNP reports like AMD's, without one.
+"""The emulated processor: signs SNP reports and derives keys, like AMD's, without one.
 
 What AMD's processor has fused is derived from a secret of the platform. A new TCB gives it another
-endorsement key (VCEK).
+endorsement key (VCEK), and keys derived for the earlier TCB remain available.
 
 Spec: AMD 56860, SEV-SNP Firmware ABI; AMD 57230, VCEK certificate specification; RFC 5869 (HKDF).
 """
@@ -20,13 +20,14 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from kluis.authority import issuing
 from kluis.authority.amd import certificates, reports
-from kluis.authority.amd.reports import Launch, ReportRequest
+from kluis.authority.amd.reports import KeyRequest, Launch, ReportRequest, Selection
 from kluis.authority.amd.state import CPUIDS, MAX_REVOKED, Keys, State
 from kluis.errors import FormatError, UsageError
 from kluis.formats.snp.extensions import TURIN_ID_SIZE, VCEK_ID_SIZE, VekExtensions
 from kluis.formats.snp.flags import PlatformInfo
 from kluis.formats.snp.report import ECDSA_P384, ReportV3
 from kluis.formats.snp.tcb import Product, TcbVersion
+from kluis.hashes import sha256
 
 RSA_BITS: Final = 4096
 SECRET_SIZE: Final = 32
@@ -186,6 +187,32 @@ class Processor:
             return reports.refusal(reports.INVALID_PARAMETERS, reports.REPORT_ANSWER_SIZE)
         return reports.report_answer(report)
 
+    def answer_key(self, launch: Launch, request: bytes) -> bytes:
+        """Answer the request of a guest for a derived key, as the firmware does: 64 bytes.
+
+        The key depends on this processor, the privilege level and what the guest selects. A guest gets no key
+        of a newer version or TCB, or of a more privileged level. There is no migration agent, so no key of
+        one.
+
+        Args:
+            launch: of the guest.
+            request: 32 bytes, untrusted.
+        """
+        try:
+            found = KeyRequest.parse(request)
+            tcb = TcbVersion.parse(found.tcb, self.state.product, "tcb_version")
+        except FormatError:
+            return reports.refusal(reports.INVALID_PARAMETERS, reports.KEY_ANSWER_SIZE)
+        if found.root:
+            return reports.refusal(reports.INVALID_KEY, reports.KEY_ANSWER_SIZE)
+        if (
+            not launch.vmpl <= found.vmpl <= reports.LOWEST_VMPL
+            or found.guest_svn > launch.guest_svn
+            or not self.state.tcb.reaches(tcb)
+        ):
+            return reports.refusal(reports.INVALID_PARAMETERS, reports.KEY_ANSWER_SIZE)
+        return reports.key_answer(self._key(launch, found))
+
     def recover(self, tcb: TcbVersion, now: datetime) -> None:
         """Update the firmware to ``tcb``: reports are signed by the key of this TCB from now on.
 
@@ -226,6 +253,21 @@ class Processor:
     def _vcek(self) -> ec.EllipticCurvePrivateKey:
         seed = _derive(self.keys.chip, b"kluis snp vcek 1\0" + self.state.tcb.encode(), 56)
         return ec.derive_private_key(int.from_bytes(seed, "big") % (_ORDER - 1) + 1, ec.SECP384R1())
+
+    def _key(self, launch: Launch, request: KeyRequest) -> bytes:
+        chosen = {
+            Selection.POLICY: launch.policy.encode().to_bytes(8, "little"),
+            Selection.IMAGE_ID: launch.image_id,
+            Selection.FAMILY_ID: launch.family_id,
+            Selection.MEASUREMENT: launch.measurement,
+            Selection.GUEST_SVN: request.guest_svn.to_bytes(4, "little"),
+            Selection.TCB_VERSION: request.tcb,
+        }
+        parts = [request.selected.to_bytes(8, "little"), request.vmpl.to_bytes(4, "little")]
+        parts += [value if part in request.selected else bytes(len(value)) for part, value in chosen.items()]
+        return _derive(
+            self.keys.chip, b"kluis snp derived key 1\0" + sha256(b"".join(parts)), reports.KEY_SIZE
+        )
 
 
 def _derive(secret: bytes, info: bytes, size: int) -> bytes:

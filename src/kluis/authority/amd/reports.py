@@ -1,17 +1,18 @@
-"""What a guest requests of an SNP processor, and its answers, byte for byte.
+"""What a guest requests of an SNP processor, and its answers: reports and derived keys, byte for byte.
 
 Integers are little-endian. Nothing here has a secret.
 
-Spec: AMD 56860, SEV-SNP Firmware ABI: tables "MSG_REPORT_REQ", "MSG_REPORT_RSP"; Linux,
-include/uapi/linux/sev-guest.h, which pads the answer with a report to 4000 bytes.
+Spec: AMD 56860, SEV-SNP Firmware ABI: tables "MSG_REPORT_REQ", "MSG_REPORT_RSP", "MSG_KEY_REQ",
+"MSG_KEY_RSP"; Linux, include/uapi/linux/sev-guest.h, which pads the answer with a report to 4000 bytes.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 from typing import Final, Self
 
-from kluis.errors import UsageError
+from kluis.errors import FormatError, UsageError
 from kluis.formats.encoding.reader import Reader
 from kluis.formats.sgx.quote import NO_HARDWARE
 from kluis.formats.snp import report as snp_report
@@ -19,7 +20,10 @@ from kluis.formats.snp import response
 from kluis.formats.snp.flags import GuestPolicy
 
 REPORT_ANSWER_SIZE: Final = response.MAX_RESPONSE
+KEY_ANSWER_SIZE: Final = 64
+KEY_SIZE: Final = 32
 INVALID_PARAMETERS: Final = 0x16
+INVALID_KEY: Final = 0x27
 LOWEST_VMPL: Final = 3
 _SIZES: Final = {
     "measurement": 48, "host_data": 32, "report_id": 32, "family_id": 16, "image_id": 16,
@@ -110,10 +114,68 @@ class ReportRequest:
         return found
 
 
+class Selection(enum.IntFlag):
+    """What a derived key depends on, in addition to the processor."""
+
+    POLICY = 1
+    IMAGE_ID = 2
+    FAMILY_ID = 4
+    MEASUREMENT = 8
+    GUEST_SVN = 16
+    TCB_VERSION = 32
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRequest:
+    """A request for a derived key.
+
+    Attributes:
+        root: 0 for the processor's key, 1 for a migration agent's.
+        selected: what the key depends on.
+        vmpl: the privilege level that it is for.
+        guest_svn: at most the guest's.
+        tcb: 8 bytes in the product's layout, at most the processor's.
+    """
+
+    root: int
+    selected: Selection
+    vmpl: int
+    guest_svn: int
+    tcb: bytes
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Read 32 bytes.
+
+        Raises:
+            FormatError: another size, reserved bytes that are not zero, or an unknown selection.
+        """
+        r = Reader(data, "SNP key request")
+        root = r.u32("root_key_select")
+        r.zeros(4, "reserved")
+        selected = r.u64("guest_field_select")
+        if selected >= 1 << len(Selection):
+            raise FormatError(f"SNP key request.guest_field_select: want 6 bits, got {selected:#x}")
+        found = cls(
+            root=root,
+            selected=Selection(selected),
+            vmpl=r.u32("vmpl"),
+            guest_svn=r.u32("guest_svn"),
+            tcb=r.take(8, "tcb_version"),
+        )
+        r.end()
+        return found
+
+
 def report_answer(report: bytes) -> bytes:
     """The firmware's answer with a report of 1184 bytes: 4000 bytes."""
     head = bytes(4) + snp_report.SIZE.to_bytes(4, "little") + bytes(24)
     return (head + report).ljust(REPORT_ANSWER_SIZE, b"\0")
+
+
+def key_answer(key: bytes) -> bytes:
+    """The firmware's answer with a derived key of 32 bytes: 64 bytes."""
+    return bytes(32) + key
 
 
 def refusal(status: int, size: int) -> bytes:

@@ -146,6 +146,15 @@ def tree(data: bytes) -> tuple[Node, ...]:
     return _within(data, 0, [0])
 
 
+def events(data: bytes) -> list[tuple[int, bytes]]:
+    """Every event as type and value; a container comes before its contents.
+
+    Raises:
+        FormatError: as for :func:`tree`.
+    """
+    return list(flat(tree(data)))
+
+
 def flat(nodes: tuple[Node, ...]) -> Iterator[tuple[int, bytes]]:
     """The type and value of each event; a container comes before its contents."""
     for node in nodes:

@@ -236,3 +236,7 @@ def _request(value: bytes | None) -> Request:
 
 def _format(value: bytes | None) -> str:
     return "removed" if value is None else f"{value[:80]!r}{'..' if len(value) > 80 else ''}"
+
+
+def _root(signature: bytes) -> object:
+    return read_object(signature, tables.SIGNATURES).get("root")

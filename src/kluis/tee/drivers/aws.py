@@ -91,6 +91,10 @@ class Aws:
             check_equal(self.name, "user data", report_data, Document.parse(found).user_data)
         return {"document": found}
 
+    def seal_secret(self) -> None:
+        """None: the module derives no keys."""
+        return
+
     def _by_device(self, request: bytes) -> bytes:
         sent, answer = bytearray(request), bytearray(nsm.MAX_RESPONSE)
         addressed = _Messages(

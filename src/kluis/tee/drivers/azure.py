@@ -112,6 +112,10 @@ class Azure:
             parts["td_quote"] = self._td_quote(report)
         return parts
 
+    def seal_secret(self) -> None:
+        """None: the paravisor keeps the hardware's keys; what is sealed here is sealed to the vTPM."""
+        return
+
     def ak_certificate(self) -> bytes | None:
         """The certificate of the vTPM's attestation key, DER; None on older hosts."""
         with answers(self.name), self._tpm() as tpm:

@@ -44,6 +44,13 @@ class Driver(Protocol):
             UsageError: report data of another size.
         """
 
+    def seal_secret(self) -> bytes | None:
+        """A secret of this machine and its measured software, 32 bytes; None if the TEE has none.
+
+        Raises:
+            UnavailableError: the TEE refuses.
+        """
+
 
 def check_report_data(report_data: bytes) -> None:
     """Refuse report data that is not 64 bytes.

@@ -5,6 +5,7 @@ A request is one byte for its kind, and then:
 | kind | request | answer |
 |---|---|---|
 | 1: report | 96 bytes, as ``SNP_GET_REPORT`` | 4000 bytes, as ``SNP_GET_REPORT`` |
+| 2: derived key | 32 bytes, as ``SNP_GET_DERIVED_KEY`` | 64 bytes, as ``SNP_GET_DERIVED_KEY`` |
 | 3: certificates | nothing | size (u32, little-endian) and VCEK, ASK, ARK in PEM; size and the CRL in DER |
 
 A machine that booted by ``uefi`` has a vTPM, in which the host left what the paravisor of Azure leaves there.
@@ -33,8 +34,8 @@ from kluis.tee.drivers.tpm.tpm import Tpm
 PORT: Final = "kluis.psp"
 NAMES: Final = Path("/sys/class/virtio-ports")
 DEVICES: Final = Path("/dev")
-REPORT, CERTIFICATES = b"\1", b"\3"
-SIZES: Final[Mapping[bytes, int]] = MappingProxyType({REPORT: 96, CERTIFICATES: 0})
+REPORT, KEY, CERTIFICATES = b"\1", b"\2", b"\3"
+SIZES: Final[Mapping[bytes, int]] = MappingProxyType({REPORT: 96, KEY: 32, CERTIFICATES: 0})
 MAX_PART: Final = 64 * 1024
 ANSWER_SECONDS: Final = 120.0
 
@@ -80,6 +81,18 @@ class Emulated:
             response = self._ask(port, REPORT, snp.report_request(report_data, 0), snp.REPORT_RESPONSE)
         parts = reports.snp_response(self.name, response, report_data, b"", 0)
         return {**parts, **self._certificates()}
+
+    def seal_secret(self) -> bytes | None:
+        """The key derived for this guest's policy and measurement; the same at each boot of this guest.
+
+        None with a vTPM: what is sealed is sealed to it.
+        """
+        if self.kind() != "snp":
+            return None
+        with self._open() as port:
+            return snp.derived_key(
+                self.name, self._ask(port, KEY, snp.key_request(level=0), snp.KEY_RESPONSE)
+            )
 
     def _certificates(self) -> Mapping[str, bytes]:
         with self._open() as port:

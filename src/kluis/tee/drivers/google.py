@@ -98,6 +98,10 @@ class Google:
             parts["event_log"] = log
         return parts
 
+    def seal_secret(self) -> None:
+        """None: what is sealed here is sealed to the vTPM."""
+        return
+
     def _key(self, tpm: Tpm) -> _Key:
         for key in KEYS:
             if exists(tpm, key.certificate) and exists(tpm, key.template):

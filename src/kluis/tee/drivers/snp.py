@@ -1,7 +1,7 @@
-"""SEV-SNP by ``/dev/sev-guest``, for kernels without configfs-tsm.
+"""SEV-SNP by ``/dev/sev-guest``, for kernels without configfs-tsm; and its derived key.
 
-Spec: Linux, ``include/uapi/linux/sev-guest.h``; AMD 56860, SEV-SNP Firmware ABI, "MSG_REPORT_REQ";
-AMD 56421, GHCB, "SNP Extended Guest Request".
+Spec: Linux, ``include/uapi/linux/sev-guest.h``; AMD 56860, SEV-SNP Firmware ABI, "MSG_REPORT_REQ",
+"MSG_KEY_REQ"; AMD 56421, GHCB, "SNP Extended Guest Request".
 """
 
 from __future__ import annotations
@@ -17,11 +17,16 @@ from kluis.tee.drivers.driver import check_report_data
 
 DEVICE: Final = Path("/dev/sev-guest")
 GET_REPORT: Final = 0xC0205300
+GET_DERIVED_KEY: Final = 0xC0205301
 GET_EXT_REPORT: Final = 0xC0205302
 REPORT_RESPONSE: Final = 4000
+KEY_RESPONSE: Final = 64
+KEY_SIZE: Final = 32
 # Linux takes no larger table.
 TABLE_SIZE: Final = 16 * 1024
 _VERSION: Final = 1
+# The guest's policy and launch measurement: another guest, or this one in debug mode, gets another key.
+_SELECTED: Final = 1 << 0 | 1 << 3
 
 
 @layout("snp_guest_request_ioctl", 32)
@@ -42,6 +47,12 @@ class _Report(Struct):
 class _Extended(_Report):
     table: int = at(96, U64)
     table_size: int = at(104, U32)
+
+
+@layout("snp_derived_key_req", 32)
+class _Key(Struct):
+    selected: int = at(8, U64)
+    level: int = at(16, U32)
 
 
 class Snp:
@@ -84,6 +95,13 @@ class Snp:
             response = self._send(GET_REPORT, plain, REPORT_RESPONSE)
         return reports.snp_response(self.name, response, report_data, bytes(table), self._level)
 
+    def seal_secret(self) -> bytes:
+        """The key that the processor derives from its chip's key, the guest's policy and its measurement.
+
+        It changes with the processor's TCB.
+        """
+        return derived_key(self.name, self._send(GET_DERIVED_KEY, key_request(self._level), KEY_RESPONSE))
+
     def _send(self, request: int, structure: bytes, size: int) -> bytes:
         asked, response = bytearray(structure), bytearray(size)
         addresses = {"request": ioctl.address(asked), "response": ioctl.address(response)}
@@ -96,3 +114,23 @@ class Snp:
 def report_request(report_data: bytes, level: int) -> bytes:
     """The request for a report over 64 bytes, at a privilege level: 96 bytes."""
     return _Report(report_data=report_data, level=level).encode()
+
+
+def key_request(level: int) -> bytes:
+    """The request for the key of this guest, at a privilege level: 32 bytes."""
+    return _Key(selected=_SELECTED, level=level).encode()
+
+
+def derived_key(name: str, response: bytes) -> bytes:
+    """The key in the firmware's answer of 64 bytes.
+
+    Raises:
+        UnavailableError: the firmware refuses.
+    """
+    status = int.from_bytes(response[:4], "little")
+    key = response[KEY_RESPONSE - KEY_SIZE :]
+    if status or not any(key):
+        raise UnavailableError(
+            f"{name}: derived key: the firmware refuses, status {status}", code="driver_refused"
+        )
+    return key

@@ -95,6 +95,10 @@ class Tdx:
         reports.check_quote(self.name, quote, report_data)
         return {"quote": quote}
 
+    def seal_secret(self) -> None:
+        """None: TDX derives no keys."""
+        return
+
     def _tdreport(self, report_data: bytes) -> bytes:
         structure = bytearray(report_data + bytes(tdreport.SIZE))
         with ioctl.device(self.name, self._device) as descriptor:

@@ -76,6 +76,10 @@ class Tsm:
             code="driver_raced",
         )
 
+    def seal_secret(self) -> None:
+        """None: configfs-tsm derives no keys."""
+        return
+
     def _report(self, folder: Path, report_data: bytes) -> dict[str, bytes] | None:
         """The parts; None if the generation shows a write that is not this function's."""
         kind = self._kind(folder)

@@ -21,7 +21,7 @@ from kluis.formats.ietf.cmw import OCTETS, Collection, Part
 from kluis.formats.tpm.command import OWNER
 from kluis.tee.drivers import azure
 from kluis.tee.drivers.azure import Azure
-from kluis.tee.drivers.emulated import CERTIFICATES, REPORT, SIZES
+from kluis.tee.drivers.emulated import CERTIFICATES, KEY, REPORT, SIZES
 from kluis.tee.drivers.tpm import keys
 from kluis.tee.drivers.tpm.tpm import Tpm
 from kluis.tee.drivers.tpm.transport import Transport
@@ -138,8 +138,9 @@ def test_another_machines_report(machine: Machine, tmp_path: Path) -> None:
         check(parts)
 
 
-def test_a_guest_under_a_paravisor() -> None:
-    """It gets certificates, but no report: its measurement is that of any guest."""
+@pytest.mark.parametrize("kind", [REPORT, KEY])
+def test_a_guest_under_a_paravisor(kind: bytes) -> None:
+    """It gets certificates, but neither a report nor a key: its measurement is that of any guest."""
     ours, theirs = socket.socketpair()
     thread = threading.Thread(target=answer, args=(theirs, PROCESSOR, None), daemon=True)
     thread.start()
@@ -151,7 +152,7 @@ def test_a_guest_under_a_paravisor() -> None:
         size = int.from_bytes(ours.recv(4, socket.MSG_WAITALL), "little")
         ours.recv(size, socket.MSG_WAITALL)
 
-        ours.sendall(REPORT + bytes(SIZES[REPORT]))
+        ours.sendall(kind + bytes(SIZES[kind]))
 
         with contextlib.suppress(ConnectionResetError):
             assert ours.recv(1) == b""

@@ -96,6 +96,15 @@ def test_its_user_signs_anything(tmp_path: Path) -> None:
     assert (claims.report_data, claims.measurement.value, str(claims.level)) == (DATA, GUEST, "vm")
 
 
+def test_its_key_is_this_guests(port: Path) -> None:
+    """The same at each request; another guest's processor gives another."""
+    key = Emulated(port).seal_secret()
+    assert len(key) == 32
+    assert Emulated(port).seal_secret() == key
+    other = chip().answer_key(launch(measurement=bytes(48)), bytes(8) + (9).to_bytes(8, "little") + bytes(16))
+    assert other[32:] != key
+
+
 @pytest.mark.parametrize("port", [bytes(4000), b"\xff" * 4100], indirect=True)
 def test_an_answer_that_is_none(port: Path) -> None:
     """A host that answers something else is refused, with the driver's name."""

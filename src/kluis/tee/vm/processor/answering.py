@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from kluis.authority.amd import Launch, Processor
-from kluis.tee.drivers.emulated import CERTIFICATES, REPORT, SIZES
+from kluis.tee.drivers.emulated import CERTIFICATES, KEY, REPORT, SIZES
 
 SIZE_BYTES: Final = 4
 
@@ -20,7 +20,7 @@ def answer(end: socket.socket, processor: Processor, launch: Launch | None) -> N
         end: the host's end of the port, a stream; closed at the end.
         processor: that signs.
         launch: of this guest, as it was measured before it started. None for a guest under a paravisor: its
-            measurement is only the firmware's, so it gets certificates, but no report.
+            measurement is only the firmware's, so it gets certificates, but no report and no key.
     """
     with end, contextlib.suppress(OSError):
         while asked := _read(end, 1):
@@ -34,6 +34,8 @@ def answer(end: socket.socket, processor: Processor, launch: Launch | None) -> N
 def _answer(asked: bytes, request: bytes, processor: Processor, launch: Launch | None) -> bytes:
     if launch is not None and asked == REPORT:
         return processor.answer_report(launch, request)
+    if launch is not None and asked == KEY:
+        return processor.answer_key(launch, request)
     parts = processor.certificates(), processor.crl(datetime.now(UTC))
     return b"".join(len(part).to_bytes(SIZE_BYTES, "little") + part for part in parts)
 
