@@ -84,9 +84,16 @@ def agent(*options: str) -> Iterator[Path]:
         path = Path(folder) / "agent.sock"
         with running(["--unix", str(path), *options]) as process:
             until = time.monotonic() + START_SECONDS
-            while not path.exists() and process.poll() is None and time.monotonic() < until:
+            while not _listens(path) and process.poll() is None and time.monotonic() < until:
                 time.sleep(0.01)
             yield path
+
+
+def _listens(path: Path) -> bool:
+    """Whether a process listens there: a socket has its name a moment before."""
+    with contextlib.suppress(OSError), contextlib.closing(connecting(path)()):
+        return True
+    return False
 
 
 @contextlib.contextmanager

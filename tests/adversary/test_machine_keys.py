@@ -91,16 +91,16 @@ def test_a_key_of_the_system_that_ran_before(tmp_path: Path, guests: World) -> N
     right guest boots, with its image, and the host sends that guest's quote with its own key.
     """
     template = keys.decryption(bytes(range(256))).encode()
-    with vtpm.powered(tmp_path / "tpm", SECRET) as own, Tpm(Transport(own.commands)) as tpm:
-        paravisor.leave(tpm, PROCESSOR, measured.launched(GUEST))
+    with vtpm.power(tmp_path / "tpm", SECRET) as own, Tpm(Transport(own.commands)) as tpm:
+        paravisor.leave(tpm, PROCESSOR, measured.describe_launch(GUEST))
     with (
-        vtpm.powered(tmp_path / "tpm", SECRET) as own,
+        vtpm.power(tmp_path / "tpm", SECRET) as own,
         Tpm(Transport(own.commands)) as tpm,
         tpm.holding(tpm.create_primary(ENDORSEMENT, template)) as key,
     ):
         planted = tpm.read_public(key).encode()
         certification, signature = tpm.certify(key, AK)
-    with vtpm.powered(tmp_path / "tpm", SECRET) as own:
+    with vtpm.power(tmp_path / "tpm", SECRET) as own:
         transport = Transport(own.commands)
         with Tpm(transport), Launched(machine_keys(transport, tmp_path)) as launched:
             offer = offered(launched.ask(Offer(b"")))
@@ -110,7 +110,7 @@ def test_a_key_of_the_system_that_ran_before(tmp_path: Path, guests: World) -> N
     )
     answer = guests.attest("AzureGuest", guest_request(mixed))
     with (
-        vtpm.powered(tmp_path / "tpm", SECRET) as own,
+        vtpm.power(tmp_path / "tpm", SECRET) as own,
         Tpm(Transport(own.commands)) as tpm,
         tpm.holding(tpm.create_primary(ENDORSEMENT, template)) as key,
     ):
