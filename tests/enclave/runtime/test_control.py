@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -23,6 +24,7 @@ class Reading:
         self.read: list[tuple[bytes, int]] = []
         self.came = threading.Condition()
         self.ended = False
+        self.receiving = False
         self.failed: list[bool] = []
         self.reader = ControlReader(self.control, self._read, lambda: self.failed.append(True))
         self.thread = threading.Thread(target=self._run, daemon=True)
@@ -36,9 +38,12 @@ class Reading:
 
     def _read(self, flags: int) -> None:
         try:
+            self.receiving = self.receiving or not flags
             frame = self.control.recv(100, flags)
         except BlockingIOError:
             return
+        finally:
+            self.receiving = self.receiving and bool(flags)
         with self.came:
             self.read.append((frame, threading.get_ident()))
             self.came.notify_all()
@@ -53,6 +58,9 @@ class Reading:
 @pytest.fixture
 def reading() -> Iterator[Reading]:
     made = Reading()
+    until = time.monotonic() + SECONDS
+    while not made.receiving and time.monotonic() < until:
+        time.sleep(0.001)
     yield made
     made.host.close()
     made.thread.join(SECONDS)
@@ -64,6 +72,16 @@ async def _until(reading: Reading, count: int) -> None:
     async with asyncio.timeout(SECONDS):
         while len(reading.read) < count:
             await asyncio.sleep(0.001)
+
+
+async def _lend(reading: Reading) -> None:
+    """Lend the socket, and let the thread receive the frame for which it waits already."""
+    reading.reader.lend(asyncio.get_running_loop())
+    async with asyncio.timeout(SECONDS):
+        while reading.receiving:
+            reading.host.send(b"first")
+            await asyncio.sleep(0.001)
+    await _until(reading, 1)
 
 
 LOOK = "kluis.enclave.runtime.control.LOOK_SECONDS"
@@ -158,23 +176,22 @@ def test_a_stream_is_not_lent() -> None:
     assert reader._loop is None
 
 
-def test_an_error_in_the_loop_is_not_passed_over(reading: Reading) -> None:
+def test_an_error_in_the_loop_is_not_passed_over(reading: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in the thread, which ends by it: a frame that nobody dispatched may be an answer."""
+    monkeypatch.setattr(LOOK, NEVER)
     raised: list[object] = []
 
     async def test() -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: raised.append(context.get("exception")))
-        reading.reader.lend(loop)
-        for number in range(2):  # the thread has one of them at most
-            reading.host.send(b"%d" % number)
-            await _until(reading, number + 1)
+        await _lend(reading)
         reading.reader._read = _fail
         reading.host.send(b"more")
         async with asyncio.timeout(SECONDS):
             while not reading.failed:
                 await asyncio.sleep(0.001)
         reading.reader._read = reading._read
+        reading.reader.take_back()
 
     asyncio.run(test())
     assert isinstance(raised[0], RuntimeError)
@@ -187,10 +204,7 @@ def test_a_loop_that_reads_its_own_cancellation_ends_and_gives_the_socket_back(
     monkeypatch.setattr(LOOK, NEVER)
 
     async def test() -> None:
-        reading.reader.lend(asyncio.get_running_loop())
-        for number in range(2):  # the thread has one of them at most
-            reading.host.send(b"%d" % number)
-            await _until(reading, number + 1)
+        await _lend(reading)
         reading.reader._read = _interrupt
         reading.host.send(b"cancel")
         await asyncio.sleep(SECONDS)
@@ -203,9 +217,11 @@ def test_a_loop_that_reads_its_own_cancellation_ends_and_gives_the_socket_back(
     with pytest.raises(OwnInterrupt):
         asyncio.run(test())
     assert not reading.failed
+    count = len(reading.read)
+    assert reading.read[-1][0] == b"cancel"
     reading.host.send(b"more")
-    reading.await_frames(4)
-    assert reading.read[3] == (b"more", reading.thread.ident)
+    reading.await_frames(count + 1)
+    assert reading.read[-1] == (b"more", reading.thread.ident)
 
 
 def _fail(flags: int) -> None:

@@ -13,7 +13,7 @@ import pytest
 from kluis.errors import FormatError, UnavailableError
 from kluis.ledger.sequencer import Batch
 from kluis.serve.ledger import journal as journals
-from kluis.serve.ledger.journal import BLOCK, MOST, SIZE
+from kluis.serve.ledger.journal import BLOCK, MOST, SIZE, Journal, Record
 from kluis.serve.ledger.log import EMPTY, LedgerLog, head_of
 from tests.serve.ledger.batches import Writer
 
@@ -295,6 +295,20 @@ def test_a_whole_chunk_of_another_log_is_no_reason_to_forget_a_journal(tmp_path:
     with LedgerLog(tmp_path / "two" / "ledger") as log:
         assert log.read(1, 1 << 20) == other.entries
     assert (tmp_path / "two" / "ledger.torn" / "journal_1").read_bytes() == batch.entries
+
+
+@pytest.mark.parametrize("offset", [1 << 63, (1 << 64) - 1])
+def test_an_offset_that_no_file_has(tmp_path: Path, offset: int) -> None:
+    """A record that somebody made up is put aside, and the log opens."""
+    batch, folder = Writer(chunk_size=1).batch(), tmp_path / "ledger"
+    with LedgerLog(folder) as log:
+        _append(log, batch)
+    made = Journal(tmp_path / "ledger.journal")
+    made.write(Record(1, offset, EMPTY, b"x"))
+    made.close()
+    with LedgerLog(folder) as log:
+        assert log.read(1, 1 << 20) == batch.entries
+    assert (tmp_path / "ledger.torn" / "journal_1").read_bytes() == b"x"
 
 
 def test_a_chunk_is_written_from_the_journal_even_if_it_reads_the_same(

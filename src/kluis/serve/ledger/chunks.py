@@ -87,7 +87,10 @@ class Committed:
         if records[0].first != self.name.first:
             return False
         with self._path.open("rb") as file:
-            return all(os.pread(file.fileno(), len(one.batch), one.offset) == one.batch for one in records)
+            return all(
+                one.offset < self._table and os.pread(file.fileno(), len(one.batch), one.offset) == one.batch
+                for one in records
+            )
 
     def head(self) -> bytes:
         """The head of a log that ends with this chunk, 40 bytes."""
