@@ -107,7 +107,9 @@ def serve_log(end: socket.socket, path: Path) -> None:
     """Append what comes, until the other end closes."""
     with LedgerLog(path) as log:
         while data := end.recv(MOST):
-            end.send(log.append(data[:HEAD], data[HEAD:]).encode())
+            answer, then = log.append_first(data[:HEAD], data[HEAD:])
+            end.send(answer.encode())
+            then()
 
 
 def serve_counter(end: socket.socket, path: Path) -> None:

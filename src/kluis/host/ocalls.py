@@ -6,7 +6,7 @@ import functools
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from kluis.enclave.boundary import codec as boundary
 from kluis.enclave.boundary import frames
@@ -29,6 +29,18 @@ def quick(function: F) -> F:
     """
     setattr(function, QUICK, True)
     return function
+
+
+class AnswerFirst(NamedTuple):
+    """What a function returns that has more to do once its result is on its way.
+
+    Attributes:
+        value: the result.
+        then: called after it was sent, in the same thread; must not raise.
+    """
+
+    value: Any
+    then: Callable[[], None]
 
 
 def functions_of(given: object) -> Functions:
@@ -126,8 +138,12 @@ class Ocalls:
         head = frames.head(parcel.frame)
         frame: Frame
         files: tuple[int, ...] = ()
+        then: Callable[[], None] | None = None
         try:
-            frame, files = self._call(head, parcel)
+            codec, value = self._call(head, parcel)
+            if isinstance(value, AnswerFirst):
+                value, then = value
+            frame, files = codec.encode_result(head.id, value)
         except Exception as error:  # noqa: BLE001 - what the host's function raises is reported inside
             frame = frames.encode(frames.OcallRaised(head.id, type(error).__name__, str(error)))
         finally:
@@ -136,8 +152,10 @@ class Ocalls:
             self._answer(head.id, frame, files)
         finally:
             boundary.close(files)
+            if then is not None:
+                then()
 
-    def _call(self, head: frames.Head, parcel: Parcel) -> tuple[Frame, tuple[int, ...]]:
+    def _call(self, head: frames.Head, parcel: Parcel) -> tuple[Codec, Any]:
         index = head.kind - frames.FIRST_OCALL
         if index >= len(self._codecs):
             raise FormatError(f"ocall: want 0..{len(self._codecs) - 1}, got {index}")
@@ -146,4 +164,4 @@ class Ocalls:
         function = self._functions.get(codec.name)
         if function is None:
             raise UnavailableError(f"ocall {codec.name}: this host does not serve it")
-        return codec.encode_result(head.id, function(*arguments))
+        return codec, function(*arguments)

@@ -119,7 +119,7 @@ class HostedLedger:
         """The ocalls of a ledger's enclave, by the names that it calls them."""
         return {
             "ledger_head": self.log.head,
-            "ledger_append": self.log.append,
+            "ledger_append": self.log.append_first,
             "ledger_read": self.log.read,
             "ledger_read_each": self.log.read_each,
         }

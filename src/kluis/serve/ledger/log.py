@@ -1,7 +1,8 @@
 """A ledger's log on its host's disk: ciphertext in chunk files, appended a batch at a time.
 
-A batch is flushed in the log's journal, and then written into its chunk, which is flushed now and then: see
-:mod:`~kluis.serve.ledger.journal`. A chunk that is whole gets its table and is renamed. Nothing here is
+A batch is flushed in the log's journal, and acknowledged. Then it is written into its chunk, which is
+flushed now and then: see :mod:`~kluis.serve.ledger.journal`. A chunk that is whole gets its table and is
+renamed. Nothing here is
 trusted: the node holds what it reads against its leaves, and nothing here decides what is committed.
 
 ``ledger_17``  is open; its header is 0
@@ -27,7 +28,7 @@ from kluis.errors import FormatError, UnavailableError, UsageError
 from kluis.formats.ccf.chunk import MAX_CHUNK, START, ChunkName, table_of
 from kluis.formats.ccf.entry import CHUNK_AFTER, CHUNK_BEFORE, size_at
 from kluis.hashes import sha256
-from kluis.host.ocalls import quick
+from kluis.host.ocalls import AnswerFirst, quick
 from kluis.serve.ledger.chunks import Committed, whole_until_signature
 from kluis.serve.ledger.journal import MOST, Journal, Record, own_file
 
@@ -70,6 +71,8 @@ class LedgerLog:
         self._head = EMPTY
         # What a write that failed left is cut off first; a chunk that should have ended is ended first.
         self._damaged = self._ends_chunk = False
+        # The last batch, and where it belongs, if the journal has it and the chunk does not.
+        self._unwritten: tuple[bytes, int] | None = None
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = _hold(folder.with_name(f"{folder.name}.lock"))
         self._journal: Journal | None = None
@@ -98,6 +101,7 @@ class LedgerLog:
             try:
                 if self._damaged:
                     self._repair()
+                self._write_chunk()
                 self._flush()
                 kept = False
             except OSError:  # the journal has what may be missing in the chunk
@@ -117,6 +121,10 @@ class LedgerLog:
             return self._head
 
     @quick
+    def append_first(self, previous: bytes, batch: bytes) -> AnswerFirst:
+        """As :meth:`append`, and write the batch into its chunk once the answer was sent."""
+        return AnswerFirst(self._append(previous, batch), self._settle)
+
     def append(self, previous: bytes, batch: bytes) -> Answer:
         """Append entries, if nobody else was first.
 
@@ -132,6 +140,11 @@ class LedgerLog:
             FormatError: the batch is not entries.
             UsageError: it is larger than 64 MiB.
         """
+        answer = self._append(previous, batch)
+        self._settle()
+        return answer
+
+    def _append(self, previous: bytes, batch: bytes) -> Answer:
         if not 0 < len(batch) <= MOST_BATCH:
             raise UsageError(f"batch: want 1..{MOST_BATCH} bytes, got {len(batch)}")
         sizes, flags = _sizes(batch)
@@ -167,7 +180,7 @@ class LedgerLog:
                     offsets, base, file = self._offsets, first - self._first, self._file
                     if base >= len(offsets) - 1:
                         return b""
-                    return _read(file, offsets, base, most)
+                    return _read(file, offsets, base, most, self._unwritten)
                 # The chunks follow each other without a gap, and the open one begins after the last.
                 chunk = self._committed[bisect_left(self._committed, first, key=lambda one: one.last)]
             return chunk.read(first, most)
@@ -191,6 +204,7 @@ class LedgerLog:
     def _write(self, batch: bytes, sizes: list[int], flags: tuple[int, int]) -> Answer:
         if self._damaged:
             self._repair()
+        self._write_chunk()
         if (self._ends_chunk or flags[0] & CHUNK_BEFORE) and len(self._offsets) > 1:
             self._finish_chunk()
         if self._offsets[-1] + len(batch) > MAX_CHUNK:
@@ -205,13 +219,10 @@ class LedgerLog:
             if not journal.fits(batch):
                 self._flush()
             journal.write(Record(self._first, at, self._head, batch))
-        if at == START:
-            _write_all(self._file, bytes(START) + batch, 0)
-        else:
-            _write_all(self._file, batch, at)
-        if small:
             journal.keep()
+            self._unwritten = batch, at
         else:
+            self._put(batch, at)
             os.fdatasync(self._file)
             journal.clear()
         with self._state:
@@ -226,6 +237,26 @@ class LedgerLog:
             except OSError:  # the batch is on the disk; the next one ends the chunk first
                 self._damaged = True
         return "ok"
+
+    def _settle(self) -> None:
+        """Write the last batch into its chunk. If the disk does not take it, the next batch repairs that."""
+        with self._writing:
+            try:
+                self._write_chunk()
+            except OSError:
+                self._damaged = True
+
+    def _write_chunk(self) -> None:
+        if self._unwritten is not None:
+            self._put(*self._unwritten)
+            self._unwritten = None
+
+    def _put(self, batch: bytes, at: int) -> None:
+        """Write a batch into the open chunk."""
+        if at == START:
+            _write_all(self._file, bytes(START) + batch, 0)
+        else:
+            _write_all(self._file, batch, at)
 
     def _repair(self) -> None:
         """Forget what a write left that failed: cut the file after the entries that it is known to have.
@@ -243,7 +274,7 @@ class LedgerLog:
             for record in self._opened_journal().records():
                 if record.first == self._first and record.offset + len(record.batch) <= end:
                     _write_all(self._file, record.batch, record.offset)
-        self._damaged = False
+        self._damaged, self._unwritten = False, None
 
     def _flush(self) -> None:
         """Flush the chunk, and begin the journal again."""
@@ -258,6 +289,7 @@ class LedgerLog:
 
     def _finish_chunk(self) -> None:
         """Give the open chunk its table, and rename it; the next batch begins another."""
+        self._write_chunk()
         end, sizes = (
             self._offsets[-1],
             [b - a for a, b in zip(self._offsets, self._offsets[1:], strict=False)],
@@ -364,11 +396,17 @@ def _sizes(batch: bytes) -> tuple[list[int], tuple[int, int]]:
     return sizes, (batch[1], batch[at - sizes[-1] + 1])
 
 
-def _read(file: int, offsets: array[int], base: int, most: int) -> bytes:
-    start, end = offsets[base], base + 1
-    while end + 1 < len(offsets) and offsets[end + 1] - start <= most:
-        end += 1
-    return os.pread(file, offsets[end] - start, start)
+def _read(
+    file: int, offsets: array[int], base: int, most: int, unwritten: tuple[bytes, int] | None
+) -> bytes:
+    start, last = offsets[base], base + 1
+    while last + 1 < len(offsets) and offsets[last + 1] - start <= most:
+        last += 1
+    end = offsets[last]
+    batch, at = unwritten or (b"", end)
+    if end <= at:
+        return os.pread(file, end - start, start)
+    return os.pread(file, max(0, at - start), start) + batch[max(0, start - at) : end - at]
 
 
 def _write_all(file: int, data: bytes, at: int) -> None:

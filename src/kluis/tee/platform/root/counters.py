@@ -89,10 +89,10 @@ class Counters:
         """
         with self._lock:
             self._check_recorded()
-            value = self._values.get(f"{owner}/{counter.hex()}", NONE)[0] + 1
-            if value > LARGEST:
+            found = self._values.get(name := f"{owner}/{counter.hex()}", NONE)
+            if found.value >= LARGEST:
                 raise PolicyError("counter: is at its end", code="counter_end")
-            return self._change(owner, counter, value, b"", user)
+            return self._change(owner, name, found, Held(found.value + 1, b"", user))
 
     def advance(
         self, owner: str, counter: bytes, to: int, mark: bytes, user: int = 0
@@ -116,35 +116,34 @@ class Counters:
             raise UsageError(f"counter.mark: want at most {MARK_BYTES} bytes, got {len(mark)}")
         with self._lock:
             self._check_recorded()
-            value, marked, _ = self._values.get(f"{owner}/{counter.hex()}", NONE)
-            if to <= value:
-                return value, self.witness, marked
-            return self._change(owner, counter, to, mark, user)
+            found = self._values.get(name := f"{owner}/{counter.hex()}", NONE)
+            if to <= found.value:
+                return found.value, self.witness, found.mark
+            return self._change(owner, name, found, Held(to, mark, user))
 
-    def _change(
-        self, owner: str, counter: bytes, value: int, mark: bytes, user: int
-    ) -> tuple[int, str, bytes]:
-        name = f"{owner}/{counter.hex()}"
-        if found := self._values.get(name):
-            user = found.user  # its creator
-        else:
-            users = sum(1 for held in self._values.values() if held.user == user)
-            mine = sum(1 for other in self._values if other.startswith(f"{owner}/"))
-            for most, there, whose in (
-                (MOST_EACH, mine, "one product"),
-                (MOST, len(self._values), "a platform"),
-                (share(MOST, len(self._values) - users, user), users, "one user"),
-            ):
-                if there >= most:
-                    raise PolicyError(
-                        f"counter: want at most {most} for {whose}, got one more", code="counters"
-                    )
-        self._slots.write(name, Held(value, mark, user))
+    def _change(self, owner: str, name: str, found: Held, to: Held) -> tuple[int, str, bytes]:
+        if found is NONE:
+            self._check_room(owner, to.user)
+        elif found.user != to.user:  # the counter stays its creator's
+            to = to._replace(user=found.user)
+        self._slots.write(name, to)
         if self._witness is not None:
             self._unrecorded = True  # until it is recorded: a value that is read could be rolled back
             self._witness.record(self._slots.digest())
             self._unrecorded = False
-        return value, self.witness, mark
+        return to.value, self.witness, to.mark
+
+    def _check_room(self, owner: str, user: int) -> None:
+        """Raises PolicyError if there is no room for one more counter of an owner and a user."""
+        users = sum(1 for each in self._values.values() if each.user == user)
+        mine = sum(1 for other in self._values if other.startswith(f"{owner}/"))
+        for most, there, whose in (
+            (MOST_EACH, mine, "one product"),
+            (MOST, len(self._values), "a platform"),
+            (share(MOST, len(self._values) - users, user), users, "one user"),
+        ):
+            if there >= most:
+                raise PolicyError(f"counter: want at most {most} for {whose}, got one more", code="counters")
 
     def _check_recorded(self) -> None:
         if self._unrecorded:

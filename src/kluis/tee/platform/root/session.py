@@ -154,6 +154,8 @@ def serve(end: socket.socket, sealed: channel.Channel, who: Identity, root: Root
 
 def _answer(request: channel.Request, who: Identity, root: Root, user: int) -> channel.Reply:
     match request:
+        case channel.Counter():  # first: a ledger waits for it in each commit
+            return _count(request, who, root, user)
         case channel.TargetInfo():
             return channel.Bytes(target_of(who.body(bytes(64))).encode())
         case channel.Report():
@@ -173,8 +175,6 @@ def _answer(request: channel.Request, who: Identity, root: Root, user: int) -> c
                 who, policy=request.policy, svn=request.svn, key_id=request.key_id, cpusvn=request.cpusvn
             )
             return channel.Bytes(key)
-        case channel.Counter():
-            return _count(request, who, root, user)
         case channel.Info():
             return channel.Platform(root.level, root.root_pem(), root.collateral(), root.version, who.cpusvn)
 

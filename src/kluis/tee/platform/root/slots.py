@@ -12,8 +12,7 @@ Each change has the next number, so that a witness can tell the content from the
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -48,6 +47,10 @@ class _Record(NamedTuple):
 
     def encode(self) -> bytes:
         value, mark, user = self.held
+        if self.change and self.name.isascii() and self.name.replace("/", "0").isalnum():
+            # The canonical form of the names there are; each step counts where the processor was idle before.
+            text = f'"change":{self.change},"mark":"{mark.hex()}","name":"{self.name}","user":{user}'
+            return f'{{{text},"value":{value}}}'.encode()
         numbered: dict[str, jcs.Writable] = {"change": self.change} if self.change else {}
         return jcs.dumps({"mark": mark.hex(), "name": self.name, "user": user, "value": value, **numbered})
 
@@ -72,10 +75,12 @@ class Slots:
         if not path.exists():
             files.write(path, bytes(GROWTH))
         self._file = keyfiles.open_checked(path, os.O_RDWR)
-        with self._faults():
+        try:
             # A process that ended in the middle may have left unflushed data: flush it before anything
             # follows.
             os.fdatasync(self._file)
+        except OSError as error:
+            raise self._fault(error) from None
         self._size = os.fstat(self._file).st_size
         if self._size % RECORD or self._size > MOST_BYTES:
             raise FormatError(
@@ -107,28 +112,27 @@ class Slots:
         Raises:
             UnavailableError: the disk write failed; the old value is kept.
         """
-        changed = _Record(name, held, self.change + 1)
-        body = changed.encode()
-        with self._faults():
-            if name not in self._places and not self._free:
+        change = self.change + 1
+        body = _Record(name, held, change).encode()
+        place = self._places.get(name)
+        try:
+            if place is None and not self._free:
                 self._grow()
-            record, slot = self._places.get(name) or (self._free[-1], 1)
+            record, slot = place or (self._free[-1], 1)
             os.pwrite(self._file, _slot_of(body), record + (1 - slot) * SLOT)
             os.fdatasync(self._file)
-        if name not in self._places:
+        except OSError as error:
+            raise self._fault(error) from None
+        if place is None:
             self._free.pop()
         self._places[name] = record, 1 - slot
         self.values[name] = held
-        self.change = changed.change
+        self.change = change
         self._before = name, self._leaves.get(name, b"")
         self._leaves[name] = sha256(body)
 
-    @contextmanager
-    def _faults(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UnavailableError(f"{self._path.name}: cannot be written: {error.strerror}") from None
+    def _fault(self, error: OSError) -> UnavailableError:
+        return UnavailableError(f"{self._path.name}: cannot be written: {error.strerror}")
 
     def _grow(self) -> None:
         os.pwrite(self._file, bytes(GROWTH), self._size)
