@@ -73,7 +73,7 @@ def commits(take: Harness, node: Node, words: str) -> list[Row]:
                 at(part, three.commits(node.folder, len(CONTENTS) + 100, REQUESTS)),
                 at(part, plain_commits(node.folder)),
             )
-            for _ in range(3)
+            for _ in range(take.rounds)
         ]
         return statistics.median(least / other for least, other in pairs)
 

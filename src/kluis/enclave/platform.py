@@ -128,10 +128,13 @@ class Session:
         self, loop: asyncio.AbstractEventLoop, make: Callable[[], asyncio.Lock]
     ) -> asyncio.Lock | None:
         """The lock of the loop's coroutines; None if those of another loop wait for the socket."""
-        with self._choosing:
-            if self._home is None or self._home[0].is_closed():
-                self._home = loop, make()
-            home, turn = self._home
+        known = self._home
+        if known is None or known[0] is not loop:
+            with self._choosing:
+                if self._home is None or self._home[0].is_closed():
+                    self._home = loop, make()
+                known = self._home
+        home, turn = known
         return turn if home is loop else None
 
     def _begin(self, message: channel.Request, loop: asyncio.AbstractEventLoop) -> _Awaited | None:
@@ -160,8 +163,10 @@ class Session:
             if awaited is None:
                 self._unwatch()
                 return
-            with contextlib.suppress(PlatformGone):  # the coroutine has no answer then
+            try:
                 awaited.reply = self._receive()
+            except PlatformGone:  # the coroutine has no answer then
+                awaited.reply = None
             awaited.wake()
         finally:
             self._turn.release()

@@ -54,19 +54,17 @@ class AwaitedSlot:
         Raises:
             CallTimeout: none came in time.
         """
-        limit = None
-        if timeout_seconds is not None:
-            refusal = CallTimeout(f"ocall {what}: no answer from the host in {timeout_seconds:g} s")
-            limit = self.loop.call_later(timeout_seconds, self._refuse, refusal)
+        if timeout_seconds is None:
+            return await self._future
+        limit = self.loop.call_later(timeout_seconds, self._refuse, timeout_seconds, what)
         try:
             return await self._future
         finally:
-            if limit is not None:
-                limit.cancel()
+            limit.cancel()
 
-    def _refuse(self, refusal: CallTimeout) -> None:
+    def _refuse(self, seconds: float, what: str) -> None:
         if not self._future.done():
-            self._future.set_exception(refusal)
+            self._future.set_exception(CallTimeout(f"ocall {what}: no answer from the host in {seconds:g} s"))
 
     def _settle(self, parcel: Parcel) -> None:
         if self._future.done():

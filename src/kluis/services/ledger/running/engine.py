@@ -294,7 +294,9 @@ class Engine:
 
     async def _commit(self, sequencer: Sequencer, wrote: list[_Job]) -> None:
         previous, batch = self.ledger.head, sequencer.seal()
-        patience = asyncio.get_running_loop().call_later(UNKNOWN_SECONDS, self._give_up, wrote)
+        loop = asyncio.get_running_loop()
+        patience = loop.call_later(UNKNOWN_SECONDS, self._give_up, wrote)
+        loop.call_soon(self.ledger.prepare, batch)  # while the host writes
         try:
             answer = await self._append(previous, batch)
         finally:

@@ -151,11 +151,15 @@ class Ledger:
         self.index.note(txid.seqno, writes)
         self.written.note(txid.seqno, writes)
 
+    def prepare(self, batch: Batch) -> None:
+        """Apply a batch's last entry, which writes nothing that the state has."""
+        if self.store.version < batch.signature.seqno:
+            self.apply(batch.signature, {})
+
     def commit(self, batch: Batch) -> None:
         """Note that a batch is in the log."""
+        self.prepare(batch)
         signature = batch.signature
-        if self.store.version < signature.seqno:
-            self.apply(signature, {})
         self.signatures.append(signature.seqno)
         self.sealed = batch
         self.committed = signature
