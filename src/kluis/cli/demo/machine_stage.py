@@ -8,7 +8,7 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -43,15 +43,14 @@ class Shown:
 
 
 class Stage:
-    """What the demo creates: a folder with image and guest, and one machine, which boots several times."""
+    """What the demo creates: a folder with image and guest, and machines, of which two run at a time."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.image = folder / "machine.kluis"
         self.guest = folder / "guest"
-        self.settings = Settings(
-            f"demo-{os.getpid()}", str(self.guest), boot="uefi", memory_mb=MEMORY_MB, cpus=CPUS
-        )
+        self.name = f"demo-{os.getpid()}"
+        self._started: dict[str, Settings] = {}
         self.root = b""
         self.policy: Policy
         self.measured: Measured
@@ -59,24 +58,28 @@ class Stage:
         self.measurement = b""
         self.ended: Attempt
 
-    @property
-    def name(self) -> str:
-        """Of the machine."""
-        return self.settings.name
-
     @contextlib.contextmanager
-    def machine(self, folder: Path) -> Iterator[Backend]:
-        """The machine with a guest, once its platform answers."""
-        kept.start(msgspec.structs.replace(self.settings, guest=str(folder)))
+    def machine(self, guest: Path, name: str = "") -> Iterator[Callable[[], Backend]]:
+        """A machine with a guest, which boots: a function that waits until its platform answers.
+
+        Args:
+            guest: its folder.
+            name: added to the name of the demo's first machine; empty for that machine itself.
+        """
+        name = self.name + name
+        settings = Settings(name, str(guest), boot="uefi", memory_mb=MEMORY_MB, cpus=CPUS)
+        self._started[name] = settings
+        kept.start(settings)
         try:
-            yield ondemand.await_platform(self.name)
+            yield lambda: ondemand.await_platform(name)
         finally:
             with contextlib.suppress(UnavailableError):
-                kept.stop(self.name)
+                kept.stop(name)
 
     def remove(self) -> None:
-        """Remove the state of the machine's vTPM."""
-        shutil.rmtree(keeper.state_of(self.settings), ignore_errors=True)
+        """Remove the states of the machines' vTPMs."""
+        for settings in self._started.values():
+            shutil.rmtree(keeper.state_of(settings), ignore_errors=True)
 
     def evidence(self, enclave: EnclaveProxy, platform: Backend) -> Shown:
         """The evidence of an enclave in the machine."""

@@ -29,7 +29,7 @@ from kluis.tee.backend import Backend
 from kluis.tee.image.build import builder
 from kluis.tee.measure import image as measure
 from kluis.tee.platform.client import Platform
-from kluis.tee.vm.guest import Guest, building, measuring
+from kluis.tee.vm.guest import building, measuring
 from kluis.tee.vm.machine import kept, programs
 from kluis.tee.vm.machine.kept import Settings
 from kluis.tee.vm.processor import measured
@@ -98,34 +98,50 @@ def _outside(stage: Stage, found: dict[str, Any], missing: frozenset[str], relea
 
 
 def _inside(stage: Stage, found: dict[str, Any], releasing: Releasing) -> Iterator[Attempt]:
-    """The machine, and then each attack on it; one machine at a time."""
+    """The machine, and then each attack on it. One machine boots while another one is used."""
     _say(text.heading(2, "The guest, measured before anything boots"))
     guest = building.build(stage.guest)
     stage.measured = measuring.measure(guest)
     _say(text.fact("guest", f"kernel {guest.description.kernel}, no shell, no login"))
     _say(text.fact("root hash", guest.description.root_hash))
     releasing.keep(_required_claims(stage))
-    _say(text.heading(3, "The same image in a machine"))
-    with stage.machine(stage.guest) as platform:
-        about = kept.show(stage.name)
-        with load(stage.image, platform=platform) as enclave:
-            stage.first = stage.evidence(enclave, platform)
-            _read(stage, about, found)
-            _say(text.heading(4, "A key for this image in this guest"))
-            _release(enclave, releasing, found)
-            _say(text.heading(5, "What the host tries"))
-            yield from _while_it_runs(stage, enclave, platform, int(about["pid"]))
-    yield from _other_guests(stage, releasing)
-    with stage.machine(stage.guest) as platform, load(stage.image, platform=platform) as enclave:
-        again = stage.evidence(enclave, platform)
-        stage.judge(again)
-        yield expect_refusal(
-            "host",
-            "the endorsement of the boot before",
-            "it endorses a root that no longer exists",
-            lambda: stage.judge(dataclasses.replace(again, collateral=_swap_endorsement(again, stage.first))),
-        )
-        stage.ended = machine_limits.end_machine(stage, enclave)
+    good = (stage.guest / "initrd").read_bytes()
+    initrd = good[:-1] + bytes([good[-1] ^ 1])  # of the padding at its end
+    line = stage.rebuild("line", command_line=f"{guest.command_line} kluis.demo")
+    with contextlib.ExitStack() as other:
+        changed = other.enter_context(stage.machine(stage.rebuild("initrd", initrd=initrd), "-initrd"))
+        _say(text.heading(3, "The same image in a machine"))
+        with stage.machine(stage.guest) as booting:
+            platform = booting()
+            about = kept.show(stage.name)
+            with load(stage.image, platform=platform) as enclave:
+                stage.first = stage.evidence(enclave, platform)
+                _read(stage, about, found)
+                _say(text.heading(4, "A key for this image in this guest"))
+                _release(enclave, releasing, found)
+                _say(text.heading(5, "What the host tries"))
+                yield from _while_it_runs(stage, enclave, platform, int(about["pid"]))
+        with stage.machine(stage.guest) as booting:
+            yield from _other_initrd(stage, initrd, releasing, changed())
+            other.close()
+            changed = other.enter_context(stage.machine(line, "-line"))
+            platform = booting()
+            with load(stage.image, platform=platform) as enclave:
+                yield from _boot_before(stage, enclave, platform)
+        yield from _other_line(stage, changed())
+
+
+def _boot_before(stage: Stage, enclave: EnclaveProxy, platform: Backend) -> Iterator[Attempt]:
+    """The first machine, booted again."""
+    again = stage.evidence(enclave, platform)
+    stage.judge(again)
+    yield expect_refusal(
+        "host",
+        "the endorsement of the boot before",
+        "it endorses a root that no longer exists",
+        lambda: stage.judge(dataclasses.replace(again, collateral=_swap_endorsement(again, stage.first))),
+    )
+    stage.ended = machine_limits.end_machine(stage, enclave)
 
 
 def _required_claims(stage: Stage) -> dict[str, str]:
@@ -247,47 +263,46 @@ def _read_memory(pid: int) -> Attempt:
     return Attempt("root", tried, f"{got // 4096} of {pages} pages that it tried", got == 0 if size else None)
 
 
-def _other_guests(stage: Stage, releasing: Releasing) -> Iterator[Attempt]:
-    """Guests that boot, and are not the one that the policy names."""
-    good = (stage.guest / "initrd").read_bytes()
-    initrd = good[:-1] + bytes([good[-1] ^ 1])  # of the padding at its end
+def _other_initrd(stage: Stage, initrd: bytes, releasing: Releasing, platform: Backend) -> Iterator[Attempt]:
+    """A guest with another initial RAM disk, which boots if its description agrees."""
     yield expect_refusal(
         "host",
         "an initial RAM disk with another byte",
         "the description of the guest names another",
         lambda: kept.start(_other(stage, _replace_initrd(stage, initrd))),
     )
-    with stage.machine(stage.rebuild("initrd", initrd=initrd)) as platform:
-        with load(stage.image, platform=platform) as enclave:
-            shown = stage.evidence(enclave, platform)
-            yield expect_refusal(
-                "host",
-                "the same, and a description that agrees: it boots",
-                stage.changed_sections(shown),
-                lambda: stage.judge(shown),
-            )
-            yield expect_refusal(
-                "host",
-                "requests the key for this machine",
-                "the vault compares the registers",
-                lambda: releasing.release(releasing.token(enclave)),
-            )
+    with load(stage.image, platform=platform) as enclave:
+        shown = stage.evidence(enclave, platform)
         yield expect_refusal(
             "host",
-            "the good machine's endorsement, for this machine's enclave",
-            "an endorsement names one platform's root",
-            lambda: stage.judge(dataclasses.replace(shown, collateral=_swap_endorsement(shown, stage.first))),
-        )
-    line = Guest.open(stage.guest).command_line + " kluis.demo"
-    with stage.machine(stage.rebuild("line", command_line=line)) as platform:
-        with load(stage.image, platform=platform) as enclave:
-            shown = stage.evidence(enclave, platform)
-        yield expect_refusal(
-            "host",
-            "another command line of the kernel",
+            "the same, and a description that agrees: it boots",
             stage.changed_sections(shown),
             lambda: stage.judge(shown),
         )
+        yield expect_refusal(
+            "host",
+            "requests the key for this machine",
+            "the vault compares the registers",
+            lambda: releasing.release(releasing.token(enclave)),
+        )
+    yield expect_refusal(
+        "host",
+        "the good machine's endorsement, for this machine's enclave",
+        "an endorsement names one platform's root",
+        lambda: stage.judge(dataclasses.replace(shown, collateral=_swap_endorsement(shown, stage.first))),
+    )
+
+
+def _other_line(stage: Stage, platform: Backend) -> Iterator[Attempt]:
+    """A guest with another command line of its kernel."""
+    with load(stage.image, platform=platform) as enclave:
+        shown = stage.evidence(enclave, platform)
+    yield expect_refusal(
+        "host",
+        "another command line of the kernel",
+        stage.changed_sections(shown),
+        lambda: stage.judge(shown),
+    )
 
 
 def _replace_initrd(stage: Stage, initrd: bytes) -> Path:

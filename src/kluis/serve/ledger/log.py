@@ -396,9 +396,7 @@ def _sizes(batch: bytes) -> tuple[list[int], tuple[int, int]]:
     return sizes, (batch[1], batch[at - sizes[-1] + 1])
 
 
-def _read(
-    file: int, offsets: array[int], base: int, most: int, unwritten: tuple[bytes, int] | None
-) -> bytes:
+def _read(file: int, offsets: array[int], base: int, most: int, unwritten: tuple[bytes, int] | None) -> bytes:
     start, last = offsets[base], base + 1
     while last + 1 < len(offsets) and offsets[last + 1] - start <= most:
         last += 1

@@ -8,19 +8,21 @@ ledger came.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from kluis.enclave.app import Enclave
 from kluis.errors import AuthenticityError, FormatError, UnavailableError
-from kluis.formats.ccf.domain import PublicDomain
+from kluis.formats.ccf.domain import PublicDomain, Writes
 from kluis.formats.ccf.entry import (
     Entry,
     leaf_of,
     size_at,
     write_set_digest,
 )
+from kluis.formats.ccf.txid import TxId
 from kluis.hashes import sha256
 from kluis.ledger.merkle import Tree
+from kluis.services.ledger.running import quick
 
 EMPTY: Final = bytes(40)
 """The head of a log without an entry."""
@@ -121,21 +123,48 @@ def entries_of(data: bytes, first: int) -> list[bytes]:
     return found
 
 
-class Part:
-    """An entry that the host gave, and that is the one that the tree has.
+class Part(NamedTuple):
+    """An entry, taken apart.
 
     Attributes:
-        entry: parsed.
-        domain: its public domain.
+        txid: of the entry.
+        leaf: 32 bytes.
+        claims_digest: of its leaf, 32 bytes; None where its form has none.
         write_set: its write-set digest, 32 bytes.
+        writes: of its public tables.
+        tag: of its private tables, 16 bytes.
+        iv: 12 bytes.
+        public: its public domain, encoded.
+        private: its private domain, encrypted.
     """
 
-    __slots__ = ("domain", "entry", "write_set")
+    txid: TxId
+    leaf: bytes
+    claims_digest: bytes | None
+    write_set: bytes
+    writes: Writes
+    tag: bytes
+    iv: bytes
+    public: bytes
+    private: bytes
 
-    def __init__(self, entry: Entry, domain: PublicDomain, write_set: bytes) -> None:
-        self.entry = entry
-        self.domain = domain
-        self.write_set = write_set
+    @classmethod
+    def read(cls, raw: bytes, what: str) -> Part:
+        """Take an entry apart.
+
+        Raises:
+            FormatError: it is not one entry, or has another seqno outside than inside.
+        """
+        entry = Entry.parse(raw, what)
+        domain = PublicDomain.parse(entry.public, what)
+        if entry.seqno != domain.seqno:
+            raise FormatError(f"{what}.public domain.seqno: want {entry.seqno}, got {domain.seqno}")
+        write_set, claims = write_set_digest(raw), domain.claims_digest
+        leaf = leaf_of(write_set, domain.evidence_digest, claims)
+        txid = TxId(entry.view, entry.seqno)
+        return cls(
+            txid, leaf, claims, write_set, domain.writes, entry.tag, entry.iv, entry.public, entry.private
+        )
 
     @classmethod
     def check(cls, raw: bytes, seqno: int, tree: Tree) -> Part:
@@ -146,15 +175,21 @@ class Part:
         """
         what = f"entry {seqno}"
         try:
-            entry = Entry.parse(raw, what)
-            domain = PublicDomain.parse(entry.public, what)
-            write_set = write_set_digest(raw)
-            found = leaf_of(write_set, domain.evidence_digest, domain.claims_digest)
+            part = cls._read_quickly(raw, seqno) or cls.read(raw, what)
         except FormatError:
             raise AuthenticityError(f"{what}: the host gave something else", code="ledger_leaf") from None
-        if found != tree.leaf(seqno):
+        if part.leaf != tree.leaf(seqno):
             raise AuthenticityError(f"{what}: the host gave another entry", code="ledger_leaf")
-        return cls(entry, domain, write_set)
+        return part
+
+    @classmethod
+    def _read_quickly(cls, raw: bytes, seqno: int) -> Part | None:
+        found = quick.read(raw, seqno)
+        if found is None:
+            return None
+        view, sealed, public, iv, leaf, write_set = found
+        claims = public[quick.CLAIMS]
+        return cls(TxId(view, seqno), leaf, claims, write_set, {}, sealed[-16:], iv, public, sealed[:-16])
 
 
 def read_entries(log: HostLog, seqno: int, most: int) -> list[bytes]:

@@ -15,6 +15,8 @@ DOMAIN: Final = (81).to_bytes(8, "little") + b"\x04"
 """Before the seqno of a public domain without records: its size, and its kind."""
 PUBLIC: Final = slice(44, 125)
 """Kind, seqno, two digests, and a version that is always 0."""
+CLAIMS: Final = slice(9, 41)
+"""The first of the digests, in a public domain."""
 START: Final = b"\x01\x00"
 ZEROS: Final = bytes(16)
 Writes = dict[str, dict[bytes, bytes | None]]
@@ -29,6 +31,7 @@ class Quick(NamedTuple):
         public: the public domain, 81 bytes.
         iv: 12 bytes.
         leaf: 32 bytes.
+        write_set: its write-set digest, 32 bytes.
     """
 
     view: int
@@ -36,6 +39,7 @@ class Quick(NamedTuple):
     public: bytes
     iv: bytes
     leaf: bytes
+    write_set: bytes
 
 
 def read(raw: bytes, seqno: int) -> Quick | None:
@@ -50,9 +54,10 @@ def read(raw: bytes, seqno: int) -> Quick | None:
         or from_bytes(raw[2:8], "little") + 8 != len(raw)
     ):
         return None
-    leaf = hashed(hashed(raw).digest() + raw[85:117] + raw[53:85]).digest()
+    write_set = hashed(raw).digest()
+    leaf = hashed(write_set + raw[85:117] + raw[53:85]).digest()
     view = from_bytes(raw[32:36], "little")
-    return Quick(view, raw[125:] + raw[8:24], raw[PUBLIC], raw[24:36], leaf)
+    return Quick(view, raw[125:] + raw[8:24], raw[PUBLIC], raw[24:36], leaf, write_set)
 
 
 class Form:

@@ -6,6 +6,7 @@ Only nodes know the commit evidence in them, and give it only for committed entr
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import Final
 
 from kluis.errors import UnavailableError
@@ -18,8 +19,8 @@ from kluis.ledger import receipts
 from kluis.services.ledger.running.log import HostLog, Part, read_each
 from kluis.services.ledger.running.state import Ledger, Signatures
 
-MOST_SIGNATURES: Final = 256
-"""How many are remembered, about 6 KiB each: receipts of one batch have the same one."""
+MOST_SIGNATURES: Final = 2048
+"""How many are remembered, about 2 KiB each: receipts of one batch have the same one."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +48,8 @@ class Proven:
 
     def writes(self, ledger: Ledger) -> Writes:
         """What the entry wrote, with its private tables."""
-        seqno = self.txid.seqno
-        part = self.part or Part.check(self.raw, seqno, ledger.tree)
-        return ledger.writes_of(part.entry, part.domain, f"entry {seqno}")
+        part = self.part or Part.check(self.raw, self.txid.seqno, ledger.tree)
+        return ledger.writes_of(part)
 
     def receipt(self, ledger: Ledger) -> Receipt:
         """The receipt by the node's signature.
@@ -114,16 +114,19 @@ async def prove(ledger: Ledger, log: HostLog, txid: TxId) -> Proven:
         if len(ledger.signed) > MOST_SIGNATURES:
             ledger.signed.popitem(last=False)
     evidence = ledger.secrets.at(seqno).evidence(txid)
-    claims = part.domain.claims_digest or NO_CLAIMS
+    claims = part.claims_digest or NO_CLAIMS
     components = Components(part.write_set, evidence, claims)
     return Proven(txid=txid, components=components, signatures=known, raw=raw, part=part)
 
 
 def _signatures(holder: Part, seqno: int) -> Signatures:
     what, only = f"signature {seqno}", tables.ONLY
-    node = holder.domain.writes.get(tables.SIGNATURES, {}).get(only)
-    service = holder.domain.writes.get(tables.COSE_SIGNATURES, {}).get(only)
+    node = holder.writes.get(tables.SIGNATURES, {}).get(only)
+    service = holder.writes.get(tables.COSE_SIGNATURES, {}).get(only)
     if service is None:
         raise UnavailableError(f"{what}: the service did not sign", code="receipt")
     parsed = None if node is None else NodeSignature.parse(node, what)
+    if parsed is not None and parsed.certificate:
+        # Of one node, all have the same: it is kept once.
+        parsed = dataclasses.replace(parsed, certificate=sys.intern(parsed.certificate))
     return Signatures(seqno, parsed, read_value(service, what))

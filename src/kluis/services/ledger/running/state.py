@@ -18,8 +18,7 @@ from cryptography.exceptions import InvalidTag
 
 from kluis.errors import AuthenticityError, FormatError
 from kluis.formats.ccf import tables
-from kluis.formats.ccf.domain import PublicDomain, Writes, parse_writes
-from kluis.formats.ccf.entry import Entry, leaf_of, write_set_digest
+from kluis.formats.ccf.domain import Writes, parse_writes
 from kluis.formats.ccf.signature import NodeSignature, ServiceSignature
 from kluis.formats.ccf.txid import TxId
 from kluis.formats.ietf import cose
@@ -32,7 +31,7 @@ from kluis.ledger.store import Store
 from kluis.services.ledger.identity import ServiceIdentity
 from kluis.services.ledger.running import quick
 from kluis.services.ledger.running.index import Index
-from kluis.services.ledger.running.log import EMPTY, MOST_READ, HostLog, entries_of, head_of
+from kluis.services.ledger.running.log import EMPTY, MOST_READ, HostLog, Part, entries_of, head_of
 
 NOTHING: Final = TxId(0, 0)
 
@@ -166,15 +165,15 @@ class Ledger:
         self.store.compact(signature.seqno)
         self.head = head_of(signature.seqno, batch.entries[-batch.sizes[-1] :])
 
-    def writes_of(self, entry: Entry, domain: PublicDomain, what: str) -> Writes:
+    def writes_of(self, part: Part) -> Writes:
         """What an entry wrote, with its private tables.
 
         Raises:
             AuthenticityError: its tag does not hold.
         """
-        secret = self.secrets.at(entry.seqno)
-        private = secret.open(entry.tag, entry.iv, entry.public, entry.private, what)
-        return {**domain.writes, **parse_writes(private, what)} if private else domain.writes
+        what, secret = f"entry {part.txid.seqno}", self.secrets.at(part.txid.seqno)
+        private = secret.open(part.tag, part.iv, part.public, part.private, what)
+        return {**part.writes, **parse_writes(private, what)} if private else part.writes
 
     def take(self, entries: Iterable[bytes]) -> Iterator[ServiceSignature]:
         """Take in the next entries of the log; gives the service's signatures as they come.
@@ -214,20 +213,19 @@ class Ledger:
     def _take_strictly(self, raw: bytes, seqno: int) -> ServiceSignature | None:
         what = f"entry {seqno}"
         try:
-            entry = Entry.parse(raw, what)
-            domain = PublicDomain.parse(entry.public, what)
+            part = Part.read(raw, what)
         except FormatError as error:
             raise AuthenticityError(f"log: {error.message}", code="ledger_log") from None
-        if entry.seqno != seqno or domain.seqno != seqno:
-            raise AuthenticityError(f"log: want entry {seqno}, got {entry.seqno}", code="ledger_log")
-        writes = self.writes_of(entry, domain, what)
-        signed = self._read_signature(domain.writes, what)
-        self.apply(TxId(entry.view, seqno), writes)
-        self._leaves.append(leaf_of(write_set_digest(raw), domain.evidence_digest, domain.claims_digest))
+        if part.txid.seqno != seqno:
+            raise AuthenticityError(f"log: want entry {seqno}, got {part.txid.seqno}", code="ledger_log")
+        writes = self.writes_of(part)
+        signed = self._read_signature(part.writes, what)
+        self.apply(part.txid, writes)
+        self._leaves.append(part.leaf)
         if signed is not None:
             self._grow()
             self.signatures.append(seqno)
-            self.committed = TxId(entry.view, seqno)
+            self.committed = part.txid
             self.store.compact(seqno)
         return signed
 

@@ -64,4 +64,4 @@ def read_many(ledger: Ledger, log: HostLog, seqnos: Iterable[int]) -> Iterator[t
         if not first <= seqno < first + len(held):
             first, held = seqno, read_entries(log, seqno, MOST_READ if span <= 4 * len(wanted) else 0)
         part = Part.check(held[seqno - first], seqno, ledger.tree)
-        yield seqno, ledger.writes_of(part.entry, part.domain, f"entry {seqno}"), part
+        yield seqno, ledger.writes_of(part), part
