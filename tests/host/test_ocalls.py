@@ -11,7 +11,7 @@ from kluis.enclave.boundary import frames
 from kluis.enclave.boundary.frames import Parcel
 from kluis.errors import UsageError
 from kluis.host import interface
-from kluis.host.ocalls import Ocalls, functions_of, quick
+from kluis.host.ocalls import AnswerFirst, Ocalls, functions_of, quick
 
 app = Enclave("sample")
 
@@ -70,3 +70,24 @@ def test_only_a_quick_function_runs_in_the_thread_that_reads() -> None:
     here_thread = threading.get_ident()
     assert [number for number, _ in answers] == [1, 1, 2]
     assert [thread == here_thread for _, thread in answers] == [False, False, True]
+
+
+def test_a_function_may_go_on_once_its_answer_was_sent() -> None:
+    """In the same thread; the answer is the value itself."""
+    doubling = Enclave("doubling")
+
+    @doubling.ocall
+    def double(number: int) -> int:
+        """Double it."""
+        return 2 * number
+
+    steps = list[object]()
+    served = Ocalls(
+        interface.parse(doubling.interface_json()),
+        {"double": quick(lambda number: AnswerFirst(2 * number, lambda: steps.append("then")))},
+    )
+    served.connect(lambda number, frame, files: steps.append(bytes(frame)))
+    run = served.take(Parcel(frames.encode((frames.FIRST_OCALL, 3, 21))), here=True)
+    assert run is not None
+    run()
+    assert steps == [frames.encode((frames.OCALL_RETURN, 3, 42)), "then"]

@@ -32,9 +32,12 @@ BATCHES = _batches()
 
 def _write(log: LedgerLog, kept: list[Batch]) -> None:
     for batch in BATCHES[len(kept) :]:
-        while log.append(log.head(), batch.entries) != "ok":
-            continue
-        kept.append(batch)
+        answer, then = log.append_first(log.head(), batch.entries)
+        while answer != "ok":
+            then()
+            answer, then = log.append_first(log.head(), batch.entries)
+        kept.append(batch)  # by now its caller has the answer
+        then()
 
 
 def _all(folder: Path) -> bytes:

@@ -217,3 +217,57 @@ def test_a_batch_that_is_not_entries_is_refused(tmp_path: Path) -> None:
                 log.append(EMPTY, wrong)
         assert log.head() == EMPTY
         assert log.read(1, 10) == b""
+
+
+def test_a_batch_is_acknowledged_before_its_chunk_has_it(tmp_path: Path) -> None:
+    """It is read all the same, whole or in part, alone or after others; then its chunk has it."""
+    writer, path = Writer(), tmp_path / "ledger" / "ledger_1"
+    batches = [writer.batch(3) for _ in range(3)]
+    with LedgerLog(tmp_path / "ledger") as log:
+        for count, batch in enumerate(batches, 1):
+            before = path.read_bytes() if path.exists() else b""
+            answer, then = log.append_first(log.head(), batch.entries)
+            assert answer == "ok"
+            assert path.read_bytes() == before
+            assert _all(log) == b"".join(one.entries for one in batches[:count])
+            for seqno in range(1, 1 + 4 * count):
+                assert Entry.parse(log.read(seqno, 0), "entry").seqno == seqno
+            then()
+            assert path.read_bytes()[8:] == b"".join(one.entries for one in batches[:count])
+
+
+def test_the_next_batch_writes_what_its_chunk_does_not_have(tmp_path: Path) -> None:
+    """Whether the host goes on after its answer, or not; at an end of the log too."""
+    writer = Writer(chunk_size=9000)
+    batches = [writer.batch(3) for _ in range(6)]
+    with LedgerLog(tmp_path / "ledger") as log:
+        for batch in batches:
+            assert log.append_first(log.head(), batch.entries).value == "ok"
+    with LedgerLog(tmp_path / "ledger") as log:
+        assert _all(log) == b"".join(one.entries for one in batches)
+
+
+def test_a_disk_that_is_full_after_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was acknowledged is read, and nothing more is acknowledged until the disk has room."""
+    writer, real = Writer(), os.pwrite
+    batches = [writer.batch(3) for _ in range(3)]
+    with LedgerLog(tmp_path / "ledger") as log:
+        _fill(log, batches[:1])
+        answer, then = log.append_first(log.head(), batches[1].entries)
+
+        def full(file: int, data: bytes, at: int) -> int:
+            if "journal" in os.readlink(f"/proc/self/fd/{file}"):
+                return real(file, data, at)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "pwrite", full)
+            then()
+            assert answer == "ok"
+            assert _all(log) == b"".join(one.entries for one in batches[:2])
+            for _ in range(2):
+                assert log.append(log.head(), batches[2].entries) == "unknown"
+        assert log.append(log.head(), batches[2].entries) == "ok"
+        assert _all(log) == b"".join(one.entries for one in batches)
+    with LedgerLog(tmp_path / "ledger") as log:
+        assert _all(log) == b"".join(one.entries for one in batches)

@@ -11,6 +11,7 @@ from kluis.errors import FormatError
 from kluis.formats.ccf.domain import PublicDomain, encode_writes, parse_writes
 from kluis.formats.ccf.entry import Entry, leaf_of, write_set_digest
 from kluis.services.ledger.running import quick
+from kluis.services.ledger.running.log import Part
 from tests.serve.ledger.batches import Writer
 
 NAMES = st.text(min_size=1, max_size=20).filter(lambda text: text.isprintable())
@@ -36,6 +37,7 @@ def test_entries_are_read_as_the_strict_reader_reads_them() -> None:
         assert found.sealed == entry.private + entry.tag
         assert found.leaf == leaf_of(write_set_digest(raw), domain.evidence_digest, domain.claims_digest)
         assert quick.read(raw, seqno + 1) is None
+        assert Part._read_quickly(raw, seqno) == Part.read(raw, "entry")
 
 
 def test_changed_entries_are_read_alike_or_left() -> None:

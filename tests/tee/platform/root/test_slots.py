@@ -9,6 +9,7 @@ import pytest
 
 from kluis import files
 from kluis.errors import FormatError, UnavailableError
+from kluis.formats.encoding import jcs
 from kluis.tee.platform.root import slots
 from kluis.tee.platform.root.slots import Held, Slots
 
@@ -176,3 +177,15 @@ def test_digest_covers_everything(tmp_path: Path) -> None:
             mine.write(name, held)
         digests.add(mine.digest())
     assert len(digests) == 7
+
+
+@pytest.mark.parametrize(
+    "name", ["ab12/7/release/00ff", "measurement/ab/debug/01", "name 1", 'quote"', "é", "٣", "back\\slash"]
+)
+@pytest.mark.parametrize("change", [0, 1, (1 << 53) - 1])
+def test_a_record_is_canonical_json(name: str, change: int) -> None:
+    """Also those that are written without the canonical writer."""
+    held = Held(7, b"\x00\xffmark", 1000)
+    numbered = {"change": change} if change else {}
+    wanted = jcs.dumps({"mark": held.mark.hex(), "name": name, "user": 1000, "value": 7, **numbered})
+    assert slots._Record(name, held, change).encode() == wanted
