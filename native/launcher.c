@@ -63,6 +63,11 @@ static void no_heap(void) {
                 REGION_DESCRIPTORS, (unsigned long)files.rlim_max);
         _exit(70);
     }
+    if (region_slow) {
+        dprintf(2, "kluis-launcher: the heap could not be reserved: its descriptor existed too long in each try: "
+                   "something slows this process, such as a trace of its system calls\n");
+        _exit(70);
+    }
     refuse("the heap could not be reserved");
 }
 

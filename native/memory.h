@@ -15,6 +15,8 @@ struct region { char *base; size_t size; };
 
 /* Make the region with the size in the environment; base is NULL on failure. */
 struct region region_make(void);
+/* Whether it failed because each try was slowed down, see region.c. */
+extern int region_slow;
 struct region memory_region(void);
 /* The maximum of open memory in total, and of threads at once (0: no limit). The region is larger than the
  * heap, so that programs can reserve address space and never touch it. */

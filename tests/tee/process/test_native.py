@@ -77,6 +77,21 @@ def test_launcher_looks_only_inside(launcher: Path) -> None:
     assert re.search(r"Library runpath: \[/k/python/lib\]", said)
 
 
+def _launch(folder: Path, before: list[str]) -> subprocess.CompletedProcess[str]:
+    """Start the launcher by another command, with an interpreter and without an application."""
+    interpreter.write(folder / "python", interpreter.base())
+    library = folder / "python" / "lib"
+    line = [str(library / "ld-linux-x86-64.so.2"), "--library-path", str(library)]
+    line += [str(folder / "python" / LAUNCHER), str(folder / "python"), str(64 << 20), "64", "", ""]
+    return subprocess.run(
+        [*before, *line, "no_such_module", "/nowhere"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"KLUIS_REGION": str(256 << 20)},
+    )
+
+
 LIMITED = 'ulimit -S -n 1024; ulimit -H -n $0; exec "$@"'
 LOW = "kluis-launcher: the heap could not be reserved: RLIMIT_NOFILE: want a hard limit of 16448, got 16447\n"
 
@@ -85,26 +100,24 @@ LOW = "kluis-launcher: the heap could not be reserved: RLIMIT_NOFILE: want a har
 @pytest.mark.parametrize(("limit", "low"), [(linux.DESCRIPTORS - 1, True), (linux.DESCRIPTORS, False)])
 def test_the_launcher_names_a_low_limit_on_descriptors(tmp_path: Path, limit: int, low: bool) -> None:
     """It needs the limit that the doctor checks, and reports it; with that limit it continues."""
-    interpreter.write(tmp_path / "python", interpreter.base())
-    library = tmp_path / "python" / "lib"
-    line = [
-        str(library / "ld-linux-x86-64.so.2"),
-        "--library-path",
-        str(library),
-        str(tmp_path / "python" / LAUNCHER),
-    ]
-    line += [str(tmp_path / "python"), str(64 << 20), "64", "", "", "no_such_module", "/nowhere"]
-    done = subprocess.run(
-        ["sh", "-c", LIMITED, str(limit), *line],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"KLUIS_REGION": str(256 << 20)},
-    )
+    done = _launch(tmp_path, ["sh", "-c", LIMITED, str(limit)])
 
     assert done.returncode == 70
     assert (done.stderr == LOW) is low, done.stderr
     assert ("could not be reserved" in done.stderr) is low
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, whose secret memory is not limited")
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_the_launcher_names_what_slows_it(tmp_path: Path) -> None:
+    """A trace of its calls makes the moment long in which its memory has a descriptor."""
+    done = _launch(tmp_path, ["strace", "-f", "-e", "trace=ftruncate,mmap", "-o", "/dev/null"])
+
+    assert done.returncode == 70
+    assert done.stderr.endswith(
+        "the heap could not be reserved: its descriptor existed too long in each try: "
+        "something slows this process, such as a trace of its system calls\n"
+    )
 
 
 def test_version_covers_what_isolates(copied: Path) -> None:
