@@ -57,7 +57,8 @@ class Session:
         self._files: dict[str, list[bytes]] = {}
         self._tables: dict[str, pl.DataFrame] = {}
         self._ended = False
-        self._once = threading.Lock()
+        # A host may call twice at once: while keys are checked, none is replaced, and no run begins.
+        self._turn = threading.Lock()
         self.run_id = os.urandom(32).hex()
 
     def offer(self, challenge: Challenge) -> Offer:
@@ -91,6 +92,10 @@ class Session:
             AuthenticityError: step 1 or 3.
             PolicyError: step 2.
         """
+        with self._turn:
+            self._accept(release)
+
+    def _accept(self, release: Release) -> None:
         statement = decode(release.statement, ReleaseStatement, "release")
         owner = self._agreement.party(statement.party)
         check_signature(
@@ -158,7 +163,7 @@ class Session:
             AuthenticityError: a key does not open a file.
             PolicyError: the agreement publishes more figures than its limit, or a query is not allowed.
         """
-        with self._once:  # a host may call it twice at once
+        with self._turn:
             now = self._begin()
         budget.check(self._agreement)
         from kluis.cleanroom.analyses import analysis

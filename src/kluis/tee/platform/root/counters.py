@@ -129,9 +129,13 @@ class Counters:
             user = found.user  # its creator
         else:
             users = sum(1 for held in self._values.values() if held.user == user)
-            mine = sum(1 for other in self._values if other.startswith(f"{owner}/"))
+            mine = sum(
+                1
+                for other, held in self._values.items()
+                if held.user == user and other.startswith(f"{owner}/")
+            )
             for most, there, whose in (
-                (MOST_EACH, mine, "one product"),
+                (MOST_EACH, mine, "one product of one user"),
                 (MOST, len(self._values), "a platform"),
                 (share(MOST, len(self._values) - users, user), users, "one user"),
             ):
