@@ -33,9 +33,9 @@ SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcn
 CHUNK: Final = 64 << 20
 IDLE_SECONDS: Final = 600.0
 """How long an unused layer is kept."""
-MOST_INDEX_BYTES: Final = 16 << 20
-"""Of the layers of one launch that are not cached: some 80,000 files."""
-MOST_LISTED: Final = 64 << 20
+MOST_INDEX_BYTES: Final = 8 << 20
+"""Of the layers of one launch that are not cached: some 40,000 files."""
+MOST_LISTED: Final = 32 << 20
 """Of all cached layers: bytes of indexes, and ``FOLDER_BYTES`` for each folder."""
 FOLDER_BYTES: Final = 256
 
