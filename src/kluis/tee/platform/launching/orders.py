@@ -44,16 +44,19 @@ class Orders:
         threading.Thread(target=self._listen, name="orders", daemon=True).start()
 
     def _listen(self) -> None:
-        # A spawner that was killed with unread orders resets the connection: treat this as its end, too.
-        with contextlib.suppress(OSError):
-            while data := self._socket.recv(MAX_REPORT):
-                report = json.loads(data)
-                if report.pop("event") == "answer":
-                    self._answers.put(report)
-                elif ended := self._ended.pop(report["id"], None):
-                    ended(int(report["status"]), str(report["words"]))
-        self._answers.put({"error": "the spawner ended"})
-        self._lost()
+        # If it ended in any other way, no order would be answered, and no enclave could be ended.
+        try:
+            # A spawner that was killed with unread orders resets the connection: treat this as its end, too.
+            with contextlib.suppress(OSError):
+                while data := self._socket.recv(MAX_REPORT):
+                    report = json.loads(data)
+                    if report.pop("event") == "answer":
+                        self._answers.put(report)
+                    elif ended := self._ended.pop(report["id"], None):
+                        ended(int(report["status"]), str(report["words"]))
+        finally:
+            self._answers.put({"error": "the spawner ended"})
+            self._lost()
 
     def send(self, order: dict[str, Any], descriptors: list[int] | None = None) -> dict[str, Any]:
         """Send one order and wait for its answer.
