@@ -125,6 +125,53 @@ def test_native_objects_are_counted(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "machine code" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("layer", "path"),
+    [
+        ("kluis", "kluis/errors.so"),
+        ("kluis", "kluis/errors.cpython-311-x86_64-linux-gnu.so"),
+        ("kluis", "app.abi3.so"),
+        ("python", "lib/python3.11/os.so"),
+        ("python", "lib/python3.11/lib-dynload/kluis.so"),
+    ],
+)
+def test_machine_code_in_the_place_of_a_source_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], layer: str, path: str
+) -> None:
+    """An interpreter imports it, and never the source, whose bytecode is right."""
+    plain, mixed = tmp_path / "plain.kluis", tmp_path / "mixed.kluis"
+    files = {"lib/python3.11/lib-dynload/os.so": b"x", "lib/libx.so": b"x"}  # the first os is a source
+    contents = samples.contents(python=files)
+    plain.write_bytes(samples.image(contents, signer=samples.key()))
+    own = files if layer == "python" else {}
+    contents = samples.contents(**{"python": files, layer: {**own, path: b"x"}})
+    mixed.write_bytes(samples.image(contents, signer=samples.key()))
+    assert measure.measure(plain).in_place == ()
+    assert measure.measure(mixed).in_place == (f"{layer}/{path}",)
+    assert run(["measure", str(mixed)]) == 0
+    assert f"{layer}/{path}: machine code, which is imported" in capsys.readouterr().out
+    assert run(["diff", str(plain), str(mixed)]) == 0
+    assert f"IN THE PLACE OF A SOURCE:\n  {layer}/{path}\n" in capsys.readouterr().out
+
+
+def test_a_new_package_hides_no_file_of_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A list of changes names each folder of libraries in which a file changed, of whatever version."""
+    before, after = tmp_path / "1.kluis", tmp_path / "2.kluis"
+    for path, version, text in ((before, "1", b"x = 1\n"), (after, "2", b"x = 2\n")):
+        packages = {
+            "old/__init__.py": text,
+            "new/__init__.py": text,
+            f"new-{version}.dist-info/METADATA": b"",
+            "old-1.dist-info/METADATA": b"",
+        }
+        path.write_bytes(samples.image(samples.contents(site=packages), signer=samples.key()))
+    assert run(["diff", str(before), str(after)]) == 0
+    shown = capsys.readouterr().out
+    assert "packages:\n  site: new 1 -> 2\n" in shown
+    assert "  site/new: 1 file: changed\n" in shown
+    assert "  site/old: 1 file: changed\n" in shown
+
+
 def hidden(before: Path, after: Path) -> list[str]:
     """What ``diff`` finds that its source does not show."""
     return [change.what for change in diff(before, after) if change.kind == "hidden"]

@@ -304,6 +304,36 @@ def test_runs_once_if_it_is_called_twice_at_once(stage: Stage, monkeypatch: pyte
     assert sorted(type(each).__name__ for each in ended) == ["NoneType", "UsageError"]
 
 
+def test_keys_are_taken_once_if_they_are_given_twice_at_once(stage: Stage) -> None:
+    """A host and an owner cannot replace a key that a run has begun with, and so not draw its noise again."""
+    session = stage.session()
+    owner = stage.owner("clinic")
+    offer = session.offer(owner.challenge())
+    first = owner.release(offer, stage.platform.collateral(), NOW)
+    second = _with_another_time(stage, first)
+    both = threading.Barrier(2)
+    open_ = session._key.open
+
+    def slowly(sealed: bytes, info: bytes) -> bytes:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(1)
+        return open_(sealed, info)
+
+    session._key.open = slowly  # type: ignore[method-assign]
+    with ThreadPoolExecutor(2) as threads:
+        calls = [threads.submit(session.accept, each) for each in (first, second)]
+    ended = [each.exception() for each in calls]
+    assert sorted(type(each).__name__ for each in ended) == ["NoneType", "PolicyError"]
+
+
+def _with_another_time(stage: Stage, release: Release) -> Release:
+    """A release as its owner could have signed it, too."""
+    statement = decode(release.statement, ReleaseStatement, "release")
+    later = msgspec.structs.replace(statement, time=statement.time + datetime.timedelta(seconds=1))
+    raw = encode(later)
+    return Release(statement=raw, signature=stage.setting.homes["clinic"].signing.sign(exchange.RELEASE, raw))
+
+
 def test_too_few_persons_have_a_result(tmp_path: Path) -> None:
     """A model over too few persons has a sealed result as any other has, and no score in it."""
     platform = Platform(samples.NOW)

@@ -34,6 +34,7 @@ def test_says_all_of_it(tmp_path: Path) -> None:
         "bytecode": "compared" if interpreter.version() == "3.11.7" else "not compared",
         "debug": False,
         "native_objects": [],
+        "in_place": [],
         "source": {
             "kluis": {"files": 2, "lines": 1},
             "interpreter": {"files": 1, "lines": 1},

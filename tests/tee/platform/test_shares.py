@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import queue
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kluis.errors import PolicyError, UnavailableError
+from kluis.errors import FormatError, PolicyError, UnavailableError
+from kluis.hashes import sha256
+from kluis.tee.image import layers
+from kluis.tee.image.layers import Layer, encode_index, parse_index
 from kluis.tee.platform import shares
 from kluis.tee.platform.launching import holding, launch, policy, scratch
+from kluis.tee.platform.launching.orders import Orders
+from tests.tee.image import samples
 from tests.tee.platform.launching.test_holding import layer_of
 
 ANN, BOB, EVE = 1001, 1002, 1003
@@ -76,6 +85,34 @@ def test_one_users_scratch_leaves_disk_for_others(launcher: launch.Launcher) -> 
     launcher._take(0, 0, 900)
 
 
+def test_one_users_launches_leave_turns_for_others() -> None:
+    """However many launches a user makes at once, one waits for the spawner, before the next user's."""
+    begun: queue.SimpleQueue[str] = queue.SimpleQueue()
+    go_on = threading.Event()
+
+    class Slow(Orders):
+        def send(self, order: dict[str, Any], descriptors: list[int] | None = None) -> dict[str, Any]:
+            begun.put(order["id"])
+            go_on.wait(300)
+            return {}
+
+    ours, spawner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    lost = threading.Event()
+    with ours, spawner:
+        orders = Slow(ours, lost.set)
+        spawner.shutdown(socket.SHUT_WR)
+        assert lost.wait(300)  # nothing listens any more
+    with ThreadPoolExecutor(4) as threads:
+        asked = [(ANN, "first"), (ANN, "second"), (ANN, "third")]
+        several = [threads.submit(orders.start, user, {"id": name}, []) for user, name in asked]
+        first = begun.get(timeout=300)
+        threads.submit(orders.start, BOB, {"id": "bob's"}, [])
+        assert begun.get(timeout=300) == "bob's"
+        go_on.set()
+        assert [each.result(300) for each in several] == [{}, {}, {}]
+    assert {first, begun.get(), begun.get()} == {"first", "second", "third"}
+
+
 class Store:
     """Layers of one file each, held in 100 bytes of memory."""
 
@@ -116,6 +153,60 @@ def test_one_users_layers_leave_room_for_others(store: Store) -> None:
     store.hold("e", 13, EVE)
 
     assert store.gone == []
+
+
+def test_one_users_indexes_leave_room_for_others(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers without data take memory as well: their indexes, the platform's; their folders, the kernel's."""
+    small = store.hold("z", 1, 0)
+    listed = store.holds._held[small].listed
+    monkeypatch.setattr(holding, "MOST_LISTED", 8 * listed)
+    for name in "abc":
+        store.hold(name, 1, ANN)
+    with pytest.raises(
+        UnavailableError, match=rf"^layer d: want an index of at most \d+ bytes, got {listed}\n"
+    ):
+        store.hold("d", 1, ANN)
+    store.hold("e", 1, BOB)
+    assert store.gone == []
+
+
+def test_indexes_that_nobody_uses_make_room(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They go like data that nobody uses."""
+    idle = store.hold("a", 1, ANN)
+    monkeypatch.setattr(holding, "MOST_LISTED", 2 * store.holds._held[idle].listed)
+    store.holds.release([idle], ANN)
+    store.hold("b", 1, 0)
+    assert store.gone == []
+    store.hold("c", 1, 0)
+    assert store.gone == ["a"]
+
+
+def test_folders_are_counted(tmp_path: Path) -> None:
+    """A short index names many folders."""
+    path = "/".join("abcdefgh")
+    index, size = encode_index([(f"{path}/{name}", 0o444, 0, sha256(b"").hex()) for name in "xy"])
+    layer = Layer("app", "/k/app", sha256(index), parse_index(index, size, "app"), 0, size)
+    holds = holding.Holding(lambda *_: None, lambda _: None)
+    (tmp_path / "empty").touch()
+    with open(tmp_path / "empty", "rb") as image:
+        holds.hold(image.fileno(), layer, 0)
+    assert holds._held[layer.digest].listed == len(index) + 8 * holding.FOLDER_BYTES
+
+
+def test_an_image_of_very_many_files_is_not_read(
+    launcher: launch.Launcher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The platform's own memory is for all users: a large index is refused before it is read."""
+    (tmp_path / "image").write_bytes(samples.image())
+    monkeypatch.setattr(holding, "MOST_INDEX_BYTES", 100)
+    monkeypatch.setattr(layers, "parse_index", lambda *_: pytest.fail("read"))
+    with (
+        open(tmp_path / "image", "rb") as image,
+        pytest.raises(FormatError, match="want indexes of at most 100"),
+    ):
+        launcher.launch(
+            image.fileno(), user=ANN, allow_missing=frozenset(), granted=(), ended=lambda *_: None
+        )
 
 
 def test_what_nobody_uses_makes_room(store: Store) -> None:

@@ -8,7 +8,9 @@ which would have to contain its own hash. ``release`` binds a key to one agreeme
     sealed file = the Parquet file || commitment to its key, 32 bytes
 
 AES-GCM does not bind a ciphertext to one key: an owner could make a file that opens under several, and with
-each of them a run has other noise (``noise``). The commitment is HMAC-SHA-256, which has one key.
+each of them a run has other noise (``noise``). The commitment is HMAC-SHA-256, under which no two keys of 32
+bytes agree. Keys of other sizes are refused: HMAC adds zeros to a short key, so a key and the same key with
+zeros after it would agree.
 
 Spec: Apache Parquet, "Parquet Modular Encryption", AES_GCM_V1. Polars calls its side of it unstable: only
 this module touches it.
@@ -72,7 +74,12 @@ def commitment(key: bytes, prefix: bytes) -> bytes:
     Args:
         key: 32 bytes.
         prefix: from :func:`aad_prefix`.
+
+    Raises:
+        FormatError: the key has another size.
     """
+    if len(key) != KEY_SIZE:
+        raise FormatError(f"data key: want {KEY_SIZE} bytes, got {len(key)}")
     return hmac.digest(key, b"kluis-dataset-key/1|" + prefix, "sha256")
 
 
@@ -210,6 +217,9 @@ def _open_part(data: bytes, key: bytes, room: str, dataset: Dataset, number: int
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as in seal
         decryption = pl.ParquetDecryptionProperties(footer_key=key, aad_prefix=prefix)
+        # Before a value is read: polars takes those of its extension type for addresses.
+        schema = pl.scan_parquet(io.BytesIO(file), decryption=decryption).collect_schema()
+        _check_columns(schema, dataset.terms, dataset.id)
         return pl.read_parquet(io.BytesIO(file), decryption=decryption)
 
 
@@ -219,10 +229,7 @@ def check_table(table: pl.DataFrame, terms: Terms, dataset: str) -> None:
     Raises:
         PolicyError: names the difference, without a value or a number of rows.
     """
-    want = [(column.name, column.type) for column in terms.columns]
-    got = [(name, _type_of(name, kind)) for name, kind in table.schema.items()]
-    if got != want:
-        raise PolicyError(f"data set {dataset}: want columns {want}, got {got}", code="terms")
+    _check_columns(table.schema, terms, dataset)
     unit = without_claims(table.select(terms.privacy_unit)).to_series()
     if unit.null_count():
         raise PolicyError(
@@ -241,6 +248,13 @@ def check_table(table: pl.DataFrame, terms: Terms, dataset: str) -> None:
             and table[name].cast(pl.Int64, strict=False).null_count() > table[name].null_count()
         ):
             raise PolicyError(f"data set {dataset}: {name}: want whole numbers of 64 bits", code="terms")
+
+
+def _check_columns(schema: pl.Schema, terms: Terms, dataset: str) -> None:
+    want = [(column.name, column.type) for column in terms.columns]
+    got = [(name, _type_of(name, kind)) for name, kind in schema.items()]
+    if got != want:
+        raise PolicyError(f"data set {dataset}: want columns {want}, got {got}", code="terms")
 
 
 def _type_of(name: str, kind: pl.DataType) -> ColumnType:
@@ -267,8 +281,11 @@ def read_plain(data: bytes, what: str) -> pl.DataFrame:
 
     Raises:
         FormatError: not Parquet.
+        UnsupportedError: an agreement cannot express a column's type.
     """
     try:
+        for name, kind in pl.scan_parquet(io.BytesIO(data)).collect_schema().items():
+            _type_of(name, kind)  # before a value is read, as inside
         return pl.read_parquet(io.BytesIO(data))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise FormatError(

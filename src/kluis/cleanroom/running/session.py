@@ -57,7 +57,8 @@ class Session:
         self._files: dict[str, list[bytes]] = {}
         self._tables: dict[str, pl.DataFrame] = {}
         self._ended = False
-        self._once = threading.Lock()
+        # A host may call twice at once: while keys are checked, none is replaced, and no run begins.
+        self._turn = threading.Lock()
         self.run_id = os.urandom(32).hex()
 
     def offer(self, challenge: Challenge) -> Offer:
@@ -91,35 +92,41 @@ class Session:
             AuthenticityError: step 1 or 3.
             PolicyError: step 2.
         """
-        statement = decode(release.statement, ReleaseStatement, "release")
-        owner = self._agreement.party(statement.party)
-        check_signature(
-            owner.signing_key, release.signature, exchange.RELEASE, release.statement, f"release, {owner.id}"
-        )  # 1
-        offer = self._offers.get(owner.id)
-        if (
-            statement.agreement != self._agreement.hash
-            or statement.run != self.run_id
-            or offer is None
-            or statement.evidence != sha256(offer.evidence.quote).hex()
-            or owner.id in self._releases
-        ):
-            raise PolicyError(f"release, {owner.id}: is not for this run", code="release")  # 2
-        owned = self._agreement.owned_by(owner.id)
-        if [(key.dataset, key.version) for key in statement.keys] != [
-            (each.id, each.version) for each in owned
-        ]:
-            raise PolicyError(
-                f"release, {owner.id}: want a key for each of {[each.id for each in owned]}", code="release"
-            )
-        opened = {}
-        for key in statement.keys:  # 3
-            info = exchange.release_info(
-                self._agreement.hash, self.run_id, owner.id, key.dataset, key.version
-            )
-            opened[key.dataset] = self._key.open(key.sealed, info)
-        self._keys.update(opened)
-        self._releases[owner.id] = (release, statement)
+        with self._turn:
+            statement = decode(release.statement, ReleaseStatement, "release")
+            owner = self._agreement.party(statement.party)
+            check_signature(
+                owner.signing_key,
+                release.signature,
+                exchange.RELEASE,
+                release.statement,
+                f"release, {owner.id}",
+            )  # 1
+            offer = self._offers.get(owner.id)
+            if (
+                statement.agreement != self._agreement.hash
+                or statement.run != self.run_id
+                or offer is None
+                or statement.evidence != sha256(offer.evidence.quote).hex()
+                or owner.id in self._releases
+            ):
+                raise PolicyError(f"release, {owner.id}: is not for this run", code="release")  # 2
+            owned = self._agreement.owned_by(owner.id)
+            if [(key.dataset, key.version) for key in statement.keys] != [
+                (each.id, each.version) for each in owned
+            ]:
+                raise PolicyError(
+                    f"release, {owner.id}: want a key for each of {[each.id for each in owned]}",
+                    code="release",
+                )
+            opened = {}
+            for key in statement.keys:  # 3
+                info = exchange.release_info(
+                    self._agreement.hash, self.run_id, owner.id, key.dataset, key.version
+                )
+                opened[key.dataset] = self._key.open(key.sealed, info)
+            self._keys.update(opened)
+            self._releases[owner.id] = (release, statement)
 
     def add_file(self, dataset: str, data: bytes) -> None:
         """Take the next sealed file of a data set, if it is the agreed one.
@@ -158,7 +165,7 @@ class Session:
             AuthenticityError: a key does not open a file.
             PolicyError: the agreement publishes more figures than its limit, or a query is not allowed.
         """
-        with self._once:  # a host may call it twice at once
+        with self._turn:
             now = self._begin()
         budget.check(self._agreement)
         from kluis.cleanroom.analyses import analysis

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -160,6 +161,10 @@ def measure_(
         ),
         *((f"source of {kind}", _source(each)) for kind, each in found.sources.items()),
         ("native objects", _native(len(found.native_objects))),
+        *(
+            ("IN A SOURCE'S PLACE", f"{each}: machine code, which is imported")
+            for each in found.in_place[:SHOWN]
+        ),
         ("interface", manifest.interface),
         *((f"measurement {backend}", value.hex()) for backend, value in found.measurements.items()),
         *((f"layer {layer.name}", layer.digest.hex()) for layer in found.layers),
@@ -204,21 +209,35 @@ def _lines(found: list[changes.Change]) -> list[str]:
         ("file", "files"),
         ("hidden", "BYTECODE THAT ITS SOURCE DOES NOT COMPILE TO"),
         ("uncompared", "bytecode that was not compared with its source"),
+        ("in_place", "MACHINE CODE THAT IS IMPORTED IN THE PLACE OF A SOURCE"),
         ("native", "native objects: machine code, not compared with any source"),
         ("bytecode", "bytecode whose source did not change"),
         ("signature", "signature (not measured)"),
     ):
         part = [change for change in found if change.kind == kind]
         if kind in ("file", "bytecode") and any(change.kind == "package" for change in found):
-            rest = [change for change in part if not change.what.startswith("site/")]
-            packages, part = len(part) - len(rest), rest
-            if packages:
-                part.append(changes.Change(kind, f"site: {packages} files of the packages above", "", ""))
+            part = _by_folder(kind, part)
         if part:
             lines += [f"{title}:", *(f"  {change}" for change in part[:SHOWN])]
         if len(part) > SHOWN:
             lines.append(f"  and {len(part) - SHOWN} more (--json lists them all)")
     return lines
+
+
+def _by_folder(kind: str, found: list[changes.Change]) -> list[changes.Change]:
+    """The same changes, with one for all that are in one folder of the ``site`` layer.
+
+    A package of the same version may have changed as well, so each folder is named.
+    """
+    packages = [change for change in found if change.what.startswith("site/")]
+    counts = collections.Counter(change.what.split("/")[1] for change in packages)
+    return [
+        *(change for change in found if change not in packages),
+        *(
+            changes.Change(kind, f"site/{name}: {count} file{'s' * (count > 1)}", "", "")
+            for name, count in sorted(counts.items())
+        ),
+    ]
 
 
 def sign(

@@ -101,6 +101,9 @@ def _check_seals(descriptor: int, what: str) -> None:
 def map_table(descriptor: int, max_bytes: int, what: str) -> Table:
     """Map a table and validate it completely: offsets, lengths, UTF-8 and dictionary indices.
 
+    A column of an extension type arrives as the type that stores it. The sender may be hostile, and a reader
+    believes what an extension states: polars takes values of its extension type for addresses in memory.
+
     Args:
         descriptor: owned by the caller, who may close it at once.
         max_bytes: the largest accepted file.
@@ -128,7 +131,50 @@ def _read_stream(data: memoryview, what: str) -> pa.Table:
     if source.tell() != len(data):
         raise FormatError(f"{what}: {len(data) - source.tell()} bytes after the table", code="trailing")
     table.validate(full=True)
-    return table
+    return _as_stored(table, what)
+
+
+def _as_stored(table: pa.Table, what: str) -> pa.Table:
+    """The table without extension types.
+
+    Raises:
+        FormatError: a column has one within it, in a list or a struct for example.
+    """
+    import pyarrow as pa
+
+    fields, columns, changed = [], [], False
+    for field, column in zip(table.schema, table.columns, strict=True):
+        kind, stored = field.type, column
+        while isinstance(kind, pa.BaseExtensionType):
+            kind = kind.storage_type
+            stored = pa.chunked_array([chunk.storage for chunk in stored.chunks], kind)
+        if _has_extension(kind):
+            raise FormatError(
+                f"{what}: {field.name[:80]!a}: want a list or struct of plain types", code="malformed"
+            )
+        metadata = field.metadata or {}
+        plain = {key: value for key, value in metadata.items() if not key.startswith(EXTENSION)}
+        changed = changed or kind is not field.type or len(plain) != len(metadata)
+        fields.append(pa.field(field.name, kind, field.nullable, plain or None))
+        columns.append(stored)
+    return (
+        pa.Table.from_arrays(columns, schema=pa.schema(fields, table.schema.metadata)) if changed else table
+    )
+
+
+def _has_extension(kind: pa.DataType) -> bool:
+    """Whether a type contains an extension type, at any depth."""
+    import pyarrow as pa
+
+    if isinstance(kind, pa.BaseExtensionType):
+        return True
+    if isinstance(kind, pa.DictionaryType | pa.RunEndEncodedType):
+        return _has_extension(kind.value_type)
+    inner = [kind.field(number) for number in range(kind.num_fields)]
+    return any(
+        any(key.startswith(EXTENSION) for key in each.metadata or {}) or _has_extension(each.type)
+        for each in inner
+    )
 
 
 def write_all(descriptor: int, data: Any) -> int:
@@ -174,5 +220,7 @@ def _create() -> int:
         return os.memfd_create("kluis", flags)
 
 
+EXTENSION = b"ARROW:extension:"
+"""The keys of a field's metadata that state its extension type."""
 SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 MFD_NOEXEC_SEAL = 0x8

@@ -59,20 +59,32 @@ class Image:
         return next((layer for layer in self.layers if layer.name == name), None)
 
 
-def read_image(f: BinaryIO, known: Mapping[bytes, tuple[Entry, ...]] | None = None) -> Image:
+def read_image(
+    f: BinaryIO, known: Mapping[bytes, tuple[Entry, ...]] | None = None, most_index: int | None = None
+) -> Image:
     """Read everything except the layers' data. The file is untrusted.
 
     Args:
         f: seekable; read from start to end.
         known: files of layers read before, by digest, 32 bytes: their indexes are skipped, and the file's
             content there does not matter.
+        most_index: bytes of all other indexes together; None: what the format allows.
 
     Raises:
-        FormatError: any byte violates the format.
+        FormatError: any byte violates the format, or the indexes are larger.
     """
     head = read_head(f)
     size = f.seek(0, 2)
     f.seek(head.end)
+    read = sum(
+        each.index_size for each in head.manifest.layers if bytes.fromhex(each.digest) not in (known or {})
+    )
+    if most_index is not None and read > most_index:
+        raise FormatError(
+            f"image: want indexes of at most {most_index} bytes, got {read}",
+            hint="leave files out: an index has some 200 bytes for each",
+            code="too_large",
+        )
     found, files = [], 0
     for reference in head.manifest.layers:
         layer = _layer(f, size, reference, known or {})
@@ -148,16 +160,17 @@ def _layer(
     digest = bytes.fromhex(reference.digest)
     files = known.get(digest)
     index = b""
-    if files is None:
-        index = _block(f, size, 8, layers.MAX_INDEX_BYTES, f"{block}.index")
-        length, got = len(index), layers.digest(index)
-        if length == reference.index_size and got != digest:
-            raise FormatError(f"{what}.index: want SHA-256 {reference.digest}, got {got.hex()}")
-    else:
-        length = int.from_bytes(_take(f, size, 8, f"{block}.index"), "little")
-        f.seek(reference.index_size, 1)
+    length = int.from_bytes(_take(f, size, 8, f"{block}.index"), "little")
     if length != reference.index_size:
         raise FormatError(f"{what}.index: want {reference.index_size} bytes, got {length}")
+    if files is None:
+        if length > layers.MAX_INDEX_BYTES:
+            raise FormatError(f"{block}.index: want at most {layers.MAX_INDEX_BYTES} bytes, got {length}")
+        index = _take(f, size, length, f"{block}.index")
+        if (got := layers.digest(index)) != digest:
+            raise FormatError(f"{what}.index: want SHA-256 {reference.digest}, got {got.hex()}")
+    else:
+        f.seek(length, 1)
     data_size = int.from_bytes(_take(f, size, 8, f"{block}.data"), "little")
     if data_size != reference.data_size:
         raise FormatError(f"{what}.data: want {reference.data_size} bytes, got {data_size}")
@@ -238,6 +251,45 @@ def native_objects(f: BinaryIO, image: Image) -> list[str]:
         if f.read(min(entry.size, 4)) == b"\x7fELF" or entry.path.endswith(".so"):
             found.append(entry.path)
     return found
+
+
+def imported_in_place(image: Image) -> list[str]:
+    """Machine code that an interpreter imports in the place of a module whose source is in the image.
+
+    An extension module comes before a source of that name in one folder, and before any in a later folder of
+    ``sys.path``. The app layer's machine code is in :func:`native_objects`.
+
+    Returns:
+        ``layer/path`` of each, sorted.
+    """
+    folders = _import_folders(image)
+    names = [
+        {each[len(prefix) :] for each in paths if each.startswith(prefix)} for _, prefix, paths in folders
+    ]
+    found = set()
+    for place, (layer, prefix, _) in enumerate(folders):
+        for path in names[place] if layer != "app" else ():
+            folder, slash, last = path.rpartition("/")
+            if not last.endswith(".so"):
+                continue
+            module = f"{folder}{slash}{last.partition('.')[0]}"
+            later = names[place + 1 :]
+            if f"{module}.py" in names[place] or any(
+                f"{module}.py" in those or f"{module}/__init__.py" in those for those in later
+            ):
+                found.add(f"{layer}/{prefix}{path}")
+    return sorted(found)
+
+
+def _import_folders(image: Image) -> list[tuple[str, str, list[str]]]:
+    """The folders of ``sys.path`` in an enclave, in order: the layer, the path in it, the layer's files."""
+    library = f"lib/python{'.'.join(image.manifest.python.split('.')[:2])}/"
+    prefixes = {"python": (library, f"{library}lib-dynload/")}
+    return [
+        (layer.name, prefix, [entry.path for entry in layer.files])
+        for layer in image.layers
+        for prefix in prefixes.get(layer.name, ("",))
+    ]
 
 
 def _stream(f: BinaryIO, size: int, sink: Callable[[bytes], object], what: str) -> None:

@@ -23,6 +23,8 @@ class Measured:
         bytecode: whether the image's bytecode was compared with its compiled source, and is equal; False: it
             is for another version of Python, and was not compared.
         native_objects: files of the app layer that are machine code, which is not compared with a source.
+        in_place: machine code of other layers that is imported in the place of a module whose source is in
+            the image, as ``layer/path``.
         sources: how much source the image contains, by origin.
     """
 
@@ -33,6 +35,7 @@ class Measured:
     debug: bool
     bytecode: bool
     native_objects: tuple[str, ...]
+    in_place: tuple[str, ...]
     sources: dict[str, composition.Source]
 
     @property
@@ -58,6 +61,7 @@ class Measured:
             "debug": self.debug,
             "bytecode": "compared" if self.bytecode else "not compared",
             "native_objects": list(self.native_objects),
+            "in_place": list(self.in_place),
             "source": {
                 kind: {"files": found.files, "lines": found.lines} for kind, found in self.sources.items()
             },
@@ -104,5 +108,13 @@ def measure(path: Path) -> Measured:
     mrsigner = sigstruct.verify(struct) if struct.signed else None
     check_manifest(image, struct)
     return Measured(
-        image, image.image_id, struct.enclavehash, mrsigner, struct.debug, compared, native, sources
+        image,
+        image.image_id,
+        struct.enclavehash,
+        mrsigner,
+        struct.debug,
+        compared,
+        native,
+        tuple(archive.imported_in_place(image)),
+        sources,
     )

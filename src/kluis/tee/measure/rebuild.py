@@ -20,7 +20,7 @@ from kluis.tee.image.build.changes import Change
 from kluis.tee.image.build.packages import lock
 from kluis.tee.measure import image as measure
 
-UNMEASURED: Final = ("signature", "uncompared", "native")
+UNMEASURED: Final = ("signature", "uncompared", "native", "in_place")
 
 
 def rebuild(image: Path, directory: Path, say: Callable[[str], None]) -> tuple[bytes, list[Change]]:

@@ -129,7 +129,7 @@ class Daemon:
         """Serve one more host in a separate thread, or close the connection if there are too many."""
         try:
             connection, _ = self._listener.accept()
-        except OSError:  # no descriptor is left, or the host is gone again
+        except (OSError, MemoryError):  # no descriptor or memory is left, or the host is gone again
             self._stop.wait(0.05)
             return
         raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS)
@@ -141,7 +141,7 @@ class Daemon:
             self._connections[user] += 1
         try:
             threading.Thread(target=self._host, args=(connection, user), daemon=True).start()
-        except RuntimeError:  # no memory is left for its stack
+        except (RuntimeError, MemoryError):  # no memory is left for it, or for its stack
             self._forget(connection, user)
 
     def _forget(self, connection: socket.socket, user: int) -> None:

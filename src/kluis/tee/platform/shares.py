@@ -65,3 +65,14 @@ class Taken:
         with self._lock:
             self._each[user] -= amount
             self._each += collections.Counter()
+
+
+class Turns:
+    """One lock for each user, for work that one user may do once at a time. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._each: dict[int, threading.Lock] = {}
+
+    def of(self, user: int) -> threading.Lock:
+        """The lock of a user."""
+        return self._each.setdefault(user, threading.Lock())

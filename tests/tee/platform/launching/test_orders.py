@@ -48,6 +48,25 @@ def test_an_order_that_cannot_be_sent(deaf: Orders) -> None:
             deaf.send({"op": "kill", "id": "one"})
 
 
+def test_reports_that_cannot_be_read_end_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory may end as one is read. Without its reader the platform could start and end no enclave."""
+    seen = threading.Event()
+    monkeypatch.setattr(threading, "excepthook", lambda _: seen.set())
+    ours, spawner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    lost = threading.Event()
+
+    def fail(status: int, words: str) -> None:
+        raise MemoryError
+
+    with ours, spawner:
+        orders = Orders(ours, lost.set)
+        orders.on_end("one", fail)
+        spawner.send(b'{"event": "exited", "id": "one", "status": 0, "words": ""}')
+        assert lost.wait(60)
+        assert orders._answers.get() == {"error": "the spawner ended"}
+        assert seen.wait(60)
+
+
 @pytest.mark.parametrize("scratch_bytes", [0, MORE_THAN_ANY_DISK], ids=["order", "scratch"])
 def test_a_failed_launch_leaves_no_descriptor(
     deaf: Orders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scratch_bytes: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import socket
@@ -91,6 +92,26 @@ def test_a_changed_layer_goes_with_the_last_enclave_that_ran_from_it(spawning: s
         os.kill(spawning.children[name].pid, signal.SIGKILL)
         spawning._bury(name)
         assert list(spawning.layers.iterdir()) == left
+
+
+def test_a_layer_that_cannot_be_unpacked_leaves_nothing(spawning: spawner.Spawner) -> None:
+    """Where memory ends within a layer, what was written of it goes: nobody would count it, or drop it."""
+    index = json.dumps(
+        [
+            {"mode": 0o444, "offset": 0, "path": "a/first", "sha256": "00" * 32, "size": 8},
+            {"mode": 0o444, "offset": 4096, "path": "b/second", "sha256": "00" * 32, "size": 1 << 20},
+        ]
+    ).encode()
+    order = {"op": "hold", "digest": "ab" * 32, "index_at": 16, "index_size": len(index)}
+    blob = os.memfd_create("layer")
+    try:
+        os.pwrite(blob, index, 16)
+        with pytest.raises(OSError, match="the memory file is shorter than its index"):
+            spawning._hold(order, [blob])
+    finally:
+        os.close(blob)
+    assert list(spawning.layers.iterdir()) == []
+    assert spawning._files == {}
 
 
 def test_what_cannot_be_watched_ends(

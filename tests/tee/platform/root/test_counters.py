@@ -39,7 +39,7 @@ def test_bounded(tmp_path: Path) -> None:
     for number in range(counters.MOST_EACH):
         mine.increment("owner", number.to_bytes(32, "big"))
 
-    with pytest.raises(PolicyError, match="want at most 256 for one product, got one more"):
+    with pytest.raises(PolicyError, match="want at most 256 for one product of one user, got one more"):
         mine.increment("owner", b"\xff" * 32)
 
 
@@ -74,6 +74,17 @@ def test_one_user_leaves_counters_for_others(tmp_path: Path, monkeypatch: pytest
         mine.advance("another", bytes(32), 1, b"", 1001)
     assert mine.increment("1001 0", bytes(32), 1002)[0] == 2
     assert mine.increment("root's", bytes(32), 0)[0] == 1
+
+
+def test_one_user_leaves_counters_of_a_product_for_others(tmp_path: Path) -> None:
+    """A user who starts one image again and again does not keep another user's from starting."""
+    mine = Counters(tmp_path / "counters")
+    for number in range(counters.MOST_EACH):
+        mine.increment("product", number.to_bytes(32, "big"), 1001)
+
+    with pytest.raises(PolicyError, match="want at most 256 for one product of one user, got one more"):
+        mine.increment("product", b"\xff" * 32, 1001)
+    assert mine.increment("product", b"\xff" * 32, 1002)[0] == 1
 
 
 def test_a_counter_of_before_there_were_users(tmp_path: Path) -> None:
@@ -125,5 +136,5 @@ def test_advancing_makes_no_more_counters(tmp_path: Path) -> None:
     for number in range(counters.MOST_EACH):
         mine.advance("owner", number.to_bytes(32, "big"), 1, b"")
 
-    with pytest.raises(PolicyError, match="want at most 256 for one product, got one more"):
+    with pytest.raises(PolicyError, match="want at most 256 for one product of one user, got one more"):
         mine.advance("owner", b"\xff" * 32, 1, b"")

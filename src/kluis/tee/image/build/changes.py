@@ -40,7 +40,9 @@ class Change:
         kind: ``setting``, ``interface``, ``package``, ``file``, ``bytecode``, or ``signature``; all but the
             last change the measurement. ``hidden``: bytecode in the second image that does not match its
             source; ``uncompared``: bytecode that this version of Python cannot check; ``native``: the number
-            of machine code files in its app layer, if any. The last two do not change the measurement.
+            of machine code files in its app layer, if any; ``in_place``: machine code in another layer that
+            is imported in the place of a module whose source is in the image. The last three do not change
+            the measurement.
         what: the setting, the line of the interface, or the file's path in the image.
         before: its value in the first image, or None if it is new; likewise ``after``.
     """
@@ -51,7 +53,7 @@ class Change:
     after: str | None
 
     def __str__(self) -> str:
-        if self.kind in ("hidden", "uncompared", "native"):
+        if self.kind in ("hidden", "uncompared", "native", "in_place"):
             return self.what
         if self.before is None:
             return f"{self.what}: added{_value(self)}"
@@ -232,6 +234,8 @@ def _find_hidden(f: BinaryIO, before: Image, after: Image) -> Iterator[Change]:
 
 
 def _native(f: BinaryIO, after: Image) -> Iterator[Change]:
+    for path in archive.imported_in_place(after):
+        yield Change("in_place", path, "", "")
     if found := archive.native_objects(f, after):
         yield Change("native", f"{len(found)} in the app layer, such as {found[0]}", "", "")
 

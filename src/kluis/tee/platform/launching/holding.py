@@ -4,6 +4,9 @@ The measured bytes are the used bytes: nothing is read twice from a file that ot
 cached by digest, so the next launch reads only the manifest. A layer is kept while an enclave uses it, and
 :data:`IDLE_SECONDS` after that, unless its memory is needed earlier; the least recently used one is dropped
 first.
+
+A layer's index takes memory of the platform itself, and its files and folders that of the kernel, however
+little data is in them. So indexes have a limit and users' shares, like data.
 """
 
 from __future__ import annotations
@@ -30,6 +33,11 @@ SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcn
 CHUNK: Final = 64 << 20
 IDLE_SECONDS: Final = 600.0
 """How long an unused layer is kept."""
+MOST_INDEX_BYTES: Final = 8 << 20
+"""Of the layers of one launch that are not cached: some 40,000 files."""
+MOST_LISTED: Final = 32 << 20
+"""Of all cached layers: bytes of indexes, and ``FOLDER_BYTES`` for each folder."""
+FOLDER_BYTES: Final = 256
 
 
 @dataclasses.dataclass(slots=True)
@@ -37,6 +45,7 @@ class _Held:
     files: tuple[Entry, ...]
     index: bytes
     size: int
+    listed: int
     used_by: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)
     left_at: float = 0.0
     changed: bool = False  # where it is unpacked: the next launch reads it again, and its users still count
@@ -63,6 +72,7 @@ class Holding:
         self._most = half_of_memory() if most_bytes is None else most_bytes
         self._held: dict[bytes, _Held] = {}
         self._copied: collections.Counter[int] = collections.Counter()  # bytes under way, by user
+        self._listed: collections.Counter[int] = collections.Counter()  # of their indexes, likewise
         self._lock = threading.Lock()
 
     def files(self) -> dict[bytes, tuple[Entry, ...]]:
@@ -90,17 +100,22 @@ class Holding:
         with self._lock:
             if (found := self._held.get(layer.digest)) and not found.changed:
                 if not found.used_by[user]:
-                    self._check_share(layer, user)
+                    self._check_share(layer, found.listed, user)
                 found.used_by[user] += 1
                 return found.index
-            self._check_share(layer, user)
-            self._make_room(layer)
+        index = canonical.encode(list(layer.files))
+        listed = len(index) + FOLDER_BYTES * _count_folders(layer)
+        with self._lock:
+            self._check_share(layer, listed, user)
+            self._make_room(layer, listed)
             self._copied[user] += layer.data_size
+            self._listed[user] += listed
         try:
-            return self._hold(image, layer, user)
+            return self._hold(image, layer, index, listed, user)
         finally:
             with self._lock:
                 self._copied[user] -= layer.data_size
+                self._listed[user] -= listed
 
     def release(self, digests: Iterable[bytes], user: int) -> None:
         """Release a layer from :meth:`hold`."""
@@ -126,11 +141,8 @@ class Holding:
             for digest in [d for d, held in self._held.items() if not held.used_by and held.left_at <= until]:
                 self._evict(digest)
 
-    def _check_share(self, layer: Layer, user: int) -> None:
-        mine = sum(held.size for held in self._held.values() if held.used_by[user]) + self._copied[user]
-        others = sum(held.size for held in self._held.values() if +held.used_by and not held.used_by[user])
-        others += self._copied.total() - self._copied[user]
-        most = share(self._most, others, user) - mine
+    def _check_share(self, layer: Layer, listed: int, user: int) -> None:
+        most = self._left(user, self._most, self._copied, lambda held: held.size)
         if layer.data_size > most:
             raise UnavailableError(
                 f"layer {layer.name}: want at most {max(most, 0)} bytes, got {layer.data_size}",
@@ -138,27 +150,49 @@ class Holding:
                 " and one user's half of what the others leave of that",
                 code="layers_full",
             )
+        most = self._left(user, MOST_LISTED, self._listed, lambda held: held.listed)
+        if listed > most:
+            raise UnavailableError(
+                f"layer {layer.name}: want an index of at most {max(most, 0)} bytes, got {listed}",
+                hint="end enclaves that are not needed: indexes of layers, with their folders, may take"
+                f" {MOST_LISTED} bytes, and one user's half of what the others leave of that",
+                code="layers_full",
+            )
 
-    def _make_room(self, layer: Layer) -> None:
+    def _left(
+        self,
+        user: int,
+        total: int,
+        under_way: collections.Counter[int],
+        amount: Callable[[_Held], int],
+    ) -> int:
+        """How much a user may still take of ``total``; negative where others came before."""
+        mine = sum(amount(held) for held in self._held.values() if held.used_by[user]) + under_way[user]
+        others = sum(amount(held) for held in self._held.values() if +held.used_by and not held.used_by[user])
+        others += under_way.total() - under_way[user]
+        return share(total, others, user) - mine
+
+    def _make_room(self, layer: Layer, listed: int) -> None:
         idle = sorted((held.left_at, digest) for digest, held in self._held.items() if not +held.used_by)
-        while self._size() + layer.data_size > self._most and idle:
+        while idle and not self._has_room(layer.data_size, listed):
             self._evict(idle.pop(0)[1])
 
-    def _size(self) -> int:
-        return sum(held.size for held in self._held.values()) + self._copied.total()
+    def _has_room(self, size: int, listed: int) -> bool:
+        sizes = sum(held.size for held in self._held.values()) + self._copied.total()
+        lists = sum(held.listed for held in self._held.values()) + self._listed.total()
+        return sizes + size <= self._most and lists + listed <= MOST_LISTED
 
     def _evict(self, digest: bytes) -> None:
         if not self._held.pop(digest).changed:  # or the spawner has set it aside
             with contextlib.suppress(KluisError):  # the next launch that needs it has it measured again
                 self._drop(digest)
 
-    def _hold(self, image: int, layer: Layer, user: int) -> bytes:
+    def _hold(self, image: int, layer: Layer, index: bytes, listed: int, user: int) -> bytes:
         """Copy, measure and unpack, unless another thread has unpacked it meanwhile."""
         blob = os.memfd_create(f"layer-{layer.name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             # Not under the lock: the file may be on its owner's file system, which may be slow, while others
             # launch.
-            index = canonical.encode(list(layer.files))
             _copy(image, blob, layer.data_offset, layer.data_size, layer.name)
             os.lseek(blob, 0, os.SEEK_END)
             os.write(blob, index)
@@ -170,7 +204,7 @@ class Holding:
                     _measure(memoryview(view), layer)
             with self._lock:
                 held = self._held.get(layer.digest) or _Held(
-                    layer.files, index, layer.data_size, changed=True
+                    layer.files, index, layer.data_size, listed, changed=True
                 )
                 if held.changed:
                     self._unpack(layer, blob, len(index))
@@ -180,6 +214,16 @@ class Holding:
                 return index
         finally:
             os.close(blob)
+
+
+def _count_folders(layer: Layer) -> int:
+    found: set[str] = set()
+    for entry in layer.files:
+        folder = entry.path.rpartition("/")[0]
+        while folder and folder not in found:
+            found.add(folder)
+            folder = folder.rpartition("/")[0]
+    return len(found)
 
 
 def half_of_memory() -> int:

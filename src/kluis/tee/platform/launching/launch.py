@@ -103,6 +103,7 @@ class Launcher:
         )
         self.running: dict[str, Running] = {}
         self._lock = threading.Lock()
+        self._reading = shares.Turns()
         threading.Thread(target=self._tidy, name="tidy", daemon=True).start()
 
     def _tidy(self) -> None:
@@ -149,9 +150,11 @@ class Launcher:
         """
         if not stat.S_ISREG(os.fstat(image).st_mode):
             raise UsageError("image: want a regular file", hint="kluis build DIR -o FILE makes one")
-        with open(os.dup(image), "rb") as file:
-            read = images.read_image(file, self.holding.files())
-        images.launchable(read)
+        # One image of a user at a time: what it takes to read one is not charged to anyone.
+        with self._reading.of(user), open(os.dup(image), "rb") as file:
+            read = images.read_image(file, self.holding.files(), holding.MOST_INDEX_BYTES)
+            read = dataclasses.replace(read, interface=b"")
+            images.launchable(read)
         signed = sigstruct.parse(read.sigstruct)
         manifest = read.manifest
         self._policy.check(
@@ -297,7 +300,7 @@ class Launcher:
             self._orders.on_end(name, report_end)
             failing.callback(self._orders.forget_end, name)
             ends = [*streams, *(inside.fileno() for _, inside in pairs)]
-            answer = self._orders.send(order, [*ends, *files, *(fd for _, fd in granted)])
+            answer = self._orders.start(user, order, [*ends, *files, *(fd for _, fd in granted)])
             failing.pop_all()
         running = Running(
             name,
@@ -313,8 +316,7 @@ class Launcher:
             datetime.now(UTC),
         )
         with self._lock:
-            # Its end may have been reported before this thread continued: it would count as running
-            # indefinitely.
+            # Its end may have been reported already: it would count as running indefinitely.
             if not gone.is_set():
                 self.running[name] = running
         try:

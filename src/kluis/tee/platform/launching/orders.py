@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kluis.errors import AuthenticityError, UnavailableError
+from kluis.tee.platform import shares
 
 MAX_REPORT = 128 * 1024
 
@@ -37,21 +38,25 @@ class Orders:
         self._socket = spawner
         self._lost = lost
         self._turn = threading.Lock()
+        self._starting = shares.Turns()
         self._answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._ended: dict[str, Callable[[int, str], None]] = {}
         threading.Thread(target=self._listen, name="orders", daemon=True).start()
 
     def _listen(self) -> None:
-        # A spawner that was killed with unread orders resets the connection: treat this as its end, too.
-        with contextlib.suppress(OSError):
-            while data := self._socket.recv(MAX_REPORT):
-                report = json.loads(data)
-                if report.pop("event") == "answer":
-                    self._answers.put(report)
-                elif ended := self._ended.pop(report["id"], None):
-                    ended(int(report["status"]), str(report["words"]))
-        self._answers.put({"error": "the spawner ended"})
-        self._lost()
+        # If it ended in any other way, no order would be answered, and no enclave could be ended.
+        try:
+            # A spawner that was killed with unread orders resets the connection: treat this as its end, too.
+            with contextlib.suppress(OSError):
+                while data := self._socket.recv(MAX_REPORT):
+                    report = json.loads(data)
+                    if report.pop("event") == "answer":
+                        self._answers.put(report)
+                    elif ended := self._ended.pop(report["id"], None):
+                        ended(int(report["status"]), str(report["words"]))
+        finally:
+            self._answers.put({"error": "the spawner ended"})
+            self._lost()
 
     def send(self, order: dict[str, Any], descriptors: list[int] | None = None) -> dict[str, Any]:
         """Send one order and wait for its answer.
@@ -78,6 +83,18 @@ class Orders:
         if "error" in answer:
             raise UnavailableError(f"launch: {answer['error']}", code="launch_failed", hint="kluis doctor")
         return answer
+
+    def start(self, user: int, order: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+        """Send an order to start an enclave: one of a user at a time.
+
+        The spawner carries out one order at a time, and first measures the layers' data again, which may take
+        seconds. A user who launches many enclaves at once would otherwise keep the others from their turn.
+
+        Raises:
+            UnavailableError, ChangedLayerError: as :meth:`send`.
+        """
+        with self._starting.of(user):
+            return self.send(order, descriptors)
 
     def on_end(self, name: str, ended: Callable[[int, str], None]) -> None:
         """Register ``ended(status, words)`` to be called when the enclave ``name`` has ended."""

@@ -27,7 +27,7 @@ from typing import Any
 from kluis.errors import AuthenticityError, KluisError
 from kluis.tee.image import manifest
 from kluis.tee.image.build import interpreter
-from kluis.tee.platform.launching import children, places, remeasure
+from kluis.tee.platform.launching import children, places, remeasure, unpacking
 from kluis.tee.process import linux, native, sandbox
 
 MAX_ORDER = 64 * 1024
@@ -151,25 +151,13 @@ class Spawner:
         )
         if final.is_dir():  # the base layer, on which the platform runs
             return {}
-        shutil.rmtree(partial, ignore_errors=True)
-        made = set()
-        for entry in entries:
-            target = partial / entry["path"]
-            if target.parent not in made:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                made.add(target.parent)
-            out = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, int(entry["mode"]))
-            try:
-                at, left = int(entry["offset"]), int(entry["size"])
-                while left:
-                    sent = os.sendfile(out, blob, at, left)
-                    if not sent:
-                        raise OSError("layer: the memory file is shorter than its index")
-                    at, left = at + sent, left - sent
-            finally:
-                os.close(out)
-        partial.mkdir(exist_ok=True)
-        partial.rename(final)
+        try:
+            unpacking.unpack(partial, entries, blob)
+            partial.rename(final)
+        except BaseException:  # nobody counts what is left of it, and the memory is for all users
+            shutil.rmtree(partial, ignore_errors=True)
+            self._forget(digest)
+            raise
         return {}
 
     def _drop(self, order: dict[str, Any], _descriptors: list[int]) -> dict[str, Any]:

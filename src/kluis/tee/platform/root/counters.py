@@ -136,9 +136,11 @@ class Counters:
     def _check_room(self, owner: str, user: int) -> None:
         """Raises PolicyError if there is no room for one more counter of an owner and a user."""
         users = sum(1 for each in self._values.values() if each.user == user)
-        mine = sum(1 for other in self._values if other.startswith(f"{owner}/"))
+        mine = sum(
+            1 for other, each in self._values.items() if each.user == user and other.startswith(f"{owner}/")
+        )
         for most, there, whose in (
-            (MOST_EACH, mine, "one product"),
+            (MOST_EACH, mine, "one product of one user"),
             (MOST, len(self._values), "a platform"),
             (share(MOST, len(self._values) - users, user), users, "one user"),
         ):

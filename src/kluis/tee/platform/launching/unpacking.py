@@ -1,0 +1,37 @@
+"""Unpack a measured layer from a sealed memory file. Standard library only."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+
+def unpack(folder: Path, entries: list[dict[str, Any]], blob: int) -> None:
+    """Write the files of a layer into a new folder.
+
+    Args:
+        folder: does not exist yet.
+        entries: the layer's index, parsed.
+        blob: a descriptor of the memory file that begins with the layer's data.
+
+    Raises:
+        OSError: there is no room for them, or the memory file is shorter than the index states.
+    """
+    folder.mkdir()
+    made = {folder}
+    for entry in entries:
+        target = folder / entry["path"]
+        if target.parent not in made:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            made.add(target.parent)
+        out = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, int(entry["mode"]))
+        try:
+            at, left = int(entry["offset"]), int(entry["size"])
+            while left:
+                sent = os.sendfile(out, blob, at, left)
+                if not sent:
+                    raise OSError("layer: the memory file is shorter than its index")
+                at, left = at + sent, left - sent
+        finally:
+            os.close(out)

@@ -1,0 +1,44 @@
+"""The platform's daemon: hosts that come when there is no memory left do not end it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kluis.tee.platform import daemon
+
+
+class Listener:
+    """A socket that first has no memory for a connection, and then one."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+        self._tries = 0
+
+    def accept(self) -> tuple[socket.socket, str]:
+        self._tries += 1
+        if self._tries == 1:
+            raise MemoryError
+        return self._end, ""
+
+
+def test_no_memory_for_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not served, and takes no place; those that come later are."""
+    unused: Any = None
+    ours, host = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener: Any = Listener(ours)
+    serving = daemon.Daemon(listener, unused, unused, frozenset(), tmp_path)
+
+    def fail(**_: object) -> threading.Thread:
+        raise MemoryError
+
+    monkeypatch.setattr(threading, "Thread", fail)
+    with host:
+        serving._accept()
+        serving._accept()
+        assert host.recv(1) == b""  # closed
+    assert serving._connections.total() == 0
