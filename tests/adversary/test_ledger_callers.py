@@ -9,11 +9,16 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from kluis.formats.ccf import tables
+from kluis.ledger import certificates
 from kluis.services.ledger.application import State
 from kluis.services.ledger.running.engine import Result
 from kluis.services.ledger.settings import Issuer, Principal
-from kluis.services.ledger.tables import USER_CERTIFICATES
 from tests.services.ledger.world import ADMIN, NOBODY, NOW, READER, WRITER, Served, World, run
 from tests.services.web.issuer import TokenMaker
 
@@ -39,6 +44,38 @@ def world(tmp_path: Path) -> World:
 
 def _bearer(**claims: Any) -> dict[str, str]:
     return {"authorization": f"Bearer {MAKER.token(now=NOW, **claims)}"}
+
+
+@pytest.mark.parametrize("curve", [ec.SECP521R1(), ec.SECP256K1(), ec.SECP224R1()])
+def test_a_key_on_another_curve_is_nobodys(world: World, curve: ec.EllipticCurve) -> None:
+    """Its certificate gives no identity at all, though its owner proved the key."""
+
+    async def test(served: Served) -> None:
+        key = ec.generate_private_key(curve)
+        pem = certificates.member_certificate(key, NOW, name="other")
+        answer = await served.ask("GET", "/app/whoami", chain=[pem], version=False)
+        assert answer.status_code == 401
+        assert "want a key on P-256 or P-384, got another" in answer.json()["error"]["message"]
+
+    run(world, test)
+
+
+def test_a_chain_gives_nobody_elses_identity(world: World) -> None:
+    """Only the first certificate's key was proved; who issued it, or comes after it, lends it nothing."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.load_pem_x509_certificate(ADMIN.pem.encode()).subject
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(7).not_valid_before(NOW).not_valid_after(NOW.replace(year=2027))
+    pem = builder.sign(ADMIN.key, SHA256()).public_bytes(Encoding.PEM).decode()
+
+    async def test(served: Served) -> None:
+        assert (await served.ask("GET", "/app/users", chain=[ADMIN.pem, pem])).status_code == 200
+        for chain in ([pem, ADMIN.pem], [NOBODY.pem, ADMIN.pem], [pem]):
+            assert (await served.ask("GET", "/app/users", chain=chain)).status_code == 403
+            who = (await served.ask("GET", "/app/whoami", chain=chain, version=False)).json()
+            assert (who["identity"], who["roles"]) == (["certificate"], [])
+
+    run(world, test)
 
 
 @pytest.mark.parametrize("claim", ["oid", "sub"])
@@ -211,9 +248,9 @@ def test_an_endpoints_caller_is_judged_when_it_counts(world: World) -> None:
         def change(value: bytes | None) -> Any:
             def work(state: Any) -> Result:
                 if value is None:
-                    state.remove(USER_CERTIFICATES, NOBODY.id.encode())
+                    state.remove(tables.USER_CERTIFICATES, NOBODY.id.encode())
                 else:
-                    state.put(USER_CERTIFICATES, NOBODY.id.encode(), value)
+                    state.put(tables.USER_CERTIFICATES, NOBODY.id.encode(), value)
                 return Result(None)
 
             return served.node.engine.write(work)

@@ -15,7 +15,6 @@ from kluis.formats.ietf import cose
 from kluis.ledger import receipts
 from kluis.ledger.audit import Check
 from kluis.ledger.audit.end import Expected
-from kluis.ledger.governance.documents import JWT_ISSUERS, JWT_KEYS
 from kluis.ledger.governance.replay import Replay
 from tests.ledger import making
 from tests.ledger.audit.forge import SECONDS, Forge, failed
@@ -25,12 +24,12 @@ from tests.ledger.governance.consortium import opened
 ISSUER = b"https://issuer.example"
 KEY = jcs.dumps([{"issuer": ISSUER.decode(), "public_key": "AAAA"}])
 PLANTED: dict[str, Writes] = {
-    "a key of nobody's issuer": {JWT_KEYS: {b"kid": KEY}},
-    "a key that is no key": {JWT_KEYS: {b"kid": b"7"}},
-    "an issuer": {JWT_ISSUERS: {ISSUER: jcs.dumps({"auto_refresh": True})}},
+    "a key of nobody's issuer": {tables.JWT_KEYS: {b"kid": KEY}},
+    "a key that is no key": {tables.JWT_KEYS: {b"kid": b"7"}},
+    "an issuer": {tables.JWT_ISSUERS: {ISSUER: jcs.dumps({"auto_refresh": True})}},
     "an issuer and its key": {
-        JWT_ISSUERS: {ISSUER: jcs.dumps({"auto_refresh": True})},
-        JWT_KEYS: {b"kid": KEY},
+        tables.JWT_ISSUERS: {ISSUER: jcs.dumps({"auto_refresh": True})},
+        tables.JWT_KEYS: {b"kid": KEY},
     },
 }
 
@@ -49,17 +48,21 @@ def test_whose_tokens_count_is_the_members_decision(name: str, replayed: bool) -
 
 def test_keys_that_nodes_refresh() -> None:
     """Members decided that nodes fetch an issuer's keys: these change without them, and no other's."""
-    known = {"genesis": {JWT_ISSUERS: {ISSUER: jcs.dumps({"auto_refresh": True, "issuer": ISSUER.decode()})}}}
+    known = {
+        "genesis": {
+            tables.JWT_ISSUERS: {ISSUER: jcs.dumps({"auto_refresh": True, "issuer": ISSUER.decode()})}
+        }
+    }
     made = Forge(**known)
-    made.write({JWT_KEYS: {b"kid": KEY}})
-    made.write({JWT_KEYS: {b"kid": None}})
+    made.write({tables.JWT_KEYS: {b"kid": KEY}})
+    made.write({tables.JWT_KEYS: {b"kid": None}})
     assert failed(made.audit()) == []
     both = jcs.dumps([*_keys(KEY), {"issuer": "https://other.example", "public_key": "AAAA"}])
-    made.write({JWT_KEYS: {b"kid": both}})
+    made.write({tables.JWT_KEYS: {b"kid": both}})
     assert [check for check, *_ in failed(made.audit())] == [Check.GOVERNANCE]
 
 
-GOVERNED = (tables.MEMBERS, tables.CONSTITUTION, JWT_KEYS, "public:ccf.gov.users.certs")
+GOVERNED = (tables.MEMBERS, tables.CONSTITUTION, tables.JWT_KEYS, "public:ccf.gov.users.certs")
 
 
 def taken_over(made: Forge) -> None:
@@ -150,7 +153,7 @@ def _keys(raw: bytes) -> list[jcs.Writable]:
 def test_replay_alone_finds_planted_keys() -> None:
     """Without any other check."""
     consortium = opened()
-    consortium.commit({JWT_KEYS: {b"kid": KEY}})
+    consortium.commit({tables.JWT_KEYS: {b"kid": KEY}})
     ((_, problems),) = consortium.replayed()
     assert len(problems) == 1
     assert "without a member's signed request" in problems[0]

@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 
 from kluis.formats.ccf import tables
-from kluis.ledger.governance.documents import RECENT
 from kluis.ledger.governance.faults import ProposalReplay, ProposalTooOld
 from kluis.ledger.governance.requests import Kind
 from tests.ledger.governance.consortium import NOW, Consortium, opened
-from tests.services.ledger.test_governance import Member
+from tests.services.ledger.members import Member
 from tests.services.ledger.world import NOBODY, Identity, Served, World, run
 
-SNAPSHOT = {"actions": [{"name": "trigger_snapshot"}]}
+CHUNK = {"actions": [{"name": "trigger_ledger_chunk"}]}
 
 
 def test_a_small_window_takes_no_request_twice() -> None:
@@ -26,7 +25,7 @@ def test_a_small_window_takes_no_request_twice() -> None:
     change = {"name": "set_service_configuration", "args": {"recent_cose_proposals_window_size": 1}}
     consortium.accept(change, created_at=NOW + 1)
     sent = [
-        consortium.members[0].sign(Kind.PROPOSAL, {**SNAPSHOT, "note": number}, created_at=NOW + 2)
+        consortium.members[0].sign(Kind.PROPOSAL, {**CHUNK, "note": number}, created_at=NOW + 2)
         for number in range(6)
     ]
     for raw in sent:
@@ -34,7 +33,7 @@ def test_a_small_window_takes_no_request_twice() -> None:
             consortium.submit(raw, now=NOW + 2)
         except ProposalTooOld:
             continue
-    assert len(list(consortium.store.begin().items(RECENT))) == 1
+    assert len(list(consortium.store.begin().items(tables.RECENT_PROPOSALS))) == 1
     for raw in sent:
         with pytest.raises((ProposalReplay, ProposalTooOld)):
             consortium.submit(raw, now=NOW + 2)
@@ -55,7 +54,7 @@ def test_what_no_member_signed_waits_for_nothing(tmp_path: Path) -> None:
 
         engine.write = write  # type: ignore[method-assign]
         stranger = Member(served, NOBODY)
-        body = json.dumps(SNAPSHOT).encode()
+        body = json.dumps(CHUNK).encode()
         for path, kind in (
             ("members/proposals:create", "proposal"),
             (f"members/state-digests/{NOBODY.id}:update", "state_digest"),
@@ -112,7 +111,7 @@ def voting() -> Consortium:
 def test_a_ballot_is_one_vote_at_most(voting: Consortium, name: str) -> None:
     """Whatever it does: it changes no table, no other member's vote, and not what resolve sees."""
     at = NOW + 10 + list(BALLOTS).index(name)
-    proposal = voting.propose({"name": "trigger_snapshot"}, created_at=at)
+    proposal = voting.propose({"name": "trigger_ledger_chunk"}, created_at=at)
     before = {
         table: dict(voting.store.begin().items(table))
         for table in voting.store.tables()
@@ -152,7 +151,7 @@ def test_members_of_one_key_are_one_member(tmp_path: Path) -> None:
         world.clock.pass_(2)
         for answer in (
             await other.vote(proposal),
-            await other.send("members/proposals:create", "proposal", json.dumps(SNAPSHOT).encode()),
+            await other.send("members/proposals:create", "proposal", json.dumps(CHUNK).encode()),
             await other.send(f"members/state-digests/{second.id}:update", "state_digest", b""),
             await other.send(f"recovery/members/{second.id}:recover", "recovery_share", b'{"share":"AA=="}'),
         ):

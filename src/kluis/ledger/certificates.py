@@ -87,6 +87,19 @@ def node_certificate(
     return _pem(builder, service_key)
 
 
+def node_request(key: ec.EllipticCurvePrivateKey, names: Sequence[str]) -> str:
+    """Make a node's request for a certificate, PEM.
+
+    Args:
+        key: the node's.
+        names: host names and addresses that clients use.
+    """
+    names_wanted = x509.SubjectAlternativeName([_host(each) for each in names])
+    builder = x509.CertificateSigningRequestBuilder().subject_name(_name("CCF Node"))
+    request = builder.add_extension(names_wanted, critical=False).sign(key, hashes.SHA384())
+    return request.public_bytes(Encoding.PEM).decode()
+
+
 def member_certificate(key: ec.EllipticCurvePrivateKey, now: datetime, *, name: str = "member0") -> str:
     """Make a member's or user's own certificate, PEM: only its fingerprint counts."""
     subject = _name(name)

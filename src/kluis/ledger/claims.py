@@ -10,13 +10,16 @@ from collections.abc import Sequence
 from typing import Final
 
 from kluis.errors import FormatError
-from kluis.formats.encoding import b64
+from kluis.formats.encoding import b64, jcs
 from kluis.formats.encoding.jcs import Json
 from kluis.formats.encoding.members import Members
 from kluis.hashes import sha256
 
 LEDGER_ENTRY: Final = "LedgerEntryV1"
 MEMBER: Final = "applicationClaims"
+PRIVATE_ENTRIES: Final = "app.entries"
+PUBLIC_ENTRIES: Final = "public:app.entries"
+"""Tables of what users of Azure's REST write: by collection, JSON with ``contents`` and ``secretKey``."""
 MAX_CLAIMS: Final = 64
 MAX_CONTENTS: Final = 16 << 20
 
@@ -41,6 +44,26 @@ def claims_digest(digests: Sequence[tuple[str, bytes]]) -> bytes:
     """
     claims = b"".join([sha256(protocol.encode() + digest) for protocol, digest in digests])
     return sha256(len(digests).to_bytes(4, "little") + claims)
+
+
+def digest_of_entry(collection: bytes, value: bytes) -> bytes | None:
+    """The claims digest that an entry must have for a row of its tables of entries, 32 bytes.
+
+    Args:
+        collection: the row's key.
+        value: of the row.
+
+    Returns:
+        None if the row is not one that a ledger of Kluis writes: another application has its own.
+    """
+    try:
+        row = Members(jcs.loads(value, "entry", max_size=MAX_CONTENTS), "entry")
+        key = b64.decode(row.text("secretKey", limit=1024), "entry.secretKey")
+        contents = row.text("contents", limit=MAX_CONTENTS)
+        digest = entry_digest(collection.decode(), contents, key)
+    except (FormatError, UnicodeDecodeError):
+        return None
+    return claims_digest([(LEDGER_ENTRY, digest)])
 
 
 def next_to(value: Json) -> Json:

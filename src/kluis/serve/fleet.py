@@ -66,7 +66,8 @@ class Fleet:
         """Start new instances alongside the old ones, then drain the old ones: no client is refused.
 
         Raises:
-            KluisError: a new one did not start; the old ones continue.
+            KluisError: a new one did not start, and the old ones continue. Or the only one that may be at
+                work did not begin: the old one has ended, and :meth:`mend` starts another.
         """
         with self._lock:
             fresh = self._start_many(self._count)

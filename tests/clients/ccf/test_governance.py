@@ -129,7 +129,7 @@ def test_a_vote(consortium: Consortium) -> None:
 
 def test_a_withdrawal(consortium: Consortium) -> None:
     """Signed for the proposal by its id."""
-    proposal = consortium.propose({"name": "trigger_snapshot"}, by=consortium.members[1])
+    proposal = consortium.propose({"name": "trigger_ledger_chunk"}, by=consortium.members[1])
     withdrawn = consortium.withdraw(proposal.id, consortium.members[1])
     assert withdrawn is not None
     assert withdrawn.state == proposals.WITHDRAWN
@@ -168,4 +168,4 @@ def test_an_acknowledgement(consortium: Consortium) -> None:
     member = consortium.members[2]
     consortium.activate(member)
     assert acks.digest(consortium.store.begin(), member.id)
-    assert consortium.vote(consortium.propose({"name": "trigger_snapshot"}), member, YES).info["ballots"]
+    assert consortium.vote(consortium.propose({"name": "trigger_ledger_chunk"}), member, YES).info["ballots"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 
@@ -124,3 +125,40 @@ def test_a_coroutine_that_is_cancelled_as_its_answer_comes(own: bool) -> None:
             os.fstat(file)
 
     asyncio.run(whole())
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_loop_that_is_closed_with_an_answer_on_its_way(own: bool) -> None:
+    """The answer's descriptors are closed, though no coroutine ever gets it."""
+    file = memfile.of_bytes(b"x")
+
+    def close_early() -> None:
+        loop, slots = asyncio.new_event_loop(), Slots()
+
+        async def request() -> None:
+            slot = AwaitedSlot(1)
+            slots.add(slot)
+            try:
+                await slot.wait(60, "ask")
+            except BaseException:
+                slots.drop(slot)
+                raise
+
+        task = loop.create_task(request())
+        loop.run_until_complete(asyncio.sleep(0))
+        if own:
+            loop.call_soon(slots.fill, 1, Parcel(b"answer", (file,)))
+            loop.call_soon(loop.stop)
+            loop.run_forever()
+        else:
+            reading = threading.Thread(target=slots.fill, args=(1, Parcel(b"answer", (file,))))
+            reading.start()
+            reading.join(60)
+        loop.close()
+        assert not task.done()
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is, and is meant to be
+
+    close_early()
+    gc.collect()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(file)

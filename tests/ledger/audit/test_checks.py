@@ -13,9 +13,8 @@ from kluis.formats.ccf.shares import PastSecret, RecoveryShares
 from kluis.formats.encoding import b64, jcs
 from kluis.formats.ietf import cose
 from kluis.hashes import sha256
-from kluis.ledger import certificates
+from kluis.ledger import certificates, claims
 from kluis.ledger.audit import Check, Level
-from kluis.ledger.sample.governance import RECENT
 from kluis.ledger.sample.parties import Parties
 from kluis.ledger.secrets import LedgerSecret, Secrets
 from kluis.ledger.signer import Signer, key_id
@@ -73,7 +72,7 @@ def proposed(made: Forge, **change: dict[bytes, bytes | None]) -> None:
     """A proposal, with other writes."""
     _, writes = made.governance.propose(made.sequencer.tree.root(), actions())
     names = {
-        "history": tables.COSE_HISTORY, "recent": RECENT, "texts": tables.PROPOSALS,
+        "history": tables.COSE_HISTORY, "recent": tables.RECENT_PROPOSALS, "texts": tables.PROPOSALS,
         "infos": tables.PROPOSALS_INFO,
     }  # fmt: skip
     for name, table in change.items():
@@ -334,6 +333,24 @@ def test_counted_without_ballots() -> None:
         "want the ballot that was signed, got another",
         f"proposal {proposal[:16]} counts votes without ballots",
     ]
+
+
+@pytest.mark.parametrize("table", [claims.PRIVATE_ENTRIES, claims.PUBLIC_ENTRIES])
+def test_contents_that_a_user_wrote(table: str) -> None:
+    """Their digest is what their entry claims: in a public ledger, and in a private one with the secrets."""
+    row = jcs.dumps({"contents": "x", "secretKey": b64.encode(bytes(32))})
+    digest = claims.claims_digest([(claims.LEDGER_ENTRY, claims.entry_digest("c", "x", bytes(32)))])
+    made = Forge.governed()
+    made.write({table: {b"c": row, b"of another application": b"its own", b"gone": None}}, digest)
+    report = made.audit(secrets=made.secrets)
+    assert failed(report) == []
+    assert "0 snapshot digests, 1 digest of users' contents" in {each.message for each in report.findings}
+    made.write({table: {b"c": row}}, sha256(b"others"))
+    (found,) = failed(made.audit(secrets=made.secrets))
+    last = f"2.{made.sequencer.last.seqno - 1}"
+    want = f"want claims digest {digest.hex()} of its contents, got {sha256(b'others').hex()}"
+    assert (found[0], found[2], found[3]) == (Check.CLAIMS, last, want)
+    assert made.audit().ok is (table == claims.PRIVATE_ENTRIES)
 
 
 def test_a_threshold_above_the_members() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import random
+from collections.abc import Mapping
 
 import pytest
 
@@ -57,7 +58,7 @@ def test_the_good_one() -> None:
 
 
 def doctored(count: int, seed: int) -> None:
-    """Each copy is found; a few only with a receipt."""
+    """Each copy is found; one that is changed at its end, where nothing signs it yet, only with a receipt."""
     (doctor, expected), rng = ledger(), random.Random(seed)
     unseen: dict[str, int] = {}
     for _ in range(count):
@@ -66,9 +67,22 @@ def doctored(count: int, seed: int) -> None:
             continue
         report = audited(copy.files, expected=expected)
         assert not report.ok, copy.what
+        assert is_of_the_end(doctor, copy.files), copy.what
         unseen[copy.what.split(" ")[0]] = unseen.get(copy.what.split(" ")[0], 0) + 1
     # Entries that were taken away, and bytes of the last entry, which no signature covers yet.
     assert 0 < sum(unseen.values()) < count // 4
+
+
+def is_of_the_end(doctor: Doctor, files: Mapping[str, bytes]) -> bool:
+    """Whether no ledger shows a change by itself: its end is gone, or its last entry has other bytes."""
+
+    def entries(files: Mapping[str, bytes]) -> list[bytes]:
+        names = sorted((ChunkName.parse(name) for name in files), key=lambda name: name.first)
+        main = [str(name) for name in names if name.suffix == "committed"]
+        return [raw for name in main for raw in Chunk.parse(files[name], name).entries()]
+
+    theirs = entries(files)
+    return len(theirs) > 0 and theirs[:-1] == entries(doctor.files)[: len(theirs) - 1]
 
 
 def test_doctored() -> None:

@@ -19,7 +19,6 @@ from kluis.formats.sgx import quote as sgx_quote
 from kluis.hashes import sha256
 from kluis.ledger import receipts
 from kluis.ledger.audit import Check
-from kluis.ledger.audit.nodes import OF_NODES
 from kluis.ledger.audit.own import Trust, judge
 from kluis.ledger.sample.governance import genesis
 from tests.evidence.forge import NOW, Forge
@@ -29,7 +28,9 @@ from tests.ledger.audit.forge import failed, parties
 FORGE = Forge()
 IMAGE = b"i" * 32
 GENESIS = sha256(
-    encode_writes({name: each for name, each in sorted(genesis(parties()).items()) if name not in OF_NODES})
+    encode_writes(
+        {name: each for name, each in sorted(genesis(parties()).items()) if name not in tables.OF_NODES}
+    )
 )
 
 

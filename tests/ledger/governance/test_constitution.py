@@ -14,7 +14,7 @@ import pytest
 from kluis.formats.ccf import tables
 from kluis.formats.encoding import b64
 from kluis.hashes import sha256
-from kluis.ledger.governance import constitution, documents
+from kluis.ledger.governance import constitution
 from kluis.ledger.governance.constitution import IN_A_NODE, OF_BALLOT, OF_CONSTITUTION, Constitution, Rules
 from kluis.ledger.governance.documents import write_json
 from kluis.ledger.governance.faults import ConstitutionFailed
@@ -75,7 +75,6 @@ ACTIONS: list[tuple[str, Any]] = [
     ("trigger_recovery_shares_refresh", None),
     ("trigger_ledger_rekey", None),
     ("trigger_ledger_chunk", None),
-    ("trigger_snapshot", None),
     ("transition_service_to_open", {"next_service_identity": "$service"}),
     ("assert_service_identity", {"service_identity": "$service"}),
     ("set_js_app", {"bundle": APP, "disable_bytecode_cache": True}),
@@ -109,7 +108,7 @@ ACTIONS: list[tuple[str, Any]] = [
     ("remove_node", {"node_id": NODE}),
     ("remove_node", {"node_id": "00" * 32}),
 ]  # fmt: skip
-ONLY_OURS = {"set_constitution", "add_virtual_measurement", "remove_virtual_measurement", "add_virtual_host_data",
+ONLY_OURS = {"set_constitution", "trigger_snapshot", "add_virtual_measurement", "remove_virtual_measurement", "add_virtual_host_data",
              "remove_virtual_host_data", "set_snp_minimum_tcb_version_hex", "transition_node_to_trusted",
              "set_node_certificate_validity", "set_all_nodes_certificate_validity", "set_service_certificate_validity"}  # fmt: skip
 
@@ -130,8 +129,8 @@ def state() -> Store:
     consortium.commit({
         tables.NODES: {NODE.encode(): write_json({"status": "Trusted"})},
         "public:ccf.gov.tls.ca_cert_bundles": {b"there": write_json(USER.certificate)},
-        documents.JWT_ISSUERS: {b"https://there.example": b'{"issuer":"https://there.example"}'},
-        documents.JWT_KEYS: {b"old": write_json([{"issuer": "https://there.example", "public_key": "AA=="}])},
+        tables.JWT_ISSUERS: {b"https://there.example": b'{"issuer":"https://there.example"}'},
+        tables.JWT_KEYS: {b"old": write_json([{"issuer": "https://there.example", "public_key": "AA=="}])},
         "public:ccf.gov.nodes.snp.uvm_endorsements": {b"did:there": b'{"feed":{"svn":"1"}}'},
         "public:ccf.gov.nodes.snp.tcb_versions": {b"00a10f11": b"{}"},
         tables.SIGNATURES: {tables.ONLY: write_json({"root": "ab" * 32})},
@@ -262,6 +261,7 @@ def test_an_action_that_fails(action: str, args: Any, problem: str) -> None:
         ("set_jwt_issuer", {"issuer": ISSUER, "jwks": {"keys": [{"kid": "a", "kty": "RSA"}]}}, "n is missing"),
         ("set_js_app", {"bundle": {**APP, "modules": []}}, "is not in the bundle"),
         ("set_constitution", {"constitution": "x("}, "not valid"),
+        ("trigger_snapshot", None, "nodes of this service take no snapshots"),
         ("set_snp_minimum_tcb_version", {"cpuid": "00A00F11", "tcb_version": {}}, "lower-case"),
     ],
 )  # fmt: skip

@@ -31,7 +31,6 @@ def told(consortium: Consortium, *actions: dict[str, Any]) -> Any:
         ("remove_member", {"member_id": "$member"}, 2),
         ("trigger_ledger_rekey", None, 2),
         ("trigger_ledger_chunk", None, 1),
-        ("trigger_snapshot", None, 1),
         ("remove_user", {"user_id": USER.id}, 0),
     ],
 )

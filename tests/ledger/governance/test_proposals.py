@@ -201,7 +201,7 @@ def test_withdrawal() -> None:
         (b'{"actions": [{"name": "constructor", "args": {}}]}', "constructor: no such action"),
         (b'{"actions": [{"name": "remove_user", "args": {}}]}', "args.user_id is missing"),
         (b'{"actions": [{"name": "remove_user", "args": {"user_id": "x"}}]}', "must be 64 lower-case hexadecimal"),
-        (b'{"actions": [{"name": "trigger_snapshot", "args": {"x": 1}}]}', "takes no arguments"),
+        (b'{"actions": [{"name": "trigger_ledger_chunk", "args": {"x": 1}}]}', "takes no arguments"),
         (b'{"actions": [], "actions": []}', "appears twice"),
         (b'{"actions": ' + b"[" * 100 + b"]" * 100 + b"}", "nested more than"),
         (b"\xff", "is not UTF-8"),

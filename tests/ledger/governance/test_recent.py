@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import pytest
 
+from kluis.formats.ccf import tables
 from kluis.ledger.governance import recent
-from kluis.ledger.governance.documents import RECENT
 from kluis.ledger.governance.faults import InvalidCreatedAt, ProposalReplay, ProposalTooOld
 from kluis.ledger.governance.requests import Kind
 from tests.ledger.governance.consortium import NOW, Consortium, opened
 
-SNAPSHOT = {"actions": [{"name": "trigger_snapshot"}]}
+CHUNK = {"actions": [{"name": "trigger_ledger_chunk"}]}
 
 
 def submit(consortium: Consortium, created_at: int, now: int = NOW) -> str:
     return consortium.submit(
-        consortium.members[0].sign(Kind.PROPOSAL, SNAPSHOT, created_at=created_at), now=now
+        consortium.members[0].sign(Kind.PROPOSAL, CHUNK, created_at=created_at), now=now
     ).id
 
 
 def kept(consortium: Consortium) -> list[str]:
-    return [key.decode() for key, _ in consortium.store.begin().items(RECENT)]
+    return [key.decode() for key, _ in consortium.store.begin().items(tables.RECENT_PROPOSALS)]
 
 
 def test_the_same_request_again() -> None:
     """It is refused, and the proposal that it made is named."""
     consortium = opened()
-    raw = consortium.members[0].sign(Kind.PROPOSAL, SNAPSHOT)
+    raw = consortium.members[0].sign(Kind.PROPOSAL, CHUNK)
     first = consortium.submit(raw)
 
     with pytest.raises(ProposalReplay, match=first.id):
@@ -73,6 +73,6 @@ def test_the_window() -> None:
 def test_a_proposal_of_the_past_has_no_clock() -> None:
     """An auditor does again what was accepted when it was dated far ahead, as by CCF itself."""
     consortium = opened()
-    raw = consortium.members[0].sign(Kind.PROPOSAL, SNAPSHOT, created_at=9_999_999_999)
+    raw = consortium.members[0].sign(Kind.PROPOSAL, CHUNK, created_at=9_999_999_999)
     consortium.submit(raw, now=None)
     assert consortium.replayed() == []

@@ -11,7 +11,7 @@ from kluis.formats.ccf.shares import Share
 from kluis.formats.encoding import b64
 from kluis.ledger import shares
 from kluis.ledger.governance import recovery, requests
-from kluis.ledger.governance.documents import SUBMITTED_SHARES, write_json
+from kluis.ledger.governance.documents import write_json
 from kluis.ledger.governance.faults import InvalidInput, NotWaitingForShares, OtherMember, SharesDoNotFit
 from kluis.ledger.governance.recovery import Submitted
 from kluis.ledger.governance.requests import Kind
@@ -52,7 +52,7 @@ def test_enough_shares_open_the_secret() -> None:
     one, _, three = consortium.members
     assert submit(consortium, three, own(consortium, three)) == Submitted(1, 2, None)
     assert submit(consortium, three, own(consortium, three)).count == 1
-    kept = b64.decode(json.loads(consortium.get(SUBMITTED_SHARES, three.id) or b""), "share")
+    kept = b64.decode(json.loads(consortium.get(tables.SUBMITTED_SHARES, three.id) or b""), "share")
     assert len(kept) == 72
     assert own(consortium, three).encode() not in kept
 
@@ -61,7 +61,7 @@ def test_enough_shares_open_the_secret() -> None:
     assert found.secret is not None
     assert found.secret.reveal() == bytes(range(32))
     consortium.run(recovery.clear)
-    assert consortium.get(SUBMITTED_SHARES, one.id) is None
+    assert consortium.get(tables.SUBMITTED_SHARES, one.id) is None
 
 
 def test_an_owner_alone() -> None:
@@ -87,7 +87,7 @@ def test_a_wrong_share() -> None:
             submit(consortium, one, each)
     with pytest.raises(OtherMember):
         submit(consortium, one, mine, of=two)
-    assert consortium.get(SUBMITTED_SHARES, one.id) is None
+    assert consortium.get(tables.SUBMITTED_SHARES, one.id) is None
 
 
 def test_a_share_that_does_not_fit() -> None:
@@ -98,7 +98,7 @@ def test_a_share_that_does_not_fit() -> None:
     submit(consortium, one, Share(mine.x, (mine.y[0] ^ 1, *mine.y[1:])))
     with pytest.raises(SharesDoNotFit):
         submit(consortium, two, own(consortium, two))
-    assert consortium.get(SUBMITTED_SHARES, two.id) is None
+    assert consortium.get(tables.SUBMITTED_SHARES, two.id) is None
     consortium.run(recovery.clear)
 
     submit(consortium, one, mine)

@@ -8,7 +8,6 @@ import pytest
 
 from kluis.formats.ccf import tables
 from kluis.formats.ccf.domain import Writes
-from kluis.ledger.governance import documents
 from kluis.ledger.governance.replay import BY_NODES, NOT_COMPARED, Replay
 from tests.ledger.governance import real
 from tests.ledger.governance.consortium import NOW, YES, Party, opened
@@ -99,7 +98,7 @@ def test_a_doctored_build() -> None:
     for doctored in (
         {**good, "public:ccf.gov.users.certs": {b"me": b"mine"}},
         {**good, "public:ccf.gov.users.info": {USER.id.encode(): b"{}"}},
-        {**good, documents.JWT_KEYS: {b"kid": b"[]"}},
+        {**good, tables.JWT_KEYS: {b"kid": b"[]"}},
         {**good, "public:balances": {b"me": b"1"}},
         {name: rows for name, rows in good.items() if name != "public:ccf.gov.users.certs"},
     ):
@@ -114,7 +113,7 @@ def test_a_root_of_before() -> None:
     """A proposal that was begun before other entries were written has the id of an older root."""
     consortium = opened(1)
     older = consortium.root
-    proposal = consortium.propose({"name": "trigger_snapshot"}, created_at=NOW + 1)
+    proposal = consortium.propose({"name": "trigger_ledger_chunk"}, created_at=NOW + 1)
     consortium.vote(proposal, consortium.members[0], YES)
     entry = consortium.entries[-2]
     assert entry.root == older

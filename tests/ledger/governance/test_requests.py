@@ -135,7 +135,7 @@ def test_curves(bits: int) -> None:
     consortium = Consortium(members=[party])
     consortium.activate()
 
-    assert consortium.propose({"name": "trigger_snapshot"}).info["proposer_id"] == party.id
+    assert consortium.propose({"name": "trigger_ledger_chunk"}).info["proposer_id"] == party.id
 
 
 def authenticate(consortium: Consortium, raw: bytes) -> str:
@@ -180,7 +180,7 @@ def test_a_removed_member() -> None:
 def test_the_last_request_is_kept() -> None:
     """Anyone checks it against the member's certificate: the bytes are those that came."""
     consortium = opened()
-    raw = consortium.members[0].sign(Kind.PROPOSAL, {"actions": [{"name": "trigger_snapshot"}]})
+    raw = consortium.members[0].sign(Kind.PROPOSAL, {"actions": [{"name": "trigger_ledger_chunk"}]})
     consortium.submit(raw)
     kept = json.loads(consortium.get(tables.COSE_HISTORY, consortium.members[0].id) or b"")
     assert base64.b64decode(kept) == raw

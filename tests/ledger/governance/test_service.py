@@ -17,7 +17,8 @@ from kluis.formats.ccf.txid import TxId
 from kluis.formats.ietf import cose
 from kluis.ledger import certificates, shares
 from kluis.ledger.governance import acks, requests
-from kluis.ledger.governance.documents import SUBMITTED_SHARES, write_json
+from kluis.ledger.governance.documents import write_json
+from kluis.ledger.governance.explain import explain
 from kluis.ledger.governance.faults import (
     ConstitutionFailed,
     GovernanceError,
@@ -158,6 +159,19 @@ def test_rekey() -> None:
     assert (past.version, past.previous) == (second.version, at)
     assert recovered(consortium, *consortium.members[1:]) == consortium.secrets.latest.reveal()
     assert consortium.replayed() == []
+
+
+def test_a_snapshot_is_refused_by_a_node_under_any_constitution() -> None:
+    """No node takes one: an accepted proposal would promise a file that nobody writes."""
+    source = """export const validate = () => ({valid: true, description: ""});
+        export const resolve = () => "Accepted";
+        export const apply = () => ccf.node.triggerSnapshot();"""
+    consortium = Consortium(1, constitution=source)
+    consortium.activate()
+    with pytest.raises(ConstitutionFailed, match="nodes of this service take no snapshots"):
+        consortium.propose({"name": "trigger_snapshot"})
+    told = explain(consortium.store, '{"actions": []}')
+    assert told.effects == ("a node of CCF takes a snapshot; a node of Kluis refuses the proposal",)
 
 
 def test_a_threshold_that_changes() -> None:
@@ -314,7 +328,7 @@ def test_shares_that_are_missing_are_found() -> None:
 
 def test_submitted_shares_are_no_table_of_a_new_service() -> None:
     """Nothing is there before a recovery."""
-    assert opened(1).get(SUBMITTED_SHARES) is None
+    assert opened(1).get(tables.SUBMITTED_SHARES) is None
 
 
 def test_genesis_refuses() -> None:

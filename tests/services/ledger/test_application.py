@@ -75,6 +75,13 @@ def sneak(state: State) -> None:
     state.put(BALANCES, b"k", b"1")
 
 
+@application.endpoint("POST /sloppy/{what}", auth="none", mode="write")
+def sloppy(state: State, what: str) -> None:
+    """Write what is no bytes, as a typo would."""
+    key, value = ("k", b"1") if what == "key" else (b"k", bytearray(b"1") if what == "bytearray" else "1")
+    state.put(BALANCES, key, value)  # type: ignore[arg-type]  # which is the point
+
+
 @application.endpoint("POST /boast", auth="none", mode="write")
 def boast(state: State) -> None:
     """Claim something that no entry is of."""
@@ -131,6 +138,20 @@ def test_who_may_call(bank: World) -> None:
     run(bank, test)
 
 
+def test_nobody_calls_an_endpoint_before_the_members_opened_the_service(bank: World) -> None:
+    """Also those that anyone may call."""
+    bank.open = False
+
+    async def test(served: Served) -> None:
+        before = served.node.ledger.committed
+        for method, path in (("GET", "/app/accounts/a"), ("POST", "/app/boast"), ("PUT", "/app/accounts/a")):
+            answer = await served.ask(method, path, MEMBER)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (404, "FrontendNotOpen")
+        assert served.node.ledger.committed == before
+
+    run(bank, test)
+
+
 def test_an_application_has_its_own_tables_only(bank: World) -> None:
     """Neither those of the ledger, nor any for writing where it only reads; and bodies are of their type."""
 
@@ -141,6 +162,22 @@ def test_an_application_has_its_own_tables_only(bank: World) -> None:
         wrong = await served.ask("POST", "/app/accounts/a/transfers", ADMIN, json={"to": "b", "amount": "x"})
         assert (wrong.status_code, wrong.json()["error"]["code"]) == (400, "InvalidInput")
         assert served.node.ledger.committed == before
+
+    run(bank, test)
+
+
+@pytest.mark.parametrize("what", ["key", "value", "bytearray"])
+def test_a_mistake_of_an_application_ends_its_call_only(bank: World, what: str) -> None:
+    """What no entry can hold is refused where it is put; the node goes on."""
+
+    async def test(served: Served) -> None:
+        answer = await served.ask("POST", f"/app/sloppy/{what}", None)
+        assert answer.status_code == 400
+        assert answer.json()["error"]["message"].startswith(
+            f"{what.replace('bytearray', 'value')}: want bytes, got "
+        )
+        assert served.node.engine.ended is None
+        await served.write("after")
 
     run(bank, test)
 

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from kluis.errors import UnavailableError, UsageError
+from kluis.formats.ccf.txid import TxId
 from kluis.serve.ledger.log import LedgerLog
 from kluis.services.ledger.running import engine
 from kluis.services.ledger.running.engine import Result
+from kluis.services.ledger.running.state import Witnessed
 from kluis.services.web import Refusal
 from tests.services.ledger.world import World
 
@@ -114,6 +117,35 @@ def test_a_full_disk_acknowledges_nothing_and_is_ready_again_after(
     _serve(world, test)
 
 
+@pytest.mark.parametrize("answers", [["unknown", "unknown"], ["lost"], []])
+def test_a_node_whose_first_entry_the_disk_did_not_take_begins_once_it_does(
+    world: World, answers: list[str]
+) -> None:
+    """The same node, with the same bytes: also if the log had them, or if the witness did not answer."""
+    advance, failing = world.witness.advance, ["no platform"] if not answers else []
+
+    def fail(to: Witnessed) -> Witnessed:
+        if failing:
+            raise UnavailableError(failing.pop())
+        return advance(to)
+
+    world.witness.advance = fail  # type: ignore[method-assign]
+    with LedgerLog(world.folder) as log:
+        gated = Gated(log)
+        gated.answers = list(answers)
+        node = world.node(gated)
+        problem = "does not take the first entries of view 2: unknown" if answers else "no platform"
+        for _ in answers or [""]:
+            with pytest.raises(UnavailableError, match=problem):
+                node.begin("127.0.0.1:8000")
+        node.begin("127.0.0.1:8000")
+        assert (len(gated.batches), len(set(gated.batches))) == (len(answers or [""]) + 1, 1)
+        assert (node.ledger.committed, log.head()) == (TxId(2, 2), node.ledger.head)
+        assert world.witness.said.seqno == 2
+        with pytest.raises(UsageError, match="has begun already"):
+            node.begin("127.0.0.1:8000")
+
+
 def test_what_nobody_knows_is_said_to_be_unknown_and_settles(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +160,10 @@ def test_what_nobody_knows_is_said_to_be_unknown_and_settles(
         txid = answer.headers["x-ms-ccf-transaction-id"]
         pending = (await served.ask("GET", f"/app/transactions/{txid}/status")).json()
         assert pending["state"] == "Pending"
+        for path in (f"/app/transactions/{txid}/receipt", f"/app/receipt?transaction_id={txid}"):
+            early = await served.ask("GET", path)
+            assert (early.status_code, early.json()["error"]["code"]) == (404, "TransactionPendingOrUnknown")
+            assert "ce:" not in early.text
         refused = await served.ask("POST", "/app/transactions", json={"contents": "not now"})
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
         log.answers.clear()
@@ -195,6 +231,37 @@ def test_an_append_whose_answer_was_lost_is_acknowledged_once(
         await served.write("once")
         listed = (await served.ask("GET", "/app/transactions")).json()["entries"]
         assert [one["contents"] for one in listed] == ["once"]
+
+    _serve(world, test)
+
+
+def test_a_client_that_drops_its_request_and_repeats_it_has_one_entry(world: World, patient: None) -> None:
+    """Whether the first request waits for its turn or for the disk: one entry, one id."""
+
+    async def test(served: Any, log: Gated) -> None:
+        def post() -> asyncio.Task[Any]:
+            headers = {"x-ms-client-request-id": "one"}
+            body = {"contents": "once"}
+            return asyncio.create_task(served.ask("POST", "/app/transactions", json=body, headers=headers))
+
+        log.open.clear()
+        dropped = [post()]
+        while not log.waiting.is_set():  # it is executed, and waits for the disk
+            await asyncio.sleep(0.01)
+        dropped.append(post())
+        while not served.node.engine._jobs:  # it waits for its turn
+            await asyncio.sleep(0.01)
+        for each in dropped:
+            each.cancel()
+        await asyncio.gather(*dropped, return_exceptions=True)
+        repeated = [post(), post()]
+        while len(served.node.engine._jobs) < 3:
+            await asyncio.sleep(0.01)
+        log.open.set()
+        ids = {answer.headers["x-ms-ccf-transaction-id"] for answer in await asyncio.gather(*repeated)}
+        listed = (await served.ask("GET", "/app/transactions")).json()["entries"]
+        assert [one["contents"] for one in listed] == ["once"]
+        assert ids == {listed[0]["transactionId"]}
 
     _serve(world, test)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 
 import pytest
@@ -12,6 +13,9 @@ from kluis.errors import AuthenticityError
 from kluis.formats.ccf.cose_receipt import CoseReceipt
 from kluis.formats.ccf.receipt import Receipt
 from kluis.ledger import claims, receipts
+from kluis.ledger.audit import Check, Source, audit
+from kluis.ledger.secrets import Secrets
+from kluis.serve.ledger.log import LedgerLog
 from kluis.services.ledger.tables import Stored
 from tests.services.ledger.world import NOBODY, READER, WRITER, Served, World, run
 
@@ -224,6 +228,39 @@ def test_each_version_has_what_came_with_it(world: World, version: str, status: 
     run(world, test)
 
 
+class Heard:
+    """A host's log, and all that the node sends to it."""
+
+    def __init__(self, log: LedgerLog) -> None:
+        self.log, self.sent = log, b""
+        self.head, self.read, self.read_each = log.head, log.read, log.read_each
+
+    def append(self, previous: bytes, batch: bytes) -> str:
+        """As the log's."""
+        self.sent += previous + batch
+        return self.log.append(previous, batch)
+
+
+def test_contents_cross_no_boundary_in_plain(world: World) -> None:
+    """What a node sends to its host has no contents of a private ledger, nor what hides them in a claim."""
+    secret = "a marker of thirty-two characters"
+
+    async def whole() -> None:
+        with LedgerLog(world.folder) as log:
+            heard = Heard(log)
+            async with world.serving(heard) as served:
+                txid = await served.write(secret, "tags=a-tag-of-its-own")
+                answer = (await served.ask("GET", f"{TRANSACTIONS}/{txid}/receipt")).json()
+                (claim,) = answer["applicationClaims"]
+                assert claim["ledgerEntry"]["contents"] == secret
+                for planted in (secret, "a-tag-of-its-own", claim["ledgerEntry"]["secretKey"]):
+                    assert planted.encode() not in heard.sent
+                    assert base64.b64encode(planted.encode())[:-4] not in heard.sent
+                assert len(heard.sent) > 1000
+
+    asyncio.run(whole())
+
+
 def test_contents_are_in_no_file(world: World) -> None:
     """Of a private ledger; those of a public one are readable in its files, and both list their entries."""
     secret = "a marker of thirty-two characters"
@@ -238,6 +275,21 @@ def test_contents_are_in_no_file(world: World) -> None:
     public = World(world.folder.with_name("public"), settings={"public": True})
     run(public, test)
     assert secret.encode() in b"".join(path.read_bytes() for path in public.folder.iterdir())
+
+
+def test_an_auditor_finds_what_users_wrote_under_its_claims(world: World) -> None:
+    """With the ledger's secrets each entry's contents have the digest that its receipt proves."""
+    secrets: list[Secrets] = []
+
+    async def test(served: Served) -> None:
+        for number in range(3):
+            await served.write(f"{number}", "tags=a" if number else "")
+        secrets.append(served.node.ledger.secrets)
+
+    run(world, test)
+    sources = [Source(path.name, path.read_bytes) for path in world.folder.iterdir()]
+    found = [one for one in audit(sources, secrets=secrets[0]).findings if one.check is Check.CLAIMS]
+    assert [one.message for one in found] == ["0 snapshot digests, 3 digests of users' contents"]
 
 
 def test_who_may_ask(world: World) -> None:

@@ -20,10 +20,9 @@ from kluis.ledger.governance import documents
 from kluis.ledger.store import Transaction
 from kluis.services.ledger import settings
 from kluis.services.ledger.running.engine import Result
+from tests.services.ledger.members import VOTE, Member, get, open_by_member
 from tests.services.ledger.world import ADMIN, MEMBER, MEMBER_RSA, Identity, Served, World, run
 
-VOTE = "export function vote (proposal, proposerId) { return true }"
-QUERY = "api-version=2024-07-01"
 OAEP = padding.OAEP(padding.MGF1(SHA256()), SHA256(), None)
 
 
@@ -33,60 +32,6 @@ def world(tmp_path: Any) -> World:
     return World(tmp_path / "ledger", open=False)
 
 
-class Member:
-    """A member that signs."""
-
-    def __init__(self, served: Served, who: Identity = MEMBER) -> None:
-        self.served = served
-        self.who = who
-
-    async def send(self, path: str, kind: str, body: bytes, proposal: str | None = None, **more: Any) -> Any:
-        """One signed request."""
-        now = int(self.served.node._around.clock.now().timestamp())  # as the service's clock
-        headers: dict[Key, Writable] = {
-            cose.KEY_ID: self.who.id.encode(),
-            "ccf.gov.msg.type": kind,
-            **({"ccf.gov.msg.proposal_id": proposal} if proposal else {}),
-            "ccf.gov.msg.created_at": more.get("at", now),
-        }
-        signed = more.get("signed") or cose.sign1(body, self.who.key, headers)
-        content = {"content-type": more.get("content_type", "application/cose")}
-        return await self.served.ask(
-            "POST", f"/gov/{path}?{QUERY}", None, version=False, content=signed, headers=content
-        )
-
-    async def acknowledge(self) -> Any:
-        """Become active."""
-        digests = f"members/state-digests/{self.who.id}"
-        given = (await self.send(f"{digests}:update", "state_digest", b"")).json()["stateDigest"]
-        return await self.send(f"{digests}:ack", "ack", json.dumps({"stateDigest": given}).encode())
-
-    async def decide(self, name: str, **arguments: Any) -> Any:
-        """Propose one action, and vote for it."""
-        body = json.dumps({"actions": [{"name": name, "args": arguments}]}).encode()
-        proposed = await self.send("members/proposals:create", "proposal", body)
-        assert proposed.status_code == 200, proposed.text
-        return await self.vote(proposed.json()["proposalId"])
-
-    async def vote(self, proposal: str) -> Any:
-        """Vote for a proposal."""
-        path = f"members/proposals/{proposal}/ballots/{self.who.id}:submit"
-        return await self.send(path, "ballot", json.dumps({"ballot": VOTE}).encode(), proposal)
-
-
-async def _get(served: Served, path: str) -> Any:
-    return await served.ask("GET", f"/gov/{path}?{QUERY}", None, version=False)
-
-
-async def _open(served: Served) -> Member:
-    member = Member(served)
-    assert (await member.acknowledge()).status_code == 204
-    certificate = served.node.service.certificate
-    decided = await member.decide("transition_service_to_open", next_service_identity=certificate)
-    assert decided.json()["proposalState"] == "Accepted", decided.text
-    return member
-
-
 def test_a_service_is_opened_by_its_member(world: World) -> None:
     """Users get FrontendNotOpen until then."""
 
@@ -94,9 +39,9 @@ def test_a_service_is_opened_by_its_member(world: World) -> None:
         refused = await served.ask("POST", "/app/transactions", json={"contents": "early"})
         assert (refused.status_code, refused.json()["error"]["code"]) == (404, "FrontendNotOpen")
         assert (await served.ask("GET", "/node/ready/app", None)).status_code == 503
-        assert (await _get(served, "service/info")).json()["status"] == "Opening"
-        await _open(served)
-        assert (await _get(served, "service/info")).json()["status"] == "Open"
+        assert (await get(served, "service/info")).json()["status"] == "Opening"
+        await open_by_member(served)
+        assert (await get(served, "service/info")).json()["status"] == "Open"
         assert (await served.ask("GET", "/node/ready/app", None)).status_code == 204
         await served.write("now")
 
@@ -107,7 +52,7 @@ def test_a_proposals_id_is_made_of_the_root_before_it_and_its_signature(world: W
     """So anybody with the ledger computes it; entries that were written at the same time are before it."""
 
     async def test(served: Served) -> None:
-        member = await _open(served)
+        member = await open_by_member(served)
         await served.write("one")
         root = served.node.ledger.tree.root()
         body = json.dumps({"actions": [{"name": "set_user", "args": {"cert": ADMIN.pem}}]}).encode()
@@ -120,14 +65,14 @@ def test_a_proposals_id_is_made_of_the_root_before_it_and_its_signature(world: W
         made = (await member.send("members/proposals:create", "proposal", body, signed=signed)).json()
         signature = cose.Sign1.parse(signed, "request").signature
         assert made["proposalId"] == sha256(root + sha256(signature)).hex()
-        assert (await _get(served, f"members/proposals/{made['proposalId']}")).json() == made
-        actions = (await _get(served, f"members/proposals/{made['proposalId']}/actions")).json()
+        assert (await get(served, f"members/proposals/{made['proposalId']}")).json() == made
+        actions = (await get(served, f"members/proposals/{made['proposalId']}/actions")).json()
         assert actions["actions"][0]["name"] == "set_user"
         decided = (await member.vote(made["proposalId"])).json()
         assert decided["finalVotes"] == {MEMBER.id: True}
-        ballot = await _get(served, f"members/proposals/{made['proposalId']}/ballots/{MEMBER.id}")
+        ballot = await get(served, f"members/proposals/{made['proposalId']}/ballots/{MEMBER.id}")
         assert (ballot.text, ballot.headers["content-type"]) == (VOTE, "text/javascript")
-        users = (await _get(served, "service/users")).json()["value"]
+        users = (await get(served, "service/users")).json()["value"]
         assert [one["userId"] for one in users] == [ADMIN.id]
         again = await member.send("members/proposals:create", "proposal", body, signed=signed)
         assert again.json()["error"]["code"] == "ProposalReplay"
@@ -140,14 +85,14 @@ def test_a_rekey_changes_the_secret_and_a_restart_reads_both(world: World) -> No
     ids: list[str] = []
 
     async def first(served: Served) -> None:
-        member = await _open(served)
+        member = await open_by_member(served)
         ids.append(await served.write("before"))
         assert (await member.decide("trigger_ledger_rekey")).json()["proposalState"] == "Accepted"
         ids.append(await served.write("after"))
         versions = [one.version for one in served.node.ledger.secrets.all]
         assert len(versions) == 2
         assert versions[1] <= int(ids[1].partition(".")[2])
-        share = (await _get(served, f"recovery/encrypted-shares/{MEMBER.id}")).json()["encryptedShare"]
+        share = (await get(served, f"recovery/encrypted-shares/{MEMBER.id}")).json()["encryptedShare"]
         assert len(MEMBER_RSA.decrypt(b64.decode(share, "share"), OAEP)) == 44
         late = await member.send(f"recovery/members/{MEMBER.id}:recover", "recovery_share", b'{"share":"x"}')
         assert late.json()["error"]["code"] == "ServiceNotWaitingForRecoveryShares"
@@ -167,7 +112,7 @@ def test_a_second_member_must_agree_then(world: World) -> None:
     other = Identity("member1")
 
     async def test(served: Served) -> None:
-        member = await _open(served)
+        member = await open_by_member(served)
         assert (await member.decide("set_member", cert=other.pem)).json()["proposalState"] == "Accepted"
         second = Member(served, other)
         assert (await second.acknowledge()).status_code == 204
@@ -183,7 +128,7 @@ def test_a_second_member_must_agree_then(world: World) -> None:
         assert (await second.vote(undecided["proposalId"])).json()["proposalState"] == "Accepted"
         late = await second.vote(undecided["proposalId"])
         assert late.status_code == 200  # the same ballot again
-        members = (await _get(served, "service/members")).json()["value"]
+        members = (await get(served, "service/members")).json()["value"]
         assert {one["memberId"]: one["status"] for one in members} == {
             MEMBER.id: "Active",
             other.id: "Active",
@@ -207,7 +152,7 @@ def test_requests_that_are_none_are_refused(
     """With CCF's codes, and nothing is written."""
 
     async def test(served: Served) -> None:
-        member = await _open(served)
+        member = await open_by_member(served)
         before = served.node.ledger.committed
         answer = await member.send("members/proposals:create", "proposal", b'{"actions":[]}', **change)
         assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
@@ -238,21 +183,21 @@ def test_what_the_service_tells_of_itself(world: World) -> None:
     """Constitution, nodes, who may join: as CCF's schemas have it."""
 
     async def test(served: Served) -> None:
-        script = await _get(served, "service/constitution")
+        script = await get(served, "service/constitution")
         assert "transition_service_to_open" in script.text
         azure = (await served.ask("GET", "/node/network", None, version=False)).json()
         assert azure["service_certificate"] == served.node.service.certificate
         assert (azure["current_view"], azure["recovery_count"], azure["service_status"]) == (2, 0, "Opening")
-        nodes = (await _get(served, "service/nodes")).json()["value"]
+        nodes = (await get(served, "service/nodes")).json()["value"]
         assert [one["status"] for one in nodes] == ["Trusted"]
-        policy = (await _get(served, "service/join-policy")).json()
+        policy = (await get(served, "service/join-policy")).json()
         assert policy["virtual"]["measurements"] == ["ab" * 32]
-        assert (await _get(served, "service/jwk")).json()["issuers"] == {}
+        assert (await get(served, "service/jwk")).json()["issuers"] == {}
         quotes = (await served.ask("GET", "/node/quotes", None, version=False)).json()["quotes"]
         assert [one["format"] for one in quotes] == ["Insecure_Virtual"]
-        unknown = await _get(served, f"members/proposals/{'0' * 64}")
+        unknown = await get(served, f"members/proposals/{'0' * 64}")
         assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "ProposalNotFound")
-        status = (await _get(served, "service/transactions/2.1")).json()
+        status = (await get(served, "service/transactions/2.1")).json()
         assert status == {"transactionId": "2.1", "status": "Committed"}
 
     run(world, test)
@@ -269,7 +214,7 @@ def test_shares_that_do_not_fit_are_forgotten(world: World) -> None:
     world.settings["recovery_threshold"] = 2
 
     async def recover(served: Served, who: Identity, key: rsa.RSAPrivateKey, flip: int) -> Any:
-        sealed = (await _get(served, f"recovery/encrypted-shares/{who.id}")).json()["encryptedShare"]
+        sealed = (await get(served, f"recovery/encrypted-shares/{who.id}")).json()["encryptedShare"]
         share = Share.parse(key.decrypt(b64.decode(sealed, "share"), OAEP), "share")
         changed = Share(share.x, (share.y[0] ^ flip, *share.y[1:]))
         body = json.dumps({"share": b64.encode(changed.encode())}).encode()
@@ -299,7 +244,7 @@ def test_shares_that_do_not_fit_are_forgotten(world: World) -> None:
         second = await recover(served, other, secret, flip=0)
         assert second.status_code == 400
         assert "do not open the ledger secret together" in second.json()["error"]["message"]
-        assert not list(served.node.ledger.store.begin().items(documents.SUBMITTED_SHARES))
+        assert not list(served.node.ledger.store.begin().items(tables.SUBMITTED_SHARES))
         counts = [
             (await recover(served, who, key, flip=0)).json()["submittedCount"]
             for who, key in ((MEMBER, MEMBER_RSA), (other, secret))

@@ -13,6 +13,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from joserfc import jwt
 
+from kluis.errors import AuthenticityError
+from kluis.services.ledger import tokens
 from kluis.services.ledger.settings import Issuer, Principal
 from tests.services.ledger.world import ADMIN, NOW, Served, World, run
 from tests.services.web.issuer import TokenMaker
@@ -110,5 +112,58 @@ def test_keys_of_the_ledger_are_the_only_ones(world: World) -> None:
         token = jwt.encode({"alg": "RS256", "kid": "one", "jwk": jwk}, claims, OTHER.key)
         header = {"authorization": f"Bearer {token}"}
         assert (await served.ask("GET", "/app/transactions", None, headers=header)).status_code == 401
+
+    run(world, test)
+
+
+ENTRA = "https://login.microsoftonline.com"
+
+
+@pytest.mark.parametrize(
+    ("constraint", "issuer", "tenant", "holds"),
+    [
+        (f"{ENTRA}/{{tenantid}}/v2.0", f"{ENTRA}/one/v2.0", "one", True),
+        (f"{ENTRA}/{{tenantid}}/v2.0", f"{ENTRA}/one/v2.0", "two", False),
+        (f"{ENTRA}/{{tenantid}}/v2.0", f"{ENTRA}/one/v2.0", None, False),
+        (f"{ENTRA}/{{tenantid}}/v2.0", f"{ENTRA}/one/more/v2.0", "one/more", False),
+        (f"{ENTRA}/one/v2.0", f"{ENTRA}/one/v2.0", "one", True),
+        (f"{ENTRA}/one/v2.0", f"{ENTRA}/one/v2.0", "two", False),
+        ("https://a.example/x", "https://a.example/x", None, True),
+        ("https://a.example/x", "https://a.example/x", "one", False),
+        ("https://a.example/x", "https://b.example/x", None, False),
+        ("https://[", "https://[", None, False),
+    ],
+)
+def test_what_a_keys_constraint_lets_a_token_say(
+    constraint: str, issuer: str, tenant: str | None, holds: bool
+) -> None:
+    """CCF's rules: at Entra the tenant is the issuer's, and elsewhere a token names none."""
+    der = MAKER.key.raw_value.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    row = [{"public_key": base64.b64encode(der).decode(), "issuer": URL, "constraint": constraint}]
+    token = MAKER.token(now=NOW, iss=issuer, tid=tenant)
+
+    def check() -> Mapping[str, Any]:
+        return tokens.check(f"Bearer {token}", lambda kid: json.dumps(row).encode(), NOW)
+
+    if holds:
+        assert check()["iss"] == issuer
+    else:
+        with pytest.raises(AuthenticityError, match="iss: is not what its key's issuer may say"):
+            check()
+
+
+def test_two_issuers_may_name_their_keys_alike(world: World) -> None:
+    """Each one's tokens hold, and neither speaks for the other."""
+    other = TokenMaker("https://other.example", AUDIENCE, key=1)
+    world.issuers = (*world.issuers, Issuer(other.url, other.issuer().keys))
+
+    async def test(served: Served) -> None:
+        for token, status in (
+            (_token(), 200),
+            (other.token(now=NOW, oid=OID), 200),
+            (other.token(now=NOW, oid=OID, iss=URL), 401),
+        ):
+            header = {"authorization": f"Bearer {token}"}
+            assert (await served.ask("GET", "/app/transactions", None, headers=header)).status_code == status
 
     run(world, test)

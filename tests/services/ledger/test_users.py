@@ -118,7 +118,7 @@ def test_what_no_user_can_be_is_refused(
 
 
 def test_an_expired_certificate_is_nobodys(world: World) -> None:
-    """And so is one that is not valid yet, or whose key is on another curve."""
+    """And so is one that is not valid yet."""
 
     async def test(served: Served) -> None:
         world.clock.pass_(366 * 24 * 3600)
@@ -167,7 +167,7 @@ def test_users_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     "pem", ["", "rubbish", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
 )
 def test_a_certificate_that_cannot_be_read_is_nobodys(world: World, pem: str) -> None:
-    """And neither is one whose key is on no curve of ours."""
+    """And neither is one whose key is on no curve."""
 
     async def test(served: Served) -> None:
         other = Identity("other")

@@ -216,10 +216,10 @@ class Served:
     async def ask(
         self, method: str, path: str, who: Identity | None = WRITER, version: bool = True, **rest: Any
     ) -> httpx.Response:
-        """One request, with a client's certificate."""
+        """One request, with a client's certificate, or with a chain of certificates."""
+        chain = rest.pop("chain", [] if who is None else [who.pem])
 
         async def asgi(scope: Any, receive: Any, send: Any) -> None:
-            chain = [] if who is None else [who.pem]
             scope["extensions"] = {"tls": {"client_cert_chain": chain}}
             await self.application(scope, receive, send)
 

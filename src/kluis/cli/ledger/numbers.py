@@ -7,6 +7,7 @@ from typing import Final
 from kluis.errors import UsageError
 
 MOST_WITNESS_SECONDS: Final = 60
+"""As the node accepts it; refused here before an enclave is started."""
 
 
 def seconds(text: str) -> float:

@@ -18,7 +18,6 @@ from kluis.errors import UsageError
 if TYPE_CHECKING:
     from kluis.serve.ledger.governing import Governor
 
-"""As the node accepts it; refused here before an enclave is started."""
 Url = Annotated[
     str, typer.Option("--url", metavar="URL", help="A node, https://host:port.", show_default=False)
 ]

@@ -10,6 +10,8 @@ from typing import Final, NamedTuple, Self
 
 from kluis.errors import FormatError
 
+HEADER: Final = "x-ms-ccf-transaction-id"
+"""Of an answer over HTTP: the transaction that was written, or whose state was read."""
 MAX_VIEW: Final = (1 << 31) - 1
 MAX_SEQNO: Final = (1 << 63) - 1
 _TEXT: Final = re.compile(r"(0|[1-9][0-9]{0,9})\.(0|[1-9][0-9]{0,18})")

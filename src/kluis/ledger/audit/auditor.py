@@ -278,7 +278,8 @@ class _Audit:
             Check.GOVERNANCE: f"{_count_of(self.governance.requests, 'request')}, each signed by a member",
             Check.SHARES: f"{_count_of(self.keeping.shares, 'time')}, for the members who take part",
             Check.SECRETS: f"{_count_of(self.keeping.links, 'link')}, each to the one before it",
-            Check.CLAIMS: f"{_count_of(self.keeping.claims, 'snapshot digest')}",
+            Check.CLAIMS: f"{_count_of(self.keeping.claims, 'snapshot digest')},"
+            f" {_count_of(self.keeping.entries, 'digest')} of users' contents",
         }
         if self.replays:
             held[Check.REPLAY] = (

@@ -34,13 +34,14 @@ from kluis.ledger.merkle import Tree
 MAX_REQUEST: Final = 64 << 20
 MAX_LAG: Final = 4096
 """How many entries a proposal's root may be older than the proposal."""
-RECENT: Final = "public:ccf.gov.cose_recent_proposals"
 _TYPE: Final = "ccf.gov.msg.type"
 _CREATED: Final = "ccf.gov.msg.created_at"
 _PROPOSAL: Final = "ccf.gov.msg.proposal_id"
 _OLD: Final = "public:ccf.gov.history"
 # What requests write of themselves; the rest of governance changes with an accepted proposal.
-_REQUESTS: Final = frozenset({tables.COSE_HISTORY, RECENT, tables.PROPOSALS, tables.PROPOSALS_INFO})
+_REQUESTS: Final = frozenset(
+    {tables.COSE_HISTORY, tables.RECENT_PROPOSALS, tables.PROPOSALS, tables.PROPOSALS_INFO}
+)
 # What nodes write without a member: they join and retire.
 _BY_NODES: Final = "public:ccf.gov.nodes."
 
@@ -197,7 +198,7 @@ class Governance:
 
     def _proposal(self, member: bytes, message: Sign1, seen: Seen) -> str:  # 2
         writes, digest = seen.domain.writes, sha256(message.signature)
-        recent = [raw for raw in writes.get(RECENT, {}).items() if raw[1] is not None]
+        recent = [raw for raw in writes.get(tables.RECENT_PROPOSALS, {}).items() if raw[1] is not None]
         created = message.headers.get(_CREATED)
         listed = f"{created if isinstance(created, int) else 0:010}:{digest.hex()}".encode()
         if recent and recent[0][0] != listed:
@@ -271,8 +272,8 @@ class Governance:
                 self._fail("a member changes without acknowledgement or proposal")
         elif name == tables.SERVICE_INFO:
             self._step(changes, state)
-        elif name == documents.JWT_KEYS:  # which nodes fetch of some issuers
-            before, issuers = state.table(name), state.table(documents.JWT_ISSUERS)
+        elif name == tables.JWT_KEYS:  # which nodes fetch of some issuers
+            before, issuers = state.table(name), state.table(tables.JWT_ISSUERS)
             for issuer in documents.unsigned_keys(changes, before.get, issuers.get):
                 self._fail(f"keys of issuer {issuer[:100]!a} change without an accepted proposal")
         elif not name.startswith(_BY_NODES):

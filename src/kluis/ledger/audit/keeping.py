@@ -5,10 +5,13 @@
 3. Each past secret follows the one before it, and names the entry that holds it.
 4. A snapshot's digest is the claims digest of its entry.
 5. With the ledger's secrets: each entry opens, and its commit evidence is its own.
+6. What a user wrote through Azure's REST has the claims digest of its entry: of a private ledger, with the
+   secrets.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -22,6 +25,7 @@ from kluis.formats.ccf.entry import Entry
 from kluis.formats.ccf.shares import PastSecret, RecoveryShares
 from kluis.formats.encoding import jcs
 from kluis.formats.encoding.members import Members
+from kluis.ledger import claims
 from kluis.ledger.audit.report import Check, Findings
 from kluis.ledger.audit.state import State
 from kluis.ledger.audit.walk import Seen
@@ -48,6 +52,7 @@ class Keeping:
         self.shares = 0
         self.links = 0
         self.claims = 0
+        self.entries = 0
         self.opened = 0
 
     def judge(self, seen: Seen, state: State) -> None:
@@ -67,6 +72,7 @@ class Keeping:
                 if seen.domain.claims_digest != digest:  # 4
                     got = seen.domain.claims_digest.hex()
                     self._findings.fail(Check.CLAIMS, f"want claims digest {digest.hex()}, got {got}")
+        self._entry(seen, writes.get(claims.PUBLIC_ENTRIES, {}))
         if self._secrets is not None:
             self._open(seen, self._secrets)
 
@@ -129,11 +135,23 @@ class Keeping:
             self._findings.fail(Check.PRIVATE, f"holds no private domain: {error.message}")
             return
         self.opened += 1
+        self._entry(seen, names.get(claims.PRIVATE_ENTRIES, {}))
         if any(map(tables.is_public, names)):
             self._findings.fail(Check.PRIVATE, "holds a public table in its private domain")
         digest = seen.domain.evidence_digest
         if digest is not None and digest != evidence_digest(secret.evidence(seen.txid)):
             self._findings.fail(Check.PRIVATE, "holds other commit evidence than its own")
+
+    def _entry(self, seen: Seen, rows: Mapping[bytes, bytes | None]) -> None:  # 6
+        for collection, value in rows.items():
+            want = None if value is None else claims.digest_of_entry(collection, value)
+            if want is not None:
+                self.entries += 1
+                if seen.domain.claims_digest != want:
+                    got = (seen.domain.claims_digest or b"").hex() or "none"
+                    self._findings.fail(
+                        Check.CLAIMS, f"want claims digest {want.hex()} of its contents, got {got}"
+                    )
 
 
 def _rsa_bytes(pem: bytes) -> int:

@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 
 VIRTUAL: Final = "Insecure_Virtual"
 SNP: Final = "AMD_SEV_SNP_v1"
-HOST_DATA: Final = "public:ccf.gov.nodes.virtual.host_data"
-MEASUREMENTS: Final = "public:ccf.gov.nodes.virtual.measurements"
-# What the first entry writes of its node: a node's evidence names the rest.
-OF_NODES: Final = (tables.NODES, tables.NODE_CERTIFICATES, HOST_DATA, MEASUREMENTS)
 
 
 class Nodes:
@@ -50,7 +46,7 @@ class Nodes:
     def judge(self, seen: Seen, state: State) -> None:
         """Judge an entry that is already part of ``state``."""
         if seen.txid.seqno == 1:
-            changes = {name: each for name, each in seen.domain.writes.items() if name not in OF_NODES}
+            changes = {name: each for name, each in seen.domain.writes.items() if name not in tables.OF_NODES}
             self._genesis = sha256(encode_writes(changes))
         for name, raw in seen.domain.writes.get(tables.NODES, {}).items():
             if raw is None:
@@ -107,9 +103,9 @@ class Nodes:
         if b64.decode(quote.text("report_data"), "report data").hex() != node:
             self._fail(node, "its quote is of another key")
         measured = quote.text("measurement").encode()
-        if measured not in state.table(MEASUREMENTS):
+        if measured not in state.table(tables.MEASUREMENTS):
             self._fail(node, "its quote has a measurement that is not allowed")
-        if quote.text("host_data").encode() not in state.table(HOST_DATA):
+        if quote.text("host_data").encode() not in state.table(tables.HOST_DATA):
             self._fail(node, "its quote has host data that is not allowed")
 
     def _snp(self, node: str, info: NodeInfo, state: State) -> None:

@@ -62,6 +62,7 @@ const nothing = (value) => {
     throw new Error("the action takes no arguments");
   }
 };
+const refused = (why) => () => { throw new Error(why); };
 const id = hex(64);
 const days = optional(integer(1, 36500));
 
@@ -274,7 +275,8 @@ const actions = {
   trigger_recovery_shares_refresh: [nothing, () => ccf.node.triggerRecoverySharesRefresh()],
   trigger_ledger_rekey: [nothing, () => ccf.node.triggerLedgerRekey()],
   trigger_ledger_chunk: [nothing, () => ccf.node.triggerLedgerChunk()],
-  trigger_snapshot: [nothing, () => ccf.node.triggerSnapshot()],
+  // Accepted, it would promise a file that no node writes.
+  trigger_snapshot: [refused("nodes of this service take no snapshots"), () => ccf.node.triggerSnapshot()],
   transition_service_to_open: [
     fields({ next_service_identity: pem, previous_service_identity: optional(pem) }),
     (args) => {

@@ -20,12 +20,6 @@ from kluis.formats.encoding import jcs
 from kluis.hashes import sha256
 from kluis.ledger.store import Transaction
 
-RECENT: Final = "public:ccf.gov.cose_recent_proposals"
-JWT_ISSUERS: Final = "public:ccf.gov.jwt.issuers"
-JWT_KEYS: Final = "public:ccf.gov.jwt.public_signing_keys_metadata_v2"
-BYTECODE: Final = "public:ccf.gov.modules_quickjs_bytecode"
-BYTECODE_VERSION: Final = "public:ccf.gov.modules_quickjs_version"
-SUBMITTED_SHARES: Final = "public:ccf.internal.encrypted_submitted_shares"
 MAX_VALUE: Final = 4 << 20
 MAX_DEPTH: Final = 64
 
@@ -178,9 +172,9 @@ def unsigned_keys(
     """The issuers whose keys for tokens a node may not change by itself: all but those that it refreshes.
 
     Args:
-        changes: of :data:`JWT_KEYS`.
+        changes: of :data:`tables.JWT_KEYS`.
         keys: that table before.
-        issuers: :data:`JWT_ISSUERS`.
+        issuers: :data:`tables.JWT_ISSUERS`.
 
     Raises:
         FormatError: a value is not what these tables hold.
@@ -192,14 +186,14 @@ def unsigned_keys(
         ]:
             issuer = str(entry.get("issuer"))
             found = issuers(issuer.encode())
-            if found is None or read_object(found, JWT_ISSUERS).get("auto_refresh") is not True:
+            if found is None or read_object(found, tables.JWT_ISSUERS).get("auto_refresh") is not True:
                 yield issuer
 
 
 def _keys(data: bytes | None) -> list[dict[str, Any]]:
-    found = [] if data is None else read_json(data, JWT_KEYS)
+    found = [] if data is None else read_json(data, tables.JWT_KEYS)
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-        raise FormatError(f"{JWT_KEYS}: want a list of keys, got something else")
+        raise FormatError(f"{tables.JWT_KEYS}: want a list of keys, got something else")
     return found
 
 

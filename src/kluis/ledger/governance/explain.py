@@ -143,7 +143,7 @@ class _Described:
         self.lines.append("the present chunk of the ledger ends")
 
     def snapshot(self) -> None:
-        self.lines.append("a snapshot is taken")
+        self.lines.append("a node of CCF takes a snapshot; a node of Kluis refuses the proposal")
 
     def version(self, table: str, key: bytes) -> int | None:
         del table, key

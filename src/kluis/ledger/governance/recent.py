@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from kluis.formats.ccf import tables
 from kluis.hashes import sha256
-from kluis.ledger.governance.documents import RECENT, read_json, service_config, write_json
+from kluis.ledger.governance.documents import read_json, service_config, write_json
 from kluis.ledger.governance.faults import InvalidCreatedAt, ProposalReplay, ProposalTooOld
 from kluis.ledger.governance.requests import Request
 from kluis.ledger.store import Transaction
@@ -42,9 +43,11 @@ def remember(transaction: Transaction, request: Request, proposal_id: str, now: 
             hint="correct the clock of the machine that signs",
         )
     key = f"{request.created_at:010}:{sha256(request.message.signature).hex()}".encode()
-    if (before := transaction.get(RECENT, key)) is not None:
-        raise ProposalReplay(f"proposal: already exists as proposal {read_json(before, RECENT)}")
-    recent = [each for each, _ in transaction.items(RECENT)]
+    if (before := transaction.get(tables.RECENT_PROPOSALS, key)) is not None:
+        raise ProposalReplay(
+            f"proposal: already exists as proposal {read_json(before, tables.RECENT_PROPOSALS)}"
+        )
+    recent = [each for each, _ in transaction.items(tables.RECENT_PROPOSALS)]
     window = service_config(transaction).get("recent_cose_proposals_window_size", WINDOW)
     window = min(max(window, 1), MOST_WINDOW) if type(window) is int else WINDOW
     old = recent and key.partition(b":")[0] < recent[len(recent) // 2].partition(b":")[0]
@@ -54,5 +57,5 @@ def remember(transaction: Transaction, request: Request, proposal_id: str, now: 
             hint="sign it again",
         )
     for each in recent[: max(len(recent) - (window - 1), 0)]:
-        transaction.remove(RECENT, each)
-    transaction.put(RECENT, key, write_json(proposal_id))
+        transaction.remove(tables.RECENT_PROPOSALS, each)
+    transaction.put(tables.RECENT_PROPOSALS, key, write_json(proposal_id))

@@ -20,7 +20,6 @@ from kluis.formats.encoding import b64
 from kluis.ledger import shares
 from kluis.ledger.governance import requests
 from kluis.ledger.governance.documents import (
-    SUBMITTED_SHARES,
     read_json,
     read_object,
     recovery_keys,
@@ -108,7 +107,9 @@ def submit(
     nonce = random(_NONCE)
     sealed = present.aead.encrypt(nonce, share.encode(), None)
     transaction.put(
-        SUBMITTED_SHARES, member_id.encode(), write_json(b64.encode(sealed[-16:] + nonce + sealed[:-16]))
+        tables.SUBMITTED_SHARES,
+        member_id.encode(),
+        write_json(b64.encode(sealed[-16:] + nonce + sealed[:-16])),
     )
     threshold = int(service_config(transaction)["recovery_threshold"])
     found = _open(transaction, present)
@@ -126,8 +127,8 @@ def submit(
 
 def clear(transaction: Transaction) -> None:
     """Forget all submitted shares: the secret is open, or they do not fit together."""
-    for key, _ in list(transaction.items(SUBMITTED_SHARES)):
-        transaction.remove(SUBMITTED_SHARES, key)
+    for key, _ in list(transaction.items(tables.SUBMITTED_SHARES)):
+        transaction.remove(tables.SUBMITTED_SHARES, key)
 
 
 def _share(request: Request) -> Share:
@@ -153,11 +154,11 @@ def _expected_point(transaction: Transaction, wrapped: RecoveryShares, member_id
 
 def _open(transaction: Transaction, present: LedgerSecret) -> list[Share]:
     found = []
-    for _, data in transaction.items(SUBMITTED_SHARES):
-        raw = b64.decode(str(read_json(data, SUBMITTED_SHARES)), SUBMITTED_SHARES)
+    for _, data in transaction.items(tables.SUBMITTED_SHARES):
+        raw = b64.decode(str(read_json(data, tables.SUBMITTED_SHARES)), tables.SUBMITTED_SHARES)
         try:
             plain = present.aead.decrypt(raw[16:28], raw[28:] + raw[:16], None)
         except (InvalidTag, ValueError):
             raise InvalidInput("shares: one that was submitted cannot be read") from None
-        found.append(Share.parse(plain, SUBMITTED_SHARES))
+        found.append(Share.parse(plain, tables.SUBMITTED_SHARES))
     return found

@@ -34,14 +34,14 @@ BY_NODES: Final = frozenset(
         tables.NODE_CERTIFICATES,
         tables.SERVICE_INFO,
         tables.PREVIOUS_IDENTITY,
-        documents.JWT_KEYS,
+        tables.JWT_KEYS,
     }
 )
 # What a compiler made, and what is encrypted for nodes: neither follows from the tables.
 NOT_COMPARED: Final = frozenset(
     {
-        documents.BYTECODE,
-        documents.BYTECODE_VERSION,
+        tables.BYTECODE,
+        tables.BYTECODE_VERSION,
         "public:ccf.internal.encrypted_ledger_secrets",
     }
 )
@@ -59,7 +59,7 @@ _OTHERS: Final = (
     tables.COSE_SIGNATURES,
     tables.TREE,
     tables.SNAPSHOT_EVIDENCE,
-    documents.SUBMITTED_SHARES,
+    tables.SUBMITTED_SHARES,
     tables.LAST_SIGNED_ROOT,
 )
 
@@ -122,21 +122,21 @@ class Replay:
             yield from self._check_acknowledgement(transaction, writes)
         elif _creates(writes):
             for name in sorted(governed):
-                if name == documents.JWT_KEYS or (name not in BY_NODES and not name.startswith(_NODES)):
+                if name == tables.JWT_KEYS or (name not in BY_NODES and not name.startswith(_NODES)):
                     yield f"table {name}: is changed by a recovery, which has no member's signed request"
         else:
             for name in sorted(governed - BY_NODES):
                 yield f"table {name}: is changed without a member's signed request"
             for issuer in documents.unsigned_keys(
-                writes.get(documents.JWT_KEYS, {}),
-                functools.partial(transaction.get, documents.JWT_KEYS),
-                functools.partial(transaction.get, documents.JWT_ISSUERS),
+                writes.get(tables.JWT_KEYS, {}),
+                functools.partial(transaction.get, tables.JWT_KEYS),
+                functools.partial(transaction.get, tables.JWT_ISSUERS),
             ):
                 yield (
-                    f"table {documents.JWT_KEYS}: a key of {issuer[:100]!a}, which nodes do not refresh, is"
+                    f"table {tables.JWT_KEYS}: a key of {issuer[:100]!a}, which nodes do not refresh, is"
                     " changed without a member's signed request"
                 )
-            if tables.SERVICE_INFO in writes and documents.SUBMITTED_SHARES not in writes:
+            if tables.SERVICE_INFO in writes and tables.SUBMITTED_SHARES not in writes:
                 yield f"table {tables.SERVICE_INFO}: is changed without a member's signed request"
 
     def _replay_request(
@@ -236,7 +236,3 @@ def _request(value: bytes | None) -> Request:
 
 def _format(value: bytes | None) -> str:
     return "removed" if value is None else f"{value[:80]!r}{'..' if len(value) > 80 else ''}"
-
-
-def _root(signature: bytes) -> object:
-    return read_object(signature, tables.SIGNATURES).get("root")

@@ -82,11 +82,11 @@ class NodeEffects:
     Attributes:
         rekeyed: the key, 32 bytes, of the ledger secret from the next entry on; None: it stays.
         closes_chunk: whether the chunk ends with this entry's signature.
-        takes_snapshot: whether a snapshot is wanted.
         renewed: the certificate of the service from now on, PEM; None: it stays.
+        endorsed: certificates that were issued for nodes, PEM.
     """
 
-    __slots__ = ("_identity", "_now", "_random", "closes_chunk", "rekeyed", "renewed", "takes_snapshot")
+    __slots__ = ("_identity", "_now", "_random", "closes_chunk", "endorsed", "rekeyed", "renewed")
 
     def __init__(self, identity: Identity, now: int, random: Callable[[int], bytes]) -> None:
         self._identity = identity
@@ -94,8 +94,8 @@ class NodeEffects:
         self._random = random
         self.rekeyed: bytes | None = None
         self.closes_chunk = False
-        self.takes_snapshot = False
         self.renewed: str | None = None
+        self.endorsed: list[str] = []
 
     def open_service(self, transaction: Transaction, previous: bytes | None, following: bytes | None) -> None:
         """Open the service, or let it wait for recovery shares; one that is open stays so."""
@@ -154,7 +154,7 @@ class NodeEffects:
             sound, key, csr = False, None, None
         if not sound or csr is None or not isinstance(key, ec.EllipticCurvePublicKey):
             raise HostFault("the certificate signing request of the node is not valid")
-        return certificates.node_certificate(
+        issued = certificates.node_certificate(
             key,
             self._identity.key,
             self._identity.certificate,
@@ -162,6 +162,8 @@ class NodeEffects:
             names=_names(csr),
             validity=_validity(days),
         )
+        self.endorsed.append(issued)
+        return issued
 
     def renew_service(self, valid_from: str, days: int) -> str:
         """Make another certificate of the service's key."""
@@ -181,8 +183,8 @@ class NodeEffects:
         self.closes_chunk = True
 
     def snapshot(self) -> None:
-        """Take a snapshot."""
-        self.takes_snapshot = True
+        """Refused: a node reads all of its log when it starts, and takes no snapshots."""
+        raise HostFault("nodes of this service take no snapshots")
 
     def version(self, table: str, key: bytes) -> int | None:
         """The seqno of the entry that last wrote a table of one value; None for others."""

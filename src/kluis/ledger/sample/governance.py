@@ -19,7 +19,6 @@ from kluis.ledger.sample.parties import MEASUREMENT, Parties, certificate_id
 from kluis.ledger.secrets import LedgerSecret
 
 Writes = dict[str, dict[bytes, bytes | None]]
-RECENT: Final = "public:ccf.gov.cose_recent_proposals"
 BALLOT: Final = "export function vote (rawProposal, proposerId) { return true }"
 
 
@@ -86,7 +85,7 @@ class Governance:
         recent = f"{now:010}:{digest.hex()}".encode()
         return proposal, {
             tables.COSE_HISTORY: {self._member: jcs.dumps(b64.encode(request))},
-            RECENT: {recent: jcs.dumps(proposal)},
+            tables.RECENT_PROPOSALS: {recent: jcs.dumps(proposal)},
             tables.PROPOSALS: {proposal.encode(): body},
             tables.PROPOSALS_INFO: {proposal.encode(): jcs.dumps(self._info("Open"))},
         }

@@ -8,22 +8,24 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from kluis.errors import AuthenticityError, FormatError, KluisError, UnavailableError
+from kluis.formats.ccf.txid import HEADER
 from kluis.ledger.governance.faults import GovernanceError
 from kluis.services.clock import Clock
 from kluis.services.ledger.application import Application
 from kluis.services.ledger.azure.about import About
 from kluis.services.ledger.azure.entries import Entries
 from kluis.services.ledger.azure.users import Users
+from kluis.services.ledger.azure.versions import GA
 from kluis.services.ledger.callers import ANY, LedgerGate
 from kluis.services.ledger.ccf.actors import Common
 from kluis.services.ledger.ccf.governance import Governance
 from kluis.services.ledger.ccf.nodes import Nodes, is_open
 from kluis.services.ledger.ccf.service import ServiceState
 from kluis.services.ledger.node import Node
+from kluis.services.ledger.running import refusals
 from kluis.services.ledger.running.log import HostLog
 from kluis.services.web import Operation, Refusal, Service, openapi
 
-TXID: Final = "x-ms-ccf-transaction-id"
 # What all services call these, and what CCF's clients do.
 CODES: Final[Mapping[str, str]] = {
     "NotFound": "ResourceNotFound",
@@ -44,7 +46,7 @@ class Gate(LedgerGate):
             Refusal: 404, the service is not open yet; else likewise.
         """
         if operation.access not in (None, ANY) and not is_open(self._begin()):
-            raise Refusal(404, "FrontendNotOpen", "Frontend is not open.")
+            raise refusals.not_open()
         return super().admit_client(operation, *rest)
 
 
@@ -80,7 +82,7 @@ class LedgerApplication:
             *ServiceState(node).operations(),
             *(own or Application()).operations(node),
         )
-        self._document: dict[str, Any] = openapi.document("Kluis ledger", operations, "2026-02-23")
+        self._document: dict[str, Any] = openapi.document("Kluis ledger", operations, GA)
         self._service = Service(
             "ledger",
             "Kluis ledger",
@@ -89,7 +91,7 @@ class LedgerApplication:
             clock=clock,
             ready=self._ready,
             refusal_of=refusal_of,
-            headers=lambda: {TXID: str(node.ledger.committed)},
+            headers=lambda: {HEADER: str(node.ledger.committed)},
             trailing_slash=True,
         )
 

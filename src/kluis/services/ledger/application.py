@@ -25,9 +25,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from kluis.errors import UsageError
 from kluis.formats.ccf.domain import NO_CLAIMS
+from kluis.formats.ccf.txid import HEADER
 from kluis.hashes import sha256
 from kluis.ledger.store import Transaction
 from kluis.services.ledger.callers import CCF, require_kind
+from kluis.services.ledger.ccf.nodes import is_open
+from kluis.services.ledger.running import refusals
 from kluis.services.ledger.running.engine import Result
 from kluis.services.web import Answer, Call, Operation, Refusal
 
@@ -41,7 +44,6 @@ METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 RESERVED: Final = ("ccf.", "public:ccf.", "app.", "public:app.")
 ROUTE: Final = re.compile(r"([A-Z]+) (/[0-9A-Za-z_{}./-]{1,200})")
 GIVEN: Final = ("state", "caller", "body")
-TXID: Final = "x-ms-ccf-transaction-id"
 
 
 class State:
@@ -72,19 +74,19 @@ class State:
         """Give a key a value.
 
         Raises:
-            UsageError: the endpoint only reads, or the table is the ledger's.
+            UsageError: the endpoint only reads, the table is the ledger's, or something else than bytes.
         """
         self._check()
-        self._transaction.put(_check_table(table), key, value)
+        self._transaction.put(_check_table(table), _check_bytes("key", key), _check_bytes("value", value))
 
     def remove(self, table: str, key: bytes) -> None:
         """Remove a key's value.
 
         Raises:
-            UsageError: the endpoint only reads, or the table is the ledger's.
+            UsageError: the endpoint only reads, the table is the ledger's, or something else than bytes.
         """
         self._check()
-        self._transaction.remove(_check_table(table), key)
+        self._transaction.remove(_check_table(table), _check_bytes("key", key))
 
     def claim(self, statement: bytes) -> None:
         """State something in the entry's receipt: SHA-256 of it is the claims digest.
@@ -185,6 +187,8 @@ class _Endpoint:
         body = call.json(self._body) if self._body is not None else None
 
         def run(transaction: Transaction) -> Result:
+            if not is_open(transaction):  # the gate admits anyone to some, and looks at nothing
+                raise refusals.not_open()
             if self._writes:
                 require_kind(transaction, call.caller, self._kinds)
             state = State(transaction, writes=self._writes)
@@ -203,7 +207,7 @@ class _Endpoint:
         else:
             written = await node.engine.read(run)
             value = written.value.value
-        headers = {TXID: str(written.txid)}
+        headers = {HEADER: str(written.txid)}
         return Answer(value, 204 if value is None else 200, headers=headers)
 
 
@@ -211,6 +215,13 @@ def _check_table(table: str) -> str:
     if table.startswith(RESERVED):
         raise UsageError(f"table {table[:100]!a}: belongs to the ledger, not to its application")
     return table
+
+
+def _check_bytes(what: str, data: object) -> bytes:
+    """Refuse here what no entry can hold: the engine writes for all, and would end."""
+    if not isinstance(data, bytes):
+        raise UsageError(f"{what}: want bytes, got {type(data).__name__}")
+    return data
 
 
 def refuse(code: str, message: str, status: int = 400) -> Refusal:

@@ -27,7 +27,7 @@ from kluis.formats.encoding.unreadable import UNREADABLE
 from kluis.ledger.store import Transaction
 from kluis.services.clock import Clock
 from kluis.services.ledger import tokens
-from kluis.services.ledger.tables import JWT_KEYS, ROLES, USER_CERTIFICATES, USERS
+from kluis.services.ledger.tables import ROLES, USERS
 from kluis.services.web import Caller, Gate, Operation, Refusal
 
 AUDIENCE: Final = "https://confidential-ledger.azure.com"
@@ -139,7 +139,10 @@ class LedgerGate(Gate):
         if "authorization" in headers:
             try:
                 claims = tokens.check(
-                    headers["authorization"], lambda kid: state.get(JWT_KEYS, kid.encode()), now, audiences
+                    headers["authorization"],
+                    lambda kid: state.get(tables.JWT_KEYS, kid.encode()),
+                    now,
+                    audiences,
                 )
                 subject = _subject(claims)
                 kinds = frozenset({"jwt"})
@@ -171,7 +174,7 @@ class LedgerGate(Gate):
         kinds = {"certificate"}
         if state.has(tables.MEMBER_CERTIFICATES, shown.id.encode()):
             kinds.add("member")
-        if state.has(USER_CERTIFICATES, shown.id.encode()):
+        if state.has(tables.USER_CERTIFICATES, shown.id.encode()):
             kinds.add("user")
         roles = roles_of(state, shown.fingerprint)
         return LedgerCaller(shown.fingerprint, roles, {}, frozenset(), frozenset(kinds), shown.id)
@@ -196,7 +199,7 @@ def require_kind(state: Transaction, caller: Caller | None, kinds: Collection[st
     if "none" in kinds:
         return
     found = caller.kinds & frozenset(kinds) if isinstance(caller, LedgerCaller) else frozenset()
-    for kind, table in (("member", tables.MEMBER_CERTIFICATES), ("user", USER_CERTIFICATES)):
+    for kind, table in (("member", tables.MEMBER_CERTIFICATES), ("user", tables.USER_CERTIFICATES)):
         if isinstance(caller, LedgerCaller) and not state.has(table, caller.certificate_id.encode()):
             found -= {kind}
     if not found:

@@ -25,12 +25,9 @@ from kluis.ledger.store import Transaction
 from kluis.services.ledger.callers import User, canonical_id
 from kluis.services.ledger.identity import NodeIdentity, ServiceIdentity, public_pem
 from kluis.services.ledger.settings import Issuer, Settings
-from kluis.services.ledger.tables import JWT_ISSUERS, JWT_KEYS, USERS
+from kluis.services.ledger.tables import USERS
 from kluis.services.ledger.tokens import SigningKey
 
-HOST_DATA: Final = "public:ccf.gov.nodes.virtual.host_data"
-MEASUREMENTS: Final = "public:ccf.gov.nodes.virtual.measurements"
-OF_NODES: Final = (tables.NODES, tables.NODE_CERTIFICATES, HOST_DATA, MEASUREMENTS)
 NO_HOST_DATA: Final = sha256(b"").hex()
 Writes = dict[str, dict[bytes, bytes | None]]
 
@@ -69,7 +66,7 @@ def service_writes(settings: Settings, service: ServiceIdentity, created: TxId) 
         threshold=settings.recovery_threshold,
         source=settings.constitution,
     )
-    writes: Writes = {name: dict(rows) for name, rows in first.items() if name not in OF_NODES}
+    writes: Writes = {name: dict(rows) for name, rows in first.items() if name not in tables.OF_NODES}
     info = documents.read_object(writes[tables.SERVICE_INFO][tables.ONLY] or b"", "service")
     info["current_service_create_txid"] = str(created)
     writes[tables.SERVICE_INFO] = {tables.ONLY: documents.write_json(info)}
@@ -83,7 +80,9 @@ def service_writes(settings: Settings, service: ServiceIdentity, created: TxId) 
 
 def digest_of(writes: Writes) -> bytes:
     """SHA-256 of what a genesis writes, but for its node, 32 bytes: what a node's evidence names."""
-    ordered = {name: dict(sorted(writes[name].items())) for name in sorted(writes) if name not in OF_NODES}
+    ordered = {
+        name: dict(sorted(writes[name].items())) for name in sorted(writes) if name not in tables.OF_NODES
+    }
     return sha256(encode_writes(ordered))
 
 
@@ -125,8 +124,8 @@ def node_writes(node: NodeIdentity, quoted: Quoted, address: str) -> Writes:
     return {
         tables.NODES: {key: jcs.dumps(info)},
         tables.NODE_CERTIFICATES: {key: node.certificate.encode()},
-        HOST_DATA: {NO_HOST_DATA.encode(): bytes(8)},
-        MEASUREMENTS: {quoted.measurement.encode(): jcs.dumps("AllowedToJoin")},
+        tables.HOST_DATA: {NO_HOST_DATA.encode(): bytes(8)},
+        tables.MEASUREMENTS: {quoted.measurement.encode(): jcs.dumps("AllowedToJoin")},
     }
 
 
@@ -136,9 +135,9 @@ def check_admitted(state: Transaction, writes: Writes) -> None:
     Raises:
         PolicyError: they did not: another image needs their vote first.
     """
-    admitted, _ = writes.pop(MEASUREMENTS), writes.pop(HOST_DATA)
+    admitted, _ = writes.pop(tables.MEASUREMENTS), writes.pop(tables.HOST_DATA)
     for key in admitted:
-        if not state.has(MEASUREMENTS, key):
+        if not state.has(tables.MEASUREMENTS, key):
             raise PolicyError(
                 f"ledger: its members did not admit the image {key.decode()}",
                 hint="with the old image, propose add_virtual_measurement for the new one, and vote",
@@ -157,13 +156,14 @@ def retire_others(state: Transaction, writes: Writes) -> None:
 
 
 def _put_issuer(writes: Writes, issuer: Issuer) -> None:
-    writes.setdefault(JWT_ISSUERS, {})[issuer.url.encode()] = jcs.dumps({"auto_refresh": False})
+    writes.setdefault(tables.JWT_ISSUERS, {})[issuer.url.encode()] = jcs.dumps({"auto_refresh": False})
     try:
         keys = msgspec.json.decode(issuer.keys, type=_Jwks).keys
         for one in keys:
-            made = SigningKey(b64.encode(one.der()), issuer.url)
-            listed = msgspec.json.encode([made])
-            writes.setdefault(JWT_KEYS, {})[one.kid.encode()] = listed
+            made, rows = SigningKey(b64.encode(one.der()), issuer.url), writes.setdefault(tables.JWT_KEYS, {})
+            before = rows.get(one.kid.encode())  # of another issuer that names its key alike
+            listed = [] if before is None else msgspec.json.decode(before, type=list[SigningKey])
+            rows[one.kid.encode()] = msgspec.json.encode([*listed, made])
     except (*UNREADABLE, ValueError, FormatError):
         raise UsageError(f"issuer {issuer.url}: want public keys as JWKS, RSA or P-256") from None
 

@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -20,7 +19,6 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_der_private_key,
 )
-from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 
 from kluis.enclave.attested_tls.link import server_context
@@ -102,6 +100,7 @@ class NodeIdentity:
     def __init__(self, service: ServiceIdentity, names: Sequence[str], now: datetime, days: int) -> None:
         if not 1 <= len(names) <= MOST_NAMES:
             raise UsageError(f"names: want 1..{MOST_NAMES}, got {len(names)}")
+        self._names = tuple(names)
         self.key = ec.generate_private_key(ec.SECP384R1())
         self.encryption_key = rsa.generate_private_key(65537, 2048)
         self.id = key_id(self.key.public_key())
@@ -119,9 +118,15 @@ class NodeIdentity:
 
     def request(self) -> str:
         """A request for a certificate, PEM, as a ledger records it of each node."""
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "CCF Node")])
-        made = x509.CertificateSigningRequestBuilder().subject_name(name)
-        return made.sign(self.key, hashes.SHA384()).public_bytes(Encoding.PEM).decode()
+        return certificates.node_request(self.key, self._names)
+
+    def renew(self, certificate: str) -> bool:
+        """Use another certificate, PEM, if it is of the node's key; gives whether it is."""
+        issued = x509.load_pem_x509_certificate(certificate.encode()).public_key()
+        if issued != self.key.public_key():
+            return False
+        self.certificate = certificate
+        return True
 
 
 class Shown:

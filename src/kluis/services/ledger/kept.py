@@ -61,7 +61,10 @@ def find(storage: Storage) -> Kept | None:
     try:
         return msgspec.msgpack.decode(found, type=Kept)
     except UNREADABLE:
-        raise UnavailableError("ledger: its store is of another version of Kluis") from None
+        raise UnavailableError(
+            "ledger: its store is of another version of Kluis",
+            hint="start it with the version of Kluis that wrote it",
+        ) from None
 
 
 def keep(storage: Storage, kept: Kept) -> None:

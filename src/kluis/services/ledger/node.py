@@ -89,6 +89,7 @@ class Node:
         self.identity: NodeIdentity | None = None
         self.public = False
         self._beginning = threading.Lock()
+        self._prepared: NodeIdentity | None = None
         self._around = around
         self._kept = kept.find(around.storage) or self._found()
         self.service = self._kept.service()
@@ -111,20 +112,29 @@ class Node:
     def begin(self, address: str) -> None:
         """Take a view, and the log with it.
 
+        It may be called again if the host did not take the first entry, as with a full disk: the same entry
+        is appended.
+
         Args:
             address: ``host:port`` that clients use, for the ledger's record of the node.
 
         Raises:
             AuthenticityError: the log changed, and not as this service's nodes write it.
             UnavailableError: another node took the log meanwhile, or the host does not take the first entry.
-        PolicyError: the members did not admit this image.
+            PolicyError: the members did not admit this image.
         """
         with self._beginning:  # a host may call it twice at once
             if self.identity is not None:
                 raise UsageError("begin: this node has begun already")
-            self._begin(address)
+            if self._prepared is None:
+                self._prepared = self._prepare(address)
+            self.engine.begin()
+            self.public = self._is_chosen("public")
+            self.identity = self._prepared
+            self.shown.show(self.identity)
 
-    def _begin(self, address: str) -> None:
+    def _prepare(self, address: str) -> NodeIdentity:
+        """Take a view, and seal its first entry, which records the node."""
         ledger, around = self.ledger, self._around
         replay(ledger, around.log, self.service, self._witness)
         self._drop_unused_secrets()
@@ -154,10 +164,8 @@ class Node:
             clock=lambda: int(around.clock.now().timestamp()),
             last_signature=ledger.last_signature(),
         )
-        self.engine.begin(sequencer, [(writes, begun)])
-        self.public = self._is_chosen("public")
-        self.identity = node
-        self.shown.show(node)
+        self.engine.prepare(sequencer, [(writes, begun)])
+        return node
 
     def knowledge(self) -> Identity:
         """What governance needs of the node."""
@@ -183,6 +191,10 @@ class Node:
         if effects.renewed is not None:
             self._keep(structs.replace(self._kept, certificate=effects.renewed))
             self.service = self._kept.service()
+        for certificate in effects.endorsed:
+            if self.identity is not None and self.identity.renew(certificate):
+                sequencer.signer.certificate = certificate
+                self.shown.show(self.identity)
         if effects.closes_chunk:
             sequencer.close_chunk()
 

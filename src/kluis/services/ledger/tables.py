@@ -10,15 +10,13 @@ from typing import Final
 
 import msgspec
 
-ENTRIES: Final = "app.entries"
-PUBLIC_ENTRIES: Final = "public:app.entries"
+from kluis.ledger import claims
+
+ENTRIES: Final = claims.PRIVATE_ENTRIES
+PUBLIC_ENTRIES: Final = claims.PUBLIC_ENTRIES
 REQUESTS: Final = "app.requests"
 USERS: Final = "public:app.users"
 ROLES: Final = "public:app.roles"
-JWT_ISSUERS: Final = "public:ccf.gov.jwt.issuers"
-JWT_KEYS: Final = "public:ccf.gov.jwt.public_signing_keys_metadata_v2"
-USER_CERTIFICATES: Final = "public:ccf.gov.users.certs"
-USER_INFO: Final = "public:ccf.gov.users.info"
 
 
 class Stored(msgspec.Struct, frozen=True, omit_defaults=True):

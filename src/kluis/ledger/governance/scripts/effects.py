@@ -44,7 +44,7 @@ class Effects(Protocol):
         """End the chunk of the ledger with this entry's signature."""
 
     def snapshot(self) -> None:
-        """Take a snapshot at the next signature."""
+        """Take a snapshot at the next signature, as nodes of CCF do."""
 
     def version(self, table: str, key: bytes) -> int | None:
         """The seqno of the entry that last wrote a key; None if none did, or nobody knows."""

@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kluis.errors import FormatError
+from kluis.formats.ccf import tables
 from kluis.formats.encoding import b64
-from kluis.ledger.governance.documents import JWT_KEYS, read_json, write_json
+from kluis.ledger.governance.documents import read_json, write_json
 from kluis.ledger.js import HostFault
 from kluis.ledger.store import Transaction
 
@@ -51,7 +52,7 @@ def set_keys(transaction: Transaction, issuer: str, jwks: Any) -> None:
             others.append(by_kid.pop(kid))
         _put(transaction, raw, entries, others)
     for kid, entry in by_kid.items():
-        transaction.put(JWT_KEYS, kid.encode(), write_json([entry]))
+        transaction.put(tables.JWT_KEYS, kid.encode(), write_json([entry]))
 
 
 def remove_keys(transaction: Transaction, issuer: str) -> None:
@@ -62,13 +63,13 @@ def remove_keys(transaction: Transaction, issuer: str) -> None:
 
 def _put(transaction: Transaction, key: bytes, before: list[Any], after: list[Any]) -> None:
     if not after:
-        transaction.remove(JWT_KEYS, key)
+        transaction.remove(tables.JWT_KEYS, key)
     elif after != before:
-        transaction.put(JWT_KEYS, key, write_json(after))
+        transaction.put(tables.JWT_KEYS, key, write_json(after))
 
 
 def _read_stored(transaction: Transaction) -> list[tuple[bytes, list[dict[str, Any]]]]:
-    return [(key, read_json(data, JWT_KEYS)) for key, data in list(transaction.items(JWT_KEYS))]
+    return [(key, read_json(data, tables.JWT_KEYS)) for key, data in list(transaction.items(tables.JWT_KEYS))]
 
 
 def _public_key(jwk: dict[str, Any]) -> bytes:

@@ -16,7 +16,7 @@ import msgspec
 
 from kluis.errors import AuthenticityError, FormatError
 from kluis.formats.ccf.domain import Writes
-from kluis.formats.ccf.txid import TxId
+from kluis.formats.ccf.txid import HEADER, TxId
 from kluis.hashes import sha256
 from kluis.ledger import claims
 from kluis.ledger.status import Status
@@ -43,7 +43,6 @@ MOST_TAGS: Final = 10_000
 MOST_TAGS_OF_ENTRY: Final = 32
 REMEMBERED_SECONDS: Final = 600
 REQUEST_ID: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
-TXID: Final = "x-ms-ccf-transaction-id"
 
 
 class Entry(msgspec.Struct):
@@ -84,8 +83,10 @@ class Entries:
             operation("GetLedgerEntry", "GET", one, STABLE, self.get, read, of),
             operation("GetReceipt", "GET", f"{one}/receipt", STABLE, self.receipt, read),
             operation("GetTransactionStatus", "GET", f"{one}/status", STABLE, self.status, read),
-            operation("ListCollections", "GET", "/app/collections", STABLE, self.collections, read),
-            operation("ListTags", "GET", "/app/collections/tags", GA, self.tags, read, of),
+            operation(
+                "ListCollections", "GET", "/app/collections", STABLE, self.collections, read, {"skip": False}
+            ),
+            operation("ListTags", "GET", "/app/collections/tags", GA, self.tags, read, {**of, "skip": False}),
         )
 
     async def create(self, call: Call) -> Answer:
@@ -129,7 +130,7 @@ class Entries:
         if at_least(call, NEWEST) and _flag(call, "waitForCommit"):
             own = None if written.value is not None else (collection, value)
             body |= {"state": "Committed", **await self._receipt(txid, own)}
-        return Answer(body, headers={TXID: str(txid)})
+        return Answer(body, headers={HEADER: str(txid)})
 
     async def get(self, call: Call) -> Answer:
         """One entry, by the id of its transaction."""
@@ -138,7 +139,7 @@ class Entries:
         found = _find(writes, call.query.get("collectionId"))
         if found is None:
             raise Refusal(404, "EntryNotFound", f"Transaction {txid} has no entry of this collection.")
-        return Answer({"state": "Ready", "entry": _describe(txid, *found)}, headers={TXID: str(txid)})
+        return Answer({"state": "Ready", "entry": _describe(txid, *found)}, headers={HEADER: str(txid)})
 
     async def status(self, call: Call) -> Answer:
         """Whether a transaction is committed."""
@@ -165,7 +166,7 @@ class Entries:
         read = await self._node.engine.read(work)
         if read.value is None:
             raise Refusal(404, "EntryNotFound", f"Collection {collection[:200]!a} has no entry.")
-        return Answer(_describe(read.txid, collection, read.value), headers={TXID: str(read.txid)})
+        return Answer(_describe(read.txid, collection, read.value), headers={HEADER: str(read.txid)})
 
     async def page(self, call: Call) -> Answer:
         """The entries of a collection, in order, page by page."""

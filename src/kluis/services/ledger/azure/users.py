@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from kluis.formats.ccf.txid import HEADER
 from kluis.ledger.store import Transaction
 from kluis.services.ledger.azure.versions import GA, PREVIEW, STABLE, at_least, operation
 from kluis.services.ledger.callers import BUILT_IN, PREFIX, Role, Roles, User, canonical_id, require_role
@@ -25,7 +26,6 @@ ACTION: Final = re.compile(r"[0-9A-Za-z_./:*-]{1,200}")
 MOST_ROLES: Final = 100
 MOST_ACTIONS: Final = 100
 PAGE: Final = 1000
-TXID: Final = "x-ms-ccf-transaction-id"
 
 
 class OneRole(msgspec.Struct):
@@ -53,13 +53,13 @@ class Users:
     def operations(self) -> tuple[Operation, ...]:
         """The operations."""
         one, many, roles = "/app/users/{userId*}", "/app/ledgerUsers/{userId*}", "/app/roles"
-        read, write, define = "/users/read", "/users/write", "/roles/write"
+        read, write, define, page = "/users/read", "/users/write", "/roles/write", {"after": False}
         return (
-            operation("ListUsers", "GET", "/app/users", PREVIEW, self.users, read),
+            operation("ListUsers", "GET", "/app/users", PREVIEW, self.users, read, page),
             operation("GetUser", "GET", one, STABLE, self.user, read),
             operation("CreateOrUpdateUser", "PATCH", one, STABLE, self.put_user, write, body=OneRole),
             operation("DeleteUser", "DELETE", one, STABLE, self.delete, write, status=204),
-            operation("ListLedgerUsers", "GET", "/app/ledgerUsers", PREVIEW, self.ledger_users, read),
+            operation("ListLedgerUsers", "GET", "/app/ledgerUsers", PREVIEW, self.ledger_users, read, page),
             operation("GetLedgerUser", "GET", many, PREVIEW, self.ledger_user, read),
             operation(
                 "CreateOrUpdateLedgerUser",
@@ -78,10 +78,10 @@ class Users:
             operation(
                 "UpdateUserDefinedRole",
                 "PATCH",
-                "/app/roles",
+                roles,
                 PREVIEW,
                 self.patch_roles,
-                "/roles/write",
+                define,
                 body=Roles,
             ),
             operation(
@@ -131,7 +131,7 @@ class Users:
             return Result(None)
 
         written = await self._node.engine.write(work)
-        return Answer(None, 204, headers={TXID: str(written.txid)})
+        return Answer(None, 204, headers={HEADER: str(written.txid)})
 
     async def role(self, call: Call) -> Answer:
         """A role that users defined, and what it allows."""
@@ -172,7 +172,7 @@ class Users:
 
         written = await self._node.engine.write(work)
         status = 204 if at_least(call, GA) else 200
-        return Answer(None, status, headers={TXID: str(written.txid)})
+        return Answer(None, status, headers={HEADER: str(written.txid)})
 
     async def _list(self, call: Call, shape: Callable[[str, User], dict[str, Any]]) -> Answer:
         after = call.query.get("after", "")
@@ -188,9 +188,7 @@ class Users:
         read = await self._node.engine.read(work)
         listed = read.value[:PAGE]
         body: dict[str, Any] = {
-            "ledgerUsers": [
-                shape(key.decode(), msgspec.json.decode(value, type=User)) for key, value in listed
-            ]
+            "ledgerUsers": [shape(key.decode(), _read_user(value)) for key, value in listed]
         }
         if len(read.value) > PAGE:
             version = call.query["api-version"]
@@ -225,7 +223,7 @@ class Users:
             return Result(None)
 
         written = await self._node.engine.write(work)
-        return Answer(shape(user, User(roles)), headers={TXID: str(written.txid)})
+        return Answer(shape(user, User(roles)), headers={HEADER: str(written.txid)})
 
     async def _write_roles(self, call: Call, *, there: bool) -> Answer:
         defined = call.json(Roles)
@@ -244,7 +242,7 @@ class Users:
 
         written = await self._node.engine.write(work)
         body: Any = defined if at_least(call, GA) else {}
-        return Answer(body, headers={TXID: str(written.txid)})
+        return Answer(body, headers={HEADER: str(written.txid)})
 
 
 def _single(user: str, kept: User) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from kluis.formats.ccf.txid import HEADER
 from kluis.formats.encoding import b64
 from kluis.ledger.governance import acks, proposals, recovery, requests
 from kluis.ledger.governance.constitution import IN_A_NODE, Rules
@@ -27,7 +28,6 @@ from kluis.services.web import Answer, Call, Operation, Refusal
 VERSION: Final = "2024-07-01"
 COSE: Final = "application/cose"
 JAVASCRIPT: Final = "text/javascript"
-TXID: Final = "x-ms-ccf-transaction-id"
 Handler = Callable[[Call], Awaitable[Answer]]
 Decide = Callable[[Transaction, Request, NodeEffects], Any]
 
@@ -230,4 +230,4 @@ def _require_version(handler: Handler) -> Handler:
 
 
 def _answer(body: Any, written: Written) -> Answer:
-    return Answer(body, 204 if body is None else 200, headers={TXID: str(written.txid)})
+    return Answer(body, 204 if body is None else 200, headers={HEADER: str(written.txid)})

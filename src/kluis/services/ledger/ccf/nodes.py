@@ -35,7 +35,7 @@ class Nodes:
         nodes = "/node/network/nodes"
         return (
             _op("Network", "/node/network", self.network),
-            _op("NetworkNodes", nodes, self.nodes),
+            _op("NetworkNodes", nodes, self.nodes, {"status": False}),
             _op("NetworkNode", f"{nodes}/{{nodeId}}", self.one),
             _op("NetworkSelf", f"{nodes}/self", self.to_self),
             _op("NetworkPrimary", f"{nodes}/primary", self.to_self),
@@ -207,5 +207,5 @@ def _says_open(info: bytes) -> bool:
     return ServiceInfo.parse(info, "service.info").status is ServiceStatus.OPEN
 
 
-def _op(name: str, path: str, handler: Any) -> Operation:
-    return Operation(name, "GET", path, handler, handler.__doc__, versioned=False)
+def _op(name: str, path: str, handler: Any, query: dict[str, bool] | None = None) -> Operation:
+    return Operation(name, "GET", path, handler, handler.__doc__, versioned=False, query=query or {})

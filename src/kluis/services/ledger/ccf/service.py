@@ -6,20 +6,34 @@ Spec: CCF, "Governance API", ``2024-07-01``; ``src/node/gov/handlers/service_sta
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from kluis.formats.ccf import tables
-from kluis.formats.encoding import jcs
+from kluis.formats.ccf.txid import TxId
 from kluis.ledger.governance.documents import read_json, service_config, service_info
+from kluis.ledger.governance.recent import WINDOW
 from kluis.ledger.store import Transaction
+from kluis.services.ledger.ccf.descriptions import (
+    describe_endpoints,
+    describe_issuers,
+    describe_join_policy,
+    describe_member,
+    describe_modules,
+    describe_node,
+    describe_user,
+)
 from kluis.services.ledger.ccf.governance import JAVASCRIPT, operation
 from kluis.services.ledger.node import Node
 from kluis.services.ledger.running.transactions import parse_txid
-from kluis.services.ledger.tables import JWT_ISSUERS, JWT_KEYS, USER_CERTIFICATES, USER_INFO
 from kluis.services.web import Answer, Call, Operation, Refusal
 
-MEASUREMENTS = "public:ccf.gov.nodes.virtual.measurements"
-HOST_DATA = "public:ccf.gov.nodes.virtual.host_data"
+CONFIGURATION: Final = (
+    ("recovery_threshold", "recoveryThreshold", 0),
+    ("maximum_node_certificate_validity_days", "maximumNodeCertificateValidityDays", 365),
+    ("maximum_service_certificate_validity_days", "maximumServiceCertificateValidityDays", 365),
+    ("recent_cose_proposals_window_size", "recentCoseProposalsWindowSize", WINDOW),
+)
+"""Each member of the configuration in its table and in an answer, and its value where the table has none."""
 
 
 class ServiceState:
@@ -61,78 +75,58 @@ class ServiceState:
         """The service's status, certificate and configuration."""
         read = await self._node.engine.read(lambda state: (service_info(state), service_config(state)))
         info, config = read.value
-        names = {
-            "recovery_threshold": "recoveryThreshold",
-            "maximum_node_certificate_validity_days": "maximumNodeCertificateValidityDays",
-            "maximum_service_certificate_validity_days": "maximumServiceCertificateValidityDays",
-            "recent_cose_proposals_window_size": "recentCoseProposalsWindowSize",
+        body = {
+            "status": info["status"],
+            "certificate": info["cert"],
+            "recoveryCount": info.get("recovery_count", 0),
+            "creationTransactionId": info.get("current_service_create_txid"),
+            "serviceData": info.get("service_data"),
+            "configuration": {name: config.get(key, usual) for key, name, usual in CONFIGURATION},
         }
-        return Answer(
-            {
-                "status": info["status"],
-                "certificate": info["cert"],
-                "recoveryCount": info.get("recovery_count", 0),
-                "creationTransactionId": info.get("current_service_create_txid"),
-                "serviceData": info.get("service_data"),
-                "configuration": {name: config[key] for key, name in names.items() if key in config},
-            }
-        )
+        if (before := info.get("previous_service_identity_version")) is not None:
+            txid = TxId(self._node.ledger.views.of(before), before)
+            body["previousServiceCreationTransactionId"] = str(txid)
+        return Answer(body)
 
     async def members(self, call: Call) -> Answer:
         """All members."""
-        return await self._all(_member, tables.MEMBERS)
+        return await self._all(describe_member, tables.MEMBERS)
 
     async def member(self, call: Call) -> Answer:
         """One member."""
-        return await self._one(call, _member, tables.MEMBERS, "member")
+        return await self._one(call, describe_member, tables.MEMBERS, "member")
 
     async def users(self, call: Call) -> Answer:
         """All users that have certificates in the tables."""
-        return await self._all(_user, USER_CERTIFICATES)
+        return await self._all(describe_user, tables.USER_CERTIFICATES)
 
     async def user(self, call: Call) -> Answer:
         """One of them."""
-        return await self._one(call, _user, USER_CERTIFICATES, "user")
+        return await self._one(call, describe_user, tables.USER_CERTIFICATES, "user")
 
     async def nodes(self, call: Call) -> Answer:
         """All nodes."""
-        return await self._all(_node, tables.NODES)
+        return await self._all(describe_node, tables.NODES)
 
     async def node(self, call: Call) -> Answer:
         """One node."""
-        return await self._one(call, _node, tables.NODES, "node")
+        return await self._one(call, describe_node, tables.NODES, "node")
 
     async def join_policy(self, call: Call) -> Answer:
         """Which code may join as a node."""
-
-        def work(state: Transaction) -> dict[str, Any]:
-            measurements = [key.decode() for key, _ in state.items(MEASUREMENTS)]
-            host_data = [key.decode() for key, _ in state.items(HOST_DATA)]
-            return {
-                "sgx": {"measurements": []},
-                "snp": {"measurements": [], "hostData": {}, "uvmEndorsements": {}, "tcbVersions": {}},
-                "virtual": {"measurements": measurements, "hostData": host_data},
-            }
-
-        return Answer((await self._node.engine.read(work)).value)
+        return Answer((await self._node.engine.read(describe_join_policy)).value)
 
     async def jwk(self, call: Call) -> Answer:
         """Issuers of tokens, and their keys."""
-
-        def work(state: Transaction) -> dict[str, Any]:
-            issuers = {key.decode(): read_json(value, "issuer") for key, value in state.items(JWT_ISSUERS)}
-            keys = {key.decode(): _keys(value) for key, value in state.items(JWT_KEYS)}
-            return {"issuers": issuers, "keys": keys, "caCertBundles": {}}
-
-        return Answer((await self._node.engine.read(work)).value)
+        return Answer((await self._node.engine.read(describe_issuers)).value)
 
     async def application(self, call: Call) -> Answer:
-        """The application's endpoints in JavaScript: this service has none."""
-        return Answer({"endpoints": {}})
+        """The endpoints in JavaScript that members decided on; no node serves them."""
+        return Answer({"endpoints": (await self._node.engine.read(describe_endpoints)).value})
 
     async def modules(self, call: Call) -> Answer:
-        """The application's modules in JavaScript: this service has none."""
-        return Answer({"value": []})
+        """The modules in JavaScript that members decided on; no node runs them."""
+        return Answer({"value": (await self._node.engine.read(describe_modules)).value})
 
     async def show_committed(self, call: Call) -> Answer:
         """The last transaction that is committed."""
@@ -162,52 +156,3 @@ class ServiceState:
         if read.value is None:
             raise Refusal(404, "ResourceNotFound", f"{what} {call.path['id'][:64]!a}: is not in the tables")
         return Answer(read.value)
-
-
-def _member(state: Transaction, key: bytes) -> dict[str, Any]:
-    info = read_json(state.get(tables.MEMBERS, key) or b"{}", "member")
-    encryption = state.get(tables.MEMBER_KEYS, key)
-    found = {
-        "memberId": key.decode(),
-        "status": info.get("status"),
-        "certificate": (state.get(tables.MEMBER_CERTIFICATES, key) or b"").decode(),
-        "memberData": info.get("member_data"),
-    }
-    if encryption is not None:
-        found["publicEncryptionKey"] = encryption.decode()
-        found["recoveryRole"] = info.get("recovery_role", "Participant")
-    return found
-
-
-def _user(state: Transaction, key: bytes) -> dict[str, Any]:
-    info = state.get(USER_INFO, key)
-    return {
-        "userId": key.decode(),
-        "certificate": (state.get(USER_CERTIFICATES, key) or b"").decode(),
-        "userData": None if info is None else read_json(info, "user").get("user_data"),
-    }
-
-
-def _node(state: Transaction, key: bytes) -> dict[str, Any]:
-    info = jcs.loads(state.get(tables.NODES, key) or b"{}", "node")
-    found = info if isinstance(info, dict) else {}
-    certificate = state.get(tables.NODE_CERTIFICATES, key)
-    return {
-        "nodeId": key.decode(),
-        "status": found.get("status"),
-        "certificate": "" if certificate is None else certificate.decode(),
-        "nodeData": found.get("node_data"),
-        "quoteInfo": found.get("quote_info"),
-        "rpcInterfaces": found.get("rpc_interfaces"),
-    }
-
-
-def _keys(value: bytes) -> list[dict[str, Any]]:
-    return [
-        {
-            "publicKey": one.get("public_key"),
-            "issuer": one.get("issuer"),
-            **({"constraint": one["constraint"]} if one.get("constraint") else {}),
-        }
-        for one in read_json(value, "keys")
-    ]

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
 
-from kluis.errors import InternalError, KluisError, UnavailableError
+from kluis.errors import InternalError, KluisError, UnavailableError, UsageError
 from kluis.formats.ccf.domain import NO_CLAIMS, Writes
 from kluis.formats.ccf.txid import TxId
 from kluis.ledger.sequencer import Batch, Sequencer
@@ -109,6 +109,7 @@ class Engine:
         self._reporter = Reporter(ledger, witness, witness_seconds, pace)
         self._pace = pace
         self._sequencer: Sequencer | None = None
+        self._opening: Batch | None = None  # of a view that no log has yet
         self._jobs: deque[_Job] = deque()
         self._wake = asyncio.Event()
         self._committing: asyncio.Event = asyncio.Event()
@@ -127,30 +128,41 @@ class Engine:
             raise UnavailableError("ledger: this node has no view yet", code="ledger_starting")
         return self._sequencer
 
-    def begin(self, sequencer: Sequencer, first: list[tuple[Writes, bool]]) -> None:
-        """Open a view: append its first entries, with a signature, before anything else.
+    def prepare(self, sequencer: Sequencer, first: list[tuple[Writes, bool]]) -> None:
+        """Seal the first entries of a view, with a signature; :meth:`begin` appends them.
 
         Args:
             sequencer: of a view that no other process has.
             first: writes of each entry, and whether a chunk begins with it; may be empty.
-
-        Raises:
-            UnavailableError: the host does not take them, or another node has the log.
         """
         self._sequencer = sequencer
         for writes, new_chunk in first:
             txid = sequencer.add(writes, new_chunk=new_chunk)
             self.ledger.apply(txid, writes)
-        batch = sequencer.seal()
+        self._opening = sequencer.seal()
+
+    def begin(self) -> None:
+        """Open the view that is prepared: append its first entries before anything else.
+
+        It may be called again after an error: the same bytes are appended.
+
+        Raises:
+            UsageError: no view is prepared.
+            UnavailableError: the host does not take them, or another node has the log.
+        """
+        batch = self._opening
+        if batch is None:
+            raise UsageError("ledger: want a view that is prepared, got none", hint="prepare(...)")
         answer = self._log.append(self.ledger.head, batch.entries)
         if answer != "ok":
             raise UnavailableError(
-                f"ledger: the log does not take the first entries of view {sequencer.view}: {answer}",
+                f"ledger: the log does not take the first entries of view {self.sequencer.view}: {answer}",
                 hint="see the disk of the ledger's folder, and that nothing else serves it",
                 code="ledger_log",
             )
         self._reporter.tell(batch)
         self.ledger.commit(batch)
+        self._opening = None
 
     async def write(self, work: Work, *, alone: bool = False) -> Written:
         """Run work in its turn, and answer once what it wrote is committed.

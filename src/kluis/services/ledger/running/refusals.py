@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from kluis.formats.ccf.txid import TxId
+from kluis.formats.ccf.txid import HEADER, TxId
 from kluis.services.web import Refusal
 
 
 def busy(why: str) -> Refusal:
     """Nothing was written; the same request may succeed later."""
     return Refusal(503, "ServiceUnavailable", f"ledger: {why}", headers={"Retry-After": "1"})
+
+
+def not_open() -> Refusal:
+    """The members have not opened the service for its users yet."""
+    return Refusal(404, "FrontendNotOpen", "Frontend is not open.")
 
 
 def too_large(size: int, most: int) -> Refusal:
@@ -37,9 +42,9 @@ def unknown(txid: TxId | None) -> Refusal:
         "TransactionOutcomeUnknown",
         "ledger: the log did not answer; the transaction's id settles as Committed or Invalid",
         headers=_id(txid),
-        hint="query the status of x-ms-ccf-transaction-id",
+        hint=f"query the status of {HEADER}",
     )
 
 
 def _id(txid: TxId | None) -> dict[str, str]:
-    return {} if txid is None else {"x-ms-ccf-transaction-id": str(txid)}
+    return {} if txid is None else {HEADER: str(txid)}
