@@ -51,8 +51,8 @@ def test_an_interrupt_is_not_taken_for_a_folder_that_cannot_be_written(
     """One that comes when the file has its place already ends the program, and leaves the file there."""
     replace = os.replace
 
-    def late(source: str, target: Path) -> None:
-        replace(source, target)
+    def late(source: str, target: str, **folders: int) -> None:
+        replace(source, target, **folders)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "replace", late)

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -24,18 +23,61 @@ def write(path: Path, data: bytes) -> None:
             its folder could not be flushed.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
+        replace(folder, path.name, data)
+    finally:
+        os.close(folder)
+
+
+def replace(folder: int, name: str, data: bytes, mode: int = 0o600) -> None:
+    """Write a file in an open folder, as :func:`write` does; a link in its place is replaced.
+
+    Args:
+        folder: its descriptor, so that nobody can put another folder in its place.
+        name: of the file.
+        data: its content.
+        mode: reduced by the umask.
+
+    Raises:
+        OSError: as for :func:`write`.
+    """
+    hidden = f".{name}.{os.urandom(8).hex()}"
+    create(folder, hidden, data, mode)
+    with _removed_on_error(folder, hidden):
+        os.replace(hidden, name, src_dir_fd=folder, dst_dir_fd=folder)
+    os.fsync(folder)
+
+
+def create(folder: int, name: str, data: bytes, mode: int) -> None:
+    """Create a file in an open folder; if it cannot be written completely, it is removed.
+
+    Args:
+        folder: its descriptor.
+        name: of the file; a link in its place is not followed.
+        data: its content, which is flushed to disk.
+        mode: reduced by the umask.
+
+    Raises:
+        FileExistsError: the name is taken.
+        OSError: it cannot be written.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(name, flags, mode, dir_fd=folder)
+    with _removed_on_error(folder, name), os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _removed_on_error(folder: int, name: str) -> Iterator[None]:
+    try:
+        yield
     except BaseException:  # an interrupt, too, leaves nothing behind; it is not kept from anybody
-        with contextlib.suppress(FileNotFoundError):  # it came after the file had its place
-            os.unlink(name)
+        with contextlib.suppress(OSError):
+            os.unlink(name, dir_fd=folder)
         raise
-    flush_folder(path.parent)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import GenericAlias
 from typing import Any
 
 import msgspec
@@ -15,7 +16,8 @@ import pytest
 
 from kluis.enclave.boundary.codec import Codec
 from kluis.enclave.boundary.frames import RETURN
-from kluis.errors import FormatError, KluisError
+from kluis.enclave.boundary.interface import Signature, check
+from kluis.errors import FormatError, KluisError, UsageError
 from kluis.formats.encoding import jcs
 from kluis.host import interface, load
 from tests.tee.image import samples
@@ -288,6 +290,36 @@ def test_what_the_decoders_cannot_hold_is_refused(hint: dict[str, Any]) -> None:
         types[f"{letter}{number}"] = {"kind": kind, "fields": [{"name": "f", "type": of}]}
     with pytest.raises(KluisError):
         _read(hint, types)
+
+
+@pytest.mark.parametrize("kind", ["struct", "namedtuple"])
+def test_types_are_nested_at_most_a_hundred_levels(kind: str) -> None:
+    """A chain of classes is as long on every Python: 99 and the number at its end, and no more."""
+    for count in (99, 100):
+        types: dict[str, Any] = {}
+        for number in range(count):
+            of = {"ref": f"C{number + 1}"} if number < count - 1 else {"kind": "int"}
+            types[f"C{number}"] = {"kind": kind, "fields": [{"name": "f", "type": of}]}
+        if count == 99:
+            _read({"ref": "C0"}, types)
+            continue
+        with pytest.raises(FormatError) as caught:
+            _read({"ref": "C0"}, types)
+        assert caught.value.message == "interface: want at most 100 levels of types, got more"
+
+
+def test_an_author_learns_of_types_that_no_host_reads() -> None:
+    """The writer of an interface has the reader's limit."""
+    for count in (99, 100, 2000):
+        hint: Any = int
+        for _ in range(count):
+            hint = GenericAlias(list, (hint,))
+        signature = Signature("f", (), hint)
+        if count == 99:
+            check(signature)
+            continue
+        with pytest.raises(UsageError, match=r"^f.*: want at most 100 levels of types, got more\Z"):
+            check(signature)
 
 
 def test_a_named_tuple_inside_a_class() -> None:

@@ -19,6 +19,9 @@ LARGEST_TABLE: Final = 1 << 40
 """Bytes."""
 MAX_NODES: Final = 1 << 15
 """Types in one interface, including nested ones, and the fields and values that they list."""
+MAX_DEPTH: Final = 100
+"""Levels of types within types, through classes, too. Decoders recurse, and how far Python lets them differs
+between its versions."""
 
 
 def name_problem(name: object) -> str | None:

@@ -14,16 +14,16 @@ from __future__ import annotations
 import datetime
 import decimal
 import enum
-import types
 import uuid
 from collections.abc import Mapping, Sized
-from typing import Annotated, Any, Literal, NamedTuple, Union
+from types import GenericAlias
+from typing import Annotated, Any, Literal, NamedTuple, Union, cast
 
 import msgspec
 
 from kluis.enclave.boundary.codec import Limits
 from kluis.enclave.boundary.interface import FORMAT, RESERVED, Parameter, Signature
-from kluis.enclave.boundary.schema import Node, json_default, read_value
+from kluis.enclave.boundary.schema import Node, depth_problem, json_default, read_value
 from kluis.enclave.boundary.table import Table
 from kluis.enclave.names import (
     LARGEST_MESSAGE,
@@ -75,14 +75,17 @@ def parse(data: bytes, classes: Mapping[str, Any] | None = None) -> Interface:
         got = document.get("format") if isinstance(document, dict) else type(document).__name__
         raise UnsupportedError(f"interface format: want {FORMAT}, got {got}")
     try:
-        found = msgspec.convert(document, _Document)
-        made = _Types(found.types, classes or {})
+        interface = msgspec.convert(document, _Document)
+        types = _Types(interface.types, classes or {})
+        ecalls, ocalls = types.signatures(interface.ecalls), types.signatures(interface.ocalls)
+        calls = cast("list[Node]", document["ecalls"]) + cast("list[Node]", document["ocalls"])
+        _hold(depth_problem(calls, interface.types))
         return Interface(
-            name=found.name,
-            limits=Limits(found.max_message_bytes, found.max_table_bytes),
-            ecalls=made.signatures(found.ecalls),
-            ocalls=made.signatures(found.ocalls),
-            types=made.classes,
+            name=interface.name,
+            limits=Limits(interface.max_message_bytes, interface.max_table_bytes),
+            ecalls=ecalls,
+            ocalls=ocalls,
+            types=types.classes,
             document=document,
         )
     except (
@@ -131,15 +134,15 @@ class _Types:
     types of its fields when every class exists. msgspec reads them later, when a decoder is created.
     """
 
-    def __init__(self, nodes: dict[str, Node], given: Mapping[str, Any]) -> None:
+    def __init__(self, nodes: dict[str, Node], classes: Mapping[str, Any]) -> None:
         self._nodes = 0
         _hold(count_problem(nodes, "classes"))
         self.classes: dict[str, Any] = {}
         for name, node in nodes.items():
             _hold(class_problem(name))
-            self.classes[name] = given.get(name) or self._class(name, node)
+            self.classes[name] = classes.get(name) or self._class(name, node)
         for name, node in nodes.items():
-            if node["kind"] != "enum" and name not in given:
+            if node["kind"] != "enum" and name not in classes:
                 self.classes[name].__annotations__ = {one["name"]: self._field(one) for one in node["fields"]}
 
     def signatures(self, calls: list[_Call]) -> tuple[Signature, ...]:
@@ -284,7 +287,7 @@ def _read_bound(value: Any) -> Any:
 
 
 def _of(generic: Any, *arguments: Any) -> Any:
-    return types.GenericAlias(generic, arguments)
+    return GenericAlias(generic, arguments)
 
 
 def _default(node: Node) -> Any:

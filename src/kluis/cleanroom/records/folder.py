@@ -71,7 +71,7 @@ class Folder:
             UnavailableError: a link or another file type is in its place.
             FormatError: there are more.
         """
-        found = []
+        matching = []
         try:
             with self._open_folders(name.split("/")) as folder, os.scandir(folder) as entries:
                 for count, each in enumerate(entries, 1):
@@ -80,10 +80,10 @@ class Folder:
                             f"{self.path / name}: want at most {most} files, got more", code="too_large"
                         )
                     if each.name.endswith(ending) and not each.name.startswith("."):
-                        found.append(each.name)
+                        matching.append(each.name)
         except FileNotFoundError:
             return ()
-        return tuple(sorted(found))
+        return tuple(sorted(matching))
 
     def replace(self, name: str, data: bytes) -> None:
         """Write a file atomically; a link in its place is replaced, and not followed.
@@ -92,11 +92,8 @@ class Folder:
             UnavailableError: it cannot be written.
         """
         with self._within(name) as (folder, last):
-            temporary = f".{last}.{os.urandom(8).hex()}"
             try:
-                _write(folder, temporary, data)
-                with _unlinked_on_error(folder, temporary):
-                    os.replace(temporary, last, src_dir_fd=folder, dst_dir_fd=folder)
+                files.replace(folder, last, data, 0o666)
             except OSError as error:
                 raise self._refusal(name, "written", error) from None
 
@@ -109,7 +106,7 @@ class Folder:
         """
         with self._within(name) as (folder, last):
             try:
-                _write(folder, last, data)
+                files.create(folder, last, data, 0o666)
             except FileExistsError:
                 raise
             except OSError as error:
@@ -198,23 +195,6 @@ class Folder:
 
     def _refusal(self, name: str, what: str, error: OSError) -> UnavailableError:
         return UnavailableError(f"{self.path / name}: cannot be {what}: {error.strerror}")
-
-
-def _write(folder: int, name: str, data: bytes) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(name, flags, 0o666, dir_fd=folder)
-    with _unlinked_on_error(folder, name), os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-
-
-@contextlib.contextmanager
-def _unlinked_on_error(folder: int, name: str) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name, dir_fd=folder)
-        raise
 
 
 def _check(part: str, name: str) -> None:

@@ -14,7 +14,15 @@ from typing import Any
 
 import msgspec
 
-from kluis.enclave.boundary.schema import Node, Schemas, check_count, check_name, json_default, write_value
+from kluis.enclave.boundary.schema import (
+    Node,
+    Schemas,
+    check_count,
+    check_name,
+    depth_problem,
+    json_default,
+    write_value,
+)
 from kluis.errors import KluisError, UsageError
 
 FORMAT = "kluis-interface/1"
@@ -137,6 +145,7 @@ def describe(
     for what, signatures in (("ecalls", list(ecalls)), ("ocalls", list(ocalls))):
         check_count(signatures, "calls", what)
         calls[what] = [_call(one, schemas) for one in signatures]
+        _check_depth(what, calls[what], schemas)
     return {
         "format": FORMAT,
         "name": name,
@@ -155,7 +164,14 @@ def check(signature: Signature) -> None:
     Raises:
         UsageError: names the type and its place.
     """
-    _call(signature, Schemas())
+    schemas = Schemas()
+    _check_depth(signature.name, [_call(signature, schemas)], schemas)
+
+
+def _check_depth(where: str, calls: list[Node], schemas: Schemas) -> None:
+    problem = depth_problem(calls, schemas.types)
+    if problem:
+        raise UsageError(f"{where}: {problem}", code="interface_type")
 
 
 def encode(interface: dict[str, Any]) -> bytes:
