@@ -308,6 +308,31 @@ def test_types_are_nested_at_most_a_hundred_levels(kind: str) -> None:
         assert caught.value.message == "interface: want at most 100 levels of types, got more"
 
 
+def _chain(names: list[str], end: dict[str, Any]) -> dict[str, Any]:
+    types = {}
+    for name, of in zip(names, [*({"ref": each} for each in names[1:]), end], strict=True):
+        types[name] = {"kind": "struct", "fields": [{"name": "f", "type": of}]}
+    return types
+
+
+def test_no_order_hides_how_deeply_types_are_nested() -> None:
+    """Classes that an earlier parameter reached, or that contain each other, count where they are used."""
+    for count in (90, 180, 1000):  # each 90 are within the limit, if what they lead to were not counted
+        names = [f"C{number}" for number in range(count)]
+        hint = {"kind": "tuple", "items": [{"ref": each} for each in names[::-90]]}
+        if count == 90:
+            _read(hint, _chain(names, {"kind": "int"}))
+            continue
+        with pytest.raises(FormatError, match="want at most 100 levels"):
+            _read(hint, _chain(names, {"kind": "int"}))
+    ring = [f"R{number}" for number in range(60)]
+    rings = _chain(ring, {"ref": "R0"})
+    _read({"ref": "R0"}, rings)
+    rings |= _chain([f"D{number}" for number in range(60)], {"ref": "R59"})
+    with pytest.raises(FormatError, match="want at most 100 levels"):
+        _read({"kind": "tuple", "items": [{"ref": "R0"}, {"ref": "D0"}]}, rings)
+
+
 def test_an_author_learns_of_types_that_no_host_reads() -> None:
     """The writer of an interface has the reader's limit."""
     for count in (99, 100, 2000):

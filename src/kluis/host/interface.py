@@ -21,9 +21,10 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, cast
 
 import msgspec
 
+from kluis.enclave.boundary import depth
 from kluis.enclave.boundary.codec import Limits
 from kluis.enclave.boundary.interface import FORMAT, RESERVED, Parameter, Signature
-from kluis.enclave.boundary.schema import Node, depth_problem, json_default, read_value
+from kluis.enclave.boundary.schema import Node, json_default, read_value
 from kluis.enclave.boundary.table import Table
 from kluis.enclave.names import (
     LARGEST_MESSAGE,
@@ -79,7 +80,7 @@ def parse(data: bytes, classes: Mapping[str, Any] | None = None) -> Interface:
         types = _Types(interface.types, classes or {})
         ecalls, ocalls = types.signatures(interface.ecalls), types.signatures(interface.ocalls)
         calls = cast("list[Node]", document["ecalls"]) + cast("list[Node]", document["ocalls"])
-        _hold(depth_problem(calls, interface.types))
+        _hold(depth.problem(calls, interface.types))
         return Interface(
             name=interface.name,
             limits=Limits(interface.max_message_bytes, interface.max_table_bytes),

@@ -14,12 +14,12 @@ from typing import Any
 
 import msgspec
 
+from kluis.enclave.boundary import depth
 from kluis.enclave.boundary.schema import (
     Node,
     Schemas,
     check_count,
     check_name,
-    depth_problem,
     json_default,
     write_value,
 )
@@ -169,8 +169,7 @@ def check(signature: Signature) -> None:
 
 
 def _check_depth(where: str, calls: list[Node], schemas: Schemas) -> None:
-    problem = depth_problem(calls, schemas.types)
-    if problem:
+    if problem := depth.problem(calls, schemas.types):
         raise UsageError(f"{where}: {problem}", code="interface_type")
 
 

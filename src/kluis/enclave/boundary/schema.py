@@ -7,13 +7,14 @@ so that a reviewer sees what the code inside accepts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sized
+from collections.abc import Sized
 from typing import Any
 
 import msgspec.inspect as mi
 
+from kluis.enclave.boundary import depth
 from kluis.enclave.boundary.table import Table
-from kluis.enclave.names import MAX_DEPTH, MAX_NODES, class_problem, count_problem, name_problem
+from kluis.enclave.names import MAX_NODES, class_problem, count_problem, name_problem
 from kluis.errors import UsageError
 
 Node = dict[str, Any]
@@ -55,7 +56,7 @@ class Schemas:
         except (TypeError, NameError) as error:
             raise UsageError(f"{where}: {error}", hint=ALLOWED, code="interface_type") from None
         except RecursionError:
-            raise UsageError(f"{where}: {TOO_DEEP}", code="interface_type") from None
+            raise UsageError(f"{where}: {depth.TOO_DEEP}", code="interface_type") from None
 
     def _describe(self, tree: mi.Type, where: str) -> Node:
         if isinstance(tree, mi.Metadata):
@@ -139,45 +140,6 @@ class Schemas:
             raise UsageError(f"{where}: want at most {MAX_NODES} types, got more", code="interface_type")
 
 
-def depth_problem(calls: Iterable[Node], types: dict[str, Node]) -> str | None:
-    """The problem of an interface whose types are nested too deeply; None if they are within the limit.
-
-    Args:
-        calls: of the document.
-        types: its classes. Each is followed once, where it first occurs.
-    """
-    seen: set[str] = set()
-    for call in calls:
-        nodes = [(1, node) for node in (*(one["type"] for one in call["parameters"]), call["returns"])]
-        while nodes:
-            depth, node = nodes.pop()
-            if depth > MAX_DEPTH:
-                return TOO_DEEP
-            if "ref" in node:
-                if node["ref"] in seen:
-                    continue
-                seen.add(node["ref"])
-                node = types[node["ref"]]
-            nodes += [(depth + 1, inner) for inner in _inner(node)]
-    return None
-
-
-def _inner(node: Node) -> list[Node]:
-    match node["kind"]:
-        case "struct" | "namedtuple":
-            return [field["type"] for field in node["fields"]]
-        case "tuple":
-            return list(node["items"])
-        case "list" | "vartuple" | "set" | "frozenset":
-            return [node["items"]]
-        case "dict":
-            return [node["keys"], node["values"]]
-        case "union":
-            return list(node["of"])
-        case _:
-            return []
-
-
 def check_name(name: object, where: str) -> None:
     """Refuse an invalid name of a call, parameter, field or member.
 
@@ -239,8 +201,6 @@ def _enum(cls: Any, where: str) -> Node:
         members[member.name] = write_value(member.value)
     return {"kind": "enum", "members": members}
 
-
-TOO_DEEP = f"want at most {MAX_DEPTH} levels of types, got more"
 
 MAX_INTEGER = (1 << 53) - 1
 """The largest integer that every JSON parser represents exactly. Spec: RFC 8785, appendix D."""
