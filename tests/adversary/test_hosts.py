@@ -15,12 +15,15 @@ from typing import Any
 import pytest
 
 from kluis.errors import UnavailableError, UsageError
+from kluis.hashes import sha256
 from kluis.host import EnclaveProxy, load
+from kluis.tee.image import canonical, layers, manifest
 from kluis.tee.image.build.builder import build
 from kluis.tee.platform import start
 from kluis.tee.platform.client import Launched, Platform
-from kluis.tee.platform.launching import places
+from kluis.tee.platform.launching import holding, places
 from tests.adversary import attacks
+from tests.tee.image import samples
 
 FLOOD = 400
 SECONDS = 300
@@ -194,6 +197,30 @@ def test_an_image_that_is_no_file(platform: Platform) -> None:
         os.close(writing)
     assert answer["error"] == UsageError.__name__
     assert answer["message"] == "image: want a regular file"
+
+
+def test_images_of_very_many_files(platform: Platform, victim: EnclaveProxy, tmp_path: Path) -> None:
+    """Indexes that would fill the platform's memory, several at once: they are refused, and others go on."""
+    empty = sha256(b"").hex()
+    entries = [layers.Entry(0o444, 0, f"{number:06}{'x' * 190}", empty, 0) for number in range(199_000)]
+    index = canonical.encode(entries)
+    reference = manifest.LayerReference(0, layers.digest(index).hex(), len(index), "/k/app", "app")
+    head = samples.image({"app": []}, layers=[reference]).removesuffix(b"[]" + bytes(8))[:-8]
+    (tmp_path / "image").write_bytes(head + len(index).to_bytes(8, "little") + index + bytes(8))
+
+    def launch(_: int) -> dict[str, Any]:
+        with connected() as end, (tmp_path / "image").open("rb") as image:
+            socket.send_fds(end, [b'{"op": "launch"}'], [image.fileno()])
+            return dict(json.loads(end.recv(64 * 1024)))
+
+    before = platform.status()["pid"]
+    with ThreadPoolExecutor(6) as threads:
+        answers = list(threads.map(launch, range(6)))
+    assert {each["message"].partition(",")[0] for each in answers} == {
+        f"image: want indexes of at most {holding.MOST_INDEX_BYTES} bytes"
+    }
+    assert victim.evidence(bytes(32)).quote
+    assert platform.status()["pid"] == before
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to see another process's descriptors")

@@ -488,6 +488,24 @@ def test_stop_is_of_what_was_signed(table: Table) -> None:
     assert (laboratory.has_withdrawn(signed.hash), laboratory.has_withdrawn(other.hash)) == (True, False)
 
 
+def test_a_stop_in_a_folder_with_another_rooms_id(table: Table) -> None:
+    """It stops what this party signed there, and lists what it signed elsewhere as still in force."""
+    assert table.approve("laboratory")[0] == 0
+    laboratory, meant = table.homes["laboratory"], table.agreement
+    elsewhere = msgspec.structs.replace(meant, room="ab" * 32, title="Elsewhere")
+    laboratory.agree(elsewhere)
+    path = table.room.path / "room.json"
+    path.write_bytes(path.read_bytes().replace(meant.room.encode(), elsewhere.room.encode()))
+    code, out, _ = table("approve", "--as", "laboratory", "--stop")
+    assert (code, out) == (
+        0,
+        f"laboratory stopped {elsewhere.hash} (Elsewhere)\nstill in force: {meant.hash} ({meant.title})\n",
+    )
+    code, out, _ = table("approve", "--as", "laboratory", "--stop", "--agreement", meant.hash)
+    assert (code, "still in force" in out) == (0, False)
+    assert laboratory.has_withdrawn(meant.hash)
+
+
 @pytest.mark.parametrize("spoilt", ["agreement", "room"])
 def test_stop_without_a_readable_folder(table: Table, spoilt: str) -> None:
     """A folder without a readable agreement, or that is no room at all, keeps nobody from stopping."""

@@ -42,3 +42,23 @@ def test_no_memory_for_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         serving._accept()
         assert host.recv(1) == b""  # closed
     assert serving._connections.total() == 0
+
+
+@pytest.mark.parametrize("is_operator", [True, False])
+def test_operators_find_a_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_operator: bool
+) -> None:
+    """However many connections users take, an operator gets one, to stop the platform for example."""
+    unused: Any = None
+    ours, host = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener: Any = Listener(ours)
+    serving = daemon.Daemon(listener, unused, unused, frozenset(), tmp_path)
+    for user in (1001, 1002, 1003):
+        serving._connections[user] = daemon.MOST_EACH
+    monkeypatch.setattr(daemon.shares, "is_operator", lambda _: is_operator)
+    served = threading.Event()
+    monkeypatch.setattr(serving, "_host", lambda *_: served.set())
+    with ours, host:
+        serving._accept()
+        serving._accept()
+        assert served.wait(60) if is_operator else host.recv(1) == b""

@@ -182,7 +182,20 @@ def _stop(room: Path, home: Home, agreement_hash: str | None) -> None:
             problems.append(error.message)
     for problem in problems:
         render.note(f"kluis: the room's folder does not show it, so tell the other parties: {problem}")
+    # Anyone who can write the folder can give it another room's id: what is not stopped is listed, too.
+    in_force = [
+        each
+        for each in home.all_agreements()
+        if home.current(each.room) == each.hash and not home.has_withdrawn(each.hash)
+    ]
+    lines = [f"{home.party} stopped {each.hash} ({each.title})" for each in owned]
+    lines += [f"still in force: {each.hash} ({each.title})" for each in in_force]
     render.out(
-        {"stopped": home.party, "agreements": [each.hash for each in owned], "unshown": problems},
-        "\n".join(f"{home.party} stopped {each.hash} ({each.title})" for each in owned),
+        {
+            "stopped": home.party,
+            "agreements": [each.hash for each in owned],
+            "in_force": [each.hash for each in in_force],
+            "unshown": problems,
+        },
+        "\n".join(lines),
     )

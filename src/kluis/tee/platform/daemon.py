@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from kluis.errors import PolicyError, UnavailableError, UsageError
+from kluis.tee.platform import shares
 from kluis.tee.platform.hosts import Host
 from kluis.tee.platform.launching import places, policy
 from kluis.tee.platform.launching.launch import Launcher
@@ -39,10 +40,11 @@ LISTEN_FD, ORDERS_FD, TPM_FD = 3, 4, 5
 CREDENTIALS = 12
 MOST_CONNECTIONS = 384
 MOST_EACH = 128
-MOST_SHOWN = 100
-"""Concurrent connections of all users and of one: each is a thread, and without free threads no host is
-served.
+MOST_OPERATORS = 16
+"""Concurrent connections of all users, of one, and of the operators beyond: each is a thread, and without
+free threads no host is served. Operators find one, however many users come.
 """
+MOST_SHOWN = 100
 STACK_BYTES = 1 << 20
 
 
@@ -134,8 +136,9 @@ class Daemon:
             return
         raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS)
         user = int.from_bytes(raw[4:8], "little")
+        most = MOST_CONNECTIONS + (MOST_OPERATORS if shares.is_operator(user) else 0)
         with self._lock:
-            if self._connections.total() >= MOST_CONNECTIONS or self._connections[user] >= MOST_EACH:
+            if self._connections.total() >= most or self._connections[user] >= MOST_EACH:
                 connection.close()
                 return
             self._connections[user] += 1
