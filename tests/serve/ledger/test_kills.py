@@ -27,6 +27,8 @@ WRITERS = 8
 MOST_ANSWERS = 200
 """The writes that are answered before a kill are fewer."""
 END_SECONDS = 600.0  # ends a hang
+PLANTED = "planted b1a6c0d94e7f"
+"""In every entry's contents."""
 POST = "/app/transactions?api-version=2026-02-23"
 
 
@@ -58,7 +60,7 @@ class Writers:
     def _write(self, writer: int) -> None:
         with httpx.Client(base_url=self._url, verify=self._context, timeout=END_SECONDS) as client:
             for number in range(1_000_000):
-                contents = f"{self._round} {writer} {number}"
+                contents = f"{PLANTED} {self._round} {writer} {number}"
                 try:
                     answer = client.post(POST, json={"contents": contents})
                 except httpx.HTTPError:
@@ -78,6 +80,8 @@ def _rounds(state: Path, rounds: int) -> dict[str, str]:
             threading.Event().wait(chosen.uniform(0.0, 0.02))  # not always right after an answer
             served.kill()
             writers.join()
+            served._reader.join(END_SECONDS)
+            assert PLANTED not in "".join(served.log)
             assert not set(writers.wrote) & set(wrote)
             wrote |= writers.wrote
     return wrote
@@ -102,13 +106,15 @@ def _counted(state: Path) -> Counter[tuple[int, int]]:
 
 
 def _check(state: Path, wrote: dict[str, str]) -> None:
-    """Every entry that was answered is there, and an auditor accepts the files."""
+    """Every entry that was answered is there, an auditor accepts the files, and none shows the contents."""
     nonces = _counted(state)
     for txid in wrote:
         view, _, seqno = txid.partition(".")
         assert nonces[int(view), int(seqno)] == 1, txid
     sources = [Source(path.name, path.read_bytes) for path in sorted((state / "ledger").iterdir())]
     assert not audit(sources).failures
+    for path in (each for each in state.rglob("*") if each.is_file()):
+        assert PLANTED.encode() not in path.read_bytes(), path
 
 
 def test_a_kill_under_load(tmp_path: Path) -> None:
