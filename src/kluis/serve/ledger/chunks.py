@@ -123,3 +123,34 @@ def whole_until_signature(data: bytes, what: str) -> tuple[list[int], bytes]:
             signed, last = len(offsets), entry
         at = after
     return offsets[:signed], last
+
+
+def sizes_of(batch: bytes) -> tuple[list[int], tuple[int, int]]:
+    """Sizes of the entries of a batch, and the flags of its first and its last."""
+    sizes, at = [], 0
+    while at < len(batch):
+        sizes.append(size_at(batch, at, "batch"))
+        at += sizes[-1]
+    return sizes, (batch[1], batch[at - sizes[-1] + 1])
+
+
+def read_open(
+    file: int, offsets: array[int], base: int, most: int, unwritten: tuple[bytes, int] | None
+) -> bytes:
+    """Entries of the open chunk, back to back: at least one.
+
+    Args:
+        file: of the chunk.
+        offsets: where each entry begins, and where the last one ends.
+        base: the first one's index.
+        most: bytes, unless the first entry already has more.
+        unwritten: the last batch and where it belongs, if the file does not have it.
+    """
+    start, last = offsets[base], base + 1
+    while last + 1 < len(offsets) and offsets[last + 1] - start <= most:
+        last += 1
+    end = offsets[last]
+    batch, at = unwritten or (b"", end)
+    if end <= at:
+        return os.pread(file, end - start, start)
+    return os.pread(file, max(0, at - start), start) + batch[max(0, start - at) : end - at]

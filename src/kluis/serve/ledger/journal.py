@@ -78,7 +78,7 @@ class Journal:
         try:
             self.found = self.records()
             if (size := os.fstat(self._file).st_size) < SIZE:
-                _write_all(self._file, bytes(SIZE - size), size)
+                write_all(self._file, bytes(SIZE - size), size)
                 os.fsync(self._file)
         except BaseException:
             os.close(self._file)
@@ -108,7 +108,7 @@ class Journal:
         )
         body = head.encode() + batch
         data = sha256(body) + body
-        _write_all(self._file, data, self._at)
+        write_all(self._file, data, self._at)
         os.fdatasync(self._file)
         self._next = self._at + -(-len(data) // BLOCK) * BLOCK
 
@@ -167,7 +167,8 @@ def own_file(path: Path) -> int:
     return files.open_regular(path, os.O_RDWR | os.O_CREAT, mode=0o600)
 
 
-def _write_all(file: int, data: bytes, at: int) -> None:
+def write_all(file: int, data: bytes, at: int) -> None:
+    """Write all bytes at an offset of an open file."""
     view = memoryview(data)
     while view:
         count = os.pwrite(file, view, at)

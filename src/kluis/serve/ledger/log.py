@@ -26,11 +26,11 @@ from typing import Final, Self
 from kluis import files
 from kluis.errors import FormatError, UnavailableError, UsageError
 from kluis.formats.ccf.chunk import MAX_CHUNK, START, ChunkName, table_of
-from kluis.formats.ccf.entry import CHUNK_AFTER, CHUNK_BEFORE, size_at
+from kluis.formats.ccf.entry import CHUNK_AFTER, CHUNK_BEFORE
 from kluis.hashes import sha256
 from kluis.host.ocalls import AnswerFirst, quick
-from kluis.serve.ledger.chunks import Committed, whole_until_signature
-from kluis.serve.ledger.journal import MOST, Journal, Record, own_file
+from kluis.serve.ledger.chunks import Committed, read_open, sizes_of, whole_until_signature
+from kluis.serve.ledger.journal import MOST, Journal, Record, own_file, write_all
 
 EMPTY: Final = bytes(40)
 """The head of a log without an entry."""
@@ -147,7 +147,7 @@ class LedgerLog:
     def _append(self, previous: bytes, batch: bytes) -> Answer:
         if not 0 < len(batch) <= MOST_BATCH:
             raise UsageError(f"batch: want 1..{MOST_BATCH} bytes, got {len(batch)}")
-        sizes, flags = _sizes(batch)
+        sizes, flags = sizes_of(batch)
         with self._writing:
             if self._lock < 0:
                 return "unknown"
@@ -180,7 +180,7 @@ class LedgerLog:
                     offsets, base, file = self._offsets, first - self._first, self._file
                     if base >= len(offsets) - 1:
                         return b""
-                    return _read(file, offsets, base, most, self._unwritten)
+                    return read_open(file, offsets, base, most, self._unwritten)
                 # The chunks follow each other without a gap, and the open one begins after the last.
                 chunk = self._committed[bisect_left(self._committed, first, key=lambda one: one.last)]
             return chunk.read(first, most)
@@ -254,9 +254,9 @@ class LedgerLog:
     def _put(self, batch: bytes, at: int) -> None:
         """Write a batch into the open chunk."""
         if at == START:
-            _write_all(self._file, bytes(START) + batch, 0)
+            write_all(self._file, bytes(START) + batch, 0)
         else:
-            _write_all(self._file, batch, at)
+            write_all(self._file, batch, at)
 
     def _repair(self) -> None:
         """Forget what a write left that failed: cut the file after the entries that it is known to have.
@@ -270,10 +270,10 @@ class LedgerLog:
             os.ftruncate(self._file, end if end > START else 0)
             os.fsync(self._file)  # after a crash, no other batch may follow those of the journal
         if end > START:
-            _write_all(self._file, bytes(START), 0)
+            write_all(self._file, bytes(START), 0)
             for record in self._opened_journal().records():
                 if record.first == self._first and record.offset + len(record.batch) <= end:
-                    _write_all(self._file, record.batch, record.offset)
+                    write_all(self._file, record.batch, record.offset)
         self._damaged, self._unwritten = False, None
 
     def _flush(self) -> None:
@@ -295,9 +295,9 @@ class LedgerLog:
             [b - a for a, b in zip(self._offsets, self._offsets[1:], strict=False)],
         )
         last = self._first + len(sizes) - 1
-        _write_all(self._file, table_of(sizes), end)
+        write_all(self._file, table_of(sizes), end)
         os.fdatasync(self._file)
-        _write_all(self._file, end.to_bytes(START, "little"), 0)
+        write_all(self._file, end.to_bytes(START, "little"), 0)
         os.fdatasync(self._file)
         name = ChunkName(self._first, last, "committed")
         (self.folder / str(ChunkName(self._first))).rename(self.folder / str(name))
@@ -354,7 +354,7 @@ class LedgerLog:
         if completed is not None:
             # Also if it is the same: the page cache may have what a flush could not write, and reported once.
             data = completed
-            _write_all(file, data, 0)
+            write_all(file, data, 0)
         offsets, last = whole_until_signature(data, path.name)
         end = offsets[-1]
         if len(data) > max(end, START):
@@ -363,7 +363,7 @@ class LedgerLog:
             os.ftruncate(file, end if end > START else 0)
         if end > START:
             if data[:START] != bytes(START):  # its table was written, and it was not renamed
-                _write_all(file, bytes(START), 0)
+                write_all(file, bytes(START), 0)
             os.fdatasync(file)
             self._offsets = array("Q", offsets)
             self._head = head_of(self._first + len(offsets) - 2, last)
@@ -385,33 +385,6 @@ class LedgerLog:
             return None
         written = b"".join(one.batch for one in records)
         return (data[:at] if at > START else bytes(START)) + written + data[last.offset + len(last.batch) :]
-
-
-def _sizes(batch: bytes) -> tuple[list[int], tuple[int, int]]:
-    """Sizes of the entries of a batch, and the flags of its first and its last."""
-    sizes, at = [], 0
-    while at < len(batch):
-        sizes.append(size_at(batch, at, "batch"))
-        at += sizes[-1]
-    return sizes, (batch[1], batch[at - sizes[-1] + 1])
-
-
-def _read(file: int, offsets: array[int], base: int, most: int, unwritten: tuple[bytes, int] | None) -> bytes:
-    start, last = offsets[base], base + 1
-    while last + 1 < len(offsets) and offsets[last + 1] - start <= most:
-        last += 1
-    end = offsets[last]
-    batch, at = unwritten or (b"", end)
-    if end <= at:
-        return os.pread(file, end - start, start)
-    return os.pread(file, max(0, at - start), start) + batch[max(0, start - at) : end - at]
-
-
-def _write_all(file: int, data: bytes, at: int) -> None:
-    view = memoryview(data)
-    while view:
-        count = os.pwrite(file, view, at)
-        view, at = view[count:], at + count
 
 
 def _hold(path: Path) -> int:
