@@ -290,10 +290,8 @@ class LedgerLog:
     def _finish_chunk(self) -> None:
         """Give the open chunk its table, and rename it; the next batch begins another."""
         self._write_chunk()
-        end, sizes = (
-            self._offsets[-1],
-            [b - a for a, b in zip(self._offsets, self._offsets[1:], strict=False)],
-        )
+        end = self._offsets[-1]
+        sizes = [b - a for a, b in zip(self._offsets, self._offsets[1:], strict=False)]
         last = self._first + len(sizes) - 1
         write_all(self._file, table_of(sizes), end)
         os.fdatasync(self._file)
