@@ -130,7 +130,10 @@ def test_native_objects_are_counted(tmp_path: Path, capsys: pytest.CaptureFixtur
     [
         ("kluis", "kluis/errors.so"),
         ("kluis", "kluis/errors.cpython-311-x86_64-linux-gnu.so"),
+        ("kluis", "kluis/errors/__init__.so"),
+        ("kluis", "kluis/__init__.abi3.so"),
         ("kluis", "app.abi3.so"),
+        ("kluis", "app/__init__.so"),
         ("python", "lib/python3.11/os.so"),
         ("python", "lib/python3.11/lib-dynload/kluis.so"),
     ],

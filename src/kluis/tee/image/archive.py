@@ -256,8 +256,8 @@ def native_objects(f: BinaryIO, image: Image) -> list[str]:
 def imported_in_place(image: Image) -> list[str]:
     """Machine code that an interpreter imports in the place of a module whose source is in the image.
 
-    An extension module comes before a source of that name in one folder, and before any in a later folder of
-    ``sys.path``. The app layer's machine code is in :func:`native_objects`.
+    An extension module comes before a source of that name in one folder, a package before both, and each
+    before any in a later folder of ``sys.path``. The app layer's machine code is in :func:`native_objects`.
 
     Returns:
         ``layer/path`` of each, sorted.
@@ -272,11 +272,8 @@ def imported_in_place(image: Image) -> list[str]:
             folder, slash, last = path.rpartition("/")
             if not last.endswith(".so"):
                 continue
-            module = f"{folder}{slash}{last.partition('.')[0]}"
-            later = names[place + 1 :]
-            if f"{module}.py" in names[place] or any(
-                f"{module}.py" in those or f"{module}/__init__.py" in those for those in later
-            ):
+            module = f"{folder}{slash}{last.partition('.')[0]}".removesuffix("/__init__")
+            if any(f"{module}.py" in those or f"{module}/__init__.py" in those for those in names[place:]):
                 found.add(f"{layer}/{prefix}{path}")
     return sorted(found)
 
