@@ -14,11 +14,14 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+NOT_READABLE: Final = (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm)
+"""What the library raises for a certificate, a request or a key that it cannot read."""
 VALIDITY: Final = timedelta(days=90)
 EARLY: Final = timedelta(minutes=1)
 """By how much a certificate is valid before it is made: clocks differ."""

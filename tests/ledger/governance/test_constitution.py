@@ -24,6 +24,7 @@ from kluis.ledger.store import Store
 from kluis.services.ledger.ccf.governance import Governance
 from tests.ledger.governance import real
 from tests.ledger.governance.consortium import Consortium, Party, opened
+from tests.ledger.odd import of_odd_version
 
 USER, NEW = Party(52, encrypts=False), Party(53)
 NODE = "cd" * 32
@@ -250,6 +251,7 @@ def test_an_action_that_fails(action: str, args: Any, problem: str) -> None:
     ("action", "args", "problem"),
     [
         ("set_user", {"cert": "x"}, "valid X509 certificate"),
+        ("set_user", {"cert": of_odd_version(USER.certificate)}, "valid X509 certificate"),
         ("set_user", {"cert": USER.certificate, "user_dat": {}}, "user_dat is not known"),
         ("set_member", {"cert": NEW.certificate, "recovery_role": "Owner"}, "needs an encryption_pub_key"),
         ("set_recovery_threshold", {"recovery_threshold": 255}, "an integer from 1 to 254"),

@@ -6,6 +6,7 @@ import contextlib
 import ipaddress
 import os
 import ssl
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -120,8 +121,15 @@ def test_only_the_keys_holder_gets_a_certificate(tmp_path: Path) -> None:
     changed = x509.load_der_x509_csr(bytes(request)).public_bytes(Encoding.PEM)
     with pytest.raises(AuthenticityError, match="certificate request: want it signed by its own key"):
         authority.sign(changed, NAMES, NOW)
-    with pytest.raises(FormatError, match="certificate request: want PKCS#10, PEM"):
-        authority.sign(b"nothing", NAMES, NOW)
+    der = x509.load_pem_x509_csr(ServerKey().request()).public_bytes(Encoding.DER)
+    at = der.index(b"\x02\x01\x00") + 2  # the version
+    later = b64encode(der[:at] + b"\x07" + der[at + 1 :])
+    for malformed in (
+        b"nothing",
+        b"-----BEGIN CERTIFICATE REQUEST-----\n%b\n-----END CERTIFICATE REQUEST-----\n" % later,
+    ):
+        with pytest.raises(FormatError, match="certificate request: want PKCS#10, PEM"):
+            authority.sign(malformed, NAMES, NOW)
 
 
 def test_a_server_of_this_process_gets_settings(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from tests.ledger.odd import of_odd_version
 from tests.services.ledger.world import ADMIN, NOBODY, NOW, VERSION, Identity, Served, World, run
 
 LOWER = NOBODY.id
@@ -164,7 +165,13 @@ def test_users_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "pem", ["", "rubbish", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+    "pem",
+    [
+        "",
+        "rubbish",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        of_odd_version(ADMIN.pem),
+    ],
 )
 def test_a_certificate_that_cannot_be_read_is_nobodys(world: World, pem: str) -> None:
     """And neither is one whose key is on no curve."""

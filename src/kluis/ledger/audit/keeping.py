@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
@@ -29,6 +28,7 @@ from kluis.ledger import claims
 from kluis.ledger.audit.report import Check, Findings
 from kluis.ledger.audit.state import State
 from kluis.ledger.audit.walk import Seen
+from kluis.ledger.certificates import NOT_READABLE
 from kluis.ledger.secrets import Secrets, evidence_digest
 
 _OWNER: Final = "Owner"
@@ -158,6 +158,6 @@ def _rsa_bytes(pem: bytes) -> int:
     """The size of a member's key in bytes; 0 if it is not an RSA key."""
     try:
         key = load_pem_public_key(pem)
-    except (ValueError, UnsupportedAlgorithm):
+    except NOT_READABLE:
         return 0
     return key.key_size // 8 if isinstance(key, rsa.RSAPublicKey) else 0

@@ -18,6 +18,7 @@ from kluis.errors import FormatError, InternalError
 from kluis.formats.ccf import tables
 from kluis.formats.encoding import jcs
 from kluis.hashes import sha256
+from kluis.ledger.certificates import NOT_READABLE
 from kluis.ledger.store import Transaction
 
 MAX_VALUE: Final = 4 << 20
@@ -118,7 +119,7 @@ def rsa_key(pem: bytes, what: str) -> rsa.RSAPublicKey:
     """
     try:
         key = serialization.load_pem_public_key(pem)
-    except ValueError:
+    except NOT_READABLE:
         key = None
     if not isinstance(key, rsa.RSAPublicKey) or key.key_size < 2048:
         raise FormatError(f"{what}: want an RSA key of 2048 bits or more in PEM, got something else")
@@ -138,12 +139,14 @@ def load_certificate(pem: bytes, what: str) -> x509.Certificate:
     """Read one certificate.
 
     Raises:
-        FormatError: not one certificate in PEM.
+        FormatError: not one certificate in PEM, or its key is of a kind that nobody reads.
     """
     try:
-        return x509.load_pem_x509_certificate(pem)
-    except ValueError:
+        certificate = x509.load_pem_x509_certificate(pem)
+        certificate.public_key()
+    except NOT_READABLE:
         raise FormatError(f"{what}: is not a certificate in PEM", code="bad_encoding") from None
+    return certificate
 
 
 def service_info(transaction: Transaction) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from kluis.formats.ccf import tables
 from kluis.formats.ccf.domain import Writes
 from kluis.formats.ccf.shares import RecoveryShares
+from kluis.ledger.certificates import NOT_READABLE
 from kluis.ledger.governance import documents
 from kluis.ledger.governance.documents import load_certificate, read_json, read_object, write_json
 from kluis.ledger.governance.scripts.crypto import instant
@@ -79,7 +80,7 @@ class RecordedEffects:
         """The entry's certificate for the request's key, with the requested validity."""
         try:
             wanted = x509.load_pem_x509_csr(request.encode()).public_key()
-        except ValueError:
+        except NOT_READABLE:
             raise HostFault("the certificate signing request of the node is not valid") from None
         der = wanted.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         for value in self._writes.get(tables.NODE_CERTIFICATES, {}).values():

@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
@@ -150,7 +149,7 @@ class NodeEffects:
             csr = x509.load_pem_x509_csr(request.encode())
             sound = csr.is_signature_valid
             key = csr.public_key()
-        except (ValueError, UnsupportedAlgorithm):
+        except certificates.NOT_READABLE:
             sound, key, csr = False, None, None
         if not sound or csr is None or not isinstance(key, ec.EllipticCurvePublicKey):
             raise HostFault("the certificate signing request of the node is not valid")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
@@ -99,7 +100,7 @@ class LoopbackAuthority:
         try:
             csr = x509.load_pem_x509_csr(request)
             holds = csr.is_signature_valid
-        except ValueError:
+        except (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm):
             raise FormatError("certificate request: want PKCS#10, PEM") from None
         if not holds:
             raise AuthenticityError("certificate request: want it signed by its own key", code="signature")

@@ -20,6 +20,7 @@ from kluis.formats.encoding import jcs
 from kluis.formats.encoding.cbor import Key, Writable
 from kluis.formats.ietf import cose
 from kluis.hashes import sha256
+from kluis.ledger.certificates import NOT_READABLE
 from kluis.ledger.governance.requests import CREATED_AT, PROPOSAL_ID, TYPE, Kind
 from kluis.services.clock import Clock, SystemClock
 
@@ -251,7 +252,7 @@ def member_id(certificate: str) -> str:
     """
     try:
         loaded = x509.load_pem_x509_certificate(certificate.encode())
-    except ValueError:
+    except NOT_READABLE:
         raise FormatError("member: want a certificate in PEM, got something else") from None
     return sha256(loaded.public_bytes(Encoding.DER)).hex()
 

@@ -17,13 +17,13 @@ from typing import Any, Final
 
 import msgspec
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from kluis.errors import AuthenticityError, FreshnessError, KluisError
 from kluis.formats.ccf import tables
 from kluis.formats.encoding.unreadable import UNREADABLE
+from kluis.ledger.certificates import NOT_READABLE
 from kluis.ledger.store import Transaction
 from kluis.services.clock import Clock
 from kluis.services.ledger import tokens
@@ -274,7 +274,7 @@ def _read(pem: str) -> _Shown:
         certificate = x509.load_pem_x509_certificate(pem.encode())
         key: Any = certificate.public_key()
         begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    except (ValueError, UnsupportedAlgorithm):
+    except NOT_READABLE:
         raise AuthenticityError("certificate: cannot be read") from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(
         key.curve, ec.SECP256R1 | ec.SECP384R1

@@ -191,6 +191,9 @@ def test_linux(tpms: World) -> None:
         of_file("boot_aggregate", b"pcrs"),
         of_buffer("kernel_version", b"6.12.1"),
         of_buffer(".builtin_trusted_keys", certificate()),
+        of_buffer(
+            ".unknown_version", certificate().replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x04")
+        ),
         of_buffer("selinux-state", b"enforcing=1"),
         violation("/var/log/x"),
         of_file("/usr/bin/late", b"after the quote"),
@@ -200,15 +203,15 @@ def test_linux(tpms: World) -> None:
     )
     issue(tpms, asked(f"{MEASURED}.ProcessedData.KernelVersion", "kernel") + asked(keys, "keys")
           + 'c:[type=="events"] => issue(type="out", value=c.value);')  # fmt: skip
-    client, tpm = linux(tpms, *records, quoted=5)
+    client, tpm = linux(tpms, *records, quoted=6)
     claims = client.report(client.v2(tpm=tpm))
     assert (claims["kernel"], claims["keys"]) == ("6.12.1", "CN=Kernel module key")
     told = [e for e in json.loads(claims["out"])["Events"] if e["EventTypeString"] == "IMA_MEASUREMENT_EVENT"]
-    assert [e["PcrIndex"] for e in told] == [10] * 5
+    assert [e["PcrIndex"] for e in told] == [10] * 6
     assert told[0]["ProcessedData"]["FileName"] == "boot_aggregate"
     assert told[0]["Digests"].keys() == {"SHA1", "SHA256"}
-    assert told[3]["ProcessedData"]["Name"] == "selinux-state"
-    assert "ProcessedData" not in told[4]
+    assert [told[at]["ProcessedData"]["Name"] for at in (3, 4)] == [".other", "selinux-state"]
+    assert "ProcessedData" not in told[5]
 
 
 def test_a_linux_log_that_does_not_replay(tpms: World) -> None:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from kluis.formats.encoding import b64
+from kluis.ledger.certificates import NOT_READABLE
 from kluis.ledger.governance.documents import certificate_id
 from kluis.ledger.js import HostFault, Value
 
@@ -122,7 +123,7 @@ def _public_key(pem: str) -> Any:
         if "CERTIFICATE" in pem:
             return x509.load_pem_x509_certificate(data).public_key()
         return serialization.load_pem_public_key(data)
-    except ValueError:
+    except NOT_READABLE:
         raise HostFault("the key is not PEM of a public key or a certificate", "TypeError") from None
 
 
@@ -131,7 +132,7 @@ def _certificates(pem: str) -> list[x509.Certificate] | None:
         return None
     try:
         found = x509.load_pem_x509_certificates(pem.encode())
-    except ValueError:
+    except NOT_READABLE:
         return None
     return found if 0 < len(found) <= MAX_CERTIFICATES else None
 
@@ -139,7 +140,7 @@ def _certificates(pem: str) -> list[x509.Certificate] | None:
 def _is_issued_by(child: x509.Certificate, parent: x509.Certificate) -> bool:
     try:
         child.verify_directly_issued_by(parent)
-    except (ValueError, TypeError, InvalidSignature):
+    except (*NOT_READABLE, InvalidSignature):
         return False
     return True
 

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from kluis.errors import FormatError
 from kluis.formats.ccf import tables
 from kluis.formats.encoding import b64
+from kluis.ledger.certificates import NOT_READABLE
 from kluis.ledger.governance.documents import read_json, write_json
 from kluis.ledger.js import HostFault
 from kluis.ledger.store import Transaction
@@ -81,7 +82,7 @@ def _public_key(jwk: dict[str, Any]) -> bytes:
         else:
             curve = _CURVES[str(jwk["crv"])]()
             key = ec.EllipticCurvePublicNumbers(_number(jwk["x"]), _number(jwk["y"]), curve).public_key()
-    except (ValueError, KeyError, IndexError, TypeError, FormatError):
+    except (*NOT_READABLE, KeyError, IndexError, FormatError):
         raise HostFault("a key of an issuer is neither a certificate nor a whole RSA or EC key") from None
     if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
         raise HostFault("a key of an issuer is of a kind that is not supported")

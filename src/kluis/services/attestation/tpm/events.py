@@ -110,5 +110,5 @@ def _subject(data: bytes) -> str | None:
     """The subject of a certificate, in RFC 4514's form; None for other bytes."""
     try:
         return x509.load_der_x509_certificate(data).subject.rfc4514_string()
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, x509.InvalidVersion):
         return None
