@@ -17,8 +17,10 @@ from kluis.tee.image.build import bytecode, interpreter
 from kluis.tee.image.build.changes import diff
 from kluis.tee.image.launchable import launchable
 from kluis.tee.measure import image as measure
+from tests.images import image_of
 from tests.tee.image import samples
 
+HELLO = Path(__file__).parents[2] / "examples" / "hello"
 OLD = b"app = 1\n"
 NEW = b"app = 1  # a comment\n"
 HIDDEN = b"app = 1\nimport os; os.system('id')\n"
@@ -155,6 +157,16 @@ def test_machine_code_in_the_place_of_a_source_is_named(
     assert f"{layer}/{path}: machine code, which is imported" in capsys.readouterr().out
     assert run(["diff", str(plain), str(mixed)]) == 0
     assert f"IN THE PLACE OF A SOURCE:\n  {layer}/{path}\n" in capsys.readouterr().out
+
+
+def test_another_interpreter_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An image's interpreter may run anything; the installed runtime's is known by its digest."""
+    own = tmp_path / "own.kluis"
+    own.write_bytes(samples.image(signer=samples.key()))
+    for path, installed in ((own, False), (image_of(HELLO), True)):
+        assert measure.measure(path).installed_interpreter is installed
+        assert run(["measure", str(path)]) == 0
+        assert ("NOT THE INSTALLED RUNTIME'S" in capsys.readouterr().out) is not installed
 
 
 def test_a_new_package_hides_no_file_of_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,6 +33,7 @@ def test_says_all_of_it(tmp_path: Path) -> None:
         "svn": 3,
         "bytecode": "compared" if interpreter.version() == "3.11.7" else "not compared",
         "debug": False,
+        "interpreter": "another",
         "native_objects": [],
         "in_place": [],
         "source": {

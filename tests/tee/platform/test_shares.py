@@ -40,6 +40,15 @@ def test_another_user_always_finds_a_place() -> None:
     assert got == [16, 8, 4, 2, 1, 1]
 
 
+def test_operators_do_not_wait() -> None:
+    """A user's second piece of work waits for the first; an operator's does not."""
+    turns = shares.Turns()
+    with turns.of(ANN), turns.of(0):
+        assert turns.of(ANN).locked()
+        assert not turns.of(BOB).locked()
+        assert not turns.of(0).locked()
+
+
 def test_root_may_take_what_is_left() -> None:
     """The operator is bounded by the total only, and what is given back is there for others."""
     taken = shares.Taken("max_enclaves", "ask")

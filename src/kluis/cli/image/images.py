@@ -159,6 +159,12 @@ def measure_(
             "bytecode",
             "what its source compiles to" if found.bytecode else _uncompared_message(manifest.python),
         ),
+        (
+            "interpreter",
+            "the installed runtime's"
+            if found.installed_interpreter
+            else "NOT THE INSTALLED RUNTIME'S: its machine code was compared with nothing",
+        ),
         *((f"source of {kind}", _source(each)) for kind, each in found.sources.items()),
         ("native objects", _native(len(found.native_objects))),
         *(

@@ -22,6 +22,8 @@ class Measured:
         mrsigner: None for an unsigned image.
         bytecode: whether the image's bytecode was compared with its compiled source, and is equal; False: it
             is for another version of Python, and was not compared.
+        installed_interpreter: whether its interpreter and libraries, which are machine code, are those of the
+            installed runtime.
         native_objects: files of the app layer that are machine code, which is not compared with a source.
         in_place: machine code of other layers that is imported in the place of a module whose source is in
             the image, as ``layer/path``.
@@ -34,6 +36,7 @@ class Measured:
     mrsigner: bytes | None
     debug: bool
     bytecode: bool
+    installed_interpreter: bool
     native_objects: tuple[str, ...]
     in_place: tuple[str, ...]
     sources: dict[str, composition.Source]
@@ -60,6 +63,7 @@ class Measured:
             "svn": manifest.svn,
             "debug": self.debug,
             "bytecode": "compared" if self.bytecode else "not compared",
+            "interpreter": "installed" if self.installed_interpreter else "another",
             "native_objects": list(self.native_objects),
             "in_place": list(self.in_place),
             "source": {
@@ -114,6 +118,7 @@ def measure(path: Path) -> Measured:
         mrsigner,
         struct.debug,
         compared,
+        recompiled.has_installed_interpreter(image),
         native,
         tuple(archive.imported_in_place(image)),
         sources,

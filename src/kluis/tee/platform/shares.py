@@ -68,11 +68,14 @@ class Taken:
 
 
 class Turns:
-    """One lock for each user, for work that one user may do once at a time. Thread-safe."""
+    """One lock for each user, for work that a user may do once at a time. Thread-safe.
+
+    Operators do not wait for each other: they may take all that there is.
+    """
 
     def __init__(self) -> None:
         self._each: dict[int, threading.Lock] = {}
 
     def of(self, user: int) -> threading.Lock:
-        """The lock of a user."""
-        return self._each.setdefault(user, threading.Lock())
+        """The lock of a user; for an operator, one that nobody has."""
+        return threading.Lock() if is_operator(user) else self._each.setdefault(user, threading.Lock())

@@ -33,6 +33,15 @@ def version() -> str:
         return "none"
 
 
+def has_installed_interpreter(image: Image) -> bool:
+    """Whether the image's interpreter and its libraries are those of the installed runtime, to the byte."""
+    layer = image.layer("python")
+    try:
+        return layer is not None and layer.digest.hex() == native.runtime().digest
+    except UnavailableError:
+        return False
+
+
 def differing(f: BinaryIO, image: Image, among: Collection[str] | None = None) -> Iterator[str]:
     """Bytecode that does not match its source in the same image: ``layer/path`` of each.
 
