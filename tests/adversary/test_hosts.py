@@ -16,10 +16,10 @@ import pytest
 
 from kluis.errors import UnavailableError, UsageError
 from kluis.host import EnclaveProxy, load
+from kluis.tee import places
 from kluis.tee.image.build.builder import build
 from kluis.tee.platform import start
 from kluis.tee.platform.client import Launched, Platform
-from kluis.tee.platform.launching import places
 from tests.adversary import attacks
 
 FLOOD = 400

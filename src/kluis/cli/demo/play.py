@@ -21,7 +21,7 @@ from kluis.cli.room.room_text import format_result, summary_of
 from kluis.errors import InternalError
 from kluis.host.proxy import EnclaveProxy
 from kluis.tee.platform import start
-from kluis.tee.platform.launching import places
+from kluis.tee import places
 
 CLAIM = """
 

@@ -73,11 +73,11 @@ def read_image(f: BinaryIO, known: Mapping[bytes, tuple[Entry, ...]] | None = No
     head = read_head(f)
     size = f.seek(0, 2)
     f.seek(head.end)
-    found, files = [], 0
+    indexes, files = [], 0
     for reference in head.manifest.layers:
         layer = _layer(f, size, reference, known or {})
         files += len(layer.files)
-        found.append(layer)
+        indexes.append(layer)
     if files > layers.MAX_FILES:
         raise FormatError(f"image: want at most {layers.MAX_FILES} files, got {files}")
     if f.tell() != size:
@@ -88,7 +88,7 @@ def read_image(f: BinaryIO, known: Mapping[bytes, tuple[Entry, ...]] | None = No
         head.sigstruct,
         head.sigstruct_offset,
         head.interface,
-        tuple(found),
+        tuple(indexes),
     )
 
 
@@ -232,12 +232,12 @@ def native_objects(f: BinaryIO, image: Image) -> list[str]:
     The interpreter imports ``app.so`` before ``app.py``, and its source is not in an image.
     """
     layer = image.layer("app")
-    found = []
+    paths = []
     for entry in layer.files if layer else ():
         f.seek(layer.data_offset + entry.offset if layer else 0)
         if f.read(min(entry.size, 4)) == b"\x7fELF" or entry.path.endswith(".so"):
-            found.append(entry.path)
-    return found
+            paths.append(entry.path)
+    return paths
 
 
 def _stream(f: BinaryIO, size: int, sink: Callable[[bytes], object], what: str) -> None:

@@ -59,7 +59,7 @@ class Measured:
             "bytecode": "compared" if self.bytecode else "not compared",
             "native_objects": list(self.native_objects),
             "source": {
-                kind: {"files": found.files, "lines": found.lines} for kind, found in self.sources.items()
+                kind: {"files": source.files, "lines": source.lines} for kind, source in self.sources.items()
             },
             "measurements": {backend: value.hex() for backend, value in self.measurements.items()},
             "interface": manifest.interface,

@@ -68,12 +68,12 @@ class Holding:
     def files(self) -> dict[bytes, tuple[Entry, ...]]:
         """The files of each cached layer, by its digest."""
         with self._lock:
-            return {digest: held.files for digest, held in self._held.items()}
+            return {digest: entry.files for digest, entry in self._held.items()}
 
     def digests(self) -> list[bytes]:
         """The digests of the cached layers that have not changed."""
         with self._lock:
-            return [digest for digest, held in self._held.items() if not held.changed]
+            return [digest for digest, entry in self._held.items() if not entry.changed]
 
     def hold(self, image: int, layer: Layer, user: int) -> bytes:
         """Cache ``layer`` of the open file ``image`` until ``user`` releases it.
@@ -88,11 +88,11 @@ class Holding:
                 is used up.
         """
         with self._lock:
-            if (found := self._held.get(layer.digest)) and not found.changed:
-                if not found.used_by[user]:
+            if (entry := self._held.get(layer.digest)) and not entry.changed:
+                if not entry.used_by[user]:
                     self._check_share(layer, user)
-                found.used_by[user] += 1
-                return found.index
+                entry.used_by[user] += 1
+                return entry.index
             self._check_share(layer, user)
             self._make_room(layer)
             self._copied[user] += layer.data_size
@@ -106,29 +106,33 @@ class Holding:
         """Release a layer from :meth:`hold`."""
         with self._lock:
             for digest in digests:
-                if held := self._held.get(digest):
-                    held.used_by[user] -= 1
-                    held.used_by += collections.Counter()  # forgets the users that have none
-                    held.left_at = time.monotonic()
+                if entry := self._held.get(digest):
+                    entry.used_by[user] -= 1
+                    entry.used_by += collections.Counter()  # forgets the users that have none
+                    entry.left_at = time.monotonic()
 
     def forget(self, digest: bytes) -> None:
         """Use a layer for no further launch: the next one reads it again. Running enclaves still count as
         users.
         """
         with self._lock:
-            if held := self._held.get(digest):
-                held.changed = True
+            if entry := self._held.get(digest):
+                entry.changed = True
 
     def tidy(self, idle_seconds: float = IDLE_SECONDS) -> None:
         """Drop the layers unused for that long; a failure for one does not affect the others."""
         until = time.monotonic() - idle_seconds
         with self._lock:
-            for digest in [d for d, held in self._held.items() if not held.used_by and held.left_at <= until]:
+            for digest in [
+                d for d, entry in self._held.items() if not entry.used_by and entry.left_at <= until
+            ]:
                 self._evict(digest)
 
     def _check_share(self, layer: Layer, user: int) -> None:
-        mine = sum(held.size for held in self._held.values() if held.used_by[user]) + self._copied[user]
-        others = sum(held.size for held in self._held.values() if +held.used_by and not held.used_by[user])
+        mine = sum(entry.size for entry in self._held.values() if entry.used_by[user]) + self._copied[user]
+        others = sum(
+            entry.size for entry in self._held.values() if +entry.used_by and not entry.used_by[user]
+        )
         others += self._copied.total() - self._copied[user]
         most = share(self._most, others, user) - mine
         if layer.data_size > most:
@@ -140,12 +144,12 @@ class Holding:
             )
 
     def _make_room(self, layer: Layer) -> None:
-        idle = sorted((held.left_at, digest) for digest, held in self._held.items() if not +held.used_by)
+        idle = sorted((entry.left_at, digest) for digest, entry in self._held.items() if not +entry.used_by)
         while self._size() + layer.data_size > self._most and idle:
             self._evict(idle.pop(0)[1])
 
     def _size(self) -> int:
-        return sum(held.size for held in self._held.values()) + self._copied.total()
+        return sum(entry.size for entry in self._held.values()) + self._copied.total()
 
     def _evict(self, digest: bytes) -> None:
         if not self._held.pop(digest).changed:  # or the spawner has set it aside
@@ -169,14 +173,14 @@ class Holding:
                 with mmap.mmap(blob, 0, prot=mmap.PROT_READ) as view:
                     _measure(memoryview(view), layer)
             with self._lock:
-                held = self._held.get(layer.digest) or _Held(
+                entry = self._held.get(layer.digest) or _Held(
                     layer.files, index, layer.data_size, changed=True
                 )
-                if held.changed:
+                if entry.changed:
                     self._unpack(layer, blob, len(index))
-                    held.changed = False
-                    self._held[layer.digest] = held
-                held.used_by[user] += 1
+                    entry.changed = False
+                    self._held[layer.digest] = entry
+                entry.used_by[user] += 1
                 return index
         finally:
             os.close(blob)

@@ -125,10 +125,10 @@ class Counters:
         self, owner: str, counter: bytes, value: int, mark: bytes, user: int
     ) -> tuple[int, str, bytes]:
         name = f"{owner}/{counter.hex()}"
-        if found := self._values.get(name):
-            user = found.user  # its creator
+        if known := self._values.get(name):
+            user = known.user  # its creator
         else:
-            users = sum(1 for held in self._values.values() if held.user == user)
+            users = sum(1 for each in self._values.values() if each.user == user)
             mine = sum(1 for other in self._values if other.startswith(f"{owner}/"))
             for most, there, whose in (
                 (MOST_EACH, mine, "one product"),
