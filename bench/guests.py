@@ -18,7 +18,7 @@ from typing import Final
 from kluis.formats.eventlog import pe
 from kluis.tee.backend import Backend
 from kluis.tee.image import layers, sources
-from kluis.tee.vm import boot
+from kluis.tee.inside import boot
 from kluis.tee.vm.guest import Guest, archives, building
 from kluis.tee.vm.machine import kept, ondemand, tpm
 from kluis.tee.vm.machine.kept import Settings
@@ -49,7 +49,7 @@ int main(void) {
 PLAIN: Final = b"""
 import json, os, subprocess, sys, threading, time
 
-from kluis.tee.vm.inside import ports
+from kluis.tee.inside import ports
 
 SIZE = 16 << 20
 
@@ -181,7 +181,7 @@ def debugged(folder: Path) -> Iterator[Printing]:
     program = own.replace(b"    runpy.run_module", b"    _print_memory()\n    runpy.run_module").replace(
         b"def main() -> None:", PRINTER + b"\n\ndef main() -> None:"
     )
-    building.build(folder, extra=[sources.of_bytes("kluis/tee/vm/boot.py", program)])
+    building.build(folder, extra=[sources.of_bytes("kluis/tee/inside/boot.py", program)])
     kept.start(Settings(PRINTING, str(folder), memory_mb=MEMORY_MB, cpus=CPUS, debug=True))
     try:
         yield Printing(ondemand.await_platform(PRINTING))
@@ -200,7 +200,7 @@ class Plain:
 
 def plain(folder: Path) -> Plain:
     """Boot a guest with plain Pythons in place of the platform, and measure them."""
-    guest = building.build(folder, extra=[sources.of_bytes("kluis/tee/vm/boot.py", PLAIN)])
+    guest = building.build(folder, extra=[sources.of_bytes("kluis/tee/inside/boot.py", PLAIN)])
     with Machine.start(guest, memory_mb=MEMORY_MB, cpus=CPUS, ports=3) as machine:
         machine.await_first(0, SECONDS)
         line = b""

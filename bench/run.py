@@ -26,8 +26,8 @@ sys.path.insert(0, str(HERE.parent))
 
 from bench import harness  # noqa: E402 - run by file name, from anywhere
 from kluis.errors import KluisError  # noqa: E402
+from kluis.tee import places  # noqa: E402
 from kluis.tee.platform import start  # noqa: E402
-from kluis.tee.platform.launching import places  # noqa: E402
 
 GROUPS = (
     "calls",

@@ -86,8 +86,8 @@ def main() -> int:
     try:
         return _table(folder, [suite for suite in suites if suite.names])
     finally:
+        from kluis.tee import places
         from kluis.tee.platform import start
-        from kluis.tee.platform.launching import places
 
         start.stop(places.mine())
         shutil.rmtree(home, ignore_errors=True)

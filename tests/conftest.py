@@ -143,8 +143,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End the session's platform, if one was started, and remove its home and the cache."""
+    from kluis.tee import places
     from kluis.tee.platform import start
-    from kluis.tee.platform.launching import places
 
     home = config.stash[_HOME]
     os.environ["KLUIS_HOME"] = str(home)

@@ -99,9 +99,7 @@ def _listens(path: Path) -> bool:
 @contextlib.contextmanager
 def running(arguments: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
     """An agent's process, ended with the ``with``."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "kluis.tee.vm.inside", *arguments], start_new_session=True
-    )
+    process = subprocess.Popen([sys.executable, "-m", "kluis.tee.inside", *arguments], start_new_session=True)
     try:
         yield process
     finally:

@@ -109,7 +109,7 @@ def machine() -> Iterator[RemotePlatform]:
     """The agent of a machine, next to the benchmark's platform."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "agent.sock"
-        agent = subprocess.Popen([sys.executable, "-m", "kluis.tee.vm.inside", "--unix", str(path)])
+        agent = subprocess.Popen([sys.executable, "-m", "kluis.tee.inside", "--unix", str(path)])
         try:
             until = time.monotonic() + START_SECONDS
             while not path.exists() and time.monotonic() < until:

@@ -128,7 +128,7 @@ static pid_t start(void) {
     pid_t child = fork();
     if (child < 0) fail("fork");
     if (child) return child;
-    static char *const line[] = {PYTHON, "-I", "-m", "kluis.tee.vm.boot", NULL};
+    static char *const line[] = {PYTHON, "-I", "-m", "kluis.tee.inside.boot", NULL};
     static char *const environment[] = {"PATH=/usr/bin", "LANG=C.UTF-8", "HOME=/", "TZ=UTC", NULL};
     setsid();
     int nothing = open("/dev/null", O_RDONLY);

@@ -12,9 +12,9 @@ import pytest
 
 from kluis.host import load
 from kluis.host.proxy import EnclaveProxy
+from kluis.tee import places
 from kluis.tee.platform import start
 from kluis.tee.platform.client import Platform
-from kluis.tee.platform.launching import places
 from tests.images import image_of
 
 HERE = Path(__file__).parent

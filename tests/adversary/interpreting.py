@@ -22,8 +22,8 @@ from pathlib import Path
 
 from kluis.formats.kluis import channel
 from kluis.host import load
+from kluis.tee import places
 from kluis.tee.platform import start
-from kluis.tee.platform.launching import places
 from kluis.tee.process import native
 
 LACKS = frozenset({"secret-memory"})

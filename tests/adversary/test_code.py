@@ -17,12 +17,12 @@ from kluis import measured
 from kluis.errors import AuthenticityError, EnclaveDied, FormatError, KluisError
 from kluis.host import load
 from kluis.host.proxy import EnclaveProxy
+from kluis.tee import places
 from kluis.tee.image import read_image
 from kluis.tee.image.build.builder import build
+from kluis.tee.places import Places
 from kluis.tee.platform import start
 from kluis.tee.platform.client import Platform
-from kluis.tee.platform.launching import places
-from kluis.tee.platform.launching.places import Places
 from tests.adversary import attacks
 
 HERE = Path(__file__).parent

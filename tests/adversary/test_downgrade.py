@@ -36,7 +36,7 @@ if without == "landlock":
 from kluis.errors import KluisError
 from kluis.host import load
 from kluis.tee.platform import start
-from kluis.tee.platform.launching import places
+from kluis.tee import places
 
 start.start()
 lacks = frozenset(each for each in allowed.split(",") if each)

@@ -17,11 +17,12 @@ import pytest
 from kluis.errors import UnavailableError, UsageError
 from kluis.hashes import sha256
 from kluis.host import EnclaveProxy, load
+from kluis.tee import places
 from kluis.tee.image import canonical, layers, manifest
 from kluis.tee.image.build.builder import build
 from kluis.tee.platform import start
 from kluis.tee.platform.client import Launched, Platform
-from kluis.tee.platform.launching import holding, places
+from kluis.tee.platform.launching import holding
 from tests.adversary import attacks
 from tests.tee.image import samples
 

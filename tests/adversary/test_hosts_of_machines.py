@@ -15,10 +15,10 @@ import pytest
 from kluis.errors import KluisError, UnavailableError
 from kluis.streams import Stream
 from kluis.tee.image import archive
+from kluis.tee.inside.agent import MOST_STREAMS, Agent
 from kluis.tee.platform.client import Platform
 from kluis.tee.remote import messages
 from kluis.tee.remote.platform import _send_layers
-from kluis.tee.vm.inside.agent import MOST_STREAMS, Agent
 from tests.images import ALLOWED, built
 
 __all__ = ["built"]

@@ -14,7 +14,7 @@ import pytest
 
 from kluis.errors import FreshnessError, UnavailableError
 from kluis.evidence import Claims, Collateral, Verifier
-from kluis.tee.drivers.emulated import CERTIFICATES
+from kluis.formats.kluis.processor_port import CERTIFICATES
 from kluis.tee.platform.root import session
 from kluis.tee.platform.root.session import Root
 from kluis.tee.vm.processor import answer, answering, kept, load_or_create

@@ -102,7 +102,7 @@ import json, sys
 from pathlib import Path
 from kluis.host import load
 from kluis.tee.platform import start
-from kluis.tee.platform.launching import places
+from kluis.tee import places
 from kluis.tee.platform.client import Platform
 guard = lambda pid: int(Path(f"/proc/{pid}/status").read_text().partition("TracerPid:")[2].split()[0])
 named = lambda pid: [part.split("=")[0] for part in Path(f"/proc/{pid}/environ").read_text().split("\\0")]

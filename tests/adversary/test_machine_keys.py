@@ -12,27 +12,27 @@ import pytest
 from msgspec import structs
 
 from kluis.errors import RemoteError, UsageError
+from kluis.formats.hcl.vtpm import AK
 from kluis.formats.kluis.machine_key import GRANT, Offer, Refused, encode, read_reply, read_size
 from kluis.formats.tpm.command import ENDORSEMENT
 from kluis.host.machines import guest_request
 from kluis.host.proxy import EnclaveProxy
-from kluis.tee.drivers.azure import AK
-from kluis.tee.drivers.tpm import keys
-from kluis.tee.drivers.tpm.tpm import Tpm
-from kluis.tee.drivers.tpm.transport import Transport
-from kluis.tee.vm.inside.agent import Launching
-from kluis.tee.vm.inside.keys import MachineKeys
+from kluis.tee.inside.agent import Launching
+from kluis.tee.inside.keys import MachineKeys
+from kluis.tee.tpm import keys
+from kluis.tee.tpm.tpm import Tpm
+from kluis.tee.tpm.transport import Transport
 from kluis.tee.vm.machine import tpm as vtpm
 from kluis.tee.vm.processor import measured, paravisor
 from kluis.testing.plugin import enclave, storage
 from tests.authority.amd.chips import GUEST
 from tests.launching import rehearsal_platform
 from tests.services.attestation.world import World
-from tests.tee.vm.inside.test_keys import PROCESSOR, SECRET, Launched, guests, machine_keys, offered
+from tests.tee.inside.test_keys import PROCESSOR, SECRET, Launched, guests, machine_keys, offered
 
 __all__ = ["enclave", "guests", "rehearsal_platform", "storage"]
 
-APP = Path(__file__).parents[1] / "tee" / "vm" / "inside" / "keeping" / "app.py"
+APP = Path(__file__).parents[1] / "tee" / "inside" / "keeping" / "app.py"
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ import pytest
 
 from kluis.errors import UnavailableError
 from kluis.formats.tpm.sealed import SealedSecret
-from kluis.tee.drivers.tpm import sealing
-from kluis.tee.drivers.tpm.tpm import Tpm
-from tests.tee.drivers import tpms
+from kluis.tee.tpm import sealing
+from kluis.tee.tpm.tpm import Tpm
+from tests.tee.tpm import tpms
 
 pytestmark = pytest.mark.skipif(bool(tpms.MISSING), reason=f"not installed: {', '.join(tpms.MISSING)}")
 SECRET = bytes(range(32))

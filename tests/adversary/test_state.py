@@ -10,10 +10,10 @@ import pytest
 
 from kluis.errors import RemoteError, UnavailableError
 from kluis.host import load
+from kluis.tee import places
 from kluis.tee.image.build.builder import build
 from kluis.tee.platform import start
 from kluis.tee.platform.client import Platform
-from kluis.tee.platform.launching import places
 from tests.adversary import attacks
 
 HERE = Path(__file__).parent

@@ -15,9 +15,9 @@ import pytest
 from kluis.errors import AuthenticityError, EnclaveDied, PolicyError, RemoteError, UsageError
 from kluis.host import Pool
 from kluis.host.proxy import EnclaveProxy
+from kluis.tee import places
 from kluis.tee.image.build.builder import build
 from kluis.tee.platform import start
-from kluis.tee.platform.launching import places
 from tests import machines
 
 ROOT = os.geteuid() == 0

@@ -11,7 +11,7 @@ from kluis.errors import UnavailableError
 from kluis.serve import host_calls
 from kluis.serve.host_calls import HostCalls, write
 from kluis.services.hosting import Endorsed
-from kluis.tee.platform.launching import places
+from kluis.tee import places
 from tests.evidence.forge import Forge
 from tests.services.web.issuer import FixedClock
 

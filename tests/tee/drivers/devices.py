@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.tee.drivers.fuse import Files, Memory
-from tests.tee.drivers.tpms import Software
+from tests.tee.tpm.tpms import Software
 
 Report = Callable[[bytes, int], bytes]
 """A report over 64 bytes of report data, at a privilege level."""

@@ -19,7 +19,7 @@ from kluis.formats.kluis.machine import MachineConfiguration
 from kluis.formats.tpm import public
 from kluis.tee.drivers import Driver
 from kluis.tee.drivers.snp import Snp
-from kluis.tee.drivers.tpm.driver import TpmDriver
+from kluis.tee.drivers.tpm import TpmDriver
 from kluis.tee.drivers.tsm import Tsm
 from tests.evidence.amd.forge import NOW
 from tests.evidence.amd.forge import Forge as AmdForge
@@ -29,7 +29,7 @@ from tests.tee.drivers.devices import ConfigfsTsm
 from tests.tee.drivers.test_ioctl import guest
 from tests.tee.drivers.test_tsm import snp
 from tests.tee.drivers.test_vtpms import NO_LOG, _pem, vm
-from tests.tee.drivers.tpms import Software
+from tests.tee.tpm.tpms import Software
 
 MACHINE = MachineConfiguration(root=b"r" * 32, boot=b"b" * 16, debug=False, missing=())
 DOCUMENT = MACHINE.runtime_data()

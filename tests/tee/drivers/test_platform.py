@@ -16,9 +16,9 @@ from kluis.errors import UnavailableError, UsageError
 from kluis.tee.platform.daemon import load_root
 from kluis.tee.platform.root import sealed
 from kluis.tee.process import native
-from tests.tee.drivers import tpms
 from tests.tee.drivers.devices import tpm_device
-from tests.tee.drivers.tpms import Software
+from tests.tee.tpm import tpms
+from tests.tee.tpm.tpms import Software
 
 ID = bytes(32)
 KERNEL = b"\4" * 32

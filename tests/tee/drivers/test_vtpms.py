@@ -19,6 +19,7 @@ from kluis.evidence import AzureEndorsements, ProtectionLevel, SnpEndorsements, 
 from kluis.evidence.anchors import TrustAnchors
 from kluis.formats import x509
 from kluis.formats.encoding import b64
+from kluis.formats.hcl import vtpm
 from kluis.formats.hcl.report import ReportType
 from kluis.formats.ietf.cmw import OCTETS, Collection, Part
 from kluis.formats.nitro.document import Document
@@ -26,15 +27,15 @@ from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.tpm.command import ENDORSEMENT, OWNER
 from kluis.formats.tpm.nv import NvAttribute, NvPublic
 from kluis.formats.tpm.public import Public, RsaPublic
-from kluis.tee.drivers import azure, google
+from kluis.tee.drivers import google
 from kluis.tee.drivers.aws import BUFFER, Aws
 from kluis.tee.drivers.azure import Azure
 from kluis.tee.drivers.google import Google
-from kluis.tee.drivers.tpm import keys, quoting
-from kluis.tee.drivers.tpm.driver import TpmDriver
-from kluis.tee.drivers.tpm.tpm import Tpm
-from kluis.tee.drivers.tpm.transport import Transport
+from kluis.tee.drivers.tpm import TpmDriver
 from kluis.tee.drivers.tsm import Tsm
+from kluis.tee.tpm import keys, quoting
+from kluis.tee.tpm.tpm import Tpm
+from kluis.tee.tpm.transport import Transport
 from tests import vectors
 from tests.evidence.azure.forge import AzureForge
 from tests.evidence.nitro.forge import Forge as NitroForge
@@ -42,7 +43,7 @@ from tests.formats.hcl.reports import hcl_report, runtime_json
 from tests.tee.drivers import fuse
 from tests.tee.drivers.metadata import ok, serving
 from tests.tee.drivers.test_tsm import snp
-from tests.tee.drivers.tpms import Software
+from tests.tee.tpm.tpms import Software
 
 NONCE = bytes(range(32))
 DATA = NONCE + bytes(32)
@@ -75,8 +76,8 @@ class Paravisor:
             area = tpm.read_public(handle)
             assert isinstance(area.key, RsaPublic)
             self.modulus = int.from_bytes(area.key.modulus, "big")
-            tpm.persist(handle, azure.AK)
-        put(tpm, azure.REPORT, self.report())
+            tpm.persist(handle, vtpm.AK)
+        put(tpm, vtpm.REPORT, self.report())
 
     def report(self, **more: Any) -> bytes:
         runtime = runtime_json(self.modulus, **{**self.extra, **more})
@@ -168,8 +169,8 @@ def test_azure_user_data(software: Software) -> None:
         def sleep(seconds: float) -> None:
             waits.append(seconds)
             if len(waits) == 2:
-                data = held.nv_read(azure.USER_DATA, 64, by=OWNER)
-                held.nv_write(azure.REPORT, paravisor.report(user_data=data.hex()), by=OWNER)
+                data = held.nv_read(vtpm.USER_DATA, 64, by=OWNER)
+                held.nv_write(vtpm.REPORT, paravisor.report(user_data=data.hex()), by=OWNER)
 
         with serving(paravisor.imds) as imds:
             parts = Azure(Held, imds, NO_LOG, sleep).endorse(DATA)
@@ -181,7 +182,7 @@ def test_azure_without_ak(software: Software) -> None:
     """A TPM without the paravisor's key is named, with its handle."""
     with vm(software) as (_, driver):
         with software.tpm() as tpm:
-            tpm.persist(azure.AK, azure.AK)
+            tpm.persist(vtpm.AK, vtpm.AK)
         with pytest.raises(UnavailableError, match="has no attestation key 0x81000003") as refused:
             driver.endorse(DATA)
     assert refused.value.exit_code == 7
@@ -191,9 +192,9 @@ def test_azure_another_ak(software: Software) -> None:
     """A key that the report does not name is refused."""
     with vm(software) as (_, driver):
         with software.tpm() as tpm:
-            tpm.persist(azure.AK, azure.AK)
+            tpm.persist(vtpm.AK, vtpm.AK)
             with tpm.holding(tpm.create_primary(OWNER, keys.RSA_ATTESTATION.encode())) as handle:
-                tpm.persist(handle, azure.AK)
+                tpm.persist(handle, vtpm.AK)
         with pytest.raises(UnavailableError, match="azure: attestation key: want"):
             driver.endorse(DATA)
 
@@ -204,14 +205,14 @@ def test_not_azure(software: Software) -> None:
     assert "this is no confidential VM of Azure" in str(driver.available())
     with software.tpm() as tpm:
         runtime = runtime_json(int.from_bytes(b"\x80" + bytes(255), "big"))
-        put(tpm, azure.REPORT, hcl_report(bytes(1184), runtime, ReportType.TVM).encode())
+        put(tpm, vtpm.REPORT, hcl_report(bytes(1184), runtime, ReportType.TVM).encode())
     assert "the VM has no TEE" in str(driver.available())
 
 
 def test_azure_report_malformed(software: Software) -> None:
     """Whatever is in the index, the error is one of this machine."""
     with software.tpm() as tpm:
-        put(tpm, azure.REPORT, b"HCLA" + bytes(100))
+        put(tpm, vtpm.REPORT, b"HCLA" + bytes(100))
     with pytest.raises(UnavailableError, match="azure: HCL report") as refused:
         Azure(software.tpm, event_log=NO_LOG).endorse(DATA)
     assert refused.value.code == "driver_answer"
@@ -245,7 +246,7 @@ def test_azure_ak_certificate(software: Software) -> None:
     assert driver.ak_certificate() is None
     der = x509.parse(AzureForge().amd.endorsements().ark or b"", "certificate").der
     with software.tpm() as tpm:
-        put(tpm, azure.AK_CERTIFICATE, der + bytes(50))
+        put(tpm, vtpm.AK_CERTIFICATE, der + bytes(50))
     assert driver.ak_certificate() == der
 
 
@@ -257,7 +258,7 @@ class Large(Tpm):
         self._report = report
 
     def handles(self, first: int) -> tuple[int, ...]:
-        return (azure.REPORT,) if first == azure.REPORT else super().handles(first)
+        return (vtpm.REPORT,) if first == vtpm.REPORT else super().handles(first)
 
     def nv_public(self, index: int) -> NvPublic:
         size = len(self._report)

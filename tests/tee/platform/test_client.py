@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from kluis.errors import UnavailableError
+from kluis.tee.places import Places
 from kluis.tee.platform.client import Platform
-from kluis.tee.platform.launching.places import Places
 
 
 @pytest.mark.parametrize("handed", [0, 1])

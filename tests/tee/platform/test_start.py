@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from kluis.errors import UnavailableError
+from kluis.tee import places
 from kluis.tee.image import manifest
 from kluis.tee.image.build import interpreter
 from kluis.tee.platform import start
 from kluis.tee.platform.client import Platform
-from kluis.tee.platform.launching import places
 
 IDLE = (0.5, 5.0, 60.0)
 """Seconds until an idle platform ends: the longer ones where a machine is too slow to reach it before."""

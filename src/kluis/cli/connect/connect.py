@@ -167,7 +167,7 @@ def _token(path: Path) -> str:
         UsageError: it is not one token.
         UnavailableError: the file is another user's, or others can access it.
     """
-    from kluis.tee.platform.root import keyfiles  # help does not need it
+    from kluis.tee import keyfiles  # help does not need it
 
     text = (
         (files.read(path) if path == files.STDIN else keyfiles.read(path)).decode("ascii", "replace").strip()

@@ -22,8 +22,8 @@ from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.tpm.command import OWNER
 from kluis.formats.tpm.nv import NvAttribute, NvPublic
 from kluis.host.proxy import EnclaveProxy
-from kluis.tee.drivers.tpm.tpm import Tpm
-from kluis.tee.drivers.tpm.transport import Transport
+from kluis.tee.tpm.tpm import Tpm
+from kluis.tee.tpm.transport import Transport
 from kluis.tee.vm import processor
 from kluis.tee.vm.machine import kept, tpm
 from kluis.tee.vm.processor import measured

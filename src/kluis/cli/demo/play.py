@@ -20,8 +20,8 @@ from kluis.cli.demo.stage import Calls, Stage
 from kluis.cli.room.room_text import format_result, summary_of
 from kluis.errors import InternalError
 from kluis.host.proxy import EnclaveProxy
+from kluis.tee import places
 from kluis.tee.platform import start
-from kluis.tee.platform.launching import places
 
 CLAIM = """
 

@@ -15,7 +15,7 @@ from kluis.errors import UsageError
 from kluis.serve.cloud.folder import Folder
 from kluis.serve.cloud.variables import CLIENT
 from kluis.serve.issuer import Certificate
-from kluis.tee.platform.root import keyfiles
+from kluis.tee import keyfiles
 
 LIFE: Final = timedelta(days=365)
 # A certificate that ends during a run would lock its user out.

@@ -14,7 +14,7 @@ import msgspec
 from kluis import files
 from kluis.errors import FormatError, UnavailableError, UnsupportedError
 from kluis.formats.encoding.unreadable import UNREADABLE
-from kluis.tee.platform.launching import places
+from kluis.tee import places
 
 VERSION: Final = 1
 """Of the folder's format."""

@@ -24,7 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from kluis import files
 from kluis.authority import issuing
 from kluis.errors import AuthenticityError, FormatError, FreshnessError, UnavailableError
-from kluis.tee.platform.root import keyfiles
+from kluis.tee import keyfiles
 
 NAME: Final = "Kluis services on this machine"
 ROOT_LIFE: Final = timedelta(days=3650)

@@ -34,7 +34,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from kluis import files
 from kluis.errors import FormatError, FreshnessError, UsageError
 from kluis.services.clock import Clock
-from kluis.tee.platform.root import keyfiles
+from kluis.tee import keyfiles
 
 LEAST_RSA_BITS: Final = 2048
 CURVES: Final = (ec.SECP256R1, ec.SECP384R1)

@@ -11,7 +11,7 @@ import msgspec
 from kluis import files
 from kluis.errors import FormatError
 from kluis.formats.encoding.unreadable import UNREADABLE
-from kluis.tee.platform.root import keyfiles
+from kluis.tee import keyfiles
 
 
 class Client(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -20,7 +20,7 @@ from kluis import files
 from kluis.errors import FormatError
 from kluis.serve.issuer.clients import Client
 from kluis.services.clock import Clock
-from kluis.tee.platform.root import keyfiles
+from kluis.tee import keyfiles
 
 TENANT: Final = "00000000-0000-4000-8000-6b6c75697300"
 TOKEN_SECONDS: Final = 3600

@@ -22,7 +22,7 @@ from kluis.errors import FormatError
 from kluis.host.proxy import EnclaveProxy
 from kluis.ledger import certificates
 from kluis.serve.ledger.log import LedgerLog
-from kluis.tee.platform.root import keyfiles
+from kluis.tee import keyfiles
 
 BEGIN_SECONDS: Final = 1800.0
 """A node reads all of its log at its start."""

@@ -12,16 +12,16 @@ from kluis.tee.process import container
 NEEDED: Final = ("memfd_secret", "RLIMIT_MEMLOCK", "user namespaces", "Landlock", "seccomp", "bubblewrap")
 
 
-def probe(found: Sequence[Finding]) -> Finding:
+def probe(findings: Sequence[Finding]) -> Finding:
     """Judge the container by the other findings, each of which was tried in it.
 
     Args:
-        found: of process enclaves.
+        findings: of process enclaves.
     """
     runtime = container.manager()
     if runtime is None:
         return Finding(part=Part.PROCESS, name="container", state=State.OK, seen="not in a container")
-    states = {finding.name: finding.state for finding in found}
+    states = {finding.name: finding.state for finding in findings}
     missing = [name for name in NEEDED if states.get(name) is State.MISSING]
     if missing:
         return Finding(

@@ -16,7 +16,7 @@ def examine(*, boot_seconds: int = 20) -> list[Finding]:
         One finding for each check, grouped by part, in the order of :class:`Part`.
     """
     process = [*kernel.probe(), *programs.probe()]
-    found = [
+    findings = [
         *process,
         containers.probe(process),
         kvm.probe(boot_seconds),
@@ -24,4 +24,4 @@ def examine(*, boot_seconds: int = 20) -> list[Finding]:
         *openness.probe(),
     ]
     order = list(Part)
-    return sorted(found, key=lambda finding: order.index(finding.part))
+    return sorted(findings, key=lambda finding: order.index(finding.part))

@@ -64,6 +64,14 @@ def setting(path: str) -> str | None:
         return None
 
 
+def flags() -> frozenset[str]:
+    """The processor's flags, as reported by the kernel."""
+    for line in (setting("/proc/cpuinfo") or "").splitlines():
+        if line.startswith("flags"):
+            return frozenset(line.partition(":")[2].split())
+    return frozenset()
+
+
 def is_root() -> bool:
     """Whether this process runs as root."""
     return os.geteuid() == 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kluis.tee.doctor.finding import Finding, Part, State, setting
+from kluis.tee.doctor.finding import Finding, Part, State, flags, setting
 from kluis.tee.drivers import Driver
 from kluis.tee.drivers.registry import all_drivers
 
@@ -31,14 +31,6 @@ def probe() -> list[Finding]:
     ]
 
 
-def flags() -> frozenset[str]:
-    """The processor's flags, as reported by the kernel."""
-    for line in (setting("/proc/cpuinfo") or "").splitlines():
-        if line.startswith("flags"):
-            return frozenset(line.partition(":")[2].split())
-    return frozenset()
-
-
 def tpm() -> Finding:
     """Detect a TPM and its version."""
     for path in ("/dev/tpmrm0", "/dev/tpm0"):
@@ -59,7 +51,7 @@ def drivers(known: tuple[Driver, ...]) -> list[Finding]:
     Args:
         known: to try; each opens its device, and leaves nothing behind.
     """
-    found = [
+    findings = [
         Finding(
             part=Part.HARDWARE,
             name=f"driver {driver.name}",
@@ -75,7 +67,7 @@ def drivers(known: tuple[Driver, ...]) -> list[Finding]:
         state=State.ABSENT,
         seen=f"none of {', '.join(driver.name for driver in known)} is available: no TEE endorses a platform",
     )
-    return found or [none]
+    return findings or [none]
 
 
 def _device(name: str, paths: tuple[str, ...], cpu: str | None = None, driver: str | None = None) -> Finding:

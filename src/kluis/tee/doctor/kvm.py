@@ -14,8 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from kluis.tee.doctor.finding import Finding, Part, State
-from kluis.tee.doctor.hardware import flags
+from kluis.tee.doctor.finding import Finding, Part, State, flags
 
 DEVICE = "/dev/kvm"
 BOOT = "/boot"

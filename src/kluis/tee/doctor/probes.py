@@ -25,10 +25,10 @@ def offset(file: str, function: str) -> int:
     """
     symbols = _readelf("--dyn-syms", file)
     line = rf"^\s*\d+: ([0-9a-f]+)\s+\d+ I?FUNC\s.*\s{function}(?:@.*)?$"
-    found = re.search(line, symbols, re.MULTILINE)
-    if found is None:
+    match = re.search(line, symbols, re.MULTILINE)
+    if match is None:
         raise LookupError(function)
-    address = int(found[1], 16)
+    address = int(match[1], 16)
     for at, virtual, size in re.findall(r"LOAD\s+0x(\w+) 0x(\w+) 0x\w+ 0x(\w+)", _readelf("-l", file)):
         if int(virtual, 16) <= address < int(virtual, 16) + int(size, 16):
             return address - int(virtual, 16) + int(at, 16)

@@ -39,8 +39,8 @@ def find_runtime() -> Finding:
         return Finding(
             part=Part.PROCESS, name="runtime", state=State.MISSING, seen=lack.message, fix=lack.hint
         )
-    found = native.runtime()
-    seen = f"CPython {found.python}, base layer {found.digest[:16]}"
+    runtime = native.runtime()
+    seen = f"CPython {runtime.python}, base layer {runtime.digest[:16]}"
     return Finding(part=Part.PROCESS, name="runtime", state=State.OK, seen=seen)
 
 

@@ -21,9 +21,9 @@ from kluis.formats.nitro.document import Document
 from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.tpm.command import Authorization, Command
 from kluis.formats.tpm.nv import NvAttribute, NvPublic
+from kluis.tee.driver import answers, check_equal, check_report_data
 from kluis.tee.drivers import ioctl
-from kluis.tee.drivers.driver import answers, check_equal, check_report_data
-from kluis.tee.drivers.tpm.tpm import Tpm
+from kluis.tee.tpm.tpm import Tpm
 
 DEVICE: Final = Path("/dev/nsm")
 VENDOR: Final = Path("/sys/class/dmi/id/sys_vendor")
@@ -87,9 +87,9 @@ class Aws:
         request = nsm.request_document(report_data)
         answer = self._by_device(request) if self.kind() == "nitro" else self._by_tpm(request)
         with answers(self.name):
-            found = nsm.parse_document(answer)
-            check_equal(self.name, "user data", report_data, Document.parse(found).user_data)
-        return {"document": found}
+            document = nsm.parse_document(answer)
+            check_equal(self.name, "user data", report_data, Document.parse(document).user_data)
+        return {"document": document}
 
     def seal_secret(self) -> None:
         """None: the module derives no keys."""

@@ -19,22 +19,19 @@ from kluis.formats.encoding.members import Members
 from kluis.formats.hcl import report as hcl_report
 from kluis.formats.hcl import runtime as runtime_data
 from kluis.formats.hcl.report import HclReport, ReportType
+from kluis.formats.hcl.vtpm import AK, AK_CERTIFICATE, REPORT, USER_DATA
 from kluis.formats.snp.endorsements import Endorsements
 from kluis.formats.tdx import tdreport
 from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.tpm.command import OWNER
 from kluis.formats.tpm.nv import NvAttribute, NvPublic
+from kluis.tee.driver import answers, check_equal, check_report_data
 from kluis.tee.drivers import reports
-from kluis.tee.drivers.driver import answers, check_equal, check_report_data
 from kluis.tee.drivers.imds import Imds
-from kluis.tee.drivers.tpm import quoting
-from kluis.tee.drivers.tpm.stored import exists, nv_bytes
-from kluis.tee.drivers.tpm.tpm import Tpm
+from kluis.tee.tpm import quoting
+from kluis.tee.tpm.stored import exists, nv_bytes
+from kluis.tee.tpm.tpm import Tpm
 
-REPORT: Final = 0x01400001
-USER_DATA: Final = 0x01400002
-AK: Final = 0x81000003
-AK_CERTIFICATE: Final = 0x01C101D0
 CERTIFICATES: Final = "/metadata/THIM/amd/certification"
 QUOTE: Final = "/acc/tdquote"
 MAX_CERTIFICATE: Final = 4096

@@ -1,13 +1,5 @@
 """The emulated processor of a machine without hardware, on the virtio-serial port ``kluis.psp``.
 
-A request is one byte for its kind, and then:
-
-| kind | request | answer |
-|---|---|---|
-| 1: report | 96 bytes, as ``SNP_GET_REPORT`` | 4000 bytes, as ``SNP_GET_REPORT`` |
-| 2: derived key | 32 bytes, as ``SNP_GET_DERIVED_KEY`` | 64 bytes, as ``SNP_GET_DERIVED_KEY`` |
-| 3: certificates | nothing | size (u32, little-endian) and VCEK, ASK, ARK in PEM; size and the CRL in DER |
-
 A machine that booted by ``uefi`` has a vTPM, in which the host left what the paravisor of Azure leaves there.
 Then the evidence is Azure's, and only the certificates come over the port: it takes the place of Azure's
 metadata service.
@@ -21,21 +13,18 @@ import select
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 from kluis.errors import UnavailableError
+from kluis.formats.kluis.processor_port import CERTIFICATES, KEY, PORT, REPORT, SIZE_BYTES
+from kluis.tee.driver import check_report_data
 from kluis.tee.drivers import ioctl, reports, snp
 from kluis.tee.drivers.azure import Azure
-from kluis.tee.drivers.driver import check_report_data
-from kluis.tee.drivers.tpm import quoting
-from kluis.tee.drivers.tpm.tpm import Tpm
+from kluis.tee.tpm import quoting
+from kluis.tee.tpm.tpm import Tpm
 
-PORT: Final = "kluis.psp"
 NAMES: Final = Path("/sys/class/virtio-ports")
 DEVICES: Final = Path("/dev")
-REPORT, KEY, CERTIFICATES = b"\1", b"\2", b"\3"
-SIZES: Final[Mapping[bytes, int]] = MappingProxyType({REPORT: 96, KEY: 32, CERTIFICATES: 0})
 MAX_PART: Final = 64 * 1024
 ANSWER_SECONDS: Final = 120.0
 
@@ -116,7 +105,7 @@ class Emulated:
             raise UnavailableError(f"{self.name}: the port takes no request", code="driver_refused")
 
     def _part(self, port: int) -> bytes:
-        size = int.from_bytes(self._read(port, 4), "little")
+        size = int.from_bytes(self._read(port, SIZE_BYTES), "little")
         if not 0 < size <= MAX_PART:
             raise UnavailableError(
                 f"{self.name}: part: want 1..{MAX_PART} bytes, got {size}", code="driver_answer"

@@ -13,12 +13,12 @@ from typing import Final, NamedTuple
 from kluis.errors import KluisError, UnavailableError
 from kluis.formats import x509
 from kluis.formats.tpm.command import ENDORSEMENT
+from kluis.tee.driver import answers, check_equal
 from kluis.tee.drivers import reports
-from kluis.tee.drivers.driver import answers, check_equal
-from kluis.tee.drivers.tpm import quoting
-from kluis.tee.drivers.tpm.stored import exists, nv_bytes
-from kluis.tee.drivers.tpm.tpm import Tpm
 from kluis.tee.drivers.tsm import Tsm
+from kluis.tee.tpm import quoting
+from kluis.tee.tpm.stored import exists, nv_bytes
+from kluis.tee.tpm.tpm import Tpm
 
 MAX_CERTIFICATE: Final = 8192
 MAX_TEMPLATE: Final = 1024

@@ -160,7 +160,7 @@ def _body(fields: dict[str, str], rest: bytes) -> bytes:
 
 
 def _join_chunks(rest: bytes) -> bytes:
-    found, at = bytearray(), 0
+    body, at = bytearray(), 0
     while True:
         end = rest.find(b"\r\n", at, at + MAX_CHUNK_LINE)
         line = rest[at : end if end >= 0 else at + 16]
@@ -169,8 +169,8 @@ def _join_chunks(rest: bytes) -> bytes:
             raise FormatError(f"HTTP chunk: {line[:16]!a}")
         size, start = int(digits, 16), end + 2
         if not size:
-            return bytes(found)
+            return bytes(body)
         at = start + size + 2
         if rest[start + size : at] != b"\r\n":
             raise FormatError("HTTP chunk: is cut short")
-        found += rest[start : start + size]
+        body += rest[start : start + size]

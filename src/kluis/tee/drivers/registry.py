@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from kluis.errors import UnavailableError, unknown
+from kluis.tee.driver import Driver
 from kluis.tee.drivers.aws import Aws
 from kluis.tee.drivers.azure import Azure
-from kluis.tee.drivers.driver import Driver
 from kluis.tee.drivers.emulated import Emulated
 from kluis.tee.drivers.google import Google
 from kluis.tee.drivers.snp import Snp
 from kluis.tee.drivers.tdx import Tdx
-from kluis.tee.drivers.tpm.driver import TpmDriver
+from kluis.tee.drivers.tpm import TpmDriver
 from kluis.tee.drivers.tsm import Tsm
 
 

@@ -13,7 +13,7 @@ from kluis.formats.snp import table as certificate_table
 from kluis.formats.snp.endorsements import Endorsements
 from kluis.formats.snp.flags import Flags, SigningKey
 from kluis.formats.tdx.report import TdReport
-from kluis.tee.drivers.driver import answers, check_equal
+from kluis.tee.driver import answers, check_equal
 
 MAX_QUOTE: Final = 64 * 1024
 _CHAIN: Final = 3
@@ -45,11 +45,13 @@ def snp_parts(
         parts = {"report": data}
         if any(table):
             vlek = Flags.parse(report.flags).signing_key is SigningKey.VLEK
-            found = Endorsements.from_table(certificate_table.parse(table), vlek=vlek)
-            if chain := amd_chain(found):  # an incomplete one is of no use: the verifier gets it elsewhere
+            endorsements = Endorsements.from_table(certificate_table.parse(table), vlek=vlek)
+            if chain := amd_chain(
+                endorsements
+            ):  # an incomplete one is of no use: the verifier gets it elsewhere
                 parts["certificates"] = chain
-            if found.crl is not None:
-                parts["crl"] = found.crl
+            if endorsements.crl is not None:
+                parts["crl"] = endorsements.crl
     return parts
 
 
@@ -66,9 +68,9 @@ def snp_response(
     return snp_parts(name, report, table, report_data, level)
 
 
-def amd_chain(found: Endorsements) -> bytes | None:
+def amd_chain(endorsements: Endorsements) -> bytes | None:
     """The certificates of a report's key, PEM, leaf first; None if one of the three is missing."""
-    chain = [each for each in (found.vek, found.ask, found.ark) if each is not None]
+    chain = [each for each in (endorsements.vek, endorsements.ask, endorsements.ark) if each is not None]
     return b"".join(_pem(each) for each in chain) if len(chain) == _CHAIN else None
 
 

@@ -12,8 +12,8 @@ from typing import Final
 
 from kluis.errors import UnavailableError
 from kluis.formats.encoding.layout import U8, U32, U64, Struct, at, layout
+from kluis.tee.driver import check_report_data
 from kluis.tee.drivers import ioctl, reports
-from kluis.tee.drivers.driver import check_report_data
 
 DEVICE: Final = Path("/dev/sev-guest")
 GET_REPORT: Final = 0xC0205300
@@ -103,8 +103,8 @@ class Snp:
         return derived_key(self.name, self._send(GET_DERIVED_KEY, key_request(self._level), KEY_RESPONSE))
 
     def _send(self, request: int, structure: bytes, size: int) -> bytes:
-        asked, response = bytearray(structure), bytearray(size)
-        addresses = {"request": ioctl.address(asked), "response": ioctl.address(response)}
+        argument, response = bytearray(structure), bytearray(size)
+        addresses = {"request": ioctl.address(argument), "response": ioctl.address(response)}
         outer = bytearray(_Outer(version=_VERSION, error=0, **addresses).encode())
         with ioctl.device(self.name, self._device) as descriptor:
             ioctl.send(self.name, descriptor, request, outer)

@@ -17,8 +17,8 @@ from kluis.errors import FormatError, UnavailableError
 from kluis.formats.encoding.layout import U16, U32, Struct, at, layout
 from kluis.formats.encoding.reader import Reader
 from kluis.formats.tdx import tdreport
+from kluis.tee.driver import answers, check_equal, check_report_data
 from kluis.tee.drivers import ioctl, reports
-from kluis.tee.drivers.driver import answers, check_equal, check_report_data
 
 DEVICE: Final = Path("/dev/tdx_guest")
 GET_REPORT: Final = 0xC4405401
@@ -143,9 +143,9 @@ def parse_answer(data: bytes) -> bytes:
         raise FormatError(f"quoting service: error {head.error:#x}")
     chosen, quote = r.u32("id_size"), r.u32("quote_size")
     r.take(chosen, "id")
-    found = r.take(quote, "quote")
+    signed = r.take(quote, "quote")
     r.end()
-    return found
+    return signed
 
 
 @contextlib.contextmanager

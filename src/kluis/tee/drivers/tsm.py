@@ -14,8 +14,8 @@ from typing import Final
 
 from kluis.errors import UnavailableError
 from kluis.formats.wrappers.tsm import SEV, TDX
+from kluis.tee.driver import check_report_data
 from kluis.tee.drivers import reports
-from kluis.tee.drivers.driver import check_report_data
 
 ROOT: Final = Path("/sys/kernel/config/tsm/report")
 MAX_BLOB: Final = 256 * 1024 + 1184
@@ -67,9 +67,9 @@ class Tsm:
         check_report_data(report_data)
         for _ in range(_TRIES):
             with self._folder() as folder:
-                found = self._report(folder, report_data)
-            if found is not None:
-                return found
+                parts = self._report(folder, report_data)
+            if parts is not None:
+                return parts
         raise UnavailableError(
             f"tsm: another program wrote into each of {_TRIES} reports",
             hint=f"end the program that writes into {self._root}",

@@ -85,11 +85,11 @@ def read_image(
             hint="leave files out: an index has some 200 bytes for each",
             code="too_large",
         )
-    found, files = [], 0
+    indexes, files = [], 0
     for reference in head.manifest.layers:
         layer = _layer(f, size, reference, known or {})
         files += len(layer.files)
-        found.append(layer)
+        indexes.append(layer)
     if files > layers.MAX_FILES:
         raise FormatError(f"image: want at most {layers.MAX_FILES} files, got {files}")
     if f.tell() != size:
@@ -100,7 +100,7 @@ def read_image(
         head.sigstruct,
         head.sigstruct_offset,
         head.interface,
-        tuple(found),
+        tuple(indexes),
     )
 
 
@@ -245,12 +245,12 @@ def native_objects(f: BinaryIO, image: Image) -> list[str]:
     The interpreter imports ``app.so`` before ``app.py``, and its source is not in an image.
     """
     layer = image.layer("app")
-    found = []
+    paths = []
     for entry in layer.files if layer else ():
         f.seek(layer.data_offset + entry.offset if layer else 0)
         if f.read(min(entry.size, 4)) == b"\x7fELF" or entry.path.endswith(".so"):
-            found.append(entry.path)
-    return found
+            paths.append(entry.path)
+    return paths
 
 
 def imported_in_place(image: Image) -> list[str]:

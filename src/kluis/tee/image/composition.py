@@ -26,7 +26,7 @@ def sources(f: BinaryIO, image: Image) -> dict[str, Source]:
         f: the image's file, of which every layer has been verified.
         image: as read from it.
     """
-    found = dict.fromkeys(KINDS, Source())
+    by_kind = dict.fromkeys(KINDS, Source())
     for layer in image.layers:
         for entry in layer.files:
             if not entry.path.endswith(".py"):
@@ -34,8 +34,8 @@ def sources(f: BinaryIO, image: Image) -> dict[str, Source]:
             kind = _kind(layer.name, entry.path)
             f.seek(layer.data_offset + entry.offset)
             lines = _lines(f, entry.size)
-            found[kind] = Source(found[kind].files + 1, found[kind].lines + lines)
-    return found
+            by_kind[kind] = Source(by_kind[kind].files + 1, by_kind[kind].lines + lines)
+    return by_kind
 
 
 def _kind(layer: str, path: str) -> str:

@@ -77,10 +77,10 @@ def check_manifest(image: Image, struct: SigStruct) -> None:
 
 def _check_architecture(paths: Iterable[str]) -> None:
     """Refuse an image that is complete for other processors: its loader has another name."""
-    found = {path: match[1] for path in paths if (match := LOADERS.fullmatch(path))}
-    if found and manifest.LOADER not in found:
+    architectures = {path: match[1] for path in paths if (match := LOADERS.fullmatch(path))}
+    if architectures and manifest.LOADER not in architectures:
         raise UnavailableError(
-            f"image: architecture: want x86-64, got {', '.join(sorted(found.values()))}",
+            f"image: architecture: want x86-64, got {', '.join(sorted(architectures.values()))}",
             hint="build it on x86-64: kluis build DIR -o FILE",
             code="architecture",
         )

@@ -67,7 +67,7 @@ class Measured:
             "native_objects": list(self.native_objects),
             "in_place": list(self.in_place),
             "source": {
-                kind: {"files": found.files, "lines": found.lines} for kind, found in self.sources.items()
+                kind: {"files": source.files, "lines": source.lines} for kind, source in self.sources.items()
             },
             "measurements": {backend: value.hex() for backend, value in self.measurements.items()},
             "interface": manifest.interface,

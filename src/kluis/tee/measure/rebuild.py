@@ -36,16 +36,16 @@ def rebuild(image: Path, directory: Path, say: Callable[[str], None]) -> tuple[b
         UsageError: another Kluis built it, the directory has no lock of its requirements, or a link leads out
             of it.
     """
-    found = measure.measure(image).image
-    if found.manifest.kluis != kluis.__version__:
+    original = measure.measure(image).image
+    if original.manifest.kluis != kluis.__version__:
         raise UsageError(
-            f"{image}: kluis: want {kluis.__version__}, which this is, got {found.manifest.kluis}",
+            f"{image}: kluis: want {kluis.__version__}, which this is, got {original.manifest.kluis}",
             hint="python3 -m venv other && other/bin/pip install --find-links DIR"
-            f" 'kluis[enclave]=={found.manifest.kluis}', where DIR has that version's wheels",
+            f" 'kluis[enclave]=={original.manifest.kluis}', where DIR has that version's wheels",
         )
-    if found.manifest.python != interpreter.version():
+    if original.manifest.python != interpreter.version():
         raise UsageError(
-            f"{image}: python: want {interpreter.version()}, as here, got {found.manifest.python}",
+            f"{image}: python: want {interpreter.version()}, as here, got {original.manifest.python}",
             hint="use the Python that the author used: the runtime has one release for each",
         )
     _check_links(directory)

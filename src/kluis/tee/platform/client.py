@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from kluis.errors import BY_NAME, UnavailableError, UsageError
+from kluis.tee import places as where
+from kluis.tee.places import Places
 from kluis.tee.platform import start as starting
-from kluis.tee.platform.launching import places as where
-from kluis.tee.platform.launching.places import Places
 
 MAX_ANSWER = 256 * 1024
 SOCKETS = 2

@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from kluis.errors import PolicyError, UnavailableError, UsageError
+from kluis.tee import places
 from kluis.tee.platform import shares
 from kluis.tee.platform.hosts import Host
-from kluis.tee.platform.launching import places, policy
+from kluis.tee.platform.launching import policy
 from kluis.tee.platform.launching.launch import Launcher
 from kluis.tee.platform.launching.orders import Orders
 from kluis.tee.platform.root import upkeep
@@ -87,9 +88,9 @@ def _secret_and_counters(
                 "platform secret: is sealed to a TPM", hint="kluis platform start --tpm", code="tpm_absent"
             )
         return Secret.load_or_create(state / "platform.secret"), Counters(state / "counters"), None
-    from kluis.tee.drivers.tpm.tpm import Tpm  # only a platform with a TPM needs it
-    from kluis.tee.drivers.tpm.transport import Transport
     from kluis.tee.platform.root import sealed
+    from kluis.tee.tpm.tpm import Tpm  # only a platform with a TPM needs it
+    from kluis.tee.tpm.transport import Transport
 
     at, opened = state / places.SEALED, Tpm(Transport(tpm))
     return *sealed.open_state(state, at, opened), functools.partial(sealed.reseal, at, opened)

@@ -14,7 +14,7 @@ from kluis.formats import x509
 from kluis.formats.kluis import machine, runtime_data
 from kluis.formats.kluis.endorsement import Endorsement
 from kluis.formats.kluis.machine import MachineConfiguration
-from kluis.tee.drivers.driver import Driver
+from kluis.tee.driver import Driver
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 

@@ -14,8 +14,8 @@ from typing import Any
 from kluis.errors import FormatError, KluisError, UsageError
 from kluis.formats.encoding import jcs
 from kluis.tee.platform.launching.launch import Launcher, Running
-from kluis.tee.platform.launching.sockets import ENDS
 from kluis.tee.process.sandbox import MOST_GRANTED
+from kluis.tee.process.sockets import ENDS
 
 MAX_REQUEST = 16 * 1024
 MOST_DESCRIPTORS = 1 + ENDS + MOST_GRANTED

@@ -17,13 +17,13 @@ def check_launcher(read: images.Image) -> None:
     """
     runtime, stated = native.runtime(), read.manifest
     layer = read.layer("python")
-    found = next((e.sha256 for e in layer.files if e.path == LAUNCHER), "") if layer else ""
-    if found == runtime.launcher:
+    digest = next((e.sha256 for e in layer.files if e.path == LAUNCHER), "") if layer else ""
+    if digest == runtime.launcher:
         return
     raise UnavailableError(
         f"image {stated.name}: launcher: want {runtime.launcher[:16]},"
         f" of this platform's kluis-runtime {runtime.kluis} for Python {runtime.python},"
-        f" got {found[:16] or 'none'}, of kluis-runtime {stated.kluis} for Python {stated.python}",
+        f" got {digest[:16] or 'none'}, of kluis-runtime {stated.kluis} for Python {stated.python}",
         code="launcher_unknown",
         hint=_other_runtime(runtime.python, stated.python),
     )

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from kluis.errors import UnavailableError
-from kluis.tee.platform.launching import places as where
-from kluis.tee.platform.launching.places import Places
+from kluis.tee import places as where
+from kluis.tee.places import Places
 from kluis.tee.process import linux, native, sandbox
 
 USER: Final = "kluis"
@@ -71,7 +71,7 @@ def start(
 
 def _usable(device: str) -> str:
     """The device, after it was opened: so the reason why it cannot be used is not in a log only."""
-    from kluis.tee.drivers.tpm.tpm import Tpm  # only a platform with a TPM needs it
+    from kluis.tee.tpm.tpm import Tpm  # only a platform with a TPM needs it
 
     with Tpm.open(device):
         return device
@@ -79,7 +79,7 @@ def _usable(device: str) -> str:
 
 def _ids() -> tuple[int, int]:
     try:
-        found = pwd.getpwnam(USER)
+        user = pwd.getpwnam(USER)
     except KeyError:
         subprocess.run(
             [
@@ -94,8 +94,8 @@ def _ids() -> tuple[int, int]:
             ],
             check=True,
         )
-        found = pwd.getpwnam(USER)
-    return found.pw_uid, found.pw_gid
+        user = pwd.getpwnam(USER)
+    return user.pw_uid, user.pw_gid
 
 
 @contextlib.contextmanager

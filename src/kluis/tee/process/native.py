@@ -86,20 +86,20 @@ def runtime() -> Runtime:
 @functools.cache
 def _read(where: Path) -> Runtime:
     try:
-        found = msgspec.json.decode((where / "runtime.json").read_bytes(), type=Runtime)
+        description = msgspec.json.decode((where / "runtime.json").read_bytes(), type=Runtime)
     except (OSError, msgspec.DecodeError) as error:
         raise UnavailableError(
             f"kluis-runtime: cannot be read: {error}", code="native_missing", hint=reinstall()
         ) from error
     for what, want, got in (
-        ("kluis", kluis.__version__, found.kluis),
-        ("python", sys.implementation.cache_tag, found.tag),
+        ("kluis", kluis.__version__, description.kluis),
+        ("python", sys.implementation.cache_tag, description.tag),
     ):
         if want != got:
             raise UnavailableError(
                 f"kluis-runtime: {what}: want {want}, got {got}", code="native_missing", hint=reinstall()
             )
-    return found
+    return description
 
 
 def base_layer() -> Path:

@@ -158,10 +158,10 @@ def texts(message: Message, name: str) -> list[str]:
     value = message.get(name)
     if not isinstance(value, list):
         raise FormatError(f"message.{name}: want a list of strings, got {type(value).__name__}")
-    found = [each for each in value if isinstance(each, str)]
-    if len(found) != len(value):
+    strings = [each for each in value if isinstance(each, str)]
+    if len(strings) != len(value):
         raise FormatError(f"message.{name}: want a list of strings, got other items")
-    return found
+    return strings
 
 
 def report(error: KluisError) -> Message:

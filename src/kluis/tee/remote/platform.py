@@ -24,7 +24,7 @@ from kluis.errors import (
 )
 from kluis.streams import PATIENCE_SECONDS, Stream
 from kluis.tee.image import archive
-from kluis.tee.platform.launching.sockets import check
+from kluis.tee.process.sockets import check
 from kluis.tee.remote import messages
 from kluis.tee.remote.forwarding import Forwarding
 from kluis.tee.remote.messages import Message

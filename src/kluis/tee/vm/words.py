@@ -12,7 +12,7 @@ ONLY: Final = "kluis.only="
 MISSING: Final = "kluis.missing="
 """Names of protections that the machine does not have, with commas between them."""
 COMMAND_LINE: Final = Path("/proc/cmdline")
-AGENT: Final = "kluis.tee.vm.inside"
+AGENT: Final = "kluis.tee.inside"
 """The module of the agent, which the guest's program runs."""
 
 
@@ -22,9 +22,9 @@ def find(word: str, command_line: str) -> str | None:
     Raises:
         UnavailableError: it is there twice.
     """
-    found = [part.removeprefix(word) for part in command_line.split() if part.startswith(word)]
-    if len(found) > 1:
+    values = [part.removeprefix(word) for part in command_line.split() if part.startswith(word)]
+    if len(values) > 1:
         raise UnavailableError(
-            f"machine: {word}: want it once on the kernel's command line, got {len(found)} times"
+            f"machine: {word}: want it once on the kernel's command line, got {len(values)} times"
         )
-    return found[0] if found else None
+    return values[0] if values else None

@@ -15,6 +15,7 @@ import pytest
 
 from kluis.enclave.store import SealedStore
 from kluis.formats.hcl import report as hcl
+from kluis.formats.hcl.vtpm import AK, REPORT
 from kluis.formats.tpm import pcrs
 from kluis.formats.tpm.algorithm import NULL, HashId
 from kluis.formats.tpm.attest import encode_sized, read_sized
@@ -22,11 +23,10 @@ from kluis.formats.tpm.command import ENDORSEMENT, Authorization
 from kluis.formats.tpm.public import Attribute, RsaPublic
 from kluis.hashes import sha256
 from kluis.services.attestation.settings import Root
-from kluis.tee.drivers.azure import AK, REPORT
-from kluis.tee.drivers.tpm import quoting
-from kluis.tee.drivers.tpm.stored import nv_bytes
-from kluis.tee.drivers.tpm.tpm import Tpm, _reader
-from kluis.tee.drivers.tpm.transport import Transport
+from kluis.tee.tpm import quoting
+from kluis.tee.tpm.stored import nv_bytes
+from kluis.tee.tpm.tpm import Tpm, _reader
+from kluis.tee.tpm.transport import Transport
 from kluis.tee.vm.machine import tpm as vtpm
 from kluis.tee.vm.processor import measured, paravisor
 from tests.authority.amd.chips import GUEST, chip

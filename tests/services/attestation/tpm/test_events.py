@@ -191,9 +191,7 @@ def test_linux(tpms: World) -> None:
         of_file("boot_aggregate", b"pcrs"),
         of_buffer("kernel_version", b"6.12.1"),
         of_buffer(".builtin_trusted_keys", certificate()),
-        of_buffer(
-            ".other", certificate().replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x04")
-        ),
+        of_buffer(".other", certificate().replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x04")),
         of_buffer("selinux-state", b"enforcing=1"),
         violation("/var/log/x"),
         of_file("/usr/bin/late", b"after the quote"),

@@ -13,7 +13,7 @@ import pytest
 from kluis import files
 from kluis.errors import FormatError, KluisError, UnavailableError
 from kluis.formats.encoding import jcs
-from kluis.tee.platform.root import keyfiles
+from kluis.tee import keyfiles
 from kluis.tee.platform.root.authority import Authority
 from kluis.tee.platform.root.quoting import PlatformKeys
 

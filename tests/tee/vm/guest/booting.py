@@ -22,7 +22,7 @@ AGENT: Final = b"""
 from pathlib import Path
 
 from kluis.tee.platform import start
-from kluis.tee.platform.launching import places
+from kluis.tee import places
 
 status = start.ask(places.mine(), {"op": "status"})
 print("GUEST platform", status["level"], status["missing"], flush=True)
@@ -59,9 +59,9 @@ running = Platform.connect(start=False).launch("/run/image.kluis")
 print("GUEST enclave", running.level, running.debug, running.image_id.hex(), flush=True)
 print("GUEST configuration", running.launch_configuration.decode(), flush=True)
 """
-LAUNCHES: Final = sources.of_bytes("kluis/tee/vm/inside/__main__.py", LAUNCHER)
+LAUNCHES: Final = sources.of_bytes("kluis/tee/inside/__main__.py", LAUNCHER)
 """An agent that starts the image on the second disk."""
-STAND_IN: Final = sources.of_bytes("kluis/tee/vm/inside/__main__.py", AGENT)
+STAND_IN: Final = sources.of_bytes("kluis/tee/inside/__main__.py", AGENT)
 """An agent that only prints what a test wants to know, and ends."""
 
 qemu = pytest.mark.skipif(

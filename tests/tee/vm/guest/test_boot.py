@@ -14,8 +14,8 @@ import pytest
 
 from kluis.errors import UnavailableError
 from kluis.tee.image.build import builder
+from kluis.tee.inside import boot
 from kluis.tee.process import native
-from kluis.tee.vm import boot
 from kluis.tee.vm.guest import Guest, build, content, measure, needs
 from tests.meta import guest as debian
 from tests.meta.tree import ROOT

@@ -17,14 +17,14 @@ from kluis.errors import AuthenticityError, UnavailableError
 from kluis.evidence import AzureEndorsements, SnpEndorsements, TrustAnchors, verify
 from kluis.evidence.azure.claims import AzureClaims
 from kluis.formats import x509
+from kluis.formats.hcl.vtpm import AK
 from kluis.formats.ietf.cmw import OCTETS, Collection, Part
+from kluis.formats.kluis.processor_port import CERTIFICATES, KEY, REPORT, SIZES
 from kluis.formats.tpm.command import OWNER
-from kluis.tee.drivers import azure
 from kluis.tee.drivers.azure import Azure
-from kluis.tee.drivers.emulated import CERTIFICATES, KEY, REPORT, SIZES
-from kluis.tee.drivers.tpm import keys
-from kluis.tee.drivers.tpm.tpm import Tpm
-from kluis.tee.drivers.tpm.transport import Transport
+from kluis.tee.tpm import keys
+from kluis.tee.tpm.tpm import Tpm
+from kluis.tee.tpm.transport import Transport
 from kluis.tee.vm.machine import tpm as vtpm
 from kluis.tee.vm.processor import answer, measured, paravisor
 from tests.authority.amd.chips import GUEST, chip
@@ -116,10 +116,10 @@ def test_others_read_the_quote(machine: Machine, tmp_path: Path) -> None:
 def test_a_guests_key_is_removed(machine: Machine) -> None:
     """A key that an earlier guest left at the paravisor's handle is not the one that the report names."""
     with machine._open() as tpm:
-        tpm.persist(azure.AK, azure.AK)
+        tpm.persist(AK, AK)
         with tpm.holding(tpm.create_primary(OWNER, keys.RSA_ATTESTATION.encode())) as handle:
-            tpm.persist(handle, azure.AK)
-            planted = tpm.read_public(azure.AK).spki
+            tpm.persist(handle, AK)
+            planted = tpm.read_public(AK).spki
     with pytest.raises(UnavailableError, match="azure: attestation key: want"):
         machine.evidence()
 

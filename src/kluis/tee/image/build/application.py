@@ -39,26 +39,26 @@ def layer(directory: Path, settings: config.Config, apart: Collection[Path] = ()
             return False
         return path != listed and not _matches(path, patterns)
 
-    found = []
+    files = []
     for path, origin in sources.walk(directory, keep):
         if origin.resolve() not in never:
             sources.refuse_hooks(path, str(directory))
-            found.append(sources.of_file(path, origin))
+            files.append(sources.of_file(path, origin))
     module = settings.entry.partition(":")[0].replace(".", "/")
-    if not {f"{module}.py", f"{module}/__init__.py"} & {file.path for file in found}:
+    if not {f"{module}.py", f"{module}/__init__.py"} & {file.path for file in files}:
         raise UsageError(
             f"{directory}: want {module}.py, found none",
-            hint=_entry_hint(directory, found, module),
+            hint=_entry_hint(directory, files, module),
         )
-    return found
+    return files
 
 
-def _entry_hint(directory: Path, found: list[Source], module: str) -> str:
+def _entry_hint(directory: Path, files: list[Source], module: str) -> str:
     """The hint if the entry point's file does not exist."""
     below = sorted(path.parent.name for path in directory.glob(f"*/{module}.py"))
     if below:
         return f"{module}.py is in a folder below: kluis build {directory / below[0]} ..."
-    others = sorted(file.path for file in found if file.path.endswith(".py") and "/" not in file.path)
+    others = sorted(file.path for file in files if file.path.endswith(".py") and "/" not in file.path)
     if others:
         name = others[0].removesuffix(".py")
         return f'call it {module}.py, or name it in {directory / config.NAME}: entry = "{name}:app"'
@@ -105,9 +105,9 @@ def refuse_shadows(own: list[Source], site: list[Source], app: list[Source]) -> 
 
 
 def _modules(files: list[Source]) -> set[str]:
-    found = set()
+    names = set()
     for file in files:
         top, slash, rest = file.path.partition("/")
         if rest == "__init__.py" or (not slash and top.endswith((".py", ".so"))):
-            found.add(top.split(".", 1)[0])
-    return found
+            names.add(top.split(".", 1)[0])
+    return names

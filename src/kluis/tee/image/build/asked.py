@@ -63,8 +63,8 @@ def confine(limits: dict[str, int], own_id: int) -> None:
         os.setresgid(own_id, own_id, own_id)
         os.setresuid(own_id, own_id, own_id)
     code = program()
-    held = ctypes.create_string_buffer(code)
-    head = (len(code) // 8).to_bytes(8, "little") + ctypes.addressof(held).to_bytes(8, "little")
+    buffer = ctypes.create_string_buffer(code)
+    head = (len(code) // 8).to_bytes(8, "little") + ctypes.addressof(buffer).to_bytes(8, "little")
     filter_ = ctypes.create_string_buffer(head)
     libc = ctypes.CDLL(None, use_errno=True)
     # PR_SET_NO_NEW_PRIVS, which an ordinary user needs to set a filter; PR_SET_SECCOMP, as a filter.

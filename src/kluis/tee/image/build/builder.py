@@ -100,14 +100,14 @@ def build(
             answer = interface.ask(settings.entry, contents, settings.env, python, work)
             _check_tables(settings, contents, answer)
             tag = native.runtime().tag
-            for name, found in contents.items():
+            for name, listed in contents.items():
                 if name != "python":  # whose bytecode the runtime brings
                     mount = manifest.MOUNTS[name]
                     # Kluis's part is compiled whole: all images share what is kept of it.
-                    whole = own if name == "kluis" else found
+                    whole = own if name == "kluis" else listed
                     made = bytecode.layer(whole, mount, store.bytecode, work, python, say)
-                    paths = {pyc.pyc_path(file.path, tag) for file in found}
-                    found.extend(file for file in made if file.path in paths)
+                    paths = {pyc.pyc_path(file.path, tag) for file in listed}
+                    listed.extend(file for file in made if file.path in paths)
             say(f"writing {out}")
             return _write(out, key_path, key, debug, settings, contents, answer, notes)
     except OSError as error:
@@ -138,8 +138,8 @@ def _gather(
     contents = {"python": interpreter.base(), "kluis": reached, "site": site, "app": app}
     objects = {
         f"{name}/{file.path}": file.origin
-        for name, found in (("site", site), ("app", app))
-        for file in found
+        for name, listed in (("site", site), ("app", app))
+        for file in listed
         if isinstance(file.origin, Path) and ".so" in file.path
     }
     missing = interpreter.missing(objects, contents["python"])
@@ -149,7 +149,7 @@ def _gather(
         f"{path}: is left out, for its name is a key's; if it belongs in the image, name it as root.crt is"
         for path in application.named_as_keys(directory, settings, apart)
     ]
-    return {name: found for name, found in contents.items() if found}, notes
+    return {name: listed for name, listed in contents.items() if listed}, notes
 
 
 def _check_tables(settings: config.Config, contents: dict[str, list[Source]], answer: Answer) -> None:
@@ -173,8 +173,8 @@ def _write(
     notes: list[str],
 ) -> Built:
     indexes = {
-        name: layers.encode_index((file.path, file.mode, file.size, file.sha256) for file in found)
-        for name, found in contents.items()
+        name: layers.encode_index((file.path, file.mode, file.size, file.sha256) for file in listed)
+        for name, listed in contents.items()
     }
     made = _manifest(settings, indexes, answer)
     manifest_bytes = made.encode()
@@ -191,7 +191,7 @@ def _write(
             manifest_bytes,
             struct.encode(),
             answer.interface,
-            ((*indexes[name], found) for name, found in contents.items()),
+            ((*indexes[name], listed) for name, listed in contents.items()),
         )
     mrsigner = struct.mrsigner if key_path is not None else None
     return Built(out, sha256(manifest_bytes), mrsigner, key_made, tuple(notes))

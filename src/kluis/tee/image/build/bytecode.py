@@ -73,22 +73,22 @@ def compile_all(
     """
     left = iter(modules)
     while True:
-        with tempfile.TemporaryFile(dir=work) as given, tempfile.TemporaryFile(dir=work) as compiled:
+        with tempfile.TemporaryFile(dir=work) as source_file, tempfile.TemporaryFile(dir=work) as compiled:
             names = []
-            while given.tell() < BATCH_BYTES and (module := next(left, None)) is not None:
+            while source_file.tell() < BATCH_BYTES and (module := next(left, None)) is not None:
                 inside, data = module
                 check_encoding(data, inside)
                 names.append(inside)
-                compiler.write_block(given, inside.encode())
-                compiler.write_block(given, data)
+                compiler.write_block(source_file, inside.encode())
+                compiler.write_block(source_file, data)
             if not names:
                 return
-            seconds = MOST_SECONDS + given.tell() // LEAST_BYTES_A_SECOND
-            given.seek(0)
+            seconds = MOST_SECONDS + source_file.tell() // LEAST_BYTES_A_SECOND
+            source_file.seek(0)
             done = subprocess.run(
                 python.command(program, str(seconds), str(MOST_MEMORY_BYTES), str(MOST_OUTPUT_BYTES)),
                 env={},
-                stdin=given,
+                stdin=source_file,
                 stdout=compiled,
                 stderr=subprocess.PIPE,
                 check=False,
@@ -160,8 +160,8 @@ def layer(
     for file in modules:
         key.update(f"{file.path}\0{file.sha256}\0".encode())
     pack = cache / f"{key.hexdigest()}.pack"
-    if (found := _read_pack(pack)) is not None:
-        return found
+    if (packed := _read_pack(pack)) is not None:
+        return packed
     say(f"compiling {len(modules)} module{'s' * (len(modules) > 1)} of {mount}")
     sourced = ((f"{mount}/{file.path}", file.read()) for file in modules)
     made = zip(
@@ -171,9 +171,9 @@ def layer(
         _write_pack(pack, (sources.of_bytes(path, data) for path, data in made if data), work)
     except OSError as error:
         raise UnavailableError(f"{pack.parent}: cannot be written: {error.strerror}") from error
-    if (found := _read_pack(pack)) is None:
+    if (packed := _read_pack(pack)) is None:
         raise UnavailableError(f"{pack}: another build changes it; build again")
-    return found
+    return packed
 
 
 def _read_pack(pack: Path) -> list[Source] | None:

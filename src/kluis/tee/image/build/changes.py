@@ -81,10 +81,10 @@ def diff(a: Path, b: Path) -> list[Change]:
         UsageError: one of them cannot be read.
     """
     before, after = _read(a), _read(b)
-    found = compare(before, after)
+    changes = compare(before, after)
     try:
         with b.open("rb") as f:
-            return [*found, *_find_hidden(f, before, after), *_native(f, after)]
+            return [*changes, *_find_hidden(f, before, after), *_native(f, after)]
     except OSError as error:
         raise UsageError(f"{b}: cannot be read: {error.strerror}") from error
 
@@ -176,18 +176,18 @@ def _packages(before: Image, after: Image) -> Iterator[Change]:
 
 
 def _versions(image: Image, layer: str) -> dict[str, str]:
-    found = {}
+    versions = {}
     for path in _entries(image, layer):
         folder, _, rest = path.partition("/")
         if rest == "METADATA" and folder.endswith(".dist-info"):
             name, _, version = folder.removesuffix(".dist-info").partition("-")
-            found[name] = version
-    return found
+            versions[name] = version
+    return versions
 
 
 def _entries(image: Image, layer: str) -> dict[str, Entry]:
-    found = image.layer(layer)
-    return {entry.path: entry for entry in found.files} if found else {}
+    entries = image.layer(layer)
+    return {entry.path: entry for entry in entries.files} if entries else {}
 
 
 def _files(before: Image, after: Image) -> Iterator[Change]:

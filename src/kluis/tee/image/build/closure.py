@@ -86,14 +86,14 @@ class Graph:
             self._read[name] = _imports_of(source.read(), source.path)
         return self._read[name]
 
-    def _list_imported(self, found: Imports) -> Iterator[str]:
-        yield from found.always()
-        for module in found.modules:
+    def _list_imported(self, imported: Imports) -> Iterator[str]:
+        yield from imported.always()
+        for module in imported.modules:
             yield module
             parts = module.split(".")
             for end in range(1, len(parts) + 1):
                 if (home := ".".join(parts[:end])) in self:
-                    taken = frozenset(parts[end : end + 1]) if end < len(parts) else found.attributes
+                    taken = frozenset(parts[end : end + 1]) if end < len(parts) else imported.attributes
                     yield from self._imports(home).by_name(taken)
 
 
@@ -154,8 +154,8 @@ def _is_wanted(file: Source, reached: set[str], folders: set[str], packages: set
 def _read(modules: Mapping[str, Source], python: Interpreter, work: Path) -> dict[str, Imports]:
     small = {name: file for name, file in modules.items() if file.size <= bytecode.MAX_SOURCE_BYTES}
     sources = ((file.path, file.read()) for file in small.values())
-    found = bytecode.compile_all(sources, python, work, imports.__file__)
-    return {name: _parse(data) for name, data in zip(small, found, strict=True)}
+    compiled = bytecode.compile_all(sources, python, work, imports.__file__)
+    return {name: _parse(data) for name, data in zip(small, compiled, strict=True)}
 
 
 @functools.lru_cache(maxsize=1024)

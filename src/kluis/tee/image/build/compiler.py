@@ -81,8 +81,8 @@ def other_encoding(data: bytes) -> str | None:
     head = data[:HEAD_BYTES].removeprefix(_BOM)
     lines = re.split(rb"\r\n?|\n", head, maxsplit=2)
     for line in lines[:2]:
-        if found := re.match(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)", line):
-            name = found[1].decode().lower().replace("_", "-")
+        if match := re.match(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)", line):
+            name = match[1].decode().lower().replace("_", "-")
             if name not in ("utf-8", "utf8") and not name.startswith("utf-8-"):
                 return name
     cut_short = len(data) > HEAD_BYTES and len(lines) < 3

@@ -178,7 +178,7 @@ def _check(file: _File, wheels: Path | None) -> Config:
 def _bytes(key: str, text: str | int) -> int:
     if isinstance(text, int):
         return text
-    found = re.fullmatch(r"([0-9]{1,9})\s*([KMG]iB)", text, re.IGNORECASE)
-    if found is None:
+    match = re.fullmatch(r"([0-9]{1,9})\s*([KMG]iB)", text, re.IGNORECASE)
+    if match is None:
         raise UsageError(f'{NAME}: {key}: want a size such as "512MiB", got {text!r}')
-    return int(found[1]) * _UNITS[found[2].upper()]
+    return int(match[1]) * _UNITS[match[2].upper()]

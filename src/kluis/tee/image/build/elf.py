@@ -92,13 +92,13 @@ class _Object:
 
         def text(value: int) -> str:
             left = max(length - value, 0)
-            found, end, _ = self.take(strings + value, min(left, _MAX_STRING), "string").partition(b"\0")
+            raw, end, _ = self.take(strings + value, min(left, _MAX_STRING), "string").partition(b"\0")
             if not end:
                 where = (
                     "outside the string table" if left <= _MAX_STRING else f"longer than {_MAX_STRING} bytes"
                 )
                 raise FormatError(f"{self.what}: string at {value:#x}: {where}")
-            return os.fsdecode(found)
+            return os.fsdecode(raw)
 
         def paths(tag: int) -> tuple[str, ...]:
             return tuple(part for value in tags.get(tag, []) for part in text(value).split(":") if part)

@@ -52,8 +52,8 @@ def imports_of(data: bytes, path: str) -> bytes:
             modules |= _named_modules(node)
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             late = _read_declared(node, late)
-    found = {"modules": sorted(modules), "attributes": sorted(attributes), "late": late}
-    return json.dumps(found).encode()
+    document = {"modules": sorted(modules), "attributes": sorted(attributes), "late": late}
+    return json.dumps(document).encode()
 
 
 def _run(tree: ast.AST) -> Iterator[ast.AST]:

@@ -31,14 +31,14 @@ def layer() -> list[Source]:
         UnavailableError: there is no runtime.
     """
     root = Path(kluis.__file__).resolve().parent
-    found = [sources.read(f"kluis/{name}", root / name) for name in MODULES]
+    files = [sources.read(f"kluis/{name}", root / name) for name in MODULES]
     for package in PACKAGES:
         if (root / package).is_dir():
-            found += [
+            files += [
                 sources.read(f"kluis/{package}/{path}", origin)
                 for path, origin in sources.walk(root / package, _keep)
             ]
-    return found + interpreter.inside()
+    return files + interpreter.inside()
 
 
 def versions() -> dict[str, str]:

@@ -114,8 +114,13 @@ def ask(
 def _answer(entry: str, data: bytes) -> Answer:
     value = jcs.loads(data, f"{entry}.interface()", max_size=archive.MAX_INTERFACE_BYTES)
     match value:
-        case {"interface": dict() as found, "name": str(name), "product_id": int(product), "svn": int(svn)}:
-            return Answer(name, product, svn, jcs.dumps(found))
+        case {
+            "interface": dict() as interface,
+            "name": str(name),
+            "product_id": int(product),
+            "svn": int(svn),
+        }:
+            return Answer(name, product, svn, jcs.dumps(interface))
         case {"refused": str(message), "hint": str() | None as hint}:
             raise UsageError(f"{entry}: {message}", hint=hint)
         case _:

@@ -123,8 +123,8 @@ def write(folder: Path, files: Iterable[Source]) -> None:
 
 def _whole(place: Path, want: Mapping[str, str]) -> bool:
     try:
-        found = [path for path in place.rglob("*") if not path.is_dir() or path.is_symlink()]
-        if len(found) != len(want):
+        paths = [path for path in place.rglob("*") if not path.is_dir() or path.is_symlink()]
+        if len(paths) != len(want):
             return False
         for path, digest in want.items():
             with (place / path).open("rb") as f:
@@ -145,12 +145,12 @@ def missing(objects: Mapping[str, Path], base_files: Iterable[Source]) -> dict[s
     Raises:
         FormatError: an ELF file is damaged.
     """
-    held = {file.path.rpartition("/")[2] for file in base_files}
-    held |= {path.rpartition("/")[2] for path in objects}
+    names = {file.path.rpartition("/")[2] for file in base_files}
+    names |= {path.rpartition("/")[2] for path in objects}
     lacking: dict[str, list[str]] = {}
     for inside_path, path in sorted(objects.items()):
         dynamic = elf.read(path)
         for name in dynamic.needed if dynamic is not None else ():
-            if name not in held:
+            if name not in names:
                 lacking.setdefault(name, []).append(inside_path)
     return lacking

@@ -95,7 +95,7 @@ def _differing(
         bytecode.check_encoding(
             _head(f, layer, entries[path]), f"{layer.mount}/{path}"
         )  # compiled when imported
-    found: list[tuple[Entry, Entry]] = []
+    pairs: list[tuple[Entry, Entry]] = []
     for path, entry in entries.items():
         name = f"{layer.name}/{path}"
         if not path.endswith((".pyc", ".pyo")) or (among is not None and name not in among):
@@ -104,9 +104,9 @@ def _differing(
         if source is None or source.size > bytecode.MAX_SOURCE_BYTES:
             yield name
         else:
-            found.append((entry, source))
-    modules = ((f"{layer.mount}/{source.path}", archive.read_file(f, layer, source)) for _, source in found)
-    for (entry, _), made in zip(found, bytecode.compile_all(modules, python, work), strict=True):
+            pairs.append((entry, source))
+    modules = ((f"{layer.mount}/{source.path}", archive.read_file(f, layer, source)) for _, source in pairs)
+    for (entry, _), made in zip(pairs, bytecode.compile_all(modules, python, work), strict=True):
         if len(made) != entry.size or made != archive.read_file(f, layer, entry):
             yield f"{layer.name}/{entry.path}"
 

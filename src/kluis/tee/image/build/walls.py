@@ -38,14 +38,14 @@ def bubblewrap() -> str:
     Raises:
         UnavailableError: it is not on the PATH; code ``no_bwrap``.
     """
-    found = shutil.which("bwrap")
-    if found is None:
+    program = shutil.which("bwrap")
+    if program is None:
         raise UnavailableError(
             "bubblewrap: bwrap is not on the PATH, and a build imports an application only within its walls",
             hint="apt-get install bubblewrap",
             code="no_bwrap",
         )
-    return os.path.abspath(found)
+    return os.path.abspath(program)
 
 
 def own_id() -> int:

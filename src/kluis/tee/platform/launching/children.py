@@ -88,8 +88,8 @@ class Child:
         while not ended and not self.enclave and time.monotonic() < until:
             ended = bool(poll.poll(1))
             with contextlib.suppress(OSError):
-                found = Path(f"/proc/{guardian}/task/{guardian}/children").read_text().split()
-                self.enclave = int(found[0]) if found else 0
+                children = Path(f"/proc/{guardian}/task/{guardian}/children").read_text().split()
+                self.enclave = int(children[0]) if children else 0
 
     def executes_launcher(self) -> bool:
         """Whether the enclave executes its layer's launcher, and that file is the measured one.

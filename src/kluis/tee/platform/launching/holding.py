@@ -78,12 +78,12 @@ class Holding:
     def files(self) -> dict[bytes, tuple[Entry, ...]]:
         """The files of each cached layer, by its digest."""
         with self._lock:
-            return {digest: held.files for digest, held in self._held.items()}
+            return {digest: entry.files for digest, entry in self._held.items()}
 
     def digests(self) -> list[bytes]:
         """The digests of the cached layers that have not changed."""
         with self._lock:
-            return [digest for digest, held in self._held.items() if not held.changed]
+            return [digest for digest, entry in self._held.items() if not entry.changed]
 
     def hold(self, image: int, layer: Layer, user: int) -> bytes:
         """Cache ``layer`` of the open file ``image`` until ``user`` releases it.
@@ -121,24 +121,26 @@ class Holding:
         """Release a layer from :meth:`hold`."""
         with self._lock:
             for digest in digests:
-                if held := self._held.get(digest):
-                    held.used_by[user] -= 1
-                    held.used_by += collections.Counter()  # forgets the users that have none
-                    held.left_at = time.monotonic()
+                if entry := self._held.get(digest):
+                    entry.used_by[user] -= 1
+                    entry.used_by += collections.Counter()  # forgets the users that have none
+                    entry.left_at = time.monotonic()
 
     def forget(self, digest: bytes) -> None:
         """Use a layer for no further launch: the next one reads it again. Running enclaves still count as
         users.
         """
         with self._lock:
-            if held := self._held.get(digest):
-                held.changed = True
+            if entry := self._held.get(digest):
+                entry.changed = True
 
     def tidy(self, idle_seconds: float = IDLE_SECONDS) -> None:
         """Drop the layers unused for that long; a failure for one does not affect the others."""
         until = time.monotonic() - idle_seconds
         with self._lock:
-            for digest in [d for d, held in self._held.items() if not held.used_by and held.left_at <= until]:
+            for digest in [
+                d for d, entry in self._held.items() if not entry.used_by and entry.left_at <= until
+            ]:
                 self._evict(digest)
 
     def _check_share(self, layer: Layer, listed: int, user: int) -> None:
@@ -203,14 +205,14 @@ class Holding:
                 with mmap.mmap(blob, 0, prot=mmap.PROT_READ) as view:
                     _measure(memoryview(view), layer)
             with self._lock:
-                held = self._held.get(layer.digest) or _Held(
+                entry = self._held.get(layer.digest) or _Held(
                     layer.files, index, layer.data_size, listed, changed=True
                 )
-                if held.changed:
+                if entry.changed:
                     self._unpack(layer, blob, len(index))
-                    held.changed = False
-                    self._held[layer.digest] = held
-                held.used_by[user] += 1
+                    entry.changed = False
+                    self._held[layer.digest] = entry
+                entry.used_by[user] += 1
                 return index
         finally:
             os.close(blob)

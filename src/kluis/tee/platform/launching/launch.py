@@ -30,13 +30,13 @@ from kluis.tee import sigstruct
 from kluis.tee.image.layers import Layer
 from kluis.tee.platform import shares
 from kluis.tee.platform.launchers import check_launcher
-from kluis.tee.platform.launching import holding, scratch, sockets
+from kluis.tee.platform.launching import holding, scratch
 from kluis.tee.platform.launching.orders import ChangedLayerError, Orders
 from kluis.tee.platform.launching.policy import LaunchPolicy
 from kluis.tee.platform.root import session
 from kluis.tee.platform.root.identity import Identity
 from kluis.tee.platform.root.keys import CPUSVN
-from kluis.tee.process import linux, native, sandbox
+from kluis.tee.process import linux, native, sandbox, sockets
 
 HANDSHAKE_SECONDS = 60.0
 DYING_SECONDS, BROKEN_SECONDS = 5.0, 0.05
@@ -188,13 +188,13 @@ class Launcher:
             configuration=configuration,
         )
         give_back = self._take(user, manifest.heap_bytes, manifest.scratch_bytes)
-        held: dict[str, bytes] = {}
+        layers: dict[str, bytes] = {}
         place = threading.Semaphore(1)
 
         def release() -> None:
             if place.acquire(blocking=False):
                 give_back()
-                self.holding.release([layer.digest for layer in read.layers if layer.mount in held], user)
+                self.holding.release([layer.digest for layer in read.layers if layer.mount in layers], user)
 
         def report_end(status: int, words: str) -> None:
             release()
@@ -202,8 +202,8 @@ class Launcher:
 
         try:
             for layer in read.layers:
-                held[layer.mount] = self.holding.hold(image, layer, user)
-            return self._start(read, held, who, signed.debug, granted, report_end, user, streams)
+                layers[layer.mount] = self.holding.hold(image, layer, user)
+            return self._start(read, layers, who, signed.debug, granted, report_end, user, streams)
         except BaseException as error:
             release()
             if isinstance(error, ChangedLayerError):
@@ -282,21 +282,21 @@ class Launcher:
                 self.running.pop(name, None)
             ended(status, words)
 
-        with contextlib.ExitStack() as failing, contextlib.ExitStack() as given:
+        with contextlib.ExitStack() as failing, contextlib.ExitStack() as descriptors:
             count = 1 if streams else 3
             pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(count)]
             for ours, inside in pairs:
                 failing.enter_context(ours)
-                given.enter_context(inside)
+                descriptors.enter_context(inside)
             files = [
                 self._document(read, who, debug, [name for name, _ in granted], channel_answer.public_key)
             ]
-            given.callback(os.close, files[-1])
+            descriptors.callback(os.close, files[-1])
             files.append(_index_file(indexes))
-            given.callback(os.close, files[-1])
+            descriptors.callback(os.close, files[-1])
             if manifest.scratch_bytes:
                 files.append(scratch.backing(name, manifest.scratch_bytes))
-                given.callback(os.close, files[-1])
+                descriptors.callback(os.close, files[-1])
             self._orders.on_end(name, report_end)
             failing.callback(self._orders.forget_end, name)
             ends = [*streams, *(inside.fileno() for _, inside in pairs)]

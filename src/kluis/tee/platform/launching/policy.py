@@ -69,10 +69,10 @@ def size(text: str) -> int:
     Raises:
         FormatError: not a size.
     """
-    found = re.fullmatch(r"(\d{1,9})(B|KiB|MiB|GiB|TiB)", text)
-    if not found:
+    match = re.fullmatch(r"(\d{1,9})(B|KiB|MiB|GiB|TiB)", text)
+    if not match:
         raise FormatError(f"size: want a whole number and one of {', '.join(_UNITS)}, got {text[:40]!r}")
-    return int(found[1]) << _UNITS[found[2]]
+    return int(match[1]) << _UNITS[match[2]]
 
 
 def load(path: Path) -> LaunchPolicy:

@@ -92,15 +92,15 @@ def _digest(path: str, buffer: bytearray) -> str:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return ""
-    view, found = memoryview(buffer), hashlib.sha256()
+    view, hashing = memoryview(buffer), hashlib.sha256()
     try:
         while size := os.readv(descriptor, [buffer]):
-            found.update(view[:size])
+            hashing.update(view[:size])
     except OSError:
         return ""
     finally:
         os.close(descriptor)
-    return found.hexdigest()
+    return hashing.hexdigest()
 
 
 def _measured_inside(mount: str, file: File) -> bool:

@@ -25,9 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from kluis.errors import AuthenticityError, KluisError
+from kluis.tee import places
 from kluis.tee.image import manifest
 from kluis.tee.image.build import interpreter
-from kluis.tee.platform.launching import children, places, remeasure, unpacking
+from kluis.tee.platform.launching import children, remeasure, unpacking
 from kluis.tee.process import linux, native, sandbox
 
 MAX_ORDER = 64 * 1024
@@ -184,10 +185,10 @@ class Spawner:
                 self._watched[digest, mount] = remeasure.select_files(
                     self.layers / digest, mount, self._files[digest]
                 )
-        found = remeasure.find_change([self._watched[digest, mount] for digest, mount in mounts])
-        if found is None:
+        change = remeasure.find_change([self._watched[digest, mount] for digest, mount in mounts])
+        if change is None:
             return None
-        directory, path = found
+        directory, path = change
         self._forget(directory.name)
         aside = directory.with_name(f"{directory.name}.changed-{time.monotonic_ns()}")
         directory.rename(aside)
@@ -369,11 +370,11 @@ def _unlink_own(path: Path, its: list[int], lock: str) -> None:
     A process that starts a platform holds the lock until the platform answers or ended, and then removes the
     socket itself. So this does not wait for the lock for long: that process may wait for this one to end.
     """
-    with contextlib.suppress(FileNotFoundError), open(lock, "rb") as held:
+    with contextlib.suppress(FileNotFoundError), open(lock, "rb") as lock_file:
         until = time.monotonic() + LOCK_SECONDS
         while places.mark(path) == its and time.monotonic() < until:
             with contextlib.suppress(BlockingIOError):
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if places.mark(path) == its:
                     path.unlink()
                 return

@@ -8,7 +8,7 @@ from typing import Self
 
 from kluis import authority, files
 from kluis.authority import Keys, State
-from kluis.tee.platform.root import keyfiles
+from kluis.tee import keyfiles
 
 
 class Authority(authority.Authority):

@@ -17,7 +17,7 @@ from kluis.formats import x509
 from kluis.formats.encoding import jcs
 from kluis.formats.encoding.members import Members
 from kluis.formats.sgx.report import Flag
-from kluis.tee.platform.root import keyfiles
+from kluis.tee import keyfiles
 from kluis.tee.platform.root.quoting import PlatformKeys, make_quote
 from kluis.tee.platform.root.reports import make_report_body
 

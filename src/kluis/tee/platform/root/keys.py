@@ -17,7 +17,7 @@ from kluis.errors import PolicyError, UsageError
 from kluis.formats.encoding import jcs
 from kluis.formats.kluis.launch import LaunchConfiguration
 from kluis.formats.sgx.report import Flag
-from kluis.tee.platform.root import keyfiles
+from kluis.tee import keyfiles
 from kluis.tee.platform.root.identity import Identity
 
 SECRET_SIZE: Final = 32
@@ -81,7 +81,7 @@ class Secret:
             raise PolicyError(
                 f"seal key: svn: want at most the caller's {caller.svn}, got {svn}", code="seal_svn"
             )
-        if any(asked > own for asked, own in zip(cpusvn, caller.cpusvn, strict=True)):
+        if any(wanted > own for wanted, own in zip(cpusvn, caller.cpusvn, strict=True)):
             raise PolicyError(
                 f"seal key: cpusvn: want at most {caller.cpusvn.hex()}, got {cpusvn.hex()}",
                 code="seal_cpusvn",

@@ -34,7 +34,7 @@ from kluis.formats.sgx.quote import (
 )
 from kluis.formats.sgx.report import Flag, ReportBody
 from kluis.hashes import sha256
-from kluis.tee.platform.root import keyfiles
+from kluis.tee import keyfiles
 from kluis.tee.platform.root.reports import make_report_body, point
 
 USER_DATA: Final = NO_HARDWARE.ljust(20, b"\0")
@@ -200,9 +200,9 @@ def _serials(stored: Members) -> tuple[int, ...]:
     Raises:
         FormatError: anything else.
     """
-    found = stored.texts("earlier", most=MAX_EARLIER) if "earlier" in stored else ()
+    serials = stored.texts("earlier", most=MAX_EARLIER) if "earlier" in stored else ()
     try:
-        return tuple(int(each, 16) for each in found)
+        return tuple(int(each, 16) for each in serials)
     except ValueError:
         raise FormatError("platform.json.earlier: want serial numbers in hex", code="bad_encoding") from None
 

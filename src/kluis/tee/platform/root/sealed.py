@@ -17,13 +17,13 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from kluis import files
 from kluis.errors import FormatError, UsageError
 from kluis.formats.tpm.sealed import SealedSecret
-from kluis.tee.drivers.tpm import sealing
-from kluis.tee.drivers.tpm.tpm import Tpm
-from kluis.tee.drivers.tpm.witness import Witness
-from kluis.tee.platform.root import keyfiles
+from kluis.tee import keyfiles
 from kluis.tee.platform.root.counters import Counters
 from kluis.tee.platform.root.keys import SECRET_SIZE, Secret
 from kluis.tee.platform.root.slots import Slots
+from kluis.tee.tpm import sealing
+from kluis.tee.tpm.tpm import Tpm
+from kluis.tee.tpm.witness import Witness
 
 PLAIN: Final = "platform.secret"
 COUNTERS: Final = "counters"

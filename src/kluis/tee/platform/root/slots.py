@@ -20,7 +20,7 @@ from kluis import files
 from kluis.errors import FormatError, UnavailableError
 from kluis.formats.encoding import jcs
 from kluis.hashes import sha256
-from kluis.tee.platform.root import keyfiles
+from kluis.tee import keyfiles
 
 SLOT: Final = 512
 RECORD: Final = 2 * SLOT
@@ -106,14 +106,14 @@ class Slots:
         name, leaf = self._before
         return _digest({**self._leaves, name: leaf} if leaf else _without(self._leaves, name))
 
-    def write(self, name: str, held: Held) -> None:
+    def write(self, name: str, counter: Held) -> None:
         """Store a value that is higher than the existing one, on disk by the return.
 
         Raises:
             UnavailableError: the disk write failed; the old value is kept.
         """
         change = self.change + 1
-        body = _Record(name, held, change).encode()
+        body = _Record(name, counter, change).encode()
         place = self._places.get(name)
         try:
             if place is None and not self._free:
@@ -126,7 +126,7 @@ class Slots:
         if place is None:
             self._free.pop()
         self._places[name] = record, 1 - slot
-        self.values[name] = held
+        self.values[name] = counter
         self.change = change
         self._before = name, self._leaves.get(name, b"")
         self._leaves[name] = sha256(body)
@@ -142,23 +142,23 @@ class Slots:
 
     def _read(self, at: int) -> None:
         pair = [os.pread(self._file, SLOT, at + slot * SLOT) for slot in range(2)]
-        found = [(read, slot) for slot in range(2) if (read := _decode(pair[slot])) is not None]
-        if not found:
+        readable = [(read, slot) for slot in range(2) if (read := _decode(pair[slot])) is not None]
+        if not readable:
             if EMPTY not in pair:
                 raise FormatError(f"{self._path.name} at {at}: want one whole slot, got two damaged ones")
             self._free.append(at)  # never written, or its first write was cut short
             return
-        found.sort(key=lambda one: one[0].held.value)
-        newest, slot = found[-1]
+        readable.sort(key=lambda one: one[0].held.value)
+        newest, slot = readable[-1]
         name = newest.name
-        if name in self.values or any(other.name != name for other, _ in found):
+        if name in self.values or any(other.name != name for other, _ in readable):
             raise FormatError(f"{self._path.name} at {at}: want one record a name, got another")
         self.values[name] = newest.held
         self._leaves[name] = sha256(newest.encode())
         self._places[name] = at, slot
         if newest.change > self.change:
             self.change = newest.change
-            self._before = name, sha256(found[0][0].encode()) if len(found) == len(pair) else b""
+            self._before = name, sha256(readable[0][0].encode()) if len(readable) == len(pair) else b""
 
 
 def _digest(leaves: Mapping[str, bytes]) -> bytes:
@@ -183,8 +183,8 @@ def _decode(slot: bytes) -> _Record | None:
         return None
     match jcs.loads_canonical(filled[2 : 2 + int.from_bytes(filled[:2], "big")], "counter"):
         case {"mark": str(mark), "name": str(name), "value": int(value), **rest}:
-            held = Held(value, bytes.fromhex(mark), _number(rest, "user"))
-            return _Record(name, held, _number(rest, "change"))
+            counter = Held(value, bytes.fromhex(mark), _number(rest, "user"))
+            return _Record(name, counter, _number(rest, "change"))
         case _:
             raise FormatError("counter: want a name, a value and a mark")
 

@@ -166,7 +166,7 @@ class Upkeep:
         }
 
     def _adopt(self, order: Members) -> dict[str, Any]:
-        root, given = self._root, enrolled.read(order)
+        root, enrolment = self._root, enrolled.read(order)
         chain = order.text("chain").encode()
         sgx = _extension_of(chain)
         for name, want, got in (("ppid", root.keys.ppid, sgx.ppid), ("cpusvn", CPUSVN, sgx.cpusvn)):
@@ -174,35 +174,35 @@ class Upkeep:
                 raise AuthenticityError(
                     f"PCK certificate: {name}: want {want.hex()}, got {got.hex()}", code="enrolment_mismatch"
                 )
-        if len(given.collateral) > MAX_COLLATERAL:
+        if len(enrolment.collateral) > MAX_COLLATERAL:
             raise UsageError(
-                f"adopt.collateral: want at most {MAX_COLLATERAL} bytes, got {len(given.collateral)}"
+                f"adopt.collateral: want at most {MAX_COLLATERAL} bytes, got {len(enrolment.collateral)}"
             )
         keys = self._drop_revoked(root.keys.under(chain, cpusvn=sgx.cpusvn, pcesvn=sgx.pcesvn))
-        given.check(keys, root.level, _now())
-        given.save(self._state)
+        enrolment.check(keys, root.level, _now())
+        enrolment.save(self._state)
         keys.save(self._state / KEYS)
-        root.keys, root.enrolled, root.endorsement = keys, given, None
+        root.keys, root.enrolled, root.endorsement = keys, enrolment, None
         return self.status()
 
     def _endorse(self, order: Members) -> dict[str, Any]:
         """Publish an endorsement of this root with the collateral, until the platform ends."""
         self._require_own("endorse")  # a service's root is other platforms' root, too
-        root, given = self._root, order.text("endorsement").encode()
-        found = Endorsement.parse(given)
+        root, data = self._root, order.text("endorsement").encode()
+        endorsement = Endorsement.parse(data)
         (certificate,) = x509.parse_pem(root.root_pem(), "root")
-        want, got = machine.name_of(certificate.spki), machine.of_runtime_data(found.runtime_data).root
+        want, got = machine.name_of(certificate.spki), machine.of_runtime_data(endorsement.runtime_data).root
         if got != want:
             raise UsageError(
                 f"endorse: root: want {want.hex()[:16]}.., this platform's, got {got.hex()[:16]}..",
                 hint="kluis platform start --endorse NAME makes one of this root",
                 code="endorsement_root",
             )
-        before, root.endorsement = root.endorsement, given
+        before, root.endorsement = root.endorsement, data
         if (size := len(root.collateral())) > MAX_COLLATERAL:
             root.endorsement = before
             raise UsageError(f"endorse: collateral: want at most {MAX_COLLATERAL} bytes with it, got {size}")
-        self._endorsed = f"{found.kind}, {_now():%Y-%m-%dT%H:%M:%SZ}"
+        self._endorsed = f"{endorsement.kind}, {_now():%Y-%m-%dT%H:%M:%SZ}"
         return self.status()
 
     def _drop_revoked(self, keys: PlatformKeys) -> PlatformKeys:

@@ -23,8 +23,8 @@ _TRAILER: Final = "TRAILER!!!"
 
 def folders_of(paths: Iterable[str]) -> list[str]:
     """Every folder that contains one of these paths, each after the folder that contains it."""
-    found = {str(parent) for path in paths for parent in PurePosixPath(path).parents}
-    return sorted(found - {"."})
+    folders = {str(parent) for path in paths for parent in PurePosixPath(path).parents}
+    return sorted(folders - {"."})
 
 
 def cpio(files: Iterable[Source]) -> bytes:

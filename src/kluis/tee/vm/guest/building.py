@@ -56,16 +56,16 @@ def build(
         UnavailableError: a package is missing, with the line that installs it; or a tool failed.
         UsageError: Kluis does not have a module that a guest starts.
     """
-    found = needs.find(kernel)
-    kernel_modules = modules.Modules(found.kernel.modules)
+    kernel_needs = needs.find(kernel)
+    kernel_modules = modules.Modules(kernel_needs.kernel.modules)
     say("collecting the root file system")
-    root = content.gather(found, kernel_modules, extra, say)
-    return assemble(folder, found, kernel_modules, root, say)
+    root = content.gather(kernel_needs, kernel_modules, extra, say)
+    return assemble(folder, kernel_needs, kernel_modules, root, say)
 
 
 def assemble(
     folder: Path,
-    found: Needs,
+    kernel_needs: Needs,
     kernel_modules: modules.Modules,
     root: Iterable[Source],
     say: Callable[[str], None] = lambda line: None,
@@ -74,29 +74,36 @@ def assemble(
 
     Args:
         folder: as for :func:`build`.
-        found: what comes from this machine.
-        kernel_modules: of the kernel in ``found``.
+        kernel_needs: what comes from this machine.
+        kernel_modules: of the kernel in ``kernel_needs``.
         root: files of the root file system, with paths from the root.
         say: called with one line before each step that may take more than a second.
     """
     root, initrd = list(root), initrd_files(kernel_modules)
-    inputs = inputs_of(found, root, initrd)
+    inputs = inputs_of(kernel_needs, root, initrd)
     if (same := _open_unchanged(folder, inputs)) is not None:
         return same
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / guest.DESCRIPTION).unlink(missing_ok=True)  # no description fits files that are replaced
         with tempfile.TemporaryDirectory(dir=folder) as work:
-            return _write(folder, Path(work), found, root, initrd, inputs, say)
+            return _write(folder, Path(work), kernel_needs, root, initrd, inputs, say)
     except OSError as error:
         raise UnavailableError(f"{error.filename or folder}: {error.strerror}") from error
 
 
-def inputs_of(found: Needs, root: Iterable[Source], initrd: Iterable[Source]) -> str:
+def inputs_of(kernel_needs: Needs, root: Iterable[Source], initrd: Iterable[Source]) -> str:
     """SHA-256 over the files, the tools and the constants that shape a guest, 64 hex digits."""
-    tools = (found.kernel.image, found.mkfs, *needs.FILES)
+    tools = (kernel_needs.kernel.image, kernel_needs.mkfs, *needs.FILES)
     described = [
-        [kluis.__version__, found.kernel.release, VOLUME, COMMAND_LINE, _OS_RELEASE, list(content.EMPTY)],
+        [
+            kluis.__version__,
+            kernel_needs.kernel.release,
+            VOLUME,
+            COMMAND_LINE,
+            _OS_RELEASE,
+            list(content.EMPTY),
+        ],
         [guest.hash_of(path) for path in tools],
         *(sorted([file.path, file.mode, file.sha256] for file in part) for part in (root, initrd)),
     ]
@@ -115,7 +122,7 @@ def _open_unchanged(folder: Path, inputs: str) -> Guest | None:
 def _write(
     folder: Path,
     work: Path,
-    found: Needs,
+    kernel_needs: Needs,
     root: Iterable[Source],
     initrd: Iterable[Source],
     inputs: str,
@@ -123,18 +130,18 @@ def _write(
 ) -> Guest:
     paths = {part: work / name for part, name in NAMES.items()}
     say("writing the root file system")
-    tree = root_image(root, content.EMPTY, paths["root"], work, found.mkfs)
+    tree = root_image(root, content.EMPTY, paths["root"], work, kernel_needs.mkfs)
     command_line = COMMAND_LINE.format(root_hash=tree.root_hash.hex(), blocks=tree.blocks)
-    paths["kernel"].write_bytes(files.read(found.kernel.image))
+    paths["kernel"].write_bytes(files.read(kernel_needs.kernel.image))
     paths["initrd"].write_bytes(archives.cpio(initrd))
     say("writing the unified kernel image")
-    unify(paths, command_line, found.kernel.release, kluis.__version__, work)
+    unify(paths, command_line, kernel_needs.kernel.release, kluis.__version__, work)
     description = Description(
         blocks=tree.blocks,
         command_line=command_line,
         digests={part: guest.hash_of(path) for part, path in paths.items()},
         inputs=inputs,
-        kernel=found.kernel.release,
+        kernel=kernel_needs.kernel.release,
         release=kluis.__version__,
         root_hash=tree.root_hash.hex(),
     )
@@ -147,8 +154,8 @@ def _write(
 
 def initrd_files(kernel_modules: modules.Modules) -> list[Source]:
     """The initial RAM disk: the first program, and the modules that find and check the root."""
-    found = modules.files(kernel_modules, "modules", modules.EARLY_ALWAYS, modules.EARLY_BY_DEVICE)
-    return [sources.of_file("init", native.init(), layers.PROGRAM_MODE), *found]
+    listed = modules.files(kernel_modules, "modules", modules.EARLY_ALWAYS, modules.EARLY_BY_DEVICE)
+    return [sources.of_file("init", native.init(), layers.PROGRAM_MODE), *listed]
 
 
 def root_image(

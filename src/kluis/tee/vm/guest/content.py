@@ -22,7 +22,7 @@ from kluis.tee.vm.guest.needs import Needs
 from kluis.tee.vm.words import AGENT
 
 ROOTS: Final = (
-    "kluis.tee.vm.boot",
+    "kluis.tee.inside.boot",
     "kluis.tee.platform.launching.spawner",
     "kluis.tee.platform.daemon",
     "kluis.tee.process.touch",
@@ -72,16 +72,16 @@ def gather(
         chosen = closure.choose(list(own.values()), [], [], ROOTS, python, work)
         compiled = bytecode.layer(chosen, MOUNTS["kluis"], store.bytecode, work, python, say)
         # The packs of bytecode and the files of this build may be removed by a later one.
-        found = [
+        files = [
             sources.of_bytes(f"{_KLUIS}/{file.path}", file.read(), file.mode) for file in (*chosen, *compiled)
         ]
-    found += _runtime()
-    found += [
+    files += _runtime()
+    files += [
         sources.of_bytes(f"etc/{name}", data) for name, data in (("passwd", _PASSWD), ("group", _GROUP))
     ]
-    found += _programs([needs.bubblewrap, needs.unshare])
-    found += modules.files(kernel_modules, MODULES, modules.LATE_ALWAYS, modules.LATE_BY_DEVICE)
-    return found
+    files += _programs([needs.bubblewrap, needs.unshare])
+    files += modules.files(kernel_modules, MODULES, modules.LATE_ALWAYS, modules.LATE_BY_DEVICE)
+    return files
 
 
 def _list_installed() -> list[Source]:
@@ -96,17 +96,17 @@ def _list_installed() -> list[Source]:
 
 def _runtime() -> list[Source]:
     """The base layer as enclaves get it, the guest's interpreter apart from it, and the guardian."""
-    found = [_move(file, f"{_PYTHON}/{file.path}") for file in interpreter.base()]
-    found.append(sources.of_file(f"{OWN}/bin/python", native.program(), layers.PROGRAM_MODE))
+    files = [_move(file, f"{_PYTHON}/{file.path}") for file in interpreter.base()]
+    files.append(sources.of_file(f"{OWN}/bin/python", native.program(), layers.PROGRAM_MODE))
     # The interpreter gets no environment, so files name the standard library and the folder of Kluis.
-    found.append(sources.of_bytes(f"{OWN}/pyvenv.cfg", f"home = {native.PYTHON}/bin\n".encode()))
+    files.append(sources.of_bytes(f"{OWN}/pyvenv.cfg", f"home = {native.PYTHON}/bin\n".encode()))
     version = ".".join(interpreter.version().split(".")[:2])
     path = f"{OWN}/lib/python{version}/site-packages/kluis.pth"
-    found.append(sources.of_bytes(path, f"{MOUNTS['kluis']}\n".encode()))
+    files.append(sources.of_bytes(path, f"{MOUNTS['kluis']}\n".encode()))
     package = f"{_KLUIS}/kluis_runtime"
-    found += [sources.of_file(f"{package}/{name}", native.folder() / name) for name in _RUNTIME]
-    found.append(sources.of_file(f"{package}/kluis-guardian", native.guardian(), layers.PROGRAM_MODE))
-    return found
+    files += [sources.of_file(f"{package}/{name}", native.folder() / name) for name in _RUNTIME]
+    files.append(sources.of_file(f"{package}/kluis-guardian", native.guardian(), layers.PROGRAM_MODE))
+    return files
 
 
 def _move(file: Source, path: str) -> Source:
@@ -115,19 +115,19 @@ def _move(file: Source, path: str) -> Source:
 
 def _programs(programs: Iterable[Path]) -> list[Source]:
     """Programs of this machine, and every library that they need."""
-    found = {f"usr/bin/{path.name}": path.resolve() for path in programs}
-    waiting = list(found.values())
-    found[f"lib64/{_LOADER}"] = _library(_LOADER)
+    paths = {f"usr/bin/{path.name}": path.resolve() for path in programs}
+    waiting = list(paths.values())
+    paths[f"lib64/{_LOADER}"] = _library(_LOADER)
     while waiting:
         path = waiting.pop()
         dynamic = elf.read(path)
         if dynamic is None:
             raise FormatError(f"{path}: want a program for x86-64, got something else")
         for name in dynamic.needed:
-            if name != _LOADER and f"{_LIBRARIES}/{name}" not in found:
-                found[f"{_LIBRARIES}/{name}"] = _library(name)
-                waiting.append(found[f"{_LIBRARIES}/{name}"])
-    return [sources.of_file(path, origin, layers.PROGRAM_MODE) for path, origin in found.items()]
+            if name != _LOADER and f"{_LIBRARIES}/{name}" not in paths:
+                paths[f"{_LIBRARIES}/{name}"] = _library(name)
+                waiting.append(paths[f"{_LIBRARIES}/{name}"])
+    return [sources.of_file(path, origin, layers.PROGRAM_MODE) for path, origin in paths.items()]
 
 
 def _library(name: str) -> Path:

@@ -94,7 +94,7 @@ class Guest:
                 f"{folder / DESCRIPTION}: command_line: want 1..{MAX_COMMAND_LINE} ASCII characters"
             )
         paths = {part: folder / name for part, name in NAMES.items()}
-        found = cls(
+        guest = cls(
             **paths,
             command_line=description.command_line,
             release=description.release,
@@ -102,8 +102,8 @@ class Guest:
             description=description,
         )
         if check:
-            found.check(*paths)
-        return found
+            guest.check(*paths)
+        return guest
 
     def check(self, *parts: str) -> None:
         """Compare some of the four files with their digests.

@@ -70,18 +70,18 @@ class Modules:
 
     def with_dependencies(self, name: str) -> list[Module]:
         """The module, after everything that it needs."""
-        found: dict[str, Module] = {}
+        by_name: dict[str, Module] = {}
 
         def add(wanted: str, above: tuple[str, ...]) -> None:
-            if wanted in found or wanted in above:
+            if wanted in by_name or wanted in above:
                 return
             module = self.get(wanted)
             for each in module.depends:
                 add(each, (*above, wanted))
-            found[wanted] = module
+            by_name[wanted] = module
 
         add(name, ())
-        return list(found.values())
+        return list(by_name.values())
 
 
 def files(modules: Modules, folder: str, always: Iterable[str], by_device: Iterable[str]) -> list[Source]:
@@ -115,8 +115,8 @@ def _parse(name: str, data: bytes) -> Module:
     depends: tuple[str, ...] = ()
     aliases: list[str] = []
     for part in data.split(b"\0"):
-        key, found, value = part.partition(b"=")
-        if found and key in (b"depends", b"alias") and value.isascii():
+        key, equals, value = part.partition(b"=")
+        if equals and key in (b"depends", b"alias") and value.isascii():
             text = value.decode()
             if key == b"alias":
                 aliases.append(text)

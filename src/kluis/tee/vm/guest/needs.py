@@ -84,16 +84,16 @@ def find(root: Path | None = None) -> Needs:
 
 def newest(root: Path) -> Kernel | None:
     """The newest of Debian's kernels for clouds below ``root``; None if there is none."""
-    found: list[tuple[tuple[int, ...], Kernel]] = []
+    kernels: list[tuple[tuple[int, ...], Kernel]] = []
     for image in (root / "boot").glob("vmlinuz-*"):
         name = _RELEASE.fullmatch(image.name)
         if name is None:
             continue
         for modules in (root / "usr/lib/modules" / name[1], root / "lib/modules" / name[1]):
             if (modules / "kernel").is_dir():
-                found.append((tuple(map(int, name.groups()[1:])), Kernel(name[1], image, modules)))
+                kernels.append((tuple(map(int, name.groups()[1:])), Kernel(name[1], image, modules)))
                 break
-    return max(found, key=lambda each: (each[0], each[1].release))[1] if found else None
+    return max(kernels, key=lambda each: (each[0], each[1].release))[1] if kernels else None
 
 
 def run(line: list[str | Path], what: str, environment: dict[str, str] | None = None) -> str:

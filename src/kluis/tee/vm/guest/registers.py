@@ -57,17 +57,17 @@ def registers(unified: bytes, algorithm: Algorithm = "sha256") -> dict[str, byte
     }
 
 
-def predict_loaded(unified: bytes, algorithm: Algorithm = "sha256") -> bytes:
-    """PCR 4 if the monitor gives the image to OVMF, as ``kluis vm start --boot uefi`` does.
+def predict_loaded(unified: bytes) -> bytes:
+    """PCR 4 of SHA-256 if the monitor gives the image to OVMF, as ``kluis vm start --boot uefi`` does.
 
     OVMF then loads the image before its first boot option, so the same events have another order.
 
     Raises:
         FormatError: not a unified kernel image.
     """
-    image, kernel = _programs(unified, algorithm)
-    events = [hashlib.new(algorithm, data).digest() for data in (ACTION, SEPARATOR)]
-    return extend([image, *events, kernel], algorithm)
+    image, kernel = _programs(unified, "sha256")
+    events = [hashlib.sha256(data).digest() for data in (ACTION, SEPARATOR)]
+    return extend([image, *events, kernel], "sha256")
 
 
 def rtmr2(unified: bytes) -> bytes:
@@ -101,14 +101,14 @@ def logged_sections(log: EventLog) -> dict[str, bytes]:
     Only a log that explains the quoted PCR 11 proves them.
     """
     names = {hashlib.sha256(name.encode() + b"\0").digest(): name for name in SECTIONS}
-    found, name = dict[str, bytes](), None
+    sections, name = dict[str, bytes](), None
     for event in log.events:
         if event.index != STUB or (digest := event.digest(HashId.SHA256)) is None:
             continue
         if name is not None:
-            found[name] = digest
+            sections[name] = digest
         name = names.get(digest) if name is None else None
-    return found
+    return sections
 
 
 @functools.lru_cache(maxsize=1)  # both orders of PCR 4 have the same two

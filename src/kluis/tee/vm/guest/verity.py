@@ -61,19 +61,19 @@ def append(image: Path) -> Tree:
         FormatError: the file is empty, or not a whole number of blocks.
     """
     with image.open("r+b") as f:
-        found = tree(f)
-        f.write(found.levels)
-    return found
+        appended = tree(f)
+        f.write(appended.levels)
+    return appended
 
 
 def check(image: BinaryIO, root_hash: bytes, blocks: int) -> bool:
     """Whether the first ``blocks`` blocks of an image, and the tree after them, have the root hash."""
     head = _Head(image, blocks * BLOCK)
     try:
-        found = tree(head)  # type: ignore[arg-type]  # it has the one method that is used
+        computed = tree(head)  # type: ignore[arg-type]  # it has the one method that is used
     except FormatError:
         return False
-    return found.blocks == blocks and found.root_hash == root_hash and image.read() == found.levels
+    return computed.blocks == blocks and computed.root_hash == root_hash and image.read() == computed.levels
 
 
 class _Head:

@@ -52,8 +52,8 @@ def available_bytes() -> int:
 
 def choose_cached(folder: Path, qemu: Path, kernel: Path) -> str:
     """The same, tried once in each boot of this machine for each kernel; the answer is in ``folder``."""
-    found = kernel.stat()
-    key = [BOOT_ID.read_text("ascii").strip(), *map(str, (found.st_dev, found.st_ino, found.st_mtime_ns))]
+    status = kernel.stat()
+    key = [BOOT_ID.read_text("ascii").strip(), *map(str, (status.st_dev, status.st_ino, status.st_mtime_ns))]
     path = folder / "acceleration.json"
     try:
         record = msgspec.json.decode(path.read_bytes(), type=_Kept)

@@ -44,13 +44,13 @@ class Console:
         with self._more:
             return self._log.decode("utf-8", "replace").replace("\r", "")
 
-    def await_text(self, found: Callable[[str], bool], seconds: float) -> bool:
-        """Wait until ``found`` accepts the text, or the line ends, or ``seconds`` pass; return which."""
+    def await_text(self, accepts: Callable[[str], bool], seconds: float) -> bool:
+        """Wait until ``accepts`` accepts the text, or the line ends, or ``seconds`` pass; return which."""
         with self._more:
             self._more.wait_for(
-                lambda: self._ended or found(self._log.decode("utf-8", "replace")), timeout=seconds
+                lambda: self._ended or accepts(self._log.decode("utf-8", "replace")), timeout=seconds
             )
-            return found(self._log.decode("utf-8", "replace"))
+            return accepts(self._log.decode("utf-8", "replace"))
 
     def type(self, data: bytes) -> None:
         """Send bytes to the guest's line.

@@ -25,9 +25,9 @@ import msgspec
 from kluis import files
 from kluis.authority.amd import Processor
 from kluis.errors import KluisError, UnavailableError
-from kluis.tee.drivers.tpm.tpm import Tpm
-from kluis.tee.drivers.tpm.transport import Transport
-from kluis.tee.platform.root import keyfiles
+from kluis.tee import keyfiles
+from kluis.tee.tpm.tpm import Tpm
+from kluis.tee.tpm.transport import Transport
 from kluis.tee.vm import processor
 from kluis.tee.vm.guest import Guest
 from kluis.tee.vm.machine import acceleration, kept, ports, programs, tpm
@@ -49,13 +49,13 @@ def main() -> int:
     """Start the machine of the settings on stdin, and keep it."""
     settings = msgspec.json.decode(sys.stdin.buffer.read(), type=Settings)
     try:
-        with contextlib.ExitStack() as held:
+        with contextlib.ExitStack() as stack:
             where = kept.place(settings.name)
-            held.enter_context(_only_one(where, settings.name))
-            machine = held.enter_context(_start(settings))
+            stack.enter_context(_only_one(where, settings.name))
+            machine = stack.enter_context(_start(settings))
             if machine.wait(SETTLE_SECONDS) is not None:
                 raise machine.end_error()
-            listener = held.enter_context(_listening(where))
+            listener = stack.enter_context(_listening(where))
             _answer_start(_describe(settings, machine))
             _keep(settings, machine, listener, where)
     except KluisError as error:

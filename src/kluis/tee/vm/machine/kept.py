@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from kluis.errors import KluisError, UnavailableError, UsageError, foreign
-from kluis.tee.platform.launching import places
+from kluis.tee import places
 from kluis.tee.vm.machine import ports
 from kluis.tee.vm.machine.line import MOST_PORTS
 from kluis.tee.vm.machine.machine import PORT_NAME
@@ -136,14 +136,14 @@ def names() -> list[str]:
 
 def list_machines() -> list[dict[str, Any]]:
     """What :func:`show` returns, for each; of one that ended, its name and the reason."""
-    found = []
+    machines = []
     for name in names():
         try:
-            found.append(show(name))
+            machines.append(show(name))
         except UnavailableError as lack:
             if lack.code != "no_machine":
-                found.append({"name": name, "ended": lack.message})
-    return found
+                machines.append({"name": name, "ended": lack.message})
+    return machines
 
 
 def show(name: str) -> dict[str, Any]:

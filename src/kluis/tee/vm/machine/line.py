@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from kluis.formats.kluis.processor_port import PORT
+
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 MOST_PORTS = 30
 """Ports of the guest's one virtio-serial device, in addition to that of the processor."""
-PROCESSOR_PORT = "kluis.psp"
 CODE_BUFFER_MEBIBYTES = 128
 
 
@@ -87,7 +88,7 @@ def arguments(boot: Boot, hardware: Hardware) -> list[str]:
     line += ["-device", f"virtio-serial-pci,max_ports={MOST_PORTS + 2}"]
     for number, (name, descriptor) in enumerate(hardware.ports, 1):
         # A port listens, so that the guest sees when one host leaves it, and another comes.
-        ways = "" if name == PROCESSOR_PORT else ",server=on,wait=off"
+        ways = "" if name == PORT else ",server=on,wait=off"
         line += ["-chardev", f"socket,id=port{number},fd={descriptor}{ways}"]
         line += ["-device", f"virtserialport,nr={number},chardev=port{number},name={name}"]
     if hardware.tpm >= 0:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, Protocol, Self
 
 from kluis.errors import FormatError, UnavailableError, UsageError
+from kluis.formats.kluis.processor_port import PORT
 from kluis.tee.process import linux, native
 from kluis.tee.vm.machine import acceleration, line, programs, sealed, walled, walls
 from kluis.tee.vm.machine.console import Console
@@ -136,8 +137,8 @@ class Machine:
             )
         tools = {name: programs.find(name) for name in (programs.QEMU, *programs.WALLS)}
         _check_memory(memory_mb)
-        with contextlib.ExitStack() as held:
-            booted = _boot_files(guest, boot, held)
+        with contextlib.ExitStack() as stack:
+            booted = _boot_files(guest, boot, stack)
             chosen = accelerator or acceleration.choose(tools[programs.QEMU], guest.kernel)
             library = _library()
             secret = chosen == "tcg" and library is not None and _lockable(memory_mb * MEBIBYTE)
@@ -152,12 +153,12 @@ class Machine:
             digest = _measure(booted, words, cpus, boot)
             names = [PORT_NAME.format(number) for number in range(ports)]
             listeners = Listeners(names, folder)
-            held.callback(listeners.close)
+            stack.callback(listeners.close)
             pairs = [socket.socketpair() for _ in range(2 if processor else 1)]
             for ours, theirs in pairs:
-                held.callback(theirs.close)
-                held.callback(ours.close)
-            names += [line.PROCESSOR_PORT] if processor else []
+                stack.callback(theirs.close)
+                stack.callback(ours.close)
+            names += [PORT] if processor else []
             theirs_all = [pairs[0][1], *listeners.sockets, *(theirs for _, theirs in pairs[1:])]
             files = [name for name in ("kernel", "firmware", "initrd", "variables", "root") if name in booted]
             descriptors = [booted[name] for name in files]
@@ -188,7 +189,7 @@ class Machine:
                 devices=acceleration.devices(chosen),
             )
             process = walled.start("QEMU", around, arguments, descriptors, bwrap=tools["bwrap"])
-            held.pop_all()
+            stack.pop_all()
         _close_all([*booted.values(), *theirs_all])
         return cls(
             process,
@@ -291,14 +292,14 @@ def _check_memory(memory_mb: int) -> None:
         )
 
 
-def _boot_files(guest: Guest, boot: str, held: contextlib.ExitStack) -> dict[str, int]:
+def _boot_files(guest: Guest, boot: str, stack: contextlib.ExitStack) -> dict[str, int]:
     firmware = programs.firmware(boot)
     wanted = (
         {"kernel": guest.kernel, "initrd": guest.initrd} if boot == "direct" else {"kernel": guest.unified}
     )
     wanted |= {"root": guest.root} if guest.root is not None else {}
     made = {"firmware": sealed.of_file("firmware", firmware.code, "apt-get install ovmf seabios")}
-    held.callback(os.close, made["firmware"])
+    stack.callback(os.close, made["firmware"])
     for name, path in wanted.items():
         if path is None:
             raise UnavailableError(
@@ -306,12 +307,12 @@ def _boot_files(guest: Guest, boot: str, held: contextlib.ExitStack) -> dict[str
             )
         part = "unified" if path == guest.unified else name
         made[name] = sealed.of_file(part, path, BUILD_GUEST, want=guest.digests.get(part))
-        held.callback(os.close, made[name])
+        stack.callback(os.close, made[name])
     if firmware.variables is not None:
         made["variables"] = sealed.of_file(
             "variables", firmware.variables, "apt-get install ovmf", writable=True
         )
-        held.callback(os.close, made["variables"])
+        stack.callback(os.close, made["variables"])
     return made
 
 

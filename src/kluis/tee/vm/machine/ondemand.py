@@ -63,16 +63,16 @@ def await_platform(name: str, seconds: float | None = None) -> RemotePlatform:
     Raises:
         UnavailableError: the machine ended, with the reason; or it did not answer in time, with its log.
     """
-    found = platform(name)
-    limit = START_SECONDS * found.slowness if seconds is None else seconds
+    remote = platform(name)
+    limit = START_SECONDS * remote.slowness if seconds is None else seconds
     until = time.monotonic() + limit
     while (left := until - time.monotonic()) > 0:
         try:
-            found.await_answer(left)
+            remote.await_answer(left)
         except (FormatError, UnavailableError):
             kept.show(name)  # states the reason if it ended
         else:
-            return found
+            return remote
         time.sleep(min(PAUSE_SECONDS, left))
     about = kept.show(name)
     kind, log = f"{about['accelerator']} and {about['boot']} boot", f"kluis vm console {name} prints its log"

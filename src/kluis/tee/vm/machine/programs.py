@@ -43,14 +43,14 @@ def find(name: str) -> Path:
     Raises:
         UnavailableError: it is not installed; with the command that installs it.
     """
-    found = shutil.which(name)
-    if found is None:
+    path = shutil.which(name)
+    if path is None:
         raise UnavailableError(
             f"machine: {name} is not on the PATH",
             hint=f"apt-get install {PACKAGES[name]}",
             code="no_machine_program",
         )
-    return Path(os.path.realpath(found))
+    return Path(os.path.realpath(path))
 
 
 def firmware(boot: str) -> Firmware:
@@ -59,13 +59,13 @@ def firmware(boot: str) -> Firmware:
     Raises:
         UnavailableError: it is not installed; with the command that installs it.
     """
-    found = Firmware(OVMF_CODE, OVMF_VARIABLES) if boot == "uefi" else Firmware(BIOS, None)
+    files = Firmware(OVMF_CODE, OVMF_VARIABLES) if boot == "uefi" else Firmware(BIOS, None)
     package = "ovmf" if boot == "uefi" else "seabios"
-    for path in (found.code, *([found.variables] if found.variables is not None else [])):
+    for path in (files.code, *([files.variables] if files.variables is not None else [])):
         if not os.access(path, os.R_OK):
             raise UnavailableError(
                 f"machine: firmware for {boot}: no {path}",
                 hint=f"apt-get install {package}",
                 code="no_machine_firmware",
             )
-    return found
+    return files

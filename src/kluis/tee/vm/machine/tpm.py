@@ -181,8 +181,8 @@ def _take_folder(state: Path, uid: int) -> int:
         os.fchmod(folder, 0o700)
         if uid:
             for name in os.listdir(folder):
-                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-                if stat.S_ISREG(found.st_mode):
+                status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode):
                     with contextlib.suppress(FileNotFoundError):
                         os.chown(name, uid, uid, dir_fd=folder, follow_symlinks=False)
             os.fchown(folder, uid, uid)

@@ -142,12 +142,12 @@ def _children(pid: int) -> list[int]:
 
 
 def _inheritable() -> list[int]:
-    found = []
+    descriptors = []
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
             if os.get_inheritable(int(name)):
-                found.append(int(name))
-    return found
+                descriptors.append(int(name))
+    return descriptors
 
 
 def start(

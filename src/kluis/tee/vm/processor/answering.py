@@ -5,12 +5,9 @@ from __future__ import annotations
 import contextlib
 import socket
 from datetime import UTC, datetime
-from typing import Final
 
 from kluis.authority.amd import Launch, Processor
-from kluis.tee.drivers.emulated import CERTIFICATES, KEY, REPORT, SIZES
-
-SIZE_BYTES: Final = 4
+from kluis.formats.kluis.processor_port import CERTIFICATES, KEY, REPORT, SIZE_BYTES, SIZES
 
 
 def answer(end: socket.socket, processor: Processor, launch: Launch | None) -> None:
@@ -23,18 +20,18 @@ def answer(end: socket.socket, processor: Processor, launch: Launch | None) -> N
             measurement is only the firmware's, so it gets certificates, but no report and no key.
     """
     with end, contextlib.suppress(OSError):
-        while asked := _read(end, 1):
-            if launch is None and asked != CERTIFICATES:
+        while kind := _read(end, 1):
+            if launch is None and kind != CERTIFICATES:
                 return
-            if asked not in SIZES or (request := _read(end, SIZES[asked])) is None:
+            if kind not in SIZES or (request := _read(end, SIZES[kind])) is None:
                 return
-            end.sendall(_answer(asked, request, processor, launch))
+            end.sendall(_answer(kind, request, processor, launch))
 
 
-def _answer(asked: bytes, request: bytes, processor: Processor, launch: Launch | None) -> bytes:
-    if launch is not None and asked == REPORT:
+def _answer(kind: bytes, request: bytes, processor: Processor, launch: Launch | None) -> bytes:
+    if launch is not None and kind == REPORT:
         return processor.answer_report(launch, request)
-    if launch is not None and asked == KEY:
+    if launch is not None and kind == KEY:
         return processor.answer_key(launch, request)
     parts = processor.certificates(), processor.crl(datetime.now(UTC))
     return b"".join(len(part).to_bytes(SIZE_BYTES, "little") + part for part in parts)

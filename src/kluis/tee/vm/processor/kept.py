@@ -26,7 +26,7 @@ from kluis import files
 from kluis.authority.amd import Keys, Processor, State
 from kluis.errors import FormatError, UnavailableError
 from kluis.formats import x509
-from kluis.tee.platform.root import keyfiles
+from kluis.tee import keyfiles
 
 STATE: Final = "processor.json"
 LOCK: Final = ".lock"
@@ -51,9 +51,9 @@ def load_or_create(folder: Path, now: datetime) -> Processor:
             if not (folder / STATE).exists():
                 save(Processor.create(now, secret=os.urandom(SECRET_SIZE)), folder)
     keys = Keys(ark=_key(folder / "ark.key"), ask=_key(folder / "ask.key"), chip=_secret(folder / "chip.key"))
-    found = Processor(keys, State.parse(keyfiles.read(folder / STATE)))
-    _check_time(found, folder, now)
-    return found
+    processor = Processor(keys, State.parse(keyfiles.read(folder / STATE)))
+    _check_time(processor, folder, now)
+    return processor
 
 
 def _check_time(processor: Processor, folder: Path, now: datetime) -> None:

@@ -19,15 +19,15 @@ from kluis.formats.encoding import b64, jcs
 from kluis.formats.hcl import report as hcl
 from kluis.formats.hcl import runtime as runtime_data
 from kluis.formats.hcl.report import HclReport, Header, ReportType, Request
+from kluis.formats.hcl.vtpm import AK, REPORT, USER_DATA
 from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.tpm.command import ENDORSEMENT, OWNER
 from kluis.formats.tpm.nv import NvAttribute, NvPublic
 from kluis.formats.tpm.public import RsaPublic
 from kluis.hashes import sha256
-from kluis.tee.drivers.azure import AK, REPORT, USER_DATA
-from kluis.tee.drivers.tpm import keys
-from kluis.tee.drivers.tpm.stored import exists
-from kluis.tee.drivers.tpm.tpm import Tpm
+from kluis.tee.tpm import keys
+from kluis.tee.tpm.stored import exists
+from kluis.tee.tpm.tpm import Tpm
 
 REPORT_SIZE: Final = 2000
 """Of the NV index, which a TPM in software limits to 2048 bytes; zeros follow the report."""

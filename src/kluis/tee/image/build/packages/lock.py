@@ -53,15 +53,15 @@ def lines(text: str, what: str) -> list[str]:
     Raises:
         UsageError: an option, a path or a URL in it: a build takes only names.
     """
-    found = []
+    pinned = []
     for raw in text.replace("\\\r\n", " ").replace("\\\n", " ").splitlines():
         line = re.sub(r"(^|\s)#.*\Z", "", raw).strip()
         if not line:
             continue
         if _parse(line) is None:
             raise UsageError(f"{what}: want a line such as polars==2.1.0, got {line[:120]!r}")
-        found.append(" ".join(line.split()))
-    return found
+        pinned.append(" ".join(line.split()))
+    return pinned
 
 
 def pins(requirements: Iterable[str], what: str) -> list[Pin]:
@@ -70,7 +70,7 @@ def pins(requirements: Iterable[str], what: str) -> list[Pin]:
     Raises:
         UsageError: one is not, or a name appears twice.
     """
-    found: dict[str, Pin] = {}
+    by_name: dict[str, Pin] = {}
     for line in requirements:
         required, hashes = _parse(line), frozenset(_HASH.findall(line))
         pinned = _PINNED.fullmatch(str(required.specifier)) if required else None
@@ -80,10 +80,10 @@ def pins(requirements: Iterable[str], what: str) -> list[Pin]:
                 hint="hash every requirement or none; with none, kluis build locks them",
             )
         pin = Pin(canonicalize_name(required.name), pinned[1], hashes, line)
-        if pin.name in found:
+        if pin.name in by_name:
             raise UsageError(f"{what}: {pin.name} appears twice")
-        found[pin.name] = pin
-    return list(found.values())
+        by_name[pin.name] = pin
+    return list(by_name.values())
 
 
 def _parse(line: str) -> Requirement | None:
@@ -144,12 +144,12 @@ def make(
         UsageError: pip chose a wheel from an index although ``local`` has that distribution; names it.
     """
     with tempfile.TemporaryDirectory(dir=work) as folder:
-        wanted, held = Path(folder) / "requirements.txt", Path(folder) / "constraints.txt"
+        wanted, constraints = Path(folder) / "requirements.txt", Path(folder) / "constraints.txt"
         report = Path(folder) / "report.json"
         wanted.write_text("\n".join(requirements) + "\n", "utf-8")
-        held.write_text("".join(f"{key}=={value}\n" for key, value in sorted(own.items())), "utf-8")
+        constraints.write_text("".join(f"{key}=={value}\n" for key, value in sorted(own.items())), "utf-8")
         options = ["--dry-run", "--ignore-installed", "--report", str(report)]
-        named = ["-r", str(wanted), "-c", str(held)]
+        named = ["-r", str(wanted), "-c", str(constraints)]
         pip.run(["install", *pip.places(local), *options, *named], "requirements", Path(folder), python)
         chosen = _read_choices(report)
     _hold_to(local, chosen)

@@ -50,16 +50,16 @@ def site(
     locked = _without_own(_lock(directory, settings.requirements, local, own, work, python, say), own)
     # The files left out differ between applications; the files in one tree do not.
     tree = sha256("\0".join(settings.requirements_exclude).encode()).hex()[:16]
-    found: dict[str, Source] = {}
+    by_path: dict[str, Source] = {}
     notes: list[str] = []
     for wheel in _fetch(locked, local, cache, work, python, say) if locked else []:
         unpacked = wheels.unpack(wheel, wheel.parent / tree, settings.requirements_exclude)
         notes += unpacked.notes
         for file in unpacked.files:
-            other = found.setdefault(file.path, file)
+            other = by_path.setdefault(file.path, file)
             if other.sha256 != file.sha256:
                 raise UsageError(f"{wheel.name}: {file.path}: another wheel has a file of that name")
-    return [found[path] for path in sorted(found)], notes
+    return [by_path[path] for path in sorted(by_path)], notes
 
 
 def _lock(
@@ -111,8 +111,8 @@ def _fetch(
     """Every pin's wheel, by its hash: from the cache, or from pip."""
     text = "".join(f"{pin.line}\n" for pin in sorted(pins, key=lambda pin: pin.name))
     choice = cache / f"{sha256((lock.name() + text).encode()).hex()}.json"
-    if (held := _find_chosen(choice, pins, cache)) is not None:
-        return held
+    if (available := _find_chosen(choice, pins, cache)) is not None:
+        return available
     say(f"fetching {len(pins)} wheels")
     with tempfile.TemporaryDirectory(dir=work) as folder:
         listed, target = Path(folder) / "requirements.txt", Path(folder) / "wheels"
@@ -141,25 +141,25 @@ def _fetch(
             shutil.move(wheel, place / wheel.name)
             chosen[digest] = wheel.name
         files.write(choice, json.dumps(chosen, sort_keys=True).encode())
-    if (held := _find_chosen(choice, pins, cache)) is None:
+    if (available := _find_chosen(choice, pins, cache)) is None:
         raise UnavailableError(f"{cache}: another build changes it; build again")
-    return held
+    return available
 
 
 def _find_chosen(choice: Path, pins: list[Pin], cache: Path) -> list[Path] | None:
     """The wheels that an earlier download chose for this lock, each checked against it; or None."""
     try:
         chosen = json.loads(choice.read_bytes())
-        found = []
+        paths = []
         for digest, name in chosen.items():
             path = cache / digest / name
             _owner(digest, pins, name)
             if path.parent.parent != cache or wheels.hash_of(path) != digest:
                 return None
-            found.append(path)
+            paths.append(path)
     except (OSError, ValueError, AttributeError, TypeError, AuthenticityError):
         return None
-    return found
+    return paths
 
 
 def _owner(digest: str, pins: list[Pin], what: str) -> Pin:

@@ -77,9 +77,9 @@ def unpack(wheel: Path, folder: Path, left_out: tuple[str, ...] = ()) -> Unpacke
     try:
         with zipfile.ZipFile(wheel) as archive:
             unused: dict[str, list[str]] = {}
-            found = list(_files(archive, what, folder, left_out, unused))
-        _prune(folder, {folder / file.path for file in found})
-        return Unpacked(found, [_note(what, reason, paths) for reason, paths in unused.items()])
+            unpacked = list(_files(archive, what, folder, left_out, unused))
+        _prune(folder, {folder / file.path for file in unpacked})
+        return Unpacked(unpacked, [_note(what, reason, paths) for reason, paths in unused.items()])
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise FormatError(f"{what}: is not a wheel that can be read: {error}") from error
     except OSError as error:
@@ -132,23 +132,23 @@ def _files(
 
 
 def _members(archive: zipfile.ZipFile, what: str) -> dict[str, zipfile.ZipInfo]:
-    found: dict[str, zipfile.ZipInfo] = {}
+    members: dict[str, zipfile.ZipInfo] = {}
     total = 0
     for member in archive.infolist():
         if member.is_dir():
             continue
         path = member.filename
         layers.check_path(path, f"{what}: {path!r}")
-        if path in found:
+        if path in members:
             raise FormatError(f"{what}: {path}: appears twice")
         mode = member.external_attr >> 16
         if mode and not stat.S_ISREG(mode) and stat.S_IFMT(mode):
             raise UsageError(f"{what}: {path}: want a regular file, got a link or a device")
         total += member.file_size
-        found[path] = member
-    if total > MAX_UNPACKED_BYTES or len(found) > layers.MAX_FILES:
+        members[path] = member
+    if total > MAX_UNPACKED_BYTES or len(members) > layers.MAX_FILES:
         raise UsageError(f"{what}: want at most {MAX_UNPACKED_BYTES} bytes unpacked, got {total}")
-    return found
+    return members
 
 
 def _dist_info(members: dict[str, zipfile.ZipInfo], what: str) -> str:
@@ -164,7 +164,7 @@ def _record(
 ) -> dict[str, str]:
     if members[path].file_size > MAX_RECORD_BYTES:
         raise FormatError(f"{what}: RECORD: want at most {MAX_RECORD_BYTES} bytes")
-    found: dict[str, str] = {}
+    hashes: dict[str, str] = {}
     try:
         rows = list(csv.reader(io.StringIO(archive.read(path).decode("utf-8"), newline="")))
     except (UnicodeDecodeError, csv.Error) as error:
@@ -177,14 +177,14 @@ def _record(
             continue
         if algorithm != "sha256":
             raise UnsupportedError(f"{what}: RECORD: {name}: want a sha256, got {algorithm or 'no hash'}")
-        if name in found:
+        if name in hashes:
             raise FormatError(f"{what}: RECORD: {name}: appears twice")
         try:
             raw = base64.b64decode(digest + "=" * (-len(digest) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError) as error:
             raise FormatError(f"{what}: RECORD: {name}: {error}") from error
-        found[name] = raw.hex()
-    return found
+        hashes[name] = raw.hex()
+    return hashes
 
 
 def _target(path: str, stem: str, what: str) -> str | None:

@@ -63,10 +63,10 @@ def candidates() -> list[Places]:
 def mark(path: Path) -> list[int]:
     """Distinguishes the file at ``path`` from any earlier or later one; empty if there is none."""
     try:
-        found = path.lstat()
+        status = path.lstat()
     except FileNotFoundError:
         return []
-    return [found.st_dev, found.st_ino, found.st_ctime_ns]
+    return [status.st_dev, status.st_ino, status.st_ctime_ns]
 
 
 def prepare(places: Places, uid: int, gid: int) -> None:
@@ -89,13 +89,13 @@ def prepare(places: Places, uid: int, gid: int) -> None:
 
 
 def require_own(
-    path: Path, found: os.stat_result, owner: int, mode: int = 0o700, hint: str | None = None
+    path: Path, status: os.stat_result, owner: int, mode: int = 0o700, hint: str | None = None
 ) -> None:
     """Refuse a folder that another user could have prepared, or can enter.
 
     Args:
         path: of the folder.
-        found: its status, of the folder itself and not of a link's target.
+        status: its status, of the folder itself and not of a link's target.
         owner: the user id that it must have.
         mode: the most that it may permit.
         hint: what to do about another owner; None: chown.
@@ -104,15 +104,15 @@ def require_own(
         UnavailableError: it is another user's, or no folder (``state_owner``), or permits more
             (``state_mode``).
     """
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner:
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != owner:
         raise UnavailableError(
-            f"{path}: owner: want {owner}, got {found.st_uid}",
+            f"{path}: owner: want {owner}, got {status.st_uid}",
             hint=hint or f"chown {owner} {path}",
             code="state_owner",
         )
-    if found.st_mode & 0o777 & ~mode:
+    if status.st_mode & 0o777 & ~mode:
         raise UnavailableError(
-            f"{path}: mode: want {mode:04o}, got {stat.S_IMODE(found.st_mode):04o}",
+            f"{path}: mode: want {mode:04o}, got {stat.S_IMODE(status.st_mode):04o}",
             hint=f"chmod {mode:04o} {path}",
             code="state_mode",
         )

@@ -20,15 +20,15 @@ import pytest
 from kluis.errors import FormatError, UnavailableError
 from kluis.streams import Stream
 from kluis.tee.image import archive
+from kluis.tee.inside import images, ports
+from kluis.tee.inside.__main__ import main, parse_only
 from kluis.tee.vm import words
-from kluis.tee.vm.inside import images, ports
-from kluis.tee.vm.inside.__main__ import main, parse_only
 from tests.images import built
 
 __all__ = ["built"]
 
 Build = Callable[..., Path]
-CONTAINED = Path(__file__).parents[3] / "host" / "contained"
+CONTAINED = Path(__file__).parents[2] / "host" / "contained"
 
 
 def test_only_of_the_command_line() -> None:

@@ -1,4 +1,4 @@
-"""``python -m kluis.tee.vm.inside``: the agent, on the ports of this machine, or on a socket."""
+"""``python -m kluis.tee.inside``: the agent, on the ports of this machine, or on a socket."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 
 from kluis.errors import KluisError, UnavailableError
 from kluis.streams import PATIENCE_SECONDS
+from kluis.tee.inside import ports
+from kluis.tee.inside.agent import Agent
 from kluis.tee.platform.client import Platform
 from kluis.tee.process import linux
 from kluis.tee.vm import words
-from kluis.tee.vm.inside import ports
-from kluis.tee.vm.inside.agent import Agent
 from kluis.tee.vm.words import COMMAND_LINE, ONLY
 
 
 def main(arguments: list[str]) -> int:
     """Serve until ended."""
-    parser = argparse.ArgumentParser(prog="python -m kluis.tee.vm.inside", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m kluis.tee.inside", description=__doc__)
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--unix", type=Path, help="listen on this path instead of the machine's ports")
     where.add_argument(

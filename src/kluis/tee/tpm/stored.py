@@ -5,7 +5,7 @@ from __future__ import annotations
 from kluis.errors import UnavailableError
 from kluis.formats.tpm.command import OWNER
 from kluis.formats.tpm.nv import NvAttribute
-from kluis.tee.drivers.tpm.tpm import Tpm
+from kluis.tee.tpm.tpm import Tpm
 
 
 def nv_bytes(tpm: Tpm, index: int, most: int) -> bytes:

@@ -11,12 +11,12 @@ import pytest
 from kluis.errors import UnavailableError
 from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.tpm.nv import NvAttribute, NvPublic
-from kluis.tee.drivers.tpm import witness as nv
-from kluis.tee.drivers.tpm.witness import Witness
 from kluis.tee.platform.root.counters import Counters
 from kluis.tee.platform.root.slots import Slots
-from tests.tee.drivers.test_tpm import fill
-from tests.tee.drivers.tpms import Software
+from kluis.tee.tpm import witness as nv
+from kluis.tee.tpm.witness import Witness
+from tests.tee.tpm.test_tpm import fill
+from tests.tee.tpm.tpms import Software
 
 SECRET = b"s" * 32
 ID = bytes(32)

@@ -15,7 +15,7 @@ from typing import Final
 from kluis.errors import FormatError, UnavailableError
 from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.tpm.nv import COUNTER_SIZE, NvAttribute, NvPublic
-from kluis.tee.drivers.tpm.tpm import Tpm
+from kluis.tee.tpm.tpm import Tpm
 
 DIGEST_INDEX: Final = 0x01804B4C
 COUNTER_INDEX: Final = 0x01804B4D
@@ -123,8 +123,8 @@ class Witness:
 
     def _check_area(self, area: NvPublic) -> None:
         try:
-            found = self._tpm.nv_public(area.index)
-            if found.attributes & ~NvAttribute.WRITTEN != area.attributes or found.size != area.size:
+            public = self._tpm.nv_public(area.index)
+            if public.attributes & ~NvAttribute.WRITTEN != area.attributes or public.size != area.size:
                 raise FormatError("TPM NV: other attributes")
             self._tpm.nv_read(area.index, area.size, secret=self._secret)
         except (UnavailableError, FormatError) as error:

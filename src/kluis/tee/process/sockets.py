@@ -18,21 +18,21 @@ FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX, socket.AF_VSOCK)
 ENDS = 2
 
 
-def check(given: Sequence[tuple[str, int]], grants: frozenset[str]) -> None:
+def check(granted: Sequence[tuple[str, int]], grants: frozenset[str]) -> None:
     """Refuse sockets that the manifest does not grant, or of another kind than granted.
 
     Args:
-        given: grant and descriptor of each.
+        granted: grant and descriptor of each.
         grants: the manifest's.
 
     Raises:
         PolicyError: the manifest does not grant this name.
         UsageError: not a stream socket, a listening one instead of a connected one, or too many.
     """
-    names = [name for name, _ in given]
-    if len(given) > MOST_GRANTED or len(set(names)) != len(names):
-        raise UsageError(f"launch: sockets: want at most {MOST_GRANTED}, each name once, got {len(given)}")
-    for name, descriptor in given:
+    names = [name for name, _ in granted]
+    if len(granted) > MOST_GRANTED or len(set(names)) != len(names):
+        raise UsageError(f"launch: sockets: want at most {MOST_GRANTED}, each name once, got {len(granted)}")
+    for name, descriptor in granted:
         if name not in grants or not name.startswith(("listen:", "connect:")):
             raise PolicyError(
                 f"launch: socket {name[:80]!r}: the image grants no such name",
@@ -42,15 +42,15 @@ def check(given: Sequence[tuple[str, int]], grants: frozenset[str]) -> None:
         _check_kind(name, descriptor)
 
 
-def check_streams(given: Sequence[int]) -> None:
+def check_streams(descriptors: Sequence[int]) -> None:
     """Refuse streams for calls that are not two connected sockets or ports.
 
     Raises:
         UsageError: another number of them, or another kind of descriptor.
     """
-    if len(given) not in {0, ENDS}:
-        raise UsageError(f"launch: streams: want {ENDS}, for calls and control, got {len(given)}")
-    for descriptor in given:
+    if len(descriptors) not in {0, ENDS}:
+        raise UsageError(f"launch: streams: want {ENDS}, for calls and control, got {len(descriptors)}")
+    for descriptor in descriptors:
         if not stat.S_ISCHR(os.fstat(descriptor).st_mode) and not _is_stream(descriptor, listens=False):
             raise UsageError(
                 "launch: streams: want connected stream sockets or ports, got another descriptor"

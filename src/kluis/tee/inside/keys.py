@@ -18,14 +18,14 @@ from collections.abc import Callable
 from typing import BinaryIO, Final
 
 from kluis.errors import FormatError, KluisError, PolicyError, UnavailableError, UsageError
+from kluis.formats.hcl.vtpm import AK
 from kluis.formats.kluis import machine_key
 from kluis.formats.kluis.machine_key import MachineOffer, Offer, Open, Opened, Refused
 from kluis.formats.tpm.command import ENDORSEMENT
 from kluis.hashes import sha256
 from kluis.tee.drivers import Driver, detect
-from kluis.tee.drivers.azure import AK
-from kluis.tee.drivers.tpm import keys
-from kluis.tee.drivers.tpm.tpm import Tpm
+from kluis.tee.tpm import keys
+from kluis.tee.tpm.tpm import Tpm
 
 CLAIM: Final = 15
 """The PCR that states which image gets keys."""

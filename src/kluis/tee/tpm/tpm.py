@@ -22,8 +22,8 @@ from kluis.formats.tpm.command import OWNER, Authorization, Command, Response, e
 from kluis.formats.tpm.nv import NvPublic
 from kluis.formats.tpm.public import Public
 from kluis.formats.tpm.signature import Signature
-from kluis.tee.drivers.tpm.faults import RETRY, fault
-from kluis.tee.drivers.tpm.transport import DEVICE, Transport
+from kluis.tee.tpm.faults import RETRY, fault
+from kluis.tee.tpm.transport import DEVICE, Transport
 
 _TRIES: Final = 16
 _POLICY: Final = 1
@@ -93,10 +93,10 @@ class Tpm:
 
     def random(self, size: int) -> bytes:
         """Return ``size`` random bytes, at most 32."""
-        found = _only(self.run(Command.GET_RANDOM, parameters=size.to_bytes(2, "big")), "random", 64)
-        if len(found) != size:
-            raise FormatError(f"TPM random: want {size} bytes, got {len(found)}", code="bad_length")
-        return found
+        data = _only(self.run(Command.GET_RANDOM, parameters=size.to_bytes(2, "big")), "random", 64)
+        if len(data) != size:
+            raise FormatError(f"TPM random: want {size} bytes, got {len(data)}", code="bad_length")
+        return data
 
     def handles(self, first: int) -> tuple[int, ...]:
         """The handles in use from ``first`` on, of its kind; at most 254."""
@@ -110,9 +110,9 @@ class Tpm:
             raise FormatError(
                 f"TPM capability: {count} handles, must be at most {_MAX_HANDLES}", code="too_large"
             )
-        found = tuple(r.u32("handle") for _ in range(count))
+        numbers = tuple(r.u32("handle") for _ in range(count))
         r.end()
-        return found
+        return numbers
 
     def pcrs(self, indices: tuple[int, ...], bank: HashId = HashId.SHA256) -> dict[int, bytes]:
         """Read PCRs: by index, ascending.
@@ -121,7 +121,7 @@ class Tpm:
             UnavailableError: the TPM refuses.
             FormatError: the TPM does not have the bank, or returns other PCRs.
         """
-        found: dict[int, bytes] = {}
+        values: dict[int, bytes] = {}
         left = sorted(indices)
         while left:
             r = _reader(self.run(Command.PCR_READ, parameters=_selections(Selection.of(bank, *left))))
@@ -138,10 +138,10 @@ class Tpm:
                     raise FormatError(
                         f"TPM PCR {index}: want {bank.size} bytes, got {len(value)}", code="bad_length"
                     )
-                found[index] = value
+                values[index] = value
             r.end()
-            left = [index for index in left if index not in found]
-        return dict(sorted(found.items()))
+            left = [index for index in left if index not in values]
+        return dict(sorted(values.items()))
 
     def extend(self, index: int, digest: bytes, bank: HashId = HashId.SHA256) -> None:
         """Extend one PCR with a digest of its bank's size."""
@@ -254,10 +254,10 @@ class Tpm:
         area = read_sized(r, "public", nv.MAX_SIZE)
         read_sized(r, "name", 66)
         r.end()
-        found = nv.parse(area)
-        if found.index != index:
-            raise FormatError(f"TPM NV: want index {index:#x}, got {found.index:#x}", code="bad_encoding")
-        return found
+        parsed = nv.parse(area)
+        if parsed.index != index:
+            raise FormatError(f"TPM NV: want index {index:#x}, got {parsed.index:#x}", code="bad_encoding")
+        return parsed
 
     def nv_define(self, area: NvPublic, secret: bytes = b"") -> None:
         """Define an NV index of the owner, with an authorization value of at most 32 bytes."""
@@ -277,17 +277,17 @@ class Tpm:
             by: handle that authorizes it; by default the index itself.
             secret: authorization value of ``by``.
         """
-        found = b""
+        content = b""
         auth = (Authorization(secret=secret),)
-        while len(found) < size:
-            part = min(_NV_CHUNK, size - len(found))
-            parameters = part.to_bytes(2, "big") + len(found).to_bytes(2, "big")
+        while len(content) < size:
+            part = min(_NV_CHUNK, size - len(content))
+            parameters = part.to_bytes(2, "big") + len(content).to_bytes(2, "big")
             handles = (index if by is None else by, index)
             data = _only(self.run(Command.NV_READ, handles, parameters, auth=auth), "data", part)
             if len(data) != part:
                 raise FormatError(f"TPM NV {index:#x}: want {part} bytes, got {len(data)}", code="bad_length")
-            found += data
-        return found
+            content += data
+        return content
 
     def nv_write(self, index: int, data: bytes, *, by: int | None = None, secret: bytes = b"") -> None:
         """Write an NV index from its start; at most 512 bytes change at once."""
@@ -307,9 +307,9 @@ def _reader(response: Response) -> Reader:
 
 def _only(response: Response, field: str, most: int) -> bytes:
     r = _reader(response)
-    found = read_sized(r, field, most)
+    data = read_sized(r, field, most)
     r.end()
-    return found
+    return data
 
 
 def _sensitive(data: bytes) -> bytes:

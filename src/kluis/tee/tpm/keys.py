@@ -15,7 +15,7 @@ from typing import Final
 from kluis.formats.tpm.algorithm import ECDSA, OAEP, RSAES, RSASSA, HashId
 from kluis.formats.tpm.command import ENDORSEMENT, OWNER
 from kluis.formats.tpm.public import Attribute, EcPublic, Public, RsaPublic
-from kluis.tee.drivers.tpm.tpm import Tpm
+from kluis.tee.tpm.tpm import Tpm
 
 _P256: Final = 3
 _FIXED: Final = (

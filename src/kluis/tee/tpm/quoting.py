@@ -11,7 +11,7 @@ from kluis.errors import FormatError, UnavailableError, UsageError
 from kluis.formats.tpm import attest, pcrs
 from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.tpm.attest import Selection
-from kluis.tee.drivers.tpm.tpm import Tpm
+from kluis.tee.tpm.tpm import Tpm
 
 EVENT_LOG: Final = Path("/sys/kernel/security/tpm0/binary_bios_measurements")
 MAX_LOG: Final = 40 * 1024
@@ -72,10 +72,12 @@ def quote(tpm: Tpm, key: int, nonce: bytes, indices: tuple[int, ...] = QUOTED) -
     for _ in range(_TRIES):
         values = tpm.pcrs(indices)
         message, signed = tpm.quote(key, nonce, selected)
-        found = attest.parse(message)
-        if found.extra_data != nonce or [each.indices for each in found.selections] != [selected.indices]:
+        attested = attest.parse(message)
+        if attested.extra_data != nonce or [each.indices for each in attested.selections] != [
+            selected.indices
+        ]:
             raise FormatError("TPM quote: is of another nonce or of other PCRs", code="bad_encoding")
-        if found.pcr_digest == hashlib.new(signed.hash.label, b"".join(values.values())).digest():
+        if attested.pcr_digest == hashlib.new(signed.hash.label, b"".join(values.values())).digest():
             return Quoted(message, signed.encode(), pcrs.dumps({HashId.SHA256: values}))
     raise UnavailableError("TPM: PCRs change while they are quoted", code="tpm_policy")
 

@@ -8,9 +8,9 @@ import pytest
 
 from kluis.errors import UnavailableError
 from kluis.formats.tpm.sealed import SealedSecret
-from kluis.tee.drivers.tpm import sealing
-from tests.tee.drivers import tpms
-from tests.tee.drivers.tpms import Software
+from kluis.tee.tpm import sealing
+from tests.tee.tpm import tpms
+from tests.tee.tpm.tpms import Software
 
 SECRET = bytes(range(32))
 KERNEL = b"\4" * 32
@@ -79,7 +79,7 @@ def test_another_machine(software: Software, tmp_path: Path) -> None:
 def test_password_unseals_nothing(software: Software) -> None:
     """The object has no password: without a session of the policy the TPM refuses."""
     from kluis.formats.tpm.command import PASSWORD
-    from kluis.tee.drivers.tpm import keys
+    from kluis.tee.tpm import keys
 
     with software.tpm() as tpm:
         held = sealing.seal(tpm, SECRET, sealing.current(tpm)).objects[0]

@@ -25,9 +25,9 @@ from kluis.host.machines import guest_request
 from kluis.host.proxy import EnclaveProxy
 from kluis.services.attestation.settings import Root
 from kluis.tee.drivers.azure import Azure
-from kluis.tee.drivers.tpm.tpm import Tpm
-from kluis.tee.drivers.tpm.transport import Transport
-from kluis.tee.vm.inside.keys import MachineKeys
+from kluis.tee.inside.keys import MachineKeys
+from kluis.tee.tpm.tpm import Tpm
+from kluis.tee.tpm.transport import Transport
 from kluis.tee.vm.machine import tpm as vtpm
 from kluis.tee.vm.processor import measured, paravisor
 from kluis.testing.plugin import enclave, storage

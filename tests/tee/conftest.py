@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.tee.drivers import tpms
-from tests.tee.drivers.tpms import Software
+from tests.tee.tpm import tpms
+from tests.tee.tpm.tpms import Software
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from kluis.formats.tpm import attest, pcrs, sealed, signature
 from kluis.formats.tpm.algorithm import HashId
 from kluis.formats.tpm.command import OWNER
 from kluis.formats.tpm.nv import NvAttribute, NvPublic
-from kluis.tee.drivers.tpm import keys, quoting
-from kluis.tee.drivers.tpm.tpm import Tpm
-from kluis.tee.drivers.tpm.transport import Transport
-from tests.tee.drivers.tpms import Software
+from kluis.tee.tpm import keys, quoting
+from kluis.tee.tpm.tpm import Tpm
+from kluis.tee.tpm.transport import Transport
+from tests.tee.tpm.tpms import Software
 
 INDEX = 0x01800010
 PERSISTENT = 0x81000010

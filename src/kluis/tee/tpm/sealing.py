@@ -17,8 +17,8 @@ from typing import Final
 from kluis.errors import FormatError, UnavailableError
 from kluis.formats.tpm import sealed
 from kluis.formats.tpm.sealed import SealedObject, SealedSecret
-from kluis.tee.drivers.tpm import keys
-from kluis.tee.drivers.tpm.tpm import Tpm
+from kluis.tee.tpm import keys
+from kluis.tee.tpm.tpm import Tpm
 
 UNIFIED: Final = (4, 7, 11, 12)
 PCRS: Final = (4, 7, 8, 9, 11, 12)
@@ -31,8 +31,8 @@ def current(tpm: Tpm) -> dict[int, bytes]:
 
     PCRs 8 and 9 are left out after the boot of a unified kernel image.
     """
-    found = tpm.pcrs(PCRS)
-    return {index: found[index] for index in (UNIFIED if any(found[_SECTIONS]) else PCRS)}
+    values = tpm.pcrs(PCRS)
+    return {index: values[index] for index in (UNIFIED if any(values[_SECTIONS]) else PCRS)}
 
 
 def seal(tpm: Tpm, secret: bytes, *boots: Mapping[int, bytes]) -> SealedSecret:
@@ -69,10 +69,10 @@ def unseal(tpm: Tpm, secret: SealedSecret) -> bytes:
         tpm.holding(tpm.load(parent, chosen.private, chosen.public)) as item,
         tpm.pcr_session(chosen.values) as session,
     ):
-        found = tpm.unseal(item, session)
-    if len(found) != SECRET_SIZE:
-        raise FormatError(f"sealed secret: want {SECRET_SIZE} bytes, got {len(found)}", code="bad_length")
-    return found
+        data = tpm.unseal(item, session)
+    if len(data) != SECRET_SIZE:
+        raise FormatError(f"sealed secret: want {SECRET_SIZE} bytes, got {len(data)}", code="bad_length")
+    return data
 
 
 def _choose_object(secret: SealedSecret, now: Mapping[int, bytes]) -> SealedObject:

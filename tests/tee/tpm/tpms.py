@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from kluis.tee.drivers.tpm.tpm import Tpm
-from kluis.tee.drivers.tpm.transport import Transport
+from kluis.tee.tpm.tpm import Tpm
+from kluis.tee.tpm.transport import Transport
 
 NEEDED = ("swtpm", "tpm2")
 MISSING = [name for name in NEEDED if not shutil.which(name)]

@@ -1,6 +1,6 @@
 """The agent: passes requests of hosts on to the machine's platform, and gives enclaves the hosts' streams.
 
-It is trusted with availability, and with keys of the machine's vTPM (:mod:`kluis.tee.vm.inside.keys`). The
+It is trusted with availability, and with keys of the machine's vTPM (:mod:`kluis.tee.inside.keys`). The
 platform measures what it launches, and what an enclave and its host say to each other does not pass through
 here.
 """
@@ -20,13 +20,13 @@ from kluis.formats.kluis.launch import LaunchConfiguration
 from kluis.formats.kluis.machine_key import GRANT
 from kluis.streams import PATIENCE_SECONDS, Stream
 from kluis.tee.image.archive import Head
+from kluis.tee.inside import images
+from kluis.tee.inside.keys import MachineKeys
 from kluis.tee.platform.client import Launched, Platform
 from kluis.tee.process.sandbox import MOST_GRANTED
 from kluis.tee.remote import messages
 from kluis.tee.remote.forwarding import carry
 from kluis.tee.remote.messages import Message
-from kluis.tee.vm.inside import images
-from kluis.tee.vm.inside.keys import MachineKeys
 
 MOST_STREAMS: Final = 128
 BACKLOG: Final = 64
@@ -247,8 +247,8 @@ class Agent:
         if GRANT in head.manifest.grants:
             launching.grant_keys()
         allowed = frozenset(messages.texts(request, "allow_missing"))
-        held = frozenset(() if request.get("fresh") is True else self._platform.layers())
-        image = self._collect(end, data, head, held)
+        layers = frozenset(() if request.get("fresh") is True else self._platform.layers())
+        image = self._collect(end, data, head, layers)
         try:
             if not launching.complete.wait(self._patience):
                 raise UnavailableError(
@@ -258,11 +258,11 @@ class Agent:
         finally:
             os.close(image)
 
-    def _collect(self, end: Stream, data: bytes, head: Head, held: frozenset[str]) -> int:
+    def _collect(self, end: Stream, data: bytes, head: Head, known: frozenset[str]) -> int:
         """Receive the layers that are missing here; return a descriptor of the image's file."""
-        own = {digest: path for digest, path in images.own_layers().items() if digest not in held}
+        own = {digest: path for digest, path in images.own_layers().items() if digest not in known}
         layers = head.manifest.layers
-        wanted = {each.digest: each for each in layers if each.digest not in held | own.keys()}
+        wanted = {each.digest: each for each in layers if each.digest not in known | own.keys()}
         messages.send(end, {"want": list(wanted)})
         sent: dict[str, int] = {}
         opened: list[int] = []

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from kluis.errors import KluisError
-from kluis.tee.drivers.driver import answers
-from kluis.tee.drivers.tpm import keys, quoting
-from kluis.tee.drivers.tpm.tpm import Tpm
+from kluis.tee.driver import answers
+from kluis.tee.tpm import keys, quoting
+from kluis.tee.tpm.tpm import Tpm
 
 
 class TpmDriver:
@@ -53,5 +53,5 @@ class TpmDriver:
         return parts
 
     def seal_secret(self) -> None:
-        """None: a TPM seals a secret of somebody else; see :mod:`kluis.tee.drivers.tpm.sealing`."""
+        """None: a TPM seals a secret of somebody else; see :mod:`kluis.tee.tpm.sealing`."""
         return

@@ -41,12 +41,12 @@ Serve = Callable[[Stream], object]
 
 def find(names: Path = NAMES, devices: Path = DEVICES) -> list[Path]:
     """The devices of the ports for hosts: those called ``kluis.0``, ``kluis.1`` and so on."""
-    found = []
+    paths = []
     for entry in sorted(names.iterdir()) if names.is_dir() else ():
         name = (entry / "name").read_text().strip()
         if name.startswith(PREFIX) and name.removeprefix(PREFIX).isdecimal():
-            found.append((int(name.removeprefix(PREFIX)), devices / entry.name))
-    return [device for _, device in sorted(found)]
+            paths.append((int(name.removeprefix(PREFIX)), devices / entry.name))
+    return [device for _, device in sorted(paths)]
 
 
 class Arrivals:
