@@ -261,6 +261,17 @@ def test_an_agreement_of_another_room(table: Table) -> None:
     assert table.signatures() == []
 
 
+def test_a_run_under_another_rooms_id(table: Table) -> None:
+    """A client that takes part signs no line for another room's log."""
+    signed(table)
+    moved(table, "99" * 32)
+    before = (table.room.path / "events.jsonl").exists()
+    code, out, err = table("run", "--as", "clinic", "--wait", "1")
+    assert (code, out) == (6, "")
+    assert f"agreement: want room {'99' * 8}.., got {samples.ROOM[:16]}.." in err
+    assert (table.room.path / "events.jsonl").exists() == before
+
+
 def test_a_receipt_of_another_room(table: Table) -> None:
     """A run of another room that the same party signed in is no answer of this one."""
     signed(table)

@@ -41,7 +41,14 @@ from kluis.cleanroom.agreement.terms import ColumnName, Hex32, Identifier
 from kluis.cleanroom.receipts.receipt import ReceiptFile
 from kluis.cleanroom.records.folder import Folder
 from kluis.cleanroom.records.home import Home
-from kluis.errors import AuthenticityError, FormatError, KluisError, UnavailableError, UsageError
+from kluis.errors import (
+    AuthenticityError,
+    FormatError,
+    KluisError,
+    PolicyError,
+    UnavailableError,
+    UsageError,
+)
 
 T = TypeVar("T", bound=Document)
 DATASET = "dataset/1"
@@ -211,6 +218,20 @@ class Room:
                 f"{self.path}: no agreement is proposed", hint=f"kluis room propose {self.path} --as PARTY"
             )
         return self._read("agreement.json", Agreement)
+
+    def require_own(self, agreement: Agreement) -> None:
+        """Refuse an agreement of another room.
+
+        Anyone who can write the folder chooses the id in it: a client that continued would sign lines for the
+        log of another room.
+
+        Raises:
+            PolicyError: it is of another room.
+        """
+        if agreement.room != self.file.room:
+            raise PolicyError(
+                f"agreement: want room {self.file.room[:16]}.., got {agreement.room[:16]}..", code="agreement"
+            )
 
     def add_signature(self, signature: Signature) -> None:
         """Add a party's signature to the proposal."""

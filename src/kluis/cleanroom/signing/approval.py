@@ -28,10 +28,7 @@ def read_proposal(room: Room, agreement_hash: str | None = None) -> Agreement:
     from kluis.cleanroom.signing import plan  # which wants the extra
 
     agreement = room.proposal()
-    if agreement.room != room.file.room:
-        raise PolicyError(
-            f"agreement: want room {room.file.room[:16]}.., got {agreement.room[:16]}..", code="agreement"
-        )
+    room.require_own(agreement)
     if agreement_hash is not None and agreement.hash != agreement_hash:
         raise PolicyError(
             f"agreement: want {agreement_hash[:16]}.., got {agreement.hash[:16]}..", code="agreement"

@@ -64,6 +64,7 @@ def run(
     opened = Room(room)
     signed = opened.signed_agreement()
     agreement = check_signed(signed)
+    opened.require_own(agreement)
     local = {name: Owner(parties.home(homes, name), signed, opened.stops(agreement)) for name in party or ()}
     if image is None:
         if len(local) != 1:
