@@ -187,7 +187,7 @@ class _Endpoint:
         body = call.json(self._body) if self._body is not None else None
 
         def run(transaction: Transaction) -> Result:
-            if not is_open(transaction):  # the gate admits anyone to some, and looks at nothing
+            if not is_open(transaction):  # the gate checks no endpoint that anyone may call
                 raise refusals.not_open()
             if self._writes:
                 require_kind(transaction, call.caller, self._kinds)
