@@ -8,8 +8,8 @@ import sys
 from typing import Final
 
 from kluis.errors import UnavailableError
-from kluis.tee.platform import start as starting
 from kluis.tee import places as where
+from kluis.tee.platform import start as starting
 
 LOOK_SECONDS: Final = 2.0
 STOPS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
