@@ -77,10 +77,10 @@ def words() -> Mapping[str, Word]:
     from kluis.evidence.levels import MEANINGS  # which errors, whose fixes come from here, do without
 
     data = resources.files("kluis.cli").joinpath("words.toml").read_bytes()
-    entries_found = [
+    listed = [
         Word(word, kind, each["means"], each["then"])
-        for kind, found in tomllib.loads(data.decode()).items()
-        for word, each in found.items()
+        for kind, table in tomllib.loads(data.decode()).items()
+        for word, each in table.items()
     ]
     levels = [
         Word(
@@ -91,11 +91,11 @@ def words() -> Mapping[str, Word]:
         )
         for level, worth in MEANINGS.items()
     ]
-    found: dict[str, Word] = {}
-    for each in (*entries_found, *levels):
+    by_name: dict[str, Word] = {}
+    for each in (*listed, *levels):
         name = each.word.lower()
-        found[name] = _both(found[name], each) if name in found else each
-    return found
+        by_name[name] = _both(by_name[name], each) if name in by_name else each
+    return by_name
 
 
 def _both(one: Word, other: Word) -> Word:
@@ -135,7 +135,7 @@ def find(code: str) -> Entry:
         return known[code]
     if code.startswith(_MACHINE) and (rule := known.get(code.removeprefix(_MACHINE))) is not None:
         return rule._replace(code=code, cause=f"in the machine around the enclave: {rule.cause}")
-    if (found := _DEVICE.match(code)) and (rule := known.get(code[found.end() :])) is not None:
+    if (match := _DEVICE.match(code)) and (rule := known.get(code[match.end() :])) is not None:
         return rule._replace(code=code, cause=f"in the evidence of a device: {rule.cause}")
     broken = _denylist_entries()
     if code in broken:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
+from kluis.cli.parameters import option
 from kluis.evidence import ProtectionLevel
 
 
@@ -23,3 +25,10 @@ def protections() -> list[str]:
     from kluis.tee.process import linux  # the verifier's commands load no part of the attester
 
     return sorted(linux.FIXES)
+
+
+def allow_missing(
+    about: str = "Protections that may be missing on this machine.", metavar: str = "NAME"
+) -> Any:
+    """The option ``--insecure-allow-missing``."""
+    return option(about, metavar, "--insecure-allow-missing", complete=protections)

@@ -11,7 +11,7 @@ import typer
 
 from kluis.cli import render
 from kluis.cli.cloud import places
-from kluis.cli.render import Json
+from kluis.cli.parameters import argument, flag
 from kluis.cli.room import parties
 
 PORT = 8417
@@ -23,16 +23,12 @@ def register(app: typer.Typer) -> None:
 
 
 def console(
-    rooms: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="ROOM", help="Folders of rooms to show.", show_default=False),
-    ] = None,
+    rooms: Annotated[list[Path] | None, argument("Folders of rooms to show.", "ROOM")] = None,
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, metavar="N", help="The port; 0 chooses a free one.")
     ] = PORT,
-    no_open: Annotated[bool, typer.Option("--no-open", help="Do not open a browser.")] = False,
+    no_open: Annotated[bool, flag("Do not open a browser.", "--no-open")] = False,
     homes: parties.Homes = None,
-    json: Json = False,
 ) -> None:
     """Show this machine, evidence and rooms in a browser, until stopped.
 

@@ -46,10 +46,10 @@ def spare_pydantic(command: Any) -> None:
 
 
 def _spare(parameter: Any) -> None:
-    found = _converter_of(parameter)
-    if found is None:
+    converter = _converter_of(parameter)
+    if converter is None:
         return
-    convert, several, theirs = *found, parameter.process_value
+    convert, several, theirs = *converter, parameter.process_value
 
     @functools.wraps(theirs)
     def process_value(ctx: Any, value: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from kluis.cli import codes, render
-from kluis.cli.render import Json
+from kluis.cli.parameters import argument
 
 
 def register(app: typer.Typer) -> None:
@@ -18,13 +18,11 @@ def register(app: typer.Typer) -> None:
 def explain(
     code: Annotated[
         str | None,
-        typer.Argument(
-            help="An error's code, a rule, a name on the denylist, or a word of a verdict.",
-            show_default=False,
-            autocompletion=codes.list_completions,
+        argument(
+            "An error's code, a rule, a name on the denylist, or a word of a verdict.",
+            complete=codes.list_completions,
         ),
     ] = None,
-    json: Json = False,
 ) -> None:
     """Explain an error code or a word of a verdict.
 

@@ -135,11 +135,10 @@ def load(name: str) -> Any:
     room = typer.Typer(rich_markup_mode=None, add_completion=False)
     module.register(room)
     command = typer.main.get_group(room).commands[name]
-    for group in (command, *below(command).values()):
-        if hasattr(group, "commands"):  # a group takes --json as its commands do
-            option = next(each for each in _program().params if each.name == "json")
-            group.params.append(copy.copy(option))
-            group.params[-1].expose_value = False
+    option = next(each for each in _program().params if each.name == "json")
+    for each in (command, *below(command).values()):
+        each.params.append(copy.copy(option))
+        each.params[-1].expose_value = False
     for each in below(command).values():  # in their group's help, a whole sentence
         each.short_help = " ".join((each.help or "").split("\n\n")[0].split())
     for each in (command, *below(command).values()):
@@ -152,11 +151,11 @@ def load(name: str) -> Any:
 
 def below(command: Any) -> dict[str, Any]:
     """Every command of a group and of the groups in it, by its words after the group's."""
-    found: dict[str, Any] = {}
+    commands: dict[str, Any] = {}
     for name, each in getattr(command, "commands", {}).items():
-        found[name] = each
-        found |= {f"{name} {words}": inner for words, inner in below(each).items()}
-    return found
+        commands[name] = each
+        commands |= {f"{name} {words}": inner for words, inner in below(each).items()}
+    return commands
 
 
 class _Rooms(typer.core.TyperGroup):
@@ -251,8 +250,8 @@ def _run(argv: list[str]) -> int:
         return result if isinstance(result, int) else 0
     except KluisError as fault:
         return render.error(fault)
-    except _parser_errors.NoArgsIsHelpError as asked:
-        render.note(asked.ctx.get_help())
+    except _parser_errors.NoArgsIsHelpError as help_error:
+        render.note(help_error.ctx.get_help())
         return 2
     except _parser_errors.ClickException as fault:
         where = getattr(getattr(fault, "ctx", None), "command_path", "kluis")

@@ -1,8 +1,8 @@
 """Print the command line's output: data to stdout, everything else to stderr, an exit code by the kind of
 error.
 
-A command takes ``json: Json = False`` and calls ``out(value, text)`` once; with ``--json`` the value is
-printed, else the text. Colour only repeats what words state.
+A command calls ``out(value, text)`` once; with ``--json``, which every command has, the value is printed,
+else the text. Colour only repeats what words state.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _ask_json(value: bool) -> bool:
 
 
 Json = Annotated[bool, typer.Option("--json", callback=_ask_json, is_eager=True, help="Print JSON.")]
-"""The type of every command's ``--json`` option."""
+"""The option ``--json``, which :func:`kluis.cli.main.load` gives to every command."""
 
 
 def wants_json() -> bool:

@@ -31,18 +31,18 @@ class Asked:
 @contextlib.contextmanager
 def listening() -> Iterator[Asked]:
     """Note signals for as long as the ``with`` lasts; a stop before ``ready`` is a KeyboardInterrupt."""
-    asked = Asked()
+    requests = Asked()
 
     def hear(number: int, frame: FrameType | None) -> None:
-        asked.hear(number)
-        if asked.stop and not asked.ready:
+        requests.hear(number)
+        if requests.stop and not requests.ready:
             raise KeyboardInterrupt  # nothing serves yet: there is nobody to finish for
 
     before = {
         number: signal.signal(number, hear) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     }
     try:
-        yield asked
+        yield requests
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

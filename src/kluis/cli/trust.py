@@ -10,7 +10,7 @@ import typer
 from kluis import trust
 from kluis.cli import completion, render
 from kluis.cli.evidence import files, roots
-from kluis.cli.render import Json
+from kluis.cli.parameters import argument, option
 from kluis.errors import UsageError
 from kluis.evidence import ProtectionLevel
 from kluis.hashes import sha256
@@ -25,35 +25,25 @@ def register(app: typer.Typer) -> None:
     group.command("add")(add)
     group.command("list")(show)
     group.command("remove")(remove)
-    group.callback()(_trust)
     app.add_typer(
         group, name="trust", help="Add and remove roots that you trust in addition to the vendors'."
     )
 
 
-def _trust() -> None:
-    """Add and remove roots that you trust in addition to the vendors'."""
-
-
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A name for the root.", show_default=False)]
+Name = Annotated[str, argument("A name for the root.", "NAME")]
 
 
 def add(
     name: Name,
-    file: Annotated[
-        Path,
-        typer.Argument(metavar="FILE", help="The root: a certificate or a key (PEM).", show_default=False),
-    ],
+    file: Annotated[Path, argument("The root: a certificate or a key (PEM).", "FILE")],
     level: Annotated[
         str | None,
-        typer.Option(
-            "--level",
-            metavar="LEVEL",
-            help="The protection level of evidence under this root, such as process.",
-            autocompletion=completion.words(ProtectionLevel),
+        option(
+            "The protection level of evidence under this root, such as process.",
+            "LEVEL",
+            complete=completion.words(ProtectionLevel),
         ),
     ] = None,
-    json: Json = False,
 ) -> None:
     """Trust a root from now on, by a name, with a level that you state.
 
@@ -74,17 +64,17 @@ def add(
     render.out(_value(added), f"trusted: {' '.join(_row(added))}")
 
 
-def show(json: Json = False) -> None:
+def show() -> None:
     """List the roots of the trust store.
 
     A line has the name, the level, the fingerprint of the key, and the root's own name.
     """
-    found = trust.load(trust.folder())
-    rows = [_row(each) for each in found]
-    render.out([_value(each) for each in found], render.table(rows) if rows else _EMPTY)
+    trusted = trust.load(trust.folder())
+    rows = [_row(each) for each in trusted]
+    render.out([_value(each) for each in trusted], render.table(rows) if rows else _EMPTY)
 
 
-def remove(name: Name, json: Json = False) -> None:
+def remove(name: Name) -> None:
     """Stop trusting a root."""
     trust.remove(trust.folder(), name)
     render.out({"removed": name}, f"removed: {name}")

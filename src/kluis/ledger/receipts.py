@@ -63,16 +63,13 @@ def make(
     )
 
 
-def make_of_signature(
-    signature: NodeSignature, certificate: str, *, endorsements: Sequence[str] = ()
-) -> Receipt:
+def make_of_signature(signature: NodeSignature, certificate: str) -> Receipt:
     """Make a receipt of an entry that holds a signature: its own root, signed."""
     return Receipt(
         certificate=certificate,
         node=bytes.fromhex(signature.node),
         leaf=signature.root,
         signature=signature.signature,
-        endorsements=tuple(endorsements),
     )
 
 

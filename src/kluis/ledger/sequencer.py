@@ -195,7 +195,7 @@ class Sequencer:
         root = self.tree.root()
         signed = self.signer.sign(root, signature_id, self._clock())
         closes = self._close_chunk or self._chunk_bytes >= self._chunk_size
-        written = encode_writes(self._signature_writes(signed, signature_id.seqno))
+        written = encode_writes(self._signature_writes(signed))
         last = (CHUNK_AFTER if closes else 0, written, b"", NO_CLAIMS)
         sealed = seal_entries([last], view, signature_id.seqno, self.secrets)
         entries += sealed[0]
@@ -216,7 +216,7 @@ class Sequencer:
             closes_chunk=closes,
         )
 
-    def _signature_writes(self, signed: Signed, seqno: int) -> Writes:
+    def _signature_writes(self, signed: Signed) -> Writes:
         only = tables.ONLY
         writes = {tables.COSE_SIGNATURES: {only: signature.encode_value(signed.service)}}
         if signed.node is not None:

@@ -79,13 +79,13 @@ def publish(groups: Groups, counted: Sequence[Sequence[object]], k: int) -> Rele
         read_cell(each, groups.persons, groups.keys, groups.atoms, groups.values, classes) for each in counted
     ]
     by_key = _by_key(cells)
-    asked = {key: of for key, of in by_key.items() if any(_counts(each, groups.persons) for each in of)}
-    publishable = _publishable(groups, classes, cells, asked, k)
-    found = tuple(
-        Group(key, {each: _measure(each, groups.persons, of, k) for each in groups.measures})
+    eligible = {key: of for key, of in by_key.items() if any(_counts(each, groups.persons) for each in of)}
+    publishable = _publishable(groups, classes, cells, eligible, k)
+    published = tuple(
+        Group(key, {each: _measure(each, groups.persons, of) for each in groups.measures})
         for key, of in publishable.items()
     )
-    return Release(found, len(by_key) - len(publishable))
+    return Release(published, len(by_key) - len(publishable))
 
 
 def _counts(cell: Cell, persons: Persons) -> bool:
@@ -97,7 +97,7 @@ def _publishable(
     groups: Groups,
     classes: tuple[RowClass, ...],
     cells: list[Cell],
-    asked: dict[Keys, list[Cell]],
+    cells_of: dict[Keys, list[Cell]],
     k: int,
 ) -> dict[Keys, list[Cell]]:
     """The published groups, and their cells."""
@@ -108,13 +108,13 @@ def _publishable(
         if _alone(without_keys, classes, cells, number, possible, k):
             return {}
     own = [own_keys(groups, number) for number in sources]
-    found = [possible_classes(groups, classes, cells, number, k) for number in sources]
-    alone = [_alone(groups, classes, cells, number, found[number], k) for number in sources]
-    split = [_split(groups, classes, number, found[number]) for number in sources]
+    classes_by_source = [possible_classes(groups, classes, cells, number, k) for number in sources]
+    alone = [_alone(groups, classes, cells, number, classes_by_source[number], k) for number in sources]
+    split = [_split(groups, classes, number, classes_by_source[number]) for number in sources]
     read = [class_reader(groups, classes, number) for number in sources]
     kept = {
         key: of
-        for key, of in asked.items()
+        for key, of in cells_of.items()
         if not any(pick(key, own[number]) in alone[number] for number in sources)  # rule 1
         and _split_well(
             groups.persons, read, of, [split[n].get(pick(key, own[n]), set()) for n in sources], k
@@ -139,7 +139,7 @@ def _alone(
         # Whether they have a row of this source itself is part of their class.
         if cell.owned[number] and all(there for n, there in enumerate(cell.present) if n != number):
             kept[pick(cell.key, places), read(cell)] += cell.persons
-    found = {key for key, of in possible.items() if of is None or any(kept[key, each] < k for each in of)}
+    exposed = {key for key, of in possible.items() if of is None or any(kept[key, each] < k for each in of)}
     mine = [each for each in classes if each.source == number]
     for place, of in enumerate(mine, start=1):
         for met in possible_rows(of):
@@ -147,8 +147,8 @@ def _alone(
             for (key, each), count in kept.items():
                 # mypy: the element after the answers is a whole number for each class of rows.
                 rows[key] += count if int(each[place]) >> met & 1 else 0  # type: ignore[call-overload]
-            found |= {key for key in possible if rows[key] < k}
-    return found
+            exposed |= {key for key in possible if rows[key] < k}
+    return exposed
 
 
 def _by_key(cells: list[Cell]) -> dict[Keys, list[Cell]]:
@@ -163,11 +163,13 @@ def _split(
 ) -> dict[Keys, set[Keys]]:
     """The classes of a source that a group can contain, by the keys of that source."""
     inner = number in groups.persons.inner
-    found = {key: {each for each in of or () if each[0] is True or not inner} for key, of in possible.items()}
+    halves = {
+        key: {each for each in of or () if each[0] is True or not inner} for key, of in possible.items()
+    }
     if not inner:
         key = tuple(key_of(groups.keys[place], None) for place in own_keys(groups, number))
-        found.setdefault(key, set()).add(absent_class(groups, classes, number))
-    return {key: of for key, of in found.items() if of or possible.get(key, of) is None}
+        halves.setdefault(key, set()).add(absent_class(groups, classes, number))
+    return {key: of for key, of in halves.items() if of or possible.get(key, of) is None}
 
 
 def _split_well(
@@ -187,7 +189,7 @@ def _split_well(
     return all(counts[each] >= k for each in product(*wanted))
 
 
-def _measure(measure: Measure, persons: Persons, cells: list[Cell], k: int) -> Fraction | None:
+def _measure(measure: Measure, persons: Persons, cells: list[Cell]) -> Fraction | None:
     of = [each for each in cells if _counts(each, persons) and each.meets(measure.where) is True]
     if isinstance(measure, Count):
         return Fraction(sum(each.persons for each in of))

@@ -13,6 +13,7 @@ import typer
 from kluis.cli import render
 from kluis.cli.cloud import places
 from kluis.cli.cloud.places import State
+from kluis.cli.parameters import argument
 from kluis.errors import UnavailableError
 from kluis.serve.cloud import variables
 from kluis.serve.cloud.folder import Folder
@@ -36,11 +37,8 @@ def register(app: typer.Typer) -> None:
 
 
 def az(
-    words: Annotated[
-        list[str], typer.Argument(metavar="ARGUMENT...", help="What az is called with.", show_default=False)
-    ],
+    words: Annotated[list[str], argument("What az is called with.", "ARGUMENT...")],
     state: State = None,
-    json: render.Json = False,
 ) -> None:
     """Run Azure's command line against the local cloud.
 

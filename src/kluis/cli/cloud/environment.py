@@ -10,7 +10,7 @@ import typer
 from kluis.cli import render
 from kluis.cli.cloud import places
 from kluis.cli.cloud.places import State
-from kluis.cli.render import Json
+from kluis.cli.parameters import flag
 from kluis.serve.cloud import variables
 
 
@@ -21,11 +21,9 @@ def register(app: typer.Typer) -> None:
 
 def env(
     plain: Annotated[
-        bool,
-        typer.Option("--plain", help="NAME=VALUE, for $GITHUB_ENV and files of variables, not for a shell."),
+        bool, flag("NAME=VALUE, for $GITHUB_ENV and files of variables, not for a shell.", "--plain")
     ] = False,
     state: State = None,
-    json: Json = False,
 ) -> None:
     """Print the environment variables for the local cloud.
 
@@ -34,8 +32,9 @@ def env(
     For example: eval "$(kluis env)"
     """
     folder, run = places.running(state)
-    found = variables.of(folder, run)
+    values = variables.of(folder, run)
     lines = [
-        f"{name}={value}" if plain else f"export {name}={shlex.quote(value)}" for name, value in found.items()
+        f"{name}={value}" if plain else f"export {name}={shlex.quote(value)}"
+        for name, value in values.items()
     ]
-    render.out(found, "\n".join(lines))
+    render.out(values, "\n".join(lines))

@@ -27,11 +27,11 @@ def last(path: Path, count: int) -> Last:
     """The last ``count`` lines; none if there is no log yet."""
     if not path.exists():
         return Last([], 0)
-    found: deque[str] = deque(maxlen=max(0, count))
+    lines: deque[str] = deque(maxlen=max(0, count))
     with os.fdopen(files.open_regular(path, os.O_RDONLY), "rb") as file:
         while line := file.readline(MOST_LINE):
-            found.append(_text(line))
-        return Last(list(found), file.tell())
+            lines.append(_text(line))
+        return Last(list(lines), file.tell())
 
 
 def new(path: Path, before: Last, runs: Callable[[], bool]) -> Iterator[str]:

@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from kluis.cli.parameters import option
 from kluis.errors import UnavailableError, UnsupportedError, UsageError
 from kluis.serve.cloud import lock, record, variables
 from kluis.serve.cloud.folder import Folder
@@ -15,11 +14,7 @@ from kluis.serve.cloud.record import Fault, Run
 
 State = Annotated[
     Path | None,
-    typer.Option(
-        "--state",
-        metavar="DIR",
-        help="The local cloud's folder. [default: KLUIS_CLOUD, or the user's data]",
-    ),
+    option("The local cloud's folder. [default: KLUIS_CLOUD, or the user's data]", "DIR", "--state"),
 ]
 
 
@@ -40,15 +35,15 @@ def running(state: Path | None) -> tuple[Folder, Run]:
         UnavailableError: none do; with the reason if they ended by themselves.
     """
     folder = Folder.open(path_of(state))
-    found = record.read(folder)
+    run = record.read(folder)
     if lock.is_occupied(folder):
         # A process that has just begun has no record yet.
-        if found is None or lock.holder(folder) is None:
+        if run is None or lock.holder(folder) is None:
             raise beginning(folder)
-        return folder, found
-    if found is not None and found.fault is not None:
-        raise error_of(found.fault)
-    if found is not None:
+        return folder, run
+    if run is not None and run.fault is not None:
+        raise error_of(run.fault)
+    if run is not None:
         raise UnavailableError(
             f"{folder.path}: its services ended without a word, as if by kill -9",
             hint=f"kluis up -d starts them again; {folder.log} has their last lines",

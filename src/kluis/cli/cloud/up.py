@@ -11,7 +11,7 @@ from kluis.cli import completion, render
 from kluis.cli.cloud import background, places
 from kluis.cli.cloud.places import State
 from kluis.cli.image import protections
-from kluis.cli.render import Json
+from kluis.cli.parameters import argument, flag, option
 from kluis.cli.service.serve_options import Bind, Certificate, Instances, Key, Metrics, Name, Otlp
 from kluis.errors import UsageError
 from kluis.serve import DEFAULT_PORT, HOST
@@ -29,25 +29,19 @@ def register(app: typer.Typer) -> None:
 def up(
     services: Annotated[
         list[str] | None,
-        typer.Argument(
-            help=f"{', '.join(ALL)}, several of them, or all. [default: all]",
-            show_default=False,
-            autocompletion=completion.words((*ALL, "all")),
+        argument(
+            f"{', '.join(ALL)}, several of them, or all. [default: all]",
+            complete=completion.words((*ALL, "all")),
         ),
     ] = None,
-    detach: Annotated[
-        bool, typer.Option("-d", "--detach", help="Return at once, and run in the background.")
-    ] = False,
+    detach: Annotated[bool, flag("Return at once, and run in the background.", "-d", "--detach")] = False,
     state: State = None,
     port: Annotated[
         int | None,
-        typer.Option(
-            "--port",
-            metavar="N",
-            help=(
-                "The first port; 0 chooses free ports."
-                f" [default: the ports of the last start, or {DEFAULT_PORT}]"
-            ),
+        option(
+            "The first port; 0 chooses free ports."
+            f" [default: the ports of the last start, or {DEFAULT_PORT}]",
+            "N",
         ),
     ] = None,
     instances: Instances = 1,
@@ -59,23 +53,12 @@ def up(
     otlp: Otlp = None,
     root: Annotated[
         list[str] | None,
-        typer.Option(
-            "--root",
-            metavar="PEM",
-            help="A root that the attestation service trusts (PEM), as for kluis serve; may be repeated.",
+        option(
+            "A root that the attestation service trusts (PEM), as for kluis serve; may be repeated.", "PEM"
         ),
     ] = None,
-    online: Annotated[bool, typer.Option("--online", help="Fetch collateral from Intel and AMD.")] = False,
-    missing: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--insecure-allow-missing",
-            metavar="NAME",
-            help="Protections that may be missing on this machine.",
-            autocompletion=completion.protections,
-        ),
-    ] = None,
-    json: Json = False,
+    online: Annotated[bool, flag("Fetch collateral from Intel and AMD.", "--online")] = False,
+    missing: Annotated[list[str] | None, completion.allow_missing()] = None,
 ) -> None:
     """Start a local cloud: the services in enclaves of this machine.
 

@@ -11,7 +11,7 @@ import typer
 from kluis.cli import render
 from kluis.cli.cloud import health, places
 from kluis.cli.cloud.places import State
-from kluis.cli.render import Json
+from kluis.cli.parameters import flag, option
 from kluis.errors import UnavailableError
 from kluis.serve.cloud import lock, processes, record
 from kluis.serve.cloud.folder import Folder
@@ -30,11 +30,8 @@ def register(app: typer.Typer) -> None:
 
 
 def wait(
-    timeout: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", help="The longest time to wait.")
-    ] = 600.0,
+    timeout: Annotated[float, option("The longest time to wait.", "SECONDS")] = 600.0,
     state: State = None,
-    json: Json = False,
 ) -> None:
     """Wait until every service of the local cloud serves.
 
@@ -60,7 +57,7 @@ def wait(
         time.sleep(LOOK_SECONDS)
 
 
-def status(state: State = None, json: Json = False) -> None:
+def status(state: State = None) -> None:
     """List the services of the local cloud: address, protection level, enclaves, and whether each is ready.
 
     The age of evidence is the time since a service's oldest enclave was started and measured.
@@ -99,37 +96,34 @@ def _row(each: dict[str, Any]) -> tuple[str, ...]:
 
 
 def logs(
-    follow: Annotated[
-        bool, typer.Option("-f", "--follow", help="Print new lines until the services stop.")
-    ] = False,
-    lines: Annotated[int, typer.Option("-n", "--lines", metavar="N", help="Number of last lines.")] = 100,
+    follow: Annotated[bool, flag("Print new lines until the services stop.", "-f", "--follow")] = False,
+    lines: Annotated[int, option("Number of last lines.", "N", "-n", "--lines")] = 100,
     state: State = None,
-    json: Json = False,
 ) -> None:
     """Print the log of the local cloud: its start, and a line for each request."""
     from kluis.cli.cloud import following  # no other command reads the log
 
     folder = Folder.open(places.path_of(state))
-    found = following.last(folder.log, lines)
-    for line in found.lines:
+    tail = following.last(folder.log, lines)
+    for line in tail.lines:
         render.out_row({"line": line}, line)
     if follow:
-        for line in following.new(folder.log, found, lambda: lock.is_occupied(folder)):
+        for line in following.new(folder.log, tail, lambda: lock.is_occupied(folder)):
             render.out_row({"line": line}, line)
 
 
-def down(state: State = None, json: Json = False) -> None:
+def down(state: State = None) -> None:
     """Stop the local cloud; its keys and data stay.
 
     Each service finishes the requests that it has, for at most 30 seconds.
     """
     folder = Folder.open(places.path_of(state))
-    found = record.read(folder)
+    run = record.read(folder)
     process = lock.holder(folder)
     if process is None and lock.is_occupied(folder):
         raise places.beginning(folder)
     if process is None:
-        if found is None:
+        if run is None:
             raise places.stopped_error(folder)
         folder.record.unlink(missing_ok=True)  # of a start that failed, or of a process that was killed
         render.out({"stopped": False}, "the services had ended by themselves")

@@ -16,7 +16,7 @@ import typer
 
 from kluis.cli.evidence import files
 from kluis.cli.evidence.verify import Roots
-from kluis.cli.render import Json
+from kluis.cli.parameters import argument, option
 from kluis.errors import UsageError
 from kluis.serve.addresses import Address, address_of
 
@@ -32,40 +32,23 @@ def register(app: typer.Typer) -> None:
 
 
 def connect(
-    url: Annotated[str, typer.Argument(help="The enclave: https://host[:port].", show_default=False)],
-    policy: Annotated[
-        Path | None,
-        typer.Option("--policy", metavar="FILE", help="The policy, of purpose channel (TOML)."),
-    ] = None,
-    listen: Annotated[
-        str, typer.Option("--listen", metavar="ADDRESS:PORT", help="Where clients connect, on loopback.")
-    ] = "127.0.0.1:8080",
+    url: Annotated[str, argument("The enclave: https://host[:port].")],
+    policy: Annotated[Path | None, option("The policy, of purpose channel (TOML).", "FILE")] = None,
+    listen: Annotated[str, option("Where clients connect, on loopback.", "ADDRESS:PORT")] = "127.0.0.1:8080",
     root: Roots = None,
     collateral: Annotated[
         Path | None,
-        typer.Option(
-            "--collateral",
-            metavar="FILE",
-            help="Collateral for its evidence, read for each verification; by default this platform's.",
+        option(
+            "Collateral for its evidence, read for each verification; by default this platform's.", "FILE"
         ),
     ] = None,
     host: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--host", metavar="NAME", help="Another name that clients use for the proxy; may be repeated."
-        ),
+        list[str] | None, option("Another name that clients use for the proxy; may be repeated.", "NAME")
     ] = None,
     origin: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--origin", metavar="ORIGIN", help="Another page that may send requests; may be repeated."
-        ),
+        list[str] | None, option("Another page that may send requests; may be repeated.", "ORIGIN")
     ] = None,
-    token: Annotated[
-        Path | None,
-        typer.Option("--token", metavar="FILE", help="A token that clients must send: a file, or -."),
-    ] = None,
-    json: Json = False,
+    token: Annotated[Path | None, option("A token that clients must send: a file, or -.", "FILE")] = None,
 ) -> None:
     """Forward local HTTP to a verified enclave.
 
@@ -123,9 +106,9 @@ def _loopback(listen: str) -> Address:
     Raises:
         UsageError: it is not an address of loopback and a port.
     """
-    given = address_of(listen, "--listen", "127.0.0.1:8080")
+    listener = address_of(listen, "--listen", "127.0.0.1:8080")
     try:
-        address = ipaddress.ip_address("127.0.0.1" if given.host == "localhost" else given.host)
+        address = ipaddress.ip_address("127.0.0.1" if listener.host == "localhost" else listener.host)
     except ValueError:
         address = None
     if address is None or not address.is_loopback:
@@ -133,7 +116,7 @@ def _loopback(listen: str) -> Address:
             f"--listen: want an address of loopback and a port, got {listen[:80]!a}",
             hint="--listen 127.0.0.1:8080; clients send it plain HTTP, so it is for this machine only",
         )
-    return Address(str(address), given.port)
+    return Address(str(address), listener.port)
 
 
 @contextlib.contextmanager
@@ -153,11 +136,11 @@ def _listener(here: Address) -> Iterator[socket.socket]:
         yield made
 
 
-def _words(option: str, form: re.Pattern[str], given: list[str] | None, what: str) -> frozenset[str]:
-    for each in given or ():
+def _words(option: str, form: re.Pattern[str], words: list[str] | None, what: str) -> frozenset[str]:
+    for each in words or ():
         if not form.fullmatch(each):
             raise UsageError(f"{option}: want {what}, got {each[:80]!a}")
-    return frozenset(given or ())
+    return frozenset(words or ())
 
 
 def _token(path: Path) -> str:

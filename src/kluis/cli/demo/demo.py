@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kluis.cli import render
+from kluis.cli.parameters import flag
 
 
 def register(app: typer.Typer) -> None:
@@ -15,14 +15,10 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    brief: Annotated[
-        bool, typer.Option("--brief", help="Run only the computation, without the attackers.")
-    ] = False,
+    brief: Annotated[bool, flag("Run only the computation, without the attackers.", "--brief")] = False,
     vm: Annotated[
-        bool,
-        typer.Option("--vm", help="Run one image outside and in a machine, and attack the machine instead."),
+        bool, flag("Run one image outside and in a machine, and attack the machine instead.", "--vm")
     ] = False,
-    json: render.Json = False,
 ) -> None:
     """Run a clean room on real patients, then attack it."""
     if vm:

@@ -80,9 +80,9 @@ def perf(stage: Stage, seen: Seen) -> Attempt:
     known = stage.tables["people"]["bmi"].drop_nulls().to_numpy().astype(np.float64)
     wanted = np.unique(known[known != np.round(known, 1)].view(np.uint64))
     at = np.searchsorted(wanted, words).clip(max=len(wanted) - 1)
-    found = len(np.unique(words[wanted[at] == words]))
-    got = f"{words.nbytes / 1e6:.0f} MB of stacks, {found} people's body mass index in them"
-    return Attempt("root", tried, got, found == 0)
+    count = len(np.unique(words[wanted[at] == words]))
+    got = f"{words.nbytes / 1e6:.0f} MB of stacks, {count} people's body mass index in them"
+    return Attempt("root", tried, got, count == 0)
 
 
 def uprobe(stage: Stage, seen: Seen) -> Attempt:
@@ -201,8 +201,8 @@ def _probe(pid: int, seen: Seen) -> Iterator[None]:
         except (OSError, LookupError, subprocess.CalledProcessError) as error:
             seen.lacking = f"not possible here: {error}".lower()
         yield
-        for found in _WORDS.finditer(trace.read_text(errors="replace") if trace else ""):
-            seen.probed.append(b"".join(int(found[i], 16).to_bytes(8, "little") for i in range(2, 6)))
+        for match in _WORDS.finditer(trace.read_text(errors="replace") if trace else ""):
+            seen.probed.append(b"".join(int(match[i], 16).to_bytes(8, "little") for i in range(2, 6)))
 
 
 def _interpreter(pid: int) -> str:

@@ -72,19 +72,19 @@ def _read_vtpm(stage: Stage) -> Attempt:
     ):
         commands.nv_define(area)
         commands.nv_write(INDEX, word, by=OWNER)
-        found = _count(vtpm.pid, word)
-    return Attempt("root", tried, f"{found} copies of a word of 32 bytes", found == 0)
+        times = _count(vtpm.pid, word)
+    return Attempt("root", tried, f"{times} copies of a word of 32 bytes", times == 0)
 
 
 def _count(pid: int, word: bytes) -> int:
-    found = 0
+    times = 0
     with contextlib.suppress(PermissionError), Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
             start, end = (int(part, 16) for part in line.split(" ", 1)[0].split("-"))
             with contextlib.suppress(OSError, ValueError, OverflowError):
                 memory.seek(start)
-                found += memory.read(end - start).count(word)
-    return found
+                times += memory.read(end - start).count(word)
+    return times
 
 
 def end_machine(stage: Stage, enclave: EnclaveProxy) -> Attempt:

@@ -152,6 +152,6 @@ def running(folder: Path, root: bytes, missing: frozenset[str]) -> Iterator[Rele
         insecure_allow_missing=missing,
         given={"attestation": {"roots": [{"pem": b64.encode(root), "level": None}]}},
     )
-    with services.running(folder, options) as found, contextlib.closing(Releasing(found, missing)) as made:
+    with services.running(folder, options) as fleet, contextlib.closing(Releasing(fleet, missing)) as made:
         made.permit()
         yield made

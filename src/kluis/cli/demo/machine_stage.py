@@ -117,11 +117,11 @@ class Stage:
         if stated is None:
             return "no endorsement"
         log = event_log.parse(endorsements.read(stated).parts["event_log"])
-        found = registers.logged_sections(log)
+        logged = registers.logged_sections(log)
         return "; ".join(
-            f"PCR 11: section {name}: want {want.hex()[:16]}.., got {found.get(name, b'').hex()[:16]}.."
+            f"PCR 11: section {name}: want {want.hex()[:16]}.., got {logged.get(name, b'').hex()[:16]}.."
             for name, want in self.measured.sections.items()
-            if found.get(name) != want
+            if logged.get(name) != want
         )
 
     def copy(self, name: str) -> Path:
@@ -131,11 +131,11 @@ class Stage:
     def rebuild(self, name: str, *, initrd: bytes | None = None, command_line: str | None = None) -> Path:
         """A guest with another initial RAM disk or command line, and a description that agrees with it."""
         folder = self.copy(name)
-        found = Guest.open(folder, check=False)
+        built = Guest.open(folder, check=False)
         if initrd is not None:
-            found.initrd.write_bytes(initrd)
-        line = found.command_line if command_line is None else command_line
-        building.unify(found.paths, line, found.description.kernel, found.release, folder)
-        digests = {part: hashlib.sha256(path.read_bytes()).hexdigest() for part, path in found.paths.items()}
-        guest.write(folder, msgspec.structs.replace(found.description, command_line=line, digests=digests))
+            built.initrd.write_bytes(initrd)
+        line = built.command_line if command_line is None else command_line
+        building.unify(built.paths, line, built.description.kernel, built.release, folder)
+        digests = {part: hashlib.sha256(path.read_bytes()).hexdigest() for part, path in built.paths.items()}
+        guest.write(folder, msgspec.structs.replace(built.description, command_line=line, digests=digests))
         return folder

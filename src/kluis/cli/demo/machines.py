@@ -53,7 +53,7 @@ def play() -> None:
         InternalError: an attack succeeded that must not.
         UnavailableError: a program that machines need is missing; with the command that installs it.
     """
-    began, found = time.monotonic(), dict[str, Any]()
+    began, facts = time.monotonic(), dict[str, Any]()
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended so, it cleans up all the same
     _say(text.paragraph(OPENING))
     with tempfile.TemporaryDirectory(prefix="kluis-demo-") as name, Platform.connect().hold():
@@ -61,28 +61,28 @@ def play() -> None:
         missing = frozenset({*Platform.connect().status()["missing"], "secret-memory"})
         _say("\nAn attestation service and a vault start, each in an enclave of this computer.")
         with (
-            contextlib.ExitStack() as held,
+            contextlib.ExitStack() as stack,
             machine_release.running(stage.folder / "services", root, missing) as releasing,
         ):
-            held.callback(stage.remove)
+            stack.callback(stage.remove)
             stage.root = root
-            _outside(stage, found, missing, releasing)
-            tried = list(_print_each(_inside(stage, found, releasing)))
+            _outside(stage, facts, missing, releasing)
+            tried = list(_print_each(_inside(stage, facts, releasing)))
             _say(text.heading(6, "What an emulated processor does NOT keep out"))
             limits = list(_print_each(machine_limits.try_limits(stage), limit=True))
     signal.signal(signal.SIGTERM, before)
     _say("\n" + text.paragraph(CLOSING))
-    found |= {"attempts": [vars(each) for each in tried], "limits": [vars(each) for each in limits]}
-    found["seconds"] = round(time.monotonic() - began, 1)
+    facts |= {"attempts": [vars(each) for each in tried], "limits": [vars(each) for each in limits]}
+    facts["seconds"] = round(time.monotonic() - began, 1)
     if render.wants_json():
-        render.out(found, "")
+        render.out(facts, "")
     else:
-        _say(f"\n{found['seconds']} seconds; nothing was left behind")
+        _say(f"\n{facts['seconds']} seconds; nothing was left behind")
     if worked := [each.tried for each in tried if each.refused is False]:
         raise InternalError(f"demo: want these refused, and they worked: {'; '.join(worked)}")
 
 
-def _outside(stage: Stage, found: dict[str, Any], missing: frozenset[str], releasing: Releasing) -> None:
+def _outside(stage: Stage, facts: dict[str, Any], missing: frozenset[str], releasing: Releasing) -> None:
     _say(text.heading(1, "An image, outside of any machine"))
     example = Path(kluis.__file__).resolve().parents[2] / "examples" / "machine"
     if not (example / "app.py").is_file():
@@ -94,10 +94,10 @@ def _outside(stage: Stage, found: dict[str, Any], missing: frozenset[str], relea
         _say(text.fact("answers", enclave.greet("Ada")))
         _say(text.fact("image id", enclave.image_id.hex()))
         _say(text.fact("level", f"{enclave.level}: Linux isolates this enclave"))
-        found["outside"] = {"image_id": enclave.image_id.hex(), "level": enclave.level}
+        facts["outside"] = {"image_id": enclave.image_id.hex(), "level": enclave.level}
 
 
-def _inside(stage: Stage, found: dict[str, Any], releasing: Releasing) -> Iterator[Attempt]:
+def _inside(stage: Stage, facts: dict[str, Any], releasing: Releasing) -> Iterator[Attempt]:
     """The machine, and then each attack on it. One machine boots while another one is used."""
     _say(text.heading(2, "The guest, measured before anything boots"))
     guest = building.build(stage.guest)
@@ -116,9 +116,9 @@ def _inside(stage: Stage, found: dict[str, Any], releasing: Releasing) -> Iterat
             about = kept.show(stage.name)
             with load(stage.image, platform=platform) as enclave:
                 stage.first = stage.evidence(enclave, platform)
-                _read(stage, about, found)
+                _read(stage, about, facts)
                 _say(text.heading(4, "A key for this image in this guest"))
-                _release(enclave, releasing, found)
+                _release(enclave, releasing, facts)
                 _say(text.heading(5, "What the host tries"))
                 yield from _while_it_runs(stage, enclave, platform, int(about["pid"]))
         with stage.machine(stage.guest) as booting:
@@ -158,7 +158,7 @@ def _required_claims(stage: Stage) -> dict[str, str]:
     }
 
 
-def _release(enclave: EnclaveProxy, releasing: Releasing, found: dict[str, Any]) -> None:
+def _release(enclave: EnclaveProxy, releasing: Releasing, facts: dict[str, Any]) -> None:
     token = releasing.token(enclave)
     _say(text.fact("token", f"AzureGuest, {len(token)} bytes; only this machine's vTPM opens it"))
     release = releasing.release(token)
@@ -166,10 +166,10 @@ def _release(enclave: EnclaveProxy, releasing: Releasing, found: dict[str, Any])
     if not releasing.opens(enclave, release):
         raise InternalError("demo: want the owner's key, got another")
     _say(text.fact("opened", "the enclave has the owner's key; its host saw only the wrapped one"))
-    found["released"] = True
+    facts["released"] = True
 
 
-def _read(stage: Stage, about: dict[str, Any], found: dict[str, Any]) -> None:
+def _read(stage: Stage, about: dict[str, Any], facts: dict[str, Any]) -> None:
     """Read the evidence whole, and draft the policy that all later evidence is judged by."""
     verified = stage.verify(stage.first)
     claims, machine = verified.value, verified.value.machine
@@ -192,7 +192,7 @@ def _read(stage: Stage, about: dict[str, Any], found: dict[str, Any]) -> None:
         f"{', '.join(others)} DIFFER" if others else f"{', '.join(computed)} are as computed before the boot"
     )
     _say(text.fact("registers", words))
-    found["inside"] = {
+    facts["inside"] = {
         "image_id": claims.measurement.value.hex(),
         "level": str(claims.level),
         "measurement": stage.measurement.hex(),

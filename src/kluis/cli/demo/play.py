@@ -46,47 +46,47 @@ def play(brief: bool) -> None:
         InternalError: an attack succeeded that must not.
     """
     began = time.monotonic()
-    found: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
     running = [each for each in places.candidates() if start.answers(each)]
     _say(demo_text.paragraph(demo_text.OPENING))
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended so, it cleans up all the same
     stage = Stage()
     try:
-        _set_up(stage, found)
+        _set_up(stage, facts)
         with stage.start() as enclave:
-            answered = _main_job(stage, enclave, found)
+            answered = _main_job(stage, enclave, facts)
             if not brief:
                 _say(demo_text.heading(6, "Everyone who tries to get at the patients"))
                 kept_out = [
                     *_each(room.attempts(stage, enclave, answered)),
                     *_each(process.attempts(stage, enclave)),
                 ]
-                found["attempts"] = [vars(each) for each in kept_out]
+                facts["attempts"] = [vars(each) for each in kept_out]
         if not brief:
-            _say(demo_text.heading(7, f"What level '{found['level']}' does NOT keep out"))
-            found["limits"] = [vars(each) for each in _each(limits.attempts(stage), limit=True)]
+            _say(demo_text.heading(7, f"What level '{facts['level']}' does NOT keep out"))
+            facts["limits"] = [vars(each) for each in _each(limits.attempts(stage), limit=True)]
             _say(demo_text.heading(8, "What it was"))
-            _say(demo_text.closing(found["level"], stage.agreement.k_min))
+            _say(demo_text.closing(facts["level"], stage.agreement.k_min))
     finally:
         stage.close(stop=not running)
         signal.signal(signal.SIGTERM, before)
-    found["seconds"] = round(time.monotonic() - began, 1)
+    facts["seconds"] = round(time.monotonic() - began, 1)
     if render.wants_json():
-        render.out(found, "")
+        render.out(facts, "")
     else:
-        _say(f"\n{found['seconds']} seconds; nothing was left behind")
-    worked = [each["tried"] for each in found.get("attempts", ()) if each["refused"] is False]
+        _say(f"\n{facts['seconds']} seconds; nothing was left behind")
+    worked = [each["tried"] for each in facts.get("attempts", ()) if each["refused"] is False]
     if worked:
         raise InternalError(f"demo: want these refused, and they worked: {'; '.join(worked)}")
 
 
-def _set_up(stage: Stage, found: dict[str, Any]) -> None:
+def _set_up(stage: Stage, facts: dict[str, Any]) -> None:
     _say(demo_text.heading(1, "The code that will run inside, measured"))
     built = stage.build()
     size = stage.image.stat().st_size / 1e6
     _say(demo_text.fact("image", f"{size:.0f} MB: this Python, its libraries, and the clean room's own code"))
     _say(demo_text.fact("image id", f"{built.image_id.hex()[:32]}.., a hash of all of it"))
-    found["image_id"] = built.image_id.hex()
+    facts["image_id"] = built.image_id.hex()
     _say(demo_text.heading(2, "Each owner encrypts its data, on its own machine, and keeps the key"))
     for name, (plain, sealed) in stage.seal().items():
         table = stage.tables[name]
@@ -103,10 +103,10 @@ def _set_up(stage: Stage, found: dict[str, Any]) -> None:
         _say(
             demo_text.fact("missing", f"{', '.join(sorted(stage.lacks))}: kluis doctor prints how to fix it")
         )
-    found["agreement"] = stage.agreement.hash
+    facts["agreement"] = stage.agreement.hash
 
 
-def _main_job(stage: Stage, enclave: EnclaveProxy, found: dict[str, Any]) -> Offer:
+def _main_job(stage: Stage, enclave: EnclaveProxy, facts: dict[str, Any]) -> Offer:
     _say(demo_text.heading(4, "The enclave starts, proves itself to each owner, and computes"))
     witnessed = {name: _Witnessed(each) for name, each in stage.participants().items()}
     ended = conduct.conduct(Calls(enclave), stage.room, witnessed, stage.platform.collateral())
@@ -119,9 +119,9 @@ def _main_job(stage: Stage, enclave: EnclaveProxy, found: dict[str, Any]) -> Off
         _say(demo_text.fact(consent.party, words))
     _say(demo_text.lines(demo_text.level(checked.verdict.level)))
     _say(demo_text.heading(5, "The answer, which only the clinic can open"))
-    found["results"] = _results(stage, ended.run, checked)
+    facts["results"] = _results(stage, ended.run, checked)
     _say("\nThe receipt, checked offline:\n" + summary_of(checked, limits=False))
-    found["run"], found["level"] = ended.run, checked.verdict.level
+    facts["run"], facts["level"] = ended.run, checked.verdict.level
     return witnessed["clinic"].offers[0]
 
 
@@ -168,11 +168,11 @@ class _Witnessed:
 
 def _each(made: Iterable[Attempt], *, limit: bool = False) -> list[Attempt]:
     """Print each attempt as it ends."""
-    found = []
+    tried = []
     for one in made:
         _say(demo_text.attempt(one, limit=limit))
-        found.append(one)
-    return found
+        tried.append(one)
+    return tried
 
 
 def _say(text: str) -> None:

@@ -39,13 +39,13 @@ def attempts(stage: Stage, enclave: EnclaveProxy, answered: Offer) -> Iterator[A
 
 def opens_files(stage: Stage) -> Attempt:
     """The operator reads every file that passes through."""
-    read, found = 0, 0
+    read, marks = 0, 0
     for path in stage.room.path.rglob("*"):
         if path.is_file():
             data = path.read_bytes()
-            read, found = read + len(data), found + count_marks(data)
-    outcome = f"{read / 1e6:.1f} MB read, {found} of {len(stage.tables['people']):,} patients found"
-    return Attempt("operator", "opens every file of the room, results included", outcome, found == 0)
+            read, marks = read + len(data), marks + count_marks(data)
+    outcome = f"{read / 1e6:.1f} MB read, {marks} of {len(stage.tables['people']):,} patients found"
+    return Attempt("operator", "opens every file of the room, results included", outcome, marks == 0)
 
 
 def changed_byte(stage: Stage) -> Attempt:

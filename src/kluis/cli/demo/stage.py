@@ -129,8 +129,8 @@ class Stage:
 
     def agree(self) -> Agreement:
         """The clinic proposes, both sign."""
-        found = measure.measure(self.image)
-        if found.mrsigner is None:
+        measured = measure.measure(self.image)
+        if measured.mrsigner is None:
             raise UnavailableError("image: it is not signed")
         proposed = plan.read_plan((self.example / "plan.toml").read_text())
         inputs = plan.choose_inputs(self.room, proposed, self.homes.__contains__)
@@ -139,7 +139,7 @@ class Stage:
             plan.with_lacks(proposed, self.lacks),
             plan.choose_parties(self.room, proposed, inputs, self.homes),
             inputs,
-            plan.Image(found.image_id.hex(), found.mrsigner.hex(), found.image.manifest.product_id),
+            plan.Image(measured.image_id.hex(), measured.mrsigner.hex(), measured.image.manifest.product_id),
             (self.platform.root_pem().decode(),),
             now(),
         )

@@ -22,15 +22,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import typer
-
 from kluis.appraisal import ByTable, Policy, ReportDataBinding, Verdict
 from kluis.appraisal.policy.guests import NEEDED, open_keys
 from kluis.appraisal.policy.wants import Any as AnyValue
 from kluis.appraisal.rules.appraise import CODE_KEYS
 from kluis.cli import render
 from kluis.cli.evidence import files, roots, verify
-from kluis.cli.render import Json
+from kluis.cli.parameters import argument
 from kluis.errors import FormatError, KluisError, PolicyError, UsageError, unknown
 from kluis.evidence import ProtectionLevel, TcbStatus
 from kluis.evidence.levels import MEANINGS
@@ -48,8 +46,7 @@ MOST_CASES: Final = 1000
 
 
 def check(
-    policy: Annotated[Path, typer.Argument(help="The policy (TOML), or - for stdin.", show_default=False)],
-    json: Json = False,
+    policy: Annotated[Path, argument("The policy (TOML), or - for stdin.")],
 ) -> None:
     """Check that a policy of kluis appraise loads.
 
@@ -211,13 +208,13 @@ def tables(
         raise FormatError(f"{path}: want a folder with files of cases (.toml), got none", code="policy_cases")
     count = 0
     for file in named:
-        found = toml.loads(files.read(file), str(file)).get("case")
-        if not isinstance(found, list) or not found:
+        cases = toml.loads(files.read(file), str(file)).get("case")
+        if not isinstance(cases, list) or not cases:
             raise FormatError(f"{file}: want at least one [[case]]", code="policy_cases")
-        count += len(found)
+        count += len(cases)
         if count > MOST_CASES:
             raise FormatError(f"{path}: want at most {MOST_CASES} cases, got more", code="policy_cases")
-        for index, case in enumerate(found, 1):
+        for index, case in enumerate(cases, 1):
             _check_case(case, f"{file}: case {index}", kinds, required)
             yield file, case
 

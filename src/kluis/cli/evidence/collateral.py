@@ -14,7 +14,7 @@ import typer
 from kluis import installing
 from kluis.cli import completion, render, tls
 from kluis.cli.evidence import files
-from kluis.cli.render import Json
+from kluis.cli.parameters import Now, Output, argument, flag, option
 from kluis.collateral import Cache, Cached, Times, Vendors, bundle, contents, fetch_for, release
 from kluis.collateral.contents import Line
 from kluis.collateral.documents import UPDATES
@@ -28,14 +28,6 @@ from kluis.formats.sgx.quote import NO_HARDWARE, USER_DATA
 _SUPERSEDED: Final = frozenset({"tcb_info", "qe_identity", "pck_crl", "root_ca_crl", "crl"})
 _UNVERIFIED: Final = "nothing above is verified: kluis verify checks it, with the evidence"
 
-Output = Annotated[
-    Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write it to a file instead of stdout.")
-]
-Now = Annotated[
-    str | None,
-    typer.Option("--now", metavar="TIME", help=("Judge as of this time, such as 2026-01-31T00:00:00Z.")),
-]
-
 
 def register(app: typer.Typer) -> None:
     """Mount the commands."""
@@ -47,61 +39,33 @@ def register(app: typer.Typer) -> None:
 
 def fetch(
     evidence: Annotated[
-        Path | None,
-        typer.Argument(help="The evidence, a folder of configfs-tsm, or - for stdin.", show_default=False),
+        Path | None, argument("The evidence, a folder of configfs-tsm, or - for stdin.")
     ] = None,
     part: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--part", metavar="NAME=FILE", help=("Or the parts of evidence, each NAME=FILE; may be repeated.")
-        ),
+        list[str] | None, option("Or the parts of evidence, each NAME=FILE; may be repeated.", "NAME=FILE")
     ] = None,
     output: Output = None,
     update: Annotated[
         str | None,
-        typer.Option(
-            "--update",
-            metavar="early|standard",
-            help="Intel's release: early (the default) or standard.",
-            autocompletion=completion.words(UPDATES),
+        option(
+            "Intel's release: early (the default) or standard.",
+            "early|standard",
+            complete=completion.words(UPDATES),
         ),
     ] = None,
-    evaluation: Annotated[
-        int | None, typer.Option("--evaluation", metavar="N", help="Or one TCB evaluation data number.")
-    ] = None,
-    pccs: Annotated[
-        str | None,
-        typer.Option("--pccs", metavar="URL", help="Use this caching service instead of Intel's (https)."),
-    ] = None,
-    pccs_ca: Annotated[
-        Path | None,
-        typer.Option("--pccs-ca", metavar="PEM", help="The authority of its TLS certificate (PEM)."),
-    ] = None,
-    kds: Annotated[
-        str | None,
-        typer.Option("--kds", metavar="URL", help="Use this caching service instead of AMD's (https)."),
-    ] = None,
-    kds_ca: Annotated[
-        Path | None,
-        typer.Option("--kds-ca", metavar="PEM", help="The authority of its TLS certificate (PEM)."),
-    ] = None,
-    offline: Annotated[
-        bool, typer.Option("--offline", help=("Use only cached documents; open no connection."))
-    ] = False,
+    evaluation: Annotated[int | None, option("Or one TCB evaluation data number.", "N")] = None,
+    pccs: Annotated[str | None, option("Use this caching service instead of Intel's (https).", "URL")] = None,
+    pccs_ca: Annotated[Path | None, option("The authority of its TLS certificate (PEM).", "PEM")] = None,
+    kds: Annotated[str | None, option("Use this caching service instead of AMD's (https).", "URL")] = None,
+    kds_ca: Annotated[Path | None, option("The authority of its TLS certificate (PEM).", "PEM")] = None,
+    offline: Annotated[bool, flag("Use only cached documents; open no connection.", "--offline")] = False,
     cache: Annotated[
-        Path | None,
-        typer.Option(
-            "--cache", metavar="DIR", help=("Where documents are cached. [default: the user's cache]")
-        ),
+        Path | None, option("Where documents are cached. [default: the user's cache]", "DIR")
     ] = None,
     root: Annotated[
-        Path | None,
-        typer.Option(
-            "--root", metavar="PEM", help="Root certificate to trust instead of the shipped ones (PEM)."
-        ),
+        Path | None, option("Root certificate to trust instead of the shipped ones (PEM).", "PEM")
     ] = None,
     now: Now = None,
-    json: Json = False,
 ) -> None:
     """Fetch the collateral of a piece of evidence from its vendor.
 
@@ -113,8 +77,8 @@ def fetch(
     which = release(update or (None if evaluation is not None else "early"), evaluation)
     anchors = TrustAnchors.shipped() if root is None else TrustAnchors.from_pem(files.read(root))
     data = files.evidence(evidence, part or ())
-    if (held := files.parse_packed(data)) is not None:
-        data = held.evidence
+    if (packed := files.parse_packed(data)) is not None:
+        data = packed.evidence
     cached = Cache(cache or _folder())
     with contextlib.ExitStack() as open_services:
         behind = None if offline else _vendors(open_services, pccs, pccs_ca, kds, kds_ca)
@@ -123,21 +87,16 @@ def fetch(
                 "collateral fetch: want evidence of hardware, got an emulated platform, which has no vendor",
                 hint="kluis platform collateral -o FILE; of a provisioning service's: --pccs URL --root PEM",
             )
-        found = fetch_for(data, Cached(cached, behind), release=which, anchors=anchors, now=when)
-    _give(found, output, when)
+        fetched = fetch_for(data, Cached(cached, behind), release=which, anchors=anchors, now=when)
+    _give(fetched, output, when)
 
 
 def join(
     parts: Annotated[
-        list[str],
-        typer.Argument(
-            help=("Files; if a file's role is not clear from its content, name it: ROLE=FILE."),
-            show_default=False,
-        ),
+        list[str], argument("Files; if a file's role is not clear from its content, name it: ROLE=FILE.")
     ],
     output: Output = None,
     now: Now = None,
-    json: Json = False,
 ) -> None:
     """Bundle documents that you have, for kluis verify."""
     named: dict[str, bytes] = {}
@@ -150,10 +109,10 @@ def join(
             named[role] = files.read(Path(name))
         else:
             loose.append(_endorsing(part))
-    found = bundle.join({**bundle.recognise(loose), **named})
+    joined = bundle.join({**bundle.recognise(loose), **named})
     if output is not None and output.exists():
-        _refuse_older(output, contents.describe(found))
-    _give(found, output, files.time(now))
+        _refuse_older(output, contents.describe(joined))
+    _give(joined, output, files.time(now))
 
 
 def _endorsing(name: str) -> bytes:
@@ -170,9 +129,8 @@ def _endorsing(name: str) -> bytes:
 
 
 def show(
-    file: Annotated[Path, typer.Argument(help="A bundle.", show_default=False)],
+    file: Annotated[Path, argument("A bundle.")],
     now: Now = None,
-    json: Json = False,
 ) -> None:
     """Print the parts of a bundle, unverified.
 
@@ -180,7 +138,7 @@ def show(
     """
     data = files.read(file)
     try:
-        found = bundle.parse(data)
+        documents = bundle.parse(data)
     except FormatError as error:
         raise FormatError(
             f"{file}: is no bundle: {error.message}",
@@ -188,7 +146,7 @@ def show(
             or f"kluis inspect {file} shows what it is; kluis collateral fetch writes a bundle",
             code=error.code,
         ) from None
-    value, text = _describe_lines(contents.describe(found), files.time(now))
+    value, text = _describe_lines(contents.describe(documents), files.time(now))
     render.out(value, f"{text}\n\n{_UNVERIFIED}")
 
 
@@ -239,13 +197,13 @@ def _subject(line: Line) -> tuple[str, str, str]:
     return line.part, line.issuer, "" if line.part.endswith("crl") else line.about
 
 
-def _give(found: Fetched, output: Path | None, now: datetime) -> None:
-    data = found.to_json()
+def _give(fetched: Fetched, output: Path | None, now: datetime) -> None:
+    data = fetched.to_json()
     if output is None:
         render.out(jcs.loads(data, "bundle", max_size=files.MAX_FILE), data.decode())
         return
     render.save(output, data)
-    value, text = _describe_lines(contents.describe(found), now)
+    value, text = _describe_lines(contents.describe(fetched), now)
     render.out({"written": str(output), **value}, f"{text}\n\nwritten: {output}")
 
 

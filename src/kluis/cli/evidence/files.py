@@ -119,10 +119,10 @@ def evidence(path: Path | None, parts: Sequence[str]) -> bytes:
                 code="bad_magic",
             )
         return decode_armor(content, str(path))
-    held: dict[str, cmw.Part] = {}
+    parts_by_name: dict[str, cmw.Part] = {}
     for part in parts:
         name, equals, file = part.partition("=")
-        if not equals or name in held:
+        if not equals or name in parts_by_name:
             raise UsageError(
                 f"--part: want NAME=FILE, each name once, got {part[:64]!a}",
                 hint="as --part tpm_quote=FILE --part tpm_signature=FILE --part pcrs=FILE",
@@ -130,8 +130,8 @@ def evidence(path: Path | None, parts: Sequence[str]) -> bytes:
         data = read_filled(Path(file))
         # A chain of certificates is a part, unchanged.
         part_data = data if data.startswith(b"-----BEGIN ") else decode_armor(data, file)
-        held[name] = cmw.Part(cmw.OCTETS, part_data)
-    return cmw.Collection(held).encode()
+        parts_by_name[name] = cmw.Part(cmw.OCTETS, part_data)
+    return cmw.Collection(parts_by_name).encode()
 
 
 def _is_result(token: bytes) -> bool:
@@ -145,8 +145,8 @@ def _is_result(token: bytes) -> bool:
 
 def digests(data: bytes, parts: Sequence[str]) -> dict[str, str]:
     """SHA-256 of evidence, in hex, without its armor; of each part by its name, if it has parts."""
-    held = cmw.Collection.parse(data).parts if parts else {}
-    return {name: sha256(part.value).hexdigest() for name, part in held.items()} or {
+    own = cmw.Collection.parse(data).parts if parts else {}
+    return {name: sha256(part.value).hexdigest() for name, part in own.items()} or {
         "evidence": sha256(data).hexdigest()
     }
 
@@ -164,10 +164,12 @@ def with_event_log(data: bytes, log: bytes) -> bytes:
     """
     if not cmw.matches(data) or b'"tpm_quote":[' not in data:
         return data
-    held = cmw.Collection.parse(data)
-    if "event_log" in held.parts:
+    collection = cmw.Collection.parse(data)
+    if "event_log" in collection.parts:
         raise UsageError("--event-log: the evidence holds one")
-    return cmw.Collection({**held.parts, "event_log": cmw.Part(cmw.OCTETS, log)}, held.type).encode()
+    return cmw.Collection(
+        {**collection.parts, "event_log": cmw.Part(cmw.OCTETS, log)}, collection.type
+    ).encode()
 
 
 def hold_log(claims: Claims, log: bytes) -> LogClaims | None:
@@ -190,7 +192,7 @@ def hold_log(claims: Claims, log: bytes) -> LogClaims | None:
 
     quoted = claims.vendor.tpm if isinstance(claims.vendor, AzureClaims) else claims
     if quoted is not None and isinstance(quoted.vendor, TpmClaims):
-        return check_log(log, {LABELS[label]: held for label, held in quoted.vendor.pcrs.items()})
+        return check_log(log, {LABELS[label]: values for label, values in quoted.vendor.pcrs.items()})
     if claims.tee is not Tee.TDX:
         raise UsageError(f"--event-log: evidence of {claims.kind} has no registers that a log explains")
     proven = {int(name[-1]): digest.value for name, digest in claims.registers.items()}
@@ -213,15 +215,15 @@ def verify_with_collateral(
     Raises:
         UnavailableError: its kind needs collateral; none is given, and none is in its folder.
     """
-    held = parse_packed(data)
-    inside = held.collateral if held is not None and not files else None
-    found = beside_of(beside, "collateral") if beside is not None and not files and not inside else None
-    paths = [found] if found else list(files)
+    packed = parse_packed(data)
+    inside = packed.collateral if packed is not None and not files else None
+    neighbour = beside_of(beside, "collateral") if beside is not None and not files and not inside else None
+    paths = [neighbour] if neighbour else list(files)
     outer = unwrap_if_wrapped(data)
     kind = known_kind(outer.inner if outer else data)
     collateral = None
-    if held is not None and inside:
-        collateral = collateral_of(held)
+    if packed is not None and inside:
+        collateral = collateral_of(packed)
     elif paths:
         from kluis.collateral.endorsing import of_files  # loads every vendor's documents
 
@@ -265,8 +267,8 @@ def _fetching(kind: Kind, beside: Path | None) -> str | None:
 
 def _address(hint: str | None) -> str | None:
     """The vendor's URL of a missing document, so that the user can fetch it on another machine."""
-    found = re.search(r"https://\S+", hint or "")
-    return f"its certificate is {found[0]}" if found else None
+    match = re.search(r"https://\S+", hint or "")
+    return f"its certificate is {match[0]}" if match else None
 
 
 def policy(path: Path) -> Policy:
@@ -316,8 +318,8 @@ def beside_of(path: Path, name: str) -> Path | None:
     """The document of this name in a file's folder, if it exists."""
     if path == STDIN or not path.name:  # a folder may be named by dots
         return None
-    found = path.with_name(f"{path.name}.{name}.json")
-    return found if _is_file(found) else None
+    neighbour = path.with_name(f"{path.name}.{name}.json")
+    return neighbour if _is_file(neighbour) else None
 
 
 def _is_there(path: Path) -> bool:
@@ -342,11 +344,11 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def optional(given: Path | None, held: EvidenceFile | None, beside: Path | None, name: str) -> bytes | None:
+def optional(named: Path | None, packed: EvidenceFile | None, beside: Path | None, name: str) -> bytes | None:
     """A document that is given, in the evidence file, or in the evidence's folder; None if there is none."""
-    if given is None and held is not None:
-        return held.runtime_data if name == "runtime" else held.launch_configuration
-    path = given or (beside_of(beside, name) if beside is not None else None)
+    if named is None and packed is not None:
+        return packed.runtime_data if name == "runtime" else packed.launch_configuration
+    path = named or (beside_of(beside, name) if beside is not None else None)
     return read(path) if path else None
 
 

@@ -18,7 +18,7 @@ from kluis.cli.evidence import inspect_text as text
 from kluis.cli.evidence import tsm_folder
 from kluis.cli.evidence.files import beside_of
 from kluis.cli.image import inspect_image
-from kluis.cli.render import Json
+from kluis.cli.parameters import argument
 from kluis.errors import FormatError, UsageError
 from kluis.evidence import sniff as sniffing
 from kluis.evidence.sniff import Found
@@ -36,11 +36,7 @@ def register(app: typer.Typer) -> None:
 
 
 def inspect(
-    file: Annotated[
-        str,
-        typer.Argument(help="A file, a folder of configfs-tsm, or - for standard input.", show_default=False),
-    ],
-    json: Json = False,
+    file: Annotated[str, argument("A file, a folder of configfs-tsm, or - for standard input.")],
 ) -> None:
     """Print the contents of evidence or related files, unverified.
 
@@ -53,10 +49,10 @@ def inspect(
         image = inspect_image.read_contents(Path(file))
         render.out({"verified": False, **image.value}, render.fold(render.table(image.rows) + image.closing))
         return
-    found = sniffing.sniff(read(file))
+    sniffed = sniffing.sniff(read(file))
     beside = _beside(Path(file)) if file != STDIN else {}
-    shown = dataclasses.replace(found, within=(*beside.items(), *found.within))
-    checks = "kluis token verify" if fields.is_result(found.value) else "kluis verify"
+    shown = dataclasses.replace(sniffed, within=(*beside.items(), *sniffed.within))
+    checks = "kluis token verify" if fields.is_result(sniffed.value) else "kluis verify"
     closing = _CLOSING.format(checks)
     render.out(
         {"verified": False, **recognised.value(shown)}, render.fold("\n".join(text.lines(shown)) + closing)

@@ -18,21 +18,21 @@ _MOST_NAME: Final = 24
 _ZEROS: Final = re.compile(r"(?:00){8,}")
 
 
-def lines(found: Found, label: str = "", indent: int = 0) -> Iterator[str]:
+def lines(recognised: Found, label: str = "", indent: int = 0) -> Iterator[str]:
     """Recognised data, for people: one field per line, parts indented."""
     pad = " " * indent
-    rows = [("kind", found.name), ("size", f"{found.size} bytes")]
-    if found.armor:
-        rows.append(("arrived as", ", ".join(found.armor)))
+    rows = [("kind", recognised.name), ("size", f"{recognised.size} bytes")]
+    if recognised.armor:
+        rows.append(("arrived as", ", ".join(recognised.armor)))
     if label:
         yield f"{pad}{foreign(label, len(label))}:"
         indent, pad = indent + 2, pad + "  "
     # Names come from outside, too: of a token's claims, of a collection's parts.
-    rows += [(foreign(name, len(name)), _format_item(item)) for name, item in _flat(fields(found.value))]
+    rows += [(foreign(name, len(name)), _format_item(item)) for name, item in _flat(fields(recognised.value))]
     width = min(max(len(name) for name, _ in rows), _MOST_NAME)
     for name, text in rows:
         yield _row(name, text, pad, width)
-    for part, each in found.within:
+    for part, each in recognised.within:
         yield ""
         yield from lines(each, part, indent)
 

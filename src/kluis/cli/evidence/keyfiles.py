@@ -70,14 +70,14 @@ def references(names: Sequence[str], key: Path | None, now: datetime) -> Referen
     Raises:
         UsageError: an unknown TEE, or a key that nothing needs.
     """
-    found = ReferenceValues(MappingProxyType({}))
+    values = ReferenceValues(MappingProxyType({}))
     signer = public_key(key) if key is not None else None
     for name in names:
         tee, equals, file = name.partition("=")
         whose = Tee(tee) if equals and tee in set(Tee) else None
         data = files.read(Path(file if whose else name))
         if corim.matches(data):
-            found |= ReferenceValues.from_corim(data, key=signer, now=now, tee=whose)
+            values |= ReferenceValues.from_corim(data, key=signer, now=now, tee=whose)
             continue
         if signer is not None:
             # An attacker who may replace the file would put an unsigned one in its place.
@@ -85,10 +85,10 @@ def references(names: Sequence[str], key: Path | None, now: datetime) -> Referen
                 f"--reference-key: want only signed CoRIMs with it, got {name}, which is unsigned",
                 hint="state the values in the policy itself",
             )
-        found |= ReferenceValues.loads(data)
+        values |= ReferenceValues.loads(data)
     if signer is not None and not names:
         raise UsageError("--reference-key: want a signed CoRIM with it, got none")
-    return found
+    return values
 
 
 def signer(
@@ -106,7 +106,7 @@ def signer(
         return None
     if kind not in forms or key is None or output is None:
         options = {f"--ear {kind}": kind, "--ear-key": key, "-o": output}
-        got = ", ".join(name for name, given in options.items() if given is not None)
+        got = ", ".join(name for name, value in options.items() if value is not None)
         raise UsageError(
             f"--ear: want --ear jwt or cwt with --ear-key FILE and -o FILE, got {got}",
             hint=MAKES_A_KEY,

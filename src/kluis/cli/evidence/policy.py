@@ -20,13 +20,12 @@ from kluis.cli.evidence.verify import (
     CollateralFiles,
     EventLog,
     Evidence,
-    Now,
     Parts,
     RootLevel,
     Roots,
     verify_evidence,
 )
-from kluis.cli.render import Json
+from kluis.cli.parameters import Now, flag, option
 from kluis.errors import UsageError, unknown
 from kluis.evidence import Claims, ProtectionLevel, TcbStatus
 from kluis.evidence.eventlog.judgement import LogClaims
@@ -40,62 +39,32 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
     group.command("init")(policy_init)
     rules.register(group)
-    group.callback()(_policy)
     app.add_typer(group, name="policy", help="Write, check and test policies.")
 
 
-def _policy() -> None:
-    """Write, check and test policies."""
-
-
 def policy_init(
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", help="Where to write the policy.")
-    ],
+    output: Annotated[Path, option("Where to write the policy.", "FILE", "-o", "--output")],
     evidence: Evidence = None,
-    image: Annotated[
-        list[Path] | None,
-        typer.Option("--image", metavar="FILE", help="An image to accept; may be repeated."),
-    ] = None,
-    image_id: Annotated[
-        list[str] | None,
-        typer.Option("--image-id", metavar="HEX", help="Or a measurement (hex); may be repeated."),
-    ] = None,
+    image: Annotated[list[Path] | None, option("An image to accept; may be repeated.", "FILE")] = None,
+    image_id: Annotated[list[str] | None, option("Or a measurement (hex); may be repeated.", "HEX")] = None,
     signer: Annotated[
-        list[str] | None,
-        typer.Option("--signer", metavar="HEX", help="Or a signer to accept (hex); may be repeated."),
+        list[str] | None, option("Or a signer to accept (hex); may be repeated.", "HEX")
     ] = None,
-    product_id: Annotated[
-        int, typer.Option("--product-id", metavar="N", help="With --signer: the product.")
-    ] = 0,
-    min_svn: Annotated[
-        int, typer.Option("--min-svn", metavar="N", help="With --signer: the minimum SVN.")
-    ] = 0,
+    product_id: Annotated[int, option("With --signer: the product.", "N")] = 0,
+    min_svn: Annotated[int, option("With --signer: the minimum SVN.", "N")] = 0,
     protection: Annotated[
         list[str] | None,
-        typer.Option(
-            "--protection",
-            metavar="LEVEL",
-            help="A level to accept; by default hardware-sgx.",
-            autocompletion=completion.levels,
-        ),
+        option("A level to accept; by default hardware-sgx.", "LEVEL", complete=completion.levels),
     ] = None,
     purpose: Annotated[
-        str,
-        typer.Option(
-            "--purpose",
-            metavar="PURPOSE",
-            help="What the evidence is for.",
-            autocompletion=completion.words(Purpose),
-        ),
+        str, option("What the evidence is for.", "PURPOSE", complete=completion.words(Purpose))
     ] = Purpose.CLI.value,
     missing: Annotated[
         list[str] | None,
-        typer.Option(
-            "--missing",
-            metavar="NAME",
-            help="A protection that may be missing, as named by kluis doctor; may be repeated.",
-            autocompletion=completion.protections,
+        option(
+            "A protection that may be missing, as named by kluis doctor; may be repeated.",
+            "NAME",
+            complete=completion.protections,
         ),
     ] = None,
     root: Roots = None,
@@ -104,10 +73,9 @@ def policy_init(
     collateral: CollateralFiles = None,
     event_log: EventLog = None,
     this_machine: Annotated[
-        bool, typer.Option("--this-machine", help="With evidence: accept only the machine that it came from.")
+        bool, flag("With evidence: accept only the machine that it came from.", "--this-machine")
     ] = False,
     now: Now = None,
-    json: Json = False,
 ) -> None:
     """Write a strict policy with every required key.
 
@@ -122,7 +90,7 @@ def policy_init(
             f"policy init: want evidence, or --image, --image-id or --signer, of one kind, got {sum(kinds)}",
             hint=None if any(kinds) else "kluis policy init EVIDENCE -o FILE drafts one from all its values",
         )
-    for option, what, idle in (
+    for name, what, idle in (
         ("--event-log", "the evidence whose registers it explains", event_log is not None and not kinds[0]),
         ("--collateral", "the evidence that it endorses", bool(collateral) and not kinds[0]),
         ("--this-machine", "the evidence of that machine", this_machine and not kinds[0]),
@@ -131,7 +99,7 @@ def policy_init(
         ("--min-svn", "the --signer whose versions it is one of", bool(min_svn) and not kinds[2]),
     ):
         if idle:
-            raise UsageError(f"{option}: want {what}, got none")
+            raise UsageError(f"{name}: want {what}, got none")
     if output.is_symlink() or output.exists():
         raise UsageError(f"{output}: exists already", hint="name another file, or remove it first")
     beside = _beside(output, root or ())
@@ -139,15 +107,15 @@ def policy_init(
         if protection or missing:
             raise UsageError("policy init: the evidence has its level: want no --protection, no --missing")
         trusted = root_files.anchors(root or (), root_level)
-        proven, log, _, held = verify_evidence(
+        proven, log, _, packed = verify_evidence(
             evidence, part or (), event_log, trusted, collateral or (), files.time(now)
         )
         made = draft(
             proven,
             this_machine=this_machine,
             emulated_roots=beside if root_level is None else (),
-            runtime_data=files.optional(None, held, evidence, "runtime"),
-            launch_configuration=files.optional(None, held, evidence, "launch"),
+            runtime_data=files.optional(None, packed, evidence, "runtime"),
+            launch_configuration=files.optional(None, packed, evidence, "launch"),
         )
         render.note("kluis: read the policy before you use it: it wants every value that this evidence has")
         for line in (*_behind(proven.value), *_explain(log, made)):

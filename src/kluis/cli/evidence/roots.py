@@ -6,21 +6,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
-import typer
-
 from kluis import trust
 from kluis.cli.evidence import files
 from kluis.cli.evidence.recognised import recognize_format
+from kluis.cli.parameters import option
 from kluis.errors import FormatError, UsageError, unknown
 from kluis.evidence import ProtectionLevel, TrustAnchors
 
 Only: TypeAlias = Annotated[
     Path | None,
-    typer.Option(
-        "--root",
-        metavar="ROOT",
-        help="The only root to trust; by default this platform's and those of kluis trust.",
-    ),
+    option("The only root to trust; by default this platform's and those of kluis trust.", "ROOT", "--root"),
 ]
 _HINT = "a root is one certificate in PEM; of this machine's platform: kluis platform root"
 
@@ -36,15 +31,15 @@ def anchors(roots: Sequence[Path], level: str | None, emulated: Iterable[Path] =
     if stated is not None and not roots:
         raise UsageError("--root-level: is the level of a root that --root names")
     if roots:
-        found = [read(path, stated) for path in roots]
-        return TrustAnchors(tuple(anchor for each in found for anchor in each))
+        loaded = [read(path, stated) for path in roots]
+        return TrustAnchors(tuple(anchor for each in loaded for anchor in each))
     trusted = trust.anchors(trust.folder())
     for path in emulated:
         trusted |= read(path)
     return trusted
 
 
-def one(given: Path | None) -> bytes:
+def one(path: Path | None) -> bytes:
     """The only root that a command trusts: a file, a name of the trust store, or the store's only root.
 
     Returns:
@@ -54,21 +49,21 @@ def one(given: Path | None) -> bytes:
         UsageError: there is no such file and no root of this name, or several roots and no name.
         UnavailableError: other users may write the trust store.
     """
-    if given is not None and given.exists():
+    if path is not None and path.exists():
         # The sender of a folder can name a file like a trusted root, whose name has no dot.
-        bare = len(given.parts) == 1 and not given.suffix
-        if bare and any(each.name == str(given) for each in trust.load(trust.folder())):
+        bare = len(path.parts) == 1 and not path.suffix
+        if bare and any(each.name == str(path) for each in trust.load(trust.folder())):
             raise UsageError(
-                f"--root: {given}: want one root, got a file and a trusted root of this name",
-                hint=f"--root {given.absolute()} names the file; elsewhere, {given} is the trusted root",
+                f"--root: {path}: want one root, got a file and a trusted root of this name",
+                hint=f"--root {path.absolute()} names the file; elsewhere, {path} is the trusted root",
             )
-        return files.read(given)
+        return files.read(path)
     trusted = {root.name: root.pem for root in trust.load(trust.folder())}
-    if given is not None:
-        if (pem := trusted.get(str(given))) is not None:
+    if path is not None:
+        if (pem := trusted.get(str(path))) is not None:
             return pem
         raise UsageError(
-            f"--root: want a file or a trusted root, got {str(given)[:80]!a}", hint="kluis trust list"
+            f"--root: want a file or a trusted root, got {str(path)[:80]!a}", hint="kluis trust list"
         )
     if len(trusted) != 1:
         raise UsageError(

@@ -17,8 +17,7 @@ from kluis import installing
 from kluis.cli import render
 from kluis.cli.evidence import cases as appraised
 from kluis.cli.evidence import files
-from kluis.cli.evidence.verify import Now
-from kluis.cli.render import Json
+from kluis.cli.parameters import Now, argument, option
 from kluis.errors import FormatError, KluisError, PolicyError, UnavailableError, UsageError
 from kluis.formats.encoding import jcs
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from kluis.services.attestation.language.claims import Value
     from kluis.services.attestation.language.syntax import Warned
 
-PolicyFile = Annotated[Path, typer.Argument(help="The policy, or - for stdin.", show_default=False)]
+PolicyFile = Annotated[Path, argument("The policy, or - for stdin.")]
 MAX_CLAIMS = 1 << 20
 _CLAIMS = (
     "claims are a JSON object of names and values, as a token's are once decoded: text, integers, true, "
@@ -47,7 +46,7 @@ def register(group: typer.Typer) -> None:
     group.command("test")(run_cases)
 
 
-def lint(policy: PolicyFile, json: Json = False) -> None:
+def lint(policy: PolicyFile) -> None:
     """Check an attestation service's policy for errors and unusual syntax."""
     read = _policy(policy)
     warned = sorted((*read.warnings, *_never(read)), key=lambda each: (each.place.line, each.place.column))
@@ -89,19 +88,10 @@ def _never(policy: Policy) -> Iterator[Warned]:
 
 def evaluate(
     policy: PolicyFile,
-    claims: Annotated[
-        Path,
-        typer.Option(
-            "--claims", metavar="FILE", help="The service's claims: a JSON object of names and values."
-        ),
-    ],
+    claims: Annotated[Path, option("The service's claims: a JSON object of names and values.", "FILE")],
     custom: Annotated[
-        Path | None,
-        typer.Option(
-            "--custom", metavar="FILE", help=("The client's claims, in the same form (issuer CustomClaim).")
-        ),
+        Path | None, option("The client's claims, in the same form (issuer CustomClaim).", "FILE")
     ] = None,
-    json: Json = False,
 ) -> int:
     """Evaluate an attestation service's policy over claims.
 
@@ -132,14 +122,8 @@ def evaluate(
 
 def run_cases(
     policy: PolicyFile,
-    cases: Annotated[
-        Path,
-        typer.Argument(
-            help="TOML with a [[case]] for each test, or a folder of such files.", show_default=False
-        ),
-    ],
+    cases: Annotated[Path, argument("TOML with a [[case]] for each test, or a folder of such files.")],
     now: Now = None,
-    json: Json = False,
 ) -> int:
     """Run a policy over test cases, and check each result.
 

@@ -36,7 +36,10 @@ def authentic(value: Claims) -> list[str]:
         ("measurement", _digest(value.measurement)),
     ]
     if value.wrapper is not None:
-        bound = "".join(f", which binds {what} {short(held)}" for what, held in value.wrapper.binds.items())
+        bound = "".join(
+            f", which binds {what} {short(bound_digest)}"
+            for what, bound_digest in value.wrapper.binds.items()
+        )
         rows.insert(1, ("came in", f"{value.wrapper.name}{bound}"))
     if value.signer is not None:
         rows.append(("signer", _digest(value.signer)))

@@ -25,8 +25,8 @@ from kluis.appraisal.tokens.token_keys import TrustedKey
 from kluis.cli import completion, render
 from kluis.cli.evidence import files, image_ids, text
 from kluis.cli.evidence import roots as root_files
-from kluis.cli.evidence.verify import CollateralFiles, Now
-from kluis.cli.render import Json
+from kluis.cli.evidence.verify import CollateralFiles
+from kluis.cli.parameters import Now, argument, flag, option
 from kluis.collateral.endorsing import of_files
 from kluis.errors import KluisError, UsageError
 from kluis.evidence import ProtectionLevel
@@ -47,95 +47,51 @@ def register(app: typer.Typer) -> None:
     """Mount the commands."""
     group = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
     group.command("verify")(verify)
-    group.callback()(_token)
     app.add_typer(group, name="token", help="Verify an attestation service's token, offline.")
 
 
-def _token() -> None:
-    """Verify an attestation service's token, offline."""
-
-
 def verify(
-    token: Annotated[Path, typer.Argument(help="The token, or - for stdin: JWT or CWT.", show_default=False)],
+    token: Annotated[Path, argument("The token, or - for stdin: JWT or CWT.")],
     keys: Annotated[
-        Path,
-        typer.Option(
-            "--keys",
-            metavar="FILE",
-            help=("The signing keys: a JWKS document, or a certificate or public key (PEM)."),
-        ),
+        Path, option("The signing keys: a JWKS document, or a certificate or public key (PEM).", "FILE")
     ],
-    issuer: Annotated[
-        str | None, typer.Option("--issuer", metavar="URL", help="The issuer that the token must have (iss).")
-    ] = None,
-    audience: Annotated[
-        str | None,
-        typer.Option("--audience", metavar="NAME", help=("The audience that the token must have (aud).")),
-    ] = None,
+    issuer: Annotated[str | None, option("The issuer that the token must have (iss).", "URL")] = None,
+    audience: Annotated[str | None, option("The audience that the token must have (aud).", "NAME")] = None,
     nonce: Annotated[
-        str | None,
-        typer.Option(
-            "--nonce",
-            metavar="NONCE",
-            help="The nonce that the attester received: text, or hex for an EAR.",
-        ),
+        str | None, option("The nonce that the attester received: text, or hex for an EAR.", "NONCE")
     ] = None,
     root: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--root",
-            metavar="PEM",
-            help=(
-                "Root (PEM) for the evidence in the signing key's certificate; by default the vendors' and"
-                " those of kluis trust."
-            ),
+        option(
+            "Root (PEM) for the evidence in the signing key's certificate; by default the "
+            "vendors' and those of kluis trust.",
+            "PEM",
         ),
     ] = None,
     image: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--image",
-            metavar="FILE",
-            help="The service's image, to judge the signing key's enclave; may be repeated.",
-        ),
+        option("The service's image, to judge the signing key's enclave; may be repeated.", "FILE"),
     ] = None,
-    image_id: Annotated[
-        list[str] | None,
-        typer.Option("--image-id", metavar="HEX", help="Or its measurement (hex); may be repeated."),
-    ] = None,
+    image_id: Annotated[list[str] | None, option("Or its measurement (hex); may be repeated.", "HEX")] = None,
     settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--settings", metavar="HEX", help="With --image: digest of the service's settings (hex)."
-        ),
+        list[str] | None, option("With --image: digest of the service's settings (hex).", "HEX")
     ] = None,
     insecure_any_settings: Annotated[
-        bool,
-        typer.Option("--insecure-any-settings", help="With --image: accept any settings of the service."),
+        bool, flag("With --image: accept any settings of the service.", "--insecure-any-settings")
     ] = False,
     protection: Annotated[
         list[ProtectionLevel] | None,
-        typer.Option(
-            "--protection",
-            metavar="LEVEL",
-            help=(
-                "With --image: a level to accept, such as process or hardware-tdx; by default only"
-                " hardware levels."
-            ),
+        option(
+            "With --image: a level to accept, such as process or hardware-tdx; by default only "
+            "hardware levels.",
+            "LEVEL",
         ),
     ] = None,
     missing: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--insecure-allow-missing",
-            metavar="NAME",
-            help="With --image: protections that may be missing.",
-            autocompletion=completion.protections,
-        ),
+        list[str] | None, completion.allow_missing("With --image: protections that may be missing.")
     ] = None,
     collateral: CollateralFiles = None,
     now: Now = None,
-    json: Json = False,
 ) -> int:
     """Verify an attestation token offline.
 
@@ -148,7 +104,7 @@ def verify(
     when = files.time(now)
     service = {"--settings": settings, "--protection": protection, "--insecure-allow-missing": missing,
                "--collateral": collateral}  # fmt: skip
-    idle = [name for name, given in service.items() if given]
+    idle = [name for name, value in service.items() if value]
     judged = bool(root or image or image_id)
     if not judged and (idle or insecure_any_settings):
         raise UsageError(f"{(idle or ['--insecure-any-settings'])[0]}: want --image FILE with it, got none")
@@ -156,21 +112,21 @@ def verify(
     if judged:
         measured = [each.hex() for each in image_ids.measure(image or ())]
         wanted = _identity([*measured, *(image_id or ())], settings or (), insecure_any_settings)
-    held = attestation_token.verify(
+    verified = attestation_token.verify(
         files.read(token), _keys(files.read(keys)), Expected(issuer, audience, nonce), when
     )
     signer = None
     if wanted is not None:
         levels = frozenset(protection or (level for level in ProtectionLevel if level.hardware))
         signer = _signer(
-            held.key, root or (), wanted, levels, frozenset(missing or ()), collateral or (), when
+            verified.key, root or (), wanted, levels, frozenset(missing or ()), collateral or (), when
         )
         if not insecure_any_settings:
             signer.require_settings([each.lower() for each in settings or ()])
-    render.out(_value(held, signer), render.fold("\n".join(_lines(held, signer))))
+    render.out(_value(verified, signer), render.fold("\n".join(_lines(verified, signer))))
     try:
-        if held.ear is not None:
-            held.ear.require()
+        if verified.ear is not None:
+            verified.ear.require()
     except KluisError as refused:
         return refused.exit_code
     return 0
@@ -188,10 +144,10 @@ def _identity(image_ids: Sequence[str], settings: Sequence[str], any_settings: b
     Raises:
         UsageError: none is given, or it is not a digest.
     """
-    for option, digests in (("--image-id", image_ids), ("--settings", settings)):
+    for name, digests in (("--image-id", image_ids), ("--settings", settings)):
         for each in digests:
             if _DIGEST.fullmatch(each) is None:
-                raise UsageError(f"{option}: want 64 hex digits, got {each[:80]!a}")
+                raise UsageError(f"{name}: want 64 hex digits, got {each[:80]!a}")
     if not image_ids:
         raise UsageError(
             "--root: want --image or --image-id with it, got none: under a root there is every enclave of the"
@@ -239,14 +195,14 @@ def _signer(
     )
 
 
-def _value(held: Token, signer: SigningKey | None) -> dict[str, Any]:
+def _value(token: Token, signer: SigningKey | None) -> dict[str, Any]:
     """The findings, for JSON."""
     return {
         "authentic": True,
-        "form": str(held.form),
-        "key": held.key.kid or None,
-        "expires_at": f"{held.expires_at:%Y-%m-%dT%H:%M:%SZ}",
-        "status": None if held.ear is None else str(held.ear.status),
+        "form": str(token.form),
+        "key": token.key.kid or None,
+        "expires_at": f"{token.expires_at:%Y-%m-%dT%H:%M:%SZ}",
+        "status": None if token.ear is None else str(token.ear.status),
         "signer": None
         if signer is None
         else {
@@ -255,29 +211,29 @@ def _value(held: Token, signer: SigningKey | None) -> dict[str, Any]:
             "settings": None if signer.settings is None else signer.settings.hex(),
             "not_kept_out": list(signer.result.not_kept_out),
         },
-        "claims": values.plain(held.claims),
+        "claims": values.plain(token.claims),
     }
 
 
-def _lines(held: Token, signer: SigningKey | None) -> list[str]:
+def _lines(token: Token, signer: SigningKey | None) -> list[str]:
     """The findings, for people."""
-    certificate = held.key.certificate
-    name = f"key {held.key.kid}" if held.key.kid else "the key that was given"
-    rows = [("authentic", f"{held.form}, signed by {name}")]
+    certificate = token.key.certificate
+    name = f"key {token.key.kid}" if token.key.kid else "the key that was given"
+    rows = [("authentic", f"{token.form}, signed by {name}")]
     if certificate is not None:
         rows.append(("certificate", f"sha256:{sha256(certificate).hex()}"))
     for claim, what in (("iss", "issuer"), ("aud", "audience")):
-        if claim in held.claims:
-            rows.append((what, _line(held.claims[claim])))
-    rows.append(("expires", f"{held.expires_at:%Y-%m-%dT%H:%M:%SZ}"))
+        if claim in token.claims:
+            rows.append((what, _line(token.claims[claim])))
+    rows.append(("expires", f"{token.expires_at:%Y-%m-%dT%H:%M:%SZ}"))
     if signer is not None:
         settings = "none" if signer.settings is None else signer.settings.hex()
         rows += [("enclave", str(signer.result.claims.measurement)), ("settings", settings)]
     lines = [f"ok    {what:<21} {text.one_line(shown)}" for what, shown in rows]
-    others: dict[str, Any] = dict(values.plain(held.claims))
-    if held.ear is not None:
-        lines.append(f"tier  {held.ear.status}")
-        for label, appraised in sorted(held.ear.submods.items()):
+    others: dict[str, Any] = dict(values.plain(token.claims))
+    if token.ear is not None:
+        lines.append(f"tier  {token.ear.status}")
+        for label, appraised in sorted(token.ear.submods.items()):
             lines += ["", f"{_line(label)}: {appraised.status}", *_describe_appraisal(appraised)]
         # Each attester is printed above, line by line: in CBOR they are numbers, in JSON one long line.
         others.pop("submods", None)
@@ -290,13 +246,14 @@ def _lines(held: Token, signer: SigningKey | None) -> list[str]:
     return lines
 
 
-def _describe_appraisal(found: Appraisal) -> Iterator[str]:
+def _describe_appraisal(appraisal: Appraisal) -> Iterator[str]:
     """A verifier's findings about one attester: its tier, its claims, and the rules that it fails."""
-    claims = {**found.attester, **found.verifier}
+    claims = {**appraisal.attester, **appraisal.verifier}
     rules = claims.pop("rules", None)
     claims.pop("not_kept_out", None)
     rows = [
-        (str(aspect), f"{number} ({trustworthiness.tier(number)})") for aspect, number in found.vector.items()
+        (str(aspect), f"{number} ({trustworthiness.tier(number)})")
+        for aspect, number in appraisal.vector.items()
     ]
     for name, value in claims.items():
         # Two tables may have rows of one name: the evidence's nonce is not the given one.
@@ -314,9 +271,9 @@ def _describe_appraisal(found: Appraisal) -> Iterator[str]:
         if isinstance(rule, dict) and rule.get("ok") is not True:
             name, want, got = (_line(rule.get(key)) for key in ("name", "want", "got"))
             yield f"FAIL  {name:<21} want {want}, got {got}"
-    if found.not_kept_out:
+    if appraisal.not_kept_out:
         yield "      not kept out:"
-        yield from (f"        - {text.one_line(each)}" for each in found.not_kept_out)
+        yield from (f"        - {text.one_line(each)}" for each in appraisal.not_kept_out)
 
 
 def _text_of(value: object) -> str:

@@ -17,7 +17,7 @@ import typer
 
 from kluis.cli import completion, render
 from kluis.cli.evidence import files, roots, text
-from kluis.cli.render import Json
+from kluis.cli.parameters import Now, argument, option
 from kluis.errors import KluisError, UsageError
 from kluis.evidence import Claims, ProtectionLevel, TrustAnchors, Verified
 from kluis.views import values
@@ -30,53 +30,38 @@ if TYPE_CHECKING:
 EAR_FORMS: Final = ("jwt", "cwt")
 
 Evidence = Annotated[
-    Path | None,
-    typer.Argument(
-        help="The evidence, a folder of configfs-tsm, or - for stdin: raw, hex, base64 or PEM.",
-        show_default=False,
-    ),
+    Path | None, argument("The evidence, a folder of configfs-tsm, or - for stdin: raw, hex, base64 or PEM.")
 ]
 Parts = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
+        "Evidence in several files: NAME=FILE, such as tpm_quote=quote.bin; may be repeated.",
+        "NAME=FILE",
         "--part",
-        metavar="NAME=FILE",
-        help="Evidence in several files: NAME=FILE, such as tpm_quote=quote.bin; may be repeated.",
     ),
 ]
 Roots = Annotated[
     list[Path] | None,
-    typer.Option(
+    option(
+        "Root to trust instead of the shipped ones and the trust store's (PEM); may be repeated.",
+        "PEM",
         "--root",
-        metavar="PEM",
-        help="Root to trust instead of the shipped ones and the trust store's (PEM); may be repeated.",
     ),
 ]
 RootLevel = Annotated[
     str | None,
-    typer.Option(
+    option(
+        "The level, such as vtpm, of a root that is neither a vendor's nor emulated.",
+        "LEVEL",
         "--root-level",
-        metavar="LEVEL",
-        autocompletion=completion.words(ProtectionLevel),
-        help="The level, such as vtpm, of a root that is neither a vendor's nor emulated.",
+        complete=completion.words(ProtectionLevel),
     ),
 ]
 CollateralFiles = Annotated[
     list[Path] | None,
-    typer.Option(
-        "--collateral",
-        metavar="FILE",
-        help="Collateral: a bundle, or the vendor's files; may be repeated.",
-    ),
+    option("Collateral: a bundle, or the vendor's files; may be repeated.", "FILE", "--collateral"),
 ]
-EventLog = Annotated[
-    Path | None,
-    typer.Option("--event-log", metavar="FILE", help="The event log behind the quoted registers."),
-]
-Now = Annotated[
-    str | None,
-    typer.Option("--now", metavar="TIME", help=("Judge as of this time, such as 2026-01-31T00:00:00Z.")),
-]
+EventLog = Annotated[Path | None, option("The event log behind the quoted registers.", "FILE", "--event-log")]
 
 
 def register(app: typer.Typer) -> None:
@@ -93,7 +78,6 @@ def verify(
     collateral: CollateralFiles = None,
     event_log: EventLog = None,
     now: Now = None,
-    json: Json = False,
 ) -> None:
     """Check that evidence is authentic. To check it against a policy, use kluis appraise.
 
@@ -101,7 +85,9 @@ def verify(
     """
     when = files.time(now)
     trusted = roots.anchors(root or (), root_level)
-    proven, log, given, _ = verify_evidence(evidence, part or (), event_log, trusted, collateral or (), when)
+    proven, log, digests, _ = verify_evidence(
+        evidence, part or (), event_log, trusted, collateral or (), when
+    )
     claims = proven.value
     lines = [*text.authentic(claims), *text.log(log), "", "authentic, and not appraised", *text.level(claims)]
     value = {
@@ -109,7 +95,7 @@ def verify(
         "appraised": False,
         "claims": values.claims(claims),
         **values.worth(claims),
-        "sha256": given,
+        "sha256": digests,
         "event_log": values.plain(log),
     }
     render.out(value, render.fold("\n".join(lines)))
@@ -145,14 +131,14 @@ def verify_evidence(
         KluisError: as in :mod:`kluis.cli.evidence.files`.
     """
     data = files.evidence(evidence, parts)
-    given, held = files.digests(data, parts), files.parse_packed(data)
-    log = held.event_log if held is not None else None
+    digests, packed = files.digests(data, parts), files.parse_packed(data)
+    log = packed.event_log if packed is not None else None
     if event_log is not None:
         log = files.decode_armor(files.read_filled(event_log), str(event_log))
         data = files.with_event_log(data, log)
-        given["event_log"] = sha256(log).hexdigest()
+        digests["event_log"] = sha256(log).hexdigest()
     proven = files.verify_with_collateral(data, trusted, collateral, evidence, when)
-    return Checked(proven, files.hold_log(proven.value, log) if log is not None else None, given, held)
+    return Checked(proven, files.hold_log(proven.value, log) if log is not None else None, digests, packed)
 
 
 def judge_evidence(
@@ -196,19 +182,10 @@ def judge_evidence(
 
 def appraise(
     evidence: Evidence = None,
-    policy: Annotated[
-        Path | None, typer.Option("--policy", metavar="FILE", help="The policy (TOML).")
-    ] = None,
-    nonce: Annotated[
-        str | None, typer.Option("--nonce", metavar="HEX", help="The nonce that you generated (hex).")
-    ] = None,
+    policy: Annotated[Path | None, option("The policy (TOML).", "FILE")] = None,
+    nonce: Annotated[str | None, option("The nonce that you generated (hex).", "HEX")] = None,
     report_data: Annotated[
-        str | None,
-        typer.Option(
-            "--report-data",
-            metavar="HEX",
-            help=('The data that you bound, if the policy contains "given" (hex).'),
-        ),
+        str | None, option('The data that you bound, if the policy contains "given" (hex).', "HEX")
     ] = None,
     part: Parts = None,
     root: Roots = None,
@@ -217,64 +194,34 @@ def appraise(
     event_log: EventLog = None,
     reference: Annotated[
         list[str] | None,
-        typer.Option(
-            "--reference",
-            metavar="[TEE=]FILE",
-            help="Reference values: FILE (TOML, CoRIM) or TEE=FILE; may be repeated.",
-        ),
+        option("Reference values: FILE (TOML, CoRIM) or TEE=FILE; may be repeated.", "[TEE=]FILE"),
     ] = None,
     reference_key: Annotated[
-        Path | None,
-        typer.Option(
-            "--reference-key", metavar="PEM", help=("The public key that must have signed the CoRIM (PEM).")
-        ),
+        Path | None, option("The public key that must have signed the CoRIM (PEM).", "PEM")
     ] = None,
-    runtime: Annotated[
-        Path | None,
-        typer.Option("--runtime", metavar="FILE", help="Runtime data of a Kluis enclave's evidence."),
-    ] = None,
+    runtime: Annotated[Path | None, option("Runtime data of a Kluis enclave's evidence.", "FILE")] = None,
     launch: Annotated[
-        Path | None,
-        typer.Option("--launch", metavar="FILE", help="Launch configuration of a Kluis enclave's evidence."),
+        Path | None, option("Launch configuration of a Kluis enclave's evidence.", "FILE")
     ] = None,
     device: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--device",
-            metavar="FILE",
-            help="Evidence of the machine's GPU, bound by the document --runtime; may be repeated.",
-        ),
+        option("Evidence of the machine's GPU, bound by the document --runtime; may be repeated.", "FILE"),
     ] = None,
-    html: Annotated[
-        Path | None,
-        typer.Option("--html", metavar="FILE", help="Write the verdict as a page to read and print."),
-    ] = None,
+    html: Annotated[Path | None, option("Write the verdict as a page to read and print.", "FILE")] = None,
     markdown: Annotated[
-        Path | None,
-        typer.Option(
-            "--markdown", metavar="FILE", help="Write the verdict as Markdown, for a job's summary."
-        ),
+        Path | None, option("Write the verdict as Markdown, for a job's summary.", "FILE")
     ] = None,
     ear: Annotated[
         str | None,
-        typer.Option(
-            "--ear",
-            metavar="jwt|cwt",
-            help="Write a signed attestation result: jwt or cwt.",
-            autocompletion=completion.words(EAR_FORMS),
+        option(
+            "Write a signed attestation result: jwt or cwt.", "jwt|cwt", complete=completion.words(EAR_FORMS)
         ),
     ] = None,
     ear_key: Annotated[
-        Path | None,
-        typer.Option(
-            "--ear-key", metavar="PEM", help=("The private key that signs it, on P-256 or P-384 (PEM).")
-        ),
+        Path | None, option("The private key that signs it, on P-256 or P-384 (PEM).", "PEM")
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write it.")
-    ] = None,
+    output: Annotated[Path | None, option("Where to write it.", "FILE", "-o", "--output")] = None,
     now: Now = None,
-    json: Json = False,
 ) -> int:
     """Check that evidence is authentic and meets a policy: one check per line, then the verdict.
 
@@ -293,7 +240,7 @@ def appraise(
         wanted,
         nonce=nonce is not None,
         report_data=report_data is not None,
-        documents=[name for name, given in (("--runtime", runtime), ("--launch", launch)) if given],
+        documents=[name for name, value in (("--runtime", runtime), ("--launch", launch)) if value],
         reference=bool(reference),
         devices=bool(device),
     )
@@ -302,7 +249,7 @@ def appraise(
     emulated = [policy.parent / name for name in wanted.emulated_roots]
     trusted = roots.anchors(root or (), root_level, emulated)
     checked = verify_evidence(evidence, part or (), event_log, trusted, collateral or (), when)
-    _, log, given, _ = checked
+    _, log, digests, _ = checked
     result = judge_evidence(
         checked,
         wanted,
@@ -320,17 +267,17 @@ def appraise(
     if html is not None:
         from kluis.views import report_html
 
-        page = report_html.page(result, log=values.describe_log(log), sha256=given)
+        page = report_html.page(result, log=values.describe_log(log), sha256=digests)
         render.save(html, page.encode())
     if markdown is not None:
         from kluis.views import report_markdown
 
-        page = report_markdown.page(result, log=values.describe_log(log), sha256=given)
+        page = report_markdown.page(result, log=values.describe_log(log), sha256=digests)
         render.save(markdown, page.encode())
     if signs is not None and output is not None:
         render.save(output, signs(result))
     lines = [*text.log(log), *text.result_lines(result)]
-    value = {**values.result(result), "sha256": given, "event_log": values.plain(log)}
+    value = {**values.result(result), "sha256": digests, "event_log": values.plain(log)}
     render.out(value, render.fold("\n".join(lines)))
     try:
         result.require()

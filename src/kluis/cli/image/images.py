@@ -10,6 +10,7 @@ import typer
 
 from kluis.cli import render
 from kluis.cli.image import guests
+from kluis.cli.parameters import argument, flag, option
 from kluis.errors import AuthenticityError, UsageError
 from kluis.tee import author_keys
 from kluis.tee.image import composition, files, signing
@@ -19,9 +20,9 @@ from kluis.tee.measure import rebuild
 from kluis.tee.measure.snp.vcpu import Monitor
 
 SHOWN: Final = 20
-_File = Annotated[Path, typer.Argument(metavar="FILE", help="A .kluis image.")]
-_Out = Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write it.")]
-_Key = Annotated[Path | None, typer.Option("--key", metavar="PEM", help="The author's RSA-3072 key (PEM).")]
+_File = Annotated[Path, argument("A .kluis image.", "FILE")]
+_Out = Annotated[Path | None, option("Where to write it.", "FILE", "-o", "--output")]
+_Key = Annotated[Path | None, option("The author's RSA-3072 key (PEM).", "PEM", "--key")]
 
 
 def register(app: typer.Typer) -> None:
@@ -34,16 +35,11 @@ def register(app: typer.Typer) -> None:
 
 
 def build(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Holds app.py, or a kluis.toml.")],
-    out: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The image to write.")],
+    directory: Annotated[Path, argument("Holds app.py, or a kluis.toml.", "DIR")],
+    out: Annotated[Path, option("The image to write.", "FILE", "-o", "--output")],
     key: _Key = None,
-    unsigned: Annotated[
-        bool, typer.Option("--unsigned", help=("Do not sign; kluis sign does it later."))
-    ] = False,
-    debug: Annotated[
-        bool, typer.Option("--debug", help=("Build a debug enclave, which its host can read."))
-    ] = False,
-    json: render.Json = False,
+    unsigned: Annotated[bool, flag("Do not sign; kluis sign does it later.", "--unsigned")] = False,
+    debug: Annotated[bool, flag("Build a debug enclave, which its host can read.", "--debug")] = False,
 ) -> None:
     """Build a folder into a signed image. If the key file does not exist, it is generated.
 
@@ -79,20 +75,23 @@ def build(
 
 
 def rebuild_(
-    file: Annotated[Path, typer.Argument(metavar="IMAGE", help="A .kluis image.")],
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Its source, with its lock.")],
-    json: render.Json = False,
+    file: Annotated[Path, argument("A .kluis image.", "IMAGE")],
+    directory: Annotated[Path, argument("Its source, with its lock.", "DIR")],
 ) -> None:
     """Rebuild an image from source, and compare the ids. If they differ, list the differences.
 
     The source's code runs inside bubblewrap, as in a build. Exits with 4 if the ids differ. For example:
     kluis rebuild cohort.kluis cohort
     """
-    image_id, found = rebuild.rebuild(file, directory, render.note)
-    value = {"same": not found, "image_id": image_id.hex(), "changes": [_document(each) for each in found]}
-    verdict = "another id, built from these:" if found else "the same id, built from this source"
-    render.out(value, "\n".join([f"{image_id.hex()}  {verdict}", *_lines(found)]))
-    if found:
+    image_id, changed = rebuild.rebuild(file, directory, render.note)
+    value = {
+        "same": not changed,
+        "image_id": image_id.hex(),
+        "changes": [_document(each) for each in changed],
+    }
+    verdict = "another id, built from these:" if changed else "the same id, built from this source"
+    render.out(value, "\n".join([f"{image_id.hex()}  {verdict}", *_lines(changed)]))
+    if changed:
         raise typer.Exit(AuthenticityError.exit_code)
 
 
@@ -101,28 +100,18 @@ def _document(change: changes.Change) -> dict[str, str | None]:
 
 
 def measure_(
-    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="A .kluis image.")] = None,
-    snp: Annotated[bool, typer.Option("--snp", help="Measure an SEV-SNP guest instead of an image.")] = False,
-    ovmf: Annotated[Path | None, typer.Option("--ovmf", metavar="FILE", help="Its firmware.")] = None,
-    kernel: Annotated[
-        Path | None, typer.Option("--kernel", metavar="FILE", help="As QEMU's -kernel.")
-    ] = None,
-    initrd: Annotated[
-        Path | None, typer.Option("--initrd", metavar="FILE", help="As QEMU's -initrd.")
-    ] = None,
-    append: Annotated[str | None, typer.Option("--append", metavar="TEXT", help="As QEMU's -append.")] = None,
-    vcpus: Annotated[int, typer.Option("--vcpus", metavar="N", help="Virtual processors.")] = 1,
-    vcpu_type: Annotated[
-        str, typer.Option("--vcpu-type", metavar="TYPE", help="As QEMU's -cpu, or a signature.")
-    ] = "EPYC-v4",
+    file: Annotated[Path | None, argument("A .kluis image.", "FILE")] = None,
+    snp: Annotated[bool, flag("Measure an SEV-SNP guest instead of an image.", "--snp")] = False,
+    ovmf: Annotated[Path | None, option("Its firmware.", "FILE")] = None,
+    kernel: Annotated[Path | None, option("As QEMU's -kernel.", "FILE")] = None,
+    initrd: Annotated[Path | None, option("As QEMU's -initrd.", "FILE")] = None,
+    append: Annotated[str | None, option("As QEMU's -append.", "TEXT")] = None,
+    vcpus: Annotated[int, option("Virtual processors.", "N")] = 1,
+    vcpu_type: Annotated[str, option("As QEMU's -cpu, or a signature.", "TYPE")] = "EPYC-v4",
     monitor: Annotated[
-        Monitor,
-        typer.Option("--vmm", metavar="qemu|ec2|gce", help=("The virtual machine monitor that starts it.")),
+        Monitor, option("The virtual machine monitor that starts it.", "qemu|ec2|gce", "--vmm")
     ] = Monitor.QEMU,
-    features: Annotated[
-        str, typer.Option("--features", metavar="BITS", help="SEV features of the guest.")
-    ] = "0x1",
-    json: render.Json = False,
+    features: Annotated[str, option("SEV features of the guest.", "BITS")] = "0x1",
 ) -> None:
     """Print the measurement of an image, after checking every byte of it; or of an SEV-SNP guest."""
     if (file is None) is not snp:
@@ -143,43 +132,43 @@ def measure_(
         return
     if ovmf is not None:
         raise UsageError("measure: want --snp with --ovmf")
-    found = measure.measure(file)
-    manifest = found.image.manifest
+    measured = measure.measure(file)
+    manifest = measured.image.manifest
     rows = [
         ("name", manifest.name),
-        ("image_id", found.image_id.hex()),
-        ("mrenclave", found.mrenclave.hex()),
-        ("mrsigner", found.mrsigner.hex() if found.mrsigner else "none: unsigned"),
+        ("image_id", measured.image_id.hex()),
+        ("mrenclave", measured.mrenclave.hex()),
+        ("mrsigner", measured.mrsigner.hex() if measured.mrsigner else "none: unsigned"),
         ("product_id", str(manifest.product_id)),
         ("svn", str(manifest.svn)),
-        ("debug", "on: protects nothing" if found.debug else "off"),
+        ("debug", "on: protects nothing" if measured.debug else "off"),
         ("kluis", manifest.kluis),
         ("python", manifest.python),
         (
             "bytecode",
-            "what its source compiles to" if found.bytecode else _uncompared_message(manifest.python),
+            "what its source compiles to" if measured.bytecode else _uncompared_message(manifest.python),
         ),
         (
             "interpreter",
             "the installed runtime's"
-            if found.installed_interpreter
+            if measured.installed_interpreter
             else "NOT THE INSTALLED RUNTIME'S: its machine code was compared with nothing",
         ),
-        *((f"source of {kind}", _source(each)) for kind, each in found.sources.items()),
-        ("native objects", _native(len(found.native_objects))),
+        *((f"source of {kind}", _source(each)) for kind, each in measured.sources.items()),
+        ("native objects", _native(len(measured.native_objects))),
         *(
             ("IN A SOURCE'S PLACE", f"{each}: machine code, which is imported")
-            for each in found.in_place[:SHOWN]
+            for each in measured.in_place[:SHOWN]
         ),
         ("interface", manifest.interface),
-        *((f"measurement {backend}", value.hex()) for backend, value in found.measurements.items()),
-        *((f"layer {layer.name}", layer.digest.hex()) for layer in found.layers),
+        *((f"measurement {backend}", value.hex()) for backend, value in measured.measurements.items()),
+        *((f"layer {layer.name}", layer.digest.hex()) for layer in measured.layers),
     ]
-    render.out(found.document(), render.table(rows))
+    render.out(measured.document(), render.table(rows))
 
 
-def _source(found: composition.Source) -> str:
-    return f"{found.lines:,} lines in {found.files:,} file{'s' * (found.files != 1)}"
+def _source(source: composition.Source) -> str:
+    return f"{source.lines:,} lines in {source.files:,} file{'s' * (source.files != 1)}"
 
 
 def _native(count: int) -> str:
@@ -191,22 +180,21 @@ def _uncompared_message(version: str) -> str:
 
 
 def diff(
-    before: Annotated[Path, typer.Argument(metavar="A", help="A .kluis image.")],
-    after: Annotated[Path, typer.Argument(metavar="B", help="Another.")],
-    json: render.Json = False,
+    before: Annotated[Path, argument("A .kluis image.", "A")],
+    after: Annotated[Path, argument("Another.", "B")],
 ) -> None:
     """List the differences between two images."""
-    found = changes.diff(before, after)
-    measured = [change for change in found if change.kind not in rebuild.UNMEASURED]
+    changed = changes.diff(before, after)
+    measured = [change for change in changed if change.kind not in rebuild.UNMEASURED]
     verdict = "the measurement changed" if measured else "the measurement is the same"
     value = {
         "same_measurement": not measured,
-        "changes": [_document(change) for change in found],
+        "changes": [_document(change) for change in changed],
     }
-    render.out(value, "\n".join([verdict, *_lines(found)]))
+    render.out(value, "\n".join([verdict, *_lines(changed)]))
 
 
-def _lines(found: list[changes.Change]) -> list[str]:
+def _lines(changed: list[changes.Change]) -> list[str]:
     lines: list[str] = []
     for kind, title in (
         ("setting", "settings"),
@@ -220,8 +208,8 @@ def _lines(found: list[changes.Change]) -> list[str]:
         ("bytecode", "bytecode whose source did not change"),
         ("signature", "signature (not measured)"),
     ):
-        part = [change for change in found if change.kind == kind]
-        if kind in ("file", "bytecode") and any(change.kind == "package" for change in found):
+        part = [change for change in changed if change.kind == kind]
+        if kind in ("file", "bytecode") and any(change.kind == "package" for change in changed):
             part = _by_folder(kind, part)
         if part:
             lines += [f"{title}:", *(f"  {change}" for change in part[:SHOWN])]
@@ -249,20 +237,10 @@ def _by_folder(kind: str, found: list[changes.Change]) -> list[changes.Change]:
 def sign(
     file: _File,
     key: _Key = None,
-    digest_out: Annotated[
-        Path | None,
-        typer.Option("--digest-out", metavar="FILE", help="Write the SHA-256 to sign, 32 bytes."),
-    ] = None,
-    signature: Annotated[
-        Path | None,
-        typer.Option("--signature", metavar="FILE", help="The signature, 384 bytes."),
-    ] = None,
-    public: Annotated[
-        Path | None,
-        typer.Option("--public", metavar="PEM", help="The public key of the signature."),
-    ] = None,
+    digest_out: Annotated[Path | None, option("Write the SHA-256 to sign, 32 bytes.", "FILE")] = None,
+    signature: Annotated[Path | None, option("The signature, 384 bytes.", "FILE")] = None,
+    public: Annotated[Path | None, option("The public key of the signature.", "PEM")] = None,
     out: _Out = None,
-    json: render.Json = False,
 ) -> None:
     """Sign an image. With a key kept elsewhere, export the digest and import the signature."""
     if [key is not None, digest_out is not None, signature is not None].count(True) != 1:

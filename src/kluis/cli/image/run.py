@@ -10,8 +10,9 @@ import msgspec
 import typer
 
 from kluis import host
-from kluis.cli import completion, render
+from kluis.cli import render
 from kluis.cli.image import arguments, protections
+from kluis.cli.parameters import argument, option
 from kluis.errors import RemoteError, UnavailableError, UsageError, unknown
 from kluis.formats.kluis.evidence_file import EvidenceFile
 from kluis.host.loading import interface_of
@@ -19,32 +20,22 @@ from kluis.tee import backends
 from kluis.tee.backend import Backend
 from kluis.tee.platform.client import Platform
 
-_File = Annotated[Path, typer.Argument(metavar="FILE", help="A .kluis image.", show_default=False)]
-_Missing = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--insecure-allow-missing",
-        metavar="NAMES",
-        help="Protections that may be missing on this machine; the evidence states them.",
-        autocompletion=completion.protections,
-    ),
-]
-_Timeout = Annotated[
-    float | None, typer.Option("--timeout", metavar="SECONDS", help="Stop waiting after this time.")
-]
+_File = Annotated[Path, argument("A .kluis image.", "FILE")]
+_Timeout = Annotated[float | None, option("Stop waiting after this time.", "SECONDS", "--timeout")]
 
 
 _Tee = Annotated[
     Literal["process", "vm"] | None,
-    typer.Option(
+    option(
+        "process: this host; vm: a machine, started if none runs. By default KLUIS_MACHINE, or process.",
+        "",
         "--tee",
-        help="process: this host; vm: a machine, started if none runs. By default KLUIS_MACHINE, or process.",
         show_default=False,
     ),
 ]
 _Boot = Annotated[
     Literal["direct", "uefi"],
-    typer.Option("--boot", help="With --tee vm, the boot of the machine; see kluis vm start."),
+    option("With --tee vm, the boot of the machine; see kluis vm start.", "", "--boot"),
 ]
 
 
@@ -56,21 +47,15 @@ def register(app: typer.Typer) -> None:
 
 def run(
     file: _File,
-    ecall: Annotated[
-        str | None, typer.Argument(metavar="ECALL", help="The ecall; without it, all are listed.")
-    ] = None,
+    ecall: Annotated[str | None, argument("The ecall; without it, all are listed.", "ECALL")] = None,
     args: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="ARGS", help="JSON; @FILE for bytes; a Parquet file for a Table."),
+        list[str] | None, argument("JSON; @FILE for bytes; a Parquet file for a Table.", "ARGS")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the result there.")
-    ] = None,
+    out: Annotated[Path | None, option("Write the result there.", "FILE", "-o", "--output")] = None,
     timeout: _Timeout = None,
-    missing: _Missing = None,
+    missing: protections.Missing = None,
     tee: _Tee = None,
     boot: _Boot = "direct",
-    json: render.Json = False,
 ) -> None:
     """Start an image and make one call. Prints each item of a stream as it comes. Prints to stderr the
     arguments of ocalls that return None; other ocalls fail.
@@ -113,17 +98,12 @@ def run(
 
 def attest(
     file: _File,
-    out: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Write the evidence there.")],
-    nonce: Annotated[
-        str, typer.Option("--nonce", metavar="HEX", help=("The verifier's nonce, at most 64 bytes."))
-    ],
-    app_data: Annotated[
-        Path | None, typer.Option("--app-data", metavar="FILE", help="Data to include in the evidence.")
-    ] = None,
-    missing: _Missing = None,
+    out: Annotated[Path, option("Write the evidence there.", "FILE", "-o", "--output")],
+    nonce: Annotated[str, option("The verifier's nonce, at most 64 bytes.", "HEX")],
+    app_data: Annotated[Path | None, option("Data to include in the evidence.", "FILE")] = None,
+    missing: protections.Missing = None,
     tee: _Tee = None,
     boot: _Boot = "direct",
-    json: render.Json = False,
 ) -> None:
     """Start an image and save its evidence: one file with all that judging it needs, except trust in a root.
 

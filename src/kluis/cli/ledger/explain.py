@@ -10,7 +10,7 @@ import typer
 
 from kluis.cli import render
 from kluis.cli.ledger import reading
-from kluis.cli.render import Json
+from kluis.cli.parameters import argument
 from kluis.errors import FormatError, UsageError
 
 if TYPE_CHECKING:
@@ -25,14 +25,11 @@ _SHOWN = 200
 def explain(
     proposal: Annotated[
         str,
-        typer.Argument(
-            metavar="PROPOSAL",
-            help="A proposal's file, JSON or a signed request; or the id of one that is in the ledger.",
-            show_default=False,
+        argument(
+            "A proposal's file, JSON or a signed request; or the id of one that is in the ledger.", "PROPOSAL"
         ),
     ],
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The ledger's folder.", show_default=False)],
-    json: Json = False,
+    folder: Annotated[Path, argument("The ledger's folder.", "DIR")],
 ) -> None:
     """Print what a proposal would change if it were accepted now.
 
@@ -44,9 +41,9 @@ def explain(
     from kluis.ledger.governance.explain import explain as explained
 
     store = tables(reading.sources(folder))
-    found = explained(store, _text(proposal, store))
-    render.out(_value(found), render.fold(_lines(found)))
-    if found.invalid is not None or found.failure is not None:
+    explanation = explained(store, _text(proposal, store))
+    render.out(_value(explanation), render.fold(_lines(explanation)))
+    if explanation.invalid is not None or explanation.failure is not None:
         raise typer.Exit(_REFUSED)
 
 
@@ -94,10 +91,10 @@ def _text(proposal: str, store: Store) -> str:
         raise UsageError(f"{proposal}: want JSON or a signed request, got something else") from None
 
 
-def _value(found: Explanation) -> dict[str, Any]:
+def _value(explanation: Explanation) -> dict[str, Any]:
     return {
-        "valid": found.invalid is None,
-        "problem": found.invalid or found.failure,
+        "valid": explanation.invalid is None,
+        "problem": explanation.invalid or explanation.failure,
         "changes": [
             {
                 "table": each.table,
@@ -105,23 +102,23 @@ def _value(found: Explanation) -> dict[str, Any]:
                 "before": _format_value(each.before),
                 "after": _format_value(each.after),
             }
-            for each in found.changes
+            for each in explanation.changes
         ],
-        "effects": list(found.effects),
+        "effects": list(explanation.effects),
     }
 
 
-def _lines(found: Explanation) -> str:
-    if found.invalid is not None:
-        return f"FAIL  not a proposal: {found.invalid}"
-    if found.failure is not None:
-        return f"FAIL  would not be applied: {found.failure}"
+def _lines(explanation: Explanation) -> str:
+    if explanation.invalid is not None:
+        return f"FAIL  not a proposal: {explanation.invalid}"
+    if explanation.failure is not None:
+        return f"FAIL  would not be applied: {explanation.failure}"
     lines = []
-    for each in found.changes:
+    for each in explanation.changes:
         lines += [f"{each.table}", f"    {_verb(each)} {_short(each.key)}"]
         lines += [f"        from {_short(each.before)}"] if each.before is not None else []
         lines += [f"        to   {_short(each.after)}"] if each.after is not None else []
-    lines += [f"also  {each}" for each in found.effects]
+    lines += [f"also  {each}" for each in explanation.effects]
     return "\n".join(lines or ["it would change nothing"])
 
 

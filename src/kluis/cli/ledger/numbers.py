@@ -17,13 +17,13 @@ def seconds(text: str) -> float:
         UsageError: it is not a number of seconds, or too long.
     """
     try:
-        found = float(text.removesuffix("s"))
+        number = float(text.removesuffix("s"))
     except ValueError:
-        found = -1.0
-    if not 0 <= found <= MOST_WITNESS_SECONDS:  # nor nan
+        number = -1.0
+    if not 0 <= number <= MOST_WITNESS_SECONDS:  # nor nan
         most = MOST_WITNESS_SECONDS
         raise UsageError(f"--witness-every: want seconds up to {most}, such as 1s, got {text[:40]!a}")
-    return found
+    return number
 
 
 def first_port(port: int) -> int:

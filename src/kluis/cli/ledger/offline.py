@@ -11,19 +11,13 @@ import typer
 
 from kluis.cli import completion, render
 from kluis.cli.ledger import reading
-from kluis.cli.render import Json
+from kluis.cli.parameters import argument, flag, option
 from kluis.errors import UsageError
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The ledger's folder.", show_default=False)]
-Service = Annotated[
-    Path | None,
-    typer.Option("--service-cert", metavar="PEM", help="The service's certificate, which you pin."),
-]
+Folder = Annotated[Path, argument("The ledger's folder.", "DIR")]
+Service = Annotated[Path | None, option("The service's certificate, which you pin.", "PEM", "--service-cert")]
 Secrets = Annotated[
-    Path | None,
-    typer.Option(
-        "--secrets", metavar="FILE", help="The ledger's secrets: a version and a key in hex a line."
-    ),
+    Path | None, option("The ledger's secrets: a version and a key in hex a line.", "FILE", "--secrets")
 ]
 _MALFORMED: Final = 3
 _NOT_AUTHENTIC: Final = 4
@@ -32,48 +26,31 @@ _NOT_AUTHENTIC: Final = 4
 def verify(
     folder: Folder,
     receipts: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[RECEIPT]...", help="Further ones, after --expect-at-least."),
+        list[str] | None, argument("Further ones, after --expect-at-least.", "[RECEIPT]...")
     ] = None,
     expect_at_least: Annotated[
         list[str] | None,
-        typer.Option(
-            "--expect-at-least",
-            metavar="RECEIPT",
-            help="A receipt's file, or an id such as 2.35, that must be in the ledger; may be repeated.",
+        option(
+            "A receipt's file, or an id such as 2.35, that must be in the ledger; may be repeated.", "RECEIPT"
         ),
     ] = None,
     service_cert: Service = None,
-    root: Annotated[
-        Path | None,
-        typer.Option("--root", metavar="ROOT", help="A root, to judge the nodes' evidence with."),
-    ] = None,
-    collateral: Annotated[
-        Path | None,
-        typer.Option("--collateral", metavar="FILE", help="The platform's collateral, for the same."),
-    ] = None,
+    root: Annotated[Path | None, option("A root, to judge the nodes' evidence with.", "ROOT")] = None,
+    collateral: Annotated[Path | None, option("The platform's collateral, for the same.", "FILE")] = None,
     secrets: Secrets = None,
     level: Annotated[
         str,
-        typer.Option(
-            "--level",
-            metavar="full|all",
-            help="What CCF's tools check, or all there is.",
-            autocompletion=completion.words(("full", "all")),
+        option(
+            "What CCF's tools check, or all there is.", "full|all", complete=completion.words(("full", "all"))
         ),
     ] = "all",
     copy: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--copy",
-            metavar="DIR",
-            help="The same ledger at another node: where the two first differ is shown; may be repeated.",
+        option(
+            "The same ledger at another node: where the two first differ is shown; may be repeated.", "DIR"
         ),
     ] = None,
-    committed: Annotated[
-        bool, typer.Option("--committed", help="Read files only that are named committed.")
-    ] = False,
-    json: Json = False,
+    committed: Annotated[bool, flag("Read files only that are named committed.", "--committed")] = False,
 ) -> None:
     """Check a ledger from its files.
 
@@ -127,10 +104,9 @@ def _describe_report(report: Any) -> dict[str, Any]:
 def show(
     folder: Folder,
     entry: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="One entry, such as 2.35; by default a list of all.")
+        str | None, argument("One entry, such as 2.35; by default a list of all.", "[ID]")
     ] = None,
     secrets: Secrets = None,
-    json: Json = False,
 ) -> None:
     """Print the entries in a ledger's files, unverified."""
     from kluis.cli.ledger import showing
@@ -141,14 +117,11 @@ def show(
 
 
 def sample(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A new or empty folder.")],
-    entries: Annotated[
-        int, typer.Option("--entries", metavar="N", help="How many entries it has, signatures included.")
-    ] = 1000,
+    out: Annotated[Path, option("A new or empty folder.", "DIR")],
+    entries: Annotated[int, option("How many entries it has, signatures included.", "N")] = 1000,
     cose_only: Annotated[
-        bool, typer.Option("--cose-only", help="Without the nodes' signatures, which older clients need.")
+        bool, flag("Without the nodes' signatures, which older clients need.", "--cose-only")
     ] = False,
-    json: Json = False,
 ) -> None:
     """Write a sample ledger to try tools on.
 

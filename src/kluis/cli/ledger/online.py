@@ -6,44 +6,35 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from kluis.cli import completion, render
 from kluis.cli.evidence import roots
 from kluis.cli.image import protections
 from kluis.cli.ledger import numbers
-from kluis.cli.render import Json
+from kluis.cli.parameters import argument, flag, option
+from kluis.cli.service.serve_options import Name
 from kluis.errors import UsageError
 
 if TYPE_CHECKING:
     from kluis.serve.ledger.governing import Governor
 
-Url = Annotated[
-    str, typer.Option("--url", metavar="URL", help="A node, https://host:port.", show_default=False)
-]
+Url = Annotated[str, option("A node, https://host:port.", "URL", "--url", show_default=False)]
 Service = Annotated[
-    Path,
-    typer.Option(
-        "--service-cert", metavar="PEM", help="The service's certificate, which you pin.", show_default=False
-    ),
+    Path, option("The service's certificate, which you pin.", "PEM", "--service-cert", show_default=False)
 ]
 As = Annotated[
     Path,
-    typer.Option(
+    option(
+        "Your member's files, as kluis ledger init made them: bank1/bank1.",
+        "PREFIX",
         "--as",
-        metavar="PREFIX",
-        help="Your member's files, as kluis ledger init made them: bank1/bank1.",
         show_default=False,
     ),
 ]
 
 
 def init(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the member.", show_default=False)],
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Where its files go; else a folder NAME.")
-    ] = None,
-    json: Json = False,
+    name: Annotated[str, argument("Of the member.", "NAME")],
+    out: Annotated[Path | None, option("Where its files go; else a folder NAME.", "DIR")] = None,
 ) -> None:
     """Generate a member's keys and certificate.
 
@@ -63,83 +54,50 @@ def init(
 
 
 def up(
-    state: Annotated[
-        Path,
-        typer.Option("--state", metavar="DIR", help="Where keys, the image and the log are kept."),
-    ],
+    state: Annotated[Path, option("Where keys, the image and the log are kept.", "DIR")],
     member: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--member",
-            metavar="PEM",
-            help="A founding member's certificate, NAME_cert.pem; NAME_enc_pubk.pem next to it gives it a"
-            " recovery share. May be repeated. Counts for a new ledger only.",
+        option(
+            "A founding member's certificate, NAME_cert.pem; NAME_enc_pubk.pem next to it gives "
+            "it a recovery share. May be repeated. Counts for a new ledger only.",
+            "PEM",
         ),
     ] = None,
     application: Annotated[
-        Path | None,
-        typer.Option(
-            "--application", metavar="DIR", help="A folder with service.py, whose endpoints are served, too."
-        ),
+        Path | None, option("A folder with service.py, whose endpoints are served, too.", "DIR")
     ] = None,
     user: Annotated[
         list[str] | None,
-        typer.Option(
-            "--user",
-            metavar="PEM=ROLE",
-            help="A certificate's role in Azure's API, such as Administrator; may be repeated. Counts for a"
-            " new ledger only.",
+        option(
+            "A certificate's role in Azure's API, such as Administrator; may be repeated. Counts "
+            "for a new ledger only.",
+            "PEM=ROLE",
         ),
     ] = None,
-    threshold: Annotated[
-        int, typer.Option("--threshold", metavar="N", help="Recovery shares that open the ledger's secret.")
-    ] = 1,
-    constitution: Annotated[
-        Path | None,
-        typer.Option("--constitution", metavar="JS", help="Another constitution than that of Kluis."),
-    ] = None,
+    threshold: Annotated[int, option("Recovery shares that open the ledger's secret.", "N")] = 1,
+    constitution: Annotated[Path | None, option("Another constitution than that of Kluis.", "JS")] = None,
     witness_every: Annotated[
         str,
-        typer.Option(
-            "--witness-every",
-            metavar="TIME",
-            help="How often the platform's counter hears of the log, as 1s; 0: before each answer.",
-        ),
+        option("How often the platform's counter hears of the log, as 1s; 0: before each answer.", "TIME"),
     ] = "0",
     cose_only: Annotated[
-        bool,
-        typer.Option(
-            "--cose-only", help="No node signs, only the service: Azure's clients then verify no receipt."
-        ),
+        bool, flag("No node signs, only the service: Azure's clients then verify no receipt.", "--cose-only")
     ] = False,
-    public: Annotated[
-        bool, typer.Option("--public", help="Anyone who has the files reads the entries.")
-    ] = False,
+    public: Annotated[bool, flag("Anyone who has the files reads the entries.", "--public")] = False,
     store_key: Annotated[
         str,
-        typer.Option(
-            "--store-key",
-            metavar="WHO",
-            autocompletion=completion.words(("measurement", "signer")),
-            help="Which images may reopen the ledger's keys: measurement (this exact image) or signer (any"
-            " image signed with author.pem, so upgrades work).",
+        option(
+            "Which images may reopen the ledger's keys: measurement (this exact image) or signer "
+            "(any image signed with author.pem, so upgrades work).",
+            "WHO",
+            complete=completion.words(("measurement", "signer")),
         ),
     ] = "measurement",
-    port: Annotated[int, typer.Option("--port", metavar="N", help="Of the ledger; 0 takes a free one.")] = 0,
-    name: Annotated[
-        list[str] | None,
-        typer.Option("--name", metavar="NAME", help="Another name or address that clients use."),
-    ] = None,
+    port: Annotated[int, option("Of the ledger; 0 takes a free one.", "N")] = 0,
+    name: Name = None,
     missing: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--insecure-allow-missing",
-            metavar="NAME",
-            help="Protections that this machine may do without.",
-            autocompletion=completion.protections,
-        ),
+        list[str] | None, completion.allow_missing("Protections that this machine may do without.")
     ] = None,
-    json: Json = False,
 ) -> None:
     """Run a ledger of one node on loopback until stopped.
 
@@ -150,7 +108,7 @@ def up(
     from kluis.cli.service import serve_run
     from kluis.serve.plan import Plan
 
-    given: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "recovery_threshold": threshold,
         "witness_seconds": numbers.seconds(witness_every),
         "cose_only": cose_only,
@@ -159,11 +117,11 @@ def up(
     if cose_only:
         render.note("kluis: only the service signs: receipts are COSE, and Azure's clients verify none")
     if constitution is not None:
-        given["constitution"] = _text(constitution)
+        settings["constitution"] = _text(constitution)
     if member:
-        given["members"] = [_founder(path) for path in member]
+        settings["members"] = [_founder(path) for path in member]
     if user:
-        given["principals"] = [_principal(one) for one in user]
+        settings["principals"] = [_principal(one) for one in user]
     plan = Plan(
         services=("ledger",),
         state=state.absolute(),
@@ -171,7 +129,7 @@ def up(
         store_key=store_key,
         names=tuple(name or ()),
         insecure_allow_missing=protections.parse_protections(missing),
-        given={"ledger": given},
+        given={"ledger": settings},
         ledger_application=application,
     )
     serve_run.run(plan)
@@ -179,23 +137,15 @@ def up(
 
 def status(
     url: Url,
-    service_cert: Annotated[
-        Path | None,
-        typer.Option("--service-cert", metavar="PEM", help="The service's certificate, which you pin."),
-    ] = None,
+    service_cert: Annotated[Path | None, option("The service's certificate, which you pin.", "PEM")] = None,
     policy: Annotated[
         Path | None,
-        typer.Option(
-            "--policy",
-            metavar="FILE",
-            help="Believe the certificate that the enclave states over attested TLS, under this policy.",
+        option(
+            "Believe the certificate that the enclave states over attested TLS, under this policy.", "FILE"
         ),
     ] = None,
     root: roots.Only = None,
-    save: Annotated[
-        Path | None, typer.Option("--save", metavar="PEM", help="Write the service's certificate here.")
-    ] = None,
-    json: Json = False,
+    save: Annotated[Path | None, option("Write the service's certificate here.", "PEM")] = None,
 ) -> None:
     """Print a ledger's state: its service, members and last commit.
 
@@ -225,7 +175,7 @@ def status(
     render.out({**shown, "certificate": info["certificate"]}, render.fold("\n".join(lines)))
 
 
-def ack(url: Url, service_cert: Service, member: As, json: Json = False) -> None:
+def ack(url: Url, service_cert: Service, member: As) -> None:
     """Acknowledge a ledger's state, which makes you an active member."""
     with connect(url, service_cert, member) as governor:
         governor.acknowledge()
@@ -233,16 +183,10 @@ def ack(url: Url, service_cert: Service, member: As, json: Json = False) -> None
 
 
 def propose(
-    document: Annotated[
-        str,
-        typer.Argument(
-            metavar="FILE", help='Actions, JSON: {"actions": [...]}; or the word open.', show_default=False
-        ),
-    ],
+    document: Annotated[str, argument('Actions, JSON: {"actions": [...]}; or the word open.', "FILE")],
     url: Url,
     service_cert: Service,
     member: As,
-    json: Json = False,
 ) -> None:
     """Submit a proposal.
 
@@ -263,15 +207,12 @@ def propose(
 
 
 def vote(
-    proposal: Annotated[str, typer.Argument(metavar="ID", help="Of the proposal.", show_default=False)],
+    proposal: Annotated[str, argument("Of the proposal.", "ID")],
     url: Url,
     service_cert: Service,
     member: As,
-    ballot: Annotated[
-        Path | None, typer.Option("--ballot", metavar="JS", help="A script that votes; else in favour.")
-    ] = None,
-    against: Annotated[bool, typer.Option("--against", help="Vote against it.")] = False,
-    json: Json = False,
+    ballot: Annotated[Path | None, option("A script that votes; else in favour.", "JS")] = None,
+    against: Annotated[bool, flag("Vote against it.", "--against")] = False,
 ) -> None:
     """Vote for a proposal, against it, or by a script of yours."""
     from kluis.serve.ledger.governing import IN_FAVOUR
@@ -283,7 +224,7 @@ def vote(
         _show(governor.vote(proposal, script if ballot is None else _text(ballot)))
 
 
-def rekey(url: Url, service_cert: Service, member: As, json: Json = False) -> None:
+def rekey(url: Url, service_cert: Service, member: As) -> None:
     """Propose another ledger secret, and vote for it.
 
     Later entries are encrypted with it.
@@ -316,10 +257,10 @@ def connect(url: str, service_cert: Path, member: Path, *, present: bool = False
     from kluis.serve.ledger.hosting import Member
 
     _check_prefix(member)
-    found = Member.load(member.parent, member.name)
+    governor = Member.load(member.parent, member.name)
     files = tuple(member.with_name(f"{member.name}_{end}.pem") for end in ("cert", "privk"))
     presents = (files[0], files[1]) if present else None
-    return Governor(url, _text(service_cert), found.key, found.certificate, presents=presents)
+    return Governor(url, _text(service_cert), governor.key, governor.certificate, presents=presents)
 
 
 def _check_prefix(member: Path) -> None:
@@ -348,10 +289,10 @@ def _show(proposal: Any) -> None:
 
 def _founder(path: Path) -> dict[str, str]:
     key = path.with_name(path.name.removesuffix("_cert.pem") + "_enc_pubk.pem")
-    found = {"certificate": _text(path)}
+    founder = {"certificate": _text(path)}
     if path.name.endswith("_cert.pem") and key.exists():
-        found["encryption_key"] = _text(key)
-    return found
+        founder["encryption_key"] = _text(key)
+    return founder
 
 
 def _principal(text: str) -> dict[str, Any]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from kluis.cli import render
 from kluis.cli.ledger import reading
-from kluis.cli.render import Json
+from kluis.cli.parameters import argument, flag, option
 from kluis.errors import AuthenticityError, UsageError, foreign
 
 MOST_SHOWN = 400
@@ -18,32 +16,14 @@ MOST_SHOWN = 400
 
 def receipt(
     wanted: Annotated[
-        str,
-        typer.Argument(
-            metavar="RECEIPT",
-            help="A file, JSON or COSE; with --url the id of an entry, such as 2.35.",
-            show_default=False,
-        ),
+        str, argument("A file, JSON or COSE; with --url the id of an entry, such as 2.35.", "RECEIPT")
     ],
-    service_cert: Annotated[
-        Path, typer.Option("--service-cert", metavar="PEM", help="The service's certificate, which you pin.")
-    ],
-    url: Annotated[
-        str | None,
-        typer.Option("--url", metavar="URL", help="A node to get the receipt from, https://host:port."),
-    ] = None,
-    cose: Annotated[bool, typer.Option("--cose", help="Get it as COSE; else as JSON.")] = False,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where the receipt is written.")
-    ] = None,
-    claims: Annotated[
-        Path | None,
-        typer.Option("--claims", metavar="JSON", help="Application claims that the receipt must be of."),
-    ] = None,
-    claims_digest: Annotated[
-        str | None, typer.Option("--claims-digest", metavar="HEX", help="Or their digest, 64 hex digits.")
-    ] = None,
-    json: Json = False,
+    service_cert: Annotated[Path, option("The service's certificate, which you pin.", "PEM")],
+    url: Annotated[str | None, option("A node to get the receipt from, https://host:port.", "URL")] = None,
+    cose: Annotated[bool, flag("Get it as COSE; else as JSON.", "--cose")] = False,
+    out: Annotated[Path | None, option("Where the receipt is written.", "FILE", "--out", "-o")] = None,
+    claims: Annotated[Path | None, option("Application claims that the receipt must be of.", "JSON")] = None,
+    claims_digest: Annotated[str | None, option("Or their digest, 64 hex digits.", "HEX")] = None,
 ) -> None:
     """Verify a receipt: that the service committed the entry.
 

@@ -147,12 +147,12 @@ def claims(path: Path | None, digest: str | None) -> bytes | None:
     if digest is None:
         return None
     try:
-        found = bytes.fromhex(digest)
+        claims_digest = bytes.fromhex(digest)
     except ValueError:
-        found = b""
-    if len(found) != 32:
+        claims_digest = b""
+    if len(claims_digest) != 32:
         raise UsageError(f"--claims-digest: want 64 hex digits, got {digest[:80]!a}")
-    return found
+    return claims_digest
 
 
 def secrets(path: Path) -> LedgerSecrets:
@@ -161,16 +161,16 @@ def secrets(path: Path) -> LedgerSecrets:
     Raises:
         FormatError: another form; what the file has is not shown.
     """
-    found = []
+    keys = []
     for number, line in enumerate(read(path).decode("utf-8", "replace").splitlines(), 1):
         version, _, key = line.partition(" ")
         try:
-            found.append(LedgerSecret(bytes.fromhex(key), int(version)))
+            keys.append(LedgerSecret(bytes.fromhex(key), int(version)))
         except (ValueError, UsageError):
             raise FormatError(
                 f"{path} line {number}: want a version and 64 hex digits", code="bad_encoding"
             ) from None
-    return LedgerSecrets(found)
+    return LedgerSecrets(keys)
 
 
 def replay() -> Replay | None:
@@ -193,5 +193,5 @@ def trust(root: Path, collateral: Path | None) -> Trust:
     from kluis.evidence import Collateral, TrustAnchors
     from kluis.ledger.audit.own import Trust
 
-    given = None if collateral is None else Collateral.from_json(read(collateral))
-    return Trust(anchors=TrustAnchors.from_pem(roots.one(root)), collateral=given, now=datetime.now(UTC))
+    documents = None if collateral is None else Collateral.from_json(read(collateral))
+    return Trust(anchors=TrustAnchors.from_pem(roots.one(root)), collateral=documents, now=datetime.now(UTC))

@@ -8,10 +8,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
-import typer
-
 from kluis.cli import render
-from kluis.cli.render import Json
+from kluis.cli.parameters import argument, flag, option
 from kluis.errors import UsageError, foreign
 
 if TYPE_CHECKING:
@@ -27,35 +25,18 @@ _SHOWN: Final = 200
 
 
 def tail(
-    folder: Annotated[
-        Path | None,
-        typer.Argument(metavar="[DIR]", help="The ledger's folder; or --url.", show_default=False),
-    ] = None,
+    folder: Annotated[Path | None, argument("The ledger's folder; or --url.", "[DIR]")] = None,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Print new entries as they come; Ctrl-C ends it.")
+        bool, flag("Print new entries as they come; Ctrl-C ends it.", "--follow", "-f")
     ] = False,
-    lines: Annotated[
-        int, typer.Option("--lines", "-n", metavar="N", help="How many entries to begin with.")
-    ] = 10,
-    url: Annotated[
-        str | None, typer.Option("--url", metavar="URL", help="A node that runs, https://host:port.")
-    ] = None,
-    service_cert: Annotated[
-        Path | None,
-        typer.Option("--service-cert", metavar="PEM", help="The service's certificate, which you pin."),
-    ] = None,
+    lines: Annotated[int, option("How many entries to begin with.", "N", "--lines", "-n")] = 10,
+    url: Annotated[str | None, option("A node that runs, https://host:port.", "URL")] = None,
+    service_cert: Annotated[Path | None, option("The service's certificate, which you pin.", "PEM")] = None,
     member: Annotated[
         Path | None,
-        typer.Option(
-            "--as",
-            metavar="PREFIX",
-            help="Your files, as kluis ledger init made them; with a role that reads.",
-        ),
+        option("Your files, as kluis ledger init made them; with a role that reads.", "PREFIX", "--as"),
     ] = None,
-    collection: Annotated[
-        str | None, typer.Option("--collection", metavar="ID", help="Of the entries; else the default one.")
-    ] = None,
-    json: Json = False,
+    collection: Annotated[str | None, option("Of the entries; else the default one.", "ID")] = None,
 ) -> None:
     """Print a ledger's last entries.
 

@@ -48,10 +48,10 @@ def enroll_with(platform: Platform, url: str, root: Path, ca: Path | None) -> di
     (certificate,) = x509.parse_pem(pem, "root certificate")
     with Enrolling(url, trust=tls.trust(ca)) as service:
         collateral = service.collateral(FMSPC, now)
-        held = hold(collateral, anchors)
-        held.check(now)
+        checked = hold(collateral, anchors)
+        checked.check(now)
         asks = platform.order(
-            "enrolment", root=sha256(certificate.der).hex(), pcesvn=held.tcb_info.levels[0].tcb.pcesvn
+            "enrolment", root=sha256(certificate.der).hex(), pcesvn=checked.tcb_info.levels[0].tcb.pcesvn
         )
         chain = service.enrol(asks["request"].encode())
         if chain is None:

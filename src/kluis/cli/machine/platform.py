@@ -11,15 +11,11 @@ import typer
 
 from kluis import files
 from kluis.cli import render
-from kluis.cli.render import Json
+from kluis.cli.parameters import Output, argument, flag, option
 from kluis.errors import UnavailableError, UsageError
 from kluis.tee import backends
 from kluis.tee.platform import start as starting
 from kluis.tee.platform.client import Platform
-
-Output = Annotated[
-    Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write it to a file instead of stdout.")
-]
 
 CPUSVN: Final = re.compile("[0-9a-fA-F]{32}")
 BEHIND: Final = ("OutOfDate", "Revoked")
@@ -37,29 +33,17 @@ def register(app: typer.Typer) -> None:
 def start(
     endorse: Annotated[
         str | None,
-        typer.Option(
-            "--endorse",
-            metavar="NAME",
-            help="The driver whose TEE endorses the root, or none; by default one that is found.",
-        ),
+        option("The driver whose TEE endorses the root, or none; by default one that is found.", "NAME"),
     ] = None,
     tpm: Annotated[
         bool,
-        typer.Option(
-            "--tpm",
-            help="From now on seal the secret to the TPM, for this boot, and witness counters there.",
-        ),
+        flag("From now on seal the secret to the TPM, for this boot, and witness counters there.", "--tpm"),
     ] = False,
-    device: Annotated[
-        str, typer.Option("--tpm-device", metavar="PATH", help="Device of the TPM.")
-    ] = starting.TPM,
+    device: Annotated[str, option("Device of the TPM.", "PATH", "--tpm-device")] = starting.TPM,
     foreground: Annotated[
         bool,
-        typer.Option(
-            "--foreground", help="Stay until the platform ends; Ctrl-C or SIGTERM stops it. For containers."
-        ),
+        flag("Stay until the platform ends; Ctrl-C or SIGTERM stops it. For containers.", "--foreground"),
     ] = False,
-    json: Json = False,
 ) -> None:
     """Start the platform, and leave it running.
 
@@ -86,7 +70,7 @@ def start(
         staying.stay()
 
 
-def stop(json: Json = False) -> None:
+def stop() -> None:
     """Stop the platform, and every enclave that it runs."""
     try:
         platform = Platform.connect(start=False)
@@ -97,7 +81,7 @@ def stop(json: Json = False) -> None:
     render.out({"running": False}, "stopped")
 
 
-def root(output: Output = None, json: Json = False) -> None:
+def root(output: Output = None) -> None:
     """Print the platform's root certificate.
 
     A relying party trusts it with kluis trust add, or by naming its file.
@@ -106,7 +90,7 @@ def root(output: Output = None, json: Json = False) -> None:
     _give(pem, {"root": pem}, output)
 
 
-def collateral(output: Output = None, json: Json = False) -> None:
+def collateral(output: Output = None) -> None:
     """Print fresh collateral, signed.
 
     It contains TCB info, QE identity and revocation lists.
@@ -115,21 +99,15 @@ def collateral(output: Output = None, json: Json = False) -> None:
     _give(text, stdjson.loads(text), output)
 
 
-def status(json: Json = False) -> None:
+def status() -> None:
     """Print the platform's identity, missing protections and enclaves."""
     _show(Platform.connect(start=False).status())
 
 
 def reseal(
     values: Annotated[
-        Path,
-        typer.Argument(
-            metavar="PCRS",
-            help="PCR values of SHA-256 after the upgrade, JSON; others stay as they are.",
-            show_default=False,
-        ),
+        Path, argument("PCR values of SHA-256 after the upgrade, JSON; others stay as they are.", "PCRS")
     ],
-    json: Json = False,
 ) -> None:
     """Seal the platform's secret for the boot after an upgrade, too.
 
@@ -138,35 +116,23 @@ def reseal(
     from kluis.formats.tpm import pcrs
     from kluis.formats.tpm.algorithm import HashId
 
-    found = pcrs.parse_json(files.read(values, pcrs.MAX_SIZE))
-    if set(found) != {HashId.SHA256}:
+    banks = pcrs.parse_json(files.read(values, pcrs.MAX_SIZE))
+    if set(banks) != {HashId.SHA256}:
         raise UsageError(
-            f"{values}: want PCR values of sha256, got {', '.join(each.label for each in found)}"
+            f"{values}: want PCR values of sha256, got {', '.join(each.label for each in banks)}"
         )
-    given = {str(index): value.hex() for index, value in found[HashId.SHA256].items()}
-    _show(Platform.connect(start=False).order("reseal", pcrs=given))
+    digests = {str(index): value.hex() for index, value in banks[HashId.SHA256].items()}
+    _show(Platform.connect(start=False).order("reseal", pcrs=digests))
 
 
 def recover(
     cpusvn: Annotated[
-        str | None,
-        typer.Option(
-            "--cpusvn",
-            metavar="HEX",
-            help=("Minimum component SVNs, 32 hex digits; by default the current ones."),
-        ),
+        str | None, option("Minimum component SVNs, 32 hex digits; by default the current ones.", "HEX")
     ] = None,
-    pcesvn: Annotated[
-        int | None,
-        typer.Option("--pcesvn", metavar="N", help=("Minimum PCESVN; by default the current one plus one.")),
-    ] = None,
+    pcesvn: Annotated[int | None, option("Minimum PCESVN; by default the current one plus one.", "N")] = None,
     advisory: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--advisory", metavar="ID", help=("The advisory that affects older platforms; may be repeated.")
-        ),
+        list[str] | None, option("The advisory that affects older platforms; may be repeated.", "ID")
     ] = None,
-    json: Json = False,
 ) -> None:
     """Raise the versions that platforms must have.
 
@@ -180,7 +146,7 @@ def recover(
     _show(Platform.connect().order("recover", **order))
 
 
-def revoke(json: Json = False) -> None:
+def revoke() -> None:
     """Revoke this platform's key.
 
     Verifiers with fresh collateral then reject its quotes.
@@ -190,9 +156,8 @@ def revoke(json: Json = False) -> None:
 
 def certify(
     new_keys: Annotated[
-        bool, typer.Option("--new-keys", help="Generate new keys; a revoked key is always replaced.")
+        bool, flag("Generate new keys; a revoked key is always replaced.", "--new-keys")
     ] = False,
-    json: Json = False,
 ) -> None:
     """Certify this platform again for the versions that it runs.
 
@@ -202,15 +167,9 @@ def certify(
 
 
 def enroll(
-    url: Annotated[str, typer.Argument(help="The service: https://host[:port].", show_default=False)],
-    root: Annotated[
-        Path,
-        typer.Option("--root", metavar="PEM", help="The service's root certificate, from its owner (PEM)."),
-    ],
-    ca: Annotated[
-        Path | None, typer.Option("--ca", metavar="PEM", help="The authority of its TLS certificate (PEM).")
-    ] = None,
-    json: Json = False,
+    url: Annotated[str, argument("The service: https://host[:port].")],
+    root: Annotated[Path, option("The service's root certificate, from its owner (PEM).", "PEM")],
+    ca: Annotated[Path | None, option("The authority of its TLS certificate (PEM).", "PEM")] = None,
 ) -> None:
     """Get a certificate and collateral from a provisioning service.
 

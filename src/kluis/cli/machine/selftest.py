@@ -93,10 +93,10 @@ def _readings(pid: int, nonce: bytes) -> list[Finding]:
     ]
 
 
-def _reading(name: str, found: Reading) -> Finding:
-    refused = f"; refused: {found.refused}" if found.refused else ""
-    seen = f"{found.copies} of {COPIES} planted copies in {found.read_bytes >> 10} KiB read{refused}"
-    if found.copies:
+def _reading(name: str, reading: Reading) -> Finding:
+    refused = f"; refused: {reading.refused}" if reading.refused else ""
+    seen = f"{reading.copies} of {COPIES} planted copies in {reading.read_bytes >> 10} KiB read{refused}"
+    if reading.copies:
         return _finding(name, State.MISSING, seen, "see memfd_secret and RLIMIT_MEMLOCK above")
     return _finding(name, State.OK, seen)
 

@@ -13,7 +13,7 @@ import typer
 from kluis import files
 from kluis.cli import render
 from kluis.cli.machine import unit_files
-from kluis.cli.render import Json
+from kluis.cli.parameters import argument, flag, option
 from kluis.errors import UnavailableError, UsageError
 from kluis.tee.platform.start import USER
 
@@ -31,24 +31,14 @@ def register(app: typer.Typer) -> None:
 def install(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[SERVE...]",
-            help="Arguments of kluis serve, after --: services and options; by default all.",
-            show_default=False,
-        ),
+        argument("Arguments of kluis serve, after --: services and options; by default all.", "[SERVE...]"),
     ] = None,
-    user: Annotated[
-        bool, typer.Option("--user", help="For your own systemd, at level process-user.")
-    ] = False,
+    user: Annotated[bool, flag("For your own systemd, at level process-user.", "--user")] = False,
     system: Annotated[
-        bool, typer.Option("--system", help="For the machine's systemd, as root; the default for root.")
+        bool, flag("For the machine's systemd, as root; the default for root.", "--system")
     ] = False,
-    root: Annotated[
-        Path | None,
-        typer.Option("--root", metavar="DIR", help="Write below another root, such as an image's."),
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the units, and write nothing.")] = False,
-    json: Json = False,
+    root: Annotated[Path | None, option("Write below another root, such as an image's.", "DIR")] = None,
+    dry_run: Annotated[bool, flag("Print the units, and write nothing.", "--dry-run")] = False,
 ) -> None:
     """Write units that start the platform and the services at boot.
 
@@ -92,12 +82,12 @@ def _program() -> Path:
     Raises:
         UnavailableError: it is not installed.
     """
-    found = Path(sys.executable).with_name("kluis")
-    if not os.access(found, os.X_OK):
+    program = Path(sys.executable).with_name("kluis")
+    if not os.access(program, os.X_OK):
         raise UnavailableError(
-            f"{found}: want the command kluis, got none", hint="pip install 'kluis[services]'"
+            f"{program}: want the command kluis, got none", hint="pip install 'kluis[services]'"
         )
-    return found
+    return program
 
 
 def _own_folder() -> Path:

@@ -10,14 +10,14 @@ import typer
 from kluis import files as bounded
 from kluis.cli import render
 from kluis.cli.evidence import files, roots
-from kluis.cli.render import Json
+from kluis.cli.parameters import argument, option
 from kluis.errors import UsageError
 from kluis.formats.kluis.sealed_model import Header
 from kluis.host import models
 
 _MAX_SEALED_KEY: Final = 4096
-_Key = Annotated[Path, typer.Option("--key", metavar="FILE", help="The model's key: a JWK of type oct.")]
-_Sealed = Annotated[Path, typer.Argument(metavar="FILE", help="A sealed model.", show_default=False)]
+_Key = Annotated[Path, option("The model's key: a JWK of type oct.", "FILE", "--key")]
+_Sealed = Annotated[Path, argument("A sealed model.", "FILE")]
 
 
 def register(app: typer.Typer) -> None:
@@ -26,21 +26,13 @@ def register(app: typer.Typer) -> None:
     group.command("seal")(seal)
     group.command("show")(show)
     group.command("unlock")(unlock)
-    group.callback()(_model)
     app.add_typer(group, name="model", help="Seal a model's weights; unlock them inside an enclave.")
 
 
-def _model() -> None:
-    """Seal a model's weights; unlock them inside an enclave."""
-
-
 def seal(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Its files.", show_default=False)],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", help="The sealed model to write.")
-    ],
+    folder: Annotated[Path, argument("Its files.", "DIR")],
+    output: Annotated[Path, option("The sealed model to write.", "FILE", "-o", "--output")],
     key: _Key,
-    json: Json = False,
 ) -> None:
     """Encrypt the files of a folder under a key.
 
@@ -62,7 +54,7 @@ def seal(
     _print(header, output, {"key_generated": generated})
 
 
-def show(file: _Sealed, json: Json = False) -> None:
+def show(file: _Sealed) -> None:
     """Print a sealed model's id and files, unverified.
 
     No key is needed.
@@ -83,28 +75,15 @@ def _print(header: Header, path: Path, more: dict[str, bool]) -> None:
 
 
 def unlock(
-    url: Annotated[str, typer.Argument(help="The enclave: https://host[:port].", show_default=False)],
-    policy: Annotated[
-        Path,
-        typer.Option("--policy", metavar="FILE", help="A policy for the enclave, of purpose channel."),
-    ],
-    key: Annotated[
-        Path | None, typer.Option("--key", metavar="FILE", help="The model's key: a JWK of type oct.")
-    ] = None,
-    sealed_key: Annotated[
-        Path | None,
-        typer.Option("--sealed-key", metavar="FILE", help="Or the key as this image sealed it before."),
-    ] = None,
+    url: Annotated[str, argument("The enclave: https://host[:port].")],
+    policy: Annotated[Path, option("A policy for the enclave, of purpose channel.", "FILE")],
+    key: Annotated[Path | None, option("The model's key: a JWK of type oct.", "FILE")] = None,
+    sealed_key: Annotated[Path | None, option("Or the key as this image sealed it before.", "FILE")] = None,
     output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Save the key, sealed to the enclave."),
+        Path | None, option("Save the key, sealed to the enclave.", "FILE", "-o", "--output")
     ] = None,
     root: roots.Only = None,
-    collateral: Annotated[
-        Path | None,
-        typer.Option("--collateral", metavar="FILE", help="Collateral; by default of this machine."),
-    ] = None,
-    json: Json = False,
+    collateral: Annotated[Path | None, option("Collateral; by default of this machine.", "FILE")] = None,
 ) -> None:
     """Send a model's key to an enclave that meets a policy.
 

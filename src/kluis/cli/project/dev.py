@@ -12,6 +12,7 @@ import typer
 
 from kluis.cli import render
 from kluis.cli.image import arguments
+from kluis.cli.parameters import argument, option
 from kluis.cli.signals import listening as signals
 from kluis.errors import KluisError, unknown
 from kluis.host.proxy import EnclaveProxy
@@ -27,17 +28,10 @@ def register(app: typer.Typer) -> None:
 
 
 def dev(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A project with a kluis.toml.", show_default=False)
-    ],
-    ecall: Annotated[
-        str | None, typer.Argument(metavar="ECALL", help="The ecall to call after each start.")
-    ] = None,
-    args: Annotated[list[str] | None, typer.Argument(metavar="ARGS", help="As for kluis run.")] = None,
-    listen: Annotated[
-        str, typer.Option("--listen", metavar="ADDRESS:PORT", help="Where an ASGI application listens.")
-    ] = "127.0.0.1:8443",
-    json: render.Json = False,
+    folder: Annotated[Path, argument("A project with a kluis.toml.", "DIR")],
+    ecall: Annotated[str | None, argument("The ecall to call after each start.", "ECALL")] = None,
+    args: Annotated[list[str] | None, argument("As for kluis run.", "ARGS")] = None,
+    listen: Annotated[str, option("Where an ASGI application listens.", "ADDRESS:PORT")] = "127.0.0.1:8443",
 ) -> None:
     """Run a project as a rehearsal, and restart it on each change. A rehearsal protects nothing.
 

@@ -9,6 +9,7 @@ import typer
 
 from kluis import installing
 from kluis.cli import completion, render
+from kluis.cli.parameters import argument, option
 from kluis.projects import template, templates, write
 from kluis.projects.needs import missing_extras, missing_packages
 
@@ -19,19 +20,16 @@ def register(app: typer.Typer) -> None:
 
 
 def new(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="The project and its folder.", show_default=False)
-    ],
+    name: Annotated[str, argument("The project and its folder.", "NAME")],
     kind: Annotated[
         str,
-        typer.Option(
+        option(
+            "What the project is.",
+            "|".join(templates()),
             "--template",
-            metavar="|".join(templates()),
-            help="What the project is.",
-            autocompletion=completion.words(templates()),
+            complete=completion.words(templates()),
         ),
     ] = "ecall",
-    json: render.Json = False,
 ) -> None:
     """Write a new project from a template: an application with its test, a policy, and a key for its images.
 

@@ -16,9 +16,10 @@ from typing import Annotated, Any, Final
 import typer
 
 from kluis import appraisal
-from kluis.cli import completion, render
+from kluis.cli import render
 from kluis.cli.image import protections
 from kluis.cli.image.run import printing
+from kluis.cli.parameters import argument, option
 from kluis.cli.service.serve_options import Metrics, Otlp
 from kluis.cli.signals import Asked
 from kluis.cli.signals import listening as signals
@@ -40,29 +41,13 @@ def register(app: typer.Typer) -> None:
 
 
 def serve_app(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A .kluis image.", show_default=False)],
-    listen: Annotated[
-        str, typer.Option("--listen", metavar="ADDRESS:PORT", help="Where; port 0 takes a free one.")
-    ] = "127.0.0.1:8443",
-    instances: Annotated[
-        int, typer.Option("--instances", metavar="N", help="Enclaves that share the port.")
-    ] = 1,
+    image: Annotated[Path, argument("A .kluis image.", "IMAGE")],
+    listen: Annotated[str, option("Where; port 0 takes a free one.", "ADDRESS:PORT")] = "127.0.0.1:8443",
+    instances: Annotated[int, option("Enclaves that share the port.", "N")] = 1,
     metrics: Metrics = None,
     otlp: Otlp = None,
-    policy_out: Annotated[
-        Path | None,
-        typer.Option("--policy-out", metavar="FILE", help="Write a policy for clients of this image."),
-    ] = None,
-    missing: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--insecure-allow-missing",
-            metavar="NAMES",
-            help="Protections that may be missing on this machine; the evidence states them.",
-            autocompletion=completion.protections,
-        ),
-    ] = None,
-    json: render.Json = False,
+    policy_out: Annotated[Path | None, option("Write a policy for clients of this image.", "FILE")] = None,
+    missing: protections.Missing = None,
 ) -> None:
     """Serve an image's ASGI application until Ctrl-C or SIGTERM; TLS ends inside the enclave.
 
@@ -77,17 +62,17 @@ def serve_app(
     if policy_out is not None and os.path.lexists(policy_out):
         raise UsageError(f"{policy_out}: exists already", hint="name another file, or remove it first")
     ocalls = {name: printing(name) for name in application.ocalls}
-    with signals() as asked, listening(listen) as listener:
+    with signals() as requests, listening(listen) as listener:
         served = ServedApplication(
             application, listener, instances, ocalls=ocalls, insecure_allow_missing=allowed
         )
         with served, _metrics(served, metrics), _traces(served, otlp):
-            asked.ready = True
+            requests.ready = True
             if policy_out is not None:
                 render.save(policy_out, _policy(served, allowed), must_be_new=True)
             url = f"https://{Address(*listener.getsockname()[:2])}"
             render.out(*_describe_served(served, url, policy_out, allowed))
-            _watch(served, asked)
+            _watch(served, requests)
             _note("kluis: draining")
 
 
@@ -175,18 +160,18 @@ def _policy(served: ServedApplication, missing: frozenset[str]) -> bytes:
     ).encode()
 
 
-def _watch(served: ServedApplication, asked: Asked) -> None:
+def _watch(served: ServedApplication, requests: Asked) -> None:
     """Keep the enclaves running until a stop is requested.
 
     Raises:
         KluisError: they end repeatedly; states why the last one did.
     """
     recent: collections.deque[float] = collections.deque(maxlen=MOST_FAULTS)
-    while not asked.stop:
-        asked.wake.wait(LOOK_SECONDS)
-        asked.wake.clear()
-        if asked.replace:
-            asked.replace = False
+    while not requests.stop:
+        requests.wake.wait(LOOK_SECONDS)
+        requests.wake.clear()
+        if requests.replace:
+            requests.replace = False
             _replace(served)
         for fault in served.fleet.mend():
             recent.append(time.monotonic())

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from kluis.cli import render
+from kluis.cli.parameters import argument, option
 from kluis.errors import UsageError
 from kluis.host.loading import interface_of
 from kluis.host.stubs import stubs_of
@@ -19,12 +20,10 @@ def register(app: typer.Typer) -> None:
 
 
 def stubs(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A .kluis image.", show_default=False)],
+    image: Annotated[Path, argument("A .kluis image.", "IMAGE")],
     out: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Where to write it: a .py or a .pyi file."),
+        Path | None, option("Where to write it: a .py or a .pyi file.", "FILE", "-o", "--output")
     ] = None,
-    json: render.Json = False,
 ) -> None:
     """Write an image's ecalls as Python types, for editors and type checkers.
 

@@ -5,21 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from kluis.cleanroom.records.home import Home
 from kluis.cleanroom.records.homes import open_home
+from kluis.cli.parameters import option
 
-As = Annotated[
-    str, typer.Option("--as", metavar="PARTY", help=("Your short name in the room, such as clinic."))
-]
+As = Annotated[str, option("Your short name in the room, such as clinic.", "PARTY", "--as")]
 Homes = Annotated[
     Path | None,
-    typer.Option(
-        "--home",
-        metavar="DIR",
-        help="The folder of the parties' keys. [default: KLUIS_PARTIES, or the user's data]",
-    ),
+    option("The folder of the parties' keys. [default: KLUIS_PARTIES, or the user's data]", "DIR", "--home"),
 ]
 
 

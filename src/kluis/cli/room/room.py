@@ -18,6 +18,7 @@ from kluis.cleanroom.signing import approval
 from kluis.cleanroom.signing.explain import explain
 from kluis.cli import completion, render
 from kluis.cli.evidence.machines import machine_of
+from kluis.cli.parameters import argument, option
 from kluis.cli.room import parties, room_events, room_files, room_run, room_sign
 from kluis.cli.room.room_files import now, record
 from kluis.errors import PolicyError, UsageError, unknown
@@ -44,23 +45,18 @@ def register(app: typer.Typer) -> None:
 def init(
     room: room_files.RoomArgument,
     party: parties.As,
-    name: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Your name for people. [default: PARTY]")
-    ] = None,
+    name: Annotated[str | None, option("Your name for people. [default: PARTY]", "TEXT")] = None,
     role: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="ROLE",
-            help=(
-                "owner, recipient, analyst, auditor or operator; may be repeated. [default: owner, recipient]"
-            ),
-            autocompletion=completion.words(get_args(Role)),
+        option(
+            "owner, recipient, analyst, auditor or operator; may be repeated. [default: owner, recipient]",
+            "ROLE",
+            complete=completion.words(get_args(Role)),
         ),
     ] = None,
-    title: Annotated[str | None, typer.Option(metavar="TEXT", help="The title of a new room.")] = None,
-    purpose: Annotated[str | None, typer.Option(metavar="TEXT", help="The purpose of a new room.")] = None,
+    title: Annotated[str | None, option("The title of a new room.", "TEXT")] = None,
+    purpose: Annotated[str | None, option("The purpose of a new room.", "TEXT")] = None,
     homes: parties.Homes = None,
-    json: render.Json = False,
 ) -> None:
     """Create a room, or join one.
 
@@ -96,14 +92,11 @@ def init(
 
 def seal(
     room: room_files.RoomArgument,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Your data, a Parquet file.")],
+    file: Annotated[Path, argument("Your data, a Parquet file.", "FILE")],
     party: parties.As,
-    dataset: Annotated[str, typer.Option(metavar="NAME", help="Its name in queries.")],
-    terms: Annotated[
-        Path, typer.Option(metavar="TOML", help=("Terms: privacy unit, minimum group, uses of each column."))
-    ],
+    dataset: Annotated[str, option("Its name in queries.", "NAME")],
+    terms: Annotated[Path, option("Terms: privacy unit, minimum group, uses of each column.", "TOML")],
     homes: parties.Homes = None,
-    json: render.Json = False,
 ) -> None:
     """Encrypt a data set for a room, under your terms.
 
@@ -143,28 +136,23 @@ def seal(
 def propose(
     room: room_files.RoomArgument,
     party: parties.As,
-    plan_file: Annotated[Path, typer.Option("--plan", metavar="TOML", help="The analyses and output rules.")],
-    image: Annotated[Path, typer.Option(metavar="FILE", help="The code: a .kluis image.")],
+    plan_file: Annotated[Path, option("The analyses and output rules.", "TOML", "--plan")],
+    image: Annotated[Path, option("The code: a .kluis image.", "FILE")],
     others: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
+            "A party that signs without data or results, such as an auditor; may be repeated.",
+            "PARTY",
             "--with",
-            metavar="PARTY",
-            help="A party that signs without data or results, such as an auditor; may be repeated.",
         ),
     ] = None,
     machine: Annotated[
         Path | None,
-        typer.Option(
-            "--machine",
-            metavar="POLICY",
-            help="The code must run in a machine that the table [machine] of this policy accepts.",
-        ),
+        option("The code must run in a machine that the table [machine] of this policy accepts.", "POLICY"),
     ] = None,
     root: room_files.Roots = None,
     confirm: room_files.Confirmations = None,
     homes: parties.Homes = None,
-    json: render.Json = False,
 ) -> None:
     """Write the agreement that everyone is to sign, and sign it first.
 
@@ -175,11 +163,11 @@ def propose(
     from kluis.cleanroom.signing import plan  # which wants the extra
 
     opened, home = Room(room), parties.home(homes, party)
-    found = measure.measure(image)
-    if found.mrsigner is None or found.debug:
+    measured = measure.measure(image)
+    if measured.mrsigner is None or measured.debug:
         raise PolicyError("image: want it signed and not for debug", hint="kluis build DIR -o FILE --key PEM")
-    if not found.bytecode:
-        python, release = found.image.manifest.python, found.image.manifest.kluis
+    if not measured.bytecode:
+        python, release = measured.image.manifest.python, measured.image.manifest.kluis
         raise PolicyError(
             f"image: its bytecode was not compared with its source: want Python {python} here,"
             f" got {recompiled.version()}",
@@ -188,7 +176,9 @@ def propose(
             " kluis build DIR -o FILE --key PEM",
             code="bytecode_uncompared",
         )
-    identity = plan.Image(found.image_id.hex(), found.mrsigner.hex(), found.image.manifest.product_id)
+    identity = plan.Image(
+        measured.image_id.hex(), measured.mrsigner.hex(), measured.image.manifest.product_id
+    )
     roots = (
         [room_files.read(path, room_files.MAX_TEXT) for path in root]
         if root

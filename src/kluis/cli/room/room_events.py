@@ -16,6 +16,7 @@ from kluis.cleanroom.records import events as log
 from kluis.cleanroom.records.keyring import Keyring, Word, find_agreement
 from kluis.cleanroom.records.rooms import Room
 from kluis.cli import render
+from kluis.cli.parameters import argument, option
 from kluis.cli.room import parties
 from kluis.errors import PolicyError, UsageError
 from kluis.views.rooms import log_proves, strangers
@@ -32,26 +33,15 @@ def register(room: typer.Typer) -> None:
 
 
 def events(
-    room: Annotated[
-        Path,
-        typer.Argument(metavar="ROOM", help="The room's folder. [default: this one]", show_default=False),
-    ] = Path(),
+    room: Annotated[Path, argument("The room's folder. [default: this one]", "ROOM")] = Path(),
     party: Annotated[
         str | None,
-        typer.Option(
-            "--as",
-            metavar="PARTY",
-            help=("The party whose record to use: its key, and the agreements it signed."),
-        ),
+        option("The party whose record to use: its key, and the agreements it signed.", "PARTY", "--as"),
     ] = None,
     agreement: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HASH", help="The agreement whose keys to use. [default: all that PARTY signed]"
-        ),
+        str | None, option("The agreement whose keys to use. [default: all that PARTY signed]", "HASH")
     ] = None,
     homes: parties.Homes = None,
-    json: render.Json = False,
 ) -> int:
     """Check the room's log, line by line, and print what it proves.
 
@@ -71,36 +61,36 @@ def events(
             hint="--as PARTY, for its own record; --agreement HASH, where you are no party",
         )
     keyring = Keyring(opened, signed, home)
-    found = log.read(room / "events.jsonl", opened.file.room, keyring.keys)
-    words = {each.actor: keyring.word(each.actor) for each in found}
-    says = log_proves(opened.file.room, len(found), signed, words)
+    entries = log.read(room / "events.jsonl", opened.file.room, keyring.keys)
+    words = {each.actor: keyring.word(each.actor) for each in entries}
+    says = log_proves(opened.file.room, len(entries), signed, words)
     value = {
         "room": opened.file.room,
         "agreements": [each.hash for each in signed],
         "events": [
             {"line": number, **as_json(each), "word": words[each.actor]}
-            for number, each in enumerate(found, 1)
+            for number, each in enumerate(entries, 1)
         ],
         "unproven": strangers(words),
         "says": says,
     }
-    render.out(value, render.fold(f"{table(found, words)}\n{says}"))
+    render.out(value, render.fold(f"{table(entries, words)}\n{says}"))
     return PolicyError.exit_code if strangers(words) else 0
 
 
-def table(found: Sequence[log.Event], words: dict[str, Word]) -> str:
+def table(entries: Sequence[log.Event], words: dict[str, Word]) -> str:
     """Events in 80 columns: a long name is wrapped, and a hash is shown by its first digits.
 
     Args:
-        found: at least one.
+        entries: at least one.
         words: by whose statement the key of each actor is known to be its own.
     """
-    marks = ["note" if words[each.actor] == "folder" else "ok" for each in found]
-    named = min(_MOST_NAME, max(len(each.actor) for each in found))
-    widths = (max(map(len, marks)), 19, max(named, 3), max(len(each.kind) for each in found))
+    marks = ["note" if words[each.actor] == "folder" else "ok" for each in entries]
+    named = min(_MOST_NAME, max(len(each.actor) for each in entries))
+    widths = (max(map(len, marks)), 19, max(named, 3), max(len(each.kind) for each in entries))
     space = _COLUMNS - sum(each + 2 for each in widths)
     rows: list[tuple[str, ...]] = []
-    for mark, each in zip(marks, found, strict=True):
+    for mark, each in zip(marks, entries, strict=True):
         time = each.time.replace(tzinfo=None).isoformat(" ", "seconds")
         subject = each.subject
         if _HASH.fullmatch(subject):

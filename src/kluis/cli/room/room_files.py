@@ -6,31 +6,30 @@ import datetime
 from pathlib import Path
 from typing import Annotated, Final
 
-import typer
-
 from kluis.cleanroom.records import events
 from kluis.cleanroom.records.home import Home
 from kluis.cleanroom.records.rooms import Room
 from kluis.cleanroom.records.trust import Trust
 from kluis.cli import render
+from kluis.cli.parameters import argument, option
 from kluis.errors import FormatError, UsageError
 from kluis.views.rooms import trust_here
 
-RoomArgument = Annotated[Path, typer.Argument(metavar="ROOM", help="The room's folder.")]
+RoomArgument = Annotated[Path, argument("The room's folder.", "ROOM")]
 Roots = Annotated[
     list[Path] | None,
-    typer.Option(
+    option(
+        "A root that you received from its machine's owner over another channel; may be repeated.",
+        "PEM",
         "--root",
-        metavar="PEM",
-        help="A root that you received from its machine's owner over another channel; may be repeated.",
     ),
 ]
 Confirmations = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
+        "The fingerprint that this party read to you; needed once for each party.",
+        "PARTY=FINGERPRINT",
         "--confirm",
-        metavar="PARTY=FINGERPRINT",
-        help="The fingerprint that this party read to you; needed once for each party.",
     ),
 ]
 #: Of a plan, terms, a root or a receipt.

@@ -20,6 +20,7 @@ from kluis.cleanroom.running.release import Owner
 from kluis.cli import completion, render
 from kluis.cli.evidence import image_ids
 from kluis.cli.image import protections
+from kluis.cli.parameters import argument, option
 from kluis.cli.room import parties, room_files
 from kluis.cli.room.room_files import now, record
 from kluis.cli.room.room_text import format_result, summary_of
@@ -27,7 +28,7 @@ from kluis.errors import PolicyError, UnavailableError, UsageError
 from kluis.host import load
 from kluis.tee.platform.client import Platform
 
-_Run = Annotated[str | None, typer.Option("--run", metavar="RUN", help="Which run. [default: the newest]")]
+_Run = Annotated[str | None, option("Which run. [default: the newest]", "RUN", "--run")]
 
 
 def register(room: typer.Typer) -> None:
@@ -39,23 +40,19 @@ def register(room: typer.Typer) -> None:
 def run(
     room: room_files.RoomArgument,
     party: Annotated[
-        list[str] | None,
-        typer.Option("--as", metavar="PARTY", help="The party whose client runs here; may be repeated."),
+        list[str] | None, option("The party whose client runs here; may be repeated.", "PARTY", "--as")
     ] = None,
-    image: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Host the run: start this image here.")
-    ] = None,
-    wait: Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait for the others.")] = 60.0,
+    image: Annotated[Path | None, option("Host the run: start this image here.", "FILE")] = None,
+    wait: Annotated[float, option("How long to wait for the others.", "SECONDS")] = 60.0,
     insecure_allow_missing: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAMES",
-            help="Start although these protections are missing on this machine.",
-            autocompletion=completion.protections,
+        option(
+            "Start although these protections are missing on this machine.",
+            "NAMES",
+            complete=completion.protections,
         ),
     ] = None,
     homes: parties.Homes = None,
-    json: render.Json = False,
 ) -> None:
     """Host a run (with --image), or take part in a run.
 
@@ -80,11 +77,11 @@ def run(
     remote_owners = {
         each: mailbox.RemoteOwner(opened, each, wait) for each in agreement.owners if each not in local
     }
-    (found,) = image_ids.measure([image])
-    if found.hex() != agreement.code.image_id:
+    (measured,) = image_ids.measure([image])
+    if measured.hex() != agreement.code.image_id:
         raise PolicyError(
             f"{image}: want image {agreement.code.image_id[:16]}.., which was agreed, "
-            f"got {found.hex()[:16]}..",
+            f"got {measured.hex()[:16]}..",
             hint="--image: the file that was proposed",
             code="image",
         )
@@ -127,15 +124,10 @@ def run(
 def open_(
     room: room_files.RoomArgument,
     party: parties.As,
-    analysis: Annotated[
-        str | None, typer.Option(metavar="ID", help="Which. [default: every one that is yours]")
-    ] = None,
+    analysis: Annotated[str | None, option("Which. [default: every one that is yours]", "ID")] = None,
     run_id: _Run = None,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Write the results there.")
-    ] = None,
+    out: Annotated[Path | None, option("Write the results there.", "DIR", "-o", "--output")] = None,
     homes: parties.Homes = None,
-    json: render.Json = False,
 ) -> None:
     """Check a run's receipt, and open the results sealed to you."""
     opened, home = Room(room), parties.home(homes, party)
@@ -166,22 +158,16 @@ def open_(
 
 
 def receipt(
-    room: Annotated[Path, typer.Argument(metavar="ROOM", help="The room's folder, or a receipt file.")],
+    room: Annotated[Path, argument("The room's folder, or a receipt file.", "ROOM")],
     party: Annotated[
         str | None,
-        typer.Option(
-            "--as",
-            metavar="PARTY",
-            help=("The party whose record to use; it must have signed the agreement."),
-        ),
+        option("The party whose record to use; it must have signed the agreement.", "PARTY", "--as"),
     ] = None,
     agreement: Annotated[
-        str | None,
-        typer.Option(metavar="HASH", help="The agreement that it must belong to, if you are not a party."),
+        str | None, option("The agreement that it must belong to, if you are not a party.", "HASH")
     ] = None,
     run_id: _Run = None,
     homes: parties.Homes = None,
-    json: render.Json = False,
 ) -> None:
     """Check a receipt offline, and print what it proves.
 
@@ -235,9 +221,9 @@ def _choose_run(room: Room, run_id: str | None) -> str:
                 f"{room.path}: no run has ended here", hint=f"kluis room run {room.path} --image FILE"
             )
         return runs[-1]
-    found = [each for each in runs if each.startswith(run_id)]
-    if len(found) != 1:
+    matching = [each for each in runs if each.startswith(run_id)]
+    if len(matching) != 1:
         raise UsageError(
-            f"run {run_id}: want the name of one of {len(runs)} runs, got {len(found)} that begin so"
+            f"run {run_id}: want the name of one of {len(runs)} runs, got {len(matching)} that begin so"
         )
-    return found[0]
+    return matching[0]

@@ -19,13 +19,13 @@ from kluis.cleanroom.running import release
 from kluis.cleanroom.signing import approval
 from kluis.cleanroom.signing.explain import explain
 from kluis.cli import render
+from kluis.cli.parameters import flag, option
 from kluis.cli.room import parties, room_files
 from kluis.cli.room.room_files import now, record
 from kluis.errors import KluisError, PolicyError, unknown
 
 _Hash = Annotated[
-    str | None,
-    typer.Option("--agreement", metavar="HASH", help="The hash of the agreement; any other is rejected."),
+    str | None, option("The hash of the agreement; any other is rejected.", "HASH", "--agreement")
 ]
 
 
@@ -35,7 +35,7 @@ def register(room: typer.Typer) -> None:
         room.command(command.__name__.rstrip("_"))(command)
 
 
-def fingerprint_(party: parties.As, homes: parties.Homes = None, json: render.Json = False) -> None:
+def fingerprint_(party: parties.As, homes: parties.Homes = None) -> None:
     """Print the fingerprint of your keys, for others to confirm.
 
     It comes from your own record.
@@ -49,7 +49,6 @@ def show(
     party: parties.As,
     root: room_files.Roots = None,
     homes: parties.Homes = None,
-    json: render.Json = False,
 ) -> None:
     """Show the proposed agreement, and what you confirmed of it.
 
@@ -64,18 +63,14 @@ def show(
 def approve(
     room: room_files.RoomArgument,
     party: parties.As,
-    yes: Annotated[bool, typer.Option("--yes", help="Sign without a prompt.")] = False,
+    yes: Annotated[bool, flag("Sign without a prompt.", "--yes")] = False,
     stop: Annotated[
-        bool,
-        typer.Option(
-            "--stop", help=("Withdraw from what you signed: your keys are released to no further run.")
-        ),
+        bool, flag("Withdraw from what you signed: your keys are released to no further run.", "--stop")
     ] = False,
     agreement_hash: _Hash = None,
     confirm: room_files.Confirmations = None,
     root: room_files.Roots = None,
     homes: parties.Homes = None,
-    json: render.Json = False,
 ) -> None:
     """Sign the proposed agreement, or withdraw what you signed.
 
@@ -105,20 +100,20 @@ def approve(
     record(opened, home, "agreement.signed", agreement.hash)
 
 
-def confirm_given(trust: Trust, named: Iterable[Party], given: Sequence[str] | None) -> None:
+def confirm_given(trust: Trust, named: Iterable[Party], entries: Sequence[str] | None) -> None:
     """Confirm the parties of ``--confirm``.
 
     Args:
         trust: the party's own.
         named: the parties, as a document gives them.
-        given: the option's values.
+        entries: the option's values.
 
     Raises:
         UsageError: a confirmed party is not in the document.
         AuthenticityError: a party's keys differ from the confirmed ones.
     """
     known = {party.id: party for party in named}
-    for name, digits in read_confirmations(given or ()).items():
+    for name, digits in read_confirmations(entries or ()).items():
         if name not in known:
             raise unknown("--confirm", name, sorted(known))
         trust.confirm(known[name], digits)

@@ -10,7 +10,7 @@ import typer
 
 from kluis.cli import completion
 from kluis.cli.image import protections
-from kluis.cli.render import Json
+from kluis.cli.parameters import argument, flag, option
 from kluis.cli.service import serve_settings
 from kluis.cli.service.serve_options import Bind, Certificate, Instances, Key, Metrics, Name, Otlp
 from kluis.serve import DEFAULT_PORT, HOST
@@ -25,25 +25,15 @@ def register(app: typer.Typer) -> None:
 def serve(
     services: Annotated[
         list[str],
-        typer.Argument(
-            help=f"{', '.join(SERVICES)}, several of them, or all.",
-            show_default=False,
-            autocompletion=completion.words((*SERVICES, "all")),
+        argument(
+            f"{', '.join(SERVICES)}, several of them, or all.", complete=completion.words((*SERVICES, "all"))
         ),
     ],
-    state: Annotated[
-        Path | None,
-        typer.Option("--state", metavar="DIR", help="The folder for keys, images and the database."),
-    ] = None,
+    state: Annotated[Path | None, option("The folder for keys, images and the database.", "DIR")] = None,
     database: Annotated[
-        str | None,
-        typer.Option(
-            "--database", metavar="URL", help="SQLAlchemy URL; by default SQLite in the state folder."
-        ),
+        str | None, option("SQLAlchemy URL; by default SQLite in the state folder.", "URL")
     ] = None,
-    port: Annotated[
-        int, typer.Option("--port", metavar="N", help="The first port; 0 chooses free ports.")
-    ] = DEFAULT_PORT,
+    port: Annotated[int, option("The first port; 0 chooses free ports.", "N")] = DEFAULT_PORT,
     instances: Instances = 1,
     name: Name = None,
     bind: Bind = HOST,
@@ -53,157 +43,99 @@ def serve(
     otlp: Otlp = None,
     insecure_expose_issuer: Annotated[
         bool,
-        typer.Option(
+        flag(
+            "Also serve the development issuer at --bind: anyone with one of its clients' secrets "
+            "gets that client's roles.",
             "--insecure-expose-issuer",
-            help=(
-                "Also serve the development issuer at --bind: anyone with one of its clients' secrets gets"
-                " that client's roles."
-            ),
         ),
     ] = False,
     root: Annotated[
         list[str] | None,
-        typer.Option(
-            "--root",
-            metavar="PEM",
-            help=(
-                "A root that the attestation service trusts (PEM): FILE; or FILE=LEVEL, such as"
-                " hardware-snp, if it is neither a vendor's nor emulated; may be repeated."
-            ),
+        option(
+            "A root that the attestation service trusts (PEM): FILE; or FILE=LEVEL, such as "
+            "hardware-snp, if it is neither a vendor's nor emulated; may be repeated.",
+            "PEM",
         ),
     ] = None,
     collateral: Annotated[
-        list[Path] | None,
-        typer.Option("--collateral", metavar="FILE", help="Intel's documents, JSON; may be repeated."),
+        list[Path] | None, option("Intel's documents, JSON; may be repeated.", "FILE")
     ] = None,
     policy_signer: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--policy-signer",
-            metavar="PEM",
-            help="A certificate whose key signs policies (PEM): isolated mode.",
-        ),
+        list[Path] | None, option("A certificate whose key signs policies (PEM): isolated mode.", "PEM")
     ] = None,
     tpm_issuer: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--tpm-issuer",
-            metavar="PEM",
-            help="A certificate authority of TPM keys, up to the root (PEM); may be repeated.",
-        ),
+        option("A certificate authority of TPM keys, up to the root (PEM); may be repeated.", "PEM"),
     ] = None,
     authority: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--authority",
-            metavar="FILE",
-            help="Another attestation authority that the vault trusts (JSON); may be repeated.",
-        ),
+        option("Another attestation authority that the vault trusts (JSON); may be repeated.", "FILE"),
     ] = None,
     insecure_authority: Annotated[
         list[str] | None,
-        typer.Option(
-            "--insecure-authority",
-            metavar="URL",
-            help=("An authority by its URL: its keys are fetched, and not verified by evidence."),
-        ),
+        option("An authority by its URL: its keys are fetched, and not verified by evidence.", "URL"),
     ] = None,
     client_certificate: Annotated[
         list[str] | None,
-        typer.Option(
-            "--client-certificate",
-            metavar="CLIENT=PEM",
-            help=(
-                "An RSA certificate with which a client of the development issuer signs, instead of a"
-                " secret; may be repeated."
-            ),
+        option(
+            "An RSA certificate with which a client of the development issuer signs, instead of a "
+            "secret; may be repeated.",
+            "CLIENT=PEM",
         ),
     ] = None,
     federated: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--federated",
-            metavar="FILE",
-            help=(
-                "A subject of another issuer that may act as one of its clients. JSON with client,"
-                " issuer, subject and jwks, the keys of the other issuer, which are never fetched; may"
-                " be repeated."
-            ),
+        option(
+            "A subject of another issuer that may act as one of its clients. JSON with client, "
+            "issuer, subject and jwks, the keys of the other issuer, which are never fetched; may "
+            "be repeated.",
+            "FILE",
         ),
     ] = None,
     insecure_managed_identity: Annotated[
         bool,
-        typer.Option(
+        flag(
+            "Also serve a managed identity, over plain HTTP on 127.0.0.1: every process of every "
+            "user of this machine gets tokens of the client workload, without authentication.",
             "--insecure-managed-identity",
-            help=(
-                "Also serve a managed identity, over plain HTTP on 127.0.0.1: every process of every"
-                " user of this machine gets tokens of the client workload, without authentication."
-            ),
         ),
     ] = False,
     insecure_accept_unprotected: Annotated[
-        bool,
-        typer.Option(
-            "--insecure-accept-unprotected", help=("Also attest evidence of level none; tokens state it.")
-        ),
+        bool, flag("Also attest evidence of level none; tokens state it.", "--insecure-accept-unprotected")
     ] = False,
     token_seconds: Annotated[
-        int | None,
-        typer.Option(
-            "--token-seconds", metavar="SECONDS", help="Lifetime of an attestation token; by default 8 hours."
-        ),
+        int | None, option("Lifetime of an attestation token; by default 8 hours.", "SECONDS")
     ] = None,
     settings: Annotated[
-        Path | None,
-        typer.Option(
-            "--settings",
-            metavar="FILE",
-            help="More settings by service (JSON); the other options add to them.",
-        ),
+        Path | None, option("More settings by service (JSON); the other options add to them.", "FILE")
     ] = None,
-    online: Annotated[bool, typer.Option("--online", help="Fetch collateral from Intel and AMD.")] = False,
+    online: Annotated[bool, flag("Fetch collateral from Intel and AMD.", "--online")] = False,
     store_key: Annotated[
         str,
-        typer.Option(
-            "--store-key",
-            metavar="WHO",
-            autocompletion=completion.words(STORE_KEYS),
-            help=(
-                "Which images may reopen the stores: measurement (this exact image) or signer (any image"
-                " signed with author.pem, so upgrades work)."
-            ),
+        option(
+            "Which images may reopen the stores: measurement (this exact image) or signer (any "
+            "image signed with author.pem, so upgrades work).",
+            "WHO",
+            complete=completion.words(STORE_KEYS),
         ),
     ] = "measurement",
-    missing: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--insecure-allow-missing",
-            metavar="NAME",
-            help="Protections that may be missing on this machine.",
-            autocompletion=completion.protections,
-        ),
-    ] = None,
+    missing: Annotated[list[str] | None, completion.allow_missing()] = None,
     rekey: Annotated[
         bool,
-        typer.Option(
+        flag(
+            "Before serving, seal all data of each service under a fresh key. No other command "
+            "may use the data.",
             "--rekey",
-            help=(
-                "Before serving, seal all data of each service under a fresh key. No other command may"
-                " use the data."
-            ),
         ),
     ] = False,
     rekey_beside_others: Annotated[
         bool,
-        typer.Option(
+        flag(
+            "Re-key even if another kluis serve uses this database. That process stops serving "
+            "until you restart it.",
             "--rekey-beside-others",
-            help=(
-                "Re-key even if another kluis serve uses this database. That process stops serving until"
-                " you restart it."
-            ),
         ),
     ] = False,
-    json: Json = False,
 ) -> None:
     """Run the services, each in an enclave, until stopped; on loopback, unless --bind names an address.
 

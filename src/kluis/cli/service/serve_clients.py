@@ -20,13 +20,13 @@ def read_registered(certificates: Sequence[str] | None, federated: Sequence[Path
     Raises:
         UsageError: a file is malformed; names it.
     """
-    found = []
+    registered = []
     for text in certificates or ():
         client, equals, path = text.partition("=")
         if not client or not equals:
             raise UsageError(f"client certificate: want CLIENT=PEM, got {text}")
-        found.append((client, Certificate.of_pem(files.read(Path(path)), path)))
+        registered.append((client, Certificate.of_pem(files.read(Path(path)), path)))
     return Registered(
-        certificates=tuple(found),
+        certificates=tuple(registered),
         federated=tuple(Federated.of_json(files.read(path), str(path)) for path in federated or ()),
     )

@@ -5,48 +5,38 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
-import typer
+from kluis.cli.parameters import option
 
-Instances: TypeAlias = Annotated[
-    int, typer.Option("--instances", metavar="N", help="Enclaves of each service.")
-]
+Instances: TypeAlias = Annotated[int, option("Enclaves of each service.", "N", "--instances")]
 Name: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option("--name", metavar="NAME", help="Another name or address that clients use."),
+    list[str] | None, option("Another name or address that clients use.", "NAME", "--name")
 ]
 Bind: TypeAlias = Annotated[
     str,
-    typer.Option(
-        "--bind",
-        metavar="ADDRESS",
-        help="The address to listen on. One that is not loopback also needs --certificate.",
+    option(
+        "The address to listen on. One that is not loopback also needs --certificate.", "ADDRESS", "--bind"
     ),
 ]
 Certificate: TypeAlias = Annotated[
     Path | None,
-    typer.Option(
+    option(
+        "The operator's own certificate for --name, its issuers after it; SIGHUP reads it again.",
+        "PEM",
         "--certificate",
-        metavar="PEM",
-        help="The operator's own certificate for --name, its issuers after it; SIGHUP reads it again.",
     ),
 ]
 Key: TypeAlias = Annotated[
-    Path | None,
-    typer.Option("--key", metavar="PEM", help="The certificate's key, a file that only you can read."),
+    Path | None, option("The certificate's key, a file that only you can read.", "PEM", "--key")
 ]
 Metrics: TypeAlias = Annotated[
     str | None,
-    typer.Option(
-        "--metrics",
-        metavar="ADDRESS:PORT",
-        help="Serve metrics of all instances there, for Prometheus, over plain HTTP.",
+    option(
+        "Serve metrics of all instances there, for Prometheus, over plain HTTP.", "ADDRESS:PORT", "--metrics"
     ),
 ]
 Otlp: TypeAlias = Annotated[
     str | None,
-    typer.Option(
-        "--otlp",
-        metavar="URL",
-        help="Send a span for each request to this OpenTelemetry collector; needs the extra otel.",
+    option(
+        "Send a span for each request to this OpenTelemetry collector; needs the extra otel.", "URL", "--otlp"
     ),
 ]

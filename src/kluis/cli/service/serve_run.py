@@ -53,15 +53,15 @@ def keep(
         KluisError: it did not start, or its enclaves ended repeatedly.
     """
     with (
-        listening() as asked,
+        listening() as requests,
         observing.logging(plan.otlp) as log,
         _metrics(plan) as fleets,
         serving(plan, SystemClock(), _note, log, bound=bound) as running,
     ):
         fleets.extend(running.fleets)
-        asked.ready = True
+        requests.ready = True
         ready(running)
-        _watch(running, asked, turn)
+        _watch(running, requests, turn)
         _note("kluis: draining")
 
 
@@ -77,7 +77,7 @@ def _metrics(plan: Plan) -> Iterator[list[Fleet]]:
         yield fleets
 
 
-def _watch(running: Serving, asked: Asked, turn: Callable[[Serving], None] = lambda running: None) -> None:
+def _watch(running: Serving, requests: Asked, turn: Callable[[Serving], None] = lambda running: None) -> None:
     """Keep the instances running until a stop is requested.
 
     If a database or a platform is temporarily unavailable, this is reported; it ends no instance that still
@@ -91,11 +91,11 @@ def _watch(running: Serving, asked: Asked, turn: Callable[[Serving], None] = lam
     renewed, tended = time.monotonic(), float("-inf")
     reported: frozenset[str] = frozenset()
     waits: list[str] = []
-    while not asked.stop:
-        asked.wake.wait(LOOK_SECONDS)
-        asked.wake.clear()
-        if asked.replace:
-            asked.replace = False
+    while not requests.stop:
+        requests.wake.wait(LOOK_SECONDS)
+        requests.wake.clear()
+        if requests.replace:
+            requests.replace = False
             _replace(running)
         faults: list[KluisError] = []
         failed = [_attempt(functools.partial(_mend, running, faults)), _attempt(running.hand_over)]

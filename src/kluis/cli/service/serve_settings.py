@@ -124,8 +124,8 @@ def attestation(
     return made
 
 
-def _root(given: str) -> dict[str, Any]:
-    path, equals, level = given.partition("=")
+def _root(value: str) -> dict[str, Any]:
+    path, equals, level = value.partition("=")
     if not Path(path).is_file():
         hint = f"kluis platform root -o {path} writes this machine's"
         raise UsageError(f"{path}: want a root certificate, PEM, got no file", hint=hint)
@@ -145,10 +145,10 @@ def _certificates(path: Path) -> list[bytes]:
     from cryptography.hazmat.primitives.serialization import Encoding
 
     try:
-        found = x509.load_pem_x509_certificates(files.read(path))
+        certificates = x509.load_pem_x509_certificates(files.read(path))
     except ValueError:
         raise UsageError(f"{path}: want a certificate, PEM") from None
-    return [each.public_bytes(Encoding.DER) for each in found]
+    return [each.public_bytes(Encoding.DER) for each in certificates]
 
 
 def pair(certificate: Path | None, key: Path | None) -> tuple[Path, Path] | None:
@@ -160,8 +160,8 @@ def pair(certificate: Path | None, key: Path | None) -> tuple[Path, Path] | None
     if certificate is None and key is None:
         return None
     if certificate is None or key is None:
-        given, other = ("--key", "--certificate") if certificate is None else ("--certificate", "--key")
-        raise UsageError(f"{given}: want also {other}, got no such option")
+        first, other = ("--key", "--certificate") if certificate is None else ("--certificate", "--key")
+        raise UsageError(f"{first}: want also {other}, got no such option")
     return certificate, key
 
 
@@ -175,10 +175,10 @@ def authorities(documents: list[Path] | None, insecure: list[str] | None) -> tup
     Raises:
         UsageError: a file cannot be read, or is not JSON; names it.
     """
-    found = []
+    names = []
     for path in documents or ():
         try:
-            found.append(json.loads(files.read(path)))
+            names.append(json.loads(files.read(path)))
         except ValueError:
             raise UsageError(f"{path}: want an authority, JSON") from None
-    return (*found, *({"type": "insecure_fetched", "url": url} for url in insecure or ()))
+    return (*names, *({"type": "insecure_fetched", "url": url} for url in insecure or ()))

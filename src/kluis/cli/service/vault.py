@@ -18,7 +18,7 @@ from kluis.cli import completion, render
 from kluis.cli.evidence import files, image_ids
 from kluis.cli.evidence import roots as root_files
 from kluis.cli.evidence.machines import machine_of
-from kluis.cli.render import Json
+from kluis.cli.parameters import Output, argument, option
 from kluis.enclave.vaults import ExpectedVault
 from kluis.errors import FormatError, PolicyError, UnavailableError, UsageError, foreign
 from kluis.evidence import Collateral, ProtectionLevel, TrustAnchors
@@ -35,59 +35,38 @@ _IMAGE_ID: Final = re.compile(r"[0-9A-Fa-f]{64}")
 NEXT: Final = "/configuration/next"
 LEVELS: Final = [ProtectionLevel.PROCESS, ProtectionLevel.PROCESS_USER]
 
-Url = Annotated[str, typer.Argument(help="The vault: https://host[:port].", show_default=False)]
+Url = Annotated[str, argument("The vault: https://host[:port].")]
 Root = Annotated[
     Path | None,
-    typer.Option(
+    option(
+        "The root that the vault's evidence must chain to; by default the trust store's only one.",
+        "ROOT",
         "--root",
-        metavar="ROOT",
-        help="The root that the vault's evidence must chain to; by default the trust store's only one.",
     ),
 ]
-Images = Annotated[
-    list[Path] | None,
-    typer.Option("--image", metavar="FILE", help="The vault's image; may be repeated."),
-]
+Images = Annotated[list[Path] | None, option("The vault's image; may be repeated.", "FILE", "--image")]
 ImageIds = Annotated[
-    list[str] | None,
-    typer.Option("--image-id", metavar="HEX", help="Or its measurement (hex); may be repeated."),
+    list[str] | None, option("Or its measurement (hex); may be repeated.", "HEX", "--image-id")
 ]
 Protection = Annotated[
     list[ProtectionLevel] | None,
-    typer.Option(
+    option(
+        "A level to accept, such as hardware-tdx; by default process and process-user.",
+        "LEVEL",
         "--protection",
-        metavar="LEVEL",
-        help="A level to accept, such as hardware-tdx; by default process and process-user.",
     ),
 ]
-Missing = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--insecure-allow-missing",
-        metavar="NAME",
-        help="Protections that may be missing.",
-        autocompletion=completion.protections,
-    ),
-]
+Missing = Annotated[list[str] | None, completion.allow_missing("Protections that may be missing.")]
 Machine = Annotated[
     Path | None,
-    typer.Option(
-        "--machine",
-        metavar="POLICY",
-        help="It must run in a machine that the table [machine] of this policy accepts.",
+    option(
+        "It must run in a machine that the table [machine] of this policy accepts.", "POLICY", "--machine"
     ),
 ]
-Token = Annotated[
-    Path,
-    typer.Option("--token", metavar="FILE", help="An administrator's bearer token: a file, or - for stdin."),
-]
+Token = Annotated[Path, option("An administrator's bearer token: a file, or - for stdin.", "FILE", "--token")]
 CollateralFile = Annotated[
     Path | None,
-    typer.Option(
-        "--collateral",
-        metavar="FILE",
-        help=("Collateral for its evidence; by default from this machine's platform."),
-    ),
+    option("Collateral for its evidence; by default from this machine's platform.", "FILE", "--collateral"),
 ]
 
 
@@ -97,52 +76,38 @@ def register(app: typer.Typer) -> None:
     group.command("meet")(meet)
     group.command("approve")(approve)
     group.command("withdraw")(withdraw)
-    group.callback()(_vault)
     app.add_typer(group, name="vault", help="Identify a vault; approve a change of what it trusts.")
-
-
-def _vault() -> None:
-    """Identify a vault; approve a change of what it trusts."""
 
 
 def meet(
     url: Url,
     root: Root = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Write it to a file instead of stdout."),
-    ] = None,
+    output: Output = None,
     image: Images = None,
     image_id: ImageIds = None,
     protection: Protection = None,
     missing: Missing = None,
     machine: Machine = None,
     collateral: CollateralFile = None,
-    json: Json = False,
 ) -> None:
     """Identify a vault over attested TLS; write its identity to a file.
 
     An image with this file opens only keys that this vault released: ExpectedVault.parse, open_released.
     """
     wanted = _expect_vault(url, root, image, image_id, protection, missing, machine)
-    found = identify(url, wanted, _read_collateral(collateral))
+    vault = identify(url, wanted, _read_collateral(collateral))
     if output is None:
-        render.out(found, found.encode().decode().rstrip())
+        render.out(vault, vault.encode().decode().rstrip())
         return
-    render.save(output, found.encode())
+    render.save(output, vault.encode())
     render.out(
-        found, render.table([("vault", found.vault), ("image", *found.images[:1]), ("written", str(output))])
+        vault, render.table([("vault", vault.vault), ("image", *vault.images[:1]), ("written", str(output))])
     )
 
 
 def approve(
     url: Url,
-    proposal: Annotated[
-        Path,
-        typer.Argument(
-            help=("The proposed settings, as written by the start that failed."), show_default=False
-        ),
-    ],
+    proposal: Annotated[Path, argument("The proposed settings, as written by the start that failed.")],
     token: Token,
     root: Root = None,
     image: Images = None,
@@ -151,7 +116,6 @@ def approve(
     missing: Missing = None,
     machine: Machine = None,
     collateral: CollateralFile = None,
-    json: Json = False,
 ) -> None:
     """Approve other authorities, or another issuer, for a vault.
 
@@ -188,7 +152,6 @@ def withdraw(
     missing: Missing = None,
     machine: Machine = None,
     collateral: CollateralFile = None,
-    json: Json = False,
 ) -> None:
     """Withdraw an approval that no start has used yet."""
     headers = _bearer(token)
@@ -228,19 +191,19 @@ def _answer_of(url: str, answer: httpx.Response) -> Any:
     raise kind(f"vault {url}: {why}")
 
 
-def _image_ids(paths: list[Path] | None, given: list[str] | None) -> tuple[str, ...]:
+def _image_ids(paths: list[Path] | None, ids: list[str] | None) -> tuple[str, ...]:
     """The image ids that the vault may have, in hex.
 
     Raises:
         UsageError: none is named, a word is not a digest, or a file is not an image.
     """
-    for each in given or ():
+    for each in ids or ():
         if not _IMAGE_ID.fullmatch(each):
             raise UsageError(f"--image-id: want 64 hex digits, got {each[:80]!a}", hint=_NAME_IT)
-    if not paths and not given:
+    if not paths and not ids:
         raise UsageError("vault: want --image FILE or --image-id HEX, got neither", hint=_NAME_IT)
     return tuple(each.hex() for each in image_ids.measure(paths or ())) + tuple(
-        each.lower() for each in given or ()
+        each.lower() for each in ids or ()
     )
 
 
@@ -328,6 +291,6 @@ def identify(url: str, wanted: ExpectedVault, collateral: bytes) -> ExpectedVaul
         policy=wanted.policy(Purpose.APP),
         now=SystemClock().now(),
     )
-    found = msgspec.structs.replace(wanted, vault=name)
-    found.policy(Purpose.APP)
-    return found
+    vault = msgspec.structs.replace(wanted, vault=name)
+    vault.policy(Purpose.APP)
+    return vault

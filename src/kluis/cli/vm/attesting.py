@@ -6,28 +6,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from kluis.cli import render
-from kluis.cli.render import Json
+from kluis.cli.parameters import argument, option
 from kluis.errors import AuthenticityError
 
 
 def attest(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The machine's name.", show_default=False)],
+    name: Annotated[str, argument("The machine's name.", "NAME")],
     output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", metavar="DIR", help="Write each part of the evidence to this folder."),
+        Path | None, option("Write each part of the evidence to this folder.", "DIR", "-o", "--output")
     ] = None,
     root: Annotated[
-        Path | None,
-        typer.Option(
-            "--root",
-            metavar="PEM",
-            help="The root to trust; by default that of this user's emulated processor.",
-        ),
+        Path | None, option("The root to trust; by default that of this user's emulated processor.", "PEM")
     ] = None,
-    json: Json = False,
 ) -> None:
     """Verify a machine's evidence, and print what it proves.
 
@@ -53,14 +44,14 @@ def attest(
         )
     endorsement = endorsements.read(collateral.endorsement)
     anchors = TrustAnchors.from_pem(trusted if root is None else files.read(root))
-    found = endorsements.verify(endorsement, context=Context(anchors), now=datetime.now(UTC))
+    endorsed = endorsements.verify(endorsement, context=Context(anchors), now=datetime.now(UTC))
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         for part, data in {**endorsement.parts, "runtime.json": endorsement.runtime_data}.items():
             render.save(output / part, data)
-    claims, configuration = found.claims, found.configuration
+    claims, configuration = endorsed.claims, endorsed.configuration
     shown: dict[str, Any] = {
-        "kind": found.kind,
+        "kind": endorsed.kind,
         "level": str(claims.level),
         "anchor": claims.anchor,
         "measurement": str(claims.measurement),

@@ -8,13 +8,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from kluis.cli import render
-from kluis.cli.render import Json
+from kluis.cli.parameters import argument, option
 from kluis.tee.measure.snp.vcpu import Monitor
 from kluis.tee.vm.guest import Guest, building, measuring, reference
 
-Folder = Annotated[
-    Path, typer.Argument(metavar="DIR", help="A guest that kluis vm guest build wrote.", show_default=False)
-]
+Folder = Annotated[Path, argument("A guest that kluis vm guest build wrote.", "DIR")]
 
 
 def register(app: typer.Typer) -> None:
@@ -26,16 +24,13 @@ def register(app: typer.Typer) -> None:
 
 
 def build(
-    out: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="The folder to write it to.")],
+    out: Annotated[Path, option("The folder to write it to.", "DIR", "-o", "--output")],
     kernel: Annotated[
         Path | None,
-        typer.Option(
-            "--kernel",
-            metavar="DIR",
-            help="Where Debian's package linux-image-*-cloud-amd64 is unpacked; by default it is installed.",
+        option(
+            "Where Debian's package linux-image-*-cloud-amd64 is unpacked; by default it is installed.", "DIR"
         ),
     ] = None,
-    json: Json = False,
 ) -> None:
     """Build a guest. The same packages give the same bytes.
 
@@ -47,41 +42,21 @@ def build(
 def measure(
     folder: Folder,
     firmware: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--firmware",
-            metavar="FILE",
-            help="An image of OVMF, for SEV-SNP launch digests; may be repeated.",
-        ),
+        list[Path] | None, option("An image of OVMF, for SEV-SNP launch digests; may be repeated.", "FILE")
     ] = None,
     boot: Annotated[
-        Literal["direct", "uefi"] | None,
-        typer.Option("--boot", help="Only launch digests of this way to boot; by default both."),
+        Literal["direct", "uefi"] | None, option("Only launch digests of this way to boot; by default both.")
     ] = None,
     vcpus: Annotated[
-        list[int] | None,
-        typer.Option(
-            "--vcpus",
-            metavar="N",
-            help="Number of virtual processors; may be repeated; by default 1, 2 and 4.",
-        ),
+        list[int] | None, option("Number of virtual processors; may be repeated; by default 1, 2 and 4.", "N")
     ] = None,
     vcpu_type: Annotated[
-        str,
-        typer.Option(
-            "--vcpu-type", metavar="TYPE", help="QEMU's processor type, or a signature like 0xa00f11."
-        ),
+        str, option("QEMU's processor type, or a signature like 0xa00f11.", "TYPE")
     ] = measuring.CPU,
-    monitor: Annotated[
-        Monitor, typer.Option("--monitor", help="The monitor that launches it.")
-    ] = Monitor.QEMU,
+    monitor: Annotated[Monitor, option("The monitor that launches it.")] = Monitor.QEMU,
     corim: Annotated[
-        Path | None,
-        typer.Option(
-            "--corim", metavar="FILE", help="Also write the values as CoRIM, for kluis appraise --reference."
-        ),
+        Path | None, option("Also write the values as CoRIM, for kluis appraise --reference.", "FILE")
     ] = None,
-    json: Json = False,
 ) -> None:
     """Print the values that hardware will report, before a boot.
 
@@ -112,7 +87,7 @@ def measure(
     render.out(measured.document(), render.table(rows))
 
 
-def show(folder: Folder, json: Json = False) -> None:
+def show(folder: Folder) -> None:
     """Check every file of a guest, and print what it consists of."""
     _show(Guest.open(folder))
 

@@ -13,12 +13,12 @@ from typing import Annotated, Any, Final, Literal
 import typer
 
 from kluis.cli import render
-from kluis.cli.render import Json
+from kluis.cli.parameters import Output, argument, flag, option
 from kluis.cli.vm.attesting import attest
 from kluis.errors import UsageError
 
 IMAGE_ID: Final = re.compile("[0-9a-f]{64}")
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The machine's name.", show_default=False)]
+Name = Annotated[str, argument("The machine's name.", "NAME")]
 
 
 def register(app: typer.Typer) -> None:
@@ -29,27 +29,18 @@ def register(app: typer.Typer) -> None:
 
 
 def start(
-    guest: Annotated[
-        Path, typer.Option("--guest", metavar="DIR", help="A guest that kluis vm guest build wrote.")
-    ],
-    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Its name.")] = "machine",
+    guest: Annotated[Path, option("A guest that kluis vm guest build wrote.", "DIR")],
+    name: Annotated[str, option("Its name.", "NAME")] = "machine",
     boot: Annotated[
         Literal["direct", "uefi"],
-        typer.Option("--boot", help="direct: BIOS, for development; uefi: OVMF and a vTPM, as in a cloud."),
+        option("direct: BIOS, for development; uefi: OVMF and a vTPM, as in a cloud."),
     ] = "direct",
-    memory: Annotated[int, typer.Option("--memory", metavar="MIB", help="Memory, MiB.")] = 1024,
-    cpus: Annotated[int, typer.Option("--cpus", metavar="N", help="Number of processors.")] = 1,
-    ports: Annotated[
-        int, typer.Option("--ports", metavar="N", help="Number of streams; an enclave takes three.")
-    ] = 12,
-    only: Annotated[
-        str, typer.Option("--only", metavar="ID", help="The image id of the only image that it runs.")
-    ] = "",
-    debug: Annotated[bool, typer.Option("--debug", help="Open its console to its owner.")] = False,
-    no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Do not wait until its platform answers.")
-    ] = False,
-    json: Json = False,
+    memory: Annotated[int, option("Memory, MiB.", "MIB")] = 1024,
+    cpus: Annotated[int, option("Number of processors.", "N")] = 1,
+    ports: Annotated[int, option("Number of streams; an enclave takes three.", "N")] = 12,
+    only: Annotated[str, option("The image id of the only image that it runs.", "ID")] = "",
+    debug: Annotated[bool, flag("Open its console to its owner.", "--debug")] = False,
+    no_wait: Annotated[bool, flag("Do not wait until its platform answers.", "--no-wait")] = False,
 ) -> None:
     """Start a machine in QEMU, and leave it running until it is stopped.
 
@@ -79,19 +70,19 @@ def start(
     _show(shown)
 
 
-def list_(json: Json = False) -> None:
+def list_() -> None:
     """List the machines of this user, as root those of this host."""
     from kluis.tee.vm.machine import kept
 
-    found = kept.list_machines()
+    machines = kept.list_machines()
     rows = [
         (each["name"], str(each.get("pid", "-")), each.get("boot", "-"), each.get("ended", "runs"))
-        for each in found
+        for each in machines
     ]
-    render.out(found, render.table(rows, ("name", "pid", "boot", "state")) if rows else "no machine runs")
+    render.out(machines, render.table(rows, ("name", "pid", "boot", "state")) if rows else "no machine runs")
 
 
-def show(name: Name, json: Json = False) -> None:
+def show(name: Name) -> None:
     """Print how a machine runs, and which protections it does not have."""
     from kluis.tee.vm.machine import kept
 
@@ -99,11 +90,7 @@ def show(name: Name, json: Json = False) -> None:
 
 
 def root(
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Write it to a file instead of stdout."),
-    ] = None,
-    json: Json = False,
+    output: Output = None,
 ) -> None:
     """Print the root of this user's emulated processor.
 
@@ -122,7 +109,7 @@ def root(
     render.note(f"written: {output}")
 
 
-def console(name: Name, json: Json = False) -> None:
+def console(name: Name) -> None:
     """Print the last output of a debug machine's console."""
     from kluis.tee.vm.machine import kept
 
@@ -130,7 +117,7 @@ def console(name: Name, json: Json = False) -> None:
     render.out({"text": text}, text.rstrip("\n"))
 
 
-def stop(name: Name, json: Json = False) -> None:
+def stop(name: Name) -> None:
     """End a machine. Its memory is lost; the state of its vTPM remains."""
     from kluis.tee.vm.machine import kept
 

@@ -67,14 +67,14 @@ def loads(
     check_nesting(data, what, max_depth)
 
     def unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
+        members = dict(pairs)
+        if len(members) != len(pairs):
             seen: set[str] = set()
             for key, _ in pairs:
                 if key in seen:
                     raise FormatError(f"{what}: key {key!a:.40} appears twice", code="duplicate_key")
                 seen.add(key)
-        return found
+        return members
 
     def refuse(number: str) -> NoReturn:
         raise FormatError(f"{what}: {number[:32]} is not an integer", code="bad_type")
@@ -134,13 +134,13 @@ def check_nesting(data: bytes, what: str, max_depth: int) -> None:
             depth -= 1
 
 
-def loads_canonical(data: bytes, what: str, *, max_size: int = MAX_SIZE, max_depth: int = MAX_DEPTH) -> Json:
+def loads_canonical(data: bytes, what: str, *, max_size: int = MAX_SIZE) -> Json:
     """Read one JSON value in canonical form only.
 
     Raises:
         FormatError: as for ``loads``, or the bytes are not canonical.
     """
-    value = loads(data, what, max_size=max_size, max_depth=max_depth)
+    value = loads(data, what, max_size=max_size)
     if dumps(value) != data:
         raise FormatError(f"{what}: is not in canonical form (RFC 8785)", code="bad_encoding")
     return value

@@ -98,16 +98,6 @@ def replay(events: Sequence[Event]) -> Mapping[int, bytes]:
     return registers
 
 
-def digest_v1(name: str, payload: bytes) -> bytes:
-    """The digest of a runtime event: over type, name and payload, separated by colons."""
-    return hashlib.sha384(_preimage(name, payload)).digest()
-
-
-def digest_v2(name: str, payload: bytes) -> bytes:
-    """The digest of a runtime event of version 2: over canonical JSON that includes its type."""
-    return hashlib.sha384(_preimage_v2(name, payload)).digest()
-
-
 def key_report_data(spki: bytes) -> bytes:
     """Report data that bind a certificate's key, 64 bytes: SHA-512 of a tag and the key."""
     return hashlib.sha512(_KEY_TAG + spki).digest()
@@ -170,13 +160,13 @@ def _runtime_digest(value: Members, name: str, payload: bytes, digest: bytes) ->
     versions = {1: _preimage(name, payload), 2: _preimage_v2(name, payload)}
     if "version" in value:
         versions = {(version := value.version(1, 2)): versions[version]}
-    found = {hashlib.sha384(preimage).digest(): preimage for preimage in versions.values()}
-    chosen = digest or next(iter(found))
-    if chosen not in found:
+    digests = {hashlib.sha384(preimage).digest(): preimage for preimage in versions.values()}
+    chosen = digest or next(iter(digests))
+    if chosen not in digests:
         raise FormatError(f"{value.what}.digest: is not of the event's name and payload", code="event_log")
     if "preimage" in value:
-        told = value.text("preimage")
-        if told not in (found[chosen].hex(), found[chosen].decode(errors="replace")):
+        stated = value.text("preimage")
+        if stated not in (digests[chosen].hex(), digests[chosen].decode(errors="replace")):
             raise FormatError(f"{value.what}.preimage: is not what the digest is of", code="event_log")
     return chosen
 

@@ -101,7 +101,7 @@ def propose(
     requests.record(transaction, request)
     transaction.put(tables.PROPOSALS, proposal_id.encode(), request.payload)
     proposal = Proposal(proposal_id, {"proposer_id": member, "state": OPEN, "ballots": {}})
-    return _decide(transaction, proposal, text, constitution, effects, rules)
+    return _decide(transaction, proposal, text, constitution, effects)
 
 
 def vote(
@@ -139,14 +139,8 @@ def vote(
         raise VoteAlreadyExists(f"proposal {proposal_id}: member {member} submitted another ballot before")
     requests.record(transaction, request)
     proposal.info["ballots"][member] = ballot
-    return _decide(
-        transaction,
-        proposal,
-        content(transaction, proposal_id),
-        Constitution(transaction, rules),
-        effects,
-        rules,
-    )
+    text, constitution = content(transaction, proposal_id), Constitution(transaction, rules)
+    return _decide(transaction, proposal, text, constitution, effects)
 
 
 def withdraw(transaction: Transaction, request: Request, proposal_id: str) -> Proposal | None:
@@ -218,8 +212,8 @@ def actions(transaction: Transaction, proposal_id: str) -> list[Any]:
         ProposalNotFound: there is none of that id.
     """
     find(transaction, proposal_id)
-    found = read_object(content(transaction, proposal_id).encode(), "proposal").get("actions")
-    return found if isinstance(found, list) else []
+    listed = read_object(content(transaction, proposal_id).encode(), "proposal").get("actions")
+    return listed if isinstance(listed, list) else []
 
 
 def ballot(transaction: Transaction, proposal_id: str, member_id: str) -> str:
@@ -229,28 +223,23 @@ def ballot(transaction: Transaction, proposal_id: str, member_id: str) -> str:
         ProposalNotFound: there is no such proposal.
         VoteNotFound: the member submitted none.
     """
-    found = find(transaction, proposal_id).info["ballots"].get(member_id)
-    if not isinstance(found, str):
+    script = find(transaction, proposal_id).info["ballots"].get(member_id)
+    if not isinstance(script, str):
         raise VoteNotFound(f"proposal {proposal_id}: member {member_id[:64]!a} submitted no ballot")
-    return found
+    return script
 
 
 def _decide(
-    transaction: Transaction,
-    proposal: Proposal,
-    text: str,
-    constitution: Constitution,
-    effects: Effects,
-    rules: Rules,
+    transaction: Transaction, proposal: Proposal, text: str, constitution: Constitution, effects: Effects
 ) -> Proposal:
     """Evaluate all ballots, resolve, and apply what is accepted."""
     info, votes, failures = proposal.info, {}, {}
     for member, script in sorted(info["ballots"].items()):
-        found = constitution.vote(script, text, info["proposer_id"], proposal.id, member)
-        if isinstance(found, Failure):
-            failures[member] = found.value()
+        tally = constitution.vote(script, text, info["proposer_id"], proposal.id, member)
+        if isinstance(tally, Failure):
+            failures[member] = tally.value()
         else:
-            votes[member] = found
+            votes[member] = tally
     state, failure = constitution.resolve(text, info["proposer_id"], list(votes.items()), proposal.id)
     if state not in STATES:
         state, failure = "Failed", Failure(f"resolve() gave no state: {state[:60]!a}", None)
@@ -289,14 +278,14 @@ def _text(request: Request) -> str:
 
 def _ballot(request: Request) -> str:
     try:
-        found = read_object(request.payload, "ballot").get("ballot")
+        script = read_object(request.payload, "ballot").get("ballot")
     except FormatError as error:
         raise InvalidInput(error.message) from None
-    if not isinstance(found, str) or len(found) > MAX_BALLOT:
+    if not isinstance(script, str) or len(script) > MAX_BALLOT:
         raise InvalidInput(
             f'ballot: want {{"ballot": text}} of at most {MAX_BALLOT} characters, got something else'
         )
-    return found
+    return script
 
 
 def _same(request: Request, proposal_id: str) -> None:
