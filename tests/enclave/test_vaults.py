@@ -128,6 +128,11 @@ def test_a_name_that_is_not_in_the_certificate(
     expected = CertifiedVault("https://evil.example", authority.root_pem())
     with pytest.raises(AuthenticityError, match=r"want a certificate of evil\.example under the pinned root"):
         expected.signing_key(read, VaultEvidence(), NOW)
+    odd = read.chain[0].replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x12", 1)  # of no version
+    assert odd != read.chain[0]
+    read = dataclasses.replace(read, url=VAULT, chain=(odd, *read.chain[1:]))
+    with pytest.raises(AuthenticityError, match="under the pinned root, got another"):
+        CertifiedVault(VAULT, authority.root_pem()).signing_key(read, VaultEvidence(), NOW)
 
 
 def test_a_key_that_is_not_what_its_vault_shows(

@@ -190,7 +190,12 @@ class CertifiedVault:
     def signing_key(self, released: ReleasedKey, brought: VaultEvidence, now: datetime) -> bytes:
         """Return the key of the release's own certificate, if it is this vault's."""
         from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-        from cryptography.x509 import DNSName, load_der_x509_certificate, load_pem_x509_certificates
+        from cryptography.x509 import (
+            DNSName,
+            InvalidVersion,
+            load_der_x509_certificate,
+            load_pem_x509_certificates,
+        )
         from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
         host = self.url.removeprefix("https://").partition(":")[0]
@@ -203,7 +208,7 @@ class CertifiedVault:
             leaf, *between = (load_der_x509_certificate(each) for each in released.chain)
             verifier = PolicyBuilder().store(roots).time(now).build_server_verifier(DNSName(host))
             verifier.verify(leaf, between)
-        except (ValueError, VerificationError):
+        except (ValueError, InvalidVersion, VerificationError):
             raise AuthenticityError(
                 f"released key x5c: want a certificate of {host} under the pinned root, got another",
                 code="release_vault",

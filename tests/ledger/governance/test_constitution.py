@@ -24,7 +24,7 @@ from kluis.ledger.store import Store
 from kluis.services.ledger.ccf.governance import Governance
 from tests.ledger.governance import real
 from tests.ledger.governance.consortium import Consortium, Party, opened
-from tests.ledger.odd import of_odd_version
+from tests.odd_certificates import of_odd_version
 
 USER, NEW = Party(52, encrypts=False), Party(53)
 NODE = "cd" * 32

@@ -14,6 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from kluis.errors import FormatError, FreshnessError, KluisError, UnavailableError, UsageError
 from kluis.serve.front.certificate import NamedKey, OwnCertificate
+from tests.odd_certificates import of_odd_version
 from tests.serve.front.pki import NOW, Operator
 
 NAMES = ("services.example", "10.0.0.7")
@@ -162,12 +163,13 @@ def test_a_name_that_it_does_not_contain(tmp_path: Path) -> None:
 
 
 def test_a_chain_that_is_none(tmp_path: Path) -> None:
-    """Text is no certificate."""
+    """Text is no certificate, nor is one of an unknown version."""
     chain, private = Operator(tmp_path).issue(*NAMES)
-    chain.write_text("certificate")
-    with pytest.raises(FormatError) as caught:
-        NamedKey.read(chain, private, NAMES, NOW)
-    assert caught.value.message == f"{chain}: want certificates, PEM, the server's first"
+    for text in ("certificate", of_odd_version(chain.read_text())):
+        chain.write_text(text)
+        with pytest.raises(FormatError) as caught:
+            NamedKey.read(chain, private, NAMES, NOW)
+        assert caught.value.message == f"{chain}: want certificates, PEM, the server's first"
 
 
 def test_a_bad_replacement_changes_nothing(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.ledger.odd import of_odd_version
+from tests.odd_certificates import of_odd_version
 from tests.services.ledger.world import ADMIN, NOBODY, NOW, VERSION, Identity, Served, World, run
 
 LOWER = NOBODY.id

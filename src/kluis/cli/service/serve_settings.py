@@ -146,7 +146,7 @@ def _certificates(path: Path) -> list[bytes]:
 
     try:
         certificates = x509.load_pem_x509_certificates(files.read(path))
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise UsageError(f"{path}: want a certificate, PEM") from None
     return [each.public_bytes(Encoding.DER) for each in certificates]
 

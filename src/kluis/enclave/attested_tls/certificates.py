@@ -30,7 +30,7 @@ def chain_of(chain: bytes, key: CertificatePublicKeyTypes, whose: str) -> list[x
     try:
         certificates = x509.load_pem_x509_certificates(chain)
         same = certificates[0].public_key() == key
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm):
         raise FormatError("certificate chain: want PEM certificates, this key's first") from None
     if not same:
         raise UsageError(f"certificate chain: want one for this {whose}'s key, got one for another")

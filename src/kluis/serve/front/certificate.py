@@ -205,7 +205,7 @@ def _load_key(pem: bytes, path: Path) -> rsa.RSAPrivateKey | ec.EllipticCurvePri
 def _load_chain(pem: bytes, path: Path) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(pem)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise FormatError(f"{path}: want certificates, PEM, the server's first") from None
 
 

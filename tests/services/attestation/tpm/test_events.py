@@ -212,6 +212,20 @@ def test_linux(tpms: World) -> None:
     assert "ProcessedData" not in told[5]
 
 
+def test_a_trusted_key_of_an_unknown_version(tpms: World) -> None:
+    """It has no subject, and its record stays: a machine's log may hold any bytes."""
+    odd = certificate().replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x12", 1)
+    subjects = f"{MEASURED}.ProcessedData.CertificateSubject"
+    issue(tpms, asked(subjects, "keys") + 'c:[type=="events"] => issue(type="out", value=c.value);')
+    client, tpm = linux(tpms, of_buffer(".builtin_trusted_keys", odd))
+    claims = client.report(client.v2(tpm=tpm))
+    assert "keys" not in claims
+    (told,) = [
+        e for e in json.loads(claims["out"])["Events"] if e["EventTypeString"] == "IMA_MEASUREMENT_EVENT"
+    ]
+    assert told["ProcessedData"]["RawData"]
+
+
 def test_a_linux_log_that_does_not_replay(tpms: World) -> None:
     """A record that was left out, or changed, is refused."""
     records = (of_file("/a", b"1"), of_file("/b", b"2"))

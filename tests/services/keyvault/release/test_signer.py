@@ -18,6 +18,7 @@ from kluis.formats.encoding import b64
 from kluis.formats.kluis.vouched import QUOTE_OID
 from kluis.hashes import sha256
 from kluis.services.keyvault.release.signer import Signer
+from tests.odd_certificates import of_odd_version
 from tests.services.keyvault.world import OTHER_KEY, certificate, thumbprint
 from tests.services.web.issuer import NOW
 
@@ -104,6 +105,8 @@ def pem(der: bytes) -> bytes:
     [
         (b"", FormatError, "certificate chain: want PEM certificates, this key's first"),
         (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", FormatError,
+         "certificate chain: want PEM certificates, this key's first"),
+        (of_odd_version(pem(certificate(OTHER_KEY)).decode()).encode(), FormatError,
          "certificate chain: want PEM certificates, this key's first"),
         (b" " * 70_000, FormatError, "certificate chain: want at most 65536 bytes, got 70000"),
         (pem(certificate(OTHER_KEY)), UsageError,
