@@ -109,11 +109,11 @@ def recovery_keys(
     Raises:
         FormatError: a key is no RSA key in PEM.
     """
-    found: dict[str, dict[str, rsa.RSAPublicKey]] = {"Participant": {}, "Owner": {}}
+    keys: dict[str, dict[str, rsa.RSAPublicKey]] = {"Participant": {}, "Owner": {}}
     for each in members(transaction):
-        if each.active and each.encryption_key is not None and each.recovery_role in found:
-            found[each.recovery_role][each.id] = rsa_key(each.encryption_key, f"member {each.id}")
-    return found["Participant"], found["Owner"]
+        if each.active and each.encryption_key is not None and each.recovery_role in keys:
+            keys[each.recovery_role][each.id] = rsa_key(each.encryption_key, f"member {each.id}")
+    return keys["Participant"], keys["Owner"]
 
 
 def rsa_key(pem: bytes, what: str) -> rsa.RSAPublicKey:
@@ -191,16 +191,16 @@ def unsigned_keys(
             each for each in after if each not in before
         ]:
             issuer = str(entry.get("issuer"))
-            found = issuers(issuer.encode())
-            if found is None or read_object(found, JWT_ISSUERS).get("auto_refresh") is not True:
+            listed = issuers(issuer.encode())
+            if listed is None or read_object(listed, JWT_ISSUERS).get("auto_refresh") is not True:
                 yield issuer
 
 
 def _keys(data: bytes | None) -> list[dict[str, Any]]:
-    found = [] if data is None else read_json(data, JWT_KEYS)
-    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+    entries = [] if data is None else read_json(data, JWT_KEYS)
+    if not isinstance(entries, list) or not all(isinstance(each, dict) for each in entries):
         raise FormatError(f"{JWT_KEYS}: want a list of keys, got something else")
-    return found
+    return entries
 
 
 def _only(transaction: Transaction, table: str) -> dict[str, Any]:

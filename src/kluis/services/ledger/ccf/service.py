@@ -167,16 +167,16 @@ class ServiceState:
 def _member(state: Transaction, key: bytes) -> dict[str, Any]:
     info = read_json(state.get(tables.MEMBERS, key) or b"{}", "member")
     encryption = state.get(tables.MEMBER_KEYS, key)
-    found = {
+    described = {
         "memberId": key.decode(),
         "status": info.get("status"),
         "certificate": (state.get(tables.MEMBER_CERTIFICATES, key) or b"").decode(),
         "memberData": info.get("member_data"),
     }
     if encryption is not None:
-        found["publicEncryptionKey"] = encryption.decode()
-        found["recoveryRole"] = info.get("recovery_role", "Participant")
-    return found
+        described["publicEncryptionKey"] = encryption.decode()
+        described["recoveryRole"] = info.get("recovery_role", "Participant")
+    return described
 
 
 def _user(state: Transaction, key: bytes) -> dict[str, Any]:
@@ -190,15 +190,15 @@ def _user(state: Transaction, key: bytes) -> dict[str, Any]:
 
 def _node(state: Transaction, key: bytes) -> dict[str, Any]:
     info = jcs.loads(state.get(tables.NODES, key) or b"{}", "node")
-    found = info if isinstance(info, dict) else {}
+    described = info if isinstance(info, dict) else {}
     certificate = state.get(tables.NODE_CERTIFICATES, key)
     return {
         "nodeId": key.decode(),
-        "status": found.get("status"),
+        "status": described.get("status"),
         "certificate": "" if certificate is None else certificate.decode(),
-        "nodeData": found.get("node_data"),
-        "quoteInfo": found.get("quote_info"),
-        "rpcInterfaces": found.get("rpc_interfaces"),
+        "nodeData": described.get("node_data"),
+        "quoteInfo": described.get("quote_info"),
+        "rpcInterfaces": described.get("rpc_interfaces"),
     }
 
 

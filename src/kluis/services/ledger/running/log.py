@@ -112,13 +112,13 @@ def entries_of(data: bytes, first: int) -> list[bytes]:
     Raises:
         FormatError: it is something else.
     """
-    found: list[bytes] = []
+    entries: list[bytes] = []
     at = 0
     while at < len(data):
         size = size_at(data, at, f"entries from {first} on")
-        found.append(data[at : at + size])
+        entries.append(data[at : at + size])
         at += size
-    return found
+    return entries
 
 
 class Part:
@@ -149,10 +149,10 @@ class Part:
             entry = Entry.parse(raw, what)
             domain = PublicDomain.parse(entry.public, what)
             write_set = write_set_digest(raw)
-            found = leaf_of(write_set, domain.evidence_digest, domain.claims_digest)
+            leaf = leaf_of(write_set, domain.evidence_digest, domain.claims_digest)
         except FormatError:
             raise AuthenticityError(f"{what}: the host gave something else", code="ledger_leaf") from None
-        if found != tree.leaf(seqno):
+        if leaf != tree.leaf(seqno):
             raise AuthenticityError(f"{what}: the host gave another entry", code="ledger_leaf")
         return cls(entry, domain, write_set)
 
