@@ -67,10 +67,10 @@ def _path(origin: dict[str, Any]) -> Path | None:
 
 def _origin() -> dict[str, Any]:
     try:
-        found = json.loads(_record("direct_url.json") or "{}")
+        origin = json.loads(_record("direct_url.json") or "{}")
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return origin if isinstance(origin, dict) else {}
 
 
 def _record(name: str) -> str | None:
@@ -81,7 +81,7 @@ def _record(name: str) -> str | None:
     from importlib import metadata  # a tenth of the start of a platform, and only an error needs it
 
     try:
-        found = (each.read_text(name) for each in metadata.distributions(name="kluis"))
-        return next((text for text in found if text is not None), None)
+        texts = (each.read_text(name) for each in metadata.distributions(name="kluis"))
+        return next((text for text in texts if text is not None), None)
     except (OSError, UnicodeDecodeError):
         return None

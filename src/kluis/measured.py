@@ -81,7 +81,7 @@ def arm(descriptor: int) -> None:
             code: CodeType = compile_bytecode(data[16:], fullname, path, source)
             return code
 
-        code = _read_measured(path, *found, load) if (found := _find(path)) else None
+        code = _read_measured(path, *entry, load) if (entry := _find(path)) else None
         return get_code(self, fullname) if code is None else code
 
     def measured_module(self: _importing.ExtensionFileLoader, spec: "ModuleSpec") -> "ModuleType":
@@ -203,8 +203,8 @@ def _measure_library(path: str) -> None:
 
 def _at_launch(path: str) -> bool:
     """Whether the spawner measures it, from the index: the file itself may have grown since."""
-    found = _find(path) if path.startswith(f"{KLUIS}/") else None
-    return found is not None and found[1] >= LARGE
+    entry = _find(path) if path.startswith(f"{KLUIS}/") else None
+    return entry is not None and entry[1] >= LARGE
 
 
 def _digest_file(descriptor: int) -> bytes:
@@ -267,15 +267,15 @@ def _check_named(name: str) -> None:
 
 def _paths_of(name: str) -> list[str]:
     """Every path with that file name in an index."""
-    found, end = [], _escape(name) + _DIGEST
+    paths, end = [], _escape(name) + _DIGEST
     for mount, index in _indexes.items():
         at = index.find(end)
         while at >= 0:
             start = index.rfind(_PATH, 0, at) + len(_PATH)
             if start == at or index[at - 1 : at] == b"/":
-                found.append(f"{mount}/{_unescape(index[start : at + len(end) - len(_DIGEST)]).decode()}")
+                paths.append(f"{mount}/{_unescape(index[start : at + len(end) - len(_DIGEST)]).decode()}")
             at = index.find(end, at + 1)
-    return found
+    return paths
 
 
 def _measured_dlopen(dlopen: object) -> object:
@@ -289,7 +289,7 @@ def _measured_dlopen(dlopen: object) -> object:
 
 
 def _check(path: str, digest: bytes) -> None:
-    if path.startswith(ROOT) and (not (found := _find(path)) or found[0] != digest):
+    if path.startswith(ROOT) and (not (entry := _find(path)) or entry[0] != digest):
         _end(path)
 
 

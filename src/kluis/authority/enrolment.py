@@ -74,7 +74,7 @@ class Enrolment:
         """
         value = Members(jcs.loads_canonical(data, WHAT, max_size=MAX_SIZE), WHAT)
         value.version(1)
-        found = cls(
+        enrolment = cls(
             ppid=value.hex("ppid", 16),
             key=value.hex("key", 65),
             cpusvn=value.hex("cpusvn", 16),
@@ -84,32 +84,34 @@ class Enrolment:
             made=value.text("made", limit=32),
         )
         signature = value.hex("signature", 64)
-        value.only((*found._statement(), "signature"))
+        value.only((*enrolment._statement(), "signature"))
         made = value.time("made")
         try:
-            point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), found.key)
-            point.verify(_raw(signature), _DOMAIN + jcs.dumps(found._statement()), ec.ECDSA(hashes.SHA256()))
+            point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), enrolment.key)
+            point.verify(
+                _raw(signature), _DOMAIN + jcs.dumps(enrolment._statement()), ec.ECDSA(hashes.SHA256())
+            )
         except (InvalidSignature, ValueError):
             raise AuthenticityError(f"{WHAT}: its key did not sign it", code="enrolment_signature") from None
-        if found.root != root:
+        if enrolment.root != root:
             raise AuthenticityError(
-                f"{WHAT}.root: want {root.hex()}, got {found.root.hex()}",
+                f"{WHAT}.root: want {root.hex()}, got {enrolment.root.hex()}",
                 hint="name the root certificate of this service, as its owner gave it",
                 code="enrolment_root",
             )
-        if found.level != level:
+        if enrolment.level != level:
             raise AuthenticityError(
-                f"{WHAT}.level: want {level}, got {found.level}",
+                f"{WHAT}.level: want {level}, got {enrolment.level}",
                 hint="this service certifies platforms of one level only, which its root names",
                 code="enrolment_level",
             )
         if abs(now - made) > FRESH:
             raise FreshnessError(
-                f"{WHAT}.made: want a time within 10 minutes of {issuing.zulu(now)}, got {found.made}",
+                f"{WHAT}.made: want a time within 10 minutes of {issuing.zulu(now)}, got {enrolment.made}",
                 hint="set the clock, and ask again",
                 code="enrolment_stale",
             )
-        return found
+        return enrolment
 
     def public_key(self) -> ec.EllipticCurvePublicKey:
         """The public PCK."""

@@ -129,8 +129,8 @@ def carrying(
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     )
     for oid, value in extensions:
-        held = x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value)
-        builder = builder.add_extension(held, critical=False)
+        unrecognized = x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value)
+        builder = builder.add_extension(unrecognized, critical=False)
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
 
 

@@ -209,8 +209,8 @@ def _check_url(base_url: str | httpx.URL | None) -> str:
     return str(base_url)
 
 
-def _check_websockets(given: object) -> None:
-    if given not in (None, _NOWHERE):
+def _check_websockets(base: object) -> None:
+    if base not in (None, _NOWHERE):
         raise UsageError("websocket_base_url: want none, because this client opens no WebSocket, got one")
 
 

@@ -73,13 +73,13 @@ def recognise(parts: Iterable[bytes]) -> dict[str, bytes]:
         FormatError: a part is not an endorsement.
         UsageError: two parts have one role.
     """
-    found: dict[str, bytes] = {}
+    by_name: dict[str, bytes] = {}
     for data in parts:
         for role in roles_of(data):
-            if role in found and found[role] != data:
+            if role in by_name and by_name[role] != data:
                 raise UsageError(f"parts: two are {role}", hint=f"name them: {role}=FILE")
-            found[role] = data
-    return found
+            by_name[role] = data
+    return by_name
 
 
 def join(parts: Mapping[str, bytes]) -> Fetched:

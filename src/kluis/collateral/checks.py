@@ -111,9 +111,9 @@ def _check_name(kind: Kind, key: Key, body: bytes, what: str) -> None:
             if (info.tee.lower(), info.fmspc.hex()) != key[:2]:
                 raise _another(what, f"{info.tee} {info.fmspc.hex()}")
         case Kind.QE_IDENTITY:
-            found = parse_identity(body).id
-            if found != _QE.get(key[0]):
-                raise _another(what, found)
+            identity = parse_identity(body).id
+            if identity != _QE.get(key[0]):
+                raise _another(what, identity)
         case _:
             tee = evaluation.parse(body).tee
             if tee.lower() != key[0]:

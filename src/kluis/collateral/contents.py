@@ -38,27 +38,27 @@ class Line:
     about: str = ""
 
 
-def describe(found: Bundle) -> tuple[Line, ...]:
+def describe(bundle: Bundle) -> tuple[Line, ...]:
     """Describe the issuer and the validity of each part, as the part states them.
 
     Raises:
         FormatError: a part does not match its role.
     """
-    match found:
+    match bundle:
         case Endorsements():
-            return _describe_amd(found)
+            return _describe_amd(bundle)
         case Collateral():
-            return _describe_intel(found)
+            return _describe_intel(bundle)
         case AzureEndorsements():
-            return _describe_azure(found)
+            return _describe_azure(bundle)
 
 
-def _describe_intel(found: Collateral) -> tuple[Line, ...]:
-    info, identity = parse_tcb_info(found.tcb_info), parse_identity(found.qe_identity)
+def _describe_intel(collateral: Collateral) -> tuple[Line, ...]:
+    info, identity = parse_tcb_info(collateral.tcb_info), parse_identity(collateral.qe_identity)
     lines = [
         Line(
             part="tcb_info",
-            issuer=_leaf(found.tcb_info_issuer_chain, "TCB info issuer chain").common_name,
+            issuer=_leaf(collateral.tcb_info_issuer_chain, "TCB info issuer chain").common_name,
             issued=info.issued,
             until=info.next_update,
             evaluation=info.evaluation,
@@ -66,36 +66,40 @@ def _describe_intel(found: Collateral) -> tuple[Line, ...]:
         ),
         Line(
             part="qe_identity",
-            issuer=_leaf(found.qe_identity_issuer_chain, "QE identity issuer chain").common_name,
+            issuer=_leaf(collateral.qe_identity_issuer_chain, "QE identity issuer chain").common_name,
             issued=identity.issued,
             until=identity.next_update,
             evaluation=identity.evaluation,
             about=identity.id,
         ),
     ]
-    chain = x509.parse_pem(found.pck_crl_issuer_chain, "PCK CRL issuer chain")
-    for part, data in (("pck_crl", found.pck_crl), ("root_ca_crl", found.root_ca_crl)):
+    chain = x509.parse_pem(collateral.pck_crl_issuer_chain, "PCK CRL issuer chain")
+    for part, data in (("pck_crl", collateral.pck_crl), ("root_ca_crl", collateral.root_ca_crl)):
         lines.append(_crl(part, data, chain))
     return tuple(lines)
 
 
-def _describe_amd(found: Endorsements) -> tuple[Line, ...]:
-    certificates = {"vek": found.vek, "ask": found.ask, "ark": found.ark}
+def _describe_amd(endorsements: Endorsements) -> tuple[Line, ...]:
+    certificates = {"vek": endorsements.vek, "ask": endorsements.ask, "ark": endorsements.ark}
     chain = {part: certificate_of(data, part) for part, data in certificates.items() if data is not None}
     lines = [_describe_certificate(part, one, chain.values()) for part, one in chain.items()]
-    if found.crl is not None:
-        lines.append(_crl("crl", found.crl, chain.values()))
+    if endorsements.crl is not None:
+        lines.append(_crl("crl", endorsements.crl, chain.values()))
     return tuple(lines)
 
 
-def _describe_azure(found: AzureEndorsements) -> tuple[Line, ...]:
+def _describe_azure(endorsements: AzureEndorsements) -> tuple[Line, ...]:
     lines: list[Line] = []
-    for name, held in (("snp", found.snp), ("tdx", found.tdx)):
-        if held is not None:
-            lines += (dataclasses.replace(line, part=f"{name}.{line.part}") for line in describe(held))
-    if found.ak is not None:
-        chain = x509.parse_pem(found.ak.chain, "AK chain") if found.ak.chain else ()
-        leaf = (certificate_of(found.ak.certificate, "AK"),) if found.ak.certificate is not None else ()
+    for name, part in (("snp", endorsements.snp), ("tdx", endorsements.tdx)):
+        if part is not None:
+            lines += (dataclasses.replace(line, part=f"{name}.{line.part}") for line in describe(part))
+    if endorsements.ak is not None:
+        chain = x509.parse_pem(endorsements.ak.chain, "AK chain") if endorsements.ak.chain else ()
+        leaf = (
+            (certificate_of(endorsements.ak.certificate, "AK"),)
+            if endorsements.ak.certificate is not None
+            else ()
+        )
         lines += (_describe_certificate("ak", one, (*leaf, *chain)) for one in (*leaf, *chain))
     return tuple(lines)
 

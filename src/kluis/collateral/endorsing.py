@@ -47,14 +47,14 @@ def of_files(kind: Kind, files: Sequence[tuple[str, bytes]]) -> Any:
     datas = [_decode(data, name) for name, data in files]
     taken = set(kind.endorsements)
     if taken & {Collateral, SnpEndorsements}:
-        found = _of_service(taken, datas, [name for name, _ in files])
-        if not isinstance(found, kind.endorsements):
+        endorsements = _of_service(taken, datas, [name for name, _ in files])
+        if not isinstance(endorsements, kind.endorsements):
             raise UsageError(
                 f"{files[0][0]}: want {_MAKERS[next(iter(taken & set(_MAKERS)))]} for {kind.name}, "
-                f"got {_MAKERS.get(type(found), 'what endorses an Azure VM')}",
+                f"got {_MAKERS.get(type(endorsements), 'what endorses an Azure VM')}",
                 hint="kluis collateral fetch EVIDENCE -o FILE gets what endorses it",
             )
-        return found
+        return endorsements
     if TpmEndorsements in taken and not _json(datas[0]):
         return _of_tpm(datas)
     if NvidiaEndorsements in taken and not _json(datas[0]):

@@ -49,14 +49,14 @@ def fetch_for(
     whose, context = subject.of(data), Context(anchors)
     asking = _Asking(provider, now)
     try:
-        found = _gather(whose, asking, release, context)
+        fetched = _gather(whose, asking, release, context)
     except (AuthenticityError, FormatError):
         if not isinstance(provider, Cached) or not provider.forget(asking.wanted):
             raise
-        found = _gather(whose, asking, release, context)
+        fetched = _gather(whose, asking, release, context)
     if isinstance(provider, Cached):
         provider.keep(now)
-    return found
+    return fetched
 
 
 class _Asking:
@@ -69,19 +69,19 @@ class _Asking:
 
     def __call__(self, kind: Kind, *key: str) -> Document:
         self.wanted.append((kind, key))
-        found = self.given[kind, key] = self._provider.get(kind, key, self._now)
-        return found
+        document = self.given[kind, key] = self._provider.get(kind, key, self._now)
+        return document
 
 
 def _gather(whose: subject.Subject, ask: _Asking, release: str, context: Context) -> Fetched:
-    found = (
+    parts = (
         _amd(whose, ask, context) if isinstance(whose, subject.Amd) else _intel(whose, ask, release, context)
     )
     for (kind, key), document in ask.given.items():
         # A genuine document of another platform would stay in the cache, and no evidence would verify with
         # it.
         check_is(kind, key, document, context)
-    return found
+    return parts
 
 
 def _intel(whose: subject.Intel, ask: _Asking, release: str, context: Context) -> Collateral:
@@ -97,22 +97,22 @@ def _intel(whose: subject.Intel, ask: _Asking, release: str, context: Context) -
     return collateral
 
 
-def intel_collateral(found: Mapping[Kind, Document]) -> Collateral:
+def intel_collateral(by_kind: Mapping[Kind, Document]) -> Collateral:
     """Combine Intel's four documents.
 
     Raises:
         FormatError: TCB info or QE identity is not a signed document.
     """
-    info, info_signature = documents.signed_parts(Kind.TCB_INFO, found[Kind.TCB_INFO])
-    identity, identity_signature = documents.signed_parts(Kind.QE_IDENTITY, found[Kind.QE_IDENTITY])
+    info, info_signature = documents.signed_parts(Kind.TCB_INFO, by_kind[Kind.TCB_INFO])
+    identity, identity_signature = documents.signed_parts(Kind.QE_IDENTITY, by_kind[Kind.QE_IDENTITY])
     return Collateral(
-        pck_crl_issuer_chain=found[Kind.PCK_CRL].chain,
-        root_ca_crl=found[Kind.ROOT_CA_CRL].body,
-        pck_crl=found[Kind.PCK_CRL].body,
-        tcb_info_issuer_chain=found[Kind.TCB_INFO].chain,
+        pck_crl_issuer_chain=by_kind[Kind.PCK_CRL].chain,
+        root_ca_crl=by_kind[Kind.ROOT_CA_CRL].body,
+        pck_crl=by_kind[Kind.PCK_CRL].body,
+        tcb_info_issuer_chain=by_kind[Kind.TCB_INFO].chain,
         tcb_info=info,
         tcb_info_signature=info_signature,
-        qe_identity_issuer_chain=found[Kind.QE_IDENTITY].chain,
+        qe_identity_issuer_chain=by_kind[Kind.QE_IDENTITY].chain,
         qe_identity=identity,
         qe_identity_signature=identity_signature,
     )
@@ -120,13 +120,13 @@ def intel_collateral(found: Mapping[Kind, Document]) -> Collateral:
 
 def _amd(whose: subject.Amd, ask: _Asking, context: Context) -> Endorsements:
     product, vek = _vek(whose, ask)
-    found = Endorsements.from_chain(
+    endorsements = Endorsements.from_chain(
         vek,
         ask(Kind.AMD_CHAIN, product.value, whose.signer).body,
         ask(Kind.AMD_CRL, product.value, whose.signer).body,
     )
-    _prove(found, context)
-    return found
+    _prove(endorsements, context)
+    return endorsements
 
 
 def _vek(whose: subject.Amd, ask: _Asking) -> tuple[Product, bytes]:
@@ -148,16 +148,20 @@ def _vek(whose: subject.Amd, ask: _Asking) -> tuple[Product, bytes]:
     raise missing or UnavailableError("SNP report: of no product that we know", code="collateral_missing")
 
 
-def _prove(found: Endorsements, context: Context) -> None:
+def _prove(endorsements: Endorsements, context: Context) -> None:
     """Check that AMD signed the documents, whatever the report contains."""
     ark, ask, vek = (
         _certificate(data or b"", what)
-        for data, what in ((found.ark, "ARK"), (found.ask, "ASK"), (found.vek, "VEK certificate"))
+        for data, what in (
+            (endorsements.ark, "ARK"),
+            (endorsements.ask, "ASK"),
+            (endorsements.vek, "VEK certificate"),
+        )
     )
     chain.match_root(ark, context, "AMD chain")
     for document, issuer, what in (
         (ask, ark, "ASK"),
-        (x509.parse_crl(found.crl or b"", "AMD CRL"), ark, "AMD CRL"),
+        (x509.parse_crl(endorsements.crl or b"", "AMD CRL"), ark, "AMD CRL"),
         (vek, ask, "VEK certificate"),
     ):
         chain.check_issued(

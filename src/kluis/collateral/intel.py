@@ -47,10 +47,10 @@ class Pcs:
         trust: ssl.SSLContext | None = None,
         limits: Limits | None = None,
     ) -> None:
-        found = _CACHE.fullmatch(url)
-        self._version = int(found[3] or 4) if found else 4
-        self._folder = found[2] if found else ""
-        self._origin = Origin(found[1] if found else url, trust=trust, limits=limits)
+        match = _CACHE.fullmatch(url)
+        self._version = int(match[3] or 4) if match else 4
+        self._folder = match[2] if match else ""
+        self._origin = Origin(match[1] if match else url, trust=trust, limits=limits)
         self._roots = Origin(roots, trust=trust, limits=limits) if roots is not None else None
 
     def __enter__(self) -> Self:
@@ -116,11 +116,11 @@ def _release(which: str) -> dict[str, str]:
     return {"tcbEvaluationDataNumber": which} if which.isdigit() else {"update": which}
 
 
-def _check_number(found: Times, key: Key, what: str) -> None:
+def _check_number(header: Times, key: Key, what: str) -> None:
     """A cache that ignores the requested number returns a document with another."""
-    if found.evaluation is not None and key[-1].isdigit() and found.evaluation != int(key[-1]):
+    if header.evaluation is not None and key[-1].isdigit() and header.evaluation != int(key[-1]):
         raise UnavailableError(
-            f"{what}: want evaluation data number {key[-1]}, got {found.evaluation}",
+            f"{what}: want evaluation data number {key[-1]}, got {header.evaluation}",
             hint="the service passes over the number; ask another, or name no number",
             code="service_refused",
         )

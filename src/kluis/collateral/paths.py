@@ -54,10 +54,10 @@ def find_document(path: str, query: Mapping[str, str]) -> Asked | None:
     """
     if path == "/IntelSGXRootCA.der":
         return Asked(Kind.ROOT_CA_CRL, ())
-    if found := _INTEL.fullmatch(path):
-        return _intel(found[1], found[2], query)
-    if found := _AMD.fullmatch(path):
-        return _amd(found[1], found[2], found[3], query)
+    if match := _INTEL.fullmatch(path):
+        return _intel(match[1], match[2], query)
+    if match := _AMD.fullmatch(path):
+        return _amd(match[1], match[2], match[3], query)
     return None
 
 
@@ -68,15 +68,15 @@ def answer(kind: Kind, document: Document) -> Answered:
     return {CHAINS[kind][0]: quote(document.chain, safe="")}, document.body
 
 
-def document(asked: Asked, headers: Mapping[str, str], body: bytes) -> Document:
+def document(wanted: Asked, headers: Mapping[str, str], body: bytes) -> Document:
     """The document in a response; ``headers`` by name in any case.
 
     Raises:
         FormatError: the header with the signers is missing or malformed.
     """
-    what = " ".join((asked.kind, *asked.key))
-    chain = issuer_chain(headers, asked.kind, what) if asked.kind in CHAINS else b""
-    return Document(body=crl_der(body, what) if asked.kind in _CRLS else body, chain=chain)
+    what = " ".join((wanted.kind, *wanted.key))
+    chain = issuer_chain(headers, wanted.kind, what) if wanted.kind in CHAINS else b""
+    return Document(body=crl_der(body, what) if wanted.kind in _CRLS else body, chain=chain)
 
 
 def issuer_chain(headers: Mapping[str, str], kind: Kind, what: str) -> bytes:

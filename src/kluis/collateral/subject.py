@@ -139,10 +139,10 @@ def _intel(quote: dcap_quote.Quote) -> Intel:
     raise UnavailableError(f"{quote.name}: its chain has no PCK certificate", code="chain_missing")
 
 
-def _amd(found: response.Response) -> Amd:
-    report = found.report
+def _amd(answer: response.Response) -> Amd:
+    report = answer.report
     vlek = Flags.parse(report.flags).signing_key is SigningKey.VLEK
-    carried = Endorsements.from_table(found.table, vlek=vlek) if found.table else Endorsements()
+    carried = Endorsements.from_table(answer.table, vlek=vlek) if answer.table else Endorsements()
     if carried.vek is None and (vlek or not any(report.chip_id)):
         raise UnavailableError(
             "SNP report: "

@@ -222,9 +222,9 @@ class _Deadline:
     def watch(self, event: str, info: Mapping[str, Any]) -> None:
         """Record each connection, reported by httpx's trace extension."""
         if event in {"connection.connect_tcp.complete", "connection.start_tls.complete"}:
-            found = info["return_value"].get_extra_info("socket")
-            if isinstance(found, socket.socket):
-                self._sockets.append(found)
+            connection = info["return_value"].get_extra_info("socket")
+            if isinstance(connection, socket.socket):
+                self._sockets.append(connection)
 
     def _cut(self) -> None:
         self.passed = True

@@ -121,10 +121,10 @@ class Admission:
     def _relative(self, line: bytes) -> bytes:
         """A ``Location`` without the enclave's address: the same path, at the proxy."""
         where = line[9:].strip(b"\t ").replace(b"\t", b"")  # browsers ignore tabs in addresses
-        found = _AUTHORITY.match(where)
-        if found is None or found[1].lower() not in self._addresses:
+        match = _AUTHORITY.match(where)
+        if match is None or match[1].lower() not in self._addresses:
             return line
-        rest = where[found.end() :]
+        rest = where[match.end() :]
         if rest[:1] != b"/":
             rest = b"/" + rest
         if rest[1:2] in (b"/", b"\\"):  # it would be read as another host's name
@@ -135,15 +135,15 @@ class Admission:
         """The target and the host of a request in another form than an origin server's."""
         if request.target == b"*" and request.method == b"OPTIONS":
             return b"*", host
-        found = _ABSOLUTE.fullmatch(request.target)
-        if found is None or request.method == b"CONNECT":
+        match = _ABSOLUTE.fullmatch(request.target)
+        if match is None or request.method == b"CONNECT":
             raise MalformedError(f"target: want a path, got {request.target[:80]!a}")
-        rest = found[2] or b"/"  # RFC 9112, "absolute-form": the Host field is ignored
-        return (rest if rest.startswith(b"/") else b"/" + rest), found[1].lower()
+        rest = match[2] or b"/"  # RFC 9112, "absolute-form": the Host field is ignored
+        return (rest if rest.startswith(b"/") else b"/" + rest), match[1].lower()
 
     def _check_host(self, host: bytes) -> None:
-        found = _HOST.fullmatch(host)
-        if found is None or found[1] not in self._names:
+        match = _HOST.fullmatch(host)
+        if match is None or match[1] not in self._names:
             raise RefusedError(
                 421,
                 f"host: want {_join_names(self._names)}, got {host[:80].decode('ascii', 'backslashreplace')}",
@@ -163,8 +163,8 @@ class Admission:
         """The field that has the token, which the enclave does not get."""
         assert self._token is not None  # noqa: S101 - for mypy
         for name in (b"proxy-authorization", b"authorization"):
-            scheme, _, given = values.get(name, b"").partition(b" ")
-            if scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token):
+            scheme, _, token = values.get(name, b"").partition(b" ")
+            if scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), self._token):
                 return frozenset({name})
         raise RefusedError(
             401,

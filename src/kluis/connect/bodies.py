@@ -127,10 +127,10 @@ class Chunks:
                 raise MalformedError("chunk: want its end, got more data")
             self._after = False
         elif self._trailer is None:
-            found = _SIZE.fullmatch(line) if len(line) <= MOST_LINE else None
-            if found is None:
+            match = _SIZE.fullmatch(line) if len(line) <= MOST_LINE else None
+            if match is None:
                 raise MalformedError(f"chunk: want a size, got {line[:80]!a}")
-            self._left = int(found[1], 16)
+            self._left = int(match[1], 16)
             if not self._left:
                 self._trailer = MOST_TRAILER
         elif not line:

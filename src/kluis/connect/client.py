@@ -259,9 +259,9 @@ class Client(asyncio.Protocol):
         if self.state is not State.OPENING:
             self._proxy.enclave.give_back(upstream)
             return
-        held, self._held = self._held, b""
+        data, self._held = self._held, b""
         self._resume()
-        self._send(upstream, held)
+        self._send(upstream, data)
 
     def _send(self, upstream: Upstream, rest: bytes) -> None:
         """Send the head, and what has arrived of the body."""
@@ -333,19 +333,19 @@ class Client(asyncio.Protocol):
         self.state = State.HEAD
         self._request = None
         self.since = self._loop.time()
-        held, self._held = self._held, b""
+        data, self._held = self._held, b""
         self._resume()
-        if held:
-            self._read_head(held)
+        if data:
+            self._read_head(data)
 
     def _tunnel(self) -> None:
         """Pass on bytes as they are, from here on."""
         self.state = State.TUNNEL
         self._reply = None
-        held, self._held = self._held, b""
+        data, self._held = self._held, b""
         self._resume()
-        if held and self._upstream is not None:
-            self._upstream.write(held)
+        if data and self._upstream is not None:
+            self._upstream.write(data)
 
     # Ends.
 

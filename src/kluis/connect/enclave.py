@@ -68,10 +68,10 @@ class Enclave:
     def idle(self) -> Upstream | None:
         """A verified connection that carries no request; None if there is none."""
         while self._idle:
-            found = self._idle.pop()
-            if found.usable:
-                return found
-            found.close()
+            upstream = self._idle.pop()
+            if upstream.usable:
+                return upstream
+            upstream.close()
         return None
 
     async def connect(self) -> Upstream:

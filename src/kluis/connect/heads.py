@@ -122,10 +122,10 @@ def read_request(head: bytes) -> Request:
         MalformedError: it is not one, or could be understood in two ways.
     """
     first, *lines = head.split(b"\r\n")
-    found = _REQUEST_LINE.fullmatch(first)
-    if found is None:
+    match = _REQUEST_LINE.fullmatch(first)
+    if match is None:
         raise MalformedError(f"request line: want METHOD TARGET HTTP/1.1, got {first[:80]!a}")
-    method, target, minor = found.groups()
+    method, target, minor = match.groups()
     fields = _fields(lines)
     if b"host" not in fields.values or b"host" in fields.repeated:
         count = sum(name == b"host" for name, _ in fields.lines)
@@ -142,10 +142,10 @@ def read_response(head: bytes) -> Response:
         MalformedError: it is not one, or could be understood in two ways.
     """
     first, *lines = head.split(b"\r\n")
-    found = _STATUS_LINE.fullmatch(first)
-    if found is None:
+    match = _STATUS_LINE.fullmatch(first)
+    if match is None:
         raise MalformedError(f"status line: want HTTP/1.1 STATUS, got {first[:80]!a}")
-    return Response(first, int(found[1]), _fields(lines))
+    return Response(first, int(match[1]), _fields(lines))
 
 
 def _fields(lines: list[bytes]) -> Fields:
@@ -156,10 +156,10 @@ def _fields(lines: list[bytes]) -> Fields:
     repeated: set[bytes] = set()
     listed: list[bytes] = []
     for line in lines:
-        found = _FIELD.fullmatch(line)
-        if found is None:
+        match = _FIELD.fullmatch(line)
+        if match is None:
             raise MalformedError(f"field: want NAME: VALUE on one line, got {line[:80]!a}")
-        name, value = found[1].lower(), found[2].strip(b"\t ")
+        name, value = match[1].lower(), match[2].strip(b"\t ")
         if name in values:
             repeated.add(name)
         if name == b"connection":

@@ -81,13 +81,13 @@ class Access:
     def __repr__(self) -> str:
         return f"Access({self.port})"
 
-    def check_form(self, given: object) -> None:
+    def check_form(self, token: object) -> None:
         """Refuse a form without the session's second token.
 
         Raises:
             PolicyError: it has none, or another.
         """
-        if not isinstance(given, str) or not _same(given, self.form_token):
+        if not isinstance(token, str) or not _same(token, self.form_token):
             raise PolicyError("form: was not sent by a page of this console", hint="reload the page")
 
     def opens(self, query: bytes) -> bool:
@@ -171,8 +171,8 @@ def _length(headers: Headers) -> int:
     return int(stated) if stated.isascii() and stated.isdigit() and len(stated) < 19 else MAX_BODY + 1
 
 
-def _same(given: str, secret: str) -> bool:
-    return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), secret.encode())
+def _same(text: str, secret: str) -> bool:
+    return hmac.compare_digest(text.encode("utf-8", "surrogatepass"), secret.encode())
 
 
 def _plain(status: int, text: str) -> Response:

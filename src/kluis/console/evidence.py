@@ -83,51 +83,51 @@ async def judge(console: Console, request: Request, form: FormData) -> Response:
     )
 
 
-def judged_of(given: Mapping[str, bytes], here: bool, now: datetime) -> Judged:
+def judged_of(uploads: Mapping[str, bytes], here: bool, now: datetime) -> Judged:
     """Verify evidence as ``kluis verify`` does, and appraise it as ``kluis appraise`` does.
 
     Args:
-        given: bytes by name, of :data:`FILES` and :data:`TEXTS`; without ``policy``, nothing is appraised.
+        uploads: bytes by name, of :data:`FILES` and :data:`TEXTS`; without ``policy``, nothing is appraised.
         here: whether to trust the root of this machine's platform, and to use its collateral.
         now: aware.
 
     Raises:
         KluisError: it is not authentic, one of the files is something else, or something would not be judged.
     """
-    data = open_armor(given[EVIDENCE], EVIDENCE).data
+    data = open_armor(uploads[EVIDENCE], EVIDENCE).data
     file = EvidenceFile.parse(data) if evidence_file.matches(data) else None
-    held = {**_parts(file), **given} if file else given
-    anchors = TrustAnchors.from_pem(given["root"]) if "root" in given else trust.anchors(trust.folder())
+    parts = {**_parts(file), **uploads} if file else uploads
+    anchors = TrustAnchors.from_pem(uploads["root"]) if "root" in uploads else trust.anchors(trust.folder())
     unwrapped = unwrap(data)
     kind = kind_of(unwrapped.inner if unwrapped else data)
-    documents = [("collateral", held["collateral"])] if "collateral" in held else []
+    documents = [("collateral", parts["collateral"])] if "collateral" in parts else []
     if here:
-        found = platform()
-        if found is None:
+        own = platform()
+        if own is None:
             raise UnavailableError("platform: not running", code="no_platform", hint="kluis platform start")
-        anchors |= TrustAnchors.from_pem(found.root_pem())
-        documents = documents or [("collateral", found.collateral())]
+        anchors |= TrustAnchors.from_pem(own.root_pem())
+        documents = documents or [("collateral", own.collateral())]
     collateral = of_files(kind, documents)
     proven = verify(data, anchors=anchors, collateral=collateral, now=now)
     digest = sha256(data).hexdigest()
-    if "policy" not in given:
-        _refuse_idle([name for name in TEXTS if name in given])
+    if "policy" not in uploads:
+        _refuse_idle([name for name in TEXTS if name in uploads])
         return Judged(proven.value, None, digest)
-    policy = appraisal.loads(given["policy"])
-    if policy.emulated_roots and not (here or "root" in given):
+    policy = appraisal.loads(uploads["policy"])
+    if policy.emulated_roots and not (here or "root" in uploads):
         raise UsageError(
             f"policy: trusts the root in the file {policy.emulated_roots[0][:80]!a}, which was not uploaded",
             hint="add the root, or choose to trust this machine's platform",
         )
     used = {"nonce": policy.uses_nonce, "report_data": policy.session is Session.GIVEN}
-    _refuse_idle([name for name in TEXTS if name in given and not used[name]])
+    _refuse_idle([name for name in TEXTS if name in uploads and not used[name]])
     result = appraisal.appraise(
         proven,
         policy,
-        nonce=given.get("nonce"),
-        report_data=given.get("report_data"),
-        runtime_data=held.get("runtime"),
-        launch_configuration=held.get("launch"),
+        nonce=uploads.get("nonce"),
+        report_data=uploads.get("report_data"),
+        runtime_data=parts.get("runtime"),
+        launch_configuration=parts.get("launch"),
         now=now,
     )
     return Judged(proven.value, result, digest)
@@ -135,12 +135,12 @@ def judged_of(given: Mapping[str, bytes], here: bool, now: datetime) -> Judged:
 
 def _parts(file: EvidenceFile) -> dict[str, bytes]:
     """The documents in an evidence file, by the names of :data:`FILES`."""
-    found = {
+    parts = {
         "collateral": file.collateral,
         "runtime": file.runtime_data,
         "launch": file.launch_configuration,
     }
-    return {name: data for name, data in found.items() if data is not None}
+    return {name: data for name, data in parts.items() if data is not None}
 
 
 def _refuse_idle(names: list[str]) -> None:

@@ -36,9 +36,9 @@ class Examination:
 
     def _examine(self) -> None:
         try:
-            found = tuple(self._run())
+            findings = tuple(self._run())
             with self._lock:
-                self._found, self._fault = (self._now(), found), None
+                self._found, self._fault = (self._now(), findings), None
         except KluisError as fault:
             with self._lock:
                 self._fault = fault

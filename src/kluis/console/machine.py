@@ -62,15 +62,15 @@ def look(cloud: Path | None = None) -> Here:
     """
     status, endorsed, enclaves, machines = None, None, [], []
     problems = []
-    found = platform()
+    own = platform()
     try:
-        if found is not None:
-            status = found.status()
+        if own is not None:
+            status = own.status()
             enclaves = [
                 {**each, "started": datetime.datetime.fromisoformat(each["started"])}
-                for each in found.enclaves()
+                for each in own.enclaves()
             ]
-            info = tcb_info.parse_tcb_info(Collateral.from_json(found.collateral()).tcb_info)
+            info = tcb_info.parse_tcb_info(Collateral.from_json(own.collateral()).tcb_info)
             endorsed = (info.issued, info.next_update)
     except KluisError as error:
         problems.append(error)

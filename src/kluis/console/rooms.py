@@ -79,8 +79,8 @@ class Reader:
 async def agreement(console: Console, request: Request) -> Response:
     """The proposed agreement as a contract, and a form for each party on this machine."""
     room = console.room(request.path_params["room"])
-    found = await run_in_threadpool(_contract, console, room)
-    return console.pages.page(request, "agreement.html", room=room, **found)
+    contract = await run_in_threadpool(_contract, console, room)
+    return console.pages.page(request, "agreement.html", room=room, **contract)
 
 
 def _contract(console: Console, room: Room) -> dict[str, Any]:
@@ -229,9 +229,9 @@ def read_log(console: Console, room: Room) -> Lines:
     home = next((each for each in homes if each.agreements(room.file.room)), homes[0] if homes else None)
     signed = home.agreements(room.file.room) if home else ()
     keyring = Keyring(room, signed, home)
-    found = log.read(room.path / "events.jsonl", room.file.room, keyring.keys)
-    words = {each.actor: keyring.word(each.actor) for each in found}
-    return Lines(found, dict(words), log_proves(room.file.room, len(found), signed, words))
+    entries = log.read(room.path / "events.jsonl", room.file.room, keyring.keys)
+    words = {each.actor: keyring.word(each.actor) for each in entries}
+    return Lines(entries, dict(words), log_proves(room.file.room, len(entries), signed, words))
 
 
 async def events(console: Console, request: Request) -> Response:
@@ -290,10 +290,10 @@ async def _rows(console: Console, room: Room, after: int) -> AsyncIterator[str]:
 def _mark(room: Room) -> tuple[int, int] | None:
     """What changes with a room's log: its time and size; None if there is none."""
     try:
-        found = (room.path / "events.jsonl").lstat()
+        status = (room.path / "events.jsonl").lstat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size
+    return status.st_mtime_ns, status.st_size
 
 
 def _event(name: str, text: str, number: int | None = None) -> str:

@@ -66,20 +66,20 @@ class Console:
         Raises:
             UsageError: the console was not started for it.
         """
-        found = self._rooms.get(name)
-        if found is None:
+        known = self._rooms.get(name)
+        if known is None:
             raise UsageError("room: the console was not started for it", hint="kluis console ROOM")
-        return found
+        return known
 
     def homes(self) -> tuple[Home, ...]:
         """The parties whose keys this user has; folders that cannot be used are left out."""
-        found = []
+        opened = []
         for name in homes.names(self.parties):
             try:
-                found.append(homes.open_home(self.parties, name))
+                opened.append(homes.open_home(self.parties, name))
             except KluisError:
                 continue
-        return tuple(found)
+        return tuple(opened)
 
 
 def platform() -> Platform | None:

@@ -156,11 +156,11 @@ class _Document(msgspec.Struct):
     sockets: dict[str, int] = {}
 
 
-def _check_image_id(found: _Document) -> None:
+def _check_image_id(document: _Document) -> None:
     digest = Hash(SHA256())
-    digest.update(bytes(found.manifest))
-    if (measured := digest.finalize().hex()) != found.image_id:
-        raise AuthenticityError(f"{WHAT}: image_id: want its manifest's, {measured}, got {found.image_id}")
+    digest.update(bytes(document.manifest))
+    if (measured := digest.finalize().hex()) != document.image_id:
+        raise AuthenticityError(f"{WHAT}: image_id: want its manifest's, {measured}, got {document.image_id}")
 
 
 WHAT = "launch document"

@@ -70,13 +70,18 @@ def open_machine_token(envelope: str) -> str:
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-    found = Members(jcs.loads(b64.decode_url(envelope, _WHAT), _WHAT, max_size=MAX_ENVELOPE), _WHAT)
+    envelope_members = Members(
+        jcs.loads(b64.decode_url(envelope, _WHAT), _WHAT, max_size=MAX_ENVELOPE), _WHAT
+    )
     inner, iv = (
         b64.decode(members.text(name, limit=1024), f"{_WHAT}.{name}")
-        for members, name in ((found, "EncryptedInnerKey"), (found.object("EncryptionParams"), "Iv"))
+        for members, name in (
+            (envelope_members, "EncryptedInnerKey"),
+            (envelope_members.object("EncryptionParams"), "Iv"),
+        )
     )
     sealed = b"".join(
-        b64.decode(found.text(name, limit=MAX_ENVELOPE), f"{_WHAT}.{name}")
+        b64.decode(envelope_members.text(name, limit=MAX_ENVELOPE), f"{_WHAT}.{name}")
         for name in ("Jwt", "AuthenticationData")
     )
     try:

@@ -78,7 +78,7 @@ class Model:
     def _external(self, graph: bytes, name: str) -> dict[str, memoryview]:
         """The files that a graph names, which are relative to its folder."""
         folder = name.rpartition("/")[0]
-        found = {}
+        files = {}
         for each in sorted(external_files(graph)):
             path = f"{folder}/{each}" if folder else each
             if path not in self.files:
@@ -87,8 +87,8 @@ class Model:
                     hint="put that file next to the ONNX file, in the folder that kluis model seal reads",
                     code="model_file",
                 )
-            found[each] = self.files[path]
-        return found
+            files[each] = self.files[path]
+        return files
 
     def close(self) -> None:
         """Release the plaintext; the enclave's pages are zeroed. Safe to repeat."""
@@ -133,17 +133,19 @@ def open_model(sealed: Path | bytes | memoryview, key: bytes, *, model_id: bytes
     """
     with _view(sealed) as view:
         header, position = Header.parse(view, len(view))
-        found = header.model_id()
-        if model_id is not None and not hmac.compare_digest(found, model_id):  # 1
-            raise AuthenticityError(f"{_WHAT}: want {model_id.hex()}, got {found.hex()}", code="sealed_model")
+        stated = header.model_id()
+        if model_id is not None and not hmac.compare_digest(stated, model_id):  # 1
+            raise AuthenticityError(
+                f"{_WHAT}: want {model_id.hex()}, got {stated.hex()}", code="sealed_model"
+            )
         keys = ModelKeys(key, header.salt)
         keys.check(header)  # 2
         memory: dict[str, mmap.mmap | bytes] = {}
         for number, file in enumerate(header.files):
             with view[position : position + file.sealed_bytes()] as part:
-                memory[file.name] = _open_file(part, keys, found, number, file)  # 3, 4
+                memory[file.name] = _open_file(part, keys, stated, number, file)  # 3, 4
             position += file.sealed_bytes()
-    return Model(found, memory)
+    return Model(stated, memory)
 
 
 @contextmanager

@@ -77,8 +77,8 @@ class _Known:
             for each in anchor.proven.values():
                 self.keys[each.spki] = {}
                 for root in roots:
-                    given = (each,) if each.spki == anchor.spki else (each, root)
-                    self.chains[b"".join(x509.write_pem(one.der) for one in given)] = given
+                    certificates = (each,) if each.spki == anchor.spki else (each, root)
+                    self.chains[b"".join(x509.write_pem(one.der) for one in certificates)] = certificates
         self.sizes = frozenset(map(len, self.chains))
 
 
@@ -173,10 +173,10 @@ class TrustAnchors:
         # Keyed by the engine's class as well: shipped roots are shared by all verifiers, and any engine can
         # have any name.
         name = (type(engine), engine.name, scheme)
-        found = loaded.get(name)
-        if found is None:
-            found = loaded[name] = engine.key(spki, scheme)
-        return found
+        loaded_key = loaded.get(name)
+        if loaded_key is None:
+            loaded_key = loaded[name] = engine.key(spki, scheme)
+        return loaded_key
 
     def chain(self, pem: bytes) -> tuple[Certificate, ...] | None:
         """The proven certificates of the PEM chain ``pem``, in PEM's usual form; None for other chains.

@@ -87,16 +87,16 @@ class Context:
             AuthenticityError: not a key of that scheme.
         """
         try:
-            held: Key | None = self.anchors.key(spki, scheme, self.engine) or self.memory.get(scheme, spki)
-            if held is None:
-                held = self.engine.key(spki, scheme)
-                self.memory.put(scheme, spki, held)
+            loaded: Key | None = self.anchors.key(spki, scheme, self.engine) or self.memory.get(scheme, spki)
+            if loaded is None:
+                loaded = self.engine.key(spki, scheme)
+                self.memory.put(scheme, spki, loaded)
         except ValueError as error:
             raise AuthenticityError(
                 f"{what}: want a key for {scheme.value}, got an unusable one: {_first_line(error)}",
                 code=code,
             ) from None
-        return held
+        return loaded
 
 
 def _first_line(error: Exception) -> str:

@@ -73,13 +73,13 @@ def read(data: bytes) -> Endorsement:
     Raises:
         FormatError: it is malformed, or a part is missing or of another kind.
     """
-    found = Endorsement.parse(data)
-    _kind_of(found)
-    return found
+    endorsement = Endorsement.parse(data)
+    _kind_of(endorsement)
+    return endorsement
 
 
 def verify(
-    found: Endorsement, *, context: Context, now: datetime, known: MachineConfiguration | None = None
+    endorsement: Endorsement, *, context: Context, now: datetime, known: MachineConfiguration | None = None
 ) -> Endorsed:
     """Verify one endorsement, up to the key that it names.
 
@@ -90,7 +90,7 @@ def verify(
     5. The runtime data are of purpose ``platform``, and their payload is a machine's configuration.
 
     Args:
-        found: from :func:`read`, which is step 1.
+        endorsement: from :func:`read`, which is step 1.
         context: the trusted roots and the rest of the verifier's state.
         now: aware.
         known: the configuration, if step 5 was done for the same endorsement.
@@ -101,15 +101,15 @@ def verify(
         FreshnessError: a certificate, CRL or document is expired or not yet valid.
         UnavailableError: a certificate is missing.
     """
-    kind = _kind_of(found)  # 1
-    bound = runtime_data.report_data(found.runtime_data)
+    kind = _kind_of(endorsement)  # 1
+    bound = runtime_data.report_data(endorsement.runtime_data)
     try:
-        claims = kind.verify(found.parts, bound, context, now)  # 2, 3
+        claims = kind.verify(endorsement.parts, bound, context, now)  # 2, 3
         _check_level(claims)  # 4
-        configuration = known or machine.of_runtime_data(found.runtime_data)  # 5
+        configuration = known or machine.of_runtime_data(endorsement.runtime_data)  # 5
     except KluisError as error:
         raise type(error)(f"endorsement: {error.message}", hint=error.hint, code=error.code) from None
-    return Endorsed(found.kind, claims, configuration)
+    return Endorsed(endorsement.kind, claims, configuration)
 
 
 def _check_level(claims: Claims) -> None:
@@ -121,17 +121,17 @@ def _check_level(claims: Claims) -> None:
         )
 
 
-def _kind_of(found: Endorsement) -> _Kind:
-    kind = KINDS.get(found.kind)
+def _kind_of(endorsement: Endorsement) -> _Kind:
+    kind = KINDS.get(endorsement.kind)
     if kind is None:
         raise UnsupportedError(
-            f"endorsement.kind: want one of {', '.join(KINDS)}, got {found.kind!a}", code="bad_type"
+            f"endorsement.kind: want one of {', '.join(KINDS)}, got {endorsement.kind!a}", code="bad_type"
         )
-    names = set(found.parts)
+    names = set(endorsement.parts)
     if missing := [name for name in kind.required if name not in names]:
-        raise FormatError(f"endorsement.parts: {found.kind} needs {missing[0]}", code="bad_type")
+        raise FormatError(f"endorsement.parts: {endorsement.kind} needs {missing[0]}", code="bad_type")
     if more := sorted(names - {*kind.required, *kind.optional}):
-        raise FormatError(f"endorsement.parts: {found.kind} has no {more[0]}", code="bad_type")
+        raise FormatError(f"endorsement.parts: {endorsement.kind} has no {more[0]}", code="bad_type")
     return kind
 
 
@@ -197,31 +197,31 @@ KINDS: Final[Mapping[str, _Kind]] = {
 
 
 def _collection(parts: Parts, names: Mapping[str, str]) -> bytes:
-    held = {new: Part(OCTETS, parts[old]) for old, new in names.items() if old in parts}
-    return Collection(held).encode()
+    renamed = {new: Part(OCTETS, parts[old]) for old, new in names.items() if old in parts}
+    return Collection(renamed).encode()
 
 
 def _of_amd(parts: Parts) -> SnpEndorsements:
     if "certificates" not in parts:
         return SnpEndorsements(crl=parts.get("crl"))  # the report's own table may have them
-    found = x509.split_pem(parts["certificates"], "certificates", most=_AMD_CHAIN)
-    if len(found) != _AMD_CHAIN:
+    chain = x509.split_pem(parts["certificates"], "certificates", most=_AMD_CHAIN)
+    if len(chain) != _AMD_CHAIN:
         raise FormatError(
-            f"certificates: want {_AMD_CHAIN}, VCEK or VLEK, ASK and ARK, got {len(found)}", code="bad_length"
+            f"certificates: want {_AMD_CHAIN}, VCEK or VLEK, ASK and ARK, got {len(chain)}", code="bad_length"
         )
-    vek, ask, ark = found
+    vek, ask, ark = chain
     return SnpEndorsements(vek=vek, ask=ask, ark=ark, crl=parts.get("crl"))
 
 
 def _of_intel(parts: Parts) -> Collateral | None:
     if "collateral" not in parts:
         return None  # its verifier names what is missing
-    found = Collateral.from_json(parts["collateral"])
-    if found.endorsement is not None:
+    collateral = Collateral.from_json(parts["collateral"])
+    if collateral.endorsement is not None:
         raise AuthenticityError(
             "collateral.endorsement: an endorsement is not itself endorsed", code="endorsement_nested"
         )
-    return found
+    return collateral
 
 
 def _check_bound(got: bytes | None, want: bytes, what: str) -> None:

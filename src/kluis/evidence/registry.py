@@ -277,8 +277,8 @@ def collateral_of(file: EvidenceFile) -> Endorsements | None:
     if not kind.endorsements:
         raise UsageError(f"evidence file.collateral: evidence of kind {kind.name} takes no collateral")
     form: Any = kind.endorsements[0]
-    found: Endorsements = form.from_json(file.collateral)
-    return found
+    collateral: Endorsements = form.from_json(file.collateral)
+    return collateral
 
 
 def _public(kind: type) -> str:

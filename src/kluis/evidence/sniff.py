@@ -120,9 +120,9 @@ def sniff(data: bytes) -> Found:
 def _sniff(data: bytes, depth: int) -> Found:
     if depth > MAX_DEPTH:
         raise FormatError(f"input: is wrapped more than {MAX_DEPTH} deep", code="too_deep")
-    found = _envelope(data, depth)
-    if found is not None:
-        return found
+    enveloped = _envelope(data, depth)
+    if enveloped is not None:
+        return enveloped
     unwrapped = None if eat.matches_jwt(data) else wrappers.peel(data)
     if unwrapped is not None:
         parts = [("evidence", _part(unwrapped.inner, depth))]
@@ -147,11 +147,11 @@ def _envelope(data: bytes, depth: int) -> Found | None:
         if eat.matches_jwt(data) and not eat.carries(data):
             return None
         token = eat.parse(data)
-        parts = {where: held.part for where, held in token.held.items()}
+        parts = {where: token_part.part for where, token_part in token.held.items()}
         return _describe_parts(f"EAT ({token.form})", data, token, parts, depth)
     if evidence_file.matches(data):
-        file, held = EvidenceFile.parse(data), Collection.parse(data).parts
-        documents = {name: part for name, part in held.items() if name != "image"}
+        file, members = EvidenceFile.parse(data), Collection.parse(data).parts
+        documents = {name: part for name, part in members.items() if name != "image"}
         return _describe_parts("Kluis evidence file", data, file, documents, depth)
     if cmw.matches(data) and not tsm.matches(data):
         collection = Collection.parse(data)
@@ -255,8 +255,8 @@ def _token(data: bytes, name: str, read: Callable[[bytes], Any]) -> Found:
 def _certificates(data: bytes) -> Found:
     if data[:1] == b"-":
         ders = x509.split_pem(data, "certificate", MAX_CERTIFICATES)
-        found = [_describe("X.509 certificate", _certificate, each) for each in ders]
-        chain = tuple((f"[{index}]", each) for index, each in enumerate(found))
+        certificates = [_describe("X.509 certificate", _certificate, each) for each in ders]
+        chain = tuple((f"[{index}]", each) for index, each in enumerate(certificates))
         return Found(name="certificate chain", size=len(data), value=ders, within=chain)
     match structure_of(data):
         case Structure.CRL:

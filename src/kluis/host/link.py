@@ -222,13 +222,13 @@ class Link:
                 self._fail()
             if self._reading.acquire(False):
                 try:
-                    found = self._read(call, waiter, deadline, deadline is None)
+                    parcel = self._read(call, waiter, deadline, deadline is None)
                 finally:
                     self._reading.release()
-                if isinstance(found, Parcel):
-                    return found
+                if isinstance(parcel, Parcel):
+                    return parcel
                 self._pass_on(waiter)
-                found()
+                parcel()
                 continue
             if not waiter.turn.acquire(timeout=-1 if deadline is None else _seconds_left(deadline)):
                 raise _TooLate

@@ -148,7 +148,7 @@ def files_of(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: want a folder of weights, got no folder")
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         mode = path.lstat().st_mode
         if stat.S_ISDIR(mode):
@@ -159,10 +159,10 @@ def files_of(folder: Path) -> dict[str, Path]:
                 f"{path}: want a regular file, got a link or another kind", hint="copy its content"
             )
         check_name(name)
-        found[name] = path
-    if not 1 <= len(found) <= MAX_FILES:
-        raise UsageError(f"{folder}: want 1 to {MAX_FILES} files, got {len(found)}")
-    return dict(sorted(found.items()))
+        paths[name] = path
+    if not 1 <= len(paths) <= MAX_FILES:
+        raise UsageError(f"{folder}: want 1 to {MAX_FILES} files, got {len(paths)}")
+    return dict(sorted(paths.items()))
 
 
 @contextmanager

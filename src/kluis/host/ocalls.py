@@ -43,23 +43,23 @@ class AnswerFirst(NamedTuple):
     then: Callable[[], None]
 
 
-def functions_of(given: object) -> Functions:
+def functions_of(functions: object) -> Functions:
     """Extract the functions from the argument of ``load``.
 
     Args:
-        given: a mapping of names, an Enclave (its own bodies), None, or any object with methods.
+        functions: a mapping of names, an Enclave (its own bodies), None, or any object with methods.
     """
-    if given is None:
+    if functions is None:
         return {}
-    if isinstance(given, Mapping):
-        return given
-    declared = getattr(given, "ocalls", None)
+    if isinstance(functions, Mapping):
+        return functions
+    declared = getattr(functions, "ocalls", None)
     if isinstance(declared, Mapping):
         return declared
     return {
         name: value
-        for name in dir(given)
-        if not name.startswith("_") and callable(value := getattr(given, name))
+        for name in dir(functions)
+        if not name.startswith("_") and callable(value := getattr(functions, name))
     }
 
 

@@ -92,13 +92,13 @@ def verify_offer(
     nonce = attesting.fresh_nonce()
     result = attesting.judge(offer(nonce), wanted, nonce=nonce, root=root, collateral=collateral)  # 1, 2
     offered = result.runtime_data.keys if result.runtime_data else ()
-    found = [one for one in offered if one.get("kty") == "OKP" and one.get("crv") == _CURVE]
-    if len(found) != 1:  # 3
+    keys = [one for one in offered if one.get("kty") == "OKP" and one.get("crv") == _CURVE]
+    if len(keys) != 1:  # 3
         raise AuthenticityError(
-            f"offer: want one {_CURVE} key, got {len(found)}",
+            f"offer: want one {_CURVE} key, got {len(keys)}",
             hint="inside: kluis.enclave.release_offer(nonce)",
         )
-    key = b64.decode_url(str(found[0]["x"]), "offered key")
+    key = b64.decode_url(str(keys[0]["x"]), "offered key")
     if len(key) != _KEY_BYTES:
         raise AuthenticityError(f"offered key: want {_KEY_BYTES} bytes, got {len(key)}")
     return Recipient(result, key)

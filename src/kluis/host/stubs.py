@@ -202,26 +202,26 @@ class _Module:
 
 def _free(types: dict[str, Node]) -> dict[str, str]:
     """A name for each class that is an identifier, and hides nothing that the module uses."""
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     for name in types:
         own = name.replace(".", "_").lstrip("_")
         if not own.isidentifier():  # after the underscores, a digit or nothing
             own = f"Type{own}"
-        while own in _TAKEN or own in found.values() or keyword.iskeyword(own):
+        while own in _TAKEN or own in names.values() or keyword.iskeyword(own):
             own += "_"
-        found[name] = own
-    return found
+        names[name] = own
+    return names
 
 
 def _name_awaited(calls: list[str]) -> dict[str, str]:
     """A name for the awaited form of each call, which is no call's own."""
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     for name in calls:
         own = f"_async_{name}"
-        while own[1:] in calls or own in found.values():
+        while own[1:] in calls or own in names.values():
             own += "_"
-        found[name] = own
-    return found
+        names[name] = own
+    return names
 
 
 def _value(value: Any) -> str:

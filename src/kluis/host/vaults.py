@@ -49,9 +49,10 @@ def vault_evidence(
     with Origin(url, trust=trust, limits=Limits(size_bytes=1 << 20)) as origin:
         body = origin.get("/configuration", {}, "vault").body
     try:
-        found = msgspec.json.decode(body, type=_Configuration)
+        configuration = msgspec.json.decode(body, type=_Configuration)
     except UNREADABLE:
         raise FormatError(f"vault {url}: want a configuration, got another", code="malformed") from None
     return VaultEvidence(
-        found.signingCertificate, backends.default().collateral() if collateral is None else collateral
+        configuration.signingCertificate,
+        backends.default().collateral() if collateral is None else collateral,
     )

@@ -42,8 +42,8 @@ class _Table:
 
     def version(self, key: bytes) -> int:
         """When a key last changed; later than it did where that is forgotten."""
-        if (found := self.values.get(key)) is not None:
-            return found[0]
+        if (written := self.values.get(key)) is not None:
+            return written[0]
         return self.removed.get(key, self.forgotten)
 
     def change(self, key: bytes, value: bytes | None, version: int) -> None:
@@ -203,10 +203,10 @@ class Transaction:
         known = self._store.table(table)
         if known is None:
             return None
-        found = known.values.get(key)
-        if (found[0] if found is not None else known.version(key)) > self.began:
+        value = known.values.get(key)
+        if (value[0] if value is not None else known.version(key)) > self.began:
             raise _changed_conflict(table)
-        return None if found is None else found[1]
+        return None if value is None else value[1]
 
     def has(self, table: str, key: bytes) -> bool:
         """Whether a key has a value.
@@ -251,12 +251,12 @@ class Transaction:
                 yield key, value
 
     def _writes_of(self, table: str) -> dict[bytes, bytes | None]:
-        found = self._writes.get(table)
-        if found is None:
+        writes = self._writes.get(table)
+        if writes is None:
             if not 0 < len(table.encode()) <= MAX_NAME:
                 raise UsageError(f"table: want a name of 1 to {MAX_NAME} bytes, got {len(table)} characters")
-            found = self._writes[table] = {}
-        return found
+            writes = self._writes[table] = {}
+        return writes
 
 
 def _changed_conflict(table: str) -> Conflict:

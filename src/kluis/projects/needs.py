@@ -23,10 +23,10 @@ def missing_extras(extras: Iterable[str]) -> tuple[str, ...]:
 
 def _is_met(requirement: Requirement) -> bool:
     try:
-        found = metadata.version(requirement.name)
+        version = metadata.version(requirement.name)
     except metadata.PackageNotFoundError:
         return False
-    return requirement.specifier.contains(found, prereleases=True)
+    return requirement.specifier.contains(version, prereleases=True)
 
 
 def _requirements(extra: str) -> Iterator[Requirement]:

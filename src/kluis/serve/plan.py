@@ -169,19 +169,19 @@ class Plan:
 
     def warnings(self) -> list[str]:
         """What the operator must know about the addresses, for people; empty on loopback."""
-        found = []
+        texts = []
         if not ipaddress.ip_address(self.bind).is_loopback:
-            found.append(
+            texts.append(
                 f"warning: the services listen on {self.bind}, for every client that reaches this machine;"
                 " --name and the certificate prove who operates them, and only evidence proves which code"
                 " answers"
             )
         if self.insecure_expose_issuer:
-            found.append(
+            texts.append(
                 "insecure: the development issuer listens there too: anyone who has a secret of"
                 " issuer/clients.json gets that client's roles"
             )
-        return found
+        return texts
 
 
 @contextmanager

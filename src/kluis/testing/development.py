@@ -135,7 +135,7 @@ def changes(folder: Path, stopped: Callable[[], bool]) -> Iterator[bool]:
 
     default = watchfiles.DefaultFilter()
     try:
-        for found in watchfiles.watch(
+        for changed in watchfiles.watch(
             folder,
             watch_filter=is_watched,
             stop_event=Stop(),
@@ -143,7 +143,7 @@ def changes(folder: Path, stopped: Callable[[], bool]) -> Iterator[bool]:
             yield_on_timeout=True,
             raise_interrupt=False,
         ):
-            yield bool(found)
+            yield bool(changed)
     except (OSError, RuntimeError) as error:
         raise UnavailableError(
             f"{folder}: cannot be watched: {error}",

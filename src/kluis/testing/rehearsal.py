@@ -164,7 +164,7 @@ class RehearsalPlatform:
             "threads": threads,
             "svn": interface[0].document["svn"],
             "product_id": interface[0].document["product_id"],
-            "grants": sorted(given := dict(sockets or {})),
+            "grants": sorted(granted := dict(sockets or {})),
             "source": sha256(app.read_bytes()).hex(),
         }
         who = Identity(
@@ -177,7 +177,7 @@ class RehearsalPlatform:
             configuration=LaunchConfiguration(
                 heap_bytes=1 << 29,
                 threads=threads,
-                grants=tuple(sorted(given)),
+                grants=tuple(sorted(granted)),
                 missing=("everything",),
                 counter=UNWITNESSED,
                 level="none",
@@ -185,9 +185,9 @@ class RehearsalPlatform:
         )
         kind = socket.SOCK_STREAM if self.streams else socket.SOCK_SEQPACKET
         pairs = [socket.socketpair(socket.AF_UNIX, each) for each in (kind, kind, socket.SOCK_SEQPACKET)]
-        numbers, answer = {name: FIRST + at for at, name in enumerate(given)}, channel.Answer()
+        numbers, answer = {name: FIRST + at for at, name in enumerate(granted)}, channel.Answer()
         document = _document(manifest, who, debug, numbers, answer.public_key)
-        handed = [os.dup(one.fileno()) for one in given.values()]
+        handed = [os.dup(one.fileno()) for one in granted.values()]
         inside = [*(pair[1].detach() for pair in pairs), document, *handed]
         paths = [str(app.parent), *(one for one in sys.path if one)]
         try:

@@ -93,22 +93,22 @@ def read(name: str, folder: Path, descriptor: int, most: int) -> bytes:
     return files.drain(file, path, most)
 
 
-def check(found: os.stat_result, path: Path) -> None:
+def check(status: os.stat_result, path: Path) -> None:
     """Refuse a file or folder of another user, or one that others may write.
 
     Raises:
         UnavailableError: it is one of them.
     """
     own = os.geteuid()
-    if found.st_uid not in (0, own):
+    if status.st_uid not in (0, own):
         raise UnavailableError(
-            f"{path}: want owner {own}, got owner {found.st_uid}",
+            f"{path}: want owner {own}, got owner {status.st_uid}",
             hint="run this command as that user, or set KLUIS_CONFIG to a folder that belongs to you",
             code="trust_unsafe",
         )
-    if found.st_mode & _OTHERS:
+    if status.st_mode & _OTHERS:
         raise UnavailableError(
-            f"{path}: want a mode that only its owner may write, got {stat.S_IMODE(found.st_mode):04o}",
+            f"{path}: want a mode that only its owner may write, got {stat.S_IMODE(status.st_mode):04o}",
             hint=f"check what it contains, then: chmod go-w {path}",
             code="trust_unsafe",
         )
@@ -119,14 +119,14 @@ def _check_above(folder: Path) -> None:
     if folder.parent.is_symlink():
         raise UnavailableError(f"{folder.parent}: want a folder, got a link", code="trust_unsafe")
     for path in dict.fromkeys((*folder.parents, *folder.parent.resolve().parents, folder.parent.resolve())):
-        found = os.lstat(path)
-        if stat.S_ISLNK(found.st_mode):
-            found = _without_writers(found)  # a link has no mode
-        elif found.st_mode & stat.S_ISVTX and path != folder.parent:
-            found = _without_writers(found)
-        check(found, path)
+        status = os.lstat(path)
+        if stat.S_ISLNK(status.st_mode):
+            status = _without_writers(status)  # a link has no mode
+        elif status.st_mode & stat.S_ISVTX and path != folder.parent:
+            status = _without_writers(status)
+        check(status, path)
 
 
-def _without_writers(found: os.stat_result) -> os.stat_result:
+def _without_writers(status: os.stat_result) -> os.stat_result:
     """The same, as if only the owner could write it."""
-    return os.stat_result((found.st_mode & ~_OTHERS, *found[1:]))
+    return os.stat_result((status.st_mode & ~_OTHERS, *status[1:]))

@@ -94,15 +94,15 @@ def load(store: Path) -> tuple[TrustedRoot, ...]:
         names = sorted(each for each in os.listdir(descriptor) if not each.startswith("."))
         if len(names) > MAX_ROOTS:
             raise FormatError(f"{store}: want at most {MAX_ROOTS} roots, got {len(names)}", code="too_large")
-        found = tuple(_parse(each, store, guarded.read(each, store, descriptor, MAX_ROOT)) for each in names)
+        roots = tuple(_parse(each, store, guarded.read(each, store, descriptor, MAX_ROOT)) for each in names)
     by_key: dict[bytes, str] = {}
-    for root in found:
+    for root in roots:
         if (other := by_key.setdefault(root.anchor.spki, root.name)) != root.name:
             raise UsageError(
                 f"{store}: want each root once, got one as {other} and as {root.name}",
                 hint=f"kluis trust remove {root.name}",
             )
-    return found
+    return roots
 
 
 def add(store: Path, name: str, pem: bytes, level: ProtectionLevel) -> TrustedRoot:
@@ -195,14 +195,14 @@ def _parse(file: str, store: Path, data: bytes) -> TrustedRoot:
             code="bad_type",
         )
     try:
-        found = toml.loads(data, str(path), max_size=MAX_ROOT)
-        match found:
-            case {"version": 1, "level": str(level), "root": str(root)} if len(found) == 3:
+        members = toml.loads(data, str(path), max_size=MAX_ROOT)
+        match members:
+            case {"version": 1, "level": str(level), "root": str(root)} if len(members) == 3:
                 pem, stated = root.encode(), ProtectionLevel(level)
                 return TrustedRoot(name=name, level=stated, pem=pem, anchor=_anchor(pem, stated))
             case {"version": int(version)} if version != 1:
                 raise FormatError(f"{path}: want version 1, got {version}", code="bad_version")
-        raise FormatError(f"{path}: want version, level and root, got {sorted(found)[:8]}", code="bad_type")
+        raise FormatError(f"{path}: want version, level and root, got {sorted(members)[:8]}", code="bad_type")
     except (KluisError, ValueError) as error:
         reason = error.message if isinstance(error, KluisError) else str(error)
         code = error.code if isinstance(error, KluisError) else "bad_type"

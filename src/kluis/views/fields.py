@@ -234,7 +234,7 @@ def _replay(log: EventLog, banks: list[HashId], registers: Registers) -> Fields 
 
 
 def _event(event: Event, banks: list[HashId]) -> str:
-    digest = next((found for bank in banks if (found := event.digest(bank))), b"")
+    digest = next((value for bank in banks if (value := event.digest(bank))), b"")
     return f"{event.index} {name_of(event.kind)} {digest.hex()[:16] or 'no digest'}"
 
 
@@ -329,7 +329,7 @@ def _eat(token: Eat) -> Fields:
         "nonces": [spellings[0] for spellings in token.nonces],
         "ueid": token.ueid,
         "profile": token.profile,
-        "media_types": {where: held.part.media_type for where, held in token.held.items()},
+        "media_types": {where: token_held.part.media_type for where, token_held in token.held.items()},
     }
 
 

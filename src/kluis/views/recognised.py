@@ -15,14 +15,14 @@ from kluis.views.fields import Fields, fields, key_of, plain
 _MOST_ITEMS: Final = 64
 
 
-def value(found: Found) -> Fields:
+def value(recognised: Found) -> Fields:
     """What was recognised, for JSON: its type and its fields in one object."""
     return {
-        "kind": found.name,
-        "size": found.size,
-        "armor": [each.value for each in found.armor],
-        "fields": json(fields(found.value)),
-        "within": {label: value(each) for label, each in found.within},
+        "kind": recognised.name,
+        "size": recognised.size,
+        "armor": [each.value for each in recognised.armor],
+        "fields": json(fields(recognised.value)),
+        "within": {label: value(each) for label, each in recognised.within},
     }
 
 

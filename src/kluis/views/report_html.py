@@ -155,15 +155,15 @@ def _rules(result: AttestationResult) -> _Html:
 
 
 def _rule(rule: Rule) -> _Html:
-    found: list[str] = [rule.got]
+    parts: list[str] = [rule.got]
     if rule.fix is not None:
-        found.append(_element("span", f"Fix: {rule.fix}.", cls="fix"))
+        parts.append(_element("span", f"Fix: {rule.fix}.", cls="fix"))
     return _element(
         "tr",
         _element("td", state(rule), cls="state"),
         _element("td", _element("code", rule.name)),
         _element("td", rule.want),
-        _element("td", *found),
+        _element("td", *parts),
         cls="met" if rule.ok else "fail",
     )
 

@@ -79,7 +79,7 @@ def describe_log(value: LogClaims | None) -> str | None:
         return None
     names = {kind: [f"{value.registers.value}{n}" for n in sorted(getattr(value, kind))] for kind in _LOG}
     return f"{len(value.events)} events; " + "; ".join(
-        f"{kind} {', '.join(held)}" for kind, held in names.items() if held
+        f"{kind} {', '.join(values)}" for kind, values in names.items() if values
     )
 
 

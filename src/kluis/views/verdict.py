@@ -49,7 +49,9 @@ def contents(
     claims = result.claims
     yield "Kind", claims.kind
     if claims.wrapper is not None:
-        bound = [f"{what} {_bytes(held)}" for what, held in sorted(claims.wrapper.binds.items())]
+        bound = [
+            f"{what} {_bytes(bound_digest)}" for what, bound_digest in sorted(claims.wrapper.binds.items())
+        ]
         yield "Came in", f"{claims.wrapper.name}, which binds {'; '.join(bound) or 'nothing'}"
     yield "Measurement", str(claims.measurement)
     if claims.signer is not None:
@@ -83,8 +85,8 @@ def contents(
         yield "Event log", log
 
 
-def _bytes(held: bytes) -> str:
-    return held.hex() if len(held) <= MOST_BOUND else f"{short(held)} ({len(held)} bytes)"
+def _bytes(data: bytes) -> str:
+    return data.hex() if len(data) <= MOST_BOUND else f"{short(data)} ({len(data)} bytes)"
 
 
 def when(time: datetime) -> str:

@@ -114,8 +114,8 @@ class ByTable:
             known = {field.key for field in TABLES[tee] if field.form.referenced}
             if unknown := sorted({key for each in releases for key in each.wants} - known):
                 raise UsageError(f"policy.releases.{tee}.{unknown[0]}: has no reference values")
-        held = {tee: MappingProxyType(dict(wants)) for tee, wants in self.tables.items()}
-        object.__setattr__(self, "tables", MappingProxyType(held))
+        tables = {tee: MappingProxyType(dict(wants)) for tee, wants in self.tables.items()}
+        object.__setattr__(self, "tables", MappingProxyType(tables))
         object.__setattr__(self, "releases", MappingProxyType(dict(self.releases)))
 
     @property
@@ -172,10 +172,12 @@ class ByMachine:
                 some(values, f"policy.machine.{name}")
         if not isinstance(self.only, Any):
             _sizes("machine.only", self.only)
-        found = [each for tee in sorted(self.identity.whole) for each in open_keys(self.identity.tables, tee)]
-        if self.any_guest == bool(found) or (self.any_guest and self.identity.whole & UNCERTAIN):
+        open_ones = [
+            each for tee in sorted(self.identity.whole) for each in open_keys(self.identity.tables, tee)
+        ]
+        if self.any_guest == bool(open_ones) or (self.any_guest and self.identity.whole & UNCERTAIN):
             return
-        for each in found:
+        for each in open_ones:
             if each.lacks:
                 needed = ", ".join(NEEDED[each.tee])
                 raise UsageError(
@@ -183,7 +185,7 @@ class ByMachine:
                     f"got none for {', '.join(each.lacks)}",
                     hint="kluis policy init drafts them; any_guest = true accepts whatever the operator runs",
                 )
-        named = found or [Open(tee, GUESTS[tee]) for tee in sorted(self.identity.whole)]
+        named = open_ones or [Open(tee, GUESTS[tee]) for tee in sorted(self.identity.whole)]
         where = ", ".join(f"policy.machine.{each.tee}.{each.key}" for each in named)
         raise UsageError(
             f'policy.machine: want any_guest = true with "any" in {where}, and neither without the other',

@@ -64,9 +64,9 @@ class References:
     parts: tuple[References, ...] = dataclasses.field(default=(), compare=False)
 
     @classmethod
-    def join(cls, given: Iterable[References]) -> References:
+    def join(cls, several: Iterable[References]) -> References:
         """Combine them: evidence may match any one of them, as a whole."""
-        parts = tuple(part for each in given for part in each.parts or (each,))
+        parts = tuple(part for each in several for part in each.parts or (each,))
         registers: dict[str, set[bytes]] = {}
         for part in parts:
             for name, values in part.registers.items():
@@ -118,10 +118,10 @@ class ReferenceValues:
                 raise FormatError(f"{WHAT}.values: want tables", code="bad_type")
             tables.append(_table(Table(each, f"{WHAT}.values", "each states tee and name")))
         top.end()
-        found = _of(tables)
-        if not found.values:
+        values = _of(tables)
+        if not values.values:
             raise FormatError(f"{WHAT}: holds no value", code="bad_length")
-        return cls(found.values)
+        return cls(values.values)
 
     @classmethod
     def from_corim(
@@ -156,21 +156,21 @@ class ReferenceValues:
                 hint="a profile may change what is meant, and none is known here: write the values as TOML",
                 code="bad_version",
             )
-        found: dict[tuple[Tee, int], list[References]] = {}
+        by_class: dict[tuple[Tee, int], list[References]] = {}
         for each in manifest.measurements:
             whose = MODELS.get((each.model or "").lower(), tee)
             if whose is None or (tee is not None and whose is not tee):
                 continue
             if values := _references(each, whose, manifest.id):
-                found.setdefault((whose, each.comid), []).append(values)
-        if not found:  # 5
+                by_class.setdefault((whose, each.comid), []).append(values)
+        if not by_class:  # 5
             raise FormatError(
                 f"CoRIM {manifest.id[:64]!a}: holds no value of a TEE that is known here",
                 hint="name the TEE: --reference TEE=FILE",
                 code="bad_length",
             )
         # Values of one CoMID belong together.
-        together = ((whose, References.join(each)) for (whose, _), each in found.items())
+        together = ((whose, References.join(each)) for (whose, _), each in by_class.items())
         values_of = [(whose, dataclasses.replace(each, parts=())) for whose, each in together]
         return cls(_of(values_of).values)
 
@@ -200,26 +200,28 @@ class ReferenceValues:
 
     def _releases(self, tee: Tee, wants: Mapping[str, Want]) -> tuple[Release, ...]:
         """The values of each source for the policy's keys, if there are several sources."""
-        held = self.values.get(tee)
+        references = self.values.get(tee)
         keys = {key for key, want in wants.items() if isinstance(want, Referenced)}
-        found = (part.release(keys) for part in held.parts) if held is not None else ()
-        releases = tuple(each for each in found if each is not None)
+        own = (part.release(keys) for part in references.parts) if references is not None else ()
+        releases = tuple(each for each in own if each is not None)
         return releases if len(releases) > 1 else ()
 
     def _want(self, tee: Tee, key: str, want: Want) -> Want:
-        held = self.values.get(tee)
-        if held is None or not isinstance(want, Referenced):
+        references = self.values.get(tee)
+        if references is None or not isinstance(want, Referenced):
             return want
         if key == "registers":
-            return Registers(held.registers) if held.registers else want
-        return OneOf(held.measurements) if held.measurements else want
+            return Registers(references.registers) if references.registers else want
+        return OneOf(references.measurements) if references.measurements else want
 
 
 def _of(values: Iterable[tuple[Tee, References]]) -> ReferenceValues:
     by_tee: dict[Tee, list[References]] = {}
     for tee, each in values:
         by_tee.setdefault(tee, []).append(each)
-    return ReferenceValues(MappingProxyType({tee: References.join(held) for tee, held in by_tee.items()}))
+    return ReferenceValues(
+        MappingProxyType({tee: References.join(references) for tee, references in by_tee.items()})
+    )
 
 
 def _table(table: Table) -> tuple[Tee, References]:

@@ -89,12 +89,12 @@ class Registers(Stated):
     def draft(cls, form: Form, got: Value) -> Self | None:
         if not isinstance(got, Mapping):
             return None
-        held = {
+        wanted = {
             name: frozenset({digest.value})
             for name, digest in got.items()
             if isinstance(digest, Digest) and re.fullmatch(form.drafted or form.pattern, name)
         }
-        return cls(held) if held else None
+        return cls(wanted) if wanted else None
 
     def meets(self, got: Value) -> bool:
         return isinstance(got, Mapping) and not self.failing(got)
@@ -103,8 +103,8 @@ class Registers(Stated):
         """The registers that are missing, or have another value."""
         wrong = []
         for name, values in sort_naturally(self.values):
-            found = got.get(name)
-            if not isinstance(found, Digest) or not OneOf(values).meets(found.value):
+            digest = got.get(name)
+            if not isinstance(digest, Digest) or not OneOf(values).meets(digest.value):
                 wrong.append(name)
         return wrong
 
@@ -129,16 +129,16 @@ class Components(Stated):
     @classmethod
     def read(cls, form: Form, table: Table, key: str) -> Self:
         within = table.table(key)
-        found: dict[str, dict[str, int]] = {}
+        components: dict[str, dict[str, int]] = {}
         for name in within.keys:
             if name not in form.products:
                 raise FormatError(
                     f"{within.name}.{name}: want some of {', '.join(form.products)}", code="bad_type"
                 )
             parts = within.table(name)
-            found[name] = {part: parts.number(part, 255) for part in form.products[name]}
+            components[name] = {part: parts.number(part, 255) for part in form.products[name]}
             parts.end()
-        return build_named(within.name, lambda: cls(found))
+        return build_named(within.name, lambda: cls(components))
 
     @classmethod
     def draft(cls, form: Form, got: Value) -> Self | None:

@@ -189,12 +189,12 @@ def _releases(top: Table, tees: Sequence[Tee]) -> dict[Tee, tuple[Release, ...]]
     releases = top.table("releases")
     if not releases.keys:
         raise FormatError(f"{releases.name}: want releases of at least one TEE, got none", code="bad_length")
-    found: dict[Tee, tuple[Release, ...]] = {}
+    by_tee: dict[Tee, tuple[Release, ...]] = {}
     for name in releases.keys:
         if name not in set(tees):
             raise FormatError(f"{releases.name}.{name}: want one of {', '.join(tees)}", code="bad_type")
-        found[Tee(name)] = tuple(_release(each, TABLES[Tee(name)]) for each in releases.tables(name))
-    return found
+        by_tee[Tee(name)] = tuple(_release(each, TABLES[Tee(name)]) for each in releases.tables(name))
+    return by_tee
 
 
 def _release(table: Table, fields: Sequence[Field]) -> Release:

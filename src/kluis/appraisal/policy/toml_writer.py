@@ -84,8 +84,8 @@ def _rules(policy: Policy) -> str:
 
 
 def _releases(identity: Identity, within: str = "") -> Iterator[str]:
-    given = identity.releases if isinstance(identity, ByTable) else {}
-    for tee, releases in sorted(given.items()):
+    by_tee = identity.releases if isinstance(identity, ByTable) else {}
+    for tee, releases in sorted(by_tee.items()):
         for index, release in enumerate(releases):
             yield f"[[{within}releases.{tee}]]" + ("" if index else "  # values that belong together")
             yield f"name = {quote(release.name)}"

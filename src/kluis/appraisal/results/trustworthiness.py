@@ -76,16 +76,16 @@ def vector(rules: Iterable[Rule], level: ProtectionLevel, *, vulnerable: bool) -
         level: reported as ``runtime-opaque``.
         vulnerable: whether the platform has weaknesses that its vendor lists and the policy accepts.
     """
-    found: dict[Aspect, int] = {}
+    tiers: dict[Aspect, int] = {}
     for rule in rules:
         if rule.aspect is None:
             continue
         if not rule.ok:
-            found[rule.aspect] = REFUSED[rule.aspect]
+            tiers[rule.aspect] = REFUSED[rule.aspect]
         elif rule.affirms and rule.aspect in AFFIRMED:
-            found.setdefault(rule.aspect, AFFIRMED[rule.aspect])
-    if vulnerable and found.get(Aspect.HARDWARE) == AFFIRMED[Aspect.HARDWARE]:
-        found[Aspect.HARDWARE] = KNOWN_VULNERABILITIES
+            tiers.setdefault(rule.aspect, AFFIRMED[rule.aspect])
+    if vulnerable and tiers.get(Aspect.HARDWARE) == AFFIRMED[Aspect.HARDWARE]:
+        tiers[Aspect.HARDWARE] = KNOWN_VULNERABILITIES
     if level in OPAQUE:
-        found[Aspect.RUNTIME_OPAQUE] = max(OPAQUE[level], found.get(Aspect.RUNTIME_OPAQUE, 0))
-    return MappingProxyType({aspect: found[aspect] for aspect in Aspect if aspect in found})
+        tiers[Aspect.RUNTIME_OPAQUE] = max(OPAQUE[level], tiers.get(Aspect.RUNTIME_OPAQUE, 0))
+    return MappingProxyType({aspect: tiers[aspect] for aspect in Aspect if aspect in tiers})

@@ -60,10 +60,10 @@ def appraise(
                 f"evidence: want Verified[Claims], got {type(each).__name__}",
                 hint="pass the result of kluis.evidence.verify: bare claims are not verified",
             )
-    for name, given in (("nonce", nonce), ("report_data", report_data)):
-        if not isinstance(given, bytes | None):
+    for name, value in (("nonce", nonce), ("report_data", report_data)):
+        if not isinstance(value, bytes | None):
             raise UsageError(
-                f"{name}: want bytes, got {type(given).__name__}", hint="bytes.fromhex of its hex"
+                f"{name}: want bytes, got {type(value).__name__}", hint="bytes.fromhex of its hex"
             )
     if now.tzinfo is None:
         raise UsageError("now: want an aware time, got a naive one")

@@ -31,14 +31,14 @@ GIVE_NONCE: Final = "give the nonce you made: --nonce"
 
 
 def report_data_rules(
-    claims: Claims, binding: ReportDataBinding, nonce: bytes | None, given: bytes | None
+    claims: Claims, binding: ReportDataBinding, nonce: bytes | None, wanted: bytes | None
 ) -> Iterator[Rule]:
     """Rules on the binding of evidence that is not of a Kluis enclave."""
     want, got = binding.report_data, claims.report_data
     if isinstance(want, Any):
         yield Rule.of("report_data", True, want="any", got=short(got) or ABSENT, fix=ANEW, affirms=False)
     elif want is Session.GIVEN:
-        yield _exact("report_data", given, got, fix=ANEW if given else "give what you bound: --report-data")
+        yield _exact("report_data", wanted, got, fix=ANEW if wanted else "give what you bound: --report-data")
     elif want is Session.NONCE:
         known = nonce if nonce and len(nonce) <= len(got) else None
         padded = known.ljust(len(got), b"\0") if known else None

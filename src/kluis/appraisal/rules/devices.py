@@ -80,15 +80,15 @@ def _named_reports(
     claims: Claims, document: bytes | None, nonce: bytes | None
 ) -> tuple[tuple[NamedReport, ...] | None, str]:
     """The reports that the processor's evidence names, or the reason why there are none."""
-    found, why = binding.runtime(claims, document)
-    if found is None:
+    named, why = binding.runtime(claims, document)
+    if named is None:
         return None, why
-    if found.purpose is not Purpose.DEVICES:
-        return None, f"one of purpose {found.purpose}"
-    if not nonce or not hmac.compare_digest(found.nonce, nonce):
-        return None, f"one over nonce {short(found.nonce) or ABSENT}"
+    if named.purpose is not Purpose.DEVICES:
+        return None, f"one of purpose {named.purpose}"
+    if not nonce or not hmac.compare_digest(named.nonce, nonce):
+        return None, f"one over nonce {short(named.nonce) or ABSENT}"
     try:
-        return Devices.parse(found.payload).reports, ""
+        return Devices.parse(named.payload).reports, ""
     except FormatError as error:
         return None, error.message
 

@@ -55,13 +55,13 @@ def platform_rules(claims: Claims, policy: Policy, now: datetime.datetime) -> It
 def _denylist_rule(claims: Claims, policy: Policy) -> Rule:
     from kluis.evidence import denylist  # loads AMD's claims, which other evidence does not need
 
-    found = denylist.match(claims)
+    denied = denylist.match(claims)
     return Rule.of(
         "denylist",
-        not (policy.denylists and found),
+        not (policy.denylists and denied),
         want=f"a platform that is on no list of {denylist.reviewed_on()}" if policy.denylists else "any",
-        got=", ".join(entry.id for entry in found) or "on none",
-        fix="; ".join(entry.mend for entry in found),
+        got=", ".join(entry.id for entry in denied) or "on none",
+        fix="; ".join(entry.mend for entry in denied),
         aspect=Aspect.HARDWARE,
         affirms=False,
     )

@@ -104,15 +104,15 @@ def verify(data: bytes, keys: Sequence[TrustedKey], expected: Expected, now: dat
     if now.tzinfo is None:
         raise UsageError("now: want an aware time, got a naive one")
     text = _text(data)
-    found = _cwt(data, keys, now) if text is None else _jwt(text, keys, expected, now)  # 1 to 3
-    _hold("iss", expected.issuer, found.claims.get("iss"), "--issuer")  # 4
-    _hold("aud", expected.audience, found.claims.get("aud"), "--audience")  # 5
-    _in_time(found.claims, now)  # 6
-    if expected.nonce is not None and not _has_nonce(found, expected.nonce):  # 7
+    token = _cwt(data, keys, now) if text is None else _jwt(text, keys, expected, now)  # 1 to 3
+    _hold("iss", expected.issuer, token.claims.get("iss"), "--issuer")  # 4
+    _hold("aud", expected.audience, token.claims.get("aud"), "--audience")  # 5
+    _in_time(token.claims, now)  # 6
+    if expected.nonce is not None and not _has_nonce(token, expected.nonce):  # 7
         raise AuthenticityError(
-            f"token nonce: want {expected.nonce[:MOST_SHOWN]!a}, got {_nonces(found)}", code="token_nonce"
+            f"token nonce: want {expected.nonce[:MOST_SHOWN]!a}, got {_nonces(token)}", code="token_nonce"
         )
-    return found
+    return token
 
 
 def _text(data: bytes) -> str | None:
@@ -239,24 +239,24 @@ def _time(claims: Mapping[str, Any], claim: str) -> datetime:
     return datetime.fromtimestamp(value, UTC)
 
 
-def _has_nonce(found: Token, wanted: str) -> bool:
+def _has_nonce(token: Token, wanted: str) -> bool:
     """An EAR's nonce is bytes: those of the given text, or decoded from hex."""
-    if found.ear is None:
-        got = found.claims.get("nonce")
+    if token.ear is None:
+        got = token.claims.get("nonce")
         # The given nonce may not be text: a command line's bytes that are not UTF-8.
         meaning = wanted.encode("utf-8", "surrogatepass")
         return type(got) in (str, int) and hmac.compare_digest(str(got).encode(), meaning)
     meant = {wanted.encode("utf-8", "surrogateescape")}
     if len(wanted) % 2 == 0 and all(sign in "0123456789abcdefABCDEF" for sign in wanted):
         meant.add(bytes.fromhex(wanted))
-    return all(each.nonce in meant for each in found.ear.submods.values())
+    return all(each.nonce in meant for each in token.ear.submods.values())
 
 
-def _nonces(found: Token) -> str:
-    if found.ear is None:
-        return _format_claim(found.claims.get("nonce"))
+def _nonces(token: Token) -> str:
+    if token.ear is None:
+        return _format_claim(token.claims.get("nonce"))
     return ", ".join(
-        "none" if each.nonce is None else each.nonce.hex() for each in found.ear.submods.values()
+        "none" if each.nonce is None else each.nonce.hex() for each in token.ear.submods.values()
     )
 
 

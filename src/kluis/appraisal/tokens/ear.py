@@ -112,9 +112,9 @@ class Ear:
         """
         wanted = accepted or (Tier.AFFIRMING,)
         if self.status not in wanted:
-            found = ", ".join(f"{label} {each.status}" for label, each in sorted(self.submods.items()))
+            statuses = ", ".join(f"{label} {each.status}" for label, each in sorted(self.submods.items()))
             raise PolicyError(
-                f"attestation result: want {' or '.join(wanted)}, got {self.status} ({found})",
+                f"attestation result: want {' or '.join(wanted)}, got {self.status} ({statuses})",
                 hint="read the verifier's claims: they list each rule, with the wanted and the actual value",
                 code="ear_status",
             )

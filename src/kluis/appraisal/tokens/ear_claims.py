@@ -74,12 +74,12 @@ def _appraisal(appraisal: Appraisal, key: Any, numbers: bool) -> dict[Any, Any]:
         claims[key("ear_appraisal_policy_ids")] = list(appraisal.policy_ids)
     if appraisal.nonce is not None:
         claims[key("eat_nonce")] = appraisal.nonce if numbers else b64.encode_url(appraisal.nonce)
-    for name, held in (
+    for name, value in (
         ("ear_attester_claims", appraisal.attester),
         ("ear_verifier_claims", appraisal.verifier),
     ):
-        if held:
-            claims[key(name)] = dict(held)
+        if value:
+            claims[key(name)] = dict(value)
     return claims
 
 
@@ -109,15 +109,15 @@ def read(value: object, *, numbers: bool) -> Ear:
     submods = top.take("submods", dict)
     if not 1 <= len(submods) <= MAX_SUBMODS or not all(isinstance(label, str) for label in submods):
         raise FormatError(f"{WHAT}.submods: want 1..{MAX_SUBMODS} with text for labels", code="bad_length")
-    found = Ear(
+    ear = Ear(
         issued_at=top.time("iat"),
         expires_at=top.time("exp") if top.has("exp") else None,
         developer=verifier.take(developer, str),
         build=verifier.take(build, str),
         submods=MappingProxyType({label: _read(each, label, numbers) for label, each in submods.items()}),
     )
-    stated = top.status() if top.has("ear_status") else found.status
-    both = found, dataclasses.replace(found, overall=stated)
+    stated = top.status() if top.has("ear_status") else ear.status
+    both = ear, dataclasses.replace(ear, overall=stated)
     return min(both, key=lambda each: _WORST_FIRST.index(each.status))
 
 
@@ -143,17 +143,17 @@ def _read(value: object, label: str, numbers: bool) -> Appraisal:
 def _vector(claims: _Map) -> Mapping[Aspect, int]:
     # A requester may leave the vector out: the status is mandatory, and then is the whole result.
     present = claims.has("ear_trustworthiness_vector")
-    held = claims.take("ear_trustworthiness_vector", dict) if present else {}
+    tier_claims = claims.take("ear_trustworthiness_vector", dict) if present else {}
     names: dict[object, Aspect] = {each.label if claims.numbers else each.value: each for each in Aspect}
-    found: dict[Aspect, int] = {}
-    for name, number in held.items():
+    tiers: dict[Aspect, int] = {}
+    for name, number in tier_claims.items():
         if type(number) is not int or not -128 <= number <= 127:
             raise FormatError(
                 f"{claims.what}.ear_trustworthiness_vector: want integers of -128..127", code="bad_type"
             )
         if name in names:
-            found[names[name]] = number
-    return MappingProxyType({aspect: found[aspect] for aspect in Aspect if aspect in found})
+            tiers[names[name]] = number
+    return MappingProxyType({aspect: tiers[aspect] for aspect in Aspect if aspect in tiers})
 
 
 class _Map:
@@ -207,7 +207,7 @@ class _Map:
         return nonce
 
     def mapping(self, name: str) -> Mapping[str, Any]:
-        held = self.take(name, dict) if self.has(name) else {}
-        if not all(isinstance(key, str) for key in held):
+        members = self.take(name, dict) if self.has(name) else {}
+        if not all(isinstance(key, str) for key in members):
             raise FormatError(f"{self.what}.{name}: want text for keys", code="bad_type")
-        return MappingProxyType(held)
+        return MappingProxyType(members)

@@ -103,12 +103,12 @@ def origin(url: object) -> str:
     Raises:
         FormatError: not an https URL, or one with a query.
     """
-    found = _URL.fullmatch(url) if isinstance(url, str) and len(url) <= 2048 else None
-    if found is None or "?" in found[0] or "#" in found[0]:
+    match = _URL.fullmatch(url) if isinstance(url, str) and len(url) <= 2048 else None
+    if match is None or "?" in match[0] or "#" in match[0]:
         got = "none" if url is None else ascii(_cut(str(url)))
         raise FormatError(f"authority: want an https URL, got {got}")
-    port = "" if found[3] in (None, ":443") else found[3]
-    return f"https://{found[2].lower()}{port}{(found[4] or '').removesuffix('/')}"
+    port = "" if match[3] in (None, ":443") else match[3]
+    return f"https://{match[2].lower()}{port}{(match[4] or '').removesuffix('/')}"
 
 
 def _cut(text: str) -> str:

@@ -116,10 +116,10 @@ def verify_jwt(token: str | bytes, key: PublicKeyTypes, *, now: datetime) -> Ear
     try:  # 2
         good = header.get("alg") == algorithm and len(signature) <= MAX_SIGNATURE
         if good:
-            held = (
+            verifying = (
                 RSAKey.import_key(known) if isinstance(known, rsa.RSAPublicKey) else ECKey.import_key(known)
             )
-            jws.deserialize_compact(text, held, algorithms=[algorithm])
+            jws.deserialize_compact(text, verifying, algorithms=[algorithm])
     except (JoseError, ValueError):
         good = False
     if not good:

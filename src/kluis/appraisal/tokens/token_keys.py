@@ -206,10 +206,10 @@ def _key_of_certificate(certificate: bytes, vouched: Callable[[bytes], bytes] | 
         key = x509.load_der_x509_certificate(certificate).public_key()
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, RecursionError):
         raise FormatError("JWK.x5c: want a certificate, got another") from None
-    found = _usable(key, "JWK.x5c")
-    if spki is not None and _spki(found) != spki:
+    public_key = _usable(key, "JWK.x5c")
+    if spki is not None and _spki(public_key) != spki:
         raise AuthenticityError("JWK.x5c: its evidence is for another key")
-    return found
+    return public_key
 
 
 def _usable(key: object, what: str) -> PublicKey:

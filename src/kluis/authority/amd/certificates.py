@@ -56,8 +56,8 @@ def vcek(
     """
     builder = _begin(_name("SEV-VCEK"), issuer.subject, key, now)
     for oid, value in extensions.items():
-        held = x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value)
-        builder = builder.add_extension(held, critical=False)
+        extension = x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value)
+        builder = builder.add_extension(extension, critical=False)
     return builder.sign(by, _HASH, rsa_padding=_PSS)
 
 

@@ -181,8 +181,8 @@ class Processor:
             request: 96 bytes, untrusted.
         """
         try:
-            found = ReportRequest.parse(request)
-            report = self.report(launch, found.report_data, found.vmpl)
+            parsed = ReportRequest.parse(request)
+            report = self.report(launch, parsed.report_data, parsed.vmpl)
         except (FormatError, UsageError):
             return reports.refusal(reports.INVALID_PARAMETERS, reports.REPORT_ANSWER_SIZE)
         return reports.report_answer(report)
@@ -199,19 +199,19 @@ class Processor:
             request: 32 bytes, untrusted.
         """
         try:
-            found = KeyRequest.parse(request)
-            tcb = TcbVersion.parse(found.tcb, self.state.product, "tcb_version")
+            parsed = KeyRequest.parse(request)
+            tcb = TcbVersion.parse(parsed.tcb, self.state.product, "tcb_version")
         except FormatError:
             return reports.refusal(reports.INVALID_PARAMETERS, reports.KEY_ANSWER_SIZE)
-        if found.root:
+        if parsed.root:
             return reports.refusal(reports.INVALID_KEY, reports.KEY_ANSWER_SIZE)
         if (
-            not launch.vmpl <= found.vmpl <= reports.LOWEST_VMPL
-            or found.guest_svn > launch.guest_svn
+            not launch.vmpl <= parsed.vmpl <= reports.LOWEST_VMPL
+            or parsed.guest_svn > launch.guest_svn
             or not self.state.tcb.reaches(tcb)
         ):
             return reports.refusal(reports.INVALID_PARAMETERS, reports.KEY_ANSWER_SIZE)
-        return reports.key_answer(self._key(launch, found))
+        return reports.key_answer(self._key(launch, parsed))
 
     def recover(self, tcb: TcbVersion, now: datetime) -> None:
         """Update the firmware to ``tcb``: reports are signed by the key of this TCB from now on.

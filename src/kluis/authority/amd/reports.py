@@ -108,10 +108,10 @@ class ReportRequest:
             FormatError: another size, or reserved bytes that are not zero.
         """
         r = Reader(data, "SNP report request")
-        found = cls(report_data=r.take(64, "report_data"), vmpl=r.u32("vmpl"))
+        request = cls(report_data=r.take(64, "report_data"), vmpl=r.u32("vmpl"))
         r.zeros(28, "reserved")
         r.end()
-        return found
+        return request
 
 
 class Selection(enum.IntFlag):
@@ -156,7 +156,7 @@ class KeyRequest:
         selected = r.u64("guest_field_select")
         if selected >= 1 << len(Selection):
             raise FormatError(f"SNP key request.guest_field_select: want 6 bits, got {selected:#x}")
-        found = cls(
+        request = cls(
             root=root,
             selected=Selection(selected),
             vmpl=r.u32("vmpl"),
@@ -164,7 +164,7 @@ class KeyRequest:
             tcb=r.take(8, "tcb_version"),
         )
         r.end()
-        return found
+        return request
 
 
 def report_answer(report: bytes) -> bytes:

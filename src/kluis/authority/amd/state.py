@@ -78,8 +78,8 @@ class State:
         """
         value = Members(jcs.loads_canonical(data, _WHAT), _WHAT)
         value.version(1)
-        product, held = value.text("product"), value.texts("certificates", most=3)
-        if product not in CPUIDS or len(held) != 3:
+        product, certificates = value.text("product"), value.texts("certificates", most=3)
+        if product not in CPUIDS or len(certificates) != 3:
             raise FormatError(f"{_WHAT}: want one of {', '.join(CPUIDS)} and 3 certificates", code="bad_type")
         listed = [
             Members({"serial": each}, f"{_WHAT}.revoked") for each in value.array("revoked", most=MAX_REVOKED)
@@ -87,8 +87,8 @@ class State:
         return cls(
             product=Product(product),
             tcb=TcbVersion.parse(value.hex("tcb", 8), Product(product), f"{_WHAT}.tcb"),
-            vcek=held[0],
-            ask=held[1],
-            ark=held[2],
+            vcek=certificates[0],
+            ask=certificates[1],
+            ark=certificates[2],
             revoked=tuple(int.from_bytes(each.hex("serial", 20), "big") for each in listed),
         )

@@ -33,6 +33,6 @@ def digits(hashed: str) -> str:
     return "-".join(text[start : start + _DIGITS] for start in range(0, len(text), _DIGITS))
 
 
-def same(given: str, fingerprint: str) -> bool:
+def same(entered: str, fingerprint: str) -> bool:
     """Whether a given fingerprint is this one, with or without hyphens and blanks."""
-    return given.replace("-", "").replace(" ", "") == fingerprint.replace("-", "")
+    return entered.replace("-", "").replace(" ", "") == fingerprint.replace("-", "")

@@ -86,14 +86,14 @@ def compute(
     return results.pad(plain, size), sql
 
 
-def _names(asked: Groups | PersonTable) -> tuple[str, ...]:
+def _names(question: Groups | PersonTable) -> tuple[str, ...]:
     """What a model's arms call the columns of its table, in their order."""
-    return tuple(name for name, _ in asked.predictors) if isinstance(asked, PersonTable) else ()
+    return tuple(name for name, _ in question.predictors) if isinstance(question, PersonTable) else ()
 
 
 def _plain(
     analysis: Analysis,
-    asked: Groups | PersonTable,
+    question: Groups | PersonTable,
     inputs: tuple[Dataset, ...],
     tables: Mapping[str, pl.DataFrame],
     sql: str,
@@ -102,10 +102,10 @@ def _plain(
 ) -> bytes:
     engine = Engine({f"d{number}": prepare(tables[each.id], each) for number, each in enumerate(inputs)})
     try:
-        if isinstance(analysis, SqlAnalysis) and isinstance(asked, Groups):
-            return _groups(analysis, asked, engine, sql, k, noise)
-        if isinstance(analysis, ModelAnalysis) and isinstance(asked, PersonTable):
-            return _model(analysis, asked, engine, sql, k, noise)
+        if isinstance(analysis, SqlAnalysis) and isinstance(question, Groups):
+            return _groups(analysis, question, engine, sql, k, noise)
+        if isinstance(analysis, ModelAnalysis) and isinstance(question, PersonTable):
+            return _model(analysis, question, engine, sql, k, noise)
         return b""
     finally:
         engine.close()
@@ -124,20 +124,20 @@ def most_cells(drawn: Noise) -> int:
     return half + math.floor(half * drawn.uniform("cells"))
 
 
-def _groups(analysis: SqlAnalysis, asked: Groups, engine: Engine, sql: str, k: int, noise: Noise) -> bytes:
+def _groups(analysis: SqlAnalysis, groups: Groups, engine: Engine, sql: str, k: int, noise: Noise) -> bytes:
     cells = engine.rows(sql, most_cells(noise.for_question(sql, str(k))))
-    rows = query.rows(asked, query.publish(asked, cells, k))
+    rows = query.rows(groups, query.publish(groups, cells, k))
     if not 0 < len(rows) <= analysis.max_rows:
         return b""
-    schema = dict(zip(asked.names, (TYPES[each] for each in query.kinds(asked)), strict=True))
+    schema = dict(zip(groups.names, (TYPES[each] for each in query.kinds(groups)), strict=True))
     out = io.BytesIO()
     pl.DataFrame(rows, schema=schema, orient="row").write_parquet(out)
     return out.getvalue()
 
 
 def _model(
-    analysis: ModelAnalysis, asked: PersonTable, engine: Engine, sql: str, k: int, noise: Noise
+    analysis: ModelAnalysis, question: PersonTable, engine: Engine, sql: str, k: int, noise: Noise
 ) -> bytes:
     table = model.leave_out_small(engine.table(sql), k, noise.for_question(sql, str(k)))
-    table.columns = [asked.person, asked.outcome, *(name for name, _ in asked.predictors)]
+    table.columns = [question.person, question.outcome, *(name for name, _ in question.predictors)]
     return encode(model.run(analysis, table, k, noise, sql))

@@ -268,12 +268,12 @@ def _type_of(name: str, kind: pl.DataType) -> ColumnType:
         pl.Date: "date",
         pl.Datetime: "timestamp",
     }
-    found = plain.get(kind.base_type())
-    if found is None:
+    column_type = plain.get(kind.base_type())
+    if column_type is None:
         raise UnsupportedError(
             f"column {name}: want a number, string, boolean, date or timestamp, got {kind}"
         )
-    return found
+    return column_type
 
 
 def read_plain(data: bytes, what: str) -> pl.DataFrame:

@@ -75,10 +75,10 @@ class Engine:
         Raises:
             AnalysisFailed: the engine stopped, or there are more rows.
         """
-        found: list[tuple[Any, ...]] = self._run(lambda: self._connection.execute(sql).fetchmany(most + 1))
-        if len(found) > most:
+        fetched: list[tuple[Any, ...]] = self._run(lambda: self._connection.execute(sql).fetchmany(most + 1))
+        if len(fetched) > most:
             raise AnalysisFailed(f"analysis: want at most {MOST_ROWS} groups and parts, or fewer")
-        return found
+        return fetched
 
     def _run(self, ask: Callable[[], _T]) -> _T:
         try:

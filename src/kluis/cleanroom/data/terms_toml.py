@@ -90,9 +90,9 @@ def read_terms(text: str, table: pl.DataFrame, now: datetime.datetime, what: str
 def _decimal(text: str) -> decimal.Decimal:
     """A number of TOML, exact; written out it has at most some hundred digits, whatever its exponent."""
     try:
-        found = decimal.Decimal(text)
+        number = decimal.Decimal(text)
     except decimal.InvalidOperation:
         raise ValueError("want an exponent from -99 to 99") from None
-    if found.is_finite() and abs(found.adjusted()) > 99:
+    if number.is_finite() and abs(number.adjusted()) > 99:
         raise ValueError("want an exponent from -99 to 99")
-    return found
+    return number

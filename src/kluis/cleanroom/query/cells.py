@@ -57,11 +57,11 @@ class Cell:
         """The condition's value for every person of the cell, in SQL's logic of three values."""
         match condition:
             case All(of):
-                found = [self.meets(each) for each in of]
-                return False if False in found else None if None in found else True
+                results = [self.meets(each) for each in of]
+                return False if False in results else None if None in results else True
             case Any(of):
-                found = [self.meets(each) for each in of]
-                return True if True in found else None if None in found else False
+                results = [self.meets(each) for each in of]
+                return True if True in results else None if None in results else False
             case Not(of):
                 value = self.meets(of)
                 return None if value is None else not value

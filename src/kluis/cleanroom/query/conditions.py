@@ -62,8 +62,8 @@ def read_condition(node: exp.Expression, resolve: Resolve) -> Condition:
                 raise QueryError(
                     "query: want IS NULL or IS NOT NULL", hint="write column = TRUE", code="query_form"
                 )
-            found = _find_column(node.this, resolve)
-            return Not(found) if isinstance(found, Present) else Missing(found)
+            subject = _find_column(node.this, resolve)
+            return Not(subject) if isinstance(subject, Present) else Missing(subject)
         case exp.Between():
             only(node, "this", "low", "high")
             column = _column(node.this, resolve)
@@ -130,9 +130,9 @@ def _equal(column: Column, node: exp.Expression) -> Value:
             case "date" if text is not None:
                 return datetime.date.fromisoformat(text)
             case "timestamp" if text is not None:
-                found = datetime.datetime.fromisoformat(text)
-                if found.tzinfo is None:
-                    return found
+                instant = datetime.datetime.fromisoformat(text)
+                if instant.tzinfo is None:
+                    return instant
     except ValueError:
         pass
     raise QueryError(
@@ -166,10 +166,10 @@ def _uncast(node: exp.Expression, column: Column) -> exp.Expression:
 
 
 def _column(node: exp.Expression, resolve: Resolve) -> Column:
-    found = _find_column(node, resolve)
-    if isinstance(found, Present):
+    column = _find_column(node, resolve)
+    if isinstance(column, Present):
         raise QueryError("query: a privacy unit is compared in JOIN ... ON only", code="query_person")
-    return found
+    return column
 
 
 def _find_column(node: exp.Expression, resolve: Resolve) -> Column | Present:

@@ -240,11 +240,11 @@ class _Groups:
             only(argument, "expressions")
             argument = argument.expressions[0] if len(argument.expressions) == 1 else argument
         if isinstance(argument, exp.Column):
-            found = self.scope.resolve(argument, "aggregate", "filter")
-            if isinstance(found, Present):
-                return ALWAYS if found.source in self.scope.persons.inner else found
+            persons = self.scope.resolve(argument, "aggregate", "filter")
+            if isinstance(persons, Present):
+                return ALWAYS if persons.source in self.scope.persons.inner else persons
             if not distinct:
-                return Not(Missing(found))
+                return Not(Missing(persons))
         indicator = None if distinct else self.scope.indicator(argument, "filter", otherwise=False)
         case = case_of(argument)
         if indicator is None or case is None or case[2] is not None:
@@ -286,20 +286,20 @@ class _Groups:
 
     def _operand(self, node: exp.Expression, outputs: dict[str, Output]) -> Output:
         if isinstance(node, exp.Column) and node.args.get("table") is None:
-            found = outputs.get(name_of(node.this))
-            if found is not None and not isinstance(found, KeyOf):
-                return found
+            output = outputs.get(name_of(node.this))
+            if output is not None and not isinstance(output, KeyOf):
+                return output
         return self._output(node)
 
     def _order(self, names: list[str]) -> tuple[tuple[int, bool], ...]:
         order = self.select.args.get("order")
-        found = []
+        places = []
         if order is not None:
             only(order, "expressions")
             for each in order.expressions:
                 only(each, "this", "desc", "nulls_first")
-                found.append((self._position(each.this, names), bool(each.args.get("desc"))))
-        return tuple(found)
+                places.append((self._position(each.this, names), bool(each.args.get("desc"))))
+        return tuple(places)
 
     def _position(self, node: exp.Expression, names: list[str]) -> int:
         number = read_number(node)
@@ -308,12 +308,12 @@ class _Groups:
         if isinstance(node, exp.Column):
             if node.args.get("table") is None and name_of(node.this) in names:
                 return names.index(name_of(node.this))
-            found = self.scope.find(node)
+            column = self.scope.find(node)
             for position, written in enumerate(outputs_of(self.select).values()):
                 if (
-                    found is not None
+                    column is not None
                     and isinstance(written, exp.Column)
-                    and self.scope.find(written) == found
+                    and self.scope.find(written) == column
                 ):
                     return position
         raise QueryError("query: want ORDER BY to name outputs", code="query_shape")

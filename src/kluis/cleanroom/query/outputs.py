@@ -43,12 +43,12 @@ def rows(groups: Groups, release: Release) -> list[tuple[Shown, ...]]:
     groups_shown.sort(
         key=lambda group: [(of is None, 0 if of is None else of) for of in _keys(groups, group)]
     )
-    found = [tuple(_value(each, groups, group) for each in groups.outputs) for group in groups_shown]
+    shown_rows = [tuple(_value(each, groups, group) for each in groups.outputs) for group in groups_shown]
     for place, descends in reversed(groups.order):
-        known = [row for row in found if row[place] is not None]
+        known = [row for row in shown_rows if row[place] is not None]
         known.sort(key=operator.itemgetter(place), reverse=descends)
-        found = known + [row for row in found if row[place] is None]
-    return found[: groups.limit]
+        shown_rows = known + [row for row in shown_rows if row[place] is None]
+    return shown_rows[: groups.limit]
 
 
 def kinds(groups: Groups) -> tuple[str, ...]:
@@ -63,11 +63,11 @@ def _keys(groups: Groups, group: Group) -> list[Shown]:
 def _value(output: Output, groups: Groups, group: Group) -> Shown:
     if isinstance(output, KeyOf):
         return _key_value(groups.keys[output.number], group.key[output.number])
-    found = _exact(output, group)
-    if found is None:
+    exact = _exact(output, group)
+    if exact is None:
         return None
     try:
-        return int(found) if _kind(output, groups) == "integer" else float(found)
+        return int(exact) if _kind(output, groups) == "integer" else float(exact)
     except OverflowError:
         return None
 
@@ -110,8 +110,8 @@ def _key_value(key: Key, value: Hashable) -> Shown:
         return key.labels[int(value)]  # type: ignore[call-overload]  # the number of a label
     if key.scale is None:
         return value  # type: ignore[return-value]  # of a kind that is shown as it is
-    found = value_of(int(value), key.scale)  # type: ignore[call-overload]  # a whole number, of the scale
-    return bool(found) if key.type == "boolean" else int(found) if key.type == "integer" else float(found)
+    shown = value_of(int(value), key.scale)  # type: ignore[call-overload]  # a whole number, of the scale
+    return bool(shown) if key.type == "boolean" else int(shown) if key.type == "integer" else float(shown)
 
 
 def _truth(having: Having | Output, group: Group) -> bool | None:
@@ -119,10 +119,10 @@ def _truth(having: Having | Output, group: Group) -> bool | None:
     if not isinstance(having, Having):
         return None
     if having.operator in ("and", "or", "not"):
-        found = [_truth(each, group) for each in having.of]
+        truths = [_truth(each, group) for each in having.of]
         if having.operator == "not":
-            return None if found[0] is None else not found[0]
+            return None if truths[0] is None else not truths[0]
         decides = having.operator == "or"
-        return decides if decides in found else None if None in found else not decides
+        return decides if decides in truths else None if None in truths else not decides
     left, right = (_exact(each, group) for each in having.of if not isinstance(each, Having))
     return None if left is None or right is None else _COMPARE[having.operator](left, right)

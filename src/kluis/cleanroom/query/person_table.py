@@ -43,8 +43,8 @@ def read_person_table(
         if name.lower() not in outputs:
             raise QueryError(f"query: no column {name!r} in the model's table", code="query_column")
     unit = outputs[person.lower()]
-    found = scope.find(unit) if isinstance(unit, exp.Column) else None
-    if not isinstance(found, Present) or found.source not in scope.persons.inner:
+    unit_column = scope.find(unit) if isinstance(unit, exp.Column) else None
+    if not isinstance(unit_column, Present) or unit_column.source not in scope.persons.inner:
         raise QueryError(
             f"query: want {person} to be a privacy unit of a table that is not LEFT JOINed",
             code="query_person",

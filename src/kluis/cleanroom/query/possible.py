@@ -56,18 +56,18 @@ def possible_classes(
     free = [_is_free([atoms[each] for each in block], list(keys.values()), source) for block in blocks]
     rows = sum(each.source == number for each in classes)
     owned = [each for each in cells if each.owned[number]]
-    found: dict[Keys, set[Keys]] = {}
+    classes_of: dict[Keys, set[Keys]] = {}
     persons: dict[Keys, int] = {}
     seen: dict[Keys, list[set[Keys]]] = {}
     for cell in owned:
         of, own = read(cell), pick(cell.key, places)
-        found.setdefault(own, set()).add(of)
+        classes_of.setdefault(own, set()).add(of)
         persons[own] = persons.get(own, 0) + cell.persons
         answers = seen.setdefault(of[: 1 + rows], [set() for _ in blocks])
         for place, block in enumerate(blocks):
             answers[place].add(tuple(of[1 + rows + each] for each in block))
     wanted: dict[Keys, set[Keys] | None] = {}
-    for own, there in found.items():
+    for own, there in classes_of.items():
         if persons[own] < k:
             wanted[own] = None
             continue
@@ -94,23 +94,23 @@ def possible_classes(
     return wanted
 
 
-def possible_keys(groups: Groups, found: Iterable[Keys], number: int) -> int:
+def possible_keys(groups: Groups, present: Iterable[Keys], number: int) -> int:
     """The number of combinations that a source's keys can have; keys of different columns can occur together.
 
     Args:
         groups: the query.
-        found: the source's existing combinations.
+        present: the source's existing combinations.
         number: of the source.
     """
     places = own_keys(groups, number)
-    found = list(found)
+    present = list(present)
     by_column: dict[tuple[str, str], list[int]] = {}
     for at, place in enumerate(places):
         by_column.setdefault(_name(_column_of(groups.keys[place])), []).append(at)
     total = 1
     for ats in by_column.values():
         keys = [groups.keys[places[at]] for at in ats]
-        combinations = {pick(each, ats) for each in found}
+        combinations = {pick(each, ats) for each in present}
         column = _column_of(keys[0])
         if all(isinstance(each, Bins) for each in keys) or (column.scale and column.scale.most == 1):
             conditions = [condition for key in keys if isinstance(key, Bins) for condition, _ in key.cases]
@@ -122,7 +122,7 @@ def possible_keys(groups: Groups, found: Iterable[Keys], number: int) -> int:
 
 def possible_rows(of: RowClass) -> tuple[int, ...]:
     """The sets of a row class, as bits, whose comparisons one row can meet together."""
-    found = []
+    numbers = []
     for met in range(1, 1 << len(of.literals)):
         literals = [each for place, each in enumerate(of.literals) if met >> place & 1]
         columns: dict[tuple[str, str], list[Condition]] = {}
@@ -135,8 +135,8 @@ def possible_rows(of: RowClass) -> tuple[int, ...]:
             )
             for together in columns.values()
         ):
-            found.append(met)
-    return tuple(found)
+            numbers.append(met)
+    return tuple(numbers)
 
 
 def class_reader(groups: Groups, classes: tuple[RowClass, ...], number: int) -> Callable[[Cell], Keys]:
@@ -228,10 +228,10 @@ def _options(
 
 def _blocks(atoms: list[Comparison], source: Source) -> list[list[int]]:
     """Comparisons by number: those of one column together, or of all values reduced from one column."""
-    found: dict[Hashable, list[int]] = {}
+    blocks: dict[Hashable, list[int]] = {}
     for place, atom in enumerate(atoms):
-        found.setdefault(_base(atom.column, source), []).append(place)
-    return list(found.values())
+        blocks.setdefault(_base(atom.column, source), []).append(place)
+    return list(blocks.values())
 
 
 def _is_free(atoms: list[Comparison], keys: list[Key], source: Source) -> bool:
@@ -259,8 +259,8 @@ def _values(column: Column, comparisons: Iterable[Comparison]) -> list[Value]:
         # mypy: a column with a scale is compared with a number.
         near = {0, most} | {int(each) + more for each in literals for more in (-1, 0, 1)}  # type: ignore[arg-type]
         return [each for each in sorted(near) if 0 <= each <= most]
-    found = [beside for each in literals for beside in _beside(each)]
-    return found or [0]
+    neighbours = [beside for each in literals for beside in _beside(each)]
+    return neighbours or [0]
 
 
 def _beside(value: Value) -> list[Value]:
@@ -283,12 +283,12 @@ def _beside(value: Value) -> list[Value]:
 
 
 def _shift(value: datetime.date, by: datetime.timedelta) -> list[Value]:
-    found: list[Value] = [value]
+    shifted: list[Value] = [value]
     if value > type(value).min:
-        found.append(value - by)
+        shifted.append(value - by)
     if value < type(value).max:
-        found.append(value + by)
-    return found
+        shifted.append(value + by)
+    return shifted
 
 
 def _column_of(key: Key) -> Column:

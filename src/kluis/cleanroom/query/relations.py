@@ -130,11 +130,11 @@ class _Inner:
             )
         for written in select.expressions:
             name, node = output_of(written)
-            found = self._find(node)
-            if isinstance(found, Present):
+            column = self._find(node)
+            if isinstance(column, Present):
                 self._units.add(self._once(name))
             else:
-                self._columns[self._once(name)] = found
+                self._columns[self._once(name)] = column
         return replace(self._base, units=frozenset(self._units), columns=self._columns)
 
     def reduce(self, select: exp.Select) -> Relation:
@@ -205,22 +205,22 @@ class _Inner:
         label = f"{self._base.source.dataset}.{name}"
         if value.column is None:
             scale = Scale(Fraction(0), Fraction(1), self._base.rows)
-            found = Column("", generated, label, "integer", scale, _COUNTED, depends)
+            column = Column("", generated, label, "integer", scale, _COUNTED, depends)
         else:
-            found = replace(
+            column = replace(
                 value.column, table="", name=generated, label=label, depends=value.column.depends | depends
             )
         if any("model" not in each.allow for each in deciding):
-            found = replace(found, allow=found.allow - {"model"})
-        return found
+            column = replace(column, allow=column.allow - {"model"})
+        return column
 
     def _bare(self, node: exp.Expression | None, *uses: Use) -> Column:
-        found = self._find(node, *uses)
-        if isinstance(found, Present):
+        column = self._find(node, *uses)
+        if isinstance(column, Present):
             raise QueryError(
                 "query: a privacy unit groups, joins and is counted; it has no other use", code="query_person"
             )
-        return found
+        return column
 
     def _find(self, node: exp.Expression | None, *uses: Use) -> Column | Present:
         if not isinstance(node, exp.Column):

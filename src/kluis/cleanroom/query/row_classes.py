@@ -43,14 +43,17 @@ class RowClass:
         return tuple(sum(1 << part for part in sets if part & met == part) for met in sets)
 
 
-def row_classes(asked: Groups | PersonTable) -> tuple[RowClass, ...]:
+def row_classes(question: Groups | PersonTable) -> tuple[RowClass, ...]:
     """The row classes of a query: of its sources' conditions, and of each value that something depends on."""
-    columns = list(columns_of(*asked.atoms))
-    if isinstance(asked, Groups):
-        columns += [*asked.values, *(each.column if isinstance(each, Bins) else each for each in asked.keys)]
+    columns = list(columns_of(*question.atoms))
+    if isinstance(question, Groups):
+        columns += [
+            *question.values,
+            *(each.column if isinstance(each, Bins) else each for each in question.keys),
+        ]
     used = {(each.table, each.name) for each in columns}
-    found: dict[RowClass, None] = {}
-    for number, source in enumerate(asked.persons.sources):
+    classes: dict[RowClass, None] = {}
+    for number, source in enumerate(question.persons.sources):
         conditions = [source.where]
         for place, value in enumerate(source.reduced or ()):
             if (f"s{number}", f"v{place}") in used:
@@ -58,8 +61,8 @@ def row_classes(asked: Groups | PersonTable) -> tuple[RowClass, ...]:
         for each in conditions:
             literals = literals_of(each)
             if literals:
-                found[RowClass(number, literals)] = None
-    return tuple(found)
+                classes[RowClass(number, literals)] = None
+    return tuple(classes)
 
 
 def check_literals(condition: Condition) -> None:

@@ -77,13 +77,13 @@ class Scope:
                 hint="name a bare column",
                 code="query_form",
             )
-        found = self.resolve(node, *uses)
-        if isinstance(found, Present):
+        resolved = self.resolve(node, *uses)
+        if isinstance(resolved, Present):
             raise QueryError(
                 f"query: {node.name} is a privacy unit: it joins, and count(DISTINCT {node.name}) counts it",
                 code="query_person",
             )
-        return found
+        return resolved
 
     def resolve(self, node: exp.Column, *uses: Use) -> Column | Present:
         """Find a column that allows one of the uses, or the source of a privacy unit.
@@ -91,12 +91,12 @@ class Scope:
         Raises:
             QueryError: no column or several have this name, or its owner does not allow it.
         """
-        found = self.find(node)
-        if found is None:
+        column = self.find(node)
+        if column is None:
             raise QueryError(f"query: column {node.name} is not here", code="query_column")
-        if isinstance(found, Column):
-            want(found, *uses)
-        return found
+        if isinstance(column, Column):
+            want(column, *uses)
+        return column
 
     def find(self, node: exp.Column) -> Column | Present | None:
         """The meaning of a name; None if nothing has it.
@@ -107,18 +107,18 @@ class Scope:
         only(node, "this", "table")
         name = name_of(node.this)
         alias = name_of(node.args["table"]) if node.args.get("table") is not None else ""
-        found = list[Column | Present]()
+        candidates = list[Column | Present]()
         for each, number in self._names.items():
             relation = self._relations[number]
             if alias in ("", each) and name in relation.units:
-                found.append(Present(number))
+                candidates.append(Present(number))
             elif alias in ("", each) and name in relation.columns:
-                found.append(replace(relation.columns[name], table=f"s{number}"))
-        if len(found) > 1:
+                candidates.append(replace(relation.columns[name], table=f"s{number}"))
+        if len(candidates) > 1:
             raise QueryError(
                 f"query: column {node.name} is in several tables; qualify it", code="query_column"
             )
-        return found[0] if found else None
+        return candidates[0] if candidates else None
 
     def _read_with(self, with_: exp.Expression | None) -> None:
         if with_ is None:

@@ -148,13 +148,13 @@ def outputs_of(select: exp.Select) -> dict[str, exp.Expression]:
     Raises:
         QueryError: one has no name, or two have the same.
     """
-    found: dict[str, exp.Expression] = {}
+    outputs: dict[str, exp.Expression] = {}
     for each in select.expressions:
         name, node = output_of(each)
-        if name.lower() in found:
+        if name.lower() in outputs:
             raise QueryError(f"query: want each output once, got {name} twice", code="query_shape")
-        found[name.lower()] = node
-    return found
+        outputs[name.lower()] = node
+    return outputs
 
 
 def case_of(node: exp.Expression) -> tuple[exp.Expression, exp.Expression, exp.Expression | None] | None:

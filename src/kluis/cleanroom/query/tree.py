@@ -278,19 +278,19 @@ class Groups:
     @property
     def measures(self) -> tuple[Measure, ...]:
         """Every measure that outputs or HAVING use, once."""
-        found: dict[Measure, None] = {}
+        unique: dict[Measure, None] = {}
         parts: list[Having | Output] = [*self.outputs, *([self.having] if self.having else [])]
         while parts:
             match parts.pop(0):
                 case Published(measure):
-                    found[measure] = None
+                    unique[measure] = None
                 case Arithmetic(_, left, right):
                     parts += [left, right]
                 case Having(_, of):
                     parts += of
                 case Number() | KeyOf():
                     pass
-        return tuple(found)
+        return tuple(unique)
 
     @property
     def atoms(self) -> tuple[Comparison, ...]:
@@ -344,7 +344,7 @@ def _check_atoms(atoms: tuple[Comparison, ...]) -> None:
 
 def atoms_of(*conditions: Condition) -> tuple[Atom, ...]:
     """Every atom of some conditions, once, in their order."""
-    found: dict[Atom, None] = {}
+    atoms: dict[Atom, None] = {}
     parts = list(conditions)
     while parts:
         match parts.pop(0):
@@ -353,8 +353,8 @@ def atoms_of(*conditions: Condition) -> tuple[Atom, ...]:
             case All(of) | Any(of):
                 parts[:0] = of
             case atom:
-                found[atom] = None
-    return tuple(found)
+                atoms[atom] = None
+    return tuple(atoms)
 
 
 def columns_of(*conditions: Condition) -> tuple[Column, ...]:

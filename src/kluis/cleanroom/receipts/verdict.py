@@ -34,7 +34,7 @@ class Verdict:
 
 
 def check_evidence(
-    given: Evidence,
+    proof: Evidence,
     code: Code,
     *,
     purpose: Purpose,
@@ -53,7 +53,7 @@ def check_evidence(
     4. Its payload is the expected one: a genuine enclave cannot be made to attest another's key.
 
     Args:
-        given: the evidence.
+        proof: the evidence.
         code: the agreement's part about code and platform.
         purpose: the only purpose accepted.
         nonce: the only nonce accepted.
@@ -68,14 +68,14 @@ def check_evidence(
     """
     anchors = tuple(anchor for root in code.roots for anchor in TrustAnchors.from_pem(root.encode()))
     verified = evidence.verify(
-        given.quote, anchors=TrustAnchors(anchors), collateral=Collateral.from_json(collateral), now=now
+        proof.quote, anchors=TrustAnchors(anchors), collateral=Collateral.from_json(collateral), now=now
     )  # 1
     result = appraisal.appraise(
         verified,
         policy_of(code, purpose),
         nonce=nonce,
-        runtime_data=given.runtime_data,
-        launch_configuration=given.launch_configuration,
+        runtime_data=proof.runtime_data,
+        launch_configuration=proof.launch_configuration,
         now=now,
     )
     result.require()  # 2

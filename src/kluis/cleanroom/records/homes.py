@@ -24,10 +24,10 @@ def check_name(option: str, party: str) -> str:
     return party
 
 
-def folder(given: Path | None = None) -> Path:
+def folder(chosen: Path | None = None) -> Path:
     """The folder in which parties keep their keys: the given one, ``KLUIS_PARTIES``, or the user's data."""
     data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return given or Path(os.environ.get("KLUIS_PARTIES") or data / "kluis" / "parties")
+    return chosen or Path(os.environ.get("KLUIS_PARTIES") or data / "kluis" / "parties")
 
 
 def names(homes: Path | None = None) -> tuple[str, ...]:
@@ -36,8 +36,8 @@ def names(homes: Path | None = None) -> tuple[str, ...]:
     Args:
         homes: as for :func:`folder`.
     """
-    found = folder(homes).glob("*/keys.json")
-    return tuple(sorted(path.parent.name for path in found if NAME.fullmatch(path.parent.name)))
+    paths = folder(homes).glob("*/keys.json")
+    return tuple(sorted(path.parent.name for path in paths if NAME.fullmatch(path.parent.name)))
 
 
 def open_home(homes: Path | None, party: str, *, make: bool = False) -> Home:
@@ -56,7 +56,7 @@ def open_home(homes: Path | None, party: str, *, make: bool = False) -> Home:
     where = folder(homes) / party
     if make and not (where / "keys.json").exists():
         return Home.create(where, party)
-    found = Home(where)
-    if found.party != party:
-        raise UnavailableError(f"{where}: want the keys of {party}, got those of {found.party}")
-    return found
+    home = Home(where)
+    if home.party != party:
+        raise UnavailableError(f"{where}: want the keys of {party}, got those of {home.party}")
+    return home

@@ -73,9 +73,9 @@ def find_agreement(room: Room, agreement_hash: str, home: Home | None = None) ->
     for own in home.agreements(room.file.room) if home else ():
         if own.hash == agreement_hash:
             return own
-    found = check_signed(room.signed_agreement())
-    if found.hash != agreement_hash:
+    agreement = check_signed(room.signed_agreement())
+    if agreement.hash != agreement_hash:
         raise AuthenticityError(
-            f"room: want agreement {agreement_hash[:16]}.., got {found.hash[:16]}..", code="agreement"
+            f"room: want agreement {agreement_hash[:16]}.., got {agreement.hash[:16]}..", code="agreement"
         )
-    return found
+    return agreement

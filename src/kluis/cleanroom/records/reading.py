@@ -17,14 +17,14 @@ def own_record(home: Home, file: ReceiptFile) -> str:
         PolicyError: it did not, or did not confirm a party.
         AuthenticityError: a party has other keys than the confirmed ones.
     """
-    found = check_signed(file.agreement)
-    name = found.hash
+    agreement = check_signed(file.agreement)
+    name = agreement.hash
     if not home.has_signed(name):
         raise PolicyError(
             f"agreement {name[:16]}: {home.party} did not sign it, by its own record",
             code="agreement_unsigned",
         )
-    Trust(home).require_parties(found.parties)
+    Trust(home).require_parties(agreement.parties)
     return name
 
 

@@ -180,7 +180,7 @@ class Room:
             FormatError: the folder is full.
         """
         named = re.compile(rf"{re.escape(name)}\.v[1-9][0-9]{{0,9}}\.json")
-        found = []
+        datasets = []
         for each in filter(named.fullmatch, self._names("datasets")):
             with contextlib.suppress(KluisError):
                 offered = self._read(f"datasets/{each}", Offered)
@@ -188,8 +188,8 @@ class Room:
                 key = self.party(dataset.owner).signing_key
                 check_signature(key, offered.signature, DATASET, offered.dataset, each)
                 if dataset.id == name:
-                    found.append(dataset)
-        return tuple(found)
+                    datasets.append(dataset)
+        return tuple(datasets)
 
     def files(self, dataset: Dataset) -> Iterator[bytes]:
         """The sealed files of a data set, unchecked: the enclave checks them.
@@ -243,11 +243,11 @@ class Room:
         What is not a signature is left out: its party has not signed, and ``check_signed`` names it.
         """
         agreement = self.proposal()
-        found = []
+        signatures = []
         for party in agreement.parties:
             with contextlib.suppress(FormatError, UnavailableError):
-                found.append(self._read(f"signatures/{party.id}.json", Signature))
-        return SignedAgreement(agreement=encode(agreement), signatures=tuple(found))
+                signatures.append(self._read(f"signatures/{party.id}.json", Signature))
+        return SignedAgreement(agreement=encode(agreement), signatures=tuple(signatures))
 
     def add_stop(self, party: str, agreement: str, signed: SignedStop) -> None:
         """Add a party's withdrawal from an agreement, by its hash, to the room."""

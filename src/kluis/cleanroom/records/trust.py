@@ -42,19 +42,19 @@ class Trust:
         pinned = self._home.pinned_keys(party.id)
         return "not confirmed" if not pinned else "confirmed" if pinned == keys else "changed"
 
-    def confirm(self, party: Party, given: str) -> None:
+    def confirm(self, party: Party, entered: str) -> None:
         """Pin a party's keys, after its fingerprint was compared over another channel.
 
         Args:
             party: from a document.
-            given: the fingerprint that the party read out.
+            entered: the fingerprint that the party read out.
 
         Raises:
             AuthenticityError: the fingerprint does not match, or other keys were pinned before.
         """
-        if not fingerprint.same(given, fingerprint.of(party)):
+        if not fingerprint.same(entered, fingerprint.of(party)):
             raise AuthenticityError(
-                f"party {party.id}: want fingerprint {given[:80]}, got {fingerprint.of(party)}",
+                f"party {party.id}: want fingerprint {entered[:80]}, got {fingerprint.of(party)}",
                 hint=f"these are not the keys of {party.id}: sign nothing, and ask who can write here",
                 code="party_key",
             )
@@ -151,16 +151,16 @@ def key_of(anchor: Anchor) -> str:
     return sha256(anchor.spki).hex()
 
 
-def read_confirmations(given: Iterable[str]) -> Mapping[str, str]:
+def read_confirmations(confirmations: Iterable[str]) -> Mapping[str, str]:
     """Parse ``PARTY=FINGERPRINT`` arguments of a command line.
 
     Raises:
         UsageError: one has another form.
     """
-    found = {}
-    for each in given:
+    fingerprints = {}
+    for each in confirmations:
         party, equals, digits = each.partition("=")
         if not equals or not party or not digits:
             raise UsageError(f"--confirm: want PARTY=FINGERPRINT, got {each[:80]!a}")
-        found[party] = digits
-    return found
+        fingerprints[party] = digits
+    return fingerprints

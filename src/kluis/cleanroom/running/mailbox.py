@@ -90,10 +90,10 @@ class RemoteOwner:
             f"{self._party}.{what}": kind,
             f"{self._party}.refused": Refused,
         }
-        found = _wait_for(self._room, self._run, kinds, self._patience, self._party)
-        if isinstance(found, Refused):
-            raise PolicyError(f"run: {self._party} released no key ({found.code})", code=found.code)
-        return found
+        message = _wait_for(self._room, self._run, kinds, self._patience, self._party)
+        if isinstance(message, Refused):
+            raise PolicyError(f"run: {self._party} released no key ({message.code})", code=message.code)
+        return message
 
 
 def announce(room: Room, agreement: str, run: str, collateral: bytes) -> None:

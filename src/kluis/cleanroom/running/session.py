@@ -204,20 +204,20 @@ class Session:
         self._ended = True
         return now
 
-    def _analyse(self, asked: Analysis, noise: Noise) -> tuple[Done, bytes]:
+    def _analyse(self, question: Analysis, noise: Noise) -> tuple[Done, bytes]:
         from kluis.cleanroom.analyses import analysis
 
-        inputs = tuple(self._agreement.dataset(name) for name in asked.inputs)
+        inputs = tuple(self._agreement.dataset(name) for name in question.inputs)
         k = strictest_k(self._agreement.k_min, tuple(each.terms for each in inputs))
         tables = {each.id: self._tables[each.id] for each in inputs}
-        padded, executed = analysis.compute(asked, inputs, tables, k, noise)
-        recipients = tuple(self._agreement.party(each) for each in asked.recipients)
+        padded, executed = analysis.compute(question, inputs, tables, k, noise)
+        recipients = tuple(self._agreement.party(each) for each in question.recipients)
         sealed = results.seal_result(
-            padded, self._agreement.hash, self.run_id, asked.id, results.format_of(asked), recipients
+            padded, self._agreement.hash, self.run_id, question.id, results.format_of(question), recipients
         )
         record = Done(
-            id=asked.id,
-            asked=hash_of(asked),
+            id=question.id,
+            asked=hash_of(question),
             executed=sha256(executed.encode()).hex(),
             k=k,
             result=sha256(sealed).hex(),

@@ -120,7 +120,7 @@ def choose_inputs(room: Room, plan: Plan, is_known: Callable[[str], bool]) -> tu
         UnavailableError: no party offers one.
         PolicyError: two parties offer one.
     """
-    found = []
+    inputs = []
     for name in sorted({name for analysis in plan.analysis for name in analysis.inputs}):
         offers = room.offers(name)
         offers = tuple(each for each in offers if is_known(each.owner)) or offers
@@ -136,8 +136,8 @@ def choose_inputs(room: Room, plan: Plan, is_known: Callable[[str], bool]) -> tu
                 hint="confirm the party that you mean; if you know both, have one seal under another name",
                 code="dataset",
             )
-        found.append(max(offers, key=lambda each: each.version))
-    return tuple(found)
+        inputs.append(max(offers, key=lambda each: each.version))
+    return tuple(inputs)
 
 
 def choose_parties(

@@ -43,9 +43,9 @@ def tls_extension(link: Any) -> dict[str, Any]:
     chain: list[str] = []
     name = error = None
     try:
-        found = link.client_certificates()
-        chain = [one.public_bytes(Encoding.PEM).decode() for one in found]
-        name = found[0].subject.rfc4514_string() if found else None
+        certificates = link.client_certificates()
+        chain = [one.public_bytes(Encoding.PEM).decode() for one in certificates]
+        name = certificates[0].subject.rfc4514_string() if certificates else None
     except (ValueError, UnsupportedAlgorithm):  # OpenSSL reads more than cryptography does
         error = UNREADABLE
     return {

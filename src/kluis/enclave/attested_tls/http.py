@@ -106,9 +106,9 @@ class _Events(h11.Connection):
         Raises:
             h11.RemoteProtocolError: not HTTP/1.1, or above the limits.
         """
-        held = len(self._receive_buffer)
+        size = len(self._receive_buffer)
         event = super().next_event()
-        took = held - len(self._receive_buffer)
+        took = size - len(self._receive_buffer)
         if isinstance(event, h11.Request):
             self.method = event.method
             self._framing_left = self._most_head

@@ -75,11 +75,11 @@ class Meter:
             end of the answer, in seconds. A client that sent no ``traceparent`` has null.
         """
         with self._lock:
-            found, self._recent = self._recent or (), deque(maxlen=MOST_RECENT)
+            spans, self._recent = self._recent or (), deque(maxlen=MOST_RECENT)
         now = time.monotonic()
         rows = [
             [round(now - ended, 6), round(seconds, 6), status, request_id, trace]
-            for ended, seconds, status, request_id, trace in found
+            for ended, seconds, status, request_id, trace in spans
         ]
         return json.dumps(rows, separators=(",", ":")).encode()
 

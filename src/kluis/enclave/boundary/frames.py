@@ -264,9 +264,9 @@ def receive_sealed(sock: socket.socket | Stream, flags: int = 0) -> Parcel | Non
         parcel.close()
         raise LostFrame(parcel, f"came with more than {MAX_FILES} files, or than can be opened")
     if len(parcel.files) > MAX_FILES:
-        found = len(parcel.files)
+        count = len(parcel.files)
         parcel.close()
-        raise LostFrame(parcel, f"want at most {MAX_FILES} files, got {found}")
+        raise LostFrame(parcel, f"want at most {MAX_FILES} files, got {count}")
     return parcel
 
 
@@ -323,11 +323,11 @@ def _send(sock: socket.socket, data: Frame, files: Sequence[int]) -> None:
 
 
 def _descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:
-    found: list[int] = []
+    descriptors: list[int] = []
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            found.extend(int.from_bytes(data[i : i + 4], byteorder) for i in range(0, len(data) - 3, 4))
-    return found
+            descriptors.extend(int.from_bytes(data[i : i + 4], byteorder) for i in range(0, len(data) - 3, 4))
+    return descriptors
 
 
 _call_id = msgspec.msgpack.Decoder(Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]).decode

@@ -23,11 +23,11 @@ _STREAM = Parameter("(stream)", StreamId)  # no parameter of an application has 
 def calls_of(ecalls: Sequence[Signature]) -> list[Signature]:
     """The signatures of all plain calls, in the order of their numbers."""
     streams = [one for one in ecalls if one.stream]
-    found = [opening(one) if one.stream else one for one in ecalls]
-    found += [Signature(one.name, (_STREAM,), one.returns, one.raises) for one in streams]
+    signatures = [opening(one) if one.stream else one for one in ecalls]
+    signatures += [Signature(one.name, (_STREAM,), one.returns, one.raises) for one in streams]
     if streams:
-        found.append(Signature("close", (_STREAM,), None))
-    return found
+        signatures.append(Signature("close", (_STREAM,), None))
+    return signatures
 
 
 def opening(ecall: Signature) -> Signature:

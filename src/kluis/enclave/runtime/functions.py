@@ -50,10 +50,10 @@ def functions_of(app: Enclave) -> list[tuple[Signature, Callable[..., Any]]]:
             function = functools.partial(_run, loop, function)
         served.append(functools.partial(streams.open, one.name, function) if one.stream else function)
     served += [functools.partial(streams.take, one.name) for one in signatures if one.stream]
-    found = streaming.calls_of(signatures)
-    if len(found) > len(served):
+    calls = streaming.calls_of(signatures)
+    if len(calls) > len(served):
         served.append(streams.close)
-    return list(zip(found, served, strict=True))
+    return list(zip(calls, served, strict=True))
 
 
 class _Later:

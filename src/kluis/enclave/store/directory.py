@@ -66,7 +66,7 @@ class Directory:
     def records(self) -> list[tuple[Name, Held]]:
         """Every record."""
         return [
-            (Name(table, key), held) for table, keys in self._tables.items() for key, held in keys.items()
+            (Name(table, key), entry) for table, keys in self._tables.items() for key, entry in keys.items()
         ]
 
     def chain_at(self, epoch: int) -> bytes | None:
@@ -81,13 +81,13 @@ class Directory:
             return None
         return (change for at in range(-count, 0) for change in self._changes[at])
 
-    def put(self, name: Name, record: bytes, held: Held) -> None:
+    def put(self, name: Name, record: bytes, entry: Held) -> None:
         """Add or replace a record's entry."""
         self.drop(name, record)
-        self._tables.setdefault(name.table, {})[name.key] = held
-        if held.index:
-            self._indexes.setdefault((name.table, held.index), set()).add(name.key)
-        self.members ^= self._cipher.member(record, held.version)
+        self._tables.setdefault(name.table, {})[name.key] = entry
+        if entry.index:
+            self._indexes.setdefault((name.table, entry.index), set()).add(name.key)
+        self.members ^= self._cipher.member(record, entry.version)
 
     def drop(self, name: Name, record: bytes) -> None:
         """Remove a record's entry, if there is one."""

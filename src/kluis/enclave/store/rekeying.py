@@ -83,12 +83,12 @@ def _values(view: View, listed: list[tuple[Name, Held]], old: Cipher) -> Iterato
     for at in range(0, len(listed), MAX_IDS):
         page = listed[at : at + MAX_IDS]
         values, _ = view.read([name for name, _ in page])
-        for name, held in page:
+        for name, entry in page:
             if name not in values:
                 raise UnavailableError(
                     "store: another instance writes meanwhile",
                     hint="stop every other instance, and try again",
                     code="store_busy",
                 )
-            yield name, held.index, values.pop(name)
+            yield name, entry.index, values.pop(name)
     yield Name(FORMER_KEYS, old.name().hex()), "", b""

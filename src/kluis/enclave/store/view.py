@@ -63,12 +63,12 @@ class View:
             rows = {row.id: row for row in answer.rows}
             with self.lock:
                 epoch = self.directory.epoch
-                held = {name: self.directory.find(name) for name in names if name not in values}
+                entries = {name: self.directory.find(name) for name in names if name not in values}
             since = epoch if since is None else since
             late = answer.epoch < epoch  # another thread has seen a later commit by now
             progress = False
             left: list[Name] = []
-            for name, known in held.items():
+            for name, known in entries.items():
                 row = rows.get(ids[name])
                 if known is not None and row is not None and row.version == known.version:
                     values[name] = self._cipher.open_value(row.id, row.version, row.value)

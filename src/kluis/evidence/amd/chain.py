@@ -106,17 +106,17 @@ def verify_vek(vek: bytes, endorsements: Endorsements, kind: SigningKey, context
     """
     ask, ark = _authority_bytes(endorsements)
     key = b"".join(len(part).to_bytes(4, "big") + part for part in (vek, ask, ark))
-    held: Vek | None = context.memory.get(_HELD_VEK, key)
-    if held is None or context.anchors.match(held.authority.root.spki) != held.authority.anchor:
-        held = _vek(vek, _authority(ask, ark, context), context)
-        context.memory.put(_HELD_VEK, key, held)
-    if held.authority.kind is not kind:  # 3
+    verified: Vek | None = context.memory.get(_HELD_VEK, key)
+    if verified is None or context.anchors.match(verified.authority.root.spki) != verified.authority.anchor:
+        verified = _vek(vek, _authority(ask, ark, context), context)
+        context.memory.put(_HELD_VEK, key, verified)
+    if verified.authority.kind is not kind:  # 3
         raise AuthenticityError(
             f"SNP report: want a {kind.name}, which its signing key field names, got a"
-            f" {held.authority.kind.name}",
+            f" {verified.authority.kind.name}",
             code="signer_kind_mismatch",
         )
-    return held
+    return verified
 
 
 def leaf_of(vek: bytes, kind: SigningKey) -> Certificate:
@@ -214,14 +214,14 @@ def _authority(ask: bytes, ark: bytes, context: Context) -> Authority:
 def _product(root: Certificate, anchor: Anchor) -> Product:
     """The product of an anchor; an anchor without one leaves it to the root."""
     names = {name_of(anchor, f"ARK-{product}"): product for product in Product}
-    found = names.get(root.common_name)
-    if found is None or anchor.product not in ("", found):
+    named = names.get(root.common_name)
+    if named is None or anchor.product not in ("", named):
         want = anchor.product or " or ".join(Product)
         raise AuthenticityError(
             f"{ROOT}: want {name_of(anchor, f'ARK-{want}')!a}, got {root.common_name!a}",
             code="product_mismatch",
         )
-    return found
+    return named
 
 
 def _kind(ca: Certificate, anchor: Anchor, product: Product) -> SigningKey:
@@ -250,14 +250,14 @@ def _vek(data: bytes, authority: Authority, context: Context) -> Vek:
         raise AuthenticityError(f"{what}: want an end entity", code="cert_profile")
     _check_key(leaf, what)
     _check_issued(leaf, authority.ca, what, context)
-    found = extensions.parse(leaf.extensions)
-    _check_kind(found, authority, what)  # 3
-    if _product_of(found) is not authority.product:  # 6
+    parsed = extensions.parse(leaf.extensions)
+    _check_kind(parsed, authority, what)  # 3
+    if _product_of(parsed) is not authority.product:  # 6
         raise AuthenticityError(
-            f"{what}: want product {authority.product}, got {found.product_name!a}", code="product_mismatch"
+            f"{what}: want product {authority.product}, got {parsed.product_name!a}", code="product_mismatch"
         )
-    tcb = found.tcb
-    return Vek(leaf, found, tcb, tcb.encode(), authority)
+    tcb = parsed.tcb
+    return Vek(leaf, parsed, tcb, tcb.encode(), authority)
 
 
 def _check_key(leaf: Certificate, what: str) -> None:
@@ -267,25 +267,25 @@ def _check_key(leaf: Certificate, what: str) -> None:
         )
 
 
-def _product_of(found: VekExtensions) -> Product | None:
+def _product_of(parsed: VekExtensions) -> Product | None:
     try:
-        return found.product
+        return parsed.product
     except UnsupportedError:
         return None
 
 
-def _check_kind(found: VekExtensions, authority: Authority, what: str) -> None:
+def _check_kind(parsed: VekExtensions, authority: Authority, what: str) -> None:
     """Check that a VCEK names a chip and no cloud, and a VLEK a cloud and no chip."""
     vcek = authority.kind is SigningKey.VCEK
-    if (found.hw_id is not None, found.csp_id is not None) != (vcek, not vcek):
+    if (parsed.hw_id is not None, parsed.csp_id is not None) != (vcek, not vcek):
         raise AuthenticityError(
             f"{what}: want {'hwID and no cspID' if vcek else 'cspID and no hwID'}",
             code="signer_kind_mismatch",
         )
     size = TURIN_ID_SIZE if authority.product.has_fmc else VCEK_ID_SIZE
-    if found.hw_id is not None and len(found.hw_id) != size:
+    if parsed.hw_id is not None and len(parsed.hw_id) != size:
         raise AuthenticityError(
-            f"{what}: want an hwID of {size} bytes, got {len(found.hw_id)}", code="cert_profile"
+            f"{what}: want an hwID of {size} bytes, got {len(parsed.hw_id)}", code="cert_profile"
         )
 
 

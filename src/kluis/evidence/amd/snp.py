@@ -113,8 +113,8 @@ def _check_processor(report: Report, vek: Vek) -> None:
     cpuid = report.cpuid
     if cpuid is None:
         return
-    found = product_of(cpuid)
-    if found is not vek.authority.product:
+    product = product_of(cpuid)
+    if product is not vek.authority.product:
         raise AuthenticityError(
             f"{report.NAME}.cpuid: want a {vek.authority.product}, "
             f"got family {cpuid.family:#x} model {cpuid.model:#x}",

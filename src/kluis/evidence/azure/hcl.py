@@ -201,10 +201,10 @@ def _tpm(
     context: Context,
     now: datetime,
 ) -> Claims | None:
-    found = _check_tpm(parts, runtime, context)  # 6 to 8
-    if found is None:
+    vtpm = _check_tpm(parts, runtime, context)  # 6 to 8
+    if vtpm is None:
         return None
-    checked, log = found
+    checked, log = vtpm
     return tpm_claims(
         checked,
         vendor_claims(checked, runtime.ak, certified=certified, log=log),

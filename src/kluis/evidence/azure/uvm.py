@@ -52,15 +52,17 @@ def verify(data: bytes, *, context: Context) -> Endorsement:
         FormatError: it is malformed, or of an unsupported kind.
         AuthenticityError: a step fails.
     """
-    found = uvm.parse(data)
-    did = uvm.parse_did(found.issuer)
-    chain = [x509.parse(each, f"{WHAT}: certificate") for each in found.chain]
+    endorsement = uvm.parse(data)
+    did = uvm.parse_did(endorsement.issuer)
+    chain = [x509.parse(each, f"{WHAT}: certificate") for each in endorsement.chain]
     for subject, issuer in itertools.pairwise(chain):  # 1
         may = issuer.ca and (issuer.usage is None or issuer.usage.key_cert_sign)
         if not may:
             raise AuthenticityError(f"{WHAT}: {issuer.common_name!a} may issue nothing", code="cert_profile")
         links.check_issued(subject, issuer, WHAT, schemes=_SCHEMES, context=context, code="cert_chain")
-    fingerprints = [base64.urlsafe_b64encode(sha256(each)).rstrip(b"=").decode() for each in found.chain[1:]]
+    fingerprints = [
+        base64.urlsafe_b64encode(sha256(each)).rstrip(b"=").decode() for each in endorsement.chain[1:]
+    ]
     if did.fingerprint not in fingerprints:  # 2
         raise AuthenticityError(
             f"{WHAT}: want a chain to {did.fingerprint}, got one to {fingerprints[-1]}", code="root_untrusted"
@@ -72,6 +74,12 @@ def verify(data: bytes, *, context: Context) -> Endorsement:
             f"{WHAT}: want a signer for usage {did.usage}, got another", code="cert_profile"
         )
     signatures.check_raw(  # 4
-        found.signature, found.signed, signer.spki, found.scheme, WHAT, context=context, code="sig_cose"
+        endorsement.signature,
+        endorsement.signed,
+        signer.spki,
+        endorsement.scheme,
+        WHAT,
+        context=context,
+        code="sig_cose",
     )
-    return found
+    return endorsement

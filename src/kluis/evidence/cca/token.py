@@ -174,11 +174,11 @@ def _anchor(context: Context, collateral: Endorsements | None) -> Anchor | None:
 
 
 def _key(collateral: Endorsements, context: Context) -> PublicKey:
-    held: PublicKey | None = context.memory.get(_KEY, collateral.cpak)
-    if held is None:
-        held = collateral.key
-        context.memory.put(_KEY, collateral.cpak, held)
-    return held
+    key: PublicKey | None = context.memory.get(_KEY, collateral.cpak)
+    if key is None:
+        key = collateral.key
+        context.memory.put(_KEY, collateral.cpak, key)
+    return key
 
 
 def _platform(data: bytes, anchor: Anchor | None, context: Context) -> tuple[Platform, Sign1 | None]:
@@ -186,9 +186,9 @@ def _platform(data: bytes, anchor: Anchor | None, context: Context) -> tuple[Pla
     verified.
     """
     if anchor is not None:
-        held: Platform | None = context.memory.get(_MEMORY, anchor.spki + data)
-        if held is not None:
-            return held, None
+        platform: Platform | None = context.memory.get(_MEMORY, anchor.spki + data)
+        if platform is not None:
+            return platform, None
     message = cca_token.message(data, _PLATFORM)
     return Platform.parse(message.payload), message
 

@@ -78,12 +78,12 @@ def replay(records: tuple[Record, ...], bank: HashId) -> Mapping[int, bytes]:
         records: of a log, of any origin.
         bank: supported by hashlib.
     """
-    held: dict[int, bytes] = {}
+    values: dict[int, bytes] = {}
     for record in records:
-        held[record.register] = _extend(
-            held.get(record.register, bytes(bank.size)), record, bank, _compute_digest
+        values[record.register] = _extend(
+            values.get(record.register, bytes(bank.size)), record, bank, _compute_digest
         )
-    return held
+    return values
 
 
 def _length(
@@ -92,13 +92,13 @@ def _length(
     bank: HashId,
     extended: Callable[[Record, HashId], bytes],
 ) -> int | None:
-    held = {register: bytes(bank.size) for register in want}
-    found = 0 if held == want else None
+    values = {register: bytes(bank.size) for register in want}
+    length = 0 if values == want else None
     for number, record in enumerate(records, 1):
-        held[record.register] = _extend(held[record.register], record, bank, extended)
-        if held == want:
-            found = number
-    return found
+        values[record.register] = _extend(values[record.register], record, bank, extended)
+        if values == want:
+            length = number
+    return length
 
 
 def _extend(value: bytes, record: Record, bank: HashId, extended: Callable[[Record, HashId], bytes]) -> bytes:

@@ -210,17 +210,17 @@ def _secure_boot(judged: list[Judged], number: int) -> bool | None:
     Firmware measures it before its separator; later events may be measured by any code. A log with retyped
     events still replays. It then yields None, and never that signatures were enforced or not.
     """
-    found: list[bytes] = []
+    settings: list[bytes] = []
     for each in judged:
         if each.register != number:
             continue
         if each.proof not in (Proof.DATA, Proof.ELSEWHERE):
             return None
         if each.closes:
-            return _STATES.get(found[0]) if len(found) == 1 else None
+            return _STATES.get(settings[0]) if len(settings) == 1 else None
         value = _value_of_secure_boot(each.event)
         if value is not None:
-            found.append(value)
+            settings.append(value)
     return None
 
 

@@ -65,10 +65,10 @@ def replay(log: EventLog, bank: HashId, registers: Registers) -> Mapping[int, by
         digest = event.digest(bank)
         if digest is None:
             raise FormatError(f"{WHAT} at {event.offset:#x}: has no digest of {bank.label}", code="event_log")
-        held = values.get(number)
-        if held is None:
-            held = start if number == 0 else zero
-        values[number] = hashed(held + digest).digest()
+        value = values.get(number)
+        if value is None:
+            value = start if number == 0 else zero
+        values[number] = hashed(value + digest).digest()
     return values
 
 
@@ -86,13 +86,13 @@ def fold(digests: Iterable[bytes], bank: HashId, start: bytes | None = None) -> 
     """
     if bank not in _HASHABLE:
         raise UnsupportedError(f"{WHAT}: {bank.label} is not handled", code="event_log")
-    held = bytes(bank.size) if start is None else start
-    for data in (held, *(found := tuple(digests))):
+    value = bytes(bank.size) if start is None else start
+    for data in (value, *(extended := tuple(digests))):
         if len(data) != bank.size:
             raise FormatError(f"{WHAT}: want {bank.size} bytes, got {len(data)}", code="bad_length")
-    for digest in found:
-        held = hashlib.new(bank.label, held + digest).digest()
-    return held
+    for digest in extended:
+        value = hashlib.new(bank.label, value + digest).digest()
+    return value
 
 
 def register_of(event: Event, registers: Registers) -> int | None:

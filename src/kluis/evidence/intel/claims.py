@@ -65,13 +65,13 @@ class IntelClaims(VendorClaims):
 
 def facts(proof: Proof, judged: Judgement) -> dict[str, Any]:
     """The fields of :class:`IntelClaims`, by name, from the proof and the judgement."""
-    quote, chain, held = proof.quote, proof.chain, proof.held
+    quote, chain, collateral = proof.quote, proof.chain, proof.held
     sgx, configuration = chain.sgx, chain.sgx.configuration
     return {
         "platform": judged.platform,
         "quoting_enclave": judged.quoting_enclave,
-        "tcb_info_evaluation": held.tcb_info.evaluation,
-        "qe_identity_evaluation": held.identity.evaluation,
+        "tcb_info_evaluation": collateral.tcb_info.evaluation,
+        "qe_identity_evaluation": collateral.identity.evaluation,
         "fmspc": sgx.fmspc,
         "ppid": sgx.ppid,
         "pceid": sgx.pceid,
@@ -87,6 +87,6 @@ def facts(proof: Proof, judged: Judgement) -> dict[str, Any]:
         "smt": configuration.smt_enabled if configuration else None,
         "qe_id": quote.header.user_data[:16],
         "qe_svn": quote.qe_report.isvsvn,
-        "pck_crl_issued": held.pck_crl.this_update,
-        "root_crl_issued": held.root_crl.this_update,
+        "pck_crl_issued": collateral.pck_crl.this_update,
+        "root_crl_issued": collateral.root_crl.this_update,
     }

@@ -132,9 +132,9 @@ def recall(collateral: Collateral, context: Context) -> HeldCollateral:
     sizes = repr([len(part) for part in parts]).encode()
     name = sha256(b"".join((sizes, *parts)))
     place = bytes((name[0] % _PLACES,))
-    held: tuple[bytes, HeldCollateral] | None = context.memory.get(_KIND, place)
-    if held is not None and held[0] == name:
-        return held[1]
+    remembered: tuple[bytes, HeldCollateral] | None = context.memory.get(_KIND, place)
+    if remembered is not None and remembered[0] == name:
+        return remembered[1]
     made = verify(collateral, context)
     context.memory.put(_KIND, place, (name, made))
     return made

@@ -107,34 +107,36 @@ def prove(
         key, quote.signature, quote.signed, Scheme.ES256, quote.name, code="sig_quote"
     )  # 3
     # A quote that its own bytes contradict is refused, even if other inputs are missing.
-    held = _hold(collateral, context) if collateral is not None else None
+    documents = _hold(collateral, context) if collateral is not None else None
     vouched = known
-    if known is not None or held is not None or chain_pem:
-        vouched = _vouch(quote, known, key, chain_pem, held, tee_type, context=context, now=now)  # 4 to 7
-    if vouched is None or held is None:
+    if known is not None or documents is not None or chain_pem:
+        vouched = _vouch(
+            quote, known, key, chain_pem, documents, tee_type, context=context, now=now
+        )  # 4 to 7
+    if vouched is None or documents is None:
         raise UnavailableError(
             f"{quote.name}: no collateral given: TCB info, QE identity and CRLs",
             hint="kluis collateral fetch QUOTE, or kluis platform collateral for an emulated platform",
             code="collateral_missing",
         )
     chain, anchor = vouched.chain, vouched.anchor
-    _check_issuer(chain, anchor, held)  # 8
-    held.check(now)  # 8 and 9
+    _check_issuer(chain, anchor, documents)  # 8
+    documents.check(now)  # 8 and 9
     # The quote's own certificate of that CA may differ from the collateral's.
-    links.not_revoked(chain.ca, held.root_crl, "PCK CA certificate")
-    links.not_revoked(chain.leaf, held.pck_crl, "PCK certificate", code="cert_revoked")
+    links.not_revoked(chain.ca, documents.root_crl, "PCK CA certificate")
+    links.not_revoked(chain.leaf, documents.pck_crl, "PCK certificate", code="cert_revoked")
     tee, enclave = NAMES[tee_type]
-    tcb.check_platform(held.tcb_info, chain.sgx, tee)  # 9
-    tcb.check_quoting_enclave(held.identity, quote.qe_report, enclave)
-    return Proof(quote, chain, anchor, held)
+    tcb.check_platform(documents.tcb_info, chain.sgx, tee)  # 9
+    tcb.check_quoting_enclave(documents.identity, quote.qe_report, enclave)
+    return Proof(quote, chain, anchor, documents)
 
 
 def _recall(quote: Quote, chain_pem: bytes, context: Context) -> Vouched | None:
     """What steps 2 and 4 to 7 found before about the same bytes, if this verifier remembers any."""
     if not context.lasting:
         return None
-    found: Vouched | None = context.memory.get(_KIND, _name(quote, chain_pem))
-    return found
+    remembered: Vouched | None = context.memory.get(_KIND, _name(quote, chain_pem))
+    return remembered
 
 
 def _vouch(
@@ -142,7 +144,7 @@ def _vouch(
     known: Vouched | None,
     key: Key,
     chain_pem: bytes,
-    held: HeldCollateral | None,
+    documents: HeldCollateral | None,
     tee_type: int,
     *,
     context: Context,
@@ -151,7 +153,7 @@ def _vouch(
     """Steps 4 to 7. What the same bytes always prove is remembered; the anchor's level and time are not."""
     vouched = known
     if vouched is None:
-        vouched = Vouched(key, *_prove_chain(chain_pem, quote, held, context))  # 4 to 6
+        vouched = Vouched(key, *_prove_chain(chain_pem, quote, documents, context))  # 4 to 6
         _check_qe_signature(quote, vouched.chain, context)  # 7
         if context.lasting:
             context.memory.put(_KIND, _name(quote, chain_pem), vouched)
@@ -225,14 +227,14 @@ def _check_level(anchor: Anchor, tee_type: int) -> None:
         )
 
 
-def _check_issuer(chain: PckChain, anchor: Anchor, held: HeldCollateral) -> None:
-    if anchor.spki != held.anchor.spki:
+def _check_issuer(chain: PckChain, anchor: Anchor, documents: HeldCollateral) -> None:
+    if anchor.spki != documents.anchor.spki:
         raise AuthenticityError(
-            f"collateral: want root {anchor.name}, got {held.anchor.name}", code="root_untrusted"
+            f"collateral: want root {anchor.name}, got {documents.anchor.name}", code="root_untrusted"
         )
-    if (chain.ca.spki, chain.ca.subject) != (held.pck_ca.spki, held.pck_ca.subject):
+    if (chain.ca.spki, chain.ca.subject) != (documents.pck_ca.spki, documents.pck_ca.subject):
         raise AuthenticityError(
-            f"PCK CRL: want issuer {chain.ca.common_name!a}, got {held.pck_ca.common_name!a}",
+            f"PCK CRL: want issuer {chain.ca.common_name!a}, got {documents.pck_ca.common_name!a}",
             code="crl_issuer",
         )
 
@@ -244,14 +246,14 @@ def chain_of(quote: Quote, collateral: Collateral | HeldCollateral | None) -> by
 
 
 def _prove_chain(
-    pem: bytes, quote: Quote, held: HeldCollateral | None, context: Context
+    pem: bytes, quote: Quote, documents: HeldCollateral | None, context: Context
 ) -> tuple[PckChain, Anchor]:
     """Steps 4 to 6: one leaf, one CA and one root, in profile, each signed by the next, up to an anchor.
 
     Args:
         pem: from :func:`chain_of`.
         quote: for messages.
-        held: verified collateral, whose certificates are not verified again. None without collateral.
+        documents: verified collateral, whose certificates are not verified again. None without collateral.
         context: of the verifier.
 
     Raises:
@@ -266,14 +268,22 @@ def _prove_chain(
             hint="give the platform's PCK chain as the collateral's pck_certificate_chain",
             code="chain_missing",
         )
-    proven = (held.pck_ca, held.root) if held is not None else ()
-    found = pck.parse(pem, "PCK chain", context, known=proven)
-    leaf, ca, root = pck.by_role(found, pck.LEAF, pck.CA, pck.ROOT, what="PCK chain")  # 4
+    proven = (documents.pck_ca, documents.root) if documents is not None else ()
+    chain = pck.parse(pem, "PCK chain", context, known=proven)
+    leaf, ca, root = pck.by_role(chain, pck.LEAF, pck.CA, pck.ROOT, what="PCK chain")  # 4
     sgx = leaf.extensions.get(extension.OID)
     if sgx is None:
         raise FormatError("PCK certificate: has no SGX extension", code="cert_profile")
-    anchor = held.anchor if held and root is held.root else pck.match_root(root, context, "PCK chain")  # 5
-    if not (held and ca is held.pck_ca and (root.spki, root.subject) == (held.root.spki, held.root.subject)):
+    anchor = (
+        documents.anchor
+        if documents and root is documents.root
+        else pck.match_root(root, context, "PCK chain")
+    )  # 5
+    if not (
+        documents
+        and ca is documents.pck_ca
+        and (root.spki, root.subject) == (documents.root.spki, documents.root.subject)
+    ):
         pck.check_ca(ca, root, anchor, "PCK CA certificate", context)  # 6
     pck.check_leaf(leaf, ca, anchor, "PCK certificate", context)
     return PckChain(leaf, ca, root, extension.parse(sgx)), anchor

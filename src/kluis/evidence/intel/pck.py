@@ -58,50 +58,52 @@ def parse(
         return whole
     second = text.find(_BEGIN, 1)
     rest = context.anchors.chain(text[second:]) if second > 0 else None
-    found = []
+    certificates = []
     for der in x509.split_pem(text[:second] if rest else pem, what):
         same = [each for each in known if each.der == der]
-        found.append(same[0] if same else context.anchors.proven(der) or x509.parse(der, what))
-    return (*found, *(rest or ()))
+        certificates.append(same[0] if same else context.anchors.proven(der) or x509.parse(der, what))
+    return (*certificates, *(rest or ()))
 
 
-def check_time(given: PckChain, now: datetime) -> None:
+def check_time(pck_chain: PckChain, now: datetime) -> None:
     """Step 6, at ``now``: leaf, CA and root are in their validity periods.
 
     Raises:
         FreshnessError: a certificate is not.
     """
-    chain.valid(given.leaf, "PCK certificate", now)
-    chain.valid(given.ca, "PCK CA certificate", now)
-    chain.valid(given.root, "root certificate", now)
+    chain.valid(pck_chain.leaf, "PCK certificate", now)
+    chain.valid(pck_chain.ca, "PCK CA certificate", now)
+    chain.valid(pck_chain.root, "root certificate", now)
 
 
-def by_role(given: tuple[Certificate, ...], *roles: tuple[str, ...], what: str) -> tuple[Certificate, ...]:
-    """Return the certificates of ``given`` in the order of ``roles``, each exactly once.
+def by_role(
+    certificates: tuple[Certificate, ...], *roles: tuple[str, ...], what: str
+) -> tuple[Certificate, ...]:
+    """Return the certificates of ``certificates`` in the order of ``roles``, each exactly once.
 
     Args:
-        given: in any order.
+        certificates: in any order.
         roles: for each role, the strings that its common name may contain: one, or two.
         what: for messages.
 
     Raises:
         AuthenticityError: one is missing, extra, or without a role.
     """
-    if len(given) != len(roles):
+    if len(certificates) != len(roles):
         raise AuthenticityError(
-            f"{what}: want {len(roles)} certificates, got {len(given)}", code="chain_missing"
+            f"{what}: want {len(roles)} certificates, got {len(certificates)}", code="chain_missing"
         )
-    found = []
+    ordered = []
     for names in roles:
         one, other = names[0], names[-1]
-        matching = [c for c in given if one in c.common_name or other in c.common_name]
+        matching = [c for c in certificates if one in c.common_name or other in c.common_name]
         if len(matching) != 1:
             raise AuthenticityError(
                 f"{what}: want 1 certificate named {' or '.join(names)}, got {len(matching)}",
                 code="chain_missing",
             )
-        found.append(matching[0])
-    return tuple(found)
+        ordered.append(matching[0])
+    return tuple(ordered)
 
 
 def match_root(root: Certificate, context: Context, what: str) -> Anchor:

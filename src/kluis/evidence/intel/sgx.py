@@ -85,8 +85,10 @@ def verify(
             contradict nothing.
     """
     proof = dcap.prove(data, TEE_SGX, context=context, collateral=collateral, now=now)  # 1 to 9
-    held = proof.held
-    judged = tcb.evaluate(held.tcb_info, held.identity, proof.chain.sgx, proof.quote.qe_report)  # 10
+    documents = proof.held
+    judged = tcb.evaluate(
+        documents.tcb_info, documents.identity, proof.chain.sgx, proof.quote.qe_report
+    )  # 10
     return mint(_claims(proof, judged, now))
 
 

@@ -181,14 +181,14 @@ def _check_module(info: TcbInfo, body: TdReport) -> None:
 
 
 def _judge(proof: Proof, body: TdReport) -> tuple[Judgement, Judgement | None]:
-    held, sgx, qe = proof.held, proof.chain.sgx, proof.quote.qe_report
-    launch = tcb.evaluate(held.tcb_info, held.identity, sgx, qe, body.tee_tcb_svn)
+    documents, sgx, qe = proof.held, proof.chain.sgx, proof.quote.qe_report
+    launch = tcb.evaluate(documents.tcb_info, documents.identity, sgx, qe, body.tee_tcb_svn)
     if not isinstance(body, TdReport15):
         return launch, None
     if body.tee_tcb_svn_2 == body.tee_tcb_svn:
         # The module that launched it still runs.
         return launch, launch
-    return launch, tcb.evaluate(held.tcb_info, held.identity, sgx, qe, body.tee_tcb_svn_2)
+    return launch, tcb.evaluate(documents.tcb_info, documents.identity, sgx, qe, body.tee_tcb_svn_2)
 
 
 def _claims(

@@ -71,11 +71,11 @@ def verify(document: Document, context: Context) -> Cabundle:
     # Looked up by the end of the leaf's signature; then compared by the bytes of all certificates and the
     # anchors.
     name = document.certificate[-_NAME_SIZE:]
-    held: Cabundle | None = context.memory.get(KIND, name)
-    if held is None or held.parts != parts or held.anchors is not context.anchors:
-        held = _verify(document, context)
-        context.memory.put(KIND, name, held)
-    return held
+    cabundle: Cabundle | None = context.memory.get(KIND, name)
+    if cabundle is None or cabundle.parts != parts or cabundle.anchors is not context.anchors:
+        cabundle = _verify(document, context)
+        context.memory.put(KIND, name, cabundle)
+    return cabundle
 
 
 def _verify(document: Document, context: Context) -> Cabundle:

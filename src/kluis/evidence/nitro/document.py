@@ -156,11 +156,11 @@ class _Fields:
 def _read(document: Document, certificates: Cabundle, context: Context) -> _Fields:
     """Read the claims that do not change from document to document, once for each certificate."""
     parts = (document.kind, document.module_id, document.pcrs)
-    held: _Fields | None = context.memory.get(_MEMORY, certificates.leaf.der)
-    if held is None or held.parts != parts:
-        held = _say(document, parts)
-        context.memory.put(_MEMORY, certificates.leaf.der, held)
-    return held
+    fields: _Fields | None = context.memory.get(_MEMORY, certificates.leaf.der)
+    if fields is None or fields.parts != parts:
+        fields = _say(document, parts)
+        context.memory.put(_MEMORY, certificates.leaf.der, fields)
+    return fields
 
 
 def _say(document: Document, parts: tuple[DocumentKind, str, Mapping[int, bytes]]) -> _Fields:
@@ -231,13 +231,13 @@ def _level(level: ProtectionLevel, kind: DocumentKind, debug: bool) -> Protectio
 
 def _signer(registers: Mapping[str, Digest]) -> Digest | None:
     """PCR8, of the certificate that signed the image file; None if it is zero."""
-    found = registers.get("pcr8", _ZERO_DIGEST)
-    return None if found is _ZERO_DIGEST else found
+    digest = registers.get("pcr8", _ZERO_DIGEST)
+    return None if digest is _ZERO_DIGEST else digest
 
 
 def _instance_measured(document: Document) -> bool | None:
-    found = document.pcrs.get(4)
-    if document.kind is DocumentKind.NITROTPM or found is None:
+    value = document.pcrs.get(4)
+    if document.kind is DocumentKind.NITROTPM or value is None:
         return None
     instance = document.module_id.partition("-enc")[0]
-    return hashlib.sha384(_ZERO + instance.encode()).digest() == found
+    return hashlib.sha384(_ZERO + instance.encode()).digest() == value

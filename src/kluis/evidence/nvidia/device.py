@@ -98,11 +98,11 @@ def check(data: bytes, context: Context) -> Chain:
         UnsupportedError: an unknown product line.
         AuthenticityError: a link fails, or the root is not trusted.
     """
-    held: Chain | None = context.memory.get(_MEMORY, data)
-    if held is None:
-        held = _check(x509.parse_pem(data, WHAT, MOST), context)
-        context.memory.put(_MEMORY, data, held)
-    return held
+    chain: Chain | None = context.memory.get(_MEMORY, data)
+    if chain is None:
+        chain = _check(x509.parse_pem(data, WHAT, MOST), context)
+        context.memory.put(_MEMORY, data, chain)
+    return chain
 
 
 def _check(certificates: tuple[Certificate, ...], context: Context) -> Chain:
@@ -121,18 +121,18 @@ def _check(certificates: tuple[Certificate, ...], context: Context) -> Chain:
     links.check_root(certificates[-1], anchor, WHAT, schemes=SCHEMES, context=context)
     for index, (child, issuer) in enumerate(itertools.pairwise(certificates)):
         links.check_issued(child, issuer, _NAMES[index], schemes=SCHEMES, context=context, code="cert_chain")
-    found = identity.read(certificates[0].extensions, _NAMES[0])
-    device = _DEVICES.get(found.product[:2])
+    named = identity.read(certificates[0].extensions, _NAMES[0])
+    device = _DEVICES.get(named.product[:2])
     if device is None:
         raise UnsupportedError(
-            f"{_NAMES[0]}: want a product line that begins with {' or '.join(_DEVICES)}, got {found.product}",
+            f"{_NAMES[0]}: want a product line that begins with {' or '.join(_DEVICES)}, got {named.product}",
             code="bad_version",
         )
     return Chain(
         certificates=certificates,
         anchor=anchor,
         device=device,
-        identity=found,
+        identity=named,
         dice=dice.read(certificates[0].extensions, _NAMES[0]),
         start=max(certificate.not_before for certificate in certificates),
         end=min(certificate.not_after for certificate in certificates),

@@ -122,23 +122,23 @@ def _about(
     response: ocsp.OCSPResponse, chain: tuple[Certificate, ...]
 ) -> tuple[int, ocsp.OCSPSingleResponse]:
     """The response's only answer about a certificate of the chain below its root."""
-    found = []
+    matching = []
     for count, single in enumerate(response.responses):
         if count == _MOST_ANSWERS:
             raise FormatError(f"{WHAT}: more than {_MOST_ANSWERS} answers", code="too_large")
         algorithm = single.hash_algorithm.name
-        found += [
+        matching += [
             (index, single)
             for index, (certificate, issuer) in enumerate(itertools.pairwise(chain))
             if certificate.serial == single.serial_number
             and _hash(algorithm, issuer.subject) == single.issuer_name_hash
             and _hash(algorithm, issuer.public_key.bits) == single.issuer_key_hash
         ]
-    if len(found) != 1:
+    if len(matching) != 1:
         raise AuthenticityError(
-            f"{WHAT}: want 1 answer about this chain, got {len(found)}", code="ocsp_mismatch"
+            f"{WHAT}: want 1 answer about this chain, got {len(matching)}", code="ocsp_mismatch"
         )
-    return found[0]
+    return matching[0]
 
 
 def _check_signature(

@@ -147,9 +147,9 @@ def _parts(data: bytes, context: Context) -> tuple[bytes, Chain]:
     """
     cut = data.find(_CHAIN) if data.startswith(_FIRST) else -1
     end = data[cut:] if cut > 0 else b""
-    held: tuple[bytes, Chain] | None = context.memory.get(_ENDS, end[:_NAME_SIZE])
-    if held is not None and held[0] == end:
-        return Part.parse(data[len(_FIRST) : cut], "CMW collection.report").value, held[1]
+    remembered: tuple[bytes, Chain] | None = context.memory.get(_ENDS, end[:_NAME_SIZE])
+    if remembered is not None and remembered[0] == end:
+        return Part.parse(data[len(_FIRST) : cut], "CMW collection.report").value, remembered[1]
     parts = Collection.parse(data).values(PARTS)
     chain = devices.check(parts["cert_chain"], context)
     if 0 < len(end) <= MOST_BYTES and list(parts) == list(PARTS):
@@ -232,11 +232,11 @@ def _read(frame: Frame, chain: Chain, context: Context) -> _Fields:
     """Parse measurements and fields, once for the same bytes of a device with the same chain."""
     parts = (frame.count, frame.record, frame.opaque)
     # Another certificate of the same key may name another device, other firmware and other flags.
-    held: _Fields | None = context.memory.get(_MEMORY, chain.leaf.der)
-    if held is None or held.parts != parts:
-        held = _say(frame, chain, parts)
-        context.memory.put(_MEMORY, chain.leaf.der, held)
-    return held
+    fields: _Fields | None = context.memory.get(_MEMORY, chain.leaf.der)
+    if fields is None or fields.parts != parts:
+        fields = _say(frame, chain, parts)
+        context.memory.put(_MEMORY, chain.leaf.der, fields)
+    return fields
 
 
 def _say(frame: Frame, chain: Chain, parts: tuple[int, bytes, bytes]) -> _Fields:

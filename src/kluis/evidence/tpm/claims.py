@@ -92,7 +92,7 @@ def vendor_claims(
         key_attributes=None if area is None else area.attributes,
         revocation_checked=certified is not None and crls == len(certified.chain) - 1,
         qualified_signer=quote.qualified_signer,
-        pcrs=MappingProxyType({bank.label: held for bank, held in checked.values.items()}),
+        pcrs=MappingProxyType({bank.label: values for bank, values in checked.values.items()}),
         clock_milliseconds=quote.clock.milliseconds,
         reset_count=quote.clock.reset_count,
         restart_count=quote.clock.restart_count,
@@ -141,8 +141,8 @@ def registers(checked: Checked) -> Mapping[str, Digest]:
     """PCRs by name, of the first quoted bank other than SHA-1: a claim must not rest on a hash with
     collisions.
     """
-    for bank, held in checked.values.items():
+    for bank, values in checked.values.items():
         if bank.label in SIZES:
             algorithm = _ALGORITHMS[bank]
-            return MappingProxyType({f"pcr{i}": Digest(algorithm, value) for i, value in held.items()})
+            return MappingProxyType({f"pcr{i}": Digest(algorithm, value) for i, value in values.items()})
     return MappingProxyType({})

@@ -231,14 +231,14 @@ def named_keys(context: Context) -> tuple[Anchor, ...]:
             hint="give the AK's certificate and chain as collateral, or name the AK itself as a root",
             code="chain_missing",
         )
-    found = tuple(anchor for anchor in bare if anchor.level in LEVELS)
-    if not found:
+    anchors = tuple(anchor for anchor in bare if anchor.level in LEVELS)
+    if not anchors:
         raise AuthenticityError(
             f"AK: want a key of {ProtectionLevel.VTPM}, got {bare[0].name} of {bare[0].level}",
             hint=f"state the level of a TPM's key: --root-level {ProtectionLevel.VTPM}",
             code="root_untrusted",
         )
-    return found
+    return anchors
 
 
 def area_of(data: bytes) -> Public:
@@ -257,11 +257,11 @@ def _link_chain(
     """The chain in order, and its anchor; cached by its exact bytes, because nothing here depends on time."""
     kind = f"{purpose.name} certificate"
     key = len(certificate).to_bytes(4, "big") + certificate + others
-    held: tuple[tuple[Certificate, ...], Anchor] | None = context.memory.get(kind, key)
-    if held is None:
-        held = _link(certificate, others, purpose, context)
-        context.memory.put(kind, key, held)
-    return held
+    linked: tuple[tuple[Certificate, ...], Anchor] | None = context.memory.get(kind, key)
+    if linked is None:
+        linked = _link(certificate, others, purpose, context)
+        context.memory.put(kind, key, linked)
+    return linked
 
 
 def _link(

@@ -179,10 +179,10 @@ def _scheme(signature: Signature) -> tuple[Scheme, bytes]:
         except OverflowError:
             raise AuthenticityError(f"{WHAT}: signature is out of range", code="sig_tpm") from None
         return scheme, b"".join(halves)
-    found = _RSA.get((signature.scheme, signature.hash))
-    if found is None:
+    known = _RSA.get((signature.scheme, signature.hash))
+    if known is None:
         raise _weak(signature.hash)
-    return found, signature.value
+    return known, signature.value
 
 
 def _weak(hashed: HashId) -> AuthenticityError:
@@ -210,19 +210,21 @@ def _select(quote: Quote, values: Values) -> Mapping[HashId, Mapping[int, bytes]
                 f"{WHAT}: PCRs of {selection.bank.label}: want all that are selected, got none for {missing}",
                 code="pcr_selection",
             )
-        held = values.get(selection.bank, {})
-        selected[selection.bank] = MappingProxyType({index: held[index] for index in selection.indices})
+        bank_values = values.get(selection.bank, {})
+        selected[selection.bank] = MappingProxyType(
+            {index: bank_values[index] for index in selection.indices}
+        )
     return MappingProxyType(selected)
 
 
 def _missing(selection: Selection, values: Values) -> list[int]:
-    held = values.get(selection.bank, {})
-    return [index for index in selection.indices if index not in held]
+    bank_values = values.get(selection.bank, {})
+    return [index for index in selection.indices if index not in bank_values]
 
 
 def _check_digest(quote: Quote, hashed: HashId, selected: Mapping[HashId, Mapping[int, bytes]]) -> None:
     # The signature's hash, not the bank's: SHA-1 banks are quoted with a SHA-256 digest.
-    joined = b"".join(value for held in selected.values() for value in held.values())
+    joined = b"".join(value for bank_values in selected.values() for value in bank_values.values())
     digest = _HASHED[hashed](joined).digest()
     if not hmac.compare_digest(digest, quote.pcr_digest):
         raise AuthenticityError(

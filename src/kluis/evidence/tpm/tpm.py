@@ -174,15 +174,15 @@ def check_log(data: bytes, values: pcrs.Values, *more: bytes) -> LogClaims:
             f"got those of {[f'{algorithm:#06x}' for algorithm in declared]}",
             code="event_log",
         )
-    found = judgement.judge(log, bank, Registers.PCR, values[bank])
-    if found.failed:
+    judged = judgement.judge(log, bank, Registers.PCR, values[bank])
+    if judged.failed:
         raise AuthenticityError(
-            f"event log: PCRs {sorted(found.failed)} tell that firmware failed", code="event_log"
+            f"event log: PCRs {sorted(judged.failed)} tell that firmware failed", code="event_log"
         )
-    if not found.explained:
+    if not judged.explained:
         raise AuthenticityError(
-            f"event log: want PCRs as they were quoted, got others for {sorted(found.contradicted)} "
-            f"and nothing for {sorted(found.unexplained)}",
+            f"event log: want PCRs as they were quoted, got others for {sorted(judged.contradicted)} "
+            f"and nothing for {sorted(judged.unexplained)}",
             code="event_log",
         )
-    return found
+    return judged

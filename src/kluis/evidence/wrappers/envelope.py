@@ -101,19 +101,21 @@ def _collection(parts: Mapping[str, Part] | Mapping[Key, Part]) -> Unwrapped | N
 
 def _as_json(parts: Mapping[Key, Part]) -> Unwrapped | None:
     """Parts that belong together, in the form that their verifiers parse."""
-    held = {label: part for label, part in parts.items() if isinstance(label, str) and cmw.is_label(label)}
-    if len(held) != len(parts) or not any(label in held for label in (*TOGETHER, *tsm.PARTS)):
+    labelled = {
+        label: part for label, part in parts.items() if isinstance(label, str) and cmw.is_label(label)
+    }
+    if len(labelled) != len(parts) or not any(label in labelled for label in (*TOGETHER, *tsm.PARTS)):
         return None
-    return Unwrapped("CMW collection", cmw.Collection(held).encode(), envelope=True)
+    return Unwrapped("CMW collection", cmw.Collection(labelled).encode(), envelope=True)
 
 
 def _token(token: eat.Eat) -> Unwrapped:
     name = f"EAT ({token.form})"
     if token.device is not None and not token.held:
         raise UnsupportedError(f"{name}: is a {token.device}, which is not verified here", code="bad_magic")
-    chosen = _one((held.part for held in token.held.values()), name)
-    (held,) = (held for held in token.held.values() if held.part is chosen)
-    bounds = (Bound(what=EAT_NONCE, value=each[0], challenge=each) for each in held.nonces)
+    chosen = _one((token_part.part for token_part in token.held.values()), name)
+    (token_part,) = (token_part for token_part in token.held.values() if token_part.part is chosen)
+    bounds = (Bound(what=EAT_NONCE, value=each[0], challenge=each) for each in token_part.nonces)
     return Unwrapped(name, chosen.value, tuple(bounds), envelope=True)
 
 
@@ -128,20 +130,20 @@ _RESULT: Final = (
 
 
 def _one(parts: Iterable[Part], name: str) -> Part:
-    found = [part for part in parts if _may_be_evidence(part) and _is_evidence(part.value)]
-    if not found:
+    candidates = [part for part in parts if _may_be_evidence(part) and _is_evidence(part.value)]
+    if not candidates:
         raise AuthenticityError(
             f"{name}: want evidence inside, got no evidence: its content is unsigned",
             hint=_NAMED if name == "CMW collection" else _RESULT,
             code="no_evidence",
         )
-    if len(found) > 1:
+    if len(candidates) > 1:
         raise UnsupportedError(
-            f"{name}: want one piece of evidence within, got {len(found)}",
+            f"{name}: want one piece of evidence within, got {len(candidates)}",
             hint="each is separate evidence: take them apart (kluis inspect shows them), and verify each",
             code="bad_length",
         )
-    return found[0]
+    return candidates[0]
 
 
 def _may_be_evidence(part: Part) -> bool:

@@ -154,20 +154,24 @@ def _dstack_response(data: bytes) -> Unwrapped:
     return Unwrapped("dstack quote", response.quote, tuple(bounds))
 
 
-def _dstack_attestation(found: Attestation) -> Unwrapped:
+def _dstack_attestation(attestation: Attestation) -> Unwrapped:
     """Only a TDX domain's events are proven, by its registers; a report binds its configuration."""
-    report_data = found.report_data
+    report_data = attestation.report_data
     bounds = [Bound(what=REPORT_DATA, value=report_data, report_data=(report_data,))]
-    if found.platform is Platform.TDX:
-        bounds.append(_event_log(found.log()))
-        logged = [(event.name, event.payload) for event in found.events if event.kind == dstack.RUNTIME_EVENT]
-        if found.events and found.runtime and logged != list(found.runtime):
+    if attestation.platform is Platform.TDX:
+        bounds.append(_event_log(attestation.log()))
+        logged = [
+            (event.name, event.payload) for event in attestation.events if event.kind == dstack.RUNTIME_EVENT
+        ]
+        if attestation.events and attestation.runtime and logged != list(attestation.runtime):
             raise AuthenticityError(
                 "dstack attestation: its log has other events than its recorded list", code="event_log"
             )
-    if found.host_data is not None:
-        bounds.append(Bound(what=CONFIGURATION, value=found.config.encode(), host_data=found.host_data))
-    return Unwrapped("dstack attestation", found.evidence, tuple(bounds))
+    if attestation.host_data is not None:
+        bounds.append(
+            Bound(what=CONFIGURATION, value=attestation.config.encode(), host_data=attestation.host_data)
+        )
+    return Unwrapped("dstack attestation", attestation.evidence, tuple(bounds))
 
 
 def _event_log(log: bytes) -> Bound:
@@ -194,9 +198,9 @@ def _certificate(data: bytes) -> Unwrapped | None:
     extensions, key = certificate.extensions, certificate.spki
     if dstack.ATTESTATION_OID in extensions:
         inner = dstack.octets(extensions[dstack.ATTESTATION_OID], "dstack attestation")
-        held = _dstack_attestation(dstack_scale.parse(inner))
+        attestation = _dstack_attestation(dstack_scale.parse(inner))
         bound = Bound(what=PUBLIC_KEY, value=key, report_data=(dstack.key_report_data(key),))
-        return Unwrapped("dstack certificate", held.inner, (bound, *held.bounds))
+        return Unwrapped("dstack certificate", attestation.inner, (bound, *attestation.bounds))
     if dstack.QUOTE_OID in extensions:
         return _dstack_certificate(certificate)
     for name in (*oe.EVIDENCE_OIDS, *oe.REPORT_OIDS):
@@ -205,11 +209,11 @@ def _certificate(data: bytes) -> Unwrapped | None:
     for name in (cmw_cbor.CERTIFICATE_OID, ratls.DICE_OID):
         if name in extensions and (message := cmw_cbor.of_extension(extensions[name])) is not None:
             return Unwrapped("certificate with a CMW", message, (_hash_of(key),), envelope=True)
-    found = ratls.read(extensions, key)
-    if found is None:
+    carried = ratls.read(extensions, key)
+    if carried is None:
         return None
-    bound = Bound(what=PUBLIC_KEY, value=key, report_data=(sha256(found.bound) + bytes(32),))
-    return Unwrapped("RA-TLS certificate", found.evidence, (bound,))
+    bound = Bound(what=PUBLIC_KEY, value=key, report_data=(sha256(carried.bound) + bytes(32),))
+    return Unwrapped("RA-TLS certificate", carried.evidence, (bound,))
 
 
 def _hash_of(key: bytes) -> Bound:

@@ -125,12 +125,12 @@ def parse_did(text: str) -> Did:
     Raises:
         UnsupportedError: any other did:x509.
     """
-    found = _DID.fullmatch(text)
-    if found is None:
+    match = _DID.fullmatch(text)
+    if match is None:
         raise UnsupportedError(
             f"{WHAT}: want an issuer did:x509:0:sha256:..::eku:.., got {text[:40]!a}", code="bad_type"
         )
-    return Did(found[1], found[2])
+    return Did(match[1], match[2])
 
 
 def _payload(data: bytes) -> tuple[int, bytes]:

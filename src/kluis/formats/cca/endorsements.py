@@ -64,12 +64,12 @@ class Endorsements:
         Raises:
             FormatError: the key is not a public key.
         """
-        found: dict[str, Json] = {"cpak": self._text()}
+        members: dict[str, Json] = {"cpak": self._text()}
         for name in _IDS:
             value: bytes | None = getattr(self, name)
             if value is not None:
-                found[name] = value.hex()
-        return jcs.dumps(found)
+                members[name] = value.hex()
+        return jcs.dumps(members)
 
     def _text(self) -> str:
         spki = self.key.spki

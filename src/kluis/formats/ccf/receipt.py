@@ -180,13 +180,13 @@ def _step(members: Members) -> Step:
 
 
 def _snake(members: Members) -> Members:
-    found: dict[str, Json] = {}
+    snake: dict[str, Json] = {}
     for name, value in members.entries(most=64).items():
         word = _CAMEL.get(name, name)
-        if word in found:
+        if word in snake:
             raise FormatError(f"{members.what}: {word} occurs twice", code="duplicate_key")
-        found[word] = value
-    return Members(found, members.what)
+        snake[word] = value
+    return Members(snake, members.what)
 
 
 def _has(members: Members, name: str) -> bool:

@@ -85,14 +85,14 @@ class RecoveryShares:
         """
         members = Members(jcs.loads_canonical(data, what), what)
         shares = members.object("encrypted_shares")
-        found = {}
+        by_member = {}
         for name in shares.entries(most=MAX_MEMBERS):
-            found[name] = _octets(shares, name)
+            by_member[name] = _octets(shares, name)
         wrapped = _octets(members, "wrapped_latest_ledger_secret", WRAPPED_SIZE)
         previous = None
         if "previous_secret_stored_version" in members:
             previous = members.integer("previous_secret_stored_version", least=1)
-        return cls(wrapped=wrapped, shares=MappingProxyType(found), previous=previous)
+        return cls(wrapped=wrapped, shares=MappingProxyType(by_member), previous=previous)
 
     def encode(self) -> bytes:
         """Write the value, canonical JSON."""

@@ -74,7 +74,7 @@ class NodeSignature:
             FormatError: not the canonical JSON of a signature.
         """
         members = Members(jcs.loads_canonical(data, what), what)
-        found = members.entries(most=32)
+        entries = members.entries(most=32)
         return cls(
             node=members.hex("node", 32, lower=True).hex(),
             view=members.integer("view", least=0, most=(1 << 31) - 1),
@@ -82,7 +82,7 @@ class NodeSignature:
             root=members.hex("root", 32, lower=True),
             signature=b64.decode(members.text("sig"), f"{what}.sig"),
             certificate=members.text("cert") if "cert" in members else None,
-            others=tuple((name, found[name]) for name in sorted(found) if name not in _KNOWN),
+            others=tuple((name, entries[name]) for name in sorted(entries) if name not in _KNOWN),
         )
 
     def encode(self) -> bytes:

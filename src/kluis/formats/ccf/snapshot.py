@@ -57,8 +57,8 @@ class Table(NamedTuple):
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key; None if it has none, or was removed."""
-        found = self.rows.get(key)
-        return None if found is None or found.version < 0 else found.value
+        value = self.rows.get(key)
+        return None if value is None or value.version < 0 else value.value
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -221,10 +221,10 @@ def _read_size(reader: Reader, field: str, want: int) -> int:
 
 
 def _tables(reader: Reader) -> dict[str, Table]:
-    found: dict[str, Table] = {}
+    tables: dict[str, Table] = {}
     while reader.left:
         name = read_name(reader)
-        if name in found:
+        if name in tables:
             raise FormatError(f"{reader.what}.{name}: occurs twice", code="duplicate_key")
         version, rows = reader.u64("version"), dict[bytes, Value]()
         pairs = reader.sub(reader.u64("size"), name)
@@ -236,8 +236,8 @@ def _tables(reader: Reader) -> dict[str, Table]:
             if key in rows:
                 raise FormatError(f"{pairs.what}: a key occurs twice", code="duplicate_key")
             rows[key] = Value(int.from_bytes(value[:8], "little", signed=True), value[8:])
-        found[name] = Table(version, rows)
-    return found
+        tables[name] = Table(version, rows)
+    return tables
 
 
 def _read_padded(reader: Reader, field: str) -> bytes:

@@ -42,10 +42,10 @@ class TreeTable:
             FormatError: anything else, or more than 2^24 leaves held.
         """
         reader = Reader(data, what, byte_order="big")
-        held, flushed = reader.u64("leaves held"), reader.u64("leaves flushed")
-        if held > MAX_LEAVES:
-            raise FormatError(f"{what}: want at most {MAX_LEAVES} leaves, got {held}", code="too_large")
-        leaves = reader.take(32 * held, "leaves")
+        present, flushed = reader.u64("leaves held"), reader.u64("leaves flushed")
+        if present > MAX_LEAVES:
+            raise FormatError(f"{what}: want at most {MAX_LEAVES} leaves, got {present}", code="too_large")
+        leaves = reader.take(32 * present, "leaves")
         roots = reader.take(32 * flushed.bit_count(), "roots")
         reader.end()
         return cls(flushed, _split(leaves), _split(roots))

@@ -135,10 +135,10 @@ def _base64(joined: bytes, armor: Armor, what: str) -> Opened:
 def _pem(text: bytes, what: str) -> Opened:
     if text.count(_BEGIN) > 1:
         return Opened(text, ())
-    found = _PEM.match(text)
-    if found is None:
+    match = _PEM.match(text)
+    if match is None:
         raise FormatError(f"{what}: is PEM that is broken", code="bad_encoding")
-    return Opened(_base64(found[2].translate(None, _LINE_ENDS), Armor.BASE64, what).data, (Armor.PEM,))
+    return Opened(_base64(match[2].translate(None, _LINE_ENDS), Armor.BASE64, what).data, (Armor.PEM,))
 
 
 def _unescape_quoted(text: bytes, what: str) -> bytes:

@@ -62,10 +62,10 @@ class Element(NamedTuple):
         """
         self._expect(SEQUENCE, what)
         data, position = self.content, 0
-        found: list[tuple[bytes, Element]] = []
+        parsed: list[tuple[bytes, Element]] = []
         limit = len(data)
         while position < limit:
-            if len(found) == MAX_PAIRS:
+            if len(parsed) == MAX_PAIRS:
                 raise FormatError(f"{what}: more than {MAX_PAIRS} entries", code="too_large")
             start, end = within(data, position, limit, SEQUENCE, what)
             _, name_end = within(data, start, end, OID, what)
@@ -75,9 +75,9 @@ class Element(NamedTuple):
                     f"{what} at {position:#x}: want a sequence of an identifier and one value",
                     code="bad_type",
                 )
-            found.append((data[start:name_end], Element(value_tag, data[value_start:value_end])))
+            parsed.append((data[start:name_end], Element(value_tag, data[value_start:value_end])))
             position = end
-        return found
+        return parsed
 
     def _expect(self, tag: int, what: str) -> None:
         if self.tag != tag:
@@ -176,7 +176,7 @@ def within(data: bytes, start: int, end: int, tag: int, what: str) -> tuple[int,
                 return begin, begin + size
         elif size < 0x80 and size <= end - begin:
             return begin, begin + size
-    found, begin, stop = bounds(data, start, end, what)
-    if found != tag:
-        raise FormatError(f"{what} at {start:#x}: want tag {tag:#04x}, got {found:#04x}", code="bad_type")
+    got, begin, stop = bounds(data, start, end, what)
+    if got != tag:
+        raise FormatError(f"{what} at {start:#x}: want tag {tag:#04x}, got {got:#04x}", code="bad_type")
     return begin, stop

@@ -31,10 +31,10 @@ def octets_of(numbers: list[Json], what: str) -> bytes:
         FormatError: an item is not a number, or does not fit a byte.
     """
     # In Python, JSON's true is an int.
-    found = [each for each in numbers if type(each) is int and 0 <= each <= 255]
-    if len(found) != len(numbers):
+    octets = [each for each in numbers if type(each) is int and 0 <= each <= 255]
+    if len(octets) != len(numbers):
         raise FormatError(f"{what}: want bytes as numbers", code="bad_type")
-    return bytes(found)
+    return bytes(octets)
 
 
 class Members:
@@ -162,12 +162,12 @@ class Members:
 
     def texts(self, name: str, *, most: int) -> tuple[str, ...]:
         """Read a list of text, at most ``most`` items."""
-        found = []
+        values = []
         for item in self.array(name, most=most):
             if not isinstance(item, str):
                 raise FormatError(f"{self.what}.{name}: want text, got {_kind(item)}", code="bad_type")
-            found.append(item)
-        return tuple(found)
+            values.append(item)
+        return tuple(values)
 
     def objects(self, name: str, *, most: int) -> list[Members]:
         """Read a list of objects, at most ``most``."""

@@ -52,9 +52,9 @@ def fields(data: bytes, what: str, *, most: int = MAX_FIELDS) -> list[Field]:
         FormatError: cut short, a group, or a varint that is not minimal.
     """
     position, end = 0, len(data)
-    found: list[Field] = []
+    parsed: list[Field] = []
     while position < end:
-        if len(found) == most:
+        if len(parsed) == most:
             raise FormatError(f"{what}: more than {most} fields", code="too_large")
         at = position
         key, position = _varint(data, position, what)
@@ -63,7 +63,7 @@ def fields(data: bytes, what: str, *, most: int = MAX_FIELDS) -> list[Field]:
             raise FormatError(f"{what} at {at:#x}: is no field of a kind that is used", code="bad_encoding")
         if kind == _VARINT:
             value, position = _varint(data, position, what)
-            found.append(Field(number, value))
+            parsed.append(Field(number, value))
             continue
         size = _FIXED.get(kind)
         if size is None:
@@ -74,8 +74,8 @@ def fields(data: bytes, what: str, *, most: int = MAX_FIELDS) -> list[Field]:
             )
         raw = data[position : position + size]
         position += size
-        found.append(Field(number, raw if kind == _BYTES else int.from_bytes(raw, "little")))
-    return found
+        parsed.append(Field(number, raw if kind == _BYTES else int.from_bytes(raw, "little")))
+    return parsed
 
 
 def _varint(data: bytes, position: int, what: str) -> tuple[int, int]:

@@ -96,7 +96,7 @@ class Reader:
             FormatError: one is cut short, or there are more than ``most``.
         """
         data, position, end, order = self._data, self._position, len(self._data), self._byte_order
-        found: list[tuple[int, bytes]] = []
+        parsed: list[tuple[int, bytes]] = []
         while position < end:
             start = position + 4
             after = start + int.from_bytes(data[position + 2 : start], order)
@@ -106,15 +106,15 @@ class Reader:
                     f"{end - position} left",
                     code="truncated",
                 )
-            if len(found) == most:
+            if len(parsed) == most:
                 raise FormatError(
                     f"{self.what}.{field} at {self._base + position:#x}: more than {most} fields",
                     code="too_large",
                 )
-            found.append((int.from_bytes(data[position : position + 2], order), data[start:after]))
+            parsed.append((int.from_bytes(data[position : position + 2], order), data[start:after]))
             position = after
         self._position = end
-        return found
+        return parsed
 
     def sub(self, size: int, field: str) -> Reader:
         """Read ``size`` bytes as a separate cursor, named after ``field``."""

@@ -55,8 +55,8 @@ def check_members(members: dict[str, Any], kind: type[msgspec.Struct], what: str
     Raises:
         FormatError: the first member that is unknown or of another kind, with its path.
     """
-    if found := _of_struct(members, kind, what, whole=False):
-        place, fault, near = found
+    if problem := _of_struct(members, kind, what, whole=False):
+        place, fault, near = problem
         raise FormatError(f"{place}: {fault}", hint=f"did you mean {near}" if near else None)
 
 
@@ -126,8 +126,8 @@ def _of_struct(value: Any, kind: type[msgspec.Struct], place: str, *, whole: boo
             return f"{place}.{key}", f"want one of {', '.join(fields)}", near[0] if near else None
     for name, field in fields.items():
         if name in value:
-            if found := _fault(value[name], hints[field.name], f"{place}.{name}"):
-                return found
+            if fault := _fault(value[name], hints[field.name], f"{place}.{name}"):
+                return fault
         elif whole and field.required:
             return f"{place}.{name}", "is not stated", None
     return None

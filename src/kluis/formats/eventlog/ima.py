@@ -107,12 +107,12 @@ def parse(data: bytes) -> tuple[Record, ...]:
     if len(data) > MAX_SIZE:
         raise FormatError(f"{WHAT}: is {len(data)} bytes, must be at most {MAX_SIZE}", code="too_large")
     r = Reader(data, WHAT)
-    found: list[Record] = []
+    records: list[Record] = []
     while r.left:
-        if len(found) == MAX_RECORDS:
+        if len(records) == MAX_RECORDS:
             raise FormatError(f"{WHAT}: more than {MAX_RECORDS} records", code="too_large")
-        found.append(_record(r))
-    return tuple(found)
+        records.append(_record(r))
+    return tuple(records)
 
 
 def _record(r: Reader) -> Record:
@@ -147,9 +147,9 @@ def _record(r: Reader) -> Record:
 
 def _fields(data: bytes, start: int) -> tuple[bytes, ...]:
     r = Reader(data, WHAT, start)
-    found: list[bytes] = []
+    fields: list[bytes] = []
     while r.left:
-        if len(found) == MAX_FIELDS:
+        if len(fields) == MAX_FIELDS:
             raise FormatError(f"{WHAT} at {start:#x}: more than {MAX_FIELDS} fields", code="too_large")
-        found.append(r.take(r.u32("field size"), "field"))
-    return tuple(found)
+        fields.append(r.take(r.u32("field size"), "field"))
+    return tuple(fields)

@@ -73,23 +73,23 @@ def _record(line: str, number: int) -> Record:
     more = _MORE.get(template, 0)
     if not 2 <= len(shown) <= 2 + more:
         raise FormatError(f"{what}: want {2 + more} fields, got {len(shown)}", code="bad_length")
-    held = _octets(digest, what)
-    if len(held) != DIGEST:
-        raise FormatError(f"{what}: want a digest of {DIGEST} bytes, got {len(held)}", code="bad_length")
+    octets = _octets(digest, what)
+    if len(octets) != DIGEST:
+        raise FormatError(f"{what}: want a digest of {DIGEST} bytes, got {len(octets)}", code="bad_length")
     name = shown[1].encode()
     if template == OLDEST:
         value = _octets(shown[0], what)
         if len(value) != DIGEST:
             raise FormatError(f"{what}: want a digest of {DIGEST} bytes, got {len(value)}", code="bad_length")
         data = value + len(name).to_bytes(4, "little") + name
-        return Record(int(register), held, template, data, (value, name))
+        return Record(int(register), octets, template, data, (value, name))
     label, colon, measured = shown[0].rpartition(":")
     if not colon:
         raise FormatError(f"{what}: want ALGORITHM:DIGEST, got {shown[0][:32]!a}", code="bad_encoding")
     fields = [label.encode() + b":\0" + _octets(measured, what), name + b"\0"]
     fields += [_octets(each, what) for each in (*shown[2:], *[""] * (2 + more - len(shown)))]
     data = b"".join(len(each).to_bytes(4, "little") + each for each in fields)
-    return Record(int(register), held, template, data, tuple(fields))
+    return Record(int(register), octets, template, data, tuple(fields))
 
 
 def _octets(text: str, what: str) -> bytes:

@@ -58,8 +58,8 @@ class Event:
 
     def digest(self, algorithm: int) -> bytes | None:
         """The digest extended into the bank of ``algorithm``, or None."""
-        for found, value in self.digests:
-            if found == algorithm:
+        for own, value in self.digests:
+            if own == algorithm:
                 return value
         return None
 
@@ -170,19 +170,19 @@ def _parse_declaration(data: bytes) -> tuple[tuple[int, int], ...]:
     count = r.u32("algorithms")
     if not 1 <= count <= MAX_ALGORITHMS:
         raise FormatError(f"{r.what}: want 1..{MAX_ALGORITHMS} hashes, got {count}", code="too_large")
-    found: dict[int, int] = {}
+    sizes: dict[int, int] = {}
     for _ in range(count):
         algorithm, size = r.u16("algorithm"), r.u16("digest size")
-        if algorithm in found:
+        if algorithm in sizes:
             raise FormatError(f"{r.what}: hash {algorithm:#06x} appears twice", code="duplicate_key")
         if size != SIZES.get(algorithm, size) or not 1 <= size <= MAX_DIGEST:
             raise FormatError(
                 f"{r.what}: hash {algorithm:#06x} has digests of {size} bytes", code="bad_length"
             )
-        found[algorithm] = size
+        sizes[algorithm] = size
     r.take(r.u8("vendor size"), "vendor")
     r.end()
-    return tuple(found.items())
+    return tuple(sizes.items())
 
 
 def _sha1_event(r: Reader) -> Event:

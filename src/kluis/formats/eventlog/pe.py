@@ -51,8 +51,8 @@ class Program:
 
     def content(self, name: str) -> bytes | None:
         """The data of the first section of that name, without padding; None if there is none."""
-        found = next((each for each in self.sections if each.name == name), None)
-        return None if found is None else self.data[found.start : found.start + found.size]
+        section = next((each for each in self.sections if each.name == name), None)
+        return None if section is None else self.data[section.start : section.start + section.size]
 
     def hash(self, algorithm: Algorithm) -> bytes:
         """The Authenticode hash: everything but the checksum and the signatures."""

@@ -48,14 +48,14 @@ def preimages(event: Event) -> tuple[bytes, ...]:
     """
     if event.kind not in WHOLE:
         return ()
-    found = [event.data]
+    candidates = [event.data]
     if event.kind in _VALUE_OF_VARIABLE:
-        found += _value_of_variable(event.data)
+        candidates += _value_of_variable(event.data)
     elif event.kind == EventType.IPL:
-        found += _ipl(event.data)
+        candidates += _ipl(event.data)
     elif event.kind == EventType.EVENT_TAG:
-        found += _tagged_values(event.data)
-    return tuple(found)
+        candidates += _tagged_values(event.data)
+    return tuple(candidates)
 
 
 def _value_of_variable(data: bytes) -> list[bytes]:

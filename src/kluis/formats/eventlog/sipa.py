@@ -199,7 +199,7 @@ def _within(data: bytes, depth: int, count: list[int]) -> tuple[Node, ...]:
     if depth > MAX_DEPTH:
         raise FormatError(f"WBCL: nested more than {MAX_DEPTH} deep", code="too_deep")
     r = Reader(data, "WBCL")
-    found: list[Node] = []
+    nodes: list[Node] = []
     while r.left:
         if count[0] == MAX_EVENTS:
             raise FormatError(f"WBCL: more than {MAX_EVENTS} events", code="too_large")
@@ -207,5 +207,5 @@ def _within(data: bytes, depth: int, count: list[int]) -> tuple[Node, ...]:
         kind = r.u32("type")
         value = r.take(r.u32("size"), "value")
         within = _within(value, depth + 1, count) if kind & _AGGREGATION else ()
-        found.append(Node(kind, value, within))
-    return tuple(found)
+        nodes.append(Node(kind, value, within))
+    return tuple(nodes)

@@ -40,11 +40,11 @@ class AzureEndorsements:
         value = Members(jcs.loads(data, _WHAT, max_size=MAX_SIZE), _WHAT)
         parts = value.entries(most=3)
         value.only([name for name in ("snp", "tdx", "ak") if name in parts])
-        held = {name: jcs.dumps(part) for name, part in parts.items()}
+        encoded = {name: jcs.dumps(part) for name, part in parts.items()}
         return cls(
-            snp=SnpEndorsements.from_json(held["snp"]) if "snp" in held else None,
-            tdx=Collateral.from_json(held["tdx"]) if "tdx" in held else None,
-            ak=TpmEndorsements.from_json(held["ak"]) if "ak" in held else None,
+            snp=SnpEndorsements.from_json(encoded["snp"]) if "snp" in encoded else None,
+            tdx=Collateral.from_json(encoded["tdx"]) if "tdx" in encoded else None,
+            ak=TpmEndorsements.from_json(encoded["ak"]) if "ak" in encoded else None,
         )
 
     def to_json(self) -> bytes:

@@ -74,12 +74,12 @@ def parse(data: bytes) -> RuntimeData:
 
 
 def _settings(members: Members) -> dict[str, Setting]:
-    found: dict[str, Setting] = {}
+    settings: dict[str, Setting] = {}
     for name, value in members.entries(most=MAX_SETTINGS).items():
         if not isinstance(value, bool | int | str):
             raise FormatError(f"{members.what}.{name[:32]!a}: is no plain value", code="bad_type")
-        found[name] = value
-    return found
+        settings[name] = value
+    return settings
 
 
 def _rsa(key: Members) -> bytes:

@@ -239,10 +239,10 @@ class _Reader:
         return Nested(NESTED, self.text[start : self.position].encode())
 
     def part(self, start: int) -> Part:
-        found = _PART.match(self.text, self.position)
-        if found is not None:
-            self.position = found.end()
-            return self.rest(found[1].replace("\\", ""), start)
+        match = _PART.match(self.text, self.position)
+        if match is not None:
+            self.position = match.end()
+            return self.rest(match[1].replace("\\", ""), start)
         if self.text.startswith('["#', self.position):
             raise UnsupportedError(
                 f"{self.what} at {self.position:#x}: a tunnel is not handled", code="bad_type"
@@ -263,11 +263,11 @@ class _Reader:
         return Part(media, value, Indicator(int(number)) if number else None)
 
     def match(self, pattern: re.Pattern[str], want: str) -> re.Match[str]:
-        found = pattern.match(self.text, self.position)
-        if found is None:
+        matched = pattern.match(self.text, self.position)
+        if matched is None:
             raise self.refuse(f"want {want}, got {self.text[self.position : self.position + 16]!a}")
-        self.position = found.end()
-        return found
+        self.position = matched.end()
+        return matched
 
     def expect(self, mark: str) -> None:
         if not self.text.startswith(mark, self.position):

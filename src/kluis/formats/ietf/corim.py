@@ -163,10 +163,10 @@ def _standing(tags: list[Value]) -> Iterator[dict[int | str, Value]]:
             if to.get(1) == _REPLACES:
                 replaced.add(_format_identity(to.get(0)))
         name = _format_identity(named.get(0))
-        held, same = latest.get(name, (version, []))
-        if version > held:
+        newest, same = latest.get(name, (version, []))
+        if version > newest:
             same = []
-        if version >= held:
+        if version >= newest:
             same.append(comid)
             latest[name] = (version, same)
     for name, (_, comids) in latest.items():
@@ -211,7 +211,7 @@ def _measurement(one: dict[int | str, Value], where: dict[int | str, Value], pos
 
 
 def _digests(value: Value) -> frozenset[bytes]:
-    found: set[bytes] = set()
+    digests: set[bytes] = set()
     entries = _list(value, "CoMID.digests")
     if not entries:
         raise FormatError("CoMID.digests: want at least 1, got 0", code="bad_length")
@@ -226,8 +226,8 @@ def _digests(value: Value) -> frozenset[bytes]:
             raise FormatError(
                 f"CoMID.digest: want {SIZES[known]} bytes of {known}, got {len(digest)}", code="bad_length"
             )
-        found.add(digest)
-    return frozenset(found)
+        digests.add(digest)
+    return frozenset(digests)
 
 
 def _of_signature(message: Sign1 | None) -> Value:
@@ -243,7 +243,7 @@ def _of_signature(message: Sign1 | None) -> Value:
 def _window(validities: list[Value]) -> tuple[datetime | None, datetime | None]:
     """The period in which all of them are valid."""
     times = [_map(each, f"{WHAT}.rim-validity") for each in validities if each is not None]
-    starts, ends = ([found for each in times if (found := _time(each.get(end)))] for end in (0, 1))
+    starts, ends = ([instant for each in times if (instant := _time(each.get(end)))] for end in (0, 1))
     return max(starts, default=None), min(ends, default=None)
 
 

@@ -152,9 +152,9 @@ class Answer(EvidenceBundle, frozen=True):
         value = Members(jcs.loads_canonical(data, what, max_size=MAX_ANSWER_BYTES), what)
         value.only((*_PARTS, "version"))
         value.version(1)
-        found = cls(**{name: b64.decode_url(value.text(name), f"{what}.{name}") for name in _PARTS})
-        _challenge(found.challenge)
-        return found
+        answer = cls(**{name: b64.decode_url(value.text(name), f"{what}.{name}") for name in _PARTS})
+        _challenge(answer.challenge)
+        return answer
 
 
 def _challenge(value: bytes) -> None:

@@ -120,27 +120,27 @@ class EvidenceFile:
             UnsupportedError: another version of the format.
             AuthenticityError: it has no part with evidence (code ``no_evidence``).
         """
-        found = Collection.parse(data)
-        if found.type != TYPE:
+        collection = Collection.parse(data)
+        if collection.type != TYPE:
             raise UnsupportedError(
-                f"{WHAT}: want type {TYPE}, got {found.type or 'none'}", code="bad_version"
+                f"{WHAT}: want type {TYPE}, got {collection.type or 'none'}", code="bad_version"
             )
-        if "evidence" not in found.parts:
+        if "evidence" not in collection.parts:
             raise AuthenticityError(
-                f"{WHAT}: want a part evidence, got {', '.join(found.parts)[:200]}", code="no_evidence"
+                f"{WHAT}: want a part evidence, got {', '.join(collection.parts)[:200]}", code="no_evidence"
             )
-        if unknown := [name for name in found.parts if name not in _NAMES]:
+        if unknown := [name for name in collection.parts if name not in _NAMES]:
             raise FormatError(
                 f"{WHAT}: want parts {', '.join(_NAMES)}, got {unknown[0]}",
                 hint="each piece of evidence has its own file; kluis inspect lists the parts",
                 code="bad_type",
             )
-        if list(found.parts) != [name for name in _NAMES if name in found.parts]:
+        if list(collection.parts) != [name for name in _NAMES if name in collection.parts]:
             raise FormatError(f"{WHAT}: want parts in the order {', '.join(_NAMES)}", code="bad_type")
-        _check(found.parts)
-        image = found.parts.get("image")
-        held = {name: part.value for name, part in found.parts.items() if name != "image"}
-        return cls(**held, image=None if image is None else _text(image.value))
+        _check(collection.parts)
+        image = collection.parts.get("image")
+        parts = {name: part.value for name, part in collection.parts.items() if name != "image"}
+        return cls(**parts, image=None if image is None else _text(image.value))
 
 
 def matches(data: bytes) -> bool:

@@ -106,17 +106,17 @@ def of_runtime_data(document: bytes) -> MachineConfiguration:
         UnsupportedError: another version.
         FormatError: malformed, of another purpose, or with an image id, a nonce or a key.
     """
-    found = RuntimeData.parse(document)
-    if found.purpose is not Purpose.PLATFORM:
+    runtime_data = RuntimeData.parse(document)
+    if runtime_data.purpose is not Purpose.PLATFORM:
         raise FormatError(
-            f"runtime data.purpose: want {Purpose.PLATFORM}, got {found.purpose}", code="bad_type"
+            f"runtime data.purpose: want {Purpose.PLATFORM}, got {runtime_data.purpose}", code="bad_type"
         )
-    if found.image_id != NO_IMAGE or found.nonce or found.keys:
+    if runtime_data.image_id != NO_IMAGE or runtime_data.nonce or runtime_data.keys:
         raise FormatError(
             f"runtime data: want no image id, no nonce and no key with purpose {Purpose.PLATFORM}",
             code="bad_type",
         )
-    return MachineConfiguration.parse(found.payload)
+    return MachineConfiguration.parse(runtime_data.payload)
 
 
 def name_of(spki: bytes) -> bytes:

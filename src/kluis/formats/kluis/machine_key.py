@@ -119,15 +119,17 @@ def read_request(body: bytes) -> Request:
         FormatError: not a request.
     """
     try:
-        found = _requests.decode(body)
+        request = _requests.decode(body)
     except UNREADABLE as error:
         raise FormatError(f"machine key: request: {error}") from None
     size, most = (
-        (len(found.nonce), MAX_NONCE) if isinstance(found, Offer) else (len(found.ciphertext), MAX_CIPHERTEXT)
+        (len(request.nonce), MAX_NONCE)
+        if isinstance(request, Offer)
+        else (len(request.ciphertext), MAX_CIPHERTEXT)
     )
     if size > most:
         raise FormatError(f"machine key: request: want at most {most} bytes, got {size}", code="too_large")
-    return found
+    return request
 
 
 def read_reply(body: bytes) -> Reply:

@@ -90,7 +90,7 @@ class ReleasedKey:
             raise UnsupportedError(
                 f"{_WHAT}.header: want alg RS256 without crit, got another", code="bad_type"
             )
-        asked, shown = payload.object("request"), payload.object("response").object("key").object("key")
+        request, shown = payload.object("request"), payload.object("response").object("key").object("key")
         sealed = Members(
             _json(b64.decode_url(shown.text("key_hsm"), "key_hsm"), "key_hsm"), f"{_WHAT}.key_hsm"
         )
@@ -117,7 +117,7 @@ class ReleasedKey:
             version=version,
             kty=shown.text("kty", limit=16),
             public={each: shown.text(each, limit=2048) for each in _PUBLIC if each in shown},
-            nonce=asked.text("nonce", limit=1024) if "nonce" in asked else None,
+            nonce=request.text("nonce", limit=1024) if "nonce" in request else None,
             recipient=inner.text("kid", limit=256),
             algorithm=algorithm,
             ciphertext=b64.decode_url(sealed.text("ciphertext"), f"{_WHAT}.ciphertext"),
@@ -129,7 +129,7 @@ def _json(data: bytes, what: str) -> jcs.Json:
 
 
 def _identifier(kid: str) -> tuple[str, str, str]:
-    found = _IDENTIFIER.fullmatch(kid)
-    if found is None:
+    match = _IDENTIFIER.fullmatch(kid)
+    if match is None:
         raise FormatError(f"{_WHAT}.kid: want https://HOST/keys/NAME/VERSION, got another", code="malformed")
-    return found[1], found[2], found[3]
+    return match[1], match[2], match[3]

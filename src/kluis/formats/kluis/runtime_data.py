@@ -99,15 +99,15 @@ class RuntimeData:
             raise UnsupportedError(
                 f"{_WHAT}.purpose: want one of {[*map(str, Purpose)]}, got {purpose!a}", code="bad_type"
             )
-        found = cls(
+        runtime_data = cls(
             purpose=Purpose(purpose),
             image_id=value.hex("image_id", lower=True),
             nonce=value.hex("nonce", lower=True),
             keys=_keys(value.array("keys", most=MAX_KEYS)),
             payload=b64.decode_url(value.text("payload"), f"{_WHAT}.payload"),
         )
-        _bounds(found)
-        return found
+        _bounds(runtime_data)
+        return runtime_data
 
 
 def report_data(document: bytes) -> bytes:

@@ -140,12 +140,12 @@ def _kind(payload: cbor.Value) -> DocumentKind:
 
 
 def _pcrs(fields: Entries, kind: DocumentKind) -> Mapping[int, bytes]:
-    found = fields.map(kind, least=1, most=32)
-    for index, value in found.items():
+    values = fields.map(kind, least=1, most=32)
+    for index, value in values.items():
         if type(index) is not int or not 0 <= index <= 31:
             raise FormatError(
                 f"{fields.what}.{kind}: want an index 0..31, got {index!a:.40}", code="bad_encoding"
             )
         if type(value) is not bytes or len(value) != PCR_SIZE:
             raise FormatError(f"{fields.what}.{kind}.{index}: want {PCR_SIZE} bytes", code="bad_length")
-    return cast("Mapping[int, bytes]", found)
+    return cast("Mapping[int, bytes]", values)

@@ -52,8 +52,8 @@ def parse_document(data: bytes) -> bytes:
     kind = r.u8("document head")
     if kind not in (_BYTES_U8, _BYTES_U16):
         raise FormatError(f"{WHAT}.document: want bytes, got {kind:#x}", code="bad_type")
-    found = r.take(r.u16("size") if kind == _BYTES_U16 else r.u8("size"), "document")
+    document = r.take(r.u16("size") if kind == _BYTES_U16 else r.u8("size"), "document")
     rest = r.take(r.left, "filling")
     if rest and (rest[:1] not in _FILLING or rest.strip(rest[:1])):
         raise FormatError(f"{WHAT}: {len(rest)} bytes follow it", code="trailing_data")
-    return found
+    return document

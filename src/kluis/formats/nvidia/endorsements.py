@@ -36,13 +36,15 @@ class NvidiaEndorsements:
         """
         value = Members(jcs.loads(data, _WHAT), _WHAT)
         value.only(["ocsp"])
-        found = tuple(b64.decode(text, f"{_WHAT}.ocsp") for text in value.texts("ocsp", most=MAX_RESPONSES))
-        for response in found:
+        responses = tuple(
+            b64.decode(text, f"{_WHAT}.ocsp") for text in value.texts("ocsp", most=MAX_RESPONSES)
+        )
+        for response in responses:
             if len(response) > MAX_SIZE:
                 raise FormatError(
                     f"{_WHAT}.ocsp: is {len(response)} bytes, must be at most {MAX_SIZE}", code="too_large"
                 )
-        return cls(ocsp=found)
+        return cls(ocsp=responses)
 
     def to_json(self) -> bytes:
         """Write it in canonical JSON."""

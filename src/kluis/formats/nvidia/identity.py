@@ -54,9 +54,9 @@ def read(extensions: Mapping[str, bytes], what: str) -> Identity:
         raise FormatError(f"{what}: want one name, a DMTF device's", code="cert_profile")
     start, stop = der.within(value, after, end, 0xA0, what)
     start, last = der.within(value, start, stop, _UTF8, what)
-    found = _NAME.fullmatch(value, start, last)
-    if found is None or stop != end or last != stop:
+    match = _NAME.fullmatch(value, start, last)
+    if match is None or stop != end or last != stop:
         raise FormatError(
             f"{what}: want NVIDIA:product:serial, got {value[start:last][:48]!a}", code="bad_encoding"
         )
-    return Identity(found[1].decode(), bytes.fromhex(found[2].decode()))
+    return Identity(match[1].decode(), bytes.fromhex(match[2].decode()))

@@ -114,12 +114,12 @@ class Opaque:
         types: dict[int, int] = {}
         if data.startswith(_MAGIC):
             header = _header(data, base)
-            found, types = _read_typed(Reader(data[_HEADER_SIZE:], _WHAT, base + _HEADER_SIZE))
+            parsed, types = _read_typed(Reader(data[_HEADER_SIZE:], _WHAT, base + _HEADER_SIZE))
         else:
-            found = Reader(data, _WHAT, base).fields("field", MAX_FIELDS)
-        fields = dict(found)
-        if len(fields) != len(found):
-            kinds = [kind for kind, _ in found]
+            parsed = Reader(data, _WHAT, base).fields("field", MAX_FIELDS)
+        fields = dict(parsed)
+        if len(fields) != len(parsed):
+            kinds = [kind for kind, _ in parsed]
             twice = next(kind for kind in kinds if kinds.count(kind) > 1)
             raise FormatError(f"{_WHAT}: field {twice} appears twice", code="duplicate_key")
         fwid, counts = fields.get(Field.FWID, bytes(FWID_SIZE)), fields.get(Field.MSRSCNT, b"")
@@ -137,8 +137,8 @@ class Opaque:
         """Write the fields as they were read."""
         out = [] if self.header is None else [self.header.encode()]
         for kind, value in self.fields.items():
-            held = b"" if self.header is None else self.value_types[kind].to_bytes(2, "little")
-            out.append(kind.to_bytes(2, "little") + held + len(value).to_bytes(2, "little") + value)
+            value_type = b"" if self.header is None else self.value_types[kind].to_bytes(2, "little")
+            out.append(kind.to_bytes(2, "little") + value_type + len(value).to_bytes(2, "little") + value)
         return b"".join(out)
 
     def get(self, field: Field) -> bytes | None:
@@ -215,12 +215,12 @@ def _header(data: bytes, base: int) -> Header:
 
 def _read_typed(reader: Reader) -> tuple[list[tuple[int, bytes]], dict[int, int]]:
     """Fields that consist of a type, the type of the value, a size and the value."""
-    found: list[tuple[int, bytes]] = []
+    fields: list[tuple[int, bytes]] = []
     types: dict[int, int] = {}
     while reader.left:
-        if len(found) == MAX_FIELDS:
+        if len(fields) == MAX_FIELDS:
             raise FormatError(f"{_WHAT}: more than {MAX_FIELDS} fields", code="too_large")
         kind = reader.u16("type")
         types[kind] = reader.u16("value type")
-        found.append((kind, reader.take(reader.u16("size"), "field")))
-    return found, types
+        fields.append((kind, reader.take(reader.u16("size"), "field")))
+    return fields, types

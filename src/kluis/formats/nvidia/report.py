@@ -210,11 +210,11 @@ def _check_blocks(record: bytes, count: int) -> None:
             f"{WHAT}.measurements at {_START:#x}: want numbers 1..{count} in order", code="bad_encoding"
         )
     for column, want in _SAME:
-        found = record[column::_BLOCK]
-        if found != bytes((want,)) * count:
-            wrong = next(index for index, value in enumerate(found) if value != want)
+        values = record[column::_BLOCK]
+        if values != bytes((want,)) * count:
+            wrong = next(index for index, value in enumerate(values) if value != want)
             raise UnsupportedError(
                 f"{WHAT}.measurements at {_START + wrong * _BLOCK + column:#x}: "
-                f"want {want:#04x}, as a SHA-384 digest has, got {found[wrong]:#04x}",
+                f"want {want:#04x}, as a SHA-384 digest has, got {values[wrong]:#04x}",
                 code="bad_type",
             )

@@ -39,24 +39,24 @@ def external_files(model: bytes) -> frozenset[str]:
     Raises:
         FormatError: not an ONNX model, or an external tensor without a name.
     """
-    found: set[str] = set()
-    _visit(model, "Model", found, 0)
-    return frozenset(found)
+    names: set[str] = set()
+    _visit(model, "Model", names, 0)
+    return frozenset(names)
 
 
-def _visit(data: bytes, kind: str, found: set[str], depth: int) -> None:
+def _visit(data: bytes, kind: str, names: set[str], depth: int) -> None:
     if depth > MAX_DEPTH:
         raise FormatError(f"{_WHAT}: nested more than {MAX_DEPTH} deep", code="too_deep")
     if kind == "Tensor":
-        _visit_tensor(data, found)
+        _visit_tensor(data, names)
         return
     below = _KINDS[kind]
     for field in protobuf.fields(data, _WHAT, most=MAX_FIELDS):
         if field.number in below:
-            _visit(field.octets(_WHAT), below[field.number], found, depth + 1)
+            _visit(field.octets(_WHAT), below[field.number], names, depth + 1)
 
 
-def _visit_tensor(data: bytes, found: set[str]) -> None:
+def _visit_tensor(data: bytes, names: set[str]) -> None:
     named, outside = False, False
     for field in protobuf.fields(data, _WHAT, most=MAX_FIELDS):
         if field.number == 14:
@@ -64,7 +64,7 @@ def _visit_tensor(data: bytes, found: set[str]) -> None:
         elif field.number == 13:
             entry = {each.number: each for each in protobuf.fields(field.octets(_WHAT), _WHAT)}
             if 1 in entry and entry[1].octets(_WHAT) == b"location":
-                found.add(_text(entry[2].octets(_WHAT) if 2 in entry else b""))
+                names.add(_text(entry[2].octets(_WHAT) if 2 in entry else b""))
                 named = True
     if outside and not named:
         raise FormatError(f"{_WHAT}: a tensor is stored in a file without a name", code="bad_encoding")

@@ -38,9 +38,9 @@ def kind(value: int, what: str, offset: int) -> CertificationType:
     Raises:
         UnsupportedError: not a known type.
     """
-    found = _TYPES.get(value)
-    if found is None:
+    certification_type = _TYPES.get(value)
+    if certification_type is None:
         raise UnsupportedError(
             f"{what}.certification_type at {offset:#x}: want 1 to 7, got {value}", code="bad_type"
         )
-    return found
+    return certification_type

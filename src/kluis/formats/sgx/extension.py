@@ -89,9 +89,9 @@ def parse(data: bytes) -> SgxExtension:
     """
     usual = _USUAL.fullmatch(data)
     if usual is not None:
-        found = _of_usual(usual, len(data))
-        if found is not None:
-            return found
+        extension = _of_usual(usual, len(data))
+        if extension is not None:
+            return extension
     top = _entries(der.parse(data, _WHAT), _WHAT, _TOP, required=5)
     tcb = _entries(top[2], f"{_WHAT}.2", _TCB, required=18)
     return SgxExtension(
@@ -139,18 +139,18 @@ def _entries(
     sequence: der.Element, what: str, names: dict[bytes, int], *, required: int
 ) -> dict[int, der.Element]:
     pairs = sequence.pairs(what)
-    found: dict[int, der.Element] = {}
+    entries: dict[int, der.Element] = {}
     for oid, value in pairs:
         index = names.get(oid)
         if index is None:
             raise FormatError(f"{what}: entry {oid.hex()} is not known", code="bad_type")
-        found[index] = value
-    if len(found) != len(pairs):
+        entries[index] = value
+    if len(entries) != len(pairs):
         raise FormatError(f"{what}: an entry appears twice", code="duplicate_key")
     for index in range(1, required + 1):
-        if index not in found:
+        if index not in entries:
             raise FormatError(f"{what}: entry {index} is missing", code="truncated")
-    return found
+    return entries
 
 
 # Intel writes the entries in order, so one pattern reads what the lines above read in any order. Lengths that

@@ -92,12 +92,12 @@ class Endorsements:
 
     def to_json(self) -> bytes:
         """Write the members that are set, in canonical JSON."""
-        found: dict[str, Json] = {}
+        members: dict[str, Json] = {}
         for name in _NAMES:
             data: bytes | None = getattr(self, name)
             if data is not None:
-                found[name] = data.decode("latin-1") if _pem(data) else data.hex()
-        return jcs.dumps(found)
+                members[name] = data.decode("latin-1") if _pem(data) else data.hex()
+        return jcs.dumps(members)
 
     def over(self, other: Endorsements) -> Endorsements:
         """Fill the members missing here from ``other``."""
@@ -126,9 +126,9 @@ def _bytes(value: Members, name: str) -> bytes:
 
 
 def _split(chain: bytes, what: str) -> tuple[bytes, bytes]:
-    found = _PEM.findall(chain)
-    if len(found) != 2 or b"".join(found) != chain.removesuffix(b"\0"):
+    certificates = _PEM.findall(chain)
+    if len(certificates) != 2 or b"".join(certificates) != chain.removesuffix(b"\0"):
         raise FormatError(
-            f"{what}: want 2 PEM certificates, ASK and ARK, got {len(found)}", code="bad_length"
+            f"{what}: want 2 PEM certificates, ASK and ARK, got {len(certificates)}", code="bad_length"
         )
-    return found[0], found[1]
+    return certificates[0], certificates[1]

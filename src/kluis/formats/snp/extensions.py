@@ -98,17 +98,17 @@ class VekExtensions:
 
     def encode(self) -> dict[str, bytes]:
         """Write the extensions' values by dotted identifier; unknown ones are dropped."""
-        found = {
+        encoded = {
             _VERSION: der.integer(self.struct_version),
             _PRODUCT: der.element(IA5_STRING, self.product_name.encode()),
             **{_SPLS[name]: der.integer(value) for name, value in self.spls.items()},
         }
         if self.hw_id is not None:
             wrapped = der.element(der.OCTET_STRING, self.hw_id)
-            found[_HW_ID] = wrapped if self.hw_id_wrapped else self.hw_id
+            encoded[_HW_ID] = wrapped if self.hw_id_wrapped else self.hw_id
         if self.csp_id is not None:
-            found[_CSP_ID] = der.element(IA5_STRING, self.csp_id.encode())
-        return found
+            encoded[_CSP_ID] = der.element(IA5_STRING, self.csp_id.encode())
+        return encoded
 
 
 def parse(extensions: Mapping[str, bytes]) -> VekExtensions:

@@ -144,7 +144,7 @@ def _table(data: bytes) -> dict[bytes, bytes]:
     first = end - footer.size
     if footer.size < _Tail.SIZE or first < 0:
         raise FormatError(f"{_WHAT} at {start:#x}: table of {footer.size} bytes", code="bad_length")
-    found: dict[bytes, bytes] = {}
+    entries: dict[bytes, bytes] = {}
     position = start
     while position > first:
         tail_at = position - _Tail.SIZE
@@ -154,13 +154,13 @@ def _table(data: bytes) -> dict[bytes, bytes]:
         begin = position - tail.size
         if tail.size < _Tail.SIZE or begin < first:
             raise FormatError(f"{_WHAT} at {tail_at:#x}: entry of {tail.size} bytes", code="bad_length")
-        if tail.guid in found:
+        if tail.guid in entries:
             raise FormatError(
                 f"{_WHAT} at {tail_at:#x}: {guid.decode(tail.guid)} appears twice", code="duplicate_key"
             )
-        found[tail.guid] = data[begin:tail_at]
+        entries[tail.guid] = data[begin:tail_at]
         position = begin
-    return found
+    return entries
 
 
 def _sections(data: bytes, table: Mapping[bytes, bytes]) -> tuple[Section, ...]:

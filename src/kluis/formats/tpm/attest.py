@@ -156,9 +156,9 @@ def begin(data: bytes, what: str, kind: int) -> tuple[Reader, Begun]:
     # the data.
     if magic != GENERATED:
         raise FormatError(f"{what}.magic at 0x0: want {GENERATED:#x}, got {magic:#x}", code="bad_magic")
-    found = r.u16("type")
-    if found != kind:
-        raise UnsupportedError(f"{what}.type at 0x4: want {kind:#x}, got {found:#x}", code="bad_type")
+    number = r.u16("type")
+    if number != kind:
+        raise UnsupportedError(f"{what}.type at 0x4: want {kind:#x}, got {number:#x}", code="bad_type")
     signer, extra = read_sized(r, "qualified_signer", 66), read_sized(r, "extra_data", 66)
     clock = Clock.parse(r.take(_CLOCK_SIZE, "clock"), base=r.position - _CLOCK_SIZE)
     return r, Begun(signer, extra, clock)

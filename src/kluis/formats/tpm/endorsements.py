@@ -52,16 +52,16 @@ class TpmEndorsements:
 
     def to_json(self) -> bytes:
         """Write them in canonical JSON."""
-        found: dict[str, jcs.Writable] = {}
+        members: dict[str, jcs.Writable] = {}
         for name in ("certificate", "public"):
             data: bytes | None = getattr(self, name)
             if data is not None:
-                found[name] = data.hex()
+                members[name] = data.hex()
         if self.chain:
-            found["chain"] = self.chain.decode()
+            members["chain"] = self.chain.decode()
         if self.crls:
-            found["crls"] = [crl.hex() for crl in self.crls]
-        return jcs.dumps(found)
+            members["crls"] = [crl.hex() for crl in self.crls]
+        return jcs.dumps(members)
 
 
 def _list(value: Members) -> list[jcs.Json]:

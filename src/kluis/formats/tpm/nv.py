@@ -83,7 +83,7 @@ def parse(data: bytes) -> NvPublic:
         raise FormatError(
             f"{WHAT}.index at 0x0: want {FIRST:#x}..{LAST:#x}, got {index:#x}", code="bad_encoding"
         )
-    found = NvPublic(
+    public = NvPublic(
         index=index,
         name_hash=hash_id(r.u16("name_hash"), f"{WHAT}.name_hash"),
         attributes=r.u32("attributes"),
@@ -91,4 +91,4 @@ def parse(data: bytes) -> NvPublic:
         size=r.u16("size"),
     )
     r.end()
-    return found
+    return public

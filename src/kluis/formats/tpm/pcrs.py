@@ -56,21 +56,24 @@ def parse_json(data: bytes) -> Values:
         if bank is None:
             raise FormatError(f"{WHAT}: {len(first) // 2} bytes are no bank's", code="bad_length")
         return {bank: _bank_of(entries, bank)}
-    found: dict[HashId, dict[int, bytes]] = {}
+    values: dict[HashId, dict[int, bytes]] = {}
     for name, entry in entries.items():
         bank = _BANKS.get(name)
         if bank is None:
             raise FormatError(f"{WHAT}: want banks {sorted(LABELS)}, got {name[:32]!a}", code="bad_type")
-        if bank in found:
+        if bank in values:
             raise FormatError(f"{WHAT}: bank {bank.label} appears twice", code="duplicate_key")
-        found[bank] = _bank_of(Members(entry, f"{WHAT}.{name}").entries(most=PCR_COUNT), bank)
-    return found
+        values[bank] = _bank_of(Members(entry, f"{WHAT}.{name}").entries(most=PCR_COUNT), bank)
+    return values
 
 
 def dumps(values: Values) -> bytes:
     """Write values as JSON, in one canonical form."""
     return jcs.dumps(
-        {bank.label: {str(i): value.hex() for i, value in held.items()} for bank, held in values.items()}
+        {
+            bank.label: {str(i): value.hex() for i, value in registers.items()}
+            for bank, registers in values.items()
+        }
     )
 
 
@@ -107,19 +110,19 @@ def parse_tools(data: bytes) -> Values:
     r.end()
     if len(digests) != len(wanted):
         raise FormatError(f"{WHAT}: want {len(wanted)} values, got {len(digests)}", code="bad_length")
-    found: dict[HashId, dict[int, bytes]] = {}
+    values: dict[HashId, dict[int, bytes]] = {}
     for (bank, index), digest in zip(wanted, digests, strict=True):
-        if index in found.setdefault(bank, {}):
+        if index in values.setdefault(bank, {}):
             raise FormatError(f"{WHAT}: PCR {index} of {bank.label} appears twice", code="duplicate_key")
-        found[bank][index] = _value(digest, bank, index)
-    return found
+        values[bank][index] = _value(digest, bank, index)
+    return values
 
 
 def _list(r: Reader) -> list[bytes]:
     count = r.u32("digests")
     if count > _LIST:
         raise FormatError(f"{WHAT}: a list of {count} digests, must be at most {_LIST}", code="too_large")
-    found = []
+    digests = []
     for slot in range(_LIST):
         size = r.u16("digest size")
         if size > _SLOT or (slot >= count and size):
@@ -127,12 +130,12 @@ def _list(r: Reader) -> list[bytes]:
         value = r.take(size, "digest")
         r.zeros(_SLOT - size, "reserved")
         if slot < count:
-            found.append(value)
-    return found
+            digests.append(value)
+    return digests
 
 
 def _bank_of(entries: dict[str, jcs.Json], bank: HashId) -> dict[int, bytes]:
-    found = {}
+    registers = {}
     size = SIZES[bank]
     for name, text in entries.items():
         index = _INDICES.get(name)
@@ -148,8 +151,8 @@ def _bank_of(entries: dict[str, jcs.Json], bank: HashId) -> dict[int, bytes]:
         # A hexadecimal reader skips spaces: then the text is longer than twice its bytes.
         if len(value) != size or not isinstance(text, str) or len(text) != 2 * size:
             raise FormatError(f"{WHAT}.{bank.label}.{index}: want {size} bytes of hex", code="bad_length")
-        found[index] = value
-    return found
+        registers[index] = value
+    return registers
 
 
 def _value(value: bytes, bank: HashId, index: int) -> bytes:

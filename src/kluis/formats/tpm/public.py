@@ -198,8 +198,8 @@ def matches_storage(data: bytes) -> bool:
 
 def _bare(data: bytes) -> bytes:
     """The area of a TPM2B_PUBLIC, or the area itself."""
-    held = len(data) >= 2 and int.from_bytes(data[:2], "big") == len(data) - 2
-    return data[2:] if held else data
+    sized = len(data) >= 2 and int.from_bytes(data[:2], "big") == len(data) - 2
+    return data[2:] if sized else data
 
 
 def _area(data: bytes, schemes: Mapping[int, tuple[int, ...]], *, storage: bool = False) -> Public:
@@ -255,9 +255,9 @@ def _read_symmetric(r: Reader) -> int:
 
 
 def _null(r: Reader, field: str) -> None:
-    found = r.u16(field)
-    if found != NULL:
-        raise UnsupportedError(f"{WHAT}.{field}: want none ({NULL:#x}), got {found:#x}", code="bad_type")
+    algorithm = r.u16(field)
+    if algorithm != NULL:
+        raise UnsupportedError(f"{WHAT}.{field}: want none ({NULL:#x}), got {algorithm:#x}", code="bad_type")
 
 
 def _scheme(r: Reader, allowed: tuple[int, ...]) -> tuple[int | None, HashId | None]:

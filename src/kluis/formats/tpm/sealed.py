@@ -81,12 +81,12 @@ class SealedSecret:
         value = Members(jcs.loads_canonical(data, _WHAT, max_size=MAX_SIZE), _WHAT)
         value.only(("objects", "version"))
         value.version(1)
-        found = tuple(_object(each) for each in value.objects("objects", most=MAX_OBJECTS))
-        if not found:
+        objects = tuple(_object(each) for each in value.objects("objects", most=MAX_OBJECTS))
+        if not objects:
             raise FormatError(f"{_WHAT}.objects: want 1..{MAX_OBJECTS}, got 0", code="bad_length")
-        if cls(found).encode() != data:
+        if cls(objects).encode() != data:
             raise FormatError(f"{_WHAT}.pcrs: want lower-case hex under {BANK.label}", code="bad_encoding")
-        return cls(found)
+        return cls(objects)
 
 
 def _object(value: Members) -> SealedObject:

@@ -83,13 +83,15 @@ def parse(data: bytes) -> Signature:
             code="bad_type",
         )
     hashed = hash_id(r.u16("hash"), f"{WHAT}.hash")
-    found: Signature
+    signature: Signature
     if scheme == ECDSA:
-        found = EcdsaSignature(hashed, read_sized(r, "r", MAX_COORDINATE), read_sized(r, "s", MAX_COORDINATE))
+        signature = EcdsaSignature(
+            hashed, read_sized(r, "r", MAX_COORDINATE), read_sized(r, "s", MAX_COORDINATE)
+        )
     else:
-        found = RsaSignature(scheme, hashed, read_sized(r, "value", MAX_RSA))
+        signature = RsaSignature(scheme, hashed, read_sized(r, "value", MAX_RSA))
     r.end()
-    return found
+    return signature
 
 
 def raw_rsa(data: bytes) -> RsaSignature:

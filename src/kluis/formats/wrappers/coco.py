@@ -200,17 +200,17 @@ def _signature(value: Members, out: bytearray) -> None:
 
 
 def _table(value: Members) -> bytes:
-    found: dict[bytes, bytes] = {}
+    members: dict[bytes, bytes] = {}
     for entry in value.objects("cert_chain", most=8):
         entry.only(("cert_type", "data"))
         kind = entry.text("cert_type", limit=16)
         name = _CERTIFICATES.get(kind)
-        if name is None or name in found:
+        if name is None or name in members:
             raise FormatError(
                 f"{entry.what}.cert_type: {kind!a} is not known, or appears twice", code="bad_type"
             )
-        found[name] = _octets(entry.entries(most=2)["data"], f"{entry.what}.data")
-    return certificate_table.build(found).encode()
+        members[name] = _octets(entry.entries(most=2)["data"], f"{entry.what}.data")
+    return certificate_table.build(members).encode()
 
 
 def _members(data: bytes, what: str, known: set[str]) -> Members:

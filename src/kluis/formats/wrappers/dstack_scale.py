@@ -160,7 +160,7 @@ def parse(data: bytes) -> Attestation:
         )
     evidence = reader.read_sized("evidence")
     tdx, snp = platform is Platform.TDX, platform is Platform.SNP
-    found = Attestation(
+    attestation = Attestation(
         platform=platform,
         evidence=evidence,
         events=reader.read_list("events", MAX_EVENTS, _read_event) if tdx else (),
@@ -171,7 +171,7 @@ def parse(data: bytes) -> Attestation:
         vm_config=reader.text("vm_config"),
     )
     reader.end()
-    return found
+    return attestation
 
 
 class _Scale(Reader):

@@ -288,10 +288,10 @@ class _Walk:
 
     def nonces(self, claims: Mapping[str, Any], where: str) -> tuple[tuple[bytes, ...], ...]:
         value = claims.get("eat_nonce", [])
-        found = value if isinstance(value, list) else [value]
-        if len(found) > MAX_NONCES:
+        values = value if isinstance(value, list) else [value]
+        if len(values) > MAX_NONCES:
             raise FormatError(f"{_WHAT}.{where}eat_nonce: more than {MAX_NONCES}", code="too_large")
-        return tuple(self.nonce(each, f"{where}eat_nonce") for each in found)
+        return tuple(self.nonce(each, f"{where}eat_nonce") for each in values)
 
     def nonce(self, value: Any, where: str) -> tuple[bytes, ...]:
         if self.binary and isinstance(value, bytes) and 8 <= len(value) <= 64:

@@ -101,13 +101,13 @@ def parse(data: bytes) -> bytes:
     fields, chain = _of_text(data) if _TEXT.match(data[:256]) else _of_binary(data)
     report = _report(fields)
     snp_report.parse(report)
-    found = {}
+    parts = {}
     for number, value in chain.items():
         if number not in _CERTIFICATES or not isinstance(value, bytes):
             raise FormatError(f"{WHAT}: does not know field {number} of its chain", code="bad_type")
         if value:
-            found[_CERTIFICATES[number][1]] = value
-    return report + certificate_table.build(found).encode() if found else report
+            parts[_CERTIFICATES[number][1]] = value
+    return report + certificate_table.build(parts).encode() if parts else report
 
 
 _Numbered: TypeAlias = dict[int, "int | bytes"]
@@ -123,12 +123,12 @@ def _of_binary(data: bytes) -> tuple[_Numbered, _Numbered]:
 
 
 def _once(data: bytes, what: str) -> _Numbered:
-    found: _Numbered = {}
+    fields: _Numbered = {}
     for field in protobuf.fields(data, what):
-        if field.number in found:
+        if field.number in fields:
             raise FormatError(f"{what}: field {field.number} appears twice", code="duplicate_key")
-        found[field.number] = field.value
-    return found
+        fields[field.number] = field.value
+    return fields
 
 
 def _bytes(value: object) -> bytes:
@@ -180,12 +180,12 @@ def _read_named(outer: Mapping[str, _Value], name: str, numbers: Mapping[str, in
     value = outer.get(name, {})
     if not isinstance(value, Mapping):
         raise FormatError(f"{WHAT}.{name}: want a message", code="bad_type")
-    found: _Numbered = {}
+    fields: _Numbered = {}
     for field, item in value.items():
         if field not in numbers or isinstance(item, Mapping):
             raise FormatError(f"{WHAT}.{name}: does not know field {field!a}", code="bad_type")
-        found[numbers[field]] = item
-    return found
+        fields[numbers[field]] = item
+    return fields
 
 
 class _Text:
@@ -199,17 +199,17 @@ class _Text:
         """Fields up to the closing brace, or to the end of the text."""
         if depth > MAX_DEPTH:
             raise FormatError(f"{WHAT}: messages more than {MAX_DEPTH} deep", code="too_deep")
-        found: dict[str, _Value] = {}
+        members: dict[str, _Value] = {}
         while True:
             kind, text = self.field(depth)
-            if found and text in (b";", b","):  # one after a field
+            if members and text in (b";", b","):  # one after a field
                 kind, text = self.field(depth)
             if kind == "end" or (depth and text == b"}"):
-                return found
+                return members
             name = text.decode() if kind == "name" else ""
-            if not name or name in found:
+            if not name or name in members:
                 raise self.odd("want a field, each once")
-            found[name] = self.value(depth)
+            members[name] = self.value(depth)
 
     def field(self, depth: int) -> tuple[str, bytes]:
         """The token that starts a field or ends a message."""
@@ -234,19 +234,19 @@ class _Text:
         return b"".join(pieces)
 
     def token(self) -> tuple[str, bytes]:
-        found = _TOKEN.match(self.data, self.at)
-        if found is None or found.lastgroup is None:
+        match = _TOKEN.match(self.data, self.at)
+        if match is None or match.lastgroup is None:
             raise self.odd("is no text of a protocol buffer")
-        self.at = found.end()
-        return found.lastgroup, found[found.lastgroup]
+        self.at = match.end()
+        return match.lastgroup, match[match.lastgroup]
 
     def odd(self, problem: str) -> FormatError:
         return FormatError(f"{WHAT} at {self.at:#x}: {problem}", code="bad_encoding")
 
 
 def _unquote(text: bytes) -> bytes:
-    def plain(found: re.Match[bytes]) -> bytes:
-        octal, digits, letter = found.groups()
+    def plain(match: re.Match[bytes]) -> bytes:
+        octal, digits, letter = match.groups()
         number = int(octal, 8) if octal else int(digits, 16) if digits else None
         if number is not None:
             return bytes((number & 0xFF,))

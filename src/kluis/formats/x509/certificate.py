@@ -225,7 +225,7 @@ def _names(name: bytes, what: str) -> Mapping[bytes, str]:
     """Common name and organizational unit, each at most once. Cached: a vendor has few names for all
     platforms.
     """
-    found: dict[bytes, str] = {}
+    names: dict[bytes, str] = {}
     position, end = der.within(name, 0, len(name), der.SEQUENCE, what)
     while position < end:
         one, position = der.within(name, position, end, der.SET, what)
@@ -237,11 +237,11 @@ def _names(name: bytes, what: str) -> Mapping[bytes, str]:
             if text_end != stop:
                 raise FormatError(f"{what}: bytes after a name's attribute", code="trailing_data")
             if key in (_COMMON_NAME, _UNIT):
-                if key in found:
+                if key in names:
                     raise FormatError(f"{what}: subject has 2 of one attribute, want 1", code="cert_profile")
-                found[key] = _text(tag, name[text:text_end], what)
+                names[key] = _text(tag, name[text:text_end], what)
             one = stop
-    return found
+    return names
 
 
 def _text(tag: int, raw: bytes, what: str) -> str:

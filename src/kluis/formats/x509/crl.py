@@ -115,16 +115,16 @@ def _serials(data: bytes, position: int, end: int, what: str) -> tuple[int, ...]
 
     They are not put into a set: an attacker who chooses them could make all hashes collide.
     """
-    found = []
+    serials = []
     while position < end:
         start, stop = der.within(data, position, end, der.SEQUENCE, what)
         serial_start, serial_end = der.within(data, start, stop, der.INTEGER, what)
-        found.append(read_serial(data, serial_start, serial_end, what))
+        serials.append(read_serial(data, serial_start, serial_end, what))
         _, rest = read_instant(data, serial_end, stop, what)
         if rest != stop and der.within(data, rest, stop, der.SEQUENCE, what)[1] != stop:
             raise FormatError(f"{what} at {rest:#x}: bytes after a revoked certificate", code="trailing_data")
         position = stop
-    return tuple(found)
+    return tuple(serials)
 
 
 # Vendors write entries in one way: a serial of 16 to 21 bytes, minimal and positive, a day that every year

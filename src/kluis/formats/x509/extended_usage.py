@@ -24,11 +24,11 @@ def read_usages(data: bytes, what: str) -> tuple[str, ...]:
     position, end = der.within(data, 0, len(data), der.SEQUENCE, what)
     if end != len(data):
         raise FormatError(f"{what}: bytes after the extended key usage", code="trailing_data")
-    found: list[str] = []
+    usages: list[str] = []
     while position < end:
-        if len(found) == MAX_USAGES:
+        if len(usages) == MAX_USAGES:
             raise FormatError(f"{what}: more than {MAX_USAGES} usages", code="too_large")
         _, stop = der.within(data, position, end, der.OID, what)
-        found.append(format_oid(data[position:stop]))
+        usages.append(format_oid(data[position:stop]))
         position = stop
-    return tuple(found)
+    return tuple(usages)

@@ -80,18 +80,18 @@ def read_extensions(data: bytes, position: int, end: int, tag: int, what: str) -
     position, last = der.within(data, wrapped, wrapped_end, der.SEQUENCE, what)
     if last != end:
         raise FormatError(f"{what} at {last:#x}: bytes after the extensions", code="trailing_data")
-    found: dict[str, bytes] = {}
+    extensions: dict[str, bytes] = {}
     while position < end:
-        if len(found) == MAX_EXTENSIONS:
+        if len(extensions) == MAX_EXTENSIONS:
             raise FormatError(f"{what}: more than {MAX_EXTENSIONS} extensions", code="too_large")
         name, critical, value, stop = _extension(data, position, end, what)
         if critical and name not in _CRITICAL:
             raise UnsupportedError(f"{what}: critical extension {name} is not known", code="bad_type")
-        if name in found:
+        if name in extensions:
             raise FormatError(f"{what}: extension {name} appears twice", code="duplicate_key")
-        found[name] = data[value:stop]
+        extensions[name] = data[value:stop]
         position = stop
-    return found
+    return extensions
 
 
 # Most extensions are like this: short, with an identifier of X.509's own.

@@ -22,25 +22,25 @@ def split_pem(data: bytes, what: str, most: int = MAX_CHAIN) -> tuple[bytes, ...
         FormatError: anything but certificates, or none, or too many.
     """
     text = data.removesuffix(b"\0")
-    found: list[bytes] = []
+    certificates: list[bytes] = []
     position = 0
     while position < len(text):
         begin = _BEGIN.match(text, position)
         end = _END.search(text, begin.end()) if begin else None
         if begin is None or end is None or begin.end() == end.start():
             raise FormatError(f"{what} at {position:#x}: is not a PEM certificate", code="bad_encoding")
-        if len(found) == most:
+        if len(certificates) == most:
             raise FormatError(f"{what}: more than {most} certificates", code="too_large")
         body = text[begin.end() : end.start()]
         try:
-            found.append(binascii.a2b_base64(body.translate(None, b"\r\n"), strict_mode=True))
+            certificates.append(binascii.a2b_base64(body.translate(None, b"\r\n"), strict_mode=True))
         except ValueError:
             problem = "base64" if _ALPHABET.fullmatch(body) else "a PEM certificate"
             raise FormatError(f"{what} at {position:#x}: is not {problem}", code="bad_encoding") from None
         position = end.end()
-    if not found:
+    if not certificates:
         raise FormatError(f"{what}: holds no certificate", code="truncated")
-    return tuple(found)
+    return tuple(certificates)
 
 
 def write_pem(der: bytes, label: str = "CERTIFICATE") -> bytes:

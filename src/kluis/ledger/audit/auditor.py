@@ -122,11 +122,11 @@ class _Audit:
         for copy in copies:
             self._compare(copy, service)
         self._end()
-        held = self._successes(len(files.main), bool(expected), service is not None)
+        passed = self._successes(len(files.main), bool(expected), service is not None)
         if copies:
-            held[Check.COPIES] = f"{len(copies)}, each with the same entries as far as it goes"
+            passed[Check.COPIES] = f"{len(copies)}, each with the same entries as far as it goes"
         return Report(
-            findings=findings.conclude(held),
+            findings=findings.conclude(passed),
             entries=self.tree.size - 1,
             signatures=self.signing.count,
             verified=self.signing.last,
@@ -254,7 +254,7 @@ class _Audit:
 
     def _successes(self, files: int, expected: bool, pinned: bool) -> dict[Check, str]:
         signing, walk = self.signing, self.walk
-        held = {
+        passed = {
             Check.FILES: f"{_count_of(files, 'file')}, one after another",
             Check.ENTRIES: f"{_count_of(self.tree.size - 1, 'entry')}, each as header and offsets state",
             Check.ROOTS: f"{_count_of(signing.count, 'signed root')}, each that of the entries before it",
@@ -263,12 +263,12 @@ class _Audit:
             Check.SERVICE: f"{_count_of(len(self.identity.starts), 'identity')}, each status in its order",
         }
         if pinned:
-            held[Check.IDENTITY] = "the service is the pinned one"
+            passed[Check.IDENTITY] = "the service is the pinned one"
         if expected:
-            held[Check.RECEIPTS] = "all that is expected is in the ledger"
+            passed[Check.RECEIPTS] = "all that is expected is in the ledger"
         if not self.beyond:
-            return held
-        held |= {
+            return passed
+        passed |= {
             Check.PLACES: "each entry states its place in its IV and in its domain",
             Check.NONCES: "no other file has another entry of the same view and seqno",
             Check.CERTIFICATES: "each node's certificate is signed by the service of its time",
@@ -282,14 +282,14 @@ class _Audit:
             f" {_count_of(self.keeping.entries, 'digest')} of users' contents",
         }
         if self.replays:
-            held[Check.REPLAY] = (
+            passed[Check.REPLAY] = (
                 f"{_count_of(self.governance.replayed, 'request')}, done again with the same writes"
             )
         if self.keeping.opened:
-            held[Check.PRIVATE] = (
+            passed[Check.PRIVATE] = (
                 f"{_count_of(self.keeping.opened, 'entry')} opened, each with its own evidence"
             )
-        return held
+        return passed
 
 
 def _count_of(count: int, noun: str) -> str:
@@ -300,8 +300,8 @@ def _count_of(count: int, noun: str) -> str:
 
 
 def _by_nonce(name: ChunkName, source: Source) -> dict[TxId, bytes]:
-    chunk, found = Chunk.parse(source.read(), source.name, torn=name.last is None), {}
+    chunk, by_nonce = Chunk.parse(source.read(), source.name, torn=name.last is None), {}
     for raw in chunk.entries():
         view, seqno = int.from_bytes(raw[32:36], "little"), int.from_bytes(raw[24:32], "little")
-        found[TxId(view, seqno)] = sha256(raw)
-    return found
+        by_nonce[TxId(view, seqno)] = sha256(raw)
+    return by_nonce

@@ -87,13 +87,13 @@ class Keeping:
                 continue
             wanted[member.decode("ascii", "replace")] = _rsa_bytes(pem)
             participants += role != _OWNER
-        found = {member: len(share) for member, share in shares.shares.items()}
-        if found.keys() != wanted.keys():  # 1
+        sizes = {member: len(share) for member, share in shares.shares.items()}
+        if sizes.keys() != wanted.keys():  # 1
             self._findings.fail(
                 Check.SHARES,
-                f"want shares for {len(wanted)} members, got {len(found)} for others",
+                f"want shares for {len(wanted)} members, got {len(sizes)} for others",
             )
-        elif found != wanted:
+        elif sizes != wanted:
             self._findings.fail(Check.SHARES, "want shares as long as the members' keys, got others")
         raw_config = state.only(tables.SERVICE_CONFIG)
         if raw_config is not None:  # 2

@@ -151,16 +151,16 @@ class Findings:
         """Whether a check failed so far."""
         return any(each.check is check and each.result is Result.FAIL for each in self.all)
 
-    def conclude(self, held: dict[Check, str]) -> tuple[Finding, ...]:
+    def conclude(self, passed: dict[Check, str]) -> tuple[Finding, ...]:
         """All findings in the order of the checks, with one line for each check that held."""
         done = [
             Finding(check, Result.OK, message)
-            for check, message in held.items()
+            for check, message in passed.items()
             if not self.has_failed(check)
         ]
         order = {check: position for position, check in enumerate(Check)}
-        found = sorted([*done, *self.all], key=lambda each: order[each.check])
+        ordered = sorted([*done, *self.all], key=lambda each: order[each.check])
         if (dropped := self.failures - MAX_FINDINGS) > 0:
             message = f"{dropped} further failures are not listed"
-            found.append(Finding(Check.END, Result.NOTE, message))
-        return tuple(found)
+            ordered.append(Finding(Check.END, Result.NOTE, message))
+        return tuple(ordered)

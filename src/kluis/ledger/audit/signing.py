@@ -46,12 +46,12 @@ class Certificates:
         Raises:
             FormatError: no certificate, or one whose key is not on a curve.
         """
-        found = self._known.get(pem)
-        if found is None:
+        known = self._known.get(pem)
+        if known is None:
             certificate = receipts.load_certificate(pem, "certificate")
             key = receipts.curve_key(certificate)
-            found = self._known[pem] = (certificate, key, key_id(key))
-        return found
+            known = self._known[pem] = (certificate, key, key_id(key))
+        return known
 
 
 class Signing:
@@ -102,11 +102,11 @@ class Signing:
                 self._node(NodeSignature.parse(raw, "signature"), root, seen.txid, state)
                 self.by_nodes += 1
             if (raw := writes.get(tables.COSE_SIGNATURES, {}).get(tables.ONLY)) is not None:
-                held = self._service(
+                service_key = self._service(
                     ServiceSignature.parse_value(raw, "COSE signature"), root, seen.txid, state
                 )
                 self.by_service += 1
-                if not held and tables.SIGNATURES not in writes:
+                if not service_key and tables.SIGNATURES not in writes:
                     self._findings.fail(Check.ROOTS, f"no signature of this root: {self._since(seen.txid)}")
                     raise Broken
             if self._tree_tables:

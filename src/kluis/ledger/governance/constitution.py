@@ -107,14 +107,14 @@ class Constitution:
             ConstitutionFailed: ``validate`` gave no answer of its form.
         """
         try:
-            found = self._call(Phase.JUDGE, None, b"", "validate", proposal)
+            outcome = self._call(Phase.JUDGE, None, b"", "validate", proposal)
         except ScriptThrew as error:
             return error.reason or "the proposal cannot be read"
         except ScriptLimit:
             return _TOO_LONG
-        if not isinstance(found, dict) or type(found.get("valid")) is not bool:
+        if not isinstance(outcome, dict) or type(outcome.get("valid")) is not bool:
             raise ConstitutionFailed("constitution: validate() gave no object with valid and description")
-        return None if found["valid"] else str(found.get("description", ""))
+        return None if outcome["valid"] else str(outcome.get("description", ""))
 
     def resolve(
         self, proposal: str, proposer: str, votes: list[tuple[str, bool]], proposal_id: str
@@ -129,7 +129,7 @@ class Constitution:
         """
         votes_cast: list[Value] = [{"member_id": member, "vote": vote} for member, vote in votes]
         try:
-            found = self._call(
+            outcome = self._call(
                 Phase.JUDGE,
                 None,
                 proposal_id.encode(),
@@ -141,9 +141,9 @@ class Constitution:
             )
         except ScriptError as error:
             return "Failed", _failure(error, "Failed to resolve(): ")
-        if not isinstance(found, str):
+        if not isinstance(outcome, str):
             return "Failed", Failure("Failed to resolve(): the result is no text", None)
-        return found, None
+        return outcome, None
 
     def apply(self, proposal: str, proposal_id: str, effects: Effects) -> None:
         """Run an accepted proposal; the transaction is to be dropped if this raises.

@@ -104,11 +104,11 @@ def recovery_keys(
     Raises:
         FormatError: a key is no RSA key in PEM.
     """
-    found: dict[str, dict[str, rsa.RSAPublicKey]] = {"Participant": {}, "Owner": {}}
+    keys: dict[str, dict[str, rsa.RSAPublicKey]] = {"Participant": {}, "Owner": {}}
     for each in members(transaction):
-        if each.active and each.encryption_key is not None and each.recovery_role in found:
-            found[each.recovery_role][each.id] = rsa_key(each.encryption_key, f"member {each.id}")
-    return found["Participant"], found["Owner"]
+        if each.active and each.encryption_key is not None and each.recovery_role in keys:
+            keys[each.recovery_role][each.id] = rsa_key(each.encryption_key, f"member {each.id}")
+    return keys["Participant"], keys["Owner"]
 
 
 def rsa_key(pem: bytes, what: str) -> rsa.RSAPublicKey:

@@ -86,9 +86,9 @@ class RecordedEffects:
         for value in self._writes.get(tables.NODE_CERTIFICATES, {}).values():
             if value is None:
                 continue
-            found = load_certificate(value, tables.NODE_CERTIFICATES)
-            if found.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) == der:
-                self._check_validity(found, valid_from, days)
+            certificate = load_certificate(value, tables.NODE_CERTIFICATES)
+            if certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) == der:
+                self._check_validity(certificate, valid_from, days)
                 return value.decode()
         raise HostFault("the entry has no certificate of the node's key")
 
@@ -96,12 +96,12 @@ class RecordedEffects:
         """The certificate of the entry, which the service's own key must have signed."""
         value = self._writes.get(tables.SERVICE_INFO, {}).get(tables.ONLY)
         pem = str(read_object(value, tables.SERVICE_INFO)["cert"]) if value is not None else ""
-        found = load_certificate(pem.encode(), tables.SERVICE_INFO)
+        certificate = load_certificate(pem.encode(), tables.SERVICE_INFO)
         try:
-            found.verify_directly_issued_by(found)
+            certificate.verify_directly_issued_by(certificate)
         except (ValueError, TypeError, InvalidSignature):
             self.problems.append("the renewed certificate of the service is not signed by itself")
-        self._check_validity(found, valid_from, days)
+        self._check_validity(certificate, valid_from, days)
         return pem
 
     def secret_version(self) -> int:
@@ -131,12 +131,12 @@ class RecordedEffects:
         elif needed:
             self.problems.append(f"table {table}: is not written, and its request writes it")
 
-    def _check_validity(self, found: x509.Certificate, valid_from: str, days: int) -> None:
+    def _check_validity(self, certificate: x509.Certificate, valid_from: str, days: int) -> None:
         start = instant(valid_from)
         # CCF's certificates end a second early.
         if (
-            abs(found.not_valid_before_utc - start) > _DAY
-            or found.not_valid_after_utc > start + timedelta(days=days) + _DAY
+            abs(certificate.not_valid_before_utc - start) > _DAY
+            or certificate.not_valid_after_utc > start + timedelta(days=days) + _DAY
         ):
             self.problems.append("an issued certificate does not have the validity of its request")
 
@@ -151,15 +151,15 @@ def problem_of_shares(transaction: Transaction, writes: Writes) -> Iterator[str]
     value = writes.get(tables.RECOVERY_SHARES, {}).get(tables.ONLY)
     if value is None:
         return
-    found = RecoveryShares.parse(value, tables.RECOVERY_SHARES)
+    shares = RecoveryShares.parse(value, tables.RECOVERY_SHARES)
     participants, owners = documents.recovery_keys(transaction)
     wanted = {**participants, **owners}
-    if found.shares.keys() != wanted.keys():
+    if shares.shares.keys() != wanted.keys():
         yield (
-            f"table {tables.RECOVERY_SHARES}: has shares of {len(found.shares)} members, and not of the "
+            f"table {tables.RECOVERY_SHARES}: has shares of {len(shares.shares)} members, and not of the "
             f"{len(wanted)} active members with a key for one"
         )
-    for name, share in found.shares.items():
+    for name, share in shares.shares.items():
         if name in wanted and len(share) != wanted[name].key_size // 8:
             yield f"table {tables.RECOVERY_SHARES}: the share of {name} is not as long as the member's key"
     threshold: Any = documents.service_config(transaction).get("recovery_threshold")

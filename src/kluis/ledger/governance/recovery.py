@@ -63,10 +63,10 @@ def encrypted_share(transaction: Transaction, member_id: str) -> bytes:
         NoSuchResource: the member has none.
     """
     data = transaction.get(tables.RECOVERY_SHARES, tables.ONLY)
-    found = None if data is None else RecoveryShares.parse(data, tables.RECOVERY_SHARES).shares.get(member_id)
-    if found is None:
+    share = None if data is None else RecoveryShares.parse(data, tables.RECOVERY_SHARES).shares.get(member_id)
+    if share is None:
         raise NoSuchResource(f"member {member_id[:64]!a}: has no recovery share")
-    return found
+    return share
 
 
 def submit(
@@ -112,17 +112,17 @@ def submit(
         write_json(b64.encode(sealed[-16:] + nonce + sealed[:-16])),
     )
     threshold = int(service_config(transaction)["recovery_threshold"])
-    found = _open(transaction, present)
-    if share.x != 0 and sum(1 for each in found if each.x != 0) < threshold:
-        return Submitted(len(found), threshold, None)
+    opened = _open(transaction, present)
+    if share.x != 0 and sum(1 for each in opened if each.x != 0) < threshold:
+        return Submitted(len(opened), threshold, None)
     try:
-        secret = shares.unwrap(wrapped, shares.combine(found), version, "ledger secret")
+        secret = shares.unwrap(wrapped, shares.combine(opened), version, "ledger secret")
     except (AuthenticityError, UsageError):
         raise SharesDoNotFit(
             "shares: do not open the ledger secret together",
             hint="submit the shares again, each member its own",
         ) from None
-    return Submitted(len(found), threshold, secret)
+    return Submitted(len(opened), threshold, secret)
 
 
 def clear(transaction: Transaction) -> None:

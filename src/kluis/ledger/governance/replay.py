@@ -189,12 +189,12 @@ class Replay:
         yield from problem_of_shares(transaction, writes)
 
 
-def differences(given: Writes, recorded: Writes) -> Iterator[str]:
+def differences(writes: Writes, recorded: Writes) -> Iterator[str]:
     """In what an entry's public writes differ from those that its request gives, a sentence each."""
-    for table in sorted({*given, *recorded} - NOT_COMPARED - {*_OTHERS}):
+    for table in sorted({*writes, *recorded} - NOT_COMPARED - {*_OTHERS}):
         if not tables.is_public(table):
             continue
-        ours, theirs = given.get(table, {}), recorded.get(table, {})
+        ours, theirs = writes.get(table, {}), recorded.get(table, {})
         for key in sorted({*ours, *theirs}):
             if key not in theirs:
                 yield f"table {table}: key {_format(key)} is not written, and its request writes it"
@@ -212,8 +212,8 @@ def _root_of(request: Request, writes: Writes, roots: Iterable[bytes]) -> bytes:
     differ.
     """
     digest, recorded = sha256(request.message.signature), writes.get(tables.PROPOSALS_INFO, {})
-    found = (root for root in roots if sha256(root + digest).hex().encode() in recorded)
-    return next(found, bytes(32))
+    matching = (root for root in roots if sha256(root + digest).hex().encode() in recorded)
+    return next(matching, bytes(32))
 
 
 def _creates(writes: Writes) -> bool:

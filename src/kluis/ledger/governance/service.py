@@ -212,7 +212,7 @@ class NodeEffects:
         except FormatError as error:
             raise HostFault(error.message) from None
         try:
-            found = share_secret(
+            share = share_secret(
                 secret,
                 participants,
                 threshold if type(threshold) is int else 0,
@@ -225,7 +225,7 @@ class NodeEffects:
                 f"the number of active recovery members ({len(participants)}) is less than the recovery "
                 f"threshold ({threshold})"
             ) from None
-        transaction.put(tables.RECOVERY_SHARES, tables.ONLY, found.encode())
+        transaction.put(tables.RECOVERY_SHARES, tables.ONLY, share.encode())
 
 
 def _from(valid_from: str) -> datetime:
@@ -246,7 +246,7 @@ def _names(request: x509.CertificateSigningRequest) -> list[str]:
         raise HostFault(
             "the certificate signing request of the node has no subject alternative name"
         ) from None
-    found = [str(each.value) for each in names if isinstance(each, x509.DNSName | x509.IPAddress)]
-    if not found:
+    texts = [str(each.value) for each in names if isinstance(each, x509.DNSName | x509.IPAddress)]
+    if not texts:
         raise HostFault("the certificate signing request of the node names no host")
-    return found
+    return texts

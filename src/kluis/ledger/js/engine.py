@@ -68,11 +68,11 @@ class Engine:
         self._handle = Handle(heap=self._limits.heap, stack=self._limits.stack)
         words = hashlib.sha256(seed).digest()
         start: list[Value] = [int.from_bytes(words[at : at + 4], "big") for at in range(0, 16, 4)]
-        arguments, given = (
+        arguments, extra = (
             self._arguments,
             [*start, now, plain],
         )  # and not self: the runtime holds the function
-        self._handle.runtime().bind_function("__host", lambda which: given if which else list(arguments))
+        self._handle.runtime().bind_function("__host", lambda which: extra if which else list(arguments))
         with self._running():
             self._eval(_PRELUDE)
 
@@ -123,8 +123,8 @@ class Engine:
         self._names.add(name)
         self._arguments[:] = [name]
         with self._running():
-            if self._plain and (found := _large_integer(source)):
-                raise ScriptThrew("SyntaxError", f"large integers are refused here: {found}", "")
+            if self._plain and (integer := _large_integer(source)):
+                raise ScriptThrew("SyntaxError", f"large integers are refused here: {integer}", "")
             self._handle.runtime().add_static_module(name, source)
             try:
                 names = self._eval(f"__exports({_quote(name)})")
@@ -199,8 +199,8 @@ def _quote(name: str) -> str:
 
 
 def _large_integer(source: str) -> str | None:
-    found = _LARGE.search(source)
-    return None if found is None else found[0][:40]
+    match = _LARGE.search(source)
+    return None if match is None else match[0][:40]
 
 
 def _text(value: object) -> str:

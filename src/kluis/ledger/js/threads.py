@@ -46,11 +46,11 @@ class Handle:
         Raises:
             UsageError: in another thread than the one that made it, or after :meth:`free`.
         """
-        if (found := _table.held.get(self._number)) is None:
+        if (own := _table.held.get(self._number)) is None:
             if threading.get_ident() != self._thread:
                 raise UsageError("script engine: belongs to the thread that made it", code="script_thread")
             raise UsageError("script engine: is freed", code="script_freed")
-        return found
+        return own
 
     def free(self) -> None:
         """Free the runtime: now in its own thread; else when its thread next makes one, or ends."""

@@ -162,15 +162,15 @@ def extras(sample: Sample) -> dict[str, bytes]:
     txid = TxId(FIRST_VIEW, 11)
     signed = ServiceSignature.parse(last.signed.service, "signature")
     secrets = "".join(f"{each.version} {each.reveal().hex()}\n" for each in sample.secrets.all)
-    found = {
+    documents = {
         "service_cert.pem": sample.parties.service.encode(),
         "secrets.txt": secrets.encode(),
         "receipt.cose": receipts.make_cose(tree, txid, components[txid], signed),
     }
     if last.signed.node is not None:
         made = receipts.make(tree, txid, components[txid], last.signed.node, sample.parties.node)
-        found["receipt.json"] = made.encode()
-    return found
+        documents["receipt.json"] = made.encode()
+    return documents
 
 
 def transaction(number: int, random: Callable[[int], bytes]) -> tuple[Writes, bytes]:

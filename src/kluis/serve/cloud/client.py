@@ -33,12 +33,12 @@ def load_or_create(folder: Folder, now: datetime) -> Certificate:
     """
     if folder.client.exists():
         try:
-            found = Certificate.of_pem(keyfiles.read(folder.client), str(folder.client))
+            existing = Certificate.of_pem(keyfiles.read(folder.client), str(folder.client))
         except UsageError:
             pass  # damaged: nothing else depends on this key
         else:
-            if found.begin <= now <= found.end - MARGIN:
-                return found
+            if existing.begin <= now <= existing.end - MARGIN:
+                return existing
     key = rsa.generate_private_key(65537, 2048)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, CLIENT)])
     certificate = (

@@ -80,9 +80,9 @@ class Folder:
             UnsupportedError: a newer version of Kluis made it.
         """
         _check(path)
-        found = cls(path)
-        found.settings()
-        return found
+        folder = cls(path)
+        folder.settings()
+        return folder
 
     @property
     def _settings(self) -> Path:
@@ -139,16 +139,16 @@ class Folder:
             return Settings()
         data = files.read(self._settings, MOST_BYTES)
         try:
-            found = msgspec.json.decode(data, type=Settings)
+            decoded = msgspec.json.decode(data, type=Settings)
         except UNREADABLE as error:
             raise FormatError(f"{self._settings}: {error}", code="cloud_damaged") from None
-        if found.version > VERSION:
+        if decoded.version > VERSION:
             raise UnsupportedError(
-                f"{self.path}: version: want at most {VERSION}, got {found.version}, of a newer Kluis",
+                f"{self.path}: version: want at most {VERSION}, got {decoded.version}, of a newer Kluis",
                 hint="update Kluis; or --state FOLDER names another folder",
                 code="cloud_newer",
             )
-        return found
+        return decoded
 
     def save(self, settings: Settings) -> None:
         """Write what stays between two starts."""
@@ -193,20 +193,20 @@ def _check(path: Path) -> None:
             code="cloud_folder",
         ) from None
     try:
-        found = os.fstat(descriptor)
+        status = os.fstat(descriptor)
     finally:
         os.close(descriptor)
-    places.require_own(path, found, os.geteuid(), hint="--state FOLDER names a folder of this user")
+    places.require_own(path, status, os.geteuid(), hint="--state FOLDER names a folder of this user")
     for parent in path.resolve().parents:
-        found = parent.stat()
-        if found.st_uid not in (0, os.geteuid()):
+        status = parent.stat()
+        if status.st_uid not in (0, os.geteuid()):
             raise UnavailableError(
                 f"{parent}: its owner may replace what is in it: owner: want {os.geteuid()} or 0,"
-                f" got {found.st_uid}",
+                f" got {status.st_uid}",
                 hint="--state FOLDER names a folder elsewhere",
                 code="state_owner",
             )
-        mode = found.st_mode
+        mode = status.st_mode
         if mode & _ANYONE and not mode & stat.S_ISVTX:
             raise UnavailableError(
                 f"{parent}: anyone may replace what is in it: mode: want no write for others,"

@@ -54,10 +54,10 @@ def is_occupied(folder: Folder) -> bool:
 def holder(folder: Folder) -> Process | None:
     """The process that the record names, if it runs; None without a readable record."""
     try:
-        found = record.read(folder)
+        run = record.read(folder)
     except KluisError:
         return None
-    return found.process if found is not None and processes.runs(found.process) else None
+    return run.process if run is not None and processes.runs(run.process) else None
 
 
 def refusal(folder: Folder, process: Process | None) -> UnavailableError:

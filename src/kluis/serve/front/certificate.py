@@ -172,8 +172,8 @@ def covers(certificate: x509.Certificate, name: str) -> bool:
         wanted = str(ipaddress.ip_address(name))
     except ValueError:
         wanted = name.lower()
-    found = [each.lower() for each in _names_of(certificate)]
-    return wanted in found or ("." in wanted and f"*.{wanted.partition('.')[2]}" in found)
+    names = [each.lower() for each in _names_of(certificate)]
+    return wanted in names or ("." in wanted and f"*.{wanted.partition('.')[2]}" in names)
 
 
 def _names_of(certificate: x509.Certificate) -> list[str]:

@@ -49,7 +49,8 @@ def load_or_create(
         raise FormatError(f"{path}: {error}") from None
     stored = {client.id: client for client in known}
     new = {
-        name: Client(name, secrets.token_urlsafe(24), given, name in stale) for name, given in roles.items()
+        name: Client(name, secrets.token_urlsafe(24), client_roles, name in stale)
+        for name, client_roles in roles.items()
     }
     merged = {**new, **stored}
     if merged != stored:

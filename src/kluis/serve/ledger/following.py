@@ -98,9 +98,9 @@ class Follower:
         names: list[ChunkName] = []
         for _ in range(2):  # one look may miss a file that is renamed meanwhile
             names = self._names()
-            found = [n for n in names if n.first <= self.next and (n.last is None or self.next <= n.last)]
-            if found:
-                return found[-1]
+            covering = [n for n in names if n.first <= self.next and (n.last is None or self.next <= n.last)]
+            if covering:
+                return covering[-1]
             if not names or names[-1].first <= self.next:
                 return None
         raise FormatError(

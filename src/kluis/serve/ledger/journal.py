@@ -135,19 +135,19 @@ class Journal:
 
     def records(self) -> list[Record]:
         """The records from the start on, up to the first that is damaged or older."""
-        data, begin, found = os.pread(self._file, SIZE, 0), 0, list[Record]()
+        data, begin, parsed = os.pread(self._file, SIZE, 0), 0, list[Record]()
         run, number = b"", 0
         while (body := begin + DIGEST) + Head.SIZE <= len(data):
             head = Head.parse(data[body : body + Head.SIZE])
             end = body + Head.SIZE + head.size
             if end > len(data) or data[begin:body] != sha256(data[body:end]):
                 break
-            if found and (head.run, head.number) != (run, number + 1):
+            if parsed and (head.run, head.number) != (run, number + 1):
                 break
             run, number = head.run, head.number
-            found.append(Record(head.first, head.offset, head.previous, data[end - head.size : end]))
+            parsed.append(Record(head.first, head.offset, head.previous, data[end - head.size : end]))
             begin = -(-end // BLOCK) * BLOCK
-        return found
+        return parsed
 
     def close(self, *, remove: bool = False) -> None:
         """Let go of it, and of its file if the chunk has everything, flushed."""

@@ -331,10 +331,10 @@ class LedgerLog:
             self._head = self._committed[-1].head()
         self._journal = Journal(self.folder.with_name(f"{self.folder.name}.journal"))
         files.flush_folder(self.folder.parent)  # else a crash could take the journal's own name
-        found = self._journal.found
-        records = [one for one in found if one.first == self._first]
-        if found and not records and not any(one.has(found) for one in self._committed):
-            self._put_aside(f"journal_{found[0].first}", b"".join(one.batch for one in found))
+        journaled = self._journal.found
+        records = [one for one in journaled if one.first == self._first]
+        if journaled and not records and not any(one.has(journaled) for one in self._committed):
+            self._put_aside(f"journal_{journaled[0].first}", b"".join(one.batch for one in journaled))
         if open_ones or records:
             self._file = own_file(path)
             files.flush_folder(self.folder)

@@ -74,13 +74,13 @@ class RemoteFollower:
             since = f"fromTransactionId={TxId(view, seqno)}"
             path = f"/app/transactions?api-version={VERSION}{self._collection}&{since}"
             page = Members(self._node.get(path), "entries")
-            found = [_entry(value) for value in page.array("entries", most=MOST_PAGE)]
-            for entry in found:
+            entries = [_entry(value) for value in page.array("entries", most=MOST_PAGE)]
+            for entry in entries:
                 if entry.txid.seqno < seqno:
                     raise FormatError(f"entries: want ids that rise from {seqno} on, got {entry.txid}")
                 seqno = entry.txid.seqno + 1
                 yield entry
-            more = "nextLink" in page and bool(found)
+            more = "nextLink" in page and bool(entries)
 
     def _commit(self) -> tuple[TxId, list[TxId]]:
         """The last committed entry, and the first one of each view."""

@@ -157,8 +157,8 @@ class HostMetrics(Collector):
             yield family
 
 
-def _add(found: dict[str, Metric], family: Metric) -> None:
-    known = found.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+def _add(metrics: dict[str, Metric], family: Metric) -> None:
+    known = metrics.setdefault(family.name, Metric(family.name, family.documentation, family.type))
     known.samples.extend(family.samples)
 
 
@@ -172,7 +172,7 @@ def _instance_of(families: Iterable[Metric]) -> str | None:
 
 def _sums_of(families: Iterable[Metric]) -> dict[_Key, float]:
     """The samples to add up, without their instance."""
-    found: dict[_Key, float] = {}
+    sums: dict[_Key, float] = {}
     for family in families:
         name = SUMS.get(family.name)
         if name is None:
@@ -183,8 +183,8 @@ def _sums_of(families: Iterable[Metric]) -> dict[_Key, float]:
             labels = tuple(sorted((key, value) for key, value in sample.labels.items() if key != "instance"))
             of = name + sample.name.removeprefix(family.name)
             key = (name, of, labels)
-            found[key] = found.get(key, 0.0) + sample.value
-    return found
+            sums[key] = sums.get(key, 0.0) + sample.value
+    return sums
 
 
 def _resident(instance: Instance) -> int | None:

@@ -40,10 +40,10 @@ def lines_of(rows: bytes, service: str, now: datetime) -> list[str]:
     if len(rows) > MOST_BYTES:
         return []
     try:
-        found = msgspec.json.decode(rows, type=list[_Row])
+        parsed = msgspec.json.decode(rows, type=list[_Row])
     except UNREADABLE:
         return []
-    return list(_lines(found[:MOST_RECENT], service, now))
+    return list(_lines(parsed[:MOST_RECENT], service, now))
 
 
 def _lines(rows: list[_Row], service: str, now: datetime) -> Iterator[str]:

@@ -130,8 +130,8 @@ class KeptRecords:
 
     def _survey(self, after: bytes) -> StoreSurvey:
         survey = self._made.survey
-        found = self.database.cursor().execute(survey.text, survey.bind(store=self.number, after=after))
-        return StoreSurvey([StoreLabel(*row) for row in found])
+        rows = self.database.cursor().execute(survey.text, survey.bind(store=self.number, after=after))
+        return StoreSurvey([StoreLabel(*row) for row in rows])
 
     def _commit(self, commit: StoreCommit) -> bool:
         made, store = self._made, self.number

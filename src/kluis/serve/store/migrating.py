@@ -46,10 +46,10 @@ def _revision(engine: Engine) -> str | None:
     """The schema's revision; None if there is no schema, or no answer: the migration then reports it."""
     try:
         with engine.connect() as connection:
-            found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").fetchall()
+            rows = connection.exec_driver_sql("SELECT version_num FROM alembic_version").fetchall()
     except SQLAlchemyError:
         return None
-    return str(found[0][0]) if len(found) == 1 else None
+    return str(rows[0][0]) if len(rows) == 1 else None
 
 
 def _upgrade(connection: Connection, script: ScriptDirectory) -> None:

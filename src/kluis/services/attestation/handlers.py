@@ -190,7 +190,7 @@ def _warnings(request: _Evidence) -> dict[str, str]:
     data.
     """
     named = (("runtimeData", request.runtimeData), ("initTimeData", request.initTimeData))
-    lacks = [name for name, given in named if given is not None and given.dataType and not given.data]
+    lacks = [name for name, data in named if data is not None and data.dataType and not data.data]
     return {"Warning": f'299 - "{lacks[0]}: has a type and no data, and was ignored"'} if lacks else {}
 
 

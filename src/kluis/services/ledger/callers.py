@@ -198,18 +198,18 @@ def require_kind(state: Transaction, caller: Caller | None, kinds: Collection[st
     """
     if "none" in kinds:
         return
-    found = caller.kinds & frozenset(kinds) if isinstance(caller, LedgerCaller) else frozenset()
+    kinds_met = caller.kinds & frozenset(kinds) if isinstance(caller, LedgerCaller) else frozenset()
     for kind, table in (("member", tables.MEMBER_CERTIFICATES), ("user", tables.USER_CERTIFICATES)):
         if isinstance(caller, LedgerCaller) and not state.has(table, caller.certificate_id.encode()):
-            found -= {kind}
-    if not found:
+            kinds_met -= {kind}
+    if not kinds_met:
         raise Refusal(401, "InvalidAuthenticationInfo", "The caller is not known to the ledger any more.")
 
 
 def roles_of(state: Transaction, user: str) -> frozenset[str]:
     """The roles of a user, by the id that the ledger keeps."""
-    found = state.get(USERS, canonical_id(user).encode())
-    return frozenset() if found is None else _assigned_roles(found)
+    row = state.get(USERS, canonical_id(user).encode())
+    return frozenset() if row is None else _assigned_roles(row)
 
 
 @functools.lru_cache(maxsize=256)
@@ -225,11 +225,11 @@ def actions(state: Transaction, role: str) -> frozenset[str]:
     """What a role allows."""
     if role in BUILT_IN:
         return BUILT_IN[role]
-    found = state.get(ROLES, role.encode())
-    if found is None:
+    row = state.get(ROLES, role.encode())
+    if row is None:
         return frozenset()
     try:
-        listed = msgspec.json.decode(found, type=Role).roleActions
+        listed = msgspec.json.decode(row, type=Role).roleActions
     except UNREADABLE:
         return frozenset()
     return frozenset(one.removeprefix(PREFIX) for one in listed)

@@ -55,11 +55,11 @@ def find(storage: Storage) -> Kept | None:
     Raises:
         UnavailableError: what is kept is not of this version.
     """
-    found = storage.get(TABLE, SERVICE)
-    if found is None:
+    record = storage.get(TABLE, SERVICE)
+    if record is None:
         return None
     try:
-        return msgspec.msgpack.decode(found, type=Kept)
+        return msgspec.msgpack.decode(record, type=Kept)
     except UNREADABLE:
         raise UnavailableError(
             "ledger: its store is of another version of Kluis",

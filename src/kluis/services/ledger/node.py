@@ -232,8 +232,8 @@ class Node:
         return writes
 
     def _is_chosen(self, name: str) -> bool:
-        found = self.ledger.store.begin().get(CHOICES, tables.ONLY)
-        chosen = jcs.loads(found, CHOICES) if found is not None else None
+        choice = self.ledger.store.begin().get(CHOICES, tables.ONLY)
+        chosen = jcs.loads(choice, CHOICES) if choice is not None else None
         return isinstance(chosen, dict) and chosen.get(name) is True
 
     def _drop_unused_secrets(self) -> None:

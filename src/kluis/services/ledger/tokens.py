@@ -113,14 +113,14 @@ def _check_signer(
         keys = msgspec.json.decode(known, type=list[SigningKey])[:MOST_KEYS]
     except UNREADABLE:
         raise AuthenticityError("bearer token: its key cannot be read", code="bearer") from None
-    found = "is not signed by a registered key"
+    problem = "is not signed by a registered key"
     for key in keys:
         if not _verify(key.public_key, head.alg, signed, signature):
             continue
         if _may_say(key, claims):
             return
-        found = "iss: is not what its key's issuer may say"
-    raise AuthenticityError(f"bearer token: {found}", code="bearer")
+        problem = "iss: is not what its key's issuer may say"
+    raise AuthenticityError(f"bearer token: {problem}", code="bearer")
 
 
 def _verify(public: str, algorithm: str, signed: bytes, signature: bytes) -> bool:

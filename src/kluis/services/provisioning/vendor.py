@@ -59,18 +59,18 @@ class Vendor:
                 code="collateral_missing",
             )
         failed: KluisError | None = None
-        for found, new in self._find(wanted, path, query):
+        for reply, new in self._find(wanted, path, query):
             try:
-                check(*wanted, found, self._ask, self._context, now)
+                check(*wanted, reply, self._ask, self._context, now)
             except KluisError as error:
                 failed = failed or error
                 continue
-            if new and not self._put(*wanted, found):  # somebody brought a newer one meanwhile
+            if new and not self._put(*wanted, reply):  # somebody brought a newer one meanwhile
                 return self.get(path, query, now)
-            return wanted, found
+            return wanted, reply
         raise failed or _missing(*wanted)
 
-    def keep(self, kind: Kind, key: Key, found: Document, now: datetime) -> None:
+    def keep(self, kind: Kind, key: Key, reply: Document, now: datetime) -> None:
         """Store a document, once it is checked.
 
         Raises:
@@ -79,12 +79,12 @@ class Vendor:
             UsageError: a word of the key is not a word.
         """
         check_named(kind, key)
-        check(kind, key, found, self._ask, self._context, now)
-        if not self._put(kind, key, found):
-            stored = self._read_stored(_name(kind, key)) or found
+        check(kind, key, reply, self._ask, self._context, now)
+        if not self._put(kind, key, reply):
+            stored = self._read_stored(_name(kind, key)) or reply
             raise FreshnessError(
                 f"{_name(kind, key)}: want one issued {format_times(times(kind, stored))} or later, as is "
-                f"kept, got one issued {format_times(times(kind, found))}",
+                f"kept, got one issued {format_times(times(kind, reply))}",
                 hint=(
                     f"{_fetch(kind, key)} fetches a newer one from the vendor; stored documents are never"
                     " replaced by older ones"
@@ -119,20 +119,20 @@ class Vendor:
         if stored is not None:
             return stored
         path, query = _path(kind, key)
-        for found, _ in self._find(Asked(kind, key), path, query):
-            return found
+        for reply, _ in self._find(Asked(kind, key), path, query):
+            return reply
         raise _missing(kind, key)
 
     def _read_stored(self, name: str) -> Document | None:
         return _read(self._storage, name)
 
-    def _put(self, kind: Kind, key: Key, found: Document) -> bool:
+    def _put(self, kind: Kind, key: Key, reply: Document) -> bool:
         """Store a document, unless a newer one is stored; return whether it was."""
-        name, record = _name(kind, key), encode(records.Vendor(body=found.body, chain=found.chain))
+        name, record = _name(kind, key), encode(records.Vendor(body=reply.body, chain=reply.chain))
 
         def work(store: Writing) -> bool:
             stored = _read(store, name)
-            if stored is not None and is_older(times(kind, found), times(kind, stored)):
+            if stored is not None and is_older(times(kind, reply), times(kind, stored)):
                 return False
             store.put(TABLE, name, record)
             return True

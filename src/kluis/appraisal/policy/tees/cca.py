@@ -23,12 +23,12 @@ NAME: Final = r"[A-Za-z0-9_.-]{1,64}"
 
 def _components(claims: CcaClaims) -> Value:
     """Firmware components by kind; unnamed components and those of other vendors are left out."""
-    found: dict[str, Digest] = {}
+    digests: dict[str, Digest] = {}
     for part in claims.components:
-        if part.kind is None or part.kind in found or not re.fullmatch(NAME, part.kind, re.ASCII):
+        if part.kind is None or part.kind in digests or not re.fullmatch(NAME, part.kind, re.ASCII):
             return None
-        found[part.kind] = Digest(ALGORITHMS[len(part.measurement)], part.measurement)
-    return found
+        digests[part.kind] = Digest(ALGORITHMS[len(part.measurement)], part.measurement)
+    return digests
 
 
 FIELDS: Final = (

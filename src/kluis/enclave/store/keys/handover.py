@@ -152,10 +152,10 @@ class Joiner:
             PolicyError: the giver is not equivalent; lists each rule.
         """
         with self._lock:
-            asked, self._asked = self._asked, None
-        if asked is None:
+            request, self._asked = self._asked, None
+        if request is None:
             raise FreshnessError("handover: want a request before its answer", code="nonce")
-        challenge, nonce = asked
+        challenge, nonce = request
         result = _judge(gift, nonce, Purpose.APP, self._policy, self._standing)
         if _proven_data(result).payload != _payload(challenge, nonce, gift.sealed):
             raise AuthenticityError("handover: want evidence of this sealed key", code="handover")

@@ -81,10 +81,10 @@ class Bindings:
         Raises:
             HostFault: it is not allowed, or the arguments are not of its kind.
         """
-        found = self._operations.get(operation) if isinstance(operation, str) else None
-        if found is None:
+        method = self._operations.get(operation) if isinstance(operation, str) else None
+        if method is None:
             raise HostFault("ccf: there is no such operation", "TypeError")
-        result: Value = found(*arguments)
+        result: Value = method(*arguments)
         return result
 
     def _open(self, table: Value) -> None:

@@ -80,11 +80,11 @@ def is_chain(chain: Value, trusted: Value) -> bool:
     """
     if not isinstance(chain, str) or not isinstance(trusted, str):
         return False
-    found, anchors = _certificates(chain), _certificates(trusted)
-    if found is None or anchors is None:
+    certificates, anchors = _certificates(chain), _certificates(trusted)
+    if certificates is None or anchors is None:
         return False
-    return all(_is_issued_by(child, parent) for child, parent in itertools.pairwise(found)) and any(
-        found[-1] == anchor or _is_issued_by(found[-1], anchor) for anchor in anchors
+    return all(_is_issued_by(child, parent) for child, parent in itertools.pairwise(certificates)) and any(
+        certificates[-1] == anchor or _is_issued_by(certificates[-1], anchor) for anchor in anchors
     )
 
 
@@ -131,10 +131,10 @@ def _certificates(pem: str) -> list[x509.Certificate] | None:
     if len(pem) > MAX_PEM:
         return None
     try:
-        found = x509.load_pem_x509_certificates(pem.encode())
+        certificates = x509.load_pem_x509_certificates(pem.encode())
     except NOT_READABLE:
         return None
-    return found if 0 < len(found) <= MAX_CERTIFICATES else None
+    return certificates if 0 < len(certificates) <= MAX_CERTIFICATES else None
 
 
 def _is_issued_by(child: x509.Certificate, parent: x509.Certificate) -> bool:
@@ -163,9 +163,9 @@ def instant(text: str) -> datetime:
         except ValueError:
             continue
     try:
-        found = datetime.fromisoformat(text)
+        parsed = datetime.fromisoformat(text)
     except ValueError:
-        found = None
-    if found is None or found.tzinfo is None:
+        parsed = None
+    if parsed is None or parsed.tzinfo is None:
         raise HostFault(f"{text[:60]} is no time, want YYMMDDHHMMSSZ or ISO 8601 with a zone")
-    return found
+    return parsed

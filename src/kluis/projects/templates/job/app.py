@@ -49,7 +49,7 @@ def means(text: str) -> dict[str, float]:
     ages: dict[str, list[int]] = {}
     for row in csv.DictReader(io.StringIO(text)):
         ages.setdefault(row["diagnosis"], []).append(int(row["age"]))
-    return {name: sum(found) / len(found) for name, found in sorted(ages.items()) if len(found) >= LEAST}
+    return {name: sum(values) / len(values) for name, values in sorted(ages.items()) if len(values) >= LEAST}
 
 
 def encrypt(cipher: AESGCM, results: bytes) -> bytes:

@@ -44,8 +44,8 @@ def refusal(error: BaseException) -> KluisError | None:
     if isinstance(error, KluisError):
         return error
     for each in (*getattr(error, "exceptions", ()), error.__cause__):
-        if each is not None and (found := refusal(each)):
-            return found
+        if each is not None and (cause := refusal(each)):
+            return cause
     return None
 
 

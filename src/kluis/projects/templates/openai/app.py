@@ -38,34 +38,34 @@ state = keys.Door(SEALED, Engine)
 async def list_models(request: Request) -> Response:
     """GET /v1/models."""
     engine = state.engine()
-    found = [
+    models = [
         {"id": name, "object": "model", "created": 0, "owned_by": "project_name"} for name in engine.names
     ]
-    return JSONResponse({"object": "list", "data": found})
+    return JSONResponse({"object": "list", "data": models})
 
 
 async def embed(request: Request) -> Response:
     """POST /v1/embeddings."""
     engine = state.engine()
-    asked = parse(await request.body(), EmbeddingsRequest)
-    vectors, tokens = await engine.embed(asked.model, asked.texts())
-    return JSONResponse(embeddings_answer(asked, vectors, tokens))
+    wanted = parse(await request.body(), EmbeddingsRequest)
+    vectors, tokens = await engine.embed(wanted.model, wanted.texts())
+    return JSONResponse(embeddings_answer(wanted, vectors, tokens))
 
 
 async def chat(request: Request) -> Response:
     """POST /v1/chat/completions."""
     engine = state.engine()
-    asked = parse(await request.body(), ChatRequest)
-    reply = engine.chat(asked.model, asked)
-    if asked.stream:
-        events = chat_events(asked, reply)
+    wanted = parse(await request.body(), ChatRequest)
+    reply = engine.chat(wanted.model, wanted)
+    if wanted.stream:
+        events = chat_events(wanted, reply)
         return StreamingResponse(
             events, media_type="text/event-stream", headers={"Cache-Control": "no-store"}
         )
     async for _ in reply.pieces():
         if await request.is_disconnected():
             return Response(status_code=499)  # nobody reads it
-    return JSONResponse(chat_answer(asked, reply))
+    return JSONResponse(chat_answer(wanted, reply))
 
 
 def refuse(status: int, kind: str, message: str, code: str) -> Response:

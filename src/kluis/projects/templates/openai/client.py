@@ -25,11 +25,11 @@ def main() -> None:
     parser.add_argument("url")
     parser.add_argument("--key", type=Path, help="the model's key, if you are its owner")
     parser.add_argument("--policy", type=Path, default=POLICY)
-    asked = parser.parse_args()
-    if asked.key is not None:
-        unlocked = unlock_model(asked.url, read_key(asked.key), policy=asked.policy)
+    options = parser.parse_args()
+    if options.key is not None:
+        unlocked = unlock_model(options.url, read_key(options.key), policy=options.policy)
         print(f"unlocked: model {unlocked.model_id}")
-    with OpenAI(base_url=f"{asked.url}/v1", policy=asked.policy) as client:
+    with OpenAI(base_url=f"{options.url}/v1", policy=options.policy) as client:
         answer = client.embeddings.create(model="embeddings", input=TEXTS)
         print(f"attested: {client.attestation.summary}, level {client.attestation.claims.level}")
         first, *others = [one.embedding for one in answer.data]

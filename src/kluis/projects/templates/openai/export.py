@@ -196,12 +196,12 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     data = path.read_bytes()
     size = int.from_bytes(data[:8], "little")
     kinds = {"F32": np.float32, "I64": np.int64}
-    found = {}
+    tensors = {}
     for name, one in json.loads(data[8 : 8 + size]).items():
         if name != "__metadata__":
             start, end = (8 + size + each for each in one["data_offsets"])
-            found[name] = np.frombuffer(data[start:end], kinds[one["dtype"]]).reshape(one["shape"])
-    return found
+            tensors[name] = np.frombuffer(data[start:end], kinds[one["dtype"]]).reshape(one["shape"])
+    return tensors
 
 
 def write(model: Any, folder: Path) -> None:

@@ -40,11 +40,11 @@ class Engine:
         _check_name(name, EMBEDDINGS)
         return await run(self._places, self._embedder.embed, texts)
 
-    def chat(self, name: str, asked: ChatRequest) -> Reply:
+    def chat(self, name: str, request: ChatRequest) -> Reply:
         """Begin an answer."""
         _check_name(name, CHAT)
-        asked.check()
-        return Reply(self._chatter, asked, self._places)
+        request.check()
+        return Reply(self._chatter, request, self._places)
 
 
 class Embedder:
@@ -58,9 +58,9 @@ class Embedder:
 
     def embed(self, texts: list[str]) -> tuple[np.ndarray, int]:
         """The texts' vectors, and the number of tokens."""
-        found = self._tokenizer.encode_batch(texts)
-        ids = np.array([each.ids for each in found], np.int64)
-        mask = np.array([each.attention_mask for each in found], np.int64)
+        encodings = self._tokenizer.encode_batch(texts)
+        ids = np.array([each.ids for each in encodings], np.int64)
+        mask = np.array([each.attention_mask for each in encodings], np.int64)
         if ids.shape[1] > MAX_TOKENS:
             raise BadRequest(f"input: want texts of at most {MAX_TOKENS} tokens, got {ids.shape[1]}")
         vectors = self._session.run(None, {"ids": ids, "mask": mask})[0]
@@ -82,15 +82,15 @@ class Chatter:
         self.context = int(positions)
 
     def _special(self, name: str) -> int:
-        found = self.tokenizer.token_to_id(f"<|{name}|>")
-        if found is None:
+        token = self.tokenizer.token_to_id(f"<|{name}|>")
+        if token is None:
             raise ValueError(f"tokenizer: want the token <|{name}|>")
-        return int(found)
+        return int(token)
 
-    def prompt(self, asked: ChatRequest) -> list[int]:
+    def prompt(self, request: ChatRequest) -> list[int]:
         """The conversation as tokens, ending with the assistant's turn."""
         ids: list[int] = []
-        for message in asked.messages:
+        for message in request.messages:
             role = {"developer": "system"}.get(message.role, message.role)
             if role not in self.roles:
                 raise BadRequest("messages: want the role user, assistant, system or developer")
@@ -119,17 +119,17 @@ class Reply:
         finish_reason: stop or length; meaningful at the end.
     """
 
-    def __init__(self, chatter: Chatter, asked: ChatRequest, places: anyio.CapacityLimiter) -> None:
+    def __init__(self, chatter: Chatter, request: ChatRequest, places: anyio.CapacityLimiter) -> None:
         self._places = places
         self._chatter = chatter
-        self._prompt = chatter.prompt(asked)
+        self._prompt = chatter.prompt(request)
         room = chatter.context - len(self._prompt)
-        self._most = min([room, *(each for each in asked.limits() if each is not None)])
-        self._stops = asked.stops()
+        self._most = min([room, *(each for each in request.limits() if each is not None)])
+        self._stops = request.stops()
         self._held = max([len(each) - 1 for each in self._stops], default=0)
-        self._temperature = 1.0 if asked.temperature is None else asked.temperature
-        self._top_p = 1.0 if asked.top_p is None else asked.top_p
-        seed = int.from_bytes(os.urandom(16), "big") if asked.seed is None else asked.seed
+        self._temperature = 1.0 if request.temperature is None else request.temperature
+        self._top_p = 1.0 if request.top_p is None else request.top_p
+        seed = int.from_bytes(os.urandom(16), "big") if request.seed is None else request.seed
         self._random = np.random.default_rng(seed)
         self._count = 0
         self.text = ""
@@ -169,8 +169,8 @@ class Reply:
         }
 
     def _stop_at(self) -> int | None:
-        found = [at for each in self._stops if (at := self.text.find(each)) >= 0]
-        return min(found, default=None)
+        places = [at for each in self._stops if (at := self.text.find(each)) >= 0]
+        return min(places, default=None)
 
     def _choose(self, logits: np.ndarray) -> int:
         logits = logits.astype(np.float64)

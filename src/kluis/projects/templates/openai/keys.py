@@ -85,10 +85,10 @@ def routes(door: Door[Engine]) -> list[Route]:
     """The paths for keys. Clients are not authenticated: only the right key opens the model."""
 
     async def put_key(request: Request) -> Response:
-        given = _read(await request.body(), Key)
-        if bool(given.k) is bool(given.sealed):
+        body = _read(await request.body(), Key)
+        if bool(body.k) is bool(body.sealed):
             raise UsageError("model key: want k or sealed, one of the two")
-        key = _decode(given.k) if given.k else unseal(_decode(given.sealed), associated=PURPOSE)
+        key = _decode(body.k) if body.k else unseal(_decode(body.sealed), associated=PURPOSE)
         return await unlock(key)
 
     async def offer(request: Request) -> Response:
@@ -101,13 +101,13 @@ def routes(door: Door[Engine]) -> list[Route]:
         return JSONResponse({name: base64.b64encode(part).decode() for name, part in parts.items()})
 
     async def put_release(request: Request) -> Response:
-        given = _read(await request.body(), Release)
+        release = _read(await request.body(), Release)
         if not VAULT.exists():
             raise UsageError("key service: this image names none", hint="add vault.json, and build it again")
         vault = ExpectedVault.parse(VAULT.read_bytes())
-        brought = VaultEvidence(given.certificate, given.collateral)
+        brought = VaultEvidence(release.certificate, release.collateral)
         now = datetime.now(UTC)  # an enclave has no clock but its host's
-        released = open_released(given.release, vault=vault, brought=brought, key=KEY_NAME, now=now)
+        released = open_released(release.release, vault=vault, brought=brought, key=KEY_NAME, now=now)
         return await unlock(released.material)
 
     async def unlock(key: bytes) -> Response:

@@ -24,17 +24,17 @@ def main() -> None:
     )
     parser.add_argument("--weights", type=Path, help="a folder with embeddings/ and chat/")
     parser.add_argument("--seconds", type=float, default=60, help="of training")
-    asked = parser.parse_args()
-    folder = asked.weights or HERE / "weights"
-    if asked.weights is None:
+    options = parser.parse_args()
+    folder = options.weights or HERE / "weights"
+    if options.weights is None:
         import export
         import train
 
         print(export.write_minilm(folder / "embeddings"))
-        print(train.write_chat(folder / "chat", asked.seconds))
-    key = read_key(asked.key) if asked.key.exists() else new_key(asked.key)
+        print(train.write_chat(folder / "chat", options.seconds))
+    key = read_key(options.key) if options.key.exists() else new_key(options.key)
     header = seal_model(folder, HERE / "models.sealed", key)
-    print(f"sealed: model {header.model_id().hex()}, under {asked.key}: keep that file from the host")
+    print(f"sealed: model {header.model_id().hex()}, under {options.key}: keep that file from the host")
 
 
 if __name__ == "__main__":

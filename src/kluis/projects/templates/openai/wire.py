@@ -146,29 +146,29 @@ def parse(body: bytes, kind: type[T]) -> T:
         raise BadRequest(f"request: {error}") from None
 
 
-def embeddings_answer(asked: EmbeddingsRequest, vectors: np.ndarray, tokens: int) -> dict[str, Any]:
+def embeddings_answer(request: EmbeddingsRequest, vectors: np.ndarray, tokens: int) -> dict[str, Any]:
     """The answer of /v1/embeddings."""
     coded: list[Any] = (
         [base64.b64encode(each.astype("<f4").tobytes()).decode() for each in vectors]
-        if asked.encoding_format == "base64"
+        if request.encoding_format == "base64"
         else vectors.tolist()
     )
     data = [{"object": "embedding", "index": index, "embedding": each} for index, each in enumerate(coded)]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return {"object": "list", "data": data, "model": asked.model, "usage": usage}
+    return {"object": "list", "data": data, "model": request.model, "usage": usage}
 
 
-def chat_answer(asked: ChatRequest, reply: Reply) -> dict[str, Any]:
+def chat_answer(request: ChatRequest, reply: Reply) -> dict[str, Any]:
     """The answer of /v1/chat/completions."""
     message = {"role": "assistant", "content": reply.text, "refusal": None}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reply.finish_reason}
-    return {**_head(asked, "chat.completion"), "choices": [choice], "usage": reply.usage()}
+    return {**_head(request, "chat.completion"), "choices": [choice], "usage": reply.usage()}
 
 
-async def chat_events(asked: ChatRequest, reply: Reply) -> AsyncIterator[bytes]:
+async def chat_events(request: ChatRequest, reply: Reply) -> AsyncIterator[bytes]:
     """The same as server-sent events."""
-    head = _head(asked, "chat.completion.chunk")
-    wants_usage = asked.stream_options is not None and asked.stream_options.include_usage
+    head = _head(request, "chat.completion.chunk")
+    wants_usage = request.stream_options is not None and request.stream_options.include_usage
 
     def event(delta: dict[str, str], finish: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
@@ -188,6 +188,6 @@ def _event(value: dict[str, Any]) -> bytes:
     return b"data: " + msgspec.json.encode(value) + b"\n\n"
 
 
-def _head(asked: ChatRequest, kind: str) -> dict[str, Any]:
+def _head(request: ChatRequest, kind: str) -> dict[str, Any]:
     created = int(time.time())  # the host's clock
-    return {"id": f"chatcmpl-{uuid.uuid4().hex}", "object": kind, "created": created, "model": asked.model}
+    return {"id": f"chatcmpl-{uuid.uuid4().hex}", "object": kind, "created": created, "model": request.model}

@@ -72,10 +72,10 @@ def _endorsements_in(bundle: bytes) -> list[bytes]:
         return []
     if not isinstance(text, str):
         raise InvalidParameter(f"{MEMBER}: want text, got {type(text).__name__}")
-    given = json_object(decode_base64(text, MEMBER, most=MOST * MAX_SIZE), MEMBER).get("Uvm", [])
-    if not isinstance(given, list) or len(given) > MOST or not all(isinstance(each, str) for each in given):
+    texts = json_object(decode_base64(text, MEMBER, most=MOST * MAX_SIZE), MEMBER).get("Uvm", [])
+    if not isinstance(texts, list) or len(texts) > MOST or not all(isinstance(each, str) for each in texts):
         raise InvalidParameter(f"{MEMBER}.Uvm: want a list of at most {MOST} texts")
-    return [decode_base64(each, f"{MEMBER}.Uvm", most=MAX_SIZE) for each in given]
+    return [decode_base64(each, f"{MEMBER}.Uvm", most=MAX_SIZE) for each in texts]
 
 
 def _check_form(data: bytes) -> None:

@@ -295,8 +295,8 @@ class _Builder:
         return Reference(str(children[0]), str(children[1]), _place(children[0]))
 
     def _call(self, _: Any, children: list[Any]) -> Call:
-        name, *given = children
-        arguments: tuple[Expression, ...] = tuple(each for each in given if each is not None)
+        name, *rest = children
+        arguments: tuple[Expression, ...] = tuple(each for each in rest if each is not None)
         for each in arguments:
             self._check_value(each)
         depth = 1 + max((each.depth for each in arguments if isinstance(each, Call)), default=0)

@@ -124,17 +124,17 @@ def other_keys(
     return tuple(_other(each, challenge, quoted, ak, context) for each in keys)
 
 
-def _other(given: Key, challenge: bytes, quoted: Quote, ak: bytes, context: Context) -> BoundKey:
-    jwk = bytes(given.jwk)
+def _other(offered: Key, challenge: bytes, quoted: Quote, ak: bytes, context: Context) -> BoundKey:
+    jwk = bytes(offered.jwk)
     try:
         key = jose.parse_jwk(jwk, "other_keys")
     except KluisError as error:
         raise InvalidParameter(error.message) from None
-    if given.info is not None and given.info.tpm_quote is not None:
+    if offered.info is not None and offered.info.tpm_quote is not None:
         raise InvalidParameter("other_keys.info: want tpm_certify or none, got tpm_quote")
-    if given.info is None or given.info.tpm_certify is None:
+    if offered.info is None or offered.info.tpm_certify is None:
         return BoundKey(jwk, Binding.NONE)
-    area = _certified_area(given.info.tpm_certify, key, challenge, quoted, ak, context)
+    area = _certified_area(offered.info.tpm_certify, key, challenge, quoted, ak, context)
     return BoundKey(jwk, Binding.CERTIFICATION, area=area)
 
 
@@ -147,13 +147,15 @@ def _want(got: bytes, want: bytes, what: str) -> None:
 
 
 def _certified_area(
-    given: Certified, key: PublicKey, challenge: bytes, quoted: Quote, ak: bytes, context: Context
+    certified: Certified, key: PublicKey, challenge: bytes, quoted: Quote, ak: bytes, context: Context
 ) -> Public:
-    message = decode_base64(given.certification, "tpm_certify.certification", most=MAX_PART)
-    signed = signature.parse_either(decode_base64(given.signature, "tpm_certify.signature", most=MAX_PART))
+    message = decode_base64(certified.certification, "tpm_certify.certification", most=MAX_PART)
+    signed = signature.parse_either(
+        decode_base64(certified.signature, "tpm_certify.signature", most=MAX_PART)
+    )
     if not quote.signed_by(message, signed, ak, context):
         raise AuthenticityError("tpm_certify: is not signed by the attestation key", code="sig_tpm")
-    area = trust.area_of(decode_base64(given.public, "tpm_certify.public", most=MAX_PART))
+    area = trust.area_of(decode_base64(certified.public, "tpm_certify.public", most=MAX_PART))
     named = certify.parse(message)
     if named.name != area.name or area.spki != key.spki:
         raise AuthenticityError("tpm_certify: certifies another key", code="key_binding")

@@ -41,33 +41,35 @@ class Parts:
     ima: tuple[bytes, ...] = ()
 
 
-def parts_of(given: Attestations | PlatformClaims) -> tuple[Parts, Parts | None]:
+def parts_of(attestation: Attestations | PlatformClaims) -> tuple[Parts, Parts | None]:
     """The statement about now, and the one about the boot if that is another time.
 
     Raises:
         InvalidParameter: a part is not base64url, too large, or repeated.
         KluisError: a claim or a key is malformed.
     """
-    if isinstance(given, Attestations):
-        boot = given.boot_attestation
+    if isinstance(attestation, Attestations):
+        boot = attestation.boot_attestation
         return _parts_of_attestation(
-            given.current_attestation
+            attestation.current_attestation
         ), None if boot is None else _parts_of_attestation(boot)
     # A resumed machine's PCRs are from its resume: the boot's logs belong to the boot claim.
-    boots = (given.srtm_boot_log, given.drtm_boot_log)
-    resumed = (given.srtm_resume_log, given.drtm_resume_log)
-    now = _parts_of_claim(given, "current_claim", given.current_claim, resumed if any(resumed) else boots)
-    if not given.boot_claim:
+    boots = (attestation.srtm_boot_log, attestation.drtm_boot_log)
+    resumed = (attestation.srtm_resume_log, attestation.drtm_resume_log)
+    now = _parts_of_claim(
+        attestation, "current_claim", attestation.current_claim, resumed if any(resumed) else boots
+    )
+    if not attestation.boot_claim:
         return now, None
-    return now, _parts_of_claim(given, "boot_claim", given.boot_claim, boots)
+    return now, _parts_of_claim(attestation, "boot_claim", attestation.boot_claim, boots)
 
 
-def _parts_of_claim(given: PlatformClaims, name: str, text: str, logs: tuple[str, ...]) -> Parts:
+def _parts_of_claim(claims: PlatformClaims, name: str, text: str, logs: tuple[str, ...]) -> Parts:
     claim = platform_claim.parse(decode_base64(text, name, most=MAX_LOG))
     events = tuple(decode_base64(log, "log", most=MAX_LOG) for log in logs if log)
     return Parts(
-        aik_cert=decode_base64(given.aik_cert, "aik_cert", most=MAX_PART),
-        ak=jose.public_key(given.aik_pub, "aik_pub").spki,
+        aik_cert=decode_base64(claims.aik_cert, "aik_cert", most=MAX_PART),
+        ak=jose.public_key(claims.aik_pub, "aik_pub").spki,
         message=claim.quote,
         signed=claim.signature,
         values={claim.bank: dict(enumerate(claim.values))},
@@ -75,29 +77,29 @@ def _parts_of_claim(given: PlatformClaims, name: str, text: str, logs: tuple[str
     )
 
 
-def _parts_of_attestation(given: Attestation) -> Parts:
-    if len(given.logs) > MOST_LOGS:
-        raise InvalidParameter(f"logs: want at most {MOST_LOGS}, got {len(given.logs)}")
+def _parts_of_attestation(attestation: Attestation) -> Parts:
+    if len(attestation.logs) > MOST_LOGS:
+        raise InvalidParameter(f"logs: want at most {MOST_LOGS}, got {len(attestation.logs)}")
     logs: dict[str, list[bytes]] = {"TCG": [], "IMA": []}
-    for each in given.logs:
+    for each in attestation.logs:
         kind = each.type.upper()
         if kind not in logs:
             raise InvalidParameter(f"logs.type: want TCG or IMA, got {each.type[:16]!a}")
         logs[kind].append(decode_base64(each.log, "log", most=MAX_LOG))
     return Parts(
-        aik_cert=decode_base64(given.aik_cert, "aik_cert", most=MAX_PART),
-        ak=jose.public_key(given.aik_pub, "aik_pub").spki,
-        message=decode_base64(given.quote, "quote", most=MAX_PART),
-        signed=decode_base64(given.signature, "signature", most=MAX_PART),
-        values=_values(given),
+        aik_cert=decode_base64(attestation.aik_cert, "aik_cert", most=MAX_PART),
+        ak=jose.public_key(attestation.aik_pub, "aik_pub").spki,
+        message=decode_base64(attestation.quote, "quote", most=MAX_PART),
+        signed=decode_base64(attestation.signature, "signature", most=MAX_PART),
+        values=_values(attestation),
         logs=tuple(logs["TCG"]),
         ima=tuple(logs["IMA"]),
     )
 
 
-def _values(given: Attestation) -> Values:
+def _values(attestation: Attestation) -> Values:
     banks: dict[HashId, dict[int, bytes]] = {}
-    for bank in given.pcrs:
+    for bank in attestation.pcrs:
         if bank.algorithm not in (HashId.SHA1, HashId.SHA256) or bank.algorithm in banks:
             raise InvalidParameter(f"pcrs.algorithm: want 4 and 11, each once, got {bank.algorithm}")
         values = banks.setdefault(HashId(bank.algorithm), {})

@@ -115,8 +115,8 @@ def another(version: KeyVersion) -> Material:
     """
     exponent, e = None, version.public.get("e")
     if e is not None:
-        found = int.from_bytes(b64.decode_url(e, "stored key e"), "big")
-        exponent = found if found in EXPONENTS else None
+        number = int.from_bytes(b64.decode_url(e, "stored key e"), "big")
+        exponent = number if number in EXPONENTS else None
     return generate(version.kty, size=version.size, crv=version.public.get("crv"), exponent=exponent)
 
 

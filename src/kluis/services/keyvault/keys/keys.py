@@ -186,15 +186,15 @@ class Keys:
     def _add(
         self, name: str, draft: Draft, made: Material, now: int, subject: str
     ) -> tuple[KeyRecord, KeyVersion]:
-        asked, ops = draft.attributes, draft.operations()
+        attributes, ops = draft.attributes, draft.operations()
 
         def turn(before: KeyRecord | None) -> KeyRecord:
-            exportable = check_exportable(draft.kty, asked, draft.asked.release_policy, before)
+            exportable = check_exportable(draft.kty, attributes, draft.asked.release_policy, before)
             former = None if before is None else before.release
             rule = release_rule(draft.asked.release_policy, former, self.vault.epoch)
             fresh = _version(
                 draft.kty, made, ops, now, exportable=exportable, tags=checked_tags(draft.tags),
-                exp=asked.exp, nbf=asked.nbf, enabled=asked.enabled is not False,
+                exp=attributes.exp, nbf=attributes.nbf, enabled=attributes.enabled is not False,
             )  # fmt: skip
             if before is None:
                 return KeyRecord(name=name, current=fresh, release=rule)

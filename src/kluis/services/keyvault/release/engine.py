@@ -194,13 +194,13 @@ def _rule(record: KeyRecord, key: KeyVersion) -> ReleaseRule:
 
 
 def _payload(
-    vault: Vault, going: _Going, ciphertext: bytes, algorithm: str, asked: Release, version: str, url: str,
+    vault: Vault, going: _Going, ciphertext: bytes, algorithm: str, release: Release, version: str, url: str,
     api: str,
 ) -> dict[str, Any]:  # fmt: skip
     record, kid = going.record, going.to.kid
     request = {"api-version": api, "enc": algorithm, "kid": identifier(url, record.name, version)}
-    if asked.nonce is not None:
-        request["nonce"] = asked.nonce
+    if release.nonce is not None:
+        request["nonce"] = release.nonce
     sealed = {
         "schema_version": "1.0",
         "header": {"kid": kid, "alg": "dir", "enc": algorithm},

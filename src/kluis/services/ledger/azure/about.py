@@ -101,12 +101,12 @@ class About:
 
 def quotes(state: Transaction) -> list[dict[str, Any]]:
     """What the ledger has of each trusted node: its quote, in CCF's form, and Kluis's evidence."""
-    found = []
+    listed = []
     for key, value in state.items(tables.NODES):
         info = NodeInfo.parse(value, "node")
         if info.status is NodeStatus.TRUSTED:
             measurement = bytes.fromhex(info.code_digest or "").decode("ascii", "replace")
-            found.append({
+            listed.append({
                 "node_id": key.decode(),
                 "format": info.format,
                 "measurement": measurement,
@@ -114,7 +114,7 @@ def quotes(state: Transaction) -> list[dict[str, Any]]:
                 "endorsements": b64.encode(info.endorsements),
                 "evidence": _evidence(info.endorsements) or b64.encode(info.quote),
             })  # fmt: skip
-    return found
+    return listed
 
 
 class _Endorsements(msgspec.Struct):

@@ -136,10 +136,10 @@ class Entries:
         """One entry, by the id of its transaction."""
         txid = find_committed(self._ledger, call.path["transactionId"])
         [(_, writes, _)] = await self._read([txid.seqno])
-        found = _find(writes, call.query.get("collectionId"))
-        if found is None:
+        entry = _find(writes, call.query.get("collectionId"))
+        if entry is None:
             raise Refusal(404, "EntryNotFound", f"Transaction {txid} has no entry of this collection.")
-        return Answer({"state": "Ready", "entry": _describe(txid, *found)}, headers={HEADER: str(txid)})
+        return Answer({"state": "Ready", "entry": _describe(txid, *entry)}, headers={HEADER: str(txid)})
 
     async def status(self, call: Call) -> Answer:
         """Whether a transaction is committed."""
@@ -173,15 +173,15 @@ class Entries:
         collection, tag = _collection(call), call.query.get("tag")
         first = self._read_bound(call, "fromTransactionId", 1)
         last = min(self._read_bound(call, "toTransactionId", 1 << 62), self._ledger.committed.seqno)
-        found: list[int] = []
+        seqnos: list[int] = []
         following = None
         for seqno in self._ledger.index.find(collection, tag, first, last):
-            if len(found) == PAGE:
+            if len(seqnos) == PAGE:
                 following = seqno
                 break
-            found.append(seqno)
+            seqnos.append(seqno)
         entries = []
-        for seqno, writes, _ in await self._read(found):
+        for seqno, writes, _ in await self._read(seqnos):
             value = _find(writes, collection)
             if value is not None:
                 entries.append(_describe(TxId(self._ledger.views.of(seqno), seqno), *value))
@@ -215,8 +215,8 @@ class Entries:
         def read() -> list[tuple[int, Writes, Any]]:
             return list(read_many(self._ledger, self._log, seqnos))
 
-        found: list[tuple[int, Writes, Any]] = await self._node.engine.in_thread(read)
-        return found
+        entries: list[tuple[int, Writes, Any]] = await self._node.engine.in_thread(read)
+        return entries
 
     def _read_bound(self, call: Call, name: str, otherwise: int) -> int:
         text = call.query.get(name)

@@ -138,9 +138,9 @@ class Users:
         name = _role_name(call)
 
         def work(state: Transaction) -> Role | None:
-            found = state.get(ROLES, name.encode())
-            if found is not None:
-                return msgspec.json.decode(found, type=Role)
+            row = state.get(ROLES, name.encode())
+            if row is not None:
+                return msgspec.json.decode(row, type=Role)
             return (
                 Role(name, tuple(sorted(f"{PREFIX}{one}" for one in BUILT_IN[name])))
                 if name in BUILT_IN
@@ -178,12 +178,12 @@ class Users:
         after = call.query.get("after", "")
 
         def work(state: Transaction) -> list[tuple[bytes, bytes]]:
-            found = []
+            rows = []
             for key, value in state.items(USERS, after.encode() + b"\0" if after else b""):
-                found.append((key, value))
-                if len(found) > PAGE:
+                rows.append((key, value))
+                if len(rows) > PAGE:
                     break
-            return found
+            return rows
 
         read = await self._node.engine.read(work)
         listed = read.value[:PAGE]
@@ -291,8 +291,8 @@ def _refuse_built_in(name: str) -> None:
 def _keep_an_administrator(state: Transaction, user: str, roles: tuple[str, ...]) -> None:
     if ADMINISTRATOR in roles:
         return
-    found = state.get(USERS, user.encode())
-    if found is None or ADMINISTRATOR not in _read_user(found).assignedRoles:
+    row = state.get(USERS, user.encode())
+    if row is None or ADMINISTRATOR not in _read_user(row).assignedRoles:
         return
     for key, value in state.items(USERS):
         if key != user.encode() and ADMINISTRATOR in _read_user(value).assignedRoles:

@@ -30,24 +30,24 @@ def since(version: str, handler: Handler) -> Handler:
     first = VERSIONS.index(version)
 
     async def check(call: Call) -> Answer:
-        asked = call.query.get("api-version")
-        if asked is None:
+        wanted = call.query.get("api-version")
+        if wanted is None:
             raise Refusal(
                 400,
                 "MissingApiVersionParameter",
                 "The api-version query parameter (?api-version=) is required for all requests.",
                 hint=f"add ?api-version={GA}",
             )
-        if asked not in VERSIONS:
+        if wanted not in VERSIONS:
             raise Refusal(
                 400,
                 "UnsupportedApiVersionValue",
-                f"Unsupported api-version {asked[:40]!a}. The supported api-versions are:"
+                f"Unsupported api-version {wanted[:40]!a}. The supported api-versions are:"
                 f" {', '.join(VERSIONS)}",
             )
-        if VERSIONS.index(asked) < first:
+        if VERSIONS.index(wanted) < first:
             raise Refusal(
-                404, "ResourceNotFound", f"{call.target[:200]}: came with api-version {version}, got {asked}"
+                404, "ResourceNotFound", f"{call.target[:200]}: came with api-version {version}, got {wanted}"
             )
         return await handler(call)
 

@@ -178,11 +178,11 @@ class Nodes:
         return {} if read.value is None else jcs.loads(read.value, table)
 
     def _nodes(self, state: Transaction) -> list[dict[str, Any]]:
-        found = []
+        nodes = []
         for key, value in state.items(tables.NODES):
             info = jcs.loads(value, "node")
             if isinstance(info, dict):
-                found.append(
+                nodes.append(
                     {
                         "last_written": 0,
                         "node_data": info.get("node_data"),
@@ -192,13 +192,13 @@ class Nodes:
                         "status": info.get("status"),
                     }
                 )
-        return found
+        return nodes
 
 
 def is_open(state: Transaction) -> bool:
     """Whether the service is open for its users."""
-    found = state.get(tables.SERVICE_INFO, tables.ONLY)
-    return found is not None and _says_open(found)
+    row = state.get(tables.SERVICE_INFO, tables.ONLY)
+    return row is not None and _says_open(row)
 
 
 @functools.lru_cache(maxsize=4)

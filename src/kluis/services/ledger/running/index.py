@@ -42,10 +42,10 @@ class Index:
                         self.requests[key] = seqno
 
     def _note_entry(self, collection: str, value: bytes, seqno: int) -> None:
-        found = self._collections.get(collection)
-        if found is None:
-            found = self._collections[collection] = array("Q")
-        found.append(seqno)
+        seqnos = self._collections.get(collection)
+        if seqnos is None:
+            seqnos = self._collections[collection] = array("Q")
+        seqnos.append(seqno)
         if b'"tags"' not in value:
             return
         try:
@@ -81,7 +81,7 @@ class Index:
 
     def find(self, collection: str, tag: str | None, first: int, last: int) -> Iterator[int]:
         """The seqnos of a collection's entries from ``first`` to ``last``, rising."""
-        found = self._collections.get(collection) if tag is None else self._tags.get((collection, tag))
-        if found is not None:
-            for at in range(bisect.bisect_left(found, first), bisect.bisect_right(found, last)):
-                yield found[at]
+        seqnos = self._collections.get(collection) if tag is None else self._tags.get((collection, tag))
+        if seqnos is not None:
+            for at in range(bisect.bisect_left(seqnos, first), bisect.bisect_right(seqnos, last)):
+                yield seqnos[at]

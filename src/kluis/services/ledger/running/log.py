@@ -114,13 +114,13 @@ def entries_of(data: bytes, first: int) -> list[bytes]:
     Raises:
         FormatError: it is something else.
     """
-    found: list[bytes] = []
+    entries: list[bytes] = []
     at = 0
     while at < len(data):
         size = size_at(data, at, f"entries from {first} on")
-        found.append(data[at : at + size])
+        entries.append(data[at : at + size])
         at += size
-    return found
+    return entries
 
 
 class Part(NamedTuple):

@@ -73,14 +73,14 @@ class Form:
             end = at + int.from_bytes(data[at - 8 : at], "little")
             if data[end:] == ZEROS[:8]:
                 return {self._table: {self._key: data[at:end]}}
-        found = writes(data)
-        if found is not None and len(found) == 1:
-            ((table, changes),) = found.items()
+        parsed = writes(data)
+        if parsed is not None and len(parsed) == 1:
+            ((table, changes),) = parsed.items()
             if len(changes) == 1:
                 ((key, value),) = changes.items()
                 if value is not None:  # its head is all before the value's size; no removals are after it
                     self._head, self._table, self._key = data[: -len(value) - 16], table, key
-        return found
+        return parsed
 
 
 def writes(data: bytes) -> Writes | None:

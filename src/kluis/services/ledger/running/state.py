@@ -185,7 +185,7 @@ class Ledger:
         view, form = self.views.of(seqno), quick.Form()
         for raw in entries:
             seqno += 1
-            if (found := quick.read(raw, seqno)) is None:
+            if (parsed := quick.read(raw, seqno)) is None:
                 if (signed := self._take_strictly(raw, seqno)) is not None:
                     yield signed
                 view = self.views.of(seqno)
@@ -194,7 +194,7 @@ class Ledger:
                 secret, until = self.secrets.span(seqno)
                 decrypt = secret.aead.decrypt
             try:
-                private = decrypt(found.iv, found.sealed, found.public)
+                private = decrypt(parsed.iv, parsed.sealed, parsed.public)
             except InvalidTag:
                 raise AuthenticityError(
                     f"log: entry {seqno}: is not what was written", code="ledger_log"
@@ -202,13 +202,13 @@ class Ledger:
             writes = form.read(private)
             if writes is None:
                 writes = parse_writes(private, f"entry {seqno}")
-            if found.view != view:
-                view = found.view
+            if parsed.view != view:
+                view = parsed.view
                 self.views.begin(TxId(view, seqno))
             self.store.apply(seqno, writes, final=True)
             self.index.note(seqno, writes)
             self.written.note(seqno, writes)
-            self._leaves.append(found.leaf)
+            self._leaves.append(parsed.leaf)
 
     def _take_strictly(self, raw: bytes, seqno: int) -> ServiceSignature | None:
         what = f"entry {seqno}"

@@ -57,11 +57,11 @@ def read_many(ledger: Ledger, log: HostLog, seqnos: Iterable[int]) -> Iterator[t
         UnavailableError: the host does not give one.
         AuthenticityError: it gives another.
     """
-    first, held = 0, list[bytes]()
+    first, entries = 0, list[bytes]()
     wanted = list(seqnos)
     span = wanted[-1] - wanted[0] + 1 if wanted else 0
     for seqno in wanted:
-        if not first <= seqno < first + len(held):
-            first, held = seqno, read_entries(log, seqno, MOST_READ if span <= 4 * len(wanted) else 0)
-        part = Part.check(held[seqno - first], seqno, ledger.tree)
+        if not first <= seqno < first + len(entries):
+            first, entries = seqno, read_entries(log, seqno, MOST_READ if span <= 4 * len(wanted) else 0)
+        part = Part.check(entries[seqno - first], seqno, ledger.tree)
         yield seqno, ledger.writes_of(part), part
