@@ -19,8 +19,8 @@ from kluis.ledger import receipts
 from kluis.services.ledger.running.log import HostLog, Part, read_each
 from kluis.services.ledger.running.state import Ledger, Signatures
 
-MOST_SIGNATURES: Final = 2048
-"""How many are remembered, about 2 KiB each: receipts of one batch have the same one."""
+MOST_SIGNATURES: Final = 1024
+"""How many are remembered, about 1 KiB each: receipts of one batch have the same one."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +126,8 @@ def _signatures(holder: Part, seqno: int) -> Signatures:
     if service is None:
         raise UnavailableError(f"{what}: the service did not sign", code="receipt")
     parsed = None if node is None else NodeSignature.parse(node, what)
-    if parsed is not None and parsed.certificate:
-        # Of one node, all have the same: it is kept once.
-        parsed = dataclasses.replace(parsed, certificate=sys.intern(parsed.certificate))
+    if parsed is not None:
+        # Of one node, all have the same id and certificate: these are kept once. No receipt has the rest.
+        node_id, certificate = sys.intern(parsed.node), sys.intern(parsed.certificate or "")
+        parsed = dataclasses.replace(parsed, node=node_id, certificate=certificate, others=())
     return Signatures(seqno, parsed, read_value(service, what))
